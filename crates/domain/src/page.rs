@@ -1,0 +1,159 @@
+//! Pages: sizes and opaque tokens. A token holds the last key of a page, what was listed, and a checksum over both with
+//! the account, so that a token made up, altered, or carried to another listing or account is refused, not obeyed. It is
+//! no secret and no proof of a right: every query names its account all the same.
+
+use uuid::Uuid;
+
+use crate::id::AccountId;
+
+/// How many are returned when the caller does not say.
+pub const DEFAULT_SIZE: u32 = 20;
+/// How many are returned at most.
+pub const MAX_SIZE: u32 = 100;
+
+/// Why a page cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A negative size.
+    #[error("must be 0 to {MAX_SIZE}")]
+    Size,
+    /// Not a token of this listing.
+    #[error("must be the next_page_token of the same listing, unchanged")]
+    Token,
+}
+
+/// How many to return: 0 means the default, more than the most means the most (AIP-158).
+///
+/// # Errors
+/// [`Error::Size`] when negative.
+pub fn size(asked: i32) -> Result<u32, Error> {
+    match u32::try_from(asked) {
+        Err(_) => Err(Error::Size),
+        Ok(0) => Ok(DEFAULT_SIZE),
+        Ok(size) => Ok(size.min(MAX_SIZE)),
+    }
+}
+
+/// Where a page ends: a position (0 where the listing has none) and the last id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The last row's sort key before its id.
+    pub position: i32,
+    /// The last row's id.
+    pub id: Uuid,
+}
+
+const BYTES: usize = 4 + 16 + 8;
+
+/// The token for the page after `cursor`. `listing` names what is listed, restrictions included.
+#[must_use]
+pub fn token(account: AccountId, listing: &str, cursor: Cursor) -> String {
+    let mut bytes = [0; BYTES];
+    bytes[..4].copy_from_slice(&cursor.position.to_be_bytes());
+    bytes[4..20].copy_from_slice(cursor.id.as_bytes());
+    let checksum = checksum(account, listing, &bytes[..20]);
+    bytes[20..].copy_from_slice(&checksum.to_be_bytes());
+    let mut text = String::with_capacity(BYTES * 2);
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+        }
+    }
+    text
+}
+
+/// Where the page after a token begins; `None` for the first page.
+///
+/// # Errors
+/// [`Error::Token`] when it is not a token of this listing and account.
+pub fn cursor(account: AccountId, listing: &str, token: &str) -> Result<Option<Cursor>, Error> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let digits = token.as_bytes();
+    if digits.len() != BYTES * 2 || digits.iter().any(u8::is_ascii_uppercase) {
+        return Err(Error::Token);
+    }
+    let mut bytes = [0; BYTES];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16).ok_or(Error::Token);
+        *byte = u8::try_from(digit(0)? << 4 | digit(1)?).map_err(|_| Error::Token)?;
+    }
+    let (body, sum) = bytes.split_at(20);
+    if sum != checksum(account, listing, body).to_be_bytes() {
+        return Err(Error::Token);
+    }
+    let (position, id) = body.split_at(4);
+    Ok(Some(Cursor {
+        position: i32::from_be_bytes(position.try_into().map_err(|_| Error::Token)?),
+        id: Uuid::from_slice(id).map_err(|_| Error::Token)?,
+    }))
+}
+
+/// FNV-1a, 64 bits: tells accidents and tinkering, keeps no secret.
+fn checksum(account: AccountId, listing: &str, body: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in account
+        .0
+        .as_bytes()
+        .iter()
+        .chain(listing.as_bytes())
+        .chain(body)
+    {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size(0), Ok(DEFAULT_SIZE));
+        assert_eq!(size(7), Ok(7));
+        assert_eq!(size(i32::MAX), Ok(MAX_SIZE));
+        assert_eq!(size(-1), Err(Error::Size));
+    }
+
+    #[test]
+    fn a_token_works_for_its_own_listing_only() {
+        let account = AccountId::new();
+        let end = Cursor {
+            position: -3,
+            id: Uuid::now_v7(),
+        };
+        let made = token(account, "projects", end);
+        assert_eq!(cursor(account, "projects", &made), Ok(Some(end)));
+        assert_eq!(cursor(account, "projects", ""), Ok(None));
+        assert_eq!(cursor(account, "scenes", &made), Err(Error::Token));
+        assert_eq!(
+            cursor(AccountId::new(), "projects", &made),
+            Err(Error::Token)
+        );
+        for at in 0..made.len() {
+            let mut forged = made.clone().into_bytes();
+            forged[at] = if forged[at] == b'0' { b'1' } else { b'0' };
+            let forged = String::from_utf8(forged).unwrap();
+            assert_eq!(
+                cursor(account, "projects", &forged),
+                Err(Error::Token),
+                "{at}"
+            );
+        }
+        for wrong in [
+            "x",
+            "zz",
+            &made[2..],
+            &made.to_uppercase(),
+            "é".repeat(28).as_str(),
+        ] {
+            assert_eq!(
+                cursor(account, "projects", wrong),
+                Err(Error::Token),
+                "{wrong}"
+            );
+        }
+    }
+}
