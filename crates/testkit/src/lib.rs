@@ -1,0 +1,29 @@
+//! What tests and the local stack run against: private PostgreSQL, Redis and NATS servers, a fault proxy, a counter of
+//! database round trips, and a collector of spans.
+//!
+//! Invariants: only binaries found on the machine are run, on loopback, on free ports and in directories of their own; a
+//! system's own servers are never touched; and whatever was started ends with the process that started it, even when that
+//! process is killed.
+
+mod binary;
+mod config;
+mod database;
+mod eventually;
+mod home;
+mod nats;
+mod owner;
+mod port;
+mod postgres;
+mod process;
+mod redis;
+mod server;
+mod watchdog;
+
+pub use binary::{Missing, find as find_binary};
+pub use database::Database;
+pub use eventually::eventually;
+pub use nats::Nats;
+pub use port::free as free_port;
+pub use postgres::Postgres;
+pub use process::Process;
+pub use redis::Redis;

@@ -1,0 +1,4 @@
+//! testkit against the real servers of this machine.
+#![allow(clippy::unwrap_used)]
+
+mod servers;
