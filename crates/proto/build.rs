@@ -26,15 +26,10 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     // The bytes keep what prost's own types would drop: our options.
     let encoded = compiler.encode_file_descriptor_set();
     fs::write(out.join("descriptors.bin"), &encoded)?;
-    fs::write(
-        out.join("methods.rs"),
-        methods(&DescriptorPool::decode(encoded.as_slice())?)?,
-    )?;
+    fs::write(out.join("methods.rs"), methods(&DescriptorPool::decode(encoded.as_slice())?)?)?;
 
     let set: FileDescriptorSet = compiler.file_descriptor_set();
-    tonic_prost_build::configure()
-        .bytes(".rushes.assets.v1.UploadAssetRequest.chunk")
-        .compile_fds(set)?;
+    tonic_prost_build::configure().bytes(".rushes.assets.v1.UploadAssetRequest.chunk").compile_fds(set)?;
     Ok(())
 }
 
@@ -64,9 +59,8 @@ fn methods(pool: &DescriptorPool) -> Result<String, Box<dyn error::Error>> {
         }
     }
     rows.sort();
-    let mut source = String::from(
-        "/// Every method of every service, sorted by path.\npub static METHODS: &[Method] = &[\n",
-    );
+    let mut source =
+        String::from("/// Every method of every service, sorted by path.\npub static METHODS: &[Method] = &[\n");
     for (_, row) in rows {
         source.push_str(&row);
     }
@@ -78,19 +72,11 @@ fn upstream(service: &ServiceDescriptor) -> Result<String, Box<dyn error::Error>
     let extension = extension(service.parent_pool(), "rushes.options.v1.upstream")?;
     match service.options().get_extension(&extension).as_str() {
         Some(name) if !name.is_empty() => Ok(name.to_owned()),
-        _ => Err(format!(
-            "{} has no option (rushes.options.v1.upstream)",
-            service.full_name()
-        )
-        .into()),
+        _ => Err(format!("{} has no option (rushes.options.v1.upstream)", service.full_name()).into()),
     }
 }
 
-fn row(
-    path: &str,
-    upstream: &str,
-    method: &MethodDescriptor,
-) -> Result<String, Box<dyn error::Error>> {
+fn row(path: &str, upstream: &str, method: &MethodDescriptor) -> Result<String, Box<dyn error::Error>> {
     let extension = extension(method.parent_pool(), "rushes.options.v1.policy")?;
     let options: DynamicMessage = method.options();
     let policy = options.get_extension(&extension);
@@ -103,11 +89,7 @@ fn row(
         other => return Err(format!("{path}: scope {other} is not known here").into()),
     };
     let or = |value: u64, default: u32| {
-        if value == 0 {
-            u64::from(default)
-        } else {
-            value
-        }
+        if value == 0 { u64::from(default) } else { value }
     };
     let message = or(number(policy, "max_message_bytes"), DEFAULT_MESSAGE_BYTES);
     let stream = match number(policy, "max_stream_bytes") {
@@ -129,12 +111,8 @@ fn row(
     Ok(row)
 }
 
-fn extension(
-    pool: &DescriptorPool,
-    name: &str,
-) -> Result<prost_reflect::ExtensionDescriptor, Box<dyn error::Error>> {
-    pool.get_extension_by_name(name)
-        .ok_or_else(|| format!("{name} is not declared in {ROOT}").into())
+fn extension(pool: &DescriptorPool, name: &str) -> Result<prost_reflect::ExtensionDescriptor, Box<dyn error::Error>> {
+    pool.get_extension_by_name(name).ok_or_else(|| format!("{name} is not declared in {ROOT}").into())
 }
 
 fn number(message: &DynamicMessage, field: &str) -> u64 {

@@ -77,41 +77,14 @@ impl State {
     #[must_use]
     pub const fn next(self) -> &'static [Self] {
         match self {
-            Self::Queued => &[
-                Self::Submitting,
-                Self::Cancelled,
-                Self::Expired,
-                Self::Failed,
-            ],
+            Self::Queued => &[Self::Submitting, Self::Cancelled, Self::Expired, Self::Failed],
             // Back to the queue only when nothing was ordered; to itself when a takeover submits with the same key.
-            Self::Submitting => &[
-                Self::Submitting,
-                Self::Queued,
-                Self::Processing,
-                Self::Cancelling,
-                Self::Failed,
-            ],
+            Self::Submitting => &[Self::Submitting, Self::Queued, Self::Processing, Self::Cancelling, Self::Failed],
             // Back to the queue when the attempt failed and there will be another.
-            Self::Processing => &[
-                Self::Processing,
-                Self::Queued,
-                Self::Finalizing,
-                Self::Cancelling,
-                Self::Failed,
-            ],
-            Self::Finalizing => &[
-                Self::Finalizing,
-                Self::Queued,
-                Self::Completed,
-                Self::Failed,
-            ],
+            Self::Processing => &[Self::Processing, Self::Queued, Self::Finalizing, Self::Cancelling, Self::Failed],
+            Self::Finalizing => &[Self::Finalizing, Self::Queued, Self::Completed, Self::Failed],
             // Finished work wins over a cancel.
-            Self::Cancelling => &[
-                Self::Cancelling,
-                Self::Finalizing,
-                Self::Cancelled,
-                Self::Failed,
-            ],
+            Self::Cancelling => &[Self::Cancelling, Self::Finalizing, Self::Cancelled, Self::Failed],
             Self::Completed | Self::Failed | Self::Cancelled | Self::Expired => &[],
         }
     }
@@ -125,11 +98,7 @@ impl State {
     /// The numbers of all states that `self` may follow, for the `where` of a write.
     #[must_use]
     pub fn predecessors(self) -> Vec<i16> {
-        Self::ALL
-            .into_iter()
-            .filter(|from| from.may_become(self))
-            .map(Self::number)
-            .collect()
+        Self::ALL.into_iter().filter(|from| from.may_become(self)).map(Self::number).collect()
     }
 }
 
@@ -140,15 +109,7 @@ mod tests {
     #[test]
     fn terminal_states_never_change() {
         let terminal: Vec<_> = State::ALL.into_iter().filter(|s| s.is_terminal()).collect();
-        assert_eq!(
-            terminal,
-            [
-                State::Completed,
-                State::Failed,
-                State::Cancelled,
-                State::Expired
-            ]
-        );
+        assert_eq!(terminal, [State::Completed, State::Failed, State::Cancelled, State::Expired]);
         for from in terminal {
             for to in State::ALL {
                 assert!(!from.may_become(to));
@@ -159,10 +120,7 @@ mod tests {
     #[test]
     fn every_state_is_reached_and_left() {
         for state in State::ALL {
-            assert!(
-                state == State::Queued || !state.predecessors().is_empty(),
-                "{state:?} is never reached"
-            );
+            assert!(state == State::Queued || !state.predecessors().is_empty(), "{state:?} is never reached");
             assert_eq!(State::from_number(state.number()), Some(state));
         }
         assert_eq!(State::from_number(0), None);
@@ -173,9 +131,6 @@ mod tests {
     fn finished_work_wins_over_a_cancel() {
         assert!(State::Cancelling.may_become(State::Finalizing));
         assert!(!State::Finalizing.may_become(State::Cancelling));
-        assert_eq!(
-            State::Completed.predecessors(),
-            [State::Finalizing.number()]
-        );
+        assert_eq!(State::Completed.predecessors(), [State::Finalizing.number()]);
     }
 }

@@ -49,13 +49,9 @@ impl SceneName {
     /// # Errors
     /// [`Malformed`] when it has another form.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let [project, scene] = ids(text, ["projects", "scenes"]).ok_or(Malformed {
-            expected: "projects/{project}/scenes/{scene}",
-        })?;
-        Ok(Self {
-            project: ProjectId(project),
-            scene: SceneId(scene),
-        })
+        let [project, scene] =
+            ids(text, ["projects", "scenes"]).ok_or(Malformed { expected: "projects/{project}/scenes/{scene}" })?;
+        Ok(Self { project: ProjectId(project), scene: SceneId(scene) })
     }
 }
 
@@ -108,13 +104,9 @@ impl ApiKeyName {
     /// # Errors
     /// [`Malformed`] when it has another form.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let [account, key] = ids(text, ["accounts", "apiKeys"]).ok_or(Malformed {
-            expected: "accounts/{account}/apiKeys/{key}",
-        })?;
-        Ok(Self {
-            account: AccountId(account),
-            key: ApiKeyId(key),
-        })
+        let [account, key] =
+            ids(text, ["accounts", "apiKeys"]).ok_or(Malformed { expected: "accounts/{account}/apiKeys/{key}" })?;
+        Ok(Self { account: AccountId(account), key: ApiKeyId(key) })
     }
 }
 
@@ -147,9 +139,7 @@ impl GenerationParent {
         SceneName::parse(text)
             .map(Self::Scene)
             .or_else(|_| ProjectId::from_name(text).map(Self::Project))
-            .map_err(|_| Malformed {
-                expected: "projects/{project}/scenes/{scene}, projects/{project} or nothing",
-            })
+            .map_err(|_| Malformed { expected: "projects/{project}/scenes/{scene}, projects/{project} or nothing" })
     }
 }
 
@@ -158,16 +148,9 @@ impl GenerationParent {
 /// # Errors
 /// [`Malformed`] when it has another form.
 pub fn asset(text: &str) -> Result<[u8; 32], Malformed> {
-    let malformed = Malformed {
-        expected: "assets/{sha256}",
-    };
-    let digits = text
-        .strip_prefix("assets/")
-        .ok_or_else(|| malformed.clone())?;
-    let canonical = digits.len() == 64
-        && digits
-            .bytes()
-            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let malformed = Malformed { expected: "assets/{sha256}" };
+    let digits = text.strip_prefix("assets/").ok_or_else(|| malformed.clone())?;
+    let canonical = digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if !canonical {
         return Err(malformed);
     }
@@ -198,15 +181,9 @@ mod tests {
 
     #[test]
     fn a_name_survives_its_text() {
-        let scene = SceneName {
-            project: ProjectId::new(),
-            scene: SceneId::new(),
-        };
+        let scene = SceneName { project: ProjectId::new(), scene: SceneId::new() };
         assert_eq!(SceneName::parse(&scene.to_string()), Ok(scene));
-        assert_eq!(
-            GenerationParent::parse(&scene.to_string()),
-            Ok(GenerationParent::Scene(scene))
-        );
+        assert_eq!(GenerationParent::parse(&scene.to_string()), Ok(GenerationParent::Scene(scene)));
         let project = ProjectId::new();
         assert_eq!(ProjectId::from_name(&project.name()), Ok(project));
         let sha256 = [0xAB; 32];
@@ -228,12 +205,7 @@ mod tests {
         ] {
             assert!(ProjectId::from_name(&wrong).is_err(), "{wrong}");
         }
-        for wrong in [
-            "assets/",
-            "assets/ab",
-            &format!("assets/{}", "AB".repeat(32)),
-            &"ab".repeat(32),
-        ] {
+        for wrong in ["assets/", "assets/ab", &format!("assets/{}", "AB".repeat(32)), &"ab".repeat(32)] {
             assert!(asset(wrong).is_err(), "{wrong}");
         }
     }

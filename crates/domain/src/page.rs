@@ -93,13 +93,7 @@ pub fn cursor(account: AccountId, listing: &str, token: &str) -> Result<Option<C
 /// FNV-1a, 64 bits: tells accidents and tinkering, keeps no secret.
 fn checksum(account: AccountId, listing: &str, body: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in account
-        .0
-        .as_bytes()
-        .iter()
-        .chain(listing.as_bytes())
-        .chain(body)
-    {
+    for byte in account.0.as_bytes().iter().chain(listing.as_bytes()).chain(body) {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
     hash
@@ -120,40 +114,20 @@ mod tests {
     #[test]
     fn a_token_works_for_its_own_listing_only() {
         let account = AccountId::new();
-        let end = Cursor {
-            position: -3,
-            id: Uuid::now_v7(),
-        };
+        let end = Cursor { position: -3, id: Uuid::now_v7() };
         let made = token(account, "projects", end);
         assert_eq!(cursor(account, "projects", &made), Ok(Some(end)));
         assert_eq!(cursor(account, "projects", ""), Ok(None));
         assert_eq!(cursor(account, "scenes", &made), Err(Error::Token));
-        assert_eq!(
-            cursor(AccountId::new(), "projects", &made),
-            Err(Error::Token)
-        );
+        assert_eq!(cursor(AccountId::new(), "projects", &made), Err(Error::Token));
         for at in 0..made.len() {
             let mut forged = made.clone().into_bytes();
             forged[at] = if forged[at] == b'0' { b'1' } else { b'0' };
             let forged = String::from_utf8(forged).unwrap();
-            assert_eq!(
-                cursor(account, "projects", &forged),
-                Err(Error::Token),
-                "{at}"
-            );
+            assert_eq!(cursor(account, "projects", &forged), Err(Error::Token), "{at}");
         }
-        for wrong in [
-            "x",
-            "zz",
-            &made[2..],
-            &made.to_uppercase(),
-            "é".repeat(28).as_str(),
-        ] {
-            assert_eq!(
-                cursor(account, "projects", wrong),
-                Err(Error::Token),
-                "{wrong}"
-            );
+        for wrong in ["x", "zz", &made[2..], &made.to_uppercase(), "é".repeat(28).as_str()] {
+            assert_eq!(cursor(account, "projects", wrong), Err(Error::Token), "{wrong}");
         }
     }
 }

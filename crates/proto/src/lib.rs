@@ -1,12 +1,7 @@
 //! The wire: messages, clients and servers generated from `/proto`, the descriptor set, and the table of methods that the
 //! gateway routes by. Nothing here is written by hand but the module tree and the table's types; the comments on generated
 //! items are those of the `.proto` files.
-#![allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    clippy::derive_partial_eq_without_eq
-)]
+#![allow(missing_docs, clippy::all, clippy::pedantic, clippy::derive_partial_eq_without_eq)]
 
 mod method;
 pub use method::{METHODS, Method, Scope, method};

@@ -52,8 +52,5 @@ include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 /// The method at a path, internal ones included.
 #[must_use]
 pub fn method(path: &str) -> Option<&'static Method> {
-    METHODS
-        .binary_search_by(|method| method.path.cmp(path))
-        .ok()
-        .map(|at| &METHODS[at])
+    METHODS.binary_search_by(|method| method.path.cmp(path)).ok().map(|at| &METHODS[at])
 }

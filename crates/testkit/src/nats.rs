@@ -7,52 +7,39 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::binary;
-use crate::home::{self, Home};
+use crate::home::Home;
 use crate::server::{self, Recipe, Server, blocking};
 use crate::watchdog::Ending;
 
 /// A NATS server of our own, core publish and subscribe only; the last clone ends it.
+///
+/// It asks for no password, also when kept: what passes through it are hints, and nothing relies on them.
 #[derive(Clone)]
 pub struct Nats {
     server: Server,
-    password: Option<String>,
 }
 
 impl Nats {
     /// Starts a server in a temporary directory.
     pub async fn launch() -> Result<Self> {
-        let home = blocking(|| Home::temporary("nats", None)).await?;
-        Self::serve(home, None).await
+        Self::serve(blocking(|| Home::temporary("nats", None)).await?).await
     }
 
-    /// Starts a server with its files in `folder` and a password that lies beside it.
+    /// Starts a server with its log beside `folder`.
     pub async fn keep(folder: &Path) -> Result<Self> {
         let folder = folder.to_owned();
-        let (home, password) = blocking(move || {
-            let home = Home::kept(&folder, None)?;
-            let password = home::kept_secret(&folder.with_extension("password"))?;
-            Ok((home, password))
-        })
-        .await?;
-        Self::serve(home, Some(password)).await
+        Self::serve(blocking(move || Home::kept(&folder, None)).await?).await
     }
 
-    async fn serve(home: Home, password: Option<String>) -> Result<Self> {
+    async fn serve(home: Home) -> Result<Self> {
         let program = binary::find("nats-server")?;
-        let secret = password.clone();
         let command = move |home: &Home, port: u16| {
-            let mut settings = format!("host: \"127.0.0.1\"\nport: {port}\n");
-            if let Some(secret) = &secret {
-                settings.push_str(&format!("authorization: {{ user: rushes, password: \"{secret}\" }}\n"));
-            }
-            // In a file, not in the arguments, which everybody on the machine can read.
-            let file = home.write_secret("nats.conf", &settings, None)?;
             let mut command = Command::new(&program);
-            command.arg("-c").arg(file).current_dir(home.path());
+            command.args(["--addr", "127.0.0.1", "--port"]).arg(port.to_string()).current_dir(home.path());
             Ok(command)
         };
         let recipe = Recipe { name: "nats", home, ending: Ending::Term, command: Box::new(command), ready };
-        Ok(Self { server: Server::launch(recipe).await?, password })
+        Ok(Self { server: Server::launch(recipe).await? })
     }
 
     /// Where it listens.
@@ -64,8 +51,7 @@ impl Nats {
     /// Its URL, `nats://…`.
     #[must_use]
     pub fn url(&self) -> String {
-        let password = self.password.as_ref().map(|password| format!("rushes:{password}@")).unwrap_or_default();
-        format!("nats://{password}{}", self.address())
+        format!("nats://{}", self.address())
     }
 
     /// Ends it; clients are disconnected.
