@@ -1,0 +1,271 @@
+//! What workers do: claim, prolong, and end a lease in one of four ways.
+//!
+//! Invariants: an attempt counts when it is claimed, so that a job that kills its worker runs out of attempts; and every
+//! statement here but the claim names the fence.
+
+use std::time::Duration;
+
+use chassis::postgres::statement;
+use metrics::{counter, histogram};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{Error, Failure, Lease, Leased, Retry, Status, Verdict};
+
+/// What a worker wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// What sort of work.
+    pub kind: &'static str,
+    /// The parts of the kind that it can serve; `&[""]` for a kind without parts.
+    pub queues: &'a [String],
+    /// Its name, for people.
+    pub worker: &'a str,
+    /// How many jobs at most.
+    pub limit: u32,
+    /// How long the lease lasts unless prolonged.
+    pub lease: Duration,
+}
+
+/// Leases up to `limit` jobs, the fairest first. Claimers never wait for one another.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leased>, Error> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        id: Uuid,
+        fence: i64,
+        account_id: Uuid,
+        queue: String,
+        payload: Vec<u8>,
+        attempt: i32,
+        max_attempts: i32,
+        lease_until: OffsetDateTime,
+        waited: f64,
+        cancel_requested: bool,
+        traceparent: Option<String>,
+    }
+    // Materialized, since a subquery that is run again locks further rows. Of several queues, each gives its first few,
+    // and the first of all are taken.
+    let query = sqlx::query_as::<_, Row>(
+        "with candidates as materialized (
+             select first.id, first.priority, first.vft
+             from unnest($2::text[]) as wanted(queue)
+             cross join lateral (
+                 select id, priority, vft from jobs
+                 where kind = $1 and jobs.queue = wanted.queue and state = 'queued' and run_at <= now()
+                   and (deadline_at is null or deadline_at > now())
+                 order by priority, vft
+                 limit $4
+                 for update skip locked
+             ) first
+         ), picked as materialized (
+             select id from candidates order by priority, vft limit $4
+         )
+         update jobs
+         set state = 'leased', worker = $3, lease_until = now() + make_interval(secs => $5),
+             fence = fence + 1, claims = claims + 1, attempt = attempt + 1
+         from picked
+         where jobs.id = picked.id
+         returning jobs.id, fence, account_id, queue, payload, attempt, max_attempts, lease_until,
+                   extract(epoch from now() - run_at)::double precision as waited,
+                   cancel_at is not null as cancel_requested, traceparent",
+    )
+    .bind(wanted.kind)
+    .bind(wanted.queues)
+    .bind(wanted.worker)
+    .bind(i64::from(wanted.limit))
+    .bind(wanted.lease.as_secs_f64())
+    .fetch_all(tx);
+    let rows = statement("claim_jobs", query).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            histogram!("rushes_job_wait_seconds", "kind" => wanted.kind).record(row.waited);
+            Leased {
+                lease: Lease { job: row.id, fence: row.fence },
+                account: row.account_id,
+                queue: row.queue,
+                payload: row.payload,
+                attempt: row.attempt,
+                max_attempts: row.max_attempts,
+                lease_until: row.lease_until,
+                waited: Duration::try_from_secs_f64(row.waited).unwrap_or_default(),
+                cancel_requested: row.cancel_requested,
+                traceparent: row.traceparent,
+            }
+        })
+        .collect())
+}
+
+/// Prolongs leases, all of a worker's in one statement; one status for each, in the order given. A lease that ran out but
+/// was given to nobody yet is prolonged too.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn heartbeat(tx: &mut PgConnection, leases: &[Lease], lease: Duration) -> Result<Vec<Status>, Error> {
+    let (jobs, fences) = columns(leases);
+    // The rows are locked in the order of their ids, so that two heartbeats never wait for each other in a circle.
+    let query = sqlx::query_as::<_, (Uuid, i64, bool)>(
+        "with held as materialized (
+             select jobs.id from unnest($1::uuid[], $2::bigint[]) as asked(id, fence)
+             join jobs on jobs.id = asked.id and jobs.fence = asked.fence
+             where state = 'leased'
+             order by jobs.id
+             for no key update of jobs
+         )
+         update jobs set lease_until = now() + make_interval(secs => $3)
+         from held where jobs.id = held.id
+         returning jobs.id, fence, cancel_at is not null",
+    )
+    .bind(jobs)
+    .bind(fences)
+    .bind(lease.as_secs_f64())
+    .fetch_all(tx);
+    let held = statement("heartbeat_jobs", query).await?;
+    Ok(leases
+        .iter()
+        .map(|&lease| {
+            let found = held.iter().find(|(id, fence, _)| *id == lease.job && *fence == lease.fence);
+            Status {
+                lease,
+                held: found.is_some(),
+                cancel_requested: found.is_some_and(|(_, _, cancel)| *cancel),
+            }
+        })
+        .collect())
+}
+
+/// Keeps a lease from being given away until the transaction ends, so that what is written with it is written by its
+/// holder. Returns whether someone asked for the job to be stopped.
+///
+/// # Errors
+/// [`Error::StaleFence`], [`Error::Postgres`].
+pub async fn guard(tx: &mut PgConnection, lease: Lease) -> Result<bool, Error> {
+    let query = sqlx::query_scalar::<_, bool>(
+        "select cancel_at is not null from jobs
+         where id = $1 and fence = $2 and state = 'leased'
+         for no key update",
+    )
+    .bind(lease.job)
+    .bind(lease.fence)
+    .fetch_optional(tx);
+    statement("guard_job", query).await?.ok_or(Error::StaleFence)
+}
+
+/// Ends a job: it is done.
+///
+/// # Errors
+/// [`Error::StaleFence`], [`Error::Postgres`].
+pub async fn complete(tx: &mut PgConnection, lease: Lease) -> Result<(), Error> {
+    let query = sqlx::query_scalar::<_, String>(
+        "update jobs
+         set state = 'done', lease_until = null, finished_at = now(), expired_in_row = 0, cause = null, last_error = null
+         where id = $1 and fence = $2 and state = 'leased'
+         returning kind",
+    )
+    .bind(lease.job)
+    .bind(lease.fence)
+    .fetch_optional(tx);
+    ended(statement("complete_job", query).await?, "done")
+}
+
+/// Ends a job: its worker stopped it, as was asked.
+///
+/// # Errors
+/// [`Error::StaleFence`], [`Error::Postgres`].
+pub async fn cancelled(tx: &mut PgConnection, lease: Lease) -> Result<(), Error> {
+    let query = sqlx::query_scalar::<_, String>(
+        "update jobs
+         set state = 'cancelled', lease_until = null, finished_at = now(), expired_in_row = 0, cause = 'CANCELLED',
+             cancel_at = coalesce(cancel_at, now())
+         where id = $1 and fence = $2 and state = 'leased'
+         returning kind",
+    )
+    .bind(lease.job)
+    .bind(lease.fence)
+    .fetch_optional(tx);
+    ended(statement("cancelled_job", query).await?, "cancelled")
+}
+
+fn ended(kind: Option<String>, outcome: &'static str) -> Result<(), Error> {
+    let kind = kind.ok_or(Error::StaleFence)?;
+    counter!("rushes_jobs_ended_total", "kind" => kind, "outcome" => outcome).increment(1);
+    Ok(())
+}
+
+/// Ends an attempt that failed: back to the queue with a pause, or over.
+///
+/// # Errors
+/// [`Error::StaleFence`], [`Error::Postgres`].
+pub async fn fail(tx: &mut PgConnection, lease: Lease, failure: &Failure) -> Result<Verdict, Error> {
+    let (again, counts, after) = match failure.retry {
+        Retry::Counted { after } => (true, true, after),
+        Retry::Uncounted { after } => (true, false, after),
+        Retry::Never => (false, true, None),
+    };
+    // The pause grows with the claims, since the attempts stand still while the other side is only busy.
+    let query = sqlx::query_as::<_, (String, String, OffsetDateTime)>(
+        "update jobs
+         set state = next.state,
+             attempt = case when $4 then attempt else attempt - 1 end,
+             expired_in_row = 0,
+             lease_until = null,
+             run_at = case when next.state = 'queued'
+                 then now() + make_interval(secs => $5 + random() * least(300, power(2, least(claims, 20) - 1)))
+                 else run_at end,
+             finished_at = case when next.state <> 'queued' then now() end,
+             cause = $6, last_error = $7
+         from (
+             select id, case when not $3 then 'failed'
+                             when $4 and attempt >= max_attempts then 'dead'
+                             else 'queued' end as state
+             from jobs where id = $1 and fence = $2 and state = 'leased'
+             for no key update
+         ) next
+         where jobs.id = next.id and jobs.fence = $2
+         returning jobs.kind, jobs.state, jobs.run_at",
+    )
+    .bind(lease.job)
+    .bind(lease.fence)
+    .bind(again)
+    .bind(counts)
+    .bind(after.unwrap_or_default().as_secs_f64())
+    .bind(&failure.cause)
+    .bind(&failure.detail)
+    .fetch_optional(tx);
+    let (kind, state, run_at) = statement("fail_job", query).await?.ok_or(Error::StaleFence)?;
+    let (verdict, outcome) = match state.as_str() {
+        "queued" => (Verdict::Again(run_at), "retried"),
+        "dead" => (Verdict::Dead, "dead"),
+        _ => (Verdict::Failed, "failed"),
+    };
+    counter!("rushes_jobs_ended_total", "kind" => kind, "outcome" => outcome).increment(1);
+    Ok(verdict)
+}
+
+/// Gives a lease back unused: ready at once, and the attempt does not count.
+///
+/// # Errors
+/// [`Error::StaleFence`], [`Error::Postgres`].
+pub async fn release(tx: &mut PgConnection, lease: Lease) -> Result<(), Error> {
+    let query = sqlx::query(
+        "update jobs
+         set state = 'queued', lease_until = null, run_at = now(), attempt = attempt - 1, expired_in_row = 0,
+             cause = 'RELEASED', last_error = null
+         where id = $1 and fence = $2 and state = 'leased'",
+    )
+    .bind(lease.job)
+    .bind(lease.fence)
+    .execute(tx);
+    match statement("release_job", query).await?.rows_affected() {
+        0 => Err(Error::StaleFence),
+        _ => Ok(()),
+    }
+}
+
+fn columns(leases: &[Lease]) -> (Vec<Uuid>, Vec<i64>) {
+    leases.iter().map(|lease| (lease.job, lease.fence)).unzip()
+}

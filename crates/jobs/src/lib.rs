@@ -1,0 +1,19 @@
+//! Durable work in PostgreSQL: a job is enqueued in the caller's transaction, leased to one worker at a time, and ends once.
+//!
+//! Every function takes the caller's connection, so that a job changes in the same transaction as what it is about. The
+//! only clock is PostgreSQL's. The invariant: each lease raises the job's fence, and every write of a worker names its
+//! fence, so that a worker that lost its lease changes nothing, however late it wakes. NATS only shortens waiting.
+
+mod error;
+mod job;
+mod lease;
+mod queue;
+mod sweep;
+mod wake;
+
+pub use error::Error;
+pub use job::{Cancel, Enqueued, Failure, Lease, Leased, NewJob, Retry, Status, Verdict};
+pub use lease::{Wanted, cancelled, claim, complete, fail, guard, heartbeat, release};
+pub use queue::{Depth, cancel, depths, enqueue, observe, requeue};
+pub use sweep::{Buried, LEASES_IN_ROW, Swept, sweep};
+pub use wake::{Bell, Listener, POLL};

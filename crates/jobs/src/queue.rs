@@ -1,0 +1,190 @@
+//! The way in and the view from outside: enqueue, cancel, revive, measure.
+//!
+//! Order within a priority is by virtual finish time (start-time fair queueing): a job starts where its account's last one
+//! finished or where the queue's front is, whichever is later, so that an account's backlog makes only itself wait.
+
+use std::time::Duration;
+
+use chassis::postgres::statement;
+use metrics::gauge;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{Cancel, Enqueued, Error, NewJob};
+
+/// Writes a job unless its account, kind and key have one. Wake the workers after the commit ([`crate::Bell::ring`]).
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Error> {
+    let query = sqlx::query_scalar::<_, Uuid>(
+        "with front as (
+             select coalesce(
+                 (select vft from jobs
+                  where kind = $3 and queue = $4 and state = 'queued' order by priority, vft limit 1),
+                 (select max(vft) from jobs where kind = $3 and queue = $4 and state = 'leased'),
+                 (select max(last_vft) from job_turns where kind = $3 and queue = $4),
+                 0) as vft
+         ), turn as (
+             insert into job_turns as t (kind, queue, account_id, last_vft)
+             select $3, $4, $2, front.vft + $9 from front
+             on conflict (kind, queue, account_id) do update
+                 set last_vft = greatest(t.last_vft, excluded.last_vft - $9) + $9 / t.weight
+             returning last_vft
+         )
+         insert into jobs (id, account_id, kind, queue, idem_key, request_hash, payload, priority, vft,
+                           max_attempts, run_at, deadline_at, traceparent)
+         select $1, $2, $3, $4, $5, $6, $7, $8, turn.last_vft,
+                $10, now() + make_interval(secs => $11), now() + make_interval(secs => $12), $13
+         from turn
+         on conflict (account_id, kind, idem_key) do nothing
+         returning id",
+    )
+    .bind(job.id)
+    .bind(job.account)
+    .bind(job.kind)
+    .bind(&job.queue)
+    .bind(&job.idem_key)
+    .bind(&job.request_hash)
+    .bind(&job.payload)
+    .bind(job.priority)
+    .bind(job.cost)
+    .bind(job.max_attempts)
+    .bind(job.delay.as_secs_f64())
+    .bind(job.deadline.map(|deadline| deadline.as_secs_f64()))
+    .bind(&job.traceparent)
+    .fetch_optional(&mut *tx);
+    if let Some(id) = statement("enqueue_job", query).await? {
+        return Ok(Enqueued::New(id));
+    }
+    let query = sqlx::query_as::<_, (Uuid, bool)>(
+        "select id, request_hash = $4 from jobs where account_id = $1 and kind = $2 and idem_key = $3",
+    )
+    .bind(job.account)
+    .bind(job.kind)
+    .bind(&job.idem_key)
+    .bind(&job.request_hash)
+    .fetch_one(tx);
+    let (id, same) = statement("find_job", query).await?;
+    Ok(if same { Enqueued::Same(id) } else { Enqueued::Other(id) })
+}
+
+/// Stops a job that waits, and asks the worker of one that runs to stop it. Asking twice is the same as once.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn cancel(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Result<Cancel, Error> {
+    let query = sqlx::query_scalar::<_, String>(
+        "update jobs
+         set cancel_at = coalesce(cancel_at, now()),
+             cause = case when state = 'queued' then 'CANCELLED' else cause end,
+             finished_at = case when state = 'queued' then now() end,
+             state = case when state = 'queued' then 'cancelled' else state end
+         where id = $1 and account_id = $2 and state in ('queued', 'leased')
+         returning state",
+    )
+    .bind(job)
+    .bind(account)
+    .fetch_optional(tx);
+    Ok(match statement("cancel_job", query).await?.as_deref() {
+        Some("cancelled") => Cancel::Cancelled,
+        Some(_) => Cancel::Asked,
+        None => Cancel::Over,
+    })
+}
+
+/// Gives a dead letter all its attempts back. `by` says who wanted it and stays in the job's history. Returns whether the
+/// job was dead.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn requeue(tx: &mut PgConnection, job: Uuid, by: &str) -> Result<bool, Error> {
+    let query = sqlx::query(
+        "update jobs
+         set state = 'queued', attempt = 0, expired_in_row = 0, run_at = now(), finished_at = null, deadline_at = null,
+             cause = 'REQUEUED', last_error = $2
+         where id = $1 and state = 'dead'",
+    )
+    .bind(job)
+    .bind(by)
+    .execute(tx);
+    Ok(statement("requeue_job", query).await?.rows_affected() == 1)
+}
+
+/// How much of one queue there is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Depth {
+    /// The part of the kind.
+    pub queue: String,
+    /// Could be claimed now.
+    pub ready: i64,
+    /// Wait for their time.
+    pub delayed: i64,
+    /// Are with a worker.
+    pub leased: i64,
+    /// Are dead letters.
+    pub dead: i64,
+    /// How long the one that could be claimed the longest has been waiting.
+    pub oldest: Duration,
+}
+
+/// Counts a kind's queues. Reads every unfinished job of the kind: for a gauge every some seconds, not for a request.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn depths(tx: &mut PgConnection, kind: &str) -> Result<Vec<Depth>, Error> {
+    let query = sqlx::query_as::<_, (String, i64, i64, i64, i64, f64)>(
+        "with unfinished as (
+             select queue, state, run_at from jobs where kind = $1 and state = 'queued'
+             union all
+             select queue, state, run_at from jobs where kind = $1 and state = 'leased'
+             union all
+             select queue, state, run_at from jobs where kind = $1 and state = 'dead'
+         ), known as (
+             select distinct queue from job_turns where kind = $1
+         )
+         select known.queue,
+                count(*) filter (where state = 'queued' and run_at <= now()),
+                count(*) filter (where state = 'queued' and run_at > now()),
+                count(*) filter (where state = 'leased'),
+                count(*) filter (where state = 'dead'),
+                coalesce(extract(epoch from now() - min(run_at) filter (where state = 'queued' and run_at <= now())), 0)
+                    ::double precision
+         from known left join unfinished using (queue)
+         group by known.queue",
+    )
+    .bind(kind)
+    .fetch_all(tx);
+    let rows = statement("job_depths", query).await?;
+    Ok(rows
+        .into_iter()
+        .map(|(queue, ready, delayed, leased, dead, oldest)| Depth {
+            queue,
+            ready,
+            delayed,
+            leased,
+            dead,
+            oldest: Duration::try_from_secs_f64(oldest).unwrap_or_default(),
+        })
+        .collect())
+}
+
+/// Sets the gauges `rushes_jobs{kind,queue,state}` and `rushes_jobs_oldest_ready_seconds{kind,queue}`.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn observe(tx: &mut PgConnection, kind: &'static str) -> Result<(), Error> {
+    for depth in depths(tx, kind).await? {
+        let queue = depth.queue;
+        for (state, count) in [
+            ("ready", depth.ready),
+            ("delayed", depth.delayed),
+            ("leased", depth.leased),
+            ("dead", depth.dead),
+        ] {
+            gauge!("rushes_jobs", "kind" => kind, "queue" => queue.clone(), "state" => state).set(count as f64);
+        }
+        gauge!("rushes_jobs_oldest_ready_seconds", "kind" => kind, "queue" => queue).set(depth.oldest.as_secs_f64());
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! Start-time fair queueing: a backlog makes only its own account wait.
+
+use jobs::NewJob;
+use uuid::Uuid;
+
+use crate::stage::{Stage, new_job};
+
+#[tokio::test]
+async fn a_flood_makes_only_its_own_account_wait() {
+    let stage = Stage::new().await;
+    let (flood, modest) = (Uuid::now_v7(), Uuid::now_v7());
+    for _ in 0..200 {
+        stage.job(flood).await;
+    }
+    // The front has moved on before the modest account comes.
+    let mut served: Vec<Uuid> = stage.claim("worker", 20).await.iter().map(|job| job.account).collect();
+    assert!(served.iter().all(|account| *account == flood));
+    served.clear();
+    for _ in 0..10 {
+        stage.job(modest).await;
+    }
+    while served.iter().filter(|account| **account == modest).count() < 10 {
+        served.extend(stage.claim("worker", 1).await.iter().map(|job| job.account));
+    }
+    assert!(served.len() <= 21, "ten jobs beside a flood were served within {} turns", served.len());
+}
+
+#[tokio::test]
+async fn past_use_is_not_held_against_an_account() {
+    let stage = Stage::new().await;
+    let (regular, newcomer) = (Uuid::now_v7(), Uuid::now_v7());
+    for _ in 0..50 {
+        stage.job(regular).await;
+        jobs::complete(&mut *stage.connection().await, stage.one().await.lease).await.unwrap();
+    }
+    for _ in 0..10 {
+        stage.job(newcomer).await;
+    }
+    stage.job(regular).await;
+    let served: Vec<Uuid> = stage.claim("worker", 3).await.iter().map(|job| job.account).collect();
+    assert!(served.contains(&regular), "idle time is not saved up by a newcomer either");
+}
+
+#[tokio::test]
+async fn cost_and_weight_set_the_share() {
+    let stage = Stage::new().await;
+    let (heavy, light) = (Uuid::now_v7(), Uuid::now_v7());
+    for _ in 0..30 {
+        stage.enqueue(&NewJob { cost: 2.0, ..new_job(heavy) }).await;
+        stage.job(light).await;
+    }
+    let served = stage.claim("worker", 30).await;
+    let of_light = served.iter().filter(|job| job.account == light).count();
+    assert!((19..=21).contains(&of_light), "half the cost, twice the turns: {of_light} of 30");
+}

@@ -1,0 +1,10 @@
+//! The queue against a real PostgreSQL: what is promised of leases, fences, retries, fairness and dead letters.
+#![allow(clippy::unwrap_used)]
+
+mod fairness;
+mod leases;
+mod queue;
+mod retries;
+mod stage;
+mod storm;
+mod wake;

@@ -1,0 +1,87 @@
+//! Many workers, random deeds, killed leases: whatever happens, each job ends exactly once, by the holder of its last lease.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jobs::{Error, Failure, NewJob, Retry};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::stage::{KIND, Stage, claim, new_job};
+
+const JOBS: usize = 120;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_job_ends_once_whatever_workers_do() {
+    let stage = Stage::new().await;
+    let accounts: Vec<Uuid> = (0..5).map(|_| Uuid::now_v7()).collect();
+    for at in 0..JOBS {
+        stage.enqueue(&NewJob { max_attempts: 1000, ..new_job(accounts[at % 5]) }).await;
+    }
+    let ends = Arc::new(Mutex::new(HashMap::<Uuid, u32>::new()));
+    let workers = (0..6).map(|seed| tokio::spawn(worker(stage.pool.clone(), seed, ends.clone())));
+    let workers: Vec<_> = workers.collect();
+    for worker in workers {
+        tokio::time::timeout(Duration::from_secs(60), worker).await.expect("the storm ends").unwrap();
+    }
+    let ends = ends.lock().unwrap();
+    assert_eq!(ends.values().filter(|count| **count == 1).count(), JOBS, "each ended once: {ends:?}");
+    let leased: i64 =
+        sqlx::query_scalar("select count(*) from jobs where state <> 'done'").fetch_one(&stage.pool).await.unwrap();
+    assert_eq!(leased, 0);
+    // The history is whole: every lease that was given is in it, and every job's fence is their number.
+    let broken: i64 = sqlx::query_scalar(
+        "select count(*) from jobs j where fence <> (select count(*) from job_events e where e.job_id = j.id and to_state = 'leased')
+            or claims <> fence",
+    )
+    .fetch_one(&stage.pool)
+    .await
+    .unwrap();
+    assert_eq!(broken, 0);
+}
+
+async fn worker(pool: PgPool, seed: u64, ends: Arc<Mutex<HashMap<Uuid, u32>>>) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut connection = pool.acquire().await.unwrap();
+    loop {
+        let left: i64 = sqlx::query_scalar("select count(*) from jobs where state in ('queued', 'leased')")
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+        if left == 0 {
+            return;
+        }
+        for leased in claim(&mut connection, &format!("worker-{seed}"), 4, Duration::from_millis(3)).await {
+            if random.bool() {
+                // Another worker's sweep may take the lease away meanwhile.
+                tokio::time::sleep(Duration::from_millis(random.u64(0..6))).await;
+            }
+            let failure = Failure {
+                retry: Retry::Uncounted { after: None },
+                cause: "STORM".into(),
+                detail: String::new(),
+            };
+            let done = match random.u8(0..10) {
+                0 => jobs::release(&mut connection, leased.lease).await,
+                1 => jobs::fail(&mut connection, leased.lease, &failure).await.map(drop),
+                // Dies: says nothing.
+                2 | 3 => Ok(()),
+                _ => match jobs::complete(&mut connection, leased.lease).await {
+                    Ok(()) => {
+                        *ends.lock().unwrap().entry(leased.lease.job).or_default() += 1;
+                        Ok(())
+                    }
+                    refused => refused,
+                },
+            };
+            assert!(matches!(done, Ok(()) | Err(Error::StaleFence)), "{done:?}");
+        }
+        // Time passes for failed jobs, and the row of expiries must not bury any.
+        sqlx::query("update jobs set run_at = now(), expired_in_row = 0 where state = 'queued' and (run_at > now() or expired_in_row > 0)")
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+        jobs::sweep(&mut connection, KIND).await.unwrap();
+    }
+}
