@@ -136,9 +136,7 @@ create table credit_accounts (
     account_id       uuid   primary key references accounts (id),
     available_micros bigint not null default 0 check (available_micros >= 0),
     held_micros      bigint not null default 0 check (held_micros >= 0),
-    spent_micros     bigint not null default 0 check (spent_micros >= 0),
-    -- The account's last virtual finish time in the fair queue.
-    last_vft         double precision not null default 0
+    spent_micros     bigint not null default 0 check (spent_micros >= 0)
 ) with (fillfactor = 70);
 
 -- Written by generation-status; append only. Double entry: the amounts of one entry sum to zero over its books.
