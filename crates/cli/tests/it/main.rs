@@ -1,0 +1,12 @@
+//! The product as its users meet it: every service as a process, the command line as a program, and the rules of the
+//! workspace itself.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod bad_input;
+mod client;
+mod faults;
+mod http;
+mod main_job;
+mod stack;
+mod traces;
+mod workspace;

@@ -1,0 +1,116 @@
+//! The main job, end to end: "generate" is pressed, a worker makes a real video, its state goes by live, the poster
+//! appears, and the dashboard shows it with its cost.
+
+use anyhow::Result;
+use proto::assets::v1::{GetAssetRequest, RenderThumbnailRequest, ThumbnailSpec, thumbnail};
+use proto::credits::v1::GetCreditAccountRequest;
+use proto::generations::v1::{GetGenerationRequest, State};
+use sha2::{Digest, Sha256};
+
+use crate::stack::{Stack, Wish};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_completes_and_the_dashboard_shows_it() -> Result<()> {
+    let stack = Stack::start(Wish { pace: "1", ..Wish::default() }).await?;
+    let client = stack.client(10).await?;
+    let project = client.project("The harbour").await?;
+    let scene = client.scene(&project, "Dawn").await?;
+
+    let started = client.start(&scene, "a harbour at dawn, boats in the mist").await?;
+    assert_eq!(started.state(), State::Queued);
+    let price = started.charge.unwrap().held_micros;
+    assert!(price > 0);
+    let seen = client.watch(&started.name).await?;
+
+    // Live: in order of versions, along the table of states, never backwards.
+    assert!(seen.windows(2).all(|pair| pair[0].version < pair[1].version));
+    let states: Vec<_> = seen.iter().map(|g| g.state() as i32).collect();
+    for pair in states.windows(2) {
+        assert!(pair[0] <= pair[1], "{states:?}");
+    }
+    let percents: Vec<_> = seen.iter().map(|g| g.progress.as_ref().map_or(0, |p| p.percent)).collect();
+    assert!(percents.is_sorted(), "{percents:?}");
+    assert!(percents.iter().any(|p| (1..100).contains(p)), "no progress was seen: {percents:?}");
+    assert!(seen.iter().any(|g| g.progress.as_ref().is_some_and(|p| !p.stage.is_empty())));
+
+    let done = seen.last().unwrap();
+    assert_eq!(done.state(), State::Completed, "{:?}", done.error);
+    assert_eq!(done.charge.unwrap().captured_micros, price);
+    assert_eq!(done.attempt_count, 1);
+    let output = &done.outputs[0];
+
+    // The video is the bytes that its name says, and it plays: its decoder renders another picture of it.
+    let video = client.fetch(&output.url, &[]).await?;
+    assert_eq!((video.status, video.header("content-type")), (200, Some("video/mp4")));
+    assert_eq!(&video.body[4..8], b"ftyp");
+    assert_eq!(output.asset, format!("assets/{}", hex::encode(Sha256::digest(&video.body))));
+    assert_eq!(output.size_bytes, i64::try_from(video.body.len())?);
+    assert!(output.width > 0 && output.height > 0 && output.duration.is_some_and(|d| d.seconds > 0));
+    let small = RenderThumbnailRequest {
+        asset: output.asset.clone(),
+        spec: Some(ThumbnailSpec { width: 64, height: 48, quality: 60 }),
+        later: false,
+    };
+    let small = client.assets().render_thumbnail(small).await?.into_inner();
+    assert_eq!(small.state(), thumbnail::State::Ready, "{}", small.failure_reason);
+    assert_eq!(webp_size(&client.fetch(&small.url, &[]).await?.body), Some((64, 48)));
+
+    // The poster.
+    assert_eq!(output.poster_missing_reason, "");
+    let poster = client.fetch(&output.poster_url, &[]).await?;
+    assert_eq!((poster.status, poster.header("content-type")), (200, Some("image/webp")));
+    assert_eq!(webp_size(&poster.body), Some((256, 256)));
+    let asset = client.assets().get_asset(GetAssetRequest { name: output.asset.clone() }).await?.into_inner();
+    assert_eq!(asset.mime_type, "video/mp4");
+
+    // Assets are content-addressed: a part, and nothing at all for who has it.
+    let part = client.fetch(&output.url, &[("range", "bytes=4-7")]).await?;
+    assert_eq!((part.status, part.body.as_slice()), (206, b"ftyp".as_slice()));
+    let etag = video.header("etag").unwrap().to_owned();
+    assert_eq!(client.fetch(&output.url, &[("if-none-match", &etag)]).await?.status, 304);
+    assert!(video.header("cache-control").unwrap().contains("immutable"));
+
+    // The dashboard.
+    let dashboard = client.dashboard().await?;
+    assert!(dashboard.unreachable.is_empty());
+    let card = &dashboard.projects[0];
+    assert_eq!((card.scene_count, card.completed_count, card.completed_cost_micros), (1, 1, price));
+    let latest = card.scenes[0].latest.as_ref().unwrap();
+    assert_eq!((latest.name.as_str(), latest.state(), latest.percent), (done.name.as_str(), State::Completed, 100));
+    assert_eq!(latest.thumbnail_url, output.poster_url);
+    let recent = &dashboard.recent_generations[0];
+    assert_eq!((recent.name.as_str(), recent.cost_micros), (done.name.as_str(), price));
+    let credits = dashboard.credits.unwrap();
+    assert_eq!((credits.available_micros, credits.held_micros), (10_000_000 - price, 0));
+    assert_eq!(dashboard.profile.unwrap().display_name, "Ada");
+    assert_eq!(dashboard.notices.len(), 1);
+
+    let account = client.credits().get_credit_account(GetCreditAccountRequest {}).await?.into_inner();
+    assert_eq!((account.available_micros, account.spent_micros), (10_000_000 - price, price));
+
+    // Nobody else sees it.
+    let stranger = stack.client(0).await?;
+    let theirs = stranger
+        .generations()
+        .get_generation(GetGenerationRequest { name: done.name.clone(), ..Default::default() })
+        .await;
+    assert_eq!(theirs.unwrap_err().code(), tonic::Code::NotFound);
+    stack.end().await
+}
+
+
+/// The size in a WebP's header: `RIFF`, a size, `WEBP`, then a lossy or an extended chunk.
+pub(crate) fn webp_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    if bytes.get(..4)? != b"RIFF" || bytes.get(8..12)? != b"WEBP" {
+        return None;
+    }
+    let at = |i: usize| bytes.get(i).copied().map(u32::from);
+    match bytes.get(12..16)? {
+        b"VP8 " => Some(((at(26)? | at(27)? << 8) & 0x3fff, (at(28)? | at(29)? << 8) & 0x3fff)),
+        b"VP8X" => Some((
+            1 + (at(24)? | at(25)? << 8 | at(26)? << 16),
+            1 + (at(27)? | at(28)? << 8 | at(29)? << 16),
+        )),
+        _ => None,
+    }
+}
