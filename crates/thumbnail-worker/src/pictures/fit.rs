@@ -1,0 +1,50 @@
+//! From decoded pixels to the finished WebP: crop, resize, turn upright, encode.
+//!
+//! Invariant: the result has exactly the size that the spec asks for, filled to its edges, whatever shape the picture has.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use super::orientation::Orientation;
+use super::{Layout, Pixels, Spec, Thumbnail};
+
+/// Makes the thumbnail of decoded `pixels`, which lie as `orientation` says.
+#[must_use]
+pub fn thumbnail(pixels: Pixels, orientation: Orientation, spec: &Spec) -> Thumbnail {
+    let (width, height) = orientation.turned(spec.width, spec.height);
+    let upright = orientation.apply(resize(pixels, width, height));
+    Thumbnail { webp: encode(&upright, spec.quality), spec: *spec }
+}
+
+/// Cuts `pixels` evenly to the shape of the target and resizes with a Lanczos filter.
+fn resize(pixels: Pixels, width: u32, height: u32) -> Pixels {
+    if (pixels.width, pixels.height) == (width, height) {
+        return pixels;
+    }
+    let kind = match pixels.layout {
+        Layout::Rgb => PixelType::U8x3,
+        Layout::Rgba => PixelType::U8x4,
+    };
+    let mut target = Image::new(width, height, kind);
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
+        .fit_into_destination(None);
+    let source = ImageRef::new(pixels.width, pixels.height, &pixels.bytes, kind)
+        .expect("a decoder gave as many bytes as its width, height and layout say");
+    Resizer::new()
+        .resize(&source, &mut target, &options)
+        .expect("source and target have the same layout and no side is empty");
+    Pixels { width, height, layout: pixels.layout, bytes: target.into_vec() }
+}
+
+/// Encodes as lossy WebP.
+fn encode(pixels: &Pixels, quality: u8) -> Vec<u8> {
+    let layout = match pixels.layout {
+        Layout::Rgb => webp::PixelLayout::Rgb,
+        Layout::Rgba => webp::PixelLayout::Rgba,
+    };
+    webp::Encoder::new(&pixels.bytes, layout, pixels.width, pixels.height)
+        .encode_simple(false, f32::from(quality))
+        .expect("a side from 16 to 1,024 and a quality from 1 to 100 always encode, short of memory")
+        .to_vec()
+}

@@ -1,0 +1,122 @@
+//! WebP: the sizes in its chunks, and its pixels.
+//!
+//! Invariant: a WebP states its size up to three times (canvas, animation frame, bitstream). The bitstream's is what a decoder
+//! allocates by, so all of them are read here and the largest is what the limits see.
+
+use std::io::{Cursor, ErrorKind};
+
+use image_webp::{DecodingError, WebPDecoder};
+
+use super::orientation::Orientation;
+use super::{Format, Layout, Pixels, Refused};
+
+/// What the chunks say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    lossless: bool,
+}
+
+impl Image {
+    pub(super) fn weight(&self) -> u64 {
+        let pixels = u64::from(self.width) * u64::from(self.height);
+        // Lossy: planes of 1.5 bytes, opacity of 1, output of 4. Lossless: output of 4 twice, and its transforms.
+        pixels * if self.lossless { 9 } else { 7 } + (256 << 10)
+    }
+}
+
+/// Walks the chunks for the largest stated size and for EXIF.
+pub(super) fn header(bytes: &[u8]) -> Result<(Image, Orientation), Refused> {
+    let stated = u32_at(bytes, 4).ok_or(Refused::Truncated { format: Format::Webp })? as usize;
+    if bytes.len() < stated.saturating_add(8) {
+        return Err(Refused::Truncated { format: Format::Webp });
+    }
+    let mut found = Found::default();
+    found.walk(bytes.get(12..).unwrap_or_default(), 0);
+    match found.size {
+        Some((width, height)) => Ok((Image { width, height, lossless: found.lossless }, found.orientation)),
+        None => Err(Refused::Truncated { format: Format::Webp }),
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    size: Option<(u32, u32)>,
+    lossless: bool,
+    orientation: Orientation,
+}
+
+impl Found {
+    fn walk(&mut self, mut rest: &[u8], depth: u8) {
+        while let (Some(name), Some(length)) = (rest.get(..4), u32_at(rest, 4)) {
+            let body = &rest[8..];
+            let body = &body[..body.len().min(length as usize)];
+            match name {
+                b"VP8X" => self.state(u24_at(body, 4).zip(u24_at(body, 7)).map(|(w, h)| (w + 1, h + 1))),
+                b"VP8 " => self.state(u16_at(body, 6).zip(u16_at(body, 8)).map(|(w, h)| (w & 0x3FFF, h & 0x3FFF))),
+                b"VP8L" => {
+                    self.lossless = true;
+                    self.state(u32_at(body, 1).map(|bits| ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)));
+                }
+                b"ANMF" if depth == 0 => {
+                    self.state(u24_at(body, 6).zip(u24_at(body, 9)).map(|(w, h)| (w + 1, h + 1)));
+                    self.walk(body.get(16..).unwrap_or_default(), 1);
+                }
+                b"EXIF" => {
+                    self.orientation = Orientation::of_tiff(body.strip_prefix(b"Exif\0\0").unwrap_or(body));
+                }
+                _ => {}
+            }
+            let next = (length as usize).saturating_add(8).saturating_add(length as usize & 1);
+            rest = rest.get(next..).unwrap_or_default();
+        }
+    }
+
+    fn state(&mut self, size: Option<(u32, u32)>) {
+        if let Some((width, height)) = size {
+            let (w, h) = self.size.unwrap_or_default();
+            self.size = Some((w.max(width), h.max(height)));
+        }
+    }
+}
+
+/// Decodes the picture, or the first frame of an animation.
+pub(super) fn decode(bytes: &[u8], image: &Image) -> Result<Pixels, Refused> {
+    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(refused)?;
+    decoder.set_memory_limit(usize::try_from(image.weight()).unwrap_or(usize::MAX));
+    let (width, height) = decoder.dimensions();
+    if width > image.width || height > image.height {
+        return Err(damaged("it states a size that its chunks do not"));
+    }
+    let layout = if decoder.has_alpha() { Layout::Rgba } else { Layout::Rgb };
+    let size = decoder.output_buffer_size().ok_or_else(|| damaged("its size overflows"))?;
+    let mut pixels = vec![0; size];
+    decoder.read_image(&mut pixels).map_err(refused)?;
+    Ok(Pixels { width, height, layout, bytes: pixels })
+}
+
+fn damaged(detail: &str) -> Refused {
+    Refused::Damaged { format: Format::Webp, detail: detail.to_owned() }
+}
+
+fn refused(error: DecodingError) -> Refused {
+    match error {
+        DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => Refused::Truncated { format: Format::Webp },
+        DecodingError::NotEnoughInitData => Refused::Truncated { format: Format::Webp },
+        other => damaged(&other.to_string()),
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u24_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let raw = bytes.get(at..at + 3)?;
+    Some(u32::from_le_bytes([raw[0], raw[1], raw[2], 0]))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)))
+}

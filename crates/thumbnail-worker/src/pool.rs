@@ -1,0 +1,157 @@
+//! The bounded pool in which pictures are decoded, off the asynchronous runtime.
+//!
+//! Invariant: what is being decoded at one time holds at most the admitted bytes, on at most the admitted threads, and what
+//! waits is counted and bounded; beyond that a caller is refused at once with a time to come back. Room is given in the order
+//! of asking and stays taken until the work really ends, also when its caller has gone. A panic ends one piece of work only.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tracing::Span;
+
+/// How much the pool takes at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Pieces of work that run at one time.
+    pub threads: usize,
+    /// Bytes that all running work may hold, by its own weight.
+    pub bytes: u64,
+    /// Pieces of work that may wait.
+    pub waiting: usize,
+}
+
+/// Why work was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// One piece of work alone is more than the pool may ever hold.
+    #[error("decoding needs {weight} bytes of memory, at most {limit} are given")]
+    TooHeavy {
+        /// Bytes that it needs.
+        weight: u64,
+        /// Bytes that there are.
+        limit: u64,
+    },
+    /// As much waits as may wait.
+    #[error("too many pictures are being decoded, try again in {retry_after:?}")]
+    Overloaded {
+        /// When a place is likely to be free.
+        retry_after: Duration,
+    },
+    /// The work panicked; its message is for the operator.
+    #[error("decoding panicked: {0}")]
+    Panicked(String),
+}
+
+/// Memory is counted in pieces of this size, so that any budget fits a semaphore.
+const PIECE: u64 = 64 << 10;
+
+/// The pool; clones share it.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    memory: Arc<Semaphore>,
+    threads: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// Moving mean of how long one piece of work runs.
+    micros: AtomicU64,
+}
+
+impl Pool {
+    /// An empty pool. At least one thread and one piece of memory are given.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let pieces = usize::try_from(settings.bytes / PIECE).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            shared: Arc::new(Shared {
+                settings,
+                memory: Arc::new(Semaphore::new(pieces)),
+                threads: Arc::new(Semaphore::new(settings.threads.max(1))),
+                waiting: AtomicUsize::new(0),
+                micros: AtomicU64::new(50_000),
+            }),
+        }
+    }
+
+    /// Runs `work`, which holds at most `weight` bytes, on a thread that may block, once there is room.
+    ///
+    /// # Errors
+    /// [`Refused`] at once when it can never run or too much waits; afterwards when it panicked.
+    pub async fn run<T: Send + 'static>(&self, weight: u64, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+        let shared = &self.shared;
+        if weight > shared.settings.bytes {
+            return Err(Refused::TooHeavy { weight, limit: shared.settings.bytes });
+        }
+        let place = Place::take(shared)?;
+        let pieces = u32::try_from(weight.div_ceil(PIECE).max(1)).unwrap_or(u32::MAX).min(self.pieces());
+        let closed = |_| Refused::Panicked("the pool is closed".to_owned());
+        let memory = Arc::clone(&shared.memory).acquire_many_owned(pieces).await.map_err(closed)?;
+        let thread = Arc::clone(&shared.threads).acquire_owned().await.map_err(closed)?;
+        drop(place);
+        let span = Span::current();
+        let done = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let result = span.in_scope(|| catch_unwind(AssertUnwindSafe(work)));
+            drop((memory, thread));
+            (result, started.elapsed())
+        });
+        let (result, took) = done.await.map_err(|error| Refused::Panicked(error.to_string()))?;
+        shared.learn(took);
+        metrics::histogram!("decode_pool_run_seconds").record(took.as_secs_f64());
+        result.map_err(|panic| {
+            metrics::counter!("decode_pool_panics_total").increment(1);
+            let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            Refused::Panicked(message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
+        })
+    }
+
+    fn pieces(&self) -> u32 {
+        u32::try_from((self.shared.settings.bytes / PIECE).max(1)).unwrap_or(u32::MAX)
+    }
+}
+
+impl Shared {
+    fn learn(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let mean = self.micros.load(Ordering::Relaxed);
+        self.micros.store(mean - mean / 8 + took / 8, Ordering::Relaxed);
+    }
+
+    /// How long until what waits now has run.
+    fn backlog(&self) -> Duration {
+        let waiting = self.waiting.load(Ordering::Relaxed) as u64;
+        let threads = self.settings.threads.max(1) as u64;
+        Duration::from_micros(self.micros.load(Ordering::Relaxed).saturating_mul(waiting) / threads)
+    }
+}
+
+/// A place in the queue, given back however the waiting ends.
+struct Place<'a>(&'a Shared);
+
+impl<'a> Place<'a> {
+    fn take(shared: &'a Shared) -> Result<Self, Refused> {
+        let before = shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Self(shared);
+        metrics::gauge!("decode_pool_waiting").set((before + 1) as f64);
+        if before >= shared.settings.waiting {
+            let retry_after = shared.backlog().clamp(Duration::from_millis(50), Duration::from_secs(10));
+            metrics::counter!("decode_pool_refused_total").increment(1);
+            return Err(Refused::Overloaded { retry_after });
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let before = self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        metrics::gauge!("decode_pool_waiting").set(before.saturating_sub(1) as f64);
+    }
+}

@@ -1,0 +1,174 @@
+//! The poster frame of an H.264 video in MP4, decoded in process.
+//!
+//! Invariant: every parameter set is read and measured before the decoder gets it, and all must have the size that was admitted,
+//! so a stream cannot grow once it has been let in. When no frame within the limits is bright enough, the brightest one is
+//! the poster: a film that is dark throughout still has a picture.
+
+use openh264::OpenH264API;
+use openh264::decoder::{DecodedYUV, Decoder, DecoderConfig, Flush};
+use openh264::formats::YUVSource;
+
+use super::colour::{Meaning, Planes};
+use super::light::Light;
+use super::mp4::{self, Avc, Track};
+use super::sps::Sps;
+use super::{Limits, Missing};
+use crate::pictures::Pixels;
+use crate::pictures::orientation::Orientation;
+
+/// A video whose frames can be decoded here, its sizes checked.
+#[derive(Debug)]
+pub struct Reel<'a> {
+    track: Track<'a>,
+    avc: Avc<'a>,
+    sps: Sps,
+    limits: Limits,
+}
+
+/// The frame that stands for a video.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Poster {
+    /// The frame as stored.
+    pub pixels: Pixels,
+    /// How it is to be turned.
+    pub orientation: Orientation,
+    /// How bright it is.
+    pub light: Light,
+    /// Which frame it is, from 0, in playing order.
+    pub frame: usize,
+}
+
+/// Opens a video without decoding anything.
+///
+/// # Errors
+/// [`Missing`] when the file is not H.264 in MP4, is damaged, or its frames are too large.
+pub fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Reel<'a>, Missing> {
+    let track = mp4::video(bytes)?;
+    let name = || String::from_utf8_lossy(&track.codec).trim().to_owned();
+    let avc = track.avc.clone().ok_or_else(|| Missing::OtherCodec(name()))?;
+    let mut admitted: Option<Sps> = None;
+    for unit in avc.parameter_sets.iter().filter(|unit| kind(unit) == Some(7)) {
+        let sps = Sps::read(unit).ok_or_else(|| Missing::Damaged("its H.264 parameters cannot be read".to_owned()))?;
+        if u64::from(sps.width) * u64::from(sps.height) > limits.frame_pixels {
+            return Err(Missing::TooLarge { width: sps.width, height: sps.height, limit: limits.frame_pixels });
+        }
+        if admitted.is_some_and(|first| (first.width, first.height) != (sps.width, sps.height)) {
+            return Err(Missing::Damaged("its H.264 parameters state two sizes".to_owned()));
+        }
+        admitted = Some(sps);
+    }
+    // Parameters only within the stream (avc3), or a profile beyond 8-bit 4:2:0: for another decoder.
+    let sps = admitted.ok_or_else(|| Missing::OtherCodec(format!("{} without parameters", name())))?;
+    if !sps.plain {
+        return Err(Missing::OtherCodec(format!("{} beyond progressive 8-bit 4:2:0", name())));
+    }
+    Ok(Reel { track, avc, sps, limits: *limits })
+}
+
+impl Reel<'_> {
+    /// The most memory, in bytes, that finding the poster holds at one time.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.sps.weight()
+    }
+
+    /// Finds the first frame that is not nearly black.
+    ///
+    /// # Errors
+    /// [`Missing`] when no frame can be decoded.
+    pub fn poster(&self) -> Result<Poster, Missing> {
+        let failed = |error: openh264::Error| Missing::Damaged(format!("no frame can be decoded: {error}"));
+        let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
+        let mut decoder = Decoder::with_api_config(OpenH264API::from_source(), config).map_err(failed)?;
+        let mut search = Search { reel: self, seen: 0, best: None };
+        let mut packet = Vec::new();
+        self.avc.parameter_sets.iter().for_each(|unit| append(&mut packet, unit));
+        let per_frame = u64::from(self.sps.width) * u64::from(self.sps.height);
+        let affordable = usize::try_from(self.limits.pixels / per_frame.max(1)).unwrap_or(usize::MAX);
+        let mut failure = None;
+        for sample in self.track.samples().take(self.limits.frames.min(affordable)) {
+            self.append_sample(&mut packet, sample)?;
+            match decoder.decode(&packet) {
+                Ok(Some(frame)) => {
+                    if search.offer(&frame) {
+                        return search.finish(failure);
+                    }
+                }
+                Ok(None) => {}
+                // A broken frame is passed over: later ones may be whole.
+                Err(error) => failure = Some(error),
+            }
+            packet.clear();
+        }
+        // Frames that were held back for reordering.
+        for frame in decoder.flush_remaining().map_err(failed)? {
+            if search.offer(&frame) {
+                break;
+            }
+        }
+        search.finish(failure)
+    }
+
+    /// Appends the units of one sample with start codes in place of lengths.
+    fn append_sample(&self, packet: &mut Vec<u8>, mut sample: &[u8]) -> Result<(), Missing> {
+        let width = self.avc.length_bytes;
+        while let Some(length) = sample.get(..width) {
+            let length = length.iter().fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
+            let Some(unit) = sample.get(width..width.saturating_add(length)) else { break };
+            if kind(unit) == Some(7) {
+                let same = Sps::read(unit).is_some_and(|sps| {
+                    (sps.width, sps.height) == (self.sps.width, self.sps.height) && sps.plain
+                });
+                if !same {
+                    return Err(Missing::Damaged("its frames change their size".to_owned()));
+                }
+            }
+            append(packet, unit);
+            sample = &sample[width + length..];
+        }
+        Ok(())
+    }
+}
+
+/// The best frame so far.
+struct Search<'a> {
+    reel: &'a Reel<'a>,
+    seen: usize,
+    best: Option<Poster>,
+}
+
+impl Search<'_> {
+    /// Looks at the next frame in playing order; true when it is the poster.
+    fn offer(&mut self, frame: &DecodedYUV<'_>) -> bool {
+        let (width, height) = frame.dimensions();
+        let (y, u, v) = frame.strides();
+        let planes = Planes { width, height, planes: [frame.y(), frame.u(), frame.v()], strides: [y, u, v] };
+        let sps = &self.reel.sps;
+        let light = Light::measure((0..height).step_by(4).map_while(|row| planes.luma(row)), sps.full_range);
+        let lit = !light.nearly_black();
+        if lit || self.best.as_ref().is_none_or(|best| light.mean > best.light.mean) {
+            let meaning = Meaning { matrix: sps.matrix, full_range: sps.full_range };
+            if let Some(pixels) = planes.to_rgb(meaning) {
+                self.best = Some(Poster { pixels, orientation: self.reel.track.orientation, light, frame: self.seen });
+            }
+        }
+        self.seen += 1;
+        lit && self.best.is_some()
+    }
+
+    fn finish(self, failure: Option<openh264::Error>) -> Result<Poster, Missing> {
+        self.best.ok_or_else(|| {
+            let detail = failure.map_or_else(|| "it holds no frame".to_owned(), |error| error.to_string());
+            Missing::Damaged(format!("no frame can be decoded: {detail}"))
+        })
+    }
+}
+
+fn kind(unit: &[u8]) -> Option<u8> {
+    unit.first().map(|header| header & 0x1F)
+}
+
+fn append(packet: &mut Vec<u8>, unit: &[u8]) {
+    packet.extend_from_slice(&[0, 0, 0, 1]);
+    packet.extend_from_slice(unit);
+}

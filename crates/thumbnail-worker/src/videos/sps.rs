@@ -1,0 +1,171 @@
+//! H.264's sequence parameter set: how large the frames are and how their colours are meant, read before any decoding.
+//!
+//! Invariant: what is read here bounds what the decoder will allocate, so a set that cannot be read is never handed on.
+
+/// What a sequence parameter set says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sps {
+    /// Coded width in pixels, whole macroblocks.
+    pub width: u32,
+    /// Coded height in pixels, whole macroblocks.
+    pub height: u32,
+    /// How many frames the decoder keeps to refer to, at most 16.
+    pub references: u32,
+    /// Whether the decoder in use can take it: 4:2:0, 8 bits, progressive.
+    pub plain: bool,
+    /// Luma runs from 0 to 255 instead of from 16 to 235.
+    pub full_range: bool,
+    /// The colour matrix by ITU-T H.273; 2 means not told.
+    pub matrix: u8,
+}
+
+impl Sps {
+    /// Reads a unit of type 7, without its start code.
+    #[must_use]
+    pub fn read(unit: &[u8]) -> Option<Self> {
+        let (header, rest) = unit.split_first()?;
+        if header & 0x1F != 7 {
+            return None;
+        }
+        let payload = without_emulation(rest);
+        let mut bits = Bits { bytes: &payload, at: 0 };
+        let profile = bits.take(8)?;
+        bits.take(16)?;
+        bits.ue()?;
+        let mut plain = true;
+        if matches!(profile, 44 | 83 | 86 | 100 | 110 | 118 | 122 | 128 | 134 | 135 | 138 | 139 | 244) {
+            let chroma = bits.ue()?;
+            if chroma == 3 {
+                bits.take(1)?;
+            }
+            let depth = bits.ue()? + bits.ue()?;
+            plain = chroma == 1 && depth == 0;
+            bits.take(1)?;
+            if bits.take(1)? == 1 {
+                for list in 0..if chroma == 3 { 12 } else { 8 } {
+                    if bits.take(1)? == 1 {
+                        bits.skip_scaling_list(if list < 6 { 16 } else { 64 })?;
+                    }
+                }
+            }
+        }
+        bits.ue()?;
+        match bits.ue()? {
+            0 => {
+                bits.ue()?;
+            }
+            1 => {
+                bits.take(1)?;
+                bits.ue()?;
+                bits.ue()?;
+                for _ in 0..bits.ue()?.min(255) {
+                    bits.ue()?;
+                }
+            }
+            2 => {}
+            _ => return None,
+        }
+        let references = bits.ue()?.min(16);
+        bits.take(1)?;
+        let width = bits.ue()?.checked_add(1)?.checked_mul(16)?;
+        let map_height = bits.ue()?.checked_add(1)?.checked_mul(16)?;
+        let frames_only = bits.take(1)?;
+        if frames_only == 0 {
+            bits.take(1)?;
+            plain = false;
+        }
+        let height = map_height.checked_mul(2 - frames_only)?;
+        bits.take(1)?;
+        if bits.take(1)? == 1 {
+            for _ in 0..4 {
+                bits.ue()?;
+            }
+        }
+        let (full_range, matrix) = if bits.take(1)? == 1 { bits.colour().unwrap_or((false, 2)) } else { (false, 2) };
+        Some(Self { width, height, references, plain, full_range, matrix })
+    }
+
+    /// The most memory, in bytes, that decoding such a stream holds: kept frames, the ones in flight, and the RGB copy of one.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        let pixels = u64::from(self.width + 64) * u64::from(self.height + 64);
+        pixels * 3 / 2 * u64::from(self.references + 4) + pixels * 6
+    }
+}
+
+/// Takes out the 03 that keeps 00 00 01 from appearing inside a unit.
+fn without_emulation(unit: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(unit.len());
+    let mut zeros = 0;
+    for byte in unit {
+        if zeros >= 2 && *byte == 3 {
+            zeros = 0;
+            continue;
+        }
+        zeros = if *byte == 0 { zeros + 1 } else { 0 };
+        payload.push(*byte);
+    }
+    payload
+}
+
+struct Bits<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Bits<'_> {
+    fn take(&mut self, count: u32) -> Option<u32> {
+        let mut value = 0;
+        for _ in 0..count {
+            let byte = *self.bytes.get(self.at / 8)?;
+            value = value << 1 | u32::from(byte >> (7 - self.at % 8) & 1);
+            self.at += 1;
+        }
+        Some(value)
+    }
+
+    /// An unsigned Exp-Golomb number of at most 16 bits, which all that are read here are. A signed one has the same length.
+    fn ue(&mut self) -> Option<u32> {
+        let mut zeros = 0;
+        while self.take(1)? == 0 {
+            zeros += 1;
+            if zeros > 16 {
+                return None;
+            }
+        }
+        Some((1 << zeros) - 1 + self.take(zeros)?)
+    }
+
+    fn se(&mut self) -> Option<i32> {
+        let number = self.ue()? as i32;
+        Some(if number % 2 == 1 { number / 2 + 1 } else { -(number / 2) })
+    }
+
+    fn skip_scaling_list(&mut self, size: usize) -> Option<()> {
+        let (mut last, mut next) = (8, 8);
+        for _ in 0..size {
+            if next != 0 {
+                next = (last + self.se()? + 256) % 256;
+            }
+            last = if next == 0 { last } else { next };
+        }
+        Some(())
+    }
+
+    /// Range and matrix from the usability information.
+    fn colour(&mut self) -> Option<(bool, u8)> {
+        if self.take(1)? == 1 && self.take(8)? == 255 {
+            self.take(32)?;
+        }
+        if self.take(1)? == 1 {
+            self.take(1)?;
+        }
+        if self.take(1)? == 0 {
+            return None;
+        }
+        self.take(3)?;
+        let full = self.take(1)? == 1;
+        let matrix = if self.take(1)? == 1 { self.take(24)? as u8 } else { 2 };
+        Some((full, matrix))
+    }
+}
