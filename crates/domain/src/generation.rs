@@ -133,4 +133,14 @@ mod tests {
         assert!(!State::Finalizing.may_become(State::Cancelling));
         assert_eq!(State::Completed.predecessors(), [State::Finalizing.number()]);
     }
+
+    #[test]
+    fn the_documentation_shows_the_same_table() {
+        let page = include_str!("../../../docs/architecture.md");
+        for state in State::ALL.into_iter().filter(|s| !s.is_terminal()) {
+            let next: Vec<_> = state.next().iter().map(|s| format!("`{}`", s.as_str())).collect();
+            let row = format!("| `{}` | {} |", state.as_str(), next.join(", "));
+            assert!(page.contains(&row), "docs/architecture.md lacks {row}");
+        }
+    }
 }
