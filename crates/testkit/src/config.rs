@@ -2,6 +2,7 @@
 //! shares it; without it a test process starts its own.
 
 /// The PostgreSQL server to make test databases on; its role must be allowed to create databases.
+#[expect(clippy::disallowed_methods, reason = "a test's settings, and testkit knows no service's")]
 pub(crate) fn database_url() -> Option<String> {
     std::env::var("RUSHES_DATABASE_URL").ok().filter(|url| !url.is_empty())
 }

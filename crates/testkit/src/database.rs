@@ -110,10 +110,11 @@ async fn template(server: &Url) -> Result<String> {
     let name = format!("rushes_template_{}", &hex::encode(digest.finalize())[..16]);
     let mut connection = connect(server).await?;
     sqlx::query("select pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut connection).await?;
-    let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1 and datistemplate)")
-        .bind(&name)
-        .fetch_one(&mut connection)
-        .await?;
+    let exists: bool =
+        sqlx::query_scalar("select exists (select from pg_database where datname = $1 and datistemplate)")
+            .bind(&name)
+            .fetch_one(&mut connection)
+            .await?;
     if !exists {
         // A template is marked as one only when its migrations are through, so a half-made one is made again.
         execute(&mut connection, format!("drop database if exists {name} with (force)")).await?;

@@ -112,7 +112,8 @@ fn create(path: &Path, mode: u32, owner: Option<Owner>) -> Result<()> {
 
 fn give(path: &Path, owner: Option<Owner>) -> Result<()> {
     if let Some(Owner { uid, gid }) = owner {
-        std::os::unix::fs::lchown(path, Some(uid), Some(gid)).with_context(|| format!("giving away {}", path.display()))?;
+        std::os::unix::fs::lchown(path, Some(uid), Some(gid))
+            .with_context(|| format!("giving away {}", path.display()))?;
     }
     Ok(())
 }
@@ -123,7 +124,9 @@ pub(crate) fn kept_secret(path: &Path) -> Result<String> {
         return Ok(secret.trim().to_owned());
     }
     let mut bytes = [0; 16];
-    std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("reading /dev/urandom")?;
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("reading /dev/urandom")?;
     let secret = hex::encode(bytes);
     write_secret(path, &secret)?;
     Ok(secret)

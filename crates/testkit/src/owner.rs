@@ -17,7 +17,8 @@ impl Owner {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
         }
-        let users = std::fs::read_to_string("/etc/passwd").context("reading /etc/passwd for a user to run PostgreSQL as")?;
+        let users =
+            std::fs::read_to_string("/etc/passwd").context("reading /etc/passwd for a user to run PostgreSQL as")?;
         ["postgres", "nobody"]
             .iter()
             .find_map(|name| Self::named(&users, name))

@@ -30,7 +30,8 @@ impl Postgres {
     pub async fn launch() -> Result<Self> {
         let owner = Owner::other_than_root()?;
         let home = blocking(move || Home::temporary("postgres", owner)).await?;
-        Self::serve(home, owner, None, Ending::Quit, &["fsync=off", "full_page_writes=off", "max_connections=400"]).await
+        Self::serve(home, owner, None, Ending::Quit, &["fsync=off", "full_page_writes=off", "max_connections=400"])
+            .await
     }
 
     /// Starts the server whose data is in `folder`, making it when there is none. Its password lies beside it.
@@ -65,7 +66,9 @@ impl Postgres {
         let command = move |home: &Home, port: u16| {
             let mut command = run_as(&postgres, owner, home);
             command.arg("-D").arg(home.path().join("data")).arg("-p").arg(port.to_string());
-            for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "timezone=UTC"].iter().chain(settings) {
+            for setting in
+                ["listen_addresses=127.0.0.1", "unix_socket_directories=", "timezone=UTC"].iter().chain(settings)
+            {
                 command.arg("-c").arg(setting);
             }
             Ok(command)

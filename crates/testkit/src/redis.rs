@@ -38,7 +38,8 @@ impl Redis {
     }
 
     async fn serve(home: Home, password: Option<String>) -> Result<Self> {
-        let program = binary::find("redis-server").or_else(|missing| binary::find("valkey-server").map_err(|_| missing))?;
+        let program =
+            binary::find("redis-server").or_else(|missing| binary::find("valkey-server").map_err(|_| missing))?;
         let secret = password.clone();
         let command = move |home: &Home, port: u16| {
             let mut settings = format!("bind 127.0.0.1\nport {port}\nsave \"\"\nappendonly no\ndaemonize no\n");

@@ -18,13 +18,16 @@ const START: Duration = Duration::from_secs(30);
 /// How many ports are tried, since another process may take one between our look and the server's.
 const PORTS: usize = 3;
 
+/// The command that serves from a directory at a port.
+type Serve = dyn Fn(&Home, u16) -> Result<Command> + Send + Sync;
+
 /// How to run one kind of server.
 pub(crate) struct Recipe {
     pub(crate) name: &'static str,
     pub(crate) home: Home,
     pub(crate) ending: Ending,
     /// The command that serves at a port.
-    pub(crate) command: Box<dyn Fn(&Home, u16) -> Result<Command> + Send + Sync>,
+    pub(crate) command: Box<Serve>,
     /// Whether the server at the address takes clients now.
     pub(crate) ready: fn(SocketAddr) -> bool,
 }
