@@ -1,0 +1,54 @@
+//! The admin port: `/metrics` for Prometheus, `/healthz` (the process runs) and `/readyz` (it takes new requests). It is
+//! never the public port.
+
+use std::net::SocketAddr;
+
+use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, routing::get};
+use tokio::net::TcpListener;
+
+use crate::{drain::Drain, telemetry};
+
+/// A bound admin port that does not answer yet.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+    addr: SocketAddr,
+}
+
+impl Admin {
+    /// Binds `addr`; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours.
+    pub async fn bind(addr: SocketAddr) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(addr).await?;
+        let addr = listener.local_addr()?;
+        Ok(Self { listener, addr })
+    }
+
+    /// The bound address.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Answers until the grace period of `drain` has passed; `/readyz` says 503 as soon as the drain begins.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, drain: Drain) -> std::io::Result<()> {
+        let state = drain.clone();
+        let ready = async move || {
+            if state.begun() { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ready\n") }
+        };
+        let text = "text/plain; version=0.0.4; charset=utf-8";
+        let routes = Router::new()
+            .route("/metrics", get(async move || ([(CONTENT_TYPE, text)], telemetry::page())))
+            .route("/healthz", get(async || "ok\n"))
+            .route("/readyz", get(ready));
+        tokio::select! {
+            result = axum::serve(self.listener, routes) => result,
+            () = drain.expired() => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What every Rushes service does alike: settings, telemetry, deadlines, errors on the wire, PostgreSQL lanes, object
+//! storage, NATS, gRPC clients and servers, the admin port and draining.
+//!
+//! It knows no business noun and holds no business SQL. The list of modules is closed: a helper that fits none of them
+//! belongs to the crate that needs it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod admin;
+pub mod blobs;
+pub mod caller;
+pub mod client;
+pub mod deadline;
+pub mod drain;
+pub mod nats;
+pub mod postgres;
+mod rpc;
+pub mod server;
+pub mod settings;
+pub mod status;
+pub mod task;
+pub mod telemetry;

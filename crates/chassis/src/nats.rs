@@ -1,0 +1,51 @@
+//! The connection to NATS, tuned so that a dead peer is noticed in seconds instead of minutes.
+//!
+//! Invariant: NATS being down never blocks or fails a start, and nothing here promises delivery: whoever listens must
+//! get along without what was dropped.
+
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event};
+
+/// The URL is not one that NATS understands.
+#[derive(Debug, thiserror::Error)]
+#[error("RUSHES_NATS_URL cannot be used: {0}")]
+pub struct Error(#[from] async_nats::ConnectError);
+
+/// A client that connects in the background and keeps reconnecting, at most 2 s between tries.
+///
+/// # Errors
+/// Only when the URL cannot be parsed.
+pub async fn connect(url: &str) -> Result<Client, Error> {
+    let client = ConnectOptions::new()
+        .name(env!("CARGO_PKG_NAME"))
+        .retry_on_initial_connect()
+        .connection_timeout(Duration::from_secs(2))
+        .ping_interval(Duration::from_secs(3))
+        .request_timeout(Some(Duration::from_secs(2)))
+        .reconnect_delay_callback(|attempt| {
+            let cap = Duration::from_secs(2);
+            let step = Duration::from_millis(50) * 2_u32.saturating_pow(attempt.min(8) as u32);
+            step.min(cap).mul_f64(0.5 + fastrand::f64() / 2.0)
+        })
+        .event_callback(|event| async move {
+            let name = match &event {
+                Event::Connected => "connected",
+                Event::Disconnected => "disconnected",
+                Event::SlowConsumer(_) => "slow_consumer",
+                Event::LameDuckMode => "lame_duck",
+                Event::Draining => "draining",
+                Event::Closed => "closed",
+                Event::ServerError(_) => "server_error",
+                Event::ClientError(_) => "client_error",
+            };
+            metrics::counter!("nats_events_total", "event" => name).increment(1);
+            match event {
+                Event::Connected => tracing::info!("connected to NATS"),
+                event => tracing::warn!(%event, "NATS connection"),
+            }
+        })
+        .connect(url)
+        .await?;
+    Ok(client)
+}

@@ -1,0 +1,287 @@
+//! Lanes to PostgreSQL: named pools with their own sizes and time-outs, so that one kind of work cannot starve another.
+//!
+//! Invariant: every statement that goes through here has a name, a span and a duration, and is counted to the request
+//! that made it. A transaction counts its `begin` and `commit` too, because each is a round trip.
+
+mod error;
+
+use std::{
+    future::Future,
+    str::FromStr as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection, PgPool,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tracing::{Instrument as _, Span, field::Empty};
+
+use crate::{
+    deadline,
+    settings::{self, Source},
+    task, telemetry,
+};
+
+pub use error::Error;
+
+/// A statement slower than this is logged.
+const SLOW: Duration = Duration::from_millis(200);
+
+/// A connection that was idle this long is tried before it is used; a busier one is trusted.
+const TRUSTED: Duration = Duration::from_secs(2);
+
+/// The size and the patience of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneSettings {
+    /// Connections kept open even when idle.
+    pub min: u32,
+    /// Connections at most.
+    pub max: u32,
+    /// How long to wait for a free connection before failing with `OVERLOADED`.
+    pub acquire: Duration,
+    /// After which an idle connection beyond `min` is closed.
+    pub idle: Duration,
+    /// How long PostgreSQL lets one statement run.
+    pub statement: Duration,
+}
+
+impl Default for LaneSettings {
+    fn default() -> Self {
+        Self {
+            min: 2,
+            max: 20,
+            acquire: Duration::from_secs(1),
+            idle: Duration::from_secs(30),
+            statement: Duration::from_secs(10),
+        }
+    }
+}
+
+impl LaneSettings {
+    /// Reads `{prefix}_MIN`, `_MAX`, `_ACQUIRE`, `_IDLE` and `_STATEMENT`, such as `RUSHES_LANE_READ_MAX`; what is
+    /// unset keeps its value from `default`.
+    ///
+    /// # Errors
+    /// When one cannot be read, or when the minimum is above the maximum.
+    pub fn read(source: &Source, prefix: &str, default: Self) -> Result<Self, settings::Error> {
+        let name = |end: &str| format!("{prefix}_{end}");
+        let lane = Self {
+            min: source.or(&name("MIN"), default.min, "a count of connections")?,
+            max: source.or(&name("MAX"), default.max, "a count of connections")?,
+            acquire: source.duration(&name("ACQUIRE"), default.acquire, "a wait")?,
+            idle: source.duration(&name("IDLE"), default.idle, "a time")?,
+            statement: source.duration(&name("STATEMENT"), default.statement, "a time")?,
+        };
+        if lane.max == 0 || lane.min > lane.max {
+            let what = format!("at least 1 and not below {}", name("MIN"));
+            return Err(settings::Error::wrong(&name("MAX"), &what));
+        }
+        Ok(lane)
+    }
+}
+
+/// One pool of connections with a name; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    name: &'static str,
+    pool: PgPool,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Lane {
+    /// A lane that connects when it is first used, so that a service starts while PostgreSQL is away.
+    ///
+    /// # Errors
+    /// When the URL cannot be parsed.
+    pub fn connect_lazy(name: &'static str, url: &str, settings: &LaneSettings) -> Result<Self, Error> {
+        let statement = settings.statement.as_millis().to_string();
+        let options = PgConnectOptions::from_str(url)
+            .map_err(Error::url)?
+            .application_name(&format!("rushes/{name}"))
+            .options([
+                ("statement_timeout", statement.as_str()),
+                ("idle_in_transaction_session_timeout", statement.as_str()),
+            ])
+            .disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .min_connections(settings.min)
+            .max_connections(settings.max)
+            .acquire_timeout(settings.acquire)
+            .idle_timeout(settings.idle)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(options);
+        let lane = Self { name, pool, waiting: Arc::default() };
+        lane.show();
+        Ok(lane)
+    }
+
+    /// The pool itself, for migrations and tests; statements through it are neither named nor counted.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The lane's name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Runs one statement, named for its span and metrics, within the request's deadline.
+    ///
+    /// # Errors
+    /// What PostgreSQL or the pool answered, see [`Error`].
+    pub async fn run<T, F>(&self, statement: &'static str, work: F) -> Result<T, Error>
+    where
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    {
+        let span = span(statement, self.name);
+        let run = async {
+            let mut connection = self.acquire().await?;
+            task::count_query();
+            let began = Instant::now();
+            let result = bounded(work(&mut connection)).await;
+            record(statement, began, result)
+        };
+        finish(run.instrument(span.clone()).await, &span)
+    }
+
+    /// Runs `work` between `begin` and `commit`; an error rolls back. Name each statement inside with [`statement`].
+    ///
+    /// # Errors
+    /// What `work` returned, or why the transaction could not begin or commit.
+    pub async fn transaction<T, E, F>(&self, name: &'static str, work: F) -> Result<T, E>
+    where
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let span = span(name, self.name);
+        let run = async {
+            let mut connection = self.acquire().await?;
+            let mut transaction = statement("begin", connection.begin()).await?;
+            // Dropped on an error of `work`, the transaction rolls back.
+            let value = work(&mut transaction).await?;
+            statement("commit", transaction.commit()).await?;
+            Ok(value)
+        };
+        run.instrument(span).await
+    }
+
+    /// Closes every connection of the lane once it is free.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn acquire(&self) -> Result<PoolConnection<sqlx::Postgres>, Error> {
+        let began = Instant::now();
+        let waiting = Waiting::enter(&self.waiting);
+        let acquired = match deadline::bound(self.pool.acquire()).await {
+            Ok(acquired) => acquired.map_err(|error| Error::acquire(self.name, error)),
+            Err(_) => Err(Error::Deadline),
+        };
+        drop(waiting);
+        metrics::histogram!("postgres_lane_acquire_seconds", "lane" => self.name).record(began.elapsed());
+        acquired
+    }
+
+    /// Keeps the lane's gauges current for as long as the lane is open.
+    fn show(&self) {
+        let lane = self.clone();
+        telemetry::on_scrape(move || {
+            let open = !lane.pool.is_closed();
+            let gauge = |name: &'static str, value: f64| {
+                metrics::gauge!(name, "lane" => lane.name).set(if open { value } else { 0.0 });
+            };
+            gauge("postgres_lane_size", f64::from(lane.pool.size()));
+            gauge("postgres_lane_idle", lane.pool.num_idle() as f64);
+            let waiting = lane.waiting.load(Ordering::Relaxed);
+            gauge("postgres_lane_waiting", waiting as f64);
+            let max = lane.pool.options().get_max_connections();
+            gauge("postgres_lane_max", f64::from(max));
+            open
+        });
+    }
+}
+
+/// Runs one named statement inside a transaction, within the request's deadline.
+///
+/// # Errors
+/// What PostgreSQL answered, see [`Error`].
+pub async fn statement<T>(name: &'static str, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
+    let span = span(name, "");
+    let run = async {
+        task::count_query();
+        let began = Instant::now();
+        let result = bounded(work).await;
+        record(name, began, result)
+    };
+    finish(run.instrument(span.clone()).await, &span)
+}
+
+fn span(statement: &'static str, lane: &'static str) -> Span {
+    tracing::info_span!(
+        "postgres",
+        otel.name = statement,
+        otel.kind = "client",
+        otel.status_code = Empty,
+        db.system.name = "postgresql",
+        db.query.summary = statement,
+        rushes.lane = (!lane.is_empty()).then_some(lane),
+        error.type = Empty,
+    )
+}
+
+async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
+    match deadline::bound(work).await {
+        Ok(result) => result.map_err(Error::from),
+        Err(_) => Err(Error::Deadline),
+    }
+}
+
+fn record<T>(statement: &'static str, began: Instant, result: Result<T, Error>) -> Result<T, Error> {
+    let elapsed = began.elapsed();
+    let outcome = result.as_ref().map_or_else(Error::kind, |_| "ok");
+    metrics::histogram!("postgres_statement_seconds", "statement" => statement, "outcome" => outcome).record(elapsed);
+    if elapsed > SLOW {
+        let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(statement, milliseconds, "slow statement");
+    }
+    result
+}
+
+fn finish<T>(result: Result<T, Error>, span: &Span) -> Result<T, Error> {
+    if let Err(error) = &result {
+        span.record("error.type", error.kind());
+        span.record("otel.status_code", "ERROR");
+    }
+    result
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

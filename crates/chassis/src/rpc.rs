@@ -1,0 +1,238 @@
+//! One RPC as both sides see it: its name, its outcome, and the body that is watched to its end, because the status of a
+//! stream comes last.
+//!
+//! Invariant: every call is finished exactly once, with its metrics and the status on its span, however it ends; a body
+//! that is dropped early counts as `CANCELLED`.
+
+use std::{
+    future::Future as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Frame, SizeHint};
+use tokio::time::Sleep;
+use tonic::{Code, Status, body::Body};
+use tracing::Span;
+
+use crate::{status::Failure, task::Scope};
+
+/// Response metadata with the count of database round trips, for tests and benchmarks; it stays inside.
+pub(crate) const QUERIES: HeaderName = HeaderName::from_static("x-rushes-queries");
+
+const GRPC_STATUS: &str = "grpc-status";
+
+/// Splits `/package.Service/Method` into service and method.
+pub(crate) fn split(path: &str) -> (&str, &str) {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    path.rsplit_once('/').unwrap_or((path, ""))
+}
+
+/// The status in headers or trailers, if it is there.
+pub(crate) fn code(headers: &HeaderMap) -> Option<Code> {
+    let value = headers.get(GRPC_STATUS)?;
+    Some(Code::from_bytes(value.as_bytes()))
+}
+
+/// The name of a code as gRPC spells it.
+pub(crate) fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// A status as a whole response without a body.
+pub(crate) fn refuse(failure: Failure) -> http::Response<Body> {
+    Status::from(failure).into_http()
+}
+
+/// Which end of the call this process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Server,
+}
+
+/// A call that has begun; dropping it unfinished records `CANCELLED`.
+#[derive(Debug)]
+pub(crate) struct Call {
+    side: Side,
+    /// `package.Service/Method`.
+    method: Arc<str>,
+    span: Span,
+    scope: Scope,
+    began: Instant,
+    finished: bool,
+}
+
+impl Call {
+    pub(crate) fn begin(side: Side, method: Arc<str>, span: Span, scope: Scope) -> Self {
+        Self { side, method, span, scope, began: Instant::now(), finished: false }
+    }
+
+    pub(crate) fn finish(&mut self, code: Code) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        self.span.record("rpc.grpc.status_code", code as i32);
+        // A client counts every refusal as its error; a server only what is its own fault.
+        let error = match self.side {
+            Side::Client => code != Code::Ok,
+            Side::Server => matches!(
+                code,
+                Code::Unknown
+                    | Code::DeadlineExceeded
+                    | Code::Unimplemented
+                    | Code::Internal
+                    | Code::Unavailable
+                    | Code::DataLoss
+            ),
+        };
+        if error {
+            self.span.record("otel.status_code", "ERROR");
+        }
+        let elapsed = self.began.elapsed();
+        match self.side {
+            Side::Client => {
+                let method = self.method.clone();
+                metrics::histogram!("rpc_client_duration_seconds", "method" => method, "code" => name(code))
+                    .record(elapsed);
+            }
+            Side::Server => {
+                let queries = self.scope.queries.load(Ordering::Relaxed);
+                self.span.record("rushes.queries", queries);
+                // Anyone may send any path; only paths that exist become labels.
+                let method = match code {
+                    Code::Unimplemented => Arc::from("unknown"),
+                    _ => self.method.clone(),
+                };
+                metrics::histogram!("rpc_server_queries", "method" => method.clone()).record(queries as f64);
+                metrics::histogram!("rpc_server_duration_seconds", "method" => method, "code" => name(code))
+                    .record(elapsed);
+            }
+        }
+    }
+
+    /// Takes over the response: finishes the call now if its status is in the headers, or else watches the body.
+    pub(crate) fn watch(
+        mut self,
+        mut response: http::Response<Body>,
+        expiry: Option<Pin<Box<Sleep>>>,
+    ) -> http::Response<Body> {
+        if self.side == Side::Server {
+            let queries = self.scope.queries.load(Ordering::Relaxed);
+            response.headers_mut().insert(QUERIES, HeaderValue::from(queries));
+        }
+        if let Some(code) = code(response.headers()) {
+            self.finish(code);
+            return response;
+        }
+        response.map(|inner| Body::new(Watched { inner, call: self, expiry, ended: false }))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.finish(Code::Cancelled);
+    }
+}
+
+/// A response body that finishes its call at its end, polled inside the call's span, with its deadline and counter.
+struct Watched {
+    inner: Body,
+    call: Call,
+    expiry: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl Watched {
+    fn end(&mut self, failure: Failure) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.ended = true;
+        // What produced the body is dropped at once, not when the peer has read the end.
+        self.inner = Body::empty();
+        let code = failure.code();
+        let mut trailers = HeaderMap::new();
+        let written = self.call.span.in_scope(|| Status::from(failure)).add_header(&mut trailers);
+        self.call.finish(code);
+        Poll::Ready(Some(written.map(|()| Frame::trailers(trailers))))
+    }
+}
+
+impl http_body::Body for Watched {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let scope = &this.call.scope;
+            let span = &this.call.span;
+            let inner = Pin::new(&mut this.inner);
+            scope.run_sync(|| span.in_scope(|| inner.poll_frame(context)))
+        }));
+        match polled {
+            Ok(Poll::Ready(Some(Ok(frame)))) => {
+                if let Some(code) = frame.trailers_ref().and_then(code) {
+                    this.ended = true;
+                    this.call.finish(code);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Ok(Poll::Ready(Some(Err(status)))) => {
+                this.ended = true;
+                this.call.finish(status.code());
+                Poll::Ready(Some(Err(status)))
+            }
+            Ok(Poll::Ready(None)) => {
+                this.ended = true;
+                this.call.finish(Code::Unknown);
+                Poll::Ready(None)
+            }
+            Ok(Poll::Pending) => {
+                let expiry = this.expiry.as_mut();
+                if expiry.is_some_and(|sleep| sleep.as_mut().poll(context).is_ready()) {
+                    return this.end(Failure::deadline());
+                }
+                Poll::Pending
+            }
+            Err(_) => this.end(Failure::internal(Panicked)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A handler panicked; the panic itself was printed by the panic hook.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the handler panicked")]
+pub(crate) struct Panicked;

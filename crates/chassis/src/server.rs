@@ -1,0 +1,255 @@
+//! The server that every service uses: one gRPC port with spans, deadlines, metrics, load shedding and panics turned
+//! into `INTERNAL`, with health and reflection beside the service's own routes, and an admin port.
+//!
+//! Invariant: a method that is not declared as streaming never runs longer than the cap, and an expired deadline is
+//! always `DEADLINE_EXCEEDED`.
+
+mod layer;
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use tokio::net::TcpListener;
+use tonic::{body::Body, service::Routes, transport::server::TcpIncoming};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::Service;
+
+use crate::{
+    admin::Admin,
+    drain::Drain,
+    settings::{self, Source},
+};
+
+pub use layer::Rpc;
+
+/// The two addresses of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it serves gRPC; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where it serves metrics and health over HTTP; port 0 picks a free one.
+    pub admin: SocketAddr,
+}
+
+impl Settings {
+    /// Reads `RUSHES_LISTEN` and `RUSHES_ADMIN_LISTEN`; unset, both are free ports on the loopback.
+    ///
+    /// # Errors
+    /// When one is not a socket address.
+    pub fn read(source: &Source) -> Result<Self, settings::Error> {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let what = "an address such as 127.0.0.1:8080";
+        Ok(Self {
+            listen: source.or("RUSHES_LISTEN", free, what)?,
+            admin: source.or("RUSHES_ADMIN_LISTEN", free, what)?,
+        })
+    }
+}
+
+/// Why a server could not start or went on no longer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An address is taken or not ours.
+    #[error("{variable} is {addr}, which cannot be bound: {source}")]
+    Bind {
+        /// The setting that names the address.
+        variable: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The descriptor set for reflection is broken.
+    #[error("the descriptor set cannot be read: {0}")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+    /// The gRPC server failed.
+    #[error("the server failed")]
+    Serve(#[from] tonic::transport::Error),
+    /// The admin server failed.
+    #[error("the admin server failed")]
+    Admin(#[source] std::io::Error),
+}
+
+/// What all calls of one server share.
+#[derive(Debug)]
+struct Shared {
+    streaming: HashSet<String>,
+    default: Duration,
+    cap: Duration,
+    limit: usize,
+    running: AtomicUsize,
+}
+
+/// A server that is being set up.
+#[derive(Debug)]
+pub struct Server {
+    service: &'static str,
+    settings: Settings,
+    shared: Shared,
+    descriptors: Option<&'static [u8]>,
+    http1: bool,
+}
+
+impl Server {
+    /// A server for the service called `service`, with a default deadline of 2 s, a cap of 10 s, and at most 1,024
+    /// calls at a time.
+    #[must_use]
+    pub fn new(service: &'static str, settings: &Settings) -> Self {
+        let streaming = ["/grpc.health.v1.Health/Watch", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"];
+        Self {
+            service,
+            settings: *settings,
+            shared: Shared {
+                streaming: streaming.map(str::to_owned).into(),
+                default: Duration::from_secs(2),
+                cap: Duration::from_secs(10),
+                limit: 1_024,
+                running: AtomicUsize::new(0),
+            },
+            descriptors: None,
+            http1: false,
+        }
+    }
+
+    /// Declares methods, as `/package.Service/Method`, that stream: they have neither default deadline nor cap (a
+    /// `grpc-timeout` sent by the client holds to the end of the stream) and do not count to the limit.
+    #[must_use]
+    pub fn streaming<'a>(mut self, paths: impl IntoIterator<Item = &'a str>) -> Self {
+        let paths = paths.into_iter().map(str::to_owned);
+        self.shared.streaming.extend(paths);
+        self
+    }
+
+    /// Sets the deadline of calls that bring none, and the longest that any may have.
+    #[must_use]
+    pub fn deadlines(mut self, default: Duration, cap: Duration) -> Self {
+        self.shared.default = default;
+        self.shared.cap = cap;
+        self
+    }
+
+    /// Sets how many calls may run at a time; one more is `RESOURCE_EXHAUSTED`, `OVERLOADED`, at once.
+    #[must_use]
+    pub fn limit(mut self, calls: usize) -> Self {
+        self.shared.limit = calls;
+        self
+    }
+
+    /// Answers gRPC reflection from this encoded `FileDescriptorSet`.
+    #[must_use]
+    pub fn describe(mut self, descriptors: &'static [u8]) -> Self {
+        self.descriptors = Some(descriptors);
+        self
+    }
+
+    /// Takes HTTP/1.1 too, for gRPC-Web and plain HTTP.
+    #[must_use]
+    pub fn http1(mut self) -> Self {
+        self.http1 = true;
+        self
+    }
+
+    /// Binds both ports; nothing is answered until [`Bound::serve`].
+    ///
+    /// # Errors
+    /// When an address is taken or not ours.
+    pub async fn bind(self) -> Result<Bound, Error> {
+        let bind = |variable, addr| move |source| Error::Bind { variable, addr, source };
+        let Settings { listen, admin } = self.settings;
+        let listener = TcpListener::bind(listen).await.map_err(bind("RUSHES_LISTEN", listen))?;
+        let addr = listener.local_addr().map_err(bind("RUSHES_LISTEN", listen))?;
+        let admin = Admin::bind(admin).await.map_err(bind("RUSHES_ADMIN_LISTEN", admin))?;
+        Ok(Bound { server: self, listener, addr, admin })
+    }
+}
+
+/// A server with its ports bound.
+#[derive(Debug)]
+pub struct Bound {
+    server: Server,
+    listener: TcpListener,
+    addr: SocketAddr,
+    admin: Admin,
+}
+
+impl Bound {
+    /// The address of the gRPC port.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The address of the admin port.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.addr()
+    }
+
+    /// Serves `routes` until `drain` has begun and the running calls have ended or its grace period has passed.
+    ///
+    /// # Errors
+    /// When one of the servers fails.
+    pub async fn serve(self, routes: Routes, drain: Drain) -> Result<(), Error> {
+        self.serve_around(routes, |rpc| rpc, drain).await
+    }
+
+    /// Like [`Bound::serve`], with `wrap` around the gRPC side, for what comes before it: gRPC-Web, CORS, plain HTTP.
+    ///
+    /// # Errors
+    /// When one of the servers fails.
+    pub async fn serve_around<S>(
+        self,
+        routes: Routes,
+        wrap: impl FnOnce(Rpc<Routes>) -> S,
+        drain: Drain,
+    ) -> Result<(), Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error: Into<tonic::codegen::StdError>>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send,
+        S::Error: Send,
+    {
+        let service = self.server.service;
+        let (health, health_server) = tonic_health::server::health_reporter();
+        let mut routes = routes.add_service(health_server);
+        if let Some(descriptors) = self.server.descriptors {
+            let reflection = tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(descriptors)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .build_v1()?;
+            routes = routes.add_service(reflection);
+        }
+        let outer = wrap(Rpc::new(routes.prepare(), Arc::new(self.server.shared)));
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let token = drain.token();
+        let grpc = tonic::transport::Server::builder()
+            .accept_http1(self.server.http1)
+            .http2_keepalive_interval(Some(Duration::from_secs(20)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .serve_with_incoming_shutdown(outer, incoming, async move {
+                token.cancelled().await;
+                not_serving(&health).await;
+            });
+        let admin = self.admin.serve(drain.clone());
+        tracing::info!(service, addr = %self.addr, "serving");
+        tokio::pin!(admin);
+        tokio::select! {
+            result = grpc => result?,
+            result = &mut admin => result.map_err(Error::Admin)?,
+        }
+        tracing::info!(service, "stopped");
+        Ok(())
+    }
+}
+
+async fn not_serving(health: &HealthReporter) {
+    health.set_service_status("", ServingStatus::NotServing).await;
+}

@@ -1,0 +1,259 @@
+//! Traces, logs and metrics of a process, and the W3C context that ties one request's spans together across processes.
+//!
+//! Invariant: trace ids exist and travel whether or not anything is exported, so a log line can always be joined to the
+//! request that caused it; spans are recorded and sent only when an OTLP endpoint is set.
+
+mod logs;
+mod scrape;
+
+use std::{collections::HashMap, io::IsTerminal as _, str::FromStr, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::{
+    Context, KeyValue,
+    propagation::{Extractor, Injector, TextMapPropagator as _},
+    trace::{TraceContextExt as _, TracerProvider as _},
+};
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
+};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::settings::{self, Source};
+
+pub use scrape::{on_scrape, page};
+
+const TRACEPARENT: &str = "traceparent";
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line, with trace and span ids.
+    Json,
+    /// For people at a terminal.
+    Pretty,
+}
+
+impl FromStr for Format {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "json" => Ok(Self::Json),
+            "pretty" => Ok(Self::Pretty),
+            _ => Err(()),
+        }
+    }
+}
+
+/// What is logged, how, and where spans go.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A filter as `tracing_subscriber::EnvFilter` reads it, such as `info,rushes_cache=debug`.
+    pub filter: String,
+    /// The form of log lines.
+    pub format: Format,
+    /// OTLP over gRPC, such as `http://127.0.0.1:4317`; nothing is exported when `None`.
+    pub endpoint: Option<String>,
+    /// The part of traces begun here that is recorded, 0 to 1; a trace begun elsewhere keeps its own decision.
+    pub sample: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self {
+            filter: "info".to_owned(),
+            format: if terminal { Format::Pretty } else { Format::Json },
+            endpoint: None,
+            sample: 1.0,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads `RUSHES_LOG`, `RUSHES_LOG_FORMAT`, `OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_TRACES_SAMPLER_ARG`.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub fn read(source: &Source) -> Result<Self, settings::Error> {
+        let default = Self::default();
+        let filter = "a log filter such as info,sqlx=warn";
+        let settings = Self {
+            filter: source.or("RUSHES_LOG", default.filter, filter)?,
+            format: source.or("RUSHES_LOG_FORMAT", default.format, "json or pretty")?,
+            endpoint: source
+                .optional::<http::Uri>("OTEL_EXPORTER_OTLP_ENDPOINT", "a URL such as http://127.0.0.1:4317")?
+                .map(|uri| uri.to_string()),
+            sample: source.or("OTEL_TRACES_SAMPLER_ARG", default.sample, "a number from 0 to 1")?,
+        };
+        if EnvFilter::try_new(&settings.filter).is_err() {
+            return Err(settings::Error::wrong("RUSHES_LOG", filter));
+        }
+        Ok(settings)
+    }
+}
+
+/// The process's telemetry; spans still in memory are sent when it is shut down or dropped.
+#[derive(Debug)]
+pub struct Telemetry {
+    provider: SdkTracerProvider,
+}
+
+impl Telemetry {
+    /// Installs logging, tracing and metrics for the process. Where they are installed already (several services in one
+    /// test process) the first stays. Needs a tokio runtime when an endpoint is set.
+    #[must_use]
+    pub fn start(service: &'static str, settings: &Settings) -> Self {
+        scrape::install();
+        let provider = provider(service, settings);
+        let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+        // The crates that carry the spans out must not make spans of it.
+        let traced = tracing_subscriber::filter::filter_fn(|meta| {
+            !["h2", "hyper", "tonic", "tower", "opentelemetry"]
+                .iter()
+                .any(|name| meta.target().split("::").next() == Some(name))
+        });
+        let spans = tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("rushes"))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_filter(traced);
+        let lines = match settings.format {
+            Format::Json => tracing_subscriber::fmt::layer()
+                .event_format(logs::Json { service })
+                .with_writer(std::io::stderr)
+                .boxed(),
+            Format::Pretty => tracing_subscriber::fmt::layer()
+                .compact()
+                .with_target(false)
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_writer(std::io::stderr)
+                .boxed(),
+        };
+        let _already_installed = tracing_subscriber::registry().with(filter).with(spans).with(lines).try_init();
+        Self { provider }
+    }
+
+    /// Sends what is still in memory, waiting at most 5 s. Call it after the last work, on every way out.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        // An error here means that it was shut down before or that the collector is gone; neither is worth failing for.
+        let _ = self.provider.shutdown_with_timeout(Duration::from_secs(5));
+    }
+}
+
+fn provider(service: &'static str, settings: &Settings) -> SdkTracerProvider {
+    let resource = Resource::builder_empty()
+        .with_service_name(service)
+        .with_attribute(KeyValue::new("service.namespace", "rushes"))
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_attribute(KeyValue::new("process.pid", i64::from(std::process::id())))
+        .build();
+    let builder = SdkTracerProvider::builder().with_resource(resource);
+    let exporter = settings.endpoint.as_ref().and_then(|endpoint| {
+        opentelemetry_otlp::SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .with_timeout(Duration::from_secs(3))
+            .build()
+            .inspect_err(|error| eprintln!("spans are not exported: {error}"))
+            .ok()
+    });
+    match exporter {
+        Some(exporter) => builder
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample))))
+            .with_batch_exporter(exporter)
+            .build(),
+        // Ids without recording: spans cost next to nothing and logs still have their trace.
+        None => builder.with_sampler(Sampler::AlwaysOff).build(),
+    }
+}
+
+/// The current span's W3C `traceparent`; `None` when there is no span or no telemetry.
+#[must_use]
+pub fn traceparent() -> Option<String> {
+    let mut carrier = HashMap::new();
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut carrier);
+    carrier.remove(TRACEPARENT)
+}
+
+/// The current trace's id, 32 hex digits; `None` when there is no span or no telemetry.
+#[must_use]
+pub fn trace_id() -> Option<String> {
+    let context = Span::current().context();
+    let span = context.span();
+    let ids = span.span_context();
+    ids.is_valid().then(|| ids.trace_id().to_string())
+}
+
+/// Makes `span` a child of `traceparent`. Call it before the span is entered, instrumented or cloned into a child: a
+/// span that has begun keeps its parent. A malformed value changes nothing.
+pub fn set_parent(span: &Span, traceparent: &str) {
+    adopt(span, remote(traceparent));
+}
+
+/// Links `span` to the span that `traceparent` names: related work that is not its child.
+pub fn link(span: &Span, traceparent: &str) {
+    let context = remote(traceparent);
+    span.add_link(context.span().span_context().clone());
+}
+
+/// Makes `span` a child of what the headers of a request say.
+pub(crate) fn extract(span: &Span, headers: &HeaderMap) {
+    if headers.contains_key(TRACEPARENT) {
+        adopt(span, TraceContextPropagator::new().extract(&Headers(headers)));
+    }
+}
+
+/// Writes the context of `span` into the headers of an outgoing request.
+pub(crate) fn inject(span: &Span, headers: &mut HeaderMap) {
+    TraceContextPropagator::new().inject_context(&span.context(), &mut HeadersMut(headers));
+}
+
+fn adopt(span: &Span, context: Context) {
+    if context.span().span_context().is_valid() {
+        // It fails without an OpenTelemetry layer (tests) and on a disabled span; both are fine.
+        let _ = span.set_parent(context);
+    }
+}
+
+fn remote(traceparent: &str) -> Context {
+    let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
+    TraceContextPropagator::new().extract(&carrier)
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+struct HeadersMut<'a>(&'a mut HeaderMap);
+
+impl Injector for HeadersMut<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value))
+            && !value.is_empty()
+        {
+            self.0.insert(name, value);
+        }
+    }
+}
