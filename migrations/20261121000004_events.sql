@@ -4,13 +4,10 @@
 -- Row keys carry the row's own version. `dash:{account}` is an aggregate: its version is the number of changes, and one
 -- transaction counts once however many tables it touches.
 
-create function rushes_traceparent() returns text language sql stable as
-$$ select coalesce(current_setting('rushes.traceparent', true), '') $$;
-
 create function rushes_dashboard_changed(accounts uuid[]) returns void language sql as
 $$
-    insert into outbox (key, trace)
-    select 'dash:' || account_id, rushes_traceparent()
+    insert into outbox (key)
+    select 'dash:' || account_id
       from unnest(accounts) as account_id
      where not exists (
         select 1 from outbox o
@@ -37,8 +34,8 @@ $$;
 create function rushes_emit_generation() returns trigger language plpgsql as
 $$
 begin
-    insert into outbox (key, ver, trace)
-    select 'gen:' || account_id || ':' || id, version, rushes_traceparent() from changed;
+    insert into outbox (key, ver)
+    select 'gen:' || account_id || ':' || id, version from changed;
     perform rushes_dashboard_changed((select array_agg(distinct account_id) from changed));
     return null;
 end
@@ -47,8 +44,8 @@ $$;
 create function rushes_emit_api_key() returns trigger language plpgsql as
 $$
 begin
-    insert into outbox (key, ver, trace)
-    select 'key:' || encode(key_sha256, 'hex'), version, rushes_traceparent() from changed;
+    insert into outbox (key, ver)
+    select 'key:' || encode(key_sha256, 'hex'), version from changed;
     return null;
 end
 $$;
