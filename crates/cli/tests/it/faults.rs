@@ -1,0 +1,110 @@
+//! What happens when something dies in the middle: the work is done all the same, once, and reads and writes go on.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use proto::generations::v1::{Generation, GetGenerationRequest, State};
+use proto::projects::v1::{GetProjectRequest, Project, UpdateProjectRequest};
+
+use crate::client::Client;
+use crate::stack::{Stack, Wish};
+
+async fn get(client: &Client, name: &str) -> Result<Generation> {
+    let request = GetGenerationRequest { name: name.into(), ..GetGenerationRequest::default() };
+    Ok(client.generations().get_generation(request).await?.into_inner())
+}
+
+/// Asks until a generation is as wanted.
+async fn until(client: &Client, name: &str, limit: Duration, wanted: impl Fn(&Generation) -> bool) -> Result<Generation> {
+    let begun = Instant::now();
+    let mut pause = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        pause.tick().await;
+        let now = get(client, name).await;
+        match now {
+            Ok(generation) if wanted(&generation) => return Ok(generation),
+            _ => ensure!(begun.elapsed() < limit, "{name} after {limit:?}: {now:?}"),
+        }
+    }
+}
+
+fn percent(generation: &Generation) -> i32 {
+    generation.progress.as_ref().map_or(0, |p| p.percent)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_survives_its_worker_and_its_status_service() -> Result<()> {
+    let mut stack = Stack::start(Wish { pace: "4", ..Wish::default() }).await?;
+    let client = stack.client(10).await?;
+    let project = client.project("Interrupted").await?;
+    let scene = client.scene(&project, "One").await?;
+    let started = client.start(&scene, "a ship that goes down").await?;
+    until(&client, &started.name, Duration::from_secs(20), |g| percent(g) > 0).await?;
+
+    stack.kill("generation-worker");
+    stack.kill("generation-status");
+    let killed = Instant::now();
+    stack.run("generation-status")?;
+    stack.run("generation-worker")?;
+    stack.ready("generation-status").await?;
+
+    until(&client, &started.name, Duration::from_secs(45), |g| g.attempt_count == 2).await?;
+    let again = killed.elapsed();
+    ensure!(again < Duration::from_secs(45), "the job ran again only after {again:?}");
+    let done = client.outcome(&started.name).await?;
+    assert_eq!(done.state(), State::Completed, "{:?}", done.error);
+    assert_eq!(done.charge.context("a charge")?.captured_micros, started.charge.context("a charge")?.held_micros);
+    let dashboard = client.dashboard().await?;
+    assert_eq!(dashboard.projects[0].completed_count, 1);
+    stack.end().await
+}
+
+/// Changes a project and reads it back until the change shows, which must be within a second.
+async fn write_and_read(client: &Client, project: &Project, title: &str) -> Result<()> {
+    let changed = Project { title: title.into(), etag: String::new(), ..project.clone() };
+    let request = UpdateProjectRequest { project: Some(changed), update_mask: None };
+    client.projects().update_project(request).await.with_context(|| format!("the write of {title:?}"))?;
+    let begun = Instant::now();
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        pause.tick().await;
+        let dashboard = client.dashboard().await.with_context(|| format!("the dashboard after {title:?}"))?;
+        ensure!(dashboard.unreachable.is_empty());
+        if dashboard.projects[0].title == title {
+            break;
+        }
+        ensure!(begun.elapsed() < Duration::from_secs(1), "{title:?} does not show after a second");
+    }
+    let request = GetProjectRequest { name: project.name.clone() };
+    assert_eq!(client.projects().get_project(request).await?.into_inner().title, title);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_and_writes_go_on_without_redis_and_nats() -> Result<()> {
+    let stack = Stack::start(Wish::default()).await?;
+    let client = stack.client(10).await?;
+    let project = client.project("All there").await?;
+    let scene = client.scene(&project, "One").await?;
+    write_and_read(&client, &project, "Warm").await?;
+
+    stack.redis.stop().await?;
+    write_and_read(&client, &project, "No Redis").await?;
+    let without = client.start(&scene, "made without Redis").await?;
+    assert_eq!(client.outcome(&without.name).await?.state(), State::Completed);
+
+    stack.nats.stop().await?;
+    write_and_read(&client, &project, "No Redis, no NATS").await?;
+    let without = client.start(&scene, "made without Redis and NATS").await?;
+    assert_eq!(client.outcome(&without.name).await?.state(), State::Completed);
+
+    stack.redis.start().await?;
+    write_and_read(&client, &project, "No NATS").await?;
+    stack.nats.start().await?;
+    for round in 0..20 {
+        write_and_read(&client, &project, &format!("Both are back {round}")).await?;
+    }
+    let after = client.start(&scene, "made with both again").await?;
+    assert_eq!(client.outcome(&after.name).await?.state(), State::Completed);
+    stack.end().await
+}
