@@ -16,16 +16,7 @@ async fn get(client: &Client, name: &str) -> Result<Generation> {
 
 /// Asks until a generation is as wanted.
 async fn until(client: &Client, name: &str, limit: Duration, wanted: impl Fn(&Generation) -> bool) -> Result<Generation> {
-    let begun = Instant::now();
-    let mut pause = tokio::time::interval(Duration::from_millis(50));
-    loop {
-        pause.tick().await;
-        let now = get(client, name).await;
-        match now {
-            Ok(generation) if wanted(&generation) => return Ok(generation),
-            _ => ensure!(begun.elapsed() < limit, "{name} after {limit:?}: {now:?}"),
-        }
-    }
+    testkit::eventually(name, limit, async || get(client, name).await.ok().filter(&wanted)).await
 }
 
 fn percent(generation: &Generation) -> i32 {
@@ -64,16 +55,18 @@ async fn write_and_read(client: &Client, project: &Project, title: &str) -> Resu
     let changed = Project { title: title.into(), etag: String::new(), ..project.clone() };
     let request = UpdateProjectRequest { project: Some(changed), update_mask: None };
     client.projects().update_project(request).await.with_context(|| format!("the write of {title:?}"))?;
-    let begun = Instant::now();
-    let mut pause = tokio::time::interval(Duration::from_millis(20));
-    loop {
-        pause.tick().await;
-        let dashboard = client.dashboard().await.with_context(|| format!("the dashboard after {title:?}"))?;
-        ensure!(dashboard.unreachable.is_empty());
-        if dashboard.projects[0].title == title {
-            break;
+    // Every answer counts, also those before the change shows.
+    let mut refused = None;
+    let shown = testkit::eventually(title, Duration::from_secs(1), async || match client.dashboard().await {
+        Ok(dashboard) => (dashboard.projects[0].title == title && dashboard.unreachable.is_empty()).then_some(()),
+        Err(error) => {
+            refused = Some(error);
+            Some(())
         }
-        ensure!(begun.elapsed() < Duration::from_secs(1), "{title:?} does not show after a second");
+    });
+    shown.await?;
+    if let Some(error) = refused {
+        return Err(error.context(format!("the dashboard after {title:?}")));
     }
     let request = GetProjectRequest { name: project.name.clone() };
     assert_eq!(client.projects().get_project(request).await?.into_inner().title, title);

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use proto::accounts::v1::account_service_client::AccountServiceClient;
@@ -107,12 +108,14 @@ impl Stack {
     /// Waits until a service says that it is ready.
     pub(crate) async fn ready(&self, name: &str) -> Result<()> {
         let admin = self.admin(name);
-        let up = testkit::eventually(async || crate::http::get(admin, "/readyz", &[]).await.is_ok_and(|r| r.status == 200));
-        if !up.await {
-            let tail = self.service(name).process.as_ref().map(|p| p.tail(30)).unwrap_or_default();
-            anyhow::bail!("{name} is not ready; the end of its log:\n{tail}");
-        }
-        Ok(())
+        let up = testkit::eventually("readiness", Duration::from_secs(30), async || {
+            let reply = crate::http::get(admin, "/readyz", &[]).await.ok()?;
+            (reply.status == 200).then_some(())
+        });
+        up.await.with_context(|| {
+            let tail = self.service(name).process.as_ref().map(|process| process.tail(30));
+            format!("{name} is not ready; the end of its log:\n{}", tail.unwrap_or_default())
+        })
     }
 
     /// Kills a service (SIGKILL).
