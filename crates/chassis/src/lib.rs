@@ -4,8 +4,6 @@
 //! It knows no business noun and holds no business SQL. The list of modules is closed: a helper that fits none of them
 //! belongs to the crate that needs it.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
 pub mod admin;
 pub mod blobs;
 pub mod caller;

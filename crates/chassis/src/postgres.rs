@@ -16,7 +16,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection, PgPool,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -172,7 +172,7 @@ impl Lane {
         let span = span(name, self.name);
         let run = async {
             let mut connection = self.acquire().await?;
-            let mut transaction = statement("begin", connection.begin()).await?;
+            let mut transaction = statement("begin", connection.begin_with(begin())).await?;
             // Dropped on an error of `work`, the transaction rolls back.
             let value = work(&mut transaction).await?;
             statement("commit", transaction.commit()).await?;
@@ -230,6 +230,13 @@ pub async fn statement<T>(name: &'static str, work: impl Future<Output = Result<
         record(name, began, result)
     };
     finish(run.instrument(span.clone()).await, &span)
+}
+
+/// Begins a transaction and, in the same round trip, tells it whose trace it belongs to, for the rows that triggers write.
+fn begin() -> AssertSqlSafe<String> {
+    // A traceparent is hexadecimal digits and dashes, made here.
+    let traceparent = telemetry::traceparent().unwrap_or_default();
+    AssertSqlSafe(format!("begin; set local rushes.traceparent = '{traceparent}'"))
 }
 
 fn span(statement: &'static str, lane: &'static str) -> Span {

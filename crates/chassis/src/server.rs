@@ -7,7 +7,7 @@
 mod layer;
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
@@ -76,14 +76,36 @@ pub enum Error {
     Admin(#[source] std::io::Error),
 }
 
+/// How long a method may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The deadline of a call that brings none; `None`: it has none.
+    pub default: Option<Duration>,
+    /// The longest deadline that a call may have; `None`: whatever it brings.
+    pub longest: Option<Duration>,
+}
+
+impl Timeouts {
+    /// No deadline but the client's own, for streams that last as long as both sides want.
+    pub const NONE: Self = Self { default: None, longest: None };
+}
+
+impl Default for Timeouts {
+    /// 2 s, and at most 10 s.
+    fn default() -> Self {
+        Self { default: Some(Duration::from_secs(2)), longest: Some(Duration::from_secs(10)) }
+    }
+}
+
 /// What all calls of one server share.
 #[derive(Debug)]
 struct Shared {
-    streaming: HashSet<String>,
-    default: Duration,
-    cap: Duration,
+    timeouts: Timeouts,
+    by_method: HashMap<String, Timeouts>,
     limit: usize,
     running: AtomicUsize,
+    /// The door to the outside: what Rushes' own processes tell each other does not go out with the replies.
+    public: bool,
 }
 
 /// A server that is being set up.
@@ -93,7 +115,6 @@ pub struct Server {
     settings: Settings,
     shared: Shared,
     descriptors: Option<&'static [u8]>,
-    http1: bool,
 }
 
 impl Server {
@@ -101,36 +122,35 @@ impl Server {
     /// calls at a time.
     #[must_use]
     pub fn new(service: &'static str, settings: &Settings) -> Self {
-        let streaming = ["/grpc.health.v1.Health/Watch", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"];
-        Self {
-            service,
-            settings: *settings,
-            shared: Shared {
-                streaming: streaming.map(str::to_owned).into(),
-                default: Duration::from_secs(2),
-                cap: Duration::from_secs(10),
-                limit: 1_024,
-                running: AtomicUsize::new(0),
-            },
-            descriptors: None,
-            http1: false,
-        }
+        let shared = Shared {
+            timeouts: Timeouts::default(),
+            by_method: HashMap::new(),
+            limit: 1_024,
+            running: AtomicUsize::new(0),
+            public: false,
+        };
+        let server = Self { service, settings: *settings, shared, descriptors: None };
+        server.streaming(["/grpc.health.v1.Health/Watch", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"])
     }
 
-    /// Declares methods, as `/package.Service/Method`, that stream: they have neither default deadline nor cap (a
-    /// `grpc-timeout` sent by the client holds to the end of the stream) and do not count to the limit.
+    /// Declares methods, as `/package.Service/Method`, that stream: they have no deadline but the client's own, which
+    /// holds to the end of the stream, and they do not count to the limit.
     #[must_use]
-    pub fn streaming<'a>(mut self, paths: impl IntoIterator<Item = &'a str>) -> Self {
-        let paths = paths.into_iter().map(str::to_owned);
-        self.shared.streaming.extend(paths);
+    pub fn streaming<'a>(self, paths: impl IntoIterator<Item = &'a str>) -> Self {
+        paths.into_iter().fold(self, |server, path| server.method(path, Timeouts::NONE))
+    }
+
+    /// Gives one method, as `/package.Service/Method`, its own deadlines.
+    #[must_use]
+    pub fn method(mut self, path: &str, timeouts: Timeouts) -> Self {
+        self.shared.by_method.insert(path.to_owned(), timeouts);
         self
     }
 
-    /// Sets the deadline of calls that bring none, and the longest that any may have.
+    /// Sets the deadlines of all methods that have none of their own.
     #[must_use]
-    pub fn deadlines(mut self, default: Duration, cap: Duration) -> Self {
-        self.shared.default = default;
-        self.shared.cap = cap;
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.shared.timeouts = timeouts;
         self
     }
 
@@ -148,10 +168,11 @@ impl Server {
         self
     }
 
-    /// Takes HTTP/1.1 too, for gRPC-Web and plain HTTP.
+    /// Makes this the door to the outside: it takes HTTP/1.1 too, for gRPC-Web and plain HTTP, and its replies carry
+    /// no internal metadata.
     #[must_use]
-    pub fn http1(mut self) -> Self {
-        self.http1 = true;
+    pub fn public(mut self) -> Self {
+        self.shared.public = true;
         self
     }
 
@@ -227,11 +248,13 @@ impl Bound {
                 .build_v1()?;
             routes = routes.add_service(reflection);
         }
+        let public = self.server.shared.public;
         let outer = wrap(Rpc::new(routes.prepare(), Arc::new(self.server.shared)));
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let token = drain.token();
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that builds servers")]
         let grpc = tonic::transport::Server::builder()
-            .accept_http1(self.server.http1)
+            .accept_http1(public)
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .serve_with_incoming_shutdown(outer, incoming, async move {

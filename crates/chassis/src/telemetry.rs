@@ -18,7 +18,7 @@ use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
-    trace::{Sampler, SdkTracerProvider},
+    trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider},
 };
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -174,11 +174,18 @@ fn provider(service: &'static str, settings: &Settings) -> SdkTracerProvider {
     match exporter {
         Some(exporter) => builder
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample))))
-            .with_batch_exporter(exporter)
+            .with_span_processor(batches(exporter))
             .build(),
         // Ids without recording: spans cost next to nothing and logs still have their trace.
         None => builder.with_sampler(Sampler::AlwaysOff).build(),
     }
+}
+
+/// Spans leave once a second, so that whoever follows a request sees it while it runs.
+fn batches(exporter: opentelemetry_otlp::SpanExporter) -> BatchSpanProcessor {
+    let config =
+        BatchConfigBuilder::default().with_scheduled_delay(Duration::from_secs(1)).with_max_queue_size(16_384).build();
+    BatchSpanProcessor::builder(exporter).with_batch_config(config).build()
 }
 
 /// The current span's W3C `traceparent`; `None` when there is no span or no telemetry.

@@ -18,7 +18,7 @@ use tonic::body::Body;
 use tower::Service;
 use tracing::{Instrument as _, Span, field::Empty};
 
-use super::Shared;
+use super::{Shared, Timeouts};
 use crate::{
     deadline,
     rpc::{self, Call, Panicked, Side},
@@ -58,15 +58,16 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        let streams = self.shared.streaming.contains(path);
+        let timeouts = self.shared.by_method.get(path).copied().unwrap_or(self.shared.timeouts);
         let span = span(path);
         let method = path.trim_start_matches('/').into();
         telemetry::extract(&span, request.headers());
-        let at = self.shared.deadline(request.headers_mut(), streams);
+        let at = expiry(request.headers_mut(), timeouts);
+        let bounded = timeouts.longest.is_some();
         let scope = Scope { deadline: at, ..Scope::default() };
         let mut call = Call::begin(Side::Server, method, span.clone(), scope.clone());
 
-        let slot = if streams { None } else { Some(Slot::take(&self.shared)) };
+        let slot = bounded.then(|| Slot::take(&self.shared));
         if let Some(None) = slot {
             let failure = Failure::exhausted("OVERLOADED", "too many calls at once", RETRY_AFTER);
             call.finish(failure.code());
@@ -76,6 +77,7 @@ where
         // The clone that was polled ready is the one that is called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
+        let public = self.shared.public;
         let work = async move {
             let _slot = slot;
             let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
@@ -88,21 +90,23 @@ where
                 Ok(Err(_)) => rpc::refuse(Failure::internal(Panicked)),
                 Err(_) => rpc::refuse(Failure::deadline()),
             };
-            let expiry = at.filter(|_| streams).map(|at| Box::pin(sleep_until(at)));
-            Ok(call.watch(response, expiry))
+            let expiry = at.map(|at| Box::pin(sleep_until(at)));
+            let mut response = call.watch(response, expiry);
+            if public {
+                response.headers_mut().remove(rpc::QUERIES);
+            }
+            Ok(response)
         };
         Box::pin(scope.run(work.instrument(span)))
     }
 }
 
-impl Shared {
-    /// The moment at which a call expires. The header is taken out: tonic would act on it too, and answer CANCELLED.
-    fn deadline(&self, headers: &mut HeaderMap, streams: bool) -> Option<Instant> {
-        let asked = headers.remove(deadline::HEADER);
-        let asked = asked.as_ref().and_then(deadline::parse);
-        let given = if streams { asked? } else { asked.unwrap_or(self.default).min(self.cap) };
-        Instant::now().checked_add(given)
-    }
+/// The moment at which a call expires. The header is taken out: tonic would act on it too, and answer CANCELLED.
+fn expiry(headers: &mut HeaderMap, timeouts: Timeouts) -> Option<Instant> {
+    let asked = headers.remove(deadline::HEADER);
+    let given = asked.as_ref().and_then(deadline::parse).or(timeouts.default)?;
+    let given = timeouts.longest.map_or(given, |longest| given.min(longest));
+    Instant::now().checked_add(given)
 }
 
 fn span(path: &str) -> Span {

@@ -6,7 +6,7 @@ fn sendable<T: Send>(t: T) -> T {
     t
 }
 
-pub struct Store {
+struct Store {
     lane: Lane,
 }
 impl Store {
