@@ -30,7 +30,7 @@ create table jobs (
     traceparent     text,
     -- Someone asked for it to be stopped.
     cancel_at       timestamptz,
-    -- Not to be claimed after this.
+    -- Not to be begun after this; no matter once a worker has taken it up.
     deadline_at     timestamptz,
     -- Why it last went back or ended, in upper snake case, and the sentence that goes with it.
     cause           text,

@@ -30,7 +30,7 @@ pub struct NewJob {
     pub max_attempts: i32,
     /// Not before this long.
     pub delay: Duration,
-    /// Not claimed later than this after now; `None`: however late.
+    /// Not begun later than this after now; `None`: however late.
     pub deadline: Option<Duration>,
     /// The trace of the request that asked for it.
     pub traceparent: Option<String>,
@@ -103,12 +103,21 @@ pub struct Leased {
     pub traceparent: Option<String>,
 }
 
-/// What a heartbeat found of one lease.
+/// What is known of a job whose lease the caller holds, or held until just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Whose job it is.
+    pub account: Uuid,
+    /// Someone asked for it to be stopped.
+    pub cancel_requested: bool,
+}
+
+/// What was found of one lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     /// The lease asked about.
     pub lease: Lease,
-    /// It was prolonged. If not: another has the job, or it ended; let go at once.
+    /// It is the caller's. If not: another has the job, or it ended; let go at once.
     pub held: bool,
     /// Someone asked for the job to be stopped.
     pub cancel_requested: bool,
@@ -152,15 +161,4 @@ pub enum Verdict {
     Failed,
     /// Over, since the attempts are used up: a dead letter.
     Dead,
-}
-
-/// What came of asking for a job to be stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancel {
-    /// It had not begun and never will.
-    Cancelled,
-    /// Its worker hears of it at the next heartbeat.
-    Asked,
-    /// It had ended before, or never existed.
-    Over,
 }

@@ -3,6 +3,7 @@
 //! Invariants: an attempt counts when it is claimed, so that a job that kills its worker runs out of attempts; and every
 //! statement here but the claim names the fence.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::postgres::statement;
@@ -11,7 +12,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Error, Failure, Lease, Leased, Retry, Status, Verdict};
+use crate::{Error, Failure, Held, Lease, Leased, Retry, Status, Verdict};
 
 /// What a worker wants.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +67,7 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
          )
          update jobs
          set state = 'leased', worker = $3, lease_until = now() + make_interval(secs => $5),
-             fence = fence + 1, claims = claims + 1, attempt = attempt + 1
+             fence = fence + 1, claims = claims + 1, attempt = attempt + 1, deadline_at = null
          from picked
          where jobs.id = picked.id
          returning jobs.id, fence, account_id, queue, payload, attempt, max_attempts, lease_until,
@@ -124,47 +125,72 @@ pub async fn heartbeat(tx: &mut PgConnection, leases: &[Lease], lease: Duration)
     .bind(fences)
     .bind(lease.as_secs_f64())
     .fetch_all(tx);
-    let held = statement("heartbeat_jobs", query).await?;
-    Ok(leases
-        .iter()
-        .map(|&lease| {
-            let found = held.iter().find(|(id, fence, _)| *id == lease.job && *fence == lease.fence);
-            Status {
-                lease,
-                held: found.is_some(),
-                cancel_requested: found.is_some_and(|(_, _, cancel)| *cancel),
-            }
-        })
-        .collect())
+    Ok(statuses(leases, &statement("heartbeat_jobs", query).await?))
+}
+
+fn columns(leases: &[Lease]) -> (Vec<Uuid>, Vec<i64>) {
+    leases.iter().map(|lease| (lease.job, lease.fence)).unzip()
+}
+
+fn statuses(leases: &[Lease], held: &[(Uuid, i64, bool)]) -> Vec<Status> {
+    let held: HashMap<_, _> = held.iter().map(|&(job, fence, cancel)| (Lease { job, fence }, cancel)).collect();
+    let status = |&lease| Status {
+        lease,
+        held: held.contains_key(&lease),
+        cancel_requested: held.get(&lease).copied().unwrap_or(false),
+    };
+    leases.iter().map(status).collect()
+}
+
+/// Keeps leases from being given away until the transaction ends, so that what is written with them is written by their
+/// holder; one status for each, in the order given.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn guard_all(tx: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Status>, Error> {
+    let (jobs, fences) = columns(leases);
+    let query = sqlx::query_as::<_, (Uuid, i64, bool)>(
+        "select jobs.id, jobs.fence, cancel_at is not null
+         from unnest($1::uuid[], $2::bigint[]) as asked(id, fence)
+         join jobs on jobs.id = asked.id and jobs.fence = asked.fence
+         where state = 'leased'
+         order by jobs.id
+         for no key update of jobs",
+    )
+    .bind(jobs)
+    .bind(fences)
+    .fetch_all(tx);
+    Ok(statuses(leases, &statement("guard_jobs", query).await?))
 }
 
 /// Keeps a lease from being given away until the transaction ends, so that what is written with it is written by its
-/// holder. Returns whether someone asked for the job to be stopped.
+/// holder.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
-pub async fn guard(tx: &mut PgConnection, lease: Lease) -> Result<bool, Error> {
-    let query = sqlx::query_scalar::<_, bool>(
-        "select cancel_at is not null from jobs
+pub async fn guard(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
+    let query = sqlx::query_as::<_, (Uuid, bool)>(
+        "select account_id, cancel_at is not null from jobs
          where id = $1 and fence = $2 and state = 'leased'
          for no key update",
     )
     .bind(lease.job)
     .bind(lease.fence)
     .fetch_optional(tx);
-    statement("guard_job", query).await?.ok_or(Error::StaleFence)
+    let (account, cancel_requested) = statement("guard_job", query).await?.ok_or(Error::StaleFence)?;
+    Ok(Held { account, cancel_requested })
 }
 
 /// Ends a job: it is done.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
-pub async fn complete(tx: &mut PgConnection, lease: Lease) -> Result<(), Error> {
-    let query = sqlx::query_scalar::<_, String>(
+pub async fn complete(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
+    let query = sqlx::query_as::<_, (String, Uuid, bool)>(
         "update jobs
          set state = 'done', lease_until = null, finished_at = now(), expired_in_row = 0, cause = null, last_error = null
          where id = $1 and fence = $2 and state = 'leased'
-         returning kind",
+         returning kind, account_id, cancel_at is not null",
     )
     .bind(lease.job)
     .bind(lease.fence)
@@ -176,13 +202,13 @@ pub async fn complete(tx: &mut PgConnection, lease: Lease) -> Result<(), Error> 
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
-pub async fn cancelled(tx: &mut PgConnection, lease: Lease) -> Result<(), Error> {
-    let query = sqlx::query_scalar::<_, String>(
+pub async fn cancelled(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
+    let query = sqlx::query_as::<_, (String, Uuid, bool)>(
         "update jobs
          set state = 'cancelled', lease_until = null, finished_at = now(), expired_in_row = 0, cause = 'CANCELLED',
              cancel_at = coalesce(cancel_at, now())
          where id = $1 and fence = $2 and state = 'leased'
-         returning kind",
+         returning kind, account_id, cancel_at is not null",
     )
     .bind(lease.job)
     .bind(lease.fence)
@@ -190,10 +216,10 @@ pub async fn cancelled(tx: &mut PgConnection, lease: Lease) -> Result<(), Error>
     ended(statement("cancelled_job", query).await?, "cancelled")
 }
 
-fn ended(kind: Option<String>, outcome: &'static str) -> Result<(), Error> {
-    let kind = kind.ok_or(Error::StaleFence)?;
+fn ended(row: Option<(String, Uuid, bool)>, outcome: &'static str) -> Result<Held, Error> {
+    let (kind, account, cancel_requested) = row.ok_or(Error::StaleFence)?;
     counter!("rushes_jobs_ended_total", "kind" => kind, "outcome" => outcome).increment(1);
-    Ok(())
+    Ok(Held { account, cancel_requested })
 }
 
 /// Ends an attempt that failed: back to the queue with a pause, or over.
@@ -250,22 +276,16 @@ pub async fn fail(tx: &mut PgConnection, lease: Lease, failure: &Failure) -> Res
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
-pub async fn release(tx: &mut PgConnection, lease: Lease) -> Result<(), Error> {
-    let query = sqlx::query(
+pub async fn release(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
+    let query = sqlx::query_as::<_, (String, Uuid, bool)>(
         "update jobs
          set state = 'queued', lease_until = null, run_at = now(), attempt = attempt - 1, expired_in_row = 0,
              cause = 'RELEASED', last_error = null
-         where id = $1 and fence = $2 and state = 'leased'",
+         where id = $1 and fence = $2 and state = 'leased'
+         returning kind, account_id, cancel_at is not null",
     )
     .bind(lease.job)
     .bind(lease.fence)
-    .execute(tx);
-    match statement("release_job", query).await?.rows_affected() {
-        0 => Err(Error::StaleFence),
-        _ => Ok(()),
-    }
-}
-
-fn columns(leases: &[Lease]) -> (Vec<Uuid>, Vec<i64>) {
-    leases.iter().map(|lease| (lease.job, lease.fence)).unzip()
+    .fetch_optional(tx);
+    ended(statement("release_job", query).await?, "released")
 }

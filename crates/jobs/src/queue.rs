@@ -1,4 +1,4 @@
-//! The way in and the view from outside: enqueue, cancel, revive, measure.
+//! The way in and the view from outside: enqueue, stop, revive, measure.
 //!
 //! Order within a priority is by virtual finish time (start-time fair queueing): a job starts where its account's last one
 //! finished or where the queue's front is, whichever is later, so that an account's backlog makes only itself wait.
@@ -10,7 +10,7 @@ use metrics::gauge;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Cancel, Enqueued, Error, NewJob};
+use crate::{Enqueued, Error, NewJob};
 
 /// Writes a job unless its account, kind and key have one. Wake the workers after the commit ([`crate::Bell::ring`]).
 ///
@@ -69,28 +69,37 @@ pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Er
     Ok(if same { Enqueued::Same(id) } else { Enqueued::Other(id) })
 }
 
-/// Stops a job that waits, and asks the worker of one that runs to stop it. Asking twice is the same as once.
+/// Takes a job out of the queue for good. Returns whether it was waiting there.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn cancel(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Result<Cancel, Error> {
-    let query = sqlx::query_scalar::<_, String>(
+pub async fn withdraw(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Result<bool, Error> {
+    let query = sqlx::query(
         "update jobs
-         set cancel_at = coalesce(cancel_at, now()),
-             cause = case when state = 'queued' then 'CANCELLED' else cause end,
-             finished_at = case when state = 'queued' then now() end,
-             state = case when state = 'queued' then 'cancelled' else state end
-         where id = $1 and account_id = $2 and state in ('queued', 'leased')
-         returning state",
+         set state = 'cancelled', cancel_at = coalesce(cancel_at, now()), finished_at = now(), cause = 'CANCELLED'
+         where id = $1 and account_id = $2 and state = 'queued'",
     )
     .bind(job)
     .bind(account)
-    .fetch_optional(tx);
-    Ok(match statement("cancel_job", query).await?.as_deref() {
-        Some("cancelled") => Cancel::Cancelled,
-        Some(_) => Cancel::Asked,
-        None => Cancel::Over,
-    })
+    .execute(tx);
+    Ok(statement("withdraw_job", query).await?.rows_affected() == 1)
+}
+
+/// Asks whoever has a job, or takes it next, to stop it: a worker hears of it with the job or at its next heartbeat.
+/// Asking twice is the same as once. Returns whether the job had not ended.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn ask_to_stop(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Result<bool, Error> {
+    let query = sqlx::query(
+        "update jobs
+         set cancel_at = coalesce(cancel_at, now()), run_at = least(run_at, now())
+         where id = $1 and account_id = $2 and state in ('queued', 'leased')",
+    )
+    .bind(job)
+    .bind(account)
+    .execute(tx);
+    Ok(statement("ask_job_to_stop", query).await?.rows_affected() == 1)
 }
 
 /// Gives a dead letter all its attempts back. `by` says who wanted it and stays in the job's history. Returns whether the
@@ -176,12 +185,9 @@ pub async fn depths(tx: &mut PgConnection, kind: &str) -> Result<Vec<Depth>, Err
 pub async fn observe(tx: &mut PgConnection, kind: &'static str) -> Result<(), Error> {
     for depth in depths(tx, kind).await? {
         let queue = depth.queue;
-        for (state, count) in [
-            ("ready", depth.ready),
-            ("delayed", depth.delayed),
-            ("leased", depth.leased),
-            ("dead", depth.dead),
-        ] {
+        for (state, count) in
+            [("ready", depth.ready), ("delayed", depth.delayed), ("leased", depth.leased), ("dead", depth.dead)]
+        {
             gauge!("rushes_jobs", "kind" => kind, "queue" => queue.clone(), "state" => state).set(count as f64);
         }
         gauge!("rushes_jobs_oldest_ready_seconds", "kind" => kind, "queue" => queue).set(depth.oldest.as_secs_f64());

@@ -94,12 +94,7 @@ pub async fn sweep(tx: &mut PgConnection, kind: &'static str) -> Result<Swept, E
         if row.state == "queued" {
             swept.requeued.push(row.id);
         } else {
-            swept.buried.push(Buried {
-                job: row.id,
-                account: row.account_id,
-                cause: row.cause,
-                attempts: row.attempt,
-            });
+            swept.buried.push(Buried { job: row.id, account: row.account_id, cause: row.cause, attempts: row.attempt });
         }
     }
     Ok(swept)

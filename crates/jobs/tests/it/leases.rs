@@ -11,9 +11,9 @@ async fn refused(stage: &Stage, lease: Lease) {
     let mut connection = stage.connection().await;
     let before: (String, i64, i32) = row(stage, lease.job).await;
     let tries = [
-        jobs::complete(&mut connection, lease).await,
-        jobs::cancelled(&mut connection, lease).await,
-        jobs::release(&mut connection, lease).await,
+        jobs::complete(&mut connection, lease).await.map(drop),
+        jobs::cancelled(&mut connection, lease).await.map(drop),
+        jobs::release(&mut connection, lease).await.map(drop),
         jobs::fail(&mut connection, lease, &failure).await.map(drop),
         jobs::guard(&mut connection, lease).await.map(drop),
     ];
@@ -21,11 +21,16 @@ async fn refused(stage: &Stage, lease: Lease) {
         assert!(matches!(tried, Err(Error::StaleFence)), "{tried:?}");
     }
     assert!(!jobs::heartbeat(&mut connection, &[lease], LEASE).await.unwrap()[0].held);
+    assert!(!jobs::guard_all(&mut connection, &[lease]).await.unwrap()[0].held);
     assert_eq!(row(stage, lease.job).await, before);
 }
 
 async fn row(stage: &Stage, job: Uuid) -> (String, i64, i32) {
-    sqlx::query_as("select state, fence, attempt from jobs where id = $1").bind(job).fetch_one(&stage.pool).await.unwrap()
+    sqlx::query_as("select state, fence, attempt from jobs where id = $1")
+        .bind(job)
+        .fetch_one(&stage.pool)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jobs::{Cancel, Enqueued, Failure, NewJob, Retry, Wanted};
+use jobs::{Enqueued, Failure, Held, NewJob, Retry, Wanted};
 use uuid::Uuid;
 
 use crate::stage::{KIND, LEASE, Stage, new_job};
@@ -70,25 +70,30 @@ async fn a_worker_gets_only_what_it_can_serve() {
 }
 
 #[tokio::test]
-async fn cancelling_stops_what_waits_and_asks_what_runs() {
+async fn what_waits_is_withdrawn_and_what_runs_is_asked() {
     let stage = Stage::new().await;
     let account = Uuid::now_v7();
     let mut connection = stage.connection().await;
 
     let waiting = stage.job(account).await;
-    assert_eq!(jobs::cancel(&mut connection, Uuid::now_v7(), waiting).await.unwrap(), Cancel::Over);
-    assert_eq!(jobs::cancel(&mut connection, account, waiting).await.unwrap(), Cancel::Cancelled);
-    assert_eq!(jobs::cancel(&mut connection, account, waiting).await.unwrap(), Cancel::Over);
+    assert!(!jobs::withdraw(&mut connection, Uuid::now_v7(), waiting).await.unwrap(), "another account's");
+    assert!(jobs::withdraw(&mut connection, account, waiting).await.unwrap());
+    assert!(!jobs::withdraw(&mut connection, account, waiting).await.unwrap());
+    assert!(!jobs::ask_to_stop(&mut connection, account, waiting).await.unwrap());
     assert_eq!(stage.state(waiting).await, "cancelled");
 
     stage.job(account).await;
     let running = stage.one().await.lease;
+    assert!(!jobs::withdraw(&mut connection, account, running.job).await.unwrap());
+    assert!(!jobs::ask_to_stop(&mut connection, Uuid::now_v7(), running.job).await.unwrap(), "another account's");
+    assert!(!jobs::guard(&mut connection, running).await.unwrap().cancel_requested);
     for _ in 0..2 {
-        assert_eq!(jobs::cancel(&mut connection, account, running.job).await.unwrap(), Cancel::Asked);
+        assert!(jobs::ask_to_stop(&mut connection, account, running.job).await.unwrap());
     }
-    assert!(jobs::guard(&mut connection, running).await.unwrap());
+    assert_eq!(jobs::guard(&mut connection, running).await.unwrap(), Held { account, cancel_requested: true });
     let told = jobs::heartbeat(&mut connection, &[running], LEASE).await.unwrap();
     assert!(told[0].held && told[0].cancel_requested);
+    assert_eq!(jobs::guard_all(&mut connection, &[running]).await.unwrap(), told);
     jobs::cancelled(&mut connection, running).await.unwrap();
     assert_eq!(stage.history(running.job).await, ["queued", "leased", "cancelled"]);
 }

@@ -18,11 +18,12 @@ async fn pause(stage: &Stage, job: Uuid, retry: Retry) -> f64 {
     assert_eq!(lease.job, job);
     let verdict = jobs::fail(&mut tx, lease, &failure(retry)).await.unwrap();
     assert!(matches!(verdict, Verdict::Again(_)), "{verdict:?}");
-    let pause = sqlx::query_scalar("select extract(epoch from run_at - now())::double precision from jobs where id = $1")
-        .bind(job)
-        .fetch_one(&mut *tx)
-        .await
-        .unwrap();
+    let pause =
+        sqlx::query_scalar("select extract(epoch from run_at - now())::double precision from jobs where id = $1")
+            .bind(job)
+            .fetch_one(&mut *tx)
+            .await
+            .unwrap();
     tx.commit().await.unwrap();
     stage.hasten(job).await;
     pause
