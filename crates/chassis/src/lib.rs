@@ -10,6 +10,7 @@ pub mod caller;
 pub mod client;
 pub mod deadline;
 pub mod drain;
+pub mod encoded;
 pub mod nats;
 pub mod postgres;
 mod rpc;
