@@ -1,0 +1,28 @@
+//! Draws the film that the built-in provider makes of a prompt: `cargo run --example sketch -- "A prompt" out.mp4 [SEED]`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use futures::TryStreamExt as _;
+use generation_worker::providers::local::Local;
+use generation_worker::providers::{Look, Order, Provider as _};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let prompt = arguments.next().context("the prompt is missing")?;
+    let file = arguments.next().context("the name of the MP4 file is missing")?;
+    let seed = arguments.next().map_or(Ok(1), |text| text.parse())?;
+    let local = Local::new(Duration::ZERO, 1);
+    let order = Order { key: uuid::Uuid::now_v7(), prompt, seed, reference_assets: Vec::new() };
+    let reference = local.submit(&order).await?;
+    loop {
+        match local.look(&reference).await? {
+            Look::Done(_) => break,
+            Look::Working { .. } | Look::Waiting => tokio::time::sleep(local.look_every()).await,
+            other => bail!("no film was made: {other:?}"),
+        }
+    }
+    let pieces: Vec<_> = local.fetch(&reference).await?.try_collect().await?;
+    std::fs::write(&file, pieces.concat()).with_context(|| format!("writing {file}"))
+}

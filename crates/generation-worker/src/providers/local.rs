@@ -1,0 +1,197 @@
+//! The built-in provider: `models/local-sketch` draws a short film of the prompt, without a network and without any model.
+//!
+//! It is here so that everything around it can be seen at work on a machine that has no provider; a sketch says so in its own
+//! picture. Invariant: the same prompt, seed and references give the same bytes. Orders live in this process only, so after a
+//! restart a reference is [`Look::Unknown`], and since submitting is idempotent and free the worker orders again.
+
+mod film;
+mod font;
+mod mp4;
+mod sketch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use self::film::Film;
+use self::sketch::Sketch;
+use super::{Abilities, Failure, Look, Made, NotSubmitted, Order, Provider, Reference, Stopping};
+
+/// The model that this provider serves.
+pub const MODEL: &str = "models/local-sketch";
+
+/// Draws sketches.
+#[derive(Debug)]
+pub struct Local {
+    pace: Duration,
+    orders: Mutex<HashMap<Reference, Taken>>,
+    /// How many draw at one time; the others wait their turn between batches of frames.
+    turns: Arc<Semaphore>,
+}
+
+/// An order that was taken. Its drawing ends when it is let go of.
+#[derive(Debug)]
+struct Taken {
+    state: Arc<Mutex<State>>,
+    task: AbortHandle,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Working { percent: u8, stage: &'static str },
+    Done(Bytes),
+    Failed(String),
+    Cancelled,
+}
+
+impl Local {
+    /// A provider that takes at least `pace` for a film, so that progress can be watched, and draws on `threads` threads.
+    #[must_use]
+    pub fn new(pace: Duration, threads: usize) -> Self {
+        Self { pace, orders: Mutex::default(), turns: Arc::new(Semaphore::new(threads.max(1))) }
+    }
+
+    fn orders(&self) -> MutexGuard<'_, HashMap<Reference, Taken>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self, reference: &Reference) -> Option<State> {
+        self.orders().get(reference).map(|taken| read(&taken.state))
+    }
+}
+
+impl Provider for Local {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { idempotent_submit: true, find_by_key: true, cancel: true, progress: true }
+    }
+
+    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
+        async move {
+            let reference = reference(order.key);
+            let mut orders = self.orders();
+            if !orders.contains_key(&reference) {
+                let state = Arc::new(Mutex::new(State::Working { percent: 0, stage: "composing" }));
+                let drawing = draw(order.clone(), self.pace, Arc::clone(&self.turns), Arc::clone(&state));
+                let task = tokio::spawn(drawing).abort_handle();
+                orders.insert(reference.clone(), Taken { state, task });
+            }
+            Ok(reference)
+        }
+        .boxed()
+    }
+
+    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Failure>> {
+        async move { Ok(Some(reference(key)).filter(|reference| self.orders().contains_key(reference))) }.boxed()
+    }
+
+    fn look<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Look, Failure>> {
+        async move {
+            Ok(match self.state(reference) {
+                None => Look::Unknown,
+                Some(State::Working { percent, stage }) => Look::Working { percent, stage },
+                Some(State::Done(_)) => Look::Done(Made { extension: "mp4", cost_micros: None }),
+                Some(State::Failed(message)) => Look::Failed(Failure::internal(message)),
+                Some(State::Cancelled) => Look::Cancelled,
+            })
+        }
+        .boxed()
+    }
+
+    fn fetch<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<BoxStream<'a, Result<Bytes, Failure>>, Failure>> {
+        async move {
+            let Some(State::Done(bytes)) = self.state(reference) else {
+                return Err(Failure::internal("the sketch is not finished, or was let go of"));
+            };
+            Ok(futures::stream::once(async move { Ok(bytes) }).boxed())
+        }
+        .boxed()
+    }
+
+    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>> {
+        async move {
+            if let Some(taken) = self.orders().get(reference) {
+                let mut state = taken.state.lock().unwrap_or_else(PoisonError::into_inner);
+                if matches!(*state, State::Working { .. }) {
+                    *state = State::Cancelled;
+                    taken.task.abort();
+                }
+            }
+            Ok(Stopping::Asked)
+        }
+        .boxed()
+    }
+
+    fn look_every(&self) -> Duration {
+        (self.pace / 20).clamp(Duration::from_millis(20), Duration::from_millis(250))
+    }
+
+    fn forget(&self, reference: &Reference) {
+        self.orders().remove(reference);
+    }
+}
+
+fn reference(key: Uuid) -> Reference {
+    Reference(format!("local-{key}"))
+}
+
+fn read(state: &Mutex<State>) -> State {
+    state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Sets a state, unless the order has come to an end already: a cancel is not undone by the frame that was being drawn.
+fn set(state: &Mutex<State>, next: State) {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    if matches!(*state, State::Working { .. }) {
+        *state = next;
+    }
+}
+
+/// Draws a film in batches of frames, never faster than its pace, and leaves the result in `state`.
+async fn draw(order: Order, pace: Duration, turns: Arc<Semaphore>, state: Arc<Mutex<State>>) {
+    let started = Instant::now();
+    let result = async {
+        let sketch = Arc::new(Sketch::new(&order.prompt, order.seed, &order.reference_assets));
+        let mut film = Film::new().map_err(|error| error.to_string())?;
+        set(&state, State::Working { percent: 5, stage: "rendering" });
+        for first in (0..sketch::FRAMES).step_by(sketch::RATE / 4) {
+            let frames = first..(first + sketch::RATE / 4).min(sketch::FRAMES);
+            let done = frames.end;
+            let turn = turns.acquire().await.map_err(|error| error.to_string())?;
+            let sketch = Arc::clone(&sketch);
+            let drawn = tokio::task::spawn_blocking(move || {
+                frames.into_iter().try_for_each(|frame| film.add(&sketch.frame(frame))).map(|()| film)
+            });
+            film = drawn.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            drop(turn);
+            let percent = 5 + 85 * done / sketch::FRAMES;
+            set(&state, State::Working { percent: u8::try_from(percent).unwrap_or(90), stage: "rendering" });
+            tokio::time::sleep_until(started + pace.mul_f64(0.9) * done as u32 / sketch::FRAMES as u32).await;
+        }
+        set(&state, State::Working { percent: 92, stage: "packaging" });
+        tokio::time::sleep_until(started + pace).await;
+        film.finish().map_err(str::to_owned)
+    };
+    match result.await {
+        Ok(bytes) => set(&state, State::Done(bytes.into())),
+        Err(error) => set(&state, State::Failed(format!("the sketch could not be drawn: {error}"))),
+    }
+}
