@@ -129,7 +129,7 @@ where
         }
         let answer = self.answer.clone();
         Box::pin(async move {
-            let method = tower::service_fn(move |request| answer(request));
+            let method = tower::service_fn(answer);
             Ok(tonic::server::Grpc::new(Codec::default()).unary(method, request).await)
         })
     }

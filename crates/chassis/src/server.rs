@@ -25,7 +25,7 @@ use crate::{
     settings::{self, Source},
 };
 
-pub use layer::Rpc;
+pub use layer::{Beside, Rpc};
 
 /// The two addresses of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,7 @@ pub struct Server {
     settings: Settings,
     shared: Shared,
     descriptors: Option<&'static [u8]>,
+    advertised: Vec<&'static str>,
 }
 
 impl Server {
@@ -129,7 +130,7 @@ impl Server {
             running: AtomicUsize::new(0),
             public: false,
         };
-        let server = Self { service, settings: *settings, shared, descriptors: None };
+        let server = Self { service, settings: *settings, shared, descriptors: None, advertised: Vec::new() };
         server.streaming(["/grpc.health.v1.Health/Watch", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"])
     }
 
@@ -165,6 +166,13 @@ impl Server {
     #[must_use]
     pub fn describe(mut self, descriptors: &'static [u8]) -> Self {
         self.descriptors = Some(descriptors);
+        self
+    }
+
+    /// Has reflection list only these services, as `package.Service`, besides health; without it, all that are described.
+    #[must_use]
+    pub fn advertise(mut self, services: impl IntoIterator<Item = &'static str>) -> Self {
+        self.advertised.extend(services);
         self
     }
 
@@ -217,40 +225,44 @@ impl Bound {
     /// # Errors
     /// When one of the servers fails.
     pub async fn serve(self, routes: Routes, drain: Drain) -> Result<(), Error> {
-        self.serve_around(routes, |rpc| rpc, drain).await
+        self.serve_around(routes.prepare(), |rpc| rpc, drain).await
     }
 
-    /// Like [`Bound::serve`], with `wrap` around the gRPC side, for what comes before it: gRPC-Web, CORS, plain HTTP.
+    /// Like [`Bound::serve`] for a `service` that answers any path, with `wrap` around the gRPC side for what comes
+    /// before it: gRPC-Web, CORS, plain HTTP.
     ///
     /// # Errors
     /// When one of the servers fails.
-    pub async fn serve_around<S>(
+    pub async fn serve_around<S, W>(
         self,
-        routes: Routes,
-        wrap: impl FnOnce(Rpc<Routes>) -> S,
+        service: S,
+        wrap: impl FnOnce(Rpc<Beside<S>>) -> W,
         drain: Drain,
     ) -> Result<(), Error>
     where
-        S: Service<Request<Body>, Response = Response<Body>, Error: Into<tonic::codegen::StdError>>
-            + Clone
-            + Send
-            + 'static,
-        S::Future: Send,
-        S::Error: Send,
+        W: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+        W::Future: Send,
+        W::Error: Into<tonic::codegen::StdError> + Send,
     {
-        let service = self.server.service;
+        let Self { server, listener, addr, admin } = self;
         let (health, health_server) = tonic_health::server::health_reporter();
-        let mut routes = routes.add_service(health_server);
-        if let Some(descriptors) = self.server.descriptors {
-            let reflection = tonic_reflection::server::Builder::configure()
+        let mut probes = Routes::new(health_server);
+        if let Some(descriptors) = server.descriptors {
+            let mut reflection = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(descriptors)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .build_v1()?;
-            routes = routes.add_service(reflection);
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+            if !server.advertised.is_empty() {
+                reflection = reflection.with_service_name("grpc.health.v1.Health");
+            }
+            for service in server.advertised {
+                reflection = reflection.with_service_name(service);
+            }
+            probes = probes.add_service(reflection.build_v1()?);
         }
-        let public = self.server.shared.public;
-        let outer = wrap(Rpc::new(routes.prepare(), Arc::new(self.server.shared)));
-        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
+        let public = server.shared.public;
+        let beside = Beside::new(probes.prepare(), service);
+        let outer = wrap(Rpc::new(beside, Arc::new(server.shared)));
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let token = drain.token();
         #[expect(clippy::disallowed_methods, reason = "this is the one place that builds servers")]
         let grpc = tonic::transport::Server::builder()
@@ -261,14 +273,13 @@ impl Bound {
                 token.cancelled().await;
                 not_serving(&health).await;
             });
-        let admin = self.admin.serve(drain.clone());
-        tracing::info!(service, addr = %self.addr, "serving");
-        tokio::pin!(admin);
+        tracing::info!(service = server.service, %addr, admin = %admin.addr(), "serving");
+        // The admin port ends with the grace period, and with it what has not ended by itself.
         tokio::select! {
             result = grpc => result?,
-            result = &mut admin => result.map_err(Error::Admin)?,
+            result = admin.serve(drain.clone()) => result.map_err(Error::Admin)?,
         }
-        tracing::info!(service, "stopped");
+        tracing::info!(service = server.service, "stopped");
         Ok(())
     }
 }

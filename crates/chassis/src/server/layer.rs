@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::Either};
 use http::{HeaderMap, Request, Response};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tonic::body::Body;
+use tonic::{body::Body, service::Routes};
 use tower::Service;
 use tracing::{Instrument as _, Span, field::Empty};
 
@@ -127,6 +127,41 @@ fn span(path: &str) -> Span {
         rushes.account = Empty,
         rushes.queries = Empty,
     )
+}
+
+/// Health and reflection, and beside them the service itself.
+#[derive(Clone, Debug)]
+pub struct Beside<S> {
+    probes: Routes,
+    service: S,
+}
+
+impl<S> Beside<S> {
+    pub(super) fn new(probes: Routes, service: S) -> Self {
+        Self { probes, service }
+    }
+}
+
+impl<S> Service<Request<Body>> for Beside<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<<Routes as Service<Request<Body>>>::Future, S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Routes are always ready.
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.uri().path().starts_with("/grpc.") {
+            Either::Left(self.probes.call(request))
+        } else {
+            Either::Right(self.service.call(request))
+        }
+    }
 }
 
 /// One of the calls that may run at a time.
