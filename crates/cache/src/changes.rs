@@ -1,0 +1,92 @@
+//! The line of changes that a process hears: what its watches are fed from, by one subscription for all of them.
+//!
+//! Invariant: a listener that may have missed a change is told so by a [`Signal::Gap`] before anything later; it then reads anew.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use crate::core::window::Cause;
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key's text, see [`crate::Key::as_str`].
+    pub key: Arc<str>,
+    /// The key's version at or after the change. The same version may be told more than once, and not always in order.
+    pub version: i64,
+}
+
+impl Change {
+    /// The key's kind: the text before the first colon.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.key.split(':').next().unwrap_or_default()
+    }
+
+    /// The key's second part: the account of rows and aggregates that have one.
+    #[must_use]
+    pub fn account(&self) -> Option<uuid::Uuid> {
+        self.key.split(':').nth(1)?.parse().ok()
+    }
+
+    /// The key's third part: the row's id.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.key.splitn(3, ':').nth(2)
+    }
+}
+
+/// What a listener hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// A key changed.
+    Changed(Change),
+    /// Changes may have been missed, for this reason; repeated every second for as long as nothing is heard.
+    Gap(Cause),
+    /// The listener itself was too slow, and this many signals were dropped.
+    Lagged(u64),
+}
+
+/// A listener; see [`crate::Cache::changes`].
+#[derive(Debug)]
+pub struct Changes(pub(crate) broadcast::Receiver<Signal>);
+
+impl Changes {
+    /// The next signal; nothing after the cache was closed.
+    pub async fn next(&mut self) -> Option<Signal> {
+        match self.0.recv().await {
+            Ok(signal) => Some(signal),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Signal::Lagged(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_names_its_parts() {
+        let account = uuid::Uuid::from_u128(7);
+        let change = Change { key: format!("gen:{account}:abc").into(), version: 3 };
+        assert_eq!((change.kind(), change.account(), change.id()), ("gen", Some(account), Some("abc")));
+        let key = Change { key: "key:ff00".into(), version: 1 };
+        assert_eq!((key.kind(), key.account(), key.id()), ("key", None, None));
+    }
+
+    #[tokio::test]
+    async fn a_slow_listener_is_told() {
+        let (tell, listen) = broadcast::channel(2);
+        let mut changes = Changes(listen);
+        for version in 0..5 {
+            tell.send(Signal::Changed(Change { key: "k".into(), version })).unwrap();
+        }
+        assert_eq!(changes.next().await, Some(Signal::Lagged(3)));
+        assert!(matches!(changes.next().await, Some(Signal::Changed(change)) if change.version == 3));
+        drop(tell);
+        changes.next().await;
+        assert_eq!(changes.next().await, None);
+    }
+}

@@ -1,0 +1,37 @@
+//! Reads PostgreSQL's clock every few seconds, from PostgreSQL itself or from a process that can.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::clock::Sample;
+use crate::core::time::PgTime;
+use crate::inner::Inner;
+use crate::{nats, store};
+
+const EVERY: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Reads until the cache is closed: at once, every five seconds, sooner after a failure or when asked.
+pub(crate) async fn keep(inner: Arc<Inner>) {
+    loop {
+        let asked = inner.now();
+        let read = tokio::time::timeout(PATIENCE, read(&inner)).await.ok().flatten();
+        if let Some((lower, upper)) = read {
+            inner.sampled(Sample { asked, answered: inner.now(), lower, upper });
+        }
+        let wait = if read.is_some() { EVERY } else { AGAIN };
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            () = inner.reading.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+async fn read(inner: &Inner) -> Option<(PgTime, PgTime)> {
+    if let Some(lane) = &inner.lane {
+        return store::clock(lane).await.ok().map(|showed| (showed, showed));
+    }
+    nats::clock::ask(inner.nats.as_ref()?, &inner.settings.space).await
+}

@@ -1,0 +1,122 @@
+//! Which read joins which flight: at most one load of a key is under way for readers that it can satisfy.
+//!
+//! A flight belongs to nobody: its leader is detached, so a reader that leaves takes nobody's answer along.
+//! Invariant: a reader takes a flight's answer only if the answer is good enough for the instant at which that reader began.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use super::BOUND;
+use super::floors::Demand;
+use super::time::Mono;
+
+/// Names a flight within its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlightId(u64);
+
+#[derive(Debug)]
+struct Flight<H> {
+    id: FlightId,
+    started: Mono,
+    handle: H,
+}
+
+/// The flights of many keys; `H` is what a joiner waits on.
+#[derive(Debug)]
+pub struct Flights<K, H> {
+    by_key: HashMap<K, Vec<Flight<H>>>,
+    next: u64,
+}
+
+impl<K, H> Default for Flights<K, H> {
+    fn default() -> Self {
+        Self { by_key: HashMap::new(), next: 0 }
+    }
+}
+
+impl<K: Hash + Eq + Clone, H> Flights<K, H> {
+    /// The newest flight that a reader beginning now, with this demand, may join.
+    #[must_use]
+    pub fn joinable(&self, key: &K, demand: Demand, now: Mono) -> Option<&H> {
+        let newest = self.by_key.get(key)?.last()?;
+        // Wall: a flight that hangs would hand its readers of this second a snapshot of long ago, and hang them all.
+        if now.since(newest.started) > BOUND {
+            return None;
+        }
+        // Wall: a flight from before a fence may have read before the write that the fence stands for.
+        (newest.started >= demand.since).then_some(&newest.handle)
+    }
+
+    /// Begins a flight.
+    pub fn depart(&mut self, key: &K, handle: H, now: Mono) -> FlightId {
+        let id = FlightId(self.next);
+        self.next += 1;
+        self.by_key.entry(key.clone()).or_default().push(Flight { id, started: now, handle });
+        id
+    }
+
+    /// Ends a flight.
+    pub fn land(&mut self, key: &K, id: FlightId) {
+        if let Some(flights) = self.by_key.get_mut(key) {
+            flights.retain(|flight| flight.id != id);
+            if flights.is_empty() {
+                self.by_key.remove(key);
+            }
+        }
+    }
+}
+
+/// Whether a flight's answer, of `version` and current as of `fresh`, serves a reader that began at `begun` with `demand`.
+///
+/// Wall: the flight may have had its proof or its snapshot well before this reader joined it.
+#[must_use]
+pub fn serves(version: i64, fresh: Mono, demand: Demand, begun: Mono) -> bool {
+    fresh >= begun - BOUND && demand.met(version, fresh)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NOW: Mono = Mono(10_000_000_000);
+
+    #[test]
+    fn joined_while_young() {
+        let mut flights = Flights::default();
+        assert!(flights.joinable(&"k", Demand::NONE, NOW).is_none());
+        let id = flights.depart(&"k", 'a', NOW);
+        assert_eq!(flights.joinable(&"k", Demand::NONE, NOW + BOUND), Some(&'a'));
+        assert_eq!(flights.joinable(&"k", Demand::NONE, NOW + BOUND + Duration::from_nanos(1)), None);
+        assert_eq!(flights.joinable(&"other", Demand::NONE, NOW), None);
+        flights.land(&"k", id);
+        assert_eq!(flights.joinable(&"k", Demand::NONE, NOW), None);
+    }
+
+    #[test]
+    fn not_joined_across_a_fence() {
+        let mut flights = Flights::default();
+        flights.depart(&"k", 'a', NOW);
+        let fence = Demand { version: 0, since: NOW + Duration::from_millis(1) };
+        assert_eq!(flights.joinable(&"k", fence, NOW + Duration::from_millis(2)), None);
+        flights.depart(&"k", 'b', NOW + Duration::from_millis(2));
+        assert_eq!(flights.joinable(&"k", fence, NOW + Duration::from_millis(3)), Some(&'b'));
+    }
+
+    #[test]
+    fn landing_one_leaves_the_other() {
+        let mut flights = Flights::default();
+        let a = flights.depart(&"k", 'a', NOW);
+        flights.depart(&"k", 'b', NOW);
+        flights.land(&"k", a);
+        assert_eq!(flights.joinable(&"k", Demand::NONE, NOW), Some(&'b'));
+    }
+
+    #[test]
+    fn an_answer_serves_whom_it_is_young_and_new_enough_for() {
+        assert!(serves(3, NOW, Demand { version: 3, since: NOW }, NOW + BOUND));
+        assert!(!serves(3, NOW, Demand::NONE, NOW + BOUND + Duration::from_nanos(1)));
+        assert!(!serves(3, NOW, Demand { version: 4, since: Mono::PAST }, NOW));
+        assert!(!serves(3, NOW, Demand { version: 0, since: NOW + Duration::from_nanos(1) }, NOW));
+    }
+}

@@ -1,0 +1,212 @@
+//! The window: which relay messages this process has seen without a gap, and up to which time that proves it current.
+//!
+//! Invariant: while the window is open, every change numbered `first+1..=last` of its epoch has been applied to this process's L1, and
+//! every change committed before `at` is numbered at most `last`. An entry loaded at or after `first` is therefore current as of `at`.
+
+use super::entry::Asof;
+use super::time::PgTime;
+
+/// The head of a relay message; its changes are applied before the window hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The leadership that sent it.
+    pub epoch: i64,
+    /// Every change up to and including the ones in this message has a number at most this.
+    pub seq: i64,
+    /// Every change committed before this is numbered at most `seq`. [`PgTime::PAST`] when the relay could not take all at once.
+    pub at: PgTime,
+    /// Whether it carries changes; one that does not is a heartbeat and repeats the last number.
+    pub data: bool,
+}
+
+/// Why a window was closed or began again; also the label of the metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The first message since the process began or since it was closed.
+    Start,
+    /// Another leadership speaks.
+    Epoch,
+    /// A number was skipped: messages were lost (a slow consumer shows as this, too).
+    Gap,
+    /// The connection was lost or replaced.
+    Disconnect,
+    /// PostgreSQL's clock was stepped.
+    ClockStep,
+    /// No message came for longer than the bound.
+    Silence,
+}
+
+impl Cause {
+    /// The metric's label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Epoch => "epoch",
+            Self::Gap => "gap",
+            Self::Disconnect => "disconnect",
+            Self::ClockStep => "clock_step",
+            Self::Silence => "silence",
+        }
+    }
+}
+
+/// What a message did to the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It was the next one, or a heartbeat.
+    Kept,
+    /// The window began anew: what was loaded before must be validated, and watchers may have missed changes.
+    Restarted(Cause),
+    /// It says nothing new.
+    Ignored,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Open {
+    epoch: i64,
+    first: i64,
+    last: i64,
+    at: PgTime,
+}
+
+/// The window of one outbox partition.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Window {
+    open: Option<Open>,
+}
+
+impl Window {
+    /// Takes a message in. Its changes must have been applied to L1 and the floors before.
+    pub fn receive(&mut self, m: &Notice) -> Received {
+        let anew = Open { epoch: m.epoch, first: m.seq, last: m.seq, at: m.at };
+        let Some(open) = &mut self.open else {
+            self.open = Some(anew);
+            return Received::Restarted(Cause::Start);
+        };
+        if m.epoch != open.epoch {
+            // A leader that was paused and wakes after its successor spoke proves nothing that is not known.
+            if m.at < open.at {
+                return Received::Ignored;
+            }
+            // Wall: numbers of two leaderships can not be compared; what was loaded under the old one may lack changes of the new.
+            self.open = Some(anew);
+            return Received::Restarted(Cause::Epoch);
+        }
+        if m.seq == open.last || (m.data && m.seq == open.last + 1) {
+            open.last = m.seq;
+            open.at = open.at.max(m.at);
+            return Received::Kept;
+        }
+        if m.seq > open.last {
+            // Wall: a message in between was lost, and with it changes that L1 was not told of.
+            self.open = Some(anew);
+            return Received::Restarted(Cause::Gap);
+        }
+        Received::Ignored
+    }
+
+    /// Closes the window; says whether it was open.
+    pub fn close(&mut self) -> bool {
+        self.open.take().is_some()
+    }
+
+    /// Whether any proof is held.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// The time as of which this process has seen everything, while the window is open.
+    #[must_use]
+    pub fn at(&self) -> Option<PgTime> {
+        self.open.map(|open| open.at)
+    }
+
+    /// The time as of which an entry of this origin is current, if the window covers it.
+    #[must_use]
+    pub fn covers(&self, asof: Asof) -> Option<PgTime> {
+        // Wall: an entry from before the window's first message may lack a change whose message was never received.
+        self.open.filter(|open| asof.epoch == open.epoch && asof.seq >= open.first).map(|open| open.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(epoch: i64, seq: i64, at: i64) -> Notice {
+        Notice { epoch, seq, at: PgTime(at), data: true }
+    }
+
+    fn beat(epoch: i64, seq: i64, at: i64) -> Notice {
+        Notice { epoch, seq, at: PgTime(at), data: false }
+    }
+
+    fn open() -> Window {
+        let mut window = Window::default();
+        assert_eq!(window.receive(&data(1, 10, 100)), Received::Restarted(Cause::Start));
+        window
+    }
+
+    fn asof(epoch: i64, seq: i64) -> Asof {
+        Asof { epoch, seq }
+    }
+
+    #[test]
+    fn the_next_and_a_heartbeat_move_the_proof_on() {
+        let mut window = open();
+        assert_eq!(window.receive(&beat(1, 10, 110)), Received::Kept);
+        assert_eq!(window.receive(&data(1, 11, 120)), Received::Kept);
+        assert_eq!(window.covers(asof(1, 10)), Some(PgTime(120)), "first stays: 10 is still covered");
+        assert_eq!(window.covers(asof(1, 9)), None);
+    }
+
+    #[test]
+    fn a_skipped_number_restarts() {
+        let mut window = open();
+        assert_eq!(window.receive(&data(1, 12, 120)), Received::Restarted(Cause::Gap));
+        assert_eq!(window.covers(asof(1, 11)), None, "11 was never seen");
+        assert_eq!(window.covers(asof(1, 12)), Some(PgTime(120)));
+    }
+
+    #[test]
+    fn a_heartbeat_that_shows_a_lost_message_restarts() {
+        let mut window = open();
+        assert_eq!(window.receive(&beat(1, 11, 120)), Received::Restarted(Cause::Gap));
+        assert_eq!(window.covers(asof(1, 10)), None);
+    }
+
+    #[test]
+    fn late_and_doubled_messages_change_nothing() {
+        let mut window = open();
+        window.receive(&data(1, 11, 120));
+        assert_eq!(window.receive(&data(1, 10, 100)), Received::Ignored);
+        assert_eq!(window.receive(&data(1, 11, 120)), Received::Kept);
+        assert_eq!(window.at(), Some(PgTime(120)));
+    }
+
+    #[test]
+    fn another_leadership_restarts_but_a_zombie_does_not() {
+        let mut window = open();
+        assert_eq!(window.receive(&data(2, 0, 130)), Received::Restarted(Cause::Epoch));
+        assert_eq!(window.covers(asof(1, 10)), None);
+        assert_eq!(window.receive(&data(1, 11, 125)), Received::Ignored);
+        assert_eq!(window.covers(asof(2, 0)), Some(PgTime(130)));
+    }
+
+    #[test]
+    fn closed_covers_nothing() {
+        let mut window = open();
+        assert!(window.close());
+        assert!(!window.close());
+        assert_eq!(window.covers(asof(1, 10)), None);
+    }
+
+    #[test]
+    fn a_partial_drain_numbers_but_does_not_prove() {
+        let mut window = open();
+        window.receive(&Notice { epoch: 1, seq: 11, at: PgTime::PAST, data: true });
+        assert_eq!(window.covers(asof(1, 11)), Some(PgTime(100)));
+    }
+}

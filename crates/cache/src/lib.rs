@@ -1,0 +1,32 @@
+//! A coherent two-tier cache: moka in each process (L1), Redis beside them (L2), PostgreSQL as the truth.
+//!
+//! Invariant: a tier answers without PostgreSQL only while it holds a proof, at most [`core::PROOF_AGE`] old, that every change committed
+//! before a time has been applied to it. Time-outs are the second wall; NATS and Redis make it fast and are not trusted for safety.
+//! The protocol's rules are in [`core`], without I/O; all other modules are thin shells around them. The README has it on one page.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cache;
+mod changes;
+mod clock;
+pub mod core;
+mod flight;
+mod inner;
+mod key;
+mod l1;
+mod meters;
+mod nats;
+pub mod outbox;
+mod redis;
+mod relay;
+mod settings;
+mod store;
+
+pub use crate::cache::{Cache, Error, Hit, Loaded};
+pub use crate::changes::{Change, Changes, Signal};
+pub use crate::core::entry::Asof;
+pub use crate::core::lifetime::Lifetime;
+pub use crate::core::read::Tier;
+pub use crate::core::token::Token;
+pub use crate::core::window::Cause;
+pub use crate::key::{Class, Key};
+pub use crate::settings::Settings;

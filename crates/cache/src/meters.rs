@@ -1,0 +1,118 @@
+//! The metrics of the cache. Counters on the hot path are looked up once for each kind and tier, not on each read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use metrics::{Counter, counter, gauge, histogram};
+
+use crate::core::read::Tier;
+use crate::core::window::Cause;
+
+/// The counters of one kind of key.
+pub(crate) struct Kind {
+    l1: Counter,
+    l2: Counter,
+    validated: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) joined: Counter,
+    pub(crate) floored: Counter,
+}
+
+impl Kind {
+    fn new(kind: &'static str) -> Self {
+        let hits = |tier: Tier| counter!("cache_hits_total", "tier" => tier.label(), "kind" => kind);
+        Self {
+            l1: hits(Tier::L1),
+            l2: hits(Tier::L2),
+            validated: hits(Tier::Validated),
+            misses: counter!("cache_misses_total", "kind" => kind),
+            joined: counter!("cache_flights_joined_total", "kind" => kind),
+            floored: counter!("cache_floor_hits_total", "kind" => kind),
+        }
+    }
+
+    /// Counts where a read was answered from.
+    pub(crate) fn answered(&self, tier: Tier) {
+        match tier {
+            Tier::L1 => self.l1.increment(1),
+            Tier::L2 => self.l2.increment(1),
+            Tier::Validated => self.validated.increment(1),
+            Tier::Loaded => self.misses.increment(1),
+        }
+    }
+}
+
+/// The counters of all kinds seen so far.
+#[derive(Default)]
+pub(crate) struct Meters {
+    kinds: ArcSwap<Vec<(&'static str, Arc<Kind>)>>,
+}
+
+impl Meters {
+    pub(crate) fn kind(&self, kind: &'static str) -> Arc<Kind> {
+        let known = |kinds: &Vec<(&'static str, Arc<Kind>)>| {
+            kinds.iter().find(|(name, _)| *name == kind).map(|(_, meters)| Arc::clone(meters))
+        };
+        if let Some(meters) = known(&self.kinds.load()) {
+            return meters;
+        }
+        let meters = Arc::new(Kind::new(kind));
+        self.kinds.rcu(|kinds| {
+            let mut kinds = Vec::clone(kinds);
+            if known(&kinds).is_none() {
+                kinds.push((kind, Arc::clone(&meters)));
+            }
+            kinds
+        });
+        known(&self.kinds.load()).unwrap_or(meters)
+    }
+}
+
+pub(crate) fn loaded(kind: &'static str, ok: bool, took: Duration) {
+    let outcome = if ok { "ok" } else { "error" };
+    counter!("cache_loads_total", "kind" => kind, "outcome" => outcome).increment(1);
+    histogram!("cache_load_seconds", "kind" => kind).record(took);
+}
+
+pub(crate) fn validated(outcome: &'static str) {
+    counter!("cache_validations_total", "outcome" => outcome).increment(1);
+}
+
+pub(crate) fn lease_denied() {
+    counter!("cache_leases_denied_total").increment(1);
+}
+
+pub(crate) fn fill_refused() {
+    counter!("cache_fills_refused_total").increment(1);
+}
+
+pub(crate) fn restarted(cause: Cause) {
+    counter!("cache_window_restarts_total", "cause" => cause.label()).increment(1);
+}
+
+pub(crate) fn redis_failed(operation: &'static str) {
+    counter!("cache_redis_errors_total", "operation" => operation).increment(1);
+}
+
+pub(crate) fn proof_age(age: Option<Duration>) {
+    gauge!("cache_proof_age_seconds").set(age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
+}
+
+pub(crate) fn leading(leads: bool) {
+    gauge!("cache_relay_leads").set(if leads { 1.0 } else { 0.0 });
+}
+
+pub(crate) fn relayed(changes: usize, took: Duration) {
+    counter!("cache_relay_changes_total").increment(changes as u64);
+    histogram!("cache_relay_pass_seconds").record(took);
+}
+
+pub(crate) fn relay_failed(step: &'static str) {
+    counter!("cache_relay_failures_total", "step" => step).increment(1);
+}
+
+pub(crate) fn l1_size((entries, bytes): (u64, u64)) {
+    gauge!("cache_l1_entries").set(entries as f64);
+    gauge!("cache_l1_bytes").set(bytes as f64);
+}

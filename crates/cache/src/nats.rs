@@ -1,0 +1,23 @@
+//! NATS: the relay's messages, the hints of writers, and the question for the clock. Nothing here is trusted to arrive.
+
+pub(crate) mod clock;
+mod message;
+mod subscriber;
+
+pub(crate) use message::{Hint, Message, TRACES};
+pub(crate) use subscriber::listen;
+
+/// The relay's messages.
+pub(crate) fn invalidations(space: &str) -> String {
+    format!("{space}.cache.inv.0")
+}
+
+/// What writers say right after their commit.
+pub(crate) fn hints(space: &str) -> String {
+    format!("{space}.cache.hint")
+}
+
+/// Where a process without a database asks for PostgreSQL's clock.
+pub(crate) fn clock_questions(space: &str) -> String {
+    format!("{space}.cache.clock")
+}

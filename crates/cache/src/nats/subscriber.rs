@@ -1,0 +1,144 @@
+//! Listens to the relay and to hints, for as long as the process lives.
+//!
+//! Invariant: whatever NATS does, the window stays open only over messages that came one after the other on one connection. Lost
+//! messages, from a full buffer or a cut line, show as a skipped number; silence shows as the proof's age; neither needs an event.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, Subscriber};
+use chassis::telemetry;
+use futures::StreamExt as _;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::Instrument as _;
+
+use super::message::{Hint, Message};
+use super::{hints, invalidations};
+use crate::changes::{Change, Signal};
+use crate::core::BOUND;
+use crate::core::window::Cause;
+use crate::inner::Inner;
+
+/// How often the connection and the proof's age are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Listens until the cache is closed; subscribes again whenever a subscription ends.
+pub(crate) async fn listen(inner: Arc<Inner>, client: Client) {
+    let mut blind = Blind::default();
+    let mut connects = client.statistics().connects.load(Ordering::Relaxed);
+    while !inner.stop.is_cancelled() {
+        let space = &inner.settings.space;
+        let subscribed = async {
+            Ok::<_, async_nats::SubscribeError>((
+                client.subscribe(invalidations(space)).await?,
+                client.subscribe(hints(space)).await?,
+            ))
+        };
+        match subscribed.await {
+            Ok((messages, told)) => hear(&inner, &client, messages, told, &mut connects, &mut blind).await,
+            Err(error) => {
+                tracing::warn!(%error, "can not listen to the relay");
+                tokio::time::sleep(BOUND).await;
+            }
+        }
+        inner.close(Cause::Disconnect);
+    }
+}
+
+async fn hear(
+    inner: &Arc<Inner>,
+    client: &Client,
+    messages: Subscriber,
+    told: Subscriber,
+    connects: &mut u64,
+    blind: &mut Blind,
+) {
+    let (mut messages, mut told) = (pin!(messages), pin!(told));
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = inner.stop.cancelled() => return,
+            message = messages.next() => {
+                let Some(message) = message else { return };
+                check(inner, client, connects);
+                take_message(inner, &message).await;
+            }
+            hint = told.next() => {
+                let Some(hint) = hint else { return };
+                take_hint(inner, &hint.payload).await;
+            }
+            _ = look.tick() => {
+                check(inner, client, connects);
+                blind.look(inner);
+            }
+        }
+    }
+}
+
+/// Closes the window when the connection is not, or no longer, the one over which it grew.
+fn check(inner: &Inner, client: &Client, connects: &mut u64) {
+    let now = client.statistics().connects.load(Ordering::Relaxed);
+    if now != *connects || client.connection_state() != State::Connected {
+        *connects = now;
+        inner.close(Cause::Disconnect);
+    }
+}
+
+async fn take_message(inner: &Inner, message: &async_nats::Message) {
+    let Some(decoded) = Message::decode(&message.payload) else {
+        tracing::warn!("a relay message of no known form; taken for lost");
+        return;
+    };
+    let receive = inner.receive(&decoded.notice, &decoded.changes);
+    if decoded.changes.is_empty() {
+        return receive.await;
+    }
+    let span = tracing::info_span!(
+        "cache.receive",
+        otel.kind = "consumer",
+        messaging.system = "nats",
+        messaging.destination.name = %message.subject,
+        messaging.batch.message_count = decoded.changes.len(),
+    );
+    let sender = message.headers.as_ref().and_then(|headers| headers.get("traceparent"));
+    if let Some(sender) = sender {
+        telemetry::link(&span, sender.as_str());
+    }
+    receive.instrument(span).await;
+}
+
+async fn take_hint(inner: &Inner, payload: &[u8]) {
+    let Some(hint) = Hint::decode(payload) else { return };
+    for (key, version) in hint.changes {
+        if let Some(version) = version {
+            inner.raise(&key, version).await;
+            inner.signal(Signal::Changed(Change { key, version }));
+        }
+    }
+    inner.wake.notify_one();
+}
+
+/// Tells listeners once a second that nothing is heard, for as long as nothing is.
+#[derive(Default)]
+struct Blind {
+    told: Option<Instant>,
+}
+
+impl Blind {
+    fn look(&mut self, inner: &Inner) {
+        if inner.proof_age().is_some_and(|age| age <= BOUND) {
+            self.told = None;
+            return;
+        }
+        let due = self.told.is_none_or(|told| told.elapsed() >= BOUND);
+        if due {
+            self.told = Some(Instant::now());
+            inner.signal(Signal::Gap(Cause::Silence));
+        }
+    }
+}

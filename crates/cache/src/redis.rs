@@ -1,0 +1,10 @@
+//! Redis, the second tier: a link that fails fast, and the four scripts.
+//!
+//! Invariant: nothing here decides what may be served; an answer is passed on together with the proof that stood beside it.
+
+mod breaker;
+mod link;
+mod scripts;
+
+pub(crate) use link::{Link, Session};
+pub(crate) use scripts::{Names, Proof, apply, fill, fresh, get};

@@ -1,0 +1,34 @@
+//! All SQL that reads: the versions of aggregates, and PostgreSQL's clock. The relay's SQL is in `relay/store.rs`.
+
+use chassis::postgres::{Error, Lane};
+
+use crate::core::entry::Asof;
+use crate::core::time::PgTime;
+
+/// The versions of some aggregates, in their order, with the clock of the same snapshot.
+pub(crate) async fn versions(lane: &Lane, keys: &[String]) -> Result<(Vec<i64>, Asof), Error> {
+    let row: (Vec<i64>, i64, i64) = lane
+        .run("validate_cached", async |connection| {
+            sqlx::query_as(
+                "select array(select cache_version(wanted.key)
+                              from unnest($1::text[]) with ordinality as wanted (key, place)
+                              order by wanted.place),
+                        c.epoch, c.seq
+                 from cache_clock c
+                 where c.part = 0",
+            )
+            .bind(keys)
+            .fetch_one(connection)
+            .await
+        })
+        .await?;
+    Ok((row.0, Asof { epoch: row.1, seq: row.2 }))
+}
+
+/// PostgreSQL's clock, read while the statement runs. Not traced: it comes every few seconds and belongs to no request.
+pub(crate) async fn clock(lane: &Lane) -> Result<PgTime, sqlx::Error> {
+    sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
+        .fetch_one(lane.pool())
+        .await
+        .map(PgTime)
+}
