@@ -117,10 +117,8 @@ pub struct Held {
 pub struct Status {
     /// The lease asked about.
     pub lease: Lease,
-    /// It is the caller's. If not: another has the job, or it ended; let go at once.
-    pub held: bool,
-    /// Someone asked for the job to be stopped.
-    pub cancel_requested: bool,
+    /// Its job. Nothing: another has the job, or it ended; let go at once.
+    pub held: Option<Held>,
 }
 
 /// Why an attempt failed.

@@ -109,7 +109,7 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
 pub async fn heartbeat(tx: &mut PgConnection, leases: &[Lease], lease: Duration) -> Result<Vec<Status>, Error> {
     let (jobs, fences) = columns(leases);
     // The rows are locked in the order of their ids, so that two heartbeats never wait for each other in a circle.
-    let query = sqlx::query_as::<_, (Uuid, i64, bool)>(
+    let query = sqlx::query_as::<_, (Uuid, i64, Uuid, bool)>(
         "with held as materialized (
              select jobs.id from unnest($1::uuid[], $2::bigint[]) as asked(id, fence)
              join jobs on jobs.id = asked.id and jobs.fence = asked.fence
@@ -119,7 +119,7 @@ pub async fn heartbeat(tx: &mut PgConnection, leases: &[Lease], lease: Duration)
          )
          update jobs set lease_until = now() + make_interval(secs => $3)
          from held where jobs.id = held.id
-         returning jobs.id, fence, cancel_at is not null",
+         returning jobs.id, fence, account_id, cancel_at is not null",
     )
     .bind(jobs)
     .bind(fences)
@@ -132,14 +132,12 @@ fn columns(leases: &[Lease]) -> (Vec<Uuid>, Vec<i64>) {
     leases.iter().map(|lease| (lease.job, lease.fence)).unzip()
 }
 
-fn statuses(leases: &[Lease], held: &[(Uuid, i64, bool)]) -> Vec<Status> {
-    let held: HashMap<_, _> = held.iter().map(|&(job, fence, cancel)| (Lease { job, fence }, cancel)).collect();
-    let status = |&lease| Status {
-        lease,
-        held: held.contains_key(&lease),
-        cancel_requested: held.get(&lease).copied().unwrap_or(false),
-    };
-    leases.iter().map(status).collect()
+fn statuses(leases: &[Lease], held: &[(Uuid, i64, Uuid, bool)]) -> Vec<Status> {
+    let held: HashMap<_, _> = held
+        .iter()
+        .map(|&(job, fence, account, cancel_requested)| (Lease { job, fence }, Held { account, cancel_requested }))
+        .collect();
+    leases.iter().map(|lease| Status { lease: *lease, held: held.get(lease).copied() }).collect()
 }
 
 /// Keeps leases from being given away until the transaction ends, so that what is written with them is written by their
@@ -149,8 +147,8 @@ fn statuses(leases: &[Lease], held: &[(Uuid, i64, bool)]) -> Vec<Status> {
 /// [`Error::Postgres`].
 pub async fn guard_all(tx: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Status>, Error> {
     let (jobs, fences) = columns(leases);
-    let query = sqlx::query_as::<_, (Uuid, i64, bool)>(
-        "select jobs.id, jobs.fence, cancel_at is not null
+    let query = sqlx::query_as::<_, (Uuid, i64, Uuid, bool)>(
+        "select jobs.id, jobs.fence, account_id, cancel_at is not null
          from unnest($1::uuid[], $2::bigint[]) as asked(id, fence)
          join jobs on jobs.id = asked.id and jobs.fence = asked.fence
          where state = 'leased'

@@ -20,8 +20,8 @@ async fn refused(stage: &Stage, lease: Lease) {
     for tried in tries {
         assert!(matches!(tried, Err(Error::StaleFence)), "{tried:?}");
     }
-    assert!(!jobs::heartbeat(&mut connection, &[lease], LEASE).await.unwrap()[0].held);
-    assert!(!jobs::guard_all(&mut connection, &[lease]).await.unwrap()[0].held);
+    assert!(jobs::heartbeat(&mut connection, &[lease], LEASE).await.unwrap()[0].held.is_none());
+    assert!(jobs::guard_all(&mut connection, &[lease]).await.unwrap()[0].held.is_none());
     assert_eq!(row(stage, lease.job).await, before);
 }
 
@@ -75,7 +75,7 @@ async fn a_heartbeat_keeps_what_it_names() {
     // The first is late but nobody's yet; the second is not asked for; the third is asked for with a wrong fence.
     let asked = [leases[0], Lease { fence: 9, ..leases[2] }];
     let statuses = jobs::heartbeat(&mut *stage.connection().await, &asked, LEASE).await.unwrap();
-    assert_eq!(statuses.iter().map(|status| status.held).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(statuses.iter().map(|status| status.held.is_some()).collect::<Vec<_>>(), [true, false]);
     assert_eq!(statuses[1].lease, asked[1]);
     let mut swept = jobs::sweep(&mut *stage.connection().await, KIND).await.unwrap().requeued;
     swept.sort();
