@@ -1,29 +1,22 @@
 //! The cache as services see it: start it, read through it, tell it of writes, listen to changes.
 
-use std::any::TypeId;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chassis::postgres::Lane;
-use futures::FutureExt as _;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
-use crate::changes::{Changes, Change, Signal};
-use crate::core::entry::{Entry, Verdict, judge};
-use crate::core::flights::serves;
-use crate::core::floors::Demand;
-use crate::core::read::{Abilities, Answer, Read, Tier};
-use crate::core::time::Mono;
-use crate::flight::{Handle, LoadAll, Outcome, Seat, fly};
+use crate::boarding::{Boarded, Joined, Manner};
+use crate::changes::{Change, Changes, Signal};
+use crate::core::read::{Answer, Tier};
 use crate::inner::Inner;
-use crate::key::{Class, Key};
+use crate::key::Key;
 use crate::redis::{self, Link};
 use crate::settings::Settings;
-use crate::{clock, meters, nats, relay, store};
+use crate::{clock, meters, nats, relay, silence, store};
 
 /// What a load gives; see [`Cache::get`].
 pub type Loaded = crate::core::read::Loaded<Bytes>;
@@ -58,16 +51,10 @@ pub enum Error {
 /// One process's coherent cache; clones are the same cache.
 #[derive(Clone)]
 pub struct Cache {
-    inner: Arc<Inner>,
-    tasks: TaskTracker,
-}
-
-/// What became of joining another reader's flight.
-enum Joined<E> {
-    Served(Answer<Bytes>),
-    Failed(E),
-    /// Its answer does not serve this reader, or it never ended.
-    Useless,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) tasks: TaskTracker,
+    /// Ends the background tasks when the last clone goes.
+    _ends: Arc<DropGuard>,
 }
 
 impl Cache {
@@ -84,7 +71,9 @@ impl Cache {
         };
         // The relay has a connection of its own: its server's name must be that of every apply and proof.
         let (readers, relays) = (open()?, open()?);
-        let cache = Self { inner: Arc::new(Inner::new(settings, lane, nats, readers)), tasks: TaskTracker::new() };
+        let inner = Arc::new(Inner::new(settings, lane, nats, readers));
+        let ends = Arc::new(inner.stop.clone().drop_guard());
+        let cache = Self { inner, tasks: TaskTracker::new(), _ends: ends };
         cache.background(relays);
         Ok(cache)
     }
@@ -92,6 +81,7 @@ impl Cache {
     fn background(&self, link: Option<Link>) {
         let inner = || Arc::clone(&self.inner);
         self.tasks.spawn(clock::keep(inner()));
+        self.tasks.spawn(silence::watch(inner()));
         if let Some(client) = &self.inner.nats {
             self.tasks.spawn(nats::listen(inner(), client.clone()));
             if self.inner.lane.is_some() {
@@ -125,26 +115,24 @@ impl Cache {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded, E>> + Send + 'static,
     {
-        let (begun, demand, at_hand) = match self.from_l1(key, least).await {
+        let missed = match self.from_l1(key, least).await {
             Ok(hit) => return Ok(hit),
             Err(missed) => missed,
         };
-        let mut joins = 0;
         // A second flight is joined when the first failed or was too old for this reader; after that it flies itself.
-        while joins < 2 {
-            let Some(handle) = self.joinable::<E>(key, demand) else { break };
-            joins += 1;
-            self.inner.meters.kind(key.kind()).joined.increment(1);
-            match self.join(handle, demand, begun).await {
+        for last in [false, true] {
+            let handle = match self.board::<E>(key, &missed, Manner::Alone) {
+                Boarded::Joins(handle) => handle,
+                Boarded::Flies(seat, handle) => return self.fly_alone(key, *seat, handle, load).await,
+            };
+            match self.join(key, handle, &missed).await {
                 Joined::Served(answer) => return Ok(self.hit(key, answer)),
-                Joined::Failed(error) if joins == 2 => return Err(error),
+                Joined::Failed(error) if last => return Err(error),
                 Joined::Failed(_) | Joined::Useless => {}
             }
         }
-        let (seat, handle) = self.depart::<E>(key, demand, begun, at_hand, true);
-        let load: LoadAll<E> = Box::new(move |_| load().map(|loaded| loaded.map(|one| vec![one])).boxed());
-        let task = self.launch(vec![seat], load);
-        self.own::<E>(handle, task).await.map(|answer| self.hit(key, answer))
+        let (seat, handle) = self.depart::<E>(key, &missed, Manner::Alone);
+        self.fly_alone(key, seat, handle, load).await
     }
 
     /// Reads many keys at once, with one `load` for all that no tier holds and nobody else is loading.
@@ -161,32 +149,34 @@ impl Cache {
         Fut: Future<Output = Result<Vec<Loaded>, E>> + Send + 'static,
     {
         let mut hits: Vec<Option<Hit>> = vec![None; wanted.len()];
-        let mut missed = Vec::new();
-        for (place, (key, least)) in wanted.iter().enumerate() {
-            match self.from_l1(key, *least).await {
-                Ok(hit) => hits[place] = Some(hit),
-                Err((begun, demand, at_hand)) => missed.push((place, begun, demand, at_hand)),
-            }
-        }
         let mut joined = Vec::new();
         let mut flown = Vec::new();
-        for (place, begun, demand, at_hand) in missed {
-            match self.joinable::<E>(&wanted[place].0, demand) {
-                Some(handle) => joined.push((place, begun, demand, handle)),
-                None => flown.push((place, begun, demand, at_hand)),
+        for (place, (key, least)) in wanted.iter().enumerate() {
+            let missed = match self.from_l1(key, *least).await {
+                Ok(hit) => {
+                    hits[place] = Some(hit);
+                    continue;
+                }
+                Err(missed) => missed,
+            };
+            match self.board::<E>(key, &missed, Manner::Together) {
+                Boarded::Joins(handle) => joined.push((place, missed, handle)),
+                Boarded::Flies(seat, handle) => flown.push((place, *seat, handle)),
             }
         }
-        self.fly_many(wanted, flown, &load, &mut hits).await?;
+        self.fly_together(wanted, flown, &load, &mut hits).await?;
         let mut left = Vec::new();
-        for (place, begun, demand, handle) in joined {
+        for (place, missed, handle) in joined {
             let key = &wanted[place].0;
-            self.inner.meters.kind(key.kind()).joined.increment(1);
-            match self.join::<E>(handle, demand, begun).await {
+            match self.join::<E>(key, handle, &missed).await {
                 Joined::Served(answer) => hits[place] = Some(self.hit(key, answer)),
-                Joined::Failed(_) | Joined::Useless => left.push((place, begun, demand, None)),
+                Joined::Failed(_) | Joined::Useless => {
+                    let (seat, handle) = self.depart::<E>(key, &missed, Manner::Together);
+                    left.push((place, seat, handle));
+                }
             }
         }
-        self.fly_many(wanted, left, &load, &mut hits).await?;
+        self.fly_together(wanted, left, &load, &mut hits).await?;
         Ok(hits.into_iter().flatten().collect())
     }
 
@@ -237,132 +227,7 @@ impl Cache {
         self.tasks.wait().await;
     }
 
-    async fn from_l1(&self, key: &Key, least: Option<i64>) -> Result<Hit, (Mono, Demand, Option<Entry<Bytes>>)> {
-        let inner = &*self.inner;
-        let now = inner.now();
-        let floor = inner.shard(key.text()).floors.demand(key.text(), now);
-        let demand = floor.and(Demand { version: least.unwrap_or(0), since: Mono::PAST });
-        let Some(entry) = inner.l1.get(key.as_str()).await else {
-            return Err((now, demand, None));
-        };
-        let sight = inner.sight();
-        match judge(&entry, &sight.window, &sight.clock, demand, now) {
-            Verdict::Serve(_) => {
-                inner.meters.kind(key.kind()).answered(Tier::L1);
-                Ok(Hit { body: entry.body.clone(), version: entry.version, tier: Tier::L1 })
-            }
-            Verdict::Unproven => Err((now, demand, Some(Entry::clone(&entry)))),
-            Verdict::Useless => {
-                if entry.version < demand.version {
-                    inner.meters.kind(key.kind()).floored.increment(1);
-                }
-                Err((now, demand, None))
-            }
-        }
-    }
-
-    fn joinable<E: 'static>(&self, key: &Key, demand: Demand) -> Option<Handle> {
-        let now = self.inner.now();
-        let shard = self.inner.shard(key.text());
-        shard.flights.joinable(key.text(), demand, now).filter(|handle| handle.error == TypeId::of::<E>()).cloned()
-    }
-
-    async fn join<E: Clone + 'static>(&self, handle: Handle, demand: Demand, begun: Mono) -> Joined<E>
-    where
-        E: Send + Sync,
-    {
-        match handle.outcome.await {
-            Ok(Ok(answer)) if serves(answer.entry.version, answer.fresh, demand, begun) => Joined::Served(answer),
-            Ok(Err(error)) => error.downcast::<E>().map_or(Joined::Useless, |error| Joined::Failed(E::clone(&error))),
-            Ok(Ok(_)) | Err(_) => Joined::Useless,
-        }
-    }
-
-    fn depart<E: 'static>(
-        &self,
-        key: &Key,
-        demand: Demand,
-        begun: Mono,
-        at_hand: Option<Entry<Bytes>>,
-        wait: bool,
-    ) -> (Seat, Handle) {
-        let (tell, told) = oneshot::channel::<Outcome>();
-        let handle = Handle { error: TypeId::of::<E>(), outcome: told.shared() };
-        let id = self.inner.shard(key.text()).flights.depart(key.text(), handle.clone(), begun);
-        let validate = key.class() == Class::Aggregate && self.inner.lane.is_some();
-        let read = Read::new(at_hand, Abilities { validate, wait });
-        (Seat::new(Arc::clone(&self.inner), key.clone(), id, demand, begun, read, tell), handle)
-    }
-
-    fn launch<E>(&self, seats: Vec<Seat>, load: LoadAll<E>) -> JoinHandle<()>
-    where
-        E: Clone + Send + Sync + 'static,
-    {
-        chassis::task::spawn(self.tasks.track_future(fly(Arc::clone(&self.inner), seats, load)))
-    }
-
-    /// The outcome of a flight of one's own; a panic of the load goes on in its caller.
-    async fn own<E: Clone + Send + Sync + 'static>(&self, handle: Handle, task: JoinHandle<()>) -> Result<Answer<Bytes>, E> {
-        match handle.outcome.await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => {
-                if let Ok(error) = error.downcast::<E>() {
-                    return Err(E::clone(&error));
-                }
-            }
-            Err(_) => {}
-        }
-        match task.await {
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The runtime is being shut down, and this task with it.
-            _ => std::future::pending().await,
-        }
-    }
-
-    async fn fly_many<E, F, Fut>(
-        &self,
-        wanted: &[(Key, Option<i64>)],
-        flown: Vec<(usize, Mono, Demand, Option<Entry<Bytes>>)>,
-        load: &F,
-        hits: &mut [Option<Hit>],
-    ) -> Result<(), E>
-    where
-        E: Clone + Send + Sync + 'static,
-        F: Fn(Vec<usize>) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<Vec<Loaded>, E>> + Send + 'static,
-    {
-        if flown.is_empty() {
-            return Ok(());
-        }
-        let mut seats = Vec::with_capacity(flown.len());
-        let mut places = Vec::with_capacity(flown.len());
-        let mut handles = Vec::with_capacity(flown.len());
-        for (place, begun, demand, at_hand) in flown {
-            let (seat, handle) = self.depart::<E>(&wanted[place].0, demand, begun, at_hand, false);
-            seats.push(seat);
-            handles.push(handle);
-            places.push(place);
-        }
-        let (load, asked) = (load.clone(), places.clone());
-        let load: LoadAll<E> =
-            Box::new(move |seats| load(seats.into_iter().map(|seat| asked[seat]).collect()).boxed());
-        let task = self.launch(seats, load);
-        let outcomes = futures::future::join_all(handles.iter().map(|handle| handle.outcome.clone())).await;
-        // A lost outcome is a load that panicked: let the one who asked for it see that.
-        if let Some(lost) = outcomes.iter().position(Result::is_err) {
-            return self.own::<E>(handles.swap_remove(lost), task).await.map(drop);
-        }
-        for ((place, handle), outcome) in places.into_iter().zip(handles).zip(outcomes) {
-            let answer = match outcome {
-                Ok(Ok(answer)) => answer,
-                _ => return self.own::<E>(handle, task).await.map(drop),
-            };
-            hits[place] = Some(self.hit(&wanted[place].0, answer));
-        }
-        Ok(())
-    }
-
-    fn hit(&self, key: &Key, answer: Answer<Bytes>) -> Hit {
+    pub(crate) fn hit(&self, key: &Key, answer: Answer<Bytes>) -> Hit {
         self.inner.meters.kind(key.kind()).answered(answer.tier);
         Hit { body: answer.entry.body, version: answer.entry.version, tier: answer.tier }
     }
@@ -372,7 +237,7 @@ impl Cache {
         self.inner.wake.notify_one();
         let (inner, key) = (Arc::clone(&self.inner), key.clone());
         chassis::task::spawn(self.tasks.track_future(async move {
-            if let Some(client) = &inner.nats {
+            if let Some(client) = inner.nats.as_ref().filter(|client| nats::is_up(client)) {
                 let hint = nats::Hint { changes: vec![(Arc::clone(key.text()), version)] };
                 let published = client.publish(nats::hints(&inner.settings.space), hint.encode());
                 // Best effort: the relay looks by itself in a moment.

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 
-use crate::core::entry::admits;
+use crate::core::entry::{Entry, Verdict, admits, judge};
 use crate::core::flights::FlightId;
 use crate::core::floors::Demand;
-use crate::core::read::{Answer, Fill, L2, Loaded, Read, Step};
+use crate::core::read::{Answer, Fill, L2, Loaded, Read, Step, Tier};
 use crate::core::time::Mono;
 use crate::inner::Inner;
 use crate::key::Key;
@@ -66,6 +66,17 @@ impl Seat {
         tell: oneshot::Sender<Outcome>,
     ) -> Self {
         Self { inner, key, id, demand, started, read, next: Next::L2, tell: Some(tell) }
+    }
+
+    /// Another flight may have landed between this reader's look at L1 and its departure.
+    async fn look_again(&mut self) {
+        let Some(entry) = self.inner.l1.get(self.key.as_str()).await else { return };
+        let now = self.inner.now();
+        let sight = **self.inner.sight();
+        if let Verdict::Serve(fresh) = judge(&entry, &sight.window, &sight.clock, self.demand, now) {
+            let entry = Entry::clone(&entry);
+            self.tell(Ok(Answer { entry, fresh, tier: Tier::L1, fill: None, keep: false }));
+        }
     }
 
     /// Takes the next step; an answer is kept and told, and what Redis is to be filled with is returned.
@@ -127,6 +138,9 @@ where
     E: Clone + Send + Sync + 'static,
 {
     let mut fills = Vec::new();
+    for seat in &mut seats {
+        seat.look_again().await;
+    }
     loop {
         if waiting(&seats, Next::L2) {
             ask_l2(&inner, &mut seats, &mut fills).await;
@@ -176,20 +190,22 @@ async fn ask_l2(inner: &Inner, seats: &mut [Seat], fills: &mut Fills) {
 async fn replies(inner: &Inner, seats: &[Seat], places: &[usize]) -> Vec<L2<Bytes>> {
     let Some(link) = &inner.redis else { return Vec::new() };
     let Some(session) = link.session().await else { return Vec::new() };
-    let wanted: Vec<(&str, u64)> = places.iter().map(|place| (seats[*place].key.as_str(), fastrand::u64(1..))).collect();
-    let answered = link.call("cache.get", &session, async |connection| redis::get(connection, &inner.names, &wanted).await);
+    let wanted: Vec<(&str, u64)> =
+        places.iter().map(|place| (seats[*place].key.as_str(), fastrand::u64(1..))).collect();
+    let answered =
+        link.call("cache.get", &session, async |connection| redis::get(connection, &inner.names, &wanted).await);
     answered.await.unwrap_or_default()
 }
 
 async fn validate(inner: &Inner, seats: &mut [Seat], fills: &mut Fills) {
     let places = places(seats, Next::Version);
     let asked = inner.now();
-    let told = match &inner.lane {
-        Some(lane) => {
+    let told = match (&inner.lane, inner.validations.acquire().await) {
+        (Some(lane), Ok(_permit)) => {
             let keys: Vec<String> = places.iter().map(|place| seats[*place].key.as_str().to_owned()).collect();
             store::versions(lane, &keys).await.ok()
         }
-        None => None,
+        _ => None,
     };
     for (at, place) in places.into_iter().enumerate() {
         let seat = &mut seats[place];

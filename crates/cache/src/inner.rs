@@ -3,12 +3,13 @@
 //! Invariant: a change is applied to the floors, then to L1, and only then does the window's proof move past it.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use chassis::postgres::Lane;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::{Change, Signal};
@@ -55,6 +56,10 @@ pub(crate) struct Inner {
     pub(crate) wake: Notify,
     /// Asks for a reading of the clock before its time.
     pub(crate) reading: Notify,
+    /// Whether this process leads the relay, and so hears every message without NATS.
+    pub(crate) leads: AtomicBool,
+    /// How many validations may run at once: two connections of the lane are left to the relay and the clock.
+    pub(crate) validations: Semaphore,
     pub(crate) stop: CancellationToken,
     pub(crate) signals: broadcast::Sender<Signal>,
     origin: Instant,
@@ -72,6 +77,8 @@ impl Inner {
         redis: Option<Link>,
     ) -> Self {
         let origin = Instant::now();
+        let connections = lane.as_ref().map_or(0, |lane| lane.pool().options().get_max_connections());
+        let validations = Semaphore::new(usize::try_from(connections.saturating_sub(2).max(1)).unwrap_or(1));
         Self {
             names: Names::new(&settings.space),
             l1: L1::new(settings.l1_bytes, origin),
@@ -82,6 +89,8 @@ impl Inner {
             meters: Meters::default(),
             wake: Notify::new(),
             reading: Notify::new(),
+            leads: AtomicBool::new(false),
+            validations,
             stop: CancellationToken::new(),
             signals: broadcast::Sender::new(SIGNALS),
             origin,

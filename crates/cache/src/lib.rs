@@ -5,6 +5,7 @@
 //! The protocol's rules are in [`core`], without I/O; all other modules are thin shells around them. The README has it on one page.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod boarding;
 mod cache;
 mod changes;
 mod clock;
@@ -19,6 +20,7 @@ pub mod outbox;
 mod redis;
 mod relay;
 mod settings;
+mod silence;
 mod store;
 
 pub use crate::cache::{Cache, Error, Hit, Loaded};

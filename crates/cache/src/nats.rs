@@ -21,3 +21,8 @@ pub(crate) fn hints(space: &str) -> String {
 pub(crate) fn clock_questions(space: &str) -> String {
     format!("{space}.cache.clock")
 }
+
+/// Whether the client believes that it is connected. While it is not, what is published piles up and arrives late.
+pub(crate) fn is_up(client: &async_nats::Client) -> bool {
+    client.connection_state() == async_nats::connection::State::Connected
+}

@@ -6,6 +6,7 @@
 mod store;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
@@ -17,7 +18,7 @@ use crate::core::relay::{Drained, Pass, Redis};
 use crate::core::time::PgTime;
 use crate::inner::Inner;
 use crate::meters;
-use crate::nats::{Message, invalidations};
+use crate::nats::{Message, invalidations, is_up};
 use crate::redis::{Link, Names, Proof, Session, apply, fresh};
 use store::Outbox;
 
@@ -44,7 +45,7 @@ pub(crate) async fn lead(inner: Arc<Inner>, lane: Lane, link: Option<Link>) {
     while !inner.stop.is_cancelled() {
         if reign.is_none() {
             reign = take_lease(&lane, &owner).await;
-            meters::leading(reign.is_some());
+            lead_shown(&inner, reign.is_some());
         }
         let wait = match &mut reign {
             None => TRY,
@@ -59,6 +60,7 @@ pub(crate) async fn lead(inner: Arc<Inner>, lane: Lane, link: Option<Link>) {
                 Err(reason) => {
                     tracing::debug!(reason, "the relay gives its leadership up");
                     reign = None;
+                    lead_shown(&inner, false);
                     GATHER
                 }
             },
@@ -73,7 +75,12 @@ pub(crate) async fn lead(inner: Arc<Inner>, lane: Lane, link: Option<Link>) {
         // Best effort: a lease that is not handed over runs out by itself.
         let _ = store::release(&lane, reign.epoch, &owner).await;
     }
-    meters::leading(false);
+    lead_shown(&inner, false);
+}
+
+fn lead_shown(inner: &Inner, leads: bool) {
+    inner.leads.store(leads, Ordering::Relaxed);
+    meters::leading(leads);
 }
 
 async fn take_lease(lane: &Lane, owner: &str) -> Option<Reign> {
@@ -109,7 +116,8 @@ async fn pass(
     if outbox.ids.is_empty() {
         return run(inner, lane, link, owner, reign, &drained, outbox).await;
     }
-    let span = tracing::info_span!("cache.relay", otel.kind = "producer", messaging.batch.message_count = outbox.ids.len());
+    let span =
+        tracing::info_span!("cache.relay", otel.kind = "producer", messaging.batch.message_count = outbox.ids.len());
     for trace in &outbox.traces {
         telemetry::link(&span, trace);
     }
@@ -166,7 +174,8 @@ async fn tell_redis(names: &Names, session: Option<&(&Link, Session)>, pass: &Pa
     let Some((link, session)) = session else { return false };
     if pass.applies() {
         let changes = outbox.changes.iter().map(|(key, version)| (&**key, Some(*version)));
-        let applied = link.call("cache.apply", session, async |connection| apply(connection, names, changes).await).await;
+        let applied =
+            link.call("cache.apply", session, async |connection| apply(connection, names, changes).await).await;
         if applied.is_none() {
             return false;
         }
@@ -182,7 +191,7 @@ async fn tell_redis(names: &Names, session: Option<&(&Link, Session)>, pass: &Pa
 
 /// Best effort: a message that does not arrive shows as a gap or as silence.
 async fn publish(inner: &Inner, message: &Message) {
-    let Some(client) = &inner.nats else { return };
+    let Some(client) = inner.nats.as_ref().filter(|client| is_up(client)) else { return };
     let mut headers = HeaderMap::new();
     if !message.changes.is_empty()
         && let Some(parent) = telemetry::traceparent()
@@ -191,7 +200,7 @@ async fn publish(inner: &Inner, message: &Message) {
     }
     let subject = invalidations(&inner.settings.space);
     let published = client.publish_with_headers(subject, headers, message.encode());
-    // The client's own queue fills up while NATS is away; the fold must not wait for it.
+    // The client's own queue may be full; the fold must not wait for it.
     if !matches!(tokio::time::timeout(GATHER, published).await, Ok(Ok(()))) {
         meters::relay_failed("publish");
     }

@@ -57,7 +57,7 @@ impl Settings {
     pub fn lane() -> LaneSettings {
         LaneSettings {
             min: 1,
-            max: 3,
+            max: 6,
             acquire: Duration::from_millis(500),
             idle: Duration::from_secs(60),
             statement: Duration::from_secs(2),

@@ -176,7 +176,11 @@ mod tests {
     fn a_step_back_refuses_proofs_from_before_it() {
         let mut clock = started();
         assert_eq!(clock.sampled(sample(5.0, 5.001, 1004.5)), Reading::Stepped);
-        assert_eq!(clock.instant(pg(1004.9), at(5.6)), None, "taken before the step, would look 0.2 s old and is 0.7 s old");
+        assert_eq!(
+            clock.instant(pg(1004.9), at(5.6)),
+            None,
+            "taken before the step, would look 0.2 s old and is 0.7 s old"
+        );
         assert!(clock.instant(pg(1005.3), at(6.0)).is_some(), "passed the place where it was");
     }
 

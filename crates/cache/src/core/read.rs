@@ -179,8 +179,7 @@ impl<B: Clone> Read<B> {
     }
 
     fn on_hit(&mut self, hit: L2Hit<B>, clock: &Clock, demand: Demand, now: Mono) -> Step<B> {
-        let entry =
-            Entry { version: hit.version, asof: hit.asof, until: l1_from_l2(now, hit.left), body: hit.body };
+        let entry = Entry { version: hit.version, asof: hit.asof, until: l1_from_l2(now, hit.left), body: hit.body };
         // Wall: Redis may be cut off from the relay, or be an old copy of itself after a failover; its proof then stops growing younger.
         let fresh = clock.instant(hit.at, now).filter(|fresh| *fresh >= now - PROOF_AGE);
         if let Some(fresh) = fresh

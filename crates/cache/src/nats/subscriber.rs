@@ -8,26 +8,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::connection::State;
 use async_nats::{Client, Subscriber};
 use chassis::telemetry;
 use futures::StreamExt as _;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::Instrument as _;
 
 use super::message::{Hint, Message};
-use super::{hints, invalidations};
+use super::{hints, invalidations, is_up};
 use crate::changes::{Change, Signal};
 use crate::core::BOUND;
 use crate::core::window::Cause;
 use crate::inner::Inner;
 
-/// How often the connection and the proof's age are looked at.
+/// How often the connection is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Listens until the cache is closed; subscribes again whenever a subscription ends.
 pub(crate) async fn listen(inner: Arc<Inner>, client: Client) {
-    let mut blind = Blind::default();
     let mut connects = client.statistics().connects.load(Ordering::Relaxed);
     while !inner.stop.is_cancelled() {
         let space = &inner.settings.space;
@@ -38,24 +36,19 @@ pub(crate) async fn listen(inner: Arc<Inner>, client: Client) {
             ))
         };
         match subscribed.await {
-            Ok((messages, told)) => hear(&inner, &client, messages, told, &mut connects, &mut blind).await,
+            Ok((messages, told)) => hear(&inner, &client, messages, told, &mut connects).await,
             Err(error) => {
                 tracing::warn!(%error, "can not listen to the relay");
                 tokio::time::sleep(BOUND).await;
             }
         }
-        inner.close(Cause::Disconnect);
+        if !inner.leads.load(Ordering::Relaxed) {
+            inner.close(Cause::Disconnect);
+        }
     }
 }
 
-async fn hear(
-    inner: &Arc<Inner>,
-    client: &Client,
-    messages: Subscriber,
-    told: Subscriber,
-    connects: &mut u64,
-    blind: &mut Blind,
-) {
+async fn hear(inner: &Arc<Inner>, client: &Client, messages: Subscriber, told: Subscriber, connects: &mut u64) {
     let (mut messages, mut told) = (pin!(messages), pin!(told));
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -72,19 +65,18 @@ async fn hear(
                 let Some(hint) = hint else { return };
                 take_hint(inner, &hint.payload).await;
             }
-            _ = look.tick() => {
-                check(inner, client, connects);
-                blind.look(inner);
-            }
+            _ = look.tick() => check(inner, client, connects),
         }
     }
 }
 
-/// Closes the window when the connection is not, or no longer, the one over which it grew.
+/// Closes the window when the connection is not, or no longer, the one over which it grew. The process that leads hears its own
+/// messages without NATS.
 fn check(inner: &Inner, client: &Client, connects: &mut u64) {
     let now = client.statistics().connects.load(Ordering::Relaxed);
-    if now != *connects || client.connection_state() != State::Connected {
-        *connects = now;
+    let broken = now != *connects || !is_up(client);
+    *connects = now;
+    if broken && !inner.leads.load(Ordering::Relaxed) {
         inner.close(Cause::Disconnect);
     }
 }
@@ -121,24 +113,4 @@ async fn take_hint(inner: &Inner, payload: &[u8]) {
         }
     }
     inner.wake.notify_one();
-}
-
-/// Tells listeners once a second that nothing is heard, for as long as nothing is.
-#[derive(Default)]
-struct Blind {
-    told: Option<Instant>,
-}
-
-impl Blind {
-    fn look(&mut self, inner: &Inner) {
-        if inner.proof_age().is_some_and(|age| age <= BOUND) {
-            self.told = None;
-            return;
-        }
-        let due = self.told.is_none_or(|told| told.elapsed() >= BOUND);
-        if due {
-            self.told = Some(Instant::now());
-            inner.signal(Signal::Gap(Cause::Silence));
-        }
-    }
 }

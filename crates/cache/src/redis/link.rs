@@ -42,7 +42,12 @@ impl Link {
     /// # Errors
     /// The URL can not be read.
     pub(crate) fn new(url: &str, patience: Duration) -> RedisResult<Self> {
-        Ok(Self { client: Client::open(url)?, patience, state: tokio::sync::Mutex::default(), breaker: Mutex::default() })
+        Ok(Self {
+            client: Client::open(url)?,
+            patience,
+            state: tokio::sync::Mutex::default(),
+            breaker: Mutex::default(),
+        })
     }
 
     /// The connection, made now if there is none; nothing if Redis can not be reached in time.
@@ -126,5 +131,11 @@ fn span(operation: &'static str) -> tracing::Span {
     if tracing::Span::current().is_none() {
         return tracing::Span::none();
     }
-    tracing::info_span!("redis", otel.name = operation, otel.kind = "client", db.system.name = "redis", db.operation.name = operation)
+    tracing::info_span!(
+        "redis",
+        otel.name = operation,
+        otel.kind = "client",
+        db.system.name = "redis",
+        db.operation.name = operation
+    )
 }

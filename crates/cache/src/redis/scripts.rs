@@ -104,7 +104,8 @@ pub(crate) async fn fresh(connection: &mut MultiplexedConnection, names: &Names,
 }
 
 fn answers(proof: Vec<Value>, wanted: &[(&str, u64)]) -> RedisResult<Vec<L2<Bytes>>> {
-    let [epoch, seq, at, Value::Array(answers)] = <[Value; 4]>::try_from(proof).map_err(|_| odd("GET's proof has not four parts"))?
+    let [epoch, seq, at, Value::Array(answers)] =
+        <[Value; 4]>::try_from(proof).map_err(|_| odd("GET's proof has not four parts"))?
     else {
         return Err(odd("GET's answers are not a list"));
     };

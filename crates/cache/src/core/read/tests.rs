@@ -66,7 +66,9 @@ fn redis_answers_under_a_young_proof() {
 
 #[test]
 fn an_old_proof_or_a_floor_sends_to_the_truth() {
-    for (version, proof, demand) in [(3, 100, least(0)), (3, 1000, least(4)), (3, 1000, Demand { version: 0, since: at(1100) })] {
+    for (version, proof, demand) in
+        [(3, 100, least(0)), (3, 1000, least(4)), (3, 1000, Demand { version: 0, since: at(1100) })]
+    {
         let mut read = Read::new(None, alone());
         assert_eq!(read.on_l2(hit(version, proof), &clock(), demand, at(1199), at(1200)), Step::Load);
     }
