@@ -68,6 +68,11 @@ impl Home {
         &self.path
     }
 
+    /// Removes the directory, and with it what the server kept.
+    pub(crate) fn remove(self) -> Result<()> {
+        std::fs::remove_dir_all(&self.path).with_context(|| format!("removing {}", self.path.display()))
+    }
+
     pub(crate) fn log(&self) -> &Path {
         &self.log
     }
@@ -118,16 +123,21 @@ fn give(path: &Path, owner: Option<Owner>) -> Result<()> {
     Ok(())
 }
 
-/// The secret in the file `path`, 128 random bits in hexadecimal; drawn when there is none.
+/// The secret in the file `path`; drawn when there is none.
 pub(crate) fn kept_secret(path: &Path) -> Result<String> {
     if let Ok(secret) = std::fs::read_to_string(path) {
         return Ok(secret.trim().to_owned());
     }
+    let secret = secret()?;
+    write_secret(path, &secret)?;
+    Ok(secret)
+}
+
+/// 128 bits that nobody can guess, as 32 hexadecimal digits.
+pub fn secret() -> Result<String> {
     let mut bytes = [0; 16];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .context("reading /dev/urandom")?;
-    let secret = hex::encode(bytes);
-    write_secret(path, &secret)?;
-    Ok(secret)
+    Ok(hex::encode(bytes))
 }

@@ -26,6 +26,7 @@ mod watchdog;
 pub use binary::{Missing, find as find_binary};
 pub use database::Database;
 pub use eventually::eventually;
+pub use home::secret;
 pub use nats::Nats;
 pub use port::free as free_port;
 pub use postgres::Postgres;

@@ -47,6 +47,12 @@ impl Postgres {
         Self::serve(home, owner, Some(password), Ending::Int, &["max_connections=300"]).await
     }
 
+    /// Removes all data that a [`Postgres::keep`] of `folder` made. No server may run there.
+    pub async fn forget(folder: &Path) -> Result<()> {
+        let folder = folder.to_owned();
+        blocking(move || Home::kept(&folder, Owner::other_than_root()?)?.remove()).await
+    }
+
     async fn serve(
         home: Home,
         owner: Option<Owner>,

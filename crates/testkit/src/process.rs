@@ -31,21 +31,28 @@ impl Process {
         Self::spawn_ending(name, command, log, Ending::Term)
     }
 
+    /// Starts `command` with our own standard output and error; it has no log.
+    pub fn spawn_attached(name: &str, command: Command) -> Result<Self> {
+        Self::begin(name, command, PathBuf::new(), Ending::Term)
+    }
+
     pub(crate) fn spawn_ending(name: &str, mut command: Command, log: &Path, ending: Ending) -> Result<Self> {
         let out = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("opening the log {}", log.display()))?;
+        command.stdout(out.try_clone()?).stderr(out);
+        Self::begin(name, command, log.to_owned(), ending)
+    }
+
+    fn begin(name: &str, mut command: Command, log: PathBuf, ending: Ending) -> Result<Self> {
         let child = command
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out)
             .spawn()
             .with_context(|| format!("starting {}", command.get_program().display()))?;
-        let process =
-            Self { name: name.to_owned(), log: log.to_owned(), group: child.id(), ending, child: Mutex::new(child) };
+        let process = Self { name: name.to_owned(), log, group: child.id(), ending, child: Mutex::new(child) };
         watchdog::watch(process.group, ending)?;
         Ok(process)
     }
@@ -60,7 +67,7 @@ impl Process {
         self.group
     }
 
-    /// The log file.
+    /// The log file; empty for a process that was started attached.
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -97,9 +104,14 @@ impl Process {
 
     /// Ends the group in an orderly way and waits; after ten seconds it is killed. Blocks the thread.
     pub fn end(&self) {
+        self.end_by(Instant::now() + GRACE);
+    }
+
+    /// Ends the group in an orderly way and waits; what still runs at `deadline` is killed. Blocks the thread.
+    pub fn end_by(&self, deadline: Instant) {
         self.resume();
         self.ask_to_end();
-        if !self.wait_until(Instant::now() + GRACE) {
+        if !self.wait_until(deadline) {
             self.kill();
         }
         let _ = watchdog::forget(self.group, self.ending);

@@ -127,12 +127,14 @@ async fn orders(client: &Client, first: &proto::generations::v1::StartGeneration
     check(generations.start_generation(unknown).await, Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION");
 }
 
-async fn upload(client: &Client, name: &str, bytes: &[u8]) -> Result<tonic::Response<proto::assets::v1::Asset>, Status> {
+async fn upload(
+    client: &Client,
+    name: &str,
+    bytes: &[u8],
+) -> Result<tonic::Response<proto::assets::v1::Asset>, Status> {
     let metadata = UploadMetadata { file_name: name.into(), size_bytes: 0 };
     let mut messages = vec![UploadAssetRequest { part: Some(Part::Metadata(metadata)) }];
-    messages.extend(
-        bytes.chunks(256 << 10).map(|c| UploadAssetRequest { part: Some(Part::Chunk(c.to_vec().into())) }),
-    );
+    messages.extend(bytes.chunks(256 << 10).map(|c| UploadAssetRequest { part: Some(Part::Chunk(c.to_vec().into())) }));
     client.assets().upload_asset(tokio_stream::iter(messages)).await
 }
 

@@ -111,8 +111,7 @@ impl Client {
 
     /// Everything that a watch of one generation tells until it ends, by version.
     pub(crate) async fn watch(&self, name: &str) -> Result<Vec<Generation>> {
-        let request =
-            WatchGenerationsRequest { names: vec![name.into()], until_terminal: true, ..Default::default() };
+        let request = WatchGenerationsRequest { names: vec![name.into()], until_terminal: true, ..Default::default() };
         let mut events = self.generations().watch_generations(request).await?.into_inner();
         let mut seen = Vec::new();
         let all = async {

@@ -15,7 +15,12 @@ async fn get(client: &Client, name: &str) -> Result<Generation> {
 }
 
 /// Asks until a generation is as wanted.
-async fn until(client: &Client, name: &str, limit: Duration, wanted: impl Fn(&Generation) -> bool) -> Result<Generation> {
+async fn until(
+    client: &Client,
+    name: &str,
+    limit: Duration,
+    wanted: impl Fn(&Generation) -> bool,
+) -> Result<Generation> {
     testkit::eventually(name, limit, async || get(client, name).await.ok().filter(&wanted)).await
 }
 

@@ -98,7 +98,6 @@ async fn a_generation_completes_and_the_dashboard_shows_it() -> Result<()> {
     stack.end().await
 }
 
-
 /// The size in a WebP's header: `RIFF`, a size, `WEBP`, then a lossy or an extended chunk.
 pub(crate) fn webp_size(bytes: &[u8]) -> Option<(u32, u32)> {
     if bytes.get(..4)? != b"RIFF" || bytes.get(8..12)? != b"WEBP" {
@@ -107,10 +106,7 @@ pub(crate) fn webp_size(bytes: &[u8]) -> Option<(u32, u32)> {
     let at = |i: usize| bytes.get(i).copied().map(u32::from);
     match bytes.get(12..16)? {
         b"VP8 " => Some(((at(26)? | at(27)? << 8) & 0x3fff, (at(28)? | at(29)? << 8) & 0x3fff)),
-        b"VP8X" => Some((
-            1 + (at(24)? | at(25)? << 8 | at(26)? << 16),
-            1 + (at(27)? | at(28)? << 8 | at(29)? << 16),
-        )),
+        b"VP8X" => Some((1 + (at(24)? | at(25)? << 8 | at(26)? << 16), 1 + (at(27)? | at(28)? << 8 | at(29)? << 16))),
         _ => None,
     }
 }

@@ -1,0 +1,45 @@
+//! What the kernel says of processes: CPU time and resident memory, and what machine this is.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// The CPU time that a process has used so far, all its living threads together.
+///
+/// From `schedstat`, which counts nanoseconds; `stat` counts hundredths of a second.
+pub(super) fn cpu(pid: u32) -> Result<Duration> {
+    let tasks = format!("/proc/{pid}/task");
+    let mut nanos = 0;
+    for task in std::fs::read_dir(&tasks).with_context(|| format!("reading {tasks}"))? {
+        // A thread may end between the listing and the reading.
+        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        nanos += first(&text).context("schedstat of a thread has no number")?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// The memory of a process that is in RAM, in bytes, pages that it shares with others included.
+pub(super) fn resident(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).with_context(|| format!("no VmRSS in {path}"))?;
+    Ok(first(line).with_context(|| format!("no number after VmRSS in {path}"))? * 1024)
+}
+
+/// Processor, cores, memory and load of this machine.
+pub(super) fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let (cpus, memory, load) = (read("/proc/cpuinfo"), read("/proc/meminfo"), read("/proc/loadavg"));
+    let model = cpus.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let gibibytes = memory.lines().find_map(|line| first(line.strip_prefix("MemTotal:")?)).unwrap_or(0) >> 20;
+    format!(
+        "{} ({cores} cores), {gibibytes} GiB, load average {} before the measuring",
+        model.map_or("unknown processor", |(_, model)| model.trim()),
+        load.split(' ').next().unwrap_or("unknown"),
+    )
+}
+
+fn first(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}

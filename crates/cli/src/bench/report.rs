@@ -1,0 +1,212 @@
+//! The rows of a run, as a table for people and as one object for programs.
+//!
+//! Invariant: a row holds exactly when the median of its ratio is at most its goal. Where the goal is a figure and not a
+//! floor (one load, 45 ms, 50 MB), the figure stands beside and the ratio's goal is 1.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::database::BenchDatabase;
+use super::seed::Plan;
+
+/// One measured figure beside its floor.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Row {
+    /// Its name, in snake case.
+    row: String,
+    /// Median over the rounds, in `unit`.
+    ours: f64,
+    /// The floor's median over the rounds, in `unit`.
+    beside: f64,
+    /// What the floor is.
+    beside_what: String,
+    /// Median over the rounds of ours divided by beside.
+    ratio: f64,
+    /// At most this for `ratio`.
+    goal: f64,
+    /// Whether `ratio` is at most `goal`.
+    holds: bool,
+    /// The unit of `ours` and `beside`.
+    unit: &'static str,
+    /// The smallest and the largest ratio of a round.
+    ratio_spread: [f64; 2],
+    /// How many rounds.
+    rounds: usize,
+}
+
+/// One round: ours and the floor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Round {
+    pub(super) ours: f64,
+    pub(super) beside: f64,
+}
+
+impl Row {
+    /// A row from its rounds; there is at least one.
+    pub(super) fn new(
+        row: impl Into<String>,
+        unit: &'static str,
+        beside_what: impl Into<String>,
+        goal: f64,
+        rounds: &[Round],
+    ) -> Self {
+        let ratios = sorted(rounds.iter().map(|round| round.ours / round.beside));
+        let ratio = middle(&ratios);
+        Self {
+            row: row.into(),
+            ours: median(rounds.iter().map(|round| round.ours)),
+            beside: median(rounds.iter().map(|round| round.beside)),
+            beside_what: beside_what.into(),
+            ratio,
+            goal,
+            holds: ratio <= goal,
+            unit,
+            ratio_spread: [
+                ratios.first().copied().unwrap_or(f64::NAN),
+                ratios.last().copied().unwrap_or(f64::NAN),
+            ],
+            rounds: rounds.len(),
+        }
+    }
+
+    /// A row whose goal is the figure `most`.
+    pub(super) fn at_most(row: impl Into<String>, unit: &'static str, most: f64, what: &str, ours: &[f64]) -> Self {
+        let rounds: Vec<Round> = ours.iter().map(|ours| Round { ours: *ours, beside: most }).collect();
+        Self::new(row, unit, what, 1.0, &rounds)
+    }
+}
+
+/// All rows of a run, and on what they were measured.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// What ran where, one fact a line.
+    #[serde(skip)]
+    about: Vec<String>,
+    /// In the order in which they were measured.
+    pub(super) rows: Vec<Row>,
+}
+
+impl Report {
+    /// An empty report of a run on `database`, filled by `plan`.
+    pub(super) async fn about(plan: &Plan, database: &BenchDatabase) -> Result<Self> {
+        let about = vec![
+            format!("{}, {}", database.today().await?, super::process::machine()),
+            format!("{}, normal settings (fsync on)", database.version().await?),
+            plan.to_string(),
+        ];
+        Ok(Self { about, rows: Vec::new() })
+    }
+
+    /// One JSON object on one line.
+    pub(super) fn json(&self) -> Result<String> {
+        Ok(serde_json::to_string(self)?)
+    }
+
+    /// A table in Markdown, so that it can be pasted into a page as it is.
+    pub(super) fn table(&self) -> String {
+        let head = ["row", "ours", "beside", "ratio (min to max)", "goal", "holds", "beside what"];
+        let mut cells = vec![head.map(str::to_owned)];
+        for row in &self.rows {
+            let [least, most] = row.ratio_spread;
+            cells.push([
+                row.row.clone(),
+                format!("{} {}", figure(row.ours), row.unit),
+                format!("{} {}", figure(row.beside), row.unit),
+                format!("{} ({} to {}, {} rounds)", figure(row.ratio), figure(least), figure(most), row.rounds),
+                figure(row.goal),
+                if row.holds { "yes" } else { "NO" }.to_owned(),
+                row.beside_what.clone(),
+            ]);
+        }
+        let width: Vec<usize> =
+            (0..head.len()).map(|at| cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
+        let mut text = self.about.join("\n");
+        text.push_str("\n\n");
+        for (at, row) in cells.iter().enumerate() {
+            for (cell, width) in row.iter().zip(&width) {
+                let _ = write!(text, "| {cell:<width$} ");
+            }
+            text.push_str("|\n");
+            if at == 0 {
+                for width in &width {
+                    let _ = write!(text, "|{}", "-".repeat(width + 2));
+                }
+                text.push_str("|\n");
+            }
+        }
+        text.truncate(text.trim_end().len());
+        text
+    }
+}
+
+/// The median; not a number when there are no values.
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    middle(&sorted(values))
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn middle(sorted: &[f64]) -> f64 {
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
+
+/// Three figures that mean something.
+fn figure(value: f64) -> String {
+    match value.abs() {
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        v if v == v.trunc() => format!("{value:.0}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounds(pairs: &[(f64, f64)]) -> Vec<Round> {
+        pairs.iter().map(|&(ours, beside)| Round { ours, beside }).collect()
+    }
+
+    #[test]
+    fn a_row_holds_by_the_median_of_its_ratios() {
+        let row = Row::new("x", "ms", "the floor", 1.5, &rounds(&[(1.0, 1.0), (9.0, 1.0), (2.8, 2.0)]));
+        assert!((row.ratio - 1.4).abs() < 1e-9);
+        assert!(row.holds, "one bad round of three does not decide");
+        assert_eq!(row.ratio_spread, [1.0, 9.0]);
+        assert!(!Row::new("x", "ms", "the floor", 1.3, &rounds(&[(2.8, 2.0)])).holds);
+    }
+
+    #[test]
+    fn a_figure_aimed_at_is_a_ratio_of_one() {
+        assert!(Row::at_most("x", "MB", 50.0, "the goal", &[50.0]).holds);
+        assert!(!Row::at_most("x", "MB", 50.0, "the goal", &[50.1]).holds);
+    }
+
+    #[test]
+    fn what_was_not_measured_does_not_hold() {
+        assert!(!Row::new("x", "ms", "the floor", 1.5, &[]).holds);
+        assert!(!Row::new("x", "ms", "the floor", 1.5, &rounds(&[(0.0, 0.0)])).holds);
+    }
+
+    #[test]
+    fn the_table_is_markdown() {
+        let rows = vec![Row::at_most("x", "MB", 50.0, "the goal", &[25.0])];
+        let table = Report { about: vec!["here".to_owned()], rows }.table();
+        let lines: Vec<&str> = table.lines().collect();
+        assert!(lines[2].starts_with("| row | ours  |"), "{table}");
+        assert!(lines[3].starts_with("|-----|"), "{table}");
+        assert!(lines[4].contains("0.500 (0.500 to 0.500, 1 rounds)"), "{table}");
+    }
+}

@@ -1,0 +1,111 @@
+//! The client commands: each is one file below, and talks to the gateway like any other client.
+//!
+//! Invariant: a command begins one trace, whose id every error shows, so that what happened can be looked up.
+
+mod assets;
+mod bar;
+mod dashboard;
+mod generate;
+mod generations;
+mod operator;
+mod projects;
+mod scenes;
+mod session;
+mod trace;
+
+use anyhow::Result;
+use clap::Subcommand;
+use tracing::Instrument as _;
+
+use crate::args::Connection;
+use crate::client::session::Session;
+use crate::failure::Exit;
+
+/// What a client can ask for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the account's dashboard: projects, scenes with their latest generation, credits, notices.
+    Dashboard(dashboard::Show),
+    /// Create, show, change and delete projects.
+    #[command(subcommand)]
+    Projects(projects::Command),
+    /// Create, show, change, order and delete scenes.
+    #[command(subcommand)]
+    Scenes(scenes::Command),
+    /// Generate a video for a scene and watch it come.
+    Generate(generate::Generate),
+    /// Watch generations until they end.
+    Watch(generate::Watch),
+    /// Show one generation.
+    Get(generations::Get),
+    /// List generations, newest first.
+    List(generations::List),
+    /// Stop a generation.
+    Cancel(generations::Cancel),
+    /// Upload a reference picture (JPEG, PNG or WebP).
+    Upload(assets::Upload),
+    /// Render a thumbnail of an asset.
+    Thumbnail(assets::Render),
+    /// Show the account's credits.
+    Credits,
+    /// Print the tree of a recent trace of the local stack.
+    Trace(trace::Trace),
+    /// For operators: create accounts and grant credits (on the internal network).
+    #[command(subcommand)]
+    Account(operator::Account),
+    /// For operators: create and revoke API keys (on the internal network).
+    #[command(subcommand)]
+    Key(operator::Key),
+}
+
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Dashboard(_) => "dashboard",
+            Self::Projects(_) => "projects",
+            Self::Scenes(_) => "scenes",
+            Self::Generate(_) => "generate",
+            Self::Watch(_) => "watch",
+            Self::Get(_) => "get",
+            Self::List(_) => "list",
+            Self::Cancel(_) => "cancel",
+            Self::Upload(_) => "upload",
+            Self::Thumbnail(_) => "thumbnail",
+            Self::Credits => "credits",
+            Self::Trace(_) => "trace",
+            Self::Account(_) => "account",
+            Self::Key(_) => "key",
+        }
+    }
+}
+
+/// Runs one command.
+pub(crate) async fn run(command: Command, connection: Connection, json: bool) -> Result<Exit> {
+    let (stack, telemetry) = session::begin()?;
+    let span = tracing::info_span!("command", otel.name = format!("rushes {}", command.name()), otel.kind = "internal");
+    let work = async move {
+        let session = Session::new(connection, stack, json)?;
+        match command {
+            Command::Dashboard(show) => show.run(&session).await,
+            Command::Projects(command) => command.run(&session).await,
+            Command::Scenes(command) => command.run(&session).await,
+            Command::Generate(generate) => generate.run(&session).await,
+            Command::Watch(watch) => watch.run(&session).await,
+            Command::Get(get) => get.run(&session).await,
+            Command::List(list) => list.run(&session).await,
+            Command::Cancel(cancel) => cancel.run(&session).await,
+            Command::Upload(upload) => upload.run(&session).await,
+            Command::Thumbnail(render) => render.run(&session).await,
+            Command::Credits => generations::credits(&session).await,
+            Command::Trace(trace) => trace.run(&session).await,
+            Command::Account(command) => command.run(&session).await,
+            Command::Key(command) => command.run(&session).await,
+        }
+    };
+    let outcome = Box::pin(work.instrument(span)).await;
+    if let Some(telemetry) = telemetry {
+        // It waits for the collector on its own thread, so not on one of ours.
+        tokio::task::spawn_blocking(move || telemetry.shutdown()).await?;
+    }
+    outcome
+}

@@ -1,0 +1,202 @@
+//! `rushes generate` and `rushes watch`: start, then follow the stream until all is over.
+//!
+//! A watch that breaks is taken up again with its resume token, so a gateway that is replaced is not noticed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use proto::generations::v1::generation_service_client::GenerationServiceClient;
+use proto::generations::v1::watch_generations_response::Event;
+use proto::generations::v1::{Generation, Input, StartGenerationRequest, WatchGenerationsRequest};
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::client::bar::Bar;
+use crate::client::generations::{self, GENERATION};
+use crate::client::session::Session;
+use crate::failure::Exit;
+use crate::{json, show};
+
+/// How often a start or a broken watch is tried again.
+const TRIES: u32 = 5;
+
+/// Generates a video.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Generate {
+    /// projects/…/scenes/….
+    #[arg(long)]
+    scene: String,
+    /// What to show, 1 to 2,000 characters.
+    #[arg(long)]
+    prompt: String,
+    /// Makes a repetition come out alike.
+    #[arg(long)]
+    seed: Option<i64>,
+    /// models/…; without it, the built-in one.
+    #[arg(long, default_value = "")]
+    model: String,
+    /// An uploaded picture to go by, assets/…; may be given several times.
+    #[arg(long = "reference", value_name = "ASSET")]
+    references: Vec<String>,
+    /// A UUID that makes a repetition safe; without it, a new one.
+    #[arg(long)]
+    request_id: Option<Uuid>,
+    /// Only check the request and say its price.
+    #[arg(long)]
+    validate_only: bool,
+    /// Start it and do not watch.
+    #[arg(long)]
+    detach: bool,
+}
+
+/// Watches generations.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Watch {
+    /// generations/…, one or more; without any, all of `--parent`.
+    names: Vec<String>,
+    /// projects/… or projects/…/scenes/…; without it and without names, the whole account's, until Ctrl-C.
+    #[arg(long, default_value = "")]
+    parent: String,
+}
+
+impl Generate {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
+        let request = StartGenerationRequest {
+            scene: self.scene,
+            model: self.model,
+            input: Some(Input { prompt: self.prompt, seed: self.seed, reference_assets: self.references }),
+            request_id: self.request_id.unwrap_or_else(Uuid::now_v7).to_string(),
+            validate_only: self.validate_only,
+        };
+        let generation = start(session, request).await?;
+        if self.validate_only {
+            return session.show(GENERATION, &generation, |generation| {
+                let price = generation.charge.as_ref().map_or(0, |charge| charge.held_micros);
+                format!("it would cost {} credits\n", show::credits(price))
+            });
+        }
+        if self.detach {
+            return session.show(GENERATION, &generation, generations::text);
+        }
+        let name = generation.name.clone();
+        let mut bar = (!session.json()).then(Bar::new);
+        if let Some(bar) = &mut bar {
+            eprintln!("{name}");
+            bar.show(&generation);
+        }
+        let request = WatchGenerationsRequest { names: vec![name], until_terminal: true, ..Default::default() };
+        let ended = follow(session, request, |generation| {
+            if let Some(bar) = &mut bar {
+                bar.show(generation);
+            }
+            Ok(())
+        })
+        .await;
+        if let Some(bar) = &bar {
+            bar.end();
+        }
+        let ended = ended?;
+        for generation in ended.values() {
+            session.show(GENERATION, generation, generations::text)?;
+        }
+        Ok(generations::exit(ended.values()))
+    }
+}
+
+impl Watch {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
+        let until_terminal = !self.names.is_empty();
+        let request =
+            WatchGenerationsRequest { names: self.names, parent: self.parent, until_terminal, ..Default::default() };
+        let ended = follow(session, request, |generation| {
+            if session.json() {
+                return json::print_line(GENERATION, generation);
+            }
+            let progress = generation.progress.clone().unwrap_or_default();
+            let (state, percent) = (show::state(generation.state), progress.percent);
+            println!("{state:<10} {percent:>3} %  {}  {}", generation.name, progress.stage);
+            Ok(())
+        })
+        .await?;
+        Ok(generations::exit(ended.values()))
+    }
+}
+
+/// Starts a generation; tried again with the same request id when the answer was lost.
+async fn start(session: &Session, request: StartGenerationRequest) -> Result<Generation> {
+    let mut client = GenerationServiceClient::new(session.gateway()?);
+    for turn in 1.. {
+        match client.start_generation(session.request(request.clone())?).await {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(status) if turn < TRIES && is_passing(status.code()) => pause(turn).await,
+            Err(status) => return Err(session.failed(&status)),
+        }
+    }
+    bail!("it was tried more often than can be counted")
+}
+
+/// Watches until the server has nothing more to tell, and gives the last that is known of each generation. `news` is told
+/// of every version once, in order.
+async fn follow(
+    session: &Session,
+    mut request: WatchGenerationsRequest,
+    mut news: impl FnMut(&Generation) -> Result<()>,
+) -> Result<BTreeMap<String, Generation>> {
+    let mut client = GenerationServiceClient::new(session.gateway()?);
+    let mut known = BTreeMap::<String, Generation>::new();
+    let mut broken = 0;
+    loop {
+        let watched = client.watch_generations(session.stream(request.clone())?).await;
+        let ended = match watched {
+            Err(status) => Err(status),
+            Ok(answer) => {
+                let mut events = answer.into_inner();
+                loop {
+                    let event = match events.message().await {
+                        Ok(Some(event)) => event,
+                        Ok(None) => break Ok(()),
+                        Err(status) => break Err(status),
+                    };
+                    broken = 0;
+                    if !event.resume_token.is_empty() {
+                        request.resume_token = event.resume_token;
+                    }
+                    let generations = match event.event {
+                        Some(Event::Snapshot(snapshot)) => snapshot.generations,
+                        Some(Event::Update(generation)) => vec![generation],
+                        Some(Event::Gap(_) | Event::Heartbeat(_) | Event::Moved(_)) | None => Vec::new(),
+                    };
+                    for generation in generations {
+                        let old = known.get(&generation.name).map_or(0, |old| old.version);
+                        if generation.version > old {
+                            news(&generation)?;
+                            known.insert(generation.name.clone(), generation);
+                        }
+                    }
+                }
+            }
+        };
+        let over = request.names.iter().all(|name| known.get(name).is_some_and(|it| show::is_terminal(it.state)));
+        if request.until_terminal && over {
+            return Ok(known);
+        }
+        match ended {
+            // The end of a stream's age, or of the gateway that held it.
+            Ok(()) => {}
+            Err(status) if status.code() == Code::OutOfRange => request.resume_token.clear(),
+            Err(status) if is_passing(status.code()) && broken < TRIES => {}
+            Err(status) => return Err(session.failed(&status)),
+        }
+        broken += 1;
+        pause(broken).await;
+    }
+}
+
+fn is_passing(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
+}
+
+async fn pause(turn: u32) {
+    tokio::time::sleep(Duration::from_millis(100) * 2_u32.pow(turn.min(5))).await;
+}

@@ -1,0 +1,160 @@
+//! One run of a client command: where the gateway is, who we are, and the trace that it is part of.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use chassis::client::Channel;
+use chassis::telemetry::{self, Telemetry};
+use http::Uri;
+use prost::Message;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+
+use crate::args::Connection;
+use crate::failure::{Exit, Failure};
+use crate::json;
+use crate::stack::Stack;
+
+/// The longest that the gateway lets a call take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Our own spans and those of the calls, and no log lines: what a user should read is printed.
+const SPANS: &str = "off,rushes=info,rushes_chassis::client=info";
+
+/// What every command needs.
+pub(crate) struct Session {
+    connection: Connection,
+    stack: Option<Stack>,
+    traceparent: String,
+    json: bool,
+}
+
+/// Finds the local stack and, when it collects spans, makes this process one of those that send them.
+pub(crate) fn begin() -> Result<(Option<Stack>, Option<Telemetry>)> {
+    let stack = Stack::find()?;
+    let endpoint = stack.as_ref().and_then(|stack| stack.otlp.clone());
+    let telemetry = endpoint.map(|endpoint| {
+        let settings = telemetry::Settings {
+            filter: SPANS.to_owned(),
+            endpoint: Some(endpoint),
+            ..telemetry::Settings::default()
+        };
+        Telemetry::start("rushes", &settings)
+    });
+    Ok((stack, telemetry))
+}
+
+impl Session {
+    /// To be called inside the command's span.
+    pub(crate) fn new(connection: Connection, stack: Option<Stack>, json: bool) -> Result<Self> {
+        // Without a collector of our own the gateway's may still record us: sampled, as a span that nobody sends.
+        let traceparent = match telemetry::traceparent() {
+            Some(traceparent) => traceparent,
+            None => format!("00-{}-{}-01", testkit::secret()?, &testkit::secret()?[..16]),
+        };
+        Ok(Self { connection, stack, traceparent, json })
+    }
+
+    /// A lazy channel to the gateway.
+    pub(crate) fn gateway(&self) -> Result<Channel> {
+        channel("the gateway", self.address()?)
+    }
+
+    /// A lazy channel to a service on the internal network; `setting` is what was given for its address.
+    pub(crate) fn internal(&self, service: &'static str, setting: Option<&str>) -> Result<Channel> {
+        let found = self.stack.as_ref().and_then(|stack| stack.services.get(service)).map(String::as_str);
+        let address = setting.or(found).ok_or_else(|| {
+            Failure::new(format!("it is not known where {service} is"))
+                .todo("start the local stack with `cargo rushes up`, or say where with the options of this command")
+                .exit(Exit::Usage)
+        })?;
+        channel(service, address)
+    }
+
+    /// `message` with the key, the trace and a deadline.
+    pub(crate) fn request<T>(&self, message: T) -> Result<Request<T>> {
+        let mut request = self.stream(message)?;
+        request.set_timeout(TIMEOUT);
+        Ok(request)
+    }
+
+    /// `message` with the key and the trace, and no deadline: for streams.
+    pub(crate) fn stream<T>(&self, message: T) -> Result<Request<T>> {
+        let mut request = self.internal_request(message)?;
+        request.metadata_mut().insert("authorization", self.key()?);
+        Ok(request)
+    }
+
+    /// `message` with the trace and no key: for the internal network.
+    pub(crate) fn internal_request<T>(&self, message: T) -> Result<Request<T>> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("traceparent", self.traceparent.parse()?);
+        Ok(request)
+    }
+
+    /// What to say of an answer that is an error.
+    pub(crate) fn failed(&self, status: &tonic::Status) -> anyhow::Error {
+        Failure::of(status, self.trace()).into()
+    }
+
+    /// The id of this command's trace, 32 hexadecimal digits.
+    pub(crate) fn trace(&self) -> &str {
+        self.traceparent.split('-').nth(1).unwrap_or_default()
+    }
+
+    /// The local stack, when there is one.
+    pub(crate) fn stack(&self) -> Option<&Stack> {
+        self.stack.as_ref()
+    }
+
+    /// Whether JSON was asked for.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints `message`, whose full name is `name`, as JSON or as `text` has it.
+    pub(crate) fn show<M: Message>(&self, name: &str, message: &M, text: impl FnOnce(&M) -> String) -> Result<Exit> {
+        if self.json {
+            json::print(name, message)?;
+        } else {
+            print!("{}", text(message));
+        }
+        Ok(Exit::Done)
+    }
+
+    fn address(&self) -> Result<&str> {
+        let found = self.stack.as_ref().map(|stack| stack.address.as_str());
+        let address = self.connection.address.as_deref().or(found);
+        address.ok_or_else(|| {
+            Failure::new("no local stack runs in this directory or one above, and no address was given")
+                .todo("start one with `cargo rushes up`, or give --address and --api-key")
+                .exit(Exit::Unreachable)
+                .into()
+        })
+    }
+
+    fn key(&self) -> Result<MetadataValue<Ascii>> {
+        // The stack's key is for the stack's gateway and is not shown to another.
+        let address = self.address()?;
+        let found = self.stack.as_ref().filter(|stack| stack.address == address).map(|stack| stack.api_key.as_str());
+        let key = self.connection.api_key.as_deref().or(found).ok_or_else(|| {
+            Failure::new(format!("no API key was given for {address}"))
+                .todo("give one with --api-key or RUSHES_API_KEY")
+                .exit(Exit::Denied)
+        })?;
+        let mut value: MetadataValue<Ascii> =
+            format!("Bearer {key}").parse().ok().context("an API key has only letters, digits, - and _")?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+fn channel(name: &'static str, address: &str) -> Result<Channel> {
+    let uri: Uri = address.parse().ok().with_context(|| format!("{address} is not a URL"))?;
+    if uri.scheme_str() != Some("http") || uri.authority().is_none() {
+        let error = Failure::new(format!("{address} is not an address such as http://127.0.0.1:8080"))
+            .todo("this client speaks plain HTTP/2; reach a gateway behind TLS through a local proxy")
+            .exit(Exit::Usage);
+        return Err(error.into());
+    }
+    Ok(chassis::client::connect(name, &uri))
+}

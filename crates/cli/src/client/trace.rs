@@ -1,0 +1,65 @@
+//! `rushes trace`: the tree of a recent trace of the local stack.
+
+use anyhow::{Context, Result};
+use proto::generations::v1::GetGenerationRequest;
+use testkit::{Span, Tree};
+
+use crate::client::generations;
+use crate::client::session::Session;
+use crate::failure::{Exit, Failure};
+use crate::json;
+use crate::up::buffer;
+
+/// Prints a trace.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Trace {
+    /// A trace's id (32 hexadecimal digits), or generations/… for the trace that it was started in.
+    of: String,
+}
+
+impl Trace {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
+        let id = if self.of.len() == 32 && self.of.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            self.of.to_ascii_lowercase()
+        } else {
+            let request = GetGenerationRequest { name: self.of.clone(), min_version: 0 };
+            let generation = generations::get(session, request).await?;
+            generations::trace(&generation)
+                .with_context(|| format!("{} was started without a trace", generation.name))?
+                .to_owned()
+        };
+        let Some(stack) = session.stack() else {
+            let error = Failure::new("traces are shown of a local stack, and none runs in this directory or one above");
+            return Err(error.todo("look the trace up where your services send theirs").into());
+        };
+        if let Some(jaeger) = &stack.jaeger {
+            println!("{jaeger}/trace/{id}");
+            return Ok(Exit::Done);
+        }
+        let Some(traces) = &stack.traces else {
+            let error = Failure::new("this stack sends its spans to OTEL_EXPORTER_OTLP_ENDPOINT and keeps none");
+            return Err(error.todo(format!("look for trace {id} there")).into());
+        };
+        let spans = buffer::ask(traces, &id).await?;
+        if spans.is_empty() {
+            let error = Failure::new(format!("no span of trace {id} is among the recent ones"));
+            return Err(error
+                .todo("spans arrive within a second and are lost when `up` ends")
+                .exit(Exit::NotFound)
+                .into());
+        }
+        if session.json() {
+            json::print_value(&spans)?;
+        } else {
+            print(&id, spans);
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn print(id: &str, spans: Vec<Span>) {
+    let services: std::collections::BTreeSet<_> = spans.iter().map(|span| span.service.clone()).collect();
+    let services: Vec<_> = services.into_iter().collect();
+    println!("trace {id}: {} spans of {}", spans.len(), services.join(", "));
+    print!("{}", Tree::of(spans));
+}
