@@ -1,0 +1,76 @@
+//! The service's settings, read once at the start. The README lists them.
+
+use std::time::Duration;
+
+use chassis::postgres::LaneSettings;
+use chassis::settings::{Error, Source};
+use chassis::{server, telemetry};
+use url::Url;
+
+/// All that the service needs to know before it binds its ports.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Logs and traces.
+    pub telemetry: telemetry::Settings,
+    /// The gRPC port and the admin port.
+    pub server: server::Settings,
+    /// PostgreSQL, the truth.
+    pub database_url: String,
+    /// The pools.
+    pub lanes: Lanes,
+    /// Redis and what the process itself remembers.
+    pub cache: cache::Settings,
+    /// NATS, which brings other processes' changes sooner; without it they come by the cache's other ways.
+    pub nats_url: Option<String>,
+    /// Where the gateway is seen from outside; the addresses of pictures begin with it.
+    pub public_url: Url,
+    /// How long one section of a dashboard may take when the dashboard has to be read section by section.
+    pub section_patience: Duration,
+}
+
+/// The pools of connections, each for one kind of work.
+#[derive(Clone, Copy, Debug)]
+pub struct Lanes {
+    /// What users wait for and nothing changes.
+    pub read: LaneSettings,
+    /// What changes rows.
+    pub write: LaneSettings,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self {
+            read: LaneSettings { statement: Duration::from_secs(2), ..LaneSettings::default() },
+            write: LaneSettings { min: 1, max: 10, statement: Duration::from_secs(5), ..LaneSettings::default() },
+        }
+    }
+}
+
+impl Config {
+    /// Reads the settings that the README lists.
+    ///
+    /// # Errors
+    /// When one is missing or cannot be read; the error names it.
+    pub fn read(source: &Source) -> Result<Self, Error> {
+        let lanes = Lanes::default();
+        let public = "a URL such as https://rushes.example.com";
+        Ok(Self {
+            telemetry: telemetry::Settings::read(source)?,
+            server: server::Settings::read(source)?,
+            database_url: source
+                .required("RUSHES_DATABASE_URL", "a URL such as postgres://user:password@host:5432/name")?,
+            lanes: Lanes {
+                read: LaneSettings::read(source, "RUSHES_LANE_READ", lanes.read)?,
+                write: LaneSettings::read(source, "RUSHES_LANE_WRITE", lanes.write)?,
+            },
+            cache: cache::Settings::read(source)?,
+            nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
+            public_url: source.required("RUSHES_PUBLIC_URL", public)?,
+            section_patience: source.duration(
+                "RUSHES_SECTION_PATIENCE",
+                Duration::from_millis(500),
+                "how long one section of a dashboard may take",
+            )?,
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! The ways in which a request to this service fails, and the one place where each becomes a code and a reason.
+//!
+//! Invariant: whether a thing is missing, deleted or another account's is never told apart.
+
+use chassis::postgres;
+use chassis::status::Failure;
+
+/// A field of a request that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// The field's path in the request, as `project.title`.
+    pub(crate) field: String,
+    /// The reason that the failure carries when this violation is the first.
+    pub(crate) reason: &'static str,
+    /// What the field should be.
+    pub(crate) should: String,
+}
+
+/// What can be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noun {
+    Account,
+    ApiKey,
+    Project,
+    Scene,
+    Notice,
+}
+
+impl Noun {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Account => "ACCOUNT_NOT_FOUND",
+            Self::ApiKey => "API_KEY_NOT_FOUND",
+            Self::Project => "PROJECT_NOT_FOUND",
+            Self::Scene => "SCENE_NOT_FOUND",
+            Self::Notice => "NOTICE_NOT_FOUND",
+        }
+    }
+
+    const fn message(self) -> &'static str {
+        match self {
+            Self::Account => "there is no such account",
+            Self::ApiKey => "there is no such API key",
+            Self::Project => "there is no such project; it may have been deleted",
+            Self::Scene => "there is no such scene; it or its project may have been deleted",
+            Self::Notice => "one of these notices does not exist",
+        }
+    }
+}
+
+/// Why a request fails.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Fields of the request are wrong; nothing was stored.
+    #[error("the request has wrong fields")]
+    Invalid(Vec<Violation>),
+    /// It does not exist, was deleted, or is another account's.
+    #[error("no such {0:?}")]
+    Missing(Noun),
+    /// The same request id came with another body before.
+    #[error("the request id was used for another request")]
+    RequestIdReused,
+    /// What was to be changed is no longer in the version that the caller saw.
+    #[error("the etag is of another version")]
+    EtagMismatch,
+    /// The project has as many scenes as one may have.
+    #[error("the project is full")]
+    ProjectFull,
+    /// No part of the answer could be read.
+    #[error("nothing could be read")]
+    Unreachable(#[source] postgres::Error),
+    /// The operating system gave no randomness for a key.
+    #[error("no randomness for a key")]
+    Random(#[from] getrandom::Error),
+    /// The database refused or could not be asked.
+    #[error(transparent)]
+    Database(#[from] postgres::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Invalid(violations) => {
+                let mut violations = violations.into_iter();
+                let Some(first) = violations.next() else {
+                    return Self::internal(Error::Invalid(Vec::new()));
+                };
+                violations.fold(Self::invalid(first.field, first.reason, first.should), |failure, next| {
+                    failure.and_field(next.field, next.should)
+                })
+            }
+            Error::Missing(noun) => Self::not_found(noun.reason(), noun.message()),
+            Error::RequestIdReused => Self::already_exists(
+                "REQUEST_ID_REUSED",
+                "this request_id was used with another body; choose a new one for a new request",
+            ),
+            Error::EtagMismatch => Self::aborted(
+                "ETAG_MISMATCH",
+                "it was changed since; read it again and repeat the change on what it is now",
+            ),
+            Error::ProjectFull => Self::precondition(
+                "PROJECT_FULL",
+                format!("a project has at most {} scenes; delete one or use another project", crate::scenes::MOST),
+            ),
+            Error::Unreachable(source) => {
+                Self::unavailable("DEPENDENCY_DOWN", "no part of the dashboard could be read; try again")
+                    .because(source)
+            }
+            Error::Random(_) => Self::internal(error),
+            Error::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<Error> for tonic::Status {
+    fn from(error: Error) -> Self {
+        Failure::from(error).into()
+    }
+}

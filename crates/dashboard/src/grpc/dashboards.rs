@@ -1,0 +1,69 @@
+//! DashboardService. GetDashboard answers with encoded bytes, from the cache where it can.
+
+use bytes::Bytes;
+use domain::id::NoticeId;
+use prost::Message as _;
+use proto::dashboard::v1::dashboard_service_server::DashboardService;
+use proto::dashboard::v1::{AcknowledgeNoticesRequest, AcknowledgeNoticesResponse, Dashboard, GetDashboardRequest};
+use tonic::{Request, Response, Status};
+
+use super::split;
+use crate::cache::Dashes;
+use crate::error::Error;
+use crate::fields::Fields;
+use crate::notices::{MOST, Notices};
+use crate::wire;
+
+/// The path of the method that is answered with encoded bytes.
+pub(super) const GET_DASHBOARD: &str = "/rushes.dashboard.v1.DashboardService/GetDashboard";
+
+/// The service over its rules.
+#[derive(Clone)]
+pub(crate) struct DashboardsApi {
+    pub(crate) dashes: Dashes,
+    pub(crate) notices: Notices,
+}
+
+impl DashboardsApi {
+    /// The encoded dashboard.
+    pub(super) async fn encoded(&self, request: Request<GetDashboardRequest>) -> Result<Response<Bytes>, Status> {
+        let (account, request) = split(request)?;
+        let mut fields = Fields::default();
+        let page = fields.page(account, wire::DASHBOARD, request.page_size, &request.page_token);
+        let page = fields.done(page)?;
+        let dashboard =
+            if page.is_usual() { self.dashes.read(account).await } else { self.dashes.load(account, page).await };
+        Ok(Response::new(dashboard?))
+    }
+}
+
+#[tonic::async_trait]
+impl DashboardService for DashboardsApi {
+    /// What [`DashboardsApi::encoded`] answers before this is reached, for a server that is put up without it.
+    async fn get_dashboard(&self, request: Request<GetDashboardRequest>) -> Result<Response<Dashboard>, Status> {
+        let encoded = self.encoded(request).await?.into_inner();
+        let dashboard = Dashboard::decode(encoded).map_err(chassis::status::Failure::internal)?;
+        Ok(Response::new(dashboard))
+    }
+
+    async fn acknowledge_notices(
+        &self,
+        request: Request<AcknowledgeNoticesRequest>,
+    ) -> Result<Response<AcknowledgeNoticesResponse>, Status> {
+        let (account, request) = split(request)?;
+        let unread = self.notices.acknowledge(account, acknowledged(&request)?).await?;
+        let unread_notice_count = i32::try_from(unread).unwrap_or(i32::MAX);
+        Ok(Response::new(AcknowledgeNoticesResponse { unread_notice_count }))
+    }
+}
+
+fn acknowledged(request: &AcknowledgeNoticesRequest) -> Result<Vec<NoticeId>, Error> {
+    let mut fields = Fields::default();
+    if request.names.is_empty() || request.names.len() > MOST {
+        fields.wrong("names", format_args!("must hold 1 to {MOST} names"));
+    }
+    let names = request.names.iter().enumerate();
+    let read = names.filter_map(|(at, name)| fields.take(format!("names[{at}]"), NoticeId::from_name(name)));
+    let notices = read.collect();
+    fields.done(Some(notices))
+}

@@ -1,0 +1,80 @@
+//! What ProjectService reads of its requests about scenes.
+
+use std::collections::HashSet;
+
+use domain::id::{AccountId, ProjectId, SceneId};
+use domain::name::SceneName;
+use proto::projects::v1::{CreateSceneRequest, ListScenesRequest, ReorderScenesRequest, Scene, UpdateSceneRequest};
+
+use crate::error::Error;
+use crate::etag::Seen;
+use crate::fields::{BODY, Fields, Page, TITLE};
+use crate::once::Once;
+use crate::scenes::{Change, Draft, MOST};
+use crate::wire;
+
+pub(super) fn named(name: &str) -> Result<SceneName, Error> {
+    let mut fields = Fields::default();
+    let name = fields.take("name", SceneName::parse(name));
+    fields.done(name)
+}
+
+pub(super) fn created(request: CreateSceneRequest) -> Result<(ProjectId, Draft, Option<Once>), Error> {
+    let mut fields = Fields::default();
+    let project = fields.take("parent", ProjectId::from_name(&request.parent));
+    let Scene { title, script, .. } = request.scene.unwrap_or_default();
+    let title = fields.line("scene.title", title, TITLE);
+    let script = fields.text("scene.script", script, BODY);
+    let id = fields.request_id(&request.request_id);
+    let ((project, title), (script, id)) = fields.done(project.zip(title).zip(script.zip(id)))?;
+    let once = id.map(|id| Once::new(id, &[project.0.as_bytes(), title.as_bytes(), script.as_bytes()]));
+    Ok((project, Draft { title, script }, once))
+}
+
+pub(super) fn listed(account: AccountId, request: &ListScenesRequest) -> Result<(ProjectId, Page), Error> {
+    let mut fields = Fields::default();
+    let project = fields.take("parent", ProjectId::from_name(&request.parent));
+    // Without a project there is no listing that a token could belong to.
+    let listing = project.map(wire::scenes_of).unwrap_or_default();
+    let token = if project.is_some() { request.page_token.as_str() } else { "" };
+    let page = fields.page(account, &listing, request.page_size, token);
+    fields.done(project.zip(page))
+}
+
+pub(super) fn updated(request: UpdateSceneRequest) -> Result<(SceneName, Change, Seen), Error> {
+    let mut fields = Fields::default();
+    let Scene { name, etag, title, script, .. } = request.scene.unwrap_or_default();
+    let name = fields.take("scene.name", SceneName::parse(&name));
+    let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice());
+    let masked = fields.mask(paths, &["title", "script"]);
+    let mut change = Change::default();
+    if masked.contains(&"title") {
+        change.title = fields.line("scene.title", title, TITLE);
+    }
+    if masked.contains(&"script") {
+        change.script = fields.text("scene.script", script, BODY);
+    }
+    Ok((fields.done(name)?, change, Seen::read(&etag)))
+}
+
+pub(super) fn reordered(request: &ReorderScenesRequest) -> Result<(ProjectId, Vec<SceneId>), Error> {
+    let mut fields = Fields::default();
+    let project = fields.take("parent", ProjectId::from_name(&request.parent));
+    if request.scenes.len() > usize::try_from(MOST).unwrap_or_default() {
+        fields.wrong("scenes", format_args!("must name at most {MOST} scenes"));
+    }
+    let mut seen = HashSet::with_capacity(request.scenes.len());
+    let mut order = Vec::with_capacity(request.scenes.len());
+    for (at, name) in request.scenes.iter().enumerate() {
+        let field = format!("scenes[{at}]");
+        let Some(name) = fields.take(field.clone(), SceneName::parse(name)) else { continue };
+        if project.is_some_and(|project| project != name.project) {
+            fields.wrong(field, "must be a scene of the parent");
+        } else if !seen.insert(name.scene) {
+            fields.wrong(field, "must not be named a second time");
+        } else {
+            order.push(name.scene);
+        }
+    }
+    Ok((fields.done(project)?, order))
+}

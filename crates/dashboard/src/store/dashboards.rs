@@ -1,0 +1,177 @@
+//! The dashboard in one statement, and each of its sections alone.
+//!
+//! Invariant: both read the very same text (see `sections`), so an answer that was read section by section has the content
+//! that the one statement would have given. Neither reads history: what is shown of a scene's latest generation stands on
+//! the scene, and a project's cost on the project. Rows of all sections have one shape, so the answer crosses the wire as
+//! plain binary columns: the database builds no JSON and nothing here parses any.
+
+mod sections;
+
+use chassis::postgres;
+use domain::generation::State;
+use domain::id::{AccountId, GenerationId, NoticeId, ProjectId, SceneId};
+use domain::money::Micros;
+use domain::name::SceneName;
+use domain::page::Cursor;
+
+use self::sections::Row;
+use super::Store;
+use crate::accounts::Profile;
+use crate::dashboards::{Contents, Credits, Latest, Notice, ProjectCard, Recent, SceneCard, Section, Snapshot};
+use crate::fields::Page;
+
+impl Store {
+    /// The whole dashboard with its version, in one round trip.
+    pub(crate) async fn dashboard(&self, account: AccountId, page: Page) -> Result<Contents, postgres::Error> {
+        let rows = self.rows("get_dashboard", sections::WHOLE, account, Some(page)).await?;
+        Ok(gather(page, rows)?)
+    }
+
+    /// One section of the dashboard; the rest of what is returned is empty.
+    pub(crate) async fn section(
+        &self,
+        account: AccountId,
+        section: Section,
+        page: Page,
+    ) -> Result<Contents, postgres::Error> {
+        let (name, sql, page_of) = match section {
+            Section::Profile => ("get_profile", sections::PROFILE, None),
+            Section::Credits => ("get_credits", sections::CREDITS, None),
+            Section::Projects => ("get_project_cards", sections::PROJECTS, Some(page)),
+            Section::RecentGenerations => ("get_recent_generations", sections::RECENT, None),
+            Section::Notices => ("get_notices", sections::NOTICES, None),
+        };
+        let rows = self.rows(name, sql, account, page_of).await?;
+        Ok(gather(page, rows)?)
+    }
+
+    /// The version that the dashboard has now.
+    pub(crate) async fn dashboard_snapshot(&self, account: AccountId) -> Result<Option<Snapshot>, postgres::Error> {
+        let rows = self.rows("get_dashboard_version", sections::CLOCK, account, None).await?;
+        Ok(rows.first().map(snapshot).transpose()?)
+    }
+
+    async fn rows(
+        &self,
+        name: &'static str,
+        sql: &'static str,
+        account: AccountId,
+        page: Option<Page>,
+    ) -> Result<Vec<Row>, postgres::Error> {
+        let rows = self.read.run(name, async |connection| {
+            let query = sqlx::query_as::<_, Row>(sql).bind(account.0);
+            let query = match page {
+                Some(page) => query.bind(page.below()).bind(page.size),
+                None => query,
+            };
+            query.fetch_all(connection).await
+        });
+        rows.await
+    }
+}
+
+/// Puts rows into their sections. The order is made here: a `union all` promises none.
+fn gather(page: Page, rows: Vec<Row>) -> Result<Contents, sqlx::Error> {
+    let mut contents = Contents::default();
+    let mut scenes = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row.section {
+            sections::CLOCK_ROW => contents.snapshot = Some(snapshot(&row)?),
+            sections::PROFILE_ROW => {
+                contents.profile = Some(Profile { display_name: need(row.title)?, email: need(row.body)? });
+            }
+            sections::CREDITS_ROW => {
+                contents.credits =
+                    Credits { available: Micros::new(need(row.count)?), held: Micros::new(need(row.amount)?) };
+            }
+            sections::PROJECT_ROW => contents.projects.push(project(row)?),
+            sections::SCENE_ROW => scenes.push(scene(row)?),
+            sections::RECENT_ROW => contents.recent.push(recent(row)?),
+            sections::NOTICE_ROW => contents.notices.push(notice(row)?),
+            sections::UNREAD_ROW => contents.unread = need(row.count)?,
+            other => return Err(sqlx::Error::Decode(format!("a dashboard has no section {other}").into())),
+        }
+    }
+    contents.projects.sort_unstable_by_key(|project| std::cmp::Reverse(project.id));
+    contents.next = page.cut(&mut contents.projects, |project| Cursor { position: 0, id: project.id.0 });
+    contents.recent.sort_unstable_by_key(|recent| std::cmp::Reverse(recent.id));
+    contents.notices.sort_unstable_by_key(|notice| std::cmp::Reverse(notice.id));
+    scenes.sort_unstable_by_key(|scene: &SceneCard| (scene.position, scene.name.scene));
+    for scene in scenes {
+        // Projects run from new to old, so they are searched in that order.
+        let project = contents.projects.binary_search_by(|project| scene.name.project.cmp(&project.id));
+        if let Ok(at) = project {
+            contents.projects[at].scenes.push(scene);
+        }
+    }
+    Ok(contents)
+}
+
+fn snapshot(row: &Row) -> Result<Snapshot, sqlx::Error> {
+    Ok(Snapshot { version: need(row.count)?, epoch: need(row.amount)?, seq: need(row.mark)? })
+}
+
+fn project(row: Row) -> Result<ProjectCard, sqlx::Error> {
+    Ok(ProjectCard {
+        id: ProjectId(need(row.id)?),
+        title: need(row.title)?,
+        scene_count: need(row.place)?,
+        completed_count: need(row.count)?,
+        completed_cost: Micros::new(need(row.amount)?),
+        create_time: need(row.at)?,
+        scenes: Vec::new(),
+    })
+}
+
+fn scene(row: Row) -> Result<SceneCard, sqlx::Error> {
+    let latest = match row.other {
+        None => None,
+        Some(id) => Some(Latest {
+            id: GenerationId(id),
+            version: need(row.count)?,
+            state: state(row.state)?,
+            percent: row.percent.unwrap_or_default(),
+            stage: row.body.unwrap_or_default(),
+            thumbnail: row.blob,
+        }),
+    };
+    Ok(SceneCard {
+        name: SceneName { project: ProjectId(need(row.parent)?), scene: SceneId(need(row.id)?) },
+        title: need(row.title)?,
+        position: need(row.place)?,
+        latest,
+    })
+}
+
+fn recent(row: Row) -> Result<Recent, sqlx::Error> {
+    Ok(Recent {
+        id: GenerationId(need(row.id)?),
+        scene: SceneName { project: ProjectId(need(row.parent)?), scene: SceneId(need(row.other)?) },
+        prompt: need(row.title)?,
+        stage: need(row.body)?,
+        thumbnail: row.blob,
+        state: state(row.state)?,
+        percent: need(row.percent)?,
+        cost: Micros::new(need(row.amount)?),
+        create_time: need(row.at)?,
+    })
+}
+
+fn notice(row: Row) -> Result<Notice, sqlx::Error> {
+    Ok(Notice {
+        id: NoticeId(need(row.id)?),
+        title: need(row.title)?,
+        body: need(row.body)?,
+        create_time: need(row.at)?,
+    })
+}
+
+fn state(number: Option<i16>) -> Result<State, sqlx::Error> {
+    let number = need(number)?;
+    State::from_number(number).ok_or_else(|| sqlx::Error::Decode(format!("there is no state {number}").into()))
+}
+
+/// A column that its section always fills.
+fn need<T>(value: Option<T>) -> Result<T, sqlx::Error> {
+    value.ok_or_else(|| sqlx::Error::Decode("a column of a dashboard's section is null".into()))
+}

@@ -1,0 +1,214 @@
+//! Statements on projects. `completed_count` and `completed_cost_micros` are read here and never written.
+
+use domain::id::{AccountId, ProjectId};
+use domain::money::Micros;
+use sqlx::FromRow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Store, trace};
+use crate::error::{Error, Noun};
+use crate::etag::Seen;
+use crate::fields::Page;
+use crate::once::Once;
+use crate::projects::{Change, Draft, Project};
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    title: String,
+    description: String,
+    scene_count: i32,
+    completed_count: i64,
+    completed_cost_micros: i64,
+    version: i64,
+    create_time: OffsetDateTime,
+    update_time: OffsetDateTime,
+}
+
+impl From<Row> for Project {
+    fn from(row: Row) -> Self {
+        Self {
+            id: ProjectId(row.id),
+            title: row.title,
+            description: row.description,
+            scene_count: row.scene_count,
+            completed_count: row.completed_count,
+            completed_cost: Micros::new(row.completed_cost_micros),
+            version: row.version,
+            create_time: row.create_time,
+            update_time: row.update_time,
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct Requested {
+    #[sqlx(flatten)]
+    project: Row,
+    request_sha256: Vec<u8>,
+}
+
+impl Store {
+    /// Inserts a project; nothing when the request made one before, or when there is no such account.
+    pub(crate) async fn create_project(
+        &self,
+        account: AccountId,
+        id: ProjectId,
+        draft: &Draft,
+        request: Option<Once>,
+    ) -> Result<Option<Project>, Error> {
+        let row = self.write.run("create_project", async |connection| {
+            sqlx::query_as::<_, Row>(
+                "insert into projects (id, account_id, title, description, request_id, request_sha256)
+                 select $1, a.id, $3, $4, $5, $6
+                   from accounts a, set_config('rushes.traceparent', $7, true)
+                  where a.id = $2
+                 on conflict on constraint projects_request do nothing
+                 returning id, title, description, scene_count, completed_count, completed_cost_micros, version,
+                           create_time, update_time",
+            )
+            .bind(id.0)
+            .bind(account.0)
+            .bind(&draft.title)
+            .bind(&draft.description)
+            .bind(request.map(|once| once.id))
+            .bind(request.map(|once| once.sha256.to_vec()))
+            .bind(trace())
+            .fetch_optional(connection)
+            .await
+        });
+        Ok(row.await?.map(Project::from))
+    }
+
+    /// The project that a request made, deleted or not, with the hash of that request.
+    pub(crate) async fn requested_project(
+        &self,
+        account: AccountId,
+        request: Uuid,
+    ) -> Result<Option<(Project, Vec<u8>)>, Error> {
+        let row = self.write.run("requested_project", async |connection| {
+            sqlx::query_as::<_, Requested>(
+                "select id, title, description, scene_count, completed_count, completed_cost_micros, version,
+                        create_time, update_time, request_sha256
+                   from projects
+                  where account_id = $1 and request_id = $2",
+            )
+            .bind(account.0)
+            .bind(request)
+            .fetch_optional(connection)
+            .await
+        });
+        Ok(row.await?.map(|found| (found.project.into(), found.request_sha256)))
+    }
+
+    /// One project.
+    pub(crate) async fn project(&self, account: AccountId, id: ProjectId) -> Result<Project, Error> {
+        let row = self.read.run("get_project", async |connection| {
+            sqlx::query_as::<_, Row>(
+                "select id, title, description, scene_count, completed_count, completed_cost_micros, version,
+                        create_time, update_time
+                   from projects
+                  where account_id = $1 and id = $2 and delete_time is null",
+            )
+            .bind(account.0)
+            .bind(id.0)
+            .fetch_optional(connection)
+            .await
+        });
+        row.await?.map(Project::from).ok_or(Error::Missing(Noun::Project))
+    }
+
+    /// The projects of a page and one more, from new to old.
+    pub(crate) async fn projects(&self, account: AccountId, page: Page) -> Result<Vec<Project>, Error> {
+        let rows = self.read.run("list_projects", async |connection| {
+            sqlx::query_as::<_, Row>(
+                "select id, title, description, scene_count, completed_count, completed_cost_micros, version,
+                        create_time, update_time
+                   from projects
+                  where account_id = $1 and delete_time is null and id < $2
+                  order by id desc
+                  limit $3",
+            )
+            .bind(account.0)
+            .bind(page.below())
+            .bind(page.size + 1)
+            .fetch_all(connection)
+            .await
+        });
+        Ok(rows.await?.into_iter().map(Project::from).collect())
+    }
+
+    /// Changes what the user writes of a project.
+    pub(crate) async fn update_project(
+        &self,
+        account: AccountId,
+        id: ProjectId,
+        change: &Change,
+        seen: Seen,
+    ) -> Result<Project, Error> {
+        let row = self.write.run("update_project", async |connection| {
+            sqlx::query_as::<_, Row>(
+                "update projects
+                    set title = coalesce($3, title), description = coalesce($4, description), version = version + 1,
+                        update_time = now()
+                   from set_config('rushes.traceparent', $6, true)
+                  where account_id = $1 and id = $2 and delete_time is null and ($5::bigint is null or version = $5)
+                 returning id, title, description, scene_count, completed_count, completed_cost_micros, version,
+                           create_time, update_time",
+            )
+            .bind(account.0)
+            .bind(id.0)
+            .bind(change.title.as_deref())
+            .bind(change.description.as_deref())
+            .bind(seen.version())
+            .bind(trace())
+            .fetch_optional(connection)
+            .await
+        });
+        match row.await? {
+            Some(row) => Ok(row.into()),
+            None => Err(self.why_project_stayed(account, id).await),
+        }
+    }
+
+    /// Marks a project as deleted. Its scenes are hidden by it: every read of a scene asks whether its project lives.
+    pub(crate) async fn delete_project(&self, account: AccountId, id: ProjectId, seen: Seen) -> Result<(), Error> {
+        let deleted = self.write.run("delete_project", async |connection| {
+            sqlx::query(
+                "update projects
+                    set delete_time = now(), update_time = now(), version = version + 1
+                   from set_config('rushes.traceparent', $4, true)
+                  where account_id = $1 and id = $2 and delete_time is null and ($3::bigint is null or version = $3)",
+            )
+            .bind(account.0)
+            .bind(id.0)
+            .bind(seen.version())
+            .bind(trace())
+            .execute(connection)
+            .await
+        });
+        match deleted.await?.rows_affected() {
+            0 => Err(self.why_project_stayed(account, id).await),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a guarded write changed nothing: the project is not there, or it is there in another version.
+    async fn why_project_stayed(&self, account: AccountId, id: ProjectId) -> Error {
+        let there = self.write.run("project_is_there", async |connection| {
+            sqlx::query_scalar::<_, bool>(
+                "select exists (select from projects where account_id = $1 and id = $2 and delete_time is null)",
+            )
+            .bind(account.0)
+            .bind(id.0)
+            .fetch_one(connection)
+            .await
+        });
+        match there.await {
+            Ok(true) => Error::EtagMismatch,
+            Ok(false) => Error::Missing(Noun::Project),
+            Err(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Statements on scenes. The `latest_*` columns are generation-status's: read here and never written.
+//!
+//! Invariant: `projects.scene_count` changes in the transaction that adds or deletes a scene. Locks are taken on a scene
+//! before its project, as generation-status does, so that the two cannot wait for each other.
+
+use chassis::postgres::statement;
+use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
+use domain::name::SceneName;
+use sqlx::FromRow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Store, trace};
+use crate::error::{Error, Noun};
+use crate::etag::Seen;
+use crate::fields::Page;
+use crate::once::Once;
+use crate::scenes::{Change, Created, Draft, MOST, Scene};
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    project_id: Uuid,
+    title: String,
+    script: String,
+    position: i32,
+    version: i64,
+    latest_generation: Option<Uuid>,
+    create_time: OffsetDateTime,
+    update_time: OffsetDateTime,
+}
+
+impl From<Row> for Scene {
+    fn from(row: Row) -> Self {
+        Self {
+            name: SceneName { project: ProjectId(row.project_id), scene: SceneId(row.id) },
+            title: row.title,
+            script: row.script,
+            position: row.position,
+            version: row.version,
+            latest: row.latest_generation.map(GenerationId),
+            create_time: row.create_time,
+            update_time: row.update_time,
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct Requested {
+    #[sqlx(flatten)]
+    scene: Row,
+    request_sha256: Vec<u8>,
+}
+
+/// A scene, or only the word that its project is there.
+#[derive(FromRow)]
+struct Listed {
+    id: Option<Uuid>,
+    project_id: Uuid,
+    title: Option<String>,
+    script: Option<String>,
+    position: Option<i32>,
+    version: Option<i64>,
+    latest_generation: Option<Uuid>,
+    create_time: Option<OffsetDateTime>,
+    update_time: Option<OffsetDateTime>,
+}
+
+impl Listed {
+    fn scene(self) -> Option<Scene> {
+        let row = Row {
+            id: self.id?,
+            project_id: self.project_id,
+            title: self.title?,
+            script: self.script?,
+            position: self.position?,
+            version: self.version?,
+            latest_generation: self.latest_generation,
+            create_time: self.create_time?,
+            update_time: self.update_time?,
+        };
+        Some(row.into())
+    }
+}
+
+/// A scene after a reorder, or only the word whether the names given were the project's scenes.
+#[derive(FromRow)]
+struct Moved {
+    fits: bool,
+    #[sqlx(flatten)]
+    listed: Listed,
+}
+
+impl Store {
+    /// Adds a scene at the end of its project, or finds the one that the same request added.
+    pub(crate) async fn create_scene(
+        &self,
+        account: AccountId,
+        name: SceneName,
+        draft: &Draft,
+        request: Option<Once>,
+    ) -> Result<Created, Error> {
+        self.write
+            .transaction("create_scene", async |tx| {
+                // Its lock puts the scenes that are added at the same time one after the other.
+                let lock = sqlx::query_scalar::<_, i32>(
+                    "select scene_count from projects
+                      where account_id = $1 and id = $2 and delete_time is null
+                        for no key update",
+                )
+                .bind(account.0)
+                .bind(name.project.0)
+                .fetch_optional(&mut *tx);
+                let count = statement("lock_project", lock).await?.ok_or(Error::Missing(Noun::Project))?;
+                let made = match count {
+                    MOST.. => None,
+                    _ => insert(tx, account, name, draft, request).await?,
+                };
+                match (made, request) {
+                    (Some(scene), _) => Ok(Created::Now(scene)),
+                    (None, Some(once)) => match requested(tx, account, once.id).await? {
+                        Some((scene, sha256)) => Ok(Created::Before(scene, sha256)),
+                        None => Err(Error::ProjectFull),
+                    },
+                    (None, None) => Err(Error::ProjectFull),
+                }
+            })
+            .await
+    }
+
+    /// One scene of a project that is not deleted.
+    pub(crate) async fn scene(&self, account: AccountId, name: SceneName) -> Result<Scene, Error> {
+        let row = self.read.run("get_scene", async |connection| {
+            sqlx::query_as::<_, Row>(
+                "select s.id, s.project_id, s.title, s.script, s.position, s.version, s.latest_generation, s.create_time,
+                        s.update_time
+                   from scenes s
+                   join projects p on p.account_id = s.account_id and p.id = s.project_id and p.delete_time is null
+                  where s.account_id = $1 and s.project_id = $2 and s.id = $3 and s.delete_time is null",
+            )
+            .bind(account.0)
+            .bind(name.project.0)
+            .bind(name.scene.0)
+            .fetch_optional(connection)
+            .await
+        });
+        row.await?.map(Scene::from).ok_or(Error::Missing(Noun::Scene))
+    }
+
+    /// The scenes of a page and one more, by position. They are the account's because their project is: `scenes_project`
+    /// holds that.
+    pub(crate) async fn scenes(&self, account: AccountId, project: ProjectId, page: Page) -> Result<Vec<Scene>, Error> {
+        let (position, id) = page.start();
+        let rows = self.read.run("list_scenes", async |connection| {
+            sqlx::query_as::<_, Listed>(
+                "select p.id as project_id, s.id, s.title, s.script, s.position, s.version, s.latest_generation,
+                        s.create_time, s.update_time
+                   from projects p
+                   left join lateral (
+                        select * from scenes s
+                         where s.project_id = p.id and s.delete_time is null
+                           and (s.position, s.id) > ($3, $4)
+                         order by s.position, s.id
+                         limit $5) s on true
+                  where p.account_id = $1 and p.id = $2 and p.delete_time is null
+                  order by s.position, s.id",
+            )
+            .bind(account.0)
+            .bind(project.0)
+            .bind(position)
+            .bind(id)
+            .bind(page.size + 1)
+            .fetch_all(connection)
+            .await
+        });
+        listed(rows.await?)
+    }
+
+    /// Changes what the user writes of a scene.
+    pub(crate) async fn update_scene(
+        &self,
+        account: AccountId,
+        name: SceneName,
+        change: &Change,
+        seen: Seen,
+    ) -> Result<Scene, Error> {
+        let row = self.write.run("update_scene", async |connection| {
+            sqlx::query_as::<_, Row>(
+                "update scenes s
+                    set title = coalesce($4, s.title), script = coalesce($5, s.script), version = s.version + 1,
+                        update_time = now()
+                   from projects p, set_config('rushes.traceparent', $7, true)
+                  where s.account_id = $1 and s.project_id = $2 and s.id = $3 and s.delete_time is null
+                    and p.account_id = $1 and p.id = $2 and p.delete_time is null
+                    and ($6::bigint is null or s.version = $6)
+                 returning s.id, s.project_id, s.title, s.script, s.position, s.version, s.latest_generation, s.create_time,
+                           s.update_time",
+            )
+            .bind(account.0)
+            .bind(name.project.0)
+            .bind(name.scene.0)
+            .bind(change.title.as_deref())
+            .bind(change.script.as_deref())
+            .bind(seen.version())
+            .bind(trace())
+            .fetch_optional(connection)
+            .await
+        });
+        match row.await? {
+            Some(row) => Ok(row.into()),
+            None => Err(self.why_scene_stayed(account, name).await),
+        }
+    }
+
+    /// Marks a scene as deleted and takes it off its project's count.
+    pub(crate) async fn delete_scene(&self, account: AccountId, name: SceneName, seen: Seen) -> Result<(), Error> {
+        let deleted = self.write.transaction("delete_scene", async |tx| {
+            let mark = sqlx::query(
+                "update scenes s
+                    set delete_time = now(), update_time = now(), version = s.version + 1
+                   from projects p, set_config('rushes.traceparent', $5, true)
+                  where s.account_id = $1 and s.project_id = $2 and s.id = $3 and s.delete_time is null
+                    and p.account_id = $1 and p.id = $2 and p.delete_time is null
+                    and ($4::bigint is null or s.version = $4)",
+            )
+            .bind(account.0)
+            .bind(name.project.0)
+            .bind(name.scene.0)
+            .bind(seen.version())
+            .bind(trace())
+            .execute(&mut *tx);
+            let deleted = statement("mark_scene", mark).await?.rows_affected() == 1;
+            if deleted {
+                let count =
+                    sqlx::query("update projects set scene_count = scene_count - 1 where account_id = $1 and id = $2")
+                        .bind(account.0)
+                        .bind(name.project.0)
+                        .execute(&mut *tx);
+                statement("uncount_scene", count).await?;
+            }
+            Ok::<_, Error>(deleted)
+        });
+        match deleted.await? {
+            true => Ok(()),
+            false => Err(self.why_scene_stayed(account, name).await),
+        }
+    }
+
+    /// Puts the scenes of a project into the order of `ids`, which must not repeat one; nothing, and nothing changed,
+    /// when they are not exactly the project's scenes.
+    pub(crate) async fn reorder_scenes(
+        &self,
+        account: AccountId,
+        project: ProjectId,
+        ids: &[Uuid],
+    ) -> Result<Option<Vec<Scene>>, Error> {
+        let rows = self.write.run("reorder_scenes", async |connection| {
+            sqlx::query_as::<_, Moved>(
+                "with project as (
+                    select p.id from projects p, set_config('rushes.traceparent', $4, true)
+                     where p.account_id = $1 and p.id = $2 and p.delete_time is null
+                 ), present as materialized (
+                    -- Locked in one order, so that two reorders wait for each other instead of deadlocking.
+                    select s.id from scenes s
+                     where s.account_id = $1 and s.project_id in (select id from project) and s.delete_time is null
+                     order by s.id
+                       for no key update
+                 ), named as (
+                    select id, (place - 1)::integer as position from unnest($3::uuid[]) with ordinality as t (id, place)
+                 ), compared as (
+                    select coalesce(bool_and(present.id is not null and named.id is not null), true) as fits
+                      from present full join named on named.id = present.id
+                 ), moved as (
+                    update scenes s
+                       set position = named.position,
+                           version = s.version + (s.position <> named.position)::integer,
+                           update_time = case when s.position <> named.position then now() else s.update_time end
+                      from named, compared
+                     where s.account_id = $1 and s.project_id = $2 and s.id = named.id and compared.fits
+                    returning s.id, s.title, s.script, s.position, s.version, s.latest_generation, s.create_time, s.update_time
+                 )
+                 select compared.fits, project.id as project_id, moved.id, moved.title, moved.script, moved.position,
+                        moved.version, moved.latest_generation, moved.create_time, moved.update_time
+                   from project cross join compared left join moved on true
+                  order by moved.position",
+            )
+            .bind(account.0)
+            .bind(project.0)
+            .bind(ids)
+            .bind(trace())
+            .fetch_all(connection)
+            .await
+        });
+        let rows = rows.await?;
+        let fits = rows.first().ok_or(Error::Missing(Noun::Project))?.fits;
+        Ok(fits.then(|| rows.into_iter().filter_map(|row| row.listed.scene()).collect()))
+    }
+
+    /// Why a guarded write changed nothing: the scene is not there, or it is there in another version.
+    async fn why_scene_stayed(&self, account: AccountId, name: SceneName) -> Error {
+        match self.scene(account, name).await {
+            Ok(_) => Error::EtagMismatch,
+            Err(error) => error,
+        }
+    }
+}
+
+/// No row at all says that the project is not there; a row without a scene, that it has none here.
+fn listed(rows: Vec<Listed>) -> Result<Vec<Scene>, Error> {
+    if rows.is_empty() {
+        return Err(Error::Missing(Noun::Project));
+    }
+    Ok(rows.into_iter().filter_map(Listed::scene).collect())
+}
+
+/// Inserts a scene after the last one and counts it; nothing when the request made one before.
+async fn insert(
+    tx: &mut sqlx::PgConnection,
+    account: AccountId,
+    name: SceneName,
+    draft: &Draft,
+    request: Option<Once>,
+) -> Result<Option<Scene>, Error> {
+    let insert = sqlx::query_as::<_, Row>(
+        "with made as (
+            insert into scenes (id, account_id, project_id, title, script, position, request_id, request_sha256)
+            select $1, $2, $3, $4, $5, coalesce(last.position + 1, 0), $6, $7
+              from set_config('rushes.traceparent', $8, true), (
+                    select max(s.position) as position from scenes s
+                     where s.project_id = $3 and s.delete_time is null) last
+            on conflict on constraint scenes_request do nothing
+            returning id, project_id, title, script, position, version, latest_generation, create_time, update_time
+         ), counted as (
+            update projects p set scene_count = p.scene_count + 1
+              from made
+             where p.account_id = $2 and p.id = made.project_id
+         )
+         select * from made",
+    )
+    .bind(name.scene.0)
+    .bind(account.0)
+    .bind(name.project.0)
+    .bind(&draft.title)
+    .bind(&draft.script)
+    .bind(request.map(|once| once.id))
+    .bind(request.map(|once| once.sha256.to_vec()))
+    .bind(trace())
+    .fetch_optional(tx);
+    Ok(statement("insert_scene", insert).await?.map(Scene::from))
+}
+
+/// The scene that a request made, deleted or not, with the hash of that request.
+async fn requested(
+    tx: &mut sqlx::PgConnection,
+    account: AccountId,
+    request: Uuid,
+) -> Result<Option<(Scene, Vec<u8>)>, Error> {
+    let found = sqlx::query_as::<_, Requested>(
+        "select id, project_id, title, script, position, version, latest_generation, create_time, update_time, request_sha256
+           from scenes
+          where account_id = $1 and request_id = $2",
+    )
+    .bind(account.0)
+    .bind(request)
+    .fetch_optional(tx);
+    Ok(statement("requested_scene", found).await?.map(|row| (row.scene.into(), row.request_sha256)))
+}
