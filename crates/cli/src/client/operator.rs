@@ -9,7 +9,7 @@ use proto::credits::v1::credit_service_client::CreditServiceClient;
 use uuid::Uuid;
 
 use crate::client::session::Session;
-use crate::failure::{Exit, Failure};
+use crate::failure::Exit;
 use crate::show;
 
 /// Where the internal services are, when it is not the local stack.
@@ -129,8 +129,8 @@ impl Key {
 }
 
 /// Credits as micro-credits, without a detour over floating point.
-fn micros(text: &str) -> Result<i64, Failure> {
-    let wrong = || Failure::new("an amount is a number such as 12 or 12.5, with at most six decimal places");
+fn micros(text: &str) -> Result<i64, String> {
+    let wrong = || "an amount is a number such as 12 or 12.5, with at most six decimal places".to_owned();
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if fraction.len() > 6 || !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(wrong());
