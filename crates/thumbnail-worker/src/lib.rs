@@ -1,10 +1,110 @@
 //! thumbnail-worker: stores pictures, renders thumbnails of pictures and posters of videos, now or later.
 //!
-//! `pictures` and `videos` know bytes and pixels only; `pool` bounds what they cost. Invariant: what is not a whole picture
-//! within the limits is refused and leaves nothing behind.
+//! `pictures` and `videos` know bytes and pixels only; `pool` and `holding` bound what they cost; `assets` and `thumbnails` are
+//! the rules, `store` the rows, `grpc` the wire, `runner` the queue. Invariant: what is not a whole picture within the limits
+//! is refused and leaves nothing behind.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod assets;
+pub mod config;
+pub mod error;
+mod grpc;
+pub mod holding;
 pub mod pictures;
 pub mod pool;
+pub mod runner;
+pub mod store;
+pub mod thumbnails;
 pub mod videos;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::drain::Drain;
+use chassis::postgres::Lane;
+use chassis::server::{self, Bound, Server, Timeouts};
+use chassis::{blobs, nats};
+use jobs::Bell;
+use proto::assets::v1::asset_service_server::AssetServiceServer;
+use tonic::service::Routes;
+
+use crate::assets::Assets;
+use crate::config::Settings;
+use crate::grpc::Grpc;
+use crate::holding::Holding;
+use crate::pool::Pool;
+use crate::runner::Runner;
+use crate::store::{KIND, Store};
+use crate::thumbnails::Thumbnails;
+use crate::videos::ffmpeg::Ffmpeg;
+
+/// The whole service, built but not yet answering.
+pub struct Service {
+    assets: Assets,
+    bell: Bell,
+    public_url: String,
+    slots: u32,
+}
+
+impl Service {
+    /// Builds the service. Nothing needs to be reachable yet.
+    ///
+    /// # Errors
+    /// When a URL or the directory of the object storage cannot be used.
+    pub async fn build(settings: &Settings) -> anyhow::Result<Self> {
+        let lane = Lane::connect_lazy("thumbnails", &settings.database_url, &settings.lane)?;
+        let nats = match &settings.nats_url {
+            Some(url) => Some(nats::connect(url).await?),
+            None => None,
+        };
+        let bell = Bell::new(KIND, nats);
+        let thumbnails = Thumbnails {
+            store: Store::new(lane, bell.clone()),
+            blobs: blobs::Store::open(&settings.blobs)?,
+            pool: Pool::new(settings.pool),
+            holding: Holding::new(settings.held_bytes),
+            ffmpeg: Arc::new(Ffmpeg::new(settings.ffmpeg.clone())),
+            pictures: settings.pictures,
+            videos: settings.videos,
+        };
+        let assets = Assets { thumbnails, video_bytes: settings.video_bytes };
+        Ok(Self { assets, bell, public_url: settings.public_url.clone(), slots: settings.slots })
+    }
+
+    /// The server with this service's deadlines: an upload may be slow, and a poster may need ffmpeg.
+    #[must_use]
+    pub fn server(settings: &server::Settings) -> Server {
+        let minute = Duration::from_secs(60);
+        let slow = Timeouts { default: Some(minute), longest: Some(minute) };
+        Server::new("thumbnail-worker", settings)
+            .method("/rushes.assets.v1.AssetService/UploadAsset", slow)
+            .method("/rushes.assets.v1.AssetService/RegisterOutput", slow)
+            .method(
+                "/rushes.assets.v1.AssetService/RenderThumbnail",
+                Timeouts { default: Some(Duration::from_secs(10)), ..Timeouts::default() },
+            )
+            .describe(proto::DESCRIPTOR_SET)
+            .advertise(["rushes.assets.v1.AssetService"])
+    }
+
+    /// Answers on `bound` and makes queued thumbnails until `drain` is through.
+    ///
+    /// # Errors
+    /// When the server fails.
+    pub async fn serve(self, bound: Bound, drain: Drain) -> Result<(), server::Error> {
+        let worker = format!("thumbnail-worker/{}/{}", bound.addr(), std::process::id());
+        let runner = Runner::new(self.assets.thumbnails.clone(), self.bell.clone(), worker, self.slots);
+        let relay = tokio::spawn(self.bell.relay());
+        let runner = tokio::spawn(runner.run(drain.clone()));
+        let grpc = AssetServiceServer::new(Grpc::new(self.assets, self.public_url))
+            .max_decoding_message_size(grpc::MAX_MESSAGE);
+        let served = bound.serve(Routes::new(grpc), drain.clone()).await;
+        drain.begin();
+        if let Err(error) = runner.await {
+            tracing::error!(%error, "the runner ended by itself");
+        }
+        relay.abort();
+        served
+    }
+}

@@ -163,10 +163,9 @@ impl Refused {
         match self {
             Self::TooManyBytes { .. } => "INPUT_TOO_LARGE",
             Self::TooManyPixels { .. } | Self::SideTooLong { .. } | Self::TooMuchWork { .. } => "IMAGE_LIMIT_EXCEEDED",
-            Self::Empty | Self::UnknownFormat => "IMAGE_FORMAT_UNKNOWN",
             Self::Truncated { .. } => "IMAGE_TRUNCATED",
             Self::Damaged { .. } => "IMAGE_DAMAGED",
-            Self::Unsupported { .. } => "IMAGE_FORMAT_UNSUPPORTED",
+            Self::Empty | Self::UnknownFormat | Self::Unsupported { .. } => "IMAGE_FORMAT_UNSUPPORTED",
         }
     }
 }
@@ -300,7 +299,7 @@ pub struct Spec {
     pub width: u32,
     /// Height in pixels, within [`Spec::SIDES`].
     pub height: u32,
-    /// WebP quality, 1 to 100.
+    /// WebP quality, within [`Spec::QUALITIES`].
     pub quality: u8,
 }
 
@@ -314,14 +313,8 @@ impl Default for Spec {
 impl Spec {
     /// The sides that a thumbnail may have, in pixels.
     pub const SIDES: std::ops::RangeInclusive<u32> = 16..=1_024;
-    /// Rises when the same words would give other bytes, so that it tells thumbnails of one making from those of another.
-    pub const VERSION: u32 = 1;
-
-    /// The spec as a word that stands for it in keys: equal words mean equal thumbnails of equal pictures.
-    #[must_use]
-    pub fn key(&self) -> String {
-        format!("v{}-{}x{}-webp-q{}", Self::VERSION, self.width, self.height, self.quality)
-    }
+    /// The WebP qualities that there are.
+    pub const QUALITIES: std::ops::RangeInclusive<u8> = 1..=100;
 }
 
 /// A finished thumbnail.

@@ -84,7 +84,11 @@ impl Pool {
     ///
     /// # Errors
     /// [`Refused`] at once when it can never run or too much waits; afterwards when it panicked.
-    pub async fn run<T: Send + 'static>(&self, weight: u64, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        weight: u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refused> {
         let shared = &self.shared;
         if weight > shared.settings.bytes {
             return Err(Refused::TooHeavy { weight, limit: shared.settings.bytes });

@@ -101,6 +101,9 @@ pub enum Missing {
     /// A video codec that is not decoded in process.
     #[error("its video codec {0} is not decoded here, and no ffmpeg was found to do it")]
     OtherCodec(String),
+    /// The frames are of a kind that the decoder here does not take, or broken.
+    #[error("none of its frames can be decoded here ({0}), and no ffmpeg was found to do it")]
+    Undecoded(String),
     /// There is no video track.
     #[error("the file has no video track")]
     NoTrack,
@@ -126,6 +129,6 @@ impl Missing {
     /// Whether another decoder could do better.
     #[must_use]
     pub fn elsewhere(&self) -> bool {
-        matches!(self, Self::OtherContainer(_) | Self::OtherCodec(_))
+        matches!(self, Self::OtherContainer(_) | Self::OtherCodec(_) | Self::Undecoded(_))
     }
 }

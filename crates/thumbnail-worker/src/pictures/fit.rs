@@ -26,9 +26,8 @@ fn resize(pixels: Pixels, width: u32, height: u32) -> Pixels {
         Layout::Rgba => PixelType::U8x4,
     };
     let mut target = Image::new(width, height, kind);
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
-        .fit_into_destination(None);
+    let options =
+        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3)).fit_into_destination(None);
     let source = ImageRef::new(pixels.width, pixels.height, &pixels.bytes, kind)
         .expect("a decoder gave as many bytes as its width, height and layout say");
     Resizer::new()

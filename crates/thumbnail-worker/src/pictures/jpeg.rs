@@ -170,7 +170,9 @@ fn damaged(detail: &str) -> Refused {
 
 fn refused(error: Error) -> Refused {
     match error {
-        Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Refused::Truncated { format: Format::Jpeg },
+        Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Refused::Truncated { format: Format::Jpeg }
+        }
         Error::Unsupported(feature) => Refused::Unsupported { format: Format::Jpeg, detail: format!("{feature:?}") },
         Error::Format(detail) => Refused::Damaged { format: Format::Jpeg, detail },
         other => damaged(&other.to_string()),

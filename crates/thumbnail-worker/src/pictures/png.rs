@@ -22,11 +22,7 @@ impl Rows {
     /// How many stored pixels, along a side, are averaged into one: what is left still covers `cover` twice.
     fn step(&self, cover: (u32, u32)) -> u32 {
         let spare = |length: u32, wanted: u32| length / wanted.saturating_mul(2).max(1);
-        if self.interlaced {
-            1
-        } else {
-            spare(self.width, cover.0).min(spare(self.height, cover.1)).max(1)
-        }
+        if self.interlaced { 1 } else { spare(self.width, cover.0).min(spare(self.height, cover.1)).max(1) }
     }
 
     pub(super) fn weight(&self, cover: (u32, u32)) -> u64 {
@@ -123,7 +119,16 @@ impl Averaged {
         };
         let (width, height) = (width as usize / step, height as usize / step);
         let sums = if step > 1 { vec![[0; 4]; width] } else { Vec::new() };
-        Self { width, height, step, colour, layout, sums, taken: 0, bytes: Vec::with_capacity(width * height * layout.bytes()) }
+        Self {
+            width,
+            height,
+            step,
+            colour,
+            layout,
+            sums,
+            taken: 0,
+            bytes: Vec::with_capacity(width * height * layout.bytes()),
+        }
     }
 
     /// Takes the next row of stored pixels; rows and columns that do not fill a square at the far edges are left out.
@@ -135,8 +140,12 @@ impl Averaged {
         let pixels = row.chunks_exact(samples);
         if self.step == 1 {
             match self.colour {
-                ColorType::Grayscale | ColorType::Indexed => pixels.for_each(|p| self.bytes.extend_from_slice(&[p[0]; 3])),
-                ColorType::GrayscaleAlpha => pixels.for_each(|p| self.bytes.extend_from_slice(&[p[0], p[0], p[0], p[1]])),
+                ColorType::Grayscale | ColorType::Indexed => {
+                    pixels.for_each(|p| self.bytes.extend_from_slice(&[p[0]; 3]))
+                }
+                ColorType::GrayscaleAlpha => {
+                    pixels.for_each(|p| self.bytes.extend_from_slice(&[p[0], p[0], p[0], p[1]]))
+                }
                 ColorType::Rgb | ColorType::Rgba => self.bytes.extend_from_slice(row),
             }
             self.taken += 1;
@@ -186,8 +195,13 @@ fn damaged(detail: &str) -> Refused {
 
 fn refused(error: DecodingError) -> Refused {
     match error {
-        DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => Refused::Truncated { format: Format::Png },
-        DecodingError::LimitsExceeded => Refused::TooMuchWork { format: Format::Png, detail: "it needs more memory than its size explains".to_owned() },
+        DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Refused::Truncated { format: Format::Png }
+        }
+        DecodingError::LimitsExceeded => Refused::TooMuchWork {
+            format: Format::Png,
+            detail: "it needs more memory than its size explains".to_owned(),
+        },
         other => damaged(&other.to_string()),
     }
 }

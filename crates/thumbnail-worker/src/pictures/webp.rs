@@ -102,7 +102,9 @@ fn damaged(detail: &str) -> Refused {
 
 fn refused(error: DecodingError) -> Refused {
     match error {
-        DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => Refused::Truncated { format: Format::Webp },
+        DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Refused::Truncated { format: Format::Webp }
+        }
         DecodingError::NotEnoughInitData => Refused::Truncated { format: Format::Webp },
         other => damaged(&other.to_string()),
     }

@@ -51,14 +51,16 @@ impl Planes<'_> {
             if meaning.full_range { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
         let fixed = |factor: f64| (factor * 65_536.0).round() as i32;
         let luma_gain = fixed(luma_gain);
-        let [red, green_blue, green_red, blue] = [red, green_blue, green_red, blue].map(|factor| fixed(factor * chroma_gain));
+        let [red, green_blue, green_red, blue] =
+            [red, green_blue, green_red, blue].map(|factor| fixed(factor * chroma_gain));
 
         let half = self.width.div_ceil(2);
         let mut bytes = Vec::with_capacity(self.width * self.height * 3);
         for y in 0..self.height {
             let luma = self.luma(y)?;
             // A decoder that halves an odd height downwards lacks the last chroma row: the one before stands in.
-            let chroma = |plane| self.row(plane, y / 2, half).or_else(|| self.row(plane, (y / 2).checked_sub(1)?, half));
+            let chroma =
+                |plane| self.row(plane, y / 2, half).or_else(|| self.row(plane, (y / 2).checked_sub(1)?, half));
             let (cb, cr) = (chroma(1)?, chroma(2)?);
             for (x, y) in luma.iter().enumerate() {
                 let y = (i32::from(*y) - floor) * luma_gain + 32_768;

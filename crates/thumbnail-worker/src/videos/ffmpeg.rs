@@ -55,7 +55,8 @@ impl Ffmpeg {
             return Err(because);
         };
         let _turn = self.turn.acquire().await.map_err(|closed| Missing::Ffmpeg(closed.to_string()))?;
-        let file = Scratch::write(&self.settings.scratch, bytes).await.map_err(|error| Missing::Ffmpeg(error.to_string()))?;
+        let file =
+            Scratch::write(&self.settings.scratch, bytes).await.map_err(|error| Missing::Ffmpeg(error.to_string()))?;
         match tokio::time::timeout(self.settings.deadline, look(program, container, &file.0)).await {
             Err(_) => Err(Missing::Ffmpeg(format!("no frame within {:?}", self.settings.deadline))),
             Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Err(because),
@@ -74,7 +75,12 @@ async fn look(program: &Path, container: Container, file: &Path) -> std::io::Res
         .args(["-nostdin", "-hide_banner", "-loglevel", "error", "-threads", "1", "-max_pixels", "9437184"])
         .args(["-protocol_whitelist", "file", "-f", demuxer, "-t", &SECONDS.to_string(), "-i"])
         .arg(file)
-        .args(["-map", "0:v:0", "-vf", &format!("fps=4,scale='min({SIDE},iw)':'min({SIDE},ih)':force_original_aspect_ratio=decrease")])
+        .args([
+            "-map",
+            "0:v:0",
+            "-vf",
+            &format!("fps=4,scale='min({SIDE},iw)':'min({SIDE},ih)':force_original_aspect_ratio=decrease"),
+        ])
         .args(["-c:v", "ppm", "-f", "image2pipe", "pipe:1"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -77,7 +77,7 @@ impl Reel<'_> {
     /// # Errors
     /// [`Missing`] when no frame can be decoded.
     pub fn poster(&self) -> Result<Poster, Missing> {
-        let failed = |error: openh264::Error| Missing::Damaged(format!("no frame can be decoded: {error}"));
+        let failed = |error: openh264::Error| Missing::Undecoded(error.to_string());
         let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
         let mut decoder = Decoder::with_api_config(OpenH264API::from_source(), config).map_err(failed)?;
         let mut search = Search { reel: self, seen: 0, best: None };
@@ -116,9 +116,8 @@ impl Reel<'_> {
             let length = length.iter().fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
             let Some(unit) = sample.get(width..width.saturating_add(length)) else { break };
             if kind(unit) == Some(7) {
-                let same = Sps::read(unit).is_some_and(|sps| {
-                    (sps.width, sps.height) == (self.sps.width, self.sps.height) && sps.plain
-                });
+                let same = Sps::read(unit)
+                    .is_some_and(|sps| (sps.width, sps.height) == (self.sps.width, self.sps.height) && sps.plain);
                 if !same {
                     return Err(Missing::Damaged("its frames change their size".to_owned()));
                 }
@@ -159,7 +158,7 @@ impl Search<'_> {
     fn finish(self, failure: Option<openh264::Error>) -> Result<Poster, Missing> {
         self.best.ok_or_else(|| {
             let detail = failure.map_or_else(|| "it holds no frame".to_owned(), |error| error.to_string());
-            Missing::Damaged(format!("no frame can be decoded: {detail}"))
+            Missing::Undecoded(detail)
         })
     }
 }

@@ -61,7 +61,8 @@ pub fn video(bytes: &[u8]) -> Result<Track<'_>, Missing> {
         .find(|track| is_video(track))
         .ok_or(Missing::NoTrack)?;
     let media = child(track, b"mdia").ok_or(Missing::NoTrack)?;
-    let table = child(media, b"minf").and_then(|minf| child(minf, b"stbl")).ok_or_else(|| damaged("no sample table"))?;
+    let table =
+        child(media, b"minf").and_then(|minf| child(minf, b"stbl")).ok_or_else(|| damaged("no sample table"))?;
     let (codec, width, height, entry) = sample_entry(table).ok_or_else(|| damaged("no sample description"))?;
     let avc = (&codec == b"avc1" || &codec == b"avc3")
         .then(|| child(entry, b"avcC").and_then(read_avc).ok_or_else(|| damaged("no H.264 parameters (avcC)")))
