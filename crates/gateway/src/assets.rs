@@ -1,0 +1,179 @@
+//! `GET /assets/{sha256}.{ext}`: the bytes of our own storage over plain HTTP, for `<img>` and `<video>` and for any CDN.
+//!
+//! Invariant: a URL's content never changes, so an answer may be kept for ever; and an object is streamed, never held in
+//! memory whole.
+
+mod conditions;
+mod range;
+
+use std::time::Instant;
+
+use chassis::blobs::{Error, Name, Store};
+use futures::TryStreamExt as _;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{
+        ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, RETRY_AFTER,
+    },
+};
+use http_body::Frame;
+use http_body_util::{Full, StreamBody};
+use moka::future::Cache;
+use tonic::body::Body;
+use tracing::{Instrument as _, field::Empty};
+
+use self::range::Wanted;
+
+const ROUTE: &str = "/assets/";
+const FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const NEVER: HeaderValue = HeaderValue::from_static("no-store");
+
+/// The assets' side of the door; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Assets {
+    store: Store,
+    /// Sizes never change either; knowing them saves a question for each request.
+    sizes: Cache<Name, u64>,
+}
+
+impl Assets {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, sizes: Cache::new(100_000) }
+    }
+
+    /// Answers any HTTP request that is not gRPC.
+    pub(crate) async fn answer(&self, request: Request<()>) -> Response<Body> {
+        let began = Instant::now();
+        let span = tracing::info_span!(
+            "http",
+            otel.name = format!("{} {ROUTE}{{name}}", request.method()),
+            otel.kind = "server",
+            otel.status_code = Empty,
+            http.request.method = %request.method(),
+            http.route = "/assets/{name}",
+            url.path = request.uri().path(),
+            http.response.status_code = Empty,
+        );
+        if let Some(parent) = request.headers().get("traceparent").and_then(|value| value.to_str().ok()) {
+            chassis::telemetry::set_parent(&span, parent);
+        }
+        let response = self.find(&request).instrument(span.clone()).await;
+        let status = response.status();
+        span.record("http.response.status_code", status.as_u16());
+        if status.is_server_error() {
+            span.record("otel.status_code", "ERROR");
+        }
+        metrics::histogram!("http_server_duration_seconds", "route" => ROUTE, "status" => status.as_str().to_owned())
+            .record(began.elapsed());
+        response
+    }
+
+    async fn find(&self, request: &Request<()>) -> Response<Body> {
+        let Some(name) = request.uri().path().strip_prefix(ROUTE) else {
+            return problem(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; assets are at /assets/");
+        };
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "only GET and HEAD");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        let Ok(name) = name.parse::<Name>() else {
+            let message = "an asset's name is 64 lower-case hex digits, a dot and an extension";
+            return problem(StatusCode::NOT_FOUND, "ASSET_NOT_FOUND", message);
+        };
+        match self.read(request, &name).await {
+            Ok(response) => response,
+            Err(Error::Missing(_)) => problem(StatusCode::NOT_FOUND, "ASSET_NOT_FOUND", "no asset has this name"),
+            Err(error) => {
+                tracing::warn!(%name, error = &error as &dyn std::error::Error, "an asset cannot be read");
+                let message = "the object storage does not answer, try again shortly";
+                let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "DEPENDENCY_DOWN", message);
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                response
+            }
+        }
+    }
+
+    async fn read(&self, request: &Request<()>, name: &Name) -> Result<Response<Body>, Error> {
+        let etag = HeaderValue::try_from(format!("\"{}\"", digits(name))).map_err(|_| Error::Missing(name.clone()))?;
+        if conditions::unchanged(request.headers(), &etag) {
+            // The name is the content's hash, so who has an answer under this name has this one.
+            return Ok(describe(StatusCode::NOT_MODIFIED, name, etag, Body::empty()));
+        }
+        let size = self.size(name).await?;
+        let wanted = match conditions::range_holds(request.headers(), &etag) {
+            true => range::wanted(request.headers(), size),
+            false => Wanted::All,
+        };
+        let (status, part) = match wanted {
+            Wanted::All => (StatusCode::OK, 0..size),
+            Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
+            Wanted::Outside => {
+                let message = format!("the asset has {size} bytes");
+                let mut response = problem(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_OUTSIDE_ASSET", &message);
+                set(&mut response, CONTENT_RANGE, &format!("bytes */{size}"));
+                return Ok(response);
+            }
+        };
+        let body = if request.method() == Method::HEAD || part.is_empty() {
+            Body::empty()
+        } else {
+            let range = (status == StatusCode::PARTIAL_CONTENT).then(|| part.clone());
+            let pieces = self.store.stream(name, range).await?;
+            Body::new(StreamBody::new(pieces.map_ok(Frame::data)))
+        };
+        let mut response = describe(status, name, etag, body);
+        set(&mut response, CONTENT_LENGTH, &(part.end - part.start).to_string());
+        if status == StatusCode::PARTIAL_CONTENT {
+            set(&mut response, CONTENT_RANGE, &format!("bytes {}-{}/{size}", part.start, part.end - 1));
+        }
+        Ok(response)
+    }
+
+    async fn size(&self, name: &Name) -> Result<u64, Error> {
+        if let Some(size) = self.sizes.get(name).await {
+            return Ok(size);
+        }
+        let size = self.store.head(name).await?.ok_or_else(|| Error::Missing(name.clone()))?.bytes;
+        self.sizes.insert(name.clone(), size).await;
+        Ok(size)
+    }
+}
+
+fn digits(name: &Name) -> String {
+    let text = name.to_string();
+    text.split_once('.').map_or(text.clone(), |(digits, _)| digits.to_owned())
+}
+
+/// What all good answers about an asset have in common.
+fn describe(status: StatusCode, name: &Name, etag: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(ETAG, etag);
+    headers.insert(CACHE_CONTROL, FOREVER);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(name.content_type()));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let header = HeaderName::from_static;
+    // The type is by our own list; a browser must not guess another. Any page may embed what any page may fetch.
+    headers.insert(header("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    headers.insert(header("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
+    response
+}
+
+/// An error as a small JSON object, which no cache keeps.
+fn problem(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
+    let error = serde_json::json!({ "error": { "code": status.as_u16(), "reason": reason, "message": message } });
+    let mut response = Response::new(Body::new(Full::from(error.to_string())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, NEVER);
+    response
+}
+
+fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

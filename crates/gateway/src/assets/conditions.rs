@@ -1,0 +1,59 @@
+//! The conditions a request may set on its answer: `If-None-Match` and `If-Range`, each against the one entity tag that
+//! an asset can have.
+
+use http::{
+    HeaderMap, HeaderValue,
+    header::{IF_NONE_MATCH, IF_RANGE},
+};
+
+/// Whether the client already has what `etag` stands for. Weak and strong tags compare alike here (RFC 9110, 13.1.2).
+pub(super) fn unchanged(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let Ok(etag) = etag.to_str() else { return false };
+    headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+/// Whether a range may be answered with a part: there is no `If-Range`, or it names this entity, strongly.
+pub(super) fn range_holds(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    headers.get(IF_RANGE).is_none_or(|value| value == etag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ETAG: HeaderValue = HeaderValue::from_static("\"abc\"");
+
+    #[test]
+    fn tags_are_found_in_lists_weak_or_strong() {
+        let check = |value: &str, expected: bool| {
+            let headers = HeaderMap::from_iter([(IF_NONE_MATCH, value.parse().unwrap())]);
+            assert_eq!(unchanged(&headers, &ETAG), expected, "{value}");
+        };
+        check("\"abc\"", true);
+        check("W/\"abc\"", true);
+        check("\"x\", \"abc\"", true);
+        check("*", true);
+        check("\"x\"", false);
+        check("abc", false);
+        assert!(!unchanged(&HeaderMap::new(), &ETAG));
+    }
+
+    #[test]
+    fn a_range_holds_for_the_same_entity_only() {
+        let check = |value: &str, expected: bool| {
+            let headers = HeaderMap::from_iter([(IF_RANGE, value.parse().unwrap())]);
+            assert_eq!(range_holds(&headers, &ETAG), expected, "{value}");
+        };
+        check("\"abc\"", true);
+        check("\"x\"", false);
+        check("W/\"abc\"", false);
+        check("Sat, 21 Nov 2026 08:00:00 GMT", false);
+        assert!(range_holds(&HeaderMap::new(), &ETAG));
+    }
+}

@@ -1,0 +1,126 @@
+//! The gateway's settings, read once at the start.
+
+use std::{str::FromStr, time::Duration};
+
+use chassis::{
+    blobs, server,
+    settings::{Error, Source},
+    telemetry,
+};
+use http::{HeaderValue, Uri};
+
+/// All that the gateway needs to know before it binds its ports.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Logs and traces.
+    pub telemetry: telemetry::Settings,
+    /// The public port and the admin port.
+    pub server: server::Settings,
+    /// The services behind.
+    pub upstreams: Upstreams,
+    /// Where assets are read from.
+    pub blobs: blobs::Settings,
+    /// The web pages that may call from a browser.
+    pub origins: Origins,
+    /// How long an API key is believed without asking again.
+    pub key_lifetime: Duration,
+}
+
+/// Where the services behind the gateway answer.
+#[derive(Clone, Debug)]
+pub struct Upstreams {
+    /// Projects, scenes, dashboards, accounts.
+    pub dashboard: Uri,
+    /// Generations and credits.
+    pub generation_status: Uri,
+    /// Assets and thumbnails.
+    pub thumbnail_worker: Uri,
+}
+
+/// The origins that a browser may call from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// Every one. No cookie authenticates anything here, so a foreign page gains nothing.
+    Any,
+    /// These alone, such as `https://app.example.com`.
+    Only(Vec<HeaderValue>),
+}
+
+impl FromStr for Origins {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text.trim() == "*" {
+            return Ok(Self::Any);
+        }
+        let origin = |text: &str| {
+            let uri: Uri = text.trim().parse().map_err(|_| ())?;
+            match (uri.scheme_str(), uri.authority(), uri.path()) {
+                (Some(scheme), Some(authority), "/") => {
+                    HeaderValue::try_from(format!("{scheme}://{authority}")).map_err(|_| ())
+                }
+                _ => Err(()),
+            }
+        };
+        text.split(',').map(origin).collect::<Result<_, _>>().map(Self::Only)
+    }
+}
+
+impl Config {
+    /// Reads the settings that the README lists.
+    ///
+    /// # Errors
+    /// When one is missing or cannot be read; the error names it.
+    pub fn read(source: &Source) -> Result<Self, Error> {
+        let url = "a URL such as http://127.0.0.1:8080";
+        let origins = "* or a list such as https://app.example.com,https://studio.example.com";
+        Ok(Self {
+            telemetry: telemetry::Settings::read(source)?,
+            server: server::Settings::read(source)?,
+            upstreams: Upstreams {
+                dashboard: source.required("RUSHES_DASHBOARD_URL", url)?,
+                generation_status: source.required("RUSHES_GENERATION_STATUS_URL", url)?,
+                thumbnail_worker: source.required("RUSHES_THUMBNAIL_WORKER_URL", url)?,
+            },
+            blobs: blobs::Settings::read(source)?,
+            origins: source.or("RUSHES_CORS_ORIGINS", Origins::Any, origins)?,
+            key_lifetime: source.duration("RUSHES_KEY_LIFETIME", Duration::from_secs(1), "a time")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SET: &[(&str, &str)] = &[
+        ("RUSHES_DASHBOARD_URL", "http://127.0.0.1:1"),
+        ("RUSHES_GENERATION_STATUS_URL", "http://127.0.0.1:2"),
+        ("RUSHES_THUMBNAIL_WORKER_URL", "http://127.0.0.1:3"),
+        ("RUSHES_BLOBS_URL", "file:///tmp/x"),
+    ];
+
+    #[test]
+    fn each_required_setting_is_named_when_it_is_missing() {
+        assert!(Config::read(&Source::of(SET)).is_ok());
+        for at in 0..SET.len() {
+            let mut rest = SET.to_vec();
+            let (name, _) = rest.remove(at);
+            let error = Config::read(&Source::of(&rest)).unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn origins_are_a_star_or_a_list() {
+        assert_eq!("*".parse(), Ok(Origins::Any));
+        let two = Origins::Only(vec![
+            HeaderValue::from_static("https://a.example"),
+            HeaderValue::from_static("http://localhost:3000"),
+        ]);
+        assert_eq!("https://a.example, http://localhost:3000".parse(), Ok(two));
+        for wrong in ["a.example", "https://a.example/path", "https://a.example,,"] {
+            assert_eq!(wrong.parse::<Origins>(), Err(()), "{wrong}");
+        }
+    }
+}

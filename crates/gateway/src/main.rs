@@ -1,0 +1,31 @@
+//! The gateway's process: settings, telemetry, ports, serve, drain.
+
+use std::process::ExitCode;
+
+use chassis::{drain::Drain, settings::Source, telemetry::Telemetry};
+use gateway::{Config, Gateway};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gateway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
+    let config = Config::read(&Source::process())?;
+    // Dropped on every way out of here, which sends the spans that are still in memory.
+    let _telemetry = Telemetry::start("gateway", &config.telemetry);
+    let drain = Drain::on_signals();
+    let gateway = Gateway::open(&config)?;
+    let bound = gateway.bind().await?;
+    bound.serve(drain).await?;
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Calls on their way through: headers, routes, scopes, deadlines, streams, compression.
+
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt as _;
+use proto::{
+    assets::v1::{GetAssetRequest, RenderThumbnailRequest},
+    generations::v1::{
+        GetGenerationRequest, WatchGenerationsRequest, generation_service_client::GenerationServiceClient,
+    },
+};
+use tonic::{Code, codec::CompressionEncoding};
+use tower::{Service as _, ServiceExt as _};
+use uuid::Uuid;
+
+use crate::stage::{Stage, authorized, check};
+
+#[tokio::test]
+async fn a_service_gets_the_account_and_nothing_that_is_not_its_business() {
+    let stage = Stage::set().await;
+    let account = Uuid::now_v7();
+    let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &stage.key(account));
+    for name in ["x-rushes-account", "x-rushes-scopes", "x-rushes-anything", "cookie", "x-api-key"] {
+        request.metadata_mut().insert(name, Uuid::now_v7().to_string().parse().unwrap());
+    }
+    let reply = stage.assets().await.get_asset(request).await.unwrap();
+    assert_eq!(reply.get_ref().name, "assets/a");
+    assert_eq!(reply.get_ref().mime_type, account.to_string(), "the account of the key, not of the header");
+    let internal = reply.metadata().clone().into_headers();
+    assert!(internal.keys().all(|name| !name.as_str().starts_with("x-rushes-")), "{internal:?}");
+
+    let calls = stage.upstream.calls.lock().unwrap();
+    let headers = &calls[0];
+    assert_eq!(headers["x-rushes-scopes"], "read write generate");
+    for name in ["authorization", "x-api-key", "cookie", "x-rushes-anything"] {
+        assert!(!headers.contains_key(name), "{name} went through");
+    }
+}
+
+/// Sends an empty message to `path`, as any client could.
+async fn bare(stage: &Stage, path: &str, key: Option<&str>) -> tonic::Status {
+    let mut request = http::Request::post(path)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(tonic::body::Body::new(http_body_util::Full::from(&[0_u8; 5][..])))
+        .unwrap();
+    if let Some(key) = key {
+        request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    }
+    let mut channel = stage.channel().await;
+    let response = channel.ready().await.unwrap().call(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    match tonic::Status::from_header_map(&parts.headers) {
+        Some(status) => status,
+        None => {
+            let trailers = body.collect().await.unwrap().trailers().cloned().unwrap_or_default();
+            tonic::Status::from_header_map(&trailers).expect("a status")
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_table_does_not_make_public_does_not_exist() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let internal = proto::METHODS.iter().filter(|method| method.scope.is_none()).map(|method| method.path);
+    let unknown = ["/rushes.assets.v1.AssetService/Nothing", "/rushes.assets.v1.AssetService", "/", "//"];
+    let mut count = 0;
+    for path in internal.chain(unknown) {
+        check(&bare(&stage, path, Some(&key)).await, Code::Unimplemented, "METHOD_UNKNOWN");
+        count += 1;
+    }
+    assert!(count > unknown.len() + 4, "only {count} paths");
+    assert!(stage.upstream.calls.lock().unwrap().is_empty());
+    assert_eq!(stage.authentications(), 0);
+}
+
+#[tokio::test]
+async fn every_public_method_wants_a_key_with_its_scope() {
+    let stage = Stage::set().await;
+    for method in proto::METHODS {
+        let Some(scope) = method.scope else { continue };
+        check(&bare(&stage, method.path, None).await, Code::Unauthenticated, "KEY_UNKNOWN");
+        let key = stage.key_with(Uuid::now_v7(), |key| key.scopes.retain(|has| has != scope.as_str()));
+        check(&bare(&stage, method.path, Some(&key)).await, Code::PermissionDenied, "SCOPE_MISSING");
+    }
+    assert!(stage.upstream.calls.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_deadline_is_2_s_by_default_10_s_at_most_and_shrinks_on_the_way() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let mut client = stage.assets().await;
+    for (asked, most) in [(None, 2_000), (Some(700), 700), (Some(60_000), 10_000)] {
+        let mut request = authorized(GetAssetRequest::default(), &key);
+        if let Some(asked) = asked {
+            request.set_timeout(Duration::from_millis(asked));
+        }
+        let left = client.get_asset(request).await.unwrap().into_inner().size_bytes;
+        assert!((most - 400..=most - 5).contains(&left), "asked {asked:?}: {left} ms were left");
+    }
+}
+
+#[tokio::test]
+async fn an_expired_deadline_is_deadline_exceeded() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let began = Instant::now();
+    let mut request = authorized(GetAssetRequest { name: "assets/slow".into() }, &key);
+    // Written by hand: tonic's client would give up by itself, and the answer of the gateway would never be seen.
+    request.metadata_mut().insert("grpc-timeout", "150m".parse().unwrap());
+    let status = stage.assets().await.get_asset(request).await.unwrap_err();
+    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+    assert!(began.elapsed() < Duration::from_secs(1));
+
+    let status = stage.get(&key, "assets/slow").await.unwrap_err();
+    check(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    assert!(began.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
+async fn a_watch_passes_event_by_event_and_outlives_the_default_deadline() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let mut client = GenerationServiceClient::new(stage.channel().await);
+    let request = authorized(WatchGenerationsRequest::default(), &key);
+    let mut events = client.watch_generations(request).await.unwrap().into_inner();
+    assert!(events.message().await.unwrap().is_some(), "the first comes while the stream is open");
+    let second = tokio::time::timeout(Duration::from_millis(2_300), events.message()).await;
+    assert!(second.is_err(), "nothing comes, and nothing ends it");
+    stage.upstream.next.notify_one();
+    assert!(events.message().await.unwrap().is_some());
+    assert!(events.message().await.unwrap().is_none(), "it ends well");
+}
+
+#[tokio::test]
+async fn compression_goes_through_from_end_to_end() {
+    let stage = Stage::set().await;
+    let gzip = CompressionEncoding::Gzip;
+    let client = stage.assets().await.send_compressed(gzip).accept_compressed(gzip);
+    let name = format!("assets/{}", "a".repeat(4_000));
+    let request = authorized(GetAssetRequest { name: name.clone() }, &stage.key(Uuid::now_v7()));
+    let reply = client.clone().get_asset(request).await.unwrap();
+    assert_eq!(reply.metadata().get("grpc-encoding").unwrap(), "gzip");
+    assert_eq!(reply.get_ref().name, name);
+    assert_eq!(stage.upstream.calls.lock().unwrap()[0]["grpc-encoding"], "gzip");
+}
+
+#[tokio::test]
+async fn a_service_that_is_gone_is_unavailable_and_the_others_answer() {
+    let stage = Stage::set_with(|config| {
+        config.upstreams.generation_status = format!("http://127.0.0.1:{}", testkit::free_port()).parse().unwrap();
+    })
+    .await;
+    let key = stage.key(Uuid::now_v7());
+    let mut client = GenerationServiceClient::new(stage.channel().await);
+    let status = client.get_generation(authorized(GetGenerationRequest::default(), &key)).await.unwrap_err();
+    check(&status, Code::Unavailable, "DEPENDENCY_DOWN");
+    assert!(stage.get(&key, "assets/a").await.is_ok());
+}
+
+#[tokio::test]
+async fn either_header_carries_a_key() {
+    let stage = Stage::set().await;
+    let mut request = tonic::Request::new(RenderThumbnailRequest::default());
+    request.metadata_mut().insert("x-api-key", stage.key(Uuid::now_v7()).parse().unwrap());
+    assert!(stage.assets().await.render_thumbnail(request).await.is_ok());
+}

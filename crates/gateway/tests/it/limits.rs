@@ -1,0 +1,65 @@
+//! Sizes, refused before or while they pass.
+
+use bytes::Bytes;
+use proto::assets::v1::{GetAssetRequest, UploadAssetRequest, upload_asset_request::Part};
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::stage::{Stage, authorized, check};
+
+fn most(method: &str) -> (usize, usize) {
+    let path = format!("/rushes.assets.v1.AssetService/{method}");
+    let method = proto::method(&path).unwrap();
+    (usize::try_from(method.max_message_bytes).unwrap(), usize::try_from(method.max_stream_bytes).unwrap())
+}
+
+#[tokio::test]
+async fn a_message_over_its_limit_never_reaches_a_service() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let (most, _) = most("GetAsset");
+    // A tag and a length of three bytes come before a name of this size.
+    let status = stage.get(&key, &"a".repeat(most)).await.unwrap_err();
+    check(&status, Code::InvalidArgument, "INPUT_TOO_LARGE");
+    assert!(stage.upstream.calls.lock().unwrap().is_empty());
+
+    let name = "a".repeat(most - 4);
+    assert_eq!(prost::Message::encoded_len(&GetAssetRequest { name: name.clone() }), most);
+    assert!(stage.get(&key, &name).await.is_ok(), "exactly the limit is taken");
+}
+
+fn chunks(bytes: usize, size: usize) -> impl Iterator<Item = UploadAssetRequest> + Send + 'static {
+    let data = Bytes::from(vec![7; size]);
+    let sizes = (0..bytes).step_by(size).map(move |at| size.min(bytes - at));
+    sizes.map(move |size| UploadAssetRequest { part: Some(Part::Chunk(data.slice(..size))) })
+}
+
+#[tokio::test]
+async fn an_upload_within_its_limits_arrives_whole() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let bytes = 5_000_000;
+    let parts = tokio_stream::iter(chunks(bytes, 300_000));
+    let asset = stage.assets().await.upload_asset(authorized(parts, &key)).await.unwrap().into_inner();
+    assert_eq!(asset.size_bytes, i64::try_from(bytes).unwrap());
+}
+
+#[tokio::test]
+async fn an_upload_is_cut_when_its_sum_passes_the_limit() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let (_, most) = most("UploadAsset");
+    let parts = tokio_stream::iter(chunks(most + 1, 1_000_000));
+    let status = stage.assets().await.upload_asset(authorized(parts, &key)).await.unwrap_err();
+    check(&status, Code::InvalidArgument, "INPUT_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn one_message_of_an_upload_has_its_own_limit() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let (most, _) = most("UploadAsset");
+    let parts = tokio_stream::iter(chunks(100, 100).chain(chunks(most + 1, most + 1)));
+    let status = stage.assets().await.upload_asset(authorized(parts, &key)).await.unwrap_err();
+    check(&status, Code::InvalidArgument, "INPUT_TOO_LARGE");
+}

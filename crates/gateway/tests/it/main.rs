@@ -1,0 +1,14 @@
+//! The gateway through its public port, in front of small services that implement the protos, with real files behind
+//! the assets.
+
+#![allow(clippy::unwrap_used)]
+
+mod assets;
+mod calls;
+mod keys;
+mod limits;
+mod probes;
+mod stage;
+mod traces;
+mod upstream;
+mod web;

@@ -1,0 +1,68 @@
+//! Health, reflection and metrics.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::TokioIo;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+use uuid::Uuid;
+
+use crate::stage::Stage;
+
+#[tokio::test]
+async fn it_says_that_it_serves() {
+    let stage = Stage::set().await;
+    let mut client = HealthClient::new(stage.channel().await);
+    let reply = client.check(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(reply.status(), ServingStatus::Serving);
+}
+
+#[tokio::test]
+async fn reflection_lists_what_is_public_and_no_more() {
+    let stage = Stage::set().await;
+    let mut client = ServerReflectionClient::new(stage.channel().await);
+    let ask = ServerReflectionRequest {
+        message_request: Some(MessageRequest::ListServices(String::new())),
+        ..ServerReflectionRequest::default()
+    };
+    let mut replies = client.server_reflection_info(tokio_stream::iter([ask])).await.unwrap().into_inner();
+    let reply = replies.message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = reply.message_response else { panic!("{reply:?}") };
+    let listed: BTreeSet<_> = list.service.into_iter().map(|service| service.name).collect();
+    let public = proto::METHODS.iter().filter(|method| method.scope.is_some());
+    let mut expected: BTreeSet<_> =
+        public.map(|method| method.path[1..].split_once('/').unwrap().0.to_owned()).collect();
+    expected.insert("grpc.health.v1.Health".to_owned());
+    assert_eq!(listed, expected);
+}
+
+async fn admin(stage: &Stage, path: &str) -> String {
+    let stream = tokio::net::TcpStream::connect(stage.admin).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get(path).header("host", "admin").body(Empty::<Bytes>::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn calls_are_measured_by_method_and_outcome() {
+    let stage = Stage::set().await;
+    assert!(stage.get(&stage.key(Uuid::now_v7()), "assets/a").await.is_ok());
+    assert!(stage.get("none", "assets/a").await.is_err());
+    let page = admin(&stage, "/metrics").await;
+    for code in ["OK", "UNAUTHENTICATED"] {
+        let series = format!(
+            "rpc_server_duration_seconds_count{{method=\"rushes.assets.v1.AssetService/GetAsset\",code=\"{code}\"}}"
+        );
+        assert!(page.contains(&series), "no {series}");
+    }
+    assert!(page.contains("gateway_keys_total{how=\"asked\"}"));
+    assert_eq!(admin(&stage, "/healthz").await, "ok\n");
+    assert_eq!(admin(&stage, "/readyz").await, "ready\n");
+}

@@ -1,0 +1,195 @@
+//! The services behind the gateway, as small as a test needs them: they say what reached them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use chassis::{caller::Caller, deadline, drain::Drain, server, server::Server};
+use futures::{Stream, StreamExt as _};
+use http::HeaderMap;
+use proto::{
+    accounts::v1::{
+        Account, ApiKey, AuthenticateApiKeyRequest, CreateAccountRequest, CreateApiKeyRequest, CreateApiKeyResponse,
+        RevokeApiKeyRequest, RevokeApiKeyResponse, account_service_server,
+    },
+    assets::v1::{
+        Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
+        UploadAssetRequest, asset_service_server, upload_asset_request::Part,
+    },
+    generations::v1::{self as generations, generation_service_server},
+};
+use tokio::sync::Notify;
+use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
+
+/// What the services saw and what they are to say.
+#[derive(Debug, Default)]
+pub(crate) struct Upstream {
+    /// By SHA-256.
+    pub(crate) keys: Mutex<HashMap<Vec<u8>, ApiKey>>,
+    pub(crate) authentications: AtomicUsize,
+    /// The metadata of each call but authentications, in order.
+    pub(crate) calls: Mutex<Vec<HeaderMap>>,
+    /// Lets a watch send its second event.
+    pub(crate) next: Notify,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Services(pub(crate) Arc<Upstream>);
+
+impl Services {
+    /// Serves all of them on one port until `drain`.
+    pub(crate) async fn serve(&self, drain: Drain) -> http::Uri {
+        let free = "127.0.0.1:0".parse().unwrap();
+        let settings = server::Settings { listen: free, admin: free };
+        let streams = proto::METHODS.iter().filter(|method| method.client_streaming || method.server_streaming);
+        let server = Server::new("upstream", &settings).streaming(streams.map(|method| method.path));
+        let bound = server.bind().await.unwrap();
+        let uri = format!("http://{}", bound.addr()).parse().unwrap();
+        let gzip = CompressionEncoding::Gzip;
+        let assets = asset_service_server::AssetServiceServer::new(self.clone());
+        let routes = Routes::new(account_service_server::AccountServiceServer::new(self.clone()))
+            .add_service(assets.accept_compressed(gzip).send_compressed(gzip))
+            .add_service(generation_service_server::GenerationServiceServer::new(self.clone()));
+        tokio::spawn(async move { bound.serve(routes, drain).await.unwrap() });
+        uri
+    }
+
+    fn note<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        let headers = request.metadata().clone().into_headers();
+        self.0.calls.lock().unwrap().push(headers);
+        Ok(Caller::of(request)?)
+    }
+}
+
+#[tonic::async_trait]
+impl account_service_server::AccountService for Services {
+    async fn create_account(&self, _: Request<CreateAccountRequest>) -> Result<Response<Account>, Status> {
+        Err(Status::internal("the gateway let an internal method through"))
+    }
+
+    async fn create_api_key(&self, _: Request<CreateApiKeyRequest>) -> Result<Response<CreateApiKeyResponse>, Status> {
+        Err(Status::internal("the gateway let an internal method through"))
+    }
+
+    async fn revoke_api_key(&self, _: Request<RevokeApiKeyRequest>) -> Result<Response<RevokeApiKeyResponse>, Status> {
+        Err(Status::internal("the gateway let an internal method through"))
+    }
+
+    async fn authenticate_api_key(
+        &self,
+        request: Request<AuthenticateApiKeyRequest>,
+    ) -> Result<Response<ApiKey>, Status> {
+        self.0.authentications.fetch_add(1, Ordering::SeqCst);
+        let hash = request.into_inner().key_sha256;
+        let key = self.0.keys.lock().unwrap().get(&hash).cloned();
+        key.map(Response::new).ok_or_else(|| Status::not_found("no such key"))
+    }
+}
+
+#[tonic::async_trait]
+impl asset_service_server::AssetService for Services {
+    /// Says how many bytes came.
+    async fn upload_asset(
+        &self,
+        request: Request<tonic::Streaming<UploadAssetRequest>>,
+    ) -> Result<Response<Asset>, Status> {
+        self.note(&request)?;
+        let mut parts = request.into_inner();
+        let mut size_bytes = 0;
+        while let Some(message) = parts.message().await? {
+            if let Some(Part::Chunk(chunk)) = message.part {
+                size_bytes += i64::try_from(chunk.len()).unwrap();
+            }
+        }
+        Ok(Response::new(Asset { size_bytes, ..Asset::default() }))
+    }
+
+    /// Echoes the name, the account as type, and the milliseconds left as size; `assets/slow` never answers.
+    async fn get_asset(&self, request: Request<GetAssetRequest>) -> Result<Response<Asset>, Status> {
+        let caller = self.note(&request)?;
+        let name = request.into_inner().name;
+        if name == "assets/slow" {
+            std::future::pending::<()>().await;
+        }
+        let left = deadline::remaining().expect("a deadline");
+        Ok(Response::new(Asset {
+            name,
+            mime_type: caller.account.to_string(),
+            size_bytes: i64::try_from(left.as_millis()).unwrap(),
+            ..Asset::default()
+        }))
+    }
+
+    async fn render_thumbnail(&self, request: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {
+        self.note(&request)?;
+        Ok(Response::new(Thumbnail::default()))
+    }
+
+    async fn register_output(
+        &self,
+        _: Request<RegisterOutputRequest>,
+    ) -> Result<Response<RegisterOutputResponse>, Status> {
+        Err(Status::internal("the gateway let an internal method through"))
+    }
+}
+
+type Watch = std::pin::Pin<Box<dyn Stream<Item = Result<generations::WatchGenerationsResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl generation_service_server::GenerationService for Services {
+    type WatchGenerationsStream = Watch;
+
+    /// One event at once, another when [`Upstream::next`] says so, and then no more.
+    async fn watch_generations(
+        &self,
+        request: Request<generations::WatchGenerationsRequest>,
+    ) -> Result<Response<Watch>, Status> {
+        self.note(&request)?;
+        let upstream = self.0.clone();
+        let first = futures::stream::once(async { Ok(generations::WatchGenerationsResponse::default()) });
+        let second = futures::stream::once(async move {
+            upstream.next.notified().await;
+            Ok(generations::WatchGenerationsResponse::default())
+        });
+        Ok(Response::new(first.chain(second).boxed()))
+    }
+
+    async fn start_generation(
+        &self,
+        _: Request<generations::StartGenerationRequest>,
+    ) -> Result<Response<generations::Generation>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn get_generation(
+        &self,
+        _: Request<generations::GetGenerationRequest>,
+    ) -> Result<Response<generations::Generation>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn batch_get_generations(
+        &self,
+        _: Request<generations::BatchGetGenerationsRequest>,
+    ) -> Result<Response<generations::BatchGetGenerationsResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn list_generations(
+        &self,
+        _: Request<generations::ListGenerationsRequest>,
+    ) -> Result<Response<generations::ListGenerationsResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn cancel_generation(
+        &self,
+        _: Request<generations::CancelGenerationRequest>,
+    ) -> Result<Response<generations::Generation>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+}
