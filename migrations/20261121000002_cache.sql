@@ -50,3 +50,16 @@ language sql stable parallel safe as $$
     select coalesce((select k.ver from cache_key k where k.key = wanted), 0)
          + (select count(*) from outbox o where o.key = wanted)
 $$;
+
+-- For a change that names no rows (a truncation, a restore of single tables): every aggregate gets a new version, every window
+-- begins anew under a new epoch, and Redis gets a new name space. The leader finds itself deposed and takes the lease again.
+create function cache_reset() returns void
+language sql as $$
+    insert into cache_key (key, ver)
+    select known.key, 1
+    from (select k.key from cache_key k union select o.key from outbox o where o.ver is null) known
+    order by known.key
+    on conflict (key) do update set ver = cache_key.ver + 1;
+    update cache_clock
+    set epoch = (random() * 9e18)::bigint, seq = 0, l2_dirty = true, owner = null, lease_until = null;
+$$;

@@ -1,7 +1,7 @@
 -- What changes, says so: statement triggers write the outbox inside the changing transaction. A change made by hand in psql
 -- or by a migration invalidates caches just as a service's does, and no service can forget it.
 --
--- Row keys carry the row's own version. `dash:{account}` is an aggregate: its version is the number of changes, and one
+-- Row keys carry the row's own version; a deletion is one version later than the row's last. `dash:{account}` is an aggregate: its version is the number of changes, and one
 -- transaction counts once however many tables it touches.
 
 create function rushes_dashboard_changed(accounts uuid[]) returns void language sql as
@@ -35,7 +35,7 @@ create function rushes_emit_generation() returns trigger language plpgsql as
 $$
 begin
     insert into outbox (key, ver)
-    select 'gen:' || account_id || ':' || id, version from changed;
+    select 'gen:' || account_id || ':' || id, version + (tg_op = 'DELETE')::int from changed;
     perform rushes_dashboard_changed((select array_agg(distinct account_id) from changed));
     return null;
 end
@@ -45,7 +45,7 @@ create function rushes_emit_api_key() returns trigger language plpgsql as
 $$
 begin
     insert into outbox (key, ver)
-    select 'key:' || encode(key_sha256, 'hex'), version from changed;
+    select 'key:' || encode(key_sha256, 'hex'), version + (tg_op = 'DELETE')::int from changed;
     return null;
 end
 $$;
