@@ -4,6 +4,7 @@ Run by `deploy/check`, with the folder of rendered overlays as its argument. Eve
 problems it finds, each one sentence that names the file or object; one problem fails the check.
 """
 
+import base64
 import json
 import pathlib
 import re
@@ -24,7 +25,8 @@ STOP_SECONDS = 40
 
 
 def read(path):
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+    with path.open() as file:
+        return [document for document in yaml.safe_load_all(file) if document]
 
 
 def overlay(name, rendered):
@@ -78,7 +80,7 @@ class Crates:
                 if "bin" in target["kind"]:
                     self.programs[target["name"]] = pathlib.Path(package["manifest_path"]).parent / "src"
                     self.version = package["version"]
-        self.chassis = ROOT / "crates" / "chassis" / "src"
+        self.crates = ROOT / "crates"
 
     def settings(self, command):
         """The names that a program may read and those that it cannot start without."""
@@ -88,14 +90,20 @@ class Crates:
             variant = re.search(rf"\b{command[1].capitalize()}\s*\{{(.*?)\n    \}}", text, re.S).group(1)
             names = set(re.findall(r'env\s*=\s*"([A-Z0-9_]+)"', variant))
             return names, names
-        text = (folder / "config.rs").read_text()
-        # What a program reads through the chassis: the settings of each module that its config names.
-        for module in [self.chassis / "telemetry.rs", *self.chassis.glob("*.rs")]:
-            if module.stem != "settings" and re.search(rf"\b{module.stem}\b", text + "telemetry"):
-                text += module.read_text().split("#[cfg(test)]")[0]
-        code = re.sub(r"//.*", "", text)
-        required = re.findall(r'\.required(?:::<[^(]*>)?\(\s*"([A-Z0-9_]+)"', code)
-        return set(re.findall(r'"((?:RUSHES|OTEL|AWS)_[A-Z0-9_]*)"', code)), set(required)
+        text = "".join(self.code(folder / name) for name in ("config.rs", "main.rs"))
+        # What it reads through a library: `blobs::Settings::read(source)` is a module of chassis, `cache::…` a crate.
+        for part in set(re.findall(r"\b(\w+)::(?:\w+::)*read\w*\(\s*&?\w*source", text)):
+            for path in (self.crates / f"chassis/src/{part}.rs", self.crates / f"{part}/src/settings.rs"):
+                text += self.code(path) if path.exists() else ""
+        required = re.findall(r'\.required(?:::<[^(]*>)?\(\s*"([A-Z0-9_]+)"', text)
+        names = set(re.findall(r'"((?:RUSHES|OTEL|AWS)_[A-Z0-9_]*)"', text))
+        for lane in [name for name in names if name.startswith("RUSHES_LANE_")]:
+            names |= {f"{lane}_{end}" for end in ("MIN", "MAX", "ACQUIRE", "IDLE", "STATEMENT")}
+        return names, set(required)
+
+    @staticmethod
+    def code(path):
+        return re.sub(r"^\s*//.*$", "", path.read_text().split("#[cfg(test)]")[0], flags=re.M)
 
 
 def settings(crates, where, command, names):
@@ -105,7 +113,8 @@ def settings(crates, where, command, names):
         return
     known, required = crates.settings(command)
     for name in sorted(names):
-        if not any(name == one or name.startswith(one.rstrip("_") + "_") for one in known):
+        # `AWS_` alone stands for all that begin so.
+        if name not in known and not any(one.endswith("_") and name.startswith(one) for one in known):
             yield f"{where}: {command[0]} does not read {name}"
     for name in sorted(required - names):
         yield f"{where}: {command[0]} does not start without {name}"
@@ -122,6 +131,8 @@ def schemas(objects):
             except kubernetes_validate.ValidationError as error:
                 path = ".".join(str(part) for part in error.path)
                 yield f"{title(thing)}: Kubernetes {version} refuses {path or 'it'}: {error.message[:200]}"
+            except kubernetes_validate.SchemaNotFoundError:
+                yield f"{title(thing)}: Kubernetes {version} has no {thing['apiVersion']} {thing['kind']}"
 
 
 def unlisted():
@@ -234,7 +245,7 @@ def values(objects, where, container):
                 if source["metadata"]["name"] == reference["name"]:
                     value = source.get("stringData", source.get("data", {})).get(reference["key"])
                     if source["kind"] == "Secret" and "data" in source and value:
-                        value = __import__("base64").b64decode(value).decode()
+                        value = base64.b64decode(value).decode()
         yield one, value
 
 
@@ -363,4 +374,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except yaml.YAMLError as error:
+        sys.exit(f"a file is not YAML: {error}")
