@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::bench;
 use crate::client;
 use crate::test;
 use crate::up;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Up(up::Options),
     /// Start what the tests need and run them all.
     Test(test::Options),
+    /// Measure what the product costs beside what it could cost at least.
+    Bench(bench::Options),
     /// Bring a database up to the newest migration.
     Migrate {
         /// The database, postgres://….

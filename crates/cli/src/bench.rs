@@ -6,8 +6,8 @@
 
 mod backends;
 mod bytes;
-mod change;
 mod chain;
+mod change;
 mod cold;
 mod database;
 mod depth;
@@ -77,9 +77,11 @@ enum Part {
 /// What every part measures on.
 struct Bench {
     options: Options,
+    plan: Plan,
     seeded: Seeded,
-    database: BenchDatabase,
+    // Ended before what they are connected to.
     services: Services,
+    database: BenchDatabase,
 }
 
 /// Builds what is to be measured, measures it, and prints the table (or with `json` one object) to standard output.
@@ -117,7 +119,7 @@ async fn measure(options: Options) -> Result<Report> {
     let seeded = seed::fill(&plan, &database).await?;
     let services = Services::start(&database).await?;
     let mut report = Report::about(&plan, &database).await?;
-    let mut bench = Bench { options, seeded, database, services };
+    let bench = Bench { options, plan, seeded, services, database };
     for part in <Part as clap::ValueEnum>::value_variants() {
         if bench.options.only.is_empty() || bench.options.only.contains(part) {
             report.rows.extend(bench.measure(*part).await?);
@@ -128,7 +130,7 @@ async fn measure(options: Options) -> Result<Report> {
 }
 
 impl Bench {
-    async fn measure(&mut self, part: Part) -> Result<Vec<Row>> {
+    async fn measure(&self, part: Part) -> Result<Vec<Row>> {
         match part {
             Part::Memory => memory::measure(self).await,
             Part::Cold => cold::measure(self).await,

@@ -4,6 +4,7 @@
 //! went (see [`failure::Exit`]).
 
 mod args;
+mod bench;
 mod client;
 mod config;
 mod failure;
@@ -21,6 +22,10 @@ use clap::Parser;
 
 use crate::args::{Args, Command};
 use crate::failure::{Exit, Failure};
+
+// The services' allocator: `bench` measures floors that run in this program beside them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -42,6 +47,7 @@ async fn run(args: Args) -> anyhow::Result<Exit> {
     match args.command {
         Command::Up(options) => up::run(options).await,
         Command::Test(options) => test::run(options).await,
+        Command::Bench(options) => bench::run(options, args.json).await,
         Command::Migrate { database_url } => {
             schema::migrate(&database_url).await?;
             println!("the database is at migration {}", schema::newest().unwrap_or_default());

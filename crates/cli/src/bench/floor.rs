@@ -3,14 +3,18 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use http::uri::PathAndQuery;
 use testkit::Process;
 use tonic::metadata::MetadataMap;
 
 use super::chain;
 use super::load::{Call, Target};
+
+/// How long a process may take until it listens.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// A bare gateway before a bare server; ends when dropped.
 pub(super) struct Floor {
@@ -27,8 +31,10 @@ impl Floor {
         let gateway =
             run(folder, "floor-gateway", &["--listen", &address.to_string(), "--upstream", &upstream.to_string()])?;
         for (process, address) in [(&server, upstream), (&gateway, address)] {
-            let up = testkit::eventually(async || tokio::net::TcpStream::connect(address).await.is_ok()).await;
-            ensure!(up, "{} does not listen; the end of its log:\n{}", process.name(), process.tail(12));
+            let listens = async || tokio::net::TcpStream::connect(address).await.ok();
+            testkit::eventually("the floor listens", LIMIT, listens)
+                .await
+                .with_context(|| format!("the end of the log of {}:\n{}", process.name(), process.tail(12)))?;
         }
         Ok(Self { gateway, server, address })
     }

@@ -22,7 +22,8 @@ pub(super) fn cpu(pid: u32) -> Result<Duration> {
 pub(super) fn resident(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).with_context(|| format!("no VmRSS in {path}"))?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).with_context(|| format!("no VmRSS in {path}"))?;
     Ok(first(line).with_context(|| format!("no number after VmRSS in {path}"))? * 1024)
 }
 

@@ -37,7 +37,8 @@ fn build() -> Result<PathBuf> {
     ensure!(status.success(), "the release build failed; its messages are above");
     // Beside the directory that this program was built into, wherever that is.
     let here = std::env::current_exe().context("finding this program")?;
-    let target = here.parent().and_then(|folder| folder.parent()).context("this program lies in no target directory")?;
+    let target =
+        here.parent().and_then(|folder| folder.parent()).context("this program lies in no target directory")?;
     let program = target.join("release").join("rushes");
     ensure!(program.is_file(), "the release build made no {}", program.display());
     Ok(program)

@@ -63,10 +63,7 @@ impl Row {
             goal,
             holds: ratio <= goal,
             unit,
-            ratio_spread: [
-                ratios.first().copied().unwrap_or(f64::NAN),
-                ratios.last().copied().unwrap_or(f64::NAN),
-            ],
+            ratio_spread: [ratios.first().copied().unwrap_or(f64::NAN), ratios.last().copied().unwrap_or(f64::NAN)],
             rounds: rounds.len(),
         }
     }

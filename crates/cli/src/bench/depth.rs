@@ -1,0 +1,86 @@
+//! The same account with few and with many generations a scene: what a dashboard costs must not grow with history.
+//!
+//! These accounts are few, so each is asked for again and again; before each request a change is committed that makes the
+//! cached answer old. The answer's version tells that it was read anew: it is larger than that of the answer before.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use proto::dashboard::v1::GetDashboardRequest;
+use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
+use sqlx::PgConnection;
+use tonic::transport::Channel;
+use uuid::Uuid;
+
+use super::cold::millis;
+use super::report::{Round, Row, median};
+use super::services::on_behalf;
+use super::{Bench, say, statements};
+
+/// Requests for each account in a round.
+const REQUESTS: usize = 10;
+/// How long a change may take to reach the cache.
+const LIMIT: Duration = Duration::from_secs(5);
+
+pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
+    say("dashboards of accounts with few and with many generations a scene");
+    let dashboard = DashboardServiceClient::new(bench.services.service("dashboard")?.channel().await?);
+    let mut readers = Readers { dashboard, database: bench.database.connect().await?, versions: HashMap::new() };
+    let pairs: Vec<(Uuid, Uuid)> =
+        bench.seeded.deep.iter().copied().zip(bench.seeded.shallow.iter().copied()).collect();
+    readers.pair(&pairs, &mut Vec::new(), &mut Vec::new()).await?;
+    let mut rounds = Vec::new();
+    for _ in 0..bench.options.rounds {
+        let (mut deep, mut shallow) = (Vec::new(), Vec::new());
+        for _ in 0..REQUESTS {
+            readers.pair(&pairs, &mut deep, &mut shallow).await?;
+        }
+        rounds.push(Round { ours: median(deep.into_iter()), beside: median(shallow.into_iter()) });
+    }
+    let takes = bench.plan.takes();
+    let what = format!("the same shape with 10 generations a scene instead of {takes}");
+    Ok(vec![Row::new("cold_dashboard_long_history", "ms", what, 1.2, &rounds)])
+}
+
+struct Readers {
+    dashboard: DashboardServiceClient<Channel>,
+    database: PgConnection,
+    /// The version last read, by account.
+    versions: HashMap<Uuid, i64>,
+}
+
+impl Readers {
+    /// One request for each account of each pair, deep and shallow in turns.
+    async fn pair(&mut self, pairs: &[(Uuid, Uuid)], deep: &mut Vec<f64>, shallow: &mut Vec<f64>) -> Result<()> {
+        let all: Vec<Uuid> = pairs.iter().flat_map(|(deep, shallow)| [*deep, *shallow]).collect();
+        statements::touch(&mut self.database, &all).await?;
+        let database = &mut self.database;
+        testkit::eventually("the change is published", LIMIT, async || {
+            (statements::unpublished(database).await.ok()? == 0).then_some(())
+        })
+        .await?;
+        for (one, other) in pairs {
+            deep.push(millis(self.anew(*one).await?));
+            shallow.push(millis(self.anew(*other).await?));
+        }
+        Ok(())
+    }
+
+    /// How long a dashboard takes that is read anew; an answer that is still allowed to be the old one does not count.
+    async fn anew(&mut self, account: Uuid) -> Result<Duration> {
+        let began = Instant::now();
+        loop {
+            let request = on_behalf(account, GetDashboardRequest::default());
+            let asked = Instant::now();
+            let answer = self.dashboard.get_dashboard(request).await?;
+            let took = asked.elapsed();
+            let version = answer.into_inner().version;
+            if self.versions.insert(account, version).is_none_or(|before| before < version) {
+                return Ok(took);
+            }
+            (began.elapsed() < LIMIT).then_some(()).context("a dashboard's change does not show")?;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The services that are measured, each as its own process, told what `rushes up` tells them.
+//!
+//! Invariant: logs are written as in production (JSON, level info) and no spans are exported; nothing else is switched off
+//! to look faster.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use chassis::caller::Caller;
+use http::Uri;
+use testkit::Process;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
+
+use super::database::BenchDatabase;
+
+/// How long a service may take until it is ready.
+const READY: Duration = Duration::from_secs(30);
+/// What most rows need, in the order of starting. A generation-worker would take the work away that a row hands out.
+const USUAL: [&str; 4] = ["dashboard", "generation-status", "thumbnail-worker", "gateway"];
+
+/// Running services; they end with this value.
+pub(super) struct Services {
+    // The gateway drains first.
+    running: Vec<Service>,
+    /// What every service is told.
+    common: Vec<(&'static str, String)>,
+    /// Where each service listens, started or not.
+    ports: BTreeMap<&'static str, SocketAddr>,
+    folder: PathBuf,
+}
+
+/// One service.
+pub(super) struct Service {
+    name: &'static str,
+    address: SocketAddr,
+    admin: SocketAddr,
+    process: Process,
+}
+
+impl Services {
+    /// Starts the usual ones on `database` and waits until all are ready.
+    pub(super) async fn start(database: &BenchDatabase) -> Result<Self> {
+        let ports = USUAL.map(|name| (name, local())).into();
+        let mut services = Self {
+            running: Vec::new(),
+            common: common(database, &ports)?,
+            ports,
+            folder: database.folder().to_owned(),
+        };
+        for name in USUAL {
+            let service = services.launch(name, &[])?;
+            services.running.push(service);
+        }
+        for service in &services.running {
+            service.ready().await?;
+        }
+        Ok(services)
+    }
+
+    /// Starts one more process of `name`, with these settings over the common ones, and waits until it is ready.
+    pub(super) async fn another(&self, name: &'static str, settings: &[(&str, &str)]) -> Result<Service> {
+        let mut service = self.launch(name, settings)?;
+        service.ready().await?;
+        service.name = name;
+        Ok(service)
+    }
+
+    /// The running service called `name`.
+    pub(super) fn service(&self, name: &str) -> Result<&Service> {
+        self.running.iter().find(|service| service.name == name).with_context(|| format!("{name} is not running"))
+    }
+
+    /// All that run.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Service> {
+        self.running.iter()
+    }
+
+    /// Ends them side by side, in an orderly way.
+    pub(super) async fn end(mut self) {
+        let running = std::mem::take(&mut self.running);
+        for service in &running {
+            service.process.ask_to_end();
+        }
+        // Waiting blocks. A panic in there has nothing to tell that matters now.
+        let _ = tokio::task::spawn_blocking(move || drop(running)).await;
+    }
+
+    fn launch(&self, name: &'static str, settings: &[(&str, &str)]) -> Result<Service> {
+        let program = std::env::current_exe().context("finding this program")?.with_file_name(name);
+        ensure!(program.is_file(), "{} is not built", program.display());
+        // A second process of a service gets a port of its own.
+        let taken = self.running.iter().any(|service| service.name == name);
+        let address = self.ports.get(name).copied().filter(|_| !taken).unwrap_or_else(local);
+        let admin = local();
+        let mut command = Command::new(program);
+        command
+            .envs(self.common.iter().map(|(name, value)| (name, value)))
+            .env("RUSHES_LISTEN", address.to_string())
+            .env("RUSHES_ADMIN_LISTEN", admin.to_string())
+            .envs(settings.iter().copied())
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .current_dir(&self.folder);
+        let log = self.folder.join(format!("{name}-{}.log", admin.port()));
+        Ok(Service { name, address, admin, process: Process::spawn(name, command, &log)? })
+    }
+}
+
+impl Service {
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A connection to its gRPC port; bare, since the chassis's client is part of what is measured elsewhere.
+    pub(super) async fn channel(&self) -> Result<Channel> {
+        let uri: Uri = format!("http://{}", self.address).parse()?;
+        Endpoint::from(uri).connect().await.with_context(|| format!("connecting to {}", self.name))
+    }
+
+    async fn ready(&self) -> Result<()> {
+        let question = async || if is_ready(self.admin).await { Some(()) } else { None };
+        testkit::eventually(&format!("{} is ready", self.name), READY, question)
+            .await
+            .with_context(|| format!("the end of the log of {}:\n{}", self.name, self.process.tail(20)))
+    }
+}
+
+/// `message` as the gateway would pass it on for `account`.
+pub(super) fn on_behalf<T>(account: Uuid, message: T) -> tonic::Request<T> {
+    let scopes = ["read", "write", "generate"].map(str::to_owned).into();
+    let mut request = tonic::Request::new(message);
+    Caller { account, scopes }.attach(&mut request);
+    request
+}
+
+fn common(database: &BenchDatabase, ports: &BTreeMap<&'static str, SocketAddr>) -> Result<Vec<(&'static str, String)>> {
+    let blobs = database.folder().join("blobs");
+    std::fs::create_dir_all(&blobs).with_context(|| format!("making {}", blobs.display()))?;
+    let at = |name: &str| ports.get(name).map(|address| format!("http://{address}")).with_context(|| name.to_owned());
+    Ok(vec![
+        ("RUSHES_DATABASE_URL", database.url().to_owned()),
+        ("RUSHES_REDIS_URL", database.redis.url()),
+        ("RUSHES_NATS_URL", database.nats.url()),
+        ("RUSHES_BLOBS_URL", blob_url(&blobs)),
+        ("RUSHES_DASHBOARD_URL", at("dashboard")?),
+        ("RUSHES_GENERATION_STATUS_URL", at("generation-status")?),
+        ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")?),
+        ("RUSHES_PUBLIC_URL", at("gateway")?),
+        ("RUSHES_LOG", "info".to_owned()),
+        ("RUSHES_LOG_FORMAT", "json".to_owned()),
+    ])
+}
+
+fn blob_url(folder: &Path) -> String {
+    format!("file://{}", folder.display())
+}
+
+fn local() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], testkit::free_port()))
+}
+
+/// Asks the admin port whether the service takes requests.
+async fn is_ready(admin: SocketAddr) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(admin).await.ok()?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.ok()?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.ok()?;
+        Some(head == *b"HTTP/1.1 200")
+    };
+    tokio::time::timeout(Duration::from_secs(1), ask).await.ok().flatten().unwrap_or(false)
+}

@@ -1,0 +1,89 @@
+//! Dashboard and status as most requests find them: cached, through both hops, gateway and service, as public clients ask
+//! with their keys; beside a bare chain of two tonic processes with bodies of the same size.
+//!
+//! What is compared is the CPU time of both server processes for one request. The client runs on the same cores, so a
+//! throughput would be as much its as theirs; it is told on standard error.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use http::uri::PathAndQuery;
+use prost::Message;
+use proto::accounts::v1::CreateApiKeyRequest;
+use proto::accounts::v1::account_service_client::AccountServiceClient;
+use proto::dashboard::v1::GetDashboardRequest;
+use proto::generations::v1::GetGenerationRequest;
+use tonic::metadata::MetadataMap;
+use uuid::Uuid;
+
+use super::floor::Floor;
+use super::load::{Call, Target};
+use super::report::{Round, Row};
+use super::{Bench, say, statements};
+
+const DASHBOARD: &str = "/rushes.dashboard.v1.DashboardService/GetDashboard";
+const GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
+const GOAL: f64 = 2.0;
+/// Accounts that the streams are spread over.
+const ACCOUNTS: usize = 16;
+/// How long each side is loaded in a round.
+const TIME: Duration = Duration::from_secs(2);
+
+pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
+    let accounts: Vec<Uuid> = bench.seeded.warm().iter().take(ACCOUNTS).copied().collect();
+    let (mut dashboards, mut statuses) = (Vec::new(), Vec::new());
+    let mut database = bench.database.connect().await?;
+    for account in accounts {
+        let metadata = key(bench, account).await?;
+        let generation = statements::completed(&mut database, account).await?;
+        let generation = GetGenerationRequest { name: format!("generations/{generation}"), min_version: 0 };
+        dashboards.push(call(DASHBOARD, &GetDashboardRequest::default(), &metadata));
+        statuses.push(call(GENERATION, &generation, &metadata));
+    }
+    Ok(vec![
+        compare(bench, "warm_dashboard", "dashboard", dashboards).await?,
+        compare(bench, "warm_status", "generation-status", statuses).await?,
+    ])
+}
+
+async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> Result<Row> {
+    let gateway = bench.services.service("gateway")?;
+    let request = calls.first().map_or(0, |call| call.message.len());
+    let processes = vec![gateway.pid(), bench.services.service(service)?.pid()];
+    let ours = Target::connect(gateway.address(), processes, calls).await?;
+    let size = ours.once().await.with_context(|| format!("asking once for {row}"))?.len();
+    say(&format!("{row}: {size} bytes through both hops"));
+    let chain = Floor::start(bench.database.folder(), size).await?;
+    let floor = chain.target(request).await?;
+    let (mut rounds, mut rates) = (Vec::new(), Vec::new());
+    for number in 0..=bench.options.rounds {
+        let (ours, beside) = (ours.load(TIME).await?, floor.load(TIME).await?);
+        // The first round fills caches and connections.
+        if number > 0 {
+            rounds.push(Round { ours: ours.cpu, beside: beside.cpu });
+            rates.push(Round { ours: ours.rate, beside: beside.rate });
+        }
+    }
+    let rate = |of: fn(&Round) -> f64| super::report::median(rates.iter().map(of));
+    say(&format!(
+        "{row}: {:.0} requests a second, the bare chain {:.0}",
+        rate(|round| round.ours),
+        rate(|round| round.beside)
+    ));
+    let what = format!("a bare two-hop tonic chain, {size} bytes, 64 streams on 4 connections; CPU of both servers");
+    Ok(Row::new(row, "us", what, GOAL, &rounds))
+}
+
+/// The metadata of a client that has a key of the account.
+async fn key(bench: &Bench, account: Uuid) -> Result<MetadataMap> {
+    let mut accounts = AccountServiceClient::new(bench.services.service("dashboard")?.channel().await?);
+    let request = CreateApiKeyRequest { parent: format!("accounts/{account}"), ..CreateApiKeyRequest::default() };
+    let secret = accounts.create_api_key(request).await.context("creating an API key")?.into_inner().secret;
+    let mut metadata = MetadataMap::new();
+    metadata.insert("authorization", format!("Bearer {secret}").parse()?);
+    Ok(metadata)
+}
+
+fn call(path: &'static str, message: &impl Message, metadata: &MetadataMap) -> Call {
+    Call { path: PathAndQuery::from_static(path), message: message.encode_to_vec().into(), metadata: metadata.clone() }
+}
