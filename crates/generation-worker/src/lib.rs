@@ -1,8 +1,35 @@
 //! generation-worker: takes leases of work from generation-status, asks a provider for the video, brings the bytes home.
 //!
-//! Invariant: everything that it says about a piece of work carries the fence of its lease; once the lease is another's it lets
-//! go without a word.
+//! `worker` is the loop, `orders` one piece of work, `providers` who makes videos, `outputs` the way home, `status` what is told
+//! to generation-status. Invariant: everything that is said about a piece of work carries the fence of its lease; once the
+//! lease is another's, the worker lets go without a word.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod config;
+pub mod orders;
+pub mod outputs;
 pub mod providers;
+pub mod status;
+pub mod worker;
+
+use chassis::{blobs, client};
+
+use crate::config::Settings;
+use crate::orders::Orders;
+use crate::outputs::Outputs;
+use crate::providers::Registry;
+use crate::status::Client;
+use crate::worker::Worker;
+
+/// Builds a worker called `name` that has its videos made by `providers`. Nothing needs to be reachable yet.
+///
+/// # Errors
+/// When the object storage cannot be opened.
+pub fn build(settings: &Settings, providers: Registry, name: String) -> Result<Worker, blobs::Error> {
+    let status = Client::new(client::connect("generation-status", &settings.generation_status));
+    let thumbnail_worker = client::connect("thumbnail-worker", &settings.thumbnail_worker);
+    let outputs = Outputs::new(blobs::Store::open(&settings.blobs)?, thumbnail_worker, settings.video_bytes);
+    let orders = Orders { providers, status, outputs, limit: settings.order_limit };
+    Ok(Worker::new(orders, name, settings.slots, settings.heartbeat))
+}

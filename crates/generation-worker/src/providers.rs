@@ -159,7 +159,10 @@ pub trait Provider: Send + Sync + 'static {
     fn look<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Look, Failure>>;
 
     /// The bytes of an order that is [`Look::Done`], piece by piece.
-    fn fetch<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<BoxStream<'a, Result<Bytes, Failure>>, Failure>>;
+    fn fetch<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> BoxFuture<'a, Result<BoxStream<'a, Result<Bytes, Failure>>, Failure>>;
 
     /// Asks to stop an order.
     fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>>;

@@ -116,7 +116,10 @@ impl Provider for Local {
         .boxed()
     }
 
-    fn fetch<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<BoxStream<'a, Result<Bytes, Failure>>, Failure>> {
+    fn fetch<'a>(
+        &'a self,
+        reference: &'a Reference,
+    ) -> BoxFuture<'a, Result<BoxStream<'a, Result<Bytes, Failure>>, Failure>> {
         async move {
             let Some(State::Done(bytes)) = self.state(reference) else {
                 return Err(Failure::internal("the sketch is not finished, or was let go of"));

@@ -91,8 +91,12 @@ async fn a_sketch_is_three_seconds_of_h264_that_open_on_black() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_order_gives_the_same_bytes_and_another_others() {
-    let (first, again, other_seed, other_prompt) =
-        tokio::join!(film("Dunes at dawn", 1), film("Dunes at dawn", 1), film("Dunes at dawn", 2), film("Dunes at dusk", 1));
+    let (first, again, other_seed, other_prompt) = tokio::join!(
+        film("Dunes at dawn", 1),
+        film("Dunes at dawn", 1),
+        film("Dunes at dawn", 2),
+        film("Dunes at dusk", 1)
+    );
     assert!(first == again, "equal orders differ");
     assert!(first != other_seed, "the seed changes nothing");
     assert!(first != other_prompt, "the prompt changes nothing");

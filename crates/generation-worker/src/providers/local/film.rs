@@ -66,7 +66,14 @@ impl Film {
         if sps.len() < 4 || pps.is_empty() || self.samples.iter().any(|sample| sample.bytes.is_empty()) {
             return Err("the encoder left out a frame or its parameters");
         }
-        let video = mp4::Video { width: WIDTH as u16, height: HEIGHT as u16, rate: RATE as u32, sps, pps, samples: &self.samples };
+        let video = mp4::Video {
+            width: WIDTH as u16,
+            height: HEIGHT as u16,
+            rate: RATE as u32,
+            sps,
+            pps,
+            samples: &self.samples,
+        };
         Ok(video.file())
     }
 }

@@ -64,7 +64,9 @@ impl Video<'_> {
     fn media(&self, first: u32) -> Vec<u8> {
         atom(b"mdia", |body| {
             // The language is "und".
-            body.extend(atom(b"mdhd", |body| words(body, &[0, 0, 0, self.rate, self.samples.len() as u32, 0x55C4_0000])));
+            body.extend(atom(b"mdhd", |body| {
+                words(body, &[0, 0, 0, self.rate, self.samples.len() as u32, 0x55C4_0000])
+            }));
             body.extend(atom(b"hdlr", |body| {
                 words(body, &[0, 0]);
                 body.extend_from_slice(b"vide");
