@@ -1,0 +1,128 @@
+//! The service's settings, read once at the start. Each names its variable when it is wrong.
+
+use std::time::Duration;
+
+use chassis::settings::{Error, Source};
+use chassis::{postgres::LaneSettings, server, telemetry};
+
+use crate::watches;
+
+/// All that the process needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Logs and traces.
+    pub telemetry: telemetry::Settings,
+    /// The two ports.
+    pub server: server::Settings,
+    /// What the service itself runs with.
+    pub service: Settings,
+}
+
+/// What the service runs with; tests build it by hand.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// PostgreSQL.
+    pub database_url: String,
+    /// The lane for reads.
+    pub read: LaneSettings,
+    /// The lane for what users write.
+    pub write: LaneSettings,
+    /// The lane that is reserved for what workers report, so that paid work is never kept from being finished.
+    pub finalize: LaneSettings,
+    /// NATS, which only shortens waiting.
+    pub nats_url: Option<String>,
+    /// The cache and its relay.
+    pub cache: cache::Settings,
+    /// Where clients fetch assets: the gateway's own address.
+    pub public_url: String,
+    /// How long a worker's lease lasts without a heartbeat.
+    pub lease: Duration,
+    /// How often leases that ran out are taken back.
+    pub sweep: Duration,
+    /// How watches behave.
+    pub watch: watches::Settings,
+}
+
+impl Config {
+    /// Reads every setting.
+    ///
+    /// # Errors
+    /// One sentence about the first that is missing or wrong.
+    pub fn read(source: &Source) -> Result<Self, Error> {
+        Ok(Self {
+            telemetry: telemetry::Settings::read(source)?,
+            server: server::Settings::read(source)?,
+            service: Settings::read(source)?,
+        })
+    }
+}
+
+impl Settings {
+    /// Everything at its default, for a database and the gateway's public URL.
+    #[must_use]
+    pub fn of(database_url: impl Into<String>, public_url: impl Into<String>) -> Self {
+        let lane = LaneSettings::default();
+        Self {
+            database_url: database_url.into(),
+            read: LaneSettings { min: 1, max: 8, ..lane },
+            write: LaneSettings { min: 1, max: 8, ..lane },
+            finalize: LaneSettings { min: 1, max: 4, ..lane },
+            nats_url: None,
+            cache: cache::Settings::default(),
+            public_url: public_url.into(),
+            lease: Duration::from_secs(30),
+            sweep: Duration::from_secs(5),
+            watch: watches::Settings::default(),
+        }
+    }
+
+    fn read(source: &Source) -> Result<Self, Error> {
+        let default = Self::of(
+            source
+                .required::<String>("RUSHES_DATABASE_URL", "a URL such as postgres://user:password@host:5432/name")?,
+            source.required::<String>("RUSHES_PUBLIC_URL", "the gateway's address as clients see it, http://…")?,
+        );
+        let settings = Self {
+            read: LaneSettings::read(source, "RUSHES_LANE_READ", default.read)?,
+            write: LaneSettings::read(source, "RUSHES_LANE_WRITE", default.write)?,
+            finalize: LaneSettings::read(source, "RUSHES_LANE_FINALIZE", default.finalize)?,
+            nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
+            cache: cache::Settings::read(source)?,
+            lease: source.duration("RUSHES_LEASE", default.lease, "a time")?,
+            sweep: source.duration("RUSHES_SWEEP", default.sweep, "a time")?,
+            watch: watches::Settings {
+                heartbeat: source.duration("RUSHES_WATCH_HEARTBEAT", default.watch.heartbeat, "a time")?,
+                age: source.duration("RUSHES_WATCH_AGE", default.watch.age, "a time")?,
+            },
+            ..default
+        };
+        let times = [
+            ("RUSHES_LEASE", settings.lease),
+            ("RUSHES_SWEEP", settings.sweep),
+            ("RUSHES_WATCH_HEARTBEAT", settings.watch.heartbeat),
+        ];
+        match times.into_iter().find(|(_, time)| time.is_zero()) {
+            Some((name, _)) => Err(Error::wrong(name, "more than 0")),
+            None => Ok(settings),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let set = [("RUSHES_DATABASE_URL", "postgres://h/d"), ("RUSHES_PUBLIC_URL", "http://h")];
+        assert!(Config::read(&Source::of(&set)).is_ok());
+        for at in 0..set.len() {
+            let error = Config::read(&Source::of(&[set[1 - at]])).unwrap_err().to_string();
+            assert!(error.starts_with(set[at].0), "{error}");
+        }
+        for (name, value) in [("RUSHES_LEASE", "0s"), ("RUSHES_SWEEP", "soon"), ("RUSHES_LANE_READ_MAX", "0")] {
+            let error = Config::read(&Source::of(&[set[0], set[1], (name, value)])).unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The ways in which a request to this service fails, and the one place where each becomes a code and a reason.
+//!
+//! Invariant: whether a thing is missing or another account's is never told apart.
+
+use chassis::postgres;
+use chassis::status::Failure;
+use domain::generation::State;
+use domain::money::Micros;
+
+/// A field of a request that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// The field's path in the request, as `input.prompt`.
+    pub(crate) field: String,
+    /// The reason that the failure carries when this violation is the first.
+    pub(crate) reason: &'static str,
+    /// What the field should be.
+    pub(crate) should: String,
+}
+
+/// What can be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noun {
+    Account,
+    Asset,
+    Generation,
+    Project,
+    Scene,
+}
+
+impl Noun {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Account => "ACCOUNT_NOT_FOUND",
+            Self::Asset => "ASSET_NOT_FOUND",
+            Self::Generation => "GENERATION_NOT_FOUND",
+            Self::Project => "PROJECT_NOT_FOUND",
+            Self::Scene => "SCENE_NOT_FOUND",
+        }
+    }
+
+    const fn message(self) -> &'static str {
+        match self {
+            Self::Account => "there is no such account",
+            Self::Asset => "a reference asset does not exist; upload it first",
+            Self::Generation => "there is no such generation",
+            Self::Project => "there is no such project",
+            Self::Scene => "there is no such scene; it or its project may have been deleted",
+        }
+    }
+}
+
+/// Why a request fails.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Fields of the request are wrong; nothing was stored.
+    #[error("the request has wrong fields")]
+    Invalid(Vec<Violation>),
+    /// It does not exist, or is another account's.
+    #[error("no such {0:?}")]
+    Missing(Noun),
+    /// The same request id came with another body before.
+    #[error("the request id was used for another request")]
+    RequestIdReused,
+    /// The account cannot pay this price.
+    #[error("not enough credit for {price}")]
+    InsufficientCredit {
+        /// What it would cost.
+        price: Micros,
+    },
+    /// What was reported cannot follow the state that the generation is in.
+    #[error("{next:?} cannot follow")]
+    IllegalTransition {
+        /// The state that was asked for.
+        next: State,
+    },
+    /// The worker's lease was given to another.
+    #[error("the lease is held by another")]
+    StaleFence,
+    /// The version asked for does not exist yet.
+    #[error("version {asked} asked for, {newest} is the newest")]
+    VersionAhead {
+        /// What the caller wants.
+        asked: i64,
+        /// What there is.
+        newest: i64,
+    },
+    /// A watch cannot go on from there.
+    #[error("the resume token cannot be used")]
+    ResumeToken,
+    /// The process is about to end.
+    #[error("the service is draining")]
+    Draining,
+    /// The database refused or could not be asked.
+    #[error(transparent)]
+    Database(#[from] postgres::Error),
+    /// What the cache said in place of an answer.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+impl Error {
+    /// Whether two transactions got into each other's way: nothing was written, and the same may succeed now.
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Database(postgres::Error::Conflict(_)))
+    }
+}
+
+impl From<jobs::Error> for Error {
+    fn from(error: jobs::Error) -> Self {
+        match error {
+            jobs::Error::StaleFence => Self::StaleFence,
+            jobs::Error::Postgres(error) => Self::Database(error),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Invalid(violations) => {
+                let mut violations = violations.into_iter();
+                let Some(first) = violations.next() else {
+                    return Self::internal(Error::Invalid(Vec::new()));
+                };
+                violations.fold(Self::invalid(first.field, first.reason, first.should), |failure, next| {
+                    failure.and_field(next.field, next.should)
+                })
+            }
+            Error::Missing(noun) => Self::not_found(noun.reason(), noun.message()),
+            Error::RequestIdReused => Self::already_exists(
+                "REQUEST_ID_REUSED",
+                "this request_id was used with another body; choose a new one for a new request",
+            ),
+            Error::InsufficientCredit { price } => Self::precondition(
+                "INSUFFICIENT_CREDIT",
+                format!("this costs {price} credits, which the account does not have; add credits and try again"),
+            )
+            .and_metadata("price_micros", price.get().to_string()),
+            Error::IllegalTransition { next } => Self::precondition(
+                "ILLEGAL_TRANSITION",
+                format!("{} cannot follow the state that the generation is in", next.as_str()),
+            ),
+            Error::StaleFence => {
+                Self::aborted("STALE_FENCE", "the lease was given to another or the work has ended; let go of it")
+            }
+            Error::VersionAhead { asked, newest } => Self::out_of_range(
+                "VERSION_AHEAD",
+                format!("min_version is {asked}, but the newest version is {newest}"),
+            ),
+            Error::ResumeToken => {
+                Self::out_of_range("RESUME_TOKEN_EXPIRED", "the resume token cannot be used; watch again without one")
+            }
+            Error::Draining => Self::unavailable("DRAINING", "this process is about to end; ask again"),
+            Error::Database(error) => error.into(),
+            Error::Failed(failure) => failure,
+        }
+    }
+}
+
+impl From<Error> for tonic::Status {
+    fn from(error: Error) -> Self {
+        Failure::from(error).into()
+    }
+}

@@ -1,0 +1,117 @@
+//! Reading a request's fields: every one is looked at before the request is refused, so that a client sees all that is
+//! wrong with it at once.
+//!
+//! Invariant: a value that [`Fields::done`] hands out has passed every check that was made before it.
+
+use std::fmt::Display;
+
+use domain::id::{AccountId, GenerationId};
+use domain::page::{self, Cursor};
+use uuid::Uuid;
+
+use crate::error::{Error, Violation};
+
+/// The most characters of a prompt.
+pub(crate) const PROMPT: usize = 2_000;
+
+const SCHEMA: &str = "INPUT_SCHEMA_VIOLATION";
+
+/// What is wrong with a request so far.
+#[derive(Default)]
+pub(crate) struct Fields(Vec<Violation>);
+
+impl Fields {
+    /// Notes that `field` is wrong, and what it should be.
+    pub(crate) fn wrong(&mut self, field: impl Into<String>, should: impl Display) {
+        self.0.push(Violation { field: field.into(), reason: SCHEMA, should: should.to_string() });
+    }
+
+    /// The value, or nothing and a note of why `field` cannot be read.
+    pub(crate) fn take<T, E: Display>(&mut self, field: impl Into<String>, read: Result<T, E>) -> Option<T> {
+        read.map_err(|error| self.wrong(field, error)).ok()
+    }
+
+    /// 1 to 2,000 characters that say something.
+    pub(crate) fn prompt(&mut self, field: &str, text: &str) -> Option<String> {
+        let count = text.chars().count();
+        if text.trim().is_empty() || count > PROMPT {
+            self.wrong(field, format_args!("must have 1 to {PROMPT} characters, not only spaces; it has {count}"));
+        } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            self.wrong(field, "must not hold control characters other than line ends and tabs");
+        } else {
+            return Some(text.to_owned());
+        }
+        None
+    }
+
+    /// A UUID that the caller chose, in any of its usual spellings.
+    pub(crate) fn request_id(&mut self, text: &str) -> Option<Uuid> {
+        match Uuid::try_parse(text) {
+            Ok(id) if !id.is_nil() => Some(id),
+            _ => {
+                self.wrong("request_id", "must be a UUID that is not zero; choose one for each request");
+                None
+            }
+        }
+    }
+
+    /// Names of generations, `least` to `most` of them.
+    pub(crate) fn generations(
+        &mut self,
+        field: &str,
+        names: &[String],
+        least: usize,
+        most: usize,
+    ) -> Option<Vec<GenerationId>> {
+        if names.len() < least || names.len() > most {
+            self.wrong(field, format_args!("must hold {least} to {most} names; it holds {}", names.len()));
+            return None;
+        }
+        let read = |(at, name): (usize, &String)| self.take(format!("{field}[{at}]"), GenerationId::from_name(name));
+        let ids: Vec<_> = names.iter().enumerate().filter_map(read).collect();
+        (ids.len() == names.len()).then_some(ids)
+    }
+
+    /// Where a page begins and how long it is.
+    pub(crate) fn page(&mut self, account: AccountId, listing: &str, size: i32, token: &str) -> Option<Page> {
+        let size = self.take("page_size", page::size(size));
+        let after = page::cursor(account, listing, token).map_err(|error| {
+            let reason = "PAGE_TOKEN_INVALID";
+            self.0.push(Violation { field: "page_token".to_owned(), reason, should: error.to_string() });
+        });
+        size.zip(after.ok()).map(|(size, after)| Page { size: i64::from(size), after })
+    }
+
+    /// The values, if nothing was wrong.
+    pub(crate) fn done<T>(self, values: Option<T>) -> Result<T, Error> {
+        match values {
+            Some(values) if self.0.is_empty() => Ok(values),
+            _ => Err(Error::Invalid(self.0)),
+        }
+    }
+}
+
+/// A page asked for: how many rows, after which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// 1 to [`page::MAX_SIZE`].
+    pub(crate) size: i64,
+    /// Nothing for the first page.
+    pub(crate) after: Option<Cursor>,
+}
+
+impl Page {
+    /// The generation that the page's rows are older than.
+    pub(crate) fn before(self) -> Option<GenerationId> {
+        self.after.map(|cursor| GenerationId(cursor.id))
+    }
+
+    /// Cuts `rows`, which were asked for with one more than the size, and returns the cursor of the next page if there is
+    /// one; `id` is what a row is listed by.
+    pub(crate) fn cut<T>(self, rows: &mut Vec<T>, id: impl Fn(&T) -> Uuid) -> Option<Cursor> {
+        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
+        let more = rows.len() > size;
+        rows.truncate(size);
+        rows.last().filter(|_| more).map(|row| Cursor { position: 0, id: id(row) })
+    }
+}

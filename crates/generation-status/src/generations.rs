@@ -1,0 +1,112 @@
+//! Generations as their users know them: what each request does.
+//!
+//! Invariants: a generation is seen only by its account; a start takes its price or leaves no trace; and every change is
+//! told to caches and watches after its commit, never before.
+
+use bytes::Bytes;
+use domain::generation::State;
+use domain::id::{AccountId, GenerationId};
+use domain::name::GenerationParent;
+use domain::page::Cursor;
+use jobs::Bell;
+
+use crate::cache;
+use crate::error::{Error, Noun};
+use crate::fields::Page;
+use crate::record::Record;
+use crate::store::{Draft, Started, Store};
+use crate::watches::Hub;
+
+/// How often a cancel looks again when the generation moves on under its hands.
+const CANCEL_TRIES: usize = 8;
+
+/// What can be done with generations; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Generations {
+    store: Store,
+    cached: cache::Generations,
+    hub: Hub,
+    bell: Bell,
+}
+
+impl Generations {
+    pub(crate) fn new(store: Store, cached: cache::Generations, hub: Hub, bell: Bell) -> Self {
+        Self { store, cached, hub, bell }
+    }
+
+    /// Starts a generation and holds its price, or returns the one that the same request started.
+    pub(crate) async fn start(&self, draft: &Draft) -> Result<Record, Error> {
+        match self.store.start(draft).await? {
+            Started::Before(record) => Ok(*record),
+            Started::New(record) => {
+                metrics::counter!("rushes_generations_started_total", "model" => draft.model.id).increment(1);
+                self.tell(&record).await;
+                self.bell.ring().await;
+                Ok(*record)
+            }
+        }
+    }
+
+    /// Whether a start would succeed now; nothing is stored.
+    pub(crate) async fn price(&self, draft: &Draft) -> Result<(), Error> {
+        self.store.could_start(draft).await
+    }
+
+    /// The encoded generation, of version `least` or a later one.
+    pub(crate) async fn get(&self, account: AccountId, id: GenerationId, least: i64) -> Result<Bytes, Error> {
+        self.cached.get(account, id, least).await
+    }
+
+    /// Several generations in the order asked for, each of which must be there.
+    pub(crate) async fn batch(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Record>, Error> {
+        let found = self.store.batch(account, ids).await?;
+        ids.iter()
+            .map(|id| found.iter().find(|record| record.id == *id).cloned().ok_or(Error::Missing(Noun::Generation)))
+            .collect()
+    }
+
+    /// A page of generations from new to old, and where the next one begins.
+    pub(crate) async fn list(
+        &self,
+        account: AccountId,
+        parent: GenerationParent,
+        page: Page,
+    ) -> Result<(Vec<Record>, Option<Cursor>), Error> {
+        let mut records = self.store.list(account, parent, page.before(), page.size + 1).await?;
+        if records.is_empty() {
+            self.store.parent_exists(account, parent).await?;
+        }
+        let next = page.cut(&mut records, |record| record.id.0);
+        Ok((records, next))
+    }
+
+    /// Stops a generation that waits, asks for one at work to be stopped, and leaves one that is done as it is.
+    pub(crate) async fn cancel(&self, account: AccountId, id: GenerationId) -> Result<Record, Error> {
+        // It may move on between the look and the write, which then changes nothing; each move brings it nearer its end.
+        for _ in 0..CANCEL_TRIES {
+            let record = self.batch(account, &[id]).await?.remove(0);
+            let changed = match record.state {
+                State::Queued => self.store.withdraw(&record).await?,
+                State::Submitting | State::Processing => self.store.ask_to_stop(&record).await?,
+                // Asked before; or done, and then it is delivered; or over.
+                _ => return Ok(record),
+            };
+            if let Some(record) = changed {
+                self.tell(&record).await;
+                if record.state == State::Cancelling {
+                    // Where no worker has it, one must take it up to tell the provider.
+                    self.bell.ring().await;
+                }
+                return Ok(record);
+            }
+        }
+        self.batch(account, &[id]).await.map(|mut found| found.remove(0))
+    }
+
+    /// Tells caches and watches of a change that was committed.
+    pub(crate) async fn tell(&self, record: &Record) {
+        self.hub.changed(record.clone());
+        self.cached.wrote(record).await;
+        self.cached.touched_dashboard(record.account).await;
+    }
+}

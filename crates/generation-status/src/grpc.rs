@@ -1,0 +1,44 @@
+//! The gRPC handlers: parse, call the rules, convert. Each request names every one of its wrong fields at once.
+
+mod credits;
+mod generations;
+mod work;
+
+use chassis::caller::Caller;
+use chassis::encoded::Ready;
+use chassis::status::Failure;
+use domain::id::AccountId;
+use proto::credits::v1::credit_service_server::CreditServiceServer;
+use proto::generations::v1::generation_service_server::GenerationServiceServer;
+use proto::work::v1::work_service_server::WorkServiceServer;
+use tonic::Request;
+use tonic::service::Routes;
+
+pub(crate) use credits::CreditsApi;
+pub(crate) use generations::GenerationsApi;
+pub(crate) use work::WorkApi;
+
+/// The methods that stream, which have no deadline of their own.
+pub(crate) const STREAMING: [&str; 2] =
+    ["/rushes.generations.v1.GenerationService/WatchGenerations", "/rushes.work.v1.WorkService/ClaimWork"];
+
+/// All services; what is cached encoded is answered as it is.
+pub(crate) fn routes(generations: GenerationsApi, work: WorkApi, credits: CreditsApi) -> Routes {
+    let get_generation = {
+        let api = generations.clone();
+        move |request| {
+            let api = api.clone();
+            async move { api.encoded(request).await }
+        }
+    };
+    let server = GenerationServiceServer::new(generations);
+    Routes::new(Ready::new(generations::GET_GENERATION, get_generation, server))
+        .add_service(WorkServiceServer::new(work))
+        .add_service(CreditServiceServer::new(credits))
+}
+
+/// Who asks, and what.
+fn split<T>(request: Request<T>) -> Result<(AccountId, T), Failure> {
+    let caller = Caller::of(&request)?;
+    Ok((AccountId(caller.account), request.into_inner()))
+}

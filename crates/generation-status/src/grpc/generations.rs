@@ -1,0 +1,233 @@
+//! GenerationService. GetGeneration answers with encoded bytes, from the cache where it can.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use domain::id::{AccountId, GenerationId};
+use domain::name::{self, GenerationParent, SceneName};
+use domain::page;
+use futures::{Stream, StreamExt as _};
+use prost::Message as _;
+use proto::generations::v1::generation_service_server::GenerationService;
+use proto::generations::v1::watch_generations_response as sent;
+use proto::generations::v1::{
+    BatchGetGenerationsRequest, BatchGetGenerationsResponse, CancelGenerationRequest, Charge, Generation,
+    GetGenerationRequest, Input, ListGenerationsRequest, ListGenerationsResponse, StartGenerationRequest,
+    WatchGenerationsRequest, WatchGenerationsResponse,
+};
+use sha2::{Digest, Sha256};
+use tonic::{Request, Response, Status};
+
+use super::split;
+use crate::error::Error;
+use crate::fields::Fields;
+use crate::generations::Generations;
+use crate::models::{self, Model};
+use crate::store::Draft;
+use crate::watches::{Event, Selection, Wanted, Watches};
+use crate::wire::{Face, model_name};
+
+/// The path of the method that is answered with encoded bytes.
+pub(super) const GET_GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
+/// The most names in one batch.
+const BATCH: usize = 100;
+/// The most names in one watch.
+const WATCHED: usize = 1_000;
+/// Seeds that we choose are small enough for every JSON reader.
+const SEEDS: std::ops::Range<i64> = 0..1 << 32;
+
+/// The service over its rules.
+#[derive(Clone)]
+pub(crate) struct GenerationsApi {
+    pub(crate) generations: Generations,
+    pub(crate) watches: Watches,
+    pub(crate) face: Face,
+}
+
+impl GenerationsApi {
+    /// The encoded generation.
+    pub(super) async fn encoded(&self, request: Request<GetGenerationRequest>) -> Result<Response<Bytes>, Status> {
+        let (account, request) = split(request)?;
+        let mut fields = Fields::default();
+        let id = fields.take("name", GenerationId::from_name(&request.name));
+        if request.min_version < 0 {
+            fields.wrong("min_version", "must not be negative");
+        }
+        let id = fields.done(id)?;
+        Ok(Response::new(self.generations.get(account, id, request.min_version).await?))
+    }
+}
+
+#[tonic::async_trait]
+impl GenerationService for GenerationsApi {
+    async fn start_generation(&self, request: Request<StartGenerationRequest>) -> Result<Response<Generation>, Status> {
+        let (account, request) = split(request)?;
+        let draft = draft(account, &request)?;
+        if request.validate_only {
+            self.generations.price(&draft).await?;
+            return Ok(Response::new(priced(request, &draft)));
+        }
+        let record = self.generations.start(&draft).await?;
+        Ok(Response::new(self.face.generation(&record)))
+    }
+
+    /// What [`GenerationsApi::encoded`] answers before this is reached, for a server that is put up without it.
+    async fn get_generation(&self, request: Request<GetGenerationRequest>) -> Result<Response<Generation>, Status> {
+        let encoded = self.encoded(request).await?.into_inner();
+        let generation = Generation::decode(encoded).map_err(chassis::status::Failure::internal)?;
+        Ok(Response::new(generation))
+    }
+
+    async fn batch_get_generations(
+        &self,
+        request: Request<BatchGetGenerationsRequest>,
+    ) -> Result<Response<BatchGetGenerationsResponse>, Status> {
+        let (account, request) = split(request)?;
+        let mut fields = Fields::default();
+        let ids = fields.generations("names", &request.names, 1, BATCH);
+        let records = self.generations.batch(account, &fields.done(ids)?).await?;
+        let generations = records.iter().map(|record| self.face.generation(record)).collect();
+        Ok(Response::new(BatchGetGenerationsResponse { generations }))
+    }
+
+    async fn list_generations(
+        &self,
+        request: Request<ListGenerationsRequest>,
+    ) -> Result<Response<ListGenerationsResponse>, Status> {
+        let (account, request) = split(request)?;
+        let listing = format!("generations/{}", request.parent);
+        let mut fields = Fields::default();
+        let parent = fields.take("parent", GenerationParent::parse(&request.parent));
+        let page = fields.page(account, &listing, request.page_size, &request.page_token);
+        let (parent, page) = fields.done(parent.zip(page))?;
+        let (records, next) = self.generations.list(account, parent, page).await?;
+        Ok(Response::new(ListGenerationsResponse {
+            generations: records.iter().map(|record| self.face.generation(record)).collect(),
+            next_page_token: next.map(|cursor| page::token(account, &listing, cursor)).unwrap_or_default(),
+        }))
+    }
+
+    async fn cancel_generation(
+        &self,
+        request: Request<CancelGenerationRequest>,
+    ) -> Result<Response<Generation>, Status> {
+        let (account, request) = split(request)?;
+        let mut fields = Fields::default();
+        let id = fields.take("name", GenerationId::from_name(&request.name));
+        let record = self.generations.cancel(account, fields.done(id)?).await?;
+        Ok(Response::new(self.face.generation(&record)))
+    }
+
+    type WatchGenerationsStream = Pin<Box<dyn Stream<Item = Result<WatchGenerationsResponse, Status>> + Send>>;
+
+    async fn watch_generations(
+        &self,
+        request: Request<WatchGenerationsRequest>,
+    ) -> Result<Response<Self::WatchGenerationsStream>, Status> {
+        let (account, request) = split(request)?;
+        let events = self.watches.watch(wanted(account, request)?).await?;
+        let face = self.face.clone();
+        let responses = events.map(move |event| {
+            let (event, resume_token) = event?;
+            Ok(WatchGenerationsResponse { event: Some(shown(&face, event)), resume_token })
+        });
+        Ok(Response::new(Box::pin(responses)))
+    }
+}
+
+fn draft(account: AccountId, request: &StartGenerationRequest) -> Result<Draft, Error> {
+    let mut fields = Fields::default();
+    let input = request.input.clone().unwrap_or_default();
+    let scene = fields.take("scene", SceneName::parse(&request.scene));
+    let model = models::find(&request.model);
+    if model.is_none() {
+        let known: Vec<_> = models::CATALOGUE.iter().map(|model| model_name(model.id)).collect();
+        fields.wrong("model", format_args!("must be one of {}, or empty", known.join(", ")));
+    }
+    let prompt = fields.prompt("input.prompt", &input.prompt);
+    let assets = reference_assets(&mut fields, model, &input.reference_assets);
+    // Without one, a check starts nothing that could be repeated.
+    let request_id = match request.request_id.as_str() {
+        "" if request.validate_only => Some(uuid::Uuid::nil()),
+        text => fields.request_id(text),
+    };
+    let read = scene.zip(model).zip(prompt).zip(assets).zip(request_id);
+    let ((((scene, model), prompt), reference_assets), request_id) = fields.done(read)?;
+    let request_sha256 = hash(scene, model, &input);
+    let seed = input.seed.unwrap_or_else(|| fastrand::i64(SEEDS));
+    Ok(Draft { account, scene, model, prompt, seed, reference_assets, request_id, request_sha256 })
+}
+
+fn reference_assets(fields: &mut Fields, model: Option<&Model>, names: &[String]) -> Option<Vec<[u8; 32]>> {
+    let most = model.map_or(usize::MAX, |model| model.reference_assets);
+    if names.len() > most {
+        fields
+            .wrong("input.reference_assets", format_args!("must hold at most {most} names; it holds {}", names.len()));
+        return None;
+    }
+    let mut assets = Vec::with_capacity(names.len());
+    for (at, text) in names.iter().enumerate() {
+        let field = format!("input.reference_assets[{at}]");
+        match name::asset(text) {
+            Ok(sha256) if assets.contains(&sha256) => fields.wrong(field, "must not be named twice"),
+            read => assets.extend(fields.take(field, read)),
+        }
+    }
+    (assets.len() == names.len()).then_some(assets)
+}
+
+/// Over all that the request asks for, in order, each part with its length.
+fn hash(scene: SceneName, model: &Model, input: &Input) -> [u8; 32] {
+    let (scene, seed) = (scene.to_string(), input.seed.map(|seed| seed.to_string()).unwrap_or_default());
+    let fixed = [scene.as_str(), model.id, input.prompt.as_str(), seed.as_str()];
+    let mut digest = Sha256::new();
+    for part in fixed.into_iter().chain(input.reference_assets.iter().map(String::as_str)) {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+/// The answer to a request that is only checked.
+fn priced(request: StartGenerationRequest, draft: &Draft) -> Generation {
+    Generation {
+        scene: request.scene,
+        model: model_name(draft.model.id),
+        input: request.input,
+        charge: Some(Charge { held_micros: draft.model.price.get(), ..Charge::default() }),
+        ..Generation::default()
+    }
+}
+
+fn wanted(account: AccountId, request: WatchGenerationsRequest) -> Result<Wanted, Error> {
+    let mut fields = Fields::default();
+    let selection = if request.names.is_empty() {
+        if request.until_terminal {
+            fields.wrong("until_terminal", "needs names");
+        }
+        fields.take("parent", GenerationParent::parse(&request.parent)).map(Selection::Of)
+    } else {
+        if !request.parent.is_empty() {
+            fields.wrong("parent", "must be empty where names are given");
+        }
+        let ids = fields.generations("names", &request.names, 1, WATCHED);
+        ids.map(|ids| Selection::Named(Arc::new(ids.into_iter().collect())))
+    };
+    let selection = fields.done(selection)?;
+    let WatchGenerationsRequest { until_terminal, resume_token, .. } = request;
+    Ok(Wanted { account, selection, until_terminal, resume_token })
+}
+
+fn shown(face: &Face, event: Event) -> sent::Event {
+    match event {
+        Event::Snapshot(records) => {
+            let generations = records.iter().map(|record| face.generation(record)).collect();
+            sent::Event::Snapshot(sent::Snapshot { generations })
+        }
+        Event::Update(record) => sent::Event::Update(face.generation(&record)),
+        Event::Gap => sent::Event::Gap(sent::Gap {}),
+        Event::Heartbeat => sent::Event::Heartbeat(sent::Heartbeat {}),
+        Event::Moved => sent::Event::Moved(sent::Moved {}),
+    }
+}

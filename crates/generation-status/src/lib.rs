@@ -1,0 +1,26 @@
+//! generation-status: generations, their states, watches, the work protocol and credits.
+//!
+//! It is the only writer of `generations`, `credit_accounts`, `ledger` and `provider_calls`, and keeps the copy of each
+//! scene's latest generation and each project's completed cost. The invariants: an accepted generation ends or is visibly
+//! queued; a user is charged once or not at all; and a worker whose lease was given to another changes nothing.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod cache;
+mod claims;
+pub mod config;
+mod credits;
+mod error;
+mod fields;
+mod generations;
+mod grpc;
+mod models;
+mod progress;
+mod record;
+mod service;
+mod store;
+mod watches;
+mod wire;
+mod work;
+
+pub use service::{Service, StartError};
+pub use watches::Settings as WatchSettings;

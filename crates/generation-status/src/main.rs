@@ -1,0 +1,31 @@
+//! generation-status, the process: settings, telemetry, ports, and the way out.
+
+use anyhow::Context as _;
+use chassis::drain::Drain;
+use chassis::settings::Source;
+use chassis::telemetry::Telemetry;
+use generation_status::Service;
+use generation_status::config::Config;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = Config::read(&Source::process())?;
+    let telemetry = Telemetry::start("generation-status", &config.telemetry);
+    let result = run(&config).await;
+    if let Err(error) = &result {
+        tracing::error!(error = format!("{error:#}"), "generation-status ends");
+    }
+    telemetry.shutdown();
+    result
+}
+
+async fn run(config: &Config) -> anyhow::Result<()> {
+    let bound = Service::server(&config.server).bind().await?;
+    tracing::info!(addr = %bound.addr(), admin = %bound.admin_addr(), "bound");
+    let drain = Drain::on_signals();
+    let service = Service::start(&config.service, &drain).await.context("starting")?;
+    service.serve(bound).await.context("serving")
+}

@@ -1,0 +1,109 @@
+//! The service put together: lanes, cache, rules, handlers, and the tasks that run beside them.
+
+use chassis::drain::Drain;
+use chassis::postgres::{self, Lane};
+use chassis::{nats, server};
+use jobs::Bell;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+
+use crate::cache::Generations as Cached;
+use crate::claims::Claims;
+use crate::config::Settings;
+use crate::credits::Credits;
+use crate::generations::Generations;
+use crate::grpc::{CreditsApi, GenerationsApi, STREAMING, WorkApi, routes};
+use crate::progress::Progress;
+use crate::store::{KIND, Store};
+use crate::watches::{Hub, Watches};
+use crate::wire::Face;
+use crate::work::Work;
+
+/// Why the service cannot start. A server that is away is no reason: it is waited for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// PostgreSQL's URL.
+    #[error(transparent)]
+    Postgres(#[from] postgres::Error),
+    /// NATS' URL.
+    #[error(transparent)]
+    Nats(#[from] nats::Error),
+    /// Redis' URL.
+    #[error(transparent)]
+    Cache(#[from] cache::Error),
+}
+
+/// The running service without its ports.
+pub struct Service {
+    routes: Routes,
+    cached: Cached,
+    tasks: TaskTracker,
+    drain: Drain,
+}
+
+impl Service {
+    /// Builds everything and starts the background tasks, which end with `drain`.
+    ///
+    /// # Errors
+    /// When a URL cannot be read.
+    pub async fn start(settings: &Settings, drain: &Drain) -> Result<Self, StartError> {
+        let lane = |name, lane| Lane::connect_lazy(name, &settings.database_url, lane);
+        let store = Store::new(
+            lane("read", &settings.read)?,
+            lane("write", &settings.write)?,
+            lane("finalize", &settings.finalize)?,
+        );
+        let nats = match &settings.nats_url {
+            Some(url) => Some(nats::connect(url).await?),
+            None => None,
+        };
+        let cache_lane = lane("cache", &cache::Settings::lane())?;
+        let cache = cache::Cache::start(settings.cache.clone(), Some(cache_lane), nats.clone())?;
+        let face = Face::new(&settings.public_url);
+        let cached = Cached::new(cache, store.clone(), face.clone());
+        let bell = Bell::new(KIND, nats);
+        let hub = Hub::default();
+        let generations = Generations::new(store.clone(), cached.clone(), hub.clone(), bell.clone());
+        let (progress, writer) = Progress::new(store.clone(), generations.clone());
+        let work = Work::new(store.clone(), generations.clone(), progress, bell.clone(), settings.lease);
+        let stop = drain.token();
+
+        let tasks = TaskTracker::new();
+        tasks.spawn(stop.clone().run_until_cancelled_owned(bell.relay()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(hub.clone().feed(store.clone(), cached.changes())));
+        tasks.spawn(work.clone().keep_sweeping(settings.sweep, stop.clone()));
+        tasks.spawn(work.clone().keep_measuring(stop.clone()));
+        // Ends by itself when the last handler that could report is gone.
+        tasks.spawn(writer);
+        tasks.close();
+
+        let credits = Credits::new(store.clone(), cached.clone());
+        let watches = Watches::new(store, hub, settings.watch, stop.clone());
+        let routes = routes(
+            GenerationsApi { generations, watches, face },
+            WorkApi { claims: Claims::new(work.clone(), stop), work },
+            CreditsApi { credits },
+        );
+        Ok(Self { routes, cached, tasks, drain: drain.clone() })
+    }
+
+    /// The server for this service, not bound yet.
+    #[must_use]
+    pub fn server(settings: &server::Settings) -> server::Server {
+        server::Server::new("generation-status", settings).streaming(STREAMING).describe(proto::DESCRIPTOR_SET)
+    }
+
+    /// Serves until the drain has ended, then ends the background tasks.
+    ///
+    /// # Errors
+    /// When a server fails.
+    pub async fn serve(self, bound: server::Bound) -> Result<(), server::Error> {
+        let served = bound.serve(self.routes, self.drain.clone()).await;
+        self.drain.begin();
+        // What still runs is cut off by the process's end: everything here is safe to lose at any moment.
+        let _ = tokio::time::timeout(self.drain.grace(), self.tasks.wait()).await;
+        self.cached.close().await;
+        served
+    }
+}

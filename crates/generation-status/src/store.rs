@@ -1,0 +1,42 @@
+//! The only SQL of this service, by noun. Every lane has its own pool: what finishes paid work never waits behind reads.
+
+mod change;
+mod credits;
+mod generations;
+mod row;
+mod start;
+mod steps;
+mod work;
+
+use chassis::postgres::Lane;
+use domain::id::LedgerId;
+use uuid::Uuid;
+
+pub(crate) use credits::Granted;
+pub(crate) use start::{Draft, KIND, Started};
+pub(crate) use work::{Claimed, Step, Stopped};
+
+/// The database; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Store {
+    read: Lane,
+    write: Lane,
+    finalize: Lane,
+}
+
+impl Store {
+    /// A store on a lane for reads, one for what users write, and one reserved for what workers report.
+    pub(crate) fn new(read: Lane, write: Lane, finalize: Lane) -> Self {
+        Self { read, write, finalize }
+    }
+}
+
+/// The traceparent of the current span for the outbox; empty outside of any trace.
+fn trace() -> String {
+    chassis::telemetry::traceparent().unwrap_or_default()
+}
+
+/// Ids for the lines of one settlement.
+fn ledger_ids() -> Vec<Uuid> {
+    (0..3).map(|_| LedgerId::new().0).collect()
+}

@@ -1,0 +1,211 @@
+//! Reading generations, and stopping them.
+
+use domain::generation::State;
+use domain::id::{AccountId, GenerationId};
+use domain::name::GenerationParent;
+use sqlx::{FromRow, PgConnection, Row};
+use uuid::Uuid;
+
+use super::change::{change, settle};
+use super::row::columns;
+use super::{Store, ledger_ids, trace};
+use crate::error::{Error, Noun};
+use crate::record::Record;
+
+/// A generation, or that there is none, with where the snapshot that says so stands.
+pub(crate) struct Loaded {
+    pub(crate) epoch: i64,
+    pub(crate) seq: i64,
+    pub(crate) record: Option<Box<Record>>,
+}
+
+impl Store {
+    /// One generation, with what the cache needs to know of the snapshot.
+    pub(crate) async fn load(&self, account: AccountId, id: GenerationId) -> Result<Loaded, chassis::postgres::Error> {
+        let query = sqlx::query(concat!(
+            "select c.epoch, c.seq, ",
+            columns!(),
+            " from cache_clock c left join generations g on g.account_id = $1 and g.id = $2 where c.part = 0"
+        ))
+        .bind(account.0)
+        .bind(id.0);
+        let run = async |connection: &mut PgConnection| {
+            let row = query.fetch_one(connection).await?;
+            let found: Option<Uuid> = row.try_get("id")?;
+            let record = found.map(|_| Record::from_row(&row)).transpose()?.map(Box::new);
+            Ok(Loaded { epoch: row.try_get("epoch")?, seq: row.try_get("seq")?, record })
+        };
+        self.read.run("get_generation", run).await
+    }
+
+    /// The generations of these ids that are the account's, in any order.
+    pub(crate) async fn batch(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Record>, Error> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let query = sqlx::query_as(concat!(
+            "select ",
+            columns!(),
+            " from generations g where g.account_id = $1 and g.id = any ($2)"
+        ))
+        .bind(account.0)
+        .bind(ids);
+        let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
+        Ok(self.read.run("batch_get_generations", run).await?)
+    }
+
+    /// The generations of these accounts and ids, in any order.
+    pub(crate) async fn gather(&self, wanted: &[(AccountId, GenerationId)]) -> Result<Vec<Record>, Error> {
+        let (accounts, ids): (Vec<Uuid>, Vec<Uuid>) = wanted.iter().map(|(account, id)| (account.0, id.0)).unzip();
+        let query = sqlx::query_as(concat!(
+            "select ",
+            columns!(),
+            " from unnest($1::uuid[], $2::uuid[]) as wanted (account_id, id)
+              join generations g on g.account_id = wanted.account_id and g.id = wanted.id"
+        ))
+        .bind(accounts)
+        .bind(ids);
+        let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
+        Ok(self.read.run("gather_generations", run).await?)
+    }
+
+    /// Up to `limit` generations of `parent` made before `before`, newest first.
+    pub(crate) async fn list(
+        &self,
+        account: AccountId,
+        parent: GenerationParent,
+        before: Option<GenerationId>,
+        limit: i64,
+    ) -> Result<Vec<Record>, Error> {
+        // Three statements and not one with alternatives: each has an index that gives its order.
+        let (sql, of) = match parent {
+            GenerationParent::Account => (
+                concat!(
+                    "select ",
+                    columns!(),
+                    " from generations g
+                      where g.account_id = $1 and $2::uuid is null and g.id < $3
+                      order by g.id desc limit $4"
+                ),
+                None,
+            ),
+            GenerationParent::Project(project) => (
+                concat!(
+                    "select ",
+                    columns!(),
+                    " from generations g
+                      where g.account_id = $1 and g.project_id = $2 and g.id < $3
+                      order by g.id desc limit $4"
+                ),
+                Some(project.0),
+            ),
+            GenerationParent::Scene(name) => (
+                concat!(
+                    "select ",
+                    columns!(),
+                    " from generations g
+                      where g.account_id = $1 and g.scene_id = $2 and g.id < $3
+                      order by g.id desc limit $4"
+                ),
+                Some(name.scene.0),
+            ),
+        };
+        let query =
+            sqlx::query_as(sql).bind(account.0).bind(of).bind(before.map_or(Uuid::max(), |id| id.0)).bind(limit);
+        let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
+        Ok(self.read.run("list_generations", run).await?)
+    }
+
+    /// Whether the account has, or had, what is named.
+    pub(crate) async fn parent_exists(&self, account: AccountId, parent: GenerationParent) -> Result<(), Error> {
+        let (query, noun) = match parent {
+            GenerationParent::Account => return Ok(()),
+            GenerationParent::Project(project) => (
+                sqlx::query_scalar("select exists (select from projects where account_id = $1 and id = $2)")
+                    .bind(account.0)
+                    .bind(project.0),
+                Noun::Project,
+            ),
+            GenerationParent::Scene(name) => (
+                sqlx::query_scalar(
+                    "select exists (select from scenes where account_id = $1 and id = $2 and project_id = $3)",
+                )
+                .bind(account.0)
+                .bind(name.scene.0)
+                .bind(name.project.0),
+                Noun::Scene,
+            ),
+        };
+        let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
+        if self.read.run("generation_parent_exists", run).await? { Ok(()) } else { Err(Error::Missing(noun)) }
+    }
+
+    /// Ends a generation that waits in the queue and gives its price back. Nothing when it is not, or no longer, in this
+    /// version in the queue.
+    pub(crate) async fn withdraw(&self, record: &Record) -> Result<Option<Record>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            if !jobs::withdraw(tx, record.account.0, record.id.0).await? {
+                return Ok(None);
+            }
+            let query = sqlx::query_as(settle!(
+                "update generations g
+                 set state = 8, wait_reason = 0, stage = '', released_micros = g.held_micros,
+                     end_time = now(), update_time = now(), version = g.version + 1
+                 where g.account_id = $3 and g.id = $4 and g.version = $5 and g.state = any ($6)"
+            ))
+            .bind(trace())
+            .bind(ledger_ids())
+            .bind(record.account.0)
+            .bind(record.id.0)
+            .bind(record.version)
+            .bind([State::Queued.number()]);
+            let ended = chassis::postgres::statement("withdraw_generation", query.fetch_optional(&mut *tx)).await?;
+            // The job is only withdrawn together with the generation.
+            ended.map(Some).ok_or(Undone::Changed)
+        };
+        Undone::or_nothing(self.write.transaction("cancel_queued", run).await)
+    }
+
+    /// Asks for a generation that is being worked on to be stopped. Nothing when it is not, or no longer, in this version
+    /// at work.
+    pub(crate) async fn ask_to_stop(&self, record: &Record) -> Result<Option<Record>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            if !jobs::ask_to_stop(tx, record.account.0, record.id.0).await? {
+                return Ok(None);
+            }
+            let query = sqlx::query_as(change!(
+                "update generations g
+                 set state = 5, wait_reason = 0, update_time = now(), version = g.version + 1
+                 where g.account_id = $2 and g.id = $3 and g.version = $4 and g.state = any ($5)"
+            ))
+            .bind(trace())
+            .bind(record.account.0)
+            .bind(record.id.0)
+            .bind(record.version)
+            .bind([State::Submitting.number(), State::Processing.number()]);
+            let asked = chassis::postgres::statement("ask_generation_to_stop", query.fetch_optional(&mut *tx)).await?;
+            asked.map(Some).ok_or(Undone::Changed)
+        };
+        Undone::or_nothing(self.write.transaction("cancel_running", run).await)
+    }
+}
+
+/// Why a transaction is rolled back: because the generation changed meanwhile, or because it failed.
+enum Undone {
+    Changed,
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Undone {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Undone {
+    fn or_nothing<T>(result: Result<Option<T>, Self>) -> Result<Option<T>, Error> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(Self::Changed) => Ok(None),
+            Err(Self::Failed(error)) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What workers do to generations. Every write stands in one transaction with the job whose fence allows it.
+
+use std::time::Duration;
+
+use chassis::postgres::statement;
+use domain::generation::State;
+use domain::money::Micros;
+use jobs::{Failure, Lease, Leased, Status, Swept, Verdict, Wanted};
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use super::change::{change, settle};
+use super::row::StoredOutput;
+use super::steps::{bury, claimed, end, lock, requeue, still_to_stop, stranded};
+use super::{KIND, Store, ledger_ids, trace};
+use crate::error::Error;
+use crate::record::{Flaw, Output, Record, Wait};
+
+/// How often a settlement is run when it gets into another's way: nothing was written then, and no worker need know.
+const TRIES: usize = 3;
+
+/// A generation with the lease that was given on it.
+pub(crate) struct Claimed {
+    pub(crate) leased: Leased,
+    pub(crate) record: Record,
+    /// The provider's reference of an order that is still good.
+    pub(crate) reference: Option<String>,
+}
+
+/// How far a generation has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) lease: Lease,
+    pub(crate) percent: i16,
+    pub(crate) stage: String,
+}
+
+/// How a failed attempt is taken.
+pub(crate) struct Stopped {
+    /// For the job.
+    pub(crate) failure: Failure,
+    /// For the generation's user, should it have been the last attempt.
+    pub(crate) flaw: Flaw,
+    /// Why it waits, should there be another attempt.
+    pub(crate) wait: Wait,
+}
+
+impl Store {
+    /// Leases work to a worker, and commits the intent to have it done.
+    pub(crate) async fn claim(&self, wanted: Wanted<'_>) -> Result<Vec<Claimed>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let leased = jobs::claim(tx, wanted).await?;
+            if leased.is_empty() { Ok(Vec::new()) } else { claimed(tx, leased).await }
+        };
+        self.finalize.transaction("claim_work", run).await
+    }
+
+    /// Prolongs leases; says of each whether it is still held, and whether its generation is to be stopped.
+    pub(crate) async fn heartbeat(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Status>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let mut statuses = jobs::heartbeat(tx, leases, lease).await?;
+            still_to_stop(tx, &mut statuses).await?;
+            Ok(statuses)
+        };
+        self.finalize.transaction("heartbeat", run).await
+    }
+
+    /// Commits the reference under which the provider took the order.
+    pub(crate) async fn submitted(&self, lease: Lease, reference: &str) -> Result<Option<Record>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let held = jobs::guard(tx, lease).await?;
+            let query = sqlx::query_as(change!(
+                "update generations g
+                 set state = case when g.state = 2 then 3 else g.state end, basis = 1,
+                     start_time = coalesce(g.start_time, now()), update_time = now(), version = g.version + 1
+                 where g.account_id = $2 and g.id = $3 and g.state between 2 and 5",
+                "known as (
+                     insert into provider_calls as p (generation_id, account_id, provider, phase, reference)
+                     select g.id, g.account_id, '', 'known', $4 from changed g
+                     on conflict (generation_id) do update
+                         set phase = 'known', reference = excluded.reference, update_time = now()
+                 )"
+            ))
+            .bind(trace())
+            .bind(held.account)
+            .bind(lease.job)
+            .bind(reference);
+            Ok(statement("record_submission", query.fetch_optional(&mut *tx)).await?)
+        };
+        self.finalize.transaction("record_submission", run).await
+    }
+
+    /// Writes how far several generations have come, in one statement; never backwards. One status for each step.
+    pub(crate) async fn progress(&self, steps: &[Step]) -> Result<(Vec<Status>, Vec<Record>), Error> {
+        let leases: Vec<Lease> = steps.iter().map(|step| step.lease).collect();
+        let run = async |tx: &mut PgConnection| {
+            let mut statuses = jobs::guard_all(tx, &leases).await?;
+            let mut rows = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            for (step, status) in steps.iter().zip(&statuses) {
+                if let Some(held) = status.held {
+                    rows.0.push(held.account);
+                    rows.1.push(step.lease.job);
+                    rows.2.push(step.percent);
+                    rows.3.push(step.stage.as_str());
+                }
+            }
+            let query = sqlx::query_as(change!(
+                "update generations g
+                 set percent = step.percent, stage = step.stage, basis = 1, update_time = now(), version = g.version + 1
+                 from unnest($2::uuid[], $3::uuid[], $4::smallint[], $5::text[]) as step (account_id, id, percent, stage)
+                 where g.account_id = step.account_id and g.id = step.id and g.state between 2 and 5
+                   and step.percent >= g.percent and (step.percent, step.stage) <> (g.percent, g.stage)"
+            ))
+            .bind(trace())
+            .bind(rows.0)
+            .bind(rows.1)
+            .bind(rows.2)
+            .bind(rows.3);
+            let records = statement("report_progress", query.fetch_all(&mut *tx)).await?;
+            still_to_stop(tx, &mut statuses).await?;
+            Ok((statuses, records))
+        };
+        self.finalize.transaction("report_progress", run).await
+    }
+
+    /// The provider is done: from here on the work is delivered, cancelled or not.
+    pub(crate) async fn finalizing(&self, step: &Step) -> Result<Record, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let held = jobs::guard(tx, step.lease).await?;
+            let query = sqlx::query_as(change!(
+                "update generations g
+                 set state = 4, wait_reason = 0, percent = greatest(g.percent, $4), stage = $5, basis = 1,
+                     update_time = now(), version = g.version + 1
+                 where g.account_id = $2 and g.id = $3 and g.state = any ($6)"
+            ))
+            .bind(trace())
+            .bind(held.account)
+            .bind(step.lease.job)
+            .bind(step.percent)
+            .bind(&step.stage)
+            .bind(State::Finalizing.predecessors());
+            statement("begin_finalizing", query.fetch_optional(&mut *tx))
+                .await?
+                .ok_or(Error::IllegalTransition { next: State::Finalizing })
+        };
+        self.finalize.transaction("begin_finalizing", run).await
+    }
+
+    /// The bytes are ours: the generation completes, its cost is charged, and the rest of the hold goes back.
+    pub(crate) async fn complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<Record, Error> {
+        for _ in 1..TRIES {
+            match self.try_complete(lease, output, cost).await {
+                Err(error) if error.is_conflict() => {}
+                result => return result,
+            }
+        }
+        self.try_complete(lease, output, cost).await
+    }
+
+    async fn try_complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<Record, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let held = jobs::complete(tx, lease).await?;
+            let query = sqlx::query_as(settle!(
+                "update generations g
+                     set state = 6, wait_reason = 0, percent = 100, stage = '', output = $5, thumbnail = $6,
+                         captured_micros = $7, released_micros = g.held_micros - $7,
+                         end_time = now(), update_time = now(), version = g.version + 1
+                     where g.account_id = $3 and g.id = $4 and g.state = any ($8) and g.held_micros >= $7"
+            ))
+            .bind(trace())
+            .bind(ledger_ids())
+            .bind(held.account)
+            .bind(lease.job)
+            .bind(Json(StoredOutput::from(output)))
+            .bind(output.poster_blob())
+            .bind(cost.get())
+            .bind(State::Completed.predecessors());
+            statement("complete_generation", query.fetch_optional(&mut *tx))
+                .await?
+                .ok_or(Error::IllegalTransition { next: State::Completed })
+        };
+        self.finalize.transaction("complete_work", run).await
+    }
+
+    /// An attempt failed: it waits for the next one, or it is over and the hold goes back. Says whether it goes on.
+    pub(crate) async fn fail(&self, lease: Lease, stopped: &Stopped) -> Result<(Record, bool), Error> {
+        for _ in 1..TRIES {
+            match self.try_fail(lease, stopped).await {
+                Err(error) if error.is_conflict() => {}
+                result => return result,
+            }
+        }
+        self.try_fail(lease, stopped).await
+    }
+
+    async fn try_fail(&self, lease: Lease, stopped: &Stopped) -> Result<(Record, bool), Error> {
+        let run = async |tx: &mut PgConnection| {
+            let held = jobs::guard(tx, lease).await?;
+            let state = lock(tx, held, lease.job).await?;
+            if state == State::Cancelling.number() {
+                jobs::cancelled(tx, lease).await?;
+                return Ok((end(tx, held, lease.job, State::Cancelled, None).await?, false));
+            }
+            let mut failure = stopped.failure.clone();
+            if held.cancel_requested && state == State::Finalizing.number() {
+                // It was to be stopped, and only goes on because it was done: no second try for what nobody wants.
+                failure.retry = jobs::Retry::Never;
+            }
+            match jobs::fail(tx, lease, &failure).await? {
+                Verdict::Again(_) => Ok((requeue(tx, held, lease.job, stopped.wait).await?, true)),
+                Verdict::Failed | Verdict::Dead => {
+                    Ok((end(tx, held, lease.job, State::Failed, Some(&stopped.flaw)).await?, false))
+                }
+            }
+        };
+        self.finalize.transaction("fail_work", run).await
+    }
+
+    /// A lease is given back unused.
+    pub(crate) async fn release(&self, lease: Lease) -> Result<Option<Record>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let held = jobs::release(tx, lease).await?;
+            let query = sqlx::query_as(change!(
+                "update generations g
+                 set state = case when g.state = 2 then 1 else g.state end, wait_reason = $4,
+                     update_time = now(), version = g.version + 1
+                 where g.account_id = $2 and g.id = $3 and g.state between 2 and 5"
+            ))
+            .bind(trace())
+            .bind(held.account)
+            .bind(lease.job)
+            .bind(Wait::Capacity as i16);
+            Ok(statement("release_generation", query.fetch_optional(&mut *tx)).await?)
+        };
+        self.finalize.transaction("release_work", run).await
+    }
+
+    /// Takes back leases that ran out and ends what is past saving; returns what changed, and whether work is ready.
+    pub(crate) async fn sweep(&self) -> Result<(Vec<Record>, bool), Error> {
+        let run = async |tx: &mut PgConnection| {
+            let Swept { requeued, buried } = jobs::sweep(tx, KIND).await?;
+            let ready = !requeued.is_empty();
+            let mut changed = if ready { stranded(tx, requeued).await? } else { Vec::new() };
+            for job in buried {
+                changed.extend(bury(tx, &job).await?);
+            }
+            Ok((changed, ready))
+        };
+        self.finalize.transaction("sweep", run).await
+    }
+
+    /// Sets the gauges of the queue.
+    pub(crate) async fn observe(&self) -> Result<(), Error> {
+        let run = async |tx: &mut PgConnection| Ok(jobs::observe(tx, KIND).await?);
+        self.read.transaction("observe_jobs", run).await
+    }
+}
