@@ -168,7 +168,8 @@ impl Dashboards {
             Err(error @ (postgres::Error::Busy(_) | postgres::Error::Deadline)) => Err(error.into()),
             Err(error) => {
                 tracing::warn!(%error, cause = error.sqlstate(), "the dashboard is read section by section");
-                self.read_apart(account, page).await
+                // Boxed: it is rare, and room for it would make every request larger.
+                Box::pin(self.read_apart(account, page)).await
             }
         }
     }
@@ -196,6 +197,6 @@ impl Dashboards {
     }
 
     async fn bounded<T>(&self, read: impl Future<Output = Result<T, postgres::Error>>) -> Result<T, postgres::Error> {
-        deadline::scope(Instant::now() + self.patience, read).await
+        deadline::scope(Instant::now() + self.patience, Box::pin(read)).await
     }
 }

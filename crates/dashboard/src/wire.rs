@@ -1,7 +1,7 @@
 //! Messages made of what the rules know. Here an id becomes a name, a version an etag, and a stored picture an address.
 
 use bytes::Bytes;
-use domain::id::AccountId;
+use domain::id::{AccountId, GenerationId, ProjectId};
 use domain::page;
 use prost::Message as _;
 use prost_types::Timestamp;
@@ -22,7 +22,7 @@ pub(crate) const PROJECTS: &str = "projects";
 pub(crate) const DASHBOARD: &str = "dashboard";
 
 /// The name of a project's listing of scenes in page tokens.
-pub(crate) fn scenes_of(project: domain::id::ProjectId) -> String {
+pub(crate) fn scenes_of(project: ProjectId) -> String {
     format!("{}/scenes", project.name())
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn scene(scene: Scene) -> projects::Scene {
         title: scene.title,
         script: scene.script,
         position: scene.position,
-        latest_generation: scene.latest.map(|id| id.name()).unwrap_or_default(),
+        latest_generation: scene.latest.map(GenerationId::name).unwrap_or_default(),
         create_time: Some(timestamp(scene.create_time)),
         update_time: Some(timestamp(scene.update_time)),
     }

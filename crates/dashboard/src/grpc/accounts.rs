@@ -51,7 +51,7 @@ impl AccountService for AccountsApi {
         &self,
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
-        let (account, draft) = drafted(request.into_inner())?;
+        let (account, draft) = drafted(request.get_ref())?;
         let (key, secret) = self.accounts.create_key(account, draft).await?;
         let api_key = Some(wire::api_key(key));
         Ok(Response::new(CreateApiKeyResponse { api_key, secret: secret.reveal().to_owned() }))
@@ -90,7 +90,7 @@ fn profile(request: CreateAccountRequest) -> Result<Profile, Error> {
     Ok(Profile { display_name, email })
 }
 
-fn drafted(request: CreateApiKeyRequest) -> Result<(AccountId, KeyDraft), Error> {
+fn drafted(request: &CreateApiKeyRequest) -> Result<(AccountId, KeyDraft), Error> {
     let mut fields = Fields::default();
     let account = fields.take("parent", AccountId::from_name(&request.parent));
     for (at, scope) in request.scopes.iter().enumerate() {
