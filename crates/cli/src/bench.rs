@@ -74,6 +74,19 @@ enum Part {
     Thumbnail,
 }
 
+impl Part {
+    /// The services that it is measured on.
+    fn needs(self) -> &'static [&'static str] {
+        match self {
+            Self::Memory => &services::USUAL,
+            Self::Cold | Self::Depth | Self::Misses => &["dashboard"],
+            Self::Warm => &["dashboard", "generation-status", "gateway"],
+            Self::Change => &["generation-status"],
+            Self::Thumbnail => &["thumbnail-worker"],
+        }
+    }
+}
+
 /// What every part measures on.
 struct Bench {
     options: Options,
@@ -102,7 +115,10 @@ pub(crate) async fn run(options: Options, json: bool) -> Result<Exit> {
             } else {
                 println!("{}", report.table());
             }
-            Ok(Exit::Done)
+            for missing in &report.missing {
+                say(missing);
+            }
+            Ok(if report.missing.is_empty() { Exit::Done } else { Exit::Failed })
         }
         interrupt = tokio::signal::ctrl_c() => {
             interrupt.context("waiting for Ctrl-C")?;
@@ -117,12 +133,19 @@ async fn measure(options: Options) -> Result<Report> {
     say("starting a PostgreSQL with its normal settings, Redis and NATS");
     let database = BenchDatabase::start().await?;
     let seeded = seed::fill(&plan, &database).await?;
-    let services = Services::start(&database).await?;
+    let parts: Vec<Part> = <Part as clap::ValueEnum>::value_variants()
+        .iter()
+        .copied()
+        .filter(|part| options.only.is_empty() || options.only.contains(part))
+        .collect();
+    let services = Services::start(&database, |name| parts.iter().any(|part| part.needs().contains(&name))).await?;
     let mut report = Report::about(&plan, &database).await?;
     let bench = Bench { options, plan, seeded, services, database };
-    for part in <Part as clap::ValueEnum>::value_variants() {
-        if bench.options.only.is_empty() || bench.options.only.contains(part) {
-            report.rows.extend(bench.measure(*part).await?);
+    for part in parts {
+        // What was measured is told even when something else cannot be.
+        match bench.measure(part).await {
+            Ok(rows) => report.rows.extend(rows),
+            Err(error) => report.missing.push(format!("{part:?} could not be measured: {error:#}")),
         }
     }
     bench.services.end().await;

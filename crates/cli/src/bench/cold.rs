@@ -139,7 +139,7 @@ impl Sides {
         let began = Instant::now();
         let rows = statements::hand_written(&mut self.floor, account).await?;
         let took = began.elapsed();
-        let scenes = rows.iter().filter(|row| row.try_get("section").is_ok_and(|section: i16| section == 3)).count();
+        let scenes = rows.iter().filter(|row| row.try_get("section").is_ok_and(|section: i32| section == 3)).count();
         ensure!(scenes == 48, "the hand-written statement returns {scenes} scenes");
         Ok(took)
     }

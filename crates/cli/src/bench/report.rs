@@ -83,6 +83,9 @@ pub(super) struct Report {
     about: Vec<String>,
     /// In the order in which they were measured.
     pub(super) rows: Vec<Row>,
+    /// What could not be measured, and why.
+    #[serde(skip)]
+    pub(super) missing: Vec<String>,
 }
 
 impl Report {
@@ -93,7 +96,7 @@ impl Report {
             format!("{}, normal settings (fsync on)", database.version().await?),
             plan.to_string(),
         ];
-        Ok(Self { about, rows: Vec::new() })
+        Ok(Self { about, rows: Vec::new(), missing: Vec::new() })
     }
 
     /// One JSON object on one line.
@@ -200,7 +203,7 @@ mod tests {
     #[test]
     fn the_table_is_markdown() {
         let rows = vec![Row::at_most("x", "MB", 50.0, "the goal", &[25.0])];
-        let table = Report { about: vec!["here".to_owned()], rows }.table();
+        let table = Report { about: vec!["here".to_owned()], rows, missing: Vec::new() }.table();
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines[2].starts_with("| row | ours  |"), "{table}");
         assert!(lines[3].starts_with("|-----|"), "{table}");

@@ -23,7 +23,7 @@ use super::database::BenchDatabase;
 /// How long a service may take until it is ready.
 const READY: Duration = Duration::from_secs(30);
 /// What most rows need, in the order of starting. A generation-worker would take the work away that a row hands out.
-const USUAL: [&str; 4] = ["dashboard", "generation-status", "thumbnail-worker", "gateway"];
+pub(super) const USUAL: [&str; 4] = ["dashboard", "generation-status", "thumbnail-worker", "gateway"];
 
 /// Running services; they end with this value.
 pub(super) struct Services {
@@ -45,8 +45,8 @@ pub(super) struct Service {
 }
 
 impl Services {
-    /// Starts the usual ones on `database` and waits until all are ready.
-    pub(super) async fn start(database: &BenchDatabase) -> Result<Self> {
+    /// Starts those of the usual ones that are `wanted` on `database`, and waits until all are ready.
+    pub(super) async fn start(database: &BenchDatabase, wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let ports = USUAL.map(|name| (name, local())).into();
         let mut services = Self {
             running: Vec::new(),
@@ -54,7 +54,7 @@ impl Services {
             ports,
             folder: database.folder().to_owned(),
         };
-        for name in USUAL {
+        for name in USUAL.into_iter().filter(|name| wanted(name)) {
             let service = services.launch(name, &[])?;
             services.running.push(service);
         }
@@ -66,9 +66,8 @@ impl Services {
 
     /// Starts one more process of `name`, with these settings over the common ones, and waits until it is ready.
     pub(super) async fn another(&self, name: &'static str, settings: &[(&str, &str)]) -> Result<Service> {
-        let mut service = self.launch(name, settings)?;
+        let service = self.launch(name, settings)?;
         service.ready().await?;
-        service.name = name;
         Ok(service)
     }
 

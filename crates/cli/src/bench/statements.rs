@@ -17,7 +17,7 @@ pub(super) async fn hand_written(connection: &mut PgConnection, account: Uuid) -
              order by id desc
              limit 21
          )
-         select 1::smallint as section, null::uuid as id, null::uuid as parent, null::uuid as latest,
+         select 1 as section, null::uuid as id, null::uuid as parent, null::uuid as latest,
                 a.display_name as title, a.email as body, null::text as thumbnail, null::smallint as state,
                 null::smallint as percent, null::integer as place, c.available_micros as some, c.held_micros as other,
                 null::timestamptz as at
