@@ -1,6 +1,7 @@
 //! How a reader that L1 does not serve gets onto a flight: another reader's, or one of its own.
 //!
-//! Invariant: looking for a flight and starting one are one step under the key's lock, so that readers who miss together load once.
+//! Invariant: looking for a flight and starting one are one step under the key's lock, so that readers who miss
+//! together load once.
 
 use std::any::TypeId;
 use std::future::Future;
@@ -28,7 +29,8 @@ pub(crate) struct Missed {
     at_hand: Option<Entry<Bytes>>,
 }
 
-/// Whether a flight takes one key, and may wait for another process's load of it, or many, which do not wait for one of them.
+/// Whether a flight takes one key, and may wait for another process's load of it, or many, which do not wait for one of
+/// them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     Alone,
@@ -50,8 +52,9 @@ pub(crate) enum Joined<E> {
 }
 
 impl Cache {
-    /// L1's answer, or what the reader demands of anyone else's. What is demanded is what was known when the reader began.
-    pub(crate) async fn from_l1(&self, key: &Key, least: Option<i64>) -> Result<Hit, Missed> {
+    /// L1's answer, or what the reader demands of anyone else's. What is demanded is what was known when the reader
+    /// began.
+    pub(crate) async fn try_l1(&self, key: &Key, least: Option<i64>) -> Result<Hit, Missed> {
         let inner = &*self.inner;
         let begun = inner.now();
         let floor = inner.shard(key.text()).floors.demand(key.text(), begun);

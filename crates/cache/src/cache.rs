@@ -58,7 +58,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Starts the cache and its background tasks. It connects to nothing before it must, and starts with everything away.
+    /// Starts the cache and its background tasks. It connects to nothing before it must, and starts with everything
+    /// away.
     ///
     /// `lane` is its own lane (see [`Settings::lane`]); without one it never relays, and validates by loading.
     ///
@@ -102,10 +103,12 @@ impl Cache {
         });
     }
 
-    /// Reads `key`: from this process, from Redis, or by `load`, and never below `least`, the version of a caller's token.
+    /// Reads `key`: from this process, from Redis, or by `load`, and never below `least`, the version of a caller's
+    /// token.
     ///
-    /// `load` must read from the primary, in one statement (one snapshot): the data, its version, and `cache_clock`'s epoch and seq;
-    /// see [`crate::outbox`]. It runs at most once, in a task of its own that outlives the caller, and for all who ask meanwhile.
+    /// `load` must read from the primary, in one statement (one snapshot): the data, its version, and `cache_clock`'s
+    /// epoch and seq; see [`crate::outbox`]. It runs at most once, in a task of its own that outlives the caller, and
+    /// for all who ask meanwhile.
     ///
     /// # Errors
     /// What `load` returned, its own or that of a load that was joined.
@@ -115,7 +118,7 @@ impl Cache {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded, E>> + Send + 'static,
     {
-        let missed = match self.from_l1(key, least).await {
+        let missed = match self.try_l1(key, least).await {
             Ok(hit) => return Ok(hit),
             Err(missed) => missed,
         };
@@ -137,8 +140,8 @@ impl Cache {
 
     /// Reads many keys at once, with one `load` for all that no tier holds and nobody else is loading.
     ///
-    /// `load` is given places in `wanted` and returns a value for each, in that order; the rules of [`Cache::get`] apply to it. It runs
-    /// a second time only for keys whose joined flights failed or were too old.
+    /// `load` is given places in `wanted` and returns a value for each, in that order; the rules of [`Cache::get`]
+    /// apply to it. It runs a second time only for keys whose joined flights failed or were too old.
     ///
     /// # Errors
     /// What `load` returned.
@@ -152,7 +155,7 @@ impl Cache {
         let mut joined = Vec::new();
         let mut flown = Vec::new();
         for (place, (key, least)) in wanted.iter().enumerate() {
-            let missed = match self.from_l1(key, *least).await {
+            let missed = match self.try_l1(key, *least).await {
                 Ok(hit) => {
                     hits[place] = Some(hit);
                     continue;
@@ -182,23 +185,27 @@ impl Cache {
 
     /// Tells the cache, after the commit and before the reply, that this process wrote `key` up to `version`.
     ///
-    /// From its return on no read in this process gets an older version; Redis, the relay and the other processes are told in the
-    /// background. Not to be called when the outcome of the commit is not known: the relay speaks then, if there is anything to say.
+    /// From its return on no read in this process gets an older version; Redis, the relay and the other processes are
+    /// told in the background. Not to be called when the outcome of the commit is not known: the relay speaks then, if
+    /// there is anything to say.
     pub async fn wrote(&self, key: &Key, version: i64) {
         self.inner.raise(key.text(), version).await;
         self.inner.signal(Signal::Changed(Change { key: Arc::clone(key.text()), version }));
         self.spread(key, Some(version));
     }
 
-    /// Tells the cache, after the commit and before the reply, that this process changed something in the aggregate `key`.
+    /// Tells the cache, after the commit and before the reply, that this process changed something in the aggregate
+    /// `key`.
     ///
-    /// Like [`Cache::wrote`], where the new version is not known: reads in this process see the change from its return on.
+    /// Like [`Cache::wrote`], where the new version is not known: reads in this process see the change from its return
+    /// on.
     pub async fn touched(&self, key: &Key) {
         self.inner.fence(key.text()).await;
         self.spread(key, None);
     }
 
-    /// The version of an aggregate now, for a token: one statement, at least as new as every commit that this process has made.
+    /// The version of an aggregate now, for a token: one statement, at least as new as every commit that this process
+    /// has made.
     ///
     /// # Errors
     /// What PostgreSQL answered. Nothing if this process has no database.
@@ -208,7 +215,8 @@ impl Cache {
         Ok(versions.first().copied())
     }
 
-    /// A listener to all changes, of this process and of all others. One per process is enough; it is fed from one subscription.
+    /// A listener to all changes, of this process and of all others. One per process is enough; it is fed from one
+    /// subscription.
     #[must_use]
     pub fn changes(&self) -> Changes {
         Changes(self.inner.signals.subscribe())

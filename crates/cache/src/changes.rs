@@ -1,6 +1,7 @@
 //! The line of changes that a process hears: what its watches are fed from, by one subscription for all of them.
 //!
-//! Invariant: a listener that may have missed a change is told so by a [`Signal::Gap`] before anything later; it then reads anew.
+//! Invariant: a listener that may have missed a change is told so by a [`Signal::Gap`] before anything later; it then
+//! reads anew.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! The protocol without I/O: clocks, messages and answers go in, decisions come out.
 //!
-//! One file per rule. Nothing here reads a clock, takes a lock, allocates a task or touches a socket, so that a seeded simulator can
-//! drive exactly the code that ships. Each wall (a condition that refuses something) says in one sentence which history it stops.
+//! One file per rule. Nothing here reads a clock, takes a lock, allocates a task or touches a socket, so that a seeded
+//! simulator can drive exactly the code that ships. Each wall (a condition that refuses something) says in one sentence
+//! which history it stops.
 
 pub mod clock;
 pub mod entry;
@@ -19,7 +20,8 @@ use std::time::Duration;
 /// The promise: no read is based on data older than this when it begins.
 pub const BOUND: Duration = Duration::from_secs(1);
 
-/// The oldest proof that a tier may answer under. The rest of [`BOUND`] pays for a step of PostgreSQL's clock too small to be noticed.
+/// The oldest proof that a tier may answer under. The rest of [`BOUND`] pays for a step of PostgreSQL's clock too small
+/// to be noticed.
 pub const PROOF_AGE: Duration = Duration::from_millis(900);
 
 /// A disagreement between two readings of PostgreSQL's clock beyond which it was stepped, not slewed.

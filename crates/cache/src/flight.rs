@@ -1,7 +1,8 @@
 //! Flights: the detached task that takes one or several keys from a miss to an answer.
 //!
-//! The steps are [`Read`]'s; this file asks Redis, PostgreSQL and the caller's load what the steps want to know, all keys of a flight
-//! together. Invariant: whatever becomes of the task, its flights are taken off the table when it ends.
+//! The steps are [`Read`]'s; this file asks Redis, PostgreSQL and the caller's load what the steps want to know, all
+//! keys of a flight together. Invariant: whatever becomes of the task, its flights are taken off the table when it
+//! ends.
 
 use std::any::{Any, TypeId};
 use std::sync::Arc;

@@ -121,7 +121,8 @@ impl Inner {
         self.l1.drop_below(key, Some(version)).await;
     }
 
-    /// Takes note that `key` was changed by this process, to a version that is not known: nothing from before now is served.
+    /// Takes note that `key` was changed by this process, to a version that is not known: nothing from before now is
+    /// served.
     pub(crate) async fn fence(&self, key: &Arc<str>) {
         let now = self.now();
         self.shard(key).floors.fence(key, now);

@@ -1,6 +1,7 @@
 //! L1: moka, bounded by bytes, with each entry's own end of life.
 //!
-//! Invariant: whether an entry may come in, or must go, is decided inside moka's per-key compute, so that no decision is overtaken.
+//! Invariant: whether an entry may come in, or must go, is decided inside moka's per-key compute, so that no decision
+//! is overtaken.
 
 use std::future::ready;
 use std::sync::Arc;

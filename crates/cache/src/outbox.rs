@@ -2,7 +2,8 @@
 //!
 //! Invariant: a change and its outbox row are one transaction; for an aggregate the row is the bump of its version.
 //!
-//! Tables with an emit trigger write their rows themselves; [`append`] and [`bump`] are for changes that no trigger sees.
+//! Tables with an emit trigger write their rows themselves; [`append`] and [`bump`] are for changes that no trigger
+//! sees.
 //!
 //! # A load in one statement
 //! Data, version and clock must come from one snapshot. A row key, also when the row does not exist:

@@ -1,6 +1,7 @@
 //! Redis, the second tier: a link that fails fast, and the four scripts.
 //!
-//! Invariant: nothing here decides what may be served; an answer is passed on together with the proof that stood beside it.
+//! Invariant: nothing here decides what may be served; an answer is passed on together with the proof that stood beside
+//! it.
 
 mod breaker;
 mod link;

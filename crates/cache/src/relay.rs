@@ -1,7 +1,8 @@
 //! The relay's loop: whichever process holds the lease drains the outbox, tells Redis, tells everyone, and folds.
 //!
-//! Invariant: after anything about a fold is in doubt the leader gives its epoch up, since the next pass would otherwise publish the
-//! number of this one again with other changes, and a window that saw only the first would believe it has both.
+//! Invariant: after anything about a fold is in doubt the leader gives its epoch up, since the next pass would
+//! otherwise publish the number of this one again with other changes, and a window that saw only the first would
+//! believe it has both.
 
 mod store;
 
@@ -169,7 +170,8 @@ async fn run(
     Ok(!drained.complete)
 }
 
-/// Applies and proves, in this order and each only after the one before was answered; says whether every change is in Redis.
+/// Applies and proves, in this order and each only after the one before was answered; says whether every change is in
+/// Redis.
 async fn tell_redis(names: &Names, session: Option<&(&Link, Session)>, pass: &Pass, outbox: &Outbox) -> bool {
     let Some((link, session)) = session else { return false };
     if pass.applies() {

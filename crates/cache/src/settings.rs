@@ -51,8 +51,8 @@ impl Settings {
         })
     }
 
-    /// The lane to give to [`crate::Cache::start`]: its own, since a relay that waits behind a flood of reads lets every proof age,
-    /// which sends yet more reads to PostgreSQL.
+    /// The lane to give to [`crate::Cache::start`]: its own, since a relay that waits behind a flood of reads lets
+    /// every proof age, which sends yet more reads to PostgreSQL.
     #[must_use]
     pub fn lane() -> LaneSettings {
         LaneSettings {

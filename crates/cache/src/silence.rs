@@ -1,4 +1,5 @@
-//! Tells listeners once a second that nothing is heard, for as long as nothing is: whoever watches must look for itself meanwhile.
+//! Tells listeners once a second that nothing is heard, for as long as nothing is: whoever watches must look for itself
+//! meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,10 @@
 //! What time it is on PostgreSQL's clock, never under-estimated.
 //!
-//! A sample is a question with a round trip around it: the answer was read after the question was asked, so "the answer plus all the
-//! time since the question" is an upper bound of PostgreSQL's clock, and the age of a proof taken against it is never too small.
-//! A process without a database asks another process, whose answer is a pair of bounds; the bounds compose.
-//! Invariant: for a clock that slews, [`Clock::instant`] never returns an instant later than the one at which the clock showed `t`.
+//! A sample is a question with a round trip around it: the answer was read after the question was asked, so "the answer
+//! plus all the time since the question" is an upper bound of PostgreSQL's clock, and the age of a proof taken against
+//! it is never too small. A process without a database asks another process, whose answer is a pair of bounds; the
+//! bounds compose. Invariant: for a clock that slews, [`Clock::instant`] never returns an instant later than the one at
+//! which the clock showed `t`.
 
 use std::time::Duration;
 
@@ -62,7 +63,8 @@ impl Clock {
             self.sample = Some(new);
             return Reading::Steady;
         };
-        // Wall: a clock that was set back makes old proofs look young; they are refused until it has passed where it was.
+        // Wall: a clock that was set back makes old proofs look young; they are refused until it has passed where it
+        // was.
         if new.upper < old.lower(new.asked) - STEP {
             self.barrier = self.barrier.max(Some(old.upper(new.answered)));
             self.sample = Some(new);
@@ -72,7 +74,8 @@ impl Clock {
             self.sample = Some(new);
             return Reading::Stepped;
         }
-        // Both bounds hold: keep the tighter one, so that one slow round trip does not age every proof for five seconds.
+        // Both bounds hold: keep the tighter one, so that one slow round trip does not age every proof for five
+        // seconds.
         if new.upper(new.answered) <= old.upper(new.answered) {
             self.sample = Some(new);
         }
@@ -85,13 +88,15 @@ impl Clock {
         self.sample.map(|s| (s.lower(now), s.upper(now)))
     }
 
-    /// An instant of this process at which PostgreSQL's clock had not yet passed `t`: what a proof of time `t` is worth here.
+    /// An instant of this process at which PostgreSQL's clock had not yet passed `t`: what a proof of time `t` is worth
+    /// here.
     ///
     /// Nothing when there is no sample, or when `t` can not be true: the proof is then worth nothing.
     #[must_use]
     pub fn instant(&self, t: PgTime, now: Mono) -> Option<Mono> {
         let upper = self.sample?.upper(now);
-        // Wall: a proof from the future means that the clock was stepped forward after our sample, and would stay young for the step's length.
+        // Wall: a proof from the future means that the clock was stepped forward after our sample, and would stay young
+        // for the step's length.
         if t > upper + STEP {
             return None;
         }

@@ -63,7 +63,8 @@ pub fn judge<B>(entry: &Entry<B>, window: &Window, clock: &Clock, demand: Demand
     Verdict::Serve(fresh)
 }
 
-/// Whether the result of a flight that began at `started`, current as of `fresh`, may be put into L1, where `existing` lies now.
+/// Whether the result of a flight that began at `started`, current as of `fresh`, may be put into L1, where `existing`
+/// lies now.
 #[must_use]
 pub fn admits<B>(
     existing: Option<&Entry<B>>,
@@ -77,7 +78,8 @@ pub fn admits<B>(
     if now.since(started) > FILL_DEADLINE {
         return false;
     }
-    // Wall: an event that came while the load was under way has already dropped the older entry; the load must not bring it back.
+    // Wall: an event that came while the load was under way has already dropped the older entry; the load must not
+    // bring it back.
     if !floor.met(new.version, fresh) {
         return false;
     }
@@ -157,9 +159,9 @@ mod tests {
         assert_eq!(judge(&entry(3, 1, 5), &window, &Clock::default(), Demand::NONE, at(1500)), Verdict::Unproven);
     }
 
-    fn admitted(existing: Option<Entry<&'static str>>, floor: i64, now: Mono) -> bool {
+    fn admitted(existing: Option<&Entry<&'static str>>, floor: i64, now: Mono) -> bool {
         let floor = Demand { version: floor, since: Mono::PAST };
-        admits(existing.as_ref(), &entry(3, 1, 5), at(10), floor, at(0), now)
+        admits(existing, &entry(3, 1, 5), at(10), floor, at(0), now)
     }
 
     #[test]
@@ -167,8 +169,8 @@ mod tests {
         assert!(admitted(None, 3, at(900)));
         assert!(!admitted(None, 3, at(0) + FILL_DEADLINE + Duration::from_millis(1)));
         assert!(!admitted(None, 4, at(900)));
-        assert!(!admitted(Some(entry(4, 1, 5)), 0, at(900)));
-        assert!(admitted(Some(entry(2, 1, 9)), 0, at(900)));
+        assert!(!admitted(Some(&entry(4, 1, 5)), 0, at(900)));
+        assert!(admitted(Some(&entry(2, 1, 9)), 0, at(900)));
     }
 
     #[test]
@@ -180,8 +182,8 @@ mod tests {
 
     #[test]
     fn the_same_version_moves_its_origin_forward_only() {
-        assert!(!admitted(Some(entry(3, 1, 6)), 0, at(20)));
-        assert!(admitted(Some(entry(3, 1, 4)), 0, at(20)));
-        assert!(admitted(Some(entry(3, 9, 900)), 0, at(20)), "numbers of two epochs are not compared");
+        assert!(!admitted(Some(&entry(3, 1, 6)), 0, at(20)));
+        assert!(admitted(Some(&entry(3, 1, 4)), 0, at(20)));
+        assert!(admitted(Some(&entry(3, 9, 900)), 0, at(20)), "numbers of two epochs are not compared");
     }
 }

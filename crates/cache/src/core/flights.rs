@@ -1,7 +1,7 @@
 //! Which read joins which flight: at most one load of a key is under way for readers that it can satisfy.
 //!
-//! A flight belongs to nobody: its leader is detached, so a reader that leaves takes nobody's answer along.
-//! Invariant: a reader takes a flight's answer only if the answer is good enough for the instant at which that reader began.
+//! A flight belongs to nobody: its leader is detached, so a reader that leaves takes nobody's answer along. Invariant:
+//! a reader takes a flight's answer only if the answer is good enough for the instant at which that reader began.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -66,7 +66,8 @@ impl<K: Hash + Eq + Clone, H> Flights<K, H> {
     }
 }
 
-/// Whether a flight's answer, of `version` and current as of `fresh`, serves a reader that began at `begun` with `demand`.
+/// Whether a flight's answer, of `version` and current as of `fresh`, serves a reader that began at `begun` with
+/// `demand`.
 ///
 /// Wall: the flight may have had its proof or its snapshot well before this reader joined it.
 #[must_use]

@@ -1,9 +1,10 @@
 //! Floors: what this process already knows of a key, which no later answer may contradict.
 //!
-//! A floor is a least version (an event, an own write, an answer already given), or a fence: "not older than this instant", for an
-//! aggregate whose new version the writer does not know. The first answer as young as the fence turns it into a version.
-//! Invariant: a floor stands for [`FLOOR_TTL`]; after that every proof that is young enough to be believed is younger than the floor.
-//! A reader takes its demand when it begins, so a floor that falls while the reader waits still binds it.
+//! A floor is a least version (an event, an own write, an answer already given), or a fence: "not older than this
+//! instant", for an aggregate whose new version the writer does not know. The first answer as young as the fence turns
+//! it into a version. Invariant: a floor stands for [`FLOOR_TTL`]; after that every proof that is young enough to be
+//! believed is younger than the floor. A reader takes its demand when it begins, so a floor that falls while the reader
+//! waits still binds it.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -67,7 +68,8 @@ impl<K: Hash + Eq + Clone> Floors<K> {
         self.put(key, Demand { version: 0, since: now }, now);
     }
 
-    /// An answer of this version, current as of `fresh`, is given: later ones must reach its version, and a fence that it satisfies falls.
+    /// An answer of this version, current as of `fresh`, is given: later ones must reach its version, and a fence that
+    /// it satisfies falls.
     pub fn settle(&mut self, key: &K, version: i64, fresh: Mono, now: Mono) {
         self.put(key, Demand { version, since: Mono::PAST }, now);
         if let Some(floor) = self.floors.get_mut(key)

@@ -1,6 +1,7 @@
 //! How long an entry may stay: the second wall behind the proof, by the state of what is cached.
 //!
-//! Invariant: an entry never lives longer in L1 than it would have lived in L2, and reading it does not lengthen its life.
+//! Invariant: an entry never lives longer in L1 than it would have lived in L2, and reading it does not lengthen its
+//! life.
 
 use std::time::Duration;
 
@@ -31,7 +32,8 @@ impl Lifetime {
         loaded + self.l1.min(self.l2)
     }
 
-    /// How long Redis may keep it; `chance` in 0..1 spreads entries that were written together over a fifth of the time.
+    /// How long Redis may keep it; `chance` in 0..1 spreads entries that were written together over a fifth of the
+    /// time.
     #[must_use]
     pub fn l2_for(&self, chance: f64) -> Duration {
         self.l2.mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0))

@@ -1,7 +1,7 @@
 //! One flight, step by step: from a miss in L1 to an answer.
 //!
-//! [`Read`] holds what the flight knows; each `on_…` takes in what came back and says what to do next. It never waits and never asks:
-//! the shell (or the simulator) does, with every reader that joined waiting for the one answer.
+//! [`Read`] holds what the flight knows; each `on_…` takes in what came back and says what to do next. It never waits
+//! and never asks: the shell (or the simulator) does, with every reader that joined waiting for the one answer.
 
 use std::time::Duration;
 
@@ -180,7 +180,8 @@ impl<B: Clone> Read<B> {
 
     fn on_hit(&mut self, hit: L2Hit<B>, clock: &Clock, demand: Demand, now: Mono) -> Step<B> {
         let entry = Entry { version: hit.version, asof: hit.asof, until: l1_from_l2(now, hit.left), body: hit.body };
-        // Wall: Redis may be cut off from the relay, or be an old copy of itself after a failover; its proof then stops growing younger.
+        // Wall: Redis may be cut off from the relay, or be an old copy of itself after a failover; its proof then stops
+        // growing younger.
         let fresh = clock.instant(hit.at, now).filter(|fresh| *fresh >= now - PROOF_AGE);
         if let Some(fresh) = fresh
             && demand.met(entry.version, fresh)
@@ -218,8 +219,9 @@ impl<B: Clone> Read<B> {
     /// The load that began at `asked` returned; `demand` is what was known when the flight began.
     #[must_use]
     pub fn on_loaded(&self, loaded: Loaded<B>, demand: Demand, asked: Mono, now: Mono) -> Answer<B> {
-        // A snapshot from after the flight began shows all that was known then, unless the row is gone or PostgreSQL lost a commit.
-        // Both are the truth, and answered. Wall: they are not kept, since for a floor they look like a load that was late.
+        // A snapshot from after the flight began shows all that was known then, unless the row is gone or PostgreSQL
+        // lost a commit. Both are the truth, and answered. Wall: they are not kept, since for a floor they look like a
+        // load that was late.
         let keep = demand.met(loaded.version, asked);
         let fill = if keep { self.fill(loaded.lifetime, now) } else { None };
         let entry = Entry {

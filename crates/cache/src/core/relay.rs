@@ -1,7 +1,8 @@
 //! The relay's decisions: what one pass over the outbox may claim, and to whom.
 //!
-//! Order of a pass: drain, apply to Redis, prove to Redis, publish, fold. Invariants: Redis is never given a proof of a change that was
-//! not applied to it; a number is never published with two contents; an outbox row is folded only after Redis was told or is distrusted.
+//! Order of a pass: drain, apply to Redis, prove to Redis, publish, fold. Invariants: Redis is never given a proof of a
+//! change that was not applied to it; a number is never published with two contents; an outbox row is folded only after
+//! Redis was told or is distrusted.
 
 use super::time::PgTime;
 use super::window::Notice;
@@ -85,12 +86,14 @@ impl Pass {
         if drained.clock.epoch != epoch {
             return Err(StepDown::Deposed);
         }
-        // Wall: windows only move their proof forward, so that a clock that went back would leave them with one that looks young.
+        // Wall: windows only move their proof forward, so that a clock that went back would leave them with one that
+        // looks young.
         if drained.at < before {
             return Err(StepDown::ClockWentBack);
         }
         let clock = &drained.clock;
-        // Wall: after a restart or a failover Redis may hold an older state of itself, which lacks changes that were applied.
+        // Wall: after a restart or a failover Redis may hold an older state of itself, which lacks changes that were
+        // applied.
         let reopen = match redis {
             Redis::Run(run) if clock.dirty || clock.run.as_deref() != Some(run) => Some(run.to_owned()),
             _ => None,
@@ -125,7 +128,8 @@ impl Pass {
         self.notice
     }
 
-    /// What to fold; `applied` says whether Redis took every change. Nothing when there is nothing to write but the lease.
+    /// What to fold; `applied` says whether Redis took every change. Nothing when there is nothing to write but the
+    /// lease.
     #[must_use]
     pub fn fold(&self, applied: bool) -> Option<Fold> {
         // Wall: folded changes are never applied again, so the name space that missed them must never be proven again.

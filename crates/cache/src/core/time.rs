@@ -1,12 +1,13 @@
 //! The two time lines: the process's monotonic clock, and PostgreSQL's clock.
 //!
-//! They are different types so that one is never compared with the other; only [`super::clock::Clock`] translates, and always to the
-//! cautious side.
+//! They are different types so that one is never compared with the other; only [`super::clock::Clock`] translates, and
+//! always to the cautious side.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// An instant of the process's monotonic clock, in nanoseconds since an origin of the shell's choosing. It may be negative.
+/// An instant of the process's monotonic clock, in nanoseconds since an origin of the shell's choosing. It may be
+/// negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono(pub i64);
 

@@ -1,7 +1,8 @@
 //! The read-your-writes token: which versions a caller has written, so that any replica shows it at least those.
 //!
-//! Invariant: a token names at most [`MARKS`] keys, by a 64-bit hash; two keys of one hash only make a read stricter, never weaker.
-//! A token is advice from its holder about its holder: forging one can only send the forger's own reads to PostgreSQL.
+//! Invariant: a token names at most [`MARKS`] keys, by a 64-bit hash; two keys of one hash only make a read stricter,
+//! never weaker. A token is advice from its holder about its holder: forging one can only send the forger's own reads
+//! to PostgreSQL.
 
 /// The most keys that one token names; the oldest is forgotten first.
 pub const MARKS: usize = 8;

@@ -1,7 +1,8 @@
 //! The window: which relay messages this process has seen without a gap, and up to which time that proves it current.
 //!
-//! Invariant: while the window is open, every change numbered `first+1..=last` of its epoch has been applied to this process's L1, and
-//! every change committed before `at` is numbered at most `last`. An entry loaded at or after `first` is therefore current as of `at`.
+//! Invariant: while the window is open, every change numbered `first+1..=last` of its epoch has been applied to this
+//! process's L1, and every change committed before `at` is numbered at most `last`. An entry loaded at or after `first`
+//! is therefore current as of `at`.
 
 use super::entry::Asof;
 use super::time::PgTime;
@@ -13,7 +14,8 @@ pub struct Notice {
     pub epoch: i64,
     /// Every change up to and including the ones in this message has a number at most this.
     pub seq: i64,
-    /// Every change committed before this is numbered at most `seq`. [`PgTime::PAST`] when the relay could not take all at once.
+    /// Every change committed before this is numbered at most `seq`. [`PgTime::PAST`] when the relay could not take all
+    /// at once.
     pub at: PgTime,
     /// Whether it carries changes; one that does not is a heartbeat and repeats the last number.
     pub data: bool,
@@ -89,7 +91,8 @@ impl Window {
             if m.at < open.at {
                 return Received::Ignored;
             }
-            // Wall: numbers of two leaderships can not be compared; what was loaded under the old one may lack changes of the new.
+            // Wall: numbers of two leaderships can not be compared; what was loaded under the old one may lack changes
+            // of the new.
             self.open = Some(anew);
             return Received::Restarted(Cause::Epoch);
         }

@@ -1,7 +1,8 @@
 //! The question for PostgreSQL's clock, from a process that has no database to one that has.
 //!
-//! Sound because the bounds compose: the answerer's upper bound, plus all the time since the question was sent, is an upper bound here.
-//! The time at which relay messages arrive would not do: a late message would make its proof look young.
+//! Sound because the bounds compose: the answerer's upper bound, plus all the time since the question was sent, is an
+//! upper bound here. The time at which relay messages arrive would not do: a late message would make its proof look
+//! young.
 
 use std::sync::Arc;
 

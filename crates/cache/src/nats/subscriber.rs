@@ -1,7 +1,8 @@
 //! Listens to the relay and to hints, for as long as the process lives.
 //!
-//! Invariant: whatever NATS does, the window stays open only over messages that came one after the other on one connection. Lost
-//! messages, from a full buffer or a cut line, show as a skipped number; silence shows as the proof's age; neither needs an event.
+//! Invariant: whatever NATS does, the window stays open only over messages that came one after the other on one
+//! connection. Lost messages, from a full buffer or a cut line, show as a skipped number; silence shows as the proof's
+//! age; neither needs an event.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -70,8 +71,8 @@ async fn hear(inner: &Arc<Inner>, client: &Client, messages: Subscriber, told: S
     }
 }
 
-/// Closes the window when the connection is not, or no longer, the one over which it grew. The process that leads hears its own
-/// messages without NATS.
+/// Closes the window when the connection is not, or no longer, the one over which it grew. The process that leads hears
+/// its own messages without NATS.
 fn check(inner: &Inner, client: &Client, connects: &mut u64) {
     let now = client.statistics().connects.load(Ordering::Relaxed);
     let broken = now != *connects || !is_up(client);

@@ -1,4 +1,5 @@
-//! When to stop asking a Redis that does not answer, so that a dead one costs a read nothing but the first few time-outs.
+//! When to stop asking a Redis that does not answer, so that a dead one costs a read nothing but the first few
+//! time-outs.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,8 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// Whether a call may go ahead. When an open time has passed, the caller that asks first is the probe; others still may not.
+    /// Whether a call may go ahead. When an open time has passed, the caller that asks first is the probe; others still
+    /// may not.
     pub(crate) fn allows(&mut self, now: Instant) -> bool {
         match self.open_until {
             None => true,

@@ -1,7 +1,7 @@
 //! One connection to Redis, replaced when it breaks, with a time-out on everything and a breaker in front.
 //!
-//! Invariant: a [`Session`] is one TCP connection; it never moves to another server behind its user's back, so the `run` read at its
-//! beginning names the server of all its answers.
+//! Invariant: a [`Session`] is one TCP connection; it never moves to another server behind its user's back, so the
+//! `run` read at its beginning names the server of all its answers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -80,7 +80,8 @@ impl Link {
         }
     }
 
-    /// Makes one call on a session; nothing if it fails or takes too long, after which the connection is not used again.
+    /// Makes one call on a session; nothing if it fails or takes too long, after which the connection is not used
+    /// again.
     pub(crate) async fn call<T>(
         &self,
         operation: &'static str,
@@ -126,7 +127,8 @@ impl Link {
     }
 }
 
-/// A span inside of a request's trace; none for the relay's ticks, which belong to no request and come twenty times a second.
+/// A span inside of a request's trace; none for the relay's ticks, which belong to no request and come twenty times a
+/// second.
 fn span(operation: &'static str) -> tracing::Span {
     if tracing::Span::current().is_none() {
         return tracing::Span::none();

@@ -1,4 +1,5 @@
-//! The four scripts as functions: names and numbers in, typed answers out. What they promise stands in the `.lua` files.
+//! The four scripts as functions: names and numbers in, typed answers out. What they promise stands in the `.lua`
+//! files.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -17,8 +18,8 @@ static FILL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("fill.
 static APPLY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("apply.lua")));
 static FRESH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("fresh.lua")));
 
-/// After this an unrenewed proof is forgotten: far beyond the age at which it is believed, near enough that a database whose clock went
-/// back does not shut Redis out for long.
+/// After this an unrenewed proof is forgotten: far beyond the age at which it is believed, near enough that a database
+/// whose clock went back does not shut Redis out for long.
 const PROOF_FORGOTTEN: Duration = Duration::from_secs(10);
 
 /// Where this cache lies in Redis.

@@ -74,7 +74,8 @@ struct Row {
     trace: Option<String>,
 }
 
-/// One snapshot of the clock and the outbox. `at` is the start of the statement's transaction, which is before its snapshot.
+/// One snapshot of the clock and the outbox. `at` is the start of the statement's transaction, which is before its
+/// snapshot.
 ///
 /// Not a statement of the lane: it runs twenty times a second and belongs to no request.
 pub(super) async fn drain(lane: &Lane) -> Result<(Drained, Outbox), sqlx::Error> {
@@ -133,7 +134,8 @@ fn collect(rows: Vec<Row>) -> Outbox {
     outbox
 }
 
-/// Deletes what was drained, adds the bumps to their bases and moves the clock on, all or nothing; says whether this leader still leads.
+/// Deletes what was drained, adds the bumps to their bases and moves the clock on, all or nothing; says whether this
+/// leader still leads.
 pub(super) async fn fold(lane: &Lane, epoch: i64, owner: &str, fold: &Fold, ids: &[i64]) -> Result<bool, Error> {
     let space = fold.reopen.as_ref().map(|_| fastrand::i64(1..));
     lane.run("relay_fold", async |connection| {
