@@ -33,7 +33,8 @@ fn pool() -> Result<DescriptorPool> {
     if pool.get_message_by_name("google.rpc.ErrorInfo").is_none() {
         let known = prost_types::FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
         for file in known.file {
-            if pool.get_file_by_name(file.name()).is_none() {
+            let defined = |name: &str| pool.get_message_by_name(&format!("{}.{name}", file.package())).is_some();
+            if !file.message_type.iter().any(|message| defined(message.name())) {
                 pool.add_file_descriptor_proto(file)?;
             }
         }
