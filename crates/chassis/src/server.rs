@@ -267,6 +267,8 @@ impl Bound {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that builds servers")]
         let grpc = tonic::transport::Server::builder()
             .accept_http1(public)
+            // Between our own processes all watches share a few connections; from outside nobody needs that many.
+            .max_concurrent_streams(public.then_some(1_024))
             .http2_keepalive_interval(Some(Duration::from_secs(20)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .serve_with_incoming_shutdown(outer, incoming, async move {

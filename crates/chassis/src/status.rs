@@ -182,6 +182,8 @@ impl Failure {
                         inner.fields.clone_from(&bad.field_violations);
                     }
                     inner.retry_after = details.retry_info().and_then(|info| info.retry_delay);
+                    // Whose fault it is has logged it: the service that refused, or our own channel to it.
+                    inner.logged = Arc::new(AtomicBool::new(true));
                     inner.source = Some(Arc::new(status));
                 })
             }

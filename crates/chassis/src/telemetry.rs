@@ -113,11 +113,11 @@ impl Telemetry {
         scrape::install();
         let provider = provider(service, settings);
         let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-        // The crates that carry the spans out must not make spans of it.
+        // What is logged and what is traced are two things: a quiet log must not cut traces to pieces. The crates that
+        // carry spans out must not make spans of it.
         let traced = tracing_subscriber::filter::filter_fn(|meta| {
-            !["h2", "hyper", "tonic", "tower", "opentelemetry"]
-                .iter()
-                .any(|name| meta.target().split("::").next() == Some(name))
+            let root = meta.target().split("::").next().unwrap_or_default();
+            *meta.level() <= tracing::Level::INFO && !["h2", "hyper", "tonic", "tower", "opentelemetry"].contains(&root)
         });
         let spans = tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("rushes"))
@@ -125,19 +125,15 @@ impl Telemetry {
             .with_threads(false)
             .with_target(false)
             .with_filter(traced);
+        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let lines = match settings.format {
-            Format::Json => tracing_subscriber::fmt::layer()
-                .event_format(logs::Json { service })
-                .with_writer(std::io::stderr)
-                .boxed(),
-            Format::Pretty => tracing_subscriber::fmt::layer()
-                .compact()
-                .with_target(false)
-                .with_ansi(std::io::stderr().is_terminal())
-                .with_writer(std::io::stderr)
-                .boxed(),
+            Format::Json => layer.event_format(logs::Json { service }).with_filter(filter).boxed(),
+            Format::Pretty => {
+                let colours = std::io::stderr().is_terminal();
+                layer.compact().with_target(false).with_ansi(colours).with_filter(filter).boxed()
+            }
         };
-        let _already_installed = tracing_subscriber::registry().with(filter).with(spans).with(lines).try_init();
+        let _already_installed = tracing_subscriber::registry().with(spans).with(lines).try_init();
         Self { provider }
     }
 

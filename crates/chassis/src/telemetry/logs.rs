@@ -27,7 +27,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut time = String::with_capacity(32);
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         let mut line = Map::new();
@@ -36,16 +36,17 @@ where
         line.insert("service".to_owned(), self.service.into());
         line.insert("target".to_owned(), event.metadata().target().into());
         event.record(&mut Fields(&mut line));
-        if let Some(span) = context.lookup_current() {
-            line.insert("span".to_owned(), span.name().into());
-            let ids = dispatcher::get_default(|dispatch| tracing_opentelemetry::get_otel_context(&span.id(), dispatch));
-            if let Some(context) = ids {
-                let span = context.span();
-                let ids = span.span_context();
-                if ids.is_valid() {
-                    line.insert("trace_id".to_owned(), ids.trace_id().to_string().into());
-                    line.insert("span_id".to_owned(), ids.span_id().to_string().into());
-                }
+        // Asked of the dispatcher and not of `context`, which does not see spans that the log's own filter leaves out.
+        let context = dispatcher::get_default(|dispatch| {
+            let current = dispatch.current_span();
+            tracing_opentelemetry::get_otel_context(current.id()?, dispatch)
+        });
+        if let Some(context) = context {
+            let span = context.span();
+            let ids = span.span_context();
+            if ids.is_valid() {
+                line.insert("trace_id".to_owned(), ids.trace_id().to_string().into());
+                line.insert("span_id".to_owned(), ids.span_id().to_string().into());
             }
         }
         writeln!(writer, "{}", Value::Object(line))

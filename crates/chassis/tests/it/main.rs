@@ -1,5 +1,10 @@
-//! The chassis through its front door.
+//! The chassis through its front door: real sockets, a real PostgreSQL, real files.
 
 #![allow(clippy::unwrap_used)]
 
+mod blobs;
+mod client;
 mod postgres;
+mod server;
+mod telemetry;
+mod wire;

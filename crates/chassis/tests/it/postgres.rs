@@ -1,45 +1,140 @@
-//! Lanes.
-use chassis::postgres::{Error, Lane, statement};
+//! Lanes on a real PostgreSQL, with round trips counted on the wire.
+
+use std::time::{Duration, Instant};
+
+use chassis::{
+    deadline,
+    postgres::{Error, Lane, LaneSettings, statement},
+    status::Failure,
+    task,
+};
 use sqlx::PgConnection;
+use testkit::{Database, RoundTrips};
+use tonic::Code;
 
-fn sendable<T: Send>(t: T) -> T {
-    t
+const TABLE: &str = "create table chassis_things (name text constraint thing_once primary key)";
+
+fn lane(url: &str, settings: LaneSettings) -> Lane {
+    Lane::connect_lazy("test", url, &settings).unwrap()
 }
 
-struct Store {
-    lane: Lane,
+fn one() -> LaneSettings {
+    LaneSettings { min: 0, max: 1, ..LaneSettings::default() }
 }
-impl Store {
-    async fn get(&self, account: uuid::Uuid, title: &str) -> Result<Vec<(i64, String)>, Error> {
-        self.lane
-            .run("get_project", async |conn: &mut PgConnection| {
-                sqlx::query_as::<_, (i64, String)>("select 1::bigint, $2 from x where account = $1")
-                    .bind(account)
-                    .bind(title)
-                    .fetch_all(&mut *conn)
-                    .await
-            })
-            .await
-    }
-    async fn two(&self, title: String) -> Result<u64, Error> {
-        self.lane
-            .transaction("create_project", async |tx: &mut PgConnection| {
-                statement("one", sqlx::query("select 1").bind(&title).execute(&mut *tx)).await?;
-                let n = statement("two", sqlx::query("select 1").execute(&mut *tx)).await?;
-                Ok::<_, Error>(n.rows_affected())
-            })
-            .await
-    }
+
+async fn insert(connection: &mut PgConnection, name: &str) -> Result<(), Error> {
+    let insert = sqlx::query("insert into chassis_things (name) values ($1)").bind(name);
+    statement("insert_thing", insert.execute(connection)).await?;
+    Ok(())
+}
+
+async fn count(lane: &Lane) -> Result<i64, Error> {
+    lane.run("count_things", async |connection: &mut PgConnection| {
+        sqlx::query_scalar("select count(*) from chassis_things").fetch_one(connection).await
+    })
+    .await
+}
+
+async fn add(lane: &Lane, names: &[&str]) -> Result<(), Error> {
+    lane.transaction("add_things", async |transaction: &mut PgConnection| {
+        for name in names {
+            insert(transaction, name).await?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
-async fn futures_can_be_sent() {
-    let lane = Lane::connect_lazy("read", "postgres://x@127.0.0.1:1/x", &Default::default()).unwrap();
-    let store = Store { lane };
-    let handle = tokio::spawn(async move {
-        let a = sendable(store.get(uuid::Uuid::nil(), "x")).await;
-        let b = sendable(store.two("x".into())).await;
-        (a.is_err(), b.is_err())
+async fn what_is_counted_is_what_is_on_the_wire() {
+    let database = Database::fresh().await.unwrap();
+    let wire = RoundTrips::before(&database.url()).await.unwrap();
+    let lane = lane(&wire.url(), one());
+    sqlx::query(TABLE).execute(lane.pool()).await.unwrap();
+    // Once to prepare what the connection will then know.
+    add(&lane, &["a", "b"]).await.unwrap();
+    count(&lane).await.unwrap();
+    drop(wire.take());
+
+    let (things, counted) = task::counting(count(&lane)).await;
+    assert_eq!((things.unwrap(), counted), (2, 1));
+    let (added, counted) = task::counting(add(&lane, &["c", "d"])).await;
+    added.unwrap();
+    assert_eq!(counted, 4, "begin, two statements, commit");
+    // The pool also pings a connection that comes back, after the work that is counted.
+    let trips: Vec<_> = wire.take().into_iter().filter(|trip| trip != "a ping").collect();
+    assert_eq!(trips.len(), 5, "{trips:?}");
+}
+
+#[tokio::test]
+async fn an_error_rolls_everything_back_and_names_its_constraint() {
+    let database = Database::fresh().await.unwrap();
+    let lane = lane(&database.url(), one());
+    sqlx::query(TABLE).execute(lane.pool()).await.unwrap();
+    let error = add(&lane, &["a", "b", "a"]).await.unwrap_err();
+    assert_eq!(error.constraint(), Some("thing_once"));
+    assert_eq!(error.sqlstate().as_deref(), Some("23505"));
+    assert_eq!(count(&lane).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_full_lane_fails_fast_and_is_overload() {
+    let database = Database::fresh().await.unwrap();
+    let lane = lane(&database.url(), LaneSettings { acquire: Duration::from_millis(100), ..one() });
+    let _held = lane.pool().acquire().await.unwrap();
+    let began = Instant::now();
+    let error = count(&lane).await.unwrap_err();
+    assert!(matches!(error, Error::Busy("test")), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(1));
+    let failure = Failure::from(error);
+    assert_eq!((failure.code(), failure.reason()), (Code::ResourceExhausted, "OVERLOADED"));
+}
+
+async fn sleep(lane: &Lane, seconds: f64) -> Result<(), Error> {
+    lane.run("sleep", async |connection: &mut PgConnection| {
+        sqlx::query("select pg_sleep($1)").bind(seconds).execute(connection).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_statement_ends_at_its_limit_or_at_the_requests_deadline() {
+    let database = Database::fresh().await.unwrap();
+    let lane = lane(&database.url(), LaneSettings { statement: Duration::from_millis(200), ..one() });
+    let began = Instant::now();
+    let error = sleep(&lane, 5.0).await.unwrap_err();
+    assert!(matches!(error, Error::Timeout(_)), "{error:?}");
+    assert_eq!(Failure::from(error).code(), Code::Unavailable);
+
+    let limit = Instant::now() + Duration::from_millis(100);
+    let error = deadline::scope(limit, sleep(&lane, 5.0)).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline), "{error:?}");
+    assert_eq!(Failure::from(error).code(), Code::DeadlineExceeded);
+    sleep(&lane, 0.0).await.expect("the connection is good again");
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn nobody_there_is_unavailable_and_a_bad_url_does_not_repeat_its_password() {
+    let url = format!("postgres://rushes@127.0.0.1:{}/rushes", testkit::free_port());
+    let error = count(&lane(&url, one())).await.unwrap_err();
+    assert_eq!(Failure::from(error).code(), Code::Unavailable);
+    let error = Lane::connect_lazy("test", "postgres//u:hunter2@h", &one()).unwrap_err();
+    assert!(error.to_string().starts_with("RUSHES_DATABASE_URL") && !format!("{error:?}").contains("hunter2"));
+}
+
+/// Handlers are sent between threads; a lane's futures must be too, with what they borrow.
+#[tokio::test]
+async fn work_on_a_lane_can_be_spawned() {
+    let database = Database::fresh().await.unwrap();
+    let lane = lane(&database.url(), one());
+    let name = "a".to_owned();
+    let spawned = tokio::spawn(async move {
+        let name = name.as_str();
+        lane.run("echo", async |connection: &mut PgConnection| {
+            sqlx::query_scalar::<_, String>("select $1").bind(name).fetch_one(connection).await
+        })
+        .await
     });
-    assert_eq!(handle.await.unwrap(), (true, true));
+    assert_eq!(spawned.await.unwrap().unwrap(), "a");
 }

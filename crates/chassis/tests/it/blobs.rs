@@ -1,0 +1,156 @@
+//! Object storage: real files, and a bucket behind a small S3 that remembers what it was asked.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use axum::{Router, body::Body, extract::State, response::IntoResponse as _};
+use bytes::Bytes;
+use chassis::blobs::{Error, Meta, Name, Settings, Store};
+use futures::TryStreamExt as _;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("rushes-blobs-{}", uuid::Uuid::now_v7())))
+    }
+
+    fn store(&self) -> Store {
+        let url = format!("file://{}", self.0.display());
+        Store::open(&Settings { url, options: Vec::new() }).unwrap()
+    }
+
+    fn files(&self) -> usize {
+        let folders = std::fs::read_dir(&self.0).unwrap();
+        folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn bytes() -> Bytes {
+    (0..50_000_u32).flat_map(u32::to_le_bytes).collect()
+}
+
+/// What any storage must do.
+async fn check(store: &Store) {
+    let name = store.put(bytes(), "mp4").await.unwrap();
+    assert_eq!(name, Name::of(&bytes(), "mp4"));
+    assert_eq!(store.put(bytes(), "mp4").await.unwrap(), name, "again is no error");
+    assert_eq!(store.get(&name).await.unwrap(), bytes());
+    assert_eq!(store.head(&name).await.unwrap(), Some(Meta { bytes: 200_000 }));
+    assert_eq!(store.get_range(&name, 10..20).await.unwrap(), bytes().slice(10..20));
+    assert_eq!(store.get_range(&name, 199_990..999_999).await.unwrap(), bytes().slice(199_990..));
+    assert!(matches!(store.get_range(&name, 200_000..200_001).await, Err(Error::Range)));
+    for range in [None, Some(5..100_000)] {
+        let pieces = store.stream(&name, range.clone()).await.unwrap();
+        let read: Vec<Bytes> = pieces.try_collect().await.unwrap();
+        let range = range.map_or(0..200_000, |range| range);
+        assert_eq!(read.concat(), bytes()[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]);
+    }
+    let missing = Name::new([0; 32], "mp4");
+    assert!(matches!(store.get(&missing).await, Err(Error::Missing(name)) if name == missing));
+    assert_eq!(store.head(&missing).await.unwrap(), None);
+    assert!(store.stream(&missing, None).await.is_err());
+}
+
+#[tokio::test]
+async fn files_keep_each_object_once() {
+    let directory = Directory::new();
+    let store = directory.store();
+    check(&store).await;
+    let puts = (0..20).map(|_| store.put(Bytes::from_static(b"at the same time"), "txt"));
+    futures::future::try_join_all(puts).await.unwrap();
+    assert_eq!(directory.files(), 2, "two objects, and nothing half done beside them");
+}
+
+#[tokio::test]
+async fn files_are_there_for_another_process() {
+    let directory = Directory::new();
+    let name = directory.store().put(bytes(), "mp4").await.unwrap();
+    assert_eq!(directory.store().get(&name).await.unwrap(), bytes());
+}
+
+#[tokio::test]
+async fn a_url_that_names_no_storage_is_an_error_that_names_the_setting() {
+    for url in ["", "files", "ftp://host/x", "file://relative/x", "s3://"] {
+        let error = Store::open(&Settings { url: url.to_owned(), options: Vec::new() }).unwrap_err();
+        assert!(error.to_string().starts_with("RUSHES_BLOBS_URL"), "{url:?}: {error}");
+    }
+}
+
+/// Objects by path, with the headers they were put with.
+type Bucket = Arc<Mutex<BTreeMap<String, (HeaderMap, Bytes)>>>;
+
+/// The part of S3 that we use: put if absent, get with a range, head.
+async fn s3(State(bucket): State<Bucket>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let path = parts.uri.path().to_owned();
+    let mut objects = bucket.lock().unwrap();
+    let stored = objects.get(&path).cloned();
+    match (parts.method, stored) {
+        (Method::PUT, Some(_)) if parts.headers.get("if-none-match").is_some_and(|value| value == "*") => {
+            StatusCode::PRECONDITION_FAILED.into_response()
+        }
+        (Method::PUT, _) => {
+            objects.insert(path, (parts.headers, body));
+            [("etag", "\"1\"")].into_response()
+        }
+        (_, None) => StatusCode::NOT_FOUND.into_response(),
+        (method, Some((_, bytes))) => {
+            let range = parts.headers.get("range").and_then(|value| value.to_str().ok()?.strip_prefix("bytes="));
+            let range = range.and_then(|range| range.split_once('-'));
+            let (from, to) =
+                range.map_or((0, bytes.len()), |(a, b)| (a.parse().unwrap(), b.parse::<usize>().unwrap() + 1));
+            let mut response = Response::builder()
+                .header("etag", "\"1\"")
+                .header("last-modified", "Sat, 21 Nov 2026 08:00:00 GMT")
+                .header("content-length", to - from);
+            if range.is_some() {
+                response =
+                    response.status(206).header("content-range", format!("bytes {from}-{}/{}", to - 1, bytes.len()));
+            }
+            let body = if method == Method::HEAD { Body::empty() } else { Body::from(bytes.slice(from..to)) };
+            response.body(body).unwrap()
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_is_asked_as_s3_is() {
+    let bucket = Bucket::default();
+    let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let routes = Router::new().fallback(s3).with_state(bucket.clone());
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let source = chassis::settings::Source::of(&[
+        ("RUSHES_BLOBS_URL", "s3://rushes/production"),
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ENDPOINT", &endpoint),
+        ("AWS_ALLOW_HTTP", "true"),
+    ]);
+    let store = Store::open(&Settings::read(&source).unwrap()).unwrap();
+    check(&store).await;
+
+    let name = Name::of(&bytes(), "mp4").to_string();
+    let objects = bucket.lock().unwrap();
+    let (headers, stored) = &objects[&format!("/rushes/production/{}/{name}", &name[..2])];
+    assert_eq!(*stored, bytes());
+    assert_eq!(headers["content-type"], "video/mp4");
+    assert_eq!(headers["if-none-match"], "*");
+    assert!(headers["authorization"].to_str().unwrap().starts_with("AWS4-HMAC-SHA256 Credential=id/"));
+    assert_eq!(objects.len(), 1);
+}
