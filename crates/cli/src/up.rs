@@ -102,7 +102,10 @@ async fn stay(options: Options) -> Result<Exit> {
     say.step("starting PostgreSQL, Redis and NATS");
     let servers = Servers::bring_up(&options.urls, &home, &say).await?;
     say.step("migrating the database");
-    schema::migrate(&servers.database).await.context("migrating the database")?;
+    schema::migrate(&servers.database).await.map_err(|error| {
+        Failure::new(format!("the database cannot be migrated: {error}"))
+            .todo("if its data may go, begin anew with `cargo rushes up --fresh`")
+    })?;
 
     let (jaeger, buffer, otlp) = tracing(options.otlp_endpoint.clone(), &home).await?;
     say.step(format!("starting the services: {}", services::NAMES.join(", ")));
