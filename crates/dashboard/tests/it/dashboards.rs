@@ -1,0 +1,277 @@
+//! What the dashboard shows, how soon it shows it, and what is left of it when a part cannot be read.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use chassis::postgres::LaneSettings;
+use proto::dashboard::v1::{Credits, Dashboard, Section};
+use proto::generations::v1::State;
+use proto::projects::v1::{Project, Scene};
+use sqlx::{AssertSqlSafe, PgPool};
+use testkit::eventually;
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::stack::{PATIENCE, PUBLIC_URL, Stack, User, id, refused};
+
+/// What generation-status leaves behind when a generation of `scene` stands in `state`; returns its id.
+async fn generate(pool: &PgPool, user: &User, scene: &Scene, state: State, thumbnail: Option<&str>) -> Result<Uuid> {
+    let generation = Uuid::now_v7();
+    let project = id(scene.name.split("/scenes/").next().unwrap_or_default());
+    let done = state == State::Completed;
+    sqlx::query(
+        "with made as (
+            insert into generations (id, account_id, project_id, scene_id, version, state, model, prompt, seed, percent, stage,
+                                     thumbnail, held_micros, captured_micros, request_id, request_sha256, end_time)
+            values ($1, $2, $3, $4, 5, $5, 'local', repeat('a long prompt ', 20), 1, $6, 'rendering', $7, 50000, $8, $1, '',
+                    case when $5 >= 6 then now() end)
+            returning id, version, state, percent, stage, thumbnail, captured_micros
+         ), copied as (
+            update scenes s
+               set latest_generation = made.id, latest_version = made.version, latest_state = made.state,
+                   latest_percent = made.percent, latest_stage = made.stage, latest_thumbnail = made.thumbnail
+              from made where s.id = $4
+         )
+         update projects p
+            set completed_count = completed_count + ($5 = 6)::integer,
+                completed_cost_micros = completed_cost_micros + made.captured_micros
+           from made where p.id = $3",
+    )
+    .bind(generation)
+    .bind(user.id)
+    .bind(project)
+    .bind(id(&scene.name))
+    .bind(i16::try_from(state as i32)?)
+    .bind(if done { 100_i16 } else { 40 })
+    .bind(thumbnail)
+    .bind(if done { 50_000_i64 } else { 0 })
+    .execute(pool)
+    .await?;
+    Ok(generation)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_five_sections_are_shown() -> Result<()> {
+    let stack = Stack::start().await?;
+    let user = stack.account().await?;
+    let (older, newer) = (user.project("Older").await?, user.project("Newer").await?);
+    let mut scenes = Vec::new();
+    for place in 0..14 {
+        scenes.push(user.scene(&older.name, &format!("S{place}")).await?);
+    }
+    user.delete_scene(&scenes[1].name, "").await?;
+    let gone = user.project("Gone").await?;
+    user.delete_project(&gone.name, "").await?;
+    let credits = "insert into credit_accounts (account_id, available_micros, held_micros) values ($1, 950000, 50000)";
+    sqlx::query(credits).bind(user.id).execute(&stack.pool).await?;
+    let poster = format!("{}.webp", "ab".repeat(32));
+    for _ in 0..9 {
+        generate(&stack.pool, &user, &scenes[2], State::Completed, None).await?;
+    }
+    let done = generate(&stack.pool, &user, &scenes[0], State::Completed, Some(&poster)).await?;
+    let under_way = generate(&stack.pool, &user, &scenes[2], State::Processing, None).await?;
+
+    let shown = user.dashboard().await?;
+    assert_eq!(shown, user.dashboard_page(19, "").await?, "cached or not, it is the same");
+    assert!(shown.version > 0 && shown.unreachable.is_empty() && shown.next_page_token.is_empty());
+    let profile = shown.profile.clone().unwrap_or_default();
+    let who = (profile.account.as_str(), profile.display_name.as_str(), profile.email.as_str());
+    assert_eq!(who, (format!("accounts/{}", user.id).as_str(), "Ada", "ada@rushes.test"));
+    assert_eq!(shown.credits, Some(Credits { available_micros: 950_000, held_micros: 50_000 }));
+
+    let [first, second] = &shown.projects[..] else { panic!("two projects: {shown:#?}") };
+    assert_eq!((first.name.as_str(), first.scenes.len()), (newer.name.as_str(), 0));
+    assert_eq!((second.title.as_str(), second.scene_count, second.completed_count), ("Older", 13, 10));
+    assert_eq!((second.completed_cost_micros, second.create_time), (500_000, older.create_time));
+    let titles: Vec<_> = second.scenes.iter().map(|scene| scene.title.as_str()).collect();
+    assert_eq!(titles, ["S0", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12"]);
+    let latest = second.scenes[0].latest.clone().unwrap_or_default();
+    assert_eq!((latest.name, latest.version), (format!("generations/{done}"), 5));
+    assert_eq!((latest.state, latest.percent), (State::Completed as i32, 100));
+    assert_eq!(latest.thumbnail_url, format!("{PUBLIC_URL}/assets/{poster}"));
+    let latest = second.scenes[1].latest.clone().unwrap_or_default();
+    assert_eq!(latest.name, format!("generations/{under_way}"), "the latest, not the best");
+    assert_eq!((latest.state, latest.stage.as_str()), (State::Processing as i32, "rendering"));
+    assert_eq!(latest.thumbnail_url, "");
+    assert_eq!(second.scenes[2].latest, None);
+
+    assert_eq!(shown.recent_generations.len(), 10);
+    let [one, two, ..] = &shown.recent_generations[..] else { panic!("ten of them") };
+    assert_eq!((one.name.as_str(), one.cost_micros), (format!("generations/{under_way}").as_str(), 0));
+    assert_eq!((one.scene.as_str(), one.prompt.chars().count()), (scenes[2].name.as_str(), 120));
+    assert_eq!((two.name.as_str(), two.cost_micros), (format!("generations/{done}").as_str(), 50_000));
+    assert_eq!(two.thumbnail_url, format!("{PUBLIC_URL}/assets/{poster}"));
+    assert_eq!((shown.notices.len(), shown.unread_notice_count), (1, 1));
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_projects_come_in_pages() -> Result<()> {
+    let stack = Stack::start().await?;
+    let user = stack.account().await?;
+    let mut expected = Vec::new();
+    for place in 0..25 {
+        let project = user.project(&format!("P{place}")).await?;
+        user.scene(&project.name, &format!("of P{place}")).await?;
+        expected.insert(0, project.name);
+    }
+    let (mut walked, mut token) = (Vec::new(), String::new());
+    for size in [20, 4, 20] {
+        let page = user.dashboard_page(size, &token).await?;
+        for project in page.projects {
+            assert_eq!(project.scenes[0].title, format!("of {}", project.title));
+            walked.push(project.name);
+        }
+        token = page.next_page_token;
+        assert_eq!(token.is_empty(), walked.len() == 25);
+    }
+    assert_eq!(walked, expected);
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ones_own_writes_show_at_once_and_raise_the_version() -> Result<()> {
+    let stack = Stack::start().await?;
+    stack.warm_up().await?;
+    let user = stack.account().await?;
+    let mut version = user.dashboard().await?.version;
+    let mut shows = async |what: &str, shown: &dyn Fn(&Dashboard) -> bool| -> Result<Dashboard> {
+        let dashboard = user.dashboard().await?;
+        assert!(shown(&dashboard), "{what}: {dashboard:#?}");
+        assert!(dashboard.version > version, "{what}: {} after {version}", dashboard.version);
+        assert_eq!(dashboard, user.dashboard_page(19, "").await?, "{what}: equal versions are equal content");
+        version = dashboard.version;
+        Ok(dashboard)
+    };
+    for round in 0..5 {
+        let project = user.project("P").await?;
+        shows("create", &|d| d.projects[0].title == "P").await?;
+        user.update_project(Project { title: "Q".into(), ..project.clone() }, &["title"]).await?;
+        shows("update", &|d| d.projects[0].title == "Q").await?;
+        let scene = user.scene(&project.name, "S").await?;
+        shows("a scene", &|d| d.projects[0].scene_count == 1 && d.projects[0].scenes.len() == 1).await?;
+        let other = user.scene(&project.name, "T").await?;
+        shows("another", &|d| d.projects[0].scenes[1].title == "T").await?;
+        user.reorder_scenes(&project.name, &[&other.name, &scene.name]).await?;
+        shows("reorder", &|d| d.projects[0].scenes[0].title == "T").await?;
+        user.update_scene(Scene { title: "U".into(), etag: String::new(), ..scene.clone() }, &["title"]).await?;
+        shows("a scene's title", &|d| d.projects[0].scenes[1].title == "U").await?;
+        user.delete_scene(&other.name, "").await?;
+        shows("a scene's end", &|d| d.projects[0].scene_count == 1 && d.projects[0].scenes.len() == 1).await?;
+        user.delete_project(&project.name, "").await?;
+        shows("a project's end", &|d| d.projects.is_empty()).await?;
+        if round == 0 {
+            let notice = user.dashboard().await?.notices[0].name.clone();
+            user.acknowledge(&[&notice]).await?;
+            shows("a notice read", &|d| d.notices.is_empty()).await?;
+        }
+    }
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_made_by_hand_show() -> Result<()> {
+    let stack = Stack::start().await?;
+    stack.warm_up().await?;
+    let user = stack.account().await?;
+    let project = user.project("P").await?;
+    let scene = user.scene(&project.name, "S").await?;
+    generate(&stack.pool, &user, &scene, State::Processing, None).await?;
+    sqlx::query("insert into credit_accounts (account_id) values ($1)").bind(user.id).execute(&stack.pool).await?;
+    for (change, sign) in [
+        ("update accounts set display_name = 'Mark 1' where id = $1", "Mark 1"),
+        ("update credit_accounts set available_micros = 4242424242 where account_id = $1", "4242424242"),
+        ("update projects set title = 'Mark 2' where account_id = $1", "Mark 2"),
+        ("update scenes set latest_stage = 'mark 3' where account_id = $1", "mark 3"),
+        ("update generations set stage = 'mark 4', version = version + 1 where account_id = $1", "mark 4"),
+        ("insert into notices (id, account_id, title) values (gen_random_uuid(), $1, 'Mark 5')", "Mark 5"),
+    ] {
+        let before = user.dashboard().await?;
+        assert!(!format!("{before:?}").contains(sign));
+        sqlx::query(change).bind(user.id).execute(&stack.pool).await?;
+        let shown = eventually(sign, PATIENCE, async || {
+            let shown = user.dashboard().await.ok()?;
+            format!("{shown:?}").contains(sign).then_some(shown)
+        })
+        .await?;
+        assert!(shown.version > before.version, "{sign}: {} after {}", shown.version, before.version);
+    }
+    sqlx::query("truncate notices").execute(&stack.pool).await?;
+    eventually("no notices after a truncation", PATIENCE, async || {
+        user.dashboard().await.ok().filter(|shown| shown.notices.is_empty())
+    })
+    .await?;
+    stack.stop().await
+}
+
+/// Moves a table out of the statements' sight, or back.
+async fn rename(stack: &Stack, from: &str, to: &str) -> Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(format!("alter table {from} rename to {to}"))).execute(&stack.pool).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_section_that_cannot_be_read_is_named_and_the_others_are_whole() -> Result<()> {
+    let stack = Stack::start().await?;
+    for (table, section) in [
+        ("accounts", Section::Profile),
+        ("credit_accounts", Section::Credits),
+        ("projects", Section::Projects),
+        ("scenes", Section::Projects),
+        ("generations", Section::RecentGenerations),
+        ("notices", Section::Notices),
+    ] {
+        let user = stack.account().await?;
+        let project = user.project("P").await?;
+        let scene = user.scene(&project.name, "S").await?;
+        generate(&stack.pool, &user, &scene, State::Completed, None).await?;
+        rename(&stack, table, "hidden").await?;
+        let (shown, page) = (user.dashboard().await?, user.dashboard_page(3, "").await?);
+        rename(&stack, "hidden", table).await?;
+        assert_eq!(shown, page);
+        assert_eq!(shown.unreachable, [section as i32], "without {table}");
+        assert_eq!(shown.profile.is_none(), section == Section::Profile);
+        assert_eq!(shown.credits.is_none(), section == Section::Credits);
+        assert_eq!(shown.projects.is_empty(), section == Section::Projects);
+        assert_eq!(shown.recent_generations.is_empty(), section == Section::RecentGenerations);
+        assert_eq!(shown.notices.is_empty(), section == Section::Notices);
+
+        let whole = user.dashboard().await?;
+        assert!(whole.unreachable.is_empty(), "an answer with a section missing is not kept");
+        assert_eq!(shown.version, whole.version);
+    }
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_section_that_hangs_does_not_hold_the_others_up() -> Result<()> {
+    let statement = Duration::from_millis(300);
+    let stack = Stack::with(LaneSettings { statement, ..LaneSettings::default() }).await?;
+    let user = stack.account().await?;
+    user.project("P").await?;
+    let mut lock = stack.pool.begin().await?;
+    sqlx::query("lock table notices in access exclusive mode").execute(&mut *lock).await?;
+    let shown = user.dashboard().await?;
+    assert_eq!(shown.unreachable, [Section::Notices as i32]);
+    assert_eq!(shown.projects.len(), 1);
+    lock.rollback().await?;
+    assert!(user.dashboard().await?.unreachable.is_empty());
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_any_section_there_is_no_answer() -> Result<()> {
+    let stack = Stack::start().await?;
+    let user = stack.account().await?;
+    let tables = ["accounts", "credit_accounts", "projects", "generations", "notices"];
+    for table in tables {
+        rename(&stack, table, &format!("hidden_{table}")).await?;
+    }
+    refused(user.dashboard().await, Code::Unavailable, "DEPENDENCY_DOWN");
+    refused(user.dashboard_page(3, "").await, Code::Unavailable, "DEPENDENCY_DOWN");
+    for table in tables {
+        rename(&stack, &format!("hidden_{table}"), table).await?;
+    }
+    assert!(user.dashboard().await?.unreachable.is_empty());
+    stack.stop().await
+}

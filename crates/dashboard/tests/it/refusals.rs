@@ -1,0 +1,142 @@
+//! What a client may get wrong about projects, scenes and pages: each field is named, all at once, and nothing is stored.
+
+use anyhow::Result;
+use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::stack::{Stack, refused};
+
+const WRONG: &str = "INPUT_SCHEMA_VIOLATION";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_projects() -> Result<()> {
+    let stack = Stack::start().await?;
+    let user = stack.account().await?;
+    let kept = user.project("Kept").await?;
+    let state = stack.state().await?;
+    let write = |title: &str, description: &str| Project {
+        title: title.to_owned(),
+        description: description.to_owned(),
+        ..Project::default()
+    };
+    let long = "x".repeat(2_001);
+    for (project, request_id, wrong) in [
+        (None, "", vec!["project.title"]),
+        (Some(write("", "")), "", vec!["project.title"]),
+        (Some(write(" \t ", "")), "", vec!["project.title"]),
+        (Some(write("two\nlines", "")), "", vec!["project.title"]),
+        (Some(write(&"é".repeat(201), "")), "", vec!["project.title"]),
+        (Some(write("T", "a\0b")), "", vec!["project.description"]),
+        (Some(write("T", "")), "7", vec!["request_id"]),
+        (Some(write("T", "")), "00000000-0000-0000-0000-000000000000", vec!["request_id"]),
+        (Some(write("", &long)), "x", vec!["project.title", "project.description", "request_id"]),
+    ] {
+        let request = CreateProjectRequest { project, request_id: request_id.to_owned() };
+        let answer = user.projects().create_project(user.ask(request)).await;
+        assert_eq!(refused(answer, Code::InvalidArgument, WRONG), wrong);
+    }
+    for name in ["", "projects/", "projects/1", &kept.name.to_uppercase(), &format!("{}/", kept.name)] {
+        assert_eq!(refused(user.get_project(name).await, Code::InvalidArgument, WRONG), ["name"], "{name}");
+        assert_eq!(refused(user.delete_project(name, "").await, Code::InvalidArgument, WRONG), ["name"], "{name}");
+    }
+    let bad = Project { name: "x".into(), description: long, ..kept };
+    for (paths, wrong) in [
+        (&["title", "scene_count"][..], vec!["project.name", "update_mask.paths[1]"]),
+        (&[], vec!["project.name", "project.description"]),
+        (&["Title"], vec!["project.name", "update_mask.paths[0]"]),
+    ] {
+        assert_eq!(refused(user.update_project(bad.clone(), paths).await, Code::InvalidArgument, WRONG), wrong);
+    }
+    assert_eq!(stack.state().await?, state);
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_scenes() -> Result<()> {
+    let stack = Stack::start().await?;
+    let user = stack.account().await?;
+    let project = user.project("P").await?;
+    let kept = user.scene(&project.name, "Kept").await?;
+    let state = stack.state().await?;
+    for (parent, scene, request_id, wrong) in [
+        ("", None, "?", vec!["parent", "scene.title", "request_id"]),
+        (
+            project.name.as_str(),
+            Some(Scene { title: "T".into(), script: "s".repeat(2_001), ..Scene::default() }),
+            "",
+            vec!["scene.script"],
+        ),
+    ] {
+        let request = CreateSceneRequest { parent: parent.to_owned(), scene, request_id: request_id.to_owned() };
+        let answer = user.projects().create_scene(user.ask(request)).await;
+        assert_eq!(refused(answer, Code::InvalidArgument, WRONG), wrong);
+    }
+    for name in ["", &project.name, "projects/1/scenes/2", &kept.name.replace("scenes", "scene")] {
+        assert_eq!(refused(user.get_scene(name).await, Code::InvalidArgument, WRONG), ["name"], "{name}");
+        assert_eq!(refused(user.delete_scene(name, "").await, Code::InvalidArgument, WRONG), ["name"], "{name}");
+    }
+    let bad = Scene { name: "x".into(), title: String::new(), ..kept.clone() };
+    let refusal = user.update_scene(bad, &["position", "title"]).await;
+    let wrong = ["scene.name", "update_mask.paths[0]", "scene.title"];
+    assert_eq!(refused(refusal, Code::InvalidArgument, WRONG), wrong);
+
+    // A scene is its project's: under another name it is not there.
+    let other = user.project("Q").await?;
+    let elsewhere = kept.name.replace(&project.name, &other.name);
+    refused(user.get_scene(&elsewhere).await, Code::NotFound, "SCENE_NOT_FOUND");
+    refused(
+        user.update_scene(Scene { name: elsewhere.clone(), ..kept }, &["title"]).await,
+        Code::NotFound,
+        "SCENE_NOT_FOUND",
+    );
+    refused(user.delete_scene(&elsewhere, "").await, Code::NotFound, "SCENE_NOT_FOUND");
+    user.delete_project(&other.name, "").await?;
+    let rest = stack.state().await?;
+    assert_eq!(rest.matches("Kept").count(), state.matches("Kept").count());
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_pages() -> Result<()> {
+    let stack = Stack::start().await?;
+    let (user, other) = (stack.account().await?, stack.account().await?);
+    for _ in 0..3 {
+        user.project("P").await?;
+    }
+    let first = user.list_projects(1, "").await?;
+    let token = first.next_page_token.as_str();
+    let shown = user.dashboard_page(1, "").await?.next_page_token;
+    let forged = token.replace(['0', '1'], "2");
+    for (size, token, reason, wrong) in [
+        (-1, "", WRONG, vec!["page_size"]),
+        (0, "token", "PAGE_TOKEN_INVALID", vec!["page_token"]),
+        (0, &forged, "PAGE_TOKEN_INVALID", vec!["page_token"]),
+        (-1, "token", WRONG, vec!["page_size", "page_token"]),
+    ] {
+        assert_eq!(refused(user.list_projects(size, token).await, Code::InvalidArgument, reason), wrong);
+        assert_eq!(refused(user.dashboard_page(size, token).await, Code::InvalidArgument, reason), wrong);
+        let scenes = user.list_scenes(&first.projects[0].name, size, token).await;
+        assert_eq!(refused(scenes, Code::InvalidArgument, reason), wrong);
+    }
+    refused(other.list_projects(1, token).await, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
+    refused(user.list_projects(1, &shown).await, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
+    refused(user.dashboard_page(1, token).await, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
+    assert_eq!(refused(user.list_scenes("x", -1, "").await, Code::InvalidArgument, WRONG), ["parent", "page_size"]);
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_whom_no_gateway_let_in() -> Result<()> {
+    let stack = Stack::start().await?;
+    let user = stack.account().await?;
+    let nobody = tonic::Request::new(proto::dashboard::v1::GetDashboardRequest::default());
+    refused(user.dashboards().get_dashboard(nobody).await, Code::Unauthenticated, "KEY_UNKNOWN");
+    let unknown = stack.user(Uuid::now_v7());
+    refused(unknown.dashboard().await, Code::NotFound, "ACCOUNT_NOT_FOUND");
+    refused(unknown.dashboard_page(3, "").await, Code::NotFound, "ACCOUNT_NOT_FOUND");
+    refused(unknown.create_project("T", "").await, Code::NotFound, "ACCOUNT_NOT_FOUND");
+    let request = Uuid::now_v7().to_string();
+    refused(unknown.create_project("T", &request).await, Code::NotFound, "ACCOUNT_NOT_FOUND");
+    stack.stop().await
+}

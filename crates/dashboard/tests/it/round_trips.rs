@@ -1,0 +1,63 @@
+//! What a dashboard costs, as the wire to PostgreSQL shows it: one round trip when cold, none when warm.
+
+use anyhow::Result;
+use uuid::Uuid;
+
+use crate::stack::{Stack, User};
+
+/// An account with this many projects of three scenes each.
+async fn with_projects(stack: &Stack, count: i32) -> Result<User> {
+    let user = stack.account().await?;
+    let ids: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
+    sqlx::query("insert into projects (id, account_id, title, scene_count) select unnest($1::uuid[]), $2, 'P', 3")
+        .bind(&ids)
+        .bind(user.id)
+        .execute(&stack.pool)
+        .await?;
+    sqlx::query(
+        "insert into scenes (id, account_id, project_id, title, position)
+         select gen_random_uuid(), account_id, id, 'S', place from projects, generate_series(0, 2) place
+          where account_id = $1",
+    )
+    .bind(user.id)
+    .execute(&stack.pool)
+    .await?;
+    Ok(user)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dashboard_costs_one_cold_and_none_warm() -> Result<()> {
+    let stack = Stack::start().await?;
+    stack.warm_up().await?;
+    for count in [8, 300] {
+        let user = with_projects(&stack, count).await?;
+        stack.queries();
+        let cold = user.dashboard().await?;
+        let trips = stack.queries();
+        assert_eq!(trips.len(), 1, "cold, {count} projects: {trips:#?}");
+        assert_eq!(cold.projects.len(), usize::try_from(count.min(20))?);
+        for _ in 0..20 {
+            assert_eq!(user.dashboard().await?, cold);
+        }
+        let trips = stack.queries();
+        assert!(trips.is_empty(), "warm, {count} projects: {trips:#?}");
+
+        user.dashboard_page(7, "").await?;
+        let trips = stack.queries();
+        assert_eq!(trips.len(), 1, "another page, {count} projects: {trips:#?}");
+    }
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_who_ask_at_once_cost_one() -> Result<()> {
+    let stack = Stack::start().await?;
+    stack.warm_up().await?;
+    let user = with_projects(&stack, 8).await?;
+    stack.queries();
+    let shown = futures::future::try_join_all((0..500).map(|_| user.dashboard())).await?;
+    assert!(shown.windows(2).all(|pair| pair[0] == pair[1]));
+    let trips = stack.queries();
+    assert_eq!(trips.len(), 1, "{trips:#?}");
+    stack.stop().await
+}

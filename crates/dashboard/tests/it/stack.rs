@@ -1,0 +1,321 @@
+//! The service under test with its servers, and what tests say to it.
+//!
+//! Each stack has a database of its own and a space of its own on a Redis and a NATS that the test process shares. The relay
+//! runs beside the service as another process's would, on connections of its own, so that the round trips counted before
+//! PostgreSQL are the service's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cache::Cache;
+use chassis::caller::Caller;
+use chassis::client::{self, Channel};
+use chassis::drain::Drain;
+use chassis::postgres::{Lane, LaneSettings};
+use chassis::settings::Source;
+use dashboard::{Config, Dashboard};
+use proto::accounts::v1 as accounts;
+use proto::accounts::v1::account_service_client::AccountServiceClient;
+use proto::dashboard::v1 as dash;
+use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
+use proto::projects::v1 as projects;
+use proto::projects::v1::project_service_client::ProjectServiceClient;
+use sqlx::PgPool;
+use testkit::{Database, Nats, Redis, RoundTrips, eventually};
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+use uuid::Uuid;
+
+/// Where assets are seen from outside, in tests.
+pub(crate) const PUBLIC_URL: &str = "https://rushes.test";
+/// How long a test waits for what should take milliseconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the read and write lanes are in tests: one connection for reads, so that what it has prepared stays prepared.
+const LANE: LaneSettings = LaneSettings {
+    min: 1,
+    max: 1,
+    acquire: Duration::from_secs(5),
+    idle: Duration::from_secs(600),
+    statement: Duration::from_secs(5),
+};
+
+struct Servers {
+    redis: Redis,
+    nats: Nats,
+}
+
+/// Redis and NATS for the whole test process; its end is theirs.
+async fn servers() -> Result<&'static Servers> {
+    static SERVERS: OnceCell<Servers> = OnceCell::const_new();
+    SERVERS.get_or_try_init(async || Ok(Servers { redis: Redis::launch().await?, nats: Nats::launch().await? })).await
+}
+
+/// The service with its database.
+pub(crate) struct Stack {
+    pub(crate) pool: PgPool,
+    pub(crate) trips: RoundTrips,
+    channel: Channel,
+    relay: Cache,
+    drain: Drain,
+    serving: Option<JoinHandle<Result<(), chassis::server::Error>>>,
+    _database: Arc<Database>,
+}
+
+impl Stack {
+    /// The service with one connection for reads and one for writes.
+    pub(crate) async fn start() -> Result<Self> {
+        Self::with(LANE).await
+    }
+
+    /// The service with these lanes.
+    pub(crate) async fn with(lane: LaneSettings) -> Result<Self> {
+        let servers = servers().await?;
+        let database = Arc::new(Database::fresh().await?);
+        let trips = RoundTrips::before(&database.url()).await?;
+        let source = Source::of(&[
+            ("RUSHES_DATABASE_URL", &trips.url()),
+            ("RUSHES_REDIS_URL", &servers.redis.url()),
+            ("RUSHES_NATS_URL", &servers.nats.url()),
+            ("RUSHES_PUBLIC_URL", PUBLIC_URL),
+            ("RUSHES_CACHE_SPACE", database.name()),
+            ("RUSHES_CACHE_RELAY", "false"),
+        ]);
+        let mut config = Config::read(&source)?;
+        (config.lanes.read, config.lanes.write) = (lane, LaneSettings { max: 4, ..lane });
+        let bound = Dashboard::open(&config).await?.bind().await?;
+        let channel = client::connect("dashboard", &format!("http://{}", bound.addr()).parse()?);
+        let drain = Drain::default().with_grace(Duration::from_secs(1));
+        let serving = Some(tokio::spawn(bound.serve(drain.clone())));
+
+        let relay = cache::Settings { relay: true, ..config.cache.clone() };
+        let lane = Lane::connect_lazy("cache", &database.url(), &cache::Settings::lane())?;
+        let nats = chassis::nats::connect(&servers.nats.url()).await?;
+        let relay = Cache::start(relay, Some(lane), Some(nats))?;
+        let pool = PgPool::connect(&database.url()).await?;
+        Ok(Self { pool, trips, channel, relay, drain, serving, _database: database })
+    }
+
+    /// An account with nothing but its welcome.
+    pub(crate) async fn account(&self) -> Result<User> {
+        let account = accounts::Account {
+            display_name: "Ada".to_owned(),
+            email: "ada@rushes.test".to_owned(),
+            ..accounts::Account::default()
+        };
+        let made = self.accounts().create_account(accounts::CreateAccountRequest { account: Some(account) }).await?;
+        let name = made.into_inner().name;
+        let id = name.strip_prefix("accounts/").context("an account's name")?.parse()?;
+        Ok(self.user(id))
+    }
+
+    /// Someone whom the gateway has let in as this account.
+    pub(crate) fn user(&self, id: Uuid) -> User {
+        User { id, caller: Caller::account(id), channel: self.channel.clone() }
+    }
+
+    /// The internal door.
+    pub(crate) fn accounts(&self) -> AccountServiceClient<Channel> {
+        AccountServiceClient::new(self.channel.clone())
+    }
+
+    /// Any path of the service, called with an empty body by nobody.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Waits until the service's cache answers without PostgreSQL, and its read connection has prepared what it needs.
+    pub(crate) async fn warm_up(&self) -> Result<()> {
+        let user = self.account().await?;
+        eventually("the cache answers without PostgreSQL", PATIENCE, async || {
+            self.queries();
+            user.dashboard().await.ok()?;
+            self.queries().is_empty().then_some(())
+        })
+        .await
+    }
+
+    /// The service's round trips since the last call, without those that nobody waits for: the reading of the clock every
+    /// few seconds, and the ping of a connection that goes back to its pool.
+    pub(crate) fn queries(&self) -> Vec<String> {
+        let background = |sql: &String| sql.contains("clock_timestamp()") || sql == "a ping";
+        self.trips.take().into_iter().filter(|sql| !background(sql)).collect()
+    }
+
+    /// Every row that the service may write, a line each: two equal ones are one state.
+    pub(crate) async fn state(&self) -> Result<String> {
+        let state = sqlx::query_scalar::<_, String>(
+            "select concat_ws(e'\\n',
+                (select string_agg(t::text, e'\\n' order by t.id) from accounts t),
+                (select string_agg(t::text, e'\\n' order by t.id) from api_keys t),
+                (select string_agg(t::text, e'\\n' order by t.id) from projects t),
+                (select string_agg(t::text, e'\\n' order by t.id) from scenes t),
+                (select string_agg(t::text, e'\\n' order by t.id) from notices t))",
+        );
+        Ok(state.fetch_one(&self.pool).await?)
+    }
+
+    /// Ends the service and sees that it ended well.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.drain.begin();
+        if let Some(serving) = self.serving.take() {
+            serving.await??;
+        }
+        self.relay.close().await;
+        Ok(())
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.drain.begin();
+    }
+}
+
+/// A client of one account.
+#[derive(Clone)]
+pub(crate) struct User {
+    pub(crate) id: Uuid,
+    caller: Caller,
+    channel: Channel,
+}
+
+/// What a call gave.
+pub(crate) type Answer<T> = Result<T, Status>;
+
+impl User {
+    /// A request as the gateway passes it on.
+    pub(crate) fn ask<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        self.caller.attach(&mut request);
+        request
+    }
+
+    pub(crate) fn projects(&self) -> ProjectServiceClient<Channel> {
+        ProjectServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn dashboards(&self) -> DashboardServiceClient<Channel> {
+        DashboardServiceClient::new(self.channel.clone())
+    }
+
+    /// The first page of the dashboard.
+    pub(crate) async fn dashboard(&self) -> Answer<dash::Dashboard> {
+        self.dashboard_page(0, "").await
+    }
+
+    pub(crate) async fn dashboard_page(&self, page_size: i32, page_token: &str) -> Answer<dash::Dashboard> {
+        let request = dash::GetDashboardRequest { page_size, page_token: page_token.to_owned() };
+        self.dashboards().get_dashboard(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn create_project(&self, title: &str, request_id: &str) -> Answer<projects::Project> {
+        let project = projects::Project { title: title.to_owned(), ..projects::Project::default() };
+        let request = projects::CreateProjectRequest { project: Some(project), request_id: request_id.to_owned() };
+        self.projects().create_project(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn project(&self, title: &str) -> Result<projects::Project> {
+        Ok(self.create_project(title, "").await?)
+    }
+
+    pub(crate) async fn get_project(&self, name: &str) -> Answer<projects::Project> {
+        let request = projects::GetProjectRequest { name: name.to_owned() };
+        self.projects().get_project(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn list_projects(
+        &self,
+        page_size: i32,
+        page_token: &str,
+    ) -> Answer<projects::ListProjectsResponse> {
+        let request = projects::ListProjectsRequest { page_size, page_token: page_token.to_owned() };
+        self.projects().list_projects(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn update_project(&self, project: projects::Project, paths: &[&str]) -> Answer<projects::Project> {
+        let request = projects::UpdateProjectRequest { project: Some(project), update_mask: Some(mask(paths)) };
+        self.projects().update_project(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn delete_project(&self, name: &str, etag: &str) -> Answer<()> {
+        let request = projects::DeleteProjectRequest { name: name.to_owned(), etag: etag.to_owned() };
+        self.projects().delete_project(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn create_scene(&self, parent: &str, title: &str, request_id: &str) -> Answer<projects::Scene> {
+        let scene = projects::Scene { title: title.to_owned(), ..projects::Scene::default() };
+        let request = projects::CreateSceneRequest {
+            parent: parent.to_owned(),
+            scene: Some(scene),
+            request_id: request_id.to_owned(),
+        };
+        self.projects().create_scene(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn scene(&self, parent: &str, title: &str) -> Result<projects::Scene> {
+        Ok(self.create_scene(parent, title, "").await?)
+    }
+
+    pub(crate) async fn get_scene(&self, name: &str) -> Answer<projects::Scene> {
+        let request = projects::GetSceneRequest { name: name.to_owned() };
+        self.projects().get_scene(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn list_scenes(
+        &self,
+        parent: &str,
+        page_size: i32,
+        token: &str,
+    ) -> Answer<projects::ListScenesResponse> {
+        let request =
+            projects::ListScenesRequest { parent: parent.to_owned(), page_size, page_token: token.to_owned() };
+        self.projects().list_scenes(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn update_scene(&self, scene: projects::Scene, paths: &[&str]) -> Answer<projects::Scene> {
+        let request = projects::UpdateSceneRequest { scene: Some(scene), update_mask: Some(mask(paths)) };
+        self.projects().update_scene(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn delete_scene(&self, name: &str, etag: &str) -> Answer<()> {
+        let request = projects::DeleteSceneRequest { name: name.to_owned(), etag: etag.to_owned() };
+        self.projects().delete_scene(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn reorder_scenes(&self, parent: &str, scenes: &[&str]) -> Answer<Vec<projects::Scene>> {
+        let scenes = scenes.iter().map(|name| (*name).to_owned()).collect();
+        let request = projects::ReorderScenesRequest { parent: parent.to_owned(), scenes };
+        self.projects().reorder_scenes(self.ask(request)).await.map(|reply| reply.into_inner().scenes)
+    }
+
+    pub(crate) async fn acknowledge(&self, names: &[&str]) -> Answer<i32> {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let request = dash::AcknowledgeNoticesRequest { names };
+        let reply = self.dashboards().acknowledge_notices(self.ask(request)).await;
+        reply.map(|reply| reply.into_inner().unread_notice_count)
+    }
+}
+
+fn mask(paths: &[&str]) -> prost_types::FieldMask {
+    prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }
+}
+
+/// The id in the last part of a name.
+pub(crate) fn id(name: &str) -> Uuid {
+    name.rsplit('/').next().and_then(|id| id.parse().ok()).expect("a name that ends in an id")
+}
+
+/// Sees that a call was refused with this code and reason, and returns the fields that it named.
+#[track_caller]
+pub(crate) fn refused<T: std::fmt::Debug>(answer: Answer<T>, code: Code, reason: &str) -> Vec<String> {
+    let status = answer.expect_err("it must be refused");
+    let details = status.get_error_details();
+    let told = details.error_info().map_or("", |info| info.reason.as_str());
+    assert_eq!((status.code(), told), (code, reason), "{status:?}");
+    let fields = details.bad_request().map(|bad| bad.field_violations.iter().map(|v| v.field.clone()).collect());
+    fields.unwrap_or_default()
+}
