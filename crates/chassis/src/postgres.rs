@@ -7,6 +7,7 @@ mod error;
 
 use std::{
     future::Future,
+    pin::Pin,
     str::FromStr as _,
     sync::{
         Arc,
@@ -91,7 +92,14 @@ impl LaneSettings {
 pub struct Lane {
     name: &'static str,
     pool: PgPool,
-    waiting: Arc<AtomicUsize>,
+    load: Arc<Load>,
+}
+
+/// How many want a connection of a lane, and how many have one.
+#[derive(Debug, Default)]
+struct Load {
+    waiting: AtomicUsize,
+    held: AtomicUsize,
 }
 
 impl Lane {
@@ -124,7 +132,7 @@ impl Lane {
                 })
             })
             .connect_lazy_with(options);
-        let lane = Self { name, pool, waiting: Arc::default() };
+        let lane = Self { name, pool, load: Arc::default() };
         lane.show();
         Ok(lane)
     }
@@ -151,10 +159,10 @@ impl Lane {
     {
         let span = span(statement, self.name);
         let run = async {
-            let mut connection = self.acquire().await?;
+            let (mut connection, _held) = self.acquire().await?;
             task::count_query();
             let began = Instant::now();
-            let result = bounded(work(&mut connection)).await;
+            let result = bounded(Box::pin(work(&mut connection))).await;
             record(statement, began, result)
         };
         finish(run.instrument(span.clone()).await, &span)
@@ -171,10 +179,10 @@ impl Lane {
     {
         let span = span(name, self.name);
         let run = async {
-            let mut connection = self.acquire().await?;
+            let (mut connection, _held) = self.acquire().await?;
             let mut transaction = statement("begin", connection.begin_with(begin())).await?;
             // Dropped on an error of `work`, the transaction rolls back.
-            let value = work(&mut transaction).await?;
+            let value = Box::pin(work(&mut transaction)).await?;
             statement("commit", transaction.commit()).await?;
             Ok(value)
         };
@@ -186,16 +194,24 @@ impl Lane {
         self.pool.close().await;
     }
 
-    async fn acquire(&self) -> Result<PoolConnection<sqlx::Postgres>, Error> {
+    async fn acquire(&self) -> Result<(PoolConnection<sqlx::Postgres>, Count<'_>), Error> {
         let began = Instant::now();
-        let waiting = Waiting::enter(&self.waiting);
-        let acquired = match deadline::bound(self.pool.acquire()).await {
-            Ok(acquired) => acquired.map_err(|error| Error::acquire(self.name, error)),
-            Err(_) => Err(Error::Deadline),
-        };
+        let waiting = Count::one(&self.load.waiting);
+        let acquired = deadline::bound(Box::pin(self.pool.acquire())).await;
         drop(waiting);
         metrics::histogram!("postgres_lane_acquire_seconds", "lane" => self.name).record(began.elapsed());
-        acquired
+        match acquired {
+            Ok(Ok(connection)) => Ok((connection, Count::one(&self.load.held))),
+            Ok(Err(sqlx::Error::PoolTimedOut)) if self.full() => Err(Error::Busy(self.name)),
+            // The pool tries to connect until its patience ends, and then says no more than that it ended.
+            Ok(Err(error @ sqlx::Error::PoolTimedOut)) => Err(Error::Unreachable(Arc::new(error))),
+            Ok(Err(error)) => Err(error.into()),
+            Err(deadline::Expired) => Err(Error::Deadline),
+        }
+    }
+
+    fn full(&self) -> bool {
+        self.load.held.load(Ordering::Relaxed) >= self.pool.options().get_max_connections() as usize
     }
 
     /// Keeps the lane's gauges current for as long as the lane is open.
@@ -208,7 +224,7 @@ impl Lane {
             };
             gauge("postgres_lane_size", f64::from(lane.pool.size()));
             gauge("postgres_lane_idle", lane.pool.num_idle() as f64);
-            let waiting = lane.waiting.load(Ordering::Relaxed);
+            let waiting = lane.load.waiting.load(Ordering::Relaxed);
             gauge("postgres_lane_waiting", waiting as f64);
             let max = lane.pool.options().get_max_connections();
             gauge("postgres_lane_max", f64::from(max));
@@ -226,7 +242,7 @@ pub async fn statement<T>(name: &'static str, work: impl Future<Output = Result<
     let run = async {
         task::count_query();
         let began = Instant::now();
-        let result = bounded(work).await;
+        let result = bounded(Box::pin(work)).await;
         record(name, began, result)
     };
     finish(run.instrument(span.clone()).await, &span)
@@ -252,7 +268,11 @@ fn span(statement: &'static str, lane: &'static str) -> Span {
     )
 }
 
-async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
+/// The work comes boxed: each layer that holds a future by value holds it twice, and sqlx's are kilobytes.
+async fn bounded<T, F>(work: Pin<Box<F>>) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
     match deadline::bound(work).await {
         Ok(result) => result.map_err(Error::from),
         Err(_) => Err(Error::Deadline),
@@ -278,16 +298,17 @@ fn finish<T>(result: Result<T, Error>, span: &Span) -> Result<T, Error> {
     result
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+/// One more, for as long as it lives.
+struct Count<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize) -> Self {
+impl<'a> Count<'a> {
+    fn one(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Count<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

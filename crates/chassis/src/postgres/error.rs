@@ -86,20 +86,12 @@ impl Error {
         // The parser's error may repeat the URL, and with it the password.
         Self::Url
     }
-
-    pub(super) fn acquire(lane: &'static str, error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::PoolTimedOut => Self::Busy(lane),
-            error => error.into(),
-        }
-    }
 }
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let class: fn(Arc<sqlx::Error>) -> Self = match &error {
             sqlx::Error::RowNotFound => return Self::NoRow,
-            sqlx::Error::PoolTimedOut => return Self::Busy("?"),
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
                 Self::Unreachable
             }

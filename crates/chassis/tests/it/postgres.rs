@@ -81,7 +81,16 @@ async fn an_error_rolls_everything_back_and_names_its_constraint() {
 async fn a_full_lane_fails_fast_and_is_overload() {
     let database = Database::fresh().await.unwrap();
     let lane = lane(&database.url(), LaneSettings { acquire: Duration::from_millis(100), ..one() });
-    let _held = lane.pool().acquire().await.unwrap();
+    let holder = lane.clone();
+    let (held, is_held) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let hold = async |_: &mut PgConnection| {
+            held.send(()).unwrap();
+            std::future::pending::<Result<(), sqlx::Error>>().await
+        };
+        holder.run("hold", hold).await
+    });
+    is_held.await.unwrap();
     let began = Instant::now();
     let error = count(&lane).await.unwrap_err();
     assert!(matches!(error, Error::Busy("test")), "{error:?}");
