@@ -1,0 +1,208 @@
+//! Get, batch and list: what is seen, by whom, and what it costs.
+
+use proto::generations::v1::{
+    BatchGetGenerationsRequest, CancelGenerationRequest, Generation, ListGenerationsRequest, ListGenerationsResponse,
+    WatchGenerationsRequest,
+};
+use testkit::{Nats, Redis, RoundTrips};
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::worker::Worker;
+use crate::world::{User, World, refusal};
+
+async fn batch(world: &World, user: &User, names: &[&str]) -> Result<Vec<Generation>, Status> {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    let request = user.asks(BatchGetGenerationsRequest { names });
+    Ok(world.process.generations.clone().batch_get_generations(request).await?.into_inner().generations)
+}
+
+async fn list(
+    world: &World,
+    user: &User,
+    parent: &str,
+    size: i32,
+    token: &str,
+) -> Result<ListGenerationsResponse, Status> {
+    let request = ListGenerationsRequest { parent: parent.to_owned(), page_size: size, page_token: token.to_owned() };
+    Ok(world.process.generations.clone().list_generations(user.asks(request)).await?.into_inner())
+}
+
+#[tokio::test]
+async fn another_account_sees_nothing_through_any_method() {
+    let world = World::new().await;
+    let (user, foreign) = (world.user(1).await, world.user(1).await);
+    let name = world.started(&user).await.name;
+    let missing = (Code::NotFound, "GENERATION_NOT_FOUND".to_owned());
+    let mut client = world.process.generations.clone();
+    for _ in 0..2 {
+        assert_eq!(refusal(world.get(&foreign, &name).await), missing);
+    }
+    assert_eq!(refusal(batch(&world, &foreign, &[&name]).await), missing);
+    let cancel = CancelGenerationRequest { name: name.clone() };
+    assert_eq!(refusal(client.cancel_generation(foreign.asks(cancel)).await), missing);
+    let watch = WatchGenerationsRequest { names: vec![name.clone()], ..WatchGenerationsRequest::default() };
+    assert_eq!(refusal(client.watch_generations(foreign.asks(watch)).await.map(drop)), missing);
+    assert!(list(&world, &foreign, "", 0, "").await.unwrap().generations.is_empty());
+    for (parent, reason) in [(user.scene(), "SCENE_NOT_FOUND"), (user.project(), "PROJECT_NOT_FOUND")] {
+        assert_eq!(refusal(list(&world, &foreign, &parent, 0, "").await), (Code::NotFound, reason.to_owned()));
+        let watch = WatchGenerationsRequest { parent, ..WatchGenerationsRequest::default() };
+        assert_eq!(refusal(client.watch_generations(foreign.asks(watch)).await.map(drop)).1, reason);
+    }
+    assert_eq!(world.credit(&foreign).await.held_micros, 0);
+    assert_eq!(world.get(&user, &name).await.unwrap().version, 1, "untouched");
+}
+
+#[tokio::test]
+async fn names_are_read_strictly() {
+    let world = World::new().await;
+    let user = world.user(1).await;
+    let generation = world.started(&user).await;
+    let invalid = (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION".to_owned());
+    for name in ["", "x", &generation.name.to_uppercase(), &generation.name.replace("generations", "scenes")] {
+        assert_eq!(refusal(world.get(&user, name).await), invalid, "{name}");
+        assert_eq!(refusal(batch(&world, &user, &[name]).await), invalid, "{name}");
+    }
+    assert_eq!(refusal(world.get_from(&user, &generation.name, -1).await), invalid);
+    assert_eq!(refusal(batch(&world, &user, &[]).await), invalid);
+    let many = vec![generation.name.as_str(); 101];
+    assert_eq!(refusal(batch(&world, &user, &many).await), invalid);
+    let ahead = world.get_from(&user, &generation.name, 2).await;
+    assert_eq!(refusal(ahead), (Code::OutOfRange, "VERSION_AHEAD".to_owned()));
+}
+
+#[tokio::test]
+async fn a_batch_keeps_the_order_and_its_repetitions() {
+    let world = World::new().await;
+    let user = world.user(3).await;
+    let (first, second) = (world.started(&user).await, world.started(&user).await);
+    let asked = [second.name.as_str(), &first.name, &second.name];
+    let found = batch(&world, &user, &asked).await.unwrap();
+    assert_eq!(found.iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), asked);
+    let missing = format!("generations/{}", Uuid::now_v7());
+    assert_eq!(refusal(batch(&world, &user, &[&first.name, &missing]).await).1, "GENERATION_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn pages_show_each_once_from_new_to_old() {
+    let world = World::new().await;
+    let user = world.user(12).await;
+    let other = world.scene(&user).await;
+    let mut started = Vec::new();
+    for at in 0..9 {
+        started.push(world.started(if at % 3 == 0 { &other } else { &user }).await);
+    }
+    started.reverse();
+    for (parent, of) in [(String::new(), None), (user.project(), None), (user.scene(), Some(user.scene()))] {
+        let expected: Vec<_> = started.iter().filter(|g| of.as_ref().is_none_or(|scene| g.scene == *scene)).collect();
+        let (mut seen, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = list(&world, &user, &parent, 4, &token).await.unwrap();
+            assert!(page.generations.len() <= 4);
+            seen.extend(page.generations);
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(seen.iter().collect::<Vec<_>>(), expected, "{parent}");
+    }
+}
+
+#[tokio::test]
+async fn pages_are_asked_for_strictly() {
+    let world = World::new().await;
+    let user = world.user(3).await;
+    for _ in 0..3 {
+        world.started(&user).await;
+    }
+    let token = list(&world, &user, "", 1, "").await.unwrap().next_page_token;
+    assert!(!token.is_empty());
+    let foreign = world.user(0).await;
+    let forged = (Code::InvalidArgument, "PAGE_TOKEN_INVALID".to_owned());
+    assert_eq!(refusal(list(&world, &user, "", 1, "x").await), forged);
+    assert_eq!(refusal(list(&world, &user, "", 1, &token.replace('0', "1")).await), forged);
+    assert_eq!(refusal(list(&world, &user, &user.scene(), 1, &token).await), forged, "another listing's");
+    assert_eq!(refusal(list(&world, &foreign, "", 1, &token).await), forged, "another account's");
+    let invalid = (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION".to_owned());
+    assert_eq!(refusal(list(&world, &user, "", -1, "").await), invalid);
+    assert_eq!(refusal(list(&world, &user, "projects", 1, "").await), invalid);
+    assert_eq!(list(&world, &user, "", 1_000, "").await.unwrap().generations.len(), 3);
+}
+
+#[tokio::test]
+async fn a_status_costs_one_round_trip_cold_and_none_warm() {
+    let (nats, redis) = (Nats::launch().await.unwrap(), Redis::launch().await.unwrap());
+    let database = testkit::Database::fresh().await.unwrap();
+    let counter = RoundTrips::before(&database.url()).await.unwrap();
+    let world = World::on(database, |settings| {
+        settings.nats_url = Some(nats.url());
+        settings.cache.redis_url = Some(redis.url());
+        // What is counted is this process's reads; another one leads the relay.
+        settings.cache.relay = false;
+    })
+    .await;
+    let mut settings = world.settings.clone();
+    settings.database_url = counter.url();
+    let counted = crate::world::Process::start(&settings).await;
+    settings.database_url = world.settings.database_url.clone();
+    settings.cache.relay = true;
+    let _relay = crate::world::Process::start(&settings).await;
+    let user = world.user(8).await;
+    let get = async |name: &str| {
+        let request = proto::generations::v1::GetGenerationRequest { name: name.to_owned(), min_version: 0 };
+        counted.generations.clone().get_generation(user.asks(request)).await.unwrap().into_inner()
+    };
+    let trips = || {
+        let read = |sql: &String| sql.contains("from cache_clock c left join generations");
+        counter.take().iter().filter(|sql| read(sql)).cloned().collect::<Vec<_>>()
+    };
+    // Until the proof stands, and the statement is prepared on its connections.
+    let first = world.started(&user).await.name;
+    testkit::eventually("a status is served warm", std::time::Duration::from_secs(10), async || {
+        let _ = trips();
+        get(&first).await;
+        get(&first).await;
+        trips().is_empty().then_some(())
+    })
+    .await
+    .unwrap();
+    for _ in 0..5 {
+        let name = world.started(&user).await.name;
+        let _ = counter.take();
+        let cold = get(&name).await;
+        let all = counter.take();
+        let reads: Vec<_> = all.iter().filter(|sql| sql.contains("generations g")).collect();
+        assert_eq!(reads.len(), 1, "cold: {all:#?}");
+        let _ = counter.take();
+        for _ in 0..20 {
+            assert_eq!(get(&name).await, cold);
+        }
+        assert_eq!(trips(), Vec::<String>::new(), "warm");
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_seen_at_once_by_the_one_who_wrote() {
+    let nats = Nats::launch().await.unwrap();
+    let world = World::with(|settings| settings.nats_url = Some(nats.url())).await;
+    let user = world.user(3).await;
+    for _ in 0..3 {
+        let generation = world.started(&user).await;
+        assert_eq!(world.get(&user, &generation.name).await.unwrap().version, 1);
+        let mut worker = Worker::new(&world, 1).await;
+        let work = worker.next().await;
+        let mut version = world.get(&user, &generation.name).await.unwrap().version;
+        assert_eq!(version, 2);
+        worker.submitted(&work).await.unwrap();
+        for percent in [10, 40] {
+            worker.progress(&work, percent).await.unwrap();
+            let seen = world.get(&user, &generation.name).await.unwrap();
+            assert!(seen.version > version && seen.progress.unwrap().percent == percent);
+            version = seen.version;
+        }
+        worker.finalizing(&work).await.unwrap();
+        worker.complete(&work).await.unwrap();
+        assert_eq!(world.get(&user, &generation.name).await.unwrap().state(), proto::generations::v1::State::Completed);
+    }
+}

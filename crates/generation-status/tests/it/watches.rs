@@ -1,0 +1,239 @@
+//! WatchGenerations: order, completeness, and what a slow or moved watcher gets.
+
+use std::time::Duration;
+
+use proto::generations::v1::watch_generations_response::Event;
+use proto::generations::v1::{Generation, State, WatchGenerationsRequest, WatchGenerationsResponse};
+use testkit::Nats;
+use tonic::{Code, Status, Streaming};
+
+use crate::worker::Worker;
+use crate::world::{Process, User, World, refusal};
+
+struct Watch(Streaming<WatchGenerationsResponse>);
+
+impl Watch {
+    async fn of(process: &Process, user: &User, request: WatchGenerationsRequest) -> Result<Self, Status> {
+        Ok(Self(process.generations.clone().watch_generations(user.asks(request)).await?.into_inner()))
+    }
+
+    /// The next event with its token; nothing when the stream has ended.
+    async fn next(&mut self) -> Option<(Event, String)> {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.0.message()).await;
+        let response = next.expect("an event within 20 s").unwrap()?;
+        Some((response.event.unwrap(), response.resume_token))
+    }
+
+    async fn snapshot(&mut self) -> Vec<Generation> {
+        match self.next().await {
+            Some((Event::Snapshot(snapshot), _)) => snapshot.generations,
+            other => panic!("a snapshot comes first, not {other:?}"),
+        }
+    }
+
+    /// The next change, past heartbeats.
+    async fn update(&mut self) -> Generation {
+        loop {
+            match self.next().await {
+                Some((Event::Update(generation), _)) => return generation,
+                Some((Event::Heartbeat(_), _)) => {}
+                other => panic!("an update was due, not {other:?}"),
+            }
+        }
+    }
+}
+
+fn all() -> WatchGenerationsRequest {
+    WatchGenerationsRequest::default()
+}
+
+fn named(names: &[&str]) -> WatchGenerationsRequest {
+    WatchGenerationsRequest { names: names.iter().map(|name| (*name).to_owned()).collect(), ..all() }
+}
+
+/// Reads updates of one generation to its end; returns the versions and the states.
+async fn to_the_end(watch: &mut Watch, name: &str) -> (Vec<i64>, Vec<State>) {
+    let (mut versions, mut states) = (Vec::new(), Vec::new());
+    loop {
+        let update = watch.update().await;
+        if update.name != name {
+            continue;
+        }
+        versions.push(update.version);
+        states.push(update.state());
+        if update.end_time.is_some() {
+            return (versions, states);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_sees_a_generation_from_start_to_end() {
+    let world = World::new().await;
+    let user = world.user(2).await;
+    let before = world.started(&user).await;
+    let mut watch = Watch::of(&world.process, &user, all()).await.unwrap();
+    assert_eq!(watch.snapshot().await, [before]);
+    let started = world.started(&user).await;
+    let mut worker = Worker::new(&world, 2).await;
+    for _ in 0..2 {
+        let work = worker.next().await;
+        worker.carry_out(&work).await;
+    }
+    let (versions, states) = to_the_end(&mut watch, &started.name).await;
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+    assert_eq!(states.first(), Some(&State::Queued));
+    assert_eq!(states.last(), Some(&State::Completed));
+}
+
+#[tokio::test]
+async fn a_watcher_at_another_process_sees_the_same() {
+    let nats = Nats::launch().await.unwrap();
+    let world = World::with(|settings| settings.nats_url = Some(nats.url())).await;
+    let other = Process::start(&world.settings).await;
+    let user = world.user(5).await;
+    let mut watch = Watch::of(&other, &user, all()).await.unwrap();
+    assert!(watch.snapshot().await.is_empty());
+    let mut worker = Worker::new(&world, 5).await;
+    for _ in 0..5 {
+        let name = world.started(&user).await.name;
+        let work = worker.next().await;
+        worker.carry_out(&work).await;
+        let (versions, states) = to_the_end(&mut watch, &name).await;
+        assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+        assert_eq!(states.last(), Some(&State::Completed));
+    }
+}
+
+#[tokio::test]
+async fn without_nats_another_process_looks_for_itself() {
+    let world = World::new().await;
+    let other = Process::start(&world.settings).await;
+    let user = world.user(1).await;
+    let name = world.started(&user).await.name;
+    let mut watch = Watch::of(&other, &user, named(&[&name])).await.unwrap();
+    watch.snapshot().await;
+    let mut worker = Worker::new(&world, 1).await;
+    let work = worker.next().await;
+    worker.carry_out(&work).await;
+    let (versions, states) = to_the_end(&mut watch, &name).await;
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+    assert_eq!(states.last(), Some(&State::Completed));
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_what_it_was_for() {
+    let world = World::new().await;
+    let user = world.user(2).await;
+    let (first, second) = (world.started(&user).await, world.started(&user).await);
+    let until = |names: &[&str]| WatchGenerationsRequest { until_terminal: true, ..named(names) };
+    let mut watch = Watch::of(&world.process, &user, until(&[&first.name, &second.name])).await.unwrap();
+    assert_eq!(watch.snapshot().await.len(), 2);
+    let mut worker = Worker::new(&world, 2).await;
+    for _ in 0..2 {
+        let work = worker.next().await;
+        worker.carry_out(&work).await;
+    }
+    let mut ended = 0;
+    while let Some((event, _)) = watch.next().await {
+        if let Event::Update(update) = event {
+            ended += i32::from(update.end_time.is_some());
+        }
+    }
+    assert_eq!(ended, 2, "no terminal state was left out");
+    let mut over = Watch::of(&world.process, &user, until(&[&first.name])).await.unwrap();
+    assert_eq!(over.snapshot().await[0].state(), State::Completed);
+    assert!(over.next().await.is_none());
+}
+
+#[tokio::test]
+async fn only_what_is_asked_for_comes() {
+    let world = World::new().await;
+    let user = world.user(3).await;
+    let elsewhere = world.scene(&user).await;
+    let parent = WatchGenerationsRequest { parent: user.scene(), ..all() };
+    let mut of_scene = Watch::of(&world.process, &user, parent).await.unwrap();
+    let mut of_project =
+        Watch::of(&world.process, &user, WatchGenerationsRequest { parent: user.project(), ..all() }).await.unwrap();
+    of_scene.snapshot().await;
+    of_project.snapshot().await;
+    let other = world.started(&elsewhere).await;
+    let ours = world.started(&user).await;
+    assert_eq!(of_scene.update().await, ours);
+    assert_eq!(of_project.update().await, other);
+    assert_eq!(of_project.update().await, ours);
+}
+
+#[tokio::test]
+async fn a_slow_reader_skips_to_the_latest() {
+    let world = World::new().await;
+    let user = world.user(1).await;
+    let name = world.started(&user).await.name;
+    let mut watch = Watch::of(&world.process, &user, named(&[&name])).await.unwrap();
+    watch.snapshot().await;
+    let mut worker = Worker::new(&world, 1).await;
+    let work = worker.next().await;
+    worker.submitted(&work).await.unwrap();
+    for percent in 1..=12 {
+        worker.progress(&work, percent * 5).await.unwrap();
+    }
+    worker.finalizing(&work).await.unwrap();
+    worker.complete(&work).await.unwrap();
+    let (versions, states) = to_the_end(&mut watch, &name).await;
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+    assert_eq!(states.last(), Some(&State::Completed));
+}
+
+#[tokio::test]
+async fn a_watch_lives_moves_and_goes_on() {
+    let world = World::with(|settings| {
+        settings.watch.heartbeat = Duration::from_millis(50);
+        settings.watch.age = Duration::from_millis(500);
+    })
+    .await;
+    let user = world.user(3).await;
+    let first = world.started(&user).await;
+    // Longer ago than a commit may take.
+    sqlx::query("update generations set update_time = now() - interval '1 hour'").execute(&world.pool).await.unwrap();
+    let second = world.started(&user).await;
+    let mut watch = Watch::of(&world.process, &user, all()).await.unwrap();
+    assert_eq!(watch.snapshot().await.len(), 2);
+    let (mut beats, mut token) = (0, String::new());
+    loop {
+        match watch.next().await {
+            Some((Event::Heartbeat(_), _)) => beats += 1,
+            Some((Event::Moved(_), moved)) => token = moved,
+            None => break,
+            other => panic!("nothing happened, but {other:?}"),
+        }
+    }
+    assert!(beats >= 2 && !token.is_empty(), "{beats} heartbeats, then {token:?}");
+    let again = WatchGenerationsRequest { resume_token: token.clone(), ..all() };
+    let mut watch = Watch::of(&world.process, &user, again).await.unwrap();
+    let names: Vec<_> = watch.snapshot().await.into_iter().map(|generation| generation.name).collect();
+    assert_eq!(names, [second.name.clone()], "{} did not change", first.name);
+    let expired = (Code::OutOfRange, "RESUME_TOKEN_EXPIRED".to_owned());
+    for token in ["x".to_owned(), token.replace('0', "1")] {
+        let forged = WatchGenerationsRequest { resume_token: token.clone(), ..all() };
+        assert_eq!(refusal(Watch::of(&world.process, &user, forged).await.map(drop)), expired);
+    }
+    let elsewhere = WatchGenerationsRequest { resume_token: token, ..named(&[&second.name]) };
+    assert_eq!(refusal(Watch::of(&world.process, &user, elsewhere).await.map(drop)), expired);
+}
+
+#[tokio::test]
+async fn what_cannot_be_watched_is_refused_at_once() {
+    let world = World::new().await;
+    let user = world.user(1).await;
+    let name = world.started(&user).await.name;
+    let invalid = (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION".to_owned());
+    for request in [
+        WatchGenerationsRequest { until_terminal: true, ..all() },
+        WatchGenerationsRequest { parent: user.scene(), ..named(&[&name]) },
+        WatchGenerationsRequest { parent: "scenes".to_owned(), ..all() },
+        named(&["x"]),
+        WatchGenerationsRequest { names: vec![name; 1_001], ..all() },
+    ] {
+        assert_eq!(refusal(Watch::of(&world.process, &user, request).await.map(drop)), invalid);
+    }
+}

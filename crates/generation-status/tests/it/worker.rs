@@ -1,0 +1,139 @@
+//! A worker as the protocol sees it.
+
+use proto::generations::v1::Output;
+use proto::work::v1::{
+    ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, FailWorkRequest, FailureClass, HeartbeatRequest, Lease,
+    RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest, Work,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::world::{PRICE, Works, World};
+
+pub(crate) const VIDEO: &str = "assets/1111111111111111111111111111111111111111111111111111111111111111";
+pub(crate) const POSTER: &str = "assets/2222222222222222222222222222222222222222222222222222222222222222";
+
+/// A worker with its claim stream open.
+pub(crate) struct Worker {
+    works: Works,
+    asks: mpsc::Sender<ClaimWorkRequest>,
+    leases: Streaming<ClaimWorkResponse>,
+}
+
+impl Worker {
+    /// A worker with so many free hands.
+    pub(crate) async fn new(world: &World, slots: i32) -> Self {
+        Self::at(world.process.works.clone(), slots).await
+    }
+
+    pub(crate) async fn at(mut works: Works, slots: i32) -> Self {
+        let (asks, asked) = mpsc::channel(8);
+        asks.send(asking(slots)).await.unwrap();
+        let leases = works.claim_work(ReceiverStream::new(asked)).await.unwrap().into_inner();
+        Self { works, asks, leases }
+    }
+
+    /// Says that more hands are free.
+    pub(crate) async fn free(&self, slots: i32) {
+        self.asks.send(asking(slots)).await.unwrap();
+    }
+
+    /// The next lease; waits for one.
+    pub(crate) async fn next(&mut self) -> Work {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(20), self.leases.message());
+        next.await.expect("work within 20 s").unwrap().expect("the stream goes on").work.unwrap()
+    }
+
+    /// Whether the service ended the stream in order.
+    pub(crate) async fn ended(&mut self) -> bool {
+        self.leases.message().await.unwrap().is_none()
+    }
+
+    pub(crate) async fn submitted(&self, work: &Work) -> Result<(), Status> {
+        let request = RecordSubmissionRequest { lease: work.lease.clone(), provider_reference: "order-1".to_owned() };
+        self.works.clone().record_submission(request).await.map(drop)
+    }
+
+    /// Reports progress; returns whether to stop.
+    pub(crate) async fn progress(&self, work: &Work, percent: i32) -> Result<bool, Status> {
+        let request = ReportProgressRequest {
+            lease: work.lease.clone(),
+            percent,
+            stage: format!("stage {percent}"),
+            finalizing: false,
+        };
+        Ok(self.works.clone().report_progress(request).await?.into_inner().cancel_requested)
+    }
+
+    pub(crate) async fn finalizing(&self, work: &Work) -> Result<(), Status> {
+        let request = ReportProgressRequest {
+            lease: work.lease.clone(),
+            percent: 95,
+            stage: "fetching".to_owned(),
+            finalizing: true,
+        };
+        self.works.clone().report_progress(request).await.map(drop)
+    }
+
+    pub(crate) async fn complete(&self, work: &Work) -> Result<(), Status> {
+        self.complete_for(work, PRICE).await
+    }
+
+    pub(crate) async fn complete_for(&self, work: &Work, cost_micros: i64) -> Result<(), Status> {
+        self.works.clone().complete_work(completion(work.lease.clone(), cost_micros)).await.map(drop)
+    }
+
+    /// All that a good worker does after its claim.
+    pub(crate) async fn carry_out(&self, work: &Work) {
+        self.submitted(work).await.unwrap();
+        self.progress(work, 50).await.unwrap();
+        self.finalizing(work).await.unwrap();
+        self.complete(work).await.unwrap();
+    }
+
+    /// Reports a failure; returns whether there will be another attempt.
+    pub(crate) async fn fail(&self, work: &Work, class: FailureClass) -> Result<bool, Status> {
+        let request = FailWorkRequest {
+            lease: work.lease.clone(),
+            failure_class: class.into(),
+            reason: String::new(),
+            message: "it did not work".to_owned(),
+            retry_after: None,
+        };
+        Ok(self.works.clone().fail_work(request).await?.into_inner().will_retry)
+    }
+
+    pub(crate) async fn release(&self, work: &Work) -> Result<(), Status> {
+        self.works.clone().release_work(ReleaseWorkRequest { lease: work.lease.clone() }).await.map(drop)
+    }
+
+    /// Prolongs one lease; returns whether it is held and whether to stop.
+    pub(crate) async fn heartbeat(&self, work: &Work) -> (bool, bool) {
+        let request = HeartbeatRequest { worker: "test".to_owned(), leases: work.lease.clone().into_iter().collect() };
+        let statuses = self.works.clone().heartbeat(request).await.unwrap().into_inner().statuses;
+        (statuses[0].held, statuses[0].cancel_requested)
+    }
+}
+
+fn asking(slots: i32) -> ClaimWorkRequest {
+    ClaimWorkRequest { worker: "test".to_owned(), models: vec!["models/local-sketch".to_owned()], slots }
+}
+
+pub(crate) fn completion(lease: Option<Lease>, cost_micros: i64) -> CompleteWorkRequest {
+    CompleteWorkRequest {
+        lease,
+        output: Some(Output {
+            asset: VIDEO.to_owned(),
+            size_bytes: 4_321,
+            mime_type: "video/mp4".to_owned(),
+            width: 640,
+            height: 360,
+            duration: Some(prost_types::Duration { seconds: 3, nanos: 500_000_000 }),
+            poster: POSTER.to_owned(),
+            ..Output::default()
+        }),
+        extension: "mp4".to_owned(),
+        cost_micros,
+    }
+}

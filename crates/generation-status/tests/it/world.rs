@@ -1,0 +1,285 @@
+//! A running service on servers of its own, users with projects and scenes, and the invariants that must hold whenever a
+//! test is through: asserted when the world is dropped.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use chassis::caller::Caller;
+use chassis::client::Channel;
+use chassis::drain::Drain;
+use chassis::server;
+use generation_status::Service;
+use generation_status::config::Settings;
+use proto::credits::v1::credit_service_client::CreditServiceClient;
+use proto::credits::v1::{CreditAccount, GetCreditAccountRequest, GrantCreditsRequest};
+use proto::generations::v1::generation_service_client::GenerationServiceClient;
+use proto::generations::v1::{Generation, GetGenerationRequest, Input, StartGenerationRequest};
+use proto::work::v1::work_service_client::WorkServiceClient;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use testkit::Database;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+use uuid::Uuid;
+
+/// What `models/local-sketch` costs.
+pub(crate) const PRICE: i64 = 50_000;
+
+pub(crate) type Generations = GenerationServiceClient<Channel>;
+pub(crate) type Works = WorkServiceClient<Channel>;
+
+/// One process of the service.
+pub(crate) struct Process {
+    pub(crate) generations: Generations,
+    pub(crate) works: Works,
+    pub(crate) credits: CreditServiceClient<Channel>,
+    drain: Drain,
+}
+
+impl Process {
+    pub(crate) async fn start(settings: &Settings) -> Self {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let bound = Service::server(&server::Settings { listen: free, admin: free }).bind().await.unwrap();
+        let uri = format!("http://{}", bound.addr()).parse().unwrap();
+        let drain = Drain::default();
+        let service = Service::start(settings, &drain).await.unwrap();
+        tokio::spawn(service.serve(bound));
+        let channel = chassis::client::connect("generation-status", &uri);
+        Self {
+            generations: GenerationServiceClient::new(channel.clone()),
+            works: WorkServiceClient::new(channel.clone()),
+            credits: CreditServiceClient::new(channel),
+            drain,
+        }
+    }
+
+    /// Begins to end the process in an orderly way.
+    pub(crate) fn drain(&self) {
+        self.drain.begin();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.drain.begin();
+    }
+}
+
+/// A service with its database.
+pub(crate) struct World {
+    pub(crate) process: Process,
+    pub(crate) pool: PgPool,
+    pub(crate) settings: Settings,
+    database: Database,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A world whose settings differ from the usual ones.
+    pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::on(Database::fresh().await.unwrap(), change).await
+    }
+
+    /// A world on this database.
+    pub(crate) async fn on(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::of(database.url(), "http://assets.test");
+        change(&mut settings);
+        let pool = PgPoolOptions::new().max_connections(4).connect(&database.url()).await.unwrap();
+        let process = Process::start(&settings).await;
+        Self { process, pool, settings, database }
+    }
+
+    /// A user with a project, a scene in it, and credits for so many generations.
+    pub(crate) async fn user(&self, generations: i64) -> User {
+        let user = User { account: Uuid::now_v7(), project: Uuid::now_v7(), scene: Uuid::now_v7() };
+        sqlx::query(
+            "with account as (insert into accounts (id, display_name) values ($1, 'A user') returning id),
+                  project as (insert into projects (id, account_id, title, scene_count)
+                              select $2, id, 'A project', 1 from account returning id, account_id)
+             insert into scenes (id, account_id, project_id, title, position)
+             select $3, account_id, id, 'A scene', 0 from project",
+        )
+        .bind(user.account)
+        .bind(user.project)
+        .bind(user.scene)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        if generations > 0 {
+            self.grant(&user, generations * PRICE, Uuid::now_v7()).await.unwrap();
+        }
+        user
+    }
+
+    /// One more scene in the user's project.
+    pub(crate) async fn scene(&self, user: &User) -> User {
+        let scene = Uuid::now_v7();
+        sqlx::query(
+            "insert into scenes (id, account_id, project_id, title, position) values ($1, $2, $3, 'Another', 1)",
+        )
+        .bind(scene)
+        .bind(user.account)
+        .bind(user.project)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        User { scene, ..*user }
+    }
+
+    pub(crate) async fn grant(&self, user: &User, micros: i64, request: Uuid) -> Result<CreditAccount, Status> {
+        let request = GrantCreditsRequest {
+            account: format!("accounts/{}", user.account),
+            amount_micros: micros,
+            request_id: request.to_string(),
+        };
+        Ok(self.process.credits.clone().grant_credits(request).await?.into_inner())
+    }
+
+    pub(crate) async fn credit(&self, user: &User) -> CreditAccount {
+        let request = user.asks(GetCreditAccountRequest {});
+        self.process.credits.clone().get_credit_account(request).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn start(&self, user: &User, request: StartGenerationRequest) -> Result<Generation, Status> {
+        Ok(self.process.generations.clone().start_generation(user.asks(request)).await?.into_inner())
+    }
+
+    /// Starts an ordinary generation.
+    pub(crate) async fn started(&self, user: &User) -> Generation {
+        self.start(user, user.wish()).await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, user: &User, name: &str) -> Result<Generation, Status> {
+        self.get_from(user, name, 0).await
+    }
+
+    pub(crate) async fn get_from(&self, user: &User, name: &str, min_version: i64) -> Result<Generation, Status> {
+        let request = user.asks(GetGenerationRequest { name: name.to_owned(), min_version });
+        Ok(self.process.generations.clone().get_generation(request).await?.into_inner())
+    }
+
+    /// How many rows of a table there are that a refused request could have left behind.
+    pub(crate) async fn rows(&self) -> i64 {
+        sqlx::query_scalar(
+            "select (select count(*) from generations) + (select count(*) from jobs)
+                  + (select count(*) from ledger where entry <> 'grant') + (select sum(held_micros)::bigint from credit_accounts)",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .unwrap()
+    }
+}
+
+/// A user of the world, with one scene.
+#[derive(Clone, Copy)]
+pub(crate) struct User {
+    pub(crate) account: Uuid,
+    pub(crate) project: Uuid,
+    pub(crate) scene: Uuid,
+}
+
+impl User {
+    /// A request of this user, as the gateway passes it on.
+    pub(crate) fn asks<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        Caller::account(self.account).attach(&mut request);
+        request
+    }
+
+    pub(crate) fn project(&self) -> String {
+        format!("projects/{}", self.project)
+    }
+
+    pub(crate) fn scene(&self) -> String {
+        format!("projects/{}/scenes/{}", self.project, self.scene)
+    }
+
+    /// An ordinary wish for this user's scene.
+    pub(crate) fn wish(&self) -> StartGenerationRequest {
+        StartGenerationRequest {
+            scene: self.scene(),
+            model: String::new(),
+            input: Some(Input {
+                prompt: "A lighthouse at dawn".to_owned(),
+                seed: Some(7),
+                reference_assets: Vec::new(),
+            }),
+            request_id: Uuid::now_v7().to_string(),
+            validate_only: false,
+        }
+    }
+}
+
+/// The code and the reason of a refusal.
+pub(crate) fn refusal<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String) {
+    let status = result.unwrap_err();
+    let reason = status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default();
+    (status.code(), reason)
+}
+
+/// What must be true of every database at any time.
+const INVARIANTS: &[(&str, &str)] = &[
+    (
+        "every entry sums to zero",
+        "select 1 from ledger group by account_id, generation_id, entry, request_id having sum(amount_micros) <> 0",
+    ),
+    (
+        "balances are what the ledger says",
+        "select 1 from credit_accounts c cross join lateral (
+             select coalesce(sum(amount_micros) filter (where book = 'available'), 0) as available,
+                    coalesce(sum(amount_micros) filter (where book = 'held'), 0) as held,
+                    coalesce(sum(amount_micros) filter (where book = 'spent'), 0) as spent
+             from ledger where account_id = c.account_id) l
+         where (available_micros, held_micros, spent_micros) <> (l.available, l.held, l.spent)",
+    ),
+    (
+        "what is over holds nothing, what is open holds its price",
+        "select 1 from generations g where case when state >= 6 then 0 else held_micros end <> (
+             select coalesce(sum(amount_micros), 0) from ledger where generation_id = g.id and book = 'held')",
+    ),
+    (
+        "only what completed was charged",
+        "select 1 from generations g where case when state = 6 then captured_micros else 0 end <> (
+             select coalesce(sum(amount_micros), 0) from ledger where generation_id = g.id and book = 'spent')",
+    ),
+    (
+        "what is open has a job, what is over has none",
+        "select 1 from generations g left join jobs j on j.id = g.id
+         where (g.state < 6) is distinct from (j.state in ('queued', 'leased'))",
+    ),
+    (
+        "a scene shows its latest generation as it is",
+        "select 1 from scenes s join generations g on g.id = s.latest_generation
+         where (s.latest_version, s.latest_state, s.latest_percent, s.latest_stage, s.latest_thumbnail)
+            is distinct from (g.version, g.state, g.percent, g.stage, g.thumbnail)",
+    ),
+    (
+        "a project costs what its completed generations cost",
+        "select 1 from projects p cross join lateral (
+             select count(*) as count, coalesce(sum(captured_micros), 0) as cost from generations
+             where project_id = p.id and state = 6) g
+         where (completed_count, completed_cost_micros) <> (g.count, g.cost)",
+    ),
+];
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let url = self.database.url();
+        let check = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+                for (what, broken) in INVARIANTS {
+                    let rows = sqlx::query(*broken).fetch_all(&pool).await.unwrap();
+                    assert!(rows.is_empty(), "{what}: broken in {} rows", rows.len());
+                }
+            });
+        };
+        std::thread::spawn(check).join().expect("the invariants hold");
+    }
+}
