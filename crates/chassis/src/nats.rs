@@ -5,19 +5,32 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 
 /// The URL is not one that NATS understands.
 #[derive(Debug, thiserror::Error)]
-#[error("RUSHES_NATS_URL cannot be used: {0}")]
-pub struct Error(#[from] async_nats::ConnectError);
+pub enum Error {
+    /// It cannot be parsed.
+    #[error("RUSHES_NATS_URL should be nats://[user:password@]host:port: {0}")]
+    Url(#[from] std::io::Error),
+    /// It cannot be used.
+    #[error("RUSHES_NATS_URL cannot be used: {0}")]
+    Connect(#[from] async_nats::ConnectError),
+}
 
-/// A client that connects in the background and keeps reconnecting, at most 2 s between tries.
+/// A client that connects in the background and keeps reconnecting, at most 2 s between tries, as the user whom the URL
+/// names (a user without a password is a token).
 ///
 /// # Errors
 /// Only when the URL cannot be parsed.
 pub async fn connect(url: &str) -> Result<Client, Error> {
-    let client = ConnectOptions::new()
+    let address: ServerAddr = url.parse()?;
+    let options = match (address.username(), address.password()) {
+        (Some(user), Some(password)) => ConnectOptions::with_user_and_password(user.into(), password.into()),
+        (Some(token), None) => ConnectOptions::with_token(token.into()),
+        _ => ConnectOptions::new(),
+    };
+    let client = options
         .name(env!("CARGO_PKG_NAME"))
         .retry_on_initial_connect()
         .connection_timeout(Duration::from_secs(2))
@@ -45,7 +58,7 @@ pub async fn connect(url: &str) -> Result<Client, Error> {
                 event => tracing::warn!(%event, "NATS connection"),
             }
         })
-        .connect(url)
+        .connect(address)
         .await?;
     Ok(client)
 }
