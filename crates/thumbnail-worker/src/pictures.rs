@@ -280,7 +280,7 @@ impl Layout {
 }
 
 /// Decoded pixels, row by row from the top, without padding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pixels {
     /// Width in pixels.
     pub width: u32,
@@ -290,6 +290,12 @@ pub struct Pixels {
     pub layout: Layout,
     /// `width * height * layout.bytes()` bytes.
     pub bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for Pixels {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Pixels({} x {}, {:?})", self.width, self.height, self.layout)
+    }
 }
 
 /// What thumbnail is wanted: always WebP, always filled to its edges, cutting what sticks out evenly on both sides.

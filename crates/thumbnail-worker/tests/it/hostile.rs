@@ -1,0 +1,169 @@
+//! Files that lie: cut, flipped and stretched by a seeded dice. Nothing panics, nothing runs for long, and what is allocated
+//! follows from what was admitted.
+
+use std::time::{Duration, Instant};
+
+use thumbnail_worker::pictures::{Header, Limits, Spec, render};
+use thumbnail_worker::videos::{self, frames, mp4};
+
+use crate::paint::{fixture, png, quarters, webp};
+
+/// SplitMix64: the same lies every time.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    /// A file with some bytes changed, taken out, doubled or cut off, most of them near its beginning.
+    fn lie(&mut self, file: &[u8]) -> Vec<u8> {
+        let mut file = file.to_vec();
+        for _ in 0..=self.below(6) {
+            let reach = if self.below(3) == 0 { file.len() } else { file.len().min(1_200) };
+            let at = self.below(reach.max(1)).min(file.len().saturating_sub(1));
+            match self.below(6) {
+                0 => file[at] ^= 1 << self.below(8),
+                1 => file[at] = self.next() as u8,
+                2 => {
+                    let end = (at + 4).min(file.len());
+                    file[at..end].fill(0xFF);
+                }
+                3 => {
+                    let end = (at + self.below(40)).min(file.len());
+                    file.drain(at..end);
+                }
+                4 => {
+                    let end = (at + self.below(400)).min(file.len());
+                    let part = file[at..end].to_vec();
+                    file.splice(at..at, part);
+                }
+                _ if self.below(4) == 0 => file.truncate(at.max(1)),
+                _ => {}
+            }
+            if file.is_empty() {
+                file.push(0);
+            }
+        }
+        file
+    }
+}
+
+#[test]
+fn no_picture_panics_or_runs_for_long() {
+    let rgb = quarters(96, 80);
+    let files = [
+        fixture("baseline.jpg"),
+        fixture("progressive.jpg"),
+        fixture("restarts.jpg"),
+        fixture("cmyk.jpg"),
+        fixture("palette.png"),
+        png(96, 80, &rgb),
+        webp(96, 80, &rgb, false),
+        webp(96, 80, &rgb, true),
+        fixture("animated.webp"),
+    ];
+    // Small limits keep the test quick; that they hold is what is tested.
+    let limits = Limits { pixels: 1_000_000, ..Limits::default() };
+    let spec = Spec { width: 32, height: 32, quality: 80 };
+    let mut dice = Dice(7);
+    let mut slowest = Duration::ZERO;
+    let (mut whole, mut refused) = (0, 0);
+    for round in 0..250 {
+        for (n, file) in files.iter().enumerate() {
+            let lie = dice.lie(file);
+            let started = Instant::now();
+            let result = Header::read(&lie, &limits).and_then(|header| {
+                assert!(header.weight(&spec) < 64 << 20, "round {round}, file {n}: {header:?}");
+                render(&lie, &header, &spec)
+            });
+            if result.is_ok() {
+                whole += 1
+            } else {
+                refused += 1
+            }
+            slowest = slowest.max(started.elapsed());
+        }
+    }
+    assert!(whole > 50 && refused > 500, "the dice lie: {whole} whole, {refused} refused");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+}
+
+#[test]
+fn no_video_panics_or_runs_for_long() {
+    let files =
+        ["fade-baseline.mp4", "fade-high-bframes.mp4", "rotated.mp4", "dark.mp4", "high10.mp4", "fragmented.mp4"];
+    let files = files.map(fixture);
+    let limits = videos::Limits { frames: 40, frame_pixels: 1_000_000, pixels: 20_000_000 };
+    let mut dice = Dice(11);
+    let mut slowest = Duration::ZERO;
+    let (mut whole, mut refused) = (0, 0);
+    for _ in 0..150 {
+        for file in &files {
+            let lie = dice.lie(file);
+            let started = Instant::now();
+            let poster = frames::open(&lie, &limits).and_then(|reel| reel.poster());
+            if poster.is_ok() {
+                whole += 1
+            } else {
+                refused += 1
+            }
+            let _ = videos::facts(&lie);
+            slowest = slowest.max(started.elapsed());
+        }
+    }
+    assert!(whole > 50 && refused > 100, "the dice lie: {whole} whole, {refused} refused");
+    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+}
+
+/// Finds a box by its name and gives the place of its body.
+fn body(file: &[u8], name: &[u8; 4]) -> usize {
+    file.windows(4).position(|window| window == name).unwrap() + 4
+}
+
+#[test]
+fn a_claim_of_four_thousand_million_samples_costs_what_its_bytes_cost() {
+    let mut file = fixture("fade-baseline.mp4");
+    let at = body(&file, b"stsz");
+    // One size of zero bytes for 2^32 - 1 samples, each in a run that never ends.
+    file[at + 4..at + 8].copy_from_slice(&1_u32.to_be_bytes());
+    file[at + 8..at + 12].fill(0xFF);
+    let started = Instant::now();
+    let track = mp4::video(&file).unwrap();
+    let bytes: usize = track.samples().map(<[u8]>::len).sum();
+    assert!(bytes <= file.len() * 100, "{bytes}");
+    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(frames::open(&file, &videos::Limits::default()).unwrap().poster().is_err());
+}
+
+#[test]
+fn a_stream_that_grows_after_it_was_let_in_is_stopped() {
+    // The parameters of one film in the samples of another: a set within a frame that states another size.
+    let mut file = fixture("fade-baseline.mp4");
+    let sps = {
+        let other = fixture("dark.mp4");
+        let at = body(&other, b"avcC");
+        let length = usize::from(u16::from_be_bytes([other[at + 6], other[at + 7]]));
+        other[at + 8..at + 8 + length].to_vec()
+    };
+    let track = mp4::video(&file).unwrap();
+    let first = track.samples().next().unwrap();
+    let at = first.as_ptr() as usize - file.as_ptr() as usize;
+    let length = first.len();
+    let mut unit = u32::try_from(sps.len()).unwrap().to_be_bytes().to_vec();
+    unit.extend(&sps);
+    // The width in macroblocks follows variable-length numbers, so the size is changed by breaking the set altogether.
+    unit[5..].fill(0xFF);
+    unit.truncate(length);
+    file[at..at + unit.len()].copy_from_slice(&unit);
+    let result = frames::open(&file, &videos::Limits::default()).unwrap().poster();
+    assert!(result.unwrap_err().to_string().contains("change their size"));
+}

@@ -1,0 +1,116 @@
+//! The pool: bounded in bytes, threads and waiting; refuses at once; outlives a panic; keeps its room until the work ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use thumbnail_worker::holding::Holding;
+use thumbnail_worker::pool::{Pool, Refused, Settings};
+use tokio::time::timeout;
+
+const MIB: u64 = 1 << 20;
+
+fn pool(threads: usize, bytes: u64, waiting: usize) -> Pool {
+    Pool::new(Settings { threads, bytes, waiting })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn never_holds_more_bytes_or_threads_than_admitted() {
+    for (threads, bytes, weight, most) in [(8, 4 * MIB, MIB, 4), (2, 64 * MIB, MIB, 2)] {
+        let pool = pool(threads, bytes, 100);
+        let (running, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let work = (0..40).map(|_| {
+            let (pool, running, peak) = (pool.clone(), Arc::clone(&running), Arc::clone(&peak));
+            tokio::spawn(async move {
+                let work = move || {
+                    peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(5));
+                    running.fetch_sub(1, Ordering::SeqCst);
+                };
+                pool.run(weight, work).await.unwrap();
+            })
+        });
+        for task in work.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        assert_eq!(peak.load(Ordering::SeqCst), most, "{threads} threads, {bytes} bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_at_once_with_a_time_to_come_back() {
+    let pool = pool(1, MIB, 2);
+    let (release, held) = mpsc::channel::<()>();
+    let busy = pool.run(MIB, move || held.recv());
+    let (first, second) = (pool.run(MIB, || ()), pool.run(MIB, || ()));
+    tokio::pin!(busy, first, second);
+    // Looked at once each, they have asked for their places in this order.
+    for _ in 0..2 {
+        assert!(timeout(Duration::ZERO, &mut busy).await.is_err());
+    }
+    assert!(timeout(Duration::ZERO, &mut first).await.is_err());
+    assert!(timeout(Duration::ZERO, &mut second).await.is_err());
+    let asked = Instant::now();
+    let refused = pool.run(MIB, || ()).await.unwrap_err();
+    assert!(matches!(refused, Refused::Overloaded { retry_after } if retry_after >= Duration::from_millis(50)), "{refused}");
+    assert!(asked.elapsed() < Duration::from_millis(20));
+    release.send(()).unwrap();
+    busy.await.unwrap().unwrap();
+    first.await.unwrap();
+    second.await.unwrap();
+    pool.run(MIB, || ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_can_never_fit_is_told_so() {
+    let refused = pool(4, MIB, 4).run(MIB + 1, || ()).await.unwrap_err();
+    assert_eq!(refused, Refused::TooHeavy { weight: MIB + 1, limit: MIB });
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_piece_of_work_only() {
+    let pool = pool(1, MIB, 4);
+    let refused = pool.run(MIB, || panic!("a decoder's own bug")).await.unwrap_err();
+    assert_eq!(refused, Refused::Panicked("a decoder's own bug".into()));
+    assert_eq!(pool.run(MIB, || 7).await, Ok(7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn room_stays_taken_when_the_caller_leaves() {
+    let pool = pool(4, MIB, 4);
+    let (release, held) = mpsc::channel::<()>();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let left = tokio::spawn({
+        let pool = pool.clone();
+        async move {
+            let work = move || {
+                begun.send(()).unwrap();
+                held.recv()
+            };
+            pool.run(MIB, work).await
+        }
+    });
+    begins.await.unwrap();
+    left.abort();
+    assert!(left.await.unwrap_err().is_cancelled());
+    let next = pool.run(MIB, || 7);
+    tokio::pin!(next);
+    assert!(timeout(Duration::from_millis(50), &mut next).await.is_err(), "its bytes are still held");
+    release.send(()).unwrap();
+    assert_eq!(next.await, Ok(7));
+}
+
+#[tokio::test]
+async fn files_in_memory_are_bounded() {
+    let holding = Holding::new(4 * MIB);
+    let first = holding.try_hold(3 * MIB).unwrap();
+    assert!(holding.try_hold(2 * MIB).is_err());
+    let second = holding.try_hold(MIB).unwrap();
+    drop((first, second));
+    // A file larger than the whole budget takes all of it.
+    let all = holding.try_hold(100 * MIB).unwrap();
+    assert!(holding.try_hold(1).is_err());
+    drop(all);
+    holding.try_hold(1).unwrap();
+}

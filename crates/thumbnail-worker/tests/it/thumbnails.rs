@@ -1,0 +1,166 @@
+//! RenderThumbnail now and later, and posters of registered videos.
+
+use proto::assets::v1::thumbnail::State;
+use tonic::Code;
+
+use crate::paint::{fixture, png, quarters, see};
+use crate::service::Running;
+use crate::uploads::refused;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn now_waits_for_the_thumbnail_and_makes_it_once() {
+    let service = Running::start().await;
+    let account = service.account().await;
+    let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
+    service.settled(&account, &asset.name).await;
+    let first = account.render(&asset.name, (320, 180, 50), false).await.unwrap().into_inner();
+    assert_eq!(first.state(), State::Ready);
+    let seen = see(&service.fetch(&first.url).await);
+    assert_eq!((seen.width, seen.height), (320, 180));
+    let spec = first.spec.unwrap();
+    assert_eq!((spec.width, spec.height, spec.quality), (320, 180, 50));
+    let before = service.traces().await;
+    let again = account.render(&asset.name, (320, 180, 50), false).await.unwrap().into_inner();
+    assert_eq!(again, first);
+    assert_eq!(service.traces().await, before);
+    // Nothing asked for means the default.
+    let default = account.render(&asset.name, (0, 0, 0), false).await.unwrap().into_inner();
+    assert_eq!(default.url, account.get(&asset.name).await.unwrap().into_inner().thumbnail.unwrap().url);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn later_is_durable_and_answers_at_once() {
+    // With no runner's hand free the job stays where it was put.
+    let mut service = Running::start().await;
+    let account = service.account().await;
+    let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
+    service.settled(&account, &asset.name).await;
+    let queued = account.render(&asset.name, (64, 64, 0), true).await.unwrap().into_inner();
+    assert!(matches!(queued.state(), State::Processing | State::Ready));
+    service.restart(|_| {}).await;
+    let account = service.client_of(account.id);
+    let ready = testkit::eventually("the thumbnail is there", std::time::Duration::from_secs(30), async || {
+        let thumbnail = account.render(&asset.name, (64, 64, 0), true).await.unwrap().into_inner();
+        (thumbnail.state() == State::Ready).then_some(thumbnail)
+    });
+    assert_eq!(see(&service.fetch(&ready.await.unwrap().url).await).width, 64);
+    let jobs: i64 =
+        sqlx::query_scalar("select count(*) from jobs where state <> 'done'").fetch_one(&service.pool).await.unwrap();
+    assert_eq!(jobs, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_spec_is_refused_with_its_field() {
+    let service = Running::start().await;
+    let account = service.account().await;
+    let asset = account.upload(&fixture("palette.png")).await.unwrap().into_inner();
+    for (spec, field) in [
+        ((15, 0, 0), "spec.width"),
+        ((1_025, 0, 0), "spec.width"),
+        ((-1, 0, 0), "spec.width"),
+        ((0, 8, 0), "spec.height"),
+        ((0, i32::MAX, 0), "spec.height"),
+        ((0, 0, 101), "spec.quality"),
+        ((0, 0, -1), "spec.quality"),
+    ] {
+        refused(account.render(&asset.name, spec, false).await, Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION", field);
+    }
+    refused(account.render("asset", (0, 0, 0), true).await, Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION", "asset");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registered_video_has_its_poster() {
+    let service = Running::start().await;
+    let account = service.account().await;
+    for (file, size) in [("fade-high-bframes.mp4", (320, 180)), ("rotated.mp4", (180, 320))] {
+        let bytes = fixture(file);
+        let name = service.blobs.put(bytes.clone().into(), "mp4").await.unwrap();
+        let asset = domain::name::asset_name(&name.sha256());
+        let registered = account.register(&asset, "mp4").await.unwrap().into_inner();
+        assert_eq!(registered.poster_missing_reason, "");
+        assert_eq!(registered.duration_ms, 2_000);
+        let video = registered.asset.unwrap();
+        assert_eq!((video.width, video.height), size, "{file}");
+        assert_eq!((video.mime_type.as_str(), video.size_bytes), ("video/mp4", i64::try_from(bytes.len()).unwrap()));
+        let poster = video.thumbnail.unwrap();
+        assert_eq!(poster.state(), State::Ready);
+        let seen = see(&service.fetch(&poster.url).await);
+        assert_eq!((seen.width, seen.height), (256, 256));
+        assert!(seen.mean() > 20.0, "{file}: mean {}", seen.mean());
+        // Again gives the same, and other sizes can be had of it too.
+        assert_eq!(account.register(&asset, "mp4").await.unwrap().into_inner().asset.unwrap().name, asset);
+        let wide = account.render(&asset, (320, 180, 0), false).await.unwrap().into_inner();
+        assert_eq!(see(&service.fetch(&wide.url).await).height, 180);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_without_a_poster_is_registered_and_says_why() {
+    let service = Running::start().await;
+    let account = service.account().await;
+    for (file, extension, reason) in [("vp9.webm", "webm", "no ffmpeg"), ("high10.mp4", "mp4", "no ffmpeg")] {
+        let name = service.blobs.put(fixture(file).into(), extension).await.unwrap();
+        let asset = domain::name::asset_name(&name.sha256());
+        let registered = account.register(&asset, extension).await.unwrap().into_inner();
+        assert!(registered.poster_missing_reason.contains(reason), "{registered:?}");
+        let thumbnail = registered.asset.unwrap().thumbnail.unwrap();
+        assert_eq!((thumbnail.state(), thumbnail.failure_reason), (State::Failed, registered.poster_missing_reason));
+        assert!(account.get(&asset).await.is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_stored_video_is_not_registered() {
+    let service = Running::with(|settings| settings.video_bytes = 40_000).await;
+    let account = service.account().await;
+    let invalid = Code::InvalidArgument;
+    let absent = format!("assets/{}", "0".repeat(64));
+    refused(account.register(&absent, "mp4").await, Code::FailedPrecondition, "UPLOAD_INCOMPLETE", "");
+    for extension in ["", "MP4", "../x", "toolongone"] {
+        refused(account.register(&absent, extension).await, invalid, "INPUT_SCHEMA_VIOLATION", "extension");
+    }
+    for (bytes, extension, reason) in [
+        (b"a text".to_vec(), "mp4", "INPUT_SCHEMA_VIOLATION"),
+        (png(30, 30, &quarters(30, 30)), "png", "INPUT_SCHEMA_VIOLATION"),
+        (fixture("fade-baseline.mp4"), "mp4", "INPUT_TOO_LARGE"),
+    ] {
+        let name = service.blobs.put(bytes.into(), extension).await.unwrap();
+        let asset = domain::name::asset_name(&name.sha256());
+        refused(account.register(&asset, extension).await, invalid, reason, "asset");
+    }
+    assert_eq!(service.traces().await.0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_at_once_is_sent_away_with_a_time() {
+    let service = Running::with(|settings| {
+        settings.pool.threads = 1;
+        settings.pool.waiting = 1;
+        settings.slots = 1;
+    })
+    .await;
+    let account = service.account().await;
+    let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
+    service.settled(&account, &asset.name).await;
+    let calls: Vec<_> = (0..40)
+        .map(|n| {
+            let (account, asset) = (account.clone(), asset.name.clone());
+            tokio::spawn(async move { account.render(&asset, (900 + n, 900, 0), false).await })
+        })
+        .collect();
+    let (mut done, mut away) = (0, 0);
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(thumbnail) => {
+                assert_eq!(thumbnail.into_inner().state(), State::Ready);
+                done += 1;
+            }
+            refusal => {
+                assert!(refusal.as_ref().unwrap_err().metadata().contains_key("grpc-retry-pushback-ms"));
+                refused(refusal, Code::ResourceExhausted, "OVERLOADED", "");
+                away += 1;
+            }
+        }
+    }
+    assert!(done >= 1 && away >= 1, "{done} done, {away} sent away");
+}
