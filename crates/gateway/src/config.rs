@@ -24,6 +24,10 @@ pub struct Config {
     pub origins: Origins,
     /// How long an API key is believed without asking again.
     pub key_lifetime: Duration,
+    /// Where changes of keys are heard of before that time is over; without it the time is all there is.
+    pub nats_url: Option<String>,
+    /// The names under which changes are told; see the cache's own settings.
+    pub cache: cache::Settings,
 }
 
 /// Where the services behind the gateway answer.
@@ -85,6 +89,8 @@ impl Config {
             blobs: blobs::Settings::read(source)?,
             origins: source.or("RUSHES_CORS_ORIGINS", Origins::Any, origins)?,
             key_lifetime: source.duration("RUSHES_KEY_LIFETIME", Duration::from_secs(1), "a time")?,
+            nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://127.0.0.1:4222")?,
+            cache: cache::Settings::read(source)?,
         })
     }
 }

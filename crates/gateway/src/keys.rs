@@ -1,9 +1,12 @@
 //! Whose key a request shows. A key is a secret of 256 random bits; only its SHA-256 leaves this file, and dashboard says
 //! whose it is.
 //!
-//! Invariant: a key that was revoked or has expired opens nothing a second later (the default lifetime of an answer),
-//! except while dashboard itself cannot be asked: then the last answer holds, for at most 30 s.
+//! Invariant: a key that was revoked opens nothing once the lifetime of an answer (1 s) has passed, whether or not the
+//! change was heard of, except while dashboard cannot be asked: then the last answer holds, for at most 30 s. What is
+//! kept here never goes into Redis: dashboard may have answered from its own cache, and only a load from the database
+//! may be shared.
 
+mod heard;
 mod key;
 
 use std::{
@@ -12,12 +15,13 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use cache::Cache;
 use chassis::{client::Channel, status::Failure};
 use http::{HeaderMap, header::AUTHORIZATION};
-use moka::future::Cache;
 use proto::accounts::v1::{AuthenticateApiKeyRequest, account_service_client::AccountServiceClient};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
 pub(crate) use key::Key;
@@ -28,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How long it is remembered that nobody has a key.
 const UNKNOWN: Duration = Duration::from_secs(10);
 
+/// How many answers of each sort are kept.
+const MOST: u64 = 100_000;
+
 /// How many keys may be asked about at a time.
 const ASKING: usize = 64;
 
@@ -37,36 +44,69 @@ type Hash = [u8; 32];
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     accounts: AccountServiceClient<Channel>,
-    /// Answers to act on without asking; joins those who ask about the same key.
-    fresh: Cache<Hash, Arc<Key>>,
-    /// The last answers, for when there are no new ones.
-    last: Cache<Hash, Arc<Key>>,
-    /// Keys that nobody has, apart from the others so that a flood of them pushes none of those out.
-    refused: Cache<Hash, Failure>,
+    known: Known,
     asking: Arc<Semaphore>,
+    listening: Option<Arc<AbortOnDropHandle<()>>>,
+}
+
+/// What dashboard has answered lately.
+#[derive(Clone, Debug)]
+struct Known {
+    /// Answers to act on without asking; joins those who ask about the same key.
+    fresh: moka::future::Cache<Hash, Arc<Key>>,
+    /// The last answers, for when there are no new ones.
+    last: moka::future::Cache<Hash, Arc<Key>>,
+    /// Keys that nobody has, apart from the others so that a flood of them pushes none of those out.
+    refused: moka::future::Cache<Hash, Failure>,
+}
+
+impl Known {
+    fn new(lifetime: Duration) -> Self {
+        let cache = |lifetime| moka::future::Cache::builder().max_capacity(MOST).time_to_live(lifetime).build();
+        Self {
+            fresh: cache(lifetime),
+            last: cache(GRACE.max(lifetime)),
+            refused: moka::future::Cache::builder().max_capacity(MOST).time_to_live(UNKNOWN).build(),
+        }
+    }
+
+    async fn forget(&self, hash: &Hash) {
+        self.fresh.invalidate(hash).await;
+        self.last.invalidate(hash).await;
+        self.refused.invalidate(hash).await;
+    }
 }
 
 impl Keys {
     pub(crate) fn new(dashboard: Channel, lifetime: Duration) -> Self {
-        let cache = |size, lifetime| Cache::builder().max_capacity(size).time_to_live(lifetime).build();
         Self {
             accounts: AccountServiceClient::new(dashboard),
-            fresh: cache(100_000, lifetime),
-            last: cache(100_000, GRACE.max(lifetime)),
-            refused: Cache::builder().max_capacity(100_000).time_to_live(UNKNOWN).build(),
+            known: Known::new(lifetime),
             asking: Arc::new(Semaphore::new(ASKING)),
+            listening: None,
         }
+    }
+
+    /// Forgets keys as soon as their changes are heard of over NATS, until the last clone is gone.
+    ///
+    /// # Errors
+    /// When the cache that listens cannot start.
+    pub(crate) fn listen(&mut self, settings: cache::Settings, nats: async_nats::Client) -> Result<(), cache::Error> {
+        let settings = cache::Settings { redis_url: None, relay: false, ..settings };
+        let cache = Cache::start(settings, None, Some(nats))?;
+        self.listening = Some(Arc::new(heard::forget(cache, self.known.clone())));
+        Ok(())
     }
 
     /// The key in the headers of a request.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Key>, Failure> {
         let hash = shown(headers)?;
-        if let Some(failure) = self.refused.get(&hash).await {
+        if let Some(failure) = self.known.refused.get(&hash).await {
             count("refused");
             return Err(failure);
         }
         let mut asked = false;
-        let key = self.fresh.try_get_with(hash, async {
+        let key = self.known.fresh.try_get_with(hash, async {
             asked = true;
             self.ask(hash).await
         });
@@ -86,7 +126,7 @@ impl Keys {
         let failure = match self.accounts.clone().authenticate_api_key(request).await {
             Ok(reply) => {
                 let key = Arc::new(Key::read(reply.into_inner())?);
-                self.last.insert(hash, key.clone()).await;
+                self.known.last.insert(hash, key.clone()).await;
                 return Ok(key);
             }
             Err(status) if status.code() == Code::NotFound => unknown("nobody has this API key"),
@@ -94,11 +134,11 @@ impl Keys {
         };
         match failure.code() {
             Code::Unauthenticated => {
-                self.last.invalidate(&hash).await;
-                self.refused.insert(hash, failure.clone()).await;
+                self.known.last.invalidate(&hash).await;
+                self.known.refused.insert(hash, failure.clone()).await;
                 Err(failure)
             }
-            Code::Unavailable | Code::DeadlineExceeded => self.last.get(&hash).await.ok_or(failure),
+            Code::Unavailable | Code::DeadlineExceeded => self.known.last.get(&hash).await.ok_or(failure),
             _ => Err(failure),
         }
     }

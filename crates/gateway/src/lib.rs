@@ -19,12 +19,28 @@ use chassis::{
     blobs::{self, Store},
     client,
     drain::Drain,
+    nats,
     server::{self, Bound, Server, Timeouts},
 };
 
 pub use config::{Config, Origins, Upstreams};
 
 use crate::{assets::Assets, door::Door, forward::Forward, keys::Keys, routes::Routes};
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The object storage cannot be used.
+    #[error(transparent)]
+    Storage(#[from] blobs::Error),
+    /// The URL of NATS cannot be used.
+    #[error(transparent)]
+    Nats(#[from] nats::Error),
+    /// The listener to changes cannot be set up.
+    #[error(transparent)]
+    Changes(#[from] cache::Error),
+}
 
 /// A gateway that is set up but bound to no port.
 #[derive(Debug)]
@@ -45,11 +61,11 @@ pub struct Listening {
 }
 
 impl Gateway {
-    /// Sets the gateway up. No service behind it needs to answer yet. Needs a tokio runtime.
+    /// Sets the gateway up. No service behind it, nor NATS, needs to answer yet.
     ///
     /// # Errors
-    /// When the object storage cannot be used.
-    pub fn open(config: &Config) -> Result<Self, blobs::Error> {
+    /// When a setting cannot be used; the error names it.
+    pub async fn open(config: &Config) -> Result<Self, Error> {
         let Upstreams { dashboard, generation_status, thumbnail_worker } = &config.upstreams;
         let dashboard = client::connect("dashboard", dashboard);
         let routes = Routes::new(|upstream| match upstream {
@@ -63,9 +79,13 @@ impl Gateway {
             .describe(proto::DESCRIPTOR_SET)
             .advertise(routes.services());
         let server = routes.methods().fold(server, |server, method| server.method(method.path, timeouts(method)));
+        let mut keys = Keys::new(dashboard.clone(), config.key_lifetime);
+        if let Some(url) = &config.nats_url {
+            keys.listen(config.cache.clone(), nats::connect(url).await?)?;
+        }
         Ok(Self {
             server,
-            forward: Forward::new(routes, Keys::new(dashboard.clone(), config.key_lifetime)),
+            forward: Forward::new(routes, keys),
             assets: Assets::new(Store::open(&config.blobs)?),
             origins: config.origins.clone(),
         })

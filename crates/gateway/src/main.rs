@@ -24,7 +24,7 @@ async fn run() -> anyhow::Result<()> {
     // Dropped on every way out of here, which sends the spans that are still in memory.
     let _telemetry = Telemetry::start("gateway", &config.telemetry);
     let drain = Drain::on_signals();
-    let gateway = Gateway::open(&config)?;
+    let gateway = Gateway::open(&config).await?;
     let bound = gateway.bind().await?;
     bound.serve(drain).await?;
     Ok(())

@@ -32,7 +32,7 @@ pub(super) async fn admit(
     if !method.client_streaming {
         while meter.messages() == 0 {
             let Some(frame) = inner.frame().await else { break };
-            let frame = frame.map_err(|status| Failure::upstream(status))?;
+            let frame = frame.map_err(Failure::upstream)?;
             let Ok(data) = frame.into_data() else { break };
             meter.feed(&data).map_err(refusal)?;
             // Almost always the first piece is the whole message.

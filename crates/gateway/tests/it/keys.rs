@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
-use testkit::eventually;
+use sha2::{Digest as _, Sha256};
+use testkit::{Nats, eventually};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -59,6 +60,33 @@ async fn a_revoked_key_is_refused_within_its_lifetime() {
         stored.revoke_time = Some(proto_time(1));
     }
     let refused = eventually("the key is refused", Duration::from_millis(1_500), async || {
+        stage.get(&key, "assets/a").await.err()
+    });
+    check(&refused.await.unwrap(), Code::Unauthenticated, "KEY_EXPIRED");
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused_at_once_when_the_change_is_heard_of() {
+    let nats = Nats::launch().await.unwrap();
+    let stage = Stage::set_with(|config| {
+        config.key_lifetime = Duration::from_secs(600);
+        config.nats_url = Some(nats.url());
+    })
+    .await;
+    let key = stage.key(Uuid::now_v7());
+    assert!(stage.get(&key, "assets/a").await.is_ok());
+    for stored in stage.upstream.keys.lock().unwrap().values_mut() {
+        stored.revoke_time = Some(proto_time(1));
+    }
+    assert!(stage.get(&key, "assets/a").await.is_ok(), "nobody has said anything");
+    // Whoever revokes a key tells the cache, as dashboard does.
+    let client = chassis::nats::connect(&nats.url()).await.unwrap();
+    let settings = cache::Settings { relay: false, ..cache::Settings::default() };
+    let dashboard = cache::Cache::start(settings, None, Some(client)).unwrap();
+    let name = cache::Key::global("key", hex::encode(Sha256::digest(&key)));
+    let refused = eventually("the key is refused", Duration::from_secs(10), async || {
+        // Again and again, because the gateway may not be subscribed yet.
+        dashboard.wrote(&name, 2).await;
         stage.get(&key, "assets/a").await.err()
     });
     check(&refused.await.unwrap(), Code::Unauthenticated, "KEY_EXPIRED");

@@ -35,7 +35,7 @@ pub(crate) static SPANS: LazyLock<Spans> = LazyLock::new(|| {
         let _entered = runtime.enter();
         let spans = runtime.block_on(Spans::collect()).unwrap();
         let settings = telemetry::Settings {
-            filter: "info".to_owned(),
+            filter: "off".to_owned(),
             endpoint: Some(spans.endpoint()),
             ..telemetry::Settings::default()
         };
@@ -81,10 +81,12 @@ impl Stage {
             blobs: blobs::Settings { url: format!("file://{}", directory.0.display()), options: Vec::new() },
             origins: Origins::Any,
             key_lifetime: Duration::from_secs(1),
+            nats_url: None,
+            cache: cache::Settings::default(),
         };
         change(&mut config);
         let store = Store::open(&config.blobs).unwrap();
-        let listening = Gateway::open(&config).unwrap().bind().await.unwrap();
+        let listening = Gateway::open(&config).await.unwrap().bind().await.unwrap();
         let (addr, admin) = (listening.addr(), listening.admin_addr());
         let ending = drain.clone();
         tokio::spawn(async move { listening.serve(ending).await.unwrap() });
