@@ -52,7 +52,10 @@ async fn write(store: Store, generations: Generations, mut taken: mpsc::Receiver
     while taken.recv_many(&mut reports, STEPS).await > 0 {
         let began = Instant::now();
         let (steps, answers) = gather(reports.drain(..));
-        let outcome = store.progress(&steps).await;
+        let mut outcome = store.progress(&steps).await;
+        if outcome.as_ref().is_err_and(Error::is_conflict) {
+            outcome = store.progress(&steps).await;
+        }
         match outcome {
             Ok((statuses, records)) => {
                 for record in &records {

@@ -174,15 +174,16 @@ fn stopped(report: Report) -> Stopped {
     use tonic::Code;
     let after = report.retry_after;
     let (retry, wait, code, usual) = match report.class {
-        Class::Internal => (Retry::Counted { after }, Wait::Backoff, Code::Unavailable, "PROVIDER_INTERNAL"),
+        // A cancel that nobody asked for: the store looks at this only then.
+        Class::Internal | Class::Cancelled => {
+            (Retry::Counted { after }, Wait::Backoff, Code::Unavailable, "PROVIDER_INTERNAL")
+        }
         Class::Throttled => {
             (Retry::Uncounted { after }, Wait::ProviderThrottled, Code::ResourceExhausted, "PROVIDER_QUOTA")
         }
         Class::InvalidInput => (Retry::Never, Wait::Backoff, Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION"),
         Class::Safety => (Retry::Never, Wait::Backoff, Code::FailedPrecondition, "SAFETY_INPUT"),
         Class::BadOutput => (Retry::Counted { after }, Wait::Backoff, Code::Internal, "PROVIDER_BAD_OUTPUT"),
-        // Nobody asked for it to be stopped, or the store would not look at this: something broke.
-        Class::Cancelled => (Retry::Counted { after }, Wait::Backoff, Code::Unavailable, "PROVIDER_INTERNAL"),
     };
     let reason = if report.reason.is_empty() { usual.to_owned() } else { report.reason };
     Stopped {

@@ -111,7 +111,14 @@ impl Store {
         let query =
             sqlx::query_as(sql).bind(account.0).bind(of).bind(before.map_or(Uuid::max(), |id| id.0)).bind(limit);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        Ok(self.read.run("list_generations", run).await?)
+        let records: Vec<Record> = self.read.run("list_generations", run).await?;
+        match (parent, records.first()) {
+            // A scene is in one project: its name with another's is no name of anything.
+            (GenerationParent::Scene(name), Some(record)) if record.project != name.project => {
+                Err(Error::Missing(Noun::Scene))
+            }
+            _ => Ok(records),
+        }
     }
 
     /// Whether the account has, or had, what is named.

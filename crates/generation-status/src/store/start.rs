@@ -4,7 +4,7 @@
 use chassis::postgres::{self, statement};
 use domain::id::{AccountId, GenerationId, LedgerId};
 use domain::name::SceneName;
-use jobs::NewJob;
+use jobs::{Enqueued, NewJob};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
@@ -57,7 +57,11 @@ impl Store {
             let row = statement("start_generation", start(id, draft).fetch_one(&mut *tx)).await?;
             let started = read(&row, draft)?;
             if let Started::New(_) = started {
-                jobs::enqueue(tx, &job(id, draft)).await?;
+                match jobs::enqueue(tx, &job(id, draft)).await? {
+                    Enqueued::New(_) => {}
+                    // Its generation is gone, but the request was used: nothing may be held for what will never run.
+                    Enqueued::Same(_) | Enqueued::Other(_) => return Err(Error::RequestIdReused),
+                }
             }
             Ok(started)
         };

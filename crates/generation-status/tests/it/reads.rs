@@ -49,6 +49,8 @@ async fn another_account_sees_nothing_through_any_method() {
         let watch = WatchGenerationsRequest { parent, ..WatchGenerationsRequest::default() };
         assert_eq!(refusal(client.watch_generations(foreign.asks(watch)).await.map(drop)).1, reason);
     }
+    let astray = format!("{}/scenes/{}", foreign.project(), user.scene);
+    assert_eq!(refusal(list(&world, &user, &astray, 0, "").await), (Code::NotFound, "SCENE_NOT_FOUND".to_owned()));
     assert_eq!(world.credit(&foreign).await.held_micros, 0);
     assert_eq!(world.get(&user, &name).await.unwrap().version, 1, "untouched");
 }
