@@ -48,6 +48,12 @@ impl Failure {
         self
     }
 
+    /// Says `what` in the place of what the server said.
+    pub(crate) fn saying(mut self, what: impl Into<String>) -> Self {
+        self.what = what.into();
+        self
+    }
+
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
@@ -105,6 +111,10 @@ impl std::fmt::Display for Failure {
             None => writeln!(f)?,
         }
         for (field, description) in &self.fields {
+            // A message about one field says it already.
+            if self.what == format!("{field}: {description}") {
+                continue;
+            }
             writeln!(f, "  {field}: {description}")?;
         }
         if let Some(todo) = &self.todo {

@@ -5,26 +5,27 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde::Serialize;
 
-/// `message`, whose full name is `name`, as a JSON value.
-pub(crate) fn of(name: &str, message: &impl Message) -> Result<serde_json::Value> {
-    let descriptor = pool()?.get_message_by_name(name).with_context(|| format!("no message is called {name}"))?;
-    let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
-    let mut bytes = Vec::new();
-    let mut serializer = serde_json::Serializer::new(&mut bytes);
-    dynamic.serialize_with_options(&mut serializer, &SerializeOptions::new())?;
-    Ok(serde_json::from_slice(&bytes)?)
-}
-
-/// Prints `message` on several lines.
+/// Prints `message`, whose full name is `name`, on several lines, its fields in the order of the `.proto` file.
 pub(crate) fn print(name: &str, message: &impl Message) -> Result<()> {
-    println!("{:#}", of(name, message)?);
+    let mut bytes = Vec::new();
+    dynamic(name, message)?
+        .serialize_with_options(&mut serde_json::Serializer::pretty(&mut bytes), &SerializeOptions::new())?;
+    println!("{}", String::from_utf8(bytes)?);
     Ok(())
 }
 
 /// Prints `message` on one line, for streams.
 pub(crate) fn print_line(name: &str, message: &impl Message) -> Result<()> {
-    println!("{}", of(name, message)?);
+    let mut bytes = Vec::new();
+    dynamic(name, message)?
+        .serialize_with_options(&mut serde_json::Serializer::new(&mut bytes), &SerializeOptions::new())?;
+    println!("{}", String::from_utf8(bytes)?);
     Ok(())
+}
+
+fn dynamic(name: &str, message: &impl Message) -> Result<DynamicMessage> {
+    let descriptor = pool()?.get_message_by_name(name).with_context(|| format!("no message is called {name}"))?;
+    Ok(DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?)
 }
 
 fn pool() -> Result<DescriptorPool> {
@@ -52,16 +53,17 @@ pub(crate) fn print_value(value: &impl Serialize) -> Result<()> {
 mod tests {
     use proto::generations::v1::{Generation, State};
 
+    use super::*;
+
     #[test]
     fn states_are_names_and_large_numbers_are_text() {
         let generation = Generation { state: State::Completed.into(), version: 7, ..Generation::default() };
-        let json = super::of("rushes.generations.v1.Generation", &generation).unwrap();
+        let json = serde_json::to_value(dynamic("rushes.generations.v1.Generation", &generation).unwrap()).unwrap();
         assert_eq!(json, serde_json::json!({"state": "COMPLETED", "version": "7"}));
     }
 
     #[test]
     fn the_details_of_an_error_are_readable() {
-        use prost::Message;
         let info = tonic_types::pb::ErrorInfo { reason: "SAFETY_INPUT".to_owned(), ..Default::default() };
         let any = prost_types::Any {
             type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(),
@@ -69,7 +71,7 @@ mod tests {
         };
         let error = proto::google::rpc::Status { code: 3, message: "no".to_owned(), details: vec![any] };
         let generation = Generation { error: Some(error), ..Generation::default() };
-        let json = super::of("rushes.generations.v1.Generation", &generation).unwrap();
+        let json = serde_json::to_value(dynamic("rushes.generations.v1.Generation", &generation).unwrap()).unwrap();
         assert_eq!(json["error"]["details"][0]["reason"], "SAFETY_INPUT");
     }
 }

@@ -148,13 +148,16 @@ impl fmt::Display for Tree {
     }
 }
 
+/// A span's name without a protobuf package, and what kind of thing it talks to.
 fn label(span: &Span) -> String {
-    match (span.kind, span.attribute("db.system.name"), span.attribute("messaging.system")) {
-        (_, Some(system), _) | (_, None, Some(system)) if !span.name.contains(system) => {
-            format!("{} ({system})", span.name)
-        }
-        (Kind::Client, None, None) => format!("{} (call)", span.name),
-        _ => span.name.clone(),
+    let name = match span.name.split_once('/') {
+        Some((service, method)) => format!("{}/{method}", service.rsplit('.').next().unwrap_or(service)),
+        None => span.name.clone(),
+    };
+    match (span.kind, span.attribute("db.system.name").or_else(|| span.attribute("messaging.system"))) {
+        (_, Some(system)) if !name.contains(system) => format!("{name} ({system})"),
+        (Kind::Client, None) => format!("{name} (call)"),
+        _ => name,
     }
 }
 

@@ -20,6 +20,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Our own spans and those of the calls, and no log lines: what a user should read is printed.
 const SPANS: &str = "off,rushes=info,rushes_chassis::client=info";
 
+/// What the gateway is called in messages.
+const GATEWAY: &str = "the gateway";
+
 /// What every command needs.
 pub(crate) struct Session {
     connection: Connection,
@@ -56,7 +59,7 @@ impl Session {
 
     /// A lazy channel to the gateway.
     pub(crate) fn gateway(&self) -> Result<Channel> {
-        channel("the gateway", self.address()?)
+        channel(GATEWAY, self.address()?)
     }
 
     /// A lazy channel to a service on the internal network; `setting` is what was given for its address.
@@ -93,7 +96,14 @@ impl Session {
 
     /// What to say of an answer that is an error.
     pub(crate) fn failed(&self, status: &tonic::Status) -> anyhow::Error {
-        Failure::of(status, self.trace()).into()
+        let failure = Failure::of(status, self.trace());
+        match self.address() {
+            // Our own channel says this; a gateway that answers says which service behind it does not.
+            Ok(address) if status.message().starts_with(GATEWAY) => {
+                failure.saying(format!("no gateway answers at {address}")).into()
+            }
+            _ => failure.into(),
+        }
     }
 
     /// The id of this command's trace, 32 hexadecimal digits.

@@ -1,5 +1,7 @@
 //! `rushes trace`: the tree of a recent trace of the local stack.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use proto::generations::v1::GetGenerationRequest;
 use testkit::{Span, Tree};
@@ -9,6 +11,9 @@ use crate::client::session::Session;
 use crate::failure::{Exit, Failure};
 use crate::json;
 use crate::up::buffer;
+
+/// How long spans may be on their way: each service sends twice a second.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Prints a trace.
 #[derive(Debug, clap::Args)]
@@ -40,7 +45,12 @@ impl Trace {
             let error = Failure::new("this stack sends its spans to OTEL_EXPORTER_OTLP_ENDPOINT and keeps none");
             return Err(error.todo(format!("look for trace {id} there")).into());
         };
-        let spans = buffer::ask(traces, &id).await?;
+        let mut spans = buffer::ask(traces, &id).await?;
+        let asked = Instant::now();
+        while spans.is_empty() && asked.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            spans = buffer::ask(traces, &id).await?;
+        }
         if spans.is_empty() {
             let error = Failure::new(format!("no span of trace {id} is among the recent ones"));
             return Err(error

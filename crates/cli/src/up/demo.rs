@@ -123,7 +123,7 @@ pub(crate) async fn generations(account: &Account, gateway: &str, say: &Say) -> 
         tokio::time::timeout(PATIENCE, watch(&account, gateway, &started, say))
             .await
             .with_context(|| format!("the demo's generations did not end within {PATIENCE:?}"))??;
-        account.generations = started;
+        account.generations = started.into_iter().map(|(name, _)| name).collect();
         account.keep()?;
     }
     Ok(())
@@ -168,36 +168,37 @@ async fn projects(account: &Account, gateway: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Starts one generation a project and gives their names.
-async fn start(account: &Account, gateway: &str) -> Result<Vec<String>> {
+/// Starts one generation a project and gives their names, each with its scene's title.
+async fn start(account: &Account, gateway: &str) -> Result<Vec<(String, &'static str)>> {
     let mut client = GenerationServiceClient::new(channel("gateway", gateway)?);
     let mut names = Vec::new();
     let mut first = 0;
     for (seed, (_, scenes)) in (1..).zip(PROJECTS) {
-        let (scene, script) =
-            account.scenes.get(first).zip(scenes.first()).context("the demo's scenes are not all there")?;
+        let here = account.scenes.get(first).zip(scenes.first());
+        let (scene, (title, script)) = here.context("the demo's scenes are not all there")?;
         let request = StartGenerationRequest {
             scene: scene.clone(),
-            input: Some(Input { prompt: script.1.to_owned(), seed: Some(seed), reference_assets: Vec::new() }),
+            input: Some(Input { prompt: (*script).to_owned(), seed: Some(seed), reference_assets: Vec::new() }),
             request_id: Uuid::now_v7().to_string(),
             ..StartGenerationRequest::default()
         };
         let started = client.start_generation(account.request(request)?).await;
-        names.push(started.map_err(|status| explain("starting a generation", &status))?.into_inner().name);
+        let started = started.map_err(|status| explain("starting a generation", &status))?.into_inner();
+        names.push((started.name, *title));
         first += scenes.len();
     }
     Ok(names)
 }
 
 /// Follows generations to their end, a line for each stage.
-async fn watch(account: &Account, gateway: &str, names: &[String], say: &Say) -> Result<()> {
+async fn watch(account: &Account, gateway: &str, started: &[(String, &str)], say: &Say) -> Result<()> {
     let mut client = GenerationServiceClient::new(channel("gateway", gateway)?);
-    let request =
-        WatchGenerationsRequest { names: names.to_vec(), until_terminal: true, ..WatchGenerationsRequest::default() };
+    let names = started.iter().map(|(name, _)| name.clone()).collect();
+    let request = WatchGenerationsRequest { names, until_terminal: true, ..WatchGenerationsRequest::default() };
     let watched = client.watch_generations(account.request(request)?).await;
     let mut events = watched.map_err(|status| explain("watching the generations", &status))?.into_inner();
     let (mut told, mut ended) = (std::collections::BTreeMap::new(), std::collections::BTreeSet::new());
-    while ended.len() < names.len() {
+    while ended.len() < started.len() {
         let event = events.message().await.map_err(|status| explain("watching the generations", &status))?;
         let event = event.context("the watch ended before the generations did")?;
         let generations = match event.event {
@@ -206,7 +207,8 @@ async fn watch(account: &Account, gateway: &str, names: &[String], say: &Say) ->
             Some(Event::Gap(_) | Event::Heartbeat(_) | Event::Moved(_)) | None => Vec::new(),
         };
         for generation in generations {
-            let line = line(&generation);
+            let title = started.iter().find(|(name, _)| *name == generation.name).map_or("", |(_, title)| title);
+            let line = line(title, &generation);
             if told.insert(generation.name.clone(), line.clone()) != Some(line.clone()) {
                 say.step(format!("  {line}"));
             }
@@ -222,11 +224,11 @@ async fn watch(account: &Account, gateway: &str, names: &[String], say: &Say) ->
     Ok(())
 }
 
-fn line(generation: &Generation) -> String {
+fn line(title: &str, generation: &Generation) -> String {
     let state = show::state(generation.state);
     let stage = generation.progress.as_ref().map_or("", |progress| progress.stage.as_str());
     let stage = if show::is_terminal(generation.state) { "" } else { stage };
-    format!("{} {state} {stage}", generation.name).trim_end().to_owned()
+    format!("{title}: {state} {stage}").trim_end().to_owned()
 }
 
 fn channel(name: &'static str, address: &str) -> Result<chassis::client::Channel> {
