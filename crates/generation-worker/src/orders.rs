@@ -304,9 +304,13 @@ async fn submit(provider: &dyn Provider, order: &Order) -> Result<Reference, Sto
                 break;
             }
         }
-        // Never ordered again in silence: of a class that is not tried again.
+        // Never ordered again in silence: of the protocol's classes that are not tried again this comes nearest.
         let message = format!("it is not known whether the provider took the order: {doubt}");
-        Err(Failure { reason: "SUBMISSION_OUTCOME_UNKNOWN", ..Failure::bad_output(message) })
+        Err(Failure {
+            class: Class::InvalidInput,
+            reason: "SUBMISSION_OUTCOME_UNKNOWN",
+            ..Failure::internal(message)
+        })
     };
     Ok(work.instrument(span).await?)
 }

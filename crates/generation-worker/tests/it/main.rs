@@ -1,4 +1,9 @@
-//! The worker's tests: its providers alone, and its protocol against a real generation-status.
+//! The worker's tests. Its providers alone, and its protocol: the two services beside it are played by scripts here, since no
+//! service uses another's crate; `crates/cli/tests/it` drives the real ones.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod doubts;
+mod peers;
+mod protocol;
+mod scripted;
 mod sketch;

@@ -1,0 +1,129 @@
+//! A provider that does as a test tells it, and counts what it is asked.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
+use generation_worker::providers::{
+    Abilities, Failure, Look, Made, NotSubmitted, Order, Provider, Reference, Registry, Stopping, local,
+};
+use uuid::Uuid;
+
+pub(crate) const DONE: Look = Look::Done(Made { extension: "mp4", cost_micros: None });
+pub(crate) const WORKING: Look = Look::Working { percent: 40, stage: "rendering" };
+
+/// What it says, and what it was asked.
+#[derive(Default)]
+pub(crate) struct Script {
+    /// Answers to orders, first one first; afterwards every order is taken.
+    pub(crate) submits: VecDeque<NotSubmitted>,
+    /// Answers to looks, first one first; the last one stays.
+    pub(crate) looks: VecDeque<Result<Look, Failure>>,
+    /// What a look says once a cancel was asked for.
+    pub(crate) after_cancel: Option<Look>,
+    /// Whether an order is found by its key.
+    pub(crate) finds: bool,
+    pub(crate) video: Vec<u8>,
+    pub(crate) ordered: Vec<Uuid>,
+    pub(crate) cancels: usize,
+    pub(crate) forgotten: usize,
+}
+
+#[derive(Clone)]
+pub(crate) struct Scripted {
+    script: Arc<Mutex<Script>>,
+    abilities: Abilities,
+}
+
+impl Scripted {
+    pub(crate) fn new(looks: impl IntoIterator<Item = Look>) -> Self {
+        let looks = looks.into_iter().map(Ok).collect();
+        let script = Script { looks, video: b"a video".to_vec(), ..Script::default() };
+        let abilities = Abilities { idempotent_submit: true, find_by_key: true, cancel: true, progress: true };
+        Self { script: Arc::new(Mutex::new(script)), abilities }
+    }
+
+    /// The same provider, which cannot promise that a key costs once.
+    pub(crate) fn not_idempotent(mut self) -> Self {
+        self.abilities.idempotent_submit = false;
+        self
+    }
+
+    pub(crate) fn script(&self) -> std::sync::MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    pub(crate) fn registry(&self) -> Registry {
+        Registry::default().with(local::MODEL, Arc::new(self.clone()))
+    }
+}
+
+impl Provider for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
+        async move {
+            let mut script = self.script();
+            script.ordered.push(order.key);
+            match script.submits.pop_front() {
+                Some(refusal) => Err(refusal),
+                None => Ok(reference(order.key)),
+            }
+        }
+        .boxed()
+    }
+
+    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Failure>> {
+        async move { Ok(self.script().finds.then(|| reference(key))) }.boxed()
+    }
+
+    fn look<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<Look, Failure>> {
+        async move {
+            let mut script = self.script();
+            if let Some(look) = script.after_cancel.clone().filter(|_| script.cancels > 0) {
+                return Ok(look);
+            }
+            if script.looks.len() > 1 { script.looks.pop_front().unwrap() } else { script.looks[0].clone() }
+        }
+        .boxed()
+    }
+
+    fn fetch<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<BoxStream<'a, Result<Bytes, Failure>>, Failure>> {
+        async move {
+            let pieces: Vec<_> =
+                self.script().video.chunks(1_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+            Ok(futures::stream::iter(pieces).boxed())
+        }
+        .boxed()
+    }
+
+    fn cancel<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>> {
+        async move {
+            self.script().cancels += 1;
+            Ok(Stopping::Asked)
+        }
+        .boxed()
+    }
+
+    fn look_every(&self) -> Duration {
+        Duration::from_millis(5)
+    }
+
+    fn forget(&self, _: &Reference) {
+        self.script().forgotten += 1;
+    }
+}
+
+pub(crate) fn reference(key: Uuid) -> Reference {
+    Reference(format!("scripted-{key}"))
+}
