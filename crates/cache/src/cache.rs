@@ -66,12 +66,13 @@ impl Cache {
     /// # Errors
     /// The Redis URL can not be read.
     pub fn start(settings: Settings, lane: Option<Lane>, nats: Option<async_nats::Client>) -> Result<Self, Error> {
-        let open = || {
+        let open = |patience| {
             let url = settings.redis_url.as_deref();
-            url.map(|url| Link::new(url, settings.redis_patience)).transpose().map_err(Error::RedisUrl)
+            url.map(|url| Link::new(url, patience)).transpose().map_err(Error::RedisUrl)
         };
-        // The relay has a connection of its own: its server's name must be that of every apply and proof.
-        let (readers, relays) = (open()?, open()?);
+        // The relay has a connection of its own: its server's name must be that of every apply and proof. It waits
+        // longer than a reader would: a change that it could not apply costs the whole name space.
+        let (readers, relays) = (open(settings.redis_patience)?, open(settings.redis_patience * 4)?);
         let inner = Arc::new(Inner::new(settings, lane, nats, readers));
         let ends = Arc::new(inner.stop.clone().drop_guard());
         let cache = Self { inner, tasks: TaskTracker::new(), _ends: ends };

@@ -5,7 +5,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use chassis::postgres::Lane;
@@ -178,6 +178,13 @@ impl Inner {
         }
     }
 
+    /// How old the window's proof is, at most.
+    pub(crate) fn proof_age(&self) -> Option<Duration> {
+        let sight = self.sight();
+        let now = self.now();
+        sight.window.at().and_then(|at| sight.clock.instant(at, now)).map(|fresh| now.since(fresh))
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         // No listener is no error.
         let _ = self.signals.send(signal);
@@ -198,11 +205,5 @@ impl Inner {
     }
 }
 
-impl Inner {
-    /// How old the window's proof is, at most.
-    pub(crate) fn proof_age(&self) -> Option<std::time::Duration> {
-        let sight = self.sight();
-        let now = self.now();
-        sight.window.at().and_then(|at| sight.clock.instant(at, now)).map(|fresh| now.since(fresh))
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,6 @@ pub struct Pass {
     apply: bool,
     /// The Redis process for which a new name space is to be opened.
     reopen: Option<String>,
-    dirty: bool,
 }
 
 /// What the fold writes.
@@ -106,7 +105,7 @@ impl Pass {
             data: drained.data,
         };
         let apply = matches!(redis, Redis::Run(_)) && reopen.is_none();
-        Ok(Self { notice, space: clock.space, apply, reopen, dirty: clock.dirty })
+        Ok(Self { notice, space: clock.space, apply, reopen })
     }
 
     /// Whether Redis is to be told the changes.
@@ -133,8 +132,8 @@ impl Pass {
     #[must_use]
     pub fn fold(&self, applied: bool) -> Option<Fold> {
         // Wall: folded changes are never applied again, so the name space that missed them must never be proven again.
-        let missed = self.notice.data && !(self.apply && applied);
-        let dirty = (self.dirty || missed) && self.reopen.is_none();
+        // A new name space starts empty and misses nothing; dirt from before is gone with the old one, or still missed.
+        let dirty = !(self.apply && applied) && self.reopen.is_none();
         (self.notice.data || self.reopen.is_some()).then(|| Fold {
             seq: self.notice.seq,
             dirty,

@@ -13,3 +13,4 @@ mod own_writes;
 mod relay;
 mod scripts;
 mod stand;
+mod traces;

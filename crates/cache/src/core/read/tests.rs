@@ -149,3 +149,20 @@ fn a_row_that_never_was_is_kept_for_a_little_while() {
     let got = read.on_loaded(none, least(0), at(2), at(3));
     assert_eq!((got.entry.until, got.keep), (at(5002), true));
 }
+
+#[test]
+fn a_value_at_the_end_of_its_life_is_not_blessed() {
+    let mut read = Read::new(Some(entry(3)), able());
+    read.on_l2(L2::NoProof, &clock(), least(0), at(29_990), at(29_991));
+    assert_eq!(read.on_version(Some((3, asof(8))), least(0), at(29_995), at(30_000)), Step::Load);
+}
+
+#[test]
+fn the_newer_of_two_unproven_values_is_validated() {
+    let mut read = Read::new(Some(entry(4)), able());
+    assert_eq!(read.on_l2(hit(3, 100), &clock(), least(0), at(1199), at(1200)), Step::Validate);
+    assert_eq!(answer(read.on_version(Some((4, asof(8))), least(0), at(1201), at(1202))).entry.body, "old");
+    let mut read = Read::new(Some(entry(2)), able());
+    assert_eq!(read.on_l2(hit(3, 100), &clock(), least(0), at(1199), at(1200)), Step::Validate);
+    assert_eq!(answer(read.on_version(Some((3, asof(8))), least(0), at(1201), at(1202))).entry.body, "l2");
+}

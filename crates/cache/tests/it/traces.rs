@@ -1,0 +1,47 @@
+//! A change can be followed: from the span that made it, by links, to the relay that sent it and every process that heard of it.
+
+use std::time::Duration;
+
+use chassis::settings::Source;
+use chassis::telemetry::{self, Telemetry};
+use testkit::{Kind, Spans};
+use tracing::Instrument as _;
+
+use crate::stand::{LONG, Stand};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_linked_to_its_relay_and_that_to_its_receivers() {
+    let spans = Spans::collect().await.unwrap();
+    let source = Source::of(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &spans.endpoint()), ("RUSHES_LOG", "info")]);
+    let telemetry = Telemetry::start("cache-test", &telemetry::Settings::read(&source).unwrap());
+    let stand = Stand::new().await;
+    let (one, two) = tokio::join!(stand.ready(), stand.ready());
+
+    let span = tracing::info_span!("a change");
+    let trace = async {
+        let mut transaction = one.data.pool().begin().await.unwrap();
+        cache::outbox::trace(&mut transaction).await.unwrap();
+        sqlx::query("insert into thing (account, id) values ($1, 'a')")
+            .bind(one.account)
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+        telemetry::trace_id().expect("there is a trace")
+    }
+    .instrument(span)
+    .await;
+    two.sees("a", 1).await;
+
+    let limit = LONG.max(Duration::from_secs(30));
+    let relay = spans.wait("the relay's span, linked to the change", limit, |all| {
+        all.iter().find(|s| s.name == "cache.relay" && s.links.iter().any(|(linked, _)| *linked == trace)).cloned()
+    });
+    let relay = relay.await.unwrap();
+    assert_eq!(relay.kind, Kind::Producer);
+    let received = spans.wait("a receiver's span, linked to the relay's", limit, |all| {
+        all.iter().find(|s| s.name == "cache.receive" && s.links.iter().any(|(_, span)| *span == relay.id)).cloned()
+    });
+    assert_eq!(received.await.unwrap().kind, Kind::Consumer);
+    telemetry.shutdown();
+}
