@@ -25,13 +25,14 @@ mod statements;
 mod thumbnail;
 mod warm;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use self::database::BenchDatabase;
 use self::report::{Report, Row};
 use self::seed::{Plan, Seeded};
 use self::services::Services;
 use crate::failure::Exit;
+use crate::up::signals::Signals;
 
 /// What to measure, and on how much data.
 #[derive(Debug, clap::Args)]
@@ -107,6 +108,7 @@ pub(crate) async fn run(options: Options, json: bool) -> Result<Exit> {
     if cfg!(debug_assertions) && !options.built {
         return release::hand_over().await;
     }
+    let mut signals = Signals::listen()?;
     tokio::select! {
         report = measure(options) => {
             let report = report?;
@@ -120,8 +122,7 @@ pub(crate) async fn run(options: Options, json: bool) -> Result<Exit> {
             }
             Ok(if report.missing.is_empty() { Exit::Done } else { Exit::Failed })
         }
-        interrupt = tokio::signal::ctrl_c() => {
-            interrupt.context("waiting for Ctrl-C")?;
+        () = signals.next() => {
             say("interrupted; ending what was started");
             Ok(Exit::Failed)
         }

@@ -8,38 +8,36 @@ use anyhow::{Context, Result, ensure};
 
 use super::say;
 use crate::failure::Exit;
+use crate::up::build;
+use crate::up::signals::Signals;
 use crate::{config, workspace};
 
 /// Builds the services and this program for release, and runs the latter with the arguments that this one got.
 pub(super) async fn hand_over() -> Result<Exit> {
-    tokio::task::spawn_blocking(|| {
-        let program = build()?;
-        say(&format!("handing over to {}", program.display()));
-        let mut command = Command::new(&program);
-        command.args(std::env::args_os().skip(1));
-        // In our own process group: a Ctrl-C reaches both, and we wait for the other to clean up.
-        let status = command.status().with_context(|| format!("running {}", program.display()))?;
-        Ok(if status.success() { Exit::Done } else { Exit::Failed })
-    })
-    .await
-    .context("the release build panicked")?
+    let mut signals = Signals::listen()?;
+    // What is dropped here half-way ends its process, which cleans up behind itself.
+    tokio::select! {
+        exit = build_and_run() => exit,
+        () = signals.next() => Ok(Exit::Failed),
+    }
 }
 
-fn build() -> Result<PathBuf> {
-    let root = workspace::root()?;
+async fn build_and_run() -> Result<Exit> {
     say("cargo build --release of every service; the first takes more than ten minutes on two cores");
-    let status = Command::new(config::cargo())
-        .args(["build", "--release", "--workspace", "--bins"])
-        .current_dir(root)
-        .stdout(std::io::stderr())
-        .status()
-        .context("running cargo")?;
-    ensure!(status.success(), "the release build failed; its messages are above");
-    // Beside the directory that this program was built into, wherever that is.
-    let here = std::env::current_exe().context("finding this program")?;
-    let target =
-        here.parent().and_then(|folder| folder.parent()).context("this program lies in no target directory")?;
-    let program = target.join("release").join("rushes");
+    let mut command = Command::new(config::cargo());
+    command.args(["build", "--release", "--workspace", "--bins"]).current_dir(workspace::root()?);
+    ensure!(build::run(command).await?.success(), "the release build failed; its messages are above");
+    let program = program()?;
+    let mut command = Command::new(&program);
+    command.args(std::env::args_os().skip(1));
+    let status = build::run(command).await.with_context(|| format!("running {}", program.display()))?;
+    Ok(if status.success() { Exit::Done } else { Exit::Failed })
+}
+
+/// This program as it is built for release: beside the folder that this one lies in, wherever that is.
+fn program() -> Result<PathBuf> {
+    let folder = build::folder()?;
+    let program = folder.parent().context("this program lies in no target folder")?.join("release/rushes");
     ensure!(program.is_file(), "the release build made no {}", program.display());
     Ok(program)
 }

@@ -20,7 +20,8 @@ const WRONG: [(&str, &str); 5] = [
         "projects whose count of scenes is wrong",
         "select count(*)
            from projects p
-          where p.scene_count <> (select count(*) from scenes s where s.project_id = p.id)",
+           left join (select project_id, count(*) as number from scenes group by project_id) s on s.project_id = p.id
+          where p.scene_count <> coalesce(s.number, 0)",
     ),
     (
         "projects whose completed count or cost is wrong",
