@@ -15,7 +15,7 @@ pub struct Config {
     /// The gRPC port and the admin port.
     pub server: server::Settings,
     /// PostgreSQL, the truth.
-    pub database_url: String,
+    pub database_url: Url,
     /// The pools.
     pub lanes: Lanes,
     /// Redis and what the process itself remembers.

@@ -26,6 +26,7 @@ use chassis::{nats, server};
 use tonic::service::Routes;
 
 pub use config::{Config, Lanes};
+pub use store::for_reads;
 
 /// The service, built and not yet bound.
 pub struct Dashboard {
@@ -48,7 +49,7 @@ impl Dashboard {
     /// When a setting cannot be used; the error names it.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let store = store::Store::connect_lazy(&config.database_url, &config.lanes)?;
-        let lane = Lane::connect_lazy("cache", &config.database_url, &::cache::Settings::lane())?;
+        let lane = Lane::connect_lazy("cache", config.database_url.as_str(), &::cache::Settings::lane())?;
         let nats = match &config.nats_url {
             Some(url) => Some(nats::connect(url).await?),
             None => None,

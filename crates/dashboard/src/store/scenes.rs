@@ -1,7 +1,7 @@
 //! Statements on scenes. The `latest_*` columns are generation-status's: read here and never written.
 //!
-//! Invariant: `projects.scene_count` changes in the transaction that adds or deletes a scene. Locks are taken on a scene
-//! before its project, as generation-status does, so that the two cannot wait for each other.
+//! Invariant: `projects.scene_count` changes in the transaction that adds or deletes a scene. A project is locked before its
+//! scenes, as generation-status does, and scenes in the order of their ids, so that no two wait for each other.
 
 use chassis::postgres::statement;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
@@ -102,16 +102,8 @@ impl Store {
     ) -> Result<Created, Error> {
         self.write
             .transaction("create_scene", async |tx| {
-                // Its lock puts the scenes that are added at the same time one after the other.
-                let lock = sqlx::query_scalar::<_, i32>(
-                    "select scene_count from projects
-                      where account_id = $1 and id = $2 and delete_time is null
-                        for no key update",
-                )
-                .bind(account.0)
-                .bind(name.project.0)
-                .fetch_optional(&mut *tx);
-                let count = statement("lock_project", lock).await?.ok_or(Error::Missing(Noun::Project))?;
+                // The lock puts the scenes that are added at the same time one after the other.
+                let count = lock_project(tx, account, name.project).await?.ok_or(Error::Missing(Noun::Project))?;
                 let made = match count {
                     MOST.. => None,
                     _ => insert(tx, account, name, draft, request).await?,
@@ -215,13 +207,19 @@ impl Store {
     /// Marks a scene as deleted and takes it off its project's count.
     pub(crate) async fn delete_scene(&self, account: AccountId, name: SceneName, seen: Seen) -> Result<(), Error> {
         let deleted = self.write.transaction("delete_scene", async |tx| {
-            let mark = sqlx::query(
-                "update scenes s
-                    set delete_time = now(), update_time = now(), version = s.version + 1
-                   from projects p, set_config('rushes.traceparent', $5, true)
-                  where s.account_id = $1 and s.project_id = $2 and s.id = $3 and s.delete_time is null
-                    and p.account_id = $1 and p.id = $2 and p.delete_time is null
-                    and ($4::bigint is null or s.version = $4)",
+            lock_project(tx, account, name.project).await?.ok_or(Error::Missing(Noun::Scene))?;
+            let delete = sqlx::query(
+                "with marked as (
+                    update scenes s
+                       set delete_time = now(), update_time = now(), version = s.version + 1
+                      from set_config('rushes.traceparent', $5, true)
+                     where s.account_id = $1 and s.project_id = $2 and s.id = $3 and s.delete_time is null
+                       and ($4::bigint is null or s.version = $4)
+                    returning s.id
+                 )
+                 update projects p set scene_count = p.scene_count - 1
+                   from marked
+                  where p.account_id = $1 and p.id = $2",
             )
             .bind(account.0)
             .bind(name.project.0)
@@ -229,20 +227,11 @@ impl Store {
             .bind(seen.version())
             .bind(trace())
             .execute(&mut *tx);
-            let deleted = statement("mark_scene", mark).await?.rows_affected() == 1;
-            if deleted {
-                let count =
-                    sqlx::query("update projects set scene_count = scene_count - 1 where account_id = $1 and id = $2")
-                        .bind(account.0)
-                        .bind(name.project.0)
-                        .execute(&mut *tx);
-                statement("uncount_scene", count).await?;
-            }
-            Ok::<_, Error>(deleted)
+            Ok::<_, Error>(statement("mark_scene", delete).await?.rows_affected())
         });
         match deleted.await? {
-            true => Ok(()),
-            false => Err(self.why_scene_stayed(account, name).await),
+            0 => Err(self.why_scene_stayed(account, name).await),
+            _ => Ok(()),
         }
     }
 
@@ -311,6 +300,23 @@ fn listed(rows: Vec<Listed>) -> Result<Vec<Scene>, Error> {
         return Err(Error::Missing(Noun::Project));
     }
     Ok(rows.into_iter().filter_map(Listed::scene).collect())
+}
+
+/// Locks a project against changes of its set of scenes and gives their number; nothing when it is not there.
+async fn lock_project(
+    tx: &mut sqlx::PgConnection,
+    account: AccountId,
+    project: ProjectId,
+) -> Result<Option<i32>, Error> {
+    let lock = sqlx::query_scalar::<_, i32>(
+        "select scene_count from projects
+          where account_id = $1 and id = $2 and delete_time is null
+            for no key update",
+    )
+    .bind(account.0)
+    .bind(project.0)
+    .fetch_optional(tx);
+    Ok(statement("lock_project", lock).await?)
 }
 
 /// Inserts a scene after the last one and counts it; nothing when the request made one before.

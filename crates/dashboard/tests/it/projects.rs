@@ -18,7 +18,7 @@ async fn live_from_create_to_delete() -> Result<()> {
     assert_eq!((made.title.as_str(), made.scene_count, made.completed_cost_micros), ("Dunes", 0, 0));
     assert!(made.create_time.is_some() && made.create_time == made.update_time);
     assert_eq!(user.get_project(&made.name).await?, made);
-    assert_eq!(user.list_projects(0, "").await?.projects, [made.clone()]);
+    assert_eq!(user.list_projects(0, "").await?.projects, std::slice::from_ref(&made));
 
     let change = Project { name: made.name.clone(), title: "Dune seas".into(), ..made.clone() };
     let changed = user.update_project(change, &["title"]).await?;
@@ -64,7 +64,7 @@ async fn a_request_is_carried_out_once() -> Result<()> {
     assert_eq!(again, made[0], "a UUID is one however it is spelt");
 
     refused(user.create_project("Twice", &request).await, Code::AlreadyExists, "REQUEST_ID_REUSED");
-    assert_eq!(user.list_projects(0, "").await?.projects, [made[0].clone()]);
+    assert_eq!(user.list_projects(0, "").await?.projects, made[..1]);
     let others = other.create_project("Twice", &request).await?;
     assert_ne!(others.name, made[0].name, "a request id is its account's");
 

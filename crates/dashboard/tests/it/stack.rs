@@ -27,6 +27,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
+use url::Url;
 use uuid::Uuid;
 
 /// Where assets are seen from outside, in tests.
@@ -57,6 +58,8 @@ async fn servers() -> Result<&'static Servers> {
 /// The service with its database.
 pub(crate) struct Stack {
     pub(crate) pool: PgPool,
+    /// The database as the service's reads connect to it.
+    pub(crate) reads: Url,
     pub(crate) trips: RoundTrips,
     channel: Channel,
     relay: Cache,
@@ -96,7 +99,8 @@ impl Stack {
         let nats = chassis::nats::connect(&servers.nats.url()).await?;
         let relay = Cache::start(relay, Some(lane), Some(nats))?;
         let pool = PgPool::connect(&database.url()).await?;
-        Ok(Self { pool, trips, channel, relay, drain, serving, _database: database })
+        let reads = dashboard::for_reads(&database.url().parse()?);
+        Ok(Self { pool, reads, trips, channel, relay, drain, serving, _database: database })
     }
 
     /// An account with nothing but its welcome.
@@ -120,11 +124,6 @@ impl Stack {
     /// The internal door.
     pub(crate) fn accounts(&self) -> AccountServiceClient<Channel> {
         AccountServiceClient::new(self.channel.clone())
-    }
-
-    /// Any path of the service, called with an empty body by nobody.
-    pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone()
     }
 
     /// Waits until the service's cache answers without PostgreSQL, and its read connection has prepared what it needs.
