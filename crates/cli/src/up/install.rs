@@ -87,9 +87,10 @@ if [ ! -e "$policy" ]; then made_policy=1; printf '#!/bin/sh\nexit 101\n' >"$pol
 if [ ! -e "$cluster" ]; then made_cluster=1; mkdir -p "${cluster%/*}"; echo 'create_main_cluster = false' >"$cluster"; fi
 install() { apt-get install -y -qq --no-install-recommends "$@"; }
 install "$@" || { apt-get update -qq && install "$@"; }
-if command -v systemctl >/dev/null; then
-  for package in "$@"; do systemctl disable --quiet "$package.service" || true; done
-fi
+for package in "$@"; do
+  ! command -v systemctl >/dev/null || systemctl disable --quiet "$package.service" || true
+  ! command -v update-rc.d >/dev/null || update-rc.d "$package" disable || true
+done
 "#;
 
 /// Makes sure that each of `needed` is on this machine.
