@@ -3,7 +3,13 @@
 //! Invariant: NATS being down never blocks or fails a start, and nothing here promises delivery: whoever listens must
 //! get along without what was dropped.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 
@@ -30,6 +36,7 @@ pub async fn connect(url: &str) -> Result<Client, Error> {
         (Some(token), None) => ConnectOptions::with_token(token.into()),
         _ => ConnectOptions::new(),
     };
+    let silent = Arc::new(AtomicBool::new(false));
     let client = options
         .name(env!("CARGO_PKG_NAME"))
         .retry_on_initial_connect()
@@ -38,27 +45,39 @@ pub async fn connect(url: &str) -> Result<Client, Error> {
         .request_timeout(Some(Duration::from_secs(2)))
         .reconnect_delay_callback(|attempt| {
             let cap = Duration::from_secs(2);
-            let step = Duration::from_millis(50) * 2_u32.saturating_pow(attempt.min(8) as u32);
+            let doubled = u32::try_from(attempt.min(8)).unwrap_or(8);
+            let step = Duration::from_millis(50) * 2_u32.saturating_pow(doubled);
             step.min(cap).mul_f64(0.5 + fastrand::f64() / 2.0)
         })
-        .event_callback(|event| async move {
-            let name = match &event {
-                Event::Connected => "connected",
-                Event::Disconnected => "disconnected",
-                Event::SlowConsumer(_) => "slow_consumer",
-                Event::LameDuckMode => "lame_duck",
-                Event::Draining => "draining",
-                Event::Closed => "closed",
-                Event::ServerError(_) => "server_error",
-                Event::ClientError(_) => "client_error",
-            };
-            metrics::counter!("nats_events_total", "event" => name).increment(1);
-            match event {
-                Event::Connected => tracing::info!("connected to NATS"),
-                event => tracing::warn!(%event, "NATS connection"),
-            }
+        .event_callback(move |event| {
+            note(&event, &silent);
+            std::future::ready(())
         })
         .connect(address)
         .await?;
     Ok(client)
+}
+
+/// Counts every event and logs what an operator must know: each loss once, not each try after it.
+fn note(event: &Event, silent: &AtomicBool) {
+    let name = match event {
+        Event::Connected => "connected",
+        Event::Disconnected => "disconnected",
+        Event::SlowConsumer(_) => "slow_consumer",
+        Event::LameDuckMode => "lame_duck",
+        Event::Draining => "draining",
+        Event::Closed => "closed",
+        Event::ServerError(_) => "server_error",
+        Event::ClientError(_) => "client_error",
+    };
+    metrics::counter!("nats_events_total", "event" => name).increment(1);
+    match event {
+        Event::Connected => {
+            silent.store(false, Ordering::Relaxed);
+            tracing::info!("connected to NATS");
+        }
+        Event::Draining | Event::Closed => tracing::debug!(%event, "NATS connection"),
+        Event::Disconnected | Event::ClientError(_) if silent.swap(true, Ordering::Relaxed) => {}
+        event => tracing::warn!(%event, "NATS connection"),
+    }
 }

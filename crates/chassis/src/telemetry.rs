@@ -68,7 +68,8 @@ impl Default for Settings {
     fn default() -> Self {
         let terminal = std::io::stderr().is_terminal();
         Self {
-            filter: "info".to_owned(),
+            // async-nats repeats each event of the connection that `nats` tells already.
+            filter: "info,async_nats=warn".to_owned(),
             format: if terminal { Format::Pretty } else { Format::Json },
             endpoint: None,
             sample: 1.0,

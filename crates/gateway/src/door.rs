@@ -9,8 +9,10 @@ use std::{
 };
 
 use http::{
-    HeaderName, Method, Request, Response,
-    header::{ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE},
+    HeaderName, HeaderValue, Method, Request, Response,
+    header::{
+        ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, ORIGIN, RANGE,
+    },
 };
 use tonic::body::Body;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
@@ -19,16 +21,26 @@ use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
 use crate::{assets::Assets, config::Origins};
 
-/// The public port's outermost service.
+/// The public port's outermost service: native gRPC goes straight in, browsers through what they need.
 #[derive(Clone, Debug)]
 pub(crate) struct Door<R> {
+    calls: R,
+    browsers: Cors<Web<R>>,
+}
+
+/// What browsers and players speak.
+#[derive(Clone, Debug)]
+struct Web<R> {
     calls: GrpcWebService<R>,
     assets: Assets,
 }
 
-impl<R> Door<R> {
-    pub(crate) fn new(calls: R, assets: Assets) -> Self {
-        Self { calls: GrpcWebLayer::new().layer(calls), assets }
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl<R: Clone> Door<R> {
+    pub(crate) fn new(calls: R, assets: Assets, origins: &Origins) -> Self {
+        let web = Web { calls: GrpcWebLayer::new().layer(calls.clone()), assets };
+        Self { calls, browsers: cors(origins, web) }
     }
 }
 
@@ -39,14 +51,39 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.calls.poll_ready(context)?.is_pending() {
+            return Poll::Pending;
+        }
+        self.browsers.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        match kind(&request) {
+            // A page that speaks native gRPC is still a page.
+            Kind::Grpc if !request.headers().contains_key(ORIGIN) => Box::pin(self.calls.call(request)),
+            _ => Box::pin(self.browsers.call(request)),
+        }
+    }
+}
+
+impl<R> Service<Request<Body>> for Web<R>
+where
+    R: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    R::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         <GrpcWebService<R> as Service<Request<Body>>>::poll_ready(&mut self.calls, context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if grpc(&request) {
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        if kind(&request) != Kind::Other {
             return Box::pin(self.calls.call(request));
         }
         let assets = self.assets.clone();
@@ -55,13 +92,24 @@ where
     }
 }
 
-fn grpc<B>(request: &Request<B>) -> bool {
-    let kind = request.headers().get(CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+/// What a request speaks, by its content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Grpc,
+    GrpcWeb,
+    Other,
 }
 
-/// `door` with the answers that browsers ask for before they let a page call.
-pub(crate) fn cors<S>(origins: &Origins, door: S) -> Cors<S> {
+fn kind<B>(request: &Request<B>) -> Kind {
+    match request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) {
+        Some(kind) if kind.starts_with(b"application/grpc-web") => Kind::GrpcWeb,
+        Some(kind) if kind.starts_with(b"application/grpc") => Kind::Grpc,
+        _ => Kind::Other,
+    }
+}
+
+/// `web` with the answers that browsers ask for before they let a page call.
+fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
     let origins = match origins {
         Origins::Any => AllowOrigin::any(),
         Origins::Only(list) => AllowOrigin::list(list.iter().cloned()),
@@ -95,5 +143,5 @@ pub(crate) fn cors<S>(origins: &Origins, door: S) -> Cors<S> {
             ETAG,
         ])
         .max_age(Duration::from_secs(86_400))
-        .layer(door)
+        .layer(web)
 }

@@ -120,7 +120,7 @@ impl Listening {
     /// When one of the servers fails.
     pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
         let Self { bound, forward, assets, origins } = self;
-        bound.serve_around(forward, |rpc| door::cors(&origins, Door::new(rpc, assets)), drain).await
+        bound.serve_around(forward, |rpc| Door::new(rpc, assets, &origins), drain).await
     }
 }
 

@@ -1,8 +1,12 @@
 //! Sizes, refused before or while they pass.
 
 use bytes::Bytes;
+use futures::StreamExt as _;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use proto::assets::v1::{GetAssetRequest, UploadAssetRequest, upload_asset_request::Part};
 use tonic::Code;
+use tower::{Service as _, ServiceExt as _};
 use uuid::Uuid;
 
 use crate::stage::{Stage, authorized, check};
@@ -62,4 +66,23 @@ async fn one_message_of_an_upload_has_its_own_limit() {
     let parts = tokio_stream::iter(chunks(100, 100).chain(chunks(most + 1, most + 1)));
     let status = stage.assets().await.upload_asset(authorized(parts, &key)).await.unwrap_err();
     check(&status, Code::InvalidArgument, "INPUT_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn a_message_is_refused_by_its_announced_length_alone() {
+    let stage = Stage::set().await;
+    // The prefix of a message of 4 GB, and then nothing: whoever waits for the message waits until the deadline.
+    let prefix = Ok::<_, tonic::Status>(Frame::data(Bytes::from_static(&[0, 255, 255, 255, 255])));
+    let body = StreamBody::new(futures::stream::iter([prefix]).chain(futures::stream::pending()));
+    let request = http::Request::post("/rushes.assets.v1.AssetService/GetAsset")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {}", stage.key(Uuid::now_v7())))
+        .body(tonic::body::Body::new(body))
+        .unwrap();
+    let mut channel = stage.channel().await;
+    let response = channel.ready().await.unwrap().call(request).await.unwrap();
+    let status = tonic::Status::from_header_map(response.headers()).expect("a status");
+    check(&status, Code::InvalidArgument, "INPUT_TOO_LARGE");
+    assert!(stage.upstream.calls.lock().unwrap().is_empty());
 }
