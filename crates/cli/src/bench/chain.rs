@@ -138,3 +138,31 @@ impl UnaryService<Bytes> for Forward {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::load::{Call, Target};
+
+    #[tokio::test]
+    async fn the_chain_answers_as_many_bytes_as_asked_for() {
+        let (upstream, listen) = (local(), local());
+        tokio::spawn(super::listen(Role::FloorServer { listen: upstream, size: 8_200 }));
+        tokio::spawn(super::listen(Role::FloorGateway { listen, upstream }));
+        for address in [upstream, listen] {
+            let call = Call {
+                path: PathAndQuery::from_static(PATH),
+                message: Bytes::from_static(b"ask"),
+                metadata: tonic::metadata::MetadataMap::new(),
+            };
+            let up = async || Target::connect(address, Vec::new(), vec![call.clone()]).await.ok();
+            let target =
+                testkit::eventually("the chain listens", std::time::Duration::from_secs(10), up).await.unwrap();
+            assert_eq!(target.once().await.unwrap().len(), 8_200);
+        }
+    }
+
+    fn local() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], testkit::free_port()))
+    }
+}

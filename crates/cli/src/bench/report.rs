@@ -205,7 +205,7 @@ mod tests {
         let rows = vec![Row::at_most("x", "MB", 50.0, "the goal", &[25.0])];
         let table = Report { about: vec!["here".to_owned()], rows, missing: Vec::new() }.table();
         let lines: Vec<&str> = table.lines().collect();
-        assert!(lines[2].starts_with("| row | ours  |"), "{table}");
+        assert!(lines[2].starts_with("| row | ours    |"), "{table}");
         assert!(lines[3].starts_with("|-----|"), "{table}");
         assert!(lines[4].contains("0.500 (0.500 to 0.500, 1 rounds)"), "{table}");
     }

@@ -228,3 +228,19 @@ const COMPLETED: i16 = 6;
 const FAILED: i16 = 7;
 const CANCELLED: i16 = 8;
 const EXPIRED: i16 = 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_draws_the_same_rows() {
+        let draw = |seed| {
+            let mut rows = Rows::default();
+            let account = Draw::new(seed).account(Shape::Small, &[3, 0, 1, 2], &mut rows);
+            (account, rows.generations, rows.scenes, rows.projects)
+        };
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+    }
+}
