@@ -4,10 +4,12 @@
 
 use std::collections::VecDeque;
 
+use domain::generation::State;
 use domain::name::Malformed;
 use futures::Stream;
 use jobs::Listener;
 use proto::work::v1::{ClaimWorkRequest, ClaimWorkResponse, Lease, Work as WorkMessage};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
@@ -83,7 +85,7 @@ impl Desk {
                 return Ok(None);
             }
             if self.free > 0 {
-                match self.work.claim(&self.worker, &self.models, self.free.min(AT_ONCE)).await {
+                match self.claim(self.free.min(AT_ONCE)).await {
                     Ok(claimed) => {
                         self.free -= u32::try_from(claimed.len()).unwrap_or(self.free);
                         self.given = claimed.into();
@@ -107,15 +109,34 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// Claims in a task of its own: a worker that leaves meanwhile does not take leases with it.
+    async fn claim(&self, limit: u32) -> Result<Vec<Claimed>, Error> {
+        let (work, worker, models) = (self.work.clone(), self.worker.clone(), self.models.clone());
+        let (give, given) = oneshot::channel();
+        chassis::task::spawn(async move {
+            let claimed = work.claim(&worker, &models, limit).await;
+            if let Err(Ok(unwanted)) = give.send(claimed) {
+                give_back(work, unwanted).await;
+            }
+        });
+        given.await.map_err(|_| Error::Draining)?
+    }
+}
+
 impl Drop for Desk {
     fn drop(&mut self) {
-        for claimed in self.given.drain(..) {
-            let work = self.work.clone();
-            tokio::spawn(async move {
-                if let Err(error) = work.release(claimed.leased.lease).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "an unused lease was left to run out");
-                }
-            });
+        let unwanted = std::mem::take(&mut self.given);
+        if !unwanted.is_empty() {
+            tokio::spawn(give_back(self.work.clone(), unwanted));
+        }
+    }
+}
+
+async fn give_back(work: Work, unwanted: impl IntoIterator<Item = Claimed>) {
+    for claimed in unwanted {
+        if let Err(error) = work.release(claimed.leased.lease).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "an unused lease was left to run out");
         }
     }
 }
@@ -168,7 +189,8 @@ fn handed(claimed: Claimed) -> ClaimWorkResponse {
             traceparent: leased.traceparent.unwrap_or_default(),
             lease_until: Some(wire::timestamp(leased.lease_until)),
             held_micros: record.held.get(),
-            cancel_requested: leased.cancel_requested,
+            // One that is being finalized is delivered, whatever was asked before.
+            cancel_requested: record.state == State::Cancelling,
         }),
     }
 }

@@ -80,11 +80,7 @@ async fn finished_work_wins() {
 
 #[tokio::test]
 async fn a_cancel_outlives_its_worker() {
-    let world = World::with(|settings| {
-        settings.lease = std::time::Duration::from_millis(300);
-        settings.sweep = std::time::Duration::from_millis(50);
-    })
-    .await;
+    let world = World::with(|settings| settings.sweep = std::time::Duration::from_millis(50)).await;
     let user = world.user(1).await;
     let name = world.started(&user).await.name;
     let mut vanished = Worker::new(&world, 1).await;
@@ -92,11 +88,30 @@ async fn a_cancel_outlives_its_worker() {
     vanished.submitted(&lost).await.unwrap();
     drop(vanished);
     assert_eq!(cancel(&world, &user, &name).await.unwrap().state(), State::Cancelling);
+    world.expire_leases().await;
     let mut worker = Worker::new(&world, 1).await;
     let work = worker.next().await;
     assert!(work.cancel_requested && work.provider_reference == "order-1");
     worker.fail(&work, FailureClass::Cancelled).await.unwrap();
     assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Cancelled);
+}
+
+#[tokio::test]
+async fn finished_work_wins_also_when_its_worker_vanishes() {
+    let world = World::with(|settings| settings.sweep = std::time::Duration::from_millis(50)).await;
+    let user = world.user(1).await;
+    let name = world.started(&user).await.name;
+    let mut vanished = Worker::new(&world, 1).await;
+    let lost = vanished.next().await;
+    vanished.submitted(&lost).await.unwrap();
+    cancel(&world, &user, &name).await.unwrap();
+    vanished.finalizing(&lost).await.unwrap();
+    world.expire_leases().await;
+    let mut worker = Worker::new(&world, 1).await;
+    let work = worker.next().await;
+    assert!(!work.cancel_requested, "nothing is to be stopped any more");
+    worker.carry_out(&work).await;
+    assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Completed);
 }
 
 /// A worker finishing and a user cancelling at the same moment, many times: one of them wins, and the money follows.

@@ -37,7 +37,7 @@ async fn redis_and_nats_may_go_and_come_back() {
 #[tokio::test]
 async fn a_process_that_dies_loses_nothing() {
     let world = World::with(|settings| {
-        settings.lease = Duration::from_millis(500);
+        settings.lease = Duration::from_secs(3);
         settings.sweep = Duration::from_millis(50);
     })
     .await;

@@ -211,7 +211,7 @@ async fn a_watch_lives_moves_and_goes_on() {
     let again = WatchGenerationsRequest { resume_token: token.clone(), ..all() };
     let mut watch = Watch::of(&world.process, &user, again).await.unwrap();
     let names: Vec<_> = watch.snapshot().await.into_iter().map(|generation| generation.name).collect();
-    assert_eq!(names, [second.name.clone()], "{} did not change", first.name);
+    assert_eq!(names, [second.name.as_str()], "{} did not change", first.name);
     let expired = (Code::OutOfRange, "RESUME_TOKEN_EXPIRED".to_owned());
     for token in ["x".to_owned(), token.replace('0', "1")] {
         let forged = WatchGenerationsRequest { resume_token: token.clone(), ..all() };
