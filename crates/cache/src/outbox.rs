@@ -2,6 +2,8 @@
 //!
 //! Invariant: a change and its outbox row are one transaction; for an aggregate the row is the bump of its version.
 //!
+//! Its row carries the change's traceparent, which `chassis::postgres::Lane::transaction` sets for the transaction.
+//!
 //! Tables with an emit trigger write their rows themselves; [`append`] and [`bump`] are for changes that no trigger
 //! sees.
 //!
@@ -55,18 +57,4 @@ async fn write(connection: &mut PgConnection, key: &Key, version: Option<i64>) -
     .bind(chassis::telemetry::traceparent())
     .execute(connection);
     statement("append_outbox", write).await.map(drop)
-}
-
-/// Gives the open transaction the traceparent of the current span, so that the rows which triggers write carry it.
-///
-/// One round trip; worth it where the change is followed by a watch.
-///
-/// # Errors
-/// What PostgreSQL answered.
-pub async fn trace(connection: &mut PgConnection) -> Result<(), Error> {
-    let Some(parent) = chassis::telemetry::traceparent() else {
-        return Ok(());
-    };
-    let set = sqlx::query("select set_config('rushes.traceparent', $1, true)").bind(parent).execute(connection);
-    statement("trace_outbox", set).await.map(drop)
 }

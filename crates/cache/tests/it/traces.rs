@@ -1,7 +1,9 @@
-//! A change can be followed: from the span that made it, by links, to the relay that sent it and every process that heard of it.
+//! A change can be followed: from the span that made it, by links, to the relay that sent it and every process that
+//! heard of it.
 
 use std::time::Duration;
 
+use chassis::postgres::statement;
 use chassis::settings::Source;
 use chassis::telemetry::{self, Telemetry};
 use testkit::{Kind, Spans};
@@ -17,16 +19,17 @@ async fn a_change_is_linked_to_its_relay_and_that_to_its_receivers() {
     let stand = Stand::new().await;
     let (one, two) = tokio::join!(stand.ready(), stand.ready());
 
+    // Starting the servers logs through checks that tracing-subscriber's per-layer filters remember on this thread
+    // until the next event; without one the span would be taken for filtered out.
+    tracing::info!("the stand is up");
     let span = tracing::info_span!("a change");
     let trace = async {
-        let mut transaction = one.data.pool().begin().await.unwrap();
-        cache::outbox::trace(&mut transaction).await.unwrap();
-        sqlx::query("insert into thing (account, id) values ($1, 'a')")
-            .bind(one.account)
-            .execute(&mut *transaction)
-            .await
-            .unwrap();
-        transaction.commit().await.unwrap();
+        let account = one.account;
+        let change = async |connection: &mut sqlx::PgConnection| {
+            let insert = sqlx::query("insert into thing (account, id) values ($1, 'a')").bind(account);
+            statement("insert_thing", insert.execute(connection)).await.map(drop)
+        };
+        one.data.transaction("change", change).await.unwrap();
         telemetry::trace_id().expect("there is a trace")
     }
     .instrument(span)
