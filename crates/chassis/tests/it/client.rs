@@ -42,7 +42,7 @@ async fn a_silent_peer_costs_no_more_than_the_deadline() {
     let began = Instant::now();
     let trailers = deadline::scope(began + Duration::from_millis(200), call(&channel)).await;
     assert_eq!(status(&trailers).0, Code::DeadlineExceeded);
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

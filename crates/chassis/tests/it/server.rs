@@ -35,7 +35,7 @@ async fn an_expired_deadline_is_deadline_exceeded_and_not_cancelled() {
         let (_, trailers) = call(server.addr, "/test.Test/Wait", &headers).await;
         assert_eq!(status(&trailers).0, Code::DeadlineExceeded, "{asked:?}");
         let took = began.elapsed().as_millis();
-        assert!((at_least..at_least + 140).contains(&took), "{asked:?} took {took} ms");
+        assert!((at_least..at_least + 1_500).contains(&took), "{asked:?} took {took} ms");
     }
 }
 
@@ -181,7 +181,7 @@ async fn what_does_not_end_is_left_when_the_grace_period_has_passed() {
     let task = tokio::spawn(bound.serve_around(never, |rpc| rpc, drain.clone()));
     tokio::spawn(async move { call(addr, "/test.Test/Wait", &[("grpc-timeout", "9S")]).await });
     drain.begin();
-    let ended = tokio::time::timeout(Duration::from_secs(2), task).await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), task).await;
     ended.expect("it ends by itself").unwrap().unwrap();
 }
 

