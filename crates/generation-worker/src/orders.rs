@@ -306,11 +306,7 @@ async fn submit(provider: &dyn Provider, order: &Order) -> Result<Reference, Sto
         }
         // Never ordered again in silence: of the protocol's classes that are not tried again this comes nearest.
         let message = format!("it is not known whether the provider took the order: {doubt}");
-        Err(Failure {
-            class: Class::InvalidInput,
-            reason: "SUBMISSION_OUTCOME_UNKNOWN",
-            ..Failure::internal(message)
-        })
+        Err(Failure { class: Class::InvalidInput, reason: "SUBMISSION_OUTCOME_UNKNOWN", ..Failure::internal(message) })
     };
     Ok(work.instrument(span).await?)
 }

@@ -23,6 +23,9 @@ use crate::orders::{Orders, Outcome, Signals};
 /// The longest pause between two tries to open the claim stream.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
+/// How long opening the claim stream may take: leases wait to be prolonged meanwhile.
+const OPENING: Duration = Duration::from_secs(5);
+
 /// Takes work and carries it out.
 pub struct Worker {
     orders: Orders,
@@ -103,7 +106,8 @@ impl Worker {
         ask.try_send(first).map_err(|_| Status::internal("the first message does not fit"))?;
         let mut client = self.orders.status.generated();
         let call = async move { client.claim_work(ReceiverStream::new(asks)).await };
-        let work = call.with_subscriber(NoSubscriber::new()).await?.into_inner();
+        let opened = timeout(OPENING, call.with_subscriber(NoSubscriber::new())).await;
+        let work = opened.map_err(|_| Status::deadline_exceeded("it does not answer"))??.into_inner();
         Ok(Claims { ask, work })
     }
 

@@ -128,7 +128,7 @@ impl Assets {
             return Err(Refused::TooManyBytes { bytes: stated, limit: limits.bytes }.into());
         }
         let held = self.thumbnails.holding.try_hold(if stated > 0 { stated } else { limits.bytes })?;
-        Ok(Upload { limits, stated, bytes: BytesMut::new(), seen: false, _held: held })
+        Ok(Upload { limits, stated, bytes: BytesMut::with_capacity(stated as usize), seen: false, _held: held })
     }
 
     /// Stores a finished upload, with its thumbnail queued.

@@ -82,9 +82,8 @@ impl From<Error> for Failure {
                 Self::exhausted("OVERLOADED", "too many pictures are being worked on", retry_after)
             }
             Error::Panicked(_) => Self::internal(error),
-            Error::Postgres(error) => error.into(),
+            Error::Postgres(error) | Error::Jobs(jobs::Error::Postgres(error)) => error.into(),
             Error::Blobs(error) => error.into(),
-            Error::Jobs(jobs::Error::Postgres(error)) => error.into(),
             Error::Jobs(error @ jobs::Error::StaleFence) => Self::internal(error),
         }
     }

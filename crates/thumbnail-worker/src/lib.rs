@@ -16,6 +16,7 @@ pub mod pool;
 pub mod runner;
 pub mod store;
 pub mod thumbnails;
+mod turns;
 pub mod videos;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::pool::Pool;
 use crate::runner::Runner;
 use crate::store::{KIND, Store};
 use crate::thumbnails::Thumbnails;
+use crate::turns::Turns;
 use crate::videos::ffmpeg::Ffmpeg;
 
 /// The whole service, built but not yet answering.
@@ -67,6 +69,7 @@ impl Service {
             ffmpeg: Arc::new(Ffmpeg::new(settings.ffmpeg.clone())),
             pictures: settings.pictures,
             videos: settings.videos,
+            turns: Turns::default(),
         };
         let assets = Assets { thumbnails, video_bytes: settings.video_bytes };
         Ok(Self { assets, bell, public_url: settings.public_url.clone(), slots: settings.slots })

@@ -16,6 +16,7 @@ use crate::holding::Holding;
 use crate::pictures::{self, Header, Spec, fit};
 use crate::pool::Pool;
 use crate::store::Store;
+use crate::turns::Turns;
 use crate::videos::{self, Missing, ffmpeg::Ffmpeg, frames};
 
 /// Which thumbnail of which asset of which account.
@@ -50,6 +51,7 @@ pub struct Thumbnails {
     pub(crate) ffmpeg: Arc<Ffmpeg>,
     pub(crate) pictures: pictures::Limits,
     pub(crate) videos: videos::Limits,
+    pub(crate) turns: Turns,
 }
 
 impl Thumbnails {
@@ -62,6 +64,11 @@ impl Thumbnails {
         let (asset, standing) = self.store.find(key).await?;
         if let Some(ready @ Standing::Ready(_)) = standing {
             return Ok(ready);
+        }
+        let (_turn, another) = self.turns.take(key).await;
+        if another && let (_, Some(settled @ (Standing::Ready(_) | Standing::Failed(_)))) = self.store.find(key).await?
+        {
+            return Ok(settled);
         }
         let _held = self.holding.try_hold(asset.bytes)?;
         let standing = self.make(&asset, key.spec).await?;

@@ -42,7 +42,8 @@ async fn a_sketch_is_made_stored_and_delivered() {
         .collect();
     assert!(order.is_sorted() && order.iter().filter(|n| **n != 1).eq(&[0, 2, 3]), "{said:?}");
     assert!(matches!(&said[0], Said::Submitted(reference) if *reference == format!("local-{job}")), "{said:?}");
-    let told = |said: &Said| if let Said::Progress(percent, stage) = said { Some((*percent, stage.clone())) } else { None };
+    let told =
+        |said: &Said| if let Said::Progress(percent, stage) = said { Some((*percent, stage.clone())) } else { None };
     let progress: Vec<_> = said.iter().filter_map(told).collect();
     assert!(progress.is_sorted_by_key(|(percent, _)| *percent), "{progress:?}");
     assert!(progress.iter().all(|(percent, stage)| (0..=100).contains(percent) && !stage.is_empty()), "{progress:?}");

@@ -4,6 +4,9 @@
 //! at full size. A progressive file is held as coefficients, which its weight says, and may not have more scans than any
 //! encoder writes, because each scan visits every block for a few bytes of input.
 
+mod eighth;
+mod huffman;
+
 use jpeg_decoder::{Decoder, Error, PixelFormat};
 
 use super::orientation::Orientation;
@@ -22,6 +25,8 @@ pub struct Frame {
     /// Coefficients of all components, before any scaling.
     coefficients: u64,
     scans: usize,
+    /// Length of the file.
+    bytes: u64,
 }
 
 impl Frame {
@@ -46,7 +51,8 @@ impl Frame {
         let (width, height) = (u64::from(self.width), u64::from(self.height));
         // Planes padded to whole blocks, the interleaved result, and its copy as RGB.
         let scaled = (width / divisor + 64) * (height / divisor + 64) * (u64::from(self.components) * 2 + 3);
-        let held = if self.progressive { self.coefficients * 2 } else { 0 };
+        // Else the coded data without what was stuffed in, at most as long as the file.
+        let held = if self.progressive { self.coefficients * 2 } else { self.bytes };
         scaled + held + (256 << 10)
     }
 }
@@ -59,11 +65,8 @@ pub(super) fn header(bytes: &[u8]) -> Result<(Frame, Orientation), Refused> {
     loop {
         let (marker, body) = segment(bytes, &mut at).ok_or(Refused::Truncated { format: Format::Jpeg })?;
         match marker {
-            0xC0..=0xC2 => {
-                if frame.replace(read_frame(marker == 0xC2, body)?).is_some() {
-                    return Err(damaged("it has two frames"));
-                }
-            }
+            0xC0..=0xC2 if frame.is_some() => return Err(damaged("it has two frames")),
+            0xC0..=0xC2 => frame = Some(read_frame(marker == 0xC2, body)?),
             0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => {
                 let detail = format!("coding process {marker:#04X} (lossless, hierarchical or arithmetic)");
                 return Err(Refused::Unsupported { format: Format::Jpeg, detail });
@@ -79,6 +82,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<(Frame, Orientation), Refused> {
         }
     }
     let mut frame = frame.ok_or_else(|| damaged("a scan comes before the frame"))?;
+    frame.bytes = bytes.len() as u64;
     if frame.progressive {
         frame.scans = 1 + scans(&bytes[at..]);
     }
@@ -136,12 +140,17 @@ fn read_frame(progressive: bool, body: &[u8]) -> Result<Frame, Refused> {
     let most_v = sampling.iter().map(|(_, v)| *v).max().unwrap_or(1);
     let units = u64::from(width).div_ceil(8 * most_h) * u64::from(height).div_ceil(8 * most_v);
     let coefficients = sampling.iter().map(|(h, v)| units * h * v * 64).sum();
-    Ok(Frame { width, height, components: u32::from(*components), progressive, coefficients, scans: 1 })
+    Ok(Frame { width, height, components: u32::from(*components), progressive, coefficients, scans: 1, bytes: 0 })
 }
 
 /// Decodes at the smallest scale that covers `cover`.
 pub(super) fn decode(bytes: &[u8], frame: &Frame, cover: (u32, u32)) -> Result<Pixels, Refused> {
     let divisor = frame.divisor(cover);
+    if divisor == 8
+        && let Some(pixels) = eighth::decode(bytes, frame)
+    {
+        return pixels;
+    }
     let mut decoder = Decoder::new(bytes);
     decoder.set_max_decoding_buffer_size(usize::try_from(frame.weight(cover)).unwrap_or(usize::MAX));
     // The decoder takes the smallest scale at which one side reaches what is asked: asking for the exact size names the scale.
@@ -152,7 +161,7 @@ pub(super) fn decode(bytes: &[u8], frame: &Frame, cover: (u32, u32)) -> Result<P
     let bytes = match format {
         Some(PixelFormat::RGB24) => bytes,
         Some(PixelFormat::L8) => bytes.iter().flat_map(|grey| [*grey; 3]).collect(),
-        Some(PixelFormat::CMYK32) => bytes.chunks_exact(4).flat_map(|ink| printed(ink)).collect(),
+        Some(PixelFormat::CMYK32) => bytes.chunks_exact(4).flat_map(printed).collect(),
         other => return Err(Refused::Unsupported { format: Format::Jpeg, detail: format!("pixels as {other:?}") }),
     };
     Ok(Pixels { width: u32::from(width), height: u32::from(height), layout: Layout::Rgb, bytes })

@@ -141,10 +141,10 @@ impl Averaged {
         if self.step == 1 {
             match self.colour {
                 ColorType::Grayscale | ColorType::Indexed => {
-                    pixels.for_each(|p| self.bytes.extend_from_slice(&[p[0]; 3]))
+                    pixels.for_each(|p| self.bytes.extend_from_slice(&[p[0]; 3]));
                 }
                 ColorType::GrayscaleAlpha => {
-                    pixels.for_each(|p| self.bytes.extend_from_slice(&[p[0], p[0], p[0], p[1]]))
+                    pixels.for_each(|p| self.bytes.extend_from_slice(&[p[0], p[0], p[0], p[1]]));
                 }
                 ColorType::Rgb | ColorType::Rgba => self.bytes.extend_from_slice(row),
             }
@@ -168,7 +168,7 @@ impl Averaged {
             }
         }
         self.taken += 1;
-        if self.taken % self.step == 0 {
+        if self.taken.is_multiple_of(self.step) {
             let count = (self.step * self.step) as u32;
             for sum in &mut self.sums {
                 let opacity = sum[3].max(1);

@@ -86,9 +86,9 @@ fn no_picture_panics_or_runs_for_long() {
                 render(&lie, &header, &spec)
             });
             if result.is_ok() {
-                whole += 1
+                whole += 1;
             } else {
-                refused += 1
+                refused += 1;
             }
             slowest = slowest.max(started.elapsed());
         }
@@ -112,9 +112,9 @@ fn no_video_panics_or_runs_for_long() {
             let started = Instant::now();
             let poster = frames::open(&lie, &limits).and_then(|reel| reel.poster());
             if poster.is_ok() {
-                whole += 1
+                whole += 1;
             } else {
-                refused += 1
+                refused += 1;
             }
             let _ = videos::facts(&lie);
             slowest = slowest.max(started.elapsed());

@@ -53,7 +53,10 @@ async fn refuses_at_once_with_a_time_to_come_back() {
     assert!(timeout(Duration::ZERO, &mut second).await.is_err());
     let asked = Instant::now();
     let refused = pool.run(MIB, || ()).await.unwrap_err();
-    assert!(matches!(refused, Refused::Overloaded { retry_after } if retry_after >= Duration::from_millis(50)), "{refused}");
+    assert!(
+        matches!(refused, Refused::Overloaded { retry_after } if retry_after >= Duration::from_millis(50)),
+        "{refused}"
+    );
     assert!(asked.elapsed() < Duration::from_millis(20));
     release.send(()).unwrap();
     busy.await.unwrap().unwrap();

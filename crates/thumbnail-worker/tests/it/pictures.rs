@@ -125,6 +125,27 @@ fn a_large_jpeg_is_not_decoded_at_full_size() {
     assert_eq!((pixels.width, pixels.height), (160, 120));
 }
 
+#[test]
+fn an_eighth_is_what_the_general_decoder_gives() {
+    // A progressive file goes to the general decoder; these hold the same picture, coded in one scan.
+    let spec = Spec { width: 16, height: 16, quality: 80 };
+    let eighth = |name: &str| {
+        let bytes = fixture(name);
+        decode(&bytes, &Header::read(&bytes, &Limits::default()).unwrap(), &spec).unwrap()
+    };
+    let general = eighth("progressive.jpg");
+    for name in ["baseline.jpg", "restarts.jpg", "subsampled-422.jpg"] {
+        let pixels = eighth(name);
+        assert_eq!((pixels.width, pixels.height, pixels.layout), (80, 60, general.layout), "{name}");
+        let inside = |at: &usize| (1..39).contains(&(at / 3 % 80)) && (1..29).contains(&(at / 240));
+        let furthest =
+            (0..pixels.bytes.len()).filter(inside).map(|at| pixels.bytes[at].abs_diff(general.bytes[at])).max();
+        assert!(furthest.unwrap() <= 3, "{name}: {furthest:?}");
+        let apart: u64 = pixels.bytes.iter().zip(&general.bytes).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        assert!(apart < pixels.bytes.len() as u64 * 3, "{name}: {apart}");
+    }
+}
+
 #[track_caller]
 fn refused(bytes: &[u8], limits: &Limits) -> Refused {
     match Header::read(bytes, limits) {
@@ -189,6 +210,9 @@ fn what_is_cut_off_is_told_so() {
         for part in [0.3, 0.5, 0.9] {
             let cut = &file[..(file.len() as f64 * part) as usize];
             assert_eq!(refused(cut, &Limits::default()).reason(), "IMAGE_TRUNCATED", "{part} of {name}");
+            let header = Header::read(cut, &Limits::default());
+            let small = header.and_then(|header| render(cut, &header, &Spec { width: 16, height: 16, quality: 80 }));
+            assert_eq!(small.unwrap_err().reason(), "IMAGE_TRUNCATED", "{part} of {name} at its smallest");
         }
         assert_eq!(refused(&file[..13], &Limits::default()).reason(), "IMAGE_TRUNCATED", "13 bytes of {name}");
     }

@@ -1,6 +1,7 @@
 //! RenderThumbnail now and later, and posters of registered videos.
 
 use proto::assets::v1::thumbnail::State;
+use thumbnail_worker::thumbnails::Standing;
 use tonic::Code;
 
 use crate::paint::{fixture, png, quarters, see};
@@ -163,4 +164,48 @@ async fn too_much_at_once_is_sent_away_with_a_time() {
         }
     }
     assert!(done >= 1 && away >= 1, "{done} done, {away} sent away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_ask_for_one_thumbnail_cost_one() {
+    let service = Running::with(|settings| {
+        settings.pool.threads = 1;
+        settings.pool.waiting = 1;
+    })
+    .await;
+    let account = service.account().await;
+    let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
+    service.settled(&account, &asset.name).await;
+    // With one place to wait, a second decoding of it would be refused.
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let (account, asset) = (account.clone(), asset.name.clone());
+            tokio::spawn(async move { account.render(&asset, (1_000, 1_000, 0), false).await.unwrap().into_inner() })
+        })
+        .collect();
+    let mut urls = std::collections::BTreeSet::new();
+    for call in calls {
+        urls.insert(call.await.unwrap().url);
+    }
+    assert_eq!(urls.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thumbnail_that_is_there_stays() {
+    let service = Running::start().await;
+    let account = service.account().await;
+    let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
+    let ready = service.settled(&account, &asset.name).await;
+    let lane =
+        chassis::postgres::Lane::connect_lazy("test", &service.settings.database_url, &service.settings.lane).unwrap();
+    let store = thumbnail_worker::store::Store::new(lane, jobs::Bell::new(thumbnail_worker::store::KIND, None));
+    let key = thumbnail_worker::thumbnails::Key {
+        account: domain::id::AccountId(account.id),
+        asset: domain::name::asset(&asset.name).unwrap(),
+        spec: thumbnail_worker::pictures::Spec::default(),
+    };
+    for late in [Standing::Failed("too late".into()), Standing::Processing] {
+        store.settle(&key, &late).await.unwrap();
+        assert_eq!(account.get(&asset.name).await.unwrap().into_inner().thumbnail.unwrap(), ready);
+    }
 }

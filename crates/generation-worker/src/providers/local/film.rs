@@ -89,7 +89,7 @@ fn planes(rgb: &[u8]) -> Vec<u8> {
     let (blue, red) = chroma.split_at_mut(WIDTH * HEIGHT / 4);
     for (y, p) in luma.iter_mut().zip(rgb.chunks_exact(3)) {
         let [r, g, b] = [p[0], p[1], p[2]].map(i32::from);
-        *y = ((11_966 * r + 40_254 * g + 4_064 * b + 32_768 >> 16) + 16) as u8;
+        *y = (((11_966 * r + 40_254 * g + 4_064 * b + 32_768) >> 16) + 16) as u8;
     }
     for row in 0..HEIGHT / 2 {
         for column in 0..WIDTH / 2 {
@@ -100,8 +100,8 @@ fn planes(rgb: &[u8]) -> Vec<u8> {
             }
             let [r, g, b] = sums;
             let at = row * WIDTH / 2 + column;
-            blue[at] = ((-6_596 * r - 22_189 * g + 28_784 * b + 131_072 >> 18) + 128) as u8;
-            red[at] = ((28_784 * r - 26_145 * g - 2_639 * b + 131_072 >> 18) + 128) as u8;
+            blue[at] = (((-6_596 * r - 22_189 * g + 28_784 * b + 131_072) >> 18) + 128) as u8;
+            red[at] = (((28_784 * r - 26_145 * g - 2_639 * b + 131_072) >> 18) + 128) as u8;
         }
     }
     planes

@@ -65,7 +65,7 @@ impl Video<'_> {
         atom(b"mdia", |body| {
             // The language is "und".
             body.extend(atom(b"mdhd", |body| {
-                words(body, &[0, 0, 0, self.rate, self.samples.len() as u32, 0x55C4_0000])
+                words(body, &[0, 0, 0, self.rate, self.samples.len() as u32, 0x55C4_0000]);
             }));
             body.extend(atom(b"hdlr", |body| {
                 words(body, &[0, 0]);

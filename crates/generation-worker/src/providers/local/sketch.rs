@@ -3,6 +3,8 @@
 //! Invariant: a frame is a function of prompt, seed, references and its number, and of nothing else. The film opens on black, so
 //! that whoever chooses a poster has to look further than the first frame.
 
+use std::f32::consts::TAU;
+
 use sha2::{Digest as _, Sha256};
 
 use super::font;
@@ -66,7 +68,7 @@ impl Sketch {
             base: 0.50 + depth * 0.13,
             waves: std::array::from_fn(|n| {
                 let fine = 1.0 + n as f32 * 1.7;
-                [dice.between(0.012, 0.05) / fine, dice.between(0.6, 1.6) * fine, dice.between(0.0, 6.28)]
+                [dice.between(0.012, 0.05) / fine, dice.between(0.6, 1.6) * fine, dice.between(0.0, TAU)]
             }),
             speed: 0.05 + depth * 0.11,
         });
@@ -124,7 +126,7 @@ impl Sketch {
         }
         for hill in &self.hills {
             for x in 0..WIDTH {
-                let place = x as f32 / WIDTH as f32 * 6.28 + time * hill.speed * 6.28;
+                let place = (x as f32 / WIDTH as f32 + time * hill.speed) * TAU;
                 let rise: f32 = hill.waves.iter().map(|[high, often, at]| high * (place * often + at).sin()).sum();
                 let top = ((hill.base + rise) * HEIGHT as f32).clamp(0.0, HEIGHT as f32 - 1.0);
                 for y in top as usize..HEIGHT {
