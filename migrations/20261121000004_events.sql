@@ -54,7 +54,7 @@ $$;
 create function rushes_emit_truncate() returns trigger language plpgsql as
 $$
 begin
-    update cache_clock set epoch = (random() * 9007199254740991)::bigint, seq = 0, l2_dirty = true, owner = null, lease_until = null;
+    perform cache_reset();
     return null;
 end
 $$;
