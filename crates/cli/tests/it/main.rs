@@ -9,4 +9,5 @@ mod http;
 mod main_job;
 mod stack;
 mod traces;
+mod up;
 mod workspace;
