@@ -1,5 +1,7 @@
 //! generation-status, the process: settings, telemetry, ports, and the way out.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use chassis::drain::Drain;
 use chassis::settings::Source;
@@ -11,15 +13,21 @@ use generation_status::config::Config;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let config = Config::read(&Source::process())?;
+async fn main() -> ExitCode {
+    let config = match Config::read(&Source::process()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("generation-status: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let telemetry = Telemetry::start("generation-status", &config.telemetry);
     let result = run(&config).await;
     if let Err(error) = &result {
         tracing::error!(error = format!("{error:#}"), "generation-status ends");
     }
     telemetry.shutdown();
-    result
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 async fn run(config: &Config) -> anyhow::Result<()> {
