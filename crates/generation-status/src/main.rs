@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use chassis::drain::Drain;
 use chassis::settings::Source;
 use chassis::telemetry::Telemetry;
@@ -14,26 +13,22 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = match Config::read(&Source::process()) {
-        Ok(config) => config,
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("generation-status: {error}");
-            return ExitCode::from(2);
+            eprintln!("generation-status: {error:#}");
+            ExitCode::FAILURE
         }
-    };
-    let telemetry = Telemetry::start("generation-status", &config.telemetry);
-    let result = run(&config).await;
-    if let Err(error) = &result {
-        tracing::error!(error = format!("{error:#}"), "generation-status ends");
     }
-    telemetry.shutdown();
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn run(config: &Config) -> anyhow::Result<()> {
+async fn run() -> anyhow::Result<()> {
+    let config = Config::read(&Source::process())?;
+    // Dropped on every way out of here, which sends the spans that are still in memory.
+    let _telemetry = Telemetry::start("generation-status", &config.telemetry);
+    let drain = Drain::on_signals();
     let bound = Service::server(&config.server).bind().await?;
     tracing::info!(addr = %bound.addr(), admin = %bound.admin_addr(), "bound");
-    let drain = Drain::on_signals();
-    let service = Service::start(&config.service, &drain).await.context("starting")?;
-    service.serve(bound).await.context("serving")
+    let service = Service::start(&config.service, &drain).await?;
+    Ok(service.serve(bound).await?)
 }
