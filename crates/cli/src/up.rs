@@ -12,6 +12,7 @@ mod servers;
 mod services;
 pub(crate) mod signals;
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -88,7 +89,7 @@ async fn stay(options: Options) -> Result<Exit> {
     let root = workspace::root()?;
     let home = workspace::home(&root)?;
     let _lock = lock(&home)?;
-    let port = gateway_port(options.port)?;
+    let gateway = gateway_port(options.port)?;
 
     if options.fresh {
         say.step("forgetting the data of earlier runs");
@@ -110,8 +111,8 @@ async fn stay(options: Options) -> Result<Exit> {
     let (jaeger, buffer, otlp) = tracing(options.otlp_endpoint.clone(), &home).await?;
     say.step(format!("starting the services: {}", services::NAMES.join(", ")));
     let blobs = options.blobs_url.clone().unwrap_or_else(|| format!("file://{}", home.join("blobs").display()));
-    let plan = services::Plan { port, servers: &servers, blobs, otlp: otlp.clone() };
-    let services = Services::start(&home, &plan)?;
+    let plan = services::Plan { gateway, servers: &servers, blobs, otlp: otlp.clone() };
+    let services = Services::start(&home, plan)?;
     services.ready().await?;
 
     let account = tokio::select! {
@@ -206,16 +207,16 @@ fn lock(home: &Path) -> Result<std::fs::File> {
     }
 }
 
-/// The gateway's port. One that was asked for must be free; the usual one gives way to another.
-fn gateway_port(asked: Option<u16>) -> Result<u16> {
-    let free = |port| std::net::TcpListener::bind(("127.0.0.1", port));
+/// Takes the gateway's port, to be let go when the gateway starts: what is asked for must be free, and the usual one gives
+/// way to another.
+fn gateway_port(asked: Option<u16>) -> Result<TcpListener> {
+    let take = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     match asked {
-        None => Ok(if free(8080).is_ok() { 8080 } else { testkit::free_port() }),
-        Some(port) => match free(port) {
-            Ok(_) => Ok(port),
-            Err(error) => Err(Failure::new(format!("port {port} cannot be had for the gateway: {error}"))
+        None => take(8080).or_else(|_| take(testkit::free_port())).context("binding a port for the gateway"),
+        Some(port) => take(port).map_err(|error| {
+            Failure::new(format!("port {port} cannot be had for the gateway: {error}"))
                 .todo("give another with --port, or none to have a free one chosen")
-                .into()),
-        },
+                .into()
+        }),
     }
 }

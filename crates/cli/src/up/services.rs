@@ -1,6 +1,7 @@
 //! Our services as processes: what each is told, when it is ready, and what it said when it died.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -25,8 +26,8 @@ const DRAIN: Duration = Duration::from_secs(8);
 
 /// What the services are told.
 pub(crate) struct Plan<'a> {
-    /// The gateway's port.
-    pub(crate) port: u16,
+    /// Holds the gateway's port until the gateway takes it.
+    pub(crate) gateway: TcpListener,
     pub(crate) servers: &'a Servers,
     pub(crate) blobs: String,
     pub(crate) otlp: Option<String>,
@@ -46,15 +47,15 @@ struct Service {
 
 impl Services {
     /// Starts all of them, each with a new log in `home/logs`.
-    pub(crate) fn start(home: &Path, plan: &Plan<'_>) -> Result<Self> {
+    pub(crate) fn start(home: &Path, plan: Plan<'_>) -> Result<Self> {
         let logs = home.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
         let folder = build::folder()?;
-        let ports: BTreeMap<&str, u16> = NAMES
-            .iter()
-            .map(|name| (*name, if *name == "gateway" { plan.port } else { testkit::free_port() }))
-            .collect();
-        let common = environment(plan, &ports);
+        let gateway = plan.gateway.local_addr()?.port();
+        let ports: BTreeMap<&str, u16> =
+            NAMES.iter().map(|name| (*name, if *name == "gateway" { gateway } else { testkit::free_port() })).collect();
+        let common = environment(&plan, &ports);
+        drop(plan);
         let mut services = Self { running: Vec::new() };
         for name in NAMES {
             let (port, admin) = (ports[name], testkit::free_port());
