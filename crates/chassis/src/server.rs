@@ -4,10 +4,12 @@
 //! Invariant: a method that is not declared as streaming never runs longer than the cap, and an expired deadline is
 //! always `DEADLINE_EXCEEDED`.
 
+mod accept;
 mod layer;
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
@@ -15,7 +17,7 @@ use std::{
 
 use http::{Request, Response};
 use tokio::net::TcpListener;
-use tonic::{body::Body, service::Routes, transport::server::TcpIncoming};
+use tonic::{body::Body, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service;
 
@@ -68,9 +70,6 @@ pub enum Error {
     /// The descriptor set for reflection is broken.
     #[error("the descriptor set cannot be read: {0}")]
     Descriptors(#[from] tonic_reflection::server::Error),
-    /// The gRPC server failed.
-    #[error("the server failed")]
-    Serve(#[from] tonic::transport::Error),
     /// The admin server failed.
     #[error("the admin server failed")]
     Admin(#[source] std::io::Error),
@@ -240,9 +239,8 @@ impl Bound {
         drain: Drain,
     ) -> Result<(), Error>
     where
-        W: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+        W: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         W::Future: Send,
-        W::Error: Into<tonic::codegen::StdError> + Send,
     {
         let Self { server, listener, addr, admin } = self;
         let (health, health_server) = tonic_health::server::health_reporter();
@@ -262,23 +260,18 @@ impl Bound {
         let public = server.shared.public;
         let beside = Beside::new(probes.prepare(), service);
         let outer = wrap(Rpc::new(beside, Arc::new(server.shared)));
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let token = drain.token();
-        #[expect(clippy::disallowed_methods, reason = "this is the one place that builds servers")]
-        let grpc = tonic::transport::Server::builder()
-            .accept_http1(public)
-            // Between our own processes all watches share a few connections; from outside nobody needs that many.
-            .max_concurrent_streams(public.then_some(1_024))
-            .http2_keepalive_interval(Some(Duration::from_secs(20)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .serve_with_incoming_shutdown(outer, incoming, async move {
-                token.cancelled().await;
+        let end = drain.token();
+        let calls = async {
+            let turn = async {
+                end.cancelled().await;
                 not_serving(&health).await;
-            });
+            };
+            tokio::join!(accept::serve(listener, outer, public, end.clone()), turn);
+        };
         tracing::info!(service = server.service, %addr, admin = %admin.addr(), "serving");
         // The admin port ends with the grace period, and with it what has not ended by itself.
         tokio::select! {
-            result = grpc => result?,
+            () = calls => {}
             result = admin.serve(drain.clone()) => result.map_err(Error::Admin)?,
         }
         tracing::info!(service = server.service, "stopped");
