@@ -76,3 +76,29 @@ impl Config {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_setting_is_named() {
+        let error = Config::read(&Source::of(&[("RUSHES_PUBLIC_URL", "https://rushes.test")]));
+        assert!(error.unwrap_err().to_string().starts_with("RUSHES_DATABASE_URL is not set"));
+        let error = Config::read(&Source::of(&[("RUSHES_DATABASE_URL", "postgres://localhost/rushes")]));
+        assert!(error.unwrap_err().to_string().starts_with("RUSHES_PUBLIC_URL is not set"));
+    }
+
+    #[test]
+    fn the_lanes_are_set_apart() {
+        let source = Source::of(&[
+            ("RUSHES_DATABASE_URL", "postgres://localhost/rushes"),
+            ("RUSHES_PUBLIC_URL", "https://rushes.test"),
+            ("RUSHES_LANE_READ_MAX", "7"),
+            ("RUSHES_LANE_WRITE_STATEMENT", "3s"),
+        ]);
+        let Lanes { read, write } = Config::read(&source).unwrap().lanes;
+        assert_eq!((read.max, read.statement), (7, Duration::from_secs(1)));
+        assert_eq!((write.max, write.statement), (10, Duration::from_secs(3)));
+    }
+}

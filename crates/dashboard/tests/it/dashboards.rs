@@ -196,6 +196,11 @@ async fn changes_made_by_hand_show() -> Result<()> {
         .await?;
         assert!(shown.version > before.version, "{sign}: {} after {}", shown.version, before.version);
     }
+    sqlx::query("truncate notices").execute(&stack.pool).await?;
+    eventually("no notices after a truncation", PATIENCE / 2, async || {
+        user.dashboard().await.ok().filter(|shown| shown.notices.is_empty())
+    })
+    .await?;
     stack.stop().await
 }
 
