@@ -17,8 +17,7 @@ use tokio::sync::mpsc;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use super::cold::millis;
-use super::report::{Round, Row, median};
+use super::report::{Round, Row, median, millis};
 use super::services::on_behalf;
 use super::{Bench, say, statements};
 

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use proto::dashboard::v1::GetDashboardRequest;
 use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
 use sqlx::{PgConnection, Row as _};
@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::backends::{self, Backends};
-use super::report::{Round, Row, median};
+use super::report::{Round, Row, median, millis};
 use super::services::on_behalf;
 use super::{Bench, say, statements};
 
@@ -155,12 +155,7 @@ impl Sides {
     }
 }
 
-/// In milliseconds.
-pub(super) fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
+/// What falls to each account, in milliseconds.
 fn part(time: Duration, accounts: &[Uuid]) -> f64 {
-    let count = u32::try_from(accounts.len()).context("too many accounts").unwrap_or(u32::MAX);
-    millis(time) / f64::from(count)
+    millis(time) / accounts.len() as f64
 }

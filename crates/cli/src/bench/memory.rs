@@ -22,7 +22,6 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     for _ in 0..bench.options.rounds {
         tokio::time::sleep(IDLE / bench.options.rounds).await;
         for (found, service) in found.iter_mut().zip(&services) {
-            #[expect(clippy::cast_precision_loss, reason = "megabytes of a process")]
             found.push(process::resident(service.pid())? as f64 / 1e6);
         }
     }

@@ -4,6 +4,7 @@
 //! floor (one load, 45 ms, 50 MB), the figure stands beside and the ratio's goal is 1.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -139,6 +140,11 @@ impl Report {
         text.truncate(text.trim_end().len());
         text
     }
+}
+
+/// In milliseconds.
+pub(super) fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// The median; not a number when there are no values.

@@ -10,8 +10,7 @@ use proto::assets::v1::{RenderThumbnailRequest, UploadAssetRequest, UploadMetada
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use super::cold::millis;
-use super::report::Row;
+use super::report::{Row, millis};
 use super::services::on_behalf;
 use super::{Bench, picture, process, say, statements};
 
