@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::out;
+
 /// How a command ended. The numbers are a promise to scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -79,9 +81,9 @@ impl Failure {
     /// Prints it to standard error, or as JSON to standard output, and gives the exit code.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         if json {
-            println!("{}", self.as_json());
+            out::tell(self.as_json());
         } else {
-            eprint!("{self}");
+            out::warn(self.to_string().trim_end());
         }
         self.exit.into()
     }

@@ -5,13 +5,15 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde::Serialize;
 
+use crate::out;
+
 /// Prints `message`, whose full name is `name`, on several lines, its fields in the order of the `.proto` file.
 pub(crate) fn print(name: &str, message: &impl Message) -> Result<()> {
     let mut bytes = Vec::new();
     dynamic(name, message)?
         .serialize_with_options(&mut serde_json::Serializer::pretty(&mut bytes), &SerializeOptions::new())?;
-    println!("{}", String::from_utf8(bytes)?);
-    Ok(())
+    bytes.push(b'\n');
+    out::print(String::from_utf8(bytes)?)
 }
 
 /// Prints `message` on one line, for streams.
@@ -19,8 +21,8 @@ pub(crate) fn print_line(name: &str, message: &impl Message) -> Result<()> {
     let mut bytes = Vec::new();
     dynamic(name, message)?
         .serialize_with_options(&mut serde_json::Serializer::new(&mut bytes), &SerializeOptions::new())?;
-    println!("{}", String::from_utf8(bytes)?);
-    Ok(())
+    bytes.push(b'\n');
+    out::print(String::from_utf8(bytes)?)
 }
 
 fn dynamic(name: &str, message: &impl Message) -> Result<DynamicMessage> {
@@ -45,8 +47,7 @@ fn pool() -> Result<DescriptorPool> {
 
 /// Prints any value as JSON on several lines.
 pub(crate) fn print_value(value: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    out::print(format_args!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
 #[cfg(test)]

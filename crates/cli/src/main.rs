@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod failure;
 mod json;
+mod out;
 mod show;
 mod stack;
 mod test;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     runtime.shutdown_timeout(Duration::from_secs(20));
     match outcome {
         Ok(exit) => exit.into(),
+        Err(error) if out::is_unread(&error) => Exit::Done.into(),
         Err(error) => Failure::from(error).report(json),
     }
 }
@@ -50,7 +52,7 @@ async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Bench(options) => bench::run(options, args.json).await,
         Command::Migrate { database_url } => {
             schema::migrate(&database_url).await?;
-            println!("the database is at migration {}", schema::newest().unwrap_or_default());
+            out::print(format_args!("the database is at migration {}\n", schema::newest().unwrap_or_default()))?;
             Ok(Exit::Done)
         }
         Command::Client(command) => client::run(command, args.connection, args.json).await,

@@ -7,6 +7,7 @@ use testkit::Postgres;
 
 use crate::config;
 use crate::failure::Exit;
+use crate::out;
 use crate::up::install::{self, Server};
 use crate::up::signals::Signals;
 use crate::up::{build, say::Say};
@@ -33,7 +34,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit> {
     tokio::select! {
         outcome = &mut work => outcome,
         () = signals.next() => {
-            eprintln!("ending the tests");
+            out::warn("ending the tests");
             Ok(Exit::Failed)
         }
     }

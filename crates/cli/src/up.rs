@@ -18,6 +18,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::failure::{Exit, Failure};
+use crate::out;
 use crate::stack::{Published, Stack};
 use crate::up::buffer::Buffer;
 use crate::up::jaeger::Jaeger;
@@ -59,7 +60,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit> {
     let outcome = tokio::select! {
         outcome = &mut work => outcome,
         () = signals.next() => {
-            println!("\nending everything (again to end it at once)");
+            out::tell("\nending everything (again to end it at once)");
             Ok(Exit::Done)
         }
     };
@@ -70,7 +71,7 @@ pub(crate) async fn run(options: Options) -> Result<Exit> {
     });
     drop(work);
     if outcome.is_ok() {
-        println!("ended");
+        out::tell("ended");
     }
     outcome
 }
@@ -138,7 +139,7 @@ async fn stay(options: Options) -> Result<Exit> {
         }
     }
     let account = account.again()?;
-    println!("{}", summary(&stack, &running.services, &account, &home, &say));
+    out::tell(summary(&stack, &running.services, &account, &home, &say));
     Err(running.death().await.into())
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use proto::generations::v1::Generation;
 
 use crate::config;
+use crate::out;
 use crate::show;
 
 const WIDTH: usize = 28;
@@ -49,7 +50,7 @@ impl Bar {
     /// Leaves the line, so that what follows begins on a new one.
     pub(crate) fn end(&self) {
         if self.live {
-            eprintln!();
+            out::warn("");
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::client::bar::Bar;
 use crate::client::generations::{self, GENERATION};
 use crate::client::session::Session;
 use crate::failure::Exit;
-use crate::{json, show};
+use crate::{json, out, show};
 
 /// How often a start or a broken watch is tried again.
 const TRIES: u32 = 5;
@@ -82,7 +82,7 @@ impl Generate {
         let name = generation.name.clone();
         let mut bar = (!session.json()).then(Bar::new);
         if let Some(bar) = &mut bar {
-            eprintln!("{name}");
+            out::warn(&name);
             bar.show(&generation);
         }
         let request = WatchGenerationsRequest { names: vec![name], until_terminal: true, ..Default::default() };
@@ -115,8 +115,7 @@ impl Watch {
             }
             let progress = generation.progress.clone().unwrap_or_default();
             let (state, percent) = (show::state(generation.state), progress.percent);
-            println!("{state:<10} {percent:>3} %  {}  {}", generation.name, progress.stage);
-            Ok(())
+            out::print(format_args!("{state:<10} {percent:>3} %  {}  {}\n", generation.name, progress.stage))
         })
         .await?;
         Ok(generations::exit(ended.values()))

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::client::session::Session;
 use crate::failure::Exit;
-use crate::{json, show};
+use crate::{json, out, show};
 
 const PROJECT: &str = "rushes.projects.v1.Project";
 
@@ -122,7 +122,7 @@ pub(crate) fn deleted(session: &Session, name: &str) -> Result<Exit> {
     if session.json() {
         json::print_value(&serde_json::json!({"deleted": name}))?;
     } else {
-        println!("deleted {name}");
+        out::print(format_args!("deleted {name}\n"))?;
     }
     Ok(Exit::Done)
 }

@@ -12,8 +12,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::args::Connection;
 use crate::failure::{Exit, Failure};
-use crate::json;
 use crate::stack::Stack;
+use crate::{json, out};
 
 /// The longest that the gateway lets a call take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -126,7 +126,7 @@ impl Session {
         if self.json {
             json::print(name, message)?;
         } else {
-            print!("{}", text(message));
+            out::print(text(message))?;
         }
         Ok(Exit::Done)
     }

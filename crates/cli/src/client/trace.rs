@@ -9,8 +9,8 @@ use testkit::{Span, Tree};
 use crate::client::generations;
 use crate::client::session::Session;
 use crate::failure::{Exit, Failure};
-use crate::json;
 use crate::up::buffer;
+use crate::{json, out};
 
 /// How long spans may be on their way: each service sends twice a second.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -38,7 +38,7 @@ impl Trace {
             return Err(error.todo("look the trace up where your services send theirs").into());
         };
         if let Some(jaeger) = &stack.jaeger {
-            println!("{jaeger}/trace/{id}");
+            out::print(format_args!("{jaeger}/trace/{id}\n"))?;
             return Ok(Exit::Done);
         }
         let Some(traces) = &stack.traces else {
@@ -61,15 +61,15 @@ impl Trace {
         if session.json() {
             json::print_value(&spans)?;
         } else {
-            print(&id, spans);
+            print(&id, spans)?;
         }
         Ok(Exit::Done)
     }
 }
 
-fn print(id: &str, spans: Vec<Span>) {
+fn print(id: &str, spans: Vec<Span>) -> Result<()> {
     let services: std::collections::BTreeSet<_> = spans.iter().map(|span| span.service.clone()).collect();
     let services: Vec<_> = services.into_iter().collect();
-    println!("trace {id}: {} spans of {}", spans.len(), services.join(", "));
-    print!("{}", Tree::of(spans));
+    let (count, services) = (spans.len(), services.join(", "));
+    out::print(format_args!("trace {id}: {count} spans of {services}\n{}", Tree::of(spans)))
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use testkit::find_binary;
 
 use crate::failure::{Exit, Failure};
+use crate::out;
 use crate::up::say::Say;
 
 /// A server that the stack needs.
@@ -116,7 +117,7 @@ pub(crate) async fn ensure(needed: &[Server], allowed: bool, say: &Say) -> Resul
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let end: Vec<&str> = said.lines().rev().take(3).collect();
-    eprintln!("apt-get: {}", end.into_iter().rev().collect::<Vec<_>>().join("\n         "));
+    out::warn(format_args!("apt-get: {}", end.into_iter().rev().collect::<Vec<_>>().join("\n         ")));
     Err(missing_failure(&still).into())
 }
 

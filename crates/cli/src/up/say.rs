@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::out;
+
 /// Tells what is being done.
 pub(crate) struct Say {
     started: Instant,
@@ -14,7 +16,7 @@ impl Say {
 
     /// Says what is being done from now on.
     pub(crate) fn step(&self, what: impl std::fmt::Display) {
-        println!("{:>6.1} s  {what}", self.started.elapsed().as_secs_f64());
+        out::tell(format_args!("{:>6.1} s  {what}", self.started.elapsed().as_secs_f64()));
     }
 
     /// The time since the start, for people.

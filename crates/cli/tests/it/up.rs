@@ -1,7 +1,7 @@
 //! `rushes up` and the client commands as a user runs them, in a checkout of their own whose services are built already.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -149,6 +149,13 @@ async fn up_serves_clients_ends_with_ctrl_c_and_keeps_its_data() -> Result<()> {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
         assert!(said.starts_with("error: "), "{args:?}: {said}");
     }
+    // A reader that has gone (`| head`) is no error.
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let mut unread = checkout.rushes(&["dashboard", "--json"]);
+    let output = tokio::task::spawn_blocking(move || unread.stdout(writer).stderr(Stdio::piped()).output()).await??;
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr)), (Some(0), "".into()));
+
     let second = checkout.client(&["up"]).await?;
     assert!(String::from_utf8_lossy(&second.stderr).contains("already runs"), "{second:?}");
 
