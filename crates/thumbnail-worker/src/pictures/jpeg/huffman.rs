@@ -12,7 +12,7 @@ pub(super) enum Broken {
 }
 
 /// Bits looked at in one step.
-const LOOK: u32 = 11;
+const LOOK: u32 = 12;
 
 /// Reads bits from bytes, the highest first.
 pub(super) struct Bits<'a> {
@@ -76,18 +76,68 @@ pub(super) struct Table {
     symbols: Vec<u8>,
 }
 
-/// What a look ahead says.
+/// What a look ahead says, in one word so that one load brings all of it.
 #[derive(Clone, Copy, Default)]
-struct Step {
+struct Step(u32);
+
+impl Step {
+    /// A look whose first code has this length and symbol.
+    fn first(length: u32, symbol: u8) -> Self {
+        Self(length | u32::from(symbol) << 4)
+    }
+
     /// The first code's length; 0: it is longer than a look.
-    length: u8,
-    symbol: u8,
+    #[inline]
+    fn length(self) -> u32 {
+        self.0 & 15
+    }
+
+    /// The first code's symbol.
+    #[inline]
+    fn symbol(self) -> u8 {
+        (self.0 >> 4) as u8
+    }
+
     /// Bits of all codes, with what belongs to them, that lie in the look whole; 0: not even one does.
-    bits: u8,
+    #[inline]
+    fn bits(self) -> u32 {
+        self.0 >> 12 & 15
+    }
+
     /// Coefficients that these stand for.
-    count: u8,
-    /// The last of these ends the block.
-    last: bool,
+    #[inline]
+    fn count(self) -> u32 {
+        self.0 >> 16 & 63
+    }
+
+    /// Whether the last of these ends the block.
+    #[inline]
+    fn last(self) -> bool {
+        self.0 >> 22 & 1 == 1
+    }
+
+    /// Adds how many codes, each with the bits that belong to it, lie in `look` whole.
+    fn follow(self, look: usize, alone: &[Self]) -> Self {
+        let (mut bits, mut count, mut last) = (0, 0, false);
+        while bits < LOOK && !last {
+            let next = alone[look << bits & ((1 << LOOK) - 1)];
+            let (run, size) = (u32::from(next.symbol() >> 4), u32::from(next.symbol() & 15));
+            let whole = next.length() + size;
+            let unheard = size == 0 && !matches!(run, 0 | 15);
+            // A code is in the look only if all of its bits are: the zeros that were shifted in are not.
+            if next.length() == 0 || bits + whole > LOOK || unheard {
+                break;
+            }
+            let more = if next.symbol() == 0 { 0 } else { run + 1 };
+            if count + more > 63 {
+                break;
+            }
+            bits += whole;
+            count += more;
+            last = next.symbol() == 0;
+        }
+        Self(self.0 | bits << 12 | count << 16 | u32::from(last) << 22)
+    }
 }
 
 impl Table {
@@ -103,7 +153,7 @@ impl Table {
                 }
                 if length <= LOOK {
                     let first = (code << (LOOK - length)) as usize;
-                    let step = Step { length: length as u8, symbol: *symbols.get(index)?, ..Step::default() };
+                    let step = Step::first(length, *symbols.get(index)?);
                     steps[first..first + (1 << (LOOK - length))].fill(step);
                 }
                 code += 1;
@@ -114,7 +164,7 @@ impl Table {
         }
         let alone = steps.clone();
         for (look, step) in steps.iter_mut().enumerate() {
-            step.follow(look, &alone);
+            *step = step.follow(look, &alone);
         }
         let steps = steps.into_boxed_slice().try_into().ok()?;
         Some(Self { steps, ends, symbols: symbols.to_vec() })
@@ -141,9 +191,9 @@ impl Table {
     pub(super) fn difference(&self, bits: &mut Bits<'_>) -> Result<i32, Broken> {
         bits.refill();
         let step = self.steps[bits.look(LOOK)];
-        let size = if step.length > 0 {
-            bits.skip(step.length.into());
-            u32::from(step.symbol)
+        let size = if step.length() > 0 {
+            bits.skip(step.length());
+            u32::from(step.symbol())
         } else {
             u32::from(self.long(bits)?)
         };
@@ -166,19 +216,19 @@ impl Table {
         while at < 64 {
             bits.refill();
             let step = self.steps[bits.look(LOOK)];
-            let after = at + u32::from(step.count);
+            let after = at + step.count();
             // Codes that follow the block's 64th coefficient are the next block's.
-            if step.bits > 0 && after < 64 {
-                bits.skip(step.bits.into());
-                if step.last {
+            if step.bits() > 0 && after < 64 {
+                bits.skip(step.bits());
+                if step.last() {
                     break;
                 }
                 at = after;
                 continue;
             }
-            let symbol = if step.length > 0 {
-                bits.skip(step.length.into());
-                step.symbol
+            let symbol = if step.length() > 0 {
+                bits.skip(step.length());
+                step.symbol()
             } else {
                 self.long(bits)?
             };
@@ -194,29 +244,5 @@ impl Table {
             }
         }
         if bits.left < 0 { Err(Broken::Ended) } else { Ok(()) }
-    }
-}
-
-impl Step {
-    /// Finds how many codes, each with the bits that belong to it, lie in `look` whole.
-    fn follow(&mut self, look: usize, alone: &[Self]) {
-        let mut used = 0;
-        while used < LOOK && !self.last {
-            let next = alone[look << used & ((1 << LOOK) - 1)];
-            let whole = u32::from(next.length) + u32::from(next.symbol & 15);
-            let unheard = next.symbol & 15 == 0 && !matches!(next.symbol, 0x00 | 0xF0);
-            // A code is in the look only if all of its bits are: the zeros that were shifted in are not.
-            if next.length == 0 || used + whole > LOOK || unheard {
-                break;
-            }
-            let count = if next.symbol == 0 { 0 } else { (next.symbol >> 4) + 1 };
-            if u32::from(self.count) + u32::from(count) > 63 {
-                break;
-            }
-            used += whole;
-            self.count += count;
-            self.last = next.symbol == 0;
-        }
-        self.bits = used as u8;
     }
 }
