@@ -115,8 +115,9 @@ impl Telemetry {
         let provider = provider(service, settings);
         let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
         // What is logged and what is traced are two things: a quiet log must not cut traces to pieces. The crates that
-        // carry spans out must not make spans of it.
-        let traced = tracing_subscriber::filter::filter_fn(|meta| {
+        // carry spans out must not make spans of it. Dynamic, so that it is asked each time: a library that only asks whether
+        // something would be logged leaves its answer behind, and a span that asks nothing would be taken for refused too.
+        let traced = tracing_subscriber::filter::dynamic_filter_fn(|meta, _| {
             let root = meta.target().split("::").next().unwrap_or_default();
             *meta.level() <= tracing::Level::INFO && !["h2", "hyper", "tonic", "tower", "opentelemetry"].contains(&root)
         });
