@@ -39,23 +39,15 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         sides.batched(*account).await?;
     }
     let (mut waits, mut costs, mut by_hand) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, accounts) in accounts.chunks(each).take(rounds).enumerate() {
+    for accounts in accounts.chunks(each).take(rounds) {
         for account in accounts {
             sides.hand_written(*account).await?;
             sides.batched(*account).await?;
         }
-        // Who goes first takes turns too.
-        let (ours, hand_written) = if number % 2 == 0 {
-            let ours = sides.all_of_ours(accounts).await?;
-            (ours, sides.all_by_hand(accounts).await?)
-        } else {
-            let hand_written = sides.all_by_hand(accounts).await?;
-            (sides.all_of_ours(accounts).await?, hand_written)
-        };
-        let batched = sides.all_batched(accounts).await?;
-        waits.push(Round { ours: ours.wait, beside: hand_written.wait });
-        costs.push(Round { ours: ours.cpu, beside: batched });
-        by_hand.push(hand_written.cpu);
+        let found = sides.round(accounts).await?;
+        waits.push(found.wait);
+        costs.push(found.cpu);
+        by_hand.push(found.by_hand);
     }
     say(&format!("PostgreSQL spends {:.3} ms on the hand-written statement", median(by_hand.into_iter())));
     Ok(vec![
@@ -79,51 +71,54 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
 /// The three ways to the same dashboard.
 struct Sides {
     dashboard: DashboardServiceClient<Channel>,
-    floor: PgConnection,
+    hand_written: PgConnection,
+    batched: PgConnection,
     watcher: PgConnection,
 }
 
-/// What one side of a round found.
+/// What a round found, all in milliseconds.
 struct Found {
-    /// Median, in milliseconds.
-    wait: f64,
-    /// CPU time of PostgreSQL for each, in milliseconds.
-    cpu: f64,
+    /// Medians of ours and of the hand-written statement.
+    wait: Round,
+    /// CPU time of PostgreSQL for one of ours and for one by three queries.
+    cpu: Round,
+    /// CPU time of PostgreSQL for one by the hand-written statement.
+    by_hand: f64,
 }
 
 impl Sides {
     async fn open(bench: &Bench) -> Result<Self> {
         let dashboard = DashboardServiceClient::new(bench.services.service("dashboard")?.channel().await?);
-        let (floor, watcher) = (bench.database.connect().await?, bench.database.connect().await?);
-        Ok(Self { dashboard, floor, watcher })
+        let connect = || bench.database.connect();
+        Ok(Self { dashboard, hand_written: connect().await?, batched: connect().await?, watcher: connect().await? })
     }
 
-    async fn all_of_ours(&mut self, accounts: &[Uuid]) -> Result<Found> {
-        let backends = Backends::of(OURS, &mut self.watcher).await?;
-        let mut waits = Vec::with_capacity(accounts.len());
-        for account in accounts {
-            waits.push(self.ours(*account).await?);
-        }
-        let used = backends.since(&mut self.watcher).await?;
-        Ok(Found { wait: median(waits.into_iter().map(millis)), cpu: part(used, accounts) })
-    }
-
-    async fn all_by_hand(&mut self, accounts: &[Uuid]) -> Result<Found> {
-        let before = backends::own(&mut self.floor).await?;
-        let mut waits = Vec::with_capacity(accounts.len());
-        for account in accounts {
-            waits.push(self.hand_written(*account).await?);
-        }
-        let used = backends::own(&mut self.floor).await? - before;
-        Ok(Found { wait: median(waits.into_iter().map(millis)), cpu: part(used, accounts) })
-    }
-
-    async fn all_batched(&mut self, accounts: &[Uuid]) -> Result<f64> {
-        let before = backends::own(&mut self.floor).await?;
-        for account in accounts {
+    /// All sides in turns, account by account: none runs in a loop of its own, with the processor's caches to itself.
+    async fn round(&mut self, accounts: &[Uuid]) -> Result<Found> {
+        let ours = Backends::of(OURS, &mut self.watcher).await?;
+        let by_hand = backends::own(&mut self.hand_written).await?;
+        let batched = backends::own(&mut self.batched).await?;
+        let (mut waits, mut floors) = (Vec::new(), Vec::new());
+        for (number, account) in accounts.iter().enumerate() {
+            // Who goes first takes turns too.
+            if number % 2 == 0 {
+                waits.push(self.ours(*account).await?);
+                floors.push(self.hand_written(*account).await?);
+            } else {
+                floors.push(self.hand_written(*account).await?);
+                waits.push(self.ours(*account).await?);
+            }
             self.batched(*account).await?;
         }
-        Ok(part(backends::own(&mut self.floor).await? - before, accounts))
+        let part = |time: Duration| millis(time) / accounts.len() as f64;
+        Ok(Found {
+            wait: Round { ours: median(waits.into_iter().map(millis)), beside: median(floors.into_iter().map(millis)) },
+            cpu: Round {
+                ours: part(ours.since(&mut self.watcher).await?),
+                beside: part(backends::own(&mut self.batched).await? - batched),
+            },
+            by_hand: part(backends::own(&mut self.hand_written).await? - by_hand),
+        })
     }
 
     /// Through the service. The content is looked at, so that an empty answer is no fast one.
@@ -141,7 +136,7 @@ impl Sides {
 
     async fn hand_written(&mut self, account: Uuid) -> Result<Duration> {
         let began = Instant::now();
-        let rows = statements::hand_written(&mut self.floor, account).await?;
+        let rows = statements::hand_written(&mut self.hand_written, account).await?;
         let took = began.elapsed();
         let scenes = rows.iter().filter(|row| row.try_get("section").is_ok_and(|section: i32| section == 3)).count();
         ensure!(scenes == 48, "the hand-written statement returns {scenes} scenes");
@@ -149,13 +144,8 @@ impl Sides {
     }
 
     async fn batched(&mut self, account: Uuid) -> Result<()> {
-        let latest = statements::batched(&mut self.floor, account).await?;
+        let latest = statements::batched(&mut self.batched, account).await?;
         ensure!(latest == 48, "the batched queries return {latest} latest generations");
         Ok(())
     }
-}
-
-/// What falls to each account, in milliseconds.
-fn part(time: Duration, accounts: &[Uuid]) -> f64 {
-    millis(time) / accounts.len() as f64
 }

@@ -62,10 +62,10 @@ impl Readers {
             (statements::unpublished(database).await.ok()? == 0).then_some(())
         })
         .await?;
-        for (many, few) in pairs {
+        self.turn = !self.turn;
+        for (number, (many, few)) in pairs.iter().enumerate() {
             // Who goes first takes turns: the first request after a pause finds colder processors.
-            self.turn = !self.turn;
-            if self.turn {
+            if self.turn == (number % 2 == 0) {
                 deep.push(millis(self.anew(*many).await?));
                 shallow.push(millis(self.anew(*few).await?));
             } else {
