@@ -155,7 +155,7 @@ impl Orders {
         let reference = match known {
             Some(reference) => reference,
             None => {
-                let reference = submit(&**provider, &order).await?;
+                let reference = submit(&**provider, &order, work.attempt > 1).await?;
                 *taken = Some(reference.clone());
                 self.status.record_submission(lease, &reference).await?;
                 reference
@@ -246,7 +246,7 @@ impl Orders {
                 Failure { reason: "OUTPUT_UNAVAILABLE", ..Failure::bad_output("the provider lost the order") }.into()
             );
         }
-        let again = submit(provider, order).await?;
+        let again = submit(provider, order, false).await?;
         if again == *reference {
             return Ok(());
         }
@@ -277,8 +277,8 @@ impl Orders {
     }
 }
 
-/// Orders under the job's key until the provider's answer is known.
-async fn submit(provider: &dyn Provider, order: &Order) -> Result<Reference, Stop> {
+/// Orders under the job's key until the provider's answer is known. `doubtful`: an earlier attempt may have ordered already.
+async fn submit(provider: &dyn Provider, order: &Order, doubtful: bool) -> Result<Reference, Stop> {
     let name = provider.name();
     let span = info_span!(
         "provider submit",
@@ -286,29 +286,38 @@ async fn submit(provider: &dyn Provider, order: &Order) -> Result<Reference, Sto
         otel.kind = "client",
         peer.service = name
     );
+    let abilities = provider.abilities();
     let work = async {
-        let mut doubt = String::new();
-        for tried in 0..SUBMISSIONS {
-            if tried > 0 {
-                sleep(Duration::from_millis(200) * 2_u32.pow(tried)).await;
-                if let Ok(Some(reference)) = provider.find(order.key).await {
-                    return Ok(reference);
-                }
-            }
-            match provider.submit(order).await {
-                Ok(reference) => return Ok(reference),
-                Err(NotSubmitted::Refused(failure)) => return Err(failure),
-                Err(NotSubmitted::Unconfirmed(why)) => doubt = why,
-            }
-            if !provider.abilities().idempotent_submit {
-                break;
+        if doubtful && !abilities.idempotent_submit {
+            match provider.find(order.key).await? {
+                Some(reference) => return Ok(reference),
+                None if abilities.find_by_key => {}
+                None => return Err(unknown("an earlier attempt did not tell")),
             }
         }
-        // Never ordered again in silence: of the protocol's classes that are not tried again this comes nearest.
-        let message = format!("it is not known whether the provider took the order: {doubt}");
-        Err(Failure { class: Class::InvalidInput, reason: "SUBMISSION_OUTCOME_UNKNOWN", ..Failure::internal(message) })
+        let mut doubt = String::new();
+        for tried in 0..SUBMISSIONS {
+            if tried == 0 || abilities.idempotent_submit {
+                match provider.submit(order).await {
+                    Ok(reference) => return Ok(reference),
+                    Err(NotSubmitted::Refused(failure)) => return Err(failure),
+                    Err(NotSubmitted::Unconfirmed(why)) => doubt = why,
+                }
+            }
+            sleep(Duration::from_millis(100) * 2_u32.pow(tried)).await;
+            if let Ok(Some(reference)) = provider.find(order.key).await {
+                return Ok(reference);
+            }
+        }
+        Err(unknown(&doubt))
     };
     Ok(work.instrument(span).await?)
+}
+
+/// Never ordered again in silence: of the protocol's classes that are not tried again this comes nearest.
+fn unknown(doubt: &str) -> Failure {
+    let message = format!("it is not known whether the provider took the order: {doubt}");
+    Failure { class: Class::InvalidInput, reason: "SUBMISSION_OUTCOME_UNKNOWN", ..Failure::internal(message) }
 }
 
 /// What is ordered, and for whom.

@@ -64,6 +64,21 @@ async fn without_that_promise_nothing_is_ordered_twice() {
     assert_ne!(request.failure_class(), FailureClass::Internal, "which would be tried again");
     assert_eq!(provider.script().ordered.len(), 1);
 
+    // Nor after an attempt of which nothing is known.
+    for (provider, reason) in [
+        (Scripted::new([DONE]).not_idempotent().blind(), Some("SUBMISSION_OUTCOME_UNKNOWN")),
+        (Scripted::new([DONE]).not_idempotent(), None),
+    ] {
+        let stage = Stage::with(provider.registry(), |_| {}).await;
+        provider.script().finds = reason.is_none();
+        let job = stage.peer.give(|work| work.attempt = 2);
+        match reason {
+            Some(reason) => assert_eq!(stage.peer.failed(&job).await.reason, reason),
+            None => drop(stage.peer.completed(&job).await),
+        }
+        assert!(provider.script().ordered.is_empty());
+    }
+
     let forgetful = Scripted::new([WORKING, Look::Unknown]).not_idempotent();
     assert_eq!(failed(&forgetful).await.reason, "OUTPUT_UNAVAILABLE");
     assert_eq!(forgetful.script().ordered.len(), 1);
@@ -71,13 +86,14 @@ async fn without_that_promise_nothing_is_ordered_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_looked_up_first() {
-    let provider = Scripted::new([DONE]);
-    provider.script().finds = true;
-    provider.script().submits.push_back(NotSubmitted::Unconfirmed("the connection broke".into()));
-    let stage = Stage::with(provider.registry(), |_| {}).await;
-    let job = stage.peer.give(|_| {});
-    stage.peer.completed(&job).await;
-    assert_eq!(provider.script().ordered.len(), 1);
+    for provider in [Scripted::new([DONE]), Scripted::new([DONE]).not_idempotent()] {
+        provider.script().finds = true;
+        provider.script().submits.push_back(NotSubmitted::Unconfirmed("the connection broke".into()));
+        let stage = Stage::with(provider.registry(), |_| {}).await;
+        let job = stage.peer.give(|_| {});
+        stage.peer.completed(&job).await;
+        assert_eq!(provider.script().ordered.len(), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

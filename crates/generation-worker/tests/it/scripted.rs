@@ -53,6 +53,12 @@ impl Scripted {
         self
     }
 
+    /// The same provider, which cannot find an order by our key.
+    pub(crate) fn blind(mut self) -> Self {
+        self.abilities.find_by_key = false;
+        self
+    }
+
     pub(crate) fn script(&self) -> std::sync::MutexGuard<'_, Script> {
         self.script.lock().unwrap()
     }
