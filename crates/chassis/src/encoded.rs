@@ -18,7 +18,7 @@ use prost::Message;
 use tonic::{
     Status,
     body::Body,
-    codec::{DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
     server::NamedService,
 };
 use tower::Service;
@@ -76,7 +76,8 @@ impl<M: Message + Default> Decoder for Decode<M> {
     }
 }
 
-/// A generated server `S` whose unary method at one path is answered by `A` with encoded bytes; may be nested.
+/// A generated server `S` whose unary method at one path is answered by `A` with encoded bytes, compressed for who asks; may
+/// be nested.
 pub struct Ready<S, A, M> {
     path: &'static str,
     answer: A,
@@ -130,7 +131,9 @@ where
         let answer = self.answer.clone();
         Box::pin(async move {
             let method = tower::service_fn(answer);
-            Ok(tonic::server::Grpc::new(Codec::default()).unary(method, request).await)
+            let grpc = tonic::server::Grpc::new(Codec::default());
+            let mut grpc = grpc.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip);
+            Ok(grpc.unary(method, request).await)
         })
     }
 }

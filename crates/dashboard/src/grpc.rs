@@ -13,6 +13,7 @@ use proto::accounts::v1::account_service_server::AccountServiceServer;
 use proto::dashboard::v1::dashboard_service_server::DashboardServiceServer;
 use proto::projects::v1::project_service_server::ProjectServiceServer;
 use tonic::Request;
+use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 
 pub(crate) use accounts::AccountsApi;
@@ -35,8 +36,10 @@ pub(crate) fn routes(projects: ProjectsApi, dashboards: DashboardsApi, accounts:
             async move { api.encoded(request).await }
         }
     };
-    Routes::new(ProjectServiceServer::new(projects))
-        .add_service(Ready::new(dashboards::GET_DASHBOARD, get_dashboard, DashboardServiceServer::new(dashboards)))
+    let projects = ProjectServiceServer::new(projects).accept_compressed(Gzip).send_compressed(Gzip);
+    let dashboards = DashboardServiceServer::new(dashboards).accept_compressed(Gzip).send_compressed(Gzip);
+    Routes::new(projects)
+        .add_service(Ready::new(dashboards::GET_DASHBOARD, get_dashboard, dashboards))
         .add_service(Ready::new(accounts::AUTHENTICATE, authenticate, AccountServiceServer::new(accounts)))
 }
 

@@ -12,6 +12,7 @@ use proto::credits::v1::credit_service_server::CreditServiceServer;
 use proto::generations::v1::generation_service_server::GenerationServiceServer;
 use proto::work::v1::work_service_server::WorkServiceServer;
 use tonic::Request;
+use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 
 pub(crate) use credits::CreditsApi;
@@ -31,10 +32,10 @@ pub(crate) fn routes(generations: GenerationsApi, work: WorkApi, credits: Credit
             async move { api.encoded(request).await }
         }
     };
-    let server = GenerationServiceServer::new(generations);
+    let server = GenerationServiceServer::new(generations).accept_compressed(Gzip).send_compressed(Gzip);
     Routes::new(Ready::new(generations::GET_GENERATION, get_generation, server))
         .add_service(WorkServiceServer::new(work))
-        .add_service(CreditServiceServer::new(credits))
+        .add_service(CreditServiceServer::new(credits).accept_compressed(Gzip).send_compressed(Gzip))
 }
 
 /// Who asks, and what.

@@ -28,6 +28,7 @@ use chassis::server::{self, Bound, Server, Timeouts};
 use chassis::{blobs, nats};
 use jobs::Bell;
 use proto::assets::v1::asset_service_server::AssetServiceServer;
+use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 
 use crate::assets::Assets;
@@ -101,6 +102,8 @@ impl Service {
         let relay = tokio::spawn(self.bell.relay());
         let runner = tokio::spawn(runner.run(drain.clone()));
         let grpc = AssetServiceServer::new(Grpc::new(self.assets, self.public_url))
+            .accept_compressed(Gzip)
+            .send_compressed(Gzip)
             .max_decoding_message_size(grpc::MAX_MESSAGE);
         let served = bound.serve(Routes::new(grpc), drain.clone()).await;
         drain.begin();

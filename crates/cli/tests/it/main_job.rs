@@ -4,8 +4,10 @@
 use anyhow::Result;
 use proto::assets::v1::{GetAssetRequest, RenderThumbnailRequest, ThumbnailSpec, thumbnail};
 use proto::credits::v1::GetCreditAccountRequest;
+use proto::dashboard::v1::GetDashboardRequest;
 use proto::generations::v1::{GetGenerationRequest, State};
 use sha2::{Digest, Sha256};
+use tonic::codec::CompressionEncoding::Gzip;
 
 use crate::stack::{Stack, Wish};
 
@@ -84,6 +86,12 @@ async fn a_generation_completes_and_the_dashboard_shows_it() -> Result<()> {
     assert_eq!((credits.available_micros, credits.held_micros), (10_000_000 - price, 0));
     assert_eq!(dashboard.profile.unwrap().display_name, "Ada");
     assert_eq!(dashboard.notices.len(), 1);
+
+    // The same, compressed for who asks for it.
+    let mut zipped = client.dashboards().send_compressed(Gzip).accept_compressed(Gzip);
+    let zipped = zipped.get_dashboard(GetDashboardRequest::default()).await?;
+    assert_eq!(zipped.metadata().get("grpc-encoding").unwrap(), "gzip");
+    assert_eq!(zipped.into_inner(), client.dashboard().await?);
 
     let account = client.credits().get_credit_account(GetCreditAccountRequest {}).await?.into_inner();
     assert_eq!((account.available_micros, account.spent_micros), (10_000_000 - price, price));
