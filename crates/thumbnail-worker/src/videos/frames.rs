@@ -129,11 +129,20 @@ impl Reel<'_> {
     }
 }
 
-/// The best frame so far.
+/// The best frame so far, as the decoder gave it: colours are computed of the chosen one only.
 struct Search<'a> {
     reel: &'a Reel<'a>,
     seen: usize,
-    best: Option<Poster>,
+    best: Option<Kept>,
+}
+
+/// A copy of a frame, since the decoder uses its own again.
+struct Kept {
+    size: (usize, usize),
+    planes: [Vec<u8>; 3],
+    strides: [usize; 3],
+    light: Light,
+    frame: usize,
 }
 
 impl Search<'_> {
@@ -142,24 +151,29 @@ impl Search<'_> {
         let (width, height) = frame.dimensions();
         let (y, u, v) = frame.strides();
         let planes = Planes { width, height, planes: [frame.y(), frame.u(), frame.v()], strides: [y, u, v] };
-        let sps = &self.reel.sps;
-        let light = Light::measure((0..height).step_by(4).map_while(|row| planes.luma(row)), sps.full_range);
+        let rows = (0..height).step_by(4).map_while(|row| planes.luma(row));
+        let light = Light::measure(rows, self.reel.sps.full_range);
         let lit = !light.nearly_black();
         if lit || self.best.as_ref().is_none_or(|best| light.mean > best.light.mean) {
-            let meaning = Meaning { matrix: sps.matrix, full_range: sps.full_range };
-            if let Some(pixels) = planes.to_rgb(meaning) {
-                self.best = Some(Poster { pixels, orientation: self.reel.track.orientation, light, frame: self.seen });
-            }
+            let copies = planes.planes.map(<[u8]>::to_vec);
+            let strides = planes.strides;
+            self.best = Some(Kept { size: (width, height), planes: copies, strides, light, frame: self.seen });
         }
         self.seen += 1;
-        lit && self.best.is_some()
+        lit
     }
 
     fn finish(self, failure: Option<openh264::Error>) -> Result<Poster, Missing> {
-        self.best.ok_or_else(|| {
+        let kept = self.best.ok_or_else(|| {
             let detail = failure.map_or_else(|| "it holds no frame".to_owned(), |error| error.to_string());
             Missing::Undecoded(detail)
-        })
+        })?;
+        let [y, u, v] = &kept.planes;
+        let (width, height) = kept.size;
+        let planes = Planes { width, height, planes: [y, u, v], strides: kept.strides };
+        let meaning = Meaning { matrix: self.reel.sps.matrix, full_range: self.reel.sps.full_range };
+        let pixels = planes.to_rgb(meaning).ok_or_else(|| Missing::Undecoded("a frame is not whole".to_owned()))?;
+        Ok(Poster { pixels, orientation: self.reel.track.orientation, light: kept.light, frame: kept.frame })
     }
 }
 

@@ -1,6 +1,6 @@
 //! From frames to a video that every browser plays: H.264 baseline, 4:2:0, in an MP4 whose index comes first.
 //!
-//! Invariant: one thread encodes, so that equal frames give equal bytes; colours are written and labelled as BT.709.
+//! Invariant: one thread encodes, so that equal frames give equal bytes; colours are labelled as what they are, BT.709.
 
 use openh264::encoder::{
     Complexity, Encoder, EncoderConfig, FrameRate, FrameType, IntraFramePeriod, Profile, RateControlMode, VuiConfig,
@@ -34,9 +34,8 @@ impl Film {
         Ok(Self { encoder, parameters: [Vec::new(), Vec::new()], samples: Vec::new() })
     }
 
-    /// Adds a frame of RGB pixels.
-    pub(super) fn add(&mut self, rgb: &[u8]) -> Result<(), openh264::Error> {
-        let planes = planes(rgb);
+    /// Adds a frame: luma, then the two chroma planes of half the size.
+    pub(super) fn add(&mut self, planes: &[u8]) -> Result<(), openh264::Error> {
         let (y, chroma) = planes.split_at(WIDTH * HEIGHT);
         let (u, v) = chroma.split_at(WIDTH * HEIGHT / 4);
         let source = YUVSlices::new((y, u, v), (WIDTH, HEIGHT), (WIDTH, WIDTH / 2, WIDTH / 2));
@@ -80,29 +79,4 @@ impl Film {
 
 fn without_start_code(unit: &[u8]) -> &[u8] {
     unit.strip_prefix(&[0, 0, 0, 1]).or_else(|| unit.strip_prefix(&[0, 0, 1])).unwrap_or(unit)
-}
-
-/// RGB to BT.709 planes: luma 16 to 235, chroma of every four pixels averaged.
-fn planes(rgb: &[u8]) -> Vec<u8> {
-    let mut planes = vec![0; WIDTH * HEIGHT * 3 / 2];
-    let (luma, chroma) = planes.split_at_mut(WIDTH * HEIGHT);
-    let (blue, red) = chroma.split_at_mut(WIDTH * HEIGHT / 4);
-    for (y, p) in luma.iter_mut().zip(rgb.chunks_exact(3)) {
-        let [r, g, b] = [p[0], p[1], p[2]].map(i32::from);
-        *y = (((11_966 * r + 40_254 * g + 4_064 * b + 32_768) >> 16) + 16) as u8;
-    }
-    for row in 0..HEIGHT / 2 {
-        for column in 0..WIDTH / 2 {
-            let mut sums = [0_i32; 3];
-            for at in [0, 1, WIDTH, WIDTH + 1] {
-                let at = (row * 2 * WIDTH + column * 2 + at) * 3;
-                sums.iter_mut().zip(&rgb[at..at + 3]).for_each(|(sum, value)| *sum += i32::from(*value));
-            }
-            let [r, g, b] = sums;
-            let at = row * WIDTH / 2 + column;
-            blue[at] = (((-6_596 * r - 22_189 * g + 28_784 * b + 131_072) >> 18) + 128) as u8;
-            red[at] = (((28_784 * r - 26_145 * g - 2_639 * b + 131_072) >> 18) + 128) as u8;
-        }
-    }
-    planes
 }

@@ -1,7 +1,8 @@
 //! The picture of a sketch: a moving landscape in colours that come from the prompt, with the prompt as its title.
 //!
 //! Invariant: a frame is a function of prompt, seed, references and its number, and of nothing else. The film opens on black, so
-//! that whoever chooses a poster has to look further than the first frame.
+//! that whoever chooses a poster has to look further than the first frame. Everything is painted in runs of one colour, straight
+//! into the planes that the encoder takes: a film costs a fraction of a second even where nothing is optimised.
 
 use std::f32::consts::TAU;
 
@@ -84,13 +85,15 @@ impl Sketch {
         }
     }
 
-    /// Frame `number` as RGB, row by row.
+    /// Frame `number` as the planes of a [`Canvas`].
     pub(super) fn frame(&self, number: usize) -> Vec<u8> {
-        let mut canvas = Canvas { pixels: vec![[0.0; 3]; WIDTH * HEIGHT] };
+        let mut canvas = Canvas::new(shutter(number));
         let time = number as f32 / RATE as f32;
-        self.land(&mut canvas, time);
-        canvas.fill(0..BAR, [0.02, 0.02, 0.025]);
-        canvas.fill(HEIGHT - BAR..HEIGHT, [0.02, 0.02, 0.025]);
+        self.sky(&mut canvas, time);
+        self.hills.iter().for_each(|hill| hill.paint(&mut canvas, time));
+        for y in (0..BAR).chain(HEIGHT - BAR..HEIGHT) {
+            canvas.run(y, 0..WIDTH, [0.02, 0.02, 0.025]);
+        }
         let size = 3;
         let line = (font::HEIGHT + 3) * size;
         let top = HEIGHT - BAR - 14 - self.title.len() * line;
@@ -101,44 +104,66 @@ impl Sketch {
         canvas.write(&self.note, 24, HEIGHT - BAR + 9, 1, [0.6; 3]);
         let clock = format!("{:02}:{:02}", number / RATE, number % RATE);
         canvas.write(&clock, WIDTH - 24 - clock.len() * (font::WIDTH + 1), HEIGHT - BAR + 9, 1, [0.6; 3]);
-        canvas.finish(shutter(number))
+        canvas.planes
     }
 
-    fn land(&self, canvas: &mut Canvas, time: f32) {
-        for (y, row) in canvas.pixels.chunks_exact_mut(WIDTH).enumerate() {
-            let down = y as f32 / HEIGHT as f32;
-            row.fill(mix(self.sky[0], self.sky[1], (down * 1.5).min(1.0)));
+    fn sky(&self, canvas: &mut Canvas, time: f32) {
+        let sky = |y: usize| mix(self.sky[0], self.sky[1], (y as f32 / HEIGHT as f32 * 1.5).min(1.0));
+        for y in BAR..HEIGHT - BAR {
+            canvas.run(y, 0..WIDTH, sky(y));
         }
         for [x, y] in &self.stars {
             let twinkle = 0.5 + 0.5 * (time * 5.0 + *x as f32).sin();
-            canvas.pixels[y * WIDTH + x] = [0.6 + 0.4 * twinkle; 3];
+            canvas.run(*y, *x..x + 2, [0.6 + 0.4 * twinkle; 3]);
         }
-        let radius = 34.0;
-        let centre = [self.sun_at[0] * WIDTH as f32 + time * 14.0, self.sun_at[1] * HEIGHT as f32 - time * 5.0];
-        for (at, pixel) in canvas.pixels.iter_mut().enumerate().take(WIDTH * HEIGHT * 2 / 3) {
-            let (dx, dy) = ((at % WIDTH) as f32 - centre[0], (at / WIDTH) as f32 - centre[1]);
-            let squared = dx * dx + dy * dy;
-            if squared < 10_000.0 {
-                let away = squared.sqrt() - radius;
-                let glow = if away < 0.0 { 1.0 } else { 0.35 * (1.0 - away / (100.0 - radius)).max(0.0) };
-                *pixel = mix(*pixel, self.sun, glow);
+        let [x, y] = [self.sun_at[0] * WIDTH as f32 + time * 14.0, self.sun_at[1] * HEIGHT as f32 - time * 5.0];
+        // From the widest ring of the glow to the disc itself.
+        for (radius, glow) in
+            (1..=12).rev().map(|n| (34.0 + n as f32 * 5.5, 0.03 * (13 - n) as f32)).chain([(34.0, 1.0)])
+        {
+            for row in (y - radius).max(0.0) as usize..((y + radius) as usize).min(HEIGHT) {
+                let half = (radius * radius - (row as f32 - y).powi(2)).max(0.0).sqrt();
+                let run = (x - half).max(0.0) as usize..((x + half).max(0.0) as usize).min(WIDTH);
+                canvas.run(row, run, mix(sky(row), self.sun, glow));
             }
         }
-        for hill in &self.hills {
-            for x in 0..WIDTH {
-                let place = (x as f32 / WIDTH as f32 + time * hill.speed) * TAU;
-                let rise: f32 = hill.waves.iter().map(|[high, often, at]| high * (place * often + at).sin()).sum();
-                let top = ((hill.base + rise) * HEIGHT as f32).clamp(0.0, HEIGHT as f32 - 1.0);
-                for y in top as usize..HEIGHT {
-                    let depth = (y as f32 - top) / HEIGHT as f32;
-                    // The first pixel of the edge is blended, which keeps it from crawling.
-                    let cover = if y == top as usize { 1.0 - top.fract() } else { 1.0 };
-                    let shade = mix(hill.colour, [0.0; 3], (depth * 0.9).min(0.5));
-                    let pixel = &mut canvas.pixels[y * WIDTH + x];
-                    *pixel = mix(*pixel, shade, cover);
+    }
+}
+
+impl Hill {
+    /// Paints what is below the ridge, each row in its own shade.
+    fn paint(&self, canvas: &mut Canvas, time: f32) {
+        let tops: Vec<usize> = (0..WIDTH).map(|x| self.ridge(x, time)).collect();
+        let (highest, lowest) = (tops.iter().min().copied().unwrap_or(0), tops.iter().max().copied().unwrap_or(0));
+        for y in highest..HEIGHT {
+            let depth = y as f32 / HEIGHT as f32 - self.base + 0.1;
+            let shade = mix(self.colour, [0.0; 3], (depth * 0.9).clamp(0.0, 0.5));
+            if y >= lowest {
+                canvas.run(y, 0..WIDTH, shade);
+                continue;
+            }
+            let mut from = None;
+            for (x, top) in tops.iter().enumerate() {
+                match (from, *top <= y) {
+                    (None, true) => from = Some(x),
+                    (Some(start), false) => {
+                        canvas.run(y, start..x, shade);
+                        from = None;
+                    }
+                    _ => {}
                 }
             }
+            if let Some(start) = from {
+                canvas.run(y, start..WIDTH, shade);
+            }
         }
+    }
+
+    /// The row at which the hill begins in a column.
+    fn ridge(&self, x: usize, time: f32) -> usize {
+        let place = (x as f32 / WIDTH as f32 + time * self.speed) * TAU;
+        let rise: f32 = self.waves.iter().map(|[high, often, at]| high * (place * often + at).sin()).sum();
+        ((self.base + rise) * HEIGHT as f32).clamp(0.0, HEIGHT as f32 - 1.0) as usize
     }
 }
 
@@ -149,13 +174,34 @@ fn shutter(number: usize) -> f32 {
     if number < BLACK { 0.0 } else { opening.min(closing.max(0.15)).min(1.0) }
 }
 
+/// A frame as the encoder takes it: luma, then the two chroma planes of half the size, in BT.709 from 16 to 235.
 struct Canvas {
-    pixels: Vec<Colour>,
+    planes: Vec<u8>,
+    /// How far the shutter is open; every colour is dimmed by it.
+    light: f32,
 }
 
 impl Canvas {
-    fn fill(&mut self, rows: std::ops::Range<usize>, colour: Colour) {
-        self.pixels[rows.start * WIDTH..rows.end * WIDTH].fill(colour);
+    fn new(light: f32) -> Self {
+        Self { planes: vec![128; WIDTH * HEIGHT * 3 / 2], light }
+    }
+
+    /// Paints a run of one colour in row `y`; its chroma is taken from the even rows.
+    fn run(&mut self, y: usize, run: std::ops::Range<usize>, colour: Colour) {
+        let run = run.start.min(WIDTH)..run.end.min(WIDTH);
+        if run.is_empty() || y >= HEIGHT {
+            return;
+        }
+        let [red, green, blue] = colour.map(|value| value.clamp(0.0, 1.0) * self.light);
+        let luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+        self.planes[y * WIDTH..][run.clone()].fill((16.5 + 219.0 * luma) as u8);
+        if y.is_multiple_of(2) {
+            let start = WIDTH * HEIGHT + y / 2 * (WIDTH / 2);
+            let half = run.start / 2..run.end.div_ceil(2);
+            let chroma = |value: f32, span: f32| (128.5 + 224.0 * (value - luma) / span) as u8;
+            self.planes[start..][half.clone()].fill(chroma(blue, 1.8556));
+            self.planes[start + WIDTH * HEIGHT / 4..][half].fill(chroma(red, 1.5748));
+        }
     }
 
     /// Writes `text` with its upper left corner at `x`, `y`, each dot `size` pixels; what does not fit is left out.
@@ -164,19 +210,11 @@ impl Canvas {
             let left = x + n * (font::WIDTH + 1) * size;
             for (row, dots) in font::rows(character).into_iter().enumerate() {
                 for dot in (0..font::WIDTH).filter(|dot| dots >> (font::WIDTH - 1 - dot) & 1 == 1) {
-                    for (dy, dx) in (0..size * size).map(|at| (at / size, at % size)) {
-                        let (px, py) = (left + dot * size + dx, y + row * size + dy);
-                        if px < WIDTH && py < HEIGHT {
-                            self.pixels[py * WIDTH + px] = colour;
-                        }
-                    }
+                    let start = left + dot * size;
+                    (0..size).for_each(|line| self.run(y + row * size + line, start..start + size, colour));
                 }
             }
         }
-    }
-
-    fn finish(self, light: f32) -> Vec<u8> {
-        self.pixels.iter().flatten().map(|value| (value.clamp(0.0, 1.0) * light * 255.0 + 0.5) as u8).collect()
     }
 }
 
