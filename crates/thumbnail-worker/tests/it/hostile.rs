@@ -77,7 +77,7 @@ fn no_picture_panics_or_runs_for_long() {
     let mut dice = Dice(7);
     let mut slowest = Duration::ZERO;
     let (mut whole, mut refused) = (0, 0);
-    for round in 0..250 {
+    for round in 0..100 {
         for (n, file) in files.iter().enumerate() {
             let lie = dice.lie(file);
             let started = Instant::now();
@@ -93,7 +93,7 @@ fn no_picture_panics_or_runs_for_long() {
             slowest = slowest.max(started.elapsed());
         }
     }
-    assert!(whole > 50 && refused > 500, "the dice lie: {whole} whole, {refused} refused");
+    assert!(whole > 20 && refused > 200, "the dice lie: {whole} whole, {refused} refused");
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
 }
 
@@ -106,7 +106,7 @@ fn no_video_panics_or_runs_for_long() {
     let mut dice = Dice(11);
     let mut slowest = Duration::ZERO;
     let (mut whole, mut refused) = (0, 0);
-    for _ in 0..150 {
+    for _ in 0..60 {
         for file in &files {
             let lie = dice.lie(file);
             let started = Instant::now();
@@ -120,7 +120,7 @@ fn no_video_panics_or_runs_for_long() {
             slowest = slowest.max(started.elapsed());
         }
     }
-    assert!(whole > 50 && refused > 100, "the dice lie: {whole} whole, {refused} refused");
+    assert!(whole > 20 && refused > 40, "the dice lie: {whole} whole, {refused} refused");
     assert!(slowest < Duration::from_secs(10), "{slowest:?}");
 }
 
