@@ -113,6 +113,7 @@ pub(crate) async fn run(options: Options, json: bool) -> Result<Exit> {
         report = measure(options) => {
             let report = report?;
             if json {
+                eprintln!("{}", report.table());
                 println!("{}", report.json()?);
             } else {
                 println!("{}", report.table());
