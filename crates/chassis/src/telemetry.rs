@@ -120,7 +120,9 @@ impl Telemetry {
         let traced = tracing_subscriber::filter::dynamic_filter_fn(|meta, _| {
             let root = meta.target().split("::").next().unwrap_or_default();
             *meta.level() <= tracing::Level::INFO && !["h2", "hyper", "tonic", "tower", "opentelemetry"].contains(&root)
-        });
+        })
+        // Or else every detail that the libraries could log would be asked about as well.
+        .with_max_level_hint(tracing::level_filters::LevelFilter::INFO);
         let spans = tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("rushes"))
             .with_location(false)
