@@ -2,6 +2,9 @@
 //!
 //! Invariant: a body is made of one row in one snapshot, so the row's version determines it.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use cache::{Asof, Cache, Changes, Key, Lifetime, Loaded};
 use domain::id::{AccountId, GenerationId};
@@ -32,7 +35,7 @@ impl Generations {
     pub(crate) async fn get(&self, account: AccountId, id: GenerationId, least: i64) -> Result<Bytes, Error> {
         let load = {
             let this = self.clone();
-            move || async move { this.load(account, id).await }
+            move || async move { this.load(account, &[id]).await.map(|mut loaded| loaded.remove(0)) }
         };
         let hit = self.cache.get(&key(account, id), Some(least).filter(|least| *least > 0), load).await?;
         if hit.is_absent() {
@@ -44,18 +47,40 @@ impl Generations {
         Ok(hit.body)
     }
 
-    async fn load(&self, account: AccountId, id: GenerationId) -> Result<Loaded, Error> {
-        let loaded = self.store.load(account, id).await?;
+    /// The encoded generations in the order asked for; what no tier holds comes by one statement.
+    pub(crate) async fn batch(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Bytes>, Error> {
+        let wanted: Vec<_> = ids.iter().map(|id| (key(account, *id), None)).collect();
+        let load = {
+            let (this, ids) = (self.clone(), Arc::<[GenerationId]>::from(ids));
+            move |places: Vec<usize>| {
+                let (this, ids) = (this.clone(), Arc::clone(&ids));
+                async move {
+                    let missed: Vec<_> = places.into_iter().map(|place| ids[place]).collect();
+                    this.load(account, &missed).await
+                }
+            }
+        };
+        let hits = self.cache.get_many(&wanted, load).await?;
+        hits.into_iter()
+            .map(|hit| if hit.is_absent() { Err(Error::Missing(Noun::Generation)) } else { Ok(hit.body) })
+            .collect()
+    }
+
+    /// A value for each id, in that order.
+    async fn load(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Loaded>, Error> {
+        let loaded = self.store.load(account, ids).await?;
         let asof = Asof { epoch: loaded.epoch, seq: loaded.seq };
-        Ok(match loaded.record {
+        let found: HashMap<_, _> = loaded.records.iter().map(|record| (record.id, record)).collect();
+        let value = |id| match found.get(id) {
             Some(record) => Loaded {
                 version: record.version,
                 asof,
-                body: self.face.generation(&record).encode_to_vec().into(),
+                body: self.face.generation(record).encode_to_vec().into(),
                 lifetime: if record.state.is_terminal() { Lifetime::TERMINAL } else { Lifetime::IN_PROGRESS },
             },
             None => Loaded { version: 0, asof, body: Bytes::new(), lifetime: Lifetime::ABSENT },
-        })
+        };
+        Ok(ids.iter().map(value).collect())
     }
 
     /// Tells every cache of a change that this process committed.

@@ -57,12 +57,9 @@ impl Generations {
         self.cached.get(account, id, least).await
     }
 
-    /// Several generations in the order asked for, each of which must be there.
-    pub(crate) async fn batch(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Record>, Error> {
-        let found = self.store.batch(account, ids).await?;
-        ids.iter()
-            .map(|id| found.iter().find(|record| record.id == *id).cloned().ok_or(Error::Missing(Noun::Generation)))
-            .collect()
+    /// Several encoded generations in the order asked for, each of which must be there.
+    pub(crate) async fn batch(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Bytes>, Error> {
+        self.cached.batch(account, ids).await
     }
 
     /// A page of generations from new to old, and where the next one begins.
@@ -84,7 +81,7 @@ impl Generations {
     pub(crate) async fn cancel(&self, account: AccountId, id: GenerationId) -> Result<Record, Error> {
         // It may move on between the look and the write, which then changes nothing; each move brings it nearer its end.
         for _ in 0..CANCEL_TRIES {
-            let record = self.batch(account, &[id]).await?.remove(0);
+            let record = self.find(account, id).await?;
             let changed = match record.state {
                 State::Queued => self.store.withdraw(&record).await?,
                 State::Submitting | State::Processing => self.store.ask_to_stop(&record).await?,
@@ -100,7 +97,12 @@ impl Generations {
                 return Ok(record);
             }
         }
-        self.batch(account, &[id]).await.map(|mut found| found.remove(0))
+        self.find(account, id).await
+    }
+
+    /// The generation as the database has it now.
+    async fn find(&self, account: AccountId, id: GenerationId) -> Result<Record, Error> {
+        self.store.find(account, &[id]).await?.pop().ok_or(Error::Missing(Noun::Generation))
     }
 
     /// Tells caches and watches of a change that was committed.

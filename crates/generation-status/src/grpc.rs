@@ -32,7 +32,15 @@ pub(crate) fn routes(generations: GenerationsApi, work: WorkApi, credits: Credit
             async move { api.encoded(request).await }
         }
     };
+    let batch_get_generations = {
+        let api = generations.clone();
+        move |request| {
+            let api = api.clone();
+            async move { api.batch_encoded(request).await }
+        }
+    };
     let server = GenerationServiceServer::new(generations).accept_compressed(Gzip).send_compressed(Gzip);
+    let server = Ready::new(generations::BATCH_GET_GENERATIONS, batch_get_generations, server);
     Routes::new(Ready::new(generations::GET_GENERATION, get_generation, server))
         .add_service(WorkServiceServer::new(work))
         .add_service(CreditServiceServer::new(credits).accept_compressed(Gzip).send_compressed(Gzip))

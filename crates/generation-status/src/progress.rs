@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chassis::telemetry;
 use jobs::Lease;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 use crate::error::Error;
 use crate::generations::Generations;
@@ -23,6 +25,8 @@ const WAITING: usize = 4_096;
 
 struct Reported {
     step: Step,
+    /// Of the request that it came by.
+    trace: Option<String>,
     answer: oneshot::Sender<Result<bool, Error>>,
 }
 
@@ -42,7 +46,8 @@ impl Progress {
     /// Writes how far a piece of work is; returns, after the commit, whether it is to be stopped.
     pub(crate) async fn report(&self, step: Step) -> Result<bool, Error> {
         let (answer, answered) = oneshot::channel();
-        self.reports.send(Reported { step, answer }).await.map_err(|_| Error::Draining)?;
+        let trace = telemetry::traceparent();
+        self.reports.send(Reported { step, trace, answer }).await.map_err(|_| Error::Draining)?;
         answered.await.map_err(|_| Error::Draining)?
     }
 }
@@ -51,10 +56,11 @@ async fn write(store: Store, generations: Generations, mut taken: mpsc::Receiver
     let mut reports = Vec::new();
     while taken.recv_many(&mut reports, STEPS).await > 0 {
         let began = Instant::now();
+        let span = span(&reports);
         let (steps, answers) = gather(reports.drain(..));
-        let mut outcome = store.progress(&steps).await;
+        let mut outcome = store.progress(&steps).instrument(span.clone()).await;
         if outcome.as_ref().is_err_and(Error::is_conflict) {
-            outcome = store.progress(&steps).await;
+            outcome = store.progress(&steps).instrument(span).await;
         }
         match outcome {
             Ok((statuses, records)) => {
@@ -72,13 +78,24 @@ async fn write(store: Store, generations: Generations, mut taken: mpsc::Receiver
     }
 }
 
+/// One write has one trace: that of the request that came first. To the other requests it is linked.
+fn span(reports: &[Reported]) -> Span {
+    let span = tracing::info_span!("write_progress", reports = reports.len());
+    let mut traces = reports.iter().filter_map(|report| report.trace.as_deref());
+    if let Some(first) = traces.next() {
+        telemetry::set_parent(&span, first);
+    }
+    traces.for_each(|trace| telemetry::link(&span, trace));
+    span
+}
+
 type Answers = Vec<oneshot::Sender<Result<bool, Error>>>;
 
 /// The furthest step of each lease, in the order in which the leases first came, and who waits for it.
 fn gather(reports: impl Iterator<Item = Reported>) -> (Vec<Step>, Vec<Answers>) {
     let mut places: HashMap<Lease, usize> = HashMap::new();
     let (mut steps, mut answers): (Vec<Step>, Vec<Answers>) = (Vec::new(), Vec::new());
-    for Reported { step, answer } in reports {
+    for Reported { step, answer, .. } in reports {
         let place = *places.entry(step.lease).or_insert(steps.len());
         if place == steps.len() {
             steps.push(step);
@@ -107,7 +124,7 @@ mod tests {
 
     fn reported(job: u128, percent: i16, stage: &str) -> Reported {
         let lease = Lease { job: Uuid::from_u128(job), fence: 1 };
-        Reported { step: Step { lease, percent, stage: stage.to_owned() }, answer: oneshot::channel().0 }
+        Reported { step: Step { lease, percent, stage: stage.to_owned() }, trace: None, answer: oneshot::channel().0 }
     }
 
     #[test]

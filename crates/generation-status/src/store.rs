@@ -31,11 +31,6 @@ impl Store {
     }
 }
 
-/// The traceparent of the current span for the outbox; empty outside of any trace.
-fn trace() -> String {
-    chassis::telemetry::traceparent().unwrap_or_default()
-}
-
 /// Ids for the lines of one settlement.
 fn ledger_ids() -> Vec<Uuid> {
     (0..3).map(|_| LedgerId::new().0).collect()

@@ -229,7 +229,7 @@ impl Watch {
         let records = match &self.wanted.selection {
             Selection::Named(ids) => {
                 let ids: Vec<_> = ids.iter().copied().collect();
-                let mut records = self.store.batch(account, &ids).await?;
+                let mut records = self.store.find(account, &ids).await?;
                 if records.len() < ids.len() {
                     return Err(Error::Missing(Noun::Generation));
                 }
@@ -260,7 +260,7 @@ impl Watch {
         }
         let open = inbox.open();
         if !open.is_empty() {
-            let records = self.store.batch(self.wanted.account, &open).await?;
+            let records = self.store.find(self.wanted.account, &open).await?;
             records.into_iter().for_each(|record| inbox.offer(&Arc::new(record)));
         }
         Ok(!all_new)

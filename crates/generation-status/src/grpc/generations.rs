@@ -1,14 +1,14 @@
-//! GenerationService. GetGeneration answers with encoded bytes, from the cache where it can.
+//! GenerationService. GetGeneration and BatchGetGenerations answer with encoded bytes, from the cache where they can.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use domain::id::{AccountId, GenerationId};
 use domain::name::{self, GenerationParent, SceneName};
 use domain::page;
 use futures::{Stream, StreamExt as _};
-use prost::Message as _;
+use prost::Message;
 use proto::generations::v1::generation_service_server::GenerationService;
 use proto::generations::v1::watch_generations_response as sent;
 use proto::generations::v1::{
@@ -28,8 +28,11 @@ use crate::store::Draft;
 use crate::watches::{Event, Selection, Wanted, Watches};
 use crate::wire::{Face, model_name};
 
-/// The path of the method that is answered with encoded bytes.
+/// The paths of the methods that are answered with encoded bytes.
 pub(super) const GET_GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
+pub(super) const BATCH_GET_GENERATIONS: &str = "/rushes.generations.v1.GenerationService/BatchGetGenerations";
+/// The number of `BatchGetGenerationsResponse.generations`.
+const GENERATIONS: u32 = 1;
 /// The most names in one batch.
 const BATCH: usize = 100;
 /// The most names in one watch.
@@ -57,6 +60,21 @@ impl GenerationsApi {
         let id = fields.done(id)?;
         Ok(Response::new(self.generations.get(account, id, request.min_version).await?))
     }
+
+    /// The encoded answer to a batch: its generations, each as it is cached.
+    pub(super) async fn batch_encoded(
+        &self,
+        request: Request<BatchGetGenerationsRequest>,
+    ) -> Result<Response<Bytes>, Status> {
+        let (account, request) = split(request)?;
+        let mut fields = Fields::default();
+        let ids = fields.generations("names", &request.names, 1, BATCH);
+        let bodies = self.generations.batch(account, &fields.done(ids)?).await?;
+        let mut encoded = BytesMut::new();
+        // On the wire a message in a field is its bytes.
+        prost::encoding::bytes::encode_repeated(GENERATIONS, &bodies, &mut encoded);
+        Ok(Response::new(encoded.freeze()))
+    }
 }
 
 #[tonic::async_trait]
@@ -74,21 +92,14 @@ impl GenerationService for GenerationsApi {
 
     /// What [`GenerationsApi::encoded`] answers before this is reached, for a server that is put up without it.
     async fn get_generation(&self, request: Request<GetGenerationRequest>) -> Result<Response<Generation>, Status> {
-        let encoded = self.encoded(request).await?.into_inner();
-        let generation = Generation::decode(encoded).map_err(chassis::status::Failure::internal)?;
-        Ok(Response::new(generation))
+        decoded(self.encoded(request).await?)
     }
 
     async fn batch_get_generations(
         &self,
         request: Request<BatchGetGenerationsRequest>,
     ) -> Result<Response<BatchGetGenerationsResponse>, Status> {
-        let (account, request) = split(request)?;
-        let mut fields = Fields::default();
-        let ids = fields.generations("names", &request.names, 1, BATCH);
-        let records = self.generations.batch(account, &fields.done(ids)?).await?;
-        let generations = records.iter().map(|record| self.face.generation(record)).collect();
-        Ok(Response::new(BatchGetGenerationsResponse { generations }))
+        decoded(self.batch_encoded(request).await?)
     }
 
     async fn list_generations(
@@ -198,6 +209,10 @@ fn priced(request: StartGenerationRequest, draft: &Draft) -> Generation {
         charge: Some(Charge { held_micros: draft.model.price.get(), ..Charge::default() }),
         ..Generation::default()
     }
+}
+
+fn decoded<M: Message + Default>(encoded: Response<Bytes>) -> Result<Response<M>, Status> {
+    Ok(Response::new(M::decode(encoded.into_inner()).map_err(chassis::status::Failure::internal)?))
 }
 
 fn wanted(account: AccountId, request: WatchGenerationsRequest) -> Result<Wanted, Error> {

@@ -1,11 +1,11 @@
 //! The two forms of every change to a generation. A statement gives its own update; the form adds what must never be left
-//! out: the copy on the scene, the settlement in the ledger, and the trace that the outbox carries.
+//! out: the copy on the scene, and the settlement in the ledger.
 //!
 //! Invariants: what the dashboard shows of a scene changes with its latest generation; and a generation that becomes
 //! terminal is settled in the same statement, by entries that sum to zero. Rows are locked in one order everywhere:
 //! job, generation, credit account, project, scene.
 
-/// A change that leaves the generation open. `$1` is the traceparent for the outbox.
+/// A change that leaves the generation open.
 macro_rules! change {
     ($update:literal $(, $more:literal)?) => {
         concat!(
@@ -17,12 +17,12 @@ macro_rules! change {
                  from changed g
                  where s.account_id = g.account_id and s.id = g.scene_id and s.latest_generation = g.id
              )
-             select ", $crate::store::row::columns!(), ", set_config('rushes.traceparent', $1, true) from changed g"
+             select ", $crate::store::row::columns!(), " from changed g"
         )
     };
 }
 
-/// A change that ends the generation. `$1` is the traceparent for the outbox, `$2` three ids for the ledger.
+/// A change that ends the generation. `$1` is three ids for the ledger.
 macro_rules! settle {
     ($update:literal) => {
         concat!(
@@ -44,9 +44,9 @@ macro_rules! settle {
                         line.book, line.amount
                  from changed g
                  cross join lateral (values
-                     (($2::uuid[])[1], 'held', -g.held_micros),
-                     (($2::uuid[])[2], 'spent', g.captured_micros),
-                     (($2::uuid[])[3], 'available', g.released_micros)
+                     (($1::uuid[])[1], 'held', -g.held_micros),
+                     (($1::uuid[])[2], 'spent', g.captured_micros),
+                     (($1::uuid[])[3], 'available', g.released_micros)
                  ) as line (id, book, amount)
                  where line.book = 'held' or line.amount <> 0
              ),
@@ -67,7 +67,7 @@ macro_rules! settle {
              )
              select ",
             $crate::store::row::columns!(),
-            ", set_config('rushes.traceparent', $1, true) from changed g"
+            " from changed g"
         )
     };
 }

@@ -8,38 +8,45 @@ use uuid::Uuid;
 
 use super::change::{change, settle};
 use super::row::columns;
-use super::{Store, ledger_ids, trace};
+use super::{Store, ledger_ids};
 use crate::error::{Error, Noun};
 use crate::record::Record;
 
-/// A generation, or that there is none, with where the snapshot that says so stands.
+/// The generations that were found, with where the snapshot that has them stands.
 pub(crate) struct Loaded {
     pub(crate) epoch: i64,
     pub(crate) seq: i64,
-    pub(crate) record: Option<Box<Record>>,
+    pub(crate) records: Vec<Record>,
 }
 
 impl Store {
-    /// One generation, with what the cache needs to know of the snapshot.
-    pub(crate) async fn load(&self, account: AccountId, id: GenerationId) -> Result<Loaded, chassis::postgres::Error> {
+    /// Generations of one account in any order, with what the cache needs to know of the snapshot.
+    pub(crate) async fn load(&self, account: AccountId, ids: &[GenerationId]) -> Result<Loaded, Error> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let query = sqlx::query(concat!(
             "select c.epoch, c.seq, ",
             columns!(),
-            " from cache_clock c left join generations g on g.account_id = $1 and g.id = $2 where c.part = 0"
+            " from cache_clock c left join generations g on g.account_id = $1 and g.id = any ($2) where c.part = 0"
         ))
         .bind(account.0)
-        .bind(id.0);
+        .bind(ids);
         let run = async |connection: &mut PgConnection| {
-            let row = query.fetch_one(connection).await?;
-            let found: Option<Uuid> = row.try_get("id")?;
-            let record = found.map(|_| Record::from_row(&row)).transpose()?.map(Box::new);
-            Ok(Loaded { epoch: row.try_get("epoch")?, seq: row.try_get("seq")?, record })
+            let rows = query.fetch_all(connection).await?;
+            // One row at least, without a generation where none was found.
+            let clock = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+            let mut loaded = Loaded { epoch: clock.try_get("epoch")?, seq: clock.try_get("seq")?, records: Vec::new() };
+            for row in &rows {
+                if row.try_get::<Option<Uuid>, _>("id")?.is_some() {
+                    loaded.records.push(Record::from_row(row)?);
+                }
+            }
+            Ok(loaded)
         };
-        self.read.run("get_generation", run).await
+        Ok(self.read.run("load_generations", run).await?)
     }
 
     /// The generations of these ids that are the account's, in any order.
-    pub(crate) async fn batch(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Record>, Error> {
+    pub(crate) async fn find(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Record>, Error> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let query = sqlx::query_as(concat!(
             "select ",
@@ -49,7 +56,7 @@ impl Store {
         .bind(account.0)
         .bind(ids);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        Ok(self.read.run("batch_get_generations", run).await?)
+        Ok(self.read.run("find_generations", run).await?)
     }
 
     /// The generations of these accounts and ids, in any order.
@@ -156,9 +163,8 @@ impl Store {
                 "update generations g
                  set state = 8, wait_reason = 0, stage = '', released_micros = g.held_micros,
                      end_time = now(), update_time = now(), version = g.version + 1
-                 where g.account_id = $3 and g.id = $4 and g.version = $5 and g.state = any ($6)"
+                 where g.account_id = $2 and g.id = $3 and g.version = $4 and g.state = any ($5)"
             ))
-            .bind(trace())
             .bind(ledger_ids())
             .bind(record.account.0)
             .bind(record.id.0)
@@ -181,9 +187,8 @@ impl Store {
             let query = sqlx::query_as(change!(
                 "update generations g
                  set state = 5, wait_reason = 0, update_time = now(), version = g.version + 1
-                 where g.account_id = $2 and g.id = $3 and g.version = $4 and g.state = any ($5)"
+                 where g.account_id = $1 and g.id = $2 and g.version = $3 and g.state = any ($4)"
             ))
-            .bind(trace())
             .bind(record.account.0)
             .bind(record.id.0)
             .bind(record.version)

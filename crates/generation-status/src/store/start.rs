@@ -9,8 +9,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
+use super::Store;
 use super::row::columns;
-use super::{Store, trace};
 use crate::error::{Error, Noun};
 use crate::models::Model;
 use crate::record::Record;
@@ -119,29 +119,30 @@ fn start(id: GenerationId, draft: &Draft) -> Query {
     let assets: Vec<String> = draft.reference_assets.iter().map(domain::name::asset_name).collect();
     sqlx::query(concat!(
         "with prior as (
-             select * from generations where account_id = $2 and request_id = $3
+             select * from generations where account_id = $1 and request_id = $2
          ),
          scene as (
              select s.id from scenes s join projects p on p.account_id = s.account_id and p.id = s.project_id
-             where s.account_id = $2 and s.project_id = $5 and s.id = $6
+             where s.account_id = $1 and s.project_id = $4 and s.id = $5
                and s.delete_time is null and p.delete_time is null
                and not exists (select from prior)
          ),
          missing as (
-             select cardinality($7::bytea[]) - count(*) as assets
-             from assets where account_id = $2 and sha256 = any ($7::bytea[])
+             select cardinality($6::bytea[]) - count(*) as assets
+             from assets where account_id = $1 and sha256 = any ($6::bytea[])
          ),
          hold as (
              update credit_accounts
-             set available_micros = available_micros - $12, held_micros = held_micros + $12
-             where account_id = $2 and available_micros >= $12
+             set available_micros = available_micros - $11, held_micros = held_micros + $11
+             where account_id = $1 and available_micros >= $11
                and exists (select from scene) and (select assets from missing) = 0
              returning account_id
          ),
          started as (
              insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, reference_assets,
                                       wait_reason, held_micros, request_id, request_sha256, traceparent)
-             select $4, hold.account_id, $5, scene.id, $8, $9, $10, $11, 1, $12, $3, $13, $1
+             select $3, hold.account_id, $4, scene.id, $7, $8, $9, $10, 1, $11, $2, $12,
+                    current_setting('rushes.traceparent')
              from hold cross join scene
              returning *
          ),
@@ -149,7 +150,7 @@ fn start(id: GenerationId, draft: &Draft) -> Query {
              insert into ledger (id, account_id, generation_id, entry, book, amount_micros)
              select line.id, g.account_id, g.id, 'hold', line.book, line.amount
              from started g
-             cross join (values ($14::uuid, 'available', -$12), ($15::uuid, 'held', $12)) as line (id, book, amount)
+             cross join (values ($13::uuid, 'available', -$11), ($14::uuid, 'held', $11)) as line (id, book, amount)
          ),
          shown as (
              update scenes s
@@ -161,11 +162,9 @@ fn start(id: GenerationId, draft: &Draft) -> Query {
          select exists (select from scene) as scene, (select assets from missing) = 0 as assets,
                 g.fresh, g.request_sha256, ",
         columns!(),
-        ", set_config('rushes.traceparent', $1, true)
-         from (select 1) as always
+        " from (select 1) as always
          left join (select true as fresh, * from started union all select false, * from prior) as g on true"
     ))
-    .bind(trace())
     .bind(draft.account.0)
     .bind(draft.request_id)
     .bind(id.0)

@@ -7,9 +7,9 @@ use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use super::change::{change, settle};
+use super::ledger_ids;
 use super::row::columns;
 use super::work::Claimed;
-use super::{ledger_ids, trace};
 use crate::error::Error;
 use crate::models;
 use crate::record::{Flaw, Record, Wait};
@@ -25,14 +25,14 @@ pub(super) async fn claimed(tx: &mut PgConnection, leased: Vec<Leased>) -> Resul
              update generations g
              set state = case when g.state = 1 then 2 else g.state end, wait_reason = 0, attempt_count = claim.attempt,
                  submit_time = coalesce(g.submit_time, now()), update_time = now(), version = g.version + 1
-             from unnest($2::uuid[], $3::uuid[], $4::int[]) as claim (account_id, id, attempt)
+             from unnest($1::uuid[], $2::uuid[], $3::int[]) as claim (account_id, id, attempt)
              where g.account_id = claim.account_id and g.id = claim.id and g.state < 6
              returning g.*
          ),
          intent as (
              insert into provider_calls (generation_id, account_id, provider, phase)
              select g.id, g.account_id, claim.provider, 'intent'
-             from changed g join unnest($3::uuid[], $5::text[]) as claim (id, provider) on claim.id = g.id
+             from changed g join unnest($2::uuid[], $4::text[]) as claim (id, provider) on claim.id = g.id
              on conflict (generation_id) do nothing
          ),
          shown as (
@@ -44,10 +44,8 @@ pub(super) async fn claimed(tx: &mut PgConnection, leased: Vec<Leased>) -> Resul
          )
          select p.reference, ",
         columns!(),
-        ", set_config('rushes.traceparent', $1, true)
-         from changed g left join provider_calls p on p.generation_id = g.id and p.phase = 'known'"
+        " from changed g left join provider_calls p on p.generation_id = g.id and p.phase = 'known'"
     ))
-    .bind(trace())
     .bind(accounts)
     .bind(ids)
     .bind(attempts)
@@ -112,13 +110,12 @@ pub(super) async fn lock(tx: &mut PgConnection, held: Held, id: Uuid) -> Result<
 pub(super) async fn requeue(tx: &mut PgConnection, held: Held, id: Uuid, wait: Wait) -> Result<Record, Error> {
     let query = sqlx::query_as(change!(
         "update generations g
-         set state = 1, wait_reason = $5, stage = '', update_time = now(), version = g.version + 1
-         where g.account_id = $2 and g.id = $3 and g.state = any ($4)",
+         set state = 1, wait_reason = $4, stage = '', update_time = now(), version = g.version + 1
+         where g.account_id = $1 and g.id = $2 and g.state = any ($3)",
         "over as (
              delete from provider_calls p using changed g where p.generation_id = g.id
          )"
     ))
-    .bind(trace())
     .bind(held.account)
     .bind(id)
     .bind(State::Queued.predecessors())
@@ -138,12 +135,11 @@ pub(super) async fn end(
 ) -> Result<Record, Error> {
     let query = sqlx::query_as(settle!(
         "update generations g
-         set state = $5, wait_reason = 0, stage = '', released_micros = g.held_micros,
-             error_code = $7, error_reason = $8, error_message = $9,
+         set state = $4, wait_reason = 0, stage = '', released_micros = g.held_micros,
+             error_code = $6, error_reason = $7, error_message = $8,
              end_time = now(), update_time = now(), version = g.version + 1
-         where g.account_id = $3 and g.id = $4 and g.state = any ($6)"
+         where g.account_id = $2 and g.id = $3 and g.state = any ($5)"
     ))
-    .bind(trace())
     .bind(ledger_ids())
     .bind(held.account)
     .bind(id)
@@ -159,11 +155,10 @@ pub(super) async fn end(
 pub(super) async fn stranded(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Result<Vec<Record>, Error> {
     let query = sqlx::query_as(change!(
         "update generations g
-         set wait_reason = $3, update_time = now(), version = g.version + 1
+         set wait_reason = $2, update_time = now(), version = g.version + 1
          from jobs j
-         where j.id = any ($2) and g.account_id = j.account_id and g.id = j.id and g.state < 6"
+         where j.id = any ($1) and g.account_id = j.account_id and g.id = j.id and g.state < 6"
     ))
-    .bind(trace())
     .bind(jobs)
     .bind(Wait::Capacity as i16);
     Ok(statement("strand_generations", query.fetch_all(&mut *tx)).await?)

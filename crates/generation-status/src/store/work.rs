@@ -12,7 +12,7 @@ use sqlx::types::Json;
 use super::change::{change, settle};
 use super::row::StoredOutput;
 use super::steps::{bury, claimed, end, lock, requeue, still_to_stop, stranded};
-use super::{KIND, Store, ledger_ids, trace};
+use super::{KIND, Store, ledger_ids};
 use crate::error::Error;
 use crate::record::{Flaw, Output, Record, Wait};
 
@@ -73,15 +73,14 @@ impl Store {
                 "update generations g
                  set state = case when g.state = 2 then 3 else g.state end, basis = 1,
                      start_time = coalesce(g.start_time, now()), update_time = now(), version = g.version + 1
-                 where g.account_id = $2 and g.id = $3 and g.state between 2 and 5",
+                 where g.account_id = $1 and g.id = $2 and g.state between 2 and 5",
                 "known as (
                      insert into provider_calls as p (generation_id, account_id, provider, phase, reference)
-                     select g.id, g.account_id, '', 'known', $4 from changed g
+                     select g.id, g.account_id, '', 'known', $3 from changed g
                      on conflict (generation_id) do update
                          set phase = 'known', reference = excluded.reference, update_time = now()
                  )"
             ))
-            .bind(trace())
             .bind(held.account)
             .bind(lease.job)
             .bind(reference);
@@ -107,11 +106,10 @@ impl Store {
             let query = sqlx::query_as(change!(
                 "update generations g
                  set percent = step.percent, stage = step.stage, basis = 1, update_time = now(), version = g.version + 1
-                 from unnest($2::uuid[], $3::uuid[], $4::smallint[], $5::text[]) as step (account_id, id, percent, stage)
+                 from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[]) as step (account_id, id, percent, stage)
                  where g.account_id = step.account_id and g.id = step.id and g.state between 2 and 5
                    and step.percent >= g.percent and (step.percent, step.stage) <> (g.percent, g.stage)"
             ))
-            .bind(trace())
             .bind(rows.0)
             .bind(rows.1)
             .bind(rows.2)
@@ -129,11 +127,10 @@ impl Store {
             let held = jobs::guard(tx, step.lease).await?;
             let query = sqlx::query_as(change!(
                 "update generations g
-                 set state = 4, wait_reason = 0, percent = greatest(g.percent, $4), stage = $5, basis = 1,
+                 set state = 4, wait_reason = 0, percent = greatest(g.percent, $3), stage = $4, basis = 1,
                      update_time = now(), version = g.version + 1
-                 where g.account_id = $2 and g.id = $3 and g.state = any ($6)"
+                 where g.account_id = $1 and g.id = $2 and g.state = any ($5)"
             ))
-            .bind(trace())
             .bind(held.account)
             .bind(step.lease.job)
             .bind(step.percent)
@@ -162,12 +159,11 @@ impl Store {
             let held = jobs::complete(tx, lease).await?;
             let query = sqlx::query_as(settle!(
                 "update generations g
-                     set state = 6, wait_reason = 0, percent = 100, stage = '', output = $5, thumbnail = $6,
-                         captured_micros = $7, released_micros = g.held_micros - $7,
+                     set state = 6, wait_reason = 0, percent = 100, stage = '', output = $4, thumbnail = $5,
+                         captured_micros = $6, released_micros = g.held_micros - $6,
                          end_time = now(), update_time = now(), version = g.version + 1
-                     where g.account_id = $3 and g.id = $4 and g.state = any ($8) and g.held_micros >= $7"
+                     where g.account_id = $2 and g.id = $3 and g.state = any ($7) and g.held_micros >= $6"
             ))
-            .bind(trace())
             .bind(ledger_ids())
             .bind(held.account)
             .bind(lease.job)
@@ -222,11 +218,10 @@ impl Store {
             let held = jobs::release(tx, lease).await?;
             let query = sqlx::query_as(change!(
                 "update generations g
-                 set state = case when g.state = 2 then 1 else g.state end, wait_reason = $4,
+                 set state = case when g.state = 2 then 1 else g.state end, wait_reason = $3,
                      update_time = now(), version = g.version + 1
-                 where g.account_id = $2 and g.id = $3 and g.state between 2 and 5"
+                 where g.account_id = $1 and g.id = $2 and g.state between 2 and 5"
             ))
-            .bind(trace())
             .bind(held.account)
             .bind(lease.job)
             .bind(Wait::Capacity as i16);

@@ -4,8 +4,11 @@
 mod cancels;
 mod credits;
 mod faults;
+mod plans;
 mod reads;
+mod round_trips;
 mod starts;
+mod traces;
 mod watches;
 mod work;
 mod worker;

@@ -4,7 +4,7 @@ use proto::generations::v1::{
     BatchGetGenerationsRequest, CancelGenerationRequest, Generation, ListGenerationsRequest, ListGenerationsResponse,
     WatchGenerationsRequest,
 };
-use testkit::{Nats, Redis, RoundTrips};
+use testkit::Nats;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -130,58 +130,6 @@ async fn pages_are_asked_for_strictly() {
     assert_eq!(refusal(list(&world, &user, "", -1, "").await), invalid);
     assert_eq!(refusal(list(&world, &user, "projects", 1, "").await), invalid);
     assert_eq!(list(&world, &user, "", 1_000, "").await.unwrap().generations.len(), 3);
-}
-
-#[tokio::test]
-async fn a_status_costs_one_round_trip_cold_and_none_warm() {
-    let (nats, redis) = (Nats::launch().await.unwrap(), Redis::launch().await.unwrap());
-    let database = testkit::Database::fresh().await.unwrap();
-    let counter = RoundTrips::before(&database.url()).await.unwrap();
-    let world = World::on(database, |settings| {
-        settings.nats_url = Some(nats.url());
-        settings.cache.redis_url = Some(redis.url());
-        // What is counted is this process's reads; another one leads the relay.
-        settings.cache.relay = false;
-    })
-    .await;
-    let mut settings = world.settings.clone();
-    settings.database_url = counter.url();
-    let counted = crate::world::Process::start(&settings).await;
-    settings.database_url = world.settings.database_url.clone();
-    settings.cache.relay = true;
-    let _relay = crate::world::Process::start(&settings).await;
-    let user = world.user(8).await;
-    let get = async |name: &str| {
-        let request = proto::generations::v1::GetGenerationRequest { name: name.to_owned(), min_version: 0 };
-        counted.generations.clone().get_generation(user.asks(request)).await.unwrap().into_inner()
-    };
-    let trips = || {
-        let read = |sql: &String| sql.contains("from cache_clock c left join generations");
-        counter.take().iter().filter(|sql| read(sql)).cloned().collect::<Vec<_>>()
-    };
-    // Until the proof stands, and the statement is prepared on its connections.
-    let first = world.started(&user).await.name;
-    testkit::eventually("a status is served warm", std::time::Duration::from_secs(10), async || {
-        let _ = trips();
-        get(&first).await;
-        get(&first).await;
-        trips().is_empty().then_some(())
-    })
-    .await
-    .unwrap();
-    for _ in 0..5 {
-        let name = world.started(&user).await.name;
-        let _ = counter.take();
-        let cold = get(&name).await;
-        let all = counter.take();
-        let reads: Vec<_> = all.iter().filter(|sql| sql.contains("generations g")).collect();
-        assert_eq!(reads.len(), 1, "cold: {all:#?}");
-        let _ = counter.take();
-        for _ in 0..20 {
-            assert_eq!(get(&name).await, cold);
-        }
-        assert_eq!(trips(), Vec::<String>::new(), "warm");
-    }
 }
 
 #[tokio::test]

@@ -1,0 +1,86 @@
+//! The listings' plans: a page costs what is on it, however long the history is that it is taken from.
+
+use std::time::Duration;
+
+use generation_status::config::Settings;
+use proto::generations::v1::ListGenerationsRequest;
+use sqlx::{AssertSqlSafe, PgPool};
+use testkit::{Database, eventually};
+use uuid::Uuid;
+
+use crate::world::{Process, User};
+
+/// Rows on a page.
+const PAGE: i32 = 10;
+
+/// A user with a scene of 2,000 generations, among 3,000 accounts whose two scenes have two: a plan that is made for all
+/// accounts goes by those, which would fetch all generations and sort them at no great cost.
+async fn with_history(pool: &PgPool) -> User {
+    // The relay has no use for a row of the outbox for each of these.
+    for table in ["accounts", "projects", "scenes", "generations"] {
+        let silence = format!("alter table {table} disable trigger emit_insert");
+        sqlx::raw_sql(AssertSqlSafe(silence)).execute(pool).await.unwrap();
+    }
+    sqlx::raw_sql(
+        "insert into accounts (id, display_name) select gen_random_uuid(), 'Little' from generate_series(1, 3000);
+         insert into projects (id, account_id, title, scene_count) select gen_random_uuid(), id, 'P', 2 from accounts;
+         insert into scenes (id, account_id, project_id, title, position)
+         select gen_random_uuid(), account_id, id, 'S', place from projects, generate_series(0, 1) place",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    let (account, project, scene): (Uuid, Uuid, Uuid) =
+        sqlx::query_as("select account_id, project_id, id from scenes limit 1").fetch_one(pool).await.unwrap();
+    // In no order, as they come in life: an account's generations are spread over the table.
+    sqlx::query(
+        "insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, held_micros, request_id,
+                                  request_sha256)
+         select gen_random_uuid(), s.account_id, s.project_id, s.id, 'local', 'a prompt', 1, 0, gen_random_uuid(), ''
+           from scenes s, generate_series(1, 2000) i
+          where i <= case s.id when $1 then 2000 else 2 end
+          order by random()",
+    )
+    .bind(scene)
+    .execute(pool)
+    .await
+    .unwrap();
+    sqlx::raw_sql("vacuum analyze").execute(pool).await.unwrap();
+    User { account, project, scene }
+}
+
+/// The rows of generations that were fetched so far, by any way.
+async fn fetched(pool: &PgPool) -> i64 {
+    let fetched = "select idx_tup_fetch + seq_tup_read from pg_stat_user_tables where relname = 'generations'";
+    sqlx::query_scalar(fetched).fetch_one(pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_page_of_two_thousand_costs_a_page() {
+    let database = Database::fresh().await.unwrap();
+    let pool = PgPool::connect(&database.url()).await.unwrap();
+    let user = with_history(&pool).await;
+    let mut settings = Settings::of(database.url(), "http://assets.test");
+    // On one connection, so that the statement is run often enough for its plan to be that for all accounts.
+    settings.read.max = 1;
+    let process = Process::start(&settings).await;
+    for parent in [user.scene(), user.project(), String::new()] {
+        let (before, mut pages) = (fetched(&pool).await, 0);
+        // A connection makes known what it fetched about once a second, when it is used.
+        let fetched = eventually("what was fetched is known", Duration::from_secs(20), async || {
+            for _ in 0..10 {
+                let request =
+                    ListGenerationsRequest { parent: parent.clone(), page_size: PAGE, page_token: String::new() };
+                let page = process.generations.clone().list_generations(user.asks(request)).await.unwrap();
+                assert_eq!(page.into_inner().generations.len(), 10);
+                pages += 1;
+            }
+            let fetched = fetched(&pool).await - before;
+            (pages >= 100 && fetched >= pages * i64::from(PAGE) / 2).then_some(fetched)
+        })
+        .await
+        .unwrap();
+        // What the listing before fetched last may have become known only now: hence twice.
+        assert!(fetched <= 2 * pages * i64::from(PAGE + 1), "{parent}: {fetched} rows fetched for {pages} pages");
+    }
+}

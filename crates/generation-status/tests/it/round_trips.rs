@@ -1,0 +1,113 @@
+//! What a read costs in round trips to PostgreSQL: cold one, warm none, however many generations it asks for.
+
+use std::time::Duration;
+
+use proto::generations::v1::{BatchGetGenerationsRequest, Generation, GetGenerationRequest};
+use testkit::{Database, Nats, Redis, RoundTrips, eventually};
+
+use crate::world::{Process, User, World};
+
+/// A process whose round trips are counted, beside those of a world that lead the relay and write.
+struct Counted {
+    process: Process,
+    counter: RoundTrips,
+    world: World,
+    _relay: Process,
+    _servers: (Nats, Redis),
+}
+
+impl Counted {
+    async fn start() -> Self {
+        let (nats, redis) = (Nats::launch().await.unwrap(), Redis::launch().await.unwrap());
+        let database = Database::fresh().await.unwrap();
+        let counter = RoundTrips::before(&database.url()).await.unwrap();
+        let world = World::on(database, |settings| {
+            settings.nats_url = Some(nats.url());
+            settings.cache.redis_url = Some(redis.url());
+            // What is counted is this process's reads; another one leads the relay.
+            settings.cache.relay = false;
+        })
+        .await;
+        let mut settings = world.settings.clone();
+        settings.database_url = counter.url();
+        // One connection, so that what it has prepared stays prepared.
+        settings.read.max = 1;
+        let process = Process::start(&settings).await;
+        settings.database_url = world.settings.database_url.clone();
+        settings.cache.relay = true;
+        let _relay = Process::start(&settings).await;
+        Self { process, counter, world, _relay, _servers: (nats, redis) }
+    }
+
+    async fn get(&self, user: &User, name: &str) -> Generation {
+        let request = user.asks(GetGenerationRequest { name: name.to_owned(), min_version: 0 });
+        self.process.generations.clone().get_generation(request).await.unwrap().into_inner()
+    }
+
+    async fn batch(&self, user: &User, names: &[String]) -> Vec<Generation> {
+        let request = user.asks(BatchGetGenerationsRequest { names: names.to_vec() });
+        self.process.generations.clone().batch_get_generations(request).await.unwrap().into_inner().generations
+    }
+
+    /// The round trips since the last call that read generations.
+    fn reads(&self) -> Vec<String> {
+        self.counter.take().into_iter().filter(|sql| sql.contains("generations g")).collect()
+    }
+
+    /// Waits until the proof stands, and the statement is prepared on its connection.
+    async fn warm_up(&self, user: &User) {
+        let first = self.world.started(user).await.name;
+        eventually("a status is served warm", Duration::from_secs(10), async || {
+            let _ = self.reads();
+            self.get(user, &first).await;
+            self.get(user, &first).await;
+            self.reads().is_empty().then_some(())
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_status_costs_one_cold_and_none_warm() {
+    let counted = Counted::start().await;
+    let user = counted.world.user(8).await;
+    counted.warm_up(&user).await;
+    for _ in 0..5 {
+        let name = counted.world.started(&user).await.name;
+        let _ = counted.reads();
+        let cold = counted.get(&user, &name).await;
+        let reads = counted.reads();
+        assert_eq!(reads.len(), 1, "cold: {reads:#?}");
+        for _ in 0..20 {
+            assert_eq!(counted.get(&user, &name).await, cold);
+        }
+        assert_eq!(counted.reads(), Vec::<String>::new(), "warm");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_costs_one_for_all_that_is_cold() {
+    let counted = Counted::start().await;
+    let user = counted.world.user(8).await;
+    counted.warm_up(&user).await;
+    let (mut names, mut expected) = (Vec::new(), Vec::new());
+    for more in [4, 1, 2] {
+        // What the batch before asked for is warm by now, what is new is cold, and one is asked for again.
+        for _ in 0..more {
+            let generation = counted.world.started(&user).await;
+            names.push(generation.name.clone());
+            expected.push(generation);
+        }
+        names.push(names[0].clone());
+        expected.push(expected[0].clone());
+        let _ = counted.reads();
+        assert_eq!(counted.batch(&user, &names).await, expected);
+        let reads = counted.reads();
+        assert_eq!(reads.len(), 1, "{more} cold: {reads:#?}");
+        for _ in 0..20 {
+            assert_eq!(counted.batch(&user, &names).await, expected);
+        }
+        assert_eq!(counted.reads(), Vec::<String>::new(), "warm");
+    }
+}
