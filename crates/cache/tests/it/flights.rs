@@ -102,16 +102,14 @@ async fn the_leader_leaves_and_the_others_are_answered() {
         })
     };
     started.notified().await;
-    let follower = {
-        let (process, key) = (process.clone(), key.clone());
-        tokio::spawn(async move {
-            process.cache.get(&key, None, || async { Err::<Loaded, String>("a second load".into()) }).await
-        })
-    };
+    let follower = process.cache.get(&key, None, || async { Err::<Loaded, String>("a second load".into()) });
+    let mut follower = std::pin::pin!(follower);
+    // Its first step takes it aboard; were it to come after the load's end, it would rightly load for itself.
+    assert!(futures::poll!(&mut follower).is_pending());
     leader.abort();
     assert!(leader.await.unwrap_err().is_cancelled());
     go.notify_one();
-    assert_eq!(follower.await.unwrap().unwrap().version, 7);
+    assert_eq!(follower.await.unwrap().version, 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]
