@@ -8,6 +8,7 @@ pub mod admin;
 pub mod blobs;
 pub mod caller;
 pub mod client;
+pub mod crash;
 pub mod deadline;
 pub mod drain;
 pub mod encoded;

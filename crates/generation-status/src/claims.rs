@@ -176,7 +176,7 @@ fn slots(request: &ClaimWorkRequest) -> Result<u32, Error> {
 }
 
 fn handed(claimed: Claimed) -> ClaimWorkResponse {
-    let Claimed { leased, record, reference } = claimed;
+    let Claimed { leased, record, reference, in_doubt } = claimed;
     ClaimWorkResponse {
         work: Some(WorkMessage {
             lease: Some(Lease { job: leased.lease.job.to_string(), fence: leased.lease.fence }),
@@ -191,6 +191,9 @@ fn handed(claimed: Claimed) -> ClaimWorkResponse {
             held_micros: record.held.get(),
             // One that is being finalized is delivered, whatever was asked before.
             cancel_requested: record.state == State::Cancelling,
+            in_doubt,
+            look: leased.look,
+            looks: leased.looks,
         }),
     }
 }

@@ -37,8 +37,10 @@ pub struct Settings {
     pub public_url: String,
     /// How long a worker's lease lasts without a heartbeat.
     pub lease: Duration,
-    /// How often leases that ran out are taken back.
+    /// How often leases that ran out are taken back, and deadlines enforced.
     pub sweep: Duration,
+    /// How often it is looked whether what must hold does hold.
+    pub reconcile: Duration,
     /// How watches behave.
     pub watch: watches::Settings,
 }
@@ -72,6 +74,7 @@ impl Settings {
             public_url: public_url.into(),
             lease: Duration::from_secs(30),
             sweep: Duration::from_secs(5),
+            reconcile: Duration::from_secs(15),
             watch: watches::Settings::default(),
         }
     }
@@ -90,6 +93,7 @@ impl Settings {
             cache: cache::Settings::read(source)?,
             lease: source.duration("RUSHES_LEASE", default.lease, "a time")?,
             sweep: source.duration("RUSHES_SWEEP", default.sweep, "a time")?,
+            reconcile: source.duration("RUSHES_RECONCILE", default.reconcile, "a time")?,
             watch: watches::Settings {
                 heartbeat: source.duration("RUSHES_WATCH_HEARTBEAT", default.watch.heartbeat, "a time")?,
                 age: source.duration("RUSHES_WATCH_AGE", default.watch.age, "a time")?,
@@ -99,6 +103,7 @@ impl Settings {
         let times = [
             ("RUSHES_LEASE", settings.lease),
             ("RUSHES_SWEEP", settings.sweep),
+            ("RUSHES_RECONCILE", settings.reconcile),
             ("RUSHES_WATCH_HEARTBEAT", settings.watch.heartbeat),
         ];
         match times.into_iter().find(|(_, time)| time.is_zero()) {

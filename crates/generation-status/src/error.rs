@@ -74,6 +74,12 @@ pub(crate) enum Error {
         /// The state that was asked for.
         next: State,
     },
+    /// It is not parked, so there is nothing to be resolved.
+    #[error("the generation is not parked")]
+    NotParked,
+    /// It is not over, so there is nothing to be tried again.
+    #[error("the generation is not over")]
+    NotOver,
     /// The worker's lease was given to another.
     #[error("the lease is held by another")]
     StaleFence,
@@ -140,6 +146,14 @@ impl From<Error> for Failure {
             Error::IllegalTransition { next } => Self::precondition(
                 "ILLEGAL_TRANSITION",
                 format!("{} cannot follow the state that the generation is in", next.as_str()),
+            ),
+            Error::NotParked => Self::precondition(
+                "NOT_PARKED",
+                "only a generation that waits as SUBMISSION_UNCONFIRMED can be resolved; look at it again",
+            ),
+            Error::NotOver => Self::precondition(
+                "NOT_OVER",
+                "only a generation that is over can be tried again; wait for it or cancel it",
             ),
             Error::StaleFence => {
                 Self::aborted("STALE_FENCE", "the lease was given to another or the work has ended; let go of it")

@@ -4,17 +4,21 @@
 //! told to caches and watches after its commit, never before.
 
 use bytes::Bytes;
+use chassis::crash;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
-use domain::name::GenerationParent;
+use domain::name::{GenerationParent, SceneName};
 use domain::page::Cursor;
 use jobs::Bell;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use crate::cache;
 use crate::error::{Error, Noun};
-use crate::fields::Page;
+use crate::fields::{Fields, Page};
+use crate::models;
 use crate::record::Record;
-use crate::store::{Draft, Started, Store};
+use crate::store::{Draft, Event, Resolution, Started, Store};
 use crate::watches::Hub;
 
 /// How often a cancel looks again when the generation moves on under its hands.
@@ -39,6 +43,7 @@ impl Generations {
         match self.store.start(draft).await? {
             Started::Before(record) => Ok(*record),
             Started::New(record) => {
+                crash::point(crash::START_COMMITTED);
                 metrics::counter!("rushes_generations_started_total", "model" => draft.model.id).increment(1);
                 self.tell(&record).await;
                 self.bell.ring().await;
@@ -77,6 +82,50 @@ impl Generations {
         Ok((records, next))
     }
 
+    /// Starts a generation that is over anew: the same scene, model and input.
+    pub(crate) async fn retry(&self, account: AccountId, id: GenerationId, request_id: Uuid) -> Result<Record, Error> {
+        let origin = self.find(account, id).await?;
+        if !origin.state.is_terminal() {
+            return Err(Error::NotOver);
+        }
+        self.start(&draft(&origin, request_id)?).await
+    }
+
+    /// Settles a parked submission as an operator says.
+    pub(crate) async fn resolve(
+        &self,
+        account: AccountId,
+        id: GenerationId,
+        resolution: &Resolution,
+        note: &str,
+    ) -> Result<Record, Error> {
+        let record = self.store.resolve(account, id, resolution, note).await?;
+        crash::point(crash::RESOLUTION_COMMITTED);
+        tracing::info!(generation = %id.0, account = %account.0, note, "a parked generation was resolved");
+        self.tell(&record).await;
+        if !record.state.is_terminal() {
+            self.bell.ring().await;
+        }
+        Ok(record)
+    }
+
+    /// A page of what happened to a generation's job, oldest first.
+    pub(crate) async fn history(
+        &self,
+        account: AccountId,
+        id: GenerationId,
+        page: Page,
+    ) -> Result<(Vec<Event>, Option<Cursor>), Error> {
+        let after = page.after.map_or(0, |cursor| i64::try_from(cursor.id.as_u128()).unwrap_or(i64::MAX));
+        let mut events = self.store.history(account, id, after, page.size + 1).await?;
+        if events.is_empty() {
+            self.find(account, id).await?;
+        }
+        // A line's number in the place of an id, which is as wide.
+        let next = page.cut(&mut events, |event| Uuid::from_u128(event.id.unsigned_abs().into()));
+        Ok((events, next))
+    }
+
     /// Stops a generation that waits, asks for one at work to be stopped, and leaves one that is done as it is.
     pub(crate) async fn cancel(&self, account: AccountId, id: GenerationId) -> Result<Record, Error> {
         // It may move on between the look and the write, which then changes nothing; each move brings it nearer its end.
@@ -89,6 +138,7 @@ impl Generations {
                 _ => return Ok(record),
             };
             if let Some(record) = changed {
+                crash::point(crash::CANCEL_COMMITTED);
                 self.tell(&record).await;
                 if record.state == State::Cancelling {
                     // Where no worker has it, one must take it up to tell the provider.
@@ -111,4 +161,31 @@ impl Generations {
         self.cached.wrote(record).await;
         self.cached.touched_dashboard(record.account).await;
     }
+}
+
+/// What is asked for when a generation is tried again. Its hash names the origin, so that a request id of a start is not taken
+/// for one of a retry.
+fn draft(origin: &Record, request_id: Uuid) -> Result<Draft, Error> {
+    let mut fields = Fields::default();
+    let model = models::find(&format!("models/{}", origin.model));
+    if model.is_none() {
+        fields.wrong("name", "must be of a model that is still offered");
+    }
+    let assets = origin.reference_assets.iter().map(|text| domain::name::asset(text)).collect::<Result<_, _>>();
+    let assets = fields.take("name", assets);
+    let (model, reference_assets) = fields.done(model.zip(assets))?;
+    let mut digest = Sha256::new();
+    digest.update(b"retry");
+    digest.update(origin.id.0.as_bytes());
+    Ok(Draft {
+        account: origin.account,
+        scene: SceneName { project: origin.project, scene: origin.scene },
+        model,
+        prompt: origin.prompt.clone(),
+        seed: origin.seed,
+        reference_assets,
+        request_id,
+        request_sha256: digest.finalize().into(),
+        retried_from: Some(origin.id),
+    })
 }

@@ -23,7 +23,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let config = Config::read(&Source::process())?;
+    let source = Source::process();
+    chassis::crash::arm(&source)?;
+    let config = Config::read(&source)?;
     // Dropped on every way out of here, which sends the spans that are still in memory.
     let _telemetry = Telemetry::start("generation-status", &config.telemetry);
     let drain = Drain::on_signals();

@@ -11,8 +11,6 @@ use domain::money::Micros;
 pub(crate) struct Model {
     /// The last part of `models/{model}`; also the queue of its jobs.
     pub(crate) id: &'static str,
-    /// Who is called.
-    pub(crate) provider: &'static str,
     /// What one generation costs at most.
     pub(crate) price: Micros,
     /// How many reference pictures it takes.
@@ -21,6 +19,8 @@ pub(crate) struct Model {
     pub(crate) max_attempts: i32,
     /// How long a generation may wait for a worker before it expires.
     pub(crate) start_deadline: Duration,
+    /// How long after its start a generation is stopped when it has not ended.
+    pub(crate) total_deadline: Duration,
 }
 
 /// What is used when a request names no model.
@@ -29,22 +29,17 @@ pub(crate) const DEFAULT: &str = "local-sketch";
 /// Every model.
 pub(crate) static CATALOGUE: &[Model] = &[Model {
     id: "local-sketch",
-    provider: "local",
     price: Micros::new(50_000),
     reference_assets: 4,
     max_attempts: 5,
     start_deadline: Duration::from_secs(24 * 3600),
+    total_deadline: Duration::from_secs(25 * 3600),
 }];
 
 /// The model called `models/{model}`; the default one for an empty name.
 pub(crate) fn find(name: &str) -> Option<&'static Model> {
     let id = if name.is_empty() { DEFAULT } else { name.strip_prefix("models/")? };
     CATALOGUE.iter().find(|model| model.id == id)
-}
-
-/// Who is called for the model with this id; nobody that we know of for a model that left the catalogue.
-pub(crate) fn provider(id: &str) -> &'static str {
-    CATALOGUE.iter().find(|model| model.id == id).map_or("", |model| model.provider)
 }
 
 #[cfg(test)]

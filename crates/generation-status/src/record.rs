@@ -15,6 +15,22 @@ pub(crate) enum Wait {
     ProviderThrottled = 2,
     /// It failed and waits for its next attempt.
     Backoff = 6,
+    /// It is not known whether the provider took the order.
+    SubmissionUnconfirmed = 7,
+    /// It waits in the provider's own queue.
+    ProviderQueue = 8,
+}
+
+/// What is known of the provider's own charge; the numbers of `rushes.generations.v1.Charge.Verdict`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
+pub(crate) enum Verdict {
+    /// The provider did not charge.
+    NotCharged = 1,
+    /// It charged.
+    Charged = 2,
+    /// It may have charged.
+    Unknown = 3,
 }
 
 /// A generation.
@@ -37,11 +53,17 @@ pub(crate) struct Record {
     /// The number of `rushes.generations.v1.Progress.Basis`.
     pub(crate) basis: i16,
     pub(crate) stage: String,
+    /// The place in the provider's own queue, from 1; 0 when it does not wait there.
+    pub(crate) queue_position: i32,
+    /// When half of the model's last generations would have ended, and four in five.
+    pub(crate) eta: Option<(OffsetDateTime, OffsetDateTime)>,
     pub(crate) output: Option<Output>,
     pub(crate) error: Option<Flaw>,
     pub(crate) held: Micros,
     pub(crate) captured: Micros,
     pub(crate) released: Micros,
+    /// The number of `rushes.generations.v1.Charge.Verdict`; 0 while it is open.
+    pub(crate) verdict: i16,
     pub(crate) attempt_count: i32,
     /// Empty when the call that started it was not traced.
     pub(crate) traceparent: String,
@@ -50,6 +72,9 @@ pub(crate) struct Record {
     pub(crate) start_time: Option<OffsetDateTime>,
     pub(crate) end_time: Option<OffsetDateTime>,
     pub(crate) update_time: OffsetDateTime,
+    pub(crate) start_deadline: Option<OffsetDateTime>,
+    pub(crate) total_deadline: Option<OffsetDateTime>,
+    pub(crate) retried_from: Option<GenerationId>,
 }
 
 /// A video in our own storage.

@@ -14,6 +14,7 @@ use crate::credits::Credits;
 use crate::generations::Generations;
 use crate::grpc::{CreditsApi, GenerationsApi, STREAMING, WorkApi, routes};
 use crate::progress::Progress;
+use crate::reconciler::Reconciler;
 use crate::store::{KIND, Store};
 use crate::watches::{Hub, Watches};
 use crate::wire::Face;
@@ -70,9 +71,11 @@ impl Service {
         let stop = drain.token();
 
         let tasks = TaskTracker::new();
-        tasks.spawn(stop.clone().run_until_cancelled_owned(bell.relay()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(bell.clone().relay()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(hub.clone().feed(store.clone(), cached.changes())));
         tasks.spawn(work.clone().keep_sweeping(settings.sweep, stop.clone()));
+        let reconciler = Reconciler::new(store.clone(), generations.clone(), bell.clone());
+        tasks.spawn(reconciler.keep_reconciling(settings.reconcile, stop.clone()));
         tasks.spawn(work.clone().keep_measuring(stop.clone()));
         // Ends by itself when the last handler that could report is gone.
         tasks.spawn(writer);

@@ -1,8 +1,12 @@
 //! The only SQL of this service, by noun. Every lane has its own pool: what finishes paid work never waits behind reads.
 
+mod calls;
 mod change;
 mod credits;
+mod deadlines;
 mod generations;
+mod history;
+mod reconcile;
 mod row;
 mod start;
 mod steps;
@@ -12,7 +16,11 @@ use chassis::postgres::Lane;
 use domain::id::LedgerId;
 use uuid::Uuid;
 
+pub(crate) use calls::Suspension;
 pub(crate) use credits::Granted;
+pub(crate) use deadlines::Resolution;
+pub(crate) use history::Event;
+pub(crate) use reconcile::{INVARIANTS, Repair};
 pub(crate) use start::{Draft, KIND, Started};
 pub(crate) use work::{Claimed, Step, Stopped};
 

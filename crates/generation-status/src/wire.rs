@@ -38,6 +38,10 @@ impl Face {
                 percent: record.percent.into(),
                 basis: record.basis.into(),
                 stage: record.stage.clone(),
+                queue_position: record.queue_position,
+                eta: record
+                    .eta
+                    .map(|(p50, p80)| api::progress::Eta { p50: Some(timestamp(p50)), p80: Some(timestamp(p80)) }),
             }),
             outputs: record.output.iter().map(|output| self.output(output)).collect(),
             error: record.error.as_ref().map(error),
@@ -46,6 +50,7 @@ impl Face {
                 held_micros: if record.state.is_terminal() { 0 } else { record.held.get() },
                 captured_micros: record.captured.get(),
                 released_micros: record.released.get(),
+                verdict: record.verdict.into(),
             }),
             attempt_count: record.attempt_count,
             create_time: Some(timestamp(record.create_time)),
@@ -54,6 +59,9 @@ impl Face {
             end_time: record.end_time.map(timestamp),
             update_time: Some(timestamp(record.update_time)),
             traceparent: record.traceparent.clone(),
+            start_deadline: record.start_deadline.map(timestamp),
+            total_deadline: record.total_deadline.map(timestamp),
+            retried_from: record.retried_from.map(|id| id.name()).unwrap_or_default(),
         }
     }
 

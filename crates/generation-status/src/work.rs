@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use chassis::crash;
 use domain::money::Micros;
 use jobs::{Bell, Failure, Lease, Listener, Retry, Status, Wanted};
 use tokio_util::sync::CancellationToken;
@@ -11,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::generations::Generations;
 use crate::progress::Progress;
-use crate::record::{Flaw, Output, Wait};
-use crate::store::{Claimed, KIND, Step, Stopped, Store};
+use crate::record::{Flaw, Output, Verdict, Wait};
+use crate::store::{Claimed, KIND, Step, Stopped, Store, Suspension};
 
 /// How often the queue is measured.
 const OBSERVE: Duration = Duration::from_secs(15);
@@ -43,6 +44,8 @@ pub(crate) struct Report {
     /// For the generation's user.
     pub(crate) message: String,
     pub(crate) retry_after: Option<Duration>,
+    /// Nothing when the worker does not know.
+    pub(crate) verdict: Option<Verdict>,
 }
 
 /// What workers can do; cheap to clone.
@@ -69,7 +72,10 @@ impl Work {
     pub(crate) async fn claim(&self, worker: &str, models: &[String], limit: u32) -> Result<Vec<Claimed>, Error> {
         let wanted = Wanted { kind: KIND, queues: models, worker, limit, lease: self.lease };
         let claimed = self.store.claim(wanted).await?;
-        for piece in &claimed {
+        if !claimed.is_empty() {
+            crash::point(crash::CLAIM_COMMITTED);
+        }
+        for piece in claimed.iter().filter(|piece| !piece.leased.look) {
             self.generations.tell(&piece.record).await;
         }
         Ok(claimed)
@@ -80,12 +86,50 @@ impl Work {
         self.store.heartbeat(leases, self.lease).await
     }
 
+    /// The provider is about to be called.
+    pub(crate) async fn intended(&self, lease: Lease, provider: &str) -> Result<(), Error> {
+        self.store.intend(lease, provider).await?;
+        crash::point(crash::INTENT_COMMITTED);
+        Ok(())
+    }
+
     /// The provider took the order under `reference`.
     pub(crate) async fn submitted(&self, lease: Lease, reference: &str) -> Result<(), Error> {
-        if let Some(record) = self.store.submitted(lease, reference).await? {
+        let record = self.store.submitted(lease, reference).await?;
+        crash::point(crash::REFERENCE_COMMITTED);
+        self.generations.tell(&record).await;
+        Ok(())
+    }
+
+    /// The lease ends, the attempt goes on at the provider.
+    pub(crate) async fn suspend(&self, pause: &Suspension) -> Result<(), Error> {
+        let record = self.store.suspend(pause).await?;
+        crash::point(crash::SUSPENSION_COMMITTED);
+        if pause.unconfirmed {
+            metrics::counter!("rushes_submissions_unconfirmed_total").increment(1);
+        }
+        if let Some(record) = record {
             self.generations.tell(&record).await;
         }
         Ok(())
+    }
+
+    /// A provider's webhook, verified by the caller, named a job. Returns whether that was waiting for it.
+    pub(crate) async fn hint(
+        &self,
+        event: (&str, &str),
+        job: uuid::Uuid,
+        reference: Option<&str>,
+    ) -> Result<bool, Error> {
+        let Some((awaited, record)) = self.store.hint(event, job, reference).await? else { return Ok(false) };
+        crash::point(crash::HINT_COMMITTED);
+        if let Some(record) = record {
+            self.generations.tell(&record).await;
+        }
+        if awaited {
+            self.bell.ring().await;
+        }
+        Ok(awaited)
     }
 
     /// Takes note of how far the work is; returns whether it is to be stopped.
@@ -96,6 +140,7 @@ impl Work {
     /// The provider is done, the bytes are being brought home.
     pub(crate) async fn finalizing(&self, step: &Step) -> Result<(), Error> {
         let record = self.store.finalizing(step).await?;
+        crash::point(crash::FINALIZING_COMMITTED);
         self.generations.tell(&record).await;
         Ok(())
     }
@@ -103,6 +148,7 @@ impl Work {
     /// The bytes are in our storage: the generation completes and `cost` is charged.
     pub(crate) async fn complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<(), Error> {
         let record = self.store.complete(lease, output, cost).await?;
+        crash::point(crash::COMPLETION_COMMITTED);
         self.ended(&record.state, &record.model);
         self.generations.tell(&record).await;
         Ok(())
@@ -111,6 +157,7 @@ impl Work {
     /// An attempt failed; returns whether there will be another.
     pub(crate) async fn fail(&self, lease: Lease, report: Report) -> Result<bool, Error> {
         let (record, again) = self.store.fail(lease, &stopped(report)).await?;
+        crash::point(crash::FAILURE_COMMITTED);
         if !again {
             self.ended(&record.state, &record.model);
         }
@@ -120,7 +167,9 @@ impl Work {
 
     /// The worker gives a lease back unused.
     pub(crate) async fn release(&self, lease: Lease) -> Result<(), Error> {
-        if let Some(record) = self.store.release(lease).await? {
+        let record = self.store.release(lease).await?;
+        crash::point(crash::RELEASE_COMMITTED);
+        if let Some(record) = record {
             self.generations.tell(&record).await;
         }
         self.bell.ring().await;
@@ -141,6 +190,9 @@ impl Work {
 
     async fn sweep(&self) -> Result<(), Error> {
         let (changed, ready) = self.store.sweep().await?;
+        if !changed.is_empty() {
+            crash::point(crash::SWEEP_COMMITTED);
+        }
         for record in &changed {
             if record.state.is_terminal() {
                 self.ended(&record.state, &record.model);
@@ -149,6 +201,16 @@ impl Work {
         }
         if ready {
             self.bell.ring().await;
+        }
+        for (account, id) in self.store.overdue().await? {
+            let Some(record) = self.store.enforce(account, id).await? else { continue };
+            crash::point(crash::DEADLINE_COMMITTED);
+            if record.state.is_terminal() {
+                self.ended(&record.state, &record.model);
+            } else {
+                self.bell.ring().await;
+            }
+            self.generations.tell(&record).await;
         }
         Ok(())
     }
@@ -190,5 +252,6 @@ fn stopped(report: Report) -> Stopped {
         failure: Failure { retry, cause: reason.clone(), detail: report.message.clone() },
         flaw: Flaw { code: code as i32, reason, message: report.message },
         wait,
+        verdict: report.verdict,
     }
 }

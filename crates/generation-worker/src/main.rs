@@ -15,7 +15,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
-    let config = match Config::read(&Source::process()) {
+    let source = Source::process();
+    let config = match chassis::crash::arm(&source).and_then(|()| Config::read(&source)) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("generation-worker: {error}");

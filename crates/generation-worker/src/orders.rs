@@ -1,29 +1,29 @@
-//! One piece of work from its lease to its end: order, wait, bring home, deliver.
+//! One piece of work from its lease to the lease's end: order, look or wait, bring home, deliver.
 //!
-//! Invariant: the reference is recorded before anything is waited for; work that was ordered once is never ordered anew unless the
-//! provider promises that the same key costs once; a video that is finished is delivered even when it was to be cancelled.
+//! Invariant: the reference is recorded before anything is waited for; an order that lives at its provider is waited for without
+//! a lease; a video that is finished is delivered even when it was to be cancelled.
+
+mod glance;
+mod rendering;
+mod submission;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use chassis::crash;
 use domain::id::AccountId;
+use proto::generations::v1::charge::Verdict;
 use proto::work::v1::{CompleteWorkRequest, Lease, Work};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
 
 use crate::outputs::Outputs;
-use crate::providers::{Class, Failure, Look, Made, NotSubmitted, Order, Provider, Reference, Registry};
-use crate::status::{self, Client};
+use crate::providers::{Class, Failure, Order, Provider, Reference, Registry};
+use crate::status::{self, Client, Suspension};
 
-/// How often an order is repeated under its key when the provider's answer was lost.
-const SUBMISSIONS: u32 = 5;
-/// How many looks in a row may fail before the attempt is given up.
-const BLIND: u32 = 20;
-/// At least so long between two reports of progress.
-const REPORT_EVERY: Duration = Duration::from_millis(200);
+/// The longest pause between two looks.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// What others tell a piece of work while it runs.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +45,8 @@ pub enum Outcome {
     Failed,
     /// Given back.
     Released,
+    /// Left to the provider, to be looked at again.
+    Suspended,
     /// Let go of without a word: it is another's.
     Abandoned,
 }
@@ -57,6 +59,7 @@ impl Outcome {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Released => "released",
+            Self::Suspended => "suspended",
             Self::Abandoned => "abandoned",
         }
     }
@@ -66,7 +69,9 @@ impl Outcome {
 enum Stop {
     Lost(String),
     Leave,
-    Failed(Failure),
+    Suspended(Suspension),
+    /// With what is known of the provider's charge.
+    Failed(Failure, Verdict),
 }
 
 impl From<status::Error> for Stop {
@@ -78,7 +83,7 @@ impl From<status::Error> for Stop {
 
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+        Self::Failed(failure, Verdict::Unspecified)
     }
 }
 
@@ -101,7 +106,7 @@ impl Orders {
         let lease = work.lease.clone().unwrap_or_default();
         let Some(provider) = self.providers.of(&work.model) else {
             let message = format!("no provider here serves {}", work.model);
-            return self.end(&lease, Err(Stop::Failed(Failure::internal(message)))).await;
+            return self.end(&lease, Err(Failure::internal(message).into())).await;
         };
         let mut taken = None;
         let result = tokio::select! {
@@ -110,7 +115,7 @@ impl Orders {
             result = self.steps(&work, &lease, &provider, signals, &mut taken) => result,
         };
         let outcome = self.end(&lease, result).await;
-        if let Some(reference) = taken {
+        if let Some(reference) = taken.filter(|_| outcome != Outcome::Suspended) {
             provider.forget(&reference);
         }
         outcome
@@ -124,9 +129,16 @@ impl Orders {
                 return Outcome::Abandoned;
             }
             Err(Stop::Leave) => self.status.release(lease).await.map(|()| Outcome::Released),
-            Err(Stop::Failed(failure)) => {
+            Err(Stop::Suspended(pause)) => {
+                let told = self.status.suspend(lease, &pause).await.map(|()| Outcome::Suspended);
+                crash::point(crash::SUSPENSION_ANSWERED);
+                told
+            }
+            Err(Stop::Failed(failure, verdict)) => {
                 tracing::warn!(reason = failure.reason, message = failure.message, "the attempt failed");
-                self.status.fail(lease, &failure).await.map(|_| Outcome::Failed)
+                let told = self.status.fail(lease, &failure, verdict).await.map(|_| Outcome::Failed);
+                crash::point(crash::FAILURE_ANSWERED);
+                told
             }
         };
         told.unwrap_or_else(|error| {
@@ -144,180 +156,45 @@ impl Orders {
         signals: &Signals,
         taken: &mut Option<Reference>,
     ) -> Result<(), Stop> {
+        crash::point(crash::WORK_TAKEN);
         let (order, account) = read(work)?;
         if work.cancel_requested {
             signals.cancel.cancel();
         }
-        let known = Some(work.provider_reference.clone()).filter(|text| !text.is_empty()).map(Reference);
-        if known.is_none() && signals.cancel.is_cancelled() {
-            return Err(cancelled("it was cancelled before it was ordered").into());
-        }
-        let reference = match known {
-            Some(reference) => reference,
-            None => {
-                let reference = submit(&**provider, &order, work.attempt > 1).await?;
-                *taken = Some(reference.clone());
-                self.status.record_submission(lease, &reference).await?;
-                reference
-            }
-        };
+        let cancel = signals.cancel.is_cancelled();
+        let reference = self.ordered(work, lease, &**provider, &order, cancel).await?;
         *taken = Some(reference.clone());
-        let span = info_span!("provider wait", otel.name = format!("wait for {}", provider.name()));
-        let made = self.wait(lease, &**provider, &order, &reference, signals).instrument(span).await?;
+        let made = if provider.abilities().in_process {
+            let span = info_span!("provider wait", otel.name = format!("wait for {}", provider.name()));
+            self.wait(lease, &**provider, &order, &reference, signals).instrument(span).await?
+        } else if work.look || !work.provider_reference.is_empty() {
+            let span = info_span!("provider look", otel.name = format!("look at {}", provider.name()));
+            self.glance(work, &**provider, &order, &reference, cancel).instrument(span).await?
+        } else {
+            let look_after = Some(pause(&**provider, 0));
+            return Err(Stop::Suspended(Suspension { look_after, ..Suspension::default() }));
+        };
         self.status.finalize(lease).await?;
+        crash::point(crash::FINALIZING_ANSWERED);
         let span = info_span!("bring home", rushes.provider = provider.name());
         let output = self.outputs.bring(&**provider, &reference, &made, account).instrument(span).await?;
+        crash::point(crash::BYTES_STORED);
         let request = CompleteWorkRequest {
             lease: Some(lease.clone()),
             output: Some(output),
             extension: made.extension.to_owned(),
             cost_micros: made.cost_micros.unwrap_or(work.held_micros).clamp(0, work.held_micros),
         };
-        Ok(self.status.complete(request).await?)
-    }
-
-    /// Waits for the provider, reporting how far it is.
-    async fn wait(
-        &self,
-        lease: &Lease,
-        provider: &dyn Provider,
-        order: &Order,
-        reference: &Reference,
-        signals: &Signals,
-    ) -> Result<Made, Stop> {
-        let (tell, told) = watch::channel((0, ""));
-        tokio::select! {
-            made = self.look(provider, order, reference, signals, &tell) => made,
-            lost = self.report(lease, told, signals) => Err(lost),
-        }
-    }
-
-    async fn look(
-        &self,
-        provider: &dyn Provider,
-        order: &Order,
-        reference: &Reference,
-        signals: &Signals,
-        tell: &watch::Sender<(u8, &'static str)>,
-    ) -> Result<Made, Stop> {
-        let until = Instant::now() + self.limit;
-        let (mut blind, mut asked) = (0, false);
-        loop {
-            if signals.cancel.is_cancelled() && !asked && provider.abilities().cancel {
-                // A failed request is made again with the next look; only what the provider says of the order counts.
-                asked = provider.cancel(reference).await.is_ok();
-            }
-            match provider.look(reference).await {
-                Ok(Look::Done(made)) => return Ok(made),
-                Ok(Look::Cancelled) => return Err(cancelled("it was stopped on request").into()),
-                Ok(Look::Failed(failure)) => return Err(failure.into()),
-                Ok(Look::Unknown) if signals.cancel.is_cancelled() => {
-                    return Err(cancelled("it was cancelled, and the provider does not know it any more").into());
-                }
-                Ok(Look::Unknown) => self.again(provider, order, reference).await?,
-                Ok(Look::Waiting) => blind = 0,
-                Ok(Look::Working { percent, stage }) => {
-                    blind = 0;
-                    tell.send_if_modified(|last| std::mem::replace(last, (percent, stage)) != (percent, stage));
-                }
-                Err(failure) => {
-                    blind += 1;
-                    tracing::warn!(%failure, blind, "the provider does not say how the order stands");
-                    if blind >= BLIND {
-                        return Err(failure.into());
-                    }
-                }
-            }
-            if Instant::now() >= until {
-                return Err(self.too_long(provider, reference).await.into());
-            }
-            tokio::select! {
-                () = signals.leave.cancelled() => return Err(Stop::Leave),
-                () = sleep(provider.look_every()) => {}
-                () = signals.cancel.cancelled(), if !asked => {}
-            }
-        }
-    }
-
-    /// The provider forgot an order that it took: again, where that can cost nothing twice.
-    async fn again(&self, provider: &dyn Provider, order: &Order, reference: &Reference) -> Result<(), Stop> {
-        if !provider.abilities().idempotent_submit {
-            return Err(
-                Failure { reason: "OUTPUT_UNAVAILABLE", ..Failure::bad_output("the provider lost the order") }.into()
-            );
-        }
-        let again = submit(provider, order, false).await?;
-        if again == *reference {
-            return Ok(());
-        }
-        Err(Failure::internal("the provider gave the same key another reference").into())
-    }
-
-    async fn too_long(&self, provider: &dyn Provider, reference: &Reference) -> Failure {
-        if let Err(error) = provider.cancel(reference).await {
-            tracing::warn!(%error, "an order that takes too long cannot be stopped");
-        }
-        let message = format!("the provider took longer than {:?}", self.limit);
-        Failure { reason: "PROVIDER_TIMEOUT", ..Failure::internal(message) }
-    }
-
-    /// Reports the newest progress; what came in between is never sent. Ends only when the work is lost.
-    async fn report(&self, lease: &Lease, mut told: watch::Receiver<(u8, &'static str)>, signals: &Signals) -> Stop {
-        while told.changed().await.is_ok() {
-            let (percent, stage) = *told.borrow_and_update();
-            match self.status.report_progress(lease, percent, stage).await {
-                Ok(true) => signals.cancel.cancel(),
-                Ok(false) => {}
-                Err(error @ status::Error::Lost(_)) => return error.into(),
-                Err(error) => tracing::debug!(%error, "progress is not told"),
-            }
-            sleep(REPORT_EVERY).await;
-        }
-        std::future::pending().await
+        self.status.complete(request).await?;
+        crash::point(crash::COMPLETION_ANSWERED);
+        Ok(())
     }
 }
 
-/// Orders under the job's key until the provider's answer is known. `doubtful`: an earlier attempt may have ordered already.
-async fn submit(provider: &dyn Provider, order: &Order, doubtful: bool) -> Result<Reference, Stop> {
-    let name = provider.name();
-    let span = info_span!(
-        "provider submit",
-        otel.name = format!("submit to {name}"),
-        otel.kind = "client",
-        peer.service = name
-    );
-    let abilities = provider.abilities();
-    let work = async {
-        if doubtful && !abilities.idempotent_submit {
-            match provider.find(order.key).await? {
-                Some(reference) => return Ok(reference),
-                None if abilities.find_by_key => {}
-                None => return Err(unknown("an earlier attempt did not tell")),
-            }
-        }
-        let mut doubt = String::new();
-        for tried in 0..SUBMISSIONS {
-            if tried == 0 || abilities.idempotent_submit {
-                match provider.submit(order).await {
-                    Ok(reference) => return Ok(reference),
-                    Err(NotSubmitted::Refused(failure)) => return Err(failure),
-                    Err(NotSubmitted::Unconfirmed(why)) => doubt = why,
-                }
-            }
-            sleep(Duration::from_millis(100) * 2_u32.pow(tried)).await;
-            if let Ok(Some(reference)) = provider.find(order.key).await {
-                return Ok(reference);
-            }
-        }
-        Err(unknown(&doubt))
-    };
-    Ok(work.instrument(span).await?)
-}
-
-/// Never ordered again in silence: of the protocol's classes that are not tried again this comes nearest.
-fn unknown(doubt: &str) -> Failure {
-    let message = format!("it is not known whether the provider took the order: {doubt}");
-    Failure { class: Class::InvalidInput, reason: "SUBMISSION_OUTCOME_UNKNOWN", ..Failure::internal(message) }
+/// How long until the next look: from the provider's usual pause, growing by half with each look, up to a quarter of a minute.
+fn pause(provider: &dyn Provider, looks: i32) -> Duration {
+    let grown = provider.look_every().mul_f64(1.5_f64.powi(looks.clamp(0, 40)));
+    grown.min(LONGEST_PAUSE.max(provider.look_every()))
 }
 
 /// What is ordered, and for whom.

@@ -43,6 +43,8 @@ pub struct Abilities {
     pub cancel: bool,
     /// It tells how far an order is.
     pub progress: bool,
+    /// Its orders live in the worker's own process: they are waited for under the lease.
+    pub in_process: bool,
 }
 
 /// Why an order was not taken, or is not known to have been.

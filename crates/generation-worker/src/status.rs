@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use chassis::client::Channel;
 use chassis::deadline;
+use proto::generations::v1::charge::Verdict;
 use proto::work::v1::work_service_client::WorkServiceClient;
 use proto::work::v1::{
-    CompleteWorkRequest, FailWorkRequest, HeartbeatRequest, HeartbeatResponse, Lease, RecordSubmissionRequest,
-    ReleaseWorkRequest, ReportProgressRequest,
+    CompleteWorkRequest, FailWorkRequest, HeartbeatRequest, HeartbeatResponse, Lease, RecordIntentRequest,
+    RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest, SuspendWorkRequest,
 };
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Response, Status};
@@ -31,6 +32,23 @@ pub enum Error {
     /// It does not answer, or answers with a fault of its own.
     #[error("generation-status: {0}")]
     Unreachable(#[source] Box<Status>),
+}
+
+/// What is told of an order that goes on without a lease.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Suspension {
+    /// When somebody should look again; nothing: only when something is heard.
+    pub look_after: Option<Duration>,
+    /// It is not known whether the provider took the order.
+    pub unconfirmed: bool,
+    /// 0 to 100; nothing where the provider does not say.
+    pub percent: Option<u8>,
+    /// What is being done, in a word or two.
+    pub stage: String,
+    /// The place in the provider's own queue, from 1; 0: none.
+    pub queue_position: i32,
+    /// Why it is unconfirmed, for operators.
+    pub message: String,
 }
 
 /// Talks to generation-status; clones share the channel.
@@ -59,6 +77,42 @@ impl Client {
     pub async fn heartbeat(&self, worker: &str, leases: Vec<Lease>) -> Result<HeartbeatResponse, Error> {
         let request = HeartbeatRequest { worker: worker.to_owned(), leases };
         once(self.inner.clone().heartbeat(request)).await.map_err(sort)
+    }
+
+    /// Tells that `provider` is about to be called; once this returns, the call may be made.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], or [`Error::Unreachable`] once patience is at an end.
+    pub async fn record_intent(&self, lease: &Lease, provider: &str) -> Result<(), Error> {
+        let request = RecordIntentRequest { lease: Some(lease.clone()), provider: provider.to_owned() };
+        repeated(|| {
+            let (mut client, request) = (self.inner.clone(), request.clone());
+            async move { once(client.record_intent(request)).await }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a lease while the attempt goes on at the provider.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], or [`Error::Unreachable`] once patience is at an end.
+    pub async fn suspend(&self, lease: &Lease, pause: &Suspension) -> Result<(), Error> {
+        let request = SuspendWorkRequest {
+            lease: Some(lease.clone()),
+            look_after: pause.look_after.and_then(|after| after.try_into().ok()),
+            unconfirmed: pause.unconfirmed,
+            percent: pause.percent.map(i32::from),
+            stage: pause.stage.clone(),
+            queue_position: pause.queue_position,
+            message: pause.message.clone(),
+        };
+        repeated(|| {
+            let (mut client, request) = (self.inner.clone(), request.clone());
+            async move { once(client.suspend_work(request)).await }
+        })
+        .await?;
+        Ok(())
     }
 
     /// Tells that the provider took the order.
@@ -125,7 +179,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Lost`], or [`Error::Unreachable`] once patience is at an end.
-    pub async fn fail(&self, lease: &Lease, failure: &Failure) -> Result<bool, Error> {
+    pub async fn fail(&self, lease: &Lease, failure: &Failure, verdict: Verdict) -> Result<bool, Error> {
         let mut request = FailWorkRequest {
             lease: Some(lease.clone()),
             reason: failure.reason.to_owned(),
@@ -134,6 +188,7 @@ impl Client {
             ..FailWorkRequest::default()
         };
         request.set_failure_class(class(failure.class));
+        request.set_verdict(verdict);
         let response = repeated(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
             async move { once(client.fail_work(request)).await }

@@ -93,6 +93,10 @@ pub struct Leased {
     pub attempt: i32,
     /// How many attempts may fail.
     pub max_attempts: i32,
+    /// It was waiting, and this is the time to look how it stands; the attempt goes on.
+    pub look: bool,
+    /// How many looks there were before, since it was last queued.
+    pub looks: i32,
     /// The lease ends then, unless prolonged.
     pub lease_until: OffsetDateTime,
     /// How long it stood ready before it was claimed.
@@ -119,6 +123,17 @@ pub struct Status {
     pub lease: Lease,
     /// Its job. Nothing: another has the job, or it ended; let go at once.
     pub held: Option<Held>,
+}
+
+/// Why a lease is let go of while the attempt goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause<'a> {
+    /// The next look is due after this long; `None`: when [`crate::hint`] or [`crate::ask_to_stop`] says so.
+    pub look_after: Option<Duration>,
+    /// The reason in upper snake case, where there is one to be told.
+    pub cause: Option<&'a str>,
+    /// A sentence for operators.
+    pub detail: Option<&'a str>,
 }
 
 /// Why an attempt failed.

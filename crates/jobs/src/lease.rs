@@ -1,7 +1,7 @@
-//! What workers do: claim, prolong, and end a lease in one of four ways.
+//! What workers do: claim, prolong, and end a lease in one of five ways.
 //!
-//! Invariants: an attempt counts when it is claimed, so that a job that kills its worker runs out of attempts; and every
-//! statement here but the claim names the fence.
+//! Invariants: an attempt counts when it is claimed, so that a job that kills its worker runs out of attempts; a look at a
+//! job that waits is leased like work, and is no attempt; and every statement here but the claim names the fence.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Error, Failure, Held, Lease, Leased, Retry, Status, Verdict};
+use crate::{Error, Failure, Held, Lease, Leased, Pause, Retry, Status, Verdict};
 
 /// What a worker wants.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,11 @@ pub struct Wanted<'a> {
     pub lease: Duration,
 }
 
-/// Leases up to `limit` jobs, the fairest first. Claimers never wait for one another.
+/// How long the lease of a look lasts at most, unless prolonged.
+const LOOK: Duration = Duration::from_secs(15);
+
+/// Leases up to `limit` jobs: looks that are due before work that is ready, since what they find may free a provider or end
+/// a wait; then the fairest first. Claimers never wait for one another.
 ///
 /// # Errors
 /// [`Error::Postgres`].
@@ -43,6 +47,8 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
         payload: Vec<u8>,
         attempt: i32,
         max_attempts: i32,
+        looking: bool,
+        looks: i32,
         lease_until: OffsetDateTime,
         waited: f64,
         cancel_requested: bool,
@@ -51,7 +57,17 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
     // Materialized, since a subquery that is run again locks further rows. Of several queues, each gives its first few,
     // and the first of all are taken.
     let query = sqlx::query_as::<_, Row>(
-        "with candidates as materialized (
+        "with looks as materialized (
+             select due.id, due.run_at
+             from unnest($2::text[]) as wanted(queue)
+             cross join lateral (
+                 select id, run_at from jobs
+                 where kind = $1 and jobs.queue = wanted.queue and state = 'waiting' and run_at <= now()
+                 order by run_at
+                 limit $4
+                 for update skip locked
+             ) due
+         ), candidates as materialized (
              select first.id, first.priority, first.vft
              from unnest($2::text[]) as wanted(queue)
              cross join lateral (
@@ -63,14 +79,21 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
                  for update skip locked
              ) first
          ), picked as materialized (
-             select id from candidates order by priority, vft limit $4
+             select id, look from (
+                 select id, true as look, 0 as priority, extract(epoch from run_at) as place from looks
+                 union all
+                 select id, false, priority, vft from candidates
+             ) either
+             order by look desc, priority, place limit $4
          )
          update jobs
-         set state = 'leased', worker = $3, lease_until = now() + make_interval(secs => $5),
-             fence = fence + 1, claims = claims + 1, attempt = attempt + 1, deadline_at = null
+         set state = 'leased', worker = $3, looking = look, fence = fence + 1, deadline_at = null,
+             lease_until = now() + make_interval(secs => case when look then least($5, $6) else $5 end),
+             claims = claims + (not look)::int, attempt = attempt + (not look)::int, looks = looks + look::int
          from picked
          where jobs.id = picked.id
-         returning jobs.id, fence, account_id, queue, payload, attempt, max_attempts, lease_until,
+         returning jobs.id, fence, account_id, queue, payload, attempt, max_attempts, looking,
+                   looks - looking::int as looks, lease_until,
                    extract(epoch from now() - run_at)::double precision as waited,
                    cancel_at is not null as cancel_requested, traceparent",
     )
@@ -79,12 +102,14 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
     .bind(wanted.worker)
     .bind(i64::from(wanted.limit))
     .bind(wanted.lease.as_secs_f64())
+    .bind(LOOK.as_secs_f64())
     .fetch_all(tx);
     let rows = statement("claim_jobs", query).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
-            histogram!("rushes_job_wait_seconds", "kind" => wanted.kind).record(row.waited);
+            let what = if row.looking { "look" } else { "attempt" };
+            histogram!("rushes_job_wait_seconds", "kind" => wanted.kind, "for" => what).record(row.waited);
             Leased {
                 lease: Lease { job: row.id, fence: row.fence },
                 account: row.account_id,
@@ -92,6 +117,8 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
                 payload: row.payload,
                 attempt: row.attempt,
                 max_attempts: row.max_attempts,
+                look: row.looking,
+                looks: row.looks,
                 lease_until: row.lease_until,
                 waited: Duration::try_from_secs_f64(row.waited).unwrap_or_default(),
                 cancel_requested: row.cancel_requested,
@@ -186,7 +213,7 @@ pub async fn guard(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
 pub async fn complete(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
     let query = sqlx::query_as::<_, (String, Uuid, bool)>(
         "update jobs
-         set state = 'done', lease_until = null, finished_at = now(), expired_in_row = 0, cause = null, last_error = null
+         set state = 'done', lease_until = null, looking = false, finished_at = now(), expired_in_row = 0, cause = null, last_error = null
          where id = $1 and fence = $2 and state = 'leased'
          returning kind, account_id, cancel_at is not null",
     )
@@ -203,7 +230,7 @@ pub async fn complete(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error
 pub async fn cancelled(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
     let query = sqlx::query_as::<_, (String, Uuid, bool)>(
         "update jobs
-         set state = 'cancelled', lease_until = null, finished_at = now(), expired_in_row = 0, cause = 'CANCELLED',
+         set state = 'cancelled', lease_until = null, looking = false, finished_at = now(), expired_in_row = 0, cause = 'CANCELLED',
              cancel_at = coalesce(cancel_at, now())
          where id = $1 and fence = $2 and state = 'leased'
          returning kind, account_id, cancel_at is not null",
@@ -236,7 +263,7 @@ pub async fn fail(tx: &mut PgConnection, lease: Lease, failure: &Failure) -> Res
          set state = next.state,
              attempt = case when $4 then attempt else attempt - 1 end,
              expired_in_row = 0,
-             lease_until = null,
+             lease_until = null, looking = false, looks = 0,
              run_at = case when next.state = 'queued'
                  then now() + make_interval(secs => $5 + random() * least(300, power(2, least(claims, 20) - 1)))
                  else run_at end,
@@ -270,15 +297,39 @@ pub async fn fail(tx: &mut PgConnection, lease: Lease, failure: &Failure) -> Res
     Ok(verdict)
 }
 
-/// Gives a lease back unused: ready at once, and the attempt does not count.
+/// Lets go of a lease while the attempt goes on elsewhere: the job waits, and is leased again for a look when that is due.
+///
+/// # Errors
+/// [`Error::StaleFence`], [`Error::Postgres`].
+pub async fn suspend(tx: &mut PgConnection, lease: Lease, pause: Pause<'_>) -> Result<Held, Error> {
+    let query = sqlx::query_as::<_, (Uuid, bool)>(
+        "update jobs
+         set state = 'waiting', lease_until = null, looking = false, expired_in_row = 0,
+             run_at = coalesce(now() + make_interval(secs => $3), 'infinity'), cause = $4, last_error = $5
+         where id = $1 and fence = $2 and state = 'leased'
+         returning account_id, cancel_at is not null",
+    )
+    .bind(lease.job)
+    .bind(lease.fence)
+    .bind(pause.look_after.map(|after| after.as_secs_f64()))
+    .bind(pause.cause)
+    .bind(pause.detail)
+    .fetch_optional(tx);
+    let (account, cancel_requested) = statement("suspend_job", query).await?.ok_or(Error::StaleFence)?;
+    Ok(Held { account, cancel_requested })
+}
+
+/// Gives a lease back unused: ready at once, and the attempt does not count. A look is due again at once.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
 pub async fn release(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
     let query = sqlx::query_as::<_, (String, Uuid, bool)>(
         "update jobs
-         set state = 'queued', lease_until = null, run_at = now(), attempt = attempt - 1, expired_in_row = 0,
-             cause = 'RELEASED', last_error = null
+         set state = case when looking then 'waiting' else 'queued' end, lease_until = null, run_at = now(),
+             attempt = attempt - (not looking)::int, looking = false, expired_in_row = 0,
+             cause = case when looking then cause else 'RELEASED' end,
+             last_error = case when looking then last_error end
          where id = $1 and fence = $2 and state = 'leased'
          returning kind, account_id, cancel_at is not null",
     )

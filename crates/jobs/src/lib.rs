@@ -12,8 +12,8 @@ mod sweep;
 mod wake;
 
 pub use error::Error;
-pub use job::{Enqueued, Failure, Held, Lease, Leased, NewJob, Retry, Status, Verdict};
-pub use lease::{Wanted, cancelled, claim, complete, fail, guard, guard_all, heartbeat, release};
-pub use queue::{Depth, ask_to_stop, depths, enqueue, observe, requeue, withdraw};
+pub use job::{Enqueued, Failure, Held, Lease, Leased, NewJob, Pause, Retry, Status, Verdict};
+pub use lease::{Wanted, cancelled, claim, complete, fail, guard, guard_all, heartbeat, release, suspend};
+pub use queue::{Decision, Depth, ask_to_stop, decide, depths, enqueue, hint, note, observe, requeue, withdraw};
 pub use sweep::{Buried, LEASES_IN_ROW, Swept, sweep};
 pub use wake::{Bell, Listener, POLL};

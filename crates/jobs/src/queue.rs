@@ -94,12 +94,81 @@ pub async fn ask_to_stop(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Res
     let query = sqlx::query(
         "update jobs
          set cancel_at = coalesce(cancel_at, now()), run_at = least(run_at, now())
-         where id = $1 and account_id = $2 and state in ('queued', 'leased')",
+         where id = $1 and account_id = $2 and state in ('queued', 'leased', 'waiting')",
     )
     .bind(job)
     .bind(account)
     .execute(tx);
     Ok(statement("ask_job_to_stop", query).await?.rows_affected() == 1)
+}
+
+/// Says that there may be news of a job that waits: the next look is due now. Returns whether it was waiting.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn hint(tx: &mut PgConnection, job: Uuid) -> Result<bool, Error> {
+    let query =
+        sqlx::query("update jobs set run_at = least(run_at, now()) where id = $1 and state = 'waiting'").bind(job);
+    Ok(statement("hint_job", query.execute(tx)).await?.rows_affected() == 1)
+}
+
+/// Adds a line to a job's history: who did something about it, and why.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn note(tx: &mut PgConnection, account: Uuid, job: Uuid, cause: &str, detail: &str) -> Result<(), Error> {
+    let query = sqlx::query(
+        "insert into job_events (job_id, from_state, to_state, fence, attempt, cause, detail)
+         select id, state, state, fence, attempt, $3, $4 from jobs where id = $1 and account_id = $2",
+    )
+    .bind(job)
+    .bind(account)
+    .bind(cause)
+    .bind(detail);
+    statement("note_job", query.execute(tx)).await?;
+    Ok(())
+}
+
+/// What is decided of a job that nobody has a lease on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// What it waits for will not come: it is queued again, and the attempt counts.
+    Requeue,
+    /// It is over.
+    Fail,
+    /// It is over, as was asked.
+    Cancel,
+}
+
+/// Ends a job that waits or is queued, or queues one that waits; `cause` and `detail` stay in its history. Returns whether
+/// anything was changed: whoever has a lease is not disturbed.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn decide(
+    tx: &mut PgConnection,
+    account: Uuid,
+    job: Uuid,
+    decision: Decision,
+    (cause, detail): (&str, &str),
+) -> Result<bool, Error> {
+    let state = match decision {
+        Decision::Requeue => "queued",
+        Decision::Fail => "failed",
+        Decision::Cancel => "cancelled",
+    };
+    let query = sqlx::query(
+        "update jobs
+         set state = $3, run_at = now(), finished_at = case when $3 <> 'queued' then now() end, looks = 0,
+             cause = $4, last_error = $5
+         where id = $1 and account_id = $2 and (state = 'waiting' or (state = 'queued' and $3 <> 'queued'))",
+    )
+    .bind(job)
+    .bind(account)
+    .bind(state)
+    .bind(cause)
+    .bind(detail);
+    Ok(statement("decide_job", query.execute(tx)).await?.rows_affected() == 1)
 }
 
 /// Gives a dead letter all its attempts back. `by` says who wanted it and stays in the job's history. Returns whether the
@@ -131,6 +200,8 @@ pub struct Depth {
     pub delayed: i64,
     /// Are with a worker.
     pub leased: i64,
+    /// Go on elsewhere, and are looked at now and then.
+    pub waiting: i64,
     /// Are dead letters.
     pub dead: i64,
     /// How long the one that could be claimed the longest has been waiting.
@@ -142,11 +213,13 @@ pub struct Depth {
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn depths(tx: &mut PgConnection, kind: &str) -> Result<Vec<Depth>, Error> {
-    let query = sqlx::query_as::<_, (String, i64, i64, i64, i64, f64)>(
+    let query = sqlx::query_as::<_, (String, i64, i64, i64, i64, i64, f64)>(
         "with unfinished as (
              select queue, state, run_at from jobs where kind = $1 and state = 'queued'
              union all
              select queue, state, run_at from jobs where kind = $1 and state = 'leased'
+             union all
+             select queue, state, run_at from jobs where kind = $1 and state = 'waiting'
              union all
              select queue, state, run_at from jobs where kind = $1 and state = 'dead'
          ), known as (
@@ -156,6 +229,7 @@ pub async fn depths(tx: &mut PgConnection, kind: &str) -> Result<Vec<Depth>, Err
                 count(*) filter (where state = 'queued' and run_at <= now()),
                 count(*) filter (where state = 'queued' and run_at > now()),
                 count(*) filter (where state = 'leased'),
+                count(*) filter (where state = 'waiting'),
                 count(*) filter (where state = 'dead'),
                 coalesce(extract(epoch from now() - min(run_at) filter (where state = 'queued' and run_at <= now())), 0)
                     ::double precision
@@ -167,11 +241,12 @@ pub async fn depths(tx: &mut PgConnection, kind: &str) -> Result<Vec<Depth>, Err
     let rows = statement("job_depths", query).await?;
     Ok(rows
         .into_iter()
-        .map(|(queue, ready, delayed, leased, dead, oldest)| Depth {
+        .map(|(queue, ready, delayed, leased, waiting, dead, oldest)| Depth {
             queue,
             ready,
             delayed,
             leased,
+            waiting,
             dead,
             oldest: Duration::try_from_secs_f64(oldest).unwrap_or_default(),
         })
@@ -185,9 +260,13 @@ pub async fn depths(tx: &mut PgConnection, kind: &str) -> Result<Vec<Depth>, Err
 pub async fn observe(tx: &mut PgConnection, kind: &'static str) -> Result<(), Error> {
     for depth in depths(tx, kind).await? {
         let queue = depth.queue;
-        for (state, count) in
-            [("ready", depth.ready), ("delayed", depth.delayed), ("leased", depth.leased), ("dead", depth.dead)]
-        {
+        for (state, count) in [
+            ("ready", depth.ready),
+            ("delayed", depth.delayed),
+            ("leased", depth.leased),
+            ("waiting", depth.waiting),
+            ("dead", depth.dead),
+        ] {
             gauge!("rushes_jobs", "kind" => kind, "queue" => queue.clone(), "state" => state).set(count as f64);
         }
         gauge!("rushes_jobs_oldest_ready_seconds", "kind" => kind, "queue" => queue).set(depth.oldest.as_secs_f64());

@@ -32,7 +32,7 @@ pub struct Buried {
 /// A sweep's findings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Jobs that are in the queue again: their workers are gone.
+    /// Jobs that are in the queue again, or due for another look: their workers are gone.
     pub requeued: Vec<Uuid>,
     /// Jobs that ended. What they were about is to be ended in the same transaction.
     pub buried: Vec<Buried>,
@@ -65,18 +65,20 @@ pub async fn sweep(tx: &mut PgConnection, kind: &'static str) -> Result<Swept, E
          )
          update jobs
          set state = case when jobs.state = 'queued' then 'dead'
-                          when jobs.expired_in_row + 1 >= $2 or jobs.attempt >= jobs.max_attempts then 'dead'
+                          when jobs.expired_in_row + 1 >= $2 then 'dead'
+                          when jobs.looking then 'waiting'
+                          when jobs.attempt >= jobs.max_attempts then 'dead'
                           else 'queued' end,
              cause = case when jobs.state = 'queued' then 'START_DEADLINE'
-                          when jobs.expired_in_row + 1 >= $2 then 'LEASE_EXPIRED'
+                          when jobs.expired_in_row + 1 >= $2 or jobs.looking then 'LEASE_EXPIRED'
                           when jobs.attempt >= jobs.max_attempts then 'ATTEMPTS_EXHAUSTED'
                           else 'LEASE_EXPIRED' end,
              last_error = case when jobs.state = 'leased' then 'the lease of ' || coalesce(jobs.worker, '?') || ' ran out' end,
              finished_at = case when jobs.state = 'queued' or jobs.expired_in_row + 1 >= $2
-                                     or jobs.attempt >= jobs.max_attempts then now() end,
+                                     or (jobs.attempt >= jobs.max_attempts and not jobs.looking) then now() end,
              run_at = case when jobs.state = 'leased' then now() else jobs.run_at end,
              expired_in_row = case when jobs.state = 'leased' then jobs.expired_in_row + 1 else jobs.expired_in_row end,
-             lease_until = null
+             lease_until = null, looking = false
          from (select id from expired union all select id from overdue) found
          where jobs.id = found.id
          returning jobs.id, jobs.account_id, jobs.state, jobs.cause, jobs.attempt",
@@ -87,11 +89,12 @@ pub async fn sweep(tx: &mut PgConnection, kind: &'static str) -> Result<Swept, E
     .fetch_all(tx);
     let mut swept = Swept::default();
     for row in statement("sweep_jobs", query).await? {
-        let outcome = if row.state == "queued" { "requeued" } else { "buried" };
+        let alive = matches!(row.state.as_str(), "queued" | "waiting");
+        let outcome = if alive { "requeued" } else { "buried" };
         tracing::warn!(job = %row.id, kind, cause = row.cause, attempt = row.attempt, outcome, "swept a job");
         counter!("rushes_jobs_swept_total", "kind" => kind, "outcome" => outcome, "cause" => row.cause.clone())
             .increment(1);
-        if row.state == "queued" {
+        if alive {
             swept.requeued.push(row.id);
         } else {
             swept.buried.push(Buried { job: row.id, account: row.account_id, cause: row.cause, attempts: row.attempt });

@@ -9,12 +9,15 @@ use domain::name::{self, GenerationParent, SceneName};
 use domain::page;
 use futures::{Stream, StreamExt as _};
 use prost::Message;
+use proto::generations::v1::charge::Verdict;
 use proto::generations::v1::generation_service_server::GenerationService;
+use proto::generations::v1::resolve_generation_request::Resolution as Found;
 use proto::generations::v1::watch_generations_response as sent;
 use proto::generations::v1::{
     BatchGetGenerationsRequest, BatchGetGenerationsResponse, CancelGenerationRequest, Charge, Generation,
-    GetGenerationRequest, Input, ListGenerationsRequest, ListGenerationsResponse, StartGenerationRequest,
-    WatchGenerationsRequest, WatchGenerationsResponse,
+    GenerationEvent, GetGenerationRequest, Input, ListGenerationEventsRequest, ListGenerationEventsResponse,
+    ListGenerationsRequest, ListGenerationsResponse, ResolveGenerationRequest, RetryGenerationRequest,
+    StartGenerationRequest, WatchGenerationsRequest, WatchGenerationsResponse,
 };
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
@@ -24,9 +27,10 @@ use crate::error::Error;
 use crate::fields::Fields;
 use crate::generations::Generations;
 use crate::models::{self, Model};
-use crate::store::Draft;
-use crate::watches::{Event, Selection, Wanted, Watches};
-use crate::wire::{Face, model_name};
+use crate::record;
+use crate::store::{Draft, Event, Resolution};
+use crate::watches::{Event as News, Selection, Wanted, Watches};
+use crate::wire::{Face, model_name, timestamp};
 
 /// The paths of the methods that are answered with encoded bytes.
 pub(super) const GET_GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
@@ -35,6 +39,8 @@ pub(super) const BATCH_GET_GENERATIONS: &str = "/rushes.generations.v1.Generatio
 const GENERATIONS: u32 = 1;
 /// The most names in one batch.
 const BATCH: usize = 100;
+/// The most characters of an operator's note.
+const NOTE: usize = 500;
 /// The most names in one watch.
 const WATCHED: usize = 1_000;
 /// Seeds that we choose are small enough for every JSON reader.
@@ -130,6 +136,42 @@ impl GenerationService for GenerationsApi {
         Ok(Response::new(self.face.generation(&record)))
     }
 
+    async fn retry_generation(&self, request: Request<RetryGenerationRequest>) -> Result<Response<Generation>, Status> {
+        let (account, request) = split(request)?;
+        let mut fields = Fields::default();
+        let id = fields.take("name", GenerationId::from_name(&request.name));
+        let request_id = fields.request_id(&request.request_id);
+        let (id, request_id) = fields.done(id.zip(request_id))?;
+        let record = self.generations.retry(account, id, request_id).await?;
+        Ok(Response::new(self.face.generation(&record)))
+    }
+
+    async fn list_generation_events(
+        &self,
+        request: Request<ListGenerationEventsRequest>,
+    ) -> Result<Response<ListGenerationEventsResponse>, Status> {
+        let (account, request) = split(request)?;
+        let listing = format!("events/{}", request.name);
+        let mut fields = Fields::default();
+        let id = fields.take("name", GenerationId::from_name(&request.name));
+        let page = fields.page(account, &listing, request.page_size, &request.page_token);
+        let (id, page) = fields.done(id.zip(page))?;
+        let (events, next) = self.generations.history(account, id, page).await?;
+        Ok(Response::new(ListGenerationEventsResponse {
+            events: events.into_iter().map(event).collect(),
+            next_page_token: next.map(|cursor| page::token(account, &listing, cursor)).unwrap_or_default(),
+        }))
+    }
+
+    async fn resolve_generation(
+        &self,
+        request: Request<ResolveGenerationRequest>,
+    ) -> Result<Response<Generation>, Status> {
+        let (account, id, resolution, note) = resolved(request.into_inner())?;
+        let record = self.generations.resolve(account, id, &resolution, &note).await?;
+        Ok(Response::new(self.face.generation(&record)))
+    }
+
     type WatchGenerationsStream = Pin<Box<dyn Stream<Item = Result<WatchGenerationsResponse, Status>> + Send>>;
 
     async fn watch_generations(
@@ -145,6 +187,42 @@ impl GenerationService for GenerationsApi {
         });
         Ok(Response::new(Box::pin(responses)))
     }
+}
+
+fn event(event: Event) -> GenerationEvent {
+    GenerationEvent {
+        time: Some(timestamp(event.at)),
+        from_state: event.from_state,
+        to_state: event.to_state,
+        attempt: event.attempt,
+        cause: event.cause,
+    }
+}
+
+/// What an operator decides, about which generation.
+fn resolved(request: ResolveGenerationRequest) -> Result<(AccountId, GenerationId, Resolution, String), Error> {
+    let mut fields = Fields::default();
+    let account = fields.take("account", AccountId::from_name(&request.account));
+    let id = fields.take("name", GenerationId::from_name(&request.name));
+    if request.note.trim().is_empty() || request.note.chars().count() > NOTE {
+        fields.wrong("note", format_args!("must say who resolves it and why, in 1 to {NOTE} characters"));
+    }
+    let resolution = match request.resolution {
+        Some(Found::ProviderReference(reference)) if !reference.is_empty() => Some(Resolution::Reference(reference)),
+        Some(Found::Failed(verdict)) => match Verdict::try_from(verdict) {
+            Ok(Verdict::NotCharged) => Some(Resolution::Failed(record::Verdict::NotCharged)),
+            Ok(Verdict::Charged) => Some(Resolution::Failed(record::Verdict::Charged)),
+            Ok(Verdict::Unknown) => Some(Resolution::Failed(record::Verdict::Unknown)),
+            _ => None,
+        },
+        Some(Found::Requeue(true)) => Some(Resolution::Requeue),
+        _ => None,
+    };
+    if resolution.is_none() {
+        fields.wrong("resolution", "must be a provider_reference, failed with a verdict, or requeue");
+    }
+    let ((account, id), resolution) = fields.done(account.zip(id).zip(resolution))?;
+    Ok((account, id, resolution, request.note))
 }
 
 fn draft(account: AccountId, request: &StartGenerationRequest) -> Result<Draft, Error> {
@@ -167,7 +245,7 @@ fn draft(account: AccountId, request: &StartGenerationRequest) -> Result<Draft, 
     let ((((scene, model), prompt), reference_assets), request_id) = fields.done(read)?;
     let request_sha256 = hash(scene, model, &input);
     let seed = input.seed.unwrap_or_else(|| fastrand::i64(SEEDS));
-    Ok(Draft { account, scene, model, prompt, seed, reference_assets, request_id, request_sha256 })
+    Ok(Draft { account, scene, model, prompt, seed, reference_assets, request_id, request_sha256, retried_from: None })
 }
 
 fn reference_assets(fields: &mut Fields, model: Option<&Model>, names: &[String]) -> Option<Vec<[u8; 32]>> {
@@ -234,15 +312,15 @@ fn wanted(account: AccountId, request: WatchGenerationsRequest) -> Result<Wanted
     Ok(Wanted { account, selection, until_terminal, resume_token })
 }
 
-fn shown(face: &Face, event: Event) -> sent::Event {
+fn shown(face: &Face, event: News) -> sent::Event {
     match event {
-        Event::Snapshot(records) => {
+        News::Snapshot(records) => {
             let generations = records.iter().map(|record| face.generation(record)).collect();
             sent::Event::Snapshot(sent::Snapshot { generations })
         }
-        Event::Update(record) => sent::Event::Update(face.generation(&record)),
-        Event::Gap => sent::Event::Gap(sent::Gap {}),
-        Event::Heartbeat => sent::Event::Heartbeat(sent::Heartbeat {}),
-        Event::Moved => sent::Event::Moved(sent::Moved {}),
+        News::Update(record) => sent::Event::Update(face.generation(&record)),
+        News::Gap => sent::Event::Gap(sent::Gap {}),
+        News::Heartbeat => sent::Event::Heartbeat(sent::Heartbeat {}),
+        News::Moved => sent::Event::Moved(sent::Moved {}),
     }
 }

@@ -7,21 +7,23 @@ use domain::money::Micros;
 use domain::name;
 use futures::Stream;
 use jobs::Lease;
-use proto::generations::v1::Output as OutputMessage;
+use proto::generations::v1::{Output as OutputMessage, charge};
 use proto::work::v1::heartbeat_response::LeaseStatus;
 use proto::work::v1::work_service_server::WorkService;
 use proto::work::v1::{
     ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, CompleteWorkResponse, FailWorkRequest, FailWorkResponse,
-    FailureClass, HeartbeatRequest, HeartbeatResponse, Lease as LeaseMessage, RecordSubmissionRequest,
-    RecordSubmissionResponse, ReleaseWorkRequest, ReleaseWorkResponse, ReportProgressRequest, ReportProgressResponse,
+    FailureClass, HeartbeatRequest, HeartbeatResponse, HintWorkRequest, HintWorkResponse, Lease as LeaseMessage,
+    RecordIntentRequest, RecordIntentResponse, RecordSubmissionRequest, RecordSubmissionResponse, ReleaseWorkRequest,
+    ReleaseWorkResponse, ReportProgressRequest, ReportProgressResponse, SuspendWorkRequest, SuspendWorkResponse,
 };
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::claims::Claims;
+use crate::error::Error;
 use crate::fields::Fields;
-use crate::record::Output;
-use crate::store::Step;
+use crate::record::{Output, Verdict};
+use crate::store::{Step, Suspension};
 use crate::work::{Class, Report, Work};
 
 /// The most leases in one heartbeat.
@@ -30,6 +32,8 @@ const LEASES: usize = 1_000;
 const STAGE: usize = 60;
 /// The most characters of a message or a reference.
 const TEXT: usize = 1_000;
+/// The most characters of a provider's name.
+const NAME: usize = 60;
 /// The longest pause that a provider's Retry-After is believed.
 const PAUSE: Duration = Duration::from_secs(24 * 3600);
 
@@ -69,6 +73,43 @@ impl WorkService for WorkApi {
         Ok(Response::new(HeartbeatResponse { statuses: statuses.collect() }))
     }
 
+    async fn record_intent(
+        &self,
+        request: Request<RecordIntentRequest>,
+    ) -> Result<Response<RecordIntentResponse>, Status> {
+        let request = request.into_inner();
+        let mut fields = Fields::default();
+        let lease = lease(&mut fields, "lease", request.lease.as_ref());
+        let provider = text(&mut fields, "provider", &request.provider, NAME);
+        let (lease, provider) = fields.done(lease.zip(provider))?;
+        self.work.intended(lease, provider).await?;
+        Ok(Response::new(RecordIntentResponse {}))
+    }
+
+    async fn suspend_work(
+        &self,
+        request: Request<SuspendWorkRequest>,
+    ) -> Result<Response<SuspendWorkResponse>, Status> {
+        let pause = suspension(request.into_inner())?;
+        self.work.suspend(&pause).await?;
+        Ok(Response::new(SuspendWorkResponse {}))
+    }
+
+    async fn hint_work(&self, request: Request<HintWorkRequest>) -> Result<Response<HintWorkResponse>, Status> {
+        let request = request.into_inner();
+        let mut fields = Fields::default();
+        let provider = text(&mut fields, "provider", &request.provider, NAME);
+        let event = text(&mut fields, "event", &request.event, TEXT);
+        let job = fields.take("job", Uuid::try_parse(&request.job).map_err(|_| "must be the job's UUID"));
+        let reference = match request.provider_reference.as_str() {
+            "" => Some(None),
+            given => text(&mut fields, "provider_reference", given, TEXT).map(Some),
+        };
+        let (((provider, event), job), reference) = fields.done(provider.zip(event).zip(job).zip(reference))?;
+        let awaited = self.work.hint((provider, event), job, reference).await?;
+        Ok(Response::new(HintWorkResponse { awaited }))
+    }
+
     async fn record_submission(
         &self,
         request: Request<RecordSubmissionRequest>,
@@ -93,7 +134,7 @@ impl WorkService for WorkApi {
         if percent.is_none() {
             fields.wrong("percent", "must be 0 to 100");
         }
-        let stage = request.stage.chars().filter(|c| !c.is_control()).take(STAGE).collect();
+        let stage = stage(&request.stage);
         let (lease, percent) = fields.done(lease.zip(percent))?;
         let step = Step { lease, percent, stage };
         let cancel_requested = if request.finalizing {
@@ -140,6 +181,35 @@ impl WorkService for WorkApi {
         self.work.release(fields.done(lease)?).await?;
         Ok(Response::new(ReleaseWorkResponse {}))
     }
+}
+
+fn suspension(request: SuspendWorkRequest) -> Result<Suspension, Error> {
+    let mut fields = Fields::default();
+    let lease = lease(&mut fields, "lease", request.lease.as_ref());
+    let percent = request.percent.map(|percent| i16::try_from(percent).unwrap_or(-1));
+    if percent.is_some_and(|percent| !(0..=100).contains(&percent)) {
+        fields.wrong("percent", "must be 0 to 100, or unset");
+    }
+    if request.queue_position < 0 {
+        fields.wrong("queue_position", "must not be negative");
+    }
+    let look_after = request.look_after.map(|after| Duration::try_from(after).unwrap_or_default().min(PAUSE));
+    if look_after.is_none() && !request.unconfirmed {
+        fields.wrong("look_after", "must be set where there is an order to look at");
+    }
+    Ok(Suspension {
+        lease: fields.done(lease)?,
+        look_after,
+        unconfirmed: request.unconfirmed,
+        percent,
+        stage: stage(&request.stage),
+        queue_position: request.queue_position,
+        message: request.message.chars().take(TEXT).collect(),
+    })
+}
+
+fn stage(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(STAGE).collect()
 }
 
 fn lease(fields: &mut Fields, field: &str, message: Option<&LeaseMessage>) -> Option<Lease> {
@@ -207,11 +277,18 @@ fn report(request: FailWorkRequest) -> Report {
         FailureClass::BadOutput => Class::BadOutput,
         FailureClass::Cancelled => Class::Cancelled,
     };
+    let verdict = match request.verdict() {
+        charge::Verdict::Unspecified => None,
+        charge::Verdict::NotCharged => Some(Verdict::NotCharged),
+        charge::Verdict::Charged => Some(Verdict::Charged),
+        charge::Verdict::Unknown => Some(Verdict::Unknown),
+    };
     let retry_after = request.retry_after.and_then(|after| Duration::try_from(after).ok());
     Report {
         class,
         reason: request.reason,
         message: request.message.chars().take(TEXT).collect(),
         retry_after: retry_after.map(|after| after.min(PAUSE)),
+        verdict,
     }
 }

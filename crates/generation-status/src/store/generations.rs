@@ -161,7 +161,7 @@ impl Store {
             }
             let query = sqlx::query_as(settle!(
                 "update generations g
-                 set state = 8, wait_reason = 0, stage = '', released_micros = g.held_micros,
+                 set state = 8, wait_reason = 0, stage = '', verdict = 1, cancel_time = now(), released_micros = g.held_micros,
                      end_time = now(), update_time = now(), version = g.version + 1
                  where g.account_id = $2 and g.id = $3 and g.version = $4 and g.state = any ($5)"
             ))
@@ -186,7 +186,7 @@ impl Store {
             }
             let query = sqlx::query_as(change!(
                 "update generations g
-                 set state = 5, wait_reason = 0, update_time = now(), version = g.version + 1
+                 set state = 5, cancel_time = now(), update_time = now(), version = g.version + 1
                  where g.account_id = $1 and g.id = $2 and g.version = $3 and g.state = any ($4)"
             ))
             .bind(record.account.0)

@@ -17,7 +17,8 @@ macro_rules! columns {
         "g.id, g.account_id, g.project_id, g.scene_id, g.version, g.state, g.wait_reason, g.model, g.prompt, g.seed,
          g.reference_assets, g.percent, g.basis, g.stage, g.output, g.error_code, g.error_reason, g.error_message,
          g.held_micros, g.captured_micros, g.released_micros, g.attempt_count, g.traceparent, g.create_time,
-         g.submit_time, g.start_time, g.end_time, g.update_time"
+         g.submit_time, g.start_time, g.end_time, g.update_time, g.start_deadline, g.total_deadline, g.retried_from,
+         g.verdict, g.queue_position, g.eta_p50, g.eta_p80"
     };
 }
 pub(super) use columns;
@@ -100,6 +101,8 @@ impl FromRow<'_, PgRow> for Record {
             percent: row.try_get("percent")?,
             basis: row.try_get("basis")?,
             stage: row.try_get("stage")?,
+            queue_position: row.try_get("queue_position")?,
+            eta: row.try_get::<Option<_>, _>("eta_p50")?.zip(row.try_get("eta_p80")?),
             output: output
                 .map(|Json(stored)| stored.try_into())
                 .transpose()
@@ -108,6 +111,7 @@ impl FromRow<'_, PgRow> for Record {
             held: Micros::new(row.try_get("held_micros")?),
             captured: Micros::new(row.try_get("captured_micros")?),
             released: Micros::new(row.try_get("released_micros")?),
+            verdict: row.try_get("verdict")?,
             attempt_count: row.try_get("attempt_count")?,
             traceparent: row.try_get("traceparent")?,
             create_time: row.try_get("create_time")?,
@@ -115,6 +119,9 @@ impl FromRow<'_, PgRow> for Record {
             start_time: row.try_get("start_time")?,
             end_time: row.try_get("end_time")?,
             update_time: row.try_get("update_time")?,
+            start_deadline: row.try_get("start_deadline")?,
+            total_deadline: row.try_get("total_deadline")?,
+            retried_from: row.try_get::<Option<_>, _>("retried_from")?.map(GenerationId),
         })
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Draft {
     pub(crate) reference_assets: Vec<[u8; 32]>,
     pub(crate) request_id: Uuid,
     pub(crate) request_sha256: [u8; 32],
+    /// The generation that this one repeats.
+    pub(crate) retried_from: Option<GenerationId>,
 }
 
 /// What came of starting.
@@ -140,9 +142,11 @@ fn start(id: GenerationId, draft: &Draft) -> Query {
          ),
          started as (
              insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, reference_assets,
-                                      wait_reason, held_micros, request_id, request_sha256, traceparent)
+                                      wait_reason, held_micros, request_id, request_sha256, traceparent, start_deadline,
+                                      total_deadline, retried_from)
              select $3, hold.account_id, $4, scene.id, $7, $8, $9, $10, 1, $11, $2, $12,
-                    current_setting('rushes.traceparent')
+                    current_setting('rushes.traceparent'), now() + make_interval(secs => $15),
+                    now() + make_interval(secs => $16), $17
              from hold cross join scene
              returning *
          ),
@@ -179,6 +183,9 @@ fn start(id: GenerationId, draft: &Draft) -> Query {
     .bind(draft.request_sha256.to_vec())
     .bind(LedgerId::new().0)
     .bind(LedgerId::new().0)
+    .bind(draft.model.start_deadline.as_secs_f64())
+    .bind(draft.model.total_deadline.as_secs_f64())
+    .bind(draft.retried_from.map(|id| id.0))
 }
 
 fn read(row: &PgRow, draft: &Draft) -> Result<Started, Error> {

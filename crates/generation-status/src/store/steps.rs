@@ -7,60 +7,79 @@ use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use super::change::{change, settle};
+use super::deadlines::late;
 use super::ledger_ids;
 use super::row::columns;
 use super::work::Claimed;
 use crate::error::Error;
-use crate::models;
-use crate::record::{Flaw, Record, Wait};
+use crate::record::{Flaw, Record, Verdict, Wait};
 
-/// Moves generations whose jobs were just leased on, with the intent of the order written before anyone is asked.
+/// What a claim needs to know of a generation besides the generation itself: the order that is live, if there is one.
+macro_rules! with_call {
+    ($from:literal) => {
+        concat!(
+            "select p.reference, p.phase, ",
+            columns!(),
+            " from ",
+            $from,
+            " left join provider_calls p on p.generation_id = g.id and p.phase <> 'over'"
+        )
+    };
+}
+
+/// Moves generations whose jobs were just leased on. A look changes nothing of its generation.
 pub(super) async fn claimed(tx: &mut PgConnection, leased: Vec<Leased>) -> Result<Vec<Claimed>, Error> {
-    let accounts: Vec<Uuid> = leased.iter().map(|job| job.account).collect();
-    let ids: Vec<Uuid> = leased.iter().map(|job| job.lease.job).collect();
-    let attempts: Vec<i32> = leased.iter().map(|job| job.attempt).collect();
-    let providers: Vec<&str> = leased.iter().map(|job| models::provider(&job.queue)).collect();
-    let query = sqlx::query(concat!(
-        "with changed as (
-             update generations g
-             set state = case when g.state = 1 then 2 else g.state end, wait_reason = 0, attempt_count = claim.attempt,
-                 submit_time = coalesce(g.submit_time, now()), update_time = now(), version = g.version + 1
-             from unnest($1::uuid[], $2::uuid[], $3::int[]) as claim (account_id, id, attempt)
-             where g.account_id = claim.account_id and g.id = claim.id and g.state < 6
-             returning g.*
-         ),
-         intent as (
-             insert into provider_calls (generation_id, account_id, provider, phase)
-             select g.id, g.account_id, claim.provider, 'intent'
-             from changed g join unnest($2::uuid[], $4::text[]) as claim (id, provider) on claim.id = g.id
-             on conflict (generation_id) do nothing
-         ),
-         shown as (
-             update scenes s
-             set latest_version = g.version, latest_state = g.state, latest_percent = g.percent,
-                 latest_stage = g.stage, latest_thumbnail = g.thumbnail
-             from changed g
-             where s.account_id = g.account_id and s.id = g.scene_id and s.latest_generation = g.id
-         )
-         select p.reference, ",
-        columns!(),
-        " from changed g left join provider_calls p on p.generation_id = g.id and p.phase = 'known'"
-    ))
-    .bind(accounts)
-    .bind(ids)
-    .bind(attempts)
-    .bind(providers);
-    let rows = statement("claim_generations", query.fetch_all(&mut *tx)).await?;
+    let attempts = leased.iter().filter(|job| !job.look);
+    let (accounts, ids): (Vec<Uuid>, Vec<Uuid>) = attempts.clone().map(|job| (job.account, job.lease.job)).unzip();
+    let numbers: Vec<i32> = attempts.map(|job| job.attempt).collect();
+    let looks = leased.iter().filter(|job| job.look);
+    let (accounts_looked, looked): (Vec<Uuid>, Vec<Uuid>) = looks.map(|job| (job.account, job.lease.job)).unzip();
+    let mut rows = Vec::new();
+    if !ids.is_empty() {
+        let query = sqlx::query(concat!(
+            "with changed as (
+                 update generations g
+                 set state = case when g.state = 1 then 2 else g.state end, wait_reason = 0, attempt_count = claim.attempt,
+                     submit_time = coalesce(g.submit_time, now()), update_time = now(), version = g.version + 1
+                 from unnest($1::uuid[], $2::uuid[], $3::int[]) as claim (account_id, id, attempt)
+                 where g.account_id = claim.account_id and g.id = claim.id and g.state < 6
+                 returning g.*
+             ),
+             shown as (
+                 update scenes s
+                 set latest_version = g.version, latest_state = g.state, latest_percent = g.percent,
+                     latest_stage = g.stage, latest_thumbnail = g.thumbnail
+                 from changed g
+                 where s.account_id = g.account_id and s.id = g.scene_id and s.latest_generation = g.id
+             ) ",
+            with_call!("changed g")
+        ))
+        .bind(accounts)
+        .bind(ids)
+        .bind(numbers);
+        rows.extend(statement("claim_generations", query.fetch_all(&mut *tx)).await?);
+    }
+    if !looked.is_empty() {
+        let query = sqlx::query(with_call!(
+            "unnest($1::uuid[], $2::uuid[]) as claim (account_id, id)
+             join generations g on g.account_id = claim.account_id and g.id = claim.id and g.state < 6"
+        ))
+        .bind(accounts_looked)
+        .bind(looked);
+        rows.extend(statement("look_at_generations", query.fetch_all(&mut *tx)).await?);
+    }
     let mut found = std::collections::HashMap::with_capacity(rows.len());
     for row in rows {
-        let read = || -> sqlx::Result<_> { Ok((Record::from_row(&row)?, row.try_get("reference")?)) };
-        let (record, reference): (Record, Option<String>) = read().map_err(chassis::postgres::Error::from)?;
-        found.insert(record.id.0, (record, reference));
+        let read =
+            || -> sqlx::Result<_> { Ok((Record::from_row(&row)?, row.try_get("reference")?, row.try_get("phase")?)) };
+        let (record, reference, phase): (Record, Option<String>, Option<String>) =
+            read().map_err(chassis::postgres::Error::from)?;
+        found.insert(record.id.0, (record, reference, phase.as_deref() == Some("intent")));
     }
     let mut claimed = Vec::with_capacity(found.len());
     for leased in leased {
         match found.remove(&leased.lease.job) {
-            Some((record, reference)) => claimed.push(Claimed { leased, record, reference }),
+            Some((record, reference, in_doubt)) => claimed.push(Claimed { leased, record, reference, in_doubt }),
             None => {
                 tracing::error!(job = %leased.lease.job, "a job without an open generation was taken out of the queue");
                 jobs::cancelled(tx, leased.lease).await?;
@@ -106,14 +125,30 @@ pub(super) async fn lock(tx: &mut PgConnection, held: Held, id: Uuid) -> Result<
     Ok(statement("lock_generation", query.fetch_one(&mut *tx)).await?)
 }
 
+/// How a generation ends that was to be stopped: as its user asked, or as its deadline says.
+pub(super) async fn stopped_by(tx: &mut PgConnection, held: Held, id: Uuid) -> Result<(State, Option<Flaw>), Error> {
+    let query = sqlx::query_scalar::<_, bool>(
+        "select cancel_time is null and total_deadline <= now() from generations where account_id = $1 and id = $2",
+    )
+    .bind(held.account)
+    .bind(id);
+    let overdue = statement("why_generation_stops", query.fetch_optional(&mut *tx)).await?.unwrap_or_default();
+    if !overdue {
+        return Ok((State::Cancelled, None));
+    }
+    Ok((State::Failed, Some(late())))
+}
+
 /// Back to the queue: the order with the provider is over, the next attempt makes a new one.
 pub(super) async fn requeue(tx: &mut PgConnection, held: Held, id: Uuid, wait: Wait) -> Result<Record, Error> {
     let query = sqlx::query_as(change!(
         "update generations g
-         set state = 1, wait_reason = $4, stage = '', update_time = now(), version = g.version + 1
+         set state = 1, wait_reason = $4, stage = '', queue_position = 0, eta_p50 = null, eta_p80 = null,
+             update_time = now(), version = g.version + 1
          where g.account_id = $1 and g.id = $2 and g.state = any ($3)",
         "over as (
-             delete from provider_calls p using changed g where p.generation_id = g.id
+             update provider_calls p set phase = 'over', update_time = now()
+             from changed g where p.generation_id = g.id and p.phase <> 'over'
          )"
     ))
     .bind(held.account)
@@ -125,17 +160,24 @@ pub(super) async fn requeue(tx: &mut PgConnection, held: Held, id: Uuid, wait: W
         .ok_or(Error::IllegalTransition { next: State::Queued })
 }
 
+/// How a generation ends without a result.
+#[derive(Clone, Copy)]
+pub(super) struct End<'a> {
+    pub(super) state: State,
+    pub(super) flaw: Option<&'a Flaw>,
+    /// Nothing: what was never ordered was not charged, of the rest it is not known.
+    pub(super) verdict: Option<Verdict>,
+}
+
 /// Ends a generation without a result; what was held goes back.
-pub(super) async fn end(
-    tx: &mut PgConnection,
-    held: Held,
-    id: Uuid,
-    state: State,
-    flaw: Option<&Flaw>,
-) -> Result<Record, Error> {
+pub(super) async fn end(tx: &mut PgConnection, held: Held, id: Uuid, end: End<'_>) -> Result<Record, Error> {
+    let End { state, flaw, verdict } = end;
     let query = sqlx::query_as(settle!(
         "update generations g
-         set state = $4, wait_reason = 0, stage = '', released_micros = g.held_micros,
+         set state = $4, wait_reason = 0, stage = '', queue_position = 0, released_micros = g.held_micros,
+             verdict = coalesce($9, case when exists (
+                 select from provider_calls p where p.generation_id = g.id and p.phase <> 'over'
+             ) then 3 else 1 end),
              error_code = $6, error_reason = $7, error_message = $8,
              end_time = now(), update_time = now(), version = g.version + 1
          where g.account_id = $2 and g.id = $3 and g.state = any ($5)"
@@ -147,7 +189,8 @@ pub(super) async fn end(
     .bind(state.predecessors())
     .bind(flaw.map(|flaw| flaw.code))
     .bind(flaw.map(|flaw| flaw.reason.as_str()))
-    .bind(flaw.map(|flaw| flaw.message.as_str()));
+    .bind(flaw.map(|flaw| flaw.message.as_str()))
+    .bind(verdict.map(|verdict| verdict as i16));
     statement("end_generation", query.fetch_optional(&mut *tx)).await?.ok_or(Error::IllegalTransition { next: state })
 }
 
@@ -157,7 +200,7 @@ pub(super) async fn stranded(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Result<V
         "update generations g
          set wait_reason = $2, update_time = now(), version = g.version + 1
          from jobs j
-         where j.id = any ($1) and g.account_id = j.account_id and g.id = j.id and g.state < 6"
+         where j.id = any ($1) and j.state = 'queued' and g.account_id = j.account_id and g.id = j.id and g.state < 6"
     ))
     .bind(jobs)
     .bind(Wait::Capacity as i16);
@@ -188,5 +231,5 @@ pub(super) async fn bury(tx: &mut PgConnection, job: &Buried) -> Result<Option<R
             }),
         ),
     };
-    end(tx, held, job.job, state, flaw.as_ref()).await.map(Some)
+    end(tx, held, job.job, End { state, flaw: flaw.as_ref(), verdict: None }).await.map(Some)
 }

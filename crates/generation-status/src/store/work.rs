@@ -11,10 +11,10 @@ use sqlx::types::Json;
 
 use super::change::{change, settle};
 use super::row::StoredOutput;
-use super::steps::{bury, claimed, end, lock, requeue, still_to_stop, stranded};
+use super::steps::{End, bury, claimed, end, lock, requeue, still_to_stop, stopped_by, stranded};
 use super::{KIND, Store, ledger_ids};
 use crate::error::Error;
-use crate::record::{Flaw, Output, Record, Wait};
+use crate::record::{Flaw, Output, Record, Verdict as Charged, Wait};
 
 /// How often a settlement is run when it gets into another's way: nothing was written then, and no worker need know.
 const TRIES: usize = 3;
@@ -25,6 +25,8 @@ pub(crate) struct Claimed {
     pub(crate) record: Record,
     /// The provider's reference of an order that is still good.
     pub(crate) reference: Option<String>,
+    /// An intent was committed and no reference: the provider may have the order.
+    pub(crate) in_doubt: bool,
 }
 
 /// How far a generation has come.
@@ -43,10 +45,12 @@ pub(crate) struct Stopped {
     pub(crate) flaw: Flaw,
     /// Why it waits, should there be another attempt.
     pub(crate) wait: Wait,
+    /// What the worker knows of the provider's charge.
+    pub(crate) verdict: Option<Charged>,
 }
 
 impl Store {
-    /// Leases work to a worker, and commits the intent to have it done.
+    /// Leases work to a worker: attempts, and looks that are due.
     pub(crate) async fn claim(&self, wanted: Wanted<'_>) -> Result<Vec<Claimed>, Error> {
         let run = async |tx: &mut PgConnection| {
             let leased = jobs::claim(tx, wanted).await?;
@@ -63,30 +67,6 @@ impl Store {
             Ok(statuses)
         };
         self.finalize.transaction("heartbeat", run).await
-    }
-
-    /// Commits the reference under which the provider took the order.
-    pub(crate) async fn submitted(&self, lease: Lease, reference: &str) -> Result<Option<Record>, Error> {
-        let run = async |tx: &mut PgConnection| {
-            let held = jobs::guard(tx, lease).await?;
-            let query = sqlx::query_as(change!(
-                "update generations g
-                 set state = case when g.state = 2 then 3 else g.state end, basis = 1,
-                     start_time = coalesce(g.start_time, now()), update_time = now(), version = g.version + 1
-                 where g.account_id = $1 and g.id = $2 and g.state between 2 and 5",
-                "known as (
-                     insert into provider_calls as p (generation_id, account_id, provider, phase, reference)
-                     select g.id, g.account_id, '', 'known', $3 from changed g
-                     on conflict (generation_id) do update
-                         set phase = 'known', reference = excluded.reference, update_time = now()
-                 )"
-            ))
-            .bind(held.account)
-            .bind(lease.job)
-            .bind(reference);
-            Ok(statement("record_submission", query.fetch_optional(&mut *tx)).await?)
-        };
-        self.finalize.transaction("record_submission", run).await
     }
 
     /// Writes how far several generations have come, in one statement; never backwards. One status for each step.
@@ -128,7 +108,7 @@ impl Store {
             let query = sqlx::query_as(change!(
                 "update generations g
                  set state = 4, wait_reason = 0, percent = greatest(g.percent, $3), stage = $4, basis = 1,
-                     update_time = now(), version = g.version + 1
+                     queue_position = 0, update_time = now(), version = g.version + 1
                  where g.account_id = $1 and g.id = $2 and g.state = any ($5)"
             ))
             .bind(held.account)
@@ -159,7 +139,7 @@ impl Store {
             let held = jobs::complete(tx, lease).await?;
             let query = sqlx::query_as(settle!(
                 "update generations g
-                     set state = 6, wait_reason = 0, percent = 100, stage = '', output = $4, thumbnail = $5,
+                     set state = 6, wait_reason = 0, percent = 100, stage = '', queue_position = 0, verdict = 2, output = $4, thumbnail = $5,
                          captured_micros = $6, released_micros = g.held_micros - $6,
                          end_time = now(), update_time = now(), version = g.version + 1
                      where g.account_id = $2 and g.id = $3 and g.state = any ($7) and g.held_micros >= $6"
@@ -193,9 +173,11 @@ impl Store {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::guard(tx, lease).await?;
             let state = lock(tx, held, lease.job).await?;
+            let verdict = stopped.verdict;
             if state == State::Cancelling.number() {
+                let (state, flaw) = stopped_by(tx, held, lease.job).await?;
                 jobs::cancelled(tx, lease).await?;
-                return Ok((end(tx, held, lease.job, State::Cancelled, None).await?, false));
+                return Ok((end(tx, held, lease.job, End { state, flaw: flaw.as_ref(), verdict }).await?, false));
             }
             let mut failure = stopped.failure.clone();
             if held.cancel_requested && state == State::Finalizing.number() {
@@ -205,7 +187,8 @@ impl Store {
             match jobs::fail(tx, lease, &failure).await? {
                 Verdict::Again(_) => Ok((requeue(tx, held, lease.job, stopped.wait).await?, true)),
                 Verdict::Failed | Verdict::Dead => {
-                    Ok((end(tx, held, lease.job, State::Failed, Some(&stopped.flaw)).await?, false))
+                    let over = End { state: State::Failed, flaw: Some(&stopped.flaw), verdict };
+                    Ok((end(tx, held, lease.job, over).await?, false))
                 }
             }
         };
@@ -218,9 +201,12 @@ impl Store {
             let held = jobs::release(tx, lease).await?;
             let query = sqlx::query_as(change!(
                 "update generations g
-                 set state = case when g.state = 2 then 1 else g.state end, wait_reason = $3,
-                     update_time = now(), version = g.version + 1
-                 where g.account_id = $1 and g.id = $2 and g.state between 2 and 5"
+                 set state = case when g.state = 2 and not exists (
+                         select from provider_calls p where p.generation_id = g.id and p.phase <> 'over'
+                     ) then 1 else g.state end,
+                     wait_reason = $3, update_time = now(), version = g.version + 1
+                 from jobs j
+                 where g.account_id = $1 and g.id = $2 and g.state between 2 and 5 and j.id = g.id and j.state = 'queued'"
             ))
             .bind(held.account)
             .bind(lease.job)

@@ -9,6 +9,7 @@ mod reads;
 mod round_trips;
 mod starts;
 mod traces;
+mod waits;
 mod watches;
 mod work;
 mod worker;

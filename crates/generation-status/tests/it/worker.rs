@@ -3,7 +3,7 @@
 use proto::generations::v1::Output;
 use proto::work::v1::{
     ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, FailWorkRequest, FailureClass, HeartbeatRequest, Lease,
-    RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest, Work,
+    RecordIntentRequest, RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest, SuspendWorkRequest, Work,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -50,8 +50,21 @@ impl Worker {
         self.leases.message().await.unwrap().is_none()
     }
 
+    pub(crate) async fn intended(&self, work: &Work) -> Result<(), Status> {
+        let request = RecordIntentRequest { lease: work.lease.clone(), provider: "local".to_owned() };
+        self.works.clone().record_intent(request).await.map(drop)
+    }
+
+    /// Orders as a good worker does: intent, call, reference.
     pub(crate) async fn submitted(&self, work: &Work) -> Result<(), Status> {
-        let request = RecordSubmissionRequest { lease: work.lease.clone(), provider_reference: "order-1".to_owned() };
+        if work.provider_reference.is_empty() {
+            self.intended(work).await?;
+        }
+        self.referred(work, "order-1").await
+    }
+
+    pub(crate) async fn referred(&self, work: &Work, reference: &str) -> Result<(), Status> {
+        let request = RecordSubmissionRequest { lease: work.lease.clone(), provider_reference: reference.to_owned() };
         self.works.clone().record_submission(request).await.map(drop)
     }
 
@@ -99,9 +112,29 @@ impl Worker {
             failure_class: class.into(),
             reason: String::new(),
             message: "it did not work".to_owned(),
-            retry_after: None,
+            ..FailWorkRequest::default()
         };
         Ok(self.works.clone().fail_work(request).await?.into_inner().will_retry)
+    }
+
+    /// Leaves an order to its provider, to be looked at at once.
+    pub(crate) async fn suspend(
+        &self,
+        work: &Work,
+        change: impl FnOnce(&mut SuspendWorkRequest),
+    ) -> Result<(), Status> {
+        let look_after = Some(prost_types::Duration::default());
+        let mut request = SuspendWorkRequest { lease: work.lease.clone(), look_after, ..SuspendWorkRequest::default() };
+        change(&mut request);
+        self.works.clone().suspend_work(request).await.map(drop)
+    }
+
+    /// Parks a submission of which nothing is known.
+    pub(crate) async fn park(&self, work: &Work) -> Result<(), Status> {
+        self.suspend(work, |request| {
+            (request.unconfirmed, request.look_after, request.message) = (true, None, "cut off".to_owned());
+        })
+        .await
     }
 
     pub(crate) async fn release(&self, work: &Work) -> Result<(), Status> {

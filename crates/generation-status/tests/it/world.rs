@@ -255,7 +255,11 @@ const INVARIANTS: &[(&str, &str)] = &[
     (
         "what is open has a job, what is over has none",
         "select 1 from generations g left join jobs j on j.id = g.id
-         where (g.state < 6) is distinct from (j.state in ('queued', 'leased'))",
+         where (g.state < 6) is distinct from (j.state in ('queued', 'leased', 'waiting'))",
+    ),
+    (
+        "what is over has a verdict, and what completed was charged",
+        "select 1 from generations where (state >= 6) <> (verdict > 0) or (state = 6 and verdict <> 2)",
     ),
     (
         "a scene shows its latest generation as it is",

@@ -81,7 +81,7 @@ impl Provider for Local {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { idempotent_submit: true, find_by_key: true, cancel: true, progress: true }
+        Abilities { idempotent_submit: true, find_by_key: true, cancel: true, progress: true, in_process: true }
     }
 
     fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {

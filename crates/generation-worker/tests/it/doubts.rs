@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use generation_worker::providers::{Class, Failure, Look, NotSubmitted};
+use proto::generations::v1::charge::Verdict;
 use proto::work::v1::{FailWorkRequest, FailureClass};
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::peers::Stage;
+use crate::peers::{Said, Stage};
 use crate::scripted::{DONE, Scripted, WORKING};
 
 async fn failed(provider: &Scripted) -> FailWorkRequest {
@@ -34,8 +35,9 @@ async fn each_class_is_told_as_it_is() {
         let at_order = Scripted::new([DONE]);
         at_order.script().submits.push_back(NotSubmitted::Refused(failure(class)));
         for provider in [at_look, at_order] {
+            let charged = if provider.script().submits.is_empty() { Verdict::Unspecified } else { Verdict::NotCharged };
             let request = failed(&provider).await;
-            assert_eq!(request.failure_class(), told);
+            assert_eq!((request.failure_class(), request.verdict()), (told, charged));
             assert_eq!((request.message.as_str(), request.retry_after.unwrap().seconds), ("as it said", 7));
         }
     }
@@ -57,31 +59,70 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_that_promise_nothing_is_ordered_twice() {
-    let provider = Scripted::new([DONE]).not_idempotent();
-    provider.script().submits.push_back(NotSubmitted::Unconfirmed("the connection broke".into()));
-    let request = failed(&provider).await;
-    assert_eq!(request.reason, "SUBMISSION_OUTCOME_UNKNOWN");
-    assert_ne!(request.failure_class(), FailureClass::Internal, "which would be tried again");
-    assert_eq!(provider.script().ordered.len(), 1);
-
-    // Nor after an attempt of which nothing is known.
-    for (provider, reason) in [
-        (Scripted::new([DONE]).not_idempotent().blind(), Some("SUBMISSION_OUTCOME_UNKNOWN")),
-        (Scripted::new([DONE]).not_idempotent(), None),
-    ] {
+    // What can be looked up is looked for again later, what cannot be waits for a word from outside.
+    for (provider, looked_for) in
+        [(Scripted::new([DONE]).not_idempotent(), true), (Scripted::new([DONE]).not_idempotent().blind(), false)]
+    {
+        provider.script().submits.push_back(NotSubmitted::Unconfirmed("the connection broke".into()));
         let stage = Stage::with(provider.registry(), |_| {}).await;
-        provider.script().finds = reason.is_none();
-        let job = stage.peer.give(|work| work.attempt = 2);
-        match reason {
-            Some(reason) => assert_eq!(stage.peer.failed(&job).await.reason, reason),
-            None => drop(stage.peer.completed(&job).await),
-        }
-        assert!(provider.script().ordered.is_empty());
+        let job = stage.peer.give(|_| {});
+        let parked = stage.peer.suspended(&job).await;
+        assert!(parked.unconfirmed && parked.look_after.is_some() == looked_for, "{parked:?}");
+        assert_eq!(parked.message, "the connection broke");
+        assert_eq!(provider.script().ordered.len(), 1);
+
+        // Nor by whoever takes it over, not even when nothing is found under the key.
+        let job = stage.peer.give(|work| work.in_doubt = true);
+        assert!(stage.peer.suspended(&job).await.unconfirmed);
+        assert_eq!(provider.script().ordered.len(), 1);
+        let said = stage.peer.said(&job);
+        assert!(matches!(said[..], [Said::Suspended(_)]), "{said:?}");
     }
+    let found = Scripted::new([DONE]).not_idempotent();
+    found.script().finds = true;
+    let stage = Stage::with(found.registry(), |_| {}).await;
+    let job = stage.peer.give(|work| work.in_doubt = true);
+    stage.peer.completed(&job).await;
+    assert!(found.script().ordered.is_empty());
 
     let forgetful = Scripted::new([WORKING, Look::Unknown]).not_idempotent();
     assert_eq!(failed(&forgetful).await.reason, "OUTPUT_UNAVAILABLE");
     assert_eq!(forgetful.script().ordered.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubt_is_settled_under_the_same_key_where_that_costs_nothing() {
+    let provider = Scripted::new([DONE]).blind();
+    let stage = Stage::with(provider.registry(), |_| {}).await;
+    let job = stage.peer.give(|work| work.in_doubt = true);
+    stage.peer.completed(&job).await;
+    assert_eq!(provider.script().ordered, [Uuid::try_parse(&job).unwrap()]);
+    assert!(!stage.peer.said(&job).iter().any(|said| matches!(said, Said::Intended(_))), "it stands already");
+}
+
+/// That the second sending is refused says nothing about the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_after_a_lost_answer_settles_nothing() {
+    let provider = Scripted::new([DONE]).blind();
+    let refusals = std::iter::repeat_n(NotSubmitted::Refused(failure(Class::Throttled)), 10);
+    provider.script().submits.push_back(NotSubmitted::Unconfirmed("the connection broke".into()));
+    provider.script().submits.extend(refusals);
+    let stage = Stage::with(provider.registry(), |_| {}).await;
+    let job = stage.peer.give(|_| {});
+    assert!(stage.peer.suspended(&job).await.unconfirmed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_byte_leaves_before_the_intent_is_committed() {
+    let provider = Scripted::new([DONE]);
+    // With one hand the second is begun once the first was let go of.
+    let stage = Stage::with(provider.registry(), |settings| settings.slots = 1).await;
+    stage.peer.answer("record_intent", Status::aborted("another has it"));
+    let job = stage.peer.give(|_| {});
+    let next = stage.peer.give(|_| {});
+    stage.peer.completed(&next).await;
+    assert!(stage.peer.said(&job).is_empty());
+    assert_eq!(provider.script().ordered, [Uuid::try_parse(&next).unwrap()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

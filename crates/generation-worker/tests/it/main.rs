@@ -7,3 +7,4 @@ mod peers;
 mod protocol;
 mod scripted;
 mod sketch;
+mod waits;

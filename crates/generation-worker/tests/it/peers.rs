@@ -21,8 +21,9 @@ use proto::work::v1::heartbeat_response::LeaseStatus;
 use proto::work::v1::work_service_server::{WorkService, WorkServiceServer};
 use proto::work::v1::{
     ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, CompleteWorkResponse, FailWorkRequest, FailWorkResponse,
-    HeartbeatRequest, HeartbeatResponse, Lease, RecordSubmissionRequest, RecordSubmissionResponse, ReleaseWorkRequest,
-    ReleaseWorkResponse, ReportProgressRequest, ReportProgressResponse, Work,
+    HeartbeatRequest, HeartbeatResponse, HintWorkRequest, HintWorkResponse, Lease, RecordIntentRequest,
+    RecordIntentResponse, RecordSubmissionRequest, RecordSubmissionResponse, ReleaseWorkRequest, ReleaseWorkResponse,
+    ReportProgressRequest, ReportProgressResponse, SuspendWorkRequest, SuspendWorkResponse, Work,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -40,6 +41,8 @@ pub(crate) enum Said {
     Completed(Box<CompleteWorkRequest>),
     Failed(Box<FailWorkRequest>),
     Released,
+    Intended(String),
+    Suspended(Box<SuspendWorkRequest>),
 }
 
 #[derive(Default)]
@@ -122,12 +125,17 @@ impl Peer {
         self.hears(job, "it fails", wanted).await
     }
 
+    pub(crate) async fn suspended(&self, job: &str) -> SuspendWorkRequest {
+        let wanted = |said: &Said| if let Said::Suspended(request) = said { Some((**request).clone()) } else { None };
+        self.hears(job, "it is suspended", wanted).await
+    }
+
     fn note(&self, method: &'static str, lease: Option<Lease>, said: Said) -> Result<(), Status> {
         let mut state = self.state();
         if let Some(status) = state.answers.get_mut(method).and_then(VecDeque::pop_front) {
             return Err(status);
         }
-        if matches!(said, Said::Completed(_) | Said::Failed(_) | Said::Released) {
+        if matches!(said, Said::Completed(_) | Said::Failed(_) | Said::Released | Said::Suspended(_)) {
             state.out -= 1;
         }
         state.said.entry(lease.unwrap_or_default().job).or_default().push(said);
@@ -189,6 +197,28 @@ impl WorkService for Peer {
         let status = |lease: Lease| LeaseStatus { job: lease.job, held: !state.lost, cancel_requested: state.cancel };
         let statuses = request.into_inner().leases.into_iter().map(status).collect();
         Ok(Response::new(HeartbeatResponse { statuses }))
+    }
+
+    async fn record_intent(
+        &self,
+        request: Request<RecordIntentRequest>,
+    ) -> Result<Response<RecordIntentResponse>, Status> {
+        let request = request.into_inner();
+        self.note("record_intent", request.lease, Said::Intended(request.provider))?;
+        Ok(Response::new(RecordIntentResponse::default()))
+    }
+
+    async fn suspend_work(
+        &self,
+        request: Request<SuspendWorkRequest>,
+    ) -> Result<Response<SuspendWorkResponse>, Status> {
+        let request = request.into_inner();
+        self.note("suspend_work", request.lease.clone(), Said::Suspended(request.into()))?;
+        Ok(Response::new(SuspendWorkResponse::default()))
+    }
+
+    async fn hint_work(&self, _: Request<HintWorkRequest>) -> Result<Response<HintWorkResponse>, Status> {
+        Err(Status::unimplemented("nothing is hinted here"))
     }
 
     async fn record_submission(

@@ -30,9 +30,12 @@ async fn a_sketch_is_made_stored_and_delivered() {
     assert_eq!((output.poster.as_str(), output.poster_missing_reason.as_str()), ("assets/poster", ""));
 
     let said = stage.peer.said(&job);
+    assert!(matches!(&said[0], Said::Intended(provider) if provider == "local"), "{said:?}");
+    let said = &said[1..];
     let order: Vec<u8> = said
         .iter()
         .map(|said| match said {
+            Said::Intended(_) | Said::Suspended(_) => 9,
             Said::Submitted(_) => 0,
             Said::Progress(..) => 1,
             Said::Finalizing => 2,

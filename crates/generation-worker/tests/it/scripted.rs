@@ -43,7 +43,8 @@ impl Scripted {
     pub(crate) fn new(looks: impl IntoIterator<Item = Look>) -> Self {
         let looks = looks.into_iter().map(Ok).collect();
         let script = Script { looks, video: b"a video".to_vec(), ..Script::default() };
-        let abilities = Abilities { idempotent_submit: true, find_by_key: true, cancel: true, progress: true };
+        let abilities =
+            Abilities { idempotent_submit: true, find_by_key: true, cancel: true, progress: true, in_process: true };
         Self { script: Arc::new(Mutex::new(script)), abilities }
     }
 
@@ -56,6 +57,12 @@ impl Scripted {
     /// The same provider, which cannot find an order by our key.
     pub(crate) fn blind(mut self) -> Self {
         self.abilities.find_by_key = false;
+        self
+    }
+
+    /// The same provider, whose orders live elsewhere.
+    pub(crate) fn remote(mut self) -> Self {
+        self.abilities.in_process = false;
         self
     }
 

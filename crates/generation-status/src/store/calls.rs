@@ -1,0 +1,194 @@
+//! What was asked of a provider: the intent before the call, the reference after it, and the waiting for what comes of it.
+//!
+//! Invariants: a reference is recorded only over an intent; of a generation's orders at most one is live; and nothing but the
+//! end of the attempt, under its fence, or an operator makes a live order `over`.
+
+use std::time::Duration;
+
+use chassis::postgres::statement;
+use domain::generation::State;
+use jobs::{Lease, Pause};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::Store;
+use super::change::change;
+use crate::error::Error;
+use crate::record::{Record, Wait};
+
+/// What becomes of work whose lease ends while the attempt goes on.
+#[derive(Clone, Debug)]
+pub(crate) struct Suspension {
+    pub(crate) lease: Lease,
+    /// Nothing: no look is due until something is heard.
+    pub(crate) look_after: Option<Duration>,
+    /// It is not known whether there is an order.
+    pub(crate) unconfirmed: bool,
+    /// Nothing where the provider does not say.
+    pub(crate) percent: Option<i16>,
+    pub(crate) stage: String,
+    pub(crate) queue_position: i32,
+    /// For operators.
+    pub(crate) message: String,
+}
+
+impl Store {
+    /// Commits that the provider is about to be called. Repeating it under one lease is the same as once; under a later one
+    /// it is refused while an order is live.
+    pub(crate) async fn intend(&self, lease: Lease, provider: &str) -> Result<(), Error> {
+        let run = async |tx: &mut PgConnection| {
+            let held = jobs::guard(tx, lease).await?;
+            let query = sqlx::query_scalar::<_, i64>(
+                "insert into provider_calls as p (generation_id, account_id, fence, attempt, provider, phase)
+                 select g.id, g.account_id, $3, g.attempt_count, $4, 'intent'
+                 from generations g where g.account_id = $1 and g.id = $2 and g.state = $5
+                 on conflict (generation_id) where phase <> 'over' do update set update_time = now()
+                     where p.fence = excluded.fence and p.phase = 'intent'
+                 returning p.fence",
+            )
+            .bind(held.account)
+            .bind(lease.job)
+            .bind(lease.fence)
+            .bind(provider)
+            .bind(State::Submitting.number());
+            let written = statement("record_intent", query.fetch_optional(&mut *tx)).await?;
+            written.map(drop).ok_or(Error::IllegalTransition { next: State::Submitting })
+        };
+        self.finalize.transaction("record_intent", run).await
+    }
+
+    /// Commits the reference under which the provider took the order.
+    pub(crate) async fn submitted(&self, lease: Lease, reference: &str) -> Result<Record, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let held = jobs::guard(tx, lease).await?;
+            known(tx, held.account, lease.job, reference)
+                .await?
+                .ok_or(Error::IllegalTransition { next: State::Processing })
+        };
+        self.finalize.transaction("record_submission", run).await
+    }
+
+    /// Ends a lease while the provider works, or while it is not known whether it does. Returns the generation where that
+    /// changed something of it.
+    pub(crate) async fn suspend(&self, pause: &Suspension) -> Result<Option<Record>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let Suspension { lease, look_after, .. } = *pause;
+            let cause = pause.unconfirmed.then_some("SUBMISSION_UNCONFIRMED");
+            let detail = Some(pause.message.as_str()).filter(|message| !message.is_empty());
+            let held = jobs::suspend(tx, lease, Pause { look_after, cause, detail }).await?;
+            let wait = match (pause.unconfirmed, pause.queue_position) {
+                (true, _) => Wait::SubmissionUnconfirmed as i16,
+                (false, 1..) => Wait::ProviderQueue as i16,
+                (false, _) => 0,
+            };
+            // Where the provider says nothing, progress is what share of the usual time has passed.
+            let query = sqlx::query_as(change!(
+                "update generations g
+                 set wait_reason = next.wait, percent = next.percent, basis = next.basis, stage = next.stage,
+                     queue_position = next.position, update_time = now(), version = g.version + 1
+                 from (
+                     select o.id, $3::smallint as wait, $6::integer as position,
+                            case when $4::smallint is not null then greatest(o.percent, $4)
+                                 when said.usual is not null then greatest(o.percent, said.usual)
+                                 else o.percent end as percent,
+                            case when $4 is not null then 1 when said.usual is not null then 2 else o.basis end::smallint as basis,
+                            case when $5 <> '' then $5 else o.stage end as stage
+                     from generations o
+                     cross join lateral (select least(95, floor(
+                         95 * extract(epoch from now() - o.start_time)
+                         / nullif(extract(epoch from o.eta_p50 - o.start_time), 0)
+                     ))::smallint as usual) said
+                     where o.account_id = $1 and o.id = $2
+                 ) next
+                 where g.account_id = $1 and g.id = next.id and g.state = any ($7)
+                   and (g.wait_reason, g.percent, g.basis, g.stage, g.queue_position)
+                       is distinct from (next.wait, next.percent, next.basis, next.stage, next.position)"
+            ))
+            .bind(held.account)
+            .bind(lease.job)
+            .bind(wait)
+            .bind(pause.percent)
+            .bind(&pause.stage)
+            .bind(pause.queue_position)
+            .bind([State::Submitting.number(), State::Processing.number(), State::Cancelling.number()]);
+            let changed: Option<Record> = statement("suspend_generation", query.fetch_optional(&mut *tx)).await?;
+            // There is nothing to look at without a reference, and no doubt with one.
+            let query = sqlx::query_scalar::<_, String>(
+                "select phase from provider_calls where account_id = $1 and generation_id = $2 and phase <> 'over'",
+            )
+            .bind(held.account)
+            .bind(lease.job);
+            let phase = statement("find_call", query.fetch_optional(&mut *tx)).await?;
+            if phase.as_deref() == Some(if pause.unconfirmed { "intent" } else { "known" }) {
+                Ok(changed)
+            } else {
+                Err(Error::IllegalTransition { next: State::Processing })
+            }
+        };
+        self.finalize.transaction("suspend_work", run).await
+    }
+
+    /// A provider's webhook named a job: the next look is due, and a submission in doubt has its reference. Returns whether it
+    /// was waited for, and the generation where something of it changed; nothing for an event that was heard before.
+    pub(crate) async fn hint(
+        &self,
+        (provider, event): (&str, &str),
+        job: Uuid,
+        reference: Option<&str>,
+    ) -> Result<Option<(bool, Option<Record>)>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let query = sqlx::query_scalar::<_, Uuid>(
+                "insert into provider_events (provider, event, job_id)
+                 select $1, $2, p.generation_id from provider_calls p
+                 where p.generation_id = $3 and p.provider = $1 and p.phase <> 'over'
+                   and (p.reference is null or $4::text is null or p.reference = $4)
+                 on conflict do nothing
+                 returning (select account_id from provider_calls where generation_id = $3 and phase <> 'over')",
+            )
+            .bind(provider)
+            .bind(event)
+            .bind(job)
+            .bind(reference);
+            let Some(account) = statement("hear_provider", query.fetch_optional(&mut *tx)).await? else {
+                return Ok(None);
+            };
+            let awaited = jobs::hint(tx, job).await?;
+            // Where a worker has it, that worker is just finding out, and may be about to record another truth.
+            let record = match reference {
+                Some(reference) if awaited => known(tx, account, job, reference).await?,
+                _ => None,
+            };
+            Ok(Some((awaited, record)))
+        };
+        self.finalize.transaction("hint_work", run).await
+    }
+}
+
+/// Writes the reference of the live order: SUBMITTING becomes PROCESSING. Nothing without an intent, or where another
+/// reference is known.
+pub(super) async fn known(
+    tx: &mut PgConnection,
+    account: Uuid,
+    job: Uuid,
+    reference: &str,
+) -> Result<Option<Record>, Error> {
+    let query = sqlx::query_as(change!(
+        "update generations g
+         set state = case when g.state = 2 then 3 else g.state end, basis = 1, wait_reason = 0,
+             start_time = coalesce(g.start_time, now()),
+             eta_p50 = coalesce(g.start_time, now()) + pace.p50, eta_p80 = coalesce(g.start_time, now()) + pace.p80,
+             update_time = now(), version = g.version + 1
+         from provider_calls p
+         left join model_paces pace on pace.model = (select model from generations where id = p.generation_id)
+         where g.account_id = $1 and g.id = $2 and g.state between 2 and 5
+           and p.generation_id = g.id and p.phase <> 'over' and (p.reference is null or p.reference = $3)",
+        "known as (
+             update provider_calls p set phase = 'known', reference = $3, update_time = now()
+             from changed g where p.generation_id = g.id and p.phase <> 'over'
+         )"
+    ))
+    .bind(account)
+    .bind(job)
+    .bind(reference);
+    Ok(statement("record_submission", query.fetch_optional(&mut *tx)).await?)
+}

@@ -1,0 +1,56 @@
+//! One look at an order that lives at its provider: it is over, or the lease ends and somebody looks again.
+//!
+//! Invariant: a look changes nothing that a later look would not find; a failure to look says nothing about the order.
+
+use chassis::crash;
+use proto::work::v1::Work;
+
+use super::{Orders, Stop, cancelled, pause};
+use crate::providers::{Failure, Look, Made, Order, Provider, Reference};
+use crate::status::Suspension;
+
+impl Orders {
+    /// How the order stands: made, or a reason to stop here.
+    pub(super) async fn glance(
+        &self,
+        work: &Work,
+        provider: &dyn Provider,
+        order: &Order,
+        reference: &Reference,
+        cancel: bool,
+    ) -> Result<Made, Stop> {
+        let abilities = provider.abilities();
+        let mut later = Suspension { look_after: Some(pause(provider, work.looks)), ..Suspension::default() };
+        if cancel && abilities.cancel {
+            // A request that failed is made again with the next look; only what the provider says of the order counts.
+            if let Err(failure) = provider.cancel(reference).await {
+                tracing::warn!(%failure, "the provider could not be asked to stop");
+            }
+            crash::point(crash::CANCEL_SENT);
+        }
+        let look = provider.look(reference).await;
+        crash::point(crash::PROVIDER_LOOKED_AT);
+        match look {
+            Ok(Look::Done(made)) => return Ok(made),
+            Ok(Look::Cancelled) => return Err(cancelled("it was stopped on request").into()),
+            Ok(Look::Failed(failure)) => return Err(failure.into()),
+            Ok(Look::Unknown) if cancel => {
+                return Err(cancelled("it was cancelled, and the provider does not know it any more").into());
+            }
+            Ok(Look::Unknown) if abilities.idempotent_submit => self.reorder(provider, order, reference).await?,
+            Ok(Look::Unknown) => {
+                let lost = Failure::bad_output("the provider lost the order");
+                return Err(Failure { reason: "OUTPUT_UNAVAILABLE", ..lost }.into());
+            }
+            Ok(Look::Waiting) => "queued".clone_into(&mut later.stage),
+            Ok(Look::Working { percent, stage }) => {
+                later.percent = abilities.progress.then_some(percent);
+                stage.clone_into(&mut later.stage);
+            }
+            Err(failure) => {
+                tracing::warn!(%failure, looks = work.looks, "the provider does not say how the order stands");
+            }
+        }
+        Err(Stop::Suspended(later))
+    }
+}
