@@ -39,6 +39,8 @@ pub struct Upstreams {
     pub generation_status: Uri,
     /// Assets and thumbnails.
     pub thumbnail_worker: Uri,
+    /// Providers' webhooks; without it there is no address for them.
+    pub generation_worker: Option<Uri>,
 }
 
 /// The origins that a browser may call from.
@@ -85,6 +87,7 @@ impl Config {
                 dashboard: source.required("RUSHES_DASHBOARD_URL", url)?,
                 generation_status: source.required("RUSHES_GENERATION_STATUS_URL", url)?,
                 thumbnail_worker: source.required("RUSHES_THUMBNAIL_WORKER_URL", url)?,
+                generation_worker: source.optional("RUSHES_GENERATION_WORKER_URL", url)?,
             },
             blobs: blobs::Settings::read(source)?,
             origins: source.or("RUSHES_CORS_ORIGINS", Origins::Any, origins)?,

@@ -1,4 +1,5 @@
-//! What stands before everything: CORS for browsers, gRPC and gRPC-Web to the calls, all other HTTP to the assets.
+//! What stands before everything: CORS for browsers, gRPC and gRPC-Web to the calls, providers' webhooks to their
+//! verifier, all other HTTP to the assets.
 
 use std::{
     convert::Infallible,
@@ -19,7 +20,7 @@ use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer as _, Service};
 use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
-use crate::{assets::Assets, config::Origins};
+use crate::{assets::Assets, config::Origins, hooks::Hooks};
 
 /// The public port's outermost service: native gRPC goes straight in, browsers through what they need.
 #[derive(Clone, Debug)]
@@ -33,13 +34,14 @@ pub(crate) struct Door<R> {
 struct Web<R> {
     calls: GrpcWebService<R>,
     assets: Assets,
+    hooks: Hooks,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl<R: Clone> Door<R> {
-    pub(crate) fn new(calls: R, assets: Assets, origins: &Origins) -> Self {
-        let web = Web { calls: GrpcWebLayer::new().layer(calls.clone()), assets };
+    pub(crate) fn new(calls: R, assets: Assets, hooks: Hooks, origins: &Origins) -> Self {
+        let web = Web { calls: GrpcWebLayer::new().layer(calls.clone()), assets, hooks };
         Self { calls, browsers: cors(origins, web) }
     }
 }
@@ -85,6 +87,10 @@ where
     fn call(&mut self, request: Request<Body>) -> Answer {
         if kind(&request) != Kind::Other {
             return Box::pin(self.calls.call(request));
+        }
+        if self.hooks.wants(request.uri().path()) {
+            let hooks = self.hooks.clone();
+            return Box::pin(async move { Ok(hooks.answer(request).await) });
         }
         let assets = self.assets.clone();
         let request = request.map(drop);

@@ -10,6 +10,7 @@ mod assets;
 mod config;
 mod door;
 mod forward;
+mod hooks;
 mod keys;
 mod routes;
 
@@ -25,7 +26,7 @@ use chassis::{
 
 pub use config::{Config, Origins, Upstreams};
 
-use crate::{assets::Assets, door::Door, forward::Forward, keys::Keys, routes::Routes};
+use crate::{assets::Assets, door::Door, forward::Forward, hooks::Hooks, keys::Keys, routes::Routes};
 
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,7 @@ pub struct Gateway {
     server: Server,
     forward: Forward,
     assets: Assets,
+    hooks: Hooks,
     origins: Origins,
 }
 
@@ -57,6 +59,7 @@ pub struct Listening {
     bound: Bound,
     forward: Forward,
     assets: Assets,
+    hooks: Hooks,
     origins: Origins,
 }
 
@@ -66,7 +69,7 @@ impl Gateway {
     /// # Errors
     /// When a setting cannot be used; the error names it.
     pub async fn open(config: &Config) -> Result<Self, Error> {
-        let Upstreams { dashboard, generation_status, thumbnail_worker } = &config.upstreams;
+        let Upstreams { dashboard, generation_status, thumbnail_worker, generation_worker } = &config.upstreams;
         let dashboard = client::connect("dashboard", dashboard);
         let routes = Routes::new(|upstream| match upstream {
             "dashboard" => Some(dashboard.clone()),
@@ -87,6 +90,7 @@ impl Gateway {
             server,
             forward: Forward::new(routes, keys),
             assets: Assets::new(Store::open(&config.blobs)?),
+            hooks: Hooks::new(generation_worker.as_ref().map(|uri| client::connect("generation-worker", uri))),
             origins: config.origins.clone(),
         })
     }
@@ -96,8 +100,8 @@ impl Gateway {
     /// # Errors
     /// When an address is taken or not ours.
     pub async fn bind(self) -> Result<Listening, server::Error> {
-        let Self { server, forward, assets, origins } = self;
-        Ok(Listening { bound: server.bind().await?, forward, assets, origins })
+        let Self { server, forward, assets, hooks, origins } = self;
+        Ok(Listening { bound: server.bind().await?, forward, assets, hooks, origins })
     }
 }
 
@@ -119,8 +123,8 @@ impl Listening {
     /// # Errors
     /// When one of the servers fails.
     pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
-        let Self { bound, forward, assets, origins } = self;
-        bound.serve_around(forward, |rpc| Door::new(rpc, assets, &origins), drain).await
+        let Self { bound, forward, assets, hooks, origins } = self;
+        bound.serve_around(forward, |rpc| Door::new(rpc, assets, hooks, &origins), drain).await
     }
 }
 

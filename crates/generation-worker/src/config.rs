@@ -1,6 +1,5 @@
 //! The worker's settings, read once at the start. Each names its variable when it is wrong.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use chassis::settings::{Error, Source};
@@ -12,8 +11,8 @@ use http::Uri;
 pub struct Config {
     /// Logs and traces.
     pub telemetry: telemetry::Settings,
-    /// Where metrics and health are served; there is no other port.
-    pub admin: SocketAddr,
+    /// The port for webhooks that the gateway passes on, and the admin port.
+    pub server: server::Settings,
     /// What the worker itself runs with.
     pub worker: Settings,
     /// What the built-in provider runs with.
@@ -62,7 +61,7 @@ impl Config {
         }
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
-            admin: server::Settings::read(source)?.admin,
+            server: server::Settings::read(source)?,
             worker: Settings {
                 generation_status: source.required("RUSHES_GENERATION_STATUS_URL", "a URL, http://host:8080")?,
                 thumbnail_worker: source.required("RUSHES_THUMBNAIL_WORKER_URL", "a URL, http://host:8080")?,
@@ -70,7 +69,7 @@ impl Config {
                 slots: source.or("RUSHES_WORKER_SLOTS", 4, "how many generations are worked on at one time")?,
                 video_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
                 order_limit: source.duration("RUSHES_ORDER_LIMIT", Duration::from_secs(1_800), "a time")?,
-                heartbeat: Duration::from_secs(10),
+                heartbeat: source.duration("RUSHES_HEARTBEAT", Duration::from_secs(10), "a time")?,
             },
             local: Local {
                 pace: Duration::from_secs_f64(pace),

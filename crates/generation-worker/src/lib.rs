@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod config;
+pub mod hooks;
 pub mod orders;
 pub mod outputs;
 pub mod providers;
@@ -16,11 +17,18 @@ pub mod worker;
 use chassis::{blobs, client};
 
 use crate::config::Settings;
+use crate::hooks::Hooks;
 use crate::orders::Orders;
 use crate::outputs::Outputs;
 use crate::providers::Registry;
 use crate::status::Client;
 use crate::worker::Worker;
+
+/// The service that hears providers' webhooks for `providers`.
+#[must_use]
+pub fn hooks(settings: &Settings, providers: Registry) -> Hooks {
+    Hooks::new(providers, Client::new(client::connect("generation-status", &settings.generation_status)))
+}
 
 /// Builds a worker called `name` that has its videos made by `providers`. Nothing needs to be reachable yet.
 ///

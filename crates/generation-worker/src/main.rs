@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use chassis::admin::Admin;
 use chassis::drain::Drain;
+use chassis::server::Server;
 use chassis::settings::Source;
 use chassis::telemetry::Telemetry;
 use generation_worker::config::Config;
 use generation_worker::providers::Registry;
 use generation_worker::providers::local::{self, Local};
+use proto::work::v1::hook_service_server::HookServiceServer;
+use tonic::service::Routes;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -35,15 +37,16 @@ async fn main() -> std::process::ExitCode {
 async fn run(config: &Config) -> anyhow::Result<()> {
     let local = Local::new(config.local.pace, config.local.threads);
     let providers = Registry::default().with(local::MODEL, Arc::new(local));
-    let admin = Admin::bind(config.admin).await?;
-    let name = format!("generation-worker/{}/{}", admin.addr(), std::process::id());
-    tracing::info!(admin = %admin.addr(), models = ?providers.models(), "working");
+    let bound = Server::new("generation-worker", &config.server).describe(proto::DESCRIPTOR_SET).bind().await?;
+    let name = format!("generation-worker/{}/{}", bound.admin_addr(), std::process::id());
+    tracing::info!(models = ?providers.models(), "working");
+    let hooks = HookServiceServer::new(generation_worker::hooks(&config.worker, providers.clone()));
     let worker = generation_worker::build(&config.worker, providers, name)?;
     let drain = Drain::on_signals();
-    // The admin port answers to the end of the grace period, unless the work is over before.
+    // The ports answer to the end of the grace period, unless the work is over before.
     tokio::select! {
         () = worker.run(drain.clone()) => {}
-        served = admin.serve(drain) => served?,
+        served = bound.serve(Routes::new(hooks), drain) => served?,
     }
     tracing::info!("stopped");
     Ok(())

@@ -14,6 +14,8 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
+use crate::hooks::{Heard, Hook, NotVerified};
+
 /// What is ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -169,6 +171,14 @@ pub trait Provider: Send + Sync + 'static {
     /// Asks to stop an order.
     fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>>;
 
+    /// Verifies a webhook by the provider's own rules: its signature over the raw body, no older than five minutes.
+    ///
+    /// # Errors
+    /// [`NotVerified`], as for every provider that sends none.
+    fn hear(&self, _: &Hook) -> Result<Heard, NotVerified> {
+        Err(NotVerified("this provider sends no webhooks"))
+    }
+
     /// How long to wait between two looks.
     fn look_every(&self) -> Duration;
 
@@ -194,6 +204,12 @@ impl Registry {
     #[must_use]
     pub fn of(&self, model: &str) -> Option<Arc<dyn Provider>> {
         self.by_model.get(model).cloned()
+    }
+
+    /// The provider of a name.
+    #[must_use]
+    pub fn called(&self, name: &str) -> Option<Arc<dyn Provider>> {
+        self.by_model.values().find(|provider| provider.name() == name).cloned()
     }
 
     /// Every model served, in order.

@@ -10,12 +10,14 @@ use chassis::deadline;
 use proto::generations::v1::charge::Verdict;
 use proto::work::v1::work_service_client::WorkServiceClient;
 use proto::work::v1::{
-    CompleteWorkRequest, FailWorkRequest, HeartbeatRequest, HeartbeatResponse, Lease, RecordIntentRequest,
-    RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest, SuspendWorkRequest,
+    CompleteWorkRequest, FailWorkRequest, HeartbeatRequest, HeartbeatResponse, HintWorkRequest, Lease,
+    RecordIntentRequest, RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest, SuspendWorkRequest,
 };
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Response, Status};
+use uuid::Uuid;
 
+use crate::hooks::Heard;
 use crate::providers::{Class, Failure, Reference};
 
 /// How long one try of a call may take.
@@ -113,6 +115,21 @@ impl Client {
         })
         .await?;
         Ok(())
+    }
+
+    /// Passes a verified webhook of `provider` on; tried once, since providers send it again. Returns whether its job was
+    /// waiting.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub async fn hint(&self, provider: &str, heard: &Heard, job: Uuid) -> Result<bool, Error> {
+        let request = HintWorkRequest {
+            provider: provider.to_owned(),
+            event: heard.event.clone(),
+            job: job.to_string(),
+            provider_reference: heard.reference.clone().unwrap_or_default(),
+        };
+        Ok(once(self.inner.clone().hint_work(request)).await.map_err(sort)?.awaited)
     }
 
     /// Tells that the provider took the order.

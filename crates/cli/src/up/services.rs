@@ -163,6 +163,7 @@ fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'stati
         ("RUSHES_DASHBOARD_URL", at("dashboard")),
         ("RUSHES_GENERATION_STATUS_URL", at("generation-status")),
         ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")),
+        ("RUSHES_GENERATION_WORKER_URL", at("generation-worker")),
         ("RUSHES_PUBLIC_URL", at("gateway")),
         // Spans are to be seen while their request is still remembered; the usual batch waits five seconds.
         ("OTEL_BSP_SCHEDULE_DELAY", "500".to_owned()),

@@ -55,6 +55,36 @@ async fn a_generation_survives_its_worker_and_its_status_service() -> Result<()>
     stack.end().await
 }
 
+/// A worker that is stopped for longer than its lease wakes and changes nothing; its work was done once elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_slept_through_its_lease_changes_nothing() -> Result<()> {
+    let mut stack = Stack::start(Wish { pace: "3", lease: "4s", heartbeat: "500ms", ..Wish::default() }).await?;
+    let client = stack.client(10).await?;
+    let project = client.project("Asleep").await?;
+    let scene = client.scene(&project, "One").await?;
+    let started = client.start(&scene, "a fox that sleeps").await?;
+    until(&client, &started.name, Duration::from_secs(20), |g| percent(g) > 0).await?;
+
+    let sleeper = stack.stop("generation-worker");
+    stack.relocate("generation-worker");
+    stack.run("generation-worker")?;
+    let done = until(&client, &started.name, Duration::from_secs(60), |g| g.state() == State::Completed).await?;
+    ensure!(done.attempt_count >= 2, "another did it, as attempt {}", done.attempt_count);
+
+    sleeper.resume();
+    // It knows again how things stand once it has said something about its lease; only then is nothing proof.
+    testkit::eventually("the sleeper lets go", Duration::from_secs(30), async || {
+        sleeper.tail(200).contains("let go of").then_some(())
+    })
+    .await?;
+    assert_eq!(get(&client, &started.name).await?, done, "not even its version");
+    let next = client.start(&scene, "a fox that wakes").await?;
+    assert_eq!(client.outcome(&next.name).await?.state(), State::Completed);
+    assert_eq!(client.dashboard().await?.projects[0].completed_count, 2);
+    drop(sleeper);
+    stack.end().await
+}
+
 /// Changes a project and reads it back until the change shows, which must be within a second.
 async fn write_and_read(client: &Client, project: &Project, title: &str) -> Result<()> {
     let changed = Project { title: title.into(), etag: String::new(), ..project.clone() };

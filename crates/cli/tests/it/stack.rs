@@ -29,11 +29,15 @@ pub(crate) struct Wish {
     pub(crate) pace: &'static str,
     /// Where spans go.
     pub(crate) otlp: Option<String>,
+    /// How long a worker's lease lasts without a heartbeat.
+    pub(crate) lease: &'static str,
+    /// How often leases are prolonged.
+    pub(crate) heartbeat: &'static str,
 }
 
 impl Default for Wish {
     fn default() -> Self {
-        Self { pace: "0", otlp: None }
+        Self { pace: "0", otlp: None, lease: "30s", heartbeat: "10s" }
     }
 }
 
@@ -91,7 +95,10 @@ impl Stack {
             .env("RUSHES_DASHBOARD_URL", url("dashboard"))
             .env("RUSHES_GENERATION_STATUS_URL", url("generation-status"))
             .env("RUSHES_THUMBNAIL_WORKER_URL", url("thumbnail-worker"))
+            .env("RUSHES_GENERATION_WORKER_URL", url("generation-worker"))
             .env("RUSHES_PUBLIC_URL", url("gateway"))
+            .env("RUSHES_LEASE", self.wish.lease)
+            .env("RUSHES_HEARTBEAT", self.wish.heartbeat)
             .env("RUSHES_LOCAL_PACE", self.wish.pace)
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
@@ -116,6 +123,20 @@ impl Stack {
             let tail = self.service(name).process.as_ref().map(|process| process.tail(30));
             format!("{name} is not ready; the end of its log:\n{}", tail.unwrap_or_default())
         })
+    }
+
+    /// Stops a service where it is (SIGSTOP) and returns it, to be woken with [`Process::resume`]; another may be run then.
+    pub(crate) fn stop(&mut self, name: &str) -> Process {
+        let process = self.service_mut(name).process.take().expect("it runs");
+        process.pause();
+        process
+    }
+
+    /// The next process of a service is at addresses of its own.
+    pub(crate) fn relocate(&mut self, name: &str) {
+        let address = || SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
+        let service = self.service_mut(name);
+        (service.address, service.admin) = (address(), address());
     }
 
     /// Kills a service (SIGKILL).

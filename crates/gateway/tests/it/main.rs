@@ -5,6 +5,7 @@
 
 mod assets;
 mod calls;
+mod hooks;
 mod keys;
 mod limits;
 mod probes;

@@ -76,7 +76,8 @@ impl Stage {
             upstreams: Upstreams {
                 dashboard: services.serve(dashboard.clone()).await,
                 generation_status: others.clone(),
-                thumbnail_worker: others,
+                thumbnail_worker: others.clone(),
+                generation_worker: Some(others),
             },
             blobs: blobs::Settings { url: format!("file://{}", directory.0.display()), options: Vec::new() },
             origins: Origins::Any,

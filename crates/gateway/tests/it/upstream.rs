@@ -21,6 +21,7 @@ use proto::{
         UploadAssetRequest, asset_service_server, upload_asset_request::Part,
     },
     generations::v1::{self as generations, generation_service_server},
+    work::v1::{ReceiveHookRequest, ReceiveHookResponse, hook_service_server},
 };
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
@@ -33,6 +34,7 @@ pub(crate) struct Upstream {
     pub(crate) authentications: AtomicUsize,
     /// The metadata of each call but authentications, in order.
     pub(crate) calls: Mutex<Vec<HeaderMap>>,
+    pub(crate) hooks: Mutex<Vec<ReceiveHookRequest>>,
     /// Lets a watch send its second event.
     pub(crate) next: Notify,
 }
@@ -53,7 +55,8 @@ impl Services {
         let assets = asset_service_server::AssetServiceServer::new(self.clone());
         let routes = Routes::new(account_service_server::AccountServiceServer::new(self.clone()))
             .add_service(assets.accept_compressed(gzip).send_compressed(gzip))
-            .add_service(generation_service_server::GenerationServiceServer::new(self.clone()));
+            .add_service(generation_service_server::GenerationServiceServer::new(self.clone()))
+            .add_service(hook_service_server::HookServiceServer::new(self.clone()));
         tokio::spawn(async move { bound.serve(routes, drain).await.unwrap() });
         uri
     }
@@ -191,5 +194,44 @@ impl generation_service_server::GenerationService for Services {
         _: Request<generations::CancelGenerationRequest>,
     ) -> Result<Response<generations::Generation>, Status> {
         Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn retry_generation(
+        &self,
+        _: Request<generations::RetryGenerationRequest>,
+    ) -> Result<Response<generations::Generation>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn list_generation_events(
+        &self,
+        _: Request<generations::ListGenerationEventsRequest>,
+    ) -> Result<Response<generations::ListGenerationEventsResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn resolve_generation(
+        &self,
+        _: Request<generations::ResolveGenerationRequest>,
+    ) -> Result<Response<generations::Generation>, Status> {
+        Err(Status::internal("the gateway let an internal method through"))
+    }
+}
+
+#[tonic::async_trait]
+impl hook_service_server::HookService for Services {
+    /// Believes `known`, is away for `away`, and keeps what it is sent.
+    async fn receive_hook(
+        &self,
+        request: Request<ReceiveHookRequest>,
+    ) -> Result<Response<ReceiveHookResponse>, Status> {
+        let hook = request.into_inner();
+        let answer = match hook.provider.as_str() {
+            "known" => Ok(Response::new(ReceiveHookResponse {})),
+            "away" => Err(Status::unavailable("restarting")),
+            _ => Err(Status::unauthenticated("not verified")),
+        };
+        self.0.hooks.lock().unwrap().push(hook);
+        answer
     }
 }

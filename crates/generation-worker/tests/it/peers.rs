@@ -9,6 +9,7 @@ use chassis::drain::Drain;
 use chassis::server::{self, Server};
 use chassis::{blobs, caller::Caller};
 use generation_worker::config::Settings;
+use generation_worker::hooks::Hooks;
 use generation_worker::providers::Registry;
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
 use proto::assets::v1::thumbnail::State as Thumb;
@@ -58,6 +59,7 @@ pub(crate) struct State {
     /// What heartbeats say: whether leases are held, and whether they are to be cancelled.
     pub(crate) lost: bool,
     pub(crate) cancel: bool,
+    pub(crate) hints: Vec<HintWorkRequest>,
     pub(crate) registered: Vec<(Uuid, RegisterOutputRequest)>,
 }
 
@@ -217,8 +219,13 @@ impl WorkService for Peer {
         Ok(Response::new(SuspendWorkResponse::default()))
     }
 
-    async fn hint_work(&self, _: Request<HintWorkRequest>) -> Result<Response<HintWorkResponse>, Status> {
-        Err(Status::unimplemented("nothing is hinted here"))
+    async fn hint_work(&self, request: Request<HintWorkRequest>) -> Result<Response<HintWorkResponse>, Status> {
+        let mut state = self.state();
+        if let Some(status) = state.answers.get_mut("hint_work").and_then(VecDeque::pop_front) {
+            return Err(status);
+        }
+        state.hints.push(request.into_inner());
+        Ok(Response::new(HintWorkResponse { awaited: true }))
     }
 
     async fn record_submission(
@@ -316,6 +323,7 @@ pub(crate) struct Stage {
     pub(crate) blobs: blobs::Store,
     pub(crate) drain: Drain,
     pub(crate) working: JoinHandle<()>,
+    pub(crate) hooks: Hooks,
     folder: PathBuf,
     scripts: Drain,
 }
@@ -347,10 +355,11 @@ impl Stage {
         };
         change(&mut settings);
         let blobs = blobs::Store::open(&settings.blobs).unwrap();
+        let hooks = generation_worker::hooks(&settings, providers.clone());
         let worker = generation_worker::build(&settings, providers, "worker".into()).unwrap();
         let drain = Drain::default().with_grace(Duration::from_secs(2));
         let working = tokio::spawn(worker.run(drain.clone()));
-        Self { peer, blobs, drain, working, folder, scripts }
+        Self { peer, blobs, drain, working, hooks, folder, scripts }
     }
 }
 

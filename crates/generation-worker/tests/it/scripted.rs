@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
+use generation_worker::hooks::{Heard, Hook, NotVerified};
 use generation_worker::providers::{
     Abilities, Failure, Look, Made, NotSubmitted, Order, Provider, Reference, Registry, Stopping, local,
 };
@@ -126,6 +127,19 @@ impl Provider for Scripted {
             Ok(Stopping::Asked)
         }
         .boxed()
+    }
+
+    /// Believes what carries its secret, and says that it is about its body.
+    fn hear(&self, hook: &Hook) -> Result<Heard, NotVerified> {
+        let secret = hook.headers.get("x-secret").ok_or(NotVerified("no secret"))?;
+        if secret != "open sesame" {
+            return Err(NotVerified("another's secret"));
+        }
+        let reference = String::from_utf8(hook.body.to_vec()).unwrap();
+        Ok(Heard {
+            event: format!("{} of {}", hook.headers["x-event"].to_str().unwrap(), hook.job),
+            reference: Some(reference),
+        })
     }
 
     fn look_every(&self) -> Duration {

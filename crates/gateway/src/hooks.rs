@@ -1,0 +1,94 @@
+//! `POST /hooks/{provider}/{job}`: where model providers send their webhooks. They are passed on as they came to a
+//! generation-worker, which knows the providers' signatures.
+//!
+//! Invariants: the body is passed on byte by byte, since it is signed; no more than 1 MiB of it is read; and whatever cannot be
+//! verified is answered with 401 and leaves nothing behind.
+
+use std::time::Duration;
+
+use chassis::{client::Channel, deadline};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use proto::work::v1::{ReceiveHookRequest, hook_service_client::HookServiceClient, receive_hook_request::Header};
+use tokio::time::{Instant, timeout_at};
+use tonic::{Code, body::Body};
+use tracing::{Instrument as _, field::Empty};
+
+const ROUTE: &str = "/hooks/";
+/// The longest body.
+const BODY: usize = 1 << 20;
+/// How long a webhook may take, its body included.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// The webhooks' side of the door; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Hooks {
+    worker: Option<HookServiceClient<Channel>>,
+}
+
+impl Hooks {
+    /// Passes webhooks on to a worker; without one there is no such route.
+    pub(crate) fn new(worker: Option<Channel>) -> Self {
+        Self { worker: worker.map(HookServiceClient::new) }
+    }
+
+    /// Whether a path is one of a webhook.
+    pub(crate) fn wants(&self, path: &str) -> bool {
+        self.worker.is_some() && path.starts_with(ROUTE)
+    }
+
+    pub(crate) async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let span = tracing::info_span!(
+            "http",
+            otel.name = format!("{} {ROUTE}{{provider}}/{{job}}", request.method()),
+            otel.kind = "server",
+            http.request.method = %request.method(),
+            http.route = "/hooks/{provider}/{job}",
+            http.response.status_code = Empty,
+        );
+        let status = self.pass_on(request).instrument(span.clone()).await;
+        span.record("http.response.status_code", status.as_u16());
+        metrics::counter!("gateway_hooks_total", "status" => status.as_str().to_owned()).increment(1);
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status;
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
+        }
+        response
+    }
+
+    async fn pass_on(&self, request: Request<Body>) -> StatusCode {
+        let (Some(mut worker), until) = (self.worker.clone(), Instant::now() + LIMIT) else {
+            return StatusCode::NOT_FOUND;
+        };
+        if request.method() != Method::POST {
+            return StatusCode::METHOD_NOT_ALLOWED;
+        }
+        let path = request.uri().path().trim_start_matches(ROUTE);
+        let Some((provider, job)) = path.split_once('/').map(|(provider, job)| (provider.to_owned(), job.to_owned()))
+        else {
+            return StatusCode::NOT_FOUND;
+        };
+        let (parts, body) = request.into_parts();
+        let body = match timeout_at(until, Limited::new(body, BODY).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return StatusCode::PAYLOAD_TOO_LARGE,
+            Ok(Err(_)) => return StatusCode::BAD_REQUEST,
+            Err(_) => return StatusCode::REQUEST_TIMEOUT,
+        };
+        let headers = parts
+            .headers
+            .iter()
+            .map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec().into() });
+        let hook = ReceiveHookRequest { provider, job, headers: headers.collect(), body: body.into() };
+        match deadline::scope(until, worker.receive_hook(hook)).await {
+            Ok(_) => StatusCode::NO_CONTENT,
+            Err(status) if status.code() == Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            // Whatever went wrong on our side, the provider sends it again.
+            Err(status) => {
+                tracing::warn!(code = ?status.code(), message = status.message(), "a webhook could not be passed on");
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+}
