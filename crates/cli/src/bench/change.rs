@@ -11,7 +11,8 @@ use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::{Input, StartGenerationRequest};
 use proto::work::v1::work_service_client::WorkServiceClient;
 use proto::work::v1::{
-    ClaimWorkRequest, FailWorkRequest, FailureClass, Lease, RecordSubmissionRequest, ReportProgressRequest,
+    ClaimWorkRequest, FailWorkRequest, FailureClass, Lease, RecordIntentRequest, RecordSubmissionRequest,
+    ReportProgressRequest,
 };
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
@@ -116,8 +117,10 @@ impl Worker {
         Ok(leases)
     }
 
-    /// SUBMITTING becomes PROCESSING; in milliseconds.
+    /// SUBMITTING becomes PROCESSING; in milliseconds, without those of the intent before it, which changes no state.
     async fn submitted(&mut self, lease: &Lease) -> Result<f64> {
+        let intent = RecordIntentRequest { lease: Some(lease.clone()), provider: "bench".to_owned() };
+        self.work.record_intent(intent).await.context("recording an intent")?;
         let request =
             RecordSubmissionRequest { lease: Some(lease.clone()), provider_reference: format!("bench-{}", lease.job) };
         let began = Instant::now();
@@ -146,7 +149,7 @@ impl Worker {
                 failure_class: FailureClass::InvalidInput.into(),
                 reason: "INPUT_REFUSED".to_owned(),
                 message: "Made only to be measured.".to_owned(),
-                retry_after: None,
+                ..FailWorkRequest::default()
             };
             self.work.fail_work(request).await.context("ending measured work")?;
         }

@@ -6,6 +6,8 @@ mod credits;
 mod faults;
 mod plans;
 mod reads;
+mod reconciler;
+mod retries;
 mod round_trips;
 mod starts;
 mod traces;

@@ -255,7 +255,7 @@ const INVARIANTS: &[(&str, &str)] = &[
     (
         "what is open has a job, what is over has none",
         "select 1 from generations g left join jobs j on j.id = g.id
-         where (g.state < 6) is distinct from (j.state in ('queued', 'leased', 'waiting'))",
+         where (g.state < 6) is distinct from coalesce(j.state in ('queued', 'leased', 'waiting'), false)",
     ),
     (
         "what is over has a verdict, and what completed was charged",

@@ -1,0 +1,71 @@
+//! The second wall: broken tables are found, told by name, and repaired where nothing must be guessed. And the first one: what
+//! the tables themselves refuse.
+
+use std::time::Duration;
+
+use proto::generations::v1::State;
+use proto::generations::v1::charge::Verdict;
+use testkit::eventually;
+use uuid::Uuid;
+
+use crate::worker::Worker;
+use crate::world::{PRICE, World};
+
+fn id(name: &str) -> Uuid {
+    Uuid::try_parse(name.trim_start_matches("generations/")).unwrap()
+}
+
+#[tokio::test]
+async fn a_generation_without_a_job_ends_and_its_hold_goes_back() {
+    let world = World::with(|settings| settings.reconcile = Duration::from_millis(50)).await;
+    let user = world.user(1).await;
+    let name = world.started(&user).await.name;
+    sqlx::query("delete from jobs where id = $1").bind(id(&name)).execute(&world.pool).await.unwrap();
+    let ended = eventually("the reconciler ends it", Duration::from_secs(20), async || {
+        world.get(&user, &name).await.ok().filter(|generation| generation.state() == State::Failed)
+    });
+    let charge = ended.await.unwrap().charge.unwrap();
+    assert_eq!((charge.released_micros, charge.verdict()), (PRICE, Verdict::NotCharged));
+    assert_eq!(world.credit(&user).await.available_micros, PRICE);
+}
+
+/// What the tables themselves refuse, whatever code writes them.
+#[tokio::test]
+async fn a_second_settlement_is_refused_by_the_table() {
+    let world = World::new().await;
+    let user = world.user(2).await;
+    let (completed, open) = (world.started(&user).await.name, world.started(&user).await.name);
+    let mut worker = Worker::new(&world, 1).await;
+    let work = worker.next().await;
+    assert_eq!(work.generation, completed);
+    worker.carry_out(&work).await;
+    let settle = "insert into ledger (id, account_id, generation_id, entry, book, amount_micros)
+                  select gen_random_uuid(), account_id, id, $2, 'held', -held_micros from generations where id = $1";
+    for entry in ["capture", "release"] {
+        let error = sqlx::query(settle).bind(id(&completed)).bind(entry).execute(&world.pool).await.unwrap_err();
+        let constraint = error.as_database_error().unwrap().constraint().unwrap().to_owned();
+        assert!(["ledger_once", "ledger_one_settlement"].contains(&constraint.as_str()), "{constraint}");
+    }
+    for (what, sql) in [
+        ("ended without a settlement", "update generations set state = 7, end_time = now() where id = $1"),
+        ("charged more than was held", "update generations set captured_micros = held_micros + 1 where id = $1"),
+        (
+            "a negative balance",
+            "update credit_accounts set available_micros = -1 where account_id = (select account_id from generations where id = $1)",
+        ),
+        (
+            "a second order beside a live one",
+            "insert into provider_calls (generation_id, account_id, fence, provider, phase) select id, account_id, n, 'x', 'intent' from generations, generate_series(7, 8) n where id = $1",
+        ),
+        (
+            "a reference that is none",
+            "insert into provider_calls (generation_id, account_id, fence, provider, phase) select id, account_id, 7, 'x', 'known' from generations where id = $1",
+        ),
+    ] {
+        let error = sqlx::query(sql).bind(id(&open)).execute(&world.pool).await.unwrap_err();
+        assert!(error.as_database_error().is_some_and(|error| error.constraint().is_some()), "{what}: {error}");
+    }
+    worker.free(1).await;
+    let work = worker.next().await;
+    worker.carry_out(&work).await;
+}
