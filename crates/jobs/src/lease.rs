@@ -54,7 +54,8 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
         cancel_requested: bool,
         traceparent: Option<String>,
     }
-    // Materialized, since a subquery that is run again locks further rows. Of several queues, each gives its first few,
+    // A job whose lease just ran out is for others first: a worker that stands still keeps its stream, and would be given the
+    // same job until that is dead. Materialized, since a subquery that is run again locks further rows. Of several queues, each gives its first few,
     // and the first of all are taken.
     let query = sqlx::query_as::<_, Row>(
         "with looks as materialized (
@@ -63,6 +64,7 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
              cross join lateral (
                  select id, run_at from jobs
                  where kind = $1 and jobs.queue = wanted.queue and state = 'waiting' and run_at <= now()
+                   and not (expired_in_row > 0 and worker = $3 and run_at > now() - make_interval(secs => $5))
                  order by run_at
                  limit $4
                  for update skip locked
@@ -74,6 +76,7 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
                  select id, priority, vft from jobs
                  where kind = $1 and jobs.queue = wanted.queue and state = 'queued' and run_at <= now()
                    and (deadline_at is null or deadline_at > now())
+                   and not (expired_in_row > 0 and worker = $3 and run_at > now() - make_interval(secs => $5))
                  order by priority, vft
                  limit $4
                  for update skip locked

@@ -150,7 +150,11 @@ impl Worker {
 }
 
 fn asking(slots: i32) -> ClaimWorkRequest {
-    ClaimWorkRequest { worker: "test".to_owned(), models: vec!["models/local-sketch".to_owned()], slots }
+    ClaimWorkRequest {
+        worker: format!("test-{}", uuid::Uuid::now_v7()),
+        models: vec!["models/local-sketch".to_owned()],
+        slots,
+    }
 }
 
 pub(crate) fn completion(lease: Option<Lease>, cost_micros: i64) -> CompleteWorkRequest {

@@ -9,4 +9,5 @@ mod queue;
 mod retries;
 mod stage;
 mod storm;
+mod waits;
 mod wake;

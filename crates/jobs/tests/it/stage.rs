@@ -45,9 +45,9 @@ impl Stage {
         claim(&mut *self.connection().await, worker, limit, LEASE).await
     }
 
-    /// Claims the one job that there is.
+    /// Claims the one job that there is, as a worker that never had one.
     pub(crate) async fn one(&self) -> Leased {
-        let mut leased = self.claim("worker", 10).await;
+        let mut leased = self.claim(&format!("worker-{}", Uuid::now_v7()), 10).await;
         assert_eq!(leased.len(), 1, "one job should be ready");
         leased.pop().unwrap()
     }
