@@ -79,7 +79,7 @@ impl Hooks {
         let headers = parts
             .headers
             .iter()
-            .map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec().into() });
+            .map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() });
         let hook = ReceiveHookRequest { provider, job, headers: headers.collect(), body: body.into() };
         match deadline::scope(until, worker.receive_hook(hook)).await {
             Ok(_) => StatusCode::NO_CONTENT,

@@ -1,5 +1,6 @@
 //! Messages made of records. Here an id becomes a name, a version an etag, and a stored object an address.
 
+use domain::id::GenerationId;
 use domain::name::{self, SceneName};
 use prost::Message as _;
 use prost_types::{Any, Duration, Timestamp};
@@ -61,7 +62,7 @@ impl Face {
             traceparent: record.traceparent.clone(),
             start_deadline: record.start_deadline.map(timestamp),
             total_deadline: record.total_deadline.map(timestamp),
-            retried_from: record.retried_from.map(|id| id.name()).unwrap_or_default(),
+            retried_from: record.retried_from.map(GenerationId::name).unwrap_or_default(),
         }
     }
 

@@ -112,7 +112,7 @@ fn read(request: ReceiveHookRequest) -> Result<Hook, NotVerified> {
     Ok(Hook { job, headers, body: request.body.into(), now: now() })
 }
 
-#[expect(clippy::disallowed_methods, reason = "a signature's window is in the wall clock of its sender")]
+/// A signature's window is in the wall clock of its sender, and in no other.
 fn now() -> SystemTime {
     SystemTime::now()
 }

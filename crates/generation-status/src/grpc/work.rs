@@ -90,7 +90,7 @@ impl WorkService for WorkApi {
         &self,
         request: Request<SuspendWorkRequest>,
     ) -> Result<Response<SuspendWorkResponse>, Status> {
-        let pause = suspension(request.into_inner())?;
+        let pause = suspension(&request.into_inner())?;
         self.work.suspend(&pause).await?;
         Ok(Response::new(SuspendWorkResponse {}))
     }
@@ -183,7 +183,7 @@ impl WorkService for WorkApi {
     }
 }
 
-fn suspension(request: SuspendWorkRequest) -> Result<Suspension, Error> {
+fn suspension(request: &SuspendWorkRequest) -> Result<Suspension, Error> {
     let mut fields = Fields::default();
     let lease = lease(&mut fields, "lease", request.lease.as_ref());
     let percent = request.percent.map(|percent| i16::try_from(percent).unwrap_or(-1));

@@ -10,13 +10,12 @@ use crate::peers::Stage;
 use crate::scripted::{DONE, Scripted};
 
 fn hook(job: &str, headers: &[(&str, &str)]) -> ReceiveHookRequest {
-    let header =
-        |(name, value): &(&str, &str)| Header { name: (*name).into(), value: value.as_bytes().to_vec().into() };
+    let header = |(name, value): &(&str, &str)| Header { name: (*name).into(), value: value.as_bytes().to_vec() };
     ReceiveHookRequest {
         provider: "scripted".into(),
         job: job.into(),
         headers: headers.iter().map(header).collect(),
-        body: b"order-5".to_vec().into(),
+        body: b"order-5".to_vec(),
     }
 }
 
@@ -50,7 +49,7 @@ async fn what_cannot_be_verified_goes_no_further() {
         hook("not-a-job", &[("x-secret", "open sesame"), ("x-event", "done")]),
         hook(&job, &[("x-secret", "open sesame"), ("x-event", "done"), ("bad name", "x")]),
         ReceiveHookRequest { provider: "nobody".into(), ..good.clone() },
-        ReceiveHookRequest { body: vec![b'x'; (1 << 20) + 1].into(), ..good },
+        ReceiveHookRequest { body: vec![b'x'; (1 << 20) + 1], ..good },
     ] {
         assert_eq!(sent(&stage, wrong).await.unwrap_err().code(), Code::Unauthenticated);
     }
