@@ -24,7 +24,7 @@ pub(super) async fn hand_over() -> Result<Exit> {
 
 async fn build_and_run() -> Result<Exit> {
     say("cargo build --release of every service; the first takes more than ten minutes on two cores");
-    let mut command = Command::new(config::cargo());
+    let mut command = config::cargo();
     command.args(["build", "--release", "--workspace", "--bins"]).current_dir(workspace::root()?);
     ensure!(build::run(command).await?.success(), "the release build failed; its messages are above");
     let program = program()?;
