@@ -11,15 +11,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::boarding::{Boarded, Joined, Manner};
 use crate::changes::{Change, Changes, Signal};
-use crate::core::read::{Answer, Tier};
 use crate::inner::Inner;
 use crate::key::Key;
 use crate::redis::{self, Link};
 use crate::settings::Settings;
 use crate::{clock, meters, nats, relay, silence, store};
+use coherence::read::{Answer, Tier};
 
 /// What a load gives; see [`Cache::get`].
-pub type Loaded = crate::core::read::Loaded<Bytes>;
+pub type Loaded = coherence::read::Loaded<Bytes>;
 
 /// A value that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,7 +257,7 @@ impl Cache {
             {
                 let change = [(key.as_str(), version)];
                 let apply = link.call("cache.apply", &session, async |connection| {
-                    redis::apply(connection, &inner.names, change).await
+                    redis::apply(connection, &inner.names, None, change).await
                 });
                 apply.await;
             }

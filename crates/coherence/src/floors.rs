@@ -9,8 +9,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::FLOOR_TTL;
-use super::time::Mono;
+use crate::FLOOR_TTL;
+use crate::time::Mono;
+use crate::walls::{Wall, stands};
 
 /// What an answer must reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,19 +61,35 @@ impl<K: Hash + Eq + Clone> Default for Floors<K> {
 impl<K: Hash + Eq + Clone> Floors<K> {
     /// Nothing below `version` may be answered any more.
     pub fn raise(&mut self, key: &K, version: i64, now: Mono) {
-        self.put(key, Demand { version, since: Mono::PAST }, now);
+        // Wall: a load that began before the event still carries what is older.
+        if stands(Wall::FloorRaise) {
+            self.put(key, Demand { version, since: Mono::PAST }, now);
+        }
     }
 
     /// Nothing that might lack a commit made before `now` may be answered any more: an own write of unknown version.
     pub fn fence(&mut self, key: &K, now: Mono) {
-        self.put(key, Demand { version: 0, since: now }, now);
+        // Wall: a proof that is still young may be from before the write.
+        if stands(Wall::FloorFence) {
+            self.put(key, Demand { version: 0, since: now }, now);
+        }
     }
 
     /// An answer of this version, current as of `fresh`, is given: later ones must reach its version, and a fence that
     /// it satisfies falls.
+    ///
+    /// "Does not exist" has no version that a row's former ones fall below, so it leaves a fence of its own.
     pub fn settle(&mut self, key: &K, version: i64, fresh: Mono, now: Mono) {
-        self.put(key, Demand { version, since: Mono::PAST }, now);
+        let exists = version > 0 || !stands(Wall::FloorAbsent);
+        // Wall: a reader that was told of a deletion would find the row again, in a tier whose proof is older than that
+        // answer.
+        let since = if exists { Mono::PAST } else { fresh };
+        // Wall: the next reader would be taken back by a tier whose proof is older than this answer.
+        if stands(Wall::FloorSettle) {
+            self.put(key, Demand { version, since }, now);
+        }
         if let Some(floor) = self.floors.get_mut(key)
+            && exists
             && fresh >= floor.demand.since
         {
             floor.demand.since = Mono::PAST;
@@ -149,6 +166,17 @@ mod tests {
         assert_eq!(floors.demand(&"k", at(130)).since, at(100), "an older answer does not lower it");
         floors.settle(&"k", 8, at(105), at(140));
         assert_eq!(floors.demand(&"k", at(150)), Demand { version: 8, since: Mono::PAST });
+    }
+
+    #[test]
+    fn an_absence_holds_until_something_newer_exists() {
+        let mut floors = Floors::default();
+        floors.settle(&"k", 3, at(50), at(60));
+        floors.settle(&"k", 0, at(100), at(110));
+        assert!(!floors.demand(&"k", at(120)).met(3, at(90)), "the row as it was before it went");
+        assert!(floors.demand(&"k", at(120)).met(4, at(130)));
+        floors.settle(&"k", 4, at(130), at(140));
+        assert_eq!(floors.demand(&"k", at(150)), Demand { version: 4, since: Mono::PAST });
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The histories that each step of a flight must survive.
 
 use super::*;
-use crate::core::clock::Sample;
+use crate::clock::Sample;
 
 const MS: i64 = 1_000_000;
 

@@ -1,0 +1,105 @@
+//! Running seeds: one, many on all cores, and many with a wall taken out.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use coherence::walls::{self, Wall};
+
+use crate::check::Violation;
+use crate::world::World;
+
+/// What one seed came to.
+#[derive(Clone, Debug, Default)]
+pub struct Seed {
+    /// Reads checked by tier: L1, L2, validated, loaded.
+    pub reads: [u64; 4],
+    /// Readers who joined another's flight.
+    pub joined: u64,
+    /// Versions asked of PostgreSQL in place of a load.
+    pub validations: u64,
+    /// The promise that was broken, if one was.
+    pub violation: Option<Violation>,
+    /// All events, if they were asked for.
+    pub trace: Vec<String>,
+}
+
+/// What many seeds came to.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    /// How many seeds were run.
+    pub seeds: u64,
+    /// Reads checked by tier: L1, L2, validated, loaded.
+    pub reads: [u64; 4],
+    /// Readers who joined another's flight.
+    pub joined: u64,
+    /// Versions asked of PostgreSQL in place of a load.
+    pub validations: u64,
+    /// The seeds that broke a promise, the lowest first.
+    pub violations: Vec<(u64, Violation)>,
+}
+
+impl Runs {
+    fn add(&mut self, number: u64, seed: Seed) {
+        self.seeds += 1;
+        self.reads.iter_mut().zip(seed.reads).for_each(|(sum, more)| *sum += more);
+        self.joined += seed.joined;
+        self.validations += seed.validations;
+        self.violations.extend(seed.violation.map(|violation| (number, violation)));
+    }
+
+    fn merge(mut self, other: Self) -> Self {
+        self.seeds += other.seeds;
+        self.reads.iter_mut().zip(other.reads).for_each(|(sum, more)| *sum += more);
+        self.joined += other.joined;
+        self.validations += other.validations;
+        self.violations.extend(other.violations);
+        self.violations.sort_by_key(|(seed, _)| *seed);
+        self
+    }
+}
+
+/// Runs one seed, with `removed` taken out.
+#[must_use]
+pub fn one(seed: u64, removed: Option<Wall>, traced: bool) -> Seed {
+    walls::remove(removed);
+    let mut world = World::new(seed, traced);
+    world.run();
+    walls::remove(None);
+    Seed {
+        reads: world.checker.reads,
+        joined: world.checker.joined,
+        validations: world.checker.validations,
+        violation: world.checker.violation.take(),
+        trace: world.log.take().unwrap_or_default(),
+    }
+}
+
+/// Runs the seeds from `first` on, on all cores; with `removed`, until one of them breaks a promise.
+#[must_use]
+pub fn many(first: u64, count: u64, removed: Option<Wall>) -> Runs {
+    let next = AtomicU64::new(0);
+    let found = AtomicBool::new(false);
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut runs = Runs::default();
+                    while !(removed.is_some() && found.load(Ordering::Relaxed)) {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= count {
+                            break;
+                        }
+                        let seed = one(first + number, removed, false);
+                        if seed.violation.is_some() {
+                            found.store(true, Ordering::Relaxed);
+                        }
+                        runs.add(first + number, seed);
+                    }
+                    runs
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_default()).fold(Runs::default(), Runs::merge)
+    })
+}
