@@ -58,7 +58,7 @@ impl Cache {
         let inner = &*self.inner;
         let begun = inner.now();
         let floor = inner.shard(key.text()).floors.demand(key.text(), begun);
-        let demand = floor.and(Demand { version: least.unwrap_or(0), since: Mono::PAST });
+        let demand = floor.and(Demand { version: least.unwrap_or(0), since: Mono::PAST, ..Demand::NONE });
         let Some(entry) = inner.l1.get(key.as_str()).await else {
             return Err(Missed { begun, demand, at_hand: None });
         };

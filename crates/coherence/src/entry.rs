@@ -61,8 +61,8 @@ pub fn judge<B>(entry: &Entry<B>, window: &Window, clock: &Clock, demand: Demand
     if fresh < now - BOUND && stands(Wall::L1Age) {
         return Verdict::Unproven;
     }
-    // Wall: what this process wrote after that time may be missing.
-    if fresh < demand.since && stands(Wall::L1Fence) {
+    // Wall: what this process wrote, or said does not exist, after that time may be missing.
+    if !demand.met(entry.version, fresh) && stands(Wall::L1Fence) {
         return Verdict::Unproven;
     }
     Verdict::Serve(fresh)
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn useless_below_a_floor_and_after_its_time() {
-        let demand = Demand { version: 4, since: Mono::PAST };
+        let demand = Demand { version: 4, since: Mono::PAST, ..Demand::NONE };
         assert_eq!(judged(&entry(3, 1, 5), demand, 1500), Verdict::Useless);
         assert!(matches!(judged(&entry(4, 1, 5), demand, 1500), Verdict::Serve(_)));
         assert_eq!(judged(&entry(3, 1, 5), Demand::NONE, 30_000), Verdict::Useless);
@@ -154,8 +154,14 @@ mod tests {
 
     #[test]
     fn a_fence_demotes_until_the_proof_has_passed_it() {
-        assert_eq!(judged(&entry(3, 1, 5), Demand { version: 0, since: at(1001) }, 1500), Verdict::Unproven);
-        assert!(matches!(judged(&entry(3, 1, 5), Demand { version: 0, since: at(890) }, 1500), Verdict::Serve(_)));
+        assert_eq!(
+            judged(&entry(3, 1, 5), Demand { version: 0, since: at(1001), ..Demand::NONE }, 1500),
+            Verdict::Unproven
+        );
+        assert!(matches!(
+            judged(&entry(3, 1, 5), Demand { version: 0, since: at(890), ..Demand::NONE }, 1500),
+            Verdict::Serve(_)
+        ));
     }
 
     #[test]
@@ -165,7 +171,7 @@ mod tests {
     }
 
     fn admitted(existing: Option<&Entry<&'static str>>, floor: i64, now: Mono) -> bool {
-        let floor = Demand { version: floor, since: Mono::PAST };
+        let floor = Demand { version: floor, since: Mono::PAST, ..Demand::NONE };
         admits(existing, &entry(3, 1, 5), at(10), floor, at(0), now)
     }
 
@@ -180,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_was_read_before_an_own_write_stays_out() {
-        let fence = |ms| Demand { version: 0, since: at(ms) };
+        let fence = |ms| Demand { version: 0, since: at(ms), ..Demand::NONE };
         assert!(admits(None, &entry(3, 1, 5), at(10), fence(10), at(0), at(20)));
         assert!(!admits(None, &entry(3, 1, 5), at(10), fence(11), at(0), at(20)));
     }

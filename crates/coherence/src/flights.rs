@@ -99,7 +99,7 @@ mod tests {
     fn not_joined_across_a_fence() {
         let mut flights = Flights::default();
         flights.depart(&"k", 'a', NOW);
-        let fence = Demand { version: 0, since: NOW + Duration::from_millis(1) };
+        let fence = Demand { version: 0, since: NOW + Duration::from_millis(1), ..Demand::NONE };
         assert_eq!(flights.joinable(&"k", fence, NOW + Duration::from_millis(2)), None);
         flights.depart(&"k", 'b', NOW + Duration::from_millis(2));
         assert_eq!(flights.joinable(&"k", fence, NOW + Duration::from_millis(3)), Some(&'b'));
@@ -116,9 +116,9 @@ mod tests {
 
     #[test]
     fn an_answer_serves_whom_it_is_young_and_new_enough_for() {
-        assert!(serves(3, NOW, Demand { version: 3, since: NOW }, NOW + BOUND));
+        assert!(serves(3, NOW, Demand { version: 3, since: NOW, ..Demand::NONE }, NOW + BOUND));
         assert!(!serves(3, NOW, Demand::NONE, NOW + BOUND + Duration::from_nanos(1)));
-        assert!(!serves(3, NOW, Demand { version: 4, since: Mono::PAST }, NOW));
-        assert!(!serves(3, NOW, Demand { version: 0, since: NOW + Duration::from_nanos(1) }, NOW));
+        assert!(!serves(3, NOW, Demand { version: 4, since: Mono::PAST, ..Demand::NONE }, NOW));
+        assert!(!serves(3, NOW, Demand { version: 0, since: NOW + Duration::from_nanos(1), ..Demand::NONE }, NOW));
     }
 }

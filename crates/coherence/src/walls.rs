@@ -113,8 +113,6 @@ walls! {
     FillLeaseEnds in "cache/redis/fill.lua",
     /// A fill never goes below what is there.
     FillVersion in "cache/redis/fill.lua",
-    /// A proof moves forward only.
-    FreshForward in "cache/redis/fresh.lua",
     /// Proof and entry are read in one step.
     GetOneStep in "cache/redis/get.lua",
     /// The time of a pass is taken before its snapshot.
@@ -148,18 +146,18 @@ mod removal {
     use super::Wall;
 
     thread_local! {
-        static REMOVED: Cell<Option<Wall>> = const { Cell::new(None) };
+        static REMOVED: Cell<u128> = const { Cell::new(0) };
     }
 
     /// Whether a wall stands in this thread.
     #[must_use]
     pub fn stands(wall: Wall) -> bool {
-        REMOVED.get() != Some(wall)
+        REMOVED.get() & (1 << wall as u32) == 0
     }
 
-    /// Takes a wall out of this thread, or, with none, puts the last one back.
-    pub fn remove(wall: Option<Wall>) {
-        REMOVED.set(wall);
+    /// Takes these walls, and no others, out of this thread.
+    pub fn remove(walls: &[Wall]) {
+        REMOVED.set(walls.iter().fold(0, |set, wall| set | (1 << *wall as u32)));
     }
 }
 

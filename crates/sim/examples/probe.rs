@@ -5,7 +5,11 @@ fn main() {
     if n == 0 {
         let s = rushes_sim::run::one(
             a[2].parse().unwrap(),
-            rushes_sim::Wall::ALL.iter().copied().find(|w| Some(w.name()) == a.get(3).map(String::as_str)),
+            &rushes_sim::Wall::ALL
+                .iter()
+                .copied()
+                .filter(|w| Some(w.name()) == a.get(3).map(String::as_str))
+                .collect::<Vec<_>>(),
             true,
         );
         for l in &s.trace {
@@ -15,7 +19,7 @@ fn main() {
         return;
     }
     let t = std::time::Instant::now();
-    let r = rushes_sim::run::many(0, n, None);
+    let r = rushes_sim::run::many(0, n, &[]);
     println!(
         "{} seeds, reads {:?}, joined {}, validations {}, violations {} in {:?}",
         r.seeds,
@@ -28,11 +32,17 @@ fn main() {
     for (s, v) in r.violations.iter().take(8) {
         println!("{s}: {v:?}");
     }
+    if a.len() > 3 {
+        let w: Vec<_> = a[3..].iter().map(|n| *rushes_sim::Wall::ALL.iter().find(|w| w.name() == n).unwrap()).collect();
+        let r = rushes_sim::run::many(0, a[2].parse().unwrap(), &w);
+        println!("{w:?} {:?} after {}", r.violations.first(), r.seeds);
+        return;
+    }
     if a.len() > 2 {
         let m: u64 = a[2].parse().unwrap();
         for w in rushes_sim::Wall::ALL {
             let t = std::time::Instant::now();
-            let r = rushes_sim::run::many(0, m, Some(*w));
+            let r = rushes_sim::run::many(0, m, &[*w]);
             println!(
                 "{:20} {:?} after {} seeds {:?}",
                 w.name(),

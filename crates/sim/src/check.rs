@@ -11,7 +11,7 @@ use coherence::read::Tier;
 use coherence::time::Mono;
 use fastrand::Rng;
 
-use crate::postgres::{History, Kind, MS, Postgres, SECOND, Time};
+use crate::postgres::{History, MS, Postgres, SECOND, Time};
 use crate::world::Body;
 
 /// One read under way.
@@ -28,8 +28,6 @@ pub(crate) struct Reading {
     forward: usize,
     own: usize,
     token: usize,
-    /// The database's clock was set and this process cannot know yet: no bound is claimed.
-    unclaimed: bool,
 }
 
 /// What a caller holds of a write.
@@ -59,9 +57,6 @@ pub(crate) struct Checker {
     answered: Vec<usize>,
     own: Vec<usize>,
     tokens: Vec<Vec<Token>>,
-    stepped: Option<Time>,
-    /// Since when each process knows of the step, if it does.
-    aware: Vec<Option<Time>>,
 }
 
 impl Checker {
@@ -75,8 +70,6 @@ impl Checker {
             answered: vec![0; keys * processes],
             own: vec![0; keys * processes],
             tokens: vec![Vec::new(); keys],
-            stepped: None,
-            aware: vec![None; processes],
         }
     }
 
@@ -86,23 +79,6 @@ impl Checker {
             self.answered[p * self.keys + key] = 0;
             self.own[p * self.keys + key] = 0;
         }
-    }
-
-    pub(crate) fn stepped(&mut self, at: Time) {
-        self.stepped = Some(at);
-        self.aware.fill(None);
-    }
-
-    /// A process read the clock, asking after the step.
-    pub(crate) fn sampled(&mut self, p: usize, asked: Time, at: Time) {
-        if self.stepped.is_some_and(|stepped| asked >= stepped) && self.aware[p].is_none() {
-            self.aware[p] = Some(at);
-        }
-    }
-
-    /// From a step of the database's clock until a second after a process has read the clock again, nothing is claimed there.
-    fn unclaimed(&self, p: usize, at: Time) -> bool {
-        self.stepped.is_some() && self.aware[p].is_none_or(|aware| at < aware + SECOND)
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a separate fact about a read")]
@@ -129,7 +105,6 @@ impl Checker {
             forward: self.answered[slot],
             own: self.own[slot],
             token: token.map_or(0, |token| token.place),
-            unclaimed: self.unclaimed(process, at),
         }
     }
 
@@ -166,16 +141,15 @@ impl Checker {
     ) {
         self.reads[tier as usize] += 1;
         let history = &postgres.keys[reading.key];
-        let Some(place) = history.place(version, body.content) else {
+        let needed = reading.bound.max(reading.forward).max(reading.own).max(reading.token);
+        let mut places = history.places(version, body.content);
+        let Some(first) = places.next() else {
             return self.broken("content", history, reading, version, body, tier, now, 0);
         };
-        if !reading.unclaimed && place < reading.bound {
+        // The oldest state that it may be binds later answers the least.
+        let place = std::iter::once(first).chain(places).find(|place| *place >= needed).unwrap_or(first);
+        if place < reading.bound {
             return self.broken("bound", history, reading, version, body, tier, now, reading.bound);
-        }
-        // Fences are instants of the database's clock: while that is unknown they hold nothing.
-        let fenced = history.kind == Kind::Aggregate || history.now().version == 0;
-        if reading.unclaimed && fenced {
-            return;
         }
         if place < reading.forward {
             return self.broken("forward", history, reading, version, body, tier, now, reading.forward);

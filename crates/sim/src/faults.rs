@@ -53,6 +53,11 @@ pub(crate) struct Weather {
     pub(crate) nats_double: f64,
     pub(crate) redis_loss: f64,
     pub(crate) postgres_loss: f64,
+    /// What each way to PostgreSQL takes longer, at most.
+    pub(crate) postgres_slowness: Time,
+    /// How often a leader sleeps before it folds.
+    pub(crate) sleepy_leader: f64,
+    pub(crate) rows: usize,
     /// How often a writer says nothing after its commit.
     pub(crate) silent_writer: f64,
     pub(crate) most: usize,
@@ -61,7 +66,7 @@ pub(crate) struct Weather {
 }
 
 /// How many weathers there are.
-pub(crate) const KINDS: u64 = 8;
+pub(crate) const KINDS: u64 = 11;
 
 impl Weather {
     pub(crate) fn of(rng: &mut Rng, seed: u64) -> Self {
@@ -80,6 +85,9 @@ impl Weather {
             nats_double: pick(rng, &[0.0, 0.05]),
             redis_loss: pick(rng, &[0.0, 0.01, 0.1]),
             postgres_loss: pick(rng, &[0.0, 0.01, 0.05]),
+            postgres_slowness: 0,
+            sleepy_leader: 0.0,
+            rows: 2,
             silent_writer: pick(rng, &[0.0, 0.1, 0.5]),
             most: if rng.u8(0..4) == 0 { 2 } else { 2000 },
             faults: rng.usize(0..7),
@@ -114,11 +122,41 @@ impl Weather {
                 weather.silent_writer = pick(rng, &[0.5, 1.0]);
             }
             // The relay's leaders fall asleep.
-            6 => weather.faults = rng.usize(3..9),
+            6 => {
+                weather.faults = rng.usize(0..6);
+                weather.sleepy_leader = 0.05;
+                weather.nats_loss = 0.2;
+                weather.silent_writer = pick(rng, &[0.5, 1.0]);
+            }
             // PostgreSQL's clock is set.
             7 => {
                 weather.length = rng.i64(9..16) * SECOND;
                 weather.read_every = rng.i64(20..60) * MS;
+                weather.redis_loss = pick(rng, &[0.0, 0.02, 0.2]);
+            }
+            // Few readers, and tasks that sleep with an old value in their hand.
+            8 => {
+                weather.length = rng.i64(10..20) * SECOND;
+                weather.read_every = rng.i64(200..900) * MS;
+                weather.write_every = rng.i64(400..1500) * MS;
+                weather.stalls = 0.08;
+                weather.stall = rng.i64(1500..3500) * MS;
+            }
+            // PostgreSQL is far away.
+            9 => {
+                weather.postgres_slowness = rng.i64(50..450) * MS;
+                weather.nats_loss = pick(rng, &[0.02, 0.2]);
+                weather.silent_writer = 0.8;
+            }
+            // Many keys that change seldom, over lossy wires.
+            10 => {
+                weather.rows = 9;
+                weather.read_every = rng.i64(4..12) * MS;
+                weather.write_every = rng.i64(30..120) * MS;
+                weather.nats_loss = 0.2;
+                weather.postgres_loss = 0.1;
+                weather.silent_writer = 1.0;
+                weather.redis_loss = 0.0;
             }
             _ => {}
         }
@@ -128,7 +166,7 @@ impl Weather {
     pub(crate) fn plan(&self, rng: &mut Rng) -> Vec<(Time, Fault)> {
         let mut plan: Vec<_> = (0..self.faults).map(|_| (rng.i64(0..self.length), self.fault(rng))).collect();
         if self.kind == 7 {
-            let by = [-2000, -700, -300, -99, -60, 80, 99, 300, 1500][rng.usize(0..9)] * MS;
+            let by = [-6000, -2000, -700, -300, -99, -60, 80, 99, 300, 1500][rng.usize(0..10)] * MS;
             plan.push((rng.i64(SECOND..self.length - SECOND), Fault::Step { by }));
         }
         plan
@@ -141,7 +179,7 @@ impl Weather {
             0 => Fault::Flush,
             1 => Fault::RestartRedis,
             2 => Fault::EvictProof,
-            3 => Fault::Evict { key: rng.usize(0..3) },
+            3 => Fault::Evict { key: rng.usize(0..=self.rows) },
             _ => Fault::Failover { zombie: rng.bool() },
         };
         match (self.kind, rng.u8(0..8)) {
@@ -196,10 +234,7 @@ impl World {
                 self.servers.push(Server { memory: self.replica.clone(), run, generation: 0 });
                 self.current = self.servers.len() - 1;
             }
-            Fault::Step { by } => {
-                self.postgres.offset += by;
-                self.checker.stepped(now);
-            }
+            Fault::Step { by } => self.postgres.offset += by,
         }
     }
 

@@ -60,9 +60,11 @@ impl History {
         self.commits.partition_point(|commit| commit.at < at).saturating_sub(1)
     }
 
-    /// The place of the newest state that an answer may be; nothing if it never was one.
-    pub fn place(&self, version: i64, content: u64) -> Option<usize> {
-        self.commits.iter().rposition(|commit| commit.version == version && commit.content == content)
+    /// The places of the states that an answer may be, oldest first. "Nothing" may be the time before a row and the time
+    /// after it.
+    pub fn places(&self, version: i64, content: u64) -> impl Iterator<Item = usize> {
+        let same = move |commit: &Commit| commit.version == version && commit.content == content;
+        (0..self.commits.len()).filter(move |place| same(&self.commits[*place]))
     }
 }
 

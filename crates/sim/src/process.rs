@@ -87,7 +87,7 @@ impl World {
         let floor = self.processes[p].floors.demand(&key, begun);
         let token = if self.rng.u8(0..6) == 0 { self.checker.some_token(&mut self.rng, key) } else { None };
         let least = token.map_or(0, |token| token.version);
-        let demand = floor.and(Demand { version: least, since: Mono::PAST });
+        let demand = floor.and(Demand { version: least, since: Mono::PAST, ..Demand::NONE });
         let reading =
             self.checker.begin(&self.postgres, p, self.processes[p].life, key, self.now, begun, demand, token);
         let wait = self.step();
@@ -272,7 +272,6 @@ impl World {
         if reading == ClockReading::Stepped {
             process.window.close();
         }
-        self.checker.sampled(p, asked, self.now);
         self.after(5 * SECOND, What::Sample(p));
     }
 }

@@ -162,12 +162,8 @@ impl<B: Clone> Redis<B> {
     }
 
     /// `fresh.lua`.
-    pub fn fresh(&mut self, proof: Proof, now: Millis) -> bool {
-        if self.proof(now).is_some_and(|held| held.at > proof.at) && stands(Wall::FreshForward) {
-            return false;
-        }
+    pub fn fresh(&mut self, proof: Proof, now: Millis) {
         self.proof = Some((proof, now + PROOF_FORGOTTEN));
-        true
     }
 
     /// Forgets one entry, whatever the name space.

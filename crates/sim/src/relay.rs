@@ -6,7 +6,7 @@ use coherence::relay::{Pass, Redis};
 use coherence::time::PgTime;
 use coherence::walls::{Wall, stands};
 
-use crate::postgres::{MS, Outbox, Time};
+use crate::postgres::{MS, Outbox, SECOND, Time};
 use crate::redis::Proof;
 use crate::world::{Ask, Caller, Query, Rows, Session, What, World};
 
@@ -25,6 +25,8 @@ enum At {
     Drain,
     Apply(Passing),
     Prove(Passing),
+    /// About to fold.
+    Told(Passing),
     Fold(Passing),
     Renew,
 }
@@ -192,7 +194,19 @@ impl World {
         if passing.folded {
             return self.again(p, passing.complete);
         }
-        self.fold(p, passing);
+        // Here a leader may fall asleep.
+        self.stand(p, At::Told(passing));
+        let wait =
+            self.step() + if self.rng.f64() < self.weather.sleepy_leader { self.rng.i64(0..4 * SECOND) } else { 0 };
+        self.after(wait, What::Fold(p));
+    }
+
+    pub(crate) fn relay_folds(&mut self, p: usize) {
+        let Some(reign) = &mut self.processes[p].reign else { return };
+        match std::mem::replace(&mut reign.at, At::Idle) {
+            At::Told(passing) => self.fold(p, passing),
+            at => reign.at = at,
+        }
     }
 
     fn fold(&mut self, p: usize, passing: Passing) {

@@ -60,11 +60,11 @@ impl Runs {
 
 /// Runs one seed, with `removed` taken out.
 #[must_use]
-pub fn one(seed: u64, removed: Option<Wall>, traced: bool) -> Seed {
+pub fn one(seed: u64, removed: &[Wall], traced: bool) -> Seed {
     walls::remove(removed);
     let mut world = World::new(seed, traced);
     world.run();
-    walls::remove(None);
+    walls::remove(&[]);
     Seed {
         reads: world.checker.reads,
         joined: world.checker.joined,
@@ -76,7 +76,7 @@ pub fn one(seed: u64, removed: Option<Wall>, traced: bool) -> Seed {
 
 /// Runs the seeds from `first` on, on all cores; with `removed`, until one of them breaks a promise.
 #[must_use]
-pub fn many(first: u64, count: u64, removed: Option<Wall>) -> Runs {
+pub fn many(first: u64, count: u64, removed: &[Wall]) -> Runs {
     let next = AtomicU64::new(0);
     let found = AtomicBool::new(false);
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -85,7 +85,7 @@ pub fn many(first: u64, count: u64, removed: Option<Wall>) -> Runs {
             .map(|_| {
                 scope.spawn(|| {
                     let mut runs = Runs::default();
-                    while !(removed.is_some() && found.load(Ordering::Relaxed)) {
+                    while !(!removed.is_empty() && found.load(Ordering::Relaxed)) {
                         let number = next.fetch_add(1, Ordering::Relaxed);
                         if number >= count {
                             break;

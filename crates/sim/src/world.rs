@@ -170,6 +170,7 @@ pub(crate) enum What {
     Relay(usize),
     Sample(usize),
     Replicate,
+    Fold(usize),
     Fault(Fault),
 }
 
@@ -222,7 +223,8 @@ impl World {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let weather = Weather::of(&mut rng, seed);
-        let kinds = [(Kind::Row, true), (Kind::Row, rng.bool()), (Kind::Aggregate, true)];
+        let mut kinds: Vec<_> = (0..weather.rows).map(|row| (Kind::Row, row == 0 || rng.bool())).collect();
+        kinds.push((Kind::Aggregate, true));
         let ppm = |rng: &mut Rng| rng.i64(-90..=90);
         let postgres = Postgres::new(&kinds, ppm(&mut rng), weather.most);
         let processes =
@@ -286,7 +288,7 @@ impl World {
     /// The process in which an event happens, and which must be awake for it.
     fn place(&self, what: &What) -> Option<usize> {
         match what {
-            What::Read(p) | What::Write(p) | What::Relay(p) | What::Sample(p) => Some(*p),
+            What::Read(p) | What::Write(p) | What::Relay(p) | What::Fold(p) | What::Sample(p) => Some(*p),
             What::Look(reading) | What::Landed { reading, .. } => Some(reading.process),
             What::Committed { process, .. }
             | What::Spread { process, .. }
@@ -323,6 +325,7 @@ impl World {
             What::HearLate { process, changes } => self.raise_all(process, &changes),
             What::Hint { process, key, version } => self.hint(process, key, version),
             What::Relay(p) => self.relay(p),
+            What::Fold(p) => self.relay_folds(p),
             What::Sample(p) => self.sample(p),
             What::Replicate => {
                 self.replica = self.servers[self.current].memory.clone();
@@ -395,6 +398,8 @@ impl World {
     fn redis_runs(&mut self, session: Session, ask: Ask, caller: Caller, reply_in: Option<Time>) {
         let now = self.millis();
         let bound = stands(Wall::SessionRun);
+        // The second step of a GET in two goes wherever Redis is by then.
+        let bound = bound && !matches!(ask, Ask::GetUnder { .. });
         let at = if bound { session.server } else { self.current };
         if bound && self.servers[at].generation != session.generation {
             if let Some(back) = reply_in {
@@ -409,7 +414,6 @@ impl World {
                 None => Told::L2(L2::NoProof),
                 Some(proof) => {
                     let later = self.step() + self.rng.i64(0..5 * MS);
-                    let session = Session { server: usize::MAX, ..session };
                     let ask = Ask::GetUnder { proof, key, token };
                     return self.after(later, What::AskRedis { session, ask, caller, reply_in });
                 }
@@ -425,7 +429,6 @@ impl World {
     }
 
     fn redis_writes(&mut self, at: usize, ask: Ask, now: Millis, bodies: &[(Time, Time)]) -> Told {
-        let at = if at == usize::MAX { self.current } else { at };
         let keys = &self.postgres.keys;
         let memory = &mut self.servers[at].memory;
         match ask {
@@ -467,7 +470,8 @@ impl World {
 
     /// Asks PostgreSQL something.
     pub(crate) fn ask_postgres(&mut self, query: Query, caller: Caller) {
-        let (there, back) = (self.delay(), self.delay());
+        let slow = self.weather.postgres_slowness;
+        let (there, back) = (self.delay() + self.rng.i64(0..=slow), self.delay() + self.rng.i64(0..=slow));
         let lost = self.rng.f64() < self.weather.postgres_loss;
         if lost && self.rng.bool() {
             // It never arrived.
