@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bench;
 use crate::client;
+use crate::sim;
 use crate::test;
 use crate::up;
 
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Test(test::Options),
     /// Measure what the product costs beside what it could cost at least.
     Bench(bench::Options),
+    /// Put the cache's protocol through seeded histories with every fault, and without each of its walls.
+    Sim(sim::Options),
     /// Bring a database up to the newest migration.
     Migrate {
         /// The database, postgres://….

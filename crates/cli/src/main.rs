@@ -11,6 +11,7 @@ mod failure;
 mod json;
 mod out;
 mod show;
+mod sim;
 mod stack;
 mod test;
 mod up;
@@ -50,6 +51,7 @@ async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Up(options) => up::run(options).await,
         Command::Test(options) => test::run(options).await,
         Command::Bench(options) => bench::run(options, args.json).await,
+        Command::Sim(options) => self::sim::run(options, args.json).await,
         Command::Migrate { database_url } => {
             schema::migrate(&database_url).await?;
             out::print(format_args!("the database is at migration {}\n", schema::newest().unwrap_or_default()))?;

@@ -48,6 +48,8 @@ walls! {
     ClockBarrier in "coherence/clock.rs",
     /// A proof from the future is refused.
     ClockFuture in "coherence/clock.rs",
+    /// A message from the future closes the window.
+    ClockContradicted in "cache/inner.rs",
     /// A proof is taken for as much older as a step that goes unnoticed.
     ClockMargin in "coherence/clock.rs",
     /// The estimate of PostgreSQL's clock counts from when the question was sent, not from when the answer came.

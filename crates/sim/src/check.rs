@@ -6,6 +6,7 @@
 //! - content: equal version, equal content;
 //! - lifetime: what a tier answers is not shown beyond its time.
 
+use coherence::STEP;
 use coherence::floors::Demand;
 use coherence::read::Tier;
 use coherence::time::Mono;
@@ -28,6 +29,8 @@ pub(crate) struct Reading {
     forward: usize,
     own: usize,
     token: usize,
+    /// PostgreSQL's clock was set, and this process cannot know yet: nothing is claimed.
+    unclaimed: bool,
 }
 
 /// What a caller holds of a write.
@@ -57,10 +60,15 @@ pub(crate) struct Checker {
     answered: Vec<usize>,
     own: Vec<usize>,
     tokens: Vec<Vec<Token>>,
+    /// Checks even what is not claimed.
+    strict: bool,
+    stepped: Option<Time>,
+    /// Since when each process knows of the step, if it does.
+    aware: Vec<Option<Time>>,
 }
 
 impl Checker {
-    pub(crate) fn new(keys: usize, processes: usize) -> Self {
+    pub(crate) fn new(keys: usize, processes: usize, strict: bool) -> Self {
         Self {
             violation: None,
             reads: [0; 4],
@@ -70,6 +78,9 @@ impl Checker {
             answered: vec![0; keys * processes],
             own: vec![0; keys * processes],
             tokens: vec![Vec::new(); keys],
+            strict,
+            stepped: None,
+            aware: vec![None; processes],
         }
     }
 
@@ -79,6 +90,26 @@ impl Checker {
             self.answered[p * self.keys + key] = 0;
             self.own[p * self.keys + key] = 0;
         }
+    }
+
+    /// PostgreSQL's clock was set by so much.
+    pub(crate) fn stepped(&mut self, by: Time, at: Time) {
+        if by.unsigned_abs() > STEP.as_nanos() as u64 {
+            self.stepped = Some(at);
+            self.aware.fill(None);
+        }
+    }
+
+    /// A process has read PostgreSQL's clock.
+    pub(crate) fn sampled(&mut self, p: usize, asked: Time, at: Time) {
+        if self.stepped.is_some_and(|stepped| asked >= stepped) && self.aware[p].is_none() {
+            self.aware[p] = Some(at);
+        }
+    }
+
+    /// From a step that is not small until a second after a process has read the clock again, nothing is claimed there.
+    fn unclaimed(&self, p: usize, at: Time) -> bool {
+        !self.strict && self.stepped.is_some() && self.aware[p].is_none_or(|aware| at < aware + SECOND)
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a separate fact about a read")]
@@ -105,6 +136,7 @@ impl Checker {
             forward: self.answered[slot],
             own: self.own[slot],
             token: token.map_or(0, |token| token.place),
+            unclaimed: self.unclaimed(process, at),
         }
     }
 
@@ -148,6 +180,9 @@ impl Checker {
         };
         // The oldest state that it may be binds later answers the least.
         let place = std::iter::once(first).chain(places).find(|place| *place >= needed).unwrap_or(first);
+        if reading.unclaimed {
+            return;
+        }
         if place < reading.bound {
             return self.broken("bound", history, reading, version, body, tier, now, reading.bound);
         }

@@ -58,6 +58,8 @@ pub(crate) struct Weather {
     /// How often a leader sleeps before it folds.
     pub(crate) sleepy_leader: f64,
     pub(crate) rows: usize,
+    /// How often a process reads PostgreSQL's clock.
+    pub(crate) sample_every: Time,
     /// How often a writer says nothing after its commit.
     pub(crate) silent_writer: f64,
     pub(crate) most: usize,
@@ -88,6 +90,7 @@ impl Weather {
             postgres_slowness: 0,
             sleepy_leader: 0.0,
             rows: 2,
+            sample_every: 5 * SECOND,
             silent_writer: pick(rng, &[0.0, 0.1, 0.5]),
             most: if rng.u8(0..4) == 0 { 2 } else { 2000 },
             faults: rng.usize(0..7),
@@ -133,6 +136,10 @@ impl Weather {
                 weather.length = rng.i64(9..16) * SECOND;
                 weather.read_every = rng.i64(20..60) * MS;
                 weather.redis_loss = pick(rng, &[0.0, 0.02, 0.2]);
+                weather.nats_loss = pick(rng, &[0.0, 0.2, 1.0]);
+                weather.silent_writer = pick(rng, &[0.1, 1.0]);
+                weather.write_every = rng.i64(200..800) * MS;
+                weather.sample_every = rng.i64(500..5000) * MS;
             }
             // Few readers, and tasks that sleep with an old value in their hand.
             8 => {
@@ -153,8 +160,8 @@ impl Weather {
                 weather.rows = 9;
                 weather.read_every = rng.i64(4..12) * MS;
                 weather.write_every = rng.i64(30..120) * MS;
-                weather.nats_loss = 0.2;
-                weather.postgres_loss = 0.1;
+                weather.nats_loss = pick(rng, &[0.01, 0.03, 0.2]);
+                weather.postgres_loss = pick(rng, &[0.1, 0.3]);
                 weather.silent_writer = 1.0;
                 weather.redis_loss = 0.0;
             }
@@ -167,7 +174,14 @@ impl Weather {
         let mut plan: Vec<_> = (0..self.faults).map(|_| (rng.i64(0..self.length), self.fault(rng))).collect();
         if self.kind == 7 {
             let by = [-6000, -2000, -700, -300, -99, -60, 80, 99, 300, 1500][rng.usize(0..10)] * MS;
-            plan.push((rng.i64(SECOND..self.length - SECOND), Fault::Step { by }));
+            let at = rng.i64(SECOND..self.length - 2 * SECOND);
+            plan.push((at, Fault::Step { by }));
+            // Often the relay cannot reach Redis from about then on, and the proof that lies there is all that a reader has.
+            if rng.bool() {
+                let cut = at + if by > 0 { rng.i64(0..300 * MS) } else { -rng.i64(0..100 * MS) };
+                let long = rng.i64(SECOND..7 * SECOND);
+                plan.extend((0..2).map(|process| (cut, Fault::CutRedis { process, long })));
+            }
         }
         plan
     }
@@ -189,7 +203,8 @@ impl Weather {
             (_, 1) => Fault::Silence { process, long },
             (_, 2) => Fault::Disconnect { process },
             (_, 3) => Fault::CutRedis { process, long },
-            (_, 4) => Fault::Restart { process },
+            // A process that begins after the clock was set back knows nothing of it: nothing is claimed for it.
+            (0..=6 | 8.., 4) => Fault::Restart { process },
             _ => redis(rng),
         }
     }
@@ -234,7 +249,10 @@ impl World {
                 self.servers.push(Server { memory: self.replica.clone(), run, generation: 0 });
                 self.current = self.servers.len() - 1;
             }
-            Fault::Step { by } => self.postgres.offset += by,
+            Fault::Step { by } => {
+                self.postgres.offset += by;
+                self.checker.stepped(by, now);
+            }
         }
     }
 

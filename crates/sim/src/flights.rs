@@ -95,7 +95,7 @@ impl World {
             let now = process.mono(self.now);
             if let Verdict::Serve(fresh) = judge(entry, &process.window, &process.clock, flight.demand, now) {
                 let answer = Answer { entry: entry.clone(), fresh, tier: Tier::L1, fill: None, keep: false };
-                return self.tell(f, Some(answer));
+                return self.tell(f, &Some(answer));
             }
         }
         self.flight_ask_l2(f);
@@ -145,7 +145,7 @@ impl World {
             _ if matches!(flight.read.on_version(None, flight.demand, flight.asked, now), Step::Load)
                 && !flight.landed =>
             {
-                self.tell(f, None);
+                self.tell(f, &None);
             }
             _ => {}
         }
@@ -193,7 +193,7 @@ impl World {
         }
         let fill = answer.fill;
         let entry = answer.entry.clone();
-        self.tell(f, Some(answer));
+        self.tell(f, &Some(answer));
         if let Some(fill) = fill {
             let live = fill.lifetime.l2_for(self.rng.f64());
             let live = i64::try_from(live.as_millis()).unwrap_or(i64::MAX);
@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    fn tell(&mut self, f: usize, outcome: Outcome) {
+    fn tell(&mut self, f: usize, outcome: &Outcome) {
         let flight = &mut self.flights[f];
         flight.landed = true;
         let (p, key, id) = (flight.process, flight.key, flight.id);

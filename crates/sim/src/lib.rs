@@ -7,11 +7,13 @@
 mod check;
 mod faults;
 mod flights;
+pub mod mutations;
 pub mod postgres;
 mod process;
 pub mod redis;
 mod relay;
 pub mod run;
+mod wires;
 mod world;
 
 pub use check::Violation;

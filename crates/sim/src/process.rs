@@ -15,7 +15,7 @@ use crate::check::Reading;
 use crate::flights::{Outcome, Tell};
 use crate::postgres::{Kind, MS, SECOND, Time};
 use crate::relay::Reign;
-use crate::world::{Ask, Body, Caller, Query, Rows, Session, What, World};
+use crate::world::{Ask, Body, Caller, Query, Session, What, World};
 
 /// One process.
 pub(crate) struct Process {
@@ -244,7 +244,8 @@ impl World {
         }
         let now = self.mono(p);
         let process = &mut self.processes[p];
-        if notice.at != PgTime::PAST && process.clock.contradicts(notice.at, now) {
+        let contradicts = notice.at != PgTime::PAST && process.clock.contradicts(notice.at, now);
+        if contradicts && stands(Wall::ClockContradicted) {
             process.clock.distrust();
             process.window.close();
             self.after(MS, What::Sample(p));
@@ -258,8 +259,8 @@ impl World {
         self.ask_postgres(Query::Clock, Caller::Sampler(p, self.now));
     }
 
-    pub(crate) fn sampled(&mut self, p: usize, asked: Time, rows: Option<Rows>) {
-        let Some(Rows::Clock(showed)) = rows else {
+    pub(crate) fn sampled(&mut self, p: usize, asked: Time, showed: Option<PgTime>) {
+        let Some(showed) = showed else {
             return self.after(250 * MS, What::Sample(p));
         };
         // Longer than the patience of a reading.
@@ -272,6 +273,7 @@ impl World {
         if reading == ClockReading::Stepped {
             process.window.close();
         }
-        self.after(5 * SECOND, What::Sample(p));
+        self.checker.sampled(p, asked, self.now);
+        self.after(self.weather.sample_every, What::Sample(p));
     }
 }

@@ -146,10 +146,8 @@ impl<B: Clone> Redis<B> {
             (_, None) => {
                 self.slots.remove(&at);
             }
-            (None, _) if slot.token.is_some() => {
-                if stands(Wall::ApplyVoidsLease) {
-                    self.slots.remove(&at);
-                }
+            (None, _) if slot.token.is_some() && stands(Wall::ApplyVoidsLease) => {
+                self.slots.remove(&at);
             }
             (Some(held), Some(version)) if held < version => {
                 let token = if stands(Wall::ApplyVoidsLease) { None } else { slot.token };

@@ -112,8 +112,7 @@ impl World {
                 self.processes[p].reign = Some(reign);
                 self.passed(p, passing);
             }
-            (At::Fold(_), _) => self.step_down(p),
-            (At::Renew, Some(Rows::Mine(false))) => self.step_down(p),
+            (At::Fold(_), _) | (At::Renew, Some(Rows::Mine(false))) => self.step_down(p),
             (At::Renew, mine) => {
                 if mine.is_some() {
                     reign.renewed = self.now;

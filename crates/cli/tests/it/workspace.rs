@@ -8,12 +8,14 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate and the crates of ours that it may depend on; the table of `docs/architecture.md`.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("rushes-proto", &[]),
     ("rushes-domain", &[]),
     ("rushes-chassis", &[]),
     ("rushes-schema", &[]),
-    ("rushes-cache", &["rushes-chassis"]),
+    ("rushes-coherence", &[]),
+    ("rushes-sim", &["rushes-coherence"]),
+    ("rushes-cache", &["rushes-chassis", "rushes-coherence"]),
     ("rushes-jobs", &["rushes-chassis"]),
     ("gateway", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache"]),
     ("dashboard", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache"]),
@@ -21,11 +23,11 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("thumbnail-worker", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-jobs"]),
     ("generation-worker", &["rushes-proto", "rushes-domain", "rushes-chassis"]),
     ("rushes-testkit", &["rushes-schema"]),
-    ("rushes-cli", &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-testkit"]),
+    ("rushes-cli", &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-testkit", "rushes-sim"]),
 ];
 
 /// What anyone may use in tests.
-const IN_TESTS: [&str; 3] = ["rushes-testkit", "rushes-schema", "rushes-proto"];
+const IN_TESTS: [&str; 4] = ["rushes-testkit", "rushes-schema", "rushes-proto", "rushes-sim"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
