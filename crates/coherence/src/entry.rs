@@ -62,7 +62,7 @@ pub fn judge<B>(entry: &Entry<B>, window: &Window, clock: &Clock, demand: Demand
         return Verdict::Unproven;
     }
     // Wall: what this process wrote, or said does not exist, after that time may be missing.
-    if !demand.met(entry.version, fresh) && stands(Wall::L1Fence) {
+    if !demand.is_young_enough(entry.version, fresh) && stands(Wall::L1Fence) {
         return Verdict::Unproven;
     }
     Verdict::Serve(fresh)

@@ -32,7 +32,13 @@ impl Demand {
     /// Whether an answer of this version, current as of `fresh`, reaches it.
     #[must_use]
     pub fn met(&self, version: i64, fresh: Mono) -> bool {
-        version >= self.version && fresh >= self.since && (version == 0 || fresh >= self.exists_since)
+        version >= self.version && self.is_young_enough(version, fresh)
+    }
+
+    /// The part of it that is about time.
+    #[must_use]
+    pub fn is_young_enough(&self, version: i64, fresh: Mono) -> bool {
+        fresh >= self.since && (version == 0 || fresh >= self.exists_since)
     }
 
     /// Both demands at once.

@@ -43,7 +43,21 @@ pub fn one(wall: Wall, budget: u64) -> Mutation {
 /// Where rare misses were found last, so that a run need not search for them. Any seed will do; a wrong one costs time.
 fn missed_at(wall: Wall) -> u64 {
     match wall {
-        // HINTS
+        Wall::L1FillDeadline => 8516,
+        Wall::L1FillFloor => 2714,
+        Wall::ClockBarrier => 865,
+        Wall::ClockFuture => 10545,
+        Wall::ClockContradicted => 2009,
+        Wall::ClockUpper => 1274,
+        Wall::GetOneStep => 637,
+        Wall::FoldGuarded => 12601,
+        Wall::RelayDeposed => 14103,
+        Wall::RelayProve => 2546,
+        Wall::ApplyNamesSpace => 3118,
+        Wall::ValidatedRest => 1911,
+        Wall::WindowEpoch => 340,
+        Wall::ApplyVoidsLease => 1477,
+        Wall::FillLease => 1269,
         _ => 0,
     }
 }
@@ -63,6 +77,9 @@ fn explanation(wall: Wall) -> Option<&'static str> {
         Wall::FillVersion => "behind FillLease and ApplyVoidsLease: a lease does not outlive a change",
         Wall::FillDeadline => "the same as FillLeaseEnds, by the process's clock",
         Wall::FillLeaseEnds => "the same as FillDeadline, by Redis's clock",
+        Wall::RelayClockBack => {
+            "behind ClockBarrier and WindowEpoch: windows close when the step is read, and take no time back before that"
+        }
         _ => return None,
     })
 }
