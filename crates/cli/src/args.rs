@@ -6,6 +6,7 @@ use crate::bench;
 use crate::client;
 use crate::sim;
 use crate::test;
+use crate::torture;
 use crate::up;
 
 /// The command line.
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Bench(bench::Options),
     /// Put the cache's protocol through seeded histories with every fault, and without each of its walls.
     Sim(sim::Options),
+    /// Run two of each service while everything is cut, stopped and killed, and check all that clients were answered.
+    Torture(torture::Options),
     /// Bring a database up to the newest migration.
     Migrate {
         /// The database, postgres://….

@@ -14,6 +14,7 @@ mod show;
 mod sim;
 mod stack;
 mod test;
+mod torture;
 mod up;
 mod workspace;
 
@@ -51,6 +52,7 @@ async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Up(options) => up::run(options).await,
         Command::Test(options) => test::run(options).await,
         Command::Bench(options) => bench::run(options, args.json).await,
+        Command::Torture(options) => torture::run(options, args.json).await,
         Command::Sim(options) => self::sim::run(options, args.json).await,
         Command::Migrate { database_url } => {
             schema::migrate(&database_url).await?;
