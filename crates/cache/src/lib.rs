@@ -22,6 +22,7 @@ mod relay;
 mod settings;
 mod silence;
 mod store;
+pub mod watch;
 
 pub use crate::cache::{Cache, Error, Hit, Loaded};
 pub use crate::changes::{Change, Changes, Signal};

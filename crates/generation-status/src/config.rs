@@ -5,8 +5,6 @@ use std::time::Duration;
 use chassis::settings::{Error, Source};
 use chassis::{postgres::LaneSettings, server, telemetry};
 
-use crate::watches;
-
 /// All that the process needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -40,7 +38,7 @@ pub struct Settings {
     /// How often leases that ran out are taken back.
     pub sweep: Duration,
     /// How watches behave.
-    pub watch: watches::Settings,
+    pub watch: cache::watch::Settings,
 }
 
 impl Config {
@@ -72,7 +70,7 @@ impl Settings {
             public_url: public_url.into(),
             lease: Duration::from_secs(30),
             sweep: Duration::from_secs(5),
-            watch: watches::Settings::default(),
+            watch: cache::watch::Settings::default(),
         }
     }
 
@@ -90,17 +88,10 @@ impl Settings {
             cache: cache::Settings::read(source)?,
             lease: source.duration("RUSHES_LEASE", default.lease, "a time")?,
             sweep: source.duration("RUSHES_SWEEP", default.sweep, "a time")?,
-            watch: watches::Settings {
-                heartbeat: source.duration("RUSHES_WATCH_HEARTBEAT", default.watch.heartbeat, "a time")?,
-                age: source.duration("RUSHES_WATCH_AGE", default.watch.age, "a time")?,
-            },
+            watch: cache::watch::Settings::read(source)?,
             ..default
         };
-        let times = [
-            ("RUSHES_LEASE", settings.lease),
-            ("RUSHES_SWEEP", settings.sweep),
-            ("RUSHES_WATCH_HEARTBEAT", settings.watch.heartbeat),
-        ];
+        let times = [("RUSHES_LEASE", settings.lease), ("RUSHES_SWEEP", settings.sweep)];
         match times.into_iter().find(|(_, time)| time.is_zero()) {
             Some((name, _)) => Err(Error::wrong(name, "more than 0")),
             None => Ok(settings),
@@ -120,7 +111,12 @@ mod tests {
             let error = Config::read(&Source::of(&[set[1 - at]])).unwrap_err().to_string();
             assert!(error.starts_with(set[at].0), "{error}");
         }
-        for (name, value) in [("RUSHES_LEASE", "0s"), ("RUSHES_SWEEP", "soon"), ("RUSHES_LANE_READ_MAX", "0")] {
+        for (name, value) in [
+            ("RUSHES_LEASE", "0s"),
+            ("RUSHES_SWEEP", "soon"),
+            ("RUSHES_LANE_READ_MAX", "0"),
+            ("RUSHES_WATCH_HEARTBEAT", "0s"),
+        ] {
             let error = Config::read(&Source::of(&[set[0], set[1], (name, value)])).unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");
         }

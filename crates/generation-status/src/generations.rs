@@ -69,7 +69,7 @@ impl Generations {
         parent: GenerationParent,
         page: Page,
     ) -> Result<(Vec<Record>, Option<Cursor>), Error> {
-        let mut records = self.store.list(account, parent, page.before(), page.size + 1).await?;
+        let mut records = self.store.list(account, parent, page.before(), None, page.size + 1).await?;
         if records.is_empty() {
             self.store.parent_exists(account, parent).await?;
         }

@@ -6,6 +6,7 @@ mod credits;
 mod faults;
 mod plans;
 mod reads;
+mod resumes;
 mod round_trips;
 mod starts;
 mod traces;
