@@ -10,3 +10,4 @@ mod refusals;
 mod round_trips;
 mod scenes;
 mod stack;
+mod watches;
