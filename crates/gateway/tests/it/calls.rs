@@ -135,6 +135,22 @@ async fn a_watch_passes_event_by_event_and_outlives_the_default_deadline() {
 }
 
 #[tokio::test]
+async fn a_watch_whose_service_dies_ends_as_unavailable() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let mut client = GenerationServiceClient::new(stage.channel().await);
+    let request = || authorized(WatchGenerationsRequest::default(), &key);
+    let mut events = client.watch_generations(request()).await.unwrap().into_inner();
+    assert!(events.message().await.unwrap().is_some());
+    stage.generations.reset();
+    let ended = tokio::time::timeout(Duration::from_secs(10), events.message()).await;
+    check(&ended.expect("it is told at once").unwrap_err(), Code::Unavailable, "DEPENDENCY_DOWN");
+    // The service is there again, and so is the watch.
+    let mut events = client.watch_generations(request()).await.unwrap().into_inner();
+    assert!(events.message().await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn compression_goes_through_from_end_to_end() {
     let stage = Stage::set().await;
     let gzip = CompressionEncoding::Gzip;

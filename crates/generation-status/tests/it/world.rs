@@ -25,7 +25,7 @@ use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 /// How many calls a test makes at once where it makes many.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 
 /// What `models/local-sketch` costs.
 pub(crate) const PRICE: i64 = 50_000;
@@ -165,7 +165,7 @@ impl World {
     pub(crate) async fn started_many(&self, user: &User, wish: &StartGenerationRequest, count: usize) -> Vec<String> {
         let start = async |_| {
             let wish = StartGenerationRequest { request_id: Uuid::now_v7().to_string(), ..wish.clone() };
-            self.start(user, wish).await.unwrap().name
+            through(async || self.start(user, wish.clone()).await).await.name
         };
         futures::stream::iter(0..count).map(start).buffer_unordered(AT_ONCE).collect().await
     }
@@ -173,8 +173,8 @@ impl World {
     /// Cancels many at once, through this world's process.
     pub(crate) async fn cancel_many(&self, user: &User, names: &[&str]) {
         let cancel = async |name: &&str| {
-            let request = user.asks(CancelGenerationRequest { name: (*name).to_owned() });
-            self.process.generations.clone().cancel_generation(request).await.unwrap();
+            let request = || user.asks(CancelGenerationRequest { name: (*name).to_owned() });
+            through(async || self.process.generations.clone().cancel_generation(request()).await).await;
         };
         futures::stream::iter(names).map(cancel).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
     }
@@ -262,6 +262,17 @@ impl User {
             validate_only: false,
         }
     }
+}
+
+/// Calls again for as long as the answer is that a crowded machine has no time, as any client does.
+async fn through<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) -> T {
+    for _ in 0..20 {
+        match call().await {
+            Err(status) if status.code() == Code::Unavailable => tokio::task::yield_now().await,
+            answer => return answer.unwrap(),
+        }
+    }
+    call().await.unwrap()
 }
 
 /// The code and the reason of a refusal.
