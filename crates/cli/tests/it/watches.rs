@@ -109,27 +109,26 @@ async fn a_watch_of_a_thousand_outlives_a_kill_without_a_gap_or_a_double() -> Re
     let names: Vec<String> = starts.collect::<Vec<_>>().await.into_iter().collect::<Result<_>>()?;
     let pool = sqlx::PgPool::connect(&stack.database.url()).await?;
 
-    let watching = tokio::spawn({
-        let (client, names) = (client.clone(), names.clone());
-        async move {
-            let mut seen = Seen::default();
-            tokio::time::timeout(PATIENCE * 2, seen.watch(&client, &names)).await.context("all terminal in time")??;
-            anyhow::Ok(seen)
+    let watching = async {
+        let mut seen = Seen::default();
+        tokio::time::timeout(PATIENCE * 3, seen.watch(&client, &names)).await.context("all terminal in time")??;
+        anyhow::Ok(seen)
+    };
+    let changing = async {
+        for round in 0..3 {
+            move_on(&pool, 10 + round).await?;
+            stack.kill("generation-status");
+            // While nobody serves the watch, too.
+            move_on(&pool, 20 + round).await?;
+            stack.run("generation-status")?;
+            stack.ready("generation-status").await?;
+            move_on(&pool, 30 + round).await?;
+            let part = WATCHED / 4;
+            cancel(&client, &names[usize::try_from(round)? * part..][..part]).await?;
         }
-    });
-    for round in 0..3 {
-        move_on(&pool, 10 + round).await?;
-        stack.kill("generation-status");
-        // While nobody serves the watch, too.
-        move_on(&pool, 20 + round).await?;
-        stack.run("generation-status")?;
-        stack.ready("generation-status").await?;
-        move_on(&pool, 30 + round).await?;
-        let part = WATCHED / 4;
-        cancel(&client, &names[usize::try_from(round)? * part..][..part]).await?;
-    }
-    cancel(&client, &names).await?;
-    let seen = watching.await??;
+        cancel(&client, &names).await
+    };
+    let (seen, ()) = tokio::try_join!(watching, changing)?;
     assert_eq!((seen.gaps, seen.doubles, seen.backwards), (0, 0, 0));
     ensure!(seen.resumes >= 1, "the watch was never taken up again");
     let ended: HashMap<String, i64> =

@@ -199,3 +199,69 @@ fn purpose(selection: &Selection) -> Vec<u8> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u128, low: u128) -> GenerationId {
+        GenerationId(Uuid::from_u128(milliseconds << 80 | low))
+    }
+
+    fn of(selection: &Selection) -> Seen {
+        Seen::new(AccountId(Uuid::from_u128(1)), selection)
+    }
+
+    fn opened(selection: &Selection, token: &str) -> Seen {
+        match of(selection).opened(token) {
+            Some(Opened::Seen(seen)) => seen,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn known(version: i64, terminal: bool) -> Known {
+        Known { version, terminal }
+    }
+
+    #[test]
+    fn a_token_of_names_says_each_version() {
+        let ids: Arc<[GenerationId]> = (0..1_000).map(|low| at(5, low)).collect();
+        let selection = Selection::Named(Arc::clone(&ids));
+        let mut seen = of(&selection);
+        seen.known = ids.iter().zip(1..).map(|(id, version)| (*id, known(version, version % 2 == 0))).collect();
+        let token = seen.token();
+        assert!(token.len() < 3_000, "{}", token.len());
+        let again = opened(&selection, &token);
+        assert!(again.known().zip(1..).all(|((_, known), version)| known.version == version && !known.terminal));
+        let others = Selection::Named(ids[1..].into());
+        assert!(of(&others).opened(&token).is_none());
+    }
+
+    #[test]
+    fn a_parents_token_leaves_out_what_is_over_and_old() {
+        let selection = Selection::Of(GenerationParent::Account);
+        let mut seen = of(&selection);
+        let (old, open, new) = (at(1_000, 1), at(1_000, 2), at(LATE + 2_000, 3));
+        seen.known = [(old, known(9, true)), (open, known(4, false)), (new, known(7, true))].into();
+        seen.line = late(new);
+        seen.forget();
+        let again = opened(&selection, &seen.token());
+        assert_eq!(again.known().collect::<Vec<_>>(), [(open, known(4, false)), (new, known(7, false))]);
+        assert!(old < again.line() && again.line() < new);
+        assert_eq!(again.token(), seen.token());
+    }
+
+    #[test]
+    fn what_a_token_cannot_name_it_says() {
+        let selection = Selection::Of(GenerationParent::Account);
+        let mut seen = of(&selection);
+        seen.known = (0..=LISTED as u128).map(|low| (at(5, low), known(1, false))).collect();
+        let token = seen.token();
+        assert!(matches!(of(&selection).opened(&token), Some(Opened::Untold)));
+        seen.known.pop_last();
+        assert!(seen.token().len() < 7_000);
+        assert_eq!(opened(&selection, &seen.token()).known().count(), LISTED);
+        seen.whole = false;
+        assert!(matches!(of(&selection).opened(&seen.token()), Some(Opened::Untold)));
+    }
+}

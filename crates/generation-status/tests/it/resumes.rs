@@ -1,6 +1,7 @@
 //! What a watch gets that is taken up again, at another server than the one that died.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::watch_generations_response::Event;
@@ -98,7 +99,8 @@ async fn a_watch_of_a_thousand_outlives_its_servers_without_a_gap_or_a_double() 
         }
         world.cancel_many(&user, &names).await;
     };
-    futures::join!(follow, change);
+    let both = async { futures::join!(follow, change) };
+    tokio::time::timeout(Duration::from_secs(180), both).await.expect("every terminal state is seen");
 
     assert_eq!((client.gaps, client.doubles, client.backwards), (0, 0, 0));
     assert!(client.resumes >= 2, "the servers died {} times", client.resumes);
@@ -113,6 +115,41 @@ async fn a_watch_of_a_thousand_outlives_its_servers_without_a_gap_or_a_double() 
     let known: HashMap<_, _> = client.known.into_iter().map(|(name, last)| (name, last.version)).collect();
     assert_eq!(known, versions, "the last of each was seen");
     assert!(client.token.len() < 2_000, "a token has {} characters", client.token.len());
+}
+
+#[tokio::test]
+async fn a_watcher_that_missed_too_much_is_told_so() {
+    let world = World::new().await;
+    let settings = generation_status::config::Settings {
+        // It hears of nothing, and looks for itself.
+        cache: cache::Settings { relay: false, ..world.settings.cache.clone() },
+        ..world.settings.clone()
+    };
+    let deaf = Process::start(&settings).await;
+    let user = world.user(0).await;
+    let mut watch = Watch::of(&deaf, &user, all()).await.unwrap();
+    assert!(watch.snapshot().await.is_empty());
+    let ids: Vec<_> = (0..=WATCHED).map(|_| uuid::Uuid::now_v7()).collect();
+    sqlx::query(
+        "insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, held_micros, request_id,
+                                  request_sha256, state, end_time)
+         select unnest($1::uuid[]), $2, $3, $4, 'local', 'a prompt', 1, 0, gen_random_uuid(), '', 8, now()",
+    )
+    .bind(&ids)
+    .bind(user.account)
+    .bind(user.project)
+    .bind(user.scene)
+    .execute(&world.pool)
+    .await
+    .unwrap();
+    loop {
+        match watch.next().await.unwrap().0 {
+            Event::Heartbeat(_) => {}
+            Event::Gap(_) => break,
+            other => panic!("{other:?} in place of a gap"),
+        }
+    }
+    assert_eq!(watch.snapshot().await.len(), 100, "the snapshot follows at once");
 }
 
 /// All that a watch that was resumed with `token` sends before it is up to date, and its last token.
@@ -141,7 +178,7 @@ fn updates(events: &[Event]) -> Vec<(String, bool)> {
 
 #[tokio::test]
 async fn a_watch_of_an_account_goes_on_with_what_is_new_and_what_changed() {
-    let world = World::with(|settings| settings.watch.heartbeat = std::time::Duration::from_millis(300)).await;
+    let world = World::with(|settings| settings.watch.heartbeat = Duration::from_millis(300)).await;
     let other = Process::start(&world.settings).await;
     let user = world.user(700).await;
     let started = world.started_many(&user, &user.wish(), 130).await;
