@@ -131,7 +131,11 @@ async fn a_watcher_that_missed_too_much_is_told_so() {
     assert!(watch.snapshot().await.is_empty());
     let ids: Vec<_> = (0..=WATCHED).map(|_| uuid::Uuid::now_v7()).collect();
     sqlx::query(
-        "insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, held_micros, request_id,
+        "with jobs as (
+             insert into jobs (id, account_id, kind, state, vft, max_attempts, idem_key, request_hash, payload, finished_at)
+             select id, $2, 'generation', 'cancelled', 0, 1, id::text, '', '', now() from unnest($1::uuid[]) as id
+         )
+         insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, held_micros, request_id,
                                   request_sha256, state, end_time)
          select unnest($1::uuid[]), $2, $3, $4, 'local', 'a prompt', 1, 0, gen_random_uuid(), '', 8, now()",
     )

@@ -268,7 +268,7 @@ impl User {
 async fn through<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) -> T {
     for _ in 0..20 {
         match call().await {
-            Err(status) if status.code() == Code::Unavailable => tokio::task::yield_now().await,
+            Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) => {}
             answer => return answer.unwrap(),
         }
     }
