@@ -6,13 +6,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 
 use crate::{caller, task::Scope};
 
 /// The binary metadata that carries a token, in a request and in a reply.
-pub const HEADER: HeaderName = HeaderName::from_static("rushes-token-bin");
+pub const HEADER: &str = "rushes-token-bin";
 
 /// The most tokens that are read of one request: one for each of a caller's own parallel writers.
 const MOST: usize = 8;
@@ -41,7 +41,7 @@ impl Exchange {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(told) = told {
             let mut metadata = MetadataMap::new();
-            metadata.insert_bin(HEADER.as_str(), BinaryMetadataValue::from_bytes(&told));
+            metadata.insert_bin(HEADER, BinaryMetadataValue::from_bytes(&told));
             headers.extend(metadata.into_headers());
         }
     }

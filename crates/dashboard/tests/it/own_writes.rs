@@ -13,12 +13,12 @@ use crate::stack::{PATIENCE, Replica, Stack, User};
 
 fn brought<T>(user: &User, message: T, token: &Bytes) -> Request<T> {
     let mut request = user.ask(message);
-    request.metadata_mut().insert_bin(token::HEADER.as_str(), BinaryMetadataValue::from_bytes(token));
+    request.metadata_mut().insert_bin(token::HEADER, BinaryMetadataValue::from_bytes(token));
     request
 }
 
 fn told<T>(response: &Response<T>) -> Result<Bytes> {
-    let value = response.metadata().get_bin(token::HEADER.as_str()).context("the reply carries a token")?;
+    let value = response.metadata().get_bin(token::HEADER).context("the reply carries a token")?;
     Ok(value.to_bytes()?)
 }
 

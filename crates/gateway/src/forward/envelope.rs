@@ -13,7 +13,8 @@ use tonic::body::Body;
 use crate::keys::Key;
 
 /// What goes on besides `grpc-*`.
-const PASSED: [HeaderName; 4] = [CONTENT_TYPE, USER_AGENT, HeaderName::from_static("x-request-id"), token::HEADER];
+const PASSED: [HeaderName; 4] =
+    [CONTENT_TYPE, USER_AGENT, HeaderName::from_static("x-request-id"), HeaderName::from_static(token::HEADER)];
 
 /// The request as a service behind the gateway gets it.
 pub(super) fn seal(request: Request<Body>, key: &Key) -> Request<Body> {
