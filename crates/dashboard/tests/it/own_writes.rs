@@ -81,6 +81,19 @@ async fn a_token_that_is_satisfied_costs_nothing_and_a_write_one_question() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_is_repeated_tells_its_token_again() -> Result<()> {
+    let stack = Stack::start().await?;
+    let user = stack.account().await?;
+    let project = projects::Project { title: "P".to_owned(), ..projects::Project::default() };
+    let request =
+        projects::CreateProjectRequest { project: Some(project), request_id: uuid::Uuid::now_v7().to_string() };
+    let first = told(&user.projects().create_project(user.ask(request.clone())).await?)?;
+    let second = told(&user.projects().create_project(user.ask(request)).await?)?;
+    assert_eq!(first, second, "it is one write");
+    stack.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_hands_on_what_its_caller_brought() -> Result<()> {
     let stack = Stack::start().await?;
     let user = stack.account().await?;
