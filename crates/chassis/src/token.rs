@@ -30,9 +30,12 @@ impl Exchange {
         if !headers.contains_key(caller::ACCOUNT) {
             return None;
         }
-        let values = headers.get_all(HEADER).iter().take(MOST);
-        let brought =
-            values.filter_map(|value| BinaryMetadataValue::try_from(value.as_bytes()).ok()?.to_bytes().ok()).collect();
+        let mut tokens = HeaderMap::new();
+        for value in headers.get_all(HEADER).iter().take(MOST) {
+            tokens.append(HEADER, value.clone());
+        }
+        let tokens = MetadataMap::from_headers(tokens);
+        let brought = tokens.get_all_bin(HEADER).iter().filter_map(|token| token.to_bytes().ok()).collect();
         Some(Arc::new(Self { brought, told: Mutex::default() }))
     }
 
