@@ -17,6 +17,7 @@ mod l1;
 mod meters;
 mod nats;
 pub mod outbox;
+mod own_writes;
 mod redis;
 mod relay;
 mod settings;

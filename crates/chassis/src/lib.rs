@@ -19,3 +19,4 @@ pub mod settings;
 pub mod status;
 pub mod task;
 pub mod telemetry;
+pub mod token;

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use chassis::token;
 use http::{
     HeaderName, HeaderValue, Method, Request, Response,
     header::{
@@ -124,6 +125,7 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             RANGE,
             IF_NONE_MATCH,
             header("grpc-timeout"),
+            header(token::HEADER),
             header("traceparent"),
             header("tracestate"),
             header("x-api-key"),
@@ -137,6 +139,7 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             header("grpc-status-details-bin"),
             header("grpc-encoding"),
             header("grpc-retry-pushback-ms"),
+            header(token::HEADER),
             ACCEPT_RANGES,
             CONTENT_LENGTH,
             CONTENT_RANGE,

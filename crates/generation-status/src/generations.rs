@@ -37,7 +37,12 @@ impl Generations {
     /// Starts a generation and holds its price, or returns the one that the same request started.
     pub(crate) async fn start(&self, draft: &Draft) -> Result<Record, Error> {
         match self.store.start(draft).await? {
-            Started::Before(record) => Ok(*record),
+            Started::Before(record) => {
+                // The reply to the first request may be lost, and with it the token; watches heard of it long ago.
+                self.cached.wrote(&record).await;
+                self.cached.touched_dashboard(record.account).await;
+                Ok(*record)
+            }
             Started::New(record) => {
                 metrics::counter!("rushes_generations_started_total", "model" => draft.model.id).increment(1);
                 self.tell(&record).await;

@@ -4,6 +4,7 @@ mod accounts;
 mod dashboards;
 mod foreign;
 mod notices;
+mod own_writes;
 mod plans;
 mod projects;
 mod refusals;

@@ -22,7 +22,7 @@ use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
 use proto::projects::v1 as projects;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use sqlx::PgPool;
-use testkit::{Database, Nats, Redis, RoundTrips, eventually};
+use testkit::{Database, Direction, Nats, Proxy, Redis, RoundTrips, eventually};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Status, Streaming};
@@ -75,7 +75,7 @@ pub(crate) struct Stack {
     relay: Cache,
     drain: Drain,
     serving: Option<Serving>,
-    _database: Arc<Database>,
+    database: Arc<Database>,
 }
 
 impl Stack {
@@ -115,7 +115,7 @@ impl Stack {
         let relay = Cache::start(relay, Some(lane), Some(nats))?;
         let pool = PgPool::connect(&database.url()).await?;
         let reads = dashboard::for_reads(&database.url().parse()?);
-        Ok(Self { pool, reads, trips, config, channel, relay, drain, serving, _database: database })
+        Ok(Self { pool, reads, trips, config, channel, relay, drain, serving, database })
     }
 
     /// Another process of the service on the same servers, as this user reaches it.
@@ -198,6 +198,78 @@ impl Drop for Stack {
     fn drop(&mut self) {
         self.drain.begin();
     }
+}
+
+/// A second instance of a stack's service, which hears of changes through a Redis and a NATS that can fall silent.
+pub(crate) struct Replica {
+    redis: Proxy,
+    nats: Proxy,
+    channel: Channel,
+    trips: RoundTrips,
+    drain: Drain,
+}
+
+impl Replica {
+    pub(crate) async fn of(stack: &Stack) -> Result<Self> {
+        let servers = servers().await?;
+        let database = &stack.database;
+        let trips = RoundTrips::before(&database.url()).await?;
+        let redis = before(&servers.redis.url()).await?;
+        let nats = before(&servers.nats.url()).await?;
+        let source = Source::of(&[
+            ("RUSHES_DATABASE_URL", &trips.url()),
+            ("RUSHES_REDIS_URL", &redis.url(&servers.redis.url())?),
+            ("RUSHES_NATS_URL", &nats.url(&servers.nats.url())?),
+            ("RUSHES_PUBLIC_URL", PUBLIC_URL),
+            ("RUSHES_CACHE_SPACE", database.name()),
+            ("RUSHES_CACHE_RELAY", "false"),
+        ]);
+        let bound = Dashboard::open(&Config::read(&source)?).await?.bind().await?;
+        let channel = client::connect("dashboard", &format!("http://{}", bound.addr()).parse()?);
+        let drain = Drain::default().with_grace(Duration::from_secs(1));
+        tokio::spawn(bound.serve(drain.clone()));
+        Ok(Self { redis, nats, channel, trips, drain })
+    }
+
+    pub(crate) fn user(&self, id: Uuid) -> User {
+        User { id, caller: Caller::account(id), channel: self.channel.clone() }
+    }
+
+    /// From here on nothing comes from Redis or NATS.
+    pub(crate) fn hears_nothing(&self) {
+        self.redis.black_hole(Direction::ToClient);
+        self.nats.black_hole(Direction::ToClient);
+    }
+
+    /// What it missed is lost with the connections on which it was missed.
+    pub(crate) fn hears(&self) {
+        for proxy in [&self.redis, &self.nats] {
+            proxy.heal();
+            proxy.reset();
+        }
+    }
+
+    /// Waits until it answers without PostgreSQL.
+    pub(crate) async fn is_warm(&self, user: &User) -> Result<()> {
+        eventually("the replica answers without PostgreSQL", PATIENCE, async || {
+            let _ = self.trips.take();
+            user.dashboard().await.ok()?;
+            let quiet = |sql: &String| sql.contains("clock_timestamp()") || sql == "a ping";
+            self.trips.take().iter().all(quiet).then_some(())
+        })
+        .await
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.drain.begin();
+    }
+}
+
+async fn before(url: &str) -> Result<Proxy> {
+    let url: Url = url.parse()?;
+    Proxy::before(format!("{}:{}", url.host_str().context("a host")?, url.port().context("a port")?)).await
 }
 
 /// A client of one account.

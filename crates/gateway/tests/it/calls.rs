@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use chassis::token;
 use http_body_util::BodyExt as _;
 use proto::{
     assets::v1::{GetAssetRequest, RenderThumbnailRequest},
@@ -9,7 +10,7 @@ use proto::{
         GetGenerationRequest, WatchGenerationsRequest, generation_service_client::GenerationServiceClient,
     },
 };
-use tonic::{Code, codec::CompressionEncoding};
+use tonic::{Code, codec::CompressionEncoding, metadata::BinaryMetadataValue};
 use tower::{Service as _, ServiceExt as _};
 use uuid::Uuid;
 
@@ -35,6 +36,16 @@ async fn a_service_gets_the_account_and_nothing_that_is_not_its_business() {
     for name in ["authorization", "x-api-key", "cookie", "x-rushes-anything"] {
         assert!(!headers.contains_key(name), "{name} went through");
     }
+}
+
+#[tokio::test]
+async fn the_token_of_own_writes_goes_through_both_ways() {
+    let stage = Stage::set().await;
+    let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &stage.key(Uuid::now_v7()));
+    request.metadata_mut().insert_bin(token::HEADER, BinaryMetadataValue::from_bytes(b"written"));
+    let reply = stage.assets().await.get_asset(request).await.unwrap();
+    let told = reply.metadata().get_bin(token::HEADER).expect("a token").to_bytes().unwrap();
+    assert_eq!(told, b"written".as_slice());
 }
 
 /// Sends an empty message to `path`, as any client could.
