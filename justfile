@@ -16,6 +16,14 @@ test *ARGS:
 bench *ARGS:
     cargo rushes bench {{ ARGS }}
 
+# The cache's protocol in seeded histories, and without each of its walls.
+sim *ARGS:
+    cargo rushes sim {{ ARGS }}
+
+# Everything goes wrong on real processes, and all that clients were answered is checked.
+torture *ARGS:
+    cargo rushes torture {{ ARGS }}
+
 # Bring the database of RUSHES_DATABASE_URL up to the newest migration.
 migrate:
     cargo rushes migrate

@@ -13,14 +13,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::cache::{Cache, Hit, Loaded};
-use crate::core::entry::{Entry, Verdict, judge};
-use crate::core::flights::serves;
-use crate::core::floors::Demand;
-use crate::core::read::{Abilities, Answer, Read, Tier};
-use crate::core::time::Mono;
 use crate::flight::{Handle, LoadAll, Outcome, Seat, fly};
 use crate::inner::Shard;
 use crate::key::{Class, Key};
+use coherence::entry::{Entry, Verdict, judge};
+use coherence::flights::serves;
+use coherence::floors::Demand;
+use coherence::read::{Abilities, Answer, Read, Tier};
+use coherence::time::Mono;
 
 /// A reader that L1 does not serve.
 pub(crate) struct Missed {
@@ -58,7 +58,7 @@ impl Cache {
         let inner = &*self.inner;
         let begun = inner.now();
         let floor = inner.shard(key.text()).floors.demand(key.text(), begun);
-        let demand = floor.and(Demand { version: least.unwrap_or(0), since: Mono::PAST });
+        let demand = floor.and(Demand { version: least.unwrap_or(0), since: Mono::PAST, ..Demand::NONE });
         let Some(entry) = inner.l1.get(key.as_str()).await else {
             return Err(Missed { begun, demand, at_hand: None });
         };

@@ -11,15 +11,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::boarding::{Boarded, Joined, Manner};
 use crate::changes::{Change, Changes, Signal};
-use crate::core::read::{Answer, Tier};
 use crate::inner::Inner;
 use crate::key::Key;
 use crate::redis::{self, Link};
 use crate::settings::Settings;
-use crate::{clock, meters, nats, relay, silence, store};
+use crate::{clock, meters, nats, own_writes, relay, silence, store};
+use coherence::read::{Answer, Tier};
 
 /// What a load gives; see [`Cache::get`].
-pub type Loaded = crate::core::read::Loaded<Bytes>;
+pub type Loaded = coherence::read::Loaded<Bytes>;
 
 /// A value that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,8 +104,8 @@ impl Cache {
         });
     }
 
-    /// Reads `key`: from this process, from Redis, or by `load`, and never below `least`, the version of a caller's
-    /// token.
+    /// Reads `key`: from this process, from Redis, or by `load`, and never below `least`, nor below what the
+    /// token demands that the current call brought.
     ///
     /// `load` must read from the primary, in one statement (one snapshot): the data, its version, and `cache_clock`'s
     /// epoch and seq; see [`crate::outbox`]. It runs at most once, in a task of its own that outlives the caller, and
@@ -119,6 +119,7 @@ impl Cache {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded, E>> + Send + 'static,
     {
+        let least = own_writes::Brought::now().least(key, least);
         let missed = match self.try_l1(key, least).await {
             Ok(hit) => return Ok(hit),
             Err(missed) => missed,
@@ -155,8 +156,9 @@ impl Cache {
         let mut hits: Vec<Option<Hit>> = vec![None; wanted.len()];
         let mut joined = Vec::new();
         let mut flown = Vec::new();
+        let brought = own_writes::Brought::now();
         for (place, (key, least)) in wanted.iter().enumerate() {
-            let missed = match self.try_l1(key, *least).await {
+            let missed = match self.try_l1(key, brought.least(key, *least)).await {
                 Ok(hit) => {
                     hits[place] = Some(hit);
                     continue;
@@ -193,16 +195,26 @@ impl Cache {
         self.inner.raise(key.text(), version).await;
         self.inner.signal(Signal::Changed(Change { key: Arc::clone(key.text()), version }));
         self.spread(key, Some(version));
+        own_writes::tell(key, version);
     }
 
     /// Tells the cache, after the commit and before the reply, that this process changed something in the aggregate
     /// `key`.
     ///
     /// Like [`Cache::wrote`], where the new version is not known: reads in this process see the change from its return
-    /// on.
+    /// on. Where the reply can carry a token this costs one statement, which tells the new version; if that fails, the
+    /// write stands and its reply says nothing of this key.
     pub async fn touched(&self, key: &Key) {
         self.inner.fence(key.text()).await;
         self.spread(key, None);
+        if !chassis::token::is_awaited() {
+            return;
+        }
+        match self.version(key).await {
+            Ok(Some(version)) => own_writes::tell(key, version),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, kind = key.kind(), "a reply goes without its token"),
+        }
     }
 
     /// The version of an aggregate now, for a token: one statement, at least as new as every commit that this process
@@ -257,7 +269,7 @@ impl Cache {
             {
                 let change = [(key.as_str(), version)];
                 let apply = link.call("cache.apply", &session, async |connection| {
-                    redis::apply(connection, &inner.names, change).await
+                    redis::apply(connection, &inner.names, None, change).await
                 });
                 apply.await;
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
-use crate::core::window::Cause;
+use coherence::window::Cause;
 
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::clock::Sample;
-use crate::core::time::PgTime;
 use crate::inner::Inner;
 use crate::{nats, store};
+use coherence::clock::Sample;
+use coherence::time::PgTime;
 
 const EVERY: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(250);

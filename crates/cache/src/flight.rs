@@ -12,14 +12,14 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 
-use crate::core::entry::{Entry, Verdict, admits, judge};
-use crate::core::flights::FlightId;
-use crate::core::floors::Demand;
-use crate::core::read::{Answer, Fill, L2, Loaded, Read, Step, Tier};
-use crate::core::time::Mono;
 use crate::inner::Inner;
 use crate::key::Key;
 use crate::{meters, redis, store};
+use coherence::entry::{Entry, Verdict, admits, judge};
+use coherence::flights::FlightId;
+use coherence::floors::Demand;
+use coherence::read::{Answer, Fill, L2, Loaded, Read, Step, Tier};
+use coherence::time::Mono;
 
 /// What a flight ends with: an answer, or the load's error, of the type that the handle names.
 pub(crate) type Outcome = Result<Answer<Bytes>, Arc<dyn Any + Send + Sync>>;

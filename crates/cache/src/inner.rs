@@ -13,16 +13,16 @@ use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::{Change, Signal};
-use crate::core::clock::{Clock, Reading, Sample};
-use crate::core::flights::Flights;
-use crate::core::floors::Floors;
-use crate::core::time::{Mono, PgTime};
-use crate::core::window::{Cause, Notice, Received, Window};
 use crate::flight::Handle;
 use crate::l1::{L1, mono};
 use crate::meters::{self, Meters};
 use crate::redis::{Link, Names};
 use crate::settings::Settings;
+use coherence::clock::{Clock, Reading, Sample};
+use coherence::flights::Flights;
+use coherence::floors::Floors;
+use coherence::time::{Mono, PgTime};
+use coherence::window::{Cause, Notice, Received, Window};
 
 /// How many locks the floors and flights are spread over.
 const SHARDS: usize = 64;

@@ -12,8 +12,8 @@ use moka::Expiry;
 use moka::future::Cache;
 use moka::ops::compute::Op;
 
-use crate::core::entry::Entry;
-use crate::core::time::Mono;
+use coherence::entry::Entry;
+use coherence::time::Mono;
 
 type Held = Arc<Entry<Bytes>>;
 

@@ -1,8 +1,8 @@
 //! A coherent two-tier cache: moka in each process (L1), Redis beside them (L2), PostgreSQL as the truth.
 //!
-//! Invariant: a tier answers without PostgreSQL only while it holds a proof, at most [`core::PROOF_AGE`] old, that
+//! Invariant: a tier answers without PostgreSQL only while it holds a proof, at most [`coherence::BOUND`] old, that
 //! every change committed before a time has been applied to it. Time-outs are the second wall; NATS and Redis make it
-//! fast and are not trusted for safety. The protocol's rules are in [`core`], without I/O; all other modules are thin
+//! fast and are not trusted for safety. The protocol's rules are in the crate [`coherence`], without I/O; all other modules are thin
 //! shells around them. The README has it on one page.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -10,7 +10,6 @@ mod boarding;
 mod cache;
 mod changes;
 mod clock;
-pub mod core;
 mod flight;
 mod inner;
 mod key;
@@ -18,18 +17,20 @@ mod l1;
 mod meters;
 mod nats;
 pub mod outbox;
+mod own_writes;
 mod redis;
 mod relay;
 mod settings;
 mod silence;
 mod store;
+pub mod watch;
 
 pub use crate::cache::{Cache, Error, Hit, Loaded};
 pub use crate::changes::{Change, Changes, Signal};
-pub use crate::core::entry::Asof;
-pub use crate::core::lifetime::Lifetime;
-pub use crate::core::read::Tier;
-pub use crate::core::token::Token;
-pub use crate::core::window::Cause;
 pub use crate::key::{Class, Key};
 pub use crate::settings::Settings;
+pub use coherence::entry::Asof;
+pub use coherence::lifetime::Lifetime;
+pub use coherence::read::Tier;
+pub use coherence::token::Token;
+pub use coherence::window::Cause;

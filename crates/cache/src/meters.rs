@@ -6,8 +6,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use metrics::{Counter, counter, gauge, histogram};
 
-use crate::core::read::Tier;
-use crate::core::window::Cause;
+use coherence::read::Tier;
+use coherence::window::Cause;
 
 /// The counters of one kind of key.
 pub(crate) struct Kind {

@@ -15,12 +15,12 @@ use chassis::postgres::Lane;
 use chassis::telemetry;
 use tracing::Instrument as _;
 
-use crate::core::relay::{Drained, Pass, Redis};
-use crate::core::time::PgTime;
 use crate::inner::Inner;
 use crate::meters;
 use crate::nats::{Message, invalidations, is_up};
 use crate::redis::{Link, Names, Proof, Session, apply, fresh};
+use coherence::relay::{Drained, Pass, Redis};
+use coherence::time::PgTime;
 use store::Outbox;
 
 /// The least time between two passes, however often it is woken: changes that come together travel together.
@@ -174,10 +174,11 @@ async fn run(
 /// Redis.
 async fn tell_redis(names: &Names, session: Option<&(&Link, Session)>, pass: &Pass, outbox: &Outbox) -> bool {
     let Some((link, session)) = session else { return false };
-    if pass.applies() {
+    if let Some(space) = pass.applies() {
         let changes = outbox.changes.iter().map(|(key, version)| (&**key, Some(*version)));
-        let applied =
-            link.call("cache.apply", session, async |connection| apply(connection, names, changes).await).await;
+        let applied = link
+            .call("cache.apply", session, async |connection| apply(connection, names, Some(space), changes).await)
+            .await;
         if applied.is_none() {
             return false;
         }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::changes::Signal;
-use crate::core::BOUND;
-use crate::core::window::Cause;
 use crate::inner::Inner;
+use coherence::BOUND;
+use coherence::window::Cause;
 
 /// Watches the proof's age until the cache is closed.
 pub(crate) async fn watch(inner: Arc<Inner>) {

@@ -2,8 +2,8 @@
 
 use chassis::postgres::{Error, Lane};
 
-use crate::core::entry::Asof;
-use crate::core::time::PgTime;
+use coherence::entry::Asof;
+use coherence::time::PgTime;
 
 /// The versions of some aggregates, in their order, with the clock of the same snapshot.
 pub(crate) async fn versions(lane: &Lane, keys: &[String]) -> Result<(Vec<i64>, Asof), Error> {

@@ -20,3 +20,4 @@ pub mod settings;
 pub mod status;
 pub mod task;
 pub mod telemetry;
+pub mod token;

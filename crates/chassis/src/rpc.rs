@@ -202,6 +202,11 @@ impl http_body::Body for Watched {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
+            // Whoever passes the body on must end it with a status: an error in place of one would break its own reply.
+            Ok(Poll::Ready(Some(Err(status)))) if this.call.side == Side::Client => {
+                this.end(broken_off().because(status))
+            }
+            Ok(Poll::Ready(None)) if this.call.side == Side::Client => this.end(broken_off()),
             Ok(Poll::Ready(Some(Err(status)))) => {
                 this.ended = true;
                 this.call.finish(status.code());
@@ -230,6 +235,11 @@ impl http_body::Body for Watched {
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
+}
+
+/// The peer is gone, or the connection to it, in the middle of an answer.
+fn broken_off() -> Failure {
+    Failure::unavailable("DEPENDENCY_DOWN", "the answer broke off in the middle, try again shortly")
 }
 
 /// A handler panicked; the panic itself was printed by the panic hook.

@@ -1,5 +1,5 @@
 //! What belongs to the request that is being answered and must follow it into other tasks: its deadline, its count of
-//! database round trips and its span.
+//! database round trips, its token (see [`crate::token`]) and its span.
 //!
 //! Invariant: work done for a request, in whatever task, is bounded by that request's deadline and counted to it, as
 //! long as it is started with [`spawn`] or wrapped in [`carry`].
@@ -15,6 +15,8 @@ use std::{
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::Instrument as _;
 
+use crate::token::Exchange;
+
 tokio::task_local! {
     static CURRENT: Scope;
 }
@@ -24,12 +26,18 @@ tokio::task_local! {
 pub(crate) struct Scope {
     pub(crate) deadline: Option<Instant>,
     pub(crate) queries: Arc<AtomicU64>,
+    pub(crate) token: Option<Arc<Exchange>>,
 }
 
 impl Scope {
     /// The scope of the running task; an empty one outside any request.
     pub(crate) fn current() -> Self {
         CURRENT.try_with(Self::clone).unwrap_or_default()
+    }
+
+    /// What `f` makes of the running task's scope; nothing outside any request.
+    pub(crate) fn with<R>(f: impl FnOnce(&Self) -> R) -> Option<R> {
+        CURRENT.try_with(f).ok()
     }
 
     pub(crate) async fn run<F: Future>(self, future: F) -> F::Output {

@@ -4,7 +4,9 @@ use clap::{Parser, Subcommand};
 
 use crate::bench;
 use crate::client;
+use crate::sim;
 use crate::test;
+use crate::torture;
 use crate::up;
 
 /// The command line.
@@ -46,6 +48,10 @@ pub(crate) enum Command {
     Test(test::Options),
     /// Measure what the product costs beside what it could cost at least.
     Bench(bench::Options),
+    /// Put the cache's protocol through seeded histories with every fault, and without each of its walls.
+    Sim(sim::Options),
+    /// Run two of each service while everything is cut, stopped and killed, and check all that clients were answered.
+    Torture(torture::Options),
     /// Bring a database up to the newest migration.
     Migrate {
         /// The database, postgres://….

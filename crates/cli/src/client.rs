@@ -8,6 +8,7 @@ mod dashboard;
 mod generate;
 mod generations;
 mod operator;
+mod patience;
 mod projects;
 mod scenes;
 mod session;

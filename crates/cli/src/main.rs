@@ -11,8 +11,10 @@ mod failure;
 mod json;
 mod out;
 mod show;
+mod sim;
 mod stack;
 mod test;
+mod torture;
 mod up;
 mod workspace;
 
@@ -50,6 +52,8 @@ async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Up(options) => up::run(options).await,
         Command::Test(options) => test::run(options).await,
         Command::Bench(options) => bench::run(options, args.json).await,
+        Command::Torture(options) => torture::run(options, args.json).await,
+        Command::Sim(options) => self::sim::run(options, args.json).await,
         Command::Migrate { database_url } => {
             schema::migrate(&database_url).await?;
             out::print(format_args!("the database is at migration {}\n", schema::newest().unwrap_or_default()))?;

@@ -1,7 +1,5 @@
 //! `rushes test`: one PostgreSQL for all test processes, then `cargo test`, then nothing is left.
 
-use std::process::Command;
-
 use anyhow::{Context, Result};
 use testkit::Postgres;
 
@@ -44,7 +42,7 @@ async fn test(options: Options) -> Result<Exit> {
     let say = Say::new();
     let root = workspace::root()?;
     install::ensure(&Server::ALL, !options.no_install, &say).await?;
-    let mut command = Command::new(config::cargo());
+    let mut command = config::cargo();
     command.arg("test").args(build::profile()?).current_dir(&root);
     if !options.args.iter().any(|arg| arg == "-p" || arg.starts_with("--package")) {
         command.arg("--workspace");

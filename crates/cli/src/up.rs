@@ -9,7 +9,7 @@ pub(crate) mod install;
 mod jaeger;
 pub(crate) mod say;
 mod servers;
-mod services;
+pub(crate) mod services;
 pub(crate) mod signals;
 
 use std::net::{Ipv4Addr, TcpListener};

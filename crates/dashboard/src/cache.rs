@@ -32,6 +32,19 @@ enum Unkept {
     Failed(Error),
 }
 
+/// The kind of a dashboard's key.
+pub(crate) const DASH: &str = "dash";
+
+/// An account's first page in its usual size.
+pub(crate) struct Shown {
+    /// Encoded.
+    pub(crate) body: Bytes,
+    /// That of the body; of no meaning where that is not whole.
+    pub(crate) version: i64,
+    /// Whether no section is missing.
+    pub(crate) whole: bool,
+}
+
 /// Encoded dashboards, the first page of each through the cache.
 #[derive(Clone)]
 pub(crate) struct Dashes {
@@ -47,11 +60,16 @@ impl Dashes {
 
     /// The first page in its usual size.
     pub(crate) async fn read(&self, account: AccountId) -> Result<Bytes, Error> {
+        self.show(account, None).await.map(|shown| shown.body)
+    }
+
+    /// The first page in its usual size, of version `least` or a later one if there is such a version.
+    pub(crate) async fn show(&self, account: AccountId, least: Option<i64>) -> Result<Shown, Error> {
         let this = self.clone();
-        match self.cache.get(&key(account), None, move || async move { this.fill(account).await }).await {
+        match self.cache.get(&key(account), least, move || async move { this.fill(account).await }).await {
             Ok(hit) if hit.is_absent() => Err(Error::Missing(Noun::Account)),
-            Ok(hit) => Ok(hit.body),
-            Err(Unkept::Partial(encoded)) => Ok(encoded),
+            Ok(hit) => Ok(Shown { body: hit.body, version: hit.version, whole: true }),
+            Err(Unkept::Partial(body)) => Ok(Shown { body, version: 0, whole: false }),
             Err(Unkept::Failed(error)) => Err(error),
         }
     }
@@ -86,7 +104,7 @@ impl Dashes {
 }
 
 fn key(account: AccountId) -> Key {
-    Key::aggregate("dash", account.0)
+    Key::aggregate(DASH, account.0)
 }
 
 /// Encoded API keys by their hash, through the cache; that nobody has a key is remembered too.

@@ -26,6 +26,8 @@ pub struct Config {
     pub public_url: Url,
     /// How long one section of a dashboard may take when the dashboard has to be read section by section.
     pub section_patience: Duration,
+    /// How watches behave.
+    pub watch: cache::watch::Settings,
 }
 
 /// The pools of connections, each for one kind of work.
@@ -73,6 +75,7 @@ impl Config {
                 Duration::from_millis(500),
                 "how long one section of a dashboard may take",
             )?,
+            watch: cache::watch::Settings::read(source)?,
         })
     }
 }

@@ -69,6 +69,9 @@ pub(crate) enum Error {
     /// No part of the answer could be read.
     #[error("nothing could be read")]
     Unreachable(#[source] postgres::Error),
+    /// A watch cannot go on from there.
+    #[error("the resume token cannot be used")]
+    ResumeToken,
     /// The operating system gave no randomness for a key.
     #[error("no randomness for a key")]
     Random(#[from] getrandom::Error),
@@ -105,6 +108,9 @@ impl From<Error> for Failure {
             Error::Unreachable(source) => {
                 Self::unavailable("DEPENDENCY_DOWN", "no part of the dashboard could be read; try again")
                     .because(source)
+            }
+            Error::ResumeToken => {
+                Self::out_of_range("RESUME_TOKEN_EXPIRED", "the resume token cannot be used; watch again without one")
             }
             Error::Random(_) => Self::internal(error),
             Error::Database(error) => error.into(),

@@ -20,6 +20,9 @@ pub(crate) use accounts::AccountsApi;
 pub(crate) use dashboards::DashboardsApi;
 pub(crate) use projects::ProjectsApi;
 
+/// The methods that stream, which have no deadline of their own.
+pub(crate) const STREAMING: [&str; 1] = ["/rushes.dashboard.v1.DashboardService/WatchDashboard"];
+
 /// All services; what is cached encoded is answered as it is.
 pub(crate) fn routes(projects: ProjectsApi, dashboards: DashboardsApi, accounts: AccountsApi) -> Routes {
     let get_dashboard = {

@@ -1,6 +1,7 @@
 //! The service that owns accounts, API keys, projects, scenes and notices, and answers with the dashboard.
 //!
-//! A request reads downward: `grpc` parses it, `projects`, `scenes`, `dashboards`, `notices` and `accounts` are the rules,
+//! A request reads downward: `grpc` parses it, `projects`, `scenes`, `dashboards`, `watches`, `notices` and `accounts` are the
+//! rules,
 //! `cache` keeps what is read often, `store` has the only SQL, and `wire` makes the messages of the answer.
 
 mod accounts;
@@ -16,6 +17,7 @@ mod once;
 mod projects;
 mod scenes;
 mod store;
+mod watches;
 mod wire;
 
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use std::net::SocketAddr;
 use chassis::drain::Drain;
 use chassis::postgres::Lane;
 use chassis::{nats, server};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 pub use config::{Config, Lanes};
@@ -33,6 +36,8 @@ pub struct Dashboard {
     server: server::Server,
     routes: Routes,
     cache: ::cache::Cache,
+    /// Ends watches when the drain begins.
+    stop: CancellationToken,
 }
 
 /// The service with its ports bound.
@@ -40,6 +45,8 @@ pub struct Bound {
     server: server::Bound,
     routes: Routes,
     cache: ::cache::Cache,
+    /// Ends watches when the drain begins.
+    stop: CancellationToken,
 }
 
 impl Dashboard {
@@ -58,17 +65,20 @@ impl Dashboard {
         let dashboards = dashboards::Dashboards::new(store.clone(), config.section_patience);
         let face = wire::Face::new(config.public_url.as_str());
         let dashes = cache::Dashes::new(cache.clone(), dashboards, face);
+        let (hub, stop) = (watches::Hub::default(), CancellationToken::new());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(hub.clone().feed(cache.changes())));
+        let watches = watches::Watches::new(dashes.clone(), hub, config.watch, stop.clone());
         let keys = cache::Keys::new(cache.clone(), store.clone());
         let routes = grpc::routes(
             grpc::ProjectsApi {
                 projects: projects::Projects::new(store.clone(), dashes.clone()),
                 scenes: scenes::Scenes::new(store.clone(), dashes.clone()),
             },
-            grpc::DashboardsApi { notices: notices::Notices::new(store.clone(), dashes.clone()), dashes },
+            grpc::DashboardsApi { notices: notices::Notices::new(store.clone(), dashes.clone()), dashes, watches },
             grpc::AccountsApi { accounts: accounts::Accounts::new(store, keys.clone()), keys },
         );
-        let server = server::Server::new("dashboard", &config.server).describe(proto::DESCRIPTOR_SET);
-        Ok(Self { server, routes, cache })
+        let server = server::Server::new("dashboard", &config.server).streaming(grpc::STREAMING);
+        Ok(Self { server: server.describe(proto::DESCRIPTOR_SET), routes, cache, stop })
     }
 
     /// Binds both ports; nothing is answered until [`Bound::serve`].
@@ -76,7 +86,7 @@ impl Dashboard {
     /// # Errors
     /// When an address is taken or not ours.
     pub async fn bind(self) -> Result<Bound, server::Error> {
-        Ok(Bound { server: self.server.bind().await?, routes: self.routes, cache: self.cache })
+        Ok(Bound { server: self.server.bind().await?, routes: self.routes, cache: self.cache, stop: self.stop })
     }
 }
 
@@ -98,6 +108,11 @@ impl Bound {
     /// # Errors
     /// When a server fails.
     pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
+        let (begun, stop) = (drain.token(), self.stop);
+        tokio::spawn(async move {
+            begun.cancelled().await;
+            stop.cancel();
+        });
         let result = self.server.serve(self.routes, drain).await;
         self.cache.close().await;
         result

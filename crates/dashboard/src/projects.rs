@@ -68,7 +68,11 @@ impl Projects {
         }
         let request = request.ok_or(Error::Missing(Noun::Account))?;
         match self.store.requested_project(account, request.id).await? {
-            Some((project, sha256)) if sha256 == request.sha256 => Ok(project),
+            Some((project, sha256)) if sha256 == request.sha256 => {
+                // Whoever repeats a write whose reply was lost must see it too, and another process may have made it.
+                self.dashes.wrote(account).await;
+                Ok(project)
+            }
             Some(_) => Err(Error::RequestIdReused),
             None => Err(Error::Missing(Noun::Account)),
         }

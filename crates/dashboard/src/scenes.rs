@@ -81,7 +81,11 @@ impl Scenes {
                 self.dashes.wrote(account).await;
                 Ok(scene)
             }
-            Created::Before(scene, sha256) if request.is_some_and(|once| sha256 == once.sha256) => Ok(scene),
+            Created::Before(scene, sha256) if request.is_some_and(|once| sha256 == once.sha256) => {
+                // As for a project: it is told again to whoever repeats it.
+                self.dashes.wrote(account).await;
+                Ok(scene)
+            }
             Created::Before(..) => Err(Error::RequestIdReused),
         }
     }

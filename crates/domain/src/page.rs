@@ -5,6 +5,7 @@
 use uuid::Uuid;
 
 use crate::id::AccountId;
+use crate::token::Fnv;
 
 /// How many are returned when the caller does not say.
 pub const DEFAULT_SIZE: u32 = 20;
@@ -90,13 +91,8 @@ pub fn cursor(account: AccountId, listing: &str, token: &str) -> Result<Option<C
     }))
 }
 
-/// FNV-1a, 64 bits: tells accidents and tinkering, keeps no secret.
 fn checksum(account: AccountId, listing: &str, body: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in account.0.as_bytes().iter().chain(listing.as_bytes()).chain(body) {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    hash
+    Fnv::new().over(account.0.as_bytes()).over(listing.as_bytes()).over(body).sum()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use chassis::token;
 use http::{
     HeaderName, HeaderValue, Method, Request, Response,
     header::{
@@ -130,6 +131,7 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             RANGE,
             IF_NONE_MATCH,
             header("grpc-timeout"),
+            header(token::HEADER),
             header("traceparent"),
             header("tracestate"),
             header("x-api-key"),
@@ -143,6 +145,7 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             header("grpc-status-details-bin"),
             header("grpc-encoding"),
             header("grpc-retry-pushback-ms"),
+            header(token::HEADER),
             ACCEPT_RANGES,
             CONTENT_LENGTH,
             CONTENT_RANGE,

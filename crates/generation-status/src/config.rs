@@ -5,8 +5,6 @@ use std::time::Duration;
 use chassis::settings::{Error, Source};
 use chassis::{postgres::LaneSettings, server, telemetry};
 
-use crate::watches;
-
 /// All that the process needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -42,7 +40,7 @@ pub struct Settings {
     /// How often it is looked whether what must hold does hold.
     pub reconcile: Duration,
     /// How watches behave.
-    pub watch: watches::Settings,
+    pub watch: cache::watch::Settings,
 }
 
 impl Config {
@@ -75,7 +73,7 @@ impl Settings {
             lease: Duration::from_secs(30),
             sweep: Duration::from_secs(5),
             reconcile: Duration::from_secs(15),
-            watch: watches::Settings::default(),
+            watch: cache::watch::Settings::default(),
         }
     }
 
@@ -94,17 +92,13 @@ impl Settings {
             lease: source.duration("RUSHES_LEASE", default.lease, "a time")?,
             sweep: source.duration("RUSHES_SWEEP", default.sweep, "a time")?,
             reconcile: source.duration("RUSHES_RECONCILE", default.reconcile, "a time")?,
-            watch: watches::Settings {
-                heartbeat: source.duration("RUSHES_WATCH_HEARTBEAT", default.watch.heartbeat, "a time")?,
-                age: source.duration("RUSHES_WATCH_AGE", default.watch.age, "a time")?,
-            },
+            watch: cache::watch::Settings::read(source)?,
             ..default
         };
         let times = [
             ("RUSHES_LEASE", settings.lease),
             ("RUSHES_SWEEP", settings.sweep),
             ("RUSHES_RECONCILE", settings.reconcile),
-            ("RUSHES_WATCH_HEARTBEAT", settings.watch.heartbeat),
         ];
         match times.into_iter().find(|(_, time)| time.is_zero()) {
             Some((name, _)) => Err(Error::wrong(name, "more than 0")),
@@ -125,7 +119,12 @@ mod tests {
             let error = Config::read(&Source::of(&[set[1 - at]])).unwrap_err().to_string();
             assert!(error.starts_with(set[at].0), "{error}");
         }
-        for (name, value) in [("RUSHES_LEASE", "0s"), ("RUSHES_SWEEP", "soon"), ("RUSHES_LANE_READ_MAX", "0")] {
+        for (name, value) in [
+            ("RUSHES_LEASE", "0s"),
+            ("RUSHES_SWEEP", "soon"),
+            ("RUSHES_LANE_READ_MAX", "0"),
+            ("RUSHES_WATCH_HEARTBEAT", "0s"),
+        ] {
             let error = Config::read(&Source::of(&[set[0], set[1], (name, value)])).unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");
         }

@@ -41,7 +41,12 @@ impl Generations {
     /// Starts a generation and holds its price, or returns the one that the same request started.
     pub(crate) async fn start(&self, draft: &Draft) -> Result<Record, Error> {
         match self.store.start(draft).await? {
-            Started::Before(record) => Ok(*record),
+            Started::Before(record) => {
+                // The reply to the first request may be lost, and with it the token; watches heard of it long ago.
+                self.cached.wrote(&record).await;
+                self.cached.touched_dashboard(record.account).await;
+                Ok(*record)
+            }
             Started::New(record) => {
                 crash::point(crash::START_COMMITTED);
                 metrics::counter!("rushes_generations_started_total", "model" => draft.model.id).increment(1);
@@ -74,7 +79,7 @@ impl Generations {
         parent: GenerationParent,
         page: Page,
     ) -> Result<(Vec<Record>, Option<Cursor>), Error> {
-        let mut records = self.store.list(account, parent, page.before(), page.size + 1).await?;
+        let mut records = self.store.list(account, parent, page.before(), None, page.size + 1).await?;
         if records.is_empty() {
             self.store.parent_exists(account, parent).await?;
         }

@@ -24,4 +24,3 @@ mod wire;
 mod work;
 
 pub use service::{Service, StartError};
-pub use watches::Settings as WatchSettings;

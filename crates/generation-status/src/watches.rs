@@ -1,22 +1,20 @@
 //! Watches: what one watcher is sent, and when.
 //!
-//! Invariants: a snapshot comes first; of one generation versions only rise; a terminal state always arrives; and a reader
-//! that is slow skips to the latest instead of holding anything up. A watch rests on reads, not on messages: whenever
-//! changes may have been missed, it looks for itself.
+//! Invariants: a snapshot comes first, unless a resume token says what is known; of one generation versions only rise; a
+//! terminal state always arrives; and a reader that is slow skips to the latest instead of holding anything up. A watch
+//! rests on reads, not on messages: whenever changes may have been missed, it looks for itself.
 
 mod hub;
 mod inbox;
+mod seen;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
+use ::cache::watch::{Beat, Meters, Pulse, Resumed, Settings};
 use domain::id::{AccountId, GenerationId};
 use domain::name::{GenerationParent, SceneName};
-use domain::page::{self, Cursor};
 use futures::Stream;
-use time::OffsetDateTime;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -27,32 +25,22 @@ use crate::store::Store;
 pub(crate) use hub::Hub;
 use hub::Watching;
 use inbox::News;
+use seen::{Opened, Seen};
 
-/// How many generations a snapshot of a parent holds.
-const SNAPSHOT: i64 = 100;
-/// A change is committed at most this long after the time that it carries.
-const COMMIT: time::Duration = time::Duration::seconds(30);
-
-/// How watches behave.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// A watcher that heard nothing for this long is told that the stream is alive.
-    pub heartbeat: Duration,
-    /// A watch ends with `moved` at about this age, a fifth more or less, so that watchers spread over processes.
-    pub age: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(5), age: Duration::from_secs(600) }
-    }
-}
+/// How many generations a snapshot of a parent holds, besides those that are under way.
+const LATEST: i64 = 100;
+/// How many generations under way a snapshot of a parent holds.
+const OPEN: i64 = 500;
+/// The most new generations that are told one by one; after more, a snapshot says it better.
+const NEW: i64 = 1_000;
+/// What the meters call these watches.
+const METERS: Meters = Meters("generations");
 
 /// What is watched.
 #[derive(Clone, Debug)]
 pub(crate) enum Selection {
-    /// These generations.
-    Named(Arc<HashSet<GenerationId>>),
+    /// These generations, in order and each once.
+    Named(Arc<[GenerationId]>),
     /// All of these, also those to come.
     Of(GenerationParent),
 }
@@ -60,7 +48,7 @@ pub(crate) enum Selection {
 impl Selection {
     fn includes(&self, record: &Record) -> bool {
         match self {
-            Self::Named(ids) => ids.contains(&record.id),
+            Self::Named(_) => self.may_include(record.id),
             Self::Of(GenerationParent::Account) => true,
             Self::Of(GenerationParent::Project(project)) => record.project == *project,
             Self::Of(GenerationParent::Scene(SceneName { project, scene })) => {
@@ -69,17 +57,11 @@ impl Selection {
         }
     }
 
-    /// A text that tells this selection from any other, for resume tokens.
-    fn listing(&self) -> String {
+    /// Whether a generation of which only the id is known can be one of these.
+    fn may_include(&self, id: GenerationId) -> bool {
         match self {
-            Self::Of(GenerationParent::Account) => "watch".to_owned(),
-            Self::Of(GenerationParent::Project(project)) => format!("watch/{}", project.name()),
-            Self::Of(GenerationParent::Scene(name)) => format!("watch/{name}"),
-            Self::Named(ids) => {
-                let mut ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-                ids.sort();
-                format!("watch/generations/{}", ids.join(","))
-            }
+            Self::Named(ids) => ids.binary_search(&id).is_ok(),
+            Self::Of(_) => true,
         }
     }
 }
@@ -103,6 +85,18 @@ pub(crate) enum Event {
     Moved,
 }
 
+impl Event {
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Snapshot(_) => "snapshot",
+            Self::Update(_) => "update",
+            Self::Gap => "gap",
+            Self::Heartbeat => "heartbeat",
+            Self::Moved => "moved",
+        }
+    }
+}
+
 /// What can be watched; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Watches {
@@ -122,32 +116,29 @@ impl Watches {
         &self,
         wanted: Wanted,
     ) -> Result<impl Stream<Item = Result<(Event, String), Error>> + Send + use<>, Error> {
-        let listing = wanted.selection.listing();
-        let resumed = resumed(wanted.account, &listing, &wanted.resume_token)?;
-        let beat = interval_at(Instant::now() + self.settings.heartbeat, self.settings.heartbeat);
-        let age = self.settings.age.mul_f64(0.8 + 0.4 * fastrand::f64());
+        let unseen = Seen::new(wanted.account, &wanted.selection);
+        let opened = match wanted.resume_token.as_str() {
+            "" => None,
+            token => Some(unseen.clone().opened(token).ok_or_else(|| {
+                METERS.resumed(Resumed::Refused);
+                Error::ResumeToken
+            })?),
+        };
         // Listens before it looks, so that nothing falls between.
         let watching = self.hub.watch(wanted.account, wanted.selection.clone());
-        let mut watch = Watch {
-            store: self.store.clone(),
-            watching,
-            wanted,
-            listing,
-            asof: resumed.unwrap_or(OffsetDateTime::UNIX_EPOCH),
-            next: Next::Live,
-            beat,
-            ends: Instant::now() + age,
-            stop: self.stop.clone(),
+        let pulse = Pulse::begin(self.settings, self.stop.clone());
+        let mut watch = Watch { store: self.store.clone(), watching, wanted, seen: unseen, next: Next::Live, pulse };
+        watch.next = match opened {
+            None => Next::Snapshot(watch.snapshot().await?),
+            Some(opened) => watch.resume(opened).await?,
         };
-        watch.beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut first = watch.snapshot().await?;
-        if let Some(resumed) = resumed {
-            first.retain(|record| record.update_time >= resumed - COMMIT);
-        }
-        watch.next = Next::Snapshot(first);
         Ok(futures::stream::unfold(watch, async |mut watch| {
             let event = watch.event().await?;
-            let token = watch.token();
+            if let Ok(event) = &event {
+                METERS.sent(event.label());
+                watch.pulse.sent();
+            }
+            let token = watch.seen.token();
             Some((event.map(|event| (event, token)), watch))
         }))
     }
@@ -158,21 +149,30 @@ struct Watch {
     store: Store,
     watching: Watching,
     wanted: Wanted,
-    listing: String,
-    /// All changes that carry an earlier time, but for [`COMMIT`], were sent.
-    asof: OffsetDateTime,
+    seen: Seen,
     next: Next,
-    beat: Interval,
-    ends: Instant,
-    stop: CancellationToken,
+    pulse: Pulse,
+}
+
+/// Generations to be sent together.
+struct Snapshot {
+    records: Vec<Arc<Record>>,
+    /// Whether none that is under way was left out.
+    whole: bool,
+    /// Whether none that is newer was left out.
+    line: GenerationId,
 }
 
 /// What is sent next.
 enum Next {
     /// This, whatever else there is.
-    Snapshot(Vec<Arc<Record>>),
+    Snapshot(Snapshot),
+    /// That changes were missed, and then a snapshot that is still to be read.
+    Gap,
     /// A snapshot that is still to be read.
     Anew,
+    /// That the stream stands.
+    Alive,
     /// Whatever happens.
     Live,
     /// Nothing more.
@@ -180,12 +180,28 @@ enum Next {
 }
 
 impl Watch {
+    /// Goes on from what the holder of a token knows.
+    async fn resume(&mut self, opened: Opened) -> Result<Next, Error> {
+        let told = match opened {
+            Opened::Seen(seen) => {
+                self.watching.inbox().learn(seen.known());
+                self.seen = seen;
+                self.look().await?
+            }
+            Opened::Untold => false,
+        };
+        METERS.resumed(if told { Resumed::Exact } else { Resumed::Gap });
+        Ok(if told { Next::Alive } else { Next::Gap })
+    }
+
     async fn event(&mut self) -> Option<Result<Event, Error>> {
         match std::mem::replace(&mut self.next, Next::Live) {
             Next::Over => return None,
-            Next::Snapshot(records) => return Some(Ok(self.sent(Event::Snapshot(records)))),
+            Next::Snapshot(snapshot) => return Some(Ok(self.show(snapshot))),
+            Next::Gap => return Some(Ok(self.gap())),
+            Next::Alive => return Some(Ok(Event::Heartbeat)),
             Next::Anew => match self.snapshot().await {
-                Ok(records) => return Some(Ok(self.sent(Event::Snapshot(records)))),
+                Ok(snapshot) => return Some(Ok(self.show(snapshot))),
                 Err(error) => {
                     self.next = Next::Over;
                     return Some(Err(error));
@@ -195,108 +211,108 @@ impl Watch {
         }
         loop {
             match self.watching.inbox().take() {
-                Some(News::Update(record)) => return Some(Ok(self.sent(Event::Update(record)))),
+                Some(News::Update(record)) => {
+                    self.seen.update(&record);
+                    return Some(Ok(Event::Update(record)));
+                }
                 Some(News::Missed) => match self.look().await {
                     Ok(true) => {}
-                    Ok(false) => {
-                        self.next = Next::Anew;
-                        return Some(Ok(Event::Gap));
-                    }
+                    Ok(false) => return Some(Ok(self.gap())),
                     // It is told again that it missed something for as long as that may be so.
                     Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a watch could not look"),
                 },
                 None if self.is_over() => return None,
                 None => {
-                    tokio::select! {
-                        () = self.watching.inbox().news() => {}
-                        _ = self.beat.tick() => return Some(Ok(Event::Heartbeat)),
-                        () = sleep_until(self.ends) => return Some(Ok(self.moved())),
-                        () = self.stop.cancelled() => return Some(Ok(self.moved())),
-                    }
+                    let beat = tokio::select! {
+                        () = self.watching.inbox().news() => continue,
+                        beat = self.pulse.next() => beat,
+                    };
+                    return Some(Ok(match beat {
+                        Beat::Heartbeat => Event::Heartbeat,
+                        Beat::Moved => {
+                            self.next = Next::Over;
+                            Event::Moved
+                        }
+                    }));
                 }
             }
         }
     }
 
-    fn moved(&mut self) -> Event {
-        self.next = Next::Over;
-        Event::Moved
+    fn gap(&mut self) -> Event {
+        self.next = Next::Anew;
+        Event::Gap
+    }
+
+    fn show(&mut self, snapshot: Snapshot) -> Event {
+        self.seen.snapshot(&snapshot.records, snapshot.whole, snapshot.line);
+        Event::Snapshot(snapshot.records)
     }
 
     /// Reads all that is watched, and forgets the news that it makes old.
-    async fn snapshot(&self) -> Result<Vec<Arc<Record>>, Error> {
+    async fn snapshot(&self) -> Result<Snapshot, Error> {
         let account = self.wanted.account;
-        let records = match &self.wanted.selection {
+        let (mut whole, mut line) = (true, GenerationId(Uuid::nil()));
+        let mut records = match &self.wanted.selection {
             Selection::Named(ids) => {
-                let ids: Vec<_> = ids.iter().copied().collect();
-                let mut records = self.store.find(account, &ids).await?;
+                let records = self.store.find(account, ids).await?;
                 if records.len() < ids.len() {
                     return Err(Error::Missing(Noun::Generation));
                 }
-                records.sort_by_key(|record| std::cmp::Reverse(record.id));
                 records
             }
             Selection::Of(parent) => {
-                let records = self.store.list(account, *parent, None, SNAPSHOT).await?;
+                let mut records = self.store.list(account, *parent, None, None, LATEST).await?;
                 if records.is_empty() {
                     self.store.parent_exists(account, *parent).await?;
                 }
+                if records.len() >= LATEST as usize {
+                    line = records.last().map_or(line, |oldest| oldest.id);
+                }
+                let latest: HashSet<_> = records.iter().map(|record| record.id).collect();
+                let open = self.store.open(account, *parent, OPEN + 1).await?;
+                whole = open.len() <= OPEN as usize;
+                records.extend(open.into_iter().filter(|record| !latest.contains(&record.id)));
                 records
             }
         };
+        records.sort_by_key(|record| std::cmp::Reverse(record.id));
         let records: Vec<_> = records.into_iter().map(Arc::new).collect();
         self.watching.inbox().caught_up(&records);
-        Ok(records)
+        Ok(Snapshot { records, whole, line })
     }
 
-    /// Looks for what may have been missed. Returns false when there is so much of it that only a snapshot tells all.
-    async fn look(&self) -> Result<bool, Error> {
+    /// Looks for what may have been missed. Returns false when only a snapshot can tell it.
+    async fn look(&mut self) -> Result<bool, Error> {
+        let account = self.wanted.account;
         let inbox = self.watching.inbox();
-        let mut all_new = false;
+        let mut found = Vec::new();
         if let Selection::Of(parent) = self.wanted.selection {
-            let latest = self.store.list(self.wanted.account, parent, None, SNAPSHOT).await?;
-            all_new = latest.len() >= SNAPSHOT as usize && latest.iter().all(|record| !inbox.knows(record.id));
-            latest.into_iter().for_each(|record| inbox.offer(&Arc::new(record)));
+            if !self.seen.is_whole() {
+                return Ok(false);
+            }
+            let new = self.store.list(account, parent, None, Some(self.seen.line()), NEW + 1).await?;
+            let open = self.store.open(account, parent, OPEN + 1).await?;
+            if new.len() > NEW as usize || open.len() > OPEN as usize {
+                return Ok(false);
+            }
+            found.extend(new.into_iter().chain(open));
         }
-        let open = inbox.open();
-        if !open.is_empty() {
-            let records = self.store.find(self.wanted.account, &open).await?;
-            records.into_iter().for_each(|record| inbox.offer(&Arc::new(record)));
+        let read: HashSet<_> = found.iter().map(|record| record.id).collect();
+        let left: Vec<_> = inbox.open().into_iter().filter(|id| !read.contains(id)).collect();
+        if !left.is_empty() {
+            found.extend(self.store.find(account, &left).await?);
         }
-        Ok(!all_new)
-    }
-
-    /// Takes note of what is sent.
-    fn sent(&mut self, event: Event) -> Event {
-        let times = match &event {
-            Event::Snapshot(records) => records.iter().map(|record| record.update_time).max(),
-            Event::Update(record) => Some(record.update_time),
-            Event::Gap | Event::Heartbeat | Event::Moved => None,
-        };
-        let waiting = self.watching.inbox().oldest();
-        if let Some(time) = times {
-            self.asof = self.asof.max(waiting.map_or(time, |waiting| waiting.min(time)));
+        // The oldest first, as they were started.
+        found.sort_by_key(|record| record.id);
+        for record in found {
+            self.seen.looked(&record);
+            inbox.offer(&Arc::new(record));
         }
-        event
+        Ok(true)
     }
 
     fn is_over(&self) -> bool {
         self.wanted.until_terminal && self.watching.inbox().open().is_empty()
     }
-
-    fn token(&self) -> String {
-        let microseconds = self.asof.unix_timestamp_nanos().max(0) / 1_000;
-        let id = Uuid::from_u128(microseconds.unsigned_abs());
-        page::token(self.wanted.account, &self.listing, Cursor { position: 0, id })
-    }
-}
-
-/// The time that a resume token speaks of.
-fn resumed(account: AccountId, listing: &str, token: &str) -> Result<Option<OffsetDateTime>, Error> {
-    let cursor = page::cursor(account, listing, token).map_err(|_| Error::ResumeToken)?;
-    let read = |cursor: Cursor| {
-        let nanoseconds = i128::try_from(cursor.id.as_u128()).ok()?.checked_mul(1_000)?;
-        OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()
-    };
-    cursor.map(|cursor| read(cursor).ok_or(Error::ResumeToken)).transpose()
 }

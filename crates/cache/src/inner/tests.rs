@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::core::entry::Asof;
-use crate::core::lifetime::Lifetime;
-use crate::core::read::Tier;
 use crate::{Cache, Hit, Key, Loaded};
+use coherence::entry::Asof;
+use coherence::lifetime::Lifetime;
+use coherence::read::Tier;
 
 struct Process {
     cache: Cache,

@@ -11,9 +11,9 @@ use bytes::{Buf as _, BufMut as _, BytesMut};
 use futures::StreamExt as _;
 
 use super::clock_questions;
-use crate::core::BOUND;
-use crate::core::time::PgTime;
 use crate::inner::Inner;
+use coherence::BOUND;
+use coherence::time::PgTime;
 
 /// The processes that answer share one queue: one answer to a question is enough.
 const QUEUE: &str = "clock";

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 
-use crate::core::time::PgTime;
-use crate::core::window::Notice;
+use coherence::time::PgTime;
+use coherence::window::Notice;
 
 /// The first byte: the form of what follows.
 const MESSAGE: u8 = 1;

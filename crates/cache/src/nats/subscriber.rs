@@ -18,9 +18,9 @@ use tracing::Instrument as _;
 use super::message::{Hint, Message};
 use super::{hints, invalidations, is_up};
 use crate::changes::{Change, Signal};
-use crate::core::BOUND;
-use crate::core::window::Cause;
 use crate::inner::Inner;
+use coherence::BOUND;
+use coherence::window::Cause;
 
 /// How often the connection is looked at.
 const LOOK: Duration = Duration::from_millis(250);

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, FromRedisValue as _, RedisError, RedisResult, Script, Value};
 
-use crate::core::entry::Asof;
-use crate::core::read::{L2, L2Hit};
-use crate::core::time::PgTime;
-use crate::core::{FILL_DEADLINE, FLOOR_TTL};
+use coherence::entry::Asof;
+use coherence::read::{L2, L2Hit};
+use coherence::time::PgTime;
+use coherence::{FILL_DEADLINE, FLOOR_TTL};
 
 static GET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("get.lua")));
 static FILL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("fill.lua")));
@@ -76,14 +76,15 @@ pub(crate) async fn fill(
     call.invoke_async(connection).await
 }
 
-/// Tells of changes; a version that is not known deletes.
+/// Tells of changes, in `space` or, without it, in the one that is proven; a version that is not known deletes.
 pub(crate) async fn apply(
     connection: &mut MultiplexedConnection,
     names: &Names,
+    space: Option<i64>,
     changes: impl IntoIterator<Item = (&str, Option<i64>)>,
 ) -> RedisResult<()> {
     let mut call = APPLY.key(&names.fresh);
-    call.arg(&names.entries).arg(millis(FLOOR_TTL));
+    call.arg(&names.entries).arg(millis(FLOOR_TTL)).arg(space.map(|space| space.to_string()).unwrap_or_default());
     for (key, version) in changes {
         call.arg(key).arg(version.map(|version| version.to_string()).unwrap_or_default());
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use chassis::postgres::{Error, Lane};
 
-use crate::core::relay::{ClockRow, Drained, Fold};
-use crate::core::time::PgTime;
+use coherence::relay::{ClockRow, Drained, Fold};
+use coherence::time::PgTime;
 
 /// The most rows that one pass takes; the rest follows at once.
 const MOST: i64 = 2000;

@@ -193,3 +193,16 @@ async fn both_stop_and_come_back() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_flushed() {
+    through(true, async |stand, load| {
+        let client = redis::Client::open(stand.redis.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        for _ in 0..5 {
+            redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.unwrap();
+            load.goes_on(Duration::from_millis(200)).await;
+        }
+    })
+    .await;
+}

@@ -34,8 +34,13 @@ impl Hand {
 
     /// One key's answer, as text: `H1=body`, `L`, `B`, or `-` without a proof.
     async fn get(&mut self, key: &str, token: &str) -> String {
+        self.get_for("200", key, token).await
+    }
+
+    /// The same, with how long a lease is given for.
+    async fn get_for(&mut self, lease: &str, key: &str, token: &str) -> String {
         type Answer = (String, Option<String>, Option<String>, Option<i64>);
-        let got: Option<(i64, i64, i64, Vec<Vec<redis::Value>>)> = self.run(GET, &["s:c:", "200", key, token]).await;
+        let got: Option<(i64, i64, i64, Vec<Vec<redis::Value>>)> = self.run(GET, &["s:c:", lease, key, token]).await;
         let Some((_, _, _, answers)) = got else { return "-".into() };
         let text = |value: Option<&redis::Value>| value.map(|v| redis::from_redis_value::<String>(v.clone()).unwrap());
         let parts = &answers[0];
@@ -51,8 +56,14 @@ impl Hand {
         self.run(FILL, &["s:c:", key, token, version, "body", "60000"]).await
     }
 
+    /// In the space that is proven, as a writer does.
     async fn apply(&mut self, key: &str, version: &str) -> i64 {
-        self.run(APPLY, &["s:c:", "2000", key, version]).await
+        self.apply_in("", key, version).await
+    }
+
+    /// In a named space, as the relay does.
+    async fn apply_in(&mut self, space: &str, key: &str, version: &str) -> i64 {
+        self.run(APPLY, &["s:c:", "60000", space, key, version]).await
     }
 }
 
@@ -126,14 +137,85 @@ async fn a_change_to_an_unknown_version_deletes() {
 }
 
 #[tokio::test]
-async fn a_proof_moves_forward_only_and_another_space_hides_all() {
+async fn while_the_proof_is_gone_the_relay_still_applies() {
+    let mut hand = Hand::new().await;
+    hand.fresh(1, "9").await;
+    hand.get("k", "1").await;
+    hand.fill("k", "1", "6").await;
+    let _: i64 = redis::cmd("DEL").arg("s:fresh").query_async(&mut hand.connection).await.unwrap();
+    assert_eq!(hand.apply("k", "7").await, 0, "a writer knows of no space");
+    assert_eq!(hand.apply_in("9", "k", "7").await, 1);
+    hand.fresh(2, "9").await;
+    assert_eq!(hand.get("k", "2").await, "L", "what the proof vouches for was applied");
+}
+
+#[tokio::test]
+async fn a_proof_replaces_any_other_and_another_space_hides_all() {
     let mut hand = Hand::new().await;
     hand.fresh(10, "9").await;
     hand.get("k", "1").await;
     hand.fill("k", "1", "6").await;
-    assert_eq!(hand.fresh(9, "8").await, 0);
+    assert_eq!(hand.fresh(9, "9").await, 1, "PostgreSQL's clock may have been set back");
     assert_eq!(hand.get("k", "2").await, "H6=body");
     assert_eq!(hand.fresh(11, "8").await, 1);
     assert_eq!(hand.get("k", "3").await, "L");
     assert_eq!(hand.fill("k", "2", "7").await, 0, "a lease of the old space");
+}
+
+/// The simulator's model of the scripts is held to the scripts: the same random operations, the same answers.
+#[tokio::test]
+async fn the_simulated_redis_answers_as_the_scripts_do() {
+    use coherence::read::L2;
+    use coherence::time::PgTime;
+    use sim::redis::{Proof, Redis as Model};
+
+    let mut hand = Hand::new().await;
+    let mut rng = fastrand::Rng::with_seed(1);
+    for round in 0..300 {
+        let _: () = redis::cmd("FLUSHALL").query_async(&mut hand.connection).await.unwrap();
+        let mut model = Model::<()>::default();
+        for step in 0..40 {
+            let (key, token, version) = (rng.usize(0..2), rng.u64(1..4), rng.i64(1..5));
+            let name = format!("k{key}");
+            let space = rng.i64(8..10);
+            let at = format!("round {round}, step {step}");
+            match rng.u8(0..12) {
+                0 | 1 => {
+                    let proof = Proof { epoch: 7, seq: 3, at: PgTime(version), space };
+                    model.fresh(proof, 0);
+                    hand.fresh(version, &space.to_string()).await;
+                }
+                2 => {
+                    model.evict_proof();
+                    let _: i64 = redis::cmd("DEL").arg("s:fresh").query_async(&mut hand.connection).await.unwrap();
+                }
+                3..=5 => {
+                    let expected = match model.get(key, token, 0) {
+                        L2::Hit(hit) => format!("H{}=body", hit.version),
+                        L2::Lease { .. } => "L".to_owned(),
+                        L2::Busy => "B".to_owned(),
+                        L2::NoProof | L2::Unavailable => "-".to_owned(),
+                    };
+                    assert_eq!(hand.get_for("600000", &name, &token.to_string()).await, expected, "{at}");
+                }
+                6..=8 => {
+                    let filled = model.fill(key, token, version, (), 60_000, 0);
+                    let real = hand.fill(&name, &token.to_string(), &version.to_string()).await;
+                    assert_eq!(real == 1, filled, "{at}");
+                }
+                9 => {
+                    model.apply(None, key, None, None, 0);
+                    hand.apply(&name, "").await;
+                }
+                10 => {
+                    model.apply(None, key, Some(version), None, 0);
+                    hand.apply(&name, &version.to_string()).await;
+                }
+                _ => {
+                    model.apply(Some(space), key, Some(version), None, 0);
+                    hand.apply_in(&space.to_string(), &name, &version.to_string()).await;
+                }
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What happens around every call that comes in: its span and parent, its deadline, its counter, the limit, and what it
+//! What happens around every call that comes in: its span and parent, its deadline, its counter, its token, the limit, and what it
 //! became.
 
 use std::{
@@ -25,6 +25,7 @@ use crate::{
     status::Failure,
     task::Scope,
     telemetry,
+    token::Exchange,
 };
 
 /// What a shed call is told to wait.
@@ -63,8 +64,9 @@ where
         let method = path.trim_start_matches('/').into();
         telemetry::extract(&span, request.headers());
         let at = expiry(request.headers_mut(), timeouts);
+        let token = Exchange::of(request.headers());
         let bounded = timeouts.longest.is_some();
-        let scope = Scope { deadline: at, ..Scope::default() };
+        let scope = Scope { deadline: at, token: token.clone(), ..Scope::default() };
         let mut call = Call::begin(Side::Server, method, span.clone(), scope.clone());
 
         let slot = bounded.then(|| Slot::take(&self.shared));
@@ -85,11 +87,14 @@ where
                 Some(at) => timeout_at(at, answer).await,
                 None => Ok(answer.await),
             };
-            let response = match answer {
+            let mut response = match answer {
                 Ok(Ok(Ok(response))) => response,
                 Ok(Err(_)) => rpc::refuse(Failure::internal(Panicked)),
                 Err(_) => rpc::refuse(Failure::deadline()),
             };
+            if let Some(token) = token {
+                token.close(response.headers_mut());
+            }
             let expiry = at.map(|at| Box::pin(sleep_until(at)));
             let mut response = call.watch(response, expiry);
             if public {

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::say;
 use crate::failure::Exit;
-use crate::up::build;
 use crate::up::signals::Signals;
+use crate::up::{build, services};
 use crate::{config, workspace};
 
 /// Builds the services and this program for release, and runs the latter with the arguments that this one got.
@@ -24,9 +24,13 @@ pub(super) async fn hand_over() -> Result<Exit> {
 
 async fn build_and_run() -> Result<Exit> {
     say("cargo build --release of every service; the first takes more than ten minutes on two cores");
-    let mut command = Command::new(config::cargo());
-    command.args(["build", "--release", "--workspace", "--bins"]).current_dir(workspace::root()?);
-    ensure!(build::run(command).await?.success(), "the release build failed; its messages are above");
+    // The services by themselves: together with this program they would be built so that the simulator can take walls out.
+    for packages in [&services::NAMES[..], &["rushes-cli"]] {
+        let mut command = config::cargo();
+        command.args(["build", "--release", "--bins"]).current_dir(workspace::root()?);
+        command.args(packages.iter().flat_map(|name| ["--package", name]));
+        ensure!(build::run(command).await?.success(), "the release build failed; its messages are above");
+    }
     let program = program()?;
     let mut command = Command::new(&program);
     command.args(std::env::args_os().skip(1));

@@ -1,14 +1,20 @@
-//! `rushes dashboard`.
+//! `rushes dashboard`, once or whenever it changes.
 
 use std::fmt::Write as _;
 
 use anyhow::Result;
 use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
-use proto::dashboard::v1::{Dashboard, GetDashboardRequest, ProjectCard, SceneCard, Section};
+use proto::dashboard::v1::watch_dashboard_response::Event;
+use proto::dashboard::v1::{Dashboard, GetDashboardRequest, ProjectCard, SceneCard, Section, WatchDashboardRequest};
+use tonic::Code;
 
+use crate::client::patience::Patience;
 use crate::client::session::Session;
 use crate::failure::Exit;
-use crate::show;
+use crate::{json, out, show};
+
+/// The full name of a dashboard's message.
+const DASHBOARD: &str = "rushes.dashboard.v1.Dashboard";
 
 /// Shows the dashboard.
 #[derive(Debug, clap::Args)]
@@ -19,14 +25,58 @@ pub(crate) struct Show {
     /// Where the page before ended.
     #[arg(long, default_value = "")]
     page_token: String,
+    /// Show it again whenever it changes, until Ctrl-C; always the first page.
+    #[arg(long, conflicts_with_all = ["page_size", "page_token"])]
+    watch: bool,
 }
 
 impl Show {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
+        if self.watch {
+            return watch(session).await;
+        }
         let request = GetDashboardRequest { page_size: self.page_size, page_token: self.page_token };
         let mut client = DashboardServiceClient::new(session.gateway()?);
         let answer = client.get_dashboard(session.request(request)?).await.map_err(|status| session.failed(&status))?;
-        session.show("rushes.dashboard.v1.Dashboard", answer.get_ref(), text)
+        session.show(DASHBOARD, answer.get_ref(), text)
+    }
+}
+
+/// Shows each version once, in order, whatever becomes of the servers.
+async fn watch(session: &Session) -> Result<Exit> {
+    let mut client = DashboardServiceClient::new(session.gateway()?);
+    let mut request = WatchDashboardRequest::default();
+    let mut patience = Patience::new();
+    loop {
+        let ended = match client.watch_dashboard(session.stream(request.clone())?).await {
+            Err(status) => Err(status),
+            Ok(answer) => {
+                let mut events = answer.into_inner();
+                loop {
+                    let event = match events.message().await {
+                        Ok(Some(event)) => event,
+                        Ok(None) => break Ok(()),
+                        Err(status) => break Err(status),
+                    };
+                    patience.heard();
+                    request.resume_token = event.resume_token;
+                    match event.event {
+                        Some(Event::Dashboard(dashboard)) if session.json() => json::print_line(DASHBOARD, &dashboard)?,
+                        Some(Event::Dashboard(dashboard)) => out::print(format_args!("{}\n", text(&dashboard)))?,
+                        Some(Event::Heartbeat(_) | Event::Moved(_)) | None => {}
+                    }
+                }
+            }
+        };
+        match ended {
+            // The end of a stream's age, or of the process that held it.
+            Ok(()) => patience.pause().await,
+            Err(status) if status.code() == Code::OutOfRange && !request.resume_token.is_empty() => {
+                request.resume_token.clear();
+            }
+            Err(status) if patience.again(&status).await => {}
+            Err(status) => return Err(session.failed(&status)),
+        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! `rushes generate` and `rushes watch`: start, then follow the stream until all is over.
 //!
-//! A watch that breaks is taken up again with its resume token, so a gateway that is replaced is not noticed.
+//! A watch that breaks is taken up again with its resume token, so that a server that dies or is replaced is not noticed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::watch_generations_response::Event;
 use proto::generations::v1::{Generation, Input, StartGenerationRequest, WatchGenerationsRequest};
@@ -14,12 +13,10 @@ use uuid::Uuid;
 
 use crate::client::bar::Bar;
 use crate::client::generations::{self, GENERATION};
+use crate::client::patience::Patience;
 use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::{json, out, show};
-
-/// How often a start or a broken watch is tried again.
-const TRIES: u32 = 5;
 
 /// Generates a video.
 #[derive(Debug, clap::Args)]
@@ -125,14 +122,14 @@ impl Watch {
 /// Starts a generation; tried again with the same request id when the answer was lost.
 async fn start(session: &Session, request: StartGenerationRequest) -> Result<Generation> {
     let mut client = GenerationServiceClient::new(session.gateway()?);
-    for turn in 1.. {
+    let mut patience = Patience::new();
+    loop {
         match client.start_generation(session.request(request.clone())?).await {
             Ok(answer) => return Ok(answer.into_inner()),
-            Err(status) if turn < TRIES && is_passing(status.code()) => pause(turn).await,
+            Err(status) if patience.again(&status).await => {}
             Err(status) => return Err(session.failed(&status)),
         }
     }
-    bail!("it was tried more often than can be counted")
 }
 
 /// Watches until the server has nothing more to tell, and gives the last that is known of each generation. `news` is told
@@ -144,7 +141,7 @@ async fn follow(
 ) -> Result<BTreeMap<String, Generation>> {
     let mut client = GenerationServiceClient::new(session.gateway()?);
     let mut known = BTreeMap::<String, Generation>::new();
-    let mut broken = 0;
+    let mut patience = Patience::new();
     loop {
         let watched = client.watch_generations(session.stream(request.clone())?).await;
         let ended = match watched {
@@ -157,10 +154,8 @@ async fn follow(
                         Ok(None) => break Ok(()),
                         Err(status) => break Err(status),
                     };
-                    broken = 0;
-                    if !event.resume_token.is_empty() {
-                        request.resume_token = event.resume_token;
-                    }
+                    patience.heard();
+                    request.resume_token = event.resume_token;
                     let generations = match event.event {
                         Some(Event::Snapshot(snapshot)) => snapshot.generations,
                         Some(Event::Update(generation)) => vec![generation],
@@ -168,6 +163,7 @@ async fn follow(
                     };
                     for generation in generations {
                         let old = known.get(&generation.name).map_or(0, |old| old.version);
+                        // A snapshot after a gap repeats what did not change.
                         if generation.version > old {
                             news(&generation)?;
                             known.insert(generation.name.clone(), generation);
@@ -181,21 +177,13 @@ async fn follow(
             return Ok(known);
         }
         match ended {
-            // The end of a stream's age, or of the gateway that held it.
-            Ok(()) => {}
-            Err(status) if status.code() == Code::OutOfRange => request.resume_token.clear(),
-            Err(status) if is_passing(status.code()) && broken < TRIES => {}
+            // The end of a stream's age, or of the process that held it.
+            Ok(()) => patience.pause().await,
+            Err(status) if status.code() == Code::OutOfRange && !request.resume_token.is_empty() => {
+                request.resume_token.clear();
+            }
+            Err(status) if patience.again(&status).await => {}
             Err(status) => return Err(session.failed(&status)),
         }
-        broken += 1;
-        pause(broken).await;
     }
-}
-
-fn is_passing(code: Code) -> bool {
-    matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)
-}
-
-async fn pause(turn: u32) {
-    tokio::time::sleep(Duration::from_millis(100) * 2_u32.pow(turn.min(5))).await;
 }

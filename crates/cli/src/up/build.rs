@@ -13,7 +13,7 @@ use crate::up::services;
 
 /// Builds all services at once, so that what they share is compiled once.
 pub(crate) async fn services(root: &Path) -> Result<()> {
-    let mut command = Command::new(config::cargo());
+    let mut command = config::cargo();
     command.arg("build").args(profile()?).current_dir(root);
     for name in services::NAMES {
         command.args(["--package", name]);
@@ -60,7 +60,7 @@ mod tests {
 
     /// The packages that cargo compiles for `packages`, each with the sets of features that it is compiled with.
     fn compiled(packages: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
-        let mut command = Command::new(config::cargo());
+        let mut command = config::cargo();
         command.args(["tree", "--locked", "--edges", "normal,build", "--prefix", "none", "--format", "{p}|{f}"]);
         command.args(packages.iter().flat_map(|package| ["--package", package]));
         let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();

@@ -68,6 +68,12 @@ impl Client {
         Self { credential: Credential { traceparent, ..self.credential.clone() }, ..self.clone() }
     }
 
+    /// The API key itself.
+    pub(crate) fn key(&self) -> &str {
+        let authorization = self.credential.authorization.as_ref().and_then(|value| value.to_str().ok());
+        authorization.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default()
+    }
+
     fn signed(&self) -> Signed {
         InterceptedService::new(self.channel.clone(), self.credential.clone())
     }

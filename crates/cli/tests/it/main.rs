@@ -10,4 +10,5 @@ mod main_job;
 mod stack;
 mod traces;
 mod up;
+mod watches;
 mod workspace;

@@ -8,12 +8,14 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate and the crates of ours that it may depend on; the table of `docs/architecture.md`.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("rushes-proto", &[]),
     ("rushes-domain", &[]),
     ("rushes-chassis", &[]),
     ("rushes-schema", &[]),
-    ("rushes-cache", &["rushes-chassis"]),
+    ("rushes-coherence", &[]),
+    ("rushes-sim", &["rushes-coherence"]),
+    ("rushes-cache", &["rushes-chassis", "rushes-coherence"]),
     ("rushes-jobs", &["rushes-chassis"]),
     ("gateway", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache"]),
     ("dashboard", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache"]),
@@ -21,11 +23,11 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("thumbnail-worker", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-jobs"]),
     ("generation-worker", &["rushes-proto", "rushes-domain", "rushes-chassis"]),
     ("rushes-testkit", &["rushes-schema"]),
-    ("rushes-cli", &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-testkit"]),
+    ("rushes-cli", &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-testkit", "rushes-sim"]),
 ];
 
 /// What anyone may use in tests.
-const IN_TESTS: [&str; 3] = ["rushes-testkit", "rushes-schema", "rushes-proto"];
+const IN_TESTS: [&str; 4] = ["rushes-testkit", "rushes-schema", "rushes-proto", "rushes-sim"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -89,4 +91,29 @@ fn every_file_says_what_lives_in_it_and_is_small() {
         }
     }
     assert!(files > 50);
+}
+
+/// A test is named there as `crate::file::test`, in backticks.
+#[test]
+fn every_test_that_the_degradation_table_names_exists() {
+    let text = std::fs::read_to_string(root().join("docs/degradation.md")).unwrap();
+    let named: Vec<Vec<_>> = text
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(|code| code.split("::").collect())
+        .filter(|path: &Vec<_>| path.len() == 3)
+        .collect();
+    assert!(named.len() >= 10, "only {} tests are named", named.len());
+    for test in named {
+        let path = root().join(format!("crates/{}/tests/it/{}.rs", test[0], test[1]));
+        let source = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let lines: Vec<_> = source.lines().collect();
+        let at = lines.iter().position(|line| line.contains(&format!("fn {}(", test[2])));
+        let at = at.unwrap_or_else(|| panic!("{} has no {}", path.display(), test[2]));
+        assert!(at > 0 && lines[at - 1].contains("test"), "{} is not a test", test.join("::"));
+    }
+    for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| What")) {
+        assert!(row.matches("::").count() >= 2, "a row names no test: {row}");
+    }
 }

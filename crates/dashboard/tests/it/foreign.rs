@@ -81,6 +81,12 @@ async fn intrude(stack: &Stack, method: &str, owned: &Owned, intruder: &User) ->
             let stolen = intruder.dashboard_page(1, &owned.next_dashboard).await;
             refused(stolen, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
         }
+        "WatchDashboard" => {
+            let mut shown = owned.user.watch("").await?;
+            let token = shown.message().await?.unwrap_or_default().resume_token;
+            unseen(&intruder.watch("").await?.message().await?);
+            refused(intruder.watch(&token).await, Code::OutOfRange, "RESUME_TOKEN_EXPIRED");
+        }
         "AcknowledgeNotices" => {
             drop(refused(intruder.acknowledge(&[&owned.notice]).await, Code::NotFound, "NOTICE_NOT_FOUND"));
         }

@@ -22,10 +22,10 @@ use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
 use proto::projects::v1 as projects;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use sqlx::PgPool;
-use testkit::{Database, Nats, Redis, RoundTrips, eventually};
+use testkit::{Database, Direction, Nats, Proxy, Redis, RoundTrips, eventually};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 use url::Url;
 use uuid::Uuid;
@@ -36,7 +36,7 @@ pub(crate) const PUBLIC_URL: &str = "https://rushes.test";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the read and write lanes are in tests: one connection for reads, so that what it has prepared stays prepared.
-const LANE: LaneSettings = LaneSettings {
+pub(crate) const LANE: LaneSettings = LaneSettings {
     min: 1,
     max: 1,
     acquire: Duration::from_secs(5),
@@ -55,17 +55,27 @@ async fn servers() -> Result<&'static Servers> {
     SERVERS.get_or_try_init(async || Ok(Servers { redis: Redis::launch().await?, nats: Nats::launch().await? })).await
 }
 
+type Serving = JoinHandle<Result<(), chassis::server::Error>>;
+
+/// Starts one process of the service.
+async fn serve(config: &Config, drain: &Drain) -> Result<(Channel, Serving)> {
+    let bound = Dashboard::open(config).await?.bind().await?;
+    let channel = client::connect("dashboard", &format!("http://{}", bound.addr()).parse()?);
+    Ok((channel, tokio::spawn(bound.serve(drain.clone()))))
+}
+
 /// The service with its database.
 pub(crate) struct Stack {
     pub(crate) pool: PgPool,
     /// The database as the service's reads connect to it.
     pub(crate) reads: Url,
     pub(crate) trips: RoundTrips,
+    config: Config,
     channel: Channel,
     relay: Cache,
     drain: Drain,
-    serving: Option<JoinHandle<Result<(), chassis::server::Error>>>,
-    _database: Arc<Database>,
+    serving: Option<Serving>,
+    database: Arc<Database>,
 }
 
 impl Stack {
@@ -76,6 +86,11 @@ impl Stack {
 
     /// The service with these lanes.
     pub(crate) async fn with(lane: LaneSettings) -> Result<Self> {
+        Self::configured(lane, |_| {}).await
+    }
+
+    /// The service with these lanes and what else `change` sets.
+    pub(crate) async fn configured(lane: LaneSettings, change: impl FnOnce(&mut Config)) -> Result<Self> {
         let servers = servers().await?;
         let database = Arc::new(Database::fresh().await?);
         let trips = RoundTrips::before(&database.url()).await?;
@@ -89,10 +104,10 @@ impl Stack {
         ]);
         let mut config = Config::read(&source)?;
         (config.lanes.read, config.lanes.write) = (lane, LaneSettings { max: 4, ..lane });
-        let bound = Dashboard::open(&config).await?.bind().await?;
-        let channel = client::connect("dashboard", &format!("http://{}", bound.addr()).parse()?);
+        change(&mut config);
         let drain = Drain::default().with_grace(Duration::from_secs(1));
-        let serving = Some(tokio::spawn(bound.serve(drain.clone())));
+        let (channel, serving) = serve(&config, &drain).await?;
+        let serving = Some(serving);
 
         let relay = cache::Settings { relay: true, ..config.cache.clone() };
         let lane = Lane::connect_lazy("cache", &database.url(), &cache::Settings::lane())?;
@@ -100,7 +115,18 @@ impl Stack {
         let relay = Cache::start(relay, Some(lane), Some(nats))?;
         let pool = PgPool::connect(&database.url()).await?;
         let reads = dashboard::for_reads(&database.url().parse()?);
-        Ok(Self { pool, reads, trips, channel, relay, drain, serving, _database: database })
+        Ok(Self { pool, reads, trips, config, channel, relay, drain, serving, database })
+    }
+
+    /// Another process of the service on the same servers, as this user reaches it.
+    pub(crate) async fn replica(&self, user: &User) -> Result<User> {
+        let (channel, _) = serve(&self.config, &self.drain).await?;
+        Ok(User { channel, ..user.clone() })
+    }
+
+    /// Begins to end the service in an orderly way.
+    pub(crate) fn drain(&self) {
+        self.drain.begin();
     }
 
     /// An account with nothing but its welcome.
@@ -174,6 +200,78 @@ impl Drop for Stack {
     }
 }
 
+/// A second instance of a stack's service, which hears of changes through a Redis and a NATS that can fall silent.
+pub(crate) struct Replica {
+    redis: Proxy,
+    nats: Proxy,
+    channel: Channel,
+    trips: RoundTrips,
+    drain: Drain,
+}
+
+impl Replica {
+    pub(crate) async fn of(stack: &Stack) -> Result<Self> {
+        let servers = servers().await?;
+        let database = &stack.database;
+        let trips = RoundTrips::before(&database.url()).await?;
+        let redis = before(&servers.redis.url()).await?;
+        let nats = before(&servers.nats.url()).await?;
+        let source = Source::of(&[
+            ("RUSHES_DATABASE_URL", &trips.url()),
+            ("RUSHES_REDIS_URL", &redis.url(&servers.redis.url())?),
+            ("RUSHES_NATS_URL", &nats.url(&servers.nats.url())?),
+            ("RUSHES_PUBLIC_URL", PUBLIC_URL),
+            ("RUSHES_CACHE_SPACE", database.name()),
+            ("RUSHES_CACHE_RELAY", "false"),
+        ]);
+        let bound = Dashboard::open(&Config::read(&source)?).await?.bind().await?;
+        let channel = client::connect("dashboard", &format!("http://{}", bound.addr()).parse()?);
+        let drain = Drain::default().with_grace(Duration::from_secs(1));
+        tokio::spawn(bound.serve(drain.clone()));
+        Ok(Self { redis, nats, channel, trips, drain })
+    }
+
+    pub(crate) fn user(&self, id: Uuid) -> User {
+        User { id, caller: Caller::account(id), channel: self.channel.clone() }
+    }
+
+    /// From here on nothing comes from Redis or NATS.
+    pub(crate) fn hears_nothing(&self) {
+        self.redis.black_hole(Direction::ToClient);
+        self.nats.black_hole(Direction::ToClient);
+    }
+
+    /// What it missed is lost with the connections on which it was missed.
+    pub(crate) fn hears(&self) {
+        for proxy in [&self.redis, &self.nats] {
+            proxy.heal();
+            proxy.reset();
+        }
+    }
+
+    /// Waits until it answers without PostgreSQL.
+    pub(crate) async fn is_warm(&self, user: &User) -> Result<()> {
+        eventually("the replica answers without PostgreSQL", PATIENCE, async || {
+            let _ = self.trips.take();
+            user.dashboard().await.ok()?;
+            let quiet = |sql: &String| sql.contains("clock_timestamp()") || sql == "a ping";
+            self.trips.take().iter().all(quiet).then_some(())
+        })
+        .await
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.drain.begin();
+    }
+}
+
+async fn before(url: &str) -> Result<Proxy> {
+    let url: Url = url.parse()?;
+    Proxy::before(format!("{}:{}", url.host_str().context("a host")?, url.port().context("a port")?)).await
+}
+
 /// A client of one account.
 #[derive(Clone)]
 pub(crate) struct User {
@@ -209,6 +307,11 @@ impl User {
     pub(crate) async fn dashboard_page(&self, page_size: i32, page_token: &str) -> Answer<dash::Dashboard> {
         let request = dash::GetDashboardRequest { page_size, page_token: page_token.to_owned() };
         self.dashboards().get_dashboard(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(crate) async fn watch(&self, resume_token: &str) -> Answer<Streaming<dash::WatchDashboardResponse>> {
+        let request = dash::WatchDashboardRequest { resume_token: resume_token.to_owned() };
+        self.dashboards().watch_dashboard(self.ask(request)).await.map(tonic::Response::into_inner)
     }
 
     pub(crate) async fn create_project(&self, title: &str, request_id: &str) -> Answer<projects::Project> {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use chassis::token;
 use http_body_util::BodyExt as _;
 use proto::{
     assets::v1::{GetAssetRequest, RenderThumbnailRequest},
@@ -9,7 +10,7 @@ use proto::{
         GetGenerationRequest, WatchGenerationsRequest, generation_service_client::GenerationServiceClient,
     },
 };
-use tonic::{Code, codec::CompressionEncoding};
+use tonic::{Code, codec::CompressionEncoding, metadata::BinaryMetadataValue};
 use tower::{Service as _, ServiceExt as _};
 use uuid::Uuid;
 
@@ -35,6 +36,16 @@ async fn a_service_gets_the_account_and_nothing_that_is_not_its_business() {
     for name in ["authorization", "x-api-key", "cookie", "x-rushes-anything"] {
         assert!(!headers.contains_key(name), "{name} went through");
     }
+}
+
+#[tokio::test]
+async fn the_token_of_own_writes_goes_through_both_ways() {
+    let stage = Stage::set().await;
+    let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &stage.key(Uuid::now_v7()));
+    request.metadata_mut().insert_bin(token::HEADER, BinaryMetadataValue::from_bytes(b"written"));
+    let reply = stage.assets().await.get_asset(request).await.unwrap();
+    let told = reply.metadata().get_bin(token::HEADER).expect("a token").to_bytes().unwrap();
+    assert_eq!(told, b"written".as_slice());
 }
 
 /// Sends an empty message to `path`, as any client could.
@@ -132,6 +143,22 @@ async fn a_watch_passes_event_by_event_and_outlives_the_default_deadline() {
     stage.upstream.next.notify_one();
     assert!(events.message().await.unwrap().is_some());
     assert!(events.message().await.unwrap().is_none(), "it ends well");
+}
+
+#[tokio::test]
+async fn a_watch_whose_service_dies_ends_as_unavailable() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let mut client = GenerationServiceClient::new(stage.channel().await);
+    let request = || authorized(WatchGenerationsRequest::default(), &key);
+    let mut events = client.watch_generations(request()).await.unwrap().into_inner();
+    assert!(events.message().await.unwrap().is_some());
+    stage.generations.reset();
+    let ended = tokio::time::timeout(Duration::from_secs(10), events.message()).await;
+    check(&ended.expect("it is told at once").unwrap_err(), Code::Unavailable, "DEPENDENCY_DOWN");
+    // The service is there again, and so is the watch.
+    let mut events = client.watch_generations(request()).await.unwrap().into_inner();
+    assert!(events.message().await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use proto::{
     assets::v1::{Asset, GetAssetRequest, asset_service_client::AssetServiceClient},
 };
 use sha2::{Digest as _, Sha256};
-use testkit::Spans;
+use testkit::{Proxy, Spans};
 use tokio::runtime::Runtime;
 use tonic::{Request, Response, Status, transport};
 use uuid::Uuid;
@@ -51,6 +51,8 @@ pub(crate) struct Stage {
     pub(crate) admin: SocketAddr,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) store: Store,
+    /// The way to generation-status.
+    pub(crate) generations: Proxy,
     /// Ends dashboard alone.
     pub(crate) dashboard: Drain,
     drain: Drain,
@@ -68,6 +70,7 @@ impl Stage {
         let services = Services(upstream.clone());
         let (drain, dashboard) = (quick(), quick());
         let others = services.serve(drain.clone()).await;
+        let generations = Proxy::before(others.authority().unwrap().as_str()).await.unwrap();
         let directory = Directory::new();
         let free = "127.0.0.1:0".parse().unwrap();
         let mut config = Config {
@@ -75,7 +78,7 @@ impl Stage {
             server: server::Settings { listen: free, admin: free },
             upstreams: Upstreams {
                 dashboard: services.serve(dashboard.clone()).await,
-                generation_status: others.clone(),
+                generation_status: format!("http://{}", generations.address()).parse().unwrap(),
                 thumbnail_worker: others.clone(),
                 generation_worker: Some(others),
             },
@@ -91,7 +94,7 @@ impl Stage {
         let (addr, admin) = (listening.addr(), listening.admin_addr());
         let ending = drain.clone();
         tokio::spawn(async move { listening.serve(ending).await.unwrap() });
-        Self { addr, admin, upstream, store, dashboard, drain, directory }
+        Self { addr, admin, upstream, store, generations, dashboard, drain, directory }
     }
 
     /// Gives out a new key of `account`, changed by `change`.

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use chassis::{caller::Caller, deadline, drain::Drain, server, server::Server};
+use chassis::{caller::Caller, deadline, drain::Drain, server, server::Server, token};
 use futures::{Stream, StreamExt as _};
 use http::HeaderMap;
 use proto::{
@@ -119,6 +119,10 @@ impl asset_service_server::AssetService for Services {
             std::future::pending::<()>().await;
         }
         let left = deadline::remaining().expect("a deadline");
+        // As a write does: the reply hands on what the caller brought.
+        for brought in token::brought() {
+            token::tell(|_| brought.to_vec());
+        }
         Ok(Response::new(Asset {
             name,
             mime_type: caller.account.to_string(),

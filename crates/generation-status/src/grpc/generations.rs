@@ -1,7 +1,6 @@
 //! GenerationService. GetGeneration and BatchGetGenerations answer with encoded bytes, from the cache where they can.
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use domain::id::{AccountId, GenerationId};
@@ -305,7 +304,11 @@ fn wanted(account: AccountId, request: WatchGenerationsRequest) -> Result<Wanted
             fields.wrong("parent", "must be empty where names are given");
         }
         let ids = fields.generations("names", &request.names, 1, WATCHED);
-        ids.map(|ids| Selection::Named(Arc::new(ids.into_iter().collect())))
+        ids.map(|mut ids| {
+            ids.sort_unstable();
+            ids.dedup();
+            Selection::Named(ids.into())
+        })
     };
     let selection = fields.done(selection)?;
     let WatchGenerationsRequest { until_terminal, resume_token, .. } = request;

@@ -74,12 +74,13 @@ impl Store {
         Ok(self.read.run("gather_generations", run).await?)
     }
 
-    /// Up to `limit` generations of `parent` made before `before`, newest first.
+    /// Up to `limit` generations of `parent` made before `before` and after `after`, newest first.
     pub(crate) async fn list(
         &self,
         account: AccountId,
         parent: GenerationParent,
         before: Option<GenerationId>,
+        after: Option<GenerationId>,
         limit: i64,
     ) -> Result<Vec<Record>, Error> {
         // Three statements and not one with alternatives: each has an index that gives its order.
@@ -89,7 +90,7 @@ impl Store {
                     "select ",
                     columns!(),
                     " from generations g
-                      where g.account_id = $1 and $2::uuid is null and g.id < $3
+                      where g.account_id = $1 and $2::uuid is null and g.id < $3 and g.id > $5
                       order by g.id desc limit $4"
                 ),
                 None,
@@ -99,7 +100,7 @@ impl Store {
                     "select ",
                     columns!(),
                     " from generations g
-                      where g.account_id = $1 and g.project_id = $2 and g.id < $3
+                      where g.account_id = $1 and g.project_id = $2 and g.id < $3 and g.id > $5
                       order by g.id desc limit $4"
                 ),
                 Some(project.0),
@@ -109,14 +110,18 @@ impl Store {
                     "select ",
                     columns!(),
                     " from generations g
-                      where g.account_id = $1 and g.scene_id = $2 and g.id < $3
+                      where g.account_id = $1 and g.scene_id = $2 and g.id < $3 and g.id > $5
                       order by g.id desc limit $4"
                 ),
                 Some(name.scene.0),
             ),
         };
-        let query =
-            sqlx::query_as(sql).bind(account.0).bind(of).bind(before.map_or(Uuid::max(), |id| id.0)).bind(limit);
+        let query = sqlx::query_as(sql)
+            .bind(account.0)
+            .bind(of)
+            .bind(before.map_or(Uuid::max(), |id| id.0))
+            .bind(limit)
+            .bind(after.map_or(Uuid::nil(), |id| id.0));
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
         let records: Vec<Record> = self.read.run("list_generations", run).await?;
         match (parent, records.first()) {
@@ -126,6 +131,34 @@ impl Store {
             }
             _ => Ok(records),
         }
+    }
+
+    /// Up to `limit` generations of `parent` that are under way, newest first.
+    pub(crate) async fn open(
+        &self,
+        account: AccountId,
+        parent: GenerationParent,
+        limit: i64,
+    ) -> Result<Vec<Record>, Error> {
+        let (project, scene) = match parent {
+            GenerationParent::Account => (None, None),
+            GenerationParent::Project(project) => (Some(project.0), None),
+            GenerationParent::Scene(name) => (Some(name.project.0), Some(name.scene.0)),
+        };
+        let query = sqlx::query_as(concat!(
+            "select ",
+            columns!(),
+            " from generations g
+              where g.account_id = $1 and g.end_time is null
+                and ($2::uuid is null or g.project_id = $2) and ($3::uuid is null or g.scene_id = $3)
+              order by g.id desc limit $4"
+        ))
+        .bind(account.0)
+        .bind(project)
+        .bind(scene)
+        .bind(limit);
+        let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
+        Ok(self.read.run("open_generations", run).await?)
     }
 
     /// Whether the account has, or had, what is named.

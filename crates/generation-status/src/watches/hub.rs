@@ -7,12 +7,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cache::watch::Open;
 use cache::{Change, Changes, Signal};
 use domain::id::{AccountId, GenerationId};
 use futures::FutureExt as _;
 
-use super::Selection;
 use super::inbox::Inbox;
+use super::{METERS, Selection};
 use crate::cache::KIND;
 use crate::record::Record;
 use crate::store::Store;
@@ -29,6 +30,7 @@ pub(crate) struct Hub(Arc<Mutex<HashMap<AccountId, Vec<Arc<Watcher>>>>>);
 struct Watcher {
     selection: Selection,
     inbox: Inbox,
+    _open: Open,
 }
 
 /// A place in the hub, given up when dropped.
@@ -53,8 +55,6 @@ impl Drop for Watching {
                 watchers.remove(&self.account);
             }
         }
-        drop(watchers);
-        metrics::gauge!("rushes_watches").decrement(1.0);
     }
 }
 
@@ -64,9 +64,8 @@ impl Hub {
     }
 
     pub(super) fn watch(&self, account: AccountId, selection: Selection) -> Watching {
-        let watcher = Arc::new(Watcher { selection, inbox: Inbox::default() });
+        let watcher = Arc::new(Watcher { selection, inbox: Inbox::default(), _open: METERS.open() });
         self.lock().entry(account).or_default().push(Arc::clone(&watcher));
-        metrics::gauge!("rushes_watches").increment(1.0);
         Watching { hub: self.clone(), account, watcher }
     }
 
@@ -99,13 +98,8 @@ impl Hub {
         }
         let account = AccountId(change.account()?);
         let id = GenerationId(change.id()?.parse().ok()?);
-        let wants = |watcher: &Arc<Watcher>| {
-            let named = match &watcher.selection {
-                Selection::Named(ids) => ids.contains(&id),
-                Selection::Of(_) => true,
-            };
-            named && !watcher.inbox.has(id, change.version)
-        };
+        let wants =
+            |watcher: &Arc<Watcher>| watcher.selection.may_include(id) && !watcher.inbox.has(id, change.version);
         self.of(account).iter().any(wants).then_some((account, id))
     }
 

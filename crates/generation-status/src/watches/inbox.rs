@@ -6,9 +6,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::id::GenerationId;
-use time::OffsetDateTime;
 use tokio::sync::Notify;
 
+use super::seen::Known;
 use crate::record::Record;
 
 /// Something for the watcher.
@@ -37,22 +37,18 @@ struct State {
     missed: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Known {
-    version: i64,
-    terminal: bool,
-}
-
 impl State {
     /// Takes note of a record; false when this or a later version was known.
     fn learn(&mut self, record: &Record) -> bool {
         let new = Known { version: record.version, terminal: record.state.is_terminal() };
-        match self.known.insert(record.id, new) {
-            Some(old) if old.version >= new.version => {
-                self.known.insert(record.id, old);
-                false
+        match self.known.get(&record.id) {
+            Some(old) if old.version > new.version => false,
+            old => {
+                // A version that was learned from a token is only now known to be the last.
+                let rises = old.is_none_or(|old| old.version < new.version);
+                self.known.insert(record.id, new);
+                rises
             }
-            _ => true,
         }
     }
 }
@@ -109,23 +105,18 @@ impl Inbox {
         }
     }
 
+    /// The watcher knew these before it came.
+    pub(super) fn learn(&self, known: impl Iterator<Item = (GenerationId, Known)>) {
+        self.lock().known.extend(known);
+    }
+
     /// Whether this or any later version of a generation is known, which is then not worth reading.
     pub(super) fn has(&self, id: GenerationId, version: i64) -> bool {
         self.lock().known.get(&id).is_some_and(|known| known.version >= version)
     }
 
-    /// Whether the generation was ever seen here.
-    pub(super) fn knows(&self, id: GenerationId) -> bool {
-        self.lock().known.contains_key(&id)
-    }
-
     /// The generations seen here that are not in a terminal state.
     pub(super) fn open(&self) -> Vec<GenerationId> {
         self.lock().known.iter().filter(|(_, known)| !known.terminal).map(|(id, _)| *id).collect()
-    }
-
-    /// The earliest time that something waiting carries.
-    pub(super) fn oldest(&self) -> Option<OffsetDateTime> {
-        self.lock().waiting.values().map(|record| record.update_time).min()
     }
 }

@@ -7,6 +7,7 @@ mod faults;
 mod plans;
 mod reads;
 mod reconciler;
+mod resumes;
 mod retries;
 mod round_trips;
 mod starts;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use proto::generations::v1::{BatchGetGenerationsRequest, Generation, GetGenerationRequest};
 use testkit::{Database, Nats, Redis, RoundTrips, eventually};
 
+use crate::watches::{Watch, all, named};
 use crate::world::{Process, User, World};
 
 /// A process whose round trips are counted, beside those of a world that lead the relay and write.
@@ -109,5 +110,31 @@ async fn a_batch_costs_one_for_all_that_is_cold() {
             assert_eq!(counted.batch(&user, &names).await, expected);
         }
         assert_eq!(counted.reads(), Vec::<String>::new(), "warm");
+    }
+}
+
+#[tokio::test]
+async fn two_hundred_who_watch_cost_one_read_for_each_change() {
+    let counted = Counted::start().await;
+    let user = counted.world.user(8).await;
+    counted.warm_up(&user).await;
+    let name = counted.world.started(&user).await.name;
+    let mut watches = Vec::new();
+    for turn in 0..200 {
+        let request = if turn % 2 == 0 { all() } else { named(&[&name]) };
+        let mut watch = Watch::of(&counted.process, &user, request).await.unwrap();
+        watch.snapshot().await;
+        watches.push(watch);
+    }
+    for percent in [10, 20, 30] {
+        let _ = counted.reads();
+        counted.world.move_on(percent).await;
+        for watch in &mut watches {
+            // A watch of the account is told of another generation, too.
+            while watch.update().await.name != name {}
+        }
+        let reads = counted.reads();
+        // What was changed together may be heard of in two parts; on a busy machine, too, that is not two hundred.
+        assert!((1..=3).contains(&reads.len()), "{percent} %: {} reads, the first {:?}", reads.len(), reads.first());
     }
 }

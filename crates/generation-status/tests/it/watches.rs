@@ -1,5 +1,6 @@
 //! WatchGenerations: order, completeness, and what a slow or moved watcher gets.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use proto::generations::v1::watch_generations_response::Event;
@@ -8,23 +9,39 @@ use testkit::Nats;
 use tonic::{Code, Status, Streaming};
 
 use crate::worker::Worker;
-use crate::world::{Process, User, World, refusal};
+use crate::world::{Generations, Process, User, World, refusal};
 
-struct Watch(Streaming<WatchGenerationsResponse>);
+/// How many generations a slow reader watches: 8 kB each.
+const COUNT: i64 = 400;
+
+pub(crate) struct Watch(Streaming<WatchGenerationsResponse>);
 
 impl Watch {
-    async fn of(process: &Process, user: &User, request: WatchGenerationsRequest) -> Result<Self, Status> {
-        Ok(Self(process.generations.clone().watch_generations(user.asks(request)).await?.into_inner()))
+    pub(crate) async fn of(process: &Process, user: &User, request: WatchGenerationsRequest) -> Result<Self, Status> {
+        Self::by(&process.generations, user, request).await
+    }
+
+    pub(crate) async fn by(
+        generations: &Generations,
+        user: &User,
+        request: WatchGenerationsRequest,
+    ) -> Result<Self, Status> {
+        Ok(Self(generations.clone().watch_generations(user.asks(request)).await?.into_inner()))
     }
 
     /// The next event with its token; nothing when the stream has ended.
-    async fn next(&mut self) -> Option<(Event, String)> {
-        let next = tokio::time::timeout(Duration::from_secs(20), self.0.message()).await;
-        let response = next.expect("an event within 20 s").unwrap()?;
-        Some((response.event.unwrap(), response.resume_token))
+    pub(crate) async fn next(&mut self) -> Option<(Event, String)> {
+        self.try_next().await.unwrap()
     }
 
-    async fn snapshot(&mut self) -> Vec<Generation> {
+    /// The same, of a stream that may break.
+    pub(crate) async fn try_next(&mut self) -> Result<Option<(Event, String)>, Status> {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.0.message()).await;
+        let response = next.expect("an event within 20 s")?;
+        Ok(response.map(|response| (response.event.unwrap(), response.resume_token)))
+    }
+
+    pub(crate) async fn snapshot(&mut self) -> Vec<Generation> {
         match self.next().await {
             Some((Event::Snapshot(snapshot), _)) => snapshot.generations,
             other => panic!("a snapshot comes first, not {other:?}"),
@@ -32,7 +49,7 @@ impl Watch {
     }
 
     /// The next change, past heartbeats.
-    async fn update(&mut self) -> Generation {
+    pub(crate) async fn update(&mut self) -> Generation {
         loop {
             match self.next().await {
                 Some((Event::Update(generation), _)) => return generation,
@@ -43,11 +60,11 @@ impl Watch {
     }
 }
 
-fn all() -> WatchGenerationsRequest {
+pub(crate) fn all() -> WatchGenerationsRequest {
     WatchGenerationsRequest::default()
 }
 
-fn named(names: &[&str]) -> WatchGenerationsRequest {
+pub(crate) fn named(names: &[&str]) -> WatchGenerationsRequest {
     WatchGenerationsRequest { names: names.iter().map(|name| (*name).to_owned()).collect(), ..all() }
 }
 
@@ -165,23 +182,50 @@ async fn only_what_is_asked_for_comes() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_skips_to_the_latest() {
+async fn a_slow_reader_gets_the_latest_of_each() {
     let world = World::new().await;
-    let user = world.user(1).await;
-    let name = world.started(&user).await.name;
-    let mut watch = Watch::of(&world.process, &user, named(&[&name])).await.unwrap();
-    watch.snapshot().await;
-    let mut worker = Worker::new(&world, 1).await;
-    let work = worker.next().await;
-    worker.submitted(&work).await.unwrap();
-    for percent in 1..=12 {
-        worker.progress(&work, percent * 5).await.unwrap();
+    // Together more than what the wire between the two holds, so that the snapshot alone fills it.
+    let user = world.user(COUNT).await;
+    let mut wish = user.wish();
+    wish.input.as_mut().unwrap().prompt = "🎬".repeat(2_000);
+    let names = world.started_many(&user, &wish, usize::try_from(COUNT).unwrap()).await;
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut slow = Watch::of(&world.process, &user, named(&names)).await.unwrap();
+    // The one that reads is fed after the slow one: what it was told, the other was told before.
+    let mut quick = Watch::of(&world.process, &user, named(&names)).await.unwrap();
+    assert_eq!(quick.snapshot().await.len(), names.len());
+    let mut told = 0;
+    for percent in [10, 20, 30] {
+        world.move_on(percent).await;
+        let mut behind: HashSet<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        while !behind.is_empty() {
+            let update = quick.update().await;
+            told += 1;
+            if update.progress.is_some_and(|progress| progress.percent >= percent) {
+                behind.remove(&update.name);
+            }
+        }
     }
-    worker.finalizing(&work).await.unwrap();
-    worker.complete(&work).await.unwrap();
-    let (versions, states) = to_the_end(&mut watch, &name).await;
-    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
-    assert_eq!(states.last(), Some(&State::Completed));
+    world.cancel_many(&user, &names).await;
+    let mut open = names.len();
+    while open > 0 {
+        told += 1;
+        open -= usize::from(quick.update().await.end_time.is_some());
+    }
+    assert_eq!(slow.snapshot().await.len(), names.len());
+    let (mut ended, mut versions, mut updates) = (HashSet::new(), HashMap::new(), 0);
+    while ended.len() < names.len() {
+        let update = slow.update().await;
+        let before = versions.insert(update.name.clone(), update.version).unwrap_or(1);
+        assert!(before < update.version, "{before} and then {}", update.version);
+        updates += 1;
+        if update.end_time.is_some() {
+            assert!(ended.insert(update.name), "it ended twice");
+        }
+    }
+    // The wire may hold a few more than the snapshot.
+    assert!(updates < names.len() * 5 / 4, "{updates} updates reached it of {told}");
+    assert_eq!(told, 4 * names.len(), "the quick one was told of every change");
 }
 
 #[tokio::test]
@@ -192,9 +236,7 @@ async fn a_watch_lives_moves_and_goes_on() {
     })
     .await;
     let user = world.user(3).await;
-    let first = world.started(&user).await;
-    // Longer ago than a commit may take.
-    sqlx::query("update generations set update_time = now() - interval '1 hour'").execute(&world.pool).await.unwrap();
+    world.started(&user).await;
     let second = world.started(&user).await;
     let mut watch = Watch::of(&world.process, &user, all()).await.unwrap();
     assert_eq!(watch.snapshot().await.len(), 2);
@@ -210,15 +252,25 @@ async fn a_watch_lives_moves_and_goes_on() {
     assert!(beats >= 2 && !token.is_empty(), "{beats} heartbeats, then {token:?}");
     let again = WatchGenerationsRequest { resume_token: token.clone(), ..all() };
     let mut watch = Watch::of(&world.process, &user, again).await.unwrap();
-    let names: Vec<_> = watch.snapshot().await.into_iter().map(|generation| generation.name).collect();
-    assert_eq!(names, [second.name.as_str()], "{} did not change", first.name);
+    assert!(matches!(watch.next().await, Some((Event::Heartbeat(_), _))), "it says at once that it stands");
+    let third = world.started(&user).await;
+    assert_eq!(watch.update().await, third, "and what did not change is not sent again");
+
     let expired = (Code::OutOfRange, "RESUME_TOKEN_EXPIRED".to_owned());
-    for token in ["x".to_owned(), token.replace('0', "1")] {
-        let forged = WatchGenerationsRequest { resume_token: token.clone(), ..all() };
+    let mut forged = token.clone().into_bytes();
+    forged[20] ^= 1;
+    for token in ["x".to_owned(), String::from_utf8(forged).unwrap()] {
+        let forged = WatchGenerationsRequest { resume_token: token, ..all() };
         assert_eq!(refusal(Watch::of(&world.process, &user, forged).await.map(drop)), expired);
     }
-    let elsewhere = WatchGenerationsRequest { resume_token: token, ..named(&[&second.name]) };
-    assert_eq!(refusal(Watch::of(&world.process, &user, elsewhere).await.map(drop)), expired);
+    let elsewhere = [named(&[&second.name]), WatchGenerationsRequest { parent: user.project(), ..all() }];
+    for request in elsewhere {
+        let request = WatchGenerationsRequest { resume_token: token.clone(), ..request };
+        assert_eq!(refusal(Watch::of(&world.process, &user, request).await.map(drop)), expired);
+    }
+    let stranger = world.user(0).await;
+    let stolen = WatchGenerationsRequest { resume_token: token, ..all() };
+    assert_eq!(refusal(Watch::of(&world.process, &stranger, stolen).await.map(drop)), expired);
 }
 
 #[tokio::test]

@@ -7,12 +7,15 @@ use chassis::caller::Caller;
 use chassis::client::Channel;
 use chassis::drain::Drain;
 use chassis::server;
+use futures::StreamExt as _;
 use generation_status::Service;
 use generation_status::config::Settings;
 use proto::credits::v1::credit_service_client::CreditServiceClient;
 use proto::credits::v1::{CreditAccount, GetCreditAccountRequest, GrantCreditsRequest};
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
-use proto::generations::v1::{Generation, GetGenerationRequest, Input, StartGenerationRequest};
+use proto::generations::v1::{
+    CancelGenerationRequest, Generation, GetGenerationRequest, Input, StartGenerationRequest,
+};
 use proto::work::v1::work_service_client::WorkServiceClient;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -20,6 +23,9 @@ use testkit::Database;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
+
+/// How many calls a test makes at once where it makes many.
+const AT_ONCE: usize = 4;
 
 /// What `models/local-sketch` costs.
 pub(crate) const PRICE: i64 = 50_000;
@@ -32,6 +38,8 @@ pub(crate) struct Process {
     pub(crate) generations: Generations,
     pub(crate) works: Works,
     pub(crate) credits: CreditServiceClient<Channel>,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     drain: Drain,
 }
 
@@ -39,7 +47,8 @@ impl Process {
     pub(crate) async fn start(settings: &Settings) -> Self {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bound = Service::server(&server::Settings { listen: free, admin: free }).bind().await.unwrap();
-        let uri = format!("http://{}", bound.addr()).parse().unwrap();
+        let address = bound.addr();
+        let uri = format!("http://{address}").parse().unwrap();
         let drain = Drain::default();
         let service = Service::start(settings, &drain).await.unwrap();
         tokio::spawn(service.serve(bound));
@@ -48,6 +57,7 @@ impl Process {
             generations: GenerationServiceClient::new(channel.clone()),
             works: WorkServiceClient::new(channel.clone()),
             credits: CreditServiceClient::new(channel),
+            address,
             drain,
         }
     }
@@ -151,6 +161,40 @@ impl World {
         self.start(user, user.wish()).await.unwrap()
     }
 
+    /// Starts many at once; returns their names.
+    pub(crate) async fn started_many(&self, user: &User, wish: &StartGenerationRequest, count: usize) -> Vec<String> {
+        let start = async |_| {
+            let wish = StartGenerationRequest { request_id: Uuid::now_v7().to_string(), ..wish.clone() };
+            through(async || self.start(user, wish.clone()).await).await.name
+        };
+        futures::stream::iter(0..count).map(start).buffer_unordered(AT_ONCE).collect().await
+    }
+
+    /// Cancels many at once, through this world's process.
+    pub(crate) async fn cancel_many(&self, user: &User, names: &[&str]) {
+        let cancel = async |name: &&str| {
+            let request = || user.asks(CancelGenerationRequest { name: (*name).to_owned() });
+            through(async || self.process.generations.clone().cancel_generation(request()).await).await;
+        };
+        futures::stream::iter(names).map(cancel).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+    }
+
+    /// All generations get on, as a fix by hand would have them.
+    pub(crate) async fn move_on(&self, percent: i32) {
+        sqlx::query(
+            "with moved as (
+                 update generations set percent = $1, version = version + 1, update_time = now()
+                 where end_time is null returning *
+             )
+             update scenes s set latest_version = g.version, latest_percent = g.percent
+             from moved g where s.latest_generation = g.id",
+        )
+        .bind(i16::try_from(percent).unwrap())
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
     pub(crate) async fn get(&self, user: &User, name: &str) -> Result<Generation, Status> {
         self.get_from(user, name, 0).await
     }
@@ -218,6 +262,17 @@ impl User {
             validate_only: false,
         }
     }
+}
+
+/// Calls again for as long as the answer is that a crowded machine has no time, as any client does.
+async fn through<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) -> T {
+    for _ in 0..20 {
+        match call().await {
+            Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) => {}
+            answer => return answer.unwrap(),
+        }
+    }
+    call().await.unwrap()
 }
 
 /// The code and the reason of a refusal.

@@ -1,13 +1,14 @@
 //! What is cached, when it may be served, and when it may be put into L1.
 //!
 //! Invariant: an entry is served without asking anyone only if it is proven to be the newest content as of at most
-//! [`super::PROOF_AGE`] ago, and reaches everything that this process and this caller already know of its key.
+//! [`crate::BOUND`] ago, and reaches everything that this process and this caller already know of its key.
 
-use super::clock::Clock;
-use super::floors::Demand;
-use super::time::Mono;
-use super::window::Window;
-use super::{FILL_DEADLINE, PROOF_AGE};
+use crate::clock::Clock;
+use crate::floors::Demand;
+use crate::time::Mono;
+use crate::walls::{Wall, stands};
+use crate::window::Window;
+use crate::{BOUND, FILL_DEADLINE};
 
 /// Where a value's snapshot stands: it includes every change of this epoch numbered up to `seq`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,18 +47,22 @@ pub enum Verdict {
 #[must_use]
 pub fn judge<B>(entry: &Entry<B>, window: &Window, clock: &Clock, demand: Demand, now: Mono) -> Verdict {
     // Wall: the time-out is what ends a value whose change no trigger reported.
-    if now >= entry.until {
+    if now >= entry.until && stands(Wall::L1End) {
         return Verdict::Useless;
     }
     // Wall: a reader who wrote, saw, or heard of a newer version would be taken back in time.
-    if entry.version < demand.version {
+    if entry.version < demand.version && stands(Wall::L1Demand) {
         return Verdict::Useless;
     }
     let Some(fresh) = window.covers(entry.asof).and_then(|at| clock.instant(at, now)) else {
         return Verdict::Unproven;
     };
     // Wall: while nothing arrives, nothing is known; a silent partition would serve old values until the time-out.
-    if fresh < now - PROOF_AGE || fresh < demand.since {
+    if fresh < now - BOUND && stands(Wall::L1Age) {
+        return Verdict::Unproven;
+    }
+    // Wall: what this process wrote, or said does not exist, after that time may be missing.
+    if !demand.is_young_enough(entry.version, fresh) && stands(Wall::L1Fence) {
         return Verdict::Unproven;
     }
     Verdict::Serve(fresh)
@@ -75,17 +80,17 @@ pub fn admits<B>(
     now: Mono,
 ) -> bool {
     // Wall: a reader that slept with an old value in its hand would put it back after the floors that refuse it fell.
-    if now.since(started) > FILL_DEADLINE {
+    if now.since(started) > FILL_DEADLINE && stands(Wall::L1FillDeadline) {
         return false;
     }
     // Wall: an event that came while the load was under way has already dropped the older entry; the load must not
     // bring it back.
-    if !floor.met(new.version, fresh) {
+    if !floor.met(new.version, fresh) && stands(Wall::L1FillFloor) {
         return false;
     }
     match existing {
         // Wall: two flights end in the other order than they began.
-        Some(old) if old.version > new.version => false,
+        Some(old) if old.version > new.version && stands(Wall::L1FillOrder) => false,
         Some(old) if old.version == new.version && old.asof.epoch == new.asof.epoch => new.asof.seq > old.asof.seq,
         _ => now < new.until,
     }
@@ -93,10 +98,10 @@ pub fn admits<B>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::clock::Sample;
-    use super::super::time::PgTime;
-    use super::super::window::Notice;
     use super::*;
+    use crate::clock::Sample;
+    use crate::time::PgTime;
+    use crate::window::Notice;
     use std::time::Duration;
 
     const MS: i64 = 1_000_000;
@@ -141,7 +146,7 @@ mod tests {
 
     #[test]
     fn useless_below_a_floor_and_after_its_time() {
-        let demand = Demand { version: 4, since: Mono::PAST };
+        let demand = Demand { version: 4, since: Mono::PAST, ..Demand::NONE };
         assert_eq!(judged(&entry(3, 1, 5), demand, 1500), Verdict::Useless);
         assert!(matches!(judged(&entry(4, 1, 5), demand, 1500), Verdict::Serve(_)));
         assert_eq!(judged(&entry(3, 1, 5), Demand::NONE, 30_000), Verdict::Useless);
@@ -149,8 +154,14 @@ mod tests {
 
     #[test]
     fn a_fence_demotes_until_the_proof_has_passed_it() {
-        assert_eq!(judged(&entry(3, 1, 5), Demand { version: 0, since: at(1001) }, 1500), Verdict::Unproven);
-        assert!(matches!(judged(&entry(3, 1, 5), Demand { version: 0, since: at(990) }, 1500), Verdict::Serve(_)));
+        assert_eq!(
+            judged(&entry(3, 1, 5), Demand { version: 0, since: at(1001), ..Demand::NONE }, 1500),
+            Verdict::Unproven
+        );
+        assert!(matches!(
+            judged(&entry(3, 1, 5), Demand { version: 0, since: at(890), ..Demand::NONE }, 1500),
+            Verdict::Serve(_)
+        ));
     }
 
     #[test]
@@ -160,7 +171,7 @@ mod tests {
     }
 
     fn admitted(existing: Option<&Entry<&'static str>>, floor: i64, now: Mono) -> bool {
-        let floor = Demand { version: floor, since: Mono::PAST };
+        let floor = Demand { version: floor, since: Mono::PAST, ..Demand::NONE };
         admits(existing, &entry(3, 1, 5), at(10), floor, at(0), now)
     }
 
@@ -175,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_was_read_before_an_own_write_stays_out() {
-        let fence = |ms| Demand { version: 0, since: at(ms) };
+        let fence = |ms| Demand { version: 0, since: at(ms), ..Demand::NONE };
         assert!(admits(None, &entry(3, 1, 5), at(10), fence(10), at(0), at(20)));
         assert!(!admits(None, &entry(3, 1, 5), at(10), fence(11), at(0), at(20)));
     }

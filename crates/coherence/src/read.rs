@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
-use super::clock::Clock;
-use super::entry::{Asof, Entry};
-use super::floors::Demand;
-use super::lifetime::{Lifetime, l1_from_l2};
-use super::time::{Mono, PgTime};
-use super::{FILL_DEADLINE, PROOF_AGE};
+use crate::clock::Clock;
+use crate::entry::{Asof, Entry};
+use crate::floors::Demand;
+use crate::lifetime::{Lifetime, l1_from_l2};
+use crate::time::{Mono, PgTime};
+use crate::walls::{Wall, stands};
+use crate::{BOUND, FILL_DEADLINE};
 
 /// What Redis said of a key, with the proof that stood beside it when it said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ struct Lease {
 #[derive(Clone, Debug)]
 pub struct Read<B> {
     abilities: Abilities,
-    at_hand: Option<(Entry<B>, Lifetime)>,
+    at_hand: Option<Entry<B>>,
     lease: Option<Lease>,
     waited: bool,
 }
@@ -151,8 +152,6 @@ impl<B: Clone> Read<B> {
     /// A flight that starts with what L1 holds unproven, if anything.
     #[must_use]
     pub fn new(at_hand: Option<Entry<B>>, abilities: Abilities) -> Self {
-        // What is at hand is kept until its own end when it is blessed again, and Redis is given no longer.
-        let at_hand = at_hand.map(|entry| (entry, Lifetime::IN_PROGRESS));
         Self { abilities, at_hand, lease: None, waited: false }
     }
 
@@ -182,21 +181,21 @@ impl<B: Clone> Read<B> {
         let entry = Entry { version: hit.version, asof: hit.asof, until: l1_from_l2(now, hit.left), body: hit.body };
         // Wall: Redis may be cut off from the relay, or be an old copy of itself after a failover; its proof then stops
         // growing younger.
-        let fresh = clock.instant(hit.at, now).filter(|fresh| *fresh >= now - PROOF_AGE);
+        let fresh = clock.instant(hit.at, now).filter(|fresh| *fresh >= now - BOUND || !stands(Wall::L2Age));
         if let Some(fresh) = fresh
-            && demand.met(entry.version, fresh)
+            && (demand.met(entry.version, fresh) || !stands(Wall::L2Demand))
         {
             return Step::Answer(Answer { entry, fresh, tier: Tier::L2, fill: None, keep: true });
         }
-        if self.at_hand.as_ref().is_none_or(|(mine, _)| mine.version < entry.version) {
-            self.at_hand = Some((entry, Lifetime::IN_PROGRESS));
+        if self.at_hand.as_ref().is_none_or(|mine| mine.version < entry.version) {
+            self.at_hand = Some(entry);
         }
         self.ask_truth(demand)
     }
 
     fn ask_truth(&self, demand: Demand) -> Step<B> {
         match &self.at_hand {
-            Some((entry, _)) if self.abilities.validate && entry.version >= demand.version => Step::Validate,
+            Some(entry) if self.abilities.validate && entry.version >= demand.version => Step::Validate,
             _ => Step::Load,
         }
     }
@@ -205,11 +204,13 @@ impl<B: Clone> Read<B> {
     pub fn on_version(&mut self, told: Option<(i64, Asof)>, demand: Demand, asked: Mono, now: Mono) -> Step<B> {
         match (told, self.at_hand.take()) {
             // Wall: equal versions are equal content; any other version, higher or lower, is not what is at hand.
-            (Some((version, asof)), Some((entry, lifetime)))
-                if version == entry.version && now < entry.until && demand.met(version, asked) =>
+            (Some((version, asof)), Some(entry))
+                if (version == entry.version || !stands(Wall::ValidatedVersion))
+                    && (now < entry.until || !stands(Wall::ValidatedEnd))
+                    && demand.met(version, asked) =>
             {
                 let entry = Entry { asof, ..entry };
-                let fill = self.fill(lifetime, now);
+                let fill = self.fill(Lifetime::rest(entry.until.since(now)), now);
                 Step::Answer(Answer { entry, fresh: asked, tier: Tier::Validated, fill, keep: true })
             }
             _ => Step::Load,
@@ -222,7 +223,7 @@ impl<B: Clone> Read<B> {
         // A snapshot from after the flight began shows all that was known then, unless the row is gone or PostgreSQL
         // lost a commit. Both are the truth, and answered. Wall: they are not kept, since for a floor they look like a
         // load that was late.
-        let keep = demand.met(loaded.version, asked);
+        let keep = demand.met(loaded.version, asked) || !stands(Wall::LoadedKeep);
         let fill = if keep { self.fill(loaded.lifetime, now) } else { None };
         let entry = Entry {
             version: loaded.version,
@@ -236,7 +237,7 @@ impl<B: Clone> Read<B> {
     /// Wall: a holder that slept past its lease may not fill, whatever Redis still remembers of it.
     fn fill(&self, lifetime: Lifetime, now: Mono) -> Option<Fill> {
         self.lease
-            .filter(|lease| now.since(lease.granted) <= FILL_DEADLINE)
+            .filter(|lease| now.since(lease.granted) <= FILL_DEADLINE || !stands(Wall::FillDeadline))
             .map(|lease| Fill { token: lease.token, lifetime })
     }
 }

@@ -13,16 +13,13 @@ pub mod read;
 pub mod relay;
 pub mod time;
 pub mod token;
+pub mod walls;
 pub mod window;
 
 use std::time::Duration;
 
 /// The promise: no read is based on data older than this when it begins.
 pub const BOUND: Duration = Duration::from_secs(1);
-
-/// The oldest proof that a tier may answer under. The rest of [`BOUND`] pays for a step of PostgreSQL's clock too small
-/// to be noticed.
-pub const PROOF_AGE: Duration = Duration::from_millis(900);
 
 /// A disagreement between two readings of PostgreSQL's clock beyond which it was stepped, not slewed.
 pub const STEP: Duration = Duration::from_millis(100);

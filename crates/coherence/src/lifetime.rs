@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use super::time::Mono;
+use crate::time::Mono;
+use crate::walls::{Wall, stands};
+
+/// How much longer or shorter than its lifetime an entry may stay in Redis.
+const JITTER: f64 = 0.1;
 
 /// The longest stay in each tier, chosen by the caller for each entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,19 @@ impl Lifetime {
     /// Something that does not exist: 5 s in both.
     pub const ABSENT: Self = Self { l1: Duration::from_secs(5), l2: Duration::from_secs(5) };
 
+    /// What is left of a life.
+    ///
+    /// Wall: a body that is validated again and again would be given to Redis for a whole life each time, and outlive every
+    /// time-out.
+    #[must_use]
+    pub fn rest(left: Duration) -> Self {
+        // Not even the jitter lengthens it.
+        Self {
+            l1: left,
+            l2: if stands(Wall::ValidatedRest) { left.div_f64(1.0 + JITTER) } else { Self::IN_PROGRESS.l2 },
+        }
+    }
+
     /// Until when L1 may keep what was loaded at `loaded`.
     #[must_use]
     pub fn l1_until(&self, loaded: Mono) -> Mono {
@@ -36,7 +53,7 @@ impl Lifetime {
     /// time.
     #[must_use]
     pub fn l2_for(&self, chance: f64) -> Duration {
-        self.l2.mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0))
+        self.l2.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance.clamp(0.0, 1.0))
     }
 }
 
@@ -45,7 +62,7 @@ impl Lifetime {
 /// Wall: without it, a value read at the end of its 10 s in Redis lives 30 s more in the process, and is 40 s old.
 #[must_use]
 pub fn l1_from_l2(now: Mono, left: Duration) -> Mono {
-    now + left.min(Lifetime::TERMINAL.l1)
+    now + if stands(Wall::L1OutlivesL2) { left.min(Lifetime::TERMINAL.l1) } else { Lifetime::TERMINAL.l1 }
 }
 
 #[cfg(test)]
@@ -66,6 +83,7 @@ mod tests {
         let l = Lifetime::IN_PROGRESS;
         assert_eq!(l.l2_for(0.0), Duration::from_secs(9));
         assert_eq!(l.l2_for(0.5), Duration::from_secs(10));
+        assert!(Lifetime::rest(Duration::from_secs(3)).l2_for(1.0) <= Duration::from_secs(3));
         assert_eq!(l.l2_for(1.0), Duration::from_secs(11));
     }
 }

@@ -9,8 +9,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::FLOOR_TTL;
-use super::time::Mono;
+use crate::FLOOR_TTL;
+use crate::time::Mono;
+use crate::walls::{Wall, stands};
 
 /// What an answer must reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,22 +20,35 @@ pub struct Demand {
     pub version: i64,
     /// The instant whose commits must be included; [`Mono::PAST`] for any.
     pub since: Mono,
+    /// The instant whose commits must be included if the answer is that the key exists: it was answered by then that it
+    /// does not. "Does not exist" has no version that the former ones of a deleted row fall below.
+    pub exists_since: Mono,
 }
 
 impl Demand {
     /// A demand that everything meets.
-    pub const NONE: Self = Self { version: 0, since: Mono::PAST };
+    pub const NONE: Self = Self { version: 0, since: Mono::PAST, exists_since: Mono::PAST };
 
     /// Whether an answer of this version, current as of `fresh`, reaches it.
     #[must_use]
     pub fn met(&self, version: i64, fresh: Mono) -> bool {
-        version >= self.version && fresh >= self.since
+        version >= self.version && self.is_young_enough(version, fresh)
+    }
+
+    /// The part of it that is about time.
+    #[must_use]
+    pub fn is_young_enough(&self, version: i64, fresh: Mono) -> bool {
+        fresh >= self.since && (version == 0 || fresh >= self.exists_since)
     }
 
     /// Both demands at once.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self { version: self.version.max(other.version), since: self.since.max(other.since) }
+        Self {
+            version: self.version.max(other.version),
+            since: self.since.max(other.since),
+            exists_since: self.exists_since.max(other.exists_since),
+        }
     }
 }
 
@@ -60,18 +74,31 @@ impl<K: Hash + Eq + Clone> Default for Floors<K> {
 impl<K: Hash + Eq + Clone> Floors<K> {
     /// Nothing below `version` may be answered any more.
     pub fn raise(&mut self, key: &K, version: i64, now: Mono) {
-        self.put(key, Demand { version, since: Mono::PAST }, now);
+        // Wall: a load that began before the event still carries what is older.
+        if stands(Wall::FloorRaise) {
+            self.put(key, Demand { version, since: Mono::PAST, ..Demand::NONE }, now);
+        }
     }
 
     /// Nothing that might lack a commit made before `now` may be answered any more: an own write of unknown version.
     pub fn fence(&mut self, key: &K, now: Mono) {
-        self.put(key, Demand { version: 0, since: now }, now);
+        // Wall: a proof that is still young may be from before the write.
+        if stands(Wall::FloorFence) {
+            self.put(key, Demand { version: 0, since: now, ..Demand::NONE }, now);
+        }
     }
 
     /// An answer of this version, current as of `fresh`, is given: later ones must reach its version, and a fence that
     /// it satisfies falls.
     pub fn settle(&mut self, key: &K, version: i64, fresh: Mono, now: Mono) {
-        self.put(key, Demand { version, since: Mono::PAST }, now);
+        // Wall: a reader that was told of a deletion would find the row again, in a tier whose proof is older than that
+        // answer. Its snapshot may be from any time until now.
+        let absent = version == 0 && stands(Wall::FloorAbsent);
+        let exists_since = if absent { now } else { Mono::PAST };
+        // Wall: the next reader would be taken back by a tier whose proof is older than this answer.
+        if stands(Wall::FloorSettle) {
+            self.put(key, Demand { version, since: Mono::PAST, exists_since }, now);
+        }
         if let Some(floor) = self.floors.get_mut(key)
             && fresh >= floor.demand.since
         {
@@ -148,7 +175,20 @@ mod tests {
         floors.settle(&"k", 7, at(99), at(120));
         assert_eq!(floors.demand(&"k", at(130)).since, at(100), "an older answer does not lower it");
         floors.settle(&"k", 8, at(105), at(140));
-        assert_eq!(floors.demand(&"k", at(150)), Demand { version: 8, since: Mono::PAST });
+        assert_eq!(floors.demand(&"k", at(150)), Demand { version: 8, since: Mono::PAST, ..Demand::NONE });
+    }
+
+    #[test]
+    fn an_absence_binds_only_those_who_say_that_it_exists() {
+        let mut floors = Floors::default();
+        floors.settle(&"k", 3, at(50), at(60));
+        floors.settle(&"k", 0, at(100), at(110));
+        let demand = floors.demand(&"k", at(120));
+        assert!(!demand.met(3, at(109)), "the row as it was before it went");
+        assert!(demand.met(4, at(110)));
+        let mut floors = Floors::default();
+        floors.settle(&"k", 0, at(100), at(110));
+        assert!(floors.demand(&"k", at(120)).met(0, at(90)), "an absence is no older for another");
     }
 
     #[test]
@@ -156,7 +196,7 @@ mod tests {
         let mut floors = Floors::default();
         floors.settle(&"k", 7, at(50), at(100));
         floors.fence(&"k", at(101));
-        assert_eq!(floors.demand(&"k", at(102)), Demand { version: 7, since: at(101) });
+        assert_eq!(floors.demand(&"k", at(102)), Demand { version: 7, since: at(101), ..Demand::NONE });
     }
 
     #[test]

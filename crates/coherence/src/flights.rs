@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::BOUND;
-use super::floors::Demand;
-use super::time::Mono;
+use crate::BOUND;
+use crate::floors::Demand;
+use crate::time::Mono;
+use crate::walls::{Wall, stands};
 
 /// Names a flight within its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,11 +41,11 @@ impl<K: Hash + Eq + Clone, H> Flights<K, H> {
     pub fn joinable(&self, key: &K, demand: Demand, now: Mono) -> Option<&H> {
         let newest = self.by_key.get(key)?.last()?;
         // Wall: a flight that hangs would hand its readers of this second a snapshot of long ago, and hang them all.
-        if now.since(newest.started) > BOUND {
+        if now.since(newest.started) > BOUND && stands(Wall::JoinAge) {
             return None;
         }
         // Wall: a flight from before a fence may have read before the write that the fence stands for.
-        (newest.started >= demand.since).then_some(&newest.handle)
+        (newest.started >= demand.since || !stands(Wall::JoinFence)).then_some(&newest.handle)
     }
 
     /// Begins a flight.
@@ -72,7 +73,7 @@ impl<K: Hash + Eq + Clone, H> Flights<K, H> {
 /// Wall: the flight may have had its proof or its snapshot well before this reader joined it.
 #[must_use]
 pub fn serves(version: i64, fresh: Mono, demand: Demand, begun: Mono) -> bool {
-    fresh >= begun - BOUND && demand.met(version, fresh)
+    (fresh >= begun - BOUND && demand.met(version, fresh)) || !stands(Wall::JoinServes)
 }
 
 #[cfg(test)]
@@ -98,7 +99,7 @@ mod tests {
     fn not_joined_across_a_fence() {
         let mut flights = Flights::default();
         flights.depart(&"k", 'a', NOW);
-        let fence = Demand { version: 0, since: NOW + Duration::from_millis(1) };
+        let fence = Demand { version: 0, since: NOW + Duration::from_millis(1), ..Demand::NONE };
         assert_eq!(flights.joinable(&"k", fence, NOW + Duration::from_millis(2)), None);
         flights.depart(&"k", 'b', NOW + Duration::from_millis(2));
         assert_eq!(flights.joinable(&"k", fence, NOW + Duration::from_millis(3)), Some(&'b'));
@@ -115,9 +116,9 @@ mod tests {
 
     #[test]
     fn an_answer_serves_whom_it_is_young_and_new_enough_for() {
-        assert!(serves(3, NOW, Demand { version: 3, since: NOW }, NOW + BOUND));
+        assert!(serves(3, NOW, Demand { version: 3, since: NOW, ..Demand::NONE }, NOW + BOUND));
         assert!(!serves(3, NOW, Demand::NONE, NOW + BOUND + Duration::from_nanos(1)));
-        assert!(!serves(3, NOW, Demand { version: 4, since: Mono::PAST }, NOW));
-        assert!(!serves(3, NOW, Demand { version: 0, since: NOW + Duration::from_nanos(1) }, NOW));
+        assert!(!serves(3, NOW, Demand { version: 4, since: Mono::PAST, ..Demand::NONE }, NOW));
+        assert!(!serves(3, NOW, Demand { version: 0, since: NOW + Duration::from_nanos(1), ..Demand::NONE }, NOW));
     }
 }

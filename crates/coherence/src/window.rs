@@ -4,8 +4,9 @@
 //! process's L1, and every change committed before `at` is numbered at most `last`. An entry loaded at or after `first`
 //! is therefore current as of `at`.
 
-use super::entry::Asof;
-use super::time::PgTime;
+use crate::entry::Asof;
+use crate::time::PgTime;
+use crate::walls::{Wall, stands};
 
 /// The head of a relay message; its changes are applied before the window hears of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl Window {
             self.open = Some(anew);
             return Received::Restarted(Cause::Start);
         };
-        if m.epoch != open.epoch {
+        if m.epoch != open.epoch && stands(Wall::WindowEpoch) {
             // A leader that was paused and wakes after its successor spoke proves nothing that is not known.
             if m.at < open.at {
                 return Received::Ignored;
@@ -103,6 +104,11 @@ impl Window {
         }
         if m.seq > open.last {
             // Wall: a message in between was lost, and with it changes that L1 was not told of.
+            if !stands(Wall::WindowGap) {
+                open.last = m.seq;
+                open.at = open.at.max(m.at);
+                return Received::Kept;
+            }
             self.open = Some(anew);
             return Received::Restarted(Cause::Gap);
         }
@@ -130,7 +136,9 @@ impl Window {
     #[must_use]
     pub fn covers(&self, asof: Asof) -> Option<PgTime> {
         // Wall: an entry from before the window's first message may lack a change whose message was never received.
-        self.open.filter(|open| asof.epoch == open.epoch && asof.seq >= open.first).map(|open| open.at)
+        self.open
+            .filter(|open| asof.epoch == open.epoch && (asof.seq >= open.first || !stands(Wall::WindowFirst)))
+            .map(|open| open.at)
     }
 }
 

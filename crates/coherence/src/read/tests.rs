@@ -1,7 +1,7 @@
 //! The histories that each step of a flight must survive.
 
 use super::*;
-use crate::core::clock::Sample;
+use crate::clock::Sample;
 
 const MS: i64 = 1_000_000;
 
@@ -44,7 +44,7 @@ fn able() -> Abilities {
 }
 
 fn least(version: i64) -> Demand {
-    Demand { version, since: Mono::PAST }
+    Demand { version, since: Mono::PAST, ..Demand::NONE }
 }
 
 fn answer(step: Step<&'static str>) -> Answer<&'static str> {
@@ -67,7 +67,7 @@ fn redis_answers_under_a_young_proof() {
 #[test]
 fn an_old_proof_or_a_floor_sends_to_the_truth() {
     for (version, proof, demand) in
-        [(3, 100, least(0)), (3, 1000, least(4)), (3, 1000, Demand { version: 0, since: at(1100) })]
+        [(3, 100, least(0)), (3, 1000, least(4)), (3, 1000, Demand { version: 0, since: at(1100), ..Demand::NONE })]
     {
         let mut read = Read::new(None, alone());
         assert_eq!(read.on_l2(hit(version, proof), &clock(), demand, at(1199), at(1200)), Step::Load);
@@ -102,7 +102,7 @@ fn what_is_below_the_floor_is_not_even_validated() {
 fn a_version_told_before_the_fence_does_not_bless() {
     let mut read = Read::new(Some(entry(3)), able());
     read.on_l2(L2::NoProof, &clock(), least(0), at(0), at(1));
-    let fence = Demand { version: 0, since: at(6) };
+    let fence = Demand { version: 0, since: at(6), ..Demand::NONE };
     assert_eq!(read.on_version(Some((3, asof(8))), fence, at(5), at(7)), Step::Load);
 }
 

@@ -4,8 +4,9 @@
 //! change that was not applied to it; a number is never published with two contents; an outbox row is folded only after
 //! Redis was told or is distrusted.
 
-use super::time::PgTime;
-use super::window::Notice;
+use crate::time::PgTime;
+use crate::walls::{Wall, stands};
+use crate::window::Notice;
 
 /// `cache_clock` as the drain's snapshot shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,43 +83,47 @@ impl Pass {
     /// The leadership is over.
     pub fn plan(drained: &Drained, epoch: i64, before: PgTime, redis: Redis<'_>) -> Result<Self, StepDown> {
         // Wall: a leader that slept through its lease would number its changes beside its successor's.
-        if drained.clock.epoch != epoch {
+        if drained.clock.epoch != epoch && stands(Wall::RelayDeposed) {
             return Err(StepDown::Deposed);
         }
         // Wall: windows only move their proof forward, so that a clock that went back would leave them with one that
         // looks young.
-        if drained.at < before {
+        if drained.at < before && stands(Wall::RelayClockBack) {
             return Err(StepDown::ClockWentBack);
         }
         let clock = &drained.clock;
         // Wall: after a restart or a failover Redis may hold an older state of itself, which lacks changes that were
         // applied.
         let reopen = match redis {
-            Redis::Run(run) if clock.dirty || clock.run.as_deref() != Some(run) => Some(run.to_owned()),
+            Redis::Run(run) if clock.dirty => Some(run.to_owned()),
+            Redis::Run(run) if clock.run.as_deref() != Some(run) && stands(Wall::RelayReopen) => Some(run.to_owned()),
             _ => None,
         };
         let notice = Notice {
             epoch,
             seq: clock.seq + i64::from(drained.data),
             // Wall: changes left for the next pass may have been committed before this one's time.
-            at: if drained.complete { drained.at } else { PgTime::PAST },
+            at: if drained.complete || !stands(Wall::RelayPartial) { drained.at } else { PgTime::PAST },
             data: drained.data,
         };
         let apply = matches!(redis, Redis::Run(_)) && reopen.is_none();
         Ok(Self { notice, space: clock.space, apply, reopen })
     }
 
-    /// Whether Redis is to be told the changes.
+    /// The name space in which Redis is to be told the changes, if it is.
+    ///
+    /// Wall: it is named, not found beside the proof: while the proof is evicted nothing would be told, and the proof that
+    /// follows would vouch for it all the same.
     #[must_use]
-    pub fn applies(&self) -> bool {
-        self.apply && self.notice.data
+    pub fn applies(&self) -> Option<i64> {
+        (self.apply && self.notice.data).then_some(self.space)
     }
 
     /// The name space that Redis is to be given a proof for, once `applied` says that it took every change.
     #[must_use]
     pub fn proves(&self, applied: bool) -> Option<i64> {
         // Wall: a proof beside an entry that missed its change makes the old entry look current.
-        (self.apply && applied && self.notice.at != PgTime::PAST).then_some(self.space)
+        (self.apply && (applied || !stands(Wall::RelayProve)) && self.notice.at != PgTime::PAST).then_some(self.space)
     }
 
     /// The head of the message.
@@ -133,7 +138,7 @@ impl Pass {
     pub fn fold(&self, applied: bool) -> Option<Fold> {
         // Wall: folded changes are never applied again, so the name space that missed them must never be proven again.
         // A new name space starts empty and misses nothing; dirt from before is gone with the old one, or still missed.
-        let dirty = !(self.apply && applied) && self.reopen.is_none();
+        let dirty = !(self.apply && applied) && self.reopen.is_none() && stands(Wall::RelayDirty);
         (self.notice.data || self.reopen.is_some()).then(|| Fold {
             seq: self.notice.seq,
             dirty,
@@ -158,7 +163,7 @@ mod tests {
     #[test]
     fn a_quiet_pass_proves_and_folds_nothing() {
         let pass = plan(&drained(false), Redis::Run("r1"));
-        assert!(!pass.applies());
+        assert_eq!(pass.applies(), None);
         assert_eq!(pass.proves(true), Some(99));
         assert_eq!(pass.notice(), Notice { epoch: 7, seq: 10, at: PgTime(1000), data: false });
         assert_eq!(pass.fold(true), None);
@@ -167,7 +172,7 @@ mod tests {
     #[test]
     fn changes_are_applied_then_proven_then_folded() {
         let pass = plan(&drained(true), Redis::Run("r1"));
-        assert!(pass.applies());
+        assert_eq!(pass.applies(), Some(99));
         assert_eq!(pass.proves(true), Some(99));
         assert_eq!(pass.notice().seq, 11);
         assert_eq!(pass.fold(true), Some(Fold { seq: 11, dirty: false, reopen: None }));
@@ -179,7 +184,7 @@ mod tests {
         assert_eq!(pass.proves(false), None);
         assert!(pass.fold(false).unwrap().dirty);
         let away = plan(&drained(true), Redis::Away);
-        assert_eq!((away.applies(), away.proves(true)), (false, None));
+        assert_eq!((away.applies(), away.proves(true)), (None, None));
         assert!(away.fold(true).unwrap().dirty);
         assert_eq!(plan(&drained(false), Redis::Away).fold(true), None, "nothing was missed");
     }
@@ -190,7 +195,7 @@ mod tests {
         dirty.clock.dirty = true;
         for (seen, run) in [(dirty, "r1"), (drained(true), "r2"), (drained(false), "r2")] {
             let pass = plan(&seen, Redis::Run(run));
-            assert_eq!((pass.applies(), pass.proves(true)), (false, None));
+            assert_eq!((pass.applies(), pass.proves(true)), (None, None));
             let fold = pass.fold(true).unwrap();
             assert_eq!((fold.dirty, fold.reopen.as_deref()), (false, Some(run)));
         }

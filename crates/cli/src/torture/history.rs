@@ -1,0 +1,247 @@
+//! All that clients were answered, and whether it can be.
+//!
+//! - bound: a read has at least what anyone had been told of a second before it began;
+//! - forward: in one life of one process, a read that began after another was answered is not older;
+//! - own writes: what a process had replied to a writer, its later readers have;
+//! - content: equal version, equal content.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The promise.
+const BOUND: Duration = Duration::from_secs(1);
+
+/// One answer about one key.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// What it is about.
+    pub(super) key: String,
+    /// Its version: a row's, an aggregate's, or a writer's own count.
+    pub(super) version: i64,
+    /// Of equal versions equal; nothing where the version alone says all.
+    pub(super) content: Option<u64>,
+    /// The client's clock before the call, and after the answer.
+    pub(super) begun: Instant,
+    pub(super) replied: Instant,
+    /// The process that answered, and its life; nothing when it died meanwhile.
+    pub(super) by: Option<(usize, u32)>,
+    pub(super) write: bool,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    pub(super) reads: u64,
+    pub(super) writes: u64,
+    pub(super) worst: Duration,
+    pub(super) violations: Vec<String>,
+}
+
+/// Everything seen so far.
+pub(super) struct History {
+    origin: Instant,
+    seen: Mutex<HashMap<String, Vec<Seen>>>,
+}
+
+impl History {
+    pub(super) fn new() -> Self {
+        Self { origin: Instant::now(), seen: Mutex::default() }
+    }
+
+    pub(super) fn add(&self, seen: Seen) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).entry(seen.key.clone()).or_default().push(seen);
+    }
+
+    pub(super) fn judge(&self) -> Verdict {
+        let mut verdict = Verdict::default();
+        for seen in self.seen.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            self.judge_key(seen, &mut verdict);
+        }
+        verdict
+    }
+
+    fn judge_key(&self, seen: &[Seen], verdict: &mut Verdict) {
+        let told = Told::of(seen.iter());
+        let mut by_process: HashMap<(usize, u32), Vec<&Seen>> = HashMap::new();
+        for one in seen {
+            if let Some(by) = one.by {
+                by_process.entry(by).or_default().push(one);
+            }
+        }
+        let told_by: HashMap<_, _> =
+            by_process.iter().map(|(by, seen)| (*by, Told::of(seen.iter().copied()))).collect();
+        let mut contents = HashMap::new();
+        for one in seen {
+            if one.write {
+                verdict.writes += 1;
+                continue;
+            }
+            verdict.reads += 1;
+            if let Some(since) = told.since_newer(one.version).filter(|since| *since <= one.begun) {
+                verdict.worst = verdict.worst.max(one.begun - since);
+                if one.begun - since > BOUND {
+                    verdict.violations.push(self.broken("bound", one, &told, seen));
+                }
+            }
+            if let Some(told) = one.by.and_then(|by| told_by.get(&by))
+                && told.since_newer(one.version).is_some_and(|since| since <= one.begun)
+            {
+                verdict.violations.push(self.broken("forward or own writes", one, told, seen));
+            }
+            if let Some(content) = one.content
+                && *contents.entry(one.version).or_insert(content) != content
+            {
+                verdict.violations.push(self.broken("content", one, &told, seen));
+            }
+        }
+    }
+
+    /// A broken promise, with what the key's history was around it.
+    fn broken(&self, promise: &str, one: &Seen, told: &Told, seen: &[Seen]) -> String {
+        let ms = |at: Instant| at.duration_since(self.origin).as_millis();
+        let line = |one: &Seen| {
+            let kind = if one.write { "write" } else { "read" };
+            format!(
+                "    {kind} of version {} by {:?}, {} to {} ms",
+                one.version,
+                one.by,
+                ms(one.begun),
+                ms(one.replied)
+            )
+        };
+        let newer = told.since_newer(one.version).map(ms);
+        let mut near: Vec<_> = seen.iter().filter(|other| other.replied <= one.replied).collect();
+        near.sort_by_key(|other| other.replied);
+        let near: Vec<_> = near.into_iter().rev().take(12).rev().map(line).collect();
+        format!(
+            "{promise} broken for {}: version {} was read by {:?} from {} to {} ms, a newer one was known since {newer:?} ms\n{}",
+            one.key,
+            one.version,
+            one.by,
+            ms(one.begun),
+            ms(one.replied),
+            near.join("\n")
+        )
+    }
+}
+
+/// From when on which version was known to clients.
+struct Told(Vec<(Instant, i64)>);
+
+impl Told {
+    fn of<'a>(seen: impl Iterator<Item = &'a Seen>) -> Self {
+        let mut told: Vec<_> = seen.map(|one| (one.replied, one.version)).collect();
+        told.sort_unstable();
+        let mut rising: Vec<(Instant, i64)> = Vec::new();
+        for (at, version) in told {
+            if rising.last().is_none_or(|(_, last)| version > *last) {
+                rising.push((at, version));
+            }
+        }
+        Self(rising)
+    }
+
+    /// When a version above this one was first known.
+    fn since_newer(&self, version: i64) -> Option<Instant> {
+        let at = self.0.partition_point(|(_, known)| *known <= version);
+        self.0.get(at).map(|(since, _)| *since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A read or write of one key by a process, in milliseconds.
+    fn seen(history: &History, version: i64, (from, to): (u64, u64), by: usize, write: bool, content: u64) {
+        let at = |ms| history.origin + Duration::from_millis(ms);
+        history.add(Seen {
+            key: "k".to_owned(),
+            version,
+            content: Some(content),
+            begun: at(from),
+            replied: at(to),
+            by: Some((by, 0)),
+            write,
+        });
+    }
+
+    fn check(build: impl Fn(&History), broken: Option<&str>) {
+        let history = History::new();
+        build(&history);
+        let verdict = history.judge();
+        match broken {
+            None => assert!(verdict.violations.is_empty(), "{:?}", verdict.violations),
+            Some(promise) => {
+                assert!(verdict.violations.iter().any(|found| found.starts_with(promise)), "{promise}: {verdict:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_promise_is_found_broken() {
+        // One process writes version 2; another may show version 1 for a second.
+        check(
+            |h| {
+                seen(h, 2, (0, 10), 0, true, 2);
+                seen(h, 1, (900, 950), 1, false, 1);
+            },
+            None,
+        );
+        check(
+            |h| {
+                seen(h, 2, (0, 10), 0, true, 2);
+                seen(h, 1, (1011, 1020), 1, false, 1);
+            },
+            Some("bound"),
+        );
+        // What one reader was shown binds all others as a write does.
+        check(
+            |h| {
+                seen(h, 2, (0, 10), 0, false, 2);
+                seen(h, 1, (1011, 1020), 1, false, 1);
+            },
+            Some("bound"),
+        );
+        // The writer's own process shows it at once, and so does one that showed it before.
+        check(
+            |h| {
+                seen(h, 2, (0, 10), 0, true, 2);
+                seen(h, 1, (11, 20), 0, false, 1);
+            },
+            Some("forward or own"),
+        );
+        check(
+            |h| {
+                seen(h, 2, (0, 10), 0, false, 2);
+                seen(h, 1, (11, 20), 0, false, 1);
+            },
+            Some("forward or own"),
+        );
+        // A read that began before the answer may be older.
+        check(
+            |h| {
+                seen(h, 2, (0, 10), 0, true, 2);
+                seen(h, 1, (9, 20), 0, false, 1);
+            },
+            None,
+        );
+        check(
+            |h| {
+                seen(h, 2, (0, 10), 0, false, 2);
+                seen(h, 2, (20, 30), 1, false, 3);
+            },
+            Some("content"),
+        );
+    }
+
+    #[test]
+    fn the_worst_staleness_is_told() {
+        let history = History::new();
+        seen(&history, 2, (0, 10), 0, true, 2);
+        seen(&history, 1, (300, 320), 1, false, 1);
+        seen(&history, 1, (200, 900), 1, false, 1);
+        assert_eq!(history.judge().worst, Duration::from_millis(290));
+    }
+}

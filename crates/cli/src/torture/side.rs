@@ -1,0 +1,245 @@
+//! The stage: two of each service, paired side by side, each process with proxies of its own to PostgreSQL, Redis and NATS.
+//!
+//! Invariant: whatever a script did to it, [`Stage::heal`] leaves every link whole, every server up and every process awake.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use testkit::{Database, Nats, Postgres, Process, Proxy, Redis};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, Endpoint};
+
+/// The services of one side, in the order of starting.
+pub(super) const SERVICES: [&str; 5] =
+    ["dashboard", "generation-status", "thumbnail-worker", "generation-worker", "gateway"];
+
+/// The servers behind the proxies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backend {
+    Postgres,
+    Redis,
+    Nats,
+}
+
+/// One process and its links.
+pub(super) struct Actor {
+    pub(super) name: &'static str,
+    side: usize,
+    address: SocketAddr,
+    pub(super) admin: SocketAddr,
+    process: Mutex<Option<Process>>,
+    /// Raised at each death: what it knew is gone.
+    pub(super) life: AtomicU32,
+    postgres: Proxy,
+    redis: Proxy,
+    nats: Proxy,
+}
+
+impl Actor {
+    pub(super) fn link(&self, backend: Backend) -> &Proxy {
+        match backend {
+            Backend::Postgres => &self.postgres,
+            Backend::Redis => &self.redis,
+            Backend::Nats => &self.nats,
+        }
+    }
+
+    pub(super) fn with<T>(&self, act: impl FnOnce(&Process) -> T) -> Option<T> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(act)
+    }
+}
+
+/// Everything that runs.
+pub(super) struct Stage {
+    pub(super) actors: Vec<Actor>,
+    pub(super) redis: Redis,
+    pub(super) nats: Nats,
+    database: Database,
+    // Ended last.
+    _postgres: Postgres,
+    folder: PathBuf,
+    kept: bool,
+}
+
+impl Stage {
+    pub(super) async fn start(logs: Option<PathBuf>) -> Result<Self> {
+        let kept = logs.is_some();
+        let folder = logs
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("rushes-torture-{}", uuid::Uuid::now_v7().simple())));
+        std::fs::create_dir_all(folder.join("blobs")).context("making a folder for the run")?;
+        let postgres = Postgres::launch().await?;
+        let database = Database::on(&postgres).await?;
+        let (redis, nats) = (Redis::launch().await?, Nats::launch().await?);
+        let mut actors = Vec::new();
+        for side in 0..2 {
+            for name in SERVICES {
+                let local = || SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
+                actors.push(Actor {
+                    name,
+                    side,
+                    address: local(),
+                    admin: local(),
+                    process: Mutex::new(None),
+                    life: AtomicU32::new(0),
+                    postgres: Proxy::before(postgres.address().to_string()).await?,
+                    redis: Proxy::before(redis.address().to_string()).await?,
+                    nats: Proxy::before(nats.address().to_string()).await?,
+                });
+            }
+        }
+        let stage = Self { actors, redis, nats, database, _postgres: postgres, folder, kept };
+        for at in 0..stage.actors.len() {
+            stage.launch(at)?;
+        }
+        for actor in &stage.actors {
+            let question = async || get(actor.admin, "/readyz").await.filter(|(ok, _)| *ok).map(drop);
+            testkit::eventually(&format!("{} is ready", actor.name), Duration::from_secs(60), question)
+                .await
+                .with_context(|| actor.with(|process| process.tail(20)).unwrap_or_default())?;
+        }
+        Ok(stage)
+    }
+
+    /// The place of a service of one side.
+    pub(super) fn at(&self, side: usize, name: &str) -> usize {
+        let found = self.actors.iter().position(|actor| actor.side == side && actor.name == name);
+        found.unwrap_or_default()
+    }
+
+    pub(super) fn actor(&self, side: usize, name: &str) -> &Actor {
+        &self.actors[self.at(side, name)]
+    }
+
+    /// Starts a process at its address.
+    pub(super) fn launch(&self, at: usize) -> Result<()> {
+        let actor = &self.actors[at];
+        let program = std::env::current_exe().context("finding this program")?.with_file_name(actor.name);
+        ensure!(program.is_file(), "{} is not built", program.display());
+        let url = |name: &str| format!("http://{}", self.actor(actor.side, name).address);
+        let mut command = Command::new(program);
+        command
+            .env("RUSHES_LISTEN", actor.address.to_string())
+            .env("RUSHES_ADMIN_LISTEN", actor.admin.to_string())
+            .env("RUSHES_DATABASE_URL", actor.postgres.url(&self.database.url())?)
+            .env("RUSHES_REDIS_URL", actor.redis.url(&self.redis.url())?)
+            .env("RUSHES_NATS_URL", actor.nats.url(&self.nats.url())?)
+            .env("RUSHES_BLOBS_URL", format!("file://{}", self.folder.join("blobs").display()))
+            .env("RUSHES_DASHBOARD_URL", url("dashboard"))
+            .env("RUSHES_GENERATION_STATUS_URL", url("generation-status"))
+            .env("RUSHES_THUMBNAIL_WORKER_URL", url("thumbnail-worker"))
+            // The same on both sides: it is part of what is cached.
+            .env("RUSHES_PUBLIC_URL", "http://gateway.test")
+            .env("RUSHES_LOCAL_PACE", "0")
+            .env("RUSHES_LOCAL_THREADS", "1")
+            .env("RUSHES_LOG", "info")
+            .env("RUSHES_LOG_FORMAT", "json")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+        let log = self.folder.join(format!("{}-{}.log", actor.name, actor.side));
+        let process = Process::spawn(actor.name, command, &log)?;
+        *actor.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        Ok(())
+    }
+
+    /// Kills a process (SIGKILL).
+    pub(super) fn kill(&self, at: usize) {
+        let actor = &self.actors[at];
+        actor.life.fetch_add(1, Ordering::SeqCst);
+        if let Some(process) = actor.process.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            process.kill();
+        }
+    }
+
+    /// A lazy channel to a service.
+    pub(super) fn channel(&self, side: usize, name: &str) -> Result<Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.actor(side, name).address))?;
+        Ok(endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy())
+    }
+
+    /// Ends every fault.
+    pub(super) async fn heal(&self) -> Result<()> {
+        // Starting what runs is no error of ours.
+        let _ = (self.redis.start().await, self.nats.start().await);
+        for (at, actor) in self.actors.iter().enumerate() {
+            for backend in [Backend::Postgres, Backend::Redis, Backend::Nats] {
+                actor.link(backend).heal();
+            }
+            // What a black hole swallowed never comes: connections begin anew.
+            actor.postgres.reset();
+            actor.with(Process::resume);
+            if actor.with(|process| process.ended().is_none()) != Some(true) {
+                self.launch(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the ledger, in words.
+    pub(super) async fn books(&self) -> Result<Vec<String>> {
+        let pool = sqlx::PgPool::connect(&self.database.url()).await?;
+        let unbalanced: i64 = sqlx::query_scalar(
+            "select count(*) from (
+                 select from ledger group by account_id, generation_id, entry having sum(amount_micros) <> 0
+             ) as entry",
+        )
+        .fetch_one(&pool)
+        .await?;
+        let held: i64 = sqlx::query_scalar("select coalesce(sum(held_micros), 0)::bigint from credit_accounts")
+            .fetch_one(&pool)
+            .await?;
+        pool.close().await;
+        let mut wrong = Vec::new();
+        if unbalanced != 0 {
+            wrong.push(format!("{unbalanced} entries of the ledger do not sum to zero"));
+        }
+        if held != 0 {
+            wrong.push(format!("{held} micro-credits are held although every generation has ended"));
+        }
+        Ok(wrong)
+    }
+
+    /// How many backends of PostgreSQL are at work.
+    pub(super) async fn at_work(&self, connection: &mut sqlx::PgConnection) -> Result<i64> {
+        Ok(sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and state = 'active' and pid <> pg_backend_pid()",
+        )
+        .fetch_one(connection)
+        .await?)
+    }
+
+    pub(super) fn database_url(&self) -> String {
+        self.database.url()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for actor in &self.actors {
+            actor.with(Process::resume);
+            drop(actor.process.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+        if !self.kept {
+            // It lies in the temporary directory.
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// Asks an admin port; says whether it answered 200, and with what.
+pub(super) async fn get(admin: SocketAddr, path: &str) -> Option<(bool, String)> {
+    let ask = async {
+        let mut stream = TcpStream::connect(admin).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some((answer.starts_with("HTTP/1.1 200"), answer))
+    };
+    tokio::time::timeout(Duration::from_secs(2), ask).await.ok().flatten()
+}

@@ -1,0 +1,167 @@
+//! The walls: each condition of the protocol that refuses something, by name, so that a simulator can take one out at a
+//! time and see that some history then breaks a promise.
+//!
+//! Invariant: without the feature `mutations` every wall stands, and asking costs nothing: [`stands`] is a constant.
+
+/// Makes the list of walls from one table: a name, and where the wall stands.
+macro_rules! walls {
+    ($($(#[$doc:meta])* $name:ident in $place:literal,)+) => {
+        /// A wall, and the history that it stops.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Wall { $($(#[$doc])* $name,)+ }
+
+        impl Wall {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// Its name.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// The file that it stands in.
+            #[must_use]
+            pub fn place(self) -> &'static str {
+                match self { $(Self::$name => $place,)+ }
+            }
+        }
+    };
+}
+
+walls! {
+    /// An L1 entry ends at its time, whatever proves it.
+    L1End in "coherence/entry.rs",
+    /// An L1 entry below a floor or the caller's token is not served.
+    L1Demand in "coherence/entry.rs",
+    /// A proof beyond its age proves nothing in L1.
+    L1Age in "coherence/entry.rs",
+    /// A proof from before a fence proves nothing in L1.
+    L1Fence in "coherence/entry.rs",
+    /// A flight that took too long puts nothing into L1.
+    L1FillDeadline in "coherence/entry.rs",
+    /// A load that an event or a write overtook is not put into L1.
+    L1FillFloor in "coherence/entry.rs",
+    /// An older version does not replace a newer one in L1.
+    L1FillOrder in "coherence/entry.rs",
+    /// After a step back of PostgreSQL's clock, proofs from before it are refused.
+    ClockBarrier in "coherence/clock.rs",
+    /// A proof from the future is refused.
+    ClockFuture in "coherence/clock.rs",
+    /// A message from the future closes the window.
+    ClockContradicted in "cache/inner.rs",
+    /// A proof is taken for as much older as a step that goes unnoticed.
+    ClockMargin in "coherence/clock.rs",
+    /// The estimate of PostgreSQL's clock counts from when the question was sent, not from when the answer came.
+    ClockUpper in "coherence/clock.rs",
+    /// An event or an own write raises a floor.
+    FloorRaise in "coherence/floors.rs",
+    /// An answer given raises a floor.
+    FloorSettle in "coherence/floors.rs",
+    /// "Does not exist", once answered, is a fence.
+    FloorAbsent in "coherence/floors.rs",
+    /// An own write of unknown version puts up a fence.
+    FloorFence in "coherence/floors.rs",
+    /// A flight that hangs is not joined.
+    JoinAge in "coherence/flights.rs",
+    /// A flight from before a fence is not joined.
+    JoinFence in "coherence/flights.rs",
+    /// A joiner takes an answer only if it is young enough for that joiner.
+    JoinServes in "coherence/flights.rs",
+    /// L1 does not outlive what Redis had left.
+    L1OutlivesL2 in "coherence/lifetime.rs",
+    /// A proof beyond its age proves nothing in Redis.
+    L2Age in "coherence/read.rs",
+    /// What Redis holds below a floor, a fence or the caller's token is not served.
+    L2Demand in "coherence/read.rs",
+    /// A validated body has exactly the version that PostgreSQL tells.
+    ValidatedVersion in "coherence/read.rs",
+    /// A validated body ends at its own time.
+    ValidatedEnd in "coherence/read.rs",
+    /// A validated body is given to Redis for what is left of its life.
+    ValidatedRest in "coherence/lifetime.rs",
+    /// A load below what is known is answered but not kept.
+    LoadedKeep in "coherence/read.rs",
+    /// A holder that slept past its lease does not fill.
+    FillDeadline in "coherence/read.rs",
+    /// A leader that another has succeeded stops.
+    RelayDeposed in "coherence/relay.rs",
+    /// A leader whose clock went back stops.
+    RelayClockBack in "coherence/relay.rs",
+    /// A Redis of another run gets a new name space.
+    RelayReopen in "coherence/relay.rs",
+    /// A pass that left changes behind claims no time.
+    RelayPartial in "coherence/relay.rs",
+    /// Redis is proven only after every change was applied.
+    RelayProve in "coherence/relay.rs",
+    /// A name space that missed a change is never proven again.
+    RelayDirty in "coherence/relay.rs",
+    /// A new leadership restarts the window.
+    WindowEpoch in "coherence/window.rs",
+    /// A skipped number restarts the window.
+    WindowGap in "coherence/window.rs",
+    /// What was loaded before the window began is not covered.
+    WindowFirst in "coherence/window.rs",
+    /// The relay names the name space that it applies to: without it nothing is applied while the proof is gone, and the
+    /// proof that follows vouches for what was not told.
+    ApplyNamesSpace in "cache/redis/apply.lua",
+    /// An applier never creates.
+    ApplyNeverCreates in "cache/redis/apply.lua",
+    /// An applier takes a lease away.
+    ApplyVoidsLease in "cache/redis/apply.lua",
+    /// A fill needs the live lease.
+    FillLease in "cache/redis/fill.lua",
+    /// A lease ends by Redis's clock.
+    FillLeaseEnds in "cache/redis/fill.lua",
+    /// A fill never goes below what is there.
+    FillVersion in "cache/redis/fill.lua",
+    /// Proof and entry are read in one step.
+    GetOneStep in "cache/redis/get.lua",
+    /// The time of a pass is taken before its snapshot.
+    DrainTimeFirst in "cache/relay/store.rs",
+    /// A fold is guarded by the epoch.
+    FoldGuarded in "cache/relay/store.rs",
+    /// Changes are applied to Redis and published before they are folded.
+    FoldLast in "cache/relay.rs",
+    /// After a fold in doubt the leader gives its epoch up.
+    FoldInDoubt in "cache/relay.rs",
+    /// A proof is sent on the connection whose server was named.
+    SessionRun in "cache/redis/link.rs",
+    /// Changes reach floors and L1 before the window moves.
+    ReceiveOrder in "cache/inner.rs",
+    /// A writer raises its own process's floor before it replies.
+    WroteFirst in "cache/cache.rs",
+}
+
+/// Whether a wall stands.
+#[cfg(not(feature = "mutations"))]
+#[inline]
+#[must_use]
+pub const fn stands(_: Wall) -> bool {
+    true
+}
+
+#[cfg(feature = "mutations")]
+mod removal {
+    use std::cell::Cell;
+
+    use super::Wall;
+
+    thread_local! {
+        static REMOVED: Cell<u128> = const { Cell::new(0) };
+    }
+
+    /// Whether a wall stands in this thread.
+    #[must_use]
+    pub fn stands(wall: Wall) -> bool {
+        REMOVED.get() & (1 << wall as u32) == 0
+    }
+
+    /// Takes these walls, and no others, out of this thread.
+    pub fn remove(walls: &[Wall]) {
+        REMOVED.set(walls.iter().fold(0, |set, wall| set | (1 << *wall as u32)));
+    }
+}
+
+#[cfg(feature = "mutations")]
+pub use removal::{remove, stands};

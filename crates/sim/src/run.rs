@@ -1,0 +1,123 @@
+//! Running seeds: one, many on all cores, and many with a wall taken out.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use coherence::walls::{self, Wall};
+
+use crate::check::Violation;
+use crate::world::World;
+
+/// What one seed came to.
+#[derive(Clone, Debug, Default)]
+pub struct Seed {
+    /// Reads checked by tier: L1, L2, validated, loaded.
+    pub reads: [u64; 4],
+    /// Readers who joined another's flight.
+    pub joined: u64,
+    /// Versions asked of PostgreSQL in place of a load.
+    pub validations: u64,
+    /// The promise that was broken, if one was.
+    pub violation: Option<Violation>,
+    /// All events, if they were asked for.
+    pub trace: Vec<String>,
+}
+
+/// What many seeds came to.
+#[derive(Clone, Debug, Default)]
+pub struct Runs {
+    /// How many seeds were run.
+    pub seeds: u64,
+    /// Reads checked by tier: L1, L2, validated, loaded.
+    pub reads: [u64; 4],
+    /// Readers who joined another's flight.
+    pub joined: u64,
+    /// Versions asked of PostgreSQL in place of a load.
+    pub validations: u64,
+    /// The seeds that broke a promise, the lowest first.
+    pub violations: Vec<(u64, Violation)>,
+}
+
+impl Runs {
+    fn add(&mut self, number: u64, seed: Seed) {
+        self.seeds += 1;
+        self.reads.iter_mut().zip(seed.reads).for_each(|(sum, more)| *sum += more);
+        self.joined += seed.joined;
+        self.validations += seed.validations;
+        self.violations.extend(seed.violation.map(|violation| (number, violation)));
+    }
+
+    fn merge(mut self, other: Self) -> Self {
+        self.seeds += other.seeds;
+        self.reads.iter_mut().zip(other.reads).for_each(|(sum, more)| *sum += more);
+        self.joined += other.joined;
+        self.validations += other.validations;
+        self.violations.extend(other.violations);
+        self.violations.sort_by_key(|(seed, _)| *seed);
+        self
+    }
+}
+
+/// How a seed is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mode<'a> {
+    /// The walls that are taken out.
+    pub removed: &'a [Wall],
+    /// Checks also what is not claimed: the time in which a process cannot know that PostgreSQL's clock was set.
+    pub strict: bool,
+    /// Writes all events down.
+    pub traced: bool,
+}
+
+/// Runs one seed.
+#[must_use]
+pub fn one(seed: u64, mode: Mode<'_>) -> Seed {
+    walls::remove(mode.removed);
+    let mut world = World::new(seed, mode.traced, mode.strict);
+    world.run();
+    walls::remove(&[]);
+    Seed {
+        reads: world.checker.reads,
+        joined: world.checker.joined,
+        validations: world.checker.validations,
+        violation: world.checker.violation.take(),
+        trace: world.log.take().unwrap_or_default(),
+    }
+}
+
+/// Runs the seeds from `first` on, on all cores; with walls taken out, until one of them breaks a promise that it does not
+/// break while they stand.
+#[must_use]
+pub fn many(first: u64, count: u64, removed: &[Wall]) -> Runs {
+    let mutated = !removed.is_empty();
+    let mode = Mode { removed, strict: mutated, traced: false };
+    let next = AtomicU64::new(0);
+    let found = AtomicBool::new(false);
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut runs = Runs::default();
+                    while !(mutated && found.load(Ordering::Relaxed)) {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= count {
+                            break;
+                        }
+                        let mut seed = one(first + number, mode);
+                        if mutated && seed.violation.is_some() {
+                            if one(first + number, Mode { removed: &[], ..mode }).violation.is_some() {
+                                seed.violation = None;
+                            } else {
+                                found.store(true, Ordering::Relaxed);
+                            }
+                        }
+                        runs.add(first + number, seed);
+                    }
+                    runs
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_default()).fold(Runs::default(), Runs::merge)
+    })
+}
