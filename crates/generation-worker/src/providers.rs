@@ -20,6 +20,9 @@ use futures::stream::BoxStream;
 use url::Url;
 use uuid::Uuid;
 
+use self::fal::Fal;
+use self::replicate::Replicate;
+use crate::config::{Config, Remote};
 use crate::hooks::{Heard, Hook, NotVerified};
 
 /// What is ordered.
@@ -231,6 +234,24 @@ impl Registry {
     pub fn with(mut self, model: &str, provider: Arc<dyn Provider>) -> Self {
         self.by_model.insert(model.to_owned(), provider);
         self
+    }
+
+    /// Adds the models of others, as far as there are keys for them.
+    ///
+    /// # Errors
+    /// When no client can be built.
+    pub fn with_remote(mut self, config: &Config) -> anyhow::Result<Self> {
+        for Remote { name, provider, model } in &config.models {
+            self = match (provider.as_str(), &config.replicate, &config.fal) {
+                (replicate::NAME, Some(settings), _) => self.with(name, Arc::new(Replicate::new(settings, model)?)),
+                (fal::NAME, _, Some(settings)) => self.with(name, Arc::new(Fal::new(settings, model)?)),
+                _ => {
+                    tracing::warn!(name, provider, "not served: there is no key for its provider");
+                    self
+                }
+            };
+        }
+        Ok(self)
     }
 
     /// The provider of a model.
