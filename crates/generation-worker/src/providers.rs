@@ -241,10 +241,12 @@ impl Registry {
     /// # Errors
     /// When no client can be built.
     pub fn with_remote(mut self, config: &Config) -> anyhow::Result<Self> {
+        let replicate = config.replicate.as_ref().map(|settings| Replicate::new(settings, "")).transpose()?;
+        let fal = config.fal.as_ref().map(|settings| Fal::new(settings, "")).transpose()?;
         for Remote { name, provider, model } in &config.models {
-            self = match (provider.as_str(), &config.replicate, &config.fal) {
-                (replicate::NAME, Some(settings), _) => self.with(name, Arc::new(Replicate::new(settings, model)?)),
-                (fal::NAME, _, Some(settings)) => self.with(name, Arc::new(Fal::new(settings, model)?)),
+            self = match (provider.as_str(), &replicate, &fal) {
+                (replicate::NAME, Some(replicate), _) => self.with(name, Arc::new(replicate.other(model))),
+                (fal::NAME, _, Some(fal)) => self.with(name, Arc::new(fal.other(model))),
                 _ => {
                     tracing::warn!(name, provider, "not served: there is no key for its provider");
                     self
@@ -290,7 +292,7 @@ fn hook(hooks: Option<&Url>, provider: &str, job: Uuid) -> Option<Url> {
 fn no_pictures() -> Failure {
     let message = "this model takes no reference pictures";
     let charge = Charge::NotCharged;
-    Failure { class: Class::InvalidInput, reason: "INPUT_REFUSED", charge, ..Failure::internal(message) }
+    Failure { class: Class::InvalidInput, reason: "INPUT_SCHEMA_VIOLATION", charge, ..Failure::internal(message) }
 }
 
 /// A state that the provider's documentation did not have when its adapter was written.

@@ -45,7 +45,7 @@ pub struct Settings {
 }
 
 /// One model at fal.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fal {
     api: Api,
     model: String,
@@ -65,6 +65,12 @@ impl Fal {
             hooks: settings.hooks.clone(),
             keys: Arc::new(Keys::new(settings.keys.clone())),
         })
+    }
+
+    /// Another model, with the same connections and the same keys: a webhook names no model.
+    #[must_use]
+    pub fn other(&self, model: &str) -> Self {
+        Self { model: model.to_owned(), ..self.clone() }
     }
 
     /// The address of a request, which leaves the endpoint's own path out.
@@ -239,7 +245,7 @@ fn outcome(answer: &Answer) -> Result<Look, Failure> {
             failed(Class::Internal, "PROVIDER_TIMEOUT", "the provider took too long")
         }
         _ if matches!(code, 400 | 422) => {
-            failed(Class::InvalidInput, "INPUT_REFUSED", "the provider refused the input")
+            failed(Class::InvalidInput, "INPUT_SCHEMA_VIOLATION", "the provider refused the input")
         }
         _ => failed(Class::Internal, "PROVIDER_INTERNAL", "the provider failed to make the video"),
     })

@@ -78,7 +78,7 @@ impl Answer {
     pub(super) fn no_order(&self) -> NotSubmitted {
         let code = self.status.as_u16();
         let (class, reason) = match code {
-            400 | 404 | 405 | 413 | 415 | 422 => (Class::InvalidInput, "INPUT_REFUSED"),
+            400 | 404 | 405 | 413 | 415 | 422 => (Class::InvalidInput, "INPUT_SCHEMA_VIOLATION"),
             401..=403 => (Class::Internal, "PROVIDER_QUOTA"),
             429 => (Class::Throttled, "PROVIDER_QUOTA"),
             _ => return NotSubmitted::Unconfirmed(format!("the provider answered {code}")),

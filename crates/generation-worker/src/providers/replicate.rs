@@ -43,7 +43,7 @@ pub struct Settings {
 }
 
 /// One model at Replicate.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Replicate {
     api: Api,
     model: String,
@@ -63,6 +63,12 @@ impl Replicate {
             hooks: settings.hooks.clone(),
             secrets: settings.secrets.clone(),
         })
+    }
+
+    /// Another model, with the same connections and secrets.
+    #[must_use]
+    pub fn other(&self, model: &str) -> Self {
+        Self { model: model.to_owned(), ..self.clone() }
     }
 
     fn prediction(&self, reference: &Reference) -> Url {
