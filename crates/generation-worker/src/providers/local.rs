@@ -117,7 +117,9 @@ impl Provider for Local {
                 None => Look::Unknown,
                 Some(State::Working { percent, stage }) => Look::Working { percent, stage },
                 Some(State::Done(_)) => Look::Done(Made { extension: "mp4", cost_micros: None }),
-                Some(State::Failed(message)) => Look::Failed(Failure::internal(message)),
+                Some(State::Failed(message)) => {
+                    Look::Failed(Failure { charge: Charge::NotCharged, ..Failure::internal(message) })
+                }
                 Some(State::Cancelled) => Look::Cancelled(Charge::NotCharged),
             })
         }
