@@ -19,7 +19,7 @@ async fn main() -> anyhow::Result<()> {
     loop {
         match local.look(&reference).await? {
             Look::Done(_) => break,
-            Look::Working { .. } | Look::Waiting => tokio::time::sleep(local.look_every()).await,
+            Look::Working { .. } | Look::Waiting { .. } => tokio::time::sleep(local.look_every()).await,
             other => bail!("no film was made: {other:?}"),
         }
     }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use chassis::settings::{Error, Source};
 use chassis::{blobs, server, telemetry};
-use http::Uri;
+use http::{HeaderValue, Uri};
+use url::Url;
+
+use crate::providers::{fal, replicate};
 
 /// All that the process needs to know.
 #[derive(Clone, Debug)]
@@ -17,6 +20,39 @@ pub struct Config {
     pub worker: Settings,
     /// What the built-in provider runs with.
     pub local: Local,
+    /// Replicate, where there is a token for it.
+    pub replicate: Option<replicate::Settings>,
+    /// fal, where there is a key for it.
+    pub fal: Option<fal::Settings>,
+    /// What the models of others are called here.
+    pub models: Vec<Remote>,
+}
+
+/// A model of another's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// `models/{model}`, as the catalogue has it.
+    pub name: String,
+    /// Whose it is.
+    pub provider: String,
+    /// What it is called there.
+    pub model: String,
+}
+
+impl std::str::FromStr for Remote {
+    type Err = ();
+
+    /// Reads `name=provider:model`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (name, rest) = text.trim().split_once('=').ok_or(())?;
+        let (provider, model) = rest.split_once(':').ok_or(())?;
+        let known = [replicate::NAME, fal::NAME].contains(&provider);
+        let parts = model.split('/').filter(|part| !part.is_empty()).count();
+        if name.is_empty() || name.contains('/') || !known || parts < 2 || parts != model.split('/').count() {
+            return Err(());
+        }
+        Ok(Self { name: format!("models/{name}"), provider: provider.to_owned(), model: model.to_owned() })
+    }
 }
 
 /// What the worker runs with; tests build it by hand.
@@ -59,6 +95,39 @@ impl Config {
         if !(0.0..=600.0).contains(&pace) {
             return Err(Error::wrong("RUSHES_LOCAL_PACE", seconds));
         }
+        let hooks: Option<Url> = source.optional("RUSHES_HOOKS_URL", "a URL, https://host/hooks")?;
+        let url = |name: &str, default: &str| {
+            source.or(name, Url::parse(default).map_err(|_| Error::wrong(name, "a URL"))?, "a URL")
+        };
+        let replicate = match source.optional::<String>("RUSHES_REPLICATE_TOKEN", "a token")? {
+            None => None,
+            Some(token) => Some(replicate::Settings {
+                url: url("RUSHES_REPLICATE_URL", "https://api.replicate.com/v1")?,
+                authorization: authorization("RUSHES_REPLICATE_TOKEN", "Bearer", &token)?,
+                hooks: hooks.clone(),
+                secrets: list(source, "RUSHES_REPLICATE_WEBHOOK_SECRETS", "whsec_…, with commas between several")?
+                    .iter()
+                    .map(|text| {
+                        replicate::secret(text)
+                            .ok_or_else(|| Error::wrong("RUSHES_REPLICATE_WEBHOOK_SECRETS", "whsec_… and base64"))
+                    })
+                    .collect::<Result<_, _>>()?,
+            }),
+        };
+        let fal = match source.optional::<String>("RUSHES_FAL_KEY", "a key")? {
+            None => None,
+            Some(key) => Some(fal::Settings {
+                url: url("RUSHES_FAL_URL", "https://queue.fal.run")?,
+                authorization: authorization("RUSHES_FAL_KEY", "Key", &key)?,
+                hooks,
+                keys: url("RUSHES_FAL_JWKS_URL", "https://rest.alpha.fal.ai/.well-known/jwks.json")?,
+            }),
+        };
+        let what = "name=replicate:owner/model or name=fal:owner/model, with commas between several";
+        let models = list(source, "RUSHES_REMOTE_MODELS", what)?
+            .iter()
+            .map(|text| text.parse().map_err(|()| Error::wrong("RUSHES_REMOTE_MODELS", what)))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
@@ -75,6 +144,75 @@ impl Config {
                 pace: Duration::from_secs_f64(pace),
                 threads: source.or("RUSHES_LOCAL_THREADS", cores, "a number of threads")?,
             },
+            replicate,
+            fal,
+            models,
         })
+    }
+}
+
+fn list(source: &Source, name: &str, what: &str) -> Result<Vec<String>, Error> {
+    let all: String = source.or(name, String::new(), what)?;
+    Ok(all.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
+}
+
+/// A credential as a header that is not shown when it is printed.
+fn authorization(name: &str, scheme: &str, credential: &str) -> Result<HeaderValue, Error> {
+    let value = HeaderValue::from_str(&format!("{scheme} {}", credential.trim()));
+    let mut value = value.map_err(|_| Error::wrong(name, "printable, in one line"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEEDED: [(&str, &str); 3] = [
+        ("RUSHES_GENERATION_STATUS_URL", "http://127.0.0.1:1"),
+        ("RUSHES_THUMBNAIL_WORKER_URL", "http://127.0.0.1:2"),
+        ("RUSHES_BLOBS_URL", "file:///tmp/blobs"),
+    ];
+
+    fn read(more: &[(&str, &str)]) -> Result<Config, Error> {
+        Config::read(&Source::of(&[&NEEDED[..], more].concat()))
+    }
+
+    #[test]
+    fn a_provider_without_a_key_is_off() {
+        let config = read(&[]).unwrap();
+        assert!(config.replicate.is_none() && config.fal.is_none() && config.models.is_empty());
+    }
+
+    #[test]
+    fn keys_are_not_printed() {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let given = [
+            ("RUSHES_REPLICATE_TOKEN", "r8-hidden"),
+            ("RUSHES_FAL_KEY", "fal-hidden"),
+            ("RUSHES_REPLICATE_WEBHOOK_SECRETS", secret),
+            ("RUSHES_REMOTE_MODELS", "one=replicate:acme/one, two=fal:fal-ai/two/text-to-video"),
+        ];
+        let config = read(&given).unwrap();
+        let printed = format!("{config:?}");
+        assert!(!printed.contains("hidden") && !printed.contains("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "{printed}");
+        assert_eq!(config.replicate.unwrap().authorization, "Bearer r8-hidden");
+        assert_eq!(config.fal.unwrap().authorization, "Key fal-hidden");
+        assert_eq!(config.models[1].model, "fal-ai/two/text-to-video");
+        assert_eq!(config.models[0].name, "models/one");
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_and_its_value_is_not() {
+        for (name, value) in [
+            ("RUSHES_REPLICATE_WEBHOOK_SECRETS", "hidden"),
+            ("RUSHES_REMOTE_MODELS", "hidden"),
+            ("RUSHES_REMOTE_MODELS", "hidden=luma:a/b"),
+            ("RUSHES_REMOTE_MODELS", "hidden=fal:b"),
+            ("RUSHES_REMOTE_MODELS", "hidden=fal:a//b"),
+        ] {
+            let error = read(&[("RUSHES_REPLICATE_TOKEN", "r8"), (name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name) && !error.contains("hidden"), "{error}");
+        }
     }
 }

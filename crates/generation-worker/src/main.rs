@@ -36,7 +36,7 @@ async fn main() -> std::process::ExitCode {
 
 async fn run(config: &Config) -> anyhow::Result<()> {
     let local = Local::new(config.local.pace, config.local.threads);
-    let providers = Registry::default().with(local::MODEL, Arc::new(local));
+    let providers = Registry::default().with(local::MODEL, Arc::new(local)).with_remote(config)?;
     let bound = Server::new("generation-worker", &config.server).describe(proto::DESCRIPTOR_SET).bind().await?;
     let name = format!("generation-worker/{}/{}", bound.admin_addr(), std::process::id());
     tracing::info!(models = ?providers.models(), "working");

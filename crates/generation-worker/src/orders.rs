@@ -19,7 +19,7 @@ use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
 
 use crate::outputs::Outputs;
-use crate::providers::{Class, Failure, Order, Provider, Reference, Registry};
+use crate::providers::{Charge, Class, Failure, Order, Provider, Reference, Registry};
 use crate::status::{self, Client, Suspension};
 
 /// The longest pause between two looks.
@@ -83,7 +83,12 @@ impl From<status::Error> for Stop {
 
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
-        Self::Failed(failure, Verdict::Unspecified)
+        let verdict = match failure.charge {
+            Charge::NotCharged => Verdict::NotCharged,
+            Charge::Charged => Verdict::Charged,
+            Charge::Unknown => Verdict::Unspecified,
+        };
+        Self::Failed(failure, verdict)
     }
 }
 
@@ -211,6 +216,11 @@ fn read(work: &Work) -> Result<(Order, AccountId), Failure> {
         reference_assets: input.reference_assets,
     };
     Ok((order, account))
+}
+
+/// The provider stopped an order, and says whether it costs something.
+fn stopped(charge: Charge) -> Failure {
+    Failure { charge, ..cancelled("it was stopped on request") }
 }
 
 fn cancelled(message: &str) -> Failure {

@@ -3,7 +3,12 @@
 //! Invariant: an order is submitted under the job's id, the same over all attempts, and a submission whose outcome is not known
 //! is never told as a failure: only [`NotSubmitted::Refused`] says that nothing was ordered.
 
+pub mod fal;
+mod http;
+mod keys;
 pub mod local;
+pub mod replicate;
+mod signatures;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +17,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use url::Url;
 use uuid::Uuid;
 
+use self::fal::Fal;
+use self::replicate::Replicate;
+use crate::config::{Config, Remote};
 use crate::hooks::{Heard, Hook, NotVerified};
 
 /// What is ordered.
@@ -45,6 +54,10 @@ pub struct Abilities {
     pub cancel: bool,
     /// It tells how far an order is.
     pub progress: bool,
+    /// It tells the place in its own queue.
+    pub queue_position: bool,
+    /// It sends webhooks, which [`Provider::hear`] verifies.
+    pub webhook: bool,
     /// Its orders live in the worker's own process: they are waited for under the lease.
     pub in_process: bool,
 }
@@ -66,7 +79,10 @@ pub enum Look {
     /// The provider does not know this reference, or not any more.
     Unknown,
     /// It waits in the provider's own queue.
-    Waiting,
+    Waiting {
+        /// The place in that queue, from 1, where the provider tells it.
+        position: Option<u32>,
+    },
     /// It is being worked on.
     Working {
         /// 0 to 100.
@@ -79,7 +95,19 @@ pub enum Look {
     /// It will not be made.
     Failed(Failure),
     /// It was stopped on our request.
-    Cancelled,
+    Cancelled(Charge),
+}
+
+/// Whether the provider takes money for an order that it did not deliver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Charge {
+    /// It says, or its documentation does, that it takes none.
+    NotCharged,
+    /// It says, or its documentation does, that it takes some.
+    Charged,
+    /// It says nothing that can be relied on.
+    #[default]
+    Unknown,
 }
 
 /// What was made.
@@ -129,19 +157,27 @@ pub struct Failure {
     pub message: String,
     /// Not to be tried again before this long.
     pub retry_after: Option<Duration>,
+    /// Whether it costs something all the same.
+    pub charge: Charge,
 }
 
 impl Failure {
     /// A failure inside the provider, which may not come again.
     #[must_use]
     pub fn internal(message: impl Into<String>) -> Self {
-        Self { class: Class::Internal, reason: "PROVIDER_INTERNAL", message: message.into(), retry_after: None }
+        Self {
+            class: Class::Internal,
+            reason: "PROVIDER_INTERNAL",
+            message: message.into(),
+            retry_after: None,
+            charge: Charge::Unknown,
+        }
     }
 
     /// A result that cannot be used.
     #[must_use]
     pub fn bad_output(message: impl Into<String>) -> Self {
-        Self { class: Class::BadOutput, reason: "PROVIDER_BAD_OUTPUT", message: message.into(), retry_after: None }
+        Self { class: Class::BadOutput, reason: "PROVIDER_BAD_OUTPUT", ..Self::internal(message) }
     }
 }
 
@@ -200,6 +236,26 @@ impl Registry {
         self
     }
 
+    /// Adds the models of others, as far as there are keys for them.
+    ///
+    /// # Errors
+    /// When no client can be built.
+    pub fn with_remote(mut self, config: &Config) -> anyhow::Result<Self> {
+        let replicate = config.replicate.as_ref().map(|settings| Replicate::new(settings, "")).transpose()?;
+        let fal = config.fal.as_ref().map(|settings| Fal::new(settings, "")).transpose()?;
+        for Remote { name, provider, model } in &config.models {
+            self = match (provider.as_str(), &replicate, &fal) {
+                (replicate::NAME, Some(replicate), _) => self.with(name, Arc::new(replicate.other(model))),
+                (fal::NAME, _, Some(fal)) => self.with(name, Arc::new(fal.other(model))),
+                _ => {
+                    tracing::warn!(name, provider, "not served: there is no key for its provider");
+                    self
+                }
+            };
+        }
+        Ok(self)
+    }
+
     /// The provider of a model.
     #[must_use]
     pub fn of(&self, model: &str) -> Option<Arc<dyn Provider>> {
@@ -223,4 +279,25 @@ impl std::fmt::Debug for Registry {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_set().entries(self.by_model.keys()).finish()
     }
+}
+
+/// Where a provider is to send the webhooks of a job.
+fn hook(hooks: Option<&Url>, provider: &str, job: Uuid) -> Option<Url> {
+    let mut url = hooks?.clone();
+    url.path_segments_mut().ok()?.pop_if_empty().extend([provider, &job.to_string()]);
+    Some(url)
+}
+
+/// Models elsewhere cannot see our assets.
+fn no_pictures() -> Failure {
+    let message = "this model takes no reference pictures";
+    let charge = Charge::NotCharged;
+    Failure { class: Class::InvalidInput, reason: "INPUT_SCHEMA_VIOLATION", charge, ..Failure::internal(message) }
+}
+
+/// A state that the provider's documentation did not have when its adapter was written.
+fn unheard(provider: &'static str, word: &str) {
+    metrics::counter!("provider_unknown_states_total", "provider" => provider).increment(1);
+    let word: String = word.chars().take(40).collect();
+    tracing::warn!(provider, word, "a state that is not known; the order is taken to be at work");
 }

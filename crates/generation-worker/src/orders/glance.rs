@@ -5,7 +5,7 @@
 use chassis::crash;
 use proto::work::v1::Work;
 
-use super::{Orders, Stop, cancelled, pause};
+use super::{Orders, Stop, cancelled, pause, stopped};
 use crate::providers::{Failure, Look, Made, Order, Provider, Reference};
 use crate::status::Suspension;
 
@@ -32,7 +32,7 @@ impl Orders {
         crash::point(crash::PROVIDER_LOOKED_AT);
         match look {
             Ok(Look::Done(made)) => return Ok(made),
-            Ok(Look::Cancelled) => return Err(cancelled("it was stopped on request").into()),
+            Ok(Look::Cancelled(charge)) => return Err(stopped(charge).into()),
             Ok(Look::Failed(failure)) => return Err(failure.into()),
             Ok(Look::Unknown) if cancel => {
                 return Err(cancelled("it was cancelled, and the provider does not know it any more").into());
@@ -42,7 +42,10 @@ impl Orders {
                 let lost = Failure::bad_output("the provider lost the order");
                 return Err(Failure { reason: "OUTPUT_UNAVAILABLE", ..lost }.into());
             }
-            Ok(Look::Waiting) => "queued".clone_into(&mut later.stage),
+            Ok(Look::Waiting { position }) => {
+                later.queue_position = position.and_then(|place| i32::try_from(place).ok()).unwrap_or_default();
+                "queued".clone_into(&mut later.stage);
+            }
             Ok(Look::Working { percent, stage }) => {
                 later.percent = abilities.progress.then_some(percent);
                 stage.clone_into(&mut later.stage);

@@ -8,7 +8,7 @@ use proto::work::v1::Lease;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Orders, Signals, Stop, cancelled};
+use super::{Orders, Signals, Stop, cancelled, stopped};
 use crate::providers::{Failure, Look, Made, Order, Provider, Reference};
 use crate::status;
 
@@ -51,13 +51,13 @@ impl Orders {
             }
             match provider.look(reference).await {
                 Ok(Look::Done(made)) => return Ok(made),
-                Ok(Look::Cancelled) => return Err(cancelled("it was stopped on request").into()),
+                Ok(Look::Cancelled(charge)) => return Err(stopped(charge).into()),
                 Ok(Look::Failed(failure)) => return Err(failure.into()),
                 Ok(Look::Unknown) if signals.cancel.is_cancelled() => {
                     return Err(cancelled("it was cancelled, and the provider does not know it any more").into());
                 }
                 Ok(Look::Unknown) => self.again(provider, order, reference).await?,
-                Ok(Look::Waiting) => blind = 0,
+                Ok(Look::Waiting { .. }) => blind = 0,
                 Ok(Look::Working { percent, stage }) => {
                     blind = 0;
                     tell.send_if_modified(|last| std::mem::replace(last, (percent, stage)) != (percent, stage));

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use self::film::Film;
 use self::sketch::Sketch;
-use super::{Abilities, Failure, Look, Made, NotSubmitted, Order, Provider, Reference, Stopping};
+use super::{Abilities, Charge, Failure, Look, Made, NotSubmitted, Order, Provider, Reference, Stopping};
 
 /// The model that this provider serves.
 pub const MODEL: &str = "models/local-sketch";
@@ -81,7 +81,15 @@ impl Provider for Local {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { idempotent_submit: true, find_by_key: true, cancel: true, progress: true, in_process: true }
+        Abilities {
+            idempotent_submit: true,
+            find_by_key: true,
+            cancel: true,
+            progress: true,
+            queue_position: false,
+            webhook: false,
+            in_process: true,
+        }
     }
 
     fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
@@ -109,8 +117,10 @@ impl Provider for Local {
                 None => Look::Unknown,
                 Some(State::Working { percent, stage }) => Look::Working { percent, stage },
                 Some(State::Done(_)) => Look::Done(Made { extension: "mp4", cost_micros: None }),
-                Some(State::Failed(message)) => Look::Failed(Failure::internal(message)),
-                Some(State::Cancelled) => Look::Cancelled,
+                Some(State::Failed(message)) => {
+                    Look::Failed(Failure { charge: Charge::NotCharged, ..Failure::internal(message) })
+                }
+                Some(State::Cancelled) => Look::Cancelled(Charge::NotCharged),
             })
         }
         .boxed()

@@ -2,6 +2,7 @@
 //! service uses another's crate; `crates/cli/tests/it` drives the real ones.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod adapters;
 mod doubts;
 mod hooks;
 mod peers;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use generation_worker::providers::local::{self, Local};
-use generation_worker::providers::{Look, Made, Registry};
+use generation_worker::providers::{Charge, Look, Made, Registry};
 use proto::work::v1::FailureClass;
 use tonic::Status;
 
@@ -110,7 +110,7 @@ async fn a_lease_that_a_heartbeat_calls_lost_is_let_go_of() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_is_passed_on_and_its_outcome_told() {
     let provider = Scripted::new([WORKING]);
-    provider.script().after_cancel = Some(Look::Cancelled);
+    provider.script().after_cancel = Some(Look::Cancelled(Charge::Unknown));
     let stage = Stage::with(provider.registry(), |_| {}).await;
     let job = stage.peer.give(|_| {});
     stage.peer.hears(&job, "it is submitted", |said| matches!(said, Said::Submitted(_)).then_some(())).await;

@@ -44,8 +44,15 @@ impl Scripted {
     pub(crate) fn new(looks: impl IntoIterator<Item = Look>) -> Self {
         let looks = looks.into_iter().map(Ok).collect();
         let script = Script { looks, video: b"a video".to_vec(), ..Script::default() };
-        let abilities =
-            Abilities { idempotent_submit: true, find_by_key: true, cancel: true, progress: true, in_process: true };
+        let abilities = Abilities {
+            idempotent_submit: true,
+            find_by_key: true,
+            cancel: true,
+            progress: true,
+            queue_position: true,
+            webhook: true,
+            in_process: true,
+        };
         Self { script: Arc::new(Mutex::new(script)), abilities }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use generation_worker::providers::local::Local;
-use generation_worker::providers::{Look, Order, Provider, Reference};
+use generation_worker::providers::{Charge, Look, Order, Provider, Reference};
 use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 use uuid::Uuid;
@@ -141,6 +141,6 @@ async fn a_cancelled_sketch_stops_and_stays_cancelled() {
     let local = Local::new(Duration::from_secs(60), 1);
     let reference = local.submit(&order("Never seen", 4)).await.unwrap();
     local.cancel(&reference).await.unwrap();
-    assert_eq!(settled(&local, &reference).await.0, Look::Cancelled);
+    assert_eq!(settled(&local, &reference).await.0, Look::Cancelled(Charge::NotCharged));
     assert!(local.fetch(&reference).await.is_err());
 }

@@ -1,6 +1,6 @@
 //! Orders that live at their provider: no lease is kept while they are made, and each look ends in an outcome or another wait.
 
-use generation_worker::providers::{Class, Failure, Look};
+use generation_worker::providers::{Charge, Class, Failure, Look};
 use proto::work::v1::FailureClass;
 
 use crate::peers::{Said, Stage};
@@ -8,7 +8,7 @@ use crate::scripted::{DONE, Scripted, WORKING};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_left_to_its_provider_and_looked_at() {
-    let provider = Scripted::new([Look::Waiting, WORKING, DONE]).remote();
+    let provider = Scripted::new([Look::Waiting { position: Some(3) }, WORKING, DONE]).remote();
     let stage = Stage::with(provider.registry(), |_| {}).await;
     let job = stage.peer.give(|_| {});
     let first = stage.peer.suspended(&job).await;
@@ -47,7 +47,7 @@ async fn a_look_that_fails_says_nothing_about_the_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_asks_the_provider_and_ends_as_it_says() {
-    for (says, completes) in [(Look::Cancelled, false), (DONE, true)] {
+    for (says, completes) in [(Look::Cancelled(Charge::Unknown), false), (DONE, true)] {
         let provider = Scripted::new([WORKING]).remote();
         provider.script().after_cancel = Some(says);
         let stage = Stage::with(provider.registry(), |_| {}).await;

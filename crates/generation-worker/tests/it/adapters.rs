@@ -1,0 +1,233 @@
+//! The adapters over real HTTP, against a server that answers as the providers' documentation says, or breaks off.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use futures::StreamExt as _;
+use generation_worker::providers::fal::{self, Fal};
+use generation_worker::providers::replicate::{self, Replicate};
+use generation_worker::providers::{Charge, Class, Failure, Look, NotSubmitted, Order, Provider, Reference, Stopping};
+use http::HeaderValue;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use url::Url;
+use uuid::Uuid;
+
+const JOB: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
+
+/// What the server does with a request.
+#[derive(Clone)]
+enum Does {
+    /// Status, further header lines, body. `{base}` becomes its own address.
+    Answers(u16, &'static str, &'static str),
+    /// Reads it and breaks off.
+    Breaks,
+}
+
+/// A server that does as it is told, request by request, and keeps what it was asked.
+struct Double {
+    at: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Double {
+    async fn doing(script: impl IntoIterator<Item = Does>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let script: Vec<_> = script.into_iter().collect();
+        let kept = Arc::clone(&asked);
+        tokio::spawn(async move {
+            for does in script {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let request = request(&mut stream).await;
+                kept.lock().unwrap().push(request);
+                if let Does::Answers(code, headers, body) = does {
+                    let body = body.replace("{base}", &format!("http://{at}"));
+                    let length = body.len();
+                    let head =
+                        format!("HTTP/1.1 {code} X\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
+                    stream.write_all((head + &body).as_bytes()).await.unwrap();
+                }
+            }
+        });
+        Self { at, asked }
+    }
+
+    fn url(&self, path: &str) -> Url {
+        Url::parse(&format!("http://{}{path}", self.at)).unwrap()
+    }
+
+    fn replicate(&self, model: &str) -> Replicate {
+        let settings = replicate::Settings {
+            url: self.url("/v1"),
+            authorization: HeaderValue::from_static("Bearer token"),
+            hooks: Some(Url::parse("https://rushes.test/hooks").unwrap()),
+            secrets: Vec::new(),
+        };
+        Replicate::new(&settings, model).unwrap()
+    }
+
+    fn fal(&self) -> Fal {
+        let settings = fal::Settings {
+            url: self.url("/"),
+            authorization: HeaderValue::from_static("Key key"),
+            hooks: None,
+            keys: self.url("/keys"),
+        };
+        Fal::new(&settings, "fal-ai/kling-video/v2/text-to-video").unwrap()
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// A whole request, its body by `content-length`.
+async fn request(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+                return text;
+            }
+        }
+        if stream.read_buf(&mut bytes).await.unwrap() == 0 {
+            return text;
+        }
+    }
+}
+
+fn order() -> Order {
+    Order { key: JOB, prompt: "A lighthouse".into(), seed: 7, reference_assets: Vec::new() }
+}
+
+fn failure(result: Result<Reference, NotSubmitted>) -> Failure {
+    match result {
+        Err(NotSubmitted::Refused(failure)) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The answer of `/docs/reference/http#predictions.create`.
+const CREATED: &str = r#"{"id":"gm3qorzdhgbfurvjtvhg6dckhu","status":"starting","output":null,"error":null}"#;
+const SUBMITTED: &str =
+    r#"{"request_id":"80e732af-660e-45cd-bd63-580e4f2a94cc","status":"IN_QUEUE","queue_position":0}"#;
+
+#[tokio::test]
+async fn replicate_is_asked_for_a_model_or_a_version() {
+    let double = Double::doing([Does::Answers(201, "", CREATED), Does::Answers(201, "", CREATED)]).await;
+    let reference = double.replicate("acme/film").submit(&order()).await.unwrap();
+    assert_eq!(reference, Reference("gm3qorzdhgbfurvjtvhg6dckhu".into()));
+    double.replicate("acme/film:5c7d5dc6").submit(&order()).await.unwrap();
+    let asked = double.asked();
+    assert!(asked[0].starts_with("POST /v1/models/acme/film/predictions HTTP/1.1\r\n"), "{}", asked[0]);
+    assert!(asked[1].starts_with("POST /v1/predictions HTTP/1.1\r\n"), "{}", asked[1]);
+    let body = |request: &str| -> serde_json::Value {
+        serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+    let (model, version) = (body(&asked[0]), body(&asked[1]));
+    assert_eq!((&model["version"], &version["version"]), (&serde_json::Value::Null, &"5c7d5dc6".into()));
+    assert_eq!(model["input"], serde_json::json!({"prompt": "A lighthouse", "seed": 7}));
+    assert_eq!(model["webhook"], format!("https://rushes.test/hooks/replicate/{JOB}"));
+    assert!(asked[0].contains("authorization: Bearer token\r\n"), "{}", asked[0]);
+}
+
+#[tokio::test]
+async fn what_never_left_is_told_from_what_was_lost() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = nobody.local_addr().unwrap();
+    drop(nobody);
+    let gone = Double { at, asked: Arc::default() };
+    for provider in [&gone.replicate("acme/film") as &dyn Provider, &gone.fal()] {
+        assert_eq!(failure(provider.submit(&order()).await).charge, Charge::NotCharged);
+    }
+    for does in [
+        Does::Breaks,
+        Does::Answers(500, "", "{}"),
+        Does::Answers(504, "", "{}"),
+        Does::Answers(302, "location: /elsewhere\r\n", ""),
+        Does::Answers(201, "", "{}"),
+        Does::Answers(201, "", "no json"),
+    ] {
+        let double = Double::doing([does.clone(), does]).await;
+        for provider in [&double.replicate("acme/film") as &dyn Provider, &double.fal()] {
+            let result = provider.submit(&order()).await;
+            assert!(matches!(result, Err(NotSubmitted::Unconfirmed(_))), "{result:?}");
+        }
+        // Neither a retry nor a redirect: each was asked once.
+        assert_eq!(double.asked().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_documented_refusal_costs_nothing() {
+    let throttled = r#"{"detail":"Request was throttled. Your rate limit resets in ~30s."}"#;
+    for (code, headers, class) in
+        [(429, "retry-after: 30\r\n", Class::Throttled), (422, "", Class::InvalidInput), (402, "", Class::Internal)]
+    {
+        let answer = Does::Answers(code, headers, throttled);
+        let double = Double::doing([answer.clone(), answer]).await;
+        for provider in [&double.replicate("acme/film") as &dyn Provider, &double.fal()] {
+            let failure = failure(provider.submit(&order()).await);
+            assert_eq!((failure.class, failure.charge), (class, Charge::NotCharged));
+            assert_eq!(failure.retry_after.map(|after| after.as_secs()), (code == 429).then_some(30));
+        }
+    }
+}
+
+#[tokio::test]
+async fn replicates_output_is_fetched_without_the_token() {
+    let done = r#"{"id":"p","status":"succeeded","output":"{base}/out.mp4"}"#;
+    let double = Double::doing([
+        Does::Answers(200, "", done),
+        Does::Answers(200, "", done),
+        Does::Answers(200, "", "the film"),
+        Does::Answers(404, "", r#"{"detail":"not found"}"#),
+        Does::Answers(200, "", "{}"),
+    ])
+    .await;
+    let provider = double.replicate("acme/film");
+    let reference = Reference("p".into());
+    assert!(matches!(provider.look(&reference).await, Ok(Look::Done(_))));
+    let pieces: Vec<_> = provider.fetch(&reference).await.unwrap().collect().await;
+    let film: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.unwrap().to_vec()).collect();
+    assert_eq!(film, b"the film");
+    assert_eq!(provider.look(&reference).await, Ok(Look::Unknown));
+    assert_eq!(provider.cancel(&reference).await, Ok(Stopping::Asked));
+    let asked = double.asked();
+    assert!(asked[0].starts_with("GET /v1/predictions/p HTTP/1.1\r\n"), "{}", asked[0]);
+    assert!(asked[2].starts_with("GET /out.mp4 ") && !asked[2].contains("authorization"), "{}", asked[2]);
+    assert!(asked[4].starts_with("POST /v1/predictions/p/cancel "), "{}", asked[4]);
+}
+
+#[tokio::test]
+async fn fal_is_asked_below_the_app_and_completed_means_only_that_there_is_a_result() {
+    let double = Double::doing([
+        Does::Answers(200, "", SUBMITTED),
+        Does::Answers(200, "", r#"{"status":"IN_QUEUE","queue_position":2}"#),
+        Does::Answers(200, "", r#"{"status":"IN_PROGRESS","logs":[]}"#),
+        Does::Answers(200, "", r#"{"status":"COMPLETED"}"#),
+        Does::Answers(422, "", r#"{"detail":[{"loc":["body"],"msg":"no","type":"content_policy_violation"}]}"#),
+        Does::Answers(200, "", r#"{"status":"COMPLETED"}"#),
+        Does::Answers(200, "", r#"{"video":{"url":"{base}/v.mp4"}}"#),
+        Does::Answers(400, "", r#"{"status":"ALREADY_COMPLETED"}"#),
+    ])
+    .await;
+    let provider = double.fal();
+    let reference = provider.submit(&order()).await.unwrap();
+    assert_eq!(provider.look(&reference).await, Ok(Look::Waiting { position: Some(3) }));
+    assert!(matches!(provider.look(&reference).await, Ok(Look::Working { .. })));
+    assert!(matches!(provider.look(&reference).await, Ok(Look::Failed(failure)) if failure.class == Class::Safety));
+    assert!(matches!(provider.look(&reference).await, Ok(Look::Done(_))));
+    assert_eq!(provider.cancel(&reference).await, Ok(Stopping::Asked));
+    let asked: Vec<_> =
+        double.asked().iter().map(|request| request.split(" HTTP").next().unwrap().to_owned()).collect();
+    let below = "/fal-ai/kling-video/requests/80e732af-660e-45cd-bd63-580e4f2a94cc";
+    assert_eq!(asked[0], "POST /fal-ai/kling-video/v2/text-to-video");
+    assert_eq!(asked[1], format!("GET {below}/status"));
+    assert_eq!(asked[4], format!("GET {below}"));
+    assert_eq!(asked[7], format!("PUT {below}/cancel"));
+}
