@@ -1,4 +1,5 @@
-//! A TCP proxy that makes faults: latency, a black hole in one direction, a reset, an end after so many bytes.
+//! A TCP proxy that makes faults: latency, a black hole in one direction, a reset, an end after so many bytes, an open
+//! connection that nobody serves.
 //!
 //! Faults hold for open connections and new ones alike, from the moment they are set until [`Proxy::heal`].
 
@@ -29,6 +30,7 @@ struct Faults {
     swallow_to_client: bool,
     cut_after: Option<usize>,
     refuse: bool,
+    hang: bool,
     /// Raised by each reset: a connection ends when it differs from what it began with.
     resets: u64,
 }
@@ -87,6 +89,14 @@ impl Proxy {
         });
     }
 
+    /// Resets every open connection, and accepts new ones without ever serving them: a server that hangs.
+    pub fn hang(&self) {
+        self.faults.send_modify(|faults| {
+            faults.hang = true;
+            faults.resets += 1;
+        });
+    }
+
     /// Resets each connection once it has passed on `bytes` bytes to the client, counted from its beginning.
     pub fn cut_after(&self, bytes: usize) {
         self.faults.send_modify(|faults| faults.cut_after = Some(bytes));
@@ -123,6 +133,12 @@ async fn accept(listener: TcpListener, server: String, faults: Arc<watch::Sender
 
 async fn pass(client: TcpStream, server: String, mut faults: watch::Receiver<Faults>) {
     let began = *faults.borrow_and_update();
+    if began.hang {
+        // Held without a word, and reset when it is over: nobody will answer what was sent meanwhile.
+        let _ = faults.wait_for(|now| !now.hang || now.resets != began.resets).await;
+        let _ = client.set_zero_linger();
+        return;
+    }
     let upstream = if began.refuse { None } else { TcpStream::connect(&server).await.ok() };
     let Some(upstream) = upstream else {
         let _ = client.set_zero_linger();

@@ -259,8 +259,8 @@ impl World {
         let number = owner.number;
         let tell = |dashboard: &proto::dashboard::v1::Dashboard| {
             let mut seen = Vec::new();
-            // One with a section missing has no version to be held to.
-            if dashboard.unreachable.is_empty() {
+            // One whose sections were read one by one, or are missing, is of no one snapshot and has no version.
+            if dashboard.unreachable.is_empty() && dashboard.version > 0 {
                 let content = hash(&dashboard.encode_to_vec());
                 seen.push((format!("dashboard of owner {number}"), dashboard.version, Some(content)));
             }
@@ -272,9 +272,9 @@ impl World {
         self.call(side, "dashboard", false, client.get_dashboard(request), tell).await.map(drop)
     }
 
-    /// Waits until every generation that was accepted has ended; tells of those that did not.
+    /// Waits until every generation that was accepted has ended; tells of those that did not although none had for so long.
     pub(super) async fn settle(&self, patience: Duration) -> Result<Vec<String>> {
-        let until = Instant::now() + patience;
+        let mut until = Instant::now() + patience;
         let mut open = HashMap::new();
         for owner in &self.owners {
             for name in owner.generations.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -286,6 +286,8 @@ impl World {
                 let state = self.read_generation(0, owner, name.clone()).await;
                 if state.is_some_and(|state| state as i32 >= State::Completed as i32) {
                     open.remove(&name);
+                    // As long as one more ends, the others are only waiting their turn.
+                    until = Instant::now() + patience;
                 }
             }
             tokio::time::sleep(Duration::from_millis(500)).await;

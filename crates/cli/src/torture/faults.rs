@@ -208,7 +208,7 @@ async fn strike(world: &World, rng: &mut Rng, busy: &mut BTreeSet<usize>) -> Opt
     let backend = [Backend::Redis, Backend::Redis, Backend::Nats, Backend::Nats, Backend::Postgres][rng.usize(0..5)];
     let link = actor.link(backend);
     let ending = Some(Ending::Link(at, backend));
-    let kind = match rng.u8(0..10) {
+    let kind = match rng.u8(0..11) {
         0 | 1 => {
             stage.kill(at);
             return Some(("process killed", Some(Ending::Launch(at))));
@@ -232,6 +232,10 @@ async fn strike(world: &World, rng: &mut Rng, busy: &mut BTreeSet<usize>) -> Opt
         8 => {
             link.cut_after(rng.usize(0..20_000));
             "connections cut after some bytes"
+        }
+        9 => {
+            link.hang();
+            "connections taken and never answered"
         }
         _ => {
             link.refuse();

@@ -59,8 +59,11 @@ async fn five_hundred_who_ask_at_once_cost_one() -> Result<()> {
     let shown = futures::future::try_join_all((0..500).map(|_| user.dashboard())).await?;
     assert!(shown.windows(2).all(|pair| pair[0] == pair[1]));
     let trips = stack.queries();
-    // On a machine so busy that the load takes a second, those who came late do not take its answer: one more, not 499.
-    assert!((1..=2).contains(&trips.len()), "{trips:#?}");
+    // Of the loads; one who comes after the answer may have to ask for its version. On a machine so busy that the load
+    // takes a second, those who came late do not take its answer: one more, not 499.
+    let loads = trips.iter().filter(|sql| !sql.starts_with("prepare") && sql.contains("from accounts a")).count();
+    assert!((1..=2).contains(&loads), "{trips:#?}");
+    assert!(trips.len() <= 6, "{trips:#?}");
     stack.stop().await
 }
 

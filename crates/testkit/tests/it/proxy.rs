@@ -91,3 +91,17 @@ async fn a_cut_comes_after_its_bytes() {
     assert_eq!(&answer, b"hel");
     assert!(stream.read_u8().await.is_err());
 }
+
+#[tokio::test]
+async fn a_server_that_hangs_accepts_and_says_nothing() {
+    let proxy = Proxy::before(echo().await).await.unwrap();
+    let mut open = connect(&proxy).await;
+    assert!(say(&mut open, b"hello").await.is_some());
+    proxy.hang();
+    assert!(open.read(&mut [0]).await.is_err(), "what was open is reset");
+    let mut held = connect(&proxy).await;
+    assert!(say(&mut held, b"hello").await.is_none(), "silence");
+    proxy.heal();
+    assert!(held.read(&mut [0]).await.is_err(), "what hung is reset");
+    assert_eq!(say(&mut connect(&proxy).await, b"hello").await.unwrap().unwrap(), b"hello");
+}
