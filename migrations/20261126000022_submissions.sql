@@ -24,10 +24,9 @@ alter table generations
     add column eta_p50        timestamptz,
     add column eta_p80        timestamptz;
 update generations set verdict = case state when 6 then 2 else 3 end where state >= 6;
--- What the sweep for deadlines and the reconciler read: few rows are open at any time.
-create index generations_due on generations (total_deadline) where state < 6;
-create index generations_open on generations (account_id) where state < 6;
-create index generations_ended on generations (end_time desc) where state >= 6;
+-- What the sweep for deadlines and the reconciler read; by `end_time`, so that the steps between stay heap-only updates.
+create index generations_due on generations (total_deadline) where end_time is null;
+create index generations_ended on generations (end_time desc) where end_time is not null;
 
 -- Written by generation-status: provider webhooks that were heard, so that a repeated one does nothing. Rows are of no use
 -- once the signature's own window has passed.

@@ -67,7 +67,7 @@ impl Store {
     pub(crate) async fn overdue(&self) -> Result<Vec<(AccountId, GenerationId)>, Error> {
         let query = sqlx::query_as::<_, (Uuid, Uuid)>(
             "select g.account_id, g.id from generations g join jobs j on j.id = g.id
-             where g.state < 6 and g.state <> 4 and g.total_deadline <= now()
+             where g.end_time is null and g.state <> 4 and g.total_deadline <= now()
                and (g.state <> 5 or j.cancel_at <= now() - make_interval(secs => $1)
                     or (g.wait_reason = 7 and j.state = 'waiting'))
              order by g.total_deadline

@@ -55,14 +55,14 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
         name: "parked_overdue",
         repair: Repair::Sweep,
         sql: "select account_id, id from generations
-              where state in (2, 5) and wait_reason = 7 and total_deadline < now() - interval '1 min' limit 100",
+              where end_time is null and state in (2, 5) and wait_reason = 7 and total_deadline < now() - interval '1 min' limit 100",
     },
     Invariant {
         name: "open_without_job",
         repair: Repair::End,
         sql: "select g.account_id, g.id from generations g
               left join jobs j on j.id = g.id and j.state in ('queued', 'leased', 'waiting')
-              where g.state < 6 and j.id is null limit 100",
+              where g.end_time is null and j.id is null limit 100",
     },
     Invariant {
         name: "job_without_generation",
@@ -84,7 +84,7 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
         name: "hold_without_open",
         repair: Repair::None,
         sql: "select c.account_id, c.account_id from credit_accounts c
-              left join (select account_id, sum(held_micros) as micros from generations where state < 6 group by account_id) g
+              left join (select account_id, sum(held_micros) as micros from generations where end_time is null group by account_id) g
                   on g.account_id = c.account_id
               where c.held_micros <> coalesce(g.micros, 0) limit 100",
     },
