@@ -136,8 +136,8 @@ async fn a_watcher_that_missed_too_much_is_told_so() {
              select id, $2, 'generation', 'cancelled', 0, 1, id::text, '', '', now() from unnest($1::uuid[]) as id
          )
          insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, held_micros, request_id,
-                                  request_sha256, state, end_time)
-         select unnest($1::uuid[]), $2, $3, $4, 'local', 'a prompt', 1, 0, gen_random_uuid(), '', 8, now()",
+                                  request_sha256, state, end_time, verdict)
+         select unnest($1::uuid[]), $2, $3, $4, 'local', 'a prompt', 1, 0, gen_random_uuid(), '', 8, now(), 1",
     )
     .bind(&ids)
     .bind(user.account)
