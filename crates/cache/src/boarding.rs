@@ -16,6 +16,7 @@ use crate::cache::{Cache, Hit, Loaded};
 use crate::flight::{Handle, LoadAll, Outcome, Seat, fly};
 use crate::inner::Shard;
 use crate::key::{Class, Key};
+use crate::observer::Op;
 use coherence::entry::{Entry, Verdict, judge};
 use coherence::flights::serves;
 use coherence::floors::Demand;
@@ -24,8 +25,8 @@ use coherence::time::Mono;
 
 /// A reader that L1 does not serve.
 pub(crate) struct Missed {
-    begun: Mono,
-    demand: Demand,
+    pub(crate) begun: Mono,
+    pub(crate) demand: Demand,
     at_hand: Option<Entry<Bytes>>,
 }
 
@@ -53,8 +54,8 @@ pub(crate) enum Joined<E> {
 
 impl Cache {
     /// L1's answer, or what the reader demands of anyone else's. What is demanded is what was known when the reader
-    /// began.
-    pub(crate) async fn try_l1(&self, key: &Key, least: Option<i64>) -> Result<Hit, Missed> {
+    /// began, which is told beside a hit.
+    pub(crate) async fn try_l1(&self, key: &Key, least: Option<i64>) -> Result<(Hit, Mono), Missed> {
         let inner = &*self.inner;
         let begun = inner.now();
         let floor = inner.shard(key.text()).floors.demand(key.text(), begun);
@@ -66,10 +67,15 @@ impl Cache {
         let at_hand = match judge(&entry, &sight.window, &sight.clock, demand, begun) {
             Verdict::Serve(_) => {
                 inner.meters.kind(key.kind()).answered(Tier::L1);
-                return Ok(Hit { body: entry.body.clone(), version: entry.version, tier: Tier::L1 });
+                let hit = Hit { body: entry.body.clone(), version: entry.version, tier: Tier::L1 };
+                return Ok((hit, begun));
             }
-            Verdict::Unproven => Some(Entry::clone(&entry)),
+            Verdict::Unproven => {
+                inner.observer.records.note(key.as_str(), begun, Op::Unproven { version: entry.version });
+                Some(Entry::clone(&entry))
+            }
             Verdict::Useless => {
+                inner.observer.records.note(key.as_str(), begun, Op::Useless { version: entry.version });
                 if entry.version < demand.version {
                     inner.meters.kind(key.kind()).floored.increment(1);
                 }
@@ -102,7 +108,7 @@ impl Cache {
         let id = shard.flights.depart(key.text(), handle.clone(), now);
         let validate = key.class() == Class::Aggregate && self.inner.lane.is_some();
         let read = Read::new(missed.at_hand.clone(), Abilities { validate, wait: manner == Manner::Alone });
-        (Seat::new(Arc::clone(&self.inner), key.clone(), id, missed.demand, now, read, tell), handle)
+        (Seat::new(Arc::clone(&self.inner), key.clone(), id, missed, now, read, tell), handle)
     }
 
     /// Waits for another reader's flight.

@@ -13,10 +13,12 @@ use crate::boarding::{Boarded, Joined, Manner};
 use crate::changes::{Change, Changes, Signal};
 use crate::inner::Inner;
 use crate::key::Key;
+use crate::observer::{Observed, Op, Served, shadow};
 use crate::redis::{self, Link};
 use crate::settings::Settings;
 use crate::{clock, meters, nats, own_writes, relay, silence, store};
 use coherence::read::{Answer, Tier};
+use coherence::time::Mono;
 
 /// What a load gives; see [`Cache::get`].
 pub type Loaded = coherence::read::Loaded<Bytes>;
@@ -37,6 +39,10 @@ impl Hit {
     #[must_use]
     pub fn is_absent(&self) -> bool {
         self.version == 0 && self.body.is_empty()
+    }
+
+    fn served(&self, key: &Key, begun: Mono) -> Served {
+        Served { key: key.clone(), begun, version: self.version, body: self.body.clone(), tier: self.tier }
     }
 }
 
@@ -86,6 +92,7 @@ impl Cache {
         self.tasks.spawn(silence::watch(inner()));
         if let Some(client) = &self.inner.nats {
             self.tasks.spawn(nats::listen(inner(), client.clone()));
+            self.tasks.spawn(nats::peek::answer(inner(), client.clone()));
             if self.inner.lane.is_some() {
                 self.tasks.spawn(nats::clock::answer(inner(), client.clone()));
             }
@@ -98,6 +105,7 @@ impl Cache {
             Some(inner) => {
                 meters::proof_age(inner.proof_age());
                 meters::l1_size(inner.l1.size());
+                inner.observer.shown();
                 true
             }
             None => false,
@@ -121,7 +129,12 @@ impl Cache {
     {
         let least = own_writes::Brought::now().least(key, least);
         let missed = match self.try_l1(key, least).await {
-            Ok(hit) => return Ok(hit),
+            Ok((hit, begun)) => {
+                if self.inner.observer.picks() {
+                    self.look(key, &hit, begun, load);
+                }
+                return Ok(hit);
+            }
             Err(missed) => missed,
         };
         // A second flight is joined when the first failed or was too old for this reader; after that it flies itself.
@@ -131,7 +144,13 @@ impl Cache {
                 Boarded::Flies(seat, handle) => return self.fly_alone(key, *seat, handle, load).await,
             };
             match self.join(key, handle, &missed).await {
-                Joined::Served(answer) => return Ok(self.hit(key, answer)),
+                Joined::Served(answer) => {
+                    let hit = self.hit(key, answer);
+                    if hit.tier != Tier::Loaded && self.inner.observer.picks() {
+                        self.look(key, &hit, missed.begun, load);
+                    }
+                    return Ok(hit);
+                }
                 Joined::Failed(error) if last => return Err(error),
                 Joined::Failed(_) | Joined::Useless => {}
             }
@@ -157,9 +176,14 @@ impl Cache {
         let mut joined = Vec::new();
         let mut flown = Vec::new();
         let brought = own_writes::Brought::now();
+        let (mut picked, mut served) = (Vec::new(), Vec::new());
         for (place, (key, least)) in wanted.iter().enumerate() {
             let missed = match self.try_l1(key, brought.least(key, *least)).await {
-                Ok(hit) => {
+                Ok((hit, begun)) => {
+                    if self.inner.observer.picks() {
+                        picked.push(place);
+                        served.push(hit.served(key, begun));
+                    }
                     hits[place] = Some(hit);
                     continue;
                 }
@@ -169,6 +193,10 @@ impl Cache {
                 Boarded::Joins(handle) => joined.push((place, missed, handle)),
                 Boarded::Flies(seat, handle) => flown.push((place, *seat, handle)),
             }
+        }
+        if !served.is_empty() {
+            let load = load.clone();
+            shadow::look(&self.inner, served, async move { load(picked).await });
         }
         self.fly_together(wanted, flown, &load, &mut hits).await?;
         let mut left = Vec::new();
@@ -192,6 +220,7 @@ impl Cache {
     /// told in the background. Not to be called when the outcome of the commit is not known: the relay speaks then, if
     /// there is anything to say.
     pub async fn wrote(&self, key: &Key, version: i64) {
+        self.inner.observer.records.note(key.as_str(), self.inner.now(), Op::Wrote { version });
         self.inner.raise(key.text(), version).await;
         self.inner.signal(Signal::Changed(Change { key: Arc::clone(key.text()), version }));
         self.spread(key, Some(version));
@@ -241,11 +270,29 @@ impl Cache {
         self.inner.proof_age()
     }
 
+    /// What the observer has found so far; see [`Settings::observe`].
+    #[must_use]
+    pub fn observed(&self) -> Observed {
+        self.inner.observer.observed()
+    }
+
     /// Ends the background tasks, and hands the relay's lease over if this process holds it. Reads go on, by loading.
     pub async fn close(&self) {
         self.inner.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Has the observer compare a hit with what the load, which was not needed, tells afterwards.
+    #[cold]
+    fn look<E, F, Fut>(&self, key: &Key, hit: &Hit, begun: Mono, load: F)
+    where
+        E: Send + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded, E>> + Send + 'static,
+    {
+        let truth = async move { load().await.map(|one| vec![one]) };
+        shadow::look(&self.inner, vec![hit.served(key, begun)], truth);
     }
 
     pub(crate) fn hit(&self, key: &Key, answer: Answer<Bytes>) -> Hit {

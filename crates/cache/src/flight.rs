@@ -12,8 +12,10 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 
+use crate::boarding::Missed;
 use crate::inner::Inner;
 use crate::key::Key;
+use crate::observer::{Op, Served, shadow};
 use crate::{meters, redis, store};
 use coherence::entry::{Entry, Verdict, admits, judge};
 use coherence::flights::FlightId;
@@ -37,10 +39,13 @@ pub(crate) struct Seat {
     key: Key,
     id: FlightId,
     demand: Demand,
+    begun: Mono,
     started: Mono,
     read: Read<Bytes>,
     next: Next,
     tell: Option<oneshot::Sender<Outcome>>,
+    /// What it was answered without a load, for the observer.
+    served: Option<Served>,
 }
 
 /// What a seat waits for.
@@ -61,12 +66,13 @@ impl Seat {
         inner: Arc<Inner>,
         key: Key,
         id: FlightId,
-        demand: Demand,
+        missed: &Missed,
         started: Mono,
         read: Read<Bytes>,
         tell: oneshot::Sender<Outcome>,
     ) -> Self {
-        Self { inner, key, id, demand, started, read, next: Next::L2, tell: Some(tell) }
+        let Missed { begun, demand, .. } = *missed;
+        Self { inner, key, id, demand, begun, started, read, next: Next::L2, tell: Some(tell), served: None }
     }
 
     /// Another flight may have landed between this reader's look at L1 and its departure.
@@ -76,6 +82,7 @@ impl Seat {
         let sight = **self.inner.sight();
         if let Verdict::Serve(fresh) = judge(&entry, &sight.window, &sight.clock, self.demand, now) {
             let entry = Entry::clone(&entry);
+            self.observe(&entry, Tier::L1);
             self.tell(Ok(Answer { entry, fresh, tier: Tier::L1, fill: None, keep: false }));
         }
     }
@@ -109,9 +116,20 @@ impl Seat {
                 })
                 .await;
         }
+        let op = Op::Answered { version: answer.entry.version, tier: answer.tier, fresh: answer.fresh };
+        inner.observer.records.note(text, now, op);
+        self.observe(&answer.entry, answer.tier);
         let fill = answer.fill.map(|fill| (fill, answer.clone()));
         self.tell(Ok(answer));
         fill
+    }
+
+    /// Remembers what is answered from a tier if the observer picks it.
+    fn observe(&mut self, entry: &Entry<Bytes>, tier: Tier) {
+        if tier != Tier::Loaded && self.inner.observer.picks() {
+            let (version, body) = (entry.version, entry.body.clone());
+            self.served = Some(Served { key: self.key.clone(), begun: self.begun, version, body, tier });
+        }
     }
 
     fn tell(&mut self, outcome: Outcome) {
@@ -158,8 +176,24 @@ where
     }
     if waiting(&seats, Next::Load) {
         load_rest(&inner, &mut seats, load, &mut fills).await;
+    } else {
+        observe(&inner, &mut seats, load);
     }
     fill(&inner, &seats, fills).await;
+}
+
+/// The load that was not needed tells the truth of what the observer has picked.
+fn observe<E: Send + 'static>(inner: &Arc<Inner>, seats: &mut [Seat], load: LoadAll<E>) {
+    let (mut places, mut served) = (Vec::new(), Vec::new());
+    for (place, seat) in seats.iter_mut().enumerate() {
+        if let Some(one) = seat.served.take() {
+            places.push(place);
+            served.push(one);
+        }
+    }
+    if !served.is_empty() {
+        shadow::look(inner, served, async move { load(places).await });
+    }
 }
 
 type Fills = Vec<(usize, Fill, Answer<Bytes>)>;

@@ -16,6 +16,7 @@ use crate::changes::{Change, Signal};
 use crate::flight::Handle;
 use crate::l1::{L1, mono};
 use crate::meters::{self, Meters};
+use crate::observer::{Observer, Op};
 use crate::redis::{Link, Names};
 use crate::settings::Settings;
 use coherence::clock::{Clock, Reading, Sample};
@@ -52,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) names: Names,
     pub(crate) l1: L1,
     pub(crate) meters: Meters,
+    pub(crate) observer: Observer,
     /// Wakes a relay that leads in this process.
     pub(crate) wake: Notify,
     /// Asks for a reading of the clock before its time.
@@ -82,6 +84,7 @@ impl Inner {
         Self {
             names: Names::new(&settings.space),
             l1: L1::new(settings.l1_bytes, origin),
+            observer: Observer::new(settings.observe),
             settings,
             lane,
             nats,
@@ -126,11 +129,13 @@ impl Inner {
     pub(crate) async fn fence(&self, key: &Arc<str>) {
         let now = self.now();
         self.shard(key).floors.fence(key, now);
+        self.observer.records.note(key, now, Op::Fenced);
         self.l1.drop_below(key, None).await;
     }
 
     /// Takes a relay message in, changes first.
     pub(crate) async fn receive(&self, notice: &Notice, changes: &[(Arc<str>, i64)]) {
+        let heard = self.now();
         for (key, version) in changes {
             self.raise(key, *version).await;
         }
@@ -141,11 +146,20 @@ impl Inner {
                 sight.window.close();
                 return Err(Cause::ClockStep);
             }
-            Ok(sight.window.receive(notice))
+            let before = sight.window;
+            let received = sight.window.receive(notice);
+            // The pass before this one did not see these changes, so they were committed after its time.
+            let next = received == Received::Kept && before.last() == Some(notice.seq - 1);
+            let since = before.at().filter(|_| next).and_then(|at| sight.clock.instant(at, now));
+            Ok((received, since))
         });
+        let since = received.as_ref().ok().and_then(|(_, since)| *since);
+        for (key, version) in changes {
+            self.observer.records.note(key, heard, Op::Told { version: *version, since });
+        }
         match received {
-            Ok(Received::Restarted(cause)) => self.restarted(cause),
-            Ok(Received::Kept | Received::Ignored) => {}
+            Ok((Received::Restarted(cause), _)) => self.restarted(cause),
+            Ok((Received::Kept | Received::Ignored, _)) => {}
             Err(cause) => {
                 self.reading.notify_one();
                 self.restarted(cause);
@@ -193,6 +207,7 @@ impl Inner {
     fn restarted(&self, cause: Cause) {
         tracing::debug!(cause = cause.label(), "the cache's window begins anew");
         meters::restarted(cause);
+        self.observer.records.restarted(self.now(), cause);
         self.signal(Signal::Gap(cause));
     }
 

@@ -1,7 +1,8 @@
-//! NATS: the relay's messages, the hints of writers, and the question for the clock. Nothing here is trusted to arrive.
+//! NATS: the relay's messages, the hints of writers, and the questions for the clock and of the observer. Nothing here is trusted to arrive.
 
 pub(crate) mod clock;
 mod message;
+pub(crate) mod peek;
 mod subscriber;
 
 pub(crate) use message::{Hint, Message, TRACES};
@@ -20,6 +21,11 @@ pub(crate) fn hints(space: &str) -> String {
 /// Where a process without a database asks for PostgreSQL's clock.
 pub(crate) fn clock_questions(space: &str) -> String {
     format!("{space}.cache.clock")
+}
+
+/// Where the observer asks every process what it would serve.
+pub(crate) fn peek_questions(space: &str) -> String {
+    format!("{space}.cache.peek")
 }
 
 /// Whether the client believes that it is connected. While it is not, what is published piles up and arrives late.

@@ -1,4 +1,4 @@
-//! Redis, the second tier: a link that fails fast, and the four scripts.
+//! Redis, the second tier: a link that fails fast, and the scripts.
 //!
 //! Invariant: nothing here decides what may be served; an answer is passed on together with the proof that stood beside
 //! it.
@@ -8,4 +8,4 @@ mod link;
 mod scripts;
 
 pub(crate) use link::{Link, Session};
-pub(crate) use scripts::{Names, Proof, apply, fill, fresh, get};
+pub(crate) use scripts::{Names, Proof, apply, fill, fresh, get, peek};

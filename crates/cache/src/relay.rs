@@ -18,6 +18,7 @@ use tracing::Instrument as _;
 use crate::inner::Inner;
 use crate::meters;
 use crate::nats::{Message, invalidations, is_up};
+use crate::observer::peek;
 use crate::redis::{Link, Names, Proof, Session, apply, fresh};
 use coherence::relay::{Drained, Pass, Redis};
 use coherence::time::PgTime;
@@ -102,7 +103,7 @@ async fn take_lease(lane: &Lane, owner: &str) -> Option<Reign> {
 
 /// One pass; says whether there is more to take at once. An error ends the leadership.
 async fn pass(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     lane: &Lane,
     link: Option<&Link>,
     owner: &str,
@@ -129,7 +130,7 @@ async fn pass(
 }
 
 async fn run(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     lane: &Lane,
     link: Option<&Link>,
     owner: &str,
@@ -149,6 +150,7 @@ async fn run(
     let message = Message { notice: pass.notice(), changes: outbox.changes, traces: outbox.traces };
     publish(inner, &message).await;
     inner.receive(&message.notice, &message.changes).await;
+    peek::follow(inner, &message.changes);
 
     if let Some(fold) = pass.fold(applied) {
         match store::fold(lane, reign.epoch, owner, &fold, &outbox.ids).await {

@@ -5,6 +5,9 @@ use std::time::Duration;
 use chassis::postgres::LaneSettings;
 use chassis::settings::{Error, Source};
 
+/// The share of hits and changes that is observed in production.
+const OBSERVE: f64 = 0.001;
+
 /// How a process caches.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -18,6 +21,11 @@ pub struct Settings {
     pub relay: bool,
     /// How often a leading relay looks at the outbox when nothing wakes it.
     pub tick: Duration,
+    /// The share of hits and of changes that the observer looks at, 0 to 1; 0 turns it off. [`Settings::read`] turns it on;
+    /// it is off here, since what it reads would disturb a test that counts.
+    pub observe: f64,
+    /// When the observer asks all processes what they would serve, after a change; never before the bound.
+    pub peeks: [Duration; 3],
     /// How long Redis may take for one answer, connecting included.
     pub redis_patience: Duration,
 }
@@ -30,23 +38,32 @@ impl Default for Settings {
             space: "rushes".to_owned(),
             relay: true,
             tick: Duration::from_millis(50),
+            observe: 0.0,
+            peeks: [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(300)],
             redis_patience: Duration::from_millis(50),
         }
     }
 }
 
 impl Settings {
-    /// Reads `RUSHES_REDIS_URL`, `RUSHES_CACHE_L1_BYTES`, `RUSHES_CACHE_SPACE` and `RUSHES_CACHE_RELAY`.
+    /// Reads `RUSHES_REDIS_URL`, `RUSHES_CACHE_L1_BYTES`, `RUSHES_CACHE_SPACE`, `RUSHES_CACHE_RELAY` and
+    /// `RUSHES_CACHE_OBSERVE`.
     ///
     /// # Errors
     /// One of them is set and can not be read; the error names it.
     pub fn read(source: &Source) -> Result<Self, Error> {
         let default = Self::default();
+        let share = "a share from 0 to 1 such as 0.001";
+        let observe = source.or("RUSHES_CACHE_OBSERVE", OBSERVE, share)?;
+        if !(0.0..=1.0).contains(&observe) {
+            return Err(Error::wrong("RUSHES_CACHE_OBSERVE", share));
+        }
         Ok(Self {
             redis_url: source.optional("RUSHES_REDIS_URL", "a URL such as redis://host:6379")?,
             l1_bytes: source.or("RUSHES_CACHE_L1_BYTES", default.l1_bytes, "a number of bytes such as 67108864")?,
             space: source.or("RUSHES_CACHE_SPACE", default.space.clone(), "a word")?,
             relay: source.or("RUSHES_CACHE_RELAY", default.relay, "true or false")?,
+            observe,
             ..default
         })
     }

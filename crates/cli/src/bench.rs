@@ -6,6 +6,7 @@
 
 mod backends;
 mod bytes;
+mod cache;
 mod chain;
 mod change;
 mod cold;
@@ -73,6 +74,8 @@ enum Part {
     Change,
     /// A thumbnail of a large picture.
     Thumbnail,
+    /// What the coherent cache's protocol costs.
+    Cache,
 }
 
 impl Part {
@@ -84,6 +87,7 @@ impl Part {
             Self::Warm => &["dashboard", "generation-status", "gateway"],
             Self::Change => &["generation-status"],
             Self::Thumbnail => &["thumbnail-worker"],
+            Self::Cache => &[],
         }
     }
 }
@@ -164,6 +168,7 @@ impl Bench {
             Part::Misses => misses::measure(self).await,
             Part::Change => change::measure(self).await,
             Part::Thumbnail => thumbnail::measure(self).await,
+            Part::Cache => cache::measure(self).await,
         }
     }
 }

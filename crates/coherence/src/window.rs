@@ -132,6 +132,12 @@ impl Window {
         self.open.map(|open| open.at)
     }
 
+    /// The number up to which this process has seen everything, while the window is open.
+    #[must_use]
+    pub fn last(&self) -> Option<i64> {
+        self.open.map(|open| open.last)
+    }
+
     /// The time as of which an entry of this origin is current, if the window covers it.
     #[must_use]
     pub fn covers(&self, asof: Asof) -> Option<PgTime> {

@@ -19,6 +19,7 @@ use super::message::{Hint, Message};
 use super::{hints, invalidations, is_up};
 use crate::changes::{Change, Signal};
 use crate::inner::Inner;
+use crate::observer::Op;
 use coherence::BOUND;
 use coherence::window::Cause;
 
@@ -109,6 +110,7 @@ async fn take_hint(inner: &Inner, payload: &[u8]) {
     let Some(hint) = Hint::decode(payload) else { return };
     for (key, version) in hint.changes {
         if let Some(version) = version {
+            inner.observer.records.note(&key, inner.now(), Op::Hinted { version });
             inner.raise(&key, version).await;
             inner.signal(Signal::Changed(Change { key, version }));
         }

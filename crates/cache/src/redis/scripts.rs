@@ -1,4 +1,4 @@
-//! The four scripts as functions: names and numbers in, typed answers out. What they promise stands in the `.lua`
+//! The scripts as functions: names and numbers in, typed answers out. What they promise stands in the `.lua`
 //! files.
 
 use std::sync::LazyLock;
@@ -16,6 +16,7 @@ use coherence::{FILL_DEADLINE, FLOOR_TTL};
 static GET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("get.lua")));
 static FILL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("fill.lua")));
 static APPLY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("apply.lua")));
+static PEEK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("peek.lua")));
 static FRESH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("fresh.lua")));
 
 /// After this an unrenewed proof is forgotten: far beyond the age at which it is believed, near enough that a database
@@ -103,6 +104,17 @@ pub(crate) async fn fresh(connection: &mut MultiplexedConnection, names: &Names,
         .arg(millis(PROOF_FORGOTTEN))
         .invoke_async(connection)
         .await
+}
+
+/// Looks at a key's value, with the time of the proof beside it; changes nothing.
+pub(crate) async fn peek(
+    connection: &mut MultiplexedConnection,
+    names: &Names,
+    key: &str,
+) -> RedisResult<Option<(PgTime, i64, Bytes)>> {
+    let held: Option<(i64, i64, Bytes)> =
+        PEEK.key(&names.fresh).arg(&names.entries).arg(key).invoke_async(connection).await?;
+    Ok(held.map(|(at, version, body)| (PgTime(at), version, body)))
 }
 
 fn answers(proof: Vec<Value>, wanted: &[(&str, u64)]) -> RedisResult<Vec<L2<Bytes>>> {

@@ -9,6 +9,7 @@ mod faults;
 mod flights;
 mod gateway;
 mod invalidation;
+mod observer;
 mod own_writes;
 mod relay;
 mod scripts;

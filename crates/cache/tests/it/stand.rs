@@ -18,7 +18,7 @@ use uuid::Uuid;
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 const SCHEMA: &[&str] = &[
-    "create table thing (account uuid, id text, version bigint not null default 1, primary key (account, id))",
+    "create table thing (account uuid, id text, version bigint not null default 1, note text, primary key (account, id))",
     "create function emit_thing() returns trigger language plpgsql as $$
      begin
          insert into outbox (key, ver)

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testkit::{Nats, Postgres, Redis};
 use url::Url;
 
@@ -28,19 +28,18 @@ impl BenchDatabase {
         let folder = Folder::create()?;
         let postgres = Postgres::keep(&folder.path.join("postgres")).await?;
         let (redis, nats) = tokio::try_join!(Redis::launch(), Nats::launch())?;
-        let mut server = PgConnection::connect(&postgres.url()).await.context("connecting to the new PostgreSQL")?;
-        sqlx::query("create database rushes_bench").execute(&mut server).await?;
-        server.close().await?;
-        let mut url = Url::parse(&postgres.url())?;
-        url.set_path(NAME);
-        let url = url.to_string();
-        schema::migrate(&url).await.context("migrating the database to measure on")?;
+        let url = migrated(&postgres.url(), NAME).await?;
         Ok(Self { url, redis, nats, _postgres: postgres, folder })
     }
 
     /// The database's URL, as its owner and the server's superuser.
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The URL of another migrated database on the same server, called `name`, which needs no quotes.
+    pub(super) async fn another(&self, name: &str) -> Result<String> {
+        migrated(&self.url, name).await
     }
 
     /// Where logs and objects of the run go.
@@ -66,6 +65,17 @@ impl BenchDatabase {
     pub(super) async fn today(&self) -> Result<String> {
         Ok(sqlx::query_scalar("select current_date::text").fetch_one(&mut self.connect().await?).await?)
     }
+}
+
+/// Makes a database on the server of `server`, migrates it, and gives its URL.
+async fn migrated(server: &str, name: &str) -> Result<String> {
+    let mut connection = PgConnection::connect(server).await.context("connecting to the new PostgreSQL")?;
+    sqlx::query(AssertSqlSafe(format!("create database {name}"))).execute(&mut connection).await?;
+    connection.close().await?;
+    let mut url = Url::parse(server)?;
+    url.set_path(name);
+    schema::migrate(url.as_str()).await.context("migrating the database to measure on")?;
+    Ok(url.into())
 }
 
 /// A directory that goes when dropped.

@@ -24,8 +24,10 @@ pub(super) async fn hand_over() -> Result<Exit> {
 
 async fn build_and_run() -> Result<Exit> {
     say("cargo build --release of every service; the first takes more than ten minutes on two cores");
-    // The services by themselves: together with this program they would be built so that the simulator can take walls out.
-    for packages in [&services::NAMES[..], &["rushes-cli"]] {
+    // The services and what measures the cache by themselves: together with this program they would be built so that the
+    // simulator can take walls out.
+    let measured = [&services::NAMES[..], &["rushes-cache"]].concat();
+    for packages in [&measured[..], &["rushes-cli"]] {
         let mut command = config::cargo();
         command.args(["build", "--release", "--bins"]).current_dir(workspace::root()?);
         command.args(packages.iter().flat_map(|name| ["--package", name]));
