@@ -235,9 +235,14 @@ impl Replica {
         User { id, caller: Caller::account(id), channel: self.channel.clone() }
     }
 
+    /// From here on nothing comes from Redis.
+    pub(crate) fn hears_nothing_from_redis(&self) {
+        self.redis.black_hole(Direction::ToClient);
+    }
+
     /// From here on nothing comes from Redis or NATS.
     pub(crate) fn hears_nothing(&self) {
-        self.redis.black_hole(Direction::ToClient);
+        self.hears_nothing_from_redis();
         self.nats.black_hole(Direction::ToClient);
     }
 
