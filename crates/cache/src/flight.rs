@@ -216,7 +216,7 @@ async fn ask_l2(inner: &Inner, seats: &mut [Seat], fills: &mut Fills) {
         match &reply {
             L2::Busy => meters::lease_denied(),
             L2::Hit(hit) if hit.version < seat.demand.version => {
-                inner.meters.kind(seat.key.kind()).floored.increment(1)
+                inner.meters.kind(seat.key.kind()).floored.increment(1);
             }
             _ => {}
         }
