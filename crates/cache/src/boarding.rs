@@ -66,7 +66,7 @@ impl Cache {
         let sight = inner.sight();
         let at_hand = match judge(&entry, &sight.window, &sight.clock, demand, begun) {
             Verdict::Serve(_) => {
-                inner.meters.kind(key.kind()).answered(Tier::L1);
+                inner.meters.hit_l1(key.kind());
                 let hit = Hit { body: entry.body.clone(), version: entry.version, tier: Tier::L1 };
                 return Ok((hit, begun));
             }

@@ -213,8 +213,12 @@ async fn ask_l2(inner: &Inner, seats: &mut [Seat], fills: &mut Fills) {
     for place in places {
         let seat = &mut seats[place];
         let reply = replies.next().unwrap_or(L2::Unavailable);
-        if matches!(reply, L2::Busy) {
-            meters::lease_denied();
+        match &reply {
+            L2::Busy => meters::lease_denied(),
+            L2::Hit(hit) if hit.version < seat.demand.version => {
+                inner.meters.kind(seat.key.kind()).floored.increment(1);
+            }
+            _ => {}
         }
         let clock = inner.sight().clock;
         let step = seat.read.on_l2(reply, &clock, seat.demand, asked, inner.now());

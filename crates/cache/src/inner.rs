@@ -2,7 +2,6 @@
 //!
 //! Invariant: a change is applied to the floors, then to L1, and only then does the window's proof move past it.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +25,7 @@ use coherence::time::{Mono, PgTime};
 use coherence::window::{Cause, Notice, Received, Window};
 
 /// How many locks the floors and flights are spread over.
-const SHARDS: usize = 64;
+const SHARDS: usize = 256;
 
 /// How many signals a listener may be behind before it is told that it missed some.
 const SIGNALS: usize = 4096;
@@ -41,7 +40,7 @@ pub(crate) struct Sight {
 /// The floors and flights of a part of the keys.
 #[derive(Default)]
 pub(crate) struct Shard {
-    pub(crate) floors: Floors<Arc<str>>,
+    pub(crate) floors: Floors<Arc<str>, foldhash::quality::RandomState>,
     pub(crate) flights: Flights<Arc<str>, Handle>,
 }
 
@@ -68,7 +67,6 @@ pub(crate) struct Inner {
     sight: ArcSwap<Sight>,
     changing: Mutex<()>,
     shards: Vec<Mutex<Shard>>,
-    spread: RandomState,
 }
 
 impl Inner {
@@ -83,7 +81,7 @@ impl Inner {
         let validations = Semaphore::new(usize::try_from(connections.saturating_sub(2).max(1)).unwrap_or(1));
         Self {
             names: Names::new(&settings.space),
-            l1: L1::new(settings.l1_bytes, origin),
+            l1: L1::new(settings.l1_bytes),
             observer: Observer::new(settings.observe),
             settings,
             lane,
@@ -100,7 +98,6 @@ impl Inner {
             sight: ArcSwap::default(),
             changing: Mutex::new(()),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            spread: RandomState::new(),
         }
     }
 
@@ -113,8 +110,7 @@ impl Inner {
     }
 
     pub(crate) fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
-        let at = usize::try_from(self.spread.hash_one(key)).unwrap_or(usize::MAX) % SHARDS;
-        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[place(key)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note that `key` has reached `version`: nothing older is served from now on.
@@ -218,6 +214,12 @@ impl Inner {
         self.sight.store(Arc::new(sight));
         result
     }
+}
+
+/// Which shard a key belongs to, by its end, where ids differ. Whoever chooses ids that fall into one only shares a lock.
+fn place(key: &str) -> usize {
+    let end = &key.as_bytes()[key.len().saturating_sub(8)..];
+    end.iter().fold(0, |hash: usize, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte))) % SHARDS
 }
 
 #[cfg(test)]

@@ -1,18 +1,22 @@
-//! L1: moka, bounded by bytes, with each entry's own end of life.
+//! L1: moka, bounded by bytes and by the longest life of an entry.
+//!
+//! An entry's own end is judged when it is read (`coherence::entry`); that moka holds what has ended until the longest life
+//! is over costs memory within the bound, where an end of its own for each entry would cost every read.
 //!
 //! Invariant: whether an entry may come in, or must go, is decided inside moka's per-key compute, so that no decision
 //! is overtaken.
 
 use std::future::ready;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use moka::Expiry;
+use foldhash::quality::RandomState;
 use moka::future::Cache;
 use moka::ops::compute::Op;
 
 use coherence::entry::Entry;
+use coherence::lifetime::Lifetime;
 use coherence::time::Mono;
 
 type Held = Arc<Entry<Bytes>>;
@@ -22,27 +26,7 @@ const OVERHEAD: usize = 200;
 
 /// The first tier.
 #[derive(Clone)]
-pub(crate) struct L1(Cache<Arc<str>, Held>);
-
-struct UntilItsEnd {
-    origin: Instant,
-}
-
-impl UntilItsEnd {
-    fn left(&self, entry: &Held, now: Instant) -> Duration {
-        entry.until.since(mono(self.origin, now))
-    }
-}
-
-impl Expiry<Arc<str>, Held> for UntilItsEnd {
-    fn expire_after_create(&self, _: &Arc<str>, entry: &Held, now: Instant) -> Option<Duration> {
-        Some(self.left(entry, now))
-    }
-
-    fn expire_after_update(&self, _: &Arc<str>, entry: &Held, now: Instant, _: Option<Duration>) -> Option<Duration> {
-        Some(self.left(entry, now))
-    }
-}
+pub(crate) struct L1(Cache<Arc<str>, Held, RandomState>);
 
 /// The core's instant for one of the process's clock.
 pub(crate) fn mono(origin: Instant, now: Instant) -> Mono {
@@ -50,14 +34,14 @@ pub(crate) fn mono(origin: Instant, now: Instant) -> Mono {
 }
 
 impl L1 {
-    pub(crate) fn new(bytes: u64, origin: Instant) -> Self {
+    pub(crate) fn new(bytes: u64) -> Self {
         let cache = Cache::builder()
             .max_capacity(bytes)
             .weigher(|key: &Arc<str>, entry: &Held| {
                 u32::try_from(key.len() + entry.body.len() + OVERHEAD).unwrap_or(u32::MAX)
             })
-            .expire_after(UntilItsEnd { origin })
-            .build();
+            .time_to_live(Lifetime::TERMINAL.l1)
+            .build_with_hasher(RandomState::default());
         Self(cache)
     }
 

@@ -49,6 +49,7 @@ pub(crate) async fn lead(inner: Arc<Inner>, lane: Lane, link: Option<Link>) {
             reign = take_lease(&lane, &owner).await;
             lead_shown(&inner, reign.is_some());
         }
+        let began = Instant::now();
         let wait = match &mut reign {
             None => TRY,
             Some(current) => match pass(&inner, &lane, link.as_ref(), &owner, current).await {
@@ -56,7 +57,8 @@ pub(crate) async fn lead(inner: Arc<Inner>, lane: Lane, link: Option<Link>) {
                     if more {
                         Duration::ZERO
                     } else {
-                        inner.settings.tick
+                        // From pass to pass, so that the way through one is not added to how long a change waits for it.
+                        inner.settings.tick.saturating_sub(began.elapsed()).max(GATHER)
                     }
                 }
                 Err(reason) => {

@@ -7,7 +7,7 @@
 //! waits still binds it.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 use crate::FLOOR_TTL;
 use crate::time::Mono;
@@ -58,20 +58,20 @@ struct Floor {
     until: Mono,
 }
 
-/// The floors of many keys.
+/// The floors of many keys, by a hash of `S`.
 #[derive(Debug)]
-pub struct Floors<K> {
-    floors: HashMap<K, Floor>,
+pub struct Floors<K, S = RandomState> {
+    floors: HashMap<K, Floor, S>,
     sweep_at: usize,
 }
 
-impl<K: Hash + Eq + Clone> Default for Floors<K> {
+impl<K: Hash + Eq + Clone, S: BuildHasher + Default> Default for Floors<K, S> {
     fn default() -> Self {
-        Self { floors: HashMap::new(), sweep_at: 64 }
+        Self { floors: HashMap::default(), sweep_at: 64 }
     }
 }
 
-impl<K: Hash + Eq + Clone> Floors<K> {
+impl<K: Hash + Eq + Clone, S: BuildHasher> Floors<K, S> {
     /// Nothing below `version` may be answered any more.
     pub fn raise(&mut self, key: &K, version: i64, now: Mono) {
         // Wall: a load that began before the event still carries what is older.
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_floor_rises_and_falls_with_time() {
-        let mut floors = Floors::default();
+        let mut floors = Floors::<_>::default();
         floors.raise(&"k", 5, at(0));
         floors.raise(&"k", 3, at(1));
         assert!(!floors.demand(&"k", at(10)).met(4, at(10)));
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_fence_falls_to_the_first_answer_from_behind_it() {
-        let mut floors = Floors::default();
+        let mut floors = Floors::<_>::default();
         floors.fence(&"k", at(100));
         let demand = floors.demand(&"k", at(110));
         assert!(!demand.met(99, at(99)), "a proof from before the write");
@@ -180,20 +180,20 @@ mod tests {
 
     #[test]
     fn an_absence_binds_only_those_who_say_that_it_exists() {
-        let mut floors = Floors::default();
+        let mut floors = Floors::<_>::default();
         floors.settle(&"k", 3, at(50), at(60));
         floors.settle(&"k", 0, at(100), at(110));
         let demand = floors.demand(&"k", at(120));
         assert!(!demand.met(3, at(109)), "the row as it was before it went");
         assert!(demand.met(4, at(110)));
-        let mut floors = Floors::default();
+        let mut floors = Floors::<_>::default();
         floors.settle(&"k", 0, at(100), at(110));
         assert!(floors.demand(&"k", at(120)).met(0, at(90)), "an absence is no older for another");
     }
 
     #[test]
     fn a_fence_outlives_an_answer_that_predates_it() {
-        let mut floors = Floors::default();
+        let mut floors = Floors::<_>::default();
         floors.settle(&"k", 7, at(50), at(100));
         floors.fence(&"k", at(101));
         assert_eq!(floors.demand(&"k", at(102)), Demand { version: 7, since: at(101), ..Demand::NONE });
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_table_does_not_grow_with_keys_long_past() {
-        let mut floors = Floors::default();
+        let mut floors = Floors::<_>::default();
         for i in 0..10_000_i64 {
             floors.raise(&i, 1, Mono(0) + Duration::from_millis(u64::try_from(i).unwrap() * 50));
         }
