@@ -1,7 +1,7 @@
 //! What this service caches: each account's first dashboard page, and whose an API key is, both as encoded answers.
 //!
-//! Invariant: what is kept is whole. A dashboard with a section missing is answered to those who wait for it and then
-//! forgotten, and so is an error.
+//! Invariant: what is kept is whole and of one snapshot. A dashboard that was read section by section is answered to those who
+//! wait for it and then forgotten, and so is an error.
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ const KEY: Lifetime = Lifetime { l1: Duration::from_secs(30), l2: Duration::from
 /// What ends a load without an entry.
 #[derive(Clone, Debug)]
 enum Unkept {
-    /// An answer, with sections missing.
-    Partial(Bytes),
+    /// An answer whose sections were read one by one.
+    Apart(Bytes),
     /// No answer.
     Failed(Error),
 }
@@ -41,7 +41,7 @@ pub(crate) struct Shown {
     pub(crate) body: Bytes,
     /// That of the body; of no meaning where that is not whole.
     pub(crate) version: i64,
-    /// Whether no section is missing.
+    /// Whether it is of one snapshot, with no section missing.
     pub(crate) whole: bool,
 }
 
@@ -69,7 +69,7 @@ impl Dashes {
         match self.cache.get(&key(account), least, move || async move { this.fill(account).await }).await {
             Ok(hit) if hit.is_absent() => Err(Error::Missing(Noun::Account)),
             Ok(hit) => Ok(Shown { body: hit.body, version: hit.version, whole: true }),
-            Err(Unkept::Partial(body)) => Ok(Shown { body, version: 0, whole: false }),
+            Err(Unkept::Apart(body)) => Ok(Shown { body, version: 0, whole: false }),
             Err(Unkept::Failed(error)) => Err(error),
         }
     }
@@ -90,10 +90,9 @@ impl Dashes {
 
     async fn fill(&self, account: AccountId) -> Result<Loaded, Unkept> {
         let contents = self.dashboards.read(account, USUAL).await.map_err(Unkept::Failed)?;
-        let snapshot = contents.snapshot.filter(|_| contents.unreachable.is_empty());
-        let (nobody, settled) = (contents.is_of_nobody(), contents.is_settled());
+        let (snapshot, nobody, settled) = (contents.snapshot, contents.is_of_nobody(), contents.is_settled());
         let encoded = self.face.dashboard(account, contents);
-        let Some(snapshot) = snapshot else { return Err(Unkept::Partial(encoded)) };
+        let Some(snapshot) = snapshot else { return Err(Unkept::Apart(encoded)) };
         let asof = Asof { epoch: snapshot.epoch, seq: snapshot.seq };
         if nobody {
             return Ok(Loaded { version: 0, asof, body: Bytes::new(), lifetime: Lifetime::ABSENT });

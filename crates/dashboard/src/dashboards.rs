@@ -1,8 +1,8 @@
 //! The dashboard: what it shows, and how much of it is shown when something is wrong.
 //!
-//! Invariant: an answer with a version holds everything that was committed up to that version. When the one statement that
-//! reads all of it fails, each section is read alone; what cannot be read then is named, never shown as empty, and such
-//! an answer is not kept.
+//! Invariant: an answer with a version is what had been committed up to that version, no less and no more. When the one
+//! statement that reads all of it fails, each section is read alone; what cannot be read then is named, never shown as empty,
+//! and such an answer has no version and is not kept.
 
 use std::future::Future;
 use std::time::Duration;
@@ -110,6 +110,7 @@ pub(crate) struct Notice {
 /// What a dashboard shows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Contents {
+    /// Nothing when the sections were read one by one.
     pub(crate) snapshot: Option<Snapshot>,
     /// Nothing when there is no such account, or when the profile could not be read.
     pub(crate) profile: Option<Profile>,
@@ -174,11 +175,10 @@ impl Dashboards {
         }
     }
 
-    /// Reads each section alone. The version is read before them: what they show may be newer, and never is older.
+    /// Reads each section alone. Together they are of no one snapshot, even when none is missing, and have no version.
     async fn read_apart(&self, account: AccountId, page: Page) -> Result<Contents, Error> {
-        let snapshot = self.bounded(self.store.dashboard_snapshot(account)).await.ok().flatten();
         let read = Section::ALL.map(|section| self.bounded(self.store.section(account, section, page)));
-        let mut contents = Contents { snapshot, ..Contents::default() };
+        let mut contents = Contents::default();
         let mut last = None;
         for (section, read) in Section::ALL.into_iter().zip(futures::future::join_all(read).await) {
             match read {

@@ -45,12 +45,6 @@ impl Store {
         Ok(gather(page, rows)?)
     }
 
-    /// The version that the dashboard has now.
-    pub(crate) async fn dashboard_snapshot(&self, account: AccountId) -> Result<Option<Snapshot>, postgres::Error> {
-        let rows = self.rows("get_dashboard_version", sections::CLOCK, account, None).await?;
-        Ok(rows.first().map(snapshot).transpose()?)
-    }
-
     async fn rows(
         &self,
         name: &'static str,

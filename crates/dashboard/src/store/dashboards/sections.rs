@@ -159,8 +159,6 @@ pub(super) const WHOLE: &str = concat!(
     "\nunion all\n",
     notices!()
 );
-/// The version and the clock alone: account.
-pub(super) const CLOCK: &str = clock!();
 /// The profile alone: account.
 pub(super) const PROFILE: &str = profile!();
 /// The credits alone: account.
