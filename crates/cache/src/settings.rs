@@ -78,6 +78,7 @@ impl Settings {
             acquire: Duration::from_millis(500),
             idle: Duration::from_secs(60),
             statement: Duration::from_secs(2),
+            ..LaneSettings::default()
         }
     }
 }

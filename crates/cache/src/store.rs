@@ -27,17 +27,13 @@ pub(crate) async fn versions(lane: &Lane, keys: &[String]) -> Result<(Vec<i64>, 
 
 /// The version of an aggregate; nothing if no change of it was ever folded, as for a row's key. Asked by the observer and
 /// by no request.
-pub(crate) async fn aggregate(lane: &Lane, key: &str) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar("select cache_version(k.key) from cache_key k where k.key = $1")
-        .bind(key)
-        .fetch_optional(lane.pool())
-        .await
+pub(crate) async fn aggregate(lane: &Lane, key: &str) -> Result<Option<i64>, Error> {
+    let asked = sqlx::query_scalar("select cache_version(k.key) from cache_key k where k.key = $1").bind(key);
+    lane.quietly(async |connection| asked.fetch_optional(connection).await).await
 }
 
 /// PostgreSQL's clock, read while the statement runs. Not traced: it comes every few seconds and belongs to no request.
-pub(crate) async fn clock(lane: &Lane) -> Result<PgTime, sqlx::Error> {
-    sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")
-        .fetch_one(lane.pool())
-        .await
-        .map(PgTime)
+pub(crate) async fn clock(lane: &Lane) -> Result<PgTime, Error> {
+    let asked = sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000000)::bigint");
+    lane.quietly(async |connection| asked.fetch_one(connection).await).await.map(PgTime)
 }

@@ -4,6 +4,7 @@
 //! that made it. A transaction counts its `begin` and `commit` too, because each is a round trip.
 
 mod error;
+mod pulse;
 
 use std::{
     future::Future,
@@ -30,6 +31,7 @@ use crate::{
 };
 
 pub use error::Error;
+use pulse::Pulse;
 
 /// A statement slower than this is logged.
 const SLOW: Duration = Duration::from_millis(200);
@@ -50,6 +52,8 @@ pub struct LaneSettings {
     pub idle: Duration,
     /// How long PostgreSQL lets one statement run.
     pub statement: Duration,
+    /// How long PostgreSQL may say nothing at all before calls that need it are refused.
+    pub silence: Duration,
 }
 
 impl Default for LaneSettings {
@@ -60,12 +64,13 @@ impl Default for LaneSettings {
             acquire: Duration::from_secs(1),
             idle: Duration::from_secs(30),
             statement: Duration::from_secs(10),
+            silence: Duration::from_millis(80),
         }
     }
 }
 
 impl LaneSettings {
-    /// Reads `{prefix}_MIN`, `_MAX`, `_ACQUIRE`, `_IDLE` and `_STATEMENT`, such as `RUSHES_LANE_READ_MAX`; what is
+    /// Reads `{prefix}_MIN`, `_MAX`, `_ACQUIRE`, `_IDLE`, `_STATEMENT` and `_SILENCE`, such as `RUSHES_LANE_READ_MAX`; what is
     /// unset keeps its value from `default`.
     ///
     /// # Errors
@@ -78,6 +83,7 @@ impl LaneSettings {
             acquire: source.duration(&name("ACQUIRE"), default.acquire, "a wait")?,
             idle: source.duration(&name("IDLE"), default.idle, "a time")?,
             statement: source.duration(&name("STATEMENT"), default.statement, "a time")?,
+            silence: source.duration(&name("SILENCE"), default.silence, "a time")?,
         };
         if lane.max == 0 || lane.min > lane.max {
             let what = format!("at least 1 and not below {}", name("MIN"));
@@ -93,6 +99,8 @@ pub struct Lane {
     name: &'static str,
     pool: PgPool,
     load: Arc<Load>,
+    pulse: Arc<Pulse>,
+    statement: Duration,
 }
 
 /// How many want a connection of a lane, and how many have one.
@@ -117,6 +125,7 @@ impl Lane {
                 ("idle_in_transaction_session_timeout", statement.as_str()),
             ])
             .disable_statement_logging();
+        let pulse = Arc::new(Pulse::new(name, options.clone(), settings.silence));
         let pool = PgPoolOptions::new()
             .min_connections(settings.min)
             .max_connections(settings.max)
@@ -132,7 +141,7 @@ impl Lane {
                 })
             })
             .connect_lazy_with(options);
-        let lane = Self { name, pool, load: Arc::default() };
+        let lane = Self { name, pool, load: Arc::default(), pulse, statement: settings.statement };
         lane.show();
         Ok(lane)
     }
@@ -158,14 +167,24 @@ impl Lane {
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     {
         let span = span(statement, self.name);
-        let run = async {
-            let (mut connection, _held) = self.acquire().await?;
+        let run = self.on(async |connection: &mut PgConnection| {
             task::count_query();
             let began = Instant::now();
-            let result = bounded(Box::pin(work(&mut connection))).await;
+            let result = bounded(Box::pin(work(connection))).await;
             record(statement, began, result)
-        };
+        });
         finish(run.instrument(span.clone()).await, &span)
+    }
+
+    /// Runs one statement that belongs to no request and comes too often to be traced.
+    ///
+    /// # Errors
+    /// What PostgreSQL or the pool answered, see [`Error`].
+    pub async fn quietly<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    {
+        self.on(async |connection: &mut PgConnection| Ok(Box::pin(work(connection)).await?)).await
     }
 
     /// Runs `work` between `begin` and `commit`; an error rolls back. Name each statement inside with [`statement`].
@@ -178,14 +197,13 @@ impl Lane {
         E: From<Error>,
     {
         let span = span(name, self.name);
-        let run = async {
-            let (mut connection, _held) = self.acquire().await?;
+        let run = self.on(async |connection: &mut PgConnection| {
             let mut transaction = statement("begin", connection.begin_with(begin())).await?;
             // Dropped on an error of `work`, the transaction rolls back.
             let value = Box::pin(work(&mut transaction)).await?;
             statement("commit", transaction.commit()).await?;
             Ok(value)
-        };
+        });
         run.instrument(span).await
     }
 
@@ -194,20 +212,38 @@ impl Lane {
         self.pool.close().await;
     }
 
-    async fn acquire(&self) -> Result<(PoolConnection<sqlx::Postgres>, Count<'_>), Error> {
+    /// Gives `work` a connection, for as long as PostgreSQL answers.
+    async fn on<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let (mut loan, _held) = self.acquire().await?;
+        let done = self.pulse.during(Box::pin(work(&mut loan.connection))).await.map_err(Error::from)?;
+        if done.is_ok() {
+            self.pulse.heard();
+        }
+        done
+    }
+
+    async fn acquire(&self) -> Result<(Loan, Count<'_>), Error> {
         let began = Instant::now();
         let waiting = Count::one(&self.load.waiting);
-        let acquired = deadline::bound(Box::pin(self.pool.acquire())).await;
+        let acquired = self.pulse.during(deadline::bound(Box::pin(self.pool.acquire()))).await;
         drop(waiting);
         metrics::histogram!("postgres_lane_acquire_seconds", "lane" => self.name).record(began.elapsed());
-        match acquired {
-            Ok(Ok(connection)) => Ok((connection, Count::one(&self.load.held))),
+        match acquired? {
+            Ok(Ok(connection)) => Ok((self.lend(connection), Count::one(&self.load.held))),
             Ok(Err(sqlx::Error::PoolTimedOut)) if self.full() => Err(Error::Busy(self.name)),
             // The pool tries to connect until its patience ends, and then says no more than that it ended.
             Ok(Err(error @ sqlx::Error::PoolTimedOut)) => Err(Error::Unreachable(Arc::new(error))),
             Ok(Err(error)) => Err(error.into()),
             Err(deadline::Expired) => Err(Error::Deadline),
         }
+    }
+
+    fn lend(&self, connection: PoolConnection<sqlx::Postgres>) -> Loan {
+        Loan { connection, pulse: Arc::clone(&self.pulse), statement: self.statement }
     }
 
     fn full(&self) -> bool {
@@ -296,6 +332,27 @@ fn finish<T>(result: Result<T, Error>, span: &Span) -> Result<T, Error> {
         span.record("otel.status_code", "ERROR");
     }
     result
+}
+
+/// A connection on loan from the pool.
+///
+/// The pool tries each one as it comes back, for as long as that takes, and keeps its place taken; here that ends with the
+/// signs of life, so that a server that is gone without a word does not take every place with it.
+struct Loan {
+    connection: PoolConnection<sqlx::Postgres>,
+    pulse: Arc<Pulse>,
+    statement: Duration,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let back = self.connection.return_to_pool();
+        let (pulse, limit) = (Arc::clone(&self.pulse), self.statement);
+        // Without a runtime the future is dropped here, and the connection closed.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { pulse.during(tokio::time::timeout(limit, back)).await });
+        }
+    }
 }
 
 /// One more, for as long as it lives.

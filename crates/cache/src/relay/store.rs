@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use chassis::postgres::{Error, Lane};
 
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+
 use coherence::relay::{ClockRow, Drained, Fold};
 use coherence::time::PgTime;
 
@@ -21,43 +25,36 @@ pub(super) struct Outbox {
 }
 
 /// Takes the lease if it has run out; says whether it did.
-pub(super) async fn take(lane: &Lane, epoch: i64, owner: &str) -> Result<bool, sqlx::Error> {
+pub(super) async fn take(lane: &Lane, epoch: i64, owner: &str) -> Result<bool, Error> {
     let taken = sqlx::query(
         "update cache_clock
          set epoch = $1, seq = 0, owner = $2, lease_until = now() + interval '2 seconds'
          where part = 0 and (lease_until is null or lease_until < now() or owner = $2)",
-    )
-    .bind(epoch)
-    .bind(owner)
-    .execute(lane.pool())
-    .await?;
-    Ok(taken.rows_affected() == 1)
+    );
+    changes_the_clock(lane, taken.bind(epoch).bind(owner)).await
 }
 
 /// Keeps the lease through a quiet time.
-pub(super) async fn renew(lane: &Lane, epoch: i64, owner: &str) -> Result<bool, sqlx::Error> {
+pub(super) async fn renew(lane: &Lane, epoch: i64, owner: &str) -> Result<bool, Error> {
     let renewed = sqlx::query(
         "update cache_clock set lease_until = now() + interval '2 seconds'
          where part = 0 and epoch = $1 and owner = $2",
-    )
-    .bind(epoch)
-    .bind(owner)
-    .execute(lane.pool())
-    .await?;
-    Ok(renewed.rows_affected() == 1)
+    );
+    changes_the_clock(lane, renewed.bind(epoch).bind(owner)).await
 }
 
 /// Hands the lease over to whoever asks next.
-pub(super) async fn release(lane: &Lane, epoch: i64, owner: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(
+pub(super) async fn release(lane: &Lane, epoch: i64, owner: &str) -> Result<(), Error> {
+    let released = sqlx::query(
         "update cache_clock set lease_until = null, owner = null
          where part = 0 and epoch = $1 and owner = $2",
-    )
-    .bind(epoch)
-    .bind(owner)
-    .execute(lane.pool())
-    .await
-    .map(drop)
+    );
+    changes_the_clock(lane, released.bind(epoch).bind(owner)).await.map(drop)
+}
+
+async fn changes_the_clock(lane: &Lane, statement: Query<'_, Postgres, PgArguments>) -> Result<bool, Error> {
+    let done = lane.quietly(async |connection| statement.execute(connection).await).await?;
+    Ok(done.rows_affected() == 1)
 }
 
 #[derive(sqlx::FromRow)]
@@ -78,8 +75,8 @@ struct Row {
 /// snapshot.
 ///
 /// Not a statement of the lane: it runs twenty times a second and belongs to no request.
-pub(super) async fn drain(lane: &Lane) -> Result<(Drained, Outbox), sqlx::Error> {
-    let rows: Vec<Row> = sqlx::query_as(
+pub(super) async fn drain(lane: &Lane) -> Result<(Drained, Outbox), Error> {
+    let drained = sqlx::query_as(
         "with taken as materialized (
              select o.id, o.key, o.ver, o.trace from outbox o where o.part = 0 order by o.id limit $1
          ),
@@ -97,11 +94,9 @@ pub(super) async fn drain(lane: &Lane) -> Result<(Drained, Outbox), sqlx::Error>
          left join cache_key k on k.key = t.key
          where c.part = 0
          order by t.id",
-    )
-    .bind(MOST)
-    .fetch_all(lane.pool())
-    .await?;
-    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    );
+    let rows: Vec<Row> = lane.quietly(async |connection| drained.bind(MOST).fetch_all(connection).await).await?;
+    let first = rows.first().ok_or(Error::NoRow)?;
     let clock = ClockRow {
         epoch: first.epoch,
         seq: first.seq,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::pulse::Silent;
 use crate::status::Failure;
 
 /// A failed statement; cheap to clone, so that callers who share one load share its error.
@@ -106,6 +107,12 @@ impl From<sqlx::Error> for Error {
             _ => Self::Statement,
         };
         class(Arc::new(error))
+    }
+}
+
+impl From<Silent> for Error {
+    fn from(silent: Silent) -> Self {
+        Self::Unreachable(Arc::new(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, silent))))
     }
 }
 

@@ -9,7 +9,7 @@ use chassis::{
     task,
 };
 use sqlx::PgConnection;
-use testkit::{Database, RoundTrips};
+use testkit::{Database, Direction, Proxy, RoundTrips};
 use tonic::Code;
 
 const TABLE: &str = "create table chassis_things (name text constraint thing_once primary key)";
@@ -20,6 +20,11 @@ fn lane(url: &str, settings: LaneSettings) -> Lane {
 
 fn one() -> LaneSettings {
     LaneSettings { min: 0, max: 1, ..LaneSettings::default() }
+}
+
+fn address(url: &str) -> String {
+    let url = url::Url::parse(url).unwrap();
+    format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
 }
 
 async fn insert(connection: &mut PgConnection, name: &str) -> Result<(), Error> {
@@ -130,6 +135,65 @@ async fn nobody_there_is_unavailable_and_a_bad_url_does_not_repeat_its_password(
     assert_eq!(Failure::from(error).code(), Code::Unavailable);
     let error = Lane::connect_lazy("test", "postgres//u:hunter2@h", &one()).unwrap_err();
     assert!(error.to_string().starts_with("RUSHES_DATABASE_URL") && !format!("{error:?}").contains("hunter2"));
+}
+
+/// A lane that waits for a connection and for a statement far longer than for a sign of life.
+fn patient() -> LaneSettings {
+    const LONG: Duration = Duration::from_secs(60);
+    let (acquire, silence) = (Duration::from_secs(10), Duration::from_millis(400));
+    LaneSettings { min: 1, max: 2, acquire, statement: LONG, silence, ..one() }
+}
+
+/// Whether it was refused for the silence, not for a wait of another kind that ended.
+fn is_silence(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.to_string().contains("said nothing"))
+}
+
+#[tokio::test]
+async fn a_silent_postgresql_is_noticed_in_the_middle_of_work_and_work_goes_on_when_it_speaks() {
+    let database = Database::fresh().await.unwrap();
+    let proxy = Proxy::before(address(&database.url())).await.unwrap();
+    let lane = lane(&proxy.url(&database.url()).unwrap(), patient());
+    sqlx::query(TABLE).execute(lane.pool()).await.unwrap();
+    let faults: [(&str, fn(&Proxy)); 3] = [
+        ("answers do not come", |proxy| proxy.black_hole(Direction::ToClient)),
+        ("questions do not arrive", |proxy| proxy.black_hole(Direction::ToServer)),
+        ("nobody is there", |proxy| {
+            proxy.refuse();
+            proxy.reset();
+        }),
+    ];
+    for (name, fault) in faults {
+        add(&lane, &[name]).await.unwrap();
+        fault(&proxy);
+        let (read, write) = tokio::join!(count(&lane), add(&lane, &["not added"]));
+        for refused in [read.map(drop), write, count(&lane).await.map(drop)] {
+            let refused = refused.unwrap_err();
+            assert!(is_silence(&refused) || name == "nobody is there", "{name}: {refused:?}");
+            assert_eq!(Failure::from(refused).code(), Code::Unavailable, "{name}");
+        }
+        proxy.heal();
+        testkit::eventually(name, Duration::from_secs(30), async || count(&lane).await.ok()).await.unwrap();
+    }
+    // Neither place in the pool was lost.
+    let held = tokio::join!(pause(&lane), pause(&lane));
+    assert!(held.0.is_ok() && held.1.is_ok(), "{held:?}");
+}
+
+async fn pause(lane: &Lane) -> Result<(), Error> {
+    lane.run("pause", async |connection: &mut PgConnection| {
+        sqlx::query("select pg_sleep(1.5)").execute(connection).await.map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_takes_long_is_waited_for_while_postgresql_answers() {
+    let database = Database::fresh().await.unwrap();
+    let lane = lane(&database.url(), LaneSettings { max: 1, ..patient() });
+    // The second waits for the one connection all the time, which is no silence either.
+    let (first, second) = tokio::join!(pause(&lane), pause(&lane));
+    assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
 }
 
 /// Handlers are sent between threads; a lane's futures must be too, with what they borrow.
