@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chassis::postgres::Lane;
+use chassis::stale;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +18,8 @@ use crate::observer::{Observed, Op, Served, shadow};
 use crate::redis::{self, Link};
 use crate::settings::Settings;
 use crate::{clock, meters, nats, own_writes, relay, silence, store};
+use coherence::entry::last_known;
+use coherence::floors::Demand;
 use coherence::read::{Answer, Tier};
 use coherence::time::Mono;
 
@@ -157,6 +160,27 @@ impl Cache {
         }
         let (seat, handle) = self.depart::<E>(key, &missed, Manner::Alone);
         self.fly_alone(key, seat, handle, load).await
+    }
+
+    /// What this process last knew of `key`, for when it cannot be read: for a call that takes a stale answer, if what is held
+    /// is not older than that call takes. Never below `least`, what the call's token demands, or what was shown here.
+    pub async fn last_known(&self, key: &Key, least: Option<i64>) -> Option<Hit> {
+        let most = stale::allowed()?;
+        let inner = &*self.inner;
+        let entry = inner.l1.get(key.as_str()).await?;
+        let now = inner.now();
+        let least = own_writes::Brought::now().least(key, least).unwrap_or(0);
+        let floor = inner.shard(key.text()).floors.demand(key.text(), now);
+        let demand = floor.and(Demand { version: least, since: Mono::PAST, ..Demand::NONE });
+        let sight = inner.sight();
+        let fresh = last_known(&entry, &sight.window, &sight.clock, demand, now)?;
+        let age = now.since(fresh);
+        if age > most {
+            return None;
+        }
+        stale::tell(age);
+        meters::stale(key.kind());
+        Some(Hit { body: entry.body.clone(), version: entry.version, tier: Tier::L1 })
     }
 
     /// Reads many keys at once, with one `load` for all that no tier holds and nobody else is loading.

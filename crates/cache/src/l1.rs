@@ -1,7 +1,8 @@
-//! L1: moka, bounded by bytes and by the longest life of an entry.
+//! L1: moka, bounded by bytes and by the oldest answer that anyone may ask for.
 //!
-//! An entry's own end is judged when it is read (`coherence::entry`); that moka holds what has ended until the longest life
-//! is over costs memory within the bound, where an end of its own for each entry would cost every read.
+//! An entry's own end is judged when it is read (`coherence::entry`); that moka holds what has ended costs memory within the
+//! bound, where an end of its own for each entry would cost every read. For as long as a caller may ask for what is stale,
+//! it may be that.
 //!
 //! Invariant: whether an entry may come in, or must go, is decided inside moka's per-key compute, so that no decision
 //! is overtaken.
@@ -15,8 +16,8 @@ use foldhash::quality::RandomState;
 use moka::future::Cache;
 use moka::ops::compute::Op;
 
+use chassis::stale;
 use coherence::entry::Entry;
-use coherence::lifetime::Lifetime;
 use coherence::time::Mono;
 
 type Held = Arc<Entry<Bytes>>;
@@ -40,7 +41,7 @@ impl L1 {
             .weigher(|key: &Arc<str>, entry: &Held| {
                 u32::try_from(key.len() + entry.body.len() + OVERHEAD).unwrap_or(u32::MAX)
             })
-            .time_to_live(Lifetime::TERMINAL.l1)
+            .time_to_live(stale::MOST)
             .build_with_hasher(RandomState::default());
         Self(cache)
     }

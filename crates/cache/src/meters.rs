@@ -84,6 +84,10 @@ pub(crate) fn loaded(kind: &'static str, ok: bool, took: Duration) {
     histogram!("cache_load_seconds", "kind" => kind).record(took);
 }
 
+pub(crate) fn stale(kind: &'static str) {
+    counter!("cache_stale_answers_total", "kind" => kind).increment(1);
+}
+
 pub(crate) fn validated(outcome: &'static str) {
     counter!("cache_validations_total", "outcome" => outcome).increment(1);
 }

@@ -17,6 +17,7 @@ pub mod postgres;
 mod rpc;
 pub mod server;
 pub mod settings;
+pub mod stale;
 pub mod status;
 pub mod task;
 pub mod telemetry;

@@ -1,5 +1,5 @@
 //! What belongs to the request that is being answered and must follow it into other tasks: its deadline, its count of
-//! database round trips, its token (see [`crate::token`]) and its span.
+//! database round trips, its token (see [`crate::token`]), its leave to be stale (see [`crate::stale`]) and its span.
 //!
 //! Invariant: work done for a request, in whatever task, is bounded by that request's deadline and counted to it, as
 //! long as it is started with [`spawn`] or wrapped in [`carry`].
@@ -15,7 +15,7 @@ use std::{
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::Instrument as _;
 
-use crate::token::Exchange;
+use crate::{stale::Leave, token::Exchange};
 
 tokio::task_local! {
     static CURRENT: Scope;
@@ -27,6 +27,7 @@ pub(crate) struct Scope {
     pub(crate) deadline: Option<Instant>,
     pub(crate) queries: Arc<AtomicU64>,
     pub(crate) token: Option<Arc<Exchange>>,
+    pub(crate) stale: Option<Arc<Leave>>,
 }
 
 impl Scope {

@@ -68,6 +68,16 @@ pub fn judge<B>(entry: &Entry<B>, window: &Window, clock: &Clock, demand: Demand
     Verdict::Serve(fresh)
 }
 
+/// The latest instant at which an L1 entry is known to have been current, for a reader who would rather have it than nothing and
+/// is told how old it is. What the reader is known to have seen or written is demanded all the same.
+#[must_use]
+pub fn last_known<B>(entry: &Entry<B>, window: &Window, clock: &Clock, demand: Demand, now: Mono) -> Option<Mono> {
+    if entry.version < demand.version {
+        return None;
+    }
+    window.covered(entry.asof).and_then(|at| clock.instant(at, now)).filter(|fresh| *fresh <= now)
+}
+
 /// Whether the result of a flight that began at `started`, current as of `fresh`, may be put into L1, where `existing`
 /// lies now.
 #[must_use]
@@ -162,6 +172,20 @@ mod tests {
             judged(&entry(3, 1, 5), Demand { version: 0, since: at(890), ..Demand::NONE }, 1500),
             Verdict::Serve(_)
         ));
+    }
+
+    #[test]
+    fn what_was_current_once_is_told_with_its_time() {
+        let (mut window, clock) = sight();
+        window.close();
+        let known = |version, demand| {
+            let demand = Demand { version: demand, since: at(59_000), ..Demand::NONE };
+            last_known(&entry(version, 1, 5), &window, &clock, demand, at(60_000))
+        };
+        // A hundred milliseconds for a step of the clock, twelve for its drift.
+        assert!(known(3, 3).is_some_and(|fresh| fresh <= at(900) && fresh > at(880)), "{:?}", known(3, 3));
+        assert_eq!(known(3, 4), None, "a newer version was shown or written");
+        assert_eq!(last_known(&entry(3, 1, 4), &window, &clock, Demand::NONE, at(60_000)), None);
     }
 
     #[test]

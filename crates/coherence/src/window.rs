@@ -77,6 +77,8 @@ struct Open {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window {
     open: Option<Open>,
+    /// What was open before it was last closed; good for saying how old something is, never for serving it as fresh.
+    past: Option<Open>,
 }
 
 impl Window {
@@ -117,7 +119,9 @@ impl Window {
 
     /// Closes the window; says whether it was open.
     pub fn close(&mut self) -> bool {
-        self.open.take().is_some()
+        let Some(open) = self.open.take() else { return false };
+        self.past = Some(open);
+        true
     }
 
     /// Whether any proof is held.
@@ -145,6 +149,13 @@ impl Window {
         self.open
             .filter(|open| asof.epoch == open.epoch && (asof.seq >= open.first || !stands(Wall::WindowFirst)))
             .map(|open| open.at)
+    }
+
+    /// The latest time as of which an entry of this origin is known to have been current, be it long ago.
+    #[must_use]
+    pub fn covered(&self, asof: Asof) -> Option<PgTime> {
+        let past = Self { open: self.past, past: None };
+        self.covers(asof).or_else(|| past.covers(asof))
     }
 }
 
@@ -218,6 +229,19 @@ mod tests {
         assert!(window.close());
         assert!(!window.close());
         assert_eq!(window.covers(asof(1, 10)), None);
+    }
+
+    #[test]
+    fn what_a_closed_window_proved_is_remembered_as_past() {
+        let mut window = open();
+        window.receive(&data(1, 11, 120));
+        window.close();
+        assert!(!window.close());
+        assert_eq!((window.covers(asof(1, 10)), window.covered(asof(1, 10))), (None, Some(PgTime(120))));
+        assert_eq!((window.covered(asof(1, 9)), window.covered(asof(2, 11))), (None, None));
+        window.receive(&data(2, 0, 500));
+        assert_eq!(window.covered(asof(2, 0)), Some(PgTime(500)));
+        assert_eq!(window.covered(asof(1, 11)), Some(PgTime(120)), "no younger for what came after");
     }
 
     #[test]

@@ -80,6 +80,13 @@ pub(crate) enum Error {
     Database(#[from] postgres::Error),
 }
 
+impl Error {
+    /// Whether it says nothing of what was asked, only that it could not be read.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Database(_))
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use chassis::token;
+use chassis::{stale, token};
 use http::{
     HeaderName, HeaderValue, Method, Request, Response,
     header::{
@@ -131,6 +131,7 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             RANGE,
             IF_NONE_MATCH,
             header("grpc-timeout"),
+            header(stale::ASKED),
             header(token::HEADER),
             header("traceparent"),
             header("tracestate"),
@@ -145,6 +146,7 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             header("grpc-status-details-bin"),
             header("grpc-encoding"),
             header("grpc-retry-pushback-ms"),
+            header(stale::TOLD),
             header(token::HEADER),
             ACCEPT_RANGES,
             CONTENT_LENGTH,

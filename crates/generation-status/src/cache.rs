@@ -37,7 +37,11 @@ impl Generations {
             let this = self.clone();
             move || async move { this.load(account, &[id]).await.map(|mut loaded| loaded.remove(0)) }
         };
-        let hit = self.cache.get(&key(account, id), Some(least).filter(|least| *least > 0), load).await?;
+        let wanted = Some(least).filter(|least| *least > 0);
+        let hit = match self.cache.get(&key(account, id), wanted, load).await {
+            Err(error) if error.is_outage() => self.cache.last_known(&key(account, id), wanted).await.ok_or(error)?,
+            read => read?,
+        };
         if hit.is_absent() {
             return Err(Error::Missing(Noun::Generation));
         }
@@ -60,7 +64,16 @@ impl Generations {
                 }
             }
         };
-        let hits = self.cache.get_many(&wanted, load).await?;
+        let hits = match self.cache.get_many(&wanted, load).await {
+            Err(error) if error.is_outage() => {
+                let mut known = Vec::with_capacity(wanted.len());
+                for (key, least) in &wanted {
+                    known.push(self.cache.last_known(key, *least).await.ok_or_else(|| error.clone())?);
+                }
+                known
+            }
+            read => read?,
+        };
         hits.into_iter()
             .map(|hit| if hit.is_absent() { Err(Error::Missing(Noun::Generation)) } else { Ok(hit.body) })
             .collect()

@@ -110,6 +110,11 @@ impl Error {
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Database(postgres::Error::Conflict(_)))
     }
+
+    /// Whether it says nothing of what was asked, only that it could not be read.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(self, Self::Database(_))
+    }
 }
 
 impl From<jobs::Error> for Error {

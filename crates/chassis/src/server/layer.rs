@@ -22,6 +22,7 @@ use super::{Shared, Timeouts};
 use crate::{
     deadline,
     rpc::{self, Call, Panicked, Side},
+    stale::Leave,
     status::Failure,
     task::Scope,
     telemetry,
@@ -66,9 +67,15 @@ where
         let at = expiry(request.headers_mut(), timeouts);
         let token = Exchange::of(request.headers());
         let bounded = timeouts.longest.is_some();
-        let scope = Scope { deadline: at, token: token.clone(), ..Scope::default() };
+        let stale = Leave::of(request.headers());
+        let leave = stale.as_ref().ok().cloned().flatten();
+        let scope = Scope { deadline: at, token: token.clone(), stale: leave.clone(), ..Scope::default() };
         let mut call = Call::begin(Side::Server, method, span.clone(), scope.clone());
 
+        if let Err(failure) = stale {
+            call.finish(failure.code());
+            return Box::pin(async move { Ok(rpc::refuse(failure)) });
+        }
         let slot = bounded.then(|| Slot::take(&self.shared));
         if let Some(None) = slot {
             let failure = Failure::exhausted("OVERLOADED", "too many calls at once", RETRY_AFTER);
@@ -94,6 +101,9 @@ where
             };
             if let Some(token) = token {
                 token.close(response.headers_mut());
+            }
+            if let Some(leave) = leave {
+                leave.close(response.headers_mut());
             }
             let expiry = at.map(|at| Box::pin(sleep_until(at)));
             let mut response = call.watch(response, expiry);

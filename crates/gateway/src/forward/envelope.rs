@@ -1,9 +1,9 @@
 //! The headers of a call, in and out.
 //!
-//! Invariant: of what came from outside only what gRPC itself needs goes on, and the token of the caller's own writes. The credential stays here, `x-rushes-*` is
-//! set by nobody but us, and none of it leaves with a reply.
+//! Invariant: of what came from outside only what gRPC itself needs goes on, the token of the caller's own writes, and how stale an
+//! answer may be. The credential stays here, `x-rushes-*` is set by nobody but us, and none of it leaves with a reply.
 
-use chassis::{caller, token};
+use chassis::{caller, stale, token};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, Version,
     header::{CONTENT_TYPE, TE, USER_AGENT},
@@ -13,8 +13,13 @@ use tonic::body::Body;
 use crate::keys::Key;
 
 /// What goes on besides `grpc-*`.
-const PASSED: [HeaderName; 4] =
-    [CONTENT_TYPE, USER_AGENT, HeaderName::from_static("x-request-id"), HeaderName::from_static(token::HEADER)];
+const PASSED: [HeaderName; 5] = [
+    CONTENT_TYPE,
+    USER_AGENT,
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static(token::HEADER),
+    HeaderName::from_static(stale::ASKED),
+];
 
 /// The request as a service behind the gateway gets it.
 pub(super) fn seal(request: Request<Body>, key: &Key) -> Request<Body> {
