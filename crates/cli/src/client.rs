@@ -8,6 +8,7 @@ mod dashboard;
 mod generate;
 mod generations;
 mod operator;
+mod own_writes;
 mod patience;
 mod projects;
 mod scenes;

@@ -21,7 +21,7 @@ use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer as _, Service};
 use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
-use crate::{assets::Assets, config::Origins, hooks::Hooks};
+use crate::{assets::Assets, config::Origins, forward, hooks::Hooks};
 
 /// The public port's outermost service: native gRPC goes straight in, browsers through what they need.
 #[derive(Clone, Debug)]
@@ -131,6 +131,7 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             RANGE,
             IF_NONE_MATCH,
             header("grpc-timeout"),
+            header(forward::SESSION),
             header(stale::ASKED),
             header(token::HEADER),
             header("traceparent"),

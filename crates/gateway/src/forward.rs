@@ -3,6 +3,7 @@
 mod envelope;
 mod limit;
 mod meter;
+mod session;
 
 use std::{
     convert::Infallible,
@@ -17,21 +18,25 @@ use tonic::{Status, body::Body};
 use tower::Service;
 use tracing::Span;
 
+use self::session::Sessions;
 use crate::{keys::Keys, routes::Routes};
+
+pub(crate) use self::session::HEADER as SESSION;
 
 /// The gateway's side of every call; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Forward {
     routes: Routes,
     keys: Keys,
+    sessions: Sessions,
 }
 
 impl Forward {
     pub(crate) fn new(routes: Routes, keys: Keys) -> Self {
-        Self { routes, keys }
+        Self { routes, keys, sessions: Sessions::new() }
     }
 
-    async fn forward(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+    async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
         let path = request.uri().path();
         let Some(route) = self.routes.find(path) else {
             return Err(Failure::unimplemented(format!("there is no method {path}")));
@@ -39,6 +44,7 @@ impl Forward {
         let key = self.keys.authenticate(request.headers()).await?;
         Span::current().record("rushes.account", tracing::field::display(key.account()));
         key.check(route.scope)?;
+        let session = self.sessions.enter(request.headers_mut(), key.account()).await?;
         let request = envelope::seal(request, &key);
         let (request, refused) = limit::admit(request, route.method).await?;
         let answer = route.channel.clone().call(request);
@@ -48,6 +54,9 @@ impl Forward {
             Ok(failure) = refused => return Err(failure),
             Ok(response) = answer => response,
         };
+        if let Some(session) = session {
+            session.leave(response.headers()).await;
+        }
         Ok(envelope::open(response))
     }
 }

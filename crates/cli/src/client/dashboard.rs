@@ -28,6 +28,9 @@ pub(crate) struct Show {
     /// Show it again whenever it changes, until Ctrl-C; always the first page.
     #[arg(long, conflicts_with_all = ["page_size", "page_token"])]
     watch: bool,
+    /// When it cannot be read now, show how it was at most a minute ago.
+    #[arg(long, conflicts_with_all = ["page_size", "page_token", "watch"])]
+    allow_stale: bool,
 }
 
 impl Show {
@@ -37,7 +40,9 @@ impl Show {
         }
         let request = GetDashboardRequest { page_size: self.page_size, page_token: self.page_token };
         let mut client = DashboardServiceClient::new(session.gateway()?);
-        let answer = client.get_dashboard(session.request(request)?).await.map_err(|status| session.failed(&status))?;
+        let request = session.lenient(request, self.allow_stale)?;
+        let answer = client.get_dashboard(request).await.map_err(|status| session.failed(&status))?;
+        session.warn_of_age(answer.metadata());
         session.show(DASHBOARD, answer.get_ref(), text)
     }
 }

@@ -25,6 +25,9 @@ pub(crate) struct Get {
     /// Wait for this version or a later one.
     #[arg(long, default_value_t = 0)]
     min_version: i64,
+    /// When it cannot be read now, show how it was at most a minute ago.
+    #[arg(long)]
+    allow_stale: bool,
 }
 
 /// Lists generations.
@@ -51,16 +54,18 @@ pub(crate) struct Cancel {
 impl Get {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
         let request = GetGenerationRequest { name: self.name, min_version: self.min_version };
-        let generation = get(session, request).await?;
+        let generation = get(session, request, self.allow_stale).await?;
         session.show(GENERATION, &generation, text)
     }
 }
 
 /// Reads one generation.
-pub(crate) async fn get(session: &Session, request: GetGenerationRequest) -> Result<Generation> {
+pub(crate) async fn get(session: &Session, request: GetGenerationRequest, allow_stale: bool) -> Result<Generation> {
     let mut client = GenerationServiceClient::new(session.gateway()?);
-    let answer = client.get_generation(session.request(request)?).await;
-    Ok(answer.map_err(|status| session.failed(&status))?.into_inner())
+    let answer = client.get_generation(session.lenient(request, allow_stale)?).await;
+    let answer = answer.map_err(|status| session.failed(&status))?;
+    session.warn_of_age(answer.metadata());
+    Ok(answer.into_inner())
 }
 
 impl List {

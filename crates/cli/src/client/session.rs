@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chassis::client::Channel;
+use chassis::stale;
 use chassis::telemetry::{self, Telemetry};
 use http::Uri;
 use prost::Message;
 use tonic::Request;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
 use crate::args::Connection;
+use crate::client::own_writes::{OwnWrites, Remembering};
 use crate::failure::{Exit, Failure};
 use crate::stack::Stack;
 use crate::{json, out};
@@ -57,9 +59,11 @@ impl Session {
         Ok(Self { connection, stack, traceparent, json })
     }
 
-    /// A lazy channel to the gateway.
-    pub(crate) fn gateway(&self) -> Result<Channel> {
-        channel(GATEWAY, self.address()?)
+    /// A lazy channel to the gateway, over which what was written lately shows.
+    pub(crate) fn gateway(&self) -> Result<Remembering> {
+        let address = self.address()?;
+        let own_writes = OwnWrites::of(address, self.key()?);
+        Ok(Remembering { channel: channel(GATEWAY, address)?, own_writes })
     }
 
     /// A lazy channel to a service on the internal network; `setting` is what was given for its address.
@@ -80,10 +84,19 @@ impl Session {
         Ok(request)
     }
 
+    /// `message` as [`Session::request`] has it, which may be answered with what is stale when nothing else can be had.
+    pub(crate) fn lenient<T>(&self, message: T, allow_stale: bool) -> Result<Request<T>> {
+        let mut request = self.request(message)?;
+        if allow_stale {
+            request.metadata_mut().insert(stale::ASKED, stale::MOST.as_secs().into());
+        }
+        Ok(request)
+    }
+
     /// `message` with the key and the trace, and no deadline: for streams.
     pub(crate) fn stream<T>(&self, message: T) -> Result<Request<T>> {
         let mut request = self.internal_request(message)?;
-        request.metadata_mut().insert("authorization", self.key()?);
+        request.metadata_mut().insert("authorization", self.bearer()?);
         Ok(request)
     }
 
@@ -103,6 +116,13 @@ impl Session {
                 failure.saying(format!("no gateway answers at {address}")).into()
             }
             _ => failure.into(),
+        }
+    }
+
+    /// Says so when an answer is stale.
+    pub(crate) fn warn_of_age(&self, metadata: &MetadataMap) {
+        if let Some(age) = metadata.get(stale::TOLD).and_then(|age| age.to_str().ok()) {
+            out::warn(format_args!("stale: how it was at most {age} s ago; what is now cannot be read"));
         }
     }
 
@@ -142,15 +162,21 @@ impl Session {
         })
     }
 
-    fn key(&self) -> Result<MetadataValue<Ascii>> {
+    fn key(&self) -> Result<&str> {
         // The stack's key is for the stack's gateway and is not shown to another.
         let address = self.address()?;
         let found = self.stack.as_ref().filter(|stack| stack.address == address).map(|stack| stack.api_key.as_str());
-        let key = self.connection.api_key.as_deref().or(found).ok_or_else(|| {
+        let key = self.connection.api_key.as_deref().or(found);
+        key.ok_or_else(|| {
             Failure::new(format!("no API key was given for {address}"))
                 .todo("give one with --api-key or RUSHES_API_KEY")
                 .exit(Exit::Denied)
-        })?;
+                .into()
+        })
+    }
+
+    fn bearer(&self) -> Result<MetadataValue<Ascii>> {
+        let key = self.key()?;
         let mut value: MetadataValue<Ascii> =
             format!("Bearer {key}").parse().ok().context("an API key has only letters, digits, - and _")?;
         value.set_sensitive(true);

@@ -28,7 +28,7 @@ impl Trace {
             self.of.to_ascii_lowercase()
         } else {
             let request = GetGenerationRequest { name: self.of.clone(), min_version: 0 };
-            let generation = generations::get(session, request).await?;
+            let generation = generations::get(session, request, false).await?;
             generations::trace(&generation)
                 .with_context(|| format!("{} was started without a trace", generation.name))?
                 .to_owned()

@@ -48,6 +48,43 @@ async fn the_token_of_own_writes_goes_through_both_ways() {
     assert_eq!(told, b"written".as_slice());
 }
 
+#[tokio::test]
+async fn a_session_that_is_named_brings_the_token_of_its_last_write() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let call = async |session: Option<&'static str>, token: Option<&[u8]>| {
+        let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &key);
+        if let Some(session) = session {
+            request.metadata_mut().insert("rushes-session", session.parse().unwrap());
+        }
+        if let Some(token) = token {
+            request.metadata_mut().insert_bin(token::HEADER, BinaryMetadataValue::from_bytes(token));
+        }
+        let reply = stage.assets().await.get_asset(request).await?;
+        Ok::<_, tonic::Status>(reply.metadata().get_bin(token::HEADER).map(|token| token.to_bytes().unwrap()))
+    };
+    // The service behind tells in its reply what was brought to it.
+    assert_eq!(call(Some("mine"), Some(b"written")).await.unwrap().unwrap(), b"written".as_slice());
+    assert_eq!(call(Some("mine"), None).await.unwrap().unwrap(), b"written".as_slice());
+    assert_eq!(call(Some("another"), None).await.unwrap(), None);
+    assert_eq!(call(None, None).await.unwrap(), None);
+    check(&call(Some(""), None).await.unwrap_err(), Code::InvalidArgument, "SESSION_INVALID");
+}
+
+#[tokio::test]
+async fn how_stale_an_answer_may_be_goes_on_and_must_make_sense() {
+    let stage = Stage::set().await;
+    let key = stage.key(Uuid::now_v7());
+    let call = async |asked: &'static str| {
+        let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &key);
+        request.metadata_mut().insert(chassis::stale::ASKED, asked.parse().unwrap());
+        stage.assets().await.get_asset(request).await
+    };
+    call("60").await.unwrap();
+    assert_eq!(stage.upstream.calls.lock().unwrap()[0][chassis::stale::ASKED], "60");
+    check(&call("61").await.unwrap_err(), Code::InvalidArgument, "MAX_STALE_INVALID");
+}
+
 /// Sends an empty message to `path`, as any client could.
 async fn bare(stage: &Stage, path: &str, key: Option<&str>) -> tonic::Status {
     let mut request = http::Request::post(path)
