@@ -67,6 +67,8 @@ pub(super) struct World {
     gateways: [Channel; 2],
     answers: AtomicU64,
     refused: Mutex<BTreeMap<String, u64>>,
+    /// How long each write that was refused waited for that.
+    waited: Mutex<Vec<Duration>>,
     seed: u64,
 }
 
@@ -82,6 +84,7 @@ impl World {
             gateways,
             answers: AtomicU64::new(0),
             refused: Mutex::default(),
+            waited: Mutex::default(),
             seed,
         };
         for number in 0..ACCOUNTS {
@@ -130,6 +133,11 @@ impl World {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How long the writes waited that were refused since this was last asked.
+    pub(super) fn waited(&self) -> Vec<Duration> {
+        std::mem::take(&mut *self.waited.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn refused(&self, status: &Status) {
         *self
             .refused
@@ -171,6 +179,9 @@ impl World {
             }
             Err(status) => {
                 self.refused(&status);
+                if write {
+                    self.waited.lock().unwrap_or_else(PoisonError::into_inner).push(replied - begun);
+                }
                 None
             }
         }

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::clients::World;
 use super::load::{Meter, Phase};
-use super::side::Backend;
+use super::side::{Backend, Stage};
 
 /// How often each kind of fault struck.
 pub(super) type Counts = BTreeMap<&'static str, u64>;
@@ -30,6 +30,8 @@ pub(super) enum Script {
     NatsBlackhole,
     /// Redis and NATS are killed together at twice the usual load, for a third of the time.
     RedisNatsKilled,
+    /// PostgreSQL falls silent for everyone for a third of the time, and comes back.
+    PostgresSilent,
 }
 
 impl Script {
@@ -38,6 +40,7 @@ impl Script {
             Self::Mixed => "everything goes wrong",
             Self::NatsBlackhole => "NATS falls silent",
             Self::RedisNatsKilled => "Redis and NATS are killed at twice the load",
+            Self::PostgresSilent => "PostgreSQL falls silent",
         }
     }
 }
@@ -66,11 +69,12 @@ pub(super) async fn play(
         let stage = &world.stage;
         match (script, fault) {
             (Script::NatsBlackhole, true) => {
-                for actor in &stage.actors {
-                    actor.link(Backend::Nats).black_hole(Direction::ToClient);
-                    actor.link(Backend::Nats).black_hole(Direction::ToServer);
-                }
+                silence(stage, Backend::Nats);
                 *counts.entry("NATS silent for all").or_default() += 1;
+            }
+            (Script::PostgresSilent, true) => {
+                silence(stage, Backend::Postgres);
+                *counts.entry("PostgreSQL silent for all").or_default() += 1;
             }
             (Script::RedisNatsKilled, true) => {
                 let _ = (stage.redis.kill().await, stage.nats.kill().await);
@@ -84,6 +88,13 @@ pub(super) async fn play(
         phases.push(meter.phase(mark, world, at_work).await);
     }
     (counts, phases)
+}
+
+fn silence(stage: &Stage, backend: Backend) {
+    for actor in &stage.actors {
+        actor.link(backend).black_hole(Direction::ToClient);
+        actor.link(backend).black_hole(Direction::ToServer);
+    }
 }
 
 async fn healed(world: &World) {

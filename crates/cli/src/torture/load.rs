@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::clients::World;
 use super::side::{Stage, get};
@@ -15,6 +15,8 @@ pub(super) struct Phase {
     loads: f64,
     reads: u64,
     refused: u64,
+    /// How long the writes that were refused waited for that, in order.
+    waited: Vec<Duration>,
     at_work: f64,
 }
 
@@ -29,7 +31,18 @@ impl fmt::Display for Phase {
             self.loads / self.seconds,
             100.0 * self.refused as f64 / (self.reads + self.refused).max(1) as f64,
             self.at_work,
-        )
+        )?;
+        match self.waited.last() {
+            Some(worst) => {
+                let median = self.waited[self.waited.len() / 2];
+                write!(
+                    out,
+                    "; {} writes refused, the median after {median:.0?}, the last after {worst:.0?}",
+                    self.waited.len()
+                )
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -54,6 +67,7 @@ impl Meter {
 
     pub(super) async fn mark(&self, name: &'static str, world: &World) -> Mark {
         let (answers, refused) = (world.answers(), world.errors());
+        world.waited();
         Mark { name, at: Instant::now(), loads: self.loads().await, answers, refused }
     }
 
@@ -64,6 +78,11 @@ impl Meter {
             loads: self.loads().await - mark.loads,
             reads: world.answers() - mark.answers,
             refused: world.errors() - mark.refused,
+            waited: {
+                let mut waited = world.waited();
+                waited.sort_unstable();
+                waited
+            },
             at_work,
         }
     }

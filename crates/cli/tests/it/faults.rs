@@ -3,8 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use proto::dashboard::v1::GetDashboardRequest;
 use proto::generations::v1::{Generation, GetGenerationRequest, State};
 use proto::projects::v1::{GetProjectRequest, Project, UpdateProjectRequest};
+
+use testkit::Direction;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request};
 
 use crate::client::Client;
 use crate::stack::{Stack, Wish};
@@ -135,4 +140,74 @@ async fn reads_and_writes_go_on_without_redis_and_nats() -> Result<()> {
     let after = client.start(&scene, "made with both again").await?;
     assert_eq!(client.outcome(&after.name).await?.state(), State::Completed);
     stack.end().await
+}
+
+/// A write that ends with `UNAVAILABLE`, `DEPENDENCY_DOWN`.
+async fn refused_write(client: &Client, project: &Project) -> Result<Duration> {
+    let changed = Project { title: "not written".into(), etag: String::new(), ..project.clone() };
+    let request = UpdateProjectRequest { project: Some(changed), update_mask: None };
+    let asked = Instant::now();
+    let status = client.projects().update_project(request).await.map(drop).expect_err("PostgreSQL does not answer");
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    Ok(asked.elapsed())
+}
+
+/// A call that takes what is a minute old.
+fn lenient<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("rushes-max-stale", MetadataValue::from_static("60"));
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_postgresql_refuses_writes_at_once_and_reads_unless_a_stale_answer_will_do() -> Result<()> {
+    let stack = Stack::start(Wish::default()).await?;
+    let client = stack.client(10).await?;
+    let project = client.project("Remembered").await?;
+    let scene = client.scene(&project, "One").await?;
+    let started = client.start(&scene, "made before the silence").await?;
+    let generation = client.outcome(&started.name).await?;
+    // Once more than its last change, so that L1 holds it under a proof.
+    let dashboard = testkit::eventually("a dashboard from memory", Duration::from_secs(10), async || {
+        let (one, two) = (client.dashboard().await.ok()?, client.dashboard().await.ok()?);
+        let read = client.generations().get_generation(lenient(ask(&generation.name))).await.ok()?;
+        assert!(!read.metadata().contains_key("rushes-stale-age"), "what is fresh says nothing of an age");
+        (one == two).then_some(one)
+    })
+    .await?;
+
+    stack.postgres.black_hole(Direction::ToClient);
+    let mut waited = Vec::new();
+    for _ in 0..20 {
+        waited.push(refused_write(&client, &project).await?);
+    }
+    waited.sort_unstable();
+    println!("20 writes were refused, the median after {:.0?}, the last after {:.0?}", waited[10], waited[19]);
+    // The last proof is good for a second.
+    let refused = testkit::eventually("reads are refused", Duration::from_secs(10), async || {
+        client.dashboard().await.err()?;
+        client.generations().get_generation(ask(&generation.name)).await.err()
+    });
+    assert_eq!(refused.await?.code(), Code::Unavailable);
+
+    let stale = client.dashboards().get_dashboard(lenient(GetDashboardRequest::default())).await?;
+    let age: u64 = stale.metadata().get("rushes-stale-age").context("an age")?.to_str()?.parse()?;
+    assert!((1..=60).contains(&age), "{age} s");
+    assert_eq!(stale.into_inner(), dashboard);
+    let stale = client.generations().get_generation(lenient(ask(&generation.name))).await?;
+    assert!(stale.metadata().contains_key("rushes-stale-age"));
+    assert_eq!(stale.into_inner(), generation);
+
+    stack.postgres.heal();
+    testkit::eventually("writes are taken again", Duration::from_secs(30), async || {
+        write_and_read(&client, &project, "Spoken again").await.ok()
+    })
+    .await?;
+    let fresh = client.dashboards().get_dashboard(lenient(GetDashboardRequest::default())).await?;
+    assert!(!fresh.metadata().contains_key("rushes-stale-age"));
+    stack.end().await
+}
+
+fn ask(name: &str) -> GetGenerationRequest {
+    GetGenerationRequest { name: name.into(), ..GetGenerationRequest::default() }
 }

@@ -14,7 +14,7 @@ use proto::accounts::v1::account_service_client::AccountServiceClient;
 use proto::accounts::v1::{Account, CreateAccountRequest, CreateApiKeyRequest};
 use proto::credits::v1::GrantCreditsRequest;
 use proto::credits::v1::credit_service_client::CreditServiceClient;
-use testkit::{Database, Nats, Process, Redis};
+use testkit::{Database, Nats, Process, Proxy, Redis};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
@@ -41,6 +41,11 @@ impl Default for Wish {
     }
 }
 
+fn authority(url: &str) -> Result<String> {
+    let url = url::Url::parse(url)?;
+    Ok(format!("{}:{}", url.host_str().context("a host")?, url.port().context("a port")?))
+}
+
 /// A running service.
 struct Service {
     name: &'static str,
@@ -55,6 +60,8 @@ pub(crate) struct Stack {
     pub(crate) redis: Redis,
     pub(crate) nats: Nats,
     pub(crate) database: Database,
+    /// Between the services and PostgreSQL.
+    pub(crate) postgres: Proxy,
     folder: PathBuf,
     wish: Wish,
 }
@@ -62,6 +69,7 @@ pub(crate) struct Stack {
 impl Stack {
     pub(crate) async fn start(wish: Wish) -> Result<Self> {
         let database = Database::fresh().await?;
+        let postgres = Proxy::before(authority(&database.url())?).await?;
         let redis = Redis::launch().await?;
         let nats = Nats::launch().await?;
         let folder = std::env::temp_dir().join(format!("rushes-stack-{}", Uuid::now_v7().simple()));
@@ -69,7 +77,7 @@ impl Stack {
         let address = || SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
         let services =
             SERVICES.map(|name| Service { name, address: address(), admin: address(), process: None }).into();
-        let mut stack = Self { services, redis, nats, database, folder, wish };
+        let mut stack = Self { services, redis, nats, database, postgres, folder, wish };
         for name in SERVICES {
             stack.run(name)?;
         }
@@ -88,7 +96,7 @@ impl Stack {
         command
             .env("RUSHES_LISTEN", self.address(name).to_string())
             .env("RUSHES_ADMIN_LISTEN", self.admin(name).to_string())
-            .env("RUSHES_DATABASE_URL", self.database.url())
+            .env("RUSHES_DATABASE_URL", self.postgres.url(&self.database.url())?)
             .env("RUSHES_REDIS_URL", self.redis.url())
             .env("RUSHES_NATS_URL", self.nats.url())
             .env("RUSHES_BLOBS_URL", format!("file://{}", self.folder.join("blobs").display()))
