@@ -12,6 +12,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request};
 
 use crate::client::Client;
+use crate::commands::rushes;
 use crate::stack::{Stack, Wish};
 
 async fn get(client: &Client, name: &str) -> Result<Generation> {
@@ -197,6 +198,14 @@ async fn a_silent_postgresql_refuses_writes_at_once_and_reads_unless_a_stale_ans
     let stale = client.generations().get_generation(lenient(ask(&generation.name))).await?;
     assert!(stale.metadata().contains_key("rushes-stale-age"));
     assert_eq!(stale.into_inner(), generation);
+
+    let said = rushes(&client, &std::env::temp_dir(), &["dashboard", "--allow-stale"]).await?;
+    assert!(
+        said.out.contains("Remembered") && said.err.contains("stale: how it was at most"),
+        "{}{}",
+        said.out,
+        said.err
+    );
 
     stack.postgres.heal();
     testkit::eventually("writes are taken again", Duration::from_secs(30), async || {

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod client;
+mod commands;
 mod faults;
 mod http;
 mod main_job;
