@@ -8,6 +8,7 @@ mod commands;
 mod faults;
 mod http;
 mod main_job;
+mod reconciler;
 mod stack;
 mod traces;
 mod up;
