@@ -24,8 +24,8 @@ use crate::thumbnails::{Key, Standing, Thumbnails};
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How often what dead workers left is looked for.
 const SWEEP: Duration = Duration::from_secs(5);
-/// How often thumbnails without a job are looked for.
-const RECONCILE: Duration = Duration::from_secs(60);
+/// How often what no job will make is looked for.
+const RECONCILE: Duration = Duration::from_secs(15);
 
 /// Makes queued thumbnails until the drain begins.
 pub struct Runner {

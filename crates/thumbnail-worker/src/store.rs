@@ -274,12 +274,50 @@ impl Store {
         Ok(requeued)
     }
 
-    /// Finds thumbnails that are said to be in the making for a minute although no job is, and queues them. There are none
-    /// unless rows were changed by hand or restored in part; each is counted.
+    /// Finds what no job will ever make, counts it and queues it. There is none unless rows were changed by hand or restored in
+    /// part.
     ///
     /// # Errors
     /// When PostgreSQL fails.
     pub async fn reconcile(&self) -> Result<usize, Error> {
+        let findings = [
+            ("thumbnail_without_job", self.requeue_lost().await?),
+            ("asset_without_thumbnail", self.queue_bare().await?),
+        ];
+        let mut all = 0;
+        for (invariant, found) in findings {
+            metrics::counter!("rushes_reconciler_findings_total", "invariant" => invariant).increment(found as u64);
+            all += found;
+        }
+        if all > 0 {
+            self.bell.ring().await;
+        }
+        Ok(all)
+    }
+
+    /// Assets of the last day, a minute old, which no thumbnail was ever queued of.
+    async fn queue_bare(&self) -> Result<usize, Error> {
+        let work = async |tx: &mut PgConnection| {
+            let query = sqlx::query_as::<_, (Uuid, Vec<u8>)>(
+                "select a.account_id, a.sha256 from assets a
+                 where a.create_time > now() - interval '1 day' and a.create_time < now() - interval '1 minute'
+                   and not exists (
+                       select from thumbnails t where t.account_id = a.account_id and t.asset_sha256 = a.sha256)
+                 limit 100",
+            );
+            let bare = statement("find_bare_assets", query.fetch_all(&mut *tx)).await?;
+            for (account, sha256) in &bare {
+                if let Ok(asset) = sha256.as_slice().try_into() {
+                    enqueue(tx, &Key { account: AccountId(*account), asset, spec: Spec::default() }).await?;
+                }
+            }
+            Ok::<_, Error>(bare.len())
+        };
+        self.lane.transaction("queue_bare_assets", work).await
+    }
+
+    /// Thumbnails that are said to be in the making for a minute although no job is.
+    async fn requeue_lost(&self) -> Result<usize, Error> {
         type Lost = (Uuid, Vec<u8>, i32, i32, i32);
         let work = async |tx: &mut PgConnection| {
             let query = sqlx::query_as::<_, Lost>(
@@ -307,13 +345,7 @@ impl Store {
             }
             Ok::<_, Error>(lost.len())
         };
-        let lost = self.lane.transaction("reconcile_thumbnails", work).await?;
-        if lost > 0 {
-            metrics::counter!("rushes_reconciler_findings_total", "finding" => "thumbnail_without_job")
-                .increment(lost as u64);
-            self.bell.ring().await;
-        }
-        Ok(lost)
+        self.lane.transaction("requeue_lost_thumbnails", work).await
     }
 }
 

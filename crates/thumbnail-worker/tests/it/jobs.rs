@@ -55,6 +55,19 @@ async fn a_thumbnail_without_a_job_is_found_and_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_asset_that_nothing_was_queued_of_is_found_and_its_thumbnail_made() {
+    let mut service = Running::start().await;
+    let (account, asset) = unmade(&mut service).await;
+    for forget in
+        ["delete from jobs", "delete from thumbnails", "update assets set create_time = now() - interval '2 minutes'"]
+    {
+        sqlx::query(forget).execute(&service.pool).await.unwrap();
+    }
+    let account = again(&mut service, &account).await;
+    assert_eq!(service.settled(&account, &asset).await.state(), State::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_kills_its_workers_is_given_up() {
     let mut service = Running::start().await;
     let (account, asset) = unmade(&mut service).await;
