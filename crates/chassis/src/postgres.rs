@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub use error::Error;
-use pulse::Pulse;
+use pulse::{Pulse, Silent};
 
 /// A statement slower than this is logged.
 const SLOW: Duration = Duration::from_millis(200);
@@ -125,7 +125,7 @@ impl Lane {
                 ("idle_in_transaction_session_timeout", statement.as_str()),
             ])
             .disable_statement_logging();
-        let pulse = Arc::new(Pulse::new(name, options.clone(), settings.silence));
+        let pulse = Pulse::of(url, &options, settings.silence);
         let pool = PgPoolOptions::new()
             .min_connections(settings.min)
             .max_connections(settings.max)
@@ -219,7 +219,8 @@ impl Lane {
         E: From<Error>,
     {
         let (mut loan, _held) = self.acquire().await?;
-        let done = self.pulse.during(Box::pin(work(&mut loan.connection))).await.map_err(Error::from)?;
+        let done =
+            self.pulse.during(Box::pin(work(&mut loan.connection))).await.map_err(|silent| self.silent(silent))?;
         if done.is_ok() {
             self.pulse.heard();
         }
@@ -232,7 +233,7 @@ impl Lane {
         let acquired = self.pulse.during(deadline::bound(Box::pin(self.pool.acquire()))).await;
         drop(waiting);
         metrics::histogram!("postgres_lane_acquire_seconds", "lane" => self.name).record(began.elapsed());
-        match acquired? {
+        match acquired.map_err(|silent| self.silent(silent))? {
             Ok(Ok(connection)) => Ok((self.lend(connection), Count::one(&self.load.held))),
             Ok(Err(sqlx::Error::PoolTimedOut)) if self.full() => Err(Error::Busy(self.name)),
             // The pool tries to connect until its patience ends, and then says no more than that it ended.
@@ -240,6 +241,11 @@ impl Lane {
             Ok(Err(error)) => Err(error.into()),
             Err(deadline::Expired) => Err(Error::Deadline),
         }
+    }
+
+    fn silent(&self, silent: Silent) -> Error {
+        metrics::counter!("postgres_lane_silent_total", "lane" => self.name).increment(1);
+        silent.into()
     }
 
     fn lend(&self, connection: PoolConnection<sqlx::Postgres>) -> Loan {

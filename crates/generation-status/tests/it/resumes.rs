@@ -172,12 +172,15 @@ async fn resumed(process: &Process, user: &User, token: &str) -> (Vec<Event>, St
     (events, last)
 }
 
+/// Which generations were told of, by their names, and whether they have ended. Those of two generations come in any order.
 fn updates(events: &[Event]) -> Vec<(String, bool)> {
     let update = |event: &'_ Event| match event {
         Event::Update(generation) => (generation.name.clone(), generation.end_time.is_some()),
         other => panic!("{other:?} where only updates were due"),
     };
-    events.iter().map(update).collect()
+    let mut updates: Vec<_> = events.iter().map(update).collect();
+    updates.sort();
+    updates
 }
 
 #[tokio::test]
