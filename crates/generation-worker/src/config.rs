@@ -120,7 +120,7 @@ impl Config {
                 url: url("RUSHES_FAL_URL", "https://queue.fal.run")?,
                 authorization: authorization("RUSHES_FAL_KEY", "Key", &key)?,
                 hooks,
-                keys: url("RUSHES_FAL_JWKS_URL", "https://rest.alpha.fal.ai/.well-known/jwks.json")?,
+                keys: url("RUSHES_FAL_JWKS_URL", "https://rest.fal.ai/.well-known/jwks.json")?,
             }),
         };
         let what = "name=replicate:owner/model or name=fal:owner/model, with commas between several";
