@@ -4,7 +4,7 @@
 //! Faults hold for open connections and new ones alike, from the moment they are set until [`Proxy::heal`].
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -39,6 +39,7 @@ struct Faults {
 pub struct Proxy {
     address: SocketAddr,
     faults: Arc<watch::Sender<Faults>>,
+    server: Arc<Mutex<String>>,
     accepting: AbortHandle,
 }
 
@@ -48,8 +49,15 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding the proxy")?;
         let address = listener.local_addr()?;
         let faults = Arc::new(watch::Sender::new(Faults::default()));
-        let accepting = tokio::spawn(accept(listener, server.into(), faults.clone())).abort_handle();
-        Ok(Self { address, faults, accepting })
+        let server = Arc::new(Mutex::new(server.into()));
+        let accepting = tokio::spawn(accept(listener, server.clone(), faults.clone())).abort_handle();
+        Ok(Self { address, faults, server, accepting })
+    }
+
+    /// Resets every open connection, and passes new ones on to another server: a failover.
+    pub fn lead_to(&self, server: impl Into<String>) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server.into();
+        self.reset();
     }
 
     /// Where it listens.
@@ -122,12 +130,13 @@ pub(crate) fn at(url: &str, address: SocketAddr) -> Result<String> {
     Ok(url.to_string())
 }
 
-async fn accept(listener: TcpListener, server: String, faults: Arc<watch::Sender<Faults>>) {
+async fn accept(listener: TcpListener, server: Arc<Mutex<String>>, faults: Arc<watch::Sender<Faults>>) {
     // Dropped with this task, and the connections with it.
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
-        connections.spawn(pass(client, server.clone(), faults.subscribe()));
+        let server = server.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        connections.spawn(pass(client, server, faults.subscribe()));
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cache::Tier;
+use cache::{Settings, Tier};
+use testkit::{Proxy, Redis};
 
 use crate::stand::{LONG, Process, Stand};
 
@@ -128,14 +129,32 @@ impl Load {
 
 async fn through(tells: bool, faults: impl AsyncFnOnce(&Stand, &Load)) {
     let stand = Stand::new().await;
-    let (one, two) = tokio::join!(stand.ready(), stand.ready());
-    let load = Load::start(&one, &[&one, &two], tells);
+    let processes = tokio::join!(stand.ready(), stand.ready());
+    under_load(&processes.into(), tells, async |load| faults(&stand, load).await).await;
+}
+
+/// The same with Redis behind a proxy.
+async fn through_a_proxy(faults: impl AsyncFnOnce(&Stand, &Load, &Proxy)) {
+    let stand = Stand::new().await;
+    let proxy = Proxy::before(stand.redis.address().to_string()).await.unwrap();
+    let url = Some(proxy.url(&stand.redis.url()).unwrap());
+    let process = || stand.with(Settings { redis_url: url.clone(), ..stand.settings() }, true);
+    let processes = tokio::join!(process(), process());
+    under_load(&processes.into(), false, async |load| faults(&stand, load, &proxy).await).await;
+}
+
+async fn under_load(processes: &[Process; 2], tells: bool, faults: impl AsyncFnOnce(&Load)) {
+    let [one, two] = processes;
+    for process in processes {
+        process.proven().await;
+    }
+    let load = Load::start(one, &[one, two], tells);
     load.goes_on(Duration::from_millis(300)).await;
-    faults(&stand, &load).await;
+    faults(&load).await;
     load.goes_on(Duration::from_millis(1500)).await;
     let slowest = load.end().await;
     assert!(slowest < BOUND, "a read took {slowest:?}");
-    for process in [&one, &two] {
+    for process in processes {
         process.proven().await;
         process.from(Tier::L1, "hot").await;
     }
@@ -202,6 +221,57 @@ async fn redis_is_flushed() {
         for _ in 0..5 {
             redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.unwrap();
             load.goes_on(Duration::from_millis(200)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_slow() {
+    through_a_proxy(async |_, load, proxy| {
+        // Within a reader's patience of 50 ms, and past it.
+        for latency in [10, 200] {
+            proxy.latency(Duration::from_millis(latency));
+            load.goes_on(Duration::from_millis(2500)).await;
+        }
+        proxy.heal();
+    })
+    .await;
+}
+
+async fn tell(redis: &Redis, command: &[&str]) -> redis::Value {
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await.unwrap()
+}
+
+/// The copy has a proof and entries of its own, from before it was cut off: they must not pass for young, nor be mixed with what
+/// the relay tells it now.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_fails_over_to_an_older_copy_and_back() {
+    through_a_proxy(async |stand, load, proxy| {
+        let copy = Redis::launch().await.unwrap();
+        let (host, port) = (stand.redis.address().ip().to_string(), stand.redis.address().port().to_string());
+        for _ in 0..2 {
+            tell(&copy, &["replicaof", &host, &port]).await;
+            testkit::eventually("a copy", LONG, async || {
+                let info = String::from_utf8(match tell(&copy, &["info", "replication"]).await {
+                    redis::Value::BulkString(info) => info,
+                    redis::Value::VerbatimString { text, .. } => text.into_bytes(),
+                    other => panic!("{other:?}"),
+                });
+                info.unwrap().contains("master_link_status:up").then_some(())
+            })
+            .await
+            .unwrap();
+            tell(&copy, &["replicaof", "no", "one"]).await;
+            // It falls behind, for less than the bound and for more.
+            load.goes_on(Duration::from_millis(400)).await;
+            proxy.lead_to(copy.address().to_string());
+            load.goes_on(Duration::from_millis(1500)).await;
+            // Back to the first, which knows nothing of what came meanwhile.
+            proxy.lead_to(stand.redis.address().to_string());
+            load.goes_on(Duration::from_millis(1500)).await;
         }
     })
     .await;

@@ -144,6 +144,9 @@ fn patient() -> LaneSettings {
     LaneSettings { min: 1, max: 2, acquire, statement: LONG, silence, ..one() }
 }
 
+/// What is done to the way to PostgreSQL.
+type Fault = fn(&Proxy);
+
 /// Whether it was refused for the silence, not for a wait of another kind that ended.
 fn is_silence(error: &Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.to_string().contains("said nothing"))
@@ -155,7 +158,7 @@ async fn a_silent_postgresql_is_noticed_in_the_middle_of_work_and_work_goes_on_w
     let proxy = Proxy::before(address(&database.url())).await.unwrap();
     let lane = lane(&proxy.url(&database.url()).unwrap(), patient());
     sqlx::query(TABLE).execute(lane.pool()).await.unwrap();
-    let faults: [(&str, fn(&Proxy)); 3] = [
+    let faults: [(&str, Fault); 3] = [
         ("answers do not come", |proxy| proxy.black_hole(Direction::ToClient)),
         ("questions do not arrive", |proxy| proxy.black_hole(Direction::ToServer)),
         ("nobody is there", |proxy| {

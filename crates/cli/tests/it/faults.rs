@@ -143,6 +143,80 @@ async fn reads_and_writes_go_on_without_redis_and_nats() -> Result<()> {
     stack.end().await
 }
 
+/// Its process dies between the commit and everything that it would have told: the caller, the caches, the workers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_writer_committed_before_it_was_killed_is_seen_within_the_bound() -> Result<()> {
+    let mut stack = Stack::start(Wish { crash: Some("status.start"), ..Wish::default() }).await?;
+    let client = stack.client(10).await?;
+    let project = client.project("Cut off").await?;
+    let scene = client.scene(&project, "One").await?;
+    testkit::eventually("a dashboard from memory", Duration::from_secs(10), async || {
+        let (one, two) = (client.dashboard().await.ok()?, client.dashboard().await.ok()?);
+        (one == two && one.recent_generations.is_empty()).then_some(())
+    })
+    .await?;
+    client.start(&scene, "committed, and nobody was told").await.expect_err("it is killed before it replies");
+    ensure!(stack.ended("generation-status"));
+    let dead = Instant::now();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let shown = client.dashboard().await?;
+    assert_eq!(shown.recent_generations.len(), 1, "{:?} after its death", dead.elapsed());
+    assert!(shown.credits.is_some_and(|credits| credits.held_micros > 0));
+    // The work is done all the same.
+    stack.forget_crash();
+    stack.kill("generation-status");
+    stack.run("generation-status")?;
+    stack.ready("generation-status").await?;
+    let done = client.outcome(&shown.recent_generations[0].name).await?;
+    assert_eq!(done.state(), State::Completed, "{:?}", done.error);
+    stack.end().await
+}
+
+/// Whoever leads the relay stands still past its lease; another leads; then both speak.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_stands_still_and_two_of_them_speak() -> Result<()> {
+    const LEADS: &str = "cache_relay_leads";
+    let stack = Stack::start(Wish::default()).await?;
+    let client = stack.client(10).await?;
+    let project = client.project("All there").await?;
+    write_and_read(&client, &project, "Warm").await?;
+    let leads = async |name: &'static str| {
+        let what = format!("{name} leads");
+        testkit::eventually(&what, Duration::from_secs(20), async || {
+            stack.metric(name, LEADS).await.filter(|leads| *leads == 1.0).map(drop)
+        })
+        .await
+    };
+    // The readers and writers here come through dashboard: the leader that stands still must be another.
+    if stack.metric("dashboard", LEADS).await == Some(1.0) {
+        stack.pause("dashboard");
+        let other = leads("generation-status").await;
+        stack.resume("dashboard");
+        other?;
+    }
+    for round in 0..3 {
+        leads("generation-status").await?;
+        stack.pause("generation-status");
+        let stopped = Instant::now();
+        let mut writes = 0;
+        while stopped.elapsed() < Duration::from_secs(3) || stack.metric("dashboard", LEADS).await != Some(1.0) {
+            ensure!(stopped.elapsed() < Duration::from_secs(30), "nobody took over");
+            write_and_read(&client, &project, &format!("Still {round}-{writes}")).await?;
+            writes += 1;
+        }
+        stack.resume("generation-status");
+        for writes in 0..20 {
+            write_and_read(&client, &project, &format!("Both {round}-{writes}")).await?;
+        }
+        // So that the other leads again.
+        stack.pause("dashboard");
+        let other = leads("generation-status").await;
+        stack.resume("dashboard");
+        other?;
+    }
+    stack.end().await
+}
+
 /// A write that ends with `UNAVAILABLE`, `DEPENDENCY_DOWN`.
 async fn refused_write(client: &Client, project: &Project) -> Result<Duration> {
     let changed = Project { title: "not written".into(), etag: String::new(), ..project.clone() };

@@ -33,11 +33,13 @@ pub(crate) struct Wish {
     pub(crate) lease: &'static str,
     /// How often leases are prolonged.
     pub(crate) heartbeat: &'static str,
+    /// Where generation-status is to abort, if anywhere; see `chassis::crash`.
+    pub(crate) crash: Option<&'static str>,
 }
 
 impl Default for Wish {
     fn default() -> Self {
-        Self { pace: "0", otlp: None, lease: "30s", heartbeat: "10s" }
+        Self { pace: "0", otlp: None, lease: "30s", heartbeat: "10s", crash: None }
     }
 }
 
@@ -112,6 +114,9 @@ impl Stack {
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+        if let Some(crash) = self.wish.crash.filter(|_| name == "generation-status") {
+            command.env("RUSHES_CRASH_AT", crash);
+        }
         if let Some(otlp) = &self.wish.otlp {
             command.env("OTEL_EXPORTER_OTLP_ENDPOINT", otlp);
         }
@@ -139,6 +144,34 @@ impl Stack {
         let process = self.service_mut(name).process.take().expect("it runs");
         process.pause();
         process
+    }
+
+    /// Lets a service stand where it is (SIGSTOP), until [`Stack::resume`].
+    pub(crate) fn pause(&self, name: &str) {
+        self.service(name).process.as_ref().expect("it runs").pause();
+    }
+
+    pub(crate) fn resume(&self, name: &str) {
+        self.service(name).process.as_ref().expect("it runs").resume();
+    }
+
+    /// From now on nothing is made to abort.
+    pub(crate) fn forget_crash(&mut self) {
+        self.wish.crash = None;
+    }
+
+    /// Whether a service has ended by itself.
+    pub(crate) fn ended(&self, name: &str) -> bool {
+        self.service(name).process.as_ref().is_none_or(|process| process.ended().is_some())
+    }
+
+    /// What a service counts, by a series' whole name with its labels; nothing when it does not answer.
+    pub(crate) async fn metric(&self, name: &str, series: &str) -> Option<f64> {
+        let ask = crate::http::get(self.admin(name), "/metrics", &[]);
+        let reply = tokio::time::timeout(Duration::from_secs(2), ask).await.ok()?.ok()?;
+        let text = String::from_utf8(reply.body).ok()?;
+        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
     }
 
     /// The next process of a service is at addresses of its own.
