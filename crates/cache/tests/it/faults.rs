@@ -133,13 +133,15 @@ async fn through(tells: bool, faults: impl AsyncFnOnce(&Stand, &Load)) {
     under_load(&processes.into(), tells, async |load| faults(&stand, load).await).await;
 }
 
-/// The same with Redis behind a proxy.
+/// The same with Redis behind a proxy, and with a second process that has nothing but Redis to answer from.
 async fn through_a_proxy(faults: impl AsyncFnOnce(&Stand, &Load, &Proxy)) {
     let stand = Stand::new().await;
     let proxy = Proxy::before(stand.redis.address().to_string()).await.unwrap();
     let url = Some(proxy.url(&stand.redis.url()).unwrap());
-    let process = || stand.with(Settings { redis_url: url.clone(), ..stand.settings() }, true);
-    let processes = tokio::join!(process(), process());
+    let settings = || Settings { redis_url: url.clone(), ..stand.settings() };
+    let one = stand.with(settings(), true);
+    let two = stand.with(Settings { l1_bytes: 0, relay: false, ..settings() }, true);
+    let processes = tokio::join!(one, two);
     under_load(&processes.into(), false, async |load| faults(&stand, load, &proxy).await).await;
 }
 
@@ -156,8 +158,8 @@ async fn under_load(processes: &[Process; 2], tells: bool, faults: impl AsyncFnO
     assert!(slowest < BOUND, "a read took {slowest:?}");
     for process in processes {
         process.proven().await;
-        process.from(Tier::L1, "hot").await;
     }
+    one.from(Tier::L1, "hot").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,28 +247,36 @@ async fn tell(redis: &Redis, command: &[&str]) -> redis::Value {
     redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await.unwrap()
 }
 
-/// The copy has a proof and entries of its own, from before it was cut off: they must not pass for young, nor be mixed with what
-/// the relay tells it now.
+/// Makes `copy` a copy of the stand's Redis, which follows it.
+async fn follow(stand: &Stand, copy: &Redis) {
+    let (host, port) = (stand.redis.address().ip().to_string(), stand.redis.address().port().to_string());
+    tell(copy, &["replicaof", &host, &port]).await;
+    testkit::eventually("a copy", LONG, async || {
+        let info = match tell(copy, &["info", "replication"]).await {
+            redis::Value::BulkString(info) => String::from_utf8(info).unwrap(),
+            redis::Value::VerbatimString { text, .. } => text,
+            other => panic!("{other:?}"),
+        };
+        info.contains("master_link_status:up").then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+/// From now on a copy is what it was.
+async fn cut_off(copy: &Redis) {
+    tell(copy, &["replicaof", "no", "one"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_fails_over_to_an_older_copy_and_back() {
     through_a_proxy(async |stand, load, proxy| {
         let copy = Redis::launch().await.unwrap();
-        let (host, port) = (stand.redis.address().ip().to_string(), stand.redis.address().port().to_string());
-        for _ in 0..2 {
-            tell(&copy, &["replicaof", &host, &port]).await;
-            testkit::eventually("a copy", LONG, async || {
-                let info = String::from_utf8(match tell(&copy, &["info", "replication"]).await {
-                    redis::Value::BulkString(info) => info,
-                    redis::Value::VerbatimString { text, .. } => text.into_bytes(),
-                    other => panic!("{other:?}"),
-                });
-                info.unwrap().contains("master_link_status:up").then_some(())
-            })
-            .await
-            .unwrap();
-            tell(&copy, &["replicaof", "no", "one"]).await;
-            // It falls behind, for less than the bound and for more.
-            load.goes_on(Duration::from_millis(400)).await;
+        // It falls behind, for less than the bound and for more.
+        for behind in [400, 2500] {
+            follow(stand, &copy).await;
+            cut_off(&copy).await;
+            load.goes_on(Duration::from_millis(behind)).await;
             proxy.lead_to(copy.address().to_string());
             load.goes_on(Duration::from_millis(1500)).await;
             // Back to the first, which knows nothing of what came meanwhile.
@@ -275,4 +285,36 @@ async fn redis_fails_over_to_an_older_copy_and_back() {
         }
     })
     .await;
+}
+
+/// Some processes see another Redis than the relay does. What they see has a proof and entries that belong together, but they are
+/// old; and a process that has just begun knows nothing that would speak against them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_redis_that_was_left_behind_is_not_believed() {
+    let stand = Stand::new().await;
+    let one = stand.ready().await;
+    let old = one.write("a").await.unwrap();
+    one.write("b").await.unwrap();
+    // Into Redis, by who has no memory of its own.
+    let filler = stand.with(Settings { l1_bytes: 0, relay: false, ..stand.settings() }, true).await;
+    for id in ["a", "b"] {
+        filler.from(Tier::L2, id).await;
+    }
+
+    let copy = Redis::launch().await.unwrap();
+    follow(&stand, &copy).await;
+    let settings = Settings { redis_url: Some(copy.url()), relay: false, ..stand.settings() };
+    let readers = [(); 3].map(|()| stand.deaf(settings.clone()));
+    for reader in &readers {
+        // They believe what they see there.
+        reader.from(Tier::L2, "b").await;
+    }
+    cut_off(&copy).await;
+    let new = one.write("a").await.unwrap();
+    assert!(new > old);
+    tokio::time::sleep(BOUND).await;
+    for reader in readers {
+        let seen = reader.get("a").await.unwrap();
+        assert_eq!(seen.version, new, "from {:?}", seen.tier);
+    }
 }

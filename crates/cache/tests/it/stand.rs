@@ -82,6 +82,13 @@ impl Stand {
         Process { cache, data: lane("data", &self.database.url()), account: self.account, loads: Arc::default() }
     }
 
+    /// A process that hears nothing from others.
+    pub(crate) fn deaf(&self, settings: Settings) -> Process {
+        let own = Lane::connect_lazy("cache", &self.database.url(), &Settings::lane()).unwrap();
+        let cache = Cache::start(settings, Some(own), None).unwrap();
+        Process { cache, data: lane("data", &self.database.url()), account: self.account, loads: Arc::default() }
+    }
+
     /// A process that has a young proof: its L1 answers.
     pub(crate) async fn ready(&self) -> Process {
         let process = self.process().await;
