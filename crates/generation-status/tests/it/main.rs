@@ -4,6 +4,7 @@
 mod cancels;
 mod credits;
 mod faults;
+mod models;
 mod plans;
 mod reads;
 mod reconciler;
