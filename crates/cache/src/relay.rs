@@ -4,6 +4,8 @@
 //! otherwise publish the number of this one again with other changes, and a window that saw only the first would
 //! believe it has both.
 
+#[cfg(test)]
+mod conformance;
 mod store;
 
 use std::sync::Arc;

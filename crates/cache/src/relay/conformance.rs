@@ -1,0 +1,230 @@
+//! The relay's statements on a real PostgreSQL, held to the model of them that the simulator runs: the same random operations go
+//! to both, and every answer must be the same.
+
+use std::sync::Arc;
+
+use chassis::postgres::{Lane, LaneSettings};
+use coherence::relay::Fold;
+use coherence::time::PgTime;
+use fastrand::Rng;
+use sim::postgres::{Kind, Postgres, SECOND};
+use sqlx::{Connection as _, PgConnection};
+use testkit::Database;
+
+use super::store;
+
+/// Two rows and three aggregates.
+const KEYS: [(&str, Kind); 5] = [
+    ("row:a", Kind::Row),
+    ("row:b", Kind::Row),
+    ("all:a", Kind::Aggregate),
+    ("all:b", Kind::Aggregate),
+    ("all:c", Kind::Aggregate),
+];
+const OWNERS: usize = 3;
+const STEPS: usize = 1500;
+/// What one pass takes; see `store::MOST`.
+const MOST: usize = 2000;
+
+/// A change whose transaction is open.
+struct Late {
+    connection: PgConnection,
+    key: usize,
+    id: i64,
+}
+
+struct Both {
+    lane: Lane,
+    url: String,
+    model: Postgres,
+    /// The real id of each of the model's outbox rows, by their ids less one.
+    ids: Vec<i64>,
+    /// The next version of each row's key.
+    versions: [i64; KEYS.len()],
+    /// True time in the model; nothing of it passes by itself.
+    at: i64,
+    epoch: i64,
+    taken: Vec<(i64, usize)>,
+    late: Vec<Late>,
+    /// What was last drained: the model's ids.
+    drained: Vec<i64>,
+}
+
+impl Both {
+    async fn new(database: &Database) -> Self {
+        let url = database.url();
+        let lane = Lane::connect_lazy("test", &url, &LaneSettings::default()).unwrap();
+        for statement in
+            ["truncate outbox restart identity", "update cache_clock set l2_ns = 1", "delete from cache_key"]
+        {
+            sqlx::query(statement).execute(lane.pool()).await.unwrap();
+        }
+        let model = Postgres::new(&KEYS.map(|(_, kind)| (kind, true)), 0, MOST);
+        let (ids, taken, late, drained) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { lane, url, model, ids, versions: [1; KEYS.len()], at: 0, epoch: 0, taken, late, drained }
+    }
+
+    /// A key's next version as its row in the outbox has it.
+    fn next(&mut self, key: usize) -> Option<i64> {
+        self.versions[key] += 1;
+        Some(self.versions[key]).filter(|_| KEYS[key].1 == Kind::Row)
+    }
+
+    fn committed(&mut self, key: usize, id: i64) {
+        self.model.change(key, false, self.at);
+        self.ids.push(id);
+    }
+
+    async fn change(&mut self, key: usize, count: usize) {
+        let real: Vec<i64> = match KEYS[key].1 {
+            Kind::Row => {
+                let first = self.versions[key] + 1;
+                self.versions[key] += i64::try_from(count).unwrap();
+                sqlx::query_scalar(
+                    "insert into outbox (key, ver) select $1, v from generate_series($2, $3) v returning id",
+                )
+                .bind(KEYS[key].0)
+                .bind(first)
+                .bind(self.versions[key])
+            }
+            Kind::Aggregate => {
+                sqlx::query_scalar("insert into outbox (key) select $1 from generate_series($2, $3) returning id")
+                    .bind(KEYS[key].0)
+                    .bind(1_i64)
+                    .bind(i64::try_from(count).unwrap())
+            }
+        }
+        .fetch_all(self.lane.pool())
+        .await
+        .unwrap();
+        real.into_iter().for_each(|id| self.committed(key, id));
+    }
+
+    /// Begins a change that others overtake.
+    async fn begin_late(&mut self, key: usize) {
+        // A row's changes queue on the row, so that they never overtake one another.
+        if KEYS[key].1 == Kind::Row {
+            return;
+        }
+        let version = self.next(key);
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        sqlx::query("begin").execute(&mut connection).await.unwrap();
+        let id = sqlx::query_scalar("insert into outbox (key, ver) values ($1, $2) returning id")
+            .bind(KEYS[key].0)
+            .bind(version)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        self.late.push(Late { connection, key, id });
+    }
+
+    async fn end_late(&mut self, commits: bool) {
+        let Some(Late { mut connection, key, id }) = self.late.pop() else { return };
+        sqlx::query(if commits { "commit" } else { "rollback" }).execute(&mut connection).await.unwrap();
+        if commits {
+            self.committed(key, id);
+        }
+        connection.close().await.unwrap();
+    }
+
+    async fn take(&mut self, owner: usize, expired: bool) {
+        let lease = if expired { "now() - interval '1 s'" } else { "now() + interval '1 h'" };
+        let set = format!("update cache_clock set lease_until = {lease} where lease_until is not null");
+        sqlx::query(sqlx::AssertSqlSafe(set)).execute(self.lane.pool()).await.unwrap();
+        if expired {
+            self.at += 10 * SECOND;
+        }
+        self.epoch += 1;
+        let real = store::take(&self.lane, self.epoch, &format!("o{owner}")).await.unwrap();
+        assert_eq!(real, self.model.take(self.epoch, owner, self.at), "take by {owner}, expired: {expired}");
+        if real {
+            self.taken.push((self.epoch, owner));
+        }
+    }
+
+    async fn renew(&mut self, (epoch, owner): (i64, usize)) {
+        let real = store::renew(&self.lane, epoch, &format!("o{owner}")).await.unwrap();
+        assert_eq!(real, self.model.renew(epoch, owner, self.at), "renew of {epoch} by {owner}");
+    }
+
+    async fn drain(&mut self) {
+        let (real, rows) = store::drain(&self.lane).await.unwrap();
+        let (model, expected) = self.model.drain(PgTime(real.at.0));
+        assert_eq!(real, model);
+        let sorted = |mut ids: Vec<i64>| {
+            ids.sort_unstable();
+            ids
+        };
+        let ids = expected.ids.iter().map(|id| self.ids[usize::try_from(*id - 1).unwrap()]).collect();
+        assert_eq!(sorted(rows.ids), sorted(ids));
+        let mut changes: Vec<(Arc<str>, i64)> =
+            expected.changes.iter().map(|(key, version)| (KEYS[*key].0.into(), *version)).collect();
+        changes.sort();
+        let mut real = rows.changes;
+        real.sort();
+        assert_eq!(real, changes);
+        self.drained = expected.ids;
+    }
+
+    /// Folds what was last drained, be it long ago or folded before.
+    async fn fold(&mut self, (epoch, owner): (i64, usize), fold: &Fold) {
+        let ids: Vec<_> = self.drained.iter().map(|id| self.ids[usize::try_from(*id - 1).unwrap()]).collect();
+        let real = store::fold(&self.lane, epoch, &format!("o{owner}"), fold, &ids).await.unwrap();
+        // The name of a new space is drawn.
+        let space = sqlx::query_scalar("select l2_ns from cache_clock").fetch_one(self.lane.pool()).await.unwrap();
+        assert_eq!(real, self.model.fold(epoch, owner, fold, space, &self.drained, self.at), "fold of {epoch}");
+    }
+
+    async fn versions(&self) {
+        for (key, (name, kind)) in KEYS.iter().enumerate() {
+            if *kind == Kind::Aggregate {
+                let real: i64 = sqlx::query_scalar("select cache_version($1)")
+                    .bind(name)
+                    .fetch_one(self.lane.pool())
+                    .await
+                    .unwrap();
+                assert_eq!(real, self.model.version(key), "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_simulators_postgresql_answers_as_the_real_one() {
+    let database = Database::fresh().await.unwrap();
+    let mut both = Both::new(&database).await;
+    let mut rng = Rng::with_seed(7);
+    let (mut folded, mut refused, mut partial) = (0, 0, 0);
+    for step in 0..STEPS {
+        let key = rng.usize(0..KEYS.len());
+        let reign = both.taken.get(both.taken.len().saturating_sub(rng.usize(1..3))).copied().unwrap_or((0, 0));
+        match rng.u8(0..20) {
+            0..5 => both.change(key, rng.usize(1..4)).await,
+            // More than one pass takes, unless an open transaction may yet come in between.
+            5 if step % 4 == 0 && both.late.is_empty() => both.change(key, rng.usize(900..2500)).await,
+            5 | 6 if both.model.drain(PgTime(0)).1.ids.len() < MOST / 2 => both.begin_late(key).await,
+            7 | 8 => both.end_late(rng.u8(0..4) > 0).await,
+            9 | 10 => both.take(rng.usize(0..OWNERS), rng.bool()).await,
+            11 => both.renew(reign).await,
+            12..15 => {
+                both.drain().await;
+                partial += usize::from(both.drained.len() == MOST);
+            }
+            15..19 => {
+                let reopen = (rng.u8(0..4) == 0).then(|| format!("run{}", rng.u8(..)));
+                let fold = Fold { seq: rng.i64(0..1000), dirty: rng.bool(), reopen };
+                let before = both.model.asof();
+                both.fold(reign, &fold).await;
+                let done = both.model.asof() != before;
+                folded += usize::from(done);
+                refused += usize::from(!done);
+            }
+            _ => both.versions().await,
+        }
+    }
+    while !both.late.is_empty() {
+        both.end_late(true).await;
+    }
+    both.versions().await;
+    assert!(folded > 50 && refused > 20 && partial > 5, "{folded} folds, {refused} refused, {partial} partial drains");
+}
