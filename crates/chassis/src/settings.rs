@@ -104,6 +104,12 @@ fn secret(name: &str) -> bool {
     ["_URL", "_KEY", "_SECRET", "_TOKEN", "_PASSWORD"].iter().any(|end| name.ends_with(end))
 }
 
+/// A duration written as `250ms`, `2s`, `5m` or `1h`.
+#[must_use]
+pub fn period(text: &str) -> Option<Duration> {
+    text.parse().ok().map(|Period(duration)| duration)
+}
+
 struct Period(Duration);
 
 impl FromStr for Period {

@@ -7,6 +7,7 @@ mod bar;
 mod dashboard;
 mod generate;
 mod generations;
+mod models;
 mod operator;
 mod own_writes;
 mod patience;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Upload(assets::Upload),
     /// Render a thumbnail of an asset.
     Thumbnail(assets::Render),
+    /// Show what can be asked for a video, and at what price.
+    Models(models::List),
     /// Show the account's credits.
     Credits,
     /// Print the tree of a recent trace of the local stack.
@@ -73,6 +76,7 @@ impl Command {
             Self::Cancel(_) => "cancel",
             Self::Upload(_) => "upload",
             Self::Thumbnail(_) => "thumbnail",
+            Self::Models(_) => "models",
             Self::Credits => "credits",
             Self::Trace(_) => "trace",
             Self::Account(_) => "account",
@@ -98,6 +102,7 @@ pub(crate) async fn run(command: Command, connection: Connection, json: bool) ->
             Command::Cancel(cancel) => cancel.run(&session).await,
             Command::Upload(upload) => upload.run(&session).await,
             Command::Thumbnail(render) => render.run(&session).await,
+            Command::Models(list) => list.run(&session).await,
             Command::Credits => generations::credits(&session).await,
             Command::Trace(trace) => trace.run(&session).await,
             Command::Account(command) => command.run(&session).await,

@@ -1,9 +1,13 @@
 //! The service's settings, read once at the start. Each names its variable when it is wrong.
 
+use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::settings::{Error, Source};
 use chassis::{postgres::LaneSettings, server, telemetry};
+
+use crate::models::Catalogue;
 
 /// All that the process needs to know.
 #[derive(Clone, Debug)]
@@ -39,6 +43,8 @@ pub struct Settings {
     pub sweep: Duration,
     /// How often it is looked whether what must hold does hold.
     pub reconcile: Duration,
+    /// What can be asked for, and at what price.
+    pub models: Catalogue,
     /// How watches behave.
     pub watch: cache::watch::Settings,
 }
@@ -73,6 +79,7 @@ impl Settings {
             lease: Duration::from_secs(30),
             sweep: Duration::from_secs(5),
             reconcile: Duration::from_secs(15),
+            models: Catalogue::built_in(),
             watch: cache::watch::Settings::default(),
         }
     }
@@ -92,6 +99,7 @@ impl Settings {
             lease: source.duration("RUSHES_LEASE", default.lease, "a time")?,
             sweep: source.duration("RUSHES_SWEEP", default.sweep, "a time")?,
             reconcile: source.duration("RUSHES_RECONCILE", default.reconcile, "a time")?,
+            models: models(source)?,
             watch: cache::watch::Settings::read(source)?,
             ..default
         };
@@ -105,6 +113,18 @@ impl Settings {
             None => Ok(settings),
         }
     }
+}
+
+/// The catalogue of the file that `RUSHES_MODELS` names.
+fn models(source: &Source) -> Result<Catalogue, Error> {
+    let Some(path) = source.optional::<PathBuf>("RUSHES_MODELS", "a JSON file of models")? else {
+        return Ok(Catalogue::built_in());
+    };
+    let wrong = |why: &dyn Display| {
+        Error::wrong("RUSHES_MODELS", &format!("a JSON file of models; {} is none: {why}", path.display()))
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
+    Catalogue::read(&text).map_err(|why| wrong(&why))
 }
 
 #[cfg(test)]
@@ -124,6 +144,8 @@ mod tests {
             ("RUSHES_SWEEP", "soon"),
             ("RUSHES_LANE_READ_MAX", "0"),
             ("RUSHES_WATCH_HEARTBEAT", "0s"),
+            ("RUSHES_MODELS", "/dev/null"),
+            ("RUSHES_MODELS", "/nowhere"),
         ] {
             let error = Config::read(&Source::of(&[set[0], set[1], (name, value)])).unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");

@@ -24,6 +24,7 @@ pub(crate) enum Noun {
     Account,
     Asset,
     Generation,
+    Model,
     Project,
     Scene,
 }
@@ -34,6 +35,7 @@ impl Noun {
             Self::Account => "ACCOUNT_NOT_FOUND",
             Self::Asset => "ASSET_NOT_FOUND",
             Self::Generation => "GENERATION_NOT_FOUND",
+            Self::Model => "MODEL_NOT_FOUND",
             Self::Project => "PROJECT_NOT_FOUND",
             Self::Scene => "SCENE_NOT_FOUND",
         }
@@ -44,6 +46,7 @@ impl Noun {
             Self::Account => "there is no such account",
             Self::Asset => "a reference asset does not exist; upload it first",
             Self::Generation => "there is no such generation",
+            Self::Model => "there is no such model",
             Self::Project => "there is no such project",
             Self::Scene => "there is no such scene; it or its project may have been deleted",
         }

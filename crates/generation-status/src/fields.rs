@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Violation};
 
-/// The most characters of a prompt.
+/// The most characters of a prompt, for any model.
 pub(crate) const PROMPT: usize = 2_000;
 
 const SCHEMA: &str = "INPUT_SCHEMA_VIOLATION";
@@ -31,11 +31,11 @@ impl Fields {
         read.map_err(|error| self.wrong(field, error)).ok()
     }
 
-    /// 1 to 2,000 characters that say something.
-    pub(crate) fn prompt(&mut self, field: &str, text: &str) -> Option<String> {
+    /// 1 to `most` characters that say something.
+    pub(crate) fn prompt(&mut self, field: &str, text: &str, most: usize) -> Option<String> {
         let count = text.chars().count();
-        if text.trim().is_empty() || count > PROMPT {
-            self.wrong(field, format_args!("must have 1 to {PROMPT} characters, not only spaces; it has {count}"));
+        if text.trim().is_empty() || count > most {
+            self.wrong(field, format_args!("must have 1 to {most} characters, not only spaces; it has {count}"));
         } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
             self.wrong(field, "must not hold control characters other than line ends and tabs");
         } else {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::cache;
 use crate::error::{Error, Noun};
 use crate::fields::{Fields, Page};
-use crate::models;
+use crate::models::Catalogue;
 use crate::record::Record;
 use crate::store::{Draft, Event, Resolution, Started, Store};
 use crate::watches::Hub;
@@ -27,6 +27,7 @@ const CANCEL_TRIES: usize = 8;
 /// What can be done with generations; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Generations {
+    models: Catalogue,
     store: Store,
     cached: cache::Generations,
     hub: Hub,
@@ -34,8 +35,13 @@ pub(crate) struct Generations {
 }
 
 impl Generations {
-    pub(crate) fn new(store: Store, cached: cache::Generations, hub: Hub, bell: Bell) -> Self {
-        Self { store, cached, hub, bell }
+    pub(crate) fn new(models: Catalogue, store: Store, cached: cache::Generations, hub: Hub, bell: Bell) -> Self {
+        Self { models, store, cached, hub, bell }
+    }
+
+    /// What can be asked for.
+    pub(crate) fn models(&self) -> &Catalogue {
+        &self.models
     }
 
     /// Starts a generation and holds its price, or returns the one that the same request started.
@@ -49,7 +55,7 @@ impl Generations {
             }
             Started::New(record) => {
                 crash::point(crash::START_COMMITTED);
-                metrics::counter!("rushes_generations_started_total", "model" => draft.model.id).increment(1);
+                metrics::counter!("rushes_generations_started_total", "model" => draft.model.id.clone()).increment(1);
                 self.tell(&record).await;
                 self.bell.ring().await;
                 Ok(*record)
@@ -93,7 +99,7 @@ impl Generations {
         if !origin.state.is_terminal() {
             return Err(Error::NotOver);
         }
-        self.start(&draft(&origin, request_id)?).await
+        self.start(&draft(&self.models, &origin, request_id)?).await
     }
 
     /// Settles a parked submission as an operator says.
@@ -170,9 +176,9 @@ impl Generations {
 
 /// What is asked for when a generation is tried again. Its hash names the origin, so that a request id of a start is not taken
 /// for one of a retry.
-fn draft(origin: &Record, request_id: Uuid) -> Result<Draft, Error> {
+fn draft(models: &Catalogue, origin: &Record, request_id: Uuid) -> Result<Draft, Error> {
     let mut fields = Fields::default();
-    let model = models::find(&format!("models/{}", origin.model));
+    let model = models.find(&format!("models/{}", origin.model)).cloned();
     if model.is_none() {
         fields.wrong("name", "must be of a model that is still offered");
     }

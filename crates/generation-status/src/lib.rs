@@ -23,4 +23,5 @@ mod watches;
 mod wire;
 mod work;
 
+pub use models::Catalogue;
 pub use service::{Service, StartError};

@@ -12,7 +12,8 @@ use crate::claims::Claims;
 use crate::config::Settings;
 use crate::credits::Credits;
 use crate::generations::Generations;
-use crate::grpc::{CreditsApi, GenerationsApi, STREAMING, WorkApi, routes};
+use crate::grpc::{CreditsApi, GenerationsApi, ModelsApi, STREAMING, WorkApi, routes};
+use crate::models::Models;
 use crate::progress::Progress;
 use crate::reconciler::Reconciler;
 use crate::store::{KIND, Store};
@@ -65,7 +66,8 @@ impl Service {
         let cached = Cached::new(cache, store.clone(), face.clone());
         let bell = Bell::new(KIND, nats);
         let hub = Hub::default();
-        let generations = Generations::new(store.clone(), cached.clone(), hub.clone(), bell.clone());
+        let generations =
+            Generations::new(settings.models.clone(), store.clone(), cached.clone(), hub.clone(), bell.clone());
         let (progress, writer) = Progress::new(store.clone(), generations.clone());
         let work = Work::new(store.clone(), generations.clone(), progress, bell.clone(), settings.lease);
         let stop = drain.token();
@@ -82,11 +84,13 @@ impl Service {
         tasks.close();
 
         let credits = Credits::new(store.clone(), cached.clone());
+        let models = Models::new(settings.models.clone(), store.clone());
         let watches = Watches::new(store, hub, settings.watch, stop.clone());
         let routes = routes(
             GenerationsApi { generations, watches, face },
             WorkApi { claims: Claims::new(work.clone(), stop), work },
             CreditsApi { credits },
+            ModelsApi { models },
         );
         Ok(Self { routes, cached, tasks, drain: drain.clone() })
     }

@@ -1,10 +1,13 @@
 //! The worker's settings, read once at the start. Each names its variable when it is wrong.
 
+use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::settings::{Error, Source};
 use chassis::{blobs, server, telemetry};
 use http::{HeaderValue, Uri};
+use serde::Deserialize;
 use url::Url;
 
 use crate::providers::{fal, replicate};
@@ -39,19 +42,42 @@ pub struct Remote {
     pub model: String,
 }
 
-impl std::str::FromStr for Remote {
-    type Err = ();
+/// The catalogue's file, of which a worker reads who makes what; generation-status checks the rest.
+#[derive(Deserialize)]
+struct Catalogue {
+    models: Vec<Entry>,
+}
 
-    /// Reads `name=provider:model`.
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (name, rest) = text.trim().split_once('=').ok_or(())?;
-        let (provider, model) = rest.split_once(':').ok_or(())?;
-        let known = [replicate::NAME, fal::NAME].contains(&provider);
-        let parts = model.split('/').filter(|part| !part.is_empty()).count();
-        if name.is_empty() || name.contains('/') || !known || parts < 2 || parts != model.split('/').count() {
-            return Err(());
-        }
-        Ok(Self { name: format!("models/{name}"), provider: provider.to_owned(), model: model.to_owned() })
+#[derive(Deserialize)]
+struct Entry {
+    id: String,
+    provider: String,
+    #[serde(default)]
+    model: String,
+}
+
+impl Remote {
+    /// The models of others in a catalogue.
+    fn all(json: &str) -> Result<Vec<Self>, String> {
+        let Catalogue { models } = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let remote = models.into_iter().enumerate().filter(|(_, entry)| entry.provider != "local");
+        remote
+            .map(|(at, Entry { id, provider, model })| {
+                if ![replicate::NAME, fal::NAME].contains(&provider.as_str()) {
+                    return Err(format!("models[{at}].provider must be local, replicate or fal"));
+                }
+                let mut parts = model.split('/');
+                if parts.clone().count() < 2 || parts.any(str::is_empty) {
+                    return Err(format!(
+                        "models[{at}].model must be owner/model, owner/model:version or owner/app/endpoint"
+                    ));
+                }
+                if id.is_empty() || id.contains('/') {
+                    return Err(format!("models[{at}].id must be a name without '/'"));
+                }
+                Ok(Self { name: format!("models/{id}"), provider, model })
+            })
+            .collect()
     }
 }
 
@@ -123,11 +149,7 @@ impl Config {
                 keys: url("RUSHES_FAL_JWKS_URL", "https://rest.fal.ai/.well-known/jwks.json")?,
             }),
         };
-        let what = "name=replicate:owner/model or name=fal:owner/model, with commas between several";
-        let models = list(source, "RUSHES_REMOTE_MODELS", what)?
-            .iter()
-            .map(|text| text.parse().map_err(|()| Error::wrong("RUSHES_REMOTE_MODELS", what)))
-            .collect::<Result<_, _>>()?;
+        let models = models(source)?;
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
@@ -154,6 +176,18 @@ impl Config {
 fn list(source: &Source, name: &str, what: &str) -> Result<Vec<String>, Error> {
     let all: String = source.or(name, String::new(), what)?;
     Ok(all.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
+}
+
+/// The models of others in the catalogue that `RUSHES_MODELS` names.
+fn models(source: &Source) -> Result<Vec<Remote>, Error> {
+    let Some(path) = source.optional::<PathBuf>("RUSHES_MODELS", "a JSON file of models")? else {
+        return Ok(Vec::new());
+    };
+    let wrong = |why: &dyn Display| {
+        Error::wrong("RUSHES_MODELS", &format!("a JSON file of models; {} is none: {why}", path.display()))
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
+    Remote::all(&text).map_err(|why| wrong(&why))
 }
 
 /// A credential as a header that is not shown when it is printed.
@@ -191,25 +225,42 @@ mod tests {
             ("RUSHES_REPLICATE_TOKEN", "r8-hidden"),
             ("RUSHES_FAL_KEY", "fal-hidden"),
             ("RUSHES_REPLICATE_WEBHOOK_SECRETS", secret),
-            ("RUSHES_REMOTE_MODELS", "one=replicate:acme/one, two=fal:fal-ai/two/text-to-video"),
         ];
         let config = read(&given).unwrap();
         let printed = format!("{config:?}");
         assert!(!printed.contains("hidden") && !printed.contains("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "{printed}");
         assert_eq!(config.replicate.unwrap().authorization, "Bearer r8-hidden");
         assert_eq!(config.fal.unwrap().authorization, "Key fal-hidden");
-        assert_eq!(config.models[1].model, "fal-ai/two/text-to-video");
-        assert_eq!(config.models[0].name, "models/one");
+    }
+
+    #[test]
+    fn the_models_of_others_come_from_the_catalogue() {
+        let json = r#"{"models": [
+            {"id": "local-sketch", "provider": "local", "price_micros": 1},
+            {"id": "one", "provider": "replicate", "model": "acme/one:v1", "price_micros": 2},
+            {"id": "two", "provider": "fal", "model": "fal-ai/two/text-to-video", "price_micros": 3}
+        ]}"#;
+        let models = Remote::all(json).unwrap();
+        assert_eq!(models.len(), 2);
+        assert_eq!((models[0].name.as_str(), models[0].model.as_str()), ("models/one", "acme/one:v1"));
+        assert_eq!((models[1].provider.as_str(), models[1].model.as_str()), ("fal", "fal-ai/two/text-to-video"));
+        for (wrong, right) in [
+            ("fal-ai/two/text-to-video", "two"),
+            ("acme/one:v1", "acme//one"),
+            ("\"fal\"", "\"luma\""),
+            ("two\",", "t/o\","),
+        ] {
+            let error = Remote::all(&json.replace(wrong, right)).unwrap_err();
+            assert!(error.starts_with("models["), "{error}");
+        }
     }
 
     #[test]
     fn a_wrong_setting_is_named_and_its_value_is_not() {
         for (name, value) in [
             ("RUSHES_REPLICATE_WEBHOOK_SECRETS", "hidden"),
-            ("RUSHES_REMOTE_MODELS", "hidden"),
-            ("RUSHES_REMOTE_MODELS", "hidden=luma:a/b"),
-            ("RUSHES_REMOTE_MODELS", "hidden=fal:b"),
-            ("RUSHES_REMOTE_MODELS", "hidden=fal:a//b"),
+            ("RUSHES_MODELS", "/dev/null"),
+            ("RUSHES_MODELS", "/nowhere"),
         ] {
             let error = read(&[("RUSHES_REPLICATE_TOKEN", "r8"), (name, value)]).unwrap_err().to_string();
             assert!(error.contains(name) && !error.contains("hidden"), "{error}");

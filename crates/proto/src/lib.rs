@@ -41,6 +41,11 @@ pub mod rushes {
             tonic::include_proto!("rushes.generations.v1");
         }
     }
+    pub mod models {
+        pub mod v1 {
+            tonic::include_proto!("rushes.models.v1");
+        }
+    }
     pub mod options {
         pub mod v1 {
             tonic::include_proto!("rushes.options.v1");
@@ -58,4 +63,4 @@ pub mod rushes {
     }
 }
 
-pub use rushes::{accounts, assets, credits, dashboard, generations, options, projects, work};
+pub use rushes::{accounts, assets, credits, dashboard, generations, models, options, projects, work};

@@ -23,9 +23,9 @@ use tonic::{Request, Response, Status};
 
 use super::split;
 use crate::error::Error;
-use crate::fields::Fields;
+use crate::fields::{Fields, PROMPT};
 use crate::generations::Generations;
-use crate::models::{self, Model};
+use crate::models::{Catalogue, Model};
 use crate::record;
 use crate::store::{Draft, Event, Resolution};
 use crate::watches::{Event as News, Selection, Wanted, Watches};
@@ -86,7 +86,7 @@ impl GenerationsApi {
 impl GenerationService for GenerationsApi {
     async fn start_generation(&self, request: Request<StartGenerationRequest>) -> Result<Response<Generation>, Status> {
         let (account, request) = split(request)?;
-        let draft = draft(account, &request)?;
+        let draft = draft(self.generations.models(), account, &request)?;
         if request.validate_only {
             self.generations.price(&draft).await?;
             return Ok(Response::new(priced(request, &draft)));
@@ -224,17 +224,18 @@ fn resolved(request: ResolveGenerationRequest) -> Result<(AccountId, GenerationI
     Ok((account, id, resolution, request.note))
 }
 
-fn draft(account: AccountId, request: &StartGenerationRequest) -> Result<Draft, Error> {
+fn draft(models: &Catalogue, account: AccountId, request: &StartGenerationRequest) -> Result<Draft, Error> {
     let mut fields = Fields::default();
     let input = request.input.clone().unwrap_or_default();
     let scene = fields.take("scene", SceneName::parse(&request.scene));
-    let model = models::find(&request.model);
+    let model = models.find(&request.model).cloned();
     if model.is_none() {
-        let known: Vec<_> = models::CATALOGUE.iter().map(|model| model_name(model.id)).collect();
+        let known: Vec<_> = models.all().iter().map(|model| model_name(&model.id)).collect();
         fields.wrong("model", format_args!("must be one of {}, or empty", known.join(", ")));
     }
-    let prompt = fields.prompt("input.prompt", &input.prompt);
-    let assets = reference_assets(&mut fields, model, &input.reference_assets);
+    let prompt =
+        fields.prompt("input.prompt", &input.prompt, model.as_ref().map_or(PROMPT, |model| model.prompt_characters));
+    let assets = reference_assets(&mut fields, model.as_deref(), &input.reference_assets);
     // Without one, a check starts nothing that could be repeated.
     let request_id = match request.request_id.as_str() {
         "" if request.validate_only => Some(uuid::Uuid::nil()),
@@ -242,7 +243,7 @@ fn draft(account: AccountId, request: &StartGenerationRequest) -> Result<Draft, 
     };
     let read = scene.zip(model).zip(prompt).zip(assets).zip(request_id);
     let ((((scene, model), prompt), reference_assets), request_id) = fields.done(read)?;
-    let request_sha256 = hash(scene, model, &input);
+    let request_sha256 = hash(scene, &model, &input);
     let seed = input.seed.unwrap_or_else(|| fastrand::i64(SEEDS));
     Ok(Draft { account, scene, model, prompt, seed, reference_assets, request_id, request_sha256, retried_from: None })
 }
@@ -268,7 +269,7 @@ fn reference_assets(fields: &mut Fields, model: Option<&Model>, names: &[String]
 /// Over all that the request asks for, in order, each part with its length.
 fn hash(scene: SceneName, model: &Model, input: &Input) -> [u8; 32] {
     let (scene, seed) = (scene.to_string(), input.seed.map(|seed| seed.to_string()).unwrap_or_default());
-    let fixed = [scene.as_str(), model.id, input.prompt.as_str(), seed.as_str()];
+    let fixed = [scene.as_str(), model.id.as_str(), input.prompt.as_str(), seed.as_str()];
     let mut digest = Sha256::new();
     for part in fixed.into_iter().chain(input.reference_assets.iter().map(String::as_str)) {
         digest.update((part.len() as u64).to_be_bytes());
@@ -281,7 +282,7 @@ fn hash(scene: SceneName, model: &Model, input: &Input) -> [u8; 32] {
 fn priced(request: StartGenerationRequest, draft: &Draft) -> Generation {
     Generation {
         scene: request.scene,
-        model: model_name(draft.model.id),
+        model: model_name(&draft.model.id),
         input: request.input,
         charge: Some(Charge { held_micros: draft.model.price.get(), ..Charge::default() }),
         ..Generation::default()

@@ -1,6 +1,8 @@
 //! Starting a generation: one statement checks the scene and the assets, takes the price, and writes the generation, the
 //! ledger and the scene's copy; the job follows in the same transaction.
 
+use std::sync::Arc;
+
 use chassis::postgres::{self, statement};
 use domain::id::{AccountId, GenerationId, LedgerId};
 use domain::name::SceneName;
@@ -23,7 +25,7 @@ pub(crate) const KIND: &str = "generation";
 pub(crate) struct Draft {
     pub(crate) account: AccountId,
     pub(crate) scene: SceneName,
-    pub(crate) model: &'static Model,
+    pub(crate) model: Arc<Model>,
     pub(crate) prompt: String,
     pub(crate) seed: i64,
     pub(crate) reference_assets: Vec<[u8; 32]>,
@@ -107,7 +109,7 @@ fn job(id: GenerationId, draft: &Draft) -> NewJob {
     NewJob {
         // One id for both: whatever names the job names the generation.
         id: id.0,
-        queue: draft.model.id.to_owned(),
+        queue: draft.model.id.clone(),
         request_hash: draft.request_sha256.to_vec(),
         max_attempts: draft.model.max_attempts,
         deadline: Some(draft.model.start_deadline),
@@ -175,7 +177,7 @@ fn start(id: GenerationId, draft: &Draft) -> Query {
     .bind(draft.scene.project.0)
     .bind(draft.scene.scene.0)
     .bind(draft.reference_assets.clone())
-    .bind(draft.model.id)
+    .bind(draft.model.id.clone())
     .bind(draft.prompt.clone())
     .bind(draft.seed)
     .bind(assets)

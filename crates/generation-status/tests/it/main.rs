@@ -4,6 +4,7 @@
 mod cancels;
 mod credits;
 mod faults;
+mod models;
 mod own_writes;
 mod plans;
 mod reads;

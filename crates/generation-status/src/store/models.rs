@@ -1,0 +1,33 @@
+//! How long each model's generations take. It is of no account: the figures are the installation's.
+
+use std::time::Duration;
+
+use super::Store;
+use crate::error::Error;
+
+/// How long the last generations of a model took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Pace {
+    /// Half of them took no longer.
+    pub(crate) p50: Duration,
+    /// Four in five took no longer.
+    pub(crate) p80: Duration,
+    /// How many were measured.
+    pub(crate) samples: i32,
+}
+
+impl Store {
+    /// The paces of these models, as far as they are known.
+    pub(crate) async fn paces(&self, models: &[&str]) -> Result<Vec<(String, Pace)>, Error> {
+        let query = sqlx::query_as::<_, (String, f64, f64, i32)>(
+            "select model, extract(epoch from p50)::double precision, extract(epoch from p80)::double precision, samples
+             from model_paces where model = any ($1)",
+        )
+        .bind(models);
+        let run = async |connection: &mut sqlx::PgConnection| query.fetch_all(connection).await;
+        let rows = self.read.run("model_paces", run).await?;
+        let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let pace = |(model, p50, p80, samples)| (model, Pace { p50: time(p50), p80: time(p80), samples });
+        Ok(rows.into_iter().map(pace).collect())
+    }
+}
