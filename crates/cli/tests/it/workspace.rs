@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate and the crates of ours that it may depend on; the table of `docs/architecture.md`.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("rushes-proto", &[]),
     ("rushes-domain", &[]),
     ("rushes-chassis", &[]),
@@ -22,12 +22,16 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("generation-status", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache", "rushes-jobs"]),
     ("thumbnail-worker", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-jobs"]),
     ("generation-worker", &["rushes-proto", "rushes-domain", "rushes-chassis"]),
+    ("provider-double", &[]),
     ("rushes-testkit", &["rushes-schema"]),
-    ("rushes-cli", &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-testkit", "rushes-sim"]),
+    (
+        "rushes-cli",
+        &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-testkit", "rushes-sim", "provider-double"],
+    ),
 ];
 
 /// What anyone may use in tests.
-const IN_TESTS: [&str; 4] = ["rushes-testkit", "rushes-schema", "rushes-proto", "rushes-sim"];
+const IN_TESTS: [&str; 5] = ["rushes-testkit", "rushes-schema", "rushes-proto", "rushes-sim", "provider-double"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()

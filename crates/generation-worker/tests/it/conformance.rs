@@ -1,0 +1,227 @@
+//! The adapters and the simulated provider held together, over HTTP: an order's way in both protocols, each documented refusal,
+//! each way in which an answer is lost, and webhooks as they are signed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use generation_worker::config::Config;
+use generation_worker::hooks::Hook;
+use generation_worker::providers::{Charge, Class, Look, NotSubmitted, Order, Provider, Reference, Registry, Stopping};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use provider_double::{Double, Event, Faults, Line, Settings, read_bill};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+const MODELS: [&str; 2] = ["models/by-replicate", "models/by-fal"];
+
+/// A double, the providers that are configured to call it, and a port for its webhooks.
+struct World {
+    providers: Registry,
+    bill: PathBuf,
+    hooks: TcpListener,
+    _double: Double,
+}
+
+impl World {
+    async fn new(faults: Faults, token: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("double-{}", Uuid::now_v7().simple()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (bill, models) = (folder.join("bill"), folder.join("models.json"));
+        let settings = Settings { faults, ..Settings::new(&bill) };
+        let secret = settings.secret.clone();
+        let double = Double::start(settings).await.unwrap();
+        let hooks = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        std::fs::write(
+            &models,
+            r#"{"models": [{"id": "by-replicate", "provider": "replicate", "model": "acme/video"},
+                           {"id": "by-fal", "provider": "fal", "model": "fal-ai/video/text-to-video"}]}"#,
+        )
+        .unwrap();
+        let at = |path: &str| format!("http://{}{path}", double.address());
+        let source = chassis::settings::Source::of(&[
+            ("RUSHES_GENERATION_STATUS_URL", "http://127.0.0.1:1"),
+            ("RUSHES_THUMBNAIL_WORKER_URL", "http://127.0.0.1:1"),
+            ("RUSHES_BLOBS_URL", "file:///tmp"),
+            ("RUSHES_MODELS", models.to_str().unwrap()),
+            ("RUSHES_HOOKS_URL", &format!("http://{}/hooks", hooks.local_addr().unwrap())),
+            ("RUSHES_REPLICATE_TOKEN", token),
+            ("RUSHES_REPLICATE_URL", &at("/replicate/v1")),
+            ("RUSHES_REPLICATE_WEBHOOK_SECRETS", &secret),
+            ("RUSHES_FAL_KEY", token),
+            ("RUSHES_FAL_URL", &at("/fal")),
+            ("RUSHES_FAL_JWKS_URL", &at("/fal-keys")),
+        ]);
+        let providers = Registry::default().with_remote(&Config::read(&source).unwrap()).unwrap();
+        Self { providers, bill, hooks, _double: double }
+    }
+
+    async fn right() -> Self {
+        Self::new(Faults::default(), "double-token").await
+    }
+
+    fn provider(&self, model: &str) -> Arc<dyn Provider> {
+        self.providers.of(model).unwrap()
+    }
+
+    fn bill(&self) -> Vec<Line> {
+        read_bill(&self.bill).unwrap()
+    }
+
+    /// The next webhook that comes, as the worker hears it.
+    async fn hook(&self) -> Hook {
+        let (mut stream, _) = self.hooks.accept().await.unwrap();
+        let mut bytes = Vec::new();
+        let (head, length) = loop {
+            assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let Some((head, _)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            break (head.to_owned(), length.parse::<usize>().unwrap());
+        };
+        while bytes.len() < head.len() + 4 + length {
+            assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut headers = HeaderMap::new();
+        for (name, value) in head.lines().skip(1).filter_map(|line| line.split_once(": ")) {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        let job = head.split_whitespace().nth(1).unwrap().rsplit('/').next().unwrap();
+        Hook {
+            job: job.parse().unwrap(),
+            headers,
+            body: Bytes::copy_from_slice(&bytes[head.len() + 4..]),
+            now: SystemTime::now(),
+        }
+    }
+}
+
+fn order(prompt: &str) -> Order {
+    Order { key: Uuid::now_v7(), prompt: prompt.to_owned(), seed: 7, reference_assets: Vec::new() }
+}
+
+async fn over(provider: &dyn Provider, reference: &Reference) -> Look {
+    let look = async || match provider.look(reference).await.unwrap() {
+        Look::Waiting { .. } | Look::Working { .. } => None,
+        over => Some(over),
+    };
+    testkit::eventually("the order is over", Duration::from_secs(20), look).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_order_is_made_fetched_and_billed_once() {
+    let world = World::right().await;
+    for model in MODELS {
+        let (provider, order) = (world.provider(model), order("a harbour"));
+        let reference = provider.submit(&order).await.unwrap();
+        assert!(matches!(over(&*provider, &reference).await, Look::Done(_)));
+        let bytes: Vec<Bytes> = provider.fetch(&reference).await.unwrap().try_collect().await.unwrap();
+        let bytes = bytes.concat();
+        assert!(re_mp4::Mp4::read_bytes(&bytes).is_ok());
+        use sha2::Digest as _;
+        let bill: Vec<_> = world.bill().into_iter().filter(|line| line.order == reference.0).collect();
+        assert_eq!(bill.iter().map(|line| line.event).collect::<Vec<_>>(), [Event::Ordered, Event::Charged], "{model}");
+        assert_eq!(bill[0].job.as_deref(), Some(order.key.to_string().as_str()));
+        assert_eq!(bill[1].sha256.as_deref(), Some(hex::encode(sha2::Sha256::digest(&bytes)).as_str()));
+    }
+}
+
+#[tokio::test]
+async fn each_end_is_understood_in_both_protocols() {
+    let world = World::right().await;
+    for model in MODELS {
+        let provider = world.provider(model);
+        let end = async |prompt: &str| {
+            let reference = provider.submit(&order(prompt)).await.unwrap();
+            over(&*provider, &reference).await
+        };
+        let Look::Failed(failed) = end("[failed]").await else { panic!("{model}") };
+        assert_eq!(failed.class, Class::Internal);
+        let Look::Failed(refused) = end("[unsafe]").await else { panic!("{model}") };
+        assert_eq!((refused.class, refused.reason), (Class::Safety, "SAFETY_INPUT"));
+        assert_eq!(end("[forgotten]").await, Look::Unknown);
+        assert!(matches!(end("[unknown-word]").await, Look::Done(_)));
+
+        let reference = provider.submit(&order("[endless]")).await.unwrap();
+        assert_eq!(provider.cancel(&reference).await.unwrap(), Stopping::Asked);
+        assert!(matches!(over(&*provider, &reference).await, Look::Cancelled(_)));
+        let stubborn = provider.submit(&order("[stubborn]")).await.unwrap();
+        provider.cancel(&stubborn).await.unwrap();
+        assert!(matches!(over(&*provider, &stubborn).await, Look::Done(_)));
+        let gone = Reference(Uuid::now_v7().to_string());
+        assert_eq!(provider.look(&gone).await.unwrap(), Look::Unknown);
+        assert_eq!(provider.cancel(&gone).await.unwrap(), Stopping::Asked);
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_taken_is_unconfirmed_and_what_was_not_is_refused() {
+    let world = World::right().await;
+    for model in MODELS {
+        let provider = world.provider(model);
+        for (prompt, taken) in [("[cut-before]", 0), ("[cut-after]", 1), ("[error-after]", 1)] {
+            let order = order(prompt);
+            let answer = provider.submit(&order).await;
+            assert!(matches!(answer, Err(NotSubmitted::Unconfirmed(_))), "{model} {prompt}: {answer:?}");
+            let key = order.key.to_string();
+            let lines = world.bill().into_iter().filter(|line| line.job.as_deref() == Some(key.as_str()));
+            assert_eq!(lines.filter(|line| line.event == Event::Ordered).count(), taken, "{model} {prompt}");
+        }
+        let Err(NotSubmitted::Refused(busy)) = provider.submit(&order("[throttled]")).await else { panic!("{model}") };
+        assert_eq!((busy.class, busy.retry_after), (Class::Throttled, Some(Duration::from_secs(1))));
+        assert_eq!(busy.charge, Charge::NotCharged);
+    }
+    let stranger = World::new(Faults::default(), "another").await;
+    for model in MODELS {
+        let answer = stranger.provider(model).submit(&order("a harbour")).await;
+        assert!(matches!(answer, Err(NotSubmitted::Refused(_))), "{model}: {answer:?}");
+    }
+    assert!(stranger.bill().is_empty());
+}
+
+#[tokio::test]
+async fn webhooks_are_believed_as_they_are_signed_and_forged_ones_are_not() {
+    let world = World::right().await;
+    for (model, hooks) in MODELS.into_iter().zip([2, 1]) {
+        let (provider, order) = (world.provider(model), order("a harbour [hook-twice]"));
+        assert!(provider.abilities().webhook);
+        let reference = provider.submit(&order).await.unwrap();
+        let mut events = Vec::new();
+        for _ in 0..2 * hooks {
+            let hook = world.hook().await;
+            assert_eq!(hook.job, order.key);
+            let heard = provider.hear(&hook).unwrap();
+            assert_eq!(heard.reference.as_ref(), Some(&reference.0), "{model}");
+            events.push(heard.event);
+            let altered = Hook { body: [&hook.body[..], b" "].concat().into(), ..hook.clone() };
+            assert!(provider.hear(&altered).is_err());
+            let late = Hook { now: hook.now + Duration::from_secs(400), ..hook };
+            assert!(provider.hear(&late).is_err());
+        }
+        events.sort_unstable();
+        events.dedup();
+        assert_eq!(events.len(), hooks, "a repetition is the same event");
+
+        let forged = provider.submit(&self::order("a harbour [hook-forged]")).await.unwrap();
+        let mut believed = Vec::new();
+        for _ in 0..2 * hooks {
+            believed.push(provider.hear(&world.hook().await).is_ok());
+        }
+        assert_eq!(believed.iter().filter(|believed| **believed).count(), hooks, "{model} {forged:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_that_goes_wrong_says_nothing_about_the_order() {
+    let world = World::new(Faults { blind: 1.0, ..Faults::default() }, "double-token").await;
+    for model in MODELS {
+        let provider = world.provider(model);
+        let reference = provider.submit(&order("a harbour")).await.unwrap();
+        assert!(provider.look(&reference).await.is_err());
+        assert!(provider.cancel(&reference).await.is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! The bill: one JSON line for each thing that happened to an order, only ever added to.
+//!
+//! Invariant: a line is in the file before whoever wrote it goes on. A reader leaves out a last line that is not whole.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// Whose protocol an order came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Replicate's predictions.
+    Replicate,
+    /// fal's queue.
+    Fal,
+}
+
+/// What happened to an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// It was taken.
+    Ordered,
+    /// It was made, and costs.
+    Charged,
+    /// It failed, and costs nothing.
+    Failed,
+    /// It was stopped.
+    Stopped,
+    /// It is not known any more.
+    Forgotten,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The double's clock, in milliseconds.
+    pub at: u64,
+    /// What happened.
+    pub event: Event,
+    /// By which protocol.
+    pub protocol: Protocol,
+    /// The provider's name for the order.
+    pub order: String,
+    /// The job that its webhook's address names.
+    pub job: Option<String>,
+    /// The idempotency key that came with it.
+    pub key: Option<String>,
+    /// The hash of the video, of what was made.
+    pub sha256: Option<String>,
+}
+
+/// The bill that is being written.
+#[derive(Debug)]
+pub(crate) struct Bill(Mutex<File>);
+
+impl Bill {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(path);
+        Ok(Self(Mutex::new(file.with_context(|| format!("opening the bill {}", path.display()))?)))
+    }
+
+    /// Adds a line, whole.
+    pub(crate) fn add(&self, line: &Line) {
+        let mut text = serde_json::to_string(line).unwrap_or_default();
+        text.push('\n');
+        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(text.as_bytes());
+        // What is not on the bill must not have happened: better no provider than one that lies.
+        written.expect("the bill can be written");
+    }
+}
+
+/// All lines of a bill, in order; none where there is no file.
+///
+/// # Errors
+/// When a line is no line of a bill.
+pub fn read(path: &Path) -> Result<Vec<Line>> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.with_context(|| format!("reading the bill {}", path.display()))?,
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let line = |line: &str| serde_json::from_str(line).with_context(|| format!("not a line of a bill: {line}"));
+    whole.lines().map(line).collect()
+}
+
+/// The time, in milliseconds.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
