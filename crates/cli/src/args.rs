@@ -8,6 +8,7 @@ use crate::sim;
 use crate::test;
 use crate::torture;
 use crate::up;
+use crate::work::{nemesis, sweep};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -52,6 +53,10 @@ pub(crate) enum Command {
     Sim(sim::Options),
     /// Run two of each service while everything is cut, stopped and killed, and check all that clients were answered.
     Torture(torture::Options),
+    /// Make a process abort at each crash point in turn, and join the provider's bill with the books.
+    Sweep(sweep::Options),
+    /// Kill everything at random while a simulated provider cuts connections, and join its bill with the books.
+    Nemesis(nemesis::Options),
     /// Bring a database up to the newest migration.
     Migrate {
         /// The database, postgres://….

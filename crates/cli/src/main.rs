@@ -13,9 +13,11 @@ mod out;
 mod show;
 mod sim;
 mod stack;
+mod stage;
 mod test;
 mod torture;
 mod up;
+mod work;
 mod workspace;
 
 use std::process::ExitCode;
@@ -53,6 +55,8 @@ async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Test(options) => test::run(options).await,
         Command::Bench(options) => bench::run(options, args.json).await,
         Command::Torture(options) => torture::run(options, args.json).await,
+        Command::Sweep(options) => work::sweep::run(options, args.json).await,
+        Command::Nemesis(options) => work::nemesis::run(options, args.json).await,
         Command::Sim(options) => self::sim::run(options, args.json).await,
         Command::Migrate { database_url } => {
             schema::migrate(&database_url).await?;

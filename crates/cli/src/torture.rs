@@ -7,7 +7,6 @@ mod clients;
 mod faults;
 mod history;
 mod load;
-mod side;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,9 +18,9 @@ use serde_json::json;
 use self::clients::World;
 use self::faults::{Counts, Script};
 use self::history::Verdict;
-use self::side::Stage;
 use crate::failure::Exit;
 use crate::out;
+use crate::stage::{Plan, Stage};
 use crate::up::build;
 use crate::up::install::{self, Server};
 use crate::up::say::Say;
@@ -61,7 +60,7 @@ async fn torture(options: &Options, json: bool) -> Result<Exit> {
     say.step("building the services");
     build::services(&root).await?;
     say.step("starting two of each service, and a proxy before each of their servers");
-    let stage = Arc::new(Stage::start(options.logs.clone()).await?);
+    let stage = Arc::new(Stage::start(Plan { sides: 2, logs: options.logs.clone(), more: Vec::new() }).await?);
     let world = Arc::new(World::new(Arc::clone(&stage), options.seed).await?);
     say.step(format!("{} for {} minutes, seed {}", options.scenario.name(), options.minutes, options.seed));
     let until = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);

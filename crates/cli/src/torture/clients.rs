@@ -29,7 +29,7 @@ use tonic::{Request, Status};
 use uuid::Uuid;
 
 use super::history::{History, Seen};
-use super::side::Stage;
+use crate::stage::Stage;
 
 /// How many accounts are used.
 const ACCOUNTS: usize = 4;

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::clients::World;
 use super::load::{Meter, Phase};
-use super::side::{Backend, Stage};
+use crate::stage::{Backend, Stage};
 
 /// How often each kind of fault struck.
 pub(super) type Counts = BTreeMap<&'static str, u64>;

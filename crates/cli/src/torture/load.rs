@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clients::World;
-use super::side::{Stage, get};
+use crate::stage::{Stage, get};
 
 /// What a phase of a script came to.
 #[derive(Debug)]

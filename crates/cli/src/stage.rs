@@ -1,4 +1,4 @@
-//! The stage: two of each service, paired side by side, each process with proxies of its own to PostgreSQL, Redis and NATS.
+//! The stage: one or two of each service, paired side by side, each process with proxies of its own to PostgreSQL, Redis and NATS.
 //!
 //! Invariant: whatever a script did to it, [`Stage::heal`] leaves every link whole, every server up and every process awake.
 
@@ -16,33 +16,33 @@ use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
 /// The services of one side, in the order of starting.
-pub(super) const SERVICES: [&str; 5] =
+pub(crate) const SERVICES: [&str; 5] =
     ["dashboard", "generation-status", "thumbnail-worker", "generation-worker", "gateway"];
 
 /// The servers behind the proxies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Backend {
+pub(crate) enum Backend {
     Postgres,
     Redis,
     Nats,
 }
 
 /// One process and its links.
-pub(super) struct Actor {
-    pub(super) name: &'static str,
+pub(crate) struct Actor {
+    pub(crate) name: &'static str,
     side: usize,
     address: SocketAddr,
-    pub(super) admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
     process: Mutex<Option<Process>>,
     /// Raised at each death: what it knew is gone.
-    pub(super) life: AtomicU32,
+    pub(crate) life: AtomicU32,
     postgres: Proxy,
     redis: Proxy,
     nats: Proxy,
 }
 
 impl Actor {
-    pub(super) fn link(&self, backend: Backend) -> &Proxy {
+    pub(crate) fn link(&self, backend: Backend) -> &Proxy {
         match backend {
             Backend::Postgres => &self.postgres,
             Backend::Redis => &self.redis,
@@ -50,34 +50,46 @@ impl Actor {
         }
     }
 
-    pub(super) fn with<T>(&self, act: impl FnOnce(&Process) -> T) -> Option<T> {
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&Process) -> T) -> Option<T> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(act)
     }
 }
 
 /// Everything that runs.
-pub(super) struct Stage {
-    pub(super) actors: Vec<Actor>,
-    pub(super) redis: Redis,
-    pub(super) nats: Nats,
+pub(crate) struct Stage {
+    pub(crate) actors: Vec<Actor>,
+    pub(crate) redis: Redis,
+    pub(crate) nats: Nats,
     database: Database,
     // Ended last.
-    _postgres: Postgres,
-    folder: PathBuf,
+    pub(crate) postgres: Postgres,
+    pub(crate) folder: PathBuf,
     kept: bool,
+    more: Vec<(&'static str, String)>,
+}
+
+/// How a stage is set up.
+pub(crate) struct Plan {
+    /// How many of each service.
+    pub(crate) sides: usize,
+    /// Where logs and videos go; it stays.
+    pub(crate) logs: Option<PathBuf>,
+    /// What every process is told besides.
+    pub(crate) more: Vec<(&'static str, String)>,
 }
 
 impl Stage {
-    pub(super) async fn start(logs: Option<PathBuf>) -> Result<Self> {
+    pub(crate) async fn start(plan: Plan) -> Result<Self> {
+        let Plan { sides, logs, more } = plan;
         let kept = logs.is_some();
         let folder = logs
-            .unwrap_or_else(|| std::env::temp_dir().join(format!("rushes-torture-{}", uuid::Uuid::now_v7().simple())));
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("rushes-stage-{}", uuid::Uuid::now_v7().simple())));
         std::fs::create_dir_all(folder.join("blobs")).context("making a folder for the run")?;
         let postgres = Postgres::launch().await?;
         let database = Database::on(&postgres).await?;
         let (redis, nats) = (Redis::launch().await?, Nats::launch().await?);
         let mut actors = Vec::new();
-        for side in 0..2 {
+        for side in 0..sides {
             for name in SERVICES {
                 let local = || SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
                 actors.push(Actor {
@@ -93,31 +105,42 @@ impl Stage {
                 });
             }
         }
-        let stage = Self { actors, redis, nats, database, _postgres: postgres, folder, kept };
+        let stage = Self { actors, redis, nats, database, postgres, folder, kept, more };
         for at in 0..stage.actors.len() {
             stage.launch(at)?;
         }
-        for actor in &stage.actors {
-            let question = async || get(actor.admin, "/readyz").await.filter(|(ok, _)| *ok).map(drop);
-            testkit::eventually(&format!("{} is ready", actor.name), Duration::from_secs(60), question)
-                .await
-                .with_context(|| actor.with(|process| process.tail(20)).unwrap_or_default())?;
+        for at in 0..stage.actors.len() {
+            stage.ready(at).await?;
         }
         Ok(stage)
     }
 
+    /// Waits until a process says that it is ready.
+    pub(crate) async fn ready(&self, at: usize) -> Result<()> {
+        let actor = &self.actors[at];
+        let question = async || get(actor.admin, "/readyz").await.filter(|(ok, _)| *ok).map(drop);
+        testkit::eventually(&format!("{} is ready", actor.name), Duration::from_secs(60), question)
+            .await
+            .with_context(|| actor.with(|process| process.tail(20)).unwrap_or_default())
+    }
+
     /// The place of a service of one side.
-    pub(super) fn at(&self, side: usize, name: &str) -> usize {
+    pub(crate) fn at(&self, side: usize, name: &str) -> usize {
         let found = self.actors.iter().position(|actor| actor.side == side && actor.name == name);
         found.unwrap_or_default()
     }
 
-    pub(super) fn actor(&self, side: usize, name: &str) -> &Actor {
+    pub(crate) fn actor(&self, side: usize, name: &str) -> &Actor {
         &self.actors[self.at(side, name)]
     }
 
     /// Starts a process at its address.
-    pub(super) fn launch(&self, at: usize) -> Result<()> {
+    pub(crate) fn launch(&self, at: usize) -> Result<()> {
+        self.launch_with(at, None)
+    }
+
+    /// Starts a process that is told one thing more.
+    pub(crate) fn launch_with(&self, at: usize, more: Option<(&str, &str)>) -> Result<()> {
         let actor = &self.actors[at];
         let program = std::env::current_exe().context("finding this program")?.with_file_name(actor.name);
         ensure!(program.is_file(), "{} is not built", program.display());
@@ -133,12 +156,16 @@ impl Stage {
             .env("RUSHES_DASHBOARD_URL", url("dashboard"))
             .env("RUSHES_GENERATION_STATUS_URL", url("generation-status"))
             .env("RUSHES_THUMBNAIL_WORKER_URL", url("thumbnail-worker"))
+            .env("RUSHES_GENERATION_WORKER_URL", url("generation-worker"))
+            .env("RUSHES_HOOKS_URL", format!("{}/hooks", url("gateway")))
             // The same on both sides: it is part of what is cached.
             .env("RUSHES_PUBLIC_URL", "http://gateway.test")
             .env("RUSHES_LOCAL_PACE", "0")
             .env("RUSHES_LOCAL_THREADS", "1")
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
+            .envs(self.more.iter().cloned())
+            .envs(more)
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
         let log = self.folder.join(format!("{}-{}.log", actor.name, actor.side));
         let process = Process::spawn(actor.name, command, &log)?;
@@ -147,7 +174,7 @@ impl Stage {
     }
 
     /// Kills a process (SIGKILL).
-    pub(super) fn kill(&self, at: usize) {
+    pub(crate) fn kill(&self, at: usize) {
         let actor = &self.actors[at];
         actor.life.fetch_add(1, Ordering::SeqCst);
         if let Some(process) = actor.process.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -156,13 +183,13 @@ impl Stage {
     }
 
     /// A lazy channel to a service.
-    pub(super) fn channel(&self, side: usize, name: &str) -> Result<Channel> {
+    pub(crate) fn channel(&self, side: usize, name: &str) -> Result<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.actor(side, name).address))?;
         Ok(endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy())
     }
 
     /// Ends every fault.
-    pub(super) async fn heal(&self) -> Result<()> {
+    pub(crate) async fn heal(&self) -> Result<()> {
         // Starting what runs is no error of ours.
         let _ = (self.redis.start().await, self.nats.start().await);
         for (at, actor) in self.actors.iter().enumerate() {
@@ -180,7 +207,7 @@ impl Stage {
     }
 
     /// What is wrong with the ledger, in words.
-    pub(super) async fn books(&self) -> Result<Vec<String>> {
+    pub(crate) async fn books(&self) -> Result<Vec<String>> {
         let pool = sqlx::PgPool::connect(&self.database.url()).await?;
         let unbalanced: i64 = sqlx::query_scalar(
             "select count(*) from (
@@ -204,7 +231,7 @@ impl Stage {
     }
 
     /// How many backends of PostgreSQL are at work.
-    pub(super) async fn at_work(&self, connection: &mut sqlx::PgConnection) -> Result<i64> {
+    pub(crate) async fn at_work(&self, connection: &mut sqlx::PgConnection) -> Result<i64> {
         Ok(sqlx::query_scalar(
             "select count(*) from pg_stat_activity
              where datname = current_database() and state = 'active' and pid <> pg_backend_pid()",
@@ -213,7 +240,7 @@ impl Stage {
         .await?)
     }
 
-    pub(super) fn database_url(&self) -> String {
+    pub(crate) fn database_url(&self) -> String {
         self.database.url()
     }
 }
@@ -232,7 +259,7 @@ impl Drop for Stage {
 }
 
 /// Asks an admin port; says whether it answered 200, and with what.
-pub(super) async fn get(admin: SocketAddr, path: &str) -> Option<(bool, String)> {
+pub(crate) async fn get(admin: SocketAddr, path: &str) -> Option<(bool, String)> {
     let ask = async {
         let mut stream = TcpStream::connect(admin).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");

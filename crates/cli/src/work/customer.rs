@@ -1,0 +1,159 @@
+//! Who orders: an account with credits, through the gateways, patient and with one request id for each wish.
+//!
+//! Invariant: a wish whose answer did not come is asked again under its id, so what the customer has wished for is known.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use proto::accounts::v1::account_service_client::AccountServiceClient;
+use proto::accounts::v1::{Account, CreateAccountRequest, CreateApiKeyRequest};
+use proto::credits::v1::GrantCreditsRequest;
+use proto::credits::v1::credit_service_client::CreditServiceClient;
+use proto::generations::v1::generation_service_client::GenerationServiceClient;
+use proto::generations::v1::{
+    BatchGetGenerationsRequest, CancelGenerationRequest, Generation, Input, ResolveGenerationRequest,
+    StartGenerationRequest,
+};
+use proto::projects::v1::project_service_client::ProjectServiceClient;
+use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use uuid::Uuid;
+
+use crate::stage::Stage;
+
+/// How long one call may take.
+const CALL: Duration = Duration::from_secs(5);
+/// How long a wish is asked again.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// One account.
+pub(super) struct Customer {
+    pub(super) account: String,
+    key: String,
+    scene: String,
+    gateways: Vec<Channel>,
+    status: Channel,
+    turn: AtomicUsize,
+}
+
+impl Customer {
+    pub(super) async fn new(stage: &Stage, sides: usize) -> Result<Self> {
+        let gateways = (0..sides).map(|side| stage.channel(side, "gateway")).collect::<Result<Vec<_>>>()?;
+        let mut accounts = AccountServiceClient::new(stage.channel(0, "dashboard")?);
+        let account = Account { display_name: "A customer".into(), ..Account::default() };
+        let account = accounts.create_account(CreateAccountRequest { account: Some(account) }).await?.into_inner();
+        let key = CreateApiKeyRequest { parent: account.name.clone(), ..CreateApiKeyRequest::default() };
+        let key = accounts.create_api_key(key).await?.into_inner().secret;
+        let grant = GrantCreditsRequest {
+            account: account.name.clone(),
+            amount_micros: 1_000_000_000_000,
+            request_id: Uuid::now_v7().to_string(),
+        };
+        let status = stage.channel(0, "generation-status")?;
+        CreditServiceClient::new(status.clone()).grant_credits(grant).await?;
+        let mut client = ProjectServiceClient::new(gateways[0].clone());
+        let project = Project { title: "a project".into(), ..Project::default() };
+        let request = CreateProjectRequest { project: Some(project), request_id: String::new() };
+        let project = client.create_project(with(&key, request)).await?.into_inner().name;
+        let scene = Scene { title: "a scene".into(), ..Scene::default() };
+        let request = CreateSceneRequest { parent: project, scene: Some(scene), request_id: String::new() };
+        let scene = client.create_scene(with(&key, request)).await?.into_inner().name;
+        Ok(Self { account: account.name, key, scene, gateways, status, turn: AtomicUsize::new(0) })
+    }
+
+    fn client(&self) -> GenerationServiceClient<Channel> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        GenerationServiceClient::new(self.gateways[turn % self.gateways.len()].clone())
+    }
+
+    /// Calls until there is an answer that is one.
+    async fn until<T>(&self, what: &str, mut call: impl AsyncFnMut(&Self) -> Result<T, Status>) -> Result<T> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = match tokio::time::timeout(CALL, call(self)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(Status::deadline_exceeded("no answer")),
+            };
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(status) if refused(&status) => bail!("{what} was refused: {status}"),
+                Err(status) if Instant::now() >= until => bail!("{what} was not answered in {PATIENCE:?}: {status}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    }
+
+    /// Has a video made.
+    pub(super) async fn start(&self, model: &str, prompt: &str) -> Result<String> {
+        let request = StartGenerationRequest {
+            scene: self.scene.clone(),
+            model: model.to_owned(),
+            input: Some(Input { prompt: prompt.to_owned(), ..Input::default() }),
+            request_id: Uuid::now_v7().to_string(),
+            validate_only: false,
+        };
+        let call = async |me: &Self| me.client().start_generation(with(&me.key, request.clone())).await;
+        Ok(self.until("a start", call).await?.into_inner().name)
+    }
+
+    /// Has one stopped.
+    pub(super) async fn cancel(&self, name: &str) -> Result<()> {
+        let request = CancelGenerationRequest { name: name.to_owned() };
+        let call = async |me: &Self| me.client().cancel_generation(with(&me.key, request.clone())).await;
+        self.until("a cancel", call).await.map(drop)
+    }
+
+    /// How generations stand, as the gateway says.
+    pub(super) async fn get(&self, names: &[String]) -> Result<Vec<Generation>> {
+        let mut all = Vec::with_capacity(names.len());
+        for names in names.chunks(100) {
+            let request = BatchGetGenerationsRequest { names: names.to_vec() };
+            let call = async |me: &Self| me.client().batch_get_generations(with(&me.key, request.clone())).await;
+            all.extend(self.until("a look", call).await?.into_inner().generations);
+        }
+        Ok(all)
+    }
+
+    /// Settles a parked one as an operator who found no order.
+    pub(super) async fn resolve(&self, name: &str, resolution: super::points::Found) -> Result<()> {
+        let request = ResolveGenerationRequest {
+            account: self.account.clone(),
+            name: name.to_owned(),
+            note: "the sweep: looked up on the provider's bill".to_owned(),
+            resolution: Some(resolution),
+        };
+        let call = async |me: &Self| {
+            let mut request = Request::new(request.clone());
+            request.set_timeout(CALL);
+            match GenerationServiceClient::new(me.status.clone()).resolve_generation(request).await {
+                // The first try was committed and not answered.
+                Err(status) if status.code() == Code::FailedPrecondition => Ok(()),
+                answer => answer.map(drop),
+            }
+        };
+        self.until("a resolution", call).await.context("resolving")
+    }
+}
+
+/// Whether asking again would not help.
+fn refused(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::NotFound
+    )
+}
+
+fn with<T>(key: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL);
+    if let Ok(value) = format!("Bearer {key}").parse() {
+        request.metadata_mut().insert("authorization", value);
+    }
+    request
+}
