@@ -14,7 +14,10 @@ pub mod providers;
 pub mod status;
 pub mod worker;
 
-use chassis::{blobs, client};
+use chassis::drain::Drain;
+use chassis::{blobs, client, server};
+use proto::work::v1::hook_service_server::HookServiceServer;
+use tonic::service::Routes;
 
 use crate::config::Settings;
 use crate::hooks::Hooks;
@@ -40,4 +43,22 @@ pub fn build(settings: &Settings, providers: Registry, name: String) -> Result<W
     let outputs = Outputs::new(blobs::Store::open(&settings.blobs)?, thumbnail_worker, settings.video_bytes);
     let orders = Orders { providers, status, outputs, limit: settings.order_limit };
     Ok(Worker::new(orders, name, settings.slots, settings.heartbeat))
+}
+
+/// Works, and takes webhooks on the ports that are bound, until `drain` and to the end of what is under way then.
+///
+/// # Errors
+/// When a port cannot be served.
+pub async fn serve(worker: Worker, bound: server::Bound, hooks: Hooks, drain: Drain) -> Result<(), server::Error> {
+    let routes = Routes::new(HookServiceServer::new(hooks));
+    let mut working = Box::pin(worker.run(drain.clone()));
+    tokio::select! {
+        () = &mut working => Ok(()),
+        served = bound.serve(routes, drain) => {
+            served?;
+            // Ports that nobody calls end as soon as the drain begins; what is under way has its grace period still.
+            working.await;
+            Ok(())
+        }
+    }
 }

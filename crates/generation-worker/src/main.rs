@@ -9,8 +9,6 @@ use chassis::telemetry::Telemetry;
 use generation_worker::config::Config;
 use generation_worker::providers::Registry;
 use generation_worker::providers::local::{self, Local};
-use proto::work::v1::hook_service_server::HookServiceServer;
-use tonic::service::Routes;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -40,14 +38,9 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let bound = Server::new("generation-worker", &config.server).describe(proto::DESCRIPTOR_SET).bind().await?;
     let name = format!("generation-worker/{}/{}", bound.admin_addr(), std::process::id());
     tracing::info!(models = ?providers.models(), "working");
-    let hooks = HookServiceServer::new(generation_worker::hooks(&config.worker, providers.clone()));
+    let hooks = generation_worker::hooks(&config.worker, providers.clone());
     let worker = generation_worker::build(&config.worker, providers, name)?;
-    let drain = Drain::on_signals();
-    // The ports answer to the end of the grace period, unless the work is over before.
-    tokio::select! {
-        () = worker.run(drain.clone()) => {}
-        served = bound.serve(Routes::new(hooks), drain) => served?,
-    }
+    generation_worker::serve(worker, bound, hooks, Drain::on_signals()).await?;
     tracing::info!("stopped");
     Ok(())
 }

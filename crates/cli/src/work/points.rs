@@ -90,7 +90,7 @@ impl Scene<'_> {
             Script::Leave => {
                 let name = self.drawn().await?;
                 self.stage.actors[worker].with(Process::ask_to_end);
-                self.until(&name, "given back", |state, _| state == State::Queued).await?;
+                self.until(&name, "given back", |_, wait| wait == WaitReason::Capacity).await?;
                 self.stage.kill(worker);
                 customer.cancel(&name).await?;
                 self.stage.launch(worker)?;

@@ -358,7 +358,10 @@ impl Stage {
         let hooks = generation_worker::hooks(&settings, providers.clone());
         let worker = generation_worker::build(&settings, providers, "worker".into()).unwrap();
         let drain = Drain::default().with_grace(Duration::from_secs(2));
-        let working = tokio::spawn(worker.run(drain.clone()));
+        let ports = server::Settings { listen: free, admin: free };
+        let bound = Server::new("generation-worker", &ports).bind().await.unwrap();
+        let serving = generation_worker::serve(worker, bound, hooks.clone(), drain.clone());
+        let working = tokio::spawn(async move { serving.await.unwrap() });
         Self { peer, blobs, drain, working, hooks, folder, scripts }
     }
 }
