@@ -11,6 +11,7 @@ pub mod client;
 pub mod crash;
 pub mod deadline;
 pub mod drain;
+pub mod egress;
 pub mod encoded;
 pub mod nats;
 pub mod postgres;

@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use chassis::egress::{Egress, Reach, is_public};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
-use url::Url;
+use url::{Host, Url};
 
 use super::{Charge, Class, Failure, NotSubmitted};
 
@@ -28,6 +29,8 @@ const ANSWER: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub(super) struct Api {
     client: reqwest::Client,
+    /// For addresses that the provider chose.
+    egress: Egress,
     base: Url,
     authorization: HeaderValue,
 }
@@ -127,7 +130,8 @@ impl Api {
             .no_proxy()
             .user_agent("rushes")
             .build()?;
-        Ok(Self { client, base, authorization })
+        let egress = Egress::new(reach(&base))?;
+        Ok(Self { client, egress, base, authorization })
     }
 
     /// The address of a path below the base; each segment is escaped.
@@ -154,14 +158,13 @@ impl Api {
         read(self.client.get(url).timeout(CALL).send().await.map_err(trouble)?).await
     }
 
-    /// The bytes of an output. No credential goes to wherever it lies, and only a provider that is itself called in the clear,
-    /// as in tests, may name an address in the clear.
+    /// The bytes of an output. No credential goes to wherever it lies, and only a provider that is itself called at an address
+    /// of this network, as in tests, may name another such address.
     pub(super) async fn download<'a>(&self, address: &str) -> Result<BoxStream<'a, Result<Bytes, Failure>>, Failure> {
         let url = Url::parse(address).map_err(|_| Failure::bad_output("the provider's output has no address"))?;
-        if url.scheme() != "https" && url.scheme() != self.base.scheme() {
-            return Err(Failure::bad_output("the provider's output has an address that is not fetched"));
-        }
-        let response = self.client.get(url).send().await.map_err(|error| Failure::from(trouble(error)))?;
+        let request = self.egress.request(Method::GET, url);
+        let request = request.map_err(|refused| Failure::bad_output(format!("the provider's output: {refused}")))?;
+        let response = request.send().await.map_err(|error| Failure::from(trouble(error)))?;
         if !response.status().is_success() {
             let message = format!("the provider's output cannot be fetched: {}", response.status().as_u16());
             return Err(Failure { reason: "OUTPUT_UNAVAILABLE", ..Failure::internal(message) });
@@ -172,6 +175,17 @@ impl Api {
         });
         Ok(pieces.boxed())
     }
+}
+
+/// Where a provider's outputs may lie. Its own address is the operator's choice.
+fn reach(base: &Url) -> Reach {
+    let inward = match base.host() {
+        Some(Host::Ipv4(address)) => !is_public(address.into()),
+        Some(Host::Ipv6(address)) => !is_public(address.into()),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    if inward { Reach::Anywhere } else { Reach::Public }
 }
 
 async fn read(mut response: reqwest::Response) -> Result<Answer, Trouble> {
@@ -202,4 +216,30 @@ fn said(error: reqwest::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_provider_out_there_names_no_address_in_here() {
+        let api = |base: &str| Api::new(base.parse().unwrap(), HeaderValue::from_static("Bearer x")).unwrap();
+        let out_there = api("https://api.replicate.com/v1");
+        for inward in [
+            "https://169.254.169.254/latest/meta-data/",
+            "https://[::ffff:10.0.0.1]/video.mp4",
+            "http://replicate.delivery/video.mp4",
+            "file:///etc/passwd",
+        ] {
+            let failure = out_there.download(inward).await.map(drop).unwrap_err();
+            assert_eq!(failure.reason, "PROVIDER_BAD_OUTPUT", "{inward}");
+        }
+        let resolved = out_there.download("https://localhost/video.mp4").await.map(drop).unwrap_err();
+        assert!(resolved.message.contains("public internet"), "{resolved:?}");
+        assert_eq!(
+            (reach(&out_there.base), reach(&api("http://127.0.0.1:1/v1").base)),
+            (Reach::Public, Reach::Anywhere)
+        );
+    }
 }
