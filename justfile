@@ -24,6 +24,14 @@ sim *ARGS:
 torture *ARGS:
     cargo rushes torture {{ ARGS }}
 
+# A process aborts at each crash point in turn, and the provider's bill is joined with the books.
+sweep *ARGS:
+    cargo rushes sweep {{ ARGS }}
+
+# Everything is killed at random beside a provider that cuts connections, and its bill is joined with the books.
+nemesis *ARGS:
+    cargo rushes nemesis {{ ARGS }}
+
 # Bring the database of RUSHES_DATABASE_URL up to the newest migration.
 migrate:
     cargo rushes migrate

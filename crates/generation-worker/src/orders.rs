@@ -182,7 +182,16 @@ impl Orders {
         self.status.finalize(lease).await?;
         crash::point(crash::FINALIZING_ANSWERED);
         let span = info_span!("bring home", rushes.provider = provider.name());
-        let output = self.outputs.bring(&**provider, &reference, &made, account).instrument(span).await?;
+        let output = match self.outputs.bring(&**provider, &reference, &made, account).instrument(span).await {
+            Ok(output) => output,
+            // It is made and lies at its provider: to order it anew would be to pay for it twice.
+            Err(failure) if failure.class == Class::Internal && !provider.abilities().in_process => {
+                tracing::warn!(%failure, "the video cannot be brought home yet");
+                let (look_after, message) = (Some(pause(&**provider, work.looks)), failure.message);
+                return Err(Stop::Suspended(Suspension { look_after, message, ..Suspension::default() }));
+            }
+            Err(failure) => return Err(failure.into()),
+        };
         crash::point(crash::BYTES_STORED);
         let request = CompleteWorkRequest {
             lease: Some(lease.clone()),

@@ -158,7 +158,8 @@ impl Orders {
                     _ => Some(State::Made),
                 },
                 forgotten: is("forgotten", faults.forgotten),
-                stubborn: is("stubborn", faults.stubborn),
+                // One that never ends has to end by a cancel.
+                stubborn: is("stubborn", faults.stubborn) && !endless,
                 unknown_word: is("unknown-word", faults.unknown_word),
                 hook_lost: is("hook-lost", faults.hook_lost),
                 hook_twice: is("hook-twice", faults.hook_twice),

@@ -166,8 +166,12 @@ impl Api {
         let request = request.map_err(|refused| Failure::bad_output(format!("the provider's output: {refused}")))?;
         let response = request.send().await.map_err(|error| Failure::from(trouble(error)))?;
         if !response.status().is_success() {
-            let message = format!("the provider's output cannot be fetched: {}", response.status().as_u16());
-            return Err(Failure { reason: "OUTPUT_UNAVAILABLE", ..Failure::internal(message) });
+            let code = response.status().as_u16();
+            let message = format!("the provider's output cannot be fetched: {code}");
+            // What is refused is not there any more; what broke may be there in a moment.
+            let gone = response.status().is_client_error() && !matches!(code, 408 | 425 | 429);
+            let class = if gone { Class::BadOutput } else { Class::Internal };
+            return Err(Failure { class, reason: "OUTPUT_UNAVAILABLE", ..Failure::internal(message) });
         }
         let pieces = stream::try_unfold(response, |mut response| async move {
             let piece = response.chunk().await.map_err(|error| Failure::from(trouble(error)))?;

@@ -29,6 +29,8 @@ pub(crate) struct Script {
     /// Whether an order is found by its key.
     pub(crate) finds: bool,
     pub(crate) video: Vec<u8>,
+    /// Answers to downloads, first one first; afterwards there is the video.
+    pub(crate) fetches: VecDeque<Failure>,
     pub(crate) ordered: Vec<Uuid>,
     pub(crate) cancels: usize,
     pub(crate) forgotten: usize,
@@ -121,6 +123,9 @@ impl Provider for Scripted {
 
     fn fetch<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<BoxStream<'a, Result<Bytes, Failure>>, Failure>> {
         async move {
+            if let Some(failure) = self.script().fetches.pop_front() {
+                return Err(failure);
+            }
             let pieces: Vec<_> =
                 self.script().video.chunks(1_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
             Ok(futures::stream::iter(pieces).boxed())

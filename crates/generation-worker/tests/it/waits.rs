@@ -46,6 +46,21 @@ async fn a_look_that_fails_says_nothing_about_the_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_video_that_was_made_is_fetched_again_and_not_ordered_again() {
+    let provider = Scripted::new([DONE]).remote();
+    provider.script().fetches = [Failure::internal("bad gateway"), Failure::bad_output("gone")].into();
+    let stage = Stage::with(provider.registry(), |_| {}).await;
+    let look =
+        || stage.peer.give(|work| (work.look, work.looks, work.provider_reference) = (true, 2, "scripted-1".into()));
+    let later = stage.peer.suspended(&look()).await;
+    assert!(!later.unconfirmed && later.look_after.is_some(), "{later:?}");
+    // What its provider has no more is no use to wait for.
+    assert_eq!(stage.peer.failed(&look()).await.failure_class(), FailureClass::BadOutput);
+    stage.peer.completed(&look()).await;
+    assert!(provider.script().ordered.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_asks_the_provider_and_ends_as_it_says() {
     for (says, completes) in [(Look::Cancelled(Charge::Unknown), false), (DONE, true)] {
         let provider = Scripted::new([WORKING]).remote();
