@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use sqlx::Connection as _;
 use testkit::{Database, Nats, Postgres, Process, Proxy, Redis};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -162,6 +163,9 @@ impl Stage {
             .env("RUSHES_PUBLIC_URL", "http://gateway.test")
             .env("RUSHES_LOCAL_PACE", "0")
             .env("RUSHES_LOCAL_THREADS", "1")
+            // Often enough that a short run has some of both.
+            .env("RUSHES_WATCH_HEARTBEAT", "1s")
+            .env("RUSHES_WATCH_AGE", "40s")
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
             .envs(self.more.iter().cloned())
@@ -228,6 +232,16 @@ impl Stage {
             wrong.push(format!("{held} micro-credits are held although every generation has ended"));
         }
         Ok(wrong)
+    }
+
+    /// All generations: their accounts, names and versions.
+    pub(super) async fn generations(&self) -> Result<Vec<(String, String, i64)>> {
+        let mut connection = sqlx::PgConnection::connect(&self.database.url()).await?;
+        let rows = sqlx::query_as("select 'accounts/' || account_id, 'generations/' || id, version from generations")
+            .fetch_all(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok(rows)
     }
 
     /// How many backends of PostgreSQL are at work.

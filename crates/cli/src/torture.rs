@@ -7,6 +7,8 @@ mod clients;
 mod faults;
 mod history;
 mod load;
+mod watched;
+mod watchers;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +20,7 @@ use serde_json::json;
 use self::clients::World;
 use self::faults::{Counts, Script};
 use self::history::Verdict;
+use self::watched::Tally;
 use crate::failure::Exit;
 use crate::out;
 use crate::stage::{Plan, Stage};
@@ -65,6 +68,7 @@ async fn torture(options: &Options, json: bool) -> Result<Exit> {
     say.step(format!("{} for {} minutes, seed {}", options.scenario.name(), options.minutes, options.seed));
     let until = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
     let clients = clients::begin(&world);
+    let watchers = watchers::begin(&world, options.seed);
     let loads = load::Meter::begin(Arc::clone(&stage));
     let (counts, phases) = faults::play(options.scenario, &world, &loads, options.seed, until).await;
     world.stop.store(true, Ordering::Relaxed);
@@ -73,14 +77,19 @@ async fn torture(options: &Options, json: bool) -> Result<Exit> {
     }
     say.step("all faults have ended: waiting for every generation to end");
     let unended = world.settle(Duration::from_secs(120)).await?;
+    // Where nobody can be asked for long, news come late.
+    let punctual = options.scenario != Script::PostgresSilent;
+    let mut seen = Vec::new();
+    let watches = world.judge_watches(watchers, punctual, &mut seen).await?;
     let mut verdict = world.history.judge();
+    verdict.violations.extend(seen);
     verdict.violations.extend(unended);
     verdict.violations.extend(stage.books().await?);
     let errors = world.errors();
     if json {
-        out::print(format_args!("{}\n", object(&verdict, &counts, errors)))?;
+        out::print(format_args!("{}\n", object(&verdict, &watches, &counts, errors)))?;
     } else {
-        out::print(format_args!("{}", text(&verdict, &counts, errors, &world, &phases)))?;
+        out::print(format_args!("{}", text(&verdict, &watches, &counts, errors, &world, &phases)))?;
     }
     for violation in verdict.violations.iter().take(20) {
         out::warn(violation);
@@ -88,7 +97,7 @@ async fn torture(options: &Options, json: bool) -> Result<Exit> {
     Ok(if verdict.violations.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-fn object(verdict: &Verdict, faults: &Counts, errors: u64) -> serde_json::Value {
+fn object(verdict: &Verdict, watches: &Tally, faults: &Counts, errors: u64) -> serde_json::Value {
     json!({
         "reads": verdict.reads,
         "writes": verdict.writes,
@@ -96,10 +105,18 @@ fn object(verdict: &Verdict, faults: &Counts, errors: u64) -> serde_json::Value 
         "violations": verdict.violations.len(),
         "worst_staleness_ms": verdict.worst.as_millis(),
         "errors": errors,
+        "watches": watches.object(),
     })
 }
 
-fn text(verdict: &Verdict, faults: &Counts, errors: u64, world: &World, phases: &[load::Phase]) -> String {
+fn text(
+    verdict: &Verdict,
+    watches: &Tally,
+    faults: &Counts,
+    errors: u64,
+    world: &World,
+    phases: &[load::Phase],
+) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
     // Writing to a String does not fail.
@@ -111,11 +128,15 @@ fn text(verdict: &Verdict, faults: &Counts, errors: u64, world: &World, phases: 
         verdict.worst.as_millis(),
         verdict.violations.len()
     );
+    let _ = writeln!(text, "{watches}");
     for (kind, count) in faults {
         let _ = writeln!(text, "  {count:>5} {kind}");
     }
     for (code, count) in world.refusals() {
         let _ = writeln!(text, "  {count:>5} calls ended with {code}");
+    }
+    for (code, count) in world.broken() {
+        let _ = writeln!(text, "  {count:>5} streams ended with {code}");
     }
     for phase in phases {
         let _ = writeln!(text, "  {phase}");

@@ -28,7 +28,8 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-use super::history::{History, Seen};
+use super::history::{History, Kind, Seen};
+use super::watchers::Held;
 use crate::stage::Stage;
 
 /// How many accounts are used.
@@ -40,11 +41,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One account.
 pub(super) struct Owner {
-    number: usize,
-    key: String,
+    pub(super) number: usize,
+    pub(super) account: String,
+    pub(super) key: String,
     projects: Vec<String>,
     scenes: Vec<String>,
-    generations: Mutex<Vec<String>>,
+    pub(super) generations: Mutex<Vec<String>>,
 }
 
 impl Owner {
@@ -63,8 +65,13 @@ pub(super) struct World {
     pub(super) stop: AtomicBool,
     /// How much more often clients call than usual.
     pub(super) haste: AtomicU32,
-    owners: Vec<Owner>,
-    gateways: [Channel; 2],
+    pub(super) owners: Vec<Owner>,
+    pub(super) gateways: [Channel; 2],
+    pub(super) watches: Mutex<Vec<Held>>,
+    /// Set when watches need not be held open any more.
+    pub(super) watched: AtomicBool,
+    /// How streams broke that were not left.
+    broken: Mutex<BTreeMap<String, u64>>,
     answers: AtomicU64,
     refused: Mutex<BTreeMap<String, u64>>,
     /// How long each write that was refused waited for that.
@@ -82,6 +89,9 @@ impl World {
             haste: AtomicU32::new(1),
             owners: Vec::new(),
             gateways,
+            watches: Mutex::default(),
+            watched: AtomicBool::new(false),
+            broken: Mutex::default(),
             answers: AtomicU64::new(0),
             refused: Mutex::default(),
             waited: Mutex::default(),
@@ -101,7 +111,7 @@ impl World {
         let key = CreateApiKeyRequest { parent: account.name.clone(), ..CreateApiKeyRequest::default() };
         let key = accounts.create_api_key(key).await?.into_inner().secret;
         let grant = GrantCreditsRequest {
-            account: account.name,
+            account: account.name.clone(),
             amount_micros: 1_000_000_000,
             request_id: Uuid::now_v7().to_string(),
         };
@@ -117,7 +127,7 @@ impl World {
             scenes.push(client.create_scene(with(&key, request)).await?.into_inner().name);
             projects.push(project);
         }
-        Ok(Owner { number, key, projects, scenes, generations: Mutex::default() })
+        Ok(Owner { number, account: account.name, key, projects, scenes, generations: Mutex::default() })
     }
 
     pub(super) fn answers(&self) -> u64 {
@@ -147,6 +157,20 @@ impl World {
             .or_default() += 1;
     }
 
+    /// A stream that broke is no call that was refused: it goes on elsewhere.
+    pub(super) fn broke(&self, status: &Status) {
+        *self
+            .broken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(format!("{:?}", status.code()))
+            .or_default() += 1;
+    }
+
+    pub(super) fn broken(&self) -> BTreeMap<String, u64> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The process of a side that answers for `service`, and its life.
     fn process(&self, side: usize, service: &str) -> (usize, u32) {
         let at = self.stage.at(side, service);
@@ -171,9 +195,10 @@ impl World {
             Ok(answer) => {
                 self.answers.fetch_add(1, Ordering::Relaxed);
                 let answer = answer.into_inner();
+                let kind = if write { Kind::Write } else { Kind::Read };
                 let by = Some(before).filter(|before| *before == self.process(side, service));
                 for (key, version, content) in tell(&answer) {
-                    self.history.add(Seen { key, version, content, begun, replied, by, write });
+                    self.history.add(Seen { key, version, content, begun, replied, by, kind });
                 }
                 Some(answer)
             }
@@ -249,7 +274,7 @@ impl World {
             let generation = owner.recent(&mut rng);
             match generation.filter(|_| rng.bool()) {
                 Some(name) => self.read_generation(side, owner, name).await.map(drop),
-                None => self.read_dashboard(side, owner).await,
+                None => self.read_dashboard(side, owner).await.map(drop),
             };
             tokio::time::sleep(self.pause(&mut rng, 40)).await;
         }
@@ -264,7 +289,8 @@ impl World {
         Some(read.state())
     }
 
-    async fn read_dashboard(&self, side: usize, owner: &Owner) -> Option<()> {
+    /// Tells its version.
+    pub(super) async fn read_dashboard(&self, side: usize, owner: &Owner) -> Option<i64> {
         let mut client = DashboardServiceClient::new(self.gateways[side].clone());
         let request = with(&owner.key, GetDashboardRequest::default());
         let number = owner.number;
@@ -273,14 +299,16 @@ impl World {
             // One whose sections were read one by one, or are missing, is of no one snapshot and has no version.
             if dashboard.unreachable.is_empty() && dashboard.version > 0 {
                 let content = hash(&dashboard.encode_to_vec());
-                seen.push((format!("dashboard of owner {number}"), dashboard.version, Some(content)));
+                seen.push((dashboard_key(number), dashboard.version, Some(content)));
             }
             for card in &dashboard.projects {
                 seen.extend(card.title.parse().ok().map(|count| (card.name.clone(), count, None)));
             }
             seen
         };
-        self.call(side, "dashboard", false, client.get_dashboard(request), tell).await.map(drop)
+        self.call(side, "dashboard", false, client.get_dashboard(request), tell)
+            .await
+            .map(|dashboard| dashboard.version)
     }
 
     /// Waits until every generation that was accepted has ended; tells of those that did not although none had for so long.
@@ -330,16 +358,25 @@ pub(super) fn begin(world: &Arc<World>) -> Vec<JoinHandle<()>> {
     clients
 }
 
+/// What the history calls a dashboard.
+pub(super) fn dashboard_key(owner: usize) -> String {
+    format!("dashboard of owner {owner}")
+}
+
 fn with<T>(key: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(PATIENCE);
+    bearer(key, request)
+}
+
+pub(super) fn bearer<T>(key: &str, mut request: Request<T>) -> Request<T> {
     if let Ok(bearer) = format!("Bearer {key}").parse() {
         request.metadata_mut().insert("authorization", bearer);
     }
     request
 }
 
-fn hash(bytes: &[u8]) -> u64 {
+pub(super) fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     hasher.finish()

@@ -26,7 +26,16 @@ pub(super) struct Seen {
     pub(super) replied: Instant,
     /// The process that answered, and its life; nothing when it died meanwhile.
     pub(super) by: Option<(usize, u32)>,
-    pub(super) write: bool,
+    pub(super) kind: Kind,
+}
+
+/// How it came to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read,
+    Write,
+    /// Nobody asked for it just then, so it has no bound of its own; it binds others.
+    Watch,
 }
 
 /// What was found.
@@ -61,6 +70,12 @@ impl History {
         verdict
     }
 
+    /// What was told of each of these keys.
+    pub(super) fn told<'a>(&self, keys: impl Iterator<Item = &'a String>) -> HashMap<&'a String, Told> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.filter_map(|key| Some((key, Told::of(seen.get(key)?.iter())))).collect()
+    }
+
     fn judge_key(&self, seen: &[Seen], verdict: &mut Verdict) {
         let told = Told::of(seen.iter());
         let mut by_process: HashMap<(usize, u32), Vec<&Seen>> = HashMap::new();
@@ -73,12 +88,17 @@ impl History {
             by_process.iter().map(|(by, seen)| (*by, Told::of(seen.iter().copied()))).collect();
         let mut contents = HashMap::new();
         for one in seen {
-            if one.write {
-                verdict.writes += 1;
-                continue;
+            match one.kind {
+                Kind::Read => verdict.reads += 1,
+                Kind::Watch => {}
+                Kind::Write => {
+                    verdict.writes += 1;
+                    continue;
+                }
             }
-            verdict.reads += 1;
-            if let Some(since) = told.since_newer(one.version).filter(|since| *since <= one.begun) {
+            if one.kind == Kind::Read
+                && let Some(since) = told.since_newer(one.version).filter(|since| *since <= one.begun)
+            {
                 verdict.worst = verdict.worst.max(one.begun - since);
                 if one.begun - since > BOUND {
                     verdict.violations.push(self.broken("bound", one, &told, seen));
@@ -101,9 +121,9 @@ impl History {
     fn broken(&self, promise: &str, one: &Seen, told: &Told, seen: &[Seen]) -> String {
         let ms = |at: Instant| at.duration_since(self.origin).as_millis();
         let line = |one: &Seen| {
-            let kind = if one.write { "write" } else { "read" };
             format!(
-                "    {kind} of version {} by {:?}, {} to {} ms",
+                "    {:?} of version {} by {:?}, {} to {} ms",
+                one.kind,
                 one.version,
                 one.by,
                 ms(one.begun),
@@ -127,11 +147,15 @@ impl History {
 }
 
 /// From when on which version was known to clients.
-struct Told(Vec<(Instant, i64)>);
+#[derive(Debug)]
+pub(super) struct Told(Vec<(Instant, i64)>);
 
 impl Told {
     fn of<'a>(seen: impl Iterator<Item = &'a Seen>) -> Self {
-        let mut told: Vec<_> = seen.map(|one| (one.replied, one.version)).collect();
+        Self::from(seen.map(|one| (one.replied, one.version)).collect())
+    }
+
+    pub(super) fn from(mut told: Vec<(Instant, i64)>) -> Self {
         told.sort_unstable();
         let mut rising: Vec<(Instant, i64)> = Vec::new();
         for (at, version) in told {
@@ -140,6 +164,11 @@ impl Told {
             }
         }
         Self(rising)
+    }
+
+    /// Each version that was the newest, with when it was first known.
+    pub(super) fn rising(&self) -> &[(Instant, i64)] {
+        &self.0
     }
 
     /// When a version above this one was first known.
@@ -154,7 +183,7 @@ mod tests {
     use super::*;
 
     /// A read or write of one key by a process, in milliseconds.
-    fn seen(history: &History, version: i64, (from, to): (u64, u64), by: usize, write: bool, content: u64) {
+    fn seen(history: &History, version: i64, (from, to): (u64, u64), by: usize, kind: Kind, content: u64) {
         let at = |ms| history.origin + Duration::from_millis(ms);
         history.add(Seen {
             key: "k".to_owned(),
@@ -163,7 +192,7 @@ mod tests {
             begun: at(from),
             replied: at(to),
             by: Some((by, 0)),
-            write,
+            kind,
         });
     }
 
@@ -184,53 +213,75 @@ mod tests {
         // One process writes version 2; another may show version 1 for a second.
         check(
             |h| {
-                seen(h, 2, (0, 10), 0, true, 2);
-                seen(h, 1, (900, 950), 1, false, 1);
+                seen(h, 2, (0, 10), 0, Kind::Write, 2);
+                seen(h, 1, (900, 950), 1, Kind::Read, 1);
             },
             None,
         );
         check(
             |h| {
-                seen(h, 2, (0, 10), 0, true, 2);
-                seen(h, 1, (1011, 1020), 1, false, 1);
+                seen(h, 2, (0, 10), 0, Kind::Write, 2);
+                seen(h, 1, (1011, 1020), 1, Kind::Read, 1);
             },
             Some("bound"),
         );
         // What one reader was shown binds all others as a write does.
         check(
             |h| {
-                seen(h, 2, (0, 10), 0, false, 2);
-                seen(h, 1, (1011, 1020), 1, false, 1);
+                seen(h, 2, (0, 10), 0, Kind::Read, 2);
+                seen(h, 1, (1011, 1020), 1, Kind::Read, 1);
             },
             Some("bound"),
+        );
+        // And what a watch showed; of itself it is not asked when it was asked.
+        check(
+            |h| {
+                seen(h, 2, (10, 10), 2, Kind::Watch, 2);
+                seen(h, 1, (1011, 1020), 1, Kind::Read, 1);
+            },
+            Some("bound"),
+        );
+        check(
+            |h| {
+                seen(h, 2, (0, 10), 0, Kind::Write, 2);
+                seen(h, 1, (1011, 1020), 1, Kind::Watch, 1);
+            },
+            None,
         );
         // The writer's own process shows it at once, and so does one that showed it before.
         check(
             |h| {
-                seen(h, 2, (0, 10), 0, true, 2);
-                seen(h, 1, (11, 20), 0, false, 1);
+                seen(h, 2, (0, 10), 0, Kind::Write, 2);
+                seen(h, 1, (11, 20), 0, Kind::Read, 1);
             },
             Some("forward or own"),
         );
         check(
             |h| {
-                seen(h, 2, (0, 10), 0, false, 2);
-                seen(h, 1, (11, 20), 0, false, 1);
+                seen(h, 2, (0, 10), 0, Kind::Read, 2);
+                seen(h, 1, (11, 20), 0, Kind::Read, 1);
             },
             Some("forward or own"),
         );
         // A read that began before the answer may be older.
         check(
             |h| {
-                seen(h, 2, (0, 10), 0, true, 2);
-                seen(h, 1, (9, 20), 0, false, 1);
+                seen(h, 2, (0, 10), 0, Kind::Write, 2);
+                seen(h, 1, (9, 20), 0, Kind::Read, 1);
             },
             None,
         );
         check(
             |h| {
-                seen(h, 2, (0, 10), 0, false, 2);
-                seen(h, 2, (20, 30), 1, false, 3);
+                seen(h, 2, (0, 10), 0, Kind::Read, 2);
+                seen(h, 2, (20, 30), 1, Kind::Read, 3);
+            },
+            Some("content"),
+        );
+        check(
+            |h| {
+                seen(h, 2, (0, 10), 0, Kind::Read, 2);
+                seen(h, 2, (20, 30), 1, Kind::Watch, 3);
             },
             Some("content"),
         );
@@ -239,9 +290,9 @@ mod tests {
     #[test]
     fn the_worst_staleness_is_told() {
         let history = History::new();
-        seen(&history, 2, (0, 10), 0, true, 2);
-        seen(&history, 1, (300, 320), 1, false, 1);
-        seen(&history, 1, (200, 900), 1, false, 1);
+        seen(&history, 2, (0, 10), 0, Kind::Write, 2);
+        seen(&history, 1, (300, 320), 1, Kind::Read, 1);
+        seen(&history, 1, (200, 900), 1, Kind::Read, 1);
         assert_eq!(history.judge().worst, Duration::from_millis(290));
     }
 }
