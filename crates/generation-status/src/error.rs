@@ -23,6 +23,7 @@ pub(crate) struct Violation {
 pub(crate) enum Noun {
     Account,
     Asset,
+    DeadLetter,
     Generation,
     Project,
     Scene,
@@ -33,6 +34,7 @@ impl Noun {
         match self {
             Self::Account => "ACCOUNT_NOT_FOUND",
             Self::Asset => "ASSET_NOT_FOUND",
+            Self::DeadLetter => "DEAD_LETTER_NOT_FOUND",
             Self::Generation => "GENERATION_NOT_FOUND",
             Self::Project => "PROJECT_NOT_FOUND",
             Self::Scene => "SCENE_NOT_FOUND",
@@ -43,6 +45,7 @@ impl Noun {
         match self {
             Self::Account => "there is no such account",
             Self::Asset => "a reference asset does not exist; upload it first",
+            Self::DeadLetter => "there is no such dead letter; it may have been requeued already",
             Self::Generation => "there is no such generation",
             Self::Project => "there is no such project",
             Self::Scene => "there is no such scene; it or its project may have been deleted",

@@ -2,6 +2,7 @@
 
 mod credits;
 mod generations;
+mod queues;
 mod work;
 
 use chassis::caller::Caller;
@@ -10,6 +11,7 @@ use chassis::status::Failure;
 use domain::id::AccountId;
 use proto::credits::v1::credit_service_server::CreditServiceServer;
 use proto::generations::v1::generation_service_server::GenerationServiceServer;
+use proto::queues::v1::queue_service_server::QueueServiceServer;
 use proto::work::v1::work_service_server::WorkServiceServer;
 use tonic::Request;
 use tonic::codec::CompressionEncoding::Gzip;
@@ -17,6 +19,7 @@ use tonic::service::Routes;
 
 pub(crate) use credits::CreditsApi;
 pub(crate) use generations::GenerationsApi;
+pub(crate) use queues::QueuesApi;
 pub(crate) use work::WorkApi;
 
 /// The methods that stream, which have no deadline of their own.
@@ -24,7 +27,7 @@ pub(crate) const STREAMING: [&str; 2] =
     ["/rushes.generations.v1.GenerationService/WatchGenerations", "/rushes.work.v1.WorkService/ClaimWork"];
 
 /// All services; what is cached encoded is answered as it is.
-pub(crate) fn routes(generations: GenerationsApi, work: WorkApi, credits: CreditsApi) -> Routes {
+pub(crate) fn routes(generations: GenerationsApi, work: WorkApi, credits: CreditsApi, queues: QueuesApi) -> Routes {
     let get_generation = {
         let api = generations.clone();
         move |request| {
@@ -43,6 +46,7 @@ pub(crate) fn routes(generations: GenerationsApi, work: WorkApi, credits: Credit
     let server = Ready::new(generations::BATCH_GET_GENERATIONS, batch_get_generations, server);
     Routes::new(Ready::new(generations::GET_GENERATION, get_generation, server))
         .add_service(WorkServiceServer::new(work))
+        .add_service(QueueServiceServer::new(queues).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(CreditServiceServer::new(credits).accept_compressed(Gzip).send_compressed(Gzip))
 }
 

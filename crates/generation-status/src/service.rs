@@ -12,8 +12,9 @@ use crate::claims::Claims;
 use crate::config::Settings;
 use crate::credits::Credits;
 use crate::generations::Generations;
-use crate::grpc::{CreditsApi, GenerationsApi, STREAMING, WorkApi, routes};
+use crate::grpc::{CreditsApi, GenerationsApi, QueuesApi, STREAMING, WorkApi, routes};
 use crate::progress::Progress;
+use crate::queues::Queues;
 use crate::reconciler::Reconciler;
 use crate::store::{KIND, Store};
 use crate::watches::{Hub, Watches};
@@ -82,11 +83,13 @@ impl Service {
         tasks.close();
 
         let credits = Credits::new(store.clone(), cached.clone());
+        let queues = Queues::new(store.clone(), generations.clone(), bell);
         let watches = Watches::new(store, hub, settings.watch, stop.clone());
         let routes = routes(
-            GenerationsApi { generations, watches, face },
+            GenerationsApi { generations, watches, face: face.clone() },
             WorkApi { claims: Claims::new(work.clone(), stop), work },
             CreditsApi { credits },
+            QueuesApi { queues, face },
         );
         Ok(Self { routes, cached, tasks, drain: drain.clone() })
     }

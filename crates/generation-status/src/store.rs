@@ -6,6 +6,7 @@ mod credits;
 mod deadlines;
 mod generations;
 mod history;
+mod queues;
 mod reconcile;
 mod row;
 mod start;

@@ -5,6 +5,7 @@ mod cancels;
 mod credits;
 mod faults;
 mod plans;
+mod queues;
 mod reads;
 mod reconciler;
 mod resumes;
