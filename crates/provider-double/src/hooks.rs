@@ -14,7 +14,7 @@ use crate::orders::{Order, Orders};
 use crate::{fal, replicate};
 
 /// The pauses between tries.
-const PAUSES: [u64; 5] = [0, 500, 1_000, 2_000, 4_000];
+const PAUSES: [u64; 8] = [0, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000];
 
 /// One webhook.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chassis::postgres::statement;
+use chassis::status::Failure;
 use domain::generation::State;
 use jobs::{Lease, Pause};
 use sqlx::PgConnection;
@@ -137,11 +138,19 @@ impl Store {
         reference: Option<&str>,
     ) -> Result<Option<(bool, Option<Record>)>, Error> {
         let run = async |tx: &mut PgConnection| {
+            if reference.is_some() && under_way(tx, provider, job).await? {
+                let message = "a worker may be about to hear the same from the provider itself";
+                return Err(Failure::unavailable("SUBMISSION_UNDER_WAY", message).into());
+            }
             let query = sqlx::query_scalar::<_, Uuid>(
                 "insert into provider_events (provider, event, job_id)
                  select $1, $2, p.generation_id from provider_calls p
                  where p.generation_id = $3 and p.provider = $1 and p.phase <> 'over'
                    and (p.reference is null or $4::text is null or p.reference = $4)
+                   and not exists (
+                       select from provider_calls o
+                       where o.generation_id = p.generation_id and o.phase = 'over' and o.reference = $4
+                   )
                  on conflict do nothing
                  returning (select account_id from provider_calls where generation_id = $3 and phase <> 'over')",
             )
@@ -162,6 +171,20 @@ impl Store {
         };
         self.finalize.transaction("hint_work", run).await
     }
+}
+
+/// Whether somebody holds the job, alive or dead, while its order has no reference. An event that is taken then is taken for
+/// nothing: it comes once, and the holder may die without having heard the same. Refused, it comes again.
+async fn under_way(tx: &mut PgConnection, provider: &str, job: Uuid) -> Result<bool, Error> {
+    let query = sqlx::query_scalar::<_, bool>(
+        "select exists (
+             select from jobs j join provider_calls p on p.generation_id = j.id and p.account_id = j.account_id
+             where j.id = $1 and j.state = 'leased' and p.provider = $2 and p.phase = 'intent'
+         )",
+    )
+    .bind(job)
+    .bind(provider);
+    Ok(statement("find_submission", query.fetch_one(tx)).await?)
 }
 
 /// Writes the reference of the live order: SUBMITTING becomes PROCESSING. Nothing without an intent, or where another

@@ -109,6 +109,35 @@ async fn a_reference_needs_its_intent_and_an_heir_hears_of_both() {
 }
 
 #[tokio::test]
+async fn a_webhook_is_not_taken_for_nothing_while_a_worker_holds_the_submission() {
+    let world = quick().await;
+    let user = world.user(1).await;
+    let (worker, work, name) = claimed(&world, &user).await;
+    let job = name.trim_start_matches("generations/").to_owned();
+    worker.intended(&work).await.unwrap();
+    let request = || HintWorkRequest {
+        provider: "local".to_owned(),
+        event: "event-1".to_owned(),
+        job: job.clone(),
+        provider_reference: "order-1".to_owned(),
+    };
+    let refused = refusal(world.process.works.clone().hint_work(request()).await);
+    assert_eq!(refused, (Code::Unavailable, "SUBMISSION_UNDER_WAY".to_owned()));
+    // The worker died before it had an answer. Its heir parks, and then the provider's next try is what settles it.
+    world.expire_leases().await;
+    let mut heir = Worker::new(&world, 1).await;
+    let work = heir.next().await;
+    assert!(work.in_doubt);
+    heir.park(&work).await.unwrap();
+    assert!(hint(&world, &job, "event-1", "order-1").await, "it is the first that is heard of this event");
+    heir.free(1).await;
+    let look = heir.next().await;
+    assert_eq!((look.look, look.provider_reference.as_str()), (true, "order-1"));
+    heir.finalizing(&look).await.unwrap();
+    heir.complete(&look).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_wait_holds_no_lease_and_a_look_is_no_attempt() {
     let world = quick().await;
     let user = world.user(1).await;
