@@ -112,7 +112,7 @@ async fn pass(
     reign: &mut Reign,
 ) -> Result<bool, &'static str> {
     let began = Instant::now();
-    let Ok((drained, outbox)) = store::drain(lane).await else {
+    let Ok((drained, outbox)) = store::drain(lane, store::MOST).await else {
         meters::relay_failed("drain");
         // Nothing was claimed yet, so nothing is in doubt; the lease decides who goes on.
         return Ok(false);

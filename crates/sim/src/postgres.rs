@@ -144,9 +144,21 @@ impl Postgres {
         PgTime((i64::try_from(shown).unwrap_or(i64::MAX) + self.offset) / 1000)
     }
 
+    /// An id for an outbox row that is written now and committed later, or never.
+    pub fn reserve(&mut self) -> i64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
     /// Changes a key, or with `ends` deletes a row; returns the version that a writer learns from the statement: a row's
     /// new one, nothing for an aggregate.
     pub fn change(&mut self, key: usize, ends: bool, at: Time) -> Option<i64> {
+        let id = self.reserve();
+        self.commit(id, key, ends, at)
+    }
+
+    /// The same, with an id from before: those who began later may have been committed, and even drained, meanwhile.
+    pub fn commit(&mut self, id: i64, key: usize, ends: bool, at: Time) -> Option<i64> {
         let history = &mut self.keys[key];
         if history.gone {
             return None;
@@ -168,8 +180,8 @@ impl Postgres {
                 None
             }
         };
-        self.next_id += 1;
-        self.outbox.push(Row { id: self.next_id, key, version: told });
+        let place = self.outbox.partition_point(|row| row.id < id);
+        self.outbox.insert(place, Row { id, key, version: told });
         told
     }
 

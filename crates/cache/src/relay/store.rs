@@ -13,7 +13,7 @@ use coherence::relay::{ClockRow, Drained, Fold};
 use coherence::time::PgTime;
 
 /// The most rows that one pass takes; the rest follows at once.
-const MOST: i64 = 2000;
+pub(super) const MOST: i64 = 2000;
 
 /// The changes of one drain.
 pub(super) struct Outbox {
@@ -71,11 +71,11 @@ struct Row {
     trace: Option<String>,
 }
 
-/// One snapshot of the clock and the outbox. `at` is the start of the statement's transaction, which is before its
+/// One snapshot of the clock and of the outbox's first rows, at most `most`. `at` is the start of the statement's transaction, which is before its
 /// snapshot.
 ///
 /// Not a statement of the lane: it runs twenty times a second and belongs to no request.
-pub(super) async fn drain(lane: &Lane) -> Result<(Drained, Outbox), Error> {
+pub(super) async fn drain(lane: &Lane, most: i64) -> Result<(Drained, Outbox), Error> {
     let drained = sqlx::query_as(
         "with taken as materialized (
              select o.id, o.key, o.ver, o.trace from outbox o where o.part = 0 order by o.id limit $1
@@ -95,7 +95,7 @@ pub(super) async fn drain(lane: &Lane) -> Result<(Drained, Outbox), Error> {
          where c.part = 0
          order by t.id",
     );
-    let rows: Vec<Row> = lane.quietly(async |connection| drained.bind(MOST).fetch_all(connection).await).await?;
+    let rows: Vec<Row> = lane.quietly(async |connection| drained.bind(most).fetch_all(connection).await).await?;
     let first = rows.first().ok_or(Error::NoRow)?;
     let clock = ClockRow {
         epoch: first.epoch,
@@ -106,7 +106,7 @@ pub(super) async fn drain(lane: &Lane) -> Result<(Drained, Outbox), Error> {
     };
     let at = PgTime(first.at);
     let outbox = collect(rows);
-    let complete = i64::try_from(outbox.ids.len()).is_ok_and(|taken| taken < MOST);
+    let complete = i64::try_from(outbox.ids.len()).is_ok_and(|taken| taken < most);
     Ok((Drained { clock, at, data: !outbox.ids.is_empty(), complete }, outbox))
 }
 
@@ -166,3 +166,6 @@ pub(super) async fn fold(lane: &Lane, epoch: i64, owner: &str, fold: &Fold, ids:
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;
