@@ -212,5 +212,6 @@ fn draft(models: &Catalogue, origin: &Record, request_id: Uuid) -> Result<Draft,
         request_id,
         request_sha256: digest.finalize().into(),
         retried_from: Some(origin.id),
+        background: false,
     })
 }
