@@ -87,6 +87,7 @@ fn row(path: &str, upstream: &str, method: &MethodDescriptor) -> Result<String, 
         1 => "Some(Scope::Read)",
         2 => "Some(Scope::Write)",
         3 => "Some(Scope::Generate)",
+        4 => "Some(Scope::Operate)",
         other => return Err(format!("{path}: scope {other} is not known here").into()),
     };
     let or = |value: u64, default: u32| {

@@ -12,6 +12,7 @@ mod operator;
 mod own_writes;
 mod patience;
 mod projects;
+mod queue;
 mod scenes;
 mod session;
 mod trace;
@@ -61,6 +62,11 @@ pub(crate) enum Command {
     /// For operators: create and revoke API keys (on the internal network).
     #[command(subcommand)]
     Key(operator::Key),
+    /// For operators: look at the queue, pause it, set shares, requeue dead letters (on the internal network).
+    #[command(subcommand)]
+    Queue(queue::Command),
+    /// For operators: settle a generation that is parked as SUBMISSION_UNCONFIRMED (on the internal network).
+    Resolve(queue::Resolve),
 }
 
 impl Command {
@@ -81,6 +87,8 @@ impl Command {
             Self::Trace(_) => "trace",
             Self::Account(_) => "account",
             Self::Key(_) => "key",
+            Self::Queue(_) => "queue",
+            Self::Resolve(_) => "resolve",
         }
     }
 }
@@ -107,6 +115,8 @@ pub(crate) async fn run(command: Command, connection: Connection, json: bool) ->
             Command::Trace(trace) => trace.run(&session).await,
             Command::Account(command) => command.run(&session).await,
             Command::Key(command) => command.run(&session).await,
+            Command::Queue(command) => command.run(&session).await,
+            Command::Resolve(resolve) => resolve.run(&session).await,
         }
     };
     let outcome = Box::pin(work.instrument(span)).await;

@@ -17,8 +17,10 @@ use crate::error::{Error, Violation};
 use crate::notices::WELCOME;
 use crate::store::Store;
 
-/// What a key may be for; a key without scopes given has all.
-pub(crate) const SCOPES: [&str; 3] = ["read", "write", "generate"];
+/// What a key may be for.
+pub(crate) const SCOPES: [&str; 4] = ["read", "write", "generate", OPERATE];
+/// What a key is for only when asked for by name: it reaches across accounts. A key without scopes given has all others.
+pub(crate) const OPERATE: &str = "operate";
 
 /// What an account says of itself.
 #[derive(Clone, Debug)]

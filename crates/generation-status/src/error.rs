@@ -23,6 +23,7 @@ pub(crate) struct Violation {
 pub(crate) enum Noun {
     Account,
     Asset,
+    DeadLetter,
     Generation,
     Model,
     Project,
@@ -34,6 +35,7 @@ impl Noun {
         match self {
             Self::Account => "ACCOUNT_NOT_FOUND",
             Self::Asset => "ASSET_NOT_FOUND",
+            Self::DeadLetter => "DEAD_LETTER_NOT_FOUND",
             Self::Generation => "GENERATION_NOT_FOUND",
             Self::Model => "MODEL_NOT_FOUND",
             Self::Project => "PROJECT_NOT_FOUND",
@@ -45,6 +47,7 @@ impl Noun {
         match self {
             Self::Account => "there is no such account",
             Self::Asset => "a reference asset does not exist; upload it first",
+            Self::DeadLetter => "there is no such dead letter; it may have been requeued already",
             Self::Generation => "there is no such generation",
             Self::Model => "there is no such model",
             Self::Project => "there is no such project",

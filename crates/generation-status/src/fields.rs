@@ -14,6 +14,9 @@ use crate::error::{Error, Violation};
 /// The most characters of a prompt, for any model.
 pub(crate) const PROMPT: usize = 2_000;
 
+/// The most characters of a note.
+const NOTE: usize = 500;
+
 const SCHEMA: &str = "INPUT_SCHEMA_VIOLATION";
 
 /// What is wrong with a request so far.
@@ -53,6 +56,24 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// Who does something, and why, for the history: 1 to 500 characters that say something.
+    pub(crate) fn note(&mut self, text: &str) -> Option<String> {
+        if text.trim().is_empty() || text.chars().count() > NOTE || text.chars().any(char::is_control) {
+            self.wrong("note", format_args!("must say who and why, in one line of 1 to {NOTE} characters"));
+            return None;
+        }
+        Some(text.to_owned())
+    }
+
+    /// The last part of `models/{model}`; whether there is such a model is not asked.
+    pub(crate) fn model(&mut self, field: &str, name: &str) -> Option<String> {
+        let id = name.strip_prefix("models/").filter(|id| (1..=200).contains(&id.len()) && !id.contains('/'));
+        if id.is_none() {
+            self.wrong(field, "must be models/{model}");
+        }
+        id.map(str::to_owned)
     }
 
     /// Names of generations, `least` to `most` of them.

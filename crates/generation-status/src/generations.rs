@@ -46,7 +46,21 @@ impl Generations {
 
     /// Starts a generation and holds its price, or returns the one that the same request started.
     pub(crate) async fn start(&self, draft: &Draft) -> Result<Record, Error> {
-        match self.store.start(draft).await? {
+        let started = self.store.start(draft).await?;
+        self.began(draft, started).await
+    }
+
+    /// Starts what stands in the place of a dead letter, and is done with that; `note` says who wanted it and why.
+    pub(crate) async fn requeue_dead(&self, id: GenerationId, request_id: Uuid, note: &str) -> Result<Record, Error> {
+        let origin = self.store.dead_letter(id).await?.ok_or(Error::Missing(Noun::DeadLetter))?;
+        let draft = draft(&origin, request_id)?;
+        let started = self.store.requeue_dead(&draft, id, note).await?;
+        tracing::info!(generation = %id.0, account = %origin.account.0, note, "a dead letter was requeued");
+        self.began(&draft, started).await
+    }
+
+    async fn began(&self, draft: &Draft, started: Started) -> Result<Record, Error> {
+        match started {
             Started::Before(record) => {
                 // The reply to the first request may be lost, and with it the token; watches heard of it long ago.
                 self.cached.wrote(&record).await;

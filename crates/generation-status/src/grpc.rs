@@ -3,6 +3,7 @@
 mod credits;
 mod generations;
 mod models;
+mod queues;
 mod work;
 
 use chassis::caller::Caller;
@@ -12,6 +13,7 @@ use domain::id::AccountId;
 use proto::credits::v1::credit_service_server::CreditServiceServer;
 use proto::generations::v1::generation_service_server::GenerationServiceServer;
 use proto::models::v1::model_service_server::ModelServiceServer;
+use proto::queues::v1::queue_service_server::QueueServiceServer;
 use proto::work::v1::work_service_server::WorkServiceServer;
 use tonic::Request;
 use tonic::codec::CompressionEncoding::Gzip;
@@ -20,6 +22,7 @@ use tonic::service::Routes;
 pub(crate) use credits::CreditsApi;
 pub(crate) use generations::GenerationsApi;
 pub(crate) use models::ModelsApi;
+pub(crate) use queues::QueuesApi;
 pub(crate) use work::WorkApi;
 
 /// The methods that stream, which have no deadline of their own.
@@ -27,7 +30,13 @@ pub(crate) const STREAMING: [&str; 2] =
     ["/rushes.generations.v1.GenerationService/WatchGenerations", "/rushes.work.v1.WorkService/ClaimWork"];
 
 /// All services; what is cached encoded is answered as it is.
-pub(crate) fn routes(generations: GenerationsApi, work: WorkApi, credits: CreditsApi, models: ModelsApi) -> Routes {
+pub(crate) fn routes(
+    generations: GenerationsApi,
+    work: WorkApi,
+    credits: CreditsApi,
+    models: ModelsApi,
+    queues: QueuesApi,
+) -> Routes {
     let get_generation = {
         let api = generations.clone();
         move |request| {
@@ -47,6 +56,7 @@ pub(crate) fn routes(generations: GenerationsApi, work: WorkApi, credits: Credit
     Routes::new(Ready::new(generations::GET_GENERATION, get_generation, server))
         .add_service(WorkServiceServer::new(work))
         .add_service(ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip))
+        .add_service(QueueServiceServer::new(queues).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(CreditServiceServer::new(credits).accept_compressed(Gzip).send_compressed(Gzip))
 }
 

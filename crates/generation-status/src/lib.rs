@@ -15,6 +15,7 @@ mod generations;
 mod grpc;
 mod models;
 mod progress;
+mod queues;
 mod reconciler;
 mod record;
 mod service;

@@ -12,9 +12,10 @@ use crate::claims::Claims;
 use crate::config::Settings;
 use crate::credits::Credits;
 use crate::generations::Generations;
-use crate::grpc::{CreditsApi, GenerationsApi, ModelsApi, STREAMING, WorkApi, routes};
+use crate::grpc::{CreditsApi, GenerationsApi, ModelsApi, QueuesApi, STREAMING, WorkApi, routes};
 use crate::models::Models;
 use crate::progress::Progress;
+use crate::queues::Queues;
 use crate::reconciler::Reconciler;
 use crate::store::{KIND, Store};
 use crate::watches::{Hub, Watches};
@@ -85,12 +86,14 @@ impl Service {
 
         let credits = Credits::new(store.clone(), cached.clone());
         let models = Models::new(settings.models.clone(), store.clone());
+        let queues = Queues::new(store.clone(), generations.clone(), bell);
         let watches = Watches::new(store, hub, settings.watch, stop.clone());
         let routes = routes(
-            GenerationsApi { generations, watches, face },
+            GenerationsApi { generations, watches, face: face.clone() },
             WorkApi { claims: Claims::new(work.clone(), stop), work },
             CreditsApi { credits },
             ModelsApi { models },
+            QueuesApi { queues, face },
         );
         Ok(Self { routes, cached, tasks, drain: drain.clone() })
     }

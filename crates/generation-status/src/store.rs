@@ -7,6 +7,7 @@ mod deadlines;
 mod generations;
 mod history;
 mod models;
+mod queues;
 mod reconcile;
 mod row;
 mod start;

@@ -33,7 +33,7 @@ pub struct Wanted<'a> {
 const LOOK: Duration = Duration::from_secs(15);
 
 /// Leases up to `limit` jobs: looks that are due before work that is ready, since what they find may free a provider or end
-/// a wait; then the fairest first. Claimers never wait for one another.
+/// a wait; then the fairest first. Claimers never wait for one another. Of what is paused, only looks are given out.
 ///
 /// # Errors
 /// [`Error::Postgres`].
@@ -81,6 +81,7 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
                  limit $4
                  for update skip locked
              ) first
+             where not exists (select from job_pauses p where p.kind = $1 and p.queue in ('', wanted.queue))
          ), picked as materialized (
              select id, look from (
                  select id, true as look, 0 as priority, extract(epoch from run_at) as place from looks

@@ -4,6 +4,7 @@
 //! only clock is PostgreSQL's. The invariant: each lease raises the job's fence, and every write of a worker names its
 //! fence, so that a worker that lost its lease changes nothing, however late it wakes. NATS only shortens waiting.
 
+mod control;
 mod error;
 mod job;
 mod lease;
@@ -11,6 +12,7 @@ mod queue;
 mod sweep;
 mod wake;
 
+pub use control::{DeadLetter, Paused, Share, dead_letters, lay_to_rest, pause, paused, resume, set_weight, shares};
 pub use error::Error;
 pub use job::{Enqueued, Failure, Held, Lease, Leased, NewJob, Pause, Retry, Status, Verdict};
 pub use lease::{Wanted, cancelled, claim, complete, fail, guard, guard_all, heartbeat, release, suspend};

@@ -25,11 +25,13 @@ pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Er
                  (select max(vft) from jobs where kind = $3 and queue = $4 and state = 'leased'),
                  (select max(last_vft) from job_turns where kind = $3 and queue = $4),
                  0) as vft
+         ), own as (
+             select $9 / coalesce((select weight from job_accounts where kind = $3 and account_id = $2), 1) as length
          ), turn as (
              insert into job_turns as t (kind, queue, account_id, last_vft)
-             select $3, $4, $2, front.vft + $9 from front
+             select $3, $4, $2, front.vft + own.length from front cross join own
              on conflict (kind, queue, account_id) do update
-                 set last_vft = greatest(t.last_vft, excluded.last_vft - $9) + $9 / t.weight
+                 set last_vft = greatest(t.last_vft + (select length from own), excluded.last_vft)
              returning last_vft
          )
          insert into jobs (id, account_id, kind, queue, idem_key, request_hash, payload, priority, vft,

@@ -56,6 +56,11 @@ pub mod rushes {
             tonic::include_proto!("rushes.projects.v1");
         }
     }
+    pub mod queues {
+        pub mod v1 {
+            tonic::include_proto!("rushes.queues.v1");
+        }
+    }
     pub mod work {
         pub mod v1 {
             tonic::include_proto!("rushes.work.v1");
@@ -63,4 +68,4 @@ pub mod rushes {
     }
 }
 
-pub use rushes::{accounts, assets, credits, dashboard, generations, models, options, projects, work};
+pub use rushes::{accounts, assets, credits, dashboard, generations, models, options, projects, queues, work};

@@ -12,6 +12,8 @@ pub enum Scope {
     Write,
     /// A key that may start and cancel generations.
     Generate,
+    /// A key of those who run Rushes, which reaches across accounts.
+    Operate,
 }
 
 impl Scope {
@@ -22,6 +24,7 @@ impl Scope {
             Self::Read => "read",
             Self::Write => "write",
             Self::Generate => "generate",
+            Self::Operate => "operate",
         }
     }
 }

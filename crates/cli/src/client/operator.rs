@@ -23,6 +23,13 @@ pub(crate) struct Internal {
     generation_status_url: Option<String>,
 }
 
+impl Internal {
+    /// Where generation-status is, as far as that was said.
+    pub(crate) fn generation_status(&self) -> Option<&str> {
+        self.generation_status_url.as_deref()
+    }
+}
+
 /// What can be done with accounts.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Account {
@@ -61,8 +68,8 @@ pub(crate) enum Key {
         /// accounts/….
         #[arg(long)]
         account: String,
-        /// read, write or generate; may be given several times; without it, all three.
-        #[arg(long = "scope", value_parser = ["read", "write", "generate"])]
+        /// read, write, generate or operate; may be given several times; without it, all but operate.
+        #[arg(long = "scope", value_parser = ["read", "write", "generate", "operate"])]
         scopes: Vec<String>,
         #[command(flatten)]
         internal: Internal,

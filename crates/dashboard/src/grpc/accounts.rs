@@ -11,7 +11,7 @@ use proto::accounts::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::accounts::{Accounts, KeyDraft, Profile, SCOPES};
+use crate::accounts::{Accounts, KeyDraft, OPERATE, Profile, SCOPES};
 use crate::cache::Keys;
 use crate::error::Error;
 use crate::fields::{EMAIL, Fields, TITLE};
@@ -100,7 +100,8 @@ fn drafted(request: &CreateApiKeyRequest) -> Result<(AccountId, KeyDraft), Error
     }
     let expire_time = request.expire_time.map(|at| fields.take("expire_time", wire::time(at)));
     let account = fields.done(account)?;
-    let wanted = |scope: &&str| request.scopes.is_empty() || request.scopes.iter().any(|asked| asked == scope);
+    let asked = |scope: &str| request.scopes.iter().any(|asked| asked == scope);
+    let wanted = |scope: &&str| asked(scope) || (request.scopes.is_empty() && *scope != OPERATE);
     let scopes = SCOPES.into_iter().filter(wanted).map(str::to_owned).collect();
     Ok((account, KeyDraft { scopes, expire_time: expire_time.flatten() }))
 }

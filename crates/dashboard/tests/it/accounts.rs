@@ -55,7 +55,9 @@ async fn a_key_is_known_by_its_hash_until_it_is_revoked() -> Result<()> {
     assert_eq!(again, revoked, "it ended once");
 
     let (all, _) = create_key(&stack, &parent, &[]).await?;
-    assert_eq!(all.scopes, ["read", "write", "generate"]);
+    assert_eq!(all.scopes, ["read", "write", "generate"], "and no reach across accounts");
+    let (operator, _) = create_key(&stack, &parent, &["operate"]).await?;
+    assert_eq!(operator.scopes, ["operate"]);
     stack.stop().await
 }
 

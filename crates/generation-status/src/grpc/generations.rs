@@ -38,8 +38,6 @@ pub(super) const BATCH_GET_GENERATIONS: &str = "/rushes.generations.v1.Generatio
 const GENERATIONS: u32 = 1;
 /// The most names in one batch.
 const BATCH: usize = 100;
-/// The most characters of an operator's note.
-const NOTE: usize = 500;
 /// The most names in one watch.
 const WATCHED: usize = 1_000;
 /// Seeds that we choose are small enough for every JSON reader.
@@ -203,9 +201,7 @@ fn resolved(request: ResolveGenerationRequest) -> Result<(AccountId, GenerationI
     let mut fields = Fields::default();
     let account = fields.take("account", AccountId::from_name(&request.account));
     let id = fields.take("name", GenerationId::from_name(&request.name));
-    if request.note.trim().is_empty() || request.note.chars().count() > NOTE {
-        fields.wrong("note", format_args!("must say who resolves it and why, in 1 to {NOTE} characters"));
-    }
+    let note = fields.note(&request.note);
     let resolution = match request.resolution {
         Some(Found::ProviderReference(reference)) if !reference.is_empty() => Some(Resolution::Reference(reference)),
         Some(Found::Failed(verdict)) => match Verdict::try_from(verdict) {
@@ -220,8 +216,8 @@ fn resolved(request: ResolveGenerationRequest) -> Result<(AccountId, GenerationI
     if resolution.is_none() {
         fields.wrong("resolution", "must be a provider_reference, failed with a verdict, or requeue");
     }
-    let ((account, id), resolution) = fields.done(account.zip(id).zip(resolution))?;
-    Ok((account, id, resolution, request.note))
+    let (((account, id), resolution), note) = fields.done(account.zip(id).zip(resolution).zip(note))?;
+    Ok((account, id, resolution, note))
 }
 
 fn draft(models: &Catalogue, account: AccountId, request: &StartGenerationRequest) -> Result<Draft, Error> {

@@ -8,7 +8,7 @@ use domain::id::{AccountId, GenerationId, LedgerId};
 use domain::name::SceneName;
 use jobs::{Enqueued, NewJob};
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row};
+use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use super::Store;
@@ -56,19 +56,7 @@ impl Store {
     }
 
     async fn try_start(&self, draft: &Draft) -> Result<Started, Error> {
-        let id = GenerationId::new();
-        let run = async |tx: &mut sqlx::PgConnection| {
-            let row = statement("start_generation", start(id, draft).fetch_one(&mut *tx)).await?;
-            let started = read(&row, draft)?;
-            if let Started::New(_) = started {
-                match jobs::enqueue(tx, &job(id, draft)).await? {
-                    Enqueued::New(_) => {}
-                    // Its generation is gone, but the request was used: nothing may be held for what will never run.
-                    Enqueued::Same(_) | Enqueued::Other(_) => return Err(Error::RequestIdReused),
-                }
-            }
-            Ok(started)
-        };
+        let run = async |tx: &mut PgConnection| begin(tx, draft).await;
         self.write.transaction("start", run).await
     }
 
@@ -90,10 +78,25 @@ impl Store {
         .bind(draft.scene.scene.0)
         .bind(&draft.reference_assets)
         .bind(draft.model.price.get());
-        let run = async |connection: &mut sqlx::PgConnection| query.fetch_one(connection).await;
+        let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
         let (scene, assets, credit) = self.read.run("could_start_generation", run).await?;
         if scene && assets && credit { Ok(()) } else { Err(refusal(draft, scene, assets)) }
     }
+}
+
+/// Starts a generation in the caller's transaction, or finds the one that the same request started.
+pub(super) async fn begin(tx: &mut PgConnection, draft: &Draft) -> Result<Started, Error> {
+    let id = GenerationId::new();
+    let row = statement("start_generation", start(id, draft).fetch_one(&mut *tx)).await?;
+    let started = read(&row, draft)?;
+    if let Started::New(_) = started {
+        match jobs::enqueue(tx, &job(id, draft)).await? {
+            Enqueued::New(_) => {}
+            // Its generation is gone, but the request was used: nothing may be held for what will never run.
+            Enqueued::Same(_) | Enqueued::Other(_) => return Err(Error::RequestIdReused),
+        }
+    }
+    Ok(started)
 }
 
 /// Why a draft cannot be started, given what was found of its scene and its assets.

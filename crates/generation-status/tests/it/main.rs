@@ -7,6 +7,7 @@ mod faults;
 mod models;
 mod own_writes;
 mod plans;
+mod queues;
 mod reads;
 mod reconciler;
 mod resumes;

@@ -16,6 +16,7 @@ use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::{
     CancelGenerationRequest, Generation, GetGenerationRequest, Input, StartGenerationRequest,
 };
+use proto::queues::v1::queue_service_client::QueueServiceClient;
 use proto::work::v1::work_service_client::WorkServiceClient;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -38,6 +39,7 @@ pub(crate) struct Process {
     pub(crate) generations: Generations,
     pub(crate) works: Works,
     pub(crate) credits: CreditServiceClient<Channel>,
+    pub(crate) queues: QueueServiceClient<Channel>,
     /// Where it listens.
     pub(crate) address: SocketAddr,
     drain: Drain,
@@ -56,7 +58,8 @@ impl Process {
         Self {
             generations: GenerationServiceClient::new(channel.clone()),
             works: WorkServiceClient::new(channel.clone()),
-            credits: CreditServiceClient::new(channel),
+            credits: CreditServiceClient::new(channel.clone()),
+            queues: QueueServiceClient::new(channel),
             address,
             drain,
         }

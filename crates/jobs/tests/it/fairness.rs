@@ -3,7 +3,7 @@
 use jobs::NewJob;
 use uuid::Uuid;
 
-use crate::stage::{Stage, new_job};
+use crate::stage::{KIND, Stage, new_job};
 
 #[tokio::test]
 async fn a_flood_makes_only_its_own_account_wait() {
@@ -52,4 +52,19 @@ async fn cost_and_weight_set_the_share() {
     let served = stage.claim("worker", 30).await;
     let of_light = served.iter().filter(|job| job.account == light).count();
     assert!((19..=21).contains(&of_light), "half the cost, twice the turns: {of_light} of 30");
+}
+
+#[tokio::test]
+async fn an_account_with_weight_two_gets_two_turns_where_another_gets_one() {
+    let stage = Stage::new().await;
+    let (favoured, other) = (Uuid::now_v7(), Uuid::now_v7());
+    jobs::set_weight(&mut *stage.connection().await, KIND, favoured, 2.0).await.unwrap();
+    jobs::set_weight(&mut *stage.connection().await, "another kind", other, 9.0).await.unwrap();
+    for _ in 0..30 {
+        stage.job(other).await;
+        stage.job(favoured).await;
+    }
+    let served = stage.claim("worker", 30).await;
+    let of_favoured = served.iter().filter(|job| job.account == favoured).count();
+    assert!((19..=21).contains(&of_favoured), "{of_favoured} of 30");
 }

@@ -1,0 +1,78 @@
+//! The queue as operators know it: its numbers, its pauses, its dead letters, and the shares of accounts.
+//!
+//! Invariant: what an operator changes is committed together with who did it and why, and is logged.
+
+use domain::id::{AccountId, GenerationId};
+use domain::page::Cursor;
+use jobs::{Bell, DeadLetter, Depth, Paused, Share};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::fields::Page;
+use crate::generations::Generations;
+use crate::record::Record;
+use crate::store::Store;
+
+/// The numbers of the queue, all of one moment.
+#[derive(Debug)]
+pub(crate) struct Stats {
+    pub(crate) depths: Vec<Depth>,
+    pub(crate) shares: Vec<Share>,
+    pub(crate) paused: Vec<Paused>,
+}
+
+/// What operators can do; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Queues {
+    store: Store,
+    generations: Generations,
+    bell: Bell,
+}
+
+impl Queues {
+    pub(crate) fn new(store: Store, generations: Generations, bell: Bell) -> Self {
+        Self { store, generations, bell }
+    }
+
+    /// The numbers, with those of `accounts` accounts.
+    pub(crate) async fn stats(&self, accounts: i64) -> Result<Stats, Error> {
+        self.store.queue_stats(accounts).await
+    }
+
+    /// Keeps a model's work, or with an empty name all, from being given out.
+    pub(crate) async fn pause(&self, model: &str, note: &str) -> Result<(), Error> {
+        self.store.pause(model, note).await?;
+        tracing::warn!(model, note, "the queue was paused");
+        Ok(())
+    }
+
+    /// Ends a pause; returns whether there was one.
+    pub(crate) async fn resume(&self, model: &str) -> Result<bool, Error> {
+        let resumed = self.store.resume(model).await?;
+        if resumed {
+            tracing::info!(model, "the queue was resumed");
+            self.bell.ring().await;
+        }
+        Ok(resumed)
+    }
+
+    /// A page of dead letters, newest first, and where the next one begins.
+    pub(crate) async fn dead_letters(&self, page: Page) -> Result<(Vec<DeadLetter>, Option<Cursor>), Error> {
+        let before = page.after.map(|cursor| cursor.id);
+        let mut letters = self.store.dead_letters(before, page.size + 1).await?;
+        let next = page.cut(&mut letters, |letter| letter.job);
+        Ok((letters, next))
+    }
+
+    /// Starts the generation of a dead letter anew.
+    pub(crate) async fn requeue(&self, id: GenerationId, request_id: Uuid, note: &str) -> Result<Record, Error> {
+        self.generations.requeue_dead(id, request_id, note).await
+    }
+
+    /// Sets an account's share of the turns.
+    pub(crate) async fn set_weight(&self, account: AccountId, weight: f64) -> Result<(), Error> {
+        self.store.set_weight(account, weight).await?;
+        tracing::info!(account = %account.0, weight, "the share of an account was set");
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! What operators do: pauses, numbers, dead letters, shares.
+
+use std::time::Duration;
+
+use chassis::caller::Caller;
+use proto::generations::v1::{Generation, State};
+use proto::queues::v1::{
+    GetQueueStatsRequest, GetQueueStatsResponse, ListDeadLettersRequest, ListDeadLettersResponse, PauseQueueRequest,
+    RequeueDeadLetterRequest, ResumeQueueRequest, SetAccountWeightRequest,
+};
+use testkit::eventually;
+use tonic::{Code, Request, Status};
+use uuid::Uuid;
+
+use crate::worker::Worker;
+use crate::world::{PRICE, User, World, refusal};
+
+const MODEL: &str = "models/local-sketch";
+
+async fn quick() -> World {
+    World::with(|settings| settings.sweep = Duration::from_millis(50)).await
+}
+
+async fn pause(world: &World, model: &str, note: &str) -> Result<(), Status> {
+    let request = PauseQueueRequest { model: model.to_owned(), note: note.to_owned() };
+    world.process.queues.clone().pause_queue(request).await.map(drop)
+}
+
+async fn resume(world: &World, model: &str) -> bool {
+    let request = ResumeQueueRequest { model: model.to_owned() };
+    world.process.queues.clone().resume_queue(request).await.unwrap().into_inner().resumed
+}
+
+async fn stats(world: &World, accounts: i32) -> GetQueueStatsResponse {
+    world.process.queues.clone().get_queue_stats(GetQueueStatsRequest { accounts }).await.unwrap().into_inner()
+}
+
+async fn letters(world: &World, page_size: i32, token: &str) -> Result<ListDeadLettersResponse, Status> {
+    let request = ListDeadLettersRequest { page_size, page_token: token.to_owned() };
+    Ok(world.process.queues.clone().list_dead_letters(request).await?.into_inner())
+}
+
+async fn requeue(world: &World, name: &str, request_id: Uuid) -> Result<Generation, Status> {
+    let mut request = Request::new(RequeueDeadLetterRequest {
+        generation: name.to_owned(),
+        note: "ada: the workers are back".to_owned(),
+        request_id: request_id.to_string(),
+    });
+    Caller::account(Uuid::nil()).attach(&mut request);
+    Ok(world.process.queues.clone().requeue_dead_letter(request).await?.into_inner())
+}
+
+/// A generation that nobody took in time.
+async fn expired(world: &World, user: &User) -> String {
+    let name = world.started(user).await.name;
+    sqlx::query("update jobs set deadline_at = now() where id = $1::uuid")
+        .bind(name.trim_start_matches("generations/"))
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    let over = async || world.get(user, &name).await.ok().filter(|generation| generation.state() == State::Expired);
+    eventually("EXPIRED", Duration::from_secs(20), over).await.unwrap();
+    name
+}
+
+/// Whether the front of the queue, asked by its own statement, gives nothing out.
+async fn nothing_is_given(world: &World) -> bool {
+    let mut connection = world.pool.acquire().await.unwrap();
+    let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
+    let queues = ["local-sketch".to_owned()];
+    let wanted =
+        jobs::Wanted { kind: "generation", queues: &queues, worker: "probe", limit: 1, lease: Duration::from_secs(30) };
+    let given = jobs::claim(&mut tx, wanted).await.unwrap();
+    tx.rollback().await.unwrap();
+    given.is_empty()
+}
+
+#[tokio::test]
+async fn a_pause_keeps_work_from_being_given_out_and_lets_go_on_what_runs() {
+    let world = World::new().await;
+    let user = world.user(3).await;
+    world.started(&user).await;
+    let mut worker = Worker::new(&world, 1).await;
+    let running = worker.next().await;
+    for model in [MODEL, ""] {
+        pause(&world, model, "ada: the provider is down").await.unwrap();
+        pause(&world, model, "ada: the provider is still down").await.unwrap();
+        let waiting = world.started(&user).await;
+        assert!(nothing_is_given(&world).await, "{model} is paused");
+        let told = stats(&world, 0).await;
+        let note = if model.is_empty() { told.pause } else { told.queues[0].pause.clone() };
+        assert_eq!(note.unwrap().note, "ada: the provider is still down");
+        assert!(resume(&world, model).await);
+        assert!(!resume(&world, model).await, "it is over");
+        assert!(!nothing_is_given(&world).await, "{model} goes on");
+        worker.free(1).await;
+        let work = worker.next().await;
+        assert_eq!(work.generation, waiting.name);
+        worker.carry_out(&work).await;
+    }
+    worker.carry_out(&running).await;
+    assert!(!resume(&world, "models/other").await);
+    for (model, note) in [("local-sketch", "ada"), ("", ""), ("", "  "), ("", "two\nlines")] {
+        assert_eq!(refusal(pause(&world, model, note).await).0, Code::InvalidArgument, "{model:?} {note:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_numbers_are_of_models_and_of_accounts() {
+    let world = World::new().await;
+    let (many, few) = (world.user(5).await, world.user(1).await);
+    for _ in 0..5 {
+        world.started(&many).await;
+    }
+    world.started(&few).await;
+    let mut worker = Worker::new(&world, 1).await;
+    let work = worker.next().await;
+    let weight = SetAccountWeightRequest { account: format!("accounts/{}", few.account), weight: 2.5 };
+    world.process.queues.clone().set_account_weight(weight.clone()).await.unwrap();
+
+    let told = stats(&world, 0).await;
+    let queue = &told.queues[0];
+    assert_eq!((queue.model.as_str(), queue.ready, queue.leased, queue.dead), (MODEL, 5, 1, 0));
+    assert!(queue.oldest.is_some() && told.pause.is_none());
+    let all: Vec<_> = told.accounts.iter().map(|a| (a.account.as_str(), a.queued + a.running, a.weight)).collect();
+    let (most, least) = (format!("accounts/{}", many.account), format!("accounts/{}", few.account));
+    assert_eq!(all, [(most.as_str(), 5, 1.0), (least.as_str(), 1, 2.5)]);
+    assert_eq!(stats(&world, 1).await.accounts.len(), 1);
+
+    for (account, weight) in [("x", 1.0), (most.as_str(), 0.0), (most.as_str(), f64::NAN), (most.as_str(), 1e9)] {
+        let request = SetAccountWeightRequest { account: account.to_owned(), weight };
+        let answer = world.process.queues.clone().set_account_weight(request).await;
+        assert_eq!(refusal(answer).0, Code::InvalidArgument, "{account} {weight}");
+    }
+    let nobody = SetAccountWeightRequest { account: format!("accounts/{}", Uuid::now_v7()), weight: 1.0 };
+    let answer = world.process.queues.clone().set_account_weight(nobody).await;
+    assert_eq!(refusal(answer), (Code::NotFound, "ACCOUNT_NOT_FOUND".to_owned()));
+    worker.carry_out(&work).await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_begun_anew_once_and_only_when_it_is_paid_for() {
+    let world = quick().await;
+    let user = world.user(1).await;
+    let name = expired(&world, &user).await;
+    let gone = (Code::NotFound, "DEAD_LETTER_NOT_FOUND".to_owned());
+
+    // What it cost went back and is spent on something else: nothing is requeued, and the letter stays.
+    let other = world.started(&user).await;
+    let poor = refusal(requeue(&world, &name, Uuid::now_v7()).await);
+    assert_eq!(poor, (Code::FailedPrecondition, "INSUFFICIENT_CREDIT".to_owned()));
+    let page = letters(&world, 0, "").await.unwrap();
+    assert_eq!(page.dead_letters.len(), 1);
+    assert_eq!(refusal(requeue(&world, &other.name, Uuid::now_v7()).await), gone, "it lives");
+
+    world.grant(&user, PRICE, Uuid::now_v7()).await.unwrap();
+    let request = Uuid::now_v7();
+    let again = requeue(&world, &name, request).await.unwrap();
+    assert_eq!((again.state(), again.retried_from.as_str()), (State::Queued, name.as_str()));
+    assert_eq!(world.credit(&user).await.held_micros, 2 * PRICE);
+    assert_eq!(requeue(&world, &name, request).await.unwrap().name, again.name, "the same request");
+    assert_eq!(refusal(requeue(&world, &name, Uuid::now_v7()).await), gone, "one letter, one generation");
+    assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Expired, "what is over stays over");
+    assert!(letters(&world, 0, "").await.unwrap().dead_letters.is_empty());
+
+    for name in [&name, &again.name] {
+        let lines: Vec<String> =
+            sqlx::query_scalar("select detail from job_events where job_id = $1::uuid and cause = 'REQUEUED'")
+                .bind(name.trim_start_matches("generations/"))
+                .fetch_all(&world.pool)
+                .await
+                .unwrap();
+        assert_eq!(lines, [format!("accounts/{}: ada: the workers are back", Uuid::nil())], "whose key, who, why");
+    }
+    let mut worker = Worker::new(&world, 2).await;
+    for _ in 0..2 {
+        let work = worker.next().await;
+        worker.carry_out(&work).await;
+    }
+    assert_eq!(world.credit(&user).await.spent_micros, 2 * PRICE);
+}
+
+#[tokio::test]
+async fn two_operators_requeue_one_letter_once() {
+    let world = quick().await;
+    let user = world.user(4).await;
+    let name = expired(&world, &user).await;
+    let both = tokio::join!(requeue(&world, &name, Uuid::now_v7()), requeue(&world, &name, Uuid::now_v7()));
+    assert_eq!([both.0, both.1].iter().filter(|answer| answer.is_ok()).count(), 1);
+    assert_eq!(world.credit(&user).await.held_micros, PRICE);
+}
+
+#[tokio::test]
+async fn dead_letters_come_in_pages_newest_first() {
+    let world = quick().await;
+    let mut names = Vec::new();
+    for user in [world.user(2).await, world.user(1).await] {
+        names.push(expired(&world, &user).await);
+    }
+    names.reverse();
+    let first = letters(&world, 1, "").await.unwrap();
+    let second = letters(&world, 1, &first.next_page_token).await.unwrap();
+    let told: Vec<_> = [&first, &second].iter().map(|page| page.dead_letters[0].generation.clone()).collect();
+    assert_eq!(told, names);
+    assert!(second.next_page_token.is_empty());
+    let letter = &first.dead_letters[0];
+    assert_eq!((letter.model.as_str(), letter.cause.as_str(), letter.claim_count), (MODEL, "START_DEADLINE", 0));
+    assert!(letter.end_time.is_some());
+    assert_eq!(refusal(letters(&world, 1, "x").await), (Code::InvalidArgument, "PAGE_TOKEN_INVALID".to_owned()));
+}

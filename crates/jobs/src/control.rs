@@ -1,0 +1,187 @@
+//! What operators do about a kind of work: pauses, accounts' shares, and dead letters. Across accounts, since a queue is.
+//!
+//! Invariant: whoever changes something of a job says who and why, in its history, in the same transaction.
+
+use std::time::Duration;
+
+use chassis::postgres::statement;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::Error;
+
+/// A part of a kind that is not given out.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Paused {
+    /// The part; empty for all of the kind.
+    pub queue: String,
+    /// Who paused it, and why.
+    pub note: String,
+    /// Since when.
+    pub pause_time: OffsetDateTime,
+}
+
+/// Stops a part of a kind, or with an empty `queue` all of it, from being given out: no claim that begins after the commit
+/// finds an attempt there. Looks go on, and so does what runs. Pausing again changes only the note.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn pause(tx: &mut PgConnection, kind: &str, queue: &str, note: &str) -> Result<(), Error> {
+    let query = sqlx::query(
+        "insert into job_pauses (kind, queue, note) values ($1, $2, $3)
+         on conflict (kind, queue) do update set note = excluded.note",
+    )
+    .bind(kind)
+    .bind(queue)
+    .bind(note);
+    statement("pause_jobs", query.execute(tx)).await?;
+    Ok(())
+}
+
+/// Ends a pause; ring the bell after the commit. Returns whether there was one.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn resume(tx: &mut PgConnection, kind: &str, queue: &str) -> Result<bool, Error> {
+    let query = sqlx::query("delete from job_pauses where kind = $1 and queue = $2").bind(kind).bind(queue);
+    Ok(statement("resume_jobs", query.execute(tx)).await?.rows_affected() == 1)
+}
+
+/// What of a kind is paused.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn paused(tx: &mut PgConnection, kind: &str) -> Result<Vec<Paused>, Error> {
+    let query =
+        sqlx::query_as("select queue, note, pause_time from job_pauses where kind = $1 order by queue").bind(kind);
+    Ok(statement("paused_jobs", query.fetch_all(tx)).await?)
+}
+
+/// Sets how many turns an account gets where another gets one; counts for what it enqueues from then on.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn set_weight(tx: &mut PgConnection, kind: &str, account: Uuid, weight: f64) -> Result<(), Error> {
+    let query = sqlx::query(
+        "insert into job_accounts (kind, account_id, weight) values ($1, $2, $3)
+         on conflict (kind, account_id) do update set weight = excluded.weight",
+    )
+    .bind(kind)
+    .bind(account)
+    .bind(weight);
+    statement("set_account_weight", query.execute(tx)).await?;
+    Ok(())
+}
+
+/// How much of a kind is one account's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Share {
+    /// Whose.
+    pub account: Uuid,
+    /// Wait for a worker.
+    pub queued: i64,
+    /// Are with a worker or go on elsewhere.
+    pub running: i64,
+    /// How long the one that could be claimed the longest has been waiting.
+    pub oldest: Duration,
+    /// How many turns it gets where another gets one.
+    pub weight: f64,
+}
+
+/// The accounts with the most waiting. Reads every unfinished job of the kind: not for every second.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn shares(tx: &mut PgConnection, kind: &str, limit: i64) -> Result<Vec<Share>, Error> {
+    let query = sqlx::query_as::<_, (Uuid, i64, i64, f64, f64)>(
+        "with queued as (
+             select account_id, count(*) as queued, min(run_at) filter (where run_at <= now()) as oldest
+             from jobs where kind = $1 and state = 'queued' group by account_id
+         ), running as (
+             select account_id, sum(count)::bigint as running
+             from (
+                 select account_id, count(*) from jobs where kind = $1 and state = 'leased' group by account_id
+                 union all
+                 select account_id, count(*) from jobs where kind = $1 and state = 'waiting' group by account_id
+             ) either group by account_id
+         )
+         select account_id, coalesce(queued, 0), coalesce(running, 0),
+                coalesce(extract(epoch from now() - oldest), 0)::double precision, coalesce(a.weight, 1)
+         from queued full join running using (account_id)
+         left join (select account_id, weight from job_accounts where kind = $1) a using (account_id)
+         order by coalesce(queued, 0) desc, coalesce(running, 0) desc, account_id
+         limit $2",
+    )
+    .bind(kind)
+    .bind(limit);
+    let rows = statement("job_shares", query.fetch_all(tx)).await?;
+    let share = |(account, queued, running, oldest, weight)| {
+        let oldest = Duration::try_from_secs_f64(oldest).unwrap_or_default();
+        Share { account, queued, running, oldest, weight }
+    };
+    Ok(rows.into_iter().map(share).collect())
+}
+
+/// A job that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct DeadLetter {
+    /// The job.
+    #[sqlx(rename = "id")]
+    pub job: Uuid,
+    /// Whose it is.
+    #[sqlx(rename = "account_id")]
+    pub account: Uuid,
+    /// Its part of the kind.
+    pub queue: String,
+    /// Why, in upper snake case.
+    pub cause: Option<String>,
+    /// The sentence that goes with it.
+    #[sqlx(rename = "last_error")]
+    pub detail: Option<String>,
+    /// How many attempts counted.
+    pub attempt: i32,
+    /// How often it was claimed.
+    pub claims: i32,
+    /// When it was enqueued.
+    pub created_at: OffsetDateTime,
+    /// When it was given up.
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+/// Up to `limit` dead letters of a kind that were enqueued before `before`, newest first.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn dead_letters(
+    tx: &mut PgConnection,
+    kind: &str,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<DeadLetter>, Error> {
+    let query = sqlx::query_as(
+        "select id, account_id, queue, cause, last_error, attempt, claims, created_at, finished_at
+         from jobs where kind = $1 and state = 'dead' and id < $2
+         order by id desc limit $3",
+    )
+    .bind(kind)
+    .bind(before.unwrap_or(Uuid::max()))
+    .bind(limit);
+    Ok(statement("dead_letters", query.fetch_all(tx)).await?)
+}
+
+/// Is done with a dead letter in whose place something else was begun: it becomes `failed`, and `detail`, which says who
+/// wanted it, why, and what took its place, stays in its history. Returns whether the job was dead.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn lay_to_rest(tx: &mut PgConnection, account: Uuid, job: Uuid, detail: &str) -> Result<bool, Error> {
+    let query = sqlx::query(
+        "update jobs set state = 'failed', cause = 'REQUEUED', last_error = $3
+         where id = $1 and account_id = $2 and state = 'dead'",
+    )
+    .bind(job)
+    .bind(account)
+    .bind(detail);
+    Ok(statement("lay_job_to_rest", query.execute(tx)).await?.rows_affected() == 1)
+}
