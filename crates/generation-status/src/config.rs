@@ -45,6 +45,10 @@ pub struct Settings {
     pub reconcile: Duration,
     /// What can be asked for, and at what price.
     pub models: Catalogue,
+    /// How many generations of an account may be with workers and providers at once, unless it was set otherwise.
+    pub account_running: i32,
+    /// How many generations of an account may be under way, queued ones included.
+    pub account_open: i32,
     /// How watches behave.
     pub watch: cache::watch::Settings,
 }
@@ -80,6 +84,8 @@ impl Settings {
             sweep: Duration::from_secs(5),
             reconcile: Duration::from_secs(15),
             models: Catalogue::built_in(),
+            account_running: 100,
+            account_open: 100_000,
             watch: cache::watch::Settings::default(),
         }
     }
@@ -100,6 +106,8 @@ impl Settings {
             sweep: source.duration("RUSHES_SWEEP", default.sweep, "a time")?,
             reconcile: source.duration("RUSHES_RECONCILE", default.reconcile, "a time")?,
             models: models(source)?,
+            account_running: count(source, "RUSHES_ACCOUNT_RUNNING", default.account_running)?,
+            account_open: count(source, "RUSHES_ACCOUNT_OPEN", default.account_open)?,
             watch: cache::watch::Settings::read(source)?,
             ..default
         };
@@ -127,6 +135,11 @@ fn models(source: &Source) -> Result<Catalogue, Error> {
     Catalogue::read(&text).map_err(|why| wrong(&why))
 }
 
+fn count(source: &Source, name: &'static str, default: i32) -> Result<i32, Error> {
+    let count = source.optional::<i32>(name, "a whole number more than 0")?.unwrap_or(default);
+    if count > 0 { Ok(count) } else { Err(Error::wrong(name, "a whole number more than 0")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +156,8 @@ mod tests {
             ("RUSHES_LEASE", "0s"),
             ("RUSHES_SWEEP", "soon"),
             ("RUSHES_LANE_READ_MAX", "0"),
+            ("RUSHES_ACCOUNT_RUNNING", "0"),
+            ("RUSHES_ACCOUNT_OPEN", "many"),
             ("RUSHES_WATCH_HEARTBEAT", "0s"),
             ("RUSHES_MODELS", "/dev/null"),
             ("RUSHES_MODELS", "/nowhere"),

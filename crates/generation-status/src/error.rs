@@ -2,10 +2,15 @@
 //!
 //! Invariant: whether a thing is missing or another account's is never told apart.
 
+use std::time::Duration;
+
 use chassis::postgres;
 use chassis::status::Failure;
 use domain::generation::State;
 use domain::money::Micros;
+
+/// When an account that has as many under way as it may is told to ask again.
+const FULL: Duration = Duration::from_secs(5);
 
 /// A field of a request that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +78,12 @@ pub(crate) enum Error {
     InsufficientCredit {
         /// What it would cost.
         price: Micros,
+    },
+    /// The account has as many generations under way as it may.
+    #[error("{most} are under way")]
+    AccountConcurrency {
+        /// How many it may have.
+        most: i32,
     },
     /// What was reported cannot follow the state that the generation is in.
     #[error("{next:?} cannot follow")]
@@ -154,6 +165,14 @@ impl From<Error> for Failure {
                 format!("this costs {price} credits, which the account does not have; add credits and try again"),
             )
             .and_metadata("price_micros", price.get().to_string()),
+            Error::AccountConcurrency { most } => Self::exhausted(
+                "ACCOUNT_CONCURRENCY",
+                format!(
+                    "the account has {most} generations under way, which is as many as it may; wait for some to end"
+                ),
+                FULL,
+            )
+            .and_metadata("limit", most.to_string()),
             Error::IllegalTransition { next } => Self::precondition(
                 "ILLEGAL_TRANSITION",
                 format!("{} cannot follow the state that the generation is in", next.as_str()),

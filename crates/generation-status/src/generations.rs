@@ -53,7 +53,7 @@ impl Generations {
     /// Starts what stands in the place of a dead letter, and is done with that; `note` says who wanted it and why.
     pub(crate) async fn requeue_dead(&self, id: GenerationId, request_id: Uuid, note: &str) -> Result<Record, Error> {
         let origin = self.store.dead_letter(id).await?.ok_or(Error::Missing(Noun::DeadLetter))?;
-        let draft = draft(&origin, request_id)?;
+        let draft = draft(&self.models, &origin, request_id)?;
         let started = self.store.requeue_dead(&draft, id, note).await?;
         tracing::info!(generation = %id.0, account = %origin.account.0, note, "a dead letter was requeued");
         self.began(&draft, started).await
@@ -212,5 +212,6 @@ fn draft(models: &Catalogue, origin: &Record, request_id: Uuid) -> Result<Draft,
         request_id,
         request_sha256: digest.finalize().into(),
         retried_from: Some(origin.id),
+        background: false,
     })
 }

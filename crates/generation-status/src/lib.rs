@@ -13,6 +13,7 @@ mod error;
 mod fields;
 mod generations;
 mod grpc;
+mod holds;
 mod models;
 mod progress;
 mod queues;

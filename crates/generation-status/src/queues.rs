@@ -75,4 +75,12 @@ impl Queues {
         tracing::info!(account = %account.0, weight, "the share of an account was set");
         Ok(())
     }
+
+    /// Sets how many generations of an account may run at once; nothing: as many as of any other.
+    pub(crate) async fn set_running_limit(&self, account: AccountId, limit: Option<i32>) -> Result<(), Error> {
+        self.store.set_running_limit(account, limit).await?;
+        tracing::info!(account = %account.0, limit, "how many of an account may run at once was set");
+        self.bell.ring().await;
+        Ok(())
+    }
 }

@@ -13,11 +13,12 @@ use crate::config::Settings;
 use crate::credits::Credits;
 use crate::generations::Generations;
 use crate::grpc::{CreditsApi, GenerationsApi, ModelsApi, QueuesApi, STREAMING, WorkApi, routes};
+use crate::holds::{self, Holds};
 use crate::models::Models;
 use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::reconciler::Reconciler;
-use crate::store::{KIND, Store};
+use crate::store::{Account, KIND, Store};
 use crate::watches::{Hub, Watches};
 use crate::wire::Face;
 use crate::work::Work;
@@ -56,6 +57,7 @@ impl Service {
             lane("read", &settings.read)?,
             lane("write", &settings.write)?,
             lane("finalize", &settings.finalize)?,
+            Account { running: settings.account_running, open: settings.account_open },
         );
         let nats = match &settings.nats_url {
             Some(url) => Some(nats::connect(url).await?),
@@ -87,6 +89,10 @@ impl Service {
         let credits = Credits::new(store.clone(), cached.clone());
         let models = Models::new(settings.models.clone(), store.clone());
         let queues = Queues::new(store.clone(), generations.clone(), bell);
+        let (held, told) = Holds::new();
+        let looking = holds::keep_looking(told, store.clone(), stop.clone());
+        chassis::task::spawn(looking);
+        let face = face.telling(held);
         let watches = Watches::new(store, hub, settings.watch, stop.clone());
         let routes = routes(
             GenerationsApi { generations, watches, face: face.clone() },

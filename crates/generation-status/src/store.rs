@@ -33,12 +33,27 @@ pub(crate) struct Store {
     read: Lane,
     write: Lane,
     finalize: Lane,
+    account: Account,
+}
+
+/// What every account may have under way, unless something else is set for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account {
+    /// With a worker or at a provider at once.
+    pub(crate) running: i32,
+    /// Under way at all, queued ones included.
+    pub(crate) open: i32,
 }
 
 impl Store {
     /// A store on a lane for reads, one for what users write, and one reserved for what workers report.
-    pub(crate) fn new(read: Lane, write: Lane, finalize: Lane) -> Self {
-        Self { read, write, finalize }
+    pub(crate) fn new(read: Lane, write: Lane, finalize: Lane, account: Account) -> Self {
+        Self { read, write, finalize, account }
+    }
+
+    /// What claims keep to.
+    pub(crate) fn limits(&self) -> jobs::Limits {
+        jobs::Limits { account: self.account.running }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Messages made of records. Here an id becomes a name, a version an etag, and a stored object an address.
 
-use domain::id::GenerationId;
+use bytes::Bytes;
+use domain::id::{AccountId, GenerationId};
 use domain::name::{self, SceneName};
 use prost::Message as _;
 use prost_types::{Any, Duration, Timestamp};
@@ -9,6 +10,7 @@ use proto::google::rpc;
 use time::OffsetDateTime;
 use tonic_types::pb::ErrorInfo;
 
+use crate::holds::Holds;
 use crate::record::{Flaw, Output, Record};
 
 /// Makes generations, with addresses that the outside can reach.
@@ -16,22 +18,38 @@ use crate::record::{Flaw, Output, Record};
 pub(crate) struct Face {
     /// `{public URL}/assets/`, to which a stored object's name is added.
     assets: String,
+    /// Why generations are held back, for those who read one; what is cached is without it.
+    holds: Option<Holds>,
 }
 
 impl Face {
     /// Addresses below the gateway's public URL.
     pub(crate) fn new(public_url: &str) -> Self {
-        Self { assets: format!("{}/assets/", public_url.trim_end_matches('/')) }
+        Self { assets: format!("{}/assets/", public_url.trim_end_matches('/')), holds: None }
+    }
+
+    /// The same, which also tells of what is held back.
+    pub(crate) fn telling(self, holds: Holds) -> Self {
+        Self { holds: Some(holds), ..self }
+    }
+
+    /// An encoded generation of `account`, as its user is told of it.
+    pub(crate) fn retold(&self, account: AccountId, encoded: Bytes) -> Bytes {
+        match &self.holds {
+            Some(holds) => holds.retold(account, encoded),
+            None => encoded,
+        }
     }
 
     /// A generation as its user sees it.
     pub(crate) fn generation(&self, record: &Record) -> api::Generation {
+        let held = self.holds.as_ref().and_then(|holds| holds.of(record));
         api::Generation {
             name: record.id.name(),
             etag: format!("v{}", record.version),
             version: record.version,
             state: record.state.number().into(),
-            wait_reason: record.wait_reason.into(),
+            wait_reason: held.unwrap_or(record.wait_reason).into(),
             scene: SceneName { project: record.project, scene: record.scene }.to_string(),
             model: model_name(&record.model),
             input: Some(input(record)),

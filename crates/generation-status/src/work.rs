@@ -70,7 +70,8 @@ impl Work {
 
     /// Leases up to `limit` pieces of work on these models.
     pub(crate) async fn claim(&self, worker: &str, models: &[String], limit: u32) -> Result<Vec<Claimed>, Error> {
-        let wanted = Wanted { kind: KIND, queues: models, worker, limit, lease: self.lease };
+        let wanted =
+            Wanted { kind: KIND, queues: models, worker, limit, lease: self.lease, limits: Some(self.store.limits()) };
         let claimed = self.store.claim(wanted).await?;
         if !claimed.is_empty() {
             crash::point(crash::CLAIM_COMMITTED);

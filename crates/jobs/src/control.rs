@@ -87,6 +87,8 @@ pub struct Share {
     pub oldest: Duration,
     /// How many turns it gets where another gets one.
     pub weight: f64,
+    /// How many may run at once, where that was set for it.
+    pub running_limit: Option<i32>,
 }
 
 /// The accounts with the most waiting. Reads every unfinished job of the kind: not for every second.
@@ -94,7 +96,7 @@ pub struct Share {
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn shares(tx: &mut PgConnection, kind: &str, limit: i64) -> Result<Vec<Share>, Error> {
-    let query = sqlx::query_as::<_, (Uuid, i64, i64, f64, f64)>(
+    let query = sqlx::query_as::<_, (Uuid, i64, i64, f64, f64, Option<i32>)>(
         "with queued as (
              select account_id, count(*) as queued, min(run_at) filter (where run_at <= now()) as oldest
              from jobs where kind = $1 and state = 'queued' group by account_id
@@ -107,18 +109,19 @@ pub async fn shares(tx: &mut PgConnection, kind: &str, limit: i64) -> Result<Vec
              ) either group by account_id
          )
          select account_id, coalesce(queued, 0), coalesce(running, 0),
-                coalesce(extract(epoch from now() - oldest), 0)::double precision, coalesce(a.weight, 1)
+                coalesce(extract(epoch from now() - oldest), 0)::double precision, coalesce(a.weight, 1),
+                a.running_limit
          from queued full join running using (account_id)
-         left join (select account_id, weight from job_accounts where kind = $1) a using (account_id)
+         left join (select account_id, weight, running_limit from job_accounts where kind = $1) a using (account_id)
          order by coalesce(queued, 0) desc, coalesce(running, 0) desc, account_id
          limit $2",
     )
     .bind(kind)
     .bind(limit);
     let rows = statement("job_shares", query.fetch_all(tx)).await?;
-    let share = |(account, queued, running, oldest, weight)| {
+    let share = |(account, queued, running, oldest, weight, running_limit)| {
         let oldest = Duration::try_from_secs_f64(oldest).unwrap_or_default();
-        Share { account, queued, running, oldest, weight }
+        Share { account, queued, running, oldest, weight, running_limit }
     };
     Ok(rows.into_iter().map(share).collect())
 }

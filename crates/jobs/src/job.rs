@@ -5,6 +5,9 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+/// The ordinary priority.
+pub const NORMAL: i16 = 100;
+
 /// A job to be enqueued. Build it with [`NewJob::new`] and change what differs.
 #[derive(Clone, Debug)]
 pub struct NewJob {
@@ -48,7 +51,7 @@ impl NewJob {
             idem_key: idem_key.into(),
             request_hash: Vec::new(),
             payload: Vec::new(),
-            priority: 100,
+            priority: NORMAL,
             cost: 1.0,
             max_attempts: 5,
             delay: Duration::ZERO,

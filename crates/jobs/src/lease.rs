@@ -1,136 +1,17 @@
-//! What workers do: claim, prolong, and end a lease in one of five ways.
+//! What workers do with a lease: prolong it, and end it in one of five ways.
 //!
-//! Invariants: an attempt counts when it is claimed, so that a job that kills its worker runs out of attempts; a look at a
-//! job that waits is leased like work, and is no attempt; and every statement here but the claim names the fence.
+//! Invariant: every statement here names the fence.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::postgres::statement;
-use metrics::{counter, histogram};
+use metrics::counter;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Error, Failure, Held, Lease, Leased, Pause, Retry, Status, Verdict};
-
-/// What a worker wants.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
-    /// What sort of work.
-    pub kind: &'static str,
-    /// The parts of the kind that it can serve; `&[""]` for a kind without parts.
-    pub queues: &'a [String],
-    /// Its name, for people.
-    pub worker: &'a str,
-    /// How many jobs at most.
-    pub limit: u32,
-    /// How long the lease lasts unless prolonged.
-    pub lease: Duration,
-}
-
-/// How long the lease of a look lasts at most, unless prolonged.
-const LOOK: Duration = Duration::from_secs(15);
-
-/// Leases up to `limit` jobs: looks that are due before work that is ready, since what they find may free a provider or end
-/// a wait; then the fairest first. Claimers never wait for one another. Of what is paused, only looks are given out.
-///
-/// # Errors
-/// [`Error::Postgres`].
-pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leased>, Error> {
-    #[derive(sqlx::FromRow)]
-    struct Row {
-        id: Uuid,
-        fence: i64,
-        account_id: Uuid,
-        queue: String,
-        payload: Vec<u8>,
-        attempt: i32,
-        max_attempts: i32,
-        looking: bool,
-        looks: i32,
-        lease_until: OffsetDateTime,
-        waited: f64,
-        cancel_requested: bool,
-        traceparent: Option<String>,
-    }
-    // A job whose lease just ran out is for others first: a worker that stands still keeps its stream, and would be given the
-    // same job until that is dead. Materialized, since a subquery that is run again locks further rows. Of several queues, each gives its first few,
-    // and the first of all are taken.
-    let query = sqlx::query_as::<_, Row>(
-        "with looks as materialized (
-             select due.id, due.run_at
-             from unnest($2::text[]) as wanted(queue)
-             cross join lateral (
-                 select id, run_at from jobs
-                 where kind = $1 and jobs.queue = wanted.queue and state = 'waiting' and run_at <= now()
-                   and not (expired_in_row > 0 and worker = $3 and run_at > now() - make_interval(secs => $5))
-                 order by run_at
-                 limit $4
-                 for update skip locked
-             ) due
-         ), candidates as materialized (
-             select first.id, first.priority, first.vft
-             from unnest($2::text[]) as wanted(queue)
-             cross join lateral (
-                 select id, priority, vft from jobs
-                 where kind = $1 and jobs.queue = wanted.queue and state = 'queued' and run_at <= now()
-                   and (deadline_at is null or deadline_at > now())
-                   and not (expired_in_row > 0 and worker = $3 and run_at > now() - make_interval(secs => $5))
-                 order by priority, vft
-                 limit $4
-                 for update skip locked
-             ) first
-             where not exists (select from job_pauses p where p.kind = $1 and p.queue in ('', wanted.queue))
-         ), picked as materialized (
-             select id, look from (
-                 select id, true as look, 0 as priority, extract(epoch from run_at) as place from looks
-                 union all
-                 select id, false, priority, vft from candidates
-             ) either
-             order by look desc, priority, place limit $4
-         )
-         update jobs
-         set state = 'leased', worker = $3, looking = look, fence = fence + 1, deadline_at = null,
-             lease_until = now() + make_interval(secs => case when look then least($5, $6) else $5 end),
-             claims = claims + (not look)::int, attempt = attempt + (not look)::int, looks = looks + look::int
-         from picked
-         where jobs.id = picked.id
-         returning jobs.id, fence, account_id, queue, payload, attempt, max_attempts, looking,
-                   looks - looking::int as looks, lease_until,
-                   extract(epoch from now() - run_at)::double precision as waited,
-                   cancel_at is not null as cancel_requested, traceparent",
-    )
-    .bind(wanted.kind)
-    .bind(wanted.queues)
-    .bind(wanted.worker)
-    .bind(i64::from(wanted.limit))
-    .bind(wanted.lease.as_secs_f64())
-    .bind(LOOK.as_secs_f64())
-    .fetch_all(tx);
-    let rows = statement("claim_jobs", query).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let what = if row.looking { "look" } else { "attempt" };
-            histogram!("rushes_job_wait_seconds", "kind" => wanted.kind, "for" => what).record(row.waited);
-            Leased {
-                lease: Lease { job: row.id, fence: row.fence },
-                account: row.account_id,
-                queue: row.queue,
-                payload: row.payload,
-                attempt: row.attempt,
-                max_attempts: row.max_attempts,
-                look: row.looking,
-                looks: row.looks,
-                lease_until: row.lease_until,
-                waited: Duration::try_from_secs_f64(row.waited).unwrap_or_default(),
-                cancel_requested: row.cancel_requested,
-                traceparent: row.traceparent,
-            }
-        })
-        .collect())
-}
+use crate::{Error, Failure, Held, Lease, Pause, Retry, Status, Verdict};
 
 /// Prolongs leases, all of a worker's in one statement; one status for each, in the order given. A lease that ran out but
 /// was given to nobody yet is prolonged too.

@@ -4,18 +4,22 @@
 //! only clock is PostgreSQL's. The invariant: each lease raises the job's fence, and every write of a worker names its
 //! fence, so that a worker that lost its lease changes nothing, however late it wakes. NATS only shortens waiting.
 
+mod claim;
 mod control;
 mod error;
 mod job;
 mod lease;
+mod limits;
 mod queue;
 mod sweep;
 mod wake;
 
+pub use claim::{Wanted, claim, explain_claim};
 pub use control::{DeadLetter, Paused, Share, dead_letters, lay_to_rest, pause, paused, resume, set_weight, shares};
 pub use error::Error;
-pub use job::{Enqueued, Failure, Held, Lease, Leased, NewJob, Pause, Retry, Status, Verdict};
-pub use lease::{Wanted, cancelled, claim, complete, fail, guard, guard_all, heartbeat, release, suspend};
+pub use job::{Enqueued, Failure, Held, Lease, Leased, NORMAL, NewJob, Pause, Retry, Status, Verdict};
+pub use lease::{cancelled, complete, fail, guard, guard_all, heartbeat, release, suspend};
+pub use limits::{Hold, Limits, Standing, served_by, set_running_limit, standing, throttled};
 pub use queue::{Decision, Depth, ask_to_stop, decide, depths, enqueue, hint, note, observe, requeue, withdraw};
 pub use sweep::{Buried, LEASES_IN_ROW, Swept, sweep};
 pub use wake::{Bell, Listener, POLL};

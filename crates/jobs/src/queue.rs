@@ -1,7 +1,8 @@
 //! The way in and the view from outside: enqueue, stop, revive, measure.
 //!
 //! Order within a priority is by virtual finish time (start-time fair queueing): a job starts where its account's last one
-//! finished or where the queue's front is, whichever is later, so that an account's backlog makes only itself wait.
+//! finished or where the queue's front is, whichever is later, so that an account's backlog makes only itself wait. What is
+//! enqueued with another priority than the ordinary one takes no turn of what is not.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use metrics::gauge;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Enqueued, Error, NewJob};
+use crate::{Enqueued, Error, NewJob, job::NORMAL};
 
 /// Writes a job unless its account, kind and key have one. Wake the workers after the commit ([`crate::Bell::ring`]).
 ///
@@ -21,7 +22,7 @@ pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Er
         "with front as (
              select coalesce(
                  (select vft from jobs
-                  where kind = $3 and queue = $4 and state = 'queued' order by priority, vft limit 1),
+                  where kind = $3 and queue = $4 and state = 'queued' and priority = $8 order by vft limit 1),
                  (select max(vft) from jobs where kind = $3 and queue = $4 and state = 'leased'),
                  (select max(last_vft) from job_turns where kind = $3 and queue = $4),
                  0) as vft
@@ -29,16 +30,23 @@ pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Er
              select $9 / coalesce((select weight from job_accounts where kind = $3 and account_id = $2), 1) as length
          ), turn as (
              insert into job_turns as t (kind, queue, account_id, last_vft)
-             select $3, $4, $2, front.vft + own.length from front cross join own
+             select $3, $4, $2, front.vft + own.length from front cross join own where $8 = $14
              on conflict (kind, queue, account_id) do update
                  set last_vft = greatest(t.last_vft + (select length from own), excluded.last_vft)
              returning last_vft
+         ), place as (
+             select last_vft as vft from turn
+             union all
+             select greatest(front.vft, (select max(vft) from jobs
+                                         where kind = $3 and queue = $4 and account_id = $2 and priority = $8
+                                           and state = 'queued')) + own.length
+             from front cross join own where $8 <> $14
          )
          insert into jobs (id, account_id, kind, queue, idem_key, request_hash, payload, priority, vft,
                            max_attempts, run_at, deadline_at, traceparent)
-         select $1, $2, $3, $4, $5, $6, $7, $8, turn.last_vft,
+         select $1, $2, $3, $4, $5, $6, $7, $8, place.vft,
                 $10, now() + make_interval(secs => $11), now() + make_interval(secs => $12), $13
-         from turn
+         from place
          on conflict (account_id, kind, idem_key) do nothing
          returning id",
     )
@@ -55,6 +63,7 @@ pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Er
     .bind(job.delay.as_secs_f64())
     .bind(job.deadline.map(|deadline| deadline.as_secs_f64()))
     .bind(&job.traceparent)
+    .bind(NORMAL)
     .fetch_optional(&mut *tx);
     if let Some(id) = statement("enqueue_job", query).await? {
         return Ok(Enqueued::New(id));

@@ -179,7 +179,7 @@ impl Store {
     /// When PostgreSQL fails.
     pub async fn claim(&self, worker: &str, limit: u32) -> Result<Vec<(Leased, Key)>, Error> {
         let queues = [String::new()];
-        let wanted = Wanted { kind: KIND, queues: &queues, worker, limit, lease: LEASE };
+        let wanted = Wanted { kind: KIND, queues: &queues, worker, limit, lease: LEASE, limits: None };
         let work = async |tx: &mut PgConnection| {
             let mut work = Vec::new();
             for job in jobs::claim(tx, wanted).await? {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
+use proto::generations::v1::start_generation_request::Priority;
 use proto::generations::v1::watch_generations_response::Event;
 use proto::generations::v1::{Generation, Input, StartGenerationRequest, WatchGenerationsRequest};
 use tonic::Code;
@@ -39,6 +40,9 @@ pub(crate) struct Generate {
     /// A UUID that makes a repetition safe; without it, a new one.
     #[arg(long)]
     request_id: Option<Uuid>,
+    /// Let all that is ordinary go first, of any account.
+    #[arg(long)]
+    background: bool,
     /// Only check the request and say its price.
     #[arg(long)]
     validate_only: bool,
@@ -65,6 +69,7 @@ impl Generate {
             input: Some(Input { prompt: self.prompt, seed: self.seed, reference_assets: self.references }),
             request_id: self.request_id.unwrap_or_else(Uuid::now_v7).to_string(),
             validate_only: self.validate_only,
+            priority: if self.background { Priority::Background } else { Priority::Normal }.into(),
         };
         let generation = start(session, request).await?;
         if self.validate_only {

@@ -11,7 +11,7 @@ use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::queues::v1::queue_service_client::QueueServiceClient;
 use proto::queues::v1::{
     DeadLetter, GetQueueStatsRequest, GetQueueStatsResponse, ListDeadLettersRequest, Pause, PauseQueueRequest,
-    RequeueDeadLetterRequest, ResumeQueueRequest, SetAccountWeightRequest,
+    RequeueDeadLetterRequest, ResumeQueueRequest, SetAccountRunningLimitRequest, SetAccountWeightRequest,
 };
 use uuid::Uuid;
 
@@ -84,6 +84,17 @@ pub(crate) enum Command {
         /// 0.01 to 100; with 2, two turns where another account gets one.
         #[arg(long)]
         weight: f64,
+        #[command(flatten)]
+        internal: Internal,
+    },
+    /// Set how many generations of an account may run at once.
+    Limit {
+        /// accounts/….
+        #[arg(long)]
+        account: String,
+        /// How many; 0: none. Without it, as many as of any other account.
+        #[arg(long)]
+        running: Option<i32>,
         #[command(flatten)]
         internal: Internal,
     },
@@ -164,6 +175,15 @@ impl Command {
                 let answer = answer.map_err(failed)?;
                 session.show("rushes.queues.v1.SetAccountWeightResponse", answer.get_ref(), |_| {
                     format!("{account} has weight {weight} from now on\n")
+                })
+            }
+            Self::Limit { account, running, internal } => {
+                let request = SetAccountRunningLimitRequest { account: account.clone(), limit: running };
+                let answer = client(&internal)?.set_account_running_limit(session.internal_request(request)?).await;
+                let answer = answer.map_err(failed)?;
+                session.show("rushes.queues.v1.SetAccountRunningLimitResponse", answer.get_ref(), |_| {
+                    let limit = running.map_or_else(|| "as many as any other".to_owned(), |limit| limit.to_string());
+                    format!("{account} may run {limit} at once\n")
                 })
             }
         }

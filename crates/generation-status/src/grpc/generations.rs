@@ -11,6 +11,7 @@ use prost::Message;
 use proto::generations::v1::charge::Verdict;
 use proto::generations::v1::generation_service_server::GenerationService;
 use proto::generations::v1::resolve_generation_request::Resolution as Found;
+use proto::generations::v1::start_generation_request::Priority;
 use proto::generations::v1::watch_generations_response as sent;
 use proto::generations::v1::{
     BatchGetGenerationsRequest, BatchGetGenerationsResponse, CancelGenerationRequest, Charge, Generation,
@@ -61,7 +62,8 @@ impl GenerationsApi {
             fields.wrong("min_version", "must not be negative");
         }
         let id = fields.done(id)?;
-        Ok(Response::new(self.generations.get(account, id, request.min_version).await?))
+        let encoded = self.generations.get(account, id, request.min_version).await?;
+        Ok(Response::new(self.face.retold(account, encoded)))
     }
 
     /// The encoded answer to a batch: its generations, each as it is cached.
@@ -73,6 +75,7 @@ impl GenerationsApi {
         let mut fields = Fields::default();
         let ids = fields.generations("names", &request.names, 1, BATCH);
         let bodies = self.generations.batch(account, &fields.done(ids)?).await?;
+        let bodies: Vec<_> = bodies.into_iter().map(|body| self.face.retold(account, body)).collect();
         let mut encoded = BytesMut::new();
         // On the wire a message in a field is its bytes.
         prost::encoding::bytes::encode_repeated(GENERATIONS, &bodies, &mut encoded);
@@ -237,11 +240,26 @@ fn draft(models: &Catalogue, account: AccountId, request: &StartGenerationReques
         "" if request.validate_only => Some(uuid::Uuid::nil()),
         text => fields.request_id(text),
     };
+    if Priority::try_from(request.priority).is_err() {
+        fields.wrong("priority", "must be NORMAL, BACKGROUND, or unset");
+    }
     let read = scene.zip(model).zip(prompt).zip(assets).zip(request_id);
     let ((((scene, model), prompt), reference_assets), request_id) = fields.done(read)?;
-    let request_sha256 = hash(scene, &model, &input);
+    let background = request.priority() == Priority::Background;
+    let request_sha256 = hash(scene, &model, &input, background);
     let seed = input.seed.unwrap_or_else(|| fastrand::i64(SEEDS));
-    Ok(Draft { account, scene, model, prompt, seed, reference_assets, request_id, request_sha256, retried_from: None })
+    Ok(Draft {
+        account,
+        scene,
+        model,
+        prompt,
+        seed,
+        reference_assets,
+        request_id,
+        request_sha256,
+        retried_from: None,
+        background,
+    })
 }
 
 fn reference_assets(fields: &mut Fields, model: Option<&Model>, names: &[String]) -> Option<Vec<[u8; 32]>> {
@@ -263,13 +281,16 @@ fn reference_assets(fields: &mut Fields, model: Option<&Model>, names: &[String]
 }
 
 /// Over all that the request asks for, in order, each part with its length.
-fn hash(scene: SceneName, model: &Model, input: &Input) -> [u8; 32] {
+fn hash(scene: SceneName, model: &Model, input: &Input, background: bool) -> [u8; 32] {
     let (scene, seed) = (scene.to_string(), input.seed.map(|seed| seed.to_string()).unwrap_or_default());
     let fixed = [scene.as_str(), model.id.as_str(), input.prompt.as_str(), seed.as_str()];
     let mut digest = Sha256::new();
     for part in fixed.into_iter().chain(input.reference_assets.iter().map(String::as_str)) {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
+    }
+    if background {
+        digest.update(b"background");
     }
     digest.finalize().into()
 }

@@ -12,7 +12,8 @@ use proto::queues::v1::queue_service_server::QueueService;
 use proto::queues::v1::{
     AccountStats, DeadLetter, GetQueueStatsRequest, GetQueueStatsResponse, ListDeadLettersRequest,
     ListDeadLettersResponse, Pause, PauseQueueRequest, PauseQueueResponse, QueueStats, RequeueDeadLetterRequest,
-    ResumeQueueRequest, ResumeQueueResponse, SetAccountWeightRequest, SetAccountWeightResponse,
+    ResumeQueueRequest, ResumeQueueResponse, SetAccountRunningLimitRequest, SetAccountRunningLimitResponse,
+    SetAccountWeightRequest, SetAccountWeightResponse,
 };
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -23,6 +24,8 @@ use crate::wire::{Face, model_name, timestamp};
 
 /// What an account's weight may be.
 const WEIGHTS: std::ops::RangeInclusive<f64> = 0.01..=100.0;
+/// The most that an account's running limit may be.
+const RUNNING: i32 = 1_000_000;
 /// What page tokens of the dead letters are for.
 const LETTERS: &str = "deadLetters";
 /// Dead letters are no account's listing.
@@ -110,6 +113,20 @@ impl QueueService for QueuesApi {
         self.queues.set_weight(fields.done(account)?, request.weight).await?;
         Ok(Response::new(SetAccountWeightResponse {}))
     }
+
+    async fn set_account_running_limit(
+        &self,
+        request: Request<SetAccountRunningLimitRequest>,
+    ) -> Result<Response<SetAccountRunningLimitResponse>, Status> {
+        let request = request.into_inner();
+        let mut fields = Fields::default();
+        let account = fields.take("account", AccountId::from_name(&request.account));
+        if request.limit.is_some_and(|limit| !(0..=RUNNING).contains(&limit)) {
+            fields.wrong("limit", format_args!("must be 0 to {RUNNING}, or unset"));
+        }
+        self.queues.set_running_limit(fields.done(account)?, request.limit).await?;
+        Ok(Response::new(SetAccountRunningLimitResponse {}))
+    }
 }
 
 /// Whose key it was, where the call came through the gateway: a note can say anything.
@@ -160,6 +177,7 @@ fn share(share: &Share) -> AccountStats {
         running: share.running,
         oldest: Some(duration(share.oldest)),
         weight: share.weight,
+        running_limit: share.running_limit,
     }
 }
 

@@ -38,6 +38,7 @@ impl Store {
     pub(crate) async fn intend(&self, lease: Lease, provider: &str) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::guard(tx, lease).await?;
+            jobs::served_by(tx, lease, provider).await?;
             let query = sqlx::query_scalar::<_, i64>(
                 "insert into provider_calls as p (generation_id, account_id, fence, attempt, provider, phase)
                  select g.id, g.account_id, $3, g.attempt_count, $4, 'intent'

@@ -39,13 +39,25 @@ impl Store {
     /// Sets an account's share of the turns.
     pub(crate) async fn set_weight(&self, account: AccountId, weight: f64) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
-            let query = sqlx::query_scalar("select exists (select from accounts where id = $1)").bind(account.0);
-            if !chassis::postgres::statement("account_exists", query.fetch_one(&mut *tx)).await? {
-                return Err(Error::Missing(Noun::Account));
-            }
+            known(tx, account).await?;
             Ok(jobs::set_weight(tx, KIND, account.0, weight).await?)
         };
         self.write.transaction("set_account_weight", run).await
+    }
+
+    /// Sets how many generations of an account may run at once; nothing: as many as of any other.
+    pub(crate) async fn set_running_limit(&self, account: AccountId, limit: Option<i32>) -> Result<(), Error> {
+        let run = async |tx: &mut PgConnection| {
+            known(tx, account).await?;
+            Ok(jobs::set_running_limit(tx, KIND, account.0, limit).await?)
+        };
+        self.write.transaction("set_running_limit", run).await
+    }
+
+    /// What is held back now.
+    pub(crate) async fn standing(&self) -> Result<jobs::Standing, Error> {
+        let run = async |tx: &mut PgConnection| Ok(jobs::standing(tx, KIND, self.limits()).await?);
+        self.read.transaction("standing_of_queue", run).await
     }
 
     /// Up to `limit` dead letters enqueued before `before`, newest first.
@@ -74,7 +86,7 @@ impl Store {
         let run = async |tx: &mut PgConnection| {
             // First, so that of two at once the second sees what the first has done.
             let taken = jobs::lay_to_rest(tx, account, id.0, note).await?;
-            let started = match begin(tx, draft).await {
+            let started = match begin(tx, draft, self.account.open).await {
                 Ok(Started::New(_)) | Err(Error::InsufficientCredit { .. }) if !taken => {
                     return Err(Error::Missing(Noun::DeadLetter));
                 }
@@ -87,4 +99,10 @@ impl Store {
         };
         self.write.transaction("requeue_dead_letter", run).await
     }
+}
+
+async fn known(tx: &mut PgConnection, account: AccountId) -> Result<(), Error> {
+    let query = sqlx::query_scalar("select exists (select from accounts where id = $1)").bind(account.0);
+    let known: bool = chassis::postgres::statement("account_exists", query.fetch_one(tx)).await?;
+    if known { Ok(()) } else { Err(Error::Missing(Noun::Account)) }
 }

@@ -20,6 +20,9 @@ use crate::record::Record;
 /// The kind of a generation's job.
 pub(crate) const KIND: &str = "generation";
 
+/// The priority of what goes after all that is ordinary.
+const BACKGROUND: i16 = 200;
+
 /// A generation to be started, checked as far as that goes without the database.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
@@ -33,6 +36,8 @@ pub(crate) struct Draft {
     pub(crate) request_sha256: [u8; 32],
     /// The generation that this one repeats.
     pub(crate) retried_from: Option<GenerationId>,
+    /// After all that is not.
+    pub(crate) background: bool,
 }
 
 /// What came of starting.
@@ -56,13 +61,13 @@ impl Store {
     }
 
     async fn try_start(&self, draft: &Draft) -> Result<Started, Error> {
-        let run = async |tx: &mut PgConnection| begin(tx, draft).await;
+        let run = async |tx: &mut PgConnection| begin(tx, draft, self.account.open).await;
         self.write.transaction("start", run).await
     }
 
     /// Whether [`Store::start`] would succeed now.
     pub(crate) async fn could_start(&self, draft: &Draft) -> Result<(), Error> {
-        let query = sqlx::query_as::<_, (bool, bool, bool)>(
+        let query = sqlx::query_as::<_, (bool, bool, bool, bool)>(
             "select exists (
                  select from scenes s join projects p on p.account_id = s.account_id and p.id = s.project_id
                  where s.account_id = $1 and s.project_id = $2 and s.id = $3
@@ -71,24 +76,30 @@ impl Store {
                  select count(*) from assets where account_id = $1 and sha256 = any ($4::bytea[])
              ) = cardinality($4), exists (
                  select from credit_accounts where account_id = $1 and available_micros >= $5
+             ), exists (
+                 select from credit_accounts where account_id = $1 and open_count >= $6
              )",
         )
         .bind(draft.account.0)
         .bind(draft.scene.project.0)
         .bind(draft.scene.scene.0)
         .bind(&draft.reference_assets)
-        .bind(draft.model.price.get());
+        .bind(draft.model.price.get())
+        .bind(self.account.open);
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
-        let (scene, assets, credit) = self.read.run("could_start_generation", run).await?;
-        if scene && assets && credit { Ok(()) } else { Err(refusal(draft, scene, assets)) }
+        let (scene, assets, credit, full) = self.read.run("could_start_generation", run).await?;
+        if scene && assets && credit && !full {
+            return Ok(());
+        }
+        Err(refusal(draft, scene, assets, full.then_some(self.account.open)))
     }
 }
 
 /// Starts a generation in the caller's transaction, or finds the one that the same request started.
-pub(super) async fn begin(tx: &mut PgConnection, draft: &Draft) -> Result<Started, Error> {
+pub(super) async fn begin(tx: &mut PgConnection, draft: &Draft, most: i32) -> Result<Started, Error> {
     let id = GenerationId::new();
-    let row = statement("start_generation", start(id, draft).fetch_one(&mut *tx)).await?;
-    let started = read(&row, draft)?;
+    let row = statement("start_generation", start(id, draft, most).fetch_one(&mut *tx)).await?;
+    let started = read(&row, draft, most)?;
     if let Started::New(_) = started {
         match jobs::enqueue(tx, &job(id, draft)).await? {
             Enqueued::New(_) => {}
@@ -99,12 +110,13 @@ pub(super) async fn begin(tx: &mut PgConnection, draft: &Draft) -> Result<Starte
     Ok(started)
 }
 
-/// Why a draft cannot be started, given what was found of its scene and its assets.
-fn refusal(draft: &Draft, scene: bool, assets: bool) -> Error {
-    match (scene, assets) {
-        (false, _) => Error::Missing(Noun::Scene),
-        (true, false) => Error::Missing(Noun::Asset),
-        (true, true) => Error::InsufficientCredit { price: draft.model.price },
+/// Why a draft cannot be started, given what was found of its scene, its assets, and how many the account may have.
+fn refusal(draft: &Draft, scene: bool, assets: bool, full: Option<i32>) -> Error {
+    match (scene, assets, full) {
+        (false, _, _) => Error::Missing(Noun::Scene),
+        (true, false, _) => Error::Missing(Noun::Asset),
+        (true, true, Some(most)) => Error::AccountConcurrency { most },
+        (true, true, None) => Error::InsufficientCredit { price: draft.model.price },
     }
 }
 
@@ -113,6 +125,7 @@ fn job(id: GenerationId, draft: &Draft) -> NewJob {
         // One id for both: whatever names the job names the generation.
         id: id.0,
         queue: draft.model.id.clone(),
+        priority: if draft.background { BACKGROUND } else { jobs::NORMAL },
         request_hash: draft.request_sha256.to_vec(),
         max_attempts: draft.model.max_attempts,
         deadline: Some(draft.model.start_deadline),
@@ -122,7 +135,7 @@ fn job(id: GenerationId, draft: &Draft) -> NewJob {
 
 type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-fn start(id: GenerationId, draft: &Draft) -> Query {
+fn start(id: GenerationId, draft: &Draft, most: i32) -> Query {
     let assets: Vec<String> = draft.reference_assets.iter().map(domain::name::asset_name).collect();
     sqlx::query(concat!(
         "with prior as (
@@ -141,7 +154,7 @@ fn start(id: GenerationId, draft: &Draft) -> Query {
          hold as (
              update credit_accounts
              set available_micros = available_micros - $11, held_micros = held_micros + $11
-             where account_id = $1 and available_micros >= $11
+             where account_id = $1 and available_micros >= $11 and open_count < $18
                and exists (select from scene) and (select assets from missing) = 0
              returning account_id
          ),
@@ -169,6 +182,7 @@ fn start(id: GenerationId, draft: &Draft) -> Query {
              where s.account_id = g.account_id and s.id = g.scene_id
          )
          select exists (select from scene) as scene, (select assets from missing) = 0 as assets,
+                exists (select from credit_accounts where account_id = $1 and open_count >= $18) as full,
                 g.fresh, g.request_sha256, ",
         columns!(),
         " from (select 1) as always
@@ -191,13 +205,16 @@ fn start(id: GenerationId, draft: &Draft) -> Query {
     .bind(draft.model.start_deadline.as_secs_f64())
     .bind(draft.model.total_deadline.as_secs_f64())
     .bind(draft.retried_from.map(|id| id.0))
+    .bind(most)
 }
 
-fn read(row: &PgRow, draft: &Draft) -> Result<Started, Error> {
-    let read = || -> sqlx::Result<_> { Ok((row.try_get("fresh")?, row.try_get("scene")?, row.try_get("assets")?)) };
-    let (fresh, scene, assets): (Option<bool>, bool, bool) = read().map_err(postgres::Error::from)?;
+fn read(row: &PgRow, draft: &Draft, most: i32) -> Result<Started, Error> {
+    let read = || -> sqlx::Result<_> {
+        Ok((row.try_get("fresh")?, row.try_get("scene")?, row.try_get("assets")?, row.try_get("full")?))
+    };
+    let (fresh, scene, assets, full): (Option<bool>, bool, bool, bool) = read().map_err(postgres::Error::from)?;
     let Some(fresh) = fresh else {
-        return Err(refusal(draft, scene, assets));
+        return Err(refusal(draft, scene, assets, full.then_some(most)));
     };
     let record = Box::new(Record::from_row(row).map_err(postgres::Error::from)?);
     if fresh {

@@ -184,6 +184,11 @@ impl Store {
                 // It was to be stopped, and only goes on because it was done: no second try for what nobody wants.
                 failure.retry = jobs::Retry::Never;
             }
+            if stopped.wait == Wait::ProviderThrottled
+                && let jobs::Retry::Uncounted { after } = failure.retry
+            {
+                jobs::throttled(tx, lease, after).await?;
+            }
             match jobs::fail(tx, lease, &failure).await? {
                 Verdict::Again(_) => Ok((requeue(tx, held, lease.job, stopped.wait).await?, true)),
                 Verdict::Failed | Verdict::Dead => {

@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use chassis::caller::Caller;
-use proto::generations::v1::{Generation, State};
+use proto::generations::v1::start_generation_request::Priority;
+use proto::generations::v1::{
+    BatchGetGenerationsRequest, Generation, ListGenerationsRequest, StartGenerationRequest, State, WaitReason,
+};
 use proto::queues::v1::{
     GetQueueStatsRequest, GetQueueStatsResponse, ListDeadLettersRequest, ListDeadLettersResponse, PauseQueueRequest,
-    RequeueDeadLetterRequest, ResumeQueueRequest, SetAccountWeightRequest,
+    RequeueDeadLetterRequest, ResumeQueueRequest, SetAccountRunningLimitRequest, SetAccountWeightRequest,
 };
+use proto::work::v1::FailureClass;
 use testkit::eventually;
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::worker::Worker;
@@ -68,8 +73,14 @@ async fn nothing_is_given(world: &World) -> bool {
     let mut connection = world.pool.acquire().await.unwrap();
     let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
     let queues = ["local-sketch".to_owned()];
-    let wanted =
-        jobs::Wanted { kind: "generation", queues: &queues, worker: "probe", limit: 1, lease: Duration::from_secs(30) };
+    let wanted = jobs::Wanted {
+        kind: "generation",
+        queues: &queues,
+        worker: "probe",
+        limit: 1,
+        lease: Duration::from_secs(30),
+        limits: Some(jobs::Limits { account: world.settings.account_running }),
+    };
     let given = jobs::claim(&mut tx, wanted).await.unwrap();
     tx.rollback().await.unwrap();
     given.is_empty()
@@ -207,4 +218,118 @@ async fn dead_letters_come_in_pages_newest_first() {
     assert_eq!((letter.model.as_str(), letter.cause.as_str(), letter.claim_count), (MODEL, "START_DEADLINE", 0));
     assert!(letter.end_time.is_some());
     assert_eq!(refusal(letters(&world, 1, "x").await), (Code::InvalidArgument, "PAGE_TOKEN_INVALID".to_owned()));
+}
+
+/// Waits until a generation is told to stand still for this reason, by every way of reading it.
+async fn told(world: &World, user: &User, name: &str, reason: WaitReason) {
+    let all = async || {
+        let one = world.get(user, name).await.ok()?;
+        let request = user.asks(ListGenerationsRequest { parent: user.scene(), ..ListGenerationsRequest::default() });
+        let list = world.process.generations.clone().list_generations(request).await.ok()?.into_inner();
+        let request = user.asks(BatchGetGenerationsRequest { names: vec![name.to_owned()] });
+        let batch = world.process.generations.clone().batch_get_generations(request).await.ok()?.into_inner();
+        let listed = list.generations.into_iter().find(|generation| generation.name == name)?;
+        [one.wait_reason(), listed.wait_reason(), batch.generations[0].wait_reason()]
+            .iter()
+            .all(|told| *told == reason)
+            .then_some(())
+    };
+    eventually(reason.as_str_name(), Duration::from_secs(20), all).await.unwrap();
+}
+
+#[tokio::test]
+async fn why_it_stands_still_is_told_without_a_change_of_it() {
+    let world = World::with(|settings| settings.account_running = 1).await;
+    let (user, other) = (world.user(3).await, world.user(1).await);
+    world.started(&user).await;
+    let mut worker = Worker::new(&world, 1).await;
+    let running = worker.next().await;
+    let waiting = world.started(&user).await;
+    assert_eq!(waiting.wait_reason(), WaitReason::Capacity);
+    told(&world, &user, &waiting.name, WaitReason::AccountLimit).await;
+    assert_eq!(world.get(&user, &waiting.name).await.unwrap().version, waiting.version, "nothing was written");
+
+    pause(&world, MODEL, "ada: looking").await.unwrap();
+    told(&world, &user, &waiting.name, WaitReason::Paused).await;
+    assert!(resume(&world, MODEL).await);
+    told(&world, &user, &waiting.name, WaitReason::AccountLimit).await;
+    assert_eq!(world.get(&user, &running.generation).await.unwrap().wait_reason(), WaitReason::Unspecified);
+
+    // The provider has had enough: that holds for others too.
+    worker.intended(&running).await.unwrap();
+    assert!(worker.fail(&running, FailureClass::Throttled).await.unwrap());
+    let behind = world.started(&other).await;
+    sqlx::query("update job_pools set closed_until = now() + interval '1 hour'").execute(&world.pool).await.unwrap();
+    told(&world, &other, &behind.name, WaitReason::ProviderThrottled).await;
+    told(&world, &user, &waiting.name, WaitReason::ProviderThrottled).await;
+    assert!(nothing_is_given(&world).await);
+    let pools: Vec<(String, f64)> =
+        sqlx::query_as("select pool, ceiling from job_pools").fetch_all(&world.pool).await.unwrap();
+    assert_eq!(pools, [("local".to_owned(), 1.0)], "the provider's, by its name");
+    sqlx::query("update job_pools set closed_until = now()").execute(&world.pool).await.unwrap();
+    told(&world, &other, &behind.name, WaitReason::Capacity).await;
+}
+
+#[tokio::test]
+async fn an_account_may_run_what_was_set_for_it() {
+    let world = World::with(|settings| settings.account_running = 1).await;
+    let user = world.user(3).await;
+    for _ in 0..3 {
+        world.started(&user).await;
+    }
+    let mut worker = Worker::new(&world, 3).await;
+    let first = worker.next().await;
+    assert!(nothing_is_given(&world).await);
+    let limit = |account: String, limit| {
+        let request = SetAccountRunningLimitRequest { account, limit };
+        let mut queues = world.process.queues.clone();
+        async move { queues.set_account_running_limit(request).await }
+    };
+    let name = format!("accounts/{}", user.account);
+    limit(name.clone(), Some(3)).await.unwrap();
+    let works = [first, worker.next().await, worker.next().await];
+    assert_eq!(stats(&world, 0).await.accounts[0].running_limit, Some(3));
+    assert_eq!(refusal(limit(name.clone(), Some(-1)).await).0, Code::InvalidArgument);
+    let nobody = limit(format!("accounts/{}", Uuid::now_v7()), None).await;
+    assert_eq!(refusal(nobody), (Code::NotFound, "ACCOUNT_NOT_FOUND".to_owned()));
+    for work in &works {
+        worker.carry_out(work).await;
+    }
+}
+
+#[tokio::test]
+async fn an_account_has_only_so_many_under_way() {
+    let world = World::with(|settings| settings.account_open = 2).await;
+    let user = world.user(9).await;
+    let wish = user.wish();
+    let first = world.start(&user, wish.clone()).await.unwrap();
+    world.started(&user).await;
+    let full = (Code::ResourceExhausted, "ACCOUNT_CONCURRENCY".to_owned());
+    let refused = world.start(&user, user.wish()).await.unwrap_err();
+    assert!(refused.get_error_details().retry_info().is_some_and(|info| info.retry_delay.is_some()));
+    assert_eq!(refusal::<()>(Err(refused)), full);
+    let check = StartGenerationRequest { validate_only: true, ..user.wish() };
+    assert_eq!(refusal(world.start(&user, check).await), full);
+    assert_eq!(world.start(&user, wish).await.unwrap().name, first.name, "a repetition is no other");
+    world.started(&world.user(1).await).await;
+    world.cancel_many(&user, &[&first.name]).await;
+    world.started(&user).await;
+}
+
+#[tokio::test]
+async fn what_is_in_the_background_goes_last() {
+    let world = World::new().await;
+    let user = world.user(3).await;
+    let later = StartGenerationRequest { priority: Priority::Background.into(), ..user.wish() };
+    let later = world.start(&user, later).await.unwrap();
+    let usual = world.started(&user).await;
+    let mut worker = Worker::new(&world, 1).await;
+    for name in [usual.name, later.name] {
+        let work = worker.next().await;
+        assert_eq!(work.generation, name);
+        worker.carry_out(&work).await;
+        worker.free(1).await;
+    }
+    let wrong = StartGenerationRequest { priority: 9, ..user.wish() };
+    assert_eq!(refusal(world.start(&user, wrong).await).0, Code::InvalidArgument);
 }

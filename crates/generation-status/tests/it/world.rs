@@ -263,6 +263,7 @@ impl User {
             }),
             request_id: Uuid::now_v7().to_string(),
             validate_only: false,
+            priority: 0,
         }
     }
 }
@@ -309,6 +310,11 @@ const INVARIANTS: &[(&str, &str)] = &[
         "only what completed was charged",
         "select 1 from generations g where case when state = 6 then captured_micros else 0 end <> (
              select coalesce(sum(amount_micros), 0) from ledger where generation_id = g.id and book = 'spent')",
+    ),
+    (
+        "what is open is counted",
+        "select 1 from credit_accounts c where open_count <> (
+             select count(*) from generations g where g.account_id = c.account_id and g.end_time is null)",
     ),
     (
         "what is open has a job, what is over has none",

@@ -5,8 +5,10 @@ extern crate rushes_jobs as jobs;
 
 mod fairness;
 mod leases;
+mod limits;
 mod queue;
 mod retries;
+mod schedules;
 mod stage;
 mod storm;
 mod waits;

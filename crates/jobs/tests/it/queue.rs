@@ -58,7 +58,7 @@ async fn a_worker_gets_only_what_it_can_serve() {
         }
     }
     let queues = ["red".to_owned(), "blue".to_owned()];
-    let wanted = Wanted { kind: KIND, queues: &queues, worker: "worker", limit: 4, lease: LEASE };
+    let wanted = Wanted { kind: KIND, queues: &queues, worker: "worker", limit: 4, lease: LEASE, limits: None };
     let mut connection = stage.connection().await;
     let mut served = Vec::new();
     for expected in [4, 2, 0] {

@@ -86,6 +86,6 @@ pub(crate) fn new_job(account: Uuid) -> NewJob {
 }
 
 pub(crate) async fn claim(connection: &mut PgConnection, worker: &str, limit: u32, lease: Duration) -> Vec<Leased> {
-    let wanted = Wanted { kind: KIND, queues: &[String::new()], worker, limit, lease };
+    let wanted = Wanted { kind: KIND, queues: &[String::new()], worker, limit, lease, limits: None };
     jobs::claim(connection, wanted).await.unwrap()
 }

@@ -1,0 +1,214 @@
+//! How much may run at once: of an account, and in a pool that refuses.
+
+use std::time::Duration;
+
+use jobs::{Failure, Hold, Lease, Leased, Limits, NewJob, Retry, Wanted};
+use uuid::Uuid;
+
+use crate::stage::{KIND, LEASE, Stage, new_job};
+
+pub(crate) const LIMITS: Limits = Limits { account: 3 };
+
+impl Stage {
+    /// Claims with limits.
+    pub(crate) async fn claim_within(&self, limit: u32) -> Vec<Leased> {
+        self.claim_of(&[""], limit).await
+    }
+
+    async fn claim_of(&self, queues: &[&str], limit: u32) -> Vec<Leased> {
+        let queues: Vec<String> = queues.iter().map(|queue| (*queue).to_owned()).collect();
+        let wanted =
+            Wanted { kind: KIND, queues: &queues, worker: "worker", limit, lease: LEASE, limits: Some(LIMITS) };
+        let mut connection = self.connection().await;
+        let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
+        let leased = jobs::claim(&mut tx, wanted).await.unwrap();
+        tx.commit().await.unwrap();
+        leased
+    }
+
+    async fn job_in(&self, account: Uuid, queue: &str) {
+        self.enqueue(&NewJob { queue: queue.to_owned(), ..new_job(account) }).await;
+    }
+
+    async fn refuse(&self, lease: Lease, after: Option<Duration>) {
+        let mut connection = self.connection().await;
+        let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
+        jobs::throttled(&mut tx, lease, after).await.unwrap();
+        let retry = Retry::Uncounted { after: Some(Duration::from_secs(300)) };
+        let failure = Failure { retry, cause: "BUSY".to_owned(), detail: "429".to_owned() };
+        jobs::fail(&mut tx, lease, &failure).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Lets so much time pass for all pools.
+    async fn pass(&self, seconds: f64) {
+        sqlx::query(
+            "update job_pools set lower_time = lower_time - make_interval(secs => $1),
+                                  closed_until = closed_until - make_interval(secs => $1)",
+        )
+        .bind(seconds)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_account_has_no_more_running_than_it_may_and_the_next_go_on() {
+    let stage = Stage::new().await;
+    let (full, other) = (Uuid::now_v7(), Uuid::now_v7());
+    for _ in 0..300 {
+        stage.job(full).await;
+    }
+    let first = stage.claim_within(10).await;
+    assert_eq!(first.len(), 3, "as many as it may, in one claim too");
+    assert!(stage.claim_within(10).await.is_empty());
+    // Behind more of the full account's than a claim looks at.
+    for _ in 0..2 {
+        stage.job(other).await;
+    }
+    sqlx::query("update jobs set vft = 1000 where account_id = $1").bind(other).execute(&stage.pool).await.unwrap();
+    let next = stage.claim_within(10).await;
+    assert_eq!(next.iter().map(|job| job.account).collect::<Vec<_>>(), [other, other]);
+    // What waits elsewhere still runs; what has ended does not.
+    let pause = jobs::Pause { look_after: Some(Duration::from_secs(300)), cause: None, detail: None };
+    jobs::suspend(&mut *stage.connection().await, first[0].lease, pause).await.unwrap();
+    assert!(stage.claim_within(10).await.is_empty());
+    jobs::complete(&mut *stage.connection().await, first[1].lease).await.unwrap();
+    assert_eq!(stage.claim_within(10).await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_accounts_own_limit_goes_before_the_usual_one() {
+    let stage = Stage::new().await;
+    let (more, none) = (Uuid::now_v7(), Uuid::now_v7());
+    let mut connection = stage.connection().await;
+    jobs::set_running_limit(&mut connection, KIND, more, Some(5)).await.unwrap();
+    jobs::set_running_limit(&mut connection, KIND, none, Some(0)).await.unwrap();
+    for account in [more, none] {
+        for _ in 0..8 {
+            stage.job(account).await;
+        }
+    }
+    let given = stage.claim_within(16).await;
+    assert_eq!((given.len(), given.iter().all(|job| job.account == more)), (5, true));
+    let standing = jobs::standing(&mut connection, KIND, LIMITS).await.unwrap();
+    assert_eq!(standing.hold(more, ""), Some(Hold::Account));
+    assert_eq!(standing.hold(none, ""), Some(Hold::Account));
+    assert_eq!(standing.hold(Uuid::now_v7(), ""), None);
+    jobs::set_running_limit(&mut connection, KIND, none, None).await.unwrap();
+    assert_eq!(stage.claim_within(16).await.len(), 3, "as any other");
+}
+
+#[tokio::test]
+async fn claims_at_once_do_not_exceed_together_what_each_keeps_to() {
+    let stage = Stage::new().await;
+    let account = Uuid::now_v7();
+    for _ in 0..40 {
+        stage.job(account).await;
+    }
+    let claims = futures::future::join_all((0..8).map(|_| stage.claim_within(2))).await;
+    assert_eq!(claims.iter().map(Vec::len).sum::<usize>(), 3);
+}
+
+#[tokio::test]
+async fn a_pool_that_refuses_gets_half_and_then_one_more_after_another() {
+    let stage = Stage::new().await;
+    let mut connection = stage.connection().await;
+    for _ in 0..60 {
+        stage.job(Uuid::now_v7()).await;
+    }
+    let running = stage.claim_within(16).await;
+    assert_eq!(running.len(), 16, "nothing is known of the pool yet");
+    stage.refuse(running[0].lease, Some(Duration::from_secs(20))).await;
+    assert!(stage.claim_within(10).await.is_empty(), "it asked for a pause");
+    let standing = jobs::standing(&mut connection, KIND, LIMITS).await.unwrap();
+    assert_eq!(standing.hold(Uuid::now_v7(), ""), Some(Hold::Pool));
+    // Calls that were made before it heard of the first refusal are refused too.
+    stage.refuse(running[1].lease, None).await;
+    for job in &running[2..] {
+        jobs::complete(&mut connection, job.lease).await.unwrap();
+    }
+    let ceiling: f64 = sqlx::query_scalar("select ceiling from job_pools").fetch_one(&stage.pool).await.unwrap();
+    assert!((ceiling - 8.0).abs() < f64::EPSILON, "half of 16, once: {ceiling}");
+    // The pause is over, and two steps have gone by.
+    stage.pass(25.0).await;
+    let given = stage.claim_within(30).await;
+    assert_eq!(given.len(), 10, "8 and one for each step");
+    let standing = jobs::standing(&mut connection, KIND, LIMITS).await.unwrap();
+    assert_eq!(standing.hold(Uuid::now_v7(), ""), Some(Hold::Pool), "it has as many as it takes");
+    stage.refuse(given[0].lease, None).await;
+    let ceiling: f64 = sqlx::query_scalar("select ceiling from job_pools").fetch_one(&stage.pool).await.unwrap();
+    assert!((ceiling - 5.0).abs() < f64::EPSILON, "half of 10: {ceiling}");
+}
+
+#[tokio::test]
+async fn queues_that_one_provider_serves_share_what_it_takes() {
+    let stage = Stage::new().await;
+    for queue in ["left", "right", "elsewhere"] {
+        for _ in 0..10 {
+            stage.job_in(Uuid::now_v7(), queue).await;
+        }
+    }
+    let mut connection = stage.connection().await;
+    let running = [stage.claim_of(&["left"], 4).await, stage.claim_of(&["right"], 4).await].concat();
+    for job in &running {
+        jobs::served_by(&mut connection, job.lease, "provider").await.unwrap();
+    }
+    stage.refuse(running[0].lease, None).await;
+    for job in &running[1..] {
+        jobs::complete(&mut connection, job.lease).await.unwrap();
+    }
+    let given = stage.claim_of(&["left", "right"], 10).await;
+    assert_eq!(given.len(), 4, "half of the eight of both");
+    assert!(stage.claim_of(&["right"], 10).await.is_empty());
+    assert_eq!(stage.claim_of(&["elsewhere"], 10).await.len(), 10, "another provider's");
+    let standing = jobs::standing(&mut connection, KIND, LIMITS).await.unwrap();
+    let hold = |queue| standing.hold(Uuid::now_v7(), queue);
+    assert_eq!((hold("left"), hold("right"), hold("elsewhere")), (Some(Hold::Pool), Some(Hold::Pool), None));
+}
+
+#[tokio::test]
+async fn what_goes_last_takes_no_turn_of_what_does_not() {
+    let stage = Stage::new().await;
+    let (patient, other) = (Uuid::now_v7(), Uuid::now_v7());
+    for _ in 0..20 {
+        stage.enqueue(&NewJob { priority: 200, ..new_job(patient) }).await;
+        stage.job(other).await;
+    }
+    let first = stage.job(patient).await;
+    let served = stage.claim("worker", 3).await;
+    assert!(served.iter().any(|job| job.lease.job == first), "its ordinary job waits for none of its patient ones");
+    let served = stage.claim("worker", 18).await;
+    assert!(served.iter().all(|job| job.account == other), "patient ones go after all that is ordinary");
+    assert_eq!(stage.claim("worker", 30).await.len(), 20, "and then they go");
+}
+
+#[tokio::test]
+async fn a_claim_reads_its_own_share_however_much_a_full_account_has_queued() {
+    let stage = Stage::new().await;
+    sqlx::query(
+        "insert into jobs (id, account_id, kind, idem_key, request_hash, payload, vft, max_attempts)
+         select gen_random_uuid(), md5((case when n > 20000 then n else 0 end)::text)::uuid, $1, n::text, '', '', n, 5
+         from generate_series(1, 20050) n",
+    )
+    .bind(KIND)
+    .execute(&stage.pool)
+    .await
+    .unwrap();
+    sqlx::query("analyze jobs").execute(&stage.pool).await.unwrap();
+    assert_eq!(stage.claim_within(3).await.len(), 3, "the account with the backlog is full now");
+    let queues = [String::new()];
+    let limits = Some(LIMITS);
+    let wanted = Wanted { kind: KIND, queues: &queues, worker: "worker", limit: 2, lease: LEASE, limits };
+    let mut connection = stage.connection().await;
+    let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
+    let plan = jobs::explain_claim(&mut tx, wanted).await.unwrap().join("\n");
+    tx.rollback().await.unwrap();
+    assert!(!plan.contains("Seq Scan"), "{plan}");
+    let most = plan.split("rows=").skip(1).filter_map(|rest| rest.split(' ').next()?.parse::<f64>().ok());
+    let most = most.fold(0.0, f64::max);
+    assert!(most <= 210.0, "no step reads more than the front and a row for each account: {most}\n{plan}");
+    let removed = plan.lines().filter_map(|line| line.split("Removed by Filter: ").nth(1)?.trim().parse::<u32>().ok());
+    assert!(removed.max().unwrap_or_default() <= 210, "{plan}");
+}
