@@ -130,7 +130,7 @@ macro_rules! claim_within {
          select * from (
              select wanted.queue, coalesce(q.pool, wanted.queue) as pool,
                     case when p.closed_until > now() then 0
-                         else floor(p.ceiling + extract(epoch from now() - p.lower_time) / $8) - (
+                         else floor(p.ceiling + greatest(extract(epoch from now() - p.lower_time), 0) / $8) - (
                              select coalesce(sum(r.running), 0)
                              from running r left join job_queues o on o.kind = $1 and o.queue = r.queue
                              where coalesce(o.pool, r.queue) = p.pool

@@ -18,8 +18,9 @@ pub struct Limits {
     pub account: i32,
 }
 
-/// A pool that refused something is thought to take one more after each so many seconds.
-pub(crate) const STEP: f64 = 10.0;
+/// A pool that refused something is thought to take one more after each so many seconds: soon, since a refusal costs nothing but
+/// time, and some providers refuse by chance.
+pub(crate) const STEP: f64 = 0.5;
 
 /// Refusals this soon after another are of calls that were made before it, and lower nothing further.
 const SAME: f64 = 5.0;
@@ -100,7 +101,7 @@ pub async fn throttled(tx: &mut PgConnection, lease: Lease, after: Option<Durati
              set ceiling = case
                      when p.lower_time > now() - make_interval(secs => $4) then p.ceiling
                      else least(excluded.ceiling,
-                                greatest(1, floor((p.ceiling + extract(epoch from now() - p.lower_time) / $5) / 2)))
+                                greatest(1, floor((p.ceiling + greatest(extract(epoch from now() - p.lower_time), 0) / $5) / 2)))
                  end,
                  lower_time = case when p.lower_time > now() - make_interval(secs => $4) then p.lower_time else now() end,
                  closed_until = greatest(p.closed_until, excluded.closed_until)",
@@ -179,7 +180,7 @@ pub async fn standing(tx: &mut PgConnection, kind: &str, limits: Limits) -> Resu
              select p.pool from job_pools p left join in_pool using (pool)
              where p.kind = $1 and (
                  p.closed_until > now()
-                 or floor(p.ceiling + extract(epoch from now() - p.lower_time) / $3) <= coalesce(in_pool.running, 0))
+                 or floor(p.ceiling + greatest(extract(epoch from now() - p.lower_time), 0) / $3) <= coalesce(in_pool.running, 0))
          )
          select array(select queue from job_pauses where kind = $1 order by queue),
                 array(select queue from job_queues q join full_pools using (pool) where q.kind = $1

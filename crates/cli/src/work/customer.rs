@@ -93,6 +93,7 @@ impl Customer {
             input: Some(Input { prompt: prompt.to_owned(), ..Input::default() }),
             request_id: Uuid::now_v7().to_string(),
             validate_only: false,
+            priority: 0,
         };
         let call = async |me: &Self| me.client().start_generation(with(&me.key, request.clone())).await;
         Ok(self.until("a start", call).await?.into_inner().name)

@@ -86,7 +86,7 @@ impl Store {
         let run = async |tx: &mut PgConnection| {
             // First, so that of two at once the second sees what the first has done.
             let taken = jobs::lay_to_rest(tx, account, id.0, note).await?;
-            let started = match begin(tx, draft, self.account.open).await {
+            let started = match begin(tx, GenerationId::new(), draft, self.account.open).await {
                 Ok(Started::New(_)) | Err(Error::InsufficientCredit { .. }) if !taken => {
                     return Err(Error::Missing(Noun::DeadLetter));
                 }

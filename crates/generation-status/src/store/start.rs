@@ -61,7 +61,8 @@ impl Store {
     }
 
     async fn try_start(&self, draft: &Draft) -> Result<Started, Error> {
-        let run = async |tx: &mut PgConnection| begin(tx, draft, self.account.open).await;
+        let id = GenerationId::new();
+        let run = async |tx: &mut PgConnection| begin(tx, id, draft, self.account.open).await;
         self.write.transaction("start", run).await
     }
 
@@ -96,8 +97,7 @@ impl Store {
 }
 
 /// Starts a generation in the caller's transaction, or finds the one that the same request started.
-pub(super) async fn begin(tx: &mut PgConnection, draft: &Draft, most: i32) -> Result<Started, Error> {
-    let id = GenerationId::new();
+pub(super) async fn begin(tx: &mut PgConnection, id: GenerationId, draft: &Draft, most: i32) -> Result<Started, Error> {
     let row = statement("start_generation", start(id, draft, most).fetch_one(&mut *tx)).await?;
     let started = read(&row, draft, most)?;
     if let Started::New(_) = started {

@@ -40,16 +40,13 @@ impl Stage {
         tx.commit().await.unwrap();
     }
 
-    /// Lets so much time pass for all pools.
+    /// Ends the pause of all pools, and lets so much time have passed since they refused; none goes by while it is negative.
     async fn pass(&self, seconds: f64) {
-        sqlx::query(
-            "update job_pools set lower_time = lower_time - make_interval(secs => $1),
-                                  closed_until = closed_until - make_interval(secs => $1)",
-        )
-        .bind(seconds)
-        .execute(&self.pool)
-        .await
-        .unwrap();
+        sqlx::query("update job_pools set lower_time = now() - make_interval(secs => $1), closed_until = now()")
+            .bind(seconds)
+            .execute(&self.pool)
+            .await
+            .unwrap();
     }
 }
 
@@ -112,7 +109,7 @@ async fn claims_at_once_do_not_exceed_together_what_each_keeps_to() {
 }
 
 #[tokio::test]
-async fn a_pool_that_refuses_gets_half_and_then_one_more_after_another() {
+async fn a_pool_that_refuses_gets_half_and_more_with_time() {
     let stage = Stage::new().await;
     let mut connection = stage.connection().await;
     for _ in 0..60 {
@@ -131,15 +128,19 @@ async fn a_pool_that_refuses_gets_half_and_then_one_more_after_another() {
     }
     let ceiling: f64 = sqlx::query_scalar("select ceiling from job_pools").fetch_one(&stage.pool).await.unwrap();
     assert!((ceiling - 8.0).abs() < f64::EPSILON, "half of 16, once: {ceiling}");
-    // The pause is over, and two steps have gone by.
-    stage.pass(25.0).await;
-    let given = stage.claim_within(30).await;
-    assert_eq!(given.len(), 10, "8 and one for each step");
+    // The pause is over, and no time goes by.
+    stage.pass(-3600.0).await;
+    assert_eq!(stage.claim_within(30).await.len(), 8);
+    assert!(stage.claim_within(30).await.is_empty(), "it has as many as it takes");
     let standing = jobs::standing(&mut connection, KIND, LIMITS).await.unwrap();
-    assert_eq!(standing.hold(Uuid::now_v7(), ""), Some(Hold::Pool), "it has as many as it takes");
+    assert_eq!(standing.hold(Uuid::now_v7(), ""), Some(Hold::Pool));
+    // It takes more with time; refusing again, half of what ran then.
+    stage.pass(3600.0).await;
+    let given = stage.claim_within(12).await;
+    assert_eq!(given.len(), 12);
     stage.refuse(given[0].lease, None).await;
     let ceiling: f64 = sqlx::query_scalar("select ceiling from job_pools").fetch_one(&stage.pool).await.unwrap();
-    assert!((ceiling - 5.0).abs() < f64::EPSILON, "half of 10: {ceiling}");
+    assert!((ceiling - 10.0).abs() < f64::EPSILON, "half of 20: {ceiling}");
 }
 
 #[tokio::test]
@@ -156,6 +157,7 @@ async fn queues_that_one_provider_serves_share_what_it_takes() {
         jobs::served_by(&mut connection, job.lease, "provider").await.unwrap();
     }
     stage.refuse(running[0].lease, None).await;
+    stage.pass(-3600.0).await;
     for job in &running[1..] {
         jobs::complete(&mut connection, job.lease).await.unwrap();
     }
