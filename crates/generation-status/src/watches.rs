@@ -10,11 +10,13 @@ mod seen;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::cache::watch::{Beat, Meters, Pulse, Resumed, Settings};
 use domain::id::{AccountId, GenerationId};
 use domain::name::{GenerationParent, SceneName};
 use futures::Stream;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -33,6 +35,8 @@ const LATEST: i64 = 100;
 const OPEN: i64 = 500;
 /// The most new generations that are told one by one; after more, a snapshot says it better.
 const NEW: i64 = 1_000;
+/// After a look that failed.
+const AGAIN: Duration = Duration::from_secs(1);
 /// What the meters call these watches.
 const METERS: Meters = Meters("generations");
 
@@ -218,23 +222,33 @@ impl Watch {
                 Some(News::Missed) => match self.look().await {
                     Ok(true) => {}
                     Ok(false) => return Some(Ok(self.gap())),
-                    // It is told again that it missed something for as long as that may be so.
-                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a watch could not look"),
+                    // Nothing else may ever tell of what it missed: it looks until it could.
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "a watch could not look");
+                        self.watching.inbox().missed();
+                        tokio::select! {
+                            () = sleep(AGAIN) => {}
+                            beat = self.pulse.next() => return Some(Ok(self.beat(beat))),
+                        }
+                    }
                 },
                 None if self.is_over() => return None,
                 None => {
-                    let beat = tokio::select! {
-                        () = self.watching.inbox().news() => continue,
-                        beat = self.pulse.next() => beat,
-                    };
-                    return Some(Ok(match beat {
-                        Beat::Heartbeat => Event::Heartbeat,
-                        Beat::Moved => {
-                            self.next = Next::Over;
-                            Event::Moved
-                        }
-                    }));
+                    tokio::select! {
+                        () = self.watching.inbox().news() => {}
+                        beat = self.pulse.next() => return Some(Ok(self.beat(beat))),
+                    }
                 }
+            }
+        }
+    }
+
+    fn beat(&mut self, beat: Beat) -> Event {
+        match beat {
+            Beat::Heartbeat => Event::Heartbeat,
+            Beat::Moved => {
+                self.next = Next::Over;
+                Event::Moved
             }
         }
     }

@@ -103,6 +103,45 @@ async fn a_watcher_sees_a_generation_from_start_to_end() {
     assert_eq!(states.last(), Some(&State::Completed));
 }
 
+/// The only message of a change comes when it cannot be read; nothing else will ever tell of it.
+#[tokio::test]
+async fn a_change_that_could_not_be_read_when_it_was_told_is_read_later() {
+    let world = World::with(|settings| settings.watch.heartbeat = Duration::from_millis(300)).await;
+    let user = world.user(1).await;
+    let name = world.started(&user).await.name;
+    let mut watch = Watch::of(&world.process, &user, all()).await.unwrap();
+    assert_eq!(watch.snapshot().await.len(), 1);
+    let mut tx = world.pool.begin().await.unwrap();
+    sqlx::raw_sql(
+        "update generations set percent = 42, version = version + 1; alter table generations rename to hidden",
+    )
+    .execute(&mut *tx)
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
+    testkit::eventually("the change is told", Duration::from_secs(20), async || {
+        let left: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(&world.pool).await.ok()?;
+        (left == 0).then_some(())
+    })
+    .await
+    .unwrap();
+    // Meanwhile it looks, in vain.
+    for _ in 0..2 {
+        assert!(matches!(watch.next().await, Some((Event::Heartbeat(_), _))));
+    }
+    sqlx::raw_sql("alter table hidden rename to generations").execute(&world.pool).await.unwrap();
+    for beats in 0.. {
+        match watch.next().await {
+            Some((Event::Update(update), _)) => {
+                assert_eq!((&update.name, update.progress.unwrap().percent), (&name, 42));
+                break;
+            }
+            Some((Event::Heartbeat(_), _)) => assert!(beats < 60, "it looks no more"),
+            other => panic!("an update was due, not {other:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_watcher_at_another_process_sees_the_same() {
     let nats = Nats::launch().await.unwrap();
