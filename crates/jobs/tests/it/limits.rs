@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jobs::{Failure, Hold, Lease, Leased, Limits, NewJob, Retry, Wanted};
+use testkit::eventually;
 use uuid::Uuid;
 
 use crate::stage::{KIND, LEASE, Stage, new_job};
@@ -101,11 +102,31 @@ async fn an_accounts_own_limit_goes_before_the_usual_one() {
 async fn claims_at_once_do_not_exceed_together_what_each_keeps_to() {
     let stage = Stage::new().await;
     let account = Uuid::now_v7();
-    for _ in 0..40 {
-        stage.job(account).await;
+    for queue in ["left", "right"] {
+        for _ in 0..5 {
+            stage.job_in(account, queue).await;
+        }
     }
-    let claims = futures::future::join_all((0..8).map(|_| stage.claim_within(2))).await;
-    assert_eq!(claims.iter().map(Vec::len).sum::<usize>(), 3);
+    let queues = ["left".to_owned()];
+    let wanted = Wanted { kind: KIND, queues: &queues, worker: "first", limit: 5, lease: LEASE, limits: Some(LIMITS) };
+    let mut connection = stage.connection().await;
+    let mut first = sqlx::Connection::begin(&mut *connection).await.unwrap();
+    assert_eq!(jobs::claim(&mut first, wanted).await.unwrap().len(), 3);
+    // The second comes while the first is not committed, and gives nothing out that it does not see running.
+    let second = stage.claim_of(&["right"], 5);
+    let waits = async {
+        let waiting = async || {
+            let query = "select exists (select from pg_locks
+                         where locktype = 'advisory' and not granted
+                           and database = (select oid from pg_database where datname = current_database()))";
+            let waits: bool = sqlx::query_scalar(query).fetch_one(&stage.pool).await.unwrap();
+            waits.then_some(())
+        };
+        eventually("the second waits", Duration::from_secs(20), waiting).await.unwrap();
+        first.commit().await.unwrap();
+    };
+    let (second, ()) = tokio::join!(second, waits);
+    assert!(second.is_empty(), "{} more than it may", second.len());
 }
 
 #[tokio::test]
