@@ -113,11 +113,9 @@ async fn a_change_that_could_not_be_read_when_it_was_told_is_read_later() {
     assert_eq!(watch.snapshot().await.len(), 1);
     let mut tx = world.pool.begin().await.unwrap();
     sqlx::raw_sql(
-        
         "update generations set percent = 42, version = version + 1;
          update scenes set latest_percent = 42, latest_version = latest_version + 1 where latest_generation is not null;
          alter table generations rename to hidden",
-    ,
     )
     .execute(&mut *tx)
     .await
