@@ -29,8 +29,12 @@ pub struct Settings {
     pub read: LaneSettings,
     /// The lane for what users write.
     pub write: LaneSettings,
+    /// The lane for claims, which wait for one another.
+    pub claim: LaneSettings,
     /// The lane that is reserved for what workers report, so that paid work is never kept from being finished.
     pub finalize: LaneSettings,
+    /// The lane that is reserved for what takes back what dead workers left, so that it never waits behind the living.
+    pub rescue: LaneSettings,
     /// NATS, which only shortens waiting.
     pub nats_url: Option<String>,
     /// The cache and its relay.
@@ -76,7 +80,9 @@ impl Settings {
             database_url: database_url.into(),
             read: LaneSettings { min: 1, max: 8, ..lane },
             write: LaneSettings { min: 1, max: 8, ..lane },
+            claim: LaneSettings { min: 1, max: 2, ..lane },
             finalize: LaneSettings { min: 1, max: 4, ..lane },
+            rescue: LaneSettings { min: 0, max: 2, ..lane },
             nats_url: None,
             cache: cache::Settings::default(),
             public_url: public_url.into(),
@@ -99,7 +105,9 @@ impl Settings {
         let settings = Self {
             read: LaneSettings::read(source, "RUSHES_LANE_READ", default.read)?,
             write: LaneSettings::read(source, "RUSHES_LANE_WRITE", default.write)?,
+            claim: LaneSettings::read(source, "RUSHES_LANE_CLAIM", default.claim)?,
             finalize: LaneSettings::read(source, "RUSHES_LANE_FINALIZE", default.finalize)?,
+            rescue: LaneSettings::read(source, "RUSHES_LANE_RESCUE", default.rescue)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
             cache: cache::Settings::read(source)?,
             lease: source.duration("RUSHES_LEASE", default.lease, "a time")?,

@@ -18,7 +18,7 @@ use crate::models::Models;
 use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::reconciler::Reconciler;
-use crate::store::{Account, KIND, Store};
+use crate::store::{Account, KIND, Lanes, Store};
 use crate::watches::{Hub, Watches};
 use crate::wire::Face;
 use crate::work::Work;
@@ -53,12 +53,14 @@ impl Service {
     /// When a URL cannot be read.
     pub async fn start(settings: &Settings, drain: &Drain) -> Result<Self, StartError> {
         let lane = |name, lane| Lane::connect_lazy(name, &settings.database_url, lane);
-        let store = Store::new(
-            lane("read", &settings.read)?,
-            lane("write", &settings.write)?,
-            lane("finalize", &settings.finalize)?,
-            Account { running: settings.account_running, open: settings.account_open },
-        );
+        let lanes = Lanes {
+            read: lane("read", &settings.read)?,
+            write: lane("write", &settings.write)?,
+            claim: lane("claim", &settings.claim)?,
+            finalize: lane("finalize", &settings.finalize)?,
+            rescue: lane("rescue", &settings.rescue)?,
+        };
+        let store = Store::new(lanes, Account { running: settings.account_running, open: settings.account_open });
         let nats = match &settings.nats_url {
             Some(url) => Some(nats::connect(url).await?),
             None => None,

@@ -30,10 +30,22 @@ pub(crate) use work::{Claimed, Step, Stopped};
 /// The database; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
-    read: Lane,
-    write: Lane,
-    finalize: Lane,
+    lanes: Lanes,
     account: Account,
+}
+
+/// Connections by what they are kept for, so that none of it waits for the rest.
+#[derive(Clone)]
+pub(crate) struct Lanes {
+    pub(crate) read: Lane,
+    /// What users write.
+    pub(crate) write: Lane,
+    /// Claims, which wait for one another.
+    pub(crate) claim: Lane,
+    /// What workers report.
+    pub(crate) finalize: Lane,
+    /// What takes back, ends and repairs what was left behind.
+    pub(crate) rescue: Lane,
 }
 
 /// What every account may have under way, unless something else is set for it.
@@ -46,9 +58,8 @@ pub(crate) struct Account {
 }
 
 impl Store {
-    /// A store on a lane for reads, one for what users write, and one reserved for what workers report.
-    pub(crate) fn new(read: Lane, write: Lane, finalize: Lane, account: Account) -> Self {
-        Self { read, write, finalize, account }
+    pub(crate) fn new(lanes: Lanes, account: Account) -> Self {
+        Self { lanes, account }
     }
 
     /// What claims keep to.

@@ -15,6 +15,9 @@ use crate::progress::Progress;
 use crate::record::{Flaw, Output, Verdict, Wait};
 use crate::store::{Claimed, KIND, Step, Stopped, Store, Suspension};
 
+/// After a sweep that failed.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// How often the queue is measured.
 const OBSERVE: Duration = Duration::from_secs(15);
 
@@ -185,6 +188,8 @@ impl Work {
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             if let Err(error) = self.sweep().await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the sweep failed and will be repeated");
+                // Sooner than usual: what dead workers left has waited for its lease already.
+                tick.reset_after(every.min(AGAIN));
             }
         }
     }

@@ -62,7 +62,7 @@ impl Session {
         let Some(told) = reply.get(token::HEADER) else { return };
         let place = self.sessions.0.entry(self.name);
         let kept = place.and_upsert_with(|kept| {
-            let others = kept.map(|kept| kept.into_value()).unwrap_or_default();
+            let others = kept.map(moka::Entry::into_value).unwrap_or_default();
             let others = others.iter().filter(|token| !self.carried.contains(token));
             std::future::ready(std::iter::once(told).chain(others).take(MOST).cloned().collect())
         });

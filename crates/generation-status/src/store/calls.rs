@@ -56,7 +56,7 @@ impl Store {
             let written = statement("record_intent", query.fetch_optional(&mut *tx)).await?;
             written.map(drop).ok_or(Error::IllegalTransition { next: State::Submitting })
         };
-        self.finalize.transaction("record_intent", run).await
+        self.lanes.finalize.transaction("record_intent", run).await
     }
 
     /// Commits the reference under which the provider took the order.
@@ -67,7 +67,7 @@ impl Store {
                 .await?
                 .ok_or(Error::IllegalTransition { next: State::Processing })
         };
-        self.finalize.transaction("record_submission", run).await
+        self.lanes.finalize.transaction("record_submission", run).await
     }
 
     /// Ends a lease while the provider works, or while it is not known whether it does. Returns the generation where that
@@ -127,7 +127,7 @@ impl Store {
                 Err(Error::IllegalTransition { next: State::Processing })
             }
         };
-        self.finalize.transaction("suspend_work", run).await
+        self.lanes.finalize.transaction("suspend_work", run).await
     }
 
     /// A provider's webhook named a job: the next look is due, and a submission in doubt has its reference. Returns whether it
@@ -170,7 +170,7 @@ impl Store {
             };
             Ok(Some((awaited, record)))
         };
-        self.finalize.transaction("hint_work", run).await
+        self.lanes.finalize.transaction("hint_work", run).await
     }
 }
 

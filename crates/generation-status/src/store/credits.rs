@@ -42,7 +42,7 @@ impl Store {
         )
         .bind(account.0);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        Ok(self.read.run("get_credit_account", run).await?.map(Balance::from))
+        Ok(self.lanes.read.run("get_credit_account", run).await?.map(Balance::from))
     }
 
     /// Gives an account credits, once for each request.
@@ -65,7 +65,7 @@ impl Store {
         .bind(amount.get())
         .bind(request);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        match self.write.run("grant_credits", run).await {
+        match self.lanes.write.run("grant_credits", run).await {
             Ok(Some(row)) => Ok(Granted::New(row.into())),
             Ok(None) => self.granted(account, request).await.map(Granted::Before),
             Err(error) if error.constraint() == Some("ledger_account_id_fkey") => Err(Error::Missing(Noun::Account)),
@@ -80,6 +80,6 @@ impl Store {
         .bind(account.0)
         .bind(request);
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
-        Ok(Micros::new(self.write.run("find_grant", run).await?))
+        Ok(Micros::new(self.lanes.write.run("find_grant", run).await?))
     }
 }

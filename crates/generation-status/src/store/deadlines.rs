@@ -75,7 +75,7 @@ impl Store {
         )
         .bind(GRACE_SECONDS);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        let rows = self.finalize.run("find_overdue", run).await?;
+        let rows = self.lanes.rescue.run("find_overdue", run).await?;
         Ok(rows.into_iter().map(|(account, id)| (AccountId(account), GenerationId(id))).collect())
     }
 
@@ -107,7 +107,7 @@ impl Store {
             }
             end(tx, held, id.0, End { state, flaw: flaw.as_ref(), verdict: None }).await.map(Some)
         };
-        self.finalize.transaction("enforce_deadline", run).await
+        self.lanes.rescue.transaction("enforce_deadline", run).await
     }
 
     /// Settles a parked submission as an operator says; `note` stays in its history.
@@ -142,7 +142,7 @@ impl Store {
                 }
             }
         };
-        self.write.transaction("resolve_generation", run).await
+        self.lanes.write.transaction("resolve_generation", run).await
     }
 }
 

@@ -111,7 +111,7 @@ impl Store {
     pub(crate) async fn broken(&self, invariant: &Invariant) -> Result<Vec<(AccountId, Uuid)>, Error> {
         let query = sqlx::query_as::<_, (Uuid, Uuid)>(invariant.sql);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        let rows = self.finalize.run(invariant.name, run).await?;
+        let rows = self.lanes.rescue.run(invariant.name, run).await?;
         Ok(rows.into_iter().map(|(account, id)| (AccountId(account), id)).collect())
     }
 
@@ -141,7 +141,7 @@ impl Store {
             let flaw = Some(&flaw).filter(|_| state == State::Failed);
             end(tx, held, id.0, End { state, flaw, verdict: None }).await.map(Some)
         };
-        self.finalize.transaction("end_jobless", run).await
+        self.lanes.rescue.transaction("end_jobless", run).await
     }
 
     /// Measures how long each model's last generations took, and forgets webhooks that cannot come again.
@@ -165,6 +165,6 @@ impl Store {
             statement("forget_events", query.execute(&mut *tx)).await?;
             Ok(())
         };
-        self.finalize.transaction("keep_house", run).await
+        self.lanes.rescue.transaction("keep_house", run).await
     }
 }

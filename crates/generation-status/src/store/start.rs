@@ -63,7 +63,7 @@ impl Store {
     async fn try_start(&self, draft: &Draft) -> Result<Started, Error> {
         let id = GenerationId::new();
         let run = async |tx: &mut PgConnection| begin(tx, id, draft, self.account.open).await;
-        self.write.transaction("start", run).await
+        self.lanes.write.transaction("start", run).await
     }
 
     /// Whether [`Store::start`] would succeed now.
@@ -88,7 +88,7 @@ impl Store {
         .bind(draft.model.price.get())
         .bind(self.account.open);
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
-        let (scene, assets, credit, full) = self.read.run("could_start_generation", run).await?;
+        let (scene, assets, credit, full) = self.lanes.read.run("could_start_generation", run).await?;
         if scene && assets && credit && !full {
             return Ok(());
         }

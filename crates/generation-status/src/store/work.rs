@@ -56,7 +56,7 @@ impl Store {
             let leased = jobs::claim(tx, wanted).await?;
             if leased.is_empty() { Ok(Vec::new()) } else { claimed(tx, leased).await }
         };
-        self.finalize.transaction("claim_work", run).await
+        self.lanes.claim.transaction("claim_work", run).await
     }
 
     /// Prolongs leases; says of each whether it is still held, and whether its generation is to be stopped.
@@ -66,7 +66,7 @@ impl Store {
             still_to_stop(tx, &mut statuses).await?;
             Ok(statuses)
         };
-        self.finalize.transaction("heartbeat", run).await
+        self.lanes.finalize.transaction("heartbeat", run).await
     }
 
     /// Writes how far several generations have come, in one statement; never backwards. One status for each step.
@@ -98,7 +98,7 @@ impl Store {
             still_to_stop(tx, &mut statuses).await?;
             Ok((statuses, records))
         };
-        self.finalize.transaction("report_progress", run).await
+        self.lanes.finalize.transaction("report_progress", run).await
     }
 
     /// The provider is done: from here on the work is delivered, cancelled or not.
@@ -120,7 +120,7 @@ impl Store {
                 .await?
                 .ok_or(Error::IllegalTransition { next: State::Finalizing })
         };
-        self.finalize.transaction("begin_finalizing", run).await
+        self.lanes.finalize.transaction("begin_finalizing", run).await
     }
 
     /// The bytes are ours: the generation completes, its cost is charged, and the rest of the hold goes back.
@@ -155,7 +155,7 @@ impl Store {
                 .await?
                 .ok_or(Error::IllegalTransition { next: State::Completed })
         };
-        self.finalize.transaction("complete_work", run).await
+        self.lanes.finalize.transaction("complete_work", run).await
     }
 
     /// An attempt failed: it waits for the next one, or it is over and the hold goes back. Says whether it goes on.
@@ -197,7 +197,7 @@ impl Store {
                 }
             }
         };
-        self.finalize.transaction("fail_work", run).await
+        self.lanes.finalize.transaction("fail_work", run).await
     }
 
     /// A lease is given back unused.
@@ -218,7 +218,7 @@ impl Store {
             .bind(Wait::Capacity as i16);
             Ok(statement("release_generation", query.fetch_optional(&mut *tx)).await?)
         };
-        self.finalize.transaction("release_work", run).await
+        self.lanes.finalize.transaction("release_work", run).await
     }
 
     /// Takes back leases that ran out and ends what is past saving; returns what changed, and whether work is ready.
@@ -232,12 +232,12 @@ impl Store {
             }
             Ok((changed, ready))
         };
-        self.finalize.transaction("sweep", run).await
+        self.lanes.rescue.transaction("sweep", run).await
     }
 
     /// Sets the gauges of the queue.
     pub(crate) async fn observe(&self) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::observe(tx, KIND).await?);
-        self.read.transaction("observe_jobs", run).await
+        self.lanes.read.transaction("observe_jobs", run).await
     }
 }
