@@ -1,4 +1,4 @@
-//! What a flood costs others, and what a claim costs with a million jobs queued: prints the figures of docs/benchmarks.md.
+//! What a flood costs others, and what a claim costs with a million jobs queued: prints both beside what they are without.
 //!
 //! `cargo run --release -p rushes-jobs --example flood`, on the server of `RUSHES_DATABASE_URL` or on one of its own.
 
