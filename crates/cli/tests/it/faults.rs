@@ -236,7 +236,7 @@ fn lenient<T>(message: T) -> Request<T> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_postgresql_refuses_writes_at_once_and_reads_unless_a_stale_answer_will_do() -> Result<()> {
-    let stack = Stack::start(Wish::default()).await?;
+    let stack = Stack::start(Wish { silence: "80ms", ..Wish::default() }).await?;
     let client = stack.client(10).await?;
     let project = client.project("Remembered").await?;
     let scene = client.scene(&project, "One").await?;

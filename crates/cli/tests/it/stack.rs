@@ -35,11 +35,13 @@ pub(crate) struct Wish {
     pub(crate) heartbeat: &'static str,
     /// Where generation-status is to abort, if anywhere; see `chassis::crash`.
     pub(crate) crash: Option<&'static str>,
+    /// How long PostgreSQL may be silent; longer than usual, since tests crowd the machine.
+    pub(crate) silence: &'static str,
 }
 
 impl Default for Wish {
     fn default() -> Self {
-        Self { pace: "0", otlp: None, lease: "30s", heartbeat: "10s", crash: None }
+        Self { pace: "0", otlp: None, lease: "30s", heartbeat: "10s", crash: None, silence: "1s" }
     }
 }
 
@@ -114,6 +116,9 @@ impl Stack {
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+        for lane in ["READ", "WRITE", "CLAIM", "FINALIZE", "RESCUE", "THUMBNAILS"] {
+            command.env(format!("RUSHES_LANE_{lane}_SILENCE"), self.wish.silence);
+        }
         if let Some(crash) = self.wish.crash.filter(|_| name == "generation-status") {
             command.env("RUSHES_CRASH_AT", crash);
         }

@@ -2,6 +2,7 @@
 //! test is through: asserted when the world is dropped.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use chassis::caller::Caller;
 use chassis::client::Channel;
@@ -98,6 +99,11 @@ impl World {
     /// A world on this database.
     pub(crate) async fn on(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::of(database.url(), "http://assets.test");
+        let Settings { read, write, claim, finalize, rescue, .. } = &mut settings;
+        for lane in [read, write, claim, finalize, rescue] {
+            // Tests crowd the machine.
+            lane.silence = Duration::from_secs(1);
+        }
         change(&mut settings);
         let pool = PgPoolOptions::new().max_connections(4).connect(&database.url()).await.unwrap();
         let process = Process::start(&settings).await;
