@@ -52,7 +52,8 @@ pub struct LaneSettings {
     pub idle: Duration,
     /// How long PostgreSQL lets one statement run.
     pub statement: Duration,
-    /// How long PostgreSQL may say nothing at all before calls that need it are refused.
+    /// How long PostgreSQL may say nothing at all before calls that need it are refused. Lanes to one database that agree
+    /// in it listen together.
     pub silence: Duration,
 }
 
@@ -70,7 +71,7 @@ impl Default for LaneSettings {
 }
 
 impl LaneSettings {
-    /// Reads `{prefix}_MIN`, `_MAX`, `_ACQUIRE`, `_IDLE`, `_STATEMENT` and `_SILENCE`, such as `RUSHES_LANE_READ_MAX`; what is
+    /// Reads `RUSHES_DATABASE_SILENCE`, which is every lane's, and `{prefix}_MIN`, `_MAX`, `_ACQUIRE`, `_IDLE` and `_STATEMENT`, such as `RUSHES_LANE_READ_MAX`; what is
     /// unset keeps its value from `default`.
     ///
     /// # Errors
@@ -83,7 +84,7 @@ impl LaneSettings {
             acquire: source.duration(&name("ACQUIRE"), default.acquire, "a wait")?,
             idle: source.duration(&name("IDLE"), default.idle, "a time")?,
             statement: source.duration(&name("STATEMENT"), default.statement, "a time")?,
-            silence: source.duration(&name("SILENCE"), default.silence, "a time")?,
+            silence: source.duration("RUSHES_DATABASE_SILENCE", default.silence, "a time")?,
         };
         if lane.max == 0 || lane.min > lane.max {
             let what = format!("at least 1 and not below {}", name("MIN"));

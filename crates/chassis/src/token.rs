@@ -4,6 +4,7 @@
 //! A worker's report and a call between services bring none and are told none, so they pay nothing for it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -15,7 +16,10 @@ use crate::{caller, task::Scope};
 pub const HEADER: &str = "rushes-token-bin";
 
 /// The most tokens that are read of one request: one for each of a caller's own parallel writers.
-const MOST: usize = 8;
+pub const MOST: usize = 8;
+
+/// How long a token is worth keeping: by then every server shows what was written, or refuses to answer.
+pub const USEFUL: Duration = Duration::from_secs(10);
 
 /// Both sides of one call's token.
 #[derive(Debug, Default)]

@@ -10,11 +10,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use proto::accounts::v1::account_service_client::AccountServiceClient;
+use proto::accounts::v1::{Account, CreateAccountRequest, CreateApiKeyRequest};
+use proto::credits::v1::GrantCreditsRequest;
+use proto::credits::v1::credit_service_client::CreditServiceClient;
 use sqlx::Connection as _;
 use testkit::{Database, Nats, Postgres, Process, Proxy, Redis};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
 
 /// The services of one side, in the order of starting.
 pub(crate) const SERVICES: [&str; 5] =
@@ -184,6 +189,19 @@ impl Stage {
         if let Some(process) = actor.process.lock().unwrap_or_else(PoisonError::into_inner).take() {
             process.kill();
         }
+    }
+
+    /// Makes an account with credits; gives its name and a key of it.
+    pub(crate) async fn account(&self, display_name: String, amount_micros: i64) -> Result<(String, String)> {
+        let mut accounts = AccountServiceClient::new(self.channel(0, "dashboard")?);
+        let account = Account { display_name, ..Account::default() };
+        let account = accounts.create_account(CreateAccountRequest { account: Some(account) }).await?.into_inner().name;
+        let key = CreateApiKeyRequest { parent: account.clone(), ..CreateApiKeyRequest::default() };
+        let key = accounts.create_api_key(key).await?.into_inner().secret;
+        let request_id = Uuid::now_v7().to_string();
+        let grant = GrantCreditsRequest { account: account.clone(), amount_micros, request_id };
+        CreditServiceClient::new(self.channel(0, "generation-status")?).grant_credits(grant).await?;
+        Ok((account, key))
     }
 
     /// A lazy channel to a service.

@@ -27,7 +27,7 @@ use crate::stage::{Plan, Stage};
 use crate::up::build;
 use crate::up::install::{self, Server};
 use crate::up::say::Say;
-use crate::up::signals::Signals;
+use crate::up::signals::unless_ended;
 use crate::workspace;
 
 /// How long, with which faults.
@@ -49,11 +49,7 @@ pub(crate) struct Options {
 
 /// Runs it; a promise that was broken is a failure.
 pub(crate) async fn run(options: Options, json: bool) -> Result<Exit> {
-    let mut signals = Signals::listen()?;
-    tokio::select! {
-        exit = torture(&options, json) => exit,
-        () = signals.next() => Ok(Exit::Failed),
-    }
+    unless_ended(torture(&options, json)).await
 }
 
 async fn torture(options: &Options, json: bool) -> Result<Exit> {

@@ -23,7 +23,7 @@ mod wire;
 use std::net::SocketAddr;
 
 use chassis::drain::Drain;
-use chassis::postgres::Lane;
+use chassis::postgres::{Lane, LaneSettings};
 use chassis::{nats, server};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -56,7 +56,8 @@ impl Dashboard {
     /// When a setting cannot be used; the error names it.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let store = store::Store::connect_lazy(&config.database_url, &config.lanes)?;
-        let lane = Lane::connect_lazy("cache", config.database_url.as_str(), &::cache::Settings::lane())?;
+        let lane = LaneSettings { silence: config.lanes.write.silence, ..::cache::Settings::lane() };
+        let lane = Lane::connect_lazy("cache", config.database_url.as_str(), &lane)?;
         let nats = match &config.nats_url {
             Some(url) => Some(nats::connect(url).await?),
             None => None,

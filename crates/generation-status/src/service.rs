@@ -1,7 +1,7 @@
 //! The service put together: lanes, cache, rules, handlers, and the tasks that run beside them.
 
 use chassis::drain::Drain;
-use chassis::postgres::{self, Lane};
+use chassis::postgres::{self, Lane, LaneSettings};
 use chassis::{nats, server};
 use jobs::Bell;
 use tokio_util::task::TaskTracker;
@@ -65,7 +65,8 @@ impl Service {
             Some(url) => Some(nats::connect(url).await?),
             None => None,
         };
-        let cache_lane = lane("cache", &cache::Settings::lane())?;
+        let cache_lane = LaneSettings { silence: settings.read.silence, ..cache::Settings::lane() };
+        let cache_lane = lane("cache", &cache_lane)?;
         let cache = cache::Cache::start(settings.cache.clone(), Some(cache_lane), nats.clone())?;
         let face = Face::new(&settings.public_url);
         let cached = Cached::new(cache, store.clone(), face.clone());

@@ -54,6 +54,14 @@ impl Proxy {
         Ok(Self { address, faults, server, accepting })
     }
 
+    /// A proxy before the server of a URL, which names its port.
+    pub async fn before_url(url: &str) -> Result<Self> {
+        let url = url::Url::parse(url).with_context(|| format!("not a URL: {url}"))?;
+        let (host, port) =
+            (url.host_str().context("a URL without a host")?, url.port().context("a URL without a port")?);
+        Self::before(format!("{host}:{port}")).await
+    }
+
     /// Resets every open connection, and passes new ones on to another server: a failover.
     pub fn lead_to(&self, server: impl Into<String>) {
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server.into();

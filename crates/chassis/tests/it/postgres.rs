@@ -22,11 +22,6 @@ fn one() -> LaneSettings {
     LaneSettings { min: 0, max: 1, ..LaneSettings::default() }
 }
 
-fn address(url: &str) -> String {
-    let url = url::Url::parse(url).unwrap();
-    format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
-}
-
 async fn insert(connection: &mut PgConnection, name: &str) -> Result<(), Error> {
     let insert = sqlx::query("insert into chassis_things (name) values ($1)").bind(name);
     statement("insert_thing", insert.execute(connection)).await?;
@@ -155,7 +150,7 @@ fn is_silence(error: &Error) -> bool {
 #[tokio::test]
 async fn a_silent_postgresql_is_noticed_in_the_middle_of_work_and_work_goes_on_when_it_speaks() {
     let database = Database::fresh().await.unwrap();
-    let proxy = Proxy::before(address(&database.url())).await.unwrap();
+    let proxy = Proxy::before_url(&database.url()).await.unwrap();
     let lane = lane(&proxy.url(&database.url()).unwrap(), patient());
     sqlx::query(TABLE).execute(lane.pool()).await.unwrap();
     let faults: [(&str, Fault); 3] = [

@@ -8,18 +8,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::say;
 use crate::failure::Exit;
-use crate::up::signals::Signals;
+use crate::up::signals::unless_ended;
 use crate::up::{build, services};
 use crate::{config, workspace};
 
 /// Builds the services and this program for release, and runs the latter with the arguments that this one got.
 pub(super) async fn hand_over() -> Result<Exit> {
-    let mut signals = Signals::listen()?;
-    // What is dropped here half-way ends its process, which cleans up behind itself.
-    tokio::select! {
-        exit = build_and_run() => exit,
-        () = signals.next() => Ok(Exit::Failed),
-    }
+    unless_ended(build_and_run()).await
 }
 
 async fn build_and_run() -> Result<Exit> {

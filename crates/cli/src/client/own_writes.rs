@@ -11,17 +11,12 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use chassis::{client::Channel, token};
 use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
 use tower::Service;
-
-/// After this every server shows what was written, or refuses to answer.
-const USEFUL: Duration = Duration::from_secs(10);
-/// The most tokens that one request carries; a server reads no more.
-const MOST: usize = 8;
 
 /// Where the tokens of one account at one gateway are.
 #[derive(Clone, Debug)]
@@ -44,13 +39,13 @@ impl OwnWrites {
             let age = file.metadata().and_then(|data| data.modified()).ok().and_then(|at| at.elapsed().ok());
             let path = file.path();
             let token = std::fs::read(&path).ok().and_then(|token| HeaderValue::from_bytes(&token).ok());
-            match (age.filter(|age| *age < USEFUL), token) {
+            match (age.filter(|age| *age < token::USEFUL), token) {
                 (Some(age), Some(token)) if !token.is_empty() => kept.push((age, path, token)),
                 _ => drop(std::fs::remove_file(path)),
             }
         }
         kept.sort_unstable_by_key(|(age, ..)| *age);
-        kept.truncate(MOST);
+        kept.truncate(token::MOST);
         kept.into_iter().map(|(_, path, token)| (path, token)).collect()
     }
 
@@ -107,6 +102,8 @@ impl Service<Request<Body>> for Remembering {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -127,7 +124,7 @@ mod tests {
         assert_eq!(kept(), [token("Ym90aA")]);
 
         let (path, _) = own.kept().remove(0);
-        let old = SystemTime::now() - USEFUL - Duration::from_secs(1);
+        let old = SystemTime::now() - token::USEFUL - Duration::from_secs(1);
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         assert!(kept().is_empty() && !path.exists(), "after some seconds it is of no use");
         std::fs::remove_dir_all(folder).unwrap();

@@ -11,10 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use fastrand::Rng;
 use prost::Message as _;
-use proto::accounts::v1::account_service_client::AccountServiceClient;
-use proto::accounts::v1::{Account, CreateAccountRequest, CreateApiKeyRequest};
-use proto::credits::v1::GrantCreditsRequest;
-use proto::credits::v1::credit_service_client::CreditServiceClient;
 use proto::dashboard::v1::GetDashboardRequest;
 use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
@@ -105,17 +101,7 @@ impl World {
     }
 
     async fn owner(&self, number: usize) -> Result<Owner> {
-        let mut accounts = AccountServiceClient::new(self.stage.channel(0, "dashboard")?);
-        let account = Account { display_name: format!("Owner {number}"), ..Account::default() };
-        let account = accounts.create_account(CreateAccountRequest { account: Some(account) }).await?.into_inner();
-        let key = CreateApiKeyRequest { parent: account.name.clone(), ..CreateApiKeyRequest::default() };
-        let key = accounts.create_api_key(key).await?.into_inner().secret;
-        let grant = GrantCreditsRequest {
-            account: account.name.clone(),
-            amount_micros: 1_000_000_000,
-            request_id: Uuid::now_v7().to_string(),
-        };
-        CreditServiceClient::new(self.stage.channel(0, "generation-status")?).grant_credits(grant).await?;
+        let (account, key) = self.stage.account(format!("Owner {number}"), 1_000_000_000).await?;
         let (mut projects, mut scenes) = (Vec::new(), Vec::new());
         let mut client = ProjectServiceClient::new(self.gateways[0].clone());
         for _ in 0..PROJECTS {
@@ -127,7 +113,7 @@ impl World {
             scenes.push(client.create_scene(with(&key, request)).await?.into_inner().name);
             projects.push(project);
         }
-        Ok(Owner { number, account: account.name, key, projects, scenes, generations: Mutex::default() })
+        Ok(Owner { number, account, key, projects, scenes, generations: Mutex::default() })
     }
 
     pub(super) fn answers(&self) -> u64 {

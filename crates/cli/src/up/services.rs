@@ -167,18 +167,9 @@ fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'stati
         ("RUSHES_PUBLIC_URL", at("gateway")),
         // Spans are to be seen while their request is still remembered; the usual batch waits five seconds.
         ("OTEL_BSP_SCHEDULE_DELAY", "500".to_owned()),
+        // The machine may be building something: PostgreSQL is then slow to answer, and not down.
+        ("RUSHES_DATABASE_SILENCE", "1s".to_owned()),
     ]);
-    // The machine may be building something: PostgreSQL is then slow to answer, and not down.
-    for lane in [
-        "RUSHES_LANE_READ_SILENCE",
-        "RUSHES_LANE_WRITE_SILENCE",
-        "RUSHES_LANE_CLAIM_SILENCE",
-        "RUSHES_LANE_FINALIZE_SILENCE",
-        "RUSHES_LANE_RESCUE_SILENCE",
-        "RUSHES_LANE_THUMBNAILS_SILENCE",
-    ] {
-        environment.insert(lane, "1s".to_owned());
-    }
     if let Some(otlp) = &plan.otlp {
         environment.insert("OTEL_EXPORTER_OTLP_ENDPOINT", otlp.clone());
     }

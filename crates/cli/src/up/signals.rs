@@ -3,6 +3,18 @@
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::failure::Exit;
+
+/// Does `work` unless a signal comes first. What is dropped half-way then ends its processes, which clean up behind
+/// themselves.
+pub(crate) async fn unless_ended(work: impl Future<Output = Result<Exit>>) -> Result<Exit> {
+    let mut signals = Signals::listen()?;
+    tokio::select! {
+        exit = work => exit,
+        () = signals.next() => Ok(Exit::Failed),
+    }
+}
+
 /// SIGINT, SIGTERM and SIGHUP, caught from the moment this exists.
 pub(crate) struct Signals {
     int: Signal,

@@ -6,10 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use proto::accounts::v1::account_service_client::AccountServiceClient;
-use proto::accounts::v1::{Account, CreateAccountRequest, CreateApiKeyRequest};
-use proto::credits::v1::GrantCreditsRequest;
-use proto::credits::v1::credit_service_client::CreditServiceClient;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::{
     BatchGetGenerationsRequest, CancelGenerationRequest, Generation, Input, ResolveGenerationRequest,
@@ -41,18 +37,8 @@ pub(super) struct Customer {
 impl Customer {
     pub(super) async fn new(stage: &Stage, sides: usize) -> Result<Self> {
         let gateways = (0..sides).map(|side| stage.channel(side, "gateway")).collect::<Result<Vec<_>>>()?;
-        let mut accounts = AccountServiceClient::new(stage.channel(0, "dashboard")?);
-        let account = Account { display_name: "A customer".into(), ..Account::default() };
-        let account = accounts.create_account(CreateAccountRequest { account: Some(account) }).await?.into_inner();
-        let key = CreateApiKeyRequest { parent: account.name.clone(), ..CreateApiKeyRequest::default() };
-        let key = accounts.create_api_key(key).await?.into_inner().secret;
-        let grant = GrantCreditsRequest {
-            account: account.name.clone(),
-            amount_micros: 1_000_000_000_000,
-            request_id: Uuid::now_v7().to_string(),
-        };
+        let (account, key) = stage.account("A customer".into(), 1_000_000_000_000).await?;
         let status = stage.channel(0, "generation-status")?;
-        CreditServiceClient::new(status.clone()).grant_credits(grant).await?;
         let mut client = ProjectServiceClient::new(gateways[0].clone());
         let project = Project { title: "a project".into(), ..Project::default() };
         let request = CreateProjectRequest { project: Some(project), request_id: String::new() };
@@ -60,7 +46,7 @@ impl Customer {
         let scene = Scene { title: "a scene".into(), ..Scene::default() };
         let request = CreateSceneRequest { parent: project, scene: Some(scene), request_id: String::new() };
         let scene = client.create_scene(with(&key, request)).await?.into_inner().name;
-        Ok(Self { account: account.name, key, scene, gateways, status, turn: AtomicUsize::new(0) })
+        Ok(Self { account, key, scene, gateways, status, turn: AtomicUsize::new(0) })
     }
 
     fn client(&self) -> GenerationServiceClient<Channel> {

@@ -28,7 +28,7 @@ use crate::stage::{Plan, SERVICES, Stage};
 use crate::up::build;
 use crate::up::install::{self, Server};
 use crate::up::say::Say;
-use crate::up::signals::Signals;
+use crate::up::signals::unless_ended;
 use crate::workspace;
 
 /// Accounts that order.
@@ -57,11 +57,7 @@ pub(crate) struct Options {
 
 /// Runs it; a promise that was broken is a failure.
 pub(crate) async fn run(options: Options, json: bool) -> Result<Exit> {
-    let mut signals = Signals::listen()?;
-    tokio::select! {
-        exit = nemesis(&options, json) => exit,
-        () = signals.next() => Ok(Exit::Failed),
-    }
+    unless_ended(nemesis(&options, json)).await
 }
 
 fn faults() -> Faults {

@@ -25,7 +25,7 @@ use crate::stage::{Plan, Stage};
 use crate::up::build;
 use crate::up::install::{self, Server};
 use crate::up::say::Say;
-use crate::up::signals::Signals;
+use crate::up::signals::unless_ended;
 use crate::workspace;
 
 /// How long a script may take to reach its point.
@@ -54,11 +54,7 @@ struct Swept {
 
 /// Runs it; a promise that was broken, or a point that was not reached, is a failure.
 pub(crate) async fn run(options: Options, json: bool) -> Result<Exit> {
-    let mut signals = Signals::listen()?;
-    tokio::select! {
-        exit = sweep(&options, json) => exit,
-        () = signals.next() => Ok(Exit::Failed),
-    }
+    unless_ended(sweep(&options, json)).await
 }
 
 async fn sweep(options: &Options, json: bool) -> Result<Exit> {

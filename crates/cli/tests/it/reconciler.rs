@@ -33,7 +33,6 @@ async fn breaks(stack: &Stack, pool: &PgPool, invariant: &str, sql: &'static str
         if let Err(error) = sqlx::query(sql).bind(id).execute(pool).await {
             last = error.to_string();
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
         found(stack, invariant).await.ok().filter(|now| *now > before)
     })
     .await;

@@ -45,11 +45,6 @@ impl Default for Wish {
     }
 }
 
-fn authority(url: &str) -> Result<String> {
-    let url = url::Url::parse(url)?;
-    Ok(format!("{}:{}", url.host_str().context("a host")?, url.port().context("a port")?))
-}
-
 /// A running service.
 struct Service {
     name: &'static str,
@@ -73,7 +68,7 @@ pub(crate) struct Stack {
 impl Stack {
     pub(crate) async fn start(wish: Wish) -> Result<Self> {
         let database = Database::fresh().await?;
-        let postgres = Proxy::before(authority(&database.url())?).await?;
+        let postgres = Proxy::before_url(&database.url()).await?;
         let redis = Redis::launch().await?;
         let nats = Nats::launch().await?;
         let folder = std::env::temp_dir().join(format!("rushes-stack-{}", Uuid::now_v7().simple()));
@@ -113,12 +108,10 @@ impl Stack {
             .env("RUSHES_HEARTBEAT", self.wish.heartbeat)
             .env("RUSHES_LOCAL_PACE", self.wish.pace)
             .env("RUSHES_RECONCILE", "1s")
+            .env("RUSHES_DATABASE_SILENCE", self.wish.silence)
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
-        for lane in ["READ", "WRITE", "CLAIM", "FINALIZE", "RESCUE", "THUMBNAILS"] {
-            command.env(format!("RUSHES_LANE_{lane}_SILENCE"), self.wish.silence);
-        }
         if let Some(crash) = self.wish.crash.filter(|_| name == "generation-status") {
             command.env("RUSHES_CRASH_AT", crash);
         }

@@ -3,7 +3,7 @@
 //! Invariant: a session is one account's, and every call of it which begins after another's reply carries what that reply told.
 //! It is this process's alone: a client whose calls go through several gateways sends the token itself.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use chassis::{status::Failure, token};
 use http::{HeaderMap, HeaderValue};
@@ -13,10 +13,6 @@ use uuid::Uuid;
 /// The metadata that names a session.
 pub(crate) const HEADER: &str = "rushes-session";
 
-/// Some seconds after a write every server shows it, or refuses to answer.
-const USEFUL: Duration = Duration::from_secs(10);
-/// The most tokens that one call carries; a server reads no more.
-const MOST: usize = 8;
 /// The longest name.
 const LONGEST: usize = 64;
 /// The most sessions with a fresh write.
@@ -37,7 +33,7 @@ pub(super) struct Session {
 
 impl Sessions {
     pub(super) fn new() -> Self {
-        Self(Cache::builder().max_capacity(SESSIONS).time_to_live(USEFUL).build())
+        Self(Cache::builder().max_capacity(SESSIONS).time_to_live(token::USEFUL).build())
     }
 
     /// The session that these headers name, after its tokens were added to them.
@@ -64,7 +60,7 @@ impl Session {
         let kept = place.and_upsert_with(|kept| {
             let others = kept.map(moka::Entry::into_value).unwrap_or_default();
             let others = others.iter().filter(|token| !self.carried.contains(token));
-            std::future::ready(std::iter::once(told).chain(others).take(MOST).cloned().collect())
+            std::future::ready(std::iter::once(told).chain(others).take(token::MOST).cloned().collect())
         });
         kept.await;
     }
