@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chassis::postgres::statement;
 use metrics::histogram;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -36,8 +36,12 @@ pub struct Wanted<'a> {
 /// How long the lease of a look lasts at most, unless prolonged.
 const LOOK: Duration = Duration::from_secs(15);
 
-/// How many jobs at a queue's front a claim with limits looks at before it goes by accounts.
-const NEAR: i64 = 200;
+/// How many jobs at a queue's front a claim with limits looks at before it goes by accounts. A literal, for the plan.
+macro_rules! near {
+    () => {
+        "200"
+    };
+}
 
 /// What makes a queued job one to be given out. A job whose lease just ran out is for others first: a worker that stands still
 /// keeps its stream, and would be given the same job until that is dead.
@@ -113,7 +117,8 @@ const CLAIM: &str = concat!(
 /// As [`CLAIM`], passing over accounts and pools that have as many running as they may. `near` is the front of each queue.
 /// Where all of that is of accounts that may not, `backlog` goes by account, one step of `jobs_own` for each that has
 /// something ready, so that what a full account has queued costs nothing however much it is; the accounts whose turn is next
-/// give their first few.
+/// give their first few. What is locked is found by its id and then looked at once more: `state || ''` since a plan made while
+/// the table was small might read an index of all that is queued for it.
 macro_rules! claim_within {
     () => {
         concat!(
@@ -151,7 +156,9 @@ macro_rules! claim_within {
              where kind = $1 and jobs.queue = open.queue and ",
             ready!(),
             "        order by priority, vft
-             limit $9
+             limit ",
+            near!(),
+            "
          ) first
          left join accounts using (account_id)
          where coalesce(accounts.room, $7) > 0
@@ -201,7 +208,7 @@ macro_rules! claim_within {
          where in_account <= coalesce(accounts.room, $7)
      ), candidates as materialized (
          select id, priority, vft from jobs
-         where state = 'queued' and id = any (array(
+         where state || '' = 'queued' and id = any (array(
              select id from fit where pool_room is null or in_pool <= pool_room order by priority, vft limit $4
          ))
          for update skip locked
@@ -212,7 +219,6 @@ macro_rules! claim_within {
 }
 
 const CLAIM_WITHIN: &str = claim_within!();
-const EXPLAIN: &str = concat!("explain (analyze, costs off, timing off, summary off) ", claim_within!());
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -248,29 +254,41 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
         .bind(wanted.lease.as_secs_f64())
         .bind(LOOK.as_secs_f64());
     let query = match wanted.limits {
-        Some(limits) => query.bind(limits.account).bind(STEP).bind(NEAR),
+        Some(limits) => query.bind(limits.account).bind(STEP),
         None => query,
     };
     let rows = statement("claim_jobs", query.fetch_all(tx)).await?;
     Ok(rows.into_iter().map(|row| leased(wanted.kind, row)).collect())
 }
 
-/// How PostgreSQL goes about a claim with limits, line by line. It is made all the same: roll back.
+/// How PostgreSQL goes about a claim with limits, line by line, by the plan that claims have in common. It is made all the
+/// same: roll back.
 ///
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn explain_claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<String>, Error> {
-    let query = sqlx::query_scalar(EXPLAIN)
-        .bind(wanted.kind)
-        .bind(wanted.queues)
-        .bind(wanted.worker)
-        .bind(i64::from(wanted.limit))
-        .bind(wanted.lease.as_secs_f64())
-        .bind(LOOK.as_secs_f64())
-        .bind(wanted.limits.map_or(i32::MAX, |limits| limits.account))
-        .bind(STEP)
-        .bind(NEAR);
-    Ok(statement("explain_claim", query.fetch_all(tx)).await?)
+    take_turn(tx, wanted.kind).await?;
+    let explain = sqlx::query_scalar::<_, String>(
+        "select format('explain (analyze, costs off, timing off, summary off)
+                        execute explained (%L, %L, %L, %L, %L, %L, %L, %L)',
+                       $1::text, $2::text[], $3::text, $4::bigint, $5::float8, $6::float8, $7::integer, $8::float8)",
+    )
+    .bind(wanted.kind)
+    .bind(wanted.queues)
+    .bind(wanted.worker)
+    .bind(i64::from(wanted.limit))
+    .bind(wanted.lease.as_secs_f64())
+    .bind(LOOK.as_secs_f64())
+    .bind(wanted.limits.map_or(i32::MAX, |limits| limits.account))
+    .bind(STEP);
+    let explain = statement("phrase_explain_claim", explain.fetch_one(&mut *tx)).await?;
+    let plan = statement("explain_claim", async {
+        sqlx::raw_sql(concat!("prepare explained as ", claim_within!())).execute(&mut *tx).await?;
+        let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *tx).await?;
+        sqlx::raw_sql("deallocate explained").execute(&mut *tx).await?;
+        rows.iter().map(|row| row.try_get(0)).collect()
+    });
+    Ok(plan.await?)
 }
 
 fn leased(kind: &'static str, row: Row) -> Leased {
