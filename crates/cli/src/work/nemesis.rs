@@ -1,5 +1,6 @@
 //! `rushes nemesis`: generations in both protocols while a third of all orders' connections are cut after the provider took them,
-//! and processes and servers are killed at random; then the provider's bill is joined with the books.
+//! and processes and servers are killed, and workers stopped beyond their leases, at random; then the provider's bill is joined
+//! with the books.
 //!
 //! Invariant: leases, heartbeats and sweeps are as in production, so that the times of rescues are.
 
@@ -107,12 +108,13 @@ async fn nemesis(options: &Options, json: bool) -> Result<Exit> {
     let (begun, rescues, done) = (Instant::now(), Rescues::default(), AtomicBool::new(false));
     let kills = Mutex::new(BTreeMap::new());
     let killing = kill(&stage, &pool, &rescues, options.seed, &done, &kills);
+    let stopping = stop(&stage, &pool, &rescues, options.seed, &done);
     let ordering = async {
         let accepted = order(&customers, options).await;
         done.store(true, Ordering::Relaxed);
         accepted
     };
-    let (accepted, killed) = tokio::join!(ordering, killing);
+    let (accepted, killed, stops) = tokio::join!(ordering, killing, stopping);
     killed?;
     let accepted = accepted?;
     say.step("all were ordered and every server is up: waiting for what is open");
@@ -121,8 +123,8 @@ async fn nemesis(options: &Options, json: bool) -> Result<Exit> {
     let audit = audit(&pool, &provider.bill, &customers, &accepted).await?;
     let rescued = rescues.all().await;
     pool.close().await;
-    let kills = kills.into_inner().unwrap_or_default();
-    report(options, &audit, &rescued, &kills, begun.elapsed(), json)
+    let harm = Harm { kills: kills.into_inner().unwrap_or_default(), stops };
+    report(options, &audit, &rescued, &harm, begun.elapsed(), json)
 }
 
 /// Orders everything; gives what was accepted, by customer.
@@ -217,6 +219,44 @@ async fn kill(
     Ok(())
 }
 
+/// Stops one worker after another (SIGSTOP) for up to a minute: longer than a lease. What it held is done elsewhere, and when it
+/// goes on it still believes in its leases. One at a time, so that the other can take over. Gives how many.
+async fn stop(stage: &Stage, pool: &PgPool, rescues: &Rescues, seed: u64, done: &AtomicBool) -> u64 {
+    let mut rng = Rng::with_seed(seed.wrapping_add(1));
+    let mut stops = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(rng.u64(10_000..30_000))).await;
+        if done.load(Ordering::Relaxed) {
+            return stops;
+        }
+        let actor = &stage.actors[stage.at(rng.usize(0..2), "generation-worker")];
+        let life = actor.life.load(Ordering::SeqCst);
+        // Gone at the moment, if it has none.
+        let Some(id) = actor.with(|process| {
+            process.pause();
+            process.id()
+        }) else {
+            continue;
+        };
+        stops += 1;
+        rescues.begin(pool, id);
+        let until = Instant::now() + Duration::from_millis(rng.u64(35_000..60_000));
+        while Instant::now() < until && !done.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        if actor.life.load(Ordering::SeqCst) == life {
+            actor.with(Process::resume);
+        }
+    }
+}
+
+/// What was done to the processes and servers.
+struct Harm {
+    kills: BTreeMap<&'static str, u64>,
+    /// Workers that were stopped for a while.
+    stops: u64,
+}
+
 /// Waits until nothing is open, or nothing has ended for a long while.
 async fn settle(pool: &PgPool) -> Result<()> {
     let (mut least, mut since) = (i64::MAX, Instant::now());
@@ -238,16 +278,17 @@ fn report(
     options: &Options,
     audit: &Audit,
     rescued: &[Duration],
-    kills: &BTreeMap<&'static str, u64>,
+    harm: &Harm,
     took: Duration,
     json: bool,
 ) -> Result<Exit> {
-    let all: u64 = kills.values().sum();
+    let all: u64 = harm.kills.values().sum();
     let worst = rescued.last().copied().unwrap_or_default();
     if json {
         let object = json!({
             "generations": options.generations,
             "kills": all,
+            "stops": harm.stops,
             "lost": audit.lost.len(),
             "double_submissions": audit.double_submissions.len(),
             "double_charges": audit.double_charges.len(),
@@ -264,9 +305,10 @@ fn report(
     } else {
         let what = format!("{} generations in {:.0} s, {all} kills", options.generations, took.as_secs_f64());
         out::print(format_args!("{}", summary(audit, &what, rescued)))?;
-        for (what, count) in kills {
+        for (what, count) in &harm.kills {
             out::print(format_args!("  {count:>6} times {what} killed\n"))?;
         }
+        out::print(format_args!("  {:>6} times generation-worker stopped beyond its leases\n", harm.stops))?;
     }
     for wrong in audit.wrong().take(20) {
         out::warn(wrong);
