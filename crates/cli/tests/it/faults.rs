@@ -156,8 +156,9 @@ async fn what_a_writer_committed_before_it_was_killed_is_seen_within_the_bound()
     })
     .await?;
     client.start(&scene, "committed, and nobody was told").await.expect_err("it is killed before it replies");
-    ensure!(stack.ended("generation-status"));
     let dead = Instant::now();
+    testkit::eventually("its end", Duration::from_secs(10), async || stack.ended("generation-status").then_some(()))
+        .await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let shown = client.dashboard().await?;
     assert_eq!(shown.recent_generations.len(), 1, "{:?} after its death", dead.elapsed());
