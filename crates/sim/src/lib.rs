@@ -4,6 +4,7 @@
 //! Invariant: a seed is a history. Running it again, anywhere, gives the same reads and the same verdict.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod agenda;
 mod check;
 mod faults;
 mod flights;

@@ -2,9 +2,6 @@
 //!
 //! Invariant: everything that happens is drawn from one seed, in one order, so that a seed is a history.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use coherence::entry::Asof;
 use coherence::read::{L2, Loaded};
 use coherence::relay::{Drained, Fold};
@@ -12,6 +9,7 @@ use coherence::time::PgTime;
 use coherence::window::Notice;
 use fastrand::Rng;
 
+use crate::agenda::Agenda;
 use crate::check::{Checker, Reading};
 use crate::faults::{Fault, Weather};
 use crate::flights::{Flying, Outcome, Tell};
@@ -173,29 +171,6 @@ pub(crate) enum What {
     Fault(Fault),
 }
 
-struct Event {
-    at: Time,
-    number: u64,
-    what: What,
-}
-
-impl PartialEq for Event {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.number) == (other.at, other.number)
-    }
-}
-impl Eq for Event {}
-impl PartialOrd for Event {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Event {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
 /// All of it.
 pub(crate) struct World {
     pub(crate) now: Time,
@@ -212,8 +187,7 @@ pub(crate) struct World {
     pub(crate) checker: Checker,
     /// Each key's lifetime in Redis.
     pub(crate) lives: Vec<Time>,
-    queue: BinaryHeap<Reverse<Event>>,
-    number: u64,
+    agenda: Agenda<What>,
     pub(crate) log: Option<Vec<String>>,
 }
 
@@ -241,8 +215,7 @@ impl World {
             processes,
             flights: Vec::new(),
             lives,
-            queue: BinaryHeap::new(),
-            number: 0,
+            agenda: Agenda::default(),
             log: traced.then(Vec::new),
         };
         world.begin();
@@ -267,20 +240,20 @@ impl World {
 
     /// Lets the seed's time pass; stops at the first promise broken.
     pub(crate) fn run(&mut self) {
-        while let Some(Reverse(event)) = self.queue.pop() {
-            if event.at > self.weather.length || self.checker.violation.is_some() {
+        while let Some((at, what)) = self.agenda.next() {
+            if at > self.weather.length || self.checker.violation.is_some() {
                 return;
             }
-            self.now = event.at;
-            if let Some(p) = self.place(&event.what)
+            self.now = at;
+            if let Some(p) = self.place(&what)
                 && self.processes[p].paused_until > self.now
             {
                 let until = self.processes[p].paused_until;
                 let wait = self.rng.i64(0..MS);
-                self.at(until + wait, event.what);
+                self.at(until + wait, what);
                 continue;
             }
-            self.happen(event.what);
+            self.happen(what);
         }
     }
 
@@ -336,8 +309,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, at: Time, what: What) {
-        self.number += 1;
-        self.queue.push(Reverse(Event { at, number: self.number, what }));
+        self.agenda.add(at, what);
     }
 
     pub(crate) fn after(&mut self, delay: Time, what: What) {
