@@ -77,7 +77,9 @@ async fn a_token_that_is_satisfied_costs_nothing_and_a_write_one_question() -> R
     create(&user, "P").await?;
     stack.queries();
     let token = create(&user, "P").await?;
-    let asked = stack.queries().iter().filter(|sql| sql.contains("cache_version(wanted.key)")).count();
+    // A connection that has not seen the statement yet prepares it first; that is not a question more.
+    let is_asked = |sql: &String| sql.contains("cache_version(wanted.key)") && !sql.starts_with("prepare: ");
+    let asked = stack.queries().iter().filter(|sql| is_asked(sql)).count();
     assert_eq!(asked, 1, "the version of the dashboard after the commit");
     assert_eq!(shown(&user, Some(&token)).await?, 2);
     eventually("a read with the token costs no round trip", PATIENCE, async || {
