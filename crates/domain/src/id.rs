@@ -61,4 +61,8 @@ ids! {
     LedgerId
     /// A piece of durable work.
     JobId
+    /// An address that an account's events are sent to.
+    WebhookEndpointId
+    /// One event for one endpoint.
+    WebhookDeliveryId
 }

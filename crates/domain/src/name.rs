@@ -5,7 +5,9 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::id::{AccountId, ApiKeyId, GenerationId, NoticeId, ProjectId, SceneId};
+use crate::id::{
+    AccountId, ApiKeyId, GenerationId, NoticeId, ProjectId, SceneId, WebhookDeliveryId, WebhookEndpointId,
+};
 
 /// Why a text is not the name that was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +89,7 @@ named! {
     ProjectId, "projects", "projects/{project}";
     GenerationId, "generations", "generations/{generation}";
     NoticeId, "notices", "notices/{notice}";
+    WebhookEndpointId, "webhookEndpoints", "webhookEndpoints/{endpoint}";
 }
 
 /// An API key's name: the account is part of it, since only operators use it.
@@ -113,6 +116,33 @@ impl ApiKeyName {
 impl fmt::Display for ApiKeyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "accounts/{}/apiKeys/{}", self.account, self.key)
+    }
+}
+
+/// A delivery's name: the endpoint is part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeliveryName {
+    /// Where it goes.
+    pub endpoint: WebhookEndpointId,
+    /// The delivery.
+    pub delivery: WebhookDeliveryId,
+}
+
+impl DeliveryName {
+    /// Reads `webhookEndpoints/{endpoint}/deliveries/{delivery}`.
+    ///
+    /// # Errors
+    /// [`Malformed`] when it has another form.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let [endpoint, delivery] = ids(text, ["webhookEndpoints", "deliveries"])
+            .ok_or(Malformed { expected: "webhookEndpoints/{endpoint}/deliveries/{delivery}" })?;
+        Ok(Self { endpoint: WebhookEndpointId(endpoint), delivery: WebhookDeliveryId(delivery) })
+    }
+}
+
+impl fmt::Display for DeliveryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "webhookEndpoints/{}/deliveries/{}", self.endpoint, self.delivery)
     }
 }
 
@@ -184,6 +214,8 @@ mod tests {
         let scene = SceneName { project: ProjectId::new(), scene: SceneId::new() };
         assert_eq!(SceneName::parse(&scene.to_string()), Ok(scene));
         assert_eq!(GenerationParent::parse(&scene.to_string()), Ok(GenerationParent::Scene(scene)));
+        let delivery = DeliveryName { endpoint: WebhookEndpointId::new(), delivery: WebhookDeliveryId::new() };
+        assert_eq!(DeliveryName::parse(&delivery.to_string()), Ok(delivery));
         let project = ProjectId::new();
         assert_eq!(ProjectId::from_name(&project.name()), Ok(project));
         let sha256 = [0xAB; 32];

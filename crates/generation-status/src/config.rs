@@ -4,10 +4,12 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chassis::egress::Reach;
 use chassis::settings::{Error, Source};
 use chassis::{postgres::LaneSettings, server, telemetry};
 
 use crate::models::Catalogue;
+use crate::webhooks;
 
 /// All that the process needs to know.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Settings {
     pub finalize: LaneSettings,
     /// The lane that is reserved for what takes back what dead workers left, so that it never waits behind the living.
     pub rescue: LaneSettings,
+    /// The lane that sends webhooks.
+    pub webhook: LaneSettings,
     /// NATS, which only shortens waiting.
     pub nats_url: Option<String>,
     /// The cache and its relay.
@@ -55,6 +59,8 @@ pub struct Settings {
     pub account_open: i32,
     /// How watches behave.
     pub watch: cache::watch::Settings,
+    /// How webhooks are sent.
+    pub webhooks: webhooks::Settings,
 }
 
 impl Config {
@@ -83,6 +89,7 @@ impl Settings {
             claim: LaneSettings { min: 1, max: 2, ..lane },
             finalize: LaneSettings { min: 1, max: 4, ..lane },
             rescue: LaneSettings { min: 0, max: 2, ..lane },
+            webhook: LaneSettings { min: 0, max: 2, ..lane },
             nats_url: None,
             cache: cache::Settings::default(),
             public_url: public_url.into(),
@@ -93,6 +100,7 @@ impl Settings {
             account_running: 100,
             account_open: 100_000,
             watch: cache::watch::Settings::default(),
+            webhooks: webhooks::Settings::default(),
         }
     }
 
@@ -108,6 +116,7 @@ impl Settings {
             claim: LaneSettings::read(source, "RUSHES_LANE_CLAIM", default.claim)?,
             finalize: LaneSettings::read(source, "RUSHES_LANE_FINALIZE", default.finalize)?,
             rescue: LaneSettings::read(source, "RUSHES_LANE_RESCUE", default.rescue)?,
+            webhook: LaneSettings::read(source, "RUSHES_LANE_WEBHOOK", default.webhook)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
             cache: cache::Settings::read(source)?,
             lease: source.duration("RUSHES_LEASE", default.lease, "a time")?,
@@ -117,6 +126,7 @@ impl Settings {
             account_running: count(source, "RUSHES_ACCOUNT_RUNNING", default.account_running)?,
             account_open: count(source, "RUSHES_ACCOUNT_OPEN", default.account_open)?,
             watch: cache::watch::Settings::read(source)?,
+            webhooks: webhooks::Settings { reach: reach(source)?, ..default.webhooks },
             ..default
         };
         let times = [
@@ -143,6 +153,16 @@ fn models(source: &Source) -> Result<Catalogue, Error> {
     Catalogue::read(&text).map_err(|why| wrong(&why))
 }
 
+/// Where webhooks may go.
+fn reach(source: &Source) -> Result<Reach, Error> {
+    let should = "public, or anywhere for local stacks and tests";
+    match source.optional::<String>("RUSHES_WEBHOOK_REACH", should)?.as_deref() {
+        None | Some("public") => Ok(Reach::Public),
+        Some("anywhere") => Ok(Reach::Anywhere),
+        Some(_) => Err(Error::wrong("RUSHES_WEBHOOK_REACH", should)),
+    }
+}
+
 fn count(source: &Source, name: &'static str, default: i32) -> Result<i32, Error> {
     let count = source.optional::<i32>(name, "a whole number more than 0")?.unwrap_or(default);
     if count > 0 { Ok(count) } else { Err(Error::wrong(name, "a whole number more than 0")) }
@@ -167,6 +187,7 @@ mod tests {
             ("RUSHES_ACCOUNT_RUNNING", "0"),
             ("RUSHES_ACCOUNT_OPEN", "many"),
             ("RUSHES_WATCH_HEARTBEAT", "0s"),
+            ("RUSHES_WEBHOOK_REACH", "private"),
             ("RUSHES_MODELS", "/dev/null"),
             ("RUSHES_MODELS", "/nowhere"),
         ] {

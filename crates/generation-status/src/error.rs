@@ -9,6 +9,8 @@ use chassis::status::Failure;
 use domain::generation::State;
 use domain::money::Micros;
 
+use crate::webhooks::ENDPOINTS;
+
 /// When an account that has as many under way as it may is told to ask again.
 const FULL: Duration = Duration::from_secs(5);
 
@@ -33,6 +35,8 @@ pub(crate) enum Noun {
     Model,
     Project,
     Scene,
+    WebhookDelivery,
+    WebhookEndpoint,
 }
 
 impl Noun {
@@ -45,6 +49,8 @@ impl Noun {
             Self::Model => "MODEL_NOT_FOUND",
             Self::Project => "PROJECT_NOT_FOUND",
             Self::Scene => "SCENE_NOT_FOUND",
+            Self::WebhookDelivery => "WEBHOOK_DELIVERY_NOT_FOUND",
+            Self::WebhookEndpoint => "WEBHOOK_ENDPOINT_NOT_FOUND",
         }
     }
 
@@ -57,6 +63,8 @@ impl Noun {
             Self::Model => "there is no such model",
             Self::Project => "there is no such project",
             Self::Scene => "there is no such scene; it or its project may have been deleted",
+            Self::WebhookDelivery => "there is no such delivery; what is over is kept for 30 days",
+            Self::WebhookEndpoint => "there is no such webhook endpoint",
         }
     }
 }
@@ -97,6 +105,15 @@ pub(crate) enum Error {
     /// It is not over, so there is nothing to be tried again.
     #[error("the generation is not over")]
     NotOver,
+    /// It was changed since the caller has seen it.
+    #[error("the etag is of another version")]
+    EtagMismatch,
+    /// The account has as many webhook endpoints as it may.
+    #[error("as many webhook endpoints as there may be")]
+    TooManyEndpoints,
+    /// Nothing is sent to a disabled endpoint.
+    #[error("the webhook endpoint is disabled")]
+    EndpointDisabled,
     /// The worker's lease was given to another.
     #[error("the lease is held by another")]
     StaleFence,
@@ -184,6 +201,17 @@ impl From<Error> for Failure {
             Error::NotOver => Self::precondition(
                 "NOT_OVER",
                 "only a generation that is over can be tried again; wait for it or cancel it",
+            ),
+            Error::EtagMismatch => {
+                Self::aborted("ETAG_MISMATCH", "it was changed since it was read; read it again and repeat the change")
+            }
+            Error::TooManyEndpoints => Self::precondition(
+                "TOO_MANY_WEBHOOK_ENDPOINTS",
+                format!("an account has at most {ENDPOINTS} webhook endpoints; delete one first"),
+            ),
+            Error::EndpointDisabled => Self::precondition(
+                "WEBHOOK_ENDPOINT_DISABLED",
+                "nothing is sent to a disabled webhook endpoint; enable it first",
             ),
             Error::StaleFence => {
                 Self::aborted("STALE_FENCE", "the lease was given to another or the work has ended; let go of it")

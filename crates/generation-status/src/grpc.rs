@@ -4,6 +4,7 @@ mod credits;
 mod generations;
 mod models;
 mod queues;
+mod webhooks;
 mod work;
 
 use chassis::caller::Caller;
@@ -14,6 +15,7 @@ use proto::credits::v1::credit_service_server::CreditServiceServer;
 use proto::generations::v1::generation_service_server::GenerationServiceServer;
 use proto::models::v1::model_service_server::ModelServiceServer;
 use proto::queues::v1::queue_service_server::QueueServiceServer;
+use proto::webhooks::v1::webhook_service_server::WebhookServiceServer;
 use proto::work::v1::work_service_server::WorkServiceServer;
 use tonic::Request;
 use tonic::codec::CompressionEncoding::Gzip;
@@ -23,6 +25,7 @@ pub(crate) use credits::CreditsApi;
 pub(crate) use generations::GenerationsApi;
 pub(crate) use models::ModelsApi;
 pub(crate) use queues::QueuesApi;
+pub(crate) use webhooks::WebhooksApi;
 pub(crate) use work::WorkApi;
 
 /// The methods that stream, which have no deadline of their own.
@@ -36,6 +39,7 @@ pub(crate) fn routes(
     credits: CreditsApi,
     models: ModelsApi,
     queues: QueuesApi,
+    webhooks: WebhooksApi,
 ) -> Routes {
     let get_generation = {
         let api = generations.clone();
@@ -57,6 +61,7 @@ pub(crate) fn routes(
         .add_service(WorkServiceServer::new(work))
         .add_service(ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(QueueServiceServer::new(queues).accept_compressed(Gzip).send_compressed(Gzip))
+        .add_service(WebhookServiceServer::new(webhooks).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(CreditServiceServer::new(credits).accept_compressed(Gzip).send_compressed(Gzip))
 }
 

@@ -1,7 +1,7 @@
 //! generation-status: generations, their states, watches, the work protocol and credits.
 //!
-//! It is the only writer of `generations`, `credit_accounts`, `ledger` and `provider_calls`, and keeps the copy of each
-//! scene's latest generation and each project's completed cost. The invariants: an accepted generation ends or is visibly
+//! It is the only writer of `generations`, `credit_accounts`, `ledger`, `provider_calls` and the tables of webhooks, and keeps the
+//! copy of each scene's latest generation and each project's completed cost. The invariants: an accepted generation ends or is visibly
 //! queued; a user is charged once or not at all; and a worker whose lease was given to another changes nothing.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -22,6 +22,7 @@ mod record;
 mod service;
 mod store;
 mod watches;
+pub mod webhooks;
 mod wire;
 mod work;
 

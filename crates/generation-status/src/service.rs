@@ -1,6 +1,7 @@
 //! The service put together: lanes, cache, rules, handlers, and the tasks that run beside them.
 
 use chassis::drain::Drain;
+use chassis::egress::Egress;
 use chassis::postgres::{self, Lane, LaneSettings};
 use chassis::{nats, server};
 use jobs::Bell;
@@ -12,7 +13,7 @@ use crate::claims::Claims;
 use crate::config::Settings;
 use crate::credits::Credits;
 use crate::generations::Generations;
-use crate::grpc::{CreditsApi, GenerationsApi, ModelsApi, QueuesApi, STREAMING, WorkApi, routes};
+use crate::grpc::{CreditsApi, GenerationsApi, ModelsApi, QueuesApi, STREAMING, WebhooksApi, WorkApi, routes};
 use crate::holds::{self, Holds};
 use crate::models::Models;
 use crate::progress::Progress;
@@ -20,6 +21,7 @@ use crate::queues::Queues;
 use crate::reconciler::Reconciler;
 use crate::store::{Account, KIND, Lanes, Store};
 use crate::watches::{Hub, Watches};
+use crate::webhooks::{self, Messages, Sender, Webhooks};
 use crate::wire::Face;
 use crate::work::Work;
 
@@ -36,6 +38,12 @@ pub enum StartError {
     /// Redis' URL.
     #[error(transparent)]
     Cache(#[from] cache::Error),
+    /// The client that webhooks are sent with.
+    #[error("no client for webhooks can be built")]
+    Egress(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The description of what webhooks say.
+    #[error("the messages of webhooks cannot be described")]
+    Messages(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The running service without its ports.
@@ -59,6 +67,7 @@ impl Service {
             claim: lane("claim", &settings.claim)?,
             finalize: lane("finalize", &settings.finalize)?,
             rescue: lane("rescue", &settings.rescue)?,
+            webhook: lane("webhook", &settings.webhook)?,
         };
         let store = Store::new(lanes, Account { running: settings.account_running, open: settings.account_open });
         let nats = match &settings.nats_url {
@@ -70,7 +79,7 @@ impl Service {
         let cache = cache::Cache::start(settings.cache.clone(), Some(cache_lane), nats.clone())?;
         let face = Face::new(&settings.public_url);
         let cached = Cached::new(cache, store.clone(), face.clone());
-        let bell = Bell::new(KIND, nats);
+        let bell = Bell::new(KIND, nats.clone());
         let hub = Hub::default();
         let generations =
             Generations::new(settings.models.clone(), store.clone(), cached.clone(), hub.clone(), bell.clone());
@@ -85,12 +94,22 @@ impl Service {
         let reconciler = Reconciler::new(store.clone(), generations.clone(), bell.clone());
         tasks.spawn(reconciler.keep_reconciling(settings.reconcile, stop.clone()));
         tasks.spawn(work.clone().keep_measuring(stop.clone()));
+        let egress = Egress::new(settings.webhooks.reach).map_err(|error| StartError::Egress(error.into()))?;
+        let hooks = Bell::new(webhooks::KIND, nats);
+        let messages = Messages::new().map_err(StartError::Messages)?;
+        let timeout = settings.webhooks.timeout;
+        let sender = Sender::new(store.clone(), egress.clone(), messages, face.clone(), hooks.clone(), timeout);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(hooks.clone().relay()));
+        tasks.spawn(sender.clone().keep_sending(stop.clone()));
+        tasks.spawn(sender.clone().keep_sweeping(settings.sweep, stop.clone()));
+        tasks.spawn(sender.keep_measuring(stop.clone()));
         // Ends by itself when the last handler that could report is gone.
         tasks.spawn(writer);
         tasks.close();
 
         let credits = Credits::new(store.clone(), cached.clone());
         let models = Models::new(settings.models.clone(), store.clone());
+        let webhooks = Webhooks::new(store.clone(), egress, hooks);
         let queues = Queues::new(store.clone(), generations.clone(), bell);
         let (held, told) = Holds::new();
         let looking = holds::keep_looking(told, store.clone(), stop.clone());
@@ -103,6 +122,7 @@ impl Service {
             CreditsApi { credits },
             ModelsApi { models },
             QueuesApi { queues, face },
+            WebhooksApi { webhooks },
         );
         Ok(Self { routes, cached, tasks, drain: drain.clone() })
     }

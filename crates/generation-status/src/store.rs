@@ -4,14 +4,17 @@ mod calls;
 mod change;
 mod credits;
 mod deadlines;
+mod deliveries;
 mod generations;
 mod history;
 mod models;
+mod parcels;
 mod queues;
 mod reconcile;
 mod row;
 mod start;
 mod steps;
+mod webhooks;
 mod work;
 
 use chassis::postgres::Lane;
@@ -46,6 +49,8 @@ pub(crate) struct Lanes {
     pub(crate) finalize: Lane,
     /// What takes back, ends and repairs what was left behind.
     pub(crate) rescue: Lane,
+    /// What sends webhooks.
+    pub(crate) webhook: Lane,
 }
 
 /// What every account may have under way, unless something else is set for it.

@@ -61,6 +61,11 @@ pub mod rushes {
             tonic::include_proto!("rushes.queues.v1");
         }
     }
+    pub mod webhooks {
+        pub mod v1 {
+            tonic::include_proto!("rushes.webhooks.v1");
+        }
+    }
     pub mod work {
         pub mod v1 {
             tonic::include_proto!("rushes.work.v1");
@@ -68,4 +73,6 @@ pub mod rushes {
     }
 }
 
-pub use rushes::{accounts, assets, credits, dashboard, generations, models, options, projects, queues, work};
+pub use rushes::{
+    accounts, assets, credits, dashboard, generations, models, options, projects, queues, webhooks, work,
+};

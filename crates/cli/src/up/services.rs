@@ -165,6 +165,8 @@ fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'stati
         ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")),
         ("RUSHES_GENERATION_WORKER_URL", at("generation-worker")),
         ("RUSHES_PUBLIC_URL", at("gateway")),
+        // Who tries webhooks out listens on this machine.
+        ("RUSHES_WEBHOOK_REACH", "anywhere".to_owned()),
         // Spans are to be seen while their request is still remembered; the usual batch waits five seconds.
         ("OTEL_BSP_SCHEDULE_DELAY", "500".to_owned()),
         // The machine may be building something: PostgreSQL is then slow to answer, and not down.

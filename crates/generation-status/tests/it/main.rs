@@ -3,12 +3,14 @@
 
 mod cancels;
 mod credits;
+mod endpoints;
 mod faults;
 mod models;
 mod own_writes;
 mod plans;
 mod queues;
 mod reads;
+mod receiver;
 mod reconciler;
 mod resumes;
 mod retries;
@@ -17,6 +19,7 @@ mod starts;
 mod traces;
 mod waits;
 mod watches;
+mod webhooks;
 mod work;
 mod worker;
 mod world;

@@ -18,6 +18,7 @@ use proto::generations::v1::{
     CancelGenerationRequest, Generation, GetGenerationRequest, Input, StartGenerationRequest,
 };
 use proto::queues::v1::queue_service_client::QueueServiceClient;
+use proto::webhooks::v1::webhook_service_client::WebhookServiceClient;
 use proto::work::v1::work_service_client::WorkServiceClient;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -41,6 +42,7 @@ pub(crate) struct Process {
     pub(crate) works: Works,
     pub(crate) credits: CreditServiceClient<Channel>,
     pub(crate) queues: QueueServiceClient<Channel>,
+    pub(crate) webhooks: WebhookServiceClient<Channel>,
     /// Where it listens.
     pub(crate) address: SocketAddr,
     drain: Drain,
@@ -60,7 +62,8 @@ impl Process {
             generations: GenerationServiceClient::new(channel.clone()),
             works: WorkServiceClient::new(channel.clone()),
             credits: CreditServiceClient::new(channel.clone()),
-            queues: QueueServiceClient::new(channel),
+            queues: QueueServiceClient::new(channel.clone()),
+            webhooks: WebhookServiceClient::new(channel),
             address,
             drain,
         }
@@ -99,8 +102,8 @@ impl World {
     /// A world on this database.
     pub(crate) async fn on(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::of(database.url(), "http://assets.test");
-        let Settings { read, write, claim, finalize, rescue, .. } = &mut settings;
-        for lane in [read, write, claim, finalize, rescue] {
+        let Settings { read, write, claim, finalize, rescue, webhook, .. } = &mut settings;
+        for lane in [read, write, claim, finalize, rescue, webhook] {
             // Tests crowd the machine.
             lane.silence = Duration::from_secs(1);
         }

@@ -1,0 +1,190 @@
+//! The log of deliveries, as users see it, and what they set in motion.
+//!
+//! Rows are locked in one order: job, endpoint, delivery.
+
+use std::time::Duration;
+
+use chassis::postgres::statement;
+use domain::id::{AccountId, GenerationId, WebhookDeliveryId, WebhookEndpointId};
+use domain::name::DeliveryName;
+use sqlx::{FromRow, PgConnection};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Store;
+use crate::error::{Error, Noun};
+use crate::webhooks::{Attempt, Delivery, TEST};
+
+/// How many of a delivery's attempts are shown.
+const SHOWN: i64 = 20;
+
+/// The columns that a [`Delivery`] is read from.
+macro_rules! delivery {
+    () => {
+        "id, endpoint_id, event_type, generation_id, generation_version, state, attempt_count, next_attempt_time,
+         create_time, end_time"
+    };
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    endpoint_id: Uuid,
+    event_type: String,
+    generation_id: Option<Uuid>,
+    generation_version: Option<i64>,
+    state: i16,
+    attempt_count: i32,
+    next_attempt_time: Option<OffsetDateTime>,
+    create_time: OffsetDateTime,
+    end_time: Option<OffsetDateTime>,
+}
+
+#[derive(FromRow)]
+struct Line {
+    delivery_id: Uuid,
+    number: i32,
+    attempt_time: OffsetDateTime,
+    http_status: i32,
+    latency_ms: i32,
+    reason: String,
+    excerpt: String,
+}
+
+impl Store {
+    /// Up to `limit` deliveries of an endpoint made before `before`, newest first.
+    pub(crate) async fn deliveries(
+        &self,
+        account: AccountId,
+        endpoint: WebhookEndpointId,
+        before: Option<WebhookDeliveryId>,
+        limit: i64,
+    ) -> Result<Vec<Delivery>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let query = sqlx::query_as::<_, Row>(concat!(
+                "select ",
+                delivery!(),
+                " from webhook_deliveries where account_id = $1 and endpoint_id = $2 and id < $3
+                  order by id desc limit $4"
+            ))
+            .bind(account.0)
+            .bind(endpoint.0)
+            .bind(before.map_or(Uuid::max(), |id| id.0))
+            .bind(limit)
+            .fetch_all(&mut *tx);
+            let rows = statement("list_deliveries", query).await?;
+            with_attempts(tx, account, rows).await
+        };
+        self.lanes.read.transaction("list_deliveries", run).await
+    }
+
+    pub(crate) async fn delivery(&self, account: AccountId, name: DeliveryName) -> Result<Option<Delivery>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let query = sqlx::query_as::<_, Row>(concat!(
+                "select ",
+                delivery!(),
+                " from webhook_deliveries where account_id = $1 and endpoint_id = $2 and id = $3"
+            ))
+            .bind(account.0)
+            .bind(name.endpoint.0)
+            .bind(name.delivery.0)
+            .fetch_all(&mut *tx);
+            let rows = statement("get_delivery", query).await?;
+            Ok(with_attempts(tx, account, rows).await?.pop())
+        };
+        self.lanes.read.transaction("get_delivery", run).await
+    }
+
+    /// Writes a test to be sent; nothing when the endpoint is disabled by now.
+    pub(crate) async fn create_test(
+        &self,
+        account: AccountId,
+        endpoint: WebhookEndpointId,
+    ) -> Result<Option<WebhookDeliveryId>, Error> {
+        let query = sqlx::query_scalar(
+            "insert into webhook_deliveries (id, account_id, endpoint_id, event_type)
+             select rushes_uuid_v7(), account_id, id, $3 from webhook_endpoints
+             where account_id = $1 and id = $2 and disable_time is null
+             returning id",
+        )
+        .bind(account.0)
+        .bind(endpoint.0)
+        .bind(TEST);
+        let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
+        Ok(self.lanes.write.run("create_test", run).await?.map(WebhookDeliveryId))
+    }
+
+    /// Has a delivery sent again, from its first attempt on. One that is being sent is left to itself.
+    pub(crate) async fn redeliver(&self, account: AccountId, name: DeliveryName) -> Result<(), Error> {
+        let run = async |tx: &mut PgConnection| {
+            let query = sqlx::query_as::<_, (i16, Option<Uuid>)>(
+                "select state, job_id from webhook_deliveries where account_id = $1 and endpoint_id = $2 and id = $3",
+            )
+            .bind(account.0)
+            .bind(name.endpoint.0)
+            .bind(name.delivery.0)
+            .fetch_optional(&mut *tx);
+            let found = statement("find_delivery", query).await?;
+            let (state, job) = found.ok_or(Error::Missing(Noun::WebhookDelivery))?;
+            if let Some(job) = job.filter(|_| state == 1)
+                && !jobs::withdraw(tx, account.0, job).await?
+            {
+                return Ok(());
+            }
+            let query = sqlx::query(
+                "update webhook_deliveries
+                 set state = 1, job_id = null, next_attempt_time = null, end_time = null
+                 where account_id = $1 and id = $2 and state = $3 and job_id is not distinct from $4
+                   and (state > 1 or job_id is not null)",
+            )
+            .bind(account.0)
+            .bind(name.delivery.0)
+            .bind(state)
+            .bind(job);
+            statement("redeliver", query.execute(tx)).await?;
+            Ok(())
+        };
+        self.lanes.write.transaction("redeliver", run).await
+    }
+}
+
+async fn with_attempts(tx: &mut PgConnection, account: AccountId, rows: Vec<Row>) -> Result<Vec<Delivery>, Error> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let query = sqlx::query_as::<_, Line>(
+        "select a.delivery_id, a.number, a.attempt_time, a.http_status, a.latency_ms, a.reason, a.excerpt
+         from unnest($2::uuid[]) as wanted (id)
+         cross join lateral (
+             select * from webhook_attempts where delivery_id = wanted.id and account_id = $1
+             order by number desc limit $3
+         ) a
+         order by a.number desc",
+    )
+    .bind(account.0)
+    .bind(ids)
+    .bind(SHOWN)
+    .fetch_all(tx);
+    let lines = statement("list_attempts", query).await?;
+    Ok(rows.into_iter().map(|row| delivery(row, &lines)).collect())
+}
+
+fn delivery(row: Row, lines: &[Line]) -> Delivery {
+    let attempt = |line: &Line| Attempt {
+        number: line.number,
+        time: line.attempt_time,
+        http_status: line.http_status,
+        latency: Duration::from_millis(line.latency_ms.unsigned_abs().into()),
+        reason: line.reason.clone(),
+        excerpt: line.excerpt.clone(),
+    };
+    Delivery {
+        name: DeliveryName { endpoint: WebhookEndpointId(row.endpoint_id), delivery: WebhookDeliveryId(row.id) },
+        event_type: row.event_type,
+        generation: row.generation_id.map(GenerationId).zip(row.generation_version),
+        state: row.state,
+        attempt_count: row.attempt_count,
+        next_attempt_time: row.next_attempt_time,
+        attempts: lines.iter().filter(|line| line.delivery_id == row.id).map(attempt).collect(),
+        create_time: row.create_time,
+        end_time: row.end_time,
+    }
+}
