@@ -11,3 +11,4 @@ mod points;
 mod provider;
 mod rescue;
 pub(crate) mod sweep;
+mod told;

@@ -13,13 +13,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::orders::{Orders, Reception};
 use crate::{fal, replicate};
 
 /// The longest request, in bytes.
-const BODY: usize = 1 << 20;
+pub(crate) const BODY: usize = 1 << 20;
 
 /// A request, read whole.
 pub(crate) struct Asked {
@@ -51,24 +51,24 @@ pub(crate) enum Reply {
 }
 
 /// Serves for ever.
-pub(crate) async fn serve(listener: TcpListener, orders: Arc<Orders>) {
+pub(crate) async fn serve<F, R>(listener: TcpListener, reply: F)
+where
+    F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Reply> + Send,
+{
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        tokio::spawn(connection(stream, Arc::clone(&orders)));
+        let reply = reply.clone();
+        tokio::spawn(async move {
+            let _ = stream.set_nodelay(true);
+            let service = service_fn(|request| async { answered(reply(request).await) });
+            // An error is how a cut ends a connection.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
     }
 }
 
-async fn connection(stream: TcpStream, orders: Arc<Orders>) {
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let orders = Arc::clone(&orders);
-        async move { answered(reply(&orders, request).await) }
-    });
-    // An error is how a cut ends a connection.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-}
-
-async fn reply(orders: &Arc<Orders>, request: Request<Incoming>) -> Reply {
+pub(crate) async fn reply(orders: &Arc<Orders>, request: Request<Incoming>) -> Reply {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY).collect().await else { return Reply::Cut };
     let mut path: Vec<_> = parts.uri.path().split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();

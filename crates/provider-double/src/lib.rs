@@ -1,7 +1,7 @@
 //! A provider that is none: it speaks Replicate's and fal's protocols on one port, keeps a bill, and goes wrong by seed.
 //!
 //! `door` takes requests, `replicate` and `fal` are the two protocols, `orders` what becomes of an order, `bill` the record on
-//! disk, `hooks` what is sent to us. Invariant: an order, a charge or a stop is on the bill before anybody is told of it, so that
+//! disk, `hooks` what is sent to us; `receiver` is another third party, a customer that webhooks go to. Invariant: an order, a charge or a stop is on the bill before anybody is told of it, so that
 //! the bill says what a real provider would want paid, whatever the answer's fate.
 
 mod bill;
@@ -9,6 +9,7 @@ mod door;
 mod fal;
 mod hooks;
 mod orders;
+mod receiver;
 mod replicate;
 mod settings;
 mod signing;
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 pub use bill::{Event, Line, Protocol, read as read_bill};
+pub use receiver::{Received, Receiver};
 pub use settings::{Faults, Settings};
 
 use crate::orders::Orders;
@@ -46,7 +48,11 @@ impl Double {
         let listener = TcpListener::bind(settings.listen).await.context("binding the double's port")?;
         let address = listener.local_addr()?;
         let orders = Arc::new(Orders::new(settings, address)?);
-        let serving = tokio::spawn(door::serve(listener, orders)).abort_handle();
+        let reply = move |request| {
+            let orders = Arc::clone(&orders);
+            async move { door::reply(&orders, request).await }
+        };
+        let serving = tokio::spawn(door::serve(listener, reply)).abort_handle();
         Ok(Self { address, serving })
     }
 

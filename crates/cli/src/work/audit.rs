@@ -12,6 +12,7 @@ use provider_double::{Event, Line};
 use sqlx::PgPool;
 
 use super::customer::Customer;
+use super::told::Told;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -37,6 +38,8 @@ pub(super) struct Audit {
     /// Orders, and made ones that nobody got, since their reference never came.
     pub(super) orders: usize,
     pub(super) given_up: usize,
+    /// What customers were told.
+    pub(super) told: Told,
 }
 
 #[derive(sqlx::FromRow)]
@@ -65,7 +68,8 @@ impl Audit {
 
     /// Everything that is wrong, in words.
     pub(super) fn wrong(&self) -> impl Iterator<Item = &String> {
-        [&self.lost, &self.double_submissions, &self.double_charges, &self.verdicts, &self.ledger].into_iter().flatten()
+        let wrong = [&self.lost, &self.double_submissions, &self.double_charges, &self.verdicts, &self.ledger];
+        wrong.into_iter().chain([&self.told.wrong]).flatten()
     }
 }
 

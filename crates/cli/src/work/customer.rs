@@ -13,6 +13,8 @@ use proto::generations::v1::{
 };
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
+use proto::webhooks::v1::webhook_service_client::WebhookServiceClient;
+use proto::webhooks::v1::{CreateEndpointRequest, Endpoint};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
@@ -69,6 +71,16 @@ impl Customer {
                 Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
             }
         }
+    }
+
+    /// Wants to be told of what begins to be made and of every end; gives the secret that webhooks are signed with.
+    pub(super) async fn listen(&self, url: &str) -> Result<String> {
+        let event_types = ["queued", "processing", "completed", "failed", "cancelled", "expired"];
+        let event_types = event_types.map(|state| format!("generation.{state}")).to_vec();
+        let endpoint = Endpoint { url: url.to_owned(), event_types, ..Endpoint::default() };
+        let request = CreateEndpointRequest { endpoint: Some(endpoint), request_id: String::new() };
+        let mut client = WebhookServiceClient::new(self.gateways[0].clone());
+        Ok(client.create_endpoint(with(&self.key, request)).await?.into_inner().secret)
     }
 
     /// Has a video made.

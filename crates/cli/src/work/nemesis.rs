@@ -1,6 +1,6 @@
 //! `rushes nemesis`: generations in both protocols while a third of all orders' connections are cut after the provider took them,
 //! and processes and servers are killed, and workers stopped beyond their leases, at random; then the provider's bill is joined
-//! with the books.
+//! with the books, and what the customers' receiver was told with both.
 //!
 //! Invariant: leases, heartbeats and sweeps are as in production, so that the times of rescues are.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use fastrand::Rng;
 use proto::generations::v1::State;
-use provider_double::Faults;
+use provider_double::{Faults, Receiver};
 use serde_json::json;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -23,6 +23,7 @@ use super::customer::Customer;
 use super::provider::{MODELS, Provider};
 use super::rescue::{Rescues, percentile};
 use super::sweep::{summary, tempfolder};
+use super::told::told;
 use crate::failure::Exit;
 use crate::out;
 use crate::stage::{Plan, SERVICES, Stage};
@@ -97,12 +98,16 @@ async fn nemesis(options: &Options, json: bool) -> Result<Exit> {
     .await?;
     let mut more = provider.environment();
     more.push(("RUSHES_WORKER_SLOTS", "16".to_owned()));
+    more.push(("RUSHES_WEBHOOK_REACH", "anywhere".to_owned()));
     say.step("starting two of each service");
     let stage = Stage::start(Plan { sides: 2, logs: Some(folder.path.clone()), more }).await?;
     let pool = PgPoolOptions::new().max_connections(8).connect(&stage.database_url()).await?;
-    let mut customers = Vec::new();
-    for _ in 0..CUSTOMERS {
-        customers.push(Customer::new(&stage, 2).await.context("making an account")?);
+    let receiver = Receiver::start(options.seed).await?;
+    let (mut customers, mut secrets) = (Vec::new(), Vec::new());
+    for number in 0..CUSTOMERS {
+        let customer = Customer::new(&stage, 2).await.context("making an account")?;
+        secrets.push(customer.listen(&receiver.url(number)).await.context("asking for webhooks")?);
+        customers.push(customer);
     }
     say.step(format!("{} generations, seed {}", options.generations, options.seed));
     let (begun, rescues, done) = (Instant::now(), Rescues::default(), AtomicBool::new(false));
@@ -120,7 +125,12 @@ async fn nemesis(options: &Options, json: bool) -> Result<Exit> {
     say.step("all were ordered and every server is up: waiting for what is open");
     stage.heal().await?;
     settle(&pool).await?;
-    let audit = audit(&pool, &provider.bill, &customers, &accepted).await?;
+    let mut audit = audit(&pool, &provider.bill, &customers, &accepted).await?;
+    let mut ended = Vec::new();
+    for (customer, names) in customers.iter().zip(&accepted) {
+        ended.push(customer.get(names).await?);
+    }
+    audit.told = told(&receiver.received(), &secrets, &ended);
     let rescued = rescues.all().await;
     pool.close().await;
     let harm = Harm { kills: kills.into_inner().unwrap_or_default(), stops };
@@ -257,12 +267,15 @@ struct Harm {
     stops: u64,
 }
 
-/// Waits until nothing is open, or nothing has ended for a long while.
+/// Waits until nothing is open and everything was told, or nothing has ended for a long while.
 async fn settle(pool: &PgPool) -> Result<()> {
     let (mut least, mut since) = (i64::MAX, Instant::now());
     while since.elapsed() < PATIENCE {
-        let open: i64 =
-            sqlx::query_scalar("select count(*) from generations where end_time is null").fetch_one(pool).await?;
+        let open = sqlx::query_scalar(
+            "select (select count(*) from generations where end_time is null)
+                  + (select count(*) from webhook_deliveries where state = 1)",
+        );
+        let open: i64 = open.fetch_one(pool).await?;
         if open == 0 {
             break;
         }
@@ -289,6 +302,10 @@ fn report(
             "generations": options.generations,
             "kills": all,
             "stops": harm.stops,
+            "webhooks": audit.told.webhooks,
+            "webhooks_refused": audit.told.refused,
+            "webhooks_doubled": audit.told.doubles,
+            "webhooks_wrong": audit.told.wrong.len(),
             "lost": audit.lost.len(),
             "double_submissions": audit.double_submissions.len(),
             "double_charges": audit.double_charges.len(),
@@ -305,6 +322,14 @@ fn report(
     } else {
         let what = format!("{} generations in {:.0} s, {all} kills", options.generations, took.as_secs_f64());
         out::print(format_args!("{}", summary(audit, &what, rescued)))?;
+        let told = &audit.told;
+        out::print(format_args!(
+            "  {:>6} webhooks, {} of them refused, {} sent once more after they were taken; {} wrong\n",
+            told.webhooks,
+            told.refused,
+            told.doubles,
+            told.wrong.len()
+        ))?;
         for (what, count) in &harm.kills {
             out::print(format_args!("  {count:>6} times {what} killed\n"))?;
         }
