@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::delayed::wake;
 use crate::limits::{STEP, take_turn};
 use crate::{Error, Lease, Leased, Limits};
 
@@ -47,7 +48,7 @@ macro_rules! near {
 /// keeps its stream, and would be given the same job until that is dead.
 macro_rules! ready {
     () => {
-        "state = 'queued' and run_at <= now() and (deadline_at is null or deadline_at > now())
+        "state = 'queued' and not delayed and run_at <= now() and (deadline_at is null or deadline_at > now())
          and not (expired_in_row > 0 and worker = $3 and run_at > now() - make_interval(secs => $5))"
     };
 }
@@ -243,8 +244,9 @@ struct Row {
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leased>, Error> {
-    if wanted.limits.is_some() {
-        take_turn(tx, wanted.kind).await?;
+    match wanted.limits {
+        Some(_) => take_turn(tx, wanted.kind).await?,
+        None => wake(tx, wanted.kind).await?,
     }
     let query = sqlx::query_as::<_, Row>(if wanted.limits.is_some() { CLAIM_WITHIN } else { CLAIM })
         .bind(wanted.kind)

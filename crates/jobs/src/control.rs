@@ -99,7 +99,11 @@ pub async fn shares(tx: &mut PgConnection, kind: &str, limit: i64) -> Result<Vec
     let query = sqlx::query_as::<_, (Uuid, i64, i64, f64, f64, Option<i32>)>(
         "with queued as (
              select account_id, count(*) as queued, min(run_at) filter (where run_at <= now()) as oldest
-             from jobs where kind = $1 and state = 'queued' group by account_id
+             from (
+                 select account_id, run_at from jobs where kind = $1 and state = 'queued' and not delayed
+                 union all
+                 select account_id, run_at from jobs where kind = $1 and state = 'queued' and delayed
+             ) either group by account_id
          ), running as (
              select account_id, sum(count)::bigint as running
              from (

@@ -6,6 +6,7 @@
 
 mod claim;
 mod control;
+mod delayed;
 mod error;
 mod job;
 mod lease;

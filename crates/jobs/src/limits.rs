@@ -9,6 +9,7 @@ use chassis::postgres::statement;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::delayed::due;
 use crate::{Error, Lease};
 
 /// What claims of a kind keep to.
@@ -29,14 +30,16 @@ const SAME: f64 = 5.0;
 const CLOSED: Duration = Duration::from_secs(120);
 
 /// Lets claims with limits be made one after another until the transaction ends. A statement of its own, since what runs must
-/// be counted in a snapshot that is taken under the lock. The claim is then planned once for a connection: planning it takes
+/// be counted in a snapshot that is taken under the lock, and what has come due must be seen. The claim is then planned once for a connection: planning it takes
 /// longer than carrying it out, and PostgreSQL, which does not know that `limit $4` is a few rows, would think each new plan
 /// worth its time.
 pub(crate) async fn take_turn(tx: &mut PgConnection, kind: &str) -> Result<(), Error> {
-    let query = sqlx::query(
-        "select set_config('plan_cache_mode', 'force_generic_plan', true),
-                pg_advisory_xact_lock(hashtextextended('claims of ' || $1, 0))",
-    )
+    let query = sqlx::query(concat!(
+        "with due as (",
+        due!(),
+        ") select set_config('plan_cache_mode', 'force_generic_plan', true),
+                  pg_advisory_xact_lock(hashtextextended('claims of ' || $1, 0))"
+    ))
     .bind(kind);
     statement("take_claim_turn", query.execute(tx)).await?;
     Ok(())

@@ -22,7 +22,8 @@ pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Er
         "with front as (
              select coalesce(
                  (select vft from jobs
-                  where kind = $3 and queue = $4 and state = 'queued' and priority = $8 order by vft limit 1),
+                  where kind = $3 and queue = $4 and state = 'queued' and not delayed and priority = $8
+                  order by vft limit 1),
                  (select max(vft) from jobs where kind = $3 and queue = $4 and state = 'leased'),
                  (select max(last_vft) from job_turns where kind = $3 and queue = $4),
                  0) as vft
@@ -39,7 +40,7 @@ pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Er
              union all
              select greatest(front.vft, (select max(vft) from jobs
                                          where kind = $3 and queue = $4 and account_id = $2 and priority = $8
-                                           and state = 'queued')) + own.length
+                                           and state = 'queued' and not delayed)) + own.length
              from front cross join own where $8 <> $14
          )
          insert into jobs (id, account_id, kind, queue, idem_key, request_hash, payload, priority, vft,
@@ -226,7 +227,9 @@ pub struct Depth {
 pub async fn depths(tx: &mut PgConnection, kind: &str) -> Result<Vec<Depth>, Error> {
     let query = sqlx::query_as::<_, (String, i64, i64, i64, i64, i64, f64)>(
         "with unfinished as (
-             select queue, state, run_at from jobs where kind = $1 and state = 'queued'
+             select queue, state, run_at from jobs where kind = $1 and state = 'queued' and not delayed
+             union all
+             select queue, state, run_at from jobs where kind = $1 and state = 'queued' and delayed
              union all
              select queue, state, run_at from jobs where kind = $1 and state = 'leased'
              union all

@@ -235,3 +235,57 @@ async fn a_claim_reads_its_own_share_however_much_a_full_account_has_queued() {
     let removed = plan.lines().filter_map(|line| line.split("Removed by Filter: ").nth(1)?.trim().parse::<u32>().ok());
     assert!(removed.max().unwrap_or_default() <= 210, "{plan}");
 }
+
+#[tokio::test]
+async fn a_claim_reads_nothing_of_what_is_to_be_tried_later() {
+    let stage = Stage::new().await;
+    sqlx::query(
+        "insert into jobs (id, account_id, kind, idem_key, request_hash, payload, vft, max_attempts, run_at)
+         select gen_random_uuid(), md5('down')::uuid, $1, n::text, '', '', n, 5, now() + interval '3 hours'
+         from generate_series(1, 20000) n",
+    )
+    .bind(KIND)
+    .execute(&stage.pool)
+    .await
+    .unwrap();
+    sqlx::query("analyze jobs").execute(&stage.pool).await.unwrap();
+    let ready = stage.job(Uuid::now_v7()).await;
+    let queues = [String::new()];
+    let limits = Some(LIMITS);
+    let wanted = Wanted { kind: KIND, queues: &queues, worker: "worker", limit: 2, lease: LEASE, limits };
+    let mut connection = stage.connection().await;
+    let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
+    let plan = jobs::explain_claim(&mut tx, wanted).await.unwrap().join("\n");
+    tx.rollback().await.unwrap();
+    let removed = plan.lines().filter_map(|line| line.split("Removed by Filter: ").nth(1)?.trim().parse::<u32>().ok());
+    assert!(!plan.contains("Seq Scan") && removed.max().unwrap_or_default() < 10, "{plan}");
+    let claimed = stage.claim_within(5).await;
+    assert_eq!(claimed.iter().map(|job| job.lease.job).collect::<Vec<_>>(), [ready]);
+
+    sqlx::query("update jobs set run_at = now() where idem_key = '7' and kind = $1")
+        .bind(KIND)
+        .execute(&stage.pool)
+        .await
+        .unwrap();
+    assert_eq!(stage.claim_within(5).await.len(), 1, "what has come due is claimed");
+}
+
+#[tokio::test]
+async fn what_comes_due_is_claimed_with_limits_and_without() {
+    let stage = Stage::new().await;
+    for limits in [None, Some(LIMITS)] {
+        let mut later = new_job(Uuid::now_v7());
+        later.delay = Duration::from_millis(700);
+        stage.enqueue(&later).await;
+        let claim = async || match limits {
+            None => stage.claim("worker", 1).await,
+            Some(_) => stage.claim_within(1).await,
+        };
+        assert!(claim().await.is_empty(), "its time has not come");
+        let claimed = eventually("it is claimed when its time has come", Duration::from_secs(20), async || {
+            let claimed = claim().await;
+            (!claimed.is_empty()).then_some(claimed)
+        });
+        assert_eq!(claimed.await.unwrap()[0].lease.job, later.id);
+    }
+}
