@@ -215,6 +215,7 @@ impl Watch {
         }
         loop {
             match self.watching.inbox().take() {
+                Some(News::Update(record)) if self.seen.is_past(&record) => {}
                 Some(News::Update(record)) => {
                     self.seen.update(&record);
                     return Some(Ok(Event::Update(record)));

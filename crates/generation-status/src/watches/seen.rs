@@ -53,6 +53,8 @@ pub(super) struct Seen {
     known: BTreeMap<GenerationId, Known>,
     /// What is not known and not newer than this is over, and was over before the snapshot or was sent at its end.
     line: GenerationId,
+    /// The line of the token that the watch began with, or of its last snapshot.
+    past: GenerationId,
     /// Whether the last snapshot held all that was open.
     whole: bool,
 }
@@ -68,6 +70,7 @@ impl Seen {
             names,
             known: BTreeMap::new(),
             line: GenerationId(Uuid::nil()),
+            past: GenerationId(Uuid::nil()),
             whole: true,
         }
     }
@@ -84,6 +87,7 @@ impl Seen {
             }
             (PARENT, None) => {
                 self.line = GenerationId(Uuid::from_u128(body.try_get_u128().ok()?));
+                self.past = self.line;
                 while body.len() > size_of::<u128>() {
                     let id = GenerationId(Uuid::from_u128(body.get_u128()));
                     self.take(id, &mut body)?;
@@ -105,7 +109,7 @@ impl Seen {
     pub(super) fn snapshot(&mut self, records: &[Arc<Record>], whole: bool, line: GenerationId) {
         self.known.clear();
         self.whole = whole;
-        self.line = line;
+        (self.line, self.past) = (line, line);
         records.iter().for_each(|record| self.note(record));
         self.forget();
     }
@@ -114,6 +118,13 @@ impl Seen {
     pub(super) fn update(&mut self, record: &Record) {
         self.note(record);
         self.forget();
+    }
+
+    /// Whether this is of an end that was told long ago, or before the first snapshot: word of it may come late, to a process
+    /// that does not remember it.
+    pub(super) fn is_past(&self, record: &Record) -> bool {
+        let is_told = self.names.is_none() && self.whole && record.id <= self.past;
+        is_told && record.state.is_terminal() && !self.known.contains_key(&record.id)
     }
 
     /// A generation was looked at: a token does not tell whether what it names is over.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::watch_generations_response::Event;
 use proto::generations::v1::{Generation, WatchGenerationsRequest};
-use testkit::{Nats, Proxy};
+use testkit::{Nats, Proxy, eventually};
 
 use crate::watches::{Watch, all, named};
 use crate::world::{Generations, Process, User, World};
@@ -225,4 +225,60 @@ async fn a_watch_of_an_account_goes_on_with_what_is_new_and_what_changed() {
     assert!(updates(late).iter().all(|(_, ended)| *ended), "{late:?}");
     let (events, _) = resumed(&world.process, &user, &token).await;
     assert!(matches!(events[..], [Event::Heartbeat(_)]), "{events:?}");
+}
+
+#[tokio::test]
+async fn an_end_told_long_ago_is_not_told_again_by_a_late_message() {
+    let world = World::with(|settings| settings.watch.heartbeat = Duration::from_millis(300)).await;
+    let user = world.user(10).await;
+    // Ten minutes old, by its id, and over.
+    let age = std::time::SystemTime::now() - Duration::from_secs(600);
+    let since = age.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let old = uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, since.as_secs(), 0));
+    sqlx::query(
+        "with job as (
+             insert into jobs (id, account_id, kind, state, vft, max_attempts, idem_key, request_hash, payload, finished_at)
+             values ($1, $2, 'generation', 'cancelled', 0, 1, $1::text, '', '', now())
+         )
+         insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, held_micros, request_id,
+                                  request_sha256, state, end_time, verdict)
+         values ($1, $2, $3, $4, 'local', 'a prompt', 1, 0, gen_random_uuid(), '', 8, now(), 1)",
+    )
+    .bind(old)
+    .bind(user.account)
+    .bind(user.project)
+    .bind(user.scene)
+    .execute(&world.pool)
+    .await
+    .unwrap();
+    world.started(&user).await;
+    let mut watch = Watch::of(&world.process, &user, all()).await.unwrap();
+    let (first, token) = watch.next().await.unwrap();
+    let Event::Snapshot(snapshot) = first else { panic!("{first:?}") };
+    assert_eq!(snapshot.generations.len(), 2);
+    drop(watch);
+
+    let request = WatchGenerationsRequest { resume_token: token, ..all() };
+    let mut watch = Watch::of(&world.process, &user, request).await.unwrap();
+    sqlx::query("insert into outbox (key, ver) select 'gen:' || account_id || ':' || id, version from generations where id = $1")
+        .bind(old)
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    let drained = async || {
+        let left: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(&world.pool).await.ok()?;
+        (left == 0).then_some(())
+    };
+    eventually("the message is out", Duration::from_secs(20), drained).await.unwrap();
+    let new = world.started(&user).await.name;
+    loop {
+        match watch.next().await.unwrap().0 {
+            Event::Heartbeat(_) => {}
+            Event::Update(told) => {
+                assert_eq!(told.name, new);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
