@@ -87,6 +87,9 @@ pub(crate) enum Error {
         /// What it would cost.
         price: Micros,
     },
+    /// What is free to be spent would be less than nothing.
+    #[error("the balance would be negative")]
+    BelowZero,
     /// The account has as many generations under way as it may.
     #[error("{most} are under way")]
     AccountConcurrency {
@@ -182,6 +185,10 @@ impl From<Error> for Failure {
                 format!("this costs {price} credits, which the account does not have; add credits and try again"),
             )
             .and_metadata("price_micros", price.get().to_string()),
+            Error::BelowZero => Self::precondition(
+                "BALANCE_BELOW_ZERO",
+                "the account has less than that free to be spent, which never becomes negative; nothing was booked",
+            ),
             Error::AccountConcurrency { most } => Self::exhausted(
                 "ACCOUNT_CONCURRENCY",
                 format!(

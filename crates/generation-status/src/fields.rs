@@ -14,7 +14,7 @@ use crate::error::{Error, Violation};
 /// The most characters of a prompt, for any model.
 pub(crate) const PROMPT: usize = 2_000;
 
-/// The most characters of a note.
+/// The most characters of a note or a reason.
 const NOTE: usize = 500;
 
 const SCHEMA: &str = "INPUT_SCHEMA_VIOLATION";
@@ -60,8 +60,17 @@ impl Fields {
 
     /// Who does something, and why, for the history: 1 to 500 characters that say something.
     pub(crate) fn note(&mut self, text: &str) -> Option<String> {
+        self.line("note", text, "who and why")
+    }
+
+    /// Why something is done, for the account: 1 to 500 characters that say something.
+    pub(crate) fn reason(&mut self, text: &str) -> Option<String> {
+        self.line("reason", text, "why")
+    }
+
+    fn line(&mut self, field: &str, text: &str, what: &str) -> Option<String> {
         if text.trim().is_empty() || text.chars().count() > NOTE || text.chars().any(char::is_control) {
-            self.wrong("note", format_args!("must say who and why, in one line of 1 to {NOTE} characters"));
+            self.wrong(field, format_args!("must say {what}, in one line of 1 to {NOTE} characters"));
             return None;
         }
         Some(text.to_owned())

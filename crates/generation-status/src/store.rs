@@ -22,7 +22,7 @@ use domain::id::LedgerId;
 use uuid::Uuid;
 
 pub(crate) use calls::Suspension;
-pub(crate) use credits::Granted;
+pub(crate) use credits::Issued;
 pub(crate) use deadlines::Resolution;
 pub(crate) use history::Event;
 pub(crate) use models::Pace;

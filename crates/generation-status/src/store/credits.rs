@@ -1,20 +1,24 @@
-//! Balances, and grants into them.
+//! Balances, what was booked, grants and corrections.
+//!
+//! Invariant: whatever is booked here sums to zero over its lines, and a balance that it would make negative is refused by
+//! the table.
 
-use domain::id::{AccountId, LedgerId};
+use domain::id::{AccountId, GenerationId, LedgerId};
 use domain::money::Micros;
-use sqlx::PgConnection;
+use sqlx::{FromRow, PgConnection, Row as _};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Store;
-use crate::credits::Balance;
+use crate::credits::{Balance, Entry, Issue, Kind};
 use crate::error::{Error, Noun};
 
-/// What came of a grant.
-pub(crate) enum Granted {
+/// What came of a grant or a correction.
+pub(crate) enum Issued {
     /// The balance with it.
     New(Balance),
-    /// The same request granted this much before.
-    Before(Micros),
+    /// The same request issued this before.
+    Before(Issue),
 }
 
 #[derive(sqlx::FromRow)]
@@ -34,6 +38,22 @@ impl From<Row> for Balance {
     }
 }
 
+impl FromRow<'_, sqlx::postgres::PgRow> for Entry {
+    fn from_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
+        let name: &str = row.try_get("entry")?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
+        Ok(Self {
+            id: LedgerId(row.try_get("id")?),
+            kind: kind.ok_or_else(|| sqlx::Error::Decode(format!("{name} is no entry").into()))?,
+            generation: row.try_get::<Option<Uuid>, _>("generation_id")?.map(GenerationId),
+            spent: Micros::new(row.try_get("spent_micros")?),
+            available: Micros::new(row.try_get("available_micros")?),
+            reason: row.try_get("reason")?,
+            create_time: row.try_get::<OffsetDateTime, _>("create_time")?,
+        })
+    }
+}
+
 impl Store {
     /// An account's balance; nothing while it was never given credits.
     pub(crate) async fn balance(&self, account: AccountId) -> Result<Option<Balance>, Error> {
@@ -45,41 +65,73 @@ impl Store {
         Ok(self.lanes.read.run("get_credit_account", run).await?.map(Balance::from))
     }
 
-    /// Gives an account credits, once for each request.
-    pub(crate) async fn grant(&self, account: AccountId, amount: Micros, request: Uuid) -> Result<Granted, Error> {
+    /// Up to `limit` entries of an account booked before `before`, newest first.
+    pub(crate) async fn credit_entries(
+        &self,
+        account: AccountId,
+        before: Option<LedgerId>,
+        limit: i64,
+    ) -> Result<Vec<Entry>, Error> {
+        // Every entry has exactly one line of what is held or issued; what it leaves of that was spent or is available.
+        let query = sqlx::query_as(
+            "select l.id, l.entry, l.generation_id, coalesce(s.amount_micros, 0) as spent_micros,
+                    -l.amount_micros - coalesce(s.amount_micros, 0) as available_micros, l.reason, l.create_time
+             from ledger l
+             left join ledger s on s.account_id = l.account_id and s.generation_id = l.generation_id
+                               and s.entry = l.entry and s.book = 'spent'
+             where l.account_id = $1 and l.book in ('held', 'issued') and l.id < $2
+             order by l.id desc limit $3",
+        )
+        .bind(account.0)
+        .bind(before.map_or(Uuid::max(), |id| id.0))
+        .bind(limit);
+        let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
+        Ok(self.lanes.read.run("list_credit_entries", run).await?)
+    }
+
+    /// Gives an account credits or corrects what it has, once for each request.
+    pub(crate) async fn issue(&self, account: AccountId, issue: &Issue, request: Uuid) -> Result<Issued, Error> {
+        // A row that is only proposed must pass the table's check as well: in the place of one that is there it proposes nothing.
         let query = sqlx::query_as::<_, Row>(
             "with entered as (
-                 insert into ledger (id, account_id, entry, book, amount_micros, request_id)
-                 values ($1, $3, 'grant', 'issued', -$4, $5), ($2, $3, 'grant', 'available', $4, $5)
+                 insert into ledger (id, account_id, entry, book, amount_micros, request_id, reason)
+                 values ($1, $3, $6, 'issued', -$4, $5, $7), ($2, $3, $6, 'available', $4, $5, $7)
                  on conflict on constraint ledger_grant_once do nothing
                  returning book, amount_micros
              )
              insert into credit_accounts as c (account_id, available_micros)
-             select $3, amount_micros from entered where book = 'available'
-             on conflict (account_id) do update set available_micros = c.available_micros + excluded.available_micros
+             select $3, case when exists (select from credit_accounts where account_id = $3) then 0 else $4 end
+             from entered where book = 'available'
+             on conflict (account_id) do update set available_micros = c.available_micros + $4
              returning c.available_micros, c.held_micros, c.spent_micros",
         )
         .bind(LedgerId::new().0)
         .bind(LedgerId::new().0)
         .bind(account.0)
-        .bind(amount.get())
-        .bind(request);
+        .bind(issue.amount.get())
+        .bind(request)
+        .bind(if issue.reason.is_some() { Kind::Adjust } else { Kind::Grant }.as_str())
+        .bind(&issue.reason);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        match self.lanes.write.run("grant_credits", run).await {
-            Ok(Some(row)) => Ok(Granted::New(row.into())),
-            Ok(None) => self.granted(account, request).await.map(Granted::Before),
-            Err(error) if error.constraint() == Some("ledger_account_id_fkey") => Err(Error::Missing(Noun::Account)),
-            Err(error) => Err(error.into()),
+        match self.lanes.write.run("issue_credits", run).await {
+            Ok(Some(row)) => Ok(Issued::New(row.into())),
+            Ok(None) => self.issued(account, request).await.map(Issued::Before),
+            Err(error) => Err(match error.constraint() {
+                Some("ledger_account_id_fkey") => Error::Missing(Noun::Account),
+                Some("credit_accounts_available_micros_check") => Error::BelowZero,
+                _ => error.into(),
+            }),
         }
     }
 
-    async fn granted(&self, account: AccountId, request: Uuid) -> Result<Micros, Error> {
-        let query = sqlx::query_scalar(
-            "select amount_micros from ledger where account_id = $1 and request_id = $2 and book = 'available'",
+    async fn issued(&self, account: AccountId, request: Uuid) -> Result<Issue, Error> {
+        let query = sqlx::query_as::<_, (i64, Option<String>)>(
+            "select amount_micros, reason from ledger where account_id = $1 and request_id = $2 and book = 'available'",
         )
         .bind(account.0)
         .bind(request);
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
-        Ok(Micros::new(self.lanes.write.run("find_grant", run).await?))
+        let (amount, reason) = self.lanes.write.run("find_issued_credits", run).await?;
+        Ok(Issue { amount: Micros::new(amount), reason })
     }
 }

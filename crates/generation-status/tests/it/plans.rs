@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use generation_status::config::Settings;
+use proto::credits::v1::ListCreditEntriesRequest;
 use proto::generations::v1::ListGenerationsRequest;
 use sqlx::{AssertSqlSafe, PgPool};
 use testkit::{Database, eventually};
@@ -49,10 +50,43 @@ async fn with_history(pool: &PgPool) -> User {
     User { account, project, scene }
 }
 
-/// The rows of generations that were fetched so far, by any way.
-async fn fetched(pool: &PgPool) -> i64 {
-    let fetched = "select idx_tup_fetch + seq_tup_read from pg_stat_user_tables where relname = 'generations'";
-    sqlx::query_scalar(fetched).fetch_one(pool).await.unwrap()
+/// Every generation was held for, and paid.
+async fn with_entries(pool: &PgPool) -> User {
+    let user = with_history(pool).await;
+    sqlx::raw_sql(
+        "insert into ledger (id, account_id, generation_id, entry, book, amount_micros)
+         select gen_random_uuid(), account_id, id, entry, book, amount
+           from generations, (values ('hold', 'available', -5), ('hold', 'held', 5),
+                                     ('capture', 'held', -5), ('capture', 'spent', 5)) line (entry, book, amount)
+          order by random()",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    sqlx::raw_sql("vacuum analyze ledger").execute(pool).await.unwrap();
+    user
+}
+
+/// The rows of a table that were fetched so far, by any way.
+async fn fetched(pool: &PgPool, table: &str) -> i64 {
+    let fetched = "select coalesce(idx_tup_fetch, 0) + seq_tup_read from pg_stat_user_tables where relname = $1";
+    sqlx::query_scalar(fetched).bind(table).fetch_one(pool).await.unwrap()
+}
+
+/// Reads a page again and again, and returns how many rows of the table that fetched, and how many pages it was.
+async fn read(pool: &PgPool, table: &str, page: impl AsyncFn() -> usize) -> (i64, i64) {
+    let (before, mut pages) = (fetched(pool, table).await, 0);
+    // A connection makes known what it fetched about once a second, when it is used.
+    let fetched = eventually("what was fetched is known", Duration::from_secs(20), async || {
+        for _ in 0..10 {
+            assert_eq!(page().await, 10);
+            pages += 1;
+        }
+        let fetched = fetched(pool, table).await - before;
+        (pages >= 100 && fetched >= pages * i64::from(PAGE) / 2).then_some(fetched)
+    });
+    let fetched = fetched.await.unwrap();
+    (fetched, pages)
 }
 
 #[tokio::test]
@@ -65,22 +99,30 @@ async fn a_page_of_two_thousand_costs_a_page() {
     settings.read.max = 1;
     let process = Process::start(&settings).await;
     for parent in [user.scene(), user.project(), String::new()] {
-        let (before, mut pages) = (fetched(&pool).await, 0);
-        // A connection makes known what it fetched about once a second, when it is used.
-        let fetched = eventually("what was fetched is known", Duration::from_secs(20), async || {
-            for _ in 0..10 {
-                let request =
-                    ListGenerationsRequest { parent: parent.clone(), page_size: PAGE, page_token: String::new() };
-                let page = process.generations.clone().list_generations(user.asks(request)).await.unwrap();
-                assert_eq!(page.into_inner().generations.len(), 10);
-                pages += 1;
-            }
-            let fetched = fetched(&pool).await - before;
-            (pages >= 100 && fetched >= pages * i64::from(PAGE) / 2).then_some(fetched)
+        let (fetched, pages) = read(&pool, "generations", async || {
+            let request = ListGenerationsRequest { parent: parent.clone(), page_size: PAGE, page_token: String::new() };
+            let page = process.generations.clone().list_generations(user.asks(request)).await.unwrap();
+            page.into_inner().generations.len()
         })
-        .await
-        .unwrap();
+        .await;
         // What the listing before fetched last may have become known only now: hence twice.
         assert!(fetched <= 2 * pages * i64::from(PAGE + 1), "{parent}: {fetched} rows fetched for {pages} pages");
     }
+}
+
+#[tokio::test]
+async fn a_page_of_four_thousand_entries_costs_a_page() {
+    let database = Database::fresh().await.unwrap();
+    let pool = PgPool::connect(&database.url()).await.unwrap();
+    let user = with_entries(&pool).await;
+    let mut settings = Settings::of(database.url(), "http://assets.test");
+    settings.read.max = 1;
+    let process = Process::start(&settings).await;
+    let (fetched, pages) = read(&pool, "ledger", async || {
+        let request = user.asks(ListCreditEntriesRequest { page_size: PAGE, page_token: String::new() });
+        process.credits.clone().list_credit_entries(request).await.unwrap().into_inner().entries.len()
+    })
+    .await;
+    // An entry and, where it was paid, the line that says how much.
+    assert!(fetched <= 2 * pages * i64::from(PAGE + 1), "{fetched} rows fetched for {pages} pages");
 }

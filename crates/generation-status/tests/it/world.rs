@@ -12,7 +12,10 @@ use futures::StreamExt as _;
 use generation_status::Service;
 use generation_status::config::Settings;
 use proto::credits::v1::credit_service_client::CreditServiceClient;
-use proto::credits::v1::{CreditAccount, GetCreditAccountRequest, GrantCreditsRequest};
+use proto::credits::v1::{
+    AdjustCreditsRequest, CreditAccount, CreditEntry, GetCreditAccountRequest, GrantCreditsRequest,
+    ListCreditEntriesRequest, ListCreditEntriesResponse,
+};
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::{
     CancelGenerationRequest, Generation, GetGenerationRequest, Input, StartGenerationRequest,
@@ -157,6 +160,46 @@ impl World {
             request_id: request.to_string(),
         };
         Ok(self.process.credits.clone().grant_credits(request).await?.into_inner())
+    }
+
+    pub(crate) async fn adjust(
+        &self,
+        user: &User,
+        micros: i64,
+        reason: &str,
+        request: Uuid,
+    ) -> Result<CreditAccount, Status> {
+        let request = AdjustCreditsRequest {
+            account: format!("accounts/{}", user.account),
+            amount_micros: micros,
+            reason: reason.to_owned(),
+            request_id: request.to_string(),
+        };
+        Ok(self.process.credits.clone().adjust_credits(request).await?.into_inner())
+    }
+
+    pub(crate) async fn entries(
+        &self,
+        user: &User,
+        page_size: i32,
+        token: &str,
+    ) -> Result<ListCreditEntriesResponse, Status> {
+        let request = user.asks(ListCreditEntriesRequest { page_size, page_token: token.to_owned() });
+        Ok(self.process.credits.clone().list_credit_entries(request).await?.into_inner())
+    }
+
+    /// Everything that was booked for a user, newest first, by pages of so many.
+    pub(crate) async fn all_entries(&self, user: &User, page_size: i32) -> Vec<CreditEntry> {
+        let (mut seen, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = self.entries(user, page_size, &token).await.unwrap();
+            assert!(page.entries.len() <= usize::try_from(page_size).unwrap());
+            seen.extend(page.entries);
+            token = page.next_page_token;
+            if token.is_empty() {
+                return seen;
+            }
+        }
     }
 
     pub(crate) async fn credit(&self, user: &User) -> CreditAccount {
