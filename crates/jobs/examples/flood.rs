@@ -115,11 +115,14 @@ async fn waits(flood: usize, limits: Option<Limits>) -> Result<Vec<Duration>, Fa
 }
 
 async fn enqueue(connection: &mut PgConnection, account: Uuid, count: usize) -> Result<(), Failed> {
-    let mut tx = connection.begin().await?;
-    for n in 0..count {
-        jobs::enqueue(&mut tx, &NewJob::new(account, KIND, n.to_string())).await?;
+    // In small transactions, as starts are: PostgreSQL walks all versions that one transaction has made of an account's turn.
+    for first in (0..count).step_by(100) {
+        let mut tx = connection.begin().await?;
+        for n in first..count.min(first + 100) {
+            jobs::enqueue(&mut tx, &NewJob::new(account, KIND, n.to_string())).await?;
+        }
+        tx.commit().await?;
     }
-    tx.commit().await?;
     Ok(())
 }
 
