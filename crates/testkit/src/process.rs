@@ -122,10 +122,15 @@ impl Process {
         if self.ended().is_none() {
             let family = self.family();
             self.signal_group(Signal::KILL);
-            for pid in family {
-                signal(pid, Signal::KILL);
+            for pid in &family {
+                signal(*pid, Signal::KILL);
             }
             let _ = self.child().wait();
+            // A PostgreSQL does not start while a backend of the one before it still has its memory.
+            let until = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < until && family.iter().any(|pid| is_alive(*pid)) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
         }
         let _ = watchdog::forget(self.group, self.ending);
     }
@@ -195,6 +200,12 @@ impl Process {
         }
         family
     }
+}
+
+/// Whether a process still runs; one that nobody has waited for does not.
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(") ").next().is_some_and(|state| state.starts_with('Z')))
 }
 
 impl Drop for Process {
