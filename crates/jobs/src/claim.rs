@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::delayed::wake;
+use crate::delayed::wake_due;
 use crate::limits::{STEP, take_turn};
 use crate::{Error, Lease, Leased, Limits};
 
@@ -246,7 +246,7 @@ struct Row {
 pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leased>, Error> {
     match wanted.limits {
         Some(_) => take_turn(tx, wanted.kind).await?,
-        None => wake(tx, wanted.kind).await?,
+        None => wake_due(tx, wanted.kind).await?,
     }
     let query = sqlx::query_as::<_, Row>(if wanted.limits.is_some() { CLAIM_WITHIN } else { CLAIM })
         .bind(wanted.kind)

@@ -6,18 +6,26 @@ use sqlx::PgConnection;
 
 use crate::Error;
 
-/// Puts what has come due, at most 500 jobs at once, to what can be claimed: a statement, or a part of one before its `select`.
+/// What has come due, at most 500 jobs of a kind. Materialized, as all that locks.
 macro_rules! due {
     () => {
-        "update jobs set delayed = false
-         where id in (select id from jobs where kind = $1 and state = 'queued' and delayed and run_at <= now()
-                      order by run_at limit 500 for update skip locked)"
+        "with due as materialized (
+             select id from jobs where kind = $1 and state = 'queued' and delayed and run_at <= now()
+             order by run_at limit 500
+             for update skip locked
+         )"
     };
 }
-pub(crate) use due;
+/// Puts what is due to what can be claimed.
+macro_rules! wake {
+    () => {
+        "update jobs set delayed = false from due where jobs.id = due.id"
+    };
+}
+pub(crate) use {due, wake};
 
-/// As [`due!`], by itself.
-pub(crate) async fn wake(tx: &mut PgConnection, kind: &str) -> Result<(), Error> {
-    statement("wake_jobs", sqlx::query(due!()).bind(kind).execute(tx)).await?;
+/// Both, for a claim that has no other statement before it.
+pub(crate) async fn wake_due(tx: &mut PgConnection, kind: &str) -> Result<(), Error> {
+    statement("wake_jobs", sqlx::query(concat!(due!(), wake!())).bind(kind).execute(tx)).await?;
     Ok(())
 }

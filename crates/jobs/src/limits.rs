@@ -9,7 +9,7 @@ use chassis::postgres::statement;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::delayed::due;
+use crate::delayed::{due, wake};
 use crate::{Error, Lease};
 
 /// What claims of a kind keep to.
@@ -35,8 +35,9 @@ const CLOSED: Duration = Duration::from_secs(120);
 /// worth its time.
 pub(crate) async fn take_turn(tx: &mut PgConnection, kind: &str) -> Result<(), Error> {
     let query = sqlx::query(concat!(
-        "with due as (",
         due!(),
+        ", woken as (",
+        wake!(),
         ") select set_config('plan_cache_mode', 'force_generic_plan', true),
                   pg_advisory_xact_lock(hashtextextended('claims of ' || $1, 0))"
     ))
