@@ -39,8 +39,10 @@ impl Stage {
         leased
     }
 
-    async fn job_in(&self, account: Uuid, queue: &str) {
-        self.enqueue(&NewJob { queue: queue.to_owned(), ..new_job(account) }).await;
+    async fn job_in(&self, account: Uuid, queue: &str) -> Uuid {
+        let job = NewJob { queue: queue.to_owned(), ..new_job(account) };
+        self.enqueue(&job).await;
+        job.id
     }
 
     async fn refuse(&self, lease: Lease, after: Option<Duration>) {
@@ -151,7 +153,6 @@ async fn a_pool_that_refuses_gets_half_and_more_with_time() {
     let running = stage.claim_within(16).await;
     assert_eq!(running.len(), 16, "nothing is known of the pool yet");
     stage.refuse(running[0].lease, Some(Duration::from_secs(20))).await;
-    assert!(stage.claim_within(10).await.is_empty(), "it asked for a pause");
     let standing = jobs::standing(&mut connection, KIND, LIMITS).await.unwrap();
     assert_eq!(standing.hold(Uuid::now_v7(), ""), Some(Hold::Pool));
     // Calls that were made before it heard of the first refusal are refused too.
@@ -159,6 +160,7 @@ async fn a_pool_that_refuses_gets_half_and_more_with_time() {
     for job in &running[2..] {
         jobs::complete(&mut connection, job.lease).await.unwrap();
     }
+    assert!(stage.claim_within(10).await.is_empty(), "nothing runs, but it asked for a pause");
     let ceiling: f64 = sqlx::query_scalar("select ceiling from job_pools").fetch_one(&stage.pool).await.unwrap();
     assert!((ceiling - 8.0).abs() < f64::EPSILON, "half of 16, once: {ceiling}");
     // The pause is over, and no time goes by.
@@ -174,6 +176,24 @@ async fn a_pool_that_refuses_gets_half_and_more_with_time() {
     stage.refuse(given[0].lease, None).await;
     let ceiling: f64 = sqlx::query_scalar("select ceiling from job_pools").fetch_one(&stage.pool).await.unwrap();
     assert!((ceiling - 10.0).abs() < f64::EPSILON, "half of 20: {ceiling}");
+}
+
+#[tokio::test]
+async fn what_is_paused_is_given_to_no_claim_with_limits() {
+    let stage = Stage::new().await;
+    let mut connection = stage.connection().await;
+    let (left, right) = (stage.job_in(Uuid::now_v7(), "left").await, stage.job_in(Uuid::now_v7(), "right").await);
+    let given = async || {
+        let jobs = stage.claim_of(&["left", "right"], 5).await;
+        jobs.iter().map(|job| job.lease.job).collect::<Vec<_>>()
+    };
+    jobs::pause(&mut connection, KIND, "", "all of it").await.unwrap();
+    assert!(given().await.is_empty());
+    jobs::pause(&mut connection, KIND, "left", "one part").await.unwrap();
+    jobs::resume(&mut connection, KIND, "").await.unwrap();
+    assert_eq!(given().await, [right]);
+    jobs::resume(&mut connection, KIND, "left").await.unwrap();
+    assert_eq!(given().await, [left]);
 }
 
 #[tokio::test]
