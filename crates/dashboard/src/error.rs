@@ -1,9 +1,11 @@
-//! The ways in which a request to this service fails, and the one place where each becomes a code and a reason.
+//! The ways in which a request to this service fails, and the one map from each to a code and a reason.
 //!
-//! Invariant: whether a thing is missing, deleted or another account's is never told apart.
+//! Invariant: a reply never tells apart what does not exist, what was deleted and what is another account's.
 
 use chassis::postgres;
 use chassis::status::Failure;
+
+use crate::model::MAX_SCENES;
 
 /// A field of a request that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +18,14 @@ pub(crate) struct Violation {
     pub(crate) should: String,
 }
 
-/// What can be missing.
+impl Violation {
+    /// A field that is not as the API describes it.
+    pub(crate) fn schema(field: impl Into<String>, should: impl Into<String>) -> Self {
+        Self { field: field.into(), reason: "INPUT_SCHEMA_VIOLATION", should: should.into() }
+    }
+}
+
+/// What can be not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Noun {
     Account,
@@ -56,11 +65,11 @@ pub(crate) enum Error {
     Invalid(Vec<Violation>),
     /// It does not exist, was deleted, or is another account's.
     #[error("no such {0:?}")]
-    Missing(Noun),
+    NotFound(Noun),
     /// The same request id came with another body before.
     #[error("the request id was used for another request")]
     RequestIdReused,
-    /// What was to be changed is no longer in the version that the caller saw.
+    /// It is no longer in the version that the caller has seen.
     #[error("the etag is of another version")]
     EtagMismatch,
     /// The project has as many scenes as one may have.
@@ -81,7 +90,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Whether it says nothing of what was asked, only that it could not be read.
+    /// Whether the database could not be read, so that an older answer from the cache may be served.
     pub(crate) fn is_outage(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Database(_))
     }
@@ -99,18 +108,17 @@ impl From<Error> for Failure {
                     failure.and_field(next.field, next.should)
                 })
             }
-            Error::Missing(noun) => Self::not_found(noun.reason(), noun.message()),
+            Error::NotFound(noun) => Self::not_found(noun.reason(), noun.message()),
             Error::RequestIdReused => Self::already_exists(
                 "REQUEST_ID_REUSED",
                 "this request_id was used with another body; choose a new one for a new request",
             ),
-            Error::EtagMismatch => Self::aborted(
-                "ETAG_MISMATCH",
-                "it was changed since; read it again and repeat the change on what it is now",
-            ),
+            Error::EtagMismatch => {
+                Self::aborted("ETAG_MISMATCH", "it was changed since it was read; read it again and repeat the change")
+            }
             Error::ProjectFull => Self::precondition(
                 "PROJECT_FULL",
-                format!("a project has at most {} scenes; delete one or use another project", crate::scenes::MOST),
+                format!("a project has at most {} scenes; delete one or use another project", MAX_SCENES),
             ),
             Error::Unreachable(source) => {
                 Self::unavailable("DEPENDENCY_DOWN", "no part of the dashboard could be read; try again")

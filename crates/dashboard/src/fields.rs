@@ -1,45 +1,44 @@
-//! Reading a request's fields: every one is looked at before the request is refused, so that a client sees all that is
-//! wrong with it at once.
+//! Validation of a request's fields. All of them are checked before the request is refused, so that a client sees every
+//! wrong field at once.
 //!
-//! Invariant: a value that [`Fields::done`] hands out has passed every check that was made before it.
+//! Invariant: a value that [`Fields::done`] returns has passed every check that was made before it.
 
 use std::fmt::Display;
 
-use domain::page::{self, Cursor};
+use domain::page;
 use domain::{id::AccountId, page::Error as PageError};
 use uuid::Uuid;
 
 use crate::error::{Error, Violation};
+use crate::model::Page;
 
-/// The most characters of a title.
-pub(crate) const TITLE: usize = 200;
-/// The most characters of a description or a script.
-pub(crate) const BODY: usize = 2_000;
-/// The most characters of an e-mail address.
-pub(crate) const EMAIL: usize = 320;
+/// The longest title, in characters.
+pub(crate) const MAX_TITLE: usize = 200;
+/// The longest description or script, in characters.
+pub(crate) const MAX_TEXT: usize = 2_000;
+/// The longest e-mail address, in characters.
+pub(crate) const MAX_EMAIL: usize = 320;
 
-const SCHEMA: &str = "INPUT_SCHEMA_VIOLATION";
-
-/// What is wrong with a request so far.
+/// The violations found in a request so far.
 #[derive(Default)]
 pub(crate) struct Fields(Vec<Violation>);
 
 impl Fields {
-    /// Notes that `field` is wrong, and what it should be.
+    /// Records that `field` is wrong, and what it should be.
     pub(crate) fn wrong(&mut self, field: impl Into<String>, should: impl Display) {
-        self.0.push(Violation { field: field.into(), reason: SCHEMA, should: should.to_string() });
+        self.0.push(Violation::schema(field, should.to_string()));
     }
 
-    /// The value, or nothing and a note of why `field` cannot be read.
+    /// The value, or nothing and a violation that says why `field` cannot be read.
     pub(crate) fn take<T, E: Display>(&mut self, field: impl Into<String>, read: Result<T, E>) -> Option<T> {
         read.map_err(|error| self.wrong(field, error)).ok()
     }
 
-    /// One line of 1 to `most` characters that shows something.
-    pub(crate) fn line(&mut self, field: &str, text: String, most: usize) -> Option<String> {
+    /// One line of 1 to `max` characters that shows something.
+    pub(crate) fn line(&mut self, field: &str, text: String, max: usize) -> Option<String> {
         let count = text.chars().count();
-        if text.trim().is_empty() || count > most {
-            self.wrong(field, format_args!("must have 1 to {most} characters, not only spaces; it has {count}"));
+        if text.trim().is_empty() || count > max {
+            self.wrong(field, format_args!("must have 1 to {max} characters, not only spaces; it has {count}"));
         } else if text.chars().any(char::is_control) {
             self.wrong(field, "must be one line without control characters");
         } else {
@@ -48,11 +47,11 @@ impl Fields {
         None
     }
 
-    /// Up to `most` characters, lines and tabs among them.
-    pub(crate) fn text(&mut self, field: &str, text: String, most: usize) -> Option<String> {
+    /// Up to `max` characters, lines and tabs among them.
+    pub(crate) fn text(&mut self, field: &str, text: String, max: usize) -> Option<String> {
         let count = text.chars().count();
-        if count > most {
-            self.wrong(field, format_args!("must have at most {most} characters; it has {count}"));
+        if count > max {
+            self.wrong(field, format_args!("must have at most {max} characters; it has {count}"));
         } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
             self.wrong(field, "must not hold control characters other than line ends and tabs");
         } else {
@@ -108,41 +107,6 @@ impl Fields {
     }
 }
 
-/// A page asked for: how many rows, after which one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Page {
-    /// 1 to [`page::MAX_SIZE`].
-    pub(crate) size: i64,
-    /// Nothing for the first page.
-    pub(crate) after: Option<Cursor>,
-}
-
-impl Page {
-    /// Whether this is the first page in its usual size.
-    pub(crate) fn is_usual(self) -> bool {
-        self.after.is_none() && self.size == i64::from(page::DEFAULT_SIZE)
-    }
-
-    /// The position and id that the page's rows come after.
-    pub(crate) fn start(self) -> (i32, Uuid) {
-        self.after.map_or((-1, Uuid::nil()), |cursor| (cursor.position, cursor.id))
-    }
-
-    /// The id that the page's rows come before, in listings that run from new to old.
-    pub(crate) fn below(self) -> Uuid {
-        self.after.map_or(Uuid::max(), |cursor| cursor.id)
-    }
-
-    /// Cuts `rows`, which were asked for with one more than the size, and returns the cursor of the next page if there is
-    /// one; `key` is what a row is listed by.
-    pub(crate) fn cut<T>(self, rows: &mut Vec<T>, key: impl Fn(&T) -> Cursor) -> Option<Cursor> {
-        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
-        let more = rows.len() > size;
-        rows.truncate(size);
-        rows.last().filter(|_| more).map(key)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,8 +114,8 @@ mod tests {
     #[test]
     fn every_wrong_field_is_named() {
         let mut fields = Fields::default();
-        let title = fields.line("project.title", "  ".to_owned(), TITLE);
-        let body = fields.text("project.description", "x".repeat(BODY + 1), BODY);
+        let title = fields.line("project.title", "  ".to_owned(), MAX_TITLE);
+        let body = fields.text("project.description", "x".repeat(MAX_TEXT + 1), MAX_TEXT);
         let id = fields.request_id("nonsense");
         let Err(Error::Invalid(violations)) = fields.done(title.zip(body).zip(id)) else {
             panic!("accepted");
@@ -163,11 +127,11 @@ mod tests {
     #[test]
     fn limits_count_characters_not_bytes() {
         let mut fields = Fields::default();
-        assert!(fields.line("t", "é".repeat(TITLE), TITLE).is_some());
-        assert!(fields.line("t", "é".repeat(TITLE + 1), TITLE).is_none());
-        assert!(fields.text("b", "a\nb\tc".to_owned(), BODY).is_some());
-        assert!(fields.text("b", "a\0b".to_owned(), BODY).is_none());
-        assert!(fields.line("t", "a\nb".to_owned(), TITLE).is_none());
+        assert!(fields.line("t", "é".repeat(MAX_TITLE), MAX_TITLE).is_some());
+        assert!(fields.line("t", "é".repeat(MAX_TITLE + 1), MAX_TITLE).is_none());
+        assert!(fields.text("b", "a\nb\tc".to_owned(), MAX_TEXT).is_some());
+        assert!(fields.text("b", "a\0b".to_owned(), MAX_TEXT).is_none());
+        assert!(fields.line("t", "a\nb".to_owned(), MAX_TITLE).is_none());
     }
 
     #[test]
@@ -184,16 +148,5 @@ mod tests {
             assert_eq!(fields.mask(Some(&asked), &known), changed);
             assert_eq!(fields.0.len(), wrong, "{asked:?}");
         }
-    }
-
-    #[test]
-    fn a_page_is_cut_where_more_follows() {
-        let page = Page { size: 2, after: None };
-        let key = |n: &u128| Cursor { position: 0, id: Uuid::from_u128(*n) };
-        let mut rows = vec![1, 2, 3];
-        assert_eq!(page.cut(&mut rows, key), Some(key(&2)));
-        assert_eq!(rows, [1, 2]);
-        assert_eq!(page.cut(&mut rows, key), None);
-        assert_eq!(page.cut(&mut Vec::new(), key), None);
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use chassis::drain::Drain;
 use chassis::settings::Source;
 use chassis::telemetry::Telemetry;
-use dashboard::{Config, Dashboard};
+use dashboard::{Config, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,7 +26,7 @@ async fn run() -> anyhow::Result<()> {
     // Dropped on every way out of here, which sends the spans that are still in memory.
     let _telemetry = Telemetry::start("dashboard", &config.telemetry);
     let drain = Drain::on_signals();
-    let bound = Dashboard::open(&config).await?.bind().await?;
+    let bound = Service::open(&config).await?.bind().await?;
     tracing::info!(addr = %bound.addr(), admin = %bound.admin_addr(), "bound");
     bound.serve(drain).await?;
     Ok(())

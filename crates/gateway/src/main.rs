@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use chassis::{drain::Drain, settings::Source, telemetry::Telemetry};
-use gateway::{Config, Gateway};
+use chassis::drain::Drain;
+use chassis::settings::Source;
+use chassis::telemetry::Telemetry;
+use gateway::{Config, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,8 +26,8 @@ async fn run() -> anyhow::Result<()> {
     // Dropped on every way out of here, which sends the spans that are still in memory.
     let _telemetry = Telemetry::start("gateway", &config.telemetry);
     let drain = Drain::on_signals();
-    let gateway = Gateway::open(&config).await?;
-    let bound = gateway.bind().await?;
+    let bound = Service::open(&config).await?.bind().await?;
+    tracing::info!(addr = %bound.addr(), admin = %bound.admin_addr(), "bound");
     bound.serve(drain).await?;
     Ok(())
 }
