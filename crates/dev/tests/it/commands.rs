@@ -17,7 +17,10 @@ pub(crate) struct Said {
 
 /// Runs a command as the account of `client`, with a folder for its state, and expects it to be done.
 pub(crate) async fn rushes(client: &Client, state: &Path, args: &[&str]) -> Result<Said> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rushes-dev"));
+    // The program that ships, which lies beside the services.
+    let program = Path::new(env!("CARGO_BIN_EXE_rushes-dev")).with_file_name("rushes");
+    ensure!(program.is_file(), "{} is not built: run `cargo build --workspace` first", program.display());
+    let mut command = Command::new(program);
     command
         .args(args)
         .env("RUSHES_ADDRESS", format!("http://{}", client.gateway))

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate and the crates of ours that it may depend on; the table of `docs/architecture.md`.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 19] = [
     ("rushes-proto", &[]),
     ("rushes-domain", &[]),
     ("rushes-chassis", &[]),
@@ -23,10 +23,21 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("thumbnail-worker", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-jobs"]),
     ("generation-worker", &["rushes-proto", "rushes-domain", "rushes-chassis"]),
     ("provider-double", &[]),
-    ("rushes-testkit", &["rushes-schema"]),
+    ("rushes-spans", &[]),
+    ("rushes-testkit", &["rushes-schema", "rushes-spans"]),
+    ("rushes-cli", &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-spans"]),
+    ("rushes-lab", &["rushes-proto", "rushes-chassis", "rushes-testkit", "provider-double", "rushes-cli"]),
     (
-        "rushes-cli",
-        &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-testkit", "rushes-sim", "provider-double"],
+        "rushes-dev",
+        &[
+            "rushes-proto",
+            "rushes-chassis",
+            "rushes-schema",
+            "rushes-testkit",
+            "rushes-sim",
+            "rushes-cli",
+            "rushes-lab",
+        ],
     ),
 ];
 
