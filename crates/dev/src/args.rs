@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Test(test::Options),
     /// Measure what the product costs beside what it could cost at least.
     Bench(bench::Options),
-    /// Put the cache's protocol through seeded histories with every fault, and without each of its walls.
+    /// Put the cache's protocol through seeded histories with every fault, and without each of its guards.
     Sim(sim::Options),
     /// Run two of each service while everything is cut, stopped and killed, and check all that clients were answered.
     Torture(torture::Options),

@@ -29,7 +29,7 @@ const WAIT_REASON: u32 = 5;
 pub(crate) struct Holds(watch::Receiver<Arc<Standing>>);
 
 impl Holds {
-    /// Nothing is held back until the first look, which `keep_looking` takes.
+    /// Nothing is held back until the first poll, which `keep_looking` takes.
     pub(crate) fn new() -> (Self, watch::Sender<Arc<Standing>>) {
         let (told, held) = watch::channel(Arc::default());
         (Self(held), told)

@@ -146,7 +146,7 @@ impl Records {
         tale
     }
 
-    fn ring(&self, key: &str) -> (MutexGuard<'_, Ring>, u64) {
+    fn notify(&self, key: &str) -> (MutexGuard<'_, Ring>, u64) {
         let hash = self.spread.hash_one(key);
         let ring = &self.rings[usize::try_from(hash).unwrap_or(usize::MAX) % RINGS];
         (ring.lock().unwrap_or_else(PoisonError::into_inner), hash)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chassis::caller::Caller;
 use chassis::drain::Drain;
-use chassis::postgres::LaneSettings;
+use chassis::postgres::PoolSettings;
 use chassis::{blobs, client, server};
 use proto::assets::v1::asset_service_client::AssetServiceClient;
 use proto::assets::v1::upload_asset_request::Part;
@@ -54,7 +54,7 @@ impl Running {
         let url = url(&folder);
         let mut settings = Settings {
             database_url: database.url(),
-            lane: LaneSettings { min: 0, silence: Duration::from_secs(1), ..LaneSettings::default() },
+            pool: PoolSettings { min: 0, silence: Duration::from_secs(1), ..PoolSettings::default() },
             nats_url: None,
             blobs: blobs::Settings { url, options: Vec::new() },
             public_url: PUBLIC.into(),

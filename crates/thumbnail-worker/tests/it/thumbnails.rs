@@ -196,9 +196,9 @@ async fn a_thumbnail_that_is_there_stays() {
     let account = service.account().await;
     let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
     let ready = service.settled(&account, &asset.name).await;
-    let lane =
-        chassis::postgres::Lane::connect_lazy("test", &service.settings.database_url, &service.settings.lane).unwrap();
-    let store = thumbnail_worker::store::Store::new(lane, jobs::Bell::new(thumbnail_worker::store::KIND, None));
+    let pool =
+        chassis::postgres::Pool::connect_lazy("test", &service.settings.database_url, &service.settings.pool).unwrap();
+    let store = thumbnail_worker::store::Store::new(pool, jobs::Notifier::new(thumbnail_worker::store::KIND, None));
     let key = thumbnail_worker::thumbnails::Key {
         account: domain::id::AccountId(account.id),
         asset: domain::name::asset(&asset.name).unwrap(),
