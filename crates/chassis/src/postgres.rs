@@ -149,7 +149,7 @@ impl Pool {
 
     /// The pool itself, for migrations and tests; statements through it are neither named nor counted.
     #[must_use]
-    pub fn pool(&self) -> &PgPool {
+    pub fn sqlx(&self) -> &PgPool {
         &self.pool
     }
 

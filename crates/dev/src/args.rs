@@ -37,7 +37,7 @@ pub(crate) enum Command {
     /// Run two of each service while everything is cut, stopped and killed, and check all that clients were answered.
     Torture(torture::Options),
     /// Make a process abort at each crash point in turn, and join the provider's bill with the books.
-    Sweep(sweep::Options),
+    CrashPoints(sweep::Options),
     /// Kill everything at random while a simulated provider cuts connections, and join its bill with the books.
     Nemesis(nemesis::Options),
     #[command(flatten)]

@@ -34,7 +34,7 @@ async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Test(options) => test::run(options).await,
         Command::Bench(options) => bench::run(options, args.json).await,
         Command::Torture(options) => laboratory::torture(&options, args.json).await,
-        Command::Sweep(options) => laboratory::sweep(&options, args.json).await,
+        Command::CrashPoints(options) => laboratory::sweep(&options, args.json).await,
         Command::Nemesis(options) => laboratory::nemesis(&options, args.json).await,
         Command::Sim(options) => self::sim::run(options, args.json).await,
         Command::Client(command) => cli::run(command, args.connection, args.json).await,

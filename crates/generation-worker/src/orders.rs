@@ -174,7 +174,7 @@ impl Orders {
             self.wait(lease, &**provider, &order, &reference, signals).instrument(span).await?
         } else if work.poll || !work.provider_reference.is_empty() {
             let span = info_span!("provider poll", otel.name = format!("poll at {}", provider.name()));
-            self.poll(work, &**provider, &order, &reference, cancel).instrument(span).await?
+            self.poll_once(work, &**provider, &order, &reference, cancel).instrument(span).await?
         } else {
             let poll_after = Some(pause(&**provider, 0));
             return Err(Stop::Suspended(Suspension { poll_after, ..Suspension::default() }));

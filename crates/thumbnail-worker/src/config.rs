@@ -7,7 +7,7 @@ use chassis::settings::{Error, Source};
 use chassis::{blobs, postgres::PoolSettings, server, telemetry};
 use http::Uri;
 
-use crate::{pictures, pool, videos};
+use crate::{decode_pool, pictures, videos};
 
 /// All that the process needs to know.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub struct Settings {
     /// Longest video of which a poster is made, in bytes.
     pub video_bytes: u64,
     /// What is decoded at one time.
-    pub pool: pool::Settings,
+    pub decode_pool: decode_pool::Settings,
     /// Bytes of whole files that may be in memory at one time, uploads under way included.
     pub held_bytes: u64,
     /// The decoder for what is not decoded in process.
@@ -83,7 +83,7 @@ impl Settings {
             },
             videos: videos::Limits::default(),
             video_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
-            pool: pool::Settings {
+            decode_pool: decode_pool::Settings {
                 threads: source.or("RUSHES_DECODE_THREADS", cores, "a number of threads")?,
                 bytes: source.or("RUSHES_DECODE_BYTES", 512 << 20, "a number of bytes")?,
                 waiting: source.or("RUSHES_DECODE_WAITING", 64, "a number of pictures")?,

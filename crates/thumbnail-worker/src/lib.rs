@@ -1,6 +1,6 @@
 //! thumbnail-worker: stores pictures, renders thumbnails of pictures and posters of videos, now or later.
 //!
-//! `pictures` and `videos` know bytes and pixels only; `pool` and `holding` bound what they cost; `assets` and `thumbnails` are
+//! `pictures` and `videos` know bytes and pixels only; `decode_pool` and `holding` bound what they cost; `assets` and `thumbnails` are
 //! the rules, `store` the rows, `grpc` the wire, `runner` the queue. Invariant: what is not a whole picture within the limits
 //! is refused and leaves nothing behind.
 
@@ -8,11 +8,11 @@
 
 pub mod assets;
 pub mod config;
+pub mod decode_pool;
 pub mod error;
 mod grpc;
 pub mod holding;
 pub mod pictures;
-pub mod pool;
 pub mod runner;
 pub mod store;
 pub mod thumbnails;
@@ -33,9 +33,9 @@ use tonic::service::Routes;
 
 use crate::assets::Assets;
 use crate::config::Settings;
+use crate::decode_pool::DecodePool;
 use crate::grpc::Grpc;
 use crate::holding::Holding;
-use crate::pool::Pool;
 use crate::runner::Runner;
 use crate::store::{KIND, Store};
 use crate::thumbnails::Thumbnails;
@@ -65,7 +65,7 @@ impl Service {
         let thumbnails = Thumbnails {
             store: Store::new(pool, notifier.clone()),
             blobs: blobs::Store::open(&settings.blobs)?,
-            pool: Pool::new(settings.pool),
+            pool: DecodePool::new(settings.decode_pool),
             holding: Holding::new(settings.held_bytes),
             ffmpeg: Arc::new(Ffmpeg::new(settings.ffmpeg.clone())),
             pictures: settings.pictures,

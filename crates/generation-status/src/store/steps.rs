@@ -2,7 +2,7 @@
 
 use chassis::postgres::statement;
 use domain::generation::State;
-use jobs::{Buried, Held, Leased, Status};
+use jobs::{DeadLettered, Held, Leased, Status};
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
@@ -208,7 +208,7 @@ pub(super) async fn stranded(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Result<V
 }
 
 /// Ends the generation of a job that was given up.
-pub(super) async fn end_dead_letter(tx: &mut PgConnection, job: &Buried) -> Result<Option<Record>, Error> {
+pub(super) async fn end_dead_letter(tx: &mut PgConnection, job: &DeadLettered) -> Result<Option<Record>, Error> {
     let held = Held { account: job.account, cancel_requested: false };
     let state = lock(tx, held, job.job).await?;
     let (state, flaw) = match State::from_number(state) {

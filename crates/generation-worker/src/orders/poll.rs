@@ -11,7 +11,7 @@ use crate::status::Suspension;
 
 impl Orders {
     /// How the order stands: made, or a reason to stop here.
-    pub(super) async fn poll(
+    pub(super) async fn poll_once(
         &self,
         work: &Work,
         provider: &dyn Provider,

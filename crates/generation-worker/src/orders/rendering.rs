@@ -29,12 +29,12 @@ impl Orders {
     ) -> Result<Made, Stop> {
         let (tell, told) = watch::channel((0, ""));
         tokio::select! {
-            made = self.poll(provider, order, reference, signals, &tell) => made,
+            made = self.poll_until_done(provider, order, reference, signals, &tell) => made,
             lost = self.report(lease, told, signals) => Err(lost),
         }
     }
 
-    async fn poll(
+    async fn poll_until_done(
         &self,
         provider: &dyn Provider,
         order: &Order,

@@ -221,7 +221,7 @@ async fn queues_that_one_provider_serves_share_what_it_takes() {
     let queue_status = jobs::queue_status(&mut connection, KIND, LIMITS).await.unwrap();
     let hold = |queue| queue_status.block_reason(Uuid::now_v7(), queue);
     assert_eq!(
-        (block_reason("left"), block_reason("right"), block_reason("elsewhere")),
+        (hold("left"), hold("right"), hold("elsewhere")),
         (Some(BlockReason::Pool), Some(BlockReason::Pool), None)
     );
 }

@@ -16,7 +16,7 @@ use proto::assets::v1::{
 use sqlx::PgPool;
 use testkit::Database;
 use thumbnail_worker::config::Settings;
-use thumbnail_worker::{Service, pictures, pool, videos};
+use thumbnail_worker::{Service, decode_pool, pictures, videos};
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -61,7 +61,7 @@ impl Running {
             pictures: pictures::Limits::default(),
             videos: videos::Limits::default(),
             video_bytes: 64 << 20,
-            pool: pool::Settings { threads: 2, bytes: 512 << 20, waiting: 64 },
+            decode_pool: decode_pool::Settings { threads: 2, bytes: 512 << 20, waiting: 64 },
             held_bytes: 256 << 20,
             ffmpeg: videos::ffmpeg::Settings {
                 program: None,

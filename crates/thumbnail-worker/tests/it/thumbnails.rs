@@ -135,8 +135,8 @@ async fn what_is_no_stored_video_is_not_registered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_at_once_is_sent_away_with_a_time() {
     let service = Running::with(|settings| {
-        settings.pool.threads = 1;
-        settings.pool.waiting = 1;
+        settings.decode_pool.threads = 1;
+        settings.decode_pool.waiting = 1;
         settings.slots = 1;
     })
     .await;
@@ -169,8 +169,8 @@ async fn too_much_at_once_is_sent_away_with_a_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_ask_for_one_thumbnail_cost_one() {
     let service = Running::with(|settings| {
-        settings.pool.threads = 1;
-        settings.pool.waiting = 1;
+        settings.decode_pool.threads = 1;
+        settings.decode_pool.waiting = 1;
     })
     .await;
     let account = service.account().await;

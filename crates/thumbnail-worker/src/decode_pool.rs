@@ -50,7 +50,7 @@ const PIECE: u64 = 64 << 10;
 
 /// The pool; clones share it.
 #[derive(Clone, Debug)]
-pub struct Pool {
+pub struct DecodePool {
     shared: Arc<Shared>,
 }
 
@@ -64,7 +64,7 @@ struct Shared {
     micros: AtomicU64,
 }
 
-impl Pool {
+impl DecodePool {
     /// An empty pool. At least one thread and one piece of memory are given.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
