@@ -3,3 +3,4 @@
 
 mod circles;
 mod sources;
+mod words;

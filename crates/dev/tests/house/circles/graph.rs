@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Who points at whom.
-pub type Graph = BTreeMap<usize, BTreeSet<usize>>;
+pub(crate) type Graph = BTreeMap<usize, BTreeSet<usize>>;
 
 /// The sets of more than one node that all reach each other, by Tarjan's algorithm.
-pub fn circles(graph: &Graph) -> Vec<BTreeSet<usize>> {
+pub(crate) fn circles(graph: &Graph) -> Vec<BTreeSet<usize>> {
     let mut search =
         Search { graph, order: BTreeMap::new(), low: BTreeMap::new(), stack: Vec::new(), found: Vec::new() };
     for node in graph.keys() {
@@ -19,7 +19,7 @@ pub fn circles(graph: &Graph) -> Vec<BTreeSet<usize>> {
 }
 
 /// A shortest way from the first node of a circle back to it.
-pub fn shortest(graph: &Graph, circle: &BTreeSet<usize>) -> Vec<usize> {
+pub(crate) fn shortest(graph: &Graph, circle: &BTreeSet<usize>) -> Vec<usize> {
     let ways = circle.iter().filter_map(|start| round(graph, circle, *start));
     ways.min_by_key(Vec::len).unwrap_or_default()
 }

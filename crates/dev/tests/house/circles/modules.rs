@@ -10,40 +10,40 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, Expr, ImplItem, Item, ItemMod, ItemUse, Macro, Meta, Path, Token, TraitItem, UseTree, VisRestricted};
 
 /// The modules of one crate; the first is its root.
-pub struct Modules(pub Vec<Module>);
+pub(crate) struct Modules(pub(crate) Vec<Module>);
 
 /// One module, whether a file or inline.
-pub struct Module {
+pub(crate) struct Module {
     /// Its path from the root, `crate::a::b`.
-    pub name: String,
-    pub parent: Option<usize>,
-    pub file: String,
-    pub children: BTreeMap<String, usize>,
+    pub(crate) name: String,
+    pub(crate) parent: Option<usize>,
+    pub(crate) file: String,
+    pub(crate) children: BTreeMap<String, usize>,
     /// The names that it declares itself.
-    pub items: BTreeSet<String>,
-    pub imports: Vec<Import>,
-    pub mentions: Vec<Mention>,
+    pub(crate) items: BTreeSet<String>,
+    pub(crate) imports: Vec<Import>,
+    pub(crate) mentions: Vec<Mention>,
 }
 
 /// One leaf of a `use`, in the module or in a function of it.
-pub struct Import {
-    pub path: Vec<String>,
+pub(crate) struct Import {
+    pub(crate) path: Vec<String>,
     /// What it is called here; `*` when it brings everything.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether others may reach it through this module.
-    pub exported: bool,
-    pub line: usize,
+    pub(crate) exported: bool,
+    pub(crate) line: usize,
 }
 
 /// A path in an expression, a type, a pattern, an attribute or a macro's tokens.
-pub struct Mention {
-    pub path: Vec<String>,
-    pub line: usize,
+pub(crate) struct Mention {
+    pub(crate) path: Vec<String>,
+    pub(crate) line: usize,
 }
 
 impl Modules {
     /// Reads a crate from its root file on; `read` gives the text of a file.
-    pub fn load(root: &str, read: &dyn Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn load(root: &str, read: &dyn Fn(&str) -> Option<String>) -> Self {
         let mut modules = Self(Vec::new());
         let directory = root.rsplit_once('/').map_or("", |(directory, _)| directory);
         modules.load_file("crate", None, root, directory, read);
@@ -126,7 +126,7 @@ fn declared(item: &Item) -> Option<String> {
 }
 
 /// Whether only a test build has what carries these attributes.
-pub fn only_for_tests(attributes: &[Attribute]) -> bool {
+pub(crate) fn only_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         Meta::List(list) if list.path.is_ident("cfg") => {
             list.parse_args::<Meta>().is_ok_and(|predicate| holds_without_tests(&predicate) == Some(false))

@@ -4,7 +4,7 @@ use super::modules::Modules;
 
 /// What a name is found to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Found {
+pub(crate) enum Found {
     Module(usize),
     /// An item of this module.
     Item(usize),
@@ -16,7 +16,7 @@ type Trail = Vec<(usize, String)>;
 impl Modules {
     /// What a path in a module names; nothing when it leads out of the crate. A path that goes on behind an item (a variant, a
     /// method) names the item.
-    pub fn resolve(&self, module: usize, path: &[String]) -> Option<Found> {
+    pub(crate) fn resolve(&self, module: usize, path: &[String]) -> Option<Found> {
         self.follow(module, path, &mut Trail::new())
     }
 

@@ -1,0 +1,154 @@
+//! No name says in a private word what the field has a word for.
+
+mod names;
+mod other;
+mod table;
+
+use std::fmt;
+
+use names::{Kind, Name};
+use table::{EXCEPTIONS, Exception, PLAIN_IN_LOCALS, Private, Reach, WORDS};
+
+use crate::sources;
+
+/// A private word in a declared name.
+#[derive(PartialEq, Eq, Debug)]
+struct Violation {
+    file: String,
+    line: usize,
+    kind: Kind,
+    name: String,
+    word: String,
+    instead: &'static str,
+}
+
+/// The words of a name: of `MOST_SCANS` and `MostScans` alike `most` and `scans`.
+fn words(name: &str) -> Vec<String> {
+    let chars: Vec<_> = name.chars().collect();
+    let mut words: Vec<String> = vec![String::new()];
+    for (at, char) in chars.iter().enumerate() {
+        let before = at.checked_sub(1).map(|before| chars[before]);
+        let hump = char.is_uppercase()
+            && (before.is_some_and(|before| !before.is_uppercase())
+                || chars.get(at + 1).is_some_and(|next| next.is_lowercase()));
+        if !char.is_alphabetic() || hump {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut().filter(|_| char.is_alphabetic()) {
+            word.extend(char.to_lowercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// The private words in one name of a file.
+fn check(file: &str, name: &Name) -> Vec<Violation> {
+    let words = words(&name.name);
+    let mut found = Vec::new();
+    for private in WORDS {
+        for form in private.forms.split(' ') {
+            let form: Vec<_> = form.split('_').collect();
+            for at in 0..words.len() {
+                if words[at..].len() >= form.len()
+                    && words[at..].iter().zip(&form).all(|(word, form)| word == form)
+                    && reaches(private, file, name, &words, at, form.len())
+                {
+                    found.push(Violation {
+                        file: file.to_owned(),
+                        line: name.line,
+                        kind: name.kind,
+                        name: name.name.clone(),
+                        word: form.join(" "),
+                        instead: private.instead,
+                    });
+                }
+            }
+        }
+    }
+    found
+}
+
+fn reaches(private: &Private, file: &str, name: &Name, words: &[String], at: usize, length: usize) -> bool {
+    let file = |parts: &[&str]| parts.iter().any(|part| file.contains(part));
+    match private.reach {
+        Reach::Everywhere => true,
+        Reach::NotInSentences => name.kind != Kind::Test,
+        Reach::AloneAs(kinds) => words.len() == length && kinds.contains(&name.kind),
+        Reach::In(parts) => file(parts),
+        Reach::NotIn(parts) => !file(parts),
+        Reach::UnlessAfter(good) => at == 0 || !good.contains(&words[at - 1].as_str()),
+        Reach::UnlessBefore(good) => words.get(at + length).is_none_or(|next| !good.contains(&next.as_str())),
+    }
+}
+
+/// Every name that the workspace's files declare.
+fn declared() -> Vec<(String, Name)> {
+    let mut declared = Vec::new();
+    for directory in sources::crates() {
+        for file in sources::of_crate(&directory) {
+            let text = sources::read(&file).expect("a file that was listed");
+            let names = names::of_rust(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
+            declared.extend(names.into_iter().map(|name| (file.clone(), name)));
+        }
+    }
+    declared.extend(other::declared());
+    declared
+}
+
+impl Exception {
+    fn covers(&self, violation: &Violation) -> bool {
+        let file = match self.file.strip_suffix('*') {
+            Some(start) => violation.file.starts_with(start),
+            None => violation.file == self.file,
+        };
+        file && (self.name == "*" || self.name == violation.name)
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, kind, name, word, instead } = self;
+        let kind = format!("{kind:?}").to_lowercase();
+        write!(out, "{file}:{line}: {kind} `{name}` has the word `{word}`; the field says: {instead}")
+    }
+}
+
+/// The private words in the names of these kinds, without the exceptions.
+fn violations(of: impl Fn(Kind) -> bool) -> Vec<Violation> {
+    let mut found: Vec<_> = declared()
+        .iter()
+        .filter(|(_, name)| of(name.kind))
+        .flat_map(|(file, name)| check(file, name))
+        .filter(|violation| violation.kind != Kind::Local || !PLAIN_IN_LOCALS.contains(&violation.word.as_str()))
+        .filter(|violation| !EXCEPTIONS.iter().any(|exception| exception.covers(violation)))
+        .collect();
+    found.sort_by(|a, b| (&a.file, a.line, &a.name).cmp(&(&b.file, b.line, &b.name)));
+    found.dedup();
+    found
+}
+
+fn assert_none(found: &[Violation]) {
+    let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert!(found.is_empty(), "{} names with a private word:\n{}", found.len(), lines.join("\n"));
+}
+
+#[test]
+fn no_declared_name_has_a_private_word() {
+    assert_none(&violations(|kind| kind != Kind::Local));
+}
+
+#[test]
+fn no_local_name_has_a_private_word() {
+    assert_none(&violations(|kind| kind == Kind::Local));
+}
+
+#[test]
+fn every_exception_is_needed_and_says_why() {
+    let found: Vec<_> = declared().iter().flat_map(|(file, name)| check(file, name)).collect();
+    for exception in EXCEPTIONS {
+        let Exception { file, name, reason } = exception;
+        assert!(!reason.is_empty(), "the exception of `{name}` in {file} gives no reason");
+        assert!(found.iter().any(|violation| exception.covers(violation)), "nothing needs the exception of `{name}` in {file}");
+    }
+}
