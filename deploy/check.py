@@ -97,8 +97,8 @@ class Crates:
                 text += self.code(path)
         required = re.findall(r'\.required(?:::<[^(]*>)?\(\s*"([A-Z0-9_]+)"', text)
         names = set(re.findall(r'"((?:RUSHES|OTEL|AWS)_[A-Z0-9_]*)"', text))
-        for lane in [name for name in names if name.startswith("RUSHES_LANE_")]:
-            names |= {f"{lane}_{end}" for end in ("MIN", "MAX", "ACQUIRE", "IDLE", "STATEMENT")}
+        for pool in [name for name in names if name.startswith("RUSHES_POOL_")]:
+            names |= {f"{pool}_{end}" for end in ("MIN", "MAX", "ACQUIRE", "IDLE", "STATEMENT")}
         return names, set(required)
 
     @staticmethod

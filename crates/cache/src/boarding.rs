@@ -106,7 +106,7 @@ impl Cache {
         let handle = Handle { error: TypeId::of::<E>(), outcome: told.shared() };
         let now = self.inner.now();
         let id = shard.flights.depart(key.text(), handle.clone(), now);
-        let validate = key.class() == Class::Aggregate && self.inner.lane.is_some();
+        let validate = key.class() == Class::Aggregate && self.inner.pool.is_some();
         let read = Read::new(missed.at_hand.clone(), Abilities { validate, wait: manner == Manner::Alone });
         (Seat::new(Arc::clone(&self.inner), key.clone(), id, missed, now, read, tell), handle)
     }

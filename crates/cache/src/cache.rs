@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chassis::postgres::Lane;
+use chassis::postgres::Pool;
 use chassis::stale;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
@@ -70,11 +70,11 @@ impl Cache {
     /// Starts the cache and its background tasks. It connects to nothing before it must, and starts with everything
     /// away.
     ///
-    /// `lane` is its own lane (see [`Settings::lane`]); without one it never relays, and validates by loading.
+    /// `pool` is its own pool (see [`Settings::pool`]); without one it never relays, and validates by loading.
     ///
     /// # Errors
     /// The Redis URL can not be read.
-    pub fn start(settings: Settings, lane: Option<Lane>, nats: Option<async_nats::Client>) -> Result<Self, Error> {
+    pub fn start(settings: Settings, pool: Option<Pool>, nats: Option<async_nats::Client>) -> Result<Self, Error> {
         let open = |patience| {
             let url = settings.redis_url.as_deref();
             url.map(|url| Link::new(url, patience)).transpose().map_err(Error::RedisUrl)
@@ -82,7 +82,7 @@ impl Cache {
         // The relay has a connection of its own: its server's name must be that of every apply and proof. It waits
         // longer than a reader would: a change that it could not apply costs the whole name space.
         let (readers, relays) = (open(settings.redis_patience)?, open(settings.redis_patience * 4)?);
-        let inner = Arc::new(Inner::new(settings, lane, nats, readers));
+        let inner = Arc::new(Inner::new(settings, pool, nats, readers));
         let ends = Arc::new(inner.stop.clone().drop_guard());
         let cache = Self { inner, tasks: TaskTracker::new(), _ends: ends };
         cache.background(relays);
@@ -96,12 +96,12 @@ impl Cache {
         if let Some(client) = &self.inner.nats {
             self.tasks.spawn(nats::listen(inner(), client.clone()));
             self.tasks.spawn(nats::peek::answer(inner(), client.clone()));
-            if self.inner.lane.is_some() {
+            if self.inner.pool.is_some() {
                 self.tasks.spawn(nats::clock::answer(inner(), client.clone()));
             }
         }
-        if let Some(lane) = self.inner.lane.clone().filter(|_| self.inner.settings.relay) {
-            self.tasks.spawn(relay::lead(inner(), lane, link));
+        if let Some(pool) = self.inner.pool.clone().filter(|_| self.inner.settings.relay) {
+            self.tasks.spawn(relay::lead(inner(), pool, link));
         }
         let watched = Arc::downgrade(&self.inner);
         chassis::telemetry::on_scrape(move || match watched.upgrade() {
@@ -276,8 +276,8 @@ impl Cache {
     /// # Errors
     /// What PostgreSQL answered. Nothing if this process has no database.
     pub async fn version(&self, key: &Key) -> Result<Option<i64>, chassis::postgres::Error> {
-        let Some(lane) = &self.inner.lane else { return Ok(None) };
-        let (versions, _) = store::versions(lane, &[key.as_str().to_owned()]).await?;
+        let Some(pool) = &self.inner.pool else { return Ok(None) };
+        let (versions, _) = store::versions(pool, &[key.as_str().to_owned()]).await?;
         Ok(versions.first().copied())
     }
 

@@ -30,8 +30,8 @@ pub(crate) async fn keep(inner: Arc<Inner>) {
 }
 
 async fn read(inner: &Inner) -> Option<(PgTime, PgTime)> {
-    if let Some(lane) = &inner.lane {
-        return store::clock(lane).await.ok().map(|showed| (showed, showed));
+    if let Some(pool) = &inner.pool {
+        return store::clock(pool).await.ok().map(|showed| (showed, showed));
     }
     nats::clock::ask(inner.nats.as_ref()?, &inner.settings.space).await
 }

@@ -239,10 +239,10 @@ async fn replies(inner: &Inner, seats: &[Seat], places: &[usize]) -> Vec<L2<Byte
 async fn validate(inner: &Inner, seats: &mut [Seat], fills: &mut Fills) {
     let places = places(seats, Next::Version);
     let asked = inner.now();
-    let told = match (&inner.lane, inner.validations.acquire().await) {
-        (Some(lane), Ok(_permit)) => {
+    let told = match (&inner.pool, inner.validations.acquire().await) {
+        (Some(pool), Ok(_permit)) => {
             let keys: Vec<String> = places.iter().map(|place| seats[*place].key.as_str().to_owned()).collect();
-            store::versions(lane, &keys).await.ok()
+            store::versions(pool, &keys).await.ok()
         }
         _ => None,
     };

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use chassis::postgres::Lane;
+use chassis::postgres::Pool;
 use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,7 @@ pub(crate) struct Shard {
 
 pub(crate) struct Inner {
     pub(crate) settings: Settings,
-    pub(crate) lane: Option<Lane>,
+    pub(crate) pool: Option<Pool>,
     pub(crate) nats: Option<async_nats::Client>,
     pub(crate) redis: Option<Link>,
     pub(crate) names: Names,
@@ -59,7 +59,7 @@ pub(crate) struct Inner {
     pub(crate) reading: Notify,
     /// Whether this process leads the relay, and so hears every message without NATS.
     pub(crate) leads: AtomicBool,
-    /// How many validations may run at once: two connections of the lane are left to the relay and the clock.
+    /// How many validations may run at once: two connections of the pool are left to the relay and the clock.
     pub(crate) validations: Semaphore,
     pub(crate) stop: CancellationToken,
     pub(crate) signals: broadcast::Sender<Signal>,
@@ -72,19 +72,19 @@ pub(crate) struct Inner {
 impl Inner {
     pub(crate) fn new(
         settings: Settings,
-        lane: Option<Lane>,
+        pool: Option<Pool>,
         nats: Option<async_nats::Client>,
         redis: Option<Link>,
     ) -> Self {
         let origin = Instant::now();
-        let connections = lane.as_ref().map_or(0, |lane| lane.pool().options().get_max_connections());
+        let connections = pool.as_ref().map_or(0, |pool| pool.sqlx().options().get_max_connections());
         let validations = Semaphore::new(usize::try_from(connections.saturating_sub(2).max(1)).unwrap_or(1));
         Self {
             names: Names::new(&settings.space),
             l1: L1::new(settings.l1_bytes),
             observer: Observer::new(settings.observe),
             settings,
-            lane,
+            pool,
             nats,
             redis,
             meters: Meters::default(),

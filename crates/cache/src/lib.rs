@@ -1,7 +1,7 @@
 //! A coherent two-tier cache: moka in each process (L1), Redis beside them (L2), PostgreSQL as the truth.
 //!
 //! Invariant: a tier answers without PostgreSQL only while it holds a proof, at most [`coherence::BOUND`] old, that
-//! every change committed before a time has been applied to it. Time-outs are the second wall; NATS and Redis make it
+//! every change committed before a time has been applied to it. Time-outs are the second guard; NATS and Redis make it
 //! fast and are not trusted for safety. The protocol's rules are in the crate [`coherence`], without I/O; all other modules are thin
 //! shells around them. The README has it on one page.
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -21,14 +21,14 @@ pub(crate) struct Kind {
 
 impl Kind {
     fn new(kind: &'static str) -> Self {
-        let hits = |tier: Tier| counter!("cache_hits_total", "tier" => tier.label(), "kind" => kind);
+        let hits = |tier: Tier| counter!("rushes_cache_hits_total", "tier" => tier.label(), "kind" => kind);
         Self {
             l1: hits(Tier::L1),
             l2: hits(Tier::L2),
             validated: hits(Tier::Validated),
-            misses: counter!("cache_misses_total", "kind" => kind),
-            joined: counter!("cache_flights_joined_total", "kind" => kind),
-            floored: counter!("cache_floor_hits_total", "kind" => kind),
+            misses: counter!("rushes_cache_misses_total", "kind" => kind),
+            joined: counter!("rushes_cache_loads_joined_total", "kind" => kind),
+            floored: counter!("rushes_cache_watermark_refusals_total", "kind" => kind),
         }
     }
 
@@ -80,52 +80,52 @@ impl Meters {
 
 pub(crate) fn loaded(kind: &'static str, ok: bool, took: Duration) {
     let outcome = if ok { "ok" } else { "error" };
-    counter!("cache_loads_total", "kind" => kind, "outcome" => outcome).increment(1);
-    histogram!("cache_load_seconds", "kind" => kind).record(took);
+    counter!("rushes_cache_loads_total", "kind" => kind, "outcome" => outcome).increment(1);
+    histogram!("rushes_cache_load_seconds", "kind" => kind).record(took);
 }
 
 pub(crate) fn stale(kind: &'static str) {
-    counter!("cache_stale_answers_total", "kind" => kind).increment(1);
+    counter!("rushes_cache_stale_answers_total", "kind" => kind).increment(1);
 }
 
 pub(crate) fn validated(outcome: &'static str) {
-    counter!("cache_validations_total", "outcome" => outcome).increment(1);
+    counter!("rushes_cache_validations_total", "outcome" => outcome).increment(1);
 }
 
 pub(crate) fn lease_denied() {
-    counter!("cache_leases_denied_total").increment(1);
+    counter!("rushes_cache_leases_denied_total").increment(1);
 }
 
 pub(crate) fn fill_refused() {
-    counter!("cache_fills_refused_total").increment(1);
+    counter!("rushes_cache_fills_refused_total").increment(1);
 }
 
 pub(crate) fn restarted(cause: Cause) {
-    counter!("cache_window_restarts_total", "cause" => cause.label()).increment(1);
+    counter!("rushes_cache_window_restarts_total", "cause" => cause.label()).increment(1);
 }
 
 pub(crate) fn redis_failed(operation: &'static str) {
-    counter!("cache_redis_errors_total", "operation" => operation).increment(1);
+    counter!("rushes_cache_redis_errors_total", "operation" => operation).increment(1);
 }
 
 pub(crate) fn proof_age(age: Option<Duration>) {
-    gauge!("cache_proof_age_seconds").set(age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
+    gauge!("rushes_cache_proof_age_seconds").set(age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
 }
 
 pub(crate) fn leading(leads: bool) {
-    gauge!("cache_relay_leads").set(if leads { 1.0 } else { 0.0 });
+    gauge!("rushes_cache_relay_leads").set(if leads { 1.0 } else { 0.0 });
 }
 
 pub(crate) fn relayed(changes: usize, took: Duration) {
-    counter!("cache_relay_changes_total").increment(changes as u64);
-    histogram!("cache_relay_pass_seconds").record(took);
+    counter!("rushes_cache_relay_changes_total").increment(changes as u64);
+    histogram!("rushes_cache_relay_pass_seconds").record(took);
 }
 
 pub(crate) fn relay_failed(step: &'static str) {
-    counter!("cache_relay_failures_total", "step" => step).increment(1);
+    counter!("rushes_cache_relay_failures_total", "step" => step).increment(1);
 }
 
 pub(crate) fn l1_size((entries, bytes): (u64, u64)) {
-    gauge!("cache_l1_entries").set(entries as f64);
-    gauge!("cache_l1_bytes").set(bytes as f64);
+    gauge!("rushes_cache_l1_entries").set(entries as f64);
+    gauge!("rushes_cache_l1_bytes").set(bytes as f64);
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a change and its outbox row are one transaction; for an aggregate the row is the bump of its version.
 //!
-//! Its row carries the change's traceparent, which `chassis::postgres::Lane::transaction` sets for the transaction.
+//! Its row carries the change's traceparent, which `chassis::postgres::Pool::transaction` sets for the transaction.
 //!
 //! Tables with an emit trigger write their rows themselves; [`append`] and [`bump`] are for changes that no trigger
 //! sees.

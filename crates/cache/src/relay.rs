@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
-use chassis::postgres::Lane;
+use chassis::postgres::Pool;
 use chassis::telemetry;
 use tracing::Instrument as _;
 
@@ -43,18 +43,18 @@ struct Reign {
 }
 
 /// Leads whenever it can until the cache is closed, then hands the lease over.
-pub(crate) async fn lead(inner: Arc<Inner>, lane: Lane, link: Option<Link>) {
+pub(crate) async fn lead(inner: Arc<Inner>, pool: Pool, link: Option<Link>) {
     let owner = format!("{:032x}", fastrand::u128(..));
     let mut reign: Option<Reign> = None;
     while !inner.stop.is_cancelled() {
         if reign.is_none() {
-            reign = take_lease(&lane, &owner).await;
+            reign = take_lease(&pool, &owner).await;
             lead_shown(&inner, reign.is_some());
         }
         let began = Instant::now();
         let wait = match &mut reign {
             None => TRY,
-            Some(current) => match pass(&inner, &lane, link.as_ref(), &owner, current).await {
+            Some(current) => match pass(&inner, &pool, link.as_ref(), &owner, current).await {
                 Ok(more) => {
                     if more {
                         Duration::ZERO
@@ -79,7 +79,7 @@ pub(crate) async fn lead(inner: Arc<Inner>, lane: Lane, link: Option<Link>) {
     }
     if let Some(reign) = reign {
         // Best effort: a lease that is not handed over runs out by itself.
-        let _ = store::release(&lane, reign.epoch, &owner).await;
+        let _ = store::release(&pool, reign.epoch, &owner).await;
     }
     lead_shown(&inner, false);
 }
@@ -89,9 +89,9 @@ fn lead_shown(inner: &Inner, leads: bool) {
     meters::leading(leads);
 }
 
-async fn take_lease(lane: &Lane, owner: &str) -> Option<Reign> {
+async fn take_lease(pool: &Pool, owner: &str) -> Option<Reign> {
     let epoch = fastrand::i64(1..);
-    match store::take(lane, epoch, owner).await {
+    match store::take(pool, epoch, owner).await {
         Ok(true) => {
             tracing::info!("this process relays changes now");
             Some(Reign { epoch, before: PgTime::PAST, renewed: Instant::now() })
@@ -108,19 +108,19 @@ async fn take_lease(lane: &Lane, owner: &str) -> Option<Reign> {
 /// One pass; says whether there is more to take at once. An error ends the leadership.
 async fn pass(
     inner: &Arc<Inner>,
-    lane: &Lane,
+    pool: &Pool,
     link: Option<&Link>,
     owner: &str,
     reign: &mut Reign,
 ) -> Result<bool, &'static str> {
     let began = Instant::now();
-    let Ok((drained, outbox)) = store::drain(lane).await else {
+    let Ok((drained, outbox)) = store::drain(pool).await else {
         meters::relay_failed("drain");
         // Nothing was claimed yet, so nothing is in doubt; the lease decides who goes on.
         return Ok(false);
     };
     if outbox.ids.is_empty() {
-        return run(inner, lane, link, owner, reign, &drained, outbox).await;
+        return run(inner, pool, link, owner, reign, &drained, outbox).await;
     }
     let span =
         tracing::info_span!("cache.relay", otel.kind = "producer", messaging.batch.message_count = outbox.ids.len());
@@ -128,14 +128,14 @@ async fn pass(
         telemetry::link(&span, trace);
     }
     let changes = outbox.ids.len();
-    let result = run(inner, lane, link, owner, reign, &drained, outbox).instrument(span).await;
+    let result = run(inner, pool, link, owner, reign, &drained, outbox).instrument(span).await;
     meters::relayed(changes, began.elapsed());
     result
 }
 
 async fn run(
     inner: &Arc<Inner>,
-    lane: &Lane,
+    pool: &Pool,
     link: Option<&Link>,
     owner: &str,
     reign: &mut Reign,
@@ -157,7 +157,7 @@ async fn run(
     peek::follow(inner, &message.changes);
 
     if let Some(fold) = pass.fold(applied) {
-        match store::fold(lane, reign.epoch, owner, &fold, &outbox.ids).await {
+        match store::fold(pool, reign.epoch, owner, &fold, &outbox.ids).await {
             Ok(true) => reign.renewed = Instant::now(),
             Ok(false) => return Err("deposed at the fold"),
             Err(error) => {
@@ -167,7 +167,7 @@ async fn run(
             }
         }
     } else if reign.renewed.elapsed() > RENEW {
-        match store::renew(lane, reign.epoch, owner).await {
+        match store::renew(pool, reign.epoch, owner).await {
             Ok(true) => reign.renewed = Instant::now(),
             Ok(false) => return Err("deposed at the renewal"),
             Err(_) => meters::relay_failed("renew"),

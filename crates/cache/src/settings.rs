@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::postgres::LaneSettings;
+use chassis::postgres::PoolSettings;
 use chassis::settings::{Error, Source};
 
 /// The share of hits and changes that is observed in production.
@@ -68,17 +68,17 @@ impl Settings {
         })
     }
 
-    /// The lane to give to [`crate::Cache::start`]: its own, since a relay that waits behind a flood of reads lets
+    /// The pool to give to [`crate::Cache::start`]: its own, since a relay that waits behind a flood of reads lets
     /// every proof age, which sends yet more reads to PostgreSQL.
     #[must_use]
-    pub fn lane() -> LaneSettings {
-        LaneSettings {
+    pub fn pool() -> PoolSettings {
+        PoolSettings {
             min: 1,
             max: 6,
             acquire: Duration::from_millis(500),
             idle: Duration::from_secs(60),
             statement: Duration::from_secs(2),
-            ..LaneSettings::default()
+            ..PoolSettings::default()
         }
     }
 }

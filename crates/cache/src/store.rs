@@ -1,13 +1,13 @@
 //! All SQL that reads: the versions of aggregates, and PostgreSQL's clock. The relay's SQL is in `relay/store.rs`.
 
-use chassis::postgres::{Error, Lane};
+use chassis::postgres::{Error, Pool};
 
 use coherence::entry::Asof;
 use coherence::time::PgTime;
 
 /// The versions of some aggregates, in their order, with the clock of the same snapshot.
-pub(crate) async fn versions(lane: &Lane, keys: &[String]) -> Result<(Vec<i64>, Asof), Error> {
-    let row: (Vec<i64>, i64, i64) = lane
+pub(crate) async fn versions(pool: &Pool, keys: &[String]) -> Result<(Vec<i64>, Asof), Error> {
+    let row: (Vec<i64>, i64, i64) = pool
         .run("validate_cached", async |connection| {
             sqlx::query_as(
                 "select array(select cache_version(wanted.key)
@@ -27,13 +27,13 @@ pub(crate) async fn versions(lane: &Lane, keys: &[String]) -> Result<(Vec<i64>, 
 
 /// The version of an aggregate; nothing if no change of it was ever folded, as for a row's key. Asked by the observer and
 /// by no request.
-pub(crate) async fn aggregate(lane: &Lane, key: &str) -> Result<Option<i64>, Error> {
+pub(crate) async fn aggregate(pool: &Pool, key: &str) -> Result<Option<i64>, Error> {
     let asked = sqlx::query_scalar("select cache_version(k.key) from cache_key k where k.key = $1").bind(key);
-    lane.quietly(async |connection| asked.fetch_optional(connection).await).await
+    pool.quietly(async |connection| asked.fetch_optional(connection).await).await
 }
 
 /// PostgreSQL's clock, read while the statement runs. Not traced: it comes every few seconds and belongs to no request.
-pub(crate) async fn clock(lane: &Lane) -> Result<PgTime, Error> {
+pub(crate) async fn clock(pool: &Pool) -> Result<PgTime, Error> {
     let asked = sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000000)::bigint");
-    lane.quietly(async |connection| asked.fetch_one(connection).await).await.map(PgTime)
+    pool.quietly(async |connection| asked.fetch_one(connection).await).await.map(PgTime)
 }

@@ -26,7 +26,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads `RUSHES_WATCH_HEARTBEAT` and `RUSHES_WATCH_AGE`.
+    /// Reads `RUSHES_WATCH_HEARTBEAT` and `RUSHES_WATCH_MAX_AGE`.
     ///
     /// # Errors
     /// When one cannot be read, or watches would beat without a pause.
@@ -36,7 +36,7 @@ impl Settings {
         if heartbeat.is_zero() {
             return Err(Error::wrong("RUSHES_WATCH_HEARTBEAT", "more than 0"));
         }
-        Ok(Self { heartbeat, age: source.duration("RUSHES_WATCH_AGE", default.age, "a time")? })
+        Ok(Self { heartbeat, age: source.duration("RUSHES_WATCH_MAX_AGE", default.age, "a time")? })
     }
 }
 

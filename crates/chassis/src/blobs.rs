@@ -133,7 +133,7 @@ impl Store {
             }
         };
         measured("put", work).await?;
-        metrics::histogram!("blobs_put_bytes").record(size as f64);
+        metrics::histogram!("rushes_blobs_put_bytes").record(size as f64);
         Ok(name)
     }
 
@@ -234,7 +234,7 @@ async fn measured<T>(operation: &'static str, work: impl Future<Output = Result<
         Err(Error::Missing(_)) => "missing",
         Err(_) => "error",
     };
-    metrics::histogram!("blobs_operation_seconds", "operation" => operation, "outcome" => outcome)
+    metrics::histogram!("rushes_blobs_operation_seconds", "operation" => operation, "outcome" => outcome)
         .record(began.elapsed());
     result
 }

@@ -16,7 +16,7 @@ pub const POINTS: &[&str] = &[
     COMPLETION_COMMITTED,
     FAILURE_COMMITTED,
     RELEASE_COMMITTED,
-    SWEEP_COMMITTED,
+    REAP_COMMITTED,
     DEADLINE_COMMITTED,
     RESOLUTION_COMMITTED,
     RECONCILER_COMMITTED,
@@ -24,7 +24,7 @@ pub const POINTS: &[&str] = &[
     INTENT_ANSWERED,
     ORDER_ANSWERED,
     REFERENCE_ANSWERED,
-    PROVIDER_LOOKED_AT,
+    PROVIDER_POLLED,
     CANCEL_SENT,
     SUSPENSION_ANSWERED,
     FINALIZING_ANSWERED,
@@ -56,7 +56,7 @@ pub const FAILURE_COMMITTED: &str = "status.failure";
 /// generation-status: a lease was given back.
 pub const RELEASE_COMMITTED: &str = "status.release";
 /// generation-status: a sweep is committed.
-pub const SWEEP_COMMITTED: &str = "status.sweep";
+pub const REAP_COMMITTED: &str = "status.reap";
 /// generation-status: a deadline was enforced.
 pub const DEADLINE_COMMITTED: &str = "status.deadline";
 /// generation-status: an operator's decision is committed.
@@ -72,7 +72,7 @@ pub const ORDER_ANSWERED: &str = "worker.order";
 /// generation-worker: the reference is known to be committed.
 pub const REFERENCE_ANSWERED: &str = "worker.reference";
 /// generation-worker: the provider told how the order stands.
-pub const PROVIDER_LOOKED_AT: &str = "worker.look";
+pub const PROVIDER_POLLED: &str = "worker.poll";
 /// generation-worker: the provider was asked to stop.
 pub const CANCEL_SENT: &str = "worker.cancel";
 /// generation-worker: the lease is known to be over.

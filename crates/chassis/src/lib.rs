@@ -1,4 +1,4 @@
-//! What every Rushes service does alike: settings, telemetry, deadlines, errors on the wire, PostgreSQL lanes, object
+//! What every Rushes service does alike: settings, telemetry, deadlines, errors on the wire, PostgreSQL pools, object
 //! storage, NATS, gRPC clients and servers, the admin port and draining.
 //!
 //! It knows no business noun and holds no business SQL. The list of modules is closed: a helper that fits none of them

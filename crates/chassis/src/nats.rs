@@ -70,7 +70,7 @@ fn note(event: &Event, silent: &AtomicBool) {
         Event::ServerError(_) => "server_error",
         Event::ClientError(_) => "client_error",
     };
-    metrics::counter!("nats_events_total", "event" => name).increment(1);
+    metrics::counter!("rushes_nats_events_total", "event" => name).increment(1);
     match event {
         Event::Connected => {
             silent.store(false, Ordering::Relaxed);

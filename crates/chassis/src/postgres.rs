@@ -1,4 +1,4 @@
-//! Lanes to PostgreSQL: named pools with their own sizes and time-outs, so that one kind of work cannot starve another.
+//! Pools to PostgreSQL: named pools with their own sizes and time-outs, so that one kind of work cannot starve another.
 //!
 //! Invariant: every statement that goes through here has a name, a span and a duration, and is counted to the request
 //! that made it. A transaction counts its `begin` and `commit` too, because each is a round trip.
@@ -39,9 +39,9 @@ const SLOW: Duration = Duration::from_millis(200);
 /// A connection that was idle this long is tried before it is used; a busier one is trusted.
 const TRUSTED: Duration = Duration::from_secs(2);
 
-/// The size and the patience of a lane.
+/// The size and the patience of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaneSettings {
+pub struct PoolSettings {
     /// Connections kept open even when idle.
     pub min: u32,
     /// Connections at most.
@@ -52,12 +52,12 @@ pub struct LaneSettings {
     pub idle: Duration,
     /// How long PostgreSQL lets one statement run.
     pub statement: Duration,
-    /// How long PostgreSQL may say nothing at all before calls that need it are refused. Lanes to one database that agree
+    /// How long PostgreSQL may say nothing at all before calls that need it are refused. Pools to one database that agree
     /// in it listen together.
     pub silence: Duration,
 }
 
-impl Default for LaneSettings {
+impl Default for PoolSettings {
     fn default() -> Self {
         Self {
             min: 2,
@@ -70,33 +70,33 @@ impl Default for LaneSettings {
     }
 }
 
-impl LaneSettings {
-    /// Reads `RUSHES_DATABASE_SILENCE`, which is every lane's, and `{prefix}_MIN`, `_MAX`, `_ACQUIRE`, `_IDLE` and `_STATEMENT`, such as `RUSHES_LANE_READ_MAX`; what is
+impl PoolSettings {
+    /// Reads `RUSHES_DATABASE_UNRESPONSIVE_AFTER`, which is every pool's, and `{prefix}_MIN`, `_MAX`, `_ACQUIRE`, `_IDLE` and `_STATEMENT`, such as `RUSHES_POOL_READ_MAX`; what is
     /// unset keeps its value from `default`.
     ///
     /// # Errors
     /// When one cannot be read, or when the minimum is above the maximum.
     pub fn read(source: &Source, prefix: &str, default: Self) -> Result<Self, settings::Error> {
         let name = |end: &str| format!("{prefix}_{end}");
-        let lane = Self {
+        let pool = Self {
             min: source.or(&name("MIN"), default.min, "a count of connections")?,
             max: source.or(&name("MAX"), default.max, "a count of connections")?,
             acquire: source.duration(&name("ACQUIRE"), default.acquire, "a wait")?,
             idle: source.duration(&name("IDLE"), default.idle, "a time")?,
             statement: source.duration(&name("STATEMENT"), default.statement, "a time")?,
-            silence: source.duration("RUSHES_DATABASE_SILENCE", default.silence, "a time")?,
+            silence: source.duration("RUSHES_DATABASE_UNRESPONSIVE_AFTER", default.silence, "a time")?,
         };
-        if lane.max == 0 || lane.min > lane.max {
+        if pool.max == 0 || pool.min > pool.max {
             let what = format!("at least 1 and not below {}", name("MIN"));
             return Err(settings::Error::wrong(&name("MAX"), &what));
         }
-        Ok(lane)
+        Ok(pool)
     }
 }
 
 /// One pool of connections with a name; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Lane {
+pub struct Pool {
     name: &'static str,
     pool: PgPool,
     load: Arc<Load>,
@@ -104,19 +104,19 @@ pub struct Lane {
     statement: Duration,
 }
 
-/// How many want a connection of a lane, and how many have one.
+/// How many want a connection of a pool, and how many have one.
 #[derive(Debug, Default)]
 struct Load {
     waiting: AtomicUsize,
     held: AtomicUsize,
 }
 
-impl Lane {
-    /// A lane that connects when it is first used, so that a service starts while PostgreSQL is away.
+impl Pool {
+    /// A pool that connects when it is first used, so that a service starts while PostgreSQL is away.
     ///
     /// # Errors
     /// When the URL cannot be parsed.
-    pub fn connect_lazy(name: &'static str, url: &str, settings: &LaneSettings) -> Result<Self, Error> {
+    pub fn connect_lazy(name: &'static str, url: &str, settings: &PoolSettings) -> Result<Self, Error> {
         let statement = settings.statement.as_millis().to_string();
         let options = PgConnectOptions::from_str(url)
             .map_err(Error::url)?
@@ -142,18 +142,18 @@ impl Lane {
                 })
             })
             .connect_lazy_with(options);
-        let lane = Self { name, pool, load: Arc::default(), pulse, statement: settings.statement };
-        lane.show();
-        Ok(lane)
+        let pool = Self { name, pool, load: Arc::default(), pulse, statement: settings.statement };
+        pool.show();
+        Ok(pool)
     }
 
     /// The pool itself, for migrations and tests; statements through it are neither named nor counted.
     #[must_use]
-    pub fn pool(&self) -> &PgPool {
+    pub fn sqlx(&self) -> &PgPool {
         &self.pool
     }
 
-    /// The lane's name.
+    /// The pool's name.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
@@ -208,7 +208,7 @@ impl Lane {
         run.instrument(span).await
     }
 
-    /// Closes every connection of the lane once it is free.
+    /// Closes every connection of the pool once it is free.
     pub async fn close(&self) {
         self.pool.close().await;
     }
@@ -233,7 +233,7 @@ impl Lane {
         let waiting = Count::one(&self.load.waiting);
         let acquired = self.pulse.during(deadline::bound(Box::pin(self.pool.acquire()))).await;
         drop(waiting);
-        metrics::histogram!("postgres_lane_acquire_seconds", "lane" => self.name).record(began.elapsed());
+        metrics::histogram!("rushes_postgres_pool_acquire_seconds", "pool" => self.name).record(began.elapsed());
         match acquired.map_err(|silent| self.silent(silent))? {
             Ok(Ok(connection)) => Ok((self.lend(connection), Count::one(&self.load.held))),
             Ok(Err(sqlx::Error::PoolTimedOut)) if self.full() => Err(Error::Busy(self.name)),
@@ -245,7 +245,7 @@ impl Lane {
     }
 
     fn silent(&self, silent: Silent) -> Error {
-        metrics::counter!("postgres_lane_silent_total", "lane" => self.name).increment(1);
+        metrics::counter!("rushes_postgres_pool_unresponsive_total", "pool" => self.name).increment(1);
         silent.into()
     }
 
@@ -257,20 +257,20 @@ impl Lane {
         self.load.held.load(Ordering::Relaxed) >= self.pool.options().get_max_connections() as usize
     }
 
-    /// Keeps the lane's gauges current for as long as the lane is open.
+    /// Keeps the pool's gauges current for as long as the pool is open.
     fn show(&self) {
-        let lane = self.clone();
+        let pool = self.clone();
         telemetry::on_scrape(move || {
-            let open = !lane.pool.is_closed();
+            let open = !pool.pool.is_closed();
             let gauge = |name: &'static str, value: f64| {
-                metrics::gauge!(name, "lane" => lane.name).set(if open { value } else { 0.0 });
+                metrics::gauge!(name, "pool" => pool.name).set(if open { value } else { 0.0 });
             };
-            gauge("postgres_lane_size", f64::from(lane.pool.size()));
-            gauge("postgres_lane_idle", lane.pool.num_idle() as f64);
-            let waiting = lane.load.waiting.load(Ordering::Relaxed);
-            gauge("postgres_lane_waiting", waiting as f64);
-            let max = lane.pool.options().get_max_connections();
-            gauge("postgres_lane_max", f64::from(max));
+            gauge("rushes_postgres_pool_size", f64::from(pool.pool.size()));
+            gauge("rushes_postgres_pool_idle", pool.pool.num_idle() as f64);
+            let waiting = pool.load.waiting.load(Ordering::Relaxed);
+            gauge("rushes_postgres_pool_waiting", waiting as f64);
+            let max = pool.pool.options().get_max_connections();
+            gauge("rushes_postgres_pool_max", f64::from(max));
             open
         });
     }
@@ -298,7 +298,7 @@ fn begin() -> AssertSqlSafe<String> {
     AssertSqlSafe(format!("begin; set local rushes.traceparent = '{traceparent}'"))
 }
 
-fn span(statement: &'static str, lane: &'static str) -> Span {
+fn span(statement: &'static str, pool: &'static str) -> Span {
     tracing::info_span!(
         "postgres",
         otel.name = statement,
@@ -306,7 +306,7 @@ fn span(statement: &'static str, lane: &'static str) -> Span {
         otel.status_code = Empty,
         db.system.name = "postgresql",
         db.query.summary = statement,
-        rushes.lane = (!lane.is_empty()).then_some(lane),
+        rushes.pool = (!pool.is_empty()).then_some(pool),
         error.type = Empty,
     )
 }
@@ -325,7 +325,8 @@ where
 fn record<T>(statement: &'static str, began: Instant, result: Result<T, Error>) -> Result<T, Error> {
     let elapsed = began.elapsed();
     let outcome = result.as_ref().map_or_else(Error::kind, |_| "ok");
-    metrics::histogram!("postgres_statement_seconds", "statement" => statement, "outcome" => outcome).record(elapsed);
+    metrics::histogram!("rushes_postgres_statement_seconds", "statement" => statement, "outcome" => outcome)
+        .record(elapsed);
     if elapsed > SLOW {
         let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(statement, milliseconds, "slow statement");

@@ -116,7 +116,7 @@ impl Call {
         match self.side {
             Side::Client => {
                 let method = self.method.clone();
-                metrics::histogram!("rpc_client_duration_seconds", "method" => method, "code" => name(code))
+                metrics::histogram!("rushes_rpc_client_duration_seconds", "method" => method, "code" => name(code))
                     .record(elapsed);
             }
             Side::Server => {
@@ -127,8 +127,8 @@ impl Call {
                     Code::Unimplemented => Arc::from("unknown"),
                     _ => self.method.clone(),
                 };
-                metrics::histogram!("rpc_server_queries", "method" => method.clone()).record(queries as f64);
-                metrics::histogram!("rpc_server_duration_seconds", "method" => method, "code" => name(code))
+                metrics::histogram!("rushes_rpc_server_queries", "method" => method.clone()).record(queries as f64);
+                metrics::histogram!("rushes_rpc_server_duration_seconds", "method" => method, "code" => name(code))
                     .record(elapsed);
             }
         }

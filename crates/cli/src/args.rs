@@ -49,12 +49,12 @@ pub(crate) enum Command {
     Test(test::Options),
     /// Measure what the product costs beside what it could cost at least.
     Bench(bench::Options),
-    /// Put the cache's protocol through seeded histories with every fault, and without each of its walls.
+    /// Put the cache's protocol through seeded histories with every fault, and without each of its guards.
     Sim(sim::Options),
     /// Run two of each service while everything is cut, stopped and killed, and check all that clients were answered.
     Torture(torture::Options),
     /// Make a process abort at each crash point in turn, and join the provider's bill with the books.
-    Sweep(sweep::Options),
+    CrashPoints(sweep::Options),
     /// Kill everything at random while a simulated provider cuts connections, and join its bill with the books.
     Nemesis(nemesis::Options),
     /// Bring a database up to the newest migration.

@@ -55,7 +55,7 @@ async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Test(options) => test::run(options).await,
         Command::Bench(options) => bench::run(options, args.json).await,
         Command::Torture(options) => torture::run(options, args.json).await,
-        Command::Sweep(options) => work::sweep::run(options, args.json).await,
+        Command::CrashPoints(options) => work::sweep::run(options, args.json).await,
         Command::Nemesis(options) => work::nemesis::run(options, args.json).await,
         Command::Sim(options) => self::sim::run(options, args.json).await,
         Command::Migrate { database_url } => {

@@ -1,4 +1,4 @@
-//! `rushes sim`: the cache's protocol under a seeded scheduler with every fault, and with each of its walls taken out in turn.
+//! `rushes sim`: the cache's protocol under a seeded scheduler with every fault, and with each of its guards taken out in turn.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     /// The first one.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How many seeds to try each missing wall on; 0 leaves the walls alone.
+    /// How many seeds to try each missing guard on; 0 leaves the guards alone.
     #[arg(long, default_value_t = 30_000)]
     mutations: u64,
     /// Write down everything that happens in the first seed, and run no other.
@@ -42,7 +42,7 @@ fn simulate(options: &Options, json: bool) -> Result<Exit> {
     let runs = run::many(options.seed, options.seeds, &[]);
     let took = began.elapsed();
     let mutations = if options.mutations == 0 { Vec::new() } else { mutations::all(options.mutations) };
-    let alive = mutations.iter().filter(|wall| wall.killed.is_none() && wall.explained.is_none()).count();
+    let alive = mutations.iter().filter(|guard| guard.killed.is_none() && guard.explained.is_none()).count();
     if json {
         out::print(format_args!("{}\n", object(&runs, &mutations)))?;
     } else {
@@ -73,12 +73,12 @@ fn trace(seed: u64) -> Result<Exit> {
 fn object(runs: &Runs, mutations: &[Mutation]) -> serde_json::Value {
     let mutations: Vec<_> = mutations
         .iter()
-        .map(|wall| {
+        .map(|guard| {
             json!({
-                "wall": wall.wall.name(),
-                "killed": wall.killed.is_some(),
-                "seed": wall.killed.map(|(seed, _)| seed),
-                "explained": wall.explained,
+                "guard": guard.guard.name(),
+                "killed": guard.killed.is_some(),
+                "seed": guard.killed.map(|(seed, _)| seed),
+                "explained": guard.explained,
             })
         })
         .collect();
@@ -111,7 +111,7 @@ fn table(runs: &Runs, mutations: &[Mutation], seconds: f64) -> String {
         );
     }
     if !mutations.is_empty() {
-        let _ = writeln!(text, "\n{:<18} {:<24} what happens without it", "wall", "where it stands");
+        let _ = writeln!(text, "\n{:<18} {:<24} what happens without it", "guard", "where it stands");
     }
     for mutation in mutations {
         let what = match (mutation.killed, mutation.explained) {
@@ -119,7 +119,7 @@ fn table(runs: &Runs, mutations: &[Mutation], seconds: f64) -> String {
             (None, Some(why)) => format!("nothing: {why}"),
             (None, None) => format!("NOTHING in {} seeds, and nobody knows why", mutation.seeds),
         };
-        let _ = writeln!(text, "{:<18} {:<24} {what}", mutation.wall.name(), mutation.wall.place());
+        let _ = writeln!(text, "{:<18} {:<24} {what}", mutation.guard.name(), mutation.guard.place());
     }
     text
 }

@@ -170,7 +170,7 @@ impl Stage {
             .env("RUSHES_LOCAL_THREADS", "1")
             // Often enough that a short run has some of both.
             .env("RUSHES_WATCH_HEARTBEAT", "1s")
-            .env("RUSHES_WATCH_AGE", "40s")
+            .env("RUSHES_WATCH_MAX_AGE", "40s")
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
             .envs(self.more.iter().cloned())

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use crate::STEP;
+use crate::guards::{Guard, enforced};
 use crate::time::{Mono, PgTime};
-use crate::walls::{Wall, stands};
 
 /// How far the two clocks' rates may differ: one part in this many, which is 200 ppm.
 const DRIFT: u64 = 5000;
@@ -30,8 +30,8 @@ pub struct Sample {
 
 impl Sample {
     fn upper(&self, now: Mono) -> PgTime {
-        // Wall: the clock may have been read as soon as the question left.
-        let since = now.since(if stands(Wall::ClockUpper) { self.asked } else { self.answered });
+        // Guard: the clock may have been read as soon as the question left.
+        let since = now.since(if enforced(Guard::ClockUpper) { self.asked } else { self.answered });
         self.upper + since + drift(since)
     }
 
@@ -65,7 +65,7 @@ impl Clock {
             self.sample = Some(new);
             return Reading::Steady;
         };
-        // Wall: a clock that was set back makes old proofs look young; they are refused until it has passed where it
+        // Guard: a clock that was set back makes old proofs look young; they are refused until it has passed where it
         // was.
         if new.upper < old.lower(new.asked) - STEP {
             self.barrier = self.barrier.max(Some(old.upper(new.answered)));
@@ -97,17 +97,17 @@ impl Clock {
     #[must_use]
     pub fn instant(&self, t: PgTime, now: Mono) -> Option<Mono> {
         let upper = self.sample?.upper(now);
-        // Wall: a proof from the future means that the clock was stepped forward after our sample, and would stay young
+        // Guard: a proof from the future means that the clock was stepped forward after our sample, and would stay young
         // for the step's length.
-        if t > upper + STEP && stands(Wall::ClockFuture) {
+        if t > upper + STEP && enforced(Guard::ClockFuture) {
             return None;
         }
-        if self.barrier.is_some_and(|barrier| t <= barrier) && stands(Wall::ClockBarrier) {
+        if self.barrier.is_some_and(|barrier| t <= barrier) && enforced(Guard::ClockBarrier) {
             return None;
         }
-        // Wall: the clock may have been stepped forward by what is too little to notice; then it showed `t` sooner than it
+        // Guard: the clock may have been stepped forward by what is too little to notice; then it showed `t` sooner than it
         // seems, and a proof from before a write would pass for one from after it.
-        let margin = if stands(Wall::ClockMargin) { STEP } else { Duration::ZERO };
+        let margin = if enforced(Guard::ClockMargin) { STEP } else { Duration::ZERO };
         let since = (upper + margin).0.saturating_sub(t.0);
         Some(now - Duration::from_micros(u64::try_from(since).unwrap_or(0)))
     }

@@ -5,8 +5,8 @@
 
 use crate::clock::Clock;
 use crate::floors::Demand;
+use crate::guards::{Guard, enforced};
 use crate::time::Mono;
-use crate::walls::{Wall, stands};
 use crate::window::Window;
 use crate::{BOUND, FILL_DEADLINE};
 
@@ -46,23 +46,23 @@ pub enum Verdict {
 /// Judges an L1 entry for a reader who demands `demand` at `now`.
 #[must_use]
 pub fn judge<B>(entry: &Entry<B>, window: &Window, clock: &Clock, demand: Demand, now: Mono) -> Verdict {
-    // Wall: the time-out is what ends a value whose change no trigger reported.
-    if now >= entry.until && stands(Wall::L1End) {
+    // Guard: the time-out is what ends a value whose change no trigger reported.
+    if now >= entry.until && enforced(Guard::L1End) {
         return Verdict::Useless;
     }
-    // Wall: a reader who wrote, saw, or heard of a newer version would be taken back in time.
-    if entry.version < demand.version && stands(Wall::L1Demand) {
+    // Guard: a reader who wrote, saw, or heard of a newer version would be taken back in time.
+    if entry.version < demand.version && enforced(Guard::L1Demand) {
         return Verdict::Useless;
     }
     let Some(fresh) = window.covers(entry.asof).and_then(|at| clock.instant(at, now)) else {
         return Verdict::Unproven;
     };
-    // Wall: while nothing arrives, nothing is known; a silent partition would serve old values until the time-out.
-    if fresh < now - BOUND && stands(Wall::L1Age) {
+    // Guard: while nothing arrives, nothing is known; a silent partition would serve old values until the time-out.
+    if fresh < now - BOUND && enforced(Guard::L1Age) {
         return Verdict::Unproven;
     }
-    // Wall: what this process wrote, or said does not exist, after that time may be missing.
-    if !demand.is_young_enough(entry.version, fresh) && stands(Wall::L1Fence) {
+    // Guard: what this process wrote, or said does not exist, after that time may be missing.
+    if !demand.is_young_enough(entry.version, fresh) && enforced(Guard::L1Fence) {
         return Verdict::Unproven;
     }
     Verdict::Serve(fresh)
@@ -89,18 +89,18 @@ pub fn admits<B>(
     started: Mono,
     now: Mono,
 ) -> bool {
-    // Wall: a reader that slept with an old value in its hand would put it back after the floors that refuse it fell.
-    if now.since(started) > FILL_DEADLINE && stands(Wall::L1FillDeadline) {
+    // Guard: a reader that slept with an old value in its hand would put it back after the floors that refuse it fell.
+    if now.since(started) > FILL_DEADLINE && enforced(Guard::L1FillDeadline) {
         return false;
     }
-    // Wall: an event that came while the load was under way has already dropped the older entry; the load must not
+    // Guard: an event that came while the load was under way has already dropped the older entry; the load must not
     // bring it back.
-    if !floor.met(new.version, fresh) && stands(Wall::L1FillFloor) {
+    if !floor.met(new.version, fresh) && enforced(Guard::L1FillFloor) {
         return false;
     }
     match existing {
-        // Wall: two flights end in the other order than they began.
-        Some(old) if old.version > new.version && stands(Wall::L1FillOrder) => false,
+        // Guard: two flights end in the other order than they began.
+        Some(old) if old.version > new.version && enforced(Guard::L1FillOrder) => false,
         Some(old) if old.version == new.version && old.asof.epoch == new.asof.epoch => new.asof.seq > old.asof.seq,
         _ => now < new.until,
     }

@@ -8,8 +8,8 @@ use std::hash::Hash;
 
 use crate::BOUND;
 use crate::floors::Demand;
+use crate::guards::{Guard, enforced};
 use crate::time::Mono;
-use crate::walls::{Wall, stands};
 
 /// Names a flight within its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,12 +40,12 @@ impl<K: Hash + Eq + Clone, H> Flights<K, H> {
     #[must_use]
     pub fn joinable(&self, key: &K, demand: Demand, now: Mono) -> Option<&H> {
         let newest = self.by_key.get(key)?.last()?;
-        // Wall: a flight that hangs would hand its readers of this second a snapshot of long ago, and hang them all.
-        if now.since(newest.started) > BOUND && stands(Wall::JoinAge) {
+        // Guard: a flight that hangs would hand its readers of this second a snapshot of long ago, and hang them all.
+        if now.since(newest.started) > BOUND && enforced(Guard::JoinAge) {
             return None;
         }
-        // Wall: a flight from before a fence may have read before the write that the fence stands for.
-        (newest.started >= demand.since || !stands(Wall::JoinFence)).then_some(&newest.handle)
+        // Guard: a flight from before a fence may have read before the write that the fence stands for.
+        (newest.started >= demand.since || !enforced(Guard::JoinFence)).then_some(&newest.handle)
     }
 
     /// Begins a flight.
@@ -70,10 +70,10 @@ impl<K: Hash + Eq + Clone, H> Flights<K, H> {
 /// Whether a flight's answer, of `version` and current as of `fresh`, serves a reader that began at `begun` with
 /// `demand`.
 ///
-/// Wall: the flight may have had its proof or its snapshot well before this reader joined it.
+/// Guard: the flight may have had its proof or its snapshot well before this reader joined it.
 #[must_use]
 pub fn serves(version: i64, fresh: Mono, demand: Demand, begun: Mono) -> bool {
-    (fresh >= begun - BOUND && demand.met(version, fresh)) || !stands(Wall::JoinServes)
+    (fresh >= begun - BOUND && demand.met(version, fresh)) || !enforced(Guard::JoinServes)
 }
 
 #[cfg(test)]

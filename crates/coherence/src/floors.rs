@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 
 use crate::FLOOR_TTL;
+use crate::guards::{Guard, enforced};
 use crate::time::Mono;
-use crate::walls::{Wall, stands};
 
 /// What an answer must reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,16 +74,16 @@ impl<K: Hash + Eq + Clone, S: BuildHasher + Default> Default for Floors<K, S> {
 impl<K: Hash + Eq + Clone, S: BuildHasher> Floors<K, S> {
     /// Nothing below `version` may be answered any more.
     pub fn raise(&mut self, key: &K, version: i64, now: Mono) {
-        // Wall: a load that began before the event still carries what is older.
-        if stands(Wall::FloorRaise) {
+        // Guard: a load that began before the event still carries what is older.
+        if enforced(Guard::FloorRaise) {
             self.put(key, Demand { version, since: Mono::PAST, ..Demand::NONE }, now);
         }
     }
 
     /// Nothing that might lack a commit made before `now` may be answered any more: an own write of unknown version.
     pub fn fence(&mut self, key: &K, now: Mono) {
-        // Wall: a proof that is still young may be from before the write.
-        if stands(Wall::FloorFence) {
+        // Guard: a proof that is still young may be from before the write.
+        if enforced(Guard::FloorFence) {
             self.put(key, Demand { version: 0, since: now, ..Demand::NONE }, now);
         }
     }
@@ -91,12 +91,12 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Floors<K, S> {
     /// An answer of this version, current as of `fresh`, is given: later ones must reach its version, and a fence that
     /// it satisfies falls.
     pub fn settle(&mut self, key: &K, version: i64, fresh: Mono, now: Mono) {
-        // Wall: a reader that was told of a deletion would find the row again, in a tier whose proof is older than that
+        // Guard: a reader that was told of a deletion would find the row again, in a tier whose proof is older than that
         // answer. Its snapshot may be from any time until now.
-        let absent = version == 0 && stands(Wall::FloorAbsent);
+        let absent = version == 0 && enforced(Guard::FloorAbsent);
         let exists_since = if absent { now } else { Mono::PAST };
-        // Wall: the next reader would be taken back by a tier whose proof is older than this answer.
-        if stands(Wall::FloorSettle) {
+        // Guard: the next reader would be taken back by a tier whose proof is older than this answer.
+        if enforced(Guard::FloorSettle) {
             self.put(key, Demand { version, since: Mono::PAST, exists_since }, now);
         }
         if let Some(floor) = self.floors.get_mut(key)

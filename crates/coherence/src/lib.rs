@@ -1,19 +1,19 @@
 //! The protocol without I/O: clocks, messages and answers go in, decisions come out.
 //!
 //! One file per rule. Nothing here reads a clock, takes a lock, allocates a task or touches a socket, so that a seeded
-//! simulator can drive exactly the code that ships. Each wall (a condition that refuses something) says in one sentence
+//! simulator can drive exactly the code that ships. Each guard (a condition that refuses something) says in one sentence
 //! which history it stops.
 
 pub mod clock;
 pub mod entry;
 pub mod flights;
 pub mod floors;
+pub mod guards;
 pub mod lifetime;
 pub mod read;
 pub mod relay;
 pub mod time;
 pub mod token;
-pub mod walls;
 pub mod window;
 
 use std::time::Duration;

@@ -1,12 +1,12 @@
-//! How long an entry may stay: the second wall behind the proof, by the state of what is cached.
+//! How long an entry may stay: the second guard behind the proof, by the state of what is cached.
 //!
 //! Invariant: an entry never lives longer in L1 than it would have lived in L2, and reading it does not lengthen its
 //! life.
 
 use std::time::Duration;
 
+use crate::guards::{Guard, enforced};
 use crate::time::Mono;
-use crate::walls::{Wall, stands};
 
 /// How much longer or shorter than its lifetime an entry may stay in Redis.
 const JITTER: f64 = 0.1;
@@ -32,14 +32,14 @@ impl Lifetime {
 
     /// What is left of a life.
     ///
-    /// Wall: a body that is validated again and again would be given to Redis for a whole life each time, and outlive every
+    /// Guard: a body that is validated again and again would be given to Redis for a whole life each time, and outlive every
     /// time-out.
     #[must_use]
     pub fn rest(left: Duration) -> Self {
         // Not even the jitter lengthens it.
         Self {
             l1: left,
-            l2: if stands(Wall::ValidatedRest) { left.div_f64(1.0 + JITTER) } else { Self::IN_PROGRESS.l2 },
+            l2: if enforced(Guard::ValidatedRest) { left.div_f64(1.0 + JITTER) } else { Self::IN_PROGRESS.l2 },
         }
     }
 
@@ -59,10 +59,10 @@ impl Lifetime {
 
 /// Until when L1 may keep what Redis answered at `now` with `left` to live there.
 ///
-/// Wall: without it, a value read at the end of its 10 s in Redis lives 30 s more in the process, and is 40 s old.
+/// Guard: without it, a value read at the end of its 10 s in Redis lives 30 s more in the process, and is 40 s old.
 #[must_use]
 pub fn l1_from_l2(now: Mono, left: Duration) -> Mono {
-    now + if stands(Wall::L1OutlivesL2) { left.min(Lifetime::TERMINAL.l1) } else { Lifetime::TERMINAL.l1 }
+    now + if enforced(Guard::L1OutlivesL2) { left.min(Lifetime::TERMINAL.l1) } else { Lifetime::TERMINAL.l1 }
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::entry::{Asof, Entry};
 use crate::floors::Demand;
+use crate::guards::{Guard, enforced};
 use crate::lifetime::{Lifetime, l1_from_l2};
 use crate::time::{Mono, PgTime};
-use crate::walls::{Wall, stands};
 use crate::{BOUND, FILL_DEADLINE};
 
 /// What Redis said of a key, with the proof that stood beside it when it said so.
@@ -179,11 +179,11 @@ impl<B: Clone> Read<B> {
 
     fn on_hit(&mut self, hit: L2Hit<B>, clock: &Clock, demand: Demand, now: Mono) -> Step<B> {
         let entry = Entry { version: hit.version, asof: hit.asof, until: l1_from_l2(now, hit.left), body: hit.body };
-        // Wall: Redis may be cut off from the relay, or be an old copy of itself after a failover; its proof then stops
+        // Guard: Redis may be cut off from the relay, or be an old copy of itself after a failover; its proof then stops
         // growing younger.
-        let fresh = clock.instant(hit.at, now).filter(|fresh| *fresh >= now - BOUND || !stands(Wall::L2Age));
+        let fresh = clock.instant(hit.at, now).filter(|fresh| *fresh >= now - BOUND || !enforced(Guard::L2Age));
         if let Some(fresh) = fresh
-            && (demand.met(entry.version, fresh) || !stands(Wall::L2Demand))
+            && (demand.met(entry.version, fresh) || !enforced(Guard::L2Demand))
         {
             return Step::Answer(Answer { entry, fresh, tier: Tier::L2, fill: None, keep: true });
         }
@@ -203,10 +203,10 @@ impl<B: Clone> Read<B> {
     /// PostgreSQL told the version, in a snapshot taken after `asked`; nothing when it could not be asked.
     pub fn on_version(&mut self, told: Option<(i64, Asof)>, demand: Demand, asked: Mono, now: Mono) -> Step<B> {
         match (told, self.at_hand.take()) {
-            // Wall: equal versions are equal content; any other version, higher or lower, is not what is at hand.
+            // Guard: equal versions are equal content; any other version, higher or lower, is not what is at hand.
             (Some((version, asof)), Some(entry))
-                if (version == entry.version || !stands(Wall::ValidatedVersion))
-                    && (now < entry.until || !stands(Wall::ValidatedEnd))
+                if (version == entry.version || !enforced(Guard::ValidatedVersion))
+                    && (now < entry.until || !enforced(Guard::ValidatedEnd))
                     && demand.met(version, asked) =>
             {
                 let entry = Entry { asof, ..entry };
@@ -221,9 +221,9 @@ impl<B: Clone> Read<B> {
     #[must_use]
     pub fn on_loaded(&self, loaded: Loaded<B>, demand: Demand, asked: Mono, now: Mono) -> Answer<B> {
         // A snapshot from after the flight began shows all that was known then, unless the row is gone or PostgreSQL
-        // lost a commit. Both are the truth, and answered. Wall: they are not kept, since for a floor they look like a
+        // lost a commit. Both are the truth, and answered. Guard: they are not kept, since for a floor they look like a
         // load that was late.
-        let keep = demand.met(loaded.version, asked) || !stands(Wall::LoadedKeep);
+        let keep = demand.met(loaded.version, asked) || !enforced(Guard::LoadedKeep);
         let fill = if keep { self.fill(loaded.lifetime, now) } else { None };
         let entry = Entry {
             version: loaded.version,
@@ -234,10 +234,10 @@ impl<B: Clone> Read<B> {
         Answer { entry, fresh: asked, tier: Tier::Loaded, fill, keep }
     }
 
-    /// Wall: a holder that slept past its lease may not fill, whatever Redis still remembers of it.
+    /// Guard: a holder that slept past its lease may not fill, whatever Redis still remembers of it.
     fn fill(&self, lifetime: Lifetime, now: Mono) -> Option<Fill> {
         self.lease
-            .filter(|lease| now.since(lease.granted) <= FILL_DEADLINE || !stands(Wall::FillDeadline))
+            .filter(|lease| now.since(lease.granted) <= FILL_DEADLINE || !enforced(Guard::FillDeadline))
             .map(|lease| Fill { token: lease.token, lifetime })
     }
 }

@@ -4,8 +4,8 @@
 //! change that was not applied to it; a number is never published with two contents; an outbox row is folded only after
 //! Redis was told or is distrusted.
 
+use crate::guards::{Guard, enforced};
 use crate::time::PgTime;
-use crate::walls::{Wall, stands};
 use crate::window::Notice;
 
 /// `cache_clock` as the drain's snapshot shows it.
@@ -82,28 +82,30 @@ impl Pass {
     /// # Errors
     /// The leadership is over.
     pub fn plan(drained: &Drained, epoch: i64, before: PgTime, redis: Redis<'_>) -> Result<Self, StepDown> {
-        // Wall: a leader that slept through its lease would number its changes beside its successor's.
-        if drained.clock.epoch != epoch && stands(Wall::RelayDeposed) {
+        // Guard: a leader that slept through its lease would number its changes beside its successor's.
+        if drained.clock.epoch != epoch && enforced(Guard::RelayDeposed) {
             return Err(StepDown::Deposed);
         }
-        // Wall: windows only move their proof forward, so that a clock that went back would leave them with one that
+        // Guard: windows only move their proof forward, so that a clock that went back would leave them with one that
         // looks young.
-        if drained.at < before && stands(Wall::RelayClockBack) {
+        if drained.at < before && enforced(Guard::RelayClockBack) {
             return Err(StepDown::ClockWentBack);
         }
         let clock = &drained.clock;
-        // Wall: after a restart or a failover Redis may hold an older state of itself, which lacks changes that were
+        // Guard: after a restart or a failover Redis may hold an older state of itself, which lacks changes that were
         // applied.
         let reopen = match redis {
             Redis::Run(run) if clock.dirty => Some(run.to_owned()),
-            Redis::Run(run) if clock.run.as_deref() != Some(run) && stands(Wall::RelayReopen) => Some(run.to_owned()),
+            Redis::Run(run) if clock.run.as_deref() != Some(run) && enforced(Guard::RelayReopen) => {
+                Some(run.to_owned())
+            }
             _ => None,
         };
         let notice = Notice {
             epoch,
             seq: clock.seq + i64::from(drained.data),
-            // Wall: changes left for the next pass may have been committed before this one's time.
-            at: if drained.complete || !stands(Wall::RelayPartial) { drained.at } else { PgTime::PAST },
+            // Guard: changes left for the next pass may have been committed before this one's time.
+            at: if drained.complete || !enforced(Guard::RelayPartial) { drained.at } else { PgTime::PAST },
             data: drained.data,
         };
         let apply = matches!(redis, Redis::Run(_)) && reopen.is_none();
@@ -112,7 +114,7 @@ impl Pass {
 
     /// The name space in which Redis is to be told the changes, if it is.
     ///
-    /// Wall: it is named, not found beside the proof: while the proof is evicted nothing would be told, and the proof that
+    /// Guard: it is named, not found beside the proof: while the proof is evicted nothing would be told, and the proof that
     /// follows would vouch for it all the same.
     #[must_use]
     pub fn applies(&self) -> Option<i64> {
@@ -122,8 +124,9 @@ impl Pass {
     /// The name space that Redis is to be given a proof for, once `applied` says that it took every change.
     #[must_use]
     pub fn proves(&self, applied: bool) -> Option<i64> {
-        // Wall: a proof beside an entry that missed its change makes the old entry look current.
-        (self.apply && (applied || !stands(Wall::RelayProve)) && self.notice.at != PgTime::PAST).then_some(self.space)
+        // Guard: a proof beside an entry that missed its change makes the old entry look current.
+        (self.apply && (applied || !enforced(Guard::RelayProve)) && self.notice.at != PgTime::PAST)
+            .then_some(self.space)
     }
 
     /// The head of the message.
@@ -136,9 +139,9 @@ impl Pass {
     /// lease.
     #[must_use]
     pub fn fold(&self, applied: bool) -> Option<Fold> {
-        // Wall: folded changes are never applied again, so the name space that missed them must never be proven again.
+        // Guard: folded changes are never applied again, so the name space that missed them must never be proven again.
         // A new name space starts empty and misses nothing; dirt from before is gone with the old one, or still missed.
-        let dirty = !(self.apply && applied) && self.reopen.is_none() && stands(Wall::RelayDirty);
+        let dirty = !(self.apply && applied) && self.reopen.is_none() && enforced(Guard::RelayDirty);
         (self.notice.data || self.reopen.is_some()).then(|| Fold {
             seq: self.notice.seq,
             dirty,

@@ -5,8 +5,8 @@
 //! is therefore current as of `at`.
 
 use crate::entry::Asof;
+use crate::guards::{Guard, enforced};
 use crate::time::PgTime;
-use crate::walls::{Wall, stands};
 
 /// The head of a relay message; its changes are applied before the window hears of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,12 +89,12 @@ impl Window {
             self.open = Some(anew);
             return Received::Restarted(Cause::Start);
         };
-        if m.epoch != open.epoch && stands(Wall::WindowEpoch) {
+        if m.epoch != open.epoch && enforced(Guard::WindowEpoch) {
             // A leader that was paused and wakes after its successor spoke proves nothing that is not known.
             if m.at < open.at {
                 return Received::Ignored;
             }
-            // Wall: numbers of two leaderships can not be compared; what was loaded under the old one may lack changes
+            // Guard: numbers of two leaderships can not be compared; what was loaded under the old one may lack changes
             // of the new.
             self.open = Some(anew);
             return Received::Restarted(Cause::Epoch);
@@ -105,8 +105,8 @@ impl Window {
             return Received::Kept;
         }
         if m.seq > open.last {
-            // Wall: a message in between was lost, and with it changes that L1 was not told of.
-            if !stands(Wall::WindowGap) {
+            // Guard: a message in between was lost, and with it changes that L1 was not told of.
+            if !enforced(Guard::WindowGap) {
                 open.last = m.seq;
                 open.at = open.at.max(m.at);
                 return Received::Kept;
@@ -145,9 +145,9 @@ impl Window {
     /// The time as of which an entry of this origin is current, if the window covers it.
     #[must_use]
     pub fn covers(&self, asof: Asof) -> Option<PgTime> {
-        // Wall: an entry from before the window's first message may lack a change whose message was never received.
+        // Guard: an entry from before the window's first message may lack a change whose message was never received.
         self.open
-            .filter(|open| asof.epoch == open.epoch && (asof.seq >= open.first || !stands(Wall::WindowFirst)))
+            .filter(|open| asof.epoch == open.epoch && (asof.seq >= open.first || !enforced(Guard::WindowFirst)))
             .map(|open| open.at)
     }
 

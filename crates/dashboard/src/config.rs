@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::postgres::LaneSettings;
+use chassis::postgres::PoolSettings;
 use chassis::settings::{Error, Source};
 use chassis::{server, telemetry};
 use url::Url;
@@ -17,7 +17,7 @@ pub struct Config {
     /// PostgreSQL, the truth.
     pub database_url: Url,
     /// The pools.
-    pub lanes: Lanes,
+    pub pools: Pools,
     /// Redis and what the process itself remembers.
     pub cache: cache::Settings,
     /// NATS, which brings other processes' changes sooner; without it they come by the cache's other ways.
@@ -32,20 +32,20 @@ pub struct Config {
 
 /// The pools of connections, each for one kind of work.
 #[derive(Clone, Copy, Debug)]
-pub struct Lanes {
+pub struct Pools {
     /// What users wait for and nothing changes.
-    pub read: LaneSettings,
+    pub read: PoolSettings,
     /// What changes rows.
-    pub write: LaneSettings,
+    pub write: PoolSettings,
 }
 
-impl Default for Lanes {
+impl Default for Pools {
     fn default() -> Self {
         Self {
             // Its longest statement and a section's patience together stay below the usual deadline of 2 s, so that a
             // dashboard of which one section hangs is still answered.
-            read: LaneSettings { statement: Duration::from_secs(1), ..LaneSettings::default() },
-            write: LaneSettings { min: 1, max: 10, statement: Duration::from_secs(5), ..LaneSettings::default() },
+            read: PoolSettings { statement: Duration::from_secs(1), ..PoolSettings::default() },
+            write: PoolSettings { min: 1, max: 10, statement: Duration::from_secs(5), ..PoolSettings::default() },
         }
     }
 }
@@ -56,22 +56,22 @@ impl Config {
     /// # Errors
     /// When one is missing or cannot be read; the error names it.
     pub fn read(source: &Source) -> Result<Self, Error> {
-        let lanes = Lanes::default();
+        let pools = Pools::default();
         let public = "a URL such as https://rushes.example.com";
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
             database_url: source
                 .required("RUSHES_DATABASE_URL", "a URL such as postgres://user:password@host:5432/name")?,
-            lanes: Lanes {
-                read: LaneSettings::read(source, "RUSHES_LANE_READ", lanes.read)?,
-                write: LaneSettings::read(source, "RUSHES_LANE_WRITE", lanes.write)?,
+            pools: Pools {
+                read: PoolSettings::read(source, "RUSHES_POOL_READ", pools.read)?,
+                write: PoolSettings::read(source, "RUSHES_POOL_WRITE", pools.write)?,
             },
             cache: cache::Settings::read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
             public_url: source.required("RUSHES_PUBLIC_URL", public)?,
             section_patience: source.duration(
-                "RUSHES_SECTION_PATIENCE",
+                "RUSHES_SECTION_TIMEOUT",
                 Duration::from_millis(500),
                 "how long one section of a dashboard may take",
             )?,
@@ -93,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn the_lanes_are_set_apart() {
+    fn the_pools_are_set_apart() {
         let source = Source::of(&[
             ("RUSHES_DATABASE_URL", "postgres://localhost/rushes"),
             ("RUSHES_PUBLIC_URL", "https://rushes.test"),
-            ("RUSHES_LANE_READ_MAX", "7"),
-            ("RUSHES_LANE_WRITE_STATEMENT", "3s"),
+            ("RUSHES_POOL_READ_MAX", "7"),
+            ("RUSHES_POOL_WRITE_STATEMENT", "3s"),
         ]);
-        let Lanes { read, write } = Config::read(&source).unwrap().lanes;
+        let Pools { read, write } = Config::read(&source).unwrap().pools;
         assert_eq!((read.max, read.statement), (7, Duration::from_secs(1)));
         assert_eq!((write.max, write.statement), (10, Duration::from_secs(3)));
     }

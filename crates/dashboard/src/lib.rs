@@ -23,12 +23,12 @@ mod wire;
 use std::net::SocketAddr;
 
 use chassis::drain::Drain;
-use chassis::postgres::{Lane, LaneSettings};
+use chassis::postgres::{Pool, PoolSettings};
 use chassis::{nats, server};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use config::{Config, Lanes};
+pub use config::{Config, Pools};
 pub use store::for_reads;
 
 /// The service, built and not yet bound.
@@ -55,14 +55,14 @@ impl Dashboard {
     /// # Errors
     /// When a setting cannot be used; the error names it.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let store = store::Store::connect_lazy(&config.database_url, &config.lanes)?;
-        let lane = LaneSettings { silence: config.lanes.write.silence, ..::cache::Settings::lane() };
-        let lane = Lane::connect_lazy("cache", config.database_url.as_str(), &lane)?;
+        let store = store::Store::connect_lazy(&config.database_url, &config.pools)?;
+        let pool = PoolSettings { silence: config.pools.write.silence, ..::cache::Settings::pool() };
+        let pool = Pool::connect_lazy("cache", config.database_url.as_str(), &pool)?;
         let nats = match &config.nats_url {
             Some(url) => Some(nats::connect(url).await?),
             None => None,
         };
-        let cache = ::cache::Cache::start(config.cache.clone(), Some(lane), nats)?;
+        let cache = ::cache::Cache::start(config.cache.clone(), Some(pool), nats)?;
         let dashboards = dashboards::Dashboards::new(store.clone(), config.section_patience);
         let face = wire::Face::new(config.public_url.as_str());
         let dashes = cache::Dashes::new(cache.clone(), dashboards, face);

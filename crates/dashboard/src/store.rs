@@ -10,27 +10,27 @@ mod notices;
 mod projects;
 mod scenes;
 
-use chassis::postgres::Lane;
+use chassis::postgres::Pool;
 use chassis::{postgres, telemetry};
 use url::Url;
 
-use crate::config::Lanes;
+use crate::config::Pools;
 
 /// The database as this service uses it; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
     /// What users wait for and nothing changes.
-    read: Lane,
+    read: Pool,
     /// What changes rows.
-    write: Lane,
+    write: Pool,
 }
 
 impl Store {
     /// Pools for the database at `url` that connect when first used.
-    pub(crate) fn connect_lazy(url: &Url, lanes: &Lanes) -> Result<Self, postgres::Error> {
+    pub(crate) fn connect_lazy(url: &Url, pools: &Pools) -> Result<Self, postgres::Error> {
         Ok(Self {
-            read: Lane::connect_lazy("read", for_reads(url).as_str(), &lanes.read)?,
-            write: Lane::connect_lazy("write", url.as_str(), &lanes.write)?,
+            read: Pool::connect_lazy("read", for_reads(url).as_str(), &pools.read)?,
+            write: Pool::connect_lazy("write", url.as_str(), &pools.write)?,
         })
     }
 }

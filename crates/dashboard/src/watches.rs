@@ -51,7 +51,7 @@ impl Event {
 #[derive(Clone, Default)]
 pub(crate) struct Hub(Arc<Mutex<HashMap<AccountId, Vec<Arc<Watcher>>>>>);
 
-/// One watcher's bell, which rings when there may be a later version.
+/// One watcher's notifier, which rings when there may be a later version.
 #[derive(Default)]
 struct Watcher(Notify);
 

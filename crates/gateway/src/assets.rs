@@ -63,7 +63,7 @@ impl Assets {
         if status.is_server_error() {
             span.record("otel.status_code", "ERROR");
         }
-        metrics::histogram!("http_server_duration_seconds", "route" => ROUTE, "status" => status.as_str().to_owned())
+        metrics::histogram!("rushes_http_server_duration_seconds", "route" => ROUTE, "status" => status.as_str().to_owned())
             .record(began.elapsed());
         response
     }

@@ -48,7 +48,8 @@ impl Hooks {
         );
         let status = self.pass_on(request).instrument(span.clone()).await;
         span.record("http.response.status_code", status.as_u16());
-        metrics::counter!("gateway_hooks_total", "status" => status.as_str().to_owned()).increment(1);
+        metrics::counter!("rushes_gateway_provider_webhooks_total", "status" => status.as_str().to_owned())
+            .increment(1);
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
         if status == StatusCode::METHOD_NOT_ALLOWED {

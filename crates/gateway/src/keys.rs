@@ -171,7 +171,7 @@ fn unknown(message: &str) -> Failure {
 }
 
 fn count(how: &'static str) {
-    metrics::counter!("gateway_keys_total", "how" => how).increment(1);
+    metrics::counter!("rushes_gateway_keys_total", "how" => how).increment(1);
 }
 
 #[cfg(test)]

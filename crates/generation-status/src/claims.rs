@@ -98,7 +98,7 @@ impl Desk {
                 }
             }
             tokio::select! {
-                () = self.listener.heard(), if self.free > 0 => {}
+                () = self.listener.notified(), if self.free > 0 => {}
                 () = self.stop.cancelled() => return Ok(None),
                 request = self.requests.message() => match request? {
                     Some(request) => self.free = self.free.saturating_add(slots(&request)?),
@@ -192,8 +192,8 @@ fn handed(claimed: Claimed) -> ClaimWorkResponse {
             // One that is being finalized is delivered, whatever was asked before.
             cancel_requested: record.state == State::Cancelling,
             in_doubt,
-            look: leased.look,
-            looks: leased.looks,
+            poll: leased.poll,
+            polls: leased.polls,
         }),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chassis::egress::Reach;
 use chassis::settings::{Error, Source};
-use chassis::{postgres::LaneSettings, server, telemetry};
+use chassis::{postgres::PoolSettings, server, telemetry};
 
 use crate::models::Catalogue;
 use crate::webhooks;
@@ -27,18 +27,18 @@ pub struct Config {
 pub struct Settings {
     /// PostgreSQL.
     pub database_url: String,
-    /// The lane for reads.
-    pub read: LaneSettings,
-    /// The lane for what users write.
-    pub write: LaneSettings,
-    /// The lane for claims, which wait for one another.
-    pub claim: LaneSettings,
-    /// The lane that is reserved for what workers report, so that paid work is never kept from being finished.
-    pub finalize: LaneSettings,
-    /// The lane that is reserved for what takes back what dead workers left, so that it never waits behind the living.
-    pub rescue: LaneSettings,
-    /// The lane that sends webhooks.
-    pub webhook: LaneSettings,
+    /// The pool for reads.
+    pub read: PoolSettings,
+    /// The pool for what users write.
+    pub write: PoolSettings,
+    /// The pool for claims, which wait for one another.
+    pub claim: PoolSettings,
+    /// The pool that is reserved for what workers report, so that paid work is never kept from being finished.
+    pub finalize: PoolSettings,
+    /// The pool that is reserved for what takes back what dead workers left, so that it never waits behind the living.
+    pub rescue: PoolSettings,
+    /// The pool that sends webhooks.
+    pub webhook: PoolSettings,
     /// NATS, which only shortens waiting.
     pub nats_url: Option<String>,
     /// The cache and its relay.
@@ -81,15 +81,15 @@ impl Settings {
     /// Everything at its default, for a database and the gateway's public URL.
     #[must_use]
     pub fn of(database_url: impl Into<String>, public_url: impl Into<String>) -> Self {
-        let lane = LaneSettings::default();
+        let pool = PoolSettings::default();
         Self {
             database_url: database_url.into(),
-            read: LaneSettings { min: 1, max: 8, ..lane },
-            write: LaneSettings { min: 1, max: 8, ..lane },
-            claim: LaneSettings { min: 1, max: 2, ..lane },
-            finalize: LaneSettings { min: 1, max: 4, ..lane },
-            rescue: LaneSettings { min: 0, max: 2, ..lane },
-            webhook: LaneSettings { min: 0, max: 2, ..lane },
+            read: PoolSettings { min: 1, max: 8, ..pool },
+            write: PoolSettings { min: 1, max: 8, ..pool },
+            claim: PoolSettings { min: 1, max: 2, ..pool },
+            finalize: PoolSettings { min: 1, max: 4, ..pool },
+            rescue: PoolSettings { min: 0, max: 2, ..pool },
+            webhook: PoolSettings { min: 0, max: 2, ..pool },
             nats_url: None,
             cache: cache::Settings::default(),
             public_url: public_url.into(),
@@ -111,17 +111,17 @@ impl Settings {
             source.required::<String>("RUSHES_PUBLIC_URL", "the gateway's address as clients see it, http://…")?,
         );
         let settings = Self {
-            read: LaneSettings::read(source, "RUSHES_LANE_READ", default.read)?,
-            write: LaneSettings::read(source, "RUSHES_LANE_WRITE", default.write)?,
-            claim: LaneSettings::read(source, "RUSHES_LANE_CLAIM", default.claim)?,
-            finalize: LaneSettings::read(source, "RUSHES_LANE_FINALIZE", default.finalize)?,
-            rescue: LaneSettings::read(source, "RUSHES_LANE_RESCUE", default.rescue)?,
-            webhook: LaneSettings::read(source, "RUSHES_LANE_WEBHOOK", default.webhook)?,
+            read: PoolSettings::read(source, "RUSHES_POOL_READ", default.read)?,
+            write: PoolSettings::read(source, "RUSHES_POOL_WRITE", default.write)?,
+            claim: PoolSettings::read(source, "RUSHES_POOL_CLAIM", default.claim)?,
+            finalize: PoolSettings::read(source, "RUSHES_POOL_FINALIZE", default.finalize)?,
+            rescue: PoolSettings::read(source, "RUSHES_POOL_REAPER", default.rescue)?,
+            webhook: PoolSettings::read(source, "RUSHES_POOL_WEBHOOK", default.webhook)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
             cache: cache::Settings::read(source)?,
             lease: source.duration("RUSHES_LEASE", default.lease, "a time")?,
-            sweep: source.duration("RUSHES_SWEEP", default.sweep, "a time")?,
-            reconcile: source.duration("RUSHES_RECONCILE", default.reconcile, "a time")?,
+            sweep: source.duration("RUSHES_REAP_INTERVAL", default.sweep, "a time")?,
+            reconcile: source.duration("RUSHES_RECONCILE_INTERVAL", default.reconcile, "a time")?,
             models: models(source)?,
             account_running: count(source, "RUSHES_ACCOUNT_RUNNING", default.account_running)?,
             account_open: count(source, "RUSHES_ACCOUNT_OPEN", default.account_open)?,
@@ -131,8 +131,8 @@ impl Settings {
         };
         let times = [
             ("RUSHES_LEASE", settings.lease),
-            ("RUSHES_SWEEP", settings.sweep),
-            ("RUSHES_RECONCILE", settings.reconcile),
+            ("RUSHES_REAP_INTERVAL", settings.sweep),
+            ("RUSHES_RECONCILE_INTERVAL", settings.reconcile),
         ];
         match times.into_iter().find(|(_, time)| time.is_zero()) {
             Some((name, _)) => Err(Error::wrong(name, "more than 0")),
@@ -182,8 +182,8 @@ mod tests {
         }
         for (name, value) in [
             ("RUSHES_LEASE", "0s"),
-            ("RUSHES_SWEEP", "soon"),
-            ("RUSHES_LANE_READ_MAX", "0"),
+            ("RUSHES_REAP_INTERVAL", "soon"),
+            ("RUSHES_POOL_READ_MAX", "0"),
             ("RUSHES_ACCOUNT_RUNNING", "0"),
             ("RUSHES_ACCOUNT_OPEN", "many"),
             ("RUSHES_WATCH_HEARTBEAT", "0s"),

@@ -102,8 +102,8 @@ pub(crate) enum Error {
         /// The state that was asked for.
         next: State,
     },
-    /// It is not parked, so there is nothing to be resolved.
-    #[error("the generation is not parked")]
+    /// It is not unconfirmed, so there is nothing to be resolved.
+    #[error("the generation is not unconfirmed")]
     NotParked,
     /// It is not over, so there is nothing to be tried again.
     #[error("the generation is not over")]
@@ -203,7 +203,7 @@ impl From<Error> for Failure {
             ),
             Error::NotParked => Self::precondition(
                 "NOT_PARKED",
-                "only a generation that waits as SUBMISSION_UNCONFIRMED can be resolved; look at it again",
+                "only a generation that waits as SUBMISSION_UNCONFIRMED can be resolved; poll at it again",
             ),
             Error::NotOver => Self::precondition(
                 "NOT_OVER",

@@ -9,7 +9,7 @@ use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
 use domain::name::{GenerationParent, SceneName};
 use domain::page::Cursor;
-use jobs::Bell;
+use jobs::Notifier;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ use crate::record::Record;
 use crate::store::{Draft, Event, Resolution, Started, Store};
 use crate::watches::Hub;
 
-/// How often a cancel looks again when the generation moves on under its hands.
+/// How often a cancel polls again when the generation moves on under its hands.
 const CANCEL_TRIES: usize = 8;
 
 /// What can be done with generations; cheap to clone.
@@ -31,12 +31,18 @@ pub(crate) struct Generations {
     store: Store,
     cached: cache::Generations,
     hub: Hub,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 impl Generations {
-    pub(crate) fn new(models: Catalogue, store: Store, cached: cache::Generations, hub: Hub, bell: Bell) -> Self {
-        Self { models, store, cached, hub, bell }
+    pub(crate) fn new(
+        models: Catalogue,
+        store: Store,
+        cached: cache::Generations,
+        hub: Hub,
+        notifier: Notifier,
+    ) -> Self {
+        Self { models, store, cached, hub, notifier }
     }
 
     /// What can be asked for.
@@ -71,7 +77,7 @@ impl Generations {
                 crash::point(crash::START_COMMITTED);
                 metrics::counter!("rushes_generations_started_total", "model" => draft.model.id.clone()).increment(1);
                 self.tell(&record).await;
-                self.bell.ring().await;
+                self.notifier.notify().await;
                 Ok(*record)
             }
         }
@@ -116,7 +122,7 @@ impl Generations {
         self.start(&draft(&self.models, &origin, request_id)?).await
     }
 
-    /// Settles a parked submission as an operator says.
+    /// Settles a unconfirmed submission as an operator says.
     pub(crate) async fn resolve(
         &self,
         account: AccountId,
@@ -126,10 +132,10 @@ impl Generations {
     ) -> Result<Record, Error> {
         let record = self.store.resolve(account, id, resolution, note).await?;
         crash::point(crash::RESOLUTION_COMMITTED);
-        tracing::info!(generation = %id.0, account = %account.0, note, "a parked generation was resolved");
+        tracing::info!(generation = %id.0, account = %account.0, note, "a unconfirmed generation was resolved");
         self.tell(&record).await;
         if !record.state.is_terminal() {
-            self.bell.ring().await;
+            self.notifier.notify().await;
         }
         Ok(record)
     }
@@ -153,7 +159,7 @@ impl Generations {
 
     /// Stops a generation that waits, asks for one at work to be stopped, and leaves one that is done as it is.
     pub(crate) async fn cancel(&self, account: AccountId, id: GenerationId) -> Result<Record, Error> {
-        // It may move on between the look and the write, which then changes nothing; each move brings it nearer its end.
+        // It may move on between the poll and the write, which then changes nothing; each move brings it nearer its end.
         for _ in 0..CANCEL_TRIES {
             let record = self.find(account, id).await?;
             let changed = match record.state {
@@ -167,7 +173,7 @@ impl Generations {
                 self.tell(&record).await;
                 if record.state == State::Cancelling {
                     // Where no worker has it, one must take it up to tell the provider.
-                    self.bell.ring().await;
+                    self.notifier.notify().await;
                 }
                 return Ok(record);
             }

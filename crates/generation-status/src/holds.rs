@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use domain::generation::State;
 use domain::id::AccountId;
-use jobs::{Hold, Standing};
+use jobs::{BlockReason, QueueStatus};
 use prost::Message as _;
 use proto::generations::v1::{Generation, WaitReason};
 use tokio::sync::watch;
@@ -26,11 +26,11 @@ const WAIT_REASON: u32 = 5;
 
 /// What is held back, as it was a moment ago; cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Holds(watch::Receiver<Arc<Standing>>);
+pub(crate) struct Holds(watch::Receiver<Arc<QueueStatus>>);
 
 impl Holds {
-    /// Nothing is held back until the first look, which `keep_looking` takes.
-    pub(crate) fn new() -> (Self, watch::Sender<Arc<Standing>>) {
+    /// Nothing is held back until the first poll, which `keep_looking` takes.
+    pub(crate) fn new() -> (Self, watch::Sender<Arc<QueueStatus>>) {
         let (told, held) = watch::channel(Arc::default());
         (Self(held), told)
     }
@@ -41,7 +41,7 @@ impl Holds {
             return None;
         }
         let standing = self.0.borrow().clone();
-        standing.hold(record.account.0, &record.model).map(|hold| reason(hold) as i16)
+        standing.block_reason(record.account.0, &record.model).map(|hold| reason(hold) as i16)
     }
 
     /// An encoded generation of `account` with the reason why it stands still.
@@ -55,7 +55,7 @@ impl Holds {
             return encoded;
         }
         let model = shown.model.strip_prefix("models/").unwrap_or(&shown.model);
-        let Some(hold) = standing.hold(account.0, model) else { return encoded };
+        let Some(hold) = standing.block_reason(account.0, model) else { return encoded };
         // Of a field that comes twice, the last one counts.
         let mut retold = BytesMut::from(encoded.as_ref());
         prost::encoding::int32::encode(WAIT_REASON, &(reason(hold) as i32), &mut retold);
@@ -63,16 +63,16 @@ impl Holds {
     }
 }
 
-const fn reason(hold: Hold) -> WaitReason {
+const fn reason(hold: BlockReason) -> WaitReason {
     match hold {
-        Hold::Paused => WaitReason::Paused,
-        Hold::Account => WaitReason::AccountLimit,
-        Hold::Pool => WaitReason::ProviderThrottled,
+        BlockReason::Paused => WaitReason::Paused,
+        BlockReason::Account => WaitReason::AccountLimit,
+        BlockReason::Pool => WaitReason::ProviderThrottled,
     }
 }
 
 /// Looks every so often, until `stop`. While the database is away, what was last known is told.
-pub(crate) async fn keep_looking(told: watch::Sender<Arc<Standing>>, store: Store, stop: CancellationToken) {
+pub(crate) async fn keep_looking(told: watch::Sender<Arc<QueueStatus>>, store: Store, stop: CancellationToken) {
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {

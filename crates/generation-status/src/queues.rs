@@ -4,7 +4,7 @@
 
 use domain::id::{AccountId, GenerationId};
 use domain::page::Cursor;
-use jobs::{Bell, DeadLetter, Depth, Paused, Share};
+use jobs::{DeadLetter, Depth, Notifier, Paused, Share};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -26,12 +26,12 @@ pub(crate) struct Stats {
 pub(crate) struct Queues {
     store: Store,
     generations: Generations,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 impl Queues {
-    pub(crate) fn new(store: Store, generations: Generations, bell: Bell) -> Self {
-        Self { store, generations, bell }
+    pub(crate) fn new(store: Store, generations: Generations, notifier: Notifier) -> Self {
+        Self { store, generations, notifier }
     }
 
     /// The numbers, with those of `accounts` accounts.
@@ -51,7 +51,7 @@ impl Queues {
         let resumed = self.store.resume(model).await?;
         if resumed {
             tracing::info!(model, "the queue was resumed");
-            self.bell.ring().await;
+            self.notifier.notify().await;
         }
         Ok(resumed)
     }
@@ -80,7 +80,7 @@ impl Queues {
     pub(crate) async fn set_running_limit(&self, account: AccountId, limit: Option<i32>) -> Result<(), Error> {
         self.store.set_running_limit(account, limit).await?;
         tracing::info!(account = %account.0, limit, "how many of an account may run at once was set");
-        self.bell.ring().await;
+        self.notifier.notify().await;
         Ok(())
     }
 }

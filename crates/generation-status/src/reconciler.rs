@@ -1,4 +1,4 @@
-//! The reconciler: every so often it looks whether what must hold does hold, counts and logs each finding by its invariant's
+//! The reconciler: every so often it polls whether what must hold does hold, counts and logs each finding by its invariant's
 //! name, and repairs what can be repaired without guessing.
 //!
 //! Invariant: in a healthy installation it finds nothing; it is the second wall behind transactions, fences and sweeps.
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chassis::crash;
 use domain::id::GenerationId;
-use jobs::Bell;
+use jobs::Notifier;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -19,12 +19,12 @@ use crate::store::{INVARIANTS, Repair, Store};
 pub(crate) struct Reconciler {
     store: Store,
     generations: Generations,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 impl Reconciler {
-    pub(crate) fn new(store: Store, generations: Generations, bell: Bell) -> Self {
-        Self { store, generations, bell }
+    pub(crate) fn new(store: Store, generations: Generations, notifier: Notifier) -> Self {
+        Self { store, generations, notifier }
     }
 
     /// Looks every so often, until `stop`. Every process does: what one repairs, the others do not find.
@@ -60,7 +60,7 @@ impl Reconciler {
                 }
             }
             if invariant.repair == Repair::Wake {
-                self.bell.ring().await;
+                self.notifier.notify().await;
             }
         }
         self.store.keep_house().await

@@ -21,10 +21,10 @@ pub(crate) enum Wait {
     ProviderQueue = 8,
 }
 
-/// What is known of the provider's own charge; the numbers of `rushes.generations.v1.Charge.Verdict`.
+/// What is known of the provider's own charge; the numbers of `rushes.generations.v1.Charge.ProviderCharge`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
-pub(crate) enum Verdict {
+pub(crate) enum ProviderCharge {
     /// The provider did not charge.
     NotCharged = 1,
     /// It charged.
@@ -62,8 +62,8 @@ pub(crate) struct Record {
     pub(crate) held: Micros,
     pub(crate) captured: Micros,
     pub(crate) released: Micros,
-    /// The number of `rushes.generations.v1.Charge.Verdict`; 0 while it is open.
-    pub(crate) verdict: i16,
+    /// The number of `rushes.generations.v1.Charge.ProviderCharge`; 0 while it is open.
+    pub(crate) provider_charge: i16,
     pub(crate) attempt_count: i32,
     /// Empty when the call that started it was not traced.
     pub(crate) traceparent: String,

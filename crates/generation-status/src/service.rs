@@ -1,10 +1,10 @@
-//! The service put together: lanes, cache, rules, handlers, and the tasks that run beside them.
+//! The service put together: pools, cache, rules, handlers, and the tasks that run beside them.
 
 use chassis::drain::Drain;
 use chassis::egress::Egress;
-use chassis::postgres::{self, Lane, LaneSettings};
+use chassis::postgres::{self, Pool, PoolSettings};
 use chassis::{nats, server};
-use jobs::Bell;
+use jobs::Notifier;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
@@ -19,7 +19,7 @@ use crate::models::Models;
 use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::reconciler::Reconciler;
-use crate::store::{Account, KIND, Lanes, Store};
+use crate::store::{Account, KIND, Pools, Store};
 use crate::watches::{Hub, Watches};
 use crate::webhooks::{self, Messages, Sender, Webhooks};
 use crate::wire::Face;
@@ -60,42 +60,42 @@ impl Service {
     /// # Errors
     /// When a URL cannot be read.
     pub async fn start(settings: &Settings, drain: &Drain) -> Result<Self, StartError> {
-        let lane = |name, lane| Lane::connect_lazy(name, &settings.database_url, lane);
-        let lanes = Lanes {
-            read: lane("read", &settings.read)?,
-            write: lane("write", &settings.write)?,
-            claim: lane("claim", &settings.claim)?,
-            finalize: lane("finalize", &settings.finalize)?,
-            rescue: lane("rescue", &settings.rescue)?,
-            webhook: lane("webhook", &settings.webhook)?,
+        let pool = |name, pool| Pool::connect_lazy(name, &settings.database_url, pool);
+        let pools = Pools {
+            read: pool("read", &settings.read)?,
+            write: pool("write", &settings.write)?,
+            claim: pool("claim", &settings.claim)?,
+            finalize: pool("finalize", &settings.finalize)?,
+            rescue: pool("rescue", &settings.rescue)?,
+            webhook: pool("webhook", &settings.webhook)?,
         };
-        let store = Store::new(lanes, Account { running: settings.account_running, open: settings.account_open });
+        let store = Store::new(pools, Account { running: settings.account_running, open: settings.account_open });
         let nats = match &settings.nats_url {
             Some(url) => Some(nats::connect(url).await?),
             None => None,
         };
-        let cache_lane = LaneSettings { silence: settings.read.silence, ..cache::Settings::lane() };
-        let cache_lane = lane("cache", &cache_lane)?;
-        let cache = cache::Cache::start(settings.cache.clone(), Some(cache_lane), nats.clone())?;
+        let cache_pool = PoolSettings { silence: settings.read.silence, ..cache::Settings::pool() };
+        let cache_pool = pool("cache", &cache_pool)?;
+        let cache = cache::Cache::start(settings.cache.clone(), Some(cache_pool), nats.clone())?;
         let face = Face::new(&settings.public_url);
         let cached = Cached::new(cache, store.clone(), face.clone());
-        let bell = Bell::new(KIND, nats.clone());
+        let notifier = Notifier::new(KIND, nats.clone());
         let hub = Hub::default();
         let generations =
-            Generations::new(settings.models.clone(), store.clone(), cached.clone(), hub.clone(), bell.clone());
+            Generations::new(settings.models.clone(), store.clone(), cached.clone(), hub.clone(), notifier.clone());
         let (progress, writer) = Progress::new(store.clone(), generations.clone());
-        let work = Work::new(store.clone(), generations.clone(), progress, bell.clone(), settings.lease);
+        let work = Work::new(store.clone(), generations.clone(), progress, notifier.clone(), settings.lease);
         let stop = drain.token();
 
         let tasks = TaskTracker::new();
-        tasks.spawn(stop.clone().run_until_cancelled_owned(bell.clone().relay()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(notifier.clone().relay()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(hub.clone().feed(store.clone(), cached.changes())));
         tasks.spawn(work.clone().keep_sweeping(settings.sweep, stop.clone()));
-        let reconciler = Reconciler::new(store.clone(), generations.clone(), bell.clone());
+        let reconciler = Reconciler::new(store.clone(), generations.clone(), notifier.clone());
         tasks.spawn(reconciler.keep_reconciling(settings.reconcile, stop.clone()));
         tasks.spawn(work.clone().keep_measuring(stop.clone()));
         let egress = Egress::new(settings.webhooks.reach).map_err(|error| StartError::Egress(error.into()))?;
-        let hooks = Bell::new(webhooks::KIND, nats);
+        let hooks = Notifier::new(webhooks::KIND, nats);
         let messages = Messages::new().map_err(StartError::Messages)?;
         let timeout = settings.webhooks.timeout;
         let sender = Sender::new(store.clone(), egress.clone(), messages, face.clone(), hooks.clone(), timeout);
@@ -110,10 +110,10 @@ impl Service {
         let credits = Credits::new(store.clone(), cached.clone());
         let models = Models::new(settings.models.clone(), store.clone());
         let webhooks = Webhooks::new(store.clone(), egress, hooks);
-        let queues = Queues::new(store.clone(), generations.clone(), bell);
+        let queues = Queues::new(store.clone(), generations.clone(), notifier);
         let (held, told) = Holds::new();
-        let looking = holds::keep_looking(told, store.clone(), stop.clone());
-        chassis::task::spawn(looking);
+        let polling = holds::keep_looking(told, store.clone(), stop.clone());
+        chassis::task::spawn(polling);
         let face = face.telling(held);
         let watches = Watches::new(store, hub, settings.watch, stop.clone());
         let routes = routes(

@@ -1,4 +1,4 @@
-//! The only SQL of this service, by noun. Every lane has its own pool: what finishes paid work never waits behind reads.
+//! The only SQL of this service, by noun. Every pool has its own pool: what finishes paid work never waits behind reads.
 
 mod calls;
 mod change;
@@ -17,7 +17,7 @@ mod steps;
 mod webhooks;
 mod work;
 
-use chassis::postgres::Lane;
+use chassis::postgres::Pool;
 use domain::id::LedgerId;
 use uuid::Uuid;
 
@@ -33,24 +33,24 @@ pub(crate) use work::{Claimed, Step, Stopped};
 /// The database; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
-    lanes: Lanes,
+    pools: Pools,
     account: Account,
 }
 
 /// Connections by what they are kept for, so that none of it waits for the rest.
 #[derive(Clone)]
-pub(crate) struct Lanes {
-    pub(crate) read: Lane,
+pub(crate) struct Pools {
+    pub(crate) read: Pool,
     /// What users write.
-    pub(crate) write: Lane,
+    pub(crate) write: Pool,
     /// Claims, which wait for one another.
-    pub(crate) claim: Lane,
+    pub(crate) claim: Pool,
     /// What workers report.
-    pub(crate) finalize: Lane,
+    pub(crate) finalize: Pool,
     /// What takes back, ends and repairs what was left behind.
-    pub(crate) rescue: Lane,
+    pub(crate) rescue: Pool,
     /// What sends webhooks.
-    pub(crate) webhook: Lane,
+    pub(crate) webhook: Pool,
 }
 
 /// What every account may have under way, unless something else is set for it.
@@ -63,8 +63,8 @@ pub(crate) struct Account {
 }
 
 impl Store {
-    pub(crate) fn new(lanes: Lanes, account: Account) -> Self {
-        Self { lanes, account }
+    pub(crate) fn new(pools: Pools, account: Account) -> Self {
+        Self { pools, account }
     }
 
     /// What claims keep to.

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a snapshot comes first, unless a resume token says what is known; of one generation versions only rise; a
 //! terminal state always arrives; and a reader that is slow skips to the latest instead of holding anything up. A watch
-//! rests on reads, not on messages: whenever changes may have been missed, it looks for itself.
+//! rests on reads, not on messages: whenever changes may have been missed, it polls for itself.
 
 mod hub;
 mod inbox;
@@ -35,7 +35,7 @@ const LATEST: i64 = 100;
 const OPEN: i64 = 500;
 /// The most new generations that are told one by one; after more, a snapshot says it better.
 const NEW: i64 = 1_000;
-/// After a look that failed.
+/// After a poll that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 /// What the meters call these watches.
 const METERS: Meters = Meters("generations");
@@ -128,7 +128,7 @@ impl Watches {
                 Error::ResumeToken
             })?),
         };
-        // Listens before it looks, so that nothing falls between.
+        // Listens before it polls, so that nothing falls between.
         let watching = self.hub.watch(wanted.account, wanted.selection.clone());
         let pulse = Pulse::begin(self.settings, self.stop.clone());
         let mut watch = Watch { store: self.store.clone(), watching, wanted, seen: unseen, next: Next::Live, pulse };
@@ -190,7 +190,7 @@ impl Watch {
             Opened::Seen(seen) => {
                 self.watching.inbox().learn(seen.known());
                 self.seen = seen;
-                self.look().await?
+                self.poll().await?
             }
             Opened::Untold => false,
         };
@@ -220,12 +220,12 @@ impl Watch {
                     self.seen.update(&record);
                     return Some(Ok(Event::Update(record)));
                 }
-                Some(News::Missed) => match self.look().await {
+                Some(News::Missed) => match self.poll().await {
                     Ok(true) => {}
                     Ok(false) => return Some(Ok(self.gap())),
-                    // Nothing else may ever tell of what it missed: it looks until it could.
+                    // Nothing else may ever tell of what it missed: it polls until it could.
                     Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "a watch could not look");
+                        tracing::warn!(error = &error as &dyn std::error::Error, "a watch could not poll");
                         self.watching.inbox().missed();
                         tokio::select! {
                             () = sleep(AGAIN) => {}
@@ -298,7 +298,7 @@ impl Watch {
     }
 
     /// Looks for what may have been missed. Returns false when only a snapshot can tell it.
-    async fn look(&mut self) -> Result<bool, Error> {
+    async fn poll(&mut self) -> Result<bool, Error> {
         let account = self.wanted.account;
         let inbox = self.watching.inbox();
         let mut found = Vec::new();

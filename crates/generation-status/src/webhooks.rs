@@ -14,7 +14,7 @@ use domain::generation::State;
 use domain::id::{AccountId, GenerationId, WebhookDeliveryId, WebhookEndpointId};
 use domain::name::DeliveryName;
 use domain::page::Cursor;
-use jobs::Bell;
+use jobs::Notifier;
 use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
@@ -134,12 +134,12 @@ pub(crate) struct Attempt {
 pub(crate) struct Webhooks {
     store: Store,
     egress: Egress,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 impl Webhooks {
-    pub(crate) fn new(store: Store, egress: Egress, bell: Bell) -> Self {
-        Self { store, egress, bell }
+    pub(crate) fn new(store: Store, egress: Egress, notifier: Notifier) -> Self {
+        Self { store, egress, notifier }
     }
 
     /// Why an address cannot be an endpoint's.
@@ -213,7 +213,7 @@ impl Webhooks {
     pub(crate) async fn test(&self, account: AccountId, id: WebhookEndpointId) -> Result<Delivery, Error> {
         self.enabled(account, id).await?;
         let tested = self.store.create_test(account, id).await?;
-        self.bell.ring().await;
+        self.notifier.notify().await;
         self.delivery(account, DeliveryName { endpoint: id, delivery: tested.ok_or(Error::EndpointDisabled)? }).await
     }
 
@@ -235,7 +235,7 @@ impl Webhooks {
     pub(crate) async fn redeliver(&self, account: AccountId, name: DeliveryName) -> Result<Delivery, Error> {
         self.enabled(account, name.endpoint).await?;
         self.store.redeliver(account, name).await?;
-        self.bell.ring().await;
+        self.notifier.notify().await;
         self.delivery(account, name).await
     }
 

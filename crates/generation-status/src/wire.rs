@@ -69,7 +69,7 @@ impl Face {
                 held_micros: if record.state.is_terminal() { 0 } else { record.held.get() },
                 captured_micros: record.captured.get(),
                 released_micros: record.released.get(),
-                verdict: record.verdict.into(),
+                provider_charge: record.provider_charge.into(),
             }),
             attempt_count: record.attempt_count,
             create_time: Some(timestamp(record.create_time)),

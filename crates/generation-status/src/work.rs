@@ -1,4 +1,4 @@
-//! Work as workers know it: leases given out, their reports taken in, and what is left behind swept up.
+//! Work as workers know it: leases given out, their reports taken in, and what is left behind reaped up.
 //!
 //! Invariant: every report names its lease, and one whose lease was given to another changes nothing.
 
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use chassis::crash;
 use domain::money::Micros;
-use jobs::{Bell, Failure, Lease, Listener, Retry, Status, Wanted};
+use jobs::{Failure, Lease, Listener, Notifier, Retry, Status, Wanted};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::generations::Generations;
 use crate::progress::Progress;
-use crate::record::{Flaw, Output, Verdict, Wait};
+use crate::record::{Flaw, Output, ProviderCharge, Wait};
 use crate::store::{Claimed, KIND, Step, Stopped, Store, Suspension};
 
 /// After a sweep that failed.
@@ -48,7 +48,7 @@ pub(crate) struct Report {
     pub(crate) message: String,
     pub(crate) retry_after: Option<Duration>,
     /// Nothing when the worker does not know.
-    pub(crate) verdict: Option<Verdict>,
+    pub(crate) provider_charge: Option<ProviderCharge>,
 }
 
 /// What workers can do; cheap to clone.
@@ -57,18 +57,24 @@ pub(crate) struct Work {
     store: Store,
     generations: Generations,
     progress: Progress,
-    bell: Bell,
+    notifier: Notifier,
     lease: Duration,
 }
 
 impl Work {
-    pub(crate) fn new(store: Store, generations: Generations, progress: Progress, bell: Bell, lease: Duration) -> Self {
-        Self { store, generations, progress, bell, lease }
+    pub(crate) fn new(
+        store: Store,
+        generations: Generations,
+        progress: Progress,
+        notifier: Notifier,
+        lease: Duration,
+    ) -> Self {
+        Self { store, generations, progress, notifier, lease }
     }
 
     /// Someone to be told when work may be ready.
     pub(crate) fn listen(&self) -> Listener {
-        self.bell.listen()
+        self.notifier.listen()
     }
 
     /// Leases up to `limit` pieces of work on these models.
@@ -79,7 +85,7 @@ impl Work {
         if !claimed.is_empty() {
             crash::point(crash::CLAIM_COMMITTED);
         }
-        for piece in claimed.iter().filter(|piece| !piece.leased.look) {
+        for piece in claimed.iter().filter(|piece| !piece.leased.poll) {
             self.generations.tell(&piece.record).await;
         }
         Ok(claimed)
@@ -131,7 +137,7 @@ impl Work {
             self.generations.tell(&record).await;
         }
         if awaited {
-            self.bell.ring().await;
+            self.notifier.notify().await;
         }
         Ok(awaited)
     }
@@ -176,7 +182,7 @@ impl Work {
         if let Some(record) = record {
             self.generations.tell(&record).await;
         }
-        self.bell.ring().await;
+        self.notifier.notify().await;
         Ok(())
     }
 
@@ -197,7 +203,7 @@ impl Work {
     async fn sweep(&self) -> Result<(), Error> {
         let (changed, ready) = self.store.sweep().await?;
         if !changed.is_empty() {
-            crash::point(crash::SWEEP_COMMITTED);
+            crash::point(crash::REAP_COMMITTED);
         }
         for record in &changed {
             if record.state.is_terminal() {
@@ -206,7 +212,7 @@ impl Work {
             self.generations.tell(record).await;
         }
         if ready {
-            self.bell.ring().await;
+            self.notifier.notify().await;
         }
         for (account, id) in self.store.overdue().await? {
             let Some(record) = self.store.enforce(account, id).await? else { continue };
@@ -214,7 +220,7 @@ impl Work {
             if record.state.is_terminal() {
                 self.ended(&record.state, &record.model);
             } else {
-                self.bell.ring().await;
+                self.notifier.notify().await;
             }
             self.generations.tell(&record).await;
         }
@@ -242,7 +248,7 @@ fn stopped(report: Report) -> Stopped {
     use tonic::Code;
     let after = report.retry_after;
     let (retry, wait, code, usual) = match report.class {
-        // A cancel that nobody asked for: the store looks at this only then.
+        // A cancel that nobody asked for: the store polls at this only then.
         Class::Internal | Class::Cancelled => {
             (Retry::Counted { after }, Wait::Backoff, Code::Unavailable, "PROVIDER_INTERNAL")
         }
@@ -258,6 +264,6 @@ fn stopped(report: Report) -> Stopped {
         failure: Failure { retry, cause: reason.clone(), detail: report.message.clone() },
         flaw: Flaw { code: code as i32, reason, message: report.message },
         wait,
-        verdict: report.verdict,
+        provider_charge: report.provider_charge,
     }
 }

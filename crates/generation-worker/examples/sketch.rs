@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use futures::TryStreamExt as _;
 use generation_worker::providers::local::Local;
-use generation_worker::providers::{Look, Order, Provider as _};
+use generation_worker::providers::{Order, OrderStatus, Provider as _};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -17,9 +17,11 @@ async fn main() -> anyhow::Result<()> {
     let order = Order { key: uuid::Uuid::now_v7(), prompt, seed, reference_assets: Vec::new() };
     let reference = local.submit(&order).await?;
     loop {
-        match local.look(&reference).await? {
-            Look::Done(_) => break,
-            Look::Working { .. } | Look::Waiting { .. } => tokio::time::sleep(local.look_every()).await,
+        match local.poll(&reference).await? {
+            OrderStatus::Done(_) => break,
+            OrderStatus::Working { .. } | OrderStatus::Waiting { .. } => {
+                tokio::time::sleep(local.poll_interval()).await
+            }
             other => bail!("no film was made: {other:?}"),
         }
     }

@@ -1,4 +1,4 @@
-//! Providers' webhooks: verified by their provider's own rules over the raw body, then only a word that it is time to look.
+//! Providers' webhooks: verified by their provider's own rules over the raw body, then only a word that it is time to poll.
 //!
 //! Invariant: nothing that a webhook says is believed but that there may be news, and which order it is about; and nothing of
 //! one that cannot be verified goes any further.
@@ -77,7 +77,7 @@ impl HookService for Hooks {
             Ok(heard) => heard,
             Err(why) => {
                 // The name is the sender's own word, so it is no label.
-                metrics::counter!("rushes_hooks_total", "outcome" => "refused").increment(1);
+                metrics::counter!("rushes_provider_webhooks_total", "outcome" => "refused").increment(1);
                 tracing::warn!(%why, "a webhook is not believed");
                 let refusal = Failure::unauthenticated("HOOK_NOT_VERIFIED", "the webhook cannot be verified");
                 return Err(refusal.into());
@@ -87,13 +87,13 @@ impl HookService for Hooks {
             Ok(awaited) => awaited,
             // The provider sends it again.
             Err(error) => {
-                metrics::counter!("rushes_hooks_total", "outcome" => "undelivered").increment(1);
+                metrics::counter!("rushes_provider_webhooks_total", "outcome" => "undelivered").increment(1);
                 tracing::warn!(%error, "a webhook could not be passed on");
                 return Err(Failure::unavailable("DEPENDENCY_DOWN", "generation-status does not answer").into());
             }
         };
         let outcome = if awaited { "awaited" } else { "idle" };
-        metrics::counter!("rushes_hooks_total", "outcome" => outcome).increment(1);
+        metrics::counter!("rushes_provider_webhooks_total", "outcome" => outcome).increment(1);
         Ok(Response::new(ReceiveHookResponse {}))
     }
 }

@@ -1,9 +1,9 @@
-//! One piece of work from its lease to the lease's end: order, look or wait, bring home, deliver.
+//! One piece of work from its lease to the lease's end: order, poll or wait, bring home, deliver.
 //!
 //! Invariant: the reference is recorded before anything is waited for; an order that lives at its provider is waited for without
 //! a lease; a video that is finished is delivered even when it was to be cancelled.
 
-mod glance;
+mod poll;
 mod rendering;
 mod submission;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chassis::crash;
 use domain::id::AccountId;
-use proto::generations::v1::charge::Verdict;
+use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::{CompleteWorkRequest, Lease, Work};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
@@ -22,7 +22,7 @@ use crate::outputs::Outputs;
 use crate::providers::{Charge, Class, Failure, Order, Provider, Reference, Registry};
 use crate::status::{self, Client, Suspension};
 
-/// The longest pause between two looks.
+/// The longest pause between two polls.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// What others tell a piece of work while it runs.
@@ -71,7 +71,7 @@ enum Stop {
     Leave,
     Suspended(Suspension),
     /// With what is known of the provider's charge.
-    Failed(Failure, Verdict),
+    Failed(Failure, ProviderCharge),
 }
 
 impl From<status::Error> for Stop {
@@ -83,12 +83,12 @@ impl From<status::Error> for Stop {
 
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
-        let verdict = match failure.charge {
-            Charge::NotCharged => Verdict::NotCharged,
-            Charge::Charged => Verdict::Charged,
-            Charge::Unknown => Verdict::Unspecified,
+        let provider_charge = match failure.charge {
+            Charge::NotCharged => ProviderCharge::NotCharged,
+            Charge::Charged => ProviderCharge::Charged,
+            Charge::Unknown => ProviderCharge::Unspecified,
         };
-        Self::Failed(failure, verdict)
+        Self::Failed(failure, provider_charge)
     }
 }
 
@@ -139,9 +139,9 @@ impl Orders {
                 crash::point(crash::SUSPENSION_ANSWERED);
                 told
             }
-            Err(Stop::Failed(failure, verdict)) => {
+            Err(Stop::Failed(failure, provider_charge)) => {
                 tracing::warn!(reason = failure.reason, message = failure.message, "the attempt failed");
-                let told = self.status.fail(lease, &failure, verdict).await.map(|_| Outcome::Failed);
+                let told = self.status.fail(lease, &failure, provider_charge).await.map(|_| Outcome::Failed);
                 crash::point(crash::FAILURE_ANSWERED);
                 told
             }
@@ -172,12 +172,12 @@ impl Orders {
         let made = if provider.abilities().in_process {
             let span = info_span!("provider wait", otel.name = format!("wait for {}", provider.name()));
             self.wait(lease, &**provider, &order, &reference, signals).instrument(span).await?
-        } else if work.look || !work.provider_reference.is_empty() {
-            let span = info_span!("provider look", otel.name = format!("look at {}", provider.name()));
-            self.glance(work, &**provider, &order, &reference, cancel).instrument(span).await?
+        } else if work.poll || !work.provider_reference.is_empty() {
+            let span = info_span!("provider poll", otel.name = format!("poll at {}", provider.name()));
+            self.poll_once(work, &**provider, &order, &reference, cancel).instrument(span).await?
         } else {
-            let look_after = Some(pause(&**provider, 0));
-            return Err(Stop::Suspended(Suspension { look_after, ..Suspension::default() }));
+            let poll_after = Some(pause(&**provider, 0));
+            return Err(Stop::Suspended(Suspension { poll_after, ..Suspension::default() }));
         };
         self.status.finalize(lease).await?;
         crash::point(crash::FINALIZING_ANSWERED);
@@ -187,8 +187,8 @@ impl Orders {
             // It is made and lies at its provider: to order it anew would be to pay for it twice.
             Err(failure) if failure.class == Class::Internal && !provider.abilities().in_process => {
                 tracing::warn!(%failure, "the video cannot be brought home yet");
-                let (look_after, message) = (Some(pause(&**provider, work.looks)), failure.message);
-                return Err(Stop::Suspended(Suspension { look_after, message, ..Suspension::default() }));
+                let (poll_after, message) = (Some(pause(&**provider, work.polls)), failure.message);
+                return Err(Stop::Suspended(Suspension { poll_after, message, ..Suspension::default() }));
             }
             Err(failure) => return Err(failure.into()),
         };
@@ -205,10 +205,10 @@ impl Orders {
     }
 }
 
-/// How long until the next look: from the provider's usual pause, growing by half with each look, up to a quarter of a minute.
-fn pause(provider: &dyn Provider, looks: i32) -> Duration {
-    let grown = provider.look_every().mul_f64(1.5_f64.powi(looks.clamp(0, 40)));
-    grown.min(LONGEST_PAUSE.max(provider.look_every()))
+/// How long until the next poll: from the provider's usual pause, growing by half with each poll, up to a quarter of a minute.
+fn pause(provider: &dyn Provider, polls: i32) -> Duration {
+    let grown = provider.poll_interval().mul_f64(1.5_f64.powi(polls.clamp(0, 40)));
+    grown.min(LONGEST_PAUSE.max(provider.poll_interval()))
 }
 
 /// What is ordered, and for whom.

@@ -75,7 +75,7 @@ pub enum NotSubmitted {
 
 /// How an order stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum OrderStatus {
     /// The provider does not know this reference, or not any more.
     Unknown,
     /// It waits in the provider's own queue.
@@ -122,7 +122,7 @@ pub struct Made {
 /// What became of a request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopping {
-    /// It stops; a later look tells the outcome.
+    /// It stops; a later poll tells the outcome.
     Asked,
     /// The provider cannot stop an order.
     Unable,
@@ -195,10 +195,10 @@ pub trait Provider: Send + Sync + 'static {
     /// Finds the order of a key; nothing when there is none, or when the provider cannot tell ([`Abilities::find_by_key`]).
     fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Failure>>;
 
-    /// Tells how an order stands. An error is a failure to look, and says nothing about the order.
-    fn look<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Look, Failure>>;
+    /// Tells how an order stands. An error is a failure to poll, and says nothing about the order.
+    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>>;
 
-    /// The bytes of an order that is [`Look::Done`], piece by piece.
+    /// The bytes of an order that is [`OrderStatus::Done`], piece by piece.
     fn fetch<'a>(
         &'a self,
         reference: &'a Reference,
@@ -215,8 +215,8 @@ pub trait Provider: Send + Sync + 'static {
         Err(NotVerified("this provider sends no webhooks"))
     }
 
-    /// How long to wait between two looks.
-    fn look_every(&self) -> Duration;
+    /// How long to wait between two polls.
+    fn poll_interval(&self) -> Duration;
 
     /// The order is settled here; nothing will be asked about it again.
     fn forget(&self, reference: &Reference);
@@ -297,7 +297,7 @@ fn no_pictures() -> Failure {
 
 /// A state that the provider's documentation did not have when its adapter was written.
 fn unheard(provider: &'static str, word: &str) {
-    metrics::counter!("provider_unknown_states_total", "provider" => provider).increment(1);
+    metrics::counter!("rushes_provider_unknown_states_total", "provider" => provider).increment(1);
     let word: String = word.chars().take(40).collect();
     tracing::warn!(provider, word, "a state that is not known; the order is taken to be at work");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chassis::client::Channel;
 use chassis::deadline;
-use proto::generations::v1::charge::Verdict;
+use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::work_service_client::WorkServiceClient;
 use proto::work::v1::{
     CompleteWorkRequest, FailWorkRequest, HeartbeatRequest, HeartbeatResponse, HintWorkRequest, Lease,
@@ -39,8 +39,8 @@ pub enum Error {
 /// What is told of an order that goes on without a lease.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Suspension {
-    /// When somebody should look again; nothing: only when something is heard.
-    pub look_after: Option<Duration>,
+    /// When somebody should poll again; nothing: only when something is heard.
+    pub poll_after: Option<Duration>,
     /// It is not known whether the provider took the order.
     pub unconfirmed: bool,
     /// 0 to 100; nothing where the provider does not say.
@@ -102,7 +102,7 @@ impl Client {
     pub async fn suspend(&self, lease: &Lease, pause: &Suspension) -> Result<(), Error> {
         let request = SuspendWorkRequest {
             lease: Some(lease.clone()),
-            look_after: pause.look_after.and_then(|after| after.try_into().ok()),
+            poll_after: pause.poll_after.and_then(|after| after.try_into().ok()),
             unconfirmed: pause.unconfirmed,
             percent: pause.percent.map(i32::from),
             stage: pause.stage.clone(),
@@ -196,7 +196,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Lost`], or [`Error::Unreachable`] once patience is at an end.
-    pub async fn fail(&self, lease: &Lease, failure: &Failure, verdict: Verdict) -> Result<bool, Error> {
+    pub async fn fail(&self, lease: &Lease, failure: &Failure, provider_charge: ProviderCharge) -> Result<bool, Error> {
         let mut request = FailWorkRequest {
             lease: Some(lease.clone()),
             reason: failure.reason.to_owned(),
@@ -205,7 +205,7 @@ impl Client {
             ..FailWorkRequest::default()
         };
         request.set_failure_class(class(failure.class));
-        request.set_verdict(verdict);
+        request.set_provider_charge(provider_charge);
         let response = repeated(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
             async move { once(client.fail_work(request)).await }

@@ -118,24 +118,24 @@ impl Worker {
         let task = one(self.orders.clone(), work, signals.clone());
         let id = self.running.spawn(task).id();
         self.leases.insert(id, (lease, signals));
-        metrics::gauge!("work_running").set(self.running.len() as f64);
+        metrics::gauge!("rushes_work_running").set(self.running.len() as f64);
     }
 
     fn ended(&mut self, ended: Result<(Id, Outcome), tokio::task::JoinError>) {
         let id = match ended {
             Ok((id, outcome)) => {
-                metrics::counter!("work_total", "outcome" => outcome.as_str()).increment(1);
+                metrics::counter!("rushes_work_total", "outcome" => outcome.as_str()).increment(1);
                 id
             }
             Err(error) => {
                 // The lease is left to run out, which counts against the job: a third time makes it a dead letter.
                 tracing::error!(%error, "a piece of work panicked");
-                metrics::counter!("work_total", "outcome" => "panicked").increment(1);
+                metrics::counter!("rushes_work_total", "outcome" => "panicked").increment(1);
                 error.id()
             }
         };
         self.leases.remove(&id);
-        metrics::gauge!("work_running").set(self.running.len() as f64);
+        metrics::gauge!("rushes_work_running").set(self.running.len() as f64);
     }
 
     /// Prolongs all leases in one call and passes on what it says of them.

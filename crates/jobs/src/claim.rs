@@ -1,8 +1,8 @@
 //! Claims: who gets which job next. Looks that are due before work that is ready, since what they find may free a provider or
 //! end a wait; then the fairest first.
 //!
-//! Invariants: an attempt counts when it is claimed, so that a job that kills its worker runs out of attempts; a look at a job
-//! that waits is leased like work, and is no attempt; and of what is paused, only looks are given out.
+//! Invariants: an attempt counts when it is claimed, so that a job that kills its worker runs out of attempts; a poll at a job
+//! that waits is leased like work, and is no attempt; and of what is paused, only polls are given out.
 
 use std::time::Duration;
 
@@ -34,10 +34,10 @@ pub struct Wanted<'a> {
     pub limits: Option<Limits>,
 }
 
-/// How long the lease of a look lasts at most, unless prolonged.
-const LOOK: Duration = Duration::from_secs(15);
+/// How long the lease of a poll lasts at most, unless prolonged.
+const POLL_LEASE: Duration = Duration::from_secs(15);
 
-/// How many jobs at a queue's front a claim with limits looks at before it goes by accounts. A literal, for the plan.
+/// How many jobs at a queue's front a claim with limits polls at before it goes by accounts. A literal, for the plan.
 macro_rules! near {
     () => {
         "200"
@@ -54,9 +54,9 @@ macro_rules! ready {
 }
 
 /// Looks that are due. Materialized, as all that locks: a subquery that is run again locks further rows.
-macro_rules! looks {
+macro_rules! polls {
     () => {
-        "looks as materialized (
+        "polls as materialized (
              select due.id, due.run_at
              from unnest($2::text[]) as wanted(queue)
              cross join lateral (
@@ -71,25 +71,25 @@ macro_rules! looks {
     };
 }
 
-/// Leases the first of `looks` and `candidates`.
+/// Leases the first of `polls` and `candidates`.
 macro_rules! take {
     () => {
         "picked as materialized (
-             select id, look from (
-                 select id, true as look, 0 as priority, extract(epoch from run_at) as place from looks
+             select id, poll from (
+                 select id, true as poll, 0 as priority, extract(epoch from run_at) as place from polls
                  union all
                  select id, false, priority, vft from candidates
              ) either
-             order by look desc, priority, place limit $4
+             order by poll desc, priority, place limit $4
          )
          update jobs
-         set state = 'leased', worker = $3, looking = look, fence = fence + 1, deadline_at = null,
-             lease_until = now() + make_interval(secs => case when look then least($5, $6) else $5 end),
-             claims = claims + (not look)::int, attempt = attempt + (not look)::int, looks = looks + look::int
+         set state = 'leased', worker = $3, polling = poll, fence = fence + 1, deadline_at = null,
+             lease_until = now() + make_interval(secs => case when poll then least($5, $6) else $5 end),
+             claims = claims + (not poll)::int, attempt = attempt + (not poll)::int, polls = polls + poll::int
          from picked
          where jobs.id = picked.id
-         returning jobs.id, fence, account_id, queue, payload, attempt, max_attempts, looking,
-                   looks - looking::int as looks, lease_until,
+         returning jobs.id, fence, account_id, queue, payload, attempt, max_attempts, polling,
+                   polls - polling::int as polls, lease_until,
                    extract(epoch from now() - run_at)::double precision as waited,
                    cancel_at is not null as cancel_requested, traceparent"
     };
@@ -98,7 +98,7 @@ macro_rules! take {
 /// Of several queues, each gives its first few, and the first of all are taken.
 const CLAIM: &str = concat!(
     "with ",
-    looks!(),
+    polls!(),
     ", candidates as materialized (
          select first.id, first.priority, first.vft
          from unnest($2::text[]) as wanted(queue)
@@ -148,7 +148,7 @@ macro_rules! claim_within {
          ) pools
          where room is null or room > 0
      ), ",
-            looks!(),
+            polls!(),
             ", near as materialized (
          select first.*
          from open
@@ -230,8 +230,8 @@ struct Row {
     payload: Vec<u8>,
     attempt: i32,
     max_attempts: i32,
-    looking: bool,
-    looks: i32,
+    polling: bool,
+    polls: i32,
     lease_until: OffsetDateTime,
     waited: f64,
     cancel_requested: bool,
@@ -254,7 +254,7 @@ pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leas
         .bind(wanted.worker)
         .bind(i64::from(wanted.limit))
         .bind(wanted.lease.as_secs_f64())
-        .bind(LOOK.as_secs_f64());
+        .bind(POLL_LEASE.as_secs_f64());
     let query = match wanted.limits {
         Some(limits) => query.bind(limits.account).bind(STEP),
         None => query,
@@ -280,7 +280,7 @@ pub async fn explain_claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<
     .bind(wanted.worker)
     .bind(i64::from(wanted.limit))
     .bind(wanted.lease.as_secs_f64())
-    .bind(LOOK.as_secs_f64())
+    .bind(POLL_LEASE.as_secs_f64())
     .bind(wanted.limits.map_or(i32::MAX, |limits| limits.account))
     .bind(STEP);
     let explain = statement("phrase_explain_claim", explain.fetch_one(&mut *tx)).await?;
@@ -294,7 +294,7 @@ pub async fn explain_claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<
 }
 
 fn leased(kind: &'static str, row: Row) -> Leased {
-    let what = if row.looking { "look" } else { "attempt" };
+    let what = if row.polling { "poll" } else { "attempt" };
     histogram!("rushes_job_wait_seconds", "kind" => kind, "for" => what).record(row.waited);
     Leased {
         lease: Lease { job: row.id, fence: row.fence },
@@ -303,8 +303,8 @@ fn leased(kind: &'static str, row: Row) -> Leased {
         payload: row.payload,
         attempt: row.attempt,
         max_attempts: row.max_attempts,
-        look: row.looking,
-        looks: row.looks,
+        poll: row.polling,
+        polls: row.polls,
         lease_until: row.lease_until,
         waited: Duration::try_from_secs_f64(row.waited).unwrap_or_default(),
         cancel_requested: row.cancel_requested,

@@ -39,7 +39,7 @@ pub async fn pause(tx: &mut PgConnection, kind: &str, queue: &str, note: &str) -
     Ok(())
 }
 
-/// Ends a pause; ring the bell after the commit. Returns whether there was one.
+/// Ends a pause; ring the notifier after the commit. Returns whether there was one.
 ///
 /// # Errors
 /// [`Error::Postgres`].
@@ -182,7 +182,7 @@ pub async fn dead_letters(
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn lay_to_rest(tx: &mut PgConnection, account: Uuid, job: Uuid, detail: &str) -> Result<bool, Error> {
+pub async fn close_dead_letter(tx: &mut PgConnection, account: Uuid, job: Uuid, detail: &str) -> Result<bool, Error> {
     let query = sqlx::query(
         "update jobs set state = 'failed', cause = 'REQUEUED', last_error = $3
          where id = $1 and account_id = $2 and state = 'dead'",
@@ -190,5 +190,5 @@ pub async fn lay_to_rest(tx: &mut PgConnection, account: Uuid, job: Uuid, detail
     .bind(job)
     .bind(account)
     .bind(detail);
-    Ok(statement("lay_job_to_rest", query.execute(tx)).await?.rows_affected() == 1)
+    Ok(statement("close_dead_letter", query.execute(tx)).await?.rows_affected() == 1)
 }

@@ -96,10 +96,10 @@ pub struct Leased {
     pub attempt: i32,
     /// How many attempts may fail.
     pub max_attempts: i32,
-    /// It was waiting, and this is the time to look how it stands; the attempt goes on.
-    pub look: bool,
-    /// How many looks there were before, since it was last queued.
-    pub looks: i32,
+    /// It was waiting, and this is the time to poll how it stands; the attempt goes on.
+    pub poll: bool,
+    /// How many polls there were before, since it was last queued.
+    pub polls: i32,
     /// The lease ends then, unless prolonged.
     pub lease_until: OffsetDateTime,
     /// How long it stood ready before it was claimed.
@@ -131,8 +131,8 @@ pub struct Status {
 /// Why a lease is let go of while the attempt goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pause<'a> {
-    /// The next look is due after this long; `None`: when [`crate::hint`] or [`crate::ask_to_stop`] says so.
-    pub look_after: Option<Duration>,
+    /// The next poll is due after this long; `None`: when [`crate::hint`] or [`crate::ask_to_stop`] says so.
+    pub poll_after: Option<Duration>,
     /// The reason in upper snake case, where there is one to be told.
     pub cause: Option<&'a str>,
     /// A sentence for operators.
@@ -170,9 +170,9 @@ pub enum Retry {
 
 /// What follows a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RetryDecision {
     /// Tried again no earlier than then.
-    Again(OffsetDateTime),
+    Retry(OffsetDateTime),
     /// Over, as the failure said.
     Failed,
     /// Over, since the attempts are used up: a dead letter.

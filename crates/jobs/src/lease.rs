@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Error, Failure, Held, Lease, Pause, Retry, Status, Verdict};
+use crate::{Error, Failure, Held, Lease, Pause, Retry, RetryDecision, Status};
 
 /// Prolongs leases, all of a worker's in one statement; one status for each, in the order given. A lease that ran out but
 /// was given to nobody yet is prolonged too.
@@ -57,7 +57,7 @@ fn statuses(leases: &[Lease], held: &[(Uuid, i64, Uuid, bool)]) -> Vec<Status> {
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn guard_all(tx: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Status>, Error> {
+pub async fn lock_leases(tx: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Status>, Error> {
     let (jobs, fences) = columns(leases);
     let query = sqlx::query_as::<_, (Uuid, i64, Uuid, bool)>(
         "select jobs.id, jobs.fence, account_id, cancel_at is not null
@@ -70,7 +70,7 @@ pub async fn guard_all(tx: &mut PgConnection, leases: &[Lease]) -> Result<Vec<St
     .bind(jobs)
     .bind(fences)
     .fetch_all(tx);
-    Ok(statuses(leases, &statement("guard_jobs", query).await?))
+    Ok(statuses(leases, &statement("lock_leases", query).await?))
 }
 
 /// Keeps a lease from being given away until the transaction ends, so that what is written with it is written by its
@@ -78,7 +78,7 @@ pub async fn guard_all(tx: &mut PgConnection, leases: &[Lease]) -> Result<Vec<St
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
-pub async fn guard(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
+pub async fn lock_lease(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
     let query = sqlx::query_as::<_, (Uuid, bool)>(
         "select account_id, cancel_at is not null from jobs
          where id = $1 and fence = $2 and state = 'leased'
@@ -87,7 +87,7 @@ pub async fn guard(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
     .bind(lease.job)
     .bind(lease.fence)
     .fetch_optional(tx);
-    let (account, cancel_requested) = statement("guard_job", query).await?.ok_or(Error::StaleFence)?;
+    let (account, cancel_requested) = statement("lock_leases", query).await?.ok_or(Error::StaleFence)?;
     Ok(Held { account, cancel_requested })
 }
 
@@ -98,7 +98,7 @@ pub async fn guard(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
 pub async fn complete(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
     let query = sqlx::query_as::<_, (String, Uuid, bool)>(
         "update jobs
-         set state = 'done', lease_until = null, looking = false, finished_at = now(), expired_in_row = 0, cause = null, last_error = null
+         set state = 'done', lease_until = null, polling = false, finished_at = now(), expired_in_row = 0, cause = null, last_error = null
          where id = $1 and fence = $2 and state = 'leased'
          returning kind, account_id, cancel_at is not null",
     )
@@ -115,7 +115,7 @@ pub async fn complete(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error
 pub async fn cancelled(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
     let query = sqlx::query_as::<_, (String, Uuid, bool)>(
         "update jobs
-         set state = 'cancelled', lease_until = null, looking = false, finished_at = now(), expired_in_row = 0, cause = 'CANCELLED',
+         set state = 'cancelled', lease_until = null, polling = false, finished_at = now(), expired_in_row = 0, cause = 'CANCELLED',
              cancel_at = coalesce(cancel_at, now())
          where id = $1 and fence = $2 and state = 'leased'
          returning kind, account_id, cancel_at is not null",
@@ -136,7 +136,7 @@ fn ended(row: Option<(String, Uuid, bool)>, outcome: &'static str) -> Result<Hel
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
-pub async fn fail(tx: &mut PgConnection, lease: Lease, failure: &Failure) -> Result<Verdict, Error> {
+pub async fn fail(tx: &mut PgConnection, lease: Lease, failure: &Failure) -> Result<RetryDecision, Error> {
     let (again, counts, after) = match failure.retry {
         Retry::Counted { after } => (true, true, after),
         Retry::Uncounted { after } => (true, false, after),
@@ -148,7 +148,7 @@ pub async fn fail(tx: &mut PgConnection, lease: Lease, failure: &Failure) -> Res
          set state = next.state,
              attempt = case when $4 then attempt else attempt - 1 end,
              expired_in_row = 0,
-             lease_until = null, looking = false, looks = 0,
+             lease_until = null, polling = false, polls = 0,
              run_at = case when next.state = 'queued'
                  then now() + make_interval(secs => $5 + random() * least(300, power(2, least(claims, 20) - 1)))
                  else run_at end,
@@ -174,29 +174,29 @@ pub async fn fail(tx: &mut PgConnection, lease: Lease, failure: &Failure) -> Res
     .fetch_optional(tx);
     let (kind, state, run_at) = statement("fail_job", query).await?.ok_or(Error::StaleFence)?;
     let (verdict, outcome) = match state.as_str() {
-        "queued" => (Verdict::Again(run_at), "retried"),
-        "dead" => (Verdict::Dead, "dead"),
-        _ => (Verdict::Failed, "failed"),
+        "queued" => (RetryDecision::Retry(run_at), "retried"),
+        "dead" => (RetryDecision::Dead, "dead"),
+        _ => (RetryDecision::Failed, "failed"),
     };
     counter!("rushes_jobs_ended_total", "kind" => kind, "outcome" => outcome).increment(1);
     Ok(verdict)
 }
 
-/// Lets go of a lease while the attempt goes on elsewhere: the job waits, and is leased again for a look when that is due.
+/// Lets go of a lease while the attempt goes on elsewhere: the job waits, and is leased again for a poll when that is due.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
 pub async fn suspend(tx: &mut PgConnection, lease: Lease, pause: Pause<'_>) -> Result<Held, Error> {
     let query = sqlx::query_as::<_, (Uuid, bool)>(
         "update jobs
-         set state = 'waiting', lease_until = null, looking = false, expired_in_row = 0,
+         set state = 'waiting', lease_until = null, polling = false, expired_in_row = 0,
              run_at = coalesce(now() + make_interval(secs => $3), 'infinity'), cause = $4, last_error = $5
          where id = $1 and fence = $2 and state = 'leased'
          returning account_id, cancel_at is not null",
     )
     .bind(lease.job)
     .bind(lease.fence)
-    .bind(pause.look_after.map(|after| after.as_secs_f64()))
+    .bind(pause.poll_after.map(|after| after.as_secs_f64()))
     .bind(pause.cause)
     .bind(pause.detail)
     .fetch_optional(tx);
@@ -204,17 +204,17 @@ pub async fn suspend(tx: &mut PgConnection, lease: Lease, pause: Pause<'_>) -> R
     Ok(Held { account, cancel_requested })
 }
 
-/// Gives a lease back unused: ready at once, and the attempt does not count. A look is due again at once.
+/// Gives a lease back unused: ready at once, and the attempt does not count. A poll is due again at once.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
 pub async fn release(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
     let query = sqlx::query_as::<_, (String, Uuid, bool)>(
         "update jobs
-         set state = case when looking then 'waiting' else 'queued' end, lease_until = null, run_at = now(),
-             attempt = attempt - (not looking)::int, looking = false, expired_in_row = 0,
-             cause = case when looking then cause else 'RELEASED' end,
-             last_error = case when looking then last_error end
+         set state = case when polling then 'waiting' else 'queued' end, lease_until = null, run_at = now(),
+             attempt = attempt - (not polling)::int, polling = false, expired_in_row = 0,
+             cause = case when polling then cause else 'RELEASED' end,
+             last_error = case when polling then last_error end
          where id = $1 and fence = $2 and state = 'leased'
          returning kind, account_id, cancel_at is not null",
     )

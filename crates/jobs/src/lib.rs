@@ -12,15 +12,17 @@ mod job;
 mod lease;
 mod limits;
 mod queue;
-mod sweep;
+mod reaper;
 mod wake;
 
 pub use claim::{Wanted, claim, explain_claim};
-pub use control::{DeadLetter, Paused, Share, dead_letters, lay_to_rest, pause, paused, resume, set_weight, shares};
+pub use control::{
+    DeadLetter, Paused, Share, close_dead_letter, dead_letters, pause, paused, resume, set_weight, shares,
+};
 pub use error::Error;
-pub use job::{Enqueued, Failure, Held, Lease, Leased, NORMAL, NewJob, Pause, Retry, Status, Verdict};
-pub use lease::{cancelled, complete, fail, guard, guard_all, heartbeat, release, suspend};
-pub use limits::{Hold, Limits, Standing, served_by, set_running_limit, standing, throttled};
+pub use job::{Enqueued, Failure, Held, Lease, Leased, NORMAL, NewJob, Pause, Retry, RetryDecision, Status};
+pub use lease::{cancelled, complete, fail, heartbeat, lock_lease, lock_leases, release, suspend};
+pub use limits::{BlockReason, Limits, QueueStatus, queue_status, served_by, set_running_limit, throttled};
 pub use queue::{Decision, Depth, ask_to_stop, decide, depths, enqueue, hint, note, observe, requeue, withdraw};
-pub use sweep::{Buried, LEASES_IN_ROW, Swept, sweep};
-pub use wake::{Bell, Listener, POLL};
+pub use reaper::{DeadLettered, LEASES_IN_ROW, Reaped, reap};
+pub use wake::{Listener, Notifier, POLL_INTERVAL};

@@ -127,7 +127,7 @@ pub async fn throttled(tx: &mut PgConnection, lease: Lease, after: Option<Durati
 
 /// Why a job that is ready is not given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum BlockReason {
     /// An operator paused its queue.
     Paused,
     /// Its account has as many running as it may.
@@ -138,7 +138,7 @@ pub enum Hold {
 
 /// What is held back of a kind at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct QueueStatus {
     /// Everything is paused.
     pub all_paused: bool,
     /// Queues that are paused by their own name.
@@ -149,7 +149,7 @@ pub struct Standing {
     pub full_accounts: Vec<Uuid>,
 }
 
-impl Standing {
+impl QueueStatus {
     /// Whether nothing is held back.
     #[must_use]
     pub fn is_free(&self) -> bool {
@@ -158,14 +158,14 @@ impl Standing {
 
     /// Why a ready job of this account and queue is not given out; the reason that the most would have to be done about first.
     #[must_use]
-    pub fn hold(&self, account: Uuid, queue: &str) -> Option<Hold> {
+    pub fn block_reason(&self, account: Uuid, queue: &str) -> Option<BlockReason> {
         let named = |queues: &[String]| queues.iter().any(|name| name == queue);
         if self.all_paused || named(&self.paused) {
-            Some(Hold::Paused)
+            Some(BlockReason::Paused)
         } else if self.full_accounts.contains(&account) {
-            Some(Hold::Account)
+            Some(BlockReason::Account)
         } else if named(&self.full_queues) {
-            Some(Hold::Pool)
+            Some(BlockReason::Pool)
         } else {
             None
         }
@@ -176,7 +176,7 @@ impl Standing {
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn standing(tx: &mut PgConnection, kind: &str, limits: Limits) -> Result<Standing, Error> {
+pub async fn queue_status(tx: &mut PgConnection, kind: &str, limits: Limits) -> Result<QueueStatus, Error> {
     let query = sqlx::query_as::<_, (Vec<String>, Vec<String>, Vec<Uuid>)>(
         "with running as materialized (
              select account_id, queue, count(*)::integer as running
@@ -207,8 +207,8 @@ pub async fn standing(tx: &mut PgConnection, kind: &str, limits: Limits) -> Resu
     .bind(kind)
     .bind(limits.account)
     .bind(STEP);
-    let (mut paused, full_queues, full_accounts) = statement("standing_of_jobs", query.fetch_one(tx)).await?;
+    let (mut paused, full_queues, full_accounts) = statement("job_queue_status", query.fetch_one(tx)).await?;
     let all_paused = paused.first().is_some_and(String::is_empty);
     paused.retain(|queue| !queue.is_empty());
-    Ok(Standing { all_paused, paused, full_queues, full_accounts })
+    Ok(QueueStatus { all_paused, paused, full_queues, full_accounts })
 }

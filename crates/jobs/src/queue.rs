@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{Enqueued, Error, NewJob, job::NORMAL};
 
-/// Writes a job unless its account, kind and key have one. Wake the workers after the commit ([`crate::Bell::ring`]).
+/// Writes a job unless its account, kind and key have one. Wake the workers after the commit ([`crate::Notifier::notify`]).
 ///
 /// # Errors
 /// [`Error::Postgres`].
@@ -114,7 +114,7 @@ pub async fn ask_to_stop(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Res
     Ok(statement("ask_job_to_stop", query).await?.rows_affected() == 1)
 }
 
-/// Says that there may be news of a job that waits: the next look is due now. Returns whether it was waiting.
+/// Says that there may be news of a job that waits: the next poll is due now. Returns whether it was waiting.
 ///
 /// # Errors
 /// [`Error::Postgres`].
@@ -171,7 +171,7 @@ pub async fn decide(
     };
     let query = sqlx::query(
         "update jobs
-         set state = $3, run_at = now(), finished_at = case when $3 <> 'queued' then now() end, looks = 0,
+         set state = $3, run_at = now(), finished_at = case when $3 <> 'queued' then now() end, polls = 0,
              cause = $4, last_error = $5
          where id = $1 and account_id = $2 and (state = 'waiting' or (state = 'queued' and $3 <> 'queued'))",
     )

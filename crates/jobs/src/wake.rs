@@ -1,6 +1,6 @@
 //! Wake-ups: who makes a job ready rings, who waits for one listens.
 //!
-//! A ring may be lost, at home by nobody and over NATS at any time; a listener therefore looks by itself every second.
+//! A ring may be lost, at home by nobody and over NATS at any time; a listener therefore polls by itself every second.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-/// A listener looks after this long even if nobody rang.
-pub const POLL: Duration = Duration::from_secs(1);
+/// A listener polls after this long even if nobody rang.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A ring may take no longer than this: it only saves time.
 const RING: Duration = Duration::from_millis(20);
 
-/// One kind's bell in one process; cheap to clone. Rings reach every process over NATS, and this one without it.
+/// One kind's notifier in one process; cheap to clone. Rings reach every process over NATS, and this one without it.
 #[derive(Clone)]
-pub struct Bell {
+pub struct Notifier {
     kind: &'static str,
     nats: Option<Client>,
     rung: watch::Sender<u64>,
 }
 
-impl Bell {
-    /// A bell; without NATS it is heard in this process only. Spawn [`Bell::relay`] to hear the others.
+impl Notifier {
+    /// A notifier; without NATS it is heard in this process only. Spawn [`Notifier::relay`] to hear the others.
     #[must_use]
     pub fn new(kind: &'static str, nats: Option<Client>) -> Self {
         Self { kind, nats, rung: watch::Sender::new(0) }
     }
 
     /// Says that a job is ready. To be called after the commit; never fails and never waits for long.
-    pub async fn ring(&self) {
+    pub async fn notify(&self) {
         self.here();
         let Some(nats) = &self.nats else { return };
         // A client without a connection would keep the message for later, when it is of no use.
@@ -41,7 +41,7 @@ impl Bell {
         }
         let publish = nats.publish(self.subject(), Vec::new().into());
         if !matches!(timeout(RING, publish).await, Ok(Ok(()))) {
-            metrics::counter!("rushes_job_rings_lost_total", "kind" => self.kind).increment(1);
+            metrics::counter!("rushes_job_notifications_lost_total", "kind" => self.kind).increment(1);
         }
     }
 
@@ -51,7 +51,7 @@ impl Bell {
         Listener { rung: self.rung.subscribe() }
     }
 
-    /// Passes rings of other processes on to this one's listeners; ends only when dropped. One for each bell.
+    /// Passes rings of other processes on to this one's listeners; ends only when dropped. One for each notifier.
     pub async fn relay(self) {
         let Some(nats) = self.nats.clone() else { return };
         loop {
@@ -63,7 +63,7 @@ impl Bell {
                 }
                 Err(error) => tracing::warn!(kind = self.kind, %error, "no wake-ups over NATS"),
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -82,11 +82,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Returns after the next ring since the last return, and after [`POLL`] at the latest.
-    pub async fn heard(&mut self) {
-        // Without a bell there is nothing but the poll.
-        if let Ok(Err(_)) = timeout(POLL, self.rung.changed()).await {
-            sleep(POLL).await;
+    /// Returns after the next ring since the last return, and after [`POLL_INTERVAL`] at the latest.
+    pub async fn notified(&mut self) {
+        // Without a notifier there is nothing but the poll.
+        if let Ok(Err(_)) = timeout(POLL_INTERVAL, self.rung.changed()).await {
+            sleep(POLL_INTERVAL).await;
         }
     }
 }

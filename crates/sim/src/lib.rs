@@ -18,4 +18,4 @@ mod wires;
 mod world;
 
 pub use check::Violation;
-pub use coherence::walls::Wall;
+pub use coherence::guards::Guard;

@@ -4,9 +4,9 @@
 //! Invariant: every function is one statement in one snapshot, and commits are totally ordered.
 
 use coherence::entry::Asof;
+use coherence::guards::{Guard, enforced};
 use coherence::relay::{ClockRow, Drained, Fold};
 use coherence::time::PgTime;
-use coherence::walls::{Wall, stands};
 
 /// Nanoseconds of true time, which nobody in the simulated world can read.
 pub type Time = i64;
@@ -229,7 +229,7 @@ impl Postgres {
     /// `fold`.
     pub fn fold(&mut self, epoch: i64, owner: usize, fold: &Fold, space: i64, ids: &[i64], at: Time) -> bool {
         let mine = self.clock.epoch == epoch && self.owner == Some(owner);
-        if !mine && stands(Wall::FoldGuarded) {
+        if !mine && enforced(Guard::FoldGuarded) {
             return false;
         }
         let clock = &mut self.clock;

@@ -6,9 +6,9 @@ use coherence::clock::{Clock, Reading as ClockReading, Sample};
 use coherence::entry::{Entry, Verdict, judge};
 use coherence::flights::Flights;
 use coherence::floors::{Demand, Floors};
+use coherence::guards::{Guard, enforced};
 use coherence::read::Tier;
 use coherence::time::{Mono, PgTime};
-use coherence::walls::{Wall, stands};
 use coherence::window::{Notice, Window};
 
 use crate::check::Reading;
@@ -176,7 +176,7 @@ impl World {
     pub(crate) fn committed(&mut self, p: usize, keys: Vec<(usize, Option<i64>, usize)>) {
         let now = self.mono(p);
         for (key, version, place) in keys {
-            if stands(Wall::WroteFirst) {
+            if enforced(Guard::WroteFirst) {
                 match version {
                     Some(version) => self.raise(p, key, version),
                     None => {
@@ -236,7 +236,7 @@ impl World {
         if !direct && self.processes[p].silent_until > self.now {
             return;
         }
-        if stands(Wall::ReceiveOrder) {
+        if enforced(Guard::ReceiveOrder) {
             self.raise_all(p, &changes);
         } else {
             let later = self.step();
@@ -245,7 +245,7 @@ impl World {
         let now = self.mono(p);
         let process = &mut self.processes[p];
         let contradicts = notice.at != PgTime::PAST && process.clock.contradicts(notice.at, now);
-        if contradicts && stands(Wall::ClockContradicted) {
+        if contradicts && enforced(Guard::ClockContradicted) {
             process.clock.distrust();
             process.window.close();
             self.after(MS, What::Sample(p));

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use coherence::entry::Asof;
+use coherence::guards::{Guard, enforced};
 use coherence::read::{L2, L2Hit};
 use coherence::time::PgTime;
-use coherence::walls::{Wall, stands};
 use coherence::{FILL_DEADLINE, FLOOR_TTL};
 
 /// Milliseconds of Redis's clock.
@@ -107,21 +107,21 @@ impl<B: Clone> Redis<B> {
         let Some(proof) = self.proof(now) else { return false };
         let at = (proof.space, key);
         if self.slot(at, now).is_none() {
-            if stands(Wall::FillLease) {
+            if enforced(Guard::FillLease) {
                 return false;
             }
             let empty = Slot { version: None, body: None, token: None, token_until: now, until: 0 };
             self.slots.insert(at, empty);
         }
         let Some(slot) = self.slot(at, i64::MIN) else { return false };
-        if slot.token != Some(token) && stands(Wall::FillLease) {
+        if slot.token != Some(token) && enforced(Guard::FillLease) {
             return false;
         }
-        if slot.token_until < now && stands(Wall::FillLeaseEnds) {
+        if slot.token_until < now && enforced(Guard::FillLeaseEnds) {
             return false;
         }
         let lower = slot.version.is_some_and(|held| version < held || (slot.body.is_some() && version == held));
-        if lower && stands(Wall::FillVersion) {
+        if lower && enforced(Guard::FillVersion) {
             return false;
         }
         *slot = Slot { version: Some(version), body: Some(body), token: None, token_until: 0, until: now + live };
@@ -132,10 +132,10 @@ impl<B: Clone> Redis<B> {
     /// appliers create.
     pub fn apply(&mut self, space: Option<i64>, key: usize, version: Option<i64>, body: Option<B>, now: Millis) {
         let proven = self.proof(now).map(|proof| proof.space);
-        let Some(space) = space.filter(|_| stands(Wall::ApplyNamesSpace)).or(proven) else { return };
+        let Some(space) = space.filter(|_| enforced(Guard::ApplyNamesSpace)).or(proven) else { return };
         let at = (space, key);
         let Some(slot) = self.slot(at, now) else {
-            if let (false, Some(version), Some(body)) = (stands(Wall::ApplyNeverCreates), version, body) {
+            if let (false, Some(version), Some(body)) = (enforced(Guard::ApplyNeverCreates), version, body) {
                 let until = now + 10_000;
                 let slot = Slot { version: Some(version), body: Some(body), token: None, token_until: 0, until };
                 self.slots.insert(at, slot);
@@ -146,11 +146,11 @@ impl<B: Clone> Redis<B> {
             (_, None) => {
                 self.slots.remove(&at);
             }
-            (None, _) if slot.token.is_some() && stands(Wall::ApplyVoidsLease) => {
+            (None, _) if slot.token.is_some() && enforced(Guard::ApplyVoidsLease) => {
                 self.slots.remove(&at);
             }
             (Some(held), Some(version)) if held < version => {
-                let token = if stands(Wall::ApplyVoidsLease) { None } else { slot.token };
+                let token = if enforced(Guard::ApplyVoidsLease) { None } else { slot.token };
                 let token_until = slot.token_until;
                 let until = now + millis(FLOOR_TTL);
                 *slot = Slot { version: Some(version), body: None, token, token_until, until };

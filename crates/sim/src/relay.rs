@@ -2,9 +2,9 @@
 //!
 //! Order: drain, apply, prove, publish, receive, fold; after a fold in doubt the epoch is given up.
 
+use coherence::guards::{Guard, enforced};
 use coherence::relay::{Pass, Redis};
 use coherence::time::PgTime;
-use coherence::walls::{Wall, stands};
 
 use crate::postgres::{MS, Outbox, SECOND, Time};
 use crate::redis::Proof;
@@ -97,7 +97,7 @@ impl World {
                 let complete = drained.complete;
                 let passing = Passing { pass, outbox, session, complete, applied: false, folded: false };
                 self.processes[p].reign = Some(reign);
-                if stands(Wall::FoldLast) { self.tell_redis(p, passing) } else { self.fold(p, passing) }
+                if enforced(Guard::FoldLast) { self.tell_redis(p, passing) } else { self.fold(p, passing) }
             }
             (At::Drain, _) => {
                 self.processes[p].reign = Some(reign);
@@ -108,7 +108,7 @@ impl World {
                 self.processes[p].reign = Some(reign);
                 self.passed(p, passing);
             }
-            (At::Fold(passing), None) if !stands(Wall::FoldInDoubt) => {
+            (At::Fold(passing), None) if !enforced(Guard::FoldInDoubt) => {
                 self.processes[p].reign = Some(reign);
                 self.passed(p, passing);
             }
@@ -212,7 +212,7 @@ impl World {
         let Some(reign) = &mut self.processes[p].reign else { return };
         let (epoch, owner) = (reign.epoch, p);
         // A world that folds first believes that the rest will follow.
-        let applied = passing.applied || !stands(Wall::FoldLast);
+        let applied = passing.applied || !enforced(Guard::FoldLast);
         if let Some(fold) = passing.pass.fold(applied) {
             let ids = passing.outbox.ids.clone();
             reign.at = At::Fold(passing);
@@ -229,7 +229,7 @@ impl World {
     }
 
     fn passed(&mut self, p: usize, mut passing: Passing) {
-        if !stands(Wall::FoldLast) {
+        if !enforced(Guard::FoldLast) {
             passing.folded = true;
             return self.tell_redis(p, passing);
         }

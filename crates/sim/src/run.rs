@@ -1,9 +1,9 @@
-//! Running seeds: one, many on all cores, and many with a wall taken out.
+//! Running seeds: one, many on all cores, and many with a guard taken out.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use coherence::walls::{self, Wall};
+use coherence::guards::{self, Guard};
 
 use crate::check::Violation;
 use crate::world::World;
@@ -61,8 +61,8 @@ impl Runs {
 /// How a seed is run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mode<'a> {
-    /// The walls that are taken out.
-    pub removed: &'a [Wall],
+    /// The guards that are taken out.
+    pub removed: &'a [Guard],
     /// Checks also what is not claimed: the time in which a process cannot know that PostgreSQL's clock was set.
     pub strict: bool,
     /// Writes all events down.
@@ -72,10 +72,10 @@ pub struct Mode<'a> {
 /// Runs one seed.
 #[must_use]
 pub fn one(seed: u64, mode: Mode<'_>) -> Seed {
-    walls::remove(mode.removed);
+    guards::remove(mode.removed);
     let mut world = World::new(seed, mode.traced, mode.strict);
     world.run();
-    walls::remove(&[]);
+    guards::remove(&[]);
     Seed {
         reads: world.checker.reads,
         joined: world.checker.joined,
@@ -85,10 +85,10 @@ pub fn one(seed: u64, mode: Mode<'_>) -> Seed {
     }
 }
 
-/// Runs the seeds from `first` on, on all cores; with walls taken out, until one of them breaks a promise that it does not
+/// Runs the seeds from `first` on, on all cores; with guards taken out, until one of them breaks a promise that it does not
 /// break while they stand.
 #[must_use]
-pub fn many(first: u64, count: u64, removed: &[Wall]) -> Runs {
+pub fn many(first: u64, count: u64, removed: &[Guard]) -> Runs {
     let mutated = !removed.is_empty();
     let mode = Mode { removed, strict: mutated, traced: false };
     let next = AtomicU64::new(0);

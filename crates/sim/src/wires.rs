@@ -3,8 +3,8 @@
 //! Invariant: every question has exactly one answer for its caller, if only that none came in time; whether it was carried
 //! out is another matter.
 
+use coherence::guards::{Guard, enforced};
 use coherence::read::{L2, Loaded};
-use coherence::walls::{Wall, stands};
 
 use crate::postgres::{MS, SECOND, Time};
 use crate::redis::Millis;
@@ -48,7 +48,7 @@ impl World {
 
     pub(crate) fn redis_runs(&mut self, session: Session, ask: Ask, caller: Caller, reply_in: Option<Time>) {
         let now = self.millis();
-        let bound = stands(Wall::SessionRun);
+        let bound = enforced(Guard::SessionRun);
         // The second step of a GET in two goes wherever Redis is by then.
         let bound = bound && !matches!(ask, Ask::GetUnder { .. });
         let at = if bound { session.server } else { self.current };
@@ -60,7 +60,7 @@ impl World {
         }
         let memory = &mut self.servers[at].memory;
         let told = match ask {
-            Ask::Get { key, token } if stands(Wall::GetOneStep) => Told::L2(memory.get(key, token, now)),
+            Ask::Get { key, token } if enforced(Guard::GetOneStep) => Told::L2(memory.get(key, token, now)),
             Ask::Get { key, token } => match memory.proof(now) {
                 None => Told::L2(L2::NoProof),
                 Some(proof) => {
@@ -153,7 +153,7 @@ impl World {
             }
             Query::Drain { began } => {
                 let (mut drained, outbox) = self.postgres.drain(began);
-                if !stands(Wall::DrainTimeFirst) {
+                if !enforced(Guard::DrainTimeFirst) {
                     // The time is read by another statement, after the snapshot.
                     let later = self.step();
                     drained.at = self.postgres.now(at + later + reply_in);

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::settings::{Error, Source};
-use chassis::{blobs, postgres::LaneSettings, server, telemetry};
+use chassis::{blobs, postgres::PoolSettings, server, telemetry};
 use http::Uri;
 
-use crate::{pictures, pool, videos};
+use crate::{decode_pool, pictures, videos};
 
 /// All that the process needs to know.
 #[derive(Clone, Debug)]
@@ -25,8 +25,8 @@ pub struct Config {
 pub struct Settings {
     /// PostgreSQL.
     pub database_url: String,
-    /// The lane for requests and jobs.
-    pub lane: LaneSettings,
+    /// The pool for requests and jobs.
+    pub pool: PoolSettings,
     /// NATS, which only shortens waiting.
     pub nats_url: Option<String>,
     /// Object storage.
@@ -40,7 +40,7 @@ pub struct Settings {
     /// Longest video of which a poster is made, in bytes.
     pub video_bytes: u64,
     /// What is decoded at one time.
-    pub pool: pool::Settings,
+    pub decode_pool: decode_pool::Settings,
     /// Bytes of whole files that may be in memory at one time, uploads under way included.
     pub held_bytes: u64,
     /// The decoder for what is not decoded in process.
@@ -69,10 +69,10 @@ impl Settings {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let public_url: Uri =
             source.required("RUSHES_PUBLIC_URL", "the gateway's address as clients see it, http://…")?;
-        let lane = LaneSettings { min: 1, max: 8, ..LaneSettings::default() };
+        let pool = PoolSettings { min: 1, max: 8, ..PoolSettings::default() };
         Ok(Self {
             database_url: source.required("RUSHES_DATABASE_URL", "a URL, postgres://user:password@host:5432/name")?,
-            lane: LaneSettings::read(source, "RUSHES_LANE_THUMBNAILS", lane)?,
+            pool: PoolSettings::read(source, "RUSHES_POOL_THUMBNAILS", pool)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL, nats://host:4222")?,
             blobs: blobs::Settings::read(source)?,
             public_url: public_url.to_string().trim_end_matches('/').to_owned(),
@@ -83,12 +83,12 @@ impl Settings {
             },
             videos: videos::Limits::default(),
             video_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
-            pool: pool::Settings {
+            decode_pool: decode_pool::Settings {
                 threads: source.or("RUSHES_DECODE_THREADS", cores, "a number of threads")?,
                 bytes: source.or("RUSHES_DECODE_BYTES", 512 << 20, "a number of bytes")?,
                 waiting: source.or("RUSHES_DECODE_WAITING", 64, "a number of pictures")?,
             },
-            held_bytes: source.or("RUSHES_HELD_BYTES", 256 << 20, "a number of bytes")?,
+            held_bytes: source.or("RUSHES_MEMORY_BUDGET", 256 << 20, "a number of bytes")?,
             ffmpeg: videos::ffmpeg::Settings {
                 program: match source.or("RUSHES_FFMPEG", "ffmpeg".to_owned(), "a program, or off")?.as_str() {
                     "off" => None,

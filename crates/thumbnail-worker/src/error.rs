@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::status::Failure;
 use chassis::{blobs, postgres};
 
-use crate::{pictures, pool};
+use crate::{decode_pool, pictures};
 
 /// Why a request or a job was not done.
 #[derive(Debug, thiserror::Error)]
@@ -56,15 +56,15 @@ impl Error {
     }
 }
 
-impl From<pool::Refused> for Error {
-    fn from(refused: pool::Refused) -> Self {
+impl From<decode_pool::Refused> for Error {
+    fn from(refused: decode_pool::Refused) -> Self {
         match refused {
             // By its limits a picture is allowed, but this process was given less memory than that.
-            pool::Refused::TooHeavy { .. } => {
+            decode_pool::Refused::TooHeavy { .. } => {
                 Self::Invalid { field: "chunk", reason: "IMAGE_LIMIT_EXCEEDED", message: refused.to_string() }
             }
-            pool::Refused::Overloaded { retry_after } => Self::Overloaded { retry_after },
-            pool::Refused::Panicked(message) => Self::Panicked(message),
+            decode_pool::Refused::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            decode_pool::Refused::Panicked(message) => Self::Panicked(message),
         }
     }
 }

@@ -41,7 +41,7 @@ impl Holding {
     pub fn try_hold(&self, bytes: u64) -> Result<Held, Error> {
         let permit = Arc::clone(&self.pieces).try_acquire_many_owned(self.pieces(bytes));
         permit.map(|permit| Held { _permit: permit }).map_err(|_| {
-            metrics::counter!("held_bytes_refused_total").increment(1);
+            metrics::counter!("rushes_memory_budget_refused_total").increment(1);
             Error::Overloaded { retry_after: Duration::from_millis(500) }
         })
     }

@@ -1,6 +1,6 @@
 //! thumbnail-worker: stores pictures, renders thumbnails of pictures and posters of videos, now or later.
 //!
-//! `pictures` and `videos` know bytes and pixels only; `pool` and `holding` bound what they cost; `assets` and `thumbnails` are
+//! `pictures` and `videos` know bytes and pixels only; `decode_pool` and `holding` bound what they cost; `assets` and `thumbnails` are
 //! the rules, `store` the rows, `grpc` the wire, `runner` the queue. Invariant: what is not a whole picture within the limits
 //! is refused and leaves nothing behind.
 
@@ -8,11 +8,11 @@
 
 pub mod assets;
 pub mod config;
+pub mod decode_pool;
 pub mod error;
 mod grpc;
 pub mod holding;
 pub mod pictures;
-pub mod pool;
 pub mod runner;
 pub mod store;
 pub mod thumbnails;
@@ -23,19 +23,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::drain::Drain;
-use chassis::postgres::Lane;
+use chassis::postgres::Pool;
 use chassis::server::{self, Bound, Server, Timeouts};
 use chassis::{blobs, nats};
-use jobs::Bell;
+use jobs::Notifier;
 use proto::assets::v1::asset_service_server::AssetServiceServer;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 
 use crate::assets::Assets;
 use crate::config::Settings;
+use crate::decode_pool::DecodePool;
 use crate::grpc::Grpc;
 use crate::holding::Holding;
-use crate::pool::Pool;
 use crate::runner::Runner;
 use crate::store::{KIND, Store};
 use crate::thumbnails::Thumbnails;
@@ -45,7 +45,7 @@ use crate::videos::ffmpeg::Ffmpeg;
 /// The whole service, built but not yet answering.
 pub struct Service {
     assets: Assets,
-    bell: Bell,
+    notifier: Notifier,
     public_url: String,
     slots: u32,
 }
@@ -56,16 +56,16 @@ impl Service {
     /// # Errors
     /// When a URL or the directory of the object storage cannot be used.
     pub async fn build(settings: &Settings) -> anyhow::Result<Self> {
-        let lane = Lane::connect_lazy("thumbnails", &settings.database_url, &settings.lane)?;
+        let pool = Pool::connect_lazy("thumbnails", &settings.database_url, &settings.pool)?;
         let nats = match &settings.nats_url {
             Some(url) => Some(nats::connect(url).await?),
             None => None,
         };
-        let bell = Bell::new(KIND, nats);
+        let notifier = Notifier::new(KIND, nats);
         let thumbnails = Thumbnails {
-            store: Store::new(lane, bell.clone()),
+            store: Store::new(pool, notifier.clone()),
             blobs: blobs::Store::open(&settings.blobs)?,
-            pool: Pool::new(settings.pool),
+            pool: DecodePool::new(settings.decode_pool),
             holding: Holding::new(settings.held_bytes),
             ffmpeg: Arc::new(Ffmpeg::new(settings.ffmpeg.clone())),
             pictures: settings.pictures,
@@ -73,7 +73,7 @@ impl Service {
             turns: Turns::default(),
         };
         let assets = Assets { thumbnails, video_bytes: settings.video_bytes };
-        Ok(Self { assets, bell, public_url: settings.public_url.clone(), slots: settings.slots })
+        Ok(Self { assets, notifier, public_url: settings.public_url.clone(), slots: settings.slots })
     }
 
     /// The server with this service's deadlines: an upload may be slow, and a poster may need ffmpeg.
@@ -98,8 +98,8 @@ impl Service {
     /// When the server fails.
     pub async fn serve(self, bound: Bound, drain: Drain) -> Result<(), server::Error> {
         let worker = format!("thumbnail-worker/{}/{}", bound.addr(), std::process::id());
-        let runner = Runner::new(self.assets.thumbnails.clone(), self.bell.clone(), worker, self.slots);
-        let relay = tokio::spawn(self.bell.relay());
+        let runner = Runner::new(self.assets.thumbnails.clone(), self.notifier.clone(), worker, self.slots);
+        let relay = tokio::spawn(self.notifier.relay());
         let runner = tokio::spawn(runner.run(drain.clone()));
         let grpc = AssetServiceServer::new(Grpc::new(self.assets, self.public_url))
             .accept_compressed(Gzip)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chassis::drain::Drain;
 use chassis::telemetry;
-use jobs::{Bell, Lease, Leased, Retry};
+use jobs::{Lease, Leased, Notifier, Retry};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::instrument::WithSubscriber as _;
@@ -31,7 +31,7 @@ const RECONCILE: Duration = Duration::from_secs(15);
 pub struct Runner {
     thumbnails: Thumbnails,
     store: Store,
-    bell: Bell,
+    notifier: Notifier,
     worker: String,
     slots: usize,
     running: JoinSet<Lease>,
@@ -41,16 +41,16 @@ pub struct Runner {
 impl Runner {
     /// A runner that makes at most `slots` thumbnails at one time, under the name `worker`.
     #[must_use]
-    pub fn new(thumbnails: Thumbnails, bell: Bell, worker: String, slots: u32) -> Self {
+    pub fn new(thumbnails: Thumbnails, notifier: Notifier, worker: String, slots: u32) -> Self {
         let store = thumbnails.store.clone();
         let slots = slots.max(1) as usize;
-        Self { thumbnails, store, bell, worker, slots, running: JoinSet::new(), leases: HashMap::new() }
+        Self { thumbnails, store, notifier, worker, slots, running: JoinSet::new(), leases: HashMap::new() }
     }
 
     /// Runs until `drain` begins; then waits for what runs and gives back what is not done in time.
     pub async fn run(mut self, drain: Drain) {
         let token = drain.token();
-        let mut bell = self.bell.listen();
+        let mut notifier = self.notifier.listen();
         let [mut heartbeat, mut sweep, mut reconcile] = [HEARTBEAT, SWEEP, RECONCILE].map(|period| {
             let mut ticks = interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -64,7 +64,7 @@ impl Runner {
             }
             tokio::select! {
                 () = token.cancelled() => break,
-                () = bell.heard(), if self.running.len() < self.slots => look = true,
+                () = notifier.notified(), if self.running.len() < self.slots => look = true,
                 Some(ended) = self.running.join_next() => {
                     self.ended(ended);
                     look = true;

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use chassis::blobs::Name;
-use chassis::postgres::{Lane, statement};
+use chassis::postgres::{Pool, statement};
 use domain::id::AccountId;
-use jobs::{Bell, Lease, Leased, NewJob, Wanted};
+use jobs::{Lease, Leased, NewJob, Notifier, Wanted};
 use prost::Message as _;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -24,11 +24,11 @@ pub const KIND: &str = "thumbnail";
 /// How long a lease lasts without a heartbeat.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// The database, and the bell that tells workers of new jobs.
+/// The database, and the notifier that tells workers of new jobs.
 #[derive(Clone)]
 pub struct Store {
-    lane: Lane,
-    bell: Bell,
+    pool: Pool,
+    notifier: Notifier,
 }
 
 /// What a job is about, as it stands in its payload.
@@ -100,10 +100,10 @@ impl Row {
 }
 
 impl Store {
-    /// The store on `lane`; new jobs ring `bell`.
+    /// The store on `pool`; new jobs ring `notifier`.
     #[must_use]
-    pub fn new(lane: Lane, bell: Bell) -> Self {
-        Self { lane, bell }
+    pub fn new(pool: Pool, notifier: Notifier) -> Self {
+        Self { pool, notifier }
     }
 
     /// The account's asset and how its thumbnail of `key` stands.
@@ -111,7 +111,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], or when PostgreSQL fails.
     pub async fn find(&self, key: &Key) -> Result<(Asset, Option<Standing>), Error> {
-        let row = self.lane.run("find_asset", async |connection| find(key).fetch_optional(connection).await).await?;
+        let row = self.pool.run("find_asset", async |connection| find(key).fetch_optional(connection).await).await?;
         row.ok_or(Error::NotFound)?.read(key.asset)
     }
 
@@ -148,9 +148,9 @@ impl Store {
             }
             statement("find_asset", find(key).fetch_one(tx)).await.map_err(Error::from)
         };
-        let row = self.lane.transaction("put_asset", work).await?;
+        let row = self.pool.transaction("put_asset", work).await?;
         if *standing == Standing::Processing {
-            self.bell.ring().await;
+            self.notifier.notify().await;
         }
         row.read(key.asset)
     }
@@ -160,8 +160,8 @@ impl Store {
     /// # Errors
     /// When PostgreSQL fails.
     pub async fn queue(&self, key: &Key) -> Result<(), Error> {
-        self.lane.transaction("queue_thumbnail", async |tx| enqueue(tx, key).await).await?;
-        self.bell.ring().await;
+        self.pool.transaction("queue_thumbnail", async |tx| enqueue(tx, key).await).await?;
+        self.notifier.notify().await;
         Ok(())
     }
 
@@ -170,7 +170,7 @@ impl Store {
     /// # Errors
     /// When PostgreSQL fails.
     pub async fn settle(&self, key: &Key, standing: &Standing) -> Result<(), Error> {
-        self.lane.transaction("settle_thumbnail", async |tx| settle(tx, key, standing).await).await
+        self.pool.transaction("settle_thumbnail", async |tx| settle(tx, key, standing).await).await
     }
 
     /// Leases up to `limit` jobs for `worker`. A job that is not readable is ended at once.
@@ -193,7 +193,7 @@ impl Store {
             }
             Ok::<_, Error>(work)
         };
-        self.lane.transaction("claim_thumbnails", work).await
+        self.pool.transaction("claim_thumbnails", work).await
     }
 
     /// Prolongs leases; returns those that are no longer ours.
@@ -202,7 +202,7 @@ impl Store {
     /// When PostgreSQL fails.
     pub async fn heartbeat(&self, leases: &[Lease]) -> Result<Vec<Lease>, Error> {
         let work = async |tx: &mut PgConnection| Ok::<_, Error>(jobs::heartbeat(tx, leases, LEASE).await?);
-        let statuses = self.lane.transaction("heartbeat_thumbnails", work).await?;
+        let statuses = self.pool.transaction("heartbeat_thumbnails", work).await?;
         Ok(statuses.into_iter().filter(|status| status.held.is_none()).map(|status| status.lease).collect())
     }
 
@@ -215,7 +215,7 @@ impl Store {
             jobs::complete(tx, lease).await?;
             settle(tx, key, standing).await
         };
-        self.lane.transaction("complete_thumbnail", work).await
+        self.pool.transaction("complete_thumbnail", work).await
     }
 
     /// Ends an attempt that failed; when it was the last, the thumbnail cannot be made.
@@ -224,8 +224,8 @@ impl Store {
     /// When the lease is another's or PostgreSQL fails; then nothing is written.
     pub async fn fail(&self, lease: Lease, key: &Key, failure: &jobs::Failure) -> Result<(), Error> {
         let work = async |tx: &mut PgConnection| match jobs::fail(tx, lease, failure).await? {
-            jobs::Verdict::Again(_) => Ok(()),
-            jobs::Verdict::Failed | jobs::Verdict::Dead => {
+            jobs::RetryDecision::Retry(_) => Ok(()),
+            jobs::RetryDecision::Failed | jobs::RetryDecision::Dead => {
                 settle(
                     tx,
                     key,
@@ -234,7 +234,7 @@ impl Store {
                 .await
             }
         };
-        self.lane.transaction("fail_thumbnail", work).await
+        self.pool.transaction("fail_thumbnail", work).await
     }
 
     /// Gives a lease back unused.
@@ -243,7 +243,7 @@ impl Store {
     /// When the lease is another's or PostgreSQL fails.
     pub async fn release(&self, lease: Lease) -> Result<(), Error> {
         let work = async |tx: &mut PgConnection| Ok::<_, Error>(jobs::release(tx, lease).await?);
-        self.lane.transaction("release_thumbnail", work).await?;
+        self.pool.transaction("release_thumbnail", work).await?;
         Ok(())
     }
 
@@ -254,8 +254,8 @@ impl Store {
     /// When PostgreSQL fails.
     pub async fn sweep(&self) -> Result<usize, Error> {
         let work = async |tx: &mut PgConnection| {
-            let swept = jobs::sweep(tx, KIND).await?;
-            for buried in &swept.buried {
+            let reaped = jobs::reap(tx, KIND).await?;
+            for buried in &reaped.dead_lettered {
                 let query =
                     sqlx::query_scalar::<_, Vec<u8>>("select payload from jobs where id = $1 and account_id = $2")
                         .bind(buried.job)
@@ -265,11 +265,11 @@ impl Store {
                     settle(tx, &key, &Standing::Failed("whoever tries to make it stops working".to_owned())).await?;
                 }
             }
-            Ok::<_, Error>(swept.requeued.len())
+            Ok::<_, Error>(reaped.requeued.len())
         };
-        let requeued = self.lane.transaction("sweep_thumbnails", work).await?;
+        let requeued = self.pool.transaction("sweep_thumbnails", work).await?;
         if requeued > 0 {
-            self.bell.ring().await;
+            self.notifier.notify().await;
         }
         Ok(requeued)
     }
@@ -290,7 +290,7 @@ impl Store {
             all += found;
         }
         if all > 0 {
-            self.bell.ring().await;
+            self.notifier.notify().await;
         }
         Ok(all)
     }
@@ -313,7 +313,7 @@ impl Store {
             }
             Ok::<_, Error>(bare.len())
         };
-        self.lane.transaction("queue_bare_assets", work).await
+        self.pool.transaction("queue_bare_assets", work).await
     }
 
     /// Thumbnails that are said to be in the making for a minute although no job is.
@@ -345,7 +345,7 @@ impl Store {
             }
             Ok::<_, Error>(lost.len())
         };
-        self.lane.transaction("requeue_lost_thumbnails", work).await
+        self.pool.transaction("requeue_lost_thumbnails", work).await
     }
 }
 

@@ -11,10 +11,10 @@ use domain::id::AccountId;
 use tracing::{Instrument as _, info_span};
 
 use crate::assets::Asset;
+use crate::decode_pool::DecodePool;
 use crate::error::Error;
 use crate::holding::Holding;
 use crate::pictures::{self, Header, Spec, fit};
-use crate::pool::Pool;
 use crate::store::Store;
 use crate::turns::Turns;
 use crate::videos::{self, Missing, ffmpeg::Ffmpeg, frames};
@@ -46,7 +46,7 @@ pub enum Standing {
 pub struct Thumbnails {
     pub(crate) store: Store,
     pub(crate) blobs: blobs::Store,
-    pub(crate) pool: Pool,
+    pub(crate) pool: DecodePool,
     pub(crate) holding: Holding,
     pub(crate) ffmpeg: Arc<Ffmpeg>,
     pub(crate) pictures: pictures::Limits,

@@ -96,8 +96,8 @@ async fn look(inner: &Inner, key: &Arc<str>, version: i64, late: Duration) {
     }
     if !older.is_empty() {
         // PostgreSQL may have lost the change itself.
-        let lost = match &inner.lane {
-            Some(lane) => store::aggregate(lane, key).await.ok().flatten().is_some_and(|truth| truth < version),
+        let lost = match &inner.pool {
+            Some(pool) => store::aggregate(pool, key).await.ok().flatten().is_some_and(|truth| truth < version),
             None => false,
         };
         for (answered, answer) in older {

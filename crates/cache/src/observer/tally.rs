@@ -162,20 +162,20 @@ impl Tally {
             Outcome::Nothing => {}
         }
         if check == Check::Shadow {
-            let staleness = histogram!("cache_observed_staleness_seconds");
+            let staleness = histogram!("rushes_cache_observed_staleness_seconds");
             match outcome {
                 Outcome::Current => staleness.record(Duration::ZERO),
                 Outcome::Within(most) => staleness.record(most),
                 _ => {}
             }
         }
-        counter!("cache_observed_total", "check" => check.label(), "outcome" => outcome.label()).increment(1);
+        counter!("rushes_cache_observed_total", "check" => check.label(), "outcome" => outcome.label()).increment(1);
     }
 
     pub(super) fn violated(&self, check: Check, kind: Kind) {
         add(&self.0[check as usize].judged);
         add(&self.0[check as usize].violations[kind as usize]);
-        counter!("cache_observed_total", "check" => check.label(), "outcome" => "violation").increment(1);
+        counter!("rushes_cache_observed_total", "check" => check.label(), "outcome" => "violation").increment(1);
         violations(check, kind).increment(1);
     }
 
@@ -198,13 +198,13 @@ impl Tally {
     pub(super) fn shown(&self) {
         let observed = self.observed();
         for (check, checked) in [(Check::Shadow, observed.shadows), (Check::Peek, observed.peeks)] {
-            gauge!("cache_observed_likely_share", "check" => check.label()).set(checked.likely_share());
+            gauge!("rushes_cache_observed_likely_share", "check" => check.label()).set(checked.likely_share());
         }
     }
 }
 
 fn violations(check: Check, kind: Kind) -> metrics::Counter {
-    counter!("cache_observed_violations_total", "check" => check.label(), "kind" => kind.label())
+    counter!("rushes_cache_observed_violations_total", "check" => check.label(), "kind" => kind.label())
 }
 
 fn add(to: &AtomicU64) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use chassis::postgres::{Lane, LaneSettings};
+use chassis::postgres::{Pool, PoolSettings};
 use coherence::relay::Fold;
 use coherence::time::PgTime;
 use fastrand::Rng;
@@ -34,7 +34,7 @@ struct Late {
 }
 
 struct Both {
-    lane: Lane,
+    pool: Pool,
     url: String,
     model: Postgres,
     /// The real id of each of the model's outbox rows, by their ids less one.
@@ -53,15 +53,15 @@ struct Both {
 impl Both {
     async fn new(database: &Database) -> Self {
         let url = database.url();
-        let lane = Lane::connect_lazy("test", &url, &LaneSettings::default()).unwrap();
+        let pool = Pool::connect_lazy("test", &url, &PoolSettings::default()).unwrap();
         for statement in
             ["truncate outbox restart identity", "update cache_clock set l2_ns = 1", "delete from cache_key"]
         {
-            sqlx::query(statement).execute(lane.pool()).await.unwrap();
+            sqlx::query(statement).execute(pool.sqlx()).await.unwrap();
         }
         let model = Postgres::new(&KEYS.map(|(_, kind)| (kind, true)), 0, MOST);
         let (ids, taken, late, drained) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { lane, url, model, ids, versions: [1; KEYS.len()], at: 0, epoch: 0, taken, late, drained }
+        Self { pool, url, model, ids, versions: [1; KEYS.len()], at: 0, epoch: 0, taken, late, drained }
     }
 
     /// A key's next version as its row in the outbox has it.
@@ -94,7 +94,7 @@ impl Both {
                     .bind(i64::try_from(count).unwrap())
             }
         }
-        .fetch_all(self.lane.pool())
+        .fetch_all(self.pool.sqlx())
         .await
         .unwrap();
         real.into_iter().for_each(|id| self.committed(key, id));
@@ -130,12 +130,12 @@ impl Both {
     async fn take(&mut self, owner: usize, expired: bool) {
         let lease = if expired { "now() - interval '1 s'" } else { "now() + interval '1 h'" };
         let set = format!("update cache_clock set lease_until = {lease} where lease_until is not null");
-        sqlx::query(sqlx::AssertSqlSafe(set)).execute(self.lane.pool()).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(set)).execute(self.pool.sqlx()).await.unwrap();
         if expired {
             self.at += 10 * SECOND;
         }
         self.epoch += 1;
-        let real = store::take(&self.lane, self.epoch, &format!("o{owner}")).await.unwrap();
+        let real = store::take(&self.pool, self.epoch, &format!("o{owner}")).await.unwrap();
         assert_eq!(real, self.model.take(self.epoch, owner, self.at), "take by {owner}, expired: {expired}");
         if real {
             self.taken.push((self.epoch, owner));
@@ -143,12 +143,12 @@ impl Both {
     }
 
     async fn renew(&mut self, (epoch, owner): (i64, usize)) {
-        let real = store::renew(&self.lane, epoch, &format!("o{owner}")).await.unwrap();
+        let real = store::renew(&self.pool, epoch, &format!("o{owner}")).await.unwrap();
         assert_eq!(real, self.model.renew(epoch, owner, self.at), "renew of {epoch} by {owner}");
     }
 
     async fn drain(&mut self) {
-        let (real, rows) = store::drain(&self.lane).await.unwrap();
+        let (real, rows) = store::drain(&self.pool).await.unwrap();
         let (model, expected) = self.model.drain(PgTime(real.at.0));
         assert_eq!(real, model);
         let sorted = |mut ids: Vec<i64>| {
@@ -169,9 +169,9 @@ impl Both {
     /// Folds what was last drained, be it long ago or folded before.
     async fn fold(&mut self, (epoch, owner): (i64, usize), fold: &Fold) {
         let ids: Vec<_> = self.drained.iter().map(|id| self.ids[usize::try_from(*id - 1).unwrap()]).collect();
-        let real = store::fold(&self.lane, epoch, &format!("o{owner}"), fold, &ids).await.unwrap();
+        let real = store::fold(&self.pool, epoch, &format!("o{owner}"), fold, &ids).await.unwrap();
         // The name of a new space is drawn.
-        let space = sqlx::query_scalar("select l2_ns from cache_clock").fetch_one(self.lane.pool()).await.unwrap();
+        let space = sqlx::query_scalar("select l2_ns from cache_clock").fetch_one(self.pool.sqlx()).await.unwrap();
         assert_eq!(real, self.model.fold(epoch, owner, fold, space, &self.drained, self.at), "fold of {epoch}");
     }
 
@@ -180,7 +180,7 @@ impl Both {
             if *kind == Kind::Aggregate {
                 let real: i64 = sqlx::query_scalar("select cache_version($1)")
                     .bind(name)
-                    .fetch_one(self.lane.pool())
+                    .fetch_one(self.pool.sqlx())
                     .await
                     .unwrap();
                 assert_eq!(real, self.model.version(key), "{name}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chassis::postgres::{Error, Lane};
+use chassis::postgres::{Error, Pool};
 
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
@@ -25,35 +25,35 @@ pub(super) struct Outbox {
 }
 
 /// Takes the lease if it has run out; says whether it did.
-pub(super) async fn take(lane: &Lane, epoch: i64, owner: &str) -> Result<bool, Error> {
+pub(super) async fn take(pool: &Pool, epoch: i64, owner: &str) -> Result<bool, Error> {
     let taken = sqlx::query(
         "update cache_clock
          set epoch = $1, seq = 0, owner = $2, lease_until = now() + interval '2 seconds'
          where part = 0 and (lease_until is null or lease_until < now() or owner = $2)",
     );
-    changes_the_clock(lane, taken.bind(epoch).bind(owner)).await
+    changes_the_clock(pool, taken.bind(epoch).bind(owner)).await
 }
 
 /// Keeps the lease through a quiet time.
-pub(super) async fn renew(lane: &Lane, epoch: i64, owner: &str) -> Result<bool, Error> {
+pub(super) async fn renew(pool: &Pool, epoch: i64, owner: &str) -> Result<bool, Error> {
     let renewed = sqlx::query(
         "update cache_clock set lease_until = now() + interval '2 seconds'
          where part = 0 and epoch = $1 and owner = $2",
     );
-    changes_the_clock(lane, renewed.bind(epoch).bind(owner)).await
+    changes_the_clock(pool, renewed.bind(epoch).bind(owner)).await
 }
 
 /// Hands the lease over to whoever asks next.
-pub(super) async fn release(lane: &Lane, epoch: i64, owner: &str) -> Result<(), Error> {
+pub(super) async fn release(pool: &Pool, epoch: i64, owner: &str) -> Result<(), Error> {
     let released = sqlx::query(
         "update cache_clock set lease_until = null, owner = null
          where part = 0 and epoch = $1 and owner = $2",
     );
-    changes_the_clock(lane, released.bind(epoch).bind(owner)).await.map(drop)
+    changes_the_clock(pool, released.bind(epoch).bind(owner)).await.map(drop)
 }
 
-async fn changes_the_clock(lane: &Lane, statement: Query<'_, Postgres, PgArguments>) -> Result<bool, Error> {
-    let done = lane.quietly(async |connection| statement.execute(connection).await).await?;
+async fn changes_the_clock(pool: &Pool, statement: Query<'_, Postgres, PgArguments>) -> Result<bool, Error> {
+    let done = pool.quietly(async |connection| statement.execute(connection).await).await?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -74,8 +74,8 @@ struct Row {
 /// One snapshot of the clock and the outbox. `at` is the start of the statement's transaction, which is before its
 /// snapshot.
 ///
-/// Not a statement of the lane: it runs twenty times a second and belongs to no request.
-pub(super) async fn drain(lane: &Lane) -> Result<(Drained, Outbox), Error> {
+/// Not a statement of the pool: it runs twenty times a second and belongs to no request.
+pub(super) async fn drain(pool: &Pool) -> Result<(Drained, Outbox), Error> {
     let drained = sqlx::query_as(
         "with taken as materialized (
              select o.id, o.key, o.ver, o.trace from outbox o where o.part = 0 order by o.id limit $1
@@ -95,7 +95,7 @@ pub(super) async fn drain(lane: &Lane) -> Result<(Drained, Outbox), Error> {
          where c.part = 0
          order by t.id",
     );
-    let rows: Vec<Row> = lane.quietly(async |connection| drained.bind(MOST).fetch_all(connection).await).await?;
+    let rows: Vec<Row> = pool.quietly(async |connection| drained.bind(MOST).fetch_all(connection).await).await?;
     let first = rows.first().ok_or(Error::NoRow)?;
     let clock = ClockRow {
         epoch: first.epoch,
@@ -131,9 +131,9 @@ fn collect(rows: Vec<Row>) -> Outbox {
 
 /// Deletes what was drained, adds the bumps to their bases and moves the clock on, all or nothing; says whether this
 /// leader still leads.
-pub(super) async fn fold(lane: &Lane, epoch: i64, owner: &str, fold: &Fold, ids: &[i64]) -> Result<bool, Error> {
+pub(super) async fn fold(pool: &Pool, epoch: i64, owner: &str, fold: &Fold, ids: &[i64]) -> Result<bool, Error> {
     let space = fold.reopen.as_ref().map(|_| fastrand::i64(1..));
-    lane.run("relay_fold", async |connection| {
+    pool.run("relay_fold", async |connection| {
         sqlx::query_scalar(
             "with mine as (
                  update cache_clock

@@ -48,7 +48,7 @@ async fn note_from(process: &Process, tier: Tier, id: &str) -> Hit {
 
 /// Changes things without telling the outbox.
 async fn unseen(process: &Process, change: &'static str) {
-    let mut changing = process.data.pool().begin().await.unwrap();
+    let mut changing = process.data.sqlx().begin().await.unwrap();
     for statement in ["alter table thing disable trigger all", change, "alter table thing enable trigger all"] {
         sqlx::query(statement).execute(&mut *changing).await.unwrap();
     }

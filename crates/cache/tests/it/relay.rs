@@ -26,12 +26,12 @@ async fn a_leader_that_vanishes_is_replaced_when_its_lease_ends() {
     let two = stand.ready().await;
     // A leader that will never speak: its lease is what a killed process leaves behind.
     sqlx::query("update cache_clock set epoch = 1, owner = 'killed', lease_until = now() + interval '2 seconds'")
-        .execute(two.data.pool())
+        .execute(two.data.sqlx())
         .await
         .unwrap();
     two.change("a").await.unwrap();
     let epoch = testkit::eventually("a new epoch", LONG, async || {
-        let epoch: i64 = sqlx::query_scalar("select epoch from cache_clock").fetch_one(two.data.pool()).await.unwrap();
+        let epoch: i64 = sqlx::query_scalar("select epoch from cache_clock").fetch_one(two.data.sqlx()).await.unwrap();
         (epoch != 1).then_some(epoch)
     })
     .await
@@ -65,7 +65,7 @@ async fn folding_keeps_the_version_and_empties_the_outbox() {
     futures::future::join_all(writers).await.into_iter().for_each(|writer| writer.unwrap());
     tokio::time::timeout(LONG, watch).await.unwrap().unwrap();
     testkit::eventually("an empty outbox", LONG, async || {
-        let left: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(process.data.pool()).await.unwrap();
+        let left: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(process.data.sqlx()).await.unwrap();
         (left == 0).then_some(())
     })
     .await
@@ -79,12 +79,12 @@ async fn more_changes_than_one_pass_takes_arrive_all() {
     let process = stand.ready().await;
     sqlx::query("insert into thing (account, id) select $1, 'n' || n from generate_series(1, 5000) n")
         .bind(process.account)
-        .execute(process.data.pool())
+        .execute(process.data.sqlx())
         .await
         .unwrap();
     sqlx::query("insert into outbox (key) select 'all:' || $1 from generate_series(1, 5000)")
         .bind(process.account.to_string())
-        .execute(process.data.pool())
+        .execute(process.data.sqlx())
         .await
         .unwrap();
     for id in ["n1", "n5000"] {
@@ -93,7 +93,7 @@ async fn more_changes_than_one_pass_takes_arrive_all() {
     testkit::eventually("the base of the aggregate", LONG, async || {
         let folded: Option<i64> = sqlx::query_scalar("select ver from cache_key where key = $1")
             .bind(process.all().as_str())
-            .fetch_optional(process.data.pool())
+            .fetch_optional(process.data.sqlx())
             .await
             .unwrap();
         folded.filter(|folded| *folded == 5001)
@@ -115,7 +115,7 @@ async fn a_new_epoch_costs_an_aggregate_one_question_and_no_load() {
     stand.redis.stop().await.unwrap();
     let loads = process.loads();
     sqlx::query("update cache_clock set epoch = 1, owner = null, lease_until = null")
-        .execute(process.data.pool())
+        .execute(process.data.sqlx())
         .await
         .unwrap();
     let mut validated = false;
@@ -137,7 +137,7 @@ async fn a_reset_makes_every_aggregate_new() {
     process.change("a").await.unwrap();
     let before = process.load_all().await.unwrap().version;
     // A truncation names no rows; its trigger calls this.
-    let mut transaction = process.data.pool().begin().await.unwrap();
+    let mut transaction = process.data.sqlx().begin().await.unwrap();
     sqlx::query("truncate thing").execute(&mut *transaction).await.unwrap();
     sqlx::query("select cache_reset()").execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();

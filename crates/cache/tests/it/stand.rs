@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cache::{Asof, Cache, Hit, Key, Lifetime, Loaded, Settings, Tier};
-use chassis::postgres::{Error, Lane, LaneSettings};
+use chassis::postgres::{Error, Pool, PoolSettings};
 use testkit::{Database, Nats, Postgres, Redis, eventually};
 use uuid::Uuid;
 
@@ -47,7 +47,7 @@ pub(crate) struct Stand {
 #[derive(Clone)]
 pub(crate) struct Process {
     pub(crate) cache: Cache,
-    pub(crate) data: Lane,
+    pub(crate) data: Pool,
     pub(crate) account: Uuid,
     loads: Arc<AtomicUsize>,
 }
@@ -57,11 +57,11 @@ impl Stand {
         let postgres = Postgres::launch().await.unwrap();
         let (database, redis, nats) = tokio::join!(Database::on(&postgres), Redis::launch(), Nats::launch());
         let database = database.unwrap();
-        let lane = lane("setup", &database.url());
+        let pool = pool("setup", &database.url());
         for statement in SCHEMA {
-            sqlx::query(*statement).execute(lane.pool()).await.unwrap();
+            sqlx::query(*statement).execute(pool.sqlx()).await.unwrap();
         }
-        lane.close().await;
+        pool.close().await;
         Self { postgres, redis: redis.unwrap(), nats: nats.unwrap(), database, account: Uuid::new_v4() }
     }
 
@@ -76,17 +76,17 @@ impl Stand {
 
     /// A process with these settings, and with a database for its cache or without.
     pub(crate) async fn with(&self, settings: Settings, database: bool) -> Process {
-        let own = database.then(|| Lane::connect_lazy("cache", &self.database.url(), &Settings::lane()).unwrap());
+        let own = database.then(|| Pool::connect_lazy("cache", &self.database.url(), &Settings::pool()).unwrap());
         let nats = chassis::nats::connect(&self.nats.url()).await.unwrap();
         let cache = Cache::start(settings, own, Some(nats)).unwrap();
-        Process { cache, data: lane("data", &self.database.url()), account: self.account, loads: Arc::default() }
+        Process { cache, data: pool("data", &self.database.url()), account: self.account, loads: Arc::default() }
     }
 
     /// A process that hears nothing from others.
     pub(crate) fn deaf(&self, settings: Settings) -> Process {
-        let own = Lane::connect_lazy("cache", &self.database.url(), &Settings::lane()).unwrap();
+        let own = Pool::connect_lazy("cache", &self.database.url(), &Settings::pool()).unwrap();
         let cache = Cache::start(settings, Some(own), None).unwrap();
-        Process { cache, data: lane("data", &self.database.url()), account: self.account, loads: Arc::default() }
+        Process { cache, data: pool("data", &self.database.url()), account: self.account, loads: Arc::default() }
     }
 
     /// A process that has a young proof: its L1 answers.
@@ -97,8 +97,8 @@ impl Stand {
     }
 }
 
-fn lane(name: &'static str, url: &str) -> Lane {
-    Lane::connect_lazy(name, url, &LaneSettings::default()).unwrap()
+fn pool(name: &'static str, url: &str) -> Pool {
+    Pool::connect_lazy(name, url, &PoolSettings::default()).unwrap()
 }
 
 impl Process {

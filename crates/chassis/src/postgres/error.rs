@@ -13,7 +13,7 @@ pub enum Error {
     #[error("RUSHES_DATABASE_URL should be a URL such as postgres://user:password@host:5432/name")]
     Url,
     /// No connection became free in time.
-    #[error("no free connection in lane {0}")]
+    #[error("no free connection in pool {0}")]
     Busy(&'static str),
     /// The request's deadline passed first.
     #[error("the deadline passed during a statement")]

@@ -75,7 +75,7 @@ impl Drop for Question {
 }
 
 impl Pulse {
-    /// The one for this URL and least limit: lanes to the same database listen together.
+    /// The one for this URL and least limit: pools to the same database listen together.
     pub(super) fn of(url: &str, options: &PgConnectOptions, least: Duration) -> Arc<Self> {
         type Known = std::sync::Mutex<HashMap<(String, Duration), Weak<Pulse>>>;
         static KNOWN: LazyLock<Known> = LazyLock::new(Known::default);
@@ -196,7 +196,7 @@ impl Pulse {
     }
 }
 
-/// Asks every so often, for as long as there is a lane that wants to know.
+/// Asks every so often, for as long as there is a pool that wants to know.
 async fn beat(pulse: Weak<Pulse>) {
     while let Some(pulse) = pulse.upgrade() {
         pulse.answers().await;

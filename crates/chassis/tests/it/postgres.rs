@@ -1,10 +1,10 @@
-//! Lanes on a real PostgreSQL, with round trips counted on the wire.
+//! Pools on a real PostgreSQL, with round trips counted on the wire.
 
 use std::time::{Duration, Instant};
 
 use chassis::{
     deadline,
-    postgres::{Error, Lane, LaneSettings, statement},
+    postgres::{Error, Pool, PoolSettings, statement},
     status::Failure,
     task,
 };
@@ -14,12 +14,12 @@ use tonic::Code;
 
 const TABLE: &str = "create table chassis_things (name text constraint thing_once primary key)";
 
-fn lane(url: &str, settings: LaneSettings) -> Lane {
-    Lane::connect_lazy("test", url, &settings).unwrap()
+fn pool(url: &str, settings: PoolSettings) -> Pool {
+    Pool::connect_lazy("test", url, &settings).unwrap()
 }
 
-fn one() -> LaneSettings {
-    LaneSettings { min: 0, max: 1, ..LaneSettings::default() }
+fn one() -> PoolSettings {
+    PoolSettings { min: 0, max: 1, ..PoolSettings::default() }
 }
 
 async fn insert(connection: &mut PgConnection, name: &str) -> Result<(), Error> {
@@ -28,15 +28,15 @@ async fn insert(connection: &mut PgConnection, name: &str) -> Result<(), Error> 
     Ok(())
 }
 
-async fn count(lane: &Lane) -> Result<i64, Error> {
-    lane.run("count_things", async |connection: &mut PgConnection| {
+async fn count(pool: &Pool) -> Result<i64, Error> {
+    pool.run("count_things", async |connection: &mut PgConnection| {
         sqlx::query_scalar("select count(*) from chassis_things").fetch_one(connection).await
     })
     .await
 }
 
-async fn add(lane: &Lane, names: &[&str]) -> Result<(), Error> {
-    lane.transaction("add_things", async |transaction: &mut PgConnection| {
+async fn add(pool: &Pool, names: &[&str]) -> Result<(), Error> {
+    pool.transaction("add_things", async |transaction: &mut PgConnection| {
         for name in names {
             insert(transaction, name).await?;
         }
@@ -49,16 +49,16 @@ async fn add(lane: &Lane, names: &[&str]) -> Result<(), Error> {
 async fn what_is_counted_is_what_is_on_the_wire() {
     let database = Database::fresh().await.unwrap();
     let wire = RoundTrips::before(&database.url()).await.unwrap();
-    let lane = lane(&wire.url(), one());
-    sqlx::query(TABLE).execute(lane.pool()).await.unwrap();
+    let pool = pool(&wire.url(), one());
+    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
     // Once to prepare what the connection will then know.
-    add(&lane, &["a", "b"]).await.unwrap();
-    count(&lane).await.unwrap();
+    add(&pool, &["a", "b"]).await.unwrap();
+    count(&pool).await.unwrap();
     drop(wire.take());
 
-    let (things, counted) = task::counting(count(&lane)).await;
+    let (things, counted) = task::counting(count(&pool)).await;
     assert_eq!((things.unwrap(), counted), (2, 1));
-    let (added, counted) = task::counting(add(&lane, &["c", "d"])).await;
+    let (added, counted) = task::counting(add(&pool, &["c", "d"])).await;
     added.unwrap();
     assert_eq!(counted, 4, "begin, two statements, commit");
     // The pool also pings a connection that comes back, after the work that is counted.
@@ -69,19 +69,19 @@ async fn what_is_counted_is_what_is_on_the_wire() {
 #[tokio::test]
 async fn an_error_rolls_everything_back_and_names_its_constraint() {
     let database = Database::fresh().await.unwrap();
-    let lane = lane(&database.url(), one());
-    sqlx::query(TABLE).execute(lane.pool()).await.unwrap();
-    let error = add(&lane, &["a", "b", "a"]).await.unwrap_err();
+    let pool = pool(&database.url(), one());
+    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
+    let error = add(&pool, &["a", "b", "a"]).await.unwrap_err();
     assert_eq!(error.constraint(), Some("thing_once"));
     assert_eq!(error.sqlstate().as_deref(), Some("23505"));
-    assert_eq!(count(&lane).await.unwrap(), 0);
+    assert_eq!(count(&pool).await.unwrap(), 0);
 }
 
 #[tokio::test]
-async fn a_full_lane_fails_fast_and_is_overload() {
+async fn a_full_pool_fails_fast_and_is_overload() {
     let database = Database::fresh().await.unwrap();
-    let lane = lane(&database.url(), LaneSettings { acquire: Duration::from_millis(100), ..one() });
-    let holder = lane.clone();
+    let pool = pool(&database.url(), PoolSettings { acquire: Duration::from_millis(100), ..one() });
+    let holder = pool.clone();
     let (held, is_held) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         let hold = async |_: &mut PgConnection| {
@@ -92,15 +92,15 @@ async fn a_full_lane_fails_fast_and_is_overload() {
     });
     is_held.await.unwrap();
     let began = Instant::now();
-    let error = count(&lane).await.unwrap_err();
+    let error = count(&pool).await.unwrap_err();
     assert!(matches!(error, Error::Busy("test")), "{error:?}");
     assert!(began.elapsed() < Duration::from_secs(1));
     let failure = Failure::from(error);
     assert_eq!((failure.code(), failure.reason()), (Code::ResourceExhausted, "OVERLOADED"));
 }
 
-async fn sleep(lane: &Lane, seconds: f64) -> Result<(), Error> {
-    lane.run("sleep", async |connection: &mut PgConnection| {
+async fn sleep(pool: &Pool, seconds: f64) -> Result<(), Error> {
+    pool.run("sleep", async |connection: &mut PgConnection| {
         sqlx::query("select pg_sleep($1)").bind(seconds).execute(connection).await.map(drop)
     })
     .await
@@ -109,34 +109,34 @@ async fn sleep(lane: &Lane, seconds: f64) -> Result<(), Error> {
 #[tokio::test]
 async fn a_statement_ends_at_its_limit_or_at_the_requests_deadline() {
     let database = Database::fresh().await.unwrap();
-    let lane = lane(&database.url(), LaneSettings { statement: Duration::from_millis(200), ..one() });
+    let pool = pool(&database.url(), PoolSettings { statement: Duration::from_millis(200), ..one() });
     let began = Instant::now();
-    let error = sleep(&lane, 5.0).await.unwrap_err();
+    let error = sleep(&pool, 5.0).await.unwrap_err();
     assert!(matches!(error, Error::Timeout(_)), "{error:?}");
     assert_eq!(Failure::from(error).code(), Code::Unavailable);
 
     let limit = Instant::now() + Duration::from_millis(100);
-    let error = deadline::scope(limit, sleep(&lane, 5.0)).await.unwrap_err();
+    let error = deadline::scope(limit, sleep(&pool, 5.0)).await.unwrap_err();
     assert!(matches!(error, Error::Deadline), "{error:?}");
     assert_eq!(Failure::from(error).code(), Code::DeadlineExceeded);
-    sleep(&lane, 0.0).await.expect("the connection is good again");
+    sleep(&pool, 0.0).await.expect("the connection is good again");
     assert!(began.elapsed() < Duration::from_secs(3));
 }
 
 #[tokio::test]
 async fn nobody_there_is_unavailable_and_a_bad_url_does_not_repeat_its_password() {
     let url = format!("postgres://rushes@127.0.0.1:{}/rushes", testkit::free_port());
-    let error = count(&lane(&url, one())).await.unwrap_err();
+    let error = count(&pool(&url, one())).await.unwrap_err();
     assert_eq!(Failure::from(error).code(), Code::Unavailable);
-    let error = Lane::connect_lazy("test", "postgres//u:hunter2@h", &one()).unwrap_err();
+    let error = Pool::connect_lazy("test", "postgres//u:hunter2@h", &one()).unwrap_err();
     assert!(error.to_string().starts_with("RUSHES_DATABASE_URL") && !format!("{error:?}").contains("hunter2"));
 }
 
-/// A lane that waits for a connection and for a statement far longer than for a sign of life.
-fn patient() -> LaneSettings {
+/// A pool that waits for a connection and for a statement far longer than for a sign of life.
+fn patient() -> PoolSettings {
     const LONG: Duration = Duration::from_secs(60);
     let (acquire, silence) = (Duration::from_secs(10), Duration::from_millis(400));
-    LaneSettings { min: 1, max: 2, acquire, statement: LONG, silence, ..one() }
+    PoolSettings { min: 1, max: 2, acquire, statement: LONG, silence, ..one() }
 }
 
 /// What is done to the way to PostgreSQL.
@@ -151,8 +151,8 @@ fn is_silence(error: &Error) -> bool {
 async fn a_silent_postgresql_is_noticed_in_the_middle_of_work_and_work_goes_on_when_it_speaks() {
     let database = Database::fresh().await.unwrap();
     let proxy = Proxy::before_url(&database.url()).await.unwrap();
-    let lane = lane(&proxy.url(&database.url()).unwrap(), patient());
-    sqlx::query(TABLE).execute(lane.pool()).await.unwrap();
+    let pool = pool(&proxy.url(&database.url()).unwrap(), patient());
+    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
     let faults: [(&str, Fault); 3] = [
         ("answers do not come", |proxy| proxy.black_hole(Direction::ToClient)),
         ("questions do not arrive", |proxy| proxy.black_hole(Direction::ToServer)),
@@ -162,24 +162,24 @@ async fn a_silent_postgresql_is_noticed_in_the_middle_of_work_and_work_goes_on_w
         }),
     ];
     for (name, fault) in faults {
-        add(&lane, &[name]).await.unwrap();
+        add(&pool, &[name]).await.unwrap();
         fault(&proxy);
-        let (read, write) = tokio::join!(count(&lane), add(&lane, &["not added"]));
-        for refused in [read.map(drop), write, count(&lane).await.map(drop)] {
+        let (read, write) = tokio::join!(count(&pool), add(&pool, &["not added"]));
+        for refused in [read.map(drop), write, count(&pool).await.map(drop)] {
             let refused = refused.unwrap_err();
             assert!(is_silence(&refused) || name == "nobody is there", "{name}: {refused:?}");
             assert_eq!(Failure::from(refused).code(), Code::Unavailable, "{name}");
         }
         proxy.heal();
-        testkit::eventually(name, Duration::from_secs(30), async || count(&lane).await.ok()).await.unwrap();
+        testkit::eventually(name, Duration::from_secs(30), async || count(&pool).await.ok()).await.unwrap();
     }
     // Neither place in the pool was lost.
-    let held = tokio::join!(pause(&lane), pause(&lane));
+    let held = tokio::join!(pause(&pool), pause(&pool));
     assert!(held.0.is_ok() && held.1.is_ok(), "{held:?}");
 }
 
-async fn pause(lane: &Lane) -> Result<(), Error> {
-    lane.run("pause", async |connection: &mut PgConnection| {
+async fn pause(pool: &Pool) -> Result<(), Error> {
+    pool.run("pause", async |connection: &mut PgConnection| {
         sqlx::query("select pg_sleep(1.5)").execute(connection).await.map(drop)
     })
     .await
@@ -188,21 +188,21 @@ async fn pause(lane: &Lane) -> Result<(), Error> {
 #[tokio::test]
 async fn what_takes_long_is_waited_for_while_postgresql_answers() {
     let database = Database::fresh().await.unwrap();
-    let lane = lane(&database.url(), LaneSettings { max: 1, ..patient() });
+    let pool = pool(&database.url(), PoolSettings { max: 1, ..patient() });
     // The second waits for the one connection all the time, which is no silence either.
-    let (first, second) = tokio::join!(pause(&lane), pause(&lane));
+    let (first, second) = tokio::join!(pause(&pool), pause(&pool));
     assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
 }
 
-/// Handlers are sent between threads; a lane's futures must be too, with what they borrow.
+/// Handlers are sent between threads; a pool's futures must be too, with what they borrow.
 #[tokio::test]
-async fn work_on_a_lane_can_be_spawned() {
+async fn work_on_a_pool_can_be_spawned() {
     let database = Database::fresh().await.unwrap();
-    let lane = lane(&database.url(), one());
+    let pool = pool(&database.url(), one());
     let name = "a".to_owned();
     let spawned = tokio::spawn(async move {
         let name = name.as_str();
-        lane.run("echo", async |connection: &mut PgConnection| {
+        pool.run("echo", async |connection: &mut PgConnection| {
             sqlx::query_scalar::<_, String>("select $1").bind(name).fetch_one(connection).await
         })
         .await

@@ -70,9 +70,9 @@ async fn makes_a_call() {
     drop(other);
     let page = telemetry::page();
     for series in [
-        "rpc_server_duration_seconds_bucket{method=\"test.Test/Get\",code=\"OK\",le=\"0.001\"}",
-        "rpc_client_duration_seconds_count{method=\"test.Test/Get\",code=\"OK\"} 1",
-        "rpc_server_queries_sum{method=\"test.Test/Get\"} 0",
+        "rushes_rpc_server_duration_seconds_bucket{method=\"test.Test/Get\",code=\"OK\",le=\"0.001\"}",
+        "rushes_rpc_client_duration_seconds_count{method=\"test.Test/Get\",code=\"OK\"} 1",
+        "rushes_rpc_server_queries_sum{method=\"test.Test/Get\"} 0",
     ] {
         assert!(page.contains(series), "no {series} in\n{page}");
     }

@@ -69,7 +69,7 @@ async fn run(bench: &Bench, database: &str, what: &str) -> Result<Vec<Figures>> 
         .env("RUSHES_CACHE_SPACE", "cost")
         .env("RUSHES_LOG", "warn")
         // On a machine that has other things to do a slow PostgreSQL is not a silent one.
-        .env("RUSHES_DATABASE_SILENCE", "1s")
+        .env("RUSHES_DATABASE_UNRESPONSIVE_AFTER", "1s")
         .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

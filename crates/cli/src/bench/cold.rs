@@ -22,7 +22,7 @@ use super::{Bench, say, statements};
 const ACCOUNTS: usize = 100;
 /// Accounts that only warm connections and prepared statements up.
 const WARM_UP: usize = 40;
-/// The backends that read dashboards. The relay has a lane of its own, which ticks alike whatever is read.
+/// The backends that read dashboards. The relay has a pool of its own, which ticks alike whatever is read.
 const OURS: &str = "rushes/read";
 
 pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {

@@ -20,7 +20,7 @@ pub(super) async fn hand_over() -> Result<Exit> {
 async fn build_and_run() -> Result<Exit> {
     say("cargo build --release of every service; the first takes more than ten minutes on two cores");
     // The services and what measures the cache by themselves: together with this program they would be built so that the
-    // simulator can take walls out.
+    // simulator can take guards out.
     let measured = [&services::NAMES[..], &["rushes-cache"]].concat();
     for packages in [&measured[..], &["rushes-cli"]] {
         let mut command = config::cargo();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use clap::Subcommand;
 use proto::generations::v1::ResolveGenerationRequest;
-use proto::generations::v1::charge::Verdict;
+use proto::generations::v1::charge::ProviderCharge;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::queues::v1::queue_service_client::QueueServiceClient;
@@ -194,9 +194,9 @@ impl Resolve {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
         let resolution = match (self.reference, self.failed.as_deref()) {
             (Some(reference), _) => Resolution::ProviderReference(reference),
-            (None, Some("charged")) => Resolution::Failed(Verdict::Charged.into()),
-            (None, Some("not-charged")) => Resolution::Failed(Verdict::NotCharged.into()),
-            (None, Some(_)) => Resolution::Failed(Verdict::Unknown.into()),
+            (None, Some("charged")) => Resolution::Failed(ProviderCharge::Charged.into()),
+            (None, Some("not-charged")) => Resolution::Failed(ProviderCharge::NotCharged.into()),
+            (None, Some(_)) => Resolution::Failed(ProviderCharge::Unknown.into()),
             (None, None) => Resolution::Requeue(self.requeue),
         };
         let Self { name, account, note, internal, .. } = self;

@@ -92,9 +92,9 @@ impl Meter {
         let mut sum = 0.0;
         for actor in &self.stage.actors {
             let Some((true, text)) = get(actor.admin, "/metrics").await else { continue };
-            let counters = text
-                .lines()
-                .filter(|line| line.starts_with("cache_loads_total") || line.starts_with("cache_validations_total"));
+            let counters = text.lines().filter(|line| {
+                line.starts_with("rushes_cache_loads_total") || line.starts_with("rushes_cache_validations_total")
+            });
             sum += counters.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>();
         }
         sum

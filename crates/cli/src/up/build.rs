@@ -80,7 +80,7 @@ mod tests {
         let (ours, theirs) = (compiled(&["rushes-cli"]), compiled(&services::NAMES));
         let twice: Vec<String> = theirs
             .iter()
-            // Small, and not the same: only the simulator in this program may take its walls out.
+            // Small, and not the same: only the simulator in this program may take its guards out.
             .filter(|(package, _)| !package.starts_with("rushes-coherence "))
             .filter_map(|(package, features)| {
                 let known = ours.get(package)?;

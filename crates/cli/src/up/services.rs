@@ -170,7 +170,7 @@ fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'stati
         // Spans are to be seen while their request is still remembered; the usual batch waits five seconds.
         ("OTEL_BSP_SCHEDULE_DELAY", "500".to_owned()),
         // The machine may be building something: PostgreSQL is then slow to answer, and not down.
-        ("RUSHES_DATABASE_SILENCE", "1s".to_owned()),
+        ("RUSHES_DATABASE_UNRESPONSIVE_AFTER", "1s".to_owned()),
     ]);
     if let Some(otlp) = &plan.otlp {
         environment.insert("OTEL_EXPORTER_OTLP_ENDPOINT", otlp.clone());

@@ -23,7 +23,7 @@ pub(super) struct Audit {
     pub(super) double_submissions: Vec<String>,
     /// Charged more than once, or for what did not complete.
     pub(super) double_charges: Vec<String>,
-    /// A verdict that the bill contradicts.
+    /// A provider_charge that the bill contradicts.
     pub(super) verdicts: Vec<String>,
     /// The sum of all entries of the ledger.
     pub(super) ledger_sum: i64,
@@ -46,7 +46,7 @@ pub(super) struct Audit {
 struct Row {
     name: String,
     state: i16,
-    verdict: i16,
+    provider_charge: i16,
     asset: Option<String>,
     reason: Option<String>,
     spent: i64,
@@ -131,7 +131,7 @@ impl Audit {
         if row.captures > 1 || row.spent != due {
             self.double_charges.push(format!("{name} was captured {} times, {} in all", row.captures, row.spent));
         }
-        if row.verdict == 1 && lines.iter().any(|line| line.event == Event::Charged) {
+        if row.provider_charge == 1 && lines.iter().any(|line| line.event == Event::Charged) {
             self.verdicts.push(format!("{name} says NOT_CHARGED, and is on the bill"));
         }
         self.orders(row, lines);
@@ -207,7 +207,7 @@ impl Audit {
 
 async fn rows(pool: &PgPool) -> Result<Vec<Row>> {
     Ok(sqlx::query_as(
-        "select 'generations/' || g.id as name, g.state, g.verdict, g.output ->> 'asset' as asset,
+        "select 'generations/' || g.id as name, g.state, g.provider_charge, g.output ->> 'asset' as asset,
                 g.error_reason as reason, g.captured_micros as captured, j.state as job, g.model <> 'local-sketch' as remote,
                 coalesce(l.spent, 0)::bigint as spent, coalesce(l.captures, 0) as captures,
                 coalesce(p.unknown, 0) as unknown, coalesce(p.refs, '{}') as references,

@@ -139,10 +139,10 @@ async fn nemesis(options: &Options, json: bool) -> Result<Exit> {
 
 /// Orders everything; gives what was accepted, by customer.
 async fn order(customers: &[Customer], options: &Options) -> Result<Vec<Vec<String>>> {
-    let (next, lanes) = (AtomicUsize::new(0), options.at_once.max(1));
+    let (next, pools) = (AtomicUsize::new(0), options.at_once.max(1));
     let accepted: Vec<Mutex<Vec<String>>> = customers.iter().map(|_| Mutex::default()).collect();
-    let lane = async |lane: usize| -> Result<()> {
-        let mut rng = Rng::with_seed(options.seed.wrapping_mul(10_007).wrapping_add(lane as u64));
+    let pool = async |pool: usize| -> Result<()> {
+        let mut rng = Rng::with_seed(options.seed.wrapping_mul(10_007).wrapping_add(pool as u64));
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= options.generations {
@@ -158,7 +158,7 @@ async fn order(customers: &[Customer], options: &Options) -> Result<Vec<Vec<Stri
                 tokio::time::sleep(Duration::from_millis(rng.u64(0..1_500))).await;
                 customer.cancel(&name).await?;
             }
-            // A lane goes on when its generation has ended, or has been under way for a while: parked ones are not waited for.
+            // A pool goes on when its generation has ended, or has been under way for a while: parked ones are not waited for.
             let until = Instant::now() + Duration::from_secs(10);
             while Instant::now() < until {
                 let seen = customer.get(std::slice::from_ref(&name)).await?;
@@ -169,7 +169,7 @@ async fn order(customers: &[Customer], options: &Options) -> Result<Vec<Vec<Stri
             }
         }
     };
-    futures::future::try_join_all((0..lanes).map(lane)).await?;
+    futures::future::try_join_all((0..pools).map(pool)).await?;
     Ok(accepted.into_iter().map(|names| names.into_inner().unwrap_or_default()).collect())
 }
 

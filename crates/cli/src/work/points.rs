@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use chassis::crash;
-use proto::generations::v1::charge::Verdict;
+use proto::generations::v1::charge::ProviderCharge;
 pub(super) use proto::generations::v1::resolve_generation_request::Resolution as Found;
 use proto::generations::v1::{State, WaitReason};
 use sqlx::PgPool;
@@ -48,7 +48,7 @@ fn script(point: &str) -> Script {
         crash::CANCEL_COMMITTED | crash::CANCEL_SENT => Script::Cancel,
         crash::FAILURE_COMMITTED | crash::FAILURE_ANSWERED => Script::Fail,
         crash::RELEASE_COMMITTED => Script::Leave,
-        crash::SWEEP_COMMITTED => Script::Die,
+        crash::REAP_COMMITTED => Script::Die,
         crash::DEADLINE_COMMITTED => Script::Deadline,
         crash::RESOLUTION_COMMITTED => Script::Resolve,
         crash::RECONCILER_COMMITTED => Script::Delete,
@@ -115,7 +115,7 @@ impl Scene<'_> {
             }
             Script::Resolve => {
                 let name = self.parked().await?;
-                customer.resolve(&name, Found::Failed(Verdict::NotCharged.into())).await?;
+                customer.resolve(&name, Found::Failed(ProviderCharge::NotCharged.into())).await?;
                 name
             }
             Script::Delete => {

@@ -1,4 +1,4 @@
-//! `rushes sweep`: at each crash point in turn the process that passes it aborts, is started again, and everything comes to its
+//! `rushes crash-points`: at each crash point in turn the process that passes it aborts, is started again, and everything comes to its
 //! end; then the provider's bill is joined with the books.
 //!
 //! One stage serves for all points. Leases are short there, so that a run takes minutes; `nemesis` runs with the usual ones.
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use chassis::crash;
-use proto::generations::v1::charge::Verdict;
+use proto::generations::v1::charge::ProviderCharge;
 use proto::generations::v1::{State, WaitReason};
 use provider_double::Event;
 use serde_json::json;
@@ -70,8 +70,8 @@ async fn sweep(options: &Options, json: bool) -> Result<Exit> {
     for (name, value) in [
         ("RUSHES_LEASE", "4s"),
         ("RUSHES_HEARTBEAT", "1s"),
-        ("RUSHES_SWEEP", "500ms"),
-        ("RUSHES_RECONCILE", "2s"),
+        ("RUSHES_REAP_INTERVAL", "500ms"),
+        ("RUSHES_RECONCILE_INTERVAL", "2s"),
         ("RUSHES_LOCAL_PACE", "300"),
     ] {
         more.push((name, value.to_owned()));
@@ -161,7 +161,7 @@ async fn settle(scene: &Scene<'_>, provider: &Provider, names: &[String]) -> Res
                 let cut = one.input.as_ref().is_some_and(|input| input.prompt.contains("[cut"));
                 let found = match order {
                     Some(order) => Found::ProviderReference(order),
-                    None if cut => Found::Failed(Verdict::NotCharged.into()),
+                    None if cut => Found::Failed(ProviderCharge::NotCharged.into()),
                     None => Found::Requeue(true),
                 };
                 scene.customer.resolve(&one.name, found).await?;

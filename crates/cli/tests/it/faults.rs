@@ -176,7 +176,7 @@ async fn what_a_writer_committed_before_it_was_killed_is_seen_within_the_bound()
 /// Whoever leads the relay stands still past its lease; another leads; then both speak.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relay_stands_still_and_two_of_them_speak() -> Result<()> {
-    const LEADS: &str = "cache_relay_leads";
+    const LEADS: &str = "rushes_cache_relay_leads";
     let stack = Stack::start(Wish::default()).await?;
     let client = stack.client(10).await?;
     let project = client.project("All there").await?;

@@ -107,8 +107,8 @@ impl Stack {
             .env("RUSHES_LEASE", self.wish.lease)
             .env("RUSHES_HEARTBEAT", self.wish.heartbeat)
             .env("RUSHES_LOCAL_PACE", self.wish.pace)
-            .env("RUSHES_RECONCILE", "1s")
-            .env("RUSHES_DATABASE_SILENCE", self.wish.silence)
+            .env("RUSHES_RECONCILE_INTERVAL", "1s")
+            .env("RUSHES_DATABASE_UNRESPONSIVE_AFTER", self.wish.silence)
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");

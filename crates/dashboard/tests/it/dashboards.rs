@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use chassis::postgres::LaneSettings;
+use chassis::postgres::PoolSettings;
 use futures::TryFutureExt as _;
 use proto::dashboard::v1::{Credits, Dashboard, Section};
 use proto::generations::v1::State;
@@ -247,7 +247,7 @@ async fn a_section_that_cannot_be_read_is_named_and_the_others_are_whole() -> Re
 #[tokio::test(flavor = "multi_thread")]
 async fn a_section_that_hangs_does_not_hold_the_others_up() -> Result<()> {
     let statement = Duration::from_millis(300);
-    let stack = Stack::with(LaneSettings { statement, ..LaneSettings::default() }).await?;
+    let stack = Stack::with(PoolSettings { statement, ..PoolSettings::default() }).await?;
     let user = stack.account().await?;
     user.project("P").await?;
     let mut lock = stack.pool.begin().await?;

@@ -12,7 +12,7 @@ use cache::Cache;
 use chassis::caller::Caller;
 use chassis::client::{self, Channel};
 use chassis::drain::Drain;
-use chassis::postgres::{Lane, LaneSettings};
+use chassis::postgres::{Pool, PoolSettings};
 use chassis::settings::Source;
 use dashboard::{Config, Dashboard};
 use proto::accounts::v1 as accounts;
@@ -35,8 +35,8 @@ pub(crate) const PUBLIC_URL: &str = "https://rushes.test";
 /// How long a test waits for what should take milliseconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the read and write lanes are in tests: one connection for reads, so that what it has prepared stays prepared.
-pub(crate) const LANE: LaneSettings = LaneSettings {
+/// What the read and write pools are in tests: one connection for reads, so that what it has prepared stays prepared.
+pub(crate) const LANE: PoolSettings = PoolSettings {
     min: 1,
     max: 1,
     acquire: Duration::from_secs(5),
@@ -85,13 +85,13 @@ impl Stack {
         Self::with(LANE).await
     }
 
-    /// The service with these lanes.
-    pub(crate) async fn with(lane: LaneSettings) -> Result<Self> {
-        Self::configured(lane, |_| {}).await
+    /// The service with these pools.
+    pub(crate) async fn with(pool: PoolSettings) -> Result<Self> {
+        Self::configured(pool, |_| {}).await
     }
 
-    /// The service with these lanes and what else `change` sets.
-    pub(crate) async fn configured(lane: LaneSettings, change: impl FnOnce(&mut Config)) -> Result<Self> {
+    /// The service with these pools and what else `change` sets.
+    pub(crate) async fn configured(pool: PoolSettings, change: impl FnOnce(&mut Config)) -> Result<Self> {
         let servers = servers().await?;
         let database = Arc::new(Database::fresh().await?);
         let trips = RoundTrips::before(&database.url()).await?;
@@ -106,16 +106,16 @@ impl Stack {
             ("RUSHES_CACHE_RELAY", "false"),
         ]);
         let mut config = Config::read(&source)?;
-        (config.lanes.read, config.lanes.write) = (lane, LaneSettings { max: 4, ..lane });
+        (config.pools.read, config.pools.write) = (pool, PoolSettings { max: 4, ..pool });
         change(&mut config);
         let drain = Drain::default().with_grace(Duration::from_secs(1));
         let (channel, serving) = serve(&config, &drain).await?;
         let serving = Some(serving);
 
         let relay = cache::Settings { relay: true, ..config.cache.clone() };
-        let lane = Lane::connect_lazy("cache", &database.url(), &cache::Settings::lane())?;
+        let pool = Pool::connect_lazy("cache", &database.url(), &cache::Settings::pool())?;
         let nats = chassis::nats::connect(&servers.nats.url()).await?;
-        let relay = Cache::start(relay, Some(lane), Some(nats))?;
+        let relay = Cache::start(relay, Some(pool), Some(nats))?;
         let pool = PgPool::connect(&database.url()).await?;
         let reads = dashboard::for_reads(&database.url().parse()?);
         Ok(Self { pool, reads, trips, config, channel, relay, drain, serving, database })

@@ -58,11 +58,11 @@ async fn calls_are_measured_by_method_and_outcome() {
     let page = admin(&stage, "/metrics").await;
     for code in ["OK", "UNAUTHENTICATED"] {
         let series = format!(
-            "rpc_server_duration_seconds_count{{method=\"rushes.assets.v1.AssetService/GetAsset\",code=\"{code}\"}}"
+            "rushes_rpc_server_duration_seconds_count{{method=\"rushes.assets.v1.AssetService/GetAsset\",code=\"{code}\"}}"
         );
         assert!(page.contains(&series), "no {series}");
     }
-    assert!(page.contains("gateway_keys_total{how=\"asked\"}"));
+    assert!(page.contains("rushes_gateway_keys_total{how=\"asked\"}"));
     assert_eq!(admin(&stage, "/healthz").await, "ok\n");
     assert_eq!(admin(&stage, "/readyz").await, "ready\n");
 }

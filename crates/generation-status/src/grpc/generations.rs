@@ -8,7 +8,7 @@ use domain::name::{self, GenerationParent, SceneName};
 use domain::page;
 use futures::{Stream, StreamExt as _};
 use prost::Message;
-use proto::generations::v1::charge::Verdict;
+use proto::generations::v1::charge::ProviderCharge;
 use proto::generations::v1::generation_service_server::GenerationService;
 use proto::generations::v1::resolve_generation_request::Resolution as Found;
 use proto::generations::v1::start_generation_request::Priority;
@@ -207,17 +207,17 @@ fn resolved(request: ResolveGenerationRequest) -> Result<(AccountId, GenerationI
     let note = fields.note(&request.note);
     let resolution = match request.resolution {
         Some(Found::ProviderReference(reference)) if !reference.is_empty() => Some(Resolution::Reference(reference)),
-        Some(Found::Failed(verdict)) => match Verdict::try_from(verdict) {
-            Ok(Verdict::NotCharged) => Some(Resolution::Failed(record::Verdict::NotCharged)),
-            Ok(Verdict::Charged) => Some(Resolution::Failed(record::Verdict::Charged)),
-            Ok(Verdict::Unknown) => Some(Resolution::Failed(record::Verdict::Unknown)),
+        Some(Found::Failed(provider_charge)) => match ProviderCharge::try_from(provider_charge) {
+            Ok(ProviderCharge::NotCharged) => Some(Resolution::Failed(record::ProviderCharge::NotCharged)),
+            Ok(ProviderCharge::Charged) => Some(Resolution::Failed(record::ProviderCharge::Charged)),
+            Ok(ProviderCharge::Unknown) => Some(Resolution::Failed(record::ProviderCharge::Unknown)),
             _ => None,
         },
         Some(Found::Requeue(true)) => Some(Resolution::Requeue),
         _ => None,
     };
     if resolution.is_none() {
-        fields.wrong("resolution", "must be a provider_reference, failed with a verdict, or requeue");
+        fields.wrong("resolution", "must be a provider_reference, failed with a provider_charge, or requeue");
     }
     let (((account, id), resolution), note) = fields.done(account.zip(id).zip(resolution).zip(note))?;
     Ok((account, id, resolution, note))

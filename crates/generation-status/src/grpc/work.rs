@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::claims::Claims;
 use crate::error::Error;
 use crate::fields::Fields;
-use crate::record::{Output, Verdict};
+use crate::record::{Output, ProviderCharge};
 use crate::store::{Step, Suspension};
 use crate::work::{Class, Report, Work};
 
@@ -193,13 +193,13 @@ fn suspension(request: &SuspendWorkRequest) -> Result<Suspension, Error> {
     if request.queue_position < 0 {
         fields.wrong("queue_position", "must not be negative");
     }
-    let look_after = request.look_after.map(|after| Duration::try_from(after).unwrap_or_default().min(PAUSE));
-    if look_after.is_none() && !request.unconfirmed {
-        fields.wrong("look_after", "must be set where there is an order to look at");
+    let poll_after = request.poll_after.map(|after| Duration::try_from(after).unwrap_or_default().min(PAUSE));
+    if poll_after.is_none() && !request.unconfirmed {
+        fields.wrong("poll_after", "must be set where there is an order to poll at");
     }
     Ok(Suspension {
         lease: fields.done(lease)?,
-        look_after,
+        poll_after,
         unconfirmed: request.unconfirmed,
         percent,
         stage: stage(&request.stage),
@@ -277,11 +277,11 @@ fn report(request: FailWorkRequest) -> Report {
         FailureClass::BadOutput => Class::BadOutput,
         FailureClass::Cancelled => Class::Cancelled,
     };
-    let verdict = match request.verdict() {
-        charge::Verdict::Unspecified => None,
-        charge::Verdict::NotCharged => Some(Verdict::NotCharged),
-        charge::Verdict::Charged => Some(Verdict::Charged),
-        charge::Verdict::Unknown => Some(Verdict::Unknown),
+    let provider_charge = match request.provider_charge() {
+        charge::ProviderCharge::Unspecified => None,
+        charge::ProviderCharge::NotCharged => Some(ProviderCharge::NotCharged),
+        charge::ProviderCharge::Charged => Some(ProviderCharge::Charged),
+        charge::ProviderCharge::Unknown => Some(ProviderCharge::Unknown),
     };
     let retry_after = request.retry_after.and_then(|after| Duration::try_from(after).ok());
     Report {
@@ -289,6 +289,6 @@ fn report(request: FailWorkRequest) -> Report {
         reason: request.reason,
         message: request.message.chars().take(TEXT).collect(),
         retry_after: retry_after.map(|after| after.min(PAUSE)),
-        verdict,
+        provider_charge,
     }
 }

@@ -21,8 +21,8 @@ use crate::record::{Record, Wait};
 #[derive(Clone, Debug)]
 pub(crate) struct Suspension {
     pub(crate) lease: Lease,
-    /// Nothing: no look is due until something is heard.
-    pub(crate) look_after: Option<Duration>,
+    /// Nothing: no poll is due until something is heard.
+    pub(crate) poll_after: Option<Duration>,
     /// It is not known whether there is an order.
     pub(crate) unconfirmed: bool,
     /// Nothing where the provider does not say.
@@ -38,7 +38,7 @@ impl Store {
     /// it is refused while an order is live.
     pub(crate) async fn intend(&self, lease: Lease, provider: &str) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
-            let held = jobs::guard(tx, lease).await?;
+            let held = jobs::lock_lease(tx, lease).await?;
             jobs::served_by(tx, lease, provider).await?;
             let query = sqlx::query_scalar::<_, i64>(
                 "insert into provider_calls as p (generation_id, account_id, fence, attempt, provider, phase)
@@ -56,28 +56,28 @@ impl Store {
             let written = statement("record_intent", query.fetch_optional(&mut *tx)).await?;
             written.map(drop).ok_or(Error::IllegalTransition { next: State::Submitting })
         };
-        self.lanes.finalize.transaction("record_intent", run).await
+        self.pools.finalize.transaction("record_intent", run).await
     }
 
     /// Commits the reference under which the provider took the order.
     pub(crate) async fn submitted(&self, lease: Lease, reference: &str) -> Result<Record, Error> {
         let run = async |tx: &mut PgConnection| {
-            let held = jobs::guard(tx, lease).await?;
+            let held = jobs::lock_lease(tx, lease).await?;
             known(tx, held.account, lease.job, reference)
                 .await?
                 .ok_or(Error::IllegalTransition { next: State::Processing })
         };
-        self.lanes.finalize.transaction("record_submission", run).await
+        self.pools.finalize.transaction("record_submission", run).await
     }
 
     /// Ends a lease while the provider works, or while it is not known whether it does. Returns the generation where that
     /// changed something of it.
     pub(crate) async fn suspend(&self, pause: &Suspension) -> Result<Option<Record>, Error> {
         let run = async |tx: &mut PgConnection| {
-            let Suspension { lease, look_after, .. } = *pause;
+            let Suspension { lease, poll_after, .. } = *pause;
             let cause = pause.unconfirmed.then_some("SUBMISSION_UNCONFIRMED");
             let detail = Some(pause.message.as_str()).filter(|message| !message.is_empty());
-            let held = jobs::suspend(tx, lease, Pause { look_after, cause, detail }).await?;
+            let held = jobs::suspend(tx, lease, Pause { poll_after, cause, detail }).await?;
             let wait = match (pause.unconfirmed, pause.queue_position) {
                 (true, _) => Wait::SubmissionUnconfirmed as i16,
                 (false, 1..) => Wait::ProviderQueue as i16,
@@ -114,7 +114,7 @@ impl Store {
             .bind(pause.queue_position)
             .bind([State::Submitting.number(), State::Processing.number(), State::Cancelling.number()]);
             let changed: Option<Record> = statement("suspend_generation", query.fetch_optional(&mut *tx)).await?;
-            // There is nothing to look at without a reference, and no doubt with one.
+            // There is nothing to poll at without a reference, and no doubt with one.
             let query = sqlx::query_scalar::<_, String>(
                 "select phase from provider_calls where account_id = $1 and generation_id = $2 and phase <> 'over'",
             )
@@ -127,10 +127,10 @@ impl Store {
                 Err(Error::IllegalTransition { next: State::Processing })
             }
         };
-        self.lanes.finalize.transaction("suspend_work", run).await
+        self.pools.finalize.transaction("suspend_work", run).await
     }
 
-    /// A provider's webhook named a job: the next look is due, and a submission in doubt has its reference. Returns whether it
+    /// A provider's webhook named a job: the next poll is due, and a submission in doubt has its reference. Returns whether it
     /// was waited for, and the generation where something of it changed; nothing for an event that was heard before.
     pub(crate) async fn hint(
         &self,
@@ -170,7 +170,7 @@ impl Store {
             };
             Ok(Some((awaited, record)))
         };
-        self.lanes.finalize.transaction("hint_work", run).await
+        self.pools.finalize.transaction("hint_work", run).await
     }
 }
 

@@ -62,7 +62,7 @@ impl Store {
         )
         .bind(account.0);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        Ok(self.lanes.read.run("get_credit_account", run).await?.map(Balance::from))
+        Ok(self.pools.read.run("get_credit_account", run).await?.map(Balance::from))
     }
 
     /// Up to `limit` entries of an account booked before `before`, newest first.
@@ -86,7 +86,7 @@ impl Store {
         .bind(before.map_or(Uuid::max(), |id| id.0))
         .bind(limit);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        Ok(self.lanes.read.run("list_credit_entries", run).await?)
+        Ok(self.pools.read.run("list_credit_entries", run).await?)
     }
 
     /// Gives an account credits or corrects what it has, once for each request.
@@ -113,7 +113,7 @@ impl Store {
         .bind(if issue.reason.is_some() { Kind::Adjust } else { Kind::Grant }.as_str())
         .bind(&issue.reason);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        match self.lanes.write.run("issue_credits", run).await {
+        match self.pools.write.run("issue_credits", run).await {
             Ok(Some(row)) => Ok(Issued::New(row.into())),
             Ok(None) => self.issued(account, request).await.map(Issued::Before),
             Err(error) => Err(match error.constraint() {
@@ -131,7 +131,7 @@ impl Store {
         .bind(account.0)
         .bind(request);
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
-        let (amount, reason) = self.lanes.write.run("find_issued_credits", run).await?;
+        let (amount, reason) = self.pools.write.run("find_issued_credits", run).await?;
         Ok(Issue { amount: Micros::new(amount), reason })
     }
 }

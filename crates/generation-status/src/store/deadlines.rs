@@ -1,4 +1,4 @@
-//! Generations that did not end by their total deadline, and parked ones that an operator settles.
+//! Generations that did not end by their total deadline, and unconfirmed ones that an operator settles.
 //!
 //! Invariant: an order that may exist is never forgotten before its provider was asked to stop it, or the grace for its answer
 //! has passed; whatever the provider charged, the user's hold goes back whole.
@@ -15,18 +15,18 @@ use super::calls::known;
 use super::change::change;
 use super::steps::{End, end, requeue};
 use crate::error::{Error, Noun};
-use crate::record::{Flaw, Record, Verdict, Wait};
+use crate::record::{Flaw, ProviderCharge, Record, Wait};
 
 /// How long a provider may take to answer a request to stop, once the deadline has passed.
 const GRACE_SECONDS: f64 = 600.0;
 
-/// What an operator found out about a parked submission.
+/// What an operator found out about a unconfirmed submission.
 #[derive(Clone, Debug)]
 pub(crate) enum Resolution {
     /// The provider has it under this reference.
     Reference(String),
     /// It is not to be gone on with.
-    Failed(Verdict),
+    Failed(ProviderCharge),
     /// The provider does not have it.
     Requeue,
 }
@@ -75,7 +75,7 @@ impl Store {
         )
         .bind(GRACE_SECONDS);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        let rows = self.lanes.rescue.run("find_overdue", run).await?;
+        let rows = self.pools.rescue.run("find_overdue", run).await?;
         Ok(rows.into_iter().map(|(account, id)| (AccountId(account), GenerationId(id))).collect())
     }
 
@@ -85,17 +85,17 @@ impl Store {
             let held = Held { account: account.0, cancel_requested: false };
             let Some(found) = standing(tx, account.0, id.0).await?.filter(|found| found.late) else { return Ok(None) };
             let idle = found.job_state != "leased";
-            let parked = found.job_state == "waiting" && found.phase.as_deref() == Some("intent");
+            let unconfirmed = found.job_state == "waiting" && found.phase.as_deref() == Some("intent");
             let ordered = found.phase.is_some();
             match State::from_number(found.state) {
                 Some(state) if state.is_terminal() || state == State::Finalizing => return Ok(None),
-                Some(State::Cancelling) if !(idle && (parked || found.ignored)) => return Ok(None),
-                Some(State::Submitting | State::Processing) if !parked && (ordered || !idle) => {
+                Some(State::Cancelling) if !(idle && (unconfirmed || found.ignored)) => return Ok(None),
+                Some(State::Submitting | State::Processing) if !unconfirmed && (ordered || !idle) => {
                     return stop(tx, account.0, id.0).await.map(Some);
                 }
                 _ => {}
             }
-            let (state, flaw) = match (found.cancelled, parked) {
+            let (state, flaw) = match (found.cancelled, unconfirmed) {
                 (true, _) => (State::Cancelled, None),
                 (false, true) => (State::Failed, Some(outcome_unknown())),
                 (false, false) => (State::Failed, Some(late())),
@@ -105,12 +105,12 @@ impl Store {
             if !jobs::decide(tx, account.0, id.0, decision, why).await? {
                 return Ok(None);
             }
-            end(tx, held, id.0, End { state, flaw: flaw.as_ref(), verdict: None }).await.map(Some)
+            end(tx, held, id.0, End { state, flaw: flaw.as_ref(), provider_charge: None }).await.map(Some)
         };
-        self.lanes.rescue.transaction("enforce_deadline", run).await
+        self.pools.rescue.transaction("enforce_deadline", run).await
     }
 
-    /// Settles a parked submission as an operator says; `note` stays in its history.
+    /// Settles a unconfirmed submission as an operator says; `note` stays in its history.
     pub(crate) async fn resolve(
         &self,
         account: AccountId,
@@ -130,10 +130,10 @@ impl Store {
                     jobs::hint(tx, id.0).await?;
                     known(tx, account.0, id.0, reference).await?.ok_or(Error::NotParked)
                 }
-                Resolution::Failed(verdict) => {
+                Resolution::Failed(provider_charge) => {
                     jobs::decide(tx, account.0, id.0, Decision::Fail, ("RESOLVED", note)).await?;
                     let flaw = outcome_unknown();
-                    let over = End { state: State::Failed, flaw: Some(&flaw), verdict: Some(*verdict) };
+                    let over = End { state: State::Failed, flaw: Some(&flaw), provider_charge: Some(*provider_charge) };
                     end(tx, held, id.0, over).await
                 }
                 Resolution::Requeue => {
@@ -142,7 +142,7 @@ impl Store {
                 }
             }
         };
-        self.lanes.write.transaction("resolve_generation", run).await
+        self.pools.write.transaction("resolve_generation", run).await
     }
 }
 

@@ -75,7 +75,7 @@ impl Store {
             let rows = statement("list_deliveries", query).await?;
             with_attempts(tx, account, rows).await
         };
-        self.lanes.read.transaction("list_deliveries", run).await
+        self.pools.read.transaction("list_deliveries", run).await
     }
 
     pub(crate) async fn delivery(&self, account: AccountId, name: DeliveryName) -> Result<Option<Delivery>, Error> {
@@ -92,7 +92,7 @@ impl Store {
             let rows = statement("get_delivery", query).await?;
             Ok(with_attempts(tx, account, rows).await?.pop())
         };
-        self.lanes.read.transaction("get_delivery", run).await
+        self.pools.read.transaction("get_delivery", run).await
     }
 
     /// Writes a test to be sent; nothing when the endpoint is disabled by now.
@@ -111,7 +111,7 @@ impl Store {
         .bind(endpoint.0)
         .bind(TEST);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        Ok(self.lanes.write.run("create_test", run).await?.map(WebhookDeliveryId))
+        Ok(self.pools.write.run("create_test", run).await?.map(WebhookDeliveryId))
     }
 
     /// Has a delivery sent again, from its first attempt on. One that is being sent is left to itself.
@@ -144,7 +144,7 @@ impl Store {
             statement("redeliver", query.execute(tx)).await?;
             Ok(())
         };
-        self.lanes.write.transaction("redeliver", run).await
+        self.pools.write.transaction("redeliver", run).await
     }
 }
 

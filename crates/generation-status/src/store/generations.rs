@@ -42,7 +42,7 @@ impl Store {
             }
             Ok(loaded)
         };
-        Ok(self.lanes.read.run("load_generations", run).await?)
+        Ok(self.pools.read.run("load_generations", run).await?)
     }
 
     /// The generations of these ids that are the account's, in any order.
@@ -56,7 +56,7 @@ impl Store {
         .bind(account.0)
         .bind(ids);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        Ok(self.lanes.read.run("find_generations", run).await?)
+        Ok(self.pools.read.run("find_generations", run).await?)
     }
 
     /// The generations of these accounts and ids, in any order.
@@ -71,7 +71,7 @@ impl Store {
         .bind(accounts)
         .bind(ids);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        Ok(self.lanes.read.run("gather_generations", run).await?)
+        Ok(self.pools.read.run("gather_generations", run).await?)
     }
 
     /// Up to `limit` generations of `parent` made before `before` and after `after`, newest first.
@@ -123,7 +123,7 @@ impl Store {
             .bind(limit)
             .bind(after.map_or(Uuid::nil(), |id| id.0));
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        let records: Vec<Record> = self.lanes.read.run("list_generations", run).await?;
+        let records: Vec<Record> = self.pools.read.run("list_generations", run).await?;
         match (parent, records.first()) {
             // A scene is in one project: its name with another's is no name of anything.
             (GenerationParent::Scene(name), Some(record)) if record.project != name.project => {
@@ -158,7 +158,7 @@ impl Store {
         .bind(scene)
         .bind(limit);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        Ok(self.lanes.read.run("open_generations", run).await?)
+        Ok(self.pools.read.run("open_generations", run).await?)
     }
 
     /// Whether the account has, or had, what is named.
@@ -182,7 +182,7 @@ impl Store {
             ),
         };
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
-        if self.lanes.read.run("generation_parent_exists", run).await? { Ok(()) } else { Err(Error::Missing(noun)) }
+        if self.pools.read.run("generation_parent_exists", run).await? { Ok(()) } else { Err(Error::Missing(noun)) }
     }
 
     /// Ends a generation that waits in the queue and gives its price back. Nothing when it is not, or no longer, in this
@@ -194,7 +194,7 @@ impl Store {
             }
             let query = sqlx::query_as(settle!(
                 "update generations g
-                 set state = 8, wait_reason = 0, stage = '', verdict = 1, cancel_time = now(), released_micros = g.held_micros,
+                 set state = 8, wait_reason = 0, stage = '', provider_charge = 1, cancel_time = now(), released_micros = g.held_micros,
                      end_time = now(), update_time = now(), version = g.version + 1
                  where g.account_id = $2 and g.id = $3 and g.version = $4 and g.state = any ($5)"
             ))
@@ -207,7 +207,7 @@ impl Store {
             // The job is only withdrawn together with the generation.
             ended.map(Some).ok_or(Undone::Changed)
         };
-        Undone::or_nothing(self.lanes.write.transaction("cancel_queued", run).await)
+        Undone::or_nothing(self.pools.write.transaction("cancel_queued", run).await)
     }
 
     /// Asks for a generation that is being worked on to be stopped. Nothing when it is not, or no longer, in this version
@@ -229,7 +229,7 @@ impl Store {
             let asked = chassis::postgres::statement("ask_generation_to_stop", query.fetch_optional(&mut *tx)).await?;
             asked.map(Some).ok_or(Undone::Changed)
         };
-        Undone::or_nothing(self.lanes.write.transaction("cancel_running", run).await)
+        Undone::or_nothing(self.pools.write.transaction("cancel_running", run).await)
     }
 }
 

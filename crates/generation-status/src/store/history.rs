@@ -41,6 +41,6 @@ impl Store {
         .bind(after)
         .bind(limit);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        Ok(self.lanes.read.run("list_generation_events", run).await?)
+        Ok(self.pools.read.run("list_generation_events", run).await?)
     }
 }

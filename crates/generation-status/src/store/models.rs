@@ -25,7 +25,7 @@ impl Store {
         )
         .bind(models);
         let run = async |connection: &mut sqlx::PgConnection| query.fetch_all(connection).await;
-        let rows = self.lanes.read.run("model_paces", run).await?;
+        let rows = self.pools.read.run("model_paces", run).await?;
         let time = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let pace = |(model, p50, p80, samples)| (model, Pace { p50: time(p50), p80: time(p80), samples });
         Ok(rows.into_iter().map(pace).collect())

@@ -2,7 +2,7 @@
 //!
 //! Invariants: an event has no job while an earlier one of its generation and endpoint is pending; what an attempt came to is
 //! committed with the end of its lease; and what one waits for, frees it when it ends. To that end whoever makes one wait holds
-//! what it waits for, and whoever ends one looks for what waits after that. Rows are locked in one order: job, endpoint,
+//! what it waits for, and whoever ends one polls for what waits after that. Rows are locked in one order: job, endpoint,
 //! delivery.
 
 use chassis::postgres::statement;
@@ -65,12 +65,12 @@ impl Store {
             }
             Ok(found.len())
         };
-        self.lanes.webhook.transaction("enqueue_deliveries", run).await
+        self.pools.webhook.transaction("enqueue_deliveries", run).await
     }
 
     pub(crate) async fn claim_deliveries(&self, wanted: Wanted<'_>) -> Result<Vec<Leased>, Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::claim(tx, wanted).await?);
-        self.lanes.webhook.transaction("claim_deliveries", run).await
+        self.pools.webhook.transaction("claim_deliveries", run).await
     }
 
     /// What a job is to send. Nothing when that is over, was put to work anew, or has a disabled endpoint.
@@ -94,7 +94,7 @@ impl Store {
             let row = query.fetch_optional(connection).await?;
             row.map(|row| parcel(&row, leased)).transpose()
         };
-        Ok(self.lanes.webhook.run("load_delivery", run).await?)
+        Ok(self.pools.webhook.run("load_delivery", run).await?)
     }
 
     /// Ends a job that has nothing to send.
@@ -103,13 +103,13 @@ impl Store {
             Ok(_) | Err(jobs::Error::StaleFence) => Ok(()),
             Err(error) => Err(error.into()),
         };
-        self.lanes.webhook.transaction("let_go_of_delivery", run).await
+        self.pools.webhook.transaction("let_go_of_delivery", run).await
     }
 
     /// Commits what an attempt came to.
     pub(crate) async fn settle(&self, parcel: &Parcel, outcome: &Outcome) -> Result<Settled, Error> {
         let run = async |tx: &mut PgConnection| {
-            let account = jobs::guard(tx, parcel.lease).await?.account;
+            let account = jobs::lock_lease(tx, parcel.lease).await?.account;
             let disabled = judge(tx, account, parcel, outcome).await?;
             let mut again = None;
             let settled = if outcome.is_delivered() {
@@ -120,11 +120,11 @@ impl Store {
                 let cause = if outcome.reason.is_empty() { "HTTP_STATUS" } else { outcome.reason };
                 let detail = format!("HTTP {}", outcome.http_status);
                 match jobs::fail(tx, parcel.lease, &Failure { retry, cause: cause.to_owned(), detail }).await? {
-                    jobs::Verdict::Again(time) => {
+                    jobs::RetryDecision::Retry(time) => {
                         again = Some(time);
                         Settled::Again
                     }
-                    jobs::Verdict::Failed | jobs::Verdict::Dead => Settled::GivenUp,
+                    jobs::RetryDecision::Failed | jobs::RetryDecision::Dead => Settled::GivenUp,
                 }
             };
             let state: i16 = match settled {
@@ -157,15 +157,15 @@ impl Store {
             }
             Ok(settled)
         };
-        self.lanes.webhook.transaction("settle_delivery", run).await
+        self.pools.webhook.transaction("settle_delivery", run).await
     }
 
     /// Takes back leases that ran out, gives up what cannot be sent, and forgets what is long over. Returns whether something
     /// may be sent now.
     pub(crate) async fn sweep_deliveries(&self) -> Result<bool, Error> {
         let run = async |tx: &mut PgConnection| {
-            let swept = jobs::sweep(tx, KIND).await?;
-            let buried: Vec<Uuid> = swept.buried.iter().map(|buried| buried.job).collect();
+            let reaped = jobs::reap(tx, KIND).await?;
+            let dead_lettered: Vec<Uuid> = reaped.dead_lettered.iter().map(|dead_lettered| dead_lettered.job).collect();
             let query = sqlx::query_scalar::<_, Uuid>(
                 "update webhook_deliveries d set state = 3, end_time = now(), next_attempt_time = null
                  where d.state = 1 and d.id in (
@@ -180,7 +180,7 @@ impl Store {
                  )
                  returning d.id",
             )
-            .bind(buried)
+            .bind(dead_lettered)
             .bind(BATCH)
             .fetch_all(&mut *tx);
             let lost = statement("give_up_deliveries", query).await?;
@@ -198,9 +198,9 @@ impl Store {
             .bind(KEPT.as_secs_f64())
             .bind(BATCH);
             statement("forget_deliveries", query.execute(&mut *tx)).await?;
-            Ok(!swept.requeued.is_empty() || !lost.is_empty())
+            Ok(!reaped.requeued.is_empty() || !lost.is_empty())
         };
-        self.lanes.rescue.transaction("sweep_deliveries", run).await
+        self.pools.rescue.transaction("sweep_deliveries", run).await
     }
 
     /// How many are pending, and for how many seconds the oldest of them is.
@@ -213,7 +213,7 @@ impl Store {
             );
             Ok(statement("pending_deliveries", query.fetch_one(tx)).await?)
         };
-        self.lanes.read.transaction("pending_deliveries", run).await
+        self.pools.read.transaction("pending_deliveries", run).await
     }
 }
 

@@ -21,19 +21,19 @@ impl Store {
             let shares = jobs::shares(tx, KIND, accounts).await?;
             Ok(Stats { depths, shares, paused: jobs::paused(tx, KIND).await? })
         };
-        self.lanes.read.transaction("queue_stats", run).await
+        self.pools.read.transaction("queue_stats", run).await
     }
 
     /// Pauses a model, or with an empty name all.
     pub(crate) async fn pause(&self, model: &str, note: &str) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::pause(tx, KIND, model, note).await?);
-        self.lanes.write.transaction("pause_queue", run).await
+        self.pools.write.transaction("pause_queue", run).await
     }
 
     /// Ends a pause; returns whether there was one.
     pub(crate) async fn resume(&self, model: &str) -> Result<bool, Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::resume(tx, KIND, model).await?);
-        self.lanes.write.transaction("resume_queue", run).await
+        self.pools.write.transaction("resume_queue", run).await
     }
 
     /// Sets an account's share of the turns.
@@ -42,7 +42,7 @@ impl Store {
             known(tx, account).await?;
             Ok(jobs::set_weight(tx, KIND, account.0, weight).await?)
         };
-        self.lanes.write.transaction("set_account_weight", run).await
+        self.pools.write.transaction("set_account_weight", run).await
     }
 
     /// Sets how many generations of an account may run at once; nothing: as many as of any other.
@@ -51,19 +51,19 @@ impl Store {
             known(tx, account).await?;
             Ok(jobs::set_running_limit(tx, KIND, account.0, limit).await?)
         };
-        self.lanes.write.transaction("set_running_limit", run).await
+        self.pools.write.transaction("set_running_limit", run).await
     }
 
     /// What is held back now.
-    pub(crate) async fn standing(&self) -> Result<jobs::Standing, Error> {
-        let run = async |tx: &mut PgConnection| Ok(jobs::standing(tx, KIND, self.limits()).await?);
-        self.lanes.read.transaction("standing_of_queue", run).await
+    pub(crate) async fn standing(&self) -> Result<jobs::QueueStatus, Error> {
+        let run = async |tx: &mut PgConnection| Ok(jobs::queue_status(tx, KIND, self.limits()).await?);
+        self.pools.read.transaction("standing_of_queue", run).await
     }
 
     /// Up to `limit` dead letters enqueued before `before`, newest first.
     pub(crate) async fn dead_letters(&self, before: Option<Uuid>, limit: i64) -> Result<Vec<jobs::DeadLetter>, Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::dead_letters(tx, KIND, before, limit).await?);
-        self.lanes.read.transaction("list_dead_letters", run).await
+        self.pools.read.transaction("list_dead_letters", run).await
     }
 
     /// The generation of a job that was given up at some time, whosever it is; whether the letter still lies there is seen
@@ -77,7 +77,7 @@ impl Store {
         ))
         .bind(id.0);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        Ok(self.lanes.read.run("find_dead_letter", run).await?)
+        Ok(self.pools.read.run("find_dead_letter", run).await?)
     }
 
     /// Starts what takes the place of a dead letter, and is done with that. The same request finds what it started before.
@@ -85,7 +85,7 @@ impl Store {
         let account = draft.account.0;
         let run = async |tx: &mut PgConnection| {
             // First, so that of two at once the second sees what the first has done.
-            let taken = jobs::lay_to_rest(tx, account, id.0, note).await?;
+            let taken = jobs::close_dead_letter(tx, account, id.0, note).await?;
             let started = match begin(tx, GenerationId::new(), draft, self.account.open).await {
                 Ok(Started::New(_)) | Err(Error::InsufficientCredit { .. }) if !taken => {
                     return Err(Error::Missing(Noun::DeadLetter));
@@ -97,7 +97,7 @@ impl Store {
             }
             Ok(started)
         };
-        self.lanes.write.transaction("requeue_dead_letter", run).await
+        self.pools.write.transaction("requeue_dead_letter", run).await
     }
 }
 

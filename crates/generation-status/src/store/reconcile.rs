@@ -24,7 +24,7 @@ pub(crate) enum Repair {
     Wake,
     /// The generation ends, and its hold goes back.
     End,
-    /// A person must look: money or history would have to be guessed.
+    /// A person must poll: money or history would have to be guessed.
     None,
 }
 
@@ -111,7 +111,7 @@ impl Store {
     pub(crate) async fn broken(&self, invariant: &Invariant) -> Result<Vec<(AccountId, Uuid)>, Error> {
         let query = sqlx::query_as::<_, (Uuid, Uuid)>(invariant.sql);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        let rows = self.lanes.rescue.run(invariant.name, run).await?;
+        let rows = self.pools.rescue.run(invariant.name, run).await?;
         Ok(rows.into_iter().map(|(account, id)| (AccountId(account), id)).collect())
     }
 
@@ -139,9 +139,9 @@ impl Store {
                 message: "its work was lost on our side; nothing was charged".to_owned(),
             };
             let flaw = Some(&flaw).filter(|_| state == State::Failed);
-            end(tx, held, id.0, End { state, flaw, verdict: None }).await.map(Some)
+            end(tx, held, id.0, End { state, flaw, provider_charge: None }).await.map(Some)
         };
-        self.lanes.rescue.transaction("end_jobless", run).await
+        self.pools.rescue.transaction("end_jobless", run).await
     }
 
     /// Measures how long each model's last generations took, and forgets webhooks that cannot come again.
@@ -165,6 +165,6 @@ impl Store {
             statement("forget_events", query.execute(&mut *tx)).await?;
             Ok(())
         };
-        self.lanes.rescue.transaction("keep_house", run).await
+        self.pools.rescue.transaction("keep_house", run).await
     }
 }

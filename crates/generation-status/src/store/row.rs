@@ -18,7 +18,7 @@ macro_rules! columns {
          g.reference_assets, g.percent, g.basis, g.stage, g.output, g.error_code, g.error_reason, g.error_message,
          g.held_micros, g.captured_micros, g.released_micros, g.attempt_count, g.traceparent, g.create_time,
          g.submit_time, g.start_time, g.end_time, g.update_time, g.start_deadline, g.total_deadline, g.retried_from,
-         g.verdict, g.queue_position, g.eta_p50, g.eta_p80"
+         g.provider_charge, g.queue_position, g.eta_p50, g.eta_p80"
     };
 }
 pub(super) use columns;
@@ -111,7 +111,7 @@ impl FromRow<'_, PgRow> for Record {
             held: Micros::new(row.try_get("held_micros")?),
             captured: Micros::new(row.try_get("captured_micros")?),
             released: Micros::new(row.try_get("released_micros")?),
-            verdict: row.try_get("verdict")?,
+            provider_charge: row.try_get("provider_charge")?,
             attempt_count: row.try_get("attempt_count")?,
             traceparent: row.try_get("traceparent")?,
             create_time: row.try_get("create_time")?,

@@ -51,7 +51,7 @@ pub(crate) enum Started {
 impl Store {
     /// Starts a generation, or finds the one that the same request started.
     pub(crate) async fn start(&self, draft: &Draft) -> Result<Started, Error> {
-        // Two calls at once may both see that there is none: the slower one runs into the constraint and looks again.
+        // Two calls at once may both see that there is none: the slower one runs into the constraint and polls again.
         match self.try_start(draft).await {
             Err(Error::Database(error)) if error.constraint() == Some("generations_request") => {
                 self.try_start(draft).await
@@ -63,7 +63,7 @@ impl Store {
     async fn try_start(&self, draft: &Draft) -> Result<Started, Error> {
         let id = GenerationId::new();
         let run = async |tx: &mut PgConnection| begin(tx, id, draft, self.account.open).await;
-        self.lanes.write.transaction("start", run).await
+        self.pools.write.transaction("start", run).await
     }
 
     /// Whether [`Store::start`] would succeed now.
@@ -88,7 +88,7 @@ impl Store {
         .bind(draft.model.price.get())
         .bind(self.account.open);
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
-        let (scene, assets, credit, full) = self.lanes.read.run("could_start_generation", run).await?;
+        let (scene, assets, credit, full) = self.pools.read.run("could_start_generation", run).await?;
         if scene && assets && credit && !full {
             return Ok(());
         }

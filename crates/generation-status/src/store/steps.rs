@@ -2,7 +2,7 @@
 
 use chassis::postgres::statement;
 use domain::generation::State;
-use jobs::{Buried, Held, Leased, Status};
+use jobs::{DeadLettered, Held, Leased, Status};
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use super::ledger_ids;
 use super::row::columns;
 use super::work::Claimed;
 use crate::error::Error;
-use crate::record::{Flaw, Record, Verdict, Wait};
+use crate::record::{Flaw, ProviderCharge, Record, Wait};
 
 /// What a claim needs to know of a generation besides the generation itself: the order that is live, if there is one.
 macro_rules! with_call {
@@ -27,13 +27,13 @@ macro_rules! with_call {
     };
 }
 
-/// Moves generations whose jobs were just leased on. A look changes nothing of its generation.
+/// Moves generations whose jobs were just leased on. A poll changes nothing of its generation.
 pub(super) async fn claimed(tx: &mut PgConnection, leased: Vec<Leased>) -> Result<Vec<Claimed>, Error> {
-    let attempts = leased.iter().filter(|job| !job.look);
+    let attempts = leased.iter().filter(|job| !job.poll);
     let (accounts, ids): (Vec<Uuid>, Vec<Uuid>) = attempts.clone().map(|job| (job.account, job.lease.job)).unzip();
     let numbers: Vec<i32> = attempts.map(|job| job.attempt).collect();
-    let looks = leased.iter().filter(|job| job.look);
-    let (accounts_looked, looked): (Vec<Uuid>, Vec<Uuid>) = looks.map(|job| (job.account, job.lease.job)).unzip();
+    let polls = leased.iter().filter(|job| job.poll);
+    let (accounts_looked, looked): (Vec<Uuid>, Vec<Uuid>) = polls.map(|job| (job.account, job.lease.job)).unzip();
     let mut rows = Vec::new();
     if !ids.is_empty() {
         let query = sqlx::query(concat!(
@@ -166,16 +166,16 @@ pub(super) struct End<'a> {
     pub(super) state: State,
     pub(super) flaw: Option<&'a Flaw>,
     /// Nothing: what was never ordered was not charged, of the rest it is not known.
-    pub(super) verdict: Option<Verdict>,
+    pub(super) provider_charge: Option<ProviderCharge>,
 }
 
 /// Ends a generation without a result; what was held goes back.
 pub(super) async fn end(tx: &mut PgConnection, held: Held, id: Uuid, end: End<'_>) -> Result<Record, Error> {
-    let End { state, flaw, verdict } = end;
+    let End { state, flaw, provider_charge } = end;
     let query = sqlx::query_as(settle!(
         "update generations g
          set state = $4, wait_reason = 0, stage = '', queue_position = 0, released_micros = g.held_micros,
-             verdict = coalesce($9, case when exists (
+             provider_charge = coalesce($9, case when exists (
                  select from provider_calls p where p.generation_id = g.id and p.phase <> 'over'
              ) then 3 else 1 end),
              error_code = $6, error_reason = $7, error_message = $8,
@@ -190,7 +190,7 @@ pub(super) async fn end(tx: &mut PgConnection, held: Held, id: Uuid, end: End<'_
     .bind(flaw.map(|flaw| flaw.code))
     .bind(flaw.map(|flaw| flaw.reason.as_str()))
     .bind(flaw.map(|flaw| flaw.message.as_str()))
-    .bind(verdict.map(|verdict| verdict as i16));
+    .bind(provider_charge.map(|provider_charge| provider_charge as i16));
     statement("end_generation", query.fetch_optional(&mut *tx)).await?.ok_or(Error::IllegalTransition { next: state })
 }
 
@@ -208,7 +208,7 @@ pub(super) async fn stranded(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Result<V
 }
 
 /// Ends the generation of a job that was given up.
-pub(super) async fn bury(tx: &mut PgConnection, job: &Buried) -> Result<Option<Record>, Error> {
+pub(super) async fn end_dead_letter(tx: &mut PgConnection, job: &DeadLettered) -> Result<Option<Record>, Error> {
     let held = Held { account: job.account, cancel_requested: false };
     let state = lock(tx, held, job.job).await?;
     let (state, flaw) = match State::from_number(state) {
@@ -231,5 +231,5 @@ pub(super) async fn bury(tx: &mut PgConnection, job: &Buried) -> Result<Option<R
             }),
         ),
     };
-    end(tx, held, job.job, End { state, flaw: flaw.as_ref(), verdict: None }).await.map(Some)
+    end(tx, held, job.job, End { state, flaw: flaw.as_ref(), provider_charge: None }).await.map(Some)
 }

@@ -104,7 +104,7 @@ impl Store {
             let row = statement("create_endpoint", query).await?.ok_or(Error::TooManyEndpoints)?;
             Ok(Made { endpoint: row.into(), fresh: true, sha256: None })
         };
-        self.lanes.write.transaction("create_endpoint", run).await
+        self.pools.write.transaction("create_endpoint", run).await
     }
 
     pub(crate) async fn endpoint(&self, account: AccountId, id: WebhookEndpointId) -> Result<Option<Endpoint>, Error> {
@@ -116,7 +116,7 @@ impl Store {
         .bind(account.0)
         .bind(id.0);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        Ok(self.lanes.read.run("get_endpoint", run).await?.map(Endpoint::from))
+        Ok(self.pools.read.run("get_endpoint", run).await?.map(Endpoint::from))
     }
 
     /// Up to `limit` endpoints made before `before`, newest first.
@@ -137,7 +137,7 @@ impl Store {
         .bind(before.unwrap_or(Uuid::max()))
         .bind(limit);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        let rows = self.lanes.read.run("list_endpoints", run).await?;
+        let rows = self.pools.read.run("list_endpoints", run).await?;
         Ok(rows.into_iter().map(Endpoint::from).collect())
     }
 
@@ -171,7 +171,7 @@ impl Store {
         .bind(change.disabled)
         .bind(change.seen);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        Ok(self.lanes.write.run("update_endpoint", run).await?.map(Endpoint::from))
+        Ok(self.pools.write.run("update_endpoint", run).await?.map(Endpoint::from))
     }
 
     /// Deletes an endpoint; returns whether there was one.
@@ -185,7 +185,7 @@ impl Store {
         .bind(account.0)
         .bind(id.0);
         let run = async |connection: &mut PgConnection| query.execute(connection).await;
-        Ok(self.lanes.write.run("delete_endpoint", run).await?.rows_affected() == 1)
+        Ok(self.pools.write.run("delete_endpoint", run).await?.rows_affected() == 1)
     }
 
     /// Puts a secret in the place of the one there is, which signs for `kept` longer.
@@ -210,7 +210,7 @@ impl Store {
         .bind(secret.0.to_vec())
         .bind(kept.as_secs_f64());
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        Ok(self.lanes.write.run("rotate_secret", run).await?.map(Endpoint::from))
+        Ok(self.pools.write.run("rotate_secret", run).await?.map(Endpoint::from))
     }
 }
 

@@ -5,16 +5,16 @@ use std::time::Duration;
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::money::Micros;
-use jobs::{Failure, Lease, Leased, Status, Swept, Verdict, Wanted};
+use jobs::{Failure, Lease, Leased, Reaped, RetryDecision, Status, Wanted};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::change::{change, settle};
 use super::row::StoredOutput;
-use super::steps::{End, bury, claimed, end, lock, requeue, still_to_stop, stopped_by, stranded};
+use super::steps::{End, claimed, end, end_dead_letter, lock, requeue, still_to_stop, stopped_by, stranded};
 use super::{KIND, Store, ledger_ids};
 use crate::error::Error;
-use crate::record::{Flaw, Output, Record, Verdict as Charged, Wait};
+use crate::record::{Flaw, Output, ProviderCharge, Record, Wait};
 
 /// How often a settlement is run when it gets into another's way: nothing was written then, and no worker need know.
 const TRIES: usize = 3;
@@ -46,17 +46,17 @@ pub(crate) struct Stopped {
     /// Why it waits, should there be another attempt.
     pub(crate) wait: Wait,
     /// What the worker knows of the provider's charge.
-    pub(crate) verdict: Option<Charged>,
+    pub(crate) provider_charge: Option<ProviderCharge>,
 }
 
 impl Store {
-    /// Leases work to a worker: attempts, and looks that are due.
+    /// Leases work to a worker: attempts, and polls that are due.
     pub(crate) async fn claim(&self, wanted: Wanted<'_>) -> Result<Vec<Claimed>, Error> {
         let run = async |tx: &mut PgConnection| {
             let leased = jobs::claim(tx, wanted).await?;
             if leased.is_empty() { Ok(Vec::new()) } else { claimed(tx, leased).await }
         };
-        self.lanes.claim.transaction("claim_work", run).await
+        self.pools.claim.transaction("claim_work", run).await
     }
 
     /// Prolongs leases; says of each whether it is still held, and whether its generation is to be stopped.
@@ -66,14 +66,14 @@ impl Store {
             still_to_stop(tx, &mut statuses).await?;
             Ok(statuses)
         };
-        self.lanes.finalize.transaction("heartbeat", run).await
+        self.pools.finalize.transaction("heartbeat", run).await
     }
 
     /// Writes how far several generations have come, in one statement; never backwards. One status for each step.
     pub(crate) async fn progress(&self, steps: &[Step]) -> Result<(Vec<Status>, Vec<Record>), Error> {
         let leases: Vec<Lease> = steps.iter().map(|step| step.lease).collect();
         let run = async |tx: &mut PgConnection| {
-            let mut statuses = jobs::guard_all(tx, &leases).await?;
+            let mut statuses = jobs::lock_leases(tx, &leases).await?;
             let mut rows = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for (step, status) in steps.iter().zip(&statuses) {
                 if let Some(held) = status.held {
@@ -98,13 +98,13 @@ impl Store {
             still_to_stop(tx, &mut statuses).await?;
             Ok((statuses, records))
         };
-        self.lanes.finalize.transaction("report_progress", run).await
+        self.pools.finalize.transaction("report_progress", run).await
     }
 
     /// The provider is done: from here on the work is delivered, cancelled or not.
     pub(crate) async fn finalizing(&self, step: &Step) -> Result<Record, Error> {
         let run = async |tx: &mut PgConnection| {
-            let held = jobs::guard(tx, step.lease).await?;
+            let held = jobs::lock_lease(tx, step.lease).await?;
             let query = sqlx::query_as(change!(
                 "update generations g
                  set state = 4, wait_reason = 0, percent = greatest(g.percent, $3), stage = $4, basis = 1,
@@ -120,7 +120,7 @@ impl Store {
                 .await?
                 .ok_or(Error::IllegalTransition { next: State::Finalizing })
         };
-        self.lanes.finalize.transaction("begin_finalizing", run).await
+        self.pools.finalize.transaction("begin_finalizing", run).await
     }
 
     /// The bytes are ours: the generation completes, its cost is charged, and the rest of the hold goes back.
@@ -139,7 +139,7 @@ impl Store {
             let held = jobs::complete(tx, lease).await?;
             let query = sqlx::query_as(settle!(
                 "update generations g
-                     set state = 6, wait_reason = 0, percent = 100, stage = '', queue_position = 0, verdict = 2, output = $4, thumbnail = $5,
+                     set state = 6, wait_reason = 0, percent = 100, stage = '', queue_position = 0, provider_charge = 2, output = $4, thumbnail = $5,
                          captured_micros = $6, released_micros = g.held_micros - $6,
                          end_time = now(), update_time = now(), version = g.version + 1
                      where g.account_id = $2 and g.id = $3 and g.state = any ($7) and g.held_micros >= $6"
@@ -155,7 +155,7 @@ impl Store {
                 .await?
                 .ok_or(Error::IllegalTransition { next: State::Completed })
         };
-        self.lanes.finalize.transaction("complete_work", run).await
+        self.pools.finalize.transaction("complete_work", run).await
     }
 
     /// An attempt failed: it waits for the next one, or it is over and the hold goes back. Says whether it goes on.
@@ -171,13 +171,16 @@ impl Store {
 
     async fn try_fail(&self, lease: Lease, stopped: &Stopped) -> Result<(Record, bool), Error> {
         let run = async |tx: &mut PgConnection| {
-            let held = jobs::guard(tx, lease).await?;
+            let held = jobs::lock_lease(tx, lease).await?;
             let state = lock(tx, held, lease.job).await?;
-            let verdict = stopped.verdict;
+            let provider_charge = stopped.provider_charge;
             if state == State::Cancelling.number() {
                 let (state, flaw) = stopped_by(tx, held, lease.job).await?;
                 jobs::cancelled(tx, lease).await?;
-                return Ok((end(tx, held, lease.job, End { state, flaw: flaw.as_ref(), verdict }).await?, false));
+                return Ok((
+                    end(tx, held, lease.job, End { state, flaw: flaw.as_ref(), provider_charge }).await?,
+                    false,
+                ));
             }
             let mut failure = stopped.failure.clone();
             if held.cancel_requested && state == State::Finalizing.number() {
@@ -190,14 +193,14 @@ impl Store {
                 jobs::throttled(tx, lease, after).await?;
             }
             match jobs::fail(tx, lease, &failure).await? {
-                Verdict::Again(_) => Ok((requeue(tx, held, lease.job, stopped.wait).await?, true)),
-                Verdict::Failed | Verdict::Dead => {
-                    let over = End { state: State::Failed, flaw: Some(&stopped.flaw), verdict };
+                RetryDecision::Retry(_) => Ok((requeue(tx, held, lease.job, stopped.wait).await?, true)),
+                RetryDecision::Failed | RetryDecision::Dead => {
+                    let over = End { state: State::Failed, flaw: Some(&stopped.flaw), provider_charge };
                     Ok((end(tx, held, lease.job, over).await?, false))
                 }
             }
         };
-        self.lanes.finalize.transaction("fail_work", run).await
+        self.pools.finalize.transaction("fail_work", run).await
     }
 
     /// A lease is given back unused.
@@ -218,26 +221,26 @@ impl Store {
             .bind(Wait::Capacity as i16);
             Ok(statement("release_generation", query.fetch_optional(&mut *tx)).await?)
         };
-        self.lanes.finalize.transaction("release_work", run).await
+        self.pools.finalize.transaction("release_work", run).await
     }
 
     /// Takes back leases that ran out and ends what is past saving; returns what changed, and whether work is ready.
     pub(crate) async fn sweep(&self) -> Result<(Vec<Record>, bool), Error> {
         let run = async |tx: &mut PgConnection| {
-            let Swept { requeued, buried } = jobs::sweep(tx, KIND).await?;
+            let Reaped { requeued, dead_lettered } = jobs::reap(tx, KIND).await?;
             let ready = !requeued.is_empty();
             let mut changed = if ready { stranded(tx, requeued).await? } else { Vec::new() };
-            for job in buried {
-                changed.extend(bury(tx, &job).await?);
+            for job in dead_lettered {
+                changed.extend(end_dead_letter(tx, &job).await?);
             }
             Ok((changed, ready))
         };
-        self.lanes.rescue.transaction("sweep", run).await
+        self.pools.rescue.transaction("sweep", run).await
     }
 
     /// Sets the gauges of the queue.
     pub(crate) async fn observe(&self) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::observe(tx, KIND).await?);
-        self.lanes.read.transaction("observe_jobs", run).await
+        self.pools.read.transaction("observe_jobs", run).await
     }
 }

@@ -85,7 +85,7 @@ impl Hub {
         }
     }
 
-    /// Has everyone look for what may have been missed.
+    /// Has everyone poll for what may have been missed.
     fn missed(&self) {
         let all: Vec<_> = self.lock().values().flatten().cloned().collect();
         all.iter().for_each(|watcher| watcher.inbox.missed());

@@ -11,7 +11,7 @@ use chassis::egress::Egress;
 use domain::name::DeliveryName;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
-use jobs::{Bell, Lease, Wanted};
+use jobs::{Lease, Notifier, Wanted};
 use proto::webhooks::v1::Event;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
@@ -111,7 +111,7 @@ pub(crate) struct Sender {
     egress: Egress,
     messages: Messages,
     face: Face,
-    bell: Bell,
+    notifier: Notifier,
     timeout: Duration,
     /// Of this process alone: what one has lost is for others first.
     name: Arc<str>,
@@ -123,17 +123,17 @@ impl Sender {
         egress: Egress,
         messages: Messages,
         face: Face,
-        bell: Bell,
+        notifier: Notifier,
         timeout: Duration,
     ) -> Self {
         let name = format!("generation-status/{}", Uuid::now_v7()).into();
-        Self { store, egress, messages, face, bell, timeout, name }
+        Self { store, egress, messages, face, notifier, timeout, name }
     }
 
     /// Sends what is to be sent, until `stop`, and then ends what it has begun.
     pub(crate) async fn keep_sending(self, stop: CancellationToken) {
         let hands = Arc::new(Semaphore::new(HANDS));
-        let mut listener = self.bell.listen();
+        let mut listener = self.notifier.listen();
         let mut under_way = JoinSet::new();
         while let Some(Ok(hand)) = stop.run_until_cancelled(hands.acquire()).await {
             drop(hand);
@@ -145,7 +145,7 @@ impl Sender {
                     false
                 }
             };
-            if !more && stop.run_until_cancelled(listener.heard()).await.is_none() {
+            if !more && stop.run_until_cancelled(listener.notified()).await.is_none() {
                 break;
             }
         }
@@ -178,7 +178,7 @@ impl Sender {
                 }
                 drop(hand);
                 // What waited for it, or for one of its account's turns, may go.
-                sender.bell.ring().await;
+                sender.notifier.notify().await;
             });
         }
         Ok(more)
@@ -261,7 +261,7 @@ impl Sender {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             match self.store.sweep_deliveries().await {
-                Ok(true) => self.bell.ring().await,
+                Ok(true) => self.notifier.notify().await,
                 Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the sweep of webhooks will be repeated");

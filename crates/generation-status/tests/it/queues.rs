@@ -249,7 +249,7 @@ async fn why_it_stands_still_is_told_without_a_change_of_it() {
     told(&world, &user, &waiting.name, WaitReason::AccountLimit).await;
     assert_eq!(world.get(&user, &waiting.name).await.unwrap().version, waiting.version, "nothing was written");
 
-    pause(&world, MODEL, "ada: looking").await.unwrap();
+    pause(&world, MODEL, "ada: polling").await.unwrap();
     told(&world, &user, &waiting.name, WaitReason::Paused).await;
     assert!(resume(&world, MODEL).await);
     told(&world, &user, &waiting.name, WaitReason::AccountLimit).await;

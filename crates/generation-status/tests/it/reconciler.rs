@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use proto::generations::v1::State;
-use proto::generations::v1::charge::Verdict;
+use proto::generations::v1::charge::ProviderCharge;
 use testkit::eventually;
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ async fn a_generation_without_a_job_ends_and_its_hold_goes_back() {
         world.get(&user, &name).await.ok().filter(|generation| generation.state() == State::Failed)
     });
     let charge = ended.await.unwrap().charge.unwrap();
-    assert_eq!((charge.released_micros, charge.verdict()), (PRICE, Verdict::NotCharged));
+    assert_eq!((charge.released_micros, charge.provider_charge()), (PRICE, ProviderCharge::NotCharged));
     assert_eq!(world.credit(&user).await.available_micros, PRICE);
 }
 

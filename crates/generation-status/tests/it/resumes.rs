@@ -121,7 +121,7 @@ async fn a_watch_of_a_thousand_outlives_its_servers_without_a_gap_or_a_double() 
 async fn a_watcher_that_missed_too_much_is_told_so() {
     let world = World::new().await;
     let settings = generation_status::config::Settings {
-        // It hears of nothing, and looks for itself.
+        // It hears of nothing, and polls for itself.
         cache: cache::Settings { relay: false, ..world.settings.cache.clone() },
         ..world.settings.clone()
     };
@@ -136,7 +136,7 @@ async fn a_watcher_that_missed_too_much_is_told_so() {
              select id, $2, 'generation', 'cancelled', 0, 1, id::text, '', '', now() from unnest($1::uuid[]) as id
          )
          insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, held_micros, request_id,
-                                  request_sha256, state, end_time, verdict)
+                                  request_sha256, state, end_time, provider_charge)
          select unnest($1::uuid[]), $2, $3, $4, 'local', 'a prompt', 1, 0, gen_random_uuid(), '', 8, now(), 1",
     )
     .bind(&ids)
@@ -241,7 +241,7 @@ async fn an_end_told_long_ago_is_not_told_again_by_a_late_message() {
              values ($1, $2, 'generation', 'cancelled', 0, 1, $1::text, '', '', now())
          )
          insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, held_micros, request_id,
-                                  request_sha256, state, end_time, verdict)
+                                  request_sha256, state, end_time, provider_charge)
          values ($1, $2, $3, $4, 'local', 'a prompt', 1, 0, gen_random_uuid(), '', 8, now(), 1)",
     )
     .bind(old)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::generations::v1::charge::Verdict;
+use proto::generations::v1::charge::ProviderCharge;
 use proto::generations::v1::progress::Basis;
 use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::generations::v1::{CancelGenerationRequest, Generation, ResolveGenerationRequest, State, WaitReason};
@@ -25,7 +25,7 @@ async fn claimed(world: &World, user: &User) -> (Worker, Work, String) {
 }
 
 /// A submission of which nothing is known but that it was intended.
-async fn parked(world: &World, user: &User) -> (Worker, Work, String) {
+async fn unconfirmed(world: &World, user: &User) -> (Worker, Work, String) {
     let (worker, work, name) = claimed(world, user).await;
     worker.intended(&work).await.unwrap();
     worker.park(&work).await.unwrap();
@@ -74,8 +74,8 @@ async fn until(world: &World, user: &User, name: &str, state: State) -> Generati
     reached.await.unwrap()
 }
 
-fn verdict(generation: &Generation) -> Verdict {
-    generation.charge.unwrap().verdict()
+fn provider_charge(generation: &Generation) -> ProviderCharge {
+    generation.charge.unwrap().provider_charge()
 }
 
 fn reason(generation: &Generation) -> String {
@@ -88,7 +88,7 @@ async fn a_reference_needs_its_intent_and_an_heir_hears_of_both() {
     let world = quick().await;
     let user = world.user(1).await;
     let (worker, work, _) = claimed(&world, &user).await;
-    assert!(!work.in_doubt && !work.look);
+    assert!(!work.in_doubt && !work.poll);
     let illegal = (Code::FailedPrecondition, "ILLEGAL_TRANSITION".to_owned());
     assert_eq!(refusal(worker.referred(&work, "order-1").await), illegal);
     worker.intended(&work).await.unwrap();
@@ -131,10 +131,10 @@ async fn a_webhook_is_not_taken_for_nothing_while_a_worker_holds_the_submission(
     heir.park(&work).await.unwrap();
     assert!(hint(&world, &job, "event-1", "order-1").await, "it is the first that is heard of this event");
     heir.free(1).await;
-    let look = heir.next().await;
-    assert_eq!((look.look, look.provider_reference.as_str()), (true, "order-1"));
-    heir.finalizing(&look).await.unwrap();
-    heir.complete(&look).await.unwrap();
+    let poll = heir.next().await;
+    assert_eq!((poll.poll, poll.provider_reference.as_str()), (true, "order-1"));
+    heir.finalizing(&poll).await.unwrap();
+    heir.complete(&poll).await.unwrap();
 }
 
 #[tokio::test]
@@ -144,27 +144,27 @@ async fn a_wait_holds_no_lease_and_a_look_is_no_attempt() {
     let (mut worker, work, name) = claimed(&world, &user).await;
     worker.submitted(&work).await.unwrap();
     let mut seen = work;
-    for look in 0..3 {
+    for poll in 0..3 {
         worker
             .suspend(&seen, |request| {
-                (request.percent, request.queue_position) = (Some(10 * look), 3 - look);
+                (request.percent, request.queue_position) = (Some(10 * poll), 3 - poll);
             })
             .await
             .unwrap();
         assert_eq!(refusal(worker.progress(&seen, 99).await), (Code::Aborted, "STALE_FENCE".to_owned()));
         worker.free(1).await;
         seen = worker.next().await;
-        assert_eq!((seen.look, seen.looks, seen.attempt), (true, look, 1));
+        assert_eq!((seen.poll, seen.polls, seen.attempt), (true, poll, 1));
         assert_eq!(seen.provider_reference, "order-1");
         let shown = world.get(&user, &name).await.unwrap();
         let progress = shown.progress.clone().unwrap();
         assert_eq!((shown.state(), shown.wait_reason()), (State::Processing, WaitReason::ProviderQueue));
         assert_eq!(
             (progress.percent, progress.queue_position, progress.basis()),
-            (10 * look, 3 - look, Basis::Provider)
+            (10 * poll, 3 - poll, Basis::Provider)
         );
     }
-    // A look that finds nothing new changes nothing, not even the version.
+    // A poll that finds nothing new changes nothing, not even the version.
     let version = world.get(&user, &name).await.unwrap().version;
     worker.suspend(&seen, |request| (request.percent, request.queue_position) = (Some(20), 1)).await.unwrap();
     worker.free(1).await;
@@ -174,19 +174,22 @@ async fn a_wait_holds_no_lease_and_a_look_is_no_attempt() {
     world.expire_leases().await;
     let mut heir = Worker::new(&world, 1).await;
     let work = heir.next().await;
-    assert_eq!((work.look, work.attempt), (true, 1));
+    assert_eq!((work.poll, work.attempt), (true, 1));
     assert_eq!(refusal(worker.finalizing(&seen).await), (Code::Aborted, "STALE_FENCE".to_owned()));
     heir.finalizing(&work).await.unwrap();
     heir.complete(&work).await.unwrap();
     let done = world.get(&user, &name).await.unwrap();
-    assert_eq!((done.state(), done.attempt_count, verdict(&done)), (State::Completed, 1, Verdict::Charged));
+    assert_eq!(
+        (done.state(), done.attempt_count, provider_charge(&done)),
+        (State::Completed, 1, ProviderCharge::Charged)
+    );
 }
 
 #[tokio::test]
 async fn a_parked_submission_is_settled_by_a_webhook() {
     let world = quick().await;
     let user = world.user(1).await;
-    let (mut worker, work, name) = parked(&world, &user).await;
+    let (mut worker, work, name) = unconfirmed(&world, &user).await;
     let shown = world.get(&user, &name).await.unwrap();
     assert_eq!((shown.state(), shown.wait_reason()), (State::Submitting, WaitReason::SubmissionUnconfirmed));
     let job = work.lease.unwrap().job;
@@ -194,11 +197,11 @@ async fn a_parked_submission_is_settled_by_a_webhook() {
     assert!(hint(&world, &job, "event-1", "order-7").await);
     assert!(!hint(&world, &job, "event-1", "order-7").await, "heard before");
     assert!(!hint(&world, &job, "event-2", "order-8").await, "another's order");
-    let look = worker.next().await;
-    assert_eq!((look.look, look.in_doubt, look.provider_reference.as_str()), (true, false, "order-7"));
+    let poll = worker.next().await;
+    assert_eq!((poll.poll, poll.in_doubt, poll.provider_reference.as_str()), (true, false, "order-7"));
     assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Processing);
-    worker.finalizing(&look).await.unwrap();
-    worker.complete(&look).await.unwrap();
+    worker.finalizing(&poll).await.unwrap();
+    worker.complete(&poll).await.unwrap();
     assert_eq!(world.credit(&user).await.spent_micros, PRICE);
 }
 
@@ -208,26 +211,26 @@ async fn a_parked_submission_is_settled_by_an_operator() {
     let user = world.user(3).await;
     let parked_only = (Code::FailedPrecondition, "NOT_PARKED".to_owned());
 
-    let (mut worker, _, name) = parked(&world, &user).await;
+    let (mut worker, _, name) = unconfirmed(&world, &user).await;
     resolve(&world, &user, &name, Resolution::ProviderReference("order-9".to_owned())).await.unwrap();
-    let look = worker.next().await;
-    assert_eq!((look.look, look.provider_reference.as_str()), (true, "order-9"));
+    let poll = worker.next().await;
+    assert_eq!((poll.poll, poll.provider_reference.as_str()), (true, "order-9"));
     assert_eq!(refusal(resolve(&world, &user, &name, Resolution::Requeue(true)).await), parked_only);
-    worker.finalizing(&look).await.unwrap();
-    worker.complete(&look).await.unwrap();
+    worker.finalizing(&poll).await.unwrap();
+    worker.complete(&poll).await.unwrap();
 
-    let (_, _, name) = parked(&world, &user).await;
-    let failed = resolve(&world, &user, &name, Resolution::Failed(Verdict::Charged.into())).await.unwrap();
-    assert_eq!((failed.state(), verdict(&failed)), (State::Failed, Verdict::Charged));
+    let (_, _, name) = unconfirmed(&world, &user).await;
+    let failed = resolve(&world, &user, &name, Resolution::Failed(ProviderCharge::Charged.into())).await.unwrap();
+    assert_eq!((failed.state(), provider_charge(&failed)), (State::Failed, ProviderCharge::Charged));
     assert!(reason(&failed).contains("SUBMISSION_OUTCOME_UNKNOWN"));
     assert_eq!(failed.charge.unwrap().released_micros, PRICE, "the user never pays for a doubt");
     assert_eq!(refusal(resolve(&world, &user, &name, Resolution::Requeue(true)).await), parked_only);
 
-    let (mut worker, _, name) = parked(&world, &user).await;
+    let (mut worker, _, name) = unconfirmed(&world, &user).await;
     let queued = resolve(&world, &user, &name, Resolution::Requeue(true)).await.unwrap();
     assert_eq!(queued.state(), State::Queued);
     let again = worker.next().await;
-    assert_eq!((again.in_doubt, again.look, again.attempt), (false, false, 2));
+    assert_eq!((again.in_doubt, again.poll, again.attempt), (false, false, 2));
     worker.carry_out(&again).await;
     let stranger = world.user(0).await;
     let missing = refusal(resolve(&world, &stranger, &name, Resolution::Requeue(true)).await);
@@ -243,19 +246,19 @@ async fn a_parked_submission_is_settled_by_an_operator() {
 async fn a_parked_submission_ends_at_its_deadline() {
     let world = quick().await;
     let user = world.user(2).await;
-    let (_, _, name) = parked(&world, &user).await;
+    let (_, _, name) = unconfirmed(&world, &user).await;
     overdue(&world, &name).await;
     let failed = until(&world, &user, &name, State::Failed).await;
     assert!(reason(&failed).contains("SUBMISSION_OUTCOME_UNKNOWN"));
-    assert_eq!((verdict(&failed), failed.charge.unwrap().released_micros), (Verdict::Unknown, PRICE));
+    assert_eq!((provider_charge(&failed), failed.charge.unwrap().released_micros), (ProviderCharge::Unknown, PRICE));
     // One that its user gave up meanwhile is cancelled by then, and the doubt stays told.
-    let (mut worker, _, name) = parked(&world, &user).await;
+    let (mut worker, _, name) = unconfirmed(&world, &user).await;
     assert_eq!(cancel(&world, &user, &name).await.state(), State::Cancelling);
-    let look = worker.next().await;
-    assert!(look.in_doubt && look.cancel_requested && look.look);
-    worker.park(&look).await.unwrap();
+    let poll = worker.next().await;
+    assert!(poll.in_doubt && poll.cancel_requested && poll.poll);
+    worker.park(&poll).await.unwrap();
     overdue(&world, &name).await;
-    assert_eq!(verdict(&until(&world, &user, &name, State::Cancelled).await), Verdict::Unknown);
+    assert_eq!(provider_charge(&until(&world, &user, &name, State::Cancelled).await), ProviderCharge::Unknown);
 }
 
 #[tokio::test]
@@ -266,20 +269,20 @@ async fn the_total_deadline_stops_what_runs_and_ends_what_waits() {
     for completes in [false, true] {
         let (mut worker, work, name) = claimed(&world, &user).await;
         worker.submitted(&work).await.unwrap();
-        worker.suspend(&work, |request| request.look_after.as_mut().unwrap().seconds = 3_600).await.unwrap();
+        worker.suspend(&work, |request| request.poll_after.as_mut().unwrap().seconds = 3_600).await.unwrap();
         worker.free(1).await;
         overdue(&world, &name).await;
-        let look = worker.next().await;
-        assert!(look.look && look.cancel_requested, "the deadline makes a look due");
+        let poll = worker.next().await;
+        assert!(poll.poll && poll.cancel_requested, "the deadline makes a poll due");
         if completes {
-            worker.finalizing(&look).await.unwrap();
-            worker.complete(&look).await.unwrap();
+            worker.finalizing(&poll).await.unwrap();
+            worker.complete(&poll).await.unwrap();
             assert_eq!(until(&world, &user, &name, State::Completed).await.attempt_count, 1, "finished work wins");
         } else {
-            worker.fail(&look, FailureClass::Cancelled).await.unwrap();
+            worker.fail(&poll, FailureClass::Cancelled).await.unwrap();
             let failed = until(&world, &user, &name, State::Failed).await;
             assert!(reason(&failed).contains("TOTAL_DEADLINE"));
-            assert_eq!(verdict(&failed), Verdict::Unknown);
+            assert_eq!(provider_charge(&failed), ProviderCharge::Unknown);
         }
     }
     // Between two attempts there is no order to stop.
@@ -287,18 +290,18 @@ async fn the_total_deadline_stops_what_runs_and_ends_what_waits() {
     worker.fail(&work, FailureClass::Internal).await.unwrap();
     overdue(&world, &name).await;
     let failed = until(&world, &user, &name, State::Failed).await;
-    assert_eq!(verdict(&failed), Verdict::NotCharged);
+    assert_eq!(provider_charge(&failed), ProviderCharge::NotCharged);
     // A provider that never answers is not waited for for ever.
     let (worker, work, name) = claimed(&world, &user).await;
     worker.submitted(&work).await.unwrap();
-    worker.suspend(&work, |request| request.look_after.as_mut().unwrap().seconds = 3_600).await.unwrap();
+    worker.suspend(&work, |request| request.poll_after.as_mut().unwrap().seconds = 3_600).await.unwrap();
     overdue(&world, &name).await;
     until(&world, &user, &name, State::Cancelling).await;
     sqlx::query("update jobs set cancel_at = now() - interval '11 min' where state = 'waiting'")
         .execute(&world.pool)
         .await
         .unwrap();
-    assert_eq!(verdict(&until(&world, &user, &name, State::Failed).await), Verdict::Unknown);
+    assert_eq!(provider_charge(&until(&world, &user, &name, State::Failed).await), ProviderCharge::Unknown);
 }
 
 #[tokio::test]

@@ -127,7 +127,7 @@ async fn a_change_that_could_not_be_read_when_it_was_told_is_read_later() {
     })
     .await
     .unwrap();
-    // Meanwhile it looks, in vain.
+    // Meanwhile it polls, in vain.
     for _ in 0..2 {
         assert!(matches!(watch.next().await, Some((Event::Heartbeat(_), _))));
     }
@@ -138,7 +138,7 @@ async fn a_change_that_could_not_be_read_when_it_was_told_is_read_later() {
                 assert_eq!((&update.name, update.progress.unwrap().percent), (&name, 42));
                 break;
             }
-            Some((Event::Heartbeat(_), _)) => assert!(beats < 60, "it looks no more"),
+            Some((Event::Heartbeat(_), _)) => assert!(beats < 60, "it polls no more"),
             other => panic!("an update was due, not {other:?}"),
         }
     }

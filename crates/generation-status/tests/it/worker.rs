@@ -123,8 +123,8 @@ impl Worker {
         work: &Work,
         change: impl FnOnce(&mut SuspendWorkRequest),
     ) -> Result<(), Status> {
-        let look_after = Some(prost_types::Duration::default());
-        let mut request = SuspendWorkRequest { lease: work.lease.clone(), look_after, ..SuspendWorkRequest::default() };
+        let poll_after = Some(prost_types::Duration::default());
+        let mut request = SuspendWorkRequest { lease: work.lease.clone(), poll_after, ..SuspendWorkRequest::default() };
         change(&mut request);
         self.works.clone().suspend_work(request).await.map(drop)
     }
@@ -132,7 +132,7 @@ impl Worker {
     /// Parks a submission of which nothing is known.
     pub(crate) async fn park(&self, work: &Work) -> Result<(), Status> {
         self.suspend(work, |request| {
-            (request.unconfirmed, request.look_after, request.message) = (true, None, "cut off".to_owned());
+            (request.unconfirmed, request.poll_after, request.message) = (true, None, "cut off".to_owned());
         })
         .await
     }

@@ -106,9 +106,9 @@ impl World {
     pub(crate) async fn on(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::of(database.url(), "http://assets.test");
         let Settings { read, write, claim, finalize, rescue, webhook, .. } = &mut settings;
-        for lane in [read, write, claim, finalize, rescue, webhook] {
+        for pool in [read, write, claim, finalize, rescue, webhook] {
             // Tests crowd the machine.
-            lane.silence = Duration::from_secs(1);
+            pool.silence = Duration::from_secs(1);
         }
         change(&mut settings);
         let pool = PgPoolOptions::new().max_connections(4).connect(&database.url()).await.unwrap();
@@ -374,8 +374,8 @@ const INVARIANTS: &[(&str, &str)] = &[
          where (g.state < 6) is distinct from coalesce(j.state in ('queued', 'leased', 'waiting'), false)",
     ),
     (
-        "what is over has a verdict, and what completed was charged",
-        "select 1 from generations where (state >= 6) <> (verdict > 0) or (state = 6 and verdict <> 2)",
+        "what is over has a provider_charge, and what completed was charged",
+        "select 1 from generations where (state >= 6) <> (provider_charge > 0) or (state = 6 and provider_charge <> 2)",
     ),
     (
         "a scene shows its latest generation as it is",

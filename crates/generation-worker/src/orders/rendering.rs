@@ -9,10 +9,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::{Orders, Signals, Stop, cancelled, stopped};
-use crate::providers::{Failure, Look, Made, Order, Provider, Reference};
+use crate::providers::{Failure, Made, Order, OrderStatus, Provider, Reference};
 use crate::status;
 
-/// How many looks in a row may fail before the attempt is given up.
+/// How many polls in a row may fail before the attempt is given up.
 const BLIND: u32 = 20;
 /// At least so long between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
@@ -29,12 +29,12 @@ impl Orders {
     ) -> Result<Made, Stop> {
         let (tell, told) = watch::channel((0, ""));
         tokio::select! {
-            made = self.look(provider, order, reference, signals, &tell) => made,
+            made = self.poll_until_done(provider, order, reference, signals, &tell) => made,
             lost = self.report(lease, told, signals) => Err(lost),
         }
     }
 
-    async fn look(
+    async fn poll_until_done(
         &self,
         provider: &dyn Provider,
         order: &Order,
@@ -46,19 +46,19 @@ impl Orders {
         let (mut blind, mut asked) = (0, false);
         loop {
             if signals.cancel.is_cancelled() && !asked && provider.abilities().cancel {
-                // A failed request is made again with the next look; only what the provider says of the order counts.
+                // A failed request is made again with the next poll; only what the provider says of the order counts.
                 asked = provider.cancel(reference).await.is_ok();
             }
-            match provider.look(reference).await {
-                Ok(Look::Done(made)) => return Ok(made),
-                Ok(Look::Cancelled(charge)) => return Err(stopped(charge).into()),
-                Ok(Look::Failed(failure)) => return Err(failure.into()),
-                Ok(Look::Unknown) if signals.cancel.is_cancelled() => {
+            match provider.poll(reference).await {
+                Ok(OrderStatus::Done(made)) => return Ok(made),
+                Ok(OrderStatus::Cancelled(charge)) => return Err(stopped(charge).into()),
+                Ok(OrderStatus::Failed(failure)) => return Err(failure.into()),
+                Ok(OrderStatus::Unknown) if signals.cancel.is_cancelled() => {
                     return Err(cancelled("it was cancelled, and the provider does not know it any more").into());
                 }
-                Ok(Look::Unknown) => self.again(provider, order, reference).await?,
-                Ok(Look::Waiting { .. }) => blind = 0,
-                Ok(Look::Working { percent, stage }) => {
+                Ok(OrderStatus::Unknown) => self.again(provider, order, reference).await?,
+                Ok(OrderStatus::Waiting { .. }) => blind = 0,
+                Ok(OrderStatus::Working { percent, stage }) => {
                     blind = 0;
                     tell.send_if_modified(|last| std::mem::replace(last, (percent, stage)) != (percent, stage));
                 }
@@ -75,7 +75,7 @@ impl Orders {
             }
             tokio::select! {
                 () = signals.leave.cancelled() => return Err(Stop::Leave),
-                () = sleep(provider.look_every()) => {}
+                () = sleep(provider.poll_interval()) => {}
                 () = signals.cancel.cancelled(), if !asked => {}
             }
         }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chassis::crash;
-use proto::generations::v1::charge::Verdict;
+use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::{Lease, Work};
 use tokio::time::sleep;
 use tracing::{Instrument as _, info_span};
@@ -38,13 +38,13 @@ impl Orders {
             return self.settle(work, lease, provider, order, again, doubt).await;
         }
         if cancel {
-            return Err(Stop::Failed(cancelled("it was cancelled before it was ordered"), Verdict::NotCharged));
+            return Err(Stop::Failed(cancelled("it was cancelled before it was ordered"), ProviderCharge::NotCharged));
         }
         self.status.record_intent(lease, provider.name()).await?;
         crash::point(crash::INTENT_ANSWERED);
         match send(provider, order).await {
             Ok(reference) => self.known(lease, provider, reference).await,
-            Err(NotSubmitted::Refused(failure)) => Err(Stop::Failed(failure, Verdict::NotCharged)),
+            Err(NotSubmitted::Refused(failure)) => Err(Stop::Failed(failure, ProviderCharge::NotCharged)),
             Err(NotSubmitted::Unconfirmed(doubt)) => {
                 let again = provider.abilities().idempotent_submit;
                 self.settle(work, lease, provider, order, again, doubt).await
@@ -93,8 +93,8 @@ impl Orders {
             }
         }
         tracing::warn!(doubt, provider = provider.name(), "it is not known whether the order was taken");
-        let look_after = (again || abilities.find_by_key).then(|| pause(provider, work.looks));
-        Err(Stop::Suspended(Suspension { look_after, unconfirmed: true, message: doubt, ..Suspension::default() }))
+        let poll_after = (again || abilities.find_by_key).then(|| pause(provider, work.polls));
+        Err(Stop::Suspended(Suspension { poll_after, unconfirmed: true, message: doubt, ..Suspension::default() }))
     }
 
     async fn known(&self, lease: &Lease, provider: &dyn Provider, reference: Reference) -> Result<Reference, Stop> {
@@ -118,7 +118,7 @@ impl Orders {
             Ok(again) if again == *reference => Ok(()),
             Ok(_) => Err(Failure::internal("the provider gave the same key another reference").into()),
             Err(NotSubmitted::Refused(failure)) => Err(failure.into()),
-            // The next look tells.
+            // The next poll tells.
             Err(NotSubmitted::Unconfirmed(_)) => Ok(()),
         }
     }

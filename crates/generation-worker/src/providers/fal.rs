@@ -23,8 +23,8 @@ use uuid::Uuid;
 use super::http::{Answer, Api};
 use super::keys::Keys;
 use super::{
-    Abilities, Charge, Class, Failure, Look, Made, NotSubmitted, Order, Provider, Reference, Stopping, signatures,
-    unheard,
+    Abilities, Charge, Class, Failure, Made, NotSubmitted, Order, OrderStatus, Provider, Reference, Stopping,
+    signatures, unheard,
 };
 use crate::hooks::{Heard, Hook, NotVerified};
 
@@ -135,19 +135,19 @@ impl Provider for Fal {
         async { Ok(None) }.boxed()
     }
 
-    fn look<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Look, Failure>> {
+    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>> {
         async move {
             self.refresh().await;
             let answer = self.api.call(Method::GET, self.request(reference, &["status"]), None).await?;
             if answer.status == StatusCode::NOT_FOUND {
-                return Ok(Look::Unknown);
+                return Ok(OrderStatus::Unknown);
             }
             if !answer.status.is_success() {
                 return Err(answer.no_look());
             }
             let status = answer.json();
             match status["status"].as_str().unwrap_or_default() {
-                "IN_QUEUE" => Ok(Look::Waiting { position: position(&status) }),
+                "IN_QUEUE" => Ok(OrderStatus::Waiting { position: position(&status) }),
                 "IN_PROGRESS" => Ok(working()),
                 "COMPLETED" => outcome(&self.result(reference).await?),
                 word => {
@@ -179,7 +179,7 @@ impl Provider for Fal {
             let answer = self.api.call(Method::PUT, self.request(reference, &["cancel"]), None).await?;
             let settled = matches!(answer.json()["status"].as_str(), Some("ALREADY_COMPLETED" | "NOT_FOUND"));
             if answer.status.is_success() || settled || answer.status == StatusCode::NOT_FOUND {
-                // What became of it is told by the next look.
+                // What became of it is told by the next poll.
                 return Ok(Stopping::Asked);
             }
             Err(answer.no_look())
@@ -198,15 +198,15 @@ impl Provider for Fal {
         Ok(Heard { event: request.to_owned(), reference: Some(request.to_owned()) })
     }
 
-    fn look_every(&self) -> Duration {
+    fn poll_interval(&self) -> Duration {
         Duration::from_secs(3)
     }
 
     fn forget(&self, _: &Reference) {}
 }
 
-fn working() -> Look {
-    Look::Working { percent: 0, stage: "rendering" }
+fn working() -> OrderStatus {
+    OrderStatus::Working { percent: 0, stage: "rendering" }
 }
 
 /// fal counts those before us, we count our place.
@@ -216,13 +216,13 @@ fn position(status: &Value) -> Option<u32> {
 }
 
 /// What the result of a completed request says.
-fn outcome(answer: &Answer) -> Result<Look, Failure> {
+fn outcome(answer: &Answer) -> Result<OrderStatus, Failure> {
     let code = answer.status.as_u16();
     let body = answer.json();
     if answer.status.is_success() {
         return Ok(match output(&body) {
-            Some(_) => Look::Done(Made { extension: "mp4", cost_micros: None }),
-            None => Look::Failed(gone()),
+            Some(_) => OrderStatus::Done(Made { extension: "mp4", cost_micros: None }),
+            None => OrderStatus::Failed(gone()),
         });
     }
     let detail = &body["detail"];
@@ -231,15 +231,16 @@ fn outcome(answer: &Answer) -> Result<Look, Failure> {
         return Err(answer.no_look());
     }
     if code == 404 {
-        return Ok(Look::Unknown);
+        return Ok(OrderStatus::Unknown);
     }
     let kind = body["error_type"].as_str().or_else(|| detail[0]["type"].as_str()).unwrap_or_default();
     tracing::warn!(code, kind, "a request failed");
     let charge = if code >= 500 { Charge::NotCharged } else { Charge::Unknown };
-    let failed =
-        |class, reason, message: &str| Look::Failed(Failure { class, reason, charge, ..Failure::internal(message) });
+    let failed = |class, reason, message: &str| {
+        OrderStatus::Failed(Failure { class, reason, charge, ..Failure::internal(message) })
+    };
     Ok(match kind {
-        "client_cancelled" => Look::Cancelled(Charge::Unknown),
+        "client_cancelled" => OrderStatus::Cancelled(Charge::Unknown),
         "content_policy_violation" => failed(Class::Safety, "SAFETY_INPUT", "the provider's safety rules refused it"),
         "request_timeout" | "startup_timeout" => {
             failed(Class::Internal, "PROVIDER_TIMEOUT", "the provider took too long")
@@ -278,7 +279,7 @@ mod tests {
 
     fn failure(code: u16, body: &Value) -> Failure {
         match outcome(&answer(code, body)) {
-            Ok(Look::Failed(failure)) => failure,
+            Ok(OrderStatus::Failed(failure)) => failure,
             other => panic!("{other:?}"),
         }
     }
@@ -297,7 +298,7 @@ mod tests {
         let crash = failure(500, &json!({"detail": "Internal", "error_type": "runner_server_error"}));
         assert_eq!((crash.class, crash.charge), (Class::Internal, Charge::NotCharged));
         let cancelled = json!({"detail": "Cancelled", "error_type": "client_cancelled"});
-        assert_eq!(outcome(&answer(499, &cancelled)), Ok(Look::Cancelled(Charge::Unknown)));
+        assert_eq!(outcome(&answer(499, &cancelled)), Ok(OrderStatus::Cancelled(Charge::Unknown)));
     }
 
     #[test]
@@ -310,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_result_with_a_video_is_done_and_one_without_is_not() {
-        let done = Ok(Look::Done(Made { extension: "mp4", cost_micros: None }));
+        let done = Ok(OrderStatus::Done(Made { extension: "mp4", cost_micros: None }));
         assert_eq!(outcome(&answer(200, &json!({"video": {"url": "https://v3.fal.media/x.mp4"}}))), done);
         assert_eq!(outcome(&answer(200, &json!({"videos": [{"url": "https://v3.fal.media/x.mp4"}]}))), done);
         assert_eq!(failure(200, &json!({"images": []})).reason, "OUTPUT_UNAVAILABLE");

@@ -66,7 +66,7 @@ impl Answer {
         Some(Duration::from_secs(seconds.min(3_600)))
     }
 
-    /// A failure to look: it says nothing about the order.
+    /// A failure to poll: it says nothing about the order.
     pub(super) fn no_look(&self) -> Failure {
         let mut failure = Failure::internal(format!("the provider answered {}", self.status.as_u16()));
         if self.status == StatusCode::TOO_MANY_REQUESTS {

@@ -2,7 +2,7 @@
 //!
 //! It is here so that everything around it can be seen at work on a machine that has no provider; a sketch says so in its own
 //! picture. Invariant: the same prompt, seed and references give the same bytes. Orders live in this process only, so after a
-//! restart a reference is [`Look::Unknown`], and since submitting is idempotent and free the worker orders again.
+//! restart a reference is [`OrderStatus::Unknown`], and since submitting is idempotent and free the worker orders again.
 
 mod film;
 mod font;
@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use self::film::Film;
 use self::sketch::Sketch;
-use super::{Abilities, Charge, Failure, Look, Made, NotSubmitted, Order, Provider, Reference, Stopping};
+use super::{Abilities, Charge, Failure, Made, NotSubmitted, Order, OrderStatus, Provider, Reference, Stopping};
 
 /// The model that this provider serves.
 pub const MODEL: &str = "models/local-sketch";
@@ -111,16 +111,16 @@ impl Provider for Local {
         async move { Ok(Some(reference(key)).filter(|reference| self.orders().contains_key(reference))) }.boxed()
     }
 
-    fn look<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Look, Failure>> {
+    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>> {
         async move {
             Ok(match self.state(reference) {
-                None => Look::Unknown,
-                Some(State::Working { percent, stage }) => Look::Working { percent, stage },
-                Some(State::Done(_)) => Look::Done(Made { extension: "mp4", cost_micros: None }),
+                None => OrderStatus::Unknown,
+                Some(State::Working { percent, stage }) => OrderStatus::Working { percent, stage },
+                Some(State::Done(_)) => OrderStatus::Done(Made { extension: "mp4", cost_micros: None }),
                 Some(State::Failed(message)) => {
-                    Look::Failed(Failure { charge: Charge::NotCharged, ..Failure::internal(message) })
+                    OrderStatus::Failed(Failure { charge: Charge::NotCharged, ..Failure::internal(message) })
                 }
-                Some(State::Cancelled) => Look::Cancelled(Charge::NotCharged),
+                Some(State::Cancelled) => OrderStatus::Cancelled(Charge::NotCharged),
             })
         }
         .boxed()
@@ -153,7 +153,7 @@ impl Provider for Local {
         .boxed()
     }
 
-    fn look_every(&self) -> Duration {
+    fn poll_interval(&self) -> Duration {
         (self.pace / 20).clamp(Duration::from_millis(20), Duration::from_millis(250))
     }
 

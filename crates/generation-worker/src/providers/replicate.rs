@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use super::http::Api;
 use super::{
-    Abilities, Charge, Class, Failure, Look, Made, NotSubmitted, Order, Provider, Reference, Stopping, signatures,
-    unheard,
+    Abilities, Charge, Class, Failure, Made, NotSubmitted, Order, OrderStatus, Provider, Reference, Stopping,
+    signatures, unheard,
 };
 use crate::hooks::{Heard, Hook, NotVerified};
 
@@ -141,8 +141,9 @@ impl Provider for Replicate {
         async { Ok(None) }.boxed()
     }
 
-    fn look<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Look, Failure>> {
-        async move { Ok(self.get(reference).await?.map_or(Look::Unknown, |prediction| read(&prediction))) }.boxed()
+    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>> {
+        async move { Ok(self.get(reference).await?.map_or(OrderStatus::Unknown, |prediction| read(&prediction))) }
+            .boxed()
     }
 
     fn fetch<'a>(
@@ -176,7 +177,7 @@ impl Provider for Replicate {
         Ok(Heard { event: event.to_owned(), reference })
     }
 
-    fn look_every(&self) -> Duration {
+    fn poll_interval(&self) -> Duration {
         Duration::from_secs(3)
     }
 
@@ -184,17 +185,17 @@ impl Provider for Replicate {
 }
 
 /// What a prediction says.
-fn read(prediction: &Value) -> Look {
+fn read(prediction: &Value) -> OrderStatus {
     match prediction["status"].as_str().unwrap_or_default() {
-        "starting" => Look::Waiting { position: None },
+        "starting" => OrderStatus::Waiting { position: None },
         "processing" => working(),
-        "succeeded" if output(prediction).is_some() => Look::Done(Made { extension: "mp4", cost_micros: None }),
-        "succeeded" => Look::Failed(gone()),
-        "failed" => Look::Failed(failed(prediction)),
+        "succeeded" if output(prediction).is_some() => OrderStatus::Done(Made { extension: "mp4", cost_micros: None }),
+        "succeeded" => OrderStatus::Failed(gone()),
+        "failed" => OrderStatus::Failed(failed(prediction)),
         // Billed for the time that it ran, and it ran only if it was begun.
-        "canceled" if prediction["started_at"].is_string() => Look::Cancelled(Charge::Charged),
-        "canceled" => Look::Cancelled(Charge::Unknown),
-        "aborted" => Look::Failed(Failure {
+        "canceled" if prediction["started_at"].is_string() => OrderStatus::Cancelled(Charge::Charged),
+        "canceled" => OrderStatus::Cancelled(Charge::Unknown),
+        "aborted" => OrderStatus::Failed(Failure {
             reason: "PROVIDER_TIMEOUT",
             charge: Charge::NotCharged,
             ..Failure::internal("the provider did not begin in time")
@@ -206,8 +207,8 @@ fn read(prediction: &Value) -> Look {
     }
 }
 
-fn working() -> Look {
-    Look::Working { percent: 0, stage: "rendering" }
+fn working() -> OrderStatus {
+    OrderStatus::Working { percent: 0, stage: "rendering" }
 }
 
 /// Its own words go to the log: they are for operators, and may carry addresses.
@@ -256,17 +257,17 @@ mod tests {
             }))
         };
         let (url, time) = (json!("https://replicate.delivery/x/out.mp4"), json!("2022-04-26T22:13:06.224088Z"));
-        let done = Look::Done(Made { extension: "mp4", cost_micros: None });
-        assert_eq!(said("starting", Value::Null, Value::Null), Look::Waiting { position: None });
+        let done = OrderStatus::Done(Made { extension: "mp4", cost_micros: None });
+        assert_eq!(said("starting", Value::Null, Value::Null), OrderStatus::Waiting { position: None });
         assert_eq!(said("processing", Value::Null, time.clone()), working());
         assert_eq!(said("succeeded", url.clone(), time.clone()), done);
         assert_eq!(said("succeeded", json!([url]), time.clone()), done);
-        assert_eq!(said("canceled", Value::Null, time.clone()), Look::Cancelled(Charge::Charged));
-        assert_eq!(said("canceled", Value::Null, Value::Null), Look::Cancelled(Charge::Unknown));
+        assert_eq!(said("canceled", Value::Null, time.clone()), OrderStatus::Cancelled(Charge::Charged));
+        assert_eq!(said("canceled", Value::Null, Value::Null), OrderStatus::Cancelled(Charge::Unknown));
         for word in ["dreaming", "", "Succeeded"] {
             assert_eq!(said(word, url.clone(), time.clone()), working(), "{word}");
         }
-        let failure = |look| if let Look::Failed(failure) = look { failure } else { panic!("{look:?}") };
+        let failure = |poll| if let OrderStatus::Failed(failure) = poll { failure } else { panic!("{poll:?}") };
         assert_eq!(failure(said("failed", Value::Null, time.clone())).class, Class::Internal);
         let aborted = failure(said("aborted", Value::Null, Value::Null));
         assert_eq!((aborted.reason, aborted.charge), ("PROVIDER_TIMEOUT", Charge::NotCharged));

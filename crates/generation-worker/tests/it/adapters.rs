@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use futures::StreamExt as _;
 use generation_worker::providers::fal::{self, Fal};
 use generation_worker::providers::replicate::{self, Replicate};
-use generation_worker::providers::{Charge, Class, Failure, Look, NotSubmitted, Order, Provider, Reference, Stopping};
+use generation_worker::providers::{
+    Charge, Class, Failure, NotSubmitted, Order, OrderStatus, Provider, Reference, Stopping,
+};
 use http::HeaderValue;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -191,11 +193,11 @@ async fn replicates_output_is_fetched_without_the_token() {
     .await;
     let provider = double.replicate("acme/film");
     let reference = Reference("p".into());
-    assert!(matches!(provider.look(&reference).await, Ok(Look::Done(_))));
+    assert!(matches!(provider.poll(&reference).await, Ok(OrderStatus::Done(_))));
     let pieces: Vec<_> = provider.fetch(&reference).await.unwrap().collect().await;
     let film: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.unwrap().to_vec()).collect();
     assert_eq!(film, b"the film");
-    assert_eq!(provider.look(&reference).await, Ok(Look::Unknown));
+    assert_eq!(provider.poll(&reference).await, Ok(OrderStatus::Unknown));
     assert_eq!(provider.cancel(&reference).await, Ok(Stopping::Asked));
     let asked = double.asked();
     assert!(asked[0].starts_with("GET /v1/predictions/p HTTP/1.1\r\n"), "{}", asked[0]);
@@ -218,10 +220,12 @@ async fn fal_is_asked_below_the_app_and_completed_means_only_that_there_is_a_res
     .await;
     let provider = double.fal();
     let reference = provider.submit(&order()).await.unwrap();
-    assert_eq!(provider.look(&reference).await, Ok(Look::Waiting { position: Some(3) }));
-    assert!(matches!(provider.look(&reference).await, Ok(Look::Working { .. })));
-    assert!(matches!(provider.look(&reference).await, Ok(Look::Failed(failure)) if failure.class == Class::Safety));
-    assert!(matches!(provider.look(&reference).await, Ok(Look::Done(_))));
+    assert_eq!(provider.poll(&reference).await, Ok(OrderStatus::Waiting { position: Some(3) }));
+    assert!(matches!(provider.poll(&reference).await, Ok(OrderStatus::Working { .. })));
+    assert!(
+        matches!(provider.poll(&reference).await, Ok(OrderStatus::Failed(failure)) if failure.class == Class::Safety)
+    );
+    assert!(matches!(provider.poll(&reference).await, Ok(OrderStatus::Done(_))));
     assert_eq!(provider.cancel(&reference).await, Ok(Stopping::Asked));
     let asked: Vec<_> =
         double.asked().iter().map(|request| request.split(" HTTP").next().unwrap().to_owned()).collect();

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use generation_worker::config::Config;
 use generation_worker::hooks::Hook;
-use generation_worker::providers::{Charge, Class, Look, NotSubmitted, Order, Provider, Reference, Registry, Stopping};
+use generation_worker::providers::{
+    Charge, Class, NotSubmitted, Order, OrderStatus, Provider, Reference, Registry, Stopping,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use provider_double::{Double, Event, Faults, Line, Settings, read_bill};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -104,12 +106,12 @@ fn order(prompt: &str) -> Order {
     Order { key: Uuid::now_v7(), prompt: prompt.to_owned(), seed: 7, reference_assets: Vec::new() }
 }
 
-async fn over(provider: &dyn Provider, reference: &Reference) -> Look {
-    let look = async || match provider.look(reference).await.unwrap() {
-        Look::Waiting { .. } | Look::Working { .. } => None,
+async fn over(provider: &dyn Provider, reference: &Reference) -> OrderStatus {
+    let poll = async || match provider.poll(reference).await.unwrap() {
+        OrderStatus::Waiting { .. } | OrderStatus::Working { .. } => None,
         over => Some(over),
     };
-    testkit::eventually("the order is over", Duration::from_secs(20), look).await.unwrap()
+    testkit::eventually("the order is over", Duration::from_secs(20), poll).await.unwrap()
 }
 
 #[tokio::test]
@@ -118,7 +120,7 @@ async fn an_order_is_made_fetched_and_billed_once() {
     for model in MODELS {
         let (provider, order) = (world.provider(model), order("a harbour"));
         let reference = provider.submit(&order).await.unwrap();
-        assert!(matches!(over(&*provider, &reference).await, Look::Done(_)));
+        assert!(matches!(over(&*provider, &reference).await, OrderStatus::Done(_)));
         let bytes: Vec<Bytes> = provider.fetch(&reference).await.unwrap().try_collect().await.unwrap();
         let bytes = bytes.concat();
         assert!(re_mp4::Mp4::read_bytes(&bytes).is_ok());
@@ -139,21 +141,21 @@ async fn each_end_is_understood_in_both_protocols() {
             let reference = provider.submit(&order(prompt)).await.unwrap();
             over(&*provider, &reference).await
         };
-        let Look::Failed(failed) = end("[failed]").await else { panic!("{model}") };
+        let OrderStatus::Failed(failed) = end("[failed]").await else { panic!("{model}") };
         assert_eq!(failed.class, Class::Internal);
-        let Look::Failed(refused) = end("[unsafe]").await else { panic!("{model}") };
+        let OrderStatus::Failed(refused) = end("[unsafe]").await else { panic!("{model}") };
         assert_eq!((refused.class, refused.reason), (Class::Safety, "SAFETY_INPUT"));
-        assert_eq!(end("[forgotten]").await, Look::Unknown);
-        assert!(matches!(end("[unknown-word]").await, Look::Done(_)));
+        assert_eq!(end("[forgotten]").await, OrderStatus::Unknown);
+        assert!(matches!(end("[unknown-word]").await, OrderStatus::Done(_)));
 
         let reference = provider.submit(&order("[endless]")).await.unwrap();
         assert_eq!(provider.cancel(&reference).await.unwrap(), Stopping::Asked);
-        assert!(matches!(over(&*provider, &reference).await, Look::Cancelled(_)));
+        assert!(matches!(over(&*provider, &reference).await, OrderStatus::Cancelled(_)));
         let stubborn = provider.submit(&order("[stubborn]")).await.unwrap();
         provider.cancel(&stubborn).await.unwrap();
-        assert!(matches!(over(&*provider, &stubborn).await, Look::Done(_)));
+        assert!(matches!(over(&*provider, &stubborn).await, OrderStatus::Done(_)));
         let gone = Reference(Uuid::now_v7().to_string());
-        assert_eq!(provider.look(&gone).await.unwrap(), Look::Unknown);
+        assert_eq!(provider.poll(&gone).await.unwrap(), OrderStatus::Unknown);
         assert_eq!(provider.cancel(&gone).await.unwrap(), Stopping::Asked);
     }
 }
@@ -221,7 +223,7 @@ async fn a_look_that_goes_wrong_says_nothing_about_the_order() {
     for model in MODELS {
         let provider = world.provider(model);
         let reference = provider.submit(&order("a harbour")).await.unwrap();
-        assert!(provider.look(&reference).await.is_err());
+        assert!(provider.poll(&reference).await.is_err());
         assert!(provider.cancel(&reference).await.is_err());
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use generation_worker::providers::{Class, Failure, Look, NotSubmitted};
-use proto::generations::v1::charge::Verdict;
+use generation_worker::providers::{Class, Failure, NotSubmitted, OrderStatus};
+use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::{FailWorkRequest, FailureClass};
 use tonic::Status;
 use uuid::Uuid;
@@ -31,13 +31,17 @@ async fn each_class_is_told_as_it_is() {
         (Class::Safety, FailureClass::Safety),
         (Class::BadOutput, FailureClass::BadOutput),
     ] {
-        let at_look = Scripted::new([WORKING, Look::Failed(failure(class))]);
+        let at_look = Scripted::new([WORKING, OrderStatus::Failed(failure(class))]);
         let at_order = Scripted::new([DONE]);
         at_order.script().submits.push_back(NotSubmitted::Refused(failure(class)));
         for provider in [at_look, at_order] {
-            let charged = if provider.script().submits.is_empty() { Verdict::Unspecified } else { Verdict::NotCharged };
+            let charged = if provider.script().submits.is_empty() {
+                ProviderCharge::Unspecified
+            } else {
+                ProviderCharge::NotCharged
+            };
             let request = failed(&provider).await;
-            assert_eq!((request.failure_class(), request.verdict()), (told, charged));
+            assert_eq!((request.failure_class(), request.provider_charge()), (told, charged));
             assert_eq!((request.message.as_str(), request.retry_after.unwrap().seconds), ("as it said", 7));
         }
     }
@@ -66,9 +70,9 @@ async fn without_that_promise_nothing_is_ordered_twice() {
         provider.script().submits.push_back(NotSubmitted::Unconfirmed("the connection broke".into()));
         let stage = Stage::with(provider.registry(), |_| {}).await;
         let job = stage.peer.give(|_| {});
-        let parked = stage.peer.suspended(&job).await;
-        assert!(parked.unconfirmed && parked.look_after.is_some() == looked_for, "{parked:?}");
-        assert_eq!(parked.message, "the connection broke");
+        let unconfirmed = stage.peer.suspended(&job).await;
+        assert!(unconfirmed.unconfirmed && unconfirmed.poll_after.is_some() == looked_for, "{unconfirmed:?}");
+        assert_eq!(unconfirmed.message, "the connection broke");
         assert_eq!(provider.script().ordered.len(), 1);
 
         // Nor by whoever takes it over, not even when nothing is found under the key.
@@ -85,7 +89,7 @@ async fn without_that_promise_nothing_is_ordered_twice() {
     stage.peer.completed(&job).await;
     assert!(found.script().ordered.is_empty());
 
-    let forgetful = Scripted::new([WORKING, Look::Unknown]).not_idempotent();
+    let forgetful = Scripted::new([WORKING, OrderStatus::Unknown]).not_idempotent();
     assert_eq!(failed(&forgetful).await.reason, "OUTPUT_UNAVAILABLE");
     assert_eq!(forgetful.script().ordered.len(), 1);
 }
@@ -140,13 +144,13 @@ async fn a_lost_answer_is_looked_up_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_cannot_be_asked_for_a_while_is_waited_for() {
     let provider = Scripted::new([]);
-    let mut looks: VecDeque<_> = (0..15).map(|_| Err(failure(Class::Internal))).collect();
-    looks.extend([Ok(WORKING), Ok(DONE)]);
-    provider.script().looks = looks;
+    let mut polls: VecDeque<_> = (0..15).map(|_| Err(failure(Class::Internal))).collect();
+    polls.extend([Ok(WORKING), Ok(DONE)]);
+    provider.script().polls = polls;
     let stage = Stage::with(provider.registry(), |_| {}).await;
     let job = stage.peer.give(|_| {});
     stage.peer.completed(&job).await;
-    provider.script().looks = VecDeque::from([Err(failure(Class::Internal))]);
+    provider.script().polls = VecDeque::from([Err(failure(Class::Internal))]);
     let job = stage.peer.give(|_| {});
     assert_eq!(stage.peer.failed(&job).await.reason, "PROVIDER_INTERNAL");
 }

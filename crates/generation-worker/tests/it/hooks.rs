@@ -1,4 +1,4 @@
-//! What becomes of providers' webhooks: the verified ones are passed on as a word to look, the others are not believed.
+//! What becomes of providers' webhooks: the verified ones are passed on as a word to poll, the others are not believed.
 
 use proto::work::v1::ReceiveHookRequest;
 use proto::work::v1::hook_service_server::HookService as _;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use generation_worker::providers::local::{self, Local};
-use generation_worker::providers::{Charge, Look, Made, Registry};
+use generation_worker::providers::{Charge, Made, OrderStatus, Registry};
 use proto::work::v1::FailureClass;
 use tonic::Status;
 
@@ -110,7 +110,7 @@ async fn a_lease_that_a_heartbeat_calls_lost_is_let_go_of() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_is_passed_on_and_its_outcome_told() {
     let provider = Scripted::new([WORKING]);
-    provider.script().after_cancel = Some(Look::Cancelled(Charge::Unknown));
+    provider.script().after_cancel = Some(OrderStatus::Cancelled(Charge::Unknown));
     let stage = Stage::with(provider.registry(), |_| {}).await;
     let job = stage.peer.give(|_| {});
     stage.peer.hears(&job, "it is submitted", |said| matches!(said, Said::Submitted(_)).then_some(())).await;
@@ -200,7 +200,7 @@ async fn what_generation_status_does_not_hear_is_told_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_s_own_price_is_charged_up_to_what_is_held() {
     for (asked, charged) in [(1_000, 1_000), (900_000, 250_000), (-5, 0)] {
-        let provider = Scripted::new([Look::Done(Made { extension: "mp4", cost_micros: Some(asked) })]);
+        let provider = Scripted::new([OrderStatus::Done(Made { extension: "mp4", cost_micros: Some(asked) })]);
         let stage = Stage::with(provider.registry(), |_| {}).await;
         let job = stage.peer.give(|_| {});
         assert_eq!(stage.peer.completed(&job).await.cost_micros, charged);

@@ -10,22 +10,22 @@ use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use generation_worker::hooks::{Heard, Hook, NotVerified};
 use generation_worker::providers::{
-    Abilities, Failure, Look, Made, NotSubmitted, Order, Provider, Reference, Registry, Stopping, local,
+    Abilities, Failure, Made, NotSubmitted, Order, OrderStatus, Provider, Reference, Registry, Stopping, local,
 };
 use uuid::Uuid;
 
-pub(crate) const DONE: Look = Look::Done(Made { extension: "mp4", cost_micros: None });
-pub(crate) const WORKING: Look = Look::Working { percent: 40, stage: "rendering" };
+pub(crate) const DONE: OrderStatus = OrderStatus::Done(Made { extension: "mp4", cost_micros: None });
+pub(crate) const WORKING: OrderStatus = OrderStatus::Working { percent: 40, stage: "rendering" };
 
 /// What it says, and what it was asked.
 #[derive(Default)]
 pub(crate) struct Script {
     /// Answers to orders, first one first; afterwards every order is taken.
     pub(crate) submits: VecDeque<NotSubmitted>,
-    /// Answers to looks, first one first; the last one stays.
-    pub(crate) looks: VecDeque<Result<Look, Failure>>,
-    /// What a look says once a cancel was asked for.
-    pub(crate) after_cancel: Option<Look>,
+    /// Answers to polls, first one first; the last one stays.
+    pub(crate) polls: VecDeque<Result<OrderStatus, Failure>>,
+    /// What a poll says once a cancel was asked for.
+    pub(crate) after_cancel: Option<OrderStatus>,
     /// Whether an order is found by its key.
     pub(crate) finds: bool,
     pub(crate) video: Vec<u8>,
@@ -43,9 +43,9 @@ pub(crate) struct Scripted {
 }
 
 impl Scripted {
-    pub(crate) fn new(looks: impl IntoIterator<Item = Look>) -> Self {
-        let looks = looks.into_iter().map(Ok).collect();
-        let script = Script { looks, video: b"a video".to_vec(), ..Script::default() };
+    pub(crate) fn new(polls: impl IntoIterator<Item = OrderStatus>) -> Self {
+        let polls = polls.into_iter().map(Ok).collect();
+        let script = Script { polls, video: b"a video".to_vec(), ..Script::default() };
         let abilities = Abilities {
             idempotent_submit: true,
             find_by_key: true,
@@ -110,13 +110,13 @@ impl Provider for Scripted {
         async move { Ok(self.script().finds.then(|| reference(key))) }.boxed()
     }
 
-    fn look<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<Look, Failure>> {
+    fn poll<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>> {
         async move {
             let mut script = self.script();
-            if let Some(look) = script.after_cancel.clone().filter(|_| script.cancels > 0) {
-                return Ok(look);
+            if let Some(poll) = script.after_cancel.clone().filter(|_| script.cancels > 0) {
+                return Ok(poll);
             }
-            if script.looks.len() > 1 { script.looks.pop_front().unwrap() } else { script.looks[0].clone() }
+            if script.polls.len() > 1 { script.polls.pop_front().unwrap() } else { script.polls[0].clone() }
         }
         .boxed()
     }
@@ -154,7 +154,7 @@ impl Provider for Scripted {
         })
     }
 
-    fn look_every(&self) -> Duration {
+    fn poll_interval(&self) -> Duration {
         Duration::from_millis(5)
     }
 

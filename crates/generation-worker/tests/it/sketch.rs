@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use generation_worker::providers::local::Local;
-use generation_worker::providers::{Charge, Look, Order, Provider, Reference};
+use generation_worker::providers::{Charge, Order, OrderStatus, Provider, Reference};
 use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 use uuid::Uuid;
@@ -14,16 +14,16 @@ fn order(prompt: &str, seed: i64) -> Order {
 }
 
 /// Looks until the order has come to an end; gives every progress seen, too.
-async fn settled(local: &Local, reference: &Reference) -> (Look, Vec<(u8, &'static str)>) {
+async fn settled(local: &Local, reference: &Reference) -> (OrderStatus, Vec<(u8, &'static str)>) {
     let mut seen = Vec::new();
     let end = async {
         loop {
-            match local.look(reference).await.unwrap() {
-                Look::Working { percent, stage } => {
+            match local.poll(reference).await.unwrap() {
+                OrderStatus::Working { percent, stage } => {
                     if seen.last() != Some(&(percent, stage)) {
                         seen.push((percent, stage));
                     }
-                    tokio::time::sleep(local.look_every()).await;
+                    tokio::time::sleep(local.poll_interval()).await;
                 }
                 end => return end,
             }
@@ -36,7 +36,7 @@ async fn settled(local: &Local, reference: &Reference) -> (Look, Vec<(u8, &'stat
 async fn film(prompt: &str, seed: i64) -> Vec<u8> {
     let local = Local::new(Duration::ZERO, 2);
     let reference = local.submit(&order(prompt, seed)).await.unwrap();
-    assert!(matches!(settled(&local, &reference).await.0, Look::Done(_)));
+    assert!(matches!(settled(&local, &reference).await.0, OrderStatus::Done(_)));
     let pieces: Vec<_> = local.fetch(&reference).await.unwrap().try_collect().await.unwrap();
     pieces.concat()
 }
@@ -119,7 +119,7 @@ async fn an_order_is_taken_once_and_found_by_its_key() {
     assert_eq!(local.find(order.key).await.unwrap(), Some(reference.clone()));
     settled(&local, &reference).await;
     local.forget(&reference);
-    assert_eq!(local.look(&reference).await.unwrap(), Look::Unknown);
+    assert_eq!(local.poll(&reference).await.unwrap(), OrderStatus::Unknown);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +129,7 @@ async fn progress_rises_through_stages_at_the_set_pace() {
     let started = std::time::Instant::now();
     let reference = local.submit(&order("A slow pan", 3)).await.unwrap();
     let (end, seen) = settled(&local, &reference).await;
-    assert!(matches!(end, Look::Done(_)));
+    assert!(matches!(end, OrderStatus::Done(_)));
     assert!(started.elapsed() >= pace);
     assert!(seen.len() >= 4, "{seen:?}");
     assert!(seen.is_sorted_by_key(|(percent, _)| *percent), "{seen:?}");
@@ -141,6 +141,6 @@ async fn a_cancelled_sketch_stops_and_stays_cancelled() {
     let local = Local::new(Duration::from_secs(60), 1);
     let reference = local.submit(&order("Never seen", 4)).await.unwrap();
     local.cancel(&reference).await.unwrap();
-    assert_eq!(settled(&local, &reference).await.0, Look::Cancelled(Charge::NotCharged));
+    assert_eq!(settled(&local, &reference).await.0, OrderStatus::Cancelled(Charge::NotCharged));
     assert!(local.fetch(&reference).await.is_err());
 }

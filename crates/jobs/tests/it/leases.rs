@@ -15,13 +15,13 @@ async fn refused(stage: &Stage, lease: Lease) {
         jobs::cancelled(&mut connection, lease).await.map(drop),
         jobs::release(&mut connection, lease).await.map(drop),
         jobs::fail(&mut connection, lease, &failure).await.map(drop),
-        jobs::guard(&mut connection, lease).await.map(drop),
+        jobs::lock_lease(&mut connection, lease).await.map(drop),
     ];
     for tried in tries {
         assert!(matches!(tried, Err(Error::StaleFence)), "{tried:?}");
     }
     assert!(jobs::heartbeat(&mut connection, &[lease], LEASE).await.unwrap()[0].held.is_none());
-    assert!(jobs::guard_all(&mut connection, &[lease]).await.unwrap()[0].held.is_none());
+    assert!(jobs::lock_leases(&mut connection, &[lease]).await.unwrap()[0].held.is_none());
     assert_eq!(row(stage, lease.job).await, before);
 }
 
@@ -52,8 +52,8 @@ async fn a_zombie_changes_nothing() {
     stage.job(Uuid::now_v7()).await;
     let zombie = stage.one().await.lease;
     stage.expire(zombie).await;
-    let swept = jobs::sweep(&mut *stage.connection().await, KIND).await.unwrap();
-    assert_eq!(swept.requeued, [zombie.job]);
+    let reaped = jobs::reap(&mut *stage.connection().await, KIND).await.unwrap();
+    assert_eq!(reaped.requeued, [zombie.job]);
     refused(&stage, zombie).await;
     let heir = stage.one().await;
     assert_eq!((heir.attempt, heir.lease.fence), (2, 2));
@@ -77,11 +77,11 @@ async fn a_heartbeat_keeps_what_it_names() {
     let statuses = jobs::heartbeat(&mut *stage.connection().await, &asked, LEASE).await.unwrap();
     assert_eq!(statuses.iter().map(|status| status.held.is_some()).collect::<Vec<_>>(), [true, false]);
     assert_eq!(statuses[1].lease, asked[1]);
-    let mut swept = jobs::sweep(&mut *stage.connection().await, KIND).await.unwrap().requeued;
-    swept.sort();
+    let mut reaped = jobs::reap(&mut *stage.connection().await, KIND).await.unwrap().requeued;
+    reaped.sort();
     let mut expected = [leases[1].job, leases[2].job];
     expected.sort();
-    assert_eq!(swept, expected);
+    assert_eq!(reaped, expected);
 }
 
 #[tokio::test]
@@ -92,13 +92,13 @@ async fn a_job_that_kills_its_workers_is_buried() {
     for round in 1..=LEASES_IN_ROW {
         let lease = stage.one().await.lease;
         stage.expire(lease).await;
-        let swept = jobs::sweep(&mut *stage.connection().await, KIND).await.unwrap();
+        let reaped = jobs::reap(&mut *stage.connection().await, KIND).await.unwrap();
         if round < LEASES_IN_ROW {
-            assert_eq!((swept.requeued.len(), swept.buried.len()), (1, 0), "round {round}");
+            assert_eq!((reaped.requeued.len(), reaped.dead_lettered.len()), (1, 0), "round {round}");
         } else {
-            let [buried] = swept.buried.as_slice() else { panic!("{swept:?}") };
-            assert_eq!((buried.job, buried.cause.as_str()), (job.id, "LEASE_EXPIRED"));
-            assert_eq!((buried.account, buried.attempts), (job.account, LEASES_IN_ROW));
+            let [dead_lettered] = reaped.dead_lettered.as_slice() else { panic!("{reaped:?}") };
+            assert_eq!((dead_lettered.job, dead_lettered.cause.as_str()), (job.id, "LEASE_EXPIRED"));
+            assert_eq!((dead_lettered.account, dead_lettered.attempts), (job.account, LEASES_IN_ROW));
         }
     }
     assert_eq!(stage.state(job.id).await, "dead");
@@ -113,7 +113,7 @@ async fn a_worker_that_lives_ends_the_row_of_expiries() {
     for _ in 0..4 {
         for _ in 1..LEASES_IN_ROW {
             stage.expire(stage.one().await.lease).await;
-            assert_eq!(jobs::sweep(&mut *stage.connection().await, KIND).await.unwrap().requeued, [job.id]);
+            assert_eq!(jobs::reap(&mut *stage.connection().await, KIND).await.unwrap().requeued, [job.id]);
         }
         jobs::release(&mut *stage.connection().await, stage.one().await.lease).await.unwrap();
     }
@@ -126,7 +126,7 @@ async fn attempts_run_out_by_expiry_too() {
     stage.enqueue(&job).await;
     for _ in 0..2 {
         stage.expire(stage.one().await.lease).await;
-        jobs::sweep(&mut *stage.connection().await, KIND).await.unwrap();
+        jobs::reap(&mut *stage.connection().await, KIND).await.unwrap();
     }
     let cause: String =
         sqlx::query_scalar("select cause from jobs where id = $1").bind(job.id).fetch_one(&stage.pool).await.unwrap();
@@ -139,8 +139,8 @@ async fn what_nobody_took_in_time_is_buried() {
     let job = NewJob { deadline: Some(std::time::Duration::ZERO), ..new_job(Uuid::now_v7()) };
     stage.enqueue(&job).await;
     assert!(stage.claim("worker", 1).await.is_empty(), "too late to begin");
-    let swept = jobs::sweep(&mut *stage.connection().await, KIND).await.unwrap();
-    assert_eq!(swept.buried[0].cause, "START_DEADLINE");
+    let reaped = jobs::reap(&mut *stage.connection().await, KIND).await.unwrap();
+    assert_eq!(reaped.dead_lettered[0].cause, "START_DEADLINE");
     assert_eq!(stage.history(job.id).await, ["queued", "dead"]);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jobs::{Failure, Hold, Lease, Leased, Limits, NewJob, Retry, Wanted};
+use jobs::{BlockReason, Failure, Lease, Leased, Limits, NewJob, Retry, Wanted};
 use testkit::eventually;
 use uuid::Uuid;
 
@@ -75,7 +75,7 @@ async fn an_account_has_no_more_running_than_it_may_and_the_next_go_on() {
     let first = stage.claim_within(10).await;
     assert_eq!(first.len(), 3, "as many as it may, in one claim too");
     assert!(stage.claim_within(10).await.is_empty());
-    // Behind more of the full account's than a claim looks at.
+    // Behind more of the full account's than a claim polls at.
     for _ in 0..2 {
         stage.job(other).await;
     }
@@ -83,7 +83,7 @@ async fn an_account_has_no_more_running_than_it_may_and_the_next_go_on() {
     let next = stage.claim_within(10).await;
     assert_eq!(next.iter().map(|job| job.account).collect::<Vec<_>>(), [other, other]);
     // What waits elsewhere still runs; what has ended does not.
-    let pause = jobs::Pause { look_after: Some(Duration::from_secs(300)), cause: None, detail: None };
+    let pause = jobs::Pause { poll_after: Some(Duration::from_secs(300)), cause: None, detail: None };
     jobs::suspend(&mut *stage.connection().await, first[0].lease, pause).await.unwrap();
     assert!(stage.claim_within(10).await.is_empty());
     jobs::complete(&mut *stage.connection().await, first[1].lease).await.unwrap();
@@ -104,10 +104,10 @@ async fn an_accounts_own_limit_goes_before_the_usual_one() {
     }
     let given = stage.claim_within(16).await;
     assert_eq!((given.len(), given.iter().all(|job| job.account == more)), (5, true));
-    let standing = jobs::standing(&mut connection, KIND, LIMITS).await.unwrap();
-    assert_eq!(standing.hold(more, ""), Some(Hold::Account));
-    assert_eq!(standing.hold(none, ""), Some(Hold::Account));
-    assert_eq!(standing.hold(Uuid::now_v7(), ""), None);
+    let queue_status = jobs::queue_status(&mut connection, KIND, LIMITS).await.unwrap();
+    assert_eq!(queue_status.block_reason(more, ""), Some(BlockReason::Account));
+    assert_eq!(queue_status.block_reason(none, ""), Some(BlockReason::Account));
+    assert_eq!(queue_status.block_reason(Uuid::now_v7(), ""), None);
     jobs::set_running_limit(&mut connection, KIND, none, None).await.unwrap();
     assert_eq!(stage.claim_within(16).await.len(), 3, "as any other");
 }
@@ -153,8 +153,8 @@ async fn a_pool_that_refuses_gets_half_and_more_with_time() {
     let running = stage.claim_within(16).await;
     assert_eq!(running.len(), 16, "nothing is known of the pool yet");
     stage.refuse(running[0].lease, Some(Duration::from_secs(20))).await;
-    let standing = jobs::standing(&mut connection, KIND, LIMITS).await.unwrap();
-    assert_eq!(standing.hold(Uuid::now_v7(), ""), Some(Hold::Pool));
+    let queue_status = jobs::queue_status(&mut connection, KIND, LIMITS).await.unwrap();
+    assert_eq!(queue_status.block_reason(Uuid::now_v7(), ""), Some(BlockReason::Pool));
     // Calls that were made before it heard of the first refusal are refused too.
     stage.refuse(running[1].lease, None).await;
     for job in &running[2..] {
@@ -167,8 +167,8 @@ async fn a_pool_that_refuses_gets_half_and_more_with_time() {
     stage.pass(-3600.0).await;
     assert_eq!(stage.claim_within(30).await.len(), 8);
     assert!(stage.claim_within(30).await.is_empty(), "it has as many as it takes");
-    let standing = jobs::standing(&mut connection, KIND, LIMITS).await.unwrap();
-    assert_eq!(standing.hold(Uuid::now_v7(), ""), Some(Hold::Pool));
+    let queue_status = jobs::queue_status(&mut connection, KIND, LIMITS).await.unwrap();
+    assert_eq!(queue_status.block_reason(Uuid::now_v7(), ""), Some(BlockReason::Pool));
     // It takes more with time; refusing again, half of what ran then.
     stage.pass(3600.0).await;
     let given = stage.claim_within(12).await;
@@ -218,9 +218,12 @@ async fn queues_that_one_provider_serves_share_what_it_takes() {
     assert_eq!(given.len(), 4, "half of the eight of both");
     assert!(stage.claim_of(&["right"], 10).await.is_empty());
     assert_eq!(stage.claim_of(&["elsewhere"], 10).await.len(), 10, "another provider's");
-    let standing = jobs::standing(&mut connection, KIND, LIMITS).await.unwrap();
-    let hold = |queue| standing.hold(Uuid::now_v7(), queue);
-    assert_eq!((hold("left"), hold("right"), hold("elsewhere")), (Some(Hold::Pool), Some(Hold::Pool), None));
+    let queue_status = jobs::queue_status(&mut connection, KIND, LIMITS).await.unwrap();
+    let hold = |queue| queue_status.block_reason(Uuid::now_v7(), queue);
+    assert_eq!(
+        (hold("left"), hold("right"), hold("elsewhere")),
+        (Some(BlockReason::Pool), Some(BlockReason::Pool), None)
+    );
 }
 
 #[tokio::test]

@@ -86,14 +86,14 @@ async fn what_waits_is_withdrawn_and_what_runs_is_asked() {
     let running = stage.one().await.lease;
     assert!(!jobs::withdraw(&mut connection, account, running.job).await.unwrap());
     assert!(!jobs::ask_to_stop(&mut connection, Uuid::now_v7(), running.job).await.unwrap(), "another account's");
-    assert!(!jobs::guard(&mut connection, running).await.unwrap().cancel_requested);
+    assert!(!jobs::lock_lease(&mut connection, running).await.unwrap().cancel_requested);
     for _ in 0..2 {
         assert!(jobs::ask_to_stop(&mut connection, account, running.job).await.unwrap());
     }
-    assert_eq!(jobs::guard(&mut connection, running).await.unwrap(), Held { account, cancel_requested: true });
+    assert_eq!(jobs::lock_lease(&mut connection, running).await.unwrap(), Held { account, cancel_requested: true });
     let told = jobs::heartbeat(&mut connection, &[running], LEASE).await.unwrap();
     assert_eq!(told[0].held, Some(Held { account, cancel_requested: true }));
-    assert_eq!(jobs::guard_all(&mut connection, &[running]).await.unwrap(), told);
+    assert_eq!(jobs::lock_leases(&mut connection, &[running]).await.unwrap(), told);
     jobs::cancelled(&mut connection, running).await.unwrap();
     assert_eq!(stage.history(running.job).await, ["queued", "leased", "cancelled"]);
 }

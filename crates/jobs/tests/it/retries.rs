@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jobs::{Failure, NewJob, Retry, Verdict};
+use jobs::{Failure, NewJob, Retry, RetryDecision};
 use uuid::Uuid;
 
 use crate::stage::{Stage, new_job};
@@ -17,7 +17,7 @@ async fn pause(stage: &Stage, job: Uuid, retry: Retry) -> f64 {
     let lease = crate::stage::claim(&mut tx, "worker", 1, crate::stage::LEASE).await[0].lease;
     assert_eq!(lease.job, job);
     let verdict = jobs::fail(&mut tx, lease, &failure(retry)).await.unwrap();
-    assert!(matches!(verdict, Verdict::Again(_)), "{verdict:?}");
+    assert!(matches!(verdict, RetryDecision::Retry(_)), "{verdict:?}");
     let pause =
         sqlx::query_scalar("select extract(epoch from run_at - now())::double precision from jobs where id = $1")
             .bind(job)
@@ -46,7 +46,7 @@ async fn pauses_are_random_and_grow_to_five_minutes() {
         }
         let over = failure(Retry::Never);
         let lease = stage.one().await.lease;
-        assert_eq!(jobs::fail(&mut *stage.connection().await, lease, &over).await.unwrap(), Verdict::Failed);
+        assert_eq!(jobs::fail(&mut *stage.connection().await, lease, &over).await.unwrap(), RetryDecision::Failed);
     }
     // Full jitter: over 24 jobs the pauses spread over the whole interval (each bound fails once in 10^7 runs).
     assert!(longest.iter().all(|share| *share > 0.5), "{longest:?}");
@@ -80,7 +80,7 @@ async fn counted_attempts_run_out_and_others_do_not() {
     assert_eq!((last.attempt, last.lease.fence), (3, 13));
     let counted = failure(Retry::Counted { after: None });
     let verdict = jobs::fail(&mut *stage.connection().await, last.lease, &counted).await.unwrap();
-    assert_eq!(verdict, Verdict::Dead);
+    assert_eq!(verdict, RetryDecision::Dead);
     assert_eq!(stage.state(job.id).await, "dead");
 }
 
@@ -90,6 +90,6 @@ async fn a_final_refusal_is_no_dead_letter() {
     let job = stage.job(Uuid::now_v7()).await;
     let lease = stage.one().await.lease;
     let verdict = jobs::fail(&mut *stage.connection().await, lease, &failure(Retry::Never)).await.unwrap();
-    assert_eq!(verdict, Verdict::Failed);
+    assert_eq!(verdict, RetryDecision::Failed);
     assert_eq!(stage.history(job).await, ["queued", "leased", "failed"]);
 }

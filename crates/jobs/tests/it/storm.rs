@@ -81,8 +81,8 @@ async fn worker(pool: PgPool, seed: u64, ends: Arc<Mutex<HashMap<Uuid, u32>>>) {
             .await
             .unwrap();
         // Three workers in a row may have died; an operator does not give up.
-        for buried in jobs::sweep(&mut connection, KIND).await.unwrap().buried {
-            assert!(jobs::requeue(&mut connection, buried.job, "operator").await.unwrap());
+        for dead_lettered in jobs::reap(&mut connection, KIND).await.unwrap().dead_lettered {
+            assert!(jobs::requeue(&mut connection, dead_lettered.job, "operator").await.unwrap());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Jobs that wait for what goes on elsewhere: no lease, looks that are no attempts, and decisions without a look.
+//! Jobs that wait for what goes on elsewhere: no lease, polls that are no attempts, and decisions without a poll.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use uuid::Uuid;
 
 use crate::stage::{KIND, Stage};
 
-const NOW: Pause<'_> = Pause { look_after: Some(Duration::ZERO), cause: None, detail: None };
-const WHEN_HEARD: Pause<'_> = Pause { look_after: None, cause: Some("IN_DOUBT"), detail: Some("cut off") };
+const NOW: Pause<'_> = Pause { poll_after: Some(Duration::ZERO), cause: None, detail: None };
+const WHEN_HEARD: Pause<'_> = Pause { poll_after: None, cause: Some("IN_DOUBT"), detail: Some("cut off") };
 
 #[tokio::test]
 async fn a_look_is_leased_like_work_and_is_no_attempt() {
     let stage = Stage::new().await;
     let job = stage.job(Uuid::now_v7()).await;
     let mut leased = stage.one().await;
-    for look in 0..5 {
+    for poll in 0..5 {
         jobs::suspend(&mut *stage.connection().await, leased.lease, NOW).await.unwrap();
         assert_eq!(stage.state(job).await, "waiting");
-        assert!(jobs::guard(&mut *stage.connection().await, leased.lease).await.is_err(), "the lease is over");
+        assert!(jobs::lock_lease(&mut *stage.connection().await, leased.lease).await.is_err(), "the lease is over");
         let next = stage.one().await;
-        assert_eq!((next.look, next.looks, next.attempt, next.lease.fence), (true, look, 1, leased.lease.fence + 1));
+        assert_eq!((next.poll, next.polls, next.attempt, next.lease.fence), (true, poll, 1, leased.lease.fence + 1));
         leased = next;
     }
     jobs::complete(&mut *stage.connection().await, leased.lease).await.unwrap();
-    assert_eq!(stage.history(job).await, ["queued", "leased", "waiting", "done"], "looks are no events");
+    assert_eq!(stage.history(job).await, ["queued", "leased", "waiting", "done"], "polls are no events");
 }
 
 #[tokio::test]
@@ -32,14 +32,14 @@ async fn looks_go_before_work_and_not_before_their_time() {
     let stage = Stage::new().await;
     let waiting = stage.job(Uuid::now_v7()).await;
     let leased = stage.one().await;
-    let later = Pause { look_after: Some(Duration::from_secs(60)), ..NOW };
+    let later = Pause { poll_after: Some(Duration::from_secs(60)), ..NOW };
     jobs::suspend(&mut *stage.connection().await, leased.lease, later).await.unwrap();
     let queued = stage.job(Uuid::now_v7()).await;
     assert_eq!(stage.claim("a", 1).await[0].lease.job, queued);
     stage.job(Uuid::now_v7()).await;
     stage.hasten(waiting).await;
     let first = &stage.claim("b", 1).await[0];
-    assert_eq!((first.lease.job, first.look), (waiting, true));
+    assert_eq!((first.lease.job, first.poll), (waiting, true));
 }
 
 #[tokio::test]
@@ -57,10 +57,10 @@ async fn what_waits_for_a_word_is_due_when_it_comes() {
         } else {
             assert!(jobs::hint(&mut connection, job).await.unwrap());
         }
-        let look = stage.one().await;
-        assert_eq!((look.lease.job, look.cancel_requested), (job, stops));
+        let poll = stage.one().await;
+        assert_eq!((poll.lease.job, poll.cancel_requested), (job, stops));
         assert!(!jobs::hint(&mut connection, job).await.unwrap(), "a worker has it");
-        jobs::complete(&mut connection, look.lease).await.unwrap();
+        jobs::complete(&mut connection, poll.lease).await.unwrap();
     }
 }
 
@@ -71,11 +71,14 @@ async fn a_look_that_is_lost_is_due_again_and_kills_at_most_three() {
     let leased = stage.one().await;
     jobs::suspend(&mut *stage.connection().await, leased.lease, NOW).await.unwrap();
     for lost in 1..=LEASES_IN_ROW {
-        let look = stage.one().await;
-        assert_eq!((look.look, look.attempt), (true, 1));
-        stage.expire(look.lease).await;
-        let swept = jobs::sweep(&mut *stage.connection().await, KIND).await.unwrap();
-        assert_eq!((swept.requeued.len(), swept.buried.len()), if lost < LEASES_IN_ROW { (1, 0) } else { (0, 1) });
+        let poll = stage.one().await;
+        assert_eq!((poll.poll, poll.attempt), (true, 1));
+        stage.expire(poll.lease).await;
+        let reaped = jobs::reap(&mut *stage.connection().await, KIND).await.unwrap();
+        assert_eq!(
+            (reaped.requeued.len(), reaped.dead_lettered.len()),
+            if lost < LEASES_IN_ROW { (1, 0) } else { (0, 1) }
+        );
     }
     assert_eq!(stage.state(job).await, "dead");
 }
@@ -86,8 +89,8 @@ async fn a_look_given_back_is_due_again() {
     let job = stage.job(Uuid::now_v7()).await;
     let leased = stage.one().await;
     jobs::suspend(&mut *stage.connection().await, leased.lease, NOW).await.unwrap();
-    let look = stage.one().await;
-    jobs::release(&mut *stage.connection().await, look.lease).await.unwrap();
+    let poll = stage.one().await;
+    jobs::release(&mut *stage.connection().await, poll.lease).await.unwrap();
     assert_eq!(stage.state(job).await, "waiting");
     assert_eq!(stage.one().await.attempt, 1);
 }
@@ -117,7 +120,7 @@ async fn decisions_end_a_wait_and_leave_their_line() {
         assert_eq!((line.0.as_str(), line.1.as_str()), why);
         if decision == Decision::Requeue {
             let again = stage.one().await;
-            assert_eq!((again.look, again.attempt), (false, 2));
+            assert_eq!((again.poll, again.attempt), (false, 2));
             jobs::complete(&mut connection, again.lease).await.unwrap();
         }
     }
@@ -130,12 +133,12 @@ async fn a_lease_that_ran_out_is_for_others_first() {
     stage.job(Uuid::now_v7()).await;
     let lost = stage.claim("asleep", 1).await[0].lease;
     stage.expire(lost).await;
-    jobs::sweep(&mut *stage.connection().await, KIND).await.unwrap();
+    jobs::reap(&mut *stage.connection().await, KIND).await.unwrap();
     assert!(stage.claim("asleep", 1).await.is_empty());
     // Where nobody else takes it, it comes back after all.
     sqlx::query("update jobs set run_at = now() - interval '31 s'").execute(&stage.pool).await.unwrap();
     let again = stage.claim("asleep", 1).await[0].lease;
     stage.expire(again).await;
-    jobs::sweep(&mut *stage.connection().await, KIND).await.unwrap();
+    jobs::reap(&mut *stage.connection().await, KIND).await.unwrap();
     assert_eq!(stage.claim("awake", 1).await[0].lease.job, lost.job);
 }

@@ -1,4 +1,4 @@
-//! Twenty thousand histories without a broken promise, every wall missed when it is gone, and a seed that replays exactly.
+//! Twenty thousand histories without a broken promise, every guard missed when it is gone, and a seed that replays exactly.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use rushes_sim::mutations;
@@ -17,7 +17,7 @@ fn every_wall_is_missed_or_explained() {
     let alive: Vec<_> = mutations::all(30_000)
         .into_iter()
         .filter(|mutation| mutation.killed.is_none() && mutation.explained.is_none())
-        .map(|mutation| mutation.wall)
+        .map(|mutation| mutation.guard)
         .collect();
     assert!(alive.is_empty(), "nothing notices when these are gone: {alive:?}");
 }

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use thumbnail_worker::decode_pool::{DecodePool, Refused, Settings};
 use thumbnail_worker::holding::Holding;
-use thumbnail_worker::pool::{Pool, Refused, Settings};
 use tokio::time::timeout;
 
 const MIB: u64 = 1 << 20;
 
-fn pool(threads: usize, bytes: u64, waiting: usize) -> Pool {
-    Pool::new(Settings { threads, bytes, waiting })
+fn pool(threads: usize, bytes: u64, waiting: usize) -> DecodePool {
+    DecodePool::new(Settings { threads, bytes, waiting })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chassis::caller::Caller;
 use chassis::drain::Drain;
-use chassis::postgres::LaneSettings;
+use chassis::postgres::PoolSettings;
 use chassis::{blobs, client, server};
 use proto::assets::v1::asset_service_client::AssetServiceClient;
 use proto::assets::v1::upload_asset_request::Part;
@@ -16,7 +16,7 @@ use proto::assets::v1::{
 use sqlx::PgPool;
 use testkit::Database;
 use thumbnail_worker::config::Settings;
-use thumbnail_worker::{Service, pictures, pool, videos};
+use thumbnail_worker::{Service, decode_pool, pictures, videos};
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -54,14 +54,14 @@ impl Running {
         let url = url(&folder);
         let mut settings = Settings {
             database_url: database.url(),
-            lane: LaneSettings { min: 0, silence: Duration::from_secs(1), ..LaneSettings::default() },
+            pool: PoolSettings { min: 0, silence: Duration::from_secs(1), ..PoolSettings::default() },
             nats_url: None,
             blobs: blobs::Settings { url, options: Vec::new() },
             public_url: PUBLIC.into(),
             pictures: pictures::Limits::default(),
             videos: videos::Limits::default(),
             video_bytes: 64 << 20,
-            pool: pool::Settings { threads: 2, bytes: 512 << 20, waiting: 64 },
+            decode_pool: decode_pool::Settings { threads: 2, bytes: 512 << 20, waiting: 64 },
             held_bytes: 256 << 20,
             ffmpeg: videos::ffmpeg::Settings {
                 program: None,

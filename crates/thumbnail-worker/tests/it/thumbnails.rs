@@ -135,8 +135,8 @@ async fn what_is_no_stored_video_is_not_registered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_at_once_is_sent_away_with_a_time() {
     let service = Running::with(|settings| {
-        settings.pool.threads = 1;
-        settings.pool.waiting = 1;
+        settings.decode_pool.threads = 1;
+        settings.decode_pool.waiting = 1;
         settings.slots = 1;
     })
     .await;
@@ -169,8 +169,8 @@ async fn too_much_at_once_is_sent_away_with_a_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_ask_for_one_thumbnail_cost_one() {
     let service = Running::with(|settings| {
-        settings.pool.threads = 1;
-        settings.pool.waiting = 1;
+        settings.decode_pool.threads = 1;
+        settings.decode_pool.waiting = 1;
     })
     .await;
     let account = service.account().await;
@@ -196,9 +196,9 @@ async fn a_thumbnail_that_is_there_stays() {
     let account = service.account().await;
     let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
     let ready = service.settled(&account, &asset.name).await;
-    let lane =
-        chassis::postgres::Lane::connect_lazy("test", &service.settings.database_url, &service.settings.lane).unwrap();
-    let store = thumbnail_worker::store::Store::new(lane, jobs::Bell::new(thumbnail_worker::store::KIND, None));
+    let pool =
+        chassis::postgres::Pool::connect_lazy("test", &service.settings.database_url, &service.settings.pool).unwrap();
+    let store = thumbnail_worker::store::Store::new(pool, jobs::Notifier::new(thumbnail_worker::store::KIND, None));
     let key = thumbnail_worker::thumbnails::Key {
         account: domain::id::AccountId(account.id),
         asset: domain::name::asset(&asset.name).unwrap(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache::{Asof, Cache, Hit, Key, Lifetime, Loaded, outbox};
-use chassis::postgres::{Error, Lane, LaneSettings};
+use chassis::postgres::{Error, Pool, PoolSettings};
 use chassis::settings::Source;
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ const BODY: usize = 800;
 /// One replica.
 pub(crate) struct Replica {
     pub(crate) cache: Cache,
-    data: Lane,
+    data: Pool,
     body: Bytes,
 }
 
@@ -35,9 +35,9 @@ impl Replica {
         let database: String = source.required("RUSHES_DATABASE_URL", "a URL")?;
         for _ in 0..count {
             let nats = chassis::nats::connect(&source.required::<String>("RUSHES_NATS_URL", "a URL")?).await?;
-            let lane = Lane::connect_lazy("cache", &database, &cache::Settings::lane())?;
-            let cache = Cache::start(cache::Settings::read(source)?, Some(lane), Some(nats))?;
-            let data = Lane::connect_lazy("data", &database, &LaneSettings::default())?;
+            let pool = Pool::connect_lazy("cache", &database, &cache::Settings::pool())?;
+            let cache = Cache::start(cache::Settings::read(source)?, Some(pool), Some(nats))?;
+            let data = Pool::connect_lazy("data", &database, &PoolSettings::default())?;
             replicas.push(Arc::new(Self { cache, data, body: vec![0x2a; BODY].into() }));
         }
         fill(&replicas[0].data, i64::try_from(rows)?).await?;
@@ -92,13 +92,13 @@ impl Replica {
     }
 }
 
-async fn fill(data: &Lane, rows: i64) -> Result<()> {
+async fn fill(data: &Pool, rows: i64) -> Result<()> {
     for statement in
         ["drop table if exists cache_cost", "create table cache_cost (id bigint primary key, version bigint)"]
     {
-        sqlx::query(statement).execute(data.pool()).await?;
+        sqlx::query(statement).execute(data.sqlx()).await?;
     }
     let fill = sqlx::query("insert into cache_cost (id, version) select n, 1 from generate_series(0, $1 - 1) n");
-    fill.bind(rows).execute(data.pool()).await?;
+    fill.bind(rows).execute(data.sqlx()).await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The picture of a sketch: a moving landscape in colours that come from the prompt, with the prompt as its title.
 //!
 //! Invariant: a frame is a function of prompt, seed, references and its number, and of nothing else. The film opens on black, so
-//! that whoever chooses a poster has to look further than the first frame. Everything is painted in runs of one colour, straight
+//! that whoever chooses a poster has to poll further than the first frame. Everything is painted in runs of one colour, straight
 //! into the planes that the encoder takes: a film costs a fraction of a second even where nothing is optimised.
 
 use std::f32::consts::TAU;

@@ -50,7 +50,7 @@ const PIECE: u64 = 64 << 10;
 
 /// The pool; clones share it.
 #[derive(Clone, Debug)]
-pub struct Pool {
+pub struct DecodePool {
     shared: Arc<Shared>,
 }
 
@@ -64,7 +64,7 @@ struct Shared {
     micros: AtomicU64,
 }
 
-impl Pool {
+impl DecodePool {
     /// An empty pool. At least one thread and one piece of memory are given.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
@@ -108,9 +108,9 @@ impl Pool {
         });
         let (result, took) = done.await.map_err(|error| Refused::Panicked(error.to_string()))?;
         shared.learn(took);
-        metrics::histogram!("decode_pool_run_seconds").record(took.as_secs_f64());
+        metrics::histogram!("rushes_decode_pool_run_seconds").record(took.as_secs_f64());
         result.map_err(|panic| {
-            metrics::counter!("decode_pool_panics_total").increment(1);
+            metrics::counter!("rushes_decode_pool_panics_total").increment(1);
             let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             Refused::Panicked(message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
         })
@@ -143,10 +143,10 @@ impl<'a> Place<'a> {
     fn take(shared: &'a Shared) -> Result<Self, Refused> {
         let before = shared.waiting.fetch_add(1, Ordering::Relaxed);
         let place = Self(shared);
-        metrics::gauge!("decode_pool_waiting").set((before + 1) as f64);
+        metrics::gauge!("rushes_decode_pool_waiting").set((before + 1) as f64);
         if before >= shared.settings.waiting {
             let retry_after = shared.backlog().clamp(Duration::from_millis(50), Duration::from_secs(10));
-            metrics::counter!("decode_pool_refused_total").increment(1);
+            metrics::counter!("rushes_decode_pool_refused_total").increment(1);
             return Err(Refused::Overloaded { retry_after });
         }
         Ok(place)
@@ -156,6 +156,6 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let before = self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-        metrics::gauge!("decode_pool_waiting").set(before.saturating_sub(1) as f64);
+        metrics::gauge!("rushes_decode_pool_waiting").set(before.saturating_sub(1) as f64);
     }
 }

@@ -1,16 +1,16 @@
-//! The walls: each condition of the protocol that refuses something, by name, so that a simulator can take one out at a
+//! The guards: each condition of the protocol that refuses something, by name, so that a simulator can take one out at a
 //! time and see that some history then breaks a promise.
 //!
-//! Invariant: without the feature `mutations` every wall stands, and asking costs nothing: [`stands`] is a constant.
+//! Invariant: without the feature `mutations` every guard stands, and asking costs nothing: [`stands`] is a constant.
 
-/// Makes the list of walls from one table: a name, and where the wall stands.
-macro_rules! walls {
+/// Makes the list of guards from one table: a name, and where the guard stands.
+macro_rules! guards {
     ($($(#[$doc:meta])* $name:ident in $place:literal,)+) => {
-        /// A wall, and the history that it stops.
+        /// A guard, and the history that it stops.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Wall { $($(#[$doc])* $name,)+ }
+        pub enum Guard { $($(#[$doc])* $name,)+ }
 
-        impl Wall {
+        impl Guard {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
@@ -29,7 +29,7 @@ macro_rules! walls {
     };
 }
 
-walls! {
+guards! {
     /// An L1 entry ends at its time, whatever proves it.
     L1End in "coherence/entry.rs",
     /// An L1 entry below a floor or the caller's token is not served.
@@ -133,11 +133,11 @@ walls! {
     WroteFirst in "cache/cache.rs",
 }
 
-/// Whether a wall stands.
+/// Whether a guard stands.
 #[cfg(not(feature = "mutations"))]
 #[inline]
 #[must_use]
-pub const fn stands(_: Wall) -> bool {
+pub const fn enforced(_: Guard) -> bool {
     true
 }
 
@@ -145,23 +145,23 @@ pub const fn stands(_: Wall) -> bool {
 mod removal {
     use std::cell::Cell;
 
-    use super::Wall;
+    use super::Guard;
 
     thread_local! {
         static REMOVED: Cell<u128> = const { Cell::new(0) };
     }
 
-    /// Whether a wall stands in this thread.
+    /// Whether a guard stands in this thread.
     #[must_use]
-    pub fn stands(wall: Wall) -> bool {
-        REMOVED.get() & (1 << wall as u32) == 0
+    pub fn enforced(guard: Guard) -> bool {
+        REMOVED.get() & (1 << guard as u32) == 0
     }
 
-    /// Takes these walls, and no others, out of this thread.
-    pub fn remove(walls: &[Wall]) {
-        REMOVED.set(walls.iter().fold(0, |set, wall| set | (1 << *wall as u32)));
+    /// Takes these guards, and no others, out of this thread.
+    pub fn remove(guards: &[Guard]) {
+        REMOVED.set(guards.iter().fold(0, |set, guard| set | (1 << *guard as u32)));
     }
 }
 
 #[cfg(feature = "mutations")]
-pub use removal::{remove, stands};
+pub use removal::{enforced, remove};

@@ -13,12 +13,12 @@ use crate::Error;
 /// So many leases that ran out one after another make a dead letter: the job kills its workers.
 pub const LEASES_IN_ROW: i32 = 3;
 
-/// At most this many jobs in one sweep, so that its transaction stays short.
+/// At most this many jobs in one reap, so that its transaction stays short.
 const BATCH: i64 = 500;
 
 /// A job that a sweep ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Buried {
+pub struct DeadLettered {
     /// The job.
     pub job: Uuid,
     /// Whose it was.
@@ -31,18 +31,18 @@ pub struct Buried {
 
 /// A sweep's findings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Jobs that are in the queue again, or due for another look: their workers are gone.
+pub struct Reaped {
+    /// Jobs that are in the queue again, or due for another poll: their workers are gone.
     pub requeued: Vec<Uuid>,
     /// Jobs that ended. What they were about is to be ended in the same transaction.
-    pub buried: Vec<Buried>,
+    pub dead_lettered: Vec<DeadLettered>,
 }
 
 /// Takes back the leases of a kind that ran out, and ends what nobody took by its deadline.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn sweep(tx: &mut PgConnection, kind: &'static str) -> Result<Swept, Error> {
+pub async fn reap(tx: &mut PgConnection, kind: &'static str) -> Result<Reaped, Error> {
     #[derive(sqlx::FromRow)]
     struct Row {
         id: Uuid,
@@ -66,19 +66,19 @@ pub async fn sweep(tx: &mut PgConnection, kind: &'static str) -> Result<Swept, E
          update jobs
          set state = case when jobs.state = 'queued' then 'dead'
                           when jobs.expired_in_row + 1 >= $2 then 'dead'
-                          when jobs.looking then 'waiting'
+                          when jobs.polling then 'waiting'
                           when jobs.attempt >= jobs.max_attempts then 'dead'
                           else 'queued' end,
              cause = case when jobs.state = 'queued' then 'START_DEADLINE'
-                          when jobs.expired_in_row + 1 >= $2 or jobs.looking then 'LEASE_EXPIRED'
+                          when jobs.expired_in_row + 1 >= $2 or jobs.polling then 'LEASE_EXPIRED'
                           when jobs.attempt >= jobs.max_attempts then 'ATTEMPTS_EXHAUSTED'
                           else 'LEASE_EXPIRED' end,
              last_error = case when jobs.state = 'leased' then 'the lease of ' || coalesce(jobs.worker, '?') || ' ran out' end,
              finished_at = case when jobs.state = 'queued' or jobs.expired_in_row + 1 >= $2
-                                     or (jobs.attempt >= jobs.max_attempts and not jobs.looking) then now() end,
+                                     or (jobs.attempt >= jobs.max_attempts and not jobs.polling) then now() end,
              run_at = case when jobs.state = 'leased' then now() else jobs.run_at end,
              expired_in_row = case when jobs.state = 'leased' then jobs.expired_in_row + 1 else jobs.expired_in_row end,
-             lease_until = null, looking = false
+             lease_until = null, polling = false
          from (select id from expired union all select id from overdue) found
          where jobs.id = found.id
          returning jobs.id, jobs.account_id, jobs.state, jobs.cause, jobs.attempt",
@@ -87,18 +87,23 @@ pub async fn sweep(tx: &mut PgConnection, kind: &'static str) -> Result<Swept, E
     .bind(LEASES_IN_ROW)
     .bind(BATCH)
     .fetch_all(tx);
-    let mut swept = Swept::default();
-    for row in statement("sweep_jobs", query).await? {
+    let mut reaped = Reaped::default();
+    for row in statement("reap_jobs", query).await? {
         let alive = matches!(row.state.as_str(), "queued" | "waiting");
-        let outcome = if alive { "requeued" } else { "buried" };
-        tracing::warn!(job = %row.id, kind, cause = row.cause, attempt = row.attempt, outcome, "swept a job");
-        counter!("rushes_jobs_swept_total", "kind" => kind, "outcome" => outcome, "cause" => row.cause.clone())
+        let outcome = if alive { "requeued" } else { "dead_lettered" };
+        tracing::warn!(job = %row.id, kind, cause = row.cause, attempt = row.attempt, outcome, "reaped a job");
+        counter!("rushes_jobs_reaped_total", "kind" => kind, "outcome" => outcome, "cause" => row.cause.clone())
             .increment(1);
         if alive {
-            swept.requeued.push(row.id);
+            reaped.requeued.push(row.id);
         } else {
-            swept.buried.push(Buried { job: row.id, account: row.account_id, cause: row.cause, attempts: row.attempt });
+            reaped.dead_lettered.push(DeadLettered {
+                job: row.id,
+                account: row.account_id,
+                cause: row.cause,
+                attempts: row.attempt,
+            });
         }
     }
-    Ok(swept)
+    Ok(reaped)
 }
