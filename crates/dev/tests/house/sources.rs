@@ -1,11 +1,12 @@
 //! The workspace's files as the rules see them: paths from the root with `/`, in order, whatever machine reads them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
-/// The workspace's directory.
+/// The directory of the workspace, or of another checkout of it when `HOUSE_ROOT` names one.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace's directory")
+    let root = env::var_os("HOUSE_ROOT").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), PathBuf::from);
+    root.canonicalize().expect("the workspace's directory")
 }
 
 /// The text of a file of the workspace; nothing when there is no such file.

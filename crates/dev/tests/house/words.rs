@@ -4,7 +4,9 @@ mod names;
 mod other;
 mod table;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use names::{Kind, Name};
 use table::{EXCEPTIONS, Exception, PLAIN_IN_LOCALS, Private, Reach, WORDS};
@@ -42,27 +44,34 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
+/// The forms in the table by their first word, each with the words of the whole form.
+static FORMS: LazyLock<BTreeMap<&str, Vec<(&Private, Vec<&str>)>>> = LazyLock::new(|| {
+    let mut forms: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for private in WORDS {
+        for form in private.forms.split(' ') {
+            let form: Vec<_> = form.split('_').collect();
+            forms.entry(form[0]).or_default().push((private, form));
+        }
+    }
+    forms
+});
+
 /// The private words in one name of a file.
 fn check(file: &str, name: &Name) -> Vec<Violation> {
     let words = words(&name.name);
     let mut found = Vec::new();
-    for private in WORDS {
-        for form in private.forms.split(' ') {
-            let form: Vec<_> = form.split('_').collect();
-            for at in 0..words.len() {
-                if words[at..].len() >= form.len()
-                    && words[at..].iter().zip(&form).all(|(word, form)| word == form)
-                    && reaches(private, file, name, &words, at, form.len())
-                {
-                    found.push(Violation {
-                        file: file.to_owned(),
-                        line: name.line,
-                        kind: name.kind,
-                        name: name.name.clone(),
-                        word: form.join(" "),
-                        instead: private.instead,
-                    });
-                }
+    for at in 0..words.len() {
+        for (private, form) in FORMS.get(words[at].as_str()).into_iter().flatten() {
+            let whole = words[at..].len() >= form.len() && words[at..].iter().zip(form).all(|(word, form)| word == form);
+            if whole && reaches(private, file, name, &words, at, form.len()) {
+                found.push(Violation {
+                    file: file.to_owned(),
+                    line: name.line,
+                    kind: name.kind,
+                    name: name.name.clone(),
+                    word: form.join(" "),
+                    instead: private.instead,
+                });
             }
         }
     }
@@ -75,6 +84,7 @@ fn reaches(private: &Private, file: &str, name: &Name, words: &[String], at: usi
         Reach::Everywhere => true,
         Reach::NotInSentences => name.kind != Kind::Test,
         Reach::AloneAs(kinds) => words.len() == length && kinds.contains(&name.kind),
+        Reach::NamesIn(parts) => name.kind != Kind::Test && file(parts),
         Reach::In(parts) => file(parts),
         Reach::NotIn(parts) => !file(parts),
         Reach::UnlessAfter(good) => at == 0 || !good.contains(&words[at - 1].as_str()),
@@ -82,9 +92,9 @@ fn reaches(private: &Private, file: &str, name: &Name, words: &[String], at: usi
     }
 }
 
-/// Every name that the workspace's files declare.
-fn declared() -> Vec<(String, Name)> {
-    let mut declared = Vec::new();
+/// Every private word in the names that the workspace's files declare, exceptions included.
+static FOUND: LazyLock<Vec<Violation>> = LazyLock::new(|| {
+    let mut declared = other::declared();
     for directory in sources::crates() {
         for file in sources::of_crate(&directory) {
             let text = sources::read(&file).expect("a file that was listed");
@@ -92,9 +102,11 @@ fn declared() -> Vec<(String, Name)> {
             declared.extend(names.into_iter().map(|name| (file.clone(), name)));
         }
     }
-    declared.extend(other::declared());
-    declared
-}
+    let mut found: Vec<_> = declared.iter().flat_map(|(file, name)| check(file, name)).collect();
+    found.sort_by(|a, b| (&a.file, a.line, &a.name).cmp(&(&b.file, b.line, &b.name)));
+    found.dedup();
+    found
+});
 
 impl Exception {
     fn covers(&self, violation: &Violation) -> bool {
@@ -114,41 +126,29 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The private words in the names of these kinds, without the exceptions.
-fn violations(of: impl Fn(Kind) -> bool) -> Vec<Violation> {
-    let mut found: Vec<_> = declared()
-        .iter()
-        .filter(|(_, name)| of(name.kind))
-        .flat_map(|(file, name)| check(file, name))
-        .filter(|violation| violation.kind != Kind::Local || !PLAIN_IN_LOCALS.contains(&violation.word.as_str()))
-        .filter(|violation| !EXCEPTIONS.iter().any(|exception| exception.covers(violation)))
-        .collect();
-    found.sort_by(|a, b| (&a.file, a.line, &a.name).cmp(&(&b.file, b.line, &b.name)));
-    found.dedup();
-    found
-}
-
-fn assert_none(found: &[Violation]) {
-    let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
-    assert!(found.is_empty(), "{} names with a private word:\n{}", found.len(), lines.join("\n"));
+/// Fails with every private word in the names of these kinds that is no exception.
+fn assert_none(of: impl Fn(&Violation) -> bool) {
+    let excepted = |violation: &Violation| EXCEPTIONS.iter().any(|exception| exception.covers(violation));
+    let lines: Vec<_> =
+        FOUND.iter().filter(|violation| of(violation) && !excepted(violation)).map(ToString::to_string).collect();
+    assert!(lines.is_empty(), "{} names with a private word:\n{}", lines.len(), lines.join("\n"));
 }
 
 #[test]
 fn no_declared_name_has_a_private_word() {
-    assert_none(&violations(|kind| kind != Kind::Local));
+    assert_none(|violation| violation.kind != Kind::Local);
 }
 
 #[test]
 fn no_local_name_has_a_private_word() {
-    assert_none(&violations(|kind| kind == Kind::Local));
+    assert_none(|violation| violation.kind == Kind::Local && !PLAIN_IN_LOCALS.contains(&violation.word.as_str()));
 }
 
 #[test]
 fn every_exception_is_needed_and_says_why() {
-    let found: Vec<_> = declared().iter().flat_map(|(file, name)| check(file, name)).collect();
     for exception in EXCEPTIONS {
         let Exception { file, name, reason } = exception;
         assert!(!reason.is_empty(), "the exception of `{name}` in {file} gives no reason");
-        assert!(found.iter().any(|violation| exception.covers(violation)), "nothing needs the exception of `{name}` in {file}");
+        assert!(FOUND.iter().any(|violation| exception.covers(violation)), "nothing needs the exception of `{name}` in {file}");
     }
 }

@@ -8,7 +8,7 @@ pub(crate) type Graph = BTreeMap<usize, BTreeSet<usize>>;
 /// The sets of more than one node that all reach each other, by Tarjan's algorithm.
 pub(crate) fn circles(graph: &Graph) -> Vec<BTreeSet<usize>> {
     let mut search =
-        Search { graph, order: BTreeMap::new(), low: BTreeMap::new(), stack: Vec::new(), found: Vec::new() };
+        Search { graph, order: BTreeMap::new(), low: BTreeMap::new(), pending: Vec::new(), found: Vec::new() };
     for node in graph.keys() {
         if !search.order.contains_key(node) {
             search.visit(*node);
@@ -50,7 +50,7 @@ struct Search<'a> {
     graph: &'a Graph,
     order: BTreeMap<usize, usize>,
     low: BTreeMap<usize, usize>,
-    stack: Vec<usize>,
+    pending: Vec<usize>,
     found: Vec<BTreeSet<usize>>,
 }
 
@@ -59,18 +59,18 @@ impl Search<'_> {
         let number = self.order.len();
         self.order.insert(node, number);
         self.low.insert(node, number);
-        self.stack.push(node);
+        self.pending.push(node);
         for next in self.graph.get(&node).into_iter().flatten() {
             if !self.order.contains_key(next) {
                 self.visit(*next);
                 self.low.insert(node, self.low[&node].min(self.low[next]));
-            } else if self.stack.contains(next) {
+            } else if self.pending.contains(next) {
                 self.low.insert(node, self.low[&node].min(self.order[next]));
             }
         }
         if self.low[&node] == number {
-            let at = self.stack.iter().position(|waiting| *waiting == node).unwrap_or_default();
-            let part: BTreeSet<_> = self.stack.split_off(at).into_iter().collect();
+            let at = self.pending.iter().position(|waiting| *waiting == node).unwrap_or_default();
+            let part: BTreeSet<_> = self.pending.split_off(at).into_iter().collect();
             if part.len() > 1 {
                 self.found.push(part);
             }
