@@ -1,7 +1,7 @@
 //! No circle of modules inside a crate.
 
 mod graph;
-mod modules;
+pub(crate) mod modules;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +13,10 @@ use names::Found;
 use crate::sources;
 
 /// Who needs whom, and each place that says so.
-type Needs = BTreeMap<(usize, usize), BTreeSet<(usize, String)>>;
+pub(crate) type Needs = BTreeMap<(usize, usize), BTreeSet<(usize, String)>>;
 
 /// Which module needs which: by a name that the other declares.
-fn needs(modules: &Modules) -> Needs {
+pub(crate) fn needs(modules: &Modules) -> Needs {
     let mut needs = Needs::new();
     for (from, module) in modules.0.iter().enumerate() {
         let mut need = |to: usize, line: usize, path: &[String]| {
@@ -82,7 +82,9 @@ fn circles(root: &str, read: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
     for outer in 0..modules.0.len() {
         let mut level = Level::new();
         for ((from, to), places) in &needs {
-            let (Some(from_part), Some(to_part)) = (modules.part(*from, outer), modules.part(*to, outer)) else { continue };
+            let (Some(from_part), Some(to_part)) = (modules.part(*from, outer), modules.part(*to, outer)) else {
+                continue;
+            };
             if from_part != to_part {
                 let file = &modules.0[*from].file;
                 let lines = places.iter().map(|(line, path)| format!("{file}:{line} {path}"));
@@ -118,7 +120,7 @@ fn describe(modules: &Modules, level: &Level, graph: &Graph, circle: &BTreeSet<u
 }
 
 /// The roots of a crate: its library, its binaries and its examples.
-fn roots(directory: &str) -> Vec<String> {
+pub(crate) fn roots(directory: &str) -> Vec<String> {
     sources::below(directory, &[".rs"])
         .into_iter()
         .filter(|path| {
@@ -138,4 +140,156 @@ fn no_crate_has_a_circle_of_modules() {
         }
     }
     assert!(found.is_empty(), "{} circles of modules:\n{}", found.len(), found.join("\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::circles;
+
+    /// The circles of a crate of these files, each by its shortest way.
+    fn found(files: &[(&str, &str)]) -> Vec<String> {
+        let read = |path: &str| {
+            files.iter().find(|(name, _)| path == format!("src/{name}")).map(|(_, text)| (*text).to_owned())
+        };
+        let ways = circles("src/lib.rs", &read);
+        ways.iter()
+            .map(|text| text.lines().next().and_then(|line| line.split_once("such as ")).unwrap().1.to_owned())
+            .collect()
+    }
+
+    #[track_caller]
+    fn none(files: &[(&str, &str)]) {
+        assert_eq!(found(files), Vec::<String>::new());
+    }
+
+    #[track_caller]
+    fn one(files: &[(&str, &str)], way: &str) {
+        assert_eq!(found(files), [way]);
+    }
+
+    const AB: (&str, &str) = ("lib.rs", "mod a; mod b;");
+    const A_NEEDS_B: (&str, &str) = ("a.rs", "use crate::b::B; pub struct A(B);");
+
+    #[test]
+    fn one_way_is_no_circle() {
+        none(&[AB, A_NEEDS_B, ("b.rs", "pub struct B;")]);
+    }
+
+    #[test]
+    fn a_use_back_is_a_circle() {
+        one(&[AB, A_NEEDS_B, ("b.rs", "use crate::a::A; pub struct B(Box<A>);")], "crate::a -> crate::b -> crate::a");
+    }
+
+    #[test]
+    fn a_path_in_any_place_is_seen() {
+        for place in [
+            "pub struct B(Box<crate::a::A>);",
+            "pub struct B; fn f() { super::a::f(); }",
+            "pub struct B; impl crate::a::T for B {}",
+            "pub struct B; fn f(x: u8) { match x { crate::a::X => {}, _ => {} } }",
+            "pub struct B; fn f() { println!(\"{}\", crate::a::X); }",
+            "pub struct B; fn f() { vec![1, { self::super::a::X }]; }",
+            "pub struct B; macro_rules! m { () => { $crate::a::X } }",
+            "#[derive(crate::a::D)] pub struct B;",
+            "#[serde(with = \"crate::a\")] pub struct B;",
+            "pub struct B; fn f() { use crate::a; a::f(); }",
+            "pub struct B; pub use crate::a::A;",
+            "use super::*; pub struct B; fn f() { a::f() }",
+        ] {
+            one(&[AB, A_NEEDS_B, ("b.rs", place)], "crate::a -> crate::b -> crate::a");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_path_is_none() {
+        for place in [
+            "pub struct B; fn f() { other::a::f(); ::a::f(); }",
+            "pub struct B; fn f(a: u8) { let _ = a; x.a(); println!(\"{}\", x.a); }",
+            "pub(in crate::a) struct B;",
+            "/// See [`crate::a::A`].\npub struct B;",
+            "pub struct B; #[cfg(test)] mod tests { use crate::a::A; }",
+            "pub struct B; #[cfg(all(test, unix))] use crate::a::A;",
+            "pub struct B; #[test] fn f() { crate::a::f(); }",
+            "pub struct B; impl B { #[cfg(test)] fn f() { crate::a::f(); } }",
+            "use crate::a; pub struct B;",
+        ] {
+            none(&[AB, A_NEEDS_B, ("b.rs", place)]);
+        }
+    }
+
+    #[test]
+    fn what_a_build_without_tests_has_is_seen() {
+        for place in ["#[cfg(not(test))] use crate::a::A;", "#[cfg(any(test, unix))] use crate::a::A;"] {
+            one(&[AB, A_NEEDS_B, ("b.rs", place)], "crate::a -> crate::b -> crate::a");
+        }
+    }
+
+    #[test]
+    fn a_name_is_followed_to_its_declaration() {
+        let root = ("lib.rs", "mod a; mod b; pub use a::A as Alpha; pub use b::*;");
+        let a = ("a.rs", "pub struct A(crate::B);");
+        none(&[root, a, ("b.rs", "pub struct B;")]);
+        one(&[root, a, ("b.rs", "pub struct B(Box<crate::Alpha>);")], "crate::a -> crate::b -> crate::a");
+    }
+
+    #[test]
+    fn a_facade_is_no_need_until_its_own_code_uses_the_name() {
+        let child = ("a/x.rs", "pub struct X; fn f() -> super::Shared { todo!() }");
+        none(&[("lib.rs", "mod a;"), ("a.rs", "mod x; pub use x::X; pub struct Shared;"), child]);
+        one(
+            &[("lib.rs", "mod a;"), ("a.rs", "mod x; pub use x::X; pub struct Shared(X);"), child],
+            "crate::a -> crate::a::x -> crate::a",
+        );
+        one(
+            &[("lib.rs", "mod a;"), ("a.rs", "mod x; pub struct Shared; fn f() { x::f(); }"), child],
+            "crate::a -> crate::a::x -> crate::a",
+        );
+    }
+
+    #[test]
+    fn a_sibling_by_way_of_the_parent_is_no_need_of_the_parent() {
+        let parent = ("a.rs", "mod x; mod y; fn f() { x::f(); y::f(); }");
+        none(&[("lib.rs", "mod a;"), parent, ("a/x.rs", "use super::y::Y;"), ("a/y.rs", "pub struct Y;")]);
+    }
+
+    #[test]
+    fn a_module_counts_with_all_that_is_inside() {
+        one(
+            &[
+                ("lib.rs", "mod a; mod b;"),
+                ("a.rs", "mod x; mod w;"),
+                ("a/x.rs", "use crate::b::Y;"),
+                ("a/w.rs", "pub struct W;"),
+                ("b.rs", "pub struct Y; mod z { use crate::a::w::W; }"),
+            ],
+            "crate::a -> crate::b -> crate::a",
+        );
+    }
+
+    #[test]
+    fn a_function_of_its_modules_name_is_told_from_the_module() {
+        let root = ("lib.rs", "mod a; mod b; pub use a::a;");
+        let b = ("b.rs", "pub fn f() { crate::a(); }");
+        none(&[root, ("a.rs", "pub fn a() {}"), b]);
+        one(&[root, ("a.rs", "pub fn a() { crate::b::f(); }"), b], "crate::a -> crate::b -> crate::a");
+    }
+
+    #[test]
+    fn imports_of_each_other_come_to_an_end() {
+        let globs =
+            [AB, ("a.rs", "pub use crate::b::*; pub struct A;"), ("b.rs", "pub use crate::a::*; fn f() { A::f() }")];
+        one(&globs, "crate::a -> crate::b -> crate::a");
+        // No program, but nothing to wait for either.
+        let _ = found(&[AB, ("a.rs", "pub use crate::b::X;"), ("b.rs", "pub use crate::a::X;")]);
+    }
+
+    #[test]
+    fn every_place_is_named() {
+        let files = [AB, A_NEEDS_B, ("b.rs", "\nuse crate::a::A;\n")];
+        let read = |path: &str| {
+            files.iter().find(|(name, _)| path == format!("src/{name}")).map(|(_, text)| (*text).to_owned())
+        };
+        let [text] = &circles("src/lib.rs", &read)[..] else { panic!("one circle") };
+        assert!(text.contains("src/a.rs:1 crate::b::B") && text.contains("src/b.rs:2 crate::a::A"), "{text}");
+    }
 }

@@ -2,5 +2,6 @@
 #![allow(missing_docs)]
 
 mod circles;
+mod shape;
 mod sources;
 mod words;

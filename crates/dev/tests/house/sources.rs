@@ -5,7 +5,8 @@ use std::{env, fs};
 
 /// The directory of the workspace, or of another checkout of it when `HOUSE_ROOT` names one.
 pub(crate) fn root() -> PathBuf {
-    let root = env::var_os("HOUSE_ROOT").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), PathBuf::from);
+    let root =
+        env::var_os("HOUSE_ROOT").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), PathBuf::from);
     root.canonicalize().expect("the workspace's directory")
 }
 
@@ -16,7 +17,8 @@ pub(crate) fn read(path: &str) -> Option<String> {
 
 /// The directories of our crates, `crates/cache` and so on.
 pub(crate) fn crates() -> Vec<String> {
-    let mut crates: Vec<_> = entries("crates").into_iter().filter(|path| is_file(&format!("{path}/Cargo.toml"))).collect();
+    let mut crates: Vec<_> =
+        entries("crates").into_iter().filter(|path| is_file(&format!("{path}/Cargo.toml"))).collect();
     crates.sort();
     crates
 }
@@ -42,7 +44,10 @@ pub(crate) fn is_file(path: &str) -> bool {
 
 /// The Rust files of a crate: what it ships, its tests and its examples.
 pub(crate) fn of_crate(directory: &str) -> Vec<String> {
-    ["src", "tests", "examples", "benches"].iter().flat_map(|part| below(&format!("{directory}/{part}"), &[".rs"])).collect()
+    ["src", "tests", "examples", "benches"]
+        .iter()
+        .flat_map(|part| below(&format!("{directory}/{part}"), &[".rs"]))
+        .collect()
 }
 
 fn entries(directory: &str) -> Vec<String> {

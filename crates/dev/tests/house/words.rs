@@ -62,7 +62,8 @@ fn check(file: &str, name: &Name) -> Vec<Violation> {
     let mut found = Vec::new();
     for at in 0..words.len() {
         for (private, form) in FORMS.get(words[at].as_str()).into_iter().flatten() {
-            let whole = words[at..].len() >= form.len() && words[at..].iter().zip(form).all(|(word, form)| word == form);
+            let whole =
+                words[at..].len() >= form.len() && words[at..].iter().zip(form).all(|(word, form)| word == form);
             if whole && reaches(private, file, name, &words, at, form.len()) {
                 found.push(Violation {
                     file: file.to_owned(),
@@ -149,6 +150,119 @@ fn every_exception_is_needed_and_says_why() {
     for exception in EXCEPTIONS {
         let Exception { file, name, reason } = exception;
         assert!(!reason.is_empty(), "the exception of `{name}` in {file} gives no reason");
-        assert!(FOUND.iter().any(|violation| exception.covers(violation)), "nothing needs the exception of `{name}` in {file}");
+        assert!(
+            FOUND.iter().any(|violation| exception.covers(violation)),
+            "nothing needs the exception of `{name}` in {file}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names::{Kind, Name, of_rust};
+    use super::{check, words};
+
+    /// The private words in a Rust file's names, with the kinds of what has them.
+    fn found(file: &str, source: &str) -> Vec<(Kind, String)> {
+        let names = of_rust(source).unwrap();
+        names.iter().flat_map(|name| check(file, name)).map(|violation| (violation.kind, violation.word)).collect()
+    }
+
+    #[track_caller]
+    fn finds(source: &str, kind: Kind, word: &str) {
+        assert_eq!(found("crates/any/src/lib.rs", source), [(kind, word.to_owned())], "{source}");
+    }
+
+    #[track_caller]
+    fn finds_none(file: &str, source: &str) {
+        assert_eq!(found(file, source), [], "{source}");
+    }
+
+    #[test]
+    fn a_name_is_split_where_a_reader_would() {
+        assert_eq!(words("MOST_SCANS"), ["most", "scans"]);
+        assert_eq!(words("HTTPServerOf2Walls"), ["http", "server", "of", "walls"]);
+        assert_eq!(words("rushes_job_rings-lost.total"), ["rushes", "job", "rings", "lost", "total"]);
+        assert_eq!(words("l1Fence"), ["l", "fence"]);
+        assert_eq!(words("_"), [""; 0]);
+    }
+
+    #[test]
+    fn whatever_is_declared_is_seen() {
+        finds("fn ring() {}", Kind::Function, "ring");
+        finds("struct S; impl S { fn board(&self) {} }", Kind::Function, "board");
+        finds("trait T { fn depart(&self); }", Kind::Function, "depart");
+        finds("trait T { type Lane; const N: u8; }", Kind::Type, "lane");
+        finds("#[tokio::test] async fn every_wall_is_checked() {}", Kind::Test, "wall");
+        finds("struct Weather;", Kind::Type, "weather");
+        finds("enum E { Deposed }", Kind::Variant, "deposed");
+        finds("struct S { parcel: u8 }", Kind::Field, "parcel");
+        finds("enum E { V { heir: u8 } }", Kind::Field, "heir");
+        finds("const PATIENCE: u8 = 1;", Kind::Constant, "patience");
+        finds("static MOST_SCANS: u8 = 1;", Kind::Constant, "most");
+        finds("mod told {}", Kind::Module, "told");
+        finds("type Tally = u8;", Kind::Type, "tally");
+        finds("use a::Reader as Desk;", Kind::Type, "desk");
+        finds("fn f<Wish>() {}", Kind::Type, "wish");
+        finds("macro_rules! walls { () => {} }", Kind::Macro, "walls");
+        finds("macro_rules! m { () => { struct Verdict; } }", Kind::Type, "verdict");
+        finds("ids! { ParcelId, GenerationId }", Kind::Macro, "parcel");
+        finds("fn f() { let flaw = 1; }", Kind::Local, "flaw");
+        finds("fn f(flaw: u8) {}", Kind::Local, "flaw");
+        finds("fn f() { g(|flaw| 1); }", Kind::Local, "flaw");
+        finds("fn f() { tokio::select! { _ = a => { let flaw = 1; } } }", Kind::Local, "flaw");
+        finds("fn f() { lay_to_rest() } fn lay_to_rest() {}", Kind::Function, "lay to rest");
+    }
+
+    #[test]
+    fn a_string_that_is_one_name_is_seen() {
+        finds("fn f() { metrics::counter!(\"jobs_swept_total\", \"kind\" => k); }", Kind::Text, "swept");
+        finds("fn f() { gauge!(\"x\", \"lane\" => l); }", Kind::Text, "lane");
+        finds("const NAME: &str = \"RUSHES_SECTION_PATIENCE\";", Kind::Text, "patience");
+        finds("#[serde(rename = \"verdict\")] struct S;", Kind::Text, "verdict");
+        finds("fn f() { info_span!(\"cache.peek\"); }", Kind::Text, "peek");
+        finds_none("crates/any/src/lib.rs", "fn f() { println!(\"the last wall of the desk\"); }");
+    }
+
+    #[test]
+    fn what_is_used_and_not_declared_is_none() {
+        finds_none(
+            "crates/any/src/lib.rs",
+            "use ring::hmac; fn f() { 1.5_f64.floor(); ring::rand(); items.iter().fold(0, g); }",
+        );
+        finds_none("crates/any/src/lib.rs", "/// The wall of the flight.\nfn f() {} // A parcel.");
+        finds_none(
+            "crates/any/src/lib.rs",
+            "mod dashboard; mod folder; struct InFlight; struct RingBuffer; fn shadow_read() {}",
+        );
+    }
+
+    #[test]
+    fn a_word_is_private_where_the_table_says() {
+        finds_none("crates/jobs/src/lease.rs", "struct Fence;");
+        assert_eq!(found("crates/cache/src/inner.rs", "struct Fence;").len(), 1);
+        finds_none("crates/generation-status/src/model.rs", "struct Progress { stage: u8 }");
+        assert_eq!(found("crates/gateway/tests/it/main.rs", "struct Stage;").len(), 1);
+        finds_none("crates/any/src/lib.rs", "#[test] fn the_relay_stands_still() {}");
+        assert_eq!(found("crates/any/src/lib.rs", "fn stands() {}").len(), 1);
+        finds_none("crates/any/src/lib.rs", "fn listed_once() {} struct Listed;");
+        assert_eq!(found("crates/any/src/lib.rs", "fn listed() {}").len(), 1);
+        assert_eq!(found("crates/any/src/lib.rs", "mod utils {} mod helpers {} mod once {}").len(), 3);
+    }
+
+    #[test]
+    fn every_form_of_the_table_is_found_somewhere() {
+        let places = ["crates/sim/src/a.rs", "crates/jobs/src/a.rs", "crates/any/tests/it/a.rs"];
+        for private in super::WORDS {
+            for form in private.forms.split(' ') {
+                let name = |kind| Name { kind, name: form.to_owned(), line: 1 };
+                let kinds = [Kind::Function, Kind::Module];
+                let mut tries = places.iter().flat_map(|place| kinds.map(|kind| check(place, &name(kind))));
+                assert!(
+                    tries.any(|found| found.iter().any(|violation| violation.instead == private.instead)),
+                    "{form}"
+                );
+            }
+        }
     }
 }

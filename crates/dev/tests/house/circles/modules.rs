@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
-use syn::{Attribute, Expr, ImplItem, Item, ItemMod, ItemUse, Macro, Meta, Path, Token, TraitItem, UseTree, VisRestricted};
+use syn::{
+    Attribute, Expr, ImplItem, Item, ItemMod, ItemUse, Macro, Meta, Path, Token, TraitItem, UseTree, VisRestricted,
+};
 
 /// The modules of one crate; the first is its root.
 pub(crate) struct Modules(pub(crate) Vec<Module>);
@@ -196,7 +198,8 @@ impl Paths {
     /// The paths in tokens that nobody has parsed: `a::b`, `Name`, and `name` before parentheses or `!`.
     fn tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<_> = tokens.into_iter().collect();
-        let is = |at: usize, char: char| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == char);
+        let is =
+            |at: usize, char: char| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == char);
         let mut at = 0;
         while at < tokens.len() {
             let first = at;

@@ -55,7 +55,8 @@ impl Names {
     }
 
     fn signature(&mut self, attributes: &[syn::Attribute], ident: &Ident) {
-        let test = |attribute: &syn::Attribute| attribute.path().segments.last().is_some_and(|last| last.ident == "test");
+        let test =
+            |attribute: &syn::Attribute| attribute.path().segments.last().is_some_and(|last| last.ident == "test");
         self.add(if attributes.iter().any(test) { Kind::Test } else { Kind::Function }, ident);
     }
 

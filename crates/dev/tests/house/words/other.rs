@@ -164,3 +164,56 @@ fn schema(migrations: &[(String, String)]) -> Vec<(String, Name)> {
     }
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Name, lua, proto, recipes, schema, settings};
+
+    fn names(names: &[Name]) -> Vec<&str> {
+        names.iter().map(|name| name.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_proto_declares_messages_fields_and_values() {
+        let text = "// message Comment {\nmessage Work { // of a worker\n  map<string, uint32> parts = 1 [(x) = true];\n  \
+                    string title = 2;\n  oneof end { Done done = 3; }\n}\nenum State {\n  QUEUED = 1;\n}\n\
+                    service Works {\n  rpc Claim(A) returns (B) {\noption (http) = 5;";
+        let expected = ["Work", "parts", "title", "end", "State", "QUEUED", "Works", "Claim"];
+        for name in expected {
+            assert!(names(&proto(text)).contains(&name), "{name} of {:?}", proto(text));
+        }
+        assert!(!names(&proto(text)).contains(&"Comment"));
+    }
+
+    #[test]
+    fn lua_declares_locals_and_functions() {
+        let text =
+            "local key, seen = KEYS[1], 2 -- local not_this\nlocal function put(k)\nend\nfor i = 1, 2 do\nlocal x\nend";
+        assert_eq!(names(&lua(text)), ["key", "seen", "put", "k", "x"]);
+    }
+
+    #[test]
+    fn recipes_and_settings_are_found() {
+        assert_eq!(names(&recipes("# comment: not\nup *ARGS:\n    cargo run: x\nci:\n")), ["up", "ci"]);
+        assert_eq!(names(&settings("- name: RUSHES_POOL_READ # or `RUSHES_LOG`")), ["RUSHES_POOL_READ", "RUSHES_LOG"]);
+    }
+
+    #[test]
+    fn the_schema_is_what_all_migrations_leave() {
+        let old = "create table parcels (id uuid, verdict text); -- a flight\n\
+                   create table walls (id uuid);\ncreate index walls_id on walls (id);";
+        let new = "alter table parcels rename column verdict to charge;\nalter table parcels\n    rename to deliveries;\n\
+                   drop table if exists walls;\nalter table deliveries add column lane text;";
+        let declared = schema(&[
+            ("migrations/20261121000001_old.sql".to_owned(), old.to_owned()),
+            ("migrations/20261128000001_new.sql".to_owned(), new.to_owned()),
+        ]);
+        let declared: Vec<_> = declared.into_iter().map(|(_, name)| name.name).collect();
+        for gone in ["parcels", "verdict", "walls", "walls_id", "flight"] {
+            assert!(!declared.iter().any(|name| name == gone), "{gone}");
+        }
+        for there in ["id", "charge", "deliveries", "lane"] {
+            assert!(declared.iter().any(|name| name == there), "{there}");
+        }
+    }
+}

@@ -109,7 +109,8 @@ pub(crate) const WORDS: &[Private] = &[
 ];
 
 /// Words that a local variable or a parameter may have all the same: short-lived, they are read as plain English.
-pub(crate) const PLAIN_IN_LOCALS: &[&str] = &["told", "looked", "folded", "landed", "swept", "stand", "turn", "side", "sides"];
+pub(crate) const PLAIN_IN_LOCALS: &[&str] =
+    &["told", "looked", "folded", "landed", "swept", "stand", "turn", "side", "sides"];
 
 /// Names that keep a private word.
 pub(crate) struct Exception {
