@@ -5,6 +5,7 @@ pub(crate) mod modules;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use graph::Graph;
 use modules::Modules;
@@ -71,13 +72,12 @@ impl Modules {
     }
 }
 
-/// Every circle of the crate with this root, as text.
+/// Every circle of a crate, as text.
 ///
 /// A module counts with all that is inside it: for each module, the graph is that of its own code and of its children, so that
 /// `a::x` that needs `b::y` and `b::z` that needs `a::w` make a circle of `a` and `b`.
-fn circles(root: &str, read: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
-    let modules = Modules::load(root, read);
-    let needs = needs(&modules);
+fn circles(modules: &Modules) -> Vec<String> {
+    let needs = needs(modules);
     let mut found = Vec::new();
     for outer in 0..modules.0.len() {
         let mut level = Level::new();
@@ -95,7 +95,7 @@ fn circles(root: &str, read: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
         for (from, to) in level.keys() {
             graph.entry(*from).or_default().insert(*to);
         }
-        found.extend(graph::circles(&graph).iter().map(|circle| describe(&modules, &level, &graph, circle)));
+        found.extend(graph::circles(&graph).iter().map(|circle| describe(modules, &level, &graph, circle)));
     }
     found
 }
@@ -119,8 +119,13 @@ fn describe(modules: &Modules, level: &Level, graph: &Graph, circle: &BTreeSet<u
     text
 }
 
-/// The roots of a crate: its library, its binaries and its examples.
-pub(crate) fn roots(directory: &str) -> Vec<String> {
+/// The modules below each root of our crates: libraries, binaries and examples, with the root's file.
+pub(crate) static ROOTS: LazyLock<Vec<(String, Modules)>> = LazyLock::new(|| {
+    let roots = sources::crates().into_iter().flat_map(|directory| roots(&directory));
+    roots.map(|root| (root.clone(), Modules::load(&root, &sources::read))).collect()
+});
+
+fn roots(directory: &str) -> Vec<String> {
     sources::below(directory, &[".rs"])
         .into_iter()
         .filter(|path| {
@@ -133,28 +138,27 @@ pub(crate) fn roots(directory: &str) -> Vec<String> {
 
 #[test]
 fn no_crate_has_a_circle_of_modules() {
-    let mut found = Vec::new();
-    for directory in sources::crates() {
-        for root in roots(&directory) {
-            found.extend(circles(&root, &sources::read).into_iter().map(|circle| format!("{root}: {circle}")));
-        }
-    }
+    let of_root = |(root, modules): &(String, Modules)| {
+        circles(modules).into_iter().map(|circle| format!("{root}: {circle}")).collect::<Vec<_>>()
+    };
+    let found: Vec<_> = ROOTS.iter().flat_map(of_root).collect();
     assert!(found.is_empty(), "{} circles of modules:\n{}", found.len(), found.join("\n"));
 }
 
 #[cfg(test)]
 mod tests {
     use super::circles;
+    use super::modules::Modules;
+
+    fn modules(files: &[(&str, &str)]) -> Modules {
+        let text = |path: &str| files.iter().find(|(name, _)| path == format!("src/{name}")).map(|(_, text)| *text);
+        Modules::load("src/lib.rs", &|path| text(path).map(str::to_owned))
+    }
 
     /// The circles of a crate of these files, each by its shortest way.
     fn found(files: &[(&str, &str)]) -> Vec<String> {
-        let read = |path: &str| {
-            files.iter().find(|(name, _)| path == format!("src/{name}")).map(|(_, text)| (*text).to_owned())
-        };
-        let ways = circles("src/lib.rs", &read);
-        ways.iter()
-            .map(|text| text.lines().next().and_then(|line| line.split_once("such as ")).unwrap().1.to_owned())
-            .collect()
+        let way = |text: &String| text.lines().next()?.split_once("such as ").map(|(_, way)| way.to_owned());
+        circles(&modules(files)).iter().filter_map(way).collect()
     }
 
     #[track_caller]
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_path_is_none() {
+    fn what_only_resembles_a_path_is_none() {
         for place in [
             "pub struct B; fn f() { other::a::f(); ::a::f(); }",
             "pub struct B; fn f(a: u8) { let _ = a; x.a(); println!(\"{}\", x.a); }",
@@ -267,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_of_its_modules_name_is_told_from_the_module() {
+    fn a_function_and_the_module_of_its_name_are_distinguished() {
         let root = ("lib.rs", "mod a; mod b; pub use a::a;");
         let b = ("b.rs", "pub fn f() { crate::a(); }");
         none(&[root, ("a.rs", "pub fn a() {}"), b]);
@@ -285,11 +289,8 @@ mod tests {
 
     #[test]
     fn every_place_is_named() {
-        let files = [AB, A_NEEDS_B, ("b.rs", "\nuse crate::a::A;\n")];
-        let read = |path: &str| {
-            files.iter().find(|(name, _)| path == format!("src/{name}")).map(|(_, text)| (*text).to_owned())
-        };
-        let [text] = &circles("src/lib.rs", &read)[..] else { panic!("one circle") };
+        let found = circles(&modules(&[AB, A_NEEDS_B, ("b.rs", "\nuse crate::a::A;\n")]));
+        let [text] = &found[..] else { panic!("{found:?}") };
         assert!(text.contains("src/a.rs:1 crate::b::B") && text.contains("src/b.rs:2 crate::a::A"), "{text}");
     }
 }

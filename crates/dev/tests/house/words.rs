@@ -2,6 +2,7 @@
 
 mod names;
 mod other;
+mod prose;
 mod table;
 
 use std::collections::BTreeMap;
@@ -44,9 +45,11 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// The forms in the table by their first word, each with the words of the whole form.
-static FORMS: LazyLock<BTreeMap<&str, Vec<(&Private, Vec<&str>)>>> = LazyLock::new(|| {
-    let mut forms: BTreeMap<_, Vec<_>> = BTreeMap::new();
+/// Forms of the table by their first word, each with the words of the whole form.
+type Forms = BTreeMap<&'static str, Vec<(&'static Private, Vec<&'static str>)>>;
+
+static FORMS: LazyLock<Forms> = LazyLock::new(|| {
+    let mut forms = Forms::new();
     for private in WORDS {
         for form in private.forms.split(' ') {
             let form: Vec<_> = form.split('_').collect();
@@ -110,12 +113,12 @@ static FOUND: LazyLock<Vec<Violation>> = LazyLock::new(|| {
 });
 
 impl Exception {
+    fn names_file(&self, path: &str) -> bool {
+        self.file.strip_suffix('*').map_or_else(|| path == self.file, |start| path.starts_with(start))
+    }
+
     fn covers(&self, violation: &Violation) -> bool {
-        let file = match self.file.strip_suffix('*') {
-            Some(start) => violation.file.starts_with(start),
-            None => violation.file == self.file,
-        };
-        file && (self.name == "*" || self.name == violation.name)
+        self.names_file(&violation.file) && (self.name == "*" || self.name == violation.name)
     }
 }
 

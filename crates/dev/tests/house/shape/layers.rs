@@ -3,8 +3,7 @@
 use super::assert_none;
 use super::services::SERVICES;
 use crate::circles::modules::Modules;
-use crate::circles::needs;
-use crate::sources;
+use crate::circles::{ROOTS, needs};
 
 /// The kinds of a service's modules, the lowest first: each may need those before it and its own. What is not named here is a
 /// rule; `config` is read by whoever it is for and may name any.
@@ -31,7 +30,7 @@ const SQL: &[(&str, &str)] = &[
     ("crates/cache/src/store.rs", "reads versions and the clock"),
     ("crates/cache/src/bin/cache-cost/", "a measurement"),
     ("crates/chassis/src/postgres", "pools, and the map of their errors"),
-    ("crates/cli/src/", "being taken apart"),
+    ("crates/dev/src/", "the tool makes a demo's account and looks at what its servers hold"),
     ("crates/jobs/", "the queue is its tables"),
     ("crates/lab/", "the laboratory reads the books"),
     ("crates/schema/src/", "the migrator"),
@@ -107,15 +106,20 @@ fn sql(root: &str, modules: &Modules) -> Vec<String> {
         .collect()
 }
 
-/// The library of a crate; nothing when it is a program alone.
-fn library(directory: &str) -> Option<Modules> {
-    let root = format!("{directory}/src/lib.rs");
-    sources::is_file(&root).then(|| Modules::load(&root, &sources::read))
+/// The modules of a service's library.
+fn library(service: &str) -> Option<&'static Modules> {
+    let root = format!("crates/{service}/src/lib.rs");
+    ROOTS.iter().find(|(of, _)| *of == root).map(|(_, modules)| modules)
 }
 
 fn of_services(check: fn(&str, &Modules) -> Vec<String>) -> Vec<String> {
-    let libraries = SERVICES.iter().filter_map(|service| Some((service, library(&format!("crates/{service}"))?)));
-    libraries.flat_map(|(service, modules)| check(service, &modules)).collect()
+    let libraries = SERVICES.iter().filter_map(|service| Some((service, library(service)?)));
+    libraries.flat_map(|(service, modules)| check(service, modules)).collect()
+}
+
+/// The roots of the crates that are no service.
+fn elsewhere() -> impl Iterator<Item = &'static (String, Modules)> {
+    ROOTS.iter().filter(|(root, _)| !SERVICES.iter().any(|service| root.starts_with(&format!("crates/{service}/"))))
 }
 
 #[test]
@@ -130,23 +134,20 @@ fn only_the_edges_know_the_wire_and_the_database() {
 
 #[test]
 fn sql_is_where_the_table_says() {
-    let services = SERVICES.map(|service| format!("crates/{service}"));
-    let others = sources::crates().into_iter().filter(|directory| !services.contains(directory));
-    let found: Vec<_> = others
-        .flat_map(|directory| crate::circles::roots(&directory))
-        .flat_map(|root| sql(&root, &Modules::load(&root, &sources::read)))
-        .collect();
+    let found: Vec<_> = elsewhere().flat_map(|(root, modules)| sql(root, modules)).collect();
     assert_none(&found, "SQL is in few places");
 }
 
 #[test]
 fn every_exception_is_needed_and_says_why() {
     for (service, module, krate, reason) in EXCEPTIONS {
-        let modules = library(&format!("crates/{service}")).expect("a service's library");
-        assert!(
-            !reason.is_empty() && names(&modules, krate).any(|(of, _)| is_inside(of, module)),
-            "{service}'s {module}: {krate}"
-        );
+        let modules = library(service).expect("a service's library");
+        let needed = names(modules, krate).any(|(of, _)| is_inside(of, module));
+        assert!(needed && !reason.is_empty(), "nothing in {service}'s {module} names {krate}");
+    }
+    for (start, reason) in SQL {
+        let needed = elsewhere().any(|(_, modules)| names(modules, "sqlx").any(|(_, place)| place.starts_with(start)));
+        assert!(needed && !reason.is_empty(), "nothing below {start} has SQL");
     }
 }
 

@@ -41,12 +41,10 @@ fn faults(service: &str, files: &BTreeSet<String>, read: &dyn Fn(&str) -> Option
     for part in PARTS {
         let there = files.contains(&format!("{part}.rs"));
         let absent = ABSENT.iter().find(|(of, what, _)| *of == service && *what == part);
-        match (there, absent) {
-            (false, None) => {
-                faults.push(format!("{service} has no {part}.rs, and the table of absent parts no reason for that"))
-            }
-            (true, Some((.., reason))) => faults.push(format!("{service} has {part}.rs, and the table says: {reason}")),
-            _ => {}
+        if let (true, Some((.., reason))) = (there, absent) {
+            faults.push(format!("{service} has {part}.rs, and the table says: {reason}"));
+        } else if !there && absent.is_none() {
+            faults.push(format!("{service} has no {part}.rs, and the table of absent parts no reason for that"));
         }
     }
     for file in files.iter().filter(|file| file.ends_with("/mod.rs")) {

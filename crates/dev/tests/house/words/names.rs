@@ -47,10 +47,10 @@ struct Names(Vec<Name>);
 
 impl Names {
     fn add(&mut self, kind: Kind, ident: &Ident) {
-        self.push(kind, ident.to_string(), ident.span());
+        self.push(kind, &ident.to_string(), ident.span());
     }
 
-    fn push(&mut self, kind: Kind, name: String, span: Span) {
+    fn push(&mut self, kind: Kind, name: &str, span: Span) {
         self.0.push(Name { kind, name: name.trim_start_matches("r#").to_owned(), line: span.start().line });
     }
 
@@ -64,7 +64,7 @@ impl Names {
         let one_name = text.starts_with(|char: char| char.is_ascii_alphabetic())
             && text.chars().all(|char| char.is_ascii_alphanumeric() || "_.-".contains(char));
         if one_name {
-            self.push(Kind::Text, text.to_owned(), span);
+            self.push(Kind::Text, text, span);
         }
     }
 

@@ -112,6 +112,15 @@ pub(crate) const WORDS: &[Private] = &[
 pub(crate) const PLAIN_IN_LOCALS: &[&str] =
     &["told", "looked", "folded", "landed", "swept", "stand", "turn", "side", "sides"];
 
+/// Words that are private in a sentence as well: comments, documents, logs and messages have other senses for the rest.
+pub(crate) const IN_PROSE: &[&str] = &[
+    "wall", "walls", "weather", "flight", "flights", "seat", "seats", "boarding", "departs", "floor", "floors",
+    "floored", "reign", "reigns", "deposed", "peek", "peeks", "peeked", "tally", "tale", "tales", "heir", "heirs",
+    "wishes", "lane", "lanes", "pulse", "silence", "bell", "bells", "desk", "desks", "parcel", "parcels", "glance",
+    "glances", "parked", "bury", "buries", "buried", "verdict", "verdicts", "flaw", "flaws", "sweep", "sweeps",
+    "sweeper", "swept", "dash", "dashes", "patience", "util", "utils",
+];
+
 /// Names that keep a private word.
 pub(crate) struct Exception {
     /// A file, or with `*` at the end every file whose path begins so.
