@@ -15,6 +15,7 @@ pub mod egress;
 pub mod encoded;
 pub mod nats;
 pub mod postgres;
+pub mod process;
 mod rpc;
 pub mod server;
 pub mod settings;
