@@ -13,6 +13,7 @@ pub mod deadline;
 pub mod drain;
 pub mod egress;
 pub mod encoded;
+pub mod fields;
 pub mod nats;
 pub mod postgres;
 pub mod process;
