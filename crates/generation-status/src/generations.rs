@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::cache;
+use crate::crash_points;
 use crate::error::{Error, Noun};
 use crate::fields::{Fields, Page};
 use crate::models::Catalogue;
@@ -74,7 +75,7 @@ impl Generations {
                 Ok(*record)
             }
             Started::New(record) => {
-                crash::point(crash::START_COMMITTED);
+                crash::point(crash_points::START_COMMITTED);
                 metrics::counter!("rushes_generations_started_total", "model" => draft.model.id.clone()).increment(1);
                 self.tell(&record).await;
                 self.notifier.notify().await;
@@ -131,7 +132,7 @@ impl Generations {
         note: &str,
     ) -> Result<Record, Error> {
         let record = self.store.resolve(account, id, resolution, note).await?;
-        crash::point(crash::RESOLUTION_COMMITTED);
+        crash::point(crash_points::RESOLUTION_COMMITTED);
         tracing::info!(generation = %id.0, account = %account.0, note, "a unconfirmed generation was resolved");
         self.tell(&record).await;
         if !record.state.is_terminal() {
@@ -169,7 +170,7 @@ impl Generations {
                 _ => return Ok(record),
             };
             if let Some(record) = changed {
-                crash::point(crash::CANCEL_COMMITTED);
+                crash::point(crash_points::CANCEL_COMMITTED);
                 self.tell(&record).await;
                 if record.state == State::Cancelling {
                     // Where no worker has it, one must take it up to tell the provider.

@@ -8,6 +8,7 @@
 mod cache;
 mod claims;
 pub mod config;
+pub mod crash_points;
 mod credits;
 mod error;
 mod fields;

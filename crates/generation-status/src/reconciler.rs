@@ -10,6 +10,7 @@ use domain::id::GenerationId;
 use jobs::Notifier;
 use tokio_util::sync::CancellationToken;
 
+use crate::crash_points;
 use crate::error::Error;
 use crate::generations::Generations;
 use crate::store::{INVARIANTS, Repair, Store};
@@ -55,7 +56,7 @@ impl Reconciler {
                 if invariant.repair == Repair::End
                     && let Some(record) = self.store.end_jobless(*account, GenerationId(*id)).await?
                 {
-                    crash::point(crash::RECONCILER_COMMITTED);
+                    crash::point(crash_points::RECONCILER_COMMITTED);
                     self.generations.tell(&record).await;
                 }
             }

@@ -9,6 +9,7 @@ use domain::money::Micros;
 use jobs::{Failure, Lease, Listener, Notifier, Retry, Status, Wanted};
 use tokio_util::sync::CancellationToken;
 
+use crate::crash_points;
 use crate::error::Error;
 use crate::generations::Generations;
 use crate::progress::Progress;
@@ -83,7 +84,7 @@ impl Work {
             Wanted { kind: KIND, queues: models, worker, limit, lease: self.lease, limits: Some(self.store.limits()) };
         let claimed = self.store.claim(wanted).await?;
         if !claimed.is_empty() {
-            crash::point(crash::CLAIM_COMMITTED);
+            crash::point(crash_points::CLAIM_COMMITTED);
         }
         for piece in claimed.iter().filter(|piece| !piece.leased.poll) {
             self.generations.tell(&piece.record).await;
@@ -99,14 +100,14 @@ impl Work {
     /// The provider is about to be called.
     pub(crate) async fn intended(&self, lease: Lease, provider: &str) -> Result<(), Error> {
         self.store.intend(lease, provider).await?;
-        crash::point(crash::INTENT_COMMITTED);
+        crash::point(crash_points::INTENT_COMMITTED);
         Ok(())
     }
 
     /// The provider took the order under `reference`.
     pub(crate) async fn submitted(&self, lease: Lease, reference: &str) -> Result<(), Error> {
         let record = self.store.submitted(lease, reference).await?;
-        crash::point(crash::REFERENCE_COMMITTED);
+        crash::point(crash_points::REFERENCE_COMMITTED);
         self.generations.tell(&record).await;
         Ok(())
     }
@@ -114,7 +115,7 @@ impl Work {
     /// The lease ends, the attempt goes on at the provider.
     pub(crate) async fn suspend(&self, pause: &Suspension) -> Result<(), Error> {
         let record = self.store.suspend(pause).await?;
-        crash::point(crash::SUSPENSION_COMMITTED);
+        crash::point(crash_points::SUSPENSION_COMMITTED);
         if pause.unconfirmed {
             metrics::counter!("rushes_submissions_unconfirmed_total").increment(1);
         }
@@ -132,7 +133,7 @@ impl Work {
         reference: Option<&str>,
     ) -> Result<bool, Error> {
         let Some((awaited, record)) = self.store.hint(event, job, reference).await? else { return Ok(false) };
-        crash::point(crash::HINT_COMMITTED);
+        crash::point(crash_points::HINT_COMMITTED);
         if let Some(record) = record {
             self.generations.tell(&record).await;
         }
@@ -150,7 +151,7 @@ impl Work {
     /// The provider is done, the bytes are being brought home.
     pub(crate) async fn finalizing(&self, step: &Step) -> Result<(), Error> {
         let record = self.store.finalizing(step).await?;
-        crash::point(crash::FINALIZING_COMMITTED);
+        crash::point(crash_points::FINALIZING_COMMITTED);
         self.generations.tell(&record).await;
         Ok(())
     }
@@ -158,7 +159,7 @@ impl Work {
     /// The bytes are in our storage: the generation completes and `cost` is charged.
     pub(crate) async fn complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<(), Error> {
         let record = self.store.complete(lease, output, cost).await?;
-        crash::point(crash::COMPLETION_COMMITTED);
+        crash::point(crash_points::COMPLETION_COMMITTED);
         self.ended(&record.state, &record.model);
         self.generations.tell(&record).await;
         Ok(())
@@ -167,7 +168,7 @@ impl Work {
     /// An attempt failed; returns whether there will be another.
     pub(crate) async fn fail(&self, lease: Lease, report: Report) -> Result<bool, Error> {
         let (record, again) = self.store.fail(lease, &stopped(report)).await?;
-        crash::point(crash::FAILURE_COMMITTED);
+        crash::point(crash_points::FAILURE_COMMITTED);
         if !again {
             self.ended(&record.state, &record.model);
         }
@@ -178,7 +179,7 @@ impl Work {
     /// The worker gives a lease back unused.
     pub(crate) async fn release(&self, lease: Lease) -> Result<(), Error> {
         let record = self.store.release(lease).await?;
-        crash::point(crash::RELEASE_COMMITTED);
+        crash::point(crash_points::RELEASE_COMMITTED);
         if let Some(record) = record {
             self.generations.tell(&record).await;
         }
@@ -203,7 +204,7 @@ impl Work {
     async fn sweep(&self) -> Result<(), Error> {
         let (changed, ready) = self.store.sweep().await?;
         if !changed.is_empty() {
-            crash::point(crash::REAP_COMMITTED);
+            crash::point(crash_points::REAP_COMMITTED);
         }
         for record in &changed {
             if record.state.is_terminal() {
@@ -216,7 +217,7 @@ impl Work {
         }
         for (account, id) in self.store.overdue().await? {
             let Some(record) = self.store.enforce(account, id).await? else { continue };
-            crash::point(crash::DEADLINE_COMMITTED);
+            crash::point(crash_points::DEADLINE_COMMITTED);
             if record.state.is_terminal() {
                 self.ended(&record.state, &record.model);
             } else {

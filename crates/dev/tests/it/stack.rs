@@ -33,7 +33,7 @@ pub(crate) struct Wish {
     pub(crate) lease: &'static str,
     /// How often leases are prolonged.
     pub(crate) heartbeat: &'static str,
-    /// Where generation-status is to abort, if anywhere; see `chassis::crash`.
+    /// Where generation-status is to abort, if anywhere; see its `crash_points`.
     pub(crate) crash: Option<&'static str>,
     /// How long PostgreSQL may be silent; longer than usual, since tests crowd the machine.
     pub(crate) silence: &'static str,

@@ -1,10 +1,12 @@
-//! What is done so that a process passes a crash point: a start, a cancel, a failure, or what else leads there.
+//! The crash points of the services, and what is done so that a process passes one: a start, a cancel, a failure, or what
+//! else leads there.
 //!
-//! Invariant: every point has a script, and one that no run of its script reaches is a failure of the sweep.
+//! Invariant: every point that a service has has a script, and one that no run of its script reaches is a failure of the run; no
+//! script is for a point that no service has.
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use chassis::crash;
 use proto::generations::v1::charge::ProviderCharge;
 pub(super) use proto::generations::v1::resolve_generation_request::Resolution as Found;
@@ -43,22 +45,49 @@ enum Script {
     Delete,
 }
 
+/// The points that something else than an order leads to.
+const SCRIPTS: &[(&str, Script)] = &[
+    ("status.cancel", Script::Cancel),
+    ("worker.cancel", Script::Cancel),
+    ("status.failure", Script::Fail),
+    ("worker.failure", Script::Fail),
+    ("status.release", Script::Leave),
+    ("status.reap", Script::Die),
+    ("status.deadline", Script::Deadline),
+    ("status.resolution", Script::Resolve),
+    ("status.reconciler", Script::Delete),
+];
+
 fn script(point: &str) -> Script {
-    match point {
-        crash::CANCEL_COMMITTED | crash::CANCEL_SENT => Script::Cancel,
-        crash::FAILURE_COMMITTED | crash::FAILURE_ANSWERED => Script::Fail,
-        crash::RELEASE_COMMITTED => Script::Leave,
-        crash::REAP_COMMITTED => Script::Die,
-        crash::DEADLINE_COMMITTED => Script::Deadline,
-        crash::RESOLUTION_COMMITTED => Script::Resolve,
-        crash::RECONCILER_COMMITTED => Script::Delete,
-        _ => Script::Order,
-    }
+    SCRIPTS.iter().find(|(name, _)| *name == point).map_or(Script::Order, |(_, script)| *script)
 }
 
 /// The service that passes a point.
 pub(super) fn service(point: &str) -> &'static str {
     if point.starts_with("status.") { "generation-status" } else { "generation-worker" }
+}
+
+/// All points of the services that lie built beside this program.
+pub(super) fn all() -> Result<Vec<String>> {
+    let mut points = of("generation-status")?;
+    points.extend(of("generation-worker")?);
+    let stray = SCRIPTS.iter().find(|(name, _)| !points.iter().any(|point| point == name));
+    ensure!(stray.is_none(), "no service has the crash point of the script {stray:?}");
+    Ok(points)
+}
+
+/// A service's points, which it lists when it refuses one that it does not have.
+fn of(service: &'static str) -> Result<Vec<String>> {
+    let program = std::env::current_exe().context("finding this program")?.with_file_name(service);
+    let mut command = std::process::Command::new(&program);
+    let refused =
+        command.env(crash::SETTING, "?").output().with_context(|| format!("running {}", program.display()))?;
+    let text = String::from_utf8_lossy(&refused.stderr);
+    let list = text.trim_end().rsplit_once(": ").map(|(_, list)| list).unwrap_or_default();
+    let points: Vec<_> = list.split(", ").map(str::to_owned).collect();
+    let known = points.iter().all(|point| self::service(point) == service && point.contains('.'));
+    ensure!(known && refused.status.code() == Some(1), "{service} lists no crash points: {text}");
+    Ok(points)
 }
 
 /// What scripts act on.

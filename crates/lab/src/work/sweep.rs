@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use chassis::crash;
 use cli::failure::Exit;
 use cli::out;
 use proto::generations::v1::charge::ProviderCharge;
@@ -18,7 +17,7 @@ use sqlx::PgPool;
 
 use super::audit::{Audit, audit};
 use super::customer::Customer;
-use super::points::{Found, Scene, service};
+use super::points::{self, Found, Scene, service};
 use super::provider::Provider;
 use super::rescue::Rescues;
 use crate::Progress;
@@ -42,7 +41,7 @@ pub struct Options {
 
 /// What came of one point.
 struct Swept {
-    point: &'static str,
+    point: String,
     trouble: Option<String>,
     took: Duration,
     ends: String,
@@ -69,9 +68,9 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     let scene = Scene { stage: &stage, pool: &pool, customer: &customers[0] };
     let rescues = Rescues::default();
     let (mut swept, mut accepted) = (Vec::new(), Vec::new());
-    for point in crash::POINTS.iter().copied().filter(|point| point.contains(&options.point)) {
+    for point in points::all()?.into_iter().filter(|point| point.contains(&options.point)) {
         let begun = Instant::now();
-        let result = one(&scene, &provider, &rescues, point).await;
+        let result = one(&scene, &provider, &rescues, &point).await;
         let (trouble, ends) = match result {
             Ok(ends) => {
                 let text: Vec<_> = ends.iter().map(|(_, end)| end.clone()).collect();
@@ -94,12 +93,7 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
 }
 
 /// Brings the process to abort at a point, starts it again, and waits until everything has ended; gives how.
-async fn one(
-    scene: &Scene<'_>,
-    provider: &Provider,
-    rescues: &Rescues,
-    point: &'static str,
-) -> Result<Vec<(String, String)>> {
+async fn one(scene: &Scene<'_>, provider: &Provider, rescues: &Rescues, point: &str) -> Result<Vec<(String, String)>> {
     let (stage, at) = (scene.stage, scene.stage.at(0, service(point)));
     stage.kill(at);
     stage.launch_with(at, Some(("RUSHES_CRASH_AT", point)))?;
@@ -163,9 +157,9 @@ impl std::fmt::Display for Swept {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let seconds = self.took.as_secs_f64();
         match &self.trouble {
-            None => write!(out, "{:<20} {:<18} {seconds:>5.1} s  {}", self.point, service(self.point), self.ends),
+            None => write!(out, "{:<20} {:<18} {seconds:>5.1} s  {}", self.point, service(&self.point), self.ends),
             Some(trouble) => {
-                write!(out, "{:<20} {:<18} {seconds:>5.1} s  FAILED: {trouble}", self.point, service(self.point))
+                write!(out, "{:<20} {:<18} {seconds:>5.1} s  FAILED: {trouble}", self.point, service(&self.point))
             }
         }
     }

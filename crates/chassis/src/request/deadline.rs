@@ -1,4 +1,4 @@
-//! How long a request may still take. The deadline arrives as `grpc-timeout`, lives in the task (see [`crate::task`]),
+//! How long a request may still take. The deadline arrives as `grpc-timeout`, lives in the task,
 //! and leaves with every outgoing call, smaller by what has passed and by a margin for the hop itself, so that the
 //! caller hears of an expiry from the callee while it can still answer.
 
@@ -7,7 +7,8 @@ use std::{future::Future, time::Duration};
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use crate::task::Scope;
+use super::scope::Scope;
+use crate::status::Failure;
 
 /// The gRPC header that carries the time left.
 pub const HEADER: &str = "grpc-timeout";
@@ -20,6 +21,12 @@ pub const HOP: Duration = Duration::from_millis(5);
 #[error("the deadline passed")]
 pub struct Expired;
 
+impl From<Expired> for Failure {
+    fn from(_: Expired) -> Self {
+        Self::deadline()
+    }
+}
+
 /// The time left to the current request; zero when it has passed, `None` when there is no limit.
 #[must_use]
 pub fn remaining() -> Option<Duration> {
@@ -29,12 +36,12 @@ pub fn remaining() -> Option<Duration> {
 /// The moment at which the current request expires, if it does.
 #[must_use]
 pub fn at() -> Option<Instant> {
-    Scope::current().deadline
+    Scope::with(|scope| scope.deadline).flatten()
 }
 
 /// Runs `future` with the deadline `at`, or with the one already set if that is earlier.
-/// It only tells: work that should stop at the deadline goes through [`bound`].
-pub async fn scope<F: Future>(at: impl Into<Instant>, future: F) -> F::Output {
+/// It stops nothing: work that should end at the deadline goes through [`bound`].
+pub async fn within<F: Future>(at: impl Into<Instant>, future: F) -> F::Output {
     let mut scope = Scope::current();
     let at = at.into();
     scope.deadline = Some(scope.deadline.map_or(at, |earlier| earlier.min(at)));
@@ -115,8 +122,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_inner_deadline_only_shortens() {
         let now = Instant::now();
-        scope(now + Duration::from_secs(2), async {
-            scope(now + Duration::from_secs(9), async {
+        within(now + Duration::from_secs(2), async {
+            within(now + Duration::from_secs(9), async {
                 assert_eq!(remaining(), Some(Duration::from_secs(2)));
             })
             .await;

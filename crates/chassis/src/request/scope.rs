@@ -1,5 +1,5 @@
-//! What belongs to the request that is being answered and must follow it into other tasks: its deadline, its count of
-//! database round trips, its token (see [`crate::token`]), its leave to be stale (see [`crate::stale`]) and its span.
+//! The part of a request that follows it into other tasks: its deadline, its count of database round trips, its tokens, its
+//! staleness, and its span.
 //!
 //! Invariant: work done for a request, in whatever task, is bounded by that request's deadline and counted to it, as
 //! long as it is started with [`spawn`] or wrapped in [`carry`].
@@ -7,27 +7,46 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::Instrument as _;
-
-use crate::{stale::Leave, token::Exchange};
 
 tokio::task_local! {
     static CURRENT: Scope;
 }
 
-/// The request's part of a task; cheap to clone, clones share the counter.
+/// The request's part of a task; cheap to clone, clones share all but the deadline.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scope {
     pub(crate) deadline: Option<Instant>,
     pub(crate) queries: Arc<AtomicU64>,
-    pub(crate) token: Option<Arc<Exchange>>,
-    pub(crate) stale: Option<Arc<Leave>>,
+    /// `None` for a call that is on no account's behalf.
+    pub(crate) tokens: Option<Arc<Tokens>>,
+    /// `None` for a call whose answer must be fresh.
+    pub(crate) staleness: Option<Arc<Staleness>>,
+}
+
+/// The read-your-writes tokens of one call; see [`super::token`].
+#[derive(Debug, Default)]
+pub(crate) struct Tokens {
+    /// What the request presented.
+    pub(super) presented: Vec<Bytes>,
+    /// What the reply will carry.
+    pub(super) reply: Mutex<Option<Vec<u8>>>,
+}
+
+/// How old an answer one call takes, and how old the one that it gets is; see [`super::staleness`].
+#[derive(Debug)]
+pub(crate) struct Staleness {
+    pub(super) max: Duration,
+    /// Milliseconds; 0 for fresh.
+    pub(super) age: AtomicU64,
 }
 
 impl Scope {
@@ -50,7 +69,7 @@ impl Scope {
     }
 }
 
-/// Spawns `future` with the span, the deadline and the query counter of the caller.
+/// Spawns `future` with the span and the request of the caller.
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -58,24 +77,24 @@ where
     tokio::spawn(carry(future))
 }
 
-/// Wraps `future` so that wherever it is polled it has the span, the deadline and the query counter that are current now.
+/// Wraps `future` so that wherever it is polled it has the span and the request that are current now.
 pub fn carry<F: Future>(future: F) -> impl Future<Output = F::Output> {
     Scope::current().run(future.in_current_span())
 }
 
 /// Counts one database round trip to the current request; does nothing outside one.
 pub fn count_query() {
-    let _ = CURRENT.try_with(|scope| scope.queries.fetch_add(1, Ordering::Relaxed));
+    let _ = Scope::with(|scope| scope.queries.fetch_add(1, Ordering::Relaxed));
 }
 
 /// How many database round trips the current request has made so far; 0 outside any request.
 #[must_use]
 pub fn queries() -> u64 {
-    CURRENT.try_with(|scope| scope.queries.load(Ordering::Relaxed)).unwrap_or(0)
+    Scope::with(|scope| scope.queries.load(Ordering::Relaxed)).unwrap_or(0)
 }
 
 /// Runs `future` with a fresh counter and returns what it gave and how many database round trips it made.
-pub async fn counting<F: Future>(future: F) -> (F::Output, u64) {
+pub async fn count_queries<F: Future>(future: F) -> (F::Output, u64) {
     let scope = Scope { queries: Arc::default(), ..Scope::current() };
     let queries = scope.queries.clone();
     let output = scope.run(future).await;
@@ -88,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_spawned_task_counts_to_the_request_that_started_it() {
-        let ((), count) = counting(async {
+        let ((), count) = count_queries(async {
             count_query();
             spawn(async { count_query() }).await.unwrap();
             tokio::spawn(async { count_query() }).await.unwrap();
