@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use chassis::drain::Drain;
 use chassis::settings::Source;
 use chassis::telemetry::Telemetry;
-use generation_status::Service;
-use generation_status::config::Config;
+use generation_status::{Config, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,8 +28,7 @@ async fn run() -> anyhow::Result<()> {
     // Dropped on every way out of here, which sends the spans that are still in memory.
     let _telemetry = Telemetry::start("generation-status", &config.telemetry);
     let drain = Drain::on_signals();
-    let bound = Service::server(&config.server).bind().await?;
+    let bound = Service::open(&config).await?.bind().await?;
     tracing::info!(addr = %bound.addr(), admin = %bound.admin_addr(), "bound");
-    let service = Service::start(&config.service, &drain).await?;
-    Ok(service.serve(bound).await?)
+    Ok(bound.serve(drain).await?)
 }

@@ -50,8 +50,8 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
     let pool = PgPool::connect(&stack.database.url()).await?;
     const INVARIANTS: [&str; 8] = [
         "lease_expired",
-        "look_overdue",
-        "parked_overdue",
+        "poll_overdue",
+        "unconfirmed_overdue",
         "open_without_job",
         "job_without_generation",
         "terminal_unsettled",
@@ -78,7 +78,7 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
     breaks(
         &stack,
         &pool,
-        "look_overdue",
+        "poll_overdue",
         "update jobs set state = 'waiting', run_at = now() - interval '2 min' where id = $1 and state = 'queued'",
         start(&client, &scene).await?,
     )
@@ -86,7 +86,7 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
     breaks(
         &stack,
         &pool,
-        "parked_overdue",
+        "unconfirmed_overdue",
         "update generations set state = 2, wait_reason = 7, total_deadline = now() - interval '2 min'
           where id = $1 and end_time is null",
         start(&client, &scene).await?,

@@ -10,66 +10,66 @@ use proto::work::v1::{FailureClass, HintWorkRequest, Work};
 use testkit::eventually;
 use tonic::{Code, Status};
 
+use crate::cluster::{Cluster, PRICE, User, refusal};
 use crate::worker::Worker;
-use crate::world::{PRICE, User, World, refusal};
 
-async fn quick() -> World {
-    World::with(|settings| settings.sweep = Duration::from_millis(50)).await
+async fn quick() -> Cluster {
+    Cluster::with(|config| config.work.reap_interval = Duration::from_millis(50)).await
 }
 
-async fn claimed(world: &World, user: &User) -> (Worker, Work, String) {
-    let name = world.started(user).await.name;
-    let mut worker = Worker::new(world, 1).await;
+async fn claimed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
+    let name = cluster.started(user).await.name;
+    let mut worker = Worker::new(cluster, 1).await;
     let work = worker.next().await;
     (worker, work, name)
 }
 
 /// A submission of which nothing is known but that it was intended.
-async fn unconfirmed(world: &World, user: &User) -> (Worker, Work, String) {
-    let (worker, work, name) = claimed(world, user).await;
+async fn unconfirmed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
+    let (worker, work, name) = claimed(cluster, user).await;
     worker.intended(&work).await.unwrap();
     worker.park(&work).await.unwrap();
     worker.free(1).await;
     (worker, work, name)
 }
 
-async fn hint(world: &World, job: &str, event: &str, reference: &str) -> bool {
+async fn hint(cluster: &Cluster, job: &str, event: &str, reference: &str) -> bool {
     let request = HintWorkRequest {
         provider: "local".to_owned(),
         event: event.to_owned(),
         job: job.to_owned(),
         provider_reference: reference.to_owned(),
     };
-    world.process.works.clone().hint_work(request).await.unwrap().into_inner().awaited
+    cluster.node.works.clone().hint_work(request).await.unwrap().into_inner().awaited
 }
 
-async fn resolve(world: &World, user: &User, name: &str, how: Resolution) -> Result<Generation, Status> {
+async fn resolve(cluster: &Cluster, user: &User, name: &str, how: Resolution) -> Result<Generation, Status> {
     let request = ResolveGenerationRequest {
         account: format!("accounts/{}", user.account),
         name: name.to_owned(),
         note: "ada: asked the provider".to_owned(),
         resolution: Some(how),
     };
-    Ok(world.process.generations.clone().resolve_generation(request).await?.into_inner())
+    Ok(cluster.node.generations.clone().resolve_generation(request).await?.into_inner())
 }
 
-async fn cancel(world: &World, user: &User, name: &str) -> Generation {
+async fn cancel(cluster: &Cluster, user: &User, name: &str) -> Generation {
     let request = user.asks(CancelGenerationRequest { name: name.to_owned() });
-    world.process.generations.clone().cancel_generation(request).await.unwrap().into_inner()
+    cluster.node.generations.clone().cancel_generation(request).await.unwrap().into_inner()
 }
 
 /// Lets a generation's total deadline pass, as time would.
-async fn overdue(world: &World, name: &str) {
+async fn overdue(cluster: &Cluster, name: &str) {
     sqlx::query("update generations set total_deadline = now() where id = $1::uuid")
         .bind(name.trim_start_matches("generations/"))
-        .execute(&world.pool)
+        .execute(&cluster.pool)
         .await
         .unwrap();
 }
 
-async fn until(world: &World, user: &User, name: &str, state: State) -> Generation {
+async fn until(cluster: &Cluster, user: &User, name: &str, state: State) -> Generation {
     let reached = eventually(state.as_str_name(), Duration::from_secs(20), async || {
-        world.get(user, name).await.ok().filter(|generation| generation.state() == state)
+        cluster.get(user, name).await.ok().filter(|generation| generation.state() == state)
     });
     reached.await.unwrap()
 }
@@ -85,24 +85,24 @@ fn reason(generation: &Generation) -> String {
 
 #[tokio::test]
 async fn a_reference_needs_its_intent_and_an_heir_hears_of_both() {
-    let world = quick().await;
-    let user = world.user(1).await;
-    let (worker, work, _) = claimed(&world, &user).await;
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let (worker, work, _) = claimed(&cluster, &user).await;
     assert!(!work.in_doubt && !work.poll);
     let illegal = (Code::FailedPrecondition, "ILLEGAL_TRANSITION".to_owned());
     assert_eq!(refusal(worker.referred(&work, "order-1").await), illegal);
     worker.intended(&work).await.unwrap();
     worker.intended(&work).await.unwrap();
-    world.expire_leases().await;
-    let mut heir = Worker::new(&world, 1).await;
-    let work = heir.next().await;
+    cluster.expire_leases().await;
+    let mut successor = Worker::new(&cluster, 1).await;
+    let work = successor.next().await;
     assert!(work.in_doubt && work.provider_reference.is_empty(), "it may have been ordered");
-    assert_eq!(refusal(heir.intended(&work).await), illegal, "no second order beside one that may live");
-    heir.referred(&work, "order-1").await.unwrap();
-    heir.referred(&work, "order-1").await.unwrap();
-    assert_eq!(refusal(heir.referred(&work, "order-2").await), illegal, "an order has one reference");
-    world.expire_leases().await;
-    let mut last = Worker::new(&world, 1).await;
+    assert_eq!(refusal(successor.intended(&work).await), illegal, "no second order beside one that may live");
+    successor.referred(&work, "order-1").await.unwrap();
+    successor.referred(&work, "order-1").await.unwrap();
+    assert_eq!(refusal(successor.referred(&work, "order-2").await), illegal, "an order has one reference");
+    cluster.expire_leases().await;
+    let mut last = Worker::new(&cluster, 1).await;
     let work = last.next().await;
     assert_eq!((work.in_doubt, work.provider_reference.as_str()), (false, "order-1"));
     last.carry_out(&work).await;
@@ -110,9 +110,9 @@ async fn a_reference_needs_its_intent_and_an_heir_hears_of_both() {
 
 #[tokio::test]
 async fn a_webhook_is_not_taken_for_nothing_while_a_worker_holds_the_submission() {
-    let world = quick().await;
-    let user = world.user(1).await;
-    let (worker, work, name) = claimed(&world, &user).await;
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
     let job = name.trim_start_matches("generations/").to_owned();
     worker.intended(&work).await.unwrap();
     let request = || HintWorkRequest {
@@ -121,27 +121,27 @@ async fn a_webhook_is_not_taken_for_nothing_while_a_worker_holds_the_submission(
         job: job.clone(),
         provider_reference: "order-1".to_owned(),
     };
-    let refused = refusal(world.process.works.clone().hint_work(request()).await);
+    let refused = refusal(cluster.node.works.clone().hint_work(request()).await);
     assert_eq!(refused, (Code::Unavailable, "SUBMISSION_UNDER_WAY".to_owned()));
-    // The worker died before it had an answer. Its heir parks, and then the provider's next try is what settles it.
-    world.expire_leases().await;
-    let mut heir = Worker::new(&world, 1).await;
-    let work = heir.next().await;
+    // The worker died before it had an answer. Its successor parks, and then the provider's next try is what settles it.
+    cluster.expire_leases().await;
+    let mut successor = Worker::new(&cluster, 1).await;
+    let work = successor.next().await;
     assert!(work.in_doubt);
-    heir.park(&work).await.unwrap();
-    assert!(hint(&world, &job, "event-1", "order-1").await, "it is the first that is heard of this event");
-    heir.free(1).await;
-    let poll = heir.next().await;
+    successor.park(&work).await.unwrap();
+    assert!(hint(&cluster, &job, "event-1", "order-1").await, "it is the first that is heard of this event");
+    successor.free(1).await;
+    let poll = successor.next().await;
     assert_eq!((poll.poll, poll.provider_reference.as_str()), (true, "order-1"));
-    heir.finalizing(&poll).await.unwrap();
-    heir.complete(&poll).await.unwrap();
+    successor.finalizing(&poll).await.unwrap();
+    successor.complete(&poll).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_wait_holds_no_lease_and_a_look_is_no_attempt() {
-    let world = quick().await;
-    let user = world.user(1).await;
-    let (mut worker, work, name) = claimed(&world, &user).await;
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let (mut worker, work, name) = claimed(&cluster, &user).await;
     worker.submitted(&work).await.unwrap();
     let mut seen = work;
     for poll in 0..3 {
@@ -156,7 +156,7 @@ async fn a_wait_holds_no_lease_and_a_look_is_no_attempt() {
         seen = worker.next().await;
         assert_eq!((seen.poll, seen.polls, seen.attempt), (true, poll, 1));
         assert_eq!(seen.provider_reference, "order-1");
-        let shown = world.get(&user, &name).await.unwrap();
+        let shown = cluster.get(&user, &name).await.unwrap();
         let progress = shown.progress.clone().unwrap();
         assert_eq!((shown.state(), shown.wait_reason()), (State::Processing, WaitReason::ProviderQueue));
         assert_eq!(
@@ -165,20 +165,20 @@ async fn a_wait_holds_no_lease_and_a_look_is_no_attempt() {
         );
     }
     // A poll that finds nothing new changes nothing, not even the version.
-    let version = world.get(&user, &name).await.unwrap().version;
+    let version = cluster.get(&user, &name).await.unwrap().version;
     worker.suspend(&seen, |request| (request.percent, request.queue_position) = (Some(20), 1)).await.unwrap();
     worker.free(1).await;
     seen = worker.next().await;
-    assert_eq!(world.get(&user, &name).await.unwrap().version, version);
+    assert_eq!(cluster.get(&user, &name).await.unwrap().version, version);
     // One whose worker dies is looked at by another.
-    world.expire_leases().await;
-    let mut heir = Worker::new(&world, 1).await;
-    let work = heir.next().await;
+    cluster.expire_leases().await;
+    let mut successor = Worker::new(&cluster, 1).await;
+    let work = successor.next().await;
     assert_eq!((work.poll, work.attempt), (true, 1));
     assert_eq!(refusal(worker.finalizing(&seen).await), (Code::Aborted, "STALE_FENCE".to_owned()));
-    heir.finalizing(&work).await.unwrap();
-    heir.complete(&work).await.unwrap();
-    let done = world.get(&user, &name).await.unwrap();
+    successor.finalizing(&work).await.unwrap();
+    successor.complete(&work).await.unwrap();
+    let done = cluster.get(&user, &name).await.unwrap();
     assert_eq!(
         (done.state(), done.attempt_count, provider_charge(&done)),
         (State::Completed, 1, ProviderCharge::Charged)
@@ -186,146 +186,146 @@ async fn a_wait_holds_no_lease_and_a_look_is_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_parked_submission_is_settled_by_a_webhook() {
-    let world = quick().await;
-    let user = world.user(1).await;
-    let (mut worker, work, name) = unconfirmed(&world, &user).await;
-    let shown = world.get(&user, &name).await.unwrap();
+async fn an_unconfirmed_submission_is_settled_by_a_webhook() {
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let (mut worker, work, name) = unconfirmed(&cluster, &user).await;
+    let shown = cluster.get(&user, &name).await.unwrap();
     assert_eq!((shown.state(), shown.wait_reason()), (State::Submitting, WaitReason::SubmissionUnconfirmed));
     let job = work.lease.unwrap().job;
-    assert!(!hint(&world, &uuid::Uuid::now_v7().to_string(), "other", "order-7").await, "of no job of ours");
-    assert!(hint(&world, &job, "event-1", "order-7").await);
-    assert!(!hint(&world, &job, "event-1", "order-7").await, "heard before");
-    assert!(!hint(&world, &job, "event-2", "order-8").await, "another's order");
+    assert!(!hint(&cluster, &uuid::Uuid::now_v7().to_string(), "other", "order-7").await, "of no job of ours");
+    assert!(hint(&cluster, &job, "event-1", "order-7").await);
+    assert!(!hint(&cluster, &job, "event-1", "order-7").await, "heard before");
+    assert!(!hint(&cluster, &job, "event-2", "order-8").await, "another's order");
     let poll = worker.next().await;
     assert_eq!((poll.poll, poll.in_doubt, poll.provider_reference.as_str()), (true, false, "order-7"));
-    assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Processing);
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Processing);
     worker.finalizing(&poll).await.unwrap();
     worker.complete(&poll).await.unwrap();
-    assert_eq!(world.credit(&user).await.spent_micros, PRICE);
+    assert_eq!(cluster.credit(&user).await.spent_micros, PRICE);
 }
 
 #[tokio::test]
-async fn a_parked_submission_is_settled_by_an_operator() {
-    let world = quick().await;
-    let user = world.user(3).await;
-    let parked_only = (Code::FailedPrecondition, "NOT_PARKED".to_owned());
+async fn an_unconfirmed_submission_is_settled_by_an_operator() {
+    let cluster = quick().await;
+    let user = cluster.user(3).await;
+    let unconfirmed_only = (Code::FailedPrecondition, "NOT_UNCONFIRMED".to_owned());
 
-    let (mut worker, _, name) = unconfirmed(&world, &user).await;
-    resolve(&world, &user, &name, Resolution::ProviderReference("order-9".to_owned())).await.unwrap();
+    let (mut worker, _, name) = unconfirmed(&cluster, &user).await;
+    resolve(&cluster, &user, &name, Resolution::ProviderReference("order-9".to_owned())).await.unwrap();
     let poll = worker.next().await;
     assert_eq!((poll.poll, poll.provider_reference.as_str()), (true, "order-9"));
-    assert_eq!(refusal(resolve(&world, &user, &name, Resolution::Requeue(true)).await), parked_only);
+    assert_eq!(refusal(resolve(&cluster, &user, &name, Resolution::Requeue(true)).await), unconfirmed_only);
     worker.finalizing(&poll).await.unwrap();
     worker.complete(&poll).await.unwrap();
 
-    let (_, _, name) = unconfirmed(&world, &user).await;
-    let failed = resolve(&world, &user, &name, Resolution::Failed(ProviderCharge::Charged.into())).await.unwrap();
+    let (_, _, name) = unconfirmed(&cluster, &user).await;
+    let failed = resolve(&cluster, &user, &name, Resolution::Failed(ProviderCharge::Charged.into())).await.unwrap();
     assert_eq!((failed.state(), provider_charge(&failed)), (State::Failed, ProviderCharge::Charged));
     assert!(reason(&failed).contains("SUBMISSION_OUTCOME_UNKNOWN"));
     assert_eq!(failed.charge.unwrap().released_micros, PRICE, "the user never pays for a doubt");
-    assert_eq!(refusal(resolve(&world, &user, &name, Resolution::Requeue(true)).await), parked_only);
+    assert_eq!(refusal(resolve(&cluster, &user, &name, Resolution::Requeue(true)).await), unconfirmed_only);
 
-    let (mut worker, _, name) = unconfirmed(&world, &user).await;
-    let queued = resolve(&world, &user, &name, Resolution::Requeue(true)).await.unwrap();
+    let (mut worker, _, name) = unconfirmed(&cluster, &user).await;
+    let queued = resolve(&cluster, &user, &name, Resolution::Requeue(true)).await.unwrap();
     assert_eq!(queued.state(), State::Queued);
     let again = worker.next().await;
     assert_eq!((again.in_doubt, again.poll, again.attempt), (false, false, 2));
     worker.carry_out(&again).await;
-    let stranger = world.user(0).await;
-    let missing = refusal(resolve(&world, &stranger, &name, Resolution::Requeue(true)).await);
+    let stranger = cluster.user(0).await;
+    let missing = refusal(resolve(&cluster, &stranger, &name, Resolution::Requeue(true)).await);
     assert_eq!(missing, (Code::NotFound, "GENERATION_NOT_FOUND".to_owned()));
     let notes: i64 = sqlx::query_scalar("select count(*) from job_events where detail = 'ada: asked the provider'")
-        .fetch_one(&world.pool)
+        .fetch_one(&cluster.pool)
         .await
         .unwrap();
     assert_eq!(notes, 3, "each decision leaves its line");
 }
 
 #[tokio::test]
-async fn a_parked_submission_ends_at_its_deadline() {
-    let world = quick().await;
-    let user = world.user(2).await;
-    let (_, _, name) = unconfirmed(&world, &user).await;
-    overdue(&world, &name).await;
-    let failed = until(&world, &user, &name, State::Failed).await;
+async fn an_unconfirmed_submission_ends_at_its_deadline() {
+    let cluster = quick().await;
+    let user = cluster.user(2).await;
+    let (_, _, name) = unconfirmed(&cluster, &user).await;
+    overdue(&cluster, &name).await;
+    let failed = until(&cluster, &user, &name, State::Failed).await;
     assert!(reason(&failed).contains("SUBMISSION_OUTCOME_UNKNOWN"));
     assert_eq!((provider_charge(&failed), failed.charge.unwrap().released_micros), (ProviderCharge::Unknown, PRICE));
     // One that its user gave up meanwhile is cancelled by then, and the doubt stays told.
-    let (mut worker, _, name) = unconfirmed(&world, &user).await;
-    assert_eq!(cancel(&world, &user, &name).await.state(), State::Cancelling);
+    let (mut worker, _, name) = unconfirmed(&cluster, &user).await;
+    assert_eq!(cancel(&cluster, &user, &name).await.state(), State::Cancelling);
     let poll = worker.next().await;
     assert!(poll.in_doubt && poll.cancel_requested && poll.poll);
     worker.park(&poll).await.unwrap();
-    overdue(&world, &name).await;
-    assert_eq!(provider_charge(&until(&world, &user, &name, State::Cancelled).await), ProviderCharge::Unknown);
+    overdue(&cluster, &name).await;
+    assert_eq!(provider_charge(&until(&cluster, &user, &name, State::Cancelled).await), ProviderCharge::Unknown);
 }
 
 #[tokio::test]
 async fn the_total_deadline_stops_what_runs_and_ends_what_waits() {
-    let world = quick().await;
-    let user = world.user(4).await;
+    let cluster = quick().await;
+    let user = cluster.user(4).await;
     // At its provider: stopped first, and what the provider says then counts.
     for completes in [false, true] {
-        let (mut worker, work, name) = claimed(&world, &user).await;
+        let (mut worker, work, name) = claimed(&cluster, &user).await;
         worker.submitted(&work).await.unwrap();
         worker.suspend(&work, |request| request.poll_after.as_mut().unwrap().seconds = 3_600).await.unwrap();
         worker.free(1).await;
-        overdue(&world, &name).await;
+        overdue(&cluster, &name).await;
         let poll = worker.next().await;
         assert!(poll.poll && poll.cancel_requested, "the deadline makes a poll due");
         if completes {
             worker.finalizing(&poll).await.unwrap();
             worker.complete(&poll).await.unwrap();
-            assert_eq!(until(&world, &user, &name, State::Completed).await.attempt_count, 1, "finished work wins");
+            assert_eq!(until(&cluster, &user, &name, State::Completed).await.attempt_count, 1, "finished work wins");
         } else {
             worker.fail(&poll, FailureClass::Cancelled).await.unwrap();
-            let failed = until(&world, &user, &name, State::Failed).await;
+            let failed = until(&cluster, &user, &name, State::Failed).await;
             assert!(reason(&failed).contains("TOTAL_DEADLINE"));
             assert_eq!(provider_charge(&failed), ProviderCharge::Unknown);
         }
     }
     // Between two attempts there is no order to stop.
-    let (worker, work, name) = claimed(&world, &user).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
     worker.fail(&work, FailureClass::Internal).await.unwrap();
-    overdue(&world, &name).await;
-    let failed = until(&world, &user, &name, State::Failed).await;
+    overdue(&cluster, &name).await;
+    let failed = until(&cluster, &user, &name, State::Failed).await;
     assert_eq!(provider_charge(&failed), ProviderCharge::NotCharged);
     // A provider that never answers is not waited for for ever.
-    let (worker, work, name) = claimed(&world, &user).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
     worker.submitted(&work).await.unwrap();
     worker.suspend(&work, |request| request.poll_after.as_mut().unwrap().seconds = 3_600).await.unwrap();
-    overdue(&world, &name).await;
-    until(&world, &user, &name, State::Cancelling).await;
+    overdue(&cluster, &name).await;
+    until(&cluster, &user, &name, State::Cancelling).await;
     sqlx::query("update jobs set cancel_at = now() - interval '11 min' where state = 'waiting'")
-        .execute(&world.pool)
+        .execute(&cluster.pool)
         .await
         .unwrap();
-    assert_eq!(provider_charge(&until(&world, &user, &name, State::Failed).await), ProviderCharge::Unknown);
+    assert_eq!(provider_charge(&until(&cluster, &user, &name, State::Failed).await), ProviderCharge::Unknown);
 }
 
 #[tokio::test]
 async fn what_a_provider_does_not_say_is_estimated() {
-    let world = World::with(|settings| settings.reconcile = Duration::from_millis(50)).await;
-    let user = world.user(1).await;
+    let cluster = Cluster::with(|config| config.work.reconcile_interval = Duration::from_millis(50)).await;
+    let user = cluster.user(1).await;
     sqlx::query("insert into model_paces (model, p50, p80, samples) values ('local-sketch', '100 s', '200 s', 5)")
-        .execute(&world.pool)
+        .execute(&cluster.pool)
         .await
         .unwrap();
-    let (worker, work, name) = claimed(&world, &user).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
     worker.submitted(&work).await.unwrap();
-    let shown = world.get(&user, &name).await.unwrap();
+    let shown = cluster.get(&user, &name).await.unwrap();
     let eta = shown.progress.clone().unwrap().eta.unwrap();
     assert_eq!(eta.p80.unwrap().seconds - eta.p50.unwrap().seconds, 100);
     // Half of the usual time passes.
     sqlx::query(
         "update generations set start_time = start_time - interval '50 s', eta_p50 = eta_p50 - interval '50 s'",
     )
-    .execute(&world.pool)
+    .execute(&cluster.pool)
     .await
     .unwrap();
     worker.suspend(&work, |_| {}).await.unwrap();
-    let progress = world.get_from(&user, &name, shown.version + 1).await.unwrap().progress.unwrap();
+    let progress = cluster.get_from(&user, &name, shown.version + 1).await.unwrap().progress.unwrap();
     assert_eq!(progress.basis(), Basis::Estimated);
     assert!((47..=60).contains(&progress.percent), "{}", progress.percent);
 }

@@ -1,4 +1,4 @@
-//! A row of `generations` and the record that it becomes. The list of columns stands here once.
+//! A row of `generations`, and the generation that it becomes. The list of columns exists once, here.
 
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
@@ -9,9 +9,9 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
-use crate::record::{Flaw, Output, Record};
+use crate::model::{Failure, Generation, Output};
 
-/// The columns that a [`Record`] is read from, of a table or subquery called `g`.
+/// The columns that a [`Generation`] is read from, of a table or subquery called `g`.
 macro_rules! columns {
     () => {
         "g.id, g.account_id, g.project_id, g.scene_id, g.version, g.state, g.wait_reason, g.model, g.prompt, g.seed,
@@ -72,13 +72,13 @@ impl TryFrom<StoredOutput> for Output {
     }
 }
 
-impl FromRow<'_, PgRow> for Record {
+impl FromRow<'_, PgRow> for Generation {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         let state: i16 = row.try_get("state")?;
         let output: Option<Json<StoredOutput>> = row.try_get("output")?;
         let reason: Option<String> = row.try_get("error_reason")?;
         let error = match reason {
-            Some(reason) => Some(Flaw {
+            Some(reason) => Some(Failure {
                 code: row.try_get::<Option<i32>, _>("error_code")?.unwrap_or_default(),
                 reason,
                 message: row.try_get::<Option<String>, _>("error_message")?.unwrap_or_default(),

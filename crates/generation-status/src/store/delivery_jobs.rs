@@ -1,9 +1,9 @@
-//! Deliveries at work: from the row that a trigger wrote to its end.
+//! The sending of deliveries: from the row that a trigger wrote to its end.
 //!
-//! Invariants: an event has no job while an earlier one of its generation and endpoint is pending; what an attempt came to is
-//! committed with the end of its lease; and what one waits for, frees it when it ends. To that end whoever makes one wait holds
-//! what it waits for, and whoever ends one polls for what waits after that. Rows are locked in one order: job, endpoint,
-//! delivery.
+//! Invariants: a delivery has no job while an earlier one of its generation and endpoint is pending; an attempt's result is
+//! committed with the end of its lease; and finishing a delivery unblocks its successor. For that, whoever makes a delivery wait
+//! share-locks its predecessor, and whoever finishes one unblocks in a later statement, so that no wake-up is lost. Rows are
+//! locked in one order: job, endpoint, delivery.
 
 use chassis::postgres::statement;
 use domain::id::{WebhookDeliveryId, WebhookEndpointId};
@@ -14,23 +14,25 @@ use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use super::Store;
-use super::row::columns;
+use super::rows::columns;
 use crate::error::Error;
-use crate::record::Record;
-use crate::webhooks::{ATTEMPTS, KEPT, KIND, Outcome, PATIENCE, Parcel, Secret, Settled};
+use crate::model::{
+    AttemptResult, ClaimedDelivery, DELIVERY_JOBS, DELIVERY_RETENTION, DISABLE_AFTER, DeliveryOutcome, Generation,
+    MAX_DELIVERY_ATTEMPTS, Secret,
+};
 
-/// How many are enqueued, given up or forgotten at once.
-const BATCH: i64 = 200;
+/// How many are enqueued, failed or deleted at once.
+const MAX_BATCH: i64 = 200;
 
-/// A row that has no job yet: id, account, and how often it was put to work.
-type New = (Uuid, Uuid, i32);
+/// A row that has no job yet: id, account, and how many rounds of attempts it had.
+type Unqueued = (Uuid, Uuid, i32);
 
 impl Store {
-    /// Gives jobs to what is new and may be sent, and has the rest wait; returns how many rows it saw to. One process at a
-    /// time, so that each sees what the other has done.
+    /// Enqueues new deliveries and makes those wait that have a predecessor; returns how many rows were handled. An advisory lock
+    /// lets one process do so at a time: two could enqueue two events of one generation, neither seeing the other's.
     pub(crate) async fn enqueue_deliveries(&self) -> Result<usize, Error> {
         let run = async |tx: &mut PgConnection| {
-            let query = sqlx::query_as::<_, New>(
+            let query = sqlx::query_as::<_, Unqueued>(
                 "with turn as materialized (
                      select pg_try_advisory_xact_lock(hashtextextended('webhooks to be enqueued', 0)) as ours
                  )
@@ -41,17 +43,17 @@ impl Store {
                  order by d.id limit $1
                  for update of d skip locked",
             )
-            .bind(BATCH)
+            .bind(MAX_BATCH)
             .fetch_all(&mut *tx);
-            let found = statement("new_deliveries", query).await?;
+            let found = statement("find_unqueued_deliveries", query).await?;
             if found.is_empty() {
                 return Ok(0);
             }
-            let behind = held_back(tx, &found).await?;
-            for (id, account, round) in found.iter().filter(|(id, ..)| !behind.contains(id)) {
-                let mut job = NewJob::new(*account, KIND, format!("{id}/{round}"));
+            let blocked = block_successors(tx, &found).await?;
+            for (id, account, round) in found.iter().filter(|(id, ..)| !blocked.contains(id)) {
+                let mut job = NewJob::new(*account, DELIVERY_JOBS, format!("{id}/{round}"));
                 job.payload = id.as_bytes().to_vec();
-                job.max_attempts = ATTEMPTS;
+                job.max_attempts = MAX_DELIVERY_ATTEMPTS;
                 let enqueued = jobs::enqueue(tx, &job).await?;
                 let (jobs::Enqueued::New(job) | jobs::Enqueued::Same(job) | jobs::Enqueued::Other(job)) = enqueued;
                 let query = sqlx::query(
@@ -61,20 +63,21 @@ impl Store {
                 .bind(account)
                 .bind(id)
                 .bind(job);
-                statement("delivery_enqueued", query.execute(&mut *tx)).await?;
+                statement("set_delivery_job", query.execute(&mut *tx)).await?;
             }
             Ok(found.len())
         };
         self.pools.webhook.transaction("enqueue_deliveries", run).await
     }
 
+    /// Leases jobs of deliveries.
     pub(crate) async fn claim_deliveries(&self, wanted: Wanted<'_>) -> Result<Vec<Leased>, Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::claim(tx, wanted).await?);
         self.pools.webhook.transaction("claim_deliveries", run).await
     }
 
-    /// What a job is to send. Nothing when that is over, was put to work anew, or has a disabled endpoint.
-    pub(crate) async fn parcel(&self, leased: &Leased) -> Result<Option<Parcel>, Error> {
+    /// The delivery of a claimed job. `None` when it has ended, has another job by now, or has a disabled endpoint.
+    pub(crate) async fn load_delivery(&self, leased: &Leased) -> Result<Option<ClaimedDelivery>, Error> {
         let Ok(id) = Uuid::from_slice(&leased.payload) else { return Ok(None) };
         let query = sqlx::query(concat!(
             "select d.id as delivery_id, d.endpoint_id, d.event_type, d.create_time as event_time, now() as asked_time,
@@ -92,45 +95,49 @@ impl Store {
         .bind(leased.lease.job);
         let run = async |connection: &mut PgConnection| {
             let row = query.fetch_optional(connection).await?;
-            row.map(|row| parcel(&row, leased)).transpose()
+            row.map(|row| claimed_delivery(&row, leased)).transpose()
         };
         Ok(self.pools.webhook.run("load_delivery", run).await?)
     }
 
     /// Ends a job that has nothing to send.
-    pub(crate) async fn let_go(&self, leased: &Leased) -> Result<(), Error> {
+    pub(crate) async fn drop_delivery_job(&self, leased: &Leased) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| match jobs::cancelled(tx, leased.lease).await {
             Ok(_) | Err(jobs::Error::StaleFence) => Ok(()),
             Err(error) => Err(error.into()),
         };
-        self.pools.webhook.transaction("let_go_of_delivery", run).await
+        self.pools.webhook.transaction("drop_delivery_job", run).await
     }
 
-    /// Commits what an attempt came to.
-    pub(crate) async fn settle(&self, parcel: &Parcel, outcome: &Outcome) -> Result<Settled, Error> {
+    /// Commits the result of an attempt with the end of its lease.
+    pub(crate) async fn settle_delivery(
+        &self,
+        delivery: &ClaimedDelivery,
+        result: &AttemptResult,
+    ) -> Result<DeliveryOutcome, Error> {
         let run = async |tx: &mut PgConnection| {
-            let account = jobs::lock_lease(tx, parcel.lease).await?.account;
-            let disabled = judge(tx, account, parcel, outcome).await?;
+            let account = jobs::lock_lease(tx, delivery.lease).await?.account;
+            let disabled = update_endpoint_health(tx, account, delivery, result).await?;
             let mut again = None;
-            let settled = if outcome.is_delivered() {
-                jobs::complete(tx, parcel.lease).await?;
-                Settled::Delivered
+            let outcome = if result.is_delivered() {
+                jobs::complete(tx, delivery.lease).await?;
+                DeliveryOutcome::Delivered
             } else {
-                let retry = if disabled { Retry::Never } else { Retry::Counted { after: Some(outcome.pause) } };
-                let cause = if outcome.reason.is_empty() { "HTTP_STATUS" } else { outcome.reason };
-                let detail = format!("HTTP {}", outcome.http_status);
-                match jobs::fail(tx, parcel.lease, &Failure { retry, cause: cause.to_owned(), detail }).await? {
+                let retry = if disabled { Retry::Never } else { Retry::Counted { after: Some(result.pause) } };
+                let cause = if result.reason.is_empty() { "HTTP_STATUS" } else { result.reason };
+                let detail = format!("HTTP {}", result.http_status);
+                match jobs::fail(tx, delivery.lease, &Failure { retry, cause: cause.to_owned(), detail }).await? {
                     jobs::RetryDecision::Retry(time) => {
                         again = Some(time);
-                        Settled::Again
+                        DeliveryOutcome::Retried
                     }
-                    jobs::RetryDecision::Failed | jobs::RetryDecision::Dead => Settled::GivenUp,
+                    jobs::RetryDecision::Failed | jobs::RetryDecision::Dead => DeliveryOutcome::Failed,
                 }
             };
-            let state: i16 = match settled {
-                Settled::Again => 1,
-                Settled::Delivered => 2,
-                Settled::GivenUp => 3,
+            let state: i16 = match outcome {
+                DeliveryOutcome::Retried => 1,
+                DeliveryOutcome::Delivered => 2,
+                DeliveryOutcome::Failed => 3,
             };
             let query = sqlx::query(
                 "with sent as (
@@ -144,27 +151,27 @@ impl Store {
                  select id, attempt_count, account_id, $5, $6, $7, $8 from sent",
             )
             .bind(account)
-            .bind(parcel.name.delivery.0)
+            .bind(delivery.name.delivery.0)
             .bind(state)
             .bind(again)
-            .bind(i32::from(outcome.http_status))
-            .bind(i32::try_from(outcome.latency.as_millis()).unwrap_or(i32::MAX))
-            .bind(outcome.reason)
-            .bind(&outcome.excerpt);
+            .bind(i32::from(result.http_status))
+            .bind(i32::try_from(result.latency.as_millis()).unwrap_or(i32::MAX))
+            .bind(result.reason)
+            .bind(&result.excerpt);
             statement("settle_delivery", query.execute(&mut *tx)).await?;
-            if settled != Settled::Again {
-                free(tx, &[parcel.name.delivery.0]).await?;
+            if outcome != DeliveryOutcome::Retried {
+                unblock_successors(tx, &[delivery.name.delivery.0]).await?;
             }
-            Ok(settled)
+            Ok(outcome)
         };
         self.pools.webhook.transaction("settle_delivery", run).await
     }
 
-    /// Takes back leases that ran out, gives up what cannot be sent, and forgets what is long over. Returns whether something
-    /// may be sent now.
-    pub(crate) async fn sweep_deliveries(&self) -> Result<bool, Error> {
+    /// Takes expired leases back, fails what cannot be sent, and deletes what ended long ago. Returns whether something may be
+    /// sent now.
+    pub(crate) async fn reap_deliveries(&self) -> Result<bool, Error> {
         let run = async |tx: &mut PgConnection| {
-            let reaped = jobs::reap(tx, KIND).await?;
+            let reaped = jobs::reap(tx, DELIVERY_JOBS).await?;
             let dead_lettered: Vec<Uuid> = reaped.dead_lettered.iter().map(|dead_lettered| dead_lettered.job).collect();
             let query = sqlx::query_scalar::<_, Uuid>(
                 "update webhook_deliveries d set state = 3, end_time = now(), next_attempt_time = null
@@ -181,12 +188,12 @@ impl Store {
                  returning d.id",
             )
             .bind(dead_lettered)
-            .bind(BATCH)
+            .bind(MAX_BATCH)
             .fetch_all(&mut *tx);
-            let lost = statement("give_up_deliveries", query).await?;
+            let lost = statement("fail_deliveries", query).await?;
             if !lost.is_empty() {
-                free(tx, &lost).await?;
-                metrics::counter!("rushes_webhook_deliveries_total", "outcome" => "given_up")
+                unblock_successors(tx, &lost).await?;
+                metrics::counter!("rushes_webhook_deliveries_total", "outcome" => DeliveryOutcome::Failed.as_str())
                     .increment(lost.len() as u64);
             }
             let query = sqlx::query(
@@ -195,18 +202,18 @@ impl Store {
                      where state > 1 and end_time < now() - make_interval(secs => $1) limit $2
                  )",
             )
-            .bind(KEPT.as_secs_f64())
-            .bind(BATCH);
-            statement("forget_deliveries", query.execute(&mut *tx)).await?;
+            .bind(DELIVERY_RETENTION.as_secs_f64())
+            .bind(MAX_BATCH);
+            statement("delete_deliveries", query.execute(&mut *tx)).await?;
             Ok(!reaped.requeued.is_empty() || !lost.is_empty())
         };
-        self.pools.rescue.transaction("sweep_deliveries", run).await
+        self.pools.reaper.transaction("reap_deliveries", run).await
     }
 
-    /// How many are pending, and for how many seconds the oldest of them is.
+    /// How many are pending, and the age of the oldest in seconds. Sets the gauges of the jobs, too.
     pub(crate) async fn pending_deliveries(&self) -> Result<(i64, f64), Error> {
         let run = async |tx: &mut PgConnection| {
-            jobs::observe(tx, KIND).await?;
+            jobs::observe(tx, DELIVERY_JOBS).await?;
             let query = sqlx::query_as(
                 "select count(*), coalesce(extract(epoch from now() - min(create_time)), 0)::double precision
                  from webhook_deliveries where state = 1",
@@ -217,10 +224,11 @@ impl Store {
     }
 }
 
-/// Which of these have an earlier one before them; they wait from now on.
-async fn held_back(tx: &mut PgConnection, found: &[New]) -> Result<Vec<Uuid>, Error> {
+/// Makes those of these wait that have a pending predecessor, and returns them.
+async fn block_successors(tx: &mut PgConnection, found: &[Unqueued]) -> Result<Vec<Uuid>, Error> {
     let ids: Vec<Uuid> = found.iter().map(|(id, ..)| *id).collect();
-    // What is waited for is held, so that it does not end unseen: whoever ends it finds what waits, or has ended it already.
+    // The share lock on the predecessor prevents a lost wake-up: its end either waits for this transaction and then finds the
+    // successor waiting, or has committed, and then the predecessor is no longer pending here.
     let query = sqlx::query_scalar::<_, Uuid>(
         "select d.id from unnest($1::uuid[]) as wanted (id)
          join webhook_deliveries d on d.id = wanted.id
@@ -234,16 +242,17 @@ async fn held_back(tx: &mut PgConnection, found: &[New]) -> Result<Vec<Uuid>, Er
     )
     .bind(ids)
     .fetch_all(&mut *tx);
-    let behind = statement("deliveries_before", query).await?;
-    if !behind.is_empty() {
-        let query = sqlx::query("update webhook_deliveries set waits = true where id = any ($1)").bind(behind.clone());
-        statement("deliveries_wait", query.execute(tx)).await?;
+    let blocked = statement("lock_predecessors", query).await?;
+    if !blocked.is_empty() {
+        let query = sqlx::query("update webhook_deliveries set waits = true where id = any ($1)").bind(blocked.clone());
+        statement("block_deliveries", query.execute(tx)).await?;
     }
-    Ok(behind)
+    Ok(blocked)
 }
 
-/// Lets go what waits for these, which have just ended. What still has one before it is made to wait again.
-async fn free(tx: &mut PgConnection, ended: &[Uuid]) -> Result<(), Error> {
+/// Unblocks the successors of these, which have just ended. One that has another predecessor is blocked again when it is
+/// enqueued.
+async fn unblock_successors(tx: &mut PgConnection, ended: &[Uuid]) -> Result<(), Error> {
     let query = sqlx::query(
         "update webhook_deliveries d set waits = false
          from webhook_deliveries o
@@ -251,22 +260,27 @@ async fn free(tx: &mut PgConnection, ended: &[Uuid]) -> Result<(), Error> {
            and d.generation_id = o.generation_id and d.state = 1 and d.waits",
     )
     .bind(ended.to_vec());
-    statement("free_deliveries", query.execute(tx)).await?;
+    statement("unblock_deliveries", query.execute(tx)).await?;
     Ok(())
 }
 
-/// What an attempt says of its endpoint; returns whether nothing more is to be sent there. Written only when it changes
-/// something, so that attempts at one endpoint do not wait for one another.
-async fn judge(tx: &mut PgConnection, account: Uuid, parcel: &Parcel, outcome: &Outcome) -> Result<bool, Error> {
-    let endpoint = parcel.name.endpoint.0;
-    if outcome.is_delivered() {
+/// Updates the endpoint's health after an attempt; returns whether the endpoint is disabled now. It writes only a change, so
+/// that attempts at one endpoint do not wait for one another's row lock.
+async fn update_endpoint_health(
+    tx: &mut PgConnection,
+    account: Uuid,
+    delivery: &ClaimedDelivery,
+    result: &AttemptResult,
+) -> Result<bool, Error> {
+    let endpoint = delivery.name.endpoint.0;
+    if result.is_delivered() {
         let query = sqlx::query(
             "update webhook_endpoints set failing_since = null
              where account_id = $1 and id = $2 and failing_since is not null",
         )
         .bind(account)
         .bind(endpoint);
-        statement("endpoint_works", query.execute(tx)).await?;
+        statement("clear_endpoint_failure", query.execute(tx)).await?;
         return Ok(false);
     }
     let query = sqlx::query_scalar::<_, Option<String>>(
@@ -282,30 +296,30 @@ async fn judge(tx: &mut PgConnection, account: Uuid, parcel: &Parcel, outcome: &
     )
     .bind(account)
     .bind(endpoint)
-    .bind(outcome.is_gone())
-    .bind(PATIENCE.as_secs_f64())
+    .bind(result.is_gone())
+    .bind(DISABLE_AFTER.as_secs_f64())
     .fetch_optional(&mut *tx);
-    let Some(reason) = statement("endpoint_fails", query).await?.flatten() else { return Ok(false) };
+    let Some(reason) = statement("note_endpoint_failure", query).await?.flatten() else { return Ok(false) };
     let why = if reason == "GONE" { "it answered 410 Gone" } else { "no attempt has succeeded for three days" };
     let query = sqlx::query(
         "insert into notices (id, account_id, title, body) values ($1, $2, 'A webhook endpoint was disabled', $3)",
     )
     .bind(domain::id::NoticeId::new().0)
     .bind(account)
-    .bind(format!("{}: {why}. Nothing more is sent there until it is enabled again.", parcel.url));
-    statement("notice_of_endpoint", query.execute(tx)).await?;
+    .bind(format!("{}: {why}. Nothing more is sent there until it is enabled again.", delivery.url));
+    statement("insert_endpoint_notice", query.execute(tx)).await?;
     tracing::info!(account = %account, endpoint = %endpoint, reason, "a webhook endpoint was disabled");
     Ok(true)
 }
 
-fn parcel(row: &PgRow, leased: &Leased) -> sqlx::Result<Parcel> {
+fn claimed_delivery(row: &PgRow, leased: &Leased) -> sqlx::Result<ClaimedDelivery> {
     let secret = |bytes: Vec<u8>| {
         bytes.try_into().map(Secret).map_err(|_| sqlx::Error::ColumnNotFound("a secret of 32 bytes".to_owned()))
     };
     let previous: Option<Vec<u8>> = row.try_get("previous_secret")?;
     let secrets = std::iter::once(row.try_get("secret")?).chain(previous).map(secret).collect::<sqlx::Result<_>>()?;
     let generation: Option<Uuid> = row.try_get("generation_id")?;
-    Ok(Parcel {
+    Ok(ClaimedDelivery {
         lease: leased.lease,
         name: DeliveryName {
             endpoint: WebhookEndpointId(row.try_get("endpoint_id")?),
@@ -317,6 +331,6 @@ fn parcel(row: &PgRow, leased: &Leased) -> sqlx::Result<Parcel> {
         create_time: row.try_get("event_time")?,
         now: row.try_get("asked_time")?,
         attempt: leased.attempt,
-        record: generation.map(|_| Record::from_row(row).map(Box::new)).transpose()?,
+        generation: generation.map(|_| Generation::from_row(row).map(Box::new)).transpose()?,
     })
 }

@@ -1,4 +1,5 @@
-//! The single statements that the transactions of [`super::work`] are made of.
+//! The statements that move a generation from state to state, of which the transactions of [`super::work`] and
+//! [`super::deadlines`] are made.
 
 use chassis::postgres::statement;
 use domain::generation::State;
@@ -7,15 +8,13 @@ use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use super::change::{change, settle};
-use super::deadlines::late;
 use super::ledger_ids;
-use super::row::columns;
-use super::work::Claimed;
+use super::rows::columns;
 use crate::error::Error;
-use crate::record::{Flaw, ProviderCharge, Record, Wait};
+use crate::model::{ClaimedWork, Failure, Generation, ProviderCharge, WaitReason};
 
-/// What a claim needs to know of a generation besides the generation itself: the order that is live, if there is one.
-macro_rules! with_call {
+/// Generations with their live order, if there is one.
+macro_rules! with_provider_call {
     ($from:literal) => {
         concat!(
             "select p.reference, p.phase, ",
@@ -27,13 +26,13 @@ macro_rules! with_call {
     };
 }
 
-/// Moves generations whose jobs were just leased on. A poll changes nothing of its generation.
-pub(super) async fn claimed(tx: &mut PgConnection, leased: Vec<Leased>) -> Result<Vec<Claimed>, Error> {
+/// Moves generations whose jobs were just leased to SUBMITTING. A poll changes nothing of its generation.
+pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -> Result<Vec<ClaimedWork>, Error> {
     let attempts = leased.iter().filter(|job| !job.poll);
     let (accounts, ids): (Vec<Uuid>, Vec<Uuid>) = attempts.clone().map(|job| (job.account, job.lease.job)).unzip();
     let numbers: Vec<i32> = attempts.map(|job| job.attempt).collect();
     let polls = leased.iter().filter(|job| job.poll);
-    let (accounts_looked, looked): (Vec<Uuid>, Vec<Uuid>) = polls.map(|job| (job.account, job.lease.job)).unzip();
+    let (poll_accounts, poll_ids): (Vec<Uuid>, Vec<Uuid>) = polls.map(|job| (job.account, job.lease.job)).unzip();
     let mut rows = Vec::new();
     if !ids.is_empty() {
         let query = sqlx::query(concat!(
@@ -52,36 +51,39 @@ pub(super) async fn claimed(tx: &mut PgConnection, leased: Vec<Leased>) -> Resul
                  from changed g
                  where s.account_id = g.account_id and s.id = g.scene_id and s.latest_generation = g.id
              ) ",
-            with_call!("changed g")
+            with_provider_call!("changed g")
         ))
         .bind(accounts)
         .bind(ids)
         .bind(numbers);
-        rows.extend(statement("claim_generations", query.fetch_all(&mut *tx)).await?);
+        rows.extend(statement("begin_attempts", query.fetch_all(&mut *tx)).await?);
     }
-    if !looked.is_empty() {
-        let query = sqlx::query(with_call!(
+    if !poll_ids.is_empty() {
+        let query = sqlx::query(with_provider_call!(
             "unnest($1::uuid[], $2::uuid[]) as claim (account_id, id)
              join generations g on g.account_id = claim.account_id and g.id = claim.id and g.state < 6"
         ))
-        .bind(accounts_looked)
-        .bind(looked);
-        rows.extend(statement("look_at_generations", query.fetch_all(&mut *tx)).await?);
+        .bind(poll_accounts)
+        .bind(poll_ids);
+        rows.extend(statement("find_polled_generations", query.fetch_all(&mut *tx)).await?);
     }
     let mut found = std::collections::HashMap::with_capacity(rows.len());
     for row in rows {
-        let read =
-            || -> sqlx::Result<_> { Ok((Record::from_row(&row)?, row.try_get("reference")?, row.try_get("phase")?)) };
-        let (record, reference, phase): (Record, Option<String>, Option<String>) =
+        let read = || -> sqlx::Result<_> {
+            Ok((Generation::from_row(&row)?, row.try_get("reference")?, row.try_get("phase")?))
+        };
+        let (generation, reference, phase): (Generation, Option<String>, Option<String>) =
             read().map_err(chassis::postgres::Error::from)?;
-        found.insert(record.id.0, (record, reference, phase.as_deref() == Some("intent")));
+        found.insert(generation.id.0, (generation, reference, phase.as_deref() == Some("intent")));
     }
     let mut claimed = Vec::with_capacity(found.len());
     for leased in leased {
         match found.remove(&leased.lease.job) {
-            Some((record, reference, in_doubt)) => claimed.push(Claimed { leased, record, reference, in_doubt }),
+            Some((generation, reference, in_doubt)) => {
+                claimed.push(ClaimedWork { leased, generation, reference, in_doubt })
+            }
             None => {
-                tracing::error!(job = %leased.lease.job, "a job without an open generation was taken out of the queue");
+                tracing::error!(job = %leased.lease.job, "a claimed job has no open generation and was ended");
                 jobs::cancelled(tx, leased.lease).await?;
             }
         }
@@ -89,8 +91,8 @@ pub(super) async fn claimed(tx: &mut PgConnection, leased: Vec<Leased>) -> Resul
     Ok(claimed)
 }
 
-/// Leaves the request to stop only with those whose generation waits for it: one that is being finalized is delivered.
-pub(super) async fn still_to_stop(tx: &mut PgConnection, statuses: &mut [Status]) -> Result<(), Error> {
+/// Clears the request to stop where the generation does not wait for it: one that is being finalized is delivered.
+pub(super) async fn clear_late_cancels(tx: &mut PgConnection, statuses: &mut [Status]) -> Result<(), Error> {
     let asked = |status: &Status| status.held.is_some_and(|held| held.cancel_requested);
     let (accounts, ids): (Vec<Uuid>, Vec<Uuid>) = statuses
         .iter()
@@ -117,7 +119,7 @@ pub(super) async fn still_to_stop(tx: &mut PgConnection, statuses: &mut [Status]
     Ok(())
 }
 
-/// The state of a generation, which then stands still until the transaction ends.
+/// The state of a generation, locked until the transaction ends.
 pub(super) async fn lock(tx: &mut PgConnection, held: Held, id: Uuid) -> Result<i16, Error> {
     let query = sqlx::query_scalar("select state from generations where account_id = $1 and id = $2 for no key update")
         .bind(held.account)
@@ -125,22 +127,31 @@ pub(super) async fn lock(tx: &mut PgConnection, held: Held, id: Uuid) -> Result<
     Ok(statement("lock_generation", query.fetch_one(&mut *tx)).await?)
 }
 
-/// How a generation ends that was to be stopped: as its user asked, or as its deadline says.
-pub(super) async fn stopped_by(tx: &mut PgConnection, held: Held, id: Uuid) -> Result<(State, Option<Flaw>), Error> {
+/// How a generation that was to be stopped ends: CANCELLED by its user, or FAILED by its deadline.
+pub(super) async fn end_of_stopped(
+    tx: &mut PgConnection,
+    held: Held,
+    id: Uuid,
+) -> Result<(State, Option<Failure>), Error> {
     let query = sqlx::query_scalar::<_, bool>(
         "select cancel_time is null and total_deadline <= now() from generations where account_id = $1 and id = $2",
     )
     .bind(held.account)
     .bind(id);
-    let overdue = statement("why_generation_stops", query.fetch_optional(&mut *tx)).await?.unwrap_or_default();
+    let overdue = statement("find_stop_cause", query.fetch_optional(&mut *tx)).await?.unwrap_or_default();
     if !overdue {
         return Ok((State::Cancelled, None));
     }
-    Ok((State::Failed, Some(late())))
+    Ok((State::Failed, Some(Failure::total_deadline())))
 }
 
-/// Back to the queue: the order with the provider is over, the next attempt makes a new one.
-pub(super) async fn requeue(tx: &mut PgConnection, held: Held, id: Uuid, wait: Wait) -> Result<Record, Error> {
+/// Puts a generation back into the queue. Its order at the provider is over; the next attempt makes a new one.
+pub(super) async fn requeue(
+    tx: &mut PgConnection,
+    held: Held,
+    id: Uuid,
+    wait: WaitReason,
+) -> Result<Generation, Error> {
     let query = sqlx::query_as(change!(
         "update generations g
          set state = 1, wait_reason = $4, stage = '', queue_position = 0, eta_p50 = null, eta_p80 = null,
@@ -164,14 +175,15 @@ pub(super) async fn requeue(tx: &mut PgConnection, held: Held, id: Uuid, wait: W
 #[derive(Clone, Copy)]
 pub(super) struct End<'a> {
     pub(super) state: State,
-    pub(super) flaw: Option<&'a Flaw>,
-    /// Nothing: what was never ordered was not charged, of the rest it is not known.
+    pub(super) failure: Option<&'a Failure>,
+    /// `None`: NOT_CHARGED where nothing was ordered, else UNKNOWN.
     pub(super) provider_charge: Option<ProviderCharge>,
 }
 
-/// Ends a generation without a result; what was held goes back.
-pub(super) async fn end(tx: &mut PgConnection, held: Held, id: Uuid, end: End<'_>) -> Result<Record, Error> {
-    let End { state, flaw, provider_charge } = end;
+/// Ends a generation without a result and releases its whole hold.
+pub(super) async fn end(tx: &mut PgConnection, held: Held, id: Uuid, end: End<'_>) -> Result<Generation, Error> {
+    let End { state, failure, provider_charge } = end;
+    // A live order that nobody reports on may have been charged, hence UNKNOWN (3); without one nothing was ordered (1).
     let query = sqlx::query_as(settle!(
         "update generations g
          set state = $4, wait_reason = 0, stage = '', queue_position = 0, released_micros = g.held_micros,
@@ -187,15 +199,15 @@ pub(super) async fn end(tx: &mut PgConnection, held: Held, id: Uuid, end: End<'_
     .bind(id)
     .bind(state.number())
     .bind(state.predecessors())
-    .bind(flaw.map(|flaw| flaw.code))
-    .bind(flaw.map(|flaw| flaw.reason.as_str()))
-    .bind(flaw.map(|flaw| flaw.message.as_str()))
+    .bind(failure.map(|failure| failure.code))
+    .bind(failure.map(|failure| failure.reason.as_str()))
+    .bind(failure.map(|failure| failure.message.as_str()))
     .bind(provider_charge.map(|provider_charge| provider_charge as i16));
     statement("end_generation", query.fetch_optional(&mut *tx)).await?.ok_or(Error::IllegalTransition { next: state })
 }
 
-/// Says of generations whose worker vanished that they wait for another.
-pub(super) async fn stranded(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Result<Vec<Record>, Error> {
+/// Marks generations whose lease expired as waiting for a worker.
+pub(super) async fn mark_requeued(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Result<Vec<Generation>, Error> {
     let query = sqlx::query_as(change!(
         "update generations g
          set wait_reason = $2, update_time = now(), version = g.version + 1
@@ -203,33 +215,19 @@ pub(super) async fn stranded(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Result<V
          where j.id = any ($1) and j.state = 'queued' and g.account_id = j.account_id and g.id = j.id and g.state < 6"
     ))
     .bind(jobs)
-    .bind(Wait::Capacity as i16);
-    Ok(statement("strand_generations", query.fetch_all(&mut *tx)).await?)
+    .bind(WaitReason::Capacity as i16);
+    Ok(statement("mark_requeued", query.fetch_all(&mut *tx)).await?)
 }
 
-/// Ends the generation of a job that was given up.
-pub(super) async fn end_dead_letter(tx: &mut PgConnection, job: &DeadLettered) -> Result<Option<Record>, Error> {
+/// Ends the generation of a dead-lettered job.
+pub(super) async fn end_dead_letter(tx: &mut PgConnection, job: &DeadLettered) -> Result<Option<Generation>, Error> {
     let held = Held { account: job.account, cancel_requested: false };
     let state = lock(tx, held, job.job).await?;
-    let (state, flaw) = match State::from_number(state) {
+    let (state, failure) = match State::from_number(state) {
         Some(State::Cancelling) => (State::Cancelled, None),
-        Some(State::Queued) if job.cause == "START_DEADLINE" => (
-            State::Expired,
-            Some(Flaw {
-                code: tonic::Code::DeadlineExceeded as i32,
-                reason: "START_DEADLINE".to_owned(),
-                message: "no worker was free in time; nothing was charged".to_owned(),
-            }),
-        ),
+        Some(State::Queued) if job.cause == "START_DEADLINE" => (State::Expired, Some(Failure::start_deadline())),
         Some(state) if state.is_terminal() => return Ok(None),
-        _ => (
-            State::Failed,
-            Some(Flaw {
-                code: tonic::Code::Unavailable as i32,
-                reason: "ATTEMPTS_EXHAUSTED".to_owned(),
-                message: format!("{} workers in a row did not come back; nothing was charged", job.attempts),
-            }),
-        ),
+        _ => (State::Failed, Some(Failure::workers_lost(job.attempts))),
     };
-    end(tx, held, job.job, End { state, flaw: flaw.as_ref(), provider_charge: None }).await.map(Some)
+    end(tx, held, job.job, End { state, failure: failure.as_ref(), provider_charge: None }).await.map(Some)
 }

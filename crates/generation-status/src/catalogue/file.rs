@@ -1,6 +1,6 @@
-//! The file of models, as an operator writes it.
+//! The parser of the catalogue file, which an operator writes.
 //!
-//! Invariant: what is wrong is said with the model's place and the field; nothing that is misspelt is passed over.
+//! Invariant: an error names the model's index and the field; a misspelt field is an error, never ignored.
 
 use std::time::Duration;
 
@@ -8,13 +8,12 @@ use chassis::settings;
 use domain::money::Micros;
 use serde::Deserialize;
 
-use super::{BUILT_IN, Model, PICTURES};
-use crate::fields::PROMPT;
+use crate::model::{BUILT_IN_MODEL, MAX_PROMPT_CHARACTERS, MAX_REFERENCE_ASSETS, Model};
 
-/// The dearest model: a billion credits.
-const PRICE: i64 = 1_000_000_000_000_000;
-/// The most attempts.
-const ATTEMPTS: i32 = 20;
+/// The highest price: a billion credits.
+const MAX_PRICE_MICROS: i64 = 1_000_000_000_000_000;
+const MAX_ATTEMPTS: i32 = 20;
+const MAX_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,44 +26,44 @@ struct File {
 struct Entry {
     id: String,
     provider: String,
-    /// What it is called there; for the workers, which check its form.
+    /// Its name at the provider. Only workers read it, and check its form.
     #[serde(default)]
     model: String,
     price_micros: i64,
-    #[serde(default = "prompt")]
+    #[serde(default = "default_prompt_characters")]
     prompt_characters: usize,
     #[serde(default)]
     reference_assets: usize,
-    #[serde(default = "attempts")]
+    #[serde(default = "default_max_attempts")]
     max_attempts: i32,
-    #[serde(default = "start")]
+    #[serde(default = "default_start_deadline")]
     start_deadline: String,
-    #[serde(default = "total")]
+    #[serde(default = "default_total_deadline")]
     total_deadline: String,
 }
 
-fn prompt() -> usize {
-    PROMPT
+fn default_prompt_characters() -> usize {
+    MAX_PROMPT_CHARACTERS
 }
 
-fn attempts() -> i32 {
+fn default_max_attempts() -> i32 {
     3
 }
 
-fn start() -> String {
+fn default_start_deadline() -> String {
     "24h".to_owned()
 }
 
-fn total() -> String {
+fn default_total_deadline() -> String {
     "25h".to_owned()
 }
 
 /// The models of a file, in its order.
-pub(super) fn models(json: &str) -> Result<Vec<Model>, String> {
+pub(super) fn parse_models(json: &str) -> Result<Vec<Model>, String> {
     let File { models } = serde_json::from_str(json).map_err(|error| error.to_string())?;
     let mut read: Vec<Model> = Vec::with_capacity(models.len());
     for (at, entry) in models.into_iter().enumerate() {
-        let model = entry.check().map_err(|(field, should)| format!("models[{at}].{field} must be {should}"))?;
+        let model = entry.into_model().map_err(|(field, should)| format!("models[{at}].{field} must be {should}"))?;
         if read.iter().any(|other| other.id == model.id) {
             return Err(format!("models[{at}].id must be of one model only; {:?} is named twice", model.id));
         }
@@ -74,36 +73,35 @@ pub(super) fn models(json: &str) -> Result<Vec<Model>, String> {
 }
 
 impl Entry {
-    fn check(self) -> Result<Model, (&'static str, String)> {
+    fn into_model(self) -> Result<Model, (&'static str, String)> {
         let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
         if !(1..=63).contains(&self.id.len()) || !self.id.chars().all(word) {
             return Err(("id", "1 to 63 of a-z, 0-9, '-' and '.'".to_owned()));
         }
         let remote = match self.provider.as_str() {
-            // There is one built-in model; it can be given another price and other limits.
-            "local" if self.id == BUILT_IN => false,
+            "local" if self.id == BUILT_IN_MODEL => false,
             "replicate" | "fal" => true,
-            _ => return Err(("provider", format!("replicate or fal, or local for {BUILT_IN}"))),
+            _ => return Err(("provider", format!("replicate or fal, or local for {BUILT_IN_MODEL}"))),
         };
         if remote == self.model.is_empty() {
             return Err(("model", "what the provider calls it; left out where that is local".to_owned()));
         }
-        if !(0..=PRICE).contains(&self.price_micros) {
-            return Err(("price_micros", format!("0 to {PRICE}")));
+        if !(0..=MAX_PRICE_MICROS).contains(&self.price_micros) {
+            return Err(("price_micros", format!("0 to {MAX_PRICE_MICROS}")));
         }
-        if !(1..=PROMPT).contains(&self.prompt_characters) {
-            return Err(("prompt_characters", format!("1 to {PROMPT}")));
+        if !(1..=MAX_PROMPT_CHARACTERS).contains(&self.prompt_characters) {
+            return Err(("prompt_characters", format!("1 to {MAX_PROMPT_CHARACTERS}")));
         }
-        // Providers elsewhere cannot see our assets.
-        let most = if remote { 0 } else { PICTURES };
-        if self.reference_assets > most {
-            return Err(("reference_assets", format!("at most {most} for this provider")));
+        // Remote providers cannot read our assets.
+        let max = if remote { 0 } else { MAX_REFERENCE_ASSETS };
+        if self.reference_assets > max {
+            return Err(("reference_assets", format!("at most {max} for this provider")));
         }
-        if !(1..=ATTEMPTS).contains(&self.max_attempts) {
-            return Err(("max_attempts", format!("1 to {ATTEMPTS}")));
+        if !(1..=MAX_ATTEMPTS).contains(&self.max_attempts) {
+            return Err(("max_attempts", format!("1 to {MAX_ATTEMPTS}")));
         }
-        let start_deadline = deadline("start_deadline", &self.start_deadline)?;
-        let total_deadline = deadline("total_deadline", &self.total_deadline)?;
+        let start_deadline = parse_deadline("start_deadline", &self.start_deadline)?;
+        let total_deadline = parse_deadline("total_deadline", &self.total_deadline)?;
         if total_deadline < start_deadline {
             return Err(("total_deadline", "no shorter than start_deadline".to_owned()));
         }
@@ -120,10 +118,9 @@ impl Entry {
     }
 }
 
-fn deadline(field: &'static str, text: &str) -> Result<Duration, (&'static str, String)> {
-    let most = Duration::from_secs(30 * 24 * 3600);
+fn parse_deadline(field: &'static str, text: &str) -> Result<Duration, (&'static str, String)> {
     settings::period(text)
-        .filter(|time| !time.is_zero() && *time <= most)
+        .filter(|time| !time.is_zero() && *time <= MAX_DEADLINE)
         .ok_or((field, "a time up to 720h, such as 90s, 30m or 24h".to_owned()))
 }
 
@@ -136,16 +133,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_a_default() {
-        let all = models(&entry(r#", "start_deadline": "90s", "total_deadline": "30m""#)).unwrap();
+    fn an_omitted_field_has_a_default() {
+        let all = parse_models(&entry(r#", "start_deadline": "90s", "total_deadline": "30m""#)).unwrap();
         let (start, total) = (Duration::from_secs(90), Duration::from_secs(1_800));
         assert_eq!((all[0].start_deadline, all[0].total_deadline), (start, total));
         assert_eq!((all[0].max_attempts, all[0].prompt_characters, all[0].reference_assets), (3, 2_000, 0));
-        assert_eq!(models(&entry("")).unwrap()[0].total_deadline, Duration::from_secs(25 * 3_600));
+        assert_eq!(parse_models(&entry("")).unwrap()[0].total_deadline, Duration::from_secs(25 * 3_600));
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn a_wrong_field_is_named_in_the_error() {
         let whole = entry("");
         for (json, named) in [
             (entry(r#", "prize_micros": 3"#), "prize_micros"),
@@ -161,10 +158,10 @@ mod tests {
             (whole.replace(r#""id": "one", "#, ""), "id"),
             ("[]".to_owned(), "File"),
         ] {
-            let error = models(&json).unwrap_err();
+            let error = parse_models(&json).unwrap_err();
             assert!(error.contains(named), "{named}: {error}");
         }
         let one = r#"{"id": "local-sketch", "provider": "local", "price_micros": 1}"#;
-        assert!(models(&format!(r#"{{"models": [{one}, {one}]}}"#)).unwrap_err().contains("models[1].id"));
+        assert!(parse_models(&format!(r#"{{"models": [{one}, {one}]}}"#)).unwrap_err().contains("models[1].id"));
     }
 }

@@ -1,14 +1,20 @@
-//! One generation as the database has it: what the rules decide on and the wire shows.
+//! A generation as the database has it, and what starts one.
+
+use std::sync::Arc;
 
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
 use domain::money::Micros;
+use domain::name::SceneName;
 use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Failure, Model};
 
 /// Why a generation that could go on does not; the numbers of `rushes.generations.v1.WaitReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
-pub(crate) enum Wait {
+pub(crate) enum WaitReason {
     /// No worker is free.
     Capacity = 1,
     /// The provider asked for a pause.
@@ -35,7 +41,7 @@ pub(crate) enum ProviderCharge {
 
 /// A generation.
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
+pub(crate) struct Generation {
     pub(crate) id: GenerationId,
     pub(crate) account: AccountId,
     pub(crate) project: ProjectId,
@@ -53,12 +59,12 @@ pub(crate) struct Record {
     /// The number of `rushes.generations.v1.Progress.Basis`.
     pub(crate) basis: i16,
     pub(crate) stage: String,
-    /// The place in the provider's own queue, from 1; 0 when it does not wait there.
+    /// The place in the provider's queue, from 1; 0 when it does not wait there.
     pub(crate) queue_position: i32,
     /// When half of the model's last generations would have ended, and four in five.
     pub(crate) eta: Option<(OffsetDateTime, OffsetDateTime)>,
     pub(crate) output: Option<Output>,
-    pub(crate) error: Option<Flaw>,
+    pub(crate) error: Option<Failure>,
     pub(crate) held: Micros,
     pub(crate) captured: Micros,
     pub(crate) released: Micros,
@@ -94,27 +100,52 @@ pub(crate) struct Output {
 
 impl Output {
     /// The poster's object in storage. Posters are WebP, whatever the video is.
-    pub(crate) fn poster_blob(&self) -> Option<String> {
-        self.poster.as_ref().map(|sha256| blob(sha256, "webp"))
+    pub(crate) fn poster_key(&self) -> Option<String> {
+        self.poster.as_ref().map(|sha256| object_key(sha256, "webp"))
     }
 
     /// The video's object in storage.
-    pub(crate) fn blob(&self) -> String {
-        blob(&self.sha256, &self.extension)
+    pub(crate) fn object_key(&self) -> String {
+        object_key(&self.sha256, &self.extension)
     }
 }
 
-fn blob(sha256: &[u8; 32], extension: &str) -> String {
+fn object_key(sha256: &[u8; 32], extension: &str) -> String {
     let name = domain::name::asset_name(sha256);
     format!("{}.{extension}", name.trim_start_matches("assets/"))
 }
 
-/// Why a generation failed, for its user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Flaw {
-    /// A number of `google.rpc.Code`.
-    pub(crate) code: i32,
-    /// In upper snake case.
-    pub(crate) reason: String,
-    pub(crate) message: String,
+/// A generation to be started, checked as far as that goes without the database.
+#[derive(Clone, Debug)]
+pub(crate) struct NewGeneration {
+    pub(crate) account: AccountId,
+    pub(crate) scene: SceneName,
+    pub(crate) model: Arc<Model>,
+    pub(crate) prompt: String,
+    pub(crate) seed: i64,
+    pub(crate) reference_assets: Vec<[u8; 32]>,
+    /// The idempotency key, with the hash of what it was used for.
+    pub(crate) request_id: Uuid,
+    pub(crate) request_sha256: [u8; 32],
+    /// The generation that this one repeats.
+    pub(crate) retried_from: Option<GenerationId>,
+    /// It yields to everything of normal priority.
+    pub(crate) background: bool,
+}
+
+/// The outcome of a start.
+#[derive(Debug)]
+pub(crate) enum Started {
+    /// It is new.
+    New(Box<Generation>),
+    /// The same request started it before.
+    Existing(Box<Generation>),
+}
+
+/// Generations that were found, and where the database snapshot that they come from stands.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) epoch: i64,
+    pub(crate) seq: i64,
+    pub(crate) generations: Vec<Generation>,
 }

@@ -1,16 +1,15 @@
-//! A running service on servers of its own, users with projects and scenes, and the invariants that must hold whenever a
-//! test is through: asserted when the world is dropped.
+//! A running service on a database of its own, users with projects and scenes, and the invariants that must hold after every
+//! test: they are asserted when the cluster is dropped.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use chassis::caller::Caller;
 use chassis::client::Channel;
 use chassis::drain::Drain;
-use chassis::server;
 use futures::StreamExt as _;
-use generation_status::Service;
-use generation_status::config::Settings;
+use generation_status::config::Database as Pools;
+use generation_status::{Config, Service};
 use proto::credits::v1::credit_service_client::CreditServiceClient;
 use proto::credits::v1::{
     AdjustCreditsRequest, CreditAccount, CreditEntry, GetCreditAccountRequest, GrantCreditsRequest,
@@ -31,7 +30,7 @@ use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 /// How many calls a test makes at once where it makes many.
-const AT_ONCE: usize = 4;
+const CONCURRENT_CALLS: usize = 4;
 
 /// What `models/local-sketch` costs.
 pub(crate) const PRICE: i64 = 50_000;
@@ -40,7 +39,7 @@ pub(crate) type Generations = GenerationServiceClient<Channel>;
 pub(crate) type Works = WorkServiceClient<Channel>;
 
 /// One process of the service.
-pub(crate) struct Process {
+pub(crate) struct Node {
     pub(crate) generations: Generations,
     pub(crate) works: Works,
     pub(crate) credits: CreditServiceClient<Channel>,
@@ -51,15 +50,13 @@ pub(crate) struct Process {
     drain: Drain,
 }
 
-impl Process {
-    pub(crate) async fn start(settings: &Settings) -> Self {
-        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let bound = Service::server(&server::Settings { listen: free, admin: free }).bind().await.unwrap();
+impl Node {
+    pub(crate) async fn start(config: &Config) -> Self {
+        let bound = Service::open(config).await.unwrap().bind().await.unwrap();
         let address = bound.addr();
         let uri = format!("http://{address}").parse().unwrap();
         let drain = Drain::default();
-        let service = Service::start(settings, &drain).await.unwrap();
-        tokio::spawn(service.serve(bound));
+        tokio::spawn(bound.serve(drain.clone()));
         let channel = chassis::client::connect("generation-status", &uri);
         Self {
             generations: GenerationServiceClient::new(channel.clone()),
@@ -72,48 +69,48 @@ impl Process {
         }
     }
 
-    /// Begins to end the process in an orderly way.
+    /// Begins the node's drain.
     pub(crate) fn drain(&self) {
         self.drain.begin();
     }
 }
 
-impl Drop for Process {
+impl Drop for Node {
     fn drop(&mut self) {
         self.drain.begin();
     }
 }
 
 /// A service with its database.
-pub(crate) struct World {
-    pub(crate) process: Process,
+pub(crate) struct Cluster {
+    pub(crate) node: Node,
     pub(crate) pool: PgPool,
-    pub(crate) settings: Settings,
+    pub(crate) config: Config,
     database: Database,
 }
 
-impl World {
+impl Cluster {
     pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    /// A world whose settings differ from the usual ones.
-    pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+    /// A cluster whose configuration differs from the usual one.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::on(Database::fresh().await.unwrap(), change).await
     }
 
-    /// A world on this database.
-    pub(crate) async fn on(database: Database, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings::of(database.url(), "http://assets.test");
-        let Settings { read, write, claim, finalize, rescue, webhook, .. } = &mut settings;
-        for pool in [read, write, claim, finalize, rescue, webhook] {
+    /// A cluster on this database.
+    pub(crate) async fn on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::new(database.url(), "http://assets.test");
+        let Pools { read, write, claim, finalize, reaper, webhook, .. } = &mut config.database;
+        for pool in [read, write, claim, finalize, reaper, webhook] {
             // Tests crowd the machine.
             pool.silence = Duration::from_secs(1);
         }
-        change(&mut settings);
+        change(&mut config);
         let pool = PgPoolOptions::new().max_connections(4).connect(&database.url()).await.unwrap();
-        let process = Process::start(&settings).await;
-        Self { process, pool, settings, database }
+        let node = Node::start(&config).await;
+        Self { node, pool, config, database }
     }
 
     /// A user with a project, a scene in it, and credits for so many generations.
@@ -159,7 +156,7 @@ impl World {
             amount_micros: micros,
             request_id: request.to_string(),
         };
-        Ok(self.process.credits.clone().grant_credits(request).await?.into_inner())
+        Ok(self.node.credits.clone().grant_credits(request).await?.into_inner())
     }
 
     pub(crate) async fn adjust(
@@ -175,7 +172,7 @@ impl World {
             reason: reason.to_owned(),
             request_id: request.to_string(),
         };
-        Ok(self.process.credits.clone().adjust_credits(request).await?.into_inner())
+        Ok(self.node.credits.clone().adjust_credits(request).await?.into_inner())
     }
 
     pub(crate) async fn entries(
@@ -185,7 +182,7 @@ impl World {
         token: &str,
     ) -> Result<ListCreditEntriesResponse, Status> {
         let request = user.asks(ListCreditEntriesRequest { page_size, page_token: token.to_owned() });
-        Ok(self.process.credits.clone().list_credit_entries(request).await?.into_inner())
+        Ok(self.node.credits.clone().list_credit_entries(request).await?.into_inner())
     }
 
     /// Everything that was booked for a user, newest first, by pages of so many.
@@ -204,38 +201,44 @@ impl World {
 
     pub(crate) async fn credit(&self, user: &User) -> CreditAccount {
         let request = user.asks(GetCreditAccountRequest {});
-        self.process.credits.clone().get_credit_account(request).await.unwrap().into_inner()
+        self.node.credits.clone().get_credit_account(request).await.unwrap().into_inner()
     }
 
     pub(crate) async fn start(&self, user: &User, request: StartGenerationRequest) -> Result<Generation, Status> {
-        Ok(self.process.generations.clone().start_generation(user.asks(request)).await?.into_inner())
+        Ok(self.node.generations.clone().start_generation(user.asks(request)).await?.into_inner())
     }
 
     /// Starts an ordinary generation.
     pub(crate) async fn started(&self, user: &User) -> Generation {
-        self.start(user, user.wish()).await.unwrap()
+        self.start(user, user.start_request()).await.unwrap()
     }
 
     /// Starts many at once; returns their names.
-    pub(crate) async fn started_many(&self, user: &User, wish: &StartGenerationRequest, count: usize) -> Vec<String> {
+    pub(crate) async fn started_many(
+        &self,
+        user: &User,
+        start_request: &StartGenerationRequest,
+        count: usize,
+    ) -> Vec<String> {
         let start = async |_| {
-            let wish = StartGenerationRequest { request_id: Uuid::now_v7().to_string(), ..wish.clone() };
-            through(async || self.start(user, wish.clone()).await).await.name
+            let start_request =
+                StartGenerationRequest { request_id: Uuid::now_v7().to_string(), ..start_request.clone() };
+            retry_while_busy(async || self.start(user, start_request.clone()).await).await.name
         };
-        futures::stream::iter(0..count).map(start).buffer_unordered(AT_ONCE).collect().await
+        futures::stream::iter(0..count).map(start).buffer_unordered(CONCURRENT_CALLS).collect().await
     }
 
-    /// Cancels many at once, through this world's process.
+    /// Cancels many at once, through this cluster's node.
     pub(crate) async fn cancel_many(&self, user: &User, names: &[&str]) {
         let cancel = async |name: &&str| {
             let request = || user.asks(CancelGenerationRequest { name: (*name).to_owned() });
-            through(async || self.process.generations.clone().cancel_generation(request()).await).await;
+            retry_while_busy(async || self.node.generations.clone().cancel_generation(request()).await).await;
         };
-        futures::stream::iter(names).map(cancel).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+        futures::stream::iter(names).map(cancel).buffer_unordered(CONCURRENT_CALLS).collect::<Vec<_>>().await;
     }
 
-    /// All generations get on, as a fix by hand would have them.
-    pub(crate) async fn move_on(&self, percent: i32) {
+    /// Sets the progress of all open generations with SQL, as no process of ours does.
+    pub(crate) async fn set_progress(&self, percent: i32) {
         sqlx::query(
             "with moved as (
                  update generations set percent = $1, version = version + 1, update_time = now()
@@ -256,7 +259,7 @@ impl World {
 
     pub(crate) async fn get_from(&self, user: &User, name: &str, min_version: i64) -> Result<Generation, Status> {
         let request = user.asks(GetGenerationRequest { name: name.to_owned(), min_version });
-        Ok(self.process.generations.clone().get_generation(request).await?.into_inner())
+        Ok(self.node.generations.clone().get_generation(request).await?.into_inner())
     }
 
     /// Lets every lease run out, as time would.
@@ -279,7 +282,7 @@ impl World {
     }
 }
 
-/// A user of the world, with one scene.
+/// A user with one scene.
 #[derive(Clone, Copy)]
 pub(crate) struct User {
     pub(crate) account: Uuid,
@@ -303,8 +306,8 @@ impl User {
         format!("projects/{}/scenes/{}", self.project, self.scene)
     }
 
-    /// An ordinary wish for this user's scene.
-    pub(crate) fn wish(&self) -> StartGenerationRequest {
+    /// An ordinary request to start a generation of this user's scene.
+    pub(crate) fn start_request(&self) -> StartGenerationRequest {
         StartGenerationRequest {
             scene: self.scene(),
             model: String::new(),
@@ -320,8 +323,8 @@ impl User {
     }
 }
 
-/// Calls again for as long as the answer is that a crowded machine has no time, as any client does.
-async fn through<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) -> T {
+/// Calls again while the answer is that a crowded machine has no time, as any client does.
+async fn retry_while_busy<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) -> T {
     for _ in 0..20 {
         match call().await {
             Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) => {}
@@ -354,27 +357,27 @@ const INVARIANTS: &[(&str, &str)] = &[
          where (available_micros, held_micros, spent_micros) <> (l.available, l.held, l.spent)",
     ),
     (
-        "what is over holds nothing, what is open holds its price",
+        "a terminal generation holds nothing, an open one its price",
         "select 1 from generations g where case when state >= 6 then 0 else held_micros end <> (
              select coalesce(sum(amount_micros), 0) from ledger where generation_id = g.id and book = 'held')",
     ),
     (
-        "only what completed was charged",
+        "only completed generations were charged",
         "select 1 from generations g where case when state = 6 then captured_micros else 0 end <> (
              select coalesce(sum(amount_micros), 0) from ledger where generation_id = g.id and book = 'spent')",
     ),
     (
-        "what is open is counted",
+        "open generations are counted",
         "select 1 from credit_accounts c where open_count <> (
              select count(*) from generations g where g.account_id = c.account_id and g.end_time is null)",
     ),
     (
-        "what is open has a job, what is over has none",
+        "an open generation has a live job, a terminal one has none",
         "select 1 from generations g left join jobs j on j.id = g.id
          where (g.state < 6) is distinct from coalesce(j.state in ('queued', 'leased', 'waiting'), false)",
     ),
     (
-        "what is over has a provider_charge, and what completed was charged",
+        "a terminal generation has a provider charge, and a completed one was charged",
         "select 1 from generations where (state >= 6) <> (provider_charge > 0) or (state = 6 and provider_charge <> 2)",
     ),
     (
@@ -392,7 +395,7 @@ const INVARIANTS: &[(&str, &str)] = &[
     ),
 ];
 
-impl Drop for World {
+impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;

@@ -1,9 +1,7 @@
-//! What was asked of a provider: the intent before the call, the reference after it, and the waiting for what comes of it.
+//! Calls of a provider: the intent before the call, the reference after it, and the wait for the order's outcome.
 //!
-//! Invariants: a reference is recorded only over an intent; of a generation's orders at most one is live; and nothing but the
-//! end of the attempt, under its fence, or an operator makes a live order `over`.
-
-use std::time::Duration;
+//! Invariants: a reference is recorded only over an intent; of a generation's orders at most one is live; and only the end of
+//! the attempt, under its fence, or an operator makes a live order `over`.
 
 use chassis::postgres::statement;
 use chassis::status::Failure;
@@ -15,31 +13,17 @@ use uuid::Uuid;
 use super::Store;
 use super::change::change;
 use crate::error::Error;
-use crate::record::{Record, Wait};
-
-/// What becomes of work whose lease ends while the attempt goes on.
-#[derive(Clone, Debug)]
-pub(crate) struct Suspension {
-    pub(crate) lease: Lease,
-    /// Nothing: no poll is due until something is heard.
-    pub(crate) poll_after: Option<Duration>,
-    /// It is not known whether there is an order.
-    pub(crate) unconfirmed: bool,
-    /// Nothing where the provider does not say.
-    pub(crate) percent: Option<i16>,
-    pub(crate) stage: String,
-    pub(crate) queue_position: i32,
-    /// For operators.
-    pub(crate) message: String,
-}
+use crate::model::{Generation, Suspension, WaitReason};
 
 impl Store {
-    /// Commits that the provider is about to be called. Repeating it under one lease is the same as once; under a later one
-    /// it is refused while an order is live.
-    pub(crate) async fn intend(&self, lease: Lease, provider: &str) -> Result<(), Error> {
+    /// Commits that the provider is about to be called. It is idempotent under one lease; under a later one it is refused while
+    /// an order is live.
+    pub(crate) async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::lock_lease(tx, lease).await?;
             jobs::served_by(tx, lease, provider).await?;
+            // The unique index on live orders turns a second intent into a conflict. It is the same intent only under the same
+            // fence; under another one the update matches nothing, and the caller is refused.
             let query = sqlx::query_scalar::<_, i64>(
                 "insert into provider_calls as p (generation_id, account_id, fence, attempt, provider, phase)
                  select g.id, g.account_id, $3, g.attempt_count, $4, 'intent'
@@ -60,30 +44,30 @@ impl Store {
     }
 
     /// Commits the reference under which the provider took the order.
-    pub(crate) async fn submitted(&self, lease: Lease, reference: &str) -> Result<Record, Error> {
+    pub(crate) async fn record_submission(&self, lease: Lease, reference: &str) -> Result<Generation, Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::lock_lease(tx, lease).await?;
-            known(tx, held.account, lease.job, reference)
+            set_reference(tx, held.account, lease.job, reference)
                 .await?
                 .ok_or(Error::IllegalTransition { next: State::Processing })
         };
         self.pools.finalize.transaction("record_submission", run).await
     }
 
-    /// Ends a lease while the provider works, or while it is not known whether it does. Returns the generation where that
-    /// changed something of it.
-    pub(crate) async fn suspend(&self, pause: &Suspension) -> Result<Option<Record>, Error> {
+    /// Ends a lease while the provider works, or while it is not known whether it does. Returns the generation if it changed.
+    pub(crate) async fn suspend(&self, suspension: &Suspension) -> Result<Option<Generation>, Error> {
         let run = async |tx: &mut PgConnection| {
-            let Suspension { lease, poll_after, .. } = *pause;
-            let cause = pause.unconfirmed.then_some("SUBMISSION_UNCONFIRMED");
-            let detail = Some(pause.message.as_str()).filter(|message| !message.is_empty());
+            let Suspension { lease, poll_after, .. } = *suspension;
+            let cause = suspension.unconfirmed.then_some("SUBMISSION_UNCONFIRMED");
+            let detail = Some(suspension.message.as_str()).filter(|message| !message.is_empty());
             let held = jobs::suspend(tx, lease, Pause { poll_after, cause, detail }).await?;
-            let wait = match (pause.unconfirmed, pause.queue_position) {
-                (true, _) => Wait::SubmissionUnconfirmed as i16,
-                (false, 1..) => Wait::ProviderQueue as i16,
+            let wait = match (suspension.unconfirmed, suspension.queue_position) {
+                (true, _) => WaitReason::SubmissionUnconfirmed as i16,
+                (false, 1..) => WaitReason::ProviderQueue as i16,
                 (false, _) => 0,
             };
-            // Where the provider says nothing, progress is what share of the usual time has passed.
+            // Where the provider does not report progress, it is estimated as the share of the usual time that has passed, at most
+            // 95. A poll that finds nothing new changes no row, hence the comparison at the end.
             let query = sqlx::query_as(change!(
                 "update generations g
                  set wait_reason = next.wait, percent = next.percent, basis = next.basis, stage = next.stage,
@@ -91,15 +75,15 @@ impl Store {
                  from (
                      select o.id, $3::smallint as wait, $6::integer as position,
                             case when $4::smallint is not null then greatest(o.percent, $4)
-                                 when said.usual is not null then greatest(o.percent, said.usual)
+                                 when estimate.percent is not null then greatest(o.percent, estimate.percent)
                                  else o.percent end as percent,
-                            case when $4 is not null then 1 when said.usual is not null then 2 else o.basis end::smallint as basis,
+                            case when $4 is not null then 1 when estimate.percent is not null then 2 else o.basis end::smallint as basis,
                             case when $5 <> '' then $5 else o.stage end as stage
                      from generations o
                      cross join lateral (select least(95, floor(
                          95 * extract(epoch from now() - o.start_time)
                          / nullif(extract(epoch from o.eta_p50 - o.start_time), 0)
-                     ))::smallint as usual) said
+                     ))::smallint as percent) estimate
                      where o.account_id = $1 and o.id = $2
                  ) next
                  where g.account_id = $1 and g.id = next.id and g.state = any ($7)
@@ -109,19 +93,19 @@ impl Store {
             .bind(held.account)
             .bind(lease.job)
             .bind(wait)
-            .bind(pause.percent)
-            .bind(&pause.stage)
-            .bind(pause.queue_position)
+            .bind(suspension.percent)
+            .bind(&suspension.stage)
+            .bind(suspension.queue_position)
             .bind([State::Submitting.number(), State::Processing.number(), State::Cancelling.number()]);
-            let changed: Option<Record> = statement("suspend_generation", query.fetch_optional(&mut *tx)).await?;
-            // There is nothing to poll at without a reference, and no doubt with one.
+            let changed: Option<Generation> = statement("suspend_generation", query.fetch_optional(&mut *tx)).await?;
+            // Without a reference there is nothing to poll; with one the submission is not in doubt.
             let query = sqlx::query_scalar::<_, String>(
                 "select phase from provider_calls where account_id = $1 and generation_id = $2 and phase <> 'over'",
             )
             .bind(held.account)
             .bind(lease.job);
             let phase = statement("find_call", query.fetch_optional(&mut *tx)).await?;
-            if phase.as_deref() == Some(if pause.unconfirmed { "intent" } else { "known" }) {
+            if phase.as_deref() == Some(if suspension.unconfirmed { "intent" } else { "known" }) {
                 Ok(changed)
             } else {
                 Err(Error::IllegalTransition { next: State::Processing })
@@ -130,19 +114,21 @@ impl Store {
         self.pools.finalize.transaction("suspend_work", run).await
     }
 
-    /// A provider's webhook named a job: the next poll is due, and a submission in doubt has its reference. Returns whether it
-    /// was waited for, and the generation where something of it changed; nothing for an event that was heard before.
+    /// Takes a provider's webhook that names a job: makes the next poll due, and gives a submission in doubt its reference.
+    /// Returns whether the job waited for it, and the generation if it changed; `None` for an event that came before.
     pub(crate) async fn hint(
         &self,
         (provider, event): (&str, &str),
         job: Uuid,
         reference: Option<&str>,
-    ) -> Result<Option<(bool, Option<Record>)>, Error> {
+    ) -> Result<Option<(bool, Option<Generation>)>, Error> {
         let run = async |tx: &mut PgConnection| {
-            if reference.is_some() && under_way(tx, provider, job).await? {
+            if reference.is_some() && submission_in_progress(tx, provider, job).await? {
                 let message = "a worker may be about to hear the same from the provider itself";
                 return Err(Failure::unavailable("SUBMISSION_UNDER_WAY", message).into());
             }
+            // The event's id makes it count once. The order must be live, and the event's reference, where both have one, must be
+            // the order's own: an order of an earlier attempt, which is over, still sends events.
             let query = sqlx::query_scalar::<_, Uuid>(
                 "insert into provider_events (provider, event, job_id)
                  select $1, $2, p.generation_id from provider_calls p
@@ -159,24 +145,24 @@ impl Store {
             .bind(event)
             .bind(job)
             .bind(reference);
-            let Some(account) = statement("hear_provider", query.fetch_optional(&mut *tx)).await? else {
+            let Some(account) = statement("insert_provider_event", query.fetch_optional(&mut *tx)).await? else {
                 return Ok(None);
             };
             let awaited = jobs::hint(tx, job).await?;
-            // Where a worker has it, that worker is just finding out, and may be about to record another truth.
-            let record = match reference {
-                Some(reference) if awaited => known(tx, account, job, reference).await?,
+            // A worker that holds the lease is finding out itself, and may be about to record something else.
+            let generation = match reference {
+                Some(reference) if awaited => set_reference(tx, account, job, reference).await?,
                 _ => None,
             };
-            Ok(Some((awaited, record)))
+            Ok(Some((awaited, generation)))
         };
         self.pools.finalize.transaction("hint_work", run).await
     }
 }
 
-/// Whether somebody holds the job, alive or dead, while its order has no reference. An event that is taken then is taken for
-/// nothing: it comes once, and the holder may die without having heard the same. Refused, it comes again.
-async fn under_way(tx: &mut PgConnection, provider: &str, job: Uuid) -> Result<bool, Error> {
+/// Whether a worker, alive or dead, holds the lease of a job whose order has no reference. An event accepted then would be lost:
+/// it comes once, and the worker may die before it finds out the same. A refused event comes again.
+async fn submission_in_progress(tx: &mut PgConnection, provider: &str, job: Uuid) -> Result<bool, Error> {
     let query = sqlx::query_scalar::<_, bool>(
         "select exists (
              select from jobs j join provider_calls p on p.generation_id = j.id and p.account_id = j.account_id
@@ -188,14 +174,14 @@ async fn under_way(tx: &mut PgConnection, provider: &str, job: Uuid) -> Result<b
     Ok(statement("find_submission", query.fetch_one(tx)).await?)
 }
 
-/// Writes the reference of the live order: SUBMITTING becomes PROCESSING. Nothing without an intent, or where another
-/// reference is known.
-pub(super) async fn known(
+/// Writes the reference of the live order: SUBMITTING becomes PROCESSING. `None` without an intent, or where another reference
+/// is known.
+pub(super) async fn set_reference(
     tx: &mut PgConnection,
     account: Uuid,
     job: Uuid,
     reference: &str,
-) -> Result<Option<Record>, Error> {
+) -> Result<Option<Generation>, Error> {
     let query = sqlx::query_as(change!(
         "update generations g
          set state = case when g.state = 2 then 3 else g.state end, basis = 1, wait_reason = 0,

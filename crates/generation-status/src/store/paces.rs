@@ -1,23 +1,13 @@
-//! How long each model's generations take. It is of no account: the figures are the installation's.
+//! How long each model's generations take. These figures are the installation's and of no account.
 
 use std::time::Duration;
 
 use super::Store;
 use crate::error::Error;
-
-/// How long the last generations of a model took.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Pace {
-    /// Half of them took no longer.
-    pub(crate) p50: Duration,
-    /// Four in five took no longer.
-    pub(crate) p80: Duration,
-    /// How many were measured.
-    pub(crate) samples: i32,
-}
+use crate::model::Pace;
 
 impl Store {
-    /// The paces of these models, as far as they are known.
+    /// The paces of those of these models that have one.
     pub(crate) async fn paces(&self, models: &[&str]) -> Result<Vec<(String, Pace)>, Error> {
         let query = sqlx::query_as::<_, (String, f64, f64, i32)>(
             "select model, extract(epoch from p50)::double precision, extract(epoch from p80)::double precision, samples
