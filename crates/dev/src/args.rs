@@ -12,7 +12,8 @@ use crate::up;
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "rushes", version, about = "The local stack of Rushes, and a client of its API", after_help = CODES)]
+#[command(name = "rushes", bin_name = "cargo rushes", version)]
+#[command(about = "The local stack of Rushes, and a client of its API", after_help = CODES)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) connection: Connection,
