@@ -1,10 +1,11 @@
 //! Accounts and their API keys: what each request does.
 
+use chassis::fields::{Invalid, SCHEMA};
 use domain::id::{AccountId, NoticeId};
 use domain::name::ApiKeyName;
 
 use crate::cache::CachedKeys;
-use crate::error::{Error, Violation};
+use crate::error::Error;
 use crate::model::{Account, ApiKey, NewApiKey, Profile, Secret};
 use crate::notices::WELCOME;
 use crate::store::Store;
@@ -30,7 +31,7 @@ impl Accounts {
     pub(crate) async fn create_key(&self, account: AccountId, new: NewApiKey) -> Result<(ApiKey, Secret), Error> {
         let secret = Secret::generate()?;
         let Some(key) = self.store.create_api_key(account, &new, &secret).await? else {
-            return Err(Error::Invalid(vec![Violation::schema("expire_time", "must be in the future")]));
+            return Err(Invalid::field("expire_time", SCHEMA, "must be in the future").into());
         };
         // Somebody may have tried this key before it existed, and the cache may hold that there is none.
         self.keys.wrote(&secret.sha256(), key.version).await;

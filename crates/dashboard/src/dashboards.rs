@@ -7,8 +7,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use chassis::deadline;
 use chassis::postgres;
+use chassis::request::deadline;
 use domain::id::AccountId;
 use tokio::time::Instant;
 
@@ -65,6 +65,6 @@ impl Dashboards {
     }
 
     async fn bounded<T>(&self, read: impl Future<Output = Result<T, postgres::Error>>) -> Result<T, postgres::Error> {
-        deadline::scope(Instant::now() + self.section_timeout, Box::pin(read)).await
+        deadline::within(Instant::now() + self.section_timeout, Box::pin(read)).await
     }
 }

@@ -2,28 +2,11 @@
 //!
 //! Invariant: a reply never tells apart what does not exist, what was deleted and what is another account's.
 
+use chassis::fields::Invalid;
 use chassis::postgres;
 use chassis::status::Failure;
 
 use crate::model::MAX_SCENES;
-
-/// A field of a request that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Violation {
-    /// The field's path in the request, as `project.title`.
-    pub(crate) field: String,
-    /// The reason that the failure carries when this violation is the first.
-    pub(crate) reason: &'static str,
-    /// What the field should be.
-    pub(crate) should: String,
-}
-
-impl Violation {
-    /// A field that is not as the API describes it.
-    pub(crate) fn schema(field: impl Into<String>, should: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: "INPUT_SCHEMA_VIOLATION", should: should.into() }
-    }
-}
 
 /// What can be not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +44,8 @@ impl Noun {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Fields of the request are wrong; nothing was stored.
-    #[error("the request has wrong fields")]
-    Invalid(Vec<Violation>),
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// It does not exist, was deleted, or is another account's.
     #[error("no such {0:?}")]
     NotFound(Noun),
@@ -99,15 +82,7 @@ impl Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Invalid(violations) => {
-                let mut violations = violations.into_iter();
-                let Some(first) = violations.next() else {
-                    return Self::internal(Error::Invalid(Vec::new()));
-                };
-                violations.fold(Self::invalid(first.field, first.reason, first.should), |failure, next| {
-                    failure.and_field(next.field, next.should)
-                })
-            }
+            Error::Invalid(invalid) => invalid.into(),
             Error::NotFound(noun) => Self::not_found(noun.reason(), noun.message()),
             Error::RequestIdReused => Self::already_exists(
                 "REQUEST_ID_REUSED",

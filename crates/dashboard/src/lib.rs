@@ -10,7 +10,6 @@ mod config;
 mod dashboards;
 mod error;
 mod etag;
-mod fields;
 mod grpc;
 mod idempotency;
 mod model;

@@ -3,13 +3,14 @@
 //! Invariant: a project's scenes have positions that order them; a new one comes last, and only a reorder, which names
 //! each of them once, moves them.
 
+use chassis::fields::{Invalid, SCHEMA};
 use domain::id::{AccountId, ProjectId, SceneId};
 use domain::name::SceneName;
 use domain::page::Cursor;
 use uuid::Uuid;
 
 use crate::cache::CachedDashboards;
-use crate::error::{Error, Violation};
+use crate::error::Error;
 use crate::etag::IfMatch;
 use crate::idempotency::IdempotencyKey;
 use crate::model::{CreatedScene, NewScene, Page, Scene, SceneChange};
@@ -92,7 +93,7 @@ impl Scenes {
         let ids: Vec<Uuid> = order.iter().map(|scene| scene.0).collect();
         let Some(scenes) = self.store.reorder_scenes(account, project, &ids).await? else {
             let should = "must name each scene of the project once, and no other";
-            return Err(Error::Invalid(vec![Violation::schema("scenes", should)]));
+            return Err(Invalid::field("scenes", SCHEMA, should).into());
         };
         self.dashboards.wrote(account).await;
         Ok(scenes)

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use chassis::{client::Channel, deadline};
+use chassis::{client::Channel, request::deadline};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use proto::work::v1::{ReceiveHookRequest, hook_service_client::HookServiceClient, receive_hook_request::Header};
@@ -82,7 +82,7 @@ impl Hooks {
             .iter()
             .map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() });
         let hook = ReceiveHookRequest { provider, job, headers: headers.collect(), body: body.into() };
-        match deadline::scope(until, worker.receive_hook(hook)).await {
+        match deadline::within(until, worker.receive_hook(hook)).await {
             Ok(_) => StatusCode::NO_CONTENT,
             Err(status) if status.code() == Code::Unauthenticated => StatusCode::UNAUTHORIZED,
             // The fault is ours, and on 503 the provider sends the webhook again.

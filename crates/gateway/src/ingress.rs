@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use chassis::{stale, token};
+use chassis::request::{staleness, token};
 use http::{
     HeaderName, HeaderValue, Method, Request, Response,
     header::{
@@ -132,7 +132,7 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             IF_NONE_MATCH,
             header("grpc-timeout"),
             header(forward::SESSION_HEADER),
-            header(stale::ASKED),
+            header(staleness::MAX_STALE_HEADER),
             header(token::HEADER),
             header("traceparent"),
             header("tracestate"),
@@ -147,7 +147,7 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             header("grpc-status-details-bin"),
             header("grpc-encoding"),
             header("grpc-retry-pushback-ms"),
-            header(stale::TOLD),
+            header(staleness::AGE_HEADER),
             header(token::HEADER),
             ACCEPT_RANGES,
             CONTENT_LENGTH,

@@ -1,6 +1,7 @@
 //! AccountService: for operators and the gateway. The gateway does not route to it, so it asks for no caller.
 
 use bytes::Bytes;
+use chassis::fields::Fields;
 use domain::id::AccountId;
 use domain::name::ApiKeyName;
 use prost::Message as _;
@@ -13,10 +14,10 @@ use proto::accounts::v1::{
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
+use super::request::{MAX_EMAIL, MAX_TITLE};
 use crate::accounts::Accounts;
 use crate::cache::CachedKeys;
 use crate::error::Error;
-use crate::fields::{Fields, MAX_EMAIL, MAX_TITLE};
 use crate::model::{NewApiKey, OPERATE, Profile, SCOPES};
 use crate::presenter;
 
@@ -108,7 +109,7 @@ fn parse_create_api_key(request: &CreateApiKeyRequest) -> Result<(AccountId, New
 fn parse_revoke(request: &RevokeApiKeyRequest) -> Result<ApiKeyName, Error> {
     let mut fields = Fields::default();
     let name = fields.take("name", ApiKeyName::parse(&request.name));
-    fields.done(name)
+    Ok(fields.done(name)?)
 }
 
 fn parse_authenticate(request: &AuthenticateApiKeyRequest) -> Result<[u8; 32], Error> {
@@ -117,7 +118,7 @@ fn parse_authenticate(request: &AuthenticateApiKeyRequest) -> Result<[u8; 32], E
     if sha256.is_none() {
         fields.wrong("key_sha256", "must have 32 bytes");
     }
-    fields.done(sha256)
+    Ok(fields.done(sha256)?)
 }
 
 /// The instant of a timestamp, if it is one of the years 1 to 9999.

@@ -1,5 +1,6 @@
 //! DashboardService. GetDashboard answers with encoded bytes, from the cache where it can; a watch reads the same ones.
 
+use chassis::fields::Fields;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -14,10 +15,9 @@ use proto::dashboard::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::request::unpack;
+use super::request::{parse_page, unpack};
 use crate::cache::CachedDashboards;
 use crate::error::Error;
-use crate::fields::Fields;
 use crate::model::{DASHBOARD_LISTING, Page};
 use crate::notices::{MAX_ACKNOWLEDGED, Notices};
 use crate::watches::{Event, Watches};
@@ -86,17 +86,12 @@ fn decode(encoded: Bytes) -> Result<Dashboard, Status> {
 
 fn parse_get(account: AccountId, request: &GetDashboardRequest) -> Result<Page, Error> {
     let mut fields = Fields::default();
-    let page = fields.page(account, DASHBOARD_LISTING, request.page_size, &request.page_token);
-    fields.done(page)
+    let page = parse_page(&mut fields, account, DASHBOARD_LISTING, request.page_size, &request.page_token);
+    Ok(fields.done(page)?)
 }
 
 fn parse_acknowledge(request: &AcknowledgeNoticesRequest) -> Result<Vec<NoticeId>, Error> {
     let mut fields = Fields::default();
-    if request.names.is_empty() || request.names.len() > MAX_ACKNOWLEDGED {
-        fields.wrong("names", format_args!("must hold 1 to {MAX_ACKNOWLEDGED} names"));
-    }
-    let names = request.names.iter().enumerate();
-    let parsed = names.filter_map(|(at, name)| fields.take(format!("names[{at}]"), NoticeId::from_name(name)));
-    let notices = parsed.collect();
-    fields.done(Some(notices))
+    let notices = fields.each("names", &request.names, 1, MAX_ACKNOWLEDGED, |name| NoticeId::from_name(name));
+    Ok(fields.done(notices)?)
 }

@@ -1,5 +1,6 @@
 //! ProjectService. Its requests about scenes are parsed in `scenes`.
 
+use chassis::fields::Fields;
 use domain::id::{AccountId, ProjectId};
 use domain::page;
 use proto::projects::v1::project_service_server::ProjectService;
@@ -10,11 +11,10 @@ use proto::projects::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::request::unpack;
+use super::request::{MAX_TEXT, MAX_TITLE, parse_page, parse_update_mask, unpack};
 use super::scenes;
 use crate::error::Error;
 use crate::etag::IfMatch;
-use crate::fields::{Fields, MAX_TEXT, MAX_TITLE};
 use crate::idempotency::IdempotencyKey;
 use crate::model::{NewProject, PROJECTS_LISTING, Page, ProjectChange, scenes_listing};
 use crate::presenter::{project_to_proto, scene_to_proto};
@@ -121,13 +121,13 @@ impl ProjectService for ProjectsApi {
 fn parse_name(name: &str) -> Result<ProjectId, Error> {
     let mut fields = Fields::default();
     let id = fields.take("name", ProjectId::from_name(name));
-    fields.done(id)
+    Ok(fields.done(id)?)
 }
 
 fn parse_list(account: AccountId, request: &ListProjectsRequest) -> Result<Page, Error> {
     let mut fields = Fields::default();
-    let page = fields.page(account, PROJECTS_LISTING, request.page_size, &request.page_token);
-    fields.done(page)
+    let page = parse_page(&mut fields, account, PROJECTS_LISTING, request.page_size, &request.page_token);
+    Ok(fields.done(page)?)
 }
 
 fn parse_create(request: CreateProjectRequest) -> Result<(NewProject, Option<IdempotencyKey>), Error> {
@@ -145,8 +145,8 @@ fn parse_update(request: UpdateProjectRequest) -> Result<(ProjectId, ProjectChan
     let mut fields = Fields::default();
     let Project { name, etag, title, description, .. } = request.project.unwrap_or_default();
     let id = fields.take("project.name", ProjectId::from_name(&name));
-    let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice());
-    let named = fields.mask(paths, &["title", "description"]);
+    let filled = [("title", !title.is_empty()), ("description", !description.is_empty())];
+    let named = parse_update_mask(&mut fields, request.update_mask.as_ref(), &filled);
     let mut change = ProjectChange::default();
     if named.contains(&"title") {
         change.title = fields.line("project.title", title, MAX_TITLE);

@@ -1,21 +1,22 @@
 //! Parsers of ProjectService's requests about scenes.
 
+use chassis::fields::Fields;
 use std::collections::HashSet;
 
 use domain::id::{AccountId, ProjectId, SceneId};
 use domain::name::SceneName;
 use proto::projects::v1::{CreateSceneRequest, ListScenesRequest, ReorderScenesRequest, Scene, UpdateSceneRequest};
 
+use super::request::{MAX_TEXT, MAX_TITLE, parse_page, parse_update_mask};
 use crate::error::Error;
 use crate::etag::IfMatch;
-use crate::fields::{Fields, MAX_TEXT, MAX_TITLE};
 use crate::idempotency::IdempotencyKey;
 use crate::model::{MAX_SCENES, NewScene, Page, SceneChange, scenes_listing};
 
 pub(super) fn parse_name(name: &str) -> Result<SceneName, Error> {
     let mut fields = Fields::default();
     let name = fields.take("name", SceneName::parse(name));
-    fields.done(name)
+    Ok(fields.done(name)?)
 }
 
 pub(super) fn parse_create(
@@ -38,21 +39,21 @@ pub(super) fn parse_list(account: AccountId, request: &ListScenesRequest) -> Res
     // Without a project there is no listing that a token could belong to.
     let listing = project.map(scenes_listing).unwrap_or_default();
     let token = if project.is_some() { request.page_token.as_str() } else { "" };
-    let page = fields.page(account, &listing, request.page_size, token);
-    fields.done(project.zip(page))
+    let page = parse_page(&mut fields, account, &listing, request.page_size, token);
+    Ok(fields.done(project.zip(page))?)
 }
 
 pub(super) fn parse_update(request: UpdateSceneRequest) -> Result<(SceneName, SceneChange, IfMatch), Error> {
     let mut fields = Fields::default();
     let Scene { name, etag, title, script, .. } = request.scene.unwrap_or_default();
     let name = fields.take("scene.name", SceneName::parse(&name));
-    let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice());
-    let masked = fields.mask(paths, &["title", "script"]);
+    let filled = [("title", !title.is_empty()), ("script", !script.is_empty())];
+    let named = parse_update_mask(&mut fields, request.update_mask.as_ref(), &filled);
     let mut change = SceneChange::default();
-    if masked.contains(&"title") {
+    if named.contains(&"title") {
         change.title = fields.line("scene.title", title, MAX_TITLE);
     }
-    if masked.contains(&"script") {
+    if named.contains(&"script") {
         change.script = fields.text("scene.script", script, MAX_TEXT);
     }
     Ok((fields.done(name)?, change, IfMatch::parse(&etag)))

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cache::Cache;
-use chassis::caller::Caller;
 use chassis::client::{self, Channel};
 use chassis::drain::Drain;
 use chassis::postgres::{Pool, PoolSettings};
+use chassis::request::caller::Caller;
 use chassis::settings::Source;
 use dashboard::{Config, Service};
 use proto::accounts::v1 as accounts;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use chassis::token;
+use chassis::request::token;
 use proto::dashboard::v1::GetDashboardRequest;
 use proto::projects::v1 as projects;
 use testkit::eventually;

@@ -4,7 +4,7 @@
 //! stale an answer may be. The credential stays here, nobody but the gateway sets `x-rushes-*`, and none of it leaves with a
 //! reply.
 
-use chassis::{caller, stale, token};
+use chassis::request::{caller, staleness, token};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, Version,
     header::{CONTENT_TYPE, TE, USER_AGENT},
@@ -19,7 +19,7 @@ const PASSED: [HeaderName; 5] = [
     USER_AGENT,
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static(token::HEADER),
-    HeaderName::from_static(stale::ASKED),
+    HeaderName::from_static(staleness::MAX_STALE_HEADER),
 ];
 
 /// The request as a service behind the gateway gets it.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use chassis::token;
+use chassis::request::token;
 use http::{HeaderMap, HeaderValue};
 use moka::future::Cache;
 use uuid::Uuid;
@@ -35,7 +35,7 @@ pub(super) struct Session {
 
 impl Sessions {
     pub(super) fn new() -> Self {
-        Self(Cache::builder().max_capacity(MAX_SESSIONS).time_to_live(token::USEFUL).build())
+        Self(Cache::builder().max_capacity(MAX_SESSIONS).time_to_live(token::LIFETIME).build())
     }
 
     /// The session that these headers name; its tokens are added to them.
@@ -62,7 +62,7 @@ impl Session {
         let upsert = entry.and_upsert_with(|kept| {
             let others = kept.map(moka::Entry::into_value).unwrap_or_default();
             let others = others.iter().filter(|token| !self.carried.contains(token));
-            std::future::ready(std::iter::once(new).chain(others).take(token::MOST).cloned().collect())
+            std::future::ready(std::iter::once(new).chain(others).take(token::MAX_PER_REQUEST).cloned().collect())
         });
         upsert.await;
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chassis::token;
+use chassis::request::{staleness, token};
 use http_body_util::BodyExt as _;
 use proto::{
     assets::v1::{GetAssetRequest, RenderThumbnailRequest},
@@ -77,11 +77,11 @@ async fn max_stale_passes_and_must_be_valid() {
     let key = cluster.key(Uuid::now_v7());
     let call = async |asked: &'static str| {
         let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &key);
-        request.metadata_mut().insert(chassis::stale::ASKED, asked.parse().unwrap());
+        request.metadata_mut().insert(staleness::MAX_STALE_HEADER, asked.parse().unwrap());
         cluster.assets().await.get_asset(request).await
     };
     call("60").await.unwrap();
-    assert_eq!(cluster.upstream.calls.lock().unwrap()[0][chassis::stale::ASKED], "60");
+    assert_eq!(cluster.upstream.calls.lock().unwrap()[0][staleness::MAX_STALE_HEADER], "60");
     check(&call("61").await.unwrap_err(), Code::InvalidArgument, "MAX_STALE_INVALID");
 }
 

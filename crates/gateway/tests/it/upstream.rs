@@ -8,7 +8,12 @@ use std::{
     },
 };
 
-use chassis::{caller::Caller, deadline, drain::Drain, server, server::Server, token};
+use chassis::{
+    drain::Drain,
+    request::{caller::Caller, deadline, token},
+    server,
+    server::Server,
+};
 use futures::{Stream, StreamExt as _};
 use http::HeaderMap;
 use proto::{
@@ -120,8 +125,8 @@ impl asset_service_server::AssetService for Services {
         }
         let left = deadline::remaining().expect("a deadline");
         // As a write does, the reply returns the tokens of the call.
-        for brought in token::brought() {
-            token::tell(|_| brought.to_vec());
+        for presented in token::presented() {
+            token::update_reply(|_| presented.to_vec());
         }
         Ok(Response::new(Asset {
             name,
