@@ -1,35 +1,32 @@
-//! The process: telemetry, settings, build, bind, serve until a signal, drain, flush.
+//! The thumbnail-worker's process.
+
+use std::process::ExitCode;
 
 use chassis::drain::Drain;
 use chassis::settings::Source;
 use chassis::telemetry::Telemetry;
-use thumbnail_worker::Service;
-use thumbnail_worker::config::Config;
+use thumbnail_worker::{Config, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> std::process::ExitCode {
-    let config = match Config::read(&Source::process()) {
-        Ok(config) => config,
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("thumbnail-worker: {error}");
-            return std::process::ExitCode::FAILURE;
+            eprintln!("thumbnail-worker: {error:#}");
+            ExitCode::FAILURE
         }
-    };
-    let telemetry = Telemetry::start("thumbnail-worker", &config.telemetry);
-    let result = run(&config).await;
-    if let Err(error) = &result {
-        tracing::error!("{error:#}");
     }
-    telemetry.shutdown();
-    if result.is_ok() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }
 
-async fn run(config: &Config) -> anyhow::Result<()> {
-    let service = Service::build(&config.service).await?;
-    let bound = Service::server(&config.server).bind().await?;
-    service.serve(bound, Drain::on_signals()).await?;
-    Ok(())
+async fn run() -> anyhow::Result<()> {
+    let config = Config::read(&Source::process())?;
+    // Dropped on every way out of here, which sends the spans that are still in memory.
+    let _telemetry = Telemetry::start("thumbnail-worker", &config.telemetry);
+    let drain = Drain::on_signals();
+    let bound = Service::open(&config).await?.bind().await?;
+    tracing::info!(addr = %bound.addr(), admin = %bound.admin_addr(), "bound");
+    Ok(bound.serve(drain).await?)
 }
