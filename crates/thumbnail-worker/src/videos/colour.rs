@@ -41,7 +41,7 @@ impl Planes<'_> {
 
     /// The frame as RGB; nothing when the planes are shorter than the size says.
     #[must_use]
-    pub(super) fn to_rgb(&self, description: ColourDescription) -> Option<Pixels> {
+    pub(super) fn to_rgb(self, description: ColourDescription) -> Option<Pixels> {
         let (red, green_blue, green_red, blue) = match (description.matrix, self.height) {
             (9 | 10, _) => (1.4746, 0.164_55, 0.571_35, 1.8814),
             (1, _) | (2, 720..) => (1.5748, 0.187_32, 0.468_12, 1.8556),
