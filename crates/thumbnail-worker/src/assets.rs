@@ -31,12 +31,12 @@ pub(crate) struct Assets {
 }
 
 impl Assets {
-    /// Begins an upload of `file_name` with a stated size (0: not stated).
+    /// Begins an upload with a stated size (0: not stated).
     ///
     /// # Errors
-    /// When the name or the size is not allowed, or too much is being uploaded already.
-    pub(crate) fn begin_upload(&self, file_name: &str, size_bytes: i64) -> Result<Upload, Error> {
-        Upload::begin(file_name, size_bytes, self.thumbnails.pictures, &self.thumbnails.memory)
+    /// When the size is not allowed, or too much is being uploaded already.
+    pub(crate) fn begin_upload(&self, stated: u64) -> Result<Upload, Error> {
+        Upload::begin(stated, self.thumbnails.pictures, &self.thumbnails.memory)
     }
 
     /// Stores a finished upload, with its thumbnail queued.

@@ -2,13 +2,12 @@
 //!
 //! Invariant: a reply never tells apart an asset that does not exist and another account's.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use chassis::fields::{Invalid, SCHEMA};
 use chassis::status::Failure;
 use chassis::{blobs, postgres};
-
-/// The reason of a field that is not as the API describes it.
-const SCHEMA: &str = "INPUT_SCHEMA_VIOLATION";
 
 /// A thing that can be not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,16 +33,9 @@ impl Noun {
 /// Why a request or a job fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A field of the request is wrong; nothing was stored.
-    #[error("{field}: {should}")]
-    Invalid {
-        /// The field's path in the request.
-        field: &'static str,
-        /// The reason in upper snake case.
-        reason: &'static str,
-        /// What the field should be, or what is wrong with it.
-        should: String,
-    },
+    /// Fields of the request are wrong; nothing was stored.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// It does not exist, or is another account's.
     #[error("no such {0:?}")]
     NotFound(Noun),
@@ -72,12 +64,12 @@ pub enum Error {
 
 impl Error {
     /// A field that is wrong for a reason of its own.
-    pub(crate) fn invalid(field: &'static str, reason: &'static str, should: impl Into<String>) -> Self {
-        Self::Invalid { field, reason, should: should.into() }
+    pub(crate) fn invalid(field: &'static str, reason: &'static str, should: impl Display) -> Self {
+        Self::Invalid(Invalid::field(field, reason, should))
     }
 
     /// A field that is not as the API describes it.
-    pub(crate) fn schema(field: &'static str, should: impl Into<String>) -> Self {
+    pub(crate) fn schema(field: &'static str, should: impl Display) -> Self {
         Self::invalid(field, SCHEMA, should)
     }
 }
@@ -94,7 +86,7 @@ impl From<jobs::Error> for Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Invalid { field, reason, should } => Self::invalid(field, reason, should),
+            Error::Invalid(invalid) => invalid.into(),
             Error::NotFound(noun) => Self::not_found(noun.reason(), noun.message()),
             Error::NotStored => {
                 Self::precondition("UPLOAD_INCOMPLETE", "the object is not in storage: put it there first")

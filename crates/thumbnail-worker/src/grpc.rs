@@ -5,21 +5,20 @@ mod request;
 
 use std::time::Duration;
 
-use chassis::blobs::Name;
 use chassis::server::Timeouts;
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
 use proto::assets::v1::{
     Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
-    UploadAssetRequest, UploadMetadata,
+    UploadAssetRequest,
 };
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::assets::Assets;
-use crate::model::ThumbnailKey;
+use crate::error::Error;
 use presenter::Presenter;
-use request::{parse_account, parse_asset_name, parse_chunk, parse_extension, parse_metadata, parse_spec};
+use request::{parse_account, parse_chunk, parse_get, parse_metadata, parse_register, parse_render};
 
 /// The longest message that is read: a chunk of 1 MiB and what surrounds it.
 const MAX_MESSAGE: usize = (1 << 20) + (64 << 10);
@@ -55,10 +54,10 @@ impl AssetService for AssetsApi {
     async fn upload_asset(&self, request: Request<Streaming<UploadAssetRequest>>) -> Result<Response<Asset>, Status> {
         let account = parse_account(&request)?;
         let mut parts = request.into_inner();
-        let UploadMetadata { file_name, size_bytes } = parse_metadata(parts.message().await?)?;
-        let mut upload = self.assets.begin_upload(&file_name, size_bytes)?;
+        let stated = parse_metadata(parts.message().await?).map_err(Error::from)?;
+        let mut upload = self.assets.begin_upload(stated)?;
         while let Some(message) = parts.message().await? {
-            upload.push(&parse_chunk(message)?)?;
+            upload.push(&parse_chunk(message).map_err(Error::from)?)?;
         }
         let stored = self.assets.store(account, upload).await?;
         Ok(Response::new(self.presenter.asset_to_proto(stored)))
@@ -66,19 +65,18 @@ impl AssetService for AssetsApi {
 
     async fn get_asset(&self, request: Request<GetAssetRequest>) -> Result<Response<Asset>, Status> {
         let account = parse_account(&request)?;
-        let sha256 = parse_asset_name("name", &request.get_ref().name)?;
+        let sha256 = parse_get(request.get_ref()).map_err(Error::from)?;
         let stored = self.assets.get(account, sha256).await?;
         Ok(Response::new(self.presenter.asset_to_proto(stored)))
     }
 
     async fn render_thumbnail(&self, request: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {
         let account = parse_account(&request)?;
-        let RenderThumbnailRequest { asset, spec, later } = request.into_inner();
-        let spec = parse_spec(spec.unwrap_or_default())?;
-        let key = ThumbnailKey { account, asset: parse_asset_name("asset", &asset)?, spec };
+        let key = parse_render(account, request.get_ref()).map_err(Error::from)?;
         let thumbnails = &self.assets.thumbnails;
+        let later = request.get_ref().later;
         let status = if later { thumbnails.enqueue(&key).await? } else { thumbnails.render(&key).await? };
-        Ok(Response::new(self.presenter.thumbnail_to_proto(status, spec)))
+        Ok(Response::new(self.presenter.thumbnail_to_proto(status, key.spec)))
     }
 
     async fn register_output(
@@ -86,8 +84,7 @@ impl AssetService for AssetsApi {
         request: Request<RegisterOutputRequest>,
     ) -> Result<Response<RegisterOutputResponse>, Status> {
         let account = parse_account(&request)?;
-        let RegisterOutputRequest { asset, extension } = request.into_inner();
-        let blob = Name::new(parse_asset_name("asset", &asset)?, parse_extension(&extension)?);
+        let blob = parse_register(request.get_ref()).map_err(Error::from)?;
         let stored = self.assets.register(account, blob).await?;
         Ok(Response::new(self.presenter.output_to_proto(stored)))
     }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::drain::Drain;
+use chassis::fields::SCHEMA;
 use chassis::{blobs, telemetry};
 use jobs::{Failure, Lease, Leased, Notifier, Retry, RetryDecision};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -248,7 +249,7 @@ fn classify(error: &Error) -> (Retry, &'static str) {
         // How busy this process is says nothing about the job.
         Error::Overloaded { retry_after } => (Retry::Uncounted { after: Some(*retry_after) }, "OVERLOADED"),
         Error::NotFound(_) | Error::Storage(blobs::Error::Missing(_)) => (Retry::Never, "ASSET_NOT_FOUND"),
-        Error::Invalid { reason, .. } => (Retry::Never, *reason),
+        Error::Invalid(invalid) => (Retry::Never, invalid.violations().next().map_or(SCHEMA, |wrong| wrong.reason)),
         Error::Panicked(_) => (Retry::Counted { after: None }, "DECODER_PANICKED"),
         _ => (Retry::Counted { after: None }, "DEPENDENCY_DOWN"),
     }
@@ -258,7 +259,7 @@ fn classify(error: &Error) -> (Retry, &'static str) {
 fn failure_reason(error: &Error) -> String {
     match error {
         Error::NotFound(_) | Error::Storage(blobs::Error::Missing(_)) => "its file is no longer in storage".to_owned(),
-        Error::Invalid { should, .. } => should.clone(),
+        Error::Invalid(invalid) => invalid.violations().map(|wrong| wrong.should.clone()).collect(),
         _ => "it could not be made, and was tried as often as is allowed".to_owned(),
     }
 }

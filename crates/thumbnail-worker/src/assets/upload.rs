@@ -19,22 +19,11 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// Begins an upload of `file_name` with a stated size (0: not stated); its bytes are reserved in `memory`.
+    /// Begins an upload with a stated size (0: not stated); its bytes are reserved in `memory`.
     ///
     /// # Errors
-    /// When the name or the size is not allowed, or `memory` has no room.
-    pub(super) fn begin(
-        file_name: &str,
-        size_bytes: i64,
-        limits: Limits,
-        memory: &MemoryBudget,
-    ) -> Result<Self, Error> {
-        if file_name.chars().count() > 255 {
-            return Err(Error::schema("metadata.file_name", "must have at most 255 characters"));
-        }
-        let Ok(stated) = u64::try_from(size_bytes) else {
-            return Err(Error::schema("metadata.size_bytes", "must not be below 0"));
-        };
+    /// When the size is not allowed, or `memory` has no room.
+    pub(super) fn begin(stated: u64, limits: Limits, memory: &MemoryBudget) -> Result<Self, Error> {
         if stated > limits.bytes {
             return Err(Refused::TooManyBytes { bytes: stated, limit: limits.bytes }.into());
         }

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chassis::caller::Caller;
 use chassis::drain::Drain;
 use chassis::postgres::PoolSettings;
+use chassis::request::caller::Caller;
 use chassis::{blobs, client, server, telemetry};
 use proto::assets::v1::asset_service_client::AssetServiceClient;
 use proto::assets::v1::upload_asset_request::Part;

@@ -158,7 +158,8 @@ async fn too_much_at_once_is_sent_away_with_a_time() {
                 done += 1;
             }
             refusal => {
-                assert!(refusal.as_ref().unwrap_err().metadata().contains_key("grpc-retry-pushback-ms"));
+                let status = refusal.as_ref().unwrap_err();
+                assert!(status.metadata().contains_key("grpc-retry-pushback-ms"), "{status:?}");
                 refused(refusal, Code::ResourceExhausted, "OVERLOADED", "");
                 away += 1;
             }
