@@ -165,7 +165,7 @@ fn parse_worker(first: &api::ClaimWorkRequest) -> Result<(String, Vec<String>), 
     }
     let id = |name: &String| {
         let id = name.strip_prefix("models/").filter(|id| !id.is_empty() && !id.contains('/'));
-        id.map(str::to_owned).ok_or(Malformed { expected: "models/{model}" })
+        id.map(str::to_owned).ok_or(Malformed { expected: "models/{model}", parts: "with the id of a model" })
     };
     let models = first.models.iter().enumerate();
     let models = models.filter_map(|(at, name)| fields.take(format!("models[{at}]"), id(name))).collect();
