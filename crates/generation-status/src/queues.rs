@@ -4,7 +4,7 @@
 
 use domain::id::{AccountId, GenerationId};
 use domain::page::Cursor;
-use jobs::{DeadLetter, Depth, Notifier, Paused, Share};
+use jobs::{DeadLetter, Depth, Notifier, PausedQueue, Share};
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -18,7 +18,7 @@ use crate::store::Store;
 pub(crate) struct Stats {
     pub(crate) depths: Vec<Depth>,
     pub(crate) shares: Vec<Share>,
-    pub(crate) paused: Vec<Paused>,
+    pub(crate) paused: Vec<PausedQueue>,
 }
 
 /// What operators can do; cheap to clone.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chassis::crash;
 use domain::money::Micros;
-use jobs::{Failure, Lease, Listener, Notifier, Retry, Status, Wanted};
+use jobs::{ClaimRequest, Failure, Lease, LeaseStatus, Listener, Notifier, Retry};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -79,8 +79,14 @@ impl Work {
 
     /// Leases up to `limit` pieces of work on these models.
     pub(crate) async fn claim(&self, worker: &str, models: &[String], limit: u32) -> Result<Vec<Claimed>, Error> {
-        let wanted =
-            Wanted { kind: KIND, queues: models, worker, limit, lease: self.lease, limits: Some(self.store.limits()) };
+        let wanted = ClaimRequest {
+            kind: KIND,
+            queues: models,
+            worker,
+            limit,
+            lease: self.lease,
+            limits: Some(self.store.limits()),
+        };
         let claimed = self.store.claim(wanted).await?;
         if !claimed.is_empty() {
             crash::point(crash::CLAIM_COMMITTED);
@@ -92,7 +98,7 @@ impl Work {
     }
 
     /// Prolongs leases; one status for each, in the order given.
-    pub(crate) async fn heartbeat(&self, leases: &[Lease]) -> Result<Vec<Status>, Error> {
+    pub(crate) async fn heartbeat(&self, leases: &[Lease]) -> Result<Vec<LeaseStatus>, Error> {
         self.store.heartbeat(leases, self.lease).await
     }
 

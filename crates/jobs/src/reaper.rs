@@ -1,27 +1,26 @@
-//! What puts right what workers left behind: leases that ran out, and jobs that nobody took in time.
+//! The reaper: takes back leases that ran out, and ends jobs that nobody claimed in time.
 //!
-//! Every process of a service sweeps every five seconds; sweepers skip each other's rows. With leases of 30 s that brings
-//! a killed worker's job back within 36 s. Each finding is counted.
+//! Every process of a service reaps every five seconds, and skips the rows that another is reaping. With leases of 30 s a killed
+//! worker's job is claimable again within 36 s. Each job found is counted.
 
 use chassis::postgres::statement;
-use metrics::counter;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::Error;
+use crate::{Error, metrics};
 
 /// So many leases that ran out one after another make a dead letter: the job kills its workers.
-pub const LEASES_IN_ROW: i32 = 3;
+pub const MAX_EXPIRED_IN_ROW: i32 = 3;
 
-/// At most this many jobs in one reap, so that its transaction stays short.
+/// At most this many jobs of each sort in one reap, so that its transaction stays short.
 const BATCH: i64 = 500;
 
-/// A job that a sweep ended.
+/// A job that a reap ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLettered {
     /// The job.
     pub job: Uuid,
-    /// Whose it was.
+    /// Its account.
     pub account: Uuid,
     /// `LEASE_EXPIRED`, `ATTEMPTS_EXHAUSTED` or `START_DEADLINE`.
     pub cause: String,
@@ -29,16 +28,16 @@ pub struct DeadLettered {
     pub attempts: i32,
 }
 
-/// A sweep's findings.
+/// What a reap did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reaped {
-    /// Jobs that are in the queue again, or due for another poll: their workers are gone.
+    /// Jobs that are queued again, or due for another poll: their workers are gone.
     pub requeued: Vec<Uuid>,
-    /// Jobs that ended. What they were about is to be ended in the same transaction.
+    /// Jobs that became dead letters. Their caller ends what they were about in the same transaction.
     pub dead_lettered: Vec<DeadLettered>,
 }
 
-/// Takes back the leases of a kind that ran out, and ends what nobody took by its deadline.
+/// Takes back the leases of a kind that ran out, and ends what nobody claimed by its start deadline.
 ///
 /// # Errors
 /// [`Error::Postgres`].
@@ -84,7 +83,7 @@ pub async fn reap(tx: &mut PgConnection, kind: &'static str) -> Result<Reaped, E
          returning jobs.id, jobs.account_id, jobs.state, jobs.cause, jobs.attempt",
     )
     .bind(kind)
-    .bind(LEASES_IN_ROW)
+    .bind(MAX_EXPIRED_IN_ROW)
     .bind(BATCH)
     .fetch_all(tx);
     let mut reaped = Reaped::default();
@@ -92,8 +91,7 @@ pub async fn reap(tx: &mut PgConnection, kind: &'static str) -> Result<Reaped, E
         let alive = matches!(row.state.as_str(), "queued" | "waiting");
         let outcome = if alive { "requeued" } else { "dead_lettered" };
         tracing::warn!(job = %row.id, kind, cause = row.cause, attempt = row.attempt, outcome, "reaped a job");
-        counter!("rushes_jobs_reaped_total", "kind" => kind, "outcome" => outcome, "cause" => row.cause.clone())
-            .increment(1);
+        metrics::job_reaped(kind, outcome, row.cause.clone());
         if alive {
             reaped.requeued.push(row.id);
         } else {

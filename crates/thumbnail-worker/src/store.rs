@@ -8,7 +8,7 @@ use std::time::Duration;
 use chassis::blobs::Name;
 use chassis::postgres::{Pool, statement};
 use domain::id::AccountId;
-use jobs::{Lease, Leased, NewJob, Notifier, Wanted};
+use jobs::{ClaimRequest, Lease, Leased, NewJob, Notifier};
 use prost::Message as _;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -179,7 +179,7 @@ impl Store {
     /// When PostgreSQL fails.
     pub async fn claim(&self, worker: &str, limit: u32) -> Result<Vec<(Leased, Key)>, Error> {
         let queues = [String::new()];
-        let wanted = Wanted { kind: KIND, queues: &queues, worker, limit, lease: LEASE, limits: None };
+        let wanted = ClaimRequest { kind: KIND, queues: &queues, worker, limit, lease: LEASE, limits: None };
         let work = async |tx: &mut PgConnection| {
             let mut work = Vec::new();
             for job in jobs::claim(tx, wanted).await? {

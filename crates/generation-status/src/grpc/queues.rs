@@ -6,7 +6,7 @@ use std::time::Duration;
 use chassis::caller::Caller;
 use domain::id::{AccountId, GenerationId};
 use domain::page;
-use jobs::{DeadLetter as Letter, Paused, Share};
+use jobs::{DeadLetter as Letter, PausedQueue, Share};
 use proto::generations::v1::Generation;
 use proto::queues::v1::queue_service_server::QueueService;
 use proto::queues::v1::{
@@ -181,7 +181,7 @@ fn share(share: &Share) -> AccountStats {
     }
 }
 
-fn pause(paused: Paused) -> Pause {
+fn pause(paused: PausedQueue) -> Pause {
     Pause { pause_time: Some(timestamp(paused.pause_time)), note: paused.note }
 }
 

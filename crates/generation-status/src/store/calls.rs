@@ -8,7 +8,7 @@ use std::time::Duration;
 use chassis::postgres::statement;
 use chassis::status::Failure;
 use domain::generation::State;
-use jobs::{Lease, Pause};
+use jobs::Lease;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -39,7 +39,7 @@ impl Store {
     pub(crate) async fn intend(&self, lease: Lease, provider: &str) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::lock_lease(tx, lease).await?;
-            jobs::served_by(tx, lease, provider).await?;
+            jobs::assign_pool(tx, lease, provider).await?;
             let query = sqlx::query_scalar::<_, i64>(
                 "insert into provider_calls as p (generation_id, account_id, fence, attempt, provider, phase)
                  select g.id, g.account_id, $3, g.attempt_count, $4, 'intent'
@@ -77,7 +77,7 @@ impl Store {
             let Suspension { lease, poll_after, .. } = *pause;
             let cause = pause.unconfirmed.then_some("SUBMISSION_UNCONFIRMED");
             let detail = Some(pause.message.as_str()).filter(|message| !message.is_empty());
-            let held = jobs::suspend(tx, lease, Pause { poll_after, cause, detail }).await?;
+            let held = jobs::suspend(tx, lease, jobs::Suspension { poll_after, cause, detail }).await?;
             let wait = match (pause.unconfirmed, pause.queue_position) {
                 (true, _) => Wait::SubmissionUnconfirmed as i16,
                 (false, 1..) => Wait::ProviderQueue as i16,
@@ -162,7 +162,7 @@ impl Store {
             let Some(account) = statement("hear_provider", query.fetch_optional(&mut *tx)).await? else {
                 return Ok(None);
             };
-            let awaited = jobs::hint(tx, job).await?;
+            let awaited = jobs::poll_now(tx, job).await?;
             // Where a worker has it, that worker is just finding out, and may be about to record another truth.
             let record = match reference {
                 Some(reference) if awaited => known(tx, account, job, reference).await?,

@@ -6,7 +6,7 @@
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
-use jobs::{Decision, Held};
+use jobs::Held;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -100,9 +100,9 @@ impl Store {
                 (false, true) => (State::Failed, Some(outcome_unknown())),
                 (false, false) => (State::Failed, Some(late())),
             };
-            let decision = if found.cancelled { Decision::Cancel } else { Decision::Fail };
+            let decision = if found.cancelled { jobs::Resolution::Cancel } else { jobs::Resolution::Fail };
             let why = flaw.as_ref().map_or(("CANCELLED", ""), |flaw| (flaw.reason.as_str(), flaw.message.as_str()));
-            if !jobs::decide(tx, account.0, id.0, decision, why).await? {
+            if !jobs::resolve(tx, account.0, id.0, decision, why).await? {
                 return Ok(None);
             }
             end(tx, held, id.0, End { state, flaw: flaw.as_ref(), provider_charge: None }).await.map(Some)
@@ -126,18 +126,18 @@ impl Store {
             }
             match resolution {
                 Resolution::Reference(reference) => {
-                    jobs::note(tx, account.0, id.0, "RESOLVED", note).await?;
-                    jobs::hint(tx, id.0).await?;
+                    jobs::append_event(tx, account.0, id.0, "RESOLVED", note).await?;
+                    jobs::poll_now(tx, id.0).await?;
                     known(tx, account.0, id.0, reference).await?.ok_or(Error::NotParked)
                 }
                 Resolution::Failed(provider_charge) => {
-                    jobs::decide(tx, account.0, id.0, Decision::Fail, ("RESOLVED", note)).await?;
+                    jobs::resolve(tx, account.0, id.0, jobs::Resolution::Fail, ("RESOLVED", note)).await?;
                     let flaw = outcome_unknown();
                     let over = End { state: State::Failed, flaw: Some(&flaw), provider_charge: Some(*provider_charge) };
                     end(tx, held, id.0, over).await
                 }
                 Resolution::Requeue => {
-                    jobs::decide(tx, account.0, id.0, Decision::Requeue, ("RESOLVED", note)).await?;
+                    jobs::resolve(tx, account.0, id.0, jobs::Resolution::Requeue, ("RESOLVED", note)).await?;
                     requeue(tx, held, id.0, Wait::Capacity).await
                 }
             }
@@ -148,7 +148,7 @@ impl Store {
 
 /// Asks for an order to be stopped because its time is over.
 async fn stop(tx: &mut PgConnection, account: Uuid, id: Uuid) -> Result<Record, Error> {
-    jobs::ask_to_stop(tx, account, id).await?;
+    jobs::request_cancel(tx, account, id).await?;
     let query = sqlx::query_as(change!(
         "update generations g
          set state = 5, wait_reason = 0, update_time = now(), version = g.version + 1

@@ -189,7 +189,7 @@ impl Store {
     /// version in the queue.
     pub(crate) async fn withdraw(&self, record: &Record) -> Result<Option<Record>, Error> {
         let run = async |tx: &mut PgConnection| {
-            if !jobs::withdraw(tx, record.account.0, record.id.0).await? {
+            if !jobs::cancel_queued(tx, record.account.0, record.id.0).await? {
                 return Ok(None);
             }
             let query = sqlx::query_as(settle!(
@@ -214,7 +214,7 @@ impl Store {
     /// at work.
     pub(crate) async fn ask_to_stop(&self, record: &Record) -> Result<Option<Record>, Error> {
         let run = async |tx: &mut PgConnection| {
-            if !jobs::ask_to_stop(tx, record.account.0, record.id.0).await? {
+            if !jobs::request_cancel(tx, record.account.0, record.id.0).await? {
                 return Ok(None);
             }
             let query = sqlx::query_as(change!(

@@ -19,7 +19,7 @@ impl Store {
         let run = async |tx: &mut PgConnection| {
             let depths = jobs::depths(tx, KIND).await?;
             let shares = jobs::shares(tx, KIND, accounts).await?;
-            Ok(Stats { depths, shares, paused: jobs::paused(tx, KIND).await? })
+            Ok(Stats { depths, shares, paused: jobs::paused_queues(tx, KIND).await? })
         };
         self.pools.read.transaction("queue_stats", run).await
     }
@@ -93,7 +93,7 @@ impl Store {
                 started => started?,
             };
             if let Started::New(record) = &started {
-                jobs::note(tx, account, record.id.0, "REQUEUED", note).await?;
+                jobs::append_event(tx, account, record.id.0, "REQUEUED", note).await?;
             }
             Ok(started)
         };

@@ -102,9 +102,9 @@ pub(super) async fn begin(tx: &mut PgConnection, id: GenerationId, draft: &Draft
     let started = read(&row, draft, most)?;
     if let Started::New(_) = started {
         match jobs::enqueue(tx, &job(id, draft)).await? {
-            Enqueued::New(_) => {}
+            Enqueued::Created(_) => {}
             // Its generation is gone, but the request was used: nothing may be held for what will never run.
-            Enqueued::Same(_) | Enqueued::Other(_) => return Err(Error::RequestIdReused),
+            Enqueued::Duplicate(_) | Enqueued::Conflict(_) => return Err(Error::RequestIdReused),
         }
     }
     Ok(started)
@@ -125,7 +125,7 @@ fn job(id: GenerationId, draft: &Draft) -> NewJob {
         // One id for both: whatever names the job names the generation.
         id: id.0,
         queue: draft.model.id.clone(),
-        priority: if draft.background { BACKGROUND } else { jobs::NORMAL },
+        priority: if draft.background { BACKGROUND } else { jobs::NORMAL_PRIORITY },
         request_hash: draft.request_sha256.to_vec(),
         max_attempts: draft.model.max_attempts,
         deadline: Some(draft.model.start_deadline),

@@ -2,7 +2,7 @@
 
 use chassis::postgres::statement;
 use domain::generation::State;
-use jobs::{DeadLettered, Held, Leased, Status};
+use jobs::{DeadLettered, Held, LeaseStatus, Leased};
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
@@ -82,7 +82,7 @@ pub(super) async fn claimed(tx: &mut PgConnection, leased: Vec<Leased>) -> Resul
             Some((record, reference, in_doubt)) => claimed.push(Claimed { leased, record, reference, in_doubt }),
             None => {
                 tracing::error!(job = %leased.lease.job, "a job without an open generation was taken out of the queue");
-                jobs::cancelled(tx, leased.lease).await?;
+                jobs::cancel(tx, leased.lease).await?;
             }
         }
     }
@@ -90,8 +90,8 @@ pub(super) async fn claimed(tx: &mut PgConnection, leased: Vec<Leased>) -> Resul
 }
 
 /// Leaves the request to stop only with those whose generation waits for it: one that is being finalized is delivered.
-pub(super) async fn still_to_stop(tx: &mut PgConnection, statuses: &mut [Status]) -> Result<(), Error> {
-    let asked = |status: &Status| status.held.is_some_and(|held| held.cancel_requested);
+pub(super) async fn still_to_stop(tx: &mut PgConnection, statuses: &mut [LeaseStatus]) -> Result<(), Error> {
+    let asked = |status: &LeaseStatus| status.held.is_some_and(|held| held.cancel_requested);
     let (accounts, ids): (Vec<Uuid>, Vec<Uuid>) = statuses
         .iter()
         .filter(|status| asked(status))

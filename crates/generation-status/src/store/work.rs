@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::money::Micros;
-use jobs::{Failure, Lease, Leased, Reaped, RetryDecision, Status, Wanted};
+use jobs::{ClaimRequest, Failure, Lease, LeaseStatus, Leased, Reaped, RetryDecision};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
@@ -51,7 +51,7 @@ pub(crate) struct Stopped {
 
 impl Store {
     /// Leases work to a worker: attempts, and polls that are due.
-    pub(crate) async fn claim(&self, wanted: Wanted<'_>) -> Result<Vec<Claimed>, Error> {
+    pub(crate) async fn claim(&self, wanted: ClaimRequest<'_>) -> Result<Vec<Claimed>, Error> {
         let run = async |tx: &mut PgConnection| {
             let leased = jobs::claim(tx, wanted).await?;
             if leased.is_empty() { Ok(Vec::new()) } else { claimed(tx, leased).await }
@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// Prolongs leases; says of each whether it is still held, and whether its generation is to be stopped.
-    pub(crate) async fn heartbeat(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Status>, Error> {
+    pub(crate) async fn heartbeat(&self, leases: &[Lease], lease: Duration) -> Result<Vec<LeaseStatus>, Error> {
         let run = async |tx: &mut PgConnection| {
             let mut statuses = jobs::heartbeat(tx, leases, lease).await?;
             still_to_stop(tx, &mut statuses).await?;
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// Writes how far several generations have come, in one statement; never backwards. One status for each step.
-    pub(crate) async fn progress(&self, steps: &[Step]) -> Result<(Vec<Status>, Vec<Record>), Error> {
+    pub(crate) async fn progress(&self, steps: &[Step]) -> Result<(Vec<LeaseStatus>, Vec<Record>), Error> {
         let leases: Vec<Lease> = steps.iter().map(|step| step.lease).collect();
         let run = async |tx: &mut PgConnection| {
             let mut statuses = jobs::lock_leases(tx, &leases).await?;
@@ -176,7 +176,7 @@ impl Store {
             let provider_charge = stopped.provider_charge;
             if state == State::Cancelling.number() {
                 let (state, flaw) = stopped_by(tx, held, lease.job).await?;
-                jobs::cancelled(tx, lease).await?;
+                jobs::cancel(tx, lease).await?;
                 return Ok((
                     end(tx, held, lease.job, End { state, flaw: flaw.as_ref(), provider_charge }).await?,
                     false,
@@ -190,7 +190,7 @@ impl Store {
             if stopped.wait == Wait::ProviderThrottled
                 && let jobs::Retry::Uncounted { after } = failure.retry
             {
-                jobs::throttled(tx, lease, after).await?;
+                jobs::throttle_pool(tx, lease, after).await?;
             }
             match jobs::fail(tx, lease, &failure).await? {
                 RetryDecision::Retry(_) => Ok((requeue(tx, held, lease.job, stopped.wait).await?, true)),

@@ -11,7 +11,7 @@ use chassis::egress::Egress;
 use domain::name::DeliveryName;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
-use jobs::{Lease, Notifier, Wanted};
+use jobs::{ClaimRequest, Lease, Notifier};
 use proto::webhooks::v1::Event;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
@@ -157,7 +157,7 @@ impl Sender {
         let enqueued = self.store.enqueue_deliveries().await?;
         let free = hands.available_permits();
         let queues = [String::new()];
-        let wanted = Wanted {
+        let wanted = ClaimRequest {
             kind: KIND,
             queues: &queues,
             worker: &self.name,

@@ -3,13 +3,13 @@
 
 extern crate rushes_jobs as jobs;
 
+mod cluster;
 mod fairness;
 mod leases;
 mod limits;
+mod notifier;
 mod queue;
 mod retries;
 mod schedules;
-mod stage;
 mod storm;
 mod waits;
-mod wake;
