@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use chassis::postgres::statement;
 use sqlx::PgConnection;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::state::Cause;
-use crate::{Error, Failure, Held, Lease, LeaseStatus, Retry, RetryDecision, Suspension, metrics};
+use crate::state::{Cause, State};
+use crate::transitions::{apply, lock};
+use crate::{Error, Failure, Held, Lease, LeaseStatus, RetryDecision, Suspension, metrics, rules};
 
 /// Prolongs leases, all of a worker's in one statement, and returns one status for each, in the order given. A lease that ran
 /// out is prolonged too while it has not been reaped: nobody else has the job yet.
@@ -139,48 +139,17 @@ fn ended(row: Option<(String, Uuid, bool)>, outcome: &'static str) -> Result<Hel
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
 pub async fn fail(tx: &mut PgConnection, lease: Lease, failure: &Failure) -> Result<RetryDecision, Error> {
-    let (again, counts, after) = match failure.retry {
-        Retry::Counted { after } => (true, true, after),
-        Retry::Uncounted { after } => (true, false, after),
-        Retry::Never => (false, true, None),
-    };
-    // The back-off grows with the claims, since the attempts stand still while the other side is only busy.
-    let query = sqlx::query_as::<_, (String, String, OffsetDateTime)>(
-        "update jobs
-         set state = next.state,
-             attempt = case when $4 then attempt else attempt - 1 end,
-             expired_in_row = 0,
-             lease_until = null, polling = false, polls = 0,
-             run_at = case when next.state = 'queued'
-                 then now() + make_interval(secs => $5 + random() * least(300, power(2, least(claims, 20) - 1)))
-                 else run_at end,
-             finished_at = case when next.state <> 'queued' then now() end,
-             cause = $6, last_error = $7
-         from (
-             select id, case when not $3 then 'failed'
-                             when $4 and attempt >= max_attempts then 'dead'
-                             else 'queued' end as state
-             from jobs where id = $1 and fence = $2 and state = 'leased'
-             for no key update
-         ) next
-         where jobs.id = next.id and jobs.fence = $2
-         returning jobs.kind, jobs.state, jobs.run_at",
-    )
-    .bind(lease.job)
-    .bind(lease.fence)
-    .bind(again)
-    .bind(counts)
-    .bind(after.unwrap_or_default().as_secs_f64())
-    .bind(&failure.cause)
-    .bind(&failure.detail)
-    .fetch_optional(tx);
-    let (kind, state, run_at) = statement("fail_job", query).await?.ok_or(Error::StaleFence)?;
-    let (decision, outcome) = match state.as_str() {
-        "queued" => (RetryDecision::Retry(run_at), "retried"),
-        "dead" => (RetryDecision::Dead, "dead"),
+    let job = lock(tx, lease).await?;
+    let next = rules::attempt_failed(&job.facts, failure);
+    let to = next.to;
+    let moved = apply(tx, &[(lease, next)]).await?;
+    let Some(&run_at) = moved.get(&lease.job) else { return Err(Error::StaleFence) };
+    let (decision, outcome) = match to {
+        State::Queued => (RetryDecision::Retry(run_at), "retried"),
+        State::Dead => (RetryDecision::Dead, "dead"),
         _ => (RetryDecision::Failed, "failed"),
     };
-    metrics::job_ended(kind, outcome);
+    metrics::job_ended(job.kind, outcome);
     Ok(decision)
 }
 
@@ -211,17 +180,11 @@ pub async fn suspend(tx: &mut PgConnection, lease: Lease, suspension: Suspension
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
 pub async fn release(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
-    let query = sqlx::query_as::<_, (String, Uuid, bool)>(
-        "update jobs
-         set state = case when polling then 'waiting' else 'queued' end, lease_until = null, run_at = now(),
-             attempt = attempt - (not polling)::int, polling = false, expired_in_row = 0,
-             cause = case when polling then cause else 'RELEASED' end,
-             last_error = case when polling then last_error end
-         where id = $1 and fence = $2 and state = 'leased'
-         returning kind, account_id, cancel_at is not null",
-    )
-    .bind(lease.job)
-    .bind(lease.fence)
-    .fetch_optional(tx);
-    ended(statement("release_job", query).await?, "released")
+    let job = lock(tx, lease).await?;
+    let moved = apply(tx, &[(lease, rules::released(&job.facts))]).await?;
+    if moved.is_empty() {
+        return Err(Error::StaleFence);
+    }
+    metrics::job_ended(job.kind, "released");
+    Ok(Held { account: job.account, cancel_requested: job.cancel_requested })
 }

@@ -15,7 +15,9 @@ pub mod metrics;
 mod notifier;
 mod queue;
 mod reaper;
+mod rules;
 mod state;
+mod transitions;
 
 pub use claim::{ClaimRequest, claim, explain_claim};
 pub use control::{
@@ -32,5 +34,6 @@ pub use notifier::{Listener, Notifier, POLL_INTERVAL};
 pub use queue::{
     Depth, append_event, cancel_queued, depths, enqueue, observe, poll_now, request_cancel, requeue, resolve,
 };
-pub use reaper::{DeadLettered, MAX_EXPIRED_IN_ROW, Reaped, reap};
+pub use reaper::{DeadLettered, Reaped, reap};
+pub use rules::MAX_EXPIRED_IN_ROW;
 pub use state::{Cause, State};

@@ -101,7 +101,7 @@ pub(crate) fn job_ended(kind: String, outcome: &'static str) {
     counter!(ENDED.name, "kind" => kind, "outcome" => outcome).increment(1);
 }
 
-pub(crate) fn job_reaped(kind: &'static str, outcome: &'static str, cause: String) {
+pub(crate) fn job_reaped(kind: &'static str, outcome: &'static str, cause: &'static str) {
     counter!(REAPED.name, "kind" => kind, "outcome" => outcome, "cause" => cause).increment(1);
 }
 

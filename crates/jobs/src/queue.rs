@@ -11,8 +11,8 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::job::NORMAL_PRIORITY;
-use crate::state::{Cause, State};
-use crate::{Enqueued, Error, NewJob, Resolution, metrics};
+use crate::state::Cause;
+use crate::{Enqueued, Error, NewJob, Resolution, metrics, rules};
 
 /// Writes a job, unless its account has one of its kind under the same key. Notify the workers after the commit
 /// ([`crate::Notifier::notify`]).
@@ -171,23 +171,20 @@ pub async fn resolve(
     resolution: Resolution,
     (cause, detail): (&str, &str),
 ) -> Result<bool, Error> {
-    let next = match resolution {
-        Resolution::Requeue => State::Queued,
-        Resolution::Fail => State::Failed,
-        Resolution::Cancel => State::Cancelled,
-    };
+    let (next, from) = rules::resolved(resolution);
     let query = sqlx::query(
         "update jobs
          set state = $3, run_at = now(), finished_at = case when $6 then now() end, polls = 0,
              cause = $4, last_error = $5
-         where id = $1 and account_id = $2 and (state = 'waiting' or (state = 'queued' and $6))",
+         where id = $1 and account_id = $2 and state = any ($7)",
     )
     .bind(job)
     .bind(account)
     .bind(next.as_str())
     .bind(cause)
     .bind(detail)
-    .bind(next.is_finished());
+    .bind(next.is_finished())
+    .bind(from.iter().map(|state| state.as_str()).collect::<Vec<_>>());
     Ok(statement("resolve_job", query.execute(tx)).await?.rows_affected() == 1)
 }
 

@@ -213,7 +213,7 @@ pub(super) async fn end_dead_letter(tx: &mut PgConnection, job: &DeadLettered) -
     let state = lock(tx, held, job.job).await?;
     let (state, flaw) = match State::from_number(state) {
         Some(State::Cancelling) => (State::Cancelled, None),
-        Some(State::Queued) if job.cause == "START_DEADLINE" => (
+        Some(State::Queued) if job.cause == jobs::Cause::StartDeadline => (
             State::Expired,
             Some(Flaw {
                 code: tonic::Code::DeadlineExceeded as i32,

@@ -1,6 +1,6 @@
 //! Leases and fences: a job has one holder at a time, a zombie changes nothing, and a dead worker's job comes back.
 
-use jobs::{Error, Failure, Lease, MAX_EXPIRED_IN_ROW, NewJob, Retry};
+use jobs::{Cause, Error, Failure, Lease, MAX_EXPIRED_IN_ROW, NewJob, Retry};
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, KIND, LEASE, new_job};
@@ -97,7 +97,7 @@ async fn a_job_that_kills_its_workers_becomes_a_dead_letter() {
             assert_eq!((reaped.requeued.len(), reaped.dead_lettered.len()), (1, 0), "round {round}");
         } else {
             let [dead_lettered] = reaped.dead_lettered.as_slice() else { panic!("{reaped:?}") };
-            assert_eq!((dead_lettered.job, dead_lettered.cause.as_str()), (job.id, "LEASE_EXPIRED"));
+            assert_eq!((dead_lettered.job, dead_lettered.cause), (job.id, Cause::LeaseExpired));
             assert_eq!((dead_lettered.account, dead_lettered.attempts), (job.account, MAX_EXPIRED_IN_ROW));
         }
     }
@@ -140,7 +140,7 @@ async fn a_job_past_its_start_deadline_becomes_a_dead_letter() {
     cluster.enqueue(&job).await;
     assert!(cluster.claim("worker", 1).await.is_empty(), "past its start deadline");
     let reaped = jobs::reap(&mut *cluster.connection().await, KIND).await.unwrap();
-    assert_eq!(reaped.dead_lettered[0].cause, "START_DEADLINE");
+    assert_eq!(reaped.dead_lettered[0].cause, Cause::StartDeadline);
     assert_eq!(cluster.history(job.id).await, ["queued", "dead"]);
 }
 

@@ -11,5 +11,6 @@ mod notifier;
 mod queue;
 mod retries;
 mod schedules;
+mod states;
 mod storm;
 mod waits;
