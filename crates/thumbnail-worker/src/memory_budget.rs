@@ -38,7 +38,7 @@ impl MemoryBudget {
     /// Reserves `bytes` now or not at all. A file larger than the whole budget takes all of it.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when so much is not free.
+    /// `Overloaded` when so much is not free.
     pub fn try_reserve(&self, bytes: u64) -> Result<Reservation, Error> {
         let permit = Arc::clone(&self.free).try_acquire_many_owned(self.units_of(bytes));
         permit.map(|permit| Reservation { _permit: permit }).map_err(|_| {
@@ -50,7 +50,7 @@ impl MemoryBudget {
     /// Reserves `bytes` as soon as they are free, in the order of asking.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when the process is about to end.
+    /// `Overloaded` when the process is about to end.
     pub async fn reserve(&self, bytes: u64) -> Result<Reservation, Error> {
         let permit = Arc::clone(&self.free).acquire_many_owned(self.units_of(bytes)).await;
         permit
