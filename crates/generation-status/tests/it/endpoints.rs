@@ -1,4 +1,4 @@
-//! The endpoints of webhooks: what they may be, what is told of them, and whose they are.
+//! Endpoints of webhooks: their URLs, their secrets, and whose they are.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ async fn nothing_is_sent_into_our_own_network() {
 }
 
 #[tokio::test]
-async fn a_secret_is_told_once_and_two_sign_while_they_change() {
+async fn a_secret_is_returned_when_it_is_made_and_two_sign_during_a_rotation() {
     let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
     let user = cluster.user(0).await;
     let endpoint = cluster.endpoint(&user, &receiver.url, Vec::new()).await.unwrap();

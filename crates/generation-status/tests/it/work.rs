@@ -108,7 +108,7 @@ async fn a_heartbeat_keeps_a_lease() {
 }
 
 #[tokio::test]
-async fn a_failure_is_tried_again_and_others_are_not() {
+async fn some_failures_are_retried_and_others_are_not() {
     let cluster = Cluster::new().await;
     let user = cluster.user(4).await;
     for (class, reason, code) in [
@@ -144,7 +144,7 @@ async fn a_failure_is_tried_again_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn attempts_run_out_and_the_hold_goes_back() {
+async fn after_the_last_attempt_the_hold_is_released() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let (mut worker, mut work, name) = claimed(&cluster, &user).await;
@@ -163,7 +163,7 @@ async fn attempts_run_out_and_the_hold_goes_back() {
 }
 
 #[tokio::test]
-async fn what_cannot_follow_is_refused() {
+async fn an_illegal_transition_is_refused() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let (worker, work, name) = claimed(&cluster, &user).await;
@@ -180,7 +180,7 @@ async fn what_cannot_follow_is_refused() {
 }
 
 #[tokio::test]
-async fn progress_never_falls_and_is_gathered() {
+async fn progress_never_falls_and_is_batched() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let (worker, work, name) = claimed(&cluster, &user).await;
@@ -212,7 +212,7 @@ async fn a_release_lets_another_go_on() {
 }
 
 #[tokio::test]
-async fn a_worker_gets_as_much_as_it_has_hands() {
+async fn a_worker_gets_as_many_leases_as_it_has_slots() {
     let cluster = Cluster::new().await;
     let user = cluster.user(5).await;
     for _ in 0..5 {
@@ -238,7 +238,7 @@ async fn a_worker_gets_as_much_as_it_has_hands() {
 }
 
 #[tokio::test]
-async fn a_draining_process_gives_out_no_more() {
+async fn a_draining_node_leases_no_more() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let mut worker = Worker::new(&cluster, 1).await;

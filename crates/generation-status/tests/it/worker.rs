@@ -22,7 +22,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker with so many free hands.
+    /// A worker with so many free slots.
     pub(crate) async fn new(cluster: &Cluster, slots: i32) -> Self {
         Self::at(cluster.node.works.clone(), slots).await
     }
@@ -34,7 +34,7 @@ impl Worker {
         Self { works, asks, leases }
     }
 
-    /// Says that more hands are free.
+    /// Says that more slots are free.
     pub(crate) async fn free(&self, slots: i32) {
         self.asks.send(asking(slots)).await.unwrap();
     }
@@ -117,7 +117,7 @@ impl Worker {
         Ok(self.works.clone().fail_work(request).await?.into_inner().will_retry)
     }
 
-    /// Leaves an order to its provider, to be looked at at once.
+    /// Leaves an order to its provider, to be polled at once.
     pub(crate) async fn suspend(
         &self,
         work: &Work,
@@ -129,8 +129,8 @@ impl Worker {
         self.works.clone().suspend_work(request).await.map(drop)
     }
 
-    /// Parks a submission of which nothing is known.
-    pub(crate) async fn park(&self, work: &Work) -> Result<(), Status> {
+    /// Suspends a submission as unconfirmed.
+    pub(crate) async fn suspend_unconfirmed(&self, work: &Work) -> Result<(), Status> {
         self.suspend(work, |request| {
             (request.unconfirmed, request.poll_after, request.message) = (true, None, "cut off".to_owned());
         })
