@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::cache::CachedGenerations;
 use crate::error::Error;
+use crate::events;
 use crate::fields::Page;
 use crate::model::{Balance, Entry, Issue, Issued};
 use crate::store::Store;
@@ -39,6 +40,7 @@ impl Credits {
     pub(crate) async fn issue(&self, account: AccountId, issue: Issue, request: Uuid) -> Result<Balance, Error> {
         match self.store.issue(account, &issue, request).await? {
             Issued::New(balance) => {
+                events::credits_issued(account, &issue, &balance);
                 self.cached.invalidate_dashboard(account).await;
                 Ok(balance)
             }

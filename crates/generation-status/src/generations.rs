@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::cache::CachedGenerations;
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Noun};
+use crate::events;
 use crate::fields::{Fields, Page};
 use crate::model::{Generation, JobEvent, NewGeneration, Resolution, Started};
 use crate::store::Store;
@@ -53,7 +54,7 @@ impl Generations {
     /// Starts a generation and holds its price, or returns the one that the same request started.
     pub(crate) async fn start(&self, new: &NewGeneration) -> Result<Generation, Error> {
         let started = self.store.start(new).await?;
-        self.publish_started(new, started).await
+        self.publish_started(started).await
     }
 
     /// Starts a generation that replaces a dead letter's, and closes the letter; `note` says who asked for it and why.
@@ -66,11 +67,13 @@ impl Generations {
         let origin = self.store.dead_letter(id).await?.ok_or(Error::NotFound(Noun::DeadLetter))?;
         let new = repetition_of(&self.catalogue, &origin, request_id)?;
         let started = self.store.requeue_dead_letter(&new, id, note).await?;
-        tracing::info!(generation = %id.0, account = %origin.account.0, note, "a dead letter was requeued");
-        self.publish_started(&new, started).await
+        if let Started::New(generation) = &started {
+            events::dead_letter_requeued(generation, note);
+        }
+        self.publish_started(started).await
     }
 
-    async fn publish_started(&self, new: &NewGeneration, started: Started) -> Result<Generation, Error> {
+    async fn publish_started(&self, started: Started) -> Result<Generation, Error> {
         match started {
             Started::Existing(generation) => {
                 // The first request's reply may be lost, and with it the token for reading one's own write, so this reply carries
@@ -81,7 +84,7 @@ impl Generations {
             }
             Started::New(generation) => {
                 crash::point(crash::START_COMMITTED);
-                metrics::counter!("rushes_generations_started_total", "model" => new.model.id.clone()).increment(1);
+                events::generation_started(&generation);
                 self.publish(&generation).await;
                 self.notifier.notify().await;
                 Ok(*generation)
@@ -143,7 +146,7 @@ impl Generations {
     ) -> Result<Generation, Error> {
         let generation = self.store.resolve(account, id, resolution, note).await?;
         crash::point(crash::RESOLUTION_COMMITTED);
-        tracing::info!(generation = %id.0, account = %account.0, note, "an unconfirmed generation was resolved");
+        events::generation_resolved(&generation, resolution, note);
         self.publish(&generation).await;
         if !generation.state.is_terminal() {
             self.notifier.notify().await;
@@ -184,6 +187,7 @@ impl Generations {
                 crash::point(crash::CANCEL_COMMITTED);
                 self.publish(&generation).await;
                 if generation.state == State::Cancelling {
+                    events::generation_cancelling(&generation, "user");
                     // Where no worker has it, one must claim it to tell the provider.
                     self.notifier.notify().await;
                 }
@@ -198,8 +202,11 @@ impl Generations {
         self.store.find(account, &[id]).await?.pop().ok_or(Error::NotFound(Noun::Generation))
     }
 
-    /// Tells caches and watches of a committed change.
+    /// Tells caches and watches of a committed change, and reports an end: every change passes here, so none can be forgotten.
     pub(crate) async fn publish(&self, generation: &Generation) {
+        if generation.state.is_terminal() {
+            events::generation_ended(generation);
+        }
         self.hub.changed(generation.clone());
         self.cached.wrote(generation).await;
         self.cached.invalidate_dashboard(generation.account).await;

@@ -16,7 +16,7 @@ pub(crate) use operations::{JobEvent, QueueStats, Resolution};
 pub(crate) use webhooks::{
     Attempt, AttemptResult, ClaimedDelivery, CreatedEndpoint, DELIVERY_JOBS, DELIVERY_RETENTION, DISABLE_AFTER,
     Delivery, DeliveryOutcome, Endpoint, EndpointChange, MAX_DELIVERY_ATTEMPTS, MAX_ENDPOINTS, NewEndpoint,
-    RETRY_PAUSES, Secret, TEST_EVENT, event_types,
+    RETRY_PAUSES, ReapedDeliveries, Secret, Settlement, TEST_EVENT, event_types,
 };
 pub(crate) use work::{
     ClaimedWork, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, ProgressReport, Suspension,
