@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::cache::CachedGenerations;
 use crate::catalogue::Catalogue;
+use crate::crash_points;
 use crate::error::{Error, Noun};
 use crate::events;
 use crate::fields::{Fields, Page};
@@ -83,7 +84,7 @@ impl Generations {
                 Ok(*generation)
             }
             Started::New(generation) => {
-                crash::point(crash::START_COMMITTED);
+                crash::point(crash_points::START_COMMITTED);
                 events::generation_started(&generation);
                 self.publish(&generation).await;
                 self.notifier.notify().await;
@@ -145,7 +146,7 @@ impl Generations {
         note: &str,
     ) -> Result<Generation, Error> {
         let generation = self.store.resolve(account, id, resolution, note).await?;
-        crash::point(crash::RESOLUTION_COMMITTED);
+        crash::point(crash_points::RESOLUTION_COMMITTED);
         events::generation_resolved(&generation, resolution, note);
         self.publish(&generation).await;
         if !generation.state.is_terminal() {
@@ -184,7 +185,7 @@ impl Generations {
                 _ => return Ok(generation),
             };
             if let Some(generation) = changed {
-                crash::point(crash::CANCEL_COMMITTED);
+                crash::point(crash_points::CANCEL_COMMITTED);
                 self.publish(&generation).await;
                 if generation.state == State::Cancelling {
                     events::generation_cancelling(&generation, "user");

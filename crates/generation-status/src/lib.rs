@@ -9,6 +9,7 @@ mod block_reasons;
 mod cache;
 mod catalogue;
 pub mod config;
+pub mod crash_points;
 mod credits;
 mod error;
 mod events;

@@ -23,7 +23,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let source = Source::process();
-    chassis::crash::arm(&source)?;
+    chassis::crash::arm(&source, generation_status::crash_points::ALL)?;
     let config = Config::read(&source)?;
     // Dropped on every way out of here, which sends the spans that are still in memory.
     let _telemetry = Telemetry::start("generation-status", &config.telemetry);

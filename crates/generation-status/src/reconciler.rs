@@ -10,6 +10,7 @@ use domain::id::GenerationId;
 use jobs::Notifier;
 use tokio_util::sync::CancellationToken;
 
+use crate::crash_points;
 use crate::error::Error;
 use crate::events;
 use crate::generations::Generations;
@@ -56,7 +57,7 @@ impl Reconciler {
                 if invariant.repair == Repair::End
                     && let Some(generation) = self.store.end_without_job(*account, GenerationId(*id)).await?
                 {
-                    crash::point(crash::RECONCILER_COMMITTED);
+                    crash::point(crash_points::RECONCILER_COMMITTED);
                     self.generations.publish(&generation).await;
                 }
             }

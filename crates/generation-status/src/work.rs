@@ -10,6 +10,7 @@ use domain::money::Micros;
 use jobs::{Lease, Listener, Notifier, Retry, Status, Wanted};
 use tokio_util::sync::CancellationToken;
 
+use crate::crash_points;
 use crate::error::Error;
 use crate::events;
 use crate::generations::Generations;
@@ -63,7 +64,7 @@ impl Work {
         };
         let claimed = self.store.claim(wanted).await?;
         if !claimed.is_empty() {
-            crash::point(crash::CLAIM_COMMITTED);
+            crash::point(crash_points::CLAIM_COMMITTED);
         }
         // A poll changes nothing of its generation.
         for work in claimed.iter().filter(|work| !work.leased.poll) {
@@ -80,14 +81,14 @@ impl Work {
     /// Records that the provider is about to be called.
     pub(crate) async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
         self.store.record_intent(lease, provider).await?;
-        crash::point(crash::INTENT_COMMITTED);
+        crash::point(crash_points::INTENT_COMMITTED);
         Ok(())
     }
 
     /// Records that the provider took the order under `reference`.
     pub(crate) async fn record_submission(&self, lease: Lease, reference: &str) -> Result<(), Error> {
         let generation = self.store.record_submission(lease, reference).await?;
-        crash::point(crash::REFERENCE_COMMITTED);
+        crash::point(crash_points::REFERENCE_COMMITTED);
         self.generations.publish(&generation).await;
         Ok(())
     }
@@ -95,7 +96,7 @@ impl Work {
     /// Ends a lease while the attempt goes on at the provider.
     pub(crate) async fn suspend(&self, suspension: &Suspension) -> Result<(), Error> {
         let generation = self.store.suspend(suspension).await?;
-        crash::point(crash::SUSPENSION_COMMITTED);
+        crash::point(crash_points::SUSPENSION_COMMITTED);
         if suspension.unconfirmed {
             events::submission_unconfirmed(suspension);
         }
@@ -113,7 +114,7 @@ impl Work {
         reference: Option<&str>,
     ) -> Result<bool, Error> {
         let Some((awaited, generation)) = self.store.hint(event, job, reference).await? else { return Ok(false) };
-        crash::point(crash::HINT_COMMITTED);
+        crash::point(crash_points::HINT_COMMITTED);
         if let Some(generation) = generation {
             self.generations.publish(&generation).await;
         }
@@ -131,7 +132,7 @@ impl Work {
     /// Records that the provider is done and its output is being stored.
     pub(crate) async fn begin_finalizing(&self, report: &ProgressReport) -> Result<(), Error> {
         let generation = self.store.begin_finalizing(report).await?;
-        crash::point(crash::FINALIZING_COMMITTED);
+        crash::point(crash_points::FINALIZING_COMMITTED);
         self.generations.publish(&generation).await;
         Ok(())
     }
@@ -139,7 +140,7 @@ impl Work {
     /// Completes a generation whose output is in our storage, and charges `cost`.
     pub(crate) async fn complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<(), Error> {
         let generation = self.store.complete(lease, output, cost).await?;
-        crash::point(crash::COMPLETION_COMMITTED);
+        crash::point(crash_points::COMPLETION_COMMITTED);
         self.generations.publish(&generation).await;
         Ok(())
     }
@@ -148,7 +149,7 @@ impl Work {
     pub(crate) async fn fail(&self, lease: Lease, report: FailureReport) -> Result<bool, Error> {
         let failed = failed_attempt(&report);
         let (generation, again) = self.store.fail(lease, &failed).await?;
-        crash::point(crash::FAILURE_COMMITTED);
+        crash::point(crash_points::FAILURE_COMMITTED);
         if again {
             events::attempt_retried(&generation, &report, &failed.failure.reason);
         }
@@ -159,7 +160,7 @@ impl Work {
     /// Takes a lease back that the worker did not use.
     pub(crate) async fn release(&self, lease: Lease) -> Result<(), Error> {
         let generation = self.store.release(lease).await?;
-        crash::point(crash::RELEASE_COMMITTED);
+        crash::point(crash_points::RELEASE_COMMITTED);
         if let Some(generation) = generation {
             self.generations.publish(&generation).await;
         }
@@ -184,7 +185,7 @@ impl Work {
     async fn reap(&self) -> Result<(), Error> {
         let (changed, ready) = self.store.reap().await?;
         if !changed.is_empty() {
-            crash::point(crash::REAP_COMMITTED);
+            crash::point(crash_points::REAP_COMMITTED);
         }
         for generation in &changed {
             match generation.state {
@@ -200,7 +201,7 @@ impl Work {
         }
         for (account, id) in self.store.overdue().await? {
             let Some(generation) = self.store.enforce_deadline(account, id).await? else { continue };
-            crash::point(crash::DEADLINE_COMMITTED);
+            crash::point(crash_points::DEADLINE_COMMITTED);
             if generation.state.is_terminal() {
                 if generation.error.as_ref() == Some(&Failure::outcome_unknown()) {
                     events::submission_unsettled(&generation);

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod config;
+pub mod crash_points;
 pub mod hooks;
 pub mod orders;
 pub mod outputs;

@@ -7,6 +7,7 @@ use chassis::server::Server;
 use chassis::settings::Source;
 use chassis::telemetry::Telemetry;
 use generation_worker::config::Config;
+use generation_worker::crash_points;
 use generation_worker::providers::Registry;
 use generation_worker::providers::local::{self, Local};
 
@@ -16,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
     let source = Source::process();
-    let config = match chassis::crash::arm(&source).and_then(|()| Config::read(&source)) {
+    let config = match chassis::crash::arm(&source, crash_points::ALL).and_then(|()| Config::read(&source)) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("generation-worker: {error}");

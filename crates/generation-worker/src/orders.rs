@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
 
+use crate::crash_points;
 use crate::outputs::Outputs;
 use crate::providers::{Charge, Class, Failure, Order, Provider, Reference, Registry};
 use crate::status::{self, Client, Suspension};
@@ -136,13 +137,13 @@ impl Orders {
             Err(Stop::Leave) => self.status.release(lease).await.map(|()| Outcome::Released),
             Err(Stop::Suspended(pause)) => {
                 let told = self.status.suspend(lease, &pause).await.map(|()| Outcome::Suspended);
-                crash::point(crash::SUSPENSION_ANSWERED);
+                crash::point(crash_points::SUSPENSION_ANSWERED);
                 told
             }
             Err(Stop::Failed(failure, provider_charge)) => {
                 tracing::warn!(reason = failure.reason, message = failure.message, "the attempt failed");
                 let told = self.status.fail(lease, &failure, provider_charge).await.map(|_| Outcome::Failed);
-                crash::point(crash::FAILURE_ANSWERED);
+                crash::point(crash_points::FAILURE_ANSWERED);
                 told
             }
         };
@@ -161,7 +162,7 @@ impl Orders {
         signals: &Signals,
         taken: &mut Option<Reference>,
     ) -> Result<(), Stop> {
-        crash::point(crash::WORK_TAKEN);
+        crash::point(crash_points::WORK_TAKEN);
         let (order, account) = read(work)?;
         if work.cancel_requested {
             signals.cancel.cancel();
@@ -180,7 +181,7 @@ impl Orders {
             return Err(Stop::Suspended(Suspension { poll_after, ..Suspension::default() }));
         };
         self.status.finalize(lease).await?;
-        crash::point(crash::FINALIZING_ANSWERED);
+        crash::point(crash_points::FINALIZING_ANSWERED);
         let span = info_span!("bring home", rushes.provider = provider.name());
         let output = match self.outputs.bring(&**provider, &reference, &made, account).instrument(span).await {
             Ok(output) => output,
@@ -192,7 +193,7 @@ impl Orders {
             }
             Err(failure) => return Err(failure.into()),
         };
-        crash::point(crash::BYTES_STORED);
+        crash::point(crash_points::BYTES_STORED);
         let request = CompleteWorkRequest {
             lease: Some(lease.clone()),
             output: Some(output),
@@ -200,7 +201,7 @@ impl Orders {
             cost_micros: made.cost_micros.unwrap_or(work.held_micros).clamp(0, work.held_micros),
         };
         self.status.complete(request).await?;
-        crash::point(crash::COMPLETION_ANSWERED);
+        crash::point(crash_points::COMPLETION_ANSWERED);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use chassis::crash;
 use proto::work::v1::Work;
 
 use super::{Orders, Stop, cancelled, pause, stopped};
+use crate::crash_points;
 use crate::providers::{Failure, Made, Order, OrderStatus, Provider, Reference};
 use crate::status::Suspension;
 
@@ -26,10 +27,10 @@ impl Orders {
             if let Err(failure) = provider.cancel(reference).await {
                 tracing::warn!(%failure, "the provider could not be asked to stop");
             }
-            crash::point(crash::CANCEL_SENT);
+            crash::point(crash_points::CANCEL_SENT);
         }
         let poll = provider.poll(reference).await;
-        crash::point(crash::PROVIDER_POLLED);
+        crash::point(crash_points::PROVIDER_POLLED);
         match poll {
             Ok(OrderStatus::Done(made)) => return Ok(made),
             Ok(OrderStatus::Cancelled(charge)) => return Err(stopped(charge).into()),

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tracing::{Instrument as _, info_span};
 
 use super::{Orders, Stop, cancelled, pause};
+use crate::crash_points;
 use crate::providers::{Class, Failure, NotSubmitted, Order, Provider, Reference};
 use crate::status::Suspension;
 
@@ -41,7 +42,7 @@ impl Orders {
             return Err(Stop::Failed(cancelled("it was cancelled before it was ordered"), ProviderCharge::NotCharged));
         }
         self.status.record_intent(lease, provider.name()).await?;
-        crash::point(crash::INTENT_ANSWERED);
+        crash::point(crash_points::INTENT_ANSWERED);
         match send(provider, order).await {
             Ok(reference) => self.known(lease, provider, reference).await,
             Err(NotSubmitted::Refused(failure)) => Err(Stop::Failed(failure, ProviderCharge::NotCharged)),
@@ -98,12 +99,12 @@ impl Orders {
     }
 
     async fn known(&self, lease: &Lease, provider: &dyn Provider, reference: Reference) -> Result<Reference, Stop> {
-        crash::point(crash::ORDER_ANSWERED);
+        crash::point(crash_points::ORDER_ANSWERED);
         if let Err(error) = self.status.record_submission(lease, &reference).await {
             provider.forget(&reference);
             return Err(error.into());
         }
-        crash::point(crash::REFERENCE_ANSWERED);
+        crash::point(crash_points::REFERENCE_ANSWERED);
         Ok(reference)
     }
 

@@ -1,5 +1,5 @@
 //! The worker's tests. Its providers alone, and its protocol: the two services beside it are played by scripts here, since no
-//! service uses another's crate; `crates/cli/tests/it` drives the real ones.
+//! service uses another's crate; `crates/dev/tests/it` drives the real ones.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod adapters;
