@@ -5,10 +5,11 @@
 
 use bytes::Bytes;
 use chassis::crash;
+use chassis::fields::Fields;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
 use domain::name::{GenerationParent, SceneName};
-use domain::page::Cursor;
+use domain::page::{Cursor, Page};
 use jobs::Notifier;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -18,7 +19,6 @@ use crate::catalogue::Catalogue;
 use crate::crash_points;
 use crate::error::{Error, Noun};
 use crate::events;
-use crate::fields::{Fields, Page};
 use crate::model::{Generation, JobEvent, NewGeneration, Resolution, Started};
 use crate::store::Store;
 use crate::watches::Hub;
@@ -115,11 +115,14 @@ impl Generations {
         parent: GenerationParent,
         page: Page,
     ) -> Result<(Vec<Generation>, Option<Cursor>), Error> {
-        let mut generations = self.store.list(account, parent, page.before(), None, page.size + 1).await?;
+        let mut generations = self
+            .store
+            .list(account, parent, page.after.map(|cursor| GenerationId(cursor.id)), None, page.rows())
+            .await?;
         if generations.is_empty() {
             self.store.parent_exists(account, parent).await?;
         }
-        let next = page.cut(&mut generations, |generation| generation.id.0);
+        let next = page.cut(&mut generations, |generation| Cursor { position: 0, id: generation.id.0 });
         Ok((generations, next))
     }
 
@@ -163,12 +166,13 @@ impl Generations {
         page: Page,
     ) -> Result<(Vec<JobEvent>, Option<Cursor>), Error> {
         let after = page.after.map_or(0, |cursor| i64::try_from(cursor.id.as_u128()).unwrap_or(i64::MAX));
-        let mut events = self.store.job_events(account, id, after, page.size + 1).await?;
+        let mut events = self.store.job_events(account, id, after, page.rows()).await?;
         if events.is_empty() {
             self.find(account, id).await?;
         }
         // The page token carries a UUID; a line's number fits into one.
-        let next = page.cut(&mut events, |event| Uuid::from_u128(event.id.unsigned_abs().into()));
+        let next =
+            page.cut(&mut events, |event| Cursor { position: 0, id: Uuid::from_u128(event.id.unsigned_abs().into()) });
         Ok((events, next))
     }
 

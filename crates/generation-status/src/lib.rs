@@ -13,7 +13,6 @@ pub mod crash_points;
 mod credits;
 mod error;
 mod events;
-mod fields;
 mod generations;
 mod grpc;
 pub mod metrics;

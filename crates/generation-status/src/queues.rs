@@ -3,13 +3,12 @@
 //! Invariant: an operator's change is committed together with who made it and why, and is logged.
 
 use domain::id::{AccountId, GenerationId};
-use domain::page::Cursor;
+use domain::page::{Cursor, Page};
 use jobs::{DeadLetter, Notifier};
 use uuid::Uuid;
 
 use crate::error::Error;
 use crate::events;
-use crate::fields::Page;
 use crate::generations::Generations;
 use crate::model::{Generation, QueueStats};
 use crate::store::Store;
@@ -52,8 +51,8 @@ impl Queues {
     /// A page of dead letters, newest first, and the cursor of the next.
     pub(crate) async fn dead_letters(&self, page: Page) -> Result<(Vec<DeadLetter>, Option<Cursor>), Error> {
         let before = page.after.map(|cursor| cursor.id);
-        let mut letters = self.store.dead_letters(before, page.size + 1).await?;
-        let next = page.cut(&mut letters, |letter| letter.job);
+        let mut letters = self.store.dead_letters(before, page.rows()).await?;
+        let next = page.cut(&mut letters, |letter| Cursor { position: 0, id: letter.job });
         Ok((letters, next))
     }
 
