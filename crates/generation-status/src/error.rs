@@ -10,7 +10,7 @@ use chassis::status::Failure;
 use domain::generation::State;
 use domain::money::Micros;
 
-use crate::model::MAX_ENDPOINTS;
+use crate::model::{MAX_ENDPOINTS, MissingOutput};
 
 /// The RetryInfo of an account that has as many generations under way as it may.
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
@@ -92,6 +92,9 @@ pub(crate) enum Error {
         /// The state that was asked for.
         next: State,
     },
+    /// The output that a worker reports is not in our storage as reported.
+    #[error("{}: {}", .0.asset, .0.why)]
+    OutputMissing(MissingOutput),
     /// It is not unconfirmed, so there is nothing to resolve.
     #[error("the generation is not unconfirmed")]
     NotUnconfirmed,
@@ -183,6 +186,10 @@ impl From<Error> for Failure {
                 "ILLEGAL_TRANSITION",
                 format!("{} cannot follow the state that the generation is in", next.as_str()),
             ),
+            Error::OutputMissing(MissingOutput { asset, why }) => {
+                Self::precondition("ASSET_MISSING", format!("{why}; register it first. Nothing was charged"))
+                    .and_metadata("asset", asset)
+            }
             Error::NotUnconfirmed => Self::precondition(
                 "NOT_UNCONFIRMED",
                 "only a generation that waits as SUBMISSION_UNCONFIRMED can be resolved; read it again",

@@ -11,7 +11,7 @@ use domain::name::SceneName;
 use uuid::Uuid;
 
 use crate::metrics;
-use crate::model::{Balance, DeliveryOutcome, FailureReport, Generation, Issue, Resolution, Suspension};
+use crate::model::{Balance, DeliveryOutcome, FailureReport, Generation, Issue, MissingOutput, Resolution, Suspension};
 
 /// Logs about a generation, with the fields that every such line has. The trace is added by the log's format.
 macro_rules! log {
@@ -114,6 +114,13 @@ pub(crate) fn generation_resolved(generation: &Generation, resolution: &Resoluti
 pub(crate) fn dead_letter_requeued(generation: &Generation, note: &str) {
     let dead_letter = generation.retried_from.map(GenerationId::name);
     log!(info, generation, "dead letter requeued", dead_letter = dead_letter, note = note);
+}
+
+/// A worker reported an output that is not registered, or not as reported. Nothing was charged.
+pub(crate) fn completion_refused(job: Uuid, missing: &MissingOutput) {
+    metrics::completion_refused();
+    let generation = GenerationId(job).name();
+    tracing::warn!(generation, %job, asset = missing.asset, why = missing.why, "completion refused");
 }
 
 /// Credits were granted, or adjusted for a reason.

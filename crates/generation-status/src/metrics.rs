@@ -73,7 +73,7 @@ const RESOLVED: Metric = Metric {
     help: "Unconfirmed submissions that an operator settled; `resolution` is reference, failed or requeue.",
 };
 
-const ASSETS_MISSING: Metric = Metric {
+const COMPLETIONS_REFUSED: Metric = Metric {
     name: "rushes_completions_refused_total",
     kind: MetricKind::Counter,
     unit: Unit::Count,
@@ -144,7 +144,7 @@ pub const METRICS: &[Metric] = &[
     ATTEMPTS_RETRIED,
     UNCONFIRMED,
     RESOLVED,
-    ASSETS_MISSING,
+    COMPLETIONS_REFUSED,
     CREDITS,
     FINDINGS,
     DELIVERIES,
@@ -183,6 +183,10 @@ pub(crate) fn submission_unconfirmed() {
 
 pub(crate) fn submission_resolved(resolution: &'static str) {
     counter!(RESOLVED.name, "resolution" => resolution).increment(1);
+}
+
+pub(crate) fn completion_refused() {
+    counter!(COMPLETIONS_REFUSED.name).increment(1);
 }
 
 /// Counts micro-credits, of which there is never a negative number in one movement.

@@ -10,7 +10,9 @@ mod work;
 
 pub(crate) use credits::{Balance, Entry, EntryKind, Issue, Issued};
 pub(crate) use failure::{Code, Failure};
-pub(crate) use generation::{Generation, NewGeneration, Output, ProviderCharge, Snapshot, Started, WaitReason};
+pub(crate) use generation::{
+    Generation, MissingOutput, NewGeneration, Output, ProviderCharge, Snapshot, Started, WaitReason,
+};
 pub(crate) use models::{BUILT_IN_MODEL, MAX_PROMPT_CHARACTERS, MAX_REFERENCE_ASSETS, Model, Pace};
 pub(crate) use operations::{JobEvent, QueueStats, Resolution};
 pub(crate) use webhooks::{

@@ -139,7 +139,11 @@ impl Work {
 
     /// Completes a generation whose output is in our storage, and charges `cost`.
     pub(crate) async fn complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<(), Error> {
-        let generation = self.store.complete(lease, output, cost).await?;
+        let completed = self.store.complete(lease, output, cost).await;
+        if let Err(Error::OutputMissing(missing)) = &completed {
+            events::completion_refused(lease.job, missing);
+        }
+        let generation = completed?;
         crash::point(crash_points::COMPLETION_COMMITTED);
         self.generations.publish(&generation).await;
         Ok(())

@@ -80,7 +80,7 @@ pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -
     for leased in leased {
         match found.remove(&leased.lease.job) {
             Some((generation, reference, in_doubt)) => {
-                claimed.push(ClaimedWork { leased, generation, reference, in_doubt })
+                claimed.push(ClaimedWork { leased, generation, reference, in_doubt });
             }
             None => {
                 tracing::error!(job = %leased.lease.job, "a claimed job has no open generation and was ended");

@@ -44,7 +44,7 @@ async fn a_node_that_dies_loses_nothing() {
     let user = cluster.user(1).await;
     let first = Node::start(&cluster.config).await;
     let name = cluster.started(&user).await.name;
-    let mut worker = Worker::at(first.works.clone(), 1).await;
+    let mut worker = Worker::at(&cluster, &first, 1).await;
     let work = worker.next().await;
     worker.submitted(&work).await.unwrap();
     drop(worker);

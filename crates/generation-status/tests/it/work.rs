@@ -6,7 +6,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, PRICE, User, refusal};
-use crate::worker::{POSTER, VIDEO, Worker, completion};
+use crate::worker::{POSTER, VIDEO, VIDEO_BYTES, Worker, completion};
 
 async fn stale(worker: &Worker, work: &Work) {
     let stale = (Code::Aborted, "STALE_FENCE".to_owned());
@@ -144,6 +144,28 @@ async fn some_failures_are_retried_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn a_completion_without_its_stored_output_is_refused() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
+    worker.submitted(&work).await.unwrap();
+    worker.finalizing(&work).await.unwrap();
+    let missing = (Code::FailedPrecondition, "ASSET_MISSING".to_owned());
+    assert_eq!(refusal(worker.complete_unregistered(&work, PRICE).await), missing);
+    let stranger = cluster.user(0).await;
+    worker.register_output(&format!("accounts/{}", stranger.account), VIDEO_BYTES).await;
+    assert_eq!(refusal(worker.complete_unregistered(&work, PRICE).await), missing, "another account's asset");
+    worker.register_output(&work.account, VIDEO_BYTES - 1).await;
+    assert_eq!(refusal(worker.complete_unregistered(&work, PRICE).await), missing, "a part of the bytes");
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Finalizing);
+    assert_eq!(cluster.credit(&user).await.spent_micros, 0);
+    assert!(worker.heartbeat(&work).await.0, "a refused completion leaves the lease");
+    worker.register_output(&work.account, VIDEO_BYTES).await;
+    worker.complete_unregistered(&work, PRICE).await.unwrap();
+    assert_eq!(cluster.credit(&user).await.spent_micros, PRICE);
+}
+
+#[tokio::test]
 async fn after_the_last_attempt_the_hold_is_released() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
@@ -247,7 +269,7 @@ async fn a_draining_node_leases_no_more() {
     let other = crate::cluster::Node::start(&cluster.config).await;
     let request = user.asks(user.start_request());
     other.generations.clone().start_generation(request).await.unwrap();
-    let mut worker = Worker::at(other.works.clone(), 1).await;
+    let mut worker = Worker::at(&cluster, &other, 1).await;
     let work = worker.next().await;
     worker.carry_out(&work).await;
 }
