@@ -1,14 +1,9 @@
-//! The process: telemetry, settings, build, bind the admin port, work until a signal, drain, flush.
-
-use std::sync::Arc;
+//! The process: telemetry, settings, build, bind the ports, work until a signal, drain, flush.
 
 use chassis::drain::Drain;
-use chassis::server::Server;
 use chassis::settings::Source;
 use chassis::telemetry::Telemetry;
-use generation_worker::config::Config;
-use generation_worker::providers::Registry;
-use generation_worker::providers::local::{self, Local};
+use generation_worker::{Config, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,14 +28,7 @@ async fn main() -> std::process::ExitCode {
 }
 
 async fn run(config: &Config) -> anyhow::Result<()> {
-    let local = Local::new(config.local.pace, config.local.threads);
-    let providers = Registry::default().with(local::MODEL, Arc::new(local)).with_remote(config)?;
-    let bound = Server::new("generation-worker", &config.server).describe(proto::DESCRIPTOR_SET).bind().await?;
-    let name = format!("generation-worker/{}/{}", bound.admin_addr(), std::process::id());
-    tracing::info!(models = ?providers.models(), "working");
-    let hooks = generation_worker::hooks(&config.worker, providers.clone());
-    let worker = generation_worker::build(&config.worker, providers, name)?;
-    generation_worker::serve(worker, bound, hooks, Drain::on_signals()).await?;
-    tracing::info!("stopped");
+    let bound = Service::open(config)?.bind().await?;
+    bound.serve(Drain::on_signals()).await?;
     Ok(())
 }
