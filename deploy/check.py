@@ -346,6 +346,8 @@ def dockerfile(objects, crates):
     needed = {pod["containers"][0]["command"][0] for _, pod, _ in workloads(objects) if ours(pod["containers"][0])}
     for program in sorted(needed - copied):
         yield f"Dockerfile: {program} is not in the image"
+    for program in sorted(copied - needed):
+        yield f"Dockerfile: {program} is in the image, and no container runs it"
     stages = re.findall(r"^FROM (\S+)(?: AS (\S+))?", text, re.M)
     for name, _ in stages:
         yield from image("Dockerfile", name, crates)

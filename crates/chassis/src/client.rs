@@ -22,10 +22,9 @@ use tower::{Service, ServiceExt as _};
 use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{
-    deadline,
+    request::{Scope, deadline},
     rpc::{self, Call, Side},
     status::Failure,
-    task::Scope,
     telemetry,
 };
 
@@ -154,7 +153,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_hop_keeps_a_little_of_the_deadline() {
         let at = Instant::now() + Duration::from_secs(2);
-        deadline::scope(at, async {
+        deadline::within(at, async {
             tokio::time::advance(Duration::from_millis(100)).await;
             let mut request = Request::new(());
             assert_eq!(shrink(&mut request), Some(Duration::from_millis(1_895)));

@@ -1,90 +1,35 @@
-//! Named places at which a process can be made to abort, so that a sweep can kill it between any two effects.
+//! Crash points: named places at which a debug build can be made to abort, so that a test kills a process between any two
+//! effects.
 //!
-//! Invariant: every step between two effects that outlive the process has a point, and [`POINTS`] lists them all. In a build
-//! without debug assertions a point is nothing; in others it costs one load unless the process was armed at its start.
+//! The crate that has the places declares them with [`crash_points!`](crate::crash_points) and passes each with [`point`].
+//! Invariant: a process takes only names that it declared. In a build without debug assertions a point is nothing; in
+//! others it costs one load unless the process was armed at its start.
 
-/// Where a process can be made to abort; each is reached right after the effect that it is named for.
-pub const POINTS: &[&str] = &[
-    START_COMMITTED,
-    CANCEL_COMMITTED,
-    CLAIM_COMMITTED,
-    INTENT_COMMITTED,
-    REFERENCE_COMMITTED,
-    SUSPENSION_COMMITTED,
-    HINT_COMMITTED,
-    FINALIZING_COMMITTED,
-    COMPLETION_COMMITTED,
-    FAILURE_COMMITTED,
-    RELEASE_COMMITTED,
-    REAP_COMMITTED,
-    DEADLINE_COMMITTED,
-    RESOLUTION_COMMITTED,
-    RECONCILER_COMMITTED,
-    WORK_TAKEN,
-    INTENT_ANSWERED,
-    ORDER_ANSWERED,
-    REFERENCE_ANSWERED,
-    PROVIDER_POLLED,
-    CANCEL_SENT,
-    SUSPENSION_ANSWERED,
-    FINALIZING_ANSWERED,
-    BYTES_STORED,
-    COMPLETION_ANSWERED,
-    FAILURE_ANSWERED,
-];
+use crate::settings::{self, Source};
 
-/// generation-status: a start is committed, nobody knows.
-pub const START_COMMITTED: &str = "status.start";
-/// generation-status: a cancel is committed.
-pub const CANCEL_COMMITTED: &str = "status.cancel";
-/// generation-status: leases are given, no worker has them.
-pub const CLAIM_COMMITTED: &str = "status.claim";
-/// generation-status: an intent is committed, the worker does not know.
-pub const INTENT_COMMITTED: &str = "status.intent";
-/// generation-status: a reference is committed.
-pub const REFERENCE_COMMITTED: &str = "status.reference";
-/// generation-status: a lease ended in a wait.
-pub const SUSPENSION_COMMITTED: &str = "status.suspension";
-/// generation-status: a provider's webhook is taken note of.
-pub const HINT_COMMITTED: &str = "status.hint";
-/// generation-status: FINALIZING is committed.
-pub const FINALIZING_COMMITTED: &str = "status.finalizing";
-/// generation-status: a completion and its capture are committed.
-pub const COMPLETION_COMMITTED: &str = "status.completion";
-/// generation-status: a failure is committed.
-pub const FAILURE_COMMITTED: &str = "status.failure";
-/// generation-status: a lease was given back.
-pub const RELEASE_COMMITTED: &str = "status.release";
-/// generation-status: a sweep is committed.
-pub const REAP_COMMITTED: &str = "status.reap";
-/// generation-status: a deadline was enforced.
-pub const DEADLINE_COMMITTED: &str = "status.deadline";
-/// generation-status: an operator's decision is committed.
-pub const RESOLUTION_COMMITTED: &str = "status.resolution";
-/// generation-status: the reconciler repaired something.
-pub const RECONCILER_COMMITTED: &str = "status.reconciler";
-/// generation-worker: it has work, and did nothing yet.
-pub const WORK_TAKEN: &str = "worker.taken";
-/// generation-worker: the intent is known to be committed, no byte left.
-pub const INTENT_ANSWERED: &str = "worker.intent";
-/// generation-worker: the provider has the order, nobody else knows.
-pub const ORDER_ANSWERED: &str = "worker.order";
-/// generation-worker: the reference is known to be committed.
-pub const REFERENCE_ANSWERED: &str = "worker.reference";
-/// generation-worker: the provider told how the order stands.
-pub const PROVIDER_POLLED: &str = "worker.poll";
-/// generation-worker: the provider was asked to stop.
-pub const CANCEL_SENT: &str = "worker.cancel";
-/// generation-worker: the lease is known to be over.
-pub const SUSPENSION_ANSWERED: &str = "worker.suspension";
-/// generation-worker: FINALIZING is known to be committed.
-pub const FINALIZING_ANSWERED: &str = "worker.finalizing";
-/// generation-worker: the bytes are stored and taken note of.
-pub const BYTES_STORED: &str = "worker.bytes";
-/// generation-worker: the completion is known to be committed.
-pub const COMPLETION_ANSWERED: &str = "worker.completion";
-/// generation-worker: a failure is known to be committed.
-pub const FAILURE_ANSWERED: &str = "worker.failure";
+/// The setting that names the point at which this process aborts.
+pub const SETTING: &str = "RUSHES_CRASH_AT";
+
+/// Declares crash points: a constant for each, and `ALL` with their names in this order.
+///
+/// ```
+/// chassis::crash_points! {
+///     /// The order is committed, nobody knows of it.
+///     ORDER_COMMITTED = "shop.order",
+///     /// The parcel left.
+///     PARCEL_SENT = "shop.parcel",
+/// }
+/// assert_eq!(ALL, [ORDER_COMMITTED, PARCEL_SENT]);
+/// chassis::crash::point(ORDER_COMMITTED);
+/// ```
+#[macro_export]
+macro_rules! crash_points {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $text;)+
+        /// Every crash point of this process.
+        pub const ALL: &[&str] = &[$($name),+];
+    };
+}
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -103,24 +48,32 @@ mod armed {
     }
 }
 
-/// Aborts the process at the point that `RUSHES_CRASH_AT` names, as `worker.order`, or at its n-th pass, as `worker.order#3`.
-/// Called once, by `main`; without debug assertions the setting is refused.
+/// Makes the process abort at the one of its `points` that `RUSHES_CRASH_AT` names, as `shop.order`, or at its n-th pass, as
+/// `shop.order#3`. Called once, at the start.
 ///
 /// # Errors
-/// When the setting names no point, or this build has none.
-pub fn arm(source: &crate::settings::Source) -> Result<(), crate::settings::Error> {
-    let should = "one of the crash points of a debug build, such as worker.order or worker.order#3";
-    let Some(at) = source.optional::<String>("RUSHES_CRASH_AT", should)? else { return Ok(()) };
+/// When the setting names none of them; the error lists all. Without debug assertions there are none.
+pub fn arm(source: &Source, points: &[&'static str]) -> Result<(), settings::Error> {
+    let should = should(if cfg!(debug_assertions) { points } else { &[] });
+    let Some(at) = source.optional::<String>(SETTING, &should)? else { return Ok(()) };
     let (name, pass) = at.split_once('#').unwrap_or((&at, "1"));
     match pass.parse() {
-        Ok(pass @ 1..) if cfg!(debug_assertions) && POINTS.contains(&name) => {
+        Ok(pass @ 1..) if cfg!(debug_assertions) && points.contains(&name) => {
             #[cfg(debug_assertions)]
             armed::arm(name, pass);
             #[cfg(not(debug_assertions))]
             let _: u32 = pass;
             Ok(())
         }
-        _ => Err(crate::settings::Error::wrong("RUSHES_CRASH_AT", should)),
+        _ => Err(settings::Error::wrong(SETTING, &should)),
+    }
+}
+
+/// What the setting should be. The names come last, after a colon and separated by commas, for tools to read.
+fn should(points: &[&'static str]) -> String {
+    match points {
+        [] => "unset: this process has no crash points".to_owned(),
+        _ => format!("a crash point, or one with its pass such as {}#3: {}", points[0], points.join(", ")),
     }
 }
 
@@ -129,9 +82,44 @@ pub fn arm(source: &crate::settings::Source) -> Result<(), crate::settings::Erro
 pub fn point(name: &'static str) {
     #[cfg(debug_assertions)]
     if armed::reached(name) {
-        eprintln!("aborting at {name}, as RUSHES_CRASH_AT says");
+        eprintln!("aborting at {name}, as {SETTING} says");
         std::process::abort();
     }
     #[cfg(not(debug_assertions))]
     let _ = name;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crash_points! {
+        /// The first.
+        FIRST = "test.first",
+        /// The second.
+        SECOND = "test.second",
+    }
+
+    fn set(at: &str) -> Result<(), settings::Error> {
+        arm(&Source::of(&[(SETTING, at)]), ALL)
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_refused_with_all_that_are() {
+        for wrong in ["test.third", "test.first#0", "test.first#x", "test"] {
+            let error = set(wrong).unwrap_err().to_string();
+            let (_, listed) = error.rsplit_once(": ").unwrap();
+            assert_eq!(listed.split(", ").collect::<Vec<_>>(), ALL, "{wrong}");
+        }
+        assert!(arm(&Source::of(&[(SETTING, FIRST)]), &[]).is_err());
+    }
+
+    #[test]
+    fn an_armed_point_is_passed_until_its_turn_and_others_always() {
+        assert_eq!(arm(&Source::of(&[]), ALL), Ok(()));
+        // Nobody passes it that often.
+        assert_eq!(set("test.second#1000"), Ok(()));
+        point(FIRST);
+        point(SECOND);
+    }
 }

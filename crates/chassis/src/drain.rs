@@ -1,5 +1,5 @@
 //! How a process ends. The first signal begins the drain: health turns, nothing new is accepted, what runs may finish
-//! within the grace period. A second signal ends the process at once.
+//! within the grace period. A second signal cuts it short.
 
 use std::time::Duration;
 
@@ -9,17 +9,18 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Debug)]
 pub struct Drain {
     token: CancellationToken,
+    cut_short: CancellationToken,
     grace: Duration,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { token: CancellationToken::new(), grace: Duration::from_secs(10) }
+        Self { token: CancellationToken::new(), cut_short: CancellationToken::new(), grace: Duration::from_secs(10) }
     }
 }
 
 impl Drain {
-    /// A drain that begins with SIGINT or SIGTERM; a second signal exits with code 130.
+    /// A drain that begins with SIGINT or SIGTERM and is cut short by the next.
     ///
     /// # Panics
     /// Outside a tokio runtime, or when the operating system refuses signal handlers.
@@ -42,7 +43,7 @@ impl Drain {
             begun.begin();
             let name = either().await;
             tracing::warn!(signal = name, "second signal, leaving at once");
-            std::process::exit(130);
+            begun.cut_short.cancel();
         });
         drain
     }
@@ -75,6 +76,11 @@ impl Drain {
     #[must_use]
     pub fn grace(&self) -> Duration {
         self.grace
+    }
+
+    /// Waits until the drain is cut short: the process must end now.
+    pub async fn cut_short(&self) {
+        self.cut_short.cancelled().await;
     }
 
     /// Waits until the drain has begun and its grace period has passed.

@@ -6,20 +6,43 @@
 
 pub mod admin;
 pub mod blobs;
-pub mod caller;
 pub mod client;
 pub mod crash;
-pub mod deadline;
 pub mod drain;
 pub mod egress;
 pub mod encoded;
+pub mod fields;
 pub mod nats;
 pub mod postgres;
+pub mod process;
+pub mod request;
 mod rpc;
 pub mod server;
 pub mod settings;
-pub mod stale;
 pub mod status;
-pub mod task;
 pub mod telemetry;
-pub mod token;
+
+// The modules of `request` under the paths and names that they had before.
+#[doc(hidden)]
+pub use request::caller;
+#[doc(hidden)]
+pub mod deadline {
+    pub use crate::request::deadline::{within as scope, *};
+}
+#[doc(hidden)]
+pub mod stale {
+    pub use crate::request::staleness::{
+        AGE_HEADER as TOLD, MAX_STALE as MOST, MAX_STALE_HEADER as ASKED, accepted as allowed, report_age as tell,
+    };
+}
+#[doc(hidden)]
+pub mod task {
+    pub use crate::request::{carry, count_queries as counting, count_query, queries, spawn};
+}
+#[doc(hidden)]
+pub mod token {
+    pub use crate::request::token::{
+        HEADER, LIFETIME as USEFUL, MAX_PER_REQUEST as MOST, is_expected as is_awaited, presented as brought,
+        update_reply as tell,
+    };
+}

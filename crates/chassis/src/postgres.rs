@@ -25,9 +25,9 @@ use sqlx::{
 use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{
-    deadline,
+    request::{self, deadline},
     settings::{self, Source},
-    task, telemetry,
+    telemetry,
 };
 
 pub use error::Error;
@@ -169,7 +169,7 @@ impl Pool {
     {
         let span = span(statement, self.name);
         let run = self.on(async |connection: &mut PgConnection| {
-            task::count_query();
+            request::count_query();
             let began = Instant::now();
             let result = bounded(Box::pin(work(connection))).await;
             record(statement, began, result)
@@ -283,7 +283,7 @@ impl Pool {
 pub async fn statement<T>(name: &'static str, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
     let span = span(name, "");
     let run = async {
-        task::count_query();
+        request::count_query();
         let began = Instant::now();
         let result = bounded(Box::pin(work)).await;
         record(name, began, result)

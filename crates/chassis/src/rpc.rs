@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 use tonic::{Code, Status, body::Body};
 use tracing::Span;
 
-use crate::{status::Failure, task::Scope};
+use crate::{request::Scope, status::Failure};
 
 /// Response metadata with the count of database round trips, for tests and benchmarks; it stays inside.
 pub(crate) const QUERIES: HeaderName = HeaderName::from_static("x-rushes-queries");

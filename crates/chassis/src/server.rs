@@ -268,7 +268,7 @@ impl Bound {
             };
             tokio::join!(accept::serve(listener, outer, public, end.clone()), turn);
         };
-        tracing::info!(service = server.service, %addr, admin = %admin.addr(), "serving");
+        tracing::info!(service = server.service, %addr, admin = %admin.addr(), "listening");
         // The admin port ends with the grace period, and with it what has not ended by itself.
         tokio::select! {
             () = calls => {}

@@ -261,12 +261,6 @@ impl From<Failure> for Status {
     }
 }
 
-impl From<crate::deadline::Expired> for Failure {
-    fn from(_: crate::deadline::Expired) -> Self {
-        Self::deadline()
-    }
-}
-
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Failure")

@@ -145,6 +145,12 @@ impl Telemetry {
     pub fn shutdown(self) {
         drop(self);
     }
+
+    /// Like [`Telemetry::shutdown`], waiting no longer than `timeout`.
+    pub fn shutdown_within(self, timeout: Duration) {
+        // An error here means that the collector is gone, which is not worth failing for.
+        let _ = self.provider.shutdown_with_timeout(timeout);
+    }
 }
 
 impl Drop for Telemetry {

@@ -27,7 +27,7 @@ use crate::failure::Exit;
 
 /// What a client can ask for.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Show the account's dashboard: projects, scenes with their latest generation, credits, notices.
     Dashboard(dashboard::Show),
     /// Create, show, change and delete projects.

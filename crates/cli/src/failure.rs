@@ -9,13 +9,20 @@ use crate::out;
 
 /// How a command ended. The numbers are a promise to scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
+pub enum Exit {
+    /// Everything that was asked for was done.
     Done = 0,
+    /// Something failed that no other number stands for.
     Failed = 1,
+    /// Wrong usage, or input that was refused.
     Usage = 2,
+    /// What was asked for does not exist.
     NotFound = 3,
+    /// The key or its scope was refused.
     Denied = 4,
+    /// The server was not reachable, or too late; a repetition is safe.
     Unreachable = 5,
+    /// Refused as things stand.
     Refused = 6,
     /// A generation reached another terminal state than COMPLETED.
     Incomplete = 7,
@@ -29,7 +36,7 @@ impl From<Exit> for ExitCode {
 
 /// An error as its reader needs it.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     what: String,
     /// The code and reason that the server gave.
     reason: Option<(Code, String)>,
@@ -40,29 +47,36 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(what: impl Into<String>) -> Self {
+    /// A failure that says `what`.
+    #[must_use]
+    pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), reason: None, fields: Vec::new(), todo: None, trace: None, exit: Exit::Failed }
     }
 
     /// Adds what to do about it.
-    pub(crate) fn todo(mut self, todo: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn todo(mut self, todo: impl Into<String>) -> Self {
         self.todo = Some(todo.into());
         self
     }
 
     /// Says `what` in the place of what the server said.
-    pub(crate) fn saying(mut self, what: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn saying(mut self, what: impl Into<String>) -> Self {
         self.what = what.into();
         self
     }
 
-    pub(crate) fn exit(mut self, exit: Exit) -> Self {
+    /// Sets the exit code.
+    #[must_use]
+    pub fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
     }
 
     /// Reads what a server of ours answered. `trace` is the trace that the call was part of.
-    pub(crate) fn of(status: &Status, trace: &str) -> Self {
+    #[must_use]
+    pub fn of(status: &Status, trace: &str) -> Self {
         let details = status.get_error_details();
         let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
         let fields = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
@@ -79,7 +93,7 @@ impl Failure {
     }
 
     /// Prints it to standard error, or as JSON to standard output, and gives the exit code.
-    pub(crate) fn report(&self, json: bool) -> ExitCode {
+    pub fn report(&self, json: bool) -> ExitCode {
         if json {
             out::tell(self.as_json());
         } else {
@@ -165,9 +179,9 @@ fn advice(code: Code, reason: &str) -> Option<&'static str> {
         ("PAGE_TOKEN_INVALID", _) => Some("begin again without --page-token"),
         ("SCOPE_MISSING", _) => Some("use a key with that scope: `rushes key create --account … --scope …`"),
         (_, Code::Unauthenticated) => {
-            Some("give a key with --api-key or RUSHES_API_KEY; `rushes up` prints the demo account's")
+            Some("give a key with --api-key or RUSHES_API_KEY; `cargo rushes up` prints the demo account's")
         }
-        (_, Code::Unavailable) => Some("see whether `rushes up` runs, and try again; a repetition is safe"),
+        (_, Code::Unavailable) => Some("see whether `cargo rushes up` runs, and try again; a repetition is safe"),
         (_, Code::DeadlineExceeded) => Some("try again; a repetition is safe"),
         (_, Code::Internal | Code::Unknown) => {
             Some("look for the trace in the logs, in .rushes/logs for a local stack")

@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::Result;
 
 /// Prints what was asked for. That nobody reads it any more is an error, which [`is_unread`] knows and `main` forgives.
-pub(crate) fn print(text: impl Display) -> Result<()> {
+pub fn print(text: impl Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
     write!(out, "{text}")?;
     out.flush()?;
@@ -14,18 +14,18 @@ pub(crate) fn print(text: impl Display) -> Result<()> {
 }
 
 /// Prints a line, to whoever is there.
-pub(crate) fn tell(line: impl Display) {
+pub fn tell(line: impl Display) {
     let mut out = std::io::stdout().lock();
     // Whoever closed the terminal still wants everything to end in order.
     let _ = writeln!(out, "{line}");
 }
 
 /// Prints a line of error output, to whoever is there.
-pub(crate) fn warn(line: impl Display) {
+pub fn warn(line: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Whether `error` says that the reader of our output has gone.
-pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
+pub fn is_unread(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -3,7 +3,7 @@
 use proto::generations::v1::State;
 
 /// Micro-credits as credits, without trailing zeros beyond the second place: `0.40`, `12.00`, `0.000125`.
-pub(crate) fn credits(micros: i64) -> String {
+pub fn credits(micros: i64) -> String {
     let sign = if micros < 0 { "-" } else { "" };
     let micros = micros.unsigned_abs();
     let fraction = format!("{:06}", micros % 1_000_000);
@@ -12,17 +12,17 @@ pub(crate) fn credits(micros: i64) -> String {
 }
 
 /// A state's name.
-pub(crate) fn state(number: i32) -> &'static str {
+pub fn state(number: i32) -> &'static str {
     State::try_from(number).unwrap_or_default().as_str_name()
 }
 
 /// Whether a generation in this state never changes again.
-pub(crate) fn is_terminal(number: i32) -> bool {
+pub fn is_terminal(number: i32) -> bool {
     matches!(State::try_from(number), Ok(State::Completed | State::Failed | State::Cancelled | State::Expired))
 }
 
 /// A size in bytes, rounded.
-pub(crate) fn bytes(size: i64) -> String {
+pub fn bytes(size: i64) -> String {
     match u64::try_from(size).unwrap_or(0) {
         size @ 0..1_024 => format!("{size} bytes"),
         size @ 1_024..1_048_576 => format!("{}.{} KiB", size / 1_024, size % 1_024 * 10 / 1_024),
@@ -31,7 +31,7 @@ pub(crate) fn bytes(size: i64) -> String {
 }
 
 /// The first `most` characters of a line, with a sign that there was more.
-pub(crate) fn short(text: &str, most: usize) -> String {
+pub fn short(text: &str, most: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() <= most {
         return line.to_owned();

@@ -95,6 +95,56 @@ fn checksum(account: AccountId, listing: &str, body: &[u8]) -> u64 {
     Fnv::new().over(account.0.as_bytes()).over(listing.as_bytes()).over(body).sum()
 }
 
+/// A page that is asked for: how many rows, and after which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// 1 to [`MAX_SIZE`].
+    pub size: u32,
+    /// `None` for the first page.
+    pub after: Option<Cursor>,
+}
+
+impl From<(u32, Option<Cursor>)> for Page {
+    fn from((size, after): (u32, Option<Cursor>)) -> Self {
+        Self { size, after }
+    }
+}
+
+impl Page {
+    /// Whether this is the first page in its usual size.
+    #[must_use]
+    pub fn is_usual(self) -> bool {
+        self.after.is_none() && self.size == DEFAULT_SIZE
+    }
+
+    /// How many rows to read: one more than the page has, which says whether another follows.
+    #[must_use]
+    pub fn rows(self) -> i64 {
+        i64::from(self.size) + 1
+    }
+
+    /// The position and id that the page's rows come after, in listings that run upward.
+    #[must_use]
+    pub fn start(self) -> (i32, Uuid) {
+        self.after.map_or((-1, Uuid::nil()), |cursor| (cursor.position, cursor.id))
+    }
+
+    /// The id that the page's rows come before, in listings that run from new to old.
+    #[must_use]
+    pub fn below(self) -> Uuid {
+        self.after.map_or(Uuid::max(), |cursor| cursor.id)
+    }
+
+    /// Cuts the [`Page::rows`] that were read to the page's size, and returns the cursor of the next page if there is one;
+    /// `key` is what a row is listed by.
+    pub fn cut<T>(self, rows: &mut Vec<T>, key: impl Fn(&T) -> Cursor) -> Option<Cursor> {
+        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
+        let more = rows.len() > size;
+        rows.truncate(size);
+        rows.last().filter(|_| more).map(key)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +175,27 @@ mod tests {
         for wrong in ["x", "zz", &made[2..], &made.to_uppercase(), "é".repeat(28).as_str()] {
             assert_eq!(cursor(account, "projects", wrong), Err(Error::Token), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_page_is_cut_where_more_follows() {
+        let page = Page { size: 2, after: None };
+        let key = |n: &u128| Cursor { position: 0, id: Uuid::from_u128(*n) };
+        let mut rows = vec![1, 2, 3];
+        assert_eq!(page.cut(&mut rows, key), Some(key(&2)));
+        assert_eq!(rows, [1, 2]);
+        assert_eq!(page.cut(&mut rows, key), None);
+        assert_eq!(page.cut(&mut Vec::new(), key), None);
+    }
+
+    #[test]
+    fn a_page_begins_after_its_cursor_or_at_the_end_of_the_listing() {
+        let first = Page::from((DEFAULT_SIZE, None));
+        let cursor = Cursor { position: 7, id: Uuid::from_u128(9) };
+        let next = Page::from((DEFAULT_SIZE, Some(cursor)));
+        assert_eq!((first.start(), first.below()), ((-1, Uuid::nil()), Uuid::max()));
+        assert_eq!((next.start(), next.below()), ((7, cursor.id), cursor.id));
+        assert!(first.is_usual() && !next.is_usual() && !Page { size: 7, ..first }.is_usual());
+        assert_eq!(first.rows(), 21);
     }
 }

@@ -1,4 +1,4 @@
-//! The cached generations: encoded messages by account and id, and the news of changes that feeds the watches.
+//! The cache of generations: encoded messages by account and id, and the stream of changes that feeds the watches.
 //!
 //! Invariant: a body is made of one row in one snapshot, so the row's version determines it.
 
@@ -11,55 +11,55 @@ use domain::id::{AccountId, GenerationId};
 use prost::Message as _;
 
 use crate::error::{Error, Noun};
-use crate::record::Record;
+use crate::model::Generation;
+use crate::presenter::Presenter;
 use crate::store::Store;
-use crate::wire::Face;
 
-/// The kind of a generation's key.
-pub(crate) const KIND: &str = "gen";
+/// The kind in a generation's cache key.
+pub(crate) const KEY_KIND: &str = "gen";
 
 /// Encoded generations; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Generations {
+pub(crate) struct CachedGenerations {
     cache: Cache,
     store: Store,
-    face: Face,
+    presenter: Presenter,
 }
 
-impl Generations {
-    pub(crate) fn new(cache: Cache, store: Store, face: Face) -> Self {
-        Self { cache, store, face }
+impl CachedGenerations {
+    pub(crate) fn new(cache: Cache, store: Store, presenter: Presenter) -> Self {
+        Self { cache, store, presenter }
     }
 
-    /// The encoded generation, of version `least` or a later one.
-    pub(crate) async fn get(&self, account: AccountId, id: GenerationId, least: i64) -> Result<Bytes, Error> {
+    /// The encoded generation, of version `min_version` or later.
+    pub(crate) async fn get(&self, account: AccountId, id: GenerationId, min_version: i64) -> Result<Bytes, Error> {
         let load = {
             let this = self.clone();
             move || async move { this.load(account, &[id]).await.map(|mut loaded| loaded.remove(0)) }
         };
-        let wanted = Some(least).filter(|least| *least > 0);
+        let wanted = Some(min_version).filter(|version| *version > 0);
         let hit = match self.cache.get(&key(account, id), wanted, load).await {
             Err(error) if error.is_outage() => self.cache.last_known(&key(account, id), wanted).await.ok_or(error)?,
             read => read?,
         };
         if hit.is_absent() {
-            return Err(Error::Missing(Noun::Generation));
+            return Err(Error::NotFound(Noun::Generation));
         }
-        if hit.version < least {
-            return Err(Error::VersionAhead { asked: least, newest: hit.version });
+        if hit.version < min_version {
+            return Err(Error::VersionAhead { asked: min_version, newest: hit.version });
         }
         Ok(hit.body)
     }
 
-    /// The encoded generations in the order asked for; what no tier holds comes by one statement.
+    /// The encoded generations in the order asked for. One statement loads all that no tier holds.
     pub(crate) async fn batch(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Bytes>, Error> {
         let wanted: Vec<_> = ids.iter().map(|id| (key(account, *id), None)).collect();
         let load = {
             let (this, ids) = (self.clone(), Arc::<[GenerationId]>::from(ids));
-            move |places: Vec<usize>| {
+            move |missed: Vec<usize>| {
                 let (this, ids) = (this.clone(), Arc::clone(&ids));
                 async move {
-                    let missed: Vec<_> = places.into_iter().map(|place| ids[place]).collect();
+                    let missed: Vec<_> = missed.into_iter().map(|index| ids[index]).collect();
                     this.load(account, &missed).await
                 }
             }
@@ -67,15 +67,15 @@ impl Generations {
         let hits = match self.cache.get_many(&wanted, load).await {
             Err(error) if error.is_outage() => {
                 let mut known = Vec::with_capacity(wanted.len());
-                for (key, least) in &wanted {
-                    known.push(self.cache.last_known(key, *least).await.ok_or_else(|| error.clone())?);
+                for (key, version) in &wanted {
+                    known.push(self.cache.last_known(key, *version).await.ok_or_else(|| error.clone())?);
                 }
                 known
             }
             read => read?,
         };
         hits.into_iter()
-            .map(|hit| if hit.is_absent() { Err(Error::Missing(Noun::Generation)) } else { Ok(hit.body) })
+            .map(|hit| if hit.is_absent() { Err(Error::NotFound(Noun::Generation)) } else { Ok(hit.body) })
             .collect()
     }
 
@@ -83,30 +83,30 @@ impl Generations {
     async fn load(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Loaded>, Error> {
         let loaded = self.store.load(account, ids).await?;
         let asof = Asof { epoch: loaded.epoch, seq: loaded.seq };
-        let found: HashMap<_, _> = loaded.records.iter().map(|record| (record.id, record)).collect();
+        let found: HashMap<_, _> = loaded.generations.iter().map(|generation| (generation.id, generation)).collect();
         let value = |id| match found.get(id) {
-            Some(record) => Loaded {
-                version: record.version,
+            Some(generation) => Loaded {
+                version: generation.version,
                 asof,
-                body: self.face.generation(record).encode_to_vec().into(),
-                lifetime: if record.state.is_terminal() { Lifetime::TERMINAL } else { Lifetime::IN_PROGRESS },
+                body: self.presenter.generation(generation).encode_to_vec().into(),
+                lifetime: if generation.state.is_terminal() { Lifetime::TERMINAL } else { Lifetime::IN_PROGRESS },
             },
             None => Loaded { version: 0, asof, body: Bytes::new(), lifetime: Lifetime::ABSENT },
         };
         Ok(ids.iter().map(value).collect())
     }
 
-    /// Tells every cache of a change that this process committed.
-    pub(crate) async fn wrote(&self, record: &Record) {
-        self.cache.wrote(&key(record.account, record.id), record.version).await;
+    /// Tells every cache that this process committed a change of a generation.
+    pub(crate) async fn wrote(&self, generation: &Generation) {
+        self.cache.wrote(&key(generation.account, generation.id), generation.version).await;
     }
 
-    /// Tells every cache that what the account's dashboard shows changed.
-    pub(crate) async fn touched_dashboard(&self, account: AccountId) {
+    /// Tells every cache that the account's dashboard changed.
+    pub(crate) async fn invalidate_dashboard(&self, account: AccountId) {
         self.cache.touched(&Key::aggregate("dash", account.0)).await;
     }
 
-    /// The news of all changes, of this process and of others.
+    /// The changes that this process and others committed.
     pub(crate) fn changes(&self) -> Changes {
         self.cache.changes()
     }
@@ -118,5 +118,5 @@ impl Generations {
 }
 
 fn key(account: AccountId, id: GenerationId) -> Key {
-    Key::row(KIND, account.0, id)
+    Key::row(KEY_KIND, account.0, id)
 }

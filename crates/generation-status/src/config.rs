@@ -1,6 +1,8 @@
-//! The service's settings, read once at the start. Each names its variable when it is wrong.
+//! The service's settings, one struct for each subsystem, read once at the start. A wrong one is an error that names its
+//! variable.
 
 use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,141 +10,179 @@ use chassis::egress::Reach;
 use chassis::settings::{Error, Source};
 use chassis::{postgres::PoolSettings, server, telemetry};
 
-use crate::models::Catalogue;
-use crate::webhooks;
+use crate::catalogue::Catalogue;
 
-/// All that the process needs to know.
+/// Everything that the process reads from its environment.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Logs and traces.
     pub telemetry: telemetry::Settings,
     /// The two ports.
     pub server: server::Settings,
-    /// What the service itself runs with.
-    pub service: Settings,
-}
-
-/// What the service runs with; tests build it by hand.
-#[derive(Clone, Debug)]
-pub struct Settings {
     /// PostgreSQL.
-    pub database_url: String,
-    /// The pool for reads.
-    pub read: PoolSettings,
-    /// The pool for what users write.
-    pub write: PoolSettings,
-    /// The pool for claims, which wait for one another.
-    pub claim: PoolSettings,
-    /// The pool that is reserved for what workers report, so that paid work is never kept from being finished.
-    pub finalize: PoolSettings,
-    /// The pool that is reserved for what takes back what dead workers left, so that it never waits behind the living.
-    pub rescue: PoolSettings,
-    /// The pool that sends webhooks.
-    pub webhook: PoolSettings,
+    pub database: Database,
     /// NATS, which only shortens waiting.
     pub nats_url: Option<String>,
     /// The cache and its relay.
     pub cache: cache::Settings,
-    /// Where clients fetch assets: the gateway's own address.
-    pub public_url: String,
-    /// How long a worker's lease lasts without a heartbeat.
-    pub lease: Duration,
-    /// How often leases that ran out are taken back, and deadlines enforced.
-    pub sweep: Duration,
-    /// How often it is looked whether what must hold does hold.
-    pub reconcile: Duration,
-    /// What can be asked for, and at what price.
-    pub models: Catalogue,
-    /// How many generations of an account may be with workers and providers at once, unless it was set otherwise.
-    pub account_running: i32,
-    /// How many generations of an account may be under way, queued ones included.
-    pub account_open: i32,
-    /// How watches behave.
+    /// What can be generated, and how much of it at once.
+    pub generations: Generations,
+    /// How work is leased, reaped and reconciled.
+    pub work: Work,
+    /// Heartbeats and ages of watches.
     pub watch: cache::watch::Settings,
     /// How webhooks are sent.
-    pub webhooks: webhooks::Settings,
+    pub webhooks: Webhooks,
+}
+
+/// PostgreSQL, with one pool per workload, so that none starves another.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// `postgres://user:password@host:5432/name`.
+    pub url: String,
+    /// Reads.
+    pub read: PoolSettings,
+    /// Writes of users and operators.
+    pub write: PoolSettings,
+    /// Claims, which wait for one another.
+    pub claim: PoolSettings,
+    /// Reports of workers: reserved, so that paid work is never kept from being finished.
+    pub finalize: PoolSettings,
+    /// The reaper, deadlines and the reconciler: reserved, so that dead workers' jobs never wait behind living ones' requests.
+    pub reaper: PoolSettings,
+    /// The sending of webhooks.
+    pub webhook: PoolSettings,
+}
+
+/// What can be generated, and how much of it at once.
+#[derive(Clone, Debug)]
+pub struct Generations {
+    /// Where clients fetch assets: the gateway's own address.
+    pub public_url: String,
+    /// What can be asked for, and at what price.
+    pub catalogue: Catalogue,
+    /// How many generations of an account may be with workers and providers at once, unless an operator set another limit.
+    pub account_running: i32,
+    /// How many open generations an account may have, queued ones included.
+    pub account_open: i32,
+}
+
+/// How work is leased, reaped and reconciled.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// How long a worker's lease lasts without a heartbeat.
+    pub lease: Duration,
+    /// How often expired leases are taken back and deadlines enforced.
+    pub reap_interval: Duration,
+    /// How often the reconciler checks its invariants.
+    pub reconcile_interval: Duration,
+}
+
+/// How webhooks are sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Webhooks {
+    /// What endpoints may be: addresses of the public internet, or any, for local stacks and tests.
+    pub reach: Reach,
+    /// How long an endpoint may take to answer; less than the half minute of a delivery's lease.
+    pub timeout: Duration,
 }
 
 impl Config {
+    /// Everything at its default, for a database and the gateway's public URL.
+    #[must_use]
+    pub fn new(database_url: impl Into<String>, public_url: impl Into<String>) -> Self {
+        let pool = PoolSettings::default();
+        let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            telemetry: telemetry::Settings::default(),
+            server: server::Settings { listen: free_port, admin: free_port },
+            database: Database {
+                url: database_url.into(),
+                read: PoolSettings { min: 1, max: 8, ..pool },
+                write: PoolSettings { min: 1, max: 8, ..pool },
+                claim: PoolSettings { min: 1, max: 2, ..pool },
+                finalize: PoolSettings { min: 1, max: 4, ..pool },
+                reaper: PoolSettings { min: 0, max: 2, ..pool },
+                webhook: PoolSettings { min: 0, max: 2, ..pool },
+            },
+            nats_url: None,
+            cache: cache::Settings::default(),
+            generations: Generations {
+                public_url: public_url.into(),
+                catalogue: Catalogue::built_in(),
+                account_running: 100,
+                account_open: 100_000,
+            },
+            work: Work {
+                lease: Duration::from_secs(30),
+                reap_interval: Duration::from_secs(5),
+                reconcile_interval: Duration::from_secs(15),
+            },
+            watch: cache::watch::Settings::default(),
+            webhooks: Webhooks { reach: Reach::Public, timeout: Duration::from_secs(15) },
+        }
+    }
+
     /// Reads every setting.
     ///
     /// # Errors
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
-        Ok(Self {
-            telemetry: telemetry::Settings::read(source)?,
-            server: server::Settings::read(source)?,
-            service: Settings::read(source)?,
-        })
-    }
-}
-
-impl Settings {
-    /// Everything at its default, for a database and the gateway's public URL.
-    #[must_use]
-    pub fn of(database_url: impl Into<String>, public_url: impl Into<String>) -> Self {
-        let pool = PoolSettings::default();
-        Self {
-            database_url: database_url.into(),
-            read: PoolSettings { min: 1, max: 8, ..pool },
-            write: PoolSettings { min: 1, max: 8, ..pool },
-            claim: PoolSettings { min: 1, max: 2, ..pool },
-            finalize: PoolSettings { min: 1, max: 4, ..pool },
-            rescue: PoolSettings { min: 0, max: 2, ..pool },
-            webhook: PoolSettings { min: 0, max: 2, ..pool },
-            nats_url: None,
-            cache: cache::Settings::default(),
-            public_url: public_url.into(),
-            lease: Duration::from_secs(30),
-            sweep: Duration::from_secs(5),
-            reconcile: Duration::from_secs(15),
-            models: Catalogue::built_in(),
-            account_running: 100,
-            account_open: 100_000,
-            watch: cache::watch::Settings::default(),
-            webhooks: webhooks::Settings::default(),
-        }
-    }
-
-    fn read(source: &Source) -> Result<Self, Error> {
-        let default = Self::of(
+        let Self { database, generations, work, webhooks, .. } = Self::new(
             source
                 .required::<String>("RUSHES_DATABASE_URL", "a URL such as postgres://user:password@host:5432/name")?,
             source.required::<String>("RUSHES_PUBLIC_URL", "the gateway's address as clients see it, http://…")?,
         );
-        let settings = Self {
-            read: PoolSettings::read(source, "RUSHES_POOL_READ", default.read)?,
-            write: PoolSettings::read(source, "RUSHES_POOL_WRITE", default.write)?,
-            claim: PoolSettings::read(source, "RUSHES_POOL_CLAIM", default.claim)?,
-            finalize: PoolSettings::read(source, "RUSHES_POOL_FINALIZE", default.finalize)?,
-            rescue: PoolSettings::read(source, "RUSHES_POOL_REAPER", default.rescue)?,
-            webhook: PoolSettings::read(source, "RUSHES_POOL_WEBHOOK", default.webhook)?,
+        Ok(Self {
+            telemetry: telemetry::Settings::read(source)?,
+            server: server::Settings::read(source)?,
+            database: database.read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
             cache: cache::Settings::read(source)?,
-            lease: source.duration("RUSHES_LEASE", default.lease, "a time")?,
-            sweep: source.duration("RUSHES_REAP_INTERVAL", default.sweep, "a time")?,
-            reconcile: source.duration("RUSHES_RECONCILE_INTERVAL", default.reconcile, "a time")?,
-            models: models(source)?,
-            account_running: count(source, "RUSHES_ACCOUNT_RUNNING", default.account_running)?,
-            account_open: count(source, "RUSHES_ACCOUNT_OPEN", default.account_open)?,
+            generations: generations.read(source)?,
+            work: work.read(source)?,
             watch: cache::watch::Settings::read(source)?,
-            webhooks: webhooks::Settings { reach: reach(source)?, ..default.webhooks },
-            ..default
-        };
-        let times = [
-            ("RUSHES_LEASE", settings.lease),
-            ("RUSHES_REAP_INTERVAL", settings.sweep),
-            ("RUSHES_RECONCILE_INTERVAL", settings.reconcile),
-        ];
-        match times.into_iter().find(|(_, time)| time.is_zero()) {
-            Some((name, _)) => Err(Error::wrong(name, "more than 0")),
-            None => Ok(settings),
-        }
+            webhooks: Webhooks { reach: read_reach(source)?, ..webhooks },
+        })
     }
 }
 
-/// The catalogue of the file that `RUSHES_MODELS` names.
-fn models(source: &Source) -> Result<Catalogue, Error> {
+impl Database {
+    fn read(self, source: &Source) -> Result<Self, Error> {
+        Ok(Self {
+            read: PoolSettings::read(source, "RUSHES_POOL_READ", self.read)?,
+            write: PoolSettings::read(source, "RUSHES_POOL_WRITE", self.write)?,
+            claim: PoolSettings::read(source, "RUSHES_POOL_CLAIM", self.claim)?,
+            finalize: PoolSettings::read(source, "RUSHES_POOL_FINALIZE", self.finalize)?,
+            reaper: PoolSettings::read(source, "RUSHES_POOL_REAPER", self.reaper)?,
+            webhook: PoolSettings::read(source, "RUSHES_POOL_WEBHOOK", self.webhook)?,
+            ..self
+        })
+    }
+}
+
+impl Generations {
+    fn read(self, source: &Source) -> Result<Self, Error> {
+        Ok(Self {
+            catalogue: read_catalogue(source)?,
+            account_running: read_count(source, "RUSHES_ACCOUNT_RUNNING", self.account_running)?,
+            account_open: read_count(source, "RUSHES_ACCOUNT_OPEN", self.account_open)?,
+            ..self
+        })
+    }
+}
+
+impl Work {
+    fn read(self, source: &Source) -> Result<Self, Error> {
+        Ok(Self {
+            lease: read_interval(source, "RUSHES_LEASE", self.lease)?,
+            reap_interval: read_interval(source, "RUSHES_REAP_INTERVAL", self.reap_interval)?,
+            reconcile_interval: read_interval(source, "RUSHES_RECONCILE_INTERVAL", self.reconcile_interval)?,
+        })
+    }
+}
+
+fn read_catalogue(source: &Source) -> Result<Catalogue, Error> {
     let Some(path) = source.optional::<PathBuf>("RUSHES_MODELS", "a JSON file of models")? else {
         return Ok(Catalogue::built_in());
     };
@@ -153,8 +193,7 @@ fn models(source: &Source) -> Result<Catalogue, Error> {
     Catalogue::read(&text).map_err(|why| wrong(&why))
 }
 
-/// Where webhooks may go.
-fn reach(source: &Source) -> Result<Reach, Error> {
+fn read_reach(source: &Source) -> Result<Reach, Error> {
     let should = "public, or anywhere for local stacks and tests";
     match source.optional::<String>("RUSHES_WEBHOOK_REACH", should)?.as_deref() {
         None | Some("public") => Ok(Reach::Public),
@@ -163,9 +202,14 @@ fn reach(source: &Source) -> Result<Reach, Error> {
     }
 }
 
-fn count(source: &Source, name: &'static str, default: i32) -> Result<i32, Error> {
+fn read_count(source: &Source, name: &'static str, default: i32) -> Result<i32, Error> {
     let count = source.optional::<i32>(name, "a whole number more than 0")?.unwrap_or(default);
     if count > 0 { Ok(count) } else { Err(Error::wrong(name, "a whole number more than 0")) }
+}
+
+fn read_interval(source: &Source, name: &'static str, default: Duration) -> Result<Duration, Error> {
+    let interval = source.duration(name, default, "a time")?;
+    if interval.is_zero() { Err(Error::wrong(name, "more than 0")) } else { Ok(interval) }
 }
 
 #[cfg(test)]
@@ -173,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_or_wrong_is_named() {
+    fn an_error_names_the_variable_that_is_missing_or_wrong() {
         let set = [("RUSHES_DATABASE_URL", "postgres://h/d"), ("RUSHES_PUBLIC_URL", "http://h")];
         assert!(Config::read(&Source::of(&set)).is_ok());
         for at in 0..set.len() {

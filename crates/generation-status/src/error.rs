@@ -1,6 +1,6 @@
-//! The ways in which a request to this service fails, and the one place where each becomes a code and a reason.
+//! The ways in which a request to this service fails, and the one map from each to a code and a reason.
 //!
-//! Invariant: whether a thing is missing or another account's is never told apart.
+//! Invariant: a reply never tells apart what does not exist and what is another account's.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use chassis::status::Failure;
 use domain::generation::State;
 use domain::money::Micros;
 
-use crate::webhooks::ENDPOINTS;
+use crate::model::MAX_ENDPOINTS;
 
-/// When an account that has as many under way as it may is told to ask again.
-const FULL: Duration = Duration::from_secs(5);
+/// The RetryInfo of an account that has as many generations under way as it may.
+const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
 
 /// A field of a request that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) struct Violation {
     pub(crate) should: String,
 }
 
-/// What can be missing.
+/// What can be not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Noun {
     Account,
@@ -63,7 +63,7 @@ impl Noun {
             Self::Model => "there is no such model",
             Self::Project => "there is no such project",
             Self::Scene => "there is no such scene; it or its project may have been deleted",
-            Self::WebhookDelivery => "there is no such delivery; what is over is kept for 30 days",
+            Self::WebhookDelivery => "there is no such delivery; deliveries are kept for 30 days after their end",
             Self::WebhookEndpoint => "there is no such webhook endpoint",
         }
     }
@@ -77,7 +77,7 @@ pub(crate) enum Error {
     Invalid(Vec<Violation>),
     /// It does not exist, or is another account's.
     #[error("no such {0:?}")]
-    Missing(Noun),
+    NotFound(Noun),
     /// The same request id came with another body before.
     #[error("the request id was used for another request")]
     RequestIdReused,
@@ -87,14 +87,14 @@ pub(crate) enum Error {
         /// What it would cost.
         price: Micros,
     },
-    /// What is free to be spent would be less than nothing.
+    /// The available balance would become negative.
     #[error("the balance would be negative")]
-    BelowZero,
+    NegativeBalance,
     /// The account has as many generations under way as it may.
-    #[error("{most} are under way")]
+    #[error("{max} are under way")]
     AccountConcurrency {
         /// How many it may have.
-        most: i32,
+        max: i32,
     },
     /// What was reported cannot follow the state that the generation is in.
     #[error("{next:?} cannot follow")]
@@ -102,12 +102,12 @@ pub(crate) enum Error {
         /// The state that was asked for.
         next: State,
     },
-    /// It is not unconfirmed, so there is nothing to be resolved.
+    /// It is not unconfirmed, so there is nothing to resolve.
     #[error("the generation is not unconfirmed")]
-    NotParked,
-    /// It is not over, so there is nothing to be tried again.
-    #[error("the generation is not over")]
-    NotOver,
+    NotUnconfirmed,
+    /// It has not ended, so there is nothing to retry.
+    #[error("the generation has not ended")]
+    NotTerminal,
     /// It was changed since the caller has seen it.
     #[error("the etag is of another version")]
     EtagMismatch,
@@ -117,8 +117,8 @@ pub(crate) enum Error {
     /// Nothing is sent to a disabled endpoint.
     #[error("the webhook endpoint is disabled")]
     EndpointDisabled,
-    /// The worker's lease was given to another.
-    #[error("the lease is held by another")]
+    /// The worker's lease was given to another, or its work has ended.
+    #[error("the lease is held by another worker")]
     StaleFence,
     /// The version asked for does not exist yet.
     #[error("version {asked} asked for, {newest} is the newest")]
@@ -131,13 +131,13 @@ pub(crate) enum Error {
     /// A watch cannot go on from there.
     #[error("the resume token cannot be used")]
     ResumeToken,
-    /// The process is about to end.
+    /// The process is draining.
     #[error("the service is draining")]
     Draining,
     /// The database refused or could not be asked.
     #[error(transparent)]
     Database(#[from] postgres::Error),
-    /// What the cache said in place of an answer.
+    /// A failure that is ready to be answered, as the cache returns it.
     #[error(transparent)]
     Failed(#[from] Failure),
 }
@@ -148,7 +148,7 @@ impl Error {
         matches!(self, Self::Database(postgres::Error::Conflict(_)))
     }
 
-    /// Whether it says nothing of what was asked, only that it could not be read.
+    /// Whether the database could not be read, so that what the cache last knew may be served.
     pub(crate) fn is_outage(&self) -> bool {
         matches!(self, Self::Database(_))
     }
@@ -175,7 +175,7 @@ impl From<Error> for Failure {
                     failure.and_field(next.field, next.should)
                 })
             }
-            Error::Missing(noun) => Self::not_found(noun.reason(), noun.message()),
+            Error::NotFound(noun) => Self::not_found(noun.reason(), noun.message()),
             Error::RequestIdReused => Self::already_exists(
                 "REQUEST_ID_REUSED",
                 "this request_id was used with another body; choose a new one for a new request",
@@ -185,44 +185,45 @@ impl From<Error> for Failure {
                 format!("this costs {price} credits, which the account does not have; add credits and try again"),
             )
             .and_metadata("price_micros", price.get().to_string()),
-            Error::BelowZero => Self::precondition(
+            Error::NegativeBalance => Self::precondition(
                 "BALANCE_BELOW_ZERO",
-                "the account has less than that free to be spent, which never becomes negative; nothing was booked",
+                "the account has less than that available, and a balance never becomes negative; nothing was booked",
             ),
-            Error::AccountConcurrency { most } => Self::exhausted(
+            Error::AccountConcurrency { max } => Self::exhausted(
                 "ACCOUNT_CONCURRENCY",
                 format!(
-                    "the account has {most} generations under way, which is as many as it may; wait for some to end"
+                    "the account has {max} generations under way, which is as many as it may; wait for some to end"
                 ),
-                FULL,
+                RETRY_WHEN_FULL,
             )
-            .and_metadata("limit", most.to_string()),
+            .and_metadata("limit", max.to_string()),
             Error::IllegalTransition { next } => Self::precondition(
                 "ILLEGAL_TRANSITION",
                 format!("{} cannot follow the state that the generation is in", next.as_str()),
             ),
-            Error::NotParked => Self::precondition(
-                "NOT_PARKED",
-                "only a generation that waits as SUBMISSION_UNCONFIRMED can be resolved; poll at it again",
+            Error::NotUnconfirmed => Self::precondition(
+                "NOT_UNCONFIRMED",
+                "only a generation that waits as SUBMISSION_UNCONFIRMED can be resolved; read it again",
             ),
-            Error::NotOver => Self::precondition(
-                "NOT_OVER",
-                "only a generation that is over can be tried again; wait for it or cancel it",
+            Error::NotTerminal => Self::precondition(
+                "NOT_TERMINAL",
+                "only a generation in a terminal state can be retried; wait for it or cancel it",
             ),
             Error::EtagMismatch => {
                 Self::aborted("ETAG_MISMATCH", "it was changed since it was read; read it again and repeat the change")
             }
             Error::TooManyEndpoints => Self::precondition(
                 "TOO_MANY_WEBHOOK_ENDPOINTS",
-                format!("an account has at most {ENDPOINTS} webhook endpoints; delete one first"),
+                format!("an account has at most {MAX_ENDPOINTS} webhook endpoints; delete one first"),
             ),
             Error::EndpointDisabled => Self::precondition(
                 "WEBHOOK_ENDPOINT_DISABLED",
                 "nothing is sent to a disabled webhook endpoint; enable it first",
             ),
-            Error::StaleFence => {
-                Self::aborted("STALE_FENCE", "the lease was given to another or the work has ended; let go of it")
-            }
+            Error::StaleFence => Self::aborted(
+                "STALE_FENCE",
+                "the lease was given to another worker or the work has ended; stop working on it",
+            ),
             Error::VersionAhead { asked, newest } => Self::out_of_range(
                 "VERSION_AHEAD",
                 format!("min_version is {asked}, but the newest version is {newest}"),

@@ -1,7 +1,7 @@
-//! Generations as their users know them: what each request does.
+//! The rules of generations, for users and operators: start, read, list, cancel, retry, resolve.
 //!
-//! Invariants: a generation is seen only by its account; a start takes its price or leaves no trace; and every change is
-//! told to caches and watches after its commit, never before.
+//! Invariants: a generation is seen only by its account; a start holds its price or leaves no trace; and caches and watches
+//! hear of a change after its commit, never before.
 
 use bytes::Bytes;
 use chassis::crash;
@@ -13,192 +13,205 @@ use jobs::Notifier;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::cache;
+use crate::cache::CachedGenerations;
+use crate::catalogue::Catalogue;
+use crate::crash_points;
 use crate::error::{Error, Noun};
 use crate::fields::{Fields, Page};
-use crate::models::Catalogue;
-use crate::record::Record;
-use crate::store::{Draft, Event, Resolution, Started, Store};
+use crate::model::{Generation, JobEvent, NewGeneration, Resolution, Started};
+use crate::store::Store;
 use crate::watches::Hub;
 
-/// How often a cancel polls again when the generation moves on under its hands.
-const CANCEL_TRIES: usize = 8;
+/// How often a cancel reads the generation anew when it changed between the read and the write.
+const MAX_CANCEL_TRIES: usize = 8;
 
-/// What can be done with generations; cheap to clone.
+/// Starts, reads and stops generations; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Generations {
-    models: Catalogue,
+    catalogue: Catalogue,
     store: Store,
-    cached: cache::Generations,
+    cached: CachedGenerations,
     hub: Hub,
     notifier: Notifier,
 }
 
 impl Generations {
     pub(crate) fn new(
-        models: Catalogue,
+        catalogue: Catalogue,
         store: Store,
-        cached: cache::Generations,
+        cached: CachedGenerations,
         hub: Hub,
         notifier: Notifier,
     ) -> Self {
-        Self { models, store, cached, hub, notifier }
+        Self { catalogue, store, cached, hub, notifier }
     }
 
     /// What can be asked for.
-    pub(crate) fn models(&self) -> &Catalogue {
-        &self.models
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
     /// Starts a generation and holds its price, or returns the one that the same request started.
-    pub(crate) async fn start(&self, draft: &Draft) -> Result<Record, Error> {
-        let started = self.store.start(draft).await?;
-        self.began(draft, started).await
+    pub(crate) async fn start(&self, new: &NewGeneration) -> Result<Generation, Error> {
+        let started = self.store.start(new).await?;
+        self.publish_started(new, started).await
     }
 
-    /// Starts what stands in the place of a dead letter, and is done with that; `note` says who wanted it and why.
-    pub(crate) async fn requeue_dead(&self, id: GenerationId, request_id: Uuid, note: &str) -> Result<Record, Error> {
-        let origin = self.store.dead_letter(id).await?.ok_or(Error::Missing(Noun::DeadLetter))?;
-        let draft = draft(&self.models, &origin, request_id)?;
-        let started = self.store.requeue_dead(&draft, id, note).await?;
+    /// Starts a generation that replaces a dead letter's, and closes the letter; `note` says who asked for it and why.
+    pub(crate) async fn requeue_dead_letter(
+        &self,
+        id: GenerationId,
+        request_id: Uuid,
+        note: &str,
+    ) -> Result<Generation, Error> {
+        let origin = self.store.dead_letter(id).await?.ok_or(Error::NotFound(Noun::DeadLetter))?;
+        let new = repetition_of(&self.catalogue, &origin, request_id)?;
+        let started = self.store.requeue_dead_letter(&new, id, note).await?;
         tracing::info!(generation = %id.0, account = %origin.account.0, note, "a dead letter was requeued");
-        self.began(&draft, started).await
+        self.publish_started(&new, started).await
     }
 
-    async fn began(&self, draft: &Draft, started: Started) -> Result<Record, Error> {
+    async fn publish_started(&self, new: &NewGeneration, started: Started) -> Result<Generation, Error> {
         match started {
-            Started::Before(record) => {
-                // The reply to the first request may be lost, and with it the token; watches heard of it long ago.
-                self.cached.wrote(&record).await;
-                self.cached.touched_dashboard(record.account).await;
-                Ok(*record)
+            Started::Existing(generation) => {
+                // The first request's reply may be lost, and with it the token for reading one's own write, so this reply carries
+                // one. Watches were told by the first request.
+                self.cached.wrote(&generation).await;
+                self.cached.invalidate_dashboard(generation.account).await;
+                Ok(*generation)
             }
-            Started::New(record) => {
-                crash::point(crash::START_COMMITTED);
-                metrics::counter!("rushes_generations_started_total", "model" => draft.model.id.clone()).increment(1);
-                self.tell(&record).await;
+            Started::New(generation) => {
+                crash::point(crash_points::START_COMMITTED);
+                metrics::counter!("rushes_generations_started_total", "model" => new.model.id.clone()).increment(1);
+                self.publish(&generation).await;
                 self.notifier.notify().await;
-                Ok(*record)
+                Ok(*generation)
             }
         }
     }
 
     /// Whether a start would succeed now; nothing is stored.
-    pub(crate) async fn price(&self, draft: &Draft) -> Result<(), Error> {
-        self.store.could_start(draft).await
+    pub(crate) async fn check_start(&self, new: &NewGeneration) -> Result<(), Error> {
+        self.store.check_start(new).await
     }
 
-    /// The encoded generation, of version `least` or a later one.
-    pub(crate) async fn get(&self, account: AccountId, id: GenerationId, least: i64) -> Result<Bytes, Error> {
-        self.cached.get(account, id, least).await
+    /// The encoded generation, of version `min_version` or later.
+    pub(crate) async fn get(&self, account: AccountId, id: GenerationId, min_version: i64) -> Result<Bytes, Error> {
+        self.cached.get(account, id, min_version).await
     }
 
-    /// Several encoded generations in the order asked for, each of which must be there.
+    /// Several encoded generations in the order asked for; one that does not exist fails the call.
     pub(crate) async fn batch(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Bytes>, Error> {
         self.cached.batch(account, ids).await
     }
 
-    /// A page of generations from new to old, and where the next one begins.
+    /// A page of generations, newest first, and the cursor of the next.
     pub(crate) async fn list(
         &self,
         account: AccountId,
         parent: GenerationParent,
         page: Page,
-    ) -> Result<(Vec<Record>, Option<Cursor>), Error> {
-        let mut records = self.store.list(account, parent, page.before(), None, page.size + 1).await?;
-        if records.is_empty() {
+    ) -> Result<(Vec<Generation>, Option<Cursor>), Error> {
+        let mut generations = self.store.list(account, parent, page.before(), None, page.size + 1).await?;
+        if generations.is_empty() {
             self.store.parent_exists(account, parent).await?;
         }
-        let next = page.cut(&mut records, |record| record.id.0);
-        Ok((records, next))
+        let next = page.cut(&mut generations, |generation| generation.id.0);
+        Ok((generations, next))
     }
 
-    /// Starts a generation that is over anew: the same scene, model and input.
-    pub(crate) async fn retry(&self, account: AccountId, id: GenerationId, request_id: Uuid) -> Result<Record, Error> {
+    /// Starts a generation with the scene, model and input of one that has ended.
+    pub(crate) async fn retry(
+        &self,
+        account: AccountId,
+        id: GenerationId,
+        request_id: Uuid,
+    ) -> Result<Generation, Error> {
         let origin = self.find(account, id).await?;
         if !origin.state.is_terminal() {
-            return Err(Error::NotOver);
+            return Err(Error::NotTerminal);
         }
-        self.start(&draft(&self.models, &origin, request_id)?).await
+        self.start(&repetition_of(&self.catalogue, &origin, request_id)?).await
     }
 
-    /// Settles a unconfirmed submission as an operator says.
+    /// Settles an unconfirmed submission as an operator says.
     pub(crate) async fn resolve(
         &self,
         account: AccountId,
         id: GenerationId,
         resolution: &Resolution,
         note: &str,
-    ) -> Result<Record, Error> {
-        let record = self.store.resolve(account, id, resolution, note).await?;
-        crash::point(crash::RESOLUTION_COMMITTED);
-        tracing::info!(generation = %id.0, account = %account.0, note, "a unconfirmed generation was resolved");
-        self.tell(&record).await;
-        if !record.state.is_terminal() {
+    ) -> Result<Generation, Error> {
+        let generation = self.store.resolve(account, id, resolution, note).await?;
+        crash::point(crash_points::RESOLUTION_COMMITTED);
+        tracing::info!(generation = %id.0, account = %account.0, note, "an unconfirmed generation was resolved");
+        self.publish(&generation).await;
+        if !generation.state.is_terminal() {
             self.notifier.notify().await;
         }
-        Ok(record)
+        Ok(generation)
     }
 
-    /// A page of what happened to a generation's job, oldest first.
-    pub(crate) async fn history(
+    /// A page of the history of a generation's job, oldest first, and the cursor of the next.
+    pub(crate) async fn events(
         &self,
         account: AccountId,
         id: GenerationId,
         page: Page,
-    ) -> Result<(Vec<Event>, Option<Cursor>), Error> {
+    ) -> Result<(Vec<JobEvent>, Option<Cursor>), Error> {
         let after = page.after.map_or(0, |cursor| i64::try_from(cursor.id.as_u128()).unwrap_or(i64::MAX));
-        let mut events = self.store.history(account, id, after, page.size + 1).await?;
+        let mut events = self.store.job_events(account, id, after, page.size + 1).await?;
         if events.is_empty() {
             self.find(account, id).await?;
         }
-        // A line's number in the place of an id, which is as wide.
+        // The page token carries a UUID; a line's number fits into one.
         let next = page.cut(&mut events, |event| Uuid::from_u128(event.id.unsigned_abs().into()));
         Ok((events, next))
     }
 
-    /// Stops a generation that waits, asks for one at work to be stopped, and leaves one that is done as it is.
-    pub(crate) async fn cancel(&self, account: AccountId, id: GenerationId) -> Result<Record, Error> {
-        // It may move on between the poll and the write, which then changes nothing; each move brings it nearer its end.
-        for _ in 0..CANCEL_TRIES {
-            let record = self.find(account, id).await?;
-            let changed = match record.state {
-                State::Queued => self.store.withdraw(&record).await?,
-                State::Submitting | State::Processing => self.store.ask_to_stop(&record).await?,
-                // Asked before; or done, and then it is delivered; or over.
-                _ => return Ok(record),
+    /// Ends a generation that waits, asks for one at work to be stopped, and leaves one that is finished as it is.
+    pub(crate) async fn cancel(&self, account: AccountId, id: GenerationId) -> Result<Generation, Error> {
+        // The generation may change between the read and the write, which then changes nothing. Each change brings it nearer to
+        // its end, so a few tries suffice.
+        for _ in 0..MAX_CANCEL_TRIES {
+            let generation = self.find(account, id).await?;
+            let changed = match generation.state {
+                State::Queued => self.store.cancel_queued(&generation).await?,
+                State::Submitting | State::Processing => self.store.request_stop(&generation).await?,
+                // CANCELLING was asked before; FINALIZING is delivered; the rest has ended.
+                _ => return Ok(generation),
             };
-            if let Some(record) = changed {
-                crash::point(crash::CANCEL_COMMITTED);
-                self.tell(&record).await;
-                if record.state == State::Cancelling {
-                    // Where no worker has it, one must take it up to tell the provider.
+            if let Some(generation) = changed {
+                crash::point(crash_points::CANCEL_COMMITTED);
+                self.publish(&generation).await;
+                if generation.state == State::Cancelling {
+                    // Where no worker has it, one must claim it to tell the provider.
                     self.notifier.notify().await;
                 }
-                return Ok(record);
+                return Ok(generation);
             }
         }
         self.find(account, id).await
     }
 
     /// The generation as the database has it now.
-    async fn find(&self, account: AccountId, id: GenerationId) -> Result<Record, Error> {
-        self.store.find(account, &[id]).await?.pop().ok_or(Error::Missing(Noun::Generation))
+    async fn find(&self, account: AccountId, id: GenerationId) -> Result<Generation, Error> {
+        self.store.find(account, &[id]).await?.pop().ok_or(Error::NotFound(Noun::Generation))
     }
 
-    /// Tells caches and watches of a change that was committed.
-    pub(crate) async fn tell(&self, record: &Record) {
-        self.hub.changed(record.clone());
-        self.cached.wrote(record).await;
-        self.cached.touched_dashboard(record.account).await;
+    /// Tells caches and watches of a committed change.
+    pub(crate) async fn publish(&self, generation: &Generation) {
+        self.hub.changed(generation.clone());
+        self.cached.wrote(generation).await;
+        self.cached.invalidate_dashboard(generation.account).await;
     }
 }
 
-/// What is asked for when a generation is tried again. Its hash names the origin, so that a request id of a start is not taken
-/// for one of a retry.
-fn draft(models: &Catalogue, origin: &Record, request_id: Uuid) -> Result<Draft, Error> {
+/// A new generation with the input of `origin`. Its hash covers the origin's id, so that a start and a retry never share a
+/// request id.
+fn repetition_of(catalogue: &Catalogue, origin: &Generation, request_id: Uuid) -> Result<NewGeneration, Error> {
     let mut fields = Fields::default();
-    let model = models.find(&format!("models/{}", origin.model)).cloned();
+    let model = catalogue.find(&format!("models/{}", origin.model)).cloned();
     if model.is_none() {
         fields.wrong("name", "must be of a model that is still offered");
     }
@@ -208,7 +221,7 @@ fn draft(models: &Catalogue, origin: &Record, request_id: Uuid) -> Result<Draft,
     let mut digest = Sha256::new();
     digest.update(b"retry");
     digest.update(origin.id.0.as_bytes());
-    Ok(Draft {
+    Ok(NewGeneration {
         account: origin.account,
         scene: SceneName { project: origin.project, scene: origin.scene },
         model,

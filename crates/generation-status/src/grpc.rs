@@ -1,26 +1,25 @@
-//! The gRPC handlers: parse, call the rules, convert. Each request names every one of its wrong fields at once.
+//! The gRPC handlers: parse, call the rules, present. A refused request names all of its wrong fields at once.
 
+mod claims;
 mod credits;
 mod generations;
 mod models;
 mod queues;
+mod request;
 mod webhooks;
 mod work;
 
-use chassis::caller::Caller;
 use chassis::encoded::Ready;
-use chassis::status::Failure;
-use domain::id::AccountId;
 use proto::credits::v1::credit_service_server::CreditServiceServer;
 use proto::generations::v1::generation_service_server::GenerationServiceServer;
 use proto::models::v1::model_service_server::ModelServiceServer;
 use proto::queues::v1::queue_service_server::QueueServiceServer;
 use proto::webhooks::v1::webhook_service_server::WebhookServiceServer;
 use proto::work::v1::work_service_server::WorkServiceServer;
-use tonic::Request;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 
+pub(crate) use claims::ClaimStreams;
 pub(crate) use credits::CreditsApi;
 pub(crate) use generations::GenerationsApi;
 pub(crate) use models::ModelsApi;
@@ -32,7 +31,7 @@ pub(crate) use work::WorkApi;
 pub(crate) const STREAMING: [&str; 2] =
     ["/rushes.generations.v1.GenerationService/WatchGenerations", "/rushes.work.v1.WorkService/ClaimWork"];
 
-/// All services; what is cached encoded is answered as it is.
+/// All services. GetGeneration and BatchGetGenerations bypass the codec: their cached bytes are the reply.
 pub(crate) fn routes(
     generations: GenerationsApi,
     work: WorkApi,
@@ -63,10 +62,4 @@ pub(crate) fn routes(
         .add_service(QueueServiceServer::new(queues).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(WebhookServiceServer::new(webhooks).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(CreditServiceServer::new(credits).accept_compressed(Gzip).send_compressed(Gzip))
-}
-
-/// Who asks, and what.
-fn split<T>(request: Request<T>) -> Result<(AccountId, T), Failure> {
-    let caller = Caller::of(&request)?;
-    Ok((AccountId(caller.account), request.into_inner()))
 }

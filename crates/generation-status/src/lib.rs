@@ -5,26 +5,28 @@
 //! queued; a user is charged once or not at all; and a worker whose lease was given to another changes nothing.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod block_reasons;
 mod cache;
-mod claims;
+mod catalogue;
 pub mod config;
+pub mod crash_points;
 mod credits;
 mod error;
 mod fields;
 mod generations;
 mod grpc;
-mod holds;
+mod model;
 mod models;
+mod presenter;
 mod progress;
 mod queues;
 mod reconciler;
-mod record;
 mod service;
 mod store;
 mod watches;
-pub mod webhooks;
-mod wire;
+mod webhooks;
 mod work;
 
-pub use models::Catalogue;
-pub use service::{Service, StartError};
+pub use catalogue::Catalogue;
+pub use config::Config;
+pub use service::{Bound, Service};

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use chassis::drain::Drain;
 use chassis::settings::Source;
 use chassis::telemetry::Telemetry;
-use generation_status::Service;
-use generation_status::config::Config;
+use generation_status::{Config, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,13 +23,12 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let source = Source::process();
-    chassis::crash::arm(&source)?;
+    chassis::crash::arm(&source, generation_status::crash_points::ALL)?;
     let config = Config::read(&source)?;
     // Dropped on every way out of here, which sends the spans that are still in memory.
     let _telemetry = Telemetry::start("generation-status", &config.telemetry);
     let drain = Drain::on_signals();
-    let bound = Service::server(&config.server).bind().await?;
+    let bound = Service::open(&config).await?.bind().await?;
     tracing::info!(addr = %bound.addr(), admin = %bound.admin_addr(), "bound");
-    let service = Service::start(&config.service, &drain).await?;
-    Ok(service.serve(bound).await?)
+    Ok(bound.serve(drain).await?)
 }

@@ -1,27 +1,19 @@
-//! The queue as operators know it: its numbers, its pauses, its dead letters, and the shares of accounts.
+//! The rules of the queue, for operators: statistics, pauses, dead letters, and the shares of accounts.
 //!
-//! Invariant: what an operator changes is committed together with who did it and why, and is logged.
+//! Invariant: an operator's change is committed together with who made it and why, and is logged.
 
 use domain::id::{AccountId, GenerationId};
 use domain::page::Cursor;
-use jobs::{DeadLetter, Depth, Notifier, Paused, Share};
+use jobs::{DeadLetter, Notifier};
 use uuid::Uuid;
 
 use crate::error::Error;
 use crate::fields::Page;
 use crate::generations::Generations;
-use crate::record::Record;
+use crate::model::{Generation, QueueStats};
 use crate::store::Store;
 
-/// The numbers of the queue, all of one moment.
-#[derive(Debug)]
-pub(crate) struct Stats {
-    pub(crate) depths: Vec<Depth>,
-    pub(crate) shares: Vec<Share>,
-    pub(crate) paused: Vec<Paused>,
-}
-
-/// What operators can do; cheap to clone.
+/// Reads and steers the queue; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Queues {
     store: Store,
@@ -34,12 +26,12 @@ impl Queues {
         Self { store, generations, notifier }
     }
 
-    /// The numbers, with those of `accounts` accounts.
-    pub(crate) async fn stats(&self, accounts: i64) -> Result<Stats, Error> {
+    /// The statistics, with those of up to `accounts` accounts.
+    pub(crate) async fn stats(&self, accounts: i64) -> Result<QueueStats, Error> {
         self.store.queue_stats(accounts).await
     }
 
-    /// Keeps a model's work, or with an empty name all, from being given out.
+    /// Stops a model's work, or with an empty name all work, from being given out.
     pub(crate) async fn pause(&self, model: &str, note: &str) -> Result<(), Error> {
         self.store.pause(model, note).await?;
         tracing::warn!(model, note, "the queue was paused");
@@ -56,7 +48,7 @@ impl Queues {
         Ok(resumed)
     }
 
-    /// A page of dead letters, newest first, and where the next one begins.
+    /// A page of dead letters, newest first, and the cursor of the next.
     pub(crate) async fn dead_letters(&self, page: Page) -> Result<(Vec<DeadLetter>, Option<Cursor>), Error> {
         let before = page.after.map(|cursor| cursor.id);
         let mut letters = self.store.dead_letters(before, page.size + 1).await?;
@@ -64,9 +56,9 @@ impl Queues {
         Ok((letters, next))
     }
 
-    /// Starts the generation of a dead letter anew.
-    pub(crate) async fn requeue(&self, id: GenerationId, request_id: Uuid, note: &str) -> Result<Record, Error> {
-        self.generations.requeue_dead(id, request_id, note).await
+    /// Starts a new generation in place of a dead letter's.
+    pub(crate) async fn requeue(&self, id: GenerationId, request_id: Uuid, note: &str) -> Result<Generation, Error> {
+        self.generations.requeue_dead_letter(id, request_id, note).await
     }
 
     /// Sets an account's share of the turns.
@@ -76,7 +68,7 @@ impl Queues {
         Ok(())
     }
 
-    /// Sets how many generations of an account may run at once; nothing: as many as of any other.
+    /// Sets how many generations of an account may run at once; `None`: the service's default.
     pub(crate) async fn set_running_limit(&self, account: AccountId, limit: Option<i32>) -> Result<(), Error> {
         self.store.set_running_limit(account, limit).await?;
         tracing::info!(account = %account.0, limit, "how many of an account may run at once was set");

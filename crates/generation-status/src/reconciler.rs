@@ -1,7 +1,7 @@
-//! The reconciler: every so often it polls whether what must hold does hold, counts and logs each finding by its invariant's
-//! name, and repairs what can be repaired without guessing.
+//! The reconciler: checks at an interval that the invariants hold, counts and logs each finding by its invariant's name, and
+//! repairs what can be repaired without guessing.
 //!
-//! Invariant: in a healthy installation it finds nothing; it is the second wall behind transactions, fences and sweeps.
+//! In a healthy installation it finds nothing: it is a second guard behind transactions, fences and the reaper.
 
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use domain::id::GenerationId;
 use jobs::Notifier;
 use tokio_util::sync::CancellationToken;
 
+use crate::crash_points;
 use crate::error::Error;
 use crate::generations::Generations;
 use crate::store::{INVARIANTS, Repair, Store};
 
-/// Looks after what must hold; cheap to clone.
+/// Checks and repairs; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Reconciler {
     store: Store,
@@ -27,12 +28,12 @@ impl Reconciler {
         Self { store, generations, notifier }
     }
 
-    /// Looks every so often, until `stop`. Every process does: what one repairs, the others do not find.
-    pub(crate) async fn keep_reconciling(self, every: Duration, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(every);
+    /// Checks at an interval, until `stop`. Every process does: what one repairs, the others do not find.
+    pub(crate) async fn run(self, interval: Duration, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for invariant in INVARIANTS {
-            // From the start there is a series to alert on.
+            // The series exists from the start, so that an alert on its increase works for the first finding.
             metrics::counter!("rushes_reconciler_findings_total", "invariant" => invariant.name).absolute(0);
         }
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
@@ -44,25 +45,25 @@ impl Reconciler {
 
     async fn reconcile(&self) -> Result<(), Error> {
         for invariant in INVARIANTS {
-            let broken = self.store.broken(invariant).await?;
-            if broken.is_empty() {
+            let violations = self.store.violations(invariant).await?;
+            if violations.is_empty() {
                 continue;
             }
             metrics::counter!("rushes_reconciler_findings_total", "invariant" => invariant.name)
-                .increment(broken.len() as u64);
-            for (account, id) in &broken {
+                .increment(violations.len() as u64);
+            for (account, id) in &violations {
                 tracing::error!(invariant = invariant.name, %id, account = %account.0, "the reconciler found something");
                 if invariant.repair == Repair::End
-                    && let Some(record) = self.store.end_jobless(*account, GenerationId(*id)).await?
+                    && let Some(generation) = self.store.end_without_job(*account, GenerationId(*id)).await?
                 {
-                    crash::point(crash::RECONCILER_COMMITTED);
-                    self.generations.tell(&record).await;
+                    crash::point(crash_points::RECONCILER_COMMITTED);
+                    self.generations.publish(&generation).await;
                 }
             }
-            if invariant.repair == Repair::Wake {
+            if invariant.repair == Repair::Notify {
                 self.notifier.notify().await;
             }
         }
-        self.store.keep_house().await
+        self.store.run_housekeeping().await
     }
 }

@@ -1,148 +1,187 @@
-//! The service put together: pools, cache, rules, handlers, and the tasks that run beside them.
+//! The service put together: pools, cache, rules, handlers, and the background tasks that run while it serves.
 
+use anyhow::Context as _;
 use chassis::drain::Drain;
 use chassis::egress::Egress;
-use chassis::postgres::{self, Pool, PoolSettings};
+use chassis::postgres::{Pool, PoolSettings};
 use chassis::{nats, server};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use jobs::Notifier;
+use std::net::SocketAddr;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
-use crate::cache::Generations as Cached;
-use crate::claims::Claims;
-use crate::config::Settings;
+use crate::block_reasons::BlockReasons;
+use crate::cache::CachedGenerations;
+use crate::config::Config;
 use crate::credits::Credits;
 use crate::generations::Generations;
-use crate::grpc::{CreditsApi, GenerationsApi, ModelsApi, QueuesApi, STREAMING, WebhooksApi, WorkApi, routes};
-use crate::holds::{self, Holds};
+use crate::grpc::{self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, WebhooksApi, WorkApi};
+use crate::model::{DELIVERY_JOBS, GENERATION_JOBS};
 use crate::models::Models;
+use crate::presenter::Presenter;
 use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::reconciler::Reconciler;
-use crate::store::{Account, KIND, Pools, Store};
+use crate::store::{AccountLimits, Pools, Store};
 use crate::watches::{Hub, Watches};
-use crate::webhooks::{self, Messages, Sender, Webhooks};
-use crate::wire::Face;
+use crate::webhooks::{EventEncoder, Sender, Webhooks};
 use crate::work::Work;
 
-/// Why the service cannot start. A server that is away is no reason: it is waited for.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// PostgreSQL's URL.
-    #[error(transparent)]
-    Postgres(#[from] postgres::Error),
-    /// NATS' URL.
-    #[error(transparent)]
-    Nats(#[from] nats::Error),
-    /// Redis' URL.
-    #[error(transparent)]
-    Cache(#[from] cache::Error),
-    /// The client that webhooks are sent with.
-    #[error("no client for webhooks can be built")]
-    Egress(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The description of what webhooks say.
-    #[error("the messages of webhooks cannot be described")]
-    Messages(#[source] Box<dyn std::error::Error + Send + Sync>),
+/// The service, built and not bound to its ports.
+pub struct Service {
+    server: server::Settings,
+    running: Running,
 }
 
-/// The running service without its ports.
-pub struct Service {
+/// The service with its ports bound.
+pub struct Bound {
+    server: server::Bound,
+    running: Running,
+}
+
+/// All that runs while the service serves.
+struct Running {
     routes: Routes,
-    cached: Cached,
-    tasks: TaskTracker,
-    drain: Drain,
+    /// Each ends by itself after `stop`.
+    tasks: Vec<BoxFuture<'static, ()>>,
+    /// Cancelled when the drain begins.
+    stop: CancellationToken,
+    cached: CachedGenerations,
 }
 
 impl Service {
-    /// Builds everything and starts the background tasks, which end with `drain`.
+    /// Builds everything and waits for nothing: PostgreSQL, NATS and Redis may be away.
     ///
     /// # Errors
-    /// When a URL cannot be read.
-    pub async fn start(settings: &Settings, drain: &Drain) -> Result<Self, StartError> {
-        let pool = |name, pool| Pool::connect_lazy(name, &settings.database_url, pool);
-        let pools = Pools {
-            read: pool("read", &settings.read)?,
-            write: pool("write", &settings.write)?,
-            claim: pool("claim", &settings.claim)?,
-            finalize: pool("finalize", &settings.finalize)?,
-            rescue: pool("rescue", &settings.rescue)?,
-            webhook: pool("webhook", &settings.webhook)?,
-        };
-        let store = Store::new(pools, Account { running: settings.account_running, open: settings.account_open });
-        let nats = match &settings.nats_url {
-            Some(url) => Some(nats::connect(url).await?),
-            None => None,
-        };
-        let cache_pool = PoolSettings { silence: settings.read.silence, ..cache::Settings::pool() };
-        let cache_pool = pool("cache", &cache_pool)?;
-        let cache = cache::Cache::start(settings.cache.clone(), Some(cache_pool), nats.clone())?;
-        let face = Face::new(&settings.public_url);
-        let cached = Cached::new(cache, store.clone(), face.clone());
-        let notifier = Notifier::new(KIND, nats.clone());
-        let hub = Hub::default();
-        let generations =
-            Generations::new(settings.models.clone(), store.clone(), cached.clone(), hub.clone(), notifier.clone());
-        let (progress, writer) = Progress::new(store.clone(), generations.clone());
-        let work = Work::new(store.clone(), generations.clone(), progress, notifier.clone(), settings.lease);
-        let stop = drain.token();
-
-        let tasks = TaskTracker::new();
-        tasks.spawn(stop.clone().run_until_cancelled_owned(notifier.clone().relay()));
-        tasks.spawn(stop.clone().run_until_cancelled_owned(hub.clone().feed(store.clone(), cached.changes())));
-        tasks.spawn(work.clone().keep_sweeping(settings.sweep, stop.clone()));
-        let reconciler = Reconciler::new(store.clone(), generations.clone(), notifier.clone());
-        tasks.spawn(reconciler.keep_reconciling(settings.reconcile, stop.clone()));
-        tasks.spawn(work.clone().keep_measuring(stop.clone()));
-        let egress = Egress::new(settings.webhooks.reach).map_err(|error| StartError::Egress(error.into()))?;
-        let hooks = Notifier::new(webhooks::KIND, nats);
-        let messages = Messages::new().map_err(StartError::Messages)?;
-        let timeout = settings.webhooks.timeout;
-        let sender = Sender::new(store.clone(), egress.clone(), messages, face.clone(), hooks.clone(), timeout);
-        tasks.spawn(stop.clone().run_until_cancelled_owned(hooks.clone().relay()));
-        tasks.spawn(sender.clone().keep_sending(stop.clone()));
-        tasks.spawn(sender.clone().keep_sweeping(settings.sweep, stop.clone()));
-        tasks.spawn(sender.keep_measuring(stop.clone()));
-        // Ends by itself when the last handler that could report is gone.
-        tasks.spawn(writer);
-        tasks.close();
-
-        let credits = Credits::new(store.clone(), cached.clone());
-        let models = Models::new(settings.models.clone(), store.clone());
-        let webhooks = Webhooks::new(store.clone(), egress, hooks);
-        let queues = Queues::new(store.clone(), generations.clone(), notifier);
-        let (held, told) = Holds::new();
-        let polling = holds::keep_looking(told, store.clone(), stop.clone());
-        chassis::task::spawn(polling);
-        let face = face.telling(held);
-        let watches = Watches::new(store, hub, settings.watch, stop.clone());
-        let routes = routes(
-            GenerationsApi { generations, watches, face: face.clone() },
-            WorkApi { claims: Claims::new(work.clone(), stop), work },
-            CreditsApi { credits },
-            ModelsApi { models },
-            QueuesApi { queues, face },
-            WebhooksApi { webhooks },
-        );
-        Ok(Self { routes, cached, tasks, drain: drain.clone() })
+    /// When a URL cannot be read, or the client of webhooks cannot be built.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self { server: config.server, running: Running::build(config).await? })
     }
 
-    /// The server for this service, not bound yet.
+    /// Binds both ports.
+    ///
+    /// # Errors
+    /// When an address is in use or not ours.
+    pub async fn bind(self) -> Result<Bound, server::Error> {
+        let server = server::Server::new("generation-status", &self.server)
+            .streaming(grpc::STREAMING)
+            .describe(proto::DESCRIPTOR_SET)
+            .bind()
+            .await?;
+        Ok(Bound { server, running: self.running })
+    }
+}
+
+impl Bound {
+    /// Where gRPC is served.
     #[must_use]
-    pub fn server(settings: &server::Settings) -> server::Server {
-        server::Server::new("generation-status", settings).streaming(STREAMING).describe(proto::DESCRIPTOR_SET)
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr()
     }
 
-    /// Serves until the drain has ended, then ends the background tasks.
+    /// Where metrics and health are served.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.server.admin_addr()
+    }
+
+    /// Serves and runs the background tasks until the drain has ended.
     ///
     /// # Errors
     /// When a server fails.
-    pub async fn serve(self, bound: server::Bound) -> Result<(), server::Error> {
-        let served = bound.serve(self.routes, self.drain.clone()).await;
-        self.drain.begin();
-        // What still runs is cut off by the process's end: everything here is safe to lose at any moment.
-        let _ = tokio::time::timeout(self.drain.grace(), self.tasks.wait()).await;
-        self.cached.close().await;
+    pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
+        let Running { routes, tasks, stop, cached } = self.running;
+        let tracker = TaskTracker::new();
+        tasks.into_iter().for_each(|task| drop(tracker.spawn(task)));
+        tracker.close();
+        let (begun, token) = (drain.token(), stop.clone());
+        chassis::task::spawn(async move {
+            begun.cancelled().await;
+            token.cancel();
+        });
+        let served = self.server.serve(routes, drain.clone()).await;
+        drain.begin();
+        stop.cancel();
+        // A task that outlasts the grace period is cut off by the process's end, which loses nothing: each commits as it goes.
+        let _ = tokio::time::timeout(drain.grace(), tracker.wait()).await;
+        cached.close().await;
         served
+    }
+}
+
+impl Running {
+    async fn build(config: &Config) -> anyhow::Result<Self> {
+        let database = &config.database;
+        let pool = |name, settings| Pool::connect_lazy(name, &database.url, settings);
+        let pools = Pools {
+            read: pool("read", &database.read)?,
+            write: pool("write", &database.write)?,
+            claim: pool("claim", &database.claim)?,
+            finalize: pool("finalize", &database.finalize)?,
+            reaper: pool("reaper", &database.reaper)?,
+            webhook: pool("webhook", &database.webhook)?,
+        };
+        let generations = &config.generations;
+        let limits = AccountLimits { running: generations.account_running, open: generations.account_open };
+        let store = Store::new(pools, limits);
+        let nats = match &config.nats_url {
+            Some(url) => Some(nats::connect(url).await?),
+            None => None,
+        };
+        let cache_pool = PoolSettings { silence: database.read.silence, ..cache::Settings::pool() };
+        let cache_pool = pool("cache", &cache_pool)?;
+        let cache = cache::Cache::start(config.cache.clone(), Some(cache_pool), nats.clone())?;
+        let presenter = Presenter::new(&generations.public_url);
+        let cached = CachedGenerations::new(cache, store.clone(), presenter.clone());
+        let egress = Egress::new(config.webhooks.reach).context("the client that sends webhooks cannot be built")?;
+        let encoder = EventEncoder::new().map_err(anyhow::Error::from_boxed)?;
+
+        let stop = CancellationToken::new();
+        let mut tasks: Vec<BoxFuture<'static, ()>> = Vec::new();
+        let mut background = |task: BoxFuture<'static, ()>| tasks.push(task);
+        let until_stop = |task: BoxFuture<'static, ()>| stop.clone().run_until_cancelled_owned(task).map(drop).boxed();
+
+        let notifier = Notifier::new(GENERATION_JOBS, nats.clone());
+        background(until_stop(notifier.clone().relay().map(drop).boxed()));
+        let hub = Hub::default();
+        background(until_stop(hub.clone().run(store.clone(), cached.changes()).boxed()));
+        let catalogue = generations.catalogue.clone();
+        let generations =
+            Generations::new(catalogue.clone(), store.clone(), cached.clone(), hub.clone(), notifier.clone());
+        let (progress, writer) = Progress::new(store.clone(), generations.clone());
+        // It ends by itself when the last handler that could report is gone.
+        background(writer.boxed());
+        let work = Work::new(store.clone(), generations.clone(), progress, notifier.clone(), config.work.lease);
+        background(work.clone().run_reaper(config.work.reap_interval, stop.clone()).boxed());
+        background(work.clone().run_gauges(stop.clone()).boxed());
+        let reconciler = Reconciler::new(store.clone(), generations.clone(), notifier.clone());
+        background(reconciler.run(config.work.reconcile_interval, stop.clone()).boxed());
+
+        let deliveries = Notifier::new(DELIVERY_JOBS, nats);
+        background(until_stop(deliveries.clone().relay().map(drop).boxed()));
+        let timeout = config.webhooks.timeout;
+        let sender =
+            Sender::new(store.clone(), egress.clone(), encoder, presenter.clone(), deliveries.clone(), timeout);
+        background(sender.clone().run(stop.clone()).boxed());
+        background(sender.clone().run_reaper(config.work.reap_interval, stop.clone()).boxed());
+        background(sender.run_gauges(stop.clone()).boxed());
+
+        let (block_reasons, refresher) = BlockReasons::new(store.clone());
+        background(refresher.run(stop.clone()).boxed());
+        let presenter = presenter.with_block_reasons(block_reasons);
+        let watches = Watches::new(store.clone(), hub, config.watch, stop.clone());
+        let queues = Queues::new(store.clone(), generations.clone(), notifier);
+        let routes = grpc::routes(
+            GenerationsApi { generations, watches, presenter: presenter.clone() },
+            WorkApi { claims: ClaimStreams::new(work.clone(), stop.clone()), work },
+            CreditsApi { credits: Credits::new(store.clone(), cached.clone()) },
+            ModelsApi { models: Models::new(catalogue, store.clone()) },
+            QueuesApi { queues, presenter },
+            WebhooksApi { webhooks: Webhooks::new(store, egress, deliveries) },
+        );
+        Ok(Self { routes, tasks, stop, cached })
     }
 }

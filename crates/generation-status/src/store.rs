@@ -1,19 +1,19 @@
-//! The only SQL of this service, by noun. Every pool has its own pool: what finishes paid work never waits behind reads.
+//! The only SQL of this service, by noun, and the pools that it runs on.
 
-mod calls;
 mod change;
 mod credits;
 mod deadlines;
 mod deliveries;
+mod delivery_jobs;
 mod generations;
-mod history;
-mod models;
-mod parcels;
+mod job_events;
+mod paces;
+mod provider_calls;
 mod queues;
 mod reconcile;
-mod row;
+mod rows;
 mod start;
-mod steps;
+mod transitions;
 mod webhooks;
 mod work;
 
@@ -21,59 +21,52 @@ use chassis::postgres::Pool;
 use domain::id::LedgerId;
 use uuid::Uuid;
 
-pub(crate) use calls::Suspension;
-pub(crate) use credits::Issued;
-pub(crate) use deadlines::Resolution;
-pub(crate) use history::Event;
-pub(crate) use models::Pace;
 pub(crate) use reconcile::{INVARIANTS, Repair};
-pub(crate) use start::{Draft, KIND, Started};
-pub(crate) use work::{Claimed, Step, Stopped};
 
 /// The database; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
     pools: Pools,
-    account: Account,
+    limits: AccountLimits,
 }
 
-/// Connections by what they are kept for, so that none of it waits for the rest.
+/// One pool per workload, so that none starves another: what finishes paid work never waits behind reads.
 #[derive(Clone)]
 pub(crate) struct Pools {
     pub(crate) read: Pool,
-    /// What users write.
+    /// Writes of users and operators.
     pub(crate) write: Pool,
     /// Claims, which wait for one another.
     pub(crate) claim: Pool,
-    /// What workers report.
+    /// Reports of workers.
     pub(crate) finalize: Pool,
-    /// What takes back, ends and repairs what was left behind.
-    pub(crate) rescue: Pool,
-    /// What sends webhooks.
+    /// The reaper, deadlines and the reconciler.
+    pub(crate) reaper: Pool,
+    /// The sending of webhooks.
     pub(crate) webhook: Pool,
 }
 
-/// What every account may have under way, unless something else is set for it.
+/// How many generations an account may have, unless an operator set another limit for it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Account {
+pub(crate) struct AccountLimits {
     /// With a worker or at a provider at once.
     pub(crate) running: i32,
-    /// Under way at all, queued ones included.
+    /// Open, queued ones included.
     pub(crate) open: i32,
 }
 
 impl Store {
-    pub(crate) fn new(pools: Pools, account: Account) -> Self {
-        Self { pools, account }
+    pub(crate) fn new(pools: Pools, limits: AccountLimits) -> Self {
+        Self { pools, limits }
     }
 
-    /// What claims keep to.
+    /// The limits that claims keep to.
     pub(crate) fn limits(&self) -> jobs::Limits {
-        jobs::Limits { account: self.account.running }
+        jobs::Limits { account: self.limits.running }
     }
 }
 
-/// Ids for the lines of one settlement.
+/// Ids for the ledger's lines of one settlement.
 fn ledger_ids() -> Vec<Uuid> {
     (0..3).map(|_| LedgerId::new().0).collect()
 }

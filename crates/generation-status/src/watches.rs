@@ -1,12 +1,13 @@
-//! Watches: what one watcher is sent, and when.
+//! The rules of watches: what one watcher is sent, and when.
 //!
 //! Invariants: a snapshot comes first, unless a resume token says what is known; of one generation versions only rise; a
-//! terminal state always arrives; and a reader that is slow skips to the latest instead of holding anything up. A watch
-//! rests on reads, not on messages: whenever changes may have been missed, it polls for itself.
+//! terminal state always arrives; and a slow reader skips to the latest version instead of holding anything up. A watch
+//! relies on reads, not on messages: whenever changes may have been missed, it reads the tables itself.
 
 mod hub;
-mod inbox;
-mod seen;
+mod pending;
+mod resume;
+mod selection;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,63 +15,33 @@ use std::time::Duration;
 
 use ::cache::watch::{Beat, Meters, Pulse, Resumed, Settings};
 use domain::id::{AccountId, GenerationId};
-use domain::name::{GenerationParent, SceneName};
 use futures::Stream;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::error::{Error, Noun};
-use crate::record::Record;
+use crate::model::Generation;
 use crate::store::Store;
 
 pub(crate) use hub::Hub;
-use hub::Watching;
-use inbox::News;
-use seen::{Opened, Seen};
+use hub::Registration;
+use pending::Next as Pending;
+use resume::{Opened, Sent};
+pub(crate) use selection::Selection;
 
-/// How many generations a snapshot of a parent holds, besides those that are under way.
-const LATEST: i64 = 100;
-/// How many generations under way a snapshot of a parent holds.
-const OPEN: i64 = 500;
-/// The most new generations that are told one by one; after more, a snapshot says it better.
-const NEW: i64 = 1_000;
-/// After a poll that failed.
-const AGAIN: Duration = Duration::from_secs(1);
-/// What the meters call these watches.
+/// How many generations a snapshot of a parent holds, besides open ones.
+const SNAPSHOT_LATEST: i64 = 100;
+/// How many open generations a snapshot of a parent holds.
+const SNAPSHOT_OPEN: i64 = 500;
+/// How many new generations are sent one by one; where there are more, a snapshot is shorter.
+const MAX_NEW: i64 = 1_000;
+/// The pause after a failed read.
+const READ_RETRY: Duration = Duration::from_secs(1);
+/// The label `kind` of the metrics of these watches.
 const METERS: Meters = Meters("generations");
 
-/// What is watched.
-#[derive(Clone, Debug)]
-pub(crate) enum Selection {
-    /// These generations, in order and each once.
-    Named(Arc<[GenerationId]>),
-    /// All of these, also those to come.
-    Of(GenerationParent),
-}
-
-impl Selection {
-    fn includes(&self, record: &Record) -> bool {
-        match self {
-            Self::Named(_) => self.may_include(record.id),
-            Self::Of(GenerationParent::Account) => true,
-            Self::Of(GenerationParent::Project(project)) => record.project == *project,
-            Self::Of(GenerationParent::Scene(SceneName { project, scene })) => {
-                record.scene == *scene && record.project == *project
-            }
-        }
-    }
-
-    /// Whether a generation of which only the id is known can be one of these.
-    fn may_include(&self, id: GenerationId) -> bool {
-        match self {
-            Self::Named(ids) => ids.binary_search(&id).is_ok(),
-            Self::Of(_) => true,
-        }
-    }
-}
-
-/// What a watcher asked for.
+/// A watcher's request.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) account: AccountId,
@@ -82,8 +53,8 @@ pub(crate) struct Wanted {
 /// What a watcher is sent.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Snapshot(Vec<Arc<Record>>),
-    Update(Arc<Record>),
+    Snapshot(Vec<Arc<Generation>>),
+    Update(Arc<Generation>),
     Gap,
     Heartbeat,
     Moved,
@@ -101,7 +72,7 @@ impl Event {
     }
 }
 
-/// What can be watched; cheap to clone.
+/// Opens watches; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Watches {
     store: Store,
@@ -115,34 +86,35 @@ impl Watches {
         Self { store, hub, settings, stop }
     }
 
-    /// Events with their resume tokens. What cannot be watched is refused at once.
+    /// A stream of events, each with its resume token. A selection that cannot be watched is refused at once.
     pub(crate) async fn watch(
         &self,
         wanted: Wanted,
     ) -> Result<impl Stream<Item = Result<(Event, String), Error>> + Send + use<>, Error> {
-        let unseen = Seen::new(wanted.account, &wanted.selection);
+        let nothing_sent = Sent::new(wanted.account, &wanted.selection);
         let opened = match wanted.resume_token.as_str() {
             "" => None,
-            token => Some(unseen.clone().opened(token).ok_or_else(|| {
+            token => Some(nothing_sent.clone().open(token).ok_or_else(|| {
                 METERS.resumed(Resumed::Refused);
                 Error::ResumeToken
             })?),
         };
-        // Listens before it polls, so that nothing falls between.
-        let watching = self.hub.watch(wanted.account, wanted.selection.clone());
+        // Registers before it reads, so that no change falls between.
+        let registration = self.hub.register(wanted.account, wanted.selection.clone(), METERS.open());
         let pulse = Pulse::begin(self.settings, self.stop.clone());
-        let mut watch = Watch { store: self.store.clone(), watching, wanted, seen: unseen, next: Next::Live, pulse };
+        let store = self.store.clone();
+        let mut watch = Watch { store, registration, wanted, sent: nothing_sent, next: Next::Live, pulse };
         watch.next = match opened {
             None => Next::Snapshot(watch.snapshot().await?),
             Some(opened) => watch.resume(opened).await?,
         };
         Ok(futures::stream::unfold(watch, async |mut watch| {
-            let event = watch.event().await?;
+            let event = watch.next_event().await?;
             if let Ok(event) = &event {
                 METERS.sent(event.label());
                 watch.pulse.sent();
             }
-            let token = watch.seen.token();
+            let token = watch.sent.token();
             Some((event.map(|event| (event, token)), watch))
         }))
     }
@@ -151,92 +123,95 @@ impl Watches {
 /// One watcher's stream.
 struct Watch {
     store: Store,
-    watching: Watching,
+    registration: Registration,
     wanted: Wanted,
-    seen: Seen,
+    sent: Sent,
     next: Next,
     pulse: Pulse,
 }
 
-/// Generations to be sent together.
+/// The state of all that is watched.
 struct Snapshot {
-    records: Vec<Arc<Record>>,
-    /// Whether none that is under way was left out.
-    whole: bool,
-    /// Whether none that is newer was left out.
-    line: GenerationId,
+    generations: Vec<Arc<Generation>>,
+    /// Whether it holds every open generation.
+    complete: bool,
+    /// It holds every generation that is newer than this.
+    horizon: GenerationId,
 }
 
 /// What is sent next.
 enum Next {
-    /// This, whatever else there is.
+    /// This snapshot.
     Snapshot(Snapshot),
-    /// That changes were missed, and then a snapshot that is still to be read.
+    /// A gap, and then a snapshot.
     Gap,
     /// A snapshot that is still to be read.
-    Anew,
-    /// That the stream stands.
+    ReadSnapshot,
+    /// A heartbeat, which says that the resumed stream is alive.
     Alive,
-    /// Whatever happens.
+    /// Changes as they come.
     Live,
     /// Nothing more.
-    Over,
+    Ended,
 }
 
 impl Watch {
-    /// Goes on from what the holder of a token knows.
+    /// Goes on from what the holder of a token was sent.
     async fn resume(&mut self, opened: Opened) -> Result<Next, Error> {
-        let told = match opened {
-            Opened::Seen(seen) => {
-                self.watching.inbox().learn(seen.known());
-                self.seen = seen;
-                self.poll().await?
+        let exact = match opened {
+            Opened::Sent(sent) => {
+                self.registration.pending().learn(sent.known());
+                self.sent = sent;
+                self.read_missed().await?
             }
-            Opened::Untold => false,
+            Opened::TooMuch => false,
         };
-        METERS.resumed(if told { Resumed::Exact } else { Resumed::Gap });
-        Ok(if told { Next::Alive } else { Next::Gap })
+        METERS.resumed(if exact { Resumed::Exact } else { Resumed::Gap });
+        Ok(if exact { Next::Alive } else { Next::Gap })
     }
 
-    async fn event(&mut self) -> Option<Result<Event, Error>> {
+    async fn next_event(&mut self) -> Option<Result<Event, Error>> {
         match std::mem::replace(&mut self.next, Next::Live) {
-            Next::Over => return None,
-            Next::Snapshot(snapshot) => return Some(Ok(self.show(snapshot))),
+            Next::Ended => return None,
+            Next::Snapshot(snapshot) => return Some(Ok(self.send_snapshot(snapshot))),
             Next::Gap => return Some(Ok(self.gap())),
             Next::Alive => return Some(Ok(Event::Heartbeat)),
-            Next::Anew => match self.snapshot().await {
-                Ok(snapshot) => return Some(Ok(self.show(snapshot))),
+            Next::ReadSnapshot => match self.snapshot().await {
+                Ok(snapshot) => return Some(Ok(self.send_snapshot(snapshot))),
                 Err(error) => {
-                    self.next = Next::Over;
+                    self.next = Next::Ended;
                     return Some(Err(error));
                 }
             },
             Next::Live => {}
         }
         loop {
-            match self.watching.inbox().take() {
-                Some(News::Update(record)) if self.seen.is_past(&record) => {}
-                Some(News::Update(record)) => {
-                    self.seen.update(&record);
-                    return Some(Ok(Event::Update(record)));
+            match self.registration.pending().take() {
+                Some(Pending::Update(generation)) if self.sent.is_outdated(&generation) => {}
+                Some(Pending::Update(generation)) => {
+                    self.sent.update(&generation);
+                    return Some(Ok(Event::Update(generation)));
                 }
-                Some(News::Missed) => match self.poll().await {
+                Some(Pending::Missed) => match self.read_missed().await {
                     Ok(true) => {}
                     Ok(false) => return Some(Ok(self.gap())),
-                    // Nothing else may ever tell of what it missed: it polls until it could.
+                    // No message will ever bring what was missed, so it reads again until it could.
                     Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "a watch could not poll");
-                        self.watching.inbox().missed();
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "a watch could not read what it missed"
+                        );
+                        self.registration.pending().missed();
                         tokio::select! {
-                            () = sleep(AGAIN) => {}
+                            () = sleep(READ_RETRY) => {}
                             beat = self.pulse.next() => return Some(Ok(self.beat(beat))),
                         }
                     }
                 },
-                None if self.is_over() => return None,
+                None if self.is_done() => return None,
                 None => {
                     tokio::select! {
-                        () = self.watching.inbox().news() => {}
+                        () = self.registration.pending().arrived() => {}
                         beat = self.pulse.next() => return Some(Ok(self.beat(beat))),
                     }
                 }
@@ -248,86 +223,86 @@ impl Watch {
         match beat {
             Beat::Heartbeat => Event::Heartbeat,
             Beat::Moved => {
-                self.next = Next::Over;
+                self.next = Next::Ended;
                 Event::Moved
             }
         }
     }
 
     fn gap(&mut self) -> Event {
-        self.next = Next::Anew;
+        self.next = Next::ReadSnapshot;
         Event::Gap
     }
 
-    fn show(&mut self, snapshot: Snapshot) -> Event {
-        self.seen.snapshot(&snapshot.records, snapshot.whole, snapshot.line);
-        Event::Snapshot(snapshot.records)
+    fn send_snapshot(&mut self, snapshot: Snapshot) -> Event {
+        self.sent.snapshot(&snapshot.generations, snapshot.complete, snapshot.horizon);
+        Event::Snapshot(snapshot.generations)
     }
 
-    /// Reads all that is watched, and forgets the news that it makes old.
+    /// Reads all that is watched, and drops the pending changes that it covers.
     async fn snapshot(&self) -> Result<Snapshot, Error> {
         let account = self.wanted.account;
-        let (mut whole, mut line) = (true, GenerationId(Uuid::nil()));
-        let mut records = match &self.wanted.selection {
+        let (mut complete, mut horizon) = (true, GenerationId(Uuid::nil()));
+        let mut generations = match &self.wanted.selection {
             Selection::Named(ids) => {
-                let records = self.store.find(account, ids).await?;
-                if records.len() < ids.len() {
-                    return Err(Error::Missing(Noun::Generation));
+                let generations = self.store.find(account, ids).await?;
+                if generations.len() < ids.len() {
+                    return Err(Error::NotFound(Noun::Generation));
                 }
-                records
+                generations
             }
             Selection::Of(parent) => {
-                let mut records = self.store.list(account, *parent, None, None, LATEST).await?;
-                if records.is_empty() {
+                let mut generations = self.store.list(account, *parent, None, None, SNAPSHOT_LATEST).await?;
+                if generations.is_empty() {
                     self.store.parent_exists(account, *parent).await?;
                 }
-                if records.len() >= LATEST as usize {
-                    line = records.last().map_or(line, |oldest| oldest.id);
+                if generations.len() >= SNAPSHOT_LATEST as usize {
+                    horizon = generations.last().map_or(horizon, |oldest| oldest.id);
                 }
-                let latest: HashSet<_> = records.iter().map(|record| record.id).collect();
-                let open = self.store.open(account, *parent, OPEN + 1).await?;
-                whole = open.len() <= OPEN as usize;
-                records.extend(open.into_iter().filter(|record| !latest.contains(&record.id)));
-                records
+                let latest: HashSet<_> = generations.iter().map(|generation| generation.id).collect();
+                let open = self.store.open(account, *parent, SNAPSHOT_OPEN + 1).await?;
+                complete = open.len() <= SNAPSHOT_OPEN as usize;
+                generations.extend(open.into_iter().filter(|generation| !latest.contains(&generation.id)));
+                generations
             }
         };
-        records.sort_by_key(|record| std::cmp::Reverse(record.id));
-        let records: Vec<_> = records.into_iter().map(Arc::new).collect();
-        self.watching.inbox().caught_up(&records);
-        Ok(Snapshot { records, whole, line })
+        generations.sort_by_key(|generation| std::cmp::Reverse(generation.id));
+        let generations: Vec<_> = generations.into_iter().map(Arc::new).collect();
+        self.registration.pending().sent(&generations);
+        Ok(Snapshot { generations, complete, horizon })
     }
 
-    /// Looks for what may have been missed. Returns false when only a snapshot can tell it.
-    async fn poll(&mut self) -> Result<bool, Error> {
+    /// Reads what may have been missed. Returns false when only a snapshot can show it.
+    async fn read_missed(&mut self) -> Result<bool, Error> {
         let account = self.wanted.account;
-        let inbox = self.watching.inbox();
+        let pending = self.registration.pending();
         let mut found = Vec::new();
         if let Selection::Of(parent) = self.wanted.selection {
-            if !self.seen.is_whole() {
+            if !self.sent.is_complete() {
                 return Ok(false);
             }
-            let new = self.store.list(account, parent, None, Some(self.seen.line()), NEW + 1).await?;
-            let open = self.store.open(account, parent, OPEN + 1).await?;
-            if new.len() > NEW as usize || open.len() > OPEN as usize {
+            let new = self.store.list(account, parent, None, Some(self.sent.horizon()), MAX_NEW + 1).await?;
+            let open = self.store.open(account, parent, SNAPSHOT_OPEN + 1).await?;
+            if new.len() > MAX_NEW as usize || open.len() > SNAPSHOT_OPEN as usize {
                 return Ok(false);
             }
             found.extend(new.into_iter().chain(open));
         }
-        let read: HashSet<_> = found.iter().map(|record| record.id).collect();
-        let left: Vec<_> = inbox.open().into_iter().filter(|id| !read.contains(id)).collect();
+        let read: HashSet<_> = found.iter().map(|generation| generation.id).collect();
+        let left: Vec<_> = pending.open().into_iter().filter(|id| !read.contains(id)).collect();
         if !left.is_empty() {
             found.extend(self.store.find(account, &left).await?);
         }
-        // The oldest first, as they were started.
-        found.sort_by_key(|record| record.id);
-        for record in found {
-            self.seen.looked(&record);
-            inbox.offer(&Arc::new(record));
+        // Oldest first, in the order of their starts.
+        found.sort_by_key(|generation| generation.id);
+        for generation in found {
+            self.sent.reread(&generation);
+            pending.offer(&Arc::new(generation));
         }
         Ok(true)
     }
 
-    fn is_over(&self) -> bool {
-        self.wanted.until_terminal && self.watching.inbox().open().is_empty()
+    fn is_done(&self) -> bool {
+        self.wanted.until_terminal && self.registration.pending().open().is_empty()
     }
 }

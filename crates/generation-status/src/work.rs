@@ -1,57 +1,30 @@
-//! Work as workers know it: leases given out, their reports taken in, and what is left behind reaped up.
+//! The rules of the work protocol: claims, workers' reports, and the reaper of what workers left behind.
 //!
-//! Invariant: every report names its lease, and one whose lease was given to another changes nothing.
+//! Invariant: every report names its lease, and one whose lease was given to another worker changes nothing.
 
 use std::time::Duration;
 
 use chassis::crash;
 use domain::money::Micros;
-use jobs::{Failure, Lease, Listener, Notifier, Retry, Status, Wanted};
+use jobs::{Lease, Listener, Notifier, Retry, Status, Wanted};
 use tokio_util::sync::CancellationToken;
 
+use crate::crash_points;
 use crate::error::Error;
 use crate::generations::Generations;
+use crate::model::{
+    ClaimedWork, Code, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Generation, Output,
+    ProgressReport, Suspension, WaitReason,
+};
 use crate::progress::Progress;
-use crate::record::{Flaw, Output, ProviderCharge, Wait};
-use crate::store::{Claimed, KIND, Step, Stopped, Store, Suspension};
+use crate::store::Store;
 
-/// After a sweep that failed.
-const AGAIN: Duration = Duration::from_millis(500);
+/// The pause before a failed round of the reaper is repeated.
+const REAPER_RETRY: Duration = Duration::from_millis(500);
+/// How often the gauges of the queue are set.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How often the queue is measured.
-const OBSERVE: Duration = Duration::from_secs(15);
-
-/// What kind of failure ended an attempt, and with it what follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// Something broke that may work next time.
-    Internal,
-    /// The provider asked for a pause.
-    Throttled,
-    /// The input was refused and always will be.
-    InvalidInput,
-    /// The provider's safety rules refused it.
-    Safety,
-    /// The provider's result cannot be used.
-    BadOutput,
-    /// The generation was cancelled, and the provider stopped.
-    Cancelled,
-}
-
-/// A worker's account of a failure.
-#[derive(Clone, Debug)]
-pub(crate) struct Report {
-    pub(crate) class: Class,
-    /// Upper snake case; empty when the worker gave none.
-    pub(crate) reason: String,
-    /// For the generation's user.
-    pub(crate) message: String,
-    pub(crate) retry_after: Option<Duration>,
-    /// Nothing when the worker does not know.
-    pub(crate) provider_charge: Option<ProviderCharge>,
-}
-
-/// What workers can do; cheap to clone.
+/// Gives work out and takes reports; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Work {
     store: Store,
@@ -72,21 +45,28 @@ impl Work {
         Self { store, generations, progress, notifier, lease }
     }
 
-    /// Someone to be told when work may be ready.
+    /// A listener that wakes when work may be ready.
     pub(crate) fn listen(&self) -> Listener {
         self.notifier.listen()
     }
 
     /// Leases up to `limit` pieces of work on these models.
-    pub(crate) async fn claim(&self, worker: &str, models: &[String], limit: u32) -> Result<Vec<Claimed>, Error> {
-        let wanted =
-            Wanted { kind: KIND, queues: models, worker, limit, lease: self.lease, limits: Some(self.store.limits()) };
+    pub(crate) async fn claim(&self, worker: &str, models: &[String], limit: u32) -> Result<Vec<ClaimedWork>, Error> {
+        let wanted = Wanted {
+            kind: GENERATION_JOBS,
+            queues: models,
+            worker,
+            limit,
+            lease: self.lease,
+            limits: Some(self.store.limits()),
+        };
         let claimed = self.store.claim(wanted).await?;
         if !claimed.is_empty() {
-            crash::point(crash::CLAIM_COMMITTED);
+            crash::point(crash_points::CLAIM_COMMITTED);
         }
-        for piece in claimed.iter().filter(|piece| !piece.leased.poll) {
-            self.generations.tell(&piece.record).await;
+        // A poll changes nothing of its generation.
+        for work in claimed.iter().filter(|work| !work.leased.poll) {
+            self.generations.publish(&work.generation).await;
         }
         Ok(claimed)
     }
@@ -96,45 +76,45 @@ impl Work {
         self.store.heartbeat(leases, self.lease).await
     }
 
-    /// The provider is about to be called.
-    pub(crate) async fn intended(&self, lease: Lease, provider: &str) -> Result<(), Error> {
-        self.store.intend(lease, provider).await?;
-        crash::point(crash::INTENT_COMMITTED);
+    /// Records that the provider is about to be called.
+    pub(crate) async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
+        self.store.record_intent(lease, provider).await?;
+        crash::point(crash_points::INTENT_COMMITTED);
         Ok(())
     }
 
-    /// The provider took the order under `reference`.
-    pub(crate) async fn submitted(&self, lease: Lease, reference: &str) -> Result<(), Error> {
-        let record = self.store.submitted(lease, reference).await?;
-        crash::point(crash::REFERENCE_COMMITTED);
-        self.generations.tell(&record).await;
+    /// Records that the provider took the order under `reference`.
+    pub(crate) async fn record_submission(&self, lease: Lease, reference: &str) -> Result<(), Error> {
+        let generation = self.store.record_submission(lease, reference).await?;
+        crash::point(crash_points::REFERENCE_COMMITTED);
+        self.generations.publish(&generation).await;
         Ok(())
     }
 
-    /// The lease ends, the attempt goes on at the provider.
-    pub(crate) async fn suspend(&self, pause: &Suspension) -> Result<(), Error> {
-        let record = self.store.suspend(pause).await?;
-        crash::point(crash::SUSPENSION_COMMITTED);
-        if pause.unconfirmed {
+    /// Ends a lease while the attempt goes on at the provider.
+    pub(crate) async fn suspend(&self, suspension: &Suspension) -> Result<(), Error> {
+        let generation = self.store.suspend(suspension).await?;
+        crash::point(crash_points::SUSPENSION_COMMITTED);
+        if suspension.unconfirmed {
             metrics::counter!("rushes_submissions_unconfirmed_total").increment(1);
         }
-        if let Some(record) = record {
-            self.generations.tell(&record).await;
+        if let Some(generation) = generation {
+            self.generations.publish(&generation).await;
         }
         Ok(())
     }
 
-    /// A provider's webhook, verified by the caller, named a job. Returns whether that was waiting for it.
+    /// Takes a provider's webhook, verified by the caller, that names a job. Returns whether the job was waiting for it.
     pub(crate) async fn hint(
         &self,
         event: (&str, &str),
         job: uuid::Uuid,
         reference: Option<&str>,
     ) -> Result<bool, Error> {
-        let Some((awaited, record)) = self.store.hint(event, job, reference).await? else { return Ok(false) };
-        crash::point(crash::HINT_COMMITTED);
-        if let Some(record) = record {
-            self.generations.tell(&record).await;
+        let Some((awaited, generation)) = self.store.hint(event, job, reference).await? else { return Ok(false) };
+        crash::point(crash_points::HINT_COMMITTED);
+        if let Some(generation) = generation {
+            self.generations.publish(&generation).await;
         }
         if awaited {
             self.notifier.notify().await;
@@ -142,128 +122,135 @@ impl Work {
         Ok(awaited)
     }
 
-    /// Takes note of how far the work is; returns whether it is to be stopped.
-    pub(crate) async fn progressed(&self, step: Step) -> Result<bool, Error> {
-        self.progress.report(step).await
+    /// Records progress; returns whether the work is to be stopped.
+    pub(crate) async fn report_progress(&self, report: ProgressReport) -> Result<bool, Error> {
+        self.progress.report(report).await
     }
 
-    /// The provider is done, the bytes are being brought home.
-    pub(crate) async fn finalizing(&self, step: &Step) -> Result<(), Error> {
-        let record = self.store.finalizing(step).await?;
-        crash::point(crash::FINALIZING_COMMITTED);
-        self.generations.tell(&record).await;
+    /// Records that the provider is done and its output is being stored.
+    pub(crate) async fn begin_finalizing(&self, report: &ProgressReport) -> Result<(), Error> {
+        let generation = self.store.begin_finalizing(report).await?;
+        crash::point(crash_points::FINALIZING_COMMITTED);
+        self.generations.publish(&generation).await;
         Ok(())
     }
 
-    /// The bytes are in our storage: the generation completes and `cost` is charged.
+    /// Completes a generation whose output is in our storage, and charges `cost`.
     pub(crate) async fn complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<(), Error> {
-        let record = self.store.complete(lease, output, cost).await?;
-        crash::point(crash::COMPLETION_COMMITTED);
-        self.ended(&record.state, &record.model);
-        self.generations.tell(&record).await;
+        let generation = self.store.complete(lease, output, cost).await?;
+        crash::point(crash_points::COMPLETION_COMMITTED);
+        count_end(&generation);
+        self.generations.publish(&generation).await;
         Ok(())
     }
 
-    /// An attempt failed; returns whether there will be another.
-    pub(crate) async fn fail(&self, lease: Lease, report: Report) -> Result<bool, Error> {
-        let (record, again) = self.store.fail(lease, &stopped(report)).await?;
-        crash::point(crash::FAILURE_COMMITTED);
+    /// Ends a failed attempt; returns whether there will be another.
+    pub(crate) async fn fail(&self, lease: Lease, report: FailureReport) -> Result<bool, Error> {
+        let (generation, again) = self.store.fail(lease, &failed_attempt(report)).await?;
+        crash::point(crash_points::FAILURE_COMMITTED);
         if !again {
-            self.ended(&record.state, &record.model);
+            count_end(&generation);
         }
-        self.generations.tell(&record).await;
+        self.generations.publish(&generation).await;
         Ok(again)
     }
 
-    /// The worker gives a lease back unused.
+    /// Takes a lease back that the worker did not use.
     pub(crate) async fn release(&self, lease: Lease) -> Result<(), Error> {
-        let record = self.store.release(lease).await?;
-        crash::point(crash::RELEASE_COMMITTED);
-        if let Some(record) = record {
-            self.generations.tell(&record).await;
+        let generation = self.store.release(lease).await?;
+        crash::point(crash_points::RELEASE_COMMITTED);
+        if let Some(generation) = generation {
+            self.generations.publish(&generation).await;
         }
         self.notifier.notify().await;
         Ok(())
     }
 
-    /// Takes back, every so often, what workers left behind, until `stop`. Every process does; they do not hinder each
-    /// other.
-    pub(crate) async fn keep_sweeping(self, every: Duration, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(every);
+    /// Takes expired leases back and enforces deadlines at an interval, until `stop`. Every process does; rows that another
+    /// process has locked are skipped.
+    pub(crate) async fn run_reaper(self, interval: Duration, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            if let Err(error) = self.sweep().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the sweep failed and will be repeated");
-                // Sooner than usual: what dead workers left has waited for its lease already.
-                tick.reset_after(every.min(AGAIN));
+            if let Err(error) = self.reap().await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the reaper failed and will be repeated");
+                // Sooner than usual: the jobs of dead workers have waited for their leases to expire already.
+                tick.reset_after(interval.min(REAPER_RETRY));
             }
         }
     }
 
-    async fn sweep(&self) -> Result<(), Error> {
-        let (changed, ready) = self.store.sweep().await?;
+    async fn reap(&self) -> Result<(), Error> {
+        let (changed, ready) = self.store.reap().await?;
         if !changed.is_empty() {
-            crash::point(crash::REAP_COMMITTED);
+            crash::point(crash_points::REAP_COMMITTED);
         }
-        for record in &changed {
-            if record.state.is_terminal() {
-                self.ended(&record.state, &record.model);
+        for generation in &changed {
+            if generation.state.is_terminal() {
+                count_end(generation);
             }
-            self.generations.tell(record).await;
+            self.generations.publish(generation).await;
         }
         if ready {
             self.notifier.notify().await;
         }
         for (account, id) in self.store.overdue().await? {
-            let Some(record) = self.store.enforce(account, id).await? else { continue };
-            crash::point(crash::DEADLINE_COMMITTED);
-            if record.state.is_terminal() {
-                self.ended(&record.state, &record.model);
+            let Some(generation) = self.store.enforce_deadline(account, id).await? else { continue };
+            crash::point(crash_points::DEADLINE_COMMITTED);
+            if generation.state.is_terminal() {
+                count_end(&generation);
             } else {
                 self.notifier.notify().await;
             }
-            self.generations.tell(&record).await;
+            self.generations.publish(&generation).await;
         }
         Ok(())
     }
 
-    /// Measures the queue every so often, until `stop`.
-    pub(crate) async fn keep_measuring(self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(OBSERVE);
+    /// Sets the gauges of the queue at an interval, until `stop`.
+    pub(crate) async fn run_gauges(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(GAUGE_INTERVAL);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            if let Err(error) = self.store.observe().await {
+            if let Err(error) = self.store.observe_queue().await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the queue could not be measured");
             }
         }
     }
+}
 
-    fn ended(&self, state: &domain::generation::State, model: &str) {
-        metrics::counter!("rushes_generations_ended_total", "model" => model.to_owned(), "state" => state.as_str())
-            .increment(1);
-    }
+fn count_end(generation: &Generation) {
+    metrics::counter!(
+        "rushes_generations_ended_total",
+        "model" => generation.model.clone(),
+        "state" => generation.state.as_str()
+    )
+    .increment(1);
 }
 
 /// What a failure means for the job and for the generation's user.
-fn stopped(report: Report) -> Stopped {
-    use tonic::Code;
+fn failed_attempt(report: FailureReport) -> FailedAttempt {
     let after = report.retry_after;
-    let (retry, wait, code, usual) = match report.class {
-        // A cancel that nobody asked for: the store polls at this only then.
-        Class::Internal | Class::Cancelled => {
-            (Retry::Counted { after }, Wait::Backoff, Code::Unavailable, "PROVIDER_INTERNAL")
+    let (retry, wait_reason, code, usual_reason) = match report.class {
+        // CANCELLED of a generation that nobody asked to stop; one that was to be stopped ends in the store before this counts.
+        FailureClass::Internal | FailureClass::Cancelled => {
+            (Retry::Counted { after }, WaitReason::Backoff, Code::Unavailable, "PROVIDER_INTERNAL")
         }
-        Class::Throttled => {
-            (Retry::Uncounted { after }, Wait::ProviderThrottled, Code::ResourceExhausted, "PROVIDER_QUOTA")
+        FailureClass::Throttled => {
+            (Retry::Uncounted { after }, WaitReason::ProviderThrottled, Code::ResourceExhausted, "PROVIDER_QUOTA")
         }
-        Class::InvalidInput => (Retry::Never, Wait::Backoff, Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION"),
-        Class::Safety => (Retry::Never, Wait::Backoff, Code::FailedPrecondition, "SAFETY_INPUT"),
-        Class::BadOutput => (Retry::Counted { after }, Wait::Backoff, Code::Internal, "PROVIDER_BAD_OUTPUT"),
+        FailureClass::InvalidInput => {
+            (Retry::Never, WaitReason::Backoff, Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION")
+        }
+        FailureClass::Safety => (Retry::Never, WaitReason::Backoff, Code::FailedPrecondition, "SAFETY_INPUT"),
+        FailureClass::BadOutput => {
+            (Retry::Counted { after }, WaitReason::Backoff, Code::Internal, "PROVIDER_BAD_OUTPUT")
+        }
     };
-    let reason = if report.reason.is_empty() { usual.to_owned() } else { report.reason };
-    Stopped {
-        failure: Failure { retry, cause: reason.clone(), detail: report.message.clone() },
-        flaw: Flaw { code: code as i32, reason, message: report.message },
-        wait,
+    let reason = if report.reason.is_empty() { usual_reason.to_owned() } else { report.reason };
+    FailedAttempt {
+        job: jobs::Failure { retry, cause: reason.clone(), detail: report.message.clone() },
+        failure: Failure::new(code, reason, report.message),
+        wait_reason,
         provider_charge: report.provider_charge,
     }
 }

@@ -3,5 +3,5 @@
 mod assets;
 mod work;
 
-pub use assets::AssetClient;
-pub use work::{Claims, LeaseStatus, Unreadable, WorkClient};
+pub(crate) use assets::AssetClient;
+pub(crate) use work::{Claims, Unreadable, WorkClient};

@@ -6,7 +6,7 @@ use crate::model::NotVerified;
 
 /// Why something did not come about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The lease is another's, or the work has ended: nothing more may be said about it.
     #[error("the lease is another's: {0}")]
     LeaseLost(String),

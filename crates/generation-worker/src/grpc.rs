@@ -18,14 +18,14 @@ const MAX_BODY: usize = 1 << 20;
 
 /// The gRPC side of the webhooks.
 #[derive(Clone)]
-pub struct Grpc {
+pub(crate) struct Grpc {
     webhooks: Webhooks,
 }
 
 impl Grpc {
     /// Answers with `webhooks`.
     #[must_use]
-    pub fn new(webhooks: Webhooks) -> Self {
+    pub(crate) fn new(webhooks: Webhooks) -> Self {
         Self { webhooks }
     }
 }

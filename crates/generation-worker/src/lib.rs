@@ -8,7 +8,7 @@
 
 mod clients;
 pub mod config;
-mod crash_points;
+pub mod crash_points;
 mod error;
 mod events;
 mod grpc;

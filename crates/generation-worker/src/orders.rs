@@ -26,26 +26,26 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What the worker says to the work of a lease while it runs.
 #[derive(Clone, Debug, Default)]
-pub struct Signals {
+pub(crate) struct Signals {
     /// The lease is another's: stop at once, say nothing.
-    pub lost: CancellationToken,
+    pub(crate) lost: CancellationToken,
     /// The generation is to be cancelled: ask the provider to stop.
-    pub cancel: CancellationToken,
+    pub(crate) cancel: CancellationToken,
     /// The process ends: give the lease back at the next pause.
-    pub leave: CancellationToken,
+    pub(crate) leave: CancellationToken,
 }
 
 /// What orders are carried out with; clones share everything.
 #[derive(Clone)]
-pub struct Orders {
+pub(crate) struct Orders {
     /// Who makes videos.
-    pub providers: Registry,
+    pub(crate) providers: Registry,
     /// Where work comes from, and where its outcome is reported.
-    pub work: WorkClient,
+    pub(crate) work: WorkClient,
     /// Where videos go.
-    pub outputs: Outputs,
+    pub(crate) outputs: Outputs,
     /// How long a provider may take.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// The work of one lease at its provider.
@@ -79,7 +79,7 @@ impl From<Failure> for Stop {
 
 impl Orders {
     /// Carries out the work of one lease and reports how it ended.
-    pub async fn carry_out(&self, work: &Work, signals: &Signals) -> Outcome {
+    pub(crate) async fn carry_out(&self, work: &Work, signals: &Signals) -> Outcome {
         let Some(provider) = self.providers.of_model(&work.model) else {
             let failure = Failure::internal(format!("no provider here serves {}", work.model));
             return self.finish(work, "none", Err(failure.into())).await;
@@ -99,7 +99,7 @@ impl Orders {
     }
 
     /// Reports work that cannot be read as failed.
-    pub async fn refuse(&self, unreadable: &Unreadable) -> Outcome {
+    pub(crate) async fn refuse(&self, unreadable: &Unreadable) -> Outcome {
         let Unreadable { lease, failure } = unreadable;
         tracing::error!(job = %lease.job, message = failure.message, "work that cannot be read");
         match self.work.fail(*lease, failure).await {

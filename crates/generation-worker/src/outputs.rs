@@ -21,7 +21,7 @@ const RETRIES: u32 = 4;
 
 /// Stores videos; clones share everything.
 #[derive(Clone)]
-pub struct Outputs {
+pub(crate) struct Outputs {
     blobs: blobs::Store,
     assets: AssetClient,
     max_bytes: u64,
@@ -30,7 +30,7 @@ pub struct Outputs {
 impl Outputs {
     /// Stores into `blobs` videos of at most `max_bytes`, and has them registered by `assets`.
     #[must_use]
-    pub fn new(blobs: blobs::Store, assets: AssetClient, max_bytes: u64) -> Self {
+    pub(crate) fn new(blobs: blobs::Store, assets: AssetClient, max_bytes: u64) -> Self {
         Self { blobs, assets, max_bytes }
     }
 
@@ -38,7 +38,7 @@ impl Outputs {
     ///
     /// # Errors
     /// When the provider does not deliver, the result is no video or too large, or storage does not answer.
-    pub async fn store(
+    pub(crate) async fn store(
         &self,
         provider: &dyn Provider,
         reference: &Reference,

@@ -10,7 +10,7 @@ use crate::providers::Registry;
 
 /// Verifies webhooks and passes hints on; clones share everything.
 #[derive(Clone)]
-pub struct Webhooks {
+pub(crate) struct Webhooks {
     providers: Registry,
     work: WorkClient,
 }
@@ -18,7 +18,7 @@ pub struct Webhooks {
 impl Webhooks {
     /// Verifies by the rules of `providers`, and passes hints on to `work`.
     #[must_use]
-    pub fn new(providers: Registry, work: WorkClient) -> Self {
+    pub(crate) fn new(providers: Registry, work: WorkClient) -> Self {
         Self { providers, work }
     }
 
@@ -26,7 +26,7 @@ impl Webhooks {
     ///
     /// # Errors
     /// [`Error::NotVerified`]; or [`Error::Unavailable`], after which the provider sends it again.
-    pub async fn receive(&self, provider: &str, webhook: &Webhook) -> Result<bool, Error> {
+    pub(crate) async fn receive(&self, provider: &str, webhook: &Webhook) -> Result<bool, Error> {
         let verifier = self.providers.named(provider).ok_or(NotVerified("no such provider here"))?;
         let event = verifier.verify(webhook)?;
         self.work.hint(provider, webhook.job, &event.id, event.reference.as_deref()).await

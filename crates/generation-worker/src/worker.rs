@@ -27,7 +27,7 @@ const LEAVE_AFTER: f64 = 0.6;
 const ABORT_AFTER: f64 = 0.9;
 
 /// Claims work and carries it out.
-pub struct Worker {
+pub(crate) struct Worker {
     orders: Orders,
     name: String,
     slots: u32,
@@ -39,24 +39,24 @@ pub struct Worker {
 impl Worker {
     /// A worker called `name` that works on at most `slots` leases at one time.
     #[must_use]
-    pub fn new(orders: Orders, name: String, slots: u32, heartbeat: Duration) -> Self {
+    pub(crate) fn new(orders: Orders, name: String, slots: u32, heartbeat: Duration) -> Self {
         Self { orders, name, slots: slots.clamp(1, 100), heartbeat, running: JoinSet::new(), leases: HashMap::new() }
     }
 
     /// Its name, which no other start of a worker has.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Every model that it claims work of.
     #[must_use]
-    pub fn models(&self) -> Vec<String> {
+    pub(crate) fn models(&self) -> Vec<String> {
         self.orders.providers.models()
     }
 
     /// Works until `drain` begins, and ends what runs.
-    pub async fn run(mut self, drain: Drain) {
+    pub(crate) async fn run(mut self, drain: Drain) {
         let token = drain.token();
         let mut heartbeat = interval(self.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -6,6 +6,7 @@
 //! process is killed.
 
 mod binary;
+mod collector;
 mod config;
 mod database;
 mod eventually;
@@ -19,11 +20,10 @@ mod proxy;
 mod redis;
 mod round_trips;
 mod server;
-mod spans;
-mod tree;
 mod watchdog;
 
 pub use binary::{Missing, find as find_binary};
+pub use collector::Spans;
 pub use database::Database;
 pub use eventually::eventually;
 pub use home::secret;
@@ -34,5 +34,4 @@ pub use process::Process;
 pub use proxy::{Direction, Proxy};
 pub use redis::Redis;
 pub use round_trips::RoundTrips;
-pub use spans::{Kind, Span, Spans};
-pub use tree::Tree;
+pub use spans::{Kind, Span, Tree};

@@ -20,13 +20,10 @@ use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{Shared, Timeouts};
 use crate::{
-    deadline,
+    request::{Scope, Staleness, Tokens, deadline},
     rpc::{self, Call, Panicked, Side},
-    stale::Leave,
     status::Failure,
-    task::Scope,
     telemetry,
-    token::Exchange,
 };
 
 /// What a shed call is told to wait.
@@ -65,14 +62,14 @@ where
         let method = path.trim_start_matches('/').into();
         telemetry::extract(&span, request.headers());
         let at = expiry(request.headers_mut(), timeouts);
-        let token = Exchange::of(request.headers());
+        let tokens = Tokens::of(request.headers());
         let bounded = timeouts.longest.is_some();
-        let stale = Leave::of(request.headers());
-        let leave = stale.as_ref().ok().cloned().flatten();
-        let scope = Scope { deadline: at, token: token.clone(), stale: leave.clone(), ..Scope::default() };
+        let asked = Staleness::of(request.headers());
+        let staleness = asked.as_ref().ok().cloned().flatten();
+        let scope = Scope { deadline: at, tokens: tokens.clone(), staleness: staleness.clone(), ..Scope::default() };
         let mut call = Call::begin(Side::Server, method, span.clone(), scope.clone());
 
-        if let Err(failure) = stale {
+        if let Err(failure) = asked {
             call.finish(failure.code());
             return Box::pin(async move { Ok(rpc::refuse(failure)) });
         }
@@ -99,11 +96,11 @@ where
                 Ok(Err(_)) => rpc::refuse(Failure::internal(Panicked)),
                 Err(_) => rpc::refuse(Failure::deadline()),
             };
-            if let Some(token) = token {
-                token.close(response.headers_mut());
+            if let Some(tokens) = tokens {
+                tokens.write_reply(response.headers_mut());
             }
-            if let Some(leave) = leave {
-                leave.close(response.headers_mut());
+            if let Some(staleness) = staleness {
+                staleness.write_reply(response.headers_mut());
             }
             let expiry = at.map(|at| Box::pin(sleep_until(at)));
             let mut response = call.watch(response, expiry);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chassis::{client, deadline, server::Server};
+use chassis::{client, request::deadline, server::Server};
 use http::Request;
 use http_body_util::BodyExt as _;
 use testkit::eventually;
@@ -30,7 +30,7 @@ async fn nobody_there_is_unavailable() {
 async fn no_time_left_means_that_nothing_is_sent() {
     let server = serve(Server::new("test", &free()), |_| async { panic!("a call arrived") }).await;
     let channel = client::connect("test", &format!("http://{}", server.addr).parse().unwrap());
-    let trailers = deadline::scope(Instant::now() + Duration::from_millis(4), call(&channel)).await;
+    let trailers = deadline::within(Instant::now() + Duration::from_millis(4), call(&channel)).await;
     assert_eq!(status(&trailers), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned()));
 }
 
@@ -40,7 +40,7 @@ async fn a_silent_peer_costs_no_more_than_the_deadline() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let channel = client::connect("silent", &format!("http://{}", silent.local_addr().unwrap()).parse().unwrap());
     let began = Instant::now();
-    let trailers = deadline::scope(began + Duration::from_millis(200), call(&channel)).await;
+    let trailers = deadline::within(began + Duration::from_millis(200), call(&channel)).await;
     assert_eq!(status(&trailers).0, Code::DeadlineExceeded);
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }

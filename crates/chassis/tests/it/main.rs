@@ -5,6 +5,7 @@
 mod blobs;
 mod client;
 mod postgres;
+mod process;
 mod server;
 mod telemetry;
 mod wire;

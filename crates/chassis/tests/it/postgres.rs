@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use chassis::{
-    deadline,
     postgres::{Error, Pool, PoolSettings, statement},
+    request::{self, deadline},
     status::Failure,
-    task,
 };
 use sqlx::PgConnection;
 use testkit::{Database, Direction, Proxy, RoundTrips};
@@ -56,9 +55,9 @@ async fn what_is_counted_is_what_is_on_the_wire() {
     count(&pool).await.unwrap();
     drop(wire.take());
 
-    let (things, counted) = task::counting(count(&pool)).await;
+    let (things, counted) = request::count_queries(count(&pool)).await;
     assert_eq!((things.unwrap(), counted), (2, 1));
-    let (added, counted) = task::counting(add(&pool, &["c", "d"])).await;
+    let (added, counted) = request::count_queries(add(&pool, &["c", "d"])).await;
     added.unwrap();
     assert_eq!(counted, 4, "begin, two statements, commit");
     // The pool also pings a connection that comes back, after the work that is counted.
@@ -116,7 +115,7 @@ async fn a_statement_ends_at_its_limit_or_at_the_requests_deadline() {
     assert_eq!(Failure::from(error).code(), Code::Unavailable);
 
     let limit = Instant::now() + Duration::from_millis(100);
-    let error = deadline::scope(limit, sleep(&pool, 5.0)).await.unwrap_err();
+    let error = deadline::within(limit, sleep(&pool, 5.0)).await.unwrap_err();
     assert!(matches!(error, Error::Deadline), "{error:?}");
     assert_eq!(Failure::from(error).code(), Code::DeadlineExceeded);
     sleep(&pool, 0.0).await.expect("the connection is good again");

@@ -7,9 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use chassis::{
-    deadline,
+    request::{self, deadline},
     server::{Error, Server, Settings, Timeouts},
-    task,
 };
 use futures::{StreamExt as _, stream};
 use http::StatusCode;
@@ -130,8 +129,8 @@ async fn one_call_too_many_is_shed_at_once_and_streams_do_not_count() {
 #[tokio::test]
 async fn a_reply_says_inside_how_many_round_trips_it_cost() {
     let handler = |_| async {
-        task::count_query();
-        task::spawn(async { task::count_query() }).await.unwrap();
+        request::count_query();
+        request::spawn(async { request::count_query() }).await.unwrap();
         ok()
     };
     let inside = serve(Server::new("test", &free()), handler).await;

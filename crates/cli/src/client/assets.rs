@@ -19,14 +19,14 @@ const CHUNK: usize = 256 * 1024;
 
 /// Uploads a picture.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Upload {
+pub struct Upload {
     /// A JPEG, PNG or WebP of at most 20 MiB.
     file: PathBuf,
 }
 
 /// Renders a thumbnail.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Render {
+pub struct Render {
     /// assets/… of a picture or a video.
     asset: String,
     /// 16 to 1,024 pixels.

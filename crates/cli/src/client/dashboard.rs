@@ -18,7 +18,7 @@ const DASHBOARD: &str = "rushes.dashboard.v1.Dashboard";
 
 /// Shows the dashboard.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Show {
+pub struct Show {
     /// How many projects, at most 100.
     #[arg(long, default_value_t = 20)]
     page_size: i32,

@@ -21,7 +21,7 @@ use crate::{json, out, show};
 
 /// Generates a video.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Generate {
+pub struct Generate {
     /// projects/…/scenes/….
     #[arg(long)]
     scene: String,
@@ -53,7 +53,7 @@ pub(crate) struct Generate {
 
 /// Watches generations.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Watch {
+pub struct Watch {
     /// generations/…, one or more; without any, all of `--parent`.
     names: Vec<String>,
     /// projects/… or projects/…/scenes/…; without it and without names, the whole account's, until Ctrl-C.

@@ -19,7 +19,7 @@ pub(crate) const GENERATION: &str = "rushes.generations.v1.Generation";
 
 /// Shows one generation.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Get {
+pub struct Get {
     /// generations/….
     name: String,
     /// Wait for this version or a later one.
@@ -32,7 +32,7 @@ pub(crate) struct Get {
 
 /// Lists generations.
 #[derive(Debug, clap::Args)]
-pub(crate) struct List {
+pub struct List {
     /// projects/… or projects/…/scenes/…; without it, the whole account's.
     #[arg(long, default_value = "")]
     parent: String,
@@ -46,7 +46,7 @@ pub(crate) struct List {
 
 /// Stops a generation.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Cancel {
+pub struct Cancel {
     /// generations/….
     name: String,
 }

@@ -12,7 +12,7 @@ use crate::show;
 
 /// Lists models.
 #[derive(Debug, clap::Args)]
-pub(crate) struct List {
+pub struct List {
     /// How many, at most 100.
     #[arg(long, default_value_t = 100)]
     page_size: i32,

@@ -14,7 +14,7 @@ use crate::show;
 
 /// Where the internal services are, when it is not the local stack.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Internal {
+pub struct Internal {
     /// The dashboard service.
     #[arg(long, env = "RUSHES_DASHBOARD_URL", value_name = "URL")]
     dashboard_url: Option<String>,
@@ -32,7 +32,7 @@ impl Internal {
 
 /// What can be done with accounts.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Account {
+pub enum Account {
     /// Create an account.
     Create {
         /// 1 to 200 characters.
@@ -62,7 +62,7 @@ pub(crate) enum Account {
 
 /// What can be done with API keys.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Key {
+pub enum Key {
     /// Create a key and print it, this once.
     Create {
         /// accounts/….

@@ -18,7 +18,7 @@ const PROJECT: &str = "rushes.projects.v1.Project";
 
 /// What can be done with projects.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Create a project.
     Create {
         /// 1 to 200 characters.

@@ -24,7 +24,7 @@ const SERVICE: &str = "generation-status";
 
 /// What can be done with the queue of generations.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Count what waits and what runs, by model and by account.
     Stats {
         /// How many accounts, those with the most waiting first; at most 100.
@@ -103,7 +103,7 @@ pub(crate) enum Command {
 /// Settles a generation that is parked as SUBMISSION_UNCONFIRMED.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("found").required(true))]
-pub(crate) struct Resolve {
+pub struct Resolve {
     /// generations/….
     name: String,
     /// accounts/… whose generation it is.

@@ -20,7 +20,7 @@ const SCENE: &str = "rushes.projects.v1.Scene";
 
 /// What can be done with scenes.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Create a scene at the end of a project.
     Create {
         /// projects/….

@@ -10,6 +10,7 @@ use http::Uri;
 use prost::Message;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use uuid::Uuid;
 
 use crate::args::Connection;
 use crate::client::own_writes::{OwnWrites, Remembering};
@@ -20,7 +21,7 @@ use crate::{json, out};
 /// The longest that the gateway lets a call take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Our own spans and those of the calls, and no log lines: what a user should read is printed.
-const SPANS: &str = "off,rushes=info,rushes_chassis::client=info";
+const SPANS: &str = "off,rushes_cli=info,rushes_chassis::client=info";
 
 /// What the gateway is called in messages.
 const GATEWAY: &str = "the gateway";
@@ -54,7 +55,10 @@ impl Session {
         // Without a collector of our own the gateway's may still record us: sampled, as a span that nobody sends.
         let traceparent = match telemetry::traceparent() {
             Some(traceparent) => traceparent,
-            None => format!("00-{}-{}-01", testkit::secret()?, &testkit::secret()?[..16]),
+            None => {
+                let (trace, span) = (Uuid::now_v7(), Uuid::now_v7().as_u64_pair().1);
+                format!("00-{}-{span:016x}-01", trace.simple())
+            }
         };
         Ok(Self { connection, stack, traceparent, json })
     }

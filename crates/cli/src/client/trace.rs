@@ -4,20 +4,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use proto::generations::v1::GetGenerationRequest;
-use testkit::{Span, Tree};
+use spans::{Span, Tree};
 
 use crate::client::generations;
 use crate::client::session::Session;
 use crate::failure::{Exit, Failure};
-use crate::up::buffer;
-use crate::{json, out};
+use crate::{buffer, json, out};
 
 /// How long spans may be on their way: each service sends twice a second.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Prints a trace.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Trace {
+pub struct Trace {
     /// A trace's id (32 hexadecimal digits), or generations/… for the trace that it was started in.
     of: String,
 }

@@ -1,24 +1,23 @@
-//! CreditService.
+//! The handlers of CreditService.
 
 use domain::id::{AccountId, GenerationId};
 use domain::money::Micros;
 use domain::page;
-use proto::credits::v1::credit_entry::Kind as Shown;
+use proto::credits::v1 as api;
 use proto::credits::v1::credit_service_server::CreditService;
-use proto::credits::v1::{
-    AdjustCreditsRequest, CreditAccount, CreditEntry, GetCreditAccountRequest, GrantCreditsRequest,
-    ListCreditEntriesRequest, ListCreditEntriesResponse,
-};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
-use super::split;
-use crate::credits::{Balance, Credits, Entry, Issue, Kind};
+use super::request::authenticated;
+use crate::credits::Credits;
+use crate::error::Error;
 use crate::fields::Fields;
-use crate::wire::timestamp;
+use crate::model::{Balance, Entry, EntryKind, Issue};
+use crate::presenter::timestamp;
 
-/// The most that one grant may give and one correction may move: a billion credits.
-const MOST: i64 = 1_000_000_000_000_000;
-/// What page tokens of entries are for.
+/// How much one grant or adjustment may move at most: a billion credits.
+const MAX_ISSUE_MICROS: i64 = 1_000_000_000_000_000;
+/// The listing that page tokens of entries belong to.
 const ENTRIES: &str = "creditAccount/entries";
 
 /// The service over its rules.
@@ -31,56 +30,68 @@ pub(crate) struct CreditsApi {
 impl CreditService for CreditsApi {
     async fn get_credit_account(
         &self,
-        request: Request<GetCreditAccountRequest>,
-    ) -> Result<Response<CreditAccount>, Status> {
-        let (account, _) = split(request)?;
-        Ok(Response::new(shown(self.credits.get(account).await?)))
+        request: Request<api::GetCreditAccountRequest>,
+    ) -> Result<Response<api::CreditAccount>, Status> {
+        let (account, _) = authenticated(request)?;
+        Ok(Response::new(to_proto(self.credits.get(account).await?)))
     }
 
     async fn list_credit_entries(
         &self,
-        request: Request<ListCreditEntriesRequest>,
-    ) -> Result<Response<ListCreditEntriesResponse>, Status> {
-        let (account, request) = split(request)?;
+        request: Request<api::ListCreditEntriesRequest>,
+    ) -> Result<Response<api::ListCreditEntriesResponse>, Status> {
+        let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
         let page = fields.page(account, ENTRIES, request.page_size, &request.page_token);
         let (entries, next) = self.credits.entries(account, fields.done(page)?).await?;
-        Ok(Response::new(ListCreditEntriesResponse {
-            entries: entries.into_iter().map(booked).collect(),
+        Ok(Response::new(api::ListCreditEntriesResponse {
+            entries: entries.into_iter().map(entry_to_proto).collect(),
             next_page_token: next.map(|cursor| page::token(account, ENTRIES, cursor)).unwrap_or_default(),
         }))
     }
 
-    async fn grant_credits(&self, request: Request<GrantCreditsRequest>) -> Result<Response<CreditAccount>, Status> {
-        let request = request.into_inner();
-        let mut fields = Fields::default();
-        let account = fields.take("account", AccountId::from_name(&request.account));
-        let request_id = fields.request_id(&request.request_id);
-        if !(1..=MOST).contains(&request.amount_micros) {
-            fields.wrong("amount_micros", format_args!("must be 1 to {MOST}"));
-        }
-        let (account, request_id) = fields.done(account.zip(request_id))?;
-        let grant = Issue { amount: Micros::new(request.amount_micros), reason: None };
-        Ok(Response::new(shown(self.credits.issue(account, grant, request_id).await?)))
+    async fn grant_credits(
+        &self,
+        request: Request<api::GrantCreditsRequest>,
+    ) -> Result<Response<api::CreditAccount>, Status> {
+        let (account, grant, request_id) = parse_grant(&request.into_inner())?;
+        Ok(Response::new(to_proto(self.credits.issue(account, grant, request_id).await?)))
     }
 
-    async fn adjust_credits(&self, request: Request<AdjustCreditsRequest>) -> Result<Response<CreditAccount>, Status> {
-        let request = request.into_inner();
-        let mut fields = Fields::default();
-        let account = fields.take("account", AccountId::from_name(&request.account));
-        let request_id = fields.request_id(&request.request_id);
-        let reason = fields.reason(&request.reason);
-        if request.amount_micros == 0 || !(-MOST..=MOST).contains(&request.amount_micros) {
-            fields.wrong("amount_micros", format_args!("must be -{MOST} to {MOST}, and not 0"));
-        }
-        let ((account, request_id), reason) = fields.done(account.zip(request_id).zip(reason))?;
-        let adjustment = Issue { amount: Micros::new(request.amount_micros), reason: Some(reason) };
-        Ok(Response::new(shown(self.credits.issue(account, adjustment, request_id).await?)))
+    async fn adjust_credits(
+        &self,
+        request: Request<api::AdjustCreditsRequest>,
+    ) -> Result<Response<api::CreditAccount>, Status> {
+        let (account, adjustment, request_id) = parse_adjustment(&request.into_inner())?;
+        Ok(Response::new(to_proto(self.credits.issue(account, adjustment, request_id).await?)))
     }
 }
 
-fn shown(balance: Balance) -> CreditAccount {
-    CreditAccount {
+fn parse_grant(request: &api::GrantCreditsRequest) -> Result<(AccountId, Issue, Uuid), Error> {
+    let mut fields = Fields::default();
+    let account = fields.take("account", AccountId::from_name(&request.account));
+    let request_id = fields.request_id(&request.request_id);
+    if !(1..=MAX_ISSUE_MICROS).contains(&request.amount_micros) {
+        fields.wrong("amount_micros", format_args!("must be 1 to {MAX_ISSUE_MICROS}"));
+    }
+    let (account, request_id) = fields.done(account.zip(request_id))?;
+    Ok((account, Issue { amount: Micros::new(request.amount_micros), reason: None }, request_id))
+}
+
+fn parse_adjustment(request: &api::AdjustCreditsRequest) -> Result<(AccountId, Issue, Uuid), Error> {
+    let mut fields = Fields::default();
+    let account = fields.take("account", AccountId::from_name(&request.account));
+    let request_id = fields.request_id(&request.request_id);
+    let reason = fields.reason(&request.reason);
+    if request.amount_micros == 0 || !(-MAX_ISSUE_MICROS..=MAX_ISSUE_MICROS).contains(&request.amount_micros) {
+        fields.wrong("amount_micros", format_args!("must be -{MAX_ISSUE_MICROS} to {MAX_ISSUE_MICROS}, and not 0"));
+    }
+    let ((account, request_id), reason) = fields.done(account.zip(request_id).zip(reason))?;
+    Ok((account, Issue { amount: Micros::new(request.amount_micros), reason: Some(reason) }, request_id))
+}
+
+fn to_proto(balance: Balance) -> api::CreditAccount {
+    api::CreditAccount {
         name: "creditAccount".to_owned(),
         available_micros: balance.available.get(),
         held_micros: balance.held.get(),
@@ -88,11 +99,11 @@ fn shown(balance: Balance) -> CreditAccount {
     }
 }
 
-fn booked(entry: Entry) -> CreditEntry {
-    let amount = if entry.kind == Kind::Capture { -entry.spent.get() } else { entry.available.get() };
-    CreditEntry {
+fn entry_to_proto(entry: Entry) -> api::CreditEntry {
+    let amount = if entry.kind == EntryKind::Capture { -entry.spent.get() } else { entry.available.get() };
+    api::CreditEntry {
         name: format!("{ENTRIES}/{}", entry.id),
-        kind: kind(entry.kind).into(),
+        kind: kind_to_proto(entry.kind).into(),
         generation: entry.generation.map(GenerationId::name).unwrap_or_default(),
         amount_micros: amount,
         available_change_micros: entry.available.get(),
@@ -101,12 +112,12 @@ fn booked(entry: Entry) -> CreditEntry {
     }
 }
 
-const fn kind(kind: Kind) -> Shown {
+const fn kind_to_proto(kind: EntryKind) -> api::credit_entry::Kind {
     match kind {
-        Kind::Hold => Shown::Hold,
-        Kind::Capture => Shown::Capture,
-        Kind::Release => Shown::Release,
-        Kind::Grant => Shown::Grant,
-        Kind::Adjust => Shown::Adjust,
+        EntryKind::Hold => api::credit_entry::Kind::Hold,
+        EntryKind::Capture => api::credit_entry::Kind::Capture,
+        EntryKind::Release => api::credit_entry::Kind::Release,
+        EntryKind::Grant => api::credit_entry::Kind::Grant,
+        EntryKind::Adjust => api::credit_entry::Kind::Adjust,
     }
 }

@@ -1,16 +1,16 @@
-//! ModelService.
+//! The handlers of ModelService.
 
 use domain::page;
+use proto::models::v1 as api;
 use proto::models::v1::model_service_server::ModelService;
-use proto::models::v1::{GetModelRequest, ListModelsRequest, ListModelsResponse, Model, model};
 use tonic::{Request, Response, Status};
 
-use super::split;
+use super::request::authenticated;
 use crate::fields::Fields;
-use crate::models::{Measured, Models};
-use crate::wire::model_name;
+use crate::models::{MeasuredModel, Models};
+use crate::presenter::model_name;
 
-/// What a page token is for.
+/// The listing that page tokens of models belong to.
 const LISTING: &str = "models";
 
 /// The service over its rules.
@@ -21,37 +21,40 @@ pub(crate) struct ModelsApi {
 
 #[tonic::async_trait]
 impl ModelService for ModelsApi {
-    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
-        let (account, request) = split(request)?;
+    async fn list_models(
+        &self,
+        request: Request<api::ListModelsRequest>,
+    ) -> Result<Response<api::ListModelsResponse>, Status> {
+        let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
         let page = fields.page(account, LISTING, request.page_size, &request.page_token);
         let (models, next) = self.models.list(fields.done(page)?).await?;
-        Ok(Response::new(ListModelsResponse {
-            models: models.into_iter().map(shown).collect(),
+        Ok(Response::new(api::ListModelsResponse {
+            models: models.into_iter().map(to_proto).collect(),
             next_page_token: next.map(|cursor| page::token(account, LISTING, cursor)).unwrap_or_default(),
         }))
     }
 
-    async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<Model>, Status> {
-        let (_, request) = split(request)?;
-        Ok(Response::new(shown(self.models.get(&request.name).await?)))
+    async fn get_model(&self, request: Request<api::GetModelRequest>) -> Result<Response<api::Model>, Status> {
+        let (_, request) = authenticated(request)?;
+        Ok(Response::new(to_proto(self.models.get(&request.name).await?)))
     }
 }
 
-fn shown((model, pace): Measured) -> Model {
+fn to_proto((model, pace): MeasuredModel) -> api::Model {
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    Model {
+    api::Model {
         name: model_name(&model.id),
         provider: model.provider.clone(),
         price_micros: model.price.get(),
-        input_limits: Some(model::InputLimits {
+        input_limits: Some(api::model::InputLimits {
             prompt_characters: number(model.prompt_characters),
             reference_assets: number(model.reference_assets),
         }),
         max_attempts: model.max_attempts,
         start_deadline: model.start_deadline.try_into().ok(),
         total_deadline: model.total_deadline.try_into().ok(),
-        pace: pace.map(|pace| model::Pace {
+        pace: pace.map(|pace| api::model::Pace {
             p50: pace.p50.try_into().ok(),
             p80: pace.p80.try_into().ok(),
             samples: pace.samples,

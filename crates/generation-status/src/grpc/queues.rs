@@ -1,4 +1,4 @@
-//! QueueService: for operators, across accounts.
+//! The handlers of QueueService, for operators, across accounts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,104 +6,93 @@ use std::time::Duration;
 use chassis::caller::Caller;
 use domain::id::{AccountId, GenerationId};
 use domain::page;
-use jobs::{DeadLetter as Letter, Paused, Share};
-use proto::generations::v1::Generation;
+use jobs::{DeadLetter, Paused, Share};
+use proto::queues::v1 as api;
 use proto::queues::v1::queue_service_server::QueueService;
-use proto::queues::v1::{
-    AccountStats, DeadLetter, GetQueueStatsRequest, GetQueueStatsResponse, ListDeadLettersRequest,
-    ListDeadLettersResponse, Pause, PauseQueueRequest, PauseQueueResponse, QueueStats, RequeueDeadLetterRequest,
-    ResumeQueueRequest, ResumeQueueResponse, SetAccountRunningLimitRequest, SetAccountRunningLimitResponse,
-    SetAccountWeightRequest, SetAccountWeightResponse,
-};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use crate::error::Error;
 use crate::fields::Fields;
-use crate::queues::{Queues, Stats};
-use crate::wire::{Face, model_name, timestamp};
+use crate::model::QueueStats;
+use crate::presenter::{Presenter, model_name, timestamp};
+use crate::queues::Queues;
 
-/// What an account's weight may be.
+/// The range of an account's weight.
 const WEIGHTS: std::ops::RangeInclusive<f64> = 0.01..=100.0;
-/// The most that an account's running limit may be.
-const RUNNING: i32 = 1_000_000;
-/// What page tokens of the dead letters are for.
-const LETTERS: &str = "deadLetters";
-/// Dead letters are no account's listing.
-const NOBODY: AccountId = AccountId(Uuid::nil());
+const MAX_RUNNING_LIMIT: i32 = 1_000_000;
+/// The listing that page tokens of dead letters belong to.
+const DEAD_LETTERS: &str = "deadLetters";
+/// The listing of dead letters belongs to no account.
+const NO_ACCOUNT: AccountId = AccountId(Uuid::nil());
 
 /// The service over its rules.
 #[derive(Clone)]
 pub(crate) struct QueuesApi {
     pub(crate) queues: Queues,
-    pub(crate) face: Face,
+    pub(crate) presenter: Presenter,
 }
 
 #[tonic::async_trait]
 impl QueueService for QueuesApi {
     async fn get_queue_stats(
         &self,
-        request: Request<GetQueueStatsRequest>,
-    ) -> Result<Response<GetQueueStatsResponse>, Status> {
+        request: Request<api::GetQueueStatsRequest>,
+    ) -> Result<Response<api::GetQueueStatsResponse>, Status> {
         let mut fields = Fields::default();
         let accounts = fields.take("accounts", page::size(request.into_inner().accounts));
         let stats = self.queues.stats(fields.done(accounts)?.into()).await?;
-        Ok(Response::new(numbers(stats)))
+        Ok(Response::new(stats_to_proto(stats)))
     }
 
-    async fn pause_queue(&self, request: Request<PauseQueueRequest>) -> Result<Response<PauseQueueResponse>, Status> {
-        let by = by(&request);
-        let request = request.into_inner();
-        let mut fields = Fields::default();
-        let model = which(&mut fields, &request.model);
-        let note = fields.note(&request.note);
-        let (model, note) = fields.done(model.zip(note))?;
-        self.queues.pause(&model, &(by + &note)).await?;
-        Ok(Response::new(PauseQueueResponse {}))
+    async fn pause_queue(
+        &self,
+        request: Request<api::PauseQueueRequest>,
+    ) -> Result<Response<api::PauseQueueResponse>, Status> {
+        let caller = caller_prefix(&request);
+        let (model, note) = parse_pause(&request.into_inner())?;
+        self.queues.pause(&model, &(caller + &note)).await?;
+        Ok(Response::new(api::PauseQueueResponse {}))
     }
 
     async fn resume_queue(
         &self,
-        request: Request<ResumeQueueRequest>,
-    ) -> Result<Response<ResumeQueueResponse>, Status> {
+        request: Request<api::ResumeQueueRequest>,
+    ) -> Result<Response<api::ResumeQueueResponse>, Status> {
         let mut fields = Fields::default();
-        let model = which(&mut fields, &request.into_inner().model);
+        let model = parse_model_or_all(&mut fields, &request.into_inner().model);
         let resumed = self.queues.resume(&fields.done(model)?).await?;
-        Ok(Response::new(ResumeQueueResponse { resumed }))
+        Ok(Response::new(api::ResumeQueueResponse { resumed }))
     }
 
     async fn list_dead_letters(
         &self,
-        request: Request<ListDeadLettersRequest>,
-    ) -> Result<Response<ListDeadLettersResponse>, Status> {
+        request: Request<api::ListDeadLettersRequest>,
+    ) -> Result<Response<api::ListDeadLettersResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        let page = fields.page(NOBODY, LETTERS, request.page_size, &request.page_token);
+        let page = fields.page(NO_ACCOUNT, DEAD_LETTERS, request.page_size, &request.page_token);
         let (letters, next) = self.queues.dead_letters(fields.done(page)?).await?;
-        Ok(Response::new(ListDeadLettersResponse {
-            dead_letters: letters.into_iter().map(letter).collect(),
-            next_page_token: next.map(|cursor| page::token(NOBODY, LETTERS, cursor)).unwrap_or_default(),
+        Ok(Response::new(api::ListDeadLettersResponse {
+            dead_letters: letters.into_iter().map(dead_letter_to_proto).collect(),
+            next_page_token: next.map(|cursor| page::token(NO_ACCOUNT, DEAD_LETTERS, cursor)).unwrap_or_default(),
         }))
     }
 
     async fn requeue_dead_letter(
         &self,
-        request: Request<RequeueDeadLetterRequest>,
-    ) -> Result<Response<Generation>, Status> {
-        let by = by(&request);
-        let request = request.into_inner();
-        let mut fields = Fields::default();
-        let id = fields.take("generation", GenerationId::from_name(&request.generation));
-        let note = fields.note(&request.note);
-        let request_id = fields.request_id(&request.request_id);
-        let ((id, note), request_id) = fields.done(id.zip(note).zip(request_id))?;
-        let record = self.queues.requeue(id, request_id, &(by + &note)).await?;
-        Ok(Response::new(self.face.generation(&record)))
+        request: Request<api::RequeueDeadLetterRequest>,
+    ) -> Result<Response<proto::generations::v1::Generation>, Status> {
+        let caller = caller_prefix(&request);
+        let (id, note, request_id) = parse_requeue(&request.into_inner())?;
+        let generation = self.queues.requeue(id, request_id, &(caller + &note)).await?;
+        Ok(Response::new(self.presenter.generation(&generation)))
     }
 
     async fn set_account_weight(
         &self,
-        request: Request<SetAccountWeightRequest>,
-    ) -> Result<Response<SetAccountWeightResponse>, Status> {
+        request: Request<api::SetAccountWeightRequest>,
+    ) -> Result<Response<api::SetAccountWeightResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
         let account = fields.take("account", AccountId::from_name(&request.account));
@@ -111,42 +100,58 @@ impl QueueService for QueuesApi {
             fields.wrong("weight", format_args!("must be {} to {}", WEIGHTS.start(), WEIGHTS.end()));
         }
         self.queues.set_weight(fields.done(account)?, request.weight).await?;
-        Ok(Response::new(SetAccountWeightResponse {}))
+        Ok(Response::new(api::SetAccountWeightResponse {}))
     }
 
     async fn set_account_running_limit(
         &self,
-        request: Request<SetAccountRunningLimitRequest>,
-    ) -> Result<Response<SetAccountRunningLimitResponse>, Status> {
+        request: Request<api::SetAccountRunningLimitRequest>,
+    ) -> Result<Response<api::SetAccountRunningLimitResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
         let account = fields.take("account", AccountId::from_name(&request.account));
-        if request.limit.is_some_and(|limit| !(0..=RUNNING).contains(&limit)) {
-            fields.wrong("limit", format_args!("must be 0 to {RUNNING}, or unset"));
+        if request.limit.is_some_and(|limit| !(0..=MAX_RUNNING_LIMIT).contains(&limit)) {
+            fields.wrong("limit", format_args!("must be 0 to {MAX_RUNNING_LIMIT}, or unset"));
         }
         self.queues.set_running_limit(fields.done(account)?, request.limit).await?;
-        Ok(Response::new(SetAccountRunningLimitResponse {}))
+        Ok(Response::new(api::SetAccountRunningLimitResponse {}))
     }
 }
 
-/// Whose key it was, where the call came through the gateway: a note can say anything.
-fn by<T>(request: &Request<T>) -> String {
+/// The caller's account as a prefix of the note, where the call came through the gateway: a note can claim to be anybody's.
+fn caller_prefix<T>(request: &Request<T>) -> String {
     Caller::of(request).map(|caller| format!("accounts/{}: ", caller.account)).unwrap_or_default()
 }
 
-/// The model meant, or an empty name for all.
-fn which(fields: &mut Fields, model: &str) -> Option<String> {
+fn parse_pause(request: &api::PauseQueueRequest) -> Result<(String, String), Error> {
+    let mut fields = Fields::default();
+    let model = parse_model_or_all(&mut fields, &request.model);
+    let note = fields.note(&request.note);
+    fields.done(model.zip(note))
+}
+
+fn parse_requeue(request: &api::RequeueDeadLetterRequest) -> Result<(GenerationId, String, Uuid), Error> {
+    let mut fields = Fields::default();
+    let id = fields.take("generation", GenerationId::from_name(&request.generation));
+    let note = fields.note(&request.note);
+    let request_id = fields.request_id(&request.request_id);
+    let ((id, note), request_id) = fields.done(id.zip(note).zip(request_id))?;
+    Ok((id, note, request_id))
+}
+
+/// A model's id; an empty name, which means all, stays empty.
+fn parse_model_or_all(fields: &mut Fields, model: &str) -> Option<String> {
     if model.is_empty() { Some(String::new()) } else { fields.model("model", model) }
 }
 
-fn numbers(stats: Stats) -> GetQueueStatsResponse {
+fn stats_to_proto(stats: QueueStats) -> api::GetQueueStatsResponse {
     let mut paused: BTreeMap<_, _> = stats.paused.into_iter().map(|paused| (paused.queue.clone(), paused)).collect();
-    let all = paused.remove("").map(pause);
+    let all = paused.remove("").map(pause_to_proto);
     let mut queues: BTreeMap<_, _> = stats
         .depths
         .into_iter()
         .map(|depth| {
-            let stats = QueueStats {
+            let stats = api::QueueStats {
                 model: model_name(&depth.queue),
                 ready: depth.ready,
                 delayed: depth.delayed,
@@ -160,18 +165,18 @@ fn numbers(stats: Stats) -> GetQueueStatsResponse {
         })
         .collect();
     for (model, paused) in paused {
-        let stats = QueueStats { model: model_name(&model), ..QueueStats::default() };
-        queues.entry(model).or_insert(stats).pause = Some(pause(paused));
+        let stats = api::QueueStats { model: model_name(&model), ..api::QueueStats::default() };
+        queues.entry(model).or_insert(stats).pause = Some(pause_to_proto(paused));
     }
-    GetQueueStatsResponse {
+    api::GetQueueStatsResponse {
         queues: queues.into_values().collect(),
-        accounts: stats.shares.iter().map(share).collect(),
+        accounts: stats.shares.iter().map(share_to_proto).collect(),
         pause: all,
     }
 }
 
-fn share(share: &Share) -> AccountStats {
-    AccountStats {
+fn share_to_proto(share: &Share) -> api::AccountStats {
+    api::AccountStats {
         account: AccountId(share.account).name(),
         queued: share.queued,
         running: share.running,
@@ -181,12 +186,12 @@ fn share(share: &Share) -> AccountStats {
     }
 }
 
-fn pause(paused: Paused) -> Pause {
-    Pause { pause_time: Some(timestamp(paused.pause_time)), note: paused.note }
+fn pause_to_proto(paused: Paused) -> api::Pause {
+    api::Pause { pause_time: Some(timestamp(paused.pause_time)), note: paused.note }
 }
 
-fn letter(letter: Letter) -> DeadLetter {
-    DeadLetter {
+fn dead_letter_to_proto(letter: DeadLetter) -> api::DeadLetter {
+    api::DeadLetter {
         generation: GenerationId(letter.job).name(),
         account: AccountId(letter.account).name(),
         model: model_name(&letter.queue),

@@ -1,4 +1,4 @@
-//! WebhookService.
+//! The handlers of WebhookService.
 
 use domain::id::{GenerationId, WebhookEndpointId};
 use domain::name::DeliveryName;
@@ -9,18 +9,18 @@ use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::split;
+use super::request::authenticated;
 use crate::error::Error;
 use crate::fields::Fields;
-use crate::webhooks::{Attempt, Change, Delivery, Draft, Endpoint, Secret, Webhooks, event_types, token};
-use crate::wire::timestamp;
+use crate::model::{Attempt, Delivery, Endpoint, EndpointChange, NewEndpoint, Secret, event_types};
+use crate::presenter::timestamp;
+use crate::webhooks::{Webhooks, encode_secret};
 
-/// What page tokens of endpoints are for.
+/// The listing that page tokens of endpoints belong to.
 const ENDPOINTS: &str = "webhookEndpoints";
-/// The most characters of a description.
-const DESCRIPTION: usize = 200;
-/// What an update may change.
-const CHANGEABLE: [&str; 4] = ["url", "description", "event_types", "disabled"];
+const MAX_DESCRIPTION_CHARACTERS: usize = 200;
+/// The paths that an update mask may hold.
+const MASK_PATHS: [&str; 4] = ["url", "description", "event_types", "disabled"];
 
 /// The service over its rules.
 #[derive(Clone)]
@@ -34,28 +34,28 @@ impl WebhookService for WebhooksApi {
         &self,
         request: Request<api::CreateEndpointRequest>,
     ) -> Result<Response<api::Endpoint>, Status> {
-        let (account, request) = split(request)?;
-        let draft = self.draft(request)?;
-        let (endpoint, secret) = self.webhooks.create(account, &draft).await?;
-        Ok(Response::new(shown(endpoint, secret)))
+        let (account, request) = authenticated(request)?;
+        let new = self.parse_create(request)?;
+        let (endpoint, secret) = self.webhooks.create(account, &new).await?;
+        Ok(Response::new(to_proto(endpoint, secret)))
     }
 
     async fn get_endpoint(&self, request: Request<api::GetEndpointRequest>) -> Result<Response<api::Endpoint>, Status> {
-        let (account, request) = split(request)?;
-        let endpoint = self.webhooks.get(account, named("name", &request.name)?).await?;
-        Ok(Response::new(shown(endpoint, None)))
+        let (account, request) = authenticated(request)?;
+        let endpoint = self.webhooks.get(account, parse_name("name", &request.name)?).await?;
+        Ok(Response::new(to_proto(endpoint, None)))
     }
 
     async fn list_endpoints(
         &self,
         request: Request<api::ListEndpointsRequest>,
     ) -> Result<Response<api::ListEndpointsResponse>, Status> {
-        let (account, request) = split(request)?;
+        let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
         let page = fields.page(account, ENDPOINTS, request.page_size, &request.page_token);
         let (endpoints, next) = self.webhooks.list(account, fields.done(page)?).await?;
         Ok(Response::new(api::ListEndpointsResponse {
-            endpoints: endpoints.into_iter().map(|endpoint| shown(endpoint, None)).collect(),
+            endpoints: endpoints.into_iter().map(|endpoint| to_proto(endpoint, None)).collect(),
             next_page_token: next.map(|cursor| page::token(account, ENDPOINTS, cursor)).unwrap_or_default(),
         }))
     }
@@ -64,14 +64,14 @@ impl WebhookService for WebhooksApi {
         &self,
         request: Request<api::UpdateEndpointRequest>,
     ) -> Result<Response<api::Endpoint>, Status> {
-        let (account, request) = split(request)?;
-        let (id, change) = self.change(request)?;
-        Ok(Response::new(shown(self.webhooks.update(account, id, &change).await?, None)))
+        let (account, request) = authenticated(request)?;
+        let (id, change) = self.parse_update(request)?;
+        Ok(Response::new(to_proto(self.webhooks.update(account, id, &change).await?, None)))
     }
 
     async fn delete_endpoint(&self, request: Request<api::DeleteEndpointRequest>) -> Result<Response<()>, Status> {
-        let (account, request) = split(request)?;
-        self.webhooks.delete(account, named("name", &request.name)?).await?;
+        let (account, request) = authenticated(request)?;
+        self.webhooks.delete(account, parse_name("name", &request.name)?).await?;
         Ok(Response::new(()))
     }
 
@@ -79,26 +79,26 @@ impl WebhookService for WebhooksApi {
         &self,
         request: Request<api::RotateSecretRequest>,
     ) -> Result<Response<api::Endpoint>, Status> {
-        let (account, request) = split(request)?;
-        let id = named("name", &request.name)?;
+        let (account, request) = authenticated(request)?;
+        let id = parse_name("name", &request.name)?;
         let (endpoint, secret) = self.webhooks.rotate(account, id, request.expire_previous).await?;
-        Ok(Response::new(shown(endpoint, Some(secret))))
+        Ok(Response::new(to_proto(endpoint, Some(secret))))
     }
 
     async fn test_endpoint(
         &self,
         request: Request<api::TestEndpointRequest>,
     ) -> Result<Response<api::Delivery>, Status> {
-        let (account, request) = split(request)?;
-        let delivery = self.webhooks.test(account, named("name", &request.name)?).await?;
-        Ok(Response::new(logged(delivery)))
+        let (account, request) = authenticated(request)?;
+        let delivery = self.webhooks.test(account, parse_name("name", &request.name)?).await?;
+        Ok(Response::new(delivery_to_proto(delivery)))
     }
 
     async fn list_deliveries(
         &self,
         request: Request<api::ListDeliveriesRequest>,
     ) -> Result<Response<api::ListDeliveriesResponse>, Status> {
-        let (account, request) = split(request)?;
+        let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
         let id = fields.take("parent", WebhookEndpointId::from_name(&request.parent));
         let listing = format!("{}/deliveries", request.parent);
@@ -106,7 +106,7 @@ impl WebhookService for WebhooksApi {
         let (id, page) = fields.done(id.zip(page))?;
         let (deliveries, next) = self.webhooks.deliveries(account, id, page).await?;
         Ok(Response::new(api::ListDeliveriesResponse {
-            deliveries: deliveries.into_iter().map(logged).collect(),
+            deliveries: deliveries.into_iter().map(delivery_to_proto).collect(),
             next_page_token: next.map(|cursor| page::token(account, &listing, cursor)).unwrap_or_default(),
         }))
     }
@@ -115,24 +115,25 @@ impl WebhookService for WebhooksApi {
         &self,
         request: Request<api::RedeliverDeliveryRequest>,
     ) -> Result<Response<api::Delivery>, Status> {
-        let (account, request) = split(request)?;
+        let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
         let name = fields.take("name", DeliveryName::parse(&request.name));
         let delivery = self.webhooks.redeliver(account, fields.done(name)?).await?;
-        Ok(Response::new(logged(delivery)))
+        Ok(Response::new(delivery_to_proto(delivery)))
     }
 }
 
 impl WebhooksApi {
-    fn draft(&self, request: api::CreateEndpointRequest) -> Result<Draft, Error> {
+    fn parse_create(&self, request: api::CreateEndpointRequest) -> Result<NewEndpoint, Error> {
         let api::Endpoint { url, description, event_types, .. } = request.endpoint.unwrap_or_default();
         let mut fields = Fields::default();
         let id = match request.request_id.as_str() {
             "" => Some(Uuid::nil()),
             id => fields.request_id(id),
         };
-        let url = fields.take("endpoint.url", self.webhooks.check(&url));
-        let written = url.zip(line(&mut fields, &description)).zip(events(&mut fields, &event_types));
+        let url = fields.take("endpoint.url", self.webhooks.check_url(&url));
+        let written =
+            url.zip(parse_description(&mut fields, &description)).zip(parse_event_types(&mut fields, &event_types));
         let (((url, description), event_types), id) = fields.done(written.zip(id))?;
         let mut digest = Sha256::new();
         for part in [&url, &description].into_iter().chain(&event_types) {
@@ -140,51 +141,54 @@ impl WebhooksApi {
             digest.update(part);
         }
         let request = (!id.is_nil()).then(|| (id, digest.finalize().into()));
-        Ok(Draft { url, description, event_types, request })
+        Ok(NewEndpoint { url, description, event_types, request })
     }
 
-    fn change(&self, request: api::UpdateEndpointRequest) -> Result<(WebhookEndpointId, Change), Error> {
+    fn parse_update(&self, request: api::UpdateEndpointRequest) -> Result<(WebhookEndpointId, EndpointChange), Error> {
         let endpoint = request.endpoint.unwrap_or_default();
         let mut fields = Fields::default();
         let id = fields.take("endpoint.name", WebhookEndpointId::from_name(&endpoint.name));
         let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
         for (at, path) in paths.iter().enumerate() {
-            if !CHANGEABLE.contains(&path.as_str()) {
-                let should = format_args!("must be one of {}", CHANGEABLE.join(", ")).to_string();
+            if !MASK_PATHS.contains(&path.as_str()) {
+                let should = format_args!("must be one of {}", MASK_PATHS.join(", ")).to_string();
                 fields.wrong(format!("update_mask.paths[{at}]"), should);
             }
         }
         let named = |field: &str| paths.is_empty() || paths.iter().any(|path| path == field);
-        let mut change = Change { seen: seen(&endpoint.etag), ..Change::default() };
+        let mut change = EndpointChange { expected_version: parse_etag(&endpoint.etag), ..EndpointChange::default() };
         if named("url") {
-            change.url = fields.take("endpoint.url", self.webhooks.check(&endpoint.url));
+            change.url = fields.take("endpoint.url", self.webhooks.check_url(&endpoint.url));
         }
         if named("description") {
-            change.description = line(&mut fields, &endpoint.description);
+            change.description = parse_description(&mut fields, &endpoint.description);
         }
         if named("event_types") {
-            change.event_types = events(&mut fields, &endpoint.event_types);
+            change.event_types = parse_event_types(&mut fields, &endpoint.event_types);
         }
         change.disabled = named("disabled").then_some(endpoint.disabled);
         Ok((fields.done(id)?, change))
     }
 }
 
-fn named(field: &str, name: &str) -> Result<WebhookEndpointId, Error> {
+fn parse_name(field: &str, name: &str) -> Result<WebhookEndpointId, Error> {
     let mut fields = Fields::default();
     let id = fields.take(field, WebhookEndpointId::from_name(name));
     fields.done(id)
 }
 
-fn line(fields: &mut Fields, description: &str) -> Option<String> {
-    if description.chars().count() > DESCRIPTION || description.chars().any(char::is_control) {
-        fields.wrong("endpoint.description", format_args!("must be one line of at most {DESCRIPTION} characters"));
+fn parse_description(fields: &mut Fields, description: &str) -> Option<String> {
+    if description.chars().count() > MAX_DESCRIPTION_CHARACTERS || description.chars().any(char::is_control) {
+        fields.wrong(
+            "endpoint.description",
+            format_args!("must be one line of at most {MAX_DESCRIPTION_CHARACTERS} characters"),
+        );
         return None;
     }
     Some(description.to_owned())
 }
 
-fn events(fields: &mut Fields, asked: &[String]) -> Option<Vec<String>> {
+fn parse_event_types(fields: &mut Fields, asked: &[String]) -> Option<Vec<String>> {
     let known = event_types(asked);
     if known.is_none() {
         fields.wrong("endpoint.event_types", "must be generation. and the name of a state, as generation.completed");
@@ -192,13 +196,13 @@ fn events(fields: &mut Fields, asked: &[String]) -> Option<Vec<String>> {
     known
 }
 
-/// The version of an etag; no version for what is none, and nothing when any will do.
-fn seen(etag: &str) -> Option<i64> {
+/// The version of an etag; one that never matches for a malformed etag, and `None` for an empty one.
+fn parse_etag(etag: &str) -> Option<i64> {
     let version = |etag: &str| etag.strip_prefix('v').and_then(|digits| digits.parse().ok());
     (!etag.is_empty()).then(|| version(etag).unwrap_or(i64::MIN))
 }
 
-fn shown(endpoint: Endpoint, secret: Option<Secret>) -> api::Endpoint {
+fn to_proto(endpoint: Endpoint, secret: Option<Secret>) -> api::Endpoint {
     let disabled = endpoint.disabled.is_some();
     let (disable_reason, disable_time) = endpoint.disabled.unzip();
     api::Endpoint {
@@ -211,14 +215,14 @@ fn shown(endpoint: Endpoint, secret: Option<Secret>) -> api::Endpoint {
         disable_reason: disable_reason.unwrap_or_default(),
         disable_time: disable_time.map(timestamp),
         failing_since: endpoint.failing_since.map(timestamp),
-        secret: secret.map(token).unwrap_or_default(),
+        secret: secret.map(encode_secret).unwrap_or_default(),
         previous_secret_expire_time: endpoint.previous_until.map(timestamp),
         create_time: Some(timestamp(endpoint.create_time)),
         update_time: Some(timestamp(endpoint.update_time)),
     }
 }
 
-fn logged(delivery: Delivery) -> api::Delivery {
+fn delivery_to_proto(delivery: Delivery) -> api::Delivery {
     let (generation, version) = delivery.generation.unzip();
     api::Delivery {
         name: delivery.name.to_string(),
@@ -228,13 +232,13 @@ fn logged(delivery: Delivery) -> api::Delivery {
         state: delivery.state.into(),
         attempt_count: delivery.attempt_count,
         next_attempt_time: delivery.next_attempt_time.map(timestamp),
-        attempts: delivery.attempts.into_iter().map(attempt).collect(),
+        attempts: delivery.attempts.into_iter().map(attempt_to_proto).collect(),
         create_time: Some(timestamp(delivery.create_time)),
         end_time: delivery.end_time.map(timestamp),
     }
 }
 
-fn attempt(attempt: Attempt) -> api::Attempt {
+fn attempt_to_proto(attempt: Attempt) -> api::Attempt {
     api::Attempt {
         number: attempt.number,
         time: Some(timestamp(attempt.time)),

@@ -1,4 +1,4 @@
-//! WorkService, for workers on the internal network.
+//! The handlers of WorkService, for workers on the internal network.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -7,185 +7,183 @@ use domain::money::Micros;
 use domain::name;
 use futures::Stream;
 use jobs::Lease;
-use proto::generations::v1::{Output as OutputMessage, charge};
-use proto::work::v1::heartbeat_response::LeaseStatus;
+use proto::generations::v1 as generations;
+use proto::work::v1 as api;
 use proto::work::v1::work_service_server::WorkService;
-use proto::work::v1::{
-    ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, CompleteWorkResponse, FailWorkRequest, FailWorkResponse,
-    FailureClass, HeartbeatRequest, HeartbeatResponse, HintWorkRequest, HintWorkResponse, Lease as LeaseMessage,
-    RecordIntentRequest, RecordIntentResponse, RecordSubmissionRequest, RecordSubmissionResponse, ReleaseWorkRequest,
-    ReleaseWorkResponse, ReportProgressRequest, ReportProgressResponse, SuspendWorkRequest, SuspendWorkResponse,
-};
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use crate::claims::Claims;
+use super::claims::ClaimStreams;
 use crate::error::Error;
 use crate::fields::Fields;
-use crate::record::{Output, ProviderCharge};
-use crate::store::{Step, Suspension};
-use crate::work::{Class, Report, Work};
+use crate::model::{FailureClass, FailureReport, Output, ProgressReport, ProviderCharge, Suspension};
+use crate::work::Work;
 
-/// The most leases in one heartbeat.
-const LEASES: usize = 1_000;
-/// The most characters of a stage.
-const STAGE: usize = 60;
-/// The most characters of a message or a reference.
-const TEXT: usize = 1_000;
-/// The most characters of a provider's name.
-const NAME: usize = 60;
-/// The longest pause that a provider's Retry-After is believed.
-const PAUSE: Duration = Duration::from_secs(24 * 3600);
+/// How many leases one heartbeat may prolong.
+const MAX_LEASES: usize = 1_000;
+const MAX_STAGE_CHARACTERS: usize = 60;
+/// Of a message, a reference or an event.
+const MAX_TEXT_CHARACTERS: usize = 1_000;
+/// Of a provider's name.
+const MAX_NAME_CHARACTERS: usize = 60;
+/// The longest pause that a provider may ask for.
+const MAX_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
 /// The service over its rules.
 #[derive(Clone)]
 pub(crate) struct WorkApi {
     pub(crate) work: Work,
-    pub(crate) claims: Claims,
+    pub(crate) claims: ClaimStreams,
 }
 
 #[tonic::async_trait]
 impl WorkService for WorkApi {
-    type ClaimWorkStream = Pin<Box<dyn Stream<Item = Result<ClaimWorkResponse, Status>> + Send>>;
+    type ClaimWorkStream = Pin<Box<dyn Stream<Item = Result<api::ClaimWorkResponse, Status>> + Send>>;
 
     async fn claim_work(
         &self,
-        request: Request<Streaming<ClaimWorkRequest>>,
+        request: Request<Streaming<api::ClaimWorkRequest>>,
     ) -> Result<Response<Self::ClaimWorkStream>, Status> {
         Ok(Response::new(Box::pin(self.claims.serve(request.into_inner()).await?)))
     }
 
-    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+    async fn heartbeat(
+        &self,
+        request: Request<api::HeartbeatRequest>,
+    ) -> Result<Response<api::HeartbeatResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        if request.leases.len() > LEASES {
-            fields.wrong("leases", format_args!("must hold at most {LEASES}; it holds {}", request.leases.len()));
+        if request.leases.len() > MAX_LEASES {
+            fields.wrong("leases", format_args!("must hold at most {MAX_LEASES}; it holds {}", request.leases.len()));
         }
         let asked = request.leases.iter().enumerate();
-        let read = asked.filter_map(|(at, asked)| lease(&mut fields, &format!("leases[{at}]"), Some(asked)));
+        let read = asked.filter_map(|(at, asked)| parse_lease(&mut fields, &format!("leases[{at}]"), Some(asked)));
         let leases: Vec<_> = read.collect();
         let statuses = self.work.heartbeat(&fields.done(Some(leases))?).await?;
-        let statuses = statuses.into_iter().map(|status| LeaseStatus {
+        let statuses = statuses.into_iter().map(|status| api::heartbeat_response::LeaseStatus {
             job: status.lease.job.to_string(),
             held: status.held.is_some(),
             cancel_requested: status.held.is_some_and(|held| held.cancel_requested),
         });
-        Ok(Response::new(HeartbeatResponse { statuses: statuses.collect() }))
+        Ok(Response::new(api::HeartbeatResponse { statuses: statuses.collect() }))
     }
 
     async fn record_intent(
         &self,
-        request: Request<RecordIntentRequest>,
-    ) -> Result<Response<RecordIntentResponse>, Status> {
+        request: Request<api::RecordIntentRequest>,
+    ) -> Result<Response<api::RecordIntentResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        let lease = lease(&mut fields, "lease", request.lease.as_ref());
-        let provider = text(&mut fields, "provider", &request.provider, NAME);
+        let lease = parse_lease(&mut fields, "lease", request.lease.as_ref());
+        let provider = parse_text(&mut fields, "provider", &request.provider, MAX_NAME_CHARACTERS);
         let (lease, provider) = fields.done(lease.zip(provider))?;
-        self.work.intended(lease, provider).await?;
-        Ok(Response::new(RecordIntentResponse {}))
+        self.work.record_intent(lease, provider).await?;
+        Ok(Response::new(api::RecordIntentResponse {}))
     }
 
     async fn suspend_work(
         &self,
-        request: Request<SuspendWorkRequest>,
-    ) -> Result<Response<SuspendWorkResponse>, Status> {
-        let pause = suspension(&request.into_inner())?;
-        self.work.suspend(&pause).await?;
-        Ok(Response::new(SuspendWorkResponse {}))
+        request: Request<api::SuspendWorkRequest>,
+    ) -> Result<Response<api::SuspendWorkResponse>, Status> {
+        let suspension = parse_suspend(&request.into_inner())?;
+        self.work.suspend(&suspension).await?;
+        Ok(Response::new(api::SuspendWorkResponse {}))
     }
 
-    async fn hint_work(&self, request: Request<HintWorkRequest>) -> Result<Response<HintWorkResponse>, Status> {
+    async fn hint_work(
+        &self,
+        request: Request<api::HintWorkRequest>,
+    ) -> Result<Response<api::HintWorkResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        let provider = text(&mut fields, "provider", &request.provider, NAME);
-        let event = text(&mut fields, "event", &request.event, TEXT);
+        let provider = parse_text(&mut fields, "provider", &request.provider, MAX_NAME_CHARACTERS);
+        let event = parse_text(&mut fields, "event", &request.event, MAX_TEXT_CHARACTERS);
         let job = fields.take("job", Uuid::try_parse(&request.job).map_err(|_| "must be the job's UUID"));
         let reference = match request.provider_reference.as_str() {
             "" => Some(None),
-            given => text(&mut fields, "provider_reference", given, TEXT).map(Some),
+            given => parse_text(&mut fields, "provider_reference", given, MAX_TEXT_CHARACTERS).map(Some),
         };
         let (((provider, event), job), reference) = fields.done(provider.zip(event).zip(job).zip(reference))?;
         let awaited = self.work.hint((provider, event), job, reference).await?;
-        Ok(Response::new(HintWorkResponse { awaited }))
+        Ok(Response::new(api::HintWorkResponse { awaited }))
     }
 
     async fn record_submission(
         &self,
-        request: Request<RecordSubmissionRequest>,
-    ) -> Result<Response<RecordSubmissionResponse>, Status> {
+        request: Request<api::RecordSubmissionRequest>,
+    ) -> Result<Response<api::RecordSubmissionResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        let lease = lease(&mut fields, "lease", request.lease.as_ref());
-        let reference = text(&mut fields, "provider_reference", &request.provider_reference, TEXT);
+        let lease = parse_lease(&mut fields, "lease", request.lease.as_ref());
+        let reference = parse_text(&mut fields, "provider_reference", &request.provider_reference, MAX_TEXT_CHARACTERS);
         let (lease, reference) = fields.done(lease.zip(reference))?;
-        self.work.submitted(lease, reference).await?;
-        Ok(Response::new(RecordSubmissionResponse {}))
+        self.work.record_submission(lease, reference).await?;
+        Ok(Response::new(api::RecordSubmissionResponse {}))
     }
 
     async fn report_progress(
         &self,
-        request: Request<ReportProgressRequest>,
-    ) -> Result<Response<ReportProgressResponse>, Status> {
+        request: Request<api::ReportProgressRequest>,
+    ) -> Result<Response<api::ReportProgressResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        let lease = lease(&mut fields, "lease", request.lease.as_ref());
+        let lease = parse_lease(&mut fields, "lease", request.lease.as_ref());
         let percent = i16::try_from(request.percent).ok().filter(|percent| (0..=100).contains(percent));
         if percent.is_none() {
             fields.wrong("percent", "must be 0 to 100");
         }
-        let stage = stage(&request.stage);
+        let stage = clean_stage(&request.stage);
         let (lease, percent) = fields.done(lease.zip(percent))?;
-        let step = Step { lease, percent, stage };
+        let report = ProgressReport { lease, percent, stage };
         let cancel_requested = if request.finalizing {
-            self.work.finalizing(&step).await?;
+            self.work.begin_finalizing(&report).await?;
             false
         } else {
-            self.work.progressed(step).await?
+            self.work.report_progress(report).await?
         };
-        Ok(Response::new(ReportProgressResponse { cancel_requested }))
+        Ok(Response::new(api::ReportProgressResponse { cancel_requested }))
     }
 
     async fn complete_work(
         &self,
-        request: Request<CompleteWorkRequest>,
-    ) -> Result<Response<CompleteWorkResponse>, Status> {
+        request: Request<api::CompleteWorkRequest>,
+    ) -> Result<Response<api::CompleteWorkResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        let lease = lease(&mut fields, "lease", request.lease.as_ref());
-        let output = output(&mut fields, request.output.as_ref(), &request.extension);
+        let lease = parse_lease(&mut fields, "lease", request.lease.as_ref());
+        let output = parse_output(&mut fields, request.output.as_ref(), &request.extension);
         if request.cost_micros < 0 {
             fields.wrong("cost_micros", "must not be negative");
         }
         let (lease, output) = fields.done(lease.zip(output))?;
         self.work.complete(lease, &output, Micros::new(request.cost_micros)).await?;
-        Ok(Response::new(CompleteWorkResponse {}))
+        Ok(Response::new(api::CompleteWorkResponse {}))
     }
 
-    async fn fail_work(&self, request: Request<FailWorkRequest>) -> Result<Response<FailWorkResponse>, Status> {
-        let request = request.into_inner();
-        let mut fields = Fields::default();
-        let lease = fields_of_failure(&mut fields, &request);
-        let lease = fields.done(lease)?;
-        let will_retry = self.work.fail(lease, report(request)).await?;
-        Ok(Response::new(FailWorkResponse { will_retry }))
+    async fn fail_work(
+        &self,
+        request: Request<api::FailWorkRequest>,
+    ) -> Result<Response<api::FailWorkResponse>, Status> {
+        let (lease, report) = parse_fail(request.into_inner())?;
+        let will_retry = self.work.fail(lease, report).await?;
+        Ok(Response::new(api::FailWorkResponse { will_retry }))
     }
 
     async fn release_work(
         &self,
-        request: Request<ReleaseWorkRequest>,
-    ) -> Result<Response<ReleaseWorkResponse>, Status> {
+        request: Request<api::ReleaseWorkRequest>,
+    ) -> Result<Response<api::ReleaseWorkResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        let lease = lease(&mut fields, "lease", request.lease.as_ref());
+        let lease = parse_lease(&mut fields, "lease", request.lease.as_ref());
         self.work.release(fields.done(lease)?).await?;
-        Ok(Response::new(ReleaseWorkResponse {}))
+        Ok(Response::new(api::ReleaseWorkResponse {}))
     }
 }
 
-fn suspension(request: &SuspendWorkRequest) -> Result<Suspension, Error> {
+fn parse_suspend(request: &api::SuspendWorkRequest) -> Result<Suspension, Error> {
     let mut fields = Fields::default();
-    let lease = lease(&mut fields, "lease", request.lease.as_ref());
+    let lease = parse_lease(&mut fields, "lease", request.lease.as_ref());
     let percent = request.percent.map(|percent| i16::try_from(percent).unwrap_or(-1));
     if percent.is_some_and(|percent| !(0..=100).contains(&percent)) {
         fields.wrong("percent", "must be 0 to 100, or unset");
@@ -193,7 +191,7 @@ fn suspension(request: &SuspendWorkRequest) -> Result<Suspension, Error> {
     if request.queue_position < 0 {
         fields.wrong("queue_position", "must not be negative");
     }
-    let poll_after = request.poll_after.map(|after| Duration::try_from(after).unwrap_or_default().min(PAUSE));
+    let poll_after = request.poll_after.map(|after| Duration::try_from(after).unwrap_or_default().min(MAX_PAUSE));
     if poll_after.is_none() && !request.unconfirmed {
         fields.wrong("poll_after", "must be set where there is an order to poll at");
     }
@@ -202,17 +200,17 @@ fn suspension(request: &SuspendWorkRequest) -> Result<Suspension, Error> {
         poll_after,
         unconfirmed: request.unconfirmed,
         percent,
-        stage: stage(&request.stage),
+        stage: clean_stage(&request.stage),
         queue_position: request.queue_position,
-        message: request.message.chars().take(TEXT).collect(),
+        message: request.message.chars().take(MAX_TEXT_CHARACTERS).collect(),
     })
 }
 
-fn stage(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(STAGE).collect()
+fn clean_stage(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_STAGE_CHARACTERS).collect()
 }
 
-fn lease(fields: &mut Fields, field: &str, message: Option<&LeaseMessage>) -> Option<Lease> {
+fn parse_lease(fields: &mut Fields, field: &str, message: Option<&api::Lease>) -> Option<Lease> {
     let message = message.cloned().unwrap_or_default();
     let job = fields.take(format!("{field}.job"), Uuid::try_parse(&message.job).map_err(|_| "must be the job's UUID"));
     if message.fence < 1 {
@@ -221,15 +219,15 @@ fn lease(fields: &mut Fields, field: &str, message: Option<&LeaseMessage>) -> Op
     job.map(|job| Lease { job, fence: message.fence })
 }
 
-fn text<'t>(fields: &mut Fields, field: &str, text: &'t str, most: usize) -> Option<&'t str> {
-    let fits = !text.is_empty() && text.chars().count() <= most;
+fn parse_text<'t>(fields: &mut Fields, field: &str, text: &'t str, max: usize) -> Option<&'t str> {
+    let fits = !text.is_empty() && text.chars().count() <= max;
     if !fits {
-        fields.wrong(field, format_args!("must have 1 to {most} characters"));
+        fields.wrong(field, format_args!("must have 1 to {max} characters"));
     }
     fits.then_some(text)
 }
 
-fn output(fields: &mut Fields, message: Option<&OutputMessage>, extension: &str) -> Option<Output> {
+fn parse_output(fields: &mut Fields, message: Option<&generations::Output>, extension: &str) -> Option<Output> {
     let message = message.cloned().unwrap_or_default();
     let sha256 = fields.take("output.asset", name::asset(&message.asset));
     let poster = match message.poster.as_str() {
@@ -260,35 +258,35 @@ fn output(fields: &mut Fields, message: Option<&OutputMessage>, extension: &str)
     })
 }
 
-fn fields_of_failure(fields: &mut Fields, request: &FailWorkRequest) -> Option<Lease> {
+fn parse_fail(request: api::FailWorkRequest) -> Result<(Lease, FailureReport), Error> {
+    let mut fields = Fields::default();
     let snake = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     if request.reason.len() > 64 || !request.reason.chars().all(snake) {
         fields.wrong("reason", "must be upper snake case of at most 64 characters, or empty");
     }
-    lease(fields, "lease", request.lease.as_ref())
-}
-
-fn report(request: FailWorkRequest) -> Report {
+    let lease = parse_lease(&mut fields, "lease", request.lease.as_ref());
+    let lease = fields.done(lease)?;
     let class = match request.failure_class() {
-        FailureClass::Unspecified | FailureClass::Internal => Class::Internal,
-        FailureClass::Throttled => Class::Throttled,
-        FailureClass::InvalidInput => Class::InvalidInput,
-        FailureClass::Safety => Class::Safety,
-        FailureClass::BadOutput => Class::BadOutput,
-        FailureClass::Cancelled => Class::Cancelled,
+        api::FailureClass::Unspecified | api::FailureClass::Internal => FailureClass::Internal,
+        api::FailureClass::Throttled => FailureClass::Throttled,
+        api::FailureClass::InvalidInput => FailureClass::InvalidInput,
+        api::FailureClass::Safety => FailureClass::Safety,
+        api::FailureClass::BadOutput => FailureClass::BadOutput,
+        api::FailureClass::Cancelled => FailureClass::Cancelled,
     };
     let provider_charge = match request.provider_charge() {
-        charge::ProviderCharge::Unspecified => None,
-        charge::ProviderCharge::NotCharged => Some(ProviderCharge::NotCharged),
-        charge::ProviderCharge::Charged => Some(ProviderCharge::Charged),
-        charge::ProviderCharge::Unknown => Some(ProviderCharge::Unknown),
+        generations::charge::ProviderCharge::Unspecified => None,
+        generations::charge::ProviderCharge::NotCharged => Some(ProviderCharge::NotCharged),
+        generations::charge::ProviderCharge::Charged => Some(ProviderCharge::Charged),
+        generations::charge::ProviderCharge::Unknown => Some(ProviderCharge::Unknown),
     };
     let retry_after = request.retry_after.and_then(|after| Duration::try_from(after).ok());
-    Report {
+    let report = FailureReport {
         class,
         reason: request.reason,
-        message: request.message.chars().take(TEXT).collect(),
-        retry_after: retry_after.map(|after| after.min(PAUSE)),
+        message: request.message.chars().take(MAX_TEXT_CHARACTERS).collect(),
+        retry_after: retry_after.map(|after| after.min(MAX_PAUSE)),
         provider_charge,
-    }
+    };
+    Ok((lease, report))
 }

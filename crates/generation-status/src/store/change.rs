@@ -1,7 +1,7 @@
-//! The two forms of every change to a generation. A statement gives its own update; the form adds what must never be left
-//! out: the copy on the scene, and the settlement in the ledger.
+//! The two forms of every change to a generation. A statement brings its own update; the form adds what no change may leave
+//! out: the scene's copy, and at the end the settlement in the ledger.
 //!
-//! Invariants: what the dashboard shows of a scene changes with its latest generation; and a generation that becomes
+//! Invariants: the scene's copy changes in the statement that changes its latest generation; and a generation that becomes
 //! terminal is settled in the same statement, by entries that sum to zero. Rows are locked in one order everywhere:
 //! job, generation, credit account, project, scene.
 
@@ -17,12 +17,13 @@ macro_rules! change {
                  from changed g
                  where s.account_id = g.account_id and s.id = g.scene_id and s.latest_generation = g.id
              )
-             select ", $crate::store::row::columns!(), " from changed g"
+             select ", $crate::store::rows::columns!(), " from changed g"
         )
     };
 }
 
-/// A change that ends the generation. `$1` is three ids for the ledger.
+/// A change that ends the generation. `$1` is three ids for the ledger's lines. `(select count(*) from …) as first` makes a
+/// step wait for the one before: PostgreSQL runs data-modifying steps in no order of its own, and the lock order needs one.
 macro_rules! settle {
     ($update:literal) => {
         concat!(
@@ -66,7 +67,7 @@ macro_rules! settle {
                  where s.account_id = g.account_id and s.id = g.scene_id and s.latest_generation = g.id
              )
              select ",
-            $crate::store::row::columns!(),
+            $crate::store::rows::columns!(),
             " from changed g"
         )
     };

@@ -1,7 +1,6 @@
-//! Balances, what was booked, grants and corrections.
+//! Balances, entries, grants and adjustments.
 //!
-//! Invariant: whatever is booked here sums to zero over its lines, and a balance that it would make negative is refused by
-//! the table.
+//! Invariant: the lines of an entry sum to zero, and the table refuses a balance that would become negative.
 
 use domain::id::{AccountId, GenerationId, LedgerId};
 use domain::money::Micros;
@@ -10,16 +9,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Store;
-use crate::credits::{Balance, Entry, Issue, Kind};
 use crate::error::{Error, Noun};
-
-/// What came of a grant or a correction.
-pub(crate) enum Issued {
-    /// The balance with it.
-    New(Balance),
-    /// The same request issued this before.
-    Before(Issue),
-}
+use crate::model::{Balance, Entry, EntryKind, Issue, Issued};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -41,7 +32,7 @@ impl From<Row> for Balance {
 impl FromRow<'_, sqlx::postgres::PgRow> for Entry {
     fn from_row(row: &sqlx::postgres::PgRow) -> sqlx::Result<Self> {
         let name: &str = row.try_get("entry")?;
-        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
+        let kind = EntryKind::ALL.into_iter().find(|kind| kind.as_str() == name);
         Ok(Self {
             id: LedgerId(row.try_get("id")?),
             kind: kind.ok_or_else(|| sqlx::Error::Decode(format!("{name} is no entry").into()))?,
@@ -55,7 +46,7 @@ impl FromRow<'_, sqlx::postgres::PgRow> for Entry {
 }
 
 impl Store {
-    /// An account's balance; nothing while it was never given credits.
+    /// An account's balance; `None` for one that was never given credits.
     pub(crate) async fn balance(&self, account: AccountId) -> Result<Option<Balance>, Error> {
         let query = sqlx::query_as::<_, Row>(
             "select available_micros, held_micros, spent_micros from credit_accounts where account_id = $1",
@@ -72,7 +63,8 @@ impl Store {
         before: Option<LedgerId>,
         limit: i64,
     ) -> Result<Vec<Entry>, Error> {
-        // Every entry has exactly one line of what is held or issued; what it leaves of that was spent or is available.
+        // Every entry has exactly one line in the book `held` or `issued`, which stands for the entry. Its opposite is in `spent`
+        // and `available`, so the available change follows from the two lines without reading a third.
         let query = sqlx::query_as(
             "select l.id, l.entry, l.generation_id, coalesce(s.amount_micros, 0) as spent_micros,
                     -l.amount_micros - coalesce(s.amount_micros, 0) as available_micros, l.reason, l.create_time
@@ -89,9 +81,10 @@ impl Store {
         Ok(self.pools.read.run("list_credit_entries", run).await?)
     }
 
-    /// Gives an account credits or corrects what it has, once for each request.
+    /// Grants or adjusts credits, once for each request id.
     pub(crate) async fn issue(&self, account: AccountId, issue: &Issue, request: Uuid) -> Result<Issued, Error> {
-        // A row that is only proposed must pass the table's check as well: in the place of one that is there it proposes nothing.
+        // PostgreSQL checks the row to be inserted before it finds the conflict, so a negative amount would fail for an account
+        // that could pay it: where a row exists already, zero is proposed.
         let query = sqlx::query_as::<_, Row>(
             "with entered as (
                  insert into ledger (id, account_id, entry, book, amount_micros, request_id, reason)
@@ -110,21 +103,21 @@ impl Store {
         .bind(account.0)
         .bind(issue.amount.get())
         .bind(request)
-        .bind(if issue.reason.is_some() { Kind::Adjust } else { Kind::Grant }.as_str())
+        .bind(if issue.reason.is_some() { EntryKind::Adjust } else { EntryKind::Grant }.as_str())
         .bind(&issue.reason);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
         match self.pools.write.run("issue_credits", run).await {
             Ok(Some(row)) => Ok(Issued::New(row.into())),
-            Ok(None) => self.issued(account, request).await.map(Issued::Before),
+            Ok(None) => self.find_issue(account, request).await.map(Issued::Existing),
             Err(error) => Err(match error.constraint() {
-                Some("ledger_account_id_fkey") => Error::Missing(Noun::Account),
-                Some("credit_accounts_available_micros_check") => Error::BelowZero,
+                Some("ledger_account_id_fkey") => Error::NotFound(Noun::Account),
+                Some("credit_accounts_available_micros_check") => Error::NegativeBalance,
                 _ => error.into(),
             }),
         }
     }
 
-    async fn issued(&self, account: AccountId, request: Uuid) -> Result<Issue, Error> {
+    async fn find_issue(&self, account: AccountId, request: Uuid) -> Result<Issue, Error> {
         let query = sqlx::query_as::<_, (i64, Option<String>)>(
             "select amount_micros, reason from ledger where account_id = $1 and request_id = $2 and book = 'available'",
         )

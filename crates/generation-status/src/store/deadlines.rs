@@ -1,7 +1,7 @@
-//! Generations that did not end by their total deadline, and unconfirmed ones that an operator settles.
+//! Total deadlines, and operators' decisions on unconfirmed submissions.
 //!
-//! Invariant: an order that may exist is never forgotten before its provider was asked to stop it, or the grace for its answer
-//! has passed; whatever the provider charged, the user's hold goes back whole.
+//! Invariant: an order that may exist is not given up before its provider was asked to stop it, or the grace for its answer has
+//! passed; whatever the provider charged, the user's hold is released whole.
 
 use chassis::postgres::statement;
 use domain::generation::State;
@@ -11,40 +11,30 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Store;
-use super::calls::known;
 use super::change::change;
-use super::steps::{End, end, requeue};
+use super::provider_calls::set_reference;
+use super::transitions::{End, end, requeue};
 use crate::error::{Error, Noun};
-use crate::record::{Flaw, ProviderCharge, Record, Wait};
+use crate::model::{Failure, Generation, Resolution, WaitReason};
 
 /// How long a provider may take to answer a request to stop, once the deadline has passed.
 const GRACE_SECONDS: f64 = 600.0;
 
-/// What an operator found out about a unconfirmed submission.
-#[derive(Clone, Debug)]
-pub(crate) enum Resolution {
-    /// The provider has it under this reference.
-    Reference(String),
-    /// It is not to be gone on with.
-    Failed(ProviderCharge),
-    /// The provider does not have it.
-    Requeue,
-}
-
-/// A generation with its job, both standing still until the transaction ends.
+/// What a deadline or an operator decides on, read under the locks of job and generation.
 #[derive(sqlx::FromRow)]
-struct Standing {
+struct Facts {
     state: i16,
     late: bool,
     cancelled: bool,
     job_state: String,
-    /// It was asked to stop longer ago than the grace.
+    /// Its provider was asked to stop longer ago than the grace.
     ignored: bool,
     phase: Option<String>,
 }
 
-async fn standing(tx: &mut PgConnection, account: Uuid, id: Uuid) -> Result<Option<Standing>, Error> {
-    // The job first, as everywhere.
+/// Locks a job and its generation until the transaction ends, and reads both.
+async fn lock_facts(tx: &mut PgConnection, account: Uuid, id: Uuid) -> Result<Option<Facts>, Error> {
+    // The job first, as in every transaction, so that two never deadlock.
     let query =
         sqlx::query("select from jobs where id = $1 and account_id = $2 for no key update").bind(id).bind(account);
     statement("lock_job", query.execute(&mut *tx)).await?;
@@ -59,12 +49,14 @@ async fn standing(tx: &mut PgConnection, account: Uuid, id: Uuid) -> Result<Opti
     .bind(account)
     .bind(id)
     .bind(GRACE_SECONDS);
-    Ok(statement("stand_still", query.fetch_optional(&mut *tx)).await?)
+    Ok(statement("lock_generation_and_job", query.fetch_optional(&mut *tx)).await?)
 }
 
 impl Store {
-    /// Generations that are past their total deadline and have not been dealt with.
+    /// Generations that are past their total deadline and that [`Store::enforce_deadline`] may move on.
     pub(crate) async fn overdue(&self) -> Result<Vec<(AccountId, GenerationId)>, Error> {
+        // FINALIZING (4) is never stopped. CANCELLING (5) has been dealt with, unless its provider has ignored the request for the
+        // grace, or its submission is unconfirmed (7) and nobody can be asked.
         let query = sqlx::query_as::<_, (Uuid, Uuid)>(
             "select g.account_id, g.id from generations g join jobs j on j.id = g.id
              where g.end_time is null and g.state <> 4 and g.total_deadline <= now()
@@ -75,15 +67,21 @@ impl Store {
         )
         .bind(GRACE_SECONDS);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        let rows = self.pools.rescue.run("find_overdue", run).await?;
+        let rows = self.pools.reaper.run("find_overdue", run).await?;
         Ok(rows.into_iter().map(|(account, id)| (AccountId(account), GenerationId(id))).collect())
     }
 
-    /// Stops or ends a generation that is past its total deadline. Nothing when it need not, or not yet.
-    pub(crate) async fn enforce(&self, account: AccountId, id: GenerationId) -> Result<Option<Record>, Error> {
+    /// Stops or ends a generation that is past its total deadline. `None` when there is nothing to do, or not yet.
+    pub(crate) async fn enforce_deadline(
+        &self,
+        account: AccountId,
+        id: GenerationId,
+    ) -> Result<Option<Generation>, Error> {
         let run = async |tx: &mut PgConnection| {
             let held = Held { account: account.0, cancel_requested: false };
-            let Some(found) = standing(tx, account.0, id.0).await?.filter(|found| found.late) else { return Ok(None) };
+            let Some(found) = lock_facts(tx, account.0, id.0).await?.filter(|found| found.late) else {
+                return Ok(None);
+            };
             let idle = found.job_state != "leased";
             let unconfirmed = found.job_state == "waiting" && found.phase.as_deref() == Some("intent");
             let ordered = found.phase.is_some();
@@ -95,50 +93,53 @@ impl Store {
                 }
                 _ => {}
             }
-            let (state, flaw) = match (found.cancelled, unconfirmed) {
+            let (state, failure) = match (found.cancelled, unconfirmed) {
                 (true, _) => (State::Cancelled, None),
-                (false, true) => (State::Failed, Some(outcome_unknown())),
-                (false, false) => (State::Failed, Some(late())),
+                (false, true) => (State::Failed, Some(Failure::outcome_unknown())),
+                (false, false) => (State::Failed, Some(Failure::total_deadline())),
             };
             let decision = if found.cancelled { Decision::Cancel } else { Decision::Fail };
-            let why = flaw.as_ref().map_or(("CANCELLED", ""), |flaw| (flaw.reason.as_str(), flaw.message.as_str()));
+            let why = failure
+                .as_ref()
+                .map_or(("CANCELLED", ""), |failure| (failure.reason.as_str(), failure.message.as_str()));
             if !jobs::decide(tx, account.0, id.0, decision, why).await? {
                 return Ok(None);
             }
-            end(tx, held, id.0, End { state, flaw: flaw.as_ref(), provider_charge: None }).await.map(Some)
+            end(tx, held, id.0, End { state, failure: failure.as_ref(), provider_charge: None }).await.map(Some)
         };
-        self.pools.rescue.transaction("enforce_deadline", run).await
+        self.pools.reaper.transaction("enforce_deadline", run).await
     }
 
-    /// Settles a unconfirmed submission as an operator says; `note` stays in its history.
+    /// Settles an unconfirmed submission as an operator decided; `note` stays in the job's history.
     pub(crate) async fn resolve(
         &self,
         account: AccountId,
         id: GenerationId,
         resolution: &Resolution,
         note: &str,
-    ) -> Result<Record, Error> {
+    ) -> Result<Generation, Error> {
         let run = async |tx: &mut PgConnection| {
             let held = Held { account: account.0, cancel_requested: false };
-            let found = standing(tx, account.0, id.0).await?.ok_or(Error::Missing(Noun::Generation))?;
+            let found = lock_facts(tx, account.0, id.0).await?.ok_or(Error::NotFound(Noun::Generation))?;
             if found.job_state != "waiting" || found.phase.as_deref() != Some("intent") {
-                return Err(Error::NotParked);
+                return Err(Error::NotUnconfirmed);
             }
             match resolution {
                 Resolution::Reference(reference) => {
                     jobs::note(tx, account.0, id.0, "RESOLVED", note).await?;
                     jobs::hint(tx, id.0).await?;
-                    known(tx, account.0, id.0, reference).await?.ok_or(Error::NotParked)
+                    set_reference(tx, account.0, id.0, reference).await?.ok_or(Error::NotUnconfirmed)
                 }
                 Resolution::Failed(provider_charge) => {
                     jobs::decide(tx, account.0, id.0, Decision::Fail, ("RESOLVED", note)).await?;
-                    let flaw = outcome_unknown();
-                    let over = End { state: State::Failed, flaw: Some(&flaw), provider_charge: Some(*provider_charge) };
+                    let failure = Failure::outcome_unknown();
+                    let over =
+                        End { state: State::Failed, failure: Some(&failure), provider_charge: Some(*provider_charge) };
                     end(tx, held, id.0, over).await
                 }
                 Resolution::Requeue => {
                     jobs::decide(tx, account.0, id.0, Decision::Requeue, ("RESOLVED", note)).await?;
-                    requeue(tx, held, id.0, Wait::Capacity).await
+                    requeue(tx, held, id.0, WaitReason::Capacity).await
                 }
             }
         };
@@ -146,8 +147,8 @@ impl Store {
     }
 }
 
-/// Asks for an order to be stopped because its time is over.
-async fn stop(tx: &mut PgConnection, account: Uuid, id: Uuid) -> Result<Record, Error> {
+/// Asks for an order to be stopped because the total deadline has passed.
+async fn stop(tx: &mut PgConnection, account: Uuid, id: Uuid) -> Result<Generation, Error> {
     jobs::ask_to_stop(tx, account, id).await?;
     let query = sqlx::query_as(change!(
         "update generations g
@@ -160,20 +161,4 @@ async fn stop(tx: &mut PgConnection, account: Uuid, id: Uuid) -> Result<Record, 
     statement("stop_overdue", query.fetch_optional(&mut *tx))
         .await?
         .ok_or(Error::IllegalTransition { next: State::Cancelling })
-}
-
-fn outcome_unknown() -> Flaw {
-    Flaw {
-        code: tonic::Code::Unknown as i32,
-        reason: "SUBMISSION_OUTCOME_UNKNOWN".to_owned(),
-        message: "it could not be found out whether the provider took the order; nothing was charged".to_owned(),
-    }
-}
-
-pub(super) fn late() -> Flaw {
-    Flaw {
-        code: tonic::Code::DeadlineExceeded as i32,
-        reason: "TOTAL_DEADLINE".to_owned(),
-        message: "it did not end by its deadline; nothing was charged".to_owned(),
-    }
 }

@@ -1,4 +1,4 @@
-//! The log of deliveries, as users see it, and what they set in motion.
+//! The log of deliveries as users see it, tests, and redelivery. How deliveries are sent is in `delivery_jobs.rs`.
 //!
 //! Rows are locked in one order: job, endpoint, delivery.
 
@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::error::{Error, Noun};
-use crate::webhooks::{Attempt, Delivery, TEST};
+use crate::model::{Attempt, Delivery, TEST_EVENT};
 
 /// How many of a delivery's attempts are shown.
-const SHOWN: i64 = 20;
+const MAX_ATTEMPTS_SHOWN: i64 = 20;
 
 /// The columns that a [`Delivery`] is read from.
 macro_rules! delivery {
@@ -41,7 +41,7 @@ struct Row {
 }
 
 #[derive(FromRow)]
-struct Line {
+struct AttemptRow {
     delivery_id: Uuid,
     number: i32,
     attempt_time: OffsetDateTime,
@@ -95,8 +95,8 @@ impl Store {
         self.pools.read.transaction("get_delivery", run).await
     }
 
-    /// Writes a test to be sent; nothing when the endpoint is disabled by now.
-    pub(crate) async fn create_test(
+    /// Writes a test event to be sent; `None` when the endpoint is disabled by now.
+    pub(crate) async fn create_test_delivery(
         &self,
         account: AccountId,
         endpoint: WebhookEndpointId,
@@ -109,12 +109,12 @@ impl Store {
         )
         .bind(account.0)
         .bind(endpoint.0)
-        .bind(TEST);
+        .bind(TEST_EVENT);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        Ok(self.pools.write.run("create_test", run).await?.map(WebhookDeliveryId))
+        Ok(self.pools.write.run("create_test_delivery", run).await?.map(WebhookDeliveryId))
     }
 
-    /// Has a delivery sent again, from its first attempt on. One that is being sent is left to itself.
+    /// Has a delivery sent again with all its attempts. One that is being sent right now is left alone.
     pub(crate) async fn redeliver(&self, account: AccountId, name: DeliveryName) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
             let query = sqlx::query_as::<_, (i16, Option<Uuid>)>(
@@ -125,7 +125,7 @@ impl Store {
             .bind(name.delivery.0)
             .fetch_optional(&mut *tx);
             let found = statement("find_delivery", query).await?;
-            let (state, job) = found.ok_or(Error::Missing(Noun::WebhookDelivery))?;
+            let (state, job) = found.ok_or(Error::NotFound(Noun::WebhookDelivery))?;
             if let Some(job) = job.filter(|_| state == 1)
                 && !jobs::withdraw(tx, account.0, job).await?
             {
@@ -150,7 +150,7 @@ impl Store {
 
 async fn with_attempts(tx: &mut PgConnection, account: AccountId, rows: Vec<Row>) -> Result<Vec<Delivery>, Error> {
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-    let query = sqlx::query_as::<_, Line>(
+    let query = sqlx::query_as::<_, AttemptRow>(
         "select a.delivery_id, a.number, a.attempt_time, a.http_status, a.latency_ms, a.reason, a.excerpt
          from unnest($2::uuid[]) as wanted (id)
          cross join lateral (
@@ -161,20 +161,20 @@ async fn with_attempts(tx: &mut PgConnection, account: AccountId, rows: Vec<Row>
     )
     .bind(account.0)
     .bind(ids)
-    .bind(SHOWN)
+    .bind(MAX_ATTEMPTS_SHOWN)
     .fetch_all(tx);
-    let lines = statement("list_attempts", query).await?;
-    Ok(rows.into_iter().map(|row| delivery(row, &lines)).collect())
+    let attempts = statement("list_attempts", query).await?;
+    Ok(rows.into_iter().map(|row| to_delivery(row, &attempts)).collect())
 }
 
-fn delivery(row: Row, lines: &[Line]) -> Delivery {
-    let attempt = |line: &Line| Attempt {
-        number: line.number,
-        time: line.attempt_time,
-        http_status: line.http_status,
-        latency: Duration::from_millis(line.latency_ms.unsigned_abs().into()),
-        reason: line.reason.clone(),
-        excerpt: line.excerpt.clone(),
+fn to_delivery(row: Row, attempts: &[AttemptRow]) -> Delivery {
+    let to_attempt = |row: &AttemptRow| Attempt {
+        number: row.number,
+        time: row.attempt_time,
+        http_status: row.http_status,
+        latency: Duration::from_millis(row.latency_ms.unsigned_abs().into()),
+        reason: row.reason.clone(),
+        excerpt: row.excerpt.clone(),
     };
     Delivery {
         name: DeliveryName { endpoint: WebhookEndpointId(row.endpoint_id), delivery: WebhookDeliveryId(row.id) },
@@ -183,7 +183,7 @@ fn delivery(row: Row, lines: &[Line]) -> Delivery {
         state: row.state,
         attempt_count: row.attempt_count,
         next_attempt_time: row.next_attempt_time,
-        attempts: lines.iter().filter(|line| line.delivery_id == row.id).map(attempt).collect(),
+        attempts: attempts.iter().filter(|attempt| attempt.delivery_id == row.id).map(to_attempt).collect(),
         create_time: row.create_time,
         end_time: row.end_time,
     }

@@ -1,4 +1,4 @@
-//! Reading generations, and stopping them.
+//! Reads and cancels of generations.
 
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
@@ -7,21 +7,14 @@ use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use super::change::{change, settle};
-use super::row::columns;
+use super::rows::columns;
 use super::{Store, ledger_ids};
 use crate::error::{Error, Noun};
-use crate::record::Record;
-
-/// The generations that were found, with where the snapshot that has them stands.
-pub(crate) struct Loaded {
-    pub(crate) epoch: i64,
-    pub(crate) seq: i64,
-    pub(crate) records: Vec<Record>,
-}
+use crate::model::{Generation, Snapshot};
 
 impl Store {
-    /// Generations of one account in any order, with what the cache needs to know of the snapshot.
-    pub(crate) async fn load(&self, account: AccountId, ids: &[GenerationId]) -> Result<Loaded, Error> {
+    /// Generations of one account in any order, with the position of the snapshot for the cache.
+    pub(crate) async fn load(&self, account: AccountId, ids: &[GenerationId]) -> Result<Snapshot, Error> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let query = sqlx::query(concat!(
             "select c.epoch, c.seq, ",
@@ -32,21 +25,22 @@ impl Store {
         .bind(ids);
         let run = async |connection: &mut PgConnection| {
             let rows = query.fetch_all(connection).await?;
-            // One row at least, without a generation where none was found.
+            // The left join returns at least one row, without a generation where none was found.
             let clock = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-            let mut loaded = Loaded { epoch: clock.try_get("epoch")?, seq: clock.try_get("seq")?, records: Vec::new() };
+            let mut snapshot =
+                Snapshot { epoch: clock.try_get("epoch")?, seq: clock.try_get("seq")?, generations: Vec::new() };
             for row in &rows {
                 if row.try_get::<Option<Uuid>, _>("id")?.is_some() {
-                    loaded.records.push(Record::from_row(row)?);
+                    snapshot.generations.push(Generation::from_row(row)?);
                 }
             }
-            Ok(loaded)
+            Ok(snapshot)
         };
         Ok(self.pools.read.run("load_generations", run).await?)
     }
 
     /// The generations of these ids that are the account's, in any order.
-    pub(crate) async fn find(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Record>, Error> {
+    pub(crate) async fn find(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Generation>, Error> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let query = sqlx::query_as(concat!(
             "select ",
@@ -59,8 +53,11 @@ impl Store {
         Ok(self.pools.read.run("find_generations", run).await?)
     }
 
-    /// The generations of these accounts and ids, in any order.
-    pub(crate) async fn gather(&self, wanted: &[(AccountId, GenerationId)]) -> Result<Vec<Record>, Error> {
+    /// The generations of these accounts and ids, in any order. For the hub, which reads for watchers of many accounts.
+    pub(crate) async fn find_across_accounts(
+        &self,
+        wanted: &[(AccountId, GenerationId)],
+    ) -> Result<Vec<Generation>, Error> {
         let (accounts, ids): (Vec<Uuid>, Vec<Uuid>) = wanted.iter().map(|(account, id)| (account.0, id.0)).unzip();
         let query = sqlx::query_as(concat!(
             "select ",
@@ -71,7 +68,7 @@ impl Store {
         .bind(accounts)
         .bind(ids);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        Ok(self.pools.read.run("gather_generations", run).await?)
+        Ok(self.pools.read.run("find_generations_across_accounts", run).await?)
     }
 
     /// Up to `limit` generations of `parent` made before `before` and after `after`, newest first.
@@ -82,8 +79,8 @@ impl Store {
         before: Option<GenerationId>,
         after: Option<GenerationId>,
         limit: i64,
-    ) -> Result<Vec<Record>, Error> {
-        // Three statements and not one with alternatives: each has an index that gives its order.
+    ) -> Result<Vec<Generation>, Error> {
+        // Three statements instead of one with alternatives, so that each is read in the order of an index of its own.
         let (sql, of) = match parent {
             GenerationParent::Account => (
                 concat!(
@@ -123,23 +120,23 @@ impl Store {
             .bind(limit)
             .bind(after.map_or(Uuid::nil(), |id| id.0));
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        let records: Vec<Record> = self.pools.read.run("list_generations", run).await?;
-        match (parent, records.first()) {
-            // A scene is in one project: its name with another's is no name of anything.
-            (GenerationParent::Scene(name), Some(record)) if record.project != name.project => {
-                Err(Error::Missing(Noun::Scene))
+        let generations: Vec<Generation> = self.pools.read.run("list_generations", run).await?;
+        match (parent, generations.first()) {
+            // A scene is in one project: a name that combines it with another project names nothing.
+            (GenerationParent::Scene(name), Some(generation)) if generation.project != name.project => {
+                Err(Error::NotFound(Noun::Scene))
             }
-            _ => Ok(records),
+            _ => Ok(generations),
         }
     }
 
-    /// Up to `limit` generations of `parent` that are under way, newest first.
+    /// Up to `limit` open generations of `parent`, newest first.
     pub(crate) async fn open(
         &self,
         account: AccountId,
         parent: GenerationParent,
         limit: i64,
-    ) -> Result<Vec<Record>, Error> {
+    ) -> Result<Vec<Generation>, Error> {
         let (project, scene) = match parent {
             GenerationParent::Account => (None, None),
             GenerationParent::Project(project) => (Some(project.0), None),
@@ -161,7 +158,7 @@ impl Store {
         Ok(self.pools.read.run("open_generations", run).await?)
     }
 
-    /// Whether the account has, or had, what is named.
+    /// An error unless the account has, or had, this parent.
     pub(crate) async fn parent_exists(&self, account: AccountId, parent: GenerationParent) -> Result<(), Error> {
         let (query, noun) = match parent {
             GenerationParent::Account => return Ok(()),
@@ -182,14 +179,13 @@ impl Store {
             ),
         };
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
-        if self.pools.read.run("generation_parent_exists", run).await? { Ok(()) } else { Err(Error::Missing(noun)) }
+        if self.pools.read.run("generation_parent_exists", run).await? { Ok(()) } else { Err(Error::NotFound(noun)) }
     }
 
-    /// Ends a generation that waits in the queue and gives its price back. Nothing when it is not, or no longer, in this
-    /// version in the queue.
-    pub(crate) async fn withdraw(&self, record: &Record) -> Result<Option<Record>, Error> {
+    /// Cancels a queued generation and releases its hold. `None` when it is no longer queued in this version.
+    pub(crate) async fn cancel_queued(&self, generation: &Generation) -> Result<Option<Generation>, Error> {
         let run = async |tx: &mut PgConnection| {
-            if !jobs::withdraw(tx, record.account.0, record.id.0).await? {
+            if !jobs::withdraw(tx, generation.account.0, generation.id.0).await? {
                 return Ok(None);
             }
             let query = sqlx::query_as(settle!(
@@ -199,22 +195,22 @@ impl Store {
                  where g.account_id = $2 and g.id = $3 and g.version = $4 and g.state = any ($5)"
             ))
             .bind(ledger_ids())
-            .bind(record.account.0)
-            .bind(record.id.0)
-            .bind(record.version)
+            .bind(generation.account.0)
+            .bind(generation.id.0)
+            .bind(generation.version)
             .bind([State::Queued.number()]);
-            let ended = chassis::postgres::statement("withdraw_generation", query.fetch_optional(&mut *tx)).await?;
-            // The job is only withdrawn together with the generation.
-            ended.map(Some).ok_or(Undone::Changed)
+            let ended =
+                chassis::postgres::statement("cancel_queued_generation", query.fetch_optional(&mut *tx)).await?;
+            // The job must not be withdrawn without the generation, so the transaction is rolled back.
+            ended.map(Some).ok_or(Rollback::Changed)
         };
-        Undone::or_nothing(self.pools.write.transaction("cancel_queued", run).await)
+        Rollback::into_option(self.pools.write.transaction("cancel_queued", run).await)
     }
 
-    /// Asks for a generation that is being worked on to be stopped. Nothing when it is not, or no longer, in this version
-    /// at work.
-    pub(crate) async fn ask_to_stop(&self, record: &Record) -> Result<Option<Record>, Error> {
+    /// Asks for a running generation to be stopped. `None` when it no longer runs in this version.
+    pub(crate) async fn request_stop(&self, generation: &Generation) -> Result<Option<Generation>, Error> {
         let run = async |tx: &mut PgConnection| {
-            if !jobs::ask_to_stop(tx, record.account.0, record.id.0).await? {
+            if !jobs::ask_to_stop(tx, generation.account.0, generation.id.0).await? {
                 return Ok(None);
             }
             let query = sqlx::query_as(change!(
@@ -222,31 +218,32 @@ impl Store {
                  set state = 5, cancel_time = now(), update_time = now(), version = g.version + 1
                  where g.account_id = $1 and g.id = $2 and g.version = $3 and g.state = any ($4)"
             ))
-            .bind(record.account.0)
-            .bind(record.id.0)
-            .bind(record.version)
+            .bind(generation.account.0)
+            .bind(generation.id.0)
+            .bind(generation.version)
             .bind([State::Submitting.number(), State::Processing.number()]);
-            let asked = chassis::postgres::statement("ask_generation_to_stop", query.fetch_optional(&mut *tx)).await?;
-            asked.map(Some).ok_or(Undone::Changed)
+            let asked =
+                chassis::postgres::statement("request_stop_of_generation", query.fetch_optional(&mut *tx)).await?;
+            asked.map(Some).ok_or(Rollback::Changed)
         };
-        Undone::or_nothing(self.pools.write.transaction("cancel_running", run).await)
+        Rollback::into_option(self.pools.write.transaction("cancel_running", run).await)
     }
 }
 
-/// Why a transaction is rolled back: because the generation changed meanwhile, or because it failed.
-enum Undone {
+/// Why a transaction is rolled back: the generation changed since it was read, or a statement failed.
+enum Rollback {
     Changed,
     Failed(Error),
 }
 
-impl<E: Into<Error>> From<E> for Undone {
+impl<E: Into<Error>> From<E> for Rollback {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
 }
 
-impl Undone {
-    fn or_nothing<T>(result: Result<Option<T>, Self>) -> Result<Option<T>, Error> {
+impl Rollback {
+    fn into_option<T>(result: Result<Option<T>, Self>) -> Result<Option<T>, Error> {
         match result {
             Ok(value) => Ok(value),
             Err(Self::Changed) => Ok(None),

@@ -1,74 +1,73 @@
-//! What operators do about the queue of generations.
+//! The queue of generations, for operators.
 //!
-//! Invariant: a dead letter is done with in the transaction that holds the price of what takes its place, or stays.
+//! Invariant: a dead letter is closed in the transaction that holds the price of the generation in its place, or stays.
 
 use domain::id::{AccountId, GenerationId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::row::columns;
+use super::Store;
+use super::rows::columns;
 use super::start::begin;
-use super::{Draft, KIND, Started, Store};
 use crate::error::{Error, Noun};
-use crate::queues::Stats;
-use crate::record::Record;
+use crate::model::{GENERATION_JOBS, Generation, NewGeneration, QueueStats, Started};
 
 impl Store {
-    /// The numbers of the queue.
-    pub(crate) async fn queue_stats(&self, accounts: i64) -> Result<Stats, Error> {
+    /// The statistics of the queue.
+    pub(crate) async fn queue_stats(&self, accounts: i64) -> Result<QueueStats, Error> {
         let run = async |tx: &mut PgConnection| {
-            let depths = jobs::depths(tx, KIND).await?;
-            let shares = jobs::shares(tx, KIND, accounts).await?;
-            Ok(Stats { depths, shares, paused: jobs::paused(tx, KIND).await? })
+            let depths = jobs::depths(tx, GENERATION_JOBS).await?;
+            let shares = jobs::shares(tx, GENERATION_JOBS, accounts).await?;
+            Ok(QueueStats { depths, shares, paused: jobs::paused(tx, GENERATION_JOBS).await? })
         };
         self.pools.read.transaction("queue_stats", run).await
     }
 
     /// Pauses a model, or with an empty name all.
     pub(crate) async fn pause(&self, model: &str, note: &str) -> Result<(), Error> {
-        let run = async |tx: &mut PgConnection| Ok(jobs::pause(tx, KIND, model, note).await?);
+        let run = async |tx: &mut PgConnection| Ok(jobs::pause(tx, GENERATION_JOBS, model, note).await?);
         self.pools.write.transaction("pause_queue", run).await
     }
 
     /// Ends a pause; returns whether there was one.
     pub(crate) async fn resume(&self, model: &str) -> Result<bool, Error> {
-        let run = async |tx: &mut PgConnection| Ok(jobs::resume(tx, KIND, model).await?);
+        let run = async |tx: &mut PgConnection| Ok(jobs::resume(tx, GENERATION_JOBS, model).await?);
         self.pools.write.transaction("resume_queue", run).await
     }
 
     /// Sets an account's share of the turns.
     pub(crate) async fn set_weight(&self, account: AccountId, weight: f64) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
-            known(tx, account).await?;
-            Ok(jobs::set_weight(tx, KIND, account.0, weight).await?)
+            require_account(tx, account).await?;
+            Ok(jobs::set_weight(tx, GENERATION_JOBS, account.0, weight).await?)
         };
         self.pools.write.transaction("set_account_weight", run).await
     }
 
-    /// Sets how many generations of an account may run at once; nothing: as many as of any other.
+    /// Sets how many generations of an account may run at once; `None`: the service's default.
     pub(crate) async fn set_running_limit(&self, account: AccountId, limit: Option<i32>) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
-            known(tx, account).await?;
-            Ok(jobs::set_running_limit(tx, KIND, account.0, limit).await?)
+            require_account(tx, account).await?;
+            Ok(jobs::set_running_limit(tx, GENERATION_JOBS, account.0, limit).await?)
         };
         self.pools.write.transaction("set_running_limit", run).await
     }
 
-    /// What is held back now.
-    pub(crate) async fn standing(&self) -> Result<jobs::QueueStatus, Error> {
-        let run = async |tx: &mut PgConnection| Ok(jobs::queue_status(tx, KIND, self.limits()).await?);
-        self.pools.read.transaction("standing_of_queue", run).await
+    /// What the queue does not give out now, and why.
+    pub(crate) async fn queue_status(&self) -> Result<jobs::QueueStatus, Error> {
+        let run = async |tx: &mut PgConnection| Ok(jobs::queue_status(tx, GENERATION_JOBS, self.limits()).await?);
+        self.pools.read.transaction("queue_status", run).await
     }
 
     /// Up to `limit` dead letters enqueued before `before`, newest first.
     pub(crate) async fn dead_letters(&self, before: Option<Uuid>, limit: i64) -> Result<Vec<jobs::DeadLetter>, Error> {
-        let run = async |tx: &mut PgConnection| Ok(jobs::dead_letters(tx, KIND, before, limit).await?);
+        let run = async |tx: &mut PgConnection| Ok(jobs::dead_letters(tx, GENERATION_JOBS, before, limit).await?);
         self.pools.read.transaction("list_dead_letters", run).await
     }
 
-    /// The generation of a job that was given up at some time, whosever it is; whether the letter still lies there is seen
-    /// when it is taken.
-    pub(crate) async fn dead_letter(&self, id: GenerationId) -> Result<Option<Record>, Error> {
+    /// The generation of a job that was dead-lettered at some time, of any account. [`Store::requeue_dead_letter`] finds out
+    /// whether the letter is still open.
+    pub(crate) async fn dead_letter(&self, id: GenerationId) -> Result<Option<Generation>, Error> {
         let query = sqlx::query_as(concat!(
             "select ",
             columns!(),
@@ -80,20 +79,25 @@ impl Store {
         Ok(self.pools.read.run("find_dead_letter", run).await?)
     }
 
-    /// Starts what takes the place of a dead letter, and is done with that. The same request finds what it started before.
-    pub(crate) async fn requeue_dead(&self, draft: &Draft, id: GenerationId, note: &str) -> Result<Started, Error> {
-        let account = draft.account.0;
+    /// Closes a dead letter and starts the generation in its place. The same request id finds the one that it started before.
+    pub(crate) async fn requeue_dead_letter(
+        &self,
+        new: &NewGeneration,
+        id: GenerationId,
+        note: &str,
+    ) -> Result<Started, Error> {
+        let account = new.account.0;
         let run = async |tx: &mut PgConnection| {
-            // First, so that of two at once the second sees what the first has done.
+            // The letter first: of two concurrent calls the second waits here and then finds it closed.
             let taken = jobs::close_dead_letter(tx, account, id.0, note).await?;
-            let started = match begin(tx, GenerationId::new(), draft, self.account.open).await {
+            let started = match begin(tx, GenerationId::new(), new, self.limits.open).await {
                 Ok(Started::New(_)) | Err(Error::InsufficientCredit { .. }) if !taken => {
-                    return Err(Error::Missing(Noun::DeadLetter));
+                    return Err(Error::NotFound(Noun::DeadLetter));
                 }
                 started => started?,
             };
-            if let Started::New(record) = &started {
-                jobs::note(tx, account, record.id.0, "REQUEUED", note).await?;
+            if let Started::New(generation) = &started {
+                jobs::note(tx, account, generation.id.0, "REQUEUED", note).await?;
             }
             Ok(started)
         };
@@ -101,8 +105,8 @@ impl Store {
     }
 }
 
-async fn known(tx: &mut PgConnection, account: AccountId) -> Result<(), Error> {
+async fn require_account(tx: &mut PgConnection, account: AccountId) -> Result<(), Error> {
     let query = sqlx::query_scalar("select exists (select from accounts where id = $1)").bind(account.0);
-    let known: bool = chassis::postgres::statement("account_exists", query.fetch_one(tx)).await?;
-    if known { Ok(()) } else { Err(Error::Missing(Noun::Account)) }
+    let exists: bool = chassis::postgres::statement("account_exists", query.fetch_one(tx)).await?;
+    if exists { Ok(()) } else { Err(Error::NotFound(Noun::Account)) }
 }

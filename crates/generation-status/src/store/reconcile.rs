@@ -1,7 +1,7 @@
-//! What must hold of the tables at any time, as statements that find what breaks it.
+//! The invariants of the tables, each as a statement that finds violations, and the repairs.
 //!
-//! Invariant: a statement here reads one snapshot of transactions that keep what it asks about together, so that whatever it
-//! finds is broken and not only under way. Where time must pass first, the statement says how much.
+//! Invariant: every transaction keeps the rows that a statement compares consistent, and a statement reads one snapshot, so that
+//! a finding is a violation and never a change in progress. Where time must pass first, the statement says how much.
 
 use chassis::postgres::statement;
 use domain::generation::State;
@@ -11,49 +11,49 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Store;
-use super::steps::{End, end, lock};
+use super::transitions::{End, end, lock};
 use crate::error::Error;
-use crate::record::{Flaw, Record};
+use crate::model::{Failure, Generation};
 
-/// What can be done about a finding.
+/// What is done about a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repair {
-    /// The sweep does it; that it is found here says that the sweep is behind.
-    Sweep,
-    /// Workers are woken.
-    Wake,
-    /// The generation ends, and its hold goes back.
+    /// Nothing here: the reaper repairs it, and that it was found means that the reaper is late.
+    Reaper,
+    /// Workers are notified.
+    Notify,
+    /// The generation ends and its hold is released.
     End,
-    /// A person must poll: money or history would have to be guessed.
+    /// A person must look: a repair would have to guess about money or history.
     None,
 }
 
-/// Something that must hold.
+/// An invariant of the tables.
 pub(crate) struct Invariant {
-    /// For metrics and logs.
+    /// Its name in metrics and logs.
     pub(crate) name: &'static str,
     pub(crate) repair: Repair,
-    /// Returns account and id of what breaks it.
+    /// Returns account and id of each violation, at most 100.
     sql: &'static str,
 }
 
-/// All that is looked at. The order is that of the documentation.
+/// Every invariant, in the order of the documentation.
 pub(crate) const INVARIANTS: &[Invariant] = &[
     Invariant {
         name: "lease_expired",
-        repair: Repair::Sweep,
+        repair: Repair::Reaper,
         sql: "select account_id, id from jobs
               where kind = 'generation' and state = 'leased' and lease_until < now() - interval '15 s' limit 100",
     },
     Invariant {
-        name: "look_overdue",
-        repair: Repair::Wake,
+        name: "poll_overdue",
+        repair: Repair::Notify,
         sql: "select account_id, id from jobs
               where kind = 'generation' and state = 'waiting' and run_at < now() - interval '1 min' limit 100",
     },
     Invariant {
-        name: "parked_overdue",
-        repair: Repair::Sweep,
+        name: "unconfirmed_overdue",
+        repair: Repair::Reaper,
         sql: "select account_id, id from generations
               where end_time is null and state in (2, 5) and wait_reason = 7 and total_deadline < now() - interval '1 min' limit 100",
     },
@@ -66,7 +66,7 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
     },
     Invariant {
         name: "job_without_generation",
-        repair: Repair::Wake,
+        repair: Repair::Notify,
         sql: "select j.account_id, j.id from jobs j left join generations g on g.id = j.id and g.state < 6
               where j.kind = 'generation' and j.state in ('leased', 'waiting') and g.id is null limit 100",
     },
@@ -91,7 +91,7 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
     Invariant {
         name: "ledger_unbalanced",
         repair: Repair::None,
-        // The lines of the last hour, by the times in their ids, and the whole entries that they belong to.
+        // The lines of the last hour, found by the times in their ids through the primary key, and their whole entries.
         sql: "with recent as (
                   select distinct account_id, generation_id, request_id from ledger
                   where id >= (lpad(to_hex((extract(epoch from now() - interval '1 hour') * 1000)::bigint), 12, '0')
@@ -107,16 +107,20 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
 ];
 
 impl Store {
-    /// What breaks an invariant.
-    pub(crate) async fn broken(&self, invariant: &Invariant) -> Result<Vec<(AccountId, Uuid)>, Error> {
+    /// The violations of an invariant.
+    pub(crate) async fn violations(&self, invariant: &Invariant) -> Result<Vec<(AccountId, Uuid)>, Error> {
         let query = sqlx::query_as::<_, (Uuid, Uuid)>(invariant.sql);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
-        let rows = self.pools.rescue.run(invariant.name, run).await?;
+        let rows = self.pools.reaper.run(invariant.name, run).await?;
         Ok(rows.into_iter().map(|(account, id)| (AccountId(account), id)).collect())
     }
 
-    /// Ends a generation that nobody will ever carry out. Nothing when it has a job after all.
-    pub(crate) async fn end_jobless(&self, account: AccountId, id: GenerationId) -> Result<Option<Record>, Error> {
+    /// Ends a generation that has no live job. `None` when it has one after all.
+    pub(crate) async fn end_without_job(
+        &self,
+        account: AccountId,
+        id: GenerationId,
+    ) -> Result<Option<Generation>, Error> {
         let run = async |tx: &mut PgConnection| {
             let query = sqlx::query_scalar::<_, String>(
                 "select state from jobs where id = $1 and account_id = $2 for no key update",
@@ -133,20 +137,17 @@ impl Store {
                 Some(state) if state.is_terminal() => return Ok(None),
                 _ => State::Failed,
             };
-            let flaw = Flaw {
-                code: tonic::Code::Internal as i32,
-                reason: "ATTEMPTS_EXHAUSTED".to_owned(),
-                message: "its work was lost on our side; nothing was charged".to_owned(),
-            };
-            let flaw = Some(&flaw).filter(|_| state == State::Failed);
-            end(tx, held, id.0, End { state, flaw, provider_charge: None }).await.map(Some)
+            let failure = Failure::job_lost();
+            let failure = Some(&failure).filter(|_| state == State::Failed);
+            end(tx, held, id.0, End { state, failure, provider_charge: None }).await.map(Some)
         };
-        self.pools.rescue.transaction("end_jobless", run).await
+        self.pools.reaper.transaction("end_without_job", run).await
     }
 
-    /// Measures how long each model's last generations took, and forgets webhooks that cannot come again.
-    pub(crate) async fn keep_house(&self) -> Result<(), Error> {
+    /// Measures how long each model's last generations took, and deletes old events of providers.
+    pub(crate) async fn run_housekeeping(&self) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
+            // Without a fifth sample the percentiles would be one or two generations' luck.
             let query = sqlx::query(
                 "insert into model_paces (model, p50, p80, samples)
                  select model, percentile_cont(0.5) within group (order by end_time - start_time),
@@ -162,9 +163,9 @@ impl Store {
             );
             statement("measure_paces", query.execute(&mut *tx)).await?;
             let query = sqlx::query("delete from provider_events where receive_time < now() - interval '1 hour'");
-            statement("forget_events", query.execute(&mut *tx)).await?;
+            statement("delete_provider_events", query.execute(&mut *tx)).await?;
             Ok(())
         };
-        self.pools.rescue.transaction("keep_house", run).await
+        self.pools.reaper.transaction("housekeeping", run).await
     }
 }

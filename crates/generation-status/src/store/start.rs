@@ -1,73 +1,40 @@
-//! Starting a generation: one statement checks the scene and the assets, takes the price, and writes the generation, the
+//! The start of a generation: one statement checks the scene and the assets, holds the price, and writes the generation, the
 //! ledger and the scene's copy; the job follows in the same transaction.
 
-use std::sync::Arc;
-
 use chassis::postgres::{self, statement};
-use domain::id::{AccountId, GenerationId, LedgerId};
-use domain::name::SceneName;
+use domain::id::{GenerationId, LedgerId};
 use jobs::{Enqueued, NewJob};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
-use uuid::Uuid;
 
 use super::Store;
-use super::row::columns;
+use super::rows::columns;
 use crate::error::{Error, Noun};
-use crate::models::Model;
-use crate::record::Record;
+use crate::model::{GENERATION_JOBS, Generation, NewGeneration, Started};
 
-/// The kind of a generation's job.
-pub(crate) const KIND: &str = "generation";
-
-/// The priority of what goes after all that is ordinary.
+/// The job priority of background generations, which comes after all normal ones.
 const BACKGROUND: i16 = 200;
-
-/// A generation to be started, checked as far as that goes without the database.
-#[derive(Clone, Debug)]
-pub(crate) struct Draft {
-    pub(crate) account: AccountId,
-    pub(crate) scene: SceneName,
-    pub(crate) model: Arc<Model>,
-    pub(crate) prompt: String,
-    pub(crate) seed: i64,
-    pub(crate) reference_assets: Vec<[u8; 32]>,
-    pub(crate) request_id: Uuid,
-    pub(crate) request_sha256: [u8; 32],
-    /// The generation that this one repeats.
-    pub(crate) retried_from: Option<GenerationId>,
-    /// After all that is not.
-    pub(crate) background: bool,
-}
-
-/// What came of starting.
-pub(crate) enum Started {
-    /// It is new.
-    New(Box<Record>),
-    /// The same request started it before.
-    Before(Box<Record>),
-}
 
 impl Store {
     /// Starts a generation, or finds the one that the same request started.
-    pub(crate) async fn start(&self, draft: &Draft) -> Result<Started, Error> {
-        // Two calls at once may both see that there is none: the slower one runs into the constraint and polls again.
-        match self.try_start(draft).await {
+    pub(crate) async fn start(&self, new: &NewGeneration) -> Result<Started, Error> {
+        // Two concurrent calls may both find no prior generation: the slower one violates the constraint, and then finds it.
+        match self.try_start(new).await {
             Err(Error::Database(error)) if error.constraint() == Some("generations_request") => {
-                self.try_start(draft).await
+                self.try_start(new).await
             }
             result => result,
         }
     }
 
-    async fn try_start(&self, draft: &Draft) -> Result<Started, Error> {
+    async fn try_start(&self, new: &NewGeneration) -> Result<Started, Error> {
         let id = GenerationId::new();
-        let run = async |tx: &mut PgConnection| begin(tx, id, draft, self.account.open).await;
+        let run = async |tx: &mut PgConnection| begin(tx, id, new, self.limits.open).await;
         self.pools.write.transaction("start", run).await
     }
 
     /// Whether [`Store::start`] would succeed now.
-    pub(crate) async fn could_start(&self, draft: &Draft) -> Result<(), Error> {
+    pub(crate) async fn check_start(&self, new: &NewGeneration) -> Result<(), Error> {
         let query = sqlx::query_as::<_, (bool, bool, bool, bool)>(
             "select exists (
                  select from scenes s join projects p on p.account_id = s.account_id and p.id = s.project_id
@@ -81,62 +48,73 @@ impl Store {
                  select from credit_accounts where account_id = $1 and open_count >= $6
              )",
         )
-        .bind(draft.account.0)
-        .bind(draft.scene.project.0)
-        .bind(draft.scene.scene.0)
-        .bind(&draft.reference_assets)
-        .bind(draft.model.price.get())
-        .bind(self.account.open);
+        .bind(new.account.0)
+        .bind(new.scene.project.0)
+        .bind(new.scene.scene.0)
+        .bind(&new.reference_assets)
+        .bind(new.model.price.get())
+        .bind(self.limits.open);
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
-        let (scene, assets, credit, full) = self.pools.read.run("could_start_generation", run).await?;
+        let (scene, assets, credit, full) = self.pools.read.run("check_start", run).await?;
         if scene && assets && credit && !full {
             return Ok(());
         }
-        Err(refusal(draft, scene, assets, full.then_some(self.account.open)))
+        Err(refusal(new, scene, assets, full.then_some(self.limits.open)))
     }
 }
 
 /// Starts a generation in the caller's transaction, or finds the one that the same request started.
-pub(super) async fn begin(tx: &mut PgConnection, id: GenerationId, draft: &Draft, most: i32) -> Result<Started, Error> {
-    let row = statement("start_generation", start(id, draft, most).fetch_one(&mut *tx)).await?;
-    let started = read(&row, draft, most)?;
+pub(super) async fn begin(
+    tx: &mut PgConnection,
+    id: GenerationId,
+    new: &NewGeneration,
+    max_open: i32,
+) -> Result<Started, Error> {
+    let row = statement("start_generation", start(id, new, max_open).fetch_one(&mut *tx)).await?;
+    let started = parse_row(&row, new, max_open)?;
     if let Started::New(_) = started {
-        match jobs::enqueue(tx, &job(id, draft)).await? {
+        match jobs::enqueue(tx, &job(id, new)).await? {
             Enqueued::New(_) => {}
-            // Its generation is gone, but the request was used: nothing may be held for what will never run.
+            // The generation of that job is gone, but its request id was used: nothing may be held for work that would never run.
             Enqueued::Same(_) | Enqueued::Other(_) => return Err(Error::RequestIdReused),
         }
     }
     Ok(started)
 }
 
-/// Why a draft cannot be started, given what was found of its scene, its assets, and how many the account may have.
-fn refusal(draft: &Draft, scene: bool, assets: bool, full: Option<i32>) -> Error {
+/// Why a generation cannot be started, by what was found of its scene, its assets and the account's limit.
+fn refusal(new: &NewGeneration, scene: bool, assets: bool, full: Option<i32>) -> Error {
     match (scene, assets, full) {
-        (false, _, _) => Error::Missing(Noun::Scene),
-        (true, false, _) => Error::Missing(Noun::Asset),
-        (true, true, Some(most)) => Error::AccountConcurrency { most },
-        (true, true, None) => Error::InsufficientCredit { price: draft.model.price },
+        (false, _, _) => Error::NotFound(Noun::Scene),
+        (true, false, _) => Error::NotFound(Noun::Asset),
+        (true, true, Some(max)) => Error::AccountConcurrency { max },
+        (true, true, None) => Error::InsufficientCredit { price: new.model.price },
     }
 }
 
-fn job(id: GenerationId, draft: &Draft) -> NewJob {
+fn job(id: GenerationId, new: &NewGeneration) -> NewJob {
     NewJob {
-        // One id for both: whatever names the job names the generation.
+        // Job and generation share one id, so whatever names one names the other.
         id: id.0,
-        queue: draft.model.id.clone(),
-        priority: if draft.background { BACKGROUND } else { jobs::NORMAL },
-        request_hash: draft.request_sha256.to_vec(),
-        max_attempts: draft.model.max_attempts,
-        deadline: Some(draft.model.start_deadline),
-        ..NewJob::new(draft.account.0, KIND, draft.request_id.to_string())
+        queue: new.model.id.clone(),
+        priority: if new.background { BACKGROUND } else { jobs::NORMAL },
+        request_hash: new.request_sha256.to_vec(),
+        max_attempts: new.model.max_attempts,
+        deadline: Some(new.model.start_deadline),
+        ..NewJob::new(new.account.0, GENERATION_JOBS, new.request_id.to_string())
     }
 }
 
 type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-fn start(id: GenerationId, draft: &Draft, most: i32) -> Query {
-    let assets: Vec<String> = draft.reference_assets.iter().map(domain::name::asset_name).collect();
+/// One statement, so that a start costs one round trip and all its checks see one snapshot. `hold` is the step that decides: it
+/// updates the account's row only when scene, assets, credit and limit allow it, and everything after it follows from its row.
+/// The row lock also makes concurrent starts of one account wait, so that neither credit nor limit is spent twice.
+///
+/// It always returns one row: `fresh` is null when nothing was started and nothing was found, and then `scene`, `assets` and
+/// `full` say why.
+fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
+    let assets: Vec<String> = new.reference_assets.iter().map(domain::name::asset_name).collect();
     sqlx::query(concat!(
         "with prior as (
              select * from generations where account_id = $1 and request_id = $2
@@ -188,38 +166,38 @@ fn start(id: GenerationId, draft: &Draft, most: i32) -> Query {
         " from (select 1) as always
          left join (select true as fresh, * from started union all select false, * from prior) as g on true"
     ))
-    .bind(draft.account.0)
-    .bind(draft.request_id)
+    .bind(new.account.0)
+    .bind(new.request_id)
     .bind(id.0)
-    .bind(draft.scene.project.0)
-    .bind(draft.scene.scene.0)
-    .bind(draft.reference_assets.clone())
-    .bind(draft.model.id.clone())
-    .bind(draft.prompt.clone())
-    .bind(draft.seed)
+    .bind(new.scene.project.0)
+    .bind(new.scene.scene.0)
+    .bind(new.reference_assets.clone())
+    .bind(new.model.id.clone())
+    .bind(new.prompt.clone())
+    .bind(new.seed)
     .bind(assets)
-    .bind(draft.model.price.get())
-    .bind(draft.request_sha256.to_vec())
+    .bind(new.model.price.get())
+    .bind(new.request_sha256.to_vec())
     .bind(LedgerId::new().0)
     .bind(LedgerId::new().0)
-    .bind(draft.model.start_deadline.as_secs_f64())
-    .bind(draft.model.total_deadline.as_secs_f64())
-    .bind(draft.retried_from.map(|id| id.0))
-    .bind(most)
+    .bind(new.model.start_deadline.as_secs_f64())
+    .bind(new.model.total_deadline.as_secs_f64())
+    .bind(new.retried_from.map(|id| id.0))
+    .bind(max_open)
 }
 
-fn read(row: &PgRow, draft: &Draft, most: i32) -> Result<Started, Error> {
+fn parse_row(row: &PgRow, new: &NewGeneration, max_open: i32) -> Result<Started, Error> {
     let read = || -> sqlx::Result<_> {
         Ok((row.try_get("fresh")?, row.try_get("scene")?, row.try_get("assets")?, row.try_get("full")?))
     };
     let (fresh, scene, assets, full): (Option<bool>, bool, bool, bool) = read().map_err(postgres::Error::from)?;
     let Some(fresh) = fresh else {
-        return Err(refusal(draft, scene, assets, full.then_some(most)));
+        return Err(refusal(new, scene, assets, full.then_some(max_open)));
     };
-    let record = Box::new(Record::from_row(row).map_err(postgres::Error::from)?);
+    let generation = Box::new(Generation::from_row(row).map_err(postgres::Error::from)?);
     if fresh {
-        return Ok(Started::New(record));
+        return Ok(Started::New(generation));
     }
     let sha256: Vec<u8> = row.try_get("request_sha256").map_err(postgres::Error::from)?;
-    if sha256 == draft.request_sha256 { Ok(Started::Before(record)) } else { Err(Error::RequestIdReused) }
+    if sha256 == new.request_sha256 { Ok(Started::Existing(generation)) } else { Err(Error::RequestIdReused) }
 }

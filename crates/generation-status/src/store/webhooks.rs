@@ -1,6 +1,7 @@
-//! Endpoints of webhooks. One that is deleted stays as long as its deliveries, and is found by nothing here.
+//! Endpoints of webhooks. A deleted endpoint stays as long as its deliveries, with `disable_reason` DELETED, and no read here
+//! returns it.
 //!
-//! Invariant: a secret is written here and read by nothing but what signs (`deliveries.rs`).
+//! Invariant: a secret is written here and read only for signing (`delivery_jobs.rs`).
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::error::{Error, Noun};
-use crate::webhooks::{Change, Draft, ENDPOINTS, Endpoint, Secret};
+use crate::model::{CreatedEndpoint, Endpoint, EndpointChange, MAX_ENDPOINTS, NewEndpoint, Secret};
 
 /// The columns that an [`Endpoint`] is read from.
 macro_rules! endpoint {
@@ -54,33 +55,24 @@ impl From<Row> for Endpoint {
     }
 }
 
-/// What came of a creation.
-pub(crate) struct Made {
-    pub(crate) endpoint: Endpoint,
-    /// It did not exist before.
-    pub(crate) fresh: bool,
-    /// The hash of the request that made it, where it had an id.
-    pub(crate) sha256: Option<Vec<u8>>,
-}
-
 impl Store {
-    /// Creates an endpoint, or finds the one that the same request id made.
+    /// Creates an endpoint, or finds the one that the same request id created.
     pub(crate) async fn create_endpoint(
         &self,
         account: AccountId,
-        draft: &Draft,
+        new: &NewEndpoint,
         secret: Secret,
-    ) -> Result<Made, Error> {
+    ) -> Result<CreatedEndpoint, Error> {
         let run = async |tx: &mut PgConnection| {
-            // One at a time for an account, so that it has no more than it may.
+            // Creations of one account run one at a time, so that the count below holds.
             let query = sqlx::query("select from accounts where id = $1 for no key update").bind(account.0);
             if statement("lock_account", query.fetch_optional(&mut *tx)).await?.is_none() {
-                return Err(Error::Missing(Noun::Account));
+                return Err(Error::NotFound(Noun::Account));
             }
-            if let Some((request, _)) = draft.request
-                && let Some(made) = requested(tx, account, request).await?
+            if let Some((request, _)) = new.request
+                && let Some(created) = find_requested(tx, account, request).await?
             {
-                return Ok(made);
+                return Ok(created);
             }
             let query = sqlx::query_as::<_, Row>(concat!(
                 "insert into webhook_endpoints (id, account_id, url, description, event_types, secret, request_id,
@@ -93,16 +85,16 @@ impl Store {
             ))
             .bind(account.0)
             .bind(WebhookEndpointId::new().0)
-            .bind(&draft.url)
-            .bind(&draft.description)
-            .bind(&draft.event_types)
+            .bind(&new.url)
+            .bind(&new.description)
+            .bind(&new.event_types)
             .bind(secret.0.to_vec())
-            .bind(draft.request.map(|(id, _)| id))
-            .bind(draft.request.map(|(_, sha256)| sha256.to_vec()))
-            .bind(ENDPOINTS)
+            .bind(new.request.map(|(id, _)| id))
+            .bind(new.request.map(|(_, sha256)| sha256.to_vec()))
+            .bind(MAX_ENDPOINTS)
             .fetch_optional(tx);
             let row = statement("create_endpoint", query).await?.ok_or(Error::TooManyEndpoints)?;
-            Ok(Made { endpoint: row.into(), fresh: true, sha256: None })
+            Ok(CreatedEndpoint { endpoint: row.into(), fresh: true, request_sha256: None })
         };
         self.pools.write.transaction("create_endpoint", run).await
     }
@@ -141,12 +133,12 @@ impl Store {
         Ok(rows.into_iter().map(Endpoint::from).collect())
     }
 
-    /// Changes an endpoint. Nothing when there is none, or not in the version seen.
+    /// Changes an endpoint. `None` when there is none, or not in the expected version.
     pub(crate) async fn update_endpoint(
         &self,
         account: AccountId,
         id: WebhookEndpointId,
-        change: &Change,
+        change: &EndpointChange,
     ) -> Result<Option<Endpoint>, Error> {
         let query = sqlx::query_as::<_, Row>(concat!(
             "update webhook_endpoints
@@ -169,7 +161,7 @@ impl Store {
         .bind(change.description.clone())
         .bind(change.event_types.clone())
         .bind(change.disabled)
-        .bind(change.seen);
+        .bind(change.expected_version);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
         Ok(self.pools.write.run("update_endpoint", run).await?.map(Endpoint::from))
     }
@@ -188,13 +180,13 @@ impl Store {
         Ok(self.pools.write.run("delete_endpoint", run).await?.rows_affected() == 1)
     }
 
-    /// Puts a secret in the place of the one there is, which signs for `kept` longer.
+    /// Replaces the secret; the old one signs beside it for `overlap`.
     pub(crate) async fn rotate_secret(
         &self,
         account: AccountId,
         id: WebhookEndpointId,
         secret: Secret,
-        kept: Duration,
+        overlap: Duration,
     ) -> Result<Option<Endpoint>, Error> {
         let query = sqlx::query_as::<_, Row>(concat!(
             "update webhook_endpoints
@@ -208,13 +200,18 @@ impl Store {
         .bind(account.0)
         .bind(id.0)
         .bind(secret.0.to_vec())
-        .bind(kept.as_secs_f64());
+        .bind(overlap.as_secs_f64());
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
         Ok(self.pools.write.run("rotate_secret", run).await?.map(Endpoint::from))
     }
 }
 
-async fn requested(tx: &mut PgConnection, account: AccountId, request: Uuid) -> Result<Option<Made>, Error> {
+/// The endpoint that a request with this id created.
+async fn find_requested(
+    tx: &mut PgConnection,
+    account: AccountId,
+    request: Uuid,
+) -> Result<Option<CreatedEndpoint>, Error> {
     #[derive(FromRow)]
     struct Requested {
         #[sqlx(flatten)]
@@ -229,6 +226,10 @@ async fn requested(tx: &mut PgConnection, account: AccountId, request: Uuid) -> 
     .bind(account.0)
     .bind(request)
     .fetch_optional(tx);
-    let found = statement("requested_endpoint", query).await?;
-    Ok(found.map(|found| Made { endpoint: found.endpoint.into(), fresh: false, sha256: found.request_sha256 }))
+    let found = statement("find_requested_endpoint", query).await?;
+    Ok(found.map(|found| CreatedEndpoint {
+        endpoint: found.endpoint.into(),
+        fresh: false,
+        request_sha256: found.request_sha256,
+    }))
 }

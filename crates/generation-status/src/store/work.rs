@@ -1,60 +1,32 @@
-//! What workers do to generations. Every write stands in one transaction with the job whose fence allows it.
+//! Workers' claims and reports. Every write is in one transaction with the job whose fence allows it.
 
 use std::time::Duration;
 
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::money::Micros;
-use jobs::{Failure, Lease, Leased, Reaped, RetryDecision, Status, Wanted};
+use jobs::{Lease, Reaped, RetryDecision, Status, Wanted};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::change::{change, settle};
-use super::row::StoredOutput;
-use super::steps::{End, claimed, end, end_dead_letter, lock, requeue, still_to_stop, stopped_by, stranded};
-use super::{KIND, Store, ledger_ids};
+use super::rows::StoredOutput;
+use super::transitions::{
+    End, begin_attempts, clear_late_cancels, end, end_dead_letter, end_of_stopped, lock, mark_requeued, requeue,
+};
+use super::{Store, ledger_ids};
 use crate::error::Error;
-use crate::record::{Flaw, Output, ProviderCharge, Record, Wait};
+use crate::model::{ClaimedWork, FailedAttempt, GENERATION_JOBS, Generation, Output, ProgressReport, WaitReason};
 
-/// How often a settlement is run when it gets into another's way: nothing was written then, and no worker need know.
-const TRIES: usize = 3;
-
-/// A generation with the lease that was given on it.
-pub(crate) struct Claimed {
-    pub(crate) leased: Leased,
-    pub(crate) record: Record,
-    /// The provider's reference of an order that is still good.
-    pub(crate) reference: Option<String>,
-    /// An intent was committed and no reference: the provider may have the order.
-    pub(crate) in_doubt: bool,
-}
-
-/// How far a generation has come.
-#[derive(Clone, Debug)]
-pub(crate) struct Step {
-    pub(crate) lease: Lease,
-    pub(crate) percent: i16,
-    pub(crate) stage: String,
-}
-
-/// How a failed attempt is taken.
-pub(crate) struct Stopped {
-    /// For the job.
-    pub(crate) failure: Failure,
-    /// For the generation's user, should it have been the last attempt.
-    pub(crate) flaw: Flaw,
-    /// Why it waits, should there be another attempt.
-    pub(crate) wait: Wait,
-    /// What the worker knows of the provider's charge.
-    pub(crate) provider_charge: Option<ProviderCharge>,
-}
+/// How often a settlement is run when it conflicts with another transaction: a conflict has written nothing.
+const MAX_TRIES: usize = 3;
 
 impl Store {
     /// Leases work to a worker: attempts, and polls that are due.
-    pub(crate) async fn claim(&self, wanted: Wanted<'_>) -> Result<Vec<Claimed>, Error> {
+    pub(crate) async fn claim(&self, wanted: Wanted<'_>) -> Result<Vec<ClaimedWork>, Error> {
         let run = async |tx: &mut PgConnection| {
             let leased = jobs::claim(tx, wanted).await?;
-            if leased.is_empty() { Ok(Vec::new()) } else { claimed(tx, leased).await }
+            if leased.is_empty() { Ok(Vec::new()) } else { begin_attempts(tx, leased).await }
         };
         self.pools.claim.transaction("claim_work", run).await
     }
@@ -63,48 +35,52 @@ impl Store {
     pub(crate) async fn heartbeat(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Status>, Error> {
         let run = async |tx: &mut PgConnection| {
             let mut statuses = jobs::heartbeat(tx, leases, lease).await?;
-            still_to_stop(tx, &mut statuses).await?;
+            clear_late_cancels(tx, &mut statuses).await?;
             Ok(statuses)
         };
         self.pools.finalize.transaction("heartbeat", run).await
     }
 
-    /// Writes how far several generations have come, in one statement; never backwards. One status for each step.
-    pub(crate) async fn progress(&self, steps: &[Step]) -> Result<(Vec<Status>, Vec<Record>), Error> {
-        let leases: Vec<Lease> = steps.iter().map(|step| step.lease).collect();
+    /// Writes the progress of several generations in one statement; progress never falls. One status for each report.
+    pub(crate) async fn write_progress(
+        &self,
+        reports: &[ProgressReport],
+    ) -> Result<(Vec<Status>, Vec<Generation>), Error> {
+        let leases: Vec<Lease> = reports.iter().map(|report| report.lease).collect();
         let run = async |tx: &mut PgConnection| {
             let mut statuses = jobs::lock_leases(tx, &leases).await?;
             let mut rows = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-            for (step, status) in steps.iter().zip(&statuses) {
+            for (report, status) in reports.iter().zip(&statuses) {
                 if let Some(held) = status.held {
                     rows.0.push(held.account);
-                    rows.1.push(step.lease.job);
-                    rows.2.push(step.percent);
-                    rows.3.push(step.stage.as_str());
+                    rows.1.push(report.lease.job);
+                    rows.2.push(report.percent);
+                    rows.3.push(report.stage.as_str());
                 }
             }
+            // A report that changes nothing writes nothing: no version, no message, no row version for vacuum to collect.
             let query = sqlx::query_as(change!(
                 "update generations g
-                 set percent = step.percent, stage = step.stage, basis = 1, update_time = now(), version = g.version + 1
-                 from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[]) as step (account_id, id, percent, stage)
-                 where g.account_id = step.account_id and g.id = step.id and g.state between 2 and 5
-                   and step.percent >= g.percent and (step.percent, step.stage) <> (g.percent, g.stage)"
+                 set percent = report.percent, stage = report.stage, basis = 1, update_time = now(), version = g.version + 1
+                 from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[]) as report (account_id, id, percent, stage)
+                 where g.account_id = report.account_id and g.id = report.id and g.state between 2 and 5
+                   and report.percent >= g.percent and (report.percent, report.stage) <> (g.percent, g.stage)"
             ))
             .bind(rows.0)
             .bind(rows.1)
             .bind(rows.2)
             .bind(rows.3);
-            let records = statement("report_progress", query.fetch_all(&mut *tx)).await?;
-            still_to_stop(tx, &mut statuses).await?;
-            Ok((statuses, records))
+            let generations = statement("report_progress", query.fetch_all(&mut *tx)).await?;
+            clear_late_cancels(tx, &mut statuses).await?;
+            Ok((statuses, generations))
         };
         self.pools.finalize.transaction("report_progress", run).await
     }
 
-    /// The provider is done: from here on the work is delivered, cancelled or not.
-    pub(crate) async fn finalizing(&self, step: &Step) -> Result<Record, Error> {
+    /// Moves a generation to FINALIZING: from here on its work is delivered, cancelled or not.
+    pub(crate) async fn begin_finalizing(&self, report: &ProgressReport) -> Result<Generation, Error> {
         let run = async |tx: &mut PgConnection| {
-            let held = jobs::lock_lease(tx, step.lease).await?;
+            let held = jobs::lock_lease(tx, report.lease).await?;
             let query = sqlx::query_as(change!(
                 "update generations g
                  set state = 4, wait_reason = 0, percent = greatest(g.percent, $3), stage = $4, basis = 1,
@@ -112,9 +88,9 @@ impl Store {
                  where g.account_id = $1 and g.id = $2 and g.state = any ($5)"
             ))
             .bind(held.account)
-            .bind(step.lease.job)
-            .bind(step.percent)
-            .bind(&step.stage)
+            .bind(report.lease.job)
+            .bind(report.percent)
+            .bind(&report.stage)
             .bind(State::Finalizing.predecessors());
             statement("begin_finalizing", query.fetch_optional(&mut *tx))
                 .await?
@@ -123,9 +99,9 @@ impl Store {
         self.pools.finalize.transaction("begin_finalizing", run).await
     }
 
-    /// The bytes are ours: the generation completes, its cost is charged, and the rest of the hold goes back.
-    pub(crate) async fn complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<Record, Error> {
-        for _ in 1..TRIES {
+    /// Completes a generation, charges its cost, and releases the rest of the hold.
+    pub(crate) async fn complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<Generation, Error> {
+        for _ in 1..MAX_TRIES {
             match self.try_complete(lease, output, cost).await {
                 Err(error) if error.is_conflict() => {}
                 result => return result,
@@ -134,7 +110,7 @@ impl Store {
         self.try_complete(lease, output, cost).await
     }
 
-    async fn try_complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<Record, Error> {
+    async fn try_complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<Generation, Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::complete(tx, lease).await?;
             let query = sqlx::query_as(settle!(
@@ -148,7 +124,7 @@ impl Store {
             .bind(held.account)
             .bind(lease.job)
             .bind(Json(StoredOutput::from(output)))
-            .bind(output.poster_blob())
+            .bind(output.poster_key())
             .bind(cost.get())
             .bind(State::Completed.predecessors());
             statement("complete_generation", query.fetch_optional(&mut *tx))
@@ -158,44 +134,45 @@ impl Store {
         self.pools.finalize.transaction("complete_work", run).await
     }
 
-    /// An attempt failed: it waits for the next one, or it is over and the hold goes back. Says whether it goes on.
-    pub(crate) async fn fail(&self, lease: Lease, stopped: &Stopped) -> Result<(Record, bool), Error> {
-        for _ in 1..TRIES {
-            match self.try_fail(lease, stopped).await {
+    /// Ends a failed attempt: the generation waits for the next one, or it ends and its hold is released. Returns whether there
+    /// is another attempt.
+    pub(crate) async fn fail(&self, lease: Lease, failed: &FailedAttempt) -> Result<(Generation, bool), Error> {
+        for _ in 1..MAX_TRIES {
+            match self.try_fail(lease, failed).await {
                 Err(error) if error.is_conflict() => {}
                 result => return result,
             }
         }
-        self.try_fail(lease, stopped).await
+        self.try_fail(lease, failed).await
     }
 
-    async fn try_fail(&self, lease: Lease, stopped: &Stopped) -> Result<(Record, bool), Error> {
+    async fn try_fail(&self, lease: Lease, failed: &FailedAttempt) -> Result<(Generation, bool), Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::lock_lease(tx, lease).await?;
             let state = lock(tx, held, lease.job).await?;
-            let provider_charge = stopped.provider_charge;
+            let provider_charge = failed.provider_charge;
             if state == State::Cancelling.number() {
-                let (state, flaw) = stopped_by(tx, held, lease.job).await?;
+                let (state, failure) = end_of_stopped(tx, held, lease.job).await?;
                 jobs::cancelled(tx, lease).await?;
                 return Ok((
-                    end(tx, held, lease.job, End { state, flaw: flaw.as_ref(), provider_charge }).await?,
+                    end(tx, held, lease.job, End { state, failure: failure.as_ref(), provider_charge }).await?,
                     false,
                 ));
             }
-            let mut failure = stopped.failure.clone();
+            let mut job_failure = failed.job.clone();
             if held.cancel_requested && state == State::Finalizing.number() {
-                // It was to be stopped, and only goes on because it was done: no second try for what nobody wants.
-                failure.retry = jobs::Retry::Never;
+                // It was to be stopped and went on only because its output was done: there is no retry of what nobody wants.
+                job_failure.retry = jobs::Retry::Never;
             }
-            if stopped.wait == Wait::ProviderThrottled
-                && let jobs::Retry::Uncounted { after } = failure.retry
+            if failed.wait_reason == WaitReason::ProviderThrottled
+                && let jobs::Retry::Uncounted { after } = job_failure.retry
             {
                 jobs::throttled(tx, lease, after).await?;
             }
-            match jobs::fail(tx, lease, &failure).await? {
-                RetryDecision::Retry(_) => Ok((requeue(tx, held, lease.job, stopped.wait).await?, true)),
+            match jobs::fail(tx, lease, &job_failure).await? {
+                RetryDecision::Retry(_) => Ok((requeue(tx, held, lease.job, failed.wait_reason).await?, true)),
                 RetryDecision::Failed | RetryDecision::Dead => {
-                    let over = End { state: State::Failed, flaw: Some(&stopped.flaw), provider_charge };
+                    let over = End { state: State::Failed, failure: Some(&failed.failure), provider_charge };
                     Ok((end(tx, held, lease.job, over).await?, false))
                 }
             }
@@ -203,10 +180,12 @@ impl Store {
         self.pools.finalize.transaction("fail_work", run).await
     }
 
-    /// A lease is given back unused.
-    pub(crate) async fn release(&self, lease: Lease) -> Result<Option<Record>, Error> {
+    /// Takes a lease back that was not used.
+    pub(crate) async fn release(&self, lease: Lease) -> Result<Option<Generation>, Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::release(tx, lease).await?;
+            // Without an order SUBMITTING goes back to QUEUED; with one the state says truthfully that the provider has it. The
+            // join leaves a job alone that the release did not put back into the queue.
             let query = sqlx::query_as(change!(
                 "update generations g
                  set state = case when g.state = 2 and not exists (
@@ -218,29 +197,29 @@ impl Store {
             ))
             .bind(held.account)
             .bind(lease.job)
-            .bind(Wait::Capacity as i16);
+            .bind(WaitReason::Capacity as i16);
             Ok(statement("release_generation", query.fetch_optional(&mut *tx)).await?)
         };
         self.pools.finalize.transaction("release_work", run).await
     }
 
-    /// Takes back leases that ran out and ends what is past saving; returns what changed, and whether work is ready.
-    pub(crate) async fn sweep(&self) -> Result<(Vec<Record>, bool), Error> {
+    /// Takes expired leases back and ends dead-lettered generations; returns what changed, and whether work is ready.
+    pub(crate) async fn reap(&self) -> Result<(Vec<Generation>, bool), Error> {
         let run = async |tx: &mut PgConnection| {
-            let Reaped { requeued, dead_lettered } = jobs::reap(tx, KIND).await?;
+            let Reaped { requeued, dead_lettered } = jobs::reap(tx, GENERATION_JOBS).await?;
             let ready = !requeued.is_empty();
-            let mut changed = if ready { stranded(tx, requeued).await? } else { Vec::new() };
+            let mut changed = if ready { mark_requeued(tx, requeued).await? } else { Vec::new() };
             for job in dead_lettered {
                 changed.extend(end_dead_letter(tx, &job).await?);
             }
             Ok((changed, ready))
         };
-        self.pools.rescue.transaction("sweep", run).await
+        self.pools.reaper.transaction("reap_work", run).await
     }
 
     /// Sets the gauges of the queue.
-    pub(crate) async fn observe(&self) -> Result<(), Error> {
-        let run = async |tx: &mut PgConnection| Ok(jobs::observe(tx, KIND).await?);
+    pub(crate) async fn observe_queue(&self) -> Result<(), Error> {
+        let run = async |tx: &mut PgConnection| Ok(jobs::observe(tx, GENERATION_JOBS).await?);
         self.pools.read.transaction("observe_jobs", run).await
     }
 }

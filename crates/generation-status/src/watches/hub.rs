@@ -1,7 +1,7 @@
-//! Who watches what in this process, and the one task that feeds them all from the news of changes.
+//! The hub: who watches what in this process, and the one task that feeds all watchers from the stream of changes.
 //!
-//! A change that this process made is handed on as it is; of one made elsewhere only the key is heard, and the row is read
-//! once for all watchers.
+//! A change of this process is handed on as it is. Of one made elsewhere only the key arrives, and the row is read once for all
+//! watchers.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,41 +12,41 @@ use cache::{Change, Changes, Signal};
 use domain::id::{AccountId, GenerationId};
 use futures::FutureExt as _;
 
-use super::inbox::Inbox;
-use super::{METERS, Selection};
-use crate::cache::KIND;
-use crate::record::Record;
+use super::pending::Pending;
+use super::selection::Selection;
+use crate::cache::KEY_KIND;
+use crate::model::Generation;
 use crate::store::Store;
 
-/// The most rows that are read at once.
-const BATCH: usize = 500;
-/// After a failed read.
-const PAUSE: Duration = Duration::from_millis(200);
+/// How many rows are read at once.
+const MAX_BATCH: usize = 500;
+/// The pause after a failed read.
+const READ_RETRY: Duration = Duration::from_millis(200);
 
-/// Everyone who watches; cheap to clone.
+/// All watchers of this process by account; cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Hub(Arc<Mutex<HashMap<AccountId, Vec<Arc<Watcher>>>>>);
 
 struct Watcher {
     selection: Selection,
-    inbox: Inbox,
+    pending: Pending,
     _open: Open,
 }
 
-/// A place in the hub, given up when dropped.
-pub(super) struct Watching {
+/// One watcher's registration at the hub, which ends when it is dropped.
+pub(super) struct Registration {
     hub: Hub,
     account: AccountId,
     watcher: Arc<Watcher>,
 }
 
-impl Watching {
-    pub(super) fn inbox(&self) -> &Inbox {
-        &self.watcher.inbox
+impl Registration {
+    pub(super) fn pending(&self) -> &Pending {
+        &self.watcher.pending
     }
 }
 
-impl Drop for Watching {
+impl Drop for Registration {
     fn drop(&mut self) {
         let mut watchers = self.hub.lock();
         if let Some(of_account) = watchers.get_mut(&self.account) {
@@ -63,53 +63,54 @@ impl Hub {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn watch(&self, account: AccountId, selection: Selection) -> Watching {
-        let watcher = Arc::new(Watcher { selection, inbox: Inbox::default(), _open: METERS.open() });
+    /// Registers a watcher; `open` counts it as long as it is registered.
+    pub(super) fn register(&self, account: AccountId, selection: Selection, open: Open) -> Registration {
+        let watcher = Arc::new(Watcher { selection, pending: Pending::default(), _open: open });
         self.lock().entry(account).or_default().push(Arc::clone(&watcher));
-        Watching { hub: self.clone(), account, watcher }
+        Registration { hub: self.clone(), account, watcher }
     }
 
     fn of(&self, account: AccountId) -> Vec<Arc<Watcher>> {
         self.lock().get(&account).cloned().unwrap_or_default()
     }
 
-    /// Hands a committed change to everyone who watches it.
-    pub(crate) fn changed(&self, record: Record) {
-        let watchers = self.of(record.account);
+    /// Hands a committed change to all who watch it.
+    pub(crate) fn changed(&self, generation: Generation) {
+        let watchers = self.of(generation.account);
         if watchers.is_empty() {
             return;
         }
-        let record = Arc::new(record);
-        for watcher in watchers.iter().filter(|watcher| watcher.selection.includes(&record)) {
-            watcher.inbox.offer(&record);
+        let generation = Arc::new(generation);
+        for watcher in watchers.iter().filter(|watcher| watcher.selection.includes(&generation)) {
+            watcher.pending.offer(&generation);
         }
     }
 
-    /// Has everyone poll for what may have been missed.
+    /// Has every watcher read what it may have missed.
     fn missed(&self) {
         let all: Vec<_> = self.lock().values().flatten().cloned().collect();
-        all.iter().for_each(|watcher| watcher.inbox.missed());
+        all.iter().for_each(|watcher| watcher.pending.missed());
     }
 
-    /// What must be read for the sake of a change: nothing, when nobody watches it or all who do know it.
+    /// The row that a change makes worth reading; `None` when nobody watches it or all who do have this version.
     fn wanted(&self, change: &Change) -> Option<(AccountId, GenerationId)> {
-        if change.kind() != KIND {
+        if change.kind() != KEY_KIND {
             return None;
         }
         let account = AccountId(change.account()?);
         let id = GenerationId(change.id()?.parse().ok()?);
         let wants =
-            |watcher: &Arc<Watcher>| watcher.selection.may_include(id) && !watcher.inbox.has(id, change.version);
+            |watcher: &Arc<Watcher>| watcher.selection.may_include(id) && !watcher.pending.has(id, change.version);
         self.of(account).iter().any(wants).then_some((account, id))
     }
 
-    /// Feeds the watchers for as long as there is news. One for the process.
-    pub(crate) async fn feed(self, store: Store, mut changes: Changes) {
+    /// Feeds the watchers from the stream of changes. One task per process.
+    pub(crate) async fn run(self, store: Store, mut changes: Changes) {
         let mut wanted = HashSet::new();
         while let Some(signal) = changes.next().await {
             self.take(signal, &mut wanted);
-            // What else has come is read together with it.
-            while wanted.len() < BATCH
+            // Changes that have arrived meanwhile are read together with it.
+            while wanted.len() < MAX_BATCH
                 && let Some(Some(signal)) = changes.next().now_or_never()
             {
                 self.take(signal, &mut wanted);
@@ -118,11 +119,14 @@ impl Hub {
                 continue;
             }
             let read: Vec<_> = wanted.drain().collect();
-            match store.gather(&read).await {
-                Ok(records) => records.into_iter().for_each(|record| self.changed(record)),
+            match store.find_across_accounts(&read).await {
+                Ok(generations) => generations.into_iter().for_each(|generation| self.changed(generation)),
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "what watches wait for could not be read");
-                    tokio::time::sleep(PAUSE).await;
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "changed generations could not be read for their watchers"
+                    );
+                    tokio::time::sleep(READ_RETRY).await;
                     self.missed();
                 }
             }

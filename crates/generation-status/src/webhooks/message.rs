@@ -1,6 +1,6 @@
-//! What is sent: the body, and the headers that sign it, by Standard Webhooks.
+//! The message of a webhook: its JSON body, and the signatures of Standard Webhooks.
 //!
-//! Invariant: the body of a delivery is the same over all its attempts; only the time that is signed with it differs.
+//! Invariant: the body of a delivery is the same in all its attempts; only the signed time differs.
 
 use std::error::Error as StdError;
 
@@ -15,27 +15,27 @@ use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use uuid::Uuid;
 
-use super::Secret;
 use crate::error::Error;
+use crate::model::Secret;
 
-/// An event could not be written as JSON.
+/// An event could not be encoded as JSON.
 #[derive(Debug, thiserror::Error)]
-#[error("an event cannot be written")]
-struct Unwritable(#[source] Box<dyn StdError + Send + Sync>);
+#[error("an event cannot be encoded")]
+struct Unencodable(#[source] Box<dyn StdError + Send + Sync>);
 
-/// The system has no randomness to give.
+/// The operating system returned no random bytes.
 #[derive(Debug, thiserror::Error)]
-#[error("no randomness for a secret")]
+#[error("no random bytes for a secret")]
 struct NoRandomness;
 
-/// What bodies are made with; cheap to clone.
+/// Encodes events as protobuf's JSON; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Messages {
+pub(crate) struct EventEncoder {
     event: MessageDescriptor,
 }
 
-impl Messages {
-    /// Knows our messages, and those of Google's that the details of an error are.
+impl EventEncoder {
+    /// An encoder that knows our messages and those of Google's that an error's details may be.
     pub(crate) fn new() -> Result<Self, Box<dyn StdError + Send + Sync>> {
         let mut pool = DescriptorPool::decode(proto::DESCRIPTOR_SET)?;
         for file in FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)?.file {
@@ -49,8 +49,8 @@ impl Messages {
     }
 
     /// The JSON of an event.
-    pub(crate) fn body(&self, event: &Event) -> Result<Vec<u8>, Error> {
-        self.json(event).map_err(|error| Error::Failed(Failure::internal(Unwritable(error))))
+    pub(crate) fn encode(&self, event: &Event) -> Result<Vec<u8>, Error> {
+        self.json(event).map_err(|error| Error::Failed(Failure::internal(Unencodable(error))))
     }
 
     fn json(&self, event: &Event) -> Result<Vec<u8>, Box<dyn StdError + Send + Sync>> {
@@ -61,8 +61,8 @@ impl Messages {
     }
 }
 
-/// A new secret.
-pub(super) fn secret() -> Result<Secret, Error> {
+/// A new random secret.
+pub(super) fn generate_secret() -> Result<Secret, Error> {
     let mut secret = Secret([0; 32]);
     match SystemRandom::new().fill(&mut secret.0) {
         Ok(()) => Ok(secret),
@@ -70,18 +70,18 @@ pub(super) fn secret() -> Result<Secret, Error> {
     }
 }
 
-/// A secret as its user is told it.
-pub(crate) fn token(secret: Secret) -> String {
+/// A secret as its user is shown it.
+pub(crate) fn encode_secret(secret: Secret) -> String {
     format!("whsec_{}", STANDARD.encode(secret.0))
 }
 
 /// The value of `webhook-signature`: one signature by each secret.
-pub(super) fn signatures(secrets: &[Secret], id: Uuid, time: i64, body: &[u8]) -> String {
+pub(super) fn sign(secrets: &[Secret], id: Uuid, time: i64, body: &[u8]) -> String {
     let mut signed = format!("{id}.{time}.").into_bytes();
     signed.extend_from_slice(body);
-    let sign = |secret: &Secret| {
+    let signature = |secret: &Secret| {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret.0), &signed);
         format!("v1,{}", STANDARD.encode(tag))
     };
-    secrets.iter().map(sign).collect::<Vec<_>>().join(" ")
+    secrets.iter().map(signature).collect::<Vec<_>>().join(" ")
 }

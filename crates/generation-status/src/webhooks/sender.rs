@@ -1,119 +1,52 @@
-//! The sending: what is new becomes jobs, jobs are claimed by as many hands as there are, and each attempt's outcome is
-//! committed with the end of its lease.
+//! The sender of webhooks: new deliveries become jobs, free slots claim jobs, and each attempt's result is committed with the
+//! end of its lease.
 //!
-//! Invariants: a delivery whose process dies is sent again under the same id once its lease has run out; of one generation and
-//! endpoint one event is under way at a time; and no account has more than a few of the hands, however slow its endpoints.
+//! Invariants: a delivery whose process dies is sent again under the same id once its lease has expired; of one generation and
+//! endpoint one event is in flight at a time; and an account has at most a few of the slots, however slow its endpoints.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chassis::egress::Egress;
-use domain::name::DeliveryName;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
-use jobs::{Lease, Notifier, Wanted};
+use jobs::{Notifier, Wanted};
 use proto::webhooks::v1::Event;
-use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
-use super::{KIND, Messages, Secret, message};
+use super::message::{self, EventEncoder};
 use crate::error::Error;
-use crate::record::Record;
+use crate::model::{AttemptResult, ClaimedDelivery, DELIVERY_JOBS, RETRY_PAUSES};
+use crate::presenter::{Presenter, timestamp};
 use crate::store::Store;
-use crate::wire::{Face, timestamp};
 
-/// The pauses after the first attempts; after one more attempt it is given up. Each is lengthened by chance, up to a tenth and
-/// by what every job waits.
-const PAUSES: [u64; 9] = [5, 30, 120, 600, 3_600, 3 * 3_600, 6 * 3_600, 10 * 3_600, 14 * 3_600];
-/// How many attempts there are.
-pub(crate) const ATTEMPTS: i32 = PAUSES.len() as i32 + 1;
-/// How many deliveries a process has under way at once.
-const HANDS: usize = 16;
+/// How many deliveries a process has in flight at once.
+const SLOTS: usize = 16;
 /// How many of them may be one account's, over all processes.
-const ACCOUNT: i32 = 4;
-/// How long a process may be silent about a delivery.
+const SLOTS_PER_ACCOUNT: i32 = 4;
+/// How long a delivery's lease lasts, so how long a dead process's delivery waits.
 const LEASE: Duration = Duration::from_secs(30);
 /// How much of an answer is kept, in bytes.
-const EXCERPT: usize = 1_024;
-/// How late an endpoint's Retry-After may ask for.
-const RETRY_MOST: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often the deliveries are measured.
-const OBSERVE: Duration = Duration::from_secs(15);
+const MAX_EXCERPT_BYTES: usize = 1_024;
+/// The longest pause that an endpoint's Retry-After may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often the gauges of deliveries are set.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A delivery to be sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Parcel {
-    pub(crate) lease: Lease,
-    pub(crate) name: DeliveryName,
-    pub(crate) url: String,
-    /// One, or two while they change.
-    pub(crate) secrets: Vec<Secret>,
-    pub(crate) event_type: String,
-    /// When the event happened.
-    pub(crate) create_time: OffsetDateTime,
-    /// The database's time.
-    pub(crate) now: OffsetDateTime,
-    /// Which attempt of this round it is, from 1.
-    pub(crate) attempt: i32,
-    /// The generation as it was; nothing for a test.
-    pub(crate) record: Option<Box<Record>>,
-}
-
-/// What came of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// 0 when there was no answer.
-    pub(crate) http_status: u16,
-    pub(crate) latency: Duration,
-    /// Why there was no answer.
-    pub(crate) reason: &'static str,
-    pub(crate) excerpt: String,
-    /// The least pause before the next attempt.
-    pub(crate) pause: Duration,
-}
-
-impl Outcome {
-    pub(crate) fn is_delivered(&self) -> bool {
-        (200..300).contains(&self.http_status)
-    }
-
-    pub(crate) fn is_gone(&self) -> bool {
-        self.http_status == StatusCode::GONE.as_u16()
-    }
-}
-
-/// What follows an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
-    Delivered,
-    Again,
-    GivenUp,
-}
-
-impl Settled {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Again => "retried",
-            Self::GivenUp => "given_up",
-        }
-    }
-}
-
-/// Sends; cheap to clone.
+/// Sends webhooks; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Sender {
     store: Store,
     egress: Egress,
-    messages: Messages,
-    face: Face,
+    encoder: EventEncoder,
+    presenter: Presenter,
     notifier: Notifier,
     timeout: Duration,
-    /// Of this process alone: what one has lost is for others first.
+    /// Unique to this process: a claim gives a job that expired in one process to another one first.
     name: Arc<str>,
 }
 
@@ -121,27 +54,28 @@ impl Sender {
     pub(crate) fn new(
         store: Store,
         egress: Egress,
-        messages: Messages,
-        face: Face,
+        encoder: EventEncoder,
+        presenter: Presenter,
         notifier: Notifier,
         timeout: Duration,
     ) -> Self {
         let name = format!("generation-status/{}", Uuid::now_v7()).into();
-        Self { store, egress, messages, face, notifier, timeout, name }
+        Self { store, egress, encoder, presenter, notifier, timeout, name }
     }
 
-    /// Sends what is to be sent, until `stop`, and then ends what it has begun.
-    pub(crate) async fn keep_sending(self, stop: CancellationToken) {
-        let hands = Arc::new(Semaphore::new(HANDS));
+    /// Sends what is due, until `stop`, and then finishes the attempts in flight.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let slots = Arc::new(Semaphore::new(SLOTS));
         let mut listener = self.notifier.listen();
-        let mut under_way = JoinSet::new();
-        while let Some(Ok(hand)) = stop.run_until_cancelled(hands.acquire()).await {
-            drop(hand);
-            while under_way.try_join_next().is_some() {}
-            let more = match self.turn(&hands, &mut under_way).await {
+        let mut in_flight = JoinSet::new();
+        // A slot is only taken in the round below; here it is waited for.
+        while let Some(Ok(slot)) = stop.run_until_cancelled(slots.acquire()).await {
+            drop(slot);
+            while in_flight.try_join_next().is_some() {}
+            let more = match self.run_round(&slots, &mut in_flight).await {
                 Ok(more) => more,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "webhooks could not be taken up");
+                    tracing::warn!(error = &error as &dyn std::error::Error, "deliveries could not be claimed");
                     false
                 }
             };
@@ -149,35 +83,35 @@ impl Sender {
                 break;
             }
         }
-        while under_way.join_next().await.is_some() {}
+        while in_flight.join_next().await.is_some() {}
     }
 
-    /// Enqueues what is new and takes up what is due; returns whether there may be more.
-    async fn turn(&self, hands: &Arc<Semaphore>, under_way: &mut JoinSet<()>) -> Result<bool, Error> {
+    /// Enqueues what is new and claims what is due; returns whether there may be more.
+    async fn run_round(&self, slots: &Arc<Semaphore>, in_flight: &mut JoinSet<()>) -> Result<bool, Error> {
         let enqueued = self.store.enqueue_deliveries().await?;
-        let free = hands.available_permits();
+        let free = slots.available_permits();
         let queues = [String::new()];
         let wanted = Wanted {
-            kind: KIND,
+            kind: DELIVERY_JOBS,
             queues: &queues,
             worker: &self.name,
             limit: u32::try_from(free).unwrap_or_default(),
             lease: LEASE,
-            limits: Some(jobs::Limits { account: ACCOUNT }),
+            limits: Some(jobs::Limits { account: SLOTS_PER_ACCOUNT }),
         };
         let claimed = self.store.claim_deliveries(wanted).await?;
         let more = enqueued > 0 || !claimed.is_empty();
         for leased in claimed {
-            // There are as many as were free, and only this task takes any.
-            let Ok(hand) = Arc::clone(hands).try_acquire_owned() else { break };
+            // Only this task takes slots, and it claimed as many jobs as were free.
+            let Ok(slot) = Arc::clone(slots).try_acquire_owned() else { break };
             let sender = self.clone();
-            under_way.spawn(async move {
+            in_flight.spawn(async move {
                 if let Err(error) = sender.deliver(&leased).await {
                     let delivery = leased.lease.job;
-                    tracing::warn!(job = %delivery, error = &error as &dyn std::error::Error, "a delivery is left to its lease");
+                    tracing::warn!(job = %delivery, error = &error as &dyn std::error::Error, "a delivery waits for its lease to expire");
                 }
-                drop(hand);
-                // What waited for it, or for one of its account's turns, may go.
+                drop(slot);
+                // A successor that waited for it, or another delivery of its account, may be claimed now.
                 sender.notifier.notify().await;
             });
         }
@@ -185,42 +119,48 @@ impl Sender {
     }
 
     async fn deliver(&self, leased: &jobs::Leased) -> Result<(), Error> {
-        let Some(parcel) = self.store.parcel(leased).await? else {
-            // Its endpoint was disabled, or it was given up.
-            return self.store.let_go(leased).await;
+        let Some(delivery) = self.store.load_delivery(leased).await? else {
+            // Its endpoint was disabled, or the delivery has ended.
+            return self.store.drop_delivery_job(leased).await;
         };
-        let outcome = self.attempt(&parcel).await?;
-        let settled = match self.store.settle(&parcel, &outcome).await {
-            Ok(settled) => settled,
-            // It was sent twice, as may be.
+        let result = self.attempt(&delivery).await?;
+        let outcome = match self.store.settle_delivery(&delivery, &result).await {
+            Ok(outcome) => outcome,
+            // Another process took it over, so it was sent twice, as at-least-once allows.
             Err(Error::StaleFence) => return Ok(()),
             Err(error) => return Err(error),
         };
-        metrics::counter!("rushes_webhook_deliveries_total", "outcome" => settled.as_str()).increment(1);
-        metrics::histogram!("rushes_webhook_attempt_seconds").record(outcome.latency.as_secs_f64());
+        metrics::counter!("rushes_webhook_deliveries_total", "outcome" => outcome.as_str()).increment(1);
+        metrics::histogram!("rushes_webhook_attempt_seconds").record(result.latency.as_secs_f64());
         Ok(())
     }
 
-    async fn attempt(&self, parcel: &Parcel) -> Result<Outcome, Error> {
-        let body = self.messages.body(&Event {
-            r#type: parcel.event_type.clone(),
-            timestamp: Some(timestamp(parcel.create_time)),
-            data: Some(parcel.record.as_ref().map(|record| self.face.generation(record)).unwrap_or_default()),
+    async fn attempt(&self, delivery: &ClaimedDelivery) -> Result<AttemptResult, Error> {
+        let body = self.encoder.encode(&Event {
+            r#type: delivery.event_type.clone(),
+            timestamp: Some(timestamp(delivery.create_time)),
+            data: Some(
+                delivery
+                    .generation
+                    .as_ref()
+                    .map(|generation| self.presenter.generation(generation))
+                    .unwrap_or_default(),
+            ),
         })?;
         let began = Instant::now();
-        let outcome = |http_status, reason, excerpt, asked: Duration| Outcome {
+        let result = |http_status, reason, excerpt, asked: Duration| AttemptResult {
             http_status,
             latency: began.elapsed(),
             reason,
             excerpt,
-            pause: pause(parcel.attempt).max(asked),
+            pause: pause(delivery.attempt).max(asked),
         };
-        let none = |reason| outcome(0, reason, String::new(), Duration::ZERO);
-        let id = parcel.name.delivery.0;
-        let time = parcel.now.unix_timestamp();
-        let signatures = message::signatures(&parcel.secrets, id, time, &body);
-        let request = Url::parse(&parcel.url).ok().and_then(|url| self.egress.request(Method::POST, url).ok());
-        let Some(request) = request else { return Ok(none("ADDRESS_REFUSED")) };
+        let no_answer = |reason| result(0, reason, String::new(), Duration::ZERO);
+        let id = delivery.name.delivery.0;
+        let time = delivery.now.unix_timestamp();
+        let signatures = message::sign(&delivery.secrets, id, time, &body);
+        let request = Url::parse(&delivery.url).ok().and_then(|url| self.egress.request(Method::POST, url).ok());
+        let Some(request) = request else { return Ok(no_answer("ADDRESS_REFUSED")) };
         let request = request
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", id.to_string())
@@ -228,10 +168,10 @@ impl Sender {
             .header("webhook-signature", signatures)
             .body(body);
         let mut answer = match tokio::time::timeout(self.timeout, request.send()).await {
-            Err(_) => return Ok(none("TIMEOUT")),
-            Ok(Err(error)) if error.is_timeout() => return Ok(none("TIMEOUT")),
-            Ok(Err(error)) if error.is_connect() => return Ok(none("UNREACHABLE")),
-            Ok(Err(_)) => return Ok(none("BROKEN_ANSWER")),
+            Err(_) => return Ok(no_answer("TIMEOUT")),
+            Ok(Err(error)) if error.is_timeout() => return Ok(no_answer("TIMEOUT")),
+            Ok(Err(error)) if error.is_connect() => return Ok(no_answer("UNREACHABLE")),
+            Ok(Err(_)) => return Ok(no_answer("BROKEN_ANSWER")),
             Ok(Ok(answer)) => answer,
         };
         let status = answer.status();
@@ -239,11 +179,11 @@ impl Sender {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => retry_after(answer.headers()),
             _ => Duration::ZERO,
         };
-        let mut answered = outcome(status.as_u16(), "", String::new(), asked);
-        // The status has been said; of the rest there is as much as comes in time.
+        let mut answered = result(status.as_u16(), "", String::new(), asked);
+        // The status decides already, so a body that is slow or breaks off only shortens the excerpt.
         let mut bytes = Vec::new();
         let read = async {
-            while bytes.len() < EXCERPT
+            while bytes.len() < MAX_EXCERPT_BYTES
                 && let Ok(Some(chunk)) = answer.chunk().await
             {
                 bytes.extend_from_slice(&chunk);
@@ -254,25 +194,28 @@ impl Sender {
         Ok(answered)
     }
 
-    /// Takes back, every so often, what a dead process had, gives up what is for disabled endpoints, and forgets what is long
-    /// over, until `stop`.
-    pub(crate) async fn keep_sweeping(self, every: Duration, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(every);
+    /// Takes back dead processes' deliveries, fails those of disabled endpoints, and deletes old ones, at an interval until
+    /// `stop`.
+    pub(crate) async fn run_reaper(self, interval: Duration, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            match self.store.sweep_deliveries().await {
+            match self.store.reap_deliveries().await {
                 Ok(true) => self.notifier.notify().await,
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the sweep of webhooks will be repeated");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the reaper of deliveries failed and will be repeated"
+                    );
                 }
             }
         }
     }
 
-    /// Measures what is pending every so often, until `stop`.
-    pub(crate) async fn keep_measuring(self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(OBSERVE);
+    /// Sets the gauges of pending deliveries at an interval, until `stop`.
+    pub(crate) async fn run_gauges(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(GAUGE_INTERVAL);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             match self.store.pending_deliveries().await {
                 Ok((count, oldest)) => {
@@ -280,52 +223,54 @@ impl Sender {
                     metrics::gauge!("rushes_webhook_oldest_pending_seconds").set(oldest);
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the webhooks could not be measured");
+                    tracing::warn!(error = &error as &dyn std::error::Error, "pending deliveries could not be counted");
                 }
             }
         }
     }
 }
 
-/// The least pause after this attempt of a round.
+/// The pause after this attempt of a round, lengthened by a random tenth so that failed deliveries spread out.
 fn pause(attempt: i32) -> Duration {
-    let at = usize::try_from(attempt - 1).unwrap_or_default().min(PAUSES.len() - 1);
-    Duration::from_secs(PAUSES[at]).mul_f64(1.0 + fastrand::f64() / 10.0)
+    let at = usize::try_from(attempt - 1).unwrap_or_default().min(RETRY_PAUSES.len() - 1);
+    Duration::from_secs(RETRY_PAUSES[at]).mul_f64(1.0 + fastrand::f64() / 10.0)
 }
 
 /// What an answer's Retry-After asks for, where that is a number of seconds.
 fn retry_after(headers: &HeaderMap) -> Duration {
     let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    Duration::from_secs(seconds.unwrap_or_default()).min(RETRY_MOST)
+    Duration::from_secs(seconds.unwrap_or_default()).min(MAX_RETRY_AFTER)
 }
 
-/// What of an answer is shown: text without control characters, which PostgreSQL could not store or a terminal would obey.
+/// The part of an answer that is shown: text without control characters, since PostgreSQL refuses NUL and a terminal would
+/// obey the others.
 fn excerpt(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(EXCERPT)]);
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_EXCERPT_BYTES)]);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim_end().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::MAX_DELIVERY_ATTEMPTS;
 
     #[test]
     fn pauses_grow_over_hours_and_differ() {
-        for attempt in 1..ATTEMPTS {
-            let least = Duration::from_secs(PAUSES[attempt as usize - 1]);
-            assert!((least..=least.mul_f64(1.1)).contains(&pause(attempt)), "{attempt}");
+        for attempt in 1..MAX_DELIVERY_ATTEMPTS {
+            let min = Duration::from_secs(RETRY_PAUSES[attempt as usize - 1]);
+            assert!((min..=min.mul_f64(1.1)).contains(&pause(attempt)), "{attempt}");
         }
-        assert!(PAUSES.is_sorted());
+        assert!(RETRY_PAUSES.is_sorted());
         assert_ne!(pause(5), pause(5));
     }
 
     #[test]
-    fn of_an_answer_a_little_text_is_kept() {
+    fn an_excerpt_is_short_printable_text() {
         assert_eq!(excerpt(b"no\0 \x1b[31mred\xff\n"), "no   [31mred\u{fffd}");
-        assert_eq!(excerpt(&[b'a'; 5_000]).len(), EXCERPT);
+        assert_eq!(excerpt(&[b'a'; 5_000]).len(), MAX_EXCERPT_BYTES);
         let asked = |text| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, http::HeaderValue::from_static(text))]));
         assert_eq!(asked("7"), Duration::from_secs(7));
-        assert_eq!(asked("999999999"), RETRY_MOST);
+        assert_eq!(asked("999999999"), MAX_RETRY_AFTER);
         assert_eq!(asked("soon"), Duration::ZERO);
     }
 }

@@ -4,129 +4,129 @@ use proto::generations::v1::{CancelGenerationRequest, Generation, State};
 use proto::work::v1::FailureClass;
 use tonic::Status;
 
+use crate::cluster::{Cluster, PRICE, User};
 use crate::worker::Worker;
-use crate::world::{PRICE, User, World};
 
-async fn cancel(world: &World, user: &User, name: &str) -> Result<Generation, Status> {
+async fn cancel(cluster: &Cluster, user: &User, name: &str) -> Result<Generation, Status> {
     let request = user.asks(CancelGenerationRequest { name: name.to_owned() });
-    Ok(world.process.generations.clone().cancel_generation(request).await?.into_inner())
+    Ok(cluster.node.generations.clone().cancel_generation(request).await?.into_inner())
 }
 
 #[tokio::test]
 async fn what_waits_is_cancelled_at_once() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let name = world.started(&user).await.name;
-    let cancelled = cancel(&world, &user, &name).await.unwrap();
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let name = cluster.started(&user).await.name;
+    let cancelled = cancel(&cluster, &user, &name).await.unwrap();
     assert_eq!((cancelled.state(), cancelled.version), (State::Cancelled, 2));
-    assert_eq!(cancel(&world, &user, &name).await.unwrap(), cancelled, "twice is once");
-    let credit = world.credit(&user).await;
+    assert_eq!(cancel(&cluster, &user, &name).await.unwrap(), cancelled, "twice is once");
+    let credit = cluster.credit(&user).await;
     assert_eq!((credit.available_micros, credit.held_micros), (PRICE, 0));
 }
 
 #[tokio::test]
 async fn what_runs_is_asked_to_stop() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let name = world.started(&user).await.name;
-    let mut worker = Worker::new(&world, 1).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let name = cluster.started(&user).await.name;
+    let mut worker = Worker::new(&cluster, 1).await;
     let work = worker.next().await;
     worker.submitted(&work).await.unwrap();
-    let asked = cancel(&world, &user, &name).await.unwrap();
+    let asked = cancel(&cluster, &user, &name).await.unwrap();
     assert_eq!(asked.state(), State::Cancelling);
-    assert_eq!(cancel(&world, &user, &name).await.unwrap(), asked);
+    assert_eq!(cancel(&cluster, &user, &name).await.unwrap(), asked);
     assert_eq!(worker.heartbeat(&work).await, (true, true));
     assert!(worker.progress(&work, 70).await.unwrap());
-    assert_eq!(world.credit(&user).await.held_micros, PRICE, "until the provider has spoken");
+    assert_eq!(cluster.credit(&user).await.held_micros, PRICE, "until the provider has spoken");
     assert!(!worker.fail(&work, FailureClass::Cancelled).await.unwrap());
-    assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Cancelled);
-    assert_eq!(world.credit(&user).await.available_micros, PRICE);
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Cancelled);
+    assert_eq!(cluster.credit(&user).await.available_micros, PRICE);
 }
 
 #[tokio::test]
 async fn a_failure_while_cancelling_is_a_cancel() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let name = world.started(&user).await.name;
-    let mut worker = Worker::new(&world, 1).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let name = cluster.started(&user).await.name;
+    let mut worker = Worker::new(&cluster, 1).await;
     let work = worker.next().await;
-    cancel(&world, &user, &name).await.unwrap();
+    cancel(&cluster, &user, &name).await.unwrap();
     assert!(!worker.fail(&work, FailureClass::Internal).await.unwrap(), "nobody wants another attempt");
-    assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Cancelled);
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Cancelled);
 }
 
 #[tokio::test]
 async fn finished_work_wins() {
-    let world = World::new().await;
-    let user = world.user(2).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(2).await;
     for asked_first in [true, false] {
-        let name = world.started(&user).await.name;
-        let mut worker = Worker::new(&world, 1).await;
+        let name = cluster.started(&user).await.name;
+        let mut worker = Worker::new(&cluster, 1).await;
         let work = worker.next().await;
         worker.submitted(&work).await.unwrap();
         if asked_first {
-            assert_eq!(cancel(&world, &user, &name).await.unwrap().state(), State::Cancelling);
+            assert_eq!(cancel(&cluster, &user, &name).await.unwrap().state(), State::Cancelling);
             worker.finalizing(&work).await.unwrap();
         } else {
             worker.finalizing(&work).await.unwrap();
-            assert_eq!(cancel(&world, &user, &name).await.unwrap().state(), State::Finalizing);
+            assert_eq!(cancel(&cluster, &user, &name).await.unwrap().state(), State::Finalizing);
         }
         assert_eq!(worker.heartbeat(&work).await, (true, false), "there is nothing to stop any more");
         worker.complete(&work).await.unwrap();
-        assert_eq!(cancel(&world, &user, &name).await.unwrap().state(), State::Completed);
+        assert_eq!(cancel(&cluster, &user, &name).await.unwrap().state(), State::Completed);
     }
-    assert_eq!(world.credit(&user).await.spent_micros, 2 * PRICE);
+    assert_eq!(cluster.credit(&user).await.spent_micros, 2 * PRICE);
 }
 
 #[tokio::test]
 async fn a_cancel_outlives_its_worker() {
-    let world = World::with(|settings| settings.sweep = std::time::Duration::from_millis(50)).await;
-    let user = world.user(1).await;
-    let name = world.started(&user).await.name;
-    let mut vanished = Worker::new(&world, 1).await;
+    let cluster = Cluster::with(|config| config.work.reap_interval = std::time::Duration::from_millis(50)).await;
+    let user = cluster.user(1).await;
+    let name = cluster.started(&user).await.name;
+    let mut vanished = Worker::new(&cluster, 1).await;
     let lost = vanished.next().await;
     vanished.submitted(&lost).await.unwrap();
     drop(vanished);
-    assert_eq!(cancel(&world, &user, &name).await.unwrap().state(), State::Cancelling);
-    world.expire_leases().await;
-    let mut worker = Worker::new(&world, 1).await;
+    assert_eq!(cancel(&cluster, &user, &name).await.unwrap().state(), State::Cancelling);
+    cluster.expire_leases().await;
+    let mut worker = Worker::new(&cluster, 1).await;
     let work = worker.next().await;
     assert!(work.cancel_requested && work.provider_reference == "order-1");
     worker.fail(&work, FailureClass::Cancelled).await.unwrap();
-    assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Cancelled);
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Cancelled);
 }
 
 #[tokio::test]
 async fn finished_work_wins_also_when_its_worker_vanishes() {
-    let world = World::with(|settings| settings.sweep = std::time::Duration::from_millis(50)).await;
-    let user = world.user(1).await;
-    let name = world.started(&user).await.name;
-    let mut vanished = Worker::new(&world, 1).await;
+    let cluster = Cluster::with(|config| config.work.reap_interval = std::time::Duration::from_millis(50)).await;
+    let user = cluster.user(1).await;
+    let name = cluster.started(&user).await.name;
+    let mut vanished = Worker::new(&cluster, 1).await;
     let lost = vanished.next().await;
     vanished.submitted(&lost).await.unwrap();
-    cancel(&world, &user, &name).await.unwrap();
+    cancel(&cluster, &user, &name).await.unwrap();
     vanished.finalizing(&lost).await.unwrap();
-    world.expire_leases().await;
-    let mut worker = Worker::new(&world, 1).await;
+    cluster.expire_leases().await;
+    let mut worker = Worker::new(&cluster, 1).await;
     let work = worker.next().await;
     assert!(!work.cancel_requested, "nothing is to be stopped any more");
     worker.carry_out(&work).await;
-    assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Completed);
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Completed);
 }
 
 /// A worker finishing and a user cancelling at the same moment, many times: one of them wins, and the money follows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancels_race_with_work() {
-    let world = World::new().await;
-    let user = world.user(40).await;
-    let mut worker = Worker::new(&world, 1).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(40).await;
+    let mut worker = Worker::new(&cluster, 1).await;
     let (mut completed, mut cancelled) = (0, 0);
     for round in 0..40 {
-        let name = world.started(&user).await.name;
+        let name = cluster.started(&user).await.name;
         let late = std::time::Duration::from_micros(fastrand::u64(0..15_000));
         let stop = async {
             tokio::time::sleep(late).await;
-            cancel(&world, &user, &name).await.unwrap()
+            cancel(&cluster, &user, &name).await.unwrap()
         };
         let carry_out = async {
             // Where the cancel comes first there is no work.
@@ -144,7 +144,7 @@ async fn cancels_race_with_work() {
             true
         };
         let (_, worked) = tokio::join!(stop, carry_out);
-        match world.get(&user, &name).await.unwrap().state() {
+        match cluster.get(&user, &name).await.unwrap().state() {
             State::Completed => completed += 1,
             State::Cancelled => cancelled += 1,
             other => panic!("round {round} ended {other:?}"),
@@ -153,7 +153,7 @@ async fn cancels_race_with_work() {
             worker.free(1).await;
         }
     }
-    let credit = world.credit(&user).await;
+    let credit = cluster.credit(&user).await;
     assert_eq!((credit.spent_micros, credit.held_micros), (completed * PRICE, 0));
     assert_eq!(completed + cancelled, 40);
 }

@@ -8,14 +8,14 @@ use proto::webhooks::v1::{
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::cluster::{Cluster, refusal};
 use crate::receiver::Receiver;
-use crate::webhooks::{webhook_id, world};
-use crate::world::{World, refusal};
+use crate::webhooks::{cluster, webhook_id};
 
 #[tokio::test]
 async fn nothing_is_sent_into_our_own_network() {
-    let world = World::new().await;
-    let user = world.user(0).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(0).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let wrong = (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION".to_owned());
@@ -36,12 +36,12 @@ async fn nothing_is_sent_into_our_own_network() {
         "ftp://example.com/".to_owned(),
         "nonsense".to_owned(),
     ] {
-        assert_eq!(refusal(world.endpoint(&user, &url, Vec::new()).await), wrong, "{url}");
+        assert_eq!(refusal(cluster.endpoint(&user, &url, Vec::new()).await), wrong, "{url}");
     }
     // A name is resolved when it is called, and what it stands for then is what counts.
-    let named = world.endpoint(&user, &format!("https://localhost:{port}/"), Vec::new()).await.unwrap();
-    world.test_endpoint(&user, &named.name).await.unwrap();
-    let log = world.logged(&user, &named.name, |log| log[0].attempt_count == 1).await;
+    let named = cluster.endpoint(&user, &format!("https://localhost:{port}/"), Vec::new()).await.unwrap();
+    cluster.test_endpoint(&user, &named.name).await.unwrap();
+    let log = cluster.logged(&user, &named.name, |log| log[0].attempt_count == 1).await;
     assert_eq!((log[0].attempts[0].http_status, log[0].attempts[0].reason.as_str()), (0, "UNREACHABLE"));
     let called = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(called.is_err(), "nobody came");
@@ -49,42 +49,42 @@ async fn nothing_is_sent_into_our_own_network() {
 
 #[tokio::test]
 async fn a_secret_is_told_once_and_two_sign_while_they_change() {
-    let (world, mut receiver) = (world().await, Receiver::open().await);
-    let user = world.user(0).await;
-    let endpoint = world.endpoint(&user, &receiver.url, Vec::new()).await.unwrap();
+    let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
+    let user = cluster.user(0).await;
+    let endpoint = cluster.endpoint(&user, &receiver.url, Vec::new()).await.unwrap();
     let terminal = ["completed", "failed", "cancelled", "expired"].map(|state| format!("generation.{state}"));
     assert_eq!(endpoint.event_types, terminal);
     let request = ListEndpointsRequest { page_size: 0, page_token: String::new() };
-    let list = world.process.webhooks.clone().list_endpoints(user.asks(request)).await.unwrap().into_inner();
+    let list = cluster.node.webhooks.clone().list_endpoints(user.asks(request)).await.unwrap().into_inner();
     assert_eq!((list.endpoints.len(), list.endpoints[0].secret.as_str()), (1, ""));
-    assert_eq!(world.get_endpoint(&user, &endpoint.name).await.unwrap().secret, "");
+    assert_eq!(cluster.get_endpoint(&user, &endpoint.name).await.unwrap().secret, "");
 
-    let rotated = world.rotate(&user, &endpoint.name, false).await.unwrap();
+    let rotated = cluster.rotate(&user, &endpoint.name, false).await.unwrap();
     assert!(rotated.previous_secret_expire_time.is_some());
-    world.test_endpoint(&user, &endpoint.name).await.unwrap();
+    cluster.test_endpoint(&user, &endpoint.name).await.unwrap();
     let got = receiver.next().await;
     assert!(got.is_signed_by(&rotated.secret) && got.is_signed_by(&endpoint.secret));
     // The day passes.
-    sqlx::query("update webhook_endpoints set previous_until = now()").execute(&world.pool).await.unwrap();
-    world.test_endpoint(&user, &endpoint.name).await.unwrap();
+    sqlx::query("update webhook_endpoints set previous_until = now()").execute(&cluster.pool).await.unwrap();
+    cluster.test_endpoint(&user, &endpoint.name).await.unwrap();
     let got = receiver.next().await;
     assert!(got.is_signed_by(&rotated.secret) && !got.is_signed_by(&endpoint.secret));
     // One that others know ends at once.
-    let last = world.rotate(&user, &endpoint.name, true).await.unwrap();
-    world.test_endpoint(&user, &endpoint.name).await.unwrap();
+    let last = cluster.rotate(&user, &endpoint.name, true).await.unwrap();
+    cluster.test_endpoint(&user, &endpoint.name).await.unwrap();
     let got = receiver.next().await;
     assert!(got.is_signed_by(&last.secret) && !got.is_signed_by(&rotated.secret));
 }
 
 #[tokio::test]
 async fn a_creation_is_repeated_safely_and_an_update_is_guarded() {
-    let world = world().await;
-    let user = world.user(0).await;
+    let cluster = cluster().await;
+    let user = cluster.user(0).await;
     let request_id = Uuid::now_v7().to_string();
     let create = async |url: &str| {
         let endpoint = Some(Endpoint { url: url.to_owned(), ..Endpoint::default() });
         let request = CreateEndpointRequest { endpoint, request_id: request_id.clone() };
-        Ok::<_, Status>(world.process.webhooks.clone().create_endpoint(user.asks(request)).await?.into_inner())
+        Ok::<_, Status>(cluster.node.webhooks.clone().create_endpoint(user.asks(request)).await?.into_inner())
     };
     let made = create("https://example.com/a").await.unwrap();
     let again = create("https://example.com/a").await.unwrap();
@@ -94,36 +94,39 @@ async fn a_creation_is_repeated_safely_and_an_update_is_guarded() {
     assert_eq!(refusal(create("https://example.com/b").await), reused);
 
     let moved = Endpoint { url: "https://example.com/c".to_owned(), ..made.clone() };
-    let moved = world.update(&user, moved, &["url"]).await.unwrap();
+    let moved = cluster.update(&user, moved, &["url"]).await.unwrap();
     assert_eq!((moved.url.as_str(), &moved.event_types), ("https://example.com/c", &made.event_types));
-    assert_eq!(refusal(world.update(&user, made, &["description"]).await), (Code::Aborted, "ETAG_MISMATCH".to_owned()));
+    assert_eq!(
+        refusal(cluster.update(&user, made, &["description"]).await),
+        (Code::Aborted, "ETAG_MISMATCH".to_owned())
+    );
     let wrong = (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION".to_owned());
-    assert_eq!(refusal(world.update(&user, moved.clone(), &["secret"]).await), wrong);
+    assert_eq!(refusal(cluster.update(&user, moved.clone(), &["secret"]).await), wrong);
     let unknown = Endpoint { event_types: vec!["generation.lost".to_owned()], ..moved };
-    assert_eq!(refusal(world.update(&user, unknown, &["event_types"]).await), wrong);
+    assert_eq!(refusal(cluster.update(&user, unknown, &["event_types"]).await), wrong);
 
     for at in 1..20 {
-        world.endpoint(&user, &format!("https://example.com/{at}"), Vec::new()).await.unwrap();
+        cluster.endpoint(&user, &format!("https://example.com/{at}"), Vec::new()).await.unwrap();
     }
-    let full = world.endpoint(&user, "https://example.com/more", Vec::new()).await;
+    let full = cluster.endpoint(&user, "https://example.com/more", Vec::new()).await;
     assert_eq!(refusal(full), (Code::FailedPrecondition, "TOO_MANY_WEBHOOK_ENDPOINTS".to_owned()));
 }
 
 #[tokio::test]
 async fn another_accounts_endpoint_does_not_exist() {
-    let (world, mut receiver) = (world().await, Receiver::open().await);
-    let (user, stranger) = (world.user(0).await, world.user(0).await);
-    let endpoint = world.endpoint(&user, &receiver.url, Vec::new()).await.unwrap();
-    let test = world.test_endpoint(&user, &endpoint.name).await.unwrap();
+    let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
+    let (user, stranger) = (cluster.user(0).await, cluster.user(0).await);
+    let endpoint = cluster.endpoint(&user, &receiver.url, Vec::new()).await.unwrap();
+    let test = cluster.test_endpoint(&user, &endpoint.name).await.unwrap();
     receiver.next().await;
     let missing = (Code::NotFound, "WEBHOOK_ENDPOINT_NOT_FOUND".to_owned());
-    let mut client = world.process.webhooks.clone();
+    let mut client = cluster.node.webhooks.clone();
     let name = endpoint.name.clone();
-    assert_eq!(refusal(world.get_endpoint(&stranger, &name).await), missing);
-    assert_eq!(refusal(world.test_endpoint(&stranger, &name).await), missing);
-    assert_eq!(refusal(world.rotate(&stranger, &name, true).await), missing);
-    assert_eq!(refusal(world.redeliver(&stranger, &test.name).await), missing);
-    assert_eq!(refusal(world.update(&stranger, endpoint.clone(), &["description"]).await), missing);
+    assert_eq!(refusal(cluster.get_endpoint(&stranger, &name).await), missing);
+    assert_eq!(refusal(cluster.test_endpoint(&stranger, &name).await), missing);
+    assert_eq!(refusal(cluster.rotate(&stranger, &name, true).await), missing);
+    assert_eq!(refusal(cluster.redeliver(&stranger, &test.name).await), missing);
+    assert_eq!(refusal(cluster.update(&stranger, endpoint.clone(), &["description"]).await), missing);
     let request = ListDeliveriesRequest { parent: name.clone(), page_size: 0, page_token: String::new() };
     assert_eq!(refusal(client.list_deliveries(stranger.asks(request)).await), missing);
     let request = || DeleteEndpointRequest { name: name.clone() };
@@ -132,12 +135,12 @@ async fn another_accounts_endpoint_does_not_exist() {
     let all = client.list_endpoints(stranger.asks(request_all)).await.unwrap().into_inner();
     assert!(all.endpoints.is_empty());
     // A delivery under another endpoint's name is none either.
-    let other = world.endpoint(&user, &receiver.url, Vec::new()).await.unwrap();
+    let other = cluster.endpoint(&user, &receiver.url, Vec::new()).await.unwrap();
     let elsewhere = format!("{}/deliveries/{}", other.name, webhook_id(&test));
     let no_delivery = (Code::NotFound, "WEBHOOK_DELIVERY_NOT_FOUND".to_owned());
-    assert_eq!(refusal(world.redeliver(&user, &elsewhere).await), no_delivery);
+    assert_eq!(refusal(cluster.redeliver(&user, &elsewhere).await), no_delivery);
 
     client.delete_endpoint(user.asks(request())).await.unwrap();
-    assert_eq!(refusal(world.get_endpoint(&user, &name).await), missing);
+    assert_eq!(refusal(cluster.get_endpoint(&user, &name).await), missing);
     assert_eq!(refusal(client.delete_endpoint(user.asks(request())).await), missing);
 }

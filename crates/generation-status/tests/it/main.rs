@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cancels;
+mod cluster;
 mod credits;
 mod endpoints;
 mod faults;
@@ -16,10 +17,9 @@ mod resumes;
 mod retries;
 mod round_trips;
 mod starts;
+mod submissions;
 mod traces;
-mod waits;
 mod watches;
 mod webhooks;
 mod work;
 mod worker;
-mod world;

@@ -7,7 +7,7 @@ use proto::models::v1::model_service_client::ModelServiceClient;
 use proto::models::v1::{GetModelRequest, ListModelsRequest, Model};
 use tonic::{Code, Status};
 
-use crate::world::{User, World, refusal};
+use crate::cluster::{Cluster, User, refusal};
 
 const FILE: &str = r#"{"models": [
     {"id": "one", "provider": "replicate", "model": "acme/one", "price_micros": 120000,
@@ -15,33 +15,33 @@ const FILE: &str = r#"{"models": [
     {"id": "two", "provider": "fal", "model": "fal-ai/two/text-to-video", "price_micros": 340000}
 ]}"#;
 
-async fn world() -> World {
-    World::with(|settings| settings.models = Catalogue::read(FILE).unwrap()).await
+async fn cluster() -> Cluster {
+    Cluster::with(|config| config.generations.catalogue = Catalogue::read(FILE).unwrap()).await
 }
 
-fn client(world: &World) -> ModelServiceClient<Channel> {
-    let uri = format!("http://{}", world.process.address).parse().unwrap();
+fn client(cluster: &Cluster) -> ModelServiceClient<Channel> {
+    let uri = format!("http://{}", cluster.node.address).parse().unwrap();
     ModelServiceClient::new(chassis::client::connect("generation-status", &uri))
 }
 
-async fn get(world: &World, user: &User, name: &str) -> Result<Model, Status> {
+async fn get(cluster: &Cluster, user: &User, name: &str) -> Result<Model, Status> {
     let request = user.asks(GetModelRequest { name: name.to_owned() });
-    Ok(client(world).get_model(request).await?.into_inner())
+    Ok(client(cluster).get_model(request).await?.into_inner())
 }
 
-fn wish(user: &User, model: &str, prompt: &str) -> StartGenerationRequest {
+fn start_request(user: &User, model: &str, prompt: &str) -> StartGenerationRequest {
     let input = Input { prompt: prompt.to_owned(), ..Input::default() };
-    StartGenerationRequest { model: model.to_owned(), input: Some(input), ..user.wish() }
+    StartGenerationRequest { model: model.to_owned(), input: Some(input), ..user.start_request() }
 }
 
 #[tokio::test]
 async fn models_are_listed_page_by_page_in_the_catalogues_order() {
-    let world = world().await;
-    let user = world.user(0).await;
+    let cluster = cluster().await;
+    let user = cluster.user(0).await;
     let (mut names, mut page_token) = (Vec::new(), String::new());
     loop {
         let request = user.asks(ListModelsRequest { page_size: 2, page_token });
-        let page = client(&world).list_models(request).await.unwrap().into_inner();
+        let page = client(&cluster).list_models(request).await.unwrap().into_inner();
         names.push(page.models.into_iter().map(|model| model.name).collect::<Vec<_>>());
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -50,47 +50,48 @@ async fn models_are_listed_page_by_page_in_the_catalogues_order() {
     }
     assert_eq!(names, [vec!["models/local-sketch", "models/one"], vec!["models/two"]]);
     let astray = ListModelsRequest { page_size: 0, page_token: "0".to_owned() };
-    let refused = refusal(client(&world).list_models(user.asks(astray)).await);
+    let refused = refusal(client(&cluster).list_models(user.asks(astray)).await);
     assert_eq!(refused, (Code::InvalidArgument, "PAGE_TOKEN_INVALID".to_owned()));
 }
 
 #[tokio::test]
 async fn a_model_tells_its_price_its_limits_and_its_pace() {
-    let world = world().await;
-    let user = world.user(0).await;
-    let one = get(&world, &user, "models/one").await.unwrap();
+    let cluster = cluster().await;
+    let user = cluster.user(0).await;
+    let one = get(&cluster, &user, "models/one").await.unwrap();
     let limits = one.input_limits.unwrap();
     assert_eq!((one.provider.as_str(), one.price_micros, one.max_attempts), ("replicate", 120_000, 2));
     assert_eq!((limits.prompt_characters, limits.reference_assets), (20, 0));
     assert_eq!((one.start_deadline.unwrap().seconds, one.total_deadline.unwrap().seconds), (90, 1_800));
     assert!(one.pace.is_none());
     sqlx::query("insert into model_paces (model, p50, p80, samples) values ('one', '41.5 s', '70 s', 12)")
-        .execute(&world.pool)
+        .execute(&cluster.pool)
         .await
         .unwrap();
-    let pace = get(&world, &user, "models/one").await.unwrap().pace.unwrap();
+    let pace = get(&cluster, &user, "models/one").await.unwrap().pace.unwrap();
     assert_eq!((pace.p50.unwrap().seconds, pace.p80.unwrap().seconds, pace.samples), (41, 70, 12));
     for unknown in ["", "one", "models/none"] {
-        assert_eq!(refusal(get(&world, &user, unknown).await), (Code::NotFound, "MODEL_NOT_FOUND".to_owned()));
+        assert_eq!(refusal(get(&cluster, &user, unknown).await), (Code::NotFound, "MODEL_NOT_FOUND".to_owned()));
     }
 }
 
 #[tokio::test]
 async fn what_the_catalogue_offers_is_started_at_its_price_and_within_its_limits() {
-    let world = world().await;
-    let user = world.user(10).await;
-    let started = world.start(&user, wish(&user, "models/one", "A lighthouse")).await.unwrap();
+    let cluster = cluster().await;
+    let user = cluster.user(10).await;
+    let started = cluster.start(&user, start_request(&user, "models/one", "A lighthouse")).await.unwrap();
     assert_eq!((started.model.as_str(), started.charge.unwrap().held_micros), ("models/one", 120_000));
     let span = |until: Option<prost_types::Timestamp>| until.unwrap().seconds - started.create_time.unwrap().seconds;
     assert_eq!((span(started.start_deadline), span(started.total_deadline)), (90, 1_800));
     let (queue, attempts): (String, i32) =
-        sqlx::query_as("select queue, max_attempts from jobs").fetch_one(&world.pool).await.unwrap();
+        sqlx::query_as("select queue, max_attempts from jobs").fetch_one(&cluster.pool).await.unwrap();
     assert_eq!((queue.as_str(), attempts), ("one", 2));
-    let long = refusal(world.start(&user, wish(&user, "models/one", "A lighthouse at dawn, in the rain")).await);
+    let long =
+        refusal(cluster.start(&user, start_request(&user, "models/one", "A lighthouse at dawn, in the rain")).await);
     assert_eq!(long, (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION".to_owned()));
-    world.cancel_many(&user, &[&started.name]).await;
+    cluster.cancel_many(&user, &[&started.name]).await;
     let retry = RetryGenerationRequest { name: started.name.clone(), request_id: uuid::Uuid::now_v7().to_string() };
-    let again = world.process.generations.clone().retry_generation(user.asks(retry)).await.unwrap().into_inner();
+    let again = cluster.node.generations.clone().retry_generation(user.asks(retry)).await.unwrap().into_inner();
     assert_eq!((again.model.as_str(), again.retried_from), ("models/one", started.name));
-    assert_eq!(world.credit(&user).await.held_micros, 120_000);
+    assert_eq!(cluster.credit(&user).await.held_micros, 120_000);
 }

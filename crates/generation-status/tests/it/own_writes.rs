@@ -8,13 +8,13 @@ use testkit::{Direction, Nats, Proxy, eventually};
 use tonic::Response;
 use tonic::metadata::BinaryMetadataValue;
 
-use crate::world::{Process, User, World};
+use crate::cluster::{Cluster, Node, User};
 
 /// Longer than anything here takes on a crowded machine.
 const LONG: Duration = Duration::from_secs(30);
 
 /// What a replica shows, with a token or without.
-async fn shown(replica: &Process, user: &User, name: &str, token: Option<&[u8]>) -> Option<Response<Generation>> {
+async fn shown(replica: &Node, user: &User, name: &str, token: Option<&[u8]>) -> Option<Response<Generation>> {
     let mut request = user.asks(GetGenerationRequest { name: name.to_owned(), min_version: 0 });
     if let Some(token) = token {
         request.metadata_mut().insert_bin(token::HEADER, BinaryMetadataValue::from_bytes(token));
@@ -31,23 +31,23 @@ fn is_warm(response: &Response<Generation>) -> bool {
 async fn a_replica_that_hears_nothing_shows_a_cancel_to_who_brings_its_token() {
     let nats = Nats::launch().await.unwrap();
     let proxy = Proxy::before(nats.address().to_string()).await.unwrap();
-    let world = World::with(|settings| settings.nats_url = Some(nats.url())).await;
-    let mut settings = world.settings.clone();
-    settings.nats_url = Some(proxy.url(&nats.url()).unwrap());
+    let cluster = Cluster::with(|config| config.nats_url = Some(nats.url())).await;
+    let mut config = cluster.config.clone();
+    config.nats_url = Some(proxy.url(&nats.url()).unwrap());
     // It must not hear of changes by leading the relay either.
-    settings.cache.relay = false;
-    let replica = Process::start(&settings).await;
-    let user = world.user(200).await;
+    config.cache.relay = false;
+    let replica = Node::start(&config).await;
+    let user = cluster.user(200).await;
     // A round on a machine so busy that the proof ran out before the read shows nothing: then there is another.
     let rounds = eventually("the replica shows what is old to who brings no token", LONG, async || {
         proxy.heal();
         proxy.reset();
-        let name = world.started(&user).await.name;
+        let name = cluster.started(&user).await.name;
         let warm = async || shown(&replica, &user, &name, None).await.filter(is_warm);
         eventually("the replica answers from memory", LONG, warm).await.ok()?;
         proxy.black_hole(Direction::ToClient);
         let request = user.asks(CancelGenerationRequest { name: name.clone() });
-        let cancelled = world.process.generations.clone().cancel_generation(request).await.ok()?;
+        let cancelled = cluster.node.generations.clone().cancel_generation(request).await.ok()?;
         let token = cancelled.metadata().get_bin(token::HEADER).expect("a token").to_bytes().unwrap();
         let without = shown(&replica, &user, &name, None).await?;
         let with = shown(&replica, &user, &name, Some(&token)).await?;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use generation_status::config::Settings;
+use generation_status::Config;
 use proto::credits::v1::ListCreditEntriesRequest;
 use proto::generations::v1::ListGenerationsRequest;
 use sqlx::{AssertSqlSafe, PgPool};
 use testkit::{Database, eventually};
 use uuid::Uuid;
 
-use crate::world::{Process, User};
+use crate::cluster::{Node, User};
 
 /// Rows on a page.
 const PAGE: i32 = 10;
@@ -94,14 +94,14 @@ async fn a_page_of_two_thousand_costs_a_page() {
     let database = Database::fresh().await.unwrap();
     let pool = PgPool::connect(&database.url()).await.unwrap();
     let user = with_history(&pool).await;
-    let mut settings = Settings::of(database.url(), "http://assets.test");
+    let mut config = Config::new(database.url(), "http://assets.test");
     // On one connection, so that the statement is run often enough for its plan to be that for all accounts.
-    settings.read.max = 1;
-    let process = Process::start(&settings).await;
+    config.database.read.max = 1;
+    let node = Node::start(&config).await;
     for parent in [user.scene(), user.project(), String::new()] {
         let (fetched, pages) = read(&pool, "generations", async || {
             let request = ListGenerationsRequest { parent: parent.clone(), page_size: PAGE, page_token: String::new() };
-            let page = process.generations.clone().list_generations(user.asks(request)).await.unwrap();
+            let page = node.generations.clone().list_generations(user.asks(request)).await.unwrap();
             page.into_inner().generations.len()
         })
         .await;
@@ -115,12 +115,12 @@ async fn a_page_of_four_thousand_entries_costs_a_page() {
     let database = Database::fresh().await.unwrap();
     let pool = PgPool::connect(&database.url()).await.unwrap();
     let user = with_entries(&pool).await;
-    let mut settings = Settings::of(database.url(), "http://assets.test");
-    settings.read.max = 1;
-    let process = Process::start(&settings).await;
+    let mut config = Config::new(database.url(), "http://assets.test");
+    config.database.read.max = 1;
+    let node = Node::start(&config).await;
     let (fetched, pages) = read(&pool, "ledger", async || {
         let request = user.asks(ListCreditEntriesRequest { page_size: PAGE, page_token: String::new() });
-        process.credits.clone().list_credit_entries(request).await.unwrap().into_inner().entries.len()
+        node.credits.clone().list_credit_entries(request).await.unwrap().into_inner().entries.len()
     })
     .await;
     // An entry and, where it was paid, the line that says how much.

@@ -17,60 +17,60 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
+use crate::cluster::{Cluster, PRICE, User, refusal};
 use crate::worker::Worker;
-use crate::world::{PRICE, User, World, refusal};
 
 const MODEL: &str = "models/local-sketch";
 
-async fn quick() -> World {
-    World::with(|settings| settings.sweep = Duration::from_millis(50)).await
+async fn quick() -> Cluster {
+    Cluster::with(|config| config.work.reap_interval = Duration::from_millis(50)).await
 }
 
-async fn pause(world: &World, model: &str, note: &str) -> Result<(), Status> {
+async fn pause(cluster: &Cluster, model: &str, note: &str) -> Result<(), Status> {
     let request = PauseQueueRequest { model: model.to_owned(), note: note.to_owned() };
-    world.process.queues.clone().pause_queue(request).await.map(drop)
+    cluster.node.queues.clone().pause_queue(request).await.map(drop)
 }
 
-async fn resume(world: &World, model: &str) -> bool {
+async fn resume(cluster: &Cluster, model: &str) -> bool {
     let request = ResumeQueueRequest { model: model.to_owned() };
-    world.process.queues.clone().resume_queue(request).await.unwrap().into_inner().resumed
+    cluster.node.queues.clone().resume_queue(request).await.unwrap().into_inner().resumed
 }
 
-async fn stats(world: &World, accounts: i32) -> GetQueueStatsResponse {
-    world.process.queues.clone().get_queue_stats(GetQueueStatsRequest { accounts }).await.unwrap().into_inner()
+async fn stats(cluster: &Cluster, accounts: i32) -> GetQueueStatsResponse {
+    cluster.node.queues.clone().get_queue_stats(GetQueueStatsRequest { accounts }).await.unwrap().into_inner()
 }
 
-async fn letters(world: &World, page_size: i32, token: &str) -> Result<ListDeadLettersResponse, Status> {
+async fn letters(cluster: &Cluster, page_size: i32, token: &str) -> Result<ListDeadLettersResponse, Status> {
     let request = ListDeadLettersRequest { page_size, page_token: token.to_owned() };
-    Ok(world.process.queues.clone().list_dead_letters(request).await?.into_inner())
+    Ok(cluster.node.queues.clone().list_dead_letters(request).await?.into_inner())
 }
 
-async fn requeue(world: &World, name: &str, request_id: Uuid) -> Result<Generation, Status> {
+async fn requeue(cluster: &Cluster, name: &str, request_id: Uuid) -> Result<Generation, Status> {
     let mut request = Request::new(RequeueDeadLetterRequest {
         generation: name.to_owned(),
         note: "ada: the workers are back".to_owned(),
         request_id: request_id.to_string(),
     });
     Caller::account(Uuid::nil()).attach(&mut request);
-    Ok(world.process.queues.clone().requeue_dead_letter(request).await?.into_inner())
+    Ok(cluster.node.queues.clone().requeue_dead_letter(request).await?.into_inner())
 }
 
 /// A generation that nobody took in time.
-async fn expired(world: &World, user: &User) -> String {
-    let name = world.started(user).await.name;
+async fn expired(cluster: &Cluster, user: &User) -> String {
+    let name = cluster.started(user).await.name;
     sqlx::query("update jobs set deadline_at = now() where id = $1::uuid")
         .bind(name.trim_start_matches("generations/"))
-        .execute(&world.pool)
+        .execute(&cluster.pool)
         .await
         .unwrap();
-    let over = async || world.get(user, &name).await.ok().filter(|generation| generation.state() == State::Expired);
+    let over = async || cluster.get(user, &name).await.ok().filter(|generation| generation.state() == State::Expired);
     eventually("EXPIRED", Duration::from_secs(20), over).await.unwrap();
     name
 }
 
 /// Whether the front of the queue, asked by its own statement, gives nothing out.
-async fn nothing_is_given(world: &World) -> bool {
-    let mut connection = world.pool.acquire().await.unwrap();
+async fn nothing_is_given(cluster: &Cluster) -> bool {
+    let mut connection = cluster.pool.acquire().await.unwrap();
     let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
     let queues = ["local-sketch".to_owned()];
     let wanted = jobs::Wanted {
@@ -79,7 +79,7 @@ async fn nothing_is_given(world: &World) -> bool {
         worker: "probe",
         limit: 1,
         lease: Duration::from_secs(30),
-        limits: Some(jobs::Limits { account: world.settings.account_running }),
+        limits: Some(jobs::Limits { account: cluster.config.generations.account_running }),
     };
     let given = jobs::claim(&mut tx, wanted).await.unwrap();
     tx.rollback().await.unwrap();
@@ -88,146 +88,146 @@ async fn nothing_is_given(world: &World) -> bool {
 
 #[tokio::test]
 async fn a_pause_keeps_work_from_being_given_out_and_lets_go_on_what_runs() {
-    let world = World::new().await;
-    let user = world.user(3).await;
-    world.started(&user).await;
-    let mut worker = Worker::new(&world, 1).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(3).await;
+    cluster.started(&user).await;
+    let mut worker = Worker::new(&cluster, 1).await;
     let running = worker.next().await;
     for model in [MODEL, ""] {
-        pause(&world, model, "ada: the provider is down").await.unwrap();
-        pause(&world, model, "ada: the provider is still down").await.unwrap();
-        let waiting = world.started(&user).await;
-        assert!(nothing_is_given(&world).await, "{model} is paused");
-        let told = stats(&world, 0).await;
+        pause(&cluster, model, "ada: the provider is down").await.unwrap();
+        pause(&cluster, model, "ada: the provider is still down").await.unwrap();
+        let waiting = cluster.started(&user).await;
+        assert!(nothing_is_given(&cluster).await, "{model} is paused");
+        let told = stats(&cluster, 0).await;
         let note = if model.is_empty() { told.pause } else { told.queues[0].pause.clone() };
         assert_eq!(note.unwrap().note, "ada: the provider is still down");
-        assert!(resume(&world, model).await);
-        assert!(!resume(&world, model).await, "it is over");
-        assert!(!nothing_is_given(&world).await, "{model} goes on");
+        assert!(resume(&cluster, model).await);
+        assert!(!resume(&cluster, model).await, "it is over");
+        assert!(!nothing_is_given(&cluster).await, "{model} goes on");
         worker.free(1).await;
         let work = worker.next().await;
         assert_eq!(work.generation, waiting.name);
         worker.carry_out(&work).await;
     }
     worker.carry_out(&running).await;
-    assert!(!resume(&world, "models/other").await);
+    assert!(!resume(&cluster, "models/other").await);
     for (model, note) in [("local-sketch", "ada"), ("", ""), ("", "  "), ("", "two\nlines")] {
-        assert_eq!(refusal(pause(&world, model, note).await).0, Code::InvalidArgument, "{model:?} {note:?}");
+        assert_eq!(refusal(pause(&cluster, model, note).await).0, Code::InvalidArgument, "{model:?} {note:?}");
     }
 }
 
 #[tokio::test]
 async fn the_numbers_are_of_models_and_of_accounts() {
-    let world = World::new().await;
-    let (many, few) = (world.user(5).await, world.user(1).await);
+    let cluster = Cluster::new().await;
+    let (many, few) = (cluster.user(5).await, cluster.user(1).await);
     for _ in 0..5 {
-        world.started(&many).await;
+        cluster.started(&many).await;
     }
-    world.started(&few).await;
-    let mut worker = Worker::new(&world, 1).await;
+    cluster.started(&few).await;
+    let mut worker = Worker::new(&cluster, 1).await;
     let work = worker.next().await;
     let weight = SetAccountWeightRequest { account: format!("accounts/{}", few.account), weight: 2.5 };
-    world.process.queues.clone().set_account_weight(weight.clone()).await.unwrap();
+    cluster.node.queues.clone().set_account_weight(weight.clone()).await.unwrap();
 
-    let told = stats(&world, 0).await;
+    let told = stats(&cluster, 0).await;
     let queue = &told.queues[0];
     assert_eq!((queue.model.as_str(), queue.ready, queue.leased, queue.dead), (MODEL, 5, 1, 0));
     assert!(queue.oldest.is_some() && told.pause.is_none());
     let all: Vec<_> = told.accounts.iter().map(|a| (a.account.as_str(), a.queued + a.running, a.weight)).collect();
     let (most, least) = (format!("accounts/{}", many.account), format!("accounts/{}", few.account));
     assert_eq!(all, [(most.as_str(), 5, 1.0), (least.as_str(), 1, 2.5)]);
-    assert_eq!(stats(&world, 1).await.accounts.len(), 1);
+    assert_eq!(stats(&cluster, 1).await.accounts.len(), 1);
 
     for (account, weight) in [("x", 1.0), (most.as_str(), 0.0), (most.as_str(), f64::NAN), (most.as_str(), 1e9)] {
         let request = SetAccountWeightRequest { account: account.to_owned(), weight };
-        let answer = world.process.queues.clone().set_account_weight(request).await;
+        let answer = cluster.node.queues.clone().set_account_weight(request).await;
         assert_eq!(refusal(answer).0, Code::InvalidArgument, "{account} {weight}");
     }
     let nobody = SetAccountWeightRequest { account: format!("accounts/{}", Uuid::now_v7()), weight: 1.0 };
-    let answer = world.process.queues.clone().set_account_weight(nobody).await;
+    let answer = cluster.node.queues.clone().set_account_weight(nobody).await;
     assert_eq!(refusal(answer), (Code::NotFound, "ACCOUNT_NOT_FOUND".to_owned()));
     worker.carry_out(&work).await;
 }
 
 #[tokio::test]
 async fn a_dead_letter_is_begun_anew_once_and_only_when_it_is_paid_for() {
-    let world = quick().await;
-    let user = world.user(1).await;
-    let name = expired(&world, &user).await;
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let name = expired(&cluster, &user).await;
     let gone = (Code::NotFound, "DEAD_LETTER_NOT_FOUND".to_owned());
 
     // What it cost went back and is spent on something else: nothing is requeued, and the letter stays.
-    let other = world.started(&user).await;
-    let poor = refusal(requeue(&world, &name, Uuid::now_v7()).await);
+    let other = cluster.started(&user).await;
+    let poor = refusal(requeue(&cluster, &name, Uuid::now_v7()).await);
     assert_eq!(poor, (Code::FailedPrecondition, "INSUFFICIENT_CREDIT".to_owned()));
-    let page = letters(&world, 0, "").await.unwrap();
+    let page = letters(&cluster, 0, "").await.unwrap();
     assert_eq!(page.dead_letters.len(), 1);
-    assert_eq!(refusal(requeue(&world, &other.name, Uuid::now_v7()).await), gone, "it lives");
+    assert_eq!(refusal(requeue(&cluster, &other.name, Uuid::now_v7()).await), gone, "it lives");
 
-    world.grant(&user, PRICE, Uuid::now_v7()).await.unwrap();
+    cluster.grant(&user, PRICE, Uuid::now_v7()).await.unwrap();
     let request = Uuid::now_v7();
-    let again = requeue(&world, &name, request).await.unwrap();
+    let again = requeue(&cluster, &name, request).await.unwrap();
     assert_eq!((again.state(), again.retried_from.as_str()), (State::Queued, name.as_str()));
-    assert_eq!(world.credit(&user).await.held_micros, 2 * PRICE);
-    assert_eq!(requeue(&world, &name, request).await.unwrap().name, again.name, "the same request");
-    assert_eq!(refusal(requeue(&world, &name, Uuid::now_v7()).await), gone, "one letter, one generation");
-    assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Expired, "what is over stays over");
-    assert!(letters(&world, 0, "").await.unwrap().dead_letters.is_empty());
+    assert_eq!(cluster.credit(&user).await.held_micros, 2 * PRICE);
+    assert_eq!(requeue(&cluster, &name, request).await.unwrap().name, again.name, "the same request");
+    assert_eq!(refusal(requeue(&cluster, &name, Uuid::now_v7()).await), gone, "one letter, one generation");
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Expired, "what is over stays over");
+    assert!(letters(&cluster, 0, "").await.unwrap().dead_letters.is_empty());
 
     for name in [&name, &again.name] {
         let lines: Vec<String> =
             sqlx::query_scalar("select detail from job_events where job_id = $1::uuid and cause = 'REQUEUED'")
                 .bind(name.trim_start_matches("generations/"))
-                .fetch_all(&world.pool)
+                .fetch_all(&cluster.pool)
                 .await
                 .unwrap();
         assert_eq!(lines, [format!("accounts/{}: ada: the workers are back", Uuid::nil())], "whose key, who, why");
     }
-    let mut worker = Worker::new(&world, 2).await;
+    let mut worker = Worker::new(&cluster, 2).await;
     for _ in 0..2 {
         let work = worker.next().await;
         worker.carry_out(&work).await;
     }
-    assert_eq!(world.credit(&user).await.spent_micros, 2 * PRICE);
+    assert_eq!(cluster.credit(&user).await.spent_micros, 2 * PRICE);
 }
 
 #[tokio::test]
 async fn two_operators_requeue_one_letter_once() {
-    let world = quick().await;
-    let user = world.user(4).await;
-    let name = expired(&world, &user).await;
-    let both = tokio::join!(requeue(&world, &name, Uuid::now_v7()), requeue(&world, &name, Uuid::now_v7()));
+    let cluster = quick().await;
+    let user = cluster.user(4).await;
+    let name = expired(&cluster, &user).await;
+    let both = tokio::join!(requeue(&cluster, &name, Uuid::now_v7()), requeue(&cluster, &name, Uuid::now_v7()));
     assert_eq!([both.0, both.1].iter().filter(|answer| answer.is_ok()).count(), 1);
-    assert_eq!(world.credit(&user).await.held_micros, PRICE);
+    assert_eq!(cluster.credit(&user).await.held_micros, PRICE);
 }
 
 #[tokio::test]
 async fn dead_letters_come_in_pages_newest_first() {
-    let world = quick().await;
+    let cluster = quick().await;
     let mut names = Vec::new();
-    for user in [world.user(2).await, world.user(1).await] {
-        names.push(expired(&world, &user).await);
+    for user in [cluster.user(2).await, cluster.user(1).await] {
+        names.push(expired(&cluster, &user).await);
     }
     names.reverse();
-    let first = letters(&world, 1, "").await.unwrap();
-    let second = letters(&world, 1, &first.next_page_token).await.unwrap();
+    let first = letters(&cluster, 1, "").await.unwrap();
+    let second = letters(&cluster, 1, &first.next_page_token).await.unwrap();
     let told: Vec<_> = [&first, &second].iter().map(|page| page.dead_letters[0].generation.clone()).collect();
     assert_eq!(told, names);
     assert!(second.next_page_token.is_empty());
     let letter = &first.dead_letters[0];
     assert_eq!((letter.model.as_str(), letter.cause.as_str(), letter.claim_count), (MODEL, "START_DEADLINE", 0));
     assert!(letter.end_time.is_some());
-    assert_eq!(refusal(letters(&world, 1, "x").await), (Code::InvalidArgument, "PAGE_TOKEN_INVALID".to_owned()));
+    assert_eq!(refusal(letters(&cluster, 1, "x").await), (Code::InvalidArgument, "PAGE_TOKEN_INVALID".to_owned()));
 }
 
 /// Waits until a generation is told to stand still for this reason, by every way of reading it.
-async fn told(world: &World, user: &User, name: &str, reason: WaitReason) {
+async fn told(cluster: &Cluster, user: &User, name: &str, reason: WaitReason) {
     let all = async || {
-        let one = world.get(user, name).await.ok()?;
+        let one = cluster.get(user, name).await.ok()?;
         let request = user.asks(ListGenerationsRequest { parent: user.scene(), ..ListGenerationsRequest::default() });
-        let list = world.process.generations.clone().list_generations(request).await.ok()?.into_inner();
+        let list = cluster.node.generations.clone().list_generations(request).await.ok()?.into_inner();
         let request = user.asks(BatchGetGenerationsRequest { names: vec![name.to_owned()] });
-        let batch = world.process.generations.clone().batch_get_generations(request).await.ok()?.into_inner();
+        let batch = cluster.node.generations.clone().batch_get_generations(request).await.ok()?.into_inner();
         let listed = list.generations.into_iter().find(|generation| generation.name == name)?;
         [one.wait_reason(), listed.wait_reason(), batch.generations[0].wait_reason()]
             .iter()
@@ -239,56 +239,56 @@ async fn told(world: &World, user: &User, name: &str, reason: WaitReason) {
 
 #[tokio::test]
 async fn why_it_stands_still_is_told_without_a_change_of_it() {
-    let world = World::with(|settings| settings.account_running = 1).await;
-    let (user, other) = (world.user(3).await, world.user(1).await);
-    world.started(&user).await;
-    let mut worker = Worker::new(&world, 1).await;
+    let cluster = Cluster::with(|config| config.generations.account_running = 1).await;
+    let (user, other) = (cluster.user(3).await, cluster.user(1).await);
+    cluster.started(&user).await;
+    let mut worker = Worker::new(&cluster, 1).await;
     let running = worker.next().await;
-    let waiting = world.started(&user).await;
+    let waiting = cluster.started(&user).await;
     assert_eq!(waiting.wait_reason(), WaitReason::Capacity);
-    told(&world, &user, &waiting.name, WaitReason::AccountLimit).await;
-    assert_eq!(world.get(&user, &waiting.name).await.unwrap().version, waiting.version, "nothing was written");
+    told(&cluster, &user, &waiting.name, WaitReason::AccountLimit).await;
+    assert_eq!(cluster.get(&user, &waiting.name).await.unwrap().version, waiting.version, "nothing was written");
 
-    pause(&world, MODEL, "ada: polling").await.unwrap();
-    told(&world, &user, &waiting.name, WaitReason::Paused).await;
-    assert!(resume(&world, MODEL).await);
-    told(&world, &user, &waiting.name, WaitReason::AccountLimit).await;
-    assert_eq!(world.get(&user, &running.generation).await.unwrap().wait_reason(), WaitReason::Unspecified);
+    pause(&cluster, MODEL, "ada: polling").await.unwrap();
+    told(&cluster, &user, &waiting.name, WaitReason::Paused).await;
+    assert!(resume(&cluster, MODEL).await);
+    told(&cluster, &user, &waiting.name, WaitReason::AccountLimit).await;
+    assert_eq!(cluster.get(&user, &running.generation).await.unwrap().wait_reason(), WaitReason::Unspecified);
 
     // The provider has had enough: that holds for others too.
     worker.intended(&running).await.unwrap();
     assert!(worker.fail(&running, FailureClass::Throttled).await.unwrap());
-    let behind = world.started(&other).await;
-    sqlx::query("update job_pools set closed_until = now() + interval '1 hour'").execute(&world.pool).await.unwrap();
-    told(&world, &other, &behind.name, WaitReason::ProviderThrottled).await;
-    told(&world, &user, &waiting.name, WaitReason::ProviderThrottled).await;
-    assert!(nothing_is_given(&world).await);
+    let behind = cluster.started(&other).await;
+    sqlx::query("update job_pools set closed_until = now() + interval '1 hour'").execute(&cluster.pool).await.unwrap();
+    told(&cluster, &other, &behind.name, WaitReason::ProviderThrottled).await;
+    told(&cluster, &user, &waiting.name, WaitReason::ProviderThrottled).await;
+    assert!(nothing_is_given(&cluster).await);
     let pools: Vec<(String, f64)> =
-        sqlx::query_as("select pool, ceiling from job_pools").fetch_all(&world.pool).await.unwrap();
+        sqlx::query_as("select pool, ceiling from job_pools").fetch_all(&cluster.pool).await.unwrap();
     assert_eq!(pools, [("local".to_owned(), 1.0)], "the provider's, by its name");
-    sqlx::query("update job_pools set closed_until = now()").execute(&world.pool).await.unwrap();
-    told(&world, &other, &behind.name, WaitReason::Capacity).await;
+    sqlx::query("update job_pools set closed_until = now()").execute(&cluster.pool).await.unwrap();
+    told(&cluster, &other, &behind.name, WaitReason::Capacity).await;
 }
 
 #[tokio::test]
 async fn an_account_may_run_what_was_set_for_it() {
-    let world = World::with(|settings| settings.account_running = 1).await;
-    let user = world.user(3).await;
+    let cluster = Cluster::with(|config| config.generations.account_running = 1).await;
+    let user = cluster.user(3).await;
     for _ in 0..3 {
-        world.started(&user).await;
+        cluster.started(&user).await;
     }
-    let mut worker = Worker::new(&world, 3).await;
+    let mut worker = Worker::new(&cluster, 3).await;
     let first = worker.next().await;
-    assert!(nothing_is_given(&world).await);
+    assert!(nothing_is_given(&cluster).await);
     let limit = |account: String, limit| {
         let request = SetAccountRunningLimitRequest { account, limit };
-        let mut queues = world.process.queues.clone();
+        let mut queues = cluster.node.queues.clone();
         async move { queues.set_account_running_limit(request).await }
     };
     let name = format!("accounts/{}", user.account);
     limit(name.clone(), Some(3)).await.unwrap();
     let works = [first, worker.next().await, worker.next().await];
-    assert_eq!(stats(&world, 0).await.accounts[0].running_limit, Some(3));
+    assert_eq!(stats(&cluster, 0).await.accounts[0].running_limit, Some(3));
     assert_eq!(refusal(limit(name.clone(), Some(-1)).await).0, Code::InvalidArgument);
     let nobody = limit(format!("accounts/{}", Uuid::now_v7()), None).await;
     assert_eq!(refusal(nobody), (Code::NotFound, "ACCOUNT_NOT_FOUND".to_owned()));
@@ -299,37 +299,37 @@ async fn an_account_may_run_what_was_set_for_it() {
 
 #[tokio::test]
 async fn an_account_has_only_so_many_under_way() {
-    let world = World::with(|settings| settings.account_open = 2).await;
-    let user = world.user(9).await;
-    let wish = user.wish();
-    let first = world.start(&user, wish.clone()).await.unwrap();
-    world.started(&user).await;
+    let cluster = Cluster::with(|config| config.generations.account_open = 2).await;
+    let user = cluster.user(9).await;
+    let start_request = user.start_request();
+    let first = cluster.start(&user, start_request.clone()).await.unwrap();
+    cluster.started(&user).await;
     let full = (Code::ResourceExhausted, "ACCOUNT_CONCURRENCY".to_owned());
-    let refused = world.start(&user, user.wish()).await.unwrap_err();
+    let refused = cluster.start(&user, user.start_request()).await.unwrap_err();
     assert!(refused.get_error_details().retry_info().is_some_and(|info| info.retry_delay.is_some()));
     assert_eq!(refusal::<()>(Err(refused)), full);
-    let check = StartGenerationRequest { validate_only: true, ..user.wish() };
-    assert_eq!(refusal(world.start(&user, check).await), full);
-    assert_eq!(world.start(&user, wish).await.unwrap().name, first.name, "a repetition is no other");
-    world.started(&world.user(1).await).await;
-    world.cancel_many(&user, &[&first.name]).await;
-    world.started(&user).await;
+    let check = StartGenerationRequest { validate_only: true, ..user.start_request() };
+    assert_eq!(refusal(cluster.start(&user, check).await), full);
+    assert_eq!(cluster.start(&user, start_request).await.unwrap().name, first.name, "a repetition is no other");
+    cluster.started(&cluster.user(1).await).await;
+    cluster.cancel_many(&user, &[&first.name]).await;
+    cluster.started(&user).await;
 }
 
 #[tokio::test]
 async fn what_is_in_the_background_goes_last() {
-    let world = World::new().await;
-    let user = world.user(3).await;
-    let later = StartGenerationRequest { priority: Priority::Background.into(), ..user.wish() };
-    let later = world.start(&user, later).await.unwrap();
-    let usual = world.started(&user).await;
-    let mut worker = Worker::new(&world, 1).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(3).await;
+    let later = StartGenerationRequest { priority: Priority::Background.into(), ..user.start_request() };
+    let later = cluster.start(&user, later).await.unwrap();
+    let usual = cluster.started(&user).await;
+    let mut worker = Worker::new(&cluster, 1).await;
     for name in [usual.name, later.name] {
         let work = worker.next().await;
         assert_eq!(work.generation, name);
         worker.carry_out(&work).await;
         worker.free(1).await;
     }
-    let wrong = StartGenerationRequest { priority: 9, ..user.wish() };
-    assert_eq!(refusal(world.start(&user, wrong).await).0, Code::InvalidArgument);
+    let wrong = StartGenerationRequest { priority: 9, ..user.start_request() };
+    assert_eq!(refusal(cluster.start(&user, wrong).await).0, Code::InvalidArgument);
 }

@@ -8,98 +8,98 @@ use testkit::Nats;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::cluster::{Cluster, User, refusal};
 use crate::worker::Worker;
-use crate::world::{User, World, refusal};
 
-async fn batch(world: &World, user: &User, names: &[&str]) -> Result<Vec<Generation>, Status> {
+async fn batch(cluster: &Cluster, user: &User, names: &[&str]) -> Result<Vec<Generation>, Status> {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
     let request = user.asks(BatchGetGenerationsRequest { names });
-    Ok(world.process.generations.clone().batch_get_generations(request).await?.into_inner().generations)
+    Ok(cluster.node.generations.clone().batch_get_generations(request).await?.into_inner().generations)
 }
 
 async fn list(
-    world: &World,
+    cluster: &Cluster,
     user: &User,
     parent: &str,
     size: i32,
     token: &str,
 ) -> Result<ListGenerationsResponse, Status> {
     let request = ListGenerationsRequest { parent: parent.to_owned(), page_size: size, page_token: token.to_owned() };
-    Ok(world.process.generations.clone().list_generations(user.asks(request)).await?.into_inner())
+    Ok(cluster.node.generations.clone().list_generations(user.asks(request)).await?.into_inner())
 }
 
 #[tokio::test]
 async fn another_account_sees_nothing_through_any_method() {
-    let world = World::new().await;
-    let (user, foreign) = (world.user(1).await, world.user(1).await);
-    let name = world.started(&user).await.name;
+    let cluster = Cluster::new().await;
+    let (user, foreign) = (cluster.user(1).await, cluster.user(1).await);
+    let name = cluster.started(&user).await.name;
     let missing = (Code::NotFound, "GENERATION_NOT_FOUND".to_owned());
-    let mut client = world.process.generations.clone();
+    let mut client = cluster.node.generations.clone();
     for _ in 0..2 {
-        assert_eq!(refusal(world.get(&foreign, &name).await), missing);
+        assert_eq!(refusal(cluster.get(&foreign, &name).await), missing);
     }
-    assert_eq!(refusal(batch(&world, &foreign, &[&name]).await), missing);
+    assert_eq!(refusal(batch(&cluster, &foreign, &[&name]).await), missing);
     let cancel = CancelGenerationRequest { name: name.clone() };
     assert_eq!(refusal(client.cancel_generation(foreign.asks(cancel)).await), missing);
     let watch = WatchGenerationsRequest { names: vec![name.clone()], ..WatchGenerationsRequest::default() };
     assert_eq!(refusal(client.watch_generations(foreign.asks(watch)).await.map(drop)), missing);
-    assert!(list(&world, &foreign, "", 0, "").await.unwrap().generations.is_empty());
+    assert!(list(&cluster, &foreign, "", 0, "").await.unwrap().generations.is_empty());
     for (parent, reason) in [(user.scene(), "SCENE_NOT_FOUND"), (user.project(), "PROJECT_NOT_FOUND")] {
-        assert_eq!(refusal(list(&world, &foreign, &parent, 0, "").await), (Code::NotFound, reason.to_owned()));
+        assert_eq!(refusal(list(&cluster, &foreign, &parent, 0, "").await), (Code::NotFound, reason.to_owned()));
         let watch = WatchGenerationsRequest { parent, ..WatchGenerationsRequest::default() };
         assert_eq!(refusal(client.watch_generations(foreign.asks(watch)).await.map(drop)).1, reason);
     }
     let astray = format!("{}/scenes/{}", foreign.project(), user.scene);
-    assert_eq!(refusal(list(&world, &user, &astray, 0, "").await), (Code::NotFound, "SCENE_NOT_FOUND".to_owned()));
-    assert_eq!(world.credit(&foreign).await.held_micros, 0);
-    assert_eq!(world.get(&user, &name).await.unwrap().version, 1, "untouched");
+    assert_eq!(refusal(list(&cluster, &user, &astray, 0, "").await), (Code::NotFound, "SCENE_NOT_FOUND".to_owned()));
+    assert_eq!(cluster.credit(&foreign).await.held_micros, 0);
+    assert_eq!(cluster.get(&user, &name).await.unwrap().version, 1, "untouched");
 }
 
 #[tokio::test]
 async fn names_are_read_strictly() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let generation = world.started(&user).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let generation = cluster.started(&user).await;
     let invalid = (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION".to_owned());
     for name in ["", "x", &generation.name.to_uppercase(), &generation.name.replace("generations", "scenes")] {
-        assert_eq!(refusal(world.get(&user, name).await), invalid, "{name}");
-        assert_eq!(refusal(batch(&world, &user, &[name]).await), invalid, "{name}");
+        assert_eq!(refusal(cluster.get(&user, name).await), invalid, "{name}");
+        assert_eq!(refusal(batch(&cluster, &user, &[name]).await), invalid, "{name}");
     }
-    assert_eq!(refusal(world.get_from(&user, &generation.name, -1).await), invalid);
-    assert_eq!(refusal(batch(&world, &user, &[]).await), invalid);
+    assert_eq!(refusal(cluster.get_from(&user, &generation.name, -1).await), invalid);
+    assert_eq!(refusal(batch(&cluster, &user, &[]).await), invalid);
     let many = vec![generation.name.as_str(); 101];
-    assert_eq!(refusal(batch(&world, &user, &many).await), invalid);
-    let ahead = world.get_from(&user, &generation.name, 2).await;
+    assert_eq!(refusal(batch(&cluster, &user, &many).await), invalid);
+    let ahead = cluster.get_from(&user, &generation.name, 2).await;
     assert_eq!(refusal(ahead), (Code::OutOfRange, "VERSION_AHEAD".to_owned()));
 }
 
 #[tokio::test]
 async fn a_batch_keeps_the_order_and_its_repetitions() {
-    let world = World::new().await;
-    let user = world.user(3).await;
-    let (first, second) = (world.started(&user).await, world.started(&user).await);
+    let cluster = Cluster::new().await;
+    let user = cluster.user(3).await;
+    let (first, second) = (cluster.started(&user).await, cluster.started(&user).await);
     let asked = [second.name.as_str(), &first.name, &second.name];
-    let found = batch(&world, &user, &asked).await.unwrap();
+    let found = batch(&cluster, &user, &asked).await.unwrap();
     assert_eq!(found.iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), asked);
     let missing = format!("generations/{}", Uuid::now_v7());
-    assert_eq!(refusal(batch(&world, &user, &[&first.name, &missing]).await).1, "GENERATION_NOT_FOUND");
+    assert_eq!(refusal(batch(&cluster, &user, &[&first.name, &missing]).await).1, "GENERATION_NOT_FOUND");
 }
 
 #[tokio::test]
 async fn pages_show_each_once_from_new_to_old() {
-    let world = World::new().await;
-    let user = world.user(12).await;
-    let other = world.scene(&user).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(12).await;
+    let other = cluster.scene(&user).await;
     let mut started = Vec::new();
     for at in 0..9 {
-        started.push(world.started(if at % 3 == 0 { &other } else { &user }).await);
+        started.push(cluster.started(if at % 3 == 0 { &other } else { &user }).await);
     }
     started.reverse();
     for (parent, of) in [(String::new(), None), (user.project(), None), (user.scene(), Some(user.scene()))] {
         let expected: Vec<_> = started.iter().filter(|g| of.as_ref().is_none_or(|scene| g.scene == *scene)).collect();
         let (mut seen, mut token) = (Vec::new(), String::new());
         loop {
-            let page = list(&world, &user, &parent, 4, &token).await.unwrap();
+            let page = list(&cluster, &user, &parent, 4, &token).await.unwrap();
             assert!(page.generations.len() <= 4);
             seen.extend(page.generations);
             token = page.next_page_token;
@@ -113,46 +113,49 @@ async fn pages_show_each_once_from_new_to_old() {
 
 #[tokio::test]
 async fn pages_are_asked_for_strictly() {
-    let world = World::new().await;
-    let user = world.user(3).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(3).await;
     for _ in 0..3 {
-        world.started(&user).await;
+        cluster.started(&user).await;
     }
-    let token = list(&world, &user, "", 1, "").await.unwrap().next_page_token;
+    let token = list(&cluster, &user, "", 1, "").await.unwrap().next_page_token;
     assert!(!token.is_empty());
-    let foreign = world.user(0).await;
+    let foreign = cluster.user(0).await;
     let forged = (Code::InvalidArgument, "PAGE_TOKEN_INVALID".to_owned());
-    assert_eq!(refusal(list(&world, &user, "", 1, "x").await), forged);
-    assert_eq!(refusal(list(&world, &user, "", 1, &token.replace('0', "1")).await), forged);
-    assert_eq!(refusal(list(&world, &user, &user.scene(), 1, &token).await), forged, "another listing's");
-    assert_eq!(refusal(list(&world, &foreign, "", 1, &token).await), forged, "another account's");
+    assert_eq!(refusal(list(&cluster, &user, "", 1, "x").await), forged);
+    assert_eq!(refusal(list(&cluster, &user, "", 1, &token.replace('0', "1")).await), forged);
+    assert_eq!(refusal(list(&cluster, &user, &user.scene(), 1, &token).await), forged, "another listing's");
+    assert_eq!(refusal(list(&cluster, &foreign, "", 1, &token).await), forged, "another account's");
     let invalid = (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION".to_owned());
-    assert_eq!(refusal(list(&world, &user, "", -1, "").await), invalid);
-    assert_eq!(refusal(list(&world, &user, "projects", 1, "").await), invalid);
-    assert_eq!(list(&world, &user, "", 1_000, "").await.unwrap().generations.len(), 3);
+    assert_eq!(refusal(list(&cluster, &user, "", -1, "").await), invalid);
+    assert_eq!(refusal(list(&cluster, &user, "projects", 1, "").await), invalid);
+    assert_eq!(list(&cluster, &user, "", 1_000, "").await.unwrap().generations.len(), 3);
 }
 
 #[tokio::test]
 async fn a_write_is_seen_at_once_by_the_one_who_wrote() {
     let nats = Nats::launch().await.unwrap();
-    let world = World::with(|settings| settings.nats_url = Some(nats.url())).await;
-    let user = world.user(3).await;
+    let cluster = Cluster::with(|config| config.nats_url = Some(nats.url())).await;
+    let user = cluster.user(3).await;
     for _ in 0..3 {
-        let generation = world.started(&user).await;
-        assert_eq!(world.get(&user, &generation.name).await.unwrap().version, 1);
-        let mut worker = Worker::new(&world, 1).await;
+        let generation = cluster.started(&user).await;
+        assert_eq!(cluster.get(&user, &generation.name).await.unwrap().version, 1);
+        let mut worker = Worker::new(&cluster, 1).await;
         let work = worker.next().await;
-        let mut version = world.get(&user, &generation.name).await.unwrap().version;
+        let mut version = cluster.get(&user, &generation.name).await.unwrap().version;
         assert_eq!(version, 2);
         worker.submitted(&work).await.unwrap();
         for percent in [10, 40] {
             worker.progress(&work, percent).await.unwrap();
-            let seen = world.get(&user, &generation.name).await.unwrap();
+            let seen = cluster.get(&user, &generation.name).await.unwrap();
             assert!(seen.version > version && seen.progress.unwrap().percent == percent);
             version = seen.version;
         }
         worker.finalizing(&work).await.unwrap();
         worker.complete(&work).await.unwrap();
-        assert_eq!(world.get(&user, &generation.name).await.unwrap().state(), proto::generations::v1::State::Completed);
+        assert_eq!(
+            cluster.get(&user, &generation.name).await.unwrap().state(),
+            proto::generations::v1::State::Completed
+        );
     }
 }

@@ -8,8 +8,8 @@ use proto::generations::v1::charge::ProviderCharge;
 use testkit::eventually;
 use uuid::Uuid;
 
+use crate::cluster::{Cluster, PRICE};
 use crate::worker::Worker;
-use crate::world::{PRICE, World};
 
 fn id(name: &str) -> Uuid {
     Uuid::try_parse(name.trim_start_matches("generations/")).unwrap()
@@ -17,32 +17,32 @@ fn id(name: &str) -> Uuid {
 
 #[tokio::test]
 async fn a_generation_without_a_job_ends_and_its_hold_goes_back() {
-    let world = World::with(|settings| settings.reconcile = Duration::from_millis(50)).await;
-    let user = world.user(1).await;
-    let name = world.started(&user).await.name;
-    sqlx::query("delete from jobs where id = $1").bind(id(&name)).execute(&world.pool).await.unwrap();
+    let cluster = Cluster::with(|config| config.work.reconcile_interval = Duration::from_millis(50)).await;
+    let user = cluster.user(1).await;
+    let name = cluster.started(&user).await.name;
+    sqlx::query("delete from jobs where id = $1").bind(id(&name)).execute(&cluster.pool).await.unwrap();
     let ended = eventually("the reconciler ends it", Duration::from_secs(20), async || {
-        world.get(&user, &name).await.ok().filter(|generation| generation.state() == State::Failed)
+        cluster.get(&user, &name).await.ok().filter(|generation| generation.state() == State::Failed)
     });
     let charge = ended.await.unwrap().charge.unwrap();
     assert_eq!((charge.released_micros, charge.provider_charge()), (PRICE, ProviderCharge::NotCharged));
-    assert_eq!(world.credit(&user).await.available_micros, PRICE);
+    assert_eq!(cluster.credit(&user).await.available_micros, PRICE);
 }
 
 /// What the tables themselves refuse, whatever code writes them.
 #[tokio::test]
 async fn a_second_settlement_is_refused_by_the_table() {
-    let world = World::new().await;
-    let user = world.user(2).await;
-    let (completed, open) = (world.started(&user).await.name, world.started(&user).await.name);
-    let mut worker = Worker::new(&world, 1).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(2).await;
+    let (completed, open) = (cluster.started(&user).await.name, cluster.started(&user).await.name);
+    let mut worker = Worker::new(&cluster, 1).await;
     let work = worker.next().await;
     assert_eq!(work.generation, completed);
     worker.carry_out(&work).await;
     let settle = "insert into ledger (id, account_id, generation_id, entry, book, amount_micros)
                   select gen_random_uuid(), account_id, id, $2, 'held', -held_micros from generations where id = $1";
     for entry in ["capture", "release"] {
-        let error = sqlx::query(settle).bind(id(&completed)).bind(entry).execute(&world.pool).await.unwrap_err();
+        let error = sqlx::query(settle).bind(id(&completed)).bind(entry).execute(&cluster.pool).await.unwrap_err();
         let constraint = error.as_database_error().unwrap().constraint().unwrap().to_owned();
         assert!(["ledger_once", "ledger_one_settlement"].contains(&constraint.as_str()), "{constraint}");
     }
@@ -62,7 +62,7 @@ async fn a_second_settlement_is_refused_by_the_table() {
             "insert into provider_calls (generation_id, account_id, fence, provider, phase) select id, account_id, 7, 'x', 'known' from generations where id = $1",
         ),
     ] {
-        let error = sqlx::query(sql).bind(id(&open)).execute(&world.pool).await.unwrap_err();
+        let error = sqlx::query(sql).bind(id(&open)).execute(&cluster.pool).await.unwrap_err();
         assert!(error.as_database_error().is_some_and(|error| error.constraint().is_some()), "{what}: {error}");
     }
     worker.free(1).await;

@@ -8,8 +8,8 @@ use proto::generations::v1::watch_generations_response::Event;
 use proto::generations::v1::{Generation, WatchGenerationsRequest};
 use testkit::{Nats, Proxy, eventually};
 
+use crate::cluster::{Cluster, Generations, Node, User};
 use crate::watches::{Watch, all, named};
-use crate::world::{Generations, Process, User, World};
 
 /// Generations watched.
 const WATCHED: usize = 1_000;
@@ -64,8 +64,8 @@ impl Client {
 }
 
 /// The way to a server over which the server can be seen to die.
-async fn mortal(process: &Process) -> (Proxy, Generations) {
-    let proxy = Proxy::before(process.address.to_string()).await.unwrap();
+async fn mortal(node: &Node) -> (Proxy, Generations) {
+    let proxy = Proxy::before(node.address.to_string()).await.unwrap();
     let uri = format!("http://{}", proxy.address()).parse().unwrap();
     (proxy, GenerationServiceClient::new(chassis::client::connect("generation-status", &uri)))
 }
@@ -73,12 +73,12 @@ async fn mortal(process: &Process) -> (Proxy, Generations) {
 #[tokio::test]
 async fn a_watch_of_a_thousand_outlives_its_servers_without_a_gap_or_a_double() {
     let nats = Nats::launch().await.unwrap();
-    let world = World::with(|settings| settings.nats_url = Some(nats.url())).await;
-    let other = Process::start(&world.settings).await;
-    let user = world.user(i64::try_from(WATCHED).unwrap()).await;
-    let names = world.started_many(&user, &user.wish(), WATCHED).await;
+    let cluster = Cluster::with(|config| config.nats_url = Some(nats.url())).await;
+    let other = Node::start(&cluster.config).await;
+    let user = cluster.user(i64::try_from(WATCHED).unwrap()).await;
+    let names = cluster.started_many(&user, &user.start_request(), WATCHED).await;
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let servers = [mortal(&world.process).await, mortal(&other).await];
+    let servers = [mortal(&cluster.node).await, mortal(&other).await];
 
     let mut client = Client::default();
     let request = named(&names);
@@ -95,9 +95,9 @@ async fn a_watch_of_a_thousand_outlives_its_servers_without_a_gap_or_a_double() 
     };
     let change = async {
         for percent in (10..=60).step_by(10) {
-            world.move_on(percent).await;
+            cluster.set_progress(percent).await;
         }
-        world.cancel_many(&user, &names).await;
+        cluster.cancel_many(&user, &names).await;
     };
     let both = async { futures::join!(follow, change) };
     tokio::time::timeout(Duration::from_secs(180), both).await.expect("every terminal state is seen");
@@ -106,7 +106,7 @@ async fn a_watch_of_a_thousand_outlives_its_servers_without_a_gap_or_a_double() 
     assert!(client.resumes >= 2, "the servers died {} times", client.resumes);
     let versions: HashMap<String, i64> =
         sqlx::query_as("select 'generations/' || id, version from generations where end_time is not null")
-            .fetch_all(&world.pool)
+            .fetch_all(&cluster.pool)
             .await
             .unwrap()
             .into_iter()
@@ -119,15 +119,15 @@ async fn a_watch_of_a_thousand_outlives_its_servers_without_a_gap_or_a_double() 
 
 #[tokio::test]
 async fn a_watcher_that_missed_too_much_is_told_so() {
-    let world = World::new().await;
-    let settings = generation_status::config::Settings {
-        // It hears of nothing, and polls for itself.
-        cache: cache::Settings { relay: false, ..world.settings.cache.clone() },
-        ..world.settings.clone()
+    let cluster = Cluster::new().await;
+    let config = generation_status::Config {
+        // It hears of no change, and reads for itself.
+        cache: cache::Settings { relay: false, ..cluster.config.cache.clone() },
+        ..cluster.config.clone()
     };
-    let deaf = Process::start(&settings).await;
-    let user = world.user(0).await;
-    let mut watch = Watch::of(&deaf, &user, all()).await.unwrap();
+    let isolated = Node::start(&config).await;
+    let user = cluster.user(0).await;
+    let mut watch = Watch::of(&isolated, &user, all()).await.unwrap();
     assert!(watch.snapshot().await.is_empty());
     let ids: Vec<_> = (0..=WATCHED).map(|_| uuid::Uuid::now_v7()).collect();
     sqlx::query(
@@ -143,7 +143,7 @@ async fn a_watcher_that_missed_too_much_is_told_so() {
     .bind(user.account)
     .bind(user.project)
     .bind(user.scene)
-    .execute(&world.pool)
+    .execute(&cluster.pool)
     .await
     .unwrap();
     loop {
@@ -157,9 +157,9 @@ async fn a_watcher_that_missed_too_much_is_told_so() {
 }
 
 /// All that a watch that was resumed with `token` sends before it is up to date, and its last token.
-async fn resumed(process: &Process, user: &User, token: &str) -> (Vec<Event>, String) {
+async fn resumed(node: &Node, user: &User, token: &str) -> (Vec<Event>, String) {
     let request = WatchGenerationsRequest { resume_token: token.to_owned(), ..all() };
-    let mut watch = Watch::of(process, user, request).await.unwrap();
+    let mut watch = Watch::of(node, user, request).await.unwrap();
     let (mut events, mut last) = (Vec::new(), token.to_owned());
     // It says at first that it stands, or that there is a gap; up to date it has nothing but heartbeats.
     while let Some((event, token)) = watch.next().await {
@@ -185,11 +185,11 @@ fn updates(events: &[Event]) -> Vec<(String, bool)> {
 
 #[tokio::test]
 async fn a_watch_of_an_account_goes_on_with_what_is_new_and_what_changed() {
-    let world = World::with(|settings| settings.watch.heartbeat = Duration::from_millis(300)).await;
-    let other = Process::start(&world.settings).await;
-    let user = world.user(700).await;
-    let started = world.started_many(&user, &user.wish(), 130).await;
-    let mut watch = Watch::of(&world.process, &user, all()).await.unwrap();
+    let cluster = Cluster::with(|config| config.watch.heartbeat = Duration::from_millis(300)).await;
+    let other = Node::start(&cluster.config).await;
+    let user = cluster.user(700).await;
+    let started = cluster.started_many(&user, &user.start_request(), 130).await;
+    let mut watch = Watch::of(&cluster.node, &user, all()).await.unwrap();
     let (first, token) = watch.next().await.unwrap();
     let Event::Snapshot(snapshot) = first else { panic!("{first:?}") };
     assert_eq!(snapshot.generations.len(), 130, "what is under way is shown beyond the latest hundred");
@@ -200,37 +200,37 @@ async fn a_watch_of_an_account_goes_on_with_what_is_new_and_what_changed() {
     assert!(matches!(events[..], [Event::Heartbeat(_)]), "{events:?}");
     // An old one ended, a new one began, and one began and ended.
     let oldest = snapshot.generations.last().unwrap().name.clone();
-    let begun = world.started(&user).await.name;
-    let brief = world.started(&user).await.name;
-    world.cancel_many(&user, &[&oldest, &brief]).await;
+    let begun = cluster.started(&user).await.name;
+    let brief = cluster.started(&user).await.name;
+    cluster.cancel_many(&user, &[&oldest, &brief]).await;
     let (events, token) = resumed(&other, &user, &token).await;
     assert_eq!(updates(&events[1..]), [(oldest, true), (begun, false), (brief, true)]);
     // And that was all of it.
-    let (events, token) = resumed(&world.process, &user, &token).await;
+    let (events, token) = resumed(&cluster.node, &user, &token).await;
     assert!(matches!(events[..], [Event::Heartbeat(_)]), "{events:?}");
 
     // More under way than a token names: a snapshot says it.
-    world.started_many(&user, &user.wish(), 140).await;
+    cluster.started_many(&user, &user.start_request(), 140).await;
     let (events, token) = resumed(&other, &user, &token).await;
     assert_eq!(updates(&events[1..]).len(), 140);
-    let (events, token) = resumed(&world.process, &user, &token).await;
+    let (events, token) = resumed(&cluster.node, &user, &token).await;
     let [Event::Gap(_), Event::Snapshot(snapshot)] = &events[..] else { panic!("{events:?}") };
     assert_eq!(snapshot.generations.len(), 270, "all that is under way; what is over is beyond the latest hundred");
     // The end of most of them is missed again; after that a token can name the rest.
     let names: Vec<_> = started.iter().map(String::as_str).collect();
-    world.cancel_many(&user, &names).await;
+    cluster.cancel_many(&user, &names).await;
     let (events, token) = resumed(&other, &user, &token).await;
     // The news of them may still be on its way to this server, and then come one by one.
     let [Event::Gap(_), Event::Snapshot(_), late @ ..] = &events[..] else { panic!("{events:?}") };
     assert!(updates(late).iter().all(|(_, ended)| *ended), "{late:?}");
-    let (events, _) = resumed(&world.process, &user, &token).await;
+    let (events, _) = resumed(&cluster.node, &user, &token).await;
     assert!(matches!(events[..], [Event::Heartbeat(_)]), "{events:?}");
 }
 
 #[tokio::test]
 async fn an_end_told_long_ago_is_not_told_again_by_a_late_message() {
-    let world = World::with(|settings| settings.watch.heartbeat = Duration::from_millis(300)).await;
-    let user = world.user(10).await;
+    let cluster = Cluster::with(|config| config.watch.heartbeat = Duration::from_millis(300)).await;
+    let user = cluster.user(10).await;
     // Ten minutes old, by its id, and over.
     let age = std::time::SystemTime::now() - Duration::from_secs(600);
     let since = age.duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -248,29 +248,29 @@ async fn an_end_told_long_ago_is_not_told_again_by_a_late_message() {
     .bind(user.account)
     .bind(user.project)
     .bind(user.scene)
-    .execute(&world.pool)
+    .execute(&cluster.pool)
     .await
     .unwrap();
-    world.started(&user).await;
-    let mut watch = Watch::of(&world.process, &user, all()).await.unwrap();
+    cluster.started(&user).await;
+    let mut watch = Watch::of(&cluster.node, &user, all()).await.unwrap();
     let (first, token) = watch.next().await.unwrap();
     let Event::Snapshot(snapshot) = first else { panic!("{first:?}") };
     assert_eq!(snapshot.generations.len(), 2);
     drop(watch);
 
     let request = WatchGenerationsRequest { resume_token: token, ..all() };
-    let mut watch = Watch::of(&world.process, &user, request).await.unwrap();
+    let mut watch = Watch::of(&cluster.node, &user, request).await.unwrap();
     sqlx::query("insert into outbox (key, ver) select 'gen:' || account_id || ':' || id, version from generations where id = $1")
         .bind(old)
-        .execute(&world.pool)
+        .execute(&cluster.pool)
         .await
         .unwrap();
     let drained = async || {
-        let left: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(&world.pool).await.ok()?;
+        let left: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(&cluster.pool).await.ok()?;
         (left == 0).then_some(())
     };
     eventually("the message is out", Duration::from_secs(20), drained).await.unwrap();
-    let new = world.started(&user).await.name;
+    let new = cluster.started(&user).await.name;
     loop {
         match watch.next().await.unwrap().0 {
             Event::Heartbeat(_) => {}

@@ -5,15 +5,15 @@ use std::time::Duration;
 use proto::generations::v1::{BatchGetGenerationsRequest, Generation, GetGenerationRequest};
 use testkit::{Database, Nats, Redis, RoundTrips, eventually};
 
+use crate::cluster::{Cluster, Node, User};
 use crate::watches::{Watch, all, named};
-use crate::world::{Process, User, World};
 
-/// A process whose round trips are counted, beside those of a world that lead the relay and write.
+/// A process whose round trips are counted, beside those of a cluster that lead the relay and write.
 struct Counted {
-    process: Process,
+    node: Node,
     counter: RoundTrips,
-    world: World,
-    _relay: Process,
+    cluster: Cluster,
+    _relay: Node,
     _servers: (Nats, Redis),
 }
 
@@ -22,32 +22,32 @@ impl Counted {
         let (nats, redis) = (Nats::launch().await.unwrap(), Redis::launch().await.unwrap());
         let database = Database::fresh().await.unwrap();
         let counter = RoundTrips::before(&database.url()).await.unwrap();
-        let world = World::on(database, |settings| {
-            settings.nats_url = Some(nats.url());
-            settings.cache.redis_url = Some(redis.url());
+        let cluster = Cluster::on(database, |config| {
+            config.nats_url = Some(nats.url());
+            config.cache.redis_url = Some(redis.url());
             // What is counted is this process's reads; another one leads the relay.
-            settings.cache.relay = false;
+            config.cache.relay = false;
         })
         .await;
-        let mut settings = world.settings.clone();
-        settings.database_url = counter.url();
+        let mut config = cluster.config.clone();
+        config.database.url = counter.url();
         // One connection, so that what it has prepared stays prepared.
-        settings.read.max = 1;
-        let process = Process::start(&settings).await;
-        settings.database_url = world.settings.database_url.clone();
-        settings.cache.relay = true;
-        let _relay = Process::start(&settings).await;
-        Self { process, counter, world, _relay, _servers: (nats, redis) }
+        config.database.read.max = 1;
+        let node = Node::start(&config).await;
+        config.database.url = cluster.config.database.url.clone();
+        config.cache.relay = true;
+        let _relay = Node::start(&config).await;
+        Self { node, counter, cluster, _relay, _servers: (nats, redis) }
     }
 
     async fn get(&self, user: &User, name: &str) -> Generation {
         let request = user.asks(GetGenerationRequest { name: name.to_owned(), min_version: 0 });
-        self.process.generations.clone().get_generation(request).await.unwrap().into_inner()
+        self.node.generations.clone().get_generation(request).await.unwrap().into_inner()
     }
 
     async fn batch(&self, user: &User, names: &[String]) -> Vec<Generation> {
         let request = user.asks(BatchGetGenerationsRequest { names: names.to_vec() });
-        self.process.generations.clone().batch_get_generations(request).await.unwrap().into_inner().generations
+        self.node.generations.clone().batch_get_generations(request).await.unwrap().into_inner().generations
     }
 
     /// The round trips since the last call that read generations.
@@ -57,7 +57,7 @@ impl Counted {
 
     /// Waits until the proof stands, and the statement is prepared on its connection.
     async fn warm_up(&self, user: &User) {
-        let first = self.world.started(user).await.name;
+        let first = self.cluster.started(user).await.name;
         eventually("a status is served warm", Duration::from_secs(10), async || {
             let _ = self.reads();
             self.get(user, &first).await;
@@ -72,10 +72,10 @@ impl Counted {
 #[tokio::test]
 async fn a_status_costs_one_cold_and_none_warm() {
     let counted = Counted::start().await;
-    let user = counted.world.user(8).await;
+    let user = counted.cluster.user(8).await;
     counted.warm_up(&user).await;
     for _ in 0..5 {
-        let name = counted.world.started(&user).await.name;
+        let name = counted.cluster.started(&user).await.name;
         let _ = counted.reads();
         let cold = counted.get(&user, &name).await;
         let reads = counted.reads();
@@ -90,13 +90,13 @@ async fn a_status_costs_one_cold_and_none_warm() {
 #[tokio::test]
 async fn a_batch_costs_one_for_all_that_is_cold() {
     let counted = Counted::start().await;
-    let user = counted.world.user(8).await;
+    let user = counted.cluster.user(8).await;
     counted.warm_up(&user).await;
     let (mut names, mut expected) = (Vec::new(), Vec::new());
     for more in [4, 1, 2] {
         // What the batch before asked for is warm by now, what is new is cold, and one is asked for again.
         for _ in 0..more {
-            let generation = counted.world.started(&user).await;
+            let generation = counted.cluster.started(&user).await;
             names.push(generation.name.clone());
             expected.push(generation);
         }
@@ -116,19 +116,19 @@ async fn a_batch_costs_one_for_all_that_is_cold() {
 #[tokio::test]
 async fn two_hundred_who_watch_cost_one_read_for_each_change() {
     let counted = Counted::start().await;
-    let user = counted.world.user(8).await;
+    let user = counted.cluster.user(8).await;
     counted.warm_up(&user).await;
-    let name = counted.world.started(&user).await.name;
+    let name = counted.cluster.started(&user).await.name;
     let mut watches = Vec::new();
     for turn in 0..200 {
         let request = if turn % 2 == 0 { all() } else { named(&[&name]) };
-        let mut watch = Watch::of(&counted.process, &user, request).await.unwrap();
+        let mut watch = Watch::of(&counted.node, &user, request).await.unwrap();
         watch.snapshot().await;
         watches.push(watch);
     }
     for percent in [10, 20, 30] {
         let _ = counted.reads();
-        counted.world.move_on(percent).await;
+        counted.cluster.set_progress(percent).await;
         for watch in &mut watches {
             // A watch of the account is told of another generation, too.
             while watch.update().await.name != name {}

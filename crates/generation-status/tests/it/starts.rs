@@ -4,134 +4,150 @@ use proto::generations::v1::{Input, StartGenerationRequest, State, WaitReason};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::world::{PRICE, World, refusal};
+use crate::cluster::{Cluster, PRICE, refusal};
 
 #[tokio::test]
 async fn a_start_holds_its_price() {
-    let world = World::new().await;
-    let user = world.user(3).await;
-    let generation = world.started(&user).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(3).await;
+    let generation = cluster.started(&user).await;
     assert_eq!(generation.state(), State::Queued);
     assert_eq!(generation.wait_reason(), WaitReason::Capacity);
     assert_eq!((generation.version, generation.etag.as_str()), (1, "v1"));
     assert_eq!((generation.scene.clone(), generation.model.as_str()), (user.scene(), "models/local-sketch"));
     assert_eq!(generation.input.as_ref().unwrap().seed, Some(7));
     assert_eq!(generation.charge.unwrap().held_micros, PRICE);
-    let credit = world.credit(&user).await;
+    let credit = cluster.credit(&user).await;
     assert_eq!((credit.available_micros, credit.held_micros, credit.spent_micros), (2 * PRICE, PRICE, 0));
-    assert_eq!(world.get(&user, &generation.name).await.unwrap(), generation);
+    assert_eq!(cluster.get(&user, &generation.name).await.unwrap(), generation);
 }
 
 #[tokio::test]
 async fn the_same_request_starts_once() {
-    let world = World::new().await;
-    let user = world.user(5).await;
-    let wish = user.wish();
-    let first = world.start(&user, wish.clone()).await.unwrap();
-    assert_eq!(world.start(&user, wish.clone()).await.unwrap(), first);
-    let spelled = StartGenerationRequest { model: "models/local-sketch".to_owned(), ..wish.clone() };
-    assert_eq!(world.start(&user, spelled).await.unwrap(), first, "the default model by its name is the same body");
+    let cluster = Cluster::new().await;
+    let user = cluster.user(5).await;
+    let start_request = user.start_request();
+    let first = cluster.start(&user, start_request.clone()).await.unwrap();
+    assert_eq!(cluster.start(&user, start_request.clone()).await.unwrap(), first);
+    let spelled = StartGenerationRequest { model: "models/local-sketch".to_owned(), ..start_request.clone() };
+    assert_eq!(cluster.start(&user, spelled).await.unwrap(), first, "the default model by its name is the same body");
 
-    let input = wish.input.clone().unwrap();
+    let input = start_request.input.clone().unwrap();
     let others = [
-        StartGenerationRequest { scene: world.scene(&user).await.scene(), ..wish.clone() },
-        StartGenerationRequest { input: Some(Input { prompt: "Another".to_owned(), ..input.clone() }), ..wish.clone() },
-        StartGenerationRequest { input: Some(Input { seed: None, ..input.clone() }), ..wish.clone() },
-        StartGenerationRequest { input: Some(Input { seed: Some(8), ..input }), ..wish.clone() },
+        StartGenerationRequest { scene: cluster.scene(&user).await.scene(), ..start_request.clone() },
+        StartGenerationRequest {
+            input: Some(Input { prompt: "Another".to_owned(), ..input.clone() }),
+            ..start_request.clone()
+        },
+        StartGenerationRequest { input: Some(Input { seed: None, ..input.clone() }), ..start_request.clone() },
+        StartGenerationRequest { input: Some(Input { seed: Some(8), ..input }), ..start_request.clone() },
     ];
     for other in others {
-        assert_eq!(refusal(world.start(&user, other).await), (Code::AlreadyExists, "REQUEST_ID_REUSED".to_owned()));
+        assert_eq!(refusal(cluster.start(&user, other).await), (Code::AlreadyExists, "REQUEST_ID_REUSED".to_owned()));
     }
-    let foreign = world.user(1).await;
-    let theirs = StartGenerationRequest { scene: foreign.scene(), ..wish };
-    assert_ne!(world.start(&foreign, theirs).await.unwrap().name, first.name, "ids are per account");
-    assert_eq!(world.credit(&user).await.held_micros, PRICE);
+    let foreign = cluster.user(1).await;
+    let theirs = StartGenerationRequest { scene: foreign.scene(), ..start_request };
+    assert_ne!(cluster.start(&foreign, theirs).await.unwrap().name, first.name, "ids are per account");
+    assert_eq!(cluster.credit(&user).await.held_micros, PRICE);
 }
 
 #[tokio::test]
 async fn a_repetition_finds_it_also_when_nothing_else_would_do() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let wish = user.wish();
-    let first = world.start(&user, wish.clone()).await.unwrap();
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let start_request = user.start_request();
+    let first = cluster.start(&user, start_request.clone()).await.unwrap();
     sqlx::query("update scenes set delete_time = now() where id = $1")
         .bind(user.scene)
-        .execute(&world.pool)
+        .execute(&cluster.pool)
         .await
         .unwrap();
-    assert_eq!(world.start(&user, wish).await.unwrap().name, first.name);
+    assert_eq!(cluster.start(&user, start_request).await.unwrap().name, first.name);
 }
 
 #[tokio::test]
 async fn twenty_parallel_repetitions_start_one() {
-    let world = World::new().await;
-    let user = world.user(20).await;
-    let wish = user.wish();
-    let starts = (0..20).map(|_| world.start(&user, wish.clone()));
+    let cluster = Cluster::new().await;
+    let user = cluster.user(20).await;
+    let start_request = user.start_request();
+    let starts = (0..20).map(|_| cluster.start(&user, start_request.clone()));
     let started = futures::future::join_all(starts).await;
     let name = started[0].as_ref().unwrap().name.clone();
     assert!(started.iter().all(|generation| generation.as_ref().unwrap().name == name));
-    assert_eq!(world.credit(&user).await.held_micros, PRICE);
+    assert_eq!(cluster.credit(&user).await.held_micros, PRICE);
 }
 
 #[tokio::test]
 async fn a_hundred_parallel_starts_on_credits_for_ten() {
-    let world = World::new().await;
-    let user = world.user(10).await;
-    let starts = (0..100).map(|_| world.start(&user, user.wish()));
+    let cluster = Cluster::new().await;
+    let user = cluster.user(10).await;
+    let starts = (0..100).map(|_| cluster.start(&user, user.start_request()));
     let (started, refused): (Vec<_>, Vec<_>) =
         futures::future::join_all(starts).await.into_iter().partition(Result::is_ok);
     assert_eq!((started.len(), refused.len()), (10, 90));
     for refused in refused {
         assert_eq!(refusal(refused), (Code::FailedPrecondition, "INSUFFICIENT_CREDIT".to_owned()));
     }
-    let credit = world.credit(&user).await;
+    let credit = cluster.credit(&user).await;
     assert_eq!((credit.available_micros, credit.held_micros), (0, 10 * PRICE));
 }
 
 #[tokio::test]
 async fn a_check_says_the_price_and_stores_nothing() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let check = StartGenerationRequest { validate_only: true, request_id: String::new(), ..user.wish() };
-    let priced = world.start(&user, check.clone()).await.unwrap();
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let check = StartGenerationRequest { validate_only: true, request_id: String::new(), ..user.start_request() };
+    let priced = cluster.start(&user, check.clone()).await.unwrap();
     assert_eq!((priced.name.as_str(), priced.charge.unwrap().held_micros), ("", PRICE));
-    assert_eq!(world.rows().await, 0);
-    let poor = world.user(0).await;
+    assert_eq!(cluster.rows().await, 0);
+    let poor = cluster.user(0).await;
     let theirs = StartGenerationRequest { scene: poor.scene(), ..check.clone() };
-    assert_eq!(refusal(world.start(&poor, theirs).await).1, "INSUFFICIENT_CREDIT");
-    assert_eq!(refusal(world.start(&poor, check).await).1, "SCENE_NOT_FOUND");
+    assert_eq!(refusal(cluster.start(&poor, theirs).await).1, "INSUFFICIENT_CREDIT");
+    assert_eq!(refusal(cluster.start(&poor, check).await).1, "SCENE_NOT_FOUND");
 }
 
 #[tokio::test]
 async fn what_is_wrong_is_refused_and_nothing_is_stored() {
-    let world = World::new().await;
-    let (user, foreign) = (world.user(5).await, world.user(5).await);
+    let cluster = Cluster::new().await;
+    let (user, foreign) = (cluster.user(5).await, cluster.user(5).await);
     let asset = format!("assets/{}", "ab".repeat(32));
-    let check = async |what: &str, wish: StartGenerationRequest, code: Code, reason: &str| {
-        assert_eq!(refusal(world.start(&user, wish).await), (code, reason.to_owned()), "{what}");
-        assert_eq!(world.rows().await, 0, "{what}");
+    let check = async |what: &str, start_request: StartGenerationRequest, code: Code, reason: &str| {
+        assert_eq!(refusal(cluster.start(&user, start_request).await), (code, reason.to_owned()), "{what}");
+        assert_eq!(cluster.rows().await, 0, "{what}");
     };
     let (invalid, schema) = (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION");
-    let wish = || user.wish();
+    let start_request = || user.start_request();
     let said = |prompt: &str| {
         let input = Input { prompt: prompt.to_owned(), ..Input::default() };
-        StartGenerationRequest { input: Some(input), ..wish() }
+        StartGenerationRequest { input: Some(input), ..start_request() }
     };
     let shown = |assets: Vec<String>| {
         let input = Input { prompt: "A cat".to_owned(), seed: None, reference_assets: assets };
-        StartGenerationRequest { input: Some(input), ..wish() }
+        StartGenerationRequest { input: Some(input), ..start_request() }
     };
-    check("no input", StartGenerationRequest { input: None, ..wish() }, invalid, schema).await;
+    check("no input", StartGenerationRequest { input: None, ..start_request() }, invalid, schema).await;
     check("an empty prompt", said(""), invalid, schema).await;
     check("a blank prompt", said(" \n "), invalid, schema).await;
     check("a prompt too long", said(&"é".repeat(2_001)), invalid, schema).await;
     check("a zero byte", said("a\0b"), invalid, schema).await;
-    check("no request id", StartGenerationRequest { request_id: String::new(), ..wish() }, invalid, schema).await;
-    check("a malformed request id", StartGenerationRequest { request_id: "7".into(), ..wish() }, invalid, schema).await;
-    check("an unknown model", StartGenerationRequest { model: "models/none".into(), ..wish() }, invalid, schema).await;
+    check("no request id", StartGenerationRequest { request_id: String::new(), ..start_request() }, invalid, schema)
+        .await;
+    check(
+        "a malformed request id",
+        StartGenerationRequest { request_id: "7".into(), ..start_request() },
+        invalid,
+        schema,
+    )
+    .await;
+    check(
+        "an unknown model",
+        StartGenerationRequest { model: "models/none".into(), ..start_request() },
+        invalid,
+        schema,
+    )
+    .await;
     for scene in ["", "scenes/1", &user.project(), &user.scene().to_uppercase()] {
-        check(scene, StartGenerationRequest { scene: scene.to_owned(), ..wish() }, invalid, schema).await;
+        check(scene, StartGenerationRequest { scene: scene.to_owned(), ..start_request() }, invalid, schema).await;
     }
     check("five assets", shown((0..5).map(|at| format!("assets/{at:064}")).collect()), invalid, schema).await;
     check("the same asset twice", shown(vec![asset.clone(), asset.clone()]), invalid, schema).await;
@@ -141,29 +157,34 @@ async fn what_is_wrong_is_refused_and_nothing_is_stored() {
     let unknown = format!("{}/scenes/{}", user.project(), Uuid::now_v7());
     let astray = format!("{}/scenes/{}", foreign.project(), user.scene);
     for scene in [unknown, foreign.scene(), astray] {
-        check(&scene, StartGenerationRequest { scene: scene.clone(), ..wish() }, Code::NotFound, "SCENE_NOT_FOUND")
-            .await;
+        check(
+            &scene,
+            StartGenerationRequest { scene: scene.clone(), ..start_request() },
+            Code::NotFound,
+            "SCENE_NOT_FOUND",
+        )
+        .await;
     }
     for table in ["scenes", "projects"] {
         let mark = async |time: &str| {
             let sql = format!("update {table} set delete_time = {time} where account_id = $1");
-            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(user.account).execute(&world.pool).await.unwrap();
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(user.account).execute(&cluster.pool).await.unwrap();
         };
         mark("now()").await;
-        check(table, wish(), Code::NotFound, "SCENE_NOT_FOUND").await;
+        check(table, start_request(), Code::NotFound, "SCENE_NOT_FOUND").await;
         mark("null").await;
     }
-    let mut anonymous = world.process.generations.clone();
-    assert_eq!(refusal(anonymous.start_generation(wish()).await).0, Code::Unauthenticated);
-    world.start(&user, said(&"é".repeat(2_000))).await.unwrap();
+    let mut anonymous = cluster.node.generations.clone();
+    assert_eq!(refusal(anonymous.start_generation(start_request()).await).0, Code::Unauthenticated);
+    cluster.start(&user, said(&"é".repeat(2_000))).await.unwrap();
 }
 
 #[tokio::test]
 async fn every_wrong_field_is_named_at_once() {
     use tonic_types::StatusExt as _;
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let status = world.start(&user, StartGenerationRequest::default()).await.unwrap_err();
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let status = cluster.start(&user, StartGenerationRequest::default()).await.unwrap_err();
     let details = status.get_error_details();
     let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.clone()).collect();
     assert_eq!(fields, ["scene", "input.prompt", "request_id"]);
@@ -171,18 +192,18 @@ async fn every_wrong_field_is_named_at_once() {
 
 #[tokio::test]
 async fn a_reference_picture_of_the_account_is_taken() {
-    let world = World::new().await;
-    let user = world.user(1).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
     sqlx::query("insert into assets (account_id, sha256, blob, mime_type, size_bytes, width, height) values ($1, $2, 'x.png', 'image/png', 1, 1, 1)")
         .bind(user.account)
         .bind(vec![0xab_u8; 32])
-        .execute(&world.pool)
+        .execute(&cluster.pool)
         .await
         .unwrap();
     let asset = format!("assets/{}", "ab".repeat(32));
     let input = Input { prompt: "A cat".to_owned(), seed: None, reference_assets: vec![asset.clone()] };
-    let wish = StartGenerationRequest { input: Some(input), ..user.wish() };
-    let input = world.start(&user, wish).await.unwrap().input.unwrap();
+    let start_request = StartGenerationRequest { input: Some(input), ..user.start_request() };
+    let input = cluster.start(&user, start_request).await.unwrap().input.unwrap();
     assert_eq!(input.reference_assets, [asset]);
     assert!(input.seed.is_some(), "a seed was chosen, and is told");
 }

@@ -8,8 +8,8 @@ use proto::generations::v1::{Generation, State, WatchGenerationsRequest, WatchGe
 use testkit::Nats;
 use tonic::{Code, Status, Streaming};
 
+use crate::cluster::{Cluster, Generations, Node, User, refusal};
 use crate::worker::Worker;
-use crate::world::{Generations, Process, User, World, refusal};
 
 /// How many generations a slow reader watches: 8 kB each.
 const COUNT: i64 = 400;
@@ -17,8 +17,8 @@ const COUNT: i64 = 400;
 pub(crate) struct Watch(Streaming<WatchGenerationsResponse>);
 
 impl Watch {
-    pub(crate) async fn of(process: &Process, user: &User, request: WatchGenerationsRequest) -> Result<Self, Status> {
-        Self::by(&process.generations, user, request).await
+    pub(crate) async fn of(node: &Node, user: &User, request: WatchGenerationsRequest) -> Result<Self, Status> {
+        Self::by(&node.generations, user, request).await
     }
 
     pub(crate) async fn by(
@@ -86,13 +86,13 @@ async fn to_the_end(watch: &mut Watch, name: &str) -> (Vec<i64>, Vec<State>) {
 
 #[tokio::test]
 async fn a_watcher_sees_a_generation_from_start_to_end() {
-    let world = World::new().await;
-    let user = world.user(2).await;
-    let before = world.started(&user).await;
-    let mut watch = Watch::of(&world.process, &user, all()).await.unwrap();
+    let cluster = Cluster::new().await;
+    let user = cluster.user(2).await;
+    let before = cluster.started(&user).await;
+    let mut watch = Watch::of(&cluster.node, &user, all()).await.unwrap();
     assert_eq!(watch.snapshot().await, [before]);
-    let started = world.started(&user).await;
-    let mut worker = Worker::new(&world, 2).await;
+    let started = cluster.started(&user).await;
+    let mut worker = Worker::new(&cluster, 2).await;
     for _ in 0..2 {
         let work = worker.next().await;
         worker.carry_out(&work).await;
@@ -106,12 +106,12 @@ async fn a_watcher_sees_a_generation_from_start_to_end() {
 /// The only message of a change comes when it cannot be read; nothing else will ever tell of it.
 #[tokio::test]
 async fn a_change_that_could_not_be_read_when_it_was_told_is_read_later() {
-    let world = World::with(|settings| settings.watch.heartbeat = Duration::from_millis(300)).await;
-    let user = world.user(1).await;
-    let name = world.started(&user).await.name;
-    let mut watch = Watch::of(&world.process, &user, all()).await.unwrap();
+    let cluster = Cluster::with(|config| config.watch.heartbeat = Duration::from_millis(300)).await;
+    let user = cluster.user(1).await;
+    let name = cluster.started(&user).await.name;
+    let mut watch = Watch::of(&cluster.node, &user, all()).await.unwrap();
     assert_eq!(watch.snapshot().await.len(), 1);
-    let mut tx = world.pool.begin().await.unwrap();
+    let mut tx = cluster.pool.begin().await.unwrap();
     sqlx::raw_sql(
         "update generations set percent = 42, version = version + 1;
          update scenes set latest_percent = 42, latest_version = latest_version + 1 where latest_generation is not null;
@@ -122,7 +122,7 @@ async fn a_change_that_could_not_be_read_when_it_was_told_is_read_later() {
     .unwrap();
     tx.commit().await.unwrap();
     testkit::eventually("the change is told", Duration::from_secs(20), async || {
-        let left: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(&world.pool).await.ok()?;
+        let left: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(&cluster.pool).await.ok()?;
         (left == 0).then_some(())
     })
     .await
@@ -131,7 +131,7 @@ async fn a_change_that_could_not_be_read_when_it_was_told_is_read_later() {
     for _ in 0..2 {
         assert!(matches!(watch.next().await, Some((Event::Heartbeat(_), _))));
     }
-    sqlx::raw_sql("alter table hidden rename to generations").execute(&world.pool).await.unwrap();
+    sqlx::raw_sql("alter table hidden rename to generations").execute(&cluster.pool).await.unwrap();
     for beats in 0.. {
         match watch.next().await {
             Some((Event::Update(update), _)) => {
@@ -147,14 +147,14 @@ async fn a_change_that_could_not_be_read_when_it_was_told_is_read_later() {
 #[tokio::test]
 async fn a_watcher_at_another_process_sees_the_same() {
     let nats = Nats::launch().await.unwrap();
-    let world = World::with(|settings| settings.nats_url = Some(nats.url())).await;
-    let other = Process::start(&world.settings).await;
-    let user = world.user(5).await;
+    let cluster = Cluster::with(|config| config.nats_url = Some(nats.url())).await;
+    let other = Node::start(&cluster.config).await;
+    let user = cluster.user(5).await;
     let mut watch = Watch::of(&other, &user, all()).await.unwrap();
     assert!(watch.snapshot().await.is_empty());
-    let mut worker = Worker::new(&world, 5).await;
+    let mut worker = Worker::new(&cluster, 5).await;
     for _ in 0..5 {
-        let name = world.started(&user).await.name;
+        let name = cluster.started(&user).await.name;
         let work = worker.next().await;
         worker.carry_out(&work).await;
         let (versions, states) = to_the_end(&mut watch, &name).await;
@@ -165,13 +165,13 @@ async fn a_watcher_at_another_process_sees_the_same() {
 
 #[tokio::test]
 async fn without_nats_another_process_looks_for_itself() {
-    let world = World::new().await;
-    let other = Process::start(&world.settings).await;
-    let user = world.user(1).await;
-    let name = world.started(&user).await.name;
+    let cluster = Cluster::new().await;
+    let other = Node::start(&cluster.config).await;
+    let user = cluster.user(1).await;
+    let name = cluster.started(&user).await.name;
     let mut watch = Watch::of(&other, &user, named(&[&name])).await.unwrap();
     watch.snapshot().await;
-    let mut worker = Worker::new(&world, 1).await;
+    let mut worker = Worker::new(&cluster, 1).await;
     let work = worker.next().await;
     worker.carry_out(&work).await;
     let (versions, states) = to_the_end(&mut watch, &name).await;
@@ -181,13 +181,13 @@ async fn without_nats_another_process_looks_for_itself() {
 
 #[tokio::test]
 async fn a_watch_ends_with_what_it_was_for() {
-    let world = World::new().await;
-    let user = world.user(2).await;
-    let (first, second) = (world.started(&user).await, world.started(&user).await);
+    let cluster = Cluster::new().await;
+    let user = cluster.user(2).await;
+    let (first, second) = (cluster.started(&user).await, cluster.started(&user).await);
     let until = |names: &[&str]| WatchGenerationsRequest { until_terminal: true, ..named(names) };
-    let mut watch = Watch::of(&world.process, &user, until(&[&first.name, &second.name])).await.unwrap();
+    let mut watch = Watch::of(&cluster.node, &user, until(&[&first.name, &second.name])).await.unwrap();
     assert_eq!(watch.snapshot().await.len(), 2);
-    let mut worker = Worker::new(&world, 2).await;
+    let mut worker = Worker::new(&cluster, 2).await;
     for _ in 0..2 {
         let work = worker.next().await;
         worker.carry_out(&work).await;
@@ -199,24 +199,24 @@ async fn a_watch_ends_with_what_it_was_for() {
         }
     }
     assert_eq!(ended, 2, "no terminal state was left out");
-    let mut over = Watch::of(&world.process, &user, until(&[&first.name])).await.unwrap();
+    let mut over = Watch::of(&cluster.node, &user, until(&[&first.name])).await.unwrap();
     assert_eq!(over.snapshot().await[0].state(), State::Completed);
     assert!(over.next().await.is_none());
 }
 
 #[tokio::test]
 async fn only_what_is_asked_for_comes() {
-    let world = World::new().await;
-    let user = world.user(3).await;
-    let elsewhere = world.scene(&user).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(3).await;
+    let elsewhere = cluster.scene(&user).await;
     let parent = WatchGenerationsRequest { parent: user.scene(), ..all() };
-    let mut of_scene = Watch::of(&world.process, &user, parent).await.unwrap();
+    let mut of_scene = Watch::of(&cluster.node, &user, parent).await.unwrap();
     let mut of_project =
-        Watch::of(&world.process, &user, WatchGenerationsRequest { parent: user.project(), ..all() }).await.unwrap();
+        Watch::of(&cluster.node, &user, WatchGenerationsRequest { parent: user.project(), ..all() }).await.unwrap();
     of_scene.snapshot().await;
     of_project.snapshot().await;
-    let other = world.started(&elsewhere).await;
-    let ours = world.started(&user).await;
+    let other = cluster.started(&elsewhere).await;
+    let ours = cluster.started(&user).await;
     assert_eq!(of_scene.update().await, ours);
     assert_eq!(of_project.update().await, other);
     assert_eq!(of_project.update().await, ours);
@@ -224,20 +224,20 @@ async fn only_what_is_asked_for_comes() {
 
 #[tokio::test]
 async fn a_slow_reader_gets_the_latest_of_each() {
-    let world = World::new().await;
+    let cluster = Cluster::new().await;
     // Together more than what the wire between the two holds, so that the snapshot alone fills it.
-    let user = world.user(COUNT).await;
-    let mut wish = user.wish();
-    wish.input.as_mut().unwrap().prompt = "🎬".repeat(2_000);
-    let names = world.started_many(&user, &wish, usize::try_from(COUNT).unwrap()).await;
+    let user = cluster.user(COUNT).await;
+    let mut start_request = user.start_request();
+    start_request.input.as_mut().unwrap().prompt = "🎬".repeat(2_000);
+    let names = cluster.started_many(&user, &start_request, usize::try_from(COUNT).unwrap()).await;
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let mut slow = Watch::of(&world.process, &user, named(&names)).await.unwrap();
+    let mut slow = Watch::of(&cluster.node, &user, named(&names)).await.unwrap();
     // The one that reads is fed after the slow one: what it was told, the other was told before.
-    let mut quick = Watch::of(&world.process, &user, named(&names)).await.unwrap();
+    let mut quick = Watch::of(&cluster.node, &user, named(&names)).await.unwrap();
     assert_eq!(quick.snapshot().await.len(), names.len());
     let mut told = 0;
     for percent in [10, 20, 30] {
-        world.move_on(percent).await;
+        cluster.set_progress(percent).await;
         let mut behind: HashSet<_> = names.iter().map(|name| (*name).to_owned()).collect();
         while !behind.is_empty() {
             let update = quick.update().await;
@@ -247,7 +247,7 @@ async fn a_slow_reader_gets_the_latest_of_each() {
             }
         }
     }
-    world.cancel_many(&user, &names).await;
+    cluster.cancel_many(&user, &names).await;
     let mut open = names.len();
     while open > 0 {
         told += 1;
@@ -271,15 +271,15 @@ async fn a_slow_reader_gets_the_latest_of_each() {
 
 #[tokio::test]
 async fn a_watch_lives_moves_and_goes_on() {
-    let world = World::with(|settings| {
-        settings.watch.heartbeat = Duration::from_millis(50);
-        settings.watch.age = Duration::from_millis(500);
+    let cluster = Cluster::with(|config| {
+        config.watch.heartbeat = Duration::from_millis(50);
+        config.watch.age = Duration::from_millis(500);
     })
     .await;
-    let user = world.user(3).await;
-    world.started(&user).await;
-    let second = world.started(&user).await;
-    let mut watch = Watch::of(&world.process, &user, all()).await.unwrap();
+    let user = cluster.user(3).await;
+    cluster.started(&user).await;
+    let second = cluster.started(&user).await;
+    let mut watch = Watch::of(&cluster.node, &user, all()).await.unwrap();
     assert_eq!(watch.snapshot().await.len(), 2);
     let (mut beats, mut token) = (0, String::new());
     loop {
@@ -292,9 +292,9 @@ async fn a_watch_lives_moves_and_goes_on() {
     }
     assert!(beats >= 2 && !token.is_empty(), "{beats} heartbeats, then {token:?}");
     let again = WatchGenerationsRequest { resume_token: token.clone(), ..all() };
-    let mut watch = Watch::of(&world.process, &user, again).await.unwrap();
+    let mut watch = Watch::of(&cluster.node, &user, again).await.unwrap();
     assert!(matches!(watch.next().await, Some((Event::Heartbeat(_), _))), "it says at once that it stands");
-    let third = world.started(&user).await;
+    let third = cluster.started(&user).await;
     assert_eq!(watch.update().await, third, "and what did not change is not sent again");
 
     let expired = (Code::OutOfRange, "RESUME_TOKEN_EXPIRED".to_owned());
@@ -302,23 +302,23 @@ async fn a_watch_lives_moves_and_goes_on() {
     forged[20] ^= 1;
     for token in ["x".to_owned(), String::from_utf8(forged).unwrap()] {
         let forged = WatchGenerationsRequest { resume_token: token, ..all() };
-        assert_eq!(refusal(Watch::of(&world.process, &user, forged).await.map(drop)), expired);
+        assert_eq!(refusal(Watch::of(&cluster.node, &user, forged).await.map(drop)), expired);
     }
     let elsewhere = [named(&[&second.name]), WatchGenerationsRequest { parent: user.project(), ..all() }];
     for request in elsewhere {
         let request = WatchGenerationsRequest { resume_token: token.clone(), ..request };
-        assert_eq!(refusal(Watch::of(&world.process, &user, request).await.map(drop)), expired);
+        assert_eq!(refusal(Watch::of(&cluster.node, &user, request).await.map(drop)), expired);
     }
-    let stranger = world.user(0).await;
+    let stranger = cluster.user(0).await;
     let stolen = WatchGenerationsRequest { resume_token: token, ..all() };
-    assert_eq!(refusal(Watch::of(&world.process, &stranger, stolen).await.map(drop)), expired);
+    assert_eq!(refusal(Watch::of(&cluster.node, &stranger, stolen).await.map(drop)), expired);
 }
 
 #[tokio::test]
 async fn what_cannot_be_watched_is_refused_at_once() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let name = world.started(&user).await.name;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let name = cluster.started(&user).await.name;
     let invalid = (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION".to_owned());
     for request in [
         WatchGenerationsRequest { until_terminal: true, ..all() },
@@ -327,6 +327,6 @@ async fn what_cannot_be_watched_is_refused_at_once() {
         named(&["x"]),
         WatchGenerationsRequest { names: vec![name; 1_001], ..all() },
     ] {
-        assert_eq!(refusal(Watch::of(&world.process, &user, request).await.map(drop)), invalid);
+        assert_eq!(refusal(Watch::of(&cluster.node, &user, request).await.map(drop)), invalid);
     }
 }

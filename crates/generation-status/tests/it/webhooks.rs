@@ -14,17 +14,17 @@ use testkit::{Database, eventually, free_port};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::cluster::{Cluster, Node, User, refusal};
 use crate::receiver::{Got, Receiver, Reply};
 use crate::worker::Worker;
-use crate::world::{Process, User, World, refusal};
 
 /// The longest that a crowded machine may take.
 const LONG: Duration = Duration::from_secs(30);
 
-pub(crate) async fn world() -> World {
-    World::with(|settings| {
-        settings.webhooks.reach = Reach::Anywhere;
-        settings.sweep = Duration::from_millis(50);
+pub(crate) async fn cluster() -> Cluster {
+    Cluster::with(|config| {
+        config.webhooks.reach = Reach::Anywhere;
+        config.work.reap_interval = Duration::from_millis(50);
     })
     .await
 }
@@ -33,43 +33,43 @@ pub(crate) fn all_events() -> Vec<String> {
     State::ALL.map(|state| format!("generation.{}", state.as_str().to_lowercase())).to_vec()
 }
 
-impl World {
+impl Cluster {
     pub(crate) async fn endpoint(&self, user: &User, url: &str, event_types: Vec<String>) -> Result<Endpoint, Status> {
         let endpoint = Some(Endpoint { url: url.to_owned(), event_types, ..Endpoint::default() });
         let request = CreateEndpointRequest { endpoint, request_id: String::new() };
-        Ok(self.process.webhooks.clone().create_endpoint(user.asks(request)).await?.into_inner())
+        Ok(self.node.webhooks.clone().create_endpoint(user.asks(request)).await?.into_inner())
     }
 
     pub(crate) async fn get_endpoint(&self, user: &User, name: &str) -> Result<Endpoint, Status> {
         let request = GetEndpointRequest { name: name.to_owned() };
-        Ok(self.process.webhooks.clone().get_endpoint(user.asks(request)).await?.into_inner())
+        Ok(self.node.webhooks.clone().get_endpoint(user.asks(request)).await?.into_inner())
     }
 
     pub(crate) async fn test_endpoint(&self, user: &User, name: &str) -> Result<Delivery, Status> {
         let request = TestEndpointRequest { name: name.to_owned() };
-        Ok(self.process.webhooks.clone().test_endpoint(user.asks(request)).await?.into_inner())
+        Ok(self.node.webhooks.clone().test_endpoint(user.asks(request)).await?.into_inner())
     }
 
     pub(crate) async fn rotate(&self, user: &User, name: &str, expire_previous: bool) -> Result<Endpoint, Status> {
         let request = RotateSecretRequest { name: name.to_owned(), expire_previous };
-        Ok(self.process.webhooks.clone().rotate_secret(user.asks(request)).await?.into_inner())
+        Ok(self.node.webhooks.clone().rotate_secret(user.asks(request)).await?.into_inner())
     }
 
     pub(crate) async fn redeliver(&self, user: &User, name: &str) -> Result<Delivery, Status> {
         let request = RedeliverDeliveryRequest { name: name.to_owned() };
-        Ok(self.process.webhooks.clone().redeliver_delivery(user.asks(request)).await?.into_inner())
+        Ok(self.node.webhooks.clone().redeliver_delivery(user.asks(request)).await?.into_inner())
     }
 
     pub(crate) async fn update(&self, user: &User, endpoint: Endpoint, paths: &[&str]) -> Result<Endpoint, Status> {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         let request = UpdateEndpointRequest { endpoint: Some(endpoint), update_mask: Some(FieldMask { paths }) };
-        Ok(self.process.webhooks.clone().update_endpoint(user.asks(request)).await?.into_inner())
+        Ok(self.node.webhooks.clone().update_endpoint(user.asks(request)).await?.into_inner())
     }
 
     /// All deliveries, oldest first.
     pub(crate) async fn log(&self, user: &User, endpoint: &str) -> Vec<Delivery> {
         let request = ListDeliveriesRequest { parent: endpoint.to_owned(), page_size: 100, page_token: String::new() };
-        let page = self.process.webhooks.clone().list_deliveries(user.asks(request)).await.unwrap().into_inner();
+        let page = self.node.webhooks.clone().list_deliveries(user.asks(request)).await.unwrap().into_inner();
         page.deliveries.into_iter().rev().collect()
     }
 
@@ -111,15 +111,15 @@ pub(crate) fn webhook_id(delivery: &Delivery) -> &str {
 
 #[tokio::test]
 async fn every_change_is_told_in_order_and_signed() {
-    let (world, mut receiver) = (world().await, Receiver::open().await);
-    let user = world.user(1).await;
-    let endpoint = world.endpoint(&user, &receiver.url, all_events()).await.unwrap();
+    let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
+    let user = cluster.user(1).await;
+    let endpoint = cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap();
     // Another account's endpoint hears nothing of it.
-    let stranger = world.user(0).await;
-    let theirs = world.endpoint(&stranger, &receiver.url, all_events()).await.unwrap();
+    let stranger = cluster.user(0).await;
+    let theirs = cluster.endpoint(&stranger, &receiver.url, all_events()).await.unwrap();
 
-    let started = world.started(&user).await;
-    let mut worker = Worker::new(&world, 1).await;
+    let started = cluster.started(&user).await;
+    let mut worker = Worker::new(&cluster, 1).await;
     let work = worker.next().await;
     worker.carry_out(&work).await;
     let mut got = Vec::new();
@@ -139,7 +139,7 @@ async fn every_change_is_told_in_order_and_signed() {
     }
     // What is sent is what is shown, as it was then.
     assert_eq!(got[0].json()["data"]["progress"]["percent"].as_i64().unwrap_or_default(), 0);
-    let done = world.get(&user, &started.name).await.unwrap();
+    let done = cluster.get(&user, &started.name).await.unwrap();
     let last = &got[4].json()["data"];
     assert_eq!(
         (last["version"].as_str().unwrap(), &last["etag"]),
@@ -147,31 +147,31 @@ async fn every_change_is_told_in_order_and_signed() {
     );
     assert_eq!(last["outputs"][0]["url"], done.outputs[0].url);
 
-    let log = world.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
+    let log = cluster.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
     let ids: Vec<_> = log.iter().map(webhook_id).collect();
     assert_eq!(ids, got.iter().map(Got::id).collect::<Vec<_>>());
     assert!(log.iter().all(|delivery| delivery.attempts[0].http_status == 200 && delivery.attempt_count == 1));
-    assert!(world.log(&stranger, &theirs.name).await.is_empty());
+    assert!(cluster.log(&stranger, &theirs.name).await.is_empty());
 }
 
 #[tokio::test]
 async fn what_fails_is_sent_again_and_holds_back_what_comes_after_it() {
-    let (world, mut receiver) = (world().await, Receiver::open().await);
-    let user = world.user(2).await;
+    let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
+    let user = cluster.user(2).await;
     let events = ["queued", "cancelled"].map(|state| format!("generation.{state}")).to_vec();
-    let endpoint = world.endpoint(&user, &receiver.url, events).await.unwrap();
+    let endpoint = cluster.endpoint(&user, &receiver.url, events).await.unwrap();
     receiver.plan(&[Reply::Status(500, "try\0 later"), Reply::Status(503, "")]);
-    let first = world.started(&user).await.name;
+    let first = cluster.started(&user).await.name;
     let failed = receiver.next().await;
-    world.cancel_many(&user, &[&first]).await;
+    cluster.cancel_many(&user, &[&first]).await;
     // Others are not held back by it.
-    let second = world.started(&user).await.name;
+    let second = cluster.started(&user).await.name;
     let also_failed = receiver.next().await;
     assert_eq!(
         (failed.json()["data"]["name"].as_str(), also_failed.json()["data"]["name"].as_str()),
         (Some(first.as_str()), Some(second.as_str()))
     );
-    let log = world
+    let log = cluster
         .logged(&user, &endpoint.name, |log| log.len() == 3 && log.iter().filter(|d| d.attempt_count == 1).count() == 2)
         .await;
     assert!(log.iter().all(|delivery| delivery.state() == Sent::Pending));
@@ -181,122 +181,122 @@ async fn what_fails_is_sent_again_and_holds_back_what_comes_after_it() {
     assert_eq!((held.event_type.as_str(), held.next_attempt_time), ("generation.cancelled", None), "it waits");
     assert!(!receiver.has_more());
 
-    world.hasten_webhooks().await;
+    cluster.hasten_webhooks().await;
     let mut got = [receiver.next().await, receiver.next().await, receiver.next().await];
     got.sort_by_key(|got| (got.json()["data"]["name"] != first, got.version()));
     let ids = got.each_ref().map(Got::id);
     assert_eq!(ids, [failed.id(), webhook_id(held), also_failed.id()], "the same ids, in order");
     assert_eq!(got[0].json(), failed.json(), "the same body");
-    world.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
+    cluster.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
     assert!(!receiver.has_more());
 }
 
 #[tokio::test]
 async fn what_always_fails_is_given_up_and_what_waited_for_it_goes() {
-    let (world, mut receiver) = (world().await, Receiver::open().await);
-    let user = world.user(1).await;
+    let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
+    let user = cluster.user(1).await;
     let events = ["queued", "cancelled"].map(|state| format!("generation.{state}")).to_vec();
-    let endpoint = world.endpoint(&user, &receiver.url, events).await.unwrap();
+    let endpoint = cluster.endpoint(&user, &receiver.url, events).await.unwrap();
     receiver.plan(&[Reply::Status(404, ""); 10]);
-    let name = world.started(&user).await.name;
-    world.cancel_many(&user, &[&name]).await;
+    let name = cluster.started(&user).await.name;
+    cluster.cancel_many(&user, &[&name]).await;
     for attempt in 1..=10 {
         assert_eq!(receiver.next().await.event(), "generation.queued", "attempt {attempt}");
-        world.logged(&user, &endpoint.name, |log| log[0].attempt_count == attempt).await;
-        world.hasten_webhooks().await;
+        cluster.logged(&user, &endpoint.name, |log| log[0].attempt_count == attempt).await;
+        cluster.hasten_webhooks().await;
     }
     assert_eq!(receiver.next().await.event(), "generation.cancelled");
-    let log = world.logged(&user, &endpoint.name, |log| log.iter().all(|d| d.state() != Sent::Pending)).await;
+    let log = cluster.logged(&user, &endpoint.name, |log| log.iter().all(|d| d.state() != Sent::Pending)).await;
     assert_eq!((log[0].state(), log[1].state()), (Sent::Failed, Sent::Delivered));
-    assert!(!world.get_endpoint(&user, &endpoint.name).await.unwrap().disabled);
+    assert!(!cluster.get_endpoint(&user, &endpoint.name).await.unwrap().disabled);
 
     // It can be had again, under its own id.
-    let again = world.redeliver(&user, &log[0].name).await.unwrap();
+    let again = cluster.redeliver(&user, &log[0].name).await.unwrap();
     assert_eq!(again.state(), Sent::Pending);
     assert_eq!(receiver.next().await.id(), webhook_id(&log[0]));
-    let log = world.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
+    let log = cluster.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
     assert_eq!((log[0].attempt_count, log[0].attempts[0].http_status, log[0].attempts[1].http_status), (11, 200, 404));
 }
 
 #[tokio::test]
 async fn one_that_waits_for_its_next_attempt_can_be_sent_now() {
-    let (world, mut receiver) = (world().await, Receiver::open().await);
-    let user = world.user(0).await;
-    let endpoint = world.endpoint(&user, &receiver.url, all_events()).await.unwrap();
+    let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
+    let user = cluster.user(0).await;
+    let endpoint = cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap();
     receiver.plan(&[Reply::Status(500, "")]);
-    let test = world.test_endpoint(&user, &endpoint.name).await.unwrap();
+    let test = cluster.test_endpoint(&user, &endpoint.name).await.unwrap();
     let got = receiver.next().await;
     assert_eq!((got.event().as_str(), got.json()["data"].to_string().as_str()), ("webhook.test", "{}"));
     assert!(got.is_signed_by(&endpoint.secret));
-    world.logged(&user, &endpoint.name, |log| log[0].attempt_count == 1).await;
-    world.redeliver(&user, &test.name).await.unwrap();
+    cluster.logged(&user, &endpoint.name, |log| log[0].attempt_count == 1).await;
+    cluster.redeliver(&user, &test.name).await.unwrap();
     assert_eq!(receiver.next().await.id(), got.id());
-    world.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
+    cluster.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
 }
 
 #[tokio::test]
 async fn an_endpoint_that_is_gone_is_disabled_with_a_notice() {
-    let (world, mut receiver) = (world().await, Receiver::open().await);
-    let user = world.user(2).await;
+    let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
+    let user = cluster.user(2).await;
     let events = ["queued", "cancelled"].map(|state| format!("generation.{state}")).to_vec();
-    let endpoint = world.endpoint(&user, &receiver.url, events).await.unwrap();
+    let endpoint = cluster.endpoint(&user, &receiver.url, events).await.unwrap();
     receiver.plan(&[Reply::Status(500, ""), Reply::Status(410, "")]);
-    let name = world.started(&user).await.name;
+    let name = cluster.started(&user).await.name;
     receiver.next().await;
-    world.cancel_many(&user, &[&name]).await;
-    world.logged(&user, &endpoint.name, |log| log.len() == 2 && log[0].attempt_count == 1).await;
-    world.hasten_webhooks().await;
+    cluster.cancel_many(&user, &[&name]).await;
+    cluster.logged(&user, &endpoint.name, |log| log.len() == 2 && log[0].attempt_count == 1).await;
+    cluster.hasten_webhooks().await;
     receiver.next().await;
     // What waited is given up with it, and what happens now is not told.
-    let log = world.logged(&user, &endpoint.name, over(Sent::Failed)).await;
+    let log = cluster.logged(&user, &endpoint.name, over(Sent::Failed)).await;
     assert_eq!((log.len(), log[1].attempt_count), (2, 0));
-    let gone = world.get_endpoint(&user, &endpoint.name).await.unwrap();
+    let gone = cluster.get_endpoint(&user, &endpoint.name).await.unwrap();
     assert_eq!((gone.disabled, gone.disable_reason.as_str()), (true, "GONE"));
-    let notices = world.notices(&user).await;
+    let notices = cluster.notices(&user).await;
     assert!(notices.len() == 1 && notices[0].contains("410") && notices[0].contains(&receiver.url), "{notices:?}");
-    world.started(&user).await;
-    assert_eq!(world.log(&user, &endpoint.name).await.len(), 2);
+    cluster.started(&user).await;
+    assert_eq!(cluster.log(&user, &endpoint.name).await.len(), 2);
     let disabled = (Code::FailedPrecondition, "WEBHOOK_ENDPOINT_DISABLED".to_owned());
-    assert_eq!(refusal(world.test_endpoint(&user, &endpoint.name).await), disabled);
-    assert_eq!(refusal(world.redeliver(&user, &log[0].name).await), disabled);
+    assert_eq!(refusal(cluster.test_endpoint(&user, &endpoint.name).await), disabled);
+    assert_eq!(refusal(cluster.redeliver(&user, &log[0].name).await), disabled);
     assert!(!receiver.has_more());
 
-    let enabled = world.update(&user, Endpoint { disabled: false, ..gone }, &["disabled"]).await.unwrap();
+    let enabled = cluster.update(&user, Endpoint { disabled: false, ..gone }, &["disabled"]).await.unwrap();
     assert_eq!((enabled.disabled, enabled.disable_reason.as_str()), (false, ""));
-    world.redeliver(&user, &log[0].name).await.unwrap();
+    cluster.redeliver(&user, &log[0].name).await.unwrap();
     assert_eq!(receiver.next().await.id(), webhook_id(&log[0]));
 }
 
 #[tokio::test]
 async fn an_endpoint_that_failed_for_days_is_disabled() {
-    let (world, mut receiver) = (world().await, Receiver::open().await);
-    let user = world.user(0).await;
-    let endpoint = world.endpoint(&user, &receiver.url, all_events()).await.unwrap();
+    let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
+    let user = cluster.user(0).await;
+    let endpoint = cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap();
     let age = async |days: i32| {
         sqlx::query("update webhook_endpoints set failing_since = now() - make_interval(days => $1)")
             .bind(days)
-            .execute(&world.pool)
+            .execute(&cluster.pool)
             .await
             .unwrap();
     };
     age(2).await;
     receiver.plan(&[Reply::Status(500, ""), Reply::Status(200, ""), Reply::Status(500, "")]);
     let attempts = async |count| {
-        world.logged(&user, &endpoint.name, |log| log.iter().map(|d| d.attempt_count).sum::<i32>() == count).await
+        cluster.logged(&user, &endpoint.name, |log| log.iter().map(|d| d.attempt_count).sum::<i32>() == count).await
     };
-    let disabled = async || world.get_endpoint(&user, &endpoint.name).await.unwrap();
-    world.test_endpoint(&user, &endpoint.name).await.unwrap();
+    let disabled = async || cluster.get_endpoint(&user, &endpoint.name).await.unwrap();
+    cluster.test_endpoint(&user, &endpoint.name).await.unwrap();
     attempts(1).await;
     assert!(!disabled().await.disabled, "two days are not enough");
     // A success ends it.
-    world.hasten_webhooks().await;
+    cluster.hasten_webhooks().await;
     attempts(2).await;
     assert!(disabled().await.failing_since.is_none());
     age(4).await;
-    world.test_endpoint(&user, &endpoint.name).await.unwrap();
+    cluster.test_endpoint(&user, &endpoint.name).await.unwrap();
     attempts(3).await;
     assert_eq!(disabled().await.disable_reason, "FAILING");
-    assert_eq!(world.notices(&user).await.len(), 1);
+    assert_eq!(cluster.notices(&user).await.len(), 1);
     for _ in 0..3 {
         receiver.next().await;
     }
@@ -305,18 +305,18 @@ async fn an_endpoint_that_failed_for_days_is_disabled() {
 
 #[tokio::test]
 async fn redirects_are_not_followed_and_late_answers_not_waited_for() {
-    let world = World::with(|settings| {
-        settings.webhooks.reach = Reach::Anywhere;
-        settings.webhooks.timeout = Duration::from_millis(300);
+    let cluster = Cluster::with(|config| {
+        config.webhooks.reach = Reach::Anywhere;
+        config.webhooks.timeout = Duration::from_millis(300);
     })
     .await;
     let mut receiver = Receiver::open().await;
-    let user = world.user(0).await;
-    let endpoint = world.endpoint(&user, &receiver.url, all_events()).await.unwrap();
+    let user = cluster.user(0).await;
+    let endpoint = cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap();
     receiver.plan(&[Reply::Redirect, Reply::Never]);
     for (status, reason) in [(307, ""), (0, "TIMEOUT")] {
-        let test = world.test_endpoint(&user, &endpoint.name).await.unwrap();
-        let log = world.logged(&user, &endpoint.name, |log| log.last().unwrap().attempt_count == 1).await;
+        let test = cluster.test_endpoint(&user, &endpoint.name).await.unwrap();
+        let log = cluster.logged(&user, &endpoint.name, |log| log.last().unwrap().attempt_count == 1).await;
         let last = log.last().unwrap();
         assert_eq!((&last.name, last.state()), (&test.name, Sent::Pending));
         assert_eq!((last.attempts[0].http_status, last.attempts[0].reason.as_str()), (status, reason));
@@ -338,18 +338,18 @@ async fn the_trigger_names_the_states_as_the_rules_do() {
 
 #[tokio::test]
 async fn a_delivery_whose_process_is_killed_is_sent_again_under_its_id() {
-    let (mut world, mut receiver) = (world().await, Receiver::open().await);
-    let user = world.user(1).await;
-    let endpoint = world.endpoint(&user, &receiver.url, all_events()).await.unwrap();
+    let (mut cluster, mut receiver) = (cluster().await, Receiver::open().await);
+    let user = cluster.user(1).await;
+    let endpoint = cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap();
     // From here on a process of its own is alone.
-    world.process.drain();
+    cluster.node.drain();
     let folder = std::env::temp_dir().join(format!("rushes-webhooks-{}", Uuid::now_v7()));
     std::fs::create_dir(&folder).unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_generation-status"));
     let address = format!("127.0.0.1:{}", free_port());
     command
-        .env("RUSHES_DATABASE_URL", &world.settings.database_url)
-        .env("RUSHES_PUBLIC_URL", &world.settings.public_url)
+        .env("RUSHES_DATABASE_URL", &cluster.config.database.url)
+        .env("RUSHES_PUBLIC_URL", &cluster.config.generations.public_url)
         .env("RUSHES_WEBHOOK_REACH", "anywhere")
         .env("RUSHES_LISTEN", &address);
     let victim = testkit::Process::spawn("generation-status", command, &folder.join("log")).unwrap();
@@ -361,20 +361,21 @@ async fn a_delivery_whose_process_is_killed_is_sent_again_under_its_id() {
         "insert into webhook_deliveries (id, account_id, endpoint_id, event_type)
          select gen_random_uuid(), account_id, id, 'webhook.test' from webhook_endpoints",
     )
-    .execute(&world.pool)
+    .execute(&cluster.pool)
     .await
     .unwrap();
     let first = receiver.next().await;
     victim.kill();
-    let log = sqlx::query_scalar::<_, i32>("select attempt_count from webhook_deliveries").fetch_one(&world.pool).await;
+    let log =
+        sqlx::query_scalar::<_, i32>("select attempt_count from webhook_deliveries").fetch_one(&cluster.pool).await;
     assert_eq!(log.unwrap(), 0, "nobody lived to tell");
 
-    world.process = Process::start(&world.settings).await;
-    world.expire_leases().await;
+    cluster.node = Node::start(&cluster.config).await;
+    cluster.expire_leases().await;
     let second = receiver.next().await;
     assert_eq!((second.id(), second.json()), (first.id(), first.json()));
     assert!(second.is_signed_by(&endpoint.secret));
-    let log = world.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
+    let log = cluster.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
     assert_eq!(log[0].attempt_count, 1);
     std::fs::remove_dir_all(folder).unwrap();
 }

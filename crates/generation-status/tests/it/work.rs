@@ -5,8 +5,8 @@ use proto::work::v1::{ClaimWorkRequest, FailureClass, HeartbeatRequest, Lease, R
 use tonic::Code;
 use uuid::Uuid;
 
+use crate::cluster::{Cluster, PRICE, User, refusal};
 use crate::worker::{POSTER, VIDEO, Worker, completion};
-use crate::world::{PRICE, User, World, refusal};
 
 async fn stale(worker: &Worker, work: &Work) {
     let stale = (Code::Aborted, "STALE_FENCE".to_owned());
@@ -20,13 +20,13 @@ async fn stale(worker: &Worker, work: &Work) {
 }
 
 /// Makes a failed generation's next attempt due, as time would.
-async fn hasten(world: &World) {
-    sqlx::query("update jobs set run_at = now() where state = 'queued'").execute(&world.pool).await.unwrap();
+async fn hasten(cluster: &Cluster) {
+    sqlx::query("update jobs set run_at = now() where state = 'queued'").execute(&cluster.pool).await.unwrap();
 }
 
-async fn claimed(world: &World, user: &User) -> (Worker, Work, String) {
-    let name = world.started(user).await.name;
-    let mut worker = Worker::new(world, 1).await;
+async fn claimed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
+    let name = cluster.started(user).await.name;
+    let mut worker = Worker::new(cluster, 1).await;
     let work = worker.next().await;
     assert_eq!(work.generation, name);
     (worker, work, name)
@@ -34,16 +34,16 @@ async fn claimed(world: &World, user: &User) -> (Worker, Work, String) {
 
 #[tokio::test]
 async fn a_generation_completes() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let (worker, work, name) = claimed(&world, &user).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
     assert_eq!((work.attempt, work.held_micros, work.provider_reference.as_str()), (1, PRICE, ""));
     assert_eq!(
         (work.input.as_ref().unwrap().prompt.as_str(), work.model.as_str()),
         ("A lighthouse at dawn", "models/local-sketch")
     );
     assert_eq!(work.account, format!("accounts/{}", user.account));
-    let state = async || world.get(&user, &name).await.unwrap().state();
+    let state = async || cluster.get(&user, &name).await.unwrap().state();
     assert_eq!(state().await, State::Submitting);
     worker.submitted(&work).await.unwrap();
     assert_eq!(state().await, State::Processing);
@@ -52,7 +52,7 @@ async fn a_generation_completes() {
     assert_eq!(state().await, State::Finalizing);
     worker.complete_for(&work, PRICE - 1).await.unwrap();
 
-    let done = world.get(&user, &name).await.unwrap();
+    let done = cluster.get(&user, &name).await.unwrap();
     assert_eq!((done.state(), done.attempt_count), (State::Completed, 1));
     let output = &done.outputs[0];
     assert_eq!((output.asset.as_str(), output.poster.as_str()), (VIDEO, POSTER));
@@ -62,43 +62,43 @@ async fn a_generation_completes() {
     let charge = done.charge.unwrap();
     assert_eq!((charge.held_micros, charge.captured_micros, charge.released_micros), (0, PRICE - 1, 1));
     assert!(done.submit_time.is_some() && done.start_time.is_some() && done.end_time.is_some());
-    let credit = world.credit(&user).await;
+    let credit = cluster.credit(&user).await;
     assert_eq!((credit.available_micros, credit.held_micros, credit.spent_micros), (1, 0, PRICE - 1));
     stale(&worker, &work).await;
 }
 
 #[tokio::test]
 async fn a_zombie_changes_nothing() {
-    let world = World::with(|settings| settings.sweep = std::time::Duration::from_millis(50)).await;
-    let user = world.user(1).await;
-    let (zombie, old, name) = claimed(&world, &user).await;
+    let cluster = Cluster::with(|config| config.work.reap_interval = std::time::Duration::from_millis(50)).await;
+    let user = cluster.user(1).await;
+    let (zombie, old, name) = claimed(&cluster, &user).await;
     zombie.submitted(&old).await.unwrap();
     zombie.progress(&old, 60).await.unwrap();
     // The zombie says nothing for longer than its lease; another takes the work over, with the order that was made.
-    world.expire_leases().await;
-    let mut heir = Worker::new(&world, 1).await;
-    let work = heir.next().await;
+    cluster.expire_leases().await;
+    let mut successor = Worker::new(&cluster, 1).await;
+    let work = successor.next().await;
     let (before, after) = (old.lease.clone().unwrap(), work.lease.clone().unwrap());
     assert_eq!((&work.generation, work.attempt, work.provider_reference.as_str()), (&name, 2, "order-1"));
     assert!(before.job == after.job && before.fence < after.fence);
     stale(&zombie, &old).await;
-    heir.progress(&work, 30).await.unwrap();
-    assert_eq!(world.get(&user, &name).await.unwrap().progress.unwrap().percent, 60, "never backwards");
-    heir.carry_out(&work).await;
+    successor.progress(&work, 30).await.unwrap();
+    assert_eq!(cluster.get(&user, &name).await.unwrap().progress.unwrap().percent, 60, "never backwards");
+    successor.carry_out(&work).await;
     stale(&zombie, &old).await;
-    assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Completed);
-    assert_eq!(world.credit(&user).await.spent_micros, PRICE);
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Completed);
+    assert_eq!(cluster.credit(&user).await.spent_micros, PRICE);
 }
 
 #[tokio::test]
 async fn a_heartbeat_keeps_a_lease() {
-    let world = World::with(|settings| {
-        settings.lease = std::time::Duration::from_secs(2);
-        settings.sweep = std::time::Duration::from_millis(50);
+    let cluster = Cluster::with(|config| {
+        config.work.lease = std::time::Duration::from_secs(2);
+        config.work.reap_interval = std::time::Duration::from_millis(50);
     })
     .await;
-    let user = world.user(1).await;
-    let (worker, work, _) = claimed(&world, &user).await;
+    let user = cluster.user(1).await;
+    let (worker, work, _) = claimed(&cluster, &user).await;
     let began = std::time::Instant::now();
     while began.elapsed() < std::time::Duration::from_secs(4) {
         assert_eq!(worker.heartbeat(&work).await, (true, false));
@@ -109,15 +109,15 @@ async fn a_heartbeat_keeps_a_lease() {
 
 #[tokio::test]
 async fn a_failure_is_tried_again_and_others_are_not() {
-    let world = World::new().await;
-    let user = world.user(4).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(4).await;
     for (class, reason, code) in [
         (FailureClass::Safety, "SAFETY_INPUT", Code::FailedPrecondition),
         (FailureClass::InvalidInput, "INPUT_SCHEMA_VIOLATION", Code::InvalidArgument),
     ] {
-        let (worker, work, name) = claimed(&world, &user).await;
+        let (worker, work, name) = claimed(&cluster, &user).await;
         assert!(!worker.fail(&work, class).await.unwrap());
-        let failed = world.get(&user, &name).await.unwrap();
+        let failed = cluster.get(&user, &name).await.unwrap();
         assert_eq!(failed.state(), State::Failed);
         let error = failed.error.unwrap();
         assert_eq!((error.code, error.message.as_str()), (code as i32, "it did not work"));
@@ -125,16 +125,16 @@ async fn a_failure_is_tried_again_and_others_are_not() {
         assert_eq!(failed.charge.unwrap().released_micros, PRICE);
         stale(&worker, &work).await;
     }
-    let (mut worker, mut work, name) = claimed(&world, &user).await;
+    let (mut worker, mut work, name) = claimed(&cluster, &user).await;
     for (class, reason) in
         [(FailureClass::Throttled, WaitReason::ProviderThrottled), (FailureClass::Internal, WaitReason::Backoff)]
     {
         worker.submitted(&work).await.unwrap();
         assert!(worker.fail(&work, class).await.unwrap());
-        let waiting = world.get(&user, &name).await.unwrap();
+        let waiting = cluster.get(&user, &name).await.unwrap();
         assert_eq!((waiting.state(), waiting.wait_reason()), (State::Queued, reason));
         stale(&worker, &work).await;
-        hasten(&world).await;
+        hasten(&cluster).await;
         worker.free(1).await;
         work = worker.next().await;
         assert_eq!(work.provider_reference, "", "the failed order is over");
@@ -145,28 +145,28 @@ async fn a_failure_is_tried_again_and_others_are_not() {
 
 #[tokio::test]
 async fn attempts_run_out_and_the_hold_goes_back() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let (mut worker, mut work, name) = claimed(&world, &user).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let (mut worker, mut work, name) = claimed(&cluster, &user).await;
     for attempt in 1..=5 {
         assert_eq!(work.attempt, attempt);
         let again = worker.fail(&work, FailureClass::Internal).await.unwrap();
         assert_eq!(again, attempt < 5);
         if again {
-            hasten(&world).await;
+            hasten(&cluster).await;
             worker.free(1).await;
             work = worker.next().await;
         }
     }
-    assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Failed);
-    assert_eq!(world.credit(&user).await.available_micros, PRICE);
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Failed);
+    assert_eq!(cluster.credit(&user).await.available_micros, PRICE);
 }
 
 #[tokio::test]
 async fn what_cannot_follow_is_refused() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let (worker, work, name) = claimed(&world, &user).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
     let illegal = (Code::FailedPrecondition, "ILLEGAL_TRANSITION".to_owned());
     assert_eq!(refusal(worker.complete(&work).await), illegal, "SUBMITTING to COMPLETED");
     assert_eq!(refusal(worker.finalizing(&work).await), illegal, "SUBMITTING to FINALIZING");
@@ -176,33 +176,33 @@ async fn what_cannot_follow_is_refused() {
     assert_eq!(refusal(worker.complete_for(&work, PRICE + 1).await), illegal, "more than is held");
     assert!(worker.heartbeat(&work).await.0, "a refused report leaves the lease");
     worker.complete(&work).await.unwrap();
-    assert_eq!(world.get(&user, &name).await.unwrap().state(), State::Completed);
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Completed);
 }
 
 #[tokio::test]
 async fn progress_never_falls_and_is_gathered() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let (worker, work, name) = claimed(&world, &user).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
     worker.submitted(&work).await.unwrap();
-    let version = world.get(&user, &name).await.unwrap().version;
+    let version = cluster.get(&user, &name).await.unwrap().version;
     let reports = (1..=80).map(|percent| worker.progress(&work, percent));
     for reported in futures::future::join_all(reports).await {
         assert!(!reported.unwrap());
     }
     worker.progress(&work, 3).await.unwrap();
-    let seen = world.get(&user, &name).await.unwrap();
+    let seen = cluster.get(&user, &name).await.unwrap();
     assert_eq!(seen.progress.unwrap().percent, 80);
     assert!(seen.version - version < 20, "{} writes for 80 reports", seen.version - version);
 }
 
 #[tokio::test]
 async fn a_release_lets_another_go_on() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let (mut worker, work, name) = claimed(&world, &user).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let (mut worker, work, name) = claimed(&cluster, &user).await;
     worker.release(&work).await.unwrap();
-    let waiting = world.get(&user, &name).await.unwrap();
+    let waiting = cluster.get(&user, &name).await.unwrap();
     assert_eq!((waiting.state(), waiting.wait_reason()), (State::Queued, WaitReason::Capacity));
     stale(&worker, &work).await;
     worker.free(1).await;
@@ -213,18 +213,18 @@ async fn a_release_lets_another_go_on() {
 
 #[tokio::test]
 async fn a_worker_gets_as_much_as_it_has_hands() {
-    let world = World::new().await;
-    let user = world.user(5).await;
+    let cluster = Cluster::new().await;
+    let user = cluster.user(5).await;
     for _ in 0..5 {
-        world.started(&user).await;
+        cluster.started(&user).await;
     }
-    let mut worker = Worker::new(&world, 3).await;
+    let mut worker = Worker::new(&cluster, 3).await;
     let mut held = Vec::new();
     for _ in 0..3 {
         held.push(worker.next().await);
     }
     let leased = async || -> i64 {
-        sqlx::query_scalar("select count(*) from jobs where state = 'leased'").fetch_one(&world.pool).await.unwrap()
+        sqlx::query_scalar("select count(*) from jobs where state = 'leased'").fetch_one(&cluster.pool).await.unwrap()
     };
     assert_eq!(leased().await, 3);
     worker.free(2).await;
@@ -239,13 +239,13 @@ async fn a_worker_gets_as_much_as_it_has_hands() {
 
 #[tokio::test]
 async fn a_draining_process_gives_out_no_more() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let mut worker = Worker::new(&world, 1).await;
-    world.process.drain();
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let mut worker = Worker::new(&cluster, 1).await;
+    cluster.node.drain();
     assert!(worker.ended().await);
-    let other = crate::world::Process::start(&world.settings).await;
-    let request = user.asks(user.wish());
+    let other = crate::cluster::Node::start(&cluster.config).await;
+    let request = user.asks(user.start_request());
     other.generations.clone().start_generation(request).await.unwrap();
     let mut worker = Worker::at(other.works.clone(), 1).await;
     let work = worker.next().await;
@@ -254,10 +254,10 @@ async fn a_draining_process_gives_out_no_more() {
 
 #[tokio::test]
 async fn malformed_reports_are_refused() {
-    let world = World::new().await;
-    let user = world.user(1).await;
-    let (worker, work, _) = claimed(&world, &user).await;
-    let mut works = world.process.works.clone();
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let (worker, work, _) = claimed(&cluster, &user).await;
+    let mut works = cluster.node.works.clone();
     let invalid = (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION".to_owned());
     for lease in
         [None, Some(Lease { job: "x".to_owned(), fence: 1 }), Some(Lease { job: Uuid::now_v7().to_string(), fence: 0 })]

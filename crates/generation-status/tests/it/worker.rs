@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::world::{PRICE, Works, World};
+use crate::cluster::{Cluster, PRICE, Works};
 
 pub(crate) const VIDEO: &str = "assets/1111111111111111111111111111111111111111111111111111111111111111";
 pub(crate) const POSTER: &str = "assets/2222222222222222222222222222222222222222222222222222222222222222";
@@ -23,8 +23,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// A worker with so many free hands.
-    pub(crate) async fn new(world: &World, slots: i32) -> Self {
-        Self::at(world.process.works.clone(), slots).await
+    pub(crate) async fn new(cluster: &Cluster, slots: i32) -> Self {
+        Self::at(cluster.node.works.clone(), slots).await
     }
 
     pub(crate) async fn at(mut works: Works, slots: i32) -> Self {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chassis::blobs::Name;
-use chassis::caller::Caller;
 use chassis::client::Channel;
-use chassis::deadline;
+use chassis::request::caller::Caller;
+use chassis::request::deadline;
 use domain::id::AccountId;
 use domain::name::asset_name;
 use proto::assets::v1::asset_service_client::AssetServiceClient;
@@ -23,14 +23,14 @@ const POSTER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Talks to thumbnail-worker; clones share the channel.
 #[derive(Clone)]
-pub struct AssetClient {
+pub(crate) struct AssetClient {
     inner: AssetServiceClient<Channel>,
 }
 
 impl AssetClient {
     /// A client on `channel`.
     #[must_use]
-    pub fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         Self { inner: AssetServiceClient::new(channel) }
     }
 
@@ -38,7 +38,7 @@ impl AssetClient {
     ///
     /// # Errors
     /// [`Error::Refused`] when it is no video that can be used, [`Error::Unavailable`] when it may be tried again.
-    pub async fn register_output(&self, account: AccountId, name: &Name) -> Result<Option<Video>, Error> {
+    pub(crate) async fn register_output(&self, account: AccountId, name: &Name) -> Result<Option<Video>, Error> {
         let mut request = Request::new(RegisterOutputRequest {
             asset: asset_name(&name.sha256()),
             extension: name.extension().to_owned(),
@@ -46,7 +46,7 @@ impl AssetClient {
         Caller::account(account.0).attach(&mut request);
         let mut client = self.inner.clone();
         let call = client.register_output(request);
-        let response = deadline::scope(Instant::now() + POSTER_TIMEOUT, call).await.map_err(parse_status)?;
+        let response = deadline::within(Instant::now() + POSTER_TIMEOUT, call).await.map_err(parse_status)?;
         Ok(parse_video(response.into_inner()))
     }
 }
@@ -68,6 +68,7 @@ fn parse_video(response: RegisterOutputResponse) -> Option<Video> {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "an error is consumed where it is mapped")]
 fn parse_status(status: Status) -> Error {
     match status.code() {
         Code::InvalidArgument => Error::Refused(status.message().to_owned()),

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chassis::client::Channel;
-use chassis::deadline;
+use chassis::request::deadline;
 use domain::id::AccountId;
 use proto::generations::v1::Output;
 use proto::generations::v1::charge::ProviderCharge;
@@ -34,32 +34,32 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Talks to generation-status; clones share the channel.
 #[derive(Clone)]
-pub struct WorkClient {
+pub(crate) struct WorkClient {
     inner: WorkServiceClient<Channel>,
 }
 
 /// An open claim stream.
-pub struct Claims {
+pub(crate) struct Claims {
     slots: mpsc::Sender<wire::ClaimWorkRequest>,
     work: Streaming<wire::ClaimWorkResponse>,
 }
 
 /// What a heartbeat says of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseStatus {
+pub(crate) struct LeaseStatus {
     /// It still is ours. If not: let go at once.
-    pub held: bool,
+    pub(crate) held: bool,
     /// The generation is to be cancelled.
-    pub cancel_requested: bool,
+    pub(crate) cancel_requested: bool,
 }
 
 /// Work that came with something that this worker cannot read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     /// The lease that it came under.
-    pub lease: Lease,
+    pub(crate) lease: Lease,
     /// To be reported of it.
-    pub failure: Failure,
+    pub(crate) failure: Failure,
 }
 
 impl Claims {
@@ -67,7 +67,7 @@ impl Claims {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the stream breaks.
-    pub async fn next(&mut self) -> Result<Option<Result<Work, Unreadable>>, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Result<Work, Unreadable>>, Error> {
         while let Some(message) = self.work.message().await.map_err(unavailable)? {
             if let Some(parsed) = message.work.and_then(parse_work) {
                 return Ok(Some(parsed));
@@ -78,7 +78,7 @@ impl Claims {
 
     /// Asks for one more. Returns whether the stream took the request; one that did not is full or closed.
     #[must_use]
-    pub fn free_slot(&self) -> bool {
+    pub(crate) fn free_slot(&self) -> bool {
         self.slots.try_send(wire::ClaimWorkRequest { slots: 1, ..wire::ClaimWorkRequest::default() }).is_ok()
     }
 }
@@ -86,7 +86,7 @@ impl Claims {
 impl WorkClient {
     /// A client on `channel`.
     #[must_use]
-    pub fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         Self { inner: WorkServiceClient::new(channel) }
     }
 
@@ -94,7 +94,7 @@ impl WorkClient {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn claim(&self, worker: &str, models: Vec<String>, slots: u32) -> Result<Claims, Error> {
+    pub(crate) async fn claim(&self, worker: &str, models: Vec<String>, slots: u32) -> Result<Claims, Error> {
         let (send, requests) = mpsc::channel(256);
         let slots = i32::try_from(slots).unwrap_or(i32::MAX);
         let first = wire::ClaimWorkRequest { worker: worker.to_owned(), models, slots };
@@ -111,7 +111,7 @@ impl WorkClient {
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn heartbeat(&self, worker: &str, leases: &[Lease]) -> Result<Vec<LeaseStatus>, Error> {
+    pub(crate) async fn heartbeat(&self, worker: &str, leases: &[Lease]) -> Result<Vec<LeaseStatus>, Error> {
         let leases = leases.iter().map(|lease| to_proto(*lease)).collect();
         let request = wire::HeartbeatRequest { worker: worker.to_owned(), leases };
         let mut client = self.inner.clone();
@@ -128,7 +128,7 @@ impl WorkClient {
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Unavailable`] once the retries time out.
-    pub async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
+    pub(crate) async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
         let request = wire::RecordIntentRequest { lease: Some(to_proto(lease)), provider: provider.to_owned() };
         retry(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
@@ -142,7 +142,7 @@ impl WorkClient {
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Unavailable`] once the retries time out.
-    pub async fn record_submission(&self, lease: Lease, reference: &Reference) -> Result<(), Error> {
+    pub(crate) async fn record_submission(&self, lease: Lease, reference: &Reference) -> Result<(), Error> {
         let (lease, provider_reference) = (Some(to_proto(lease)), reference.0.clone());
         let request = wire::RecordSubmissionRequest { lease, provider_reference };
         retry(|| {
@@ -157,7 +157,7 @@ impl WorkClient {
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Unavailable`] once the retries time out.
-    pub async fn suspend(&self, lease: Lease, suspension: Suspension) -> Result<(), Error> {
+    pub(crate) async fn suspend(&self, lease: Lease, suspension: Suspension) -> Result<(), Error> {
         let request = wire::SuspendWorkRequest {
             lease: Some(to_proto(lease)),
             poll_after: suspension.poll_after.and_then(|after| after.try_into().ok()),
@@ -180,7 +180,13 @@ impl WorkClient {
     ///
     /// # Errors
     /// [`Error::Unavailable`], or [`Error::LeaseLost`] when it is refused.
-    pub async fn hint(&self, provider: &str, job: Uuid, event: &str, reference: Option<&str>) -> Result<bool, Error> {
+    pub(crate) async fn hint(
+        &self,
+        provider: &str,
+        job: Uuid,
+        event: &str,
+        reference: Option<&str>,
+    ) -> Result<bool, Error> {
         let request = wire::HintWorkRequest {
             provider: provider.to_owned(),
             event: event.to_owned(),
@@ -194,7 +200,7 @@ impl WorkClient {
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Unavailable`].
-    pub async fn report_progress(&self, lease: Lease, percent: u8, stage: &str) -> Result<bool, Error> {
+    pub(crate) async fn report_progress(&self, lease: Lease, percent: u8, stage: &str) -> Result<bool, Error> {
         let request = wire::ReportProgressRequest {
             lease: Some(to_proto(lease)),
             percent: percent.into(),
@@ -209,7 +215,7 @@ impl WorkClient {
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Unavailable`] once the retries time out.
-    pub async fn finalize(&self, lease: Lease) -> Result<(), Error> {
+    pub(crate) async fn finalize(&self, lease: Lease) -> Result<(), Error> {
         let request = wire::ReportProgressRequest {
             lease: Some(to_proto(lease)),
             percent: 95,
@@ -228,7 +234,7 @@ impl WorkClient {
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Unavailable`] once the retries time out.
-    pub async fn complete(&self, lease: Lease, completion: Completion) -> Result<(), Error> {
+    pub(crate) async fn complete(&self, lease: Lease, completion: Completion) -> Result<(), Error> {
         let request = wire::CompleteWorkRequest {
             lease: Some(to_proto(lease)),
             output: Some(video_to_proto(completion.video)),
@@ -247,7 +253,7 @@ impl WorkClient {
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Unavailable`] once the retries time out.
-    pub async fn fail(&self, lease: Lease, failure: &Failure) -> Result<bool, Error> {
+    pub(crate) async fn fail(&self, lease: Lease, failure: &Failure) -> Result<bool, Error> {
         let mut request = wire::FailWorkRequest {
             lease: Some(to_proto(lease)),
             reason: failure.reason.to_owned(),
@@ -269,7 +275,7 @@ impl WorkClient {
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Unavailable`]; tried once, since the process is about to end.
-    pub async fn release(&self, lease: Lease) -> Result<(), Error> {
+    pub(crate) async fn release(&self, lease: Lease) -> Result<(), Error> {
         let request = wire::ReleaseWorkRequest { lease: Some(to_proto(lease)) };
         call_once(self.inner.clone().release_work(request)).await.map_err(parse_status)?;
         Ok(())
@@ -278,7 +284,7 @@ impl WorkClient {
 
 /// One try with its deadline.
 async fn call_once<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
-    deadline::scope(Instant::now() + CALL_TIMEOUT, call).await.map(Response::into_inner)
+    deadline::within(Instant::now() + CALL_TIMEOUT, call).await.map(Response::into_inner)
 }
 
 /// Tries until there is an answer that means something, with growing pauses.

@@ -1,5 +1,5 @@
 //! The worker's tests. Its providers alone, and the work protocol: the two services beside it are one scripted node here, since
-//! no service uses another's crate; the end-to-end tests drive the real ones.
+//! no service uses another's crate; `crates/dev/tests/it` drives the real ones.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod adapters;

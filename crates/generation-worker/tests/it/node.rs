@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chassis::caller::Caller;
 use chassis::drain::Drain;
+use chassis::request::caller::Caller;
 use chassis::server::{self, Server};
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
 use proto::assets::v1::thumbnail::State as Thumb;

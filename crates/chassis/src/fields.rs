@@ -1,0 +1,318 @@
+//! Reading a request's fields: every one is looked at before the request is refused, so that a client sees all that is
+//! wrong with it at once.
+//!
+//! Invariants: a value that [`Fields::done`] hands out has passed every check that was made before it, and an [`Invalid`]
+//! names at least one field and at most [`MAX_VIOLATIONS`].
+
+use std::fmt::Display;
+
+use uuid::Uuid;
+
+use crate::status::Failure;
+
+/// The violations that one error names at most; what follows them is wrong all the same and not named.
+pub const MAX_VIOLATIONS: usize = 50;
+
+/// The reason of a violation that has none of its own.
+pub const SCHEMA: &str = "INPUT_SCHEMA_VIOLATION";
+
+/// A field of a request that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field's path in the request, such as `book.title`.
+    pub field: String,
+    /// The reason that the failure carries when this violation is the first.
+    pub reason: &'static str,
+    /// What the field should be: it completes the sentence "`field` …".
+    pub should: String,
+}
+
+/// All that is wrong with a request, or its first [`MAX_VIOLATIONS`]; nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {}", first.field, first.should)]
+pub struct Invalid {
+    first: Violation,
+    others: Vec<Violation>,
+}
+
+impl Invalid {
+    /// One field that is wrong, for `reason`.
+    #[must_use]
+    pub fn field(field: impl Into<String>, reason: &'static str, should: impl Display) -> Self {
+        let first = Violation { field: field.into(), reason, should: should.to_string() };
+        Self { first, others: Vec::new() }
+    }
+
+    /// The violations, in the order in which they were found.
+    pub fn violations(&self) -> impl Iterator<Item = &Violation> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+impl From<Invalid> for Failure {
+    fn from(Invalid { first, others }: Invalid) -> Self {
+        let failure = Self::invalid(first.field, first.reason, first.should);
+        others.into_iter().fold(failure, |failure, next| failure.and_field(next.field, next.should))
+    }
+}
+
+/// What is wrong with a request so far.
+#[derive(Debug, Default)]
+pub struct Fields(Option<Invalid>);
+
+impl Fields {
+    /// Notes that `field` breaks the request's schema, and what it should be.
+    pub fn wrong(&mut self, field: impl Into<String>, should: impl Display) {
+        self.wrong_because(field, SCHEMA, should);
+    }
+
+    /// Notes that `field` is wrong for a `reason` of its own, and what it should be.
+    pub fn wrong_because(&mut self, field: impl Into<String>, reason: &'static str, should: impl Display) {
+        let invalid = Invalid::field(field, reason, should);
+        match &mut self.0 {
+            None => self.0 = Some(invalid),
+            Some(Invalid { others, .. }) if others.len() + 1 < MAX_VIOLATIONS => others.push(invalid.first),
+            Some(_) => {}
+        }
+    }
+
+    /// The value, or nothing and a note of why `field` cannot be read.
+    pub fn take<T, E: Display>(&mut self, field: impl Into<String>, read: Result<T, E>) -> Option<T> {
+        read.map_err(|error| self.wrong(field, error)).ok()
+    }
+
+    /// One line of 1 to `max` characters that shows something.
+    pub fn line(&mut self, field: &str, text: String, max: usize) -> Option<String> {
+        if self.is_filled(field, &text, max) {
+            if !text.chars().any(char::is_control) {
+                return Some(text);
+            }
+            self.wrong(field, "must be one line without control characters");
+        }
+        None
+    }
+
+    /// Text of 1 to `max` characters that shows something, line ends and tabs among them.
+    pub fn filled_text(&mut self, field: &str, text: String, max: usize) -> Option<String> {
+        if self.is_filled(field, &text, max) { self.text(field, text, max) } else { None }
+    }
+
+    /// Text of up to `max` characters, line ends and tabs among them.
+    pub fn text(&mut self, field: &str, text: String, max: usize) -> Option<String> {
+        let count = text.chars().count();
+        if count > max {
+            self.wrong(field, format_args!("must have at most {max} characters; it has {count}"));
+        } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            self.wrong(field, "must not hold control characters other than line ends and tabs");
+        } else {
+            return Some(text);
+        }
+        None
+    }
+
+    fn is_filled(&mut self, field: &str, text: &str, max: usize) -> bool {
+        let count = text.chars().count();
+        let filled = !text.trim().is_empty() && count <= max;
+        if !filled {
+            self.wrong(field, format_args!("must have 1 to {max} characters, not only spaces; it has {count}"));
+        }
+        filled
+    }
+
+    /// Each of `items` as `read` has it, `min` to `max` of them; every one that cannot be read is noted.
+    pub fn each<I, T, E: Display>(
+        &mut self,
+        field: &str,
+        items: &[I],
+        min: usize,
+        max: usize,
+        read: impl Fn(&I) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
+        if items.len() < min || items.len() > max {
+            self.wrong(field, format_args!("must hold {min} to {max}; it holds {}", items.len()));
+            return None;
+        }
+        let taken = items.iter().enumerate();
+        let taken: Vec<_> = taken.filter_map(|(at, item)| self.take(format!("{field}[{at}]"), read(item))).collect();
+        (taken.len() == items.len()).then_some(taken)
+    }
+
+    /// `request_id`: a UUID in any of its usual spellings, or nothing when the client wants no protection.
+    pub fn request_id(&mut self, text: &str) -> Option<Option<Uuid>> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        self.uuid("request_id", text, "must be a UUID that is not zero, or empty").map(Some)
+    }
+
+    /// `request_id`: a UUID in any of its usual spellings, where the client must choose one.
+    pub fn required_request_id(&mut self, text: &str) -> Option<Uuid> {
+        self.uuid("request_id", text, "must be a UUID that is not zero; choose one for each request")
+    }
+
+    fn uuid(&mut self, field: &str, text: &str, should: &str) -> Option<Uuid> {
+        let id = Uuid::try_parse(text).ok().filter(|id| !id.is_nil());
+        if id.is_none() {
+            self.wrong(field, should);
+        }
+        id
+    }
+
+    /// `page_size` and `page_token`, as whoever knows the listing reads them.
+    pub fn page<S, C>(&mut self, size: Result<S, impl Display>, token: Result<C, impl Display>) -> Option<(S, C)> {
+        let size = self.take("page_size", size);
+        let token = token.map_err(|error| self.wrong_because("page_token", "PAGE_TOKEN_INVALID", error));
+        size.zip(token.ok())
+    }
+
+    /// The fields that an update is about, each one of `known`, which are paired with whether the request fills them: those
+    /// that `update_mask` names; without a mask those that are filled; with `*` all (AIP-134).
+    pub fn update_mask<'k>(&mut self, mask: Option<&[String]>, known: &[(&'k str, bool)]) -> Vec<&'k str> {
+        let mask = mask.unwrap_or_default();
+        for (at, path) in mask.iter().enumerate() {
+            if (path != "*" || mask.len() > 1) && !known.iter().any(|(field, _)| field == path) {
+                let names: Vec<_> = known.iter().map(|(field, _)| *field).collect();
+                self.wrong(format!("update_mask.paths[{at}]"), format_args!("must be one of {}", names.join(", ")));
+            }
+        }
+        let named = |field: &str, filled: bool| match mask {
+            [] => filled,
+            [all] if all == "*" => true,
+            _ => mask.iter().any(|path| path == field),
+        };
+        known.iter().filter(|(field, filled)| named(field, *filled)).map(|(field, _)| *field).collect()
+    }
+
+    /// The values, if nothing was wrong.
+    ///
+    /// # Errors
+    /// [`Invalid`] with all that was noted.
+    pub fn done<T>(self, values: Option<T>) -> Result<T, Invalid> {
+        match (self.0, values) {
+            (None, Some(values)) => Ok(values),
+            (Some(invalid), _) => Err(invalid),
+            // Whoever gives no value notes why; this is for who forgot.
+            (None, None) => Err(Invalid::field("", SCHEMA, "a field is wrong")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    fn named(invalid: &Invalid) -> Vec<&str> {
+        invalid.violations().map(|violation| violation.field.as_str()).collect()
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_and_the_first_gives_the_reason() {
+        let mut fields = Fields::default();
+        let page = fields.page(Err::<i64, _>("must be 0 to 100"), Err::<(), _>("must be the next_page_token"));
+        let title = fields.line("book.title", "  ".to_owned(), 200);
+        let blurb = fields.text("book.blurb", "x".repeat(2_001), 2_000);
+        let id = fields.request_id("nonsense");
+        let invalid = fields.done(page.zip(title).zip(blurb).zip(id)).unwrap_err();
+        let all = ["page_size", "page_token", "book.title", "book.blurb", "request_id"];
+        assert_eq!(named(&invalid), all);
+        let failure = Failure::from(invalid);
+        assert_eq!((failure.reason(), failure.message()), (SCHEMA, "page_size: must be 0 to 100"));
+        let status = tonic::Status::from(failure);
+        let told = status.get_error_details().bad_request().unwrap().clone().field_violations;
+        assert_eq!(told.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn a_violation_with_a_reason_of_its_own_gives_it_when_it_is_first() {
+        let mut fields = Fields::default();
+        assert_eq!(fields.page(Ok::<_, &str>(20), Err::<(), _>("must be the next_page_token")), None);
+        assert_eq!(Failure::from(fields.done(None::<()>).unwrap_err()).reason(), "PAGE_TOKEN_INVALID");
+    }
+
+    #[test]
+    fn an_error_names_at_most_fifty_fields() {
+        let mut fields = Fields::default();
+        let items = ["x"; 60];
+        assert_eq!(fields.each("names", &items, 1, 100, |_| Err::<(), _>("must be a name")), None);
+        let invalid = fields.done(Some(())).unwrap_err();
+        assert_eq!(named(&invalid).len(), MAX_VIOLATIONS);
+        assert_eq!(named(&invalid)[MAX_VIOLATIONS - 1], "names[49]");
+    }
+
+    #[test]
+    fn without_a_violation_the_values_come_out() {
+        let mut fields = Fields::default();
+        let id = Uuid::from_u128(7);
+        let ids = fields.each("ids", &[id.to_string(), id.simple().to_string()], 0, 2, |text| text.parse::<Uuid>());
+        let none = fields.request_id("");
+        let some = fields.required_request_id(&id.to_string());
+        assert_eq!(fields.done(ids.zip(none).zip(some)), Ok(((vec![id, id], None), id)));
+        assert!(Fields::default().done(None::<()>).is_err(), "a missing value is never success");
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_or_too_short_is_not_read() {
+        for (items, min, max) in [(0, 1, 3), (4, 1, 3)] {
+            let mut fields = Fields::default();
+            let read = |_: &()| -> Result<(), &str> { unreachable!("the count is wrong already") };
+            assert_eq!(fields.each("names", &vec![(); items], min, max, read), None);
+            assert_eq!(named(&fields.done(Some(())).unwrap_err()), ["names"]);
+        }
+    }
+
+    #[test]
+    fn limits_count_characters_not_bytes_and_control_characters_are_refused() {
+        type Check = fn(&mut Fields, &str, String, usize) -> Option<String>;
+        for (check, text, accepted) in [
+            (Fields::line as Check, "é".repeat(9), true),
+            (Fields::line, "é".repeat(10), false),
+            (Fields::line, "a\nb".to_owned(), false),
+            (Fields::line, " ".to_owned(), false),
+            (Fields::text, String::new(), true),
+            (Fields::text, "a\nb\tc".to_owned(), true),
+            (Fields::text, "a\0b".to_owned(), false),
+            (Fields::text, "é".repeat(10), false),
+            (Fields::filled_text, "a\nb".to_owned(), true),
+            (Fields::filled_text, " \n ".to_owned(), false),
+            (Fields::filled_text, "a\0b".to_owned(), false),
+            (Fields::filled_text, "é".repeat(10), false),
+        ] {
+            let mut fields = Fields::default();
+            assert_eq!(check(&mut fields, "f", text.clone(), 9).is_some(), accepted, "{text:?}");
+            assert_eq!(
+                fields.done(Some(())).map_err(|invalid| named(&invalid).len()),
+                if accepted { Ok(()) } else { Err(1) }
+            );
+        }
+    }
+
+    #[test]
+    fn request_ids_are_uuids_that_are_not_zero() {
+        for text in ["nonsense", "00000000-0000-0000-0000-000000000000"] {
+            let mut fields = Fields::default();
+            assert_eq!((fields.request_id(text), fields.required_request_id(text)), (None, None));
+        }
+        assert_eq!(Fields::default().required_request_id(""), None);
+    }
+
+    #[test]
+    fn an_update_is_about_what_its_mask_names_or_what_it_fills() {
+        let known = [("title", true), ("blurb", false)];
+        for (mask, about, wrong) in [
+            (None, vec!["title"], 0),
+            (Some(vec![]), vec!["title"], 0),
+            (Some(vec!["*"]), vec!["title", "blurb"], 0),
+            (Some(vec!["blurb"]), vec!["blurb"], 0),
+            (Some(vec!["title", "etag", "name"]), vec!["title"], 2),
+            (Some(vec!["*", "title"]), vec!["title"], 1),
+        ] {
+            let mut fields = Fields::default();
+            let paths = mask.as_ref().map(|mask| mask.iter().map(|&path| path.to_owned()).collect::<Vec<_>>());
+            assert_eq!(fields.update_mask(paths.as_deref(), &known), about, "{mask:?}");
+            let noted = fields.0.as_ref().map_or(0, |invalid| named(invalid).len());
+            assert_eq!(noted, wrong, "{mask:?}");
+        }
+    }
+}

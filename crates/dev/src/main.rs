@@ -1,0 +1,42 @@
+//! `cargo rushes`: brings up the local stack, tests and measures it, runs the laboratory, and has the client's commands.
+//!
+//! Invariant: what ships is `rushes` (`crates/cli`); this program is for a checkout, and is in no image.
+
+mod args;
+mod bench;
+mod config;
+mod laboratory;
+mod sim;
+mod test;
+mod up;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::failure::Exit;
+
+use crate::args::{Args, Command};
+
+// The services' allocator: `bench` measures floors that run in this program beside them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let json = args.json;
+    cli::complete(run(args), json)
+}
+
+async fn run(args: Args) -> anyhow::Result<Exit> {
+    match args.command {
+        Command::Up(options) => up::run(options).await,
+        Command::Test(options) => test::run(options).await,
+        Command::Bench(options) => bench::run(options, args.json).await,
+        Command::Torture(options) => laboratory::torture(&options, args.json).await,
+        Command::CrashPoints(options) => laboratory::sweep(&options, args.json).await,
+        Command::Nemesis(options) => laboratory::nemesis(&options, args.json).await,
+        Command::Sim(options) => self::sim::run(options, args.json).await,
+        Command::Client(command) => cli::run(command, args.connection, args.json).await,
+    }
+}

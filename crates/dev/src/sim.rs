@@ -1,0 +1,125 @@
+//! `rushes sim`: the cache's protocol under a seeded scheduler with every fault, and with each of its guards taken out in turn.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use ::sim::mutations::{self, Mutation};
+use ::sim::run::{self, Mode, Runs};
+use anyhow::Result;
+use serde_json::json;
+
+use cli::failure::Exit;
+use cli::out;
+
+/// How many seeds, and which.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// How many seeds to run; each is a history of 4 to 20 simulated seconds.
+    #[arg(long, default_value_t = 20_000)]
+    seeds: u64,
+    /// The first one.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// How many seeds to try each missing guard on; 0 leaves the guards alone.
+    #[arg(long, default_value_t = 30_000)]
+    mutations: u64,
+    /// Write down everything that happens in the first seed, and run no other.
+    #[arg(long)]
+    trace: bool,
+}
+
+/// Runs the seeds and prints what they came to.
+pub(crate) async fn run(options: Options, json: bool) -> Result<Exit> {
+    // Nothing here waits for anything, and it takes all cores.
+    tokio::task::spawn_blocking(move || simulate(&options, json)).await?
+}
+
+fn simulate(options: &Options, json: bool) -> Result<Exit> {
+    if options.trace {
+        return trace(options.seed);
+    }
+    let began = Instant::now();
+    let runs = run::many(options.seed, options.seeds, &[]);
+    let took = began.elapsed();
+    let mutations = if options.mutations == 0 { Vec::new() } else { mutations::all(options.mutations) };
+    let alive = mutations.iter().filter(|guard| guard.killed.is_none() && guard.explained.is_none()).count();
+    if json {
+        out::print(format_args!("{}\n", object(&runs, &mutations)))?;
+    } else {
+        out::print(format_args!("{}", table(&runs, &mutations, took.as_secs_f64())))?;
+    }
+    for (seed, violation) in runs.violations.iter().take(10) {
+        out::warn(format_args!("seed {seed} broke \"{}\": {}", violation.promise, violation.what));
+    }
+    Ok(if runs.violations.is_empty() && alive == 0 { Exit::Done } else { Exit::Failed })
+}
+
+fn trace(seed: u64) -> Result<Exit> {
+    let seed = run::one(seed, Mode { traced: true, ..Mode::default() });
+    for line in &seed.trace {
+        out::print(format_args!("{line}\n"))?;
+    }
+    let [l1, l2, validated, loaded] = seed.reads;
+    out::print(format_args!("reads: {l1} from L1, {l2} from Redis, {validated} validated, {loaded} loaded\n"))?;
+    Ok(match seed.violation {
+        None => Exit::Done,
+        Some(violation) => {
+            out::warn(format_args!("broke \"{}\": {}", violation.promise, violation.what));
+            Exit::Failed
+        }
+    })
+}
+
+fn object(runs: &Runs, mutations: &[Mutation]) -> serde_json::Value {
+    let mutations: Vec<_> = mutations
+        .iter()
+        .map(|guard| {
+            json!({
+                "guard": guard.guard.name(),
+                "killed": guard.killed.is_some(),
+                "seed": guard.killed.map(|(seed, _)| seed),
+                "explained": guard.explained,
+            })
+        })
+        .collect();
+    json!({
+        "seeds": runs.seeds,
+        "reads": runs.reads.iter().sum::<u64>(),
+        "violations": runs.violations.len(),
+        "mutations": mutations,
+    })
+}
+
+fn table(runs: &Runs, mutations: &[Mutation], seconds: f64) -> String {
+    let mut text = String::new();
+    let [l1, l2, validated, loaded] = runs.reads;
+    let reads = l1 + l2 + validated + loaded;
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        text,
+        "{} seeds in {seconds:.0} s: {reads} reads checked ({l1} from L1, {l2} from Redis, {validated} validated, {loaded} loaded; \
+         {} joined another's flight), {} violations",
+        runs.seeds,
+        runs.joined,
+        runs.violations.len(),
+    );
+    if runs.violations.is_empty() && runs.seeds > 0 {
+        let bound = 3.0 / runs.seeds as f64;
+        let _ = writeln!(
+            text,
+            "rule of three: for this model and mix of faults, fewer than {bound:.1e} of all seeds break a promise (95 %)"
+        );
+    }
+    if !mutations.is_empty() {
+        let _ = writeln!(text, "\n{:<18} {:<24} what happens without it", "guard", "where it stands");
+    }
+    for mutation in mutations {
+        let what = match (mutation.killed, mutation.explained) {
+            (Some((seed, promise)), _) => format!("seed {seed} breaks \"{promise}\""),
+            (None, Some(why)) => format!("nothing: {why}"),
+            (None, None) => format!("NOTHING in {} seeds, and nobody knows why", mutation.seeds),
+        };
+        let _ = writeln!(text, "{:<18} {:<24} {what}", mutation.guard.name(), mutation.guard.place());
+    }
+    text
+}

@@ -1,0 +1,16 @@
+//! The product as its users meet it: every service as a process, the command line as a program, and the rules of the
+//! workspace itself.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod bad_input;
+mod client;
+mod commands;
+mod faults;
+mod http;
+mod main_job;
+mod reconciler;
+mod stack;
+mod traces;
+mod up;
+mod watches;
+mod workspace;

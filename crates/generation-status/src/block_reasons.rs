@@ -1,0 +1,101 @@
+//! Why generations that wait in the queue are not given out, found when they are read: a pause or a full account concerns a
+//! hundred thousand at once, and none of their rows is written for it.
+//!
+//! Invariant: only the wait reason CAPACITY is replaced; a reason that was written for the generation itself stays.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use domain::generation::State;
+use domain::id::AccountId;
+use jobs::{BlockReason, QueueStatus};
+use prost::Message as _;
+use proto::generations::v1 as api;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{Generation, WaitReason};
+use crate::store::Store;
+
+/// How often the queue's status is read.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// The field number of `Generation.wait_reason`.
+const WAIT_REASON_FIELD: u32 = 5;
+
+/// The queue's status as it was at most a moment ago; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct BlockReasons(watch::Receiver<Arc<QueueStatus>>);
+
+/// Publishes the queue's status to all [`BlockReasons`].
+pub(crate) struct Refresher {
+    status: watch::Sender<Arc<QueueStatus>>,
+    store: Store,
+}
+
+impl BlockReasons {
+    /// Nothing is blocked until the refresher, which the caller runs, has read the status once.
+    pub(crate) fn new(store: Store) -> (Self, Refresher) {
+        let (sender, receiver) = watch::channel(Arc::default());
+        (Self(receiver), Refresher { status: sender, store })
+    }
+
+    /// The number of the wait reason to show in place of CAPACITY.
+    pub(crate) fn of(&self, generation: &Generation) -> Option<i16> {
+        if generation.state != State::Queued || generation.wait_reason != WaitReason::Capacity as i16 {
+            return None;
+        }
+        let status = self.0.borrow().clone();
+        status.block_reason(generation.account.0, &generation.model).map(|reason| to_proto(reason) as i16)
+    }
+
+    /// An encoded generation of `account` with the reason why it is blocked.
+    pub(crate) fn patch(&self, account: AccountId, encoded: Bytes) -> Bytes {
+        let status = self.0.borrow().clone();
+        if status.is_free() {
+            return encoded;
+        }
+        let Ok(shown) = api::Generation::decode(encoded.clone()) else { return encoded };
+        if shown.state() != api::State::Queued || shown.wait_reason() != api::WaitReason::Capacity {
+            return encoded;
+        }
+        let model = shown.model.strip_prefix("models/").unwrap_or(&shown.model);
+        let Some(reason) = status.block_reason(account.0, model) else { return encoded };
+        // Protobuf takes the last occurrence of a scalar field, so appending it overrides the one in the cached bytes.
+        let mut patched = BytesMut::from(encoded.as_ref());
+        prost::encoding::int32::encode(WAIT_REASON_FIELD, &(to_proto(reason) as i32), &mut patched);
+        patched.freeze()
+    }
+}
+
+const fn to_proto(reason: BlockReason) -> api::WaitReason {
+    match reason {
+        BlockReason::Paused => api::WaitReason::Paused,
+        BlockReason::Account => api::WaitReason::AccountLimit,
+        BlockReason::Pool => api::WaitReason::ProviderThrottled,
+    }
+}
+
+impl Refresher {
+    /// Reads the status at an interval, until `stop`. While the database is away, the last known status is shown.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(REFRESH_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            match self.store.queue_status().await {
+                Ok(status) => {
+                    self.status.send_if_modified(|known| {
+                        let changed = **known != status;
+                        if changed {
+                            *known = Arc::new(status);
+                        }
+                        changed
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "the queue's status could not be read");
+                }
+            }
+        }
+    }
+}

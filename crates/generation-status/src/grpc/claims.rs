@@ -1,0 +1,205 @@
+//! Claim streams: a worker says how many slots are free, and gets a lease for each as soon as there is work.
+//!
+//! Invariant: a lease that cannot be handed over is released at once. One that is lost on the wire expires.
+
+use std::collections::VecDeque;
+
+use domain::generation::State;
+use domain::name::Malformed;
+use futures::Stream;
+use jobs::Listener;
+use proto::work::v1 as api;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use crate::error::Error;
+use crate::fields::Fields;
+use crate::model::ClaimedWork;
+use crate::presenter;
+use crate::work::Work;
+
+/// How many slots one request may ask for.
+const MAX_SLOTS: i32 = 100;
+/// How many models one worker may serve.
+const MAX_MODELS: usize = 100;
+/// How many leases one claim takes, so that the last does not run for long while the worker reads the first.
+const MAX_LEASES_PER_CLAIM: u32 = 10;
+
+/// Serves claim streams; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ClaimStreams {
+    work: Work,
+    stop: CancellationToken,
+}
+
+impl ClaimStreams {
+    pub(crate) fn new(work: Work, stop: CancellationToken) -> Self {
+        Self { work, stop }
+    }
+
+    /// Leases for one worker, until it leaves or this process ends.
+    pub(crate) async fn serve(
+        &self,
+        mut requests: Streaming<api::ClaimWorkRequest>,
+    ) -> Result<impl Stream<Item = Result<api::ClaimWorkResponse, Status>> + Send + use<>, Status> {
+        let Some(first) = requests.message().await? else {
+            return Err(refused("worker", "the first message must say who asks"));
+        };
+        let (worker, models) = parse_worker(&first)?;
+        let session = ClaimSession {
+            listener: self.work.listen(),
+            work: self.work.clone(),
+            worker,
+            models,
+            free: parse_slots(&first)?,
+            leased: VecDeque::new(),
+            requests,
+            stop: self.stop.clone(),
+        };
+        Ok(futures::stream::unfold(session, async |mut session| {
+            session.next().await.transpose().map(|item| (item, session))
+        }))
+    }
+}
+
+/// One worker's claim stream.
+struct ClaimSession {
+    listener: Listener,
+    work: Work,
+    worker: String,
+    models: Vec<String>,
+    /// Slots without work.
+    free: u32,
+    /// Leased, and not handed over yet.
+    leased: VecDeque<ClaimedWork>,
+    requests: Streaming<api::ClaimWorkRequest>,
+    stop: CancellationToken,
+}
+
+impl ClaimSession {
+    async fn next(&mut self) -> Result<Option<api::ClaimWorkResponse>, Status> {
+        loop {
+            if let Some(claimed) = self.leased.pop_front() {
+                return Ok(Some(to_proto(claimed)));
+            }
+            if self.stop.is_cancelled() {
+                return Ok(None);
+            }
+            if self.free > 0 {
+                match self.claim(self.free.min(MAX_LEASES_PER_CLAIM)).await {
+                    Ok(claimed) => {
+                        self.free -= u32::try_from(claimed.len()).unwrap_or(self.free);
+                        self.leased = claimed.into();
+                    }
+                    // The stream outlives an outage of the database: the listener wakes it again within its poll interval.
+                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "nothing could be claimed"),
+                }
+                if !self.leased.is_empty() {
+                    continue;
+                }
+            }
+            tokio::select! {
+                () = self.listener.notified(), if self.free > 0 => {}
+                () = self.stop.cancelled() => return Ok(None),
+                request = self.requests.message() => match request? {
+                    Some(request) => self.free = self.free.saturating_add(parse_slots(&request)?),
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+}
+
+impl ClaimSession {
+    /// Claims in a task of its own, so that a worker that leaves meanwhile leaves no leases behind: nobody takes the result, and
+    /// the task releases them.
+    async fn claim(&self, limit: u32) -> Result<Vec<ClaimedWork>, Error> {
+        let (work, worker, models) = (self.work.clone(), self.worker.clone(), self.models.clone());
+        let (sender, receiver) = oneshot::channel();
+        chassis::task::spawn(async move {
+            let claimed = work.claim(&worker, &models, limit).await;
+            if let Err(Ok(unwanted)) = sender.send(claimed) {
+                release_all(work, unwanted).await;
+            }
+        });
+        receiver.await.map_err(|_| Error::Draining)?
+    }
+}
+
+impl Drop for ClaimSession {
+    fn drop(&mut self) {
+        let unwanted = std::mem::take(&mut self.leased);
+        if !unwanted.is_empty() {
+            tokio::spawn(release_all(self.work.clone(), unwanted));
+        }
+    }
+}
+
+async fn release_all(work: Work, unwanted: impl IntoIterator<Item = ClaimedWork>) {
+    for claimed in unwanted {
+        if let Err(error) = work.release(claimed.leased.lease).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "an unused lease was not released and will expire"
+            );
+        }
+    }
+}
+
+fn refused(field: &str, should: &str) -> Status {
+    let mut fields = Fields::default();
+    fields.wrong(field, should);
+    fields.done::<()>(None).map_or_else(Status::from, |()| Status::internal("unreachable"))
+}
+
+/// The worker's name, and the models that it serves.
+fn parse_worker(first: &api::ClaimWorkRequest) -> Result<(String, Vec<String>), Error> {
+    let mut fields = Fields::default();
+    let worker = first.worker.trim();
+    if worker.is_empty() || worker.chars().count() > 200 {
+        fields.wrong("worker", "must have 1 to 200 characters");
+    }
+    if first.models.is_empty() || first.models.len() > MAX_MODELS {
+        fields.wrong("models", format_args!("must hold 1 to {MAX_MODELS} names"));
+    }
+    let id = |name: &String| {
+        let id = name.strip_prefix("models/").filter(|id| !id.is_empty() && !id.contains('/'));
+        id.map(str::to_owned).ok_or(Malformed { expected: "models/{model}" })
+    };
+    let models = first.models.iter().enumerate();
+    let models = models.filter_map(|(at, name)| fields.take(format!("models[{at}]"), id(name))).collect();
+    fields.done(Some((worker.to_owned(), models)))
+}
+
+fn parse_slots(request: &api::ClaimWorkRequest) -> Result<u32, Error> {
+    let mut fields = Fields::default();
+    let slots = u32::try_from(request.slots).ok().filter(|_| (1..=MAX_SLOTS).contains(&request.slots));
+    if slots.is_none() {
+        fields.wrong("slots", format_args!("must be 1 to {MAX_SLOTS}"));
+    }
+    fields.done(slots)
+}
+
+fn to_proto(claimed: ClaimedWork) -> api::ClaimWorkResponse {
+    let ClaimedWork { leased, generation, reference, in_doubt } = claimed;
+    api::ClaimWorkResponse {
+        work: Some(api::Work {
+            lease: Some(api::Lease { job: leased.lease.job.to_string(), fence: leased.lease.fence }),
+            generation: generation.id.name(),
+            account: generation.account.name(),
+            model: presenter::model_name(&generation.model),
+            input: Some(presenter::input(&generation)),
+            attempt: leased.attempt,
+            provider_reference: reference.unwrap_or_default(),
+            traceparent: leased.traceparent.unwrap_or_default(),
+            lease_until: Some(presenter::timestamp(leased.lease_until)),
+            held_micros: generation.held.get(),
+            // Not CANCELLING means not to be stopped: a generation in FINALIZING is delivered, whatever was asked before.
+            cancel_requested: generation.state == State::Cancelling,
+            in_doubt,
+            poll: leased.poll,
+            polls: leased.polls,
+        }),
+    }
+}

@@ -1,0 +1,151 @@
+//! A generation as the database has it, and what starts one.
+
+use std::sync::Arc;
+
+use domain::generation::State;
+use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
+use domain::money::Micros;
+use domain::name::SceneName;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Failure, Model};
+
+/// Why a generation that could go on does not; the numbers of `rushes.generations.v1.WaitReason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
+pub(crate) enum WaitReason {
+    /// No worker is free.
+    Capacity = 1,
+    /// The provider asked for a pause.
+    ProviderThrottled = 2,
+    /// It failed and waits for its next attempt.
+    Backoff = 6,
+    /// It is not known whether the provider took the order.
+    SubmissionUnconfirmed = 7,
+    /// It waits in the provider's own queue.
+    ProviderQueue = 8,
+}
+
+/// What is known of the provider's own charge; the numbers of `rushes.generations.v1.Charge.ProviderCharge`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
+pub(crate) enum ProviderCharge {
+    /// The provider did not charge.
+    NotCharged = 1,
+    /// It charged.
+    Charged = 2,
+    /// It may have charged.
+    Unknown = 3,
+}
+
+/// A generation.
+#[derive(Clone, Debug)]
+pub(crate) struct Generation {
+    pub(crate) id: GenerationId,
+    pub(crate) account: AccountId,
+    pub(crate) project: ProjectId,
+    pub(crate) scene: SceneId,
+    /// Rises by one with every change.
+    pub(crate) version: i64,
+    pub(crate) state: State,
+    /// The number of `rushes.generations.v1.WaitReason`; 0 when it does not wait.
+    pub(crate) wait_reason: i16,
+    pub(crate) model: String,
+    pub(crate) prompt: String,
+    pub(crate) seed: i64,
+    pub(crate) reference_assets: Vec<String>,
+    pub(crate) percent: i16,
+    /// The number of `rushes.generations.v1.Progress.Basis`.
+    pub(crate) basis: i16,
+    pub(crate) stage: String,
+    /// The place in the provider's queue, from 1; 0 when it does not wait there.
+    pub(crate) queue_position: i32,
+    /// When half of the model's last generations would have ended, and four in five.
+    pub(crate) eta: Option<(OffsetDateTime, OffsetDateTime)>,
+    pub(crate) output: Option<Output>,
+    pub(crate) error: Option<Failure>,
+    pub(crate) held: Micros,
+    pub(crate) captured: Micros,
+    pub(crate) released: Micros,
+    /// The number of `rushes.generations.v1.Charge.ProviderCharge`; 0 while it is open.
+    pub(crate) provider_charge: i16,
+    pub(crate) attempt_count: i32,
+    /// Empty when the call that started it was not traced.
+    pub(crate) traceparent: String,
+    pub(crate) create_time: OffsetDateTime,
+    pub(crate) submit_time: Option<OffsetDateTime>,
+    pub(crate) start_time: Option<OffsetDateTime>,
+    pub(crate) end_time: Option<OffsetDateTime>,
+    pub(crate) update_time: OffsetDateTime,
+    pub(crate) start_deadline: Option<OffsetDateTime>,
+    pub(crate) total_deadline: Option<OffsetDateTime>,
+    pub(crate) retried_from: Option<GenerationId>,
+}
+
+/// A video in our own storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) sha256: [u8; 32],
+    /// The stored object's file ending, without a dot.
+    pub(crate) extension: String,
+    pub(crate) size_bytes: i64,
+    pub(crate) mime_type: String,
+    pub(crate) width: i32,
+    pub(crate) height: i32,
+    pub(crate) duration_ms: i64,
+    pub(crate) poster: Option<[u8; 32]>,
+    pub(crate) poster_missing_reason: String,
+}
+
+impl Output {
+    /// The poster's object in storage. Posters are WebP, whatever the video is.
+    pub(crate) fn poster_key(&self) -> Option<String> {
+        self.poster.as_ref().map(|sha256| object_key(sha256, "webp"))
+    }
+
+    /// The video's object in storage.
+    pub(crate) fn object_key(&self) -> String {
+        object_key(&self.sha256, &self.extension)
+    }
+}
+
+fn object_key(sha256: &[u8; 32], extension: &str) -> String {
+    let name = domain::name::asset_name(sha256);
+    format!("{}.{extension}", name.trim_start_matches("assets/"))
+}
+
+/// A generation to be started, checked as far as that goes without the database.
+#[derive(Clone, Debug)]
+pub(crate) struct NewGeneration {
+    pub(crate) account: AccountId,
+    pub(crate) scene: SceneName,
+    pub(crate) model: Arc<Model>,
+    pub(crate) prompt: String,
+    pub(crate) seed: i64,
+    pub(crate) reference_assets: Vec<[u8; 32]>,
+    /// The idempotency key, with the hash of what it was used for.
+    pub(crate) request_id: Uuid,
+    pub(crate) request_sha256: [u8; 32],
+    /// The generation that this one repeats.
+    pub(crate) retried_from: Option<GenerationId>,
+    /// It yields to everything of normal priority.
+    pub(crate) background: bool,
+}
+
+/// The outcome of a start.
+#[derive(Debug)]
+pub(crate) enum Started {
+    /// It is new.
+    New(Box<Generation>),
+    /// The same request started it before.
+    Existing(Box<Generation>),
+}
+
+/// Generations that were found, and where the database snapshot that they come from stands.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) epoch: i64,
+    pub(crate) seq: i64,
+    pub(crate) generations: Vec<Generation>,
+}

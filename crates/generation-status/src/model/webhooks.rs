@@ -1,0 +1,192 @@
+//! Webhooks to users: endpoints, deliveries, and the limits that rules and store both keep to.
+
+use std::fmt;
+use std::time::Duration;
+
+use domain::generation::State;
+use domain::id::{GenerationId, WebhookEndpointId};
+use domain::name::DeliveryName;
+use jobs::Lease;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Generation;
+
+/// The kind of the jobs that deliver.
+pub(crate) const DELIVERY_JOBS: &str = "webhook";
+/// How many endpoints an account may have.
+pub(crate) const MAX_ENDPOINTS: i64 = 20;
+/// The event that a test sends.
+pub(crate) const TEST_EVENT: &str = "webhook.test";
+/// An endpoint without a success for this long is disabled when it fails again.
+pub(crate) const DISABLE_AFTER: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+/// How long deliveries are kept after their end.
+pub(crate) const DELIVERY_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The pauses in seconds after the first attempts; one more attempt follows the last pause.
+pub(crate) const RETRY_PAUSES: [u64; 9] = [5, 30, 120, 600, 3_600, 3 * 3_600, 6 * 3_600, 10 * 3_600, 14 * 3_600];
+/// How many attempts a delivery has.
+pub(crate) const MAX_DELIVERY_ATTEMPTS: i32 = RETRY_PAUSES.len() as i32 + 1;
+
+/// The key that webhooks of one endpoint are signed with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Secret(pub(crate) [u8; 32]);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// An endpoint as stored, without its secrets.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) id: WebhookEndpointId,
+    pub(crate) url: String,
+    pub(crate) description: String,
+    pub(crate) event_types: Vec<String>,
+    /// Reason and time; `None` while it is enabled.
+    pub(crate) disabled: Option<(String, OffsetDateTime)>,
+    pub(crate) failing_since: Option<OffsetDateTime>,
+    pub(crate) previous_until: Option<OffsetDateTime>,
+    pub(crate) version: i64,
+    pub(crate) create_time: OffsetDateTime,
+    pub(crate) update_time: OffsetDateTime,
+}
+
+/// An endpoint to be created.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEndpoint {
+    pub(crate) url: String,
+    pub(crate) description: String,
+    pub(crate) event_types: Vec<String>,
+    /// The idempotency key: the client's id of the request, and the hash of its body.
+    pub(crate) request: Option<(Uuid, [u8; 32])>,
+}
+
+/// The outcome of a creation.
+#[derive(Debug)]
+pub(crate) struct CreatedEndpoint {
+    pub(crate) endpoint: Endpoint,
+    /// It did not exist before.
+    pub(crate) fresh: bool,
+    /// The hash of the request that created it, where that had an id.
+    pub(crate) request_sha256: Option<Vec<u8>>,
+}
+
+/// A change of an endpoint; `None` where a field stays as it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EndpointChange {
+    pub(crate) url: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) event_types: Option<Vec<String>>,
+    pub(crate) disabled: Option<bool>,
+    /// The version that the caller has read; `None`: any.
+    pub(crate) expected_version: Option<i64>,
+}
+
+/// One event for one endpoint, as users see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    pub(crate) name: DeliveryName,
+    pub(crate) event_type: String,
+    /// The generation and its version in the event; `None` for a test.
+    pub(crate) generation: Option<(GenerationId, i64)>,
+    /// The number of `rushes.webhooks.v1.Delivery.State`.
+    pub(crate) state: i16,
+    pub(crate) attempt_count: i32,
+    pub(crate) next_attempt_time: Option<OffsetDateTime>,
+    /// Newest first.
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) create_time: OffsetDateTime,
+    pub(crate) end_time: Option<OffsetDateTime>,
+}
+
+/// One line of a delivery's log.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) number: i32,
+    pub(crate) time: OffsetDateTime,
+    pub(crate) http_status: i32,
+    pub(crate) latency: Duration,
+    pub(crate) reason: String,
+    pub(crate) excerpt: String,
+}
+
+/// A delivery whose job this process has a lease on, with all that one attempt needs.
+#[derive(Clone, Debug)]
+pub(crate) struct ClaimedDelivery {
+    pub(crate) lease: Lease,
+    pub(crate) name: DeliveryName,
+    pub(crate) url: String,
+    /// One, or two during a rotation.
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) event_type: String,
+    /// When the event happened.
+    pub(crate) create_time: OffsetDateTime,
+    /// The database's time.
+    pub(crate) now: OffsetDateTime,
+    /// Which attempt of this round it is, from 1.
+    pub(crate) attempt: i32,
+    /// The generation as it was at the event; `None` for a test.
+    pub(crate) generation: Option<Box<Generation>>,
+}
+
+/// The result of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AttemptResult {
+    /// 0 when there was no answer.
+    pub(crate) http_status: u16,
+    pub(crate) latency: Duration,
+    /// Why there was no answer.
+    pub(crate) reason: &'static str,
+    pub(crate) excerpt: String,
+    /// The minimum pause before the next attempt.
+    pub(crate) pause: Duration,
+}
+
+impl AttemptResult {
+    pub(crate) fn is_delivered(&self) -> bool {
+        (200..300).contains(&self.http_status)
+    }
+
+    /// The endpoint said that it will never be there again.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.http_status == 410
+    }
+}
+
+/// What follows an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DeliveryOutcome {
+    Delivered,
+    Retried,
+    Failed,
+}
+
+impl DeliveryOutcome {
+    /// The label of `rushes_webhook_deliveries_total`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retried => "retried",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The event of a state, as the trigger on `generations` names it.
+pub(crate) fn event_type(state: State) -> String {
+    format!("generation.{}", state.as_str().to_ascii_lowercase())
+}
+
+/// The event types to subscribe to, each once, in the order of the states; `None` when one is unknown. An empty list asks for
+/// those that end a generation.
+pub(crate) fn event_types(asked: &[String]) -> Option<Vec<String>> {
+    let known = State::ALL.map(|state| (state, event_type(state)));
+    if !asked.iter().all(|asked| known.iter().any(|(_, event)| event == asked)) {
+        return None;
+    }
+    let wanted =
+        |state: State, event: &String| if asked.is_empty() { state.is_terminal() } else { asked.contains(event) };
+    Some(known.into_iter().filter(|(state, event)| wanted(*state, event)).map(|(_, event)| event).collect())
+}

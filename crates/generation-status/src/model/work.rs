@@ -1,0 +1,88 @@
+//! Work as workers know it: what a claim gives them, and what they report.
+
+use std::time::Duration;
+
+use jobs::{Lease, Leased};
+
+use super::{Failure, Generation, ProviderCharge, WaitReason};
+
+/// The kind of the jobs that carry generations out.
+pub(crate) const GENERATION_JOBS: &str = "generation";
+
+/// A generation with the lease that was given on its job.
+#[derive(Debug)]
+pub(crate) struct ClaimedWork {
+    pub(crate) leased: Leased,
+    pub(crate) generation: Generation,
+    /// The provider's reference of an order that is still good.
+    pub(crate) reference: Option<String>,
+    /// An intent was committed and no reference: the provider may have the order.
+    pub(crate) in_doubt: bool,
+}
+
+/// How far a generation has come.
+#[derive(Clone, Debug)]
+pub(crate) struct ProgressReport {
+    pub(crate) lease: Lease,
+    pub(crate) percent: i16,
+    pub(crate) stage: String,
+}
+
+/// What becomes of work whose lease ends while the attempt goes on at the provider.
+#[derive(Clone, Debug)]
+pub(crate) struct Suspension {
+    pub(crate) lease: Lease,
+    /// `None`: no poll is due until a webhook, an operator or a deadline makes one due.
+    pub(crate) poll_after: Option<Duration>,
+    /// It is not known whether there is an order.
+    pub(crate) unconfirmed: bool,
+    /// `None` where the provider does not say.
+    pub(crate) percent: Option<i16>,
+    pub(crate) stage: String,
+    pub(crate) queue_position: i32,
+    /// For operators.
+    pub(crate) message: String,
+}
+
+/// What kind of failure ended an attempt, and with it what follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailureClass {
+    /// Something broke that may work next time.
+    Internal,
+    /// The provider asked for a pause.
+    Throttled,
+    /// The input was refused and always will be.
+    InvalidInput,
+    /// The provider's safety rules refused it.
+    Safety,
+    /// The provider's result cannot be used.
+    BadOutput,
+    /// The generation was cancelled, and the provider stopped.
+    Cancelled,
+}
+
+/// A worker's account of a failed attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct FailureReport {
+    pub(crate) class: FailureClass,
+    /// Upper snake case; empty when the worker gave none.
+    pub(crate) reason: String,
+    /// For the generation's user.
+    pub(crate) message: String,
+    pub(crate) retry_after: Option<Duration>,
+    /// `None` when the worker does not know.
+    pub(crate) provider_charge: Option<ProviderCharge>,
+}
+
+/// What a failed attempt means for the job and for the generation's user.
+#[derive(Clone, Debug)]
+pub(crate) struct FailedAttempt {
+    /// For the job: whether there is another attempt, and when.
+    pub(crate) job: jobs::Failure,
+    /// For the generation's user, should it have been the last attempt.
+    pub(crate) failure: Failure,
+    /// Why the generation waits, should there be another attempt.
+    pub(crate) wait_reason: WaitReason,
+    /// What the worker knows of the provider's charge.
+    pub(crate) provider_charge: Option<ProviderCharge>,
+}

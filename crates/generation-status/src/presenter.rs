@@ -1,0 +1,135 @@
+//! Presenters: API messages made of records. An id becomes a name here, a version an etag, and a stored object a URL.
+
+use bytes::Bytes;
+use domain::id::{AccountId, GenerationId};
+use domain::name::{self, SceneName};
+use prost::Message as _;
+use prost_types::{Any, Duration, Timestamp};
+use proto::generations::v1 as api;
+use proto::google::rpc;
+use time::OffsetDateTime;
+use tonic_types::pb::ErrorInfo;
+
+use crate::block_reasons::BlockReasons;
+use crate::model::{Failure, Generation, Output};
+
+/// Presents generations, with URLs that clients can reach; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Presenter {
+    /// `{public URL}/assets/`, the prefix of every stored object's URL.
+    assets: String,
+    /// Why queued generations are blocked. Absent where the result is cached: these reasons change without a new version.
+    block_reasons: Option<BlockReasons>,
+}
+
+impl Presenter {
+    /// A presenter whose URLs begin with the gateway's public URL.
+    pub(crate) fn new(public_url: &str) -> Self {
+        Self { assets: format!("{}/assets/", public_url.trim_end_matches('/')), block_reasons: None }
+    }
+
+    /// The same, with the current reason why a queued generation is blocked.
+    pub(crate) fn with_block_reasons(self, block_reasons: BlockReasons) -> Self {
+        Self { block_reasons: Some(block_reasons), ..self }
+    }
+
+    /// Puts the current block reason into an encoded generation of `account`.
+    pub(crate) fn refresh(&self, account: AccountId, encoded: Bytes) -> Bytes {
+        match &self.block_reasons {
+            Some(reasons) => reasons.patch(account, encoded),
+            None => encoded,
+        }
+    }
+
+    /// A generation as its user sees it.
+    pub(crate) fn generation(&self, generation: &Generation) -> api::Generation {
+        let block_reason = self.block_reasons.as_ref().and_then(|reasons| reasons.of(generation));
+        api::Generation {
+            name: generation.id.name(),
+            etag: format!("v{}", generation.version),
+            version: generation.version,
+            state: generation.state.number().into(),
+            wait_reason: block_reason.unwrap_or(generation.wait_reason).into(),
+            scene: SceneName { project: generation.project, scene: generation.scene }.to_string(),
+            model: model_name(&generation.model),
+            input: Some(input(generation)),
+            progress: Some(api::Progress {
+                percent: generation.percent.into(),
+                basis: generation.basis.into(),
+                stage: generation.stage.clone(),
+                queue_position: generation.queue_position,
+                eta: generation
+                    .eta
+                    .map(|(p50, p80)| api::progress::Eta { p50: Some(timestamp(p50)), p80: Some(timestamp(p80)) }),
+            }),
+            outputs: generation.output.iter().map(|output| self.output(output)).collect(),
+            error: generation.error.as_ref().map(status),
+            charge: Some(api::Charge {
+                // What is settled is no longer held.
+                held_micros: if generation.state.is_terminal() { 0 } else { generation.held.get() },
+                captured_micros: generation.captured.get(),
+                released_micros: generation.released.get(),
+                provider_charge: generation.provider_charge.into(),
+            }),
+            attempt_count: generation.attempt_count,
+            create_time: Some(timestamp(generation.create_time)),
+            submit_time: generation.submit_time.map(timestamp),
+            start_time: generation.start_time.map(timestamp),
+            end_time: generation.end_time.map(timestamp),
+            update_time: Some(timestamp(generation.update_time)),
+            traceparent: generation.traceparent.clone(),
+            start_deadline: generation.start_deadline.map(timestamp),
+            total_deadline: generation.total_deadline.map(timestamp),
+            retried_from: generation.retried_from.map(GenerationId::name).unwrap_or_default(),
+        }
+    }
+
+    fn output(&self, output: &Output) -> api::Output {
+        let milliseconds = output.duration_ms.rem_euclid(1_000);
+        api::Output {
+            asset: name::asset_name(&output.sha256),
+            size_bytes: output.size_bytes,
+            mime_type: output.mime_type.clone(),
+            width: output.width,
+            height: output.height,
+            duration: Some(Duration {
+                seconds: output.duration_ms.div_euclid(1_000),
+                nanos: i32::try_from(milliseconds * 1_000_000).unwrap_or_default(),
+            }),
+            url: format!("{}{}", self.assets, output.object_key()),
+            poster: output.poster.as_ref().map(name::asset_name).unwrap_or_default(),
+            poster_url: output.poster_key().map(|key| format!("{}{key}", self.assets)).unwrap_or_default(),
+            poster_missing_reason: output.poster_missing_reason.clone(),
+        }
+    }
+}
+
+/// `models/{model}`.
+pub(crate) fn model_name(id: &str) -> String {
+    format!("models/{id}")
+}
+
+/// What a generation was asked for, with the seed that was chosen.
+pub(crate) fn input(generation: &Generation) -> api::Input {
+    api::Input {
+        prompt: generation.prompt.clone(),
+        seed: Some(generation.seed),
+        reference_assets: generation.reference_assets.clone(),
+    }
+}
+
+pub(crate) fn timestamp(at: OffsetDateTime) -> Timestamp {
+    // Nanoseconds of a second always fit.
+    Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or_default() }
+}
+
+/// The `google.rpc.Status` of a failure, with its reason in an ErrorInfo.
+fn status(failure: &Failure) -> rpc::Status {
+    let info = ErrorInfo {
+        reason: failure.reason.clone(),
+        domain: chassis::status::DOMAIN.to_owned(),
+        metadata: std::collections::HashMap::new(),
+    };
+    let details = Any { type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(), value: info.encode_to_vec() };
+    rpc::Status { code: failure.code, message: failure.message.clone(), details: vec![details] }
+}

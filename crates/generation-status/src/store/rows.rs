@@ -1,0 +1,131 @@
+//! A row of `generations`, and the generation that it becomes. The list of columns exists once, here.
+
+use domain::generation::State;
+use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
+use domain::money::Micros;
+use domain::name;
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{FromRow, Row};
+
+use crate::model::{Failure, Generation, Output};
+
+/// The columns that a [`Generation`] is read from, of a table or subquery called `g`.
+macro_rules! columns {
+    () => {
+        "g.id, g.account_id, g.project_id, g.scene_id, g.version, g.state, g.wait_reason, g.model, g.prompt, g.seed,
+         g.reference_assets, g.percent, g.basis, g.stage, g.output, g.error_code, g.error_reason, g.error_message,
+         g.held_micros, g.captured_micros, g.released_micros, g.attempt_count, g.traceparent, g.create_time,
+         g.submit_time, g.start_time, g.end_time, g.update_time, g.start_deadline, g.total_deadline, g.retried_from,
+         g.provider_charge, g.queue_position, g.eta_p50, g.eta_p80"
+    };
+}
+pub(super) use columns;
+
+/// `generations.output`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredOutput {
+    asset: String,
+    extension: String,
+    size_bytes: i64,
+    mime_type: String,
+    width: i32,
+    height: i32,
+    duration_ms: i64,
+    poster: Option<String>,
+    #[serde(default)]
+    poster_missing_reason: String,
+}
+
+impl From<&Output> for StoredOutput {
+    fn from(output: &Output) -> Self {
+        Self {
+            asset: name::asset_name(&output.sha256),
+            extension: output.extension.clone(),
+            size_bytes: output.size_bytes,
+            mime_type: output.mime_type.clone(),
+            width: output.width,
+            height: output.height,
+            duration_ms: output.duration_ms,
+            poster: output.poster.as_ref().map(name::asset_name),
+            poster_missing_reason: output.poster_missing_reason.clone(),
+        }
+    }
+}
+
+impl TryFrom<StoredOutput> for Output {
+    type Error = name::Malformed;
+
+    fn try_from(stored: StoredOutput) -> Result<Self, name::Malformed> {
+        Ok(Self {
+            sha256: name::asset(&stored.asset)?,
+            extension: stored.extension,
+            size_bytes: stored.size_bytes,
+            mime_type: stored.mime_type,
+            width: stored.width,
+            height: stored.height,
+            duration_ms: stored.duration_ms,
+            poster: stored.poster.as_deref().map(name::asset).transpose()?,
+            poster_missing_reason: stored.poster_missing_reason,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for Generation {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let state: i16 = row.try_get("state")?;
+        let output: Option<Json<StoredOutput>> = row.try_get("output")?;
+        let reason: Option<String> = row.try_get("error_reason")?;
+        let error = match reason {
+            Some(reason) => Some(Failure {
+                code: row.try_get::<Option<i32>, _>("error_code")?.unwrap_or_default(),
+                reason,
+                message: row.try_get::<Option<String>, _>("error_message")?.unwrap_or_default(),
+            }),
+            None => None,
+        };
+        Ok(Self {
+            id: GenerationId(row.try_get("id")?),
+            account: AccountId(row.try_get("account_id")?),
+            project: ProjectId(row.try_get("project_id")?),
+            scene: SceneId(row.try_get("scene_id")?),
+            version: row.try_get("version")?,
+            state: State::from_number(state)
+                .ok_or_else(|| decode("state", format!("no state has the number {state}")))?,
+            wait_reason: row.try_get("wait_reason")?,
+            model: row.try_get("model")?,
+            prompt: row.try_get("prompt")?,
+            seed: row.try_get("seed")?,
+            reference_assets: row.try_get("reference_assets")?,
+            percent: row.try_get("percent")?,
+            basis: row.try_get("basis")?,
+            stage: row.try_get("stage")?,
+            queue_position: row.try_get("queue_position")?,
+            eta: row.try_get::<Option<_>, _>("eta_p50")?.zip(row.try_get("eta_p80")?),
+            output: output
+                .map(|Json(stored)| stored.try_into())
+                .transpose()
+                .map_err(|error| decode("output", error))?,
+            error,
+            held: Micros::new(row.try_get("held_micros")?),
+            captured: Micros::new(row.try_get("captured_micros")?),
+            released: Micros::new(row.try_get("released_micros")?),
+            provider_charge: row.try_get("provider_charge")?,
+            attempt_count: row.try_get("attempt_count")?,
+            traceparent: row.try_get("traceparent")?,
+            create_time: row.try_get("create_time")?,
+            submit_time: row.try_get("submit_time")?,
+            start_time: row.try_get("start_time")?,
+            end_time: row.try_get("end_time")?,
+            update_time: row.try_get("update_time")?,
+            start_deadline: row.try_get("start_deadline")?,
+            total_deadline: row.try_get("total_deadline")?,
+            retried_from: row.try_get::<Option<_>, _>("retried_from")?.map(GenerationId),
+        })
+    }
+}
+
+fn decode(column: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: error.into() }
+}

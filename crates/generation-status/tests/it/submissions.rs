@@ -1,0 +1,331 @@
+//! Submissions in doubt, and orders that are waited for without a lease: what each step leaves behind, and who settles it.
+
+use std::time::Duration;
+
+use proto::generations::v1::charge::ProviderCharge;
+use proto::generations::v1::progress::Basis;
+use proto::generations::v1::resolve_generation_request::Resolution;
+use proto::generations::v1::{CancelGenerationRequest, Generation, ResolveGenerationRequest, State, WaitReason};
+use proto::work::v1::{FailureClass, HintWorkRequest, Work};
+use testkit::eventually;
+use tonic::{Code, Status};
+
+use crate::cluster::{Cluster, PRICE, User, refusal};
+use crate::worker::Worker;
+
+async fn quick() -> Cluster {
+    Cluster::with(|config| config.work.reap_interval = Duration::from_millis(50)).await
+}
+
+async fn claimed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
+    let name = cluster.started(user).await.name;
+    let mut worker = Worker::new(cluster, 1).await;
+    let work = worker.next().await;
+    (worker, work, name)
+}
+
+/// A submission of which nothing is known but that it was intended.
+async fn unconfirmed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
+    let (worker, work, name) = claimed(cluster, user).await;
+    worker.intended(&work).await.unwrap();
+    worker.park(&work).await.unwrap();
+    worker.free(1).await;
+    (worker, work, name)
+}
+
+async fn hint(cluster: &Cluster, job: &str, event: &str, reference: &str) -> bool {
+    let request = HintWorkRequest {
+        provider: "local".to_owned(),
+        event: event.to_owned(),
+        job: job.to_owned(),
+        provider_reference: reference.to_owned(),
+    };
+    cluster.node.works.clone().hint_work(request).await.unwrap().into_inner().awaited
+}
+
+async fn resolve(cluster: &Cluster, user: &User, name: &str, how: Resolution) -> Result<Generation, Status> {
+    let request = ResolveGenerationRequest {
+        account: format!("accounts/{}", user.account),
+        name: name.to_owned(),
+        note: "ada: asked the provider".to_owned(),
+        resolution: Some(how),
+    };
+    Ok(cluster.node.generations.clone().resolve_generation(request).await?.into_inner())
+}
+
+async fn cancel(cluster: &Cluster, user: &User, name: &str) -> Generation {
+    let request = user.asks(CancelGenerationRequest { name: name.to_owned() });
+    cluster.node.generations.clone().cancel_generation(request).await.unwrap().into_inner()
+}
+
+/// Lets a generation's total deadline pass, as time would.
+async fn overdue(cluster: &Cluster, name: &str) {
+    sqlx::query("update generations set total_deadline = now() where id = $1::uuid")
+        .bind(name.trim_start_matches("generations/"))
+        .execute(&cluster.pool)
+        .await
+        .unwrap();
+}
+
+async fn until(cluster: &Cluster, user: &User, name: &str, state: State) -> Generation {
+    let reached = eventually(state.as_str_name(), Duration::from_secs(20), async || {
+        cluster.get(user, name).await.ok().filter(|generation| generation.state() == state)
+    });
+    reached.await.unwrap()
+}
+
+fn provider_charge(generation: &Generation) -> ProviderCharge {
+    generation.charge.unwrap().provider_charge()
+}
+
+fn reason(generation: &Generation) -> String {
+    let details = &generation.error.as_ref().expect("an error").details[0].value;
+    String::from_utf8_lossy(details).into_owned()
+}
+
+#[tokio::test]
+async fn a_reference_needs_its_intent_and_an_heir_hears_of_both() {
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let (worker, work, _) = claimed(&cluster, &user).await;
+    assert!(!work.in_doubt && !work.poll);
+    let illegal = (Code::FailedPrecondition, "ILLEGAL_TRANSITION".to_owned());
+    assert_eq!(refusal(worker.referred(&work, "order-1").await), illegal);
+    worker.intended(&work).await.unwrap();
+    worker.intended(&work).await.unwrap();
+    cluster.expire_leases().await;
+    let mut successor = Worker::new(&cluster, 1).await;
+    let work = successor.next().await;
+    assert!(work.in_doubt && work.provider_reference.is_empty(), "it may have been ordered");
+    assert_eq!(refusal(successor.intended(&work).await), illegal, "no second order beside one that may live");
+    successor.referred(&work, "order-1").await.unwrap();
+    successor.referred(&work, "order-1").await.unwrap();
+    assert_eq!(refusal(successor.referred(&work, "order-2").await), illegal, "an order has one reference");
+    cluster.expire_leases().await;
+    let mut last = Worker::new(&cluster, 1).await;
+    let work = last.next().await;
+    assert_eq!((work.in_doubt, work.provider_reference.as_str()), (false, "order-1"));
+    last.carry_out(&work).await;
+}
+
+#[tokio::test]
+async fn a_webhook_is_not_taken_for_nothing_while_a_worker_holds_the_submission() {
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
+    let job = name.trim_start_matches("generations/").to_owned();
+    worker.intended(&work).await.unwrap();
+    let request = || HintWorkRequest {
+        provider: "local".to_owned(),
+        event: "event-1".to_owned(),
+        job: job.clone(),
+        provider_reference: "order-1".to_owned(),
+    };
+    let refused = refusal(cluster.node.works.clone().hint_work(request()).await);
+    assert_eq!(refused, (Code::Unavailable, "SUBMISSION_UNDER_WAY".to_owned()));
+    // The worker died before it had an answer. Its successor parks, and then the provider's next try is what settles it.
+    cluster.expire_leases().await;
+    let mut successor = Worker::new(&cluster, 1).await;
+    let work = successor.next().await;
+    assert!(work.in_doubt);
+    successor.park(&work).await.unwrap();
+    assert!(hint(&cluster, &job, "event-1", "order-1").await, "it is the first that is heard of this event");
+    successor.free(1).await;
+    let poll = successor.next().await;
+    assert_eq!((poll.poll, poll.provider_reference.as_str()), (true, "order-1"));
+    successor.finalizing(&poll).await.unwrap();
+    successor.complete(&poll).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wait_holds_no_lease_and_a_look_is_no_attempt() {
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let (mut worker, work, name) = claimed(&cluster, &user).await;
+    worker.submitted(&work).await.unwrap();
+    let mut seen = work;
+    for poll in 0..3 {
+        worker
+            .suspend(&seen, |request| {
+                (request.percent, request.queue_position) = (Some(10 * poll), 3 - poll);
+            })
+            .await
+            .unwrap();
+        assert_eq!(refusal(worker.progress(&seen, 99).await), (Code::Aborted, "STALE_FENCE".to_owned()));
+        worker.free(1).await;
+        seen = worker.next().await;
+        assert_eq!((seen.poll, seen.polls, seen.attempt), (true, poll, 1));
+        assert_eq!(seen.provider_reference, "order-1");
+        let shown = cluster.get(&user, &name).await.unwrap();
+        let progress = shown.progress.clone().unwrap();
+        assert_eq!((shown.state(), shown.wait_reason()), (State::Processing, WaitReason::ProviderQueue));
+        assert_eq!(
+            (progress.percent, progress.queue_position, progress.basis()),
+            (10 * poll, 3 - poll, Basis::Provider)
+        );
+    }
+    // A poll that finds nothing new changes nothing, not even the version.
+    let version = cluster.get(&user, &name).await.unwrap().version;
+    worker.suspend(&seen, |request| (request.percent, request.queue_position) = (Some(20), 1)).await.unwrap();
+    worker.free(1).await;
+    seen = worker.next().await;
+    assert_eq!(cluster.get(&user, &name).await.unwrap().version, version);
+    // One whose worker dies is looked at by another.
+    cluster.expire_leases().await;
+    let mut successor = Worker::new(&cluster, 1).await;
+    let work = successor.next().await;
+    assert_eq!((work.poll, work.attempt), (true, 1));
+    assert_eq!(refusal(worker.finalizing(&seen).await), (Code::Aborted, "STALE_FENCE".to_owned()));
+    successor.finalizing(&work).await.unwrap();
+    successor.complete(&work).await.unwrap();
+    let done = cluster.get(&user, &name).await.unwrap();
+    assert_eq!(
+        (done.state(), done.attempt_count, provider_charge(&done)),
+        (State::Completed, 1, ProviderCharge::Charged)
+    );
+}
+
+#[tokio::test]
+async fn an_unconfirmed_submission_is_settled_by_a_webhook() {
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let (mut worker, work, name) = unconfirmed(&cluster, &user).await;
+    let shown = cluster.get(&user, &name).await.unwrap();
+    assert_eq!((shown.state(), shown.wait_reason()), (State::Submitting, WaitReason::SubmissionUnconfirmed));
+    let job = work.lease.unwrap().job;
+    assert!(!hint(&cluster, &uuid::Uuid::now_v7().to_string(), "other", "order-7").await, "of no job of ours");
+    assert!(hint(&cluster, &job, "event-1", "order-7").await);
+    assert!(!hint(&cluster, &job, "event-1", "order-7").await, "heard before");
+    assert!(!hint(&cluster, &job, "event-2", "order-8").await, "another's order");
+    let poll = worker.next().await;
+    assert_eq!((poll.poll, poll.in_doubt, poll.provider_reference.as_str()), (true, false, "order-7"));
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Processing);
+    worker.finalizing(&poll).await.unwrap();
+    worker.complete(&poll).await.unwrap();
+    assert_eq!(cluster.credit(&user).await.spent_micros, PRICE);
+}
+
+#[tokio::test]
+async fn an_unconfirmed_submission_is_settled_by_an_operator() {
+    let cluster = quick().await;
+    let user = cluster.user(3).await;
+    let unconfirmed_only = (Code::FailedPrecondition, "NOT_UNCONFIRMED".to_owned());
+
+    let (mut worker, _, name) = unconfirmed(&cluster, &user).await;
+    resolve(&cluster, &user, &name, Resolution::ProviderReference("order-9".to_owned())).await.unwrap();
+    let poll = worker.next().await;
+    assert_eq!((poll.poll, poll.provider_reference.as_str()), (true, "order-9"));
+    assert_eq!(refusal(resolve(&cluster, &user, &name, Resolution::Requeue(true)).await), unconfirmed_only);
+    worker.finalizing(&poll).await.unwrap();
+    worker.complete(&poll).await.unwrap();
+
+    let (_, _, name) = unconfirmed(&cluster, &user).await;
+    let failed = resolve(&cluster, &user, &name, Resolution::Failed(ProviderCharge::Charged.into())).await.unwrap();
+    assert_eq!((failed.state(), provider_charge(&failed)), (State::Failed, ProviderCharge::Charged));
+    assert!(reason(&failed).contains("SUBMISSION_OUTCOME_UNKNOWN"));
+    assert_eq!(failed.charge.unwrap().released_micros, PRICE, "the user never pays for a doubt");
+    assert_eq!(refusal(resolve(&cluster, &user, &name, Resolution::Requeue(true)).await), unconfirmed_only);
+
+    let (mut worker, _, name) = unconfirmed(&cluster, &user).await;
+    let queued = resolve(&cluster, &user, &name, Resolution::Requeue(true)).await.unwrap();
+    assert_eq!(queued.state(), State::Queued);
+    let again = worker.next().await;
+    assert_eq!((again.in_doubt, again.poll, again.attempt), (false, false, 2));
+    worker.carry_out(&again).await;
+    let stranger = cluster.user(0).await;
+    let missing = refusal(resolve(&cluster, &stranger, &name, Resolution::Requeue(true)).await);
+    assert_eq!(missing, (Code::NotFound, "GENERATION_NOT_FOUND".to_owned()));
+    let notes: i64 = sqlx::query_scalar("select count(*) from job_events where detail = 'ada: asked the provider'")
+        .fetch_one(&cluster.pool)
+        .await
+        .unwrap();
+    assert_eq!(notes, 3, "each decision leaves its line");
+}
+
+#[tokio::test]
+async fn an_unconfirmed_submission_ends_at_its_deadline() {
+    let cluster = quick().await;
+    let user = cluster.user(2).await;
+    let (_, _, name) = unconfirmed(&cluster, &user).await;
+    overdue(&cluster, &name).await;
+    let failed = until(&cluster, &user, &name, State::Failed).await;
+    assert!(reason(&failed).contains("SUBMISSION_OUTCOME_UNKNOWN"));
+    assert_eq!((provider_charge(&failed), failed.charge.unwrap().released_micros), (ProviderCharge::Unknown, PRICE));
+    // One that its user gave up meanwhile is cancelled by then, and the doubt stays told.
+    let (mut worker, _, name) = unconfirmed(&cluster, &user).await;
+    assert_eq!(cancel(&cluster, &user, &name).await.state(), State::Cancelling);
+    let poll = worker.next().await;
+    assert!(poll.in_doubt && poll.cancel_requested && poll.poll);
+    worker.park(&poll).await.unwrap();
+    overdue(&cluster, &name).await;
+    assert_eq!(provider_charge(&until(&cluster, &user, &name, State::Cancelled).await), ProviderCharge::Unknown);
+}
+
+#[tokio::test]
+async fn the_total_deadline_stops_what_runs_and_ends_what_waits() {
+    let cluster = quick().await;
+    let user = cluster.user(4).await;
+    // At its provider: stopped first, and what the provider says then counts.
+    for completes in [false, true] {
+        let (mut worker, work, name) = claimed(&cluster, &user).await;
+        worker.submitted(&work).await.unwrap();
+        worker.suspend(&work, |request| request.poll_after.as_mut().unwrap().seconds = 3_600).await.unwrap();
+        worker.free(1).await;
+        overdue(&cluster, &name).await;
+        let poll = worker.next().await;
+        assert!(poll.poll && poll.cancel_requested, "the deadline makes a poll due");
+        if completes {
+            worker.finalizing(&poll).await.unwrap();
+            worker.complete(&poll).await.unwrap();
+            assert_eq!(until(&cluster, &user, &name, State::Completed).await.attempt_count, 1, "finished work wins");
+        } else {
+            worker.fail(&poll, FailureClass::Cancelled).await.unwrap();
+            let failed = until(&cluster, &user, &name, State::Failed).await;
+            assert!(reason(&failed).contains("TOTAL_DEADLINE"));
+            assert_eq!(provider_charge(&failed), ProviderCharge::Unknown);
+        }
+    }
+    // Between two attempts there is no order to stop.
+    let (worker, work, name) = claimed(&cluster, &user).await;
+    worker.fail(&work, FailureClass::Internal).await.unwrap();
+    overdue(&cluster, &name).await;
+    let failed = until(&cluster, &user, &name, State::Failed).await;
+    assert_eq!(provider_charge(&failed), ProviderCharge::NotCharged);
+    // A provider that never answers is not waited for for ever.
+    let (worker, work, name) = claimed(&cluster, &user).await;
+    worker.submitted(&work).await.unwrap();
+    worker.suspend(&work, |request| request.poll_after.as_mut().unwrap().seconds = 3_600).await.unwrap();
+    overdue(&cluster, &name).await;
+    until(&cluster, &user, &name, State::Cancelling).await;
+    sqlx::query("update jobs set cancel_at = now() - interval '11 min' where state = 'waiting'")
+        .execute(&cluster.pool)
+        .await
+        .unwrap();
+    assert_eq!(provider_charge(&until(&cluster, &user, &name, State::Failed).await), ProviderCharge::Unknown);
+}
+
+#[tokio::test]
+async fn what_a_provider_does_not_say_is_estimated() {
+    let cluster = Cluster::with(|config| config.work.reconcile_interval = Duration::from_millis(50)).await;
+    let user = cluster.user(1).await;
+    sqlx::query("insert into model_paces (model, p50, p80, samples) values ('local-sketch', '100 s', '200 s', 5)")
+        .execute(&cluster.pool)
+        .await
+        .unwrap();
+    let (worker, work, name) = claimed(&cluster, &user).await;
+    worker.submitted(&work).await.unwrap();
+    let shown = cluster.get(&user, &name).await.unwrap();
+    let eta = shown.progress.clone().unwrap().eta.unwrap();
+    assert_eq!(eta.p80.unwrap().seconds - eta.p50.unwrap().seconds, 100);
+    // Half of the usual time passes.
+    sqlx::query(
+        "update generations set start_time = start_time - interval '50 s', eta_p50 = eta_p50 - interval '50 s'",
+    )
+    .execute(&cluster.pool)
+    .await
+    .unwrap();
+    worker.suspend(&work, |_| {}).await.unwrap();
+    let progress = cluster.get_from(&user, &name, shown.version + 1).await.unwrap().progress.unwrap();
+    assert_eq!(progress.basis(), Basis::Estimated);
+    assert!((47..=60).contains(&progress.percent), "{}", progress.percent);
+}

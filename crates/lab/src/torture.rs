@@ -1,0 +1,128 @@
+//! `rushes torture`: two of each service on real servers behind fault proxies, clients that write and read through the
+//! gateways while everything is cut, stopped and killed, and a check of all that was answered.
+//!
+//! Invariant: what is checked is what clients saw. Nothing inside of a service is asked whether it was right.
+
+mod clients;
+mod faults;
+mod history;
+mod load;
+mod watched;
+mod watchers;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use cli::failure::Exit;
+use cli::out;
+use serde_json::json;
+
+use self::clients::World;
+use self::faults::{Counts, Script};
+use self::history::Verdict;
+use self::watched::Tally;
+use crate::Progress;
+use crate::stage::{Plan, Stage};
+
+/// How long, with which faults.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// How long clients write and read.
+    #[arg(long, default_value_t = 1.0)]
+    minutes: f64,
+    /// The plan of faults and of calls is drawn from it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// What goes wrong.
+    #[arg(long, value_enum, default_value_t = Script::Mixed)]
+    scenario: Script,
+    /// Where to keep the services' logs; else they go with the run.
+    #[arg(long, value_name = "DIRECTORY")]
+    logs: Option<std::path::PathBuf>,
+}
+
+/// Runs it; a promise that was broken is a failure.
+pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exit> {
+    say("starting two of each service, and a proxy before each of their servers");
+    let stage = Arc::new(Stage::start(Plan { sides: 2, logs: options.logs.clone(), more: Vec::new() }).await?);
+    let world = Arc::new(World::new(Arc::clone(&stage), options.seed).await?);
+    say(&format!("{} for {} minutes, seed {}", options.scenario.name(), options.minutes, options.seed));
+    let until = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
+    let clients = clients::begin(&world);
+    let watchers = watchers::begin(&world, options.seed);
+    let loads = load::Meter::begin(Arc::clone(&stage));
+    let (counts, phases) = faults::play(options.scenario, &world, &loads, options.seed, until).await;
+    world.stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.context("a client panicked")?;
+    }
+    say("all faults have ended: waiting for every generation to end");
+    let unended = world.settle(Duration::from_secs(120)).await?;
+    // Where nobody can be asked for long, news come late.
+    let punctual = options.scenario != Script::PostgresSilent;
+    let mut seen = Vec::new();
+    let watches = world.judge_watches(watchers, punctual, &mut seen).await?;
+    let mut verdict = world.history.judge();
+    verdict.violations.extend(seen);
+    verdict.violations.extend(unended);
+    verdict.violations.extend(stage.books().await?);
+    let errors = world.errors();
+    if json {
+        out::print(format_args!("{}\n", object(&verdict, &watches, &counts, errors)))?;
+    } else {
+        out::print(format_args!("{}", text(&verdict, &watches, &counts, errors, &world, &phases)))?;
+    }
+    for violation in verdict.violations.iter().take(20) {
+        out::warn(violation);
+    }
+    Ok(if verdict.violations.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+fn object(verdict: &Verdict, watches: &Tally, faults: &Counts, errors: u64) -> serde_json::Value {
+    json!({
+        "reads": verdict.reads,
+        "writes": verdict.writes,
+        "faults": faults,
+        "violations": verdict.violations.len(),
+        "worst_staleness_ms": verdict.worst.as_millis(),
+        "errors": errors,
+        "watches": watches.object(),
+    })
+}
+
+fn text(
+    verdict: &Verdict,
+    watches: &Tally,
+    faults: &Counts,
+    errors: u64,
+    world: &World,
+    phases: &[load::Phase],
+) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        text,
+        "{} reads, {} writes, {errors} refused; worst staleness {} ms; {} violations",
+        verdict.reads,
+        verdict.writes,
+        verdict.worst.as_millis(),
+        verdict.violations.len()
+    );
+    let _ = writeln!(text, "{watches}");
+    for (kind, count) in faults {
+        let _ = writeln!(text, "  {count:>5} {kind}");
+    }
+    for (code, count) in world.refusals() {
+        let _ = writeln!(text, "  {count:>5} calls ended with {code}");
+    }
+    for (code, count) in world.broken() {
+        let _ = writeln!(text, "  {count:>5} streams ended with {code}");
+    }
+    for phase in phases {
+        let _ = writeln!(text, "  {phase}");
+    }
+    text
+}
