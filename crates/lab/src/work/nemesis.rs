@@ -60,7 +60,7 @@ fn faults() -> Faults {
         error_after: 0.02,
         late: 0.05,
         throttled: 0.05,
-        blind: 0.05,
+        unavailable: 0.05,
         failed: 0.04,
         endless: 0.01,
         forgotten: 0.01,

@@ -1,4 +1,4 @@
-//! A provider that does as a test tells it, and counts what it is asked.
+//! A provider that does as a test wants, and counts what it is asked.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
-use generation_worker::hooks::{Heard, Hook, NotVerified};
-use generation_worker::providers::{
-    Abilities, Failure, Made, NotSubmitted, Order, OrderStatus, Provider, Reference, Registry, Stopping, local,
+use generation_worker::model::{
+    Abilities, Failure, Made, NotSubmitted, NotVerified, Order, OrderStatus, Reference, Stopping, Webhook, WebhookEvent,
 };
+use generation_worker::provider::{Pieces, Provider};
+use generation_worker::providers::{Registry, local};
 use uuid::Uuid;
 
 pub(crate) const DONE: OrderStatus = OrderStatus::Done(Made { extension: "mp4", cost_micros: None });
@@ -37,12 +37,12 @@ pub(crate) struct Script {
 }
 
 #[derive(Clone)]
-pub(crate) struct Scripted {
+pub(crate) struct FakeProvider {
     script: Arc<Mutex<Script>>,
     abilities: Abilities,
 }
 
-impl Scripted {
+impl FakeProvider {
     pub(crate) fn new(polls: impl IntoIterator<Item = OrderStatus>) -> Self {
         let polls = polls.into_iter().map(Ok).collect();
         let script = Script { polls, video: b"a video".to_vec(), ..Script::default() };
@@ -65,7 +65,7 @@ impl Scripted {
     }
 
     /// The same provider, which cannot find an order by our key.
-    pub(crate) fn blind(mut self) -> Self {
+    pub(crate) fn without_search(mut self) -> Self {
         self.abilities.find_by_key = false;
         self
     }
@@ -85,9 +85,9 @@ impl Scripted {
     }
 }
 
-impl Provider for Scripted {
+impl Provider for FakeProvider {
     fn name(&self) -> &'static str {
-        "scripted"
+        "fake"
     }
 
     fn abilities(&self) -> Abilities {
@@ -121,7 +121,7 @@ impl Provider for Scripted {
         .boxed()
     }
 
-    fn fetch<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<BoxStream<'a, Result<Bytes, Failure>>, Failure>> {
+    fn fetch<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<Pieces<'a>, Failure>> {
         async move {
             if let Some(failure) = self.script().fetches.pop_front() {
                 return Err(failure);
@@ -142,14 +142,14 @@ impl Provider for Scripted {
     }
 
     /// Believes what carries its secret, and says that it is about its body.
-    fn hear(&self, hook: &Hook) -> Result<Heard, NotVerified> {
-        let secret = hook.headers.get("x-secret").ok_or(NotVerified("no secret"))?;
+    fn verify(&self, webhook: &Webhook) -> Result<WebhookEvent, NotVerified> {
+        let secret = webhook.headers.get("x-secret").ok_or(NotVerified("no secret"))?;
         if secret != "open sesame" {
             return Err(NotVerified("another's secret"));
         }
-        let reference = String::from_utf8(hook.body.to_vec()).unwrap();
-        Ok(Heard {
-            event: format!("{} of {}", hook.headers["x-event"].to_str().unwrap(), hook.job),
+        let reference = String::from_utf8(webhook.body.to_vec()).unwrap();
+        Ok(WebhookEvent {
+            id: format!("{} of {}", webhook.headers["x-event"].to_str().unwrap(), webhook.job),
             reference: Some(reference),
         })
     }
@@ -164,5 +164,5 @@ impl Provider for Scripted {
 }
 
 pub(crate) fn reference(key: Uuid) -> Reference {
-    Reference(format!("scripted-{key}"))
+    Reference(format!("fake-{key}"))
 }

@@ -1,16 +1,13 @@
-//! generation-status and thumbnail-worker as scripts: they hand out what a test queues, note every call, and answer as told.
+//! generation-status and thumbnail-worker as one scripted node: it hands out what a test queues, records every call, and answers as
+//! the test wants.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chassis::drain::Drain;
+use chassis::request::caller::Caller;
 use chassis::server::{self, Server};
-use chassis::{blobs, caller::Caller};
-use generation_worker::config::Settings;
-use generation_worker::hooks::Hooks;
-use generation_worker::providers::Registry;
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
 use proto::assets::v1::thumbnail::State as Thumb;
 use proto::assets::v1::{
@@ -27,15 +24,14 @@ use proto::work::v1::{
     ReportProgressRequest, ReportProgressResponse, SuspendWorkRequest, SuspendWorkResponse, Work,
 };
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-/// What a worker said of one job.
+/// What a worker reported of one job.
 #[derive(Clone, Debug)]
-pub(crate) enum Said {
+pub(crate) enum Report {
     Submitted(String),
     Progress(i32, String),
     Finalizing,
@@ -49,13 +45,13 @@ pub(crate) enum Said {
 #[derive(Default)]
 pub(crate) struct State {
     queue: VecDeque<Work>,
-    said: HashMap<String, Vec<Said>>,
-    /// Leases that are out, and the most that were out at one time.
-    out: usize,
-    pub(crate) most_out: usize,
+    reports: HashMap<String, Vec<Report>>,
+    /// Leases that are given now.
+    leased: usize,
+    pub(crate) max_leased: usize,
     pub(crate) streams: usize,
-    /// Statuses with which calls of a method are answered, first one first.
-    answers: HashMap<&'static str, VecDeque<Status>>,
+    /// Statuses with which calls of a method are refused, first one first.
+    refusals: HashMap<&'static str, VecDeque<Status>>,
     /// What heartbeats say: whether leases are held, and whether they are to be cancelled.
     pub(crate) lost: bool,
     pub(crate) cancel: bool,
@@ -63,21 +59,36 @@ pub(crate) struct State {
     pub(crate) registered: Vec<(Uuid, RegisterOutputRequest)>,
 }
 
-/// The scripts and what they share.
-#[derive(Clone)]
-pub(crate) struct Peer {
+/// The scripted node; clones are the same one.
+#[derive(Clone, Default)]
+pub(crate) struct Node {
     state: Arc<Mutex<State>>,
-    news: Arc<Notify>,
+    changed: Arc<Notify>,
     cut: Arc<Notify>,
 }
 
-impl Peer {
+impl Node {
+    /// Serves both services on one port until `drain` begins. Returns where.
+    pub(crate) async fn serve(&self, drain: Drain) -> http::Uri {
+        let free = "127.0.0.1:0".parse().unwrap();
+        let bound = Server::new("node", &server::Settings { listen: free, admin: free })
+            .streaming(["/rushes.work.v1.WorkService/ClaimWork"])
+            .bind()
+            .await
+            .unwrap();
+        let uri = format!("http://{}", bound.addr()).parse().unwrap();
+        let work = WorkServiceServer::new(self.clone());
+        let routes = Routes::new(work).add_service(AssetServiceServer::new(self.clone()));
+        tokio::spawn(bound.serve(routes, drain));
+        uri
+    }
+
     pub(crate) fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
 
-    /// Queues a piece of work and returns its job.
-    pub(crate) fn give(&self, change: impl FnOnce(&mut Work)) -> String {
+    /// Queues work and returns its job.
+    pub(crate) fn queue(&self, change: impl FnOnce(&mut Work)) -> String {
         let job = Uuid::now_v7().to_string();
         let input = Input { prompt: "A harbour at dawn".into(), seed: Some(7), reference_assets: Vec::new() };
         let mut work = Work {
@@ -92,13 +103,13 @@ impl Peer {
         };
         change(&mut work);
         self.state().queue.push_back(work);
-        self.news.notify_waiters();
+        self.changed.notify_waiters();
         job
     }
 
-    /// Answers the next call of `method` with `status`.
-    pub(crate) fn answer(&self, method: &'static str, status: Status) {
-        self.state().answers.entry(method).or_default().push_back(status);
+    /// Refuses the next call of `method` with `status`.
+    pub(crate) fn refuse_next(&self, method: &'static str, status: Status) {
+        self.state().refusals.entry(method).or_default().push_back(status);
     }
 
     /// Breaks every open claim stream.
@@ -106,46 +117,49 @@ impl Peer {
         self.cut.notify_waiters();
     }
 
-    pub(crate) fn said(&self, job: &str) -> Vec<Said> {
-        self.state().said.get(job).cloned().unwrap_or_default()
+    pub(crate) fn reports(&self, job: &str) -> Vec<Report> {
+        self.state().reports.get(job).cloned().unwrap_or_default()
     }
 
-    /// Waits until something that `wanted` likes was said of a job.
-    pub(crate) async fn hears<T>(&self, job: &str, what: &str, wanted: impl Fn(&Said) -> Option<T>) -> T {
-        let heard =
-            testkit::eventually(what, Duration::from_secs(20), async || self.said(job).iter().find_map(&wanted));
-        heard.await.unwrap_or_else(|error| panic!("{error}; said: {:?}", self.said(job)))
+    /// Waits until a report of a job is `wanted`.
+    pub(crate) async fn wait_for<T>(&self, job: &str, what: &str, wanted: impl Fn(&Report) -> Option<T>) -> T {
+        let question = async || self.reports(job).iter().find_map(&wanted);
+        let report = testkit::eventually(what, Duration::from_secs(20), question);
+        report.await.unwrap_or_else(|error| panic!("{error}; reports: {:?}", self.reports(job)))
     }
 
     pub(crate) async fn completed(&self, job: &str) -> CompleteWorkRequest {
-        let wanted = |said: &Said| if let Said::Completed(request) = said { Some((**request).clone()) } else { None };
-        self.hears(job, "it completes", wanted).await
+        let wanted =
+            |report: &Report| if let Report::Completed(request) = report { Some((**request).clone()) } else { None };
+        self.wait_for(job, "it completes", wanted).await
     }
 
     pub(crate) async fn failed(&self, job: &str) -> FailWorkRequest {
-        let wanted = |said: &Said| if let Said::Failed(request) = said { Some((**request).clone()) } else { None };
-        self.hears(job, "it fails", wanted).await
+        let wanted =
+            |report: &Report| if let Report::Failed(request) = report { Some((**request).clone()) } else { None };
+        self.wait_for(job, "it fails", wanted).await
     }
 
     pub(crate) async fn suspended(&self, job: &str) -> SuspendWorkRequest {
-        let wanted = |said: &Said| if let Said::Suspended(request) = said { Some((**request).clone()) } else { None };
-        self.hears(job, "it is suspended", wanted).await
+        let wanted =
+            |report: &Report| if let Report::Suspended(request) = report { Some((**request).clone()) } else { None };
+        self.wait_for(job, "it is suspended", wanted).await
     }
 
-    fn note(&self, method: &'static str, lease: Option<Lease>, said: Said) -> Result<(), Status> {
+    fn record(&self, method: &'static str, lease: Option<Lease>, report: Report) -> Result<(), Status> {
         let mut state = self.state();
-        if let Some(status) = state.answers.get_mut(method).and_then(VecDeque::pop_front) {
+        if let Some(status) = state.refusals.get_mut(method).and_then(VecDeque::pop_front) {
             return Err(status);
         }
-        if matches!(said, Said::Completed(_) | Said::Failed(_) | Said::Released | Said::Suspended(_)) {
-            state.out -= 1;
+        if matches!(report, Report::Completed(_) | Report::Failed(_) | Report::Released | Report::Suspended(_)) {
+            state.leased -= 1;
         }
-        state.said.entry(lease.unwrap_or_default().job).or_default().push(said);
+        state.reports.entry(lease.unwrap_or_default().job).or_default().push(report);
         Ok(())
     }
 
-    /// Sends queued work for as many hands as the worker says are free.
-    async fn hand_out(
+    /// Sends queued work for as many slots as the worker says are free.
+    async fn dispatch(
         self,
         mut asks: Streaming<ClaimWorkRequest>,
         send: mpsc::Sender<Result<ClaimWorkResponse, Status>>,
@@ -153,13 +167,13 @@ impl Peer {
         let mut free = 0;
         self.state().streams += 1;
         loop {
-            let news = self.news.notified();
+            let changed = self.changed.notified();
             while free > 0 {
                 let Some(work) = self.state().queue.pop_front() else { break };
                 {
                     let mut state = self.state();
-                    state.out += 1;
-                    state.most_out = state.most_out.max(state.out);
+                    state.leased += 1;
+                    state.max_leased = state.max_leased.max(state.leased);
                 }
                 free -= 1;
                 if send.send(Ok(ClaimWorkResponse { work: Some(work) })).await.is_err() {
@@ -171,7 +185,7 @@ impl Peer {
                     Ok(Some(ask)) => free += ask.slots,
                     _ => return,
                 },
-                () = news => {}
+                () = changed => {}
                 () = self.cut.notified() => {
                     let _ = send.send(Err(Status::unavailable("cut"))).await;
                     return;
@@ -182,7 +196,7 @@ impl Peer {
 }
 
 #[tonic::async_trait]
-impl WorkService for Peer {
+impl WorkService for Node {
     type ClaimWorkStream = ReceiverStream<Result<ClaimWorkResponse, Status>>;
 
     async fn claim_work(
@@ -190,7 +204,7 @@ impl WorkService for Peer {
         request: Request<Streaming<ClaimWorkRequest>>,
     ) -> Result<Response<Self::ClaimWorkStream>, Status> {
         let (send, receive) = mpsc::channel(16);
-        tokio::spawn(self.clone().hand_out(request.into_inner(), send));
+        tokio::spawn(self.clone().dispatch(request.into_inner(), send));
         Ok(Response::new(ReceiverStream::new(receive)))
     }
 
@@ -206,7 +220,7 @@ impl WorkService for Peer {
         request: Request<RecordIntentRequest>,
     ) -> Result<Response<RecordIntentResponse>, Status> {
         let request = request.into_inner();
-        self.note("record_intent", request.lease, Said::Intended(request.provider))?;
+        self.record("record_intent", request.lease, Report::Intended(request.provider))?;
         Ok(Response::new(RecordIntentResponse::default()))
     }
 
@@ -215,13 +229,13 @@ impl WorkService for Peer {
         request: Request<SuspendWorkRequest>,
     ) -> Result<Response<SuspendWorkResponse>, Status> {
         let request = request.into_inner();
-        self.note("suspend_work", request.lease.clone(), Said::Suspended(request.into()))?;
+        self.record("suspend_work", request.lease.clone(), Report::Suspended(request.into()))?;
         Ok(Response::new(SuspendWorkResponse::default()))
     }
 
     async fn hint_work(&self, request: Request<HintWorkRequest>) -> Result<Response<HintWorkResponse>, Status> {
         let mut state = self.state();
-        if let Some(status) = state.answers.get_mut("hint_work").and_then(VecDeque::pop_front) {
+        if let Some(status) = state.refusals.get_mut("hint_work").and_then(VecDeque::pop_front) {
             return Err(status);
         }
         state.hints.push(request.into_inner());
@@ -233,7 +247,7 @@ impl WorkService for Peer {
         request: Request<RecordSubmissionRequest>,
     ) -> Result<Response<RecordSubmissionResponse>, Status> {
         let request = request.into_inner();
-        self.note("record_submission", request.lease, Said::Submitted(request.provider_reference))?;
+        self.record("record_submission", request.lease, Report::Submitted(request.provider_reference))?;
         Ok(Response::new(RecordSubmissionResponse::default()))
     }
 
@@ -242,8 +256,9 @@ impl WorkService for Peer {
         request: Request<ReportProgressRequest>,
     ) -> Result<Response<ReportProgressResponse>, Status> {
         let request = request.into_inner();
-        let said = if request.finalizing { Said::Finalizing } else { Said::Progress(request.percent, request.stage) };
-        self.note("report_progress", request.lease, said)?;
+        let report =
+            if request.finalizing { Report::Finalizing } else { Report::Progress(request.percent, request.stage) };
+        self.record("report_progress", request.lease, report)?;
         Ok(Response::new(ReportProgressResponse::default()))
     }
 
@@ -252,13 +267,13 @@ impl WorkService for Peer {
         request: Request<CompleteWorkRequest>,
     ) -> Result<Response<CompleteWorkResponse>, Status> {
         let request = request.into_inner();
-        self.note("complete_work", request.lease.clone(), Said::Completed(request.into()))?;
+        self.record("complete_work", request.lease.clone(), Report::Completed(request.into()))?;
         Ok(Response::new(CompleteWorkResponse::default()))
     }
 
     async fn fail_work(&self, request: Request<FailWorkRequest>) -> Result<Response<FailWorkResponse>, Status> {
         let request = request.into_inner();
-        self.note("fail_work", request.lease.clone(), Said::Failed(request.into()))?;
+        self.record("fail_work", request.lease.clone(), Report::Failed(request.into()))?;
         Ok(Response::new(FailWorkResponse::default()))
     }
 
@@ -266,13 +281,13 @@ impl WorkService for Peer {
         &self,
         request: Request<ReleaseWorkRequest>,
     ) -> Result<Response<ReleaseWorkResponse>, Status> {
-        self.note("release_work", request.into_inner().lease, Said::Released)?;
+        self.record("release_work", request.into_inner().lease, Report::Released)?;
         Ok(Response::new(ReleaseWorkResponse::default()))
     }
 }
 
 #[tonic::async_trait]
-impl AssetService for Peer {
+impl AssetService for Node {
     async fn upload_asset(&self, _: Request<Streaming<UploadAssetRequest>>) -> Result<Response<Asset>, Status> {
         Err(Status::unimplemented("workers do not upload"))
     }
@@ -292,7 +307,7 @@ impl AssetService for Peer {
         let account = Caller::of(&request)?.account;
         let request = request.into_inner();
         let mut state = self.state();
-        if let Some(status) = state.answers.get_mut("register_output").and_then(VecDeque::pop_front) {
+        if let Some(status) = state.refusals.get_mut("register_output").and_then(VecDeque::pop_front) {
             return Err(status);
         }
         state.registered.push((account, request.clone()));
@@ -314,62 +329,5 @@ impl AssetService for Peer {
             duration_ms: 3_000,
             poster_missing_reason: String::new(),
         }))
-    }
-}
-
-/// A worker between its scripted neighbours.
-pub(crate) struct Stage {
-    pub(crate) peer: Peer,
-    pub(crate) blobs: blobs::Store,
-    pub(crate) drain: Drain,
-    pub(crate) working: JoinHandle<()>,
-    pub(crate) hooks: Hooks,
-    folder: PathBuf,
-    scripts: Drain,
-}
-
-impl Stage {
-    pub(crate) async fn with(providers: Registry, change: impl FnOnce(&mut Settings)) -> Self {
-        let peer = Peer { state: Arc::default(), news: Arc::default(), cut: Arc::default() };
-        let free = "127.0.0.1:0".parse().unwrap();
-        let bound = Server::new("peers", &server::Settings { listen: free, admin: free })
-            .streaming(["/rushes.work.v1.WorkService/ClaimWork"])
-            .bind()
-            .await
-            .unwrap();
-        let uri: http::Uri = format!("http://{}", bound.addr()).parse().unwrap();
-        let routes =
-            Routes::new(WorkServiceServer::new(peer.clone())).add_service(AssetServiceServer::new(peer.clone()));
-        let scripts = Drain::default().with_grace(Duration::ZERO);
-        tokio::spawn(bound.serve(routes, scripts.clone()));
-
-        let folder = std::env::temp_dir().join(format!("rushes-worker-{}", Uuid::now_v7().simple()));
-        let mut settings = Settings {
-            generation_status: uri.clone(),
-            thumbnail_worker: uri,
-            blobs: blobs::Settings { url: format!("file://{}", folder.display()), options: Vec::new() },
-            slots: 2,
-            video_bytes: 8 << 20,
-            order_limit: Duration::from_secs(60),
-            heartbeat: Duration::from_millis(50),
-        };
-        change(&mut settings);
-        let blobs = blobs::Store::open(&settings.blobs).unwrap();
-        let hooks = generation_worker::hooks(&settings, providers.clone());
-        let worker = generation_worker::build(&settings, providers, "worker".into()).unwrap();
-        let drain = Drain::default().with_grace(Duration::from_secs(2));
-        let ports = server::Settings { listen: free, admin: free };
-        let bound = Server::new("generation-worker", &ports).bind().await.unwrap();
-        let serving = generation_worker::serve(worker, bound, hooks.clone(), drain.clone());
-        let working = tokio::spawn(async move { serving.await.unwrap() });
-        Self { peer, blobs, drain, working, hooks, folder, scripts }
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        self.working.abort();
-        self.scripts.begin();
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -10,20 +10,20 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::HeaderMap;
 use ring::{digest, hmac, signature};
 
-use crate::hooks::NotVerified;
+use crate::model::NotVerified;
 
-/// How far a signature's time may be away.
+/// How far a signature's time may be from ours, as both providers' documentation has it.
 const WINDOW: Duration = Duration::from_secs(300);
 
-/// Reads a Standard Webhooks secret, `whsec_` and base64.
-pub(super) fn secret(text: &str) -> Option<hmac::Key> {
+/// Parses a Standard Webhooks secret, `whsec_` and base64.
+pub(crate) fn parse_secret(text: &str) -> Option<hmac::Key> {
     let bytes = STANDARD.decode(text.trim().strip_prefix("whsec_")?).ok()?;
     (!bytes.is_empty()).then(|| hmac::Key::new(hmac::HMAC_SHA256, &bytes))
 }
 
 /// Verifies by Standard Webhooks (<https://www.standardwebhooks.com>), as Replicate signs, and returns the event's id. Any of
 /// the signatures may be by any of the secrets, so that both can be changed while events are under way.
-pub(super) fn standard<'a>(
+pub(crate) fn verify_standard<'a>(
     headers: &'a HeaderMap,
     body: &[u8],
     now: SystemTime,
@@ -32,7 +32,7 @@ pub(super) fn standard<'a>(
     let id = header(headers, "webhook-id")?;
     let time = header(headers, "webhook-timestamp")?;
     let signatures = header(headers, "webhook-signature")?;
-    recent(time, now)?;
+    check_time(time, now)?;
     let mut signed = format!("{id}.{time}.").into_bytes();
     signed.extend_from_slice(body);
     let holds = signatures
@@ -43,7 +43,7 @@ pub(super) fn standard<'a>(
 }
 
 /// Verifies as fal signs (ED25519 over request, user, time and the body's hash) and returns the request's id.
-pub(super) fn fal<'a>(
+pub(crate) fn verify_fal<'a>(
     headers: &'a HeaderMap,
     body: &[u8],
     now: SystemTime,
@@ -53,7 +53,7 @@ pub(super) fn fal<'a>(
     let user = header(headers, "x-fal-webhook-user-id")?;
     let time = header(headers, "x-fal-webhook-timestamp")?;
     let given = header(headers, "x-fal-webhook-signature")?;
-    recent(time, now)?;
+    check_time(time, now)?;
     let given = hex::decode(given).map_err(|_| NotVerified("its signature cannot be read"))?;
     let hash = hex::encode(digest::digest(&digest::SHA256, body));
     let signed = format!("{request}\n{user}\n{time}\n{hash}");
@@ -64,7 +64,7 @@ pub(super) fn fal<'a>(
 }
 
 /// The ED25519 keys of a JSON Web Key Set.
-pub(super) fn key_set(set: &serde_json::Value) -> Vec<Vec<u8>> {
+pub(crate) fn parse_key_set(set: &serde_json::Value) -> Vec<Vec<u8>> {
     let keys = set["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
     keys.iter()
         .filter(|key| key["kty"].as_str().is_none_or(|kind| kind == "OKP"))
@@ -82,7 +82,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, NotVerified
     }
 }
 
-fn recent(time: &str, now: SystemTime) -> Result<(), NotVerified> {
+fn check_time(time: &str, now: SystemTime) -> Result<(), NotVerified> {
     let seconds: u64 = time.parse().map_err(|_| NotVerified("its time cannot be read"))?;
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     if now.abs_diff(seconds) > WINDOW.as_secs() { Err(NotVerified("it is too old or too new")) } else { Ok(()) }
@@ -121,31 +121,31 @@ mod tests {
     #[test]
     fn the_example_of_standard_webhooks_holds_within_five_minutes() {
         let headers = headers(&SIGNED);
-        let keys = [secret(SECRET).unwrap()];
+        let keys = [parse_secret(SECRET).unwrap()];
         for now in [TIME - 300, TIME, TIME + 300] {
-            assert_eq!(standard(&headers, BODY, at(now), &keys), Ok("msg_p5jXN8AQM9LWM0D4loKWxJek"));
+            assert_eq!(verify_standard(&headers, BODY, at(now), &keys), Ok("msg_p5jXN8AQM9LWM0D4loKWxJek"));
         }
         for now in [TIME - 301, TIME + 301] {
-            assert!(standard(&headers, BODY, at(now), &keys).is_err());
+            assert!(verify_standard(&headers, BODY, at(now), &keys).is_err());
         }
     }
 
     #[test]
     fn any_signature_by_any_secret_will_do() {
-        let other = secret("whsec_5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH").unwrap();
+        let other = parse_secret("whsec_5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH").unwrap();
         let several = "v1,bm9ldHUjKzFob2VudXRob2VodWUzMjRvdWVvdW9ldQo= v2,MzJsNDk4MzI0K2VvdSMjMTEjQEBAQDEyMzMzMzEyMwo= \
                        v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
         let headers = headers(&[SIGNED[0], SIGNED[1], ("webhook-signature", several)]);
-        let keys = [other.clone(), secret(SECRET).unwrap()];
-        assert!(standard(&headers, BODY, at(TIME), &keys).is_ok());
-        assert!(standard(&headers, BODY, at(TIME), &[other]).is_err());
-        assert!(standard(&headers, BODY, at(TIME), &[]).is_err());
+        let keys = [other.clone(), parse_secret(SECRET).unwrap()];
+        assert!(verify_standard(&headers, BODY, at(TIME), &keys).is_ok());
+        assert!(verify_standard(&headers, BODY, at(TIME), &[other]).is_err());
+        assert!(verify_standard(&headers, BODY, at(TIME), &[]).is_err());
     }
 
     #[test]
     fn whatever_differs_from_what_was_signed_is_refused() {
-        let keys = [secret(SECRET).unwrap()];
-        assert!(standard(&headers(&SIGNED), br#"{"test": 2432232315}"#, at(TIME), &keys).is_err());
+        let keys = [parse_secret(SECRET).unwrap()];
+        assert!(verify_standard(&headers(&SIGNED), br#"{"test": 2432232315}"#, at(TIME), &keys).is_err());
         for (name, value) in [
             ("webhook-id", "msg_other"),
             ("webhook-timestamp", "1614265331"),
@@ -156,15 +156,15 @@ mod tests {
         ] {
             let mut wrong = headers(&SIGNED);
             wrong.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-            assert!(standard(&wrong, BODY, at(TIME), &keys).is_err(), "{name}: {value}");
+            assert!(verify_standard(&wrong, BODY, at(TIME), &keys).is_err(), "{name}: {value}");
             wrong.remove(name);
-            assert!(standard(&wrong, BODY, at(TIME), &keys).is_err(), "without {name}");
+            assert!(verify_standard(&wrong, BODY, at(TIME), &keys).is_err(), "without {name}");
         }
         let mut doubled = headers(&SIGNED);
         doubled.append("webhook-id", HeaderValue::from_static("msg_p5jXN8AQM9LWM0D4loKWxJek"));
-        assert!(standard(&doubled, BODY, at(TIME), &keys).is_err());
+        assert!(verify_standard(&doubled, BODY, at(TIME), &keys).is_err());
         for secret_text in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_!"] {
-            assert!(secret(secret_text).is_none(), "{secret_text}");
+            assert!(parse_secret(secret_text).is_none(), "{secret_text}");
         }
     }
 
@@ -185,16 +185,19 @@ mod tests {
             ("x-fal-webhook-signature", given.as_str()),
         ];
         let jwk = |pair: &Ed25519KeyPair| json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key())});
-        let keys = key_set(&json!({"keys": [{"kty": "RSA", "n": "AQAB"}, jwk(&other), jwk(&pair)]}));
+        let keys = parse_key_set(&json!({"keys": [{"kty": "RSA", "n": "AQAB"}, jwk(&other), jwk(&pair)]}));
         assert_eq!(keys.len(), 2);
-        assert_eq!(fal(&headers(&right), body, at(TIME + 299), &keys), Ok("123e4567-e89b-12d3-a456-426614174000"));
-        assert!(fal(&headers(&right), body, at(TIME + 301), &keys).is_err());
-        assert!(fal(&headers(&right), b"{}", at(TIME), &keys).is_err());
-        assert!(fal(&headers(&right), body, at(TIME), &keys[..1]).is_err());
+        assert_eq!(
+            verify_fal(&headers(&right), body, at(TIME + 299), &keys),
+            Ok("123e4567-e89b-12d3-a456-426614174000")
+        );
+        assert!(verify_fal(&headers(&right), body, at(TIME + 301), &keys).is_err());
+        assert!(verify_fal(&headers(&right), b"{}", at(TIME), &keys).is_err());
+        assert!(verify_fal(&headers(&right), body, at(TIME), &keys[..1]).is_err());
         for (at_header, value) in [(0, "another"), (1, "user-2"), (3, "00"), (3, "zz")] {
             let mut wrong = right;
             wrong[at_header].1 = value;
-            assert!(fal(&headers(&wrong), body, at(TIME), &keys).is_err(), "{value}");
+            assert!(verify_fal(&headers(&wrong), body, at(TIME), &keys).is_err(), "{value}");
         }
     }
 }
