@@ -7,12 +7,12 @@ use proto::projects::v1::Project;
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::stack::{Stack, id, refused};
+use crate::cluster::{Cluster, id, refused};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_from_create_to_delete() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+async fn a_project_lives_from_create_to_delete() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let made = user.project("Dunes").await?;
     assert!(made.name.starts_with("projects/") && !made.etag.is_empty());
     assert_eq!((made.title.as_str(), made.scene_count, made.completed_cost_micros), ("Dunes", 0, 0));
@@ -47,13 +47,13 @@ async fn live_from_create_to_delete() -> Result<()> {
     }
     assert!(user.list_projects(0, "").await?.projects.is_empty());
     assert!(user.dashboard().await?.projects.is_empty());
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_carried_out_once() -> Result<()> {
-    let stack = Stack::start().await?;
-    let (user, other) = (stack.account().await?, stack.account().await?);
+async fn a_repeated_create_returns_the_first_project() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let (user, other) = (cluster.account().await?, cluster.account().await?);
     let request = Uuid::now_v7().to_string();
 
     let at_once = (0..8).map(|_| user.create_project("Once", &request));
@@ -69,43 +69,47 @@ async fn a_request_is_carried_out_once() -> Result<()> {
     assert_ne!(others.name, made[0].name, "a request id is its account's");
 
     user.delete_project(&made[0].name, "").await?;
-    assert_eq!(user.create_project("Once", &request).await?.name, made[0].name, "what it made, it made");
+    assert_eq!(
+        user.create_project("Once", &request).await?.name,
+        made[0].name,
+        "the request made this project, though it was deleted"
+    );
     assert!(user.list_projects(0, "").await?.projects.is_empty());
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_etag_guards_what_the_user_wrote_and_nothing_else() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let seen = user.project("One").await?;
     // What generation-status writes beside the user's own fields.
     sqlx::query("update projects set completed_count = 3, completed_cost_micros = 150000 where id = $1")
         .bind(id(&seen.name))
-        .execute(&stack.pool)
+        .execute(&cluster.pool)
         .await?;
     let scene = user.scene(&seen.name, "A scene counts, and is no change of the project's own").await?;
     let first = user.update_project(Project { title: "Two".into(), ..seen.clone() }, &["title"]).await?;
     assert_eq!((first.completed_count, first.completed_cost_micros, first.scene_count), (3, 150_000, 1));
 
-    let state = stack.state().await?;
+    let state = cluster.state().await?;
     for etag in [seen.etag.as_str(), "v0", "nonsense", "v999999999999999999999"] {
         let late = Project { title: "Three".into(), etag: etag.into(), ..seen.clone() };
         refused(user.update_project(late, &["title"]).await, Code::Aborted, "ETAG_MISMATCH");
         refused(user.delete_project(&seen.name, etag).await, Code::Aborted, "ETAG_MISMATCH");
     }
-    assert_eq!(stack.state().await?, state, "a refusal changes nothing");
+    assert_eq!(cluster.state().await?, state, "a refusal changes nothing");
 
     user.delete_scene(&scene.name, &scene.etag).await?;
     assert_eq!(user.get_project(&seen.name).await?.etag, first.etag);
     user.delete_project(&seen.name, &first.etag).await?;
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mask_says_what_changes() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+async fn an_update_changes_the_fields_of_its_mask() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let made = user.project("Title").await?;
     let write = |title: &str, description: &str| Project {
         name: made.name.clone(),
@@ -128,18 +132,18 @@ async fn a_mask_says_what_changes() -> Result<()> {
         let changed = user.update_project(sent, paths).await?;
         assert_eq!((changed.title.as_str(), changed.description.as_str()), (title, description), "{paths:?}");
     }
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_hundred_are_walked_without_gap_or_double() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+async fn pages_walk_three_hundred_projects_without_gap_or_repetition() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let mut expected: Vec<Uuid> = (0..300).map(|_| Uuid::now_v7()).collect();
     sqlx::query("insert into projects (id, account_id, title) select unnest($1::uuid[]), $2, 'P'")
         .bind(&expected)
         .bind(user.id)
-        .execute(&stack.pool)
+        .execute(&cluster.pool)
         .await?;
     expected.reverse();
     for size in [0, 7, 100, 1000] {
@@ -160,5 +164,5 @@ async fn three_hundred_are_walked_without_gap_or_double() -> Result<()> {
         assert_eq!(old, expected, "pages of {size}");
         assert_eq!(walked.iter().collect::<BTreeSet<_>>().len(), walked.len(), "no double");
     }
-    stack.stop().await
+    cluster.stop().await
 }

@@ -7,16 +7,16 @@ use testkit::{Kind, Tree};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::stage::{SPANS, Stage, authorized};
+use crate::cluster::{Cluster, SPANS, authorized};
 
 #[tokio::test]
 async fn a_call_is_one_trace_through_every_hop() {
-    let stage = Stage::set().await;
+    let cluster = Cluster::start().await;
     let account = Uuid::now_v7();
-    let request = authorized(GetAssetRequest { name: "assets/a".into() }, &stage.key(account));
+    let request = authorized(GetAssetRequest { name: "assets/a".into() }, &cluster.key(account));
     let root = tracing::info_span!("a user");
     let trace = async {
-        AssetServiceClient::new(stage.traced()).get_asset(request).await.unwrap();
+        AssetServiceClient::new(cluster.traced()).get_asset(request).await.unwrap();
         chassis::telemetry::trace_id().unwrap()
     }
     .instrument(root)

@@ -1,5 +1,5 @@
-//! What stands before everything: CORS for browsers, gRPC and gRPC-Web to the calls, providers' webhooks to their
-//! verifier, all other HTTP to the assets.
+//! The public port's dispatch by protocol: gRPC and gRPC-Web to the calls, providers' webhooks to their verifier, all other
+//! HTTP to the assets, and CORS around everything that a browser may send.
 
 use std::{
     convert::Infallible,
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use chassis::{stale, token};
+use chassis::request::{staleness, token};
 use http::{
     HeaderName, HeaderValue, Method, Request, Response,
     header::{
@@ -23,14 +23,14 @@ use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
 use crate::{assets::Assets, config::Origins, forward, hooks::Hooks};
 
-/// The public port's outermost service: native gRPC goes straight in, browsers through what they need.
+/// The public port's outermost service. Native gRPC goes straight to the calls, past the layers that only browsers need.
 #[derive(Clone, Debug)]
-pub(crate) struct Door<R> {
+pub(crate) struct Ingress<R> {
     calls: R,
-    browsers: Cors<Web<R>>,
+    web: Cors<Web<R>>,
 }
 
-/// What browsers and players speak.
+/// gRPC-Web and plain HTTP.
 #[derive(Clone, Debug)]
 struct Web<R> {
     calls: GrpcWebService<R>,
@@ -38,36 +38,36 @@ struct Web<R> {
     hooks: Hooks,
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-impl<R: Clone> Door<R> {
+impl<R: Clone> Ingress<R> {
     pub(crate) fn new(calls: R, assets: Assets, hooks: Hooks, origins: &Origins) -> Self {
         let web = Web { calls: GrpcWebLayer::new().layer(calls.clone()), assets, hooks };
-        Self { calls, browsers: cors(origins, web) }
+        Self { calls, web: cors(origins, web) }
     }
 }
 
-impl<R> Service<Request<Body>> for Door<R>
+impl<R> Service<Request<Body>> for Ingress<R>
 where
     R: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     R::Future: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         if self.calls.poll_ready(context)?.is_pending() {
             return Poll::Pending;
         }
-        self.browsers.poll_ready(context)
+        self.web.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Answer {
-        match kind(&request) {
-            // A page that speaks native gRPC is still a page.
-            Kind::Grpc if !request.headers().contains_key(ORIGIN) => Box::pin(self.calls.call(request)),
-            _ => Box::pin(self.browsers.call(request)),
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        match protocol(&request) {
+            // With an origin it comes from a page, whose browser needs the headers of CORS.
+            Protocol::Grpc if !request.headers().contains_key(ORIGIN) => Box::pin(self.calls.call(request)),
+            _ => Box::pin(self.web.call(request)),
         }
     }
 }
@@ -79,17 +79,17 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         <GrpcWebService<R> as Service<Request<Body>>>::poll_ready(&mut self.calls, context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Answer {
-        if kind(&request) != Kind::Other {
+    fn call(&mut self, request: Request<Body>) -> ResponseFuture {
+        if protocol(&request) != Protocol::Other {
             return Box::pin(self.calls.call(request));
         }
-        if self.hooks.wants(request.uri().path()) {
+        if self.hooks.matches(request.uri().path()) {
             let hooks = self.hooks.clone();
             return Box::pin(async move { Ok(hooks.answer(request).await) });
         }
@@ -99,23 +99,23 @@ where
     }
 }
 
-/// What a request speaks, by its content type.
+/// The protocol of a request, by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum Protocol {
     Grpc,
     GrpcWeb,
     Other,
 }
 
-fn kind<B>(request: &Request<B>) -> Kind {
+fn protocol<B>(request: &Request<B>) -> Protocol {
     match request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) {
-        Some(kind) if kind.starts_with(b"application/grpc-web") => Kind::GrpcWeb,
-        Some(kind) if kind.starts_with(b"application/grpc") => Kind::Grpc,
-        _ => Kind::Other,
+        Some(kind) if kind.starts_with(b"application/grpc-web") => Protocol::GrpcWeb,
+        Some(kind) if kind.starts_with(b"application/grpc") => Protocol::Grpc,
+        _ => Protocol::Other,
     }
 }
 
-/// `web` with the answers that browsers ask for before they let a page call.
+/// `web` with CORS: the answers that a browser asks for before it lets a page call.
 fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
     let origins = match origins {
         Origins::Any => AllowOrigin::any(),
@@ -131,8 +131,8 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             RANGE,
             IF_NONE_MATCH,
             header("grpc-timeout"),
-            header(forward::SESSION),
-            header(stale::ASKED),
+            header(forward::SESSION_HEADER),
+            header(staleness::MAX_STALE_HEADER),
             header(token::HEADER),
             header("traceparent"),
             header("tracestate"),
@@ -147,7 +147,7 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             header("grpc-status-details-bin"),
             header("grpc-encoding"),
             header("grpc-retry-pushback-ms"),
-            header(stale::TOLD),
+            header(staleness::AGE_HEADER),
             header(token::HEADER),
             ACCEPT_RANGES,
             CONTENT_LENGTH,

@@ -1,7 +1,7 @@
-//! The service under test with its servers, and what tests say to it.
+//! The service under test with its servers, and the clients of the tests.
 //!
-//! Each stack has a database of its own and a space of its own on a Redis and a NATS that the test process shares. The relay
-//! runs beside the service as another process's would, on connections of its own, so that the round trips counted before
+//! Each cluster has a database of its own, and a key space of its own on a Redis and a NATS that the test process shares. The
+//! relay runs beside the service on connections of its own, as in another process, so that the round trips counted before
 //! PostgreSQL are the service's.
 
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cache::Cache;
-use chassis::caller::Caller;
 use chassis::client::{self, Channel};
 use chassis::drain::Drain;
 use chassis::postgres::{Pool, PoolSettings};
+use chassis::request::caller::Caller;
 use chassis::settings::Source;
-use dashboard::{Config, Dashboard};
+use dashboard::{Config, Service};
 use proto::accounts::v1 as accounts;
 use proto::accounts::v1::account_service_client::AccountServiceClient;
 use proto::dashboard::v1 as dash;
@@ -30,13 +30,13 @@ use tonic_types::StatusExt as _;
 use url::Url;
 use uuid::Uuid;
 
-/// Where assets are seen from outside, in tests.
+/// The gateway's address as clients see it, in tests.
 pub(crate) const PUBLIC_URL: &str = "https://rushes.test";
-/// How long a test waits for what should take milliseconds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a test waits for an effect that takes milliseconds.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the read and write pools are in tests: one connection for reads, so that what it has prepared stays prepared.
-pub(crate) const LANE: PoolSettings = PoolSettings {
+/// The settings of both pools in tests: one connection, so that a statement is prepared once.
+pub(crate) const POOL: PoolSettings = PoolSettings {
     min: 1,
     max: 1,
     acquire: Duration::from_secs(5),
@@ -50,7 +50,7 @@ struct Servers {
     nats: Nats,
 }
 
-/// Redis and NATS for the whole test process; its end is theirs.
+/// Redis and NATS for the whole test process; they end with it.
 async fn servers() -> Result<&'static Servers> {
     static SERVERS: OnceCell<Servers> = OnceCell::const_new();
     SERVERS.get_or_try_init(async || Ok(Servers { redis: Redis::launch().await?, nats: Nats::launch().await? })).await
@@ -60,13 +60,13 @@ type Serving = JoinHandle<Result<(), chassis::server::Error>>;
 
 /// Starts one process of the service.
 async fn serve(config: &Config, drain: &Drain) -> Result<(Channel, Serving)> {
-    let bound = Dashboard::open(config).await?.bind().await?;
+    let bound = Service::open(config).await?.bind().await?;
     let channel = client::connect("dashboard", &format!("http://{}", bound.addr()).parse()?);
     Ok((channel, tokio::spawn(bound.serve(drain.clone()))))
 }
 
 /// The service with its database.
-pub(crate) struct Stack {
+pub(crate) struct Cluster {
     pub(crate) pool: PgPool,
     /// The database as the service's reads connect to it.
     pub(crate) reads: Url,
@@ -79,10 +79,10 @@ pub(crate) struct Stack {
     database: Arc<Database>,
 }
 
-impl Stack {
+impl Cluster {
     /// The service with one connection for reads and one for writes.
     pub(crate) async fn start() -> Result<Self> {
-        Self::with(LANE).await
+        Self::with(POOL).await
     }
 
     /// The service with these pools.
@@ -101,12 +101,12 @@ impl Stack {
             ("RUSHES_NATS_URL", &servers.nats.url()),
             ("RUSHES_PUBLIC_URL", PUBLIC_URL),
             ("RUSHES_CACHE_SPACE", database.name()),
-            // It reads what nobody asked for, and these tests count reads.
+            // Shadow reads would count as reads of the test.
             ("RUSHES_CACHE_OBSERVE", "0"),
             ("RUSHES_CACHE_RELAY", "false"),
         ]);
         let mut config = Config::read(&source)?;
-        (config.pools.read, config.pools.write) = (pool, PoolSettings { max: 4, ..pool });
+        (config.database.read, config.database.write) = (pool, PoolSettings { max: 4, ..pool });
         change(&mut config);
         let drain = Drain::default().with_grace(Duration::from_secs(1));
         let (channel, serving) = serve(&config, &drain).await?;
@@ -117,7 +117,7 @@ impl Stack {
         let nats = chassis::nats::connect(&servers.nats.url()).await?;
         let relay = Cache::start(relay, Some(pool), Some(nats))?;
         let pool = PgPool::connect(&database.url()).await?;
-        let reads = dashboard::for_reads(&database.url().parse()?);
+        let reads = dashboard::read_pool_url(&database.url().parse()?);
         Ok(Self { pool, reads, trips, config, channel, relay, drain, serving, database })
     }
 
@@ -132,7 +132,7 @@ impl Stack {
         self.drain.begin();
     }
 
-    /// An account with nothing but its welcome.
+    /// A new account, with its welcome notice.
     pub(crate) async fn account(&self) -> Result<User> {
         let account = accounts::Account {
             display_name: "Ada".to_owned(),
@@ -145,12 +145,12 @@ impl Stack {
         Ok(self.user(id))
     }
 
-    /// Someone whom the gateway has let in as this account.
+    /// A client that the gateway has authenticated as this account.
     pub(crate) fn user(&self, id: Uuid) -> User {
         User { id, caller: Caller::account(id), channel: self.channel.clone() }
     }
 
-    /// The internal door.
+    /// A client of the internal AccountService.
     pub(crate) fn accounts(&self) -> AccountServiceClient<Channel> {
         AccountServiceClient::new(self.channel.clone())
     }
@@ -158,7 +158,7 @@ impl Stack {
     /// Waits until the service's cache answers without PostgreSQL, and its read connection has prepared what it needs.
     pub(crate) async fn warm_up(&self) -> Result<()> {
         let user = self.account().await?;
-        eventually("the cache answers without PostgreSQL", PATIENCE, async || {
+        eventually("the cache answers without PostgreSQL", TIMEOUT, async || {
             self.queries();
             user.dashboard().await.ok()?;
             self.queries().is_empty().then_some(())
@@ -186,7 +186,7 @@ impl Stack {
         Ok(state.fetch_one(&self.pool).await?)
     }
 
-    /// Ends the service and sees that it ended well.
+    /// Ends the service, without an error.
     pub(crate) async fn stop(mut self) -> Result<()> {
         self.drain.begin();
         if let Some(serving) = self.serving.take() {
@@ -197,13 +197,13 @@ impl Stack {
     }
 }
 
-impl Drop for Stack {
+impl Drop for Cluster {
     fn drop(&mut self) {
         self.drain.begin();
     }
 }
 
-/// A second instance of a stack's service, which hears of changes through a Redis and a NATS that can fall silent.
+/// A second process of a cluster's service, whose Redis and NATS can be cut off.
 pub(crate) struct Replica {
     redis: Proxy,
     nats: Proxy,
@@ -213,9 +213,9 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) async fn of(stack: &Stack) -> Result<Self> {
+    pub(crate) async fn of(cluster: &Cluster) -> Result<Self> {
         let servers = servers().await?;
-        let database = &stack.database;
+        let database = &cluster.database;
         let trips = RoundTrips::before(&database.url()).await?;
         let redis = before(&servers.redis.url()).await?;
         let nats = before(&servers.nats.url()).await?;
@@ -227,7 +227,7 @@ impl Replica {
             ("RUSHES_CACHE_SPACE", database.name()),
             ("RUSHES_CACHE_RELAY", "false"),
         ]);
-        let bound = Dashboard::open(&Config::read(&source)?).await?.bind().await?;
+        let bound = Service::open(&Config::read(&source)?).await?.bind().await?;
         let channel = client::connect("dashboard", &format!("http://{}", bound.addr()).parse()?);
         let drain = Drain::default().with_grace(Duration::from_secs(1));
         tokio::spawn(bound.serve(drain.clone()));
@@ -238,19 +238,19 @@ impl Replica {
         User { id, caller: Caller::account(id), channel: self.channel.clone() }
     }
 
-    /// From here on nothing comes from Redis.
-    pub(crate) fn hears_nothing_from_redis(&self) {
+    /// Nothing comes from Redis any more.
+    pub(crate) fn cut_off_from_redis(&self) {
         self.redis.black_hole(Direction::ToClient);
     }
 
-    /// From here on nothing comes from Redis or NATS.
-    pub(crate) fn hears_nothing(&self) {
-        self.hears_nothing_from_redis();
+    /// Nothing comes from Redis or NATS any more.
+    pub(crate) fn cut_off(&self) {
+        self.cut_off_from_redis();
         self.nats.black_hole(Direction::ToClient);
     }
 
-    /// What it missed is lost with the connections on which it was missed.
-    pub(crate) fn hears(&self) {
+    /// Redis and NATS answer again, on new connections: messages of the meantime are lost.
+    pub(crate) fn reconnect(&self) {
         for proxy in [&self.redis, &self.nats] {
             proxy.heal();
             proxy.reset();
@@ -259,7 +259,7 @@ impl Replica {
 
     /// Waits until it answers without PostgreSQL.
     pub(crate) async fn is_warm(&self, user: &User) -> Result<()> {
-        eventually("the replica answers without PostgreSQL", PATIENCE, async || {
+        eventually("the replica answers without PostgreSQL", TIMEOUT, async || {
             let _ = self.trips.take();
             user.dashboard().await.ok()?;
             let quiet = |sql: &String| sql.contains("clock_timestamp()") || sql == "a ping";
@@ -288,7 +288,7 @@ pub(crate) struct User {
     channel: Channel,
 }
 
-/// What a call gave.
+/// The result of a call.
 pub(crate) type Answer<T> = Result<T, Status>;
 
 impl User {
@@ -419,13 +419,13 @@ pub(crate) fn id(name: &str) -> Uuid {
     name.rsplit('/').next().and_then(|id| id.parse().ok()).expect("a name that ends in an id")
 }
 
-/// Sees that a call was refused with this code and reason, and returns the fields that it named.
+/// Asserts that a call was refused with this code and reason; returns the fields that it named.
 #[track_caller]
 pub(crate) fn refused<T: std::fmt::Debug>(answer: Answer<T>, code: Code, reason: &str) -> Vec<String> {
     let status = answer.expect_err("it must be refused");
     let details = status.get_error_details();
-    let told = details.error_info().map_or("", |info| info.reason.as_str());
-    assert_eq!((status.code(), told), (code, reason), "{status:?}");
+    let got = details.error_info().map_or("", |info| info.reason.as_str());
+    assert_eq!((status.code(), got), (code, reason), "{status:?}");
     let fields = details.bad_request().map(|bad| bad.field_violations.iter().map(|v| v.field.clone()).collect());
     fields.unwrap_or_default()
 }

@@ -1,9 +1,10 @@
-//! The headers of a call, in and out.
+//! The headers of a call, to the service and back to the client.
 //!
-//! Invariant: of what came from outside only what gRPC itself needs goes on, the token of the caller's own writes, and how stale an
-//! answer may be. The credential stays here, `x-rushes-*` is set by nobody but us, and none of it leaves with a reply.
+//! Invariant: of a client's headers only these go on: what gRPC itself needs, the token of the caller's own writes, and how
+//! stale an answer may be. The credential stays here, nobody but the gateway sets `x-rushes-*`, and none of it leaves with a
+//! reply.
 
-use chassis::{caller, stale, token};
+use chassis::request::{caller, staleness, token};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, Version,
     header::{CONTENT_TYPE, TE, USER_AGENT},
@@ -12,17 +13,17 @@ use tonic::body::Body;
 
 use crate::keys::Key;
 
-/// What goes on besides `grpc-*`.
+/// The headers that go on besides `grpc-*`.
 const PASSED: [HeaderName; 5] = [
     CONTENT_TYPE,
     USER_AGENT,
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static(token::HEADER),
-    HeaderName::from_static(stale::ASKED),
+    HeaderName::from_static(staleness::MAX_STALE_HEADER),
 ];
 
 /// The request as a service behind the gateway gets it.
-pub(super) fn seal(request: Request<Body>, key: &Key) -> Request<Body> {
+pub(super) fn to_upstream(request: Request<Body>, key: &Key) -> Request<Body> {
     let (mut parts, body) = request.into_parts();
     let mut headers = HeaderMap::with_capacity(parts.headers.len() + 2);
     for (name, value) in &parts.headers {
@@ -34,13 +35,13 @@ pub(super) fn seal(request: Request<Body>, key: &Key) -> Request<Body> {
     headers.insert(caller::ACCOUNT, key.account_header().clone());
     headers.insert(caller::SCOPES, key.scopes_header().clone());
     parts.headers = headers;
-    // It may have come as HTTP/1.1 from a browser.
+    // A browser's call may have come as HTTP/1.1.
     parts.version = Version::HTTP_2;
     Request::from_parts(parts, body)
 }
 
 /// The reply as the client gets it.
-pub(super) fn open(mut response: Response<Body>) -> Response<Body> {
+pub(super) fn to_client(mut response: Response<Body>) -> Response<Body> {
     let internal: Vec<HeaderName> =
         response.headers().keys().filter(|name| name.as_str().starts_with(caller::INTERNAL_PREFIX)).cloned().collect();
     for name in internal {

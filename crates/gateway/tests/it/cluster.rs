@@ -1,4 +1,4 @@
-//! A gateway on a free port with all that is around it, for one test.
+//! A gateway on a free port with the services behind it, for one test.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +15,7 @@ use chassis::{
     server, telemetry,
     telemetry::Telemetry,
 };
-use gateway::{Config, Gateway, Origins, Upstreams};
+use gateway::{Config, Origins, Service, Upstreams};
 use proto::{
     accounts::v1::ApiKey,
     assets::v1::{Asset, GetAssetRequest, asset_service_client::AssetServiceClient},
@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use crate::upstream::{Services, Upstream};
 
-/// Telemetry is the process's; its collector lives on a runtime that outlives every test.
+/// The spans of the whole test process. Telemetry is the process's, so its collector has a runtime that outlives every test.
 pub(crate) static SPANS: LazyLock<Spans> = LazyLock::new(|| {
     std::thread::spawn(|| {
         let runtime: &'static Runtime = Box::leak(Box::new(Runtime::new().unwrap()));
@@ -46,12 +46,12 @@ pub(crate) static SPANS: LazyLock<Spans> = LazyLock::new(|| {
     .unwrap()
 });
 
-pub(crate) struct Stage {
+pub(crate) struct Cluster {
     pub(crate) addr: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) store: Store,
-    /// The way to generation-status.
+    /// The connections to generation-status.
     pub(crate) generations: Proxy,
     /// Ends dashboard alone.
     pub(crate) dashboard: Drain,
@@ -59,16 +59,16 @@ pub(crate) struct Stage {
     directory: Directory,
 }
 
-impl Stage {
-    pub(crate) async fn set() -> Self {
-        Self::set_with(|_| {}).await
+impl Cluster {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
     }
 
-    pub(crate) async fn set_with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         LazyLock::force(&SPANS);
         let upstream = Arc::new(Upstream::default());
         let services = Services(upstream.clone());
-        let (drain, dashboard) = (quick(), quick());
+        let (drain, dashboard) = (short_drain(), short_drain());
         let others = services.serve(drain.clone()).await;
         let generations = Proxy::before(others.authority().unwrap().as_str()).await.unwrap();
         let directory = Directory::new();
@@ -90,14 +90,14 @@ impl Stage {
         };
         change(&mut config);
         let store = Store::open(&config.blobs).unwrap();
-        let listening = Gateway::open(&config).await.unwrap().bind().await.unwrap();
-        let (addr, admin) = (listening.addr(), listening.admin_addr());
+        let bound = Service::open(&config).await.unwrap().bind().await.unwrap();
+        let (addr, admin) = (bound.addr(), bound.admin_addr());
         let ending = drain.clone();
-        tokio::spawn(async move { listening.serve(ending).await.unwrap() });
+        tokio::spawn(async move { bound.serve(ending).await.unwrap() });
         Self { addr, admin, upstream, store, generations, dashboard, drain, directory }
     }
 
-    /// Gives out a new key of `account`, changed by `change`.
+    /// A new key of `account`, changed by `change`.
     pub(crate) fn key_with(&self, account: Uuid, change: impl FnOnce(&mut ApiKey)) -> String {
         let secret =
             format!("rsk_{}", URL_SAFE_NO_PAD.encode([Uuid::now_v7(), Uuid::now_v7()].map(Uuid::into_bytes).concat()));
@@ -147,7 +147,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Cluster {
     fn drop(&mut self) {
         self.drain.begin();
         self.dashboard.begin();
@@ -160,7 +160,7 @@ pub(crate) fn authorized<T>(message: T, key: &str) -> Request<T> {
     request
 }
 
-fn quick() -> Drain {
+fn short_drain() -> Drain {
     Drain::default().with_grace(Duration::from_millis(100))
 }
 
@@ -180,7 +180,7 @@ impl Drop for Directory {
     }
 }
 
-/// Says that `status` has `code` and `reason`, in `ErrorInfo` of our domain.
+/// Asserts that `status` has `code` and `reason`, in `ErrorInfo` of our domain.
 #[track_caller]
 pub(crate) fn check(status: &Status, code: tonic::Code, reason: &str) {
     use tonic_types::StatusExt as _;

@@ -1,19 +1,19 @@
-//! Changes of keys, heard over NATS from whoever made them: a revoked key is forgotten in milliseconds.
+//! Forgets keys that have changed, told by messages over NATS, so that a revocation takes effect in milliseconds.
 //!
-//! Nothing here is needed to be right: what is not heard is asked again when the lifetime of the answer is over.
+//! Correctness needs none of this: without a message, dashboard is asked again when the lifetime of an answer is over.
 
 use cache::{Cache, Signal};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Hash, Known};
+use super::known::{Hash, KnownKeys};
 
-/// Forgets each key that `cache` says has changed, until the handle is dropped.
-pub(super) fn forget(cache: Cache, known: Known) -> AbortOnDropHandle<()> {
+/// Forgets each key that `cache` reports as changed, until the handle is dropped.
+pub(super) fn spawn(cache: Cache, known: KnownKeys) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut changes = cache.changes();
         while let Some(signal) = changes.next().await {
             if let Signal::Changed(change) = signal
-                && let Some(hash) = hash(&change.key)
+                && let Some(hash) = parse_hash(&change.key)
             {
                 known.forget(&hash).await;
             }
@@ -22,7 +22,7 @@ pub(super) fn forget(cache: Cache, known: Known) -> AbortOnDropHandle<()> {
 }
 
 /// The hash in a cache key `key:{sha256 hex}`.
-fn hash(key: &str) -> Option<Hash> {
+fn parse_hash(key: &str) -> Option<Hash> {
     let digits = key.strip_prefix("key:")?;
     let digit = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
     let mut hash = Hash::default();
@@ -37,14 +37,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_key_of_a_key_is_read() {
+    fn a_hash_is_read_from_an_api_keys_cache_key_only() {
         let digits = "00ff".repeat(16);
         let bytes: Vec<u8> = [0, 255].repeat(16);
-        assert_eq!(hash(&format!("key:{digits}")).map(Vec::from), Some(bytes));
+        assert_eq!(parse_hash(&format!("key:{digits}")).map(Vec::from), Some(bytes));
         for wrong in
             [digits.clone(), format!("key:{digits}00"), "key:00".into(), format!("gen:{digits}"), "key:é".into()]
         {
-            assert_eq!(hash(&wrong), None, "{wrong}");
+            assert_eq!(parse_hash(&wrong), None, "{wrong}");
         }
     }
 }

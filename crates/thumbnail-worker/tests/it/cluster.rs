@@ -1,12 +1,13 @@
-//! A running service for one test: its own database, its own folder as object storage, its front door on a free port.
+//! A cluster for one test: the service as its one node, a database of its own, a directory of its own as object storage, and a
+//! client of its gRPC port.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chassis::caller::Caller;
 use chassis::drain::Drain;
 use chassis::postgres::PoolSettings;
-use chassis::{blobs, client, server};
+use chassis::request::caller::Caller;
+use chassis::{blobs, client, server, telemetry};
 use proto::assets::v1::asset_service_client::AssetServiceClient;
 use proto::assets::v1::upload_asset_request::Part;
 use proto::assets::v1::{
@@ -15,17 +16,17 @@ use proto::assets::v1::{
 };
 use sqlx::PgPool;
 use testkit::Database;
-use thumbnail_worker::config::Settings;
-use thumbnail_worker::{Service, decode_pool, pictures, videos};
+use thumbnail_worker::config::{Database as DatabaseConfig, Runner, Videos};
+use thumbnail_worker::{Config, Service, decode_pool, pictures, videos};
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 pub(crate) const PUBLIC: &str = "http://public.example";
 
-/// A running service.
-pub(crate) struct Running {
-    pub(crate) settings: Settings,
+/// A running service, its database and its storage.
+pub(crate) struct Cluster {
+    pub(crate) config: Config,
     pub(crate) pool: PgPool,
     pub(crate) blobs: blobs::Store,
     pub(crate) folder: PathBuf,
@@ -42,46 +43,48 @@ pub(crate) struct Account {
     client: AssetServiceClient<client::Channel>,
 }
 
-impl Running {
+impl Cluster {
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
-    /// A service whose settings `change` has changed.
-    pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+    /// A cluster whose configuration `change` has changed.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let database = Database::fresh().await.unwrap();
         let folder = std::env::temp_dir().join(format!("rushes-assets-{}", Uuid::now_v7().simple()));
         let url = url(&folder);
-        let mut settings = Settings {
-            database_url: database.url(),
-            pool: PoolSettings { min: 0, silence: Duration::from_secs(1), ..PoolSettings::default() },
+        let free = "127.0.0.1:0".parse().unwrap();
+        let pool = PoolSettings { min: 0, silence: Duration::from_secs(1), ..PoolSettings::default() };
+        let mut config = Config {
+            telemetry: telemetry::Settings::default(),
+            server: server::Settings { listen: free, admin: free },
+            database: DatabaseConfig { url: database.url(), pool },
             nats_url: None,
             blobs: blobs::Settings { url, options: Vec::new() },
             public_url: PUBLIC.into(),
             pictures: pictures::Limits::default(),
-            videos: videos::Limits::default(),
-            video_bytes: 64 << 20,
+            videos: Videos { max_bytes: 64 << 20, poster: videos::Limits::default() },
             decode_pool: decode_pool::Settings { threads: 2, bytes: 512 << 20, waiting: 64 },
-            held_bytes: 256 << 20,
+            memory_budget: 256 << 20,
             ffmpeg: videos::ffmpeg::Settings {
                 program: None,
                 scratch: std::env::temp_dir(),
-                deadline: Duration::from_secs(8),
+                timeout: Duration::from_secs(8),
             },
-            slots: 2,
+            runner: Runner { host: "node".into(), slots: 2 },
         };
-        change(&mut settings);
-        let blobs = blobs::Store::open(&settings.blobs).unwrap();
-        let pool = PgPool::connect(&settings.database_url).await.unwrap();
-        let (drain, serving, client) = serve(&settings).await;
-        Self { settings, pool, blobs, folder, drain, serving, client, _database: database }
+        change(&mut config);
+        let blobs = blobs::Store::open(&config.blobs).unwrap();
+        let pool = PgPool::connect(&config.database.url).await.unwrap();
+        let (drain, serving, client) = serve(&config).await;
+        Self { config, pool, blobs, folder, drain, serving, client, _database: database }
     }
 
     /// Ends the service as a signal does, and starts another on the same data.
-    pub(crate) async fn restart(&mut self, change: impl FnOnce(&mut Settings)) {
+    pub(crate) async fn restart(&mut self, change: impl FnOnce(&mut Config)) {
         self.stop().await;
-        change(&mut self.settings);
-        (self.drain, self.serving, self.client) = serve(&self.settings).await;
+        change(&mut self.config);
+        (self.drain, self.serving, self.client) = serve(&self.config).await;
     }
 
     pub(crate) async fn stop(&mut self) {
@@ -135,22 +138,20 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for Cluster {
     fn drop(&mut self) {
         self.serving.abort();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
-async fn serve(settings: &Settings) -> (Drain, JoinHandle<()>, AssetServiceClient<client::Channel>) {
-    let free = "127.0.0.1:0".parse().unwrap();
-    let service = Service::build(settings).await.unwrap();
-    let bound = Service::server(&server::Settings { listen: free, admin: free }).bind().await.unwrap();
+async fn serve(config: &Config) -> (Drain, JoinHandle<()>, AssetServiceClient<client::Channel>) {
+    let bound = Service::open(config).await.unwrap().bind().await.unwrap();
     let uri = format!("http://{}", bound.addr()).parse().unwrap();
     let drain = Drain::default().with_grace(Duration::from_secs(2));
     let serving = tokio::spawn({
         let drain = drain.clone();
-        async move { service.serve(bound, drain).await.unwrap() }
+        async move { bound.serve(drain).await.unwrap() }
     });
     let client = AssetServiceClient::new(client::connect("thumbnail-worker", &uri));
     (drain, serving, client)
