@@ -47,7 +47,52 @@ impl Sampler {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Arc;
+
     use super::*;
+
+    /// The lines that are logged in JSON while `act` runs.
+    fn logged(act: impl FnOnce()) -> Vec<serde_json::Value> {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, act);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_one_line_for_each_reason() {
+        let key = "accounts/a/apiKeys/k";
+        let lines = logged(|| {
+            for _ in 0..100 {
+                authentication_refused(Refusal::Missing, None);
+                authentication_refused(Refusal::Revoked, Some(key));
+            }
+        });
+        // One more where a second ends in between.
+        assert!((2..=4).contains(&lines.len()), "{lines:?}");
+        for (line, reason) in lines.iter().zip(["missing", "revoked"]) {
+            assert_eq!(line["level"], "INFO");
+            assert_eq!(line["fields"]["message"], "authentication refused");
+            assert_eq!(line["fields"]["reason"], reason);
+        }
+        assert_eq!(lines[0]["fields"].get("api_key"), None);
+        assert_eq!(lines[1]["fields"]["api_key"], key);
+    }
 
     #[test]
     fn one_event_of_an_interval_is_logged_and_the_others_are_counted() {
