@@ -25,7 +25,7 @@ torture *ARGS:
     cargo rushes torture {{ ARGS }}
 
 # A process aborts at each crash point in turn, and the provider's bill is joined with the books.
-sweep *ARGS:
+crash-points *ARGS:
     cargo rushes crash-points {{ ARGS }}
 
 # Everything is killed at random beside a provider that cuts connections, and its bill is joined with the books.
