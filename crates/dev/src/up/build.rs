@@ -64,44 +64,4 @@ pub(crate) fn profile() -> Result<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use super::*;
-
-    /// The packages that cargo compiles for `packages`, each with the sets of features that it is compiled with.
-    fn compiled(packages: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
-        let mut command = config::cargo();
-        command.args(["tree", "--locked", "--edges", "normal,build", "--prefix", "none", "--format", "{p}|{f}"]);
-        command.args(packages.iter().flat_map(|package| ["--package", package]));
-        let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let mut compiled = BTreeMap::<String, BTreeSet<String>>::new();
-        for line in String::from_utf8(output.stdout).unwrap().lines() {
-            // A blank line stands between the trees of two packages.
-            let Some((package, features)) = line.trim_end_matches(" (*)").split_once('|') else { continue };
-            compiled.entry(package.to_owned()).or_default().insert(features.to_owned());
-        }
-        compiled
-    }
-
-    /// Else the first `cargo rushes up` compiles ring, sqlx, tonic and what stands on them twice.
-    #[test]
-    fn what_this_program_and_the_services_share_is_compiled_once() {
-        let (ours, theirs) = (compiled(&["rushes-dev"]), compiled(&SERVICES));
-        let twice: Vec<String> = theirs
-            .iter()
-            // Small, and not the same: only the simulator in this program may take its guards out.
-            .filter(|(package, _)| !package.starts_with("rushes-coherence "))
-            .filter_map(|(package, features)| {
-                let known = ours.get(package)?;
-                (!features.is_subset(known)).then(|| format!("{package}: {features:?}, here {known:?}"))
-            })
-            .collect();
-        assert!(
-            twice.is_empty(),
-            "give crates/dev/Cargo.toml the features that the services want:\n{}",
-            twice.join("\n")
-        );
-    }
-}
+mod tests;
