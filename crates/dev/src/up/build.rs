@@ -1,6 +1,6 @@
-//! Running cargo for what the stack needs, in the profile that this program was built in.
+//! Running cargo for what the stack needs, in the profile that this program was built in or for release.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -14,10 +14,39 @@ use cli::failure::Failure;
 pub(crate) const SERVICES: [&str; 5] =
     ["dashboard", "generation-status", "thumbnail-worker", "generation-worker", "gateway"];
 
+/// A profile of cargo, and the folder that it builds programs into.
+pub(crate) struct Profile {
+    pub(crate) folder: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Profile {
+    /// The one of this program.
+    pub(crate) fn own() -> Result<Self> {
+        let folder = folder()?;
+        let arguments = match folder.file_name().map(|name| name.to_string_lossy()) {
+            Some(name) if name != "debug" => vec!["--profile".to_owned(), name.into_owned()],
+            _ => Vec::new(),
+        };
+        Ok(Self { folder, arguments })
+    }
+
+    /// The one that the image is built with.
+    pub(crate) fn release() -> Result<Self> {
+        let folder = folder()?.parent().context("this program lies in no target folder")?.join("release");
+        Ok(Self { folder, arguments: vec!["--release".to_owned()] })
+    }
+
+    /// The arguments for cargo.
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+}
+
 /// Builds all services at once, so that what they share is compiled once.
-pub(crate) async fn services(root: &Path) -> Result<()> {
+pub(crate) async fn services(root: &Path, profile: &Profile) -> Result<()> {
     let mut command = config::cargo();
-    command.arg("build").args(profile()?).current_dir(root);
+    command.arg("build").args(profile.arguments()).current_dir(root);
     for name in SERVICES {
         command.args(["--package", name]);
     }
@@ -31,7 +60,7 @@ pub(crate) async fn services(root: &Path) -> Result<()> {
 /// Builds the simulated provider, by itself: it wants other features of what it shares with the services.
 pub(crate) async fn provider(root: &Path) -> Result<()> {
     let mut command = config::cargo();
-    command.arg("build").args(profile()?).args(["--package", "provider-double"]).current_dir(root);
+    command.arg("build").args(Profile::own()?.arguments()).args(["--package", "provider-double"]).current_dir(root);
     let status = run(command).await?;
     if status.success() { Ok(()) } else { Err(Failure::new("the simulated provider does not build").into()) }
 }
@@ -48,19 +77,9 @@ pub(crate) async fn run(command: Command) -> Result<ExitStatus> {
 }
 
 /// The folder that holds this program, and after a build the services.
-pub(crate) fn folder() -> Result<std::path::PathBuf> {
+fn folder() -> Result<PathBuf> {
     let program = std::env::current_exe().context("finding this program")?;
     Ok(program.parent().context("this program has no folder")?.to_owned())
-}
-
-/// The arguments for cargo to build into our own folder.
-pub(crate) fn profile() -> Result<Vec<String>> {
-    let folder = folder()?;
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(match name.as_str() {
-        "debug" => Vec::new(),
-        name => vec!["--profile".to_owned(), name.to_owned()],
-    })
 }
 
 #[cfg(test)]
