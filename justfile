@@ -12,11 +12,11 @@ up *ARGS:
 test *ARGS:
     cargo rushes test {{ ARGS }}
 
-# Measure, each figure beside its floor.
+# Measure, each figure beside its baseline.
 bench *ARGS:
     cargo rushes bench {{ ARGS }}
 
-# The cache's protocol in seeded histories, and without each of its walls.
+# The cache's protocol in seeded histories, and without each of its guards.
 sim *ARGS:
     cargo rushes sim {{ ARGS }}
 
