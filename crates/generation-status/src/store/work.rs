@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::change::{change, settle};
+use super::outputs::require_output;
 use super::rows::StoredOutput;
 use super::transitions::{
     End, begin_attempts, clear_late_cancels, end, end_dead_letter, end_of_stopped, lock, mark_requeued, requeue,
@@ -113,6 +114,7 @@ impl Store {
     async fn try_complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<Generation, Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::complete(tx, lease).await?;
+            require_output(tx, held.account, output).await?;
             let query = sqlx::query_as(settle!(
                 "update generations g
                      set state = 6, wait_reason = 0, percent = 100, stage = '', queue_position = 0, provider_charge = 2, output = $4, thumbnail = $5,
