@@ -105,7 +105,7 @@ fn table(runs: &Runs, mutations: &[Mutation], seconds: f64) -> String {
     let _ = writeln!(
         text,
         "{} seeds in {seconds:.0} s: {reads} reads checked ({l1} from L1, {l2} from Redis, {validated} validated, {loaded} loaded; \
-         {} joined another's flight), {} violations",
+         {} joined another's load), {} violations",
         runs.seeds,
         runs.joined,
         runs.violations.len(),

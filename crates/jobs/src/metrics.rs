@@ -1,8 +1,8 @@
 //! The metrics of this crate: their names, units, labels and help stand in [`METRICS`], and nothing outside this file records one.
 
-use metrics::{Unit, counter, gauge, histogram};
+use std::time::Duration;
 
-use crate::queue::Depth;
+use metrics::{Unit, counter, gauge, histogram};
 
 /// What sort of series a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,15 +109,9 @@ pub(crate) fn notification_lost(kind: &'static str) {
     counter!(NOTIFICATIONS_LOST.name, "kind" => kind).increment(1);
 }
 
-pub(crate) fn depth(kind: &'static str, depth: Depth) {
-    for (state, count) in [
-        ("ready", depth.ready),
-        ("delayed", depth.delayed),
-        ("leased", depth.leased),
-        ("waiting", depth.waiting),
-        ("dead", depth.dead),
-    ] {
-        gauge!(DEPTH.name, "kind" => kind, "queue" => depth.queue.clone(), "state" => state).set(count as f64);
+pub(crate) fn queue_depth(kind: &'static str, queue: &str, states: [(&'static str, i64); 5], oldest: Duration) {
+    for (state, count) in states {
+        gauge!(DEPTH.name, "kind" => kind, "queue" => queue.to_owned(), "state" => state).set(count as f64);
     }
-    gauge!(OLDEST_READY.name, "kind" => kind, "queue" => depth.queue).set(depth.oldest.as_secs_f64());
+    gauge!(OLDEST_READY.name, "kind" => kind, "queue" => queue.to_owned()).set(oldest.as_secs_f64());
 }
