@@ -56,7 +56,8 @@ impl Dashboard {
     /// When a setting cannot be used; the error names it.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let store = store::Store::connect_lazy(&config.database_url, &config.pools)?;
-        let pool = PoolSettings { silence: config.pools.write.silence, ..::cache::Settings::pool() };
+        let pool =
+            PoolSettings { unresponsive_after: config.pools.write.unresponsive_after, ..::cache::Settings::pool() };
         let pool = Pool::connect_lazy("cache", config.database_url.as_str(), &pool)?;
         let nats = match &config.nats_url {
             Some(url) => Some(nats::connect(url).await?),

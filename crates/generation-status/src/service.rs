@@ -131,7 +131,8 @@ impl Running {
             Some(url) => Some(nats::connect(url).await?),
             None => None,
         };
-        let cache_pool = PoolSettings { silence: database.read.silence, ..cache::Settings::pool() };
+        let cache_pool =
+            PoolSettings { unresponsive_after: database.read.unresponsive_after, ..cache::Settings::pool() };
         let cache_pool = pool("cache", &cache_pool)?;
         let cache = cache::Cache::start(config.cache.clone(), Some(cache_pool), nats.clone())?;
         let presenter = Presenter::new(&generations.public_url);

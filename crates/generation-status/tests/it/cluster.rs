@@ -105,7 +105,7 @@ impl Cluster {
         let Pools { read, write, claim, finalize, reaper, webhook, .. } = &mut config.database;
         for pool in [read, write, claim, finalize, reaper, webhook] {
             // Tests crowd the machine.
-            pool.silence = Duration::from_secs(1);
+            pool.unresponsive_after = Duration::from_secs(1);
         }
         change(&mut config);
         let pool = PgPoolOptions::new().max_connections(4).connect(&database.url()).await.unwrap();

@@ -54,7 +54,7 @@ impl Running {
         let url = url(&folder);
         let mut settings = Settings {
             database_url: database.url(),
-            pool: PoolSettings { min: 0, silence: Duration::from_secs(1), ..PoolSettings::default() },
+            pool: PoolSettings { min: 0, unresponsive_after: Duration::from_secs(1), ..PoolSettings::default() },
             nats_url: None,
             blobs: blobs::Settings { url, options: Vec::new() },
             public_url: PUBLIC.into(),
