@@ -18,15 +18,14 @@ use crate::inner::Shard;
 use crate::key::{Class, Key};
 use crate::observer::Op;
 use coherence::entry::{Entry, Verdict, judge};
-use coherence::flights::serves;
+use coherence::flights::Reader;
 use coherence::floors::Demand;
 use coherence::read::{Abilities, Answer, Read, Tier};
 use coherence::time::Mono;
 
 /// A reader that L1 does not serve.
 pub(crate) struct Missed {
-    pub(crate) begun: Mono,
-    pub(crate) demand: Demand,
+    pub(crate) reader: Reader,
     at_hand: Option<Entry<Bytes>>,
 }
 
@@ -61,7 +60,7 @@ impl Cache {
         let floor = inner.shard(key.text()).floors.demand(key.text(), begun);
         let demand = floor.and(Demand { version: least.unwrap_or(0), since: Mono::PAST, ..Demand::NONE });
         let Some(entry) = inner.l1.get(key.as_str()).await else {
-            return Err(Missed { begun, demand, at_hand: None });
+            return Err(Missed { reader: Reader::new(begun, demand), at_hand: None });
         };
         let sight = inner.sight();
         let at_hand = match judge(&entry, &sight.window, &sight.clock, demand, begun) {
@@ -82,13 +81,13 @@ impl Cache {
                 None
             }
         };
-        Err(Missed { begun, demand, at_hand })
+        Err(Missed { reader: Reader::new(begun, demand), at_hand })
     }
 
     /// Joins the newest flight that can serve this reader, or starts one.
     pub(crate) fn board<E: 'static>(&self, key: &Key, missed: &Missed, manner: Manner) -> Boarded {
         let mut shard = self.inner.shard(key.text());
-        let found = shard.flights.joinable(key.text(), missed.demand, self.inner.now());
+        let found = shard.flights.joinable(key.text(), missed.reader.demand, self.inner.now());
         if let Some(handle) = found.filter(|handle| handle.error == TypeId::of::<E>()) {
             return Boarded::Joins(handle.clone());
         }
@@ -118,9 +117,7 @@ impl Cache {
     {
         self.inner.meters.kind(key.kind()).joined.increment(1);
         match handle.outcome.await {
-            Ok(Ok(answer)) if serves(answer.entry.version, answer.fresh, missed.demand, missed.begun) => {
-                Joined::Served(answer)
-            }
+            Ok(Ok(answer)) if missed.reader.accepts(answer.entry.version, answer.fresh) => Joined::Served(answer),
             Ok(Err(error)) => error.downcast::<E>().map_or(Joined::Useless, |error| Joined::Failed(E::clone(&error))),
             Ok(Ok(_)) | Err(_) => Joined::Useless,
         }

@@ -150,7 +150,7 @@ impl Cache {
                 Joined::Served(answer) => {
                     let hit = self.hit(key, answer);
                     if hit.tier != Tier::Loaded && self.inner.observer.picks() {
-                        self.look(key, &hit, missed.begun, load);
+                        self.look(key, &hit, missed.reader.begun, load);
                     }
                     return Ok(hit);
                 }

@@ -18,7 +18,7 @@ use crate::key::Key;
 use crate::observer::{Op, Served, shadow};
 use crate::{meters, redis, store};
 use coherence::entry::{Entry, Verdict, admits, judge};
-use coherence::flights::FlightId;
+use coherence::flights::{FlightId, Reader};
 use coherence::floors::Demand;
 use coherence::read::{Answer, Fill, L2, Loaded, Read, Step, Tier};
 use coherence::time::Mono;
@@ -71,7 +71,7 @@ impl Seat {
         read: Read<Bytes>,
         tell: oneshot::Sender<Outcome>,
     ) -> Self {
-        let Missed { begun, demand, .. } = *missed;
+        let Reader { begun, demand, .. } = missed.reader;
         Self { inner, key, id, demand, begun, started, read, next: Next::L2, tell: Some(tell), served: None }
     }
 
@@ -111,8 +111,7 @@ impl Seat {
                 .l1
                 .offer(text, answer.entry.clone(), |old, new| {
                     let now = inner.now();
-                    let floor = inner.shard(text).floors.demand(text, now);
-                    admits(old, new, fresh, floor, started, now)
+                    admits(old, new, fresh, &inner.shard(text).floors, text, started, now)
                 })
                 .await;
         }

@@ -147,7 +147,8 @@ async fn run(
         None => None,
     };
     let redis = session.as_ref().map_or(Redis::Away, |(_, session)| Redis::Run(&session.run));
-    let pass = Pass::plan(drained, reign.epoch, reign.before, redis).map_err(|_| "deposed, or the clock went back")?;
+    let pass: Pass =
+        Pass::plan(drained, reign.epoch, reign.before, redis).map_err(|_| "deposed, or the clock went back")?;
     reign.before = drained.at;
 
     let applied = tell_redis(&inner.names, session.as_ref(), &pass, &outbox).await;

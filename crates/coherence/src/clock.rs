@@ -6,10 +6,11 @@
 //! bounds compose. Invariant: for a clock that slews, [`Clock::instant`] never returns an instant later than the one at
 //! which the clock showed `t`.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::STEP;
-use crate::guards::{Guard, enforced};
+use crate::guards::{Enforced, Guard, Guards};
 use crate::time::{Mono, PgTime};
 
 /// How far the two clocks' rates may differ: one part in this many, which is 200 ppm.
@@ -29,9 +30,9 @@ pub struct Sample {
 }
 
 impl Sample {
-    fn upper(&self, now: Mono) -> PgTime {
+    fn upper<G: Guards>(&self, now: Mono) -> PgTime {
         // Guard: the clock may have been read as soon as the question left.
-        let since = now.since(if enforced(Guard::ClockUpper) { self.asked } else { self.answered });
+        let since = now.since(if G::enforced(Guard::ClockUpper) { self.asked } else { self.answered });
         self.upper + since + drift(since)
     }
 
@@ -52,13 +53,14 @@ pub enum Reading {
 
 /// The estimate of PostgreSQL's clock.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Clock {
+pub struct Clock<G = Enforced> {
     sample: Option<Sample>,
     /// Proofs at or before this time may have been taken before a step back.
     barrier: Option<PgTime>,
+    guards: PhantomData<G>,
 }
 
-impl Clock {
+impl<G: Guards> Clock<G> {
     /// Takes a new sample in.
     pub fn sampled(&mut self, new: Sample) -> Reading {
         let Some(old) = self.sample else {
@@ -68,17 +70,17 @@ impl Clock {
         // Guard: a clock that was set back makes old proofs look young; they are refused until it has passed where it
         // was.
         if new.upper < old.lower(new.asked) - STEP {
-            self.barrier = self.barrier.max(Some(old.upper(new.answered)));
+            self.barrier = self.barrier.max(Some(old.upper::<G>(new.answered)));
             self.sample = Some(new);
             return Reading::Stepped;
         }
-        if new.lower > old.upper(new.answered) + STEP {
+        if new.lower > old.upper::<G>(new.answered) + STEP {
             self.sample = Some(new);
             return Reading::Stepped;
         }
         // Both bounds hold: keep the tighter one, so that one slow round trip does not age every proof for five
         // seconds.
-        if new.upper(new.answered) <= old.upper(new.answered) {
+        if new.upper::<G>(new.answered) <= old.upper::<G>(new.answered) {
             self.sample = Some(new);
         }
         Reading::Steady
@@ -87,7 +89,7 @@ impl Clock {
     /// The bounds of PostgreSQL's clock at `now`, lower first; nothing before the first sample.
     #[must_use]
     pub fn bounds(&self, now: Mono) -> Option<(PgTime, PgTime)> {
-        self.sample.map(|s| (s.lower(now), s.upper(now)))
+        self.sample.map(|s| (s.lower(now), s.upper::<G>(now)))
     }
 
     /// An instant of this process at which PostgreSQL's clock had not yet passed `t`: what a proof of time `t` is worth
@@ -96,18 +98,18 @@ impl Clock {
     /// Nothing when there is no sample, or when `t` can not be true: the proof is then worth nothing.
     #[must_use]
     pub fn instant(&self, t: PgTime, now: Mono) -> Option<Mono> {
-        let upper = self.sample?.upper(now);
+        let upper = self.sample?.upper::<G>(now);
         // Guard: a proof from the future means that the clock was stepped forward after our sample, and would stay young
         // for the step's length.
-        if t > upper + STEP && enforced(Guard::ClockFuture) {
+        if t > upper + STEP && G::enforced(Guard::ClockFuture) {
             return None;
         }
-        if self.barrier.is_some_and(|barrier| t <= barrier) && enforced(Guard::ClockBarrier) {
+        if self.barrier.is_some_and(|barrier| t <= barrier) && G::enforced(Guard::ClockBarrier) {
             return None;
         }
         // Guard: the clock may have been stepped forward by what is too little to notice; then it showed `t` sooner than it
         // seems, and a proof from before a write would pass for one from after it.
-        let margin = if enforced(Guard::ClockMargin) { STEP } else { Duration::ZERO };
+        let margin = if G::enforced(Guard::ClockMargin) { STEP } else { Duration::ZERO };
         let since = (upper + margin).0.saturating_sub(t.0);
         Some(now - Duration::from_micros(u64::try_from(since).unwrap_or(0)))
     }
@@ -115,7 +117,7 @@ impl Clock {
     /// Whether a proof of time `t` lies so far in the future that the clock must have been stepped.
     #[must_use]
     pub fn contradicts(&self, t: PgTime, now: Mono) -> bool {
-        self.sample.is_some_and(|s| t > s.upper(now) + STEP)
+        self.sample.is_some_and(|s| t > s.upper::<G>(now) + STEP)
     }
 
     /// Forgets the sample after [`Clock::contradicts`]: nothing is believed until a new one is in.
@@ -148,14 +150,14 @@ mod tests {
     }
 
     fn started() -> Clock {
-        let mut clock = Clock::default();
+        let mut clock: Clock = Clock::default();
         assert_eq!(clock.sampled(sample(0.0, 0.010, 1000.005)), Reading::Steady);
         clock
     }
 
     #[test]
     fn nothing_is_known_before_a_sample() {
-        assert_eq!(Clock::default().instant(pg(5.0), at(0.0)), None);
+        assert_eq!(<Clock>::default().instant(pg(5.0), at(0.0)), None);
     }
 
     #[test]
@@ -218,7 +220,7 @@ mod tests {
 
     #[test]
     fn another_process_bounds_compose() {
-        let mut clock = Clock::default();
+        let mut clock: Clock = Clock::default();
         clock.sampled(Sample { asked: Mono(0), answered: Mono(SECOND / 100), lower: pg(999.99), upper: pg(1000.02) });
         let worth = clock.instant(pg(1001.0), at(1.02)).unwrap();
         assert!(worth <= at(1.0));

@@ -3,9 +3,11 @@
 //! Invariant: an entry is served without asking anyone only if it is proven to be the newest content as of at most
 //! [`crate::BOUND`] ago, and reaches everything that this process and this caller already know of its key.
 
+use std::hash::{BuildHasher, Hash};
+
 use crate::clock::Clock;
-use crate::floors::Demand;
-use crate::guards::{Guard, enforced};
+use crate::floors::{Demand, Floors};
+use crate::guards::{Guard, Guards};
 use crate::time::Mono;
 use crate::window::Window;
 use crate::{BOUND, FILL_DEADLINE};
@@ -45,24 +47,30 @@ pub enum Verdict {
 
 /// Judges an L1 entry for a reader who demands `demand` at `now`.
 #[must_use]
-pub fn judge<B>(entry: &Entry<B>, window: &Window, clock: &Clock, demand: Demand, now: Mono) -> Verdict {
+pub fn judge<B, G: Guards>(
+    entry: &Entry<B>,
+    window: &Window<G>,
+    clock: &Clock<G>,
+    demand: Demand,
+    now: Mono,
+) -> Verdict {
     // Guard: the time-out is what ends a value whose change no trigger reported.
-    if now >= entry.until && enforced(Guard::L1End) {
+    if now >= entry.until && G::enforced(Guard::L1End) {
         return Verdict::Useless;
     }
     // Guard: a reader who wrote, saw, or heard of a newer version would be taken back in time.
-    if entry.version < demand.version && enforced(Guard::L1Demand) {
+    if entry.version < demand.version && G::enforced(Guard::L1Demand) {
         return Verdict::Useless;
     }
     let Some(fresh) = window.covers(entry.asof).and_then(|at| clock.instant(at, now)) else {
         return Verdict::Unproven;
     };
     // Guard: while nothing arrives, nothing is known; a silent partition would serve old values until the time-out.
-    if fresh < now - BOUND && enforced(Guard::L1Age) {
+    if fresh < now - BOUND && G::enforced(Guard::L1Age) {
         return Verdict::Unproven;
     }
     // Guard: what this process wrote, or said does not exist, after that time may be missing.
-    if !demand.is_young_enough(entry.version, fresh) && enforced(Guard::L1Fence) {
+    if !demand.is_young_enough(entry.version, fresh) && G::enforced(Guard::L1Fence) {
         return Verdict::Unproven;
     }
     Verdict::Serve(fresh)
@@ -71,7 +79,13 @@ pub fn judge<B>(entry: &Entry<B>, window: &Window, clock: &Clock, demand: Demand
 /// The latest instant at which an L1 entry is known to have been current, for a reader who would rather have it than nothing and
 /// is told how old it is. What the reader is known to have seen or written is demanded all the same.
 #[must_use]
-pub fn last_known<B>(entry: &Entry<B>, window: &Window, clock: &Clock, demand: Demand, now: Mono) -> Option<Mono> {
+pub fn last_known<B, G: Guards>(
+    entry: &Entry<B>,
+    window: &Window<G>,
+    clock: &Clock<G>,
+    demand: Demand,
+    now: Mono,
+) -> Option<Mono> {
     if entry.version < demand.version {
         return None;
     }
@@ -81,26 +95,27 @@ pub fn last_known<B>(entry: &Entry<B>, window: &Window, clock: &Clock, demand: D
 /// Whether the result of a flight that began at `started`, current as of `fresh`, may be put into L1, where `existing`
 /// lies now.
 #[must_use]
-pub fn admits<B>(
+pub fn admits<B, K: Hash + Eq + Clone, S: BuildHasher, G: Guards>(
     existing: Option<&Entry<B>>,
     new: &Entry<B>,
     fresh: Mono,
-    floor: Demand,
+    floors: &Floors<K, S, G>,
+    key: &K,
     started: Mono,
     now: Mono,
 ) -> bool {
     // Guard: a reader that slept with an old value in its hand would put it back after the floors that refuse it fell.
-    if now.since(started) > FILL_DEADLINE && enforced(Guard::L1FillDeadline) {
+    if now.since(started) > FILL_DEADLINE && G::enforced(Guard::L1FillDeadline) {
         return false;
     }
     // Guard: an event that came while the load was under way has already dropped the older entry; the load must not
     // bring it back.
-    if !floor.met(new.version, fresh) && enforced(Guard::L1FillFloor) {
+    if !floors.demand(key, now).met(new.version, fresh) && G::enforced(Guard::L1FillFloor) {
         return false;
     }
     match existing {
         // Guard: two flights end in the other order than they began.
-        Some(old) if old.version > new.version && enforced(Guard::L1FillOrder) => false,
+        Some(old) if old.version > new.version && G::enforced(Guard::L1FillOrder) => false,
         Some(old) if old.version == new.version && old.asof.epoch == new.asof.epoch => new.asof.seq > old.asof.seq,
         _ => now < new.until,
     }
@@ -125,9 +140,9 @@ mod tests {
     }
 
     fn sight() -> (Window, Clock) {
-        let mut clock = Clock::default();
+        let mut clock: Clock = Clock::default();
         clock.sampled(Sample { asked: at(0), answered: at(0), lower: pg(0), upper: pg(0) });
-        let mut window = Window::default();
+        let mut window: Window = Window::default();
         window.receive(&Notice { epoch: 1, seq: 5, at: pg(1000), data: true });
         (window, clock)
     }
@@ -191,12 +206,13 @@ mod tests {
     #[test]
     fn no_clock_no_answer() {
         let (window, _) = sight();
-        assert_eq!(judge(&entry(3, 1, 5), &window, &Clock::default(), Demand::NONE, at(1500)), Verdict::Unproven);
+        assert_eq!(judge(&entry(3, 1, 5), &window, &<Clock>::default(), Demand::NONE, at(1500)), Verdict::Unproven);
     }
 
     fn admitted(existing: Option<&Entry<&'static str>>, floor: i64, now: Mono) -> bool {
-        let floor = Demand { version: floor, since: Mono::PAST, ..Demand::NONE };
-        admits(existing, &entry(3, 1, 5), at(10), floor, at(0), now)
+        let mut floors: Floors<_> = Floors::default();
+        floors.raise(&"k", floor, at(0));
+        admits(existing, &entry(3, 1, 5), at(10), &floors, &"k", at(0), now)
     }
 
     #[test]
@@ -210,9 +226,13 @@ mod tests {
 
     #[test]
     fn what_was_read_before_an_own_write_stays_out() {
-        let fence = |ms| Demand { version: 0, since: at(ms), ..Demand::NONE };
-        assert!(admits(None, &entry(3, 1, 5), at(10), fence(10), at(0), at(20)));
-        assert!(!admits(None, &entry(3, 1, 5), at(10), fence(11), at(0), at(20)));
+        let admitted = |fenced| {
+            let mut floors: Floors<_> = Floors::default();
+            floors.fence(&"k", at(fenced));
+            admits(None, &entry(3, 1, 5), at(10), &floors, &"k", at(0), at(20))
+        };
+        assert!(admitted(10));
+        assert!(!admitted(11));
     }
 
     #[test]

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::marker::PhantomData;
 
 use crate::BOUND;
 use crate::floors::Demand;
-use crate::guards::{Guard, enforced};
+use crate::guards::{Enforced, Guard, Guards};
 use crate::time::Mono;
 
 /// Names a flight within its table.
@@ -24,28 +25,29 @@ struct Flight<H> {
 
 /// The flights of many keys; `H` is what a joiner waits on.
 #[derive(Debug)]
-pub struct Flights<K, H> {
+pub struct Flights<K, H, G = Enforced> {
     by_key: HashMap<K, Vec<Flight<H>>>,
     next: u64,
+    guards: PhantomData<G>,
 }
 
-impl<K, H> Default for Flights<K, H> {
+impl<K, H, G> Default for Flights<K, H, G> {
     fn default() -> Self {
-        Self { by_key: HashMap::new(), next: 0 }
+        Self { by_key: HashMap::new(), next: 0, guards: PhantomData }
     }
 }
 
-impl<K: Hash + Eq + Clone, H> Flights<K, H> {
+impl<K: Hash + Eq + Clone, H, G: Guards> Flights<K, H, G> {
     /// The newest flight that a reader beginning now, with this demand, may join.
     #[must_use]
     pub fn joinable(&self, key: &K, demand: Demand, now: Mono) -> Option<&H> {
         let newest = self.by_key.get(key)?.last()?;
         // Guard: a flight that hangs would hand its readers of this second a snapshot of long ago, and hang them all.
-        if now.since(newest.started) > BOUND && enforced(Guard::JoinAge) {
+        if now.since(newest.started) > BOUND && G::enforced(Guard::JoinAge) {
             return None;
         }
         // Guard: a flight from before a fence may have read before the write that the fence stands for.
-        (newest.started >= demand.since || !enforced(Guard::JoinFence)).then_some(&newest.handle)
+        (newest.started >= demand.since || !G::enforced(Guard::JoinFence)).then_some(&newest.handle)
     }
 
     /// Begins a flight.
@@ -67,13 +69,30 @@ impl<K: Hash + Eq + Clone, H> Flights<K, H> {
     }
 }
 
-/// Whether a flight's answer, of `version` and current as of `fresh`, serves a reader that began at `begun` with
-/// `demand`.
-///
-/// Guard: the flight may have had its proof or its snapshot well before this reader joined it.
-#[must_use]
-pub fn serves(version: i64, fresh: Mono, demand: Demand, begun: Mono) -> bool {
-    (fresh >= begun - BOUND && demand.met(version, fresh)) || !enforced(Guard::JoinServes)
+/// A reader: when it began, and what its answer must reach.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<G = Enforced> {
+    /// When it began.
+    pub begun: Mono,
+    /// What was known of its key then, and what its caller asks for.
+    pub demand: Demand,
+    guards: PhantomData<G>,
+}
+
+impl<G: Guards> Reader<G> {
+    /// A reader that begins at `begun`.
+    #[must_use]
+    pub fn new(begun: Mono, demand: Demand) -> Self {
+        Self { begun, demand, guards: PhantomData }
+    }
+
+    /// Whether it may take a flight's answer, of `version` and current as of `fresh`.
+    ///
+    /// Guard: the flight may have had its proof or its snapshot well before this reader joined it.
+    #[must_use]
+    pub fn accepts(&self, version: i64, fresh: Mono) -> bool {
+        (fresh >= self.begun - BOUND && self.demand.met(version, fresh)) || !G::enforced(Guard::JoinServes)
+    }
 }
 
 #[cfg(test)]
@@ -85,7 +104,7 @@ mod tests {
 
     #[test]
     fn joined_while_young() {
-        let mut flights = Flights::default();
+        let mut flights: Flights<_, _> = Flights::default();
         assert!(flights.joinable(&"k", Demand::NONE, NOW).is_none());
         let id = flights.depart(&"k", 'a', NOW);
         assert_eq!(flights.joinable(&"k", Demand::NONE, NOW + BOUND), Some(&'a'));
@@ -97,7 +116,7 @@ mod tests {
 
     #[test]
     fn not_joined_across_a_fence() {
-        let mut flights = Flights::default();
+        let mut flights: Flights<_, _> = Flights::default();
         flights.depart(&"k", 'a', NOW);
         let fence = Demand { version: 0, since: NOW + Duration::from_millis(1), ..Demand::NONE };
         assert_eq!(flights.joinable(&"k", fence, NOW + Duration::from_millis(2)), None);
@@ -107,7 +126,7 @@ mod tests {
 
     #[test]
     fn landing_one_leaves_the_other() {
-        let mut flights = Flights::default();
+        let mut flights: Flights<_, _> = Flights::default();
         let a = flights.depart(&"k", 'a', NOW);
         flights.depart(&"k", 'b', NOW);
         flights.land(&"k", a);
@@ -116,9 +135,10 @@ mod tests {
 
     #[test]
     fn an_answer_serves_whom_it_is_young_and_new_enough_for() {
-        assert!(serves(3, NOW, Demand { version: 3, since: NOW, ..Demand::NONE }, NOW + BOUND));
-        assert!(!serves(3, NOW, Demand::NONE, NOW + BOUND + Duration::from_nanos(1)));
-        assert!(!serves(3, NOW, Demand { version: 4, since: Mono::PAST, ..Demand::NONE }, NOW));
-        assert!(!serves(3, NOW, Demand { version: 0, since: NOW + Duration::from_nanos(1), ..Demand::NONE }, NOW));
+        let accepts = |demand: Demand, begun: Mono| <Reader>::new(begun, demand).accepts(3, NOW);
+        assert!(accepts(Demand { version: 3, since: NOW, ..Demand::NONE }, NOW + BOUND));
+        assert!(!accepts(Demand::NONE, NOW + BOUND + Duration::from_nanos(1)));
+        assert!(!accepts(Demand { version: 4, since: Mono::PAST, ..Demand::NONE }, NOW));
+        assert!(!accepts(Demand { version: 0, since: NOW + Duration::from_nanos(1), ..Demand::NONE }, NOW));
     }
 }

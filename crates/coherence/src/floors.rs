@@ -8,9 +8,10 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::marker::PhantomData;
 
 use crate::FLOOR_TTL;
-use crate::guards::{Guard, enforced};
+use crate::guards::{Enforced, Guard, Guards};
 use crate::time::Mono;
 
 /// What an answer must reach.
@@ -60,22 +61,23 @@ struct Floor {
 
 /// The floors of many keys, by a hash of `S`.
 #[derive(Debug)]
-pub struct Floors<K, S = RandomState> {
+pub struct Floors<K, S = RandomState, G = Enforced> {
     floors: HashMap<K, Floor, S>,
     sweep_at: usize,
+    guards: PhantomData<G>,
 }
 
-impl<K: Hash + Eq + Clone, S: BuildHasher + Default> Default for Floors<K, S> {
+impl<K, S: Default, G> Default for Floors<K, S, G> {
     fn default() -> Self {
-        Self { floors: HashMap::default(), sweep_at: 64 }
+        Self { floors: HashMap::default(), sweep_at: 64, guards: PhantomData }
     }
 }
 
-impl<K: Hash + Eq + Clone, S: BuildHasher> Floors<K, S> {
+impl<K: Hash + Eq + Clone, S: BuildHasher, G: Guards> Floors<K, S, G> {
     /// Nothing below `version` may be answered any more.
     pub fn raise(&mut self, key: &K, version: i64, now: Mono) {
         // Guard: a load that began before the event still carries what is older.
-        if enforced(Guard::FloorRaise) {
+        if G::enforced(Guard::FloorRaise) {
             self.put(key, Demand { version, since: Mono::PAST, ..Demand::NONE }, now);
         }
     }
@@ -83,7 +85,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Floors<K, S> {
     /// Nothing that might lack a commit made before `now` may be answered any more: an own write of unknown version.
     pub fn fence(&mut self, key: &K, now: Mono) {
         // Guard: a proof that is still young may be from before the write.
-        if enforced(Guard::FloorFence) {
+        if G::enforced(Guard::FloorFence) {
             self.put(key, Demand { version: 0, since: now, ..Demand::NONE }, now);
         }
     }
@@ -93,10 +95,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Floors<K, S> {
     pub fn settle(&mut self, key: &K, version: i64, fresh: Mono, now: Mono) {
         // Guard: a reader that was told of a deletion would find the row again, in a tier whose proof is older than that
         // answer. Its snapshot may be from any time until now.
-        let absent = version == 0 && enforced(Guard::FloorAbsent);
+        let absent = version == 0 && G::enforced(Guard::FloorAbsent);
         let exists_since = if absent { now } else { Mono::PAST };
         // Guard: the next reader would be taken back by a tier whose proof is older than this answer.
-        if enforced(Guard::FloorSettle) {
+        if G::enforced(Guard::FloorSettle) {
             self.put(key, Demand { version, since: Mono::PAST, exists_since }, now);
         }
         if let Some(floor) = self.floors.get_mut(key)
@@ -156,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_floor_rises_and_falls_with_time() {
-        let mut floors = Floors::<_>::default();
+        let mut floors: Floors<_> = Floors::default();
         floors.raise(&"k", 5, at(0));
         floors.raise(&"k", 3, at(1));
         assert!(!floors.demand(&"k", at(10)).met(4, at(10)));
@@ -167,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_fence_falls_to_the_first_answer_from_behind_it() {
-        let mut floors = Floors::<_>::default();
+        let mut floors: Floors<_> = Floors::default();
         floors.fence(&"k", at(100));
         let demand = floors.demand(&"k", at(110));
         assert!(!demand.met(99, at(99)), "a proof from before the write");
@@ -180,20 +182,20 @@ mod tests {
 
     #[test]
     fn an_absence_binds_only_those_who_say_that_it_exists() {
-        let mut floors = Floors::<_>::default();
+        let mut floors: Floors<_> = Floors::default();
         floors.settle(&"k", 3, at(50), at(60));
         floors.settle(&"k", 0, at(100), at(110));
         let demand = floors.demand(&"k", at(120));
         assert!(!demand.met(3, at(109)), "the row as it was before it went");
         assert!(demand.met(4, at(110)));
-        let mut floors = Floors::<_>::default();
+        let mut floors: Floors<_> = Floors::default();
         floors.settle(&"k", 0, at(100), at(110));
         assert!(floors.demand(&"k", at(120)).met(0, at(90)), "an absence is no older for another");
     }
 
     #[test]
     fn a_fence_outlives_an_answer_that_predates_it() {
-        let mut floors = Floors::<_>::default();
+        let mut floors: Floors<_> = Floors::default();
         floors.settle(&"k", 7, at(50), at(100));
         floors.fence(&"k", at(101));
         assert_eq!(floors.demand(&"k", at(102)), Demand { version: 7, since: at(101), ..Demand::NONE });
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_table_does_not_grow_with_keys_long_past() {
-        let mut floors = Floors::<_>::default();
+        let mut floors: Floors<_> = Floors::default();
         for i in 0..10_000_i64 {
             floors.raise(&i, 1, Mono(0) + Duration::from_millis(u64::try_from(i).unwrap() * 50));
         }

@@ -1,7 +1,10 @@
 //! The guards: each condition of the protocol that refuses something, by name, so that a simulator can take one out at a
 //! time and see that some history then breaks a promise.
 //!
-//! Invariant: without the feature `mutations` every guard stands, and asking costs nothing: [`stands`] is a constant.
+//! Invariant: this crate has no guard that can be taken out. [`Enforced`] is a constant; a type that says anything else is its
+//! owner's, and reaches only the rules that were instantiated with it.
+
+use std::fmt::Debug;
 
 /// Makes the list of guards from one table: a name, and where the guard stands.
 macro_rules! guards {
@@ -133,35 +136,21 @@ guards! {
     WroteFirst in "cache/cache.rs",
 }
 
-/// Whether a guard stands.
-#[cfg(not(feature = "mutations"))]
-#[inline]
-#[must_use]
-pub const fn enforced(_: Guard) -> bool {
-    true
+/// Which guards a build of the rules enforces: a type parameter of every rule, so that a guard that can be taken out is another
+/// type, which no service names.
+pub trait Guards: Copy + Debug + Default + Eq + Send + Sync + 'static {
+    /// Whether the condition behind this guard is checked.
+    fn enforced(guard: Guard) -> bool;
 }
 
-#[cfg(feature = "mutations")]
-mod removal {
-    use std::cell::Cell;
+/// All guards: what ships, and the default of every rule's type parameter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Enforced;
 
-    use super::Guard;
-
-    thread_local! {
-        static REMOVED: Cell<u128> = const { Cell::new(0) };
-    }
-
-    /// Whether a guard stands in this thread.
-    #[must_use]
-    pub fn enforced(guard: Guard) -> bool {
-        REMOVED.get() & (1 << guard as u32) == 0
-    }
-
-    /// Takes these guards, and no others, out of this thread.
-    pub fn remove(guards: &[Guard]) {
-        REMOVED.set(guards.iter().fold(0, |set, guard| set | (1 << *guard as u32)));
+impl Guards for Enforced {
+    // A constant where it is asked, so that a rule compiles to its condition alone.
+    #[inline(always)]
+    fn enforced(_: Guard) -> bool {
+        true
     }
 }
-
-#[cfg(feature = "mutations")]
-pub use removal::{enforced, remove};

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::guards::{Guard, enforced};
+use crate::guards::{Guard, Guards};
 use crate::time::Mono;
 
 /// How much longer or shorter than its lifetime an entry may stay in Redis.
@@ -35,11 +35,11 @@ impl Lifetime {
     /// Guard: a body that is validated again and again would be given to Redis for a whole life each time, and outlive every
     /// time-out.
     #[must_use]
-    pub fn rest(left: Duration) -> Self {
+    pub fn rest<G: Guards>(left: Duration) -> Self {
         // Not even the jitter lengthens it.
         Self {
             l1: left,
-            l2: if enforced(Guard::ValidatedRest) { left.div_f64(1.0 + JITTER) } else { Self::IN_PROGRESS.l2 },
+            l2: if G::enforced(Guard::ValidatedRest) { left.div_f64(1.0 + JITTER) } else { Self::IN_PROGRESS.l2 },
         }
     }
 
@@ -61,21 +61,22 @@ impl Lifetime {
 ///
 /// Guard: without it, a value read at the end of its 10 s in Redis lives 30 s more in the process, and is 40 s old.
 #[must_use]
-pub fn l1_from_l2(now: Mono, left: Duration) -> Mono {
-    now + if enforced(Guard::L1OutlivesL2) { left.min(Lifetime::TERMINAL.l1) } else { Lifetime::TERMINAL.l1 }
+pub fn l1_from_l2<G: Guards>(now: Mono, left: Duration) -> Mono {
+    now + if G::enforced(Guard::L1OutlivesL2) { left.min(Lifetime::TERMINAL.l1) } else { Lifetime::TERMINAL.l1 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guards::Enforced;
 
     #[test]
     fn l1_never_outlives_l2() {
         let now = Mono(0);
         assert_eq!(Lifetime::IN_PROGRESS.l1_until(now), now + Duration::from_secs(10));
         assert_eq!(Lifetime::TERMINAL.l1_until(now), now + Duration::from_secs(30));
-        assert_eq!(l1_from_l2(now, Duration::from_millis(400)), now + Duration::from_millis(400));
-        assert_eq!(l1_from_l2(now, Duration::from_secs(3000)), now + Duration::from_secs(30));
+        assert_eq!(l1_from_l2::<Enforced>(now, Duration::from_millis(400)), now + Duration::from_millis(400));
+        assert_eq!(l1_from_l2::<Enforced>(now, Duration::from_secs(3000)), now + Duration::from_secs(30));
     }
 
     #[test]
@@ -83,7 +84,7 @@ mod tests {
         let l = Lifetime::IN_PROGRESS;
         assert_eq!(l.l2_for(0.0), Duration::from_secs(9));
         assert_eq!(l.l2_for(0.5), Duration::from_secs(10));
-        assert!(Lifetime::rest(Duration::from_secs(3)).l2_for(1.0) <= Duration::from_secs(3));
+        assert!(Lifetime::rest::<Enforced>(Duration::from_secs(3)).l2_for(1.0) <= Duration::from_secs(3));
         assert_eq!(l.l2_for(1.0), Duration::from_secs(11));
     }
 }

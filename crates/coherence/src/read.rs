@@ -3,12 +3,13 @@
 //! [`Read`] holds what the flight knows; each `on_…` takes in what came back and says what to do next. It never waits
 //! and never asks: the shell (or the simulator) does, with every reader that joined waiting for the one answer.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::entry::{Asof, Entry};
 use crate::floors::Demand;
-use crate::guards::{Guard, enforced};
+use crate::guards::{Enforced, Guard, Guards};
 use crate::lifetime::{Lifetime, l1_from_l2};
 use crate::time::{Mono, PgTime};
 use crate::{BOUND, FILL_DEADLINE};
@@ -141,18 +142,19 @@ struct Lease {
 
 /// A flight under way.
 #[derive(Clone, Debug)]
-pub struct Read<B> {
+pub struct Read<B, G = Enforced> {
     abilities: Abilities,
     at_hand: Option<Entry<B>>,
     lease: Option<Lease>,
     waited: bool,
+    guards: PhantomData<G>,
 }
 
-impl<B: Clone> Read<B> {
+impl<B: Clone, G: Guards> Read<B, G> {
     /// A flight that starts with what L1 holds unproven, if anything.
     #[must_use]
     pub fn new(at_hand: Option<Entry<B>>, abilities: Abilities) -> Self {
-        Self { abilities, at_hand, lease: None, waited: false }
+        Self { abilities, at_hand, lease: None, waited: false, guards: PhantomData }
     }
 
     /// The first step.
@@ -162,7 +164,7 @@ impl<B: Clone> Read<B> {
     }
 
     /// Redis answered; `asked` is when the question was sent.
-    pub fn on_l2(&mut self, reply: L2<B>, clock: &Clock, demand: Demand, asked: Mono, now: Mono) -> Step<B> {
+    pub fn on_l2(&mut self, reply: L2<B>, clock: &Clock<G>, demand: Demand, asked: Mono, now: Mono) -> Step<B> {
         match reply {
             L2::Hit(hit) => self.on_hit(hit, clock, demand, now),
             L2::Lease { token } => {
@@ -177,13 +179,14 @@ impl<B: Clone> Read<B> {
         }
     }
 
-    fn on_hit(&mut self, hit: L2Hit<B>, clock: &Clock, demand: Demand, now: Mono) -> Step<B> {
-        let entry = Entry { version: hit.version, asof: hit.asof, until: l1_from_l2(now, hit.left), body: hit.body };
+    fn on_hit(&mut self, hit: L2Hit<B>, clock: &Clock<G>, demand: Demand, now: Mono) -> Step<B> {
+        let entry =
+            Entry { version: hit.version, asof: hit.asof, until: l1_from_l2::<G>(now, hit.left), body: hit.body };
         // Guard: Redis may be cut off from the relay, or be an old copy of itself after a failover; its proof then stops
         // growing younger.
-        let fresh = clock.instant(hit.at, now).filter(|fresh| *fresh >= now - BOUND || !enforced(Guard::L2Age));
+        let fresh = clock.instant(hit.at, now).filter(|fresh| *fresh >= now - BOUND || !G::enforced(Guard::L2Age));
         if let Some(fresh) = fresh
-            && (demand.met(entry.version, fresh) || !enforced(Guard::L2Demand))
+            && (demand.met(entry.version, fresh) || !G::enforced(Guard::L2Demand))
         {
             return Step::Answer(Answer { entry, fresh, tier: Tier::L2, fill: None, keep: true });
         }
@@ -205,12 +208,12 @@ impl<B: Clone> Read<B> {
         match (told, self.at_hand.take()) {
             // Guard: equal versions are equal content; any other version, higher or lower, is not what is at hand.
             (Some((version, asof)), Some(entry))
-                if (version == entry.version || !enforced(Guard::ValidatedVersion))
-                    && (now < entry.until || !enforced(Guard::ValidatedEnd))
+                if (version == entry.version || !G::enforced(Guard::ValidatedVersion))
+                    && (now < entry.until || !G::enforced(Guard::ValidatedEnd))
                     && demand.met(version, asked) =>
             {
                 let entry = Entry { asof, ..entry };
-                let fill = self.fill(Lifetime::rest(entry.until.since(now)), now);
+                let fill = self.fill(Lifetime::rest::<G>(entry.until.since(now)), now);
                 Step::Answer(Answer { entry, fresh: asked, tier: Tier::Validated, fill, keep: true })
             }
             _ => Step::Load,
@@ -223,7 +226,7 @@ impl<B: Clone> Read<B> {
         // A snapshot from after the flight began shows all that was known then, unless the row is gone or PostgreSQL
         // lost a commit. Both are the truth, and answered. Guard: they are not kept, since for a floor they look like a
         // load that was late.
-        let keep = demand.met(loaded.version, asked) || !enforced(Guard::LoadedKeep);
+        let keep = demand.met(loaded.version, asked) || !G::enforced(Guard::LoadedKeep);
         let fill = if keep { self.fill(loaded.lifetime, now) } else { None };
         let entry = Entry {
             version: loaded.version,
@@ -237,7 +240,7 @@ impl<B: Clone> Read<B> {
     /// Guard: a holder that slept past its lease may not fill, whatever Redis still remembers of it.
     fn fill(&self, lifetime: Lifetime, now: Mono) -> Option<Fill> {
         self.lease
-            .filter(|lease| now.since(lease.granted) <= FILL_DEADLINE || !enforced(Guard::FillDeadline))
+            .filter(|lease| now.since(lease.granted) <= FILL_DEADLINE || !G::enforced(Guard::FillDeadline))
             .map(|lease| Fill { token: lease.token, lifetime })
     }
 }

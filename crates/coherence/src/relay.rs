@@ -4,7 +4,9 @@
 //! change that was not applied to it; a number is never published with two contents; an outbox row is folded only after
 //! Redis was told or is distrusted.
 
-use crate::guards::{Guard, enforced};
+use std::marker::PhantomData;
+
+use crate::guards::{Enforced, Guard, Guards};
 use crate::time::PgTime;
 use crate::window::Notice;
 
@@ -56,13 +58,14 @@ pub enum StepDown {
 
 /// One pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pass {
+pub struct Pass<G = Enforced> {
     notice: Notice,
     space: i64,
     /// Whether the changes are to be applied to Redis, and a proof given after that.
     apply: bool,
     /// The Redis process for which a new name space is to be opened.
     reopen: Option<String>,
+    guards: PhantomData<G>,
 }
 
 /// What the fold writes.
@@ -76,19 +79,19 @@ pub struct Fold {
     pub reopen: Option<String>,
 }
 
-impl Pass {
+impl<G: Guards> Pass<G> {
     /// Plans a pass for the leader of `epoch`, whose last drain was taken at `before`.
     ///
     /// # Errors
     /// The leadership is over.
     pub fn plan(drained: &Drained, epoch: i64, before: PgTime, redis: Redis<'_>) -> Result<Self, StepDown> {
         // Guard: a leader that slept through its lease would number its changes beside its successor's.
-        if drained.clock.epoch != epoch && enforced(Guard::RelayDeposed) {
+        if drained.clock.epoch != epoch && G::enforced(Guard::RelayDeposed) {
             return Err(StepDown::Deposed);
         }
         // Guard: windows only move their proof forward, so that a clock that went back would leave them with one that
         // looks young.
-        if drained.at < before && enforced(Guard::RelayClockBack) {
+        if drained.at < before && G::enforced(Guard::RelayClockBack) {
             return Err(StepDown::ClockWentBack);
         }
         let clock = &drained.clock;
@@ -96,7 +99,7 @@ impl Pass {
         // applied.
         let reopen = match redis {
             Redis::Run(run) if clock.dirty => Some(run.to_owned()),
-            Redis::Run(run) if clock.run.as_deref() != Some(run) && enforced(Guard::RelayReopen) => {
+            Redis::Run(run) if clock.run.as_deref() != Some(run) && G::enforced(Guard::RelayReopen) => {
                 Some(run.to_owned())
             }
             _ => None,
@@ -105,11 +108,11 @@ impl Pass {
             epoch,
             seq: clock.seq + i64::from(drained.data),
             // Guard: changes left for the next pass may have been committed before this one's time.
-            at: if drained.complete || !enforced(Guard::RelayPartial) { drained.at } else { PgTime::PAST },
+            at: if drained.complete || !G::enforced(Guard::RelayPartial) { drained.at } else { PgTime::PAST },
             data: drained.data,
         };
         let apply = matches!(redis, Redis::Run(_)) && reopen.is_none();
-        Ok(Self { notice, space: clock.space, apply, reopen })
+        Ok(Self { notice, space: clock.space, apply, reopen, guards: PhantomData })
     }
 
     /// The name space in which Redis is to be told the changes, if it is.
@@ -125,7 +128,7 @@ impl Pass {
     #[must_use]
     pub fn proves(&self, applied: bool) -> Option<i64> {
         // Guard: a proof beside an entry that missed its change makes the old entry look current.
-        (self.apply && (applied || !enforced(Guard::RelayProve)) && self.notice.at != PgTime::PAST)
+        (self.apply && (applied || !G::enforced(Guard::RelayProve)) && self.notice.at != PgTime::PAST)
             .then_some(self.space)
     }
 
@@ -141,7 +144,7 @@ impl Pass {
     pub fn fold(&self, applied: bool) -> Option<Fold> {
         // Guard: folded changes are never applied again, so the name space that missed them must never be proven again.
         // A new name space starts empty and misses nothing; dirt from before is gone with the old one, or still missed.
-        let dirty = !(self.apply && applied) && self.reopen.is_none() && enforced(Guard::RelayDirty);
+        let dirty = !(self.apply && applied) && self.reopen.is_none() && G::enforced(Guard::RelayDirty);
         (self.notice.data || self.reopen.is_some()).then(|| Fold {
             seq: self.notice.seq,
             dirty,
@@ -223,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_deposed_and_the_clockless_step_down() {
-        assert_eq!(Pass::plan(&drained(true), 8, PgTime(0), Redis::Away), Err(StepDown::Deposed));
-        assert_eq!(Pass::plan(&drained(true), 7, PgTime(1001), Redis::Away), Err(StepDown::ClockWentBack));
+        assert_eq!(<Pass>::plan(&drained(true), 8, PgTime(0), Redis::Away), Err(StepDown::Deposed));
+        assert_eq!(<Pass>::plan(&drained(true), 7, PgTime(1001), Redis::Away), Err(StepDown::ClockWentBack));
     }
 }

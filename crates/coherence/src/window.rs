@@ -4,8 +4,10 @@
 //! process's L1, and every change committed before `at` is numbered at most `last`. An entry loaded at or after `first`
 //! is therefore current as of `at`.
 
+use std::marker::PhantomData;
+
 use crate::entry::Asof;
-use crate::guards::{Guard, enforced};
+use crate::guards::{Enforced, Guard, Guards};
 use crate::time::PgTime;
 
 /// The head of a relay message; its changes are applied before the window hears of it.
@@ -75,13 +77,14 @@ struct Open {
 
 /// The window of one outbox partition.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Window {
+pub struct Window<G = Enforced> {
     open: Option<Open>,
     /// What was open before it was last closed; good for saying how old something is, never for serving it as fresh.
     past: Option<Open>,
+    guards: PhantomData<G>,
 }
 
-impl Window {
+impl<G: Guards> Window<G> {
     /// Takes a message in. Its changes must have been applied to L1 and the floors before.
     pub fn receive(&mut self, m: &Notice) -> Received {
         let anew = Open { epoch: m.epoch, first: m.seq, last: m.seq, at: m.at };
@@ -89,7 +92,7 @@ impl Window {
             self.open = Some(anew);
             return Received::Restarted(Cause::Start);
         };
-        if m.epoch != open.epoch && enforced(Guard::WindowEpoch) {
+        if m.epoch != open.epoch && G::enforced(Guard::WindowEpoch) {
             // A leader that was paused and wakes after its successor spoke proves nothing that is not known.
             if m.at < open.at {
                 return Received::Ignored;
@@ -106,7 +109,7 @@ impl Window {
         }
         if m.seq > open.last {
             // Guard: a message in between was lost, and with it changes that L1 was not told of.
-            if !enforced(Guard::WindowGap) {
+            if !G::enforced(Guard::WindowGap) {
                 open.last = m.seq;
                 open.at = open.at.max(m.at);
                 return Received::Kept;
@@ -147,14 +150,14 @@ impl Window {
     pub fn covers(&self, asof: Asof) -> Option<PgTime> {
         // Guard: an entry from before the window's first message may lack a change whose message was never received.
         self.open
-            .filter(|open| asof.epoch == open.epoch && (asof.seq >= open.first || !enforced(Guard::WindowFirst)))
+            .filter(|open| asof.epoch == open.epoch && (asof.seq >= open.first || !G::enforced(Guard::WindowFirst)))
             .map(|open| open.at)
     }
 
     /// The latest time as of which an entry of this origin is known to have been current, be it long ago.
     #[must_use]
     pub fn covered(&self, asof: Asof) -> Option<PgTime> {
-        let past = Self { open: self.past, past: None };
+        let past = Self { open: self.past, past: None, guards: PhantomData };
         self.covers(asof).or_else(|| past.covers(asof))
     }
 }
@@ -172,7 +175,7 @@ mod tests {
     }
 
     fn open() -> Window {
-        let mut window = Window::default();
+        let mut window: Window = Window::default();
         assert_eq!(window.receive(&data(1, 10, 100)), Received::Restarted(Cause::Start));
         window
     }

@@ -112,7 +112,7 @@ async fn stay(options: Options) -> Result<Exit> {
     })?;
 
     let (jaeger, buffer, otlp) = tracing(options.otlp_endpoint.clone(), &home).await?;
-    say.step(format!("starting the services: {}", services::NAMES.join(", ")));
+    say.step(format!("starting the services: {}", build::SERVICES.join(", ")));
     let blobs = options.blobs_url.clone().unwrap_or_else(|| format!("file://{}", home.join("blobs").display()));
     let plan = services::Plan { gateway, servers: &servers, blobs, otlp: otlp.clone() };
     let services = Services::start(&home, plan)?;
@@ -183,7 +183,8 @@ fn summary(stack: &Stack, services: &Services, account: &demo::Account, home: &P
   key      {}
   traces   {traces}
   metrics  {}
-  logs     {}\n
+  logs     {}  (one file for each service)
+           more of them: RUSHES_LOG=debug cargo rushes up, or a filter such as RUSHES_LOG=info,generation_worker=trace\n
 Try, in another terminal in this directory:
   cargo rushes dashboard
   cargo rushes generate --scene {scene} --prompt \"a paper boat in the rain\"

@@ -69,6 +69,7 @@ impl Service {
         let server = server::Server::new("generation-status", &self.server)
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
+            .advertise(proto::services("generation-status"))
             .bind()
             .await?;
         Ok(Bound { server, running: self.running })
@@ -98,7 +99,7 @@ impl Bound {
         tasks.into_iter().for_each(|task| drop(tracker.spawn(task)));
         tracker.close();
         let (begun, token) = (drain.token(), stop.clone());
-        chassis::task::spawn(async move {
+        chassis::request::spawn(async move {
             begun.cancelled().await;
             token.cancel();
         });

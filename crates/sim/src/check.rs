@@ -7,12 +7,12 @@
 //! - lifetime: what a tier answers is not shown beyond its time.
 
 use coherence::STEP;
-use coherence::floors::Demand;
+use coherence::flights::Reader;
 use coherence::read::Tier;
-use coherence::time::Mono;
 use fastrand::Rng;
 
 use crate::postgres::{History, MS, Postgres, SECOND, Time};
+use crate::removable::Removable;
 use crate::world::Body;
 
 /// One read under way.
@@ -21,8 +21,7 @@ pub(crate) struct Reading {
     pub(crate) process: usize,
     pub(crate) life: u32,
     pub(crate) key: usize,
-    pub(crate) begun: Mono,
-    pub(crate) demand: Demand,
+    pub(crate) reader: Reader<Removable>,
     at: Time,
     /// The places in the key's history that the answer must reach.
     bound: usize,
@@ -120,8 +119,7 @@ impl Checker {
         life: u32,
         key: usize,
         at: Time,
-        begun: Mono,
-        demand: Demand,
+        reader: Reader<Removable>,
         token: Option<Token>,
     ) -> Reading {
         let slot = process * self.keys + key;
@@ -129,8 +127,7 @@ impl Checker {
             process,
             life,
             key,
-            begun,
-            demand,
+            reader,
             at,
             bound: postgres.keys[key].visible(at - SECOND),
             forward: self.answered[slot],

@@ -11,6 +11,7 @@ use coherence::time::Mono;
 
 use crate::check::Reading;
 use crate::postgres::{Kind, MS, Time};
+use crate::removable::Removable;
 use crate::world::{Ask, Body, Caller, Query, Rows, Told, What, World};
 
 /// What a flight ends with; nothing when its load failed.
@@ -33,7 +34,7 @@ pub(crate) struct Flying {
     id: FlightId,
     demand: Demand,
     started: Mono,
-    read: Read<Body>,
+    read: Read<Body, Removable>,
     asked: Mono,
     readers: Vec<(Reading, Tell)>,
     landed: bool,
@@ -50,7 +51,7 @@ impl World {
         let p = reading.process;
         let now = self.mono(p);
         // After two flights of others a reader flies itself.
-        let found = self.processes[p].flights.joinable(&reading.key, reading.demand, now).copied();
+        let found = self.processes[p].flights.joinable(&reading.key, reading.reader.demand, now).copied();
         if let Some(flight) = found.filter(|_| times < 2) {
             self.checker.joined += 1;
             let tell = Tell::Joined { times, at_hand };
@@ -62,7 +63,7 @@ impl World {
         let id = self.processes[p].flights.depart(&key, number, now);
         let validate = self.postgres.keys[key].kind == Kind::Aggregate;
         let read = Read::new(at_hand, Abilities { validate, wait: self.rng.u8(0..4) > 0 });
-        let (demand, life) = (reading.demand, reading.life);
+        let (demand, life) = (reading.reader.demand, reading.life);
         let readers = vec![(reading, Tell::Own)];
         self.flights.push(Flying {
             process: p,
@@ -186,8 +187,7 @@ impl World {
         if answer.keep {
             let now = self.mono(p);
             let process = &mut self.processes[p];
-            let floor = process.floors.demand(&key, now);
-            if admits(process.l1.get(&key), &answer.entry, answer.fresh, floor, started, now) {
+            if admits(process.l1.get(&key), &answer.entry, answer.fresh, &process.floors, &key, started, now) {
                 process.l1.insert(key, answer.entry.clone());
             }
         }

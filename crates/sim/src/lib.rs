@@ -13,6 +13,7 @@ pub mod postgres;
 mod process;
 pub mod redis;
 mod relay;
+mod removable;
 pub mod run;
 mod wires;
 mod world;

@@ -4,9 +4,11 @@
 //! Invariant: every function is one statement in one snapshot, and commits are totally ordered.
 
 use coherence::entry::Asof;
-use coherence::guards::{Guard, enforced};
+use coherence::guards::Guard;
 use coherence::relay::{ClockRow, Drained, Fold};
 use coherence::time::PgTime;
+
+use crate::removable::enforced;
 
 /// Nanoseconds of true time, which nobody in the simulated world can read.
 pub type Time = i64;

@@ -1,12 +1,13 @@
 //! One process: its clock, window, floors and L1, and what `cache/src/{cache,inner,clock}.rs` do with them.
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 
 use coherence::clock::{Clock, Reading as ClockReading, Sample};
 use coherence::entry::{Entry, Verdict, judge};
-use coherence::flights::Flights;
+use coherence::flights::{Flights, Reader};
 use coherence::floors::{Demand, Floors};
-use coherence::guards::{Guard, enforced};
+use coherence::guards::Guard;
 use coherence::read::Tier;
 use coherence::time::{Mono, PgTime};
 use coherence::window::{Notice, Window};
@@ -15,6 +16,7 @@ use crate::check::Reading;
 use crate::flights::{Outcome, Tell};
 use crate::postgres::{Kind, MS, SECOND, Time};
 use crate::relay::Reign;
+use crate::removable::{Removable, enforced};
 use crate::world::{Ask, Body, Caller, Query, Session, What, World};
 
 /// One process.
@@ -24,10 +26,10 @@ pub(crate) struct Process {
     ppm: i64,
     /// Raised when it begins anew; what its former life left under way is nobody's.
     pub(crate) life: u32,
-    pub(crate) clock: Clock,
-    pub(crate) window: Window,
-    pub(crate) floors: Floors<usize>,
-    pub(crate) flights: Flights<usize, usize>,
+    pub(crate) clock: Clock<Removable>,
+    pub(crate) window: Window<Removable>,
+    pub(crate) floors: Floors<usize, RandomState, Removable>,
+    pub(crate) flights: Flights<usize, usize, Removable>,
     pub(crate) l1: HashMap<usize, Entry<Body>>,
     pub(crate) session: Option<Session>,
     pub(crate) reign: Option<Reign>,
@@ -88,8 +90,15 @@ impl World {
         let token = if self.rng.u8(0..6) == 0 { self.checker.some_token(&mut self.rng, key) } else { None };
         let least = token.map_or(0, |token| token.version);
         let demand = floor.and(Demand { version: least, since: Mono::PAST, ..Demand::NONE });
-        let reading =
-            self.checker.begin(&self.postgres, p, self.processes[p].life, key, self.now, begun, demand, token);
+        let reading = self.checker.begin(
+            &self.postgres,
+            p,
+            self.processes[p].life,
+            key,
+            self.now,
+            Reader::new(begun, demand),
+            token,
+        );
         let wait = self.step();
         self.after(wait, What::Look(reading));
         let next = self.weather.read_every;
@@ -106,7 +115,7 @@ impl World {
         let process = &self.processes[p];
         let mut at_hand = None;
         if let Some(entry) = process.l1.get(&reading.key) {
-            match judge(entry, &process.window, &process.clock, reading.demand, reading.begun) {
+            match judge(entry, &process.window, &process.clock, reading.reader.demand, reading.reader.begun) {
                 Verdict::Serve(_) => {
                     let entry = entry.clone();
                     return self.serve(&reading, &entry, Tier::L1);
@@ -131,7 +140,7 @@ impl World {
             (Some(answer), Tell::Own) => self.serve(&reading, &answer.entry, answer.tier),
             (Some(answer), Tell::Joined { times, at_hand }) => {
                 let (version, fresh) = (answer.entry.version, answer.fresh);
-                if coherence::flights::serves(version, fresh, reading.demand, reading.begun) {
+                if reading.reader.accepts(version, fresh) {
                     self.serve(&reading, &answer.entry, answer.tier);
                 } else {
                     self.board(reading, at_hand, times + 1);

@@ -7,10 +7,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use coherence::entry::Asof;
-use coherence::guards::{Guard, enforced};
+use coherence::guards::Guard;
 use coherence::read::{L2, L2Hit};
 use coherence::time::PgTime;
 use coherence::{FILL_DEADLINE, FLOOR_TTL};
+
+use crate::removable::enforced;
 
 /// Milliseconds of Redis's clock.
 pub type Millis = i64;

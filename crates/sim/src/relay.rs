@@ -2,12 +2,13 @@
 //!
 //! Order: drain, apply, prove, publish, receive, fold; after a fold in doubt the epoch is given up.
 
-use coherence::guards::{Guard, enforced};
+use coherence::guards::Guard;
 use coherence::relay::{Pass, Redis};
 use coherence::time::PgTime;
 
 use crate::postgres::{MS, Outbox, SECOND, Time};
 use crate::redis::Proof;
+use crate::removable::{Removable, enforced};
 use crate::world::{Ask, Caller, Query, Rows, Session, What, World};
 
 /// A leadership, and where its pass stands.
@@ -34,7 +35,7 @@ enum At {
 /// A pass under way.
 #[derive(Clone, Debug)]
 struct Passing {
-    pass: Pass,
+    pass: Pass<Removable>,
     outbox: Outbox,
     session: Option<Session>,
     complete: bool,

@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use coherence::guards::{self, Guard};
+use coherence::guards::Guard;
 
 use crate::check::Violation;
+use crate::removable;
 use crate::world::World;
 
 /// What one seed came to.
@@ -72,10 +73,10 @@ pub struct Mode<'a> {
 /// Runs one seed.
 #[must_use]
 pub fn one(seed: u64, mode: Mode<'_>) -> Seed {
-    guards::remove(mode.removed);
+    removable::remove(mode.removed);
     let mut world = World::new(seed, mode.traced, mode.strict);
     world.run();
-    guards::remove(&[]);
+    removable::remove(&[]);
     Seed {
         reads: world.checker.reads,
         joined: world.checker.joined,

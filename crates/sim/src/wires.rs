@@ -3,11 +3,12 @@
 //! Invariant: every question has exactly one answer for its caller, if only that none came in time; whether it was carried
 //! out is another matter.
 
-use coherence::guards::{Guard, enforced};
+use coherence::guards::Guard;
 use coherence::read::{L2, Loaded};
 
 use crate::postgres::{MS, SECOND, Time};
 use crate::redis::Millis;
+use crate::removable::enforced;
 use crate::world::{Ask, Body, Caller, PATIENCE, Query, Rows, Session, Told, What, World};
 
 impl World {

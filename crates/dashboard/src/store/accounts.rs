@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Store, trace};
-use crate::accounts::{Account, ApiKey, KeyDraft, Profile, Secret};
 use crate::error::{Error, Noun};
+use crate::model::{Account, ApiKey, NewApiKey, Profile, Secret};
 
 #[derive(FromRow)]
 struct KeyRow {
@@ -42,9 +42,9 @@ struct Revoked {
     key_sha256: Vec<u8>,
 }
 
-/// A key, or only the word that there is none.
+/// A key or none, and the position of the snapshot for the cache.
 #[derive(FromRow)]
-struct Found {
+struct Lookup {
     epoch: i64,
     seq: i64,
     id: Option<Uuid>,
@@ -56,7 +56,7 @@ struct Found {
     revoke_time: Option<OffsetDateTime>,
 }
 
-impl Found {
+impl Lookup {
     fn key(self) -> Option<ApiKey> {
         let row = KeyRow {
             id: self.id?,
@@ -105,11 +105,11 @@ impl Store {
         Ok(Account { id, profile, create_time })
     }
 
-    /// Inserts a key of an account; nothing when its end is not in the future.
+    /// Inserts a key of an account; `None` when its expiry is not in the future.
     pub(crate) async fn create_api_key(
         &self,
         account: AccountId,
-        draft: &KeyDraft,
+        new: &NewApiKey,
         secret: &Secret,
     ) -> Result<Option<ApiKey>, Error> {
         let row = self.write.run("create_api_key", async |connection| {
@@ -124,8 +124,8 @@ impl Store {
             .bind(account.0)
             .bind(secret.sha256().to_vec())
             .bind(secret.prefix())
-            .bind(&draft.scopes)
-            .bind(draft.expire_time)
+            .bind(&new.scopes)
+            .bind(new.expire_time)
             .bind(trace())
             .fetch_optional(connection)
             .await
@@ -139,7 +139,7 @@ impl Store {
                 .fetch_one(connection)
                 .await
         });
-        if account_exists.await? { Ok(None) } else { Err(Error::Missing(Noun::Account)) }
+        if account_exists.await? { Ok(None) } else { Err(Error::NotFound(Noun::Account)) }
     }
 
     /// Marks a key as revoked and returns it with its hash; one that was revoked before stays as it is.
@@ -158,15 +158,15 @@ impl Store {
             .fetch_optional(connection)
             .await
         });
-        let row = row.await?.ok_or(Error::Missing(Noun::ApiKey))?;
+        let row = row.await?.ok_or(Error::NotFound(Noun::ApiKey))?;
         Ok((row.key.into(), row.key_sha256))
     }
 
-    /// The key with this hash, ended or not, and where the snapshot stands for the cache. The one query without an account:
-    /// it is what finds the account.
+    /// The key with this hash, ended or not, and the position of the snapshot for the cache. The one query that names no
+    /// account: it is the one that finds it.
     pub(crate) async fn api_key(&self, sha256: [u8; 32]) -> Result<(Asof, Option<ApiKey>), Error> {
         let row = self.read.run("get_api_key", async |connection| {
-            sqlx::query_as::<_, Found>(
+            sqlx::query_as::<_, Lookup>(
                 "select c.epoch, c.seq, k.id, k.account_id, k.prefix, k.scopes, k.version, k.expire_time, k.revoke_time
                    from cache_clock c
                    left join api_keys k on k.key_sha256 = $1

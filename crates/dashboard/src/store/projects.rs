@@ -8,10 +8,9 @@ use uuid::Uuid;
 
 use super::{Store, trace};
 use crate::error::{Error, Noun};
-use crate::etag::Seen;
-use crate::fields::Page;
-use crate::once::Once;
-use crate::projects::{Change, Draft, Project};
+use crate::etag::IfMatch;
+use crate::idempotency::IdempotencyKey;
+use crate::model::{NewProject, Page, Project, ProjectChange};
 
 #[derive(FromRow)]
 struct Row {
@@ -50,13 +49,13 @@ struct Requested {
 }
 
 impl Store {
-    /// Inserts a project; nothing when the request made one before, or when there is no such account.
+    /// Inserts a project; `None` when the request created one before, or when there is no such account.
     pub(crate) async fn create_project(
         &self,
         account: AccountId,
         id: ProjectId,
-        draft: &Draft,
-        request: Option<Once>,
+        new: &NewProject,
+        key: Option<IdempotencyKey>,
     ) -> Result<Option<Project>, Error> {
         let row = self.write.run("create_project", async |connection| {
             sqlx::query_as::<_, Row>(
@@ -70,10 +69,10 @@ impl Store {
             )
             .bind(id.0)
             .bind(account.0)
-            .bind(&draft.title)
-            .bind(&draft.description)
-            .bind(request.map(|once| once.id))
-            .bind(request.map(|once| once.sha256.to_vec()))
+            .bind(&new.title)
+            .bind(&new.description)
+            .bind(key.map(|key| key.request_id))
+            .bind(key.map(|key| key.body_sha256.to_vec()))
             .bind(trace())
             .fetch_optional(connection)
             .await
@@ -81,13 +80,13 @@ impl Store {
         Ok(row.await?.map(Project::from))
     }
 
-    /// The project that a request made, deleted or not, with the hash of that request.
-    pub(crate) async fn requested_project(
+    /// The project that a request created, deleted or not, with the hash of that request's body.
+    pub(crate) async fn project_by_request(
         &self,
         account: AccountId,
         request: Uuid,
     ) -> Result<Option<(Project, Vec<u8>)>, Error> {
-        let row = self.write.run("requested_project", async |connection| {
+        let row = self.write.run("project_by_request", async |connection| {
             sqlx::query_as::<_, Requested>(
                 "select id, title, description, scene_count, completed_count, completed_cost_micros, version,
                         create_time, update_time, request_sha256
@@ -116,7 +115,7 @@ impl Store {
             .fetch_optional(connection)
             .await
         });
-        row.await?.map(Project::from).ok_or(Error::Missing(Noun::Project))
+        row.await?.map(Project::from).ok_or(Error::NotFound(Noun::Project))
     }
 
     /// The projects of a page and one more, from new to old.
@@ -139,13 +138,13 @@ impl Store {
         Ok(rows.await?.into_iter().map(Project::from).collect())
     }
 
-    /// Changes what the user writes of a project.
+    /// Changes the title and the description of a project, where `change` has one.
     pub(crate) async fn update_project(
         &self,
         account: AccountId,
         id: ProjectId,
-        change: &Change,
-        seen: Seen,
+        change: &ProjectChange,
+        if_match: IfMatch,
     ) -> Result<Project, Error> {
         let row = self.write.run("update_project", async |connection| {
             sqlx::query_as::<_, Row>(
@@ -161,19 +160,24 @@ impl Store {
             .bind(id.0)
             .bind(change.title.as_deref())
             .bind(change.description.as_deref())
-            .bind(seen.version())
+            .bind(if_match.version())
             .bind(trace())
             .fetch_optional(connection)
             .await
         });
         match row.await? {
             Some(row) => Ok(row.into()),
-            None => Err(self.why_project_stayed(account, id).await),
+            None => Err(self.explain_unchanged_project(account, id).await),
         }
     }
 
-    /// Marks a project as deleted. Its scenes are hidden by it: every read of a scene asks whether its project lives.
-    pub(crate) async fn delete_project(&self, account: AccountId, id: ProjectId, seen: Seen) -> Result<(), Error> {
+    /// Marks a project as deleted. That hides its scenes too: every read of a scene also reads its project.
+    pub(crate) async fn delete_project(
+        &self,
+        account: AccountId,
+        id: ProjectId,
+        if_match: IfMatch,
+    ) -> Result<(), Error> {
         let deleted = self.write.run("delete_project", async |connection| {
             sqlx::query(
                 "update projects
@@ -183,20 +187,20 @@ impl Store {
             )
             .bind(account.0)
             .bind(id.0)
-            .bind(seen.version())
+            .bind(if_match.version())
             .bind(trace())
             .execute(connection)
             .await
         });
         match deleted.await?.rows_affected() {
-            0 => Err(self.why_project_stayed(account, id).await),
+            0 => Err(self.explain_unchanged_project(account, id).await),
             _ => Ok(()),
         }
     }
 
-    /// Why a guarded write changed nothing: the project is not there, or it is there in another version.
-    async fn why_project_stayed(&self, account: AccountId, id: ProjectId) -> Error {
-        let there = self.write.run("project_is_there", async |connection| {
+    /// Why a conditional write changed nothing: the project is not there, or it is there in another version.
+    async fn explain_unchanged_project(&self, account: AccountId, id: ProjectId) -> Error {
+        let exists = self.write.run("project_exists", async |connection| {
             sqlx::query_scalar::<_, bool>(
                 "select exists (select from projects where account_id = $1 and id = $2 and delete_time is null)",
             )
@@ -205,9 +209,9 @@ impl Store {
             .fetch_one(connection)
             .await
         });
-        match there.await {
+        match exists.await {
             Ok(true) => Error::EtagMismatch,
-            Ok(false) => Error::Missing(Noun::Project),
+            Ok(false) => Error::NotFound(Noun::Project),
             Err(error) => error.into(),
         }
     }

@@ -1,6 +1,7 @@
-//! The service through its gRPC door, against real PostgreSQL, Redis and NATS.
+//! The service through its gRPC port, against real PostgreSQL, Redis and NATS.
 
 mod accounts;
+mod cluster;
 mod dashboards;
 mod foreign;
 mod notices;
@@ -10,5 +11,4 @@ mod projects;
 mod refusals;
 mod round_trips;
 mod scenes;
-mod stack;
 mod watches;

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::say;
+use super::progress::say;
+use crate::up::build;
 use crate::up::signals::unless_ended;
-use crate::up::{build, services};
 use crate::{config, workspace};
 use cli::failure::Exit;
 
@@ -19,9 +19,8 @@ pub(super) async fn hand_over() -> Result<Exit> {
 
 async fn build_and_run() -> Result<Exit> {
     say("cargo build --release of every service; the first takes more than ten minutes on two cores");
-    // The services and what measures the cache by themselves: together with this program they would be built so that the
-    // simulator can take guards out.
-    let measured = [&services::NAMES[..], &["rushes-cache"]].concat();
+    // The services and what measures the cache by themselves, as the image has them.
+    let measured = [&build::SERVICES[..], &["rushes-cache"]].concat();
     for packages in [&measured[..], &["rushes-dev"]] {
         let mut command = config::cargo();
         command.args(["build", "--release", "--bins"]).current_dir(workspace::root()?);

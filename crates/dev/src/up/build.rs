@@ -8,14 +8,17 @@ use anyhow::{Context, Result};
 use testkit::Process;
 
 use crate::config;
-use crate::up::services;
 use cli::failure::Failure;
+
+/// The services, which are also the names of their packages and programs, in the order of starting.
+pub(crate) const SERVICES: [&str; 5] =
+    ["dashboard", "generation-status", "thumbnail-worker", "generation-worker", "gateway"];
 
 /// Builds all services at once, so that what they share is compiled once.
 pub(crate) async fn services(root: &Path) -> Result<()> {
     let mut command = config::cargo();
     command.arg("build").args(profile()?).current_dir(root);
-    for name in services::NAMES {
+    for name in SERVICES {
         command.args(["--package", name]);
     }
     let status = run(command).await?;
@@ -85,7 +88,7 @@ mod tests {
     /// Else the first `cargo rushes up` compiles ring, sqlx, tonic and what stands on them twice.
     #[test]
     fn what_this_program_and_the_services_share_is_compiled_once() {
-        let (ours, theirs) = (compiled(&["rushes-dev"]), compiled(&services::NAMES));
+        let (ours, theirs) = (compiled(&["rushes-dev"]), compiled(&SERVICES));
         let twice: Vec<String> = theirs
             .iter()
             // Small, and not the same: only the simulator in this program may take its guards out.

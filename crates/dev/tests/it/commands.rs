@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
 use crate::client::Client;
-use crate::stack::{Stack, Wish};
+use crate::cluster::{Cluster, Options};
 
 /// What a command said, on standard output and on standard error.
 pub(crate) struct Said {
@@ -47,8 +47,8 @@ fn files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_of_what_a_command_wrote_is_there_for_the_next() -> Result<()> {
-    let stack = Stack::start(Wish::default()).await?;
-    let client = stack.client(0).await?;
+    let cluster = Cluster::start(Options::default()).await?;
+    let client = cluster.client(0).await?;
     let state = std::env::temp_dir().join(format!("rushes-state-{}", uuid::Uuid::now_v7().simple()));
     std::fs::create_dir_all(&state)?;
 
@@ -67,7 +67,7 @@ async fn the_token_of_what_a_command_wrote_is_there_for_the_next() -> Result<()>
     assert!(second.len() == 1 && second != first);
     assert_ne!(std::fs::read(&second[0])?, token);
     // Another account's are its own.
-    let other = stack.client(0).await?;
+    let other = cluster.client(0).await?;
     rushes(&other, &state, &["projects", "create", "--title", "Theirs"]).await?;
     assert_eq!(files(&state)?.len(), 2);
 
@@ -75,5 +75,5 @@ async fn the_token_of_what_a_command_wrote_is_there_for_the_next() -> Result<()>
     let said = rushes(&client, &state, &["dashboard"]).await.context("what cannot be read is passed over")?;
     assert!(said.out.contains("Second") && !said.out.contains("Theirs"), "{}", said.out);
     std::fs::remove_dir_all(state)?;
-    stack.end().await
+    cluster.end().await
 }

@@ -4,12 +4,12 @@
 
 mod bad_input;
 mod client;
+mod cluster;
 mod commands;
 mod faults;
 mod http;
 mod main_job;
 mod reconciler;
-mod stack;
 mod traces;
 mod up;
 mod watches;

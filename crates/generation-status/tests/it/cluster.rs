@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use chassis::caller::Caller;
 use chassis::client::Channel;
 use chassis::drain::Drain;
+use chassis::request::caller::Caller;
 use futures::StreamExt as _;
 use generation_status::config::Database as Pools;
 use generation_status::{Config, Service};

@@ -1,8 +1,7 @@
 //! `cache-cost`: what the cache's protocol costs. `cargo rushes bench` starts its servers and reads what it prints: a line
 //! for each round, of `name=value`.
 //!
-//! A program of this crate and not a part of the command: that one is built together with the simulator, where each guard
-//! asks whether it has been taken out.
+//! A program of this crate and not a part of the command: it measures what a service is built from, and nothing besides.
 
 mod reads;
 mod replica;
