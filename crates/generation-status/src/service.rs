@@ -69,6 +69,7 @@ impl Service {
         let server = server::Server::new("generation-status", &self.server)
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
+            .advertise(proto::services("generation-status"))
             .bind()
             .await?;
         Ok(Bound { server, running: self.running })
@@ -131,7 +132,8 @@ impl Running {
             Some(url) => Some(nats::connect(url).await?),
             None => None,
         };
-        let cache_pool = PoolSettings { silence: database.read.silence, ..cache::Settings::pool() };
+        let cache_pool =
+            PoolSettings { unresponsive_after: database.read.unresponsive_after, ..cache::Settings::pool() };
         let cache_pool = pool("cache", &cache_pool)?;
         let cache = cache::Cache::start(config.cache.clone(), Some(cache_pool), nats.clone())?;
         let presenter = Presenter::new(&generations.public_url);

@@ -55,7 +55,7 @@ impl Service {
         let orders = Orders { providers, work, outputs, timeout: config.work.order_timeout };
         let name = format!("{NAME}/{}", std::process::id());
         let worker = Worker::new(orders, name, config.work.slots, config.work.heartbeat);
-        let server = Server::new(NAME, &config.server).describe(proto::DESCRIPTOR_SET);
+        let server = Server::new(NAME, &config.server).describe(proto::DESCRIPTOR_SET).advertise(proto::services(NAME));
         Ok(Self { worker, grpc, server })
     }
 
