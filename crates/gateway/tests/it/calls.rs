@@ -128,7 +128,7 @@ async fn every_public_method_demands_a_key_with_its_scope() {
     let cluster = Cluster::start().await;
     for method in proto::METHODS {
         let Some(scope) = method.scope else { continue };
-        check(&call_path(&cluster, method.path, None).await, Code::Unauthenticated, "KEY_UNKNOWN");
+        check(&call_path(&cluster, method.path, None).await, Code::Unauthenticated, "KEY_MISSING");
         let key = cluster.key_with(Uuid::now_v7(), |key| key.scopes.retain(|has| has != scope.as_str()));
         check(&call_path(&cluster, method.path, Some(&key)).await, Code::PermissionDenied, "SCOPE_MISSING");
     }
