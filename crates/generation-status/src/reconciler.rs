@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::crash_points;
 use crate::error::Error;
+use crate::events;
 use crate::generations::Generations;
+use crate::metrics;
 use crate::store::{INVARIANTS, Repair, Store};
 
 /// Checks and repairs; cheap to clone.
@@ -34,7 +36,7 @@ impl Reconciler {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for invariant in INVARIANTS {
             // The series exists from the start, so that an alert on its increase works for the first finding.
-            metrics::counter!("rushes_reconciler_findings_total", "invariant" => invariant.name).absolute(0);
+            metrics::violations_found(invariant.name, 0);
         }
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             if let Err(error) = self.reconcile().await {
@@ -49,10 +51,9 @@ impl Reconciler {
             if violations.is_empty() {
                 continue;
             }
-            metrics::counter!("rushes_reconciler_findings_total", "invariant" => invariant.name)
-                .increment(violations.len() as u64);
+            metrics::violations_found(invariant.name, violations.len());
             for (account, id) in &violations {
-                tracing::error!(invariant = invariant.name, %id, account = %account.0, "the reconciler found something");
+                events::invariant_violated(invariant.name, *account, *id);
                 if invariant.repair == Repair::End
                     && let Some(generation) = self.store.end_without_job(*account, GenerationId(*id)).await?
                 {

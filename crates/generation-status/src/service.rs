@@ -98,7 +98,7 @@ impl Bound {
         tasks.into_iter().for_each(|task| drop(tracker.spawn(task)));
         tracker.close();
         let (begun, token) = (drain.token(), stop.clone());
-        chassis::task::spawn(async move {
+        chassis::request::spawn(async move {
             begun.cancelled().await;
             token.cancel();
         });

@@ -7,6 +7,7 @@ mod deliveries;
 mod delivery_jobs;
 mod generations;
 mod job_events;
+mod outputs;
 mod paces;
 mod provider_calls;
 mod queues;

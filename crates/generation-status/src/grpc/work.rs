@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use chassis::fields::Fields;
 use domain::money::Micros;
 use domain::name;
 use futures::Stream;
@@ -15,7 +16,6 @@ use uuid::Uuid;
 
 use super::claims::ClaimStreams;
 use crate::error::Error;
-use crate::fields::Fields;
 use crate::model::{FailureClass, FailureReport, Hinted, Output, ProgressReport, ProviderCharge, Suspension};
 use crate::work::Work;
 

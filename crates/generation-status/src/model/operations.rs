@@ -1,6 +1,6 @@
 //! What operators read and decide.
 
-use jobs::{Depth, Paused, Share};
+use jobs::{Depth, PausedQueue, Share};
 use time::OffsetDateTime;
 
 use super::ProviderCharge;
@@ -33,5 +33,5 @@ pub(crate) struct JobEvent {
 pub(crate) struct QueueStats {
     pub(crate) depths: Vec<Depth>,
     pub(crate) shares: Vec<Share>,
-    pub(crate) paused: Vec<Paused>,
+    pub(crate) paused: Vec<PausedQueue>,
 }

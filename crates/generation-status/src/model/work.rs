@@ -61,6 +61,20 @@ pub(crate) enum FailureClass {
     Cancelled,
 }
 
+impl FailureClass {
+    /// Its name in logs and metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Throttled => "throttled",
+            Self::InvalidInput => "invalid_input",
+            Self::Safety => "safety",
+            Self::BadOutput => "bad_output",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// A worker's account of a failed attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct FailureReport {

@@ -35,7 +35,7 @@ async fn redis_and_nats_may_go_and_come_back() {
 }
 
 #[tokio::test]
-async fn a_process_that_dies_loses_nothing() {
+async fn a_node_that_dies_loses_nothing() {
     let cluster = Cluster::with(|config| {
         config.work.lease = Duration::from_secs(3);
         config.work.reap_interval = Duration::from_millis(50);
@@ -44,7 +44,7 @@ async fn a_process_that_dies_loses_nothing() {
     let user = cluster.user(1).await;
     let first = Node::start(&cluster.config).await;
     let name = cluster.started(&user).await.name;
-    let mut worker = Worker::at(first.works.clone(), 1).await;
+    let mut worker = Worker::at(&cluster, &first, 1).await;
     let work = worker.next().await;
     worker.submitted(&work).await.unwrap();
     drop(worker);
@@ -78,7 +78,7 @@ async fn work_that_kills_its_workers_fails_and_costs_nothing() {
 }
 
 #[tokio::test]
-async fn what_no_worker_takes_expires() {
+async fn a_generation_that_no_worker_claims_expires() {
     let cluster = Cluster::with(|config| config.work.reap_interval = Duration::from_millis(20)).await;
     let user = cluster.user(1).await;
     let name = cluster.started(&user).await.name;

@@ -1,5 +1,5 @@
-//! The second wall: broken tables are found, told by name, and repaired where nothing must be guessed. And the first one: what
-//! the tables themselves refuse.
+//! The reconciler finds each planted violation and repairs it where nothing must be guessed; and the tables themselves refuse
+//! what no code may write.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn id(name: &str) -> Uuid {
 }
 
 #[tokio::test]
-async fn a_generation_without_a_job_ends_and_its_hold_goes_back() {
+async fn a_generation_without_a_job_ends_and_its_hold_is_released() {
     let cluster = Cluster::with(|config| config.work.reconcile_interval = Duration::from_millis(50)).await;
     let user = cluster.user(1).await;
     let name = cluster.started(&user).await.name;

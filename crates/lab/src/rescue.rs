@@ -13,14 +13,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// All rescues so far.
 #[derive(Clone, Default)]
-pub(super) struct Rescues {
+pub(crate) struct Rescues {
     took: Arc<Mutex<Vec<Duration>>>,
     under_way: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl Rescues {
     /// Begins to measure for a worker that died just now.
-    pub(super) fn begin(&self, pool: &PgPool, worker: u32) {
+    pub(crate) fn begin(&self, pool: &PgPool, worker: u32) {
         let (pool, took) = (pool.clone(), Arc::clone(&self.took));
         let measuring = tokio::spawn(async move {
             let died = Instant::now();
@@ -45,7 +45,7 @@ impl Rescues {
     }
 
     /// Every rescue's time, in order, once all are through.
-    pub(super) async fn all(&self) -> Vec<Duration> {
+    pub(crate) async fn all(&self) -> Vec<Duration> {
         let under_way = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
         for measuring in under_way {
             let _ = measuring.await;
@@ -57,7 +57,7 @@ impl Rescues {
 }
 
 /// The value below which `share` of an ordered list lies; zero of none.
-pub(super) fn percentile(ordered: &[Duration], share: f64) -> Duration {
+pub(crate) fn percentile(ordered: &[Duration], share: f64) -> Duration {
     let at = (ordered.len() as f64 * share).ceil() as usize;
     ordered.get(at.saturating_sub(1)).or(ordered.last()).copied().unwrap_or_default()
 }

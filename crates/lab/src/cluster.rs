@@ -1,6 +1,7 @@
-//! The stage: one or two of each service, paired side by side, each process with proxies of its own to PostgreSQL, Redis and NATS.
+//! The cluster that the laboratory breaks: one or two replicas of each service, each process with proxies of its own to
+//! PostgreSQL, Redis and NATS. The first replicas of all services call each other, and so do the second.
 //!
-//! Invariant: whatever a script did to it, [`Stage::heal`] leaves every link whole, every server up and every process awake.
+//! Invariant: whatever a script did to it, [`Cluster::heal`] leaves every link whole, every server up and every process awake.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
-/// The services of one side, in the order of starting.
+/// The services, in the order of starting.
 pub(crate) const SERVICES: [&str; 5] =
     ["dashboard", "generation-status", "thumbnail-worker", "generation-worker", "gateway"];
 
@@ -34,9 +35,9 @@ pub(crate) enum Backend {
 }
 
 /// One process and its links.
-pub(crate) struct Actor {
+pub(crate) struct Node {
     pub(crate) name: &'static str,
-    side: usize,
+    replica: usize,
     address: SocketAddr,
     pub(crate) admin: SocketAddr,
     process: Mutex<Option<Process>>,
@@ -47,7 +48,7 @@ pub(crate) struct Actor {
     nats: Proxy,
 }
 
-impl Actor {
+impl Node {
     pub(crate) fn link(&self, backend: Backend) -> &Proxy {
         match backend {
             Backend::Postgres => &self.postgres,
@@ -62,8 +63,8 @@ impl Actor {
 }
 
 /// Everything that runs.
-pub(crate) struct Stage {
-    pub(crate) actors: Vec<Actor>,
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
     pub(crate) redis: Redis,
     pub(crate) nats: Nats,
     database: Database,
@@ -74,33 +75,42 @@ pub(crate) struct Stage {
     more: Vec<(&'static str, String)>,
 }
 
-/// How a stage is set up.
+/// A generation as the database has it.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct GenerationRow {
+    pub(crate) account: String,
+    pub(crate) name: String,
+    pub(crate) version: i64,
+    pub(crate) ended: bool,
+}
+
+/// How a cluster is set up.
 pub(crate) struct Plan {
     /// How many of each service.
-    pub(crate) sides: usize,
+    pub(crate) replicas: usize,
     /// Where logs and videos go; it stays.
     pub(crate) logs: Option<PathBuf>,
-    /// What every process is told besides.
+    /// Further settings of every process.
     pub(crate) more: Vec<(&'static str, String)>,
 }
 
-impl Stage {
+impl Cluster {
     pub(crate) async fn start(plan: Plan) -> Result<Self> {
-        let Plan { sides, logs, more } = plan;
+        let Plan { replicas, logs, more } = plan;
         let kept = logs.is_some();
         let folder = logs
-            .unwrap_or_else(|| std::env::temp_dir().join(format!("rushes-stage-{}", uuid::Uuid::now_v7().simple())));
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("rushes-cluster-{}", uuid::Uuid::now_v7().simple())));
         std::fs::create_dir_all(folder.join("blobs")).context("making a folder for the run")?;
         let postgres = Postgres::launch().await?;
         let database = Database::on(&postgres).await?;
         let (redis, nats) = (Redis::launch().await?, Nats::launch().await?);
-        let mut actors = Vec::new();
-        for side in 0..sides {
+        let mut nodes = Vec::new();
+        for replica in 0..replicas {
             for name in SERVICES {
                 let local = || SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
-                actors.push(Actor {
+                nodes.push(Node {
                     name,
-                    side,
+                    replica,
                     address: local(),
                     admin: local(),
                     process: Mutex::new(None),
@@ -111,33 +121,33 @@ impl Stage {
                 });
             }
         }
-        let stage = Self { actors, redis, nats, database, postgres, folder, kept, more };
-        for at in 0..stage.actors.len() {
-            stage.launch(at)?;
+        let cluster = Self { nodes, redis, nats, database, postgres, folder, kept, more };
+        for at in 0..cluster.nodes.len() {
+            cluster.launch(at)?;
         }
-        for at in 0..stage.actors.len() {
-            stage.ready(at).await?;
+        for at in 0..cluster.nodes.len() {
+            cluster.ready(at).await?;
         }
-        Ok(stage)
+        Ok(cluster)
     }
 
     /// Waits until a process says that it is ready.
     pub(crate) async fn ready(&self, at: usize) -> Result<()> {
-        let actor = &self.actors[at];
-        let question = async || get(actor.admin, "/readyz").await.filter(|(ok, _)| *ok).map(drop);
-        testkit::eventually(&format!("{} is ready", actor.name), Duration::from_secs(60), question)
+        let node = &self.nodes[at];
+        let question = async || get(node.admin, "/readyz").await.filter(|(ok, _)| *ok).map(drop);
+        testkit::eventually(&format!("{} is ready", node.name), Duration::from_secs(60), question)
             .await
-            .with_context(|| actor.with(|process| process.tail(20)).unwrap_or_default())
+            .with_context(|| node.with(|process| process.tail(20)).unwrap_or_default())
     }
 
-    /// The place of a service of one side.
-    pub(crate) fn at(&self, side: usize, name: &str) -> usize {
-        let found = self.actors.iter().position(|actor| actor.side == side && actor.name == name);
+    /// The place of one replica of a service.
+    pub(crate) fn at(&self, replica: usize, name: &str) -> usize {
+        let found = self.nodes.iter().position(|node| node.replica == replica && node.name == name);
         found.unwrap_or_default()
     }
 
-    pub(crate) fn actor(&self, side: usize, name: &str) -> &Actor {
-        &self.actors[self.at(side, name)]
+    pub(crate) fn node(&self, replica: usize, name: &str) -> &Node {
+        &self.nodes[self.at(replica, name)]
     }
 
     /// Starts a process at its address.
@@ -145,26 +155,26 @@ impl Stage {
         self.launch_with(at, None)
     }
 
-    /// Starts a process that is told one thing more.
+    /// Starts a process with one more setting.
     pub(crate) fn launch_with(&self, at: usize, more: Option<(&str, &str)>) -> Result<()> {
-        let actor = &self.actors[at];
-        let program = std::env::current_exe().context("finding this program")?.with_file_name(actor.name);
+        let node = &self.nodes[at];
+        let program = std::env::current_exe().context("finding this program")?.with_file_name(node.name);
         ensure!(program.is_file(), "{} is not built", program.display());
-        let url = |name: &str| format!("http://{}", self.actor(actor.side, name).address);
+        let url = |name: &str| format!("http://{}", self.node(node.replica, name).address);
         let mut command = Command::new(program);
         command
-            .env("RUSHES_LISTEN", actor.address.to_string())
-            .env("RUSHES_ADMIN_LISTEN", actor.admin.to_string())
-            .env("RUSHES_DATABASE_URL", actor.postgres.url(&self.database.url())?)
-            .env("RUSHES_REDIS_URL", actor.redis.url(&self.redis.url())?)
-            .env("RUSHES_NATS_URL", actor.nats.url(&self.nats.url())?)
+            .env("RUSHES_LISTEN", node.address.to_string())
+            .env("RUSHES_ADMIN_LISTEN", node.admin.to_string())
+            .env("RUSHES_DATABASE_URL", node.postgres.url(&self.database.url())?)
+            .env("RUSHES_REDIS_URL", node.redis.url(&self.redis.url())?)
+            .env("RUSHES_NATS_URL", node.nats.url(&self.nats.url())?)
             .env("RUSHES_BLOBS_URL", format!("file://{}", self.folder.join("blobs").display()))
             .env("RUSHES_DASHBOARD_URL", url("dashboard"))
             .env("RUSHES_GENERATION_STATUS_URL", url("generation-status"))
             .env("RUSHES_THUMBNAIL_WORKER_URL", url("thumbnail-worker"))
             .env("RUSHES_GENERATION_WORKER_URL", url("generation-worker"))
             .env("RUSHES_HOOKS_URL", format!("{}/hooks", url("gateway")))
-            // The same on both sides: it is part of what is cached.
+            // The same on both replicas: it is part of what is cached.
             .env("RUSHES_PUBLIC_URL", "http://gateway.test")
             .env("RUSHES_LOCAL_PACE", "0")
             .env("RUSHES_LOCAL_THREADS", "1")
@@ -176,17 +186,17 @@ impl Stage {
             .envs(self.more.iter().cloned())
             .envs(more)
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
-        let log = self.folder.join(format!("{}-{}.log", actor.name, actor.side));
-        let process = Process::spawn(actor.name, command, &log)?;
-        *actor.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        let log = self.folder.join(format!("{}-{}.log", node.name, node.replica));
+        let process = Process::spawn(node.name, command, &log)?;
+        *node.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
         Ok(())
     }
 
     /// Kills a process (SIGKILL).
     pub(crate) fn kill(&self, at: usize) {
-        let actor = &self.actors[at];
-        actor.life.fetch_add(1, Ordering::SeqCst);
-        if let Some(process) = actor.process.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let node = &self.nodes[at];
+        node.life.fetch_add(1, Ordering::SeqCst);
+        if let Some(process) = node.process.lock().unwrap_or_else(PoisonError::into_inner).take() {
             process.kill();
         }
     }
@@ -205,8 +215,8 @@ impl Stage {
     }
 
     /// A lazy channel to a service.
-    pub(crate) fn channel(&self, side: usize, name: &str) -> Result<Channel> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.actor(side, name).address))?;
+    pub(crate) fn channel(&self, replica: usize, name: &str) -> Result<Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.node(replica, name).address))?;
         Ok(endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy())
     }
 
@@ -214,14 +224,14 @@ impl Stage {
     pub(crate) async fn heal(&self) -> Result<()> {
         // Starting what runs is no error of ours.
         let _ = (self.redis.start().await, self.nats.start().await);
-        for (at, actor) in self.actors.iter().enumerate() {
+        for (at, node) in self.nodes.iter().enumerate() {
             for backend in [Backend::Postgres, Backend::Redis, Backend::Nats] {
-                actor.link(backend).heal();
+                node.link(backend).heal();
             }
             // What a black hole swallowed never comes: connections begin anew.
-            actor.postgres.reset();
-            actor.with(Process::resume);
-            if actor.with(|process| process.ended().is_none()) != Some(true) {
+            node.postgres.reset();
+            node.with(Process::resume);
+            if node.with(|process| process.ended().is_none()) != Some(true) {
                 self.launch(at)?;
             }
         }
@@ -252,12 +262,16 @@ impl Stage {
         Ok(wrong)
     }
 
-    /// All generations: their accounts, names and versions.
-    pub(super) async fn generations(&self) -> Result<Vec<(String, String, i64)>> {
+    /// All generations.
+    pub(super) async fn generations(&self) -> Result<Vec<GenerationRow>> {
         let mut connection = sqlx::PgConnection::connect(&self.database.url()).await?;
-        let rows = sqlx::query_as("select 'accounts/' || account_id, 'generations/' || id, version from generations")
-            .fetch_all(&mut connection)
-            .await?;
+        let rows = sqlx::query_as(
+            "select 'accounts/' || account_id as account, 'generations/' || id as name, version,
+                    end_time is not null as ended
+             from generations",
+        )
+        .fetch_all(&mut connection)
+        .await?;
         connection.close().await?;
         Ok(rows)
     }
@@ -277,11 +291,11 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Cluster {
     fn drop(&mut self) {
-        for actor in &self.actors {
-            actor.with(Process::resume);
-            drop(actor.process.lock().unwrap_or_else(PoisonError::into_inner).take());
+        for node in &self.nodes {
+            node.with(Process::resume);
+            drop(node.process.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
         if !self.kept {
             // It lies in the temporary directory.

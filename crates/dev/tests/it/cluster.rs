@@ -1,7 +1,7 @@
 //! The whole product for one test: every service as its own process, on servers and a database of the test's own, driven
 //! through the gateway as a client drives it.
 //!
-//! Invariant: when a stack ends, its ledger sums to zero and no terminal generation holds credits; a test that leaves it
+//! Invariant: when a cluster ends, its ledger sums to zero and no terminal generation holds credits; a test that leaves it
 //! otherwise fails.
 
 use std::net::SocketAddr;
@@ -23,8 +23,8 @@ use crate::client::Client;
 /// The services in the order in which they are started.
 const SERVICES: [&str; 5] = ["dashboard", "generation-status", "thumbnail-worker", "generation-worker", "gateway"];
 
-/// What a test wants to be different.
-pub(crate) struct Wish {
+/// What a test changes in its cluster.
+pub(crate) struct Options {
     /// How long the built-in model takes, in seconds.
     pub(crate) pace: &'static str,
     /// Where spans go.
@@ -35,13 +35,13 @@ pub(crate) struct Wish {
     pub(crate) heartbeat: &'static str,
     /// Where generation-status is to abort, if anywhere; see its `crash_points`.
     pub(crate) crash: Option<&'static str>,
-    /// How long PostgreSQL may be silent; longer than usual, since tests crowd the machine.
-    pub(crate) silence: &'static str,
+    /// How long PostgreSQL may not answer before it counts as unresponsive; longer than usual, since tests crowd the machine.
+    pub(crate) unresponsive_after: &'static str,
 }
 
-impl Default for Wish {
+impl Default for Options {
     fn default() -> Self {
-        Self { pace: "0", otlp: None, lease: "30s", heartbeat: "10s", crash: None, silence: "1s" }
+        Self { pace: "0", otlp: None, lease: "30s", heartbeat: "10s", crash: None, unresponsive_after: "1s" }
     }
 }
 
@@ -53,8 +53,8 @@ struct Service {
     process: Option<Process>,
 }
 
-/// A running product.
-pub(crate) struct Stack {
+/// The running services of a test, and their servers.
+pub(crate) struct Cluster {
     services: Vec<Service>,
     pub(crate) redis: Redis,
     pub(crate) nats: Nats,
@@ -62,28 +62,28 @@ pub(crate) struct Stack {
     /// Between the services and PostgreSQL.
     pub(crate) postgres: Proxy,
     folder: PathBuf,
-    wish: Wish,
+    options: Options,
 }
 
-impl Stack {
-    pub(crate) async fn start(wish: Wish) -> Result<Self> {
+impl Cluster {
+    pub(crate) async fn start(options: Options) -> Result<Self> {
         let database = Database::fresh().await?;
         let postgres = Proxy::before_url(&database.url()).await?;
         let redis = Redis::launch().await?;
         let nats = Nats::launch().await?;
-        let folder = std::env::temp_dir().join(format!("rushes-stack-{}", Uuid::now_v7().simple()));
+        let folder = std::env::temp_dir().join(format!("rushes-cluster-{}", Uuid::now_v7().simple()));
         std::fs::create_dir_all(folder.join("blobs"))?;
         let address = || SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
         let services =
             SERVICES.map(|name| Service { name, address: address(), admin: address(), process: None }).into();
-        let mut stack = Self { services, redis, nats, database, postgres, folder, wish };
+        let mut cluster = Self { services, redis, nats, database, postgres, folder, options };
         for name in SERVICES {
-            stack.run(name)?;
+            cluster.run(name)?;
         }
         for name in SERVICES {
-            stack.ready(name).await?;
+            cluster.ready(name).await?;
         }
-        Ok(stack)
+        Ok(cluster)
     }
 
     /// Starts a service at its address.
@@ -104,18 +104,18 @@ impl Stack {
             .env("RUSHES_THUMBNAIL_WORKER_URL", url("thumbnail-worker"))
             .env("RUSHES_GENERATION_WORKER_URL", url("generation-worker"))
             .env("RUSHES_PUBLIC_URL", url("gateway"))
-            .env("RUSHES_LEASE", self.wish.lease)
-            .env("RUSHES_HEARTBEAT", self.wish.heartbeat)
-            .env("RUSHES_LOCAL_PACE", self.wish.pace)
+            .env("RUSHES_LEASE", self.options.lease)
+            .env("RUSHES_HEARTBEAT", self.options.heartbeat)
+            .env("RUSHES_LOCAL_PACE", self.options.pace)
             .env("RUSHES_RECONCILE_INTERVAL", "1s")
-            .env("RUSHES_DATABASE_UNRESPONSIVE_AFTER", self.wish.silence)
+            .env("RUSHES_DATABASE_UNRESPONSIVE_AFTER", self.options.unresponsive_after)
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
-        if let Some(crash) = self.wish.crash.filter(|_| name == "generation-status") {
+        if let Some(crash) = self.options.crash.filter(|_| name == "generation-status") {
             command.env("RUSHES_CRASH_AT", crash);
         }
-        if let Some(otlp) = &self.wish.otlp {
+        if let Some(otlp) = &self.options.otlp {
             command.env("OTEL_EXPORTER_OTLP_ENDPOINT", otlp);
         }
         let log = self.folder.join(format!("{name}.log"));
@@ -144,7 +144,7 @@ impl Stack {
         process
     }
 
-    /// Lets a service stand where it is (SIGSTOP), until [`Stack::resume`].
+    /// Pauses a service (SIGSTOP), until [`Cluster::resume`].
     pub(crate) fn pause(&self, name: &str) {
         self.service(name).process.as_ref().expect("it runs").pause();
     }
@@ -155,7 +155,7 @@ impl Stack {
 
     /// From now on nothing is made to abort.
     pub(crate) fn forget_crash(&mut self) {
-        self.wish.crash = None;
+        self.options.crash = None;
     }
 
     /// Whether a service has ended by itself.
@@ -243,15 +243,15 @@ impl Stack {
     }
 
     fn service(&self, name: &str) -> &Service {
-        self.services.iter().find(|service| service.name == name).context("a service of the stack").unwrap()
+        self.services.iter().find(|service| service.name == name).context("a service of the cluster").unwrap()
     }
 
     fn service_mut(&mut self, name: &str) -> &mut Service {
-        self.services.iter_mut().find(|service| service.name == name).context("a service of the stack").unwrap()
+        self.services.iter_mut().find(|service| service.name == name).context("a service of the cluster").unwrap()
     }
 }
 
-impl Drop for Stack {
+impl Drop for Cluster {
     fn drop(&mut self) {
         for service in self.services.iter_mut().rev() {
             let Some(process) = service.process.take() else { continue };

@@ -17,22 +17,22 @@ use super::load::{Call, Target};
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A bare gateway before a bare server; ends when dropped.
-pub(super) struct Floor {
+pub(super) struct Baseline {
     gateway: Process,
     server: Process,
     address: SocketAddr,
 }
 
-impl Floor {
+impl Baseline {
     /// Starts a chain that answers `size` bytes, with its logs in `folder`.
     pub(super) async fn start(folder: &Path, size: usize) -> Result<Self> {
         let (upstream, address) = (free(), free());
-        let server = run(folder, "floor-server", &["--listen", &upstream.to_string(), "--size", &size.to_string()])?;
+        let server = run(folder, "baseline-server", &["--listen", &upstream.to_string(), "--size", &size.to_string()])?;
         let gateway =
-            run(folder, "floor-gateway", &["--listen", &address.to_string(), "--upstream", &upstream.to_string()])?;
+            run(folder, "baseline-gateway", &["--listen", &address.to_string(), "--upstream", &upstream.to_string()])?;
         for (process, address) in [(&server, upstream), (&gateway, address)] {
             let listens = async || tokio::net::TcpStream::connect(address).await.ok();
-            testkit::eventually("the floor listens", LIMIT, listens)
+            testkit::eventually("the baseline listens", LIMIT, listens)
                 .await
                 .with_context(|| format!("the end of the log of {}:\n{}", process.name(), process.tail(12)))?;
         }

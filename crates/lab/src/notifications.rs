@@ -1,7 +1,7 @@
-//! What the customers' receiver was told, beside how the generations ended.
+//! What the customers' receiver was notified of, beside how the generations ended.
 //!
 //! Invariants that it checks: every webhook is signed; of one generation none comes before an earlier one was taken, and none of
-//! an older version after a newer; and every end was told.
+//! an older version after a newer; and every end was notified.
 
 use std::collections::HashMap;
 
@@ -10,15 +10,15 @@ use provider_double::Received;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(crate) struct Notifications {
     /// How many webhooks came.
-    pub(super) webhooks: usize,
+    pub(crate) webhooks: usize,
     /// How many were not taken.
-    pub(super) refused: usize,
+    pub(crate) refused: usize,
     /// How many came once more although they had been taken: their sender died before it could say so.
-    pub(super) doubles: usize,
+    pub(crate) doubles: usize,
     /// Everything that is wrong, in words.
-    pub(super) wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
 }
 
 /// The last that came of a generation.
@@ -30,29 +30,29 @@ struct Last {
 }
 
 /// Compares. `secrets` and `ended` are by customer.
-pub(super) fn told(received: &[Received], secrets: &[String], ended: &[Vec<Generation>]) -> Told {
-    let mut told = Told { webhooks: received.len(), ..Told::default() };
+pub(crate) fn check(received: &[Received], secrets: &[String], ended: &[Vec<Generation>]) -> Notifications {
+    let mut found = Notifications { webhooks: received.len(), ..Notifications::default() };
     let mut lasts: HashMap<(usize, String), Last> = HashMap::new();
     for one in received {
         if !secrets.get(one.customer).is_some_and(|secret| one.is_signed(secret)) {
-            told.wrong.push(format!("webhook {} is not signed as it should be", one.id));
+            found.wrong.push(format!("webhook {} is not signed as it should be", one.id));
             continue;
         }
-        told.refused += usize::from(!one.is_accepted());
+        found.refused += usize::from(!one.is_accepted());
         let event = one.event();
         let text = |name: &str| event["data"][name].as_str().unwrap_or_default().to_owned();
         let (name, version) = (text("name"), text("version").parse().unwrap_or_default());
         let last = lasts.entry((one.customer, name.clone())).or_default();
         if version < last.version {
-            told.wrong.push(format!("{name}: version {version} came after {}", last.version));
+            found.wrong.push(format!("{name}: version {version} came after {}", last.version));
             continue;
         }
         if version == last.version && last.taken {
-            told.doubles += 1;
+            found.doubles += 1;
             continue;
         }
         if version > last.version && last.version > 0 && !last.taken {
-            told.wrong.push(format!("{name}: version {version} came before {} was taken", last.version));
+            found.wrong.push(format!("{name}: version {version} came before {} was taken", last.version));
         }
         *last = Last { version, state: text("state"), taken: one.is_accepted() };
     }
@@ -61,12 +61,12 @@ pub(super) fn told(received: &[Received], secrets: &[String], ended: &[Vec<Gener
             let last = lasts.remove(&(customer, generation.name.clone())).unwrap_or_default();
             if !last.taken || last.state != generation.state().as_str_name() {
                 let state = generation.state();
-                told.wrong.push(format!("{} is {state:?}; the last webhook said {:?}", generation.name, last.state));
+                found.wrong.push(format!("{} is {state:?}; the last webhook said {:?}", generation.name, last.state));
             }
         }
     }
     for (_, name) in lasts.into_keys() {
-        told.wrong.push(format!("a webhook tells of {name}, which was not ordered"));
+        found.wrong.push(format!("a webhook tells of {name}, which was not ordered"));
     }
-    told
+    found
 }

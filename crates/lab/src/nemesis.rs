@@ -1,8 +1,8 @@
-//! `rushes nemesis`: generations in both protocols while a third of all orders' connections are cut after the provider took them,
+//! `cargo rushes nemesis`: generations in both protocols while a third of all orders' connections are cut after the provider took them,
 //! and processes and servers are killed, and workers stopped beyond their leases, at random; then the provider's bill is joined
-//! with the books, and what the customers' receiver was told with both.
+//! with the books, and what the customers' receiver was notified of with both.
 //!
-//! Invariant: leases, heartbeats and sweeps are as in production, so that the times of rescues are.
+//! Invariant: leases, heartbeats and reapers are as in production, so that the times of rescues are.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -20,21 +20,21 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use testkit::Process;
 
-use super::audit::{Audit, audit};
-use super::customer::Customer;
-use super::provider::{MODELS, Provider};
-use super::rescue::{Rescues, percentile};
-use super::sweep::{summary, tempfolder};
-use super::told::told;
-use crate::Progress;
-use crate::stage::{Plan, SERVICES, Stage};
+use crate::audit::{Audit, audit};
+use crate::cluster::{Cluster, Plan, SERVICES};
+use crate::customer::Customer;
+use crate::folder::folder_of_run;
+use crate::provider::{MODELS, Provider};
+use crate::report::summary;
+use crate::rescue::{Rescues, percentile};
+use crate::{Progress, notifications};
 
 /// Accounts that order.
 const CUSTOMERS: usize = 4;
-/// A generation is stopped so long after its start, and with it what stays parked.
+/// A generation is stopped so long after its start, and with it what stays unconfirmed.
 const DEADLINE: Duration = Duration::from_secs(120);
 /// Without an end for so long, none is waited for any more.
-const PATIENCE: Duration = Duration::from_secs(240);
+const TIMEOUT: Duration = Duration::from_secs(240);
 
 /// How many, how wild.
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,7 @@ fn faults() -> Faults {
 
 /// Runs it; a promise that was broken is a failure.
 pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exit> {
-    let folder = tempfolder(options.logs.as_deref())?;
+    let folder = folder_of_run(options.logs.as_deref())?;
     let provider = Provider::start(&folder.path, DEADLINE, |settings| {
         (settings.seed, settings.faults) = (options.seed, faults());
         (settings.waits, settings.renders) = ((0, 300), (100, 2_000));
@@ -86,20 +86,20 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     more.push(("RUSHES_WORKER_SLOTS", "16".to_owned()));
     more.push(("RUSHES_WEBHOOK_REACH", "anywhere".to_owned()));
     say("starting two of each service");
-    let stage = Stage::start(Plan { sides: 2, logs: Some(folder.path.clone()), more }).await?;
-    let pool = PgPoolOptions::new().max_connections(8).connect(&stage.database_url()).await?;
+    let cluster = Cluster::start(Plan { replicas: 2, logs: Some(folder.path.clone()), more }).await?;
+    let pool = PgPoolOptions::new().max_connections(8).connect(&cluster.database_url()).await?;
     let receiver = Receiver::start(options.seed).await?;
     let (mut customers, mut secrets) = (Vec::new(), Vec::new());
     for number in 0..CUSTOMERS {
-        let customer = Customer::new(&stage, 2).await.context("making an account")?;
+        let customer = Customer::new(&cluster, 2).await.context("making an account")?;
         secrets.push(customer.listen(&receiver.url(number)).await.context("asking for webhooks")?);
         customers.push(customer);
     }
     say(&format!("{} generations, seed {}", options.generations, options.seed));
     let (begun, rescues, done) = (Instant::now(), Rescues::default(), AtomicBool::new(false));
     let kills = Mutex::new(BTreeMap::new());
-    let killing = kill(&stage, &pool, &rescues, options.seed, &done, &kills);
-    let stopping = stop(&stage, &pool, &rescues, options.seed, &done);
+    let killing = kill(&cluster, &pool, &rescues, options.seed, &done, &kills);
+    let stopping = stop(&cluster, &pool, &rescues, options.seed, &done);
     let ordering = async {
         let accepted = order(&customers, options).await;
         done.store(true, Ordering::Relaxed);
@@ -109,14 +109,14 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     killed?;
     let accepted = accepted?;
     say("all were ordered and every server is up: waiting for what is open");
-    stage.heal().await?;
+    cluster.heal().await?;
     settle(&pool).await?;
     let mut audit = audit(&pool, &provider.bill, &customers, &accepted).await?;
     let mut ended = Vec::new();
     for (customer, names) in customers.iter().zip(&accepted) {
         ended.push(customer.get(names).await?);
     }
-    audit.told = told(&receiver.received(), &secrets, &ended);
+    audit.notifications = notifications::check(&receiver.received(), &secrets, &ended);
     let rescued = rescues.all().await;
     pool.close().await;
     let harm = Harm { kills: kills.into_inner().unwrap_or_default(), stops };
@@ -125,10 +125,10 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
 
 /// Orders everything; gives what was accepted, by customer.
 async fn order(customers: &[Customer], options: &Options) -> Result<Vec<Vec<String>>> {
-    let (next, pools) = (AtomicUsize::new(0), options.at_once.max(1));
+    let (next, slots) = (AtomicUsize::new(0), options.at_once.max(1));
     let accepted: Vec<Mutex<Vec<String>>> = customers.iter().map(|_| Mutex::default()).collect();
-    let pool = async |pool: usize| -> Result<()> {
-        let mut rng = Rng::with_seed(options.seed.wrapping_mul(10_007).wrapping_add(pool as u64));
+    let slot = async |slot: usize| -> Result<()> {
+        let mut rng = Rng::with_seed(options.seed.wrapping_mul(10_007).wrapping_add(slot as u64));
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= options.generations {
@@ -144,7 +144,7 @@ async fn order(customers: &[Customer], options: &Options) -> Result<Vec<Vec<Stri
                 tokio::time::sleep(Duration::from_millis(rng.u64(0..1_500))).await;
                 customer.cancel(&name).await?;
             }
-            // A pool goes on when its generation has ended, or has been under way for a while: parked ones are not waited for.
+            // A slot goes on when its generation has ended, or has been under way for a while: unconfirmed ones are not waited for.
             let until = Instant::now() + Duration::from_secs(10);
             while Instant::now() < until {
                 let seen = customer.get(std::slice::from_ref(&name)).await?;
@@ -155,13 +155,13 @@ async fn order(customers: &[Customer], options: &Options) -> Result<Vec<Vec<Stri
             }
         }
     };
-    futures::future::try_join_all((0..pools).map(pool)).await?;
+    futures::future::try_join_all((0..slots).map(slot)).await?;
     Ok(accepted.into_iter().map(|names| names.into_inner().unwrap_or_default()).collect())
 }
 
 /// Kills one thing after another, and starts it again a little later, until `done`.
 async fn kill(
-    stage: &Stage,
+    cluster: &Cluster,
     pool: &PgPool,
     rescues: &Rescues,
     seed: u64,
@@ -174,21 +174,21 @@ async fn kill(
         let away = Duration::from_millis(rng.u64(200..2_500));
         let what = match rng.u8(0..13) {
             0 => {
-                stage.postgres.kill().await?;
+                cluster.postgres.kill().await?;
                 tokio::time::sleep(away).await;
-                stage.postgres.start().await?;
+                cluster.postgres.start().await?;
                 "PostgreSQL"
             }
             1 => {
-                stage.redis.kill().await?;
+                cluster.redis.kill().await?;
                 tokio::time::sleep(away).await;
-                stage.redis.start().await?;
+                cluster.redis.start().await?;
                 "Redis"
             }
             2 => {
-                stage.nats.kill().await?;
+                cluster.nats.kill().await?;
                 tokio::time::sleep(away).await;
-                stage.nats.start().await?;
+                cluster.nats.start().await?;
                 "NATS"
             }
             dice => {
@@ -197,14 +197,14 @@ async fn kill(
                     7..=9 => "generation-status",
                     _ => SERVICES[rng.usize(0..SERVICES.len())],
                 };
-                let at = stage.at(rng.usize(0..2), name);
-                let id = stage.actors[at].with(Process::id);
-                stage.kill(at);
+                let at = cluster.at(rng.usize(0..2), name);
+                let id = cluster.nodes[at].with(Process::id);
+                cluster.kill(at);
                 if let Some(id) = id.filter(|_| name == "generation-worker") {
                     rescues.begin(pool, id);
                 }
                 tokio::time::sleep(away).await;
-                stage.launch(at)?;
+                cluster.launch(at)?;
                 name
             }
         };
@@ -217,18 +217,21 @@ async fn kill(
 
 /// Stops one worker after another (SIGSTOP) for up to a minute: longer than a lease. What it held is done elsewhere, and when it
 /// goes on it still believes in its leases. One at a time, so that the other can take over. Gives how many.
-async fn stop(stage: &Stage, pool: &PgPool, rescues: &Rescues, seed: u64, done: &AtomicBool) -> u64 {
+async fn stop(cluster: &Cluster, pool: &PgPool, rescues: &Rescues, seed: u64, done: &AtomicBool) -> u64 {
     let mut rng = Rng::with_seed(seed.wrapping_add(1));
     let mut stops = 0;
     loop {
-        tokio::time::sleep(Duration::from_millis(rng.u64(10_000..30_000))).await;
-        if done.load(Ordering::Relaxed) {
-            return stops;
+        let next = Instant::now() + Duration::from_millis(rng.u64(10_000..30_000));
+        while Instant::now() < next {
+            if done.load(Ordering::Relaxed) {
+                return stops;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        let actor = &stage.actors[stage.at(rng.usize(0..2), "generation-worker")];
-        let life = actor.life.load(Ordering::SeqCst);
+        let node = &cluster.nodes[cluster.at(rng.usize(0..2), "generation-worker")];
+        let life = node.life.load(Ordering::SeqCst);
         // Gone at the moment, if it has none.
-        let Some(id) = actor.with(|process| {
+        let Some(id) = node.with(|process| {
             process.pause();
             process.id()
         }) else {
@@ -240,8 +243,8 @@ async fn stop(stage: &Stage, pool: &PgPool, rescues: &Rescues, seed: u64, done: 
         while Instant::now() < until && !done.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        if actor.life.load(Ordering::SeqCst) == life {
-            actor.with(Process::resume);
+        if node.life.load(Ordering::SeqCst) == life {
+            node.with(Process::resume);
         }
     }
 }
@@ -253,10 +256,10 @@ struct Harm {
     stops: u64,
 }
 
-/// Waits until nothing is open and everything was told, or nothing has ended for a long while.
+/// Waits until nothing is open and everything was delivered, or nothing has ended for a long while.
 async fn settle(pool: &PgPool) -> Result<()> {
-    let (mut least, mut since) = (i64::MAX, Instant::now());
-    while since.elapsed() < PATIENCE {
+    let (mut fewest, mut since) = (i64::MAX, Instant::now());
+    while since.elapsed() < TIMEOUT {
         let open = sqlx::query_scalar(
             "select (select count(*) from generations where end_time is null)
                   + (select count(*) from webhook_deliveries where state = 1)",
@@ -265,8 +268,8 @@ async fn settle(pool: &PgPool) -> Result<()> {
         if open == 0 {
             break;
         }
-        if open < least {
-            (least, since) = (open, Instant::now());
+        if open < fewest {
+            (fewest, since) = (open, Instant::now());
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -288,16 +291,16 @@ fn report(
             "generations": options.generations,
             "kills": all,
             "stops": harm.stops,
-            "webhooks": audit.told.webhooks,
-            "webhooks_refused": audit.told.refused,
-            "webhooks_doubled": audit.told.doubles,
-            "webhooks_wrong": audit.told.wrong.len(),
+            "webhooks": audit.notifications.webhooks,
+            "webhooks_refused": audit.notifications.refused,
+            "webhooks_doubled": audit.notifications.doubles,
+            "webhooks_wrong": audit.notifications.wrong.len(),
             "lost": audit.lost.len(),
             "double_submissions": audit.double_submissions.len(),
             "double_charges": audit.double_charges.len(),
             "ledger_sum": audit.ledger_sum,
-            "parked": audit.parked,
-            "parked_why": audit.explained,
+            "unconfirmed": audit.unconfirmed,
+            "unconfirmed_why": audit.explained,
             "ends": audit.ends,
             "rescues": rescued.len(),
             "p50_rescue_s": percentile(rescued, 0.5).as_secs_f64(),
@@ -308,13 +311,13 @@ fn report(
     } else {
         let what = format!("{} generations in {:.0} s, {all} kills", options.generations, took.as_secs_f64());
         out::print(format_args!("{}", summary(audit, &what, rescued)))?;
-        let told = &audit.told;
+        let found = &audit.notifications;
         out::print(format_args!(
             "  {:>6} webhooks, {} of them refused, {} sent once more after they were taken; {} wrong\n",
-            told.webhooks,
-            told.refused,
-            told.doubles,
-            told.wrong.len()
+            found.webhooks,
+            found.refused,
+            found.doubles,
+            found.wrong.len()
         ))?;
         for (what, count) in &harm.kills {
             out::print(format_args!("  {count:>6} times {what} killed\n"))?;

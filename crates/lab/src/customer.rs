@@ -1,12 +1,13 @@
-//! Who orders: an account with credits, through the gateways, patient and with one request id for each wish.
+//! A customer: an account with credits that orders through the gateways, with one request id for each order.
 //!
-//! Invariant: a wish whose answer did not come is asked again under its id, so what the customer has wished for is known.
+//! Invariant: a request whose answer did not come is sent again under its id, so what the customer has ordered is known.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
+use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::generations::v1::{
     BatchGetGenerationsRequest, CancelGenerationRequest, Generation, Input, ResolveGenerationRequest,
     StartGenerationRequest,
@@ -19,28 +20,28 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
-use crate::stage::Stage;
+use crate::cluster::Cluster;
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(5);
-/// How long a wish is asked again.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a request is sent again.
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// One account.
-pub(super) struct Customer {
-    pub(super) account: String,
+pub(crate) struct Customer {
+    pub(crate) account: String,
     key: String,
     scene: String,
     gateways: Vec<Channel>,
     status: Channel,
-    turn: AtomicUsize,
+    calls: AtomicUsize,
 }
 
 impl Customer {
-    pub(super) async fn new(stage: &Stage, sides: usize) -> Result<Self> {
-        let gateways = (0..sides).map(|side| stage.channel(side, "gateway")).collect::<Result<Vec<_>>>()?;
-        let (account, key) = stage.account("A customer".into(), 1_000_000_000_000).await?;
-        let status = stage.channel(0, "generation-status")?;
+    pub(crate) async fn new(cluster: &Cluster, replicas: usize) -> Result<Self> {
+        let gateways = (0..replicas).map(|replica| cluster.channel(replica, "gateway")).collect::<Result<Vec<_>>>()?;
+        let (account, key) = cluster.account("A customer".into(), 1_000_000_000_000).await?;
+        let status = cluster.channel(0, "generation-status")?;
         let mut client = ProjectServiceClient::new(gateways[0].clone());
         let project = Project { title: "a project".into(), ..Project::default() };
         let request = CreateProjectRequest { project: Some(project), request_id: String::new() };
@@ -48,17 +49,17 @@ impl Customer {
         let scene = Scene { title: "a scene".into(), ..Scene::default() };
         let request = CreateSceneRequest { parent: project, scene: Some(scene), request_id: String::new() };
         let scene = client.create_scene(with(&key, request)).await?.into_inner().name;
-        Ok(Self { account, key, scene, gateways, status, turn: AtomicUsize::new(0) })
+        Ok(Self { account, key, scene, gateways, status, calls: AtomicUsize::new(0) })
     }
 
     fn client(&self) -> GenerationServiceClient<Channel> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        GenerationServiceClient::new(self.gateways[turn % self.gateways.len()].clone())
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        GenerationServiceClient::new(self.gateways[number % self.gateways.len()].clone())
     }
 
     /// Calls until there is an answer that is one.
     async fn until<T>(&self, what: &str, mut call: impl AsyncFnMut(&Self) -> Result<T, Status>) -> Result<T> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let answer = match tokio::time::timeout(CALL, call(self)).await {
                 Ok(answer) => answer,
@@ -67,14 +68,14 @@ impl Customer {
             match answer {
                 Ok(answer) => return Ok(answer),
                 Err(status) if refused(&status) => bail!("{what} was refused: {status}"),
-                Err(status) if Instant::now() >= until => bail!("{what} was not answered in {PATIENCE:?}: {status}"),
+                Err(status) if Instant::now() >= until => bail!("{what} was not answered in {TIMEOUT:?}: {status}"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
             }
         }
     }
 
-    /// Wants to be told of what begins to be made and of every end; gives the secret that webhooks are signed with.
-    pub(super) async fn listen(&self, url: &str) -> Result<String> {
+    /// Subscribes to what begins to be made and to every end; gives the secret that webhooks are signed with.
+    pub(crate) async fn listen(&self, url: &str) -> Result<String> {
         let event_types = ["queued", "processing", "completed", "failed", "cancelled", "expired"];
         let event_types = event_types.map(|state| format!("generation.{state}")).to_vec();
         let endpoint = Endpoint { url: url.to_owned(), event_types, ..Endpoint::default() };
@@ -84,7 +85,7 @@ impl Customer {
     }
 
     /// Has a video made.
-    pub(super) async fn start(&self, model: &str, prompt: &str) -> Result<String> {
+    pub(crate) async fn start(&self, model: &str, prompt: &str) -> Result<String> {
         let request = StartGenerationRequest {
             scene: self.scene.clone(),
             model: model.to_owned(),
@@ -98,29 +99,29 @@ impl Customer {
     }
 
     /// Has one stopped.
-    pub(super) async fn cancel(&self, name: &str) -> Result<()> {
+    pub(crate) async fn cancel(&self, name: &str) -> Result<()> {
         let request = CancelGenerationRequest { name: name.to_owned() };
         let call = async |me: &Self| me.client().cancel_generation(with(&me.key, request.clone())).await;
         self.until("a cancel", call).await.map(drop)
     }
 
     /// How generations stand, as the gateway says.
-    pub(super) async fn get(&self, names: &[String]) -> Result<Vec<Generation>> {
+    pub(crate) async fn get(&self, names: &[String]) -> Result<Vec<Generation>> {
         let mut all = Vec::with_capacity(names.len());
         for names in names.chunks(100) {
             let request = BatchGetGenerationsRequest { names: names.to_vec() };
             let call = async |me: &Self| me.client().batch_get_generations(with(&me.key, request.clone())).await;
-            all.extend(self.until("a look", call).await?.into_inner().generations);
+            all.extend(self.until("a read", call).await?.into_inner().generations);
         }
         Ok(all)
     }
 
-    /// Settles a parked one as an operator who found no order.
-    pub(super) async fn resolve(&self, name: &str, resolution: super::points::Found) -> Result<()> {
+    /// Settles an unconfirmed one as an operator does.
+    pub(crate) async fn resolve(&self, name: &str, resolution: Resolution) -> Result<()> {
         let request = ResolveGenerationRequest {
             account: self.account.clone(),
             name: name.to_owned(),
-            note: "the sweep: looked up on the provider's bill".to_owned(),
+            note: "the crash-point run: looked up on the provider's bill".to_owned(),
             resolution: Some(resolution),
         };
         let call = async |me: &Self| {

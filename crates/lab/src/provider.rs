@@ -1,4 +1,4 @@
-//! The simulated provider as a process of its own, and what the services are told of it.
+//! The simulated provider as a process of its own, and the settings of the services that lead to it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use provider_double::Settings;
 use testkit::Process;
 
 /// The models that it makes, one by each protocol.
-pub(super) const MODELS: [&str; 2] = ["models/by-replicate", "models/by-fal"];
+pub(crate) const MODELS: [&str; 2] = ["models/by-replicate", "models/by-fal"];
 
 /// A running provider.
-pub(super) struct Provider {
-    pub(super) bill: PathBuf,
+pub(crate) struct Provider {
+    pub(crate) bill: PathBuf,
     /// Keeps it alive.
     _process: Process,
     environment: Vec<(&'static str, String)>,
@@ -23,7 +23,7 @@ pub(super) struct Provider {
 impl Provider {
     /// Starts one with its bill and the catalogue of its models in `folder`. A generation of one of its models is stopped
     /// `deadline` after its start.
-    pub(super) async fn start(folder: &Path, deadline: Duration, change: impl FnOnce(&mut Settings)) -> Result<Self> {
+    pub(crate) async fn start(folder: &Path, deadline: Duration, change: impl FnOnce(&mut Settings)) -> Result<Self> {
         let (bill, models) = (folder.join("bill.jsonl"), folder.join("models.json"));
         let listen = SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
         let mut settings = Settings { listen, ..Settings::new(&bill) };
@@ -61,8 +61,8 @@ impl Provider {
         Ok(Self { bill, _process: process, environment })
     }
 
-    /// What the services are told of it.
-    pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
+    /// The settings of the services that lead to it.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         self.environment.clone()
     }
 }

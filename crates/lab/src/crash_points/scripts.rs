@@ -9,15 +9,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use chassis::crash;
 use proto::generations::v1::charge::ProviderCharge;
-pub(super) use proto::generations::v1::resolve_generation_request::Resolution as Found;
+use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::generations::v1::{State, WaitReason};
 use sqlx::PgPool;
 use testkit::Process;
 use uuid::Uuid;
 
-use super::customer::Customer;
-use super::provider::MODELS;
-use crate::stage::Stage;
+use crate::cluster::Cluster;
+use crate::customer::Customer;
+use crate::provider::MODELS;
 
 /// The built-in model, which is drawn in the worker under its lease.
 const LOCAL: &str = "models/local-sketch";
@@ -37,9 +37,9 @@ enum Script {
     Leave,
     /// A worker dies while it draws, and its lease runs out.
     Die,
-    /// A parked one comes to its total deadline.
+    /// An unconfirmed one comes to its total deadline.
     Deadline,
-    /// A parked one is resolved.
+    /// An unconfirmed one is resolved.
     Resolve,
     /// A job is deleted by hand.
     Delete,
@@ -92,7 +92,7 @@ fn of(service: &'static str) -> Result<Vec<String>> {
 
 /// What scripts act on.
 pub(super) struct Scene<'a> {
-    pub(super) stage: &'a Stage,
+    pub(super) cluster: &'a Cluster,
     pub(super) pool: &'a PgPool,
     pub(super) customer: &'a Customer,
 }
@@ -100,7 +100,7 @@ pub(super) struct Scene<'a> {
 impl Scene<'_> {
     /// Does what leads to a point, and returns the generations that were started.
     pub(super) async fn play(&self, point: &str) -> Result<Vec<String>> {
-        let (customer, worker) = (self.customer, self.stage.at(0, "generation-worker"));
+        let (customer, worker) = (self.customer, self.cluster.at(0, "generation-worker"));
         let one = match script(point) {
             Script::Order => {
                 let mut names = Vec::new();
@@ -118,24 +118,24 @@ impl Scene<'_> {
             Script::Fail => customer.start(MODELS[1], "a harbour [unsafe]").await?,
             Script::Leave => {
                 let name = self.drawn().await?;
-                self.stage.actors[worker].with(Process::ask_to_end);
+                self.cluster.nodes[worker].with(Process::ask_to_end);
                 self.until(&name, "given back", |_, wait| wait == WaitReason::Capacity).await?;
-                self.stage.kill(worker);
+                self.cluster.kill(worker);
                 customer.cancel(&name).await?;
-                self.stage.launch(worker)?;
+                self.cluster.launch(worker)?;
                 name
             }
             Script::Die => {
                 let name = self.drawn().await?;
-                self.stage.kill(worker);
+                self.cluster.kill(worker);
                 self.until(&name, "taken back", |state, wait| state == State::Queued || wait == WaitReason::Capacity)
                     .await?;
                 customer.cancel(&name).await?;
-                self.stage.launch(worker)?;
+                self.cluster.launch(worker)?;
                 name
             }
             Script::Deadline => {
-                let name = self.parked().await?;
+                let name = self.unconfirmed().await?;
                 sqlx::query("update generations set total_deadline = now() where id = $1")
                     .bind(id(&name)?)
                     .execute(self.pool)
@@ -143,8 +143,8 @@ impl Scene<'_> {
                 name
             }
             Script::Resolve => {
-                let name = self.parked().await?;
-                customer.resolve(&name, Found::Failed(ProviderCharge::NotCharged.into())).await?;
+                let name = self.unconfirmed().await?;
+                customer.resolve(&name, Resolution::Failed(ProviderCharge::NotCharged.into())).await?;
                 name
             }
             Script::Delete => {
@@ -164,9 +164,9 @@ impl Scene<'_> {
     }
 
     /// One of which nobody knows whether it was taken; it was not.
-    async fn parked(&self) -> Result<String> {
+    async fn unconfirmed(&self) -> Result<String> {
         let name = self.customer.start(MODELS[0], "a harbour [cut-before]").await?;
-        self.until(&name, "parked", |_, wait| wait == WaitReason::SubmissionUnconfirmed).await?;
+        self.until(&name, "unconfirmed", |_, wait| wait == WaitReason::SubmissionUnconfirmed).await?;
         Ok(name)
     }
 

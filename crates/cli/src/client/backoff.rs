@@ -1,4 +1,4 @@
-//! How long a stream that broke is taken up again, and how long to wait between two tries.
+//! Back-off: how long a broken stream is opened again, and how long to wait between two tries.
 //!
 //! Invariant: clients that lost the same server do not come back at the same moment.
 
@@ -15,16 +15,16 @@ const HEARD: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3);
 const SHORTEST: Duration = Duration::from_millis(200);
 
-/// The patience of one command with its server.
-pub(crate) struct Patience {
+/// The back-off of one command with its server.
+pub(crate) struct Backoff {
     lasts: Duration,
     since: Instant,
-    turn: u32,
+    tries: u32,
 }
 
-impl Patience {
+impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { lasts: UNHEARD, since: Instant::now(), turn: 0 }
+        Self { lasts: UNHEARD, since: Instant::now(), tries: 0 }
     }
 
     /// The server spoke: all is well again.
@@ -44,8 +44,8 @@ impl Patience {
 
     /// Waits for the next try.
     pub(crate) async fn pause(&mut self) {
-        let most = LONGEST.min(SHORTEST * 2_u32.pow(self.turn.min(8)));
-        self.turn += 1;
-        tokio::time::sleep(most.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+        let max = LONGEST.min(SHORTEST * 2_u32.pow(self.tries.min(8)));
+        self.tries += 1;
+        tokio::time::sleep(max.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
     }
 }

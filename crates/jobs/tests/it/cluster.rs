@@ -1,8 +1,8 @@
-//! What each test stands on: a database of its own and a few short ways to move jobs.
+//! The set-up of each test: a database of its own, and short ways to move jobs.
 
 use std::time::Duration;
 
-use jobs::{Enqueued, Lease, Leased, NewJob, Wanted};
+use jobs::{ClaimRequest, Enqueued, Lease, Leased, NewJob};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool};
 use testkit::Database;
@@ -11,13 +11,13 @@ use uuid::Uuid;
 pub(crate) const KIND: &str = "test";
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
-/// A database and a pool on it. When dropped, the database goes too.
-pub(crate) struct Stage {
+/// A migrated database and connections to it. Dropping it drops the database.
+pub(crate) struct Cluster {
     pub(crate) pool: PgPool,
     _database: Database,
 }
 
-impl Stage {
+impl Cluster {
     pub(crate) async fn new() -> Self {
         let database = Database::fresh().await.unwrap();
         let pool = PgPoolOptions::new().max_connections(12).connect(&database.url()).await.unwrap();
@@ -28,15 +28,15 @@ impl Stage {
         self.pool.acquire().await.unwrap()
     }
 
-    /// Enqueues a job as it is.
+    /// Enqueues a job.
     pub(crate) async fn enqueue(&self, job: &NewJob) -> Enqueued {
         jobs::enqueue(&mut *self.connection().await, job).await.unwrap()
     }
 
     /// Enqueues an ordinary job of an account.
-    pub(crate) async fn job(&self, account: Uuid) -> Uuid {
+    pub(crate) async fn enqueue_for(&self, account: Uuid) -> Uuid {
         let job = new_job(account);
-        assert_eq!(self.enqueue(&job).await, Enqueued::New(job.id));
+        assert_eq!(self.enqueue(&job).await, Enqueued::Created(job.id));
         job.id
     }
 
@@ -45,14 +45,14 @@ impl Stage {
         claim(&mut *self.connection().await, worker, limit, LEASE).await
     }
 
-    /// Claims the one job that there is, as a worker that never had one.
-    pub(crate) async fn one(&self) -> Leased {
+    /// Claims the only claimable job, as a worker that never had one.
+    pub(crate) async fn claim_only(&self) -> Leased {
         let mut leased = self.claim(&format!("worker-{}", Uuid::now_v7()), 10).await;
         assert_eq!(leased.len(), 1, "one job should be ready");
         leased.pop().unwrap()
     }
 
-    /// Lets a lease run out, as time would.
+    /// Makes a lease run out, as time would.
     pub(crate) async fn expire(&self, lease: Lease) {
         sqlx::query("update jobs set lease_until = now() - interval '1 ms' where id = $1 and fence = $2")
             .bind(lease.job)
@@ -62,16 +62,17 @@ impl Stage {
             .unwrap();
     }
 
-    /// Makes a job that waits for its time ready, as time would.
-    pub(crate) async fn hasten(&self, job: Uuid) {
+    /// Makes a delayed job or a poll due, as time would.
+    pub(crate) async fn make_due(&self, job: Uuid) {
         sqlx::query("update jobs set run_at = now() where id = $1").bind(job).execute(&self.pool).await.unwrap();
     }
 
+    /// The state of a job.
     pub(crate) async fn state(&self, job: Uuid) -> String {
         sqlx::query_scalar("select state from jobs where id = $1").bind(job).fetch_one(&self.pool).await.unwrap()
     }
 
-    /// The states that a job went through.
+    /// The states that a job went through, in order.
     pub(crate) async fn history(&self, job: Uuid) -> Vec<String> {
         sqlx::query_scalar("select to_state from job_events where job_id = $1 order by id")
             .bind(job)
@@ -81,11 +82,12 @@ impl Stage {
     }
 }
 
+/// An ordinary job of an account, not yet enqueued.
 pub(crate) fn new_job(account: Uuid) -> NewJob {
     NewJob::new(account, KIND, Uuid::now_v7().to_string())
 }
 
 pub(crate) async fn claim(connection: &mut PgConnection, worker: &str, limit: u32, lease: Duration) -> Vec<Leased> {
-    let wanted = Wanted { kind: KIND, queues: &[String::new()], worker, limit, lease, limits: None };
-    jobs::claim(connection, wanted).await.unwrap()
+    let request = ClaimRequest { kind: KIND, queues: &[String::new()], worker, limit, lease, limits: None };
+    jobs::claim(connection, request).await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! Wake-ups: heard at once here and over NATS, and by the poll when NATS is gone.
+//! Notifications: at once within the process and over NATS; without NATS, listeners wake by themselves.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use jobs::{Notifier, POLL_INTERVAL};
 use testkit::Nats;
 
 #[tokio::test]
-async fn a_ring_before_the_wait_is_heard() {
+async fn a_notification_before_the_wait_is_not_missed() {
     let notifier = Notifier::new("test", None);
     let mut listener = notifier.listen();
     notifier.notify().await;
@@ -16,7 +16,7 @@ async fn a_ring_before_the_wait_is_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_ring_the_poll_comes() {
+async fn a_listener_wakes_without_a_notification() {
     let notifier = Notifier::new("test", None);
     let mut listener = notifier.listen();
     let begun = tokio::time::Instant::now();
@@ -25,28 +25,28 @@ async fn without_a_ring_the_poll_comes() {
 }
 
 #[tokio::test]
-async fn another_process_is_heard_over_nats() {
+async fn a_notification_reaches_other_processes_over_nats() {
     let nats = Nats::launch().await.unwrap();
     let ours = Notifier::new("test", Some(chassis::nats::connect(&nats.url()).await.unwrap()));
     let client = chassis::nats::connect(&nats.url()).await.unwrap();
     let theirs = Notifier::new("test", Some(client));
     let relay = tokio::spawn(ours.clone().relay());
     let mut listener = ours.listen();
-    // The first rings may come before the subscription; one of them is heard well before the poll.
-    let mut heard = false;
+    // The first may be sent before the subscription; a later one arrives well before the listener would wake by itself.
+    let mut notified = false;
     for _ in 0..100 {
         theirs.notify().await;
         if tokio::time::timeout(Duration::from_millis(50), listener.notified()).await.is_ok() {
-            heard = true;
+            notified = true;
             break;
         }
     }
     relay.abort();
-    assert!(heard, "no ring came over NATS within five seconds");
+    assert!(notified, "no notification came over NATS within five seconds");
 }
 
 #[tokio::test]
-async fn a_ring_without_nats_waits_for_nothing() {
+async fn a_notification_without_nats_waits_for_nothing() {
     let client = chassis::nats::connect("nats://127.0.0.1:1").await.unwrap();
     let notifier = Notifier::new("test", Some(client));
     let begun = Instant::now();

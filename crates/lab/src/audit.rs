@@ -11,35 +11,35 @@ use proto::generations::v1::State;
 use provider_double::{Event, Line};
 use sqlx::PgPool;
 
-use super::customer::Customer;
-use super::told::Told;
+use crate::customer::Customer;
+use crate::notifications::Notifications;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Audit {
+pub(crate) struct Audit {
     /// Accepted, and neither over nor where it should be; or over, and not what was bought.
-    pub(super) lost: Vec<String>,
+    pub(crate) lost: Vec<String>,
     /// Ordered beside an order that may be at work or was made, or without an intent.
-    pub(super) double_submissions: Vec<String>,
+    pub(crate) double_submissions: Vec<String>,
     /// Charged more than once, or for what did not complete.
-    pub(super) double_charges: Vec<String>,
-    /// A provider_charge that the bill contradicts.
-    pub(super) verdicts: Vec<String>,
+    pub(crate) double_charges: Vec<String>,
+    /// A charge reported to the customer that the bill contradicts.
+    pub(crate) contradicted_charges: Vec<String>,
     /// The sum of all entries of the ledger.
-    pub(super) ledger_sum: i64,
+    pub(crate) ledger_sum: i64,
     /// Entries that do not sum to zero, and what is held although all is over.
-    pub(super) ledger: Vec<String>,
-    /// Generations that were parked at some time.
-    pub(super) parked: usize,
+    pub(crate) ledger: Vec<String>,
+    /// Generations whose submission was unconfirmed at some time.
+    pub(crate) unconfirmed: usize,
     /// Those of them, by what explains it.
-    pub(super) explained: BTreeMap<&'static str, usize>,
+    pub(crate) explained: BTreeMap<&'static str, usize>,
     /// How all generations ended.
-    pub(super) ends: BTreeMap<String, usize>,
+    pub(crate) ends: BTreeMap<String, usize>,
     /// Orders, and made ones that nobody got, since their reference never came.
-    pub(super) orders: usize,
-    pub(super) given_up: usize,
-    /// What customers were told.
-    pub(super) told: Told,
+    pub(crate) orders: usize,
+    pub(crate) given_up: usize,
+    /// What customers were notified of.
+    pub(crate) notifications: Notifications,
 }
 
 #[derive(sqlx::FromRow)]
@@ -56,25 +56,26 @@ struct Row {
     /// Intended calls without a reference, and the references of the others.
     unknown: i64,
     references: Vec<String>,
-    parked: bool,
+    unconfirmed: bool,
     remote: bool,
 }
 
 impl Audit {
     /// Whether every promise held.
-    pub(super) fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.wrong().next().is_none() && self.ledger_sum == 0
     }
 
     /// Everything that is wrong, in words.
-    pub(super) fn wrong(&self) -> impl Iterator<Item = &String> {
-        let wrong = [&self.lost, &self.double_submissions, &self.double_charges, &self.verdicts, &self.ledger];
-        wrong.into_iter().chain([&self.told.wrong]).flatten()
+    pub(crate) fn wrong(&self) -> impl Iterator<Item = &String> {
+        let wrong =
+            [&self.lost, &self.double_submissions, &self.double_charges, &self.contradicted_charges, &self.ledger];
+        wrong.into_iter().chain([&self.notifications.wrong]).flatten()
     }
 }
 
-/// Joins everything. `accepted` are the generations that customers were told of.
-pub(super) async fn audit(
+/// Joins everything. `accepted` are the generations that customers were answered.
+pub(crate) async fn audit(
     pool: &PgPool,
     bill: &Path,
     customers: &[Customer],
@@ -132,7 +133,7 @@ impl Audit {
             self.double_charges.push(format!("{name} was captured {} times, {} in all", row.captures, row.spent));
         }
         if row.provider_charge == 1 && lines.iter().any(|line| line.event == Event::Charged) {
-            self.verdicts.push(format!("{name} says NOT_CHARGED, and is on the bill"));
+            self.contradicted_charges.push(format!("{name} says NOT_CHARGED, and is on the bill"));
         }
         self.orders(row, lines);
     }
@@ -160,8 +161,8 @@ impl Audit {
         }
         let made = |line: &&Line| line.event == Event::Charged && !row.references.contains(&line.order);
         self.given_up += lines.iter().filter(|line| made(line)).count();
-        if row.parked {
-            self.parked += 1;
+        if row.unconfirmed {
+            self.unconfirmed += 1;
             let ended_unknown = row.reason.as_deref() == Some("SUBMISSION_OUTCOME_UNKNOWN");
             let why = match (unknown > 0, lines.is_empty(), ended_unknown) {
                 (true, _, true) => "taken, its answer and its webhook lost: ended as UNKNOWN",
@@ -211,7 +212,7 @@ async fn rows(pool: &PgPool) -> Result<Vec<Row>> {
                 g.error_reason as reason, g.captured_micros as captured, j.state as job, g.model <> 'local-sketch' as remote,
                 coalesce(l.spent, 0)::bigint as spent, coalesce(l.captures, 0) as captures,
                 coalesce(p.unknown, 0) as unknown, coalesce(p.refs, '{}') as references,
-                exists (select from job_events e where e.job_id = g.id and e.cause = 'SUBMISSION_UNCONFIRMED') as parked
+                exists (select from job_events e where e.job_id = g.id and e.cause = 'SUBMISSION_UNCONFIRMED') as unconfirmed
          from generations g
          left join jobs j on j.id = g.id
          left join lateral (
