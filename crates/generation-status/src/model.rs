@@ -21,5 +21,5 @@ pub(crate) use webhooks::{
     RETRY_PAUSES, ReapedDeliveries, Secret, Settlement, TEST_EVENT, event_types,
 };
 pub(crate) use work::{
-    ClaimedWork, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, ProgressReport, Suspension,
+    ClaimedWork, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport, Suspension,
 };

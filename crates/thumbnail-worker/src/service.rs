@@ -60,7 +60,7 @@ impl Service {
             videos: config.videos.poster,
             rendering: KeyedLock::default(),
         };
-        let runner = Runner::new(thumbnails.clone(), notifier.clone(), &config.runner.host, config.runner.slots);
+        let runner = Runner::new(thumbnails.clone(), notifier.clone(), config.runner.slots);
         let assets = Assets { thumbnails, max_video_bytes: config.videos.max_bytes };
         let routes = grpc::routes(assets, config.public_url.clone());
         let server = server::Server::new("thumbnail-worker", &config.server)
