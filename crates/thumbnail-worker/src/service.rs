@@ -60,12 +60,12 @@ impl Service {
             videos: config.videos.poster,
             rendering: KeyedLock::default(),
         };
-        let runner = Runner::new(thumbnails.clone(), notifier.clone(), &config.runner.host, config.runner.slots);
+        let runner = Runner::new(thumbnails.clone(), notifier.clone(), config.runner.slots);
         let assets = Assets { thumbnails, max_video_bytes: config.videos.max_bytes };
         let routes = grpc::routes(assets, config.public_url.clone());
         let server = server::Server::new("thumbnail-worker", &config.server)
             .describe(proto::DESCRIPTOR_SET)
-            .advertise(["rushes.assets.v1.AssetService"]);
+            .advertise(proto::services("thumbnail-worker"));
         let server = grpc::TIMEOUTS.into_iter().fold(server, |server, (path, timeouts)| server.method(path, timeouts));
         Ok(Self { server, routes, runner, notifier })
     }

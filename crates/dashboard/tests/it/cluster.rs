@@ -42,7 +42,7 @@ pub(crate) const POOL: PoolSettings = PoolSettings {
     acquire: Duration::from_secs(5),
     idle: Duration::from_secs(600),
     statement: Duration::from_secs(5),
-    silence: Duration::from_secs(1),
+    unresponsive_after: Duration::from_secs(1),
 };
 
 struct Servers {
