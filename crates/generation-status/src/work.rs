@@ -7,7 +7,7 @@ use std::time::Duration;
 use chassis::crash;
 use domain::generation::State;
 use domain::money::Micros;
-use jobs::{Lease, Listener, Notifier, Retry, Status, Wanted};
+use jobs::{ClaimRequest, Lease, LeaseStatus, Listener, Notifier, Retry};
 use tokio_util::sync::CancellationToken;
 
 use crate::crash_points;
@@ -54,7 +54,7 @@ impl Work {
 
     /// Leases up to `limit` pieces of work on these models.
     pub(crate) async fn claim(&self, worker: &str, models: &[String], limit: u32) -> Result<Vec<ClaimedWork>, Error> {
-        let wanted = Wanted {
+        let wanted = ClaimRequest {
             kind: GENERATION_JOBS,
             queues: models,
             worker,
@@ -74,7 +74,7 @@ impl Work {
     }
 
     /// Prolongs leases; one status for each, in the order given.
-    pub(crate) async fn heartbeat(&self, leases: &[Lease]) -> Result<Vec<Status>, Error> {
+    pub(crate) async fn heartbeat(&self, leases: &[Lease]) -> Result<Vec<LeaseStatus>, Error> {
         self.store.heartbeat(leases, self.lease).await
     }
 

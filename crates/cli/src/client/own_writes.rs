@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_two_commands_wrote_side_by_side_is_kept_and_what_a_third_was_told_takes_its_place() {
+    fn what_two_commands_wrote_side_by_side_is_kept_and_what_a_third_was_answered_takes_its_place() {
         let folder = std::env::temp_dir().join(format!("rushes-own-writes-{}", std::process::id()));
         let own = OwnWrites(Some(folder.clone().into()));
         let token = HeaderValue::from_static;

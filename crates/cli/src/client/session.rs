@@ -12,8 +12,8 @@ use tonic::Request;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use uuid::Uuid;
 
-use crate::args::Connection;
 use crate::client::own_writes::{OwnWrites, Remembering};
+use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
 use crate::stack::Stack;
 use crate::{json, out};

@@ -346,8 +346,12 @@ impl User {
         self.projects().list_projects(self.ask(request)).await.map(tonic::Response::into_inner)
     }
 
-    pub(crate) async fn update_project(&self, project: projects::Project, paths: &[&str]) -> Answer<projects::Project> {
-        let request = projects::UpdateProjectRequest { project: Some(project), update_mask: Some(mask(paths)) };
+    pub(crate) async fn update_project(
+        &self,
+        project: projects::Project,
+        paths: Option<&[&str]>,
+    ) -> Answer<projects::Project> {
+        let request = projects::UpdateProjectRequest { project: Some(project), update_mask: paths.map(mask) };
         self.projects().update_project(self.ask(request)).await.map(tonic::Response::into_inner)
     }
 
@@ -386,8 +390,8 @@ impl User {
         self.projects().list_scenes(self.ask(request)).await.map(tonic::Response::into_inner)
     }
 
-    pub(crate) async fn update_scene(&self, scene: projects::Scene, paths: &[&str]) -> Answer<projects::Scene> {
-        let request = projects::UpdateSceneRequest { scene: Some(scene), update_mask: Some(mask(paths)) };
+    pub(crate) async fn update_scene(&self, scene: projects::Scene, paths: Option<&[&str]>) -> Answer<projects::Scene> {
+        let request = projects::UpdateSceneRequest { scene: Some(scene), update_mask: paths.map(mask) };
         self.projects().update_scene(self.ask(request)).await.map(tonic::Response::into_inner)
     }
 

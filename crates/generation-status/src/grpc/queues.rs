@@ -7,7 +7,7 @@ use chassis::fields::Fields;
 use chassis::request::caller::Caller;
 use domain::id::{AccountId, GenerationId};
 use domain::page;
-use jobs::{DeadLetter, Paused, Share};
+use jobs::{DeadLetter, PausedQueue, Share};
 use proto::queues::v1 as api;
 use proto::queues::v1::queue_service_server::QueueService;
 use tonic::{Request, Response, Status};
@@ -187,7 +187,7 @@ fn share_to_proto(share: &Share) -> api::AccountStats {
     }
 }
 
-fn pause_to_proto(paused: Paused) -> api::Pause {
+fn pause_to_proto(paused: PausedQueue) -> api::Pause {
     api::Pause { pause_time: Some(timestamp(paused.pause_time)), note: paused.note }
 }
 

@@ -1,7 +1,7 @@
 //! What operators read and decide.
 
 use domain::id::AccountId;
-use jobs::{Depth, Paused, Share};
+use jobs::{Depth, PausedQueue, Share};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ pub(crate) struct JobEvent {
 pub(crate) struct QueueStats {
     pub(crate) depths: Vec<Depth>,
     pub(crate) shares: Vec<Share>,
-    pub(crate) paused: Vec<Paused>,
+    pub(crate) paused: Vec<PausedQueue>,
 }
 
 /// A row that breaks an invariant.

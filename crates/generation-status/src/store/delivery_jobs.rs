@@ -8,7 +8,7 @@
 use chassis::postgres::statement;
 use domain::id::{WebhookDeliveryId, WebhookEndpointId};
 use domain::name::DeliveryName;
-use jobs::{Failure, Leased, NewJob, Retry, Wanted};
+use jobs::{ClaimRequest, Failure, Leased, NewJob, Retry};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
@@ -55,7 +55,8 @@ impl Store {
                 job.payload = id.as_bytes().to_vec();
                 job.max_attempts = MAX_DELIVERY_ATTEMPTS;
                 let enqueued = jobs::enqueue(tx, &job).await?;
-                let (jobs::Enqueued::New(job) | jobs::Enqueued::Same(job) | jobs::Enqueued::Other(job)) = enqueued;
+                let (jobs::Enqueued::Created(job) | jobs::Enqueued::Duplicate(job) | jobs::Enqueued::Conflict(job)) =
+                    enqueued;
                 let query = sqlx::query(
                     "update webhook_deliveries set job_id = $3, round = round + 1, next_attempt_time = now()
                      where account_id = $1 and id = $2",
@@ -71,7 +72,7 @@ impl Store {
     }
 
     /// Leases jobs of deliveries.
-    pub(crate) async fn claim_deliveries(&self, wanted: Wanted<'_>) -> Result<Vec<Leased>, Error> {
+    pub(crate) async fn claim_deliveries(&self, wanted: ClaimRequest<'_>) -> Result<Vec<Leased>, Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::claim(tx, wanted).await?);
         self.pools.webhook.transaction("claim_deliveries", run).await
     }
@@ -102,7 +103,7 @@ impl Store {
 
     /// Ends a job that has nothing to send.
     pub(crate) async fn drop_delivery_job(&self, leased: &Leased) -> Result<(), Error> {
-        let run = async |tx: &mut PgConnection| match jobs::cancelled(tx, leased.lease).await {
+        let run = async |tx: &mut PgConnection| match jobs::cancel(tx, leased.lease).await {
             Ok(_) | Err(jobs::Error::StaleFence) => Ok(()),
             Err(error) => Err(error.into()),
         };

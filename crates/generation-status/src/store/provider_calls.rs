@@ -6,7 +6,7 @@
 use chassis::postgres::statement;
 use chassis::status::Failure;
 use domain::generation::State;
-use jobs::{Lease, Pause};
+use jobs::Lease;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ impl Store {
     pub(crate) async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::lock_lease(tx, lease).await?;
-            jobs::served_by(tx, lease, provider).await?;
+            jobs::assign_pool(tx, lease, provider).await?;
             // The unique index on live orders turns a second intent into a conflict. It is the same intent only under the same
             // fence; under another one the update matches nothing, and the caller is refused.
             let query = sqlx::query_scalar::<_, i64>(
@@ -60,7 +60,7 @@ impl Store {
             let Suspension { lease, poll_after, .. } = *suspension;
             let cause = suspension.unconfirmed.then_some("SUBMISSION_UNCONFIRMED");
             let detail = Some(suspension.message.as_str()).filter(|message| !message.is_empty());
-            let held = jobs::suspend(tx, lease, Pause { poll_after, cause, detail }).await?;
+            let held = jobs::suspend(tx, lease, jobs::Suspension { poll_after, cause, detail }).await?;
             let wait = match (suspension.unconfirmed, suspension.queue_position) {
                 (true, _) => WaitReason::SubmissionUnconfirmed as i16,
                 (false, 1..) => WaitReason::ProviderQueue as i16,
@@ -148,7 +148,7 @@ impl Store {
             let Some(account) = statement("insert_provider_event", query.fetch_optional(&mut *tx)).await? else {
                 return Ok(None);
             };
-            let awaited = jobs::hint(tx, job).await?;
+            let awaited = jobs::poll_now(tx, job).await?;
             // A worker that holds the lease is finding out itself, and may be about to record something else.
             let generation = match reference {
                 Some(reference) if awaited => set_reference(tx, account, job, reference).await?,

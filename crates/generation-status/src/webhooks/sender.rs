@@ -11,7 +11,7 @@ use chassis::egress::Egress;
 use domain::id::AccountId;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
-use jobs::{Notifier, Wanted};
+use jobs::{ClaimRequest, Notifier};
 use proto::webhooks::v1::Event;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -96,7 +96,7 @@ impl Sender {
         let enqueued = self.store.enqueue_deliveries().await?;
         let free = slots.available_permits();
         let queues = [String::new()];
-        let wanted = Wanted {
+        let wanted = ClaimRequest {
             kind: DELIVERY_JOBS,
             queues: &queues,
             worker: &self.name,

@@ -73,7 +73,7 @@ async fn nothing_is_given(cluster: &Cluster) -> bool {
     let mut connection = cluster.pool.acquire().await.unwrap();
     let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
     let queues = ["local-sketch".to_owned()];
-    let wanted = jobs::Wanted {
+    let wanted = jobs::ClaimRequest {
         kind: "generation",
         queues: &queues,
         worker: "probe",

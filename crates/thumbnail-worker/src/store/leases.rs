@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chassis::postgres::statement;
-use jobs::{Failure, Lease, Leased, Retry, RetryDecision, Wanted};
+use jobs::{ClaimRequest, Failure, Lease, Leased, Retry, RetryDecision};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -45,7 +45,7 @@ impl Store {
     /// When PostgreSQL fails.
     pub(crate) async fn claim(&self, worker: &str, limit: u32) -> Result<Vec<(Leased, ThumbnailKey)>, Error> {
         let queues = [String::new()];
-        let wanted = Wanted { kind: KIND, queues: &queues, worker, limit, lease: LEASE, limits: None };
+        let wanted = ClaimRequest { kind: KIND, queues: &queues, worker, limit, lease: LEASE, limits: None };
         let work = async |tx: &mut PgConnection| {
             let mut claimed = Vec::new();
             for job in jobs::claim(tx, wanted).await? {
@@ -136,7 +136,7 @@ impl Store {
                         .fetch_one(&mut *tx);
                 if let Some(key) = parse_payload(dead.account, &statement("find_payload", query).await?) {
                     settle(tx, &key, &ThumbnailStatus::Failed(reason.to_owned())).await?;
-                    let (attempts, cause) = (dead.attempts, dead.cause);
+                    let (attempts, cause) = (dead.attempts, dead.cause.as_str().to_owned());
                     reaped.dead_lettered.push(DeadLettered { key, job: dead.job, attempts, cause });
                 }
             }

@@ -47,7 +47,7 @@ mod tests {
         let spec = Spec { width: 320, height: 180, quality: 50 };
         let key = ThumbnailKey { account: AccountId(Uuid::from_u128(7)), asset: [9; 32], spec };
         let job = job_of(&key);
-        assert_eq!(job.idem_key, format!("{}-320x180-q50", "09".repeat(32)));
+        assert_eq!(job.idempotency_key, format!("{}-320x180-q50", "09".repeat(32)));
         assert_eq!(parse_payload(job.account, &job.payload), Some(key));
         assert_eq!(parse_payload(job.account, b"another"), None);
     }

@@ -49,7 +49,7 @@ pub(crate) async fn measure(source: &Source, rounds: usize) -> Result<()> {
         if round > 0 {
             let [trip, told, untold] = [trips, told, untold].map(middle_and_worst);
             println!(
-                "trip_p50={} trip_p99={} told_p50={} told_p99={} untold_p50={} untold_p99={}",
+                "trip_p50={} trip_p99={} notified_p50={} notified_p99={} by_outbox_p50={} by_outbox_p99={}",
                 trip.0, trip.1, told.0, told.1, untold.0, untold.1
             );
         }
