@@ -35,8 +35,8 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = vec![Row::new("warm_read", "ns", floor, 1.0, &pairs(&rounds, "read", "moka", |moka| moka + ABOVE)?)];
 
     say("from a commit to the L1 of three replicas, and a bare NATS round trip");
-    let rounds = run("spread").await?;
-    for (way, name) in [("told", "commit_to_l1"), ("untold", "commit_to_l1_by_outbox")] {
+    let rounds = run("propagation").await?;
+    for (way, name) in [("hinted", "commit_to_l1"), ("outbox", "commit_to_l1_by_outbox")] {
         for part in ["p50", "p99"] {
             let (ours, trip) = (format!("{way}_{part}"), format!("trip_{part}"));
             let pairs = pairs(&rounds, &ours, &trip, |trip| 2.0 * trip + TICK)?;
