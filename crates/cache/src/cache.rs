@@ -59,7 +59,6 @@ impl Cache {
         let inner = Arc::new(Inner::new(settings, pool, nats, readers));
         let ends = Arc::new(inner.stop.clone().drop_guard());
         let cache = Self { inner, _ends: ends };
-        metrics::describe();
         cache.spawn_tasks(relays);
         Ok(cache)
     }

@@ -56,6 +56,12 @@ impl From<Invalid> for Failure {
     }
 }
 
+impl From<Invalid> for tonic::Status {
+    fn from(invalid: Invalid) -> Self {
+        Failure::from(invalid).into()
+    }
+}
+
 /// What is wrong with a request so far.
 #[derive(Debug, Default)]
 pub struct Fields(Option<Invalid>);

@@ -1,6 +1,6 @@
-//! What this service caches: each account's first dashboard page, and whose an API key is, both as encoded answers.
+//! The caches of this service: each account's first dashboard page, and the account of each API key, both as encoded answers.
 //!
-//! Invariant: what is kept is whole and of one snapshot. A dashboard that was read section by section is answered to those who
+//! Invariant: an entry is whole and of one snapshot. A dashboard that was read section by section is answered to those who
 //! wait for it and then forgotten, and so is an error.
 
 use std::time::Duration;
@@ -8,38 +8,34 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache::{Asof, Cache, Key, Lifetime, Loaded};
 use domain::id::AccountId;
-use domain::page;
 use prost::Message as _;
 
 use crate::dashboards::Dashboards;
 use crate::error::{Error, Noun};
-use crate::fields::Page;
+use crate::model::Page;
+use crate::presenter::{self, Presenter};
 use crate::store::Store;
-use crate::wire::{self, Face};
 
-/// The page that is cached: the first one, in its usual size.
-const USUAL: Page = Page { size: page::DEFAULT_SIZE as i64, after: None };
+/// How long a known key is kept. Its expiry is in the answer, and its revocation reaches the cache as a change.
+const KEY_LIFETIME: Lifetime = Lifetime { l1: Duration::from_secs(30), l2: Duration::from_secs(600) };
 
-/// A known key's stay. Its end by time is in the answer, and a revocation reaches the cache as an event.
-const KEY: Lifetime = Lifetime { l1: Duration::from_secs(30), l2: Duration::from_secs(600) };
-
-/// What ends a load without an entry.
+/// The result of a load that leaves no entry.
 #[derive(Clone, Debug)]
-enum Unkept {
+enum Uncached {
     /// An answer whose sections were read one by one.
-    Apart(Bytes),
+    Partial(Bytes),
     /// No answer.
     Failed(Error),
 }
 
-/// The kind of a dashboard's key.
-pub(crate) const DASH: &str = "dash";
+/// The first part of a dashboard's cache key.
+pub(crate) const DASHBOARD_KIND: &str = "dash";
 
-/// An account's first page in its usual size.
-pub(crate) struct Shown {
+/// An account's first page in the default size.
+pub(crate) struct CachedPage {
     /// Encoded.
     pub(crate) body: Bytes,
-    /// That of the body; of no meaning where that is not whole.
+    /// The version of the body; without meaning unless that is whole.
     pub(crate) version: i64,
     /// Whether it is of one snapshot, with no section missing.
     pub(crate) whole: bool,
@@ -47,46 +43,50 @@ pub(crate) struct Shown {
 
 /// Encoded dashboards, the first page of each through the cache.
 #[derive(Clone)]
-pub(crate) struct Dashes {
+pub(crate) struct CachedDashboards {
     cache: Cache,
     dashboards: Dashboards,
-    face: Face,
+    presenter: Presenter,
 }
 
-impl Dashes {
-    pub(crate) fn new(cache: Cache, dashboards: Dashboards, face: Face) -> Self {
-        Self { cache, dashboards, face }
+impl CachedDashboards {
+    pub(crate) fn new(cache: Cache, dashboards: Dashboards, presenter: Presenter) -> Self {
+        Self { cache, dashboards, presenter }
     }
 
-    /// The first page in its usual size; a stale one, for a caller who takes that, when there is no other.
-    pub(crate) async fn read(&self, account: AccountId) -> Result<Bytes, Error> {
-        match self.show(account, None).await {
+    /// A page. The first one in the default size comes through the cache, and while PostgreSQL cannot be read a stale one is
+    /// returned to a caller who takes it.
+    pub(crate) async fn read(&self, account: AccountId, page: Page) -> Result<Bytes, Error> {
+        if page != Page::DEFAULT {
+            return self.load(account, page).await;
+        }
+        match self.first_page(account, None).await {
             Err(error) if error.is_outage() => match self.cache.last_known(&key(account), None).await {
                 Some(hit) if !hit.is_absent() => Ok(hit.body),
                 _ => Err(error),
             },
-            shown => shown.map(|shown| shown.body),
+            page => page.map(|page| page.body),
         }
     }
 
-    /// The first page in its usual size, of version `least` or a later one if there is such a version.
-    pub(crate) async fn show(&self, account: AccountId, least: Option<i64>) -> Result<Shown, Error> {
+    /// The first page in the default size, of `min_version` or a later one if there is such a version.
+    pub(crate) async fn first_page(&self, account: AccountId, min_version: Option<i64>) -> Result<CachedPage, Error> {
         let this = self.clone();
-        match self.cache.get(&key(account), least, move || async move { this.fill(account).await }).await {
-            Ok(hit) if hit.is_absent() => Err(Error::Missing(Noun::Account)),
-            Ok(hit) => Ok(Shown { body: hit.body, version: hit.version, whole: true }),
-            Err(Unkept::Apart(body)) => Ok(Shown { body, version: 0, whole: false }),
-            Err(Unkept::Failed(error)) => Err(error),
+        match self.cache.get(&key(account), min_version, move || async move { this.fill(account).await }).await {
+            Ok(hit) if hit.is_absent() => Err(Error::NotFound(Noun::Account)),
+            Ok(hit) => Ok(CachedPage { body: hit.body, version: hit.version, whole: true }),
+            Err(Uncached::Partial(body)) => Ok(CachedPage { body, version: 0, whole: false }),
+            Err(Uncached::Failed(error)) => Err(error),
         }
     }
 
-    /// Another page, which is not kept.
-    pub(crate) async fn load(&self, account: AccountId, page: Page) -> Result<Bytes, Error> {
+    /// Another page, which is not cached.
+    async fn load(&self, account: AccountId, page: Page) -> Result<Bytes, Error> {
         let contents = self.dashboards.read(account, page).await?;
         if contents.is_of_nobody() {
-            return Err(Error::Missing(Noun::Account));
+            return Err(Error::NotFound(Noun::Account));
         }
-        Ok(self.face.dashboard(account, contents))
+        Ok(self.presenter.dashboard(account, contents))
     }
 
     /// Tells the cache, after a commit and before the reply, that this process changed something in an account's dashboard.
@@ -94,37 +94,37 @@ impl Dashes {
         self.cache.touched(&key(account)).await;
     }
 
-    async fn fill(&self, account: AccountId) -> Result<Loaded, Unkept> {
-        let contents = self.dashboards.read(account, USUAL).await.map_err(Unkept::Failed)?;
+    async fn fill(&self, account: AccountId) -> Result<Loaded, Uncached> {
+        let contents = self.dashboards.read(account, Page::DEFAULT).await.map_err(Uncached::Failed)?;
         let (snapshot, nobody, settled) = (contents.snapshot, contents.is_of_nobody(), contents.is_settled());
-        let encoded = self.face.dashboard(account, contents);
-        let Some(snapshot) = snapshot else { return Err(Unkept::Apart(encoded)) };
+        let body = self.presenter.dashboard(account, contents);
+        let Some(snapshot) = snapshot else { return Err(Uncached::Partial(body)) };
         let asof = Asof { epoch: snapshot.epoch, seq: snapshot.seq };
         if nobody {
             return Ok(Loaded { version: 0, asof, body: Bytes::new(), lifetime: Lifetime::ABSENT });
         }
         let lifetime = if settled { Lifetime::TERMINAL } else { Lifetime::IN_PROGRESS };
-        Ok(Loaded { version: snapshot.version, asof, body: encoded, lifetime })
+        Ok(Loaded { version: snapshot.version, asof, body, lifetime })
     }
 }
 
 fn key(account: AccountId) -> Key {
-    Key::aggregate(DASH, account.0)
+    Key::aggregate(DASHBOARD_KIND, account.0)
 }
 
-/// Encoded API keys by their hash, through the cache; that nobody has a key is remembered too.
+/// Encoded API keys by their hash, through the cache; that nobody has a key is cached too.
 #[derive(Clone)]
-pub(crate) struct Keys {
+pub(crate) struct CachedKeys {
     cache: Cache,
     store: Store,
 }
 
-impl Keys {
+impl CachedKeys {
     pub(crate) fn new(cache: Cache, store: Store) -> Self {
         Self { cache, store }
     }
 
-    /// What is known of the key with this hash.
+    /// The encoded key with this hash, ended or not.
     pub(crate) async fn read(&self, sha256: [u8; 32]) -> Result<Bytes, Error> {
         let store = self.store.clone();
         let load = move || async move {
@@ -133,12 +133,13 @@ impl Keys {
                 None => Loaded { version: 0, asof, body: Bytes::new(), lifetime: Lifetime::ABSENT },
                 Some(key) => {
                     let version = key.version;
-                    Loaded { version, asof, body: wire::api_key(key).encode_to_vec().into(), lifetime: KEY }
+                    let body = presenter::api_key_to_proto(key).encode_to_vec().into();
+                    Loaded { version, asof, body, lifetime: KEY_LIFETIME }
                 }
             })
         };
         let hit = self.cache.get(&Key::global("key", hex::encode(sha256)), None, load).await?;
-        if hit.is_absent() { Err(Error::Missing(Noun::ApiKey)) } else { Ok(hit.body) }
+        if hit.is_absent() { Err(Error::NotFound(Noun::ApiKey)) } else { Ok(hit.body) }
     }
 
     /// Tells the cache, after a commit and before the reply, that this process changed a key.

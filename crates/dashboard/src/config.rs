@@ -1,4 +1,5 @@
-//! The service's settings, read once at the start. The README lists them.
+//! The service's settings, one struct for each subsystem, read once at the start. A wrong one is an error that names its
+//! variable; the README lists them.
 
 use std::time::Duration;
 
@@ -7,75 +8,83 @@ use chassis::settings::{Error, Source};
 use chassis::{server, telemetry};
 use url::Url;
 
-/// All that the service needs to know before it binds its ports.
+/// Everything that the process reads from its environment.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Logs and traces.
     pub telemetry: telemetry::Settings,
     /// The gRPC port and the admin port.
     pub server: server::Settings,
-    /// PostgreSQL, the truth.
-    pub database_url: Url,
-    /// The pools.
-    pub pools: Pools,
-    /// Redis and what the process itself remembers.
+    /// PostgreSQL.
+    pub database: Database,
+    /// Redis and the process's own memory.
     pub cache: cache::Settings,
-    /// NATS, which brings other processes' changes sooner; without it they come by the cache's other ways.
+    /// NATS, which only shortens waiting: without it other processes' changes come by the cache's other ways.
     pub nats_url: Option<String>,
-    /// Where the gateway is seen from outside; the addresses of pictures begin with it.
-    pub public_url: Url,
-    /// How long one section of a dashboard may take when the dashboard has to be read section by section.
-    pub section_patience: Duration,
-    /// How watches behave.
+    /// How dashboards are read and presented.
+    pub dashboards: Dashboards,
+    /// Heartbeats and ages of watches.
     pub watch: cache::watch::Settings,
 }
 
-/// The pools of connections, each for one kind of work.
-#[derive(Clone, Copy, Debug)]
-pub struct Pools {
-    /// What users wait for and nothing changes.
+/// PostgreSQL, with one pool per workload, so that neither starves the other.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// `postgres://user:password@host:5432/name`.
+    pub url: Url,
+    /// Reads that users wait for.
     pub read: PoolSettings,
-    /// What changes rows.
+    /// Writes.
     pub write: PoolSettings,
 }
 
-impl Default for Pools {
-    fn default() -> Self {
-        Self {
-            // Its longest statement and a section's patience together stay below the usual deadline of 2 s, so that a
-            // dashboard of which one section hangs is still answered.
-            read: PoolSettings { statement: Duration::from_secs(1), ..PoolSettings::default() },
-            write: PoolSettings { min: 1, max: 10, statement: Duration::from_secs(5), ..PoolSettings::default() },
-        }
-    }
+/// How dashboards are read and presented.
+#[derive(Clone, Debug)]
+pub struct Dashboards {
+    /// The gateway's address as clients see it; the addresses of pictures begin with it.
+    pub public_url: Url,
+    /// How long one section may take when the sections are read one by one.
+    pub section_timeout: Duration,
 }
 
 impl Config {
-    /// Reads the settings that the README lists.
+    /// Reads every setting.
     ///
     /// # Errors
-    /// When one is missing or cannot be read; the error names it.
+    /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
-        let pools = Pools::default();
-        let public = "a URL such as https://rushes.example.com";
+        let public_url = "a URL such as https://rushes.example.com";
+        let section_timeout = "how long one section of a dashboard may take";
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
-            database_url: source
-                .required("RUSHES_DATABASE_URL", "a URL such as postgres://user:password@host:5432/name")?,
-            pools: Pools {
-                read: PoolSettings::read(source, "RUSHES_POOL_READ", pools.read)?,
-                write: PoolSettings::read(source, "RUSHES_POOL_WRITE", pools.write)?,
-            },
+            database: Database::read(source)?,
             cache: cache::Settings::read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
-            public_url: source.required("RUSHES_PUBLIC_URL", public)?,
-            section_patience: source.duration(
-                "RUSHES_SECTION_TIMEOUT",
-                Duration::from_millis(500),
-                "how long one section of a dashboard may take",
-            )?,
+            dashboards: Dashboards {
+                public_url: source.required("RUSHES_PUBLIC_URL", public_url)?,
+                section_timeout: source.duration(
+                    "RUSHES_SECTION_TIMEOUT",
+                    Duration::from_millis(500),
+                    section_timeout,
+                )?,
+            },
             watch: cache::watch::Settings::read(source)?,
+        })
+    }
+}
+
+impl Database {
+    fn read(source: &Source) -> Result<Self, Error> {
+        let url = source.required("RUSHES_DATABASE_URL", "a URL such as postgres://user:password@host:5432/name")?;
+        // The read pool's longest statement and the timeout of a section together stay below the default deadline of 2 s, so
+        // that a dashboard of which one section hangs is still answered.
+        let read = PoolSettings { statement: Duration::from_secs(1), ..PoolSettings::default() };
+        let write = PoolSettings { min: 1, max: 10, statement: Duration::from_secs(5), ..PoolSettings::default() };
+        Ok(Self {
+            url,
+            read: PoolSettings::read(source, "RUSHES_POOL_READ", read)?,
+            write: PoolSettings::read(source, "RUSHES_POOL_WRITE", write)?,
         })
     }
 }
@@ -93,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn the_pools_are_set_apart() {
+    fn each_pool_has_settings_of_its_own() {
         let source = Source::of(&[
             ("RUSHES_DATABASE_URL", "postgres://localhost/rushes"),
             ("RUSHES_PUBLIC_URL", "https://rushes.test"),
             ("RUSHES_POOL_READ_MAX", "7"),
             ("RUSHES_POOL_WRITE_STATEMENT", "3s"),
         ]);
-        let Pools { read, write } = Config::read(&source).unwrap().pools;
+        let Database { read, write, .. } = Config::read(&source).unwrap().database;
         assert_eq!((read.max, read.statement), (7, Duration::from_secs(1)));
         assert_eq!((write.max, write.statement), (10, Duration::from_secs(3)));
     }

@@ -1,22 +1,14 @@
-//! The ways in which a request to this service fails, and the one place where each becomes a code and a reason.
+//! The ways in which a request to this service fails, and the one map from each to a code and a reason.
 //!
-//! Invariant: whether a thing is missing, deleted or another account's is never told apart.
+//! Invariant: a reply never tells apart what does not exist, what was deleted and what is another account's.
 
+use chassis::fields::Invalid;
 use chassis::postgres;
 use chassis::status::Failure;
 
-/// A field of a request that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Violation {
-    /// The field's path in the request, as `project.title`.
-    pub(crate) field: String,
-    /// The reason that the failure carries when this violation is the first.
-    pub(crate) reason: &'static str,
-    /// What the field should be.
-    pub(crate) should: String,
-}
+use crate::model::MAX_SCENES;
 
-/// What can be missing.
+/// What can be not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Noun {
     Account,
@@ -52,15 +44,15 @@ impl Noun {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Fields of the request are wrong; nothing was stored.
-    #[error("the request has wrong fields")]
-    Invalid(Vec<Violation>),
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// It does not exist, was deleted, or is another account's.
     #[error("no such {0:?}")]
-    Missing(Noun),
+    NotFound(Noun),
     /// The same request id came with another body before.
     #[error("the request id was used for another request")]
     RequestIdReused,
-    /// What was to be changed is no longer in the version that the caller saw.
+    /// It is no longer in the version that the caller has seen.
     #[error("the etag is of another version")]
     EtagMismatch,
     /// The project has as many scenes as one may have.
@@ -78,39 +70,43 @@ pub(crate) enum Error {
     /// The database refused or could not be asked.
     #[error(transparent)]
     Database(#[from] postgres::Error),
+    /// A failure that is ready to be answered.
+    #[error(transparent)]
+    Failed(#[from] Failure),
 }
 
 impl Error {
-    /// Whether it says nothing of what was asked, only that it could not be read.
+    /// Whether the database could not be read, so that an older answer from the cache may be served.
     pub(crate) fn is_outage(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Database(_))
+    }
+}
+
+impl From<jobs::Error> for Error {
+    fn from(error: jobs::Error) -> Self {
+        match error {
+            jobs::Error::Postgres(error) => Self::Database(error),
+            // Of a lease, and this service only enqueues.
+            error @ jobs::Error::StaleFence => Self::Failed(Failure::internal(error)),
+        }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Invalid(violations) => {
-                let mut violations = violations.into_iter();
-                let Some(first) = violations.next() else {
-                    return Self::internal(Error::Invalid(Vec::new()));
-                };
-                violations.fold(Self::invalid(first.field, first.reason, first.should), |failure, next| {
-                    failure.and_field(next.field, next.should)
-                })
-            }
-            Error::Missing(noun) => Self::not_found(noun.reason(), noun.message()),
+            Error::Invalid(invalid) => invalid.into(),
+            Error::NotFound(noun) => Self::not_found(noun.reason(), noun.message()),
             Error::RequestIdReused => Self::already_exists(
                 "REQUEST_ID_REUSED",
                 "this request_id was used with another body; choose a new one for a new request",
             ),
-            Error::EtagMismatch => Self::aborted(
-                "ETAG_MISMATCH",
-                "it was changed since; read it again and repeat the change on what it is now",
-            ),
+            Error::EtagMismatch => {
+                Self::aborted("ETAG_MISMATCH", "it was changed since it was read; read it again and repeat the change")
+            }
             Error::ProjectFull => Self::precondition(
                 "PROJECT_FULL",
-                format!("a project has at most {} scenes; delete one or use another project", crate::scenes::MOST),
+                format!("a project has at most {} scenes; delete one or use another project", MAX_SCENES),
             ),
             Error::Unreachable(source) => {
                 Self::unavailable("DEPENDENCY_DOWN", "no part of the dashboard could be read; try again")
@@ -121,6 +117,7 @@ impl From<Error> for Failure {
             }
             Error::Random(_) => Self::internal(error),
             Error::Database(error) => error.into(),
+            Error::Failed(failure) => failure,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use dashboard::{Config, Dashboard};
+use dashboard::{Config, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     chassis::process::run("dashboard", &[], async |process| {
         let config = Config::read(process.settings())?;
         process.start_telemetry(&config.telemetry);
-        let bound = Dashboard::open(&config).await?.bind().await?;
+        let bound = Service::open(&config).await?.bind().await?;
         Ok(bound.serve(process.drain()).await?)
     })
 }

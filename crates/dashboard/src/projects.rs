@@ -1,80 +1,53 @@
-//! Projects: what a user may write, and what each request does.
+//! Projects: what each request does.
 //!
-//! Invariant: a project is seen only by its account and only until it is deleted; its scenes go with it.
+//! Invariant: a project is seen only by its account and only until it is deleted; its scenes are deleted with it.
 
 use domain::id::{AccountId, ProjectId};
-use domain::money::Micros;
 use domain::page::Cursor;
-use time::OffsetDateTime;
 
-use crate::cache::Dashes;
+use crate::cache::CachedDashboards;
 use crate::error::{Error, Noun};
-use crate::etag::Seen;
-use crate::fields::Page;
-use crate::once::Once;
+use crate::etag::IfMatch;
+use crate::events;
+use crate::idempotency::IdempotencyKey;
+use crate::model::{NewProject, Page, Project, ProjectChange};
 use crate::store::Store;
 
-/// A project as stored.
-#[derive(Clone, Debug)]
-pub(crate) struct Project {
-    pub(crate) id: ProjectId,
-    pub(crate) title: String,
-    pub(crate) description: String,
-    pub(crate) scene_count: i32,
-    pub(crate) completed_count: i64,
-    pub(crate) completed_cost: Micros,
-    pub(crate) version: i64,
-    pub(crate) create_time: OffsetDateTime,
-    pub(crate) update_time: OffsetDateTime,
-}
-
-/// What a user writes of a new project.
-#[derive(Clone, Debug)]
-pub(crate) struct Draft {
-    pub(crate) title: String,
-    pub(crate) description: String,
-}
-
-/// What a user changes of a project; nothing where it stays.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Change {
-    pub(crate) title: Option<String>,
-    pub(crate) description: Option<String>,
-}
-
-/// What can be done with projects.
+/// The rules of projects.
 #[derive(Clone)]
 pub(crate) struct Projects {
     store: Store,
-    dashes: Dashes,
+    dashboards: CachedDashboards,
 }
 
 impl Projects {
-    pub(crate) fn new(store: Store, dashes: Dashes) -> Self {
-        Self { store, dashes }
+    pub(crate) fn new(store: Store, dashboards: CachedDashboards) -> Self {
+        Self { store, dashboards }
     }
 
-    /// Creates a project, or returns the one that the same request made before.
+    /// Creates a project, or returns the one that the same request created before.
     pub(crate) async fn create(
         &self,
         account: AccountId,
-        draft: Draft,
-        request: Option<Once>,
+        new: NewProject,
+        key: Option<IdempotencyKey>,
     ) -> Result<Project, Error> {
         let id = ProjectId::new();
-        if let Some(project) = self.store.create_project(account, id, &draft, request).await? {
-            self.dashes.wrote(account).await;
+        if let Some(project) = self.store.create_project(account, id, &new, key).await? {
+            self.dashboards.wrote(account).await;
             return Ok(project);
         }
-        let request = request.ok_or(Error::Missing(Noun::Account))?;
-        match self.store.requested_project(account, request.id).await? {
-            Some((project, sha256)) if sha256 == request.sha256 => {
-                // Whoever repeats a write whose reply was lost must see it too, and another process may have made it.
-                self.dashes.wrote(account).await;
+        // The insert does nothing when the request id was used before, or when there is no such account.
+        let key = key.ok_or(Error::NotFound(Noun::Account))?;
+        match self.store.project_by_request(account, key.request_id).await? {
+            Some((project, sha256)) if sha256 == key.body_sha256 => {
+                // A client that repeats a write because the reply was lost must see the write, and another process may
+                // have made it.
+                self.dashboards.wrote(account).await;
                 Ok(project)
             }
             Some(_) => Err(Error::RequestIdReused),
-            None => Err(Error::Missing(Noun::Account)),
+            None => Err(Error::NotFound(Noun::Account)),
         }
     }
 
@@ -82,7 +55,7 @@ impl Projects {
         self.store.project(account, id).await
     }
 
-    /// A page of projects from new to old, and where the next one begins.
+    /// A page of projects from new to old, and the cursor of the next one.
     pub(crate) async fn list(&self, account: AccountId, page: Page) -> Result<(Vec<Project>, Option<Cursor>), Error> {
         let mut projects = self.store.projects(account, page).await?;
         let next = page.cut(&mut projects, |project| Cursor { position: 0, id: project.id.0 });
@@ -93,17 +66,18 @@ impl Projects {
         &self,
         account: AccountId,
         id: ProjectId,
-        change: Change,
-        seen: Seen,
+        change: ProjectChange,
+        if_match: IfMatch,
     ) -> Result<Project, Error> {
-        let project = self.store.update_project(account, id, &change, seen).await?;
-        self.dashes.wrote(account).await;
+        let project = self.store.update_project(account, id, &change, if_match).await?;
+        self.dashboards.wrote(account).await;
         Ok(project)
     }
 
-    pub(crate) async fn delete(&self, account: AccountId, id: ProjectId, seen: Seen) -> Result<(), Error> {
-        self.store.delete_project(account, id, seen).await?;
-        self.dashes.wrote(account).await;
+    pub(crate) async fn delete(&self, account: AccountId, id: ProjectId, if_match: IfMatch) -> Result<(), Error> {
+        self.store.delete_project(account, id, if_match).await?;
+        events::project_deleted(account, id);
+        self.dashboards.wrote(account).await;
         Ok(())
     }
 }

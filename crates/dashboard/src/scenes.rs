@@ -1,100 +1,60 @@
-//! Scenes: what a user may write, and what each request does.
+//! Scenes: what each request does.
 //!
 //! Invariant: a project's scenes have positions that order them; a new one comes last, and only a reorder, which names
 //! each of them once, moves them.
 
-use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
+use chassis::fields::{Invalid, SCHEMA};
+use domain::id::{AccountId, ProjectId, SceneId};
 use domain::name::SceneName;
 use domain::page::Cursor;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::cache::Dashes;
-use crate::error::{Error, Violation};
-use crate::etag::Seen;
-use crate::fields::Page;
-use crate::once::Once;
+use crate::cache::CachedDashboards;
+use crate::error::Error;
+use crate::etag::IfMatch;
+use crate::events;
+use crate::idempotency::IdempotencyKey;
+use crate::model::{CreatedScene, NewScene, Page, Scene, SceneChange};
 use crate::store::Store;
 
-/// The most scenes of a project: a reorder names them all in one message of 64 KiB.
-pub(crate) const MOST: i32 = 500;
-
-/// A scene as stored.
-#[derive(Clone, Debug)]
-pub(crate) struct Scene {
-    pub(crate) name: SceneName,
-    pub(crate) title: String,
-    pub(crate) script: String,
-    pub(crate) position: i32,
-    pub(crate) version: i64,
-    pub(crate) latest: Option<GenerationId>,
-    pub(crate) create_time: OffsetDateTime,
-    pub(crate) update_time: OffsetDateTime,
-}
-
-/// What a user writes of a new scene.
-#[derive(Clone, Debug)]
-pub(crate) struct Draft {
-    pub(crate) title: String,
-    pub(crate) script: String,
-}
-
-/// What a user changes of a scene; nothing where it stays.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Change {
-    pub(crate) title: Option<String>,
-    pub(crate) script: Option<String>,
-}
-
-/// What became of a request for a new scene.
-#[derive(Debug)]
-pub(crate) enum Created {
-    /// It was made by this request.
-    Now(Scene),
-    /// An earlier request with the same id made this one, and had a body with this hash.
-    Before(Scene, Vec<u8>),
-}
-
-/// What can be done with scenes.
+/// The rules of scenes.
 #[derive(Clone)]
 pub(crate) struct Scenes {
     store: Store,
-    dashes: Dashes,
+    dashboards: CachedDashboards,
 }
 
 impl Scenes {
-    pub(crate) fn new(store: Store, dashes: Dashes) -> Self {
-        Self { store, dashes }
+    pub(crate) fn new(store: Store, dashboards: CachedDashboards) -> Self {
+        Self { store, dashboards }
     }
 
-    /// Creates a scene at the end of its project, or returns the one that the same request made before.
+    /// Creates a scene at the end of its project, or returns the one that the same request created before.
     pub(crate) async fn create(
         &self,
         account: AccountId,
         project: ProjectId,
-        draft: Draft,
-        request: Option<Once>,
+        new: NewScene,
+        key: Option<IdempotencyKey>,
     ) -> Result<Scene, Error> {
         let name = SceneName { project, scene: SceneId::new() };
-        match self.store.create_scene(account, name, &draft, request).await? {
-            Created::Now(scene) => {
-                self.dashes.wrote(account).await;
-                Ok(scene)
+        let scene = match self.store.create_scene(account, name, &new, key).await? {
+            CreatedScene::New(scene) => scene,
+            CreatedScene::Existing { scene, body_sha256 } if key.is_some_and(|key| body_sha256 == key.body_sha256) => {
+                scene
             }
-            Created::Before(scene, sha256) if request.is_some_and(|once| sha256 == once.sha256) => {
-                // As for a project: it is told again to whoever repeats it.
-                self.dashes.wrote(account).await;
-                Ok(scene)
-            }
-            Created::Before(..) => Err(Error::RequestIdReused),
-        }
+            CreatedScene::Existing { .. } => return Err(Error::RequestIdReused),
+        };
+        // Also for a repetition, whose client may never have got the first reply.
+        self.dashboards.wrote(account).await;
+        Ok(scene)
     }
 
     pub(crate) async fn get(&self, account: AccountId, name: SceneName) -> Result<Scene, Error> {
         self.store.scene(account, name).await
     }
 
-    /// A page of a project's scenes by position, and where the next one begins.
+    /// A page of a project's scenes by position, and the cursor of the next one.
     pub(crate) async fn list(
         &self,
         account: AccountId,
@@ -110,17 +70,18 @@ impl Scenes {
         &self,
         account: AccountId,
         name: SceneName,
-        change: Change,
-        seen: Seen,
+        change: SceneChange,
+        if_match: IfMatch,
     ) -> Result<Scene, Error> {
-        let scene = self.store.update_scene(account, name, &change, seen).await?;
-        self.dashes.wrote(account).await;
+        let scene = self.store.update_scene(account, name, &change, if_match).await?;
+        self.dashboards.wrote(account).await;
         Ok(scene)
     }
 
-    pub(crate) async fn delete(&self, account: AccountId, name: SceneName, seen: Seen) -> Result<(), Error> {
-        self.store.delete_scene(account, name, seen).await?;
-        self.dashes.wrote(account).await;
+    pub(crate) async fn delete(&self, account: AccountId, name: SceneName, if_match: IfMatch) -> Result<(), Error> {
+        self.store.delete_scene(account, name, if_match).await?;
+        events::scene_deleted(account, name);
+        self.dashboards.wrote(account).await;
         Ok(())
     }
 
@@ -133,13 +94,10 @@ impl Scenes {
     ) -> Result<Vec<Scene>, Error> {
         let ids: Vec<Uuid> = order.iter().map(|scene| scene.0).collect();
         let Some(scenes) = self.store.reorder_scenes(account, project, &ids).await? else {
-            return Err(Error::Invalid(vec![Violation {
-                field: "scenes".to_owned(),
-                reason: "INPUT_SCHEMA_VIOLATION",
-                should: "must name each scene of the project once, and no other".to_owned(),
-            }]));
+            let should = "must name each scene of the project once, and no other";
+            return Err(Invalid::field("scenes", SCHEMA, should).into());
         };
-        self.dashes.wrote(account).await;
+        self.dashboards.wrote(account).await;
         Ok(scenes)
     }
 }

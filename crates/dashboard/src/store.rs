@@ -1,11 +1,12 @@
 //! The only SQL of this service: one file per noun, each statement whole at its call.
 //!
-//! Invariant: every statement on an account's rows names the account, whatever else identifies the row. What a statement
-//! changes, the triggers of the tables write to the outbox in the same transaction; statements here only hand them the
-//! trace (`rushes.traceparent`) that the change belongs to.
+//! Invariant: every statement on an account's rows names the account, whatever else identifies the row. The tables' triggers
+//! write each change to the outbox in the same transaction; a statement here only gives them the trace of the change
+//! (`rushes.traceparent`).
 
 mod accounts;
 mod dashboards;
+mod deletion;
 mod notices;
 mod projects;
 mod scenes;
@@ -14,34 +15,34 @@ use chassis::postgres::Pool;
 use chassis::{postgres, telemetry};
 use url::Url;
 
-use crate::config::Pools;
+use crate::config::Database;
 
 /// The database as this service uses it; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
-    /// What users wait for and nothing changes.
+    /// Reads that users wait for.
     read: Pool,
-    /// What changes rows.
+    /// Writes.
     write: Pool,
 }
 
 impl Store {
-    /// Pools for the database at `url` that connect when first used.
-    pub(crate) fn connect_lazy(url: &Url, pools: &Pools) -> Result<Self, postgres::Error> {
+    /// Pools that connect when they are first used.
+    pub(crate) fn connect_lazy(database: &Database) -> Result<Self, postgres::Error> {
         Ok(Self {
-            read: Pool::connect_lazy("read", for_reads(url).as_str(), &pools.read)?,
-            write: Pool::connect_lazy("write", url.as_str(), &pools.write)?,
+            read: Pool::connect_lazy("read", read_pool_url(&database.url).as_str(), &database.read)?,
+            write: Pool::connect_lazy("write", database.url.as_str(), &database.write)?,
         })
     }
 }
 
-/// The URL with what the planner is told for reads, which all take a few rows from the front of an index.
+/// The database's URL with settings of the planner for reads, which all take a few rows from the front of an index.
 ///
-/// A statement is planned once for all accounts: planning the dashboard takes twice as long as running it. Such a plan goes
-/// by the average account, of which PostgreSQL would rather fetch all rows and sort them; for one with a long history that
-/// is thousands of rows for ten.
+/// A statement is planned once for all accounts, because planning the dashboard takes twice as long as running it. Such a
+/// plan is made for the average account, of which PostgreSQL would rather fetch all rows and sort them; for an account with a
+/// long history that is thousands of rows for ten.
 #[must_use]
-pub fn for_reads(url: &Url) -> Url {
+pub fn read_pool_url(url: &Url) -> Url {
     let mut url = url.clone();
     url.query_pairs_mut()
         .append_pair("options[plan_cache_mode]", "force_generic_plan")

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{DASH, Dashes, Shown};
+use crate::cache::{CachedDashboards, CachedPage, DASHBOARD_KIND};
 use crate::error::Error;
 
 /// Between two dashboards to one watcher: changes that come together are shown together.
@@ -92,7 +92,7 @@ impl Hub {
         let ring = |watchers: &Vec<Arc<Watcher>>| watchers.iter().for_each(|watcher| watcher.0.notify_one());
         while let Some(signal) = changes.next().await {
             match signal {
-                Signal::Changed(change) if change.kind() == DASH => {
+                Signal::Changed(change) if change.kind() == DASHBOARD_KIND => {
                     let account = change.account().map(AccountId);
                     account.and_then(|account| self.lock().get(&account).map(ring));
                 }
@@ -107,15 +107,15 @@ impl Hub {
 /// What can be watched; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Watches {
-    dashes: Dashes,
+    dashboards: CachedDashboards,
     hub: Hub,
     settings: Settings,
     stop: CancellationToken,
 }
 
 impl Watches {
-    pub(crate) fn new(dashes: Dashes, hub: Hub, settings: Settings, stop: CancellationToken) -> Self {
-        Self { dashes, hub, settings, stop }
+    pub(crate) fn new(dashboards: CachedDashboards, hub: Hub, settings: Settings, stop: CancellationToken) -> Self {
+        Self { dashboards, hub, settings, stop }
     }
 
     /// Events with their resume tokens. What cannot be watched is refused at once.
@@ -134,13 +134,13 @@ impl Watches {
         let pulse = Pulse::begin(self.settings, self.stop.clone());
         let known = resumed.flatten().unwrap_or_default();
         // The token's version was seen, so an older one, from a cache, is no answer.
-        let first = self.dashes.show(account, resumed.flatten()).await?;
+        let first = self.dashboards.first_page(account, resumed.flatten()).await?;
         if resumed.is_some_and(|version| version.is_none_or(|version| first.whole && version > first.version)) {
             METERS.resumed(Resumed::Refused);
             return Err(Error::ResumeToken);
         }
         let mut watch = Watch {
-            dashes: self.dashes.clone(),
+            dashboards: self.dashboards.clone(),
             watching,
             seal,
             known,
@@ -169,7 +169,7 @@ impl Watches {
 
 /// One watcher's stream.
 struct Watch {
-    dashes: Dashes,
+    dashboards: CachedDashboards,
     watching: Watching,
     seal: Seal,
     /// The version that was sent last.
@@ -183,7 +183,7 @@ struct Watch {
 /// What is sent next.
 enum Next {
     /// This, whatever else there is.
-    Show(Shown),
+    Show(CachedPage),
     /// That the stream stands.
     Alive,
     /// Whatever happens.
@@ -217,7 +217,7 @@ impl Watch {
                 }
                 None => {}
             }
-            match self.dashes.show(self.watching.account, Some(self.known)).await {
+            match self.dashboards.first_page(self.watching.account, Some(self.known)).await {
                 Ok(shown) if !shown.whole => self.again(),
                 Ok(shown) if shown.version > self.known => return Some(self.sent(shown)),
                 Ok(_) => self.quiet = Instant::now() + GATHER,
@@ -236,7 +236,7 @@ impl Watch {
     }
 
     /// Takes note of what is sent. One with parts missing is only shown first; the whole follows when it can be read.
-    fn sent(&mut self, shown: Shown) -> Event {
+    fn sent(&mut self, shown: CachedPage) -> Event {
         if shown.whole {
             self.known = shown.version;
             self.quiet = Instant::now() + GATHER;

@@ -36,7 +36,7 @@ pub(crate) async fn run(options: Options, json: bool) -> Result<Exit> {
 
 fn simulate(options: &Options, json: bool) -> Result<Exit> {
     if options.trace {
-        return trace(options.seed);
+        return trace(options.seed, json);
     }
     let began = Instant::now();
     let runs = run::many(options.seed, options.seeds, &[]);
@@ -54,8 +54,15 @@ fn simulate(options: &Options, json: bool) -> Result<Exit> {
     Ok(if runs.violations.is_empty() && survivors == 0 { Exit::Done } else { Exit::Failed })
 }
 
-fn trace(seed: u64) -> Result<Exit> {
-    let seed = run::one(seed, Mode { traced: true, ..Mode::default() });
+fn trace(number: u64, json: bool) -> Result<Exit> {
+    let seed = run::one(number, Mode { traced: true, ..Mode::default() });
+    if json {
+        let broken =
+            seed.violation.as_ref().map(|violation| json!({"promise": violation.promise, "what": violation.what}));
+        let object = json!({"seed": number, "trace": seed.trace, "reads": seed.reads, "broken": broken});
+        out::print(format_args!("{object}\n"))?;
+        return Ok(if seed.violation.is_none() { Exit::Done } else { Exit::Failed });
+    }
     for line in &seed.trace {
         out::print(format_args!("{line}\n"))?;
     }

@@ -22,17 +22,17 @@ use moka::future::Cache;
 use tonic::body::Body;
 use tracing::{Instrument as _, field::Empty};
 
-use self::range::Wanted;
+use self::range::RequestedRange;
 
 const ROUTE: &str = "/assets/";
-const FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
-const NEVER: HeaderValue = HeaderValue::from_static("no-store");
+const CACHE_FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const CACHE_NEVER: HeaderValue = HeaderValue::from_static("no-store");
 
-/// The assets' side of the door; cheap to clone.
+/// Serves assets; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Assets {
     store: Store,
-    /// Sizes never change either; knowing them saves a question for each request.
+    /// Sizes by name. They never change, and each one known saves a call to the storage.
     sizes: Cache<Name, u64>,
 }
 
@@ -57,7 +57,7 @@ impl Assets {
         if let Some(parent) = request.headers().get("traceparent").and_then(|value| value.to_str().ok()) {
             chassis::telemetry::set_parent(&span, parent);
         }
-        let response = self.find(&request).instrument(span.clone()).await;
+        let response = self.respond(&request).instrument(span.clone()).await;
         let status = response.status();
         span.record("http.response.status_code", status.as_u16());
         if status.is_server_error() {
@@ -68,7 +68,7 @@ impl Assets {
         response
     }
 
-    async fn find(&self, request: &Request<()>) -> Response<Body> {
+    async fn respond(&self, request: &Request<()>) -> Response<Body> {
         let Some(name) = request.uri().path().strip_prefix(ROUTE) else {
             return problem(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; assets are at /assets/");
         };
@@ -96,19 +96,19 @@ impl Assets {
 
     async fn read(&self, request: &Request<()>, name: &Name) -> Result<Response<Body>, Error> {
         let etag = HeaderValue::try_from(format!("\"{}\"", digits(name))).map_err(|_| Error::Missing(name.clone()))?;
-        if conditions::unchanged(request.headers(), &etag) {
-            // The name is the content's hash, so who has an answer under this name has this one.
-            return Ok(describe(StatusCode::NOT_MODIFIED, name, etag, Body::empty()));
+        if conditions::not_modified(request.headers(), &etag) {
+            // The name is the content's hash, so a client that has any answer under this name has this one.
+            return Ok(success(StatusCode::NOT_MODIFIED, name, etag, Body::empty()));
         }
         let size = self.size(name).await?;
-        let wanted = match conditions::range_holds(request.headers(), &etag) {
-            true => range::wanted(request.headers(), size),
-            false => Wanted::All,
+        let requested = match conditions::range_applies(request.headers(), &etag) {
+            true => range::parse(request.headers(), size),
+            false => RequestedRange::All,
         };
-        let (status, part) = match wanted {
-            Wanted::All => (StatusCode::OK, 0..size),
-            Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
-            Wanted::Outside => {
+        let (status, part) = match requested {
+            RequestedRange::All => (StatusCode::OK, 0..size),
+            RequestedRange::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
+            RequestedRange::Outside => {
                 let message = format!("the asset has {size} bytes");
                 let mut response = problem(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_OUTSIDE_ASSET", &message);
                 set(&mut response, CONTENT_RANGE, &format!("bytes */{size}"));
@@ -119,10 +119,10 @@ impl Assets {
             Body::empty()
         } else {
             let range = (status == StatusCode::PARTIAL_CONTENT).then(|| part.clone());
-            let pieces = self.store.stream(name, range).await?;
-            Body::new(StreamBody::new(pieces.map_ok(Frame::data)))
+            let chunks = self.store.stream(name, range).await?;
+            Body::new(StreamBody::new(chunks.map_ok(Frame::data)))
         };
-        let mut response = describe(status, name, etag, body);
+        let mut response = success(status, name, etag, body);
         set(&mut response, CONTENT_LENGTH, &(part.end - part.start).to_string());
         if status == StatusCode::PARTIAL_CONTENT {
             set(&mut response, CONTENT_RANGE, &format!("bytes {}-{}/{size}", part.start, part.end - 1));
@@ -145,17 +145,17 @@ fn digits(name: &Name) -> String {
     text.split_once('.').map_or(text.clone(), |(digits, _)| digits.to_owned())
 }
 
-/// What all good answers about an asset have in common.
-fn describe(status: StatusCode, name: &Name, etag: HeaderValue, body: Body) -> Response<Body> {
+/// A successful answer about an asset, with the headers that all of them have.
+fn success(status: StatusCode, name: &Name, etag: HeaderValue, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(ETAG, etag);
-    headers.insert(CACHE_CONTROL, FOREVER);
+    headers.insert(CACHE_CONTROL, CACHE_FOREVER);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(name.content_type()));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let header = HeaderName::from_static;
-    // The type is by our own list; a browser must not guess another. Any page may embed what any page may fetch.
+    // The type is from our own list, and a browser must not guess another. Any page may fetch an asset, so any may embed it.
     headers.insert(header("x-content-type-options"), HeaderValue::from_static("nosniff"));
     headers.insert(header("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
     response
@@ -168,7 +168,7 @@ fn problem(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, NEVER);
+    headers.insert(CACHE_CONTROL, CACHE_NEVER);
     response
 }
 

@@ -1,4 +1,5 @@
-//! The gateway's settings, read once at the start.
+//! The gateway's settings, one struct for each subsystem, read once at the start. A wrong one is an error that names its
+//! variable; the README lists them.
 
 use std::{str::FromStr, time::Duration};
 
@@ -9,7 +10,7 @@ use chassis::{
 };
 use http::{HeaderValue, Uri};
 
-/// All that the gateway needs to know before it binds its ports.
+/// Everything that the process reads from its environment.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Logs and traces.
@@ -22,11 +23,11 @@ pub struct Config {
     pub blobs: blobs::Settings,
     /// The web pages that may call from a browser.
     pub origins: Origins,
-    /// How long an API key is believed without asking again.
+    /// How long an answer about an API key is acted on without asking again.
     pub key_lifetime: Duration,
-    /// Where changes of keys are heard of before that time is over; without it the time is all there is.
+    /// NATS, over which changes of keys come before that time is over; without it they take effect after that time.
     pub nats_url: Option<String>,
-    /// The names under which changes are told; see the cache's own settings.
+    /// The names of the messages of changes; see the cache's own settings.
     pub cache: cache::Settings,
 }
 
@@ -73,10 +74,10 @@ impl FromStr for Origins {
 }
 
 impl Config {
-    /// Reads the settings that the README lists.
+    /// Reads every setting.
     ///
     /// # Errors
-    /// When one is missing or cannot be read; the error names it.
+    /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
         let url = "a URL such as http://127.0.0.1:8080";
         let origins = "* or a list such as https://app.example.com,https://studio.example.com";

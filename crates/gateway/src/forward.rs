@@ -1,8 +1,8 @@
-//! A call on its way through: route, key, scope, limits, headers, and then the bytes as they are.
+//! The way of a call: route, key, scope, session, limits, headers, and then its bytes as they are.
 
-mod envelope;
+mod frames;
+mod headers;
 mod limit;
-mod meter;
 mod session;
 
 use std::{
@@ -12,18 +12,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use chassis::status::Failure;
 use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::Service;
 use tracing::Span;
 
 use self::session::Sessions;
-use crate::{keys::Keys, routes::Routes};
+use crate::{error::Error, keys::Keys, routes::Routes};
 
-pub(crate) use self::session::HEADER as SESSION;
+pub(crate) use self::session::HEADER as SESSION_HEADER;
 
-/// The gateway's side of every call; cheap to clone.
+/// Forwards calls to their services; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Forward {
     routes: Routes,
@@ -36,28 +35,26 @@ impl Forward {
         Self { routes, keys, sessions: Sessions::new() }
     }
 
-    async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
+    async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
         let path = request.uri().path();
-        let Some(route) = self.routes.find(path) else {
-            return Err(Failure::unimplemented(format!("there is no method {path}")));
-        };
+        let Some(route) = self.routes.find(path) else { return Err(Error::MethodNotFound(path.to_owned())) };
         let key = self.keys.authenticate(request.headers()).await?;
         Span::current().record("rushes.account", tracing::field::display(key.account()));
-        key.check(route.scope)?;
-        let session = self.sessions.enter(request.headers_mut(), key.account()).await?;
-        let request = envelope::seal(request, &key);
+        key.check_scope(route.scope)?;
+        let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
+        let request = headers::to_upstream(request, &key);
         let (request, refused) = limit::admit(request, route.method).await?;
-        let answer = route.channel.clone().call(request);
+        let reply = route.channel.clone().call(request);
         let response = tokio::select! {
-            // A refused body breaks the call as well; the refusal is what the client must read.
+            // A refused body breaks the call to the service as well, and the client must read the refusal, not that.
             biased;
-            Ok(failure) = refused => return Err(failure),
-            Ok(response) = answer => response,
+            Ok(error) = refused => return Err(error),
+            Ok(response) = reply => response,
         };
         if let Some(session) = session {
-            session.leave(response.headers()).await;
+            session.record(response.headers()).await;
         }
-        Ok(envelope::open(response))
+        Ok(headers::to_client(response))
     }
 }
 
@@ -73,8 +70,8 @@ impl Service<Request<Body>> for Forward {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let forward = self.clone();
         Box::pin(async move {
-            let answer = forward.forward(request).await;
-            Ok(answer.unwrap_or_else(|failure| Status::from(failure).into_http()))
+            let response = forward.forward(request).await;
+            Ok(response.unwrap_or_else(|error| Status::from(error).into_http()))
         })
     }
 }

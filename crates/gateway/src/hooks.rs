@@ -1,12 +1,12 @@
-//! `POST /hooks/{provider}/{job}`: where model providers send their webhooks. They are passed on as they came to a
+//! `POST /hooks/{provider}/{job}`: where model providers send their webhooks. Each is forwarded as it came to a
 //! generation-worker, which knows the providers' signatures.
 //!
-//! Invariants: the body is passed on byte by byte, since it is signed; no more than 1 MiB of it is read; and whatever cannot be
-//! verified is answered with 401 and leaves nothing behind.
+//! Invariants: the body is forwarded byte by byte, since it is signed; no more than 1 MiB of it is read; and a webhook that
+//! cannot be verified is answered with 401 and leaves nothing behind.
 
 use std::time::Duration;
 
-use chassis::{client::Channel, deadline};
+use chassis::{client::Channel, request::deadline};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use proto::work::v1::{ReceiveHookRequest, hook_service_client::HookServiceClient, receive_hook_request::Header};
@@ -16,24 +16,24 @@ use tracing::{Instrument as _, field::Empty};
 
 const ROUTE: &str = "/hooks/";
 /// The longest body.
-const BODY: usize = 1 << 20;
+const MAX_BODY: usize = 1 << 20;
 /// How long a webhook may take, its body included.
-const LIMIT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The webhooks' side of the door; cheap to clone.
+/// Forwards webhooks; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Hooks {
     worker: Option<HookServiceClient<Channel>>,
 }
 
 impl Hooks {
-    /// Passes webhooks on to a worker; without one there is no such route.
+    /// Forwards webhooks to a worker; without one there is no such route.
     pub(crate) fn new(worker: Option<Channel>) -> Self {
         Self { worker: worker.map(HookServiceClient::new) }
     }
 
-    /// Whether a path is one of a webhook.
-    pub(crate) fn wants(&self, path: &str) -> bool {
+    /// Whether a path is that of a webhook.
+    pub(crate) fn matches(&self, path: &str) -> bool {
         self.worker.is_some() && path.starts_with(ROUTE)
     }
 
@@ -46,7 +46,7 @@ impl Hooks {
             http.route = "/hooks/{provider}/{job}",
             http.response.status_code = Empty,
         );
-        let status = self.pass_on(request).instrument(span.clone()).await;
+        let status = self.forward(request).instrument(span.clone()).await;
         span.record("http.response.status_code", status.as_u16());
         metrics::counter!("rushes_gateway_provider_webhooks_total", "status" => status.as_str().to_owned())
             .increment(1);
@@ -58,8 +58,8 @@ impl Hooks {
         response
     }
 
-    async fn pass_on(&self, request: Request<Body>) -> StatusCode {
-        let (Some(mut worker), until) = (self.worker.clone(), Instant::now() + LIMIT) else {
+    async fn forward(&self, request: Request<Body>) -> StatusCode {
+        let (Some(mut worker), until) = (self.worker.clone(), Instant::now() + TIMEOUT) else {
             return StatusCode::NOT_FOUND;
         };
         if request.method() != Method::POST {
@@ -71,7 +71,7 @@ impl Hooks {
             return StatusCode::NOT_FOUND;
         };
         let (parts, body) = request.into_parts();
-        let body = match timeout_at(until, Limited::new(body, BODY).collect()).await {
+        let body = match timeout_at(until, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => return StatusCode::PAYLOAD_TOO_LARGE,
             Ok(Err(_)) => return StatusCode::BAD_REQUEST,
@@ -82,12 +82,12 @@ impl Hooks {
             .iter()
             .map(|(name, value)| Header { name: name.as_str().to_owned(), value: value.as_bytes().to_vec() });
         let hook = ReceiveHookRequest { provider, job, headers: headers.collect(), body: body.into() };
-        match deadline::scope(until, worker.receive_hook(hook)).await {
+        match deadline::within(until, worker.receive_hook(hook)).await {
             Ok(_) => StatusCode::NO_CONTENT,
             Err(status) if status.code() == Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-            // Whatever went wrong on our side, the provider sends it again.
+            // The fault is ours, and on 503 the provider sends the webhook again.
             Err(status) => {
-                tracing::warn!(code = ?status.code(), message = status.message(), "a webhook could not be passed on");
+                tracing::warn!(code = ?status.code(), message = status.message(), "a provider's webhook could not be forwarded");
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }

@@ -1,31 +1,17 @@
-//! The gateway's process: settings, telemetry, ports, serve, drain.
+//! The gateway's process.
 
 use std::process::ExitCode;
 
-use chassis::{drain::Drain, settings::Source, telemetry::Telemetry};
-use gateway::{Config, Gateway};
+use gateway::{Config, Service};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("gateway: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run() -> anyhow::Result<()> {
-    let config = Config::read(&Source::process())?;
-    // Dropped on every way out of here, which sends the spans that are still in memory.
-    let _telemetry = Telemetry::start("gateway", &config.telemetry);
-    let drain = Drain::on_signals();
-    let gateway = Gateway::open(&config).await?;
-    let bound = gateway.bind().await?;
-    bound.serve(drain).await?;
-    Ok(())
+fn main() -> ExitCode {
+    chassis::process::run("gateway", &[], async |process| {
+        let config = Config::read(process.settings())?;
+        process.start_telemetry(&config.telemetry);
+        let bound = Service::open(&config).await?.bind().await?;
+        Ok(bound.serve(process.drain()).await?)
+    })
 }

@@ -1,4 +1,4 @@
-//! Where each public method goes, from the table that the protos carry.
+//! The service of each public method, from the table that the protos carry.
 //!
 //! Invariant: a method that the table does not make public is not here, and so does not exist for the outside.
 

@@ -1,12 +1,12 @@
 //! The rules of credits: balances, entries, grants and adjustments. Holds, captures and releases follow from generations.
 
 use domain::id::{AccountId, LedgerId};
-use domain::page::Cursor;
+use domain::page::{Cursor, Page};
 use uuid::Uuid;
 
 use crate::cache::CachedGenerations;
 use crate::error::Error;
-use crate::fields::Page;
+use crate::events;
 use crate::model::{Balance, Entry, Issue, Issued};
 use crate::store::Store;
 
@@ -30,8 +30,8 @@ impl Credits {
     /// A page of an account's entries, newest first, and the cursor of the next.
     pub(crate) async fn entries(&self, account: AccountId, page: Page) -> Result<(Vec<Entry>, Option<Cursor>), Error> {
         let before = page.after.map(|cursor| LedgerId(cursor.id));
-        let mut entries = self.store.credit_entries(account, before, page.size + 1).await?;
-        let next = page.cut(&mut entries, |entry| entry.id.0);
+        let mut entries = self.store.credit_entries(account, before, page.rows()).await?;
+        let next = page.cut(&mut entries, |entry| Cursor { position: 0, id: entry.id.0 });
         Ok((entries, next))
     }
 
@@ -39,6 +39,7 @@ impl Credits {
     pub(crate) async fn issue(&self, account: AccountId, issue: Issue, request: Uuid) -> Result<Balance, Error> {
         match self.store.issue(account, &issue, request).await? {
             Issued::New(balance) => {
+                events::credits_issued(account, &issue, &balance);
                 self.cached.invalidate_dashboard(account).await;
                 Ok(balance)
             }

@@ -4,26 +4,16 @@
 
 use std::time::Duration;
 
+use chassis::fields::Invalid;
 use chassis::postgres;
 use chassis::status::Failure;
 use domain::generation::State;
 use domain::money::Micros;
 
-use crate::model::MAX_ENDPOINTS;
+use crate::model::{MAX_ENDPOINTS, MissingOutput};
 
 /// The RetryInfo of an account that has as many generations under way as it may.
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
-
-/// A field of a request that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Violation {
-    /// The field's path in the request, as `input.prompt`.
-    pub(crate) field: String,
-    /// The reason that the failure carries when this violation is the first.
-    pub(crate) reason: &'static str,
-    /// What the field should be.
-    pub(crate) should: String,
-}
 
 /// What can be not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +63,8 @@ impl Noun {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Fields of the request are wrong; nothing was stored.
-    #[error("the request has wrong fields")]
-    Invalid(Vec<Violation>),
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// It does not exist, or is another account's.
     #[error("no such {0:?}")]
     NotFound(Noun),
@@ -102,6 +92,9 @@ pub(crate) enum Error {
         /// The state that was asked for.
         next: State,
     },
+    /// The output that a worker reports is not in our storage as reported.
+    #[error("{}: {}", .0.asset, .0.why)]
+    OutputMissing(MissingOutput),
     /// It is not unconfirmed, so there is nothing to resolve.
     #[error("the generation is not unconfirmed")]
     NotUnconfirmed,
@@ -166,15 +159,7 @@ impl From<jobs::Error> for Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Invalid(violations) => {
-                let mut violations = violations.into_iter();
-                let Some(first) = violations.next() else {
-                    return Self::internal(Error::Invalid(Vec::new()));
-                };
-                violations.fold(Self::invalid(first.field, first.reason, first.should), |failure, next| {
-                    failure.and_field(next.field, next.should)
-                })
-            }
+            Error::Invalid(invalid) => invalid.into(),
             Error::NotFound(noun) => Self::not_found(noun.reason(), noun.message()),
             Error::RequestIdReused => Self::already_exists(
                 "REQUEST_ID_REUSED",
@@ -201,6 +186,10 @@ impl From<Error> for Failure {
                 "ILLEGAL_TRANSITION",
                 format!("{} cannot follow the state that the generation is in", next.as_str()),
             ),
+            Error::OutputMissing(MissingOutput { asset, why }) => {
+                Self::precondition("ASSET_MISSING", format!("{why}; register it first. Nothing was charged"))
+                    .and_metadata("asset", asset)
+            }
             Error::NotUnconfirmed => Self::precondition(
                 "NOT_UNCONFIRMED",
                 "only a generation that waits as SUBMISSION_UNCONFIRMED can be resolved; read it again",

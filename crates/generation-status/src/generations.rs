@@ -5,10 +5,11 @@
 
 use bytes::Bytes;
 use chassis::crash;
+use chassis::fields::Fields;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
 use domain::name::{GenerationParent, SceneName};
-use domain::page::Cursor;
+use domain::page::{Cursor, Page};
 use jobs::Notifier;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -17,10 +18,10 @@ use crate::cache::CachedGenerations;
 use crate::catalogue::Catalogue;
 use crate::crash_points;
 use crate::error::{Error, Noun};
-use crate::fields::{Fields, Page};
+use crate::events;
 use crate::model::{Generation, JobEvent, NewGeneration, Resolution, Started};
 use crate::store::Store;
-use crate::watches::Hub;
+use crate::watches::GenerationHub;
 
 /// How often a cancel reads the generation anew when it changed between the read and the write.
 const MAX_CANCEL_TRIES: usize = 8;
@@ -31,7 +32,7 @@ pub(crate) struct Generations {
     catalogue: Catalogue,
     store: Store,
     cached: CachedGenerations,
-    hub: Hub,
+    hub: GenerationHub,
     notifier: Notifier,
 }
 
@@ -40,7 +41,7 @@ impl Generations {
         catalogue: Catalogue,
         store: Store,
         cached: CachedGenerations,
-        hub: Hub,
+        hub: GenerationHub,
         notifier: Notifier,
     ) -> Self {
         Self { catalogue, store, cached, hub, notifier }
@@ -54,7 +55,7 @@ impl Generations {
     /// Starts a generation and holds its price, or returns the one that the same request started.
     pub(crate) async fn start(&self, new: &NewGeneration) -> Result<Generation, Error> {
         let started = self.store.start(new).await?;
-        self.publish_started(new, started).await
+        self.publish_started(started).await
     }
 
     /// Starts a generation that replaces a dead letter's, and closes the letter; `note` says who asked for it and why.
@@ -67,11 +68,13 @@ impl Generations {
         let origin = self.store.dead_letter(id).await?.ok_or(Error::NotFound(Noun::DeadLetter))?;
         let new = repetition_of(&self.catalogue, &origin, request_id)?;
         let started = self.store.requeue_dead_letter(&new, id, note).await?;
-        tracing::info!(generation = %id.0, account = %origin.account.0, note, "a dead letter was requeued");
-        self.publish_started(&new, started).await
+        if let Started::New(generation) = &started {
+            events::dead_letter_requeued(generation, note);
+        }
+        self.publish_started(started).await
     }
 
-    async fn publish_started(&self, new: &NewGeneration, started: Started) -> Result<Generation, Error> {
+    async fn publish_started(&self, started: Started) -> Result<Generation, Error> {
         match started {
             Started::Existing(generation) => {
                 // The first request's reply may be lost, and with it the token for reading one's own write, so this reply carries
@@ -82,7 +85,7 @@ impl Generations {
             }
             Started::New(generation) => {
                 crash::point(crash_points::START_COMMITTED);
-                metrics::counter!("rushes_generations_started_total", "model" => new.model.id.clone()).increment(1);
+                events::generation_started(&generation);
                 self.publish(&generation).await;
                 self.notifier.notify().await;
                 Ok(*generation)
@@ -112,11 +115,14 @@ impl Generations {
         parent: GenerationParent,
         page: Page,
     ) -> Result<(Vec<Generation>, Option<Cursor>), Error> {
-        let mut generations = self.store.list(account, parent, page.before(), None, page.size + 1).await?;
+        let mut generations = self
+            .store
+            .list(account, parent, page.after.map(|cursor| GenerationId(cursor.id)), None, page.rows())
+            .await?;
         if generations.is_empty() {
             self.store.parent_exists(account, parent).await?;
         }
-        let next = page.cut(&mut generations, |generation| generation.id.0);
+        let next = page.cut(&mut generations, |generation| Cursor { position: 0, id: generation.id.0 });
         Ok((generations, next))
     }
 
@@ -144,7 +150,7 @@ impl Generations {
     ) -> Result<Generation, Error> {
         let generation = self.store.resolve(account, id, resolution, note).await?;
         crash::point(crash_points::RESOLUTION_COMMITTED);
-        tracing::info!(generation = %id.0, account = %account.0, note, "an unconfirmed generation was resolved");
+        events::generation_resolved(&generation, resolution, note);
         self.publish(&generation).await;
         if !generation.state.is_terminal() {
             self.notifier.notify().await;
@@ -160,12 +166,13 @@ impl Generations {
         page: Page,
     ) -> Result<(Vec<JobEvent>, Option<Cursor>), Error> {
         let after = page.after.map_or(0, |cursor| i64::try_from(cursor.id.as_u128()).unwrap_or(i64::MAX));
-        let mut events = self.store.job_events(account, id, after, page.size + 1).await?;
+        let mut events = self.store.job_events(account, id, after, page.rows()).await?;
         if events.is_empty() {
             self.find(account, id).await?;
         }
         // The page token carries a UUID; a line's number fits into one.
-        let next = page.cut(&mut events, |event| Uuid::from_u128(event.id.unsigned_abs().into()));
+        let next =
+            page.cut(&mut events, |event| Cursor { position: 0, id: Uuid::from_u128(event.id.unsigned_abs().into()) });
         Ok((events, next))
     }
 
@@ -185,6 +192,7 @@ impl Generations {
                 crash::point(crash_points::CANCEL_COMMITTED);
                 self.publish(&generation).await;
                 if generation.state == State::Cancelling {
+                    events::generation_cancelling(&generation, "user");
                     // Where no worker has it, one must claim it to tell the provider.
                     self.notifier.notify().await;
                 }
@@ -199,9 +207,12 @@ impl Generations {
         self.store.find(account, &[id]).await?.pop().ok_or(Error::NotFound(Noun::Generation))
     }
 
-    /// Tells caches and watches of a committed change.
+    /// Tells caches and watches of a committed change, and reports an end: every change passes here, so none can be forgotten.
     pub(crate) async fn publish(&self, generation: &Generation) {
-        self.hub.changed(generation.clone());
+        if generation.state.is_terminal() {
+            events::generation_ended(generation);
+        }
+        self.hub.publish(generation.clone());
         self.cached.wrote(generation).await;
         self.cached.invalidate_dashboard(generation.account).await;
     }

@@ -2,6 +2,7 @@
 
 mod claims;
 mod credits;
+mod fields;
 mod generations;
 mod models;
 mod queues;

@@ -1,34 +1,17 @@
-//! generation-status, the process: settings, telemetry, ports, and the way out.
+//! generation-status' process.
 
 use std::process::ExitCode;
 
-use chassis::drain::Drain;
-use chassis::settings::Source;
-use chassis::telemetry::Telemetry;
-use generation_status::{Config, Service};
+use generation_status::{Config, Service, crash_points};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("generation-status: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run() -> anyhow::Result<()> {
-    let source = Source::process();
-    chassis::crash::arm(&source, generation_status::crash_points::ALL)?;
-    let config = Config::read(&source)?;
-    // Dropped on every way out of here, which sends the spans that are still in memory.
-    let _telemetry = Telemetry::start("generation-status", &config.telemetry);
-    let drain = Drain::on_signals();
-    let bound = Service::open(&config).await?.bind().await?;
-    tracing::info!(addr = %bound.addr(), admin = %bound.admin_addr(), "bound");
-    Ok(bound.serve(drain).await?)
+fn main() -> ExitCode {
+    chassis::process::run("generation-status", crash_points::ALL, async |process| {
+        let config = Config::read(process.settings())?;
+        process.start_telemetry(&config.telemetry);
+        let bound = Service::open(&config).await?.bind().await?;
+        Ok(bound.serve(process.drain()).await?)
+    })
 }

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use domain::page::Cursor;
+use domain::page::{Cursor, Page};
 use uuid::Uuid;
 
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Noun};
-use crate::fields::Page;
 use crate::model::{Model, Pace};
 use crate::store::Store;
 

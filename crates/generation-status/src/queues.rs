@@ -3,12 +3,12 @@
 //! Invariant: an operator's change is committed together with who made it and why, and is logged.
 
 use domain::id::{AccountId, GenerationId};
-use domain::page::Cursor;
+use domain::page::{Cursor, Page};
 use jobs::{DeadLetter, Notifier};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::fields::Page;
+use crate::events;
 use crate::generations::Generations;
 use crate::model::{Generation, QueueStats};
 use crate::store::Store;
@@ -34,7 +34,7 @@ impl Queues {
     /// Stops a model's work, or with an empty name all work, from being given out.
     pub(crate) async fn pause(&self, model: &str, note: &str) -> Result<(), Error> {
         self.store.pause(model, note).await?;
-        tracing::warn!(model, note, "the queue was paused");
+        events::queue_paused(model, note);
         Ok(())
     }
 
@@ -42,7 +42,7 @@ impl Queues {
     pub(crate) async fn resume(&self, model: &str) -> Result<bool, Error> {
         let resumed = self.store.resume(model).await?;
         if resumed {
-            tracing::info!(model, "the queue was resumed");
+            events::queue_resumed(model);
             self.notifier.notify().await;
         }
         Ok(resumed)
@@ -51,8 +51,8 @@ impl Queues {
     /// A page of dead letters, newest first, and the cursor of the next.
     pub(crate) async fn dead_letters(&self, page: Page) -> Result<(Vec<DeadLetter>, Option<Cursor>), Error> {
         let before = page.after.map(|cursor| cursor.id);
-        let mut letters = self.store.dead_letters(before, page.size + 1).await?;
-        let next = page.cut(&mut letters, |letter| letter.job);
+        let mut letters = self.store.dead_letters(before, page.rows()).await?;
+        let next = page.cut(&mut letters, |letter| Cursor { position: 0, id: letter.job });
         Ok((letters, next))
     }
 
@@ -64,14 +64,14 @@ impl Queues {
     /// Sets an account's share of the turns.
     pub(crate) async fn set_weight(&self, account: AccountId, weight: f64) -> Result<(), Error> {
         self.store.set_weight(account, weight).await?;
-        tracing::info!(account = %account.0, weight, "the share of an account was set");
+        events::account_weight_set(account, weight);
         Ok(())
     }
 
     /// Sets how many generations of an account may run at once; `None`: the service's default.
     pub(crate) async fn set_running_limit(&self, account: AccountId, limit: Option<i32>) -> Result<(), Error> {
         self.store.set_running_limit(account, limit).await?;
-        tracing::info!(account = %account.0, limit, "how many of an account may run at once was set");
+        events::account_running_limit_set(account, limit);
         self.notifier.notify().await;
         Ok(())
     }

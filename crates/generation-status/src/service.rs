@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::credits::Credits;
 use crate::generations::Generations;
 use crate::grpc::{self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, WebhooksApi, WorkApi};
+use crate::metrics;
 use crate::model::{DELIVERY_JOBS, GENERATION_JOBS};
 use crate::models::Models;
 use crate::presenter::Presenter;
@@ -26,7 +27,7 @@ use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::reconciler::Reconciler;
 use crate::store::{AccountLimits, Pools, Store};
-use crate::watches::{Hub, Watches};
+use crate::watches::{self, GenerationHub, Watches};
 use crate::webhooks::{EventEncoder, Sender, Webhooks};
 use crate::work::Work;
 
@@ -69,6 +70,7 @@ impl Service {
         let server = server::Server::new("generation-status", &self.server)
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
+            .advertise(proto::services("generation-status"))
             .bind()
             .await?;
         Ok(Bound { server, running: self.running })
@@ -98,7 +100,7 @@ impl Bound {
         tasks.into_iter().for_each(|task| drop(tracker.spawn(task)));
         tracker.close();
         let (begun, token) = (drain.token(), stop.clone());
-        chassis::task::spawn(async move {
+        chassis::request::spawn(async move {
             begun.cancelled().await;
             token.cancel();
         });
@@ -131,7 +133,8 @@ impl Running {
             Some(url) => Some(nats::connect(url).await?),
             None => None,
         };
-        let cache_pool = PoolSettings { silence: database.read.silence, ..cache::Settings::pool() };
+        let cache_pool =
+            PoolSettings { unresponsive_after: database.read.unresponsive_after, ..cache::Settings::pool() };
         let cache_pool = pool("cache", &cache_pool)?;
         let cache = cache::Cache::start(config.cache.clone(), Some(cache_pool), nats.clone())?;
         let presenter = Presenter::new(&generations.public_url);
@@ -144,10 +147,11 @@ impl Running {
         let mut background = |task: BoxFuture<'static, ()>| tasks.push(task);
         let until_stop = |task: BoxFuture<'static, ()>| stop.clone().run_until_cancelled_owned(task).map(drop).boxed();
 
+        metrics::describe();
         let notifier = Notifier::new(GENERATION_JOBS, nats.clone());
         background(until_stop(notifier.clone().relay().map(drop).boxed()));
-        let hub = Hub::default();
-        background(until_stop(hub.clone().run(store.clone(), cached.changes()).boxed()));
+        let hub = GenerationHub::new(watches::METRICS);
+        background(until_stop(watches::feed(hub.clone(), cached.changes(), store.clone()).boxed()));
         let catalogue = generations.catalogue.clone();
         let generations =
             Generations::new(catalogue.clone(), store.clone(), cached.clone(), hub.clone(), notifier.clone());

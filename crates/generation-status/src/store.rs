@@ -1,12 +1,14 @@
 //! The only SQL of this service, by noun, and the pools that it runs on.
 
 mod change;
+mod copies;
 mod credits;
 mod deadlines;
 mod deliveries;
 mod delivery_jobs;
 mod generations;
 mod job_events;
+mod outputs;
 mod paces;
 mod provider_calls;
 mod queues;
@@ -21,6 +23,7 @@ use chassis::postgres::Pool;
 use domain::id::LedgerId;
 use uuid::Uuid;
 
+pub(crate) use copies::COPIES;
 pub(crate) use reconcile::{INVARIANTS, Repair};
 
 /// The database; cheap to clone.

@@ -11,12 +11,11 @@ use std::time::Duration;
 use chassis::egress::Egress;
 use domain::id::{AccountId, WebhookDeliveryId, WebhookEndpointId};
 use domain::name::DeliveryName;
-use domain::page::Cursor;
+use domain::page::{Cursor, Page};
 use jobs::Notifier;
 use url::Url;
 
 use crate::error::{Error, Noun};
-use crate::fields::Page;
 use crate::model::{Delivery, Endpoint, EndpointChange, NewEndpoint, Secret};
 use crate::store::Store;
 
@@ -77,8 +76,8 @@ impl Webhooks {
     /// A page of endpoints, newest first, and the cursor of the next.
     pub(crate) async fn list(&self, account: AccountId, page: Page) -> Result<(Vec<Endpoint>, Option<Cursor>), Error> {
         let before = page.after.map(|cursor| cursor.id);
-        let mut endpoints = self.store.endpoints(account, before, page.size + 1).await?;
-        let next = page.cut(&mut endpoints, |endpoint| endpoint.id.0);
+        let mut endpoints = self.store.endpoints(account, before, page.rows()).await?;
+        let next = page.cut(&mut endpoints, |endpoint| Cursor { position: 0, id: endpoint.id.0 });
         Ok((endpoints, next))
     }
 
@@ -131,8 +130,8 @@ impl Webhooks {
     ) -> Result<(Vec<Delivery>, Option<Cursor>), Error> {
         self.get(account, id).await?;
         let before = page.after.map(|cursor| WebhookDeliveryId(cursor.id));
-        let mut deliveries = self.store.deliveries(account, id, before, page.size + 1).await?;
-        let next = page.cut(&mut deliveries, |delivery| delivery.name.delivery.0);
+        let mut deliveries = self.store.deliveries(account, id, before, page.rows()).await?;
+        let next = page.cut(&mut deliveries, |delivery| Cursor { position: 0, id: delivery.name.delivery.0 });
         Ok((deliveries, next))
     }
 

@@ -5,15 +5,17 @@
 use std::time::Duration;
 
 use chassis::crash;
+use domain::generation::State;
 use domain::money::Micros;
-use jobs::{Lease, Listener, Notifier, Retry, Status, Wanted};
+use jobs::{ClaimRequest, Lease, LeaseStatus, Listener, Notifier, Retry};
 use tokio_util::sync::CancellationToken;
 
 use crate::crash_points;
 use crate::error::Error;
+use crate::events;
 use crate::generations::Generations;
 use crate::model::{
-    ClaimedWork, Code, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Generation, Output,
+    ClaimedWork, Code, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Hinted, Output,
     ProgressReport, Suspension, WaitReason,
 };
 use crate::progress::Progress;
@@ -52,7 +54,7 @@ impl Work {
 
     /// Leases up to `limit` pieces of work on these models.
     pub(crate) async fn claim(&self, worker: &str, models: &[String], limit: u32) -> Result<Vec<ClaimedWork>, Error> {
-        let wanted = Wanted {
+        let wanted = ClaimRequest {
             kind: GENERATION_JOBS,
             queues: models,
             worker,
@@ -72,7 +74,7 @@ impl Work {
     }
 
     /// Prolongs leases; one status for each, in the order given.
-    pub(crate) async fn heartbeat(&self, leases: &[Lease]) -> Result<Vec<Status>, Error> {
+    pub(crate) async fn heartbeat(&self, leases: &[Lease]) -> Result<Vec<LeaseStatus>, Error> {
         self.store.heartbeat(leases, self.lease).await
     }
 
@@ -96,7 +98,7 @@ impl Work {
         let generation = self.store.suspend(suspension).await?;
         crash::point(crash_points::SUSPENSION_COMMITTED);
         if suspension.unconfirmed {
-            metrics::counter!("rushes_submissions_unconfirmed_total").increment(1);
+            events::submission_unconfirmed(suspension);
         }
         if let Some(generation) = generation {
             self.generations.publish(&generation).await;
@@ -104,22 +106,24 @@ impl Work {
         Ok(())
     }
 
-    /// Takes a provider's webhook, verified by the caller, that names a job. Returns whether the job was waiting for it.
+    /// Takes a provider's webhook, verified by the caller, that names a job.
     pub(crate) async fn hint(
         &self,
         event: (&str, &str),
         job: uuid::Uuid,
         reference: Option<&str>,
-    ) -> Result<bool, Error> {
-        let Some((awaited, generation)) = self.store.hint(event, job, reference).await? else { return Ok(false) };
+    ) -> Result<Hinted, Error> {
+        let Some((hinted, generation)) = self.store.hint(event, job, reference).await? else {
+            return Ok(Hinted::default());
+        };
         crash::point(crash_points::HINT_COMMITTED);
         if let Some(generation) = generation {
             self.generations.publish(&generation).await;
         }
-        if awaited {
+        if hinted.awaited {
             self.notifier.notify().await;
         }
-        Ok(awaited)
+        Ok(hinted)
     }
 
     /// Records progress; returns whether the work is to be stopped.
@@ -137,19 +141,23 @@ impl Work {
 
     /// Completes a generation whose output is in our storage, and charges `cost`.
     pub(crate) async fn complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<(), Error> {
-        let generation = self.store.complete(lease, output, cost).await?;
+        let completed = self.store.complete(lease, output, cost).await;
+        if let Err(Error::OutputMissing(missing)) = &completed {
+            events::completion_refused(lease.job, missing);
+        }
+        let generation = completed?;
         crash::point(crash_points::COMPLETION_COMMITTED);
-        count_end(&generation);
         self.generations.publish(&generation).await;
         Ok(())
     }
 
     /// Ends a failed attempt; returns whether there will be another.
     pub(crate) async fn fail(&self, lease: Lease, report: FailureReport) -> Result<bool, Error> {
-        let (generation, again) = self.store.fail(lease, &failed_attempt(report)).await?;
+        let failed = failed_attempt(&report);
+        let (generation, again) = self.store.fail(lease, &failed).await?;
         crash::point(crash_points::FAILURE_COMMITTED);
-        if !again {
-            count_end(&generation);
+        if again {
+            events::attempt_retried(&generation, &report, &failed.failure.reason);
         }
         self.generations.publish(&generation).await;
         Ok(again)
@@ -186,8 +194,11 @@ impl Work {
             crash::point(crash_points::REAP_COMMITTED);
         }
         for generation in &changed {
-            if generation.state.is_terminal() {
-                count_end(generation);
+            match generation.state {
+                // It waited too long for a worker; nothing went wrong with it.
+                State::Expired => {}
+                state if state.is_terminal() => events::job_dead_lettered(generation),
+                _ => events::lease_expired(generation),
             }
             self.generations.publish(generation).await;
         }
@@ -198,8 +209,11 @@ impl Work {
             let Some(generation) = self.store.enforce_deadline(account, id).await? else { continue };
             crash::point(crash_points::DEADLINE_COMMITTED);
             if generation.state.is_terminal() {
-                count_end(&generation);
+                if generation.error.as_ref() == Some(&Failure::outcome_unknown()) {
+                    events::submission_unsettled(&generation);
+                }
             } else {
+                events::generation_cancelling(&generation, "deadline");
                 self.notifier.notify().await;
             }
             self.generations.publish(&generation).await;
@@ -218,17 +232,8 @@ impl Work {
     }
 }
 
-fn count_end(generation: &Generation) {
-    metrics::counter!(
-        "rushes_generations_ended_total",
-        "model" => generation.model.clone(),
-        "state" => generation.state.as_str()
-    )
-    .increment(1);
-}
-
 /// What a failure means for the job and for the generation's user.
-fn failed_attempt(report: FailureReport) -> FailedAttempt {
+fn failed_attempt(report: &FailureReport) -> FailedAttempt {
     let after = report.retry_after;
     let (retry, wait_reason, code, usual_reason) = match report.class {
         // CANCELLED of a generation that nobody asked to stop; one that was to be stopped ends in the store before this counts.
@@ -246,10 +251,10 @@ fn failed_attempt(report: FailureReport) -> FailedAttempt {
             (Retry::Counted { after }, WaitReason::Backoff, Code::Internal, "PROVIDER_BAD_OUTPUT")
         }
     };
-    let reason = if report.reason.is_empty() { usual_reason.to_owned() } else { report.reason };
+    let reason = if report.reason.is_empty() { usual_reason.to_owned() } else { report.reason.clone() };
     FailedAttempt {
         job: jobs::Failure { retry, cause: reason.clone(), detail: report.message.clone() },
-        failure: Failure::new(code, reason, report.message),
+        failure: Failure::new(code, reason, report.message.clone()),
         wait_reason,
         provider_charge: report.provider_charge,
     }

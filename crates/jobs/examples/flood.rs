@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use jobs::{Leased, Limits, NewJob, Wanted};
+use jobs::{ClaimRequest, Leased, Limits, NewJob};
 use rushes_jobs as jobs;
 use sqlx::{Connection, PgConnection};
 use testkit::Database;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 const KIND: &str = "flood";
 /// Jobs that run at once.
-const HANDS: usize = 16;
+const SLOTS: usize = 16;
 /// How many of them one account may have.
 const LIMIT: i32 = 6;
 /// How long each takes.
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Failed> {
     let capped = waits(FLOOD, Some(Limits { account: LIMIT })).await?;
     let alone_free = waits(0, None).await?;
     let shared = waits(FLOOD, None).await?;
-    println!("{MODEST} jobs of {WORK:?} beside {FLOOD} of another account, {HANDS} at once; wait p50, p99");
+    println!("{MODEST} jobs of {WORK:?} beside {FLOOD} of another account, {SLOTS} at once; wait p50, p99");
     println!(
         "  {LIMIT} of an account at once: {} alone, {} beside the flood: p99 x {:.2}",
         show(&alone),
@@ -68,10 +68,10 @@ async fn connect(database: &Database) -> Result<PgConnection, Failed> {
 async fn claim(connection: &mut PgConnection, limit: usize, limits: Option<Limits>) -> Result<Vec<Leased>, Failed> {
     let queues = [String::new()];
     let limit = u32::try_from(limit)?;
-    let wanted =
-        Wanted { kind: KIND, queues: &queues, worker: "flood", limit, lease: Duration::from_secs(3600), limits };
+    let request =
+        ClaimRequest { kind: KIND, queues: &queues, worker: "flood", limit, lease: Duration::from_secs(3600), limits };
     let mut tx = connection.begin().await?;
-    let leased = jobs::claim(&mut tx, wanted).await?;
+    let leased = jobs::claim(&mut tx, request).await?;
     tx.commit().await?;
     Ok(leased)
 }
@@ -87,8 +87,8 @@ async fn waits(flood: usize, limits: Option<Limits>) -> Result<Vec<Duration>, Fa
     let mut waits = Vec::new();
     let mut began: Option<Instant> = None;
     while waits.len() < MODEST {
-        if began.is_none() && (flood == 0 || running.len() >= HANDS.min(usize::try_from(LIMIT)?)) {
-            // All hands are full of the flood by now.
+        if began.is_none() && (flood == 0 || running.len() >= SLOTS.min(usize::try_from(LIMIT)?)) {
+            // All slots are taken by the flood by now.
             enqueue(&mut connection, modest, MODEST).await?;
             began = Some(Instant::now());
         }
@@ -98,8 +98,8 @@ async fn waits(flood: usize, limits: Option<Limits>) -> Result<Vec<Duration>, Fa
         for (_, job) in over {
             jobs::complete(&mut connection, job.lease).await?;
         }
-        if running.len() < HANDS {
-            for job in claim(&mut connection, HANDS - running.len(), limits).await? {
+        if running.len() < SLOTS {
+            for job in claim(&mut connection, SLOTS - running.len(), limits).await? {
                 if let (true, Some(began)) = (job.account == modest, began) {
                     waits.push(began.elapsed());
                 }
@@ -179,10 +179,16 @@ async fn million() -> Result<(), Failed> {
     println!("the plan of a claim with limits, none reached:");
     let queues = [String::new()];
     let limits = Some(Limits { account: 1_000_000 });
-    let wanted =
-        Wanted { kind: KIND, queues: &queues, worker: "flood", limit: 1, lease: Duration::from_secs(3600), limits };
+    let request = ClaimRequest {
+        kind: KIND,
+        queues: &queues,
+        worker: "flood",
+        limit: 1,
+        lease: Duration::from_secs(3600),
+        limits,
+    };
     let mut tx = connection.begin().await?;
-    for line in jobs::explain_claim(&mut tx, wanted).await? {
+    for line in jobs::explain_claim(&mut tx, request).await? {
         println!("{line}");
     }
     tx.rollback().await?;

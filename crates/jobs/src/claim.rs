@@ -1,90 +1,96 @@
-//! Claims: who gets which job next. Looks that are due before work that is ready, since what they find may free a provider or
-//! end a wait; then the fairest first.
+//! Claims: which jobs a worker gets next. Polls that are due come before attempts, since what a poll finds may free a pool or
+//! end a wait; among attempts, priority decides, then the fair order.
 //!
-//! Invariants: an attempt counts when it is claimed, so that a job that kills its worker runs out of attempts; a poll at a job
-//! that waits is leased like work, and is no attempt; and of what is paused, only polls are given out.
+//! Invariants: an attempt counts when it is claimed, so that a job that kills its worker runs out of attempts; a poll of a
+//! waiting job is leased like an attempt, and is none; a pause keeps back attempts, never polls.
 
 use std::time::Duration;
 
 use chassis::postgres::statement;
-use metrics::histogram;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::delayed::wake_due;
-use crate::limits::{STEP, take_turn};
-use crate::{Error, Lease, Leased, Limits};
+use crate::delay::promote_due;
+use crate::limits::{POOL_GROWTH_SECONDS, serialize_claims};
+use crate::{Error, Lease, Leased, Limits, metrics};
 
-/// What a worker wants.
+/// What a worker asks for.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
-    /// What sort of work.
+pub struct ClaimRequest<'a> {
+    /// The kind of work.
     pub kind: &'static str,
-    /// The parts of the kind that it can serve; `&[""]` for a kind without parts.
+    /// The queues of the kind that the worker can serve; `&[""]` for a kind without queues.
     pub queues: &'a [String],
-    /// Its name, for people.
+    /// The worker's name: for people, and to give a lost lease to another worker first.
     pub worker: &'a str,
     /// How many jobs at most.
     pub limit: u32,
-    /// How long the lease lasts unless prolonged.
+    /// How long the lease lasts unless a heartbeat prolongs it.
     pub lease: Duration,
-    /// What the claim keeps to; nothing for a kind whose accounts and pools may run any number. All claims of a kind say the
-    /// same.
+    /// How much may run at once; `None` for a kind that has no limits. All claims of a kind pass the same.
     pub limits: Option<Limits>,
 }
 
-/// How long the lease of a poll lasts at most, unless prolonged.
+/// How long the lease of a poll lasts at most, unless prolonged. A poll is one short call, so that a worker lost during a poll
+/// is noticed sooner than one lost during an attempt.
 const POLL_LEASE: Duration = Duration::from_secs(15);
 
-/// How many jobs at a queue's front a claim with limits polls at before it goes by accounts. A literal, for the plan.
-macro_rules! near {
+/// How many jobs at the front of each queue a claim with limits reads before it goes account by account. A literal and no
+/// parameter: the generic plan would take a parameter for a tenth of the table.
+macro_rules! front_rows {
     () => {
         "200"
     };
 }
 
-/// What makes a queued job one to be given out. A job whose lease just ran out is for others first: a worker that stands still
-/// keeps its stream, and would be given the same job until that is dead.
-macro_rules! ready {
+/// The condition on a queued job that may be claimed. For one lease's length after a lease was lost, other workers go first: a
+/// worker that is stopped keeps its claim session open, and would lose the same job until that is dead.
+macro_rules! claimable {
     () => {
         "state = 'queued' and not delayed and run_at <= now() and (deadline_at is null or deadline_at > now())
          and not (expired_in_row > 0 and worker = $3 and run_at > now() - make_interval(secs => $5))"
     };
 }
 
-/// Looks that are due. Materialized, as all that locks: a subquery that is run again locks further rows.
-macro_rules! polls {
+/// Polls that are due, oldest first. Materialized, as is every part that locks rows: a subquery that the plan runs again would
+/// lock, and skip, further rows.
+macro_rules! due_polls {
     () => {
-        "polls as materialized (
+        "due_polls as materialized (
              select due.id, due.run_at
-             from unnest($2::text[]) as wanted(queue)
+             from unnest($2::text[]) as requested(queue)
+             -- Lateral, for each queue by itself: the index on (kind, queue, run_at) then gives the first few in order.
              cross join lateral (
                  select id, run_at from jobs
-                 where kind = $1 and jobs.queue = wanted.queue and state = 'waiting' and run_at <= now()
+                 where kind = $1 and jobs.queue = requested.queue and state = 'waiting' and run_at <= now()
                    and not (expired_in_row > 0 and worker = $3 and run_at > now() - make_interval(secs => $5))
                  order by run_at
                  limit $4
+                 -- Skipped where another claim has them: claims of one kind do not wait for each other here.
                  for update skip locked
              ) due
          )"
     };
 }
 
-/// Leases the first of `polls` and `candidates`.
-macro_rules! take {
+/// Leases the first of `due_polls` and `candidates`, whose rows are locked.
+macro_rules! lease_first {
     () => {
         "picked as materialized (
              select id, poll from (
-                 select id, true as poll, 0 as priority, extract(epoch from run_at) as place from polls
+                 select id, true as poll, 0 as priority, extract(epoch from run_at) as place from due_polls
                  union all
                  select id, false, priority, vft from candidates
              ) either
              order by poll desc, priority, place limit $4
          )
          update jobs
+         -- The fence rises with each lease: a write of the holder before names the old one and finds no row. The start
+         -- deadline is met by being claimed, and matters no more.
          set state = 'leased', worker = $3, polling = poll, fence = fence + 1, deadline_at = null,
              lease_until = now() + make_interval(secs => case when poll then least($5, $6) else $5 end),
+             -- Counted now and not at the end, which a job that kills its worker never reaches.
              claims = claims + (not poll)::int, attempt = attempt + (not poll)::int, polls = polls + poll::int
          from picked
          where jobs.id = picked.id
@@ -95,131 +101,143 @@ macro_rules! take {
     };
 }
 
-/// Of several queues, each gives its first few, and the first of all are taken.
+/// The claim without limits: each queue offers its first few, and the first of all are leased.
 const CLAIM: &str = concat!(
     "with ",
-    polls!(),
+    due_polls!(),
     ", candidates as materialized (
          select first.id, first.priority, first.vft
-         from unnest($2::text[]) as wanted(queue)
+         from unnest($2::text[]) as requested(queue)
          cross join lateral (
              select id, priority, vft from jobs
-             where kind = $1 and jobs.queue = wanted.queue and ",
-    ready!(),
+             where kind = $1 and jobs.queue = requested.queue and ",
+    claimable!(),
     "        order by priority, vft
              limit $4
              for update skip locked
          ) first
-         where not exists (select from job_pauses p where p.kind = $1 and p.queue in ('', wanted.queue))
+         -- A pause of '' is of all queues.
+         where not exists (select from job_pauses p where p.kind = $1 and p.queue in ('', requested.queue))
      ), ",
-    take!()
+    lease_first!()
 );
 
-/// As [`CLAIM`], passing over accounts and pools that have as many running as they may. `near` is the front of each queue.
-/// Where all of that is of accounts that may not, `backlog` goes by account, one step of `jobs_own` for each that has
-/// something ready, so that what a full account has queued costs nothing however much it is; the accounts whose turn is next
-/// give their first few. What is locked is found by its id and then looked at once more: `state || ''` since a plan made while
-/// the table was small might read an index of all that is queued for it.
-macro_rules! claim_within {
+/// The claim with limits: as [`CLAIM`], but it passes over accounts and pools that have as many jobs running as they may.
+///
+/// It reads each queue's `front` first. Only where nothing in a queue's front may run, all of it being of accounts that are
+/// full, does it go account by account (`account_heads`): one step of the index `jobs_own` for each account with something
+/// claimable, so that what a full account has queued costs nothing, however much it is.
+macro_rules! claim_within_limits {
     () => {
         concat!(
             "with recursive running as materialized (
+         -- Waiting jobs count: their provider is still at work.
          select account_id, queue, count(*)::integer as running
          from jobs where kind = $1 and state in ('leased', 'waiting')
          group by account_id, queue
-     ), accounts as materialized (
-         select account_id, coalesce(own.running_limit, $7) - coalesce(at_work.running, 0) as room
-         from (select account_id, sum(running)::integer as running from running group by account_id) at_work
+     ), account_room as materialized (
+         -- Accounts that run something, or have a limit of their own. Every other account has the usual room, $7.
+         select account_id, coalesce(own.running_limit, $7) - coalesce(total.running, 0) as room
+         from (select account_id, sum(running)::integer as running from running group by account_id) total
          full join (select account_id, running_limit from job_accounts
                     where kind = $1 and running_limit is not null) own using (account_id)
-     ), open as materialized (
+     ), open_queues as materialized (
+         -- Queues that are not paused and whose pool can take more; `room` is null where the pool never refused anything.
          select * from (
-             select wanted.queue, coalesce(q.pool, wanted.queue) as pool,
+             select requested.queue, coalesce(q.pool, requested.queue) as pool,
                     case when p.closed_until > now() then 0
+                         -- The ceiling has grown by one every $8 seconds since it was lowered.
                          else floor(p.ceiling + greatest(extract(epoch from now() - p.lower_time), 0) / $8) - (
                              select coalesce(sum(r.running), 0)
                              from running r left join job_queues o on o.kind = $1 and o.queue = r.queue
                              where coalesce(o.pool, r.queue) = p.pool
                          ) end as room
-             from unnest($2::text[]) as wanted(queue)
-             left join job_queues q on q.kind = $1 and q.queue = wanted.queue
-             left join job_pools p on p.kind = $1 and p.pool = coalesce(q.pool, wanted.queue)
-             where not exists (select from job_pauses x where x.kind = $1 and x.queue in ('', wanted.queue))
+             from unnest($2::text[]) as requested(queue)
+             left join job_queues q on q.kind = $1 and q.queue = requested.queue
+             left join job_pools p on p.kind = $1 and p.pool = coalesce(q.pool, requested.queue)
+             where not exists (select from job_pauses x where x.kind = $1 and x.queue in ('', requested.queue))
          ) pools
          where room is null or room > 0
      ), ",
-            polls!(),
-            ", near as materialized (
+            due_polls!(),
+            ", front as materialized (
+         -- Reads without locks: what is passed over must stay free for others, and is locked below once it is chosen.
          select first.*
-         from open
+         from open_queues
          cross join lateral (
-             select id, account_id, open.queue as part, open.pool, open.room as pool_room, priority, vft from jobs
-             where kind = $1 and jobs.queue = open.queue and ",
-            ready!(),
+             select id, account_id, open_queues.queue, open_queues.pool, open_queues.room as pool_room, priority, vft
+             from jobs
+             where kind = $1 and jobs.queue = open_queues.queue and ",
+            claimable!(),
             "        order by priority, vft
              limit ",
-            near!(),
+            front_rows!(),
             "
          ) first
-         left join accounts using (account_id)
-         where coalesce(accounts.room, $7) > 0
-     ), backlog (part, pool, pool_room, account_id, priority, vft) as (
-         select open.queue, open.pool, open.room, first.account_id, first.priority, first.vft
-         from open
+         left join account_room using (account_id)
+         where coalesce(account_room.room, $7) > 0
+     ), account_heads (queue, pool, pool_room, account_id, priority, vft) as (
+         -- A loose index scan: the first claimable job of the lowest account, then of the next account, and so on.
+         select open_queues.queue, open_queues.pool, open_queues.room, head.account_id, head.priority, head.vft
+         from open_queues
          cross join lateral (
              select account_id, priority, vft from jobs
-             where kind = $1 and jobs.queue = open.queue and ",
-            ready!(),
+             where kind = $1 and jobs.queue = open_queues.queue and ",
+            claimable!(),
             "        order by account_id, priority, vft
              limit 1
-         ) first
-         where not exists (select from near where near.part = open.queue)
+         ) head
+         where not exists (select from front where front.queue = open_queues.queue)
          union all
-         select backlog.part, backlog.pool, backlog.pool_room, next.account_id, next.priority, next.vft
-         from backlog
+         select account_heads.queue, account_heads.pool, account_heads.pool_room, next.account_id, next.priority, next.vft
+         from account_heads
          cross join lateral (
              select account_id, priority, vft from jobs
-             where kind = $1 and jobs.queue = backlog.part and jobs.account_id > backlog.account_id and ",
-            ready!(),
+             where kind = $1 and jobs.queue = account_heads.queue and jobs.account_id > account_heads.account_id and ",
+            claimable!(),
             "        order by account_id, priority, vft
              limit 1
          ) next
-     ), far as materialized (
+     ), behind_front as materialized (
+         -- The accounts that may run more and whose turn is next offer their first few.
          select first.*
          from (
-             select backlog.* from backlog left join accounts using (account_id)
-             where coalesce(accounts.room, $7) > 0
-             order by backlog.priority, backlog.vft limit $4
-         ) turn
+             select account_heads.* from account_heads left join account_room using (account_id)
+             where coalesce(account_room.room, $7) > 0
+             order by account_heads.priority, account_heads.vft limit $4
+         ) next
          cross join lateral (
-             select id, account_id, turn.part, turn.pool, turn.pool_room, priority, vft from jobs
-             where kind = $1 and jobs.queue = turn.part and jobs.account_id = turn.account_id and ",
-            ready!(),
+             select id, account_id, next.queue, next.pool, next.pool_room, priority, vft from jobs
+             where kind = $1 and jobs.queue = next.queue and jobs.account_id = next.account_id and ",
+            claimable!(),
             "        order by priority, vft
              limit $4
          ) first
-     ), fit as (
+     ), within_limits as (
+         -- Of each account only as many as it has room for, and of those, numbered by pool, as many as the pool has.
          select id, pool_room, priority, vft,
                 row_number() over (partition by pool order by priority, vft, id) as in_pool
          from (
              select either.*, row_number() over (partition by account_id order by priority, vft, id) as in_account
-             from (select * from near union all select * from far) either
+             from (select * from front union all select * from behind_front) either
          ) numbered
-         left join accounts using (account_id)
-         where in_account <= coalesce(accounts.room, $7)
+         left join account_room using (account_id)
+         where in_account <= coalesce(account_room.room, $7)
      ), candidates as materialized (
+         -- Locked by id, and read once more: since the reads above a job may have been cancelled. `state || ''` keeps this from
+         -- the index of all that is queued, which a plan made while the table was small would read from end to end.
          select id, priority, vft from jobs
          where state || '' = 'queued' and id = any (array(
-             select id from fit where pool_room is null or in_pool <= pool_room order by priority, vft limit $4
+             select id from within_limits where pool_room is null or in_pool <= pool_room order by priority, vft limit $4
          ))
          for update skip locked
      ), ",
-            take!()
+            lease_first!()
         )
     };
 }
 
-const CLAIM_WITHIN: &str = claim_within!();
+const CLAIM_WITHIN_LIMITS: &str = claim_within_limits!();
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -238,54 +256,55 @@ struct Row {
     traceparent: Option<String>,
 }
 
-/// Leases up to `limit` jobs. Without limits claimers never wait for one another; with them, each waits for the commit of the
-/// one before.
+/// Leases up to `limit` jobs. Claims without limits never wait for one another; each claim with limits waits until the one
+/// before has committed.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<Leased>, Error> {
-    match wanted.limits {
-        Some(_) => take_turn(tx, wanted.kind).await?,
-        None => wake_due(tx, wanted.kind).await?,
+pub async fn claim(tx: &mut PgConnection, request: ClaimRequest<'_>) -> Result<Vec<Leased>, Error> {
+    match request.limits {
+        Some(_) => serialize_claims(tx, request.kind).await?,
+        None => promote_due(tx, request.kind).await?,
     }
-    let query = sqlx::query_as::<_, Row>(if wanted.limits.is_some() { CLAIM_WITHIN } else { CLAIM })
-        .bind(wanted.kind)
-        .bind(wanted.queues)
-        .bind(wanted.worker)
-        .bind(i64::from(wanted.limit))
-        .bind(wanted.lease.as_secs_f64())
+    let query = sqlx::query_as::<_, Row>(if request.limits.is_some() { CLAIM_WITHIN_LIMITS } else { CLAIM })
+        .bind(request.kind)
+        .bind(request.queues)
+        .bind(request.worker)
+        .bind(i64::from(request.limit))
+        .bind(request.lease.as_secs_f64())
         .bind(POLL_LEASE.as_secs_f64());
-    let query = match wanted.limits {
-        Some(limits) => query.bind(limits.account).bind(STEP),
+    let query = match request.limits {
+        Some(limits) => query.bind(limits.account).bind(POOL_GROWTH_SECONDS),
         None => query,
     };
     let rows = statement("claim_jobs", query.fetch_all(tx)).await?;
-    Ok(rows.into_iter().map(|row| leased(wanted.kind, row)).collect())
+    Ok(rows.into_iter().map(|row| leased(request.kind, row)).collect())
 }
 
-/// How PostgreSQL goes about a claim with limits, line by line, by the plan that claims have in common. It is made all the
-/// same: roll back.
+/// The plan of a claim with limits, line by line, as PostgreSQL carried it out: the generic plan, which all claims share. The
+/// claim is made all the same: roll back.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn explain_claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<Vec<String>, Error> {
-    take_turn(tx, wanted.kind).await?;
+pub async fn explain_claim(tx: &mut PgConnection, request: ClaimRequest<'_>) -> Result<Vec<String>, Error> {
+    serialize_claims(tx, request.kind).await?;
+    // `explain` takes no parameters for the statement that it executes: PostgreSQL quotes them into a text first.
     let explain = sqlx::query_scalar::<_, String>(
         "select format('explain (analyze, costs off, timing off, summary off)
                         execute explained (%L, %L, %L, %L, %L, %L, %L, %L)',
                        $1::text, $2::text[], $3::text, $4::bigint, $5::float8, $6::float8, $7::integer, $8::float8)",
     )
-    .bind(wanted.kind)
-    .bind(wanted.queues)
-    .bind(wanted.worker)
-    .bind(i64::from(wanted.limit))
-    .bind(wanted.lease.as_secs_f64())
+    .bind(request.kind)
+    .bind(request.queues)
+    .bind(request.worker)
+    .bind(i64::from(request.limit))
+    .bind(request.lease.as_secs_f64())
     .bind(POLL_LEASE.as_secs_f64())
-    .bind(wanted.limits.map_or(i32::MAX, |limits| limits.account))
-    .bind(STEP);
+    .bind(request.limits.map_or(i32::MAX, |limits| limits.account))
+    .bind(POOL_GROWTH_SECONDS);
     let explain = statement("phrase_explain_claim", explain.fetch_one(&mut *tx)).await?;
     let plan = statement("explain_claim", async {
-        sqlx::raw_sql(concat!("prepare explained as ", claim_within!())).execute(&mut *tx).await?;
+        sqlx::raw_sql(concat!("prepare explained as ", claim_within_limits!())).execute(&mut *tx).await?;
         let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *tx).await?;
         sqlx::raw_sql("deallocate explained").execute(&mut *tx).await?;
         rows.iter().map(|row| row.try_get(0)).collect()
@@ -294,8 +313,7 @@ pub async fn explain_claim(tx: &mut PgConnection, wanted: Wanted<'_>) -> Result<
 }
 
 fn leased(kind: &'static str, row: Row) -> Leased {
-    let what = if row.polling { "poll" } else { "attempt" };
-    histogram!("rushes_job_wait_seconds", "kind" => kind, "for" => what).record(row.waited);
+    metrics::job_waited(kind, row.polling, row.waited);
     Leased {
         lease: Lease { job: row.id, fence: row.fence },
         account: row.account_id,

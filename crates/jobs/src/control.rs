@@ -1,6 +1,7 @@
-//! What operators do about a kind of work: pauses, accounts' shares, and dead letters. Across accounts, since a queue is.
+//! What operators do about a kind of work: pauses, accounts' shares, and dead letters. These functions go across accounts,
+//! since a queue does.
 //!
-//! Invariant: whoever changes something of a job says who and why, in its history, in the same transaction.
+//! Invariant: an operator's change of a job stands in its history, with who and why, in the same transaction.
 
 use std::time::Duration;
 
@@ -10,11 +11,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::Error;
+use crate::state::Cause;
 
-/// A part of a kind that is not given out.
+/// A pause of one queue, or of all queues of a kind.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct Paused {
-    /// The part; empty for all of the kind.
+pub struct PausedQueue {
+    /// The queue; empty for all queues of the kind.
     pub queue: String,
     /// Who paused it, and why.
     pub note: String,
@@ -22,8 +24,8 @@ pub struct Paused {
     pub pause_time: OffsetDateTime,
 }
 
-/// Stops a part of a kind, or with an empty `queue` all of it, from being given out: no claim that begins after the commit
-/// finds an attempt there. Looks go on, and so does what runs. Pausing again changes only the note.
+/// Pauses a queue, or with an empty `queue` all queues of a kind: no claim that begins after the commit leases an attempt
+/// there. Polls go on, and so does what runs. Pausing again changes only the note.
 ///
 /// # Errors
 /// [`Error::Postgres`].
@@ -39,7 +41,7 @@ pub async fn pause(tx: &mut PgConnection, kind: &str, queue: &str, note: &str) -
     Ok(())
 }
 
-/// Ends a pause; ring the notifier after the commit. Returns whether there was one.
+/// Ends a pause; notify the workers after the commit. Returns whether there was one.
 ///
 /// # Errors
 /// [`Error::Postgres`].
@@ -48,17 +50,17 @@ pub async fn resume(tx: &mut PgConnection, kind: &str, queue: &str) -> Result<bo
     Ok(statement("resume_jobs", query.execute(tx)).await?.rows_affected() == 1)
 }
 
-/// What of a kind is paused.
+/// Reads the pauses of a kind.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn paused(tx: &mut PgConnection, kind: &str) -> Result<Vec<Paused>, Error> {
+pub async fn paused_queues(tx: &mut PgConnection, kind: &str) -> Result<Vec<PausedQueue>, Error> {
     let query =
         sqlx::query_as("select queue, note, pause_time from job_pauses where kind = $1 order by queue").bind(kind);
     Ok(statement("paused_jobs", query.fetch_all(tx)).await?)
 }
 
-/// Sets how many turns an account gets where another gets one; counts for what it enqueues from then on.
+/// Sets how many turns an account gets where another gets one. It applies to what the account enqueues from then on.
 ///
 /// # Errors
 /// [`Error::Postgres`].
@@ -74,30 +76,31 @@ pub async fn set_weight(tx: &mut PgConnection, kind: &str, account: Uuid, weight
     Ok(())
 }
 
-/// How much of a kind is one account's.
+/// One account's part of the jobs of a kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Share {
-    /// Whose.
+    /// The account.
     pub account: Uuid,
-    /// Wait for a worker.
+    /// Its jobs that wait for a worker.
     pub queued: i64,
-    /// Are with a worker or go on elsewhere.
+    /// Its jobs that are leased or suspended.
     pub running: i64,
-    /// How long the one that could be claimed the longest has been waiting.
+    /// How long its oldest claimable job has been waiting.
     pub oldest: Duration,
     /// How many turns it gets where another gets one.
     pub weight: f64,
-    /// How many may run at once, where that was set for it.
+    /// How many of its jobs may run at once, where that was set for it.
     pub running_limit: Option<i32>,
 }
 
-/// The accounts with the most waiting. Reads every unfinished job of the kind: not for every second.
+/// Reads the accounts that have the most jobs queued. Reads every unfinished job of the kind: not for every second.
 ///
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn shares(tx: &mut PgConnection, kind: &str, limit: i64) -> Result<Vec<Share>, Error> {
     let query = sqlx::query_as::<_, (Uuid, i64, i64, f64, f64, Option<i32>)>(
         "with queued as (
+             -- One branch for each partial index, here and below, as in the depths.
              select account_id, count(*) as queued, min(run_at) filter (where run_at <= now()) as oldest
              from (
                  select account_id, run_at from jobs where kind = $1 and state = 'queued' and not delayed
@@ -130,20 +133,20 @@ pub async fn shares(tx: &mut PgConnection, kind: &str, limit: i64) -> Result<Vec
     Ok(rows.into_iter().map(share).collect())
 }
 
-/// A job that was given up.
+/// A job that was given up, and stays for an operator.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct DeadLetter {
     /// The job.
     #[sqlx(rename = "id")]
     pub job: Uuid,
-    /// Whose it is.
+    /// Its account.
     #[sqlx(rename = "account_id")]
     pub account: Uuid,
-    /// Its part of the kind.
+    /// Its queue.
     pub queue: String,
-    /// Why, in upper snake case.
+    /// Why it was given up, in upper snake case.
     pub cause: Option<String>,
-    /// The sentence that goes with it.
+    /// The sentence that goes with the cause.
     #[sqlx(rename = "last_error")]
     pub detail: Option<String>,
     /// How many attempts counted.
@@ -177,18 +180,19 @@ pub async fn dead_letters(
     Ok(statement("dead_letters", query.fetch_all(tx)).await?)
 }
 
-/// Is done with a dead letter in whose place something else was begun: it becomes `failed`, and `detail`, which says who
-/// wanted it, why, and what took its place, stays in its history. Returns whether the job was dead.
+/// Closes a dead letter that another job replaces: it becomes `failed`, and `detail`, which says who wanted it, why, and what
+/// replaced it, stays in its history. Returns whether the job was dead.
 ///
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn close_dead_letter(tx: &mut PgConnection, account: Uuid, job: Uuid, detail: &str) -> Result<bool, Error> {
     let query = sqlx::query(
-        "update jobs set state = 'failed', cause = 'REQUEUED', last_error = $3
+        "update jobs set state = 'failed', cause = $4, last_error = $3
          where id = $1 and account_id = $2 and state = 'dead'",
     )
     .bind(job)
     .bind(account)
-    .bind(detail);
+    .bind(detail)
+    .bind(Cause::Requeued.as_str());
     Ok(statement("close_dead_letter", query.execute(tx)).await?.rows_affected() == 1)
 }

@@ -1,57 +1,57 @@
-//! What callers say of jobs and hear about them: plain values without SQL.
+//! Values that callers pass in and get back: plain, without SQL.
 
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// The ordinary priority.
-pub const NORMAL: i16 = 100;
+/// The priority of an ordinary job. Lower goes first.
+pub const NORMAL_PRIORITY: i16 = 100;
 
 /// A job to be enqueued. Build it with [`NewJob::new`] and change what differs.
 #[derive(Clone, Debug)]
 pub struct NewJob {
-    /// The job's id, the same over all attempts: what an outside system gets as idempotency key.
+    /// The job's id, the same over all attempts: outside systems get it as idempotency key.
     pub id: Uuid,
-    /// Whose turn it takes.
+    /// The account that the job is for, and whose turn it takes.
     pub account: Uuid,
-    /// What sort of work it is.
+    /// The kind of work.
     pub kind: &'static str,
-    /// The part of the kind that not every worker can serve; empty where all can.
+    /// The queue within the kind, where not every worker can serve all of it; empty where every worker can.
     pub queue: String,
-    /// With account and kind it names the job: enqueuing it twice makes one job.
-    pub idem_key: String,
-    /// A hash of what was asked for, which tells a repetition from another request under the same key.
+    /// Unique by account and kind: enqueuing the same key twice makes one job.
+    pub idempotency_key: String,
+    /// A hash of the request, which tells a repetition from another request under the same key.
     pub request_hash: Vec<u8>,
-    /// For the worker; opaque here.
+    /// For the worker; opaque to this crate.
     pub payload: Vec<u8>,
     /// Lower goes first.
     pub priority: i16,
-    /// How much of its account's turn it uses up; 1 for an ordinary job.
+    /// The share of its account's turn that the job uses up; 1 for an ordinary job.
     pub cost: f64,
     /// How many attempts may fail.
     pub max_attempts: i32,
-    /// Not before this long.
+    /// The job is not claimed before this much time has passed.
     pub delay: Duration,
-    /// Not begun later than this after now; `None`: however late.
+    /// The job is not claimed after this much time has passed, but becomes a dead letter; `None`: claimed however late.
     pub deadline: Option<Duration>,
-    /// The trace of the request that asked for it.
+    /// The trace of the request that the job belongs to.
     pub traceparent: Option<String>,
 }
 
 impl NewJob {
     /// A job with a fresh id, ordinary priority and cost, five attempts and no delay; its trace is the current one.
     #[must_use]
-    pub fn new(account: Uuid, kind: &'static str, idem_key: impl Into<String>) -> Self {
+    pub fn new(account: Uuid, kind: &'static str, idempotency_key: impl Into<String>) -> Self {
         Self {
             id: Uuid::now_v7(),
             account,
             kind,
             queue: String::new(),
-            idem_key: idem_key.into(),
+            idempotency_key: idempotency_key.into(),
             request_hash: Vec::new(),
             payload: Vec::new(),
-            priority: NORMAL,
+            priority: NORMAL_PRIORITY,
             cost: 1.0,
             max_attempts: 5,
             delay: Duration::ZERO,
@@ -61,79 +61,79 @@ impl NewJob {
     }
 }
 
-/// What came of enqueuing.
+/// What came of enqueuing: the id of the job under the key, and whose request made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enqueued {
-    /// The job is new.
-    New(Uuid),
-    /// The same request made this job before; nothing was written.
-    Same(Uuid),
-    /// Another request made this job under the same key; nothing was written.
-    Other(Uuid),
+    /// This call made the job.
+    Created(Uuid),
+    /// The same request made the job before; nothing was written.
+    Duplicate(Uuid),
+    /// Another request made the job under the same key; nothing was written.
+    Conflict(Uuid),
 }
 
-/// One worker's right to one job: the job and the fence of its lease.
+/// One worker's right to one job: every write of a worker names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The job.
     pub job: Uuid,
-    /// Rises with each lease of the job.
+    /// The fencing token; rises with each lease of the job.
     pub fence: i64,
 }
 
-/// A job that was just leased.
+/// A job that a claim has just leased.
 #[derive(Clone, Debug)]
 pub struct Leased {
-    /// To be named in every write.
+    /// The lease, to be named in every write.
     pub lease: Lease,
-    /// Whose it is.
+    /// The job's account.
     pub account: Uuid,
-    /// Its part of the kind.
+    /// The job's queue.
     pub queue: String,
     /// What the enqueuer left for the worker.
     pub payload: Vec<u8>,
-    /// Which attempt this is, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: i32,
     /// How many attempts may fail.
     pub max_attempts: i32,
-    /// It was waiting, and this is the time to poll how it stands; the attempt goes on.
+    /// The lease is for a poll: the job was waiting, and its attempt goes on.
     pub poll: bool,
-    /// How many polls there were before, since it was last queued.
+    /// How many polls there were before this one, since the job was last queued.
     pub polls: i32,
-    /// The lease ends then, unless prolonged.
+    /// When the lease ends, unless prolonged.
     pub lease_until: OffsetDateTime,
-    /// How long it stood ready before it was claimed.
+    /// How long the job was claimable before it was claimed.
     pub waited: Duration,
-    /// Someone asked for it to be stopped.
+    /// Someone asked for the job to be cancelled.
     pub cancel_requested: bool,
-    /// The trace of the request that asked for it.
+    /// The trace of the request that the job belongs to.
     pub traceparent: Option<String>,
 }
 
 /// What is known of a job whose lease the caller holds, or held until just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Whose job it is.
+    /// The job's account.
     pub account: Uuid,
-    /// Someone asked for it to be stopped.
+    /// Someone asked for the job to be cancelled.
     pub cancel_requested: bool,
 }
 
-/// What was found of one lease.
+/// Whether a lease is held still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// The lease asked about.
+pub struct LeaseStatus {
+    /// The lease that was asked about.
     pub lease: Lease,
-    /// Its job. Nothing: another has the job, or it ended; let go at once.
+    /// Its job. `None`: the job has ended or is leased to another; let go at once.
     pub held: Option<Held>,
 }
 
-/// Why a lease is let go of while the attempt goes on.
+/// Why a lease ends while its attempt goes on elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pause<'a> {
-    /// The next poll is due after this long; `None`: when [`crate::hint`] or [`crate::ask_to_stop`] says so.
+pub struct Suspension<'a> {
+    /// The next poll is due after this long; `None`: when [`crate::poll_now`] or [`crate::request_cancel`] makes it due.
     pub poll_after: Option<Duration>,
-    /// The reason in upper snake case, where there is one to be told.
+    /// The reason in upper snake case, where the history should have one.
     pub cause: Option<&'a str>,
     /// A sentence for operators.
     pub detail: Option<&'a str>,
@@ -142,7 +142,7 @@ pub struct Pause<'a> {
 /// Why an attempt failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// Whether and how it is tried again.
+    /// Whether and how the job is tried again.
     pub retry: Retry,
     /// The reason in upper snake case.
     pub cause: String,
@@ -150,18 +150,17 @@ pub struct Failure {
     pub detail: String,
 }
 
-/// Whether and how a failed job is tried again. The pause before attempt `n + 1` is random between nothing and
-/// `min(5 min, 1 s * 2^(n - 1))`, so that jobs that failed together do not come back together.
+/// Whether and how a failed job is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Again, and the attempt counts. Not before `after`, where the other side named a time.
+    /// Again, and the attempt counts.
     Counted {
-        /// The other side's Retry-After.
+        /// The other side's Retry-After: not before that.
         after: Option<Duration>,
     },
     /// Again, and the attempt does not count: the other side was only busy.
     Uncounted {
-        /// The other side's Retry-After.
+        /// The other side's Retry-After: not before that.
         after: Option<Duration>,
     },
     /// Never again: the answer would be the same.
@@ -171,10 +170,21 @@ pub enum Retry {
 /// What follows a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// Tried again no earlier than then.
+    /// The job is tried again, no earlier than then.
     Retry(OffsetDateTime),
-    /// Over, as the failure said.
+    /// The job has failed for good, as the failure said.
     Failed,
-    /// Over, since the attempts are used up: a dead letter.
+    /// The job is a dead letter: its attempts are used up.
     Dead,
+}
+
+/// What becomes of a job that no worker holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// What the job waits for will not come: it is queued again, and the attempt counts.
+    Requeue,
+    /// The job has failed.
+    Fail,
+    /// The job is cancelled, as was asked.
+    Cancel,
 }

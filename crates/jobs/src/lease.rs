@@ -1,26 +1,27 @@
-//! What workers do with a lease: prolong it, and end it in one of five ways.
+//! Leases: prolonged by heartbeats, and ended by their worker in one of five ways: complete, cancel, fail, suspend, release.
 //!
-//! Invariant: every statement here names the fence.
+//! Invariant: every statement here names the fence, so that a worker that lost its lease changes nothing.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::postgres::statement;
-use metrics::counter;
 use sqlx::PgConnection;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Error, Failure, Held, Lease, Pause, Retry, RetryDecision, Status};
+use crate::state::{Cause, State};
+use crate::transitions::{apply, lock};
+use crate::{Error, Failure, Held, Lease, LeaseStatus, RetryDecision, Suspension, metrics, rules};
 
-/// Prolongs leases, all of a worker's in one statement; one status for each, in the order given. A lease that ran out but
-/// was given to nobody yet is prolonged too.
+/// Prolongs leases, all of a worker's in one statement, and returns one status for each, in the order given. A lease that ran
+/// out is prolonged too while it has not been reaped: nobody else has the job yet.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn heartbeat(tx: &mut PgConnection, leases: &[Lease], lease: Duration) -> Result<Vec<Status>, Error> {
+pub async fn heartbeat(tx: &mut PgConnection, leases: &[Lease], lease: Duration) -> Result<Vec<LeaseStatus>, Error> {
     let (jobs, fences) = columns(leases);
-    // The rows are locked in the order of their ids, so that two heartbeats never wait for each other in a circle.
+    // Locked in the order of their ids, so that two heartbeats never wait for each other in a circle. `no key`, since nothing
+    // here changes a key: rows that refer to the job can be written meanwhile.
     let query = sqlx::query_as::<_, (Uuid, i64, Uuid, bool)>(
         "with held as materialized (
              select jobs.id from unnest($1::uuid[], $2::bigint[]) as asked(id, fence)
@@ -44,20 +45,20 @@ fn columns(leases: &[Lease]) -> (Vec<Uuid>, Vec<i64>) {
     leases.iter().map(|lease| (lease.job, lease.fence)).unzip()
 }
 
-fn statuses(leases: &[Lease], held: &[(Uuid, i64, Uuid, bool)]) -> Vec<Status> {
+fn statuses(leases: &[Lease], held: &[(Uuid, i64, Uuid, bool)]) -> Vec<LeaseStatus> {
     let held: HashMap<_, _> = held
         .iter()
         .map(|&(job, fence, account, cancel_requested)| (Lease { job, fence }, Held { account, cancel_requested }))
         .collect();
-    leases.iter().map(|lease| Status { lease: *lease, held: held.get(lease).copied() }).collect()
+    leases.iter().map(|lease| LeaseStatus { lease: *lease, held: held.get(lease).copied() }).collect()
 }
 
-/// Keeps leases from being given away until the transaction ends, so that what is written with them is written by their
-/// holder; one status for each, in the order given.
+/// Locks leases until the transaction ends, so that what the transaction writes is written by their holder. Returns one status
+/// for each, in the order given.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn lock_leases(tx: &mut PgConnection, leases: &[Lease]) -> Result<Vec<Status>, Error> {
+pub async fn lock_leases(tx: &mut PgConnection, leases: &[Lease]) -> Result<Vec<LeaseStatus>, Error> {
     let (jobs, fences) = columns(leases);
     let query = sqlx::query_as::<_, (Uuid, i64, Uuid, bool)>(
         "select jobs.id, jobs.fence, account_id, cancel_at is not null
@@ -73,8 +74,7 @@ pub async fn lock_leases(tx: &mut PgConnection, leases: &[Lease]) -> Result<Vec<
     Ok(statuses(leases, &statement("lock_leases", query).await?))
 }
 
-/// Keeps a lease from being given away until the transaction ends, so that what is written with it is written by its
-/// holder.
+/// Locks a lease until the transaction ends, so that what the transaction writes is written by its holder.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
@@ -91,14 +91,15 @@ pub async fn lock_lease(tx: &mut PgConnection, lease: Lease) -> Result<Held, Err
     Ok(Held { account, cancel_requested })
 }
 
-/// Ends a job: it is done.
+/// Ends a job well.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
 pub async fn complete(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
     let query = sqlx::query_as::<_, (String, Uuid, bool)>(
         "update jobs
-         set state = 'done', lease_until = null, polling = false, finished_at = now(), expired_in_row = 0, cause = null, last_error = null
+         set state = 'done', lease_until = null, polling = false, finished_at = now(), expired_in_row = 0,
+             cause = null, last_error = null
          where id = $1 and fence = $2 and state = 'leased'
          returning kind, account_id, cancel_at is not null",
     )
@@ -108,85 +109,55 @@ pub async fn complete(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error
     ended(statement("complete_job", query).await?, "done")
 }
 
-/// Ends a job: its worker stopped it, as was asked.
+/// Ends a job that its worker stopped, as was asked.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
-pub async fn cancelled(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
+pub async fn cancel(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
     let query = sqlx::query_as::<_, (String, Uuid, bool)>(
         "update jobs
-         set state = 'cancelled', lease_until = null, polling = false, finished_at = now(), expired_in_row = 0, cause = 'CANCELLED',
-             cancel_at = coalesce(cancel_at, now())
+         set state = 'cancelled', lease_until = null, polling = false, finished_at = now(), expired_in_row = 0,
+             cause = $3, cancel_at = coalesce(cancel_at, now())
          where id = $1 and fence = $2 and state = 'leased'
          returning kind, account_id, cancel_at is not null",
     )
     .bind(lease.job)
     .bind(lease.fence)
+    .bind(Cause::Cancelled.as_str())
     .fetch_optional(tx);
-    ended(statement("cancelled_job", query).await?, "cancelled")
+    ended(statement("cancel_job", query).await?, "cancelled")
 }
 
 fn ended(row: Option<(String, Uuid, bool)>, outcome: &'static str) -> Result<Held, Error> {
     let (kind, account, cancel_requested) = row.ok_or(Error::StaleFence)?;
-    counter!("rushes_jobs_ended_total", "kind" => kind, "outcome" => outcome).increment(1);
+    metrics::job_ended(kind, outcome);
     Ok(Held { account, cancel_requested })
 }
 
-/// Ends an attempt that failed: back to the queue with a pause, or over.
+/// Ends an attempt that failed: the job is queued again after a back-off, or ends.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
 pub async fn fail(tx: &mut PgConnection, lease: Lease, failure: &Failure) -> Result<RetryDecision, Error> {
-    let (again, counts, after) = match failure.retry {
-        Retry::Counted { after } => (true, true, after),
-        Retry::Uncounted { after } => (true, false, after),
-        Retry::Never => (false, true, None),
-    };
-    // The pause grows with the claims, since the attempts stand still while the other side is only busy.
-    let query = sqlx::query_as::<_, (String, String, OffsetDateTime)>(
-        "update jobs
-         set state = next.state,
-             attempt = case when $4 then attempt else attempt - 1 end,
-             expired_in_row = 0,
-             lease_until = null, polling = false, polls = 0,
-             run_at = case when next.state = 'queued'
-                 then now() + make_interval(secs => $5 + random() * least(300, power(2, least(claims, 20) - 1)))
-                 else run_at end,
-             finished_at = case when next.state <> 'queued' then now() end,
-             cause = $6, last_error = $7
-         from (
-             select id, case when not $3 then 'failed'
-                             when $4 and attempt >= max_attempts then 'dead'
-                             else 'queued' end as state
-             from jobs where id = $1 and fence = $2 and state = 'leased'
-             for no key update
-         ) next
-         where jobs.id = next.id and jobs.fence = $2
-         returning jobs.kind, jobs.state, jobs.run_at",
-    )
-    .bind(lease.job)
-    .bind(lease.fence)
-    .bind(again)
-    .bind(counts)
-    .bind(after.unwrap_or_default().as_secs_f64())
-    .bind(&failure.cause)
-    .bind(&failure.detail)
-    .fetch_optional(tx);
-    let (kind, state, run_at) = statement("fail_job", query).await?.ok_or(Error::StaleFence)?;
-    let (verdict, outcome) = match state.as_str() {
-        "queued" => (RetryDecision::Retry(run_at), "retried"),
-        "dead" => (RetryDecision::Dead, "dead"),
+    let job = lock(tx, lease).await?;
+    let next = rules::attempt_failed(&job.facts, failure);
+    let to = next.to;
+    let moved = apply(tx, &[(lease, next)]).await?;
+    let Some(&run_at) = moved.get(&lease.job) else { return Err(Error::StaleFence) };
+    let (decision, outcome) = match to {
+        State::Queued => (RetryDecision::Retry(run_at), "retried"),
+        State::Dead => (RetryDecision::Dead, "dead"),
         _ => (RetryDecision::Failed, "failed"),
     };
-    counter!("rushes_jobs_ended_total", "kind" => kind, "outcome" => outcome).increment(1);
-    Ok(verdict)
+    metrics::job_ended(job.kind, outcome);
+    Ok(decision)
 }
 
-/// Lets go of a lease while the attempt goes on elsewhere: the job waits, and is leased again for a poll when that is due.
+/// Ends a lease while its attempt goes on elsewhere: the job waits, and is leased again when its next poll is due.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
-pub async fn suspend(tx: &mut PgConnection, lease: Lease, pause: Pause<'_>) -> Result<Held, Error> {
+pub async fn suspend(tx: &mut PgConnection, lease: Lease, suspension: Suspension<'_>) -> Result<Held, Error> {
     let query = sqlx::query_as::<_, (Uuid, bool)>(
         "update jobs
          set state = 'waiting', lease_until = null, polling = false, expired_in_row = 0,
@@ -196,30 +167,24 @@ pub async fn suspend(tx: &mut PgConnection, lease: Lease, pause: Pause<'_>) -> R
     )
     .bind(lease.job)
     .bind(lease.fence)
-    .bind(pause.poll_after.map(|after| after.as_secs_f64()))
-    .bind(pause.cause)
-    .bind(pause.detail)
+    .bind(suspension.poll_after.map(|after| after.as_secs_f64()))
+    .bind(suspension.cause)
+    .bind(suspension.detail)
     .fetch_optional(tx);
     let (account, cancel_requested) = statement("suspend_job", query).await?.ok_or(Error::StaleFence)?;
     Ok(Held { account, cancel_requested })
 }
 
-/// Gives a lease back unused: ready at once, and the attempt does not count. A poll is due again at once.
+/// Gives a lease back unused: the job is claimable at once, and the attempt does not count. A poll is due again at once.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
 pub async fn release(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
-    let query = sqlx::query_as::<_, (String, Uuid, bool)>(
-        "update jobs
-         set state = case when polling then 'waiting' else 'queued' end, lease_until = null, run_at = now(),
-             attempt = attempt - (not polling)::int, polling = false, expired_in_row = 0,
-             cause = case when polling then cause else 'RELEASED' end,
-             last_error = case when polling then last_error end
-         where id = $1 and fence = $2 and state = 'leased'
-         returning kind, account_id, cancel_at is not null",
-    )
-    .bind(lease.job)
-    .bind(lease.fence)
-    .fetch_optional(tx);
-    ended(statement("release_job", query).await?, "released")
+    let job = lock(tx, lease).await?;
+    let moved = apply(tx, &[(lease, rules::released(&job.facts))]).await?;
+    if moved.is_empty() {
+        return Err(Error::StaleFence);
+    }
+    metrics::job_ended(job.kind, "released");
+    Ok(Held { account: job.account, cancel_requested: job.cancel_requested })
 }

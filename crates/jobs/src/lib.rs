@@ -1,28 +1,39 @@
 //! Durable work in PostgreSQL: a job is enqueued in the caller's transaction, leased to one worker at a time, and ends once.
 //!
-//! Every function takes the caller's connection, so that a job changes in the same transaction as what it is about. The
-//! only clock is PostgreSQL's. The invariant: each lease raises the job's fence, and every write of a worker names its
+//! Every function takes the caller's connection, so that a job changes in the same transaction as what it is about.
+//! PostgreSQL's clock is the only one. Invariant: each lease raises the job's fence, and every write of a worker names its
 //! fence, so that a worker that lost its lease changes nothing, however late it wakes. NATS only shortens waiting.
 
 mod claim;
 mod control;
-mod delayed;
+mod delay;
 mod error;
 mod job;
 mod lease;
 mod limits;
+pub mod metrics;
+mod notifier;
 mod queue;
 mod reaper;
-mod wake;
+mod rules;
+mod state;
+mod transitions;
 
-pub use claim::{Wanted, claim, explain_claim};
+pub use claim::{ClaimRequest, claim, explain_claim};
 pub use control::{
-    DeadLetter, Paused, Share, close_dead_letter, dead_letters, pause, paused, resume, set_weight, shares,
+    DeadLetter, PausedQueue, Share, close_dead_letter, dead_letters, pause, paused_queues, resume, set_weight, shares,
 };
 pub use error::Error;
-pub use job::{Enqueued, Failure, Held, Lease, Leased, NORMAL, NewJob, Pause, Retry, RetryDecision, Status};
-pub use lease::{cancelled, complete, fail, heartbeat, lock_lease, lock_leases, release, suspend};
-pub use limits::{BlockReason, Limits, QueueStatus, queue_status, served_by, set_running_limit, throttled};
-pub use queue::{Decision, Depth, ask_to_stop, decide, depths, enqueue, hint, note, observe, requeue, withdraw};
-pub use reaper::{DeadLettered, LEASES_IN_ROW, Reaped, reap};
-pub use wake::{Listener, Notifier, POLL_INTERVAL};
+pub use job::{
+    Enqueued, Failure, Held, Lease, LeaseStatus, Leased, NORMAL_PRIORITY, NewJob, Resolution, Retry, RetryDecision,
+    Suspension,
+};
+pub use lease::{cancel, complete, fail, heartbeat, lock_lease, lock_leases, release, suspend};
+pub use limits::{BlockReason, Limits, QueueStatus, assign_pool, queue_status, set_running_limit, throttle_pool};
+pub use notifier::{Listener, Notifier, POLL_INTERVAL};
+pub use queue::{
+    Depth, append_event, cancel_queued, depths, enqueue, observe, poll_now, request_cancel, requeue, resolve,
+};
+pub use reaper::{DeadLettered, Reaped, reap};
+pub use rules::MAX_EXPIRED_IN_ROW;
+pub use state::{Cause, State};

@@ -1,7 +1,8 @@
-//! How much may run at once: of an account, and in a pool, which is whoever does a queue's work, as a provider.
+//! Limits: how many jobs may run at once, of an account and in a pool. A pool is whoever does a queue's work, such as a
+//! provider.
 //!
-//! Invariant: while claims are made with limits, no account and no pool has more running than it may, however many processes
-//! claim: a kind's claims are made one after another, under one lock, and each counts what runs.
+//! Invariant: while all claims of a kind pass limits, no account and no pool has more running than it may, however many
+//! processes claim: these claims are made one after another, under one lock, and each counts what runs.
 
 use std::time::Duration;
 
@@ -9,44 +10,45 @@ use chassis::postgres::statement;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::delayed::{due, wake};
+use crate::delay::{due, promote};
 use crate::{Error, Lease};
 
-/// What claims of a kind keep to.
+/// The limits that all claims of a kind keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many jobs of an account may run at once, where nothing else is set for it.
+    /// How many jobs of an account may run at once, unless [`set_running_limit`] says otherwise for that account.
     pub account: i32,
 }
 
-/// A pool that refused something is thought to take one more after each so many seconds: soon, since a refusal costs nothing but
-/// time, and some providers refuse by chance.
-pub(crate) const STEP: f64 = 0.5;
+/// After a refusal, a pool's ceiling grows by one each time so many seconds have passed. Soon, since another refusal costs
+/// nothing but time, and some providers refuse at random.
+pub(crate) const POOL_GROWTH_SECONDS: f64 = 0.5;
 
-/// Refusals this soon after another are of calls that were made before it, and lower nothing further.
-const SAME: f64 = 5.0;
+/// Refusals within so many seconds of the one that lowered the ceiling lower it no further: they answer calls that were made
+/// before it.
+const SAME_REFUSAL_SECONDS: f64 = 5.0;
 
-/// The longest that one refusal closes a pool.
-const CLOSED: Duration = Duration::from_secs(120);
+/// The longest time for which one refusal closes a pool, whatever the pool asks for.
+const MAX_POOL_CLOSED: Duration = Duration::from_secs(120);
 
-/// Lets claims with limits be made one after another until the transaction ends. A statement of its own, since what runs must
-/// be counted in a snapshot that is taken under the lock, and what has come due must be seen. The claim is then planned once for a connection: planning it takes
-/// longer than carrying it out, and PostgreSQL, which does not know that `limit $4` is a few rows, would think each new plan
-/// worth its time.
-pub(crate) async fn take_turn(tx: &mut PgConnection, kind: &str) -> Result<(), Error> {
+/// Makes claims with limits of one kind wait for each other until the transaction ends, and promotes what has come due.
+pub(crate) async fn serialize_claims(tx: &mut PgConnection, kind: &str) -> Result<(), Error> {
+    // A statement of its own and no part of the claim: the claim must count what runs in a snapshot that is taken under the
+    // lock. The plan of the claim is then the generic one, made once for each connection: planning takes longer than
+    // execution, and PostgreSQL, which does not know that `limit $4` is a few rows, would think each new plan worth its time.
     let query = sqlx::query(concat!(
         due!(),
-        ", woken as (",
-        wake!(),
+        ", promoted as (",
+        promote!(),
         ") select set_config('plan_cache_mode', 'force_generic_plan', true),
                   pg_advisory_xact_lock(hashtextextended('claims of ' || $1, 0))"
     ))
     .bind(kind);
-    statement("take_claim_turn", query.execute(tx)).await?;
+    statement("serialize_claims", query.execute(tx)).await?;
     Ok(())
 }
 
-/// Sets how many jobs of an account may run at once; nothing: as many as of any other.
+/// Sets how many jobs of an account may run at once; `None`: as many as of any other.
 ///
 /// # Errors
 /// [`Error::Postgres`].
@@ -67,12 +69,12 @@ pub async fn set_running_limit(
     Ok(())
 }
 
-/// Takes note of who does the work of a job's queue.
+/// Assigns the queue of a leased job to a pool. A queue that is assigned to none is a pool by itself.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn served_by(tx: &mut PgConnection, lease: Lease, pool: &str) -> Result<(), Error> {
-    // Looked at first: a row that is written anew for every order would be waited for.
+pub async fn assign_pool(tx: &mut PgConnection, lease: Lease, pool: &str) -> Result<(), Error> {
+    // Read first: nearly always the row says so already, and a row written anew for every order would be waited for.
     let query = sqlx::query(
         "insert into job_queues (kind, queue, pool)
          select j.kind, j.queue, $2 from jobs j
@@ -82,22 +84,23 @@ pub async fn served_by(tx: &mut PgConnection, lease: Lease, pool: &str) -> Resul
     )
     .bind(lease.job)
     .bind(pool);
-    statement("note_job_pool", query.execute(tx)).await?;
+    statement("assign_job_pool", query.execute(tx)).await?;
     Ok(())
 }
 
-/// The pool of a job refused it because it has enough to do: it gets half of what ran, and nothing until `after` has passed.
-/// To be called under the job's lease, while that still counts as running.
+/// Lowers the ceiling of a job's pool, which refused the job because it has enough to do, to half of what runs there, and
+/// closes the pool until `after` has passed. To be called under the job's lease, while the job still counts as running.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn throttled(tx: &mut PgConnection, lease: Lease, after: Option<Duration>) -> Result<(), Error> {
+pub async fn throttle_pool(tx: &mut PgConnection, lease: Lease, after: Option<Duration>) -> Result<(), Error> {
     let query = sqlx::query(
         "with refused as (
              select j.kind, coalesce(q.pool, j.queue) as pool
              from jobs j left join job_queues q on q.kind = j.kind and q.queue = j.queue
              where j.id = $1 and j.fence = $2
          ), half as (
+             -- At least one: a pool whose ceiling is nothing would never be asked again.
              select refused.kind, refused.pool, greatest(1, floor(count(*) / 2.0)) as ceiling
              from refused
              join jobs r on r.kind = refused.kind and r.state in ('leased', 'waiting')
@@ -109,7 +112,10 @@ pub async fn throttled(tx: &mut PgConnection, lease: Lease, after: Option<Durati
          select kind, pool, ceiling, now() + make_interval(secs => $3) from half
          on conflict (kind, pool) do update
              set ceiling = case
+                     -- The same refusal, told again by a call that was under way.
                      when p.lower_time > now() - make_interval(secs => $4) then p.ceiling
+                     -- Half of what runs, or half of what the ceiling has grown to where that is less: a refusal never
+                     -- raises a ceiling, however many calls slipped through beside it.
                      else least(excluded.ceiling,
                                 greatest(1, floor((p.ceiling + greatest(extract(epoch from now() - p.lower_time), 0) / $5) / 2)))
                  end,
@@ -118,14 +124,14 @@ pub async fn throttled(tx: &mut PgConnection, lease: Lease, after: Option<Durati
     )
     .bind(lease.job)
     .bind(lease.fence)
-    .bind(after.unwrap_or_default().min(CLOSED).as_secs_f64())
-    .bind(SAME)
-    .bind(STEP);
+    .bind(after.unwrap_or_default().min(MAX_POOL_CLOSED).as_secs_f64())
+    .bind(SAME_REFUSAL_SECONDS)
+    .bind(POOL_GROWTH_SECONDS);
     statement("throttle_job_pool", query.execute(tx)).await?;
     Ok(())
 }
 
-/// Why a job that is ready is not given out.
+/// Why a claimable job is not claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockReason {
     /// An operator paused its queue.
@@ -136,10 +142,10 @@ pub enum BlockReason {
     Pool,
 }
 
-/// What is held back of a kind at one moment.
+/// What is blocked of a kind at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueStatus {
-    /// Everything is paused.
+    /// The whole kind is paused.
     pub all_paused: bool,
     /// Queues that are paused by their own name.
     pub paused: Vec<String>,
@@ -150,21 +156,22 @@ pub struct QueueStatus {
 }
 
 impl QueueStatus {
-    /// Whether nothing is held back.
+    /// Whether nothing is blocked.
     #[must_use]
     pub fn is_free(&self) -> bool {
         !self.all_paused && self.paused.is_empty() && self.full_queues.is_empty() && self.full_accounts.is_empty()
     }
 
-    /// Why a ready job of this account and queue is not given out; the reason that the most would have to be done about first.
+    /// Why a claimable job of this account and queue is not claimed. Of several reasons the first to be removed: while a queue
+    /// is paused, room in an account or a pool changes nothing.
     #[must_use]
     pub fn block_reason(&self, account: Uuid, queue: &str) -> Option<BlockReason> {
-        let named = |queues: &[String]| queues.iter().any(|name| name == queue);
-        if self.all_paused || named(&self.paused) {
+        let contains = |queues: &[String]| queues.iter().any(|name| name == queue);
+        if self.all_paused || contains(&self.paused) {
             Some(BlockReason::Paused)
         } else if self.full_accounts.contains(&account) {
             Some(BlockReason::Account)
-        } else if named(&self.full_queues) {
+        } else if contains(&self.full_queues) {
             Some(BlockReason::Pool)
         } else {
             None
@@ -172,7 +179,7 @@ impl QueueStatus {
     }
 }
 
-/// What is held back of a kind now.
+/// Reads what is blocked of a kind now.
 ///
 /// # Errors
 /// [`Error::Postgres`].
@@ -187,12 +194,14 @@ pub async fn queue_status(tx: &mut PgConnection, kind: &str, limits: Limits) -> 
              from running r left join job_queues q on q.kind = $1 and q.queue = r.queue
              group by 1
          ), full_pools as (
+             -- As the claim has it: closed, or at a ceiling that has grown since it was lowered.
              select p.pool from job_pools p left join in_pool using (pool)
              where p.kind = $1 and (
                  p.closed_until > now()
                  or floor(p.ceiling + greatest(extract(epoch from now() - p.lower_time), 0) / $3) <= coalesce(in_pool.running, 0))
          )
          select array(select queue from job_pauses where kind = $1 order by queue),
+                -- The queues that are assigned to a full pool, and full pools that are a queue by themselves.
                 array(select queue from job_queues q join full_pools using (pool) where q.kind = $1
                       union
                       select pool from full_pools
@@ -202,12 +211,14 @@ pub async fn queue_status(tx: &mut PgConnection, kind: &str, limits: Limits) -> 
                       group by account_id, own.running_limit
                       having sum(r.running) >= coalesce(own.running_limit, $2)
                       union
+                      -- An account that may run nothing is full without running anything.
                       select account_id from job_accounts where kind = $1 and running_limit = 0)",
     )
     .bind(kind)
     .bind(limits.account)
-    .bind(STEP);
+    .bind(POOL_GROWTH_SECONDS);
     let (mut paused, full_queues, full_accounts) = statement("job_queue_status", query.fetch_one(tx)).await?;
+    // The empty name, which is of all queues, comes first in order.
     let all_paused = paused.first().is_some_and(String::is_empty);
     paused.retain(|queue| !queue.is_empty());
     Ok(QueueStatus { all_paused, paused, full_queues, full_accounts })

@@ -1,25 +1,29 @@
-//! The way in and the view from outside: enqueue, stop, revive, measure.
+//! The queue from outside: enqueue, cancel, requeue, and the depths.
 //!
-//! Order within a priority is by virtual finish time (start-time fair queueing): a job starts where its account's last one
-//! finished or where the queue's front is, whichever is later, so that an account's backlog makes only itself wait. What is
-//! enqueued with another priority than the ordinary one takes no turn of what is not.
+//! The order within a priority is by virtual finish time (start-time fair queueing). A job starts where its account's last job
+//! finished or where the front of the queue is, whichever is later, so that a backlog makes only its own account wait. A job of
+//! another priority than the ordinary one takes no turn of its account's ordinary jobs.
 
 use std::time::Duration;
 
 use chassis::postgres::statement;
-use metrics::gauge;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Enqueued, Error, NewJob, job::NORMAL};
+use crate::job::NORMAL_PRIORITY;
+use crate::state::Cause;
+use crate::{Enqueued, Error, NewJob, Resolution, metrics, rules};
 
-/// Writes a job unless its account, kind and key have one. Wake the workers after the commit ([`crate::Notifier::notify`]).
+/// Writes a job, unless its account has one of its kind under the same key. Notify the workers after the commit
+/// ([`crate::Notifier::notify`]).
 ///
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Error> {
     let query = sqlx::query_scalar::<_, Uuid>(
         "with front as (
+             -- Where the queue is: the next job to be claimed; if none is claimable, the furthest that is leased; else the
+             -- last turn that was given. Each is one step of an index.
              select coalesce(
                  (select vft from jobs
                   where kind = $3 and queue = $4 and state = 'queued' and not delayed and priority = $8
@@ -28,16 +32,21 @@ pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Er
                  (select max(last_vft) from job_turns where kind = $3 and queue = $4),
                  0) as vft
          ), own as (
+             -- An account of weight two has turns of half the length, and so gets two where another gets one.
              select $9 / coalesce((select weight from job_accounts where kind = $3 and account_id = $2), 1) as length
          ), turn as (
              insert into job_turns as t (kind, queue, account_id, last_vft)
              select $3, $4, $2, front.vft + own.length from front cross join own where $8 = $14
+             -- The later of where the account's last job finished and where the front is: idle time is not saved up, and past
+             -- use is not held against the account. Added to the row as it is once locked, not as the snapshot had it, so that
+             -- two jobs enqueued at once get two turns.
              on conflict (kind, queue, account_id) do update
                  set last_vft = greatest(t.last_vft + (select length from own), excluded.last_vft)
              returning last_vft
          ), place as (
              select last_vft as vft from turn
              union all
+             -- Another priority: behind what the account has queued there, without a row that keeps its turns.
              select greatest(front.vft, (select max(vft) from jobs
                                          where kind = $3 and queue = $4 and account_id = $2 and priority = $8
                                            and state = 'queued' and not delayed)) + own.length
@@ -55,7 +64,7 @@ pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Er
     .bind(job.account)
     .bind(job.kind)
     .bind(&job.queue)
-    .bind(&job.idem_key)
+    .bind(&job.idempotency_key)
     .bind(&job.request_hash)
     .bind(&job.payload)
     .bind(job.priority)
@@ -64,71 +73,80 @@ pub async fn enqueue(tx: &mut PgConnection, job: &NewJob) -> Result<Enqueued, Er
     .bind(job.delay.as_secs_f64())
     .bind(job.deadline.map(|deadline| deadline.as_secs_f64()))
     .bind(&job.traceparent)
-    .bind(NORMAL)
+    .bind(NORMAL_PRIORITY)
     .fetch_optional(&mut *tx);
     if let Some(id) = statement("enqueue_job", query).await? {
-        return Ok(Enqueued::New(id));
+        return Ok(Enqueued::Created(id));
     }
+    // A statement of its own: the snapshot of the first may be older than the job that it ran into.
     let query = sqlx::query_as::<_, (Uuid, bool)>(
         "select id, request_hash = $4 from jobs where account_id = $1 and kind = $2 and idem_key = $3",
     )
     .bind(job.account)
     .bind(job.kind)
-    .bind(&job.idem_key)
+    .bind(&job.idempotency_key)
     .bind(&job.request_hash)
     .fetch_one(tx);
     let (id, same) = statement("find_job", query).await?;
-    Ok(if same { Enqueued::Same(id) } else { Enqueued::Other(id) })
+    Ok(if same { Enqueued::Duplicate(id) } else { Enqueued::Conflict(id) })
 }
 
-/// Takes a job out of the queue for good. Returns whether it was waiting there.
+/// Cancels a job that no worker has claimed. Returns whether it was queued.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn withdraw(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Result<bool, Error> {
+pub async fn cancel_queued(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Result<bool, Error> {
     let query = sqlx::query(
         "update jobs
-         set state = 'cancelled', cancel_at = coalesce(cancel_at, now()), finished_at = now(), cause = 'CANCELLED'
+         set state = 'cancelled', cancel_at = coalesce(cancel_at, now()), finished_at = now(), cause = $3
          where id = $1 and account_id = $2 and state = 'queued'",
     )
     .bind(job)
     .bind(account)
+    .bind(Cause::Cancelled.as_str())
     .execute(tx);
-    Ok(statement("withdraw_job", query).await?.rows_affected() == 1)
+    Ok(statement("cancel_queued_job", query).await?.rows_affected() == 1)
 }
 
-/// Asks whoever has a job, or takes it next, to stop it: a worker hears of it with the job or at its next heartbeat.
-/// Asking twice is the same as once. Returns whether the job had not ended.
+/// Asks the worker that has a job, or claims it next, to cancel it: the worker learns of it with the claim or at its next
+/// heartbeat. Asking twice is the same as once. Returns whether the job had not ended.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn ask_to_stop(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Result<bool, Error> {
+pub async fn request_cancel(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Result<bool, Error> {
     let query = sqlx::query(
         "update jobs
+         -- Due now: a job that waits for its provider, or for its next attempt, is claimed at once to be cancelled.
          set cancel_at = coalesce(cancel_at, now()), run_at = least(run_at, now())
          where id = $1 and account_id = $2 and state in ('queued', 'leased', 'waiting')",
     )
     .bind(job)
     .bind(account)
     .execute(tx);
-    Ok(statement("ask_job_to_stop", query).await?.rows_affected() == 1)
+    Ok(statement("request_job_cancel", query).await?.rows_affected() == 1)
 }
 
-/// Says that there may be news of a job that waits: the next poll is due now. Returns whether it was waiting.
+/// Makes the next poll of a waiting job due now, since there may be news of it. Returns whether the job was waiting.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn hint(tx: &mut PgConnection, job: Uuid) -> Result<bool, Error> {
+pub async fn poll_now(tx: &mut PgConnection, job: Uuid) -> Result<bool, Error> {
     let query =
         sqlx::query("update jobs set run_at = least(run_at, now()) where id = $1 and state = 'waiting'").bind(job);
-    Ok(statement("hint_job", query.execute(tx)).await?.rows_affected() == 1)
+    Ok(statement("poll_job_now", query.execute(tx)).await?.rows_affected() == 1)
 }
 
-/// Adds a line to a job's history: who did something about it, and why.
+/// Adds a line to a job's history without moving the job: who did something about it, and why.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn note(tx: &mut PgConnection, account: Uuid, job: Uuid, cause: &str, detail: &str) -> Result<(), Error> {
+pub async fn append_event(
+    tx: &mut PgConnection,
+    account: Uuid,
+    job: Uuid,
+    cause: &str,
+    detail: &str,
+) -> Result<(), Error> {
     let query = sqlx::query(
         "insert into job_events (job_id, from_state, to_state, fence, attempt, cause, detail)
          select id, state, state, fence, attempt, $3, $4 from jobs where id = $1 and account_id = $2",
@@ -137,96 +155,87 @@ pub async fn note(tx: &mut PgConnection, account: Uuid, job: Uuid, cause: &str, 
     .bind(account)
     .bind(cause)
     .bind(detail);
-    statement("note_job", query.execute(tx)).await?;
+    statement("append_job_event", query.execute(tx)).await?;
     Ok(())
 }
 
-/// What is decided of a job that nobody has a lease on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// What it waits for will not come: it is queued again, and the attempt counts.
-    Requeue,
-    /// It is over.
-    Fail,
-    /// It is over, as was asked.
-    Cancel,
-}
-
-/// Ends a job that waits or is queued, or queues one that waits; `cause` and `detail` stay in its history. Returns whether
-/// anything was changed: whoever has a lease is not disturbed.
+/// Ends a job that is waiting or queued, or queues one that is waiting; `cause` and `detail` stay in its history. Returns
+/// whether the job was moved: a worker that holds a lease is not disturbed.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn decide(
+pub async fn resolve(
     tx: &mut PgConnection,
     account: Uuid,
     job: Uuid,
-    decision: Decision,
+    resolution: Resolution,
     (cause, detail): (&str, &str),
 ) -> Result<bool, Error> {
-    let state = match decision {
-        Decision::Requeue => "queued",
-        Decision::Fail => "failed",
-        Decision::Cancel => "cancelled",
-    };
+    let (next, from) = rules::resolved(resolution);
     let query = sqlx::query(
         "update jobs
-         set state = $3, run_at = now(), finished_at = case when $3 <> 'queued' then now() end, polls = 0,
+         set state = $3, run_at = now(), finished_at = case when $6 then now() end, polls = 0,
              cause = $4, last_error = $5
-         where id = $1 and account_id = $2 and (state = 'waiting' or (state = 'queued' and $3 <> 'queued'))",
+         where id = $1 and account_id = $2 and state = any ($7)",
     )
     .bind(job)
     .bind(account)
-    .bind(state)
+    .bind(next.as_str())
     .bind(cause)
-    .bind(detail);
-    Ok(statement("decide_job", query.execute(tx)).await?.rows_affected() == 1)
+    .bind(detail)
+    .bind(next.is_finished())
+    .bind(from.iter().map(|state| state.as_str()).collect::<Vec<_>>());
+    Ok(statement("resolve_job", query.execute(tx)).await?.rows_affected() == 1)
 }
 
-/// Gives a dead letter all its attempts back. `by` says who wanted it and stays in the job's history. Returns whether the
-/// job was dead.
+/// Queues a dead letter again with all its attempts. `by` says who wanted it and stays in the job's history. Returns whether
+/// the job was dead.
 ///
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn requeue(tx: &mut PgConnection, job: Uuid, by: &str) -> Result<bool, Error> {
     let query = sqlx::query(
         "update jobs
+         -- Without a start deadline: the old one has passed, and would end the job again at once.
          set state = 'queued', attempt = 0, expired_in_row = 0, run_at = now(), finished_at = null, deadline_at = null,
-             cause = 'REQUEUED', last_error = $2
+             cause = $3, last_error = $2
          where id = $1 and state = 'dead'",
     )
     .bind(job)
     .bind(by)
+    .bind(Cause::Requeued.as_str())
     .execute(tx);
     Ok(statement("requeue_job", query).await?.rows_affected() == 1)
 }
 
-/// How much of one queue there is.
+/// The numbers of one queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Depth {
-    /// The part of the kind.
+    /// The queue's name within its kind.
     pub queue: String,
-    /// Could be claimed now.
+    /// Claimable now.
     pub ready: i64,
-    /// Wait for their time.
+    /// Queued, and their time has not come.
     pub delayed: i64,
-    /// Are with a worker.
+    /// With a worker.
     pub leased: i64,
-    /// Go on elsewhere, and are looked at now and then.
+    /// Suspended: their attempts go on elsewhere, and are polled.
     pub waiting: i64,
-    /// Are dead letters.
+    /// Dead letters.
     pub dead: i64,
-    /// How long the one that could be claimed the longest has been waiting.
+    /// How long the oldest claimable job has been waiting.
     pub oldest: Duration,
 }
 
-/// Counts a kind's queues. Reads every unfinished job of the kind: for a gauge every some seconds, not for a request.
+/// Counts the jobs in each queue of a kind. Reads every unfinished job of the kind: for a gauge every few seconds, not for a
+/// request.
 ///
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn depths(tx: &mut PgConnection, kind: &str) -> Result<Vec<Depth>, Error> {
     let query = sqlx::query_as::<_, (String, i64, i64, i64, i64, i64, f64)>(
         "with unfinished as (
+             -- One branch for each partial index: one condition over all these states would read the whole table.
              select queue, state, run_at from jobs where kind = $1 and state = 'queued' and not delayed
              union all
              select queue, state, run_at from jobs where kind = $1 and state = 'queued' and delayed
@@ -237,6 +246,7 @@ pub async fn depths(tx: &mut PgConnection, kind: &str) -> Result<Vec<Depth>, Err
              union all
              select queue, state, run_at from jobs where kind = $1 and state = 'dead'
          ), known as (
+             -- Queues that are empty now are counted too: a gauge must come back to zero.
              select distinct queue from job_turns where kind = $1
          )
          select known.queue,
@@ -267,23 +277,20 @@ pub async fn depths(tx: &mut PgConnection, kind: &str) -> Result<Vec<Depth>, Err
         .collect())
 }
 
-/// Sets the gauges `rushes_jobs{kind,queue,state}` and `rushes_jobs_oldest_ready_seconds{kind,queue}`.
+/// Sets the gauges of every queue of a kind.
 ///
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn observe(tx: &mut PgConnection, kind: &'static str) -> Result<(), Error> {
     for depth in depths(tx, kind).await? {
-        let queue = depth.queue;
-        for (state, count) in [
+        let states = [
             ("ready", depth.ready),
             ("delayed", depth.delayed),
             ("leased", depth.leased),
             ("waiting", depth.waiting),
             ("dead", depth.dead),
-        ] {
-            gauge!("rushes_jobs", "kind" => kind, "queue" => queue.clone(), "state" => state).set(count as f64);
-        }
-        gauge!("rushes_jobs_oldest_ready_seconds", "kind" => kind, "queue" => queue).set(depth.oldest.as_secs_f64());
+        ];
+        metrics::queue_depth(kind, &depth.queue, states, depth.oldest);
     }
     Ok(())
 }

@@ -5,7 +5,8 @@
 
 use std::time::Instant;
 
-use thumbnail_worker::pictures::{self, Header, Limits, Spec, fit};
+use thumbnail_worker::model::Spec;
+use thumbnail_worker::pictures::{self, Header, Limits, fit};
 use thumbnail_worker::videos::{self, frames};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,10 +21,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let started = Instant::now();
         webp = if videos::Container::sniff(&bytes).is_some() {
             let poster = frames::open(&bytes, &videos::Limits::default())?.poster()?;
-            fit::thumbnail(poster.pixels, poster.orientation, &spec).webp
+            fit::render_webp(poster.pixels, poster.orientation, &spec)
         } else {
             let header = Header::read(&bytes, &Limits::default())?;
-            pictures::render(&bytes, &header, &spec)?.webp
+            pictures::render(&bytes, &header, &spec)?
         };
         took.push(started.elapsed().as_secs_f64() * 1_000.0);
     }

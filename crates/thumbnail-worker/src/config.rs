@@ -1,4 +1,5 @@
-//! The service's settings, read once at the start. Each names its variable when it is wrong.
+//! The service's settings, one struct for each subsystem, read once at the start. A wrong one is an error that names its
+//! variable; the README lists them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,44 +8,59 @@ use chassis::settings::{Error, Source};
 use chassis::{blobs, postgres::PoolSettings, server, telemetry};
 use http::Uri;
 
+use crate::videos::ffmpeg;
 use crate::{decode_pool, pictures, videos};
 
-/// All that the process needs to know.
+/// Everything that the process reads from its environment; tests build it by hand.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Logs and traces.
     pub telemetry: telemetry::Settings,
-    /// The two ports.
+    /// The gRPC port and the admin port.
     pub server: server::Settings,
-    /// What the service itself runs with.
-    pub service: Settings,
-}
-
-/// What the service runs with; tests build it by hand.
-#[derive(Clone, Debug)]
-pub struct Settings {
     /// PostgreSQL.
-    pub database_url: String,
-    /// The pool for requests and jobs.
-    pub pool: PoolSettings,
-    /// NATS, which only shortens waiting.
+    pub database: Database,
+    /// NATS, which only shortens waiting: without it other processes' jobs are found by polling.
     pub nats_url: Option<String>,
     /// Object storage.
     pub blobs: blobs::Settings,
-    /// Where clients fetch assets: the gateway's own address.
+    /// The gateway's address as clients see it, without a slash at its end; the addresses of assets begin with it.
     pub public_url: String,
-    /// What a picture may be.
+    /// Limits of pictures.
     pub pictures: pictures::Limits,
-    /// What looking for a poster may cost.
-    pub videos: videos::Limits,
-    /// Longest video of which a poster is made, in bytes.
-    pub video_bytes: u64,
-    /// What is decoded at one time.
+    /// Limits of videos.
+    pub videos: Videos,
+    /// The decode pool.
     pub decode_pool: decode_pool::Settings,
     /// Bytes of whole files that may be in memory at one time, uploads under way included.
-    pub held_bytes: u64,
+    pub memory_budget: u64,
     /// The decoder for what is not decoded in process.
-    pub ffmpeg: videos::ffmpeg::Settings,
+    pub ffmpeg: ffmpeg::Settings,
+    /// The worker of queued thumbnails.
+    pub runner: Runner,
+}
+
+/// PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// `postgres://user:password@host:5432/name`.
+    pub url: String,
+    /// The one pool, for requests and jobs.
+    pub pool: PoolSettings,
+}
+
+/// Limits of videos.
+#[derive(Clone, Copy, Debug)]
+pub struct Videos {
+    /// Longest video of which a poster is made, in bytes.
+    pub max_bytes: u64,
+    /// Bounds of the search for a poster.
+    pub poster: videos::Limits,
+}
+
+/// The worker of queued thumbnails.
+#[derive(Clone, Debug)]
+pub struct Runner {
     /// Queued thumbnails that are made at one time.
     pub slots: u32,
 }
@@ -55,49 +71,91 @@ impl Config {
     /// # Errors
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
+        let public_url: Uri = source.required("RUSHES_PUBLIC_URL", "a URL such as https://rushes.example.com")?;
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
-            service: Settings::read(source)?,
+            database: Database::read(source)?,
+            nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
+            blobs: blobs::Settings::read(source)?,
+            public_url: public_url.to_string().trim_end_matches('/').to_owned(),
+            pictures: read_pictures(source)?,
+            videos: Videos {
+                max_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
+                poster: videos::Limits::default(),
+            },
+            decode_pool: read_decode_pool(source)?,
+            memory_budget: source.or("RUSHES_MEMORY_BUDGET", 256 << 20, "a number of bytes")?,
+            ffmpeg: read_ffmpeg(source)?,
+            runner: Runner { slots: source.or("RUSHES_THUMBNAIL_SLOTS", 2, "a number of thumbnails")? },
         })
     }
 }
 
-impl Settings {
+impl Database {
     fn read(source: &Source) -> Result<Self, Error> {
-        let pictures = pictures::Limits::default();
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let public_url: Uri =
-            source.required("RUSHES_PUBLIC_URL", "the gateway's address as clients see it, http://…")?;
+        let url = source.required("RUSHES_DATABASE_URL", "a URL such as postgres://user:password@host:5432/name")?;
         let pool = PoolSettings { min: 1, max: 8, ..PoolSettings::default() };
-        Ok(Self {
-            database_url: source.required("RUSHES_DATABASE_URL", "a URL, postgres://user:password@host:5432/name")?,
-            pool: PoolSettings::read(source, "RUSHES_POOL_THUMBNAILS", pool)?,
-            nats_url: source.optional("RUSHES_NATS_URL", "a URL, nats://host:4222")?,
-            blobs: blobs::Settings::read(source)?,
-            public_url: public_url.to_string().trim_end_matches('/').to_owned(),
-            pictures: pictures::Limits {
-                bytes: source.or("RUSHES_IMAGE_MAX_BYTES", pictures.bytes, "a number of bytes")?,
-                pixels: source.or("RUSHES_IMAGE_MAX_PIXELS", pictures.pixels, "a number of pixels")?,
-                side: source.or("RUSHES_IMAGE_MAX_SIDE", pictures.side, "a number of pixels")?,
-            },
-            videos: videos::Limits::default(),
-            video_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
-            decode_pool: decode_pool::Settings {
-                threads: source.or("RUSHES_DECODE_THREADS", cores, "a number of threads")?,
-                bytes: source.or("RUSHES_DECODE_BYTES", 512 << 20, "a number of bytes")?,
-                waiting: source.or("RUSHES_DECODE_WAITING", 64, "a number of pictures")?,
-            },
-            held_bytes: source.or("RUSHES_MEMORY_BUDGET", 256 << 20, "a number of bytes")?,
-            ffmpeg: videos::ffmpeg::Settings {
-                program: match source.or("RUSHES_FFMPEG", "ffmpeg".to_owned(), "a program, or off")?.as_str() {
-                    "off" => None,
-                    program => Some(PathBuf::from(program)),
-                },
-                scratch: source.or("RUSHES_SCRATCH_DIR", std::env::temp_dir(), "a directory")?,
-                deadline: Duration::from_secs(8),
-            },
-            slots: source.or("RUSHES_THUMBNAIL_SLOTS", 2, "a number of thumbnails")?,
-        })
+        Ok(Self { url, pool: PoolSettings::read(source, "RUSHES_POOL_THUMBNAILS", pool)? })
+    }
+}
+
+fn read_pictures(source: &Source) -> Result<pictures::Limits, Error> {
+    let default = pictures::Limits::default();
+    Ok(pictures::Limits {
+        bytes: source.or("RUSHES_IMAGE_MAX_BYTES", default.bytes, "a number of bytes")?,
+        pixels: source.or("RUSHES_IMAGE_MAX_PIXELS", default.pixels, "a number of pixels")?,
+        side: source.or("RUSHES_IMAGE_MAX_SIDE", default.side, "a number of pixels")?,
+    })
+}
+
+fn read_decode_pool(source: &Source) -> Result<decode_pool::Settings, Error> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    Ok(decode_pool::Settings {
+        threads: source.or("RUSHES_DECODE_THREADS", cores, "a number of threads")?,
+        bytes: source.or("RUSHES_DECODE_BYTES", 512 << 20, "a number of bytes")?,
+        waiting: source.or("RUSHES_DECODE_WAITING", 64, "a number of pictures")?,
+    })
+}
+
+fn read_ffmpeg(source: &Source) -> Result<ffmpeg::Settings, Error> {
+    let program = source.or("RUSHES_FFMPEG", "ffmpeg".to_owned(), "a program's name or path, or off")?;
+    Ok(ffmpeg::Settings {
+        program: (program != "off").then(|| PathBuf::from(program)),
+        scratch: source.or("RUSHES_SCRATCH_DIR", std::env::temp_dir(), "a directory")?,
+        // RenderThumbnail has 10 s when its caller says nothing: what is left pays for storage and the resizing.
+        timeout: Duration::from_secs(8),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(more: &[(&str, &str)]) -> Result<Config, Error> {
+        let required = [
+            ("RUSHES_DATABASE_URL", "postgres://localhost/rushes"),
+            ("RUSHES_BLOBS_URL", "file:///var/lib/rushes"),
+            ("RUSHES_PUBLIC_URL", "https://rushes.test/"),
+        ];
+        Config::read(&Source::of(&[&required[..], more].concat()))
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let error = Config::read(&Source::of(&[("RUSHES_PUBLIC_URL", "https://rushes.test")])).unwrap_err();
+        assert!(error.to_string().starts_with("RUSHES_DATABASE_URL is not set"), "{error}");
+        let error = read(&[("RUSHES_DECODE_BYTES", "much")]).unwrap_err();
+        assert_eq!(error.to_string(), "RUSHES_DECODE_BYTES is \"much\"; it should be a number of bytes");
+    }
+
+    #[test]
+    fn what_is_unset_has_its_default() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.public_url, "https://rushes.test");
+        assert_eq!(config.pictures, pictures::Limits::default());
+        assert_eq!(config.runner.slots, 2);
+        assert_eq!(config.ffmpeg.program, Some(PathBuf::from("ffmpeg")));
+        assert_eq!(read(&[("RUSHES_FFMPEG", "off")]).unwrap().ffmpeg.program, None);
     }
 }

@@ -1,4 +1,4 @@
-//! The bounded pool in which pictures are decoded, off the asynchronous runtime.
+//! Decode pool: pictures and videos are decoded here, off the asynchronous runtime, within bounds of memory and threads.
 //!
 //! Invariant: what is being decoded at one time holds at most the admitted bytes, on at most the admitted threads, and what
 //! waits is counted and bounded; beyond that a caller is refused at once with a time to come back. Room is given in the order
@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tracing::Span;
+
+use crate::error;
+use crate::metrics;
 
 /// How much the pool takes at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub struct Settings {
 
 /// Why work was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum Error {
     /// One piece of work alone is more than the pool may ever hold.
     #[error("decoding needs {weight} bytes of memory, at most {limit} are given")]
     TooHeavy {
@@ -37,7 +40,7 @@ pub enum Refused {
     /// As much waits as may wait.
     #[error("too many pictures are being decoded, try again in {retry_after:?}")]
     Overloaded {
-        /// When a place is likely to be free.
+        /// The time after which a place is likely to be free.
         retry_after: Duration,
     },
     /// The work panicked; its message is for the operator.
@@ -45,8 +48,20 @@ pub enum Refused {
     Panicked(String),
 }
 
-/// Memory is counted in pieces of this size, so that any budget fits a semaphore.
-const PIECE: u64 = 64 << 10;
+impl Error {
+    /// The failure of a request whose `field` names what was to be decoded.
+    pub(crate) fn about_field(self, field: &'static str) -> error::Error {
+        match self {
+            // Its limits allow the file, but this process was given less memory than that.
+            Self::TooHeavy { .. } => error::Error::invalid(field, "IMAGE_LIMIT_EXCEEDED", self.to_string()),
+            Self::Overloaded { retry_after } => error::Error::Overloaded { retry_after },
+            Self::Panicked(message) => error::Error::Panicked(message),
+        }
+    }
+}
+
+/// Memory is counted in units of this size, so that any budget fits a semaphore.
+const UNIT: u64 = 64 << 10;
 
 /// The pool; clones share it.
 #[derive(Clone, Debug)]
@@ -60,22 +75,22 @@ struct Shared {
     memory: Arc<Semaphore>,
     threads: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// Moving mean of how long one piece of work runs.
-    micros: AtomicU64,
+    /// Moving mean of how long one piece of work runs, in microseconds.
+    mean_run: AtomicU64,
 }
 
 impl DecodePool {
-    /// An empty pool. At least one thread and one piece of memory are given.
+    /// An empty pool. It has at least one thread and one unit of memory.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let pieces = usize::try_from(settings.bytes / PIECE).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+        let units = usize::try_from(settings.bytes / UNIT).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
         Self {
             shared: Arc::new(Shared {
                 settings,
-                memory: Arc::new(Semaphore::new(pieces)),
+                memory: Arc::new(Semaphore::new(units)),
                 threads: Arc::new(Semaphore::new(settings.threads.max(1))),
                 waiting: AtomicUsize::new(0),
-                micros: AtomicU64::new(50_000),
+                mean_run: AtomicU64::new(50_000),
             }),
         }
     }
@@ -83,56 +98,57 @@ impl DecodePool {
     /// Runs `work`, which holds at most `weight` bytes, on a thread that may block, once there is room.
     ///
     /// # Errors
-    /// [`Refused`] at once when it can never run or too much waits; afterwards when it panicked.
+    /// [`Error`] at once when it can never run or too much waits; afterwards when it panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         weight: u64,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Refused> {
+    ) -> Result<T, Error> {
         let shared = &self.shared;
         if weight > shared.settings.bytes {
-            return Err(Refused::TooHeavy { weight, limit: shared.settings.bytes });
+            return Err(Error::TooHeavy { weight, limit: shared.settings.bytes });
         }
         let place = Place::take(shared)?;
-        let pieces = u32::try_from(weight.div_ceil(PIECE).max(1)).unwrap_or(u32::MAX).min(self.pieces());
-        let closed = |_| Refused::Panicked("the pool is closed".to_owned());
-        let memory = Arc::clone(&shared.memory).acquire_many_owned(pieces).await.map_err(closed)?;
+        let units = u32::try_from(weight.div_ceil(UNIT).max(1)).unwrap_or(u32::MAX).min(self.units());
+        let closed = |_| Error::Panicked("the pool is closed".to_owned());
+        let memory = Arc::clone(&shared.memory).acquire_many_owned(units).await.map_err(closed)?;
         let thread = Arc::clone(&shared.threads).acquire_owned().await.map_err(closed)?;
         drop(place);
         let span = Span::current();
         let done = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             let result = span.in_scope(|| catch_unwind(AssertUnwindSafe(work)));
+            // The permits end with the work and not with the caller: memory that is still in use is not given out again.
             drop((memory, thread));
             (result, started.elapsed())
         });
-        let (result, took) = done.await.map_err(|error| Refused::Panicked(error.to_string()))?;
-        shared.learn(took);
-        metrics::histogram!("rushes_decode_pool_run_seconds").record(took.as_secs_f64());
+        let (result, took) = done.await.map_err(|error| Error::Panicked(error.to_string()))?;
+        shared.update_mean(took);
+        metrics::decode_ran(took);
         result.map_err(|panic| {
-            metrics::counter!("rushes_decode_pool_panics_total").increment(1);
+            metrics::decode_panicked();
             let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            Refused::Panicked(message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
+            Error::Panicked(message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
         })
     }
 
-    fn pieces(&self) -> u32 {
-        u32::try_from((self.shared.settings.bytes / PIECE).max(1)).unwrap_or(u32::MAX)
+    fn units(&self) -> u32 {
+        u32::try_from((self.shared.settings.bytes / UNIT).max(1)).unwrap_or(u32::MAX)
     }
 }
 
 impl Shared {
-    fn learn(&self, took: Duration) {
+    fn update_mean(&self, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let mean = self.micros.load(Ordering::Relaxed);
-        self.micros.store(mean - mean / 8 + took / 8, Ordering::Relaxed);
+        let mean = self.mean_run.load(Ordering::Relaxed);
+        self.mean_run.store(mean - mean / 8 + took / 8, Ordering::Relaxed);
     }
 
-    /// How long until what waits now has run.
+    /// How long it takes until what waits now has run.
     fn backlog(&self) -> Duration {
         let waiting = self.waiting.load(Ordering::Relaxed) as u64;
         let threads = self.settings.threads.max(1) as u64;
-        Duration::from_micros(self.micros.load(Ordering::Relaxed).saturating_mul(waiting) / threads)
+        Duration::from_micros(self.mean_run.load(Ordering::Relaxed).saturating_mul(waiting) / threads)
     }
 }
 
@@ -140,14 +156,14 @@ impl Shared {
 struct Place<'a>(&'a Shared);
 
 impl<'a> Place<'a> {
-    fn take(shared: &'a Shared) -> Result<Self, Refused> {
+    fn take(shared: &'a Shared) -> Result<Self, Error> {
         let before = shared.waiting.fetch_add(1, Ordering::Relaxed);
         let place = Self(shared);
-        metrics::gauge!("rushes_decode_pool_waiting").set((before + 1) as f64);
+        metrics::decode_waiting(before + 1);
         if before >= shared.settings.waiting {
             let retry_after = shared.backlog().clamp(Duration::from_millis(50), Duration::from_secs(10));
-            metrics::counter!("rushes_decode_pool_refused_total").increment(1);
-            return Err(Refused::Overloaded { retry_after });
+            metrics::decode_refused();
+            return Err(Error::Overloaded { retry_after });
         }
         Ok(place)
     }
@@ -156,6 +172,6 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let before = self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-        metrics::gauge!("rushes_decode_pool_waiting").set(before.saturating_sub(1) as f64);
+        metrics::decode_waiting(before.saturating_sub(1));
     }
 }

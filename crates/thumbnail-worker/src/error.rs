@@ -1,70 +1,84 @@
-//! What can go wrong here, and its one translation to what a client is told.
+//! The ways in which a request or a job fails, and the one map from each to a code and a reason.
+//!
+//! Invariant: a reply never tells apart an asset that does not exist and another account's.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use chassis::fields::{Invalid, SCHEMA};
 use chassis::status::Failure;
 use chassis::{blobs, postgres};
 
-use crate::{decode_pool, pictures};
+/// A thing that can be not found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noun {
+    /// A stored file of the account.
+    Asset,
+}
 
-/// Why a request or a job was not done.
+impl Noun {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Asset => "ASSET_NOT_FOUND",
+        }
+    }
+
+    const fn message(self) -> &'static str {
+        match self {
+            Self::Asset => "there is no such asset",
+        }
+    }
+}
+
+/// Why a request or a job fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A field of the request is wrong.
-    #[error("{field}: {message}")]
-    Invalid {
-        /// The field's path.
-        field: &'static str,
-        /// The reason in upper snake case.
-        reason: &'static str,
-        /// What to do about it.
-        message: String,
-    },
-    /// The account has no such asset.
-    #[error("no such asset")]
-    NotFound,
+    /// Fields of the request are wrong; nothing was stored.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// It does not exist, or is another account's.
+    #[error("no such {0:?}")]
+    NotFound(Noun),
     /// The object that was to be registered is not in storage.
     #[error("the object is not in storage")]
     NotStored,
-    /// The uploaded picture is not taken.
-    #[error(transparent)]
-    Refused(#[from] pictures::Refused),
-    /// There is too much to do.
+    /// The process decodes or holds as much as it may.
     #[error("overloaded, try again in {retry_after:?}")]
     Overloaded {
-        /// When to try again.
+        /// The time after which a retry may succeed.
         retry_after: Duration,
     },
     /// Decoding panicked: a fault of ours or of a decoder.
     #[error("decoding panicked: {0}")]
     Panicked(String),
-    /// PostgreSQL.
+    /// The job's lease is held by another worker, or the job has ended.
+    #[error("the job's lease is lost")]
+    LeaseLost,
+    /// PostgreSQL refused or could not be asked.
     #[error(transparent)]
-    Postgres(#[from] postgres::Error),
-    /// Object storage.
+    Database(#[from] postgres::Error),
+    /// Object storage refused or could not be asked.
     #[error(transparent)]
-    Blobs(#[from] blobs::Error),
-    /// The queue.
-    #[error(transparent)]
-    Jobs(#[from] jobs::Error),
+    Storage(#[from] blobs::Error),
 }
 
 impl Error {
-    /// A wrong field that breaks the request's schema.
-    pub(crate) fn schema(field: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid { field, reason: "INPUT_SCHEMA_VIOLATION", message: message.into() }
+    /// A field that is wrong for a reason of its own.
+    pub(crate) fn invalid(field: &'static str, reason: &'static str, should: impl Display) -> Self {
+        Self::Invalid(Invalid::field(field, reason, should))
+    }
+
+    /// A field that is not as the API describes it.
+    pub(crate) fn schema(field: &'static str, should: impl Display) -> Self {
+        Self::invalid(field, SCHEMA, should)
     }
 }
 
-impl From<decode_pool::Refused> for Error {
-    fn from(refused: decode_pool::Refused) -> Self {
-        match refused {
-            // By its limits a picture is allowed, but this process was given less memory than that.
-            decode_pool::Refused::TooHeavy { .. } => {
-                Self::Invalid { field: "chunk", reason: "IMAGE_LIMIT_EXCEEDED", message: refused.to_string() }
-            }
-            decode_pool::Refused::Overloaded { retry_after } => Self::Overloaded { retry_after },
-            decode_pool::Refused::Panicked(message) => Self::Panicked(message),
+impl From<jobs::Error> for Error {
+    fn from(error: jobs::Error) -> Self {
+        match error {
+            jobs::Error::StaleFence => Self::LeaseLost,
+            jobs::Error::Postgres(error) => Self::Database(error),
         }
     }
 }
@@ -72,19 +86,17 @@ impl From<decode_pool::Refused> for Error {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Invalid { field, reason, message } => Self::invalid(field, reason, message),
-            Error::NotFound => Self::not_found("ASSET_NOT_FOUND", "there is no such asset"),
+            Error::Invalid(invalid) => invalid.into(),
+            Error::NotFound(noun) => Self::not_found(noun.reason(), noun.message()),
             Error::NotStored => {
                 Self::precondition("UPLOAD_INCOMPLETE", "the object is not in storage: put it there first")
             }
-            Error::Refused(refused) => Self::invalid("chunk", refused.reason(), refused.to_string()),
             Error::Overloaded { retry_after } => {
                 Self::exhausted("OVERLOADED", "too many pictures are being worked on", retry_after)
             }
-            Error::Panicked(_) => Self::internal(error),
-            Error::Postgres(error) | Error::Jobs(jobs::Error::Postgres(error)) => error.into(),
-            Error::Blobs(error) => error.into(),
-            Error::Jobs(error @ jobs::Error::StaleFence) => Self::internal(error),
+            Error::Panicked(_) | Error::LeaseLost => Self::internal(error),
+            Error::Database(error) => error.into(),
+            Error::Storage(error) => error.into(),
         }
     }
 }

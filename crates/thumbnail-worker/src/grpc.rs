@@ -1,171 +1,91 @@
-//! AssetService on the wire: parse, call the rules, convert.
+//! AssetService on the wire: parse, call the rules, present.
 
-use chassis::blobs::Name;
-use chassis::caller::Caller;
-use domain::id::AccountId;
-use domain::name;
-use prost_types::Timestamp;
-use proto::assets::v1::asset_service_server::AssetService;
-use proto::assets::v1::thumbnail::State;
-use proto::assets::v1::upload_asset_request::Part;
+mod presenter;
+mod request;
+
+use std::time::Duration;
+
+use chassis::server::Timeouts;
+use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
 use proto::assets::v1::{
     Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
-    ThumbnailSpec, UploadAssetRequest, UploadMetadata,
+    UploadAssetRequest,
 };
+use tonic::codec::CompressionEncoding::Gzip;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::assets::{self, Assets};
+use crate::assets::Assets;
 use crate::error::Error;
-use crate::pictures::Spec;
-use crate::thumbnails::{Key, Standing};
+use presenter::Presenter;
+use request::{parse_account, parse_chunk, parse_get, parse_metadata, parse_register, parse_render};
 
 /// The longest message that is read: a chunk of 1 MiB and what surrounds it.
-pub(crate) const MAX_MESSAGE: usize = (1 << 20) + (64 << 10);
+const MAX_MESSAGE: usize = (1 << 20) + (64 << 10);
 
-/// The service's methods.
-pub(crate) struct Grpc {
-    assets: Assets,
-    public_url: String,
+/// An upload comes as slowly as its client sends, and a registered video may need ffmpeg.
+const SLOW: Timeouts = Timeouts { default: Some(Duration::from_secs(60)), longest: Some(Duration::from_secs(60)) };
+/// A thumbnail of a video may need ffmpeg.
+const RENDER: Timeouts = Timeouts { default: Some(Duration::from_secs(10)), longest: Some(Duration::from_secs(10)) };
+
+/// The methods whose timeouts are not the server's.
+pub(crate) const TIMEOUTS: [(&str, Timeouts); 3] = [
+    ("/rushes.assets.v1.AssetService/UploadAsset", SLOW),
+    ("/rushes.assets.v1.AssetService/RegisterOutput", SLOW),
+    ("/rushes.assets.v1.AssetService/RenderThumbnail", RENDER),
+];
+
+/// AssetService, which answers with `assets`; their addresses begin with `public_url`.
+pub(crate) fn routes(assets: Assets, public_url: String) -> Routes {
+    let api = AssetServiceServer::new(AssetsApi { assets, presenter: Presenter::new(public_url) })
+        .accept_compressed(Gzip)
+        .send_compressed(Gzip)
+        .max_decoding_message_size(MAX_MESSAGE);
+    Routes::new(api)
 }
 
-impl Grpc {
-    /// Answers with `assets`; URLs begin with `public_url`, which has no slash at its end.
-    #[must_use]
-    pub(crate) fn new(assets: Assets, public_url: String) -> Self {
-        Self { assets, public_url }
-    }
-
-    fn asset(&self, (asset, standing): (assets::Asset, Option<Standing>)) -> Asset {
-        Asset {
-            name: name::asset_name(&asset.sha256),
-            mime_type: asset.mime_type,
-            size_bytes: asset.bytes.cast_signed(),
-            width: asset.width.cast_signed(),
-            height: asset.height.cast_signed(),
-            url: self.url(&asset.blob),
-            thumbnail: standing.map(|standing| self.thumbnail(standing, Spec::default())),
-            create_time: Some(Timestamp {
-                seconds: asset.create_time.unix_timestamp(),
-                nanos: asset.create_time.nanosecond().cast_signed(),
-            }),
-        }
-    }
-
-    fn thumbnail(&self, standing: Standing, spec: Spec) -> Thumbnail {
-        let spec = ThumbnailSpec {
-            width: spec.width.cast_signed(),
-            height: spec.height.cast_signed(),
-            quality: spec.quality.into(),
-        };
-        let mut thumbnail = Thumbnail { spec: Some(spec), ..Thumbnail::default() };
-        match standing {
-            Standing::Processing => thumbnail.set_state(State::Processing),
-            Standing::Ready(blob) => {
-                thumbnail.set_state(State::Ready);
-                thumbnail.asset = name::asset_name(&blob.sha256());
-                thumbnail.url = self.url(&blob);
-            }
-            Standing::Failed(reason) => {
-                thumbnail.set_state(State::Failed);
-                thumbnail.failure_reason = reason;
-            }
-        }
-        thumbnail
-    }
-
-    fn url(&self, blob: &Name) -> String {
-        format!("{}/assets/{blob}", self.public_url)
-    }
+struct AssetsApi {
+    assets: Assets,
+    presenter: Presenter,
 }
 
 #[tonic::async_trait]
-impl AssetService for Grpc {
+impl AssetService for AssetsApi {
     async fn upload_asset(&self, request: Request<Streaming<UploadAssetRequest>>) -> Result<Response<Asset>, Status> {
-        let account = account(&request)?;
+        let account = parse_account(&request)?;
         let mut parts = request.into_inner();
-        let UploadMetadata { file_name, size_bytes } = metadata(parts.message().await?)?;
-        let mut upload = self.assets.begin(&file_name, size_bytes)?;
+        let stated = parse_metadata(parts.message().await?).map_err(Error::from)?;
+        let mut upload = self.assets.begin_upload(stated)?;
         while let Some(message) = parts.message().await? {
-            match message.part {
-                Some(Part::Chunk(chunk)) => upload.push(&chunk)?,
-                _ => return Err(Error::schema("part", "every message after the first carries a chunk").into()),
-            }
+            upload.push(&parse_chunk(message).map_err(Error::from)?)?;
         }
         let stored = self.assets.store(account, upload).await?;
-        Ok(Response::new(self.asset(stored)))
+        Ok(Response::new(self.presenter.asset_to_proto(stored)))
     }
 
     async fn get_asset(&self, request: Request<GetAssetRequest>) -> Result<Response<Asset>, Status> {
-        let account = account(&request)?;
-        let asset = asset("name", &request.get_ref().name)?;
-        let found = self.assets.get(account, asset).await?;
-        Ok(Response::new(self.asset(found)))
+        let account = parse_account(&request)?;
+        let sha256 = parse_get(request.get_ref()).map_err(Error::from)?;
+        let stored = self.assets.get(account, sha256).await?;
+        Ok(Response::new(self.presenter.asset_to_proto(stored)))
     }
 
     async fn render_thumbnail(&self, request: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {
-        let account = account(&request)?;
-        let request = request.into_inner();
-        let spec = spec(request.spec.unwrap_or_default())?;
-        let key = Key { account, asset: asset("asset", &request.asset)?, spec };
+        let account = parse_account(&request)?;
+        let key = parse_render(account, request.get_ref()).map_err(Error::from)?;
         let thumbnails = &self.assets.thumbnails;
-        let standing = if request.later { thumbnails.later(&key).await? } else { thumbnails.now(&key).await? };
-        Ok(Response::new(self.thumbnail(standing, spec)))
+        let later = request.get_ref().later;
+        let status = if later { thumbnails.enqueue(&key).await? } else { thumbnails.render(&key).await? };
+        Ok(Response::new(self.presenter.thumbnail_to_proto(status, key.spec)))
     }
 
     async fn register_output(
         &self,
         request: Request<RegisterOutputRequest>,
     ) -> Result<Response<RegisterOutputResponse>, Status> {
-        let account = account(&request)?;
-        let request = request.into_inner();
-        let blob = Name::new(asset("asset", &request.asset)?, extension(&request.extension)?);
-        let (video, standing) = self.assets.register(account, blob).await?;
-        let poster_missing_reason = match &standing {
-            Some(Standing::Failed(reason)) => reason.clone(),
-            _ => String::new(),
-        };
-        let duration_ms = i64::try_from(video.duration.as_millis()).unwrap_or_default();
-        let asset = Some(self.asset((video, standing)));
-        Ok(Response::new(RegisterOutputResponse { asset, duration_ms, poster_missing_reason }))
+        let account = parse_account(&request)?;
+        let blob = parse_register(request.get_ref()).map_err(Error::from)?;
+        let stored = self.assets.register(account, blob).await?;
+        Ok(Response::new(self.presenter.output_to_proto(stored)))
     }
-}
-
-fn account<T>(request: &Request<T>) -> Result<AccountId, Status> {
-    Ok(AccountId(Caller::of(request)?.account))
-}
-
-fn metadata(first: Option<UploadAssetRequest>) -> Result<UploadMetadata, Error> {
-    match first.and_then(|message| message.part) {
-        Some(Part::Metadata(metadata)) => Ok(metadata),
-        _ => Err(Error::schema("part", "the first message carries metadata")),
-    }
-}
-
-fn asset(field: &'static str, text: &str) -> Result<[u8; 32], Error> {
-    name::asset(text).map_err(|malformed| Error::schema(field, malformed.to_string()))
-}
-
-fn extension(text: &str) -> Result<&str, Error> {
-    let plain = (1..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    if plain { Ok(text) } else { Err(Error::schema("extension", "one to eight letters and digits, such as mp4")) }
-}
-
-/// What is left at 0 has its default.
-fn spec(spec: ThumbnailSpec) -> Result<Spec, Error> {
-    let default = Spec::default();
-    let side = |field, value: i32, default| match u32::try_from(value) {
-        Ok(0) => Ok(default),
-        Ok(side) if Spec::SIDES.contains(&side) => Ok(side),
-        _ => Err(Error::schema(field, "from 16 to 1,024 pixels, or 0 for 256")),
-    };
-    let quality = match u8::try_from(spec.quality) {
-        Ok(0) => default.quality,
-        Ok(quality) if Spec::QUALITIES.contains(&quality) => quality,
-        _ => return Err(Error::schema("spec.quality", "from 1 to 100, or 0 for 80")),
-    };
-    Ok(Spec {
-        width: side("spec.width", spec.width, default.width)?,
-        height: side("spec.height", spec.height, default.height)?,
-        quality,
-    })
 }

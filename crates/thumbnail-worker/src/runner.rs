@@ -1,34 +1,39 @@
-//! The worker's loop: leases queued thumbnails, makes them, ends their jobs.
+//! The worker of queued thumbnails: leases their jobs, renders, ends the jobs.
 //!
 //! Invariant: a lease is prolonged as long as its work runs and given back when the process drains before it is done; work whose
-//! lease was lost is dropped, and its fence keeps it from writing. What nobody asked for leaves no trace: polls run outside
-//! of every span.
+//! lease is lost is dropped, and its fence keeps it from writing. Polls run outside of every span, since nobody asked for them.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::drain::Drain;
-use chassis::telemetry;
-use jobs::{Lease, Leased, Notifier, Retry};
-use tokio::task::{AbortHandle, JoinSet};
+use chassis::fields::SCHEMA;
+use chassis::{blobs, process, telemetry};
+use jobs::{Failure, Lease, Leased, Notifier, Retry, RetryDecision};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 use tracing::{Instrument as _, info_span};
 
 use crate::error::Error;
-use crate::store::{KIND, Store};
-use crate::thumbnails::{Key, Standing, Thumbnails};
+use crate::events;
+use crate::model::{StoredAsset, ThumbnailKey, ThumbnailStatus};
+use crate::store::{Findings, Reaped, Store};
+use crate::thumbnails::Thumbnails;
 
 /// How often leases are prolonged: three times before one runs out.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// How often what dead workers left is looked for.
-const SWEEP: Duration = Duration::from_secs(5);
-/// How often what no job will make is looked for.
-const RECONCILE: Duration = Duration::from_secs(15);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// How often jobs are taken back from workers that died.
+const REAP_INTERVAL: Duration = Duration::from_secs(5);
+/// How often thumbnails that no job will render are searched for.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Makes queued thumbnails until the drain begins.
-pub struct Runner {
+/// The part of the drain's grace period in which running work may end by itself; the rest is for giving leases back.
+const GRACE_SHARE: f64 = 0.7;
+
+/// Renders queued thumbnails until the drain begins.
+pub(crate) struct Runner {
     thumbnails: Thumbnails,
     store: Store,
     notifier: Notifier,
@@ -39,54 +44,57 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// A runner that makes at most `slots` thumbnails at one time, under the name `worker`.
+    /// A runner that renders at most `slots` thumbnails at one time.
     #[must_use]
-    pub fn new(thumbnails: Thumbnails, notifier: Notifier, worker: String, slots: u32) -> Self {
+    pub(crate) fn new(thumbnails: Thumbnails, notifier: Notifier, slots: u32) -> Self {
         let store = thumbnails.store.clone();
         let slots = slots.max(1) as usize;
+        // A job whose lease ran out goes to workers of other names first, so no two starts may share one.
+        let worker = process::instance_name("thumbnail-worker");
         Self { thumbnails, store, notifier, worker, slots, running: JoinSet::new(), leases: HashMap::new() }
     }
 
     /// Runs until `drain` begins; then waits for what runs and gives back what is not done in time.
-    pub async fn run(mut self, drain: Drain) {
+    pub(crate) async fn run(mut self, drain: Drain) {
         let token = drain.token();
-        let mut notifier = self.notifier.listen();
-        let [mut heartbeat, mut sweep, mut reconcile] = [HEARTBEAT, SWEEP, RECONCILE].map(|period| {
-            let mut ticks = interval(period);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            ticks
-        });
-        let mut look = true;
+        let mut notifications = self.notifier.listen();
+        let [mut heartbeat, mut reap, mut reconcile] =
+            [HEARTBEAT_INTERVAL, REAP_INTERVAL, RECONCILE_INTERVAL].map(|period| {
+                let mut ticks = interval(period);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                ticks
+            });
+        let mut may_have_more = true;
         loop {
-            // What comes after a full hand is looked for at once; else a ring or the poll says when.
-            while look && self.running.len() < self.slots && !token.is_cancelled() {
-                look = self.claim().await;
+            // A full claim is followed by another at once; else a notification or its poll interval says when.
+            while may_have_more && self.running.len() < self.slots && !token.is_cancelled() {
+                may_have_more = self.claim().await;
             }
             tokio::select! {
                 () = token.cancelled() => break,
-                () = notifier.notified(), if self.running.len() < self.slots => look = true,
+                () = notifications.notified(), if self.running.len() < self.slots => may_have_more = true,
                 Some(ended) = self.running.join_next() => {
-                    self.ended(ended);
-                    look = true;
+                    self.forget(ended);
+                    may_have_more = true;
                 }
                 _ = heartbeat.tick() => self.heartbeat().await,
-                _ = sweep.tick() => quietly("sweep", self.store.sweep()).await,
-                _ = reconcile.tick() => quietly("reconcile", self.store.reconcile()).await,
+                _ = reap.tick() => self.reap().await,
+                _ = reconcile.tick() => self.reconcile().await,
             }
         }
-        self.finish(drain.grace().mul_f64(0.7)).await;
+        self.finish(drain.grace().mul_f64(GRACE_SHARE)).await;
     }
 
-    /// Leases what fits; says whether there may be more.
+    /// Leases what the free slots take; says whether there may be more.
     async fn claim(&mut self) -> bool {
         let free = self.slots - self.running.len();
         let limit = u32::try_from(free).unwrap_or(u32::MAX);
         match self.store.claim(&self.worker, limit).with_subscriber(NoSubscriber::new()).await {
-            Ok(work) => {
-                let full = work.len() == free;
-                for (job, key) in work {
+            Ok(claimed) => {
+                let full = claimed.len() == free;
+                for (job, key) in claimed {
                     let lease = job.lease;
-                    let handle = self.running.spawn(one(self.thumbnails.clone(), job, key));
+                    let handle = self.running.spawn(run_job(self.thumbnails.clone(), job, key));
                     self.leases.insert(lease, handle);
                 }
                 full
@@ -98,7 +106,8 @@ impl Runner {
         }
     }
 
-    fn ended(&mut self, ended: Result<Lease, tokio::task::JoinError>) {
+    /// Forgets the lease of a job whose task has ended.
+    fn forget(&mut self, ended: Result<Lease, JoinError>) {
         match ended {
             Ok(lease) => {
                 self.leases.remove(&lease);
@@ -122,7 +131,7 @@ impl Runner {
             Ok(lost) => {
                 for lease in lost {
                     if let Some(handle) = self.leases.remove(&lease) {
-                        tracing::warn!(job = %lease.job, "a lease is no longer ours");
+                        tracing::warn!(job = %lease.job, "a lease is lost");
                         handle.abort();
                     }
                 }
@@ -131,12 +140,35 @@ impl Runner {
         }
     }
 
+    async fn reap(&self) {
+        let reason = "every worker that tried to make it stopped working";
+        match self.store.reap(reason).with_subscriber(NoSubscriber::new()).await {
+            Ok(Reaped { requeued, dead_lettered }) => {
+                events::jobs_requeued(requeued);
+                for dead in dead_lettered {
+                    events::thumbnail_dead_lettered(&dead.key, dead.job, dead.attempts, &dead.cause);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "expired leases cannot be taken back"),
+        }
+    }
+
+    async fn reconcile(&self) {
+        match self.store.reconcile().with_subscriber(NoSubscriber::new()).await {
+            Ok(Findings { thumbnails_without_job, assets_without_thumbnail }) => {
+                events::invariant_repaired("thumbnail_without_job", thumbnails_without_job);
+                events::invariant_repaired("asset_without_thumbnail", assets_without_thumbnail);
+            }
+            Err(error) => tracing::warn!(%error, "thumbnails without a job cannot be searched for"),
+        }
+    }
+
     async fn finish(mut self, grace: Duration) {
         let until = Instant::now() + grace;
         while let Ok(Some(ended)) =
             timeout(until.saturating_duration_since(Instant::now()), self.running.join_next()).await
         {
-            self.ended(ended);
+            self.forget(ended);
         }
         for (lease, handle) in self.leases.drain() {
             handle.abort();
@@ -147,16 +179,8 @@ impl Runner {
     }
 }
 
-async fn quietly(what: &'static str, work: impl Future<Output = Result<usize, Error>>) {
-    match work.with_subscriber(NoSubscriber::new()).await {
-        Ok(0) => {}
-        Ok(count) => tracing::warn!(count, "{what}: something was put right"),
-        Err(error) => tracing::warn!(%error, "{what} failed"),
-    }
-}
-
 /// Does one job, in the trace of the request that asked for it.
-async fn one(thumbnails: Thumbnails, job: Leased, key: Key) -> Lease {
+async fn run_job(thumbnails: Thumbnails, job: Leased, key: ThumbnailKey) -> Lease {
     let span = info_span!(
         "thumbnail job",
         otel.kind = "consumer",
@@ -169,16 +193,12 @@ async fn one(thumbnails: Thumbnails, job: Leased, key: Key) -> Lease {
     }
     let lease = job.lease;
     let work = async {
-        let ended = match make(&thumbnails, &key).await {
-            Ok(standing) => thumbnails.store.complete(lease, &key, &standing).await,
-            Err(error) => {
-                let failure = failure(&error);
-                tracing::warn!(%error, job = %lease.job, attempt = job.attempt, "a thumbnail was not made");
-                thumbnails.store.fail(lease, &key, &failure).await
-            }
+        let ended = match render(&thumbnails, &key).await {
+            Ok(status) => complete(&thumbnails.store, lease, &key, &status).await,
+            Err(error) => fail(&thumbnails.store, &job, &key, &error).await,
         };
         match ended {
-            Ok(()) | Err(Error::Jobs(jobs::Error::StaleFence)) => {}
+            Ok(()) | Err(Error::LeaseLost) => {}
             Err(error) => tracing::warn!(%error, job = %lease.job, "a job cannot be ended; its lease will run out"),
         }
     };
@@ -186,24 +206,73 @@ async fn one(thumbnails: Thumbnails, job: Leased, key: Key) -> Lease {
     lease
 }
 
-async fn make(thumbnails: &Thumbnails, key: &Key) -> Result<Standing, Error> {
-    let (asset, standing) = thumbnails.store.find(key).await?;
-    if let Some(ready @ Standing::Ready(_)) = standing {
+async fn render(thumbnails: &Thumbnails, key: &ThumbnailKey) -> Result<ThumbnailStatus, Error> {
+    let StoredAsset { asset, thumbnail } = thumbnails.store.find(key).await?;
+    if let Some(ready @ ThumbnailStatus::Ready(_)) = thumbnail {
         return Ok(ready);
     }
-    let _held = thumbnails.holding.hold(asset.bytes).await?;
-    thumbnails.make(&asset, key.spec).await
+    let _reservation = thumbnails.memory.reserve(asset.bytes).await?;
+    thumbnails.render_asset(&asset, key.spec).await
 }
 
-/// Whether trying again can help. What cannot be decoded is no failure of the job and does not come here.
-fn failure(error: &Error) -> jobs::Failure {
-    let (retry, cause) = match error {
+async fn complete(store: &Store, lease: Lease, key: &ThumbnailKey, status: &ThumbnailStatus) -> Result<(), Error> {
+    if store.complete(lease, key, status).await? {
+        events::thumbnail_ended(key, status);
+    }
+    Ok(())
+}
+
+async fn fail(store: &Store, job: &Leased, key: &ThumbnailKey, error: &Error) -> Result<(), Error> {
+    let (retry, cause) = classify(error);
+    let failure = Failure { retry, cause: cause.to_owned(), detail: error.to_string() };
+    match store.fail(job.lease, key, &failure, &failure_reason(error)).await? {
+        RetryDecision::Retry(_) => events::thumbnail_retried(key, job.lease.job, job.attempt, cause, error),
+        RetryDecision::Failed | RetryDecision::Dead => {
+            events::thumbnail_given_up(key, job.lease.job, job.attempt, cause, error);
+        }
+    }
+    Ok(())
+}
+
+/// Whether another attempt can help, and the error's cause for the job. A file that cannot be decoded is no error of its job and
+/// does not come here.
+fn classify(error: &Error) -> (Retry, &'static str) {
+    match error {
+        // How busy this process is says nothing about the job.
         Error::Overloaded { retry_after } => (Retry::Uncounted { after: Some(*retry_after) }, "OVERLOADED"),
-        Error::NotFound | Error::Blobs(chassis::blobs::Error::Missing(_)) => (Retry::Never, "ASSET_NOT_FOUND"),
-        Error::Invalid { reason, .. } => (Retry::Never, *reason),
+        Error::NotFound(_) | Error::Storage(blobs::Error::Missing(_)) => (Retry::Never, "ASSET_NOT_FOUND"),
+        Error::Invalid(invalid) => (Retry::Never, invalid.violations().next().map_or(SCHEMA, |wrong| wrong.reason)),
         Error::Panicked(_) => (Retry::Counted { after: None }, "DECODER_PANICKED"),
         _ => (Retry::Counted { after: None }, "DEPENDENCY_DOWN"),
-    };
-    metrics::counter!("rushes_thumbnail_failures_total", "kind" => KIND, "cause" => cause).increment(1);
-    jobs::Failure { retry, cause: cause.to_owned(), detail: error.to_string() }
+    }
+}
+
+/// Why a thumbnail was given up, as its account reads it.
+fn failure_reason(error: &Error) -> String {
+    match error {
+        Error::NotFound(_) | Error::Storage(blobs::Error::Missing(_)) => "its file is no longer in storage".to_owned(),
+        Error::Invalid(invalid) => invalid.violations().map(|wrong| wrong.should.clone()).collect(),
+        _ => "it could not be made, and was tried as often as is allowed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Noun;
+
+    #[test]
+    fn an_error_says_whether_another_attempt_can_help() {
+        let retry_after = Duration::from_secs(3);
+        let too_heavy = Error::invalid("asset", "IMAGE_LIMIT_EXCEEDED", "it is too heavy");
+        for (error, retry, cause, reason) in [
+            (Error::Overloaded { retry_after }, Retry::Uncounted { after: Some(retry_after) }, "OVERLOADED", "tried"),
+            (Error::NotFound(Noun::Asset), Retry::Never, "ASSET_NOT_FOUND", "no longer in storage"),
+            (too_heavy, Retry::Never, "IMAGE_LIMIT_EXCEEDED", "it is too heavy"),
+            (Error::Panicked(String::new()), Retry::Counted { after: None }, "DECODER_PANICKED", "tried"),
+        ] {
+            assert_eq!(classify(&error), (retry, cause), "{error}");
+            assert!(failure_reason(&error).contains(reason), "{error}");
+        }
+    }
 }

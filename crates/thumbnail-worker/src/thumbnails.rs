@@ -1,156 +1,153 @@
-//! Making thumbnails: of a picture from its pixels, of a video from its poster frame; now, or as a job.
+//! Thumbnails: of a picture from its pixels, of a video from its poster frame; rendered now, or as a job.
 //!
-//! Invariant: the result is stored under its own hash before any row names it, so a row never points at nothing, and making the
-//! same thumbnail twice changes nothing.
+//! Invariant: the result is stored under its own hash before any row names it, so a row never points at nothing, and rendering
+//! the same thumbnail twice changes nothing.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chassis::blobs::{self, Name};
-use domain::id::AccountId;
+use chassis::blobs;
 use tracing::{Instrument as _, info_span};
 
-use crate::assets::Asset;
 use crate::decode_pool::DecodePool;
 use crate::error::Error;
-use crate::holding::Holding;
-use crate::pictures::{self, Header, Spec, fit};
+use crate::events;
+use crate::keyed_lock::KeyedLock;
+use crate::memory_budget::MemoryBudget;
+use crate::model::{Asset, Spec, StoredAsset, ThumbnailKey, ThumbnailStatus};
+use crate::pictures::{self, Header, Orientation, fit};
 use crate::store::Store;
-use crate::turns::Turns;
 use crate::videos::{self, Missing, ffmpeg::Ffmpeg, frames};
 
-/// Which thumbnail of which asset of which account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// Whose asset.
-    pub account: AccountId,
-    /// The asset's hash.
-    pub asset: [u8; 32],
-    /// What the thumbnail looks like.
-    pub spec: Spec,
-}
-
-/// Where a thumbnail stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Durably queued.
-    Processing,
-    /// There, under this name.
-    Ready(Name),
-    /// It cannot be made, because of this.
-    Failed(String),
-}
-
-/// Makes thumbnails; clones share everything.
+/// Renders thumbnails; clones share everything.
 #[derive(Clone)]
-pub struct Thumbnails {
+pub(crate) struct Thumbnails {
     pub(crate) store: Store,
     pub(crate) blobs: blobs::Store,
     pub(crate) pool: DecodePool,
-    pub(crate) holding: Holding,
+    pub(crate) memory: MemoryBudget,
     pub(crate) ffmpeg: Arc<Ffmpeg>,
     pub(crate) pictures: pictures::Limits,
     pub(crate) videos: videos::Limits,
-    pub(crate) turns: Turns,
+    /// Thumbnails that are being rendered while a caller waits.
+    pub(crate) rendering: KeyedLock<ThumbnailKey>,
 }
 
 impl Thumbnails {
-    /// The thumbnail of `key`: the one that is there, else made now while the caller waits.
+    /// The thumbnail of `key`: the one that is there, else rendered while the caller waits.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Overloaded`], or when storage or the database fails. That a thumbnail cannot be made is
-    /// an answer, not an error.
-    pub async fn now(&self, key: &Key) -> Result<Standing, Error> {
-        let (asset, standing) = self.store.find(key).await?;
-        if let Some(ready @ Standing::Ready(_)) = standing {
+    /// [`Error::NotFound`], [`Error::Overloaded`], or when storage or the database fails. That a thumbnail cannot be rendered
+    /// is an answer, not an error.
+    pub(crate) async fn render(&self, key: &ThumbnailKey) -> Result<ThumbnailStatus, Error> {
+        let StoredAsset { asset, thumbnail } = self.store.find(key).await?;
+        if let Some(ready @ ThumbnailStatus::Ready(_)) = thumbnail {
             return Ok(ready);
         }
-        let (_turn, another) = self.turns.take(key).await;
-        if another && let (_, Some(settled @ (Standing::Ready(_) | Standing::Failed(_)))) = self.store.find(key).await?
+        let guard = self.rendering.lock(key).await;
+        // Whoever waited takes the result of whoever rendered, a failure included: the same file fails alike.
+        if guard.waited
+            && let Some(ended @ (ThumbnailStatus::Ready(_) | ThumbnailStatus::Failed(_))) =
+                self.store.find(key).await?.thumbnail
         {
-            return Ok(settled);
+            return Ok(ended);
         }
-        let _held = self.holding.try_hold(asset.bytes)?;
-        let standing = self.make(&asset, key.spec).await?;
-        self.store.settle(key, &standing).await?;
-        Ok(standing)
+        let _reservation = self.memory.try_reserve(asset.bytes)?;
+        let status = self.render_asset(&asset, key.spec).await?;
+        if self.store.settle(key, &status).await? {
+            events::thumbnail_ended(key, &status);
+        }
+        Ok(status)
     }
 
     /// The thumbnail of `key`: the one that is there, else queued.
     ///
     /// # Errors
     /// [`Error::NotFound`], or when the database fails.
-    pub async fn later(&self, key: &Key) -> Result<Standing, Error> {
-        if let (_, Some(standing)) = self.store.find(key).await? {
-            return Ok(standing);
+    pub(crate) async fn enqueue(&self, key: &ThumbnailKey) -> Result<ThumbnailStatus, Error> {
+        if let Some(status) = self.store.find(key).await?.thumbnail {
+            return Ok(status);
         }
-        self.store.queue(key).await?;
-        Ok(Standing::Processing)
+        self.store.enqueue(key).await?;
+        Ok(ThumbnailStatus::Processing)
     }
 
-    /// Makes the thumbnail of a stored asset. The caller has the right to hold its bytes.
-    pub(crate) async fn make(&self, asset: &Asset, spec: Spec) -> Result<Standing, Error> {
+    /// Renders the thumbnail of a stored asset, whose bytes the caller has reserved.
+    pub(crate) async fn render_asset(&self, asset: &Asset, spec: Spec) -> Result<ThumbnailStatus, Error> {
         let span = info_span!("render thumbnail", rushes.mime_type = asset.mime_type, rushes.bytes = asset.bytes);
         let work = async {
             let bytes = self.blobs.get(&asset.blob).await?;
             if asset.mime_type.starts_with("video/") {
-                self.of_video(bytes, spec).await
+                self.render_poster(bytes, spec).await
             } else {
-                self.of_picture(bytes, spec).await
+                self.render_picture(bytes, spec).await
             }
         };
         work.instrument(span).await
     }
 
-    async fn of_picture(&self, bytes: Bytes, spec: Spec) -> Result<Standing, Error> {
+    async fn render_picture(&self, bytes: Bytes, spec: Spec) -> Result<ThumbnailStatus, Error> {
         let header = match Header::read(&bytes, &self.pictures) {
             Ok(header) => header,
-            Err(refused) => return Ok(Standing::Failed(refused.to_string())),
+            Err(refused) => return Ok(ThumbnailStatus::Failed(refused.to_string())),
         };
         let weight = header.weight(&spec);
-        match self.pool.run(weight, move || pictures::render(&bytes, &header, &spec)).await? {
-            Ok(thumbnail) => self.stored(thumbnail.webp).await,
-            Err(refused) => Ok(Standing::Failed(refused.to_string())),
+        match self.decode(weight, move || pictures::render(&bytes, &header, &spec)).await? {
+            Ok(webp) => self.store_webp(webp).await,
+            Err(refused) => Ok(ThumbnailStatus::Failed(refused.to_string())),
         }
     }
 
-    /// Makes the poster of a video whose bytes are at hand.
-    pub(crate) async fn of_video(&self, bytes: Bytes, spec: Spec) -> Result<Standing, Error> {
-        let poster = match self.in_process(bytes.clone(), spec).await? {
-            Err(missing) if missing.elsewhere() => self.elsewhere(bytes, missing, spec).await?,
+    /// Renders the poster of a video whose bytes are at hand.
+    pub(crate) async fn render_poster(&self, bytes: Bytes, spec: Spec) -> Result<ThumbnailStatus, Error> {
+        let poster = match self.poster_in_process(bytes.clone(), spec).await? {
+            Err(missing) if missing.is_for_another_decoder() => self.poster_by_ffmpeg(bytes, missing, spec).await?,
             poster => poster,
         };
         match poster {
-            Ok(webp) => self.stored(webp).await,
-            Err(missing) => Ok(Standing::Failed(missing.to_string())),
+            Ok(webp) => self.store_webp(webp).await,
+            Err(missing) => Ok(ThumbnailStatus::Failed(missing.to_string())),
         }
     }
 
-    async fn in_process(&self, bytes: Bytes, spec: Spec) -> Result<Result<Vec<u8>, Missing>, Error> {
+    async fn poster_in_process(&self, bytes: Bytes, spec: Spec) -> Result<Result<Vec<u8>, Missing>, Error> {
         let limits = self.videos;
         let weight = match frames::open(&bytes, &limits) {
-            Ok(reel) => reel.weight(),
+            Ok(video) => video.weight(),
             Err(missing) => return Ok(Err(missing)),
         };
         let work = move || {
             let poster = frames::open(&bytes, &limits)?.poster()?;
-            Ok(fit::thumbnail(poster.pixels, poster.orientation, &spec).webp)
+            Ok(fit::render_webp(poster.pixels, poster.orientation, &spec))
         };
-        Ok(self.pool.run(weight, work).await?)
+        self.decode(weight, work).await
     }
 
-    async fn elsewhere(&self, bytes: Bytes, because: Missing, spec: Spec) -> Result<Result<Vec<u8>, Missing>, Error> {
+    async fn poster_by_ffmpeg(
+        &self,
+        bytes: Bytes,
+        because: Missing,
+        spec: Spec,
+    ) -> Result<Result<Vec<u8>, Missing>, Error> {
         let span = info_span!("ffmpeg", rushes.because = %because);
         let pixels = match self.ffmpeg.poster(&bytes, because).instrument(span).await {
             Ok(pixels) => pixels,
             Err(missing) => return Ok(Err(missing)),
         };
-        let upright = pictures::orientation::Orientation::Upright;
         let weight = pixels.bytes.len() as u64 * 2;
-        Ok(Ok(self.pool.run(weight, move || fit::thumbnail(pixels, upright, &spec).webp).await?))
+        Ok(Ok(self.decode(weight, move || fit::render_webp(pixels, Orientation::Upright, &spec)).await?))
     }
 
-    async fn stored(&self, webp: Vec<u8>) -> Result<Standing, Error> {
-        Ok(Standing::Ready(self.blobs.put(webp.into(), "webp").await?))
+    /// Runs `work` in the decode pool; what is too heavy for it is the request's `asset`.
+    async fn decode<T: Send + 'static>(
+        &self,
+        weight: u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.pool.run(weight, work).await.map_err(|error| error.about_field("asset"))
+    }
+
+    async fn store_webp(&self, webp: Vec<u8>) -> Result<ThumbnailStatus, Error> {
+        Ok(ThumbnailStatus::Ready(self.blobs.put(webp.into(), "webp").await?))
     }
 }

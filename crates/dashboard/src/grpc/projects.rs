@@ -1,6 +1,7 @@
-//! ProjectService: projects here, scenes in `scenes`.
+//! ProjectService. Its requests about scenes are parsed in `scenes`.
 
-use domain::id::ProjectId;
+use chassis::fields::Fields;
+use domain::id::{AccountId, ProjectId};
 use domain::page;
 use proto::projects::v1::project_service_server::ProjectService;
 use proto::projects::v1::{
@@ -10,14 +11,15 @@ use proto::projects::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{scenes, split};
+use super::request::{MAX_TEXT, MAX_TITLE, parse_page, parse_update_mask, unpack};
+use super::scenes;
 use crate::error::Error;
-use crate::etag::Seen;
-use crate::fields::{BODY, Fields, TITLE};
-use crate::once::Once;
-use crate::projects::{Change, Draft, Projects};
+use crate::etag::IfMatch;
+use crate::idempotency::IdempotencyKey;
+use crate::model::{NewProject, PROJECTS_LISTING, Page, ProjectChange, scenes_listing};
+use crate::presenter::{project_to_proto, scene_to_proto};
+use crate::projects::Projects;
 use crate::scenes::Scenes;
-use crate::wire;
 
 /// The service over its rules.
 #[derive(Clone)]
@@ -29,81 +31,79 @@ pub(crate) struct ProjectsApi {
 #[tonic::async_trait]
 impl ProjectService for ProjectsApi {
     async fn create_project(&self, request: Request<CreateProjectRequest>) -> Result<Response<Project>, Status> {
-        let (account, request) = split(request)?;
-        let (draft, once) = created(request)?;
-        let project = self.projects.create(account, draft, once).await?;
-        Ok(Response::new(wire::project(project)))
+        let (account, request) = unpack(request)?;
+        let (new, key) = parse_create(request)?;
+        let project = self.projects.create(account, new, key).await?;
+        Ok(Response::new(project_to_proto(project)))
     }
 
     async fn get_project(&self, request: Request<GetProjectRequest>) -> Result<Response<Project>, Status> {
-        let (account, request) = split(request)?;
-        let project = self.projects.get(account, named(&request.name)?).await?;
-        Ok(Response::new(wire::project(project)))
+        let (account, request) = unpack(request)?;
+        let project = self.projects.get(account, parse_name(&request.name)?).await?;
+        Ok(Response::new(project_to_proto(project)))
     }
 
     async fn list_projects(
         &self,
         request: Request<ListProjectsRequest>,
     ) -> Result<Response<ListProjectsResponse>, Status> {
-        let (account, request) = split(request)?;
-        let mut fields = Fields::default();
-        let page = fields.page(account, wire::PROJECTS, request.page_size, &request.page_token);
-        let (projects, next) = self.projects.list(account, fields.done(page)?).await?;
+        let (account, request) = unpack(request)?;
+        let (projects, next) = self.projects.list(account, parse_list(account, &request)?).await?;
         Ok(Response::new(ListProjectsResponse {
-            projects: projects.into_iter().map(wire::project).collect(),
-            next_page_token: next.map(|cursor| page::token(account, wire::PROJECTS, cursor)).unwrap_or_default(),
+            projects: projects.into_iter().map(project_to_proto).collect(),
+            next_page_token: next.map(|cursor| page::token(account, PROJECTS_LISTING, cursor)).unwrap_or_default(),
         }))
     }
 
     async fn update_project(&self, request: Request<UpdateProjectRequest>) -> Result<Response<Project>, Status> {
-        let (account, request) = split(request)?;
-        let (id, change, seen) = updated(request)?;
-        let project = self.projects.update(account, id, change, seen).await?;
-        Ok(Response::new(wire::project(project)))
+        let (account, request) = unpack(request)?;
+        let (id, change, if_match) = parse_update(request)?;
+        let project = self.projects.update(account, id, change, if_match).await?;
+        Ok(Response::new(project_to_proto(project)))
     }
 
     async fn delete_project(&self, request: Request<DeleteProjectRequest>) -> Result<Response<()>, Status> {
-        let (account, request) = split(request)?;
-        let id = named(&request.name)?;
-        self.projects.delete(account, id, Seen::read(&request.etag)).await?;
+        let (account, request) = unpack(request)?;
+        let id = parse_name(&request.name)?;
+        self.projects.delete(account, id, IfMatch::parse(&request.etag)).await?;
         Ok(Response::new(()))
     }
 
     async fn create_scene(&self, request: Request<CreateSceneRequest>) -> Result<Response<Scene>, Status> {
-        let (account, request) = split(request)?;
-        let (project, draft, once) = scenes::created(request)?;
-        let scene = self.scenes.create(account, project, draft, once).await?;
-        Ok(Response::new(wire::scene(scene)))
+        let (account, request) = unpack(request)?;
+        let (project, new, key) = scenes::parse_create(request)?;
+        let scene = self.scenes.create(account, project, new, key).await?;
+        Ok(Response::new(scene_to_proto(scene)))
     }
 
     async fn get_scene(&self, request: Request<GetSceneRequest>) -> Result<Response<Scene>, Status> {
-        let (account, request) = split(request)?;
-        let scene = self.scenes.get(account, scenes::named(&request.name)?).await?;
-        Ok(Response::new(wire::scene(scene)))
+        let (account, request) = unpack(request)?;
+        let scene = self.scenes.get(account, scenes::parse_name(&request.name)?).await?;
+        Ok(Response::new(scene_to_proto(scene)))
     }
 
     async fn list_scenes(&self, request: Request<ListScenesRequest>) -> Result<Response<ListScenesResponse>, Status> {
-        let (account, request) = split(request)?;
-        let (project, page) = scenes::listed(account, &request)?;
+        let (account, request) = unpack(request)?;
+        let (project, page) = scenes::parse_list(account, &request)?;
         let (scenes, next) = self.scenes.list(account, project, page).await?;
-        let token = |cursor| page::token(account, &wire::scenes_of(project), cursor);
+        let token = |cursor| page::token(account, &scenes_listing(project), cursor);
         Ok(Response::new(ListScenesResponse {
-            scenes: scenes.into_iter().map(wire::scene).collect(),
+            scenes: scenes.into_iter().map(scene_to_proto).collect(),
             next_page_token: next.map(token).unwrap_or_default(),
         }))
     }
 
     async fn update_scene(&self, request: Request<UpdateSceneRequest>) -> Result<Response<Scene>, Status> {
-        let (account, request) = split(request)?;
-        let (name, change, seen) = scenes::updated(request)?;
-        let scene = self.scenes.update(account, name, change, seen).await?;
-        Ok(Response::new(wire::scene(scene)))
+        let (account, request) = unpack(request)?;
+        let (name, change, if_match) = scenes::parse_update(request)?;
+        let scene = self.scenes.update(account, name, change, if_match).await?;
+        Ok(Response::new(scene_to_proto(scene)))
     }
 
     async fn delete_scene(&self, request: Request<DeleteSceneRequest>) -> Result<Response<()>, Status> {
-        let (account, request) = split(request)?;
-        let name = scenes::named(&request.name)?;
-        self.scenes.delete(account, name, Seen::read(&request.etag)).await?;
+        let (account, request) = unpack(request)?;
+        let name = scenes::parse_name(&request.name)?;
+        self.scenes.delete(account, name, IfMatch::parse(&request.etag)).await?;
         Ok(Response::new(()))
     }
 
@@ -111,42 +111,48 @@ impl ProjectService for ProjectsApi {
         &self,
         request: Request<ReorderScenesRequest>,
     ) -> Result<Response<ReorderScenesResponse>, Status> {
-        let (account, request) = split(request)?;
-        let (project, order) = scenes::reordered(&request)?;
+        let (account, request) = unpack(request)?;
+        let (project, order) = scenes::parse_reorder(&request)?;
         let scenes = self.scenes.reorder(account, project, &order).await?;
-        Ok(Response::new(ReorderScenesResponse { scenes: scenes.into_iter().map(wire::scene).collect() }))
+        Ok(Response::new(ReorderScenesResponse { scenes: scenes.into_iter().map(scene_to_proto).collect() }))
     }
 }
 
-fn named(name: &str) -> Result<ProjectId, Error> {
+fn parse_name(name: &str) -> Result<ProjectId, Error> {
     let mut fields = Fields::default();
     let id = fields.take("name", ProjectId::from_name(name));
-    fields.done(id)
+    Ok(fields.done(id)?)
 }
 
-fn created(request: CreateProjectRequest) -> Result<(Draft, Option<Once>), Error> {
+fn parse_list(account: AccountId, request: &ListProjectsRequest) -> Result<Page, Error> {
+    let mut fields = Fields::default();
+    let page = parse_page(&mut fields, account, PROJECTS_LISTING, request.page_size, &request.page_token);
+    Ok(fields.done(page)?)
+}
+
+fn parse_create(request: CreateProjectRequest) -> Result<(NewProject, Option<IdempotencyKey>), Error> {
     let mut fields = Fields::default();
     let Project { title, description, .. } = request.project.unwrap_or_default();
-    let title = fields.line("project.title", title, TITLE);
-    let description = fields.text("project.description", description, BODY);
+    let title = fields.line("project.title", title, MAX_TITLE);
+    let description = fields.text("project.description", description, MAX_TEXT);
     let id = fields.request_id(&request.request_id);
     let ((title, description), id) = fields.done(title.zip(description).zip(id))?;
-    let once = id.map(|id| Once::new(id, &[title.as_bytes(), description.as_bytes()]));
-    Ok((Draft { title, description }, once))
+    let key = id.map(|id| IdempotencyKey::new(id, &[title.as_bytes(), description.as_bytes()]));
+    Ok((NewProject { title, description }, key))
 }
 
-fn updated(request: UpdateProjectRequest) -> Result<(ProjectId, Change, Seen), Error> {
+fn parse_update(request: UpdateProjectRequest) -> Result<(ProjectId, ProjectChange, IfMatch), Error> {
     let mut fields = Fields::default();
     let Project { name, etag, title, description, .. } = request.project.unwrap_or_default();
     let id = fields.take("project.name", ProjectId::from_name(&name));
-    let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice());
-    let named = fields.mask(paths, &["title", "description"]);
-    let mut change = Change::default();
+    let filled = [("title", !title.is_empty()), ("description", !description.is_empty())];
+    let named = parse_update_mask(&mut fields, request.update_mask.as_ref(), &filled);
+    let mut change = ProjectChange::default();
     if named.contains(&"title") {
-        change.title = fields.line("project.title", title, TITLE);
+        change.title = fields.line("project.title", title, MAX_TITLE);
     }
     if named.contains(&"description") {
-        change.description = fields.text("project.description", description, BODY);
+        change.description = fields.text("project.description", description, MAX_TEXT);
     }
-    Ok((fields.done(id)?, change, Seen::read(&etag)))
+    Ok((fields.done(id)?, change, IfMatch::parse(&etag)))
 }

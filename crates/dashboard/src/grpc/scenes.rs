@@ -1,67 +1,69 @@
-//! What ProjectService reads of its requests about scenes.
+//! Parsers of ProjectService's requests about scenes.
 
+use chassis::fields::Fields;
 use std::collections::HashSet;
 
 use domain::id::{AccountId, ProjectId, SceneId};
 use domain::name::SceneName;
 use proto::projects::v1::{CreateSceneRequest, ListScenesRequest, ReorderScenesRequest, Scene, UpdateSceneRequest};
 
+use super::request::{MAX_TEXT, MAX_TITLE, parse_page, parse_update_mask};
 use crate::error::Error;
-use crate::etag::Seen;
-use crate::fields::{BODY, Fields, Page, TITLE};
-use crate::once::Once;
-use crate::scenes::{Change, Draft, MOST};
-use crate::wire;
+use crate::etag::IfMatch;
+use crate::idempotency::IdempotencyKey;
+use crate::model::{MAX_SCENES, NewScene, Page, SceneChange, scenes_listing};
 
-pub(super) fn named(name: &str) -> Result<SceneName, Error> {
+pub(super) fn parse_name(name: &str) -> Result<SceneName, Error> {
     let mut fields = Fields::default();
     let name = fields.take("name", SceneName::parse(name));
-    fields.done(name)
+    Ok(fields.done(name)?)
 }
 
-pub(super) fn created(request: CreateSceneRequest) -> Result<(ProjectId, Draft, Option<Once>), Error> {
+pub(super) fn parse_create(
+    request: CreateSceneRequest,
+) -> Result<(ProjectId, NewScene, Option<IdempotencyKey>), Error> {
     let mut fields = Fields::default();
     let project = fields.take("parent", ProjectId::from_name(&request.parent));
     let Scene { title, script, .. } = request.scene.unwrap_or_default();
-    let title = fields.line("scene.title", title, TITLE);
-    let script = fields.text("scene.script", script, BODY);
+    let title = fields.line("scene.title", title, MAX_TITLE);
+    let script = fields.text("scene.script", script, MAX_TEXT);
     let id = fields.request_id(&request.request_id);
     let ((project, title), (script, id)) = fields.done(project.zip(title).zip(script.zip(id)))?;
-    let once = id.map(|id| Once::new(id, &[project.0.as_bytes(), title.as_bytes(), script.as_bytes()]));
-    Ok((project, Draft { title, script }, once))
+    let key = id.map(|id| IdempotencyKey::new(id, &[project.0.as_bytes(), title.as_bytes(), script.as_bytes()]));
+    Ok((project, NewScene { title, script }, key))
 }
 
-pub(super) fn listed(account: AccountId, request: &ListScenesRequest) -> Result<(ProjectId, Page), Error> {
+pub(super) fn parse_list(account: AccountId, request: &ListScenesRequest) -> Result<(ProjectId, Page), Error> {
     let mut fields = Fields::default();
     let project = fields.take("parent", ProjectId::from_name(&request.parent));
     // Without a project there is no listing that a token could belong to.
-    let listing = project.map(wire::scenes_of).unwrap_or_default();
+    let listing = project.map(scenes_listing).unwrap_or_default();
     let token = if project.is_some() { request.page_token.as_str() } else { "" };
-    let page = fields.page(account, &listing, request.page_size, token);
-    fields.done(project.zip(page))
+    let page = parse_page(&mut fields, account, &listing, request.page_size, token);
+    Ok(fields.done(project.zip(page))?)
 }
 
-pub(super) fn updated(request: UpdateSceneRequest) -> Result<(SceneName, Change, Seen), Error> {
+pub(super) fn parse_update(request: UpdateSceneRequest) -> Result<(SceneName, SceneChange, IfMatch), Error> {
     let mut fields = Fields::default();
     let Scene { name, etag, title, script, .. } = request.scene.unwrap_or_default();
     let name = fields.take("scene.name", SceneName::parse(&name));
-    let paths = request.update_mask.as_ref().map(|mask| mask.paths.as_slice());
-    let masked = fields.mask(paths, &["title", "script"]);
-    let mut change = Change::default();
-    if masked.contains(&"title") {
-        change.title = fields.line("scene.title", title, TITLE);
+    let filled = [("title", !title.is_empty()), ("script", !script.is_empty())];
+    let named = parse_update_mask(&mut fields, request.update_mask.as_ref(), &filled);
+    let mut change = SceneChange::default();
+    if named.contains(&"title") {
+        change.title = fields.line("scene.title", title, MAX_TITLE);
     }
-    if masked.contains(&"script") {
-        change.script = fields.text("scene.script", script, BODY);
+    if named.contains(&"script") {
+        change.script = fields.text("scene.script", script, MAX_TEXT);
     }
-    Ok((fields.done(name)?, change, Seen::read(&etag)))
+    Ok((fields.done(name)?, change, IfMatch::parse(&etag)))
 }
 
-pub(super) fn reordered(request: &ReorderScenesRequest) -> Result<(ProjectId, Vec<SceneId>), Error> {
+pub(super) fn parse_reorder(request: &ReorderScenesRequest) -> Result<(ProjectId, Vec<SceneId>), Error> {
     let mut fields = Fields::default();
     let project = fields.take("parent", ProjectId::from_name(&request.parent));
-    if request.scenes.len() > usize::try_from(MOST).unwrap_or_default() {
-        fields.wrong("scenes", format_args!("must name at most {MOST} scenes"));
+    if request.scenes.len() > usize::try_from(MAX_SCENES).unwrap_or_default() {
+        fields.wrong("scenes", format_args!("must name at most {MAX_SCENES} scenes"));
     }
     let mut seen = HashSet::with_capacity(request.scenes.len());
     let mut order = Vec::with_capacity(request.scenes.len());

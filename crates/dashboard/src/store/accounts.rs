@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Store, trace};
-use crate::accounts::{Account, ApiKey, KeyDraft, Profile, Secret};
 use crate::error::{Error, Noun};
+use crate::model::{Account, ApiKey, NewApiKey, Profile, RevokedKey, Secret};
 
 #[derive(FromRow)]
 struct KeyRow {
@@ -36,15 +36,16 @@ impl From<KeyRow> for ApiKey {
 }
 
 #[derive(FromRow)]
-struct Revoked {
+struct RevokedRow {
     #[sqlx(flatten)]
     key: KeyRow,
     key_sha256: Vec<u8>,
+    is_new: bool,
 }
 
-/// A key, or only the word that there is none.
+/// A key or none, and the position of the snapshot for the cache.
 #[derive(FromRow)]
-struct Found {
+struct Lookup {
     epoch: i64,
     seq: i64,
     id: Option<Uuid>,
@@ -56,7 +57,7 @@ struct Found {
     revoke_time: Option<OffsetDateTime>,
 }
 
-impl Found {
+impl Lookup {
     fn key(self) -> Option<ApiKey> {
         let row = KeyRow {
             id: self.id?,
@@ -105,11 +106,11 @@ impl Store {
         Ok(Account { id, profile, create_time })
     }
 
-    /// Inserts a key of an account; nothing when its end is not in the future.
+    /// Inserts a key of an account; `None` when its expiry is not in the future.
     pub(crate) async fn create_api_key(
         &self,
         account: AccountId,
-        draft: &KeyDraft,
+        new: &NewApiKey,
         secret: &Secret,
     ) -> Result<Option<ApiKey>, Error> {
         let row = self.write.run("create_api_key", async |connection| {
@@ -124,8 +125,8 @@ impl Store {
             .bind(account.0)
             .bind(secret.sha256().to_vec())
             .bind(secret.prefix())
-            .bind(&draft.scopes)
-            .bind(draft.expire_time)
+            .bind(&new.scopes)
+            .bind(new.expire_time)
             .bind(trace())
             .fetch_optional(connection)
             .await
@@ -139,18 +140,20 @@ impl Store {
                 .fetch_one(connection)
                 .await
         });
-        if account_exists.await? { Ok(None) } else { Err(Error::Missing(Noun::Account)) }
+        if account_exists.await? { Ok(None) } else { Err(Error::NotFound(Noun::Account)) }
     }
 
-    /// Marks a key as revoked and returns it with its hash; one that was revoked before stays as it is.
-    pub(crate) async fn revoke_api_key(&self, name: ApiKeyName) -> Result<(ApiKey, Vec<u8>), Error> {
+    /// Marks a key as revoked; one that was revoked before stays as it is.
+    pub(crate) async fn revoke_api_key(&self, name: ApiKeyName) -> Result<RevokedKey, Error> {
         let row = self.write.run("revoke_api_key", async |connection| {
-            sqlx::query_as::<_, Revoked>(
+            sqlx::query_as::<_, RevokedRow>(
                 "update api_keys
                     set version = version + (revoke_time is null)::integer, revoke_time = coalesce(revoke_time, now())
                    from set_config('rushes.traceparent', $3, true)
                   where account_id = $1 and id = $2
-                 returning id, account_id, prefix, scopes, version, expire_time, revoke_time, key_sha256",
+                 returning id, account_id, prefix, scopes, version, expire_time, revoke_time, key_sha256,
+                           -- now() is the time of this transaction, so an earlier revocation has another time.
+                           revoke_time = now() as is_new",
             )
             .bind(name.account.0)
             .bind(name.key.0)
@@ -158,15 +161,15 @@ impl Store {
             .fetch_optional(connection)
             .await
         });
-        let row = row.await?.ok_or(Error::Missing(Noun::ApiKey))?;
-        Ok((row.key.into(), row.key_sha256))
+        let row = row.await?.ok_or(Error::NotFound(Noun::ApiKey))?;
+        Ok(RevokedKey { key: row.key.into(), sha256: row.key_sha256, is_new: row.is_new })
     }
 
-    /// The key with this hash, ended or not, and where the snapshot stands for the cache. The one query without an account:
-    /// it is what finds the account.
+    /// The key with this hash, ended or not, and the position of the snapshot for the cache. The one query that names no
+    /// account: it is the one that finds it.
     pub(crate) async fn api_key(&self, sha256: [u8; 32]) -> Result<(Asof, Option<ApiKey>), Error> {
         let row = self.read.run("get_api_key", async |connection| {
-            sqlx::query_as::<_, Found>(
+            sqlx::query_as::<_, Lookup>(
                 "select c.epoch, c.seq, k.id, k.account_id, k.prefix, k.scopes, k.version, k.expire_time, k.revoke_time
                    from cache_clock c
                    left join api_keys k on k.key_sha256 = $1

@@ -1,9 +1,9 @@
 //! The dashboard in one statement, and each of its sections alone.
 //!
-//! Invariant: both read the very same text (see `sections`), so an answer that was read section by section has the content
-//! that the one statement would have given. Neither reads history: what is shown of a scene's latest generation stands on
-//! the scene, and a project's cost on the project. Rows of all sections have one shape, so the answer crosses the wire as
-//! plain binary columns: the database builds no JSON and nothing here parses any.
+//! Invariant: both are made of the same text (see `sections`), so an answer that was read section by section has the content
+//! that the one statement would have given. Neither reads history: a scene's row has its latest generation, and a project's
+//! row its cost. Rows of all sections have one shape, so the answer crosses the wire as plain binary columns: the database
+//! builds no JSON and nothing here parses any.
 
 mod sections;
 
@@ -16,9 +16,10 @@ use domain::page::Cursor;
 
 use self::sections::Row;
 use super::Store;
-use crate::accounts::Profile;
-use crate::dashboards::{Contents, Credits, Latest, Notice, ProjectCard, Recent, SceneCard, Section, Snapshot};
-use crate::fields::Page;
+use crate::model::{
+    Contents, Credits, LatestGeneration, Notice, Page, Profile, ProjectCard, RecentGeneration, SceneCard, Section,
+    Snapshot,
+};
 
 impl Store {
     /// The whole dashboard with its version, in one round trip.
@@ -64,7 +65,7 @@ impl Store {
     }
 }
 
-/// Puts rows into their sections. The order is made here: a `union all` promises none.
+/// Sorts rows into their sections, and each section into its order: a `union all` promises none.
 fn gather(page: Page, rows: Vec<Row>) -> Result<Contents, sqlx::Error> {
     let mut contents = Contents::default();
     let mut scenes = Vec::with_capacity(rows.len());
@@ -120,7 +121,7 @@ fn project(row: Row) -> Result<ProjectCard, sqlx::Error> {
 fn scene(row: Row) -> Result<SceneCard, sqlx::Error> {
     let latest = match row.other {
         None => None,
-        Some(id) => Some(Latest {
+        Some(id) => Some(LatestGeneration {
             id: GenerationId(id),
             version: need(row.count)?,
             state: state(row.state)?,
@@ -137,8 +138,8 @@ fn scene(row: Row) -> Result<SceneCard, sqlx::Error> {
     })
 }
 
-fn recent(row: Row) -> Result<Recent, sqlx::Error> {
-    Ok(Recent {
+fn recent(row: Row) -> Result<RecentGeneration, sqlx::Error> {
+    Ok(RecentGeneration {
         id: GenerationId(need(row.id)?),
         scene: SceneName { project: ProjectId(need(row.parent)?), scene: SceneId(need(row.other)?) },
         prompt: need(row.title)?,
@@ -165,7 +166,7 @@ fn state(number: Option<i16>) -> Result<State, sqlx::Error> {
     State::from_number(number).ok_or_else(|| sqlx::Error::Decode(format!("there is no state {number}").into()))
 }
 
-/// A column that its section always fills.
+/// The value of a column that its section always fills.
 fn need<T>(value: Option<T>) -> Result<T, sqlx::Error> {
     value.ok_or_else(|| sqlx::Error::Decode("a column of a dashboard's section is null".into()))
 }

@@ -8,18 +8,18 @@ use super::{Store, trace};
 use crate::error::{Error, Noun};
 
 #[derive(FromRow)]
-struct Marked {
+struct Acknowledged {
     all_known: bool,
     unread: i64,
 }
 
 impl Store {
-    /// Marks notices, none named twice, as read and counts what is left, 1,000 at most. One that the account does not have
-    /// leaves all as they were.
-    pub(crate) async fn read_notices(&self, account: AccountId, notices: &[NoticeId]) -> Result<i64, Error> {
+    /// Marks notices, none named twice, as read and counts the unread ones that are left, up to 1,000. A notice that the
+    /// account does not have leaves all as they were.
+    pub(crate) async fn acknowledge_notices(&self, account: AccountId, notices: &[NoticeId]) -> Result<i64, Error> {
         let ids: Vec<Uuid> = notices.iter().map(|notice| notice.0).collect();
-        let row = self.write.run("read_notices", async |connection| {
-            sqlx::query_as::<_, Marked>(
+        let row = self.write.run("acknowledge_notices", async |connection| {
+            sqlx::query_as::<_, Acknowledged>(
                 "with known as (
                     select count(*) = cardinality($2::uuid[]) as are_all
                       from notices n, set_config('rushes.traceparent', $3, true)
@@ -44,7 +44,7 @@ impl Store {
             .fetch_one(connection)
             .await
         });
-        let marked = row.await?;
-        if marked.all_known { Ok(marked.unread) } else { Err(Error::Missing(Noun::Notice)) }
+        let acknowledged = row.await?;
+        if acknowledged.all_known { Ok(acknowledged.unread) } else { Err(Error::NotFound(Noun::Notice)) }
     }
 }

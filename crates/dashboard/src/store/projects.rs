@@ -1,17 +1,18 @@
 //! Statements on projects. `completed_count` and `completed_cost_micros` are read here and never written.
 
+use chassis::postgres::statement;
 use domain::id::{AccountId, ProjectId};
 use domain::money::Micros;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::deletion::end_generations;
 use super::{Store, trace};
 use crate::error::{Error, Noun};
-use crate::etag::Seen;
-use crate::fields::Page;
-use crate::once::Once;
-use crate::projects::{Change, Draft, Project};
+use crate::etag::IfMatch;
+use crate::idempotency::IdempotencyKey;
+use crate::model::{NewProject, Page, Project, ProjectChange};
 
 #[derive(FromRow)]
 struct Row {
@@ -50,13 +51,13 @@ struct Requested {
 }
 
 impl Store {
-    /// Inserts a project; nothing when the request made one before, or when there is no such account.
+    /// Inserts a project; `None` when the request created one before, or when there is no such account.
     pub(crate) async fn create_project(
         &self,
         account: AccountId,
         id: ProjectId,
-        draft: &Draft,
-        request: Option<Once>,
+        new: &NewProject,
+        key: Option<IdempotencyKey>,
     ) -> Result<Option<Project>, Error> {
         let row = self.write.run("create_project", async |connection| {
             sqlx::query_as::<_, Row>(
@@ -70,10 +71,10 @@ impl Store {
             )
             .bind(id.0)
             .bind(account.0)
-            .bind(&draft.title)
-            .bind(&draft.description)
-            .bind(request.map(|once| once.id))
-            .bind(request.map(|once| once.sha256.to_vec()))
+            .bind(&new.title)
+            .bind(&new.description)
+            .bind(key.map(|key| key.request_id))
+            .bind(key.map(|key| key.body_sha256.to_vec()))
             .bind(trace())
             .fetch_optional(connection)
             .await
@@ -81,13 +82,13 @@ impl Store {
         Ok(row.await?.map(Project::from))
     }
 
-    /// The project that a request made, deleted or not, with the hash of that request.
-    pub(crate) async fn requested_project(
+    /// The project that a request created, deleted or not, with the hash of that request's body.
+    pub(crate) async fn project_by_request(
         &self,
         account: AccountId,
         request: Uuid,
     ) -> Result<Option<(Project, Vec<u8>)>, Error> {
-        let row = self.write.run("requested_project", async |connection| {
+        let row = self.write.run("project_by_request", async |connection| {
             sqlx::query_as::<_, Requested>(
                 "select id, title, description, scene_count, completed_count, completed_cost_micros, version,
                         create_time, update_time, request_sha256
@@ -116,7 +117,7 @@ impl Store {
             .fetch_optional(connection)
             .await
         });
-        row.await?.map(Project::from).ok_or(Error::Missing(Noun::Project))
+        row.await?.map(Project::from).ok_or(Error::NotFound(Noun::Project))
     }
 
     /// The projects of a page and one more, from new to old.
@@ -139,13 +140,13 @@ impl Store {
         Ok(rows.await?.into_iter().map(Project::from).collect())
     }
 
-    /// Changes what the user writes of a project.
+    /// Changes the title and the description of a project, where `change` has one.
     pub(crate) async fn update_project(
         &self,
         account: AccountId,
         id: ProjectId,
-        change: &Change,
-        seen: Seen,
+        change: &ProjectChange,
+        if_match: IfMatch,
     ) -> Result<Project, Error> {
         let row = self.write.run("update_project", async |connection| {
             sqlx::query_as::<_, Row>(
@@ -161,42 +162,64 @@ impl Store {
             .bind(id.0)
             .bind(change.title.as_deref())
             .bind(change.description.as_deref())
-            .bind(seen.version())
+            .bind(if_match.version())
             .bind(trace())
             .fetch_optional(connection)
             .await
         });
         match row.await? {
             Some(row) => Ok(row.into()),
-            None => Err(self.why_project_stayed(account, id).await),
+            None => Err(self.explain_unchanged_project(account, id).await),
         }
     }
 
-    /// Marks a project as deleted. Its scenes are hidden by it: every read of a scene asks whether its project lives.
-    pub(crate) async fn delete_project(&self, account: AccountId, id: ProjectId, seen: Seen) -> Result<(), Error> {
-        let deleted = self.write.run("delete_project", async |connection| {
-            sqlx::query(
-                "update projects
-                    set delete_time = now(), update_time = now(), version = version + 1
-                   from set_config('rushes.traceparent', $4, true)
-                  where account_id = $1 and id = $2 and delete_time is null and ($3::bigint is null or version = $3)",
+    /// Marks a project as deleted and enqueues the end of its generations. The mark hides its scenes too: every read of a scene
+    /// also reads its project.
+    pub(crate) async fn delete_project(
+        &self,
+        account: AccountId,
+        id: ProjectId,
+        if_match: IfMatch,
+    ) -> Result<(), Error> {
+        let deleted = self.write.transaction("delete_project", async |tx| {
+            let lock = sqlx::query(
+                "select from projects
+                  where account_id = $1 and id = $2 and delete_time is null
+                    -- Not weaker: a start holds the row for key share while it checks that the project is not deleted, and
+                    -- only this lock waits for it. The job then finds the generation.
+                    for update",
             )
             .bind(account.0)
             .bind(id.0)
-            .bind(seen.version())
+            .execute(&mut *tx);
+            statement("lock_project", lock).await?;
+            let mark = sqlx::query_scalar::<_, i64>(
+                "update projects
+                    set delete_time = now(), update_time = now(), version = version + 1
+                   from set_config('rushes.traceparent', $4, true)
+                  where account_id = $1 and id = $2 and delete_time is null and ($3::bigint is null or version = $3)
+                 returning version",
+            )
+            .bind(account.0)
+            .bind(id.0)
+            .bind(if_match.version())
             .bind(trace())
-            .execute(connection)
-            .await
+            .fetch_optional(&mut *tx);
+            let version = statement("mark_project", mark).await?;
+            if let Some(version) = version {
+                end_generations(tx, account, &id.name(), version).await?;
+            }
+            Ok::<_, Error>(version.is_some())
         });
-        match deleted.await?.rows_affected() {
-            0 => Err(self.why_project_stayed(account, id).await),
-            _ => Ok(()),
+        match deleted.await? {
+            true => Ok(()),
+            false => Err(self.explain_unchanged_project(account, id).await),
         }
     }
 
-    /// Why a guarded write changed nothing: the project is not there, or it is there in another version.
-    async fn why_project_stayed(&self, account: AccountId, id: ProjectId) -> Error {
-        let there = self.write.run("project_is_there", async |connection| {
+    /// Why a conditional write changed nothing: the project is not there, or it is there in another version.
+    async fn explain_unchanged_project(&self, account: AccountId, id: ProjectId) -> Error {
+        let exists = self.write.run("project_exists", async |connection| {
             sqlx::query_scalar::<_, bool>(
                 "select exists (select from projects where account_id = $1 and id = $2 and delete_time is null)",
             )
@@ -205,9 +228,9 @@ impl Store {
             .fetch_one(connection)
             .await
         });
-        match there.await {
+        match exists.await {
             Ok(true) => Error::EtagMismatch,
-            Ok(false) => Error::Missing(Noun::Project),
+            Ok(false) => Error::NotFound(Noun::Project),
             Err(error) => error.into(),
         }
     }

@@ -1,4 +1,4 @@
-//! Statements on scenes. The `latest_*` columns are generation-status's: read here and never written.
+//! Statements on scenes. The `latest_*` columns belong to generation-status: read here and never written.
 //!
 //! Invariant: `projects.scene_count` changes in the transaction that adds or deletes a scene. A project is locked before its
 //! scenes, as generation-status does, and scenes in the order of their ids, so that no two wait for each other.
@@ -10,12 +10,12 @@ use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::deletion::end_generations;
 use super::{Store, trace};
 use crate::error::{Error, Noun};
-use crate::etag::Seen;
-use crate::fields::Page;
-use crate::once::Once;
-use crate::scenes::{Change, Created, Draft, MOST, Scene};
+use crate::etag::IfMatch;
+use crate::idempotency::IdempotencyKey;
+use crate::model::{CreatedScene, MAX_SCENES, NewScene, Page, Scene, SceneChange};
 
 #[derive(FromRow)]
 struct Row {
@@ -38,7 +38,7 @@ impl From<Row> for Scene {
             script: row.script,
             position: row.position,
             version: row.version,
-            latest: row.latest_generation.map(GenerationId),
+            latest_generation: row.latest_generation.map(GenerationId),
             create_time: row.create_time,
             update_time: row.update_time,
         }
@@ -52,9 +52,9 @@ struct Requested {
     request_sha256: Vec<u8>,
 }
 
-/// A scene, or only the word that its project is there.
+/// A scene of a project, or a row without one, which says that the project is there and has none.
 #[derive(FromRow)]
-struct Listed {
+struct ListRow {
     id: Option<Uuid>,
     project_id: Uuid,
     title: Option<String>,
@@ -66,7 +66,7 @@ struct Listed {
     update_time: Option<OffsetDateTime>,
 }
 
-impl Listed {
+impl ListRow {
     fn scene(self) -> Option<Scene> {
         let row = Row {
             id: self.id?,
@@ -83,35 +83,35 @@ impl Listed {
     }
 }
 
-/// A scene after a reorder, or only the word whether the names given were the project's scenes.
+/// A scene after a reorder, or a row without one, which says whether the ids given were the project's scenes.
 #[derive(FromRow)]
-struct Moved {
+struct ReorderRow {
     fits: bool,
     #[sqlx(flatten)]
-    listed: Listed,
+    scene: ListRow,
 }
 
 impl Store {
-    /// Adds a scene at the end of its project, or finds the one that the same request added.
+    /// Adds a scene at the end of its project, or finds the one that the same request created.
     pub(crate) async fn create_scene(
         &self,
         account: AccountId,
         name: SceneName,
-        draft: &Draft,
-        request: Option<Once>,
-    ) -> Result<Created, Error> {
+        new: &NewScene,
+        key: Option<IdempotencyKey>,
+    ) -> Result<CreatedScene, Error> {
         self.write
             .transaction("create_scene", async |tx| {
-                // The lock puts the scenes that are added at the same time one after the other.
-                let count = lock_project(tx, account, name.project).await?.ok_or(Error::Missing(Noun::Project))?;
-                let made = match count {
-                    MOST.. => None,
-                    _ => insert(tx, account, name, draft, request).await?,
+                // Without the lock two scenes that are added at once would get one position.
+                let count = lock_project(tx, account, name.project).await?.ok_or(Error::NotFound(Noun::Project))?;
+                let inserted = match count {
+                    MAX_SCENES.. => None,
+                    _ => insert(tx, account, name, new, key).await?,
                 };
-                match (made, request) {
-                    (Some(scene), _) => Ok(Created::Now(scene)),
-                    (None, Some(once)) => match requested(tx, account, once.id).await? {
-                        Some((scene, sha256)) => Ok(Created::Before(scene, sha256)),
+                match (inserted, key) {
+                    (Some(scene), _) => Ok(CreatedScene::New(scene)),
+                    (None, Some(key)) => match scene_by_request(tx, account, key.request_id).await? {
+                        Some((scene, body_sha256)) => Ok(CreatedScene::Existing { scene, body_sha256 }),
                         None => Err(Error::ProjectFull),
                     },
                     (None, None) => Err(Error::ProjectFull),
@@ -136,7 +136,7 @@ impl Store {
             .fetch_optional(connection)
             .await
         });
-        row.await?.map(Scene::from).ok_or(Error::Missing(Noun::Scene))
+        row.await?.map(Scene::from).ok_or(Error::NotFound(Noun::Scene))
     }
 
     /// The scenes of a page and one more, by position. They are the account's because their project is: `scenes_project`
@@ -144,7 +144,7 @@ impl Store {
     pub(crate) async fn scenes(&self, account: AccountId, project: ProjectId, page: Page) -> Result<Vec<Scene>, Error> {
         let (position, id) = page.start();
         let rows = self.read.run("list_scenes", async |connection| {
-            sqlx::query_as::<_, Listed>(
+            sqlx::query_as::<_, ListRow>(
                 "select p.id as project_id, s.id, s.title, s.script, s.position, s.version, s.latest_generation,
                         s.create_time, s.update_time
                    from projects p
@@ -165,16 +165,16 @@ impl Store {
             .fetch_all(connection)
             .await
         });
-        listed(rows.await?)
+        page_of_scenes(rows.await?)
     }
 
-    /// Changes what the user writes of a scene.
+    /// Changes the title and the script of a scene, where `change` has one.
     pub(crate) async fn update_scene(
         &self,
         account: AccountId,
         name: SceneName,
-        change: &Change,
-        seen: Seen,
+        change: &SceneChange,
+        if_match: IfMatch,
     ) -> Result<Scene, Error> {
         let row = self.write.run("update_scene", async |connection| {
             sqlx::query_as::<_, Row>(
@@ -193,50 +193,72 @@ impl Store {
             .bind(name.scene.0)
             .bind(change.title.as_deref())
             .bind(change.script.as_deref())
-            .bind(seen.version())
+            .bind(if_match.version())
             .bind(trace())
             .fetch_optional(connection)
             .await
         });
         match row.await? {
             Some(row) => Ok(row.into()),
-            None => Err(self.why_scene_stayed(account, name).await),
+            None => Err(self.explain_unchanged_scene(account, name).await),
         }
     }
 
-    /// Marks a scene as deleted and takes it off its project's count.
-    pub(crate) async fn delete_scene(&self, account: AccountId, name: SceneName, seen: Seen) -> Result<(), Error> {
+    /// Marks a scene as deleted, takes it off its project's count and enqueues the end of its generations.
+    pub(crate) async fn delete_scene(
+        &self,
+        account: AccountId,
+        name: SceneName,
+        if_match: IfMatch,
+    ) -> Result<(), Error> {
         let deleted = self.write.transaction("delete_scene", async |tx| {
-            lock_project(tx, account, name.project).await?.ok_or(Error::Missing(Noun::Scene))?;
-            let delete = sqlx::query(
+            lock_project(tx, account, name.project).await?.ok_or(Error::NotFound(Noun::Scene))?;
+            let lock = sqlx::query(
+                "select from scenes
+                  where account_id = $1 and project_id = $2 and id = $3 and delete_time is null
+                    -- Not weaker: a start holds the row for key share while it checks that the scene is not deleted, and
+                    -- only this lock waits for it. The job then finds the generation.
+                    for update",
+            )
+            .bind(account.0)
+            .bind(name.project.0)
+            .bind(name.scene.0)
+            .execute(&mut *tx);
+            statement("lock_scene", lock).await?;
+            let mark = sqlx::query_scalar::<_, i64>(
                 "with marked as (
                     update scenes s
                        set delete_time = now(), update_time = now(), version = s.version + 1
                       from set_config('rushes.traceparent', $5, true)
                      where s.account_id = $1 and s.project_id = $2 and s.id = $3 and s.delete_time is null
                        and ($4::bigint is null or s.version = $4)
-                    returning s.id
+                    returning s.version
                  )
                  update projects p set scene_count = p.scene_count - 1
                    from marked
-                  where p.account_id = $1 and p.id = $2",
+                  where p.account_id = $1 and p.id = $2
+                 returning marked.version",
             )
             .bind(account.0)
             .bind(name.project.0)
             .bind(name.scene.0)
-            .bind(seen.version())
+            .bind(if_match.version())
             .bind(trace())
-            .execute(&mut *tx);
-            Ok::<_, Error>(statement("mark_scene", delete).await?.rows_affected())
+            .fetch_optional(&mut *tx);
+            let version = statement("mark_scene", mark).await?;
+            if let Some(version) = version {
+                end_generations(tx, account, &name.to_string(), version).await?;
+            }
+            Ok::<_, Error>(version.is_some())
         });
         match deleted.await? {
-            0 => Err(self.why_scene_stayed(account, name).await),
-            _ => Ok(()),
+            true => Ok(()),
+            false => Err(self.explain_unchanged_scene(account, name).await),
         }
     }
 
-    /// Puts the scenes of a project into the order of `ids`, which must not repeat one; nothing, and nothing changed,
-    /// when they are not exactly the project's scenes.
+    /// Puts the scenes of a project into the order of `ids`, which must not repeat one; `None`, with nothing changed, when
+    /// they are not exactly the project's scenes.
     pub(crate) async fn reorder_scenes(
         &self,
         account: AccountId,
@@ -244,7 +266,7 @@ impl Store {
         ids: &[Uuid],
     ) -> Result<Option<Vec<Scene>>, Error> {
         let rows = self.write.run("reorder_scenes", async |connection| {
-            sqlx::query_as::<_, Moved>(
+            sqlx::query_as::<_, ReorderRow>(
                 "with project as (
                     select p.id from projects p, set_config('rushes.traceparent', $4, true)
                      where p.account_id = $1 and p.id = $2 and p.delete_time is null
@@ -281,12 +303,12 @@ impl Store {
             .await
         });
         let rows = rows.await?;
-        let fits = rows.first().ok_or(Error::Missing(Noun::Project))?.fits;
-        Ok(fits.then(|| rows.into_iter().filter_map(|row| row.listed.scene()).collect()))
+        let fits = rows.first().ok_or(Error::NotFound(Noun::Project))?.fits;
+        Ok(fits.then(|| rows.into_iter().filter_map(|row| row.scene.scene()).collect()))
     }
 
-    /// Why a guarded write changed nothing: the scene is not there, or it is there in another version.
-    async fn why_scene_stayed(&self, account: AccountId, name: SceneName) -> Error {
+    /// Why a conditional write changed nothing: the scene is not there, or it is there in another version.
+    async fn explain_unchanged_scene(&self, account: AccountId, name: SceneName) -> Error {
         match self.scene(account, name).await {
             Ok(_) => Error::EtagMismatch,
             Err(error) => error,
@@ -294,15 +316,15 @@ impl Store {
     }
 }
 
-/// No row at all says that the project is not there; a row without a scene, that it has none here.
-fn listed(rows: Vec<Listed>) -> Result<Vec<Scene>, Error> {
+/// The scenes of a listing. No row at all says that the project is not there; a row without a scene, that the page is empty.
+fn page_of_scenes(rows: Vec<ListRow>) -> Result<Vec<Scene>, Error> {
     if rows.is_empty() {
-        return Err(Error::Missing(Noun::Project));
+        return Err(Error::NotFound(Noun::Project));
     }
-    Ok(rows.into_iter().filter_map(Listed::scene).collect())
+    Ok(rows.into_iter().filter_map(ListRow::scene).collect())
 }
 
-/// Locks a project against changes of its set of scenes and gives their number; nothing when it is not there.
+/// Locks a project against changes of its set of scenes and returns their number; `None` when it is not there.
 async fn lock_project(
     tx: &mut sqlx::PgConnection,
     account: AccountId,
@@ -319,13 +341,13 @@ async fn lock_project(
     Ok(statement("lock_project", lock).await?)
 }
 
-/// Inserts a scene after the last one and counts it; nothing when the request made one before.
+/// Inserts a scene after the last one and counts it; `None` when the request created one before.
 async fn insert(
     tx: &mut sqlx::PgConnection,
     account: AccountId,
     name: SceneName,
-    draft: &Draft,
-    request: Option<Once>,
+    new: &NewScene,
+    key: Option<IdempotencyKey>,
 ) -> Result<Option<Scene>, Error> {
     let insert = sqlx::query_as::<_, Row>(
         "with made as (
@@ -346,17 +368,17 @@ async fn insert(
     .bind(name.scene.0)
     .bind(account.0)
     .bind(name.project.0)
-    .bind(&draft.title)
-    .bind(&draft.script)
-    .bind(request.map(|once| once.id))
-    .bind(request.map(|once| once.sha256.to_vec()))
+    .bind(&new.title)
+    .bind(&new.script)
+    .bind(key.map(|key| key.request_id))
+    .bind(key.map(|key| key.body_sha256.to_vec()))
     .bind(trace())
     .fetch_optional(tx);
     Ok(statement("insert_scene", insert).await?.map(Scene::from))
 }
 
-/// The scene that a request made, deleted or not, with the hash of that request.
-async fn requested(
+/// The scene that a request created, deleted or not, with the hash of that request's body.
+async fn scene_by_request(
     tx: &mut sqlx::PgConnection,
     account: AccountId,
     request: Uuid,
@@ -369,5 +391,5 @@ async fn requested(
     .bind(account.0)
     .bind(request)
     .fetch_optional(tx);
-    Ok(statement("requested_scene", found).await?.map(|row| (row.scene.into(), row.request_sha256)))
+    Ok(statement("scene_by_request", found).await?.map(|row| (row.scene.into(), row.request_sha256)))
 }

@@ -1,4 +1,4 @@
-//! What the dashboard shows, how soon it shows it, and what is left of it when a part cannot be read.
+//! The dashboard: what it shows, how soon it shows a change, and what is left when a part cannot be read.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use testkit::eventually;
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::stack::{PATIENCE, PUBLIC_URL, Stack, User, id, refused};
+use crate::cluster::{Cluster, PUBLIC_URL, TIMEOUT, User, id, refused};
 
-/// What generation-status leaves behind when a generation of `scene` stands in `state`; returns its id.
+/// Writes a generation of `scene` in `state` as generation-status does; returns its id.
 async fn generate(pool: &PgPool, user: &User, scene: &Scene, state: State, thumbnail: Option<&str>) -> Result<Uuid> {
     let generation = Uuid::now_v7();
     let project = id(scene.name.split("/scenes/").next().unwrap_or_default());
@@ -53,8 +53,8 @@ async fn generate(pool: &PgPool, user: &User, scene: &Scene, state: State, thumb
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_five_sections_are_shown() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let (older, newer) = (user.project("Older").await?, user.project("Newer").await?);
     let mut scenes = Vec::new();
     for place in 0..14 {
@@ -64,13 +64,13 @@ async fn all_five_sections_are_shown() -> Result<()> {
     let gone = user.project("Gone").await?;
     user.delete_project(&gone.name, "").await?;
     let credits = "insert into credit_accounts (account_id, available_micros, held_micros) values ($1, 950000, 50000)";
-    sqlx::query(credits).bind(user.id).execute(&stack.pool).await?;
+    sqlx::query(credits).bind(user.id).execute(&cluster.pool).await?;
     let poster = format!("{}.webp", "ab".repeat(32));
     for _ in 0..9 {
-        generate(&stack.pool, &user, &scenes[2], State::Completed, None).await?;
+        generate(&cluster.pool, &user, &scenes[2], State::Completed, None).await?;
     }
-    let done = generate(&stack.pool, &user, &scenes[0], State::Completed, Some(&poster)).await?;
-    let under_way = generate(&stack.pool, &user, &scenes[2], State::Processing, None).await?;
+    let done = generate(&cluster.pool, &user, &scenes[0], State::Completed, Some(&poster)).await?;
+    let under_way = generate(&cluster.pool, &user, &scenes[2], State::Processing, None).await?;
 
     let shown = user.dashboard().await?;
     assert_eq!(shown, user.dashboard_page(19, "").await?, "cached or not, it is the same");
@@ -103,13 +103,13 @@ async fn all_five_sections_are_shown() -> Result<()> {
     assert_eq!((two.name.as_str(), two.cost_micros), (format!("generations/{done}").as_str(), 50_000));
     assert_eq!(two.thumbnail_url, format!("{PUBLIC_URL}/assets/{poster}"));
     assert_eq!((shown.notices.len(), shown.unread_notice_count), (1, 1));
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn its_projects_come_in_pages() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+async fn projects_come_in_pages() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let mut expected = Vec::new();
     for place in 0..25 {
         let project = user.project(&format!("P{place}")).await?;
@@ -127,14 +127,14 @@ async fn its_projects_come_in_pages() -> Result<()> {
         assert_eq!(token.is_empty(), walked.len() == 25);
     }
     assert_eq!(walked, expected);
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ones_own_writes_show_at_once_and_raise_the_version() -> Result<()> {
-    let stack = Stack::start().await?;
-    stack.warm_up().await?;
-    let user = stack.account().await?;
+async fn own_writes_show_at_once_and_raise_the_version() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    cluster.warm_up().await?;
+    let user = cluster.account().await?;
     let mut version = user.dashboard().await?.version;
     let mut shows = async |what: &str, shown: &dyn Fn(&Dashboard) -> bool| -> Result<Dashboard> {
         let dashboard = user.dashboard().await?;
@@ -147,7 +147,7 @@ async fn ones_own_writes_show_at_once_and_raise_the_version() -> Result<()> {
     for round in 0..5 {
         let project = user.project("P").await?;
         shows("create", &|d| d.projects[0].title == "P").await?;
-        user.update_project(Project { title: "Q".into(), ..project.clone() }, &["title"]).await?;
+        user.update_project(Project { title: "Q".into(), ..project.clone() }, Some(&["title"])).await?;
         shows("update", &|d| d.projects[0].title == "Q").await?;
         let scene = user.scene(&project.name, "S").await?;
         shows("a scene", &|d| d.projects[0].scene_count == 1 && d.projects[0].scenes.len() == 1).await?;
@@ -155,7 +155,7 @@ async fn ones_own_writes_show_at_once_and_raise_the_version() -> Result<()> {
         shows("another", &|d| d.projects[0].scenes[1].title == "T").await?;
         user.reorder_scenes(&project.name, &[&other.name, &scene.name]).await?;
         shows("reorder", &|d| d.projects[0].scenes[0].title == "T").await?;
-        user.update_scene(Scene { title: "U".into(), etag: String::new(), ..scene.clone() }, &["title"]).await?;
+        user.update_scene(Scene { title: "U".into(), etag: String::new(), ..scene.clone() }, Some(&["title"])).await?;
         shows("a scene's title", &|d| d.projects[0].scenes[1].title == "U").await?;
         user.delete_scene(&other.name, "").await?;
         shows("a scene's end", &|d| d.projects[0].scene_count == 1 && d.projects[0].scenes.len() == 1).await?;
@@ -167,18 +167,18 @@ async fn ones_own_writes_show_at_once_and_raise_the_version() -> Result<()> {
             shows("a notice read", &|d| d.notices.is_empty()).await?;
         }
     }
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_made_by_hand_show() -> Result<()> {
-    let stack = Stack::start().await?;
-    stack.warm_up().await?;
-    let user = stack.account().await?;
+    let cluster = Cluster::start().await?;
+    cluster.warm_up().await?;
+    let user = cluster.account().await?;
     let project = user.project("P").await?;
     let scene = user.scene(&project.name, "S").await?;
-    generate(&stack.pool, &user, &scene, State::Processing, None).await?;
-    sqlx::query("insert into credit_accounts (account_id) values ($1)").bind(user.id).execute(&stack.pool).await?;
+    generate(&cluster.pool, &user, &scene, State::Processing, None).await?;
+    sqlx::query("insert into credit_accounts (account_id) values ($1)").bind(user.id).execute(&cluster.pool).await?;
     for (change, sign) in [
         ("update accounts set display_name = 'Mark 1' where id = $1", "Mark 1"),
         ("update credit_accounts set available_micros = 4242424242 where account_id = $1", "4242424242"),
@@ -189,31 +189,31 @@ async fn changes_made_by_hand_show() -> Result<()> {
     ] {
         let before = user.dashboard().await?;
         assert!(!format!("{before:?}").contains(sign));
-        sqlx::query(change).bind(user.id).execute(&stack.pool).await?;
-        let shown = eventually(sign, PATIENCE, async || {
+        sqlx::query(change).bind(user.id).execute(&cluster.pool).await?;
+        let shown = eventually(sign, TIMEOUT, async || {
             let shown = user.dashboard().await.ok()?;
             format!("{shown:?}").contains(sign).then_some(shown)
         })
         .await?;
         assert!(shown.version > before.version, "{sign}: {} after {}", shown.version, before.version);
     }
-    sqlx::query("truncate notices").execute(&stack.pool).await?;
-    eventually("no notices after a truncation", PATIENCE / 2, async || {
+    sqlx::query("truncate notices").execute(&cluster.pool).await?;
+    eventually("no notices after a truncation", TIMEOUT / 2, async || {
         user.dashboard().await.ok().filter(|shown| shown.notices.is_empty())
     })
     .await?;
-    stack.stop().await
+    cluster.stop().await
 }
 
-/// Moves a table out of the statements' sight, or back.
-async fn rename(stack: &Stack, from: &str, to: &str) -> Result<()> {
-    sqlx::raw_sql(AssertSqlSafe(format!("alter table {from} rename to {to}"))).execute(&stack.pool).await?;
+/// Renames a table, so that the statements do not find it, or back.
+async fn rename(cluster: &Cluster, from: &str, to: &str) -> Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(format!("alter table {from} rename to {to}"))).execute(&cluster.pool).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_section_that_cannot_be_read_is_named_and_the_others_are_whole() -> Result<()> {
-    let stack = Stack::start().await?;
+    let cluster = Cluster::start().await?;
     for (table, section) in [
         ("accounts", Section::Profile),
         ("credit_accounts", Section::Credits),
@@ -222,13 +222,13 @@ async fn a_section_that_cannot_be_read_is_named_and_the_others_are_whole() -> Re
         ("generations", Section::RecentGenerations),
         ("notices", Section::Notices),
     ] {
-        let user = stack.account().await?;
+        let user = cluster.account().await?;
         let project = user.project("P").await?;
         let scene = user.scene(&project.name, "S").await?;
-        generate(&stack.pool, &user, &scene, State::Completed, None).await?;
-        rename(&stack, table, "hidden").await?;
+        generate(&cluster.pool, &user, &scene, State::Completed, None).await?;
+        rename(&cluster, table, "hidden").await?;
         let (shown, page) = (user.dashboard().await?, user.dashboard_page(3, "").await?);
-        rename(&stack, "hidden", table).await?;
+        rename(&cluster, "hidden", table).await?;
         assert_eq!(shown, page);
         assert_eq!(shown.unreachable, [section as i32], "without {table}");
         assert_eq!(shown.profile.is_none(), section == Section::Profile);
@@ -238,41 +238,41 @@ async fn a_section_that_cannot_be_read_is_named_and_the_others_are_whole() -> Re
         assert_eq!(shown.notices.is_empty(), section == Section::Notices);
 
         let whole = user.dashboard().await?;
-        assert!(whole.unreachable.is_empty(), "an answer with a section missing is not kept");
-        assert!(shown.version == 0 && whole.version > 0, "only what is of one snapshot has a version");
+        assert!(whole.unreachable.is_empty(), "an answer with a section missing is not cached");
+        assert!(shown.version == 0 && whole.version > 0, "only an answer of one snapshot has a version");
     }
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_section_that_hangs_does_not_hold_the_others_up() -> Result<()> {
+async fn a_section_that_hangs_does_not_delay_the_others() -> Result<()> {
     let statement = Duration::from_millis(300);
-    let stack = Stack::with(PoolSettings { statement, ..PoolSettings::default() }).await?;
-    let user = stack.account().await?;
+    let cluster = Cluster::with(PoolSettings { statement, ..PoolSettings::default() }).await?;
+    let user = cluster.account().await?;
     user.project("P").await?;
-    let mut lock = stack.pool.begin().await?;
+    let mut lock = cluster.pool.begin().await?;
     sqlx::query("lock table notices in access exclusive mode").execute(&mut *lock).await?;
     let shown = user.dashboard().await?;
     assert_eq!(shown.unreachable, [Section::Notices as i32]);
     assert_eq!(shown.projects.len(), 1);
     lock.rollback().await?;
     assert!(user.dashboard().await?.unreachable.is_empty());
-    stack.stop().await
+    cluster.stop().await
 }
 
-/// Its sections are all there, but what was committed between two of them is in the one and not in the other.
+/// All its sections are there, but a commit between two of them shows in the one and not in the other.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_read_section_by_section_has_no_version_and_is_not_kept() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+async fn a_dashboard_read_section_by_section_has_no_version_and_is_not_cached() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     user.project("P").await?;
-    let mut lock = stack.pool.begin().await?;
+    let mut lock = cluster.pool.begin().await?;
     sqlx::query("lock table notices in access exclusive mode").execute(&mut *lock).await?;
     let (shown, _) = futures::future::try_join(user.dashboard().map_err(anyhow::Error::from), async {
         let cut = "select pg_terminate_backend(pid) from pg_stat_activity
                     where datname = current_database() and wait_event_type = 'Lock' and query like '%union all%'";
-        eventually("the whole is cut off", PATIENCE, async || {
-            sqlx::query_scalar::<_, bool>(cut).fetch_optional(&stack.pool).await.ok().flatten()
+        eventually("the whole is cut off", TIMEOUT, async || {
+            sqlx::query_scalar::<_, bool>(cut).fetch_optional(&cluster.pool).await.ok().flatten()
         })
         .await?;
         Ok(lock.rollback().await?)
@@ -281,22 +281,22 @@ async fn what_was_read_section_by_section_has_no_version_and_is_not_kept() -> Re
     assert!(shown.unreachable.is_empty() && shown.projects.len() == 1);
     assert_eq!(shown.version, 0);
     assert!(user.dashboard().await?.version > 0);
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_any_section_there_is_no_answer() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+async fn a_dashboard_without_any_section_is_unavailable() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let tables = ["accounts", "credit_accounts", "projects", "generations", "notices"];
     for table in tables {
-        rename(&stack, table, &format!("hidden_{table}")).await?;
+        rename(&cluster, table, &format!("hidden_{table}")).await?;
     }
     refused(user.dashboard().await, Code::Unavailable, "DEPENDENCY_DOWN");
     refused(user.dashboard_page(3, "").await, Code::Unavailable, "DEPENDENCY_DOWN");
     for table in tables {
-        rename(&stack, &format!("hidden_{table}"), table).await?;
+        rename(&cluster, &format!("hidden_{table}"), table).await?;
     }
     assert!(user.dashboard().await?.unreachable.is_empty());
-    stack.stop().await
+    cluster.stop().await
 }

@@ -1,4 +1,4 @@
-//! Another account's things, by every method that the service has: they are not found, not shown, and not touched.
+//! Another account's things: no method of the service finds, shows or changes them.
 //!
 //! The methods come from the descriptor set, so one that is added without a case here fails this test.
 
@@ -7,7 +7,7 @@ use proto::accounts::v1::{CreateApiKeyRequest, RevokeApiKeyRequest};
 use proto::projects::v1::{Project, Scene};
 use tonic::Code;
 
-use crate::stack::{Answer, Stack, User, id, refused};
+use crate::cluster::{Answer, Cluster, User, id, refused};
 
 /// What the owner has.
 struct Owned {
@@ -22,15 +22,15 @@ struct Owned {
     next_dashboard: String,
 }
 
-async fn owned(stack: &Stack) -> Result<Owned> {
-    let user = stack.account().await?;
+async fn owned(cluster: &Cluster) -> Result<Owned> {
+    let user = cluster.account().await?;
     let request_id = "0198f2a4-0000-7000-8000-000000000001".to_owned();
     let project = user.create_project("Owner's", &request_id).await?;
     let scene = user.scene(&project.name, "Owner's").await?;
     user.scene(&project.name, "Owner's").await?;
     user.project("Owner's").await?;
     let key = CreateApiKeyRequest { parent: format!("accounts/{}", user.id), ..CreateApiKeyRequest::default() };
-    let key = stack.accounts().create_api_key(key).await?.into_inner().api_key.map(|key| key.name);
+    let key = cluster.accounts().create_api_key(key).await?.into_inner().api_key.map(|key| key.name);
     Ok(Owned {
         notice: user.dashboard().await?.notices[0].name.clone(),
         next_page: user.list_projects(1, "").await?.next_page_token,
@@ -44,18 +44,18 @@ async fn owned(stack: &Stack) -> Result<Owned> {
     })
 }
 
-fn unseen<T: std::fmt::Debug>(what: &T) {
+fn assert_hides<T: std::fmt::Debug>(what: &T) {
     assert!(!format!("{what:?}").contains("Owner's"), "{what:?}");
 }
 
 /// Calls one method as an intruder with what the owner has.
-async fn intrude(stack: &Stack, method: &str, owned: &Owned, intruder: &User) -> Result<()> {
+async fn intrude(cluster: &Cluster, method: &str, owned: &Owned, intruder: &User) -> Result<()> {
     let Owned { project, scene, .. } = owned;
     let no_project = |answer: Answer<()>| drop(refused(answer, Code::NotFound, "PROJECT_NOT_FOUND"));
     let no_scene = |answer: Answer<()>| drop(refused(answer, Code::NotFound, "SCENE_NOT_FOUND"));
     match method {
         "GetProject" => no_project(intruder.get_project(&project.name).await.map(drop)),
-        "UpdateProject" => no_project(intruder.update_project(project.clone(), &[]).await.map(drop)),
+        "UpdateProject" => no_project(intruder.update_project(project.clone(), None).await.map(drop)),
         "DeleteProject" => no_project(intruder.delete_project(&project.name, "").await),
         "CreateScene" => no_project(intruder.create_scene(&project.name, "S", "").await.map(drop)),
         "ListScenes" => {
@@ -65,35 +65,35 @@ async fn intrude(stack: &Stack, method: &str, owned: &Owned, intruder: &User) ->
         }
         "ReorderScenes" => no_project(intruder.reorder_scenes(&project.name, &[&scene.name]).await.map(drop)),
         "GetScene" => no_scene(intruder.get_scene(&scene.name).await.map(drop)),
-        "UpdateScene" => no_scene(intruder.update_scene(scene.clone(), &[]).await.map(drop)),
+        "UpdateScene" => no_scene(intruder.update_scene(scene.clone(), None).await.map(drop)),
         "DeleteScene" => no_scene(intruder.delete_scene(&scene.name, "").await),
         // These name nothing that could be another's, so they must not show or meet what is.
-        "CreateProject" => unseen(&intruder.create_project("Mine", &owned.request_id).await?),
+        "CreateProject" => assert_hides(&intruder.create_project("Mine", &owned.request_id).await?),
         "ListProjects" => {
-            unseen(&intruder.list_projects(100, "").await?);
+            assert_hides(&intruder.list_projects(100, "").await?);
             let stolen = intruder.list_projects(1, &owned.next_page).await;
             refused(stolen, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
         }
         "GetDashboard" => {
             owned.user.dashboard().await?;
-            unseen(&intruder.dashboard().await?);
-            unseen(&intruder.dashboard_page(50, "").await?);
+            assert_hides(&intruder.dashboard().await?);
+            assert_hides(&intruder.dashboard_page(50, "").await?);
             let stolen = intruder.dashboard_page(1, &owned.next_dashboard).await;
             refused(stolen, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
         }
         "WatchDashboard" => {
             let mut shown = owned.user.watch("").await?;
             let token = shown.message().await?.unwrap_or_default().resume_token;
-            unseen(&intruder.watch("").await?.message().await?);
+            assert_hides(&intruder.watch("").await?.message().await?);
             refused(intruder.watch(&token).await, Code::OutOfRange, "RESUME_TOKEN_EXPIRED");
         }
         "AcknowledgeNotices" => {
             drop(refused(intruder.acknowledge(&[&owned.notice]).await, Code::NotFound, "NOTICE_NOT_FOUND"));
         }
-        // The internal door: an operator names the account, and a key is found under its own account only.
+        // An internal method: an operator names the account, and a key is found under its own account only.
         "RevokeApiKey" => {
             let name = format!("accounts/{}/apiKeys/{}", intruder.id, id(&owned.key));
-            let answer = stack.accounts().revoke_api_key(RevokeApiKeyRequest { name }).await;
+            let answer = cluster.accounts().revoke_api_key(RevokeApiKeyRequest { name }).await;
             refused(answer, Code::NotFound, "API_KEY_NOT_FOUND");
         }
         // They have no caller, and name no thing that has an owner: a key's hash is what proves whose it is.
@@ -104,12 +104,12 @@ async fn intrude(stack: &Stack, method: &str, owned: &Owned, intruder: &User) ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn things_are_not_found_by_any_method() -> Result<()> {
-    let stack = Stack::start().await?;
-    let owned = owned(&stack).await?;
-    let intruder = stack.account().await?;
+async fn no_method_reaches_the_things_of_another_account() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let owned = owned(&cluster).await?;
+    let intruder = cluster.account().await?;
     let owners = async || -> Result<String> {
-        let state = stack.state().await?;
+        let state = cluster.state().await?;
         // The intruder's own rows may change.
         let rows = state.lines().filter(|row| row.contains(&owned.user.id.to_string())).collect::<Vec<_>>();
         Ok(rows.join("\n"))
@@ -120,8 +120,8 @@ async fn things_are_not_found_by_any_method() -> Result<()> {
     assert!(methods.len() >= 17, "{}", methods.len());
     for method in methods {
         let name = method.path.rsplit('/').next().unwrap_or_default();
-        intrude(&stack, name, &owned, &intruder).await?;
+        intrude(&cluster, name, &owned, &intruder).await?;
         assert_eq!(owners().await?, before, "after {name}");
     }
-    stack.stop().await
+    cluster.stop().await
 }

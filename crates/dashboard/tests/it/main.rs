@@ -1,7 +1,9 @@
-//! The service through its gRPC door, against real PostgreSQL, Redis and NATS.
+//! The service through its gRPC port, against real PostgreSQL, Redis and NATS.
 
 mod accounts;
+mod cluster;
 mod dashboards;
+mod deletion;
 mod foreign;
 mod notices;
 mod own_writes;
@@ -10,5 +12,4 @@ mod projects;
 mod refusals;
 mod round_trips;
 mod scenes;
-mod stack;
 mod watches;

@@ -1,19 +1,19 @@
-//! The dashboard's plan: its cost does not grow with how many generations a scene has had.
+//! The dashboard's plan: its cost does not grow with the number of a scene's generations.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use crate::stack::{Stack, User};
+use crate::cluster::{Cluster, User};
 
 /// Gives two accounts two scenes each, of 10 and of 2,000 generations, among 3,000 accounts whose scenes have two. A plan
 /// that is made for all accounts goes by these: for them, fetching all generations and sorting is the cheaper way.
-async fn with_history(stack: &Stack) -> Result<(User, User)> {
-    let (few, many) = (stack.account().await?, stack.account().await?);
+async fn with_history(cluster: &Cluster) -> Result<(User, User)> {
+    let (few, many) = (cluster.account().await?, cluster.account().await?);
     // The relay has no use for a row of the outbox for each of these.
     for table in ["accounts", "projects", "scenes", "generations"] {
-        let silence = format!("alter table {table} disable trigger emit_insert");
-        sqlx::raw_sql(AssertSqlSafe(silence)).execute(&stack.pool).await?;
+        let disable = format!("alter table {table} disable trigger emit_insert");
+        sqlx::raw_sql(AssertSqlSafe(disable)).execute(&cluster.pool).await?;
     }
     sqlx::raw_sql(
         "insert into accounts (id, display_name) select gen_random_uuid(), 'Little' from generate_series(1, 3000);
@@ -21,7 +21,7 @@ async fn with_history(stack: &Stack) -> Result<(User, User)> {
          insert into scenes (id, account_id, project_id, title, position)
          select gen_random_uuid(), account_id, id, 'S', place from projects, generate_series(0, 1) place",
     )
-    .execute(&stack.pool)
+    .execute(&cluster.pool)
     .await?;
     // In no order, as they come in life: an account's generations are spread over the table.
     sqlx::query(
@@ -34,15 +34,15 @@ async fn with_history(stack: &Stack) -> Result<(User, User)> {
     )
     .bind(few.id)
     .bind(many.id)
-    .execute(&stack.pool)
+    .execute(&cluster.pool)
     .await?;
-    sqlx::raw_sql("vacuum analyze").execute(&stack.pool).await?;
+    sqlx::raw_sql("vacuum analyze").execute(&cluster.pool).await?;
     Ok((few, many))
 }
 
 /// The pages that the dashboard's statement touches for `user`, and its plan.
-async fn pages(stack: &Stack, sql: &str, user: &User) -> Result<(i64, String)> {
-    let mut connection = PgConnection::connect(stack.reads.as_str()).await?;
+async fn pages(cluster: &Cluster, sql: &str, user: &User) -> Result<(i64, String)> {
+    let mut connection = PgConnection::connect(cluster.reads.as_str()).await?;
     let prepare = format!("prepare dashboard(uuid, uuid, bigint) as {sql}");
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut connection).await?;
     let explain = format!(
@@ -61,20 +61,20 @@ async fn pages(stack: &Stack, sql: &str, user: &User) -> Result<(i64, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_thousand_generations_a_scene_cost_what_ten_do() -> Result<()> {
-    let stack = Stack::start().await?;
-    let (few, many) = with_history(&stack).await?;
-    stack.queries();
+async fn a_scene_with_two_thousand_generations_costs_the_pages_of_one_with_ten() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let (few, many) = with_history(&cluster).await?;
+    cluster.queries();
     let shown = few.dashboard_page(19, "").await?;
     assert_eq!((shown.projects[0].scenes.len(), shown.recent_generations.len()), (2, 10));
-    let trips = stack.queries();
+    let trips = cluster.queries();
     // The statement as it crossed the wire.
     let sql = trips.first().context("a statement")?.trim_start_matches("prepare: ");
-    let ((few, _), (many, plan)) = (pages(&stack, sql, &few).await?, pages(&stack, sql, &many).await?);
+    let ((few, _), (many, plan)) = (pages(&cluster, sql, &few).await?, pages(&cluster, sql, &many).await?);
     assert!(many <= few + 4, "{many} pages instead of {few}: {plan}");
     assert!(plan.contains("generations_by_account"), "the ten latest, by their index: {plan}");
     for index in ["generations_by_scene", "generations_by_project"] {
         assert!(!plan.contains(index), "history is read by {index}: {plan}");
     }
-    stack.stop().await
+    cluster.stop().await
 }

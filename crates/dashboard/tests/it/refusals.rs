@@ -1,20 +1,20 @@
-//! What a client may get wrong about projects, scenes and pages: each field is named, all at once, and nothing is stored.
+//! Wrong requests about projects, scenes and pages: every wrong field is named at once, and nothing is stored.
 
 use anyhow::Result;
 use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::stack::{Stack, refused};
+use crate::cluster::{Cluster, refused};
 
 const WRONG: &str = "INPUT_SCHEMA_VIOLATION";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_projects() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+async fn requests_about_projects_name_every_wrong_field() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let kept = user.project("Kept").await?;
-    let state = stack.state().await?;
+    let state = cluster.state().await?;
     let write = |title: &str, description: &str| Project {
         title: title.to_owned(),
         description: description.to_owned(),
@@ -42,23 +42,24 @@ async fn of_projects() -> Result<()> {
     }
     let bad = Project { name: "x".into(), description: long, ..kept };
     for (paths, wrong) in [
-        (&["title", "scene_count"][..], vec!["project.name", "update_mask.paths[1]"]),
-        (&[], vec!["project.name", "project.description"]),
-        (&["Title"], vec!["project.name", "update_mask.paths[0]"]),
+        (Some(&["title", "scene_count"][..]), vec!["project.name", "update_mask.paths[1]"]),
+        (None, vec!["project.name", "project.description"]),
+        (Some(&["Title"]), vec!["project.name", "update_mask.paths[0]"]),
+        (Some(&["*", "title"]), vec!["project.name", "update_mask.paths[0]", "project.title"]),
     ] {
         assert_eq!(refused(user.update_project(bad.clone(), paths).await, Code::InvalidArgument, WRONG), wrong);
     }
-    assert_eq!(stack.state().await?, state);
-    stack.stop().await
+    assert_eq!(cluster.state().await?, state);
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_scenes() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+async fn requests_about_scenes_name_every_wrong_field() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let project = user.project("P").await?;
     let kept = user.scene(&project.name, "Kept").await?;
-    let state = stack.state().await?;
+    let state = cluster.state().await?;
     for (parent, scene, request_id, wrong) in [
         ("", None, "?", vec!["parent", "scene.title", "request_id"]),
         (
@@ -77,7 +78,7 @@ async fn of_scenes() -> Result<()> {
         assert_eq!(refused(user.delete_scene(name, "").await, Code::InvalidArgument, WRONG), ["name"], "{name}");
     }
     let bad = Scene { name: "x".into(), title: String::new(), ..kept.clone() };
-    let refusal = user.update_scene(bad, &["position", "title"]).await;
+    let refusal = user.update_scene(bad, Some(&["position", "title"])).await;
     let wrong = ["scene.name", "update_mask.paths[0]", "scene.title"];
     assert_eq!(refused(refusal, Code::InvalidArgument, WRONG), wrong);
 
@@ -86,21 +87,21 @@ async fn of_scenes() -> Result<()> {
     let elsewhere = kept.name.replace(&project.name, &other.name);
     refused(user.get_scene(&elsewhere).await, Code::NotFound, "SCENE_NOT_FOUND");
     refused(
-        user.update_scene(Scene { name: elsewhere.clone(), ..kept }, &["title"]).await,
+        user.update_scene(Scene { name: elsewhere.clone(), ..kept }, Some(&["title"])).await,
         Code::NotFound,
         "SCENE_NOT_FOUND",
     );
     refused(user.delete_scene(&elsewhere, "").await, Code::NotFound, "SCENE_NOT_FOUND");
     user.delete_project(&other.name, "").await?;
-    let rest = stack.state().await?;
+    let rest = cluster.state().await?;
     assert_eq!(rest.matches("Kept").count(), state.matches("Kept").count());
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_pages() -> Result<()> {
-    let stack = Stack::start().await?;
-    let (user, other) = (stack.account().await?, stack.account().await?);
+async fn page_sizes_and_tokens_are_checked() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let (user, other) = (cluster.account().await?, cluster.account().await?);
     for _ in 0..3 {
         user.project("P").await?;
     }
@@ -123,20 +124,20 @@ async fn of_pages() -> Result<()> {
     refused(user.list_projects(1, &shown).await, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
     refused(user.dashboard_page(1, token).await, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
     assert_eq!(refused(user.list_scenes("x", -1, "").await, Code::InvalidArgument, WRONG), ["parent", "page_size"]);
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_those_whom_no_gateway_let_in() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+async fn a_call_without_an_account_or_of_an_unknown_one_is_refused() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let nobody = tonic::Request::new(proto::dashboard::v1::GetDashboardRequest::default());
     refused(user.dashboards().get_dashboard(nobody).await, Code::Unauthenticated, "KEY_UNKNOWN");
-    let unknown = stack.user(Uuid::now_v7());
+    let unknown = cluster.user(Uuid::now_v7());
     refused(unknown.dashboard().await, Code::NotFound, "ACCOUNT_NOT_FOUND");
     refused(unknown.dashboard_page(3, "").await, Code::NotFound, "ACCOUNT_NOT_FOUND");
     refused(unknown.create_project("T", "").await, Code::NotFound, "ACCOUNT_NOT_FOUND");
     let request = Uuid::now_v7().to_string();
     refused(unknown.create_project("T", &request).await, Code::NotFound, "ACCOUNT_NOT_FOUND");
-    stack.stop().await
+    cluster.stop().await
 }

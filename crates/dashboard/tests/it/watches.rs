@@ -1,4 +1,4 @@
-//! WatchDashboard: what comes, in which order, and how a watch goes on elsewhere.
+//! WatchDashboard: which events come, in which order, and how a watch resumes at another process.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use proto::dashboard::v1::{Dashboard, WatchDashboardResponse};
 use testkit::eventually;
 use tonic::{Code, Streaming};
 
-use crate::stack::{LANE, PATIENCE, Stack, User, refused};
+use crate::cluster::{Cluster, POOL, TIMEOUT, User, refused};
 
 pub(crate) struct Watch {
     events: Streaming<WatchDashboardResponse>,
@@ -23,7 +23,7 @@ impl Watch {
 
     /// The next event; nothing when the stream has ended.
     async fn next(&mut self) -> Result<Option<Event>> {
-        let next = tokio::time::timeout(PATIENCE, self.events.message()).await.context("an event in time")?;
+        let next = tokio::time::timeout(TIMEOUT, self.events.message()).await.context("an event in time")?;
         let Some(response) = next? else { return Ok(None) };
         self.token = response.resume_token;
         Ok(response.event)
@@ -58,10 +58,10 @@ impl Watch {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_sees_what_changes() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let mut watch = Watch::of(&user, "").await?;
-    let mut elsewhere = Watch::of(&stack.replica(&user).await?, "").await?;
+    let mut elsewhere = Watch::of(&cluster.replica(&user).await?, "").await?;
     let first = watch.dashboard().await?;
     assert_eq!(elsewhere.dashboard().await?, first);
     assert_eq!(first, user.dashboard().await?);
@@ -72,18 +72,18 @@ async fn a_watcher_sees_what_changes() -> Result<()> {
         assert_eq!(shown.projects[0].name, project.name);
     }
     // By hand, too.
-    sqlx::query("update accounts set display_name = 'Eve' where id = $1").bind(user.id).execute(&stack.pool).await?;
+    sqlx::query("update accounts set display_name = 'Eve' where id = $1").bind(user.id).execute(&cluster.pool).await?;
     for watch in [&mut watch, &mut elsewhere] {
         let shown = watch.dashboard().await?;
         assert_eq!(shown.profile.map(|profile| profile.display_name).as_deref(), Some("Eve"));
     }
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_most_ten_come_a_second_and_the_last_always() -> Result<()> {
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+async fn a_watcher_gets_at_most_ten_updates_a_second_and_always_the_last() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let mut watch = Watch::of(&user, "").await?;
     watch.dashboard().await?;
     let began = Instant::now();
@@ -92,16 +92,16 @@ async fn at_most_ten_come_a_second_and_the_last_always() -> Result<()> {
     }
     let now = user.dashboard().await?.version;
     let came = watch.up_to(now).await?;
-    let most = began.elapsed().as_millis() / 100 + 2;
-    assert!(came as u128 <= most, "{came} dashboards in a time for {most}");
-    stack.stop().await
+    let max = began.elapsed().as_millis() / 100 + 2;
+    assert!(came as u128 <= max, "{came} dashboards in a time for {max}");
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_goes_on_at_another_process_with_what_was_not_seen() -> Result<()> {
-    let stack = Stack::configured(LANE, |config| config.watch.heartbeat = Duration::from_millis(50)).await?;
-    let user = stack.account().await?;
-    let replica = stack.replica(&user).await?;
+async fn a_watch_resumes_at_another_process_without_loss_or_repetition() -> Result<()> {
+    let cluster = Cluster::configured(POOL, |config| config.watch.heartbeat = Duration::from_millis(50)).await?;
+    let user = cluster.account().await?;
+    let replica = cluster.replica(&user).await?;
     let mut watch = Watch::of(&user, "").await?;
     let first = watch.dashboard().await?;
     let token = watch.token.clone();
@@ -118,7 +118,7 @@ async fn a_watch_goes_on_at_another_process_with_what_was_not_seen() -> Result<(
     user.project("Missed").await?;
     let mut behind = Watch::of(&replica, &token).await?;
     let event = behind.next().await?;
-    assert!(matches!(event, Some(Event::Heartbeat(_))), "it says at once that it stands: {event:?}");
+    assert!(matches!(event, Some(Event::Heartbeat(_))), "the stream says at once that it is open: {event:?}");
     let shown = behind.dashboard().await?;
     assert!(shown.version > first.version && shown.projects[0].title == "Missed");
 
@@ -129,48 +129,51 @@ async fn a_watch_goes_on_at_another_process_with_what_was_not_seen() -> Result<(
         refused(user.watch(token).await, expired.0, expired.1);
     }
     // The database came back from a copy that is older than what the watcher saw.
-    sqlx::query("delete from outbox where key = $1").bind(format!("dash:{}", user.id)).execute(&stack.pool).await?;
-    sqlx::query("delete from cache_key where key = $1").bind(format!("dash:{}", user.id)).execute(&stack.pool).await?;
-    sqlx::query("select cache_reset()").execute(&stack.pool).await?;
-    let fresh = stack.replica(&user).await?;
-    // Redis is believed for as long as its last proof is young.
-    let refusal = eventually("a refusal", PATIENCE, async || fresh.watch(&behind.token).await.err()).await?;
+    sqlx::query("delete from outbox where key = $1").bind(format!("dash:{}", user.id)).execute(&cluster.pool).await?;
+    sqlx::query("delete from cache_key where key = $1")
+        .bind(format!("dash:{}", user.id))
+        .execute(&cluster.pool)
+        .await?;
+    sqlx::query("select cache_reset()").execute(&cluster.pool).await?;
+    let fresh = cluster.replica(&user).await?;
+    // An entry of Redis is served for as long as its last proof is fresh.
+    let refusal = eventually("a refusal", TIMEOUT, async || fresh.watch(&behind.token).await.err()).await?;
     refused::<()>(Err(refusal), expired.0, expired.1);
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_ends_with_a_word_at_its_age_and_at_a_drain() -> Result<()> {
-    let stack = Stack::configured(LANE, |config| {
+async fn a_watch_ends_with_moved_at_its_age_and_at_a_drain() -> Result<()> {
+    let cluster = Cluster::configured(POOL, |config| {
         config.watch.heartbeat = Duration::from_millis(50);
         config.watch.age = Duration::from_millis(300);
     })
     .await?;
-    let user = stack.account().await?;
+    let user = cluster.account().await?;
     let mut watch = Watch::of(&user, "").await?;
     watch.dashboard().await?;
     let (mut beats, mut moved) = (0, false);
     while let Some(event) = watch.next().await? {
-        assert!(!moved, "{event:?} after the last word");
+        assert!(!moved, "{event:?} after moved");
         beats += usize::from(matches!(event, Event::Heartbeat(_)));
         moved = matches!(event, Event::Moved(_));
     }
     assert!(beats > 0 && moved, "{beats} heartbeats");
 
-    let stack = Stack::start().await?;
-    let user = stack.account().await?;
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
     let mut watch = Watch::of(&user, "").await?;
     watch.dashboard().await?;
-    stack.drain();
+    cluster.drain();
     assert!(matches!(watch.next().await?, Some(Event::Moved(_))));
     assert!(watch.next().await?.is_none());
-    stack.stop().await
+    cluster.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_not_watched() -> Result<()> {
-    let stack = Stack::start().await?;
-    let nobody = stack.user(uuid::Uuid::now_v7());
+async fn an_account_that_does_not_exist_cannot_be_watched() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let nobody = cluster.user(uuid::Uuid::now_v7());
     refused(nobody.watch("").await, Code::NotFound, "ACCOUNT_NOT_FOUND");
-    stack.stop().await
+    cluster.stop().await
 }

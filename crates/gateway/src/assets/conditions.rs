@@ -6,8 +6,8 @@ use http::{
     header::{IF_NONE_MATCH, IF_RANGE},
 };
 
-/// Whether the client already has what `etag` stands for. Weak and strong tags compare alike here (RFC 9110, 13.1.2).
-pub(super) fn unchanged(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+/// Whether the client already has the entity of `etag`. Weak and strong tags compare alike here (RFC 9110, 13.1.2).
+pub(super) fn not_modified(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let Ok(etag) = etag.to_str() else { return false };
     headers
         .get_all(IF_NONE_MATCH)
@@ -19,7 +19,7 @@ pub(super) fn unchanged(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 }
 
 /// Whether a range may be answered with a part: there is no `If-Range`, or it names this entity, strongly.
-pub(super) fn range_holds(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+pub(super) fn range_applies(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     headers.get(IF_RANGE).is_none_or(|value| value == etag)
 }
 
@@ -33,7 +33,7 @@ mod tests {
     fn tags_are_found_in_lists_weak_or_strong() {
         let check = |value: &str, expected: bool| {
             let headers = HeaderMap::from_iter([(IF_NONE_MATCH, value.parse().unwrap())]);
-            assert_eq!(unchanged(&headers, &ETAG), expected, "{value}");
+            assert_eq!(not_modified(&headers, &ETAG), expected, "{value}");
         };
         check("\"abc\"", true);
         check("W/\"abc\"", true);
@@ -41,19 +41,19 @@ mod tests {
         check("*", true);
         check("\"x\"", false);
         check("abc", false);
-        assert!(!unchanged(&HeaderMap::new(), &ETAG));
+        assert!(!not_modified(&HeaderMap::new(), &ETAG));
     }
 
     #[test]
-    fn a_range_holds_for_the_same_entity_only() {
+    fn a_range_applies_to_the_same_entity_only() {
         let check = |value: &str, expected: bool| {
             let headers = HeaderMap::from_iter([(IF_RANGE, value.parse().unwrap())]);
-            assert_eq!(range_holds(&headers, &ETAG), expected, "{value}");
+            assert_eq!(range_applies(&headers, &ETAG), expected, "{value}");
         };
         check("\"abc\"", true);
         check("\"x\"", false);
         check("W/\"abc\"", false);
         check("Sat, 21 Nov 2026 08:00:00 GMT", false);
-        assert!(range_holds(&HeaderMap::new(), &ETAG));
+        assert!(range_applies(&HeaderMap::new(), &ETAG));
     }
 }

@@ -1,4 +1,4 @@
-//! Size limits held before and while a body passes.
+//! Size limits, checked before and while a body passes.
 //!
 //! Invariant: a unary call whose message is too large never reaches a service; a client's stream is cut at the message
 //! that passes its limit, and the client reads why.
@@ -17,26 +17,27 @@ use proto::Method;
 use tokio::sync::oneshot;
 use tonic::{Status, body::Body};
 
-use super::meter::{Meter, TooLarge};
+use super::frames::FrameReader;
+use crate::error::Error;
 
-/// Looks at the beginning of the body and gives the request with a body that is metered to its end, and where a refusal
-/// on the way is told.
+/// Reads the beginning of the body. Returns the request with a body that is checked to its end, and the receiver of a
+/// refusal on the way.
 pub(super) async fn admit(
     request: Request<Body>,
     method: &Method,
-) -> Result<(Request<Body>, oneshot::Receiver<Failure>), Failure> {
+) -> Result<(Request<Body>, oneshot::Receiver<Error>), Error> {
     let (mut parts, mut inner) = request.into_parts();
-    let mut meter = Meter::new(method.max_message_bytes, method.max_stream_bytes);
-    let mut held = None;
-    // A client that streams may wait for the reply's headers before it sends anything.
+    let mut frames = FrameReader::new(method.max_message_bytes, method.max_stream_bytes);
+    let mut buffered = None;
+    // Not for a client's stream: its client may wait for the reply's headers before it sends anything.
     if !method.client_streaming {
-        while meter.messages() == 0 {
+        while frames.messages() == 0 {
             let Some(frame) = inner.frame().await else { break };
             let frame = frame.map_err(Failure::upstream)?;
             let Ok(data) = frame.into_data() else { break };
-            meter.feed(&data).map_err(refusal)?;
-            // Almost always the first piece is the whole message.
-            held = Some(match held {
+            frames.read(&data)?;
+            // The first piece is almost always the whole message, so bytes are rarely copied.
+            buffered = Some(match buffered {
                 None => data,
                 Some(before) => Bytes::from([before, data].concat()),
             });
@@ -44,54 +45,43 @@ pub(super) async fn admit(
     }
     parts.headers.remove(CONTENT_LENGTH);
     let (refuse, refused) = oneshot::channel();
-    let body = Metered { held, inner, meter, refuse: Some(refuse) };
+    let body = LimitedBody { buffered, inner, frames, refuse: Some(refuse) };
     Ok((Request::from_parts(parts, Body::new(body)), refused))
 }
 
-fn refusal(too_large: TooLarge) -> Failure {
-    let message = match too_large {
-        TooLarge::Message { bytes, most } => format!("a message has {bytes} bytes; at most {most} are taken"),
-        TooLarge::Stream { most } => {
-            format!("the messages have more than {most} bytes in all, which is the most taken")
-        }
-    };
-    Failure::invalid("request", "INPUT_TOO_LARGE", message)
-}
-
 /// A body that passes as it is while it keeps within its limits.
-struct Metered {
-    /// What was read already.
-    held: Option<Bytes>,
+struct LimitedBody {
+    /// The beginning, which was read already.
+    buffered: Option<Bytes>,
     inner: Body,
-    meter: Meter,
-    /// Taken when it is used.
-    refuse: Option<oneshot::Sender<Failure>>,
+    frames: FrameReader,
+    /// Where the refusal goes; `None` once it has been sent.
+    refuse: Option<oneshot::Sender<Error>>,
 }
 
-impl http_body::Body for Metered {
+impl http_body::Body for LimitedBody {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Some(data) = self.held.take() {
+        if let Some(data) = self.buffered.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         let polled = Pin::new(&mut self.inner).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
-            && let Err(too_large) = self.meter.feed(data)
+            && let Err(error) = self.frames.read(data)
         {
-            let failure = refusal(too_large);
             if let Some(refuse) = self.refuse.take() {
-                let _ = refuse.send(failure.clone());
+                let _ = refuse.send(error.clone());
             }
-            return Poll::Ready(Some(Err(failure.into())));
+            return Poll::Ready(Some(Err(error.into())));
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_none() && self.inner.is_end_stream()
+        self.buffered.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,22 +1,24 @@
 //! The tokens of a session's own writes, kept for clients that name a session and keep no tokens themselves.
 //!
-//! Invariant: a session is one account's, and every call of it which begins after another's reply carries what that reply told.
-//! It is this process's alone: a client whose calls go through several gateways sends the token itself.
+//! Invariant: a session is one account's, and every call of it that begins after another's reply carries the token of that
+//! reply. It is in this process alone: a client whose calls go through several gateways sends the token itself.
 
 use std::sync::Arc;
 
-use chassis::{status::Failure, token};
+use chassis::request::token;
 use http::{HeaderMap, HeaderValue};
 use moka::future::Cache;
 use uuid::Uuid;
+
+use crate::error::Error;
 
 /// The metadata that names a session.
 pub(crate) const HEADER: &str = "rushes-session";
 
 /// The longest name.
-const LONGEST: usize = 64;
-/// The most sessions with a fresh write.
-const SESSIONS: u64 = 100_000;
+const MAX_NAME: usize = 64;
+/// How many sessions with a fresh write are kept.
+const MAX_SESSIONS: u64 = 100_000;
 
 type Name = (Uuid, Arc<[u8]>);
 
@@ -33,15 +35,14 @@ pub(super) struct Session {
 
 impl Sessions {
     pub(super) fn new() -> Self {
-        Self(Cache::builder().max_capacity(SESSIONS).time_to_live(token::USEFUL).build())
+        Self(Cache::builder().max_capacity(MAX_SESSIONS).time_to_live(token::LIFETIME).build())
     }
 
-    /// The session that these headers name, after its tokens were added to them.
-    pub(super) async fn enter(&self, headers: &mut HeaderMap, account: Uuid) -> Result<Option<Session>, Failure> {
+    /// The session that these headers name; its tokens are added to them.
+    pub(super) async fn attach(&self, headers: &mut HeaderMap, account: Uuid) -> Result<Option<Session>, Error> {
         let Some(name) = headers.remove(HEADER) else { return Ok(None) };
-        if name.is_empty() || name.len() > LONGEST {
-            let should = format!("must be a name of 1 to {LONGEST} characters that the client made up");
-            return Err(Failure::invalid(HEADER, "SESSION_INVALID", should));
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(Error::SessionInvalid { header: HEADER, max: MAX_NAME });
         }
         let name = (account, Arc::from(name.as_bytes()));
         let carried = self.0.get(&name).await.unwrap_or_default();
@@ -53,16 +54,17 @@ impl Sessions {
 }
 
 impl Session {
-    /// Keeps what a reply tells: it demands all that its call carried, and takes that's place beside what others were told.
-    pub(super) async fn leave(self, reply: &HeaderMap) {
-        let Some(told) = reply.get(token::HEADER) else { return };
-        let place = self.sessions.0.entry(self.name);
-        let kept = place.and_upsert_with(|kept| {
+    /// Keeps the token of a reply. It contains the tokens that the call carried, so it replaces those; the tokens of calls
+    /// that ran at the same time stay beside it.
+    pub(super) async fn record(self, reply: &HeaderMap) {
+        let Some(new) = reply.get(token::HEADER) else { return };
+        let entry = self.sessions.0.entry(self.name);
+        let upsert = entry.and_upsert_with(|kept| {
             let others = kept.map(moka::Entry::into_value).unwrap_or_default();
             let others = others.iter().filter(|token| !self.carried.contains(token));
-            std::future::ready(std::iter::once(told).chain(others).take(token::MOST).cloned().collect())
+            std::future::ready(std::iter::once(new).chain(others).take(token::MAX_PER_REQUEST).cloned().collect())
         });
-        kept.await;
+        upsert.await;
     }
 }
 
@@ -80,31 +82,35 @@ mod tests {
 
     async fn carried(sessions: &Sessions, name: &str, account: u128) -> Vec<String> {
         let mut headers = named(name);
-        sessions.enter(&mut headers, Uuid::from_u128(account)).await.unwrap();
-        assert!(!headers.contains_key(HEADER), "its name stays here");
+        sessions.attach(&mut headers, Uuid::from_u128(account)).await.unwrap();
+        assert!(!headers.contains_key(HEADER), "the name stays at the gateway");
         headers.get_all(token::HEADER).iter().map(|token| token.to_str().unwrap().to_owned()).collect()
     }
 
     #[tokio::test]
-    async fn a_session_carries_what_its_replies_told_and_no_other_does() {
+    async fn a_session_carries_the_tokens_of_its_own_replies() {
         let sessions = Sessions::new();
-        let enter = async || sessions.enter(&mut named("a"), Uuid::from_u128(1)).await.unwrap().unwrap();
-        let (one, other) = (enter().await, enter().await);
-        one.leave(&reply("one")).await;
-        other.leave(&reply("other")).await;
-        assert_eq!(carried(&sessions, "a", 1).await, ["other", "one"], "two calls at once lose nothing of each other");
-        enter().await.leave(&HeaderMap::new()).await;
-        enter().await.leave(&reply("both")).await;
+        let attach = async || sessions.attach(&mut named("a"), Uuid::from_u128(1)).await.unwrap().unwrap();
+        let (one, other) = (attach().await, attach().await);
+        one.record(&reply("one")).await;
+        other.record(&reply("other")).await;
+        assert_eq!(
+            carried(&sessions, "a", 1).await,
+            ["other", "one"],
+            "concurrent calls do not lose each other's token"
+        );
+        attach().await.record(&HeaderMap::new()).await;
+        attach().await.record(&reply("both")).await;
         assert_eq!(carried(&sessions, "a", 1).await, ["both"]);
         assert!(carried(&sessions, "b", 1).await.is_empty() && carried(&sessions, "a", 2).await.is_empty());
     }
 
     #[tokio::test]
-    async fn a_name_is_short_and_not_empty() {
+    async fn a_session_name_is_short_and_not_empty() {
         let sessions = Sessions::new();
         for wrong in ["", &"x".repeat(65)] {
-            assert!(sessions.enter(&mut named(wrong), Uuid::nil()).await.is_err());
+            assert!(sessions.attach(&mut named(wrong), Uuid::nil()).await.is_err());
         }
-        assert!(sessions.enter(&mut HeaderMap::new(), Uuid::nil()).await.unwrap().is_none());
+        assert!(sessions.attach(&mut HeaderMap::new(), Uuid::nil()).await.unwrap().is_none());
     }
 }

@@ -1,49 +1,51 @@
-//! What the gateway knows of an API key: whose it is, what it may do, and when it ends.
+//! An API key as dashboard describes it: its account, its scopes, and its end.
 
 use std::time::{Duration, SystemTime};
 
-use chassis::status::Failure;
 use http::HeaderValue;
 use proto::{Scope, accounts::v1::ApiKey};
 use uuid::Uuid;
 
+use crate::error::{Error, Refusal};
+
 /// A key that dashboard knows, with the headers that it becomes.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
+    name: String,
     account: Uuid,
     scopes: Vec<String>,
-    ends: Option<SystemTime>,
-    revoked: bool,
+    expire_time: Option<SystemTime>,
+    is_revoked: bool,
     account_header: HeaderValue,
     scopes_header: HeaderValue,
 }
 
-/// Dashboard's answer makes no sense.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} cannot be read from an API key")]
-struct Unreadable(&'static str);
-
 impl Key {
-    pub(super) fn read(key: ApiKey) -> Result<Self, Failure> {
-        let unreadable = |what| Failure::internal(Unreadable(what));
+    pub(super) fn parse(key: ApiKey) -> Result<Self, Error> {
         let account = key
             .account
             .strip_prefix("accounts/")
             .and_then(|id| Uuid::try_parse(id).ok())
-            .ok_or_else(|| unreadable("the account"))?;
+            .ok_or(Error::UnreadableKey("the account"))?;
         let scopes = key.scopes.join(" ");
         Ok(Self {
+            name: key.name,
             account,
             account_header: HeaderValue::try_from(account.hyphenated().to_string())
-                .map_err(|_| unreadable("the account"))?,
-            scopes_header: HeaderValue::try_from(scopes).map_err(|_| unreadable("the scopes"))?,
+                .map_err(|_| Error::UnreadableKey("the account"))?,
+            scopes_header: HeaderValue::try_from(scopes).map_err(|_| Error::UnreadableKey("the scopes"))?,
             scopes: key.scopes,
-            ends: key.expire_time.map(|time| {
+            expire_time: key.expire_time.map(|time| {
                 let seconds = u64::try_from(time.seconds).unwrap_or(0);
                 SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
             }),
-            revoked: key.revoke_time.is_some(),
+            is_revoked: key.revoke_time.is_some(),
         })
+    }
+
+    /// `accounts/{account}/apiKeys/{key}`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn account(&self) -> Uuid {
@@ -58,25 +60,23 @@ impl Key {
         &self.scopes_header
     }
 
-    /// Refuses a key that has ended. The end of a key is compared with this machine's clock, because the answer that
-    /// holds it may be older than the end.
-    pub(super) fn alive(&self, now: SystemTime) -> Result<(), Failure> {
-        if self.revoked {
-            return Err(Failure::unauthenticated("KEY_EXPIRED", "this API key has been revoked"));
+    /// Refuses a key that has ended. The expiry is compared with this machine's clock and not by dashboard, because the
+    /// answer that holds it may be older than the expiry.
+    pub(super) fn check_alive(&self, now: SystemTime) -> Result<(), Refusal> {
+        if self.is_revoked {
+            return Err(Refusal::Revoked);
         }
-        if self.ends.is_some_and(|ends| ends <= now) {
-            return Err(Failure::unauthenticated("KEY_EXPIRED", "this API key has expired"));
+        if self.expire_time.is_some_and(|expiry| expiry <= now) {
+            return Err(Refusal::Expired);
         }
         Ok(())
     }
 
     /// Refuses a key without the scope that a method needs.
-    pub(crate) fn check(&self, scope: Scope) -> Result<(), Failure> {
-        let scope = scope.as_str();
-        if self.scopes.iter().any(|has| has == scope) {
-            return Ok(());
+    pub(crate) fn check_scope(&self, scope: Scope) -> Result<(), Error> {
+        match self.scopes.iter().any(|has| has == scope.as_str()) {
+            true => Ok(()),
+            false => Err(Error::ScopeMissing(scope)),
         }
-        let message = format!("this API key lacks the scope `{scope}`");
-        Err(Failure::denied("SCOPE_MISSING", message).and_metadata("scope", scope))
     }
 }

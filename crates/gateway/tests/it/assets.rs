@@ -7,11 +7,11 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::stage::Stage;
+use crate::cluster::Cluster;
 
 /// Sends one HTTP/1.1 request to the public port.
-pub(crate) async fn send(stage: &Stage, request: Request<Bytes>) -> Response<Bytes> {
-    let stream = TcpStream::connect(stage.addr).await.unwrap();
+pub(crate) async fn send(cluster: &Cluster, request: Request<Bytes>) -> Response<Bytes> {
+    let stream = TcpStream::connect(cluster.addr).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut request = request.map(Full::new);
@@ -20,12 +20,12 @@ pub(crate) async fn send(stage: &Stage, request: Request<Bytes>) -> Response<Byt
     Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
 }
 
-async fn ask(stage: &Stage, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Bytes> {
+async fn ask(cluster: &Cluster, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Bytes> {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    send(stage, request.body(Bytes::new()).unwrap()).await
+    send(cluster, request.body(Bytes::new()).unwrap()).await
 }
 
 /// A few hundred kilobytes that do not repeat.
@@ -33,17 +33,17 @@ fn video() -> Bytes {
     (0..100_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
-async fn staged() -> (Stage, Name, String) {
-    let stage = Stage::set().await;
-    let name = stage.store.put(video(), "mp4").await.unwrap();
+async fn cluster_with_video() -> (Cluster, Name, String) {
+    let cluster = Cluster::start().await;
+    let name = cluster.store.put(video(), "mp4").await.unwrap();
     let path = format!("/assets/{name}");
-    (stage, name, path)
+    (cluster, name, path)
 }
 
 #[tokio::test]
-async fn an_asset_comes_whole_and_may_be_kept_for_ever() {
-    let (stage, name, path) = staged().await;
-    let response = ask(&stage, Method::GET, &path, &[("origin", "https://app.example")]).await;
+async fn an_asset_is_served_whole_and_may_be_cached_forever() {
+    let (cluster, name, path) = cluster_with_video().await;
+    let response = ask(&cluster, Method::GET, &path, &[("origin", "https://app.example")]).await;
     assert_eq!(response.status(), StatusCode::OK);
     let headers = response.headers();
     let hash = &name.to_string()[..64];
@@ -56,85 +56,85 @@ async fn an_asset_comes_whole_and_may_be_kept_for_ever() {
     assert_eq!(headers["access-control-allow-origin"], "*");
     assert_eq!(Name::of(response.body(), "mp4"), name, "the bytes are those of the name");
 
-    let head = ask(&stage, Method::HEAD, &path, &[]).await;
+    let head = ask(&cluster, Method::HEAD, &path, &[]).await;
     assert_eq!((head.status(), &head.headers()["content-length"]), (StatusCode::OK, &"400000".parse().unwrap()));
     assert!(head.body().is_empty());
 }
 
 #[tokio::test]
 async fn types_follow_the_extension() {
-    let stage = Stage::set().await;
+    let cluster = Cluster::start().await;
     let types = [("webp", "image/webp"), ("jpg", "image/jpeg"), ("png", "image/png"), ("mp4", "video/mp4")];
     for (extension, kind) in types {
-        let name = stage.store.put(Bytes::from_static(b"bytes"), extension).await.unwrap();
-        let response = ask(&stage, Method::GET, &format!("/assets/{name}"), &[]).await;
+        let name = cluster.store.put(Bytes::from_static(b"bytes"), extension).await.unwrap();
+        let response = ask(&cluster, Method::GET, &format!("/assets/{name}"), &[]).await;
         assert_eq!(response.headers()["content-type"], kind);
     }
 }
 
 #[tokio::test]
-async fn who_has_it_is_told_so() {
-    let (stage, name, path) = staged().await;
+async fn an_unchanged_asset_is_not_modified() {
+    let (cluster, name, path) = cluster_with_video().await;
     let etag = format!("\"{}\"", &name.to_string()[..64]);
     for tag in [etag.as_str(), &format!("W/{etag}"), &format!("\"x\", {etag}"), "*"] {
-        let response = ask(&stage, Method::GET, &path, &[("if-none-match", tag)]).await;
+        let response = ask(&cluster, Method::GET, &path, &[("if-none-match", tag)]).await;
         assert_eq!(response.status(), StatusCode::NOT_MODIFIED, "{tag}");
         assert!(response.body().is_empty());
         assert_eq!(response.headers()["etag"], etag);
     }
-    let response = ask(&stage, Method::GET, &path, &[("if-none-match", "\"x\"")]).await;
+    let response = ask(&cluster, Method::GET, &path, &[("if-none-match", "\"x\"")]).await;
     assert_eq!(response.status(), StatusCode::OK);
 }
 
 #[tokio::test]
-async fn a_player_reads_parts() {
-    let (stage, _, path) = staged().await;
+async fn a_range_is_served_as_partial_content() {
+    let (cluster, _, path) = cluster_with_video().await;
     let whole = video();
     for (range, from, to) in
         [("bytes=0-99", 0, 100), ("bytes=399990-", 399_990, 400_000), ("bytes=-5", 399_995, 400_000)]
     {
-        let response = ask(&stage, Method::GET, &path, &[("range", range)]).await;
+        let response = ask(&cluster, Method::GET, &path, &[("range", range)]).await;
         assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT, "{range}");
         assert_eq!(response.headers()["content-range"], format!("bytes {from}-{}/400000", to - 1));
         assert_eq!(response.headers()["content-length"], (to - from).to_string());
         assert_eq!(response.body(), &whole.slice(from..to));
     }
-    let outside = ask(&stage, Method::GET, &path, &[("range", "bytes=400000-")]).await;
+    let outside = ask(&cluster, Method::GET, &path, &[("range", "bytes=400000-")]).await;
     assert_eq!(outside.status(), StatusCode::RANGE_NOT_SATISFIABLE);
     assert_eq!(outside.headers()["content-range"], "bytes */400000");
-    let several = ask(&stage, Method::GET, &path, &[("range", "bytes=0-1,5-6")]).await;
+    let several = ask(&cluster, Method::GET, &path, &[("range", "bytes=0-1,5-6")]).await;
     assert_eq!((several.status(), several.body().len()), (StatusCode::OK, 400_000));
-    let other = ask(&stage, Method::GET, &path, &[("range", "bytes=0-1"), ("if-range", "\"x\"")]).await;
+    let other = ask(&cluster, Method::GET, &path, &[("range", "bytes=0-1"), ("if-range", "\"x\"")]).await;
     assert_eq!((other.status(), other.body().len()), (StatusCode::OK, 400_000));
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_small_json_that_no_cache_keeps() {
-    let (stage, name, path) = staged().await;
+async fn a_missing_asset_is_a_small_json_that_no_cache_keeps() {
+    let (cluster, name, path) = cluster_with_video().await;
     let missing = format!("/assets/{}.mp4", "0".repeat(64));
     let upper = format!("/assets/{}", name.to_string().to_uppercase());
     for path in
         [missing.as_str(), &upper, "/assets/", "/assets/../../etc/passwd", "/assets/%2e%2e/x", "/", "/favicon.ico"]
     {
-        let response = ask(&stage, Method::GET, path, &[]).await;
+        let response = ask(&cluster, Method::GET, path, &[]).await;
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
         assert_eq!(response.headers()["cache-control"], "no-store");
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         assert_eq!(body["error"]["code"], 404, "{path}");
     }
-    let response = ask(&stage, Method::DELETE, &path, &[]).await;
+    let response = ask(&cluster, Method::DELETE, &path, &[]).await;
     assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(response.headers()["allow"], "GET, HEAD");
 }
 
 #[tokio::test]
 async fn a_storage_that_fails_is_503_and_not_404() {
-    let (stage, _, path) = staged().await;
+    let (cluster, _, path) = cluster_with_video().await;
     // A file where a directory should be is an error of the storage, not the absence of an object.
-    let prefix = stage.directory().join(&path["/assets/".len()..][..2]);
+    let prefix = cluster.directory().join(&path["/assets/".len()..][..2]);
     std::fs::remove_dir_all(&prefix).unwrap();
     std::fs::write(&prefix, b"not a directory").unwrap();
-    let response = ask(&stage, Method::GET, &path, &[]).await;
+    let response = ask(&cluster, Method::GET, &path, &[]).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()["cache-control"], "no-store");
 }

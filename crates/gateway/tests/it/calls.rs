@@ -1,8 +1,8 @@
-//! Calls on their way through: headers, routes, scopes, deadlines, streams, compression.
+//! Calls through the gateway: headers, routes, scopes, deadlines, streams, compression.
 
 use std::time::{Duration, Instant};
 
-use chassis::token;
+use chassis::request::{staleness, token};
 use http_body_util::BodyExt as _;
 use proto::{
     assets::v1::{GetAssetRequest, RenderThumbnailRequest},
@@ -14,44 +14,44 @@ use tonic::{Code, codec::CompressionEncoding, metadata::BinaryMetadataValue};
 use tower::{Service as _, ServiceExt as _};
 use uuid::Uuid;
 
-use crate::stage::{Stage, authorized, check};
+use crate::cluster::{Cluster, authorized, check};
 
 #[tokio::test]
-async fn a_service_gets_the_account_and_nothing_that_is_not_its_business() {
-    let stage = Stage::set().await;
+async fn a_service_gets_the_account_of_the_key_and_no_credential() {
+    let cluster = Cluster::start().await;
     let account = Uuid::now_v7();
-    let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &stage.key(account));
+    let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &cluster.key(account));
     for name in ["x-rushes-account", "x-rushes-scopes", "x-rushes-anything", "cookie", "x-api-key"] {
         request.metadata_mut().insert(name, Uuid::now_v7().to_string().parse().unwrap());
     }
-    let reply = stage.assets().await.get_asset(request).await.unwrap();
+    let reply = cluster.assets().await.get_asset(request).await.unwrap();
     assert_eq!(reply.get_ref().name, "assets/a");
     assert_eq!(reply.get_ref().mime_type, account.to_string(), "the account of the key, not of the header");
     let internal = reply.metadata().clone().into_headers();
     assert!(internal.keys().all(|name| !name.as_str().starts_with("x-rushes-")), "{internal:?}");
 
-    let calls = stage.upstream.calls.lock().unwrap();
+    let calls = cluster.upstream.calls.lock().unwrap();
     let headers = &calls[0];
     assert_eq!(headers["x-rushes-scopes"], "read write generate");
     for name in ["authorization", "x-api-key", "cookie", "x-rushes-anything"] {
-        assert!(!headers.contains_key(name), "{name} went through");
+        assert!(!headers.contains_key(name), "{name} passed");
     }
 }
 
 #[tokio::test]
-async fn the_token_of_own_writes_goes_through_both_ways() {
-    let stage = Stage::set().await;
-    let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &stage.key(Uuid::now_v7()));
+async fn the_token_of_own_writes_passes_both_ways() {
+    let cluster = Cluster::start().await;
+    let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &cluster.key(Uuid::now_v7()));
     request.metadata_mut().insert_bin(token::HEADER, BinaryMetadataValue::from_bytes(b"written"));
-    let reply = stage.assets().await.get_asset(request).await.unwrap();
-    let told = reply.metadata().get_bin(token::HEADER).expect("a token").to_bytes().unwrap();
-    assert_eq!(told, b"written".as_slice());
+    let reply = cluster.assets().await.get_asset(request).await.unwrap();
+    let token = reply.metadata().get_bin(token::HEADER).expect("a token").to_bytes().unwrap();
+    assert_eq!(token, b"written".as_slice());
 }
 
 #[tokio::test]
-async fn a_session_that_is_named_brings_the_token_of_its_last_write() {
-    let stage = Stage::set().await;
-    let key = stage.key(Uuid::now_v7());
+async fn a_call_of_a_session_carries_the_token_of_its_last_write() {
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
     let call = async |session: Option<&'static str>, token: Option<&[u8]>| {
         let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &key);
         if let Some(session) = session {
@@ -60,10 +60,10 @@ async fn a_session_that_is_named_brings_the_token_of_its_last_write() {
         if let Some(token) = token {
             request.metadata_mut().insert_bin(token::HEADER, BinaryMetadataValue::from_bytes(token));
         }
-        let reply = stage.assets().await.get_asset(request).await?;
+        let reply = cluster.assets().await.get_asset(request).await?;
         Ok::<_, tonic::Status>(reply.metadata().get_bin(token::HEADER).map(|token| token.to_bytes().unwrap()))
     };
-    // The service behind tells in its reply what was brought to it.
+    // The service returns in its reply the token that it was sent.
     assert_eq!(call(Some("mine"), Some(b"written")).await.unwrap().unwrap(), b"written".as_slice());
     assert_eq!(call(Some("mine"), None).await.unwrap().unwrap(), b"written".as_slice());
     assert_eq!(call(Some("another"), None).await.unwrap(), None);
@@ -72,21 +72,21 @@ async fn a_session_that_is_named_brings_the_token_of_its_last_write() {
 }
 
 #[tokio::test]
-async fn how_stale_an_answer_may_be_goes_on_and_must_make_sense() {
-    let stage = Stage::set().await;
-    let key = stage.key(Uuid::now_v7());
+async fn max_stale_passes_and_must_be_valid() {
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
     let call = async |asked: &'static str| {
         let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &key);
-        request.metadata_mut().insert(chassis::stale::ASKED, asked.parse().unwrap());
-        stage.assets().await.get_asset(request).await
+        request.metadata_mut().insert(staleness::MAX_STALE_HEADER, asked.parse().unwrap());
+        cluster.assets().await.get_asset(request).await
     };
     call("60").await.unwrap();
-    assert_eq!(stage.upstream.calls.lock().unwrap()[0][chassis::stale::ASKED], "60");
+    assert_eq!(cluster.upstream.calls.lock().unwrap()[0][staleness::MAX_STALE_HEADER], "60");
     check(&call("61").await.unwrap_err(), Code::InvalidArgument, "MAX_STALE_INVALID");
 }
 
 /// Sends an empty message to `path`, as any client could.
-async fn bare(stage: &Stage, path: &str, key: Option<&str>) -> tonic::Status {
+async fn call_path(cluster: &Cluster, path: &str, key: Option<&str>) -> tonic::Status {
     let mut request = http::Request::post(path)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -95,7 +95,7 @@ async fn bare(stage: &Stage, path: &str, key: Option<&str>) -> tonic::Status {
     if let Some(key) = key {
         request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
     }
-    let mut channel = stage.channel().await;
+    let mut channel = cluster.channel().await;
     let response = channel.ready().await.unwrap().call(request).await.unwrap();
     let (parts, body) = response.into_parts();
     match tonic::Status::from_header_map(&parts.headers) {
@@ -108,91 +108,91 @@ async fn bare(stage: &Stage, path: &str, key: Option<&str>) -> tonic::Status {
 }
 
 #[tokio::test]
-async fn what_the_table_does_not_make_public_does_not_exist() {
-    let stage = Stage::set().await;
-    let key = stage.key(Uuid::now_v7());
+async fn a_method_that_is_not_public_is_unimplemented() {
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
     let internal = proto::METHODS.iter().filter(|method| method.scope.is_none()).map(|method| method.path);
     let unknown = ["/rushes.assets.v1.AssetService/Nothing", "/rushes.assets.v1.AssetService", "/", "//"];
     let mut count = 0;
     for path in internal.chain(unknown) {
-        check(&bare(&stage, path, Some(&key)).await, Code::Unimplemented, "METHOD_UNKNOWN");
+        check(&call_path(&cluster, path, Some(&key)).await, Code::Unimplemented, "METHOD_UNKNOWN");
         count += 1;
     }
     assert!(count > unknown.len() + 4, "only {count} paths");
-    assert!(stage.upstream.calls.lock().unwrap().is_empty());
-    assert_eq!(stage.authentications(), 0);
+    assert!(cluster.upstream.calls.lock().unwrap().is_empty());
+    assert_eq!(cluster.authentications(), 0);
 }
 
 #[tokio::test]
-async fn every_public_method_wants_a_key_with_its_scope() {
-    let stage = Stage::set().await;
+async fn every_public_method_demands_a_key_with_its_scope() {
+    let cluster = Cluster::start().await;
     for method in proto::METHODS {
         let Some(scope) = method.scope else { continue };
-        check(&bare(&stage, method.path, None).await, Code::Unauthenticated, "KEY_UNKNOWN");
-        let key = stage.key_with(Uuid::now_v7(), |key| key.scopes.retain(|has| has != scope.as_str()));
-        check(&bare(&stage, method.path, Some(&key)).await, Code::PermissionDenied, "SCOPE_MISSING");
+        check(&call_path(&cluster, method.path, None).await, Code::Unauthenticated, "KEY_MISSING");
+        let key = cluster.key_with(Uuid::now_v7(), |key| key.scopes.retain(|has| has != scope.as_str()));
+        check(&call_path(&cluster, method.path, Some(&key)).await, Code::PermissionDenied, "SCOPE_MISSING");
     }
-    assert!(stage.upstream.calls.lock().unwrap().is_empty());
+    assert!(cluster.upstream.calls.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_deadline_is_2_s_by_default_10_s_at_most_and_shrinks_on_the_way() {
-    let stage = Stage::set().await;
-    let key = stage.key(Uuid::now_v7());
-    let mut client = stage.assets().await;
-    for (asked, most) in [(None, 2_000), (Some(700), 700), (Some(60_000), 10_000)] {
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
+    let mut client = cluster.assets().await;
+    for (asked, max) in [(None, 2_000), (Some(700), 700), (Some(60_000), 10_000)] {
         let mut request = authorized(GetAssetRequest::default(), &key);
         if let Some(asked) = asked {
             request.set_timeout(Duration::from_millis(asked));
         }
         let left = client.get_asset(request).await.unwrap().into_inner().size_bytes;
-        assert!((most / 3..=most - 5).contains(&left), "asked {asked:?}: {left} ms were left");
+        assert!((max / 3..=max - 5).contains(&left), "asked {asked:?}: {left} ms were left");
     }
 }
 
 #[tokio::test]
 async fn an_expired_deadline_is_deadline_exceeded() {
-    let stage = Stage::set().await;
-    let key = stage.key(Uuid::now_v7());
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
     let began = Instant::now();
     let mut request = authorized(GetAssetRequest { name: "assets/slow".into() }, &key);
-    // Written by hand: tonic's client would give up by itself, and the answer of the gateway would never be seen.
+    // Set by hand: tonic's client would otherwise end the call by itself, before the gateway's answer.
     request.metadata_mut().insert("grpc-timeout", "150m".parse().unwrap());
-    let status = stage.assets().await.get_asset(request).await.unwrap_err();
+    let status = cluster.assets().await.get_asset(request).await.unwrap_err();
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
     assert!(began.elapsed() < Duration::from_millis(1_900), "sooner than by default");
 
-    let status = stage.get(&key, "assets/slow").await.unwrap_err();
+    let status = cluster.get(&key, "assets/slow").await.unwrap_err();
     check(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     assert!(began.elapsed() < Duration::from_secs(6));
 }
 
 #[tokio::test]
 async fn a_watch_passes_event_by_event_and_outlives_the_default_deadline() {
-    let stage = Stage::set().await;
-    let key = stage.key(Uuid::now_v7());
-    let mut client = GenerationServiceClient::new(stage.channel().await);
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
+    let mut client = GenerationServiceClient::new(cluster.channel().await);
     let request = authorized(WatchGenerationsRequest::default(), &key);
     let mut events = client.watch_generations(request).await.unwrap().into_inner();
     assert!(events.message().await.unwrap().is_some(), "the first comes while the stream is open");
     let second = tokio::time::timeout(Duration::from_millis(2_300), events.message()).await;
     assert!(second.is_err(), "nothing comes, and nothing ends it");
-    stage.upstream.next.notify_one();
+    cluster.upstream.next.notify_one();
     assert!(events.message().await.unwrap().is_some());
     assert!(events.message().await.unwrap().is_none(), "it ends well");
 }
 
 #[tokio::test]
 async fn a_watch_whose_service_dies_ends_as_unavailable() {
-    let stage = Stage::set().await;
-    let key = stage.key(Uuid::now_v7());
-    let mut client = GenerationServiceClient::new(stage.channel().await);
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
+    let mut client = GenerationServiceClient::new(cluster.channel().await);
     let request = || authorized(WatchGenerationsRequest::default(), &key);
     let mut events = client.watch_generations(request()).await.unwrap().into_inner();
     assert!(events.message().await.unwrap().is_some());
-    stage.generations.reset();
+    cluster.generations.reset();
     let ended = tokio::time::timeout(Duration::from_secs(10), events.message()).await;
-    check(&ended.expect("it is told at once").unwrap_err(), Code::Unavailable, "DEPENDENCY_DOWN");
+    check(&ended.expect("the end comes at once").unwrap_err(), Code::Unavailable, "DEPENDENCY_DOWN");
     // The service is there again, and so is the watch.
     let mut events = client.watch_generations(request()).await.unwrap().into_inner();
     assert!(events.message().await.unwrap().is_some());
@@ -200,34 +200,34 @@ async fn a_watch_whose_service_dies_ends_as_unavailable() {
 
 #[tokio::test]
 async fn compression_goes_through_from_end_to_end() {
-    let stage = Stage::set().await;
+    let cluster = Cluster::start().await;
     let gzip = CompressionEncoding::Gzip;
-    let client = stage.assets().await.send_compressed(gzip).accept_compressed(gzip);
+    let client = cluster.assets().await.send_compressed(gzip).accept_compressed(gzip);
     let name = format!("assets/{}", "a".repeat(4_000));
-    let request = authorized(GetAssetRequest { name: name.clone() }, &stage.key(Uuid::now_v7()));
+    let request = authorized(GetAssetRequest { name: name.clone() }, &cluster.key(Uuid::now_v7()));
     let reply = client.clone().get_asset(request).await.unwrap();
     assert_eq!(reply.metadata().get("grpc-encoding").unwrap(), "gzip");
     assert_eq!(reply.get_ref().name, name);
-    assert_eq!(stage.upstream.calls.lock().unwrap()[0]["grpc-encoding"], "gzip");
+    assert_eq!(cluster.upstream.calls.lock().unwrap()[0]["grpc-encoding"], "gzip");
 }
 
 #[tokio::test]
 async fn a_service_that_is_gone_is_unavailable_and_the_others_answer() {
-    let stage = Stage::set_with(|config| {
+    let cluster = Cluster::start_with(|config| {
         config.upstreams.generation_status = format!("http://127.0.0.1:{}", testkit::free_port()).parse().unwrap();
     })
     .await;
-    let key = stage.key(Uuid::now_v7());
-    let mut client = GenerationServiceClient::new(stage.channel().await);
+    let key = cluster.key(Uuid::now_v7());
+    let mut client = GenerationServiceClient::new(cluster.channel().await);
     let status = client.get_generation(authorized(GetGenerationRequest::default(), &key)).await.unwrap_err();
     check(&status, Code::Unavailable, "DEPENDENCY_DOWN");
-    assert!(stage.get(&key, "assets/a").await.is_ok());
+    assert!(cluster.get(&key, "assets/a").await.is_ok());
 }
 
 #[tokio::test]
 async fn either_header_carries_a_key() {
-    let stage = Stage::set().await;
+    let cluster = Cluster::start().await;
     let mut request = tonic::Request::new(RenderThumbnailRequest::default());
-    request.metadata_mut().insert("x-api-key", stage.key(Uuid::now_v7()).parse().unwrap());
-    assert!(stage.assets().await.render_thumbnail(request).await.is_ok());
+    request.metadata_mut().insert("x-api-key", cluster.key(Uuid::now_v7()).parse().unwrap());
+    assert!(cluster.assets().await.render_thumbnail(request).await.is_ok());
 }

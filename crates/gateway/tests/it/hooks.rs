@@ -4,44 +4,44 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 
 use crate::assets::send;
-use crate::stage::Stage;
+use crate::cluster::Cluster;
 
-async fn post(stage: &Stage, method: Method, path: &str, body: Bytes) -> StatusCode {
+async fn post(cluster: &Cluster, method: Method, path: &str, body: Bytes) -> StatusCode {
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header("content-type", "application/json")
         .header("webhook-id", "msg-1");
-    send(stage, request.body(body).unwrap()).await.status()
+    send(cluster, request.body(body).unwrap()).await.status()
 }
 
 #[tokio::test]
-async fn a_webhook_is_passed_on_as_it_came() {
-    let stage = Stage::set().await;
-    // Not what a JSON printer would write: the signature is over these bytes.
+async fn a_webhook_is_forwarded_as_it_came() {
+    let cluster = Cluster::start().await;
+    // No JSON printer would write this body: the signature is over its very bytes.
     let body = Bytes::from_static(b"{ \"id\" :1,\r\n \"x\":\"\xff\" }");
-    assert_eq!(post(&stage, Method::POST, "/hooks/known/job-7", body.clone()).await, StatusCode::NO_CONTENT);
-    let hooks = stage.upstream.hooks.lock().unwrap().clone();
+    assert_eq!(post(&cluster, Method::POST, "/hooks/known/job-7", body.clone()).await, StatusCode::NO_CONTENT);
+    let hooks = cluster.upstream.hooks.lock().unwrap().clone();
     assert_eq!((hooks[0].provider.as_str(), hooks[0].job.as_str()), ("known", "job-7"));
     assert_eq!(hooks[0].body[..], body[..]);
     assert!(hooks[0].headers.iter().any(|header| header.name == "webhook-id" && header.value[..] == *b"msg-1"));
 }
 
 #[tokio::test]
-async fn what_is_wrong_or_too_long_is_told_so() {
-    let stage = Stage::set().await;
+async fn a_wrong_or_too_long_webhook_is_refused() {
+    let cluster = Cluster::start().await;
     let some = Bytes::from_static(b"{}");
-    assert_eq!(post(&stage, Method::POST, "/hooks/forged/job-7", some.clone()).await, StatusCode::UNAUTHORIZED);
-    assert_eq!(post(&stage, Method::POST, "/hooks/away/job-7", some.clone()).await, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(post(&stage, Method::POST, "/hooks/known", some.clone()).await, StatusCode::NOT_FOUND);
-    assert_eq!(post(&stage, Method::GET, "/hooks/known/job-7", some).await, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(post(&cluster, Method::POST, "/hooks/forged/job-7", some.clone()).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(post(&cluster, Method::POST, "/hooks/away/job-7", some.clone()).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(post(&cluster, Method::POST, "/hooks/known", some.clone()).await, StatusCode::NOT_FOUND);
+    assert_eq!(post(&cluster, Method::GET, "/hooks/known/job-7", some).await, StatusCode::METHOD_NOT_ALLOWED);
     let longest = Bytes::from(vec![b'x'; 1 << 20]);
-    assert_eq!(post(&stage, Method::POST, "/hooks/known/job-7", longest).await, StatusCode::NO_CONTENT);
+    assert_eq!(post(&cluster, Method::POST, "/hooks/known/job-7", longest).await, StatusCode::NO_CONTENT);
     let longer = Bytes::from(vec![b'x'; (1 << 20) + 1]);
-    assert_eq!(post(&stage, Method::POST, "/hooks/known/job-8", longer).await, StatusCode::PAYLOAD_TOO_LARGE);
-    assert!(stage.upstream.hooks.lock().unwrap().iter().all(|hook| hook.job == "job-7"));
+    assert_eq!(post(&cluster, Method::POST, "/hooks/known/job-8", longer).await, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(cluster.upstream.hooks.lock().unwrap().iter().all(|hook| hook.job == "job-7"));
     // Without a worker there is no such address.
-    let stage = Stage::set_with(|config| config.upstreams.generation_worker = None).await;
-    let status = post(&stage, Method::POST, "/hooks/known/job-7", Bytes::new()).await;
+    let cluster = Cluster::start_with(|config| config.upstreams.generation_worker = None).await;
+    let status = post(&cluster, Method::POST, "/hooks/known/job-7", Bytes::new()).await;
     assert!(status.is_client_error() && status != StatusCode::UNAUTHORIZED, "{status}");
 }

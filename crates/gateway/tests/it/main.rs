@@ -5,11 +5,11 @@
 
 mod assets;
 mod calls;
+mod cluster;
 mod hooks;
 mod keys;
 mod limits;
 mod probes;
-mod stage;
 mod traces;
 mod upstream;
 mod web;

@@ -12,20 +12,30 @@ use tonic_reflection::pb::v1::{
 };
 use uuid::Uuid;
 
-use crate::stage::Stage;
+use crate::cluster::Cluster;
 
 #[tokio::test]
-async fn it_says_that_it_serves() {
-    let stage = Stage::set().await;
-    let mut client = HealthClient::new(stage.channel().await);
-    let reply = client.check(HealthCheckRequest::default()).await.unwrap().into_inner();
-    assert_eq!(reply.status(), ServingStatus::Serving);
+async fn health_is_serving_as_a_whole_and_for_each_public_service_and_no_other() {
+    let cluster = Cluster::start().await;
+    let mut client = HealthClient::new(cluster.channel().await);
+    for service in std::iter::once(String::new()).chain(public_services()) {
+        let reply = client.check(HealthCheckRequest { service }).await.unwrap().into_inner();
+        assert_eq!(reply.status(), ServingStatus::Serving);
+    }
+    let internal = HealthCheckRequest { service: "rushes.work.v1.WorkService".to_owned() };
+    assert_eq!(client.check(internal).await.unwrap_err().code(), tonic::Code::NotFound);
+}
+
+/// Every service with a method that may be called from outside.
+fn public_services() -> BTreeSet<String> {
+    let public = proto::METHODS.iter().filter(|method| method.scope.is_some());
+    public.map(|method| method.path[1..].split_once('/').unwrap().0.to_owned()).collect()
 }
 
 #[tokio::test]
-async fn reflection_lists_what_is_public_and_no_more() {
-    let stage = Stage::set().await;
-    let mut client = ServerReflectionClient::new(stage.channel().await);
+async fn reflection_lists_the_public_services_only() {
+    let cluster = Cluster::start().await;
+    let mut client = ServerReflectionClient::new(cluster.channel().await);
     let ask = ServerReflectionRequest {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..ServerReflectionRequest::default()
@@ -34,15 +44,13 @@ async fn reflection_lists_what_is_public_and_no_more() {
     let reply = replies.message().await.unwrap().unwrap();
     let Some(MessageResponse::ListServicesResponse(list)) = reply.message_response else { panic!("{reply:?}") };
     let listed: BTreeSet<_> = list.service.into_iter().map(|service| service.name).collect();
-    let public = proto::METHODS.iter().filter(|method| method.scope.is_some());
-    let mut expected: BTreeSet<_> =
-        public.map(|method| method.path[1..].split_once('/').unwrap().0.to_owned()).collect();
+    let mut expected = public_services();
     expected.insert("grpc.health.v1.Health".to_owned());
     assert_eq!(listed, expected);
 }
 
-async fn admin(stage: &Stage, path: &str) -> String {
-    let stream = tokio::net::TcpStream::connect(stage.admin).await.unwrap();
+pub(crate) async fn admin(cluster: &Cluster, path: &str) -> String {
+    let stream = tokio::net::TcpStream::connect(cluster.admin).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let request = http::Request::get(path).header("host", "admin").body(Empty::<Bytes>::new()).unwrap();
@@ -52,10 +60,10 @@ async fn admin(stage: &Stage, path: &str) -> String {
 
 #[tokio::test]
 async fn calls_are_measured_by_method_and_outcome() {
-    let stage = Stage::set().await;
-    assert!(stage.get(&stage.key(Uuid::now_v7()), "assets/a").await.is_ok());
-    assert!(stage.get("none", "assets/a").await.is_err());
-    let page = admin(&stage, "/metrics").await;
+    let cluster = Cluster::start().await;
+    assert!(cluster.get(&cluster.key(Uuid::now_v7()), "assets/a").await.is_ok());
+    assert!(cluster.get("none", "assets/a").await.is_err());
+    let page = admin(&cluster, "/metrics").await;
     for code in ["OK", "UNAUTHENTICATED"] {
         let series = format!(
             "rushes_rpc_server_duration_seconds_count{{method=\"rushes.assets.v1.AssetService/GetAsset\",code=\"{code}\"}}"
@@ -63,6 +71,6 @@ async fn calls_are_measured_by_method_and_outcome() {
         assert!(page.contains(&series), "no {series}");
     }
     assert!(page.contains("rushes_gateway_keys_total{how=\"asked\"}"));
-    assert_eq!(admin(&stage, "/healthz").await, "ok\n");
-    assert_eq!(admin(&stage, "/readyz").await, "ready\n");
+    assert_eq!(admin(&cluster, "/healthz").await, "ok\n");
+    assert_eq!(admin(&cluster, "/readyz").await, "ready\n");
 }

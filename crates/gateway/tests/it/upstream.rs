@@ -1,4 +1,4 @@
-//! The services behind the gateway, as small as a test needs them: they say what reached them.
+//! The services behind the gateway, as small as a test needs them: they record what reached them.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,12 @@ use std::{
     },
 };
 
-use chassis::{caller::Caller, deadline, drain::Drain, server, server::Server, token};
+use chassis::{
+    drain::Drain,
+    request::{caller::Caller, deadline, token},
+    server,
+    server::Server,
+};
 use futures::{Stream, StreamExt as _};
 use http::HeaderMap;
 use proto::{
@@ -26,7 +31,7 @@ use proto::{
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
-/// What the services saw and what they are to say.
+/// The calls that the services got, and the answers that they give.
 #[derive(Debug, Default)]
 pub(crate) struct Upstream {
     /// By SHA-256.
@@ -61,7 +66,7 @@ impl Services {
         uri
     }
 
-    fn note<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+    fn record<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let headers = request.metadata().clone().into_headers();
         self.0.calls.lock().unwrap().push(headers);
         Ok(Caller::of(request)?)
@@ -95,12 +100,12 @@ impl account_service_server::AccountService for Services {
 
 #[tonic::async_trait]
 impl asset_service_server::AssetService for Services {
-    /// Says how many bytes came.
+    /// Returns how many bytes came.
     async fn upload_asset(
         &self,
         request: Request<tonic::Streaming<UploadAssetRequest>>,
     ) -> Result<Response<Asset>, Status> {
-        self.note(&request)?;
+        self.record(&request)?;
         let mut parts = request.into_inner();
         let mut size_bytes = 0;
         while let Some(message) = parts.message().await? {
@@ -113,15 +118,15 @@ impl asset_service_server::AssetService for Services {
 
     /// Echoes the name, the account as type, and the milliseconds left as size; `assets/slow` never answers.
     async fn get_asset(&self, request: Request<GetAssetRequest>) -> Result<Response<Asset>, Status> {
-        let caller = self.note(&request)?;
+        let caller = self.record(&request)?;
         let name = request.into_inner().name;
         if name == "assets/slow" {
             std::future::pending::<()>().await;
         }
         let left = deadline::remaining().expect("a deadline");
-        // As a write does: the reply hands on what the caller brought.
-        for brought in token::brought() {
-            token::tell(|_| brought.to_vec());
+        // As a write does, the reply returns the tokens of the call.
+        for presented in token::presented() {
+            token::update_reply(|_| presented.to_vec());
         }
         Ok(Response::new(Asset {
             name,
@@ -132,7 +137,7 @@ impl asset_service_server::AssetService for Services {
     }
 
     async fn render_thumbnail(&self, request: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {
-        self.note(&request)?;
+        self.record(&request)?;
         Ok(Response::new(Thumbnail::default()))
     }
 
@@ -155,7 +160,7 @@ impl generation_service_server::GenerationService for Services {
         &self,
         request: Request<generations::WatchGenerationsRequest>,
     ) -> Result<Response<Watch>, Status> {
-        self.note(&request)?;
+        self.record(&request)?;
         let upstream = self.0.clone();
         let first = futures::stream::once(async { Ok(generations::WatchGenerationsResponse::default()) });
         let second = futures::stream::once(async move {
@@ -224,7 +229,7 @@ impl generation_service_server::GenerationService for Services {
 
 #[tonic::async_trait]
 impl hook_service_server::HookService for Services {
-    /// Believes `known`, is away for `away`, and keeps what it is sent.
+    /// Accepts `known`, is unavailable for `away`, refuses all others, and records every hook.
     async fn receive_hook(
         &self,
         request: Request<ReceiveHookRequest>,

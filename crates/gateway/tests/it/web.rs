@@ -1,11 +1,11 @@
-//! Browsers: gRPC-Web over HTTP/1.1, and the questions they ask first.
+//! Browsers: gRPC-Web over HTTP/1.1, and the preflight requests of CORS.
 
 use http::{Method, StatusCode};
 use prost::Message as _;
 use proto::assets::v1::{Asset, GetAssetRequest};
 use uuid::Uuid;
 
-use crate::{assets::send, stage::Stage};
+use crate::{assets::send, cluster::Cluster};
 
 const PATH: &str = "/rushes.assets.v1.AssetService/GetAsset";
 
@@ -31,17 +31,17 @@ fn parts(mut body: &[u8]) -> (Option<Vec<u8>>, String) {
 }
 
 #[tokio::test]
-async fn a_browser_calls_by_grpc_web() {
-    let stage = Stage::set().await;
+async fn a_browser_calls_over_grpc_web() {
+    let cluster = Cluster::start().await;
     let account = Uuid::now_v7();
     let request = http::Request::post(PATH)
         .header("content-type", "application/grpc-web+proto")
         .header("x-grpc-web", "1")
         .header("origin", "https://app.example")
-        .header("authorization", format!("Bearer {}", stage.key(account)))
+        .header("authorization", format!("Bearer {}", cluster.key(account)))
         .body(frame(&GetAssetRequest { name: "assets/a".into() }).into())
         .unwrap();
-    let response = send(&stage, request).await;
+    let response = send(&cluster, request).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["content-type"], "application/grpc-web+proto");
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
@@ -52,13 +52,13 @@ async fn a_browser_calls_by_grpc_web() {
 
 #[tokio::test]
 async fn a_refusal_reaches_a_browser_with_its_details() {
-    let stage = Stage::set().await;
+    let cluster = Cluster::start().await;
     let request = http::Request::post(PATH)
         .header("content-type", "application/grpc-web+proto")
         .header("origin", "https://app.example")
         .body(frame(&GetAssetRequest::default()).into())
         .unwrap();
-    let response = send(&stage, request).await;
+    let response = send(&cluster, request).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["grpc-status"], "16");
     assert!(response.headers().contains_key("grpc-status-details-bin"));
@@ -67,8 +67,8 @@ async fn a_refusal_reaches_a_browser_with_its_details() {
 }
 
 #[tokio::test]
-async fn a_page_may_ask_first() {
-    let stage = Stage::set_with(|config| config.origins = "https://app.example".parse().unwrap()).await;
+async fn a_preflight_request_is_answered() {
+    let cluster = Cluster::start_with(|config| config.origins = "https://app.example".parse().unwrap()).await;
     let ask = |origin: &'static str| {
         http::Request::builder()
             .method(Method::OPTIONS)
@@ -79,10 +79,10 @@ async fn a_page_may_ask_first() {
             .body(bytes::Bytes::new())
             .unwrap()
     };
-    let response = send(&stage, ask("https://app.example")).await;
+    let response = send(&cluster, ask("https://app.example")).await;
     assert_eq!(response.headers()["access-control-allow-origin"], "https://app.example");
     let headers = response.headers()["access-control-allow-headers"].to_str().unwrap();
     assert!(headers.contains("authorization") && headers.contains("x-grpc-web"), "{headers}");
-    let response = send(&stage, ask("https://other.example")).await;
+    let response = send(&cluster, ask("https://other.example")).await;
     assert!(!response.headers().contains_key("access-control-allow-origin"));
 }

@@ -4,8 +4,8 @@
 
 use std::collections::VecDeque;
 
+use chassis::fields::{Fields, Invalid, SCHEMA};
 use domain::generation::State;
-use domain::name::Malformed;
 use futures::Stream;
 use jobs::Listener;
 use proto::work::v1 as api;
@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use super::fields::parse_model;
 use crate::error::Error;
-use crate::fields::Fields;
 use crate::model::ClaimedWork;
 use crate::presenter;
 use crate::work::Work;
@@ -23,6 +23,8 @@ use crate::work::Work;
 const MAX_SLOTS: i32 = 100;
 /// How many models one worker may serve.
 const MAX_MODELS: usize = 100;
+/// Of a worker's name.
+const MAX_WORKER_CHARACTERS: usize = 200;
 /// How many leases one claim takes, so that the last does not run for long while the worker reads the first.
 const MAX_LEASES_PER_CLAIM: u32 = 10;
 
@@ -44,7 +46,8 @@ impl ClaimStreams {
         mut requests: Streaming<api::ClaimWorkRequest>,
     ) -> Result<impl Stream<Item = Result<api::ClaimWorkResponse, Status>> + Send + use<>, Status> {
         let Some(first) = requests.message().await? else {
-            return Err(refused("worker", "the first message must say who asks"));
+            let invalid = Invalid::field("worker", SCHEMA, "must be in the first message, which is missing");
+            return Err(Error::from(invalid).into());
         };
         let (worker, models) = parse_worker(&first)?;
         let session = ClaimSession {
@@ -117,7 +120,7 @@ impl ClaimSession {
     async fn claim(&self, limit: u32) -> Result<Vec<ClaimedWork>, Error> {
         let (work, worker, models) = (self.work.clone(), self.worker.clone(), self.models.clone());
         let (sender, receiver) = oneshot::channel();
-        chassis::task::spawn(async move {
+        chassis::request::spawn(async move {
             let claimed = work.claim(&worker, &models, limit).await;
             if let Err(Ok(unwanted)) = sender.send(claimed) {
                 release_all(work, unwanted).await;
@@ -147,29 +150,12 @@ async fn release_all(work: Work, unwanted: impl IntoIterator<Item = ClaimedWork>
     }
 }
 
-fn refused(field: &str, should: &str) -> Status {
-    let mut fields = Fields::default();
-    fields.wrong(field, should);
-    fields.done::<()>(None).map_or_else(Status::from, |()| Status::internal("unreachable"))
-}
-
 /// The worker's name, and the models that it serves.
 fn parse_worker(first: &api::ClaimWorkRequest) -> Result<(String, Vec<String>), Error> {
     let mut fields = Fields::default();
-    let worker = first.worker.trim();
-    if worker.is_empty() || worker.chars().count() > 200 {
-        fields.wrong("worker", "must have 1 to 200 characters");
-    }
-    if first.models.is_empty() || first.models.len() > MAX_MODELS {
-        fields.wrong("models", format_args!("must hold 1 to {MAX_MODELS} names"));
-    }
-    let id = |name: &String| {
-        let id = name.strip_prefix("models/").filter(|id| !id.is_empty() && !id.contains('/'));
-        id.map(str::to_owned).ok_or(Malformed { expected: "models/{model}" })
-    };
-    let models = first.models.iter().enumerate();
-    let models = models.filter_map(|(at, name)| fields.take(format!("models[{at}]"), id(name))).collect();
-    fields.done(Some((worker.to_owned(), models)))
+    let worker = fields.line("worker", first.worker.trim().to_owned(), MAX_WORKER_CHARACTERS);
+    let models = fields.each("models", &first.models, 1, MAX_MODELS, |name| parse_model(name));
+    Ok(fields.done(worker.zip(models))?)
 }
 
 fn parse_slots(request: &api::ClaimWorkRequest) -> Result<u32, Error> {
@@ -178,7 +164,7 @@ fn parse_slots(request: &api::ClaimWorkRequest) -> Result<u32, Error> {
     if slots.is_none() {
         fields.wrong("slots", format_args!("must be 1 to {MAX_SLOTS}"));
     }
-    fields.done(slots)
+    Ok(fields.done(slots)?)
 }
 
 fn to_proto(claimed: ClaimedWork) -> api::ClaimWorkResponse {

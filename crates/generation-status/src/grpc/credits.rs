@@ -1,5 +1,6 @@
 //! The handlers of CreditService.
 
+use chassis::fields::Fields;
 use domain::id::{AccountId, GenerationId};
 use domain::money::Micros;
 use domain::page;
@@ -8,10 +9,10 @@ use proto::credits::v1::credit_service_server::CreditService;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::fields::{parse_page, parse_reason};
 use super::request::authenticated;
 use crate::credits::Credits;
 use crate::error::Error;
-use crate::fields::Fields;
 use crate::model::{Balance, Entry, EntryKind, Issue};
 use crate::presenter::timestamp;
 
@@ -42,7 +43,7 @@ impl CreditService for CreditsApi {
     ) -> Result<Response<api::ListCreditEntriesResponse>, Status> {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
-        let page = fields.page(account, ENTRIES, request.page_size, &request.page_token);
+        let page = parse_page(&mut fields, account, ENTRIES, request.page_size, &request.page_token);
         let (entries, next) = self.credits.entries(account, fields.done(page)?).await?;
         Ok(Response::new(api::ListCreditEntriesResponse {
             entries: entries.into_iter().map(entry_to_proto).collect(),
@@ -70,7 +71,7 @@ impl CreditService for CreditsApi {
 fn parse_grant(request: &api::GrantCreditsRequest) -> Result<(AccountId, Issue, Uuid), Error> {
     let mut fields = Fields::default();
     let account = fields.take("account", AccountId::from_name(&request.account));
-    let request_id = fields.request_id(&request.request_id);
+    let request_id = fields.required_request_id(&request.request_id);
     if !(1..=MAX_ISSUE_MICROS).contains(&request.amount_micros) {
         fields.wrong("amount_micros", format_args!("must be 1 to {MAX_ISSUE_MICROS}"));
     }
@@ -81,8 +82,8 @@ fn parse_grant(request: &api::GrantCreditsRequest) -> Result<(AccountId, Issue, 
 fn parse_adjustment(request: &api::AdjustCreditsRequest) -> Result<(AccountId, Issue, Uuid), Error> {
     let mut fields = Fields::default();
     let account = fields.take("account", AccountId::from_name(&request.account));
-    let request_id = fields.request_id(&request.request_id);
-    let reason = fields.reason(&request.reason);
+    let request_id = fields.required_request_id(&request.request_id);
+    let reason = parse_reason(&mut fields, &request.reason);
     if request.amount_micros == 0 || !(-MAX_ISSUE_MICROS..=MAX_ISSUE_MICROS).contains(&request.amount_micros) {
         fields.wrong("amount_micros", format_args!("must be -{MAX_ISSUE_MICROS} to {MAX_ISSUE_MICROS}, and not 0"));
     }

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
+use chassis::fields::Fields;
 use domain::id::{AccountId, GenerationId};
 use domain::name::{self, GenerationParent, SceneName};
 use domain::page;
@@ -14,10 +15,10 @@ use proto::generations::v1::generation_service_server::GenerationService;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
+use super::fields::{parse_note, parse_page};
 use super::request::authenticated;
 use crate::catalogue::Catalogue;
 use crate::error::Error;
-use crate::fields::Fields;
 use crate::generations::Generations;
 use crate::model::{JobEvent, MAX_PROMPT_CHARACTERS, Model, NewGeneration, ProviderCharge, Resolution};
 use crate::presenter::{Presenter, model_name, timestamp};
@@ -64,7 +65,7 @@ impl GenerationsApi {
     ) -> Result<Response<Bytes>, Status> {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
-        let ids = fields.generations("names", &request.names, 1, MAX_BATCH);
+        let ids = fields.each("names", &request.names, 1, MAX_BATCH, |name| GenerationId::from_name(name));
         let bodies = self.generations.batch(account, &fields.done(ids)?).await?;
         let bodies: Vec<_> = bodies.into_iter().map(|body| self.presenter.refresh(account, body)).collect();
         let mut encoded = BytesMut::new();
@@ -113,7 +114,7 @@ impl GenerationService for GenerationsApi {
         let listing = format!("generations/{}", request.parent);
         let mut fields = Fields::default();
         let parent = fields.take("parent", GenerationParent::parse(&request.parent));
-        let page = fields.page(account, &listing, request.page_size, &request.page_token);
+        let page = parse_page(&mut fields, account, &listing, request.page_size, &request.page_token);
         let (parent, page) = fields.done(parent.zip(page))?;
         let (generations, next) = self.generations.list(account, parent, page).await?;
         Ok(Response::new(api::ListGenerationsResponse {
@@ -140,7 +141,7 @@ impl GenerationService for GenerationsApi {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
         let id = fields.take("name", GenerationId::from_name(&request.name));
-        let request_id = fields.request_id(&request.request_id);
+        let request_id = fields.required_request_id(&request.request_id);
         let (id, request_id) = fields.done(id.zip(request_id))?;
         let generation = self.generations.retry(account, id, request_id).await?;
         Ok(Response::new(self.presenter.generation(&generation)))
@@ -154,7 +155,7 @@ impl GenerationService for GenerationsApi {
         let listing = format!("events/{}", request.name);
         let mut fields = Fields::default();
         let id = fields.take("name", GenerationId::from_name(&request.name));
-        let page = fields.page(account, &listing, request.page_size, &request.page_token);
+        let page = parse_page(&mut fields, account, &listing, request.page_size, &request.page_token);
         let (id, page) = fields.done(id.zip(page))?;
         let (events, next) = self.generations.events(account, id, page).await?;
         Ok(Response::new(api::ListGenerationEventsResponse {
@@ -205,7 +206,7 @@ fn parse_resolve(
     let mut fields = Fields::default();
     let account = fields.take("account", AccountId::from_name(&request.account));
     let id = fields.take("name", GenerationId::from_name(&request.name));
-    let note = fields.note(&request.note);
+    let note = parse_note(&mut fields, &request.note);
     let resolution = request.resolution.and_then(parse_resolution);
     if resolution.is_none() {
         fields.wrong("resolution", "must be a provider_reference, failed with a provider_charge, or requeue");
@@ -243,16 +244,13 @@ fn parse_start(
         let known: Vec<_> = catalogue.all().iter().map(|model| model_name(&model.id)).collect();
         fields.wrong("model", format_args!("must be one of {}, or empty", known.join(", ")));
     }
-    let prompt = fields.prompt(
-        "input.prompt",
-        &input.prompt,
-        model.as_ref().map_or(MAX_PROMPT_CHARACTERS, |model| model.prompt_characters),
-    );
+    let max_characters = model.as_ref().map_or(MAX_PROMPT_CHARACTERS, |model| model.prompt_characters);
+    let prompt = fields.filled_text("input.prompt", input.prompt.clone(), max_characters);
     let assets = parse_reference_assets(&mut fields, model.as_deref(), &input.reference_assets);
     // A check starts nothing, so a repetition of it needs no id.
     let request_id = match request.request_id.as_str() {
         "" if request.validate_only => Some(uuid::Uuid::nil()),
-        text => fields.request_id(text),
+        text => fields.required_request_id(text),
     };
     if api::start_generation_request::Priority::try_from(request.priority).is_err() {
         fields.wrong("priority", "must be NORMAL, BACKGROUND, or unset");
@@ -334,7 +332,7 @@ fn parse_watch(account: AccountId, request: api::WatchGenerationsRequest) -> Res
         if !request.parent.is_empty() {
             fields.wrong("parent", "must be empty where names are given");
         }
-        let ids = fields.generations("names", &request.names, 1, MAX_WATCHED);
+        let ids = fields.each("names", &request.names, 1, MAX_WATCHED, |name| GenerationId::from_name(name));
         ids.map(|mut ids| {
             ids.sort_unstable();
             ids.dedup();

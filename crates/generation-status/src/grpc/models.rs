@@ -1,12 +1,13 @@
 //! The handlers of ModelService.
 
+use chassis::fields::Fields;
 use domain::page;
 use proto::models::v1 as api;
 use proto::models::v1::model_service_server::ModelService;
 use tonic::{Request, Response, Status};
 
+use super::fields::parse_page;
 use super::request::authenticated;
-use crate::fields::Fields;
 use crate::models::{MeasuredModel, Models};
 use crate::presenter::model_name;
 
@@ -27,7 +28,7 @@ impl ModelService for ModelsApi {
     ) -> Result<Response<api::ListModelsResponse>, Status> {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
-        let page = fields.page(account, LISTING, request.page_size, &request.page_token);
+        let page = parse_page(&mut fields, account, LISTING, request.page_size, &request.page_token);
         let (models, next) = self.models.list(fields.done(page)?).await?;
         Ok(Response::new(api::ListModelsResponse {
             models: models.into_iter().map(to_proto).collect(),

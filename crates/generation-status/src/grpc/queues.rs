@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chassis::caller::Caller;
+use chassis::fields::Fields;
+use chassis::request::caller::Caller;
 use domain::id::{AccountId, GenerationId};
 use domain::page;
-use jobs::{DeadLetter, Paused, Share};
+use jobs::{DeadLetter, PausedQueue, Share};
 use proto::queues::v1 as api;
 use proto::queues::v1::queue_service_server::QueueService;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::fields::{parse_model, parse_note, parse_page};
 use crate::error::Error;
-use crate::fields::Fields;
 use crate::model::QueueStats;
 use crate::presenter::{Presenter, model_name, timestamp};
 use crate::queues::Queues;
@@ -71,7 +72,7 @@ impl QueueService for QueuesApi {
     ) -> Result<Response<api::ListDeadLettersResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        let page = fields.page(NO_ACCOUNT, DEAD_LETTERS, request.page_size, &request.page_token);
+        let page = parse_page(&mut fields, NO_ACCOUNT, DEAD_LETTERS, request.page_size, &request.page_token);
         let (letters, next) = self.queues.dead_letters(fields.done(page)?).await?;
         Ok(Response::new(api::ListDeadLettersResponse {
             dead_letters: letters.into_iter().map(dead_letter_to_proto).collect(),
@@ -126,22 +127,22 @@ fn caller_prefix<T>(request: &Request<T>) -> String {
 fn parse_pause(request: &api::PauseQueueRequest) -> Result<(String, String), Error> {
     let mut fields = Fields::default();
     let model = parse_model_or_all(&mut fields, &request.model);
-    let note = fields.note(&request.note);
-    fields.done(model.zip(note))
+    let note = parse_note(&mut fields, &request.note);
+    Ok(fields.done(model.zip(note))?)
 }
 
 fn parse_requeue(request: &api::RequeueDeadLetterRequest) -> Result<(GenerationId, String, Uuid), Error> {
     let mut fields = Fields::default();
     let id = fields.take("generation", GenerationId::from_name(&request.generation));
-    let note = fields.note(&request.note);
-    let request_id = fields.request_id(&request.request_id);
+    let note = parse_note(&mut fields, &request.note);
+    let request_id = fields.required_request_id(&request.request_id);
     let ((id, note), request_id) = fields.done(id.zip(note).zip(request_id))?;
     Ok((id, note, request_id))
 }
 
 /// A model's id; an empty name, which means all, stays empty.
 fn parse_model_or_all(fields: &mut Fields, model: &str) -> Option<String> {
-    if model.is_empty() { Some(String::new()) } else { fields.model("model", model) }
+    if model.is_empty() { Some(String::new()) } else { fields.take("model", parse_model(model)) }
 }
 
 fn stats_to_proto(stats: QueueStats) -> api::GetQueueStatsResponse {
@@ -186,7 +187,7 @@ fn share_to_proto(share: &Share) -> api::AccountStats {
     }
 }
 
-fn pause_to_proto(paused: Paused) -> api::Pause {
+fn pause_to_proto(paused: PausedQueue) -> api::Pause {
     api::Pause { pause_time: Some(timestamp(paused.pause_time)), note: paused.note }
 }
 

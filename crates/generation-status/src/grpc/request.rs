@@ -1,6 +1,6 @@
 //! What every handler does first.
 
-use chassis::caller::Caller;
+use chassis::request::caller::Caller;
 use chassis::status::Failure;
 use domain::id::AccountId;
 use tonic::Request;

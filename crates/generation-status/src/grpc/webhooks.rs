@@ -1,5 +1,6 @@
 //! The handlers of WebhookService.
 
+use chassis::fields::Fields;
 use domain::id::{GenerationId, WebhookEndpointId};
 use domain::name::DeliveryName;
 use domain::page;
@@ -7,11 +8,10 @@ use proto::webhooks::v1 as api;
 use proto::webhooks::v1::webhook_service_server::WebhookService;
 use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
+use super::fields::parse_page;
 use super::request::authenticated;
 use crate::error::Error;
-use crate::fields::Fields;
 use crate::model::{Attempt, Delivery, Endpoint, EndpointChange, NewEndpoint, Secret, event_types};
 use crate::presenter::timestamp;
 use crate::webhooks::{Webhooks, encode_secret};
@@ -19,8 +19,6 @@ use crate::webhooks::{Webhooks, encode_secret};
 /// The listing that page tokens of endpoints belong to.
 const ENDPOINTS: &str = "webhookEndpoints";
 const MAX_DESCRIPTION_CHARACTERS: usize = 200;
-/// The paths that an update mask may hold.
-const MASK_PATHS: [&str; 4] = ["url", "description", "event_types", "disabled"];
 
 /// The service over its rules.
 #[derive(Clone)]
@@ -52,7 +50,7 @@ impl WebhookService for WebhooksApi {
     ) -> Result<Response<api::ListEndpointsResponse>, Status> {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
-        let page = fields.page(account, ENDPOINTS, request.page_size, &request.page_token);
+        let page = parse_page(&mut fields, account, ENDPOINTS, request.page_size, &request.page_token);
         let (endpoints, next) = self.webhooks.list(account, fields.done(page)?).await?;
         Ok(Response::new(api::ListEndpointsResponse {
             endpoints: endpoints.into_iter().map(|endpoint| to_proto(endpoint, None)).collect(),
@@ -102,7 +100,7 @@ impl WebhookService for WebhooksApi {
         let mut fields = Fields::default();
         let id = fields.take("parent", WebhookEndpointId::from_name(&request.parent));
         let listing = format!("{}/deliveries", request.parent);
-        let page = fields.page(account, &listing, request.page_size, &request.page_token);
+        let page = parse_page(&mut fields, account, &listing, request.page_size, &request.page_token);
         let (id, page) = fields.done(id.zip(page))?;
         let (deliveries, next) = self.webhooks.deliveries(account, id, page).await?;
         Ok(Response::new(api::ListDeliveriesResponse {
@@ -127,10 +125,7 @@ impl WebhooksApi {
     fn parse_create(&self, request: api::CreateEndpointRequest) -> Result<NewEndpoint, Error> {
         let api::Endpoint { url, description, event_types, .. } = request.endpoint.unwrap_or_default();
         let mut fields = Fields::default();
-        let id = match request.request_id.as_str() {
-            "" => Some(Uuid::nil()),
-            id => fields.request_id(id),
-        };
+        let id = fields.request_id(&request.request_id);
         let url = fields.take("endpoint.url", self.webhooks.check_url(&url));
         let written =
             url.zip(parse_description(&mut fields, &description)).zip(parse_event_types(&mut fields, &event_types));
@@ -140,7 +135,7 @@ impl WebhooksApi {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }
-        let request = (!id.is_nil()).then(|| (id, digest.finalize().into()));
+        let request = id.map(|id| (id, digest.finalize().into()));
         Ok(NewEndpoint { url, description, event_types, request })
     }
 
@@ -148,25 +143,23 @@ impl WebhooksApi {
         let endpoint = request.endpoint.unwrap_or_default();
         let mut fields = Fields::default();
         let id = fields.take("endpoint.name", WebhookEndpointId::from_name(&endpoint.name));
-        let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
-        for (at, path) in paths.iter().enumerate() {
-            if !MASK_PATHS.contains(&path.as_str()) {
-                let should = format_args!("must be one of {}", MASK_PATHS.join(", ")).to_string();
-                fields.wrong(format!("update_mask.paths[{at}]"), should);
+        let mask = request.update_mask.map(|mask| mask.paths);
+        // Without a mask an update changes the fields that are set (AIP-134), so a client that knows fewer fields keeps the rest.
+        let populated = [
+            ("url", !endpoint.url.is_empty()),
+            ("description", !endpoint.description.is_empty()),
+            ("event_types", !endpoint.event_types.is_empty()),
+            ("disabled", endpoint.disabled),
+        ];
+        let mut change = EndpointChange { expected_version: parse_etag(&endpoint.etag), ..EndpointChange::default() };
+        for path in fields.update_mask(mask.as_deref(), &populated) {
+            match path {
+                "url" => change.url = fields.take("endpoint.url", self.webhooks.check_url(&endpoint.url)),
+                "description" => change.description = parse_description(&mut fields, &endpoint.description),
+                "event_types" => change.event_types = parse_event_types(&mut fields, &endpoint.event_types),
+                _ => change.disabled = Some(endpoint.disabled),
             }
         }
-        let named = |field: &str| paths.is_empty() || paths.iter().any(|path| path == field);
-        let mut change = EndpointChange { expected_version: parse_etag(&endpoint.etag), ..EndpointChange::default() };
-        if named("url") {
-            change.url = fields.take("endpoint.url", self.webhooks.check_url(&endpoint.url));
-        }
-        if named("description") {
-            change.description = parse_description(&mut fields, &endpoint.description);
-        }
-        if named("event_types") {
-            change.event_types = parse_event_types(&mut fields, &endpoint.event_types);
-        }
-        change.disabled = named("disabled").then_some(endpoint.disabled);
         Ok((fields.done(id)?, change))
     }
 }
@@ -174,7 +167,7 @@ impl WebhooksApi {
 fn parse_name(field: &str, name: &str) -> Result<WebhookEndpointId, Error> {
     let mut fields = Fields::default();
     let id = fields.take(field, WebhookEndpointId::from_name(name));
-    fields.done(id)
+    Ok(fields.done(id)?)
 }
 
 fn parse_description(fields: &mut Fields, description: &str) -> Option<String> {

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use chassis::fields::Fields;
 use domain::money::Micros;
 use domain::name;
 use futures::Stream;
@@ -15,8 +16,7 @@ use uuid::Uuid;
 
 use super::claims::ClaimStreams;
 use crate::error::Error;
-use crate::fields::Fields;
-use crate::model::{FailureClass, FailureReport, Output, ProgressReport, ProviderCharge, Suspension};
+use crate::model::{FailureClass, FailureReport, Hinted, Output, ProgressReport, ProviderCharge, Suspension};
 use crate::work::Work;
 
 /// How many leases one heartbeat may prolong.
@@ -104,8 +104,8 @@ impl WorkService for WorkApi {
             given => parse_text(&mut fields, "provider_reference", given, MAX_TEXT_CHARACTERS).map(Some),
         };
         let (((provider, event), job), reference) = fields.done(provider.zip(event).zip(job).zip(reference))?;
-        let awaited = self.work.hint((provider, event), job, reference).await?;
-        Ok(Response::new(api::HintWorkResponse { awaited }))
+        let Hinted { awaited, traceparent } = self.work.hint((provider, event), job, reference).await?;
+        Ok(Response::new(api::HintWorkResponse { awaited, traceparent }))
     }
 
     async fn record_submission(

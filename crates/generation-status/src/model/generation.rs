@@ -98,7 +98,26 @@ pub(crate) struct Output {
     pub(crate) poster_missing_reason: String,
 }
 
+/// Why an output cannot complete a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MissingOutput {
+    /// `assets/{sha256}`.
+    pub(crate) asset: String,
+    pub(crate) why: &'static str,
+}
+
 impl Output {
+    /// Compares the output that a worker reports with the size of the account's stored asset, if there is one. A completion
+    /// charges the account, so a worker's word is not enough for it.
+    pub(crate) fn check_stored(&self, stored_bytes: Option<i64>) -> Result<(), MissingOutput> {
+        let why = match stored_bytes {
+            None => "the asset is not registered for the account",
+            Some(bytes) if bytes != self.size_bytes => "the stored asset has another size",
+            Some(_) => return Ok(()),
+        };
+        Err(MissingOutput { asset: domain::name::asset_name(&self.sha256), why })
+    }
+
     /// The poster's object in storage. Posters are WebP, whatever the video is.
     pub(crate) fn poster_key(&self) -> Option<String> {
         self.poster.as_ref().map(|sha256| object_key(sha256, "webp"))

@@ -1,7 +1,9 @@
 //! What operators read and decide.
 
-use jobs::{Depth, Paused, Share};
+use domain::id::AccountId;
+use jobs::{Depth, PausedQueue, Share};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::ProviderCharge;
 
@@ -33,5 +35,27 @@ pub(crate) struct JobEvent {
 pub(crate) struct QueueStats {
     pub(crate) depths: Vec<Depth>,
     pub(crate) shares: Vec<Share>,
-    pub(crate) paused: Vec<Paused>,
+    pub(crate) paused: Vec<PausedQueue>,
+}
+
+/// A row that breaks an invariant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) account: AccountId,
+    /// The row's id.
+    pub(crate) id: Uuid,
+}
+
+impl Violation {
+    pub(crate) fn new(account: Uuid, id: Uuid) -> Self {
+        Self { account: AccountId(account), id }
+    }
+}
+
+/// What one round of checking found in its range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CheckedRange {
+    pub(crate) violations: Vec<Violation>,
+    /// The id that the next round's range begins after.
+    pub(crate) next: Uuid,
 }

@@ -174,6 +174,23 @@ impl DeliveryOutcome {
     }
 }
 
+/// What the commit of an attempt's result did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settlement {
+    pub(crate) outcome: DeliveryOutcome,
+    /// GONE or FAILING, when this attempt disabled the endpoint.
+    pub(crate) disabled: Option<&'static str>,
+}
+
+/// What a round of the reaper did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReapedDeliveries {
+    /// Something may be sent now.
+    pub(crate) ready: bool,
+    /// How many deliveries ended without an attempt.
+    pub(crate) failed: usize,
+}
+
 /// The event of a state, as the trigger on `generations` names it.
 pub(crate) fn event_type(state: State) -> String {
     format!("generation.{}", state.as_str().to_ascii_lowercase())

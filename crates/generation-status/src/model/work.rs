@@ -61,6 +61,20 @@ pub(crate) enum FailureClass {
     Cancelled,
 }
 
+impl FailureClass {
+    /// Its name in logs and metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Throttled => "throttled",
+            Self::InvalidInput => "invalid_input",
+            Self::Safety => "safety",
+            Self::BadOutput => "bad_output",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// A worker's account of a failed attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct FailureReport {
@@ -85,4 +99,13 @@ pub(crate) struct FailedAttempt {
     pub(crate) wait_reason: WaitReason,
     /// What the worker knows of the provider's charge.
     pub(crate) provider_charge: Option<ProviderCharge>,
+}
+
+/// What became of a provider's event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hinted {
+    /// Whether the job was waiting for it.
+    pub(crate) awaited: bool,
+    /// The W3C trace context of the call that started the generation; empty for an event that was heard before or is of no job.
+    pub(crate) traceparent: String,
 }

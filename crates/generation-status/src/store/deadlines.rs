@@ -6,7 +6,7 @@
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
-use jobs::{Decision, Held};
+use jobs::Held;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -98,11 +98,11 @@ impl Store {
                 (false, true) => (State::Failed, Some(Failure::outcome_unknown())),
                 (false, false) => (State::Failed, Some(Failure::total_deadline())),
             };
-            let decision = if found.cancelled { Decision::Cancel } else { Decision::Fail };
+            let decision = if found.cancelled { jobs::Resolution::Cancel } else { jobs::Resolution::Fail };
             let why = failure
                 .as_ref()
                 .map_or(("CANCELLED", ""), |failure| (failure.reason.as_str(), failure.message.as_str()));
-            if !jobs::decide(tx, account.0, id.0, decision, why).await? {
+            if !jobs::resolve(tx, account.0, id.0, decision, why).await? {
                 return Ok(None);
             }
             end(tx, held, id.0, End { state, failure: failure.as_ref(), provider_charge: None }).await.map(Some)
@@ -126,19 +126,19 @@ impl Store {
             }
             match resolution {
                 Resolution::Reference(reference) => {
-                    jobs::note(tx, account.0, id.0, "RESOLVED", note).await?;
-                    jobs::hint(tx, id.0).await?;
+                    jobs::append_event(tx, account.0, id.0, "RESOLVED", note).await?;
+                    jobs::poll_now(tx, id.0).await?;
                     set_reference(tx, account.0, id.0, reference).await?.ok_or(Error::NotUnconfirmed)
                 }
                 Resolution::Failed(provider_charge) => {
-                    jobs::decide(tx, account.0, id.0, Decision::Fail, ("RESOLVED", note)).await?;
+                    jobs::resolve(tx, account.0, id.0, jobs::Resolution::Fail, ("RESOLVED", note)).await?;
                     let failure = Failure::outcome_unknown();
                     let over =
                         End { state: State::Failed, failure: Some(&failure), provider_charge: Some(*provider_charge) };
                     end(tx, held, id.0, over).await
                 }
                 Resolution::Requeue => {
-                    jobs::decide(tx, account.0, id.0, Decision::Requeue, ("RESOLVED", note)).await?;
+                    jobs::resolve(tx, account.0, id.0, jobs::Resolution::Requeue, ("RESOLVED", note)).await?;
                     requeue(tx, held, id.0, WaitReason::Capacity).await
                 }
             }
@@ -149,7 +149,7 @@ impl Store {
 
 /// Asks for an order to be stopped because the total deadline has passed.
 async fn stop(tx: &mut PgConnection, account: Uuid, id: Uuid) -> Result<Generation, Error> {
-    jobs::ask_to_stop(tx, account, id).await?;
+    jobs::request_cancel(tx, account, id).await?;
     let query = sqlx::query_as(change!(
         "update generations g
          set state = 5, wait_reason = 0, update_time = now(), version = g.version + 1

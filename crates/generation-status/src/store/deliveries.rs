@@ -127,7 +127,7 @@ impl Store {
             let found = statement("find_delivery", query).await?;
             let (state, job) = found.ok_or(Error::NotFound(Noun::WebhookDelivery))?;
             if let Some(job) = job.filter(|_| state == 1)
-                && !jobs::withdraw(tx, account.0, job).await?
+                && !jobs::cancel_queued(tx, account.0, job).await?
             {
                 return Ok(());
             }

@@ -8,7 +8,7 @@
 use chassis::postgres::statement;
 use domain::id::{WebhookDeliveryId, WebhookEndpointId};
 use domain::name::DeliveryName;
-use jobs::{Failure, Leased, NewJob, Retry, Wanted};
+use jobs::{ClaimRequest, Failure, Leased, NewJob, Retry};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use super::rows::columns;
 use crate::error::Error;
 use crate::model::{
     AttemptResult, ClaimedDelivery, DELIVERY_JOBS, DELIVERY_RETENTION, DISABLE_AFTER, DeliveryOutcome, Generation,
-    MAX_DELIVERY_ATTEMPTS, Secret,
+    MAX_DELIVERY_ATTEMPTS, ReapedDeliveries, Secret, Settlement,
 };
 
 /// How many are enqueued, failed or deleted at once.
@@ -55,7 +55,8 @@ impl Store {
                 job.payload = id.as_bytes().to_vec();
                 job.max_attempts = MAX_DELIVERY_ATTEMPTS;
                 let enqueued = jobs::enqueue(tx, &job).await?;
-                let (jobs::Enqueued::New(job) | jobs::Enqueued::Same(job) | jobs::Enqueued::Other(job)) = enqueued;
+                let (jobs::Enqueued::Created(job) | jobs::Enqueued::Duplicate(job) | jobs::Enqueued::Conflict(job)) =
+                    enqueued;
                 let query = sqlx::query(
                     "update webhook_deliveries set job_id = $3, round = round + 1, next_attempt_time = now()
                      where account_id = $1 and id = $2",
@@ -71,7 +72,7 @@ impl Store {
     }
 
     /// Leases jobs of deliveries.
-    pub(crate) async fn claim_deliveries(&self, wanted: Wanted<'_>) -> Result<Vec<Leased>, Error> {
+    pub(crate) async fn claim_deliveries(&self, wanted: ClaimRequest<'_>) -> Result<Vec<Leased>, Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::claim(tx, wanted).await?);
         self.pools.webhook.transaction("claim_deliveries", run).await
     }
@@ -102,7 +103,7 @@ impl Store {
 
     /// Ends a job that has nothing to send.
     pub(crate) async fn drop_delivery_job(&self, leased: &Leased) -> Result<(), Error> {
-        let run = async |tx: &mut PgConnection| match jobs::cancelled(tx, leased.lease).await {
+        let run = async |tx: &mut PgConnection| match jobs::cancel(tx, leased.lease).await {
             Ok(_) | Err(jobs::Error::StaleFence) => Ok(()),
             Err(error) => Err(error.into()),
         };
@@ -114,7 +115,7 @@ impl Store {
         &self,
         delivery: &ClaimedDelivery,
         result: &AttemptResult,
-    ) -> Result<DeliveryOutcome, Error> {
+    ) -> Result<Settlement, Error> {
         let run = async |tx: &mut PgConnection| {
             let account = jobs::lock_lease(tx, delivery.lease).await?.account;
             let disabled = update_endpoint_health(tx, account, delivery, result).await?;
@@ -123,7 +124,8 @@ impl Store {
                 jobs::complete(tx, delivery.lease).await?;
                 DeliveryOutcome::Delivered
             } else {
-                let retry = if disabled { Retry::Never } else { Retry::Counted { after: Some(result.pause) } };
+                let retry =
+                    if disabled.is_some() { Retry::Never } else { Retry::Counted { after: Some(result.pause) } };
                 let cause = if result.reason.is_empty() { "HTTP_STATUS" } else { result.reason };
                 let detail = format!("HTTP {}", result.http_status);
                 match jobs::fail(tx, delivery.lease, &Failure { retry, cause: cause.to_owned(), detail }).await? {
@@ -162,14 +164,14 @@ impl Store {
             if outcome != DeliveryOutcome::Retried {
                 unblock_successors(tx, &[delivery.name.delivery.0]).await?;
             }
-            Ok(outcome)
+            Ok(Settlement { outcome, disabled })
         };
         self.pools.webhook.transaction("settle_delivery", run).await
     }
 
     /// Takes expired leases back, fails what cannot be sent, and deletes what ended long ago. Returns whether something may be
     /// sent now.
-    pub(crate) async fn reap_deliveries(&self) -> Result<bool, Error> {
+    pub(crate) async fn reap_deliveries(&self) -> Result<ReapedDeliveries, Error> {
         let run = async |tx: &mut PgConnection| {
             let reaped = jobs::reap(tx, DELIVERY_JOBS).await?;
             let dead_lettered: Vec<Uuid> = reaped.dead_lettered.iter().map(|dead_lettered| dead_lettered.job).collect();
@@ -193,8 +195,6 @@ impl Store {
             let lost = statement("fail_deliveries", query).await?;
             if !lost.is_empty() {
                 unblock_successors(tx, &lost).await?;
-                metrics::counter!("rushes_webhook_deliveries_total", "outcome" => DeliveryOutcome::Failed.as_str())
-                    .increment(lost.len() as u64);
             }
             let query = sqlx::query(
                 "delete from webhook_deliveries where id in (
@@ -205,7 +205,7 @@ impl Store {
             .bind(DELIVERY_RETENTION.as_secs_f64())
             .bind(MAX_BATCH);
             statement("delete_deliveries", query.execute(&mut *tx)).await?;
-            Ok(!reaped.requeued.is_empty() || !lost.is_empty())
+            Ok(ReapedDeliveries { ready: !reaped.requeued.is_empty() || !lost.is_empty(), failed: lost.len() })
         };
         self.pools.reaper.transaction("reap_deliveries", run).await
     }
@@ -264,14 +264,14 @@ async fn unblock_successors(tx: &mut PgConnection, ended: &[Uuid]) -> Result<(),
     Ok(())
 }
 
-/// Updates the endpoint's health after an attempt; returns whether the endpoint is disabled now. It writes only a change, so
+/// Updates the endpoint's health after an attempt; returns the reason when this attempt disables it. It writes only a change, so
 /// that attempts at one endpoint do not wait for one another's row lock.
 async fn update_endpoint_health(
     tx: &mut PgConnection,
     account: Uuid,
     delivery: &ClaimedDelivery,
     result: &AttemptResult,
-) -> Result<bool, Error> {
+) -> Result<Option<&'static str>, Error> {
     let endpoint = delivery.name.endpoint.0;
     if result.is_delivered() {
         let query = sqlx::query(
@@ -281,7 +281,7 @@ async fn update_endpoint_health(
         .bind(account)
         .bind(endpoint);
         statement("clear_endpoint_failure", query.execute(tx)).await?;
-        return Ok(false);
+        return Ok(None);
     }
     let query = sqlx::query_scalar::<_, Option<String>>(
         "update webhook_endpoints
@@ -299,8 +299,11 @@ async fn update_endpoint_health(
     .bind(result.is_gone())
     .bind(DISABLE_AFTER.as_secs_f64())
     .fetch_optional(&mut *tx);
-    let Some(reason) = statement("note_endpoint_failure", query).await?.flatten() else { return Ok(false) };
-    let why = if reason == "GONE" { "it answered 410 Gone" } else { "no attempt has succeeded for three days" };
+    let Some(reason) = statement("note_endpoint_failure", query).await?.flatten() else { return Ok(None) };
+    let (reason, why) = match reason.as_str() {
+        "GONE" => ("GONE", "it answered 410 Gone"),
+        _ => ("FAILING", "no attempt has succeeded for three days"),
+    };
     let query = sqlx::query(
         "insert into notices (id, account_id, title, body) values ($1, $2, 'A webhook endpoint was disabled', $3)",
     )
@@ -308,8 +311,7 @@ async fn update_endpoint_health(
     .bind(account)
     .bind(format!("{}: {why}. Nothing more is sent there until it is enabled again.", delivery.url));
     statement("insert_endpoint_notice", query.execute(tx)).await?;
-    tracing::info!(account = %account, endpoint = %endpoint, reason, "a webhook endpoint was disabled");
-    Ok(true)
+    Ok(Some(reason))
 }
 
 fn claimed_delivery(row: &PgRow, leased: &Leased) -> sqlx::Result<ClaimedDelivery> {

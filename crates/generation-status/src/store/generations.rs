@@ -185,7 +185,7 @@ impl Store {
     /// Cancels a queued generation and releases its hold. `None` when it is no longer queued in this version.
     pub(crate) async fn cancel_queued(&self, generation: &Generation) -> Result<Option<Generation>, Error> {
         let run = async |tx: &mut PgConnection| {
-            if !jobs::withdraw(tx, generation.account.0, generation.id.0).await? {
+            if !jobs::cancel_queued(tx, generation.account.0, generation.id.0).await? {
                 return Ok(None);
             }
             let query = sqlx::query_as(settle!(
@@ -210,7 +210,7 @@ impl Store {
     /// Asks for a running generation to be stopped. `None` when it no longer runs in this version.
     pub(crate) async fn request_stop(&self, generation: &Generation) -> Result<Option<Generation>, Error> {
         let run = async |tx: &mut PgConnection| {
-            if !jobs::ask_to_stop(tx, generation.account.0, generation.id.0).await? {
+            if !jobs::request_cancel(tx, generation.account.0, generation.id.0).await? {
                 return Ok(None);
             }
             let query = sqlx::query_as(change!(

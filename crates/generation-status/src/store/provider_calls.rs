@@ -6,14 +6,14 @@
 use chassis::postgres::statement;
 use chassis::status::Failure;
 use domain::generation::State;
-use jobs::{Lease, Pause};
+use jobs::Lease;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Store;
 use super::change::change;
 use crate::error::Error;
-use crate::model::{Generation, Suspension, WaitReason};
+use crate::model::{Generation, Hinted, Suspension, WaitReason};
 
 impl Store {
     /// Commits that the provider is about to be called. It is idempotent under one lease; under a later one it is refused while
@@ -21,7 +21,7 @@ impl Store {
     pub(crate) async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::lock_lease(tx, lease).await?;
-            jobs::served_by(tx, lease, provider).await?;
+            jobs::assign_pool(tx, lease, provider).await?;
             // The unique index on live orders turns a second intent into a conflict. It is the same intent only under the same
             // fence; under another one the update matches nothing, and the caller is refused.
             let query = sqlx::query_scalar::<_, i64>(
@@ -60,7 +60,7 @@ impl Store {
             let Suspension { lease, poll_after, .. } = *suspension;
             let cause = suspension.unconfirmed.then_some("SUBMISSION_UNCONFIRMED");
             let detail = Some(suspension.message.as_str()).filter(|message| !message.is_empty());
-            let held = jobs::suspend(tx, lease, Pause { poll_after, cause, detail }).await?;
+            let held = jobs::suspend(tx, lease, jobs::Suspension { poll_after, cause, detail }).await?;
             let wait = match (suspension.unconfirmed, suspension.queue_position) {
                 (true, _) => WaitReason::SubmissionUnconfirmed as i16,
                 (false, 1..) => WaitReason::ProviderQueue as i16,
@@ -121,7 +121,7 @@ impl Store {
         (provider, event): (&str, &str),
         job: Uuid,
         reference: Option<&str>,
-    ) -> Result<Option<(bool, Option<Generation>)>, Error> {
+    ) -> Result<Option<(Hinted, Option<Generation>)>, Error> {
         let run = async |tx: &mut PgConnection| {
             if reference.is_some() && submission_in_progress(tx, provider, job).await? {
                 let message = "a worker may be about to hear the same from the provider itself";
@@ -129,7 +129,7 @@ impl Store {
             }
             // The event's id makes it count once. The order must be live, and the event's reference, where both have one, must be
             // the order's own: an order of an earlier attempt, which is over, still sends events.
-            let query = sqlx::query_scalar::<_, Uuid>(
+            let query = sqlx::query_as::<_, (Uuid, String)>(
                 "insert into provider_events (provider, event, job_id)
                  select $1, $2, p.generation_id from provider_calls p
                  where p.generation_id = $3 and p.provider = $1 and p.phase <> 'over'
@@ -139,22 +139,27 @@ impl Store {
                        where o.generation_id = p.generation_id and o.phase = 'over' and o.reference = $4
                    )
                  on conflict do nothing
-                 returning (select account_id from provider_calls where generation_id = $3 and phase <> 'over')",
+                 returning (select account_id from provider_calls where generation_id = $3 and phase <> 'over'),
+                           (select g.traceparent from provider_calls p
+                            join generations g on g.account_id = p.account_id and g.id = p.generation_id
+                            where p.generation_id = $3 and p.phase <> 'over')",
             )
             .bind(provider)
             .bind(event)
             .bind(job)
             .bind(reference);
-            let Some(account) = statement("insert_provider_event", query.fetch_optional(&mut *tx)).await? else {
+            let Some((account, traceparent)) =
+                statement("insert_provider_event", query.fetch_optional(&mut *tx)).await?
+            else {
                 return Ok(None);
             };
-            let awaited = jobs::hint(tx, job).await?;
+            let awaited = jobs::poll_now(tx, job).await?;
             // A worker that holds the lease is finding out itself, and may be about to record something else.
             let generation = match reference {
                 Some(reference) if awaited => set_reference(tx, account, job, reference).await?,
                 _ => None,
             };
-            Ok(Some((awaited, generation)))
+            Ok(Some((Hinted { awaited, traceparent }, generation)))
         };
         self.pools.finalize.transaction("hint_work", run).await
     }

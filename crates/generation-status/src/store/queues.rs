@@ -18,7 +18,7 @@ impl Store {
         let run = async |tx: &mut PgConnection| {
             let depths = jobs::depths(tx, GENERATION_JOBS).await?;
             let shares = jobs::shares(tx, GENERATION_JOBS, accounts).await?;
-            Ok(QueueStats { depths, shares, paused: jobs::paused(tx, GENERATION_JOBS).await? })
+            Ok(QueueStats { depths, shares, paused: jobs::paused_queues(tx, GENERATION_JOBS).await? })
         };
         self.pools.read.transaction("queue_stats", run).await
     }
@@ -97,7 +97,7 @@ impl Store {
                 started => started?,
             };
             if let Started::New(generation) = &started {
-                jobs::note(tx, account, generation.id.0, "REQUEUED", note).await?;
+                jobs::append_event(tx, account, generation.id.0, "REQUEUED", note).await?;
             }
             Ok(started)
         };

@@ -74,9 +74,9 @@ pub(super) async fn begin(
     let started = parse_row(&row, new, max_open)?;
     if let Started::New(_) = started {
         match jobs::enqueue(tx, &job(id, new)).await? {
-            Enqueued::New(_) => {}
+            Enqueued::Created(_) => {}
             // The generation of that job is gone, but its request id was used: nothing may be held for work that would never run.
-            Enqueued::Same(_) | Enqueued::Other(_) => return Err(Error::RequestIdReused),
+            Enqueued::Duplicate(_) | Enqueued::Conflict(_) => return Err(Error::RequestIdReused),
         }
     }
     Ok(started)
@@ -97,7 +97,7 @@ fn job(id: GenerationId, new: &NewGeneration) -> NewJob {
         // Job and generation share one id, so whatever names one names the other.
         id: id.0,
         queue: new.model.id.clone(),
-        priority: if new.background { BACKGROUND } else { jobs::NORMAL },
+        priority: if new.background { BACKGROUND } else { jobs::NORMAL_PRIORITY },
         request_hash: new.request_sha256.to_vec(),
         max_attempts: new.model.max_attempts,
         deadline: Some(new.model.start_deadline),

@@ -3,7 +3,7 @@
 
 use chassis::postgres::statement;
 use domain::generation::State;
-use jobs::{DeadLettered, Held, Leased, Status};
+use jobs::{DeadLettered, Held, LeaseStatus, Leased};
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
@@ -80,11 +80,11 @@ pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -
     for leased in leased {
         match found.remove(&leased.lease.job) {
             Some((generation, reference, in_doubt)) => {
-                claimed.push(ClaimedWork { leased, generation, reference, in_doubt })
+                claimed.push(ClaimedWork { leased, generation, reference, in_doubt });
             }
             None => {
                 tracing::error!(job = %leased.lease.job, "a claimed job has no open generation and was ended");
-                jobs::cancelled(tx, leased.lease).await?;
+                jobs::cancel(tx, leased.lease).await?;
             }
         }
     }
@@ -92,8 +92,8 @@ pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -
 }
 
 /// Clears the request to stop where the generation does not wait for it: one that is being finalized is delivered.
-pub(super) async fn clear_late_cancels(tx: &mut PgConnection, statuses: &mut [Status]) -> Result<(), Error> {
-    let asked = |status: &Status| status.held.is_some_and(|held| held.cancel_requested);
+pub(super) async fn clear_late_cancels(tx: &mut PgConnection, statuses: &mut [LeaseStatus]) -> Result<(), Error> {
+    let asked = |status: &LeaseStatus| status.held.is_some_and(|held| held.cancel_requested);
     let (accounts, ids): (Vec<Uuid>, Vec<Uuid>) = statuses
         .iter()
         .filter(|status| asked(status))
@@ -225,7 +225,9 @@ pub(super) async fn end_dead_letter(tx: &mut PgConnection, job: &DeadLettered) -
     let state = lock(tx, held, job.job).await?;
     let (state, failure) = match State::from_number(state) {
         Some(State::Cancelling) => (State::Cancelled, None),
-        Some(State::Queued) if job.cause == "START_DEADLINE" => (State::Expired, Some(Failure::start_deadline())),
+        Some(State::Queued) if job.cause == jobs::Cause::StartDeadline => {
+            (State::Expired, Some(Failure::start_deadline()))
+        }
         Some(state) if state.is_terminal() => return Ok(None),
         _ => (State::Failed, Some(Failure::workers_lost(job.attempts))),
     };

@@ -5,11 +5,12 @@ use std::time::Duration;
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::money::Micros;
-use jobs::{Lease, Reaped, RetryDecision, Status, Wanted};
+use jobs::{ClaimRequest, Lease, LeaseStatus, Reaped, RetryDecision};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use super::change::{change, settle};
+use super::outputs::require_output;
 use super::rows::StoredOutput;
 use super::transitions::{
     End, begin_attempts, clear_late_cancels, end, end_dead_letter, end_of_stopped, lock, mark_requeued, requeue,
@@ -23,7 +24,7 @@ const MAX_TRIES: usize = 3;
 
 impl Store {
     /// Leases work to a worker: attempts, and polls that are due.
-    pub(crate) async fn claim(&self, wanted: Wanted<'_>) -> Result<Vec<ClaimedWork>, Error> {
+    pub(crate) async fn claim(&self, wanted: ClaimRequest<'_>) -> Result<Vec<ClaimedWork>, Error> {
         let run = async |tx: &mut PgConnection| {
             let leased = jobs::claim(tx, wanted).await?;
             if leased.is_empty() { Ok(Vec::new()) } else { begin_attempts(tx, leased).await }
@@ -32,7 +33,7 @@ impl Store {
     }
 
     /// Prolongs leases; says of each whether it is still held, and whether its generation is to be stopped.
-    pub(crate) async fn heartbeat(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Status>, Error> {
+    pub(crate) async fn heartbeat(&self, leases: &[Lease], lease: Duration) -> Result<Vec<LeaseStatus>, Error> {
         let run = async |tx: &mut PgConnection| {
             let mut statuses = jobs::heartbeat(tx, leases, lease).await?;
             clear_late_cancels(tx, &mut statuses).await?;
@@ -45,7 +46,7 @@ impl Store {
     pub(crate) async fn write_progress(
         &self,
         reports: &[ProgressReport],
-    ) -> Result<(Vec<Status>, Vec<Generation>), Error> {
+    ) -> Result<(Vec<LeaseStatus>, Vec<Generation>), Error> {
         let leases: Vec<Lease> = reports.iter().map(|report| report.lease).collect();
         let run = async |tx: &mut PgConnection| {
             let mut statuses = jobs::lock_leases(tx, &leases).await?;
@@ -113,6 +114,7 @@ impl Store {
     async fn try_complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<Generation, Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::complete(tx, lease).await?;
+            require_output(tx, held.account, output).await?;
             let query = sqlx::query_as(settle!(
                 "update generations g
                      set state = 6, wait_reason = 0, percent = 100, stage = '', queue_position = 0, provider_charge = 2, output = $4, thumbnail = $5,
@@ -153,7 +155,7 @@ impl Store {
             let provider_charge = failed.provider_charge;
             if state == State::Cancelling.number() {
                 let (state, failure) = end_of_stopped(tx, held, lease.job).await?;
-                jobs::cancelled(tx, lease).await?;
+                jobs::cancel(tx, lease).await?;
                 return Ok((
                     end(tx, held, lease.job, End { state, failure: failure.as_ref(), provider_charge }).await?,
                     false,
@@ -167,7 +169,7 @@ impl Store {
             if failed.wait_reason == WaitReason::ProviderThrottled
                 && let jobs::Retry::Uncounted { after } = job_failure.retry
             {
-                jobs::throttled(tx, lease, after).await?;
+                jobs::throttle_pool(tx, lease, after).await?;
             }
             match jobs::fail(tx, lease, &job_failure).await? {
                 RetryDecision::Retry(_) => Ok((requeue(tx, held, lease.job, failed.wait_reason).await?, true)),

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chassis::egress::Egress;
+use domain::id::AccountId;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
-use jobs::{Notifier, Wanted};
+use jobs::{ClaimRequest, Notifier};
 use proto::webhooks::v1::Event;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -20,7 +21,11 @@ use uuid::Uuid;
 
 use super::message::{self, EventEncoder};
 use crate::error::Error;
-use crate::model::{AttemptResult, ClaimedDelivery, DELIVERY_JOBS, RETRY_PAUSES};
+use crate::events;
+use crate::metrics;
+use crate::model::{
+    AttemptResult, ClaimedDelivery, DELIVERY_JOBS, DeliveryOutcome, RETRY_PAUSES, ReapedDeliveries, Settlement,
+};
 use crate::presenter::{Presenter, timestamp};
 use crate::store::Store;
 
@@ -91,7 +96,7 @@ impl Sender {
         let enqueued = self.store.enqueue_deliveries().await?;
         let free = slots.available_permits();
         let queues = [String::new()];
-        let wanted = Wanted {
+        let wanted = ClaimRequest {
             kind: DELIVERY_JOBS,
             queues: &queues,
             worker: &self.name,
@@ -124,14 +129,20 @@ impl Sender {
             return self.store.drop_delivery_job(leased).await;
         };
         let result = self.attempt(&delivery).await?;
-        let outcome = match self.store.settle_delivery(&delivery, &result).await {
-            Ok(outcome) => outcome,
+        let Settlement { outcome, disabled } = match self.store.settle_delivery(&delivery, &result).await {
+            Ok(settlement) => settlement,
             // Another process took it over, so it was sent twice, as at-least-once allows.
             Err(Error::StaleFence) => return Ok(()),
             Err(error) => return Err(error),
         };
-        metrics::counter!("rushes_webhook_deliveries_total", "outcome" => outcome.as_str()).increment(1);
-        metrics::histogram!("rushes_webhook_attempt_seconds").record(result.latency.as_secs_f64());
+        metrics::delivery_attempted(outcome.as_str(), result.latency);
+        let account = AccountId(leased.account);
+        if outcome == DeliveryOutcome::Failed {
+            events::delivery_failed(account, delivery.name, result.http_status, result.reason);
+        }
+        if let Some(reason) = disabled {
+            events::endpoint_disabled(account, delivery.name.endpoint, reason);
+        }
         Ok(())
     }
 
@@ -201,8 +212,14 @@ impl Sender {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             match self.store.reap_deliveries().await {
-                Ok(true) => self.notifier.notify().await,
-                Ok(false) => {}
+                Ok(ReapedDeliveries { ready, failed }) => {
+                    if failed > 0 {
+                        events::deliveries_abandoned(failed);
+                    }
+                    if ready {
+                        self.notifier.notify().await;
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -219,8 +236,7 @@ impl Sender {
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             match self.store.pending_deliveries().await {
                 Ok((count, oldest)) => {
-                    metrics::gauge!("rushes_webhook_pending").set(count as f64);
-                    metrics::gauge!("rushes_webhook_oldest_pending_seconds").set(oldest);
+                    metrics::deliveries_pending(count, oldest);
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "pending deliveries could not be counted");

@@ -13,7 +13,7 @@ async fn cancel(cluster: &Cluster, user: &User, name: &str) -> Result<Generation
 }
 
 #[tokio::test]
-async fn what_waits_is_cancelled_at_once() {
+async fn a_queued_generation_is_cancelled_at_once() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let name = cluster.started(&user).await.name;
@@ -25,7 +25,7 @@ async fn what_waits_is_cancelled_at_once() {
 }
 
 #[tokio::test]
-async fn what_runs_is_asked_to_stop() {
+async fn a_running_generation_is_asked_to_stop() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let name = cluster.started(&user).await.name;

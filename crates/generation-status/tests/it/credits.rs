@@ -28,7 +28,7 @@ async fn the_same_request_grants_once() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_refused() {
+async fn an_invalid_grant_is_refused() {
     let cluster = Cluster::new().await;
     let user = cluster.user(0).await;
     for amount in [0, -1, i64::MIN, i64::MAX] {
@@ -69,7 +69,7 @@ async fn the_same_request_adjusts_once_and_says_why() {
 }
 
 #[tokio::test]
-async fn an_adjustment_never_takes_what_is_not_free() {
+async fn an_adjustment_never_makes_the_available_balance_negative() {
     let cluster = Cluster::new().await;
     let (user, new) = (cluster.user(2).await, cluster.user(0).await);
     cluster.started(&user).await;
@@ -115,12 +115,12 @@ async fn a_wrong_adjustment_is_refused() {
 }
 
 /// What an entry says, without its name and time.
-fn told(entry: &CreditEntry) -> (Kind, &str, i64, i64, &str) {
+fn fields_of(entry: &CreditEntry) -> (Kind, &str, i64, i64, &str) {
     (entry.kind(), &entry.generation, entry.amount_micros, entry.available_change_micros, &entry.reason)
 }
 
 #[tokio::test]
-async fn everything_that_was_booked_is_listed_once_as_the_account_sees_it() {
+async fn every_entry_is_listed_once_as_the_account_sees_it() {
     let cluster = Cluster::new().await;
     let (user, foreign) = (cluster.user(4).await, cluster.user(1).await);
     cluster.started(&foreign).await;
@@ -157,7 +157,7 @@ async fn everything_that_was_booked_is_listed_once_as_the_account_sees_it() {
         (Kind::Grant, "", 4 * PRICE, 4 * PRICE, ""),
     ];
     let all = cluster.all_entries(&user, 100).await;
-    assert_eq!(all.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(all.iter().map(fields_of).collect::<Vec<_>>(), expected);
     for size in [1, 2, 4] {
         assert_eq!(cluster.all_entries(&user, size).await, all, "by pages of {size}");
     }

@@ -1,9 +1,11 @@
-//! The endpoints of webhooks: what they may be, what is told of them, and whose they are.
+//! Endpoints of webhooks: their URLs, their secrets, and whose they are.
 
 use std::time::Duration;
 
+use prost_types::FieldMask;
 use proto::webhooks::v1::{
     CreateEndpointRequest, DeleteEndpointRequest, Endpoint, ListDeliveriesRequest, ListEndpointsRequest,
+    UpdateEndpointRequest,
 };
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -48,7 +50,7 @@ async fn nothing_is_sent_into_our_own_network() {
 }
 
 #[tokio::test]
-async fn a_secret_is_told_once_and_two_sign_while_they_change() {
+async fn a_secret_is_returned_when_it_is_made_and_two_sign_during_a_rotation() {
     let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
     let user = cluster.user(0).await;
     let endpoint = cluster.endpoint(&user, &receiver.url, Vec::new()).await.unwrap();
@@ -110,6 +112,39 @@ async fn a_creation_is_repeated_safely_and_an_update_is_guarded() {
     }
     let full = cluster.endpoint(&user, "https://example.com/more", Vec::new()).await;
     assert_eq!(refusal(full), (Code::FailedPrecondition, "TOO_MANY_WEBHOOK_ENDPOINTS".to_owned()));
+}
+
+#[tokio::test]
+async fn an_update_without_a_mask_changes_only_the_fields_that_are_set() {
+    let cluster = cluster().await;
+    let user = cluster.user(0).await;
+    let events = vec!["generation.failed".to_owned()];
+    let made = cluster.endpoint(&user, "https://example.com/a", events.clone()).await.unwrap();
+    let named = Endpoint { description: "ours".to_owned(), ..made.clone() };
+    cluster.update(&user, named, &["description"]).await.unwrap();
+    let update = async |endpoint: Endpoint, paths: Option<&[&str]>| {
+        let endpoint = Some(Endpoint { name: made.name.clone(), ..endpoint });
+        let mask = |paths: &[&str]| FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
+        let request = UpdateEndpointRequest { endpoint, update_mask: paths.map(mask) };
+        cluster.node.webhooks.clone().update_endpoint(user.asks(request)).await.unwrap().into_inner()
+    };
+    let parts = |endpoint: &Endpoint| {
+        (endpoint.url.clone(), endpoint.description.clone(), endpoint.event_types.clone(), endpoint.disabled)
+    };
+    let (a, b) = ("https://example.com/a".to_owned(), "https://example.com/b".to_owned());
+    // No mask at all, and one without paths, mean the same.
+    let moved = update(Endpoint { url: b.clone(), ..Endpoint::default() }, None).await;
+    assert_eq!(parts(&moved), (b.clone(), "ours".to_owned(), events.clone(), false), "the rest is kept");
+    let disabled = update(Endpoint { disabled: true, ..Endpoint::default() }, Some(&[])).await;
+    assert_eq!(parts(&disabled), (b.clone(), "ours".to_owned(), events.clone(), true));
+    let unchanged = update(Endpoint::default(), None).await;
+    assert_eq!(parts(&unchanged), parts(&disabled), "nothing that is set, nothing that changes");
+    // Only a mask empties a field.
+    let emptied = update(Endpoint::default(), Some(&["description", "disabled"])).await;
+    assert_eq!(parts(&emptied), (b, String::new(), events, false));
+    let replaced = update(Endpoint { url: a.clone(), ..Endpoint::default() }, Some(&["*"])).await;
+    let ends = ["completed", "failed", "cancelled", "expired"].map(|state| format!("generation.{state}"));
+    assert_eq!(parts(&replaced), (a, String::new(), ends.to_vec(), false));
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ async fn models_are_listed_page_by_page_in_the_catalogues_order() {
 }
 
 #[tokio::test]
-async fn a_model_tells_its_price_its_limits_and_its_pace() {
+async fn a_model_shows_its_price_its_limits_and_its_pace() {
     let cluster = cluster().await;
     let user = cluster.user(0).await;
     let one = get(&cluster, &user, "models/one").await.unwrap();
@@ -76,7 +76,7 @@ async fn a_model_tells_its_price_its_limits_and_its_pace() {
 }
 
 #[tokio::test]
-async fn what_the_catalogue_offers_is_started_at_its_price_and_within_its_limits() {
+async fn a_model_of_the_file_is_started_at_its_price_and_within_its_limits() {
     let cluster = cluster().await;
     let user = cluster.user(10).await;
     let started = cluster.start(&user, start_request(&user, "models/one", "A lighthouse")).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::token;
+use chassis::request::token;
 use proto::generations::v1::{CancelGenerationRequest, Generation, GetGenerationRequest, State};
 use testkit::{Direction, Nats, Proxy, eventually};
 use tonic::Response;
@@ -28,7 +28,7 @@ fn is_warm(response: &Response<Generation>) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_hears_nothing_shows_a_cancel_to_who_brings_its_token() {
+async fn a_replica_without_messages_shows_a_cancel_to_a_caller_with_its_token() {
     let nats = Nats::launch().await.unwrap();
     let proxy = Proxy::before(nats.address().to_string()).await.unwrap();
     let cluster = Cluster::with(|config| config.nats_url = Some(nats.url())).await;

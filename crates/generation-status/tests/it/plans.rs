@@ -19,8 +19,8 @@ const PAGE: i32 = 10;
 async fn with_history(pool: &PgPool) -> User {
     // The relay has no use for a row of the outbox for each of these.
     for table in ["accounts", "projects", "scenes", "generations"] {
-        let silence = format!("alter table {table} disable trigger emit_insert");
-        sqlx::raw_sql(AssertSqlSafe(silence)).execute(pool).await.unwrap();
+        let disable_trigger = format!("alter table {table} disable trigger emit_insert");
+        sqlx::raw_sql(AssertSqlSafe(disable_trigger)).execute(pool).await.unwrap();
     }
     sqlx::raw_sql(
         "insert into accounts (id, display_name) select gen_random_uuid(), 'Little' from generate_series(1, 3000);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::caller::Caller;
+use chassis::request::caller::Caller;
 use proto::generations::v1::start_generation_request::Priority;
 use proto::generations::v1::{
     BatchGetGenerationsRequest, Generation, ListGenerationsRequest, StartGenerationRequest, State, WaitReason,
@@ -73,7 +73,7 @@ async fn nothing_is_given(cluster: &Cluster) -> bool {
     let mut connection = cluster.pool.acquire().await.unwrap();
     let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
     let queues = ["local-sketch".to_owned()];
-    let wanted = jobs::Wanted {
+    let wanted = jobs::ClaimRequest {
         kind: "generation",
         queues: &queues,
         worker: "probe",
@@ -87,7 +87,7 @@ async fn nothing_is_given(cluster: &Cluster) -> bool {
 }
 
 #[tokio::test]
-async fn a_pause_keeps_work_from_being_given_out_and_lets_go_on_what_runs() {
+async fn a_pause_stops_claims_and_running_work_goes_on() {
     let cluster = Cluster::new().await;
     let user = cluster.user(3).await;
     cluster.started(&user).await;
@@ -98,8 +98,8 @@ async fn a_pause_keeps_work_from_being_given_out_and_lets_go_on_what_runs() {
         pause(&cluster, model, "ada: the provider is still down").await.unwrap();
         let waiting = cluster.started(&user).await;
         assert!(nothing_is_given(&cluster).await, "{model} is paused");
-        let told = stats(&cluster, 0).await;
-        let note = if model.is_empty() { told.pause } else { told.queues[0].pause.clone() };
+        let stats = stats(&cluster, 0).await;
+        let note = if model.is_empty() { stats.pause } else { stats.queues[0].pause.clone() };
         assert_eq!(note.unwrap().note, "ada: the provider is still down");
         assert!(resume(&cluster, model).await);
         assert!(!resume(&cluster, model).await, "it is over");
@@ -117,7 +117,7 @@ async fn a_pause_keeps_work_from_being_given_out_and_lets_go_on_what_runs() {
 }
 
 #[tokio::test]
-async fn the_numbers_are_of_models_and_of_accounts() {
+async fn statistics_are_by_model_and_by_account() {
     let cluster = Cluster::new().await;
     let (many, few) = (cluster.user(5).await, cluster.user(1).await);
     for _ in 0..5 {
@@ -129,16 +129,17 @@ async fn the_numbers_are_of_models_and_of_accounts() {
     let weight = SetAccountWeightRequest { account: format!("accounts/{}", few.account), weight: 2.5 };
     cluster.node.queues.clone().set_account_weight(weight.clone()).await.unwrap();
 
-    let told = stats(&cluster, 0).await;
-    let queue = &told.queues[0];
+    let stats = stats(&cluster, 0).await;
+    let queue = &stats.queues[0];
     assert_eq!((queue.model.as_str(), queue.ready, queue.leased, queue.dead), (MODEL, 5, 1, 0));
-    assert!(queue.oldest.is_some() && told.pause.is_none());
-    let all: Vec<_> = told.accounts.iter().map(|a| (a.account.as_str(), a.queued + a.running, a.weight)).collect();
-    let (most, least) = (format!("accounts/{}", many.account), format!("accounts/{}", few.account));
-    assert_eq!(all, [(most.as_str(), 5, 1.0), (least.as_str(), 1, 2.5)]);
-    assert_eq!(stats(&cluster, 1).await.accounts.len(), 1);
+    assert!(queue.oldest.is_some() && stats.pause.is_none());
+    let all: Vec<_> = stats.accounts.iter().map(|a| (a.account.as_str(), a.queued + a.running, a.weight)).collect();
+    let (larger, smaller) = (format!("accounts/{}", many.account), format!("accounts/{}", few.account));
+    assert_eq!(all, [(larger.as_str(), 5, 1.0), (smaller.as_str(), 1, 2.5)]);
+    let one = self::stats(&cluster, 1).await;
+    assert_eq!(one.accounts.len(), 1);
 
-    for (account, weight) in [("x", 1.0), (most.as_str(), 0.0), (most.as_str(), f64::NAN), (most.as_str(), 1e9)] {
+    for (account, weight) in [("x", 1.0), (larger.as_str(), 0.0), (larger.as_str(), f64::NAN), (larger.as_str(), 1e9)] {
         let request = SetAccountWeightRequest { account: account.to_owned(), weight };
         let answer = cluster.node.queues.clone().set_account_weight(request).await;
         assert_eq!(refusal(answer).0, Code::InvalidArgument, "{account} {weight}");
@@ -150,7 +151,7 @@ async fn the_numbers_are_of_models_and_of_accounts() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_is_begun_anew_once_and_only_when_it_is_paid_for() {
+async fn a_dead_letter_is_requeued_once_and_only_when_its_price_is_held() {
     let cluster = quick().await;
     let user = cluster.user(1).await;
     let name = expired(&cluster, &user).await;
@@ -211,8 +212,8 @@ async fn dead_letters_come_in_pages_newest_first() {
     names.reverse();
     let first = letters(&cluster, 1, "").await.unwrap();
     let second = letters(&cluster, 1, &first.next_page_token).await.unwrap();
-    let told: Vec<_> = [&first, &second].iter().map(|page| page.dead_letters[0].generation.clone()).collect();
-    assert_eq!(told, names);
+    let listed: Vec<_> = [&first, &second].iter().map(|page| page.dead_letters[0].generation.clone()).collect();
+    assert_eq!(listed, names);
     assert!(second.next_page_token.is_empty());
     let letter = &first.dead_letters[0];
     assert_eq!((letter.model.as_str(), letter.cause.as_str(), letter.claim_count), (MODEL, "START_DEADLINE", 0));
@@ -220,8 +221,8 @@ async fn dead_letters_come_in_pages_newest_first() {
     assert_eq!(refusal(letters(&cluster, 1, "x").await), (Code::InvalidArgument, "PAGE_TOKEN_INVALID".to_owned()));
 }
 
-/// Waits until a generation is told to stand still for this reason, by every way of reading it.
-async fn told(cluster: &Cluster, user: &User, name: &str, reason: WaitReason) {
+/// Waits until every way of reading a generation shows this wait reason.
+async fn shows_reason(cluster: &Cluster, user: &User, name: &str, reason: WaitReason) {
     let all = async || {
         let one = cluster.get(user, name).await.ok()?;
         let request = user.asks(ListGenerationsRequest { parent: user.scene(), ..ListGenerationsRequest::default() });
@@ -231,14 +232,14 @@ async fn told(cluster: &Cluster, user: &User, name: &str, reason: WaitReason) {
         let listed = list.generations.into_iter().find(|generation| generation.name == name)?;
         [one.wait_reason(), listed.wait_reason(), batch.generations[0].wait_reason()]
             .iter()
-            .all(|told| *told == reason)
+            .all(|shown| *shown == reason)
             .then_some(())
     };
     eventually(reason.as_str_name(), Duration::from_secs(20), all).await.unwrap();
 }
 
 #[tokio::test]
-async fn why_it_stands_still_is_told_without_a_change_of_it() {
+async fn a_block_reason_is_shown_without_a_new_version() {
     let cluster = Cluster::with(|config| config.generations.account_running = 1).await;
     let (user, other) = (cluster.user(3).await, cluster.user(1).await);
     cluster.started(&user).await;
@@ -246,13 +247,13 @@ async fn why_it_stands_still_is_told_without_a_change_of_it() {
     let running = worker.next().await;
     let waiting = cluster.started(&user).await;
     assert_eq!(waiting.wait_reason(), WaitReason::Capacity);
-    told(&cluster, &user, &waiting.name, WaitReason::AccountLimit).await;
+    shows_reason(&cluster, &user, &waiting.name, WaitReason::AccountLimit).await;
     assert_eq!(cluster.get(&user, &waiting.name).await.unwrap().version, waiting.version, "nothing was written");
 
     pause(&cluster, MODEL, "ada: polling").await.unwrap();
-    told(&cluster, &user, &waiting.name, WaitReason::Paused).await;
+    shows_reason(&cluster, &user, &waiting.name, WaitReason::Paused).await;
     assert!(resume(&cluster, MODEL).await);
-    told(&cluster, &user, &waiting.name, WaitReason::AccountLimit).await;
+    shows_reason(&cluster, &user, &waiting.name, WaitReason::AccountLimit).await;
     assert_eq!(cluster.get(&user, &running.generation).await.unwrap().wait_reason(), WaitReason::Unspecified);
 
     // The provider has had enough: that holds for others too.
@@ -260,18 +261,18 @@ async fn why_it_stands_still_is_told_without_a_change_of_it() {
     assert!(worker.fail(&running, FailureClass::Throttled).await.unwrap());
     let behind = cluster.started(&other).await;
     sqlx::query("update job_pools set closed_until = now() + interval '1 hour'").execute(&cluster.pool).await.unwrap();
-    told(&cluster, &other, &behind.name, WaitReason::ProviderThrottled).await;
-    told(&cluster, &user, &waiting.name, WaitReason::ProviderThrottled).await;
+    shows_reason(&cluster, &other, &behind.name, WaitReason::ProviderThrottled).await;
+    shows_reason(&cluster, &user, &waiting.name, WaitReason::ProviderThrottled).await;
     assert!(nothing_is_given(&cluster).await);
     let pools: Vec<(String, f64)> =
         sqlx::query_as("select pool, ceiling from job_pools").fetch_all(&cluster.pool).await.unwrap();
     assert_eq!(pools, [("local".to_owned(), 1.0)], "the provider's, by its name");
     sqlx::query("update job_pools set closed_until = now()").execute(&cluster.pool).await.unwrap();
-    told(&cluster, &other, &behind.name, WaitReason::Capacity).await;
+    shows_reason(&cluster, &other, &behind.name, WaitReason::Capacity).await;
 }
 
 #[tokio::test]
-async fn an_account_may_run_what_was_set_for_it() {
+async fn an_account_runs_at_most_its_own_limit() {
     let cluster = Cluster::with(|config| config.generations.account_running = 1).await;
     let user = cluster.user(3).await;
     for _ in 0..3 {
@@ -298,7 +299,7 @@ async fn an_account_may_run_what_was_set_for_it() {
 }
 
 #[tokio::test]
-async fn an_account_has_only_so_many_under_way() {
+async fn an_account_has_a_limit_of_open_generations() {
     let cluster = Cluster::with(|config| config.generations.account_open = 2).await;
     let user = cluster.user(9).await;
     let start_request = user.start_request();
@@ -317,7 +318,7 @@ async fn an_account_has_only_so_many_under_way() {
 }
 
 #[tokio::test]
-async fn what_is_in_the_background_goes_last() {
+async fn background_generations_go_last() {
     let cluster = Cluster::new().await;
     let user = cluster.user(3).await;
     let later = StartGenerationRequest { priority: Priority::Background.into(), ..user.start_request() };

@@ -56,7 +56,7 @@ async fn another_account_sees_nothing_through_any_method() {
 }
 
 #[tokio::test]
-async fn names_are_read_strictly() {
+async fn malformed_names_are_refused() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let generation = cluster.started(&user).await;
@@ -86,7 +86,7 @@ async fn a_batch_keeps_the_order_and_its_repetitions() {
 }
 
 #[tokio::test]
-async fn pages_show_each_once_from_new_to_old() {
+async fn pages_show_each_generation_once_newest_first() {
     let cluster = Cluster::new().await;
     let user = cluster.user(12).await;
     let other = cluster.scene(&user).await;
@@ -112,7 +112,7 @@ async fn pages_show_each_once_from_new_to_old() {
 }
 
 #[tokio::test]
-async fn pages_are_asked_for_strictly() {
+async fn malformed_pages_are_refused() {
     let cluster = Cluster::new().await;
     let user = cluster.user(3).await;
     for _ in 0..3 {
@@ -133,7 +133,7 @@ async fn pages_are_asked_for_strictly() {
 }
 
 #[tokio::test]
-async fn a_write_is_seen_at_once_by_the_one_who_wrote() {
+async fn a_caller_reads_its_own_write_at_once() {
     let nats = Nats::launch().await.unwrap();
     let cluster = Cluster::with(|config| config.nats_url = Some(nats.url())).await;
     let user = cluster.user(3).await;

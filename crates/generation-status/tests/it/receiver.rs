@@ -1,4 +1,4 @@
-//! A user's endpoint: an HTTP server that keeps what it is sent, answers as it is told, and verifies signatures by a
+//! A user's endpoint: an HTTP server that keeps what it is sent, answers as planned, and verifies signatures by a
 //! computation of its own.
 
 use std::collections::VecDeque;

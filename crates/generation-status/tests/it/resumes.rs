@@ -71,7 +71,7 @@ async fn mortal(node: &Node) -> (Proxy, Generations) {
 }
 
 #[tokio::test]
-async fn a_watch_of_a_thousand_outlives_its_servers_without_a_gap_or_a_double() {
+async fn a_watch_of_a_thousand_outlives_its_servers_without_a_gap_or_a_duplicate() {
     let nats = Nats::launch().await.unwrap();
     let cluster = Cluster::with(|config| config.nats_url = Some(nats.url())).await;
     let other = Node::start(&cluster.config).await;
@@ -118,7 +118,7 @@ async fn a_watch_of_a_thousand_outlives_its_servers_without_a_gap_or_a_double() 
 }
 
 #[tokio::test]
-async fn a_watcher_that_missed_too_much_is_told_so() {
+async fn a_watcher_that_missed_too_much_gets_a_gap() {
     let cluster = Cluster::new().await;
     let config = generation_status::Config {
         // It hears of no change, and reads for itself.
@@ -172,7 +172,7 @@ async fn resumed(node: &Node, user: &User, token: &str) -> (Vec<Event>, String) 
     (events, last)
 }
 
-/// Which generations were told of, by their names, and whether they have ended. Those of two generations come in any order.
+/// The names of the updated generations, and whether they have ended. Updates of two generations come in any order.
 fn updates(events: &[Event]) -> Vec<(String, bool)> {
     let update = |event: &'_ Event| match event {
         Event::Update(generation) => (generation.name.clone(), generation.end_time.is_some()),
@@ -184,7 +184,7 @@ fn updates(events: &[Event]) -> Vec<(String, bool)> {
 }
 
 #[tokio::test]
-async fn a_watch_of_an_account_goes_on_with_what_is_new_and_what_changed() {
+async fn a_resumed_watch_of_an_account_gets_new_and_changed_generations() {
     let cluster = Cluster::with(|config| config.watch.heartbeat = Duration::from_millis(300)).await;
     let other = Node::start(&cluster.config).await;
     let user = cluster.user(700).await;
@@ -216,7 +216,7 @@ async fn a_watch_of_an_account_goes_on_with_what_is_new_and_what_changed() {
     let (events, token) = resumed(&cluster.node, &user, &token).await;
     let [Event::Gap(_), Event::Snapshot(snapshot)] = &events[..] else { panic!("{events:?}") };
     assert_eq!(snapshot.generations.len(), 270, "all that is under way; what is over is beyond the latest hundred");
-    // The end of most of them is missed again; after that a token can name the rest.
+    // Most of them end unseen; after that a token can name the rest.
     let names: Vec<_> = started.iter().map(String::as_str).collect();
     cluster.cancel_many(&user, &names).await;
     let (events, token) = resumed(&other, &user, &token).await;
@@ -228,7 +228,7 @@ async fn a_watch_of_an_account_goes_on_with_what_is_new_and_what_changed() {
 }
 
 #[tokio::test]
-async fn an_end_told_long_ago_is_not_told_again_by_a_late_message() {
+async fn a_late_message_does_not_resend_an_old_terminal_state() {
     let cluster = Cluster::with(|config| config.watch.heartbeat = Duration::from_millis(300)).await;
     let user = cluster.user(10).await;
     // Ten minutes old, by its id, and over.
@@ -274,8 +274,8 @@ async fn an_end_told_long_ago_is_not_told_again_by_a_late_message() {
     loop {
         match watch.next().await.unwrap().0 {
             Event::Heartbeat(_) => {}
-            Event::Update(told) => {
-                assert_eq!(told.name, new);
+            Event::Update(update) => {
+                assert_eq!(update.name, new);
                 break;
             }
             other => panic!("{other:?}"),

@@ -114,7 +114,7 @@ async fn a_batch_costs_one_for_all_that_is_cold() {
 }
 
 #[tokio::test]
-async fn two_hundred_who_watch_cost_one_read_for_each_change() {
+async fn two_hundred_watchers_cost_one_read_for_each_change() {
     let counted = Counted::start().await;
     let user = counted.cluster.user(8).await;
     counted.warm_up(&user).await;
@@ -130,7 +130,7 @@ async fn two_hundred_who_watch_cost_one_read_for_each_change() {
         let _ = counted.reads();
         counted.cluster.set_progress(percent).await;
         for watch in &mut watches {
-            // A watch of the account is told of another generation, too.
+            // A watch of the account gets other generations, too.
             while watch.update().await.name != name {}
         }
         let reads = counted.reads();

@@ -52,7 +52,7 @@ async fn the_same_request_starts_once() {
 }
 
 #[tokio::test]
-async fn a_repetition_finds_it_also_when_nothing_else_would_do() {
+async fn a_repetition_finds_the_generation_after_its_scene_was_deleted() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let start_request = user.start_request();
@@ -81,7 +81,20 @@ async fn twenty_parallel_repetitions_start_one() {
 async fn a_hundred_parallel_starts_on_credits_for_ten() {
     let cluster = Cluster::new().await;
     let user = cluster.user(10).await;
-    let starts = (0..100).map(|_| cluster.start(&user, user.start_request()));
+    let starts = (0..100).map(async |_| {
+        let request = user.start_request();
+        loop {
+            match cluster.start(&user, request.clone()).await {
+                // A crowded machine does not serve a hundred calls at once in time; a client comes again.
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        Code::ResourceExhausted | Code::Unavailable | Code::DeadlineExceeded
+                    ) => {}
+                answer => return answer,
+            }
+        }
+    });
     let (started, refused): (Vec<_>, Vec<_>) =
         futures::future::join_all(starts).await.into_iter().partition(Result::is_ok);
     assert_eq!((started.len(), refused.len()), (10, 90));
@@ -93,7 +106,7 @@ async fn a_hundred_parallel_starts_on_credits_for_ten() {
 }
 
 #[tokio::test]
-async fn a_check_says_the_price_and_stores_nothing() {
+async fn validate_only_returns_the_price_and_stores_nothing() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let check = StartGenerationRequest { validate_only: true, request_id: String::new(), ..user.start_request() };
@@ -107,7 +120,7 @@ async fn a_check_says_the_price_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_refused_and_nothing_is_stored() {
+async fn an_invalid_start_is_refused_and_nothing_is_stored() {
     let cluster = Cluster::new().await;
     let (user, foreign) = (cluster.user(5).await, cluster.user(5).await);
     let asset = format!("assets/{}", "ab".repeat(32));
@@ -191,7 +204,7 @@ async fn every_wrong_field_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn a_reference_picture_of_the_account_is_taken() {
+async fn a_reference_picture_must_be_the_accounts() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     sqlx::query("insert into assets (account_id, sha256, blob, mime_type, size_bytes, width, height) values ($1, $2, 'x.png', 'image/png', 1, 1, 1)")
@@ -205,5 +218,5 @@ async fn a_reference_picture_of_the_account_is_taken() {
     let start_request = StartGenerationRequest { input: Some(input), ..user.start_request() };
     let input = cluster.start(&user, start_request).await.unwrap().input.unwrap();
     assert_eq!(input.reference_assets, [asset]);
-    assert!(input.seed.is_some(), "a seed was chosen, and is told");
+    assert!(input.seed.is_some(), "a seed was chosen, and is returned");
 }

@@ -6,7 +6,7 @@ use proto::generations::v1::charge::ProviderCharge;
 use proto::generations::v1::progress::Basis;
 use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::generations::v1::{CancelGenerationRequest, Generation, ResolveGenerationRequest, State, WaitReason};
-use proto::work::v1::{FailureClass, HintWorkRequest, Work};
+use proto::work::v1::{FailureClass, HintWorkRequest, HintWorkResponse, Work};
 use testkit::eventually;
 use tonic::{Code, Status};
 
@@ -28,19 +28,23 @@ async fn claimed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
 async fn unconfirmed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
     let (worker, work, name) = claimed(cluster, user).await;
     worker.intended(&work).await.unwrap();
-    worker.park(&work).await.unwrap();
+    worker.suspend_unconfirmed(&work).await.unwrap();
     worker.free(1).await;
     (worker, work, name)
 }
 
 async fn hint(cluster: &Cluster, job: &str, event: &str, reference: &str) -> bool {
+    hinted(cluster, job, event, reference).await.awaited
+}
+
+async fn hinted(cluster: &Cluster, job: &str, event: &str, reference: &str) -> HintWorkResponse {
     let request = HintWorkRequest {
         provider: "local".to_owned(),
         event: event.to_owned(),
         job: job.to_owned(),
         provider_reference: reference.to_owned(),
     };
-    cluster.node.works.clone().hint_work(request).await.unwrap().into_inner().awaited
+    cluster.node.works.clone().hint_work(request).await.unwrap().into_inner()
 }
 
 async fn resolve(cluster: &Cluster, user: &User, name: &str, how: Resolution) -> Result<Generation, Status> {
@@ -84,7 +88,7 @@ fn reason(generation: &Generation) -> String {
 }
 
 #[tokio::test]
-async fn a_reference_needs_its_intent_and_an_heir_hears_of_both() {
+async fn a_reference_needs_its_intent_and_a_successor_gets_both() {
     let cluster = quick().await;
     let user = cluster.user(1).await;
     let (worker, work, _) = claimed(&cluster, &user).await;
@@ -109,7 +113,7 @@ async fn a_reference_needs_its_intent_and_an_heir_hears_of_both() {
 }
 
 #[tokio::test]
-async fn a_webhook_is_not_taken_for_nothing_while_a_worker_holds_the_submission() {
+async fn a_webhook_is_refused_while_a_worker_holds_the_submission() {
     let cluster = quick().await;
     let user = cluster.user(1).await;
     let (worker, work, name) = claimed(&cluster, &user).await;
@@ -128,7 +132,7 @@ async fn a_webhook_is_not_taken_for_nothing_while_a_worker_holds_the_submission(
     let mut successor = Worker::new(&cluster, 1).await;
     let work = successor.next().await;
     assert!(work.in_doubt);
-    successor.park(&work).await.unwrap();
+    successor.suspend_unconfirmed(&work).await.unwrap();
     assert!(hint(&cluster, &job, "event-1", "order-1").await, "it is the first that is heard of this event");
     successor.free(1).await;
     let poll = successor.next().await;
@@ -138,7 +142,7 @@ async fn a_webhook_is_not_taken_for_nothing_while_a_worker_holds_the_submission(
 }
 
 #[tokio::test]
-async fn a_wait_holds_no_lease_and_a_look_is_no_attempt() {
+async fn a_wait_holds_no_lease_and_a_poll_is_no_attempt() {
     let cluster = quick().await;
     let user = cluster.user(1).await;
     let (mut worker, work, name) = claimed(&cluster, &user).await;
@@ -170,7 +174,7 @@ async fn a_wait_holds_no_lease_and_a_look_is_no_attempt() {
     worker.free(1).await;
     seen = worker.next().await;
     assert_eq!(cluster.get(&user, &name).await.unwrap().version, version);
-    // One whose worker dies is looked at by another.
+    // A poll whose worker dies is done by another.
     cluster.expire_leases().await;
     let mut successor = Worker::new(&cluster, 1).await;
     let work = successor.next().await;
@@ -194,8 +198,14 @@ async fn an_unconfirmed_submission_is_settled_by_a_webhook() {
     assert_eq!((shown.state(), shown.wait_reason()), (State::Submitting, WaitReason::SubmissionUnconfirmed));
     let job = work.lease.unwrap().job;
     assert!(!hint(&cluster, &uuid::Uuid::now_v7().to_string(), "other", "order-7").await, "of no job of ours");
-    assert!(hint(&cluster, &job, "event-1", "order-7").await);
-    assert!(!hint(&cluster, &job, "event-1", "order-7").await, "heard before");
+    // Whoever passes the webhook on can link its trace to the generation's.
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let query = sqlx::query("update generations set traceparent = $2 where id = $1::uuid").bind(&job).bind(trace);
+    query.execute(&cluster.pool).await.unwrap();
+    let first = hinted(&cluster, &job, "event-1", "order-7").await;
+    assert_eq!((first.awaited, first.traceparent.as_str()), (true, trace));
+    let repeated = hinted(&cluster, &job, "event-1", "order-7").await;
+    assert_eq!((repeated.awaited, repeated.traceparent.as_str()), (false, ""), "heard before");
     assert!(!hint(&cluster, &job, "event-2", "order-8").await, "another's order");
     let poll = worker.next().await;
     assert_eq!((poll.poll, poll.in_doubt, poll.provider_reference.as_str()), (true, false, "order-7"));
@@ -251,18 +261,18 @@ async fn an_unconfirmed_submission_ends_at_its_deadline() {
     let failed = until(&cluster, &user, &name, State::Failed).await;
     assert!(reason(&failed).contains("SUBMISSION_OUTCOME_UNKNOWN"));
     assert_eq!((provider_charge(&failed), failed.charge.unwrap().released_micros), (ProviderCharge::Unknown, PRICE));
-    // One that its user gave up meanwhile is cancelled by then, and the doubt stays told.
+    // One that its user gave up meanwhile is cancelled by then, and its provider charge stays UNKNOWN.
     let (mut worker, _, name) = unconfirmed(&cluster, &user).await;
     assert_eq!(cancel(&cluster, &user, &name).await.state(), State::Cancelling);
     let poll = worker.next().await;
     assert!(poll.in_doubt && poll.cancel_requested && poll.poll);
-    worker.park(&poll).await.unwrap();
+    worker.suspend_unconfirmed(&poll).await.unwrap();
     overdue(&cluster, &name).await;
     assert_eq!(provider_charge(&until(&cluster, &user, &name, State::Cancelled).await), ProviderCharge::Unknown);
 }
 
 #[tokio::test]
-async fn the_total_deadline_stops_what_runs_and_ends_what_waits() {
+async fn the_total_deadline_stops_orders_and_ends_waiting_generations() {
     let cluster = quick().await;
     let user = cluster.user(4).await;
     // At its provider: stopped first, and what the provider says then counts.
@@ -305,7 +315,7 @@ async fn the_total_deadline_stops_what_runs_and_ends_what_waits() {
 }
 
 #[tokio::test]
-async fn what_a_provider_does_not_say_is_estimated() {
+async fn progress_that_a_provider_does_not_report_is_estimated() {
     let cluster = Cluster::with(|config| config.work.reconcile_interval = Duration::from_millis(50)).await;
     let user = cluster.user(1).await;
     sqlx::query("insert into model_paces (model, p50, p80, samples) values ('local-sketch', '100 s', '200 s', 5)")

@@ -105,7 +105,7 @@ async fn a_watcher_sees_a_generation_from_start_to_end() {
 
 /// The only message of a change comes when it cannot be read; nothing else will ever tell of it.
 #[tokio::test]
-async fn a_change_that_could_not_be_read_when_it_was_told_is_read_later() {
+async fn a_change_that_could_not_be_read_when_its_message_came_is_read_later() {
     let cluster = Cluster::with(|config| config.watch.heartbeat = Duration::from_millis(300)).await;
     let user = cluster.user(1).await;
     let name = cluster.started(&user).await.name;
@@ -121,7 +121,7 @@ async fn a_change_that_could_not_be_read_when_it_was_told_is_read_later() {
     .await
     .unwrap();
     tx.commit().await.unwrap();
-    testkit::eventually("the change is told", Duration::from_secs(20), async || {
+    testkit::eventually("the change arrives", Duration::from_secs(20), async || {
         let left: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(&cluster.pool).await.ok()?;
         (left == 0).then_some(())
     })
@@ -145,7 +145,7 @@ async fn a_change_that_could_not_be_read_when_it_was_told_is_read_later() {
 }
 
 #[tokio::test]
-async fn a_watcher_at_another_process_sees_the_same() {
+async fn a_watcher_at_another_node_sees_the_same() {
     let nats = Nats::launch().await.unwrap();
     let cluster = Cluster::with(|config| config.nats_url = Some(nats.url())).await;
     let other = Node::start(&cluster.config).await;
@@ -164,7 +164,7 @@ async fn a_watcher_at_another_process_sees_the_same() {
 }
 
 #[tokio::test]
-async fn without_nats_another_process_looks_for_itself() {
+async fn without_nats_another_node_reads_for_itself() {
     let cluster = Cluster::new().await;
     let other = Node::start(&cluster.config).await;
     let user = cluster.user(1).await;
@@ -180,7 +180,7 @@ async fn without_nats_another_process_looks_for_itself() {
 }
 
 #[tokio::test]
-async fn a_watch_ends_with_what_it_was_for() {
+async fn a_watch_until_terminal_ends() {
     let cluster = Cluster::new().await;
     let user = cluster.user(2).await;
     let (first, second) = (cluster.started(&user).await, cluster.started(&user).await);
@@ -205,7 +205,7 @@ async fn a_watch_ends_with_what_it_was_for() {
 }
 
 #[tokio::test]
-async fn only_what_is_asked_for_comes() {
+async fn a_watcher_gets_only_its_selection() {
     let cluster = Cluster::new().await;
     let user = cluster.user(3).await;
     let elsewhere = cluster.scene(&user).await;
@@ -232,16 +232,16 @@ async fn a_slow_reader_gets_the_latest_of_each() {
     let names = cluster.started_many(&user, &start_request, usize::try_from(COUNT).unwrap()).await;
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let mut slow = Watch::of(&cluster.node, &user, named(&names)).await.unwrap();
-    // The one that reads is fed after the slow one: what it was told, the other was told before.
+    // The hub feeds the reader after the slow one: what the reader was sent, the slow one was offered before.
     let mut quick = Watch::of(&cluster.node, &user, named(&names)).await.unwrap();
     assert_eq!(quick.snapshot().await.len(), names.len());
-    let mut told = 0;
+    let mut sent = 0;
     for percent in [10, 20, 30] {
         cluster.set_progress(percent).await;
         let mut behind: HashSet<_> = names.iter().map(|name| (*name).to_owned()).collect();
         while !behind.is_empty() {
             let update = quick.update().await;
-            told += 1;
+            sent += 1;
             if update.progress.is_some_and(|progress| progress.percent >= percent) {
                 behind.remove(&update.name);
             }
@@ -250,7 +250,7 @@ async fn a_slow_reader_gets_the_latest_of_each() {
     cluster.cancel_many(&user, &names).await;
     let mut open = names.len();
     while open > 0 {
-        told += 1;
+        sent += 1;
         open -= usize::from(quick.update().await.end_time.is_some());
     }
     assert_eq!(slow.snapshot().await.len(), names.len());
@@ -265,12 +265,12 @@ async fn a_slow_reader_gets_the_latest_of_each() {
         }
     }
     // The wire may hold a few more than the snapshot.
-    assert!(updates < names.len() * 5 / 4, "{updates} updates reached it of {told}");
-    assert_eq!(told, 4 * names.len(), "the quick one was told of every change");
+    assert!(updates < names.len() * 5 / 4, "{updates} updates reached it of {sent}");
+    assert_eq!(sent, 4 * names.len(), "the quick one was sent every change");
 }
 
 #[tokio::test]
-async fn a_watch_lives_moves_and_goes_on() {
+async fn a_watch_sends_heartbeats_moves_and_is_resumed() {
     let cluster = Cluster::with(|config| {
         config.watch.heartbeat = Duration::from_millis(50);
         config.watch.age = Duration::from_millis(500);
@@ -315,7 +315,7 @@ async fn a_watch_lives_moves_and_goes_on() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_watched_is_refused_at_once() {
+async fn an_invalid_watch_is_refused_at_once() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let name = cluster.started(&user).await.name;

@@ -10,10 +10,10 @@ use proto::webhooks::v1::{
     CreateEndpointRequest, Delivery, Endpoint, GetEndpointRequest, ListDeliveriesRequest, RedeliverDeliveryRequest,
     RotateSecretRequest, TestEndpointRequest, UpdateEndpointRequest,
 };
-use testkit::{Database, eventually, free_port};
+use testkit::{Database, eventually};
 use tonic::{Code, Status};
-use uuid::Uuid;
 
+use crate::binary::Binary;
 use crate::cluster::{Cluster, Node, User, refusal};
 use crate::receiver::{Got, Receiver, Reply};
 use crate::worker::Worker;
@@ -110,7 +110,7 @@ pub(crate) fn webhook_id(delivery: &Delivery) -> &str {
 }
 
 #[tokio::test]
-async fn every_change_is_told_in_order_and_signed() {
+async fn every_change_is_sent_in_order_and_signed() {
     let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
     let user = cluster.user(1).await;
     let endpoint = cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap();
@@ -126,9 +126,9 @@ async fn every_change_is_told_in_order_and_signed() {
     for _ in 0..5 {
         got.push(receiver.next().await);
     }
-    let told: Vec<_> = got.iter().map(Got::event).collect();
-    let told: Vec<_> = told.iter().map(|event| event.trim_start_matches("generation.")).collect();
-    assert_eq!(told, ["queued", "submitting", "processing", "finalizing", "completed"]);
+    let events: Vec<_> = got.iter().map(Got::event).collect();
+    let events: Vec<_> = events.iter().map(|event| event.trim_start_matches("generation.")).collect();
+    assert_eq!(events, ["queued", "submitting", "processing", "finalizing", "completed"]);
     assert!(got.is_sorted_by(|a, b| a.version() < b.version()));
     for got in &got {
         assert!(got.is_signed_by(&endpoint.secret), "{}", got.header("webhook-signature"));
@@ -155,7 +155,7 @@ async fn every_change_is_told_in_order_and_signed() {
 }
 
 #[tokio::test]
-async fn what_fails_is_sent_again_and_holds_back_what_comes_after_it() {
+async fn a_failed_delivery_is_sent_again_and_blocks_its_successor() {
     let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
     let user = cluster.user(2).await;
     let events = ["queued", "cancelled"].map(|state| format!("generation.{state}")).to_vec();
@@ -175,24 +175,27 @@ async fn what_fails_is_sent_again_and_holds_back_what_comes_after_it() {
         .logged(&user, &endpoint.name, |log| log.len() == 3 && log.iter().filter(|d| d.attempt_count == 1).count() == 2)
         .await;
     assert!(log.iter().all(|delivery| delivery.state() == Sent::Pending));
-    let (told, held) = (&log[0], &log[1]);
-    assert_eq!((told.attempts[0].http_status, told.attempts[0].response_excerpt.as_str()), (500, "try  later"));
-    assert!(told.next_attempt_time.unwrap().seconds - told.attempts[0].time.unwrap().seconds >= 4);
-    assert_eq!((held.event_type.as_str(), held.next_attempt_time), ("generation.cancelled", None), "it waits");
+    let (failed_once, blocked) = (&log[0], &log[1]);
+    assert_eq!(
+        (failed_once.attempts[0].http_status, failed_once.attempts[0].response_excerpt.as_str()),
+        (500, "try  later")
+    );
+    assert!(failed_once.next_attempt_time.unwrap().seconds - failed_once.attempts[0].time.unwrap().seconds >= 4);
+    assert_eq!((blocked.event_type.as_str(), blocked.next_attempt_time), ("generation.cancelled", None), "it waits");
     assert!(!receiver.has_more());
 
     cluster.hasten_webhooks().await;
     let mut got = [receiver.next().await, receiver.next().await, receiver.next().await];
     got.sort_by_key(|got| (got.json()["data"]["name"] != first, got.version()));
     let ids = got.each_ref().map(Got::id);
-    assert_eq!(ids, [failed.id(), webhook_id(held), also_failed.id()], "the same ids, in order");
+    assert_eq!(ids, [failed.id(), webhook_id(blocked), also_failed.id()], "the same ids, in order");
     assert_eq!(got[0].json(), failed.json(), "the same body");
     cluster.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
     assert!(!receiver.has_more());
 }
 
 #[tokio::test]
-async fn what_always_fails_is_given_up_and_what_waited_for_it_goes() {
+async fn a_delivery_that_always_fails_ends_and_unblocks_its_successor() {
     let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
     let user = cluster.user(1).await;
     let events = ["queued", "cancelled"].map(|state| format!("generation.{state}")).to_vec();
@@ -219,7 +222,7 @@ async fn what_always_fails_is_given_up_and_what_waited_for_it_goes() {
 }
 
 #[tokio::test]
-async fn one_that_waits_for_its_next_attempt_can_be_sent_now() {
+async fn a_delivery_in_a_pause_can_be_sent_now() {
     let (cluster, mut receiver) = (cluster().await, Receiver::open().await);
     let user = cluster.user(0).await;
     let endpoint = cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap();
@@ -247,7 +250,7 @@ async fn an_endpoint_that_is_gone_is_disabled_with_a_notice() {
     cluster.logged(&user, &endpoint.name, |log| log.len() == 2 && log[0].attempt_count == 1).await;
     cluster.hasten_webhooks().await;
     receiver.next().await;
-    // What waited is given up with it, and what happens now is not told.
+    // Its pending deliveries have failed, and new events are not sent.
     let log = cluster.logged(&user, &endpoint.name, over(Sent::Failed)).await;
     assert_eq!((log.len(), log[1].attempt_count), (2, 0));
     let gone = cluster.get_endpoint(&user, &endpoint.name).await.unwrap();
@@ -343,19 +346,7 @@ async fn a_delivery_whose_process_is_killed_is_sent_again_under_its_id() {
     let endpoint = cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap();
     // From here on a process of its own is alone.
     cluster.node.drain();
-    let folder = std::env::temp_dir().join(format!("rushes-webhooks-{}", Uuid::now_v7()));
-    std::fs::create_dir(&folder).unwrap();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_generation-status"));
-    let address = format!("127.0.0.1:{}", free_port());
-    command
-        .env("RUSHES_DATABASE_URL", &cluster.config.database.url)
-        .env("RUSHES_PUBLIC_URL", &cluster.config.generations.public_url)
-        .env("RUSHES_WEBHOOK_REACH", "anywhere")
-        .env("RUSHES_LISTEN", &address);
-    let victim = testkit::Process::spawn("generation-status", command, &folder.join("log")).unwrap();
-    eventually("the process listens", LONG, async || tokio::net::TcpStream::connect(&address).await.ok())
-        .await
-        .unwrap();
+    let victim = Binary::start(&cluster, &[("RUSHES_WEBHOOK_REACH", "anywhere")]).await;
     receiver.plan(&[Reply::Never]);
     sqlx::query(
         "insert into webhook_deliveries (id, account_id, endpoint_id, event_type)
@@ -368,7 +359,7 @@ async fn a_delivery_whose_process_is_killed_is_sent_again_under_its_id() {
     victim.kill();
     let log =
         sqlx::query_scalar::<_, i32>("select attempt_count from webhook_deliveries").fetch_one(&cluster.pool).await;
-    assert_eq!(log.unwrap(), 0, "nobody lived to tell");
+    assert_eq!(log.unwrap(), 0, "the dead process committed nothing");
 
     cluster.node = Node::start(&cluster.config).await;
     cluster.expire_leases().await;
@@ -377,5 +368,4 @@ async fn a_delivery_whose_process_is_killed_is_sent_again_under_its_id() {
     assert!(second.is_signed_by(&endpoint.secret));
     let log = cluster.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
     assert_eq!(log[0].attempt_count, 1);
-    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -6,7 +6,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, PRICE, User, refusal};
-use crate::worker::{POSTER, VIDEO, Worker, completion};
+use crate::worker::{POSTER, VIDEO, VIDEO_BYTES, Worker, completion};
 
 async fn stale(worker: &Worker, work: &Work) {
     let stale = (Code::Aborted, "STALE_FENCE".to_owned());
@@ -108,7 +108,7 @@ async fn a_heartbeat_keeps_a_lease() {
 }
 
 #[tokio::test]
-async fn a_failure_is_tried_again_and_others_are_not() {
+async fn some_failures_are_retried_and_others_are_not() {
     let cluster = Cluster::new().await;
     let user = cluster.user(4).await;
     for (class, reason, code) in [
@@ -144,7 +144,29 @@ async fn a_failure_is_tried_again_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn attempts_run_out_and_the_hold_goes_back() {
+async fn a_completion_without_its_stored_output_is_refused() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
+    worker.submitted(&work).await.unwrap();
+    worker.finalizing(&work).await.unwrap();
+    let missing = (Code::FailedPrecondition, "ASSET_MISSING".to_owned());
+    assert_eq!(refusal(worker.complete_unregistered(&work, PRICE).await), missing);
+    let stranger = cluster.user(0).await;
+    worker.register_output(&format!("accounts/{}", stranger.account), VIDEO_BYTES).await;
+    assert_eq!(refusal(worker.complete_unregistered(&work, PRICE).await), missing, "another account's asset");
+    worker.register_output(&work.account, VIDEO_BYTES - 1).await;
+    assert_eq!(refusal(worker.complete_unregistered(&work, PRICE).await), missing, "a part of the bytes");
+    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Finalizing);
+    assert_eq!(cluster.credit(&user).await.spent_micros, 0);
+    assert!(worker.heartbeat(&work).await.0, "a refused completion leaves the lease");
+    worker.register_output(&work.account, VIDEO_BYTES).await;
+    worker.complete_unregistered(&work, PRICE).await.unwrap();
+    assert_eq!(cluster.credit(&user).await.spent_micros, PRICE);
+}
+
+#[tokio::test]
+async fn after_the_last_attempt_the_hold_is_released() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let (mut worker, mut work, name) = claimed(&cluster, &user).await;
@@ -163,7 +185,7 @@ async fn attempts_run_out_and_the_hold_goes_back() {
 }
 
 #[tokio::test]
-async fn what_cannot_follow_is_refused() {
+async fn an_illegal_transition_is_refused() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let (worker, work, name) = claimed(&cluster, &user).await;
@@ -180,7 +202,7 @@ async fn what_cannot_follow_is_refused() {
 }
 
 #[tokio::test]
-async fn progress_never_falls_and_is_gathered() {
+async fn progress_never_falls_and_is_batched() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let (worker, work, name) = claimed(&cluster, &user).await;
@@ -212,7 +234,7 @@ async fn a_release_lets_another_go_on() {
 }
 
 #[tokio::test]
-async fn a_worker_gets_as_much_as_it_has_hands() {
+async fn a_worker_gets_as_many_leases_as_it_has_slots() {
     let cluster = Cluster::new().await;
     let user = cluster.user(5).await;
     for _ in 0..5 {
@@ -238,7 +260,7 @@ async fn a_worker_gets_as_much_as_it_has_hands() {
 }
 
 #[tokio::test]
-async fn a_draining_process_gives_out_no_more() {
+async fn a_draining_node_leases_no_more() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
     let mut worker = Worker::new(&cluster, 1).await;
@@ -247,7 +269,7 @@ async fn a_draining_process_gives_out_no_more() {
     let other = crate::cluster::Node::start(&cluster.config).await;
     let request = user.asks(user.start_request());
     other.generations.clone().start_generation(request).await.unwrap();
-    let mut worker = Worker::at(other.works.clone(), 1).await;
+    let mut worker = Worker::at(&cluster, &other, 1).await;
     let work = worker.next().await;
     worker.carry_out(&work).await;
 }

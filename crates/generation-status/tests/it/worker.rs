@@ -5,36 +5,42 @@ use proto::work::v1::{
     ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, FailWorkRequest, FailureClass, HeartbeatRequest, Lease,
     RecordIntentRequest, RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest, SuspendWorkRequest, Work,
 };
+use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::cluster::{Cluster, PRICE, Works};
+use crate::cluster::{Cluster, Node, PRICE, Works};
 
 pub(crate) const VIDEO: &str = "assets/1111111111111111111111111111111111111111111111111111111111111111";
+pub(crate) const VIDEO_BYTES: i64 = 4_321;
 pub(crate) const POSTER: &str = "assets/2222222222222222222222222222222222222222222222222222222222222222";
 
 /// A worker with its claim stream open.
 pub(crate) struct Worker {
     works: Works,
+    /// Where thumbnail-worker's rows are written in its place.
+    pool: PgPool,
     asks: mpsc::Sender<ClaimWorkRequest>,
     leases: Streaming<ClaimWorkResponse>,
 }
 
 impl Worker {
-    /// A worker with so many free hands.
+    /// A worker with so many free slots.
     pub(crate) async fn new(cluster: &Cluster, slots: i32) -> Self {
-        Self::at(cluster.node.works.clone(), slots).await
+        Self::at(cluster, &cluster.node, slots).await
     }
 
-    pub(crate) async fn at(mut works: Works, slots: i32) -> Self {
+    /// A worker that talks to this node.
+    pub(crate) async fn at(cluster: &Cluster, node: &Node, slots: i32) -> Self {
+        let mut works = node.works.clone();
         let (asks, asked) = mpsc::channel(8);
         asks.send(asking(slots)).await.unwrap();
         let leases = works.claim_work(ReceiverStream::new(asked)).await.unwrap().into_inner();
-        Self { works, asks, leases }
+        Self { works, pool: cluster.pool.clone(), asks, leases }
     }
 
-    /// Says that more hands are free.
+    /// Says that more slots are free.
     pub(crate) async fn free(&self, slots: i32) {
         self.asks.send(asking(slots)).await.unwrap();
     }
@@ -93,7 +99,28 @@ impl Worker {
         self.complete_for(work, PRICE).await
     }
 
+    /// Registers the output, as thumbnail-worker would, and completes.
     pub(crate) async fn complete_for(&self, work: &Work, cost_micros: i64) -> Result<(), Status> {
+        self.register_output(&work.account, VIDEO_BYTES).await;
+        self.complete_unregistered(work, cost_micros).await
+    }
+
+    /// Writes the row of an asset of an account.
+    pub(crate) async fn register_output(&self, account: &str, size_bytes: i64) {
+        sqlx::query(
+            "insert into assets (account_id, sha256, blob, mime_type, size_bytes, width, height, duration_ms)
+             values ($1::uuid, decode($2, 'hex'), $2 || '.mp4', 'video/mp4', $3, 640, 360, 3500)
+             on conflict (account_id, sha256) do update set size_bytes = excluded.size_bytes",
+        )
+        .bind(account.trim_start_matches("accounts/"))
+        .bind(VIDEO.trim_start_matches("assets/"))
+        .bind(size_bytes)
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
+    pub(crate) async fn complete_unregistered(&self, work: &Work, cost_micros: i64) -> Result<(), Status> {
         self.works.clone().complete_work(completion(work.lease.clone(), cost_micros)).await.map(drop)
     }
 
@@ -117,7 +144,7 @@ impl Worker {
         Ok(self.works.clone().fail_work(request).await?.into_inner().will_retry)
     }
 
-    /// Leaves an order to its provider, to be looked at at once.
+    /// Leaves an order to its provider, to be polled at once.
     pub(crate) async fn suspend(
         &self,
         work: &Work,
@@ -129,8 +156,8 @@ impl Worker {
         self.works.clone().suspend_work(request).await.map(drop)
     }
 
-    /// Parks a submission of which nothing is known.
-    pub(crate) async fn park(&self, work: &Work) -> Result<(), Status> {
+    /// Suspends a submission as unconfirmed.
+    pub(crate) async fn suspend_unconfirmed(&self, work: &Work) -> Result<(), Status> {
         self.suspend(work, |request| {
             (request.unconfirmed, request.poll_after, request.message) = (true, None, "cut off".to_owned());
         })
@@ -162,7 +189,7 @@ pub(crate) fn completion(lease: Option<Lease>, cost_micros: i64) -> CompleteWork
         lease,
         output: Some(Output {
             asset: VIDEO.to_owned(),
-            size_bytes: 4_321,
+            size_bytes: VIDEO_BYTES,
             mime_type: "video/mp4".to_owned(),
             width: 640,
             height: 360,

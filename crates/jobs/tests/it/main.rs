@@ -3,13 +3,14 @@
 
 extern crate rushes_jobs as jobs;
 
+mod cluster;
 mod fairness;
 mod leases;
 mod limits;
+mod notifier;
 mod queue;
 mod retries;
 mod schedules;
-mod stage;
+mod states;
 mod storm;
 mod waits;
-mod wake;

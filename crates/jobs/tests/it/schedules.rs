@@ -1,14 +1,14 @@
-//! Fairness over random schedules: accounts with weights and limits that come, queue and are served in any order.
+//! Fairness over random schedules: accounts with weights and limits enqueue and are served in any order.
 //!
-//! What is held at every step: no account has more running than it may; nothing stands idle that may go; and of accounts that
+//! At every step, no account has more running than it may, and no claim leaves a job behind that may run. Of the accounts that
 //! always have something queued and may run more, none gets less than its share by more than a few turns.
 
 use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use crate::cluster::{Cluster, KIND};
 use crate::limits::LIMITS;
-use crate::stage::{KIND, Stage};
 
 /// Schedules; each has its own seed, which a failure names.
 const SEEDS: u64 = 12;
@@ -18,7 +18,7 @@ struct Account {
     id: Uuid,
     weight: f64,
     limit: i32,
-    /// Kept with something queued at all times.
+    /// Always has something queued.
     busy: bool,
     queued: usize,
     served: usize,
@@ -33,8 +33,8 @@ async fn shares_and_limits_hold_over_random_schedules() {
 
 async fn schedule(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let stage = Stage::new().await;
-    let mut connection = stage.connection().await;
+    let cluster = Cluster::new().await;
+    let mut connection = cluster.connection().await;
     let mut accounts = Vec::new();
     for n in 0..random.usize(2..6) {
         let account = Account {
@@ -54,12 +54,12 @@ async fn schedule(seed: u64) {
         for account in &mut accounts {
             let come = if account.busy { 12_usize.saturating_sub(account.queued) } else { random.usize(0..2) };
             for _ in 0..come {
-                stage.job(account.id).await;
+                cluster.enqueue_for(account.id).await;
                 account.queued += 1;
             }
         }
         let asked = random.u32(1..5);
-        let given = stage.claim_within(asked).await;
+        let given = cluster.claim_within_limits(asked).await;
         for job in &given {
             let account = accounts.iter_mut().find(|account| account.id == job.account).unwrap();
             account.queued -= 1;
@@ -74,9 +74,9 @@ async fn schedule(seed: u64) {
         }
         if given.len() < asked as usize {
             let idle = accounts.iter().any(|account| account.queued > 0 && room(account) > 0);
-            assert!(!idle, "seed {seed}, step {step}: something may go and was not given out");
+            assert!(!idle, "seed {seed}, step {step}: a job may run and was not claimed");
         }
-        // Any of those that run end; always all in the end of a round, so that limits do not decide what shares do.
+        // Some of what runs ends; in two rounds of three all of it, so that limits do not decide what shares should.
         while let Some((_, lease)) = running.pop() {
             jobs::complete(&mut connection, lease).await.unwrap();
             if step % 3 == 0 && random.u8(0..4) == 0 {
@@ -84,7 +84,7 @@ async fn schedule(seed: u64) {
             }
         }
     }
-    // Of those that always had something queued and were never kept back by their limit, each got its share.
+    // Of the accounts that always had something queued and never reached their limit, each got its share.
     let free: Vec<_> = accounts.iter().filter(|account| account.busy && account.limit >= 5).collect();
     for one in &free {
         for other in &free {

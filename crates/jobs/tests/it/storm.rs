@@ -1,4 +1,4 @@
-//! Many workers, random deeds, killed leases: whatever happens, each job ends exactly once, by the holder of its last lease.
+//! Many workers that act at random and lose leases: each job ends exactly once, by the holder of its last lease.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,19 +8,19 @@ use jobs::{Error, Failure, NewJob, Retry};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::stage::{KIND, Stage, claim, new_job};
+use crate::cluster::{Cluster, KIND, claim, new_job};
 
 const JOBS: usize = 120;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_job_ends_once_whatever_workers_do() {
-    let stage = Stage::new().await;
+    let cluster = Cluster::new().await;
     let accounts: Vec<Uuid> = (0..5).map(|_| Uuid::now_v7()).collect();
     for at in 0..JOBS {
-        stage.enqueue(&NewJob { max_attempts: 1000, ..new_job(accounts[at % 5]) }).await;
+        cluster.enqueue(&NewJob { max_attempts: 1000, ..new_job(accounts[at % 5]) }).await;
     }
     let ends = Arc::new(Mutex::new(HashMap::<Uuid, u32>::new()));
-    let workers = (0..6).map(|seed| tokio::spawn(worker(stage.pool.clone(), seed, ends.clone())));
+    let workers = (0..6).map(|seed| tokio::spawn(worker(cluster.pool.clone(), seed, ends.clone())));
     let workers: Vec<_> = workers.collect();
     for worker in workers {
         tokio::time::timeout(Duration::from_secs(60), worker).await.expect("the storm ends").unwrap();
@@ -29,14 +29,14 @@ async fn every_job_ends_once_whatever_workers_do() {
     assert_eq!(ends.len(), JOBS);
     assert!(ends.values().all(|count| *count == 1), "each ended once: {ends:?}");
     let leased: i64 =
-        sqlx::query_scalar("select count(*) from jobs where state <> 'done'").fetch_one(&stage.pool).await.unwrap();
+        sqlx::query_scalar("select count(*) from jobs where state <> 'done'").fetch_one(&cluster.pool).await.unwrap();
     assert_eq!(leased, 0);
-    // The history is whole: every lease that was given is in it, and every job's fence is their number.
+    // The history is complete: it has every lease, and each job's fence is the number of its leases.
     let broken: i64 = sqlx::query_scalar(
         "select count(*) from jobs j where fence <> (select count(*) from job_events e where e.job_id = j.id and to_state = 'leased')
             or claims <> fence",
     )
-    .fetch_one(&stage.pool)
+    .fetch_one(&cluster.pool)
     .await
     .unwrap();
     assert_eq!(broken, 0);
@@ -55,7 +55,7 @@ async fn worker(pool: PgPool, seed: u64, ends: Arc<Mutex<HashMap<Uuid, u32>>>) {
         }
         for leased in claim(&mut connection, &format!("worker-{seed}"), 4, Duration::from_millis(3)).await {
             if random.bool() {
-                // Another worker's sweep may take the lease away meanwhile.
+                // Another worker's reap may take the lease away meanwhile.
                 tokio::time::sleep(Duration::from_millis(random.u64(0..6))).await;
             }
             let failure =
@@ -80,7 +80,7 @@ async fn worker(pool: PgPool, seed: u64, ends: Arc<Mutex<HashMap<Uuid, u32>>>) {
             .execute(&mut *connection)
             .await
             .unwrap();
-        // Three workers in a row may have died; an operator does not give up.
+        // Three workers in a row may have died; an operator requeues the job each time.
         for dead_lettered in jobs::reap(&mut connection, KIND).await.unwrap().dead_lettered {
             assert!(jobs::requeue(&mut connection, dead_lettered.job, "operator").await.unwrap());
         }

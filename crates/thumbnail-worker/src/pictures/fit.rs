@@ -6,14 +6,16 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::orientation::Orientation;
-use super::{Layout, Pixels, Spec, Thumbnail};
+use super::pixels::{Layout, Pixels};
+use crate::model::Spec;
 
-/// Makes the thumbnail of decoded `pixels`, which lie as `orientation` says.
+/// Renders decoded `pixels`, which lie as `orientation` says, as a WebP file of `spec`.
 #[must_use]
-pub fn thumbnail(pixels: Pixels, orientation: Orientation, spec: &Spec) -> Thumbnail {
+pub fn render_webp(pixels: Pixels, orientation: Orientation, spec: &Spec) -> Vec<u8> {
     let (width, height) = orientation.turned(spec.width, spec.height);
+    // Turning comes after resizing: it copies pixel by pixel, and by then there are few.
     let upright = orientation.apply(resize(pixels, width, height));
-    Thumbnail { webp: encode(&upright, spec.quality), spec: *spec }
+    encode(&upright, spec.quality)
 }
 
 /// Cuts `pixels` evenly to the shape of the target and resizes with a Lanczos filter.

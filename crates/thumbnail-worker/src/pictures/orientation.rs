@@ -1,8 +1,8 @@
-//! How a camera was held: the EXIF orientation, read from a TIFF block, and the turning of finished pixels.
+//! EXIF orientation, which says how a camera was held: read from a TIFF block, and applied to finished pixels.
 //!
 //! Invariant: a damaged EXIF block means "upright", never an error; it is metadata, and the picture is good without it.
 
-use super::Pixels;
+use super::pixels::Pixels;
 
 /// The eight ways in which stored pixels can lie, by EXIF's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,12 +7,14 @@ use std::io::{Cursor, ErrorKind};
 
 use png::{BitDepth, ColorType, Decoder, DecodingError, Limits as Allowed, Transformations};
 
+use super::format::Format;
 use super::orientation::Orientation;
-use super::{Format, Layout, Pixels, Refused};
+use super::pixels::{Layout, Pixels};
+use super::refused::Refused;
 
-/// What the header says about rows.
+/// Size and interlacing, by which decoding is weighed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rows {
+pub(super) struct Rows {
     pub(super) width: u32,
     pub(super) height: u32,
     interlaced: bool,
@@ -36,7 +38,7 @@ impl Rows {
 }
 
 /// Reads the IHDR, and the orientation from an `eXIf` chunk that stands before the pixels.
-pub(super) fn header(bytes: &[u8]) -> Result<(Rows, Orientation), Refused> {
+pub(super) fn read_header(bytes: &[u8]) -> Result<(Rows, Orientation), Refused> {
     let truncated = || Refused::Truncated { format: Format::Png };
     let word = |at: usize| {
         let raw: [u8; 4] = bytes.get(at..at + 4).and_then(|raw| raw.try_into().ok()).ok_or_else(truncated)?;
@@ -68,10 +70,11 @@ pub(super) fn header(bytes: &[u8]) -> Result<(Rows, Orientation), Refused> {
 pub(super) fn decode(bytes: &[u8], rows: &Rows, cover: (u32, u32)) -> Result<Pixels, Refused> {
     let allowed = usize::try_from(rows.weight(cover)).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Allowed { bytes: allowed });
+    // Compressed text and profiles inflate to sizes that no header states, and a thumbnail has no use for them.
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info().map_err(refused)?;
+    let mut reader = decoder.read_info().map_err(to_refused)?;
     let (colour, depth) = reader.output_color_type();
     if depth != BitDepth::Eight {
         return Err(Refused::Unsupported { format: Format::Png, detail: format!("{depth:?} bits a channel") });
@@ -83,19 +86,19 @@ pub(super) fn decode(bytes: &[u8], rows: &Rows, cover: (u32, u32)) -> Result<Pix
     let pixels = if rows.interlaced {
         let size = reader.output_buffer_size().ok_or_else(|| damaged("its size overflows"))?;
         let mut whole = vec![0; size];
-        reader.next_frame(&mut whole).map_err(refused)?;
+        reader.next_frame(&mut whole).map_err(to_refused)?;
         let mut averaged = Averaged::new(rows.width, rows.height, 1, colour);
         let row = rows.width as usize * colour.samples();
         whole.chunks_exact(row).for_each(|row| averaged.take(row));
         averaged.finish()
     } else {
         let mut averaged = Averaged::new(rows.width, rows.height, step, colour);
-        while let Some(row) = reader.next_row().map_err(refused)? {
+        while let Some(row) = reader.next_row().map_err(to_refused)? {
             averaged.take(row.data());
         }
         averaged.finish()
     };
-    reader.finish().map_err(refused)?;
+    reader.finish().map_err(to_refused)?;
     Ok(pixels)
 }
 
@@ -183,7 +186,7 @@ impl Averaged {
     }
 
     fn finish(mut self) -> Pixels {
-        // A decoder that gave fewer rows than it stated has erred already; this keeps the buffer's promise regardless.
+        // A decoder that gave fewer rows than it stated has failed already; whoever reads the buffer counts on its length.
         self.bytes.resize(self.width * self.height * self.layout.bytes(), 0);
         Pixels { width: self.width as u32, height: self.height as u32, layout: self.layout, bytes: self.bytes }
     }
@@ -193,7 +196,7 @@ fn damaged(detail: &str) -> Refused {
     Refused::Damaged { format: Format::Png, detail: detail.to_owned() }
 }
 
-fn refused(error: DecodingError) -> Refused {
+fn to_refused(error: DecodingError) -> Refused {
     match error {
         DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
             Refused::Truncated { format: Format::Png }

@@ -7,12 +7,14 @@ use std::io::{Cursor, ErrorKind};
 
 use image_webp::{DecodingError, WebPDecoder};
 
+use super::format::Format;
 use super::orientation::Orientation;
-use super::{Format, Layout, Pixels, Refused};
+use super::pixels::{Layout, Pixels};
+use super::refused::Refused;
 
-/// What the chunks say.
+/// Size and coding, by which decoding is weighed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub(super) struct Image {
     pub(super) width: u32,
     pub(super) height: u32,
     lossless: bool,
@@ -27,7 +29,7 @@ impl Image {
 }
 
 /// Walks the chunks for the largest stated size and for EXIF.
-pub(super) fn header(bytes: &[u8]) -> Result<(Image, Orientation), Refused> {
+pub(super) fn read_header(bytes: &[u8]) -> Result<(Image, Orientation), Refused> {
     let stated = u32_at(bytes, 4).ok_or(Refused::Truncated { format: Format::Webp })? as usize;
     if bytes.len() < stated.saturating_add(8) {
         return Err(Refused::Truncated { format: Format::Webp });
@@ -53,14 +55,14 @@ impl Found {
             let body = &rest[8..];
             let body = &body[..body.len().min(length as usize)];
             match name {
-                b"VP8X" => self.state(u24_at(body, 4).zip(u24_at(body, 7)).map(|(w, h)| (w + 1, h + 1))),
-                b"VP8 " => self.state(u16_at(body, 6).zip(u16_at(body, 8)).map(|(w, h)| (w & 0x3FFF, h & 0x3FFF))),
+                b"VP8X" => self.note_size(u24_at(body, 4).zip(u24_at(body, 7)).map(|(w, h)| (w + 1, h + 1))),
+                b"VP8 " => self.note_size(u16_at(body, 6).zip(u16_at(body, 8)).map(|(w, h)| (w & 0x3FFF, h & 0x3FFF))),
                 b"VP8L" => {
                     self.lossless = true;
-                    self.state(u32_at(body, 1).map(|bits| ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)));
+                    self.note_size(u32_at(body, 1).map(|bits| ((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)));
                 }
                 b"ANMF" if depth == 0 => {
-                    self.state(u24_at(body, 6).zip(u24_at(body, 9)).map(|(w, h)| (w + 1, h + 1)));
+                    self.note_size(u24_at(body, 6).zip(u24_at(body, 9)).map(|(w, h)| (w + 1, h + 1)));
                     self.walk(body.get(16..).unwrap_or_default(), 1);
                 }
                 b"EXIF" => {
@@ -73,7 +75,7 @@ impl Found {
         }
     }
 
-    fn state(&mut self, size: Option<(u32, u32)>) {
+    fn note_size(&mut self, size: Option<(u32, u32)>) {
         if let Some((width, height)) = size {
             let (w, h) = self.size.unwrap_or_default();
             self.size = Some((w.max(width), h.max(height)));
@@ -83,7 +85,7 @@ impl Found {
 
 /// Decodes the picture, or the first frame of an animation.
 pub(super) fn decode(bytes: &[u8], image: &Image) -> Result<Pixels, Refused> {
-    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(refused)?;
+    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(to_refused)?;
     decoder.set_memory_limit(usize::try_from(image.weight()).unwrap_or(usize::MAX));
     let (width, height) = decoder.dimensions();
     if width > image.width || height > image.height {
@@ -92,7 +94,7 @@ pub(super) fn decode(bytes: &[u8], image: &Image) -> Result<Pixels, Refused> {
     let layout = if decoder.has_alpha() { Layout::Rgba } else { Layout::Rgb };
     let size = decoder.output_buffer_size().ok_or_else(|| damaged("its size overflows"))?;
     let mut pixels = vec![0; size];
-    decoder.read_image(&mut pixels).map_err(refused)?;
+    decoder.read_image(&mut pixels).map_err(to_refused)?;
     Ok(Pixels { width, height, layout, bytes: pixels })
 }
 
@@ -100,7 +102,7 @@ fn damaged(detail: &str) -> Refused {
     Refused::Damaged { format: Format::Webp, detail: detail.to_owned() }
 }
 
-fn refused(error: DecodingError) -> Refused {
+fn to_refused(error: DecodingError) -> Refused {
     match error {
         DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
             Refused::Truncated { format: Format::Webp }

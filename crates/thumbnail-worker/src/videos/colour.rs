@@ -7,30 +7,30 @@ use crate::pictures::{Layout, Pixels};
 
 /// A decoded frame as the decoder holds it: 4:2:0, 8 bits.
 #[derive(Clone, Copy, Debug)]
-pub struct Planes<'a> {
+pub(super) struct Planes<'a> {
     /// Width in pixels.
-    pub width: usize,
+    pub(super) width: usize,
     /// Height in pixels.
-    pub height: usize,
+    pub(super) height: usize,
     /// Luma, and the two chroma planes of half the size.
-    pub planes: [&'a [u8]; 3],
+    pub(super) planes: [&'a [u8]; 3],
     /// Bytes from one row to the next, of each plane.
-    pub strides: [usize; 3],
+    pub(super) strides: [usize; 3],
 }
 
-/// How a stream's numbers mean colours.
+/// A stream's colour description: what its numbers mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Meaning {
-    /// The matrix by ITU-T H.273; 2 means not told.
-    pub matrix: u8,
+pub(super) struct ColourDescription {
+    /// The matrix by ITU-T H.273; 2 means not stated.
+    pub(super) matrix: u8,
     /// Luma runs from 0 to 255 instead of from 16 to 235.
-    pub full_range: bool,
+    pub(super) full_range: bool,
 }
 
 impl Planes<'_> {
     /// The luma of a row, `None` past the last.
     #[must_use]
-    pub fn luma(&self, row: usize) -> Option<&[u8]> {
+    pub(super) fn luma(&self, row: usize) -> Option<&[u8]> {
         self.row(0, row, self.width)
     }
 
@@ -41,14 +41,14 @@ impl Planes<'_> {
 
     /// The frame as RGB; nothing when the planes are shorter than the size says.
     #[must_use]
-    pub fn to_rgb(&self, meaning: Meaning) -> Option<Pixels> {
-        let (red, green_blue, green_red, blue) = match (meaning.matrix, self.height) {
+    pub(super) fn to_rgb(self, description: ColourDescription) -> Option<Pixels> {
+        let (red, green_blue, green_red, blue) = match (description.matrix, self.height) {
             (9 | 10, _) => (1.4746, 0.164_55, 0.571_35, 1.8814),
             (1, _) | (2, 720..) => (1.5748, 0.187_32, 0.468_12, 1.8556),
             _ => (1.402, 0.344_14, 0.714_14, 1.772),
         };
-        let (floor, luma_gain, chroma_gain) =
-            if meaning.full_range { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
+        let (black_level, luma_gain, chroma_gain) =
+            if description.full_range { (0, 1.0, 1.0) } else { (16, 255.0 / 219.0, 255.0 / 224.0) };
         let fixed = |factor: f64| (factor * 65_536.0).round() as i32;
         let luma_gain = fixed(luma_gain);
         let [red, green_blue, green_red, blue] =
@@ -63,7 +63,7 @@ impl Planes<'_> {
                 |plane| self.row(plane, y / 2, half).or_else(|| self.row(plane, (y / 2).checked_sub(1)?, half));
             let (cb, cr) = (chroma(1)?, chroma(2)?);
             for (x, y) in luma.iter().enumerate() {
-                let y = (i32::from(*y) - floor) * luma_gain + 32_768;
+                let y = (i32::from(*y) - black_level) * luma_gain + 32_768;
                 let (cb, cr) = (i32::from(cb[x / 2]) - 128, i32::from(cr[x / 2]) - 128);
                 let rgb = [y + red * cr, y - green_blue * cb - green_red * cr, y + blue * cb];
                 bytes.extend_from_slice(&rgb.map(|value| (value >> 16).clamp(0, 255) as u8));

@@ -1,7 +1,8 @@
 //! The poster frame of a video that is not decoded in process, by an ffmpeg binary where there is one.
 //!
-//! Invariant: ffmpeg is never needed; its absence is told as a [`Missing`] of its own. It gets one local file with the demuxer
-//! named by us, no network protocol, no standard input, bounded frame sizes and a deadline, and is killed when let go of.
+//! Invariant: ffmpeg is never needed; without it the [`Missing`] stays the one that asked for it. It gets one local file with the
+//! demuxer named by us, no network protocol, no standard input, bounded frame sizes and a timeout, and is killed when its caller
+//! goes.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -12,41 +13,42 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
-use super::light::{self, Light};
-use super::{Container, Missing};
+use super::brightness::{Brightness, luma_of};
+use super::container::Container;
+use super::missing::Missing;
 use crate::pictures::{Layout, Pixels};
 
-/// Where ffmpeg is and what it may take.
+/// ffmpeg's place and bounds.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The program's name on the PATH or its path; nothing to do without it.
+    /// The program's name on the PATH or its path; `None`: ffmpeg is not used.
     pub program: Option<PathBuf>,
-    /// Where the one file that it reads is put while it runs.
+    /// The directory where the one file that it reads lies while it runs.
     pub scratch: PathBuf,
-    /// When it is killed.
-    pub deadline: Duration,
+    /// How long it may run before it is killed.
+    pub timeout: Duration,
 }
 
-/// Asks ffmpeg, one video at a time.
+/// Runs ffmpeg for one video at a time, so that a burst of them does not take every core.
 #[derive(Debug)]
 pub struct Ffmpeg {
     settings: Settings,
-    turn: Semaphore,
+    one_at_a_time: Semaphore,
 }
 
 /// The longest side of the frames that ffmpeg is asked for, in pixels: enough for every thumbnail.
 const SIDE: u32 = 1_280;
-/// How many seconds of the video are looked at, four frames each.
+/// How many seconds of the video are searched, four frames each.
 const SECONDS: u32 = 12;
 
 impl Ffmpeg {
     /// Keeps the settings; nothing is started.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, turn: Semaphore::new(1) }
+        Self { settings, one_at_a_time: Semaphore::new(1) }
     }
 
-    /// The first frame that is not nearly black, or the brightest one looked at, upright.
+    /// The first frame that is not nearly black, or the brightest one seen, upright.
     ///
     /// # Errors
     /// `because` itself when there is no ffmpeg; [`Missing::Ffmpeg`] when it fails or takes too long.
@@ -54,11 +56,12 @@ impl Ffmpeg {
         let (Some(program), Some(container)) = (&self.settings.program, Container::sniff(bytes)) else {
             return Err(because);
         };
-        let _turn = self.turn.acquire().await.map_err(|closed| Missing::Ffmpeg(closed.to_string()))?;
+        let permit = self.one_at_a_time.acquire().await;
+        let _permit = permit.map_err(|closed| Missing::Ffmpeg(closed.to_string()))?;
         let file =
             Scratch::write(&self.settings.scratch, bytes).await.map_err(|error| Missing::Ffmpeg(error.to_string()))?;
-        match tokio::time::timeout(self.settings.deadline, look(program, container, &file.0)).await {
-            Err(_) => Err(Missing::Ffmpeg(format!("no frame within {:?}", self.settings.deadline))),
+        match tokio::time::timeout(self.settings.timeout, find_poster(program, container, &file.0)).await {
+            Err(_) => Err(Missing::Ffmpeg(format!("no frame within {:?}", self.settings.timeout))),
             Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Err(because),
             Ok(Err(error)) => Err(Missing::Ffmpeg(error.to_string())),
             Ok(Ok(pixels)) => Ok(pixels),
@@ -66,7 +69,8 @@ impl Ffmpeg {
     }
 }
 
-async fn look(program: &Path, container: Container, file: &Path) -> std::io::Result<Pixels> {
+/// Reads frames from ffmpeg until one is not nearly black.
+async fn find_poster(program: &Path, container: Container, file: &Path) -> std::io::Result<Pixels> {
     let demuxer = match container {
         Container::Mp4 => "mov",
         Container::Webm => "matroska",
@@ -87,16 +91,16 @@ async fn look(program: &Path, container: Container, file: &Path) -> std::io::Res
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let (Some(out), Some(mut complaints)) = (child.stdout.take(), child.stderr.take()) else {
+    let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(std::io::Error::other("its output is not connected"));
     };
-    let mut frames = BufReader::new(out);
+    let mut frames = BufReader::new(stdout);
     let mut best: Option<(f64, Pixels)> = None;
-    let complaint = async {
+    let message = async {
         let mut text = Vec::new();
-        // What it says beyond this is not wanted, but is read so that it does not stop.
-        (&mut complaints).take(2_000).read_to_end(&mut text).await?;
-        tokio::io::copy(&mut complaints, &mut tokio::io::sink()).await?;
+        // The rest is read too and thrown away: ffmpeg stops when nobody empties the pipe.
+        (&mut stderr).take(2_000).read_to_end(&mut text).await?;
+        tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
         Ok::<_, std::io::Error>(String::from_utf8_lossy(&text).trim().to_owned())
     };
     let frames = async {
@@ -105,12 +109,12 @@ async fn look(program: &Path, container: Container, file: &Path) -> std::io::Res
                 .bytes
                 .chunks_exact(frame.width as usize * 3)
                 .step_by(4)
-                .map(|row| row.chunks_exact(3).map(|p| light::luma([p[0], p[1], p[2]])).collect())
+                .map(|row| row.chunks_exact(3).map(|p| luma_of([p[0], p[1], p[2]])).collect())
                 .collect();
-            let light = Light::measure(rows.iter().map(Vec::as_slice), true);
-            let lit = !light.nearly_black();
-            if lit || best.as_ref().is_none_or(|(mean, _)| light.mean > *mean) {
-                best = Some((light.mean, frame));
+            let brightness = Brightness::measure(rows.iter().map(Vec::as_slice), true);
+            let lit = !brightness.is_nearly_black();
+            if lit || best.as_ref().is_none_or(|(mean, _)| brightness.mean > *mean) {
+                best = Some((brightness.mean, frame));
             }
             if lit {
                 return Ok(best);
@@ -118,18 +122,18 @@ async fn look(program: &Path, container: Container, file: &Path) -> std::io::Res
         }
         Ok::<_, std::io::Error>(best)
     };
-    tokio::pin!(complaint);
+    tokio::pin!(message);
     tokio::pin!(frames);
     let best = tokio::select! {
         best = &mut frames => best?,
-        said = &mut complaint => match frames.await? {
+        message = &mut message => match frames.await? {
             Some(best) => Some(best),
-            None => return Err(std::io::Error::other(said?)),
+            None => return Err(std::io::Error::other(message?)),
         },
     };
     match best {
         Some((_, pixels)) => Ok(pixels),
-        None => Err(std::io::Error::other(complaint.await?)),
+        None => Err(std::io::Error::other(message.await?)),
     }
 }
 
@@ -157,12 +161,12 @@ async fn next_frame(from: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> std::i
     Ok(Some(Pixels { width, height, layout: Layout::Rgb, bytes }))
 }
 
-/// A file that is gone once it is let go of.
+/// A file that is removed when it is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
-    async fn write(folder: &Path, bytes: &[u8]) -> std::io::Result<Self> {
-        let file = Self(folder.join(format!("rushes-poster-{}", uuid::Uuid::now_v7())));
+    async fn write(directory: &Path, bytes: &[u8]) -> std::io::Result<Self> {
+        let file = Self(directory.join(format!("rushes-poster-{}", uuid::Uuid::now_v7())));
         tokio::fs::write(&file.0, bytes).await?;
         Ok(file)
     }
@@ -171,7 +175,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!(%error, file = %self.0.display(), "a scratch file stays behind");
+            tracing::warn!(%error, file = %self.0.display(), "a scratch file cannot be removed");
         }
     }
 }

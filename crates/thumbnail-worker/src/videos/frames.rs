@@ -8,17 +8,34 @@ use openh264::OpenH264API;
 use openh264::decoder::{DecodedYUV, Decoder, DecoderConfig, Flush};
 use openh264::formats::YUVSource;
 
-use super::colour::{Meaning, Planes};
-use super::light::Light;
+use super::brightness::Brightness;
+use super::colour::{ColourDescription, Planes};
+use super::missing::Missing;
 use super::mp4::{self, Avc, Track};
 use super::sps::Sps;
-use super::{Limits, Missing};
-use crate::pictures::Pixels;
-use crate::pictures::orientation::Orientation;
+use crate::pictures::{Orientation, Pixels};
+
+/// Bounds of the search for a poster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The highest number of pixels of one frame.
+    pub frame_pixels: u64,
+    /// How many frames are decoded before the brightest one so far is taken.
+    pub frames: usize,
+    /// How many pixels are decoded in all before the brightest frame so far is taken.
+    pub pixels: u64,
+}
+
+impl Default for Limits {
+    /// 36,864 macroblocks a frame (H.264 level 5.2), 300 frames, and 600 megapixels in all.
+    fn default() -> Self {
+        Self { frame_pixels: 36_864 * 256, frames: 300, pixels: 600_000_000 }
+    }
+}
 
 /// A video whose frames can be decoded here, its sizes checked.
 #[derive(Debug)]
-pub struct Reel<'a> {
+pub struct Video<'a> {
     track: Track<'a>,
     avc: Avc<'a>,
     sps: Sps,
@@ -32,8 +49,8 @@ pub struct Poster {
     pub pixels: Pixels,
     /// How it is to be turned.
     pub orientation: Orientation,
-    /// How bright it is.
-    pub light: Light,
+    /// Its brightness.
+    pub brightness: Brightness,
     /// Which frame it is, from 0, in playing order.
     pub frame: usize,
 }
@@ -42,12 +59,12 @@ pub struct Poster {
 ///
 /// # Errors
 /// [`Missing`] when the file is not H.264 in MP4, is damaged, or its frames are too large.
-pub fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Reel<'a>, Missing> {
-    let track = mp4::video(bytes)?;
+pub fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Video<'a>, Missing> {
+    let track = mp4::video_track(bytes)?;
     let name = || String::from_utf8_lossy(&track.codec).trim().to_owned();
     let avc = track.avc.clone().ok_or_else(|| Missing::OtherCodec(name()))?;
     let mut admitted: Option<Sps> = None;
-    for unit in avc.parameter_sets.iter().filter(|unit| kind(unit) == Some(7)) {
+    for unit in avc.parameter_sets.iter().filter(|unit| unit_type(unit) == Some(SPS)) {
         let sps = Sps::read(unit).ok_or_else(|| Missing::Damaged("its H.264 parameters cannot be read".to_owned()))?;
         if u64::from(sps.width) * u64::from(sps.height) > limits.frame_pixels {
             return Err(Missing::TooLarge { width: sps.width, height: sps.height, limit: limits.frame_pixels });
@@ -62,11 +79,11 @@ pub fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Reel<'a>, Missing> {
     if !sps.plain {
         return Err(Missing::OtherCodec(format!("{} beyond progressive 8-bit 4:2:0", name())));
     }
-    Ok(Reel { track, avc, sps, limits: *limits })
+    Ok(Video { track, avc, sps, limits: *limits })
 }
 
-impl Reel<'_> {
-    /// The most memory, in bytes, that finding the poster holds at one time.
+impl Video<'_> {
+    /// The memory, in bytes, that finding the poster holds at one time at the highest.
     #[must_use]
     pub fn weight(&self) -> u64 {
         self.sps.weight()
@@ -80,7 +97,7 @@ impl Reel<'_> {
         let failed = |error: openh264::Error| Missing::Undecoded(error.to_string());
         let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
         let mut decoder = Decoder::with_api_config(OpenH264API::from_source(), config).map_err(failed)?;
-        let mut search = Search { reel: self, seen: 0, best: None };
+        let mut search = Search { video: self, seen: 0, best: None };
         let mut packet = Vec::new();
         self.avc.parameter_sets.iter().for_each(|unit| append(&mut packet, unit));
         let per_frame = u64::from(self.sps.width) * u64::from(self.sps.height);
@@ -115,7 +132,7 @@ impl Reel<'_> {
         while let Some(length) = sample.get(..width) {
             let length = length.iter().fold(0_usize, |length, byte| length << 8 | usize::from(*byte));
             let Some(unit) = sample.get(width..width.saturating_add(length)) else { break };
-            if kind(unit) == Some(7) {
+            if unit_type(unit) == Some(SPS) {
                 let same = Sps::read(unit)
                     .is_some_and(|sps| (sps.width, sps.height) == (self.sps.width, self.sps.height) && sps.plain);
                 if !same {
@@ -131,7 +148,7 @@ impl Reel<'_> {
 
 /// The best frame so far, as the decoder gave it: colours are computed of the chosen one only.
 struct Search<'a> {
-    reel: &'a Reel<'a>,
+    video: &'a Video<'a>,
     seen: usize,
     best: Option<Kept>,
 }
@@ -141,23 +158,23 @@ struct Kept {
     size: (usize, usize),
     planes: [Vec<u8>; 3],
     strides: [usize; 3],
-    light: Light,
+    brightness: Brightness,
     frame: usize,
 }
 
 impl Search<'_> {
-    /// Looks at the next frame in playing order; true when it is the poster.
+    /// Compares the next frame in playing order with the best one; true when it is the poster.
     fn offer(&mut self, frame: &DecodedYUV<'_>) -> bool {
         let (width, height) = frame.dimensions();
         let (y, u, v) = frame.strides();
         let planes = Planes { width, height, planes: [frame.y(), frame.u(), frame.v()], strides: [y, u, v] };
         let rows = (0..height).step_by(4).map_while(|row| planes.luma(row));
-        let light = Light::measure(rows, self.reel.sps.full_range);
-        let lit = !light.nearly_black();
-        if lit || self.best.as_ref().is_none_or(|best| light.mean > best.light.mean) {
+        let brightness = Brightness::measure(rows, self.video.sps.full_range);
+        let lit = !brightness.is_nearly_black();
+        if lit || self.best.as_ref().is_none_or(|best| brightness.mean > best.brightness.mean) {
             let copies = planes.planes.map(<[u8]>::to_vec);
             let strides = planes.strides;
-            self.best = Some(Kept { size: (width, height), planes: copies, strides, light, frame: self.seen });
+            self.best = Some(Kept { size: (width, height), planes: copies, strides, brightness, frame: self.seen });
         }
         self.seen += 1;
         lit
@@ -171,13 +188,16 @@ impl Search<'_> {
         let [y, u, v] = &kept.planes;
         let (width, height) = kept.size;
         let planes = Planes { width, height, planes: [y, u, v], strides: kept.strides };
-        let meaning = Meaning { matrix: self.reel.sps.matrix, full_range: self.reel.sps.full_range };
-        let pixels = planes.to_rgb(meaning).ok_or_else(|| Missing::Undecoded("a frame is not whole".to_owned()))?;
-        Ok(Poster { pixels, orientation: self.reel.track.orientation, light: kept.light, frame: kept.frame })
+        let description = ColourDescription { matrix: self.video.sps.matrix, full_range: self.video.sps.full_range };
+        let pixels = planes.to_rgb(description).ok_or_else(|| Missing::Undecoded("a frame is not whole".to_owned()))?;
+        Ok(Poster { pixels, orientation: self.video.track.orientation, brightness: kept.brightness, frame: kept.frame })
     }
 }
 
-fn kind(unit: &[u8]) -> Option<u8> {
+/// H.264's type of a unit with a sequence parameter set.
+const SPS: u8 = 7;
+
+fn unit_type(unit: &[u8]) -> Option<u8> {
     unit.first().map(|header| header & 0x1F)
 }
 

@@ -1,4 +1,4 @@
-//! The parts of MP4 that lead to the frames of its video track.
+//! MP4, as far as its boxes lead to the frames of its video track.
 //!
 //! Invariant: nothing is allocated by a count that the file states. Tables are slices of the file and are walked one sample at a
 //! time, so a file that claims four thousand million samples costs what its bytes cost. Nesting is fixed by the code, not by the
@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use super::{Container, Missing};
-use crate::pictures::orientation::Orientation;
+use super::container::Container;
+use super::missing::Missing;
+use crate::pictures::Orientation;
 
 /// The video track of a file.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl<'a> Track<'a> {
 ///
 /// # Errors
 /// [`Missing`] when the bytes are no MP4, or hold no video track whose tables can be read.
-pub fn video(bytes: &[u8]) -> Result<Track<'_>, Missing> {
+pub fn video_track(bytes: &[u8]) -> Result<Track<'_>, Missing> {
     match Container::sniff(bytes) {
         Some(Container::Mp4) => {}
         Some(Container::Webm) => return Err(Missing::OtherContainer("WebM")),
@@ -63,7 +64,7 @@ pub fn video(bytes: &[u8]) -> Result<Track<'_>, Missing> {
     let media = child(track, b"mdia").ok_or(Missing::NoTrack)?;
     let table =
         child(media, b"minf").and_then(|minf| child(minf, b"stbl")).ok_or_else(|| damaged("no sample table"))?;
-    let (codec, width, height, entry) = sample_entry(table).ok_or_else(|| damaged("no sample description"))?;
+    let (codec, width, height, entry) = read_sample_entry(table).ok_or_else(|| damaged("no sample description"))?;
     let avc = (&codec == b"avc1" || &codec == b"avc3")
         .then(|| child(entry, b"avcC").and_then(read_avc).ok_or_else(|| damaged("no H.264 parameters (avcC)")))
         .transpose()?;
@@ -71,7 +72,15 @@ pub fn video(bytes: &[u8]) -> Result<Track<'_>, Missing> {
     if samples.is_empty() && child(movie, b"mvex").is_some() {
         return Err(Missing::OtherContainer("fragmented MP4"));
     }
-    Ok(Track { width, height, duration: duration(media), orientation: turning(track), codec, avc, samples })
+    Ok(Track {
+        width,
+        height,
+        duration: read_duration(media),
+        orientation: read_orientation(track),
+        codec,
+        avc,
+        samples,
+    })
 }
 
 fn is_video(track: &[u8]) -> bool {
@@ -80,7 +89,7 @@ fn is_video(track: &[u8]) -> bool {
 }
 
 /// The first sample entry: its name, the frame's size, and the boxes within it.
-fn sample_entry(table: &[u8]) -> Option<([u8; 4], u32, u32, &[u8])> {
+fn read_sample_entry(table: &[u8]) -> Option<([u8; 4], u32, u32, &[u8])> {
     let (codec, body) = Boxes(child(table, b"stsd")?.get(8..)?).next()?;
     let (width, height) = (u16_at(body, 24)?, u16_at(body, 26)?);
     Some((codec, u32::from(width), u32::from(height), body.get(78..)?))
@@ -102,7 +111,7 @@ fn read_avc(body: &[u8]) -> Option<Avc<'_>> {
     (length_bytes != 3).then_some(Avc { length_bytes, parameter_sets })
 }
 
-fn duration(media: &[u8]) -> Duration {
+fn read_duration(media: &[u8]) -> Duration {
     let Some(header) = child(media, b"mdhd") else { return Duration::ZERO };
     let (scale, length) = match header.first() {
         Some(0) => (u32_at(header, 12), u32_at(header, 16).map(u64::from)),
@@ -119,7 +128,7 @@ fn duration(media: &[u8]) -> Duration {
 }
 
 /// The turning that the track header's matrix asks for; anything but a quarter turn is taken as none.
-fn turning(track: &[u8]) -> Orientation {
+fn read_orientation(track: &[u8]) -> Orientation {
     let Some(header) = child(track, b"tkhd") else { return Orientation::Upright };
     let at = if header.first() == Some(&1) { 52 } else { 40 };
     let sign = |n: usize| u32_at(header, at + n * 4).map_or(0, |fixed| (fixed as i32).signum());

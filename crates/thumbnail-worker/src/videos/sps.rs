@@ -2,27 +2,27 @@
 //!
 //! Invariant: what is read here bounds what the decoder will allocate, so a set that cannot be read is never handed on.
 
-/// What a sequence parameter set says.
+/// A sequence parameter set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sps {
+pub(super) struct Sps {
     /// Coded width in pixels, whole macroblocks.
-    pub width: u32,
+    pub(super) width: u32,
     /// Coded height in pixels, whole macroblocks.
-    pub height: u32,
+    pub(super) height: u32,
     /// How many frames the decoder keeps to refer to, at most 16.
-    pub references: u32,
+    pub(super) references: u32,
     /// Whether the decoder in use can take it: 4:2:0, 8 bits, progressive.
-    pub plain: bool,
+    pub(super) plain: bool,
     /// Luma runs from 0 to 255 instead of from 16 to 235.
-    pub full_range: bool,
-    /// The colour matrix by ITU-T H.273; 2 means not told.
-    pub matrix: u8,
+    pub(super) full_range: bool,
+    /// The colour matrix by ITU-T H.273; 2 means not stated.
+    pub(super) matrix: u8,
 }
 
 impl Sps {
     /// Reads a unit of type 7, without its start code.
     #[must_use]
-    pub fn read(unit: &[u8]) -> Option<Self> {
+    pub(super) fn read(unit: &[u8]) -> Option<Self> {
         let (header, rest) = unit.split_first()?;
         if header & 0x1F != 7 {
             return None;
@@ -85,9 +85,10 @@ impl Sps {
         Some(Self { width, height, references, plain, full_range, matrix })
     }
 
-    /// The most memory, in bytes, that decoding such a stream holds: kept frames, the ones in flight, and the RGB copy of one.
+    /// The memory, in bytes, that decoding such a stream holds at the highest: kept frames, those being decoded, and the RGB copy
+    /// of one.
     #[must_use]
-    pub fn weight(&self) -> u64 {
+    pub(super) fn weight(&self) -> u64 {
         let pixels = u64::from(self.width + 64) * u64::from(self.height + 64);
         pixels * 3 / 2 * u64::from(self.references + 4) + pixels * 6
     }

@@ -1,17 +1,18 @@
-//! Files that lie: cut, flipped and stretched by a seeded dice. Nothing panics, nothing runs for long, and what is allocated
-//! follows from what was admitted.
+//! Corrupt files: truncated, flipped and stretched by a seeded fuzzer. Nothing panics, nothing runs for long, and what is
+//! allocated follows from what was admitted.
 
 use std::time::{Duration, Instant};
 
-use thumbnail_worker::pictures::{Header, Limits, Spec, render};
+use thumbnail_worker::model::Spec;
+use thumbnail_worker::pictures::{Header, Limits, render};
 use thumbnail_worker::videos::{self, frames, mp4};
 
 use crate::paint::{fixture, png, quarters, webp};
 
-/// SplitMix64: the same lies every time.
-struct Dice(u64);
+/// SplitMix64: the same corruptions every time.
+struct Fuzzer(u64);
 
-impl Dice {
+impl Fuzzer {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -25,7 +26,7 @@ impl Dice {
     }
 
     /// A file with some bytes changed, taken out, doubled or cut off, most of them near its beginning.
-    fn lie(&mut self, file: &[u8]) -> Vec<u8> {
+    fn corrupt(&mut self, file: &[u8]) -> Vec<u8> {
         let mut file = file.to_vec();
         for _ in 0..=self.below(6) {
             let reach = if self.below(3) == 0 { file.len() } else { file.len().min(1_200) };
@@ -74,16 +75,16 @@ fn no_picture_panics_or_runs_for_long() {
     // Small limits keep the test quick; that they hold is what is tested.
     let limits = Limits { pixels: 1_000_000, ..Limits::default() };
     let spec = Spec { width: 32, height: 32, quality: 80 };
-    let mut dice = Dice(7);
+    let mut fuzzer = Fuzzer(7);
     let mut slowest = Duration::ZERO;
     let (mut whole, mut refused) = (0, 0);
     for round in 0..100 {
         for (n, file) in files.iter().enumerate() {
-            let lie = dice.lie(file);
+            let corrupt = fuzzer.corrupt(file);
             let started = Instant::now();
-            let result = Header::read(&lie, &limits).and_then(|header| {
+            let result = Header::read(&corrupt, &limits).and_then(|header| {
                 assert!(header.weight(&spec) < 64 << 20, "round {round}, file {n}: {header:?}");
-                render(&lie, &header, &spec)
+                render(&corrupt, &header, &spec)
             });
             if result.is_ok() {
                 whole += 1;
@@ -93,7 +94,7 @@ fn no_picture_panics_or_runs_for_long() {
             slowest = slowest.max(started.elapsed());
         }
     }
-    assert!(whole > 20 && refused > 200, "the dice lie: {whole} whole, {refused} refused");
+    assert!(whole > 20 && refused > 200, "the fuzzer corrupts: {whole} whole, {refused} refused");
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
 }
 
@@ -103,24 +104,24 @@ fn no_video_panics_or_runs_for_long() {
         ["fade-baseline.mp4", "fade-high-bframes.mp4", "rotated.mp4", "dark.mp4", "high10.mp4", "fragmented.mp4"];
     let files = files.map(fixture);
     let limits = videos::Limits { frames: 40, frame_pixels: 1_000_000, pixels: 20_000_000 };
-    let mut dice = Dice(11);
+    let mut fuzzer = Fuzzer(11);
     let mut slowest = Duration::ZERO;
     let (mut whole, mut refused) = (0, 0);
     for _ in 0..60 {
         for file in &files {
-            let lie = dice.lie(file);
+            let corrupt = fuzzer.corrupt(file);
             let started = Instant::now();
-            let poster = frames::open(&lie, &limits).and_then(|reel| reel.poster());
+            let poster = frames::open(&corrupt, &limits).and_then(|video| video.poster());
             if poster.is_ok() {
                 whole += 1;
             } else {
                 refused += 1;
             }
-            let _ = videos::facts(&lie);
+            let _ = videos::facts(&corrupt);
             slowest = slowest.max(started.elapsed());
         }
     }
-    assert!(whole > 20 && refused > 40, "the dice lie: {whole} whole, {refused} refused");
+    assert!(whole > 20 && refused > 40, "the fuzzer corrupts: {whole} whole, {refused} refused");
     assert!(slowest < Duration::from_secs(10), "{slowest:?}");
 }
 
@@ -137,7 +138,7 @@ fn a_claim_of_four_thousand_million_samples_costs_what_its_bytes_cost() {
     file[at + 4..at + 8].copy_from_slice(&1_u32.to_be_bytes());
     file[at + 8..at + 12].fill(0xFF);
     let started = Instant::now();
-    let track = mp4::video(&file).unwrap();
+    let track = mp4::video_track(&file).unwrap();
     let bytes: usize = track.samples().map(<[u8]>::len).sum();
     assert!(bytes <= file.len() * 100, "{bytes}");
     assert!(started.elapsed() < Duration::from_secs(2));
@@ -154,7 +155,7 @@ fn a_stream_that_grows_after_it_was_let_in_is_stopped() {
         let length = usize::from(u16::from_be_bytes([other[at + 6], other[at + 7]]));
         other[at + 8..at + 8 + length].to_vec()
     };
-    let track = mp4::video(&file).unwrap();
+    let track = mp4::video_track(&file).unwrap();
     let first = track.samples().next().unwrap();
     let at = first.as_ptr() as usize - file.as_ptr() as usize;
     let length = first.len();

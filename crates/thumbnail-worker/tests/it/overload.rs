@@ -1,12 +1,13 @@
-//! The pool: bounded in bytes, threads and waiting; refuses at once; outlives a panic; keeps its room until the work ends.
+//! The decode pool, bounded in bytes, threads and waiting: refuses at once, outlives a panic, keeps its room until the work ends.
+//! The memory budget, bounded in bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use thumbnail_worker::decode_pool::{DecodePool, Refused, Settings};
-use thumbnail_worker::holding::Holding;
+use thumbnail_worker::decode_pool::{DecodePool, Error, Settings};
+use thumbnail_worker::memory_budget::MemoryBudget;
 use tokio::time::timeout;
 
 const MIB: u64 = 1 << 20;
@@ -17,7 +18,7 @@ fn pool(threads: usize, bytes: u64, waiting: usize) -> DecodePool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn never_holds_more_bytes_or_threads_than_admitted() {
-    for (threads, bytes, weight, most) in [(8, 4 * MIB, MIB, 4), (2, 64 * MIB, MIB, 2)] {
+    for (threads, bytes, weight, max) in [(8, 4 * MIB, MIB, 4), (2, 64 * MIB, MIB, 2)] {
         let pool = pool(threads, bytes, 100);
         let (running, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let work = (0..40).map(|_| {
@@ -34,7 +35,7 @@ async fn never_holds_more_bytes_or_threads_than_admitted() {
         for task in work.collect::<Vec<_>>() {
             task.await.unwrap();
         }
-        assert_eq!(peak.load(Ordering::SeqCst), most, "{threads} threads, {bytes} bytes");
+        assert_eq!(peak.load(Ordering::SeqCst), max, "{threads} threads, {bytes} bytes");
     }
 }
 
@@ -45,7 +46,7 @@ async fn refuses_at_once_with_a_time_to_come_back() {
     let busy = pool.run(MIB, move || held.recv());
     let (first, second) = (pool.run(MIB, || ()), pool.run(MIB, || ()));
     tokio::pin!(busy, first, second);
-    // Looked at once each, they have asked for their places in this order.
+    // Polled once each, they have asked for their places in this order.
     for _ in 0..2 {
         assert!(timeout(Duration::ZERO, &mut busy).await.is_err());
     }
@@ -54,7 +55,7 @@ async fn refuses_at_once_with_a_time_to_come_back() {
     let asked = Instant::now();
     let refused = pool.run(MIB, || ()).await.unwrap_err();
     assert!(
-        matches!(refused, Refused::Overloaded { retry_after } if retry_after >= Duration::from_millis(50)),
+        matches!(refused, Error::Overloaded { retry_after } if retry_after >= Duration::from_millis(50)),
         "{refused}"
     );
     assert!(asked.elapsed() < Duration::from_millis(20));
@@ -66,16 +67,16 @@ async fn refuses_at_once_with_a_time_to_come_back() {
 }
 
 #[tokio::test]
-async fn what_can_never_fit_is_told_so() {
+async fn work_heavier_than_the_pool_is_refused() {
     let refused = pool(4, MIB, 4).run(MIB + 1, || ()).await.unwrap_err();
-    assert_eq!(refused, Refused::TooHeavy { weight: MIB + 1, limit: MIB });
+    assert_eq!(refused, Error::TooHeavy { weight: MIB + 1, limit: MIB });
 }
 
 #[tokio::test]
 async fn a_panic_ends_one_piece_of_work_only() {
     let pool = pool(1, MIB, 4);
     let refused = pool.run(MIB, || panic!("a decoder's own bug")).await.unwrap_err();
-    assert_eq!(refused, Refused::Panicked("a decoder's own bug".into()));
+    assert_eq!(refused, Error::Panicked("a decoder's own bug".into()));
     assert_eq!(pool.run(MIB, || 7).await, Ok(7));
 }
 
@@ -106,14 +107,14 @@ async fn room_stays_taken_when_the_caller_leaves() {
 
 #[tokio::test]
 async fn files_in_memory_are_bounded() {
-    let holding = Holding::new(4 * MIB);
-    let first = holding.try_hold(3 * MIB).unwrap();
-    assert!(holding.try_hold(2 * MIB).is_err());
-    let second = holding.try_hold(MIB).unwrap();
+    let budget = MemoryBudget::new(4 * MIB);
+    let first = budget.try_reserve(3 * MIB).unwrap();
+    assert!(budget.try_reserve(2 * MIB).is_err());
+    let second = budget.try_reserve(MIB).unwrap();
     drop((first, second));
     // A file larger than the whole budget takes all of it.
-    let all = holding.try_hold(100 * MIB).unwrap();
-    assert!(holding.try_hold(1).is_err());
+    let all = budget.try_reserve(100 * MIB).unwrap();
+    assert!(budget.try_reserve(1).is_err());
     drop(all);
-    holding.try_hold(1).unwrap();
+    budget.try_reserve(1).unwrap();
 }

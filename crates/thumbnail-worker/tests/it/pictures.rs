@@ -1,7 +1,8 @@
 //! Pictures of every format come out upright, in their colours, in the size asked for; what is over a limit is refused by its
 //! header.
 
-use thumbnail_worker::pictures::{Format, Header, Limits, Refused, Spec, decode, render};
+use thumbnail_worker::model::Spec;
+use thumbnail_worker::pictures::{Format, Header, Limits, Refused, decode, render};
 
 use crate::paint::{Seen, fixture, png, quarters, see, turned_jpeg, vast_png, webp};
 
@@ -10,7 +11,7 @@ const UPRIGHT: [Option<usize>; 4] = [Some(0), Some(1), Some(2), Some(3)];
 #[track_caller]
 fn thumbnail(bytes: &[u8], spec: Spec) -> Seen {
     let header = Header::read(bytes, &Limits::default()).unwrap();
-    see(&render(bytes, &header, &spec).unwrap().webp)
+    see(&render(bytes, &header, &spec).unwrap())
 }
 
 #[track_caller]
@@ -108,7 +109,7 @@ fn the_spec_is_met_exactly() {
     let size = |quality| {
         let bytes = fixture("baseline.jpg");
         let header = Header::read(&bytes, &Limits::default()).unwrap();
-        render(&bytes, &header, &Spec { quality, ..Spec::default() }).unwrap().webp.len()
+        render(&bytes, &header, &Spec { quality, ..Spec::default() }).unwrap().len()
     };
     assert!(size(1) < size(100));
 }
@@ -196,7 +197,7 @@ fn a_jpeg_of_a_thousand_scans_is_refused() {
 }
 
 #[test]
-fn what_is_cut_off_is_told_so() {
+fn a_truncated_file_is_refused_as_truncated() {
     let rgb = quarters(640, 480);
     let files = [
         ("baseline", fixture("baseline.jpg")),

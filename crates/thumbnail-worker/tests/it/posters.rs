@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use thumbnail_worker::pictures::orientation::Orientation;
+use thumbnail_worker::pictures::Orientation;
 use thumbnail_worker::videos::ffmpeg::{Ffmpeg, Settings};
 use thumbnail_worker::videos::frames::{Poster, open};
 use thumbnail_worker::videos::{Limits, Missing, facts};
@@ -19,7 +19,7 @@ fn poster(name: &str) -> Poster {
 fn the_first_frame_that_is_not_nearly_black_is_taken() {
     for name in ["fade-baseline.mp4", "fade-high-bframes.mp4"] {
         let poster = poster(name);
-        assert!(!poster.light.nearly_black(), "{name}: {:?}", poster.light);
+        assert!(!poster.brightness.is_nearly_black(), "{name}: {:?}", poster.brightness);
         assert!((3..=12).contains(&poster.frame), "{name}: frame {} of a fade of 24", poster.frame);
         assert_eq!((poster.pixels.width, poster.pixels.height), (320, 180));
     }
@@ -28,7 +28,7 @@ fn the_first_frame_that_is_not_nearly_black_is_taken() {
 #[test]
 fn a_film_that_is_dark_throughout_still_has_a_picture() {
     let poster = poster("dark.mp4");
-    assert!(poster.light.nearly_black());
+    assert!(poster.brightness.is_nearly_black());
     let brightest = poster.pixels.bytes.iter().max().unwrap();
     assert!(*brightest >= 0x14, "the grey box is seen: {brightest}");
 }
@@ -55,7 +55,7 @@ fn what_is_not_decoded_here_is_named() {
     let missing = |name: &str| open(&fixture(name), &Limits::default()).map(|_| ()).unwrap_err();
     for name in ["vp9.webm", "high10.mp4", "fragmented.mp4"] {
         let missing = missing(name);
-        assert!(missing.elsewhere(), "{name}: {missing}");
+        assert!(missing.is_for_another_decoder(), "{name}: {missing}");
         assert!(missing.to_string().contains("no ffmpeg"), "{name}: {missing}");
     }
     assert_eq!(missing("baseline.jpg"), Missing::NotAVideo);
@@ -73,7 +73,7 @@ fn ffmpeg(program: Option<&str>) -> Ffmpeg {
     Ffmpeg::new(Settings {
         program: program.map(PathBuf::from),
         scratch: std::env::temp_dir(),
-        deadline: Duration::from_secs(20),
+        timeout: Duration::from_secs(20),
     })
 }
 

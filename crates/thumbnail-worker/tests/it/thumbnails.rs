@@ -1,29 +1,30 @@
 //! RenderThumbnail now and later, and posters of registered videos.
 
 use proto::assets::v1::thumbnail::State;
-use thumbnail_worker::thumbnails::Standing;
+use thumbnail_worker::model::{ThumbnailKey, ThumbnailStatus};
+use thumbnail_worker::store::{KIND, Store};
 use tonic::Code;
 
+use crate::cluster::Cluster;
 use crate::paint::{fixture, png, quarters, see};
-use crate::service::Running;
 use crate::uploads::refused;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn now_waits_for_the_thumbnail_and_makes_it_once() {
-    let service = Running::start().await;
-    let account = service.account().await;
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
     let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
-    service.settled(&account, &asset.name).await;
+    cluster.settled(&account, &asset.name).await;
     let first = account.render(&asset.name, (320, 180, 50), false).await.unwrap().into_inner();
     assert_eq!(first.state(), State::Ready);
-    let seen = see(&service.fetch(&first.url).await);
+    let seen = see(&cluster.fetch(&first.url).await);
     assert_eq!((seen.width, seen.height), (320, 180));
     let spec = first.spec.unwrap();
     assert_eq!((spec.width, spec.height, spec.quality), (320, 180, 50));
-    let before = service.traces().await;
+    let before = cluster.traces().await;
     let again = account.render(&asset.name, (320, 180, 50), false).await.unwrap().into_inner();
     assert_eq!(again, first);
-    assert_eq!(service.traces().await, before);
+    assert_eq!(cluster.traces().await, before);
     // Nothing asked for means the default.
     let default = account.render(&asset.name, (0, 0, 0), false).await.unwrap().into_inner();
     assert_eq!(default.url, account.get(&asset.name).await.unwrap().into_inner().thumbnail.unwrap().url);
@@ -31,29 +32,29 @@ async fn now_waits_for_the_thumbnail_and_makes_it_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn later_is_durable_and_answers_at_once() {
-    // With no runner's hand free the job stays where it was put.
-    let mut service = Running::start().await;
-    let account = service.account().await;
+    // Whether or not the job has begun, the next start finds it or its result.
+    let mut cluster = Cluster::start().await;
+    let account = cluster.account().await;
     let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
-    service.settled(&account, &asset.name).await;
+    cluster.settled(&account, &asset.name).await;
     let queued = account.render(&asset.name, (64, 64, 0), true).await.unwrap().into_inner();
     assert!(matches!(queued.state(), State::Processing | State::Ready));
-    service.restart(|_| {}).await;
-    let account = service.client_of(account.id);
+    cluster.restart(|_| {}).await;
+    let account = cluster.client_of(account.id);
     let ready = testkit::eventually("the thumbnail is there", std::time::Duration::from_secs(30), async || {
         let thumbnail = account.render(&asset.name, (64, 64, 0), true).await.unwrap().into_inner();
         (thumbnail.state() == State::Ready).then_some(thumbnail)
     });
-    assert_eq!(see(&service.fetch(&ready.await.unwrap().url).await).width, 64);
+    assert_eq!(see(&cluster.fetch(&ready.await.unwrap().url).await).width, 64);
     let jobs: i64 =
-        sqlx::query_scalar("select count(*) from jobs where state <> 'done'").fetch_one(&service.pool).await.unwrap();
+        sqlx::query_scalar("select count(*) from jobs where state <> 'done'").fetch_one(&cluster.pool).await.unwrap();
     assert_eq!(jobs, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_spec_is_refused_with_its_field() {
-    let service = Running::start().await;
-    let account = service.account().await;
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
     let asset = account.upload(&fixture("palette.png")).await.unwrap().into_inner();
     for (spec, field) in [
         ((15, 0, 0), "spec.width"),
@@ -71,11 +72,11 @@ async fn a_wrong_spec_is_refused_with_its_field() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registered_video_has_its_poster() {
-    let service = Running::start().await;
-    let account = service.account().await;
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
     for (file, size) in [("fade-high-bframes.mp4", (320, 180)), ("rotated.mp4", (180, 320))] {
         let bytes = fixture(file);
-        let name = service.blobs.put(bytes.clone().into(), "mp4").await.unwrap();
+        let name = cluster.blobs.put(bytes.clone().into(), "mp4").await.unwrap();
         let asset = domain::name::asset_name(&name.sha256());
         let registered = account.register(&asset, "mp4").await.unwrap().into_inner();
         assert_eq!(registered.poster_missing_reason, "");
@@ -85,22 +86,22 @@ async fn a_registered_video_has_its_poster() {
         assert_eq!((video.mime_type.as_str(), video.size_bytes), ("video/mp4", i64::try_from(bytes.len()).unwrap()));
         let poster = video.thumbnail.unwrap();
         assert_eq!(poster.state(), State::Ready);
-        let seen = see(&service.fetch(&poster.url).await);
+        let seen = see(&cluster.fetch(&poster.url).await);
         assert_eq!((seen.width, seen.height), (256, 256));
         assert!(seen.mean() > 20.0, "{file}: mean {}", seen.mean());
         // Again gives the same, and other sizes can be had of it too.
         assert_eq!(account.register(&asset, "mp4").await.unwrap().into_inner().asset.unwrap().name, asset);
         let wide = account.render(&asset, (320, 180, 0), false).await.unwrap().into_inner();
-        assert_eq!(see(&service.fetch(&wide.url).await).height, 180);
+        assert_eq!(see(&cluster.fetch(&wide.url).await).height, 180);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_video_without_a_poster_is_registered_and_says_why() {
-    let service = Running::start().await;
-    let account = service.account().await;
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
     for (file, extension, reason) in [("vp9.webm", "webm", "no ffmpeg"), ("high10.mp4", "mp4", "no ffmpeg")] {
-        let name = service.blobs.put(fixture(file).into(), extension).await.unwrap();
+        let name = cluster.blobs.put(fixture(file).into(), extension).await.unwrap();
         let asset = domain::name::asset_name(&name.sha256());
         let registered = account.register(&asset, extension).await.unwrap().into_inner();
         assert!(registered.poster_missing_reason.contains(reason), "{registered:?}");
@@ -112,8 +113,8 @@ async fn a_video_without_a_poster_is_registered_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_stored_video_is_not_registered() {
-    let service = Running::with(|settings| settings.video_bytes = 40_000).await;
-    let account = service.account().await;
+    let cluster = Cluster::with(|config| config.videos.max_bytes = 40_000).await;
+    let account = cluster.account().await;
     let invalid = Code::InvalidArgument;
     let absent = format!("assets/{}", "0".repeat(64));
     refused(account.register(&absent, "mp4").await, Code::FailedPrecondition, "UPLOAD_INCOMPLETE", "");
@@ -125,24 +126,24 @@ async fn what_is_no_stored_video_is_not_registered() {
         (png(30, 30, &quarters(30, 30)), "png", "INPUT_SCHEMA_VIOLATION"),
         (fixture("fade-baseline.mp4"), "mp4", "INPUT_TOO_LARGE"),
     ] {
-        let name = service.blobs.put(bytes.into(), extension).await.unwrap();
+        let name = cluster.blobs.put(bytes.into(), extension).await.unwrap();
         let asset = domain::name::asset_name(&name.sha256());
         refused(account.register(&asset, extension).await, invalid, reason, "asset");
     }
-    assert_eq!(service.traces().await.0, 0);
+    assert_eq!(cluster.traces().await.0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_at_once_is_sent_away_with_a_time() {
-    let service = Running::with(|settings| {
-        settings.decode_pool.threads = 1;
-        settings.decode_pool.waiting = 1;
-        settings.slots = 1;
+    let cluster = Cluster::with(|config| {
+        config.decode_pool.threads = 1;
+        config.decode_pool.waiting = 1;
+        config.runner.slots = 1;
     })
     .await;
-    let account = service.account().await;
+    let account = cluster.account().await;
     let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
-    service.settled(&account, &asset.name).await;
+    cluster.settled(&account, &asset.name).await;
     let calls: Vec<_> = (0..40)
         .map(|n| {
             let (account, asset) = (account.clone(), asset.name.clone());
@@ -157,7 +158,8 @@ async fn too_much_at_once_is_sent_away_with_a_time() {
                 done += 1;
             }
             refusal => {
-                assert!(refusal.as_ref().unwrap_err().metadata().contains_key("grpc-retry-pushback-ms"));
+                let status = refusal.as_ref().unwrap_err();
+                assert!(status.metadata().contains_key("grpc-retry-pushback-ms"), "{status:?}");
                 refused(refusal, Code::ResourceExhausted, "OVERLOADED", "");
                 away += 1;
             }
@@ -168,14 +170,14 @@ async fn too_much_at_once_is_sent_away_with_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_ask_for_one_thumbnail_cost_one() {
-    let service = Running::with(|settings| {
-        settings.decode_pool.threads = 1;
-        settings.decode_pool.waiting = 1;
+    let cluster = Cluster::with(|config| {
+        config.decode_pool.threads = 1;
+        config.decode_pool.waiting = 1;
     })
     .await;
-    let account = service.account().await;
+    let account = cluster.account().await;
     let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
-    service.settled(&account, &asset.name).await;
+    cluster.settled(&account, &asset.name).await;
     // With one place to wait, a second decoding of it would be refused.
     let calls: Vec<_> = (0..50)
         .map(|_| {
@@ -192,20 +194,17 @@ async fn many_who_ask_for_one_thumbnail_cost_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thumbnail_that_is_there_stays() {
-    let service = Running::start().await;
-    let account = service.account().await;
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
     let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
-    let ready = service.settled(&account, &asset.name).await;
-    let pool =
-        chassis::postgres::Pool::connect_lazy("test", &service.settings.database_url, &service.settings.pool).unwrap();
-    let store = thumbnail_worker::store::Store::new(pool, jobs::Notifier::new(thumbnail_worker::store::KIND, None));
-    let key = thumbnail_worker::thumbnails::Key {
-        account: domain::id::AccountId(account.id),
-        asset: domain::name::asset(&asset.name).unwrap(),
-        spec: thumbnail_worker::pictures::Spec::default(),
-    };
-    for late in [Standing::Failed("too late".into()), Standing::Processing] {
-        store.settle(&key, &late).await.unwrap();
+    let ready = cluster.settled(&account, &asset.name).await;
+    let database = &cluster.config.database;
+    let pool = chassis::postgres::Pool::connect_lazy("test", &database.url, &database.pool).unwrap();
+    let store = Store::new(pool, jobs::Notifier::new(KIND, None));
+    let sha256 = domain::name::asset(&asset.name).unwrap();
+    let key = ThumbnailKey::default_of(domain::id::AccountId(account.id), sha256);
+    for late in [ThumbnailStatus::Failed("too late".into()), ThumbnailStatus::Processing] {
+        assert!(!store.settle(&key, &late).await.unwrap(), "{late:?}");
         assert_eq!(account.get(&asset.name).await.unwrap().into_inner().thumbnail.unwrap(), ready);
     }
 }

@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
+use crate::cluster::{Cluster, PUBLIC};
 use crate::paint::{fixture, png, quarters, see, turned_jpeg, vast_png, webp};
-use crate::service::{PUBLIC, Running};
 
 /// A refusal's code, reason and wrong field.
 #[track_caller]
@@ -30,8 +30,8 @@ fn said(size_bytes: i64) -> UploadMetadata {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_picture_becomes_an_asset_with_a_thumbnail() {
-    let service = Running::start().await;
-    let account = service.account().await;
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
     let files = [
         ("image/jpeg", "jpg", turned_jpeg(6, true), (480, 640), [2, 0, 3, 1]),
         ("image/png", "png", png(300, 200, &quarters(300, 200)), (300, 200), [0, 1, 2, 3]),
@@ -45,10 +45,10 @@ async fn a_picture_becomes_an_asset_with_a_thumbnail() {
         assert_eq!((asset.mime_type.as_str(), asset.size_bytes), (mime, i64::try_from(file.len()).unwrap()));
         assert_eq!((asset.width, asset.height), size);
         assert!(asset.create_time.is_some());
-        assert_eq!(service.fetch(&asset.url).await, file);
-        let thumbnail = service.settled(&account, &asset.name).await;
+        assert_eq!(cluster.fetch(&asset.url).await, file);
+        let thumbnail = cluster.settled(&account, &asset.name).await;
         assert_eq!(thumbnail.state(), State::Ready, "{thumbnail:?}");
-        let seen = see(&service.fetch(&thumbnail.url).await);
+        let seen = see(&cluster.fetch(&thumbnail.url).await);
         assert_eq!((seen.width, seen.height), (256, 256));
         assert_eq!(seen.quarters(), turned.map(Some));
     }
@@ -56,18 +56,18 @@ async fn a_picture_becomes_an_asset_with_a_thumbnail() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_bytes_are_the_same_asset() {
-    let service = Running::start().await;
-    let account = service.account().await;
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
     let first = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
-    service.settled(&account, &first.name).await;
-    let before = service.traces().await;
+    cluster.settled(&account, &first.name).await;
+    let before = cluster.traces().await;
     let again = account.upload_as(said(0), &fixture("baseline.jpg")).await.unwrap().into_inner();
     assert_eq!((&again.name, again.create_time), (&first.name, first.create_time));
     assert_eq!(again.thumbnail.unwrap().state(), State::Ready);
-    assert_eq!(service.traces().await, before);
+    assert_eq!(cluster.traces().await, before);
 
     // Another account has it only once it uploads it itself.
-    let other = service.account().await;
+    let other = cluster.account().await;
     refused(other.get(&first.name).await, Code::NotFound, "ASSET_NOT_FOUND", "");
     refused(other.render(&first.name, (0, 0, 0), false).await, Code::NotFound, "ASSET_NOT_FOUND", "");
     assert_eq!(other.upload(&fixture("baseline.jpg")).await.unwrap().into_inner().name, first.name);
@@ -76,8 +76,8 @@ async fn the_same_bytes_are_the_same_asset() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_taken_leaves_nothing() {
-    let service = Running::start().await;
-    let account = service.account().await;
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
     let invalid = Code::InvalidArgument;
     let whole = png(300, 200, &quarters(300, 200));
     let schema = "INPUT_SCHEMA_VIOLATION";
@@ -107,18 +107,21 @@ async fn what_is_not_taken_leaves_nothing() {
     refused(account.upload_parts(twice).await, invalid, schema, "part");
 
     for name in ["", "assets/", "assets/AB", "projects/1", &format!("assets/{}", "A".repeat(64))] {
-        refused(account.get(name).await, invalid, schema, "name");
+        let answer = account.get(name).await;
+        let message = answer.as_ref().unwrap_err().message().to_owned();
+        assert!(message.contains("64 lower-case hexadecimal digits") && !message.contains("UUID"), "{message}");
+        refused(answer, invalid, schema, "name");
     }
     let none = format!("assets/{}", "0".repeat(64));
     refused(account.get(&none).await, Code::NotFound, "ASSET_NOT_FOUND", "");
-    assert_eq!(service.traces().await, (0, 0));
+    assert_eq!(cluster.traces().await, (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_would_fill_the_memory_are_sent_away() {
-    let service = Running::with(|settings| settings.held_bytes = 1 << 20).await;
-    let account = service.account().await;
-    // An upload of unknown size holds all of so small a budget: as long as it is open, another finds no room.
+    let cluster = Cluster::with(|config| config.memory_budget = 1 << 20).await;
+    let account = cluster.account().await;
+    // An upload of unknown size reserves all of so small a budget: as long as it is open, another finds no room.
     let (send, messages) = tokio::sync::mpsc::channel(1);
     let open = tokio::spawn({
         let account = account.clone();

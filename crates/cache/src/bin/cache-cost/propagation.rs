@@ -35,22 +35,22 @@ pub(crate) async fn measure(source: &Source, rounds: usize) -> Result<()> {
     });
     let writer = Arc::clone(&replicas[0]);
     for round in 0..=rounds {
-        let (mut trips, mut hinted, mut outbox_only) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut trips, mut notified, mut by_outbox) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..COMMITS {
             let began = Instant::now();
             asking.request(ECHO, "question".into()).await?;
             trips.push(began.elapsed());
-            hinted.push(propagate(&writer, &mut listeners, true).await?);
+            notified.push(propagate(&writer, &mut listeners, true).await?);
             // Not in step with the relay, which has just been woken.
             tokio::time::sleep(Duration::from_millis(60).mul_f64(fastrand::f64())).await;
-            outbox_only.push(propagate(&writer, &mut listeners, false).await?);
+            by_outbox.push(propagate(&writer, &mut listeners, false).await?);
         }
         // The first round opens connections.
         if round > 0 {
-            let [trip, hinted, outbox] = [trips, hinted, outbox_only].map(percentiles);
+            let [trip, notified, by_outbox] = [trips, notified, by_outbox].map(percentiles);
             println!(
-                "trip_p50={} trip_p99={} hinted_p50={} hinted_p99={} outbox_p50={} outbox_p99={}",
-                trip.0, trip.1, hinted.0, hinted.1, outbox.0, outbox.1
+                "trip_p50={} trip_p99={} notified_p50={} notified_p99={} by_outbox_p50={} by_outbox_p99={}",
+                trip.0, trip.1, notified.0, notified.1, by_outbox.0, by_outbox.1
             );
         }
     }

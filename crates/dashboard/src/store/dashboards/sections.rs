@@ -18,11 +18,11 @@ use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// The version of the whole, and where the snapshot stands.
+/// The version of the whole, and the position of the snapshot for the cache.
 pub(super) const CLOCK_ROW: i16 = 0;
-/// Who the account is.
+/// The account's profile.
 pub(super) const PROFILE_ROW: i16 = 1;
-/// What it can spend.
+/// The account's credits.
 pub(super) const CREDITS_ROW: i16 = 2;
 /// A project of the page, or the first one after it.
 pub(super) const PROJECT_ROW: i16 = 3;
@@ -91,8 +91,8 @@ macro_rules! credits {
 }
 
 // $2 is the id that the page comes before, $3 its size; one project more says whether another page follows. The scenes are
-// the account's because their projects are (scenes_project holds that); asking again makes the planner leave the index
-// that has them in order for one by account.
+// the account's because their projects are (the constraint scenes_project holds that). A condition on the scenes' account
+// would make the planner leave the index that has them in order for one by account.
 macro_rules! projects {
     () => {
         "(with page as materialized (

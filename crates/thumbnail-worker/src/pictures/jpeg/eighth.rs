@@ -1,17 +1,19 @@
 //! A baseline JPEG at an eighth of its size, for large photographs: each block of 8 by 8 pixels becomes its mean, which is the
-//! first of its coefficients. The other 63 are stepped over without being computed, several in one look at a table.
+//! first of its coefficients. The other 63 are stepped over without being computed, several with one lookup in a table.
 //!
 //! Invariant: only what is certain is done here. A file with anything unusual (progressive, several scans, other colours) is left
 //! to the general decoder; one whose coded data ends early or breaks the rules is refused, since every block is read.
 
-use super::super::{Format, Layout, Pixels, Refused};
+use super::frame::{Frame, damaged, next_segment};
 use super::huffman::{Bits, Broken, Table};
-use super::{Frame, damaged, segment};
+use crate::pictures::format::Format;
+use crate::pictures::pixels::{Layout, Pixels};
+use crate::pictures::refused::Refused;
 
-/// What the segments before the scan say.
+/// The parameters that the segments before the scan state.
 #[derive(Default)]
 struct Parameters<'a> {
-    /// The first entry of each quantisation table: what a mean is to be multiplied by.
+    /// The first entry of each quantisation table, by which a mean is multiplied.
     steps: [Option<i32>; 4],
     /// Identifier, sampling factors across and down, quantisation table.
     components: Vec<[u8; 4]>,
@@ -43,20 +45,20 @@ pub(super) fn decode(bytes: &[u8], frame: &Frame) -> Option<Result<Pixels, Refus
         return None;
     }
     let mut at = 2;
-    let parameters = read(bytes, &mut at)?;
+    let parameters = read_parameters(bytes, &mut at)?;
     let rgb = parameters.components.iter().map(|part| part[0]).eq(*b"RGB");
     if frame.components == 3 && (parameters.transform.is_some_and(|transform| transform != 1) || rgb) {
         return None;
     }
-    let mut planes = planes(&parameters, frame)?;
-    Some(scan(bytes.get(at..)?, &mut planes, &parameters, frame).map(|()| pixels(&planes, frame)))
+    let mut planes = allocate_planes(&parameters, frame)?;
+    Some(decode_scan(bytes.get(at..)?, &mut planes, &parameters, frame).map(|()| to_rgb(&planes, frame)))
 }
 
 /// Reads the segments up to the scan; nothing when something in them is unusual.
-fn read<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Parameters<'a>> {
+fn read_parameters<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Parameters<'a>> {
     let mut found = Parameters::default();
     loop {
-        let (marker, body) = segment(bytes, at)?;
+        let (marker, body) = next_segment(bytes, at)?;
         match marker {
             0xC0 | 0xC1 => {
                 let parts = body.get(6..)?.chunks_exact(3);
@@ -102,17 +104,17 @@ fn read_huffman(mut body: &[u8], found: &mut Parameters<'_>) -> Option<()> {
 }
 
 /// The planes of a scan that holds all components at once, in the order of the frame.
-fn planes<'t>(found: &'t Parameters<'_>, frame: &Frame) -> Option<Vec<Plane<'t>>> {
+fn allocate_planes<'t>(found: &'t Parameters<'_>, frame: &Frame) -> Option<Vec<Plane<'t>>> {
     let count = found.components.len();
-    let [told, selectors @ .., first, last, approximation] = found.scan else { return None };
-    let whole = (usize::from(*told), *first, *last, *approximation) == (count, 0, 63, 0);
+    let [stated_count, selectors @ .., first, last, approximation] = found.scan else { return None };
+    let whole = (usize::from(*stated_count), *first, *last, *approximation) == (count, 0, 63, 0);
     if !whole || selectors.len() != count * 2 || count != frame.components as usize {
         return None;
     }
     let alone = count == 1;
-    let (most_across, most_down) = found.most(alone);
-    let units = (frame.width as usize).div_ceil(8 * most_across);
-    let rows = (frame.height as usize).div_ceil(8 * most_down);
+    let (max_across, max_down) = found.max_sampling(alone);
+    let units = (frame.width as usize).div_ceil(8 * max_across);
+    let rows = (frame.height as usize).div_ceil(8 * max_down);
     let plane = |(part, selector): (&[u8; 4], &[u8])| {
         let [id, across, down, step] = *part;
         // A component that is alone has one block in a unit, whatever factor it states.
@@ -137,19 +139,24 @@ fn planes<'t>(found: &'t Parameters<'_>, frame: &Frame) -> Option<Vec<Plane<'t>>
 
 impl Parameters<'_> {
     /// The largest sampling factors.
-    fn most(&self, alone: bool) -> (usize, usize) {
-        let most = |n: usize| {
+    fn max_sampling(&self, alone: bool) -> (usize, usize) {
+        let max = |n: usize| {
             if alone { 1 } else { self.components.iter().map(|part| usize::from(part[n])).max().unwrap_or(1) }
         };
-        (most(1).max(1), most(2).max(1))
+        (max(1).max(1), max(2).max(1))
     }
 }
 
 /// Reads every block of the scan.
-fn scan(mut coded: &[u8], planes: &mut [Plane<'_>], found: &Parameters<'_>, frame: &Frame) -> Result<(), Refused> {
-    let (most_across, most_down) = found.most(planes.len() == 1);
-    let units = (frame.width as usize).div_ceil(8 * most_across);
-    let rows = (frame.height as usize).div_ceil(8 * most_down);
+fn decode_scan(
+    mut coded: &[u8],
+    planes: &mut [Plane<'_>],
+    found: &Parameters<'_>,
+    frame: &Frame,
+) -> Result<(), Refused> {
+    let (max_across, max_down) = found.max_sampling(planes.len() == 1);
+    let units = (frame.width as usize).div_ceil(8 * max_across);
+    let rows = (frame.height as usize).div_ceil(8 * max_down);
     let all = units * rows;
     let every = if found.restart == 0 { all } else { found.restart };
     let (mut done, mut clean) = (0, Vec::new());
@@ -160,7 +167,7 @@ fn scan(mut coded: &[u8], planes: &mut [Plane<'_>], found: &Parameters<'_>, fram
         let end = (done + every).min(all);
         for unit in done..end {
             for plane in &mut *planes {
-                plane.unit(&mut bits, unit % units, unit / units).map_err(|broken| match (broken, marker) {
+                plane.read_unit(&mut bits, unit % units, unit / units).map_err(|broken| match (broken, marker) {
                     (Broken::Ended, None) => Refused::Truncated { format: Format::Jpeg },
                     (Broken::Ended, Some(_)) => damaged("its coded data ends before its picture does"),
                     (Broken::Code, _) => damaged("its coded data breaks its own tables"),
@@ -206,7 +213,7 @@ fn unstuff(coded: &mut &[u8], clean: &mut Vec<u8>) -> Option<u8> {
 
 impl Plane<'_> {
     /// Reads this component's blocks of one unit.
-    fn unit(&mut self, bits: &mut Bits<'_>, column: usize, row: usize) -> Result<(), Broken> {
+    fn read_unit(&mut self, bits: &mut Bits<'_>, column: usize, row: usize) -> Result<(), Broken> {
         for down in 0..self.down {
             for across in 0..self.across {
                 self.last = self.last.wrapping_add(self.dc.difference(bits)?);
@@ -219,21 +226,21 @@ impl Plane<'_> {
         Ok(())
     }
 
-    /// A row of `count` samples at the size of the result, where this plane has `across` of `most` samples and so on.
-    fn row(&self, y: usize, most: (usize, usize), count: usize, height: usize) -> Vec<u8> {
-        let own = |length: usize, part: usize, most: usize| (length * part).div_ceil(most);
-        let (own_width, own_height) = (own(count, self.across, most.0), own(height, self.down, most.1));
-        let places = |at: usize, part: usize, most: usize, length: usize| {
+    /// A row of `count` samples at the size of the result; this plane has `across` samples where the finest has `max.0`, and so on.
+    fn upsampled_row(&self, y: usize, max: (usize, usize), count: usize, height: usize) -> Vec<u8> {
+        let own = |length: usize, part: usize, max: usize| (length * part).div_ceil(max);
+        let (own_width, own_height) = (own(count, self.across, max.0), own(height, self.down, max.1));
+        let places = |at: usize, part: usize, max: usize, length: usize| {
             // Centres of samples lie in the middles of what they cover; in 256ths.
-            let place = ((2 * at + 1) * part * 128 / most).saturating_sub(128);
+            let place = ((2 * at + 1) * part * 128 / max).saturating_sub(128);
             let before = (place / 256).min(length - 1);
             (before, (before + 1).min(length - 1), place % 256)
         };
         let line = |y: usize| &self.samples[y * self.width..][..own_width];
-        if (self.across, self.down) == most {
+        if (self.across, self.down) == max {
             return line(y).to_vec();
         }
-        let (above, below, share) = places(y, self.down, most.1, own_height);
+        let (above, below, share) = places(y, self.down, max.1, own_height);
         let mixed: Vec<usize> = line(above)
             .iter()
             .zip(line(below))
@@ -241,7 +248,7 @@ impl Plane<'_> {
             .collect();
         (0..count)
             .map(|x| {
-                let (before, after, share) = places(x, self.across, most.0, own_width);
+                let (before, after, share) = places(x, self.across, max.0, own_width);
                 ((mixed[before] * (256 - share) + mixed[after] * share + (1 << 15)) >> 16) as u8
             })
             .collect()
@@ -249,13 +256,13 @@ impl Plane<'_> {
 }
 
 /// The means as RGB: grey as it is, colour by BT.601 in its full range, as JFIF says.
-fn pixels(planes: &[Plane<'_>], frame: &Frame) -> Pixels {
+fn to_rgb(planes: &[Plane<'_>], frame: &Frame) -> Pixels {
     let (width, height) = (frame.width.div_ceil(8) as usize, frame.height.div_ceil(8) as usize);
-    let most = |n: fn(&Plane<'_>) -> usize| planes.iter().map(n).max().unwrap_or(1);
-    let most = (most(|plane| plane.across), most(|plane| plane.down));
+    let max = |n: fn(&Plane<'_>) -> usize| planes.iter().map(n).max().unwrap_or(1);
+    let max = (max(|plane| plane.across), max(|plane| plane.down));
     let mut bytes = Vec::with_capacity(width * height * 3);
     for y in 0..height {
-        let rows: Vec<Vec<u8>> = planes.iter().map(|plane| plane.row(y, most, width, height)).collect();
+        let rows: Vec<Vec<u8>> = planes.iter().map(|plane| plane.upsampled_row(y, max, width, height)).collect();
         match rows.as_slice() {
             [grey] => grey.iter().for_each(|grey| bytes.extend_from_slice(&[*grey; 3])),
             [luma, blue, red] => {

@@ -11,8 +11,8 @@ pub(super) enum Broken {
     Code,
 }
 
-/// Bits looked at in one step.
-const LOOK: u32 = 12;
+/// The lookahead, in bits: what one lookup in a table is made with. Longer codes are rare and are read one by one.
+const LOOKAHEAD: u32 = 12;
 
 /// Reads bits from bytes, the highest first.
 pub(super) struct Bits<'a> {
@@ -55,8 +55,9 @@ impl<'a> Bits<'a> {
         }
     }
 
+    /// The next `count` bits, which stay where they are.
     #[inline]
-    fn look(&self, count: u32) -> usize {
+    fn lookahead(&self, count: u32) -> usize {
         (self.ahead >> (64 - count)) as usize
     }
 
@@ -69,24 +70,24 @@ impl<'a> Bits<'a> {
 
 /// One code table, for means (DC) and for the coefficients that are stepped over (AC).
 pub(super) struct Table {
-    /// For each look ahead: what its first code says, and how far all codes that lie in it whole lead.
-    steps: Box<[Step; 1 << LOOK]>,
+    /// For each lookahead: what its first code says, and how far all codes that lie in it whole lead.
+    steps: Box<[Step; 1 << LOOKAHEAD]>,
     /// One more than the last code of each length, at the top of 16 bits, and where its symbols end.
     ends: [(u32, usize); 17],
     symbols: Vec<u8>,
 }
 
-/// What a look ahead says, in one word so that one load brings all of it.
+/// An entry for one lookahead, in one word so that one load brings all of it.
 #[derive(Clone, Copy, Default)]
 struct Step(u32);
 
 impl Step {
-    /// A look whose first code has this length and symbol.
+    /// The entry of a lookahead whose first code has this length and symbol.
     fn first(length: u32, symbol: u8) -> Self {
         Self(length | u32::from(symbol) << 4)
     }
 
-    /// The first code's length; 0: it is longer than a look.
+    /// The first code's length; 0: it is longer than a lookahead.
     #[inline]
     fn length(self) -> u32 {
         self.0 & 15
@@ -98,7 +99,7 @@ impl Step {
         (self.0 >> 4) as u8
     }
 
-    /// Bits of all codes, with what belongs to them, that lie in the look whole; 0: not even one does.
+    /// Bits of all codes, with what belongs to them, that lie in the lookahead whole; 0: not even one does.
     #[inline]
     fn bits(self) -> u32 {
         self.0 >> 12 & 15
@@ -116,16 +117,16 @@ impl Step {
         self.0 >> 22 & 1 == 1
     }
 
-    /// Adds how many codes, each with the bits that belong to it, lie in `look` whole.
-    fn follow(self, look: usize, alone: &[Self]) -> Self {
+    /// Adds how many codes, each with the bits that belong to it, lie in `lookahead` whole.
+    fn follow(self, lookahead: usize, alone: &[Self]) -> Self {
         let (mut bits, mut count, mut last) = (0, 0, false);
-        while bits < LOOK && !last {
-            let next = alone[look << bits & ((1 << LOOK) - 1)];
+        while bits < LOOKAHEAD && !last {
+            let next = alone[lookahead << bits & ((1 << LOOKAHEAD) - 1)];
             let (run, size) = (u32::from(next.symbol() >> 4), u32::from(next.symbol() & 15));
             let whole = next.length() + size;
-            let unheard = size == 0 && !matches!(run, 0 | 15);
-            // A code is in the look only if all of its bits are: the zeros that were shifted in are not.
-            if next.length() == 0 || bits + whole > LOOK || unheard {
+            let is_reserved = size == 0 && !matches!(run, 0 | 15);
+            // A code is in the lookahead only if all of its bits are: the zeros that were shifted in are not.
+            if next.length() == 0 || bits + whole > LOOKAHEAD || is_reserved {
                 break;
             }
             let more = if next.symbol() == 0 { 0 } else { run + 1 };
@@ -145,16 +146,16 @@ impl Table {
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let (mut code, mut index) = (0_u32, 0_usize);
         let mut ends = [(0, 0); 17];
-        let mut steps = vec![Step::default(); 1 << LOOK];
+        let mut steps = vec![Step::default(); 1 << LOOKAHEAD];
         for (length, count) in (1..=16_u32).zip(counts) {
             for _ in 0..*count {
                 if code >= 1 << length {
                     return None;
                 }
-                if length <= LOOK {
-                    let first = (code << (LOOK - length)) as usize;
+                if length <= LOOKAHEAD {
+                    let first = (code << (LOOKAHEAD - length)) as usize;
                     let step = Step::first(length, *symbols.get(index)?);
-                    steps[first..first + (1 << (LOOK - length))].fill(step);
+                    steps[first..first + (1 << (LOOKAHEAD - length))].fill(step);
                 }
                 code += 1;
                 index += 1;
@@ -163,21 +164,21 @@ impl Table {
             code <<= 1;
         }
         let alone = steps.clone();
-        for (look, step) in steps.iter_mut().enumerate() {
-            *step = step.follow(look, &alone);
+        for (lookahead, step) in steps.iter_mut().enumerate() {
+            *step = step.follow(lookahead, &alone);
         }
         let steps = steps.into_boxed_slice().try_into().ok()?;
         Some(Self { steps, ends, symbols: symbols.to_vec() })
     }
 
-    /// Reads one code that is longer than a look.
+    /// Reads one code that is longer than a lookahead.
     #[cold]
     fn long(&self, bits: &mut Bits<'_>) -> Result<u8, Broken> {
-        let look = bits.look(16) as u32;
-        for length in LOOK + 1..=16 {
+        let next = bits.lookahead(16) as u32;
+        for length in LOOKAHEAD + 1..=16 {
             let (end, index) = self.ends[length as usize];
-            if look < end {
-                let before = ((end - 1 - look) >> (16 - length)) as usize;
+            if next < end {
+                let before = ((end - 1 - next) >> (16 - length)) as usize;
                 let symbol = index.checked_sub(1 + before).and_then(|at| self.symbols.get(at)).ok_or(Broken::Code)?;
                 bits.skip(length);
                 return Ok(*symbol);
@@ -190,7 +191,7 @@ impl Table {
     #[inline]
     pub(super) fn difference(&self, bits: &mut Bits<'_>) -> Result<i32, Broken> {
         bits.refill();
-        let step = self.steps[bits.look(LOOK)];
+        let step = self.steps[bits.lookahead(LOOKAHEAD)];
         let size = if step.length() > 0 {
             bits.skip(step.length());
             u32::from(step.symbol())
@@ -200,7 +201,7 @@ impl Table {
         match size {
             0 => Ok(0),
             1..=15 => {
-                let value = bits.look(size) as i32;
+                let value = bits.lookahead(size) as i32;
                 bits.skip(size);
                 // Values with a zero in front are negative.
                 Ok(if value >> (size - 1) == 0 { value - (1 << size) + 1 } else { value })
@@ -215,7 +216,7 @@ impl Table {
         let mut at = 1_u32;
         while at < 64 {
             bits.refill();
-            let step = self.steps[bits.look(LOOK)];
+            let step = self.steps[bits.lookahead(LOOKAHEAD)];
             let after = at + step.count();
             // Codes that follow the block's 64th coefficient are the next block's.
             if step.bits() > 0 && after < 64 {

@@ -1,0 +1,15 @@
+//! Records and values that the rules, the cache, the store and the presenters share. They know none of these.
+
+mod accounts;
+mod dashboards;
+mod pages;
+mod projects;
+mod scenes;
+
+pub(crate) use accounts::{Account, ApiKey, NewApiKey, OPERATE, Profile, RevokedKey, SCOPES, Secret};
+pub(crate) use dashboards::{
+    Contents, Credits, LatestGeneration, Notice, ProjectCard, RecentGeneration, SceneCard, Section, Snapshot,
+};
+pub(crate) use pages::{DASHBOARD_LISTING, PROJECTS_LISTING, Page, scenes_listing};
+pub(crate) use projects::{NewProject, Project, ProjectChange};
+pub(crate) use scenes::{CreatedScene, MAX_SCENES, NewScene, Scene, SceneChange};

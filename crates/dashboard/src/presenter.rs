@@ -1,0 +1,174 @@
+//! Presenters: the messages of the API, made of the model's records. An id becomes a name, a version an etag, and a stored
+//! picture an address.
+
+use bytes::Bytes;
+use domain::id::{AccountId, GenerationId};
+use domain::page;
+use prost::Message as _;
+use prost_types::Timestamp;
+use proto::accounts::v1 as accounts;
+use proto::dashboard::v1 as dashboard;
+use proto::projects::v1 as projects;
+use time::OffsetDateTime;
+
+use crate::etag;
+use crate::model::{
+    Account, ApiKey, Contents, DASHBOARD_LISTING, Notice, Project, ProjectCard, RecentGeneration, Scene, SceneCard,
+    Section,
+};
+
+pub(crate) fn project_to_proto(project: Project) -> projects::Project {
+    projects::Project {
+        name: project.id.name(),
+        etag: etag::of(project.version),
+        title: project.title,
+        description: project.description,
+        scene_count: project.scene_count,
+        completed_count: project.completed_count,
+        completed_cost_micros: project.completed_cost.get(),
+        create_time: Some(timestamp(project.create_time)),
+        update_time: Some(timestamp(project.update_time)),
+    }
+}
+
+pub(crate) fn scene_to_proto(scene: Scene) -> projects::Scene {
+    projects::Scene {
+        name: scene.name.to_string(),
+        etag: etag::of(scene.version),
+        title: scene.title,
+        script: scene.script,
+        position: scene.position,
+        latest_generation: scene.latest_generation.map(GenerationId::name).unwrap_or_default(),
+        create_time: Some(timestamp(scene.create_time)),
+        update_time: Some(timestamp(scene.update_time)),
+    }
+}
+
+pub(crate) fn account_to_proto(account: Account) -> accounts::Account {
+    accounts::Account {
+        name: account.id.name(),
+        display_name: account.profile.display_name,
+        email: account.profile.email,
+        create_time: Some(timestamp(account.create_time)),
+    }
+}
+
+pub(crate) fn api_key_to_proto(key: ApiKey) -> accounts::ApiKey {
+    accounts::ApiKey {
+        name: key.name.to_string(),
+        account: key.name.account.name(),
+        scopes: key.scopes,
+        expire_time: key.expire_time.map(timestamp),
+        revoke_time: key.revoke_time.map(timestamp),
+        version: key.version,
+        prefix: key.prefix,
+    }
+}
+
+/// Presents dashboards, with addresses that the outside can reach.
+#[derive(Clone, Debug)]
+pub(crate) struct Presenter {
+    /// `{public URL}/assets/`, to which a stored object's name is added.
+    assets: String,
+}
+
+impl Presenter {
+    /// Addresses begin with the gateway's public URL.
+    pub(crate) fn new(public_url: &str) -> Self {
+        Self { assets: format!("{}/assets/", public_url.trim_end_matches('/')) }
+    }
+
+    /// The encoded dashboard.
+    pub(crate) fn dashboard(&self, account: AccountId, contents: Contents) -> Bytes {
+        let profile = contents.profile.map(|profile| dashboard::Profile {
+            account: account.name(),
+            display_name: profile.display_name,
+            email: profile.email,
+        });
+        // An account without a row of credits has none, which is shown as zero; credits that could not be read are left out.
+        let credits = (!contents.unreachable.contains(&Section::Credits)).then(|| dashboard::Credits {
+            available_micros: contents.credits.available.get(),
+            held_micros: contents.credits.held.get(),
+        });
+        let next = contents.next.map(|cursor| page::token(account, DASHBOARD_LISTING, cursor));
+        let dashboard = dashboard::Dashboard {
+            version: contents.snapshot.map(|snapshot| snapshot.version).unwrap_or_default(),
+            profile,
+            credits,
+            projects: contents.projects.into_iter().map(|project| self.project(project)).collect(),
+            next_page_token: next.unwrap_or_default(),
+            recent_generations: contents.recent.into_iter().map(|recent| self.recent(recent)).collect(),
+            notices: contents.notices.into_iter().map(notice_to_proto).collect(),
+            unread_notice_count: i32::try_from(contents.unread).unwrap_or(i32::MAX),
+            unreachable: contents.unreachable.into_iter().map(section_to_proto).map(i32::from).collect(),
+        };
+        dashboard.encode_to_vec().into()
+    }
+
+    fn project(&self, project: ProjectCard) -> dashboard::ProjectCard {
+        dashboard::ProjectCard {
+            name: project.id.name(),
+            title: project.title,
+            scene_count: project.scene_count,
+            completed_count: project.completed_count,
+            completed_cost_micros: project.completed_cost.get(),
+            scenes: project.scenes.into_iter().map(|scene| self.scene(scene)).collect(),
+            create_time: Some(timestamp(project.create_time)),
+        }
+    }
+
+    fn scene(&self, scene: SceneCard) -> dashboard::SceneCard {
+        let latest = scene.latest.map(|latest| dashboard::LatestGeneration {
+            name: latest.id.name(),
+            version: latest.version,
+            state: latest.state.number().into(),
+            percent: latest.percent.into(),
+            stage: latest.stage,
+            thumbnail_url: self.picture_url(latest.thumbnail),
+        });
+        dashboard::SceneCard { name: scene.name.to_string(), title: scene.title, position: scene.position, latest }
+    }
+
+    fn recent(&self, recent: RecentGeneration) -> dashboard::RecentGeneration {
+        dashboard::RecentGeneration {
+            name: recent.id.name(),
+            scene: recent.scene.to_string(),
+            state: recent.state.number().into(),
+            percent: recent.percent.into(),
+            stage: recent.stage,
+            prompt: recent.prompt,
+            thumbnail_url: self.picture_url(recent.thumbnail),
+            cost_micros: recent.cost.get(),
+            create_time: Some(timestamp(recent.create_time)),
+        }
+    }
+
+    /// The address of a stored picture; empty when there is none.
+    fn picture_url(&self, blob: Option<String>) -> String {
+        blob.map(|blob| format!("{}{blob}", self.assets)).unwrap_or_default()
+    }
+}
+
+fn notice_to_proto(notice: Notice) -> dashboard::Notice {
+    dashboard::Notice {
+        name: notice.id.name(),
+        title: notice.title,
+        body: notice.body,
+        create_time: Some(timestamp(notice.create_time)),
+    }
+}
+
+fn section_to_proto(section: Section) -> dashboard::Section {
+    match section {
+        Section::Profile => dashboard::Section::Profile,
+        Section::Credits => dashboard::Section::Credits,
+        Section::Projects => dashboard::Section::Projects,
+        Section::RecentGenerations => dashboard::Section::RecentGenerations,
+        Section::Notices => dashboard::Section::Notices,
+    }
+}
+
+fn timestamp(at: OffsetDateTime) -> Timestamp {
+    // The nanoseconds of a second always fit.
+    Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or_default() }
+}

@@ -1,0 +1,121 @@
+//! The service: its parts put together, its two ports, and its drain.
+
+use std::net::SocketAddr;
+
+use cache::Cache;
+use chassis::drain::Drain;
+use chassis::postgres::{Pool, PoolSettings};
+use chassis::{nats, server};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::accounts::Accounts;
+use crate::cache::{CachedDashboards, CachedKeys};
+use crate::config::Config;
+use crate::dashboards::Dashboards;
+use crate::grpc::{self, AccountsApi, DashboardsApi, ProjectsApi};
+use crate::notices::Notices;
+use crate::presenter::Presenter;
+use crate::projects::Projects;
+use crate::scenes::Scenes;
+use crate::store::Store;
+use crate::watches::{Hub, Watches};
+
+/// The service, built and bound to no port.
+pub struct Service {
+    server: server::Server,
+    routes: Routes,
+    cache: Cache,
+    /// Ends watches when the drain begins.
+    stop: CancellationToken,
+}
+
+/// The service with its ports bound.
+pub struct Bound {
+    server: server::Bound,
+    routes: Routes,
+    cache: Cache,
+    /// Ends watches when the drain begins.
+    stop: CancellationToken,
+}
+
+impl Service {
+    /// Builds the service. It waits for no server: one that is away is found so when it is needed. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When a setting cannot be used; the error names it.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let store = Store::connect_lazy(&config.database)?;
+        let cache = open_cache(config).await?;
+        let dashboards = Dashboards::new(store.clone(), config.dashboards.section_timeout);
+        let presenter = Presenter::new(config.dashboards.public_url.as_str());
+        let dashboards = CachedDashboards::new(cache.clone(), dashboards, presenter);
+        let keys = CachedKeys::new(cache.clone(), store.clone());
+
+        let (hub, stop) = (Hub::default(), CancellationToken::new());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(hub.clone().feed(cache.changes())));
+        let watches = Watches::new(dashboards.clone(), hub, config.watch, stop.clone());
+
+        let projects = Projects::new(store.clone(), dashboards.clone());
+        let scenes = Scenes::new(store.clone(), dashboards.clone());
+        let notices = Notices::new(store.clone(), dashboards.clone());
+        let routes = grpc::routes(
+            ProjectsApi { projects, scenes },
+            DashboardsApi { dashboards, notices, watches },
+            AccountsApi { accounts: Accounts::new(store, keys.clone()), keys },
+        );
+        let server = server::Server::new("dashboard", &config.server)
+            .streaming(grpc::STREAMING)
+            .describe(proto::DESCRIPTOR_SET)
+            .advertise(proto::services("dashboard"));
+        Ok(Self { server: server, routes, cache, stop })
+    }
+
+    /// Binds both ports; nothing is answered until [`Bound::serve`].
+    ///
+    /// # Errors
+    /// When an address is taken or not ours.
+    pub async fn bind(self) -> Result<Bound, server::Error> {
+        Ok(Bound { server: self.server.bind().await?, routes: self.routes, cache: self.cache, stop: self.stop })
+    }
+}
+
+impl Bound {
+    /// The address of the gRPC port.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// The address of the admin port.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.server.admin_addr()
+    }
+
+    /// Serves until `drain` has begun and the running calls have ended or its grace period has passed.
+    ///
+    /// # Errors
+    /// When a server fails.
+    pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
+        let (drain_begun, stop) = (drain.token(), self.stop);
+        tokio::spawn(async move {
+            drain_begun.cancelled().await;
+            stop.cancel();
+        });
+        let result = self.server.serve(self.routes, drain).await;
+        self.cache.close().await;
+        result
+    }
+}
+
+/// The cache, with a pool of its own: its relay and its reads of versions must not wait behind users' reads.
+async fn open_cache(config: &Config) -> anyhow::Result<Cache> {
+    let pool = PoolSettings { unresponsive_after: config.database.write.unresponsive_after, ..cache::Settings::pool() };
+    let pool = Pool::connect_lazy("cache", config.database.url.as_str(), &pool)?;
+    let nats = match &config.nats_url {
+        Some(url) => Some(nats::connect(url).await?),
+        None => None,
+    };
+    Ok(Cache::start(config.cache.clone(), Some(pool), nats)?)
+}

@@ -1,0 +1,142 @@
+//! The ways in which the gateway refuses a call, and the one map from each to a code and a reason.
+
+use std::time::Duration;
+
+use chassis::status::Failure;
+use proto::Scope;
+
+/// The RetryInfo of a call whose key could not be looked up at once.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// Why a call is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// No public method has this path.
+    #[error("there is no method {0}")]
+    MethodNotFound(String),
+    /// The call is not authenticated.
+    #[error("not authenticated: {0:?}")]
+    Unauthenticated(Refusal),
+    /// The key is good but lacks the scope of the method.
+    #[error("the key lacks the scope {}", .0.as_str())]
+    ScopeMissing(Scope),
+    /// As many keys are being looked up as may be at once.
+    #[error("too many keys are being looked up")]
+    LookupsExhausted,
+    /// Dashboard's answer about a key makes no sense.
+    #[error("{0} of an API key cannot be read")]
+    UnreadableKey(&'static str),
+    /// The name of the call's session is empty or too long.
+    #[error("a session's name has 1 to {max} characters")]
+    SessionInvalid {
+        /// The header that has the name.
+        header: &'static str,
+        /// The longest name.
+        max: usize,
+    },
+    /// A message is larger than its method allows.
+    #[error("a message has {bytes} bytes; {max} are allowed")]
+    MessageTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The largest that is allowed.
+        max: u64,
+    },
+    /// The messages of a stream are together larger than its method allows.
+    #[error("the messages have more than {max} bytes in all")]
+    StreamTooLarge {
+        /// The largest sum that is allowed.
+        max: u64,
+    },
+    /// A failure that is ready to be answered, as a service behind the gateway returned it.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// Why a call is not authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It shows no key.
+    Missing,
+    /// What it shows cannot be a key.
+    Malformed,
+    /// Nobody has this key.
+    Unknown,
+    /// The key was revoked.
+    Revoked,
+    /// The key's expiry has passed.
+    Expired,
+}
+
+impl Refusal {
+    /// All of them, in the order of their declaration.
+    pub(crate) const ALL: [Self; 5] = [Self::Missing, Self::Malformed, Self::Unknown, Self::Revoked, Self::Expired];
+
+    /// Its name in logs and metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "KEY_MISSING",
+            // For the client both are one: no such key exists. The message says more.
+            Self::Malformed | Self::Unknown => "KEY_UNKNOWN",
+            Self::Revoked => "KEY_REVOKED",
+            Self::Expired => "KEY_EXPIRED",
+        }
+    }
+
+    const fn message(self) -> &'static str {
+        match self {
+            Self::Missing => "send an API key as `authorization: Bearer rsk_…`",
+            Self::Malformed => "this is not an API key; one is rsk_ and 43 characters",
+            Self::Unknown => "there is no such API key; create one, or check that all of it was sent",
+            Self::Revoked => "this API key was revoked; use another one",
+            Self::Expired => "this API key has expired; use another one",
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::MethodNotFound(_) => Self::unimplemented(error.to_string()),
+            Error::Unauthenticated(refusal) => Self::unauthenticated(refusal.reason(), refusal.message()),
+            Error::ScopeMissing(scope) => {
+                let scope = scope.as_str();
+                Self::denied("SCOPE_MISSING", format!("this API key lacks the scope `{scope}`"))
+                    .and_metadata("scope", scope)
+            }
+            Error::LookupsExhausted => Self::exhausted("OVERLOADED", error.to_string(), RETRY_AFTER),
+            Error::UnreadableKey(_) => Self::internal(error),
+            Error::SessionInvalid { header, max } => {
+                let should = format!("must be a name of 1 to {max} characters that the client made up");
+                Self::invalid(header, "SESSION_INVALID", should)
+            }
+            Error::MessageTooLarge { bytes, max } => Self::invalid(
+                "request",
+                "INPUT_TOO_LARGE",
+                format!("a message has {bytes} bytes; at most {max} are taken"),
+            ),
+            Error::StreamTooLarge { max } => Self::invalid(
+                "request",
+                "INPUT_TOO_LARGE",
+                format!("the messages have more than {max} bytes in all; at most {max} are taken"),
+            ),
+            Error::Failed(failure) => failure,
+        }
+    }
+}
+
+impl From<Error> for tonic::Status {
+    fn from(error: Error) -> Self {
+        Failure::from(error).into()
+    }
+}

@@ -1,0 +1,51 @@
+//! The headers of a call, to the service and back to the client.
+//!
+//! Invariant: of a client's headers only these go on: what gRPC itself needs, the token of the caller's own writes, and how
+//! stale an answer may be. The credential stays here, nobody but the gateway sets `x-rushes-*`, and none of it leaves with a
+//! reply.
+
+use chassis::request::{caller, staleness, token};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, Version,
+    header::{CONTENT_TYPE, TE, USER_AGENT},
+};
+use tonic::body::Body;
+
+use crate::keys::Key;
+
+/// The headers that go on besides `grpc-*`.
+const PASSED: [HeaderName; 5] = [
+    CONTENT_TYPE,
+    USER_AGENT,
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static(token::HEADER),
+    HeaderName::from_static(staleness::MAX_STALE_HEADER),
+];
+
+/// The request as a service behind the gateway gets it.
+pub(super) fn to_upstream(request: Request<Body>, key: &Key) -> Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    let mut headers = HeaderMap::with_capacity(parts.headers.len() + 2);
+    for (name, value) in &parts.headers {
+        if PASSED.contains(name) || name.as_str().starts_with("grpc-") {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.insert(caller::ACCOUNT, key.account_header().clone());
+    headers.insert(caller::SCOPES, key.scopes_header().clone());
+    parts.headers = headers;
+    // A browser's call may have come as HTTP/1.1.
+    parts.version = Version::HTTP_2;
+    Request::from_parts(parts, body)
+}
+
+/// The reply as the client gets it.
+pub(super) fn to_client(mut response: Response<Body>) -> Response<Body> {
+    let internal: Vec<HeaderName> =
+        response.headers().keys().filter(|name| name.as_str().starts_with(caller::INTERNAL_PREFIX)).cloned().collect();
+    for name in internal {
+        response.headers_mut().remove(name);
+    }
+    response
+}

@@ -1,0 +1,116 @@
+//! The service: its parts put together, its two ports, and its drain.
+
+use std::net::SocketAddr;
+
+use chassis::{
+    blobs::Store,
+    client,
+    drain::Drain,
+    nats,
+    server::{self, Server, Timeouts},
+};
+
+use crate::{
+    assets::Assets,
+    config::{Config, Origins, Upstreams},
+    forward::Forward,
+    hooks::Hooks,
+    ingress::Ingress,
+    keys::Keys,
+    routes::Routes,
+};
+
+/// The gateway, built and bound to no port.
+#[derive(Debug)]
+pub struct Service {
+    server: Server,
+    forward: Forward,
+    assets: Assets,
+    hooks: Hooks,
+    origins: Origins,
+}
+
+/// The gateway with its ports bound.
+#[derive(Debug)]
+pub struct Bound {
+    server: server::Bound,
+    forward: Forward,
+    assets: Assets,
+    hooks: Hooks,
+    origins: Origins,
+}
+
+impl Service {
+    /// Builds the gateway. It waits for no server: neither the services behind it nor NATS need to answer yet.
+    ///
+    /// # Errors
+    /// When a setting cannot be used; the error names it.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let Upstreams { dashboard, generation_status, thumbnail_worker, generation_worker } = &config.upstreams;
+        let dashboard = client::connect("dashboard", dashboard);
+        let routes = Routes::new(|upstream| match upstream {
+            "dashboard" => Some(dashboard.clone()),
+            "generation-status" => Some(client::connect("generation-status", generation_status)),
+            "thumbnail-worker" => Some(client::connect("thumbnail-worker", thumbnail_worker)),
+            _ => None,
+        });
+        let server = Server::new("gateway", &config.server)
+            .public()
+            .describe(proto::DESCRIPTOR_SET)
+            .advertise(routes.services());
+        let server = routes.methods().fold(server, |server, method| server.method(method.path, timeouts(method)));
+        let mut keys = Keys::new(dashboard.clone(), config.key_lifetime);
+        if let Some(url) = &config.nats_url {
+            keys.invalidate_on_change(config.cache.clone(), nats::connect(url).await?)?;
+        }
+        Ok(Self {
+            server,
+            forward: Forward::new(routes, keys),
+            assets: Assets::new(Store::open(&config.blobs)?),
+            hooks: Hooks::new(generation_worker.as_ref().map(|uri| client::connect("generation-worker", uri))),
+            origins: config.origins.clone(),
+        })
+    }
+
+    /// Binds both ports; nothing is answered until [`Bound::serve`].
+    ///
+    /// # Errors
+    /// When an address is taken or not ours.
+    pub async fn bind(self) -> Result<Bound, server::Error> {
+        let Self { server, forward, assets, hooks, origins } = self;
+        Ok(Bound { server: server.bind().await?, forward, assets, hooks, origins })
+    }
+}
+
+impl Bound {
+    /// The address of the public port.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// The address of the admin port.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.server.admin_addr()
+    }
+
+    /// Serves until `drain` has begun and the running calls have ended or its grace period has passed.
+    ///
+    /// # Errors
+    /// When a server fails.
+    pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
+        let Self { server, forward, assets, hooks, origins } = self;
+        server.serve_around(forward, |rpc| Ingress::new(rpc, assets, hooks, &origins), drain).await
+    }
+}
+
+/// The deadlines of a method, from its row of the table. An upload takes its client's time, so it has all that the row
+/// allows unless the client says less.
+fn timeouts(method: &proto::Method) -> Timeouts {
+    let default = if method.client_streaming { method.max_timeout } else { Timeouts::default().default };
+    match method.max_timeout {
+        Some(longest) => Timeouts { default: default.map(|d| d.min(longest)), longest: Some(longest) },
+        None => Timeouts::NONE,
+    }
+}

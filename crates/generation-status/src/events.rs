@@ -1,0 +1,182 @@
+//! The business events of this service: for each its one log line, with the ids that lead to it, and its counter.
+//!
+//! Invariants: an event is reported once, after its transaction has committed, by the process that committed it. What users and
+//! providers cause is INFO; WARN is for what somebody should look into. Nothing secret is logged: no prompt, no webhook's URL or
+//! secret.
+
+use domain::generation::State;
+use domain::id::{AccountId, GenerationId, WebhookEndpointId};
+use domain::money::Micros;
+use domain::name::SceneName;
+use uuid::Uuid;
+
+use crate::metrics;
+use crate::model::{Balance, DeliveryOutcome, FailureReport, Generation, Issue, MissingOutput, Resolution, Suspension};
+
+/// Logs about a generation, with the fields that every such line has. The trace is added by the log's format.
+macro_rules! log {
+    ($level:ident, $generation:expr, $message:literal $(, $field:ident = $value:expr)* $(,)?) => {{
+        let generation: &Generation = $generation;
+        tracing::$level!(
+            generation = generation.id.name(),
+            account = generation.account.name(),
+            scene = %SceneName { project: generation.project, scene: generation.scene },
+            model = generation.model,
+            // Job and generation share one id.
+            job = %generation.id,
+            attempt = generation.attempt_count,
+            $($field = $value,)*
+            $message
+        )
+    }};
+}
+
+/// A generation was started, and its price is held.
+pub(crate) fn generation_started(generation: &Generation) {
+    metrics::generation_started(&generation.model);
+    metrics::credits_moved("held", generation.held.get());
+    let retried_from = generation.retried_from.map(GenerationId::name);
+    log!(info, generation, "generation started", held_micros = generation.held.get(), retried_from = retried_from);
+}
+
+/// A generation reached a terminal state, and its hold is settled.
+pub(crate) fn generation_ended(generation: &Generation) {
+    metrics::generation_ended(&generation.model, generation.state.as_str());
+    metrics::credits_moved("captured", generation.captured.get());
+    metrics::credits_moved("released", generation.released.get());
+    let failure = generation.error.as_ref();
+    let (reason, error) = (failure.map(|it| it.reason.as_str()), failure.map(|it| it.message.as_str()));
+    match generation.state {
+        State::Completed => {
+            log!(info, generation, "generation completed", captured_micros = generation.captured.get());
+        }
+        State::Failed => log!(info, generation, "generation failed", reason = reason, error = error),
+        State::Cancelled => log!(info, generation, "generation cancelled"),
+        State::Expired => log!(info, generation, "generation expired", reason = reason),
+        State::Queued | State::Submitting | State::Processing | State::Finalizing | State::Cancelling => {}
+    }
+}
+
+/// Somebody asked for a running generation to be stopped; `by` is `user` or `deadline`.
+pub(crate) fn generation_cancelling(generation: &Generation, by: &'static str) {
+    log!(info, generation, "generation cancelling", by = by);
+}
+
+/// An attempt failed, and the generation waits for the next one.
+pub(crate) fn attempt_retried(generation: &Generation, report: &FailureReport, reason: &str) {
+    metrics::attempt_retried(&generation.model, report.class.as_str());
+    log!(
+        info,
+        generation,
+        "generation retried",
+        class = report.class.as_str(),
+        reason = reason,
+        error = report.message
+    );
+}
+
+/// A worker's lease expired, and the generation waits for another worker: one died, or was cut off for longer than a lease.
+pub(crate) fn lease_expired(generation: &Generation) {
+    log!(warn, generation, "lease expired");
+}
+
+/// The reaper dead-lettered the job of a generation, which ends with it.
+pub(crate) fn job_dead_lettered(generation: &Generation) {
+    let reason = generation.error.as_ref().map(|failure| failure.reason.as_str());
+    log!(warn, generation, "job dead-lettered", reason = reason);
+}
+
+/// It is not known whether the provider took the order of a job.
+pub(crate) fn submission_unconfirmed(suspension: &Suspension) {
+    metrics::submission_unconfirmed();
+    let job = suspension.lease.job;
+    let generation = GenerationId(job).name();
+    tracing::info!(generation, %job, why = suspension.message, "submission unconfirmed");
+}
+
+/// A submission stayed unconfirmed to its total deadline: the provider may have charged for it.
+pub(crate) fn submission_unsettled(generation: &Generation) {
+    log!(warn, generation, "submission unsettled at its deadline");
+}
+
+/// An operator settled an unconfirmed submission.
+pub(crate) fn generation_resolved(generation: &Generation, resolution: &Resolution, note: &str) {
+    let (resolution, reference) = match resolution {
+        Resolution::Reference(reference) => ("reference", Some(reference.as_str())),
+        Resolution::Failed(_) => ("failed", None),
+        Resolution::Requeue => ("requeue", None),
+    };
+    metrics::submission_resolved(resolution);
+    log!(info, generation, "generation resolved", resolution = resolution, reference = reference, note = note);
+}
+
+/// An operator closed a dead letter and started a generation in its place.
+pub(crate) fn dead_letter_requeued(generation: &Generation, note: &str) {
+    let dead_letter = generation.retried_from.map(GenerationId::name);
+    log!(info, generation, "dead letter requeued", dead_letter = dead_letter, note = note);
+}
+
+/// A worker reported an output that is not registered, or not as reported. Nothing was charged.
+pub(crate) fn completion_refused(job: Uuid, missing: &MissingOutput) {
+    metrics::completion_refused();
+    let generation = GenerationId(job).name();
+    tracing::warn!(generation, %job, asset = missing.asset, why = missing.why, "completion refused");
+}
+
+/// Credits were granted, or adjusted for a reason.
+pub(crate) fn credits_issued(account: AccountId, issue: &Issue, balance: &Balance) {
+    let (account, amount_micros, available_micros) = (account.name(), issue.amount.get(), balance.available.get());
+    match &issue.reason {
+        None => {
+            metrics::credits_moved("granted", amount_micros);
+            tracing::info!(account, amount_micros, available_micros, "credits granted");
+        }
+        Some(reason) => {
+            metrics::credits_moved(if issue.amount < Micros::ZERO { "removed" } else { "added" }, amount_micros);
+            tracing::info!(account, amount_micros, available_micros, reason, "credits adjusted");
+        }
+    }
+}
+
+/// A webhook endpoint was disabled because of its answers; `reason` is GONE or FAILING.
+pub(crate) fn endpoint_disabled(account: AccountId, endpoint: WebhookEndpointId, reason: &'static str) {
+    metrics::endpoint_disabled(reason);
+    tracing::info!(account = account.name(), endpoint = endpoint.name(), reason, "webhook endpoint disabled");
+}
+
+/// A delivery has had its last attempt.
+pub(crate) fn delivery_failed(account: AccountId, delivery: impl std::fmt::Display, http_status: u16, reason: &str) {
+    let account = account.name();
+    tracing::info!(account, %delivery, http_status, reason, "webhook delivery failed");
+}
+
+/// Deliveries ended without an attempt: their endpoint is disabled, or one worker after another died with them.
+pub(crate) fn deliveries_abandoned(count: usize) {
+    metrics::deliveries_ended(DeliveryOutcome::Failed.as_str(), count);
+    tracing::info!(count, "webhook deliveries failed without an attempt");
+}
+
+/// An operator paused a model, or with an empty name all work.
+pub(crate) fn queue_paused(model: &str, note: &str) {
+    tracing::warn!(model, note, "queue paused");
+}
+
+/// An operator ended a pause.
+pub(crate) fn queue_resumed(model: &str) {
+    tracing::info!(model, "queue resumed");
+}
+
+/// An operator set an account's share of the queue.
+pub(crate) fn account_weight_set(account: AccountId, weight: f64) {
+    tracing::info!(account = account.name(), weight, "account weight set");
+}
+
+/// An operator set how many generations of an account run at once.
+pub(crate) fn account_running_limit_set(account: AccountId, limit: Option<i32>) {
+    tracing::info!(account = account.name(), limit, "account running limit set");
+}
+
+/// The reconciler found a violation of an invariant.
+pub(crate) fn invariant_violated(invariant: &'static str, account: AccountId, id: Uuid) {
+    tracing::error!(invariant, account = account.name(), %id, "invariant violated");
+}

@@ -1,0 +1,37 @@
+//! Fields that several requests have, read the same way.
+
+use std::fmt::Display;
+
+use chassis::fields::Fields;
+use domain::id::AccountId;
+use domain::page::{self, Page};
+
+/// Of a note or a reason.
+const MAX_NOTE_CHARACTERS: usize = 500;
+
+/// Who does something, and why: one line.
+pub(super) fn parse_note(fields: &mut Fields, text: &str) -> Option<String> {
+    fields.line("note", text.to_owned(), MAX_NOTE_CHARACTERS)
+}
+
+/// Why something is done, for the account: one line.
+pub(super) fn parse_reason(fields: &mut Fields, text: &str) -> Option<String> {
+    fields.line("reason", text.to_owned(), MAX_NOTE_CHARACTERS)
+}
+
+/// A page of a listing, which page tokens name with its restrictions.
+pub(super) fn parse_page(
+    fields: &mut Fields,
+    account: AccountId,
+    listing: &str,
+    size: i32,
+    token: &str,
+) -> Option<Page> {
+    fields.page(page::size(size), page::cursor(account, listing, token)).map(Page::from)
+}
+
+/// The id in `models/{model}`, whether or not there is such a model.
+pub(super) fn parse_model(name: &str) -> Result<String, impl Display + use<>> {
+    let id = name.strip_prefix("models/").filter(|id| (1..=200).contains(&id.len()) && !id.contains('/'));
+    id.map(str::to_owned).ok_or("must be models/{model}")
+}

@@ -1,0 +1,94 @@
+//! Notifications: whoever makes a job claimable notifies, whoever waits for one listens.
+//!
+//! A notification only saves waiting. NATS may lose one at any time, so that a listener also wakes by itself every second.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::connection::State;
+use futures::StreamExt;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::metrics;
+
+/// A listener wakes after this long even if nobody notified it.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a notification may take. Short, since the caller's request waits for it and it only saves time.
+const NOTIFY_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// The notifier of one kind in one process; cheap to clone. It reaches this process directly, and others over NATS.
+#[derive(Clone)]
+pub struct Notifier {
+    kind: &'static str,
+    nats: Option<Client>,
+    count: watch::Sender<u64>,
+}
+
+impl Notifier {
+    /// A notifier; without NATS it reaches this process only. Spawn [`Notifier::relay`] to be notified by other processes.
+    #[must_use]
+    pub fn new(kind: &'static str, nats: Option<Client>) -> Self {
+        Self { kind, nats, count: watch::Sender::new(0) }
+    }
+
+    /// Wakes the listeners: a job is claimable. To be called after the commit; never fails and never waits for long.
+    pub async fn notify(&self) {
+        self.notify_local();
+        let Some(nats) = &self.nats else { return };
+        // A client without a connection would keep the message for later, when it is of no use.
+        if nats.connection_state() != State::Connected {
+            return;
+        }
+        let publish = nats.publish(self.subject(), Vec::new().into());
+        if !matches!(timeout(NOTIFY_TIMEOUT, publish).await, Ok(Ok(()))) {
+            metrics::notification_lost(self.kind);
+        }
+    }
+
+    /// A listener, which misses no notification from now on, those before its first wait included.
+    #[must_use]
+    pub fn listen(&self) -> Listener {
+        Listener { count: self.count.subscribe() }
+    }
+
+    /// Passes the notifications of other processes on to this one's listeners; ends only when dropped. Once for each notifier.
+    pub async fn relay(self) {
+        let Some(nats) = self.nats.clone() else { return };
+        loop {
+            match nats.subscribe(self.subject()).await {
+                Ok(mut messages) => {
+                    while messages.next().await.is_some() {
+                        self.notify_local();
+                    }
+                }
+                Err(error) => tracing::warn!(kind = self.kind, %error, "no notifications over NATS"),
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    fn notify_local(&self) {
+        self.count.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn subject(&self) -> String {
+        format!("jobs.ready.{}", self.kind)
+    }
+}
+
+/// Waits for notifications.
+pub struct Listener {
+    count: watch::Receiver<u64>,
+}
+
+impl Listener {
+    /// Returns at the first notification since it last returned, and after [`POLL_INTERVAL`] at the latest.
+    pub async fn notified(&mut self) {
+        // The sender is gone once the notifier was dropped: what remains is the interval, and no busy loop.
+        if let Ok(Err(_)) = timeout(POLL_INTERVAL, self.count.changed()).await {
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+}

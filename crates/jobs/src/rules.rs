@@ -1,0 +1,293 @@
+//! The rules of the queue: what becomes of a job when its lease ends badly, is given back, or when nobody claims it in time.
+//! Plain functions from what the row says to a [`Transition`]; the statements carry it out.
+//!
+//! Invariant: nothing here reads a clock, draws a random number or asks the database, so that a table of cases is a proof.
+
+use std::time::Duration;
+
+use crate::job::{Failure, Resolution, Retry};
+use crate::state::{Cause, State};
+
+/// So many leases that expire one after another make a dead letter: the job kills its workers.
+pub const MAX_EXPIRED_IN_ROW: i32 = 3;
+
+/// The longest back-off after a failed attempt.
+const MAX_BACK_OFF: Duration = Duration::from_secs(300);
+
+/// What a row says of its job, as far as a rule asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The lease is for a poll.
+    pub(crate) polling: bool,
+    /// The attempts that count, the present one included.
+    pub(crate) attempt: i32,
+    pub(crate) max_attempts: i32,
+    /// Every claim there was, those included that did not count as attempts.
+    pub(crate) claims: i32,
+    /// The leases that expired since a worker last ended one.
+    pub(crate) expired_in_row: i32,
+    /// The worker that has the lease, or had the last.
+    pub(crate) worker: Option<String>,
+    pub(crate) cause: Option<String>,
+    pub(crate) detail: Option<String>,
+}
+
+/// What a job becomes. Its lease, if it has one, ends with that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Transition {
+    pub(crate) from: State,
+    pub(crate) to: State,
+    pub(crate) attempt: i32,
+    pub(crate) expired_in_row: i32,
+    /// The count of polls starts again.
+    pub(crate) reset_polls: bool,
+    pub(crate) run_at: RunAt,
+    pub(crate) cause: Option<String>,
+    pub(crate) detail: Option<String>,
+}
+
+/// When a job may next be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunAt {
+    /// The time stays as it is.
+    Unchanged,
+    /// `after`, and a random part of `jitter` later.
+    In { after: Duration, jitter: Duration },
+}
+
+impl RunAt {
+    const NOW: Self = Self::In { after: Duration::ZERO, jitter: Duration::ZERO };
+}
+
+/// The worker is gone: its lease expired. Returns the cause as well, for whoever counts.
+pub(crate) fn lease_expired(facts: &Facts) -> (Transition, Cause) {
+    let expired_in_row = facts.expired_in_row + 1;
+    let (to, cause) = if expired_in_row >= MAX_EXPIRED_IN_ROW {
+        (State::Dead, Cause::LeaseExpired)
+    } else if facts.polling {
+        // The attempt goes on elsewhere, whatever became of the worker that asked how it is.
+        (State::Waiting, Cause::LeaseExpired)
+    } else if facts.attempt >= facts.max_attempts {
+        (State::Dead, Cause::AttemptsExhausted)
+    } else {
+        (State::Queued, Cause::LeaseExpired)
+    };
+    let next = Transition {
+        from: State::Leased,
+        to,
+        attempt: facts.attempt,
+        expired_in_row,
+        reset_polls: false,
+        run_at: RunAt::NOW,
+        cause: Some(cause.as_str().to_owned()),
+        detail: Some(format!("the lease of {} ran out", facts.worker.as_deref().unwrap_or("?"))),
+    };
+    (next, cause)
+}
+
+/// Nobody claimed a queued job by its start deadline. Returns the cause as well, for whoever counts.
+pub(crate) fn start_deadline_passed(facts: &Facts) -> (Transition, Cause) {
+    let cause = Cause::StartDeadline;
+    let next = Transition {
+        from: State::Queued,
+        to: State::Dead,
+        attempt: facts.attempt,
+        expired_in_row: facts.expired_in_row,
+        reset_polls: false,
+        run_at: RunAt::Unchanged,
+        cause: Some(cause.as_str().to_owned()),
+        detail: None,
+    };
+    (next, cause)
+}
+
+/// The worker says that its attempt failed.
+pub(crate) fn attempt_failed(facts: &Facts, failure: &Failure) -> Transition {
+    let (to, attempt, run_at) = match failure.retry {
+        Retry::Never => (State::Failed, facts.attempt, RunAt::Unchanged),
+        Retry::Counted { .. } if facts.attempt >= facts.max_attempts => (State::Dead, facts.attempt, RunAt::Unchanged),
+        Retry::Counted { after } => (State::Queued, facts.attempt, back_off(facts.claims, after)),
+        Retry::Uncounted { after } => (State::Queued, facts.attempt - 1, back_off(facts.claims, after)),
+    };
+    Transition {
+        from: State::Leased,
+        to,
+        attempt,
+        expired_in_row: 0,
+        reset_polls: true,
+        run_at,
+        cause: Some(failure.cause.clone()),
+        detail: Some(failure.detail.clone()),
+    }
+}
+
+/// The back-off before the next claim: random between nothing and `min(5 min, 1 s * 2^(claims - 1))`, so that jobs that failed
+/// together do not come back together, and after the other side's Retry-After where it gave one. It grows with the claims and
+/// not with the attempts, which stand still while the other side is only busy.
+fn back_off(claims: i32, after: Option<Duration>) -> RunAt {
+    let exponent = u32::try_from(claims - 1).unwrap_or_default();
+    let jitter = 2_u64.checked_pow(exponent).map_or(MAX_BACK_OFF, Duration::from_secs).min(MAX_BACK_OFF);
+    RunAt::In { after: after.unwrap_or_default(), jitter }
+}
+
+/// The worker gives its lease back unused.
+pub(crate) fn released(facts: &Facts) -> Transition {
+    let transition = Transition {
+        from: State::Leased,
+        to: State::Queued,
+        attempt: facts.attempt - 1,
+        expired_in_row: 0,
+        reset_polls: false,
+        run_at: RunAt::NOW,
+        cause: Some(Cause::Released.as_str().to_owned()),
+        detail: None,
+    };
+    if !facts.polling {
+        return transition;
+    }
+    // A poll was no attempt, and why the job waits is still true.
+    Transition {
+        to: State::Waiting,
+        attempt: facts.attempt,
+        cause: facts.cause.clone(),
+        detail: facts.detail.clone(),
+        ..transition
+    }
+}
+
+/// What a resolution makes of a job, and the states in which it applies: a lease is never taken from its worker.
+pub(crate) fn resolved(resolution: Resolution) -> (State, &'static [State]) {
+    match resolution {
+        // A queued job is where a requeue would bring it.
+        Resolution::Requeue => (State::Queued, &[State::Waiting]),
+        Resolution::Fail => (State::Failed, &[State::Waiting, State::Queued]),
+        Resolution::Cancel => (State::Cancelled, &[State::Waiting, State::Queued]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first attempt of three, claimed once.
+    fn facts() -> Facts {
+        Facts {
+            polling: false,
+            attempt: 1,
+            max_attempts: 3,
+            claims: 1,
+            expired_in_row: 0,
+            worker: Some("w".to_owned()),
+            cause: Some("WAITS".to_owned()),
+            detail: Some("for the provider".to_owned()),
+        }
+    }
+
+    #[test]
+    fn an_expired_lease_brings_the_job_back_until_it_killed_three_or_used_up_its_attempts() {
+        // Polling, attempt of three, expired in a row before: state and cause.
+        let cases = [
+            (false, 1, 0, State::Queued, Cause::LeaseExpired),
+            (false, 2, 1, State::Queued, Cause::LeaseExpired),
+            (false, 1, 2, State::Dead, Cause::LeaseExpired),
+            (false, 3, 0, State::Dead, Cause::AttemptsExhausted),
+            (false, 3, 2, State::Dead, Cause::LeaseExpired),
+            (true, 1, 0, State::Waiting, Cause::LeaseExpired),
+            (true, 3, 1, State::Waiting, Cause::LeaseExpired),
+            (true, 1, 2, State::Dead, Cause::LeaseExpired),
+        ];
+        for (polling, attempt, expired_in_row, state, cause) in cases {
+            let (next, named) = lease_expired(&Facts { polling, attempt, expired_in_row, ..facts() });
+            let case = format!("polling {polling}, attempt {attempt}, {expired_in_row} in a row");
+            assert_eq!((next.to, next.cause.as_deref(), named), (state, Some(cause.as_str()), cause), "{case}");
+            assert_eq!((next.attempt, next.expired_in_row), (attempt, expired_in_row + 1), "{case}");
+            assert_eq!((next.run_at, next.reset_polls), (RunAt::NOW, false), "{case}");
+            assert_eq!(next.detail.as_deref(), Some("the lease of w ran out"), "{case}");
+        }
+        let (nameless, _) = lease_expired(&Facts { worker: None, ..facts() });
+        assert_eq!(nameless.detail.as_deref(), Some("the lease of ? ran out"));
+    }
+
+    #[test]
+    fn a_start_deadline_makes_a_dead_letter_and_changes_nothing_else() {
+        let (next, cause) = start_deadline_passed(&Facts { attempt: 2, expired_in_row: 1, ..facts() });
+        let expected = Transition {
+            from: State::Queued,
+            to: State::Dead,
+            attempt: 2,
+            expired_in_row: 1,
+            reset_polls: false,
+            run_at: RunAt::Unchanged,
+            cause: Some("START_DEADLINE".to_owned()),
+            detail: None,
+        };
+        assert_eq!((next, cause), (expected, Cause::StartDeadline));
+    }
+
+    #[test]
+    fn a_failed_attempt_is_retried_while_attempts_that_count_are_left() {
+        let after = Some(Duration::from_secs(7));
+        // Retry, attempt of three: state, attempt, whether the time is new.
+        let cases = [
+            (Retry::Counted { after }, 1, State::Queued, 1, true),
+            (Retry::Counted { after }, 2, State::Queued, 2, true),
+            (Retry::Counted { after }, 3, State::Dead, 3, false),
+            (Retry::Counted { after }, 4, State::Dead, 4, false),
+            (Retry::Uncounted { after }, 1, State::Queued, 0, true),
+            (Retry::Uncounted { after }, 3, State::Queued, 2, true),
+            (Retry::Never, 1, State::Failed, 1, false),
+            (Retry::Never, 3, State::Failed, 3, false),
+        ];
+        for (retry, attempt, state, counted, later) in cases {
+            let failure = Failure { retry, cause: "BROKEN".to_owned(), detail: "it broke".to_owned() };
+            let next = attempt_failed(&Facts { attempt, expired_in_row: 2, ..facts() }, &failure);
+            let run_at = if later {
+                RunAt::In { after: Duration::from_secs(7), jitter: Duration::from_secs(1) }
+            } else {
+                RunAt::Unchanged
+            };
+            let expected = Transition {
+                from: State::Leased,
+                to: state,
+                attempt: counted,
+                expired_in_row: 0,
+                reset_polls: true,
+                run_at,
+                cause: Some("BROKEN".to_owned()),
+                detail: Some("it broke".to_owned()),
+            };
+            assert_eq!(next, expected, "{retry:?} at attempt {attempt}");
+        }
+    }
+
+    #[test]
+    fn the_back_off_doubles_with_each_claim_up_to_five_minutes() {
+        let jitter = |claims| match back_off(claims, None) {
+            RunAt::In { after: Duration::ZERO, jitter } => jitter.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([1, 2, 3, 8, 9, 10, 64, 65, i32::MAX].map(jitter), [1, 2, 4, 128, 256, 300, 300, 300, 300]);
+    }
+
+    #[test]
+    fn a_released_attempt_does_not_count_and_a_released_poll_waits_on() {
+        let facts = Facts { attempt: 2, expired_in_row: 1, ..facts() };
+        let attempt = released(&facts);
+        assert_eq!((attempt.to, attempt.attempt, attempt.expired_in_row), (State::Queued, 1, 0));
+        assert_eq!((attempt.cause.as_deref(), attempt.detail.as_deref()), (Some("RELEASED"), None));
+        let poll = released(&Facts { polling: true, ..facts.clone() });
+        assert_eq!((poll.to, poll.attempt, poll.expired_in_row), (State::Waiting, 2, 0));
+        assert_eq!((poll.cause, poll.detail), (facts.cause, facts.detail));
+        assert_eq!((attempt.run_at, attempt.reset_polls), (poll.run_at, poll.reset_polls));
+        assert_eq!((poll.run_at, poll.reset_polls), (RunAt::NOW, false));
+    }
+
+    #[test]
+    fn a_resolution_takes_no_lease_from_a_worker() {
+        for resolution in [Resolution::Requeue, Resolution::Fail, Resolution::Cancel] {
+            let (next, from) = resolved(resolution);
+            assert!(!from.contains(&State::Leased) && !from.iter().any(|state| state.is_finished()), "{resolution:?}");
+            assert!(!from.contains(&next), "{resolution:?} changes something");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The set-up of each test: a database of its own, and short ways to move jobs.
+
+use std::time::Duration;
+
+use jobs::{ClaimRequest, Enqueued, Lease, Leased, NewJob};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgConnection, PgPool};
+use testkit::Database;
+use uuid::Uuid;
+
+pub(crate) const KIND: &str = "test";
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+
+/// A migrated database and connections to it. Dropping it drops the database.
+pub(crate) struct Cluster {
+    pub(crate) pool: PgPool,
+    _database: Database,
+}
+
+impl Cluster {
+    pub(crate) async fn new() -> Self {
+        let database = Database::fresh().await.unwrap();
+        let pool = PgPoolOptions::new().max_connections(12).connect(&database.url()).await.unwrap();
+        Self { pool, _database: database }
+    }
+
+    pub(crate) async fn connection(&self) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
+        self.pool.acquire().await.unwrap()
+    }
+
+    /// Enqueues a job.
+    pub(crate) async fn enqueue(&self, job: &NewJob) -> Enqueued {
+        jobs::enqueue(&mut *self.connection().await, job).await.unwrap()
+    }
+
+    /// Enqueues an ordinary job of an account.
+    pub(crate) async fn enqueue_for(&self, account: Uuid) -> Uuid {
+        let job = new_job(account);
+        assert_eq!(self.enqueue(&job).await, Enqueued::Created(job.id));
+        job.id
+    }
+
+    /// Claims up to `limit` jobs for `worker`.
+    pub(crate) async fn claim(&self, worker: &str, limit: u32) -> Vec<Leased> {
+        claim(&mut *self.connection().await, worker, limit, LEASE).await
+    }
+
+    /// Claims the only claimable job, as a worker that never had one.
+    pub(crate) async fn claim_only(&self) -> Leased {
+        let mut leased = self.claim(&format!("worker-{}", Uuid::now_v7()), 10).await;
+        assert_eq!(leased.len(), 1, "one job should be ready");
+        leased.pop().unwrap()
+    }
+
+    /// Makes a lease run out, as time would.
+    pub(crate) async fn expire(&self, lease: Lease) {
+        sqlx::query("update jobs set lease_until = now() - interval '1 ms' where id = $1 and fence = $2")
+            .bind(lease.job)
+            .bind(lease.fence)
+            .execute(&self.pool)
+            .await
+            .unwrap();
+    }
+
+    /// Makes a delayed job or a poll due, as time would.
+    pub(crate) async fn make_due(&self, job: Uuid) {
+        sqlx::query("update jobs set run_at = now() where id = $1").bind(job).execute(&self.pool).await.unwrap();
+    }
+
+    /// The state of a job.
+    pub(crate) async fn state(&self, job: Uuid) -> String {
+        sqlx::query_scalar("select state from jobs where id = $1").bind(job).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// The states that a job went through, in order.
+    pub(crate) async fn history(&self, job: Uuid) -> Vec<String> {
+        sqlx::query_scalar("select to_state from job_events where job_id = $1 order by id")
+            .bind(job)
+            .fetch_all(&self.pool)
+            .await
+            .unwrap()
+    }
+}
+
+/// An ordinary job of an account, not yet enqueued.
+pub(crate) fn new_job(account: Uuid) -> NewJob {
+    NewJob::new(account, KIND, Uuid::now_v7().to_string())
+}
+
+pub(crate) async fn claim(connection: &mut PgConnection, worker: &str, limit: u32, lease: Duration) -> Vec<Leased> {
+    let request = ClaimRequest { kind: KIND, queues: &[String::new()], worker, limit, lease, limits: None };
+    jobs::claim(connection, request).await.unwrap()
+}

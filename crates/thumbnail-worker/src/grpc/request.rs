@@ -1,0 +1,117 @@
+//! Requests taken apart. All of a request's fields are read before it is refused, so that a client sees all that is wrong at once.
+
+use bytes::Bytes;
+use chassis::blobs::Name;
+use chassis::fields::{Fields, Invalid};
+use chassis::request::caller::Caller;
+use chassis::status::Failure;
+use domain::id::AccountId;
+use proto::assets::v1::upload_asset_request::Part;
+use proto::assets::v1::{
+    GetAssetRequest, RegisterOutputRequest, RenderThumbnailRequest, ThumbnailSpec, UploadAssetRequest, UploadMetadata,
+};
+use tonic::Request;
+
+use crate::model::{Spec, ThumbnailKey};
+
+/// The longest name of a file, in characters.
+const MAX_FILE_NAME: usize = 255;
+
+/// The account that calls.
+pub(super) fn parse_account<T>(request: &Request<T>) -> Result<AccountId, Failure> {
+    Ok(AccountId(Caller::of(request)?.account))
+}
+
+/// The first message of an upload: the size that it states, 0 when it states none.
+pub(super) fn parse_metadata(first: Option<UploadAssetRequest>) -> Result<u64, Invalid> {
+    let mut fields = Fields::default();
+    let Some(Part::Metadata(UploadMetadata { file_name, size_bytes })) = first.and_then(|message| message.part) else {
+        fields.wrong("part", "must be metadata in the first message");
+        return fields.done(None);
+    };
+    if file_name.chars().count() > MAX_FILE_NAME {
+        fields.wrong("metadata.file_name", format_args!("must have at most {MAX_FILE_NAME} characters"));
+    }
+    let size = fields.take("metadata.size_bytes", u64::try_from(size_bytes).map_err(|_| "must not be below 0"));
+    fields.done(size)
+}
+
+/// A later message of an upload.
+pub(super) fn parse_chunk(message: UploadAssetRequest) -> Result<Bytes, Invalid> {
+    let mut fields = Fields::default();
+    let chunk = match message.part {
+        Some(Part::Chunk(chunk)) => Ok(chunk),
+        _ => Err("must be a chunk in every message after the first"),
+    };
+    let chunk = fields.take("part", chunk);
+    fields.done(chunk)
+}
+
+pub(super) fn parse_get(request: &GetAssetRequest) -> Result<[u8; 32], Invalid> {
+    let mut fields = Fields::default();
+    let sha256 = fields.take("name", parse_asset_name(&request.name));
+    fields.done(sha256)
+}
+
+/// The thumbnail that is asked for.
+pub(super) fn parse_render(account: AccountId, request: &RenderThumbnailRequest) -> Result<ThumbnailKey, Invalid> {
+    let mut fields = Fields::default();
+    let asset = fields.take("asset", parse_asset_name(&request.asset));
+    let ThumbnailSpec { width, height, quality } = request.spec.unwrap_or_default();
+    let default = Spec::default();
+    let width = fields.take("spec.width", parse_side(width, default.width));
+    let height = fields.take("spec.height", parse_side(height, default.height));
+    let quality = fields.take("spec.quality", parse_quality(quality, default.quality));
+    let spec = width.zip(height).zip(quality).map(|((width, height), quality)| Spec { width, height, quality });
+    fields.done(asset.zip(spec).map(|(asset, spec)| ThumbnailKey { account, asset, spec }))
+}
+
+/// The name in storage of the video that is to be registered.
+pub(super) fn parse_register(request: &RegisterOutputRequest) -> Result<Name, Invalid> {
+    let mut fields = Fields::default();
+    let sha256 = fields.take("asset", parse_asset_name(&request.asset));
+    let extension = fields.take("extension", parse_extension(&request.extension));
+    fields.done(sha256.zip(extension).map(|(sha256, extension)| Name::new(sha256, extension)))
+}
+
+fn parse_asset_name(text: &str) -> Result<[u8; 32], &'static str> {
+    let should = "must have the form `assets/{sha256}`, the SHA-256 in 64 lower-case hexadecimal digits";
+    domain::name::asset(text).map_err(|_| should)
+}
+
+/// The ending of a stored object's name, without its dot.
+fn parse_extension(text: &str) -> Result<&str, &'static str> {
+    let plain = (1..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if plain { Ok(text) } else { Err("must be one to eight lower-case letters and digits, such as mp4") }
+}
+
+fn parse_side(value: i32, default: u32) -> Result<u32, &'static str> {
+    match u32::try_from(value) {
+        Ok(0) => Ok(default),
+        Ok(side) if Spec::SIDES.contains(&side) => Ok(side),
+        _ => Err("must be 16 to 1,024 pixels, or 0 for 256"),
+    }
+}
+
+fn parse_quality(value: i32, default: u8) -> Result<u8, &'static str> {
+    match u8::try_from(value) {
+        Ok(0) => Ok(default),
+        Ok(quality) if Spec::QUALITIES.contains(&quality) => Ok(quality),
+        _ => Err("must be 1 to 100, or 0 for 80"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let account = AccountId::default();
+        let spec = Some(ThumbnailSpec { width: 15, height: 1_025, quality: 101 });
+        let request = RenderThumbnailRequest { asset: "assets/zz".into(), spec, later: false };
+        let invalid = parse_render(account, &request).unwrap_err();
+        let named: Vec<_> = invalid.violations().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(named, ["asset", "spec.width", "spec.height", "spec.quality"]);
+    }
+}

@@ -1,0 +1,110 @@
+//! Assets and thumbnails as records: what the wire, the rules and the store hand to each other. Nothing here knows any of them.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use chassis::blobs::Name;
+use domain::id::AccountId;
+use time::OffsetDateTime;
+
+/// A stored file of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asset {
+    /// The hash of its bytes.
+    pub sha256: [u8; 32],
+    /// Its name in storage.
+    pub blob: Name,
+    /// Its media type, by its bytes.
+    pub mime_type: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// In pixels, upright; 0 when not known.
+    pub width: u32,
+    /// In pixels, upright; 0 when not known.
+    pub height: u32,
+    /// How long it plays; zero for a picture, or when not known.
+    pub duration: Duration,
+    /// When the account first had it.
+    pub create_time: OffsetDateTime,
+}
+
+/// An asset that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAsset {
+    /// Its name in storage.
+    pub blob: Name,
+    /// Its media type, by its bytes.
+    pub mime_type: &'static str,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// In pixels, upright; 0 when not known.
+    pub width: u32,
+    /// In pixels, upright; 0 when not known.
+    pub height: u32,
+    /// How long it plays; zero for a picture, or when not known.
+    pub duration: Duration,
+}
+
+/// An asset, and what is known of one thumbnail of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAsset {
+    /// The asset.
+    pub asset: Asset,
+    /// The thumbnail's status; `None`: nobody has asked for it.
+    pub thumbnail: Option<ThumbnailStatus>,
+}
+
+/// A thumbnail's looks: always WebP, always filled to its edges, cutting what sticks out evenly on both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Spec {
+    /// Width in pixels, within [`Spec::SIDES`].
+    pub width: u32,
+    /// Height in pixels, within [`Spec::SIDES`].
+    pub height: u32,
+    /// WebP quality, within [`Spec::QUALITIES`].
+    pub quality: u8,
+}
+
+impl Spec {
+    /// The sides that a thumbnail may have, in pixels.
+    pub const SIDES: RangeInclusive<u32> = 16..=1_024;
+    /// The WebP qualities that there are.
+    pub const QUALITIES: RangeInclusive<u8> = 1..=100;
+}
+
+impl Default for Spec {
+    /// 256 x 256, quality 80.
+    fn default() -> Self {
+        Self { width: 256, height: 256, quality: 80 }
+    }
+}
+
+/// One thumbnail's identity: whose asset, which asset, which looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ThumbnailKey {
+    /// Whose asset it is of.
+    pub account: AccountId,
+    /// The asset's hash.
+    pub asset: [u8; 32],
+    /// Its looks.
+    pub spec: Spec,
+}
+
+impl ThumbnailKey {
+    /// The thumbnail that every asset gets by itself.
+    #[must_use]
+    pub fn default_of(account: AccountId, asset: [u8; 32]) -> Self {
+        Self { account, asset, spec: Spec::default() }
+    }
+}
+
+/// A thumbnail's status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ThumbnailStatus {
+    /// Durably queued.
+    Processing,
+    /// Stored under this name.
+    Ready(Name),
+    /// It cannot be rendered, for this reason, which the user reads.
+    Failed(String),
+}

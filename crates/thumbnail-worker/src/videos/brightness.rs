@@ -1,0 +1,54 @@
+//! Brightness of a frame, and whether it is nearly black.
+//!
+//! Invariant: one rule for every decoder. Numbers are on a scale of 0 (black) to 255 (white), whatever the stream's range.
+
+/// Below this mean a frame is nearly black.
+const DIM: f64 = 32.0;
+/// A pixel is dark below this.
+const DARK: u8 = 40;
+/// With more than this share of dark pixels a frame is nearly black, even where a bright title lifts its mean.
+const DARK_SHARE: f64 = 0.95;
+
+/// The brightness of one frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Brightness {
+    /// Mean luma, 0 to 255.
+    pub mean: f64,
+    /// Share of dark pixels, 0 to 1.
+    pub dark: f64,
+}
+
+impl Brightness {
+    /// Measures rows of luma, every fourth pixel of each row given; `full_range` says how they are to be read.
+    pub fn measure<'a>(rows: impl Iterator<Item = &'a [u8]>, full_range: bool) -> Self {
+        let (mut sum, mut dark, mut count) = (0_u64, 0_u64, 0_u64);
+        for row in rows {
+            for luma in row.iter().step_by(4) {
+                let luma = if full_range { *luma } else { to_full_range(*luma) };
+                sum += u64::from(luma);
+                dark += u64::from(luma < DARK);
+                count += 1;
+            }
+        }
+        let count = count.max(1) as f64;
+        Self { mean: sum as f64 / count, dark: dark as f64 / count }
+    }
+
+    /// Whether nothing worth showing can be seen.
+    #[must_use]
+    pub fn is_nearly_black(&self) -> bool {
+        self.mean < DIM || self.dark > DARK_SHARE
+    }
+}
+
+/// Luma of 16 to 235 on the scale of 0 to 255.
+fn to_full_range(luma: u8) -> u8 {
+    ((i32::from(luma) - 16) * 255 / 219).clamp(0, 255) as u8
+}
+
+/// Luma of an RGB pixel by BT.709.
+#[must_use]
+pub(super) fn luma_of(rgb: [u8; 3]) -> u8 {
+    let [red, green, blue] = rgb.map(u32::from);
+    ((red * 13_933 + green * 46_871 + blue * 4_732) >> 16) as u8
+}
