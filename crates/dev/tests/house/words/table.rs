@@ -132,6 +132,11 @@ pub(crate) struct Exception {
 
 pub(crate) const EXCEPTIONS: &[Exception] = &[
     Exception { file: "crates/dev/tests/house/words*", name: "*", reason: "the rule has to write the words down" },
+    Exception {
+        file: "crates/dashboard/src/cache.rs",
+        name: "dash",
+        reason: "the first part of a dashboard's cache key, which the triggers of landed migrations write",
+    },
     Exception { file: "docs/changelog.md", name: "*", reason: "it tells what each setting was called before" },
     Exception {
         file: "crates/generation-worker/tests/it/sketch.rs",
