@@ -47,7 +47,7 @@ impl Generations {
         Self { catalogue, store, cached, hub, notifier }
     }
 
-    /// What can be asked for.
+    /// The models that can be asked for.
     pub(crate) fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }

@@ -35,7 +35,8 @@ impl Reconciler {
 
     /// Checks at an interval, until `stop`. Every process does: what one repairs, the others do not find.
     pub(crate) async fn run(self, interval: Duration, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(interval);
+        // The first round comes after one interval: processes that start together have enough to do.
+        let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for name in INVARIANTS.iter().map(|invariant| invariant.name).chain(COPIES.iter().map(|copy| copy.name)) {
             // The series exists from the start, so that an alert on its increase works for the first finding.

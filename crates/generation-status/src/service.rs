@@ -19,7 +19,6 @@ use crate::config::Config;
 use crate::credits::Credits;
 use crate::generations::Generations;
 use crate::grpc::{self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, WebhooksApi, WorkApi};
-use crate::metrics;
 use crate::model::{DELIVERY_JOBS, GENERATION_JOBS};
 use crate::models::Models;
 use crate::presenter::Presenter;
@@ -147,7 +146,6 @@ impl Running {
         let mut background = |task: BoxFuture<'static, ()>| tasks.push(task);
         let until_stop = |task: BoxFuture<'static, ()>| stop.clone().run_until_cancelled_owned(task).map(drop).boxed();
 
-        metrics::describe();
         let notifier = Notifier::new(GENERATION_JOBS, nats.clone());
         background(until_stop(notifier.clone().relay().map(drop).boxed()));
         let hub = GenerationHub::new(watches::METRICS);

@@ -47,7 +47,7 @@ pub(crate) struct Wanted {
     pub(crate) resume_token: String,
 }
 
-/// What a watcher is sent.
+/// One event of a watch.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Snapshot(Vec<Arc<Generation>>),
@@ -136,7 +136,7 @@ struct Snapshot {
     horizon: GenerationId,
 }
 
-/// What is sent next.
+/// The next event to send.
 enum Next {
     /// This snapshot.
     Snapshot(Snapshot),

@@ -98,7 +98,7 @@ impl Work {
         let generation = self.store.suspend(suspension).await?;
         crash::point(crash_points::SUSPENSION_COMMITTED);
         if suspension.unconfirmed {
-            events::submission_unconfirmed(suspension);
+            events::submission_unconfirmed(suspension, generation.as_ref());
         }
         if let Some(generation) = generation {
             self.generations.publish(&generation).await;
@@ -232,7 +232,7 @@ impl Work {
     }
 }
 
-/// What a failure means for the job and for the generation's user.
+/// The consequences of a failure for the job and for the generation's user.
 fn failed_attempt(report: &FailureReport) -> FailedAttempt {
     let after = report.retry_after;
     let (retry, wait_reason, code, usual_reason) = match report.class {

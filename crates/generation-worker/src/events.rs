@@ -106,24 +106,24 @@ pub(crate) fn outcome_unreported(work: &Work, provider: &str, error: &Error) {
 
 /// The work of a lease ended.
 pub(crate) fn work_ended(outcome: Outcome) {
-    metrics::work_ended(outcome.as_str());
+    metrics::WORK_ENDED.with([outcome.as_str()]).increment(1);
 }
 
 /// The work of a lease panicked. Its lease is left to run out, which counts against the job: the third time makes it a dead
 /// letter.
 pub(crate) fn work_panicked(job: &str, error: &dyn std::fmt::Display) {
     tracing::error!(job, %error, "work panicked");
-    metrics::work_ended("panicked");
+    metrics::WORK_ENDED.with(["panicked"]).increment(1);
 }
 
 /// So many leases are worked on now.
 pub(crate) fn work_running(leases: usize) {
-    metrics::work_running(leases);
+    metrics::WORK_RUNNING.get().set(leases as f64);
 }
 
 /// A provider's webhook was passed on; `awaited` says whether anything waited for it.
 pub(crate) fn webhook_accepted(awaited: bool) {
-    metrics::webhook(if awaited { "awaited" } else { "idle" });
+    metrics::WEBHOOKS.with([if awaited { "awaited" } else { "idle" }]).increment(1);
 }
 
 /// A webhook was not passed on: it cannot be verified, or generation-status does not answer.
@@ -140,12 +140,12 @@ pub(crate) fn webhook_refused(provider: &str, error: &Error) {
             "undelivered"
         }
     };
-    metrics::webhook(outcome);
+    metrics::WEBHOOKS.with([outcome]).increment(1);
 }
 
 /// A provider named a state that its documentation did not have when its adapter was written.
 pub(crate) fn unknown_state(provider: &'static str, word: &str) {
-    metrics::unknown_state(provider);
+    metrics::UNKNOWN_STATES.with([provider]).increment(1);
     let word: String = word.chars().take(40).collect();
     tracing::warn!(provider, word, "unknown state; the order is taken to be at work");
 }

@@ -12,7 +12,6 @@ use tonic::service::Routes;
 use crate::clients::{AssetClient, WorkClient};
 use crate::config::Config;
 use crate::grpc::Grpc;
-use crate::metrics;
 use crate::orders::Orders;
 use crate::outputs::Outputs;
 use crate::providers::Registry;
@@ -51,7 +50,6 @@ impl Service {
     /// # Errors
     /// When the object storage cannot be opened.
     pub fn with_providers(config: &Config, providers: Registry) -> anyhow::Result<Self> {
-        metrics::describe();
         let work = WorkClient::new(client::connect("generation-status", &config.upstreams.generation_status));
         let assets = AssetClient::new(client::connect("thumbnail-worker", &config.upstreams.thumbnail_worker));
         let outputs = Outputs::new(blobs::Store::open(&config.blobs)?, assets, config.work.max_video_bytes);

@@ -15,7 +15,6 @@ use crate::decode_pool::DecodePool;
 use crate::grpc;
 use crate::keyed_lock::KeyedLock;
 use crate::memory_budget::MemoryBudget;
-use crate::metrics;
 use crate::runner::Runner;
 use crate::store::{KIND, Store};
 use crate::thumbnails::Thumbnails;
@@ -43,7 +42,6 @@ impl Service {
     /// # Errors
     /// When a URL or the directory of the object storage cannot be used.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        metrics::describe();
         let pool = Pool::connect_lazy("thumbnails", &config.database.url, &config.database.pool)?;
         let nats = match &config.nats_url {
             Some(url) => Some(nats::connect(url).await?),

@@ -247,7 +247,7 @@ mod tests {
         let projects =
             vec![ProjectCard { name: "projects/p1".to_owned(), scene_count: 1, scenes, ..Default::default() }];
         let dashboard = Dashboard { projects, ..Default::default() };
-        assert_eq!(completed(&dashboard), [name.clone()]);
+        assert_eq!(completed(&dashboard), std::slice::from_ref(&name));
         let videos = Videos(BTreeMap::from([(name.clone(), "http://gateway/assets/a1".to_owned())]));
         let shown = text(&dashboard, &videos);
         for word in ["projects/p1", &scene, &name, "http://gateway/assets/a1"] {

@@ -1,4 +1,4 @@
-//! What operators read and decide.
+//! The queue and its history as operators read them, their decisions, and the reconciler's findings.
 
 use domain::id::AccountId;
 use jobs::{Depth, PausedQueue, Share};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::ProviderCharge;
 
-/// What an operator found out about an unconfirmed submission.
+/// An operator's finding about an unconfirmed submission.
 #[derive(Clone, Debug)]
 pub(crate) enum Resolution {
     /// The provider has the order under this reference.
@@ -52,7 +52,7 @@ impl Violation {
     }
 }
 
-/// What one round of checking found in its range.
+/// The findings of one round of checking in its range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CheckedRange {
     pub(crate) violations: Vec<Violation>,

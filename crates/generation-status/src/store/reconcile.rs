@@ -15,7 +15,7 @@ use super::transitions::{End, end, lock};
 use crate::error::Error;
 use crate::model::{Failure, Generation, Violation};
 
-/// What is done about a finding.
+/// The repair of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repair {
     /// Nothing here: the reaper repairs it, and that it was found means that the reaper is late.

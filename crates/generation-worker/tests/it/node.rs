@@ -77,6 +77,7 @@ impl Node {
     pub(crate) async fn serve(&self, drain: Drain) -> http::Uri {
         let free = "127.0.0.1:0".parse().unwrap();
         let bound = Server::new("node", &server::Settings { listen: free, admin: free })
+            .describe(proto::DESCRIPTOR_SET)
             .streaming(["/rushes.work.v1.WorkService/ClaimWork"])
             .bind()
             .await

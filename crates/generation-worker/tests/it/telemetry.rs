@@ -8,7 +8,7 @@ use std::time::Duration;
 use chassis::settings::Source;
 use chassis::telemetry::{self, Telemetry};
 use generation_worker::config;
-use generation_worker::metrics::METRICS;
+use generation_worker::metrics;
 use generation_worker::model::{RemoteModel, RemoteProvider};
 use generation_worker::providers::Registry;
 use proto::work::v1::ReceiveHookRequest;
@@ -100,15 +100,15 @@ async fn carries_orders_out() {
     fake.webhooks.clone().receive_hook(Request::new(webhook("guess"))).await.unwrap_err();
 
     let page = telemetry::page();
-    for metric in METRICS {
+    for metric in metrics::ALL {
         let recorded = page.contains(&format!("# TYPE {} ", metric.name));
-        let described = page.contains(&format!("# HELP {} {}", metric.name, metric.help));
+        let described = page.contains(&format!("# HELP {} {}", metric.name, metric.help()));
         assert_eq!(recorded, described, "{}", metric.name);
     }
     for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap();
         let ours = name.starts_with("rushes_work") || name.starts_with("rushes_provider");
-        assert!(!ours || METRICS.iter().any(|metric| metric.name == name), "{name} is not in the table");
+        assert!(!ours || metrics::ALL.iter().any(|metric| metric.name == name), "{name} is not in the table");
     }
     for series in
         ["rushes_work_total{outcome=\"completed\"} 2", "rushes_provider_webhooks_total{outcome=\"refused\"} 1"]

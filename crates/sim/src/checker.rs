@@ -1,4 +1,4 @@
-//! What is checked of every answer.
+//! The promises that are checked of every answer.
 //!
 //! - the bound: it includes every commit that was visible a second before the read began;
 //! - forward: it is not older than an answer that was given in the same process before the read began;
@@ -7,19 +7,20 @@
 //! - lifetime: what a tier answers is not shown beyond its time.
 
 use coherence::STEP;
-use coherence::flights::Reader;
+use coherence::in_flight::Reader;
 use coherence::read::Tier;
 use fastrand::Rng;
 
-use crate::postgres::{History, MS, Postgres, SECOND, Time};
+use crate::body::Body;
+use crate::postgres::{History, Postgres};
 use crate::removable::Removable;
-use crate::world::Body;
+use crate::time::{MS, SECOND, Time};
 
-/// One read under way.
+/// A read, and what its answer is checked against.
 #[derive(Clone, Debug)]
-pub(crate) struct Reading {
+pub(crate) struct CheckedRead {
     pub(crate) process: usize,
-    pub(crate) life: u32,
+    pub(crate) incarnation: u32,
     pub(crate) key: usize,
     pub(crate) reader: Reader<Removable>,
     at: Time,
@@ -28,13 +29,13 @@ pub(crate) struct Reading {
     forward: usize,
     own: usize,
     token: usize,
-    /// PostgreSQL's clock was set, and this process cannot know yet: nothing is claimed.
+    /// PostgreSQL's clock was stepped, and this process cannot know yet: nothing is claimed.
     unclaimed: bool,
 }
 
-/// What a caller holds of a write.
+/// The token that a caller has of a write.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Token {
+pub(crate) struct WriteToken {
     pub(crate) version: i64,
     place: usize,
 }
@@ -48,7 +49,7 @@ pub struct Violation {
     pub what: String,
 }
 
-/// What the checker knows.
+/// Everything that answers are checked against.
 pub(crate) struct Checker {
     pub(crate) violation: Option<Violation>,
     /// Reads checked, by tier: L1, L2, validated, loaded.
@@ -58,7 +59,7 @@ pub(crate) struct Checker {
     keys: usize,
     answered: Vec<usize>,
     own: Vec<usize>,
-    tokens: Vec<Vec<Token>>,
+    tokens: Vec<Vec<WriteToken>>,
     /// Checks even what is not claimed.
     strict: bool,
     stepped: Option<Time>,
@@ -83,7 +84,7 @@ impl Checker {
         }
     }
 
-    /// A process lost its memory, and with it what it had shown and written: only tokens bind it now.
+    /// A process lost its memory, and with it what it had answered and written: only tokens bind it now.
     pub(crate) fn restarted(&mut self, p: usize) {
         for key in 0..self.keys {
             self.answered[p * self.keys + key] = 0;
@@ -91,7 +92,7 @@ impl Checker {
         }
     }
 
-    /// PostgreSQL's clock was set by so much.
+    /// PostgreSQL's clock was stepped by this much.
     pub(crate) fn stepped(&mut self, by: Time, at: Time) {
         if by.unsigned_abs() > STEP.as_nanos() as u64 {
             self.stepped = Some(at);
@@ -116,16 +117,16 @@ impl Checker {
         &self,
         postgres: &Postgres,
         process: usize,
-        life: u32,
+        incarnation: u32,
         key: usize,
         at: Time,
         reader: Reader<Removable>,
-        token: Option<Token>,
-    ) -> Reading {
+        token: Option<WriteToken>,
+    ) -> CheckedRead {
         let slot = process * self.keys + key;
-        Reading {
+        CheckedRead {
             process,
-            life,
+            incarnation,
             key,
             reader,
             at,
@@ -141,20 +142,20 @@ impl Checker {
         let own = &mut self.own[p * self.keys + key];
         *own = (*own).max(place);
         if let Some(version) = version {
-            self.tokens[key].push(Token { version, place });
+            self.tokens[key].push(WriteToken { version, place });
         }
     }
 
     /// A token for an aggregate, made by asking for its version after the commit.
-    pub(crate) fn token(&mut self, postgres: &Postgres, _: usize, key: usize, version: i64) {
+    pub(crate) fn token(&mut self, postgres: &Postgres, key: usize, version: i64) {
         if let Some(place) = postgres.keys[key].commits.iter().position(|commit| commit.version == version) {
-            self.tokens[key].push(Token { version, place });
+            self.tokens[key].push(WriteToken { version, place });
         }
     }
 
-    pub(crate) fn some_token(&self, rng: &mut Rng, key: usize) -> Option<Token> {
+    pub(crate) fn some_token(&self, rng: &mut Rng, key: usize) -> Option<WriteToken> {
         let tokens = &self.tokens[key];
-        // Mostly a recent one: an old one demands nothing.
+        // Mostly a recent one: an old one requires nothing that is not required anyway.
         let back = rng.usize(0..3).min(tokens.len());
         if back == 0 { tokens.last().copied() } else { tokens.get(tokens.len() - back).copied() }
     }
@@ -162,43 +163,43 @@ impl Checker {
     pub(crate) fn answered(
         &mut self,
         postgres: &Postgres,
-        reading: &Reading,
+        read: &CheckedRead,
         version: i64,
         body: Body,
         tier: Tier,
         now: Time,
     ) {
         self.reads[tier as usize] += 1;
-        let history = &postgres.keys[reading.key];
-        let needed = reading.bound.max(reading.forward).max(reading.own).max(reading.token);
+        let history = &postgres.keys[read.key];
+        let needed = read.bound.max(read.forward).max(read.own).max(read.token);
         let mut places = history.places(version, body.content);
         let Some(first) = places.next() else {
-            return self.broken("content", history, reading, version, body, tier, now, 0);
+            return self.broken("content", history, read, version, body, tier, now, 0);
         };
-        // The oldest state that it may be binds later answers the least.
+        // Of the states that the answer may be, the oldest that is new enough binds later answers the least.
         let place = std::iter::once(first).chain(places).find(|place| *place >= needed).unwrap_or(first);
-        if reading.unclaimed {
+        if read.unclaimed {
             return;
         }
-        if place < reading.bound {
-            return self.broken("bound", history, reading, version, body, tier, now, reading.bound);
+        if place < read.bound {
+            return self.broken("bound", history, read, version, body, tier, now, read.bound);
         }
-        if place < reading.forward {
-            return self.broken("forward", history, reading, version, body, tier, now, reading.forward);
+        if place < read.forward {
+            return self.broken("forward", history, read, version, body, tier, now, read.forward);
         }
-        if place < reading.own {
-            return self.broken("own writes", history, reading, version, body, tier, now, reading.own);
+        if place < read.own {
+            return self.broken("own writes", history, read, version, body, tier, now, read.own);
         }
-        if place < reading.token {
-            return self.broken("token", history, reading, version, body, tier, now, reading.token);
+        if place < read.token {
+            return self.broken("token", history, read, version, body, tier, now, read.token);
         }
-        let shown = reading.at - body.born;
-        // A tenth of jitter, and what the wires and a reader's own flight may take.
-        let most = body.life + body.life / 10 + 1100 * MS;
-        if matches!(tier, Tier::L1 | Tier::L2) && shown > most {
-            return self.broken("lifetime", history, reading, version, body, tier, now, 0);
+        let age = read.at - body.loaded_at;
+        // A tenth of jitter, and what the network and the reader's own load may take.
+        let max = body.lifetime + body.lifetime / 10 + 1100 * MS;
+        if matches!(tier, Tier::L1 | Tier::L2) && age > max {
+            return self.broken("lifetime", history, read, version, body, tier, now, 0);
         }
-        let answered = &mut self.answered[reading.process * self.keys + reading.key];
+        let answered = &mut self.answered[read.process * self.keys + read.key];
         *answered = (*answered).max(place);
     }
 
@@ -207,7 +208,7 @@ impl Checker {
         &mut self,
         promise: &'static str,
         history: &History,
-        reading: &Reading,
+        read: &CheckedRead,
         version: i64,
         body: Body,
         tier: Tier,
@@ -215,16 +216,16 @@ impl Checker {
         needed: usize,
     ) {
         let ms = |time: Time| time as f64 / MS as f64;
-        let missed = history.commits.get(needed).map_or(0.0, |commit| ms(commit.at.max(0)));
+        let required = history.commits.get(needed).map_or(0.0, |commit| ms(commit.at.max(0)));
         let what = format!(
             "process {} read key {} from {:?}: version {version}, content {}, loaded at {:.3} ms; begun at {:.3} ms, \
-             answered at {:.3} ms; it should have had place {needed}, committed at {missed:.3} ms",
-            reading.process,
-            reading.key,
+             answered at {:.3} ms; it should have had place {needed}, committed at {required:.3} ms",
+            read.process,
+            read.key,
             tier,
             body.content,
-            ms(body.born),
-            ms(reading.at),
+            ms(body.loaded_at),
+            ms(read.at),
             ms(now),
         );
         self.violation = Some(Violation { promise, what });

@@ -1,5 +1,4 @@
-//! Tells listeners once a second that nothing is heard, for as long as nothing is: whoever watches must look for itself
-//! meanwhile.
+//! Signals a gap once a second for as long as the relay is unresponsive: whoever watches must read by itself meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +12,17 @@ use coherence::window::Cause;
 
 /// Watches the proof's age until the cache is closed.
 pub(crate) async fn watch(inner: Arc<Inner>) {
-    let mut look = interval(BOUND);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick is at once, when nothing can have been heard yet.
-    look.tick().await;
+    let mut check = interval(BOUND);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is immediate, when no message can have come yet.
+    check.tick().await;
     loop {
         tokio::select! {
             () = inner.stop.cancelled() => return,
-            _ = look.tick() => {}
+            _ = check.tick() => {}
         }
         if inner.proof_age().is_none_or(|age: Duration| age > BOUND) {
-            inner.signal(Signal::Gap(Cause::Silence));
+            inner.signal(Signal::Gap(Cause::Unresponsive));
         }
     }
 }

@@ -1,29 +1,29 @@
-//! What the observer counts, as metrics and as figures.
+//! The observer's counters, as metrics and as figures.
 //!
-//! Invariant: a sample is an answer that was judged; what was left open, passed over or could not be compared is counted
-//! apart, so that the bound is not made smaller by what nobody looked at.
+//! Invariant: a sample is an answer of which it is proven that it kept or broke the promise; what was left open, was skipped or could
+//! not be compared is counted apart, so that no claim rests on what was not checked.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
+use crate::metrics;
 
 /// Which check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// A hit and the truth after it.
-    Shadow,
+    /// A hit, and the truth after it.
+    ShadowRead,
     /// What processes and Redis would serve of a change, some time after it.
-    Peek,
+    ReplicaProbe,
 }
 
 impl Check {
-    const ALL: [Self; 2] = [Self::Shadow, Self::Peek];
+    const ALL: [Self; 2] = [Self::ShadowRead, Self::ReplicaProbe];
 
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Shadow => "shadow",
-            Self::Peek => "peek",
+            Self::ShadowRead => "shadow_read",
+            Self::ReplicaProbe => "replica_probe",
         }
     }
 }
@@ -51,7 +51,7 @@ impl Kind {
     }
 }
 
-/// What became of something that was picked, when it broke no promise.
+/// The outcome of a check in which no promise was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It was the newest.
@@ -62,7 +62,7 @@ pub(crate) enum Outcome {
     Open,
     /// Nothing would be served.
     Nothing,
-    /// Too much was being looked at.
+    /// Too much was being checked.
     Skipped,
     /// The truth could not be read.
     Failed,
@@ -84,12 +84,12 @@ impl Outcome {
 /// What one check has found since the process began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// Answers judged, violations included.
+    /// Answers of which it is proven that they kept or broke the promise.
     pub samples: u64,
-    /// Answers that could be judged neither way.
+    /// Answers of which neither is proven.
     pub open: u64,
-    /// Hits or changes that were picked and passed over, since too much was being looked at or the truth was away.
-    pub passed_over: u64,
+    /// Hits or changes that were picked and not checked, since too much was being checked or the truth could not be read.
+    pub skipped: u64,
     /// Answers older than the bound.
     pub bound: u64,
     /// Answers with the content of another, for an equal version.
@@ -114,8 +114,8 @@ impl Checked {
         }
         // Wilson and Hilferty's approximation of the upper bound of a Poisson count.
         let next = self.violations() as f64 + 1.0;
-        let most = next * (1.0 - 1.0 / (9.0 * next) + 1.644_854 / (3.0 * next.sqrt())).powi(3);
-        (most / self.samples as f64).min(1.0)
+        let max = next * (1.0 - 1.0 / (9.0 * next) + 1.644_854 / (3.0 * next.sqrt())).powi(3);
+        (max / self.samples as f64).min(1.0)
     }
 }
 
@@ -123,31 +123,31 @@ impl Checked {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Hits, compared with the truth after them.
-    pub shadows: Checked,
+    pub shadow_reads: Checked,
     /// What processes and Redis would serve, some time after a change.
-    pub peeks: Checked,
+    pub replica_probes: Checked,
     /// The last violation, with what was last done with its key.
     pub last: Option<String>,
 }
 
 #[derive(Default)]
 struct Counts {
-    judged: AtomicU64,
+    samples: AtomicU64,
     open: AtomicU64,
-    passed_over: AtomicU64,
+    skipped: AtomicU64,
     violations: [AtomicU64; 3],
 }
 
 /// The counts of both checks.
 #[derive(Default)]
-pub(super) struct Tally([Counts; 2]);
+pub(super) struct Counters([Counts; 2]);
 
-impl Tally {
-    /// Shows every violation's counter as 0 from the beginning if the observer is `on`: an alert on a rise needs that.
+impl Counters {
+    /// Creates every violation's counter at 0 if the observer is `on`: an alert on a rise needs that.
     pub(super) fn new(on: bool) -> Self {
         for check in Check::ALL.into_iter().filter(|_| on) {
             for kind in Kind::ALL {
-                violations(check, kind).increment(0);
+                metrics::violations(check.label(), kind.label(), 0);
             }
         }
         Self::default()
@@ -156,27 +156,26 @@ impl Tally {
     pub(super) fn count(&self, check: Check, outcome: Outcome) {
         let counts = &self.0[check as usize];
         match outcome {
-            Outcome::Current | Outcome::Within(_) => add(&counts.judged),
+            Outcome::Current | Outcome::Within(_) => add(&counts.samples),
             Outcome::Open => add(&counts.open),
-            Outcome::Skipped | Outcome::Failed => add(&counts.passed_over),
+            Outcome::Skipped | Outcome::Failed => add(&counts.skipped),
             Outcome::Nothing => {}
         }
-        if check == Check::Shadow {
-            let staleness = histogram!("rushes_cache_observed_staleness_seconds");
+        if check == Check::ShadowRead {
             match outcome {
-                Outcome::Current => staleness.record(Duration::ZERO),
-                Outcome::Within(most) => staleness.record(most),
+                Outcome::Current => metrics::staleness(Duration::ZERO),
+                Outcome::Within(max) => metrics::staleness(max),
                 _ => {}
             }
         }
-        counter!("rushes_cache_observed_total", "check" => check.label(), "outcome" => outcome.label()).increment(1);
+        metrics::observed(check.label(), outcome.label());
     }
 
     pub(super) fn violated(&self, check: Check, kind: Kind) {
-        add(&self.0[check as usize].judged);
+        add(&self.0[check as usize].samples);
         add(&self.0[check as usize].violations[kind as usize]);
-        counter!("rushes_cache_observed_total", "check" => check.label(), "outcome" => "violation").increment(1);
-        violations(check, kind).increment(1);
+        metrics::observed(check.label(), "violation");
+        metrics::violations(check.label(), kind.label(), 1);
     }
 
     pub(super) fn observed(&self) -> Observed {
@@ -184,27 +183,25 @@ impl Tally {
             let counts = &self.0[check as usize];
             let violations = |kind: Kind| counts.violations[kind as usize].load(Ordering::Relaxed);
             Checked {
-                samples: counts.judged.load(Ordering::Relaxed),
+                samples: counts.samples.load(Ordering::Relaxed),
                 open: counts.open.load(Ordering::Relaxed),
-                passed_over: counts.passed_over.load(Ordering::Relaxed),
+                skipped: counts.skipped.load(Ordering::Relaxed),
                 bound: violations(Kind::Bound),
                 content: violations(Kind::Content),
                 ahead: violations(Kind::Ahead),
             }
         };
-        Observed { shadows: of(Check::Shadow), peeks: of(Check::Peek), last: None }
+        Observed { shadow_reads: of(Check::ShadowRead), replica_probes: of(Check::ReplicaProbe), last: None }
     }
 
-    pub(super) fn shown(&self) {
+    pub(super) fn set_gauges(&self) {
         let observed = self.observed();
-        for (check, checked) in [(Check::Shadow, observed.shadows), (Check::Peek, observed.peeks)] {
-            gauge!("rushes_cache_observed_likely_share", "check" => check.label()).set(checked.likely_share());
+        for (check, checked) in
+            [(Check::ShadowRead, observed.shadow_reads), (Check::ReplicaProbe, observed.replica_probes)]
+        {
+            metrics::likely_share(check.label(), checked.likely_share());
         }
     }
-}
-
-fn violations(check: Check, kind: Kind) -> metrics::Counter {
-    counter!("rushes_cache_observed_violations_total", "check" => check.label(), "kind" => kind.label())
 }
 
 fn add(to: &AtomicU64) {
@@ -226,17 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_judged_is_a_sample() {
-        let tally = Tally::new(true);
+    fn only_what_is_proven_is_a_sample() {
+        let counters = Counters::new(true);
         for outcome in [Outcome::Current, Outcome::Within(Duration::ZERO), Outcome::Open, Outcome::Nothing] {
-            tally.count(Check::Shadow, outcome);
+            counters.count(Check::ShadowRead, outcome);
         }
-        tally.count(Check::Shadow, Outcome::Skipped);
-        tally.count(Check::Peek, Outcome::Failed);
-        tally.violated(Check::Shadow, Kind::Content);
-        let observed = tally.observed();
-        let shadows = Checked { samples: 3, open: 1, passed_over: 1, content: 1, ..Checked::default() };
-        assert_eq!(observed.shadows, shadows);
-        assert_eq!(observed.peeks, Checked { passed_over: 1, ..Checked::default() });
+        counters.count(Check::ShadowRead, Outcome::Skipped);
+        counters.count(Check::ReplicaProbe, Outcome::Failed);
+        counters.violated(Check::ShadowRead, Kind::Content);
+        let observed = counters.observed();
+        let shadow_reads = Checked { samples: 3, open: 1, skipped: 1, content: 1, ..Checked::default() };
+        assert_eq!(observed.shadow_reads, shadow_reads);
+        assert_eq!(observed.replica_probes, Checked { skipped: 1, ..Checked::default() });
     }
 }

@@ -1,8 +1,8 @@
-//! A stand for the tests: one database with a table of things, Redis, NATS, and as many "processes" (caches) as a test
-//! wants.
+//! A cluster for the tests: one database with a table of things, Redis, NATS, and as many nodes (caches, as processes have them) as
+//! a test wants.
 //!
-//! A thing's body is its version as text, so that every answer can be checked against itself; the aggregate
-//! `all:{account}` shows the sum of the account's versions and is changed by every change of a thing. Triggers tell the
+//! A thing's body is its version as text, so that every answer can be checked by itself; the aggregate
+//! `all:{account}` shows the sum of the account's versions and is changed by every change of a thing. Triggers write the
 //! outbox, as in the product.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use chassis::postgres::{Error, Pool, PoolSettings};
 use testkit::{Database, Nats, Postgres, Redis, eventually};
 use uuid::Uuid;
 
-/// Longer than anything here takes on a crowded machine, short enough to fail in.
+/// A timeout that is longer than anything here takes on a crowded machine, and short enough to fail in.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 const SCHEMA: &[&str] = &[
@@ -34,8 +34,8 @@ const SCHEMA: &[&str] = &[
      for each statement execute function emit_thing()",
 ];
 
-/// What the processes share.
-pub(crate) struct Stand {
+/// What the nodes share.
+pub(crate) struct Cluster {
     pub(crate) postgres: Postgres,
     pub(crate) redis: Redis,
     pub(crate) nats: Nats,
@@ -43,16 +43,16 @@ pub(crate) struct Stand {
     pub(crate) account: Uuid,
 }
 
-/// One process: its cache, and its way to the database besides.
+/// One node: its cache, and a pool of its own.
 #[derive(Clone)]
-pub(crate) struct Process {
+pub(crate) struct Node {
     pub(crate) cache: Cache,
     pub(crate) data: Pool,
     pub(crate) account: Uuid,
     loads: Arc<AtomicUsize>,
 }
 
-impl Stand {
+impl Cluster {
     pub(crate) async fn new() -> Self {
         let postgres = Postgres::launch().await.unwrap();
         let (database, redis, nats) = tokio::join!(Database::on(&postgres), Redis::launch(), Nats::launch());
@@ -69,31 +69,31 @@ impl Stand {
         Settings { redis_url: Some(self.redis.url()), ..Settings::default() }
     }
 
-    /// A process with everything.
-    pub(crate) async fn process(&self) -> Process {
-        self.with(self.settings(), true).await
+    /// A node with everything.
+    pub(crate) async fn node(&self) -> Node {
+        self.node_with(self.settings(), true).await
     }
 
-    /// A process with these settings, and with a database for its cache or without.
-    pub(crate) async fn with(&self, settings: Settings, database: bool) -> Process {
+    /// A node with these settings, and with a database for its cache or without.
+    pub(crate) async fn node_with(&self, settings: Settings, database: bool) -> Node {
         let own = database.then(|| Pool::connect_lazy("cache", &self.database.url(), &Settings::pool()).unwrap());
         let nats = chassis::nats::connect(&self.nats.url()).await.unwrap();
         let cache = Cache::start(settings, own, Some(nats)).unwrap();
-        Process { cache, data: pool("data", &self.database.url()), account: self.account, loads: Arc::default() }
+        Node { cache, data: pool("data", &self.database.url()), account: self.account, loads: Arc::default() }
     }
 
-    /// A process that hears nothing from others.
-    pub(crate) fn deaf(&self, settings: Settings) -> Process {
+    /// A node that receives nothing from others.
+    pub(crate) fn node_without_nats(&self, settings: Settings) -> Node {
         let own = Pool::connect_lazy("cache", &self.database.url(), &Settings::pool()).unwrap();
         let cache = Cache::start(settings, Some(own), None).unwrap();
-        Process { cache, data: pool("data", &self.database.url()), account: self.account, loads: Arc::default() }
+        Node { cache, data: pool("data", &self.database.url()), account: self.account, loads: Arc::default() }
     }
 
-    /// A process that has a young proof: its L1 answers.
-    pub(crate) async fn ready(&self) -> Process {
-        let process = self.process().await;
-        process.proven().await;
-        process
+    /// A node that has a young proof: its L1 answers.
+    pub(crate) async fn ready_node(&self) -> Node {
+        let node = self.node().await;
+        node.proven().await;
+        node
     }
 }
 
@@ -101,7 +101,7 @@ fn pool(name: &'static str, url: &str) -> Pool {
     Pool::connect_lazy(name, url, &PoolSettings::default()).unwrap()
 }
 
-impl Process {
+impl Node {
     /// Waits for a young proof.
     pub(crate) async fn proven(&self) {
         eventually("a young proof", LONG, async || self.cache.proof_age().filter(|age| age.as_millis() < 300))
@@ -117,28 +117,28 @@ impl Process {
         Key::aggregate("all", self.account)
     }
 
-    /// How often this process has loaded.
+    /// How often this node has loaded.
     pub(crate) fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
     }
 
     pub(crate) async fn get(&self, id: &str) -> Result<Hit, Error> {
-        self.get_at_least(id, None).await
+        self.get_at_min_version(id, None).await
     }
 
-    pub(crate) async fn get_at_least(&self, id: &str, least: Option<i64>) -> Result<Hit, Error> {
-        let (process, id) = (self.clone(), id.to_owned());
-        let hit = self.cache.get(&self.key(&id), least, move || async move { process.load(&id).await }).await?;
+    pub(crate) async fn get_at_min_version(&self, id: &str, min_version: Option<i64>) -> Result<Hit, Error> {
+        let (node, id) = (self.clone(), id.to_owned());
+        let hit = self.cache.get(&self.key(&id), min_version, move || async move { node.load(&id).await }).await?;
         check(&hit);
         Ok(hit)
     }
 
     pub(crate) async fn get_all(&self) -> Result<Hit, Error> {
-        let process = self.clone();
-        self.cache.get(&self.all(), None, move || async move { process.load_all().await }).await
+        let node = self.clone();
+        self.cache.get(&self.all(), None, move || async move { node.load_all().await }).await
     }
 
-    /// Waits until a read of `id` gives `version`, from whatever tier.
+    /// Waits until a read of `id` returns `version`, from whatever tier.
     pub(crate) async fn sees(&self, id: &str, version: i64) -> Hit {
         let what = format!("version {version} of {id}");
         eventually(&what, LONG, async || self.get(id).await.ok().filter(|hit| hit.version == version)).await.unwrap()
@@ -194,7 +194,7 @@ impl Process {
         Ok(Loaded { version, asof, body: sum.to_string().into(), lifetime: Lifetime::AGGREGATE })
     }
 
-    /// Creates or changes a thing, and tells nobody but the database; gives the new version.
+    /// Creates or changes a thing, and notifies nobody but the outbox; returns the new version.
     pub(crate) async fn change(&self, id: &str) -> Result<i64, Error> {
         let account = self.account;
         self.data
@@ -212,7 +212,7 @@ impl Process {
             .await
     }
 
-    /// Changes a thing as a service does: the cache is told before the reply.
+    /// Changes a thing as a service does: the cache is notified before the reply.
     pub(crate) async fn write(&self, id: &str) -> Result<i64, Error> {
         let version = self.change(id).await?;
         self.cache.wrote(&self.key(id), version).await;
