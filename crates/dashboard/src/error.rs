@@ -106,7 +106,7 @@ impl From<Error> for Failure {
             }
             Error::ProjectFull => Self::precondition(
                 "PROJECT_FULL",
-                format!("a project has at most {} scenes; delete one or use another project", MAX_SCENES),
+                format!("a project has at most {MAX_SCENES} scenes; delete one or use another project"),
             ),
             Error::Unreachable(source) => {
                 Self::unavailable("DEPENDENCY_DOWN", "no part of the dashboard could be read; try again")

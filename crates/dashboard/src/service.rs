@@ -67,7 +67,7 @@ impl Service {
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
             .advertise(proto::services("dashboard"));
-        Ok(Self { server: server, routes, cache, stop })
+        Ok(Self { server, routes, cache, stop })
     }
 
     /// Binds both ports; nothing is answered until [`Bound::serve`].

@@ -31,7 +31,7 @@ impl Caller {
         let read = |name| request.metadata().get(name).and_then(|v| v.to_str().ok());
         let account = read(ACCOUNT)
             .and_then(|text| Uuid::try_parse(text).ok())
-            .ok_or_else(|| Failure::unauthenticated("KEY_UNKNOWN", "the request carries no account"))?;
+            .ok_or_else(|| Failure::unauthenticated("KEY_MISSING", "the request carries no account"))?;
         let scopes = read(SCOPES).unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect();
         Ok(Self { account, scopes })
     }

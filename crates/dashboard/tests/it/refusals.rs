@@ -132,7 +132,7 @@ async fn a_call_without_an_account_or_of_an_unknown_one_is_refused() -> Result<(
     let cluster = Cluster::start().await?;
     let user = cluster.account().await?;
     let nobody = tonic::Request::new(proto::dashboard::v1::GetDashboardRequest::default());
-    refused(user.dashboards().get_dashboard(nobody).await, Code::Unauthenticated, "KEY_UNKNOWN");
+    refused(user.dashboards().get_dashboard(nobody).await, Code::Unauthenticated, "KEY_MISSING");
     let unknown = cluster.user(Uuid::now_v7());
     refused(unknown.dashboard().await, Code::NotFound, "ACCOUNT_NOT_FOUND");
     refused(unknown.dashboard_page(3, "").await, Code::NotFound, "ACCOUNT_NOT_FOUND");

@@ -87,7 +87,7 @@ async fn is_refused_with_a_reason_and_leaves_nothing() -> Result<()> {
 async fn keys(client: &Client, project: &str) {
     let get = GetProjectRequest { name: project.into() };
     let nobody = client.with_key(None);
-    check(nobody.projects().get_project(get.clone()).await, Code::Unauthenticated, "KEY_UNKNOWN");
+    check(nobody.projects().get_project(get.clone()).await, Code::Unauthenticated, "KEY_MISSING");
     let unknown = client.with_key(Some("rsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
     check(unknown.projects().get_project(get.clone()).await, Code::Unauthenticated, "KEY_UNKNOWN");
     let malformed = client.with_key(Some("hunter2"));
