@@ -19,8 +19,6 @@ mod webhooks;
 mod work;
 
 use chassis::postgres::Pool;
-use domain::id::LedgerId;
-use uuid::Uuid;
 
 pub(crate) use reconcile::{INVARIANTS, Repair};
 
@@ -65,9 +63,4 @@ impl Store {
     pub(crate) fn limits(&self) -> jobs::Limits {
         jobs::Limits { account: self.limits.running }
     }
-}
-
-/// Ids for the ledger's lines of one settlement.
-fn ledger_ids() -> Vec<Uuid> {
-    (0..3).map(|_| LedgerId::new().0).collect()
 }

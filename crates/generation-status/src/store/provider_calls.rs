@@ -12,8 +12,10 @@ use uuid::Uuid;
 
 use super::Store;
 use super::change::change;
+use super::transitions::by_number;
 use crate::error::Error;
-use crate::model::{Generation, Suspension, WaitReason};
+use crate::model::{Basis, Generation, Suspension, WaitReason};
+use crate::transitions::submitted;
 
 impl Store {
     /// Commits that the provider is about to be called. It is idempotent under one lease; under a later one it is refused while
@@ -77,7 +79,7 @@ impl Store {
                             case when $4::smallint is not null then greatest(o.percent, $4)
                                  when estimate.percent is not null then greatest(o.percent, estimate.percent)
                                  else o.percent end as percent,
-                            case when $4 is not null then 1 when estimate.percent is not null then 2 else o.basis end::smallint as basis,
+                            case when $4 is not null then $8 when estimate.percent is not null then $9 else o.basis end::smallint as basis,
                             case when $5 <> '' then $5 else o.stage end as stage
                      from generations o
                      cross join lateral (select least(95, floor(
@@ -96,7 +98,9 @@ impl Store {
             .bind(suspension.percent)
             .bind(&suspension.stage)
             .bind(suspension.queue_position)
-            .bind([State::Submitting.number(), State::Processing.number(), State::Cancelling.number()]);
+            .bind([State::Submitting.number(), State::Processing.number(), State::Cancelling.number()])
+            .bind(Basis::Provider as i16)
+            .bind(Basis::Estimated as i16);
             let changed: Option<Generation> = statement("suspend_generation", query.fetch_optional(&mut *tx)).await?;
             // Without a reference there is nothing to poll; with one the submission is not in doubt.
             let query = sqlx::query_scalar::<_, String>(
@@ -174,8 +178,8 @@ async fn submission_in_progress(tx: &mut PgConnection, provider: &str, job: Uuid
     Ok(statement("find_submission", query.fetch_one(tx)).await?)
 }
 
-/// Writes the reference of the live order: SUBMITTING becomes PROCESSING. `None` without an intent, or where another reference
-/// is known.
+/// Writes the reference of the live order, and moves its generation as [`submitted`] says. `None` without an intent, or where
+/// another reference is known.
 pub(super) async fn set_reference(
     tx: &mut PgConnection,
     account: Uuid,
@@ -184,13 +188,13 @@ pub(super) async fn set_reference(
 ) -> Result<Option<Generation>, Error> {
     let query = sqlx::query_as(change!(
         "update generations g
-         set state = case when g.state = 2 then 3 else g.state end, basis = 1, wait_reason = 0,
+         set state = ($4::smallint[])[g.state], basis = $5, wait_reason = 0,
              start_time = coalesce(g.start_time, now()),
              eta_p50 = coalesce(g.start_time, now()) + pace.p50, eta_p80 = coalesce(g.start_time, now()) + pace.p80,
              update_time = now(), version = g.version + 1
          from provider_calls p
          left join model_paces pace on pace.model = (select model from generations where id = p.generation_id)
-         where g.account_id = $1 and g.id = $2 and g.state between 2 and 5
+         where g.account_id = $1 and g.id = $2 and ($4::smallint[])[g.state] is not null
            and p.generation_id = g.id and p.phase <> 'over' and (p.reference is null or p.reference = $3)",
         "known as (
              update provider_calls p set phase = 'known', reference = $3, update_time = now()
@@ -199,6 +203,8 @@ pub(super) async fn set_reference(
     ))
     .bind(account)
     .bind(job)
-    .bind(reference);
+    .bind(reference)
+    .bind(by_number(submitted))
+    .bind(Basis::Provider as i16);
     Ok(statement("record_submission", query.fetch_optional(&mut *tx)).await?)
 }
