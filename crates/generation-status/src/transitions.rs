@@ -5,6 +5,7 @@
 //! of which nobody reported the charge, counts as possibly charged by the provider.
 
 pub(crate) mod deadlines;
+pub(crate) mod suspensions;
 #[cfg(test)]
 mod tests;
 

@@ -12,6 +12,7 @@ use sqlx::{FromRow, Row};
 use crate::model::{Failure, Generation, OrderPhase, Output};
 use crate::transitions::Facts;
 use crate::transitions::deadlines::JobFacts;
+use crate::transitions::suspensions::{Shown, SuspendedFacts};
 
 /// The columns that a [`Generation`] is read from, of a table or subquery called `g`.
 macro_rules! columns {
@@ -151,6 +152,24 @@ impl FromRow<'_, PgRow> for JobFacts {
         Ok(Self {
             state: state.try_into().map_err(|error| decode("job_state", error))?,
             stop_ignored: row.try_get("stop_ignored")?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for SuspendedFacts {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            state: state(row)?,
+            order: order(row)?,
+            shown: Shown {
+                wait_reason: row.try_get("wait_reason")?,
+                percent: row.try_get("percent")?,
+                basis: row.try_get("basis")?,
+                stage: row.try_get("stage")?,
+                queue_position: row.try_get("queue_position")?,
+            },
+            elapsed: row.try_get("elapsed")?,
+            usual: row.try_get("usual")?,
         })
     }
 }
