@@ -25,8 +25,9 @@ pub const SETTING: &str = "RUSHES_CRASH_AT";
 #[macro_export]
 macro_rules! crash_points {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
-        $($(#[doc = $doc])+ pub const $name: &str = $text;)+
+        $($(#[doc = $doc])+ pub(crate) const $name: &str = $text;)+
         /// Every crash point of this process.
+        #[allow(unreachable_pub, reason = "a test declares its own")]
         pub const ALL: &[&str] = &[$($name),+];
     };
 }

@@ -3,7 +3,9 @@
 //! Invariant: trace ids exist and travel whether or not anything is exported, so a log line can always be joined to the
 //! request that caused it; spans are recorded and sent only when an OTLP endpoint is set.
 
+pub mod attributes;
 mod logs;
+pub mod metric;
 mod scrape;
 
 use std::{collections::HashMap, io::IsTerminal as _, str::FromStr, time::Duration};
@@ -29,6 +31,9 @@ use crate::settings::{self, Source};
 pub use scrape::{on_scrape, page};
 
 const TRACEPARENT: &str = "traceparent";
+
+/// Metadata of every reply and every error with the id of its trace, 32 hex digits, for a caller to quote.
+pub const TRACE_ID_HEADER: &str = "x-trace-id";
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +139,7 @@ impl Telemetry {
             Format::Json => layer.event_format(logs::Json { service }).with_filter(filter).boxed(),
             Format::Pretty => {
                 let colours = std::io::stderr().is_terminal();
-                layer.compact().with_target(false).with_ansi(colours).with_filter(filter).boxed()
+                layer.with_ansi(colours).event_format(logs::Text::new(colours)).with_filter(filter).boxed()
             }
         };
         let _already_installed = tracing_subscriber::registry().with(spans).with(lines).try_init();
@@ -163,9 +168,9 @@ impl Drop for Telemetry {
 fn provider(service: &'static str, settings: &Settings) -> SdkTracerProvider {
     let resource = Resource::builder_empty()
         .with_service_name(service)
-        .with_attribute(KeyValue::new("service.namespace", "rushes"))
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-        .with_attribute(KeyValue::new("process.pid", i64::from(std::process::id())))
+        .with_attribute(KeyValue::new(attributes::SERVICE_NAMESPACE, "rushes"))
+        .with_attribute(KeyValue::new(attributes::SERVICE_VERSION, env!("CARGO_PKG_VERSION")))
+        .with_attribute(KeyValue::new(attributes::PROCESS_PID, i64::from(std::process::id())))
         .build();
     let builder = SdkTracerProvider::builder().with_resource(resource);
     let exporter = settings.endpoint.as_ref().and_then(|endpoint| {
@@ -205,7 +210,12 @@ pub fn traceparent() -> Option<String> {
 /// The current trace's id, 32 hex digits; `None` when there is no span or no telemetry.
 #[must_use]
 pub fn trace_id() -> Option<String> {
-    let context = Span::current().context();
+    trace_id_of(&Span::current())
+}
+
+/// The id of the trace that `span` belongs to.
+pub(crate) fn trace_id_of(span: &Span) -> Option<String> {
+    let context = span.context();
     let span = context.span();
     let ids = span.span_context();
     ids.is_valid().then(|| ids.trace_id().to_string())

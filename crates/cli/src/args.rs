@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::client;
+use crate::connection::Connection;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -24,18 +25,7 @@ pub const CODES: &str = "\
 Client commands find the stack that `cargo rushes up` runs, by the file .rushes/stack.json in this directory or one above.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or refused input, 3 not found, 4 key or scope refused,
-5 not reachable or too late (try again), 6 refused as things stand, 7 the generation did not complete.";
-
-/// Where the gateway is, and who we are.
-#[derive(Debug, clap::Args)]
-pub struct Connection {
-    /// The gateway, such as http://127.0.0.1:8080.
-    #[arg(long, global = true, env = "RUSHES_ADDRESS", value_name = "URL")]
-    pub(crate) address: Option<String>,
-    /// The API key.
-    #[arg(long, global = true, env = "RUSHES_API_KEY", value_name = "KEY", hide_env_values = true)]
-    pub(crate) api_key: Option<String>,
-}
+5 not reachable or too late (try again), 6 refused as things stand, 7 the generation did not complete, 130 Ctrl-C came first.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]

@@ -1,12 +1,12 @@
 //! What `rushes trace` asks the local stack: the recent spans of one trace.
 //!
-//! The question is one line, the token of `stack.json` and a trace's id; the answer is JSON, an array of spans, and the end
-//! of the connection.
+//! The question is one line, the token of `stack.json` and a trace's id; the answer is JSON, what is recorded of that trace,
+//! and the end of the connection.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use spans::Span;
+use spans::Recorded;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -14,8 +14,8 @@ use crate::stack::Traces;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The spans of a trace that a running stack remembers.
-pub async fn ask(traces: &Traces, trace: &str) -> Result<Vec<Span>> {
+/// What a running stack has recorded of a trace.
+pub async fn ask(traces: &Traces, trace: &str) -> Result<Recorded> {
     let exchange = async {
         let mut stream = TcpStream::connect(&traces.address).await?;
         stream.write_all(format!("{} {trace}\n", traces.token).as_bytes()).await?;

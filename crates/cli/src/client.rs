@@ -3,14 +3,15 @@
 //! Invariant: a command begins one trace, whose id every error shows, so that what happened can be looked up.
 
 mod assets;
+mod backoff;
 mod bar;
 mod dashboard;
 mod generate;
 mod generations;
+mod mask;
 mod models;
 mod operator;
 mod own_writes;
-mod patience;
 mod projects;
 mod queue;
 mod scenes;
@@ -21,8 +22,8 @@ use anyhow::Result;
 use clap::Subcommand;
 use tracing::Instrument as _;
 
-use crate::args::Connection;
 use crate::client::session::Session;
+use crate::connection::Connection;
 use crate::failure::Exit;
 
 /// What a client can ask for.
@@ -65,7 +66,7 @@ pub enum Command {
     /// For operators: look at the queue, pause it, set shares, requeue dead letters (on the internal network).
     #[command(subcommand)]
     Queue(queue::Command),
-    /// For operators: settle a generation that is parked as SUBMISSION_UNCONFIRMED (on the internal network).
+    /// For operators: settle a generation that waits as SUBMISSION_UNCONFIRMED (on the internal network).
     Resolve(queue::Resolve),
 }
 

@@ -26,6 +26,8 @@ pub enum Exit {
     Refused = 6,
     /// A generation reached another terminal state than COMPLETED.
     Incomplete = 7,
+    /// Ctrl-C came first; as a shell has it for a program that SIGINT ended.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {

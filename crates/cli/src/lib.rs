@@ -7,6 +7,7 @@ pub mod args;
 pub mod buffer;
 mod client;
 mod config;
+pub mod connection;
 pub mod failure;
 mod json;
 pub mod out;
@@ -18,7 +19,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::args::{Command, Connection};
+use crate::args::Command;
+use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
 
 /// Runs one command.
@@ -26,7 +28,12 @@ pub async fn run(command: Command, connection: Connection, json: bool) -> Result
     match command {
         Command::Migrate { database_url } => {
             schema::migrate(&database_url).await?;
-            out::print(format_args!("the database is at migration {}\n", schema::newest().unwrap_or_default()))?;
+            let migration = schema::newest().unwrap_or_default();
+            if json {
+                json::print_value(&serde_json::json!({ "migration": migration }))?;
+            } else {
+                out::print(format_args!("the database is at migration {migration}\n"))?;
+            }
             Ok(Exit::Done)
         }
         Command::Client(command) => client::run(command, connection, json).await,

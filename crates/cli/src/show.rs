@@ -30,13 +30,13 @@ pub fn bytes(size: i64) -> String {
     }
 }
 
-/// The first `most` characters of a line, with a sign that there was more.
-pub fn short(text: &str, most: usize) -> String {
+/// The first `max` characters of a line, with a sign that there was more.
+pub fn short(text: &str, max: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
-    if line.chars().count() <= most {
+    if line.chars().count() <= max {
         return line.to_owned();
     }
-    line.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+    line.chars().take(max.saturating_sub(1)).chain(['…']).collect()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What can be typed after `cargo rushes`: what only a checkout has, and the commands of `rushes`.
 
 use clap::{Parser, Subcommand};
-use cli::args::{CODES, Connection};
-use lab::torture;
-use lab::work::{nemesis, sweep};
+use cli::args::CODES;
+use cli::connection::Connection;
+use lab::{crash_points, nemesis, torture};
 
 use crate::bench;
 use crate::sim;
@@ -31,14 +31,14 @@ pub(crate) enum Command {
     Up(up::Options),
     /// Start what the tests need and run them all.
     Test(test::Options),
-    /// Measure what the product costs beside what it could cost at least.
+    /// Measure what the product costs beside a baseline.
     Bench(bench::Options),
     /// Put the cache's protocol through seeded histories with every fault, and without each of its guards.
     Sim(sim::Options),
     /// Run two of each service while everything is cut, stopped and killed, and check all that clients were answered.
     Torture(torture::Options),
     /// Make a process abort at each crash point in turn, and join the provider's bill with the books.
-    CrashPoints(sweep::Options),
+    CrashPoints(crash_points::Options),
     /// Kill everything at random while a simulated provider cuts connections, and join its bill with the books.
     Nemesis(nemesis::Options),
     #[command(flatten)]

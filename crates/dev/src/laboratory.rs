@@ -1,9 +1,11 @@
-//! `rushes torture`, `sweep` and `nemesis`: what the laboratory runs is installed and built, then it runs, until a signal comes.
+//! `cargo rushes torture`, `crash-points` and `nemesis`: what the laboratory runs is installed and built, then it runs, until a
+//! signal comes.
+//!
+//! Invariant: progress goes to standard error, and the result alone to standard output.
 
 use anyhow::Result;
 use cli::failure::Exit;
-use lab::torture;
-use lab::work::{nemesis, sweep};
+use lab::{crash_points, nemesis, torture};
 
 use crate::up::build;
 use crate::up::install::{self, Server};
@@ -21,10 +23,10 @@ pub(crate) async fn torture(options: &torture::Options, json: bool) -> Result<Ex
 }
 
 /// Makes a process abort at each crash point in turn.
-pub(crate) async fn sweep(options: &sweep::Options, json: bool) -> Result<Exit> {
+pub(crate) async fn crash_points(options: &crash_points::Options, json: bool) -> Result<Exit> {
     unless_ended(async {
         let say = prepare(true).await?;
-        sweep::run(options, json, &|what| say.step(what)).await
+        crash_points::run(options, json, &|what| say.step(what)).await
     })
     .await
 }
@@ -45,11 +47,11 @@ async fn prepare(with_provider: bool) -> Result<Say> {
     install::ensure(&Server::ALL, true, &say).await?;
     if with_provider {
         say.step("building the services and the simulated provider");
-        build::services(&root).await?;
+        build::services(&root, &build::Profile::own()?).await?;
         build::provider(&root).await?;
     } else {
         say.step("building the services");
-        build::services(&root).await?;
+        build::services(&root, &build::Profile::own()?).await?;
     }
     Ok(say)
 }

@@ -14,11 +14,11 @@ mod workspace;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::failure::Exit;
+use cli::failure::{Exit, Failure};
 
 use crate::args::{Args, Command};
 
-// The services' allocator: `bench` measures floors that run in this program beside them.
+// The services' allocator: `bench` measures baselines that run in this program beside them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -29,12 +29,15 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<Exit> {
+    if args.json && matches!(args.command, Command::Up(_) | Command::Test(_)) {
+        return Err(Failure::new("`up` and `test` have no result to print as JSON").exit(Exit::Usage).into());
+    }
     match args.command {
         Command::Up(options) => up::run(options).await,
         Command::Test(options) => test::run(options).await,
         Command::Bench(options) => bench::run(options, args.json).await,
         Command::Torture(options) => laboratory::torture(&options, args.json).await,
-        Command::CrashPoints(options) => laboratory::sweep(&options, args.json).await,
+        Command::CrashPoints(options) => laboratory::crash_points(&options, args.json).await,
         Command::Nemesis(options) => laboratory::nemesis(&options, args.json).await,
         Command::Sim(options) => self::sim::run(options, args.json).await,
         Command::Client(command) => cli::run(command, args.connection, args.json).await,

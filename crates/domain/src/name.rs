@@ -11,10 +11,19 @@ use crate::id::{
 
 /// Why a text is not the name that was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must have the form `{expected}`, each id a UUID")]
+#[error("must have the form `{expected}`, {parts}")]
 pub struct Malformed {
     /// The form that was expected.
     pub expected: &'static str,
+    /// What the parts in braces are.
+    pub parts: &'static str,
+}
+
+impl Malformed {
+    /// A name made of collections and ids.
+    const fn ids(expected: &'static str) -> Self {
+        Self { expected, parts: "each id a UUID" }
+    }
 }
 
 /// A name's collections and ids in turn: `[("projects", p), ("scenes", s)]`.
@@ -52,7 +61,7 @@ impl SceneName {
     /// [`Malformed`] when it has another form.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let [project, scene] =
-            ids(text, ["projects", "scenes"]).ok_or(Malformed { expected: "projects/{project}/scenes/{scene}" })?;
+            ids(text, ["projects", "scenes"]).ok_or(Malformed::ids("projects/{project}/scenes/{scene}"))?;
         Ok(Self { project: ProjectId(project), scene: SceneId(scene) })
     }
 }
@@ -71,7 +80,7 @@ macro_rules! named {
             /// # Errors
             /// [`Malformed`] when it has another form.
             pub fn from_name(text: &str) -> Result<Self, Malformed> {
-                let [id] = ids(text, [$collection]).ok_or(Malformed { expected: $form })?;
+                let [id] = ids(text, [$collection]).ok_or(Malformed::ids($form))?;
                 Ok(Self(id))
             }
 
@@ -108,7 +117,7 @@ impl ApiKeyName {
     /// [`Malformed`] when it has another form.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let [account, key] =
-            ids(text, ["accounts", "apiKeys"]).ok_or(Malformed { expected: "accounts/{account}/apiKeys/{key}" })?;
+            ids(text, ["accounts", "apiKeys"]).ok_or(Malformed::ids("accounts/{account}/apiKeys/{key}"))?;
         Ok(Self { account: AccountId(account), key: ApiKeyId(key) })
     }
 }
@@ -135,7 +144,7 @@ impl DeliveryName {
     /// [`Malformed`] when it has another form.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let [endpoint, delivery] = ids(text, ["webhookEndpoints", "deliveries"])
-            .ok_or(Malformed { expected: "webhookEndpoints/{endpoint}/deliveries/{delivery}" })?;
+            .ok_or(Malformed::ids("webhookEndpoints/{endpoint}/deliveries/{delivery}"))?;
         Ok(Self { endpoint: WebhookEndpointId(endpoint), delivery: WebhookDeliveryId(delivery) })
     }
 }
@@ -169,7 +178,7 @@ impl GenerationParent {
         SceneName::parse(text)
             .map(Self::Scene)
             .or_else(|_| ProjectId::from_name(text).map(Self::Project))
-            .map_err(|_| Malformed { expected: "projects/{project}/scenes/{scene}, projects/{project} or nothing" })
+            .map_err(|_| Malformed::ids("projects/{project}/scenes/{scene}, projects/{project} or nothing"))
     }
 }
 
@@ -178,7 +187,7 @@ impl GenerationParent {
 /// # Errors
 /// [`Malformed`] when it has another form.
 pub fn asset(text: &str) -> Result<[u8; 32], Malformed> {
-    let malformed = Malformed { expected: "assets/{sha256}" };
+    let malformed = Malformed { expected: "assets/{sha256}", parts: "the SHA-256 in 64 lower-case hexadecimal digits" };
     let digits = text.strip_prefix("assets/").ok_or_else(|| malformed.clone())?;
     let canonical = digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if !canonical {
@@ -240,5 +249,13 @@ mod tests {
         for wrong in ["assets/", "assets/ab", &format!("assets/{}", "AB".repeat(32)), &"ab".repeat(32)] {
             assert!(asset(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_parts_of_the_form_are() {
+        let refusal = ProjectId::from_name("projects/zz").unwrap_err().to_string();
+        assert_eq!(refusal, "must have the form `projects/{project}`, each id a UUID");
+        let refusal = asset("assets/zz").unwrap_err().to_string();
+        assert_eq!(refusal, "must have the form `assets/{sha256}`, the SHA-256 in 64 lower-case hexadecimal digits");
     }
 }

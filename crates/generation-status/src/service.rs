@@ -26,7 +26,7 @@ use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::reconciler::Reconciler;
 use crate::store::{AccountLimits, Pools, Store};
-use crate::watches::{Hub, Watches};
+use crate::watches::{self, GenerationHub, Watches};
 use crate::webhooks::{EventEncoder, Sender, Webhooks};
 use crate::work::Work;
 
@@ -69,6 +69,7 @@ impl Service {
         let server = server::Server::new("generation-status", &self.server)
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
+            .advertise(proto::services("generation-status"))
             .bind()
             .await?;
         Ok(Bound { server, running: self.running })
@@ -131,7 +132,8 @@ impl Running {
             Some(url) => Some(nats::connect(url).await?),
             None => None,
         };
-        let cache_pool = PoolSettings { silence: database.read.silence, ..cache::Settings::pool() };
+        let cache_pool =
+            PoolSettings { unresponsive_after: database.read.unresponsive_after, ..cache::Settings::pool() };
         let cache_pool = pool("cache", &cache_pool)?;
         let cache = cache::Cache::start(config.cache.clone(), Some(cache_pool), nats.clone())?;
         let presenter = Presenter::new(&generations.public_url);
@@ -146,8 +148,8 @@ impl Running {
 
         let notifier = Notifier::new(GENERATION_JOBS, nats.clone());
         background(until_stop(notifier.clone().relay().map(drop).boxed()));
-        let hub = Hub::default();
-        background(until_stop(hub.clone().run(store.clone(), cached.changes()).boxed()));
+        let hub = GenerationHub::new(watches::METRICS);
+        background(until_stop(watches::feed(hub.clone(), cached.changes(), store.clone()).boxed()));
         let catalogue = generations.catalogue.clone();
         let generations =
             Generations::new(catalogue.clone(), store.clone(), cached.clone(), hub.clone(), notifier.clone());

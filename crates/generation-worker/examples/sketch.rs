@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::TryStreamExt as _;
+use generation_worker::model::{Order, OrderStatus};
+use generation_worker::provider::Provider as _;
 use generation_worker::providers::local::Local;
-use generation_worker::providers::{Order, OrderStatus, Provider as _};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -20,7 +21,7 @@ async fn main() -> anyhow::Result<()> {
         match local.poll(&reference).await? {
             OrderStatus::Done(_) => break,
             OrderStatus::Working { .. } | OrderStatus::Waiting { .. } => {
-                tokio::time::sleep(local.poll_interval()).await
+                tokio::time::sleep(local.poll_interval()).await;
             }
             other => bail!("no film was made: {other:?}"),
         }

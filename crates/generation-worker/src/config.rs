@@ -1,4 +1,6 @@
-//! The worker's settings, read once at the start. Each names its variable when it is wrong.
+//! The worker's settings, one struct for each subsystem, read once at the start. A wrong one is named with what it should be.
+
+mod catalogue;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -7,10 +9,11 @@ use std::time::Duration;
 use chassis::settings::{Error, Source};
 use chassis::{blobs, server, telemetry};
 use http::{HeaderValue, Uri};
-use serde::Deserialize;
+use ring::hmac;
 use url::Url;
 
-use crate::providers::{fal, replicate};
+use crate::model::RemoteModel;
+use crate::signatures;
 
 /// All that the process needs to know.
 #[derive(Clone, Debug)]
@@ -19,94 +22,77 @@ pub struct Config {
     pub telemetry: telemetry::Settings,
     /// The port for webhooks that the gateway passes on, and the admin port.
     pub server: server::Settings,
-    /// What the worker itself runs with.
-    pub worker: Settings,
-    /// What the built-in provider runs with.
+    /// The services beside this one.
+    pub upstreams: Upstreams,
+    /// Object storage.
+    pub blobs: blobs::Settings,
+    /// How work is claimed and carried out.
+    pub work: Work,
+    /// The built-in provider.
     pub local: Local,
     /// Replicate, where there is a token for it.
-    pub replicate: Option<replicate::Settings>,
+    pub replicate: Option<Replicate>,
     /// fal, where there is a key for it.
-    pub fal: Option<fal::Settings>,
-    /// What the models of others are called here.
-    pub models: Vec<Remote>,
+    pub fal: Option<Fal>,
+    /// The models that remote providers serve.
+    pub models: Vec<RemoteModel>,
 }
 
-/// A model of another's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remote {
-    /// `models/{model}`, as the catalogue has it.
-    pub name: String,
-    /// Whose it is.
-    pub provider: String,
-    /// What it is called there.
-    pub model: String,
-}
-
-/// The catalogue's file, of which a worker reads who makes what; generation-status checks the rest.
-#[derive(Deserialize)]
-struct Catalogue {
-    models: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    id: String,
-    provider: String,
-    #[serde(default)]
-    model: String,
-}
-
-impl Remote {
-    /// The models of others in a catalogue.
-    fn all(json: &str) -> Result<Vec<Self>, String> {
-        let Catalogue { models } = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        let remote = models.into_iter().enumerate().filter(|(_, entry)| entry.provider != "local");
-        remote
-            .map(|(at, Entry { id, provider, model })| {
-                if ![replicate::NAME, fal::NAME].contains(&provider.as_str()) {
-                    return Err(format!("models[{at}].provider must be local, replicate or fal"));
-                }
-                let mut parts = model.split('/');
-                if parts.clone().count() < 2 || parts.any(str::is_empty) {
-                    return Err(format!(
-                        "models[{at}].model must be owner/model, owner/model:version or owner/app/endpoint"
-                    ));
-                }
-                if id.is_empty() || id.contains('/') {
-                    return Err(format!("models[{at}].id must be a name without '/'"));
-                }
-                Ok(Self { name: format!("models/{id}"), provider, model })
-            })
-            .collect()
-    }
-}
-
-/// What the worker runs with; tests build it by hand.
+/// The services beside this one.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct Upstreams {
     /// Where work comes from.
     pub generation_status: Uri,
     /// Who makes posters.
     pub thumbnail_worker: Uri,
-    /// Object storage.
-    pub blobs: blobs::Settings,
-    /// Pieces of work that are carried out at one time.
-    pub slots: u32,
-    /// Longest video that is brought home, in bytes.
-    pub video_bytes: u64,
-    /// How long a provider may take for one order.
-    pub order_limit: Duration,
-    /// How often leases are prolonged.
-    pub heartbeat: Duration,
 }
 
-/// What the built-in provider runs with.
+/// How work is claimed and carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Generations that are worked on at one time.
+    pub slots: u32,
+    /// How often leases are prolonged.
+    pub heartbeat: Duration,
+    /// How long a provider may take for one order.
+    pub order_timeout: Duration,
+    /// The longest video that is stored, in bytes.
+    pub max_video_bytes: u64,
+}
+
+/// The built-in provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
-    /// The least time that a sketch takes, so that its progress can be watched.
+    /// The shortest time that a sketch takes, so that its progress can be watched.
     pub pace: Duration,
     /// Sketches that are drawn at one time.
     pub threads: usize,
+}
+
+/// Replicate.
+#[derive(Clone, Debug)]
+pub struct Replicate {
+    /// The API, `https://api.replicate.com/v1`.
+    pub url: Url,
+    /// `Bearer` and the token, marked as sensitive.
+    pub authorization: HeaderValue,
+    /// Where webhooks reach us, without provider and job; nothing: none are asked for.
+    pub hooks: Option<Url>,
+    /// What webhooks are signed with; more than one while they change.
+    pub secrets: Vec<hmac::Key>,
+}
+
+/// fal.
+#[derive(Clone, Debug)]
+pub struct Fal {
+    /// The queue, `https://queue.fal.run`.
+    pub url: Url,
+    /// `Key` and the key, marked as sensitive.
+    pub authorization: HeaderValue,
+    /// Where webhooks reach us, without provider and job; nothing: none are asked for.
+    pub hooks: Option<Url>,
+    /// Where the keys are that webhooks are signed with.
+    pub keys: Url,
 }
 
 impl Config {
@@ -115,71 +101,91 @@ impl Config {
     /// # Errors
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
+        let hooks: Option<Url> = source.optional("RUSHES_HOOKS_URL", "a URL, https://host/hooks")?;
+        Ok(Self {
+            telemetry: telemetry::Settings::read(source)?,
+            server: server::Settings::read(source)?,
+            upstreams: Upstreams::read(source)?,
+            blobs: blobs::Settings::read(source)?,
+            work: Work::read(source)?,
+            local: Local::read(source)?,
+            replicate: Replicate::read(source, hooks.as_ref())?,
+            fal: Fal::read(source, hooks.as_ref())?,
+            models: read_models(source)?,
+        })
+    }
+}
+
+impl Upstreams {
+    fn read(source: &Source) -> Result<Self, Error> {
+        let url = "a URL, http://host:8080";
+        Ok(Self {
+            generation_status: source.required("RUSHES_GENERATION_STATUS_URL", url)?,
+            thumbnail_worker: source.required("RUSHES_THUMBNAIL_WORKER_URL", url)?,
+        })
+    }
+}
+
+impl Work {
+    fn read(source: &Source) -> Result<Self, Error> {
+        Ok(Self {
+            slots: source.or("RUSHES_WORKER_SLOTS", 4, "how many generations are worked on at one time")?,
+            heartbeat: source.duration("RUSHES_HEARTBEAT", Duration::from_secs(10), "a time")?,
+            order_timeout: source.duration("RUSHES_ORDER_LIMIT", Duration::from_secs(1_800), "a time")?,
+            max_video_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
+        })
+    }
+}
+
+impl Local {
+    fn read(source: &Source) -> Result<Self, Error> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let seconds = "a number of seconds, from 0 to 600";
         let pace: f64 = source.or("RUSHES_LOCAL_PACE", 4.0, seconds)?;
         if !(0.0..=600.0).contains(&pace) {
             return Err(Error::wrong("RUSHES_LOCAL_PACE", seconds));
         }
-        let hooks: Option<Url> = source.optional("RUSHES_HOOKS_URL", "a URL, https://host/hooks")?;
-        let url = |name: &str, default: &str| {
-            source.or(name, Url::parse(default).map_err(|_| Error::wrong(name, "a URL"))?, "a URL")
-        };
-        let replicate = match source.optional::<String>("RUSHES_REPLICATE_TOKEN", "a token")? {
-            None => None,
-            Some(token) => Some(replicate::Settings {
-                url: url("RUSHES_REPLICATE_URL", "https://api.replicate.com/v1")?,
-                authorization: authorization("RUSHES_REPLICATE_TOKEN", "Bearer", &token)?,
-                hooks: hooks.clone(),
-                secrets: list(source, "RUSHES_REPLICATE_WEBHOOK_SECRETS", "whsec_…, with commas between several")?
-                    .iter()
-                    .map(|text| {
-                        replicate::secret(text)
-                            .ok_or_else(|| Error::wrong("RUSHES_REPLICATE_WEBHOOK_SECRETS", "whsec_… and base64"))
-                    })
-                    .collect::<Result<_, _>>()?,
-            }),
-        };
-        let fal = match source.optional::<String>("RUSHES_FAL_KEY", "a key")? {
-            None => None,
-            Some(key) => Some(fal::Settings {
-                url: url("RUSHES_FAL_URL", "https://queue.fal.run")?,
-                authorization: authorization("RUSHES_FAL_KEY", "Key", &key)?,
-                hooks,
-                keys: url("RUSHES_FAL_JWKS_URL", "https://rest.fal.ai/.well-known/jwks.json")?,
-            }),
-        };
-        let models = models(source)?;
         Ok(Self {
-            telemetry: telemetry::Settings::read(source)?,
-            server: server::Settings::read(source)?,
-            worker: Settings {
-                generation_status: source.required("RUSHES_GENERATION_STATUS_URL", "a URL, http://host:8080")?,
-                thumbnail_worker: source.required("RUSHES_THUMBNAIL_WORKER_URL", "a URL, http://host:8080")?,
-                blobs: blobs::Settings::read(source)?,
-                slots: source.or("RUSHES_WORKER_SLOTS", 4, "how many generations are worked on at one time")?,
-                video_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
-                order_limit: source.duration("RUSHES_ORDER_LIMIT", Duration::from_secs(1_800), "a time")?,
-                heartbeat: source.duration("RUSHES_HEARTBEAT", Duration::from_secs(10), "a time")?,
-            },
-            local: Local {
-                pace: Duration::from_secs_f64(pace),
-                threads: source.or("RUSHES_LOCAL_THREADS", cores, "a number of threads")?,
-            },
-            replicate,
-            fal,
-            models,
+            pace: Duration::from_secs_f64(pace),
+            threads: source.or("RUSHES_LOCAL_THREADS", cores, "a number of threads")?,
         })
     }
 }
 
-fn list(source: &Source, name: &str, what: &str) -> Result<Vec<String>, Error> {
-    let all: String = source.or(name, String::new(), what)?;
-    Ok(all.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
+impl Replicate {
+    fn read(source: &Source, hooks: Option<&Url>) -> Result<Option<Self>, Error> {
+        let Some(token) = source.optional::<String>("RUSHES_REPLICATE_TOKEN", "a token")? else { return Ok(None) };
+        let (name, expected) = ("RUSHES_REPLICATE_WEBHOOK_SECRETS", "whsec_… and base64, with commas between several");
+        let secrets: String = source.or(name, String::new(), expected)?;
+        let secrets = secrets.split(',').map(str::trim).filter(|secret| !secret.is_empty());
+        let secrets = secrets.map(|text| signatures::parse_secret(text).ok_or_else(|| Error::wrong(name, expected)));
+        Ok(Some(Self {
+            url: read_url(source, "RUSHES_REPLICATE_URL", "https://api.replicate.com/v1")?,
+            authorization: parse_authorization("RUSHES_REPLICATE_TOKEN", "Bearer", &token)?,
+            hooks: hooks.cloned(),
+            secrets: secrets.collect::<Result<_, _>>()?,
+        }))
+    }
 }
 
-/// The models of others in the catalogue that `RUSHES_MODELS` names.
-fn models(source: &Source) -> Result<Vec<Remote>, Error> {
+impl Fal {
+    fn read(source: &Source, hooks: Option<&Url>) -> Result<Option<Self>, Error> {
+        let Some(key) = source.optional::<String>("RUSHES_FAL_KEY", "a key")? else { return Ok(None) };
+        Ok(Some(Self {
+            url: read_url(source, "RUSHES_FAL_URL", "https://queue.fal.run")?,
+            authorization: parse_authorization("RUSHES_FAL_KEY", "Key", &key)?,
+            hooks: hooks.cloned(),
+            keys: read_url(source, "RUSHES_FAL_JWKS_URL", "https://rest.fal.ai/.well-known/jwks.json")?,
+        }))
+    }
+}
+
+fn read_url(source: &Source, name: &str, default: &str) -> Result<Url, Error> {
+    source.or(name, Url::parse(default).map_err(|_| Error::wrong(name, "a URL"))?, "a URL")
+}
+
+/// The models of remote providers in the catalogue that `RUSHES_MODELS` names.
+fn read_models(source: &Source) -> Result<Vec<RemoteModel>, Error> {
     let Some(path) = source.optional::<PathBuf>("RUSHES_MODELS", "a JSON file of models")? else {
         return Ok(Vec::new());
     };
@@ -187,11 +193,11 @@ fn models(source: &Source) -> Result<Vec<Remote>, Error> {
         Error::wrong("RUSHES_MODELS", &format!("a JSON file of models; {} is none: {why}", path.display()))
     };
     let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
-    Remote::all(&text).map_err(|why| wrong(&why))
+    catalogue::parse_models(&text).map_err(|why| wrong(&why))
 }
 
 /// A credential as a header that is not shown when it is printed.
-fn authorization(name: &str, scheme: &str, credential: &str) -> Result<HeaderValue, Error> {
+fn parse_authorization(name: &str, scheme: &str, credential: &str) -> Result<HeaderValue, Error> {
     let value = HeaderValue::from_str(&format!("{scheme} {}", credential.trim()));
     let mut value = value.map_err(|_| Error::wrong(name, "printable, in one line"))?;
     value.set_sensitive(true);
@@ -231,28 +237,6 @@ mod tests {
         assert!(!printed.contains("hidden") && !printed.contains("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "{printed}");
         assert_eq!(config.replicate.unwrap().authorization, "Bearer r8-hidden");
         assert_eq!(config.fal.unwrap().authorization, "Key fal-hidden");
-    }
-
-    #[test]
-    fn the_models_of_others_come_from_the_catalogue() {
-        let json = r#"{"models": [
-            {"id": "local-sketch", "provider": "local", "price_micros": 1},
-            {"id": "one", "provider": "replicate", "model": "acme/one:v1", "price_micros": 2},
-            {"id": "two", "provider": "fal", "model": "fal-ai/two/text-to-video", "price_micros": 3}
-        ]}"#;
-        let models = Remote::all(json).unwrap();
-        assert_eq!(models.len(), 2);
-        assert_eq!((models[0].name.as_str(), models[0].model.as_str()), ("models/one", "acme/one:v1"));
-        assert_eq!((models[1].provider.as_str(), models[1].model.as_str()), ("fal", "fal-ai/two/text-to-video"));
-        for (wrong, right) in [
-            ("fal-ai/two/text-to-video", "two"),
-            ("acme/one:v1", "acme//one"),
-            ("\"fal\"", "\"luma\""),
-            ("two\",", "t/o\","),
-        ] {
-            let error = Remote::all(&json.replace(wrong, right)).unwrap_err();
-            assert!(error.starts_with("models["), "{error}");
-        }
     }
 
     #[test]

@@ -1,238 +1,204 @@
-//! One piece of work from its lease to the lease's end: order, poll or wait, bring home, deliver.
+//! The work of one lease, from its start to the lease's end: submit, poll or wait, store the output, deliver.
 //!
 //! Invariant: the reference is recorded before anything is waited for; an order that lives at its provider is waited for without
 //! a lease; a video that is finished is delivered even when it was to be cancelled.
 
-mod poll;
-mod rendering;
+mod polling;
 mod submission;
+mod waiting;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::crash;
-use domain::id::AccountId;
-use proto::generations::v1::charge::ProviderCharge;
-use proto::work::v1::{CompleteWorkRequest, Lease, Work};
+use chassis::telemetry::attributes;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
-use uuid::Uuid;
 
-use crate::crash_points;
+use crate::clients::{Unreadable, WorkClient};
+use crate::error::Error;
+use crate::model::{Charge, Class, Completion, Failure, Made, Outcome, Reference, Suspension, Work};
 use crate::outputs::Outputs;
-use crate::providers::{Charge, Class, Failure, Order, Provider, Reference, Registry};
-use crate::status::{self, Client, Suspension};
+use crate::provider::Provider;
+use crate::providers::Registry;
+use crate::{crash_points, events};
 
-/// The longest pause between two polls.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The longest pause between two polls, unless the provider's own is longer.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(15);
 
-/// What others tell a piece of work while it runs.
+/// What the worker says to the work of a lease while it runs.
 #[derive(Clone, Debug, Default)]
-pub struct Signals {
-    /// Its lease is another's: stop at once, say nothing.
-    pub lost: CancellationToken,
-    /// It is to be cancelled: tell the provider.
-    pub cancel: CancellationToken,
-    /// The process ends: give it back at the next pause.
-    pub leave: CancellationToken,
+pub(crate) struct Signals {
+    /// The lease is another's: stop at once, say nothing.
+    pub(crate) lost: CancellationToken,
+    /// The generation is to be cancelled: ask the provider to stop.
+    pub(crate) cancel: CancellationToken,
+    /// The process ends: give the lease back at the next pause.
+    pub(crate) leave: CancellationToken,
 }
 
-/// How a piece of work ended in this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Delivered.
-    Completed,
-    /// Told as failed.
-    Failed,
-    /// Given back.
-    Released,
-    /// Left to the provider, to be looked at again.
-    Suspended,
-    /// Let go of without a word: it is another's.
-    Abandoned,
+/// What orders are carried out with; clones share everything.
+#[derive(Clone)]
+pub(crate) struct Orders {
+    /// Who makes videos.
+    pub(crate) providers: Registry,
+    /// Where work comes from, and where its outcome is reported.
+    pub(crate) work: WorkClient,
+    /// Where videos go.
+    pub(crate) outputs: Outputs,
+    /// How long a provider may take.
+    pub(crate) timeout: Duration,
 }
 
-impl Outcome {
-    /// For spans and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Released => "released",
-            Self::Suspended => "suspended",
-            Self::Abandoned => "abandoned",
-        }
-    }
+/// The work of one lease at its provider.
+#[derive(Clone, Copy)]
+struct Attempt<'a> {
+    work: &'a Work,
+    provider: &'a dyn Provider,
+    signals: &'a Signals,
 }
 
-/// Why a piece of work is not carried on.
+/// Why the work of a lease is not carried on.
 enum Stop {
-    Lost(String),
+    LeaseLost(String),
     Leave,
     Suspended(Suspension),
-    /// With what is known of the provider's charge.
-    Failed(Failure, ProviderCharge),
+    Failed(Failure),
 }
 
-impl From<status::Error> for Stop {
-    fn from(error: status::Error) -> Self {
-        // Whoever cannot tell of its work for so long has lost it to another.
-        Self::Lost(error.to_string())
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        // generation-status gives a lease to another long before the retries of a call time out.
+        Self::LeaseLost(error.to_string())
     }
 }
 
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
-        let provider_charge = match failure.charge {
-            Charge::NotCharged => ProviderCharge::NotCharged,
-            Charge::Charged => ProviderCharge::Charged,
-            Charge::Unknown => ProviderCharge::Unspecified,
-        };
-        Self::Failed(failure, provider_charge)
+        Self::Failed(failure)
     }
 }
 
-/// What orders are carried out with; clones share everything.
-#[derive(Clone)]
-pub struct Orders {
-    /// Who makes videos.
-    pub providers: Registry,
-    /// Whom to tell.
-    pub status: Client,
-    /// Where videos go.
-    pub outputs: Outputs,
-    /// How long a provider may take.
-    pub limit: Duration,
-}
-
 impl Orders {
-    /// Carries out one piece of work and tells how it came out.
-    pub async fn carry_out(&self, work: Work, signals: &Signals) -> Outcome {
-        let lease = work.lease.clone().unwrap_or_default();
-        let Some(provider) = self.providers.of(&work.model) else {
-            let message = format!("no provider here serves {}", work.model);
-            return self.end(&lease, Err(Failure::internal(message).into())).await;
+    /// Carries out the work of one lease and reports how it ended.
+    pub(crate) async fn carry_out(&self, work: &Work, signals: &Signals) -> Outcome {
+        let Some(provider) = self.providers.of_model(&work.model) else {
+            let failure = Failure::internal(format!("no provider here serves {}", work.model));
+            return self.finish(work, "none", Err(failure.into())).await;
         };
-        let mut taken = None;
+        let attempt = Attempt { work, provider: &*provider, signals };
+        let mut reference = None;
         let result = tokio::select! {
             biased;
-            () = signals.lost.cancelled() => Err(Stop::Lost("a heartbeat said so".to_owned())),
-            result = self.steps(&work, &lease, &provider, signals, &mut taken) => result,
+            () = signals.lost.cancelled() => Err(Stop::LeaseLost("a heartbeat said so".to_owned())),
+            result = self.run(attempt, &mut reference) => result,
         };
-        let outcome = self.end(&lease, result).await;
-        if let Some(reference) = taken.filter(|_| outcome != Outcome::Suspended) {
+        let outcome = self.finish(work, provider.name(), result).await;
+        if let Some(reference) = reference.filter(|_| outcome != Outcome::Suspended) {
             provider.forget(&reference);
         }
         outcome
     }
 
-    async fn end(&self, lease: &Lease, result: Result<(), Stop>) -> Outcome {
-        let told = match result {
+    /// Reports work that cannot be read as failed.
+    pub(crate) async fn refuse(&self, unreadable: &Unreadable) -> Outcome {
+        let Unreadable { lease, failure } = unreadable;
+        tracing::error!(job = %lease.job, message = failure.message, "work that cannot be read");
+        match self.work.fail(*lease, failure).await {
+            Ok(_) => Outcome::Failed,
+            Err(_) => Outcome::Abandoned,
+        }
+    }
+
+    /// Reports how the work of a lease ended.
+    async fn finish(&self, work: &Work, provider: &str, result: Result<(), Stop>) -> Outcome {
+        let lease = work.lease;
+        let reported = match result {
             Ok(()) => return Outcome::Completed,
-            Err(Stop::Lost(why)) => {
-                tracing::info!(why, "let go of");
+            Err(Stop::LeaseLost(why)) => {
+                events::lease_lost(work, provider, &why);
                 return Outcome::Abandoned;
             }
-            Err(Stop::Leave) => self.status.release(lease).await.map(|()| Outcome::Released),
-            Err(Stop::Suspended(pause)) => {
-                let told = self.status.suspend(lease, &pause).await.map(|()| Outcome::Suspended);
+            Err(Stop::Leave) => self.work.release(lease).await.map(|()| Outcome::Released),
+            Err(Stop::Suspended(suspension)) => {
+                let reported = self.work.suspend(lease, suspension).await.map(|()| Outcome::Suspended);
                 crash::point(crash_points::SUSPENSION_ANSWERED);
-                told
+                reported
             }
-            Err(Stop::Failed(failure, provider_charge)) => {
-                tracing::warn!(reason = failure.reason, message = failure.message, "the attempt failed");
-                let told = self.status.fail(lease, &failure, provider_charge).await.map(|_| Outcome::Failed);
+            Err(Stop::Failed(failure)) => {
+                // Before the report: what the provider said is not to be lost with the lease.
+                events::order_failed(work, provider, &failure);
+                let reported = self.work.fail(lease, &failure).await.map(|_| Outcome::Failed);
                 crash::point(crash_points::FAILURE_ANSWERED);
-                told
+                reported
             }
         };
-        told.unwrap_or_else(|error| {
-            tracing::warn!(%error, "how the work ended could not be told");
+        reported.unwrap_or_else(|error| {
+            events::outcome_unreported(work, provider, &error);
             Outcome::Abandoned
         })
     }
 
-    /// The way of an order; leaves in `taken` what the provider was asked for.
-    async fn steps(
-        &self,
-        work: &Work,
-        lease: &Lease,
-        provider: &Arc<dyn Provider>,
-        signals: &Signals,
-        taken: &mut Option<Reference>,
-    ) -> Result<(), Stop> {
+    /// Takes an order from its submission to its delivery, as far as this lease goes; leaves its reference in `known`.
+    async fn run(&self, attempt: Attempt<'_>, known: &mut Option<Reference>) -> Result<(), Stop> {
         crash::point(crash_points::WORK_TAKEN);
-        let (order, account) = read(work)?;
+        let Attempt { work, provider, signals } = attempt;
         if work.cancel_requested {
             signals.cancel.cancel();
         }
+        // Read once: what is requested from now on is for the next poll, or for the wait.
         let cancel = signals.cancel.is_cancelled();
-        let reference = self.ordered(work, lease, &**provider, &order, cancel).await?;
-        *taken = Some(reference.clone());
+        let reference = self.find_or_submit(attempt, cancel).await?;
+        *known = Some(reference.clone());
         let made = if provider.abilities().in_process {
-            let span = info_span!("provider wait", otel.name = format!("wait for {}", provider.name()));
-            self.wait(lease, &**provider, &order, &reference, signals).instrument(span).await?
-        } else if work.poll || !work.provider_reference.is_empty() {
-            let span = info_span!("provider poll", otel.name = format!("poll at {}", provider.name()));
-            self.poll_once(work, &**provider, &order, &reference, cancel).instrument(span).await?
+            let span = info_span!("wait", otel.name = format!("wait {}", provider.name()));
+            self.wait(attempt, &reference).instrument(span).await?
+        } else if work.poll || work.reference.is_some() {
+            self.poll(attempt, &reference, cancel).await?
         } else {
-            let poll_after = Some(pause(&**provider, 0));
+            let poll_after = Some(poll_interval(provider, 0));
             return Err(Stop::Suspended(Suspension { poll_after, ..Suspension::default() }));
         };
-        self.status.finalize(lease).await?;
+        self.deliver(attempt, &reference, made).await
+    }
+
+    /// Stores the output of an order that is done, and delivers it.
+    async fn deliver(&self, attempt: Attempt<'_>, reference: &Reference, made: Made) -> Result<(), Stop> {
+        let Attempt { work, provider, .. } = attempt;
+        self.work.finalize(work.lease).await?;
         crash::point(crash_points::FINALIZING_ANSWERED);
-        let span = info_span!("bring home", rushes.provider = provider.name());
-        let output = match self.outputs.bring(&**provider, &reference, &made, account).instrument(span).await {
-            Ok(output) => output,
-            // It is made and lies at its provider: to order it anew would be to pay for it twice.
+        let span = info_span!("store output", { attributes::PROVIDER } = provider.name());
+        let video = match self.outputs.store(provider, reference, &made, work.account).instrument(span).await {
+            Ok(video) => video,
+            // The video exists at its provider: to order it anew would be to pay for it twice.
             Err(failure) if failure.class == Class::Internal && !provider.abilities().in_process => {
-                tracing::warn!(%failure, "the video cannot be brought home yet");
-                let (poll_after, message) = (Some(pause(&**provider, work.polls)), failure.message);
+                events::output_delayed(work, provider.name(), &failure);
+                let (poll_after, message) = (Some(poll_interval(provider, work.polls)), failure.message);
                 return Err(Stop::Suspended(Suspension { poll_after, message, ..Suspension::default() }));
             }
             Err(failure) => return Err(failure.into()),
         };
         crash::point(crash_points::BYTES_STORED);
-        let request = CompleteWorkRequest {
-            lease: Some(lease.clone()),
-            output: Some(output),
-            extension: made.extension.to_owned(),
-            cost_micros: made.cost_micros.unwrap_or(work.held_micros).clamp(0, work.held_micros),
-        };
-        self.status.complete(request).await?;
+        // A provider's own price is charged only as far as the user agreed to at the start.
+        let cost_micros = made.cost_micros.unwrap_or(work.held_micros).clamp(0, work.held_micros);
+        self.work.complete(work.lease, Completion { video, extension: made.extension, cost_micros }).await?;
         crash::point(crash_points::COMPLETION_ANSWERED);
+        events::order_completed(work, provider.name(), reference);
         Ok(())
     }
 }
 
 /// How long until the next poll: from the provider's usual pause, growing by half with each poll, up to a quarter of a minute.
-fn pause(provider: &dyn Provider, polls: i32) -> Duration {
+fn poll_interval(provider: &dyn Provider, polls: i32) -> Duration {
     let grown = provider.poll_interval().mul_f64(1.5_f64.powi(polls.clamp(0, 40)));
-    grown.min(LONGEST_PAUSE.max(provider.poll_interval()))
+    grown.min(MAX_POLL_INTERVAL.max(provider.poll_interval()))
 }
 
-/// What is ordered, and for whom.
-fn read(work: &Work) -> Result<(Order, AccountId), Failure> {
-    let unreadable = |what: &str| Failure::internal(format!("the work's {what} cannot be read"));
-    let lease = work.lease.as_ref().ok_or_else(|| unreadable("lease"))?;
-    let key = Uuid::try_parse(&lease.job).map_err(|_| unreadable("job"))?;
-    let account = AccountId::from_name(&work.account).map_err(|_| unreadable("account"))?;
-    let input = work.input.clone().ok_or_else(|| unreadable("input"))?;
-    let order = Order {
-        key,
-        prompt: input.prompt,
-        seed: input.seed.unwrap_or_default(),
-        reference_assets: input.reference_assets,
-    };
-    Ok((order, account))
+/// The provider stopped an order on request, and says whether it costs something.
+fn stopped(charge: Charge) -> Stop {
+    Failure::cancelled("it was stopped on request", charge).into()
 }
 
-/// The provider stopped an order, and says whether it costs something.
-fn stopped(charge: Charge) -> Failure {
-    Failure { charge, ..cancelled("it was stopped on request") }
-}
-
-fn cancelled(message: &str) -> Failure {
-    Failure { class: Class::Cancelled, reason: "CANCELLED", ..Failure::internal(message) }
+/// The provider does not know an order that was to be cancelled.
+fn cancelled_unknown() -> Stop {
+    Failure::cancelled("it was cancelled, and the provider does not know it any more", Charge::Unknown).into()
 }

@@ -1,76 +1,54 @@
-//! Bringing a finished video home: its bytes from the provider into our storage, and its poster.
+//! A finished video's way into our storage: its bytes from the provider, its registration, and its poster.
 //!
-//! Invariant: the bytes are stored, whole and under their hash, before anyone is told of them, and never more of them are read
+//! Invariant: the bytes are stored, whole and under their hash, before anyone hears of them, and never more of them are read
 //! than is allowed.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use chassis::blobs::{self, Name};
-use chassis::caller::Caller;
-use chassis::client::Channel;
-use chassis::deadline;
 use domain::id::AccountId;
-use domain::name::asset_name;
 use futures::StreamExt as _;
-use proto::assets::v1::asset_service_client::AssetServiceClient;
-use proto::assets::v1::{RegisterOutputRequest, RegisterOutputResponse};
-use proto::generations::v1::Output;
-use tokio::time::{Instant, sleep};
-use tonic::{Code, Request, Status};
+use tokio::time::sleep;
 
-use crate::providers::{Failure, Made, Provider, Reference};
+use crate::clients::AssetClient;
+use crate::error::Error;
+use crate::model::{Evidence, Failure, Made, Reference, Video};
+use crate::provider::Provider;
 
-/// How long making the poster may take.
-const POSTER: Duration = Duration::from_secs(30);
-/// How often storage and the poster are tried before the attempt is given up.
-const TRIES: u32 = 4;
+/// How often storage and the poster are tried again before the attempt is given up.
+const RETRIES: u32 = 4;
 
-/// Where videos are brought; clones share everything.
+/// Stores videos; clones share everything.
 #[derive(Clone)]
-pub struct Outputs {
+pub(crate) struct Outputs {
     blobs: blobs::Store,
-    assets: AssetServiceClient<Channel>,
-    video_bytes: u64,
+    assets: AssetClient,
+    max_bytes: u64,
 }
 
 impl Outputs {
-    /// Stores into `blobs` videos of at most `video_bytes`; `thumbnail_worker` makes the posters.
+    /// Stores into `blobs` videos of at most `max_bytes`, and has them registered by `assets`.
     #[must_use]
-    pub fn new(blobs: blobs::Store, thumbnail_worker: Channel, video_bytes: u64) -> Self {
-        Self { blobs, assets: AssetServiceClient::new(thumbnail_worker), video_bytes }
+    pub(crate) fn new(blobs: blobs::Store, assets: AssetClient, max_bytes: u64) -> Self {
+        Self { blobs, assets, max_bytes }
     }
 
-    /// Brings the bytes of a finished order home and has its poster made.
+    /// Fetches the video of a finished order, stores it, and has it registered and its poster made.
     ///
     /// # Errors
     /// When the provider does not deliver, the result is no video or too large, or storage does not answer.
-    pub async fn bring(
+    pub(crate) async fn store(
         &self,
         provider: &dyn Provider,
         reference: &Reference,
         made: &Made,
         account: AccountId,
-    ) -> Result<Output, Failure> {
+    ) -> Result<Video, Failure> {
         let bytes = self.fetch(provider, reference).await?;
-        let name = self.store(bytes, made.extension).await?;
-        let registered = self.register(account, &name).await?;
-        let asset = registered.asset.ok_or_else(|| Failure::internal("the stored video was not taken note of"))?;
-        let thumbnail = asset.thumbnail.unwrap_or_default();
-        Ok(Output {
-            asset: asset.name,
-            size_bytes: asset.size_bytes,
-            mime_type: asset.mime_type,
-            width: asset.width,
-            height: asset.height,
-            duration: u64::try_from(registered.duration_ms)
-                .ok()
-                .and_then(|duration| Duration::from_millis(duration).try_into().ok()),
-            url: asset.url,
-            poster: thumbnail.asset,
-            poster_url: thumbnail.url,
-            poster_missing_reason: registered.poster_missing_reason,
-        })
+        let name = self.put(bytes, made.extension).await?;
+        let video = self.register(account, &name).await?;
+        video.ok_or_else(|| Failure::internal("the stored video was not registered"))
     }
 
     async fn fetch(&self, provider: &dyn Provider, reference: &Reference) -> Result<Bytes, Failure> {
@@ -78,8 +56,8 @@ impl Outputs {
         let mut bytes = BytesMut::new();
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
-            if bytes.len() as u64 + piece.len() as u64 > self.video_bytes {
-                let message = format!("the provider's video has more than {} bytes", self.video_bytes);
+            if bytes.len() as u64 + piece.len() as u64 > self.max_bytes {
+                let message = format!("the provider's video has more than {} bytes", self.max_bytes);
                 return Err(Failure::bad_output(message));
             }
             bytes.extend_from_slice(&piece);
@@ -90,64 +68,46 @@ impl Outputs {
         Ok(bytes.freeze())
     }
 
-    async fn store(&self, bytes: Bytes, extension: &str) -> Result<Name, Failure> {
-        let mut tries = 0;
+    async fn put(&self, bytes: Bytes, extension: &str) -> Result<Name, Failure> {
+        let mut retries = 0;
         loop {
             match self.blobs.put(bytes.clone(), extension).await {
                 Ok(name) => return Ok(name),
-                Err(error) if tries < TRIES => {
-                    tries += 1;
-                    tracing::warn!(%error, tries, "the video cannot be stored yet");
-                    pause(tries).await;
+                Err(error) if retries < RETRIES => {
+                    retries += 1;
+                    tracing::debug!(%error, retries, "the video cannot be stored yet");
+                    pause(retries).await;
                 }
-                Err(error) => {
-                    tracing::error!(%error, "the video cannot be stored");
-                    return Err(unavailable("our storage did not take the video"));
-                }
+                Err(error) => return Err(unavailable("our storage did not take the video", &error)),
             }
         }
     }
 
-    async fn register(&self, account: AccountId, name: &Name) -> Result<RegisterOutputResponse, Failure> {
-        let mut tries = 0;
+    async fn register(&self, account: AccountId, name: &Name) -> Result<Option<Video>, Failure> {
+        let mut retries = 0;
         loop {
-            match self.try_register(account, name).await {
-                Ok(registered) => return Ok(registered),
-                Err(status) if status.code() == Code::InvalidArgument => {
-                    return Err(Failure::bad_output(format!(
-                        "the provider's result cannot be used: {}",
-                        status.message()
-                    )));
+            match self.assets.register_output(account, name).await {
+                Ok(video) => return Ok(video),
+                Err(Error::Refused(why)) => {
+                    return Err(Failure::bad_output(format!("the provider's result cannot be used: {why}")));
                 }
-                Err(status) if tries < TRIES => {
-                    tries += 1;
-                    tracing::warn!(code = ?status.code(), message = status.message(), tries, "no poster yet");
-                    pause(tries).await;
+                Err(error) if retries < RETRIES => {
+                    retries += 1;
+                    tracing::debug!(%error, retries, "the video cannot be registered yet");
+                    pause(retries).await;
                 }
-                Err(status) => {
-                    tracing::error!(code = ?status.code(), message = status.message(), "no poster");
-                    return Err(unavailable("the video could not be taken note of"));
-                }
+                Err(error) => return Err(unavailable("the video could not be registered", &error)),
             }
         }
     }
-
-    async fn try_register(&self, account: AccountId, name: &Name) -> Result<RegisterOutputResponse, Status> {
-        let mut request = Request::new(RegisterOutputRequest {
-            asset: asset_name(&name.sha256()),
-            extension: name.extension().to_owned(),
-        });
-        Caller::account(account.0).attach(&mut request);
-        let mut assets = self.assets.clone();
-        let call = assets.register_output(request);
-        Ok(deadline::scope(Instant::now() + POSTER, call).await?.into_inner())
-    }
 }
 
-async fn pause(tries: u32) {
-    sleep(Duration::from_millis(100) * 4_u32.pow(tries.min(4)).div_ceil(2)).await;
+async fn pause(retries: u32) {
+    sleep(Duration::from_millis(100) * 4_u32.pow(retries.min(4)).div_ceil(2)).await;
 }
 
-fn unavailable(message: &str) -> Failure {
-    Failure { reason: "OUTPUT_UNAVAILABLE", ..Failure::internal(message) }
+/// Ours is to blame; the cause is logged where the failure is handled.
+fn unavailable(message: &str, cause: &dyn std::error::Error) -> Failure {
+    let evidence = Evidence::cause(cause.to_string());
+    Failure { reason: "OUTPUT_UNAVAILABLE", evidence, ..Failure::internal(message) }
 }

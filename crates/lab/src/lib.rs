@@ -1,13 +1,22 @@
 //! The laboratory: the product on real processes and servers while everything is cut, stopped and killed, and the checks of what
 //! came of it.
 //!
-//! `stage` is the cluster that all of it runs on, `torture` checks all that clients were answered, `work` joins the provider's
-//! bill with the books. Invariant: it runs what lies built beside the program that contains it, and builds and installs nothing
-//! itself.
+//! `cluster` is what all of it runs on. `torture` checks all that clients were answered. `crash_points` aborts a process at each
+//! crash point in turn and `nemesis` kills all at random, beside a simulated `provider` from which a `customer` orders; then
+//! `audit` joins the provider's bill with the books. Invariants: what is checked is what others hold (clients, the provider, the
+//! database); the laboratory runs what lies built beside the program that contains it, and builds and installs nothing itself.
 
-mod stage;
+mod audit;
+mod cluster;
+pub mod crash_points;
+mod customer;
+mod folder;
+pub mod nemesis;
+mod notifications;
+mod provider;
+mod report;
+mod rescue;
 pub mod torture;
-pub mod work;
 
-/// Hears what is being done.
+/// Takes a sentence about what is being done, for whoever waits; it is no part of the result.
 pub type Progress<'a> = &'a dyn Fn(&str);

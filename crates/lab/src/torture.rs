@@ -1,4 +1,4 @@
-//! `rushes torture`: two of each service on real servers behind fault proxies, clients that write and read through the
+//! `cargo rushes torture`: two of each service on real servers behind fault proxies, clients that write and read through the
 //! gateways while everything is cut, stopped and killed, and a check of all that was answered.
 //!
 //! Invariant: what is checked is what clients saw. Nothing inside of a service is asked whether it was right.
@@ -9,6 +9,7 @@ mod history;
 mod load;
 mod watched;
 mod watchers;
+mod workload;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,12 +20,12 @@ use cli::failure::Exit;
 use cli::out;
 use serde_json::json;
 
-use self::clients::World;
 use self::faults::{Counts, Script};
-use self::history::Verdict;
-use self::watched::Tally;
+use self::history::Findings;
+use self::watched::WatchFindings;
+use self::workload::Workload;
 use crate::Progress;
-use crate::stage::{Plan, Stage};
+use crate::cluster::{Cluster, Plan};
 
 /// How long, with which faults.
 #[derive(Debug, clap::Args)]
@@ -46,58 +47,58 @@ pub struct Options {
 /// Runs it; a promise that was broken is a failure.
 pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exit> {
     say("starting two of each service, and a proxy before each of their servers");
-    let stage = Arc::new(Stage::start(Plan { sides: 2, logs: options.logs.clone(), more: Vec::new() }).await?);
-    let world = Arc::new(World::new(Arc::clone(&stage), options.seed).await?);
+    let cluster = Arc::new(Cluster::start(Plan { replicas: 2, logs: options.logs.clone(), more: Vec::new() }).await?);
+    let workload = Arc::new(Workload::new(Arc::clone(&cluster), options.seed).await?);
     say(&format!("{} for {} minutes, seed {}", options.scenario.name(), options.minutes, options.seed));
     let until = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
-    let clients = clients::begin(&world);
-    let watchers = watchers::begin(&world, options.seed);
-    let loads = load::Meter::begin(Arc::clone(&stage));
-    let (counts, phases) = faults::play(options.scenario, &world, &loads, options.seed, until).await;
-    world.stop.store(true, Ordering::Relaxed);
+    let clients = clients::begin(&workload);
+    let watchers = watchers::begin(&workload, options.seed);
+    let loads = load::Meter::begin(Arc::clone(&cluster));
+    let (counts, phases) = faults::play(options.scenario, &workload, &loads, options.seed, until).await;
+    workload.stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.context("a client panicked")?;
     }
     say("all faults have ended: waiting for every generation to end");
-    let unended = world.settle(Duration::from_secs(120)).await?;
+    let unended = workload.settle(Duration::from_secs(120)).await?;
     // Where nobody can be asked for long, news come late.
     let punctual = options.scenario != Script::PostgresSilent;
     let mut seen = Vec::new();
-    let watches = world.judge_watches(watchers, punctual, &mut seen).await?;
-    let mut verdict = world.history.judge();
-    verdict.violations.extend(seen);
-    verdict.violations.extend(unended);
-    verdict.violations.extend(stage.books().await?);
-    let errors = world.errors();
+    let watches = workload.check_watches(watchers, punctual, &mut seen).await?;
+    let mut findings = workload.history.check();
+    findings.violations.extend(seen);
+    findings.violations.extend(unended);
+    findings.violations.extend(cluster.books().await?);
+    let errors = workload.errors();
     if json {
-        out::print(format_args!("{}\n", object(&verdict, &watches, &counts, errors)))?;
+        out::print(format_args!("{}\n", object(&findings, &watches, &counts, errors)))?;
     } else {
-        out::print(format_args!("{}", text(&verdict, &watches, &counts, errors, &world, &phases)))?;
+        out::print(format_args!("{}", text(&findings, &watches, &counts, errors, &workload, &phases)))?;
     }
-    for violation in verdict.violations.iter().take(20) {
+    for violation in findings.violations.iter().take(20) {
         out::warn(violation);
     }
-    Ok(if verdict.violations.is_empty() { Exit::Done } else { Exit::Failed })
+    Ok(if findings.violations.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-fn object(verdict: &Verdict, watches: &Tally, faults: &Counts, errors: u64) -> serde_json::Value {
+fn object(findings: &Findings, watches: &WatchFindings, faults: &Counts, errors: u64) -> serde_json::Value {
     json!({
-        "reads": verdict.reads,
-        "writes": verdict.writes,
+        "reads": findings.reads,
+        "writes": findings.writes,
         "faults": faults,
-        "violations": verdict.violations.len(),
-        "worst_staleness_ms": verdict.worst.as_millis(),
+        "violations": findings.violations.len(),
+        "worst_staleness_ms": findings.worst.as_millis(),
         "errors": errors,
         "watches": watches.object(),
     })
 }
 
 fn text(
-    verdict: &Verdict,
-    watches: &Tally,
+    findings: &Findings,
+    watches: &WatchFindings,
     faults: &Counts,
     errors: u64,
-    world: &World,
+    workload: &Workload,
     phases: &[load::Phase],
 ) -> String {
     use std::fmt::Write as _;
@@ -106,19 +107,19 @@ fn text(
     let _ = writeln!(
         text,
         "{} reads, {} writes, {errors} refused; worst staleness {} ms; {} violations",
-        verdict.reads,
-        verdict.writes,
-        verdict.worst.as_millis(),
-        verdict.violations.len()
+        findings.reads,
+        findings.writes,
+        findings.worst.as_millis(),
+        findings.violations.len()
     );
     let _ = writeln!(text, "{watches}");
     for (kind, count) in faults {
         let _ = writeln!(text, "  {count:>5} {kind}");
     }
-    for (code, count) in world.refusals() {
+    for (code, count) in workload.refusals() {
         let _ = writeln!(text, "  {count:>5} calls ended with {code}");
     }
-    for (code, count) in world.broken() {
+    for (code, count) in workload.broken() {
         let _ = writeln!(text, "  {count:>5} streams ended with {code}");
     }
     for phase in phases {

@@ -11,15 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// Whose protocol an order came by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// Replicate's predictions.
-    Replicate,
-    /// fal's queue.
-    Fal,
-}
+use crate::order::Protocol;
 
 /// What happened to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +25,7 @@ pub enum Event {
     Failed,
     /// It was stopped.
     Stopped,
-    /// It is not known any more.
+    /// The provider does not know it any more.
     Forgotten,
 }
 
@@ -52,11 +44,11 @@ pub struct Line {
     pub job: Option<String>,
     /// The idempotency key that came with it.
     pub key: Option<String>,
-    /// The hash of the video, of what was made.
+    /// SHA-256 of the video, where one was made.
     pub sha256: Option<String>,
 }
 
-/// The bill that is being written.
+/// The bill's file, open for writing.
 #[derive(Debug)]
 pub(crate) struct Bill(Mutex<File>);
 
@@ -71,7 +63,7 @@ impl Bill {
         let mut text = serde_json::to_string(line).unwrap_or_default();
         text.push('\n');
         let written = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(text.as_bytes());
-        // What is not on the bill must not have happened: better no provider than one that lies.
+        // What is not on the bill must not have happened: a double that cannot write ends rather than lie.
         written.expect("the bill can be written");
     }
 }

@@ -1,93 +1,64 @@
-//! fal's side: its queue, <https://docs.fal.ai/documentation/model-apis/inference/queue>.
+//! fal's protocol: its queue, <https://docs.fal.ai/documentation/model-apis/inference/queue>.
 
 use std::sync::Arc;
 
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use url::{Url, form_urlencoded};
 
-use crate::bill::Protocol;
-use crate::door::{Asked, Reply, received, trouble};
-use crate::orders::{Order, Orders, State};
+use crate::order::Protocol;
+use crate::orders::Orders;
+use crate::server::{ApiRequest, Reply};
+use crate::{injection, presenters};
 
-pub(crate) async fn answer(orders: &Arc<Orders>, asked: Asked) -> Reply {
-    let wanted = format!("Key {}", orders.settings.token);
-    if asked.headers.get("authorization").is_none_or(|given| given != wanted.as_str()) {
+/// Answers a request below `/fal`.
+pub(crate) async fn reply(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
+    if !request.is_authorized("Key", orders.token()) {
         return Reply::Json(401, json!({"detail": "Authentication is required"}));
     }
-    let path: Vec<&str> = asked.path.iter().map(String::as_str).collect();
-    match (&asked.method, path.as_slice()) {
+    let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
+    match (&request.method, path.as_slice()) {
         // The app is two parts; the endpoint's own path is not in the address of a request.
-        (method, [_, _, "requests", id, more @ ..]) => {
-            if let Some(trouble) = trouble(orders) {
-                return trouble;
-            }
-            let missing = Reply::Json(404, json!({"detail": "Request not found"}));
-            let order = orders.find(Protocol::Fal, id);
-            match (method, more, order) {
-                (&Method::GET, ["status"], Some(order)) => Reply::Json(200, status(&order)),
-                (&Method::GET, [], Some(order)) if order.state.is_over() => {
-                    let (status, body) = result(orders, &order);
-                    Reply::Json(status, body)
-                }
-                (&Method::GET, [], Some(_)) => Reply::Json(400, json!({"detail": "Request is still in progress"})),
-                (&Method::PUT, ["cancel"], Some(_)) => match orders.stop(Protocol::Fal, id) {
-                    Some(order) if order.state.is_over() => Reply::Json(400, json!({"status": "ALREADY_COMPLETED"})),
-                    Some(_) => Reply::Json(202, json!({"status": "CANCELLATION_REQUESTED"})),
-                    None => missing,
-                },
-                (&Method::PUT, ["cancel"], None) => Reply::Json(404, json!({"status": "NOT_FOUND"})),
-                _ => missing,
-            }
+        (method, [_, _, "requests", id, action @ ..]) => {
+            injection::unavailable(orders).unwrap_or_else(|| show_or_cancel(orders, method, id, action))
         }
-        (&Method::POST, [_, _, ..]) => submit(orders, &asked).await,
+        (&Method::POST, [_, _, ..]) => submit(orders, request).await,
         _ => Reply::Json(404, json!({"detail": "Application not found"})),
     }
 }
 
-async fn submit(orders: &Arc<Orders>, asked: &Asked) -> Reply {
-    let prompt = asked.prompt(&asked.body);
-    let mut query = form_urlencoded::parse(asked.query.as_bytes());
-    let hook = query.find(|(name, _)| name == "fal_webhook").and_then(|(_, text)| Url::parse(&text).ok());
-    let app = asked.path.join("/");
+fn show_or_cancel(orders: &Arc<Orders>, method: &Method, id: &str, action: &[&str]) -> Reply {
+    let missing = Reply::Json(404, json!({"detail": "Request not found"}));
+    match (method, action, orders.find(Protocol::Fal, id)) {
+        (&Method::GET, ["status"], Some(order)) => Reply::Json(200, presenters::queue_status(&order)),
+        (&Method::GET, [], Some(order)) if order.state.is_over() => {
+            let (status, body) = presenters::queue_result(&order, orders.address());
+            Reply::Json(status, body)
+        }
+        (&Method::GET, [], Some(_)) => Reply::Json(400, json!({"detail": "Request is still in progress"})),
+        (&Method::PUT, ["cancel"], Some(_)) => match orders.stop(Protocol::Fal, id) {
+            Some(order) if order.state.is_over() => Reply::Json(400, json!({"status": "ALREADY_COMPLETED"})),
+            Some(_) => Reply::Json(202, json!({"status": "CANCELLATION_REQUESTED"})),
+            None => missing,
+        },
+        (&Method::PUT, ["cancel"], None) => Reply::Json(404, json!({"status": "NOT_FOUND"})),
+        _ => missing,
+    }
+}
+
+async fn submit(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
+    let prompt = request.body["prompt"].as_str().unwrap_or_default();
+    let mut query = form_urlencoded::parse(request.query.as_bytes());
+    let webhook = query.find(|(name, _)| name == "fal_webhook").and_then(|(_, text)| Url::parse(&text).ok());
+    let app = request.path.join("/");
     let take = || {
-        let order = orders.take(Protocol::Fal, &prompt, hook, asked.key());
-        let at = |more: &str| format!("http://{}/fal/{app}/requests/{}{more}", orders.address, order.id);
-        let urls = (at(""), at("/status"), at("/cancel"));
+        let order = orders.take(Protocol::Fal, prompt, webhook, request.key());
+        let at = |action: &str| format!("http://{}/fal/{app}/requests/{}{action}", orders.address(), order.id);
         let body = json!({
             "status": "IN_QUEUE", "request_id": order.id, "queue_position": 0,
-            "response_url": urls.0, "status_url": urls.1, "cancel_url": urls.2,
+            "response_url": at(""), "status_url": at("/status"), "cancel_url": at("/cancel"),
         });
         (200, body)
     };
-    received(orders, &prompt, take).await
-}
-
-fn status(order: &Order) -> Value {
-    let word = match order.state {
-        State::Waiting => "IN_QUEUE",
-        State::Working if order.fate.unknown_word => "DAYDREAMING",
-        State::Working => "IN_PROGRESS",
-        _ => "COMPLETED",
-    };
-    let mut status = json!({"status": word, "request_id": order.id});
-    if order.state == State::Waiting {
-        status["queue_position"] = 1.into();
-    }
-    status
-}
-
-/// What the result's address answers, and what a webhook carries.
-pub(crate) fn result(orders: &Orders, order: &Order) -> (u16, Value) {
-    match order.state {
-        State::Made => {
-            let video = json!({"url": orders.video_address(&order.id), "content_type": "video/mp4"});
-            (200, json!({"video": video, "seed": 1}))
-        }
-        State::Unsafe => {
-            (422, json!({"detail": [{"loc": ["body", "prompt"], "msg": "no", "type": "content_policy_violation"}]}))
-        }
-        State::Stopped => (499, json!({"detail": "Request was cancelled", "error_type": "client_cancelled"})),
-        _ => (500, json!({"detail": "Internal Server Error", "error_type": "runner_server_error"})),
-    }
+    injection::submission(orders, prompt, take).await
 }

@@ -5,176 +5,67 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::Result;
-use bytes::Bytes;
-use fastrand::Rng;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 use uuid::Uuid;
 
-use crate::bill::{self, Bill, Event, Line, Protocol};
-use crate::hooks::{self, Parcel};
-use crate::settings::{Faults, Settings};
-use crate::signing::Signer;
+use crate::bill::{self, Bill, Event, Line};
+use crate::chance::Chance;
+use crate::order::{Order, Protocol, State};
+use crate::settings::Settings;
+use crate::video;
+use crate::webhooks::Webhooks;
 
-/// Where an order stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    Waiting,
-    Working,
-    Made,
-    Failed,
-    /// It broke the provider's rules.
-    Unsafe,
-    Stopped,
-}
-
-impl State {
-    pub(crate) fn is_over(self) -> bool {
-        !matches!(self, Self::Waiting | Self::Working)
-    }
-}
-
-/// One order.
-#[derive(Clone, Debug)]
-pub(crate) struct Order {
-    pub(crate) id: String,
-    pub(crate) protocol: Protocol,
-    pub(crate) state: State,
-    pub(crate) begun: bool,
-    pub(crate) forgotten: bool,
-    pub(crate) fate: Fate,
-    pub(crate) hook: Option<Url>,
-    key: Option<String>,
-}
-
-/// What was decided about an order when it was taken.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fate {
-    wait: Duration,
-    render: Duration,
-    end: Option<State>,
-    forgotten: bool,
-    stubborn: bool,
-    pub(crate) unknown_word: bool,
-    pub(crate) hook_lost: bool,
-    pub(crate) hook_twice: bool,
-    pub(crate) hook_late: Duration,
-    pub(crate) hook_forged: bool,
-    pub(crate) hook_reordered: bool,
-}
-
-/// What becomes of a request for an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reception {
-    Fine,
-    CutBefore,
-    CutAfter,
-    ErrorAfter,
-    Late(Duration),
-    Throttled,
-}
-
-/// All that the double knows.
+/// All orders of a double, and what it carries them out with.
 #[derive(Debug)]
 pub(crate) struct Orders {
-    pub(crate) settings: Settings,
-    pub(crate) signer: Signer,
-    pub(crate) client: reqwest::Client,
-    pub(crate) address: SocketAddr,
+    chance: Chance,
+    webhooks: Arc<Webhooks>,
+    address: SocketAddr,
+    token: String,
+    /// Whether the same idempotency key leads to the same order.
+    keys: bool,
     bill: Bill,
     known: Mutex<HashMap<String, Order>>,
-    chance: Mutex<Rng>,
 }
 
 impl Orders {
-    pub(crate) fn new(settings: Settings, address: SocketAddr) -> Result<Self> {
+    /// No orders yet, of a double at `address`.
+    pub(crate) fn open(settings: Settings, address: SocketAddr) -> Result<Self> {
         Ok(Self {
-            signer: Signer::new(&settings.secret, settings.seed)?,
-            client: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?,
+            chance: Chance::new(&settings),
+            webhooks: Arc::new(Webhooks::new(&settings, address)?),
             address,
+            keys: settings.keys,
             bill: Bill::open(&settings.bill)?,
             known: Mutex::default(),
-            chance: Mutex::new(Rng::with_seed(settings.seed)),
-            settings,
+            token: settings.token,
         })
+    }
+
+    pub(crate) fn chance(&self) -> &Chance {
+        &self.chance
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What requests have to show.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The key set that fal publishes.
+    pub(crate) fn key_set(&self) -> Value {
+        self.webhooks.key_set()
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Order>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Draws once.
-    fn draw<T>(&self, draw: impl FnOnce(&mut Rng, &Faults) -> T) -> T {
-        draw(&mut self.chance.lock().unwrap_or_else(PoisonError::into_inner), &self.settings.faults)
-    }
-
-    /// Whether this look, cancel or download goes wrong.
-    pub(crate) fn blind(&self) -> bool {
-        self.draw(|rng, faults| rng.f64() < faults.blind)
-    }
-
-    pub(crate) fn cut(&self) -> bool {
-        self.draw(|rng, _| rng.bool())
-    }
-
-    /// How a request for an order with this prompt is received. `[word]`s in the prompt decide what would be chance.
-    pub(crate) fn reception(&self, prompt: &str) -> Reception {
-        let said = |word: &str| prompt.contains(&format!("[{word}]"));
-        self.draw(|rng, faults| {
-            let mut left = rng.f64();
-            let late = Duration::from_millis(rng.u64(100..2_000));
-            for (word, share, reception) in [
-                ("cut-before", faults.cut_before, Reception::CutBefore),
-                ("cut-after", faults.cut_after, Reception::CutAfter),
-                ("error-after", faults.error_after, Reception::ErrorAfter),
-                ("late", faults.late, Reception::Late(late)),
-                ("throttled", faults.throttled, Reception::Throttled),
-            ] {
-                if said(word) || (0.0..share).contains(&left) {
-                    return reception;
-                }
-                left -= share;
-            }
-            Reception::Fine
-        })
-    }
-
-    fn fate(&self, prompt: &str) -> Fate {
-        let said = |word: &str| prompt.contains(&format!("[{word}]"));
-        let (waits, renders) = (self.settings.waits, self.settings.renders);
-        self.draw(|rng, faults| {
-            let mut is = |word: &str, share: f64| rng.f64() < share || said(word);
-            let (failed, endless) = (is("failed", faults.failed), is("endless", faults.endless));
-            let fate = Fate {
-                wait: Duration::ZERO,
-                render: Duration::ZERO,
-                end: match (endless, failed, said("unsafe")) {
-                    (true, ..) => None,
-                    (_, true, _) => Some(State::Failed),
-                    (.., true) => Some(State::Unsafe),
-                    _ => Some(State::Made),
-                },
-                forgotten: is("forgotten", faults.forgotten),
-                // One that never ends has to end by a cancel.
-                stubborn: is("stubborn", faults.stubborn) && !endless,
-                unknown_word: is("unknown-word", faults.unknown_word),
-                hook_lost: is("hook-lost", faults.hook_lost),
-                hook_twice: is("hook-twice", faults.hook_twice),
-                hook_forged: is("hook-forged", faults.hook_forged),
-                hook_reordered: is("hook-reordered", faults.hook_reordered),
-                hook_late: Duration::ZERO,
-            };
-            let hook_late = if is("hook-late", faults.hook_late) { rng.u64(200..3_000) } else { 0 };
-            Fate {
-                wait: Duration::from_millis(rng.u64(waits.0..=waits.1)),
-                render: Duration::from_millis(if said("slow") { 3_000 } else { rng.u64(renders.0..=renders.1) }),
-                hook_late: Duration::from_millis(hook_late),
-                ..fate
-            }
-        })
     }
 
     /// Takes an order; the same key leads to the same order where keys are honoured.
@@ -182,11 +73,11 @@ impl Orders {
         self: &Arc<Self>,
         protocol: Protocol,
         prompt: &str,
-        hook: Option<Url>,
+        webhook: Option<Url>,
         key: Option<String>,
     ) -> Order {
         let mut known = self.known();
-        if self.settings.keys
+        if self.keys
             && key.is_some()
             && let Some(order) = known.values().find(|order| order.key == key && order.protocol == protocol)
         {
@@ -196,11 +87,11 @@ impl Orders {
             Protocol::Replicate => Uuid::now_v7().simple().to_string(),
             Protocol::Fal => Uuid::now_v7().to_string(),
         };
-        let fate = self.fate(prompt);
-        let order = Order { id, protocol, state: State::Waiting, begun: false, forgotten: false, fate, hook, key };
-        self.note(&order, Event::Ordered);
+        let fate = self.chance.fate(prompt);
+        let order = Order { id, protocol, state: State::Waiting, begun: false, forgotten: false, fate, webhook, key };
+        self.record(&order, Event::Ordered);
         known.insert(order.id.clone(), order.clone());
-        tokio::spawn(Arc::clone(self).live(order.clone()));
+        tokio::spawn(Arc::clone(self).carry_out(order.clone()));
         order
     }
 
@@ -209,8 +100,8 @@ impl Orders {
         self.known().get(id).filter(|order| order.protocol == protocol && !order.forgotten).cloned()
     }
 
-    /// Asks an order to stop; gives it as it stood before.
-    pub(crate) fn stop(self: &Arc<Self>, protocol: Protocol, id: &str) -> Option<Order> {
+    /// Asks an order to stop; returns it as it was before.
+    pub(crate) fn stop(&self, protocol: Protocol, id: &str) -> Option<Order> {
         let order = self.find(protocol, id)?;
         if !order.state.is_over() && !order.fate.stubborn {
             self.end(id, State::Stopped);
@@ -218,8 +109,8 @@ impl Orders {
         Some(order)
     }
 
-    /// The life of an order, from its being taken to its end.
-    async fn live(self: Arc<Self>, order: Order) {
+    /// Takes an order through its states, to the end that was drawn for it.
+    async fn carry_out(self: Arc<Self>, order: Order) {
         tokio::time::sleep(order.fate.wait).await;
         let begun = {
             let mut known = self.known();
@@ -228,7 +119,7 @@ impl Orders {
             order.clone()
         };
         if begun.protocol == Protocol::Replicate && !begun.fate.hook_reordered {
-            hooks::send(&self, Parcel::begun(&begun));
+            self.webhooks.send(&begun);
         }
         tokio::time::sleep(order.fate.render).await;
         if let Some(end) = order.fate.end {
@@ -236,8 +127,8 @@ impl Orders {
         }
     }
 
-    /// Ends an order, once; what comes later changes nothing.
-    fn end(self: &Arc<Self>, id: &str, state: State) {
+    /// Ends an order; a second end changes nothing.
+    fn end(&self, id: &str, state: State) {
         let ended = {
             let mut known = self.known();
             let Some(order) = known.get_mut(id).filter(|order| !order.state.is_over()) else { return };
@@ -247,35 +138,22 @@ impl Orders {
                 State::Stopped => Event::Stopped,
                 _ => Event::Failed,
             };
-            self.note(order, event);
+            self.record(order, event);
             if order.fate.forgotten {
                 order.forgotten = true;
-                self.note(order, Event::Forgotten);
+                self.record(order, Event::Forgotten);
             }
             order.clone()
         };
-        hooks::send(self, Parcel::ended(&ended));
+        self.webhooks.send(&ended);
         if ended.protocol == Protocol::Replicate && ended.fate.hook_reordered && ended.begun {
-            hooks::send(self, Parcel::begun(&ended));
+            self.webhooks.send(&ended);
         }
     }
 
-    /// The video of an order: a film, and behind it a box that no player looks into, so that each is another file.
-    pub(crate) fn video(&self, id: &str) -> Bytes {
-        let mut video = crate::VIDEO.to_vec();
-        video.extend_from_slice(&u32::try_from(8 + id.len()).unwrap_or(8).to_be_bytes());
-        video.extend_from_slice(b"free");
-        video.extend_from_slice(id.as_bytes());
-        video.into()
-    }
-
-    pub(crate) fn video_address(&self, id: &str) -> String {
-        format!("http://{}/videos/{id}.mp4", self.address)
-    }
-
-    fn note(&self, order: &Order, event: Event) {
-        let job = order.hook.as_ref().and_then(|hook| Some(hook.path_segments()?.next_back()?.to_owned()));
-        let sha256 = (event == Event::Charged).then(|| hex::encode(Sha256::digest(self.video(&order.id))));
+    fn record(&self, order: &Order, event: Event) {
+        let job = order.webhook.as_ref().and_then(|webhook| Some(webhook.path_segments()?.next_back()?.to_owned()));
+        let sha256 = (event == Event::Charged).then(|| hex::encode(Sha256::digest(video::bytes(&order.id))));
         self.bill.add(&Line {
             at: bill::now(),
             event,

@@ -1,4 +1,4 @@
-//! A customer that is none: it takes webhooks, keeps them as they came, and goes wrong by seed.
+//! A customer that is none: it receives webhooks, keeps them as they came, and goes wrong by seed.
 //!
 //! Invariant: a webhook is kept, with what it is answered, before it is answered.
 
@@ -13,14 +13,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use fastrand::Rng;
 use http::Request;
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use ring::hmac;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
-use crate::door::{self, Reply};
+use crate::server::{self, Reply, read_body};
 
 /// A webhook as it came.
 #[derive(Clone, Debug)]
@@ -37,7 +36,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// Whether it was taken.
+    /// Whether it was answered with success.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         self.answered == 200
@@ -77,10 +76,10 @@ pub struct Receiver {
 
 impl Receiver {
     /// Binds a port and serves. One webhook in ten is answered with 500, one in thirty with nothing, one in twenty late; what
-    /// comes for the third time is taken.
+    /// comes for the third time is accepted.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When no port can be bound.
     pub async fn start(seed: u64) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding the receiver's port")?;
         let address = listener.local_addr()?;
@@ -90,7 +89,7 @@ impl Receiver {
             let (keep, rng) = (Arc::clone(&keep), Arc::clone(&rng));
             async move { reply(&keep, &rng, request).await }
         };
-        let serving = tokio::spawn(door::serve(listener, reply)).abort_handle();
+        let serving = tokio::spawn(server::serve(listener, reply)).abort_handle();
         Ok(Self { address, kept, serving })
     }
 
@@ -115,7 +114,7 @@ impl Drop for Receiver {
 
 async fn reply(kept: &Mutex<Kept>, rng: &Mutex<Rng>, request: Request<Incoming>) -> Reply {
     let (parts, body) = request.into_parts();
-    let Ok(body) = Limited::new(body, door::BODY).collect().await else { return Reply::Cut };
+    let Some(body) = read_body(body).await else { return Reply::Cut };
     let header =
         |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let (dice, late) = {
@@ -127,7 +126,7 @@ async fn reply(kept: &Mutex<Kept>, rng: &Mutex<Rng>, request: Request<Incoming>)
         id: header("webhook-id"),
         timestamp: header("webhook-timestamp"),
         signature: header("webhook-signature"),
-        body: body.to_bytes(),
+        body,
         answered: 200,
     };
     let answered = {

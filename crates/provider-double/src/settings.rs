@@ -1,4 +1,4 @@
-//! What the double is told: where it listens, what it signs with, and how often what goes wrong.
+//! The double's settings: where it listens, what it signs with, and how often what goes wrong.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -19,10 +19,9 @@ pub struct Settings {
     pub token: String,
     /// What Replicate's webhooks are signed with, `whsec_…`.
     pub secret: String,
-    /// How long an order waits before it is begun, and how long it is worked on then, each at least and at most, in
-    /// milliseconds.
+    /// How long an order waits before it is begun, in milliseconds: minimum and maximum.
     pub waits: (u64, u64),
-    /// See [`Settings::waits`].
+    /// How long an order is worked on, in milliseconds: minimum and maximum.
     pub renders: (u64, u64),
     /// Whether the same `Idempotency-Key` leads to the same order. Neither of the real ones documents that.
     pub keys: bool,
@@ -44,11 +43,11 @@ pub struct Faults {
     pub late: f64,
     /// The order is refused with 429 and Retry-After.
     pub throttled: f64,
-    /// A look, a cancel or a download is cut or answered with 500.
-    pub blind: f64,
+    /// A poll, a cancel or a download is cut or answered with an error.
+    pub unavailable: f64,
     /// The order fails.
     pub failed: f64,
-    /// The order is worked on for ever.
+    /// The order never ends by itself.
     pub endless: f64,
     /// The order is not known any more once it is over.
     pub forgotten: f64,

@@ -3,8 +3,10 @@
 //!
 //! Invariant: a span's JSON is read by the same type that writes it.
 
+mod recorded;
 mod span;
 mod tree;
 
+pub use recorded::Recorded;
 pub use span::{Kind, Span};
 pub use tree::Tree;

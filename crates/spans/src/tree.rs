@@ -13,6 +13,10 @@ pub struct Tree {
     children: HashMap<String, Vec<usize>>,
     roots: Vec<usize>,
     orphans: Vec<usize>,
+    /// Of spans that are drawn as one line the first, with how many they are and how long they took in all.
+    grouped: HashMap<usize, (usize, u64)>,
+    /// The others of them.
+    hidden: HashSet<usize>,
 }
 
 impl Tree {
@@ -40,7 +44,33 @@ impl Tree {
                 _ => orphans.push(place),
             }
         }
-        Self { spans, children, roots, orphans }
+        Self { spans, children, roots, orphans, grouped: HashMap::new(), hidden: HashSet::new() }
+    }
+
+    /// The same tree, drawn with one line for all those children of a span that are `alike`, with their number and without
+    /// what is under them. A span that failed keeps its own line.
+    #[must_use]
+    pub fn grouping(mut self, alike: impl Fn(&Span) -> bool) -> Self {
+        for children in self.children.values() {
+            let alike = |place: &&usize| alike(&self.spans[**place]) && self.spans[**place].error.is_none();
+            let mut places = children.iter().filter(alike).copied();
+            let Some(first) = places.next() else { continue };
+            let others: Vec<_> = places.collect();
+            if others.is_empty() {
+                continue;
+            }
+            let took = |place: &usize| self.spans[*place].end.saturating_sub(self.spans[*place].start);
+            let total = others.iter().map(took).fold(took(&first), u64::saturating_add);
+            self.grouped.insert(first, (others.len() + 1, total));
+            self.hidden.extend(others);
+        }
+        self
+    }
+
+    /// Whether several spans are drawn as one line.
+    #[must_use]
+    pub fn is_grouped(&self) -> bool {
+        !self.grouped.is_empty()
     }
 
     /// The spans without a parent, in order of beginning.
@@ -94,10 +124,12 @@ impl Tree {
         let span = &self.spans[place];
         let begun = self.spans.first().map_or(0, |first| first.start);
         let offset = milliseconds(span.start.saturating_sub(begun));
-        let title = format!("{before}{branch}{}", label(span));
+        let title = format!("{before}{branch}{}", self.title(place));
         let (wide, services) = widths;
         let padding = " ".repeat(wide.saturating_sub(title.chars().count()));
-        let took = milliseconds(span.end.saturating_sub(span.start));
+        let group = self.grouped.get(&place);
+        let took = group.map_or(span.end.saturating_sub(span.start), |(_, total)| *total);
+        let took = milliseconds(took);
         write!(f, "{title}{padding}  {:services$}  {took:>10} ms  at {offset:>10} ms", span.service)?;
         if let Some(error) = &span.error {
             write!(f, "  failed: {}", if error.is_empty() { "no message" } else { error })?;
@@ -109,25 +141,41 @@ impl Tree {
             }
         }
         writeln!(f)?;
-        let children = self.children.get(&span.id).map(Vec::as_slice).unwrap_or_default();
+        let children = self.drawn_under(place);
         let below = match branch {
             "├─ " => format!("{before}│  "),
             "└─ " => format!("{before}   "),
             _ => before.to_owned(),
         };
-        for (turn, child) in children.iter().enumerate() {
-            let branch = if turn + 1 == children.len() { "└─ " } else { "├─ " };
+        for (at, child) in children.iter().enumerate() {
+            let branch = if at + 1 == children.len() { "└─ " } else { "├─ " };
             self.draw(f, *child, &below, branch, widths)?;
         }
         Ok(())
     }
 
+    /// A span's label, with the number of those that its line has.
+    fn title(&self, place: usize) -> String {
+        let label = label(&self.spans[place]);
+        match self.grouped.get(&place) {
+            Some((count, _)) => format!("{label} × {count}"),
+            None => label,
+        }
+    }
+
+    /// The children that are drawn under a span.
+    fn drawn_under(&self, place: usize) -> Vec<usize> {
+        if self.grouped.contains_key(&place) {
+            return Vec::new();
+        }
+        let children = self.children.get(&self.spans[place].id).map(Vec::as_slice).unwrap_or_default();
+        children.iter().copied().filter(|child| !self.hidden.contains(child)).collect()
+    }
+
     /// The widest line above the columns: three characters a level, and the name.
     fn widest(&self, place: usize, depth: usize) -> usize {
-        let span = &self.spans[place];
-        let own = depth * 3 + label(span).chars().count();
-        let children = self.children.get(&span.id).map(Vec::as_slice).unwrap_or_default();
-        children.iter().map(|child| self.widest(*child, depth + 1)).fold(own, usize::max)
+        let own = depth * 3 + self.title(place).chars().count();
+        self.drawn_under(place).iter().map(|child| self.widest(*child, depth + 1)).fold(own, usize::max)
     }
 }
 
@@ -208,6 +256,32 @@ span a        gateway        9.12 ms  at       0.00 ms
 └─ span c     gateway        1.00 ms  at       2.00 ms
 ";
         assert_eq!(tree.to_string(), expected);
+    }
+
+    #[test]
+    fn spans_that_are_alike_share_a_line_unless_they_failed() {
+        let named = |id: &str, parent: &str, start: u64| Span {
+            name: "report".to_owned(),
+            ..span(id, Some(parent), start, start + 1_000_000)
+        };
+        let failed = Span { error: Some("lost".to_owned()), ..named("f", "a", 4_000_000) };
+        let spans = vec![
+            span("a", None, 0, 9_000_000),
+            named("b", "a", 1_000_000),
+            span("c", Some("b"), 1_100_000, 1_200_000),
+            named("d", "a", 2_000_000),
+            named("e", "a", 3_000_000),
+            failed,
+        ];
+        let tree = Tree::of(spans.clone()).grouping(|span| span.name == "report");
+        let expected = "\
+span a         gateway        9.00 ms  at       0.00 ms
+├─ report × 3  gateway        3.00 ms  at       1.00 ms
+└─ report      gateway        1.00 ms  at       4.00 ms  failed: lost
+";
+        assert_eq!(tree.to_string(), expected);
+        assert!(tree.is_grouped() && !Tree::of(spans.clone()).is_grouped());
+        assert_eq!(Tree::of(spans).to_string().lines().count(), 6, "each has its line without grouping");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! A collector of spans: an OTLP/gRPC server that keeps the most recent ones in memory.
 //!
-//! Invariant: the buffer is bounded; the oldest spans make room for new ones.
+//! Invariant: the buffer is bounded; the oldest spans make room for new ones, and of each of the traces that lost spans lately
+//! it is known how many.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1 as otlp;
-use spans::{Kind, Span};
+use spans::{Kind, Recorded, Span};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -21,6 +22,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 /// How many spans are kept.
 const CAPACITY: usize = 50_000;
+/// Of how many traces it is known that they lost spans; the earliest is forgotten first.
+const LOSSES: usize = 50_000;
 
 /// The collector; it stops listening when it is dropped.
 pub struct Spans {
@@ -30,7 +33,7 @@ pub struct Spans {
 }
 
 struct Buffer {
-    spans: Mutex<VecDeque<Span>>,
+    kept: Mutex<Kept>,
     /// How many spans have come in all.
     seen: watch::Sender<u64>,
 }
@@ -41,7 +44,7 @@ impl Spans {
     pub async fn collect() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding the span collector")?;
         let address = listener.local_addr()?;
-        let buffer = Arc::new(Buffer { spans: Mutex::default(), seen: watch::Sender::new(0) });
+        let buffer = Arc::new(Buffer { kept: Mutex::new(Kept::new(CAPACITY, LOSSES)), seen: watch::Sender::new(0) });
         let service = TraceServiceServer::from_arc(Arc::new(Collector(buffer.clone())));
         let server = tonic::transport::Server::builder().add_service(service);
         let serving = tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener))).abort_handle();
@@ -57,13 +60,19 @@ impl Spans {
     /// All spans that are kept, oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<Span> {
-        self.buffer.lock().iter().cloned().collect()
+        self.buffer.lock().spans.iter().cloned().collect()
     }
 
     /// The spans of one trace (32 hexadecimal digits), oldest first.
     #[must_use]
     pub fn trace(&self, trace: &str) -> Vec<Span> {
-        self.buffer.lock().iter().filter(|span| span.trace == trace).cloned().collect()
+        self.recorded(trace).spans
+    }
+
+    /// What is kept of one trace (32 hexadecimal digits), and how much of it was dropped.
+    #[must_use]
+    pub fn recorded(&self, trace: &str) -> Recorded {
+        self.buffer.lock().recorded(trace)
     }
 
     /// Waits until `question`, asked again with all spans whenever some come in, gives `Some`; at most for `limit`.
@@ -87,7 +96,7 @@ impl Spans {
             }
         };
         let Ok(answer) = tokio::time::timeout(limit, answer).await else {
-            bail!("not among the spans of {limit:?}: {what}; there were {}", self.buffer.lock().len());
+            bail!("not among the spans of {limit:?}: {what}; there were {}", self.buffer.lock().spans.len());
         };
         Ok(answer)
     }
@@ -100,8 +109,52 @@ impl Drop for Spans {
 }
 
 impl Buffer {
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Span>> {
-        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The spans that there is room for, and of which traces there was none for how many.
+struct Kept {
+    spans: VecDeque<Span>,
+    capacity: usize,
+    dropped: HashMap<String, u64>,
+    /// The traces in `dropped`, in the order of their first loss.
+    losers: VecDeque<String>,
+    losses: usize,
+}
+
+impl Kept {
+    fn new(capacity: usize, losses: usize) -> Self {
+        Self { spans: VecDeque::new(), capacity, dropped: HashMap::new(), losers: VecDeque::new(), losses }
+    }
+
+    fn add(&mut self, span: Span) {
+        if self.spans.len() >= self.capacity
+            && let Some(oldest) = self.spans.pop_front()
+        {
+            self.lose(oldest.trace);
+        }
+        self.spans.push_back(span);
+    }
+
+    fn lose(&mut self, trace: String) {
+        if let Some(count) = self.dropped.get_mut(&trace) {
+            *count += 1;
+            return;
+        }
+        if self.losers.len() >= self.losses
+            && let Some(earliest) = self.losers.pop_front()
+        {
+            self.dropped.remove(&earliest);
+        }
+        self.losers.push_back(trace.clone());
+        self.dropped.insert(trace, 1);
+    }
+
+    fn recorded(&self, trace: &str) -> Recorded {
+        let spans = self.spans.iter().filter(|span| span.trace == trace).cloned().collect();
+        Recorded { spans, dropped: self.dropped.get(trace).copied().unwrap_or_default() }
     }
 }
 
@@ -115,13 +168,10 @@ impl TraceService for Collector {
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         let mut count = 0;
         {
-            let mut spans = self.0.lock();
+            let mut kept = self.0.lock();
             for span in request.into_inner().resource_spans.into_iter().flat_map(read) {
                 count += 1;
-                if spans.len() == CAPACITY {
-                    spans.pop_front();
-                }
-                spans.push_back(span);
+                kept.add(span);
             }
         }
         self.0.seen.send_modify(|seen| *seen += count);
@@ -185,5 +235,42 @@ fn text(value: Option<AnyValue>) -> String {
         }
         // A form that only profiles use.
         Some(_) | None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(trace: &str) -> Span {
+        Span {
+            trace: trace.to_owned(),
+            id: String::new(),
+            parent: None,
+            links: Vec::new(),
+            service: String::new(),
+            name: String::new(),
+            kind: Kind::Internal,
+            start: 0,
+            end: 0,
+            attributes: BTreeMap::new(),
+            error: None,
+            events: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn of_a_trace_that_lost_spans_it_is_known_how_many() {
+        let mut kept = Kept::new(2, 2);
+        for trace in ["a", "a", "b", "c"] {
+            kept.add(span(trace));
+        }
+        let of = |kept: &Kept, trace: &str| (kept.recorded(trace).spans.len(), kept.recorded(trace).dropped);
+        assert_eq!([of(&kept, "a"), of(&kept, "b"), of(&kept, "c")], [(0, 2), (1, 0), (1, 0)]);
+        // Memory is bounded: a third loser takes the place of the first.
+        for _ in 0..2 {
+            kept.add(span("d"));
+        }
+        assert_eq!([of(&kept, "a"), of(&kept, "b"), of(&kept, "c")], [(0, 0), (0, 1), (0, 1)]);
     }
 }

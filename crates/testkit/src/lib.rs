@@ -34,4 +34,4 @@ pub use process::Process;
 pub use proxy::{Direction, Proxy};
 pub use redis::Redis;
 pub use round_trips::RoundTrips;
-pub use spans::{Kind, Span, Tree};
+pub use spans::{Kind, Recorded, Span, Tree};

@@ -29,17 +29,17 @@ impl Bar {
         let progress = generation.progress.clone().unwrap_or_default();
         let percent = usize::try_from(progress.percent.clamp(0, 100)).unwrap_or(0);
         let state = show::state(generation.state);
-        let stage = if show::is_terminal(generation.state) { "" } else { progress.stage.as_str() };
+        let step = if show::is_terminal(generation.state) { "" } else { progress.stage.as_str() };
         let seconds = self.started.elapsed().as_secs_f64();
         let mut err = std::io::stderr().lock();
         if self.live {
             let full = percent * WIDTH / 100;
             let (full, empty) = ("█".repeat(full), "░".repeat(WIDTH - full));
             // Nothing depends on the bar: an error of the terminal is the terminal's.
-            let _ = write!(err, "\r\x1b[K{full}{empty} {percent:>3} %  {state:<10}  {stage}  {seconds:.1} s");
+            let _ = write!(err, "\r\x1b[K{full}{empty} {percent:>3} %  {state:<10}  {step}  {seconds:.1} s");
             let _ = err.flush();
         } else {
-            let line = format!("{state} {stage}");
+            let line = format!("{state} {step}");
             if line != self.last {
                 let _ = writeln!(err, "{seconds:>6.1} s  {percent:>3} %  {}", line.trim_end());
                 self.last = line;

@@ -1,20 +1,26 @@
 //! `rushes dashboard`, once or whenever it changes.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 
 use anyhow::Result;
 use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
 use proto::dashboard::v1::watch_dashboard_response::Event;
 use proto::dashboard::v1::{Dashboard, GetDashboardRequest, ProjectCard, SceneCard, Section, WatchDashboardRequest};
+use proto::generations::v1::generation_service_client::GenerationServiceClient;
+use proto::generations::v1::{BatchGetGenerationsRequest, State};
 use tonic::Code;
 
-use crate::client::patience::Patience;
+use crate::client::backoff::Backoff;
 use crate::client::session::Session;
 use crate::failure::Exit;
-use crate::{json, out, show};
+use crate::{config, json, out, show};
 
 /// The full name of a dashboard's message.
 const DASHBOARD: &str = "rushes.dashboard.v1.Dashboard";
+/// How many names one call may ask for.
+const MAX_VIDEOS: usize = 100;
 
 /// Shows the dashboard.
 #[derive(Debug, clap::Args)]
@@ -43,7 +49,12 @@ impl Show {
         let request = session.lenient(request, self.allow_stale)?;
         let answer = client.get_dashboard(request).await.map_err(|status| session.failed(&status))?;
         session.warn_of_age(answer.metadata());
-        session.show(DASHBOARD, answer.get_ref(), text)
+        let dashboard = answer.get_ref();
+        let mut videos = Videos::default();
+        if !session.json() {
+            videos.learn(session, dashboard).await?;
+        }
+        session.show(DASHBOARD, dashboard, |dashboard| text(dashboard, &videos))
     }
 }
 
@@ -51,7 +62,9 @@ impl Show {
 async fn watch(session: &Session) -> Result<Exit> {
     let mut client = DashboardServiceClient::new(session.gateway()?);
     let mut request = WatchDashboardRequest::default();
-    let mut patience = Patience::new();
+    let mut backoff = Backoff::new();
+    let mut videos = Videos::default();
+    let on_terminal = std::io::stdout().is_terminal() && !config::plain();
     loop {
         let ended = match client.watch_dashboard(session.stream(request.clone())?).await {
             Err(status) => Err(status),
@@ -63,11 +76,14 @@ async fn watch(session: &Session) -> Result<Exit> {
                         Ok(None) => break Ok(()),
                         Err(status) => break Err(status),
                     };
-                    patience.heard();
+                    backoff.heard();
                     request.resume_token = event.resume_token;
                     match event.event {
                         Some(Event::Dashboard(dashboard)) if session.json() => json::print_line(DASHBOARD, &dashboard)?,
-                        Some(Event::Dashboard(dashboard)) => out::print(format_args!("{}\n", text(&dashboard)))?,
+                        Some(Event::Dashboard(dashboard)) => {
+                            videos.learn(session, &dashboard).await?;
+                            out::print(frame(&text(&dashboard, &videos), on_terminal))?;
+                        }
                         Some(Event::Heartbeat(_) | Event::Moved(_)) | None => {}
                     }
                 }
@@ -75,24 +91,70 @@ async fn watch(session: &Session) -> Result<Exit> {
         };
         match ended {
             // The end of a stream's age, or of the process that held it.
-            Ok(()) => patience.pause().await,
+            Ok(()) => backoff.pause().await,
             Err(status) if status.code() == Code::OutOfRange && !request.resume_token.is_empty() => {
                 request.resume_token.clear();
             }
-            Err(status) if patience.again(&status).await => {}
+            Err(status) if backoff.again(&status).await => {}
             Err(status) => return Err(session.failed(&status)),
         }
     }
 }
 
-fn text(dashboard: &Dashboard) -> String {
+/// A dashboard that takes the place of the one before on a terminal; elsewhere one more block of lines.
+fn frame(text: &str, on_terminal: bool) -> String {
+    if on_terminal {
+        // From the top left corner, after everything was erased.
+        return format!("\x1b[H\x1b[2J{text}");
+    }
+    format!("{text}\n")
+}
+
+/// Where videos are, by the names of their generations. A dashboard does not say it.
+#[derive(Debug, Default)]
+struct Videos(BTreeMap<String, String>);
+
+impl Videos {
+    /// Asks for the addresses of the completed generations on a dashboard that are not known yet, in one call.
+    async fn learn(&mut self, session: &Session, dashboard: &Dashboard) -> Result<()> {
+        let mut names = completed(dashboard);
+        names.retain(|name| !self.0.contains_key(name));
+        names.truncate(MAX_VIDEOS);
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut client = GenerationServiceClient::new(session.gateway()?);
+        match client.batch_get_generations(session.request(BatchGetGenerationsRequest { names })?).await {
+            Ok(answer) => {
+                let found = answer.into_inner().generations.into_iter();
+                self.0.extend(found.filter_map(|one| Some((one.name, one.outputs.into_iter().next()?.url))));
+            }
+            // The dashboard is shown all the same.
+            Err(status) => out::warn(format_args!("the videos' addresses could not be read: {}", status.message())),
+        }
+        Ok(())
+    }
+}
+
+/// The names of the completed generations on a dashboard, each once.
+fn completed(dashboard: &Dashboard) -> Vec<String> {
+    let latest =
+        dashboard.projects.iter().flat_map(|project| &project.scenes).filter_map(|scene| scene.latest.as_ref());
+    let latest = latest.map(|latest| (latest.state, &latest.name));
+    let recent = dashboard.recent_generations.iter().map(|recent| (recent.state, &recent.name));
+    let completed = latest.chain(recent).filter(|(state, _)| *state == State::Completed as i32);
+    let names: std::collections::BTreeSet<_> = completed.map(|(_, name)| name.clone()).collect();
+    names.into_iter().collect()
+}
+
+fn text(dashboard: &Dashboard, videos: &Videos) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = write(&mut out, dashboard);
+    let _ = write(&mut out, dashboard, videos);
     out
 }
 
-fn write(out: &mut String, dashboard: &Dashboard) -> std::fmt::Result {
+fn write(out: &mut String, dashboard: &Dashboard, videos: &Videos) -> std::fmt::Result {
     if let Some(profile) = &dashboard.profile {
         writeln!(out, "{} <{}>", profile.display_name, profile.email)?;
     }
@@ -105,7 +167,7 @@ fn write(out: &mut String, dashboard: &Dashboard) -> std::fmt::Result {
     }
     for project in &dashboard.projects {
         writeln!(out)?;
-        write_project(out, project)?;
+        write_project(out, project, videos)?;
     }
     if !dashboard.recent_generations.is_empty() {
         writeln!(out, "\nlatest generations")?;
@@ -113,6 +175,9 @@ fn write(out: &mut String, dashboard: &Dashboard) -> std::fmt::Result {
     for recent in &dashboard.recent_generations {
         let prompt = show::short(&recent.prompt, 60);
         writeln!(out, "  {:<10} {:>3} %  {}  {prompt}", show::state(recent.state), recent.percent, recent.name)?;
+        if let Some(url) = videos.0.get(&recent.name) {
+            writeln!(out, "    video   {url}")?;
+        }
     }
     for section in &dashboard.unreachable {
         let name = Section::try_from(*section).unwrap_or_default().as_str_name();
@@ -124,13 +189,13 @@ fn write(out: &mut String, dashboard: &Dashboard) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_project(out: &mut String, project: &ProjectCard) -> std::fmt::Result {
+fn write_project(out: &mut String, project: &ProjectCard, videos: &Videos) -> std::fmt::Result {
     let cost = show::credits(project.completed_cost_micros);
     let (scenes, completed) = (project.scene_count, project.completed_count);
-    writeln!(out, "{}  ({})", project.title, project.name)?;
+    writeln!(out, "{}  {}", project.title, project.name)?;
     writeln!(out, "  {scenes} scenes, {completed} completed generations, {cost} credits")?;
     for scene in &project.scenes {
-        write_scene(out, scene)?;
+        write_scene(out, scene, videos)?;
     }
     let more = usize::try_from(project.scene_count).unwrap_or(0).saturating_sub(project.scenes.len());
     if more > 0 {
@@ -139,15 +204,54 @@ fn write_project(out: &mut String, project: &ProjectCard) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_scene(out: &mut String, scene: &SceneCard) -> std::fmt::Result {
-    let title = show::short(&scene.title, 28);
-    write!(out, "  {:>2}. {title:<28}  ", scene.position + 1)?;
-    match &scene.latest {
-        None => writeln!(out, "-           {}", scene.name),
-        Some(latest) => {
-            write!(out, "{:<10} {:>3} %", show::state(latest.state), latest.percent)?;
-            let news = if latest.thumbnail_url.is_empty() { &latest.stage } else { &latest.thumbnail_url };
-            writeln!(out, "  {news}")
+fn write_scene(out: &mut String, scene: &SceneCard, videos: &Videos) -> std::fmt::Result {
+    writeln!(out, "  {:>2}. {}", scene.position + 1, show::short(&scene.title, 60))?;
+    writeln!(out, "      {}", scene.name)?;
+    let Some(latest) = &scene.latest else { return Ok(()) };
+    let step = if show::is_terminal(latest.state) { "" } else { latest.stage.as_str() };
+    let line = format!("{:<10} {:>3} %  {}  {step}", show::state(latest.state), latest.percent, latest.name);
+    writeln!(out, "      {}", line.trim_end())?;
+    if let Some(url) = videos.0.get(&latest.name) {
+        writeln!(out, "      video   {url}")?;
+    }
+    if !latest.thumbnail_url.is_empty() {
+        writeln!(out, "      poster  {}", latest.thumbnail_url)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::dashboard::v1::LatestGeneration;
+
+    use super::*;
+
+    #[test]
+    fn a_watched_dashboard_is_redrawn_on_a_terminal_only() {
+        assert_eq!(frame("one\n", false) + &frame("two\n", false), "one\n\ntwo\n\n");
+        assert!(frame("two\n", true).starts_with("\x1b[H\x1b[2J"));
+    }
+
+    #[test]
+    fn names_are_whole_and_a_completed_video_has_its_address() {
+        let scene = "projects/p1/scenes/s1".to_owned();
+        let name = "generations/g1".to_owned();
+        let latest =
+            LatestGeneration { name: name.clone(), state: State::Completed.into(), percent: 100, ..Default::default() };
+        let scenes = vec![SceneCard {
+            name: scene.clone(),
+            title: "Arrival".to_owned(),
+            latest: Some(latest),
+            ..Default::default()
+        }];
+        let projects =
+            vec![ProjectCard { name: "projects/p1".to_owned(), scene_count: 1, scenes, ..Default::default() }];
+        let dashboard = Dashboard { projects, ..Default::default() };
+        assert_eq!(completed(&dashboard), std::slice::from_ref(&name));
+        let videos = Videos(BTreeMap::from([(name.clone(), "http://gateway/assets/a1".to_owned())]));
+        let shown = text(&dashboard, &videos);
+        for word in ["projects/p1", &scene, &name, "http://gateway/assets/a1"] {
+            assert!(shown.split_whitespace().any(|shown| shown == word), "{word}: {shown}");
         }
     }
 }

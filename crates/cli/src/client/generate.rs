@@ -12,9 +12,9 @@ use proto::generations::v1::{Generation, Input, StartGenerationRequest, WatchGen
 use tonic::Code;
 use uuid::Uuid;
 
+use crate::client::backoff::Backoff;
 use crate::client::bar::Bar;
 use crate::client::generations::{self, GENERATION};
-use crate::client::patience::Patience;
 use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::{json, out, show};
@@ -88,16 +88,26 @@ impl Generate {
             bar.show(&generation);
         }
         let request = WatchGenerationsRequest { names: vec![name], until_terminal: true, ..Default::default() };
-        let ended = follow(session, request, |generation| {
+        let watching = follow(session, request, |generation| {
             if let Some(bar) = &mut bar {
                 bar.show(generation);
             }
             Ok(())
-        })
-        .await;
+        });
+        let ended = tokio::select! {
+            ended = watching => Some(ended),
+            pressed = tokio::signal::ctrl_c() => pressed.map(|()| None)?,
+        };
         if let Some(bar) = &bar {
             bar.end();
         }
+        let Some(ended) = ended else {
+            let name = &generation.name;
+            out::warn(format_args!(
+                "the generation goes on; to watch it: rushes watch {name}\nto stop it: rushes cancel {name}"
+            ));
+            return Ok(Exit::Interrupted);
+        };
         let ended = ended?;
         for generation in ended.values() {
             session.show(GENERATION, generation, generations::text)?;
@@ -127,11 +137,11 @@ impl Watch {
 /// Starts a generation; tried again with the same request id when the answer was lost.
 async fn start(session: &Session, request: StartGenerationRequest) -> Result<Generation> {
     let mut client = GenerationServiceClient::new(session.gateway()?);
-    let mut patience = Patience::new();
+    let mut backoff = Backoff::new();
     loop {
         match client.start_generation(session.request(request.clone())?).await {
             Ok(answer) => return Ok(answer.into_inner()),
-            Err(status) if patience.again(&status).await => {}
+            Err(status) if backoff.again(&status).await => {}
             Err(status) => return Err(session.failed(&status)),
         }
     }
@@ -146,7 +156,7 @@ async fn follow(
 ) -> Result<BTreeMap<String, Generation>> {
     let mut client = GenerationServiceClient::new(session.gateway()?);
     let mut known = BTreeMap::<String, Generation>::new();
-    let mut patience = Patience::new();
+    let mut backoff = Backoff::new();
     loop {
         let watched = client.watch_generations(session.stream(request.clone())?).await;
         let ended = match watched {
@@ -159,7 +169,7 @@ async fn follow(
                         Ok(None) => break Ok(()),
                         Err(status) => break Err(status),
                     };
-                    patience.heard();
+                    backoff.heard();
                     request.resume_token = event.resume_token;
                     let generations = match event.event {
                         Some(Event::Snapshot(snapshot)) => snapshot.generations,
@@ -183,11 +193,11 @@ async fn follow(
         }
         match ended {
             // The end of a stream's age, or of the process that held it.
-            Ok(()) => patience.pause().await,
+            Ok(()) => backoff.pause().await,
             Err(status) if status.code() == Code::OutOfRange && !request.resume_token.is_empty() => {
                 request.resume_token.clear();
             }
-            Err(status) if patience.again(&status).await => {}
+            Err(status) if backoff.again(&status).await => {}
             Err(status) => return Err(session.failed(&status)),
         }
     }

@@ -10,6 +10,7 @@ use proto::projects::v1::{
 };
 use uuid::Uuid;
 
+use crate::client::mask;
 use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::{json, out, show};
@@ -94,8 +95,8 @@ impl Command {
                 })
             }
             Self::Update { name, title, description, etag } => {
-                let paths = [("title", title.is_some()), ("description", description.is_some())];
-                let paths = paths.iter().filter(|(_, given)| *given).map(|(path, _)| (*path).to_owned()).collect();
+                let update_mask =
+                    Some(mask::of(&[("title", title.is_some()), ("description", description.is_some())])?);
                 let project = Project {
                     name,
                     etag,
@@ -103,7 +104,6 @@ impl Command {
                     description: description.unwrap_or_default(),
                     ..Project::default()
                 };
-                let update_mask = Some(prost_types::FieldMask { paths });
                 let request = UpdateProjectRequest { project: Some(project), update_mask };
                 let answer = client.update_project(session.request(request)?).await.map_err(failed)?;
                 session.show(PROJECT, answer.get_ref(), text)

@@ -100,7 +100,7 @@ pub enum Command {
     },
 }
 
-/// Settles a generation that is parked as SUBMISSION_UNCONFIRMED.
+/// Settles a generation that waits as SUBMISSION_UNCONFIRMED.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("found").required(true))]
 pub struct Resolve {

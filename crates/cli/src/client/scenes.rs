@@ -11,6 +11,7 @@ use proto::projects::v1::{
 };
 use uuid::Uuid;
 
+use crate::client::mask;
 use crate::client::projects::deleted;
 use crate::client::session::Session;
 use crate::failure::Exit;
@@ -114,8 +115,7 @@ impl Command {
                 })
             }
             Self::Update { name, title, script, etag } => {
-                let paths = [("title", title.is_some()), ("script", script.is_some())];
-                let paths = paths.iter().filter(|(_, given)| *given).map(|(path, _)| (*path).to_owned()).collect();
+                let update_mask = Some(mask::of(&[("title", title.is_some()), ("script", script.is_some())])?);
                 let scene = Scene {
                     name,
                     etag,
@@ -123,7 +123,6 @@ impl Command {
                     script: script.unwrap_or_default(),
                     ..Scene::default()
                 };
-                let update_mask = Some(prost_types::FieldMask { paths });
                 let request = UpdateSceneRequest { scene: Some(scene), update_mask };
                 let answer = client.update_scene(session.request(request)?).await.map_err(failed)?;
                 session.show(SCENE, answer.get_ref(), text)

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use proto::generations::v1::GetGenerationRequest;
-use spans::{Span, Tree};
+use spans::{Recorded, Span, Tree};
 
 use crate::client::generations;
 use crate::client::session::Session;
@@ -12,13 +12,16 @@ use crate::failure::{Exit, Failure};
 use crate::{buffer, json, out};
 
 /// How long spans may be on their way: each service sends twice a second.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Prints a trace.
 #[derive(Debug, clap::Args)]
 pub struct Trace {
     /// A trace's id (32 hexadecimal digits), or generations/… for the trace that it was started in.
     of: String,
+    /// Show every progress report on a line of its own.
+    #[arg(long)]
+    all: bool,
 }
 
 impl Trace {
@@ -37,38 +40,65 @@ impl Trace {
             return Err(error.todo("look the trace up where your services send theirs").into());
         };
         if let Some(jaeger) = &stack.jaeger {
-            out::print(format_args!("{jaeger}/trace/{id}\n"))?;
+            if session.json() {
+                json::print_value(&serde_json::json!({ "url": format!("{jaeger}/trace/{id}") }))?;
+            } else {
+                out::print(format_args!("{jaeger}/trace/{id}\n"))?;
+            }
             return Ok(Exit::Done);
         }
         let Some(traces) = &stack.traces else {
             let error = Failure::new("this stack sends its spans to OTEL_EXPORTER_OTLP_ENDPOINT and keeps none");
             return Err(error.todo(format!("look for trace {id} there")).into());
         };
-        let mut spans = buffer::ask(traces, &id).await?;
+        let mut recorded = buffer::ask(traces, &id).await?;
         let asked = Instant::now();
-        while spans.is_empty() && asked.elapsed() < PATIENCE {
+        while recorded.spans.is_empty() && recorded.dropped == 0 && asked.elapsed() < TIMEOUT {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            spans = buffer::ask(traces, &id).await?;
+            recorded = buffer::ask(traces, &id).await?;
         }
+        let Recorded { spans, dropped } = &recorded;
         if spans.is_empty() {
-            let error = Failure::new(format!("no span of trace {id} is among the recent ones"));
+            let error = match dropped {
+                0 => Failure::new(format!("no span of trace {id} is among the recent ones")),
+                dropped => {
+                    Failure::new(format!("the buffer had {dropped} spans of trace {id} and has dropped all of them"))
+                }
+            };
             return Err(error
-                .todo("spans arrive within a second and are lost when `up` ends")
+                .todo("spans arrive within a second, make room for later ones, and are lost when `up` ends")
                 .exit(Exit::NotFound)
                 .into());
         }
         if session.json() {
-            json::print_value(&spans)?;
+            json::print_value(&recorded)?;
         } else {
-            print(&id, spans)?;
+            print(&id, recorded, self.all)?;
         }
         Ok(Exit::Done)
     }
 }
 
-fn print(id: &str, spans: Vec<Span>) -> Result<()> {
+fn print(id: &str, recorded: Recorded, all: bool) -> Result<()> {
+    let Recorded { spans, dropped } = recorded;
     let services: std::collections::BTreeSet<_> = spans.iter().map(|span| span.service.clone()).collect();
     let services: Vec<_> = services.into_iter().collect();
     let (count, services) = (spans.len(), services.join(", "));
-    out::print(format_args!("trace {id}: {count} spans of {services}\n{}", Tree::of(spans)))
+    if dropped > 0 {
+        out::warn(format_args!(
+            "this trace is not whole: {dropped} of its spans are gone from the buffer, where they made room for later ones"
+        ));
+    }
+    let tree = Tree::of(spans);
+    let tree = if all { tree } else { tree.grouping(is_progress_report) };
+    out::print(format_args!("trace {id}: {count} spans of {services}\n{tree}"))?;
+    if tree.is_grouped() {
+        out::warn("each progress report on a line of its own: --all");
+    }
+    Ok(())
+}
+
+/// Whether a span is one of the many calls by which a worker reports how far a video is.
+fn is_progress_report(span: &Span) -> bool {
+    span.name.ends_with("WorkService/ReportProgress")
 }

@@ -147,7 +147,7 @@ async fn own_writes_show_at_once_and_raise_the_version() -> Result<()> {
     for round in 0..5 {
         let project = user.project("P").await?;
         shows("create", &|d| d.projects[0].title == "P").await?;
-        user.update_project(Project { title: "Q".into(), ..project.clone() }, &["title"]).await?;
+        user.update_project(Project { title: "Q".into(), ..project.clone() }, Some(&["title"])).await?;
         shows("update", &|d| d.projects[0].title == "Q").await?;
         let scene = user.scene(&project.name, "S").await?;
         shows("a scene", &|d| d.projects[0].scene_count == 1 && d.projects[0].scenes.len() == 1).await?;
@@ -155,7 +155,7 @@ async fn own_writes_show_at_once_and_raise_the_version() -> Result<()> {
         shows("another", &|d| d.projects[0].scenes[1].title == "T").await?;
         user.reorder_scenes(&project.name, &[&other.name, &scene.name]).await?;
         shows("reorder", &|d| d.projects[0].scenes[0].title == "T").await?;
-        user.update_scene(Scene { title: "U".into(), etag: String::new(), ..scene.clone() }, &["title"]).await?;
+        user.update_scene(Scene { title: "U".into(), etag: String::new(), ..scene.clone() }, Some(&["title"])).await?;
         shows("a scene's title", &|d| d.projects[0].scenes[1].title == "U").await?;
         user.delete_scene(&other.name, "").await?;
         shows("a scene's end", &|d| d.projects[0].scene_count == 1 && d.projects[0].scenes.len() == 1).await?;

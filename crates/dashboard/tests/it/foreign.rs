@@ -55,7 +55,7 @@ async fn intrude(cluster: &Cluster, method: &str, owned: &Owned, intruder: &User
     let no_scene = |answer: Answer<()>| drop(refused(answer, Code::NotFound, "SCENE_NOT_FOUND"));
     match method {
         "GetProject" => no_project(intruder.get_project(&project.name).await.map(drop)),
-        "UpdateProject" => no_project(intruder.update_project(project.clone(), &[]).await.map(drop)),
+        "UpdateProject" => no_project(intruder.update_project(project.clone(), None).await.map(drop)),
         "DeleteProject" => no_project(intruder.delete_project(&project.name, "").await),
         "CreateScene" => no_project(intruder.create_scene(&project.name, "S", "").await.map(drop)),
         "ListScenes" => {
@@ -65,7 +65,7 @@ async fn intrude(cluster: &Cluster, method: &str, owned: &Owned, intruder: &User
         }
         "ReorderScenes" => no_project(intruder.reorder_scenes(&project.name, &[&scene.name]).await.map(drop)),
         "GetScene" => no_scene(intruder.get_scene(&scene.name).await.map(drop)),
-        "UpdateScene" => no_scene(intruder.update_scene(scene.clone(), &[]).await.map(drop)),
+        "UpdateScene" => no_scene(intruder.update_scene(scene.clone(), None).await.map(drop)),
         "DeleteScene" => no_scene(intruder.delete_scene(&scene.name, "").await),
         // These name nothing that could be another's, so they must not show or meet what is.
         "CreateProject" => assert_hides(&intruder.create_project("Mine", &owned.request_id).await?),

@@ -21,7 +21,7 @@ async fn a_project_lives_from_create_to_delete() -> Result<()> {
     assert_eq!(user.list_projects(0, "").await?.projects, std::slice::from_ref(&made));
 
     let change = Project { name: made.name.clone(), title: "Dune seas".into(), ..made.clone() };
-    let changed = user.update_project(change, &["title"]).await?;
+    let changed = user.update_project(change, Some(&["title"])).await?;
     assert_eq!((changed.title.as_str(), changed.description.as_str()), ("Dune seas", ""));
     assert_ne!(changed.etag, made.etag);
     assert_eq!(user.get_project(&made.name).await?, changed);
@@ -30,7 +30,7 @@ async fn a_project_lives_from_create_to_delete() -> Result<()> {
     user.delete_project(&made.name, "").await?;
     for refusal in [
         user.get_project(&made.name).await.map(drop),
-        user.update_project(changed, &["title"]).await.map(drop),
+        user.update_project(changed, Some(&["title"])).await.map(drop),
         user.delete_project(&made.name, "").await,
         user.list_scenes(&made.name, 0, "").await.map(drop),
         user.create_scene(&made.name, "Two", "").await.map(drop),
@@ -40,7 +40,7 @@ async fn a_project_lives_from_create_to_delete() -> Result<()> {
     }
     for refusal in [
         user.get_scene(&scene.name).await.map(drop),
-        user.update_scene(scene.clone(), &[]).await.map(drop),
+        user.update_scene(scene.clone(), None).await.map(drop),
         user.delete_scene(&scene.name, "").await,
     ] {
         refused(refusal, Code::NotFound, "SCENE_NOT_FOUND");
@@ -89,13 +89,13 @@ async fn an_etag_guards_what_the_user_wrote_and_nothing_else() -> Result<()> {
         .execute(&cluster.pool)
         .await?;
     let scene = user.scene(&seen.name, "A scene counts, and is no change of the project's own").await?;
-    let first = user.update_project(Project { title: "Two".into(), ..seen.clone() }, &["title"]).await?;
+    let first = user.update_project(Project { title: "Two".into(), ..seen.clone() }, Some(&["title"])).await?;
     assert_eq!((first.completed_count, first.completed_cost_micros, first.scene_count), (3, 150_000, 1));
 
     let state = cluster.state().await?;
     for etag in [seen.etag.as_str(), "v0", "nonsense", "v999999999999999999999"] {
         let late = Project { title: "Three".into(), etag: etag.into(), ..seen.clone() };
-        refused(user.update_project(late, &["title"]).await, Code::Aborted, "ETAG_MISMATCH");
+        refused(user.update_project(late, Some(&["title"])).await, Code::Aborted, "ETAG_MISMATCH");
         refused(user.delete_project(&seen.name, etag).await, Code::Aborted, "ETAG_MISMATCH");
     }
     assert_eq!(cluster.state().await?, state, "a refusal changes nothing");
@@ -107,7 +107,7 @@ async fn an_etag_guards_what_the_user_wrote_and_nothing_else() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_update_changes_the_fields_of_its_mask() -> Result<()> {
+async fn an_update_changes_the_fields_of_its_mask_or_else_the_filled_ones() -> Result<()> {
     let cluster = Cluster::start().await?;
     let user = cluster.account().await?;
     let made = user.project("Title").await?;
@@ -117,21 +117,29 @@ async fn an_update_changes_the_fields_of_its_mask() -> Result<()> {
         description: description.into(),
         ..Project::default()
     };
-    for (paths, title, description) in [
-        (&["description"][..], "Title", "D1"),
-        (&["title"], "T2", "D1"),
-        (&[], "T3", "D3"),
-        (&["*"], "T4", "D4"),
-        (&["title", "description"], "T5", "D5"),
+    // What the request holds, its mask, and what the project holds afterwards.
+    for (sent, paths, title, description) in [
+        (("ignored", "D1"), Some(&["description"][..]), "Title", "D1"),
+        (("T2", "ignored"), Some(&["title"]), "T2", "D1"),
+        (("T3", ""), None, "T3", "D1"),
+        (("", "D4"), None, "T3", "D4"),
+        (("T5", "D5"), None, "T5", "D5"),
+        (("T6", ""), Some(&[]), "T6", "D5"),
+        (("T7", ""), Some(&["*"]), "T7", ""),
+        (("T8", "D8"), Some(&["title", "description"]), "T8", "D8"),
+        (("T9", ""), Some(&["description"]), "T8", ""),
     ] {
-        let sent = match paths {
-            ["description"] => write("ignored", description),
-            ["title"] => write(title, "ignored"),
-            _ => write(title, description),
-        };
-        let changed = user.update_project(sent, paths).await?;
-        assert_eq!((changed.title.as_str(), changed.description.as_str()), (title, description), "{paths:?}");
+        let changed = user.update_project(write(sent.0, sent.1), paths).await?;
+        assert_eq!((changed.title.as_str(), changed.description.as_str()), (title, description), "{sent:?} {paths:?}");
+        assert_eq!(user.get_project(&made.name).await?, changed, "{sent:?} {paths:?}");
     }
+    let state = cluster.state().await?;
+    for paths in [None, Some(&[][..])] {
+        let nothing = user.update_project(write("", ""), paths).await.expect_err("it changes nothing");
+        assert!(nothing.message().contains("must name the fields to change (title, description)"), "{nothing:?}");
+        assert_eq!(refused::<()>(Err(nothing), Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION"), ["update_mask"]);
+    }
+    assert_eq!(cluster.state().await?, state, "an update of nothing raises no version");
     cluster.stop().await
 }
 

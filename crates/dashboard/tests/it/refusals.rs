@@ -42,9 +42,10 @@ async fn requests_about_projects_name_every_wrong_field() -> Result<()> {
     }
     let bad = Project { name: "x".into(), description: long, ..kept };
     for (paths, wrong) in [
-        (&["title", "scene_count"][..], vec!["project.name", "update_mask.paths[1]"]),
-        (&[], vec!["project.name", "project.description"]),
-        (&["Title"], vec!["project.name", "update_mask.paths[0]"]),
+        (Some(&["title", "scene_count"][..]), vec!["project.name", "update_mask.paths[1]"]),
+        (None, vec!["project.name", "project.description"]),
+        (Some(&["Title"]), vec!["project.name", "update_mask.paths[0]"]),
+        (Some(&["*", "title"]), vec!["project.name", "update_mask.paths[0]"]),
     ] {
         assert_eq!(refused(user.update_project(bad.clone(), paths).await, Code::InvalidArgument, WRONG), wrong);
     }
@@ -77,7 +78,7 @@ async fn requests_about_scenes_name_every_wrong_field() -> Result<()> {
         assert_eq!(refused(user.delete_scene(name, "").await, Code::InvalidArgument, WRONG), ["name"], "{name}");
     }
     let bad = Scene { name: "x".into(), title: String::new(), ..kept.clone() };
-    let refusal = user.update_scene(bad, &["position", "title"]).await;
+    let refusal = user.update_scene(bad, Some(&["position", "title"])).await;
     let wrong = ["scene.name", "update_mask.paths[0]", "scene.title"];
     assert_eq!(refused(refusal, Code::InvalidArgument, WRONG), wrong);
 
@@ -86,7 +87,7 @@ async fn requests_about_scenes_name_every_wrong_field() -> Result<()> {
     let elsewhere = kept.name.replace(&project.name, &other.name);
     refused(user.get_scene(&elsewhere).await, Code::NotFound, "SCENE_NOT_FOUND");
     refused(
-        user.update_scene(Scene { name: elsewhere.clone(), ..kept }, &["title"]).await,
+        user.update_scene(Scene { name: elsewhere.clone(), ..kept }, Some(&["title"])).await,
         Code::NotFound,
         "SCENE_NOT_FOUND",
     );

@@ -29,9 +29,9 @@ async fn a_scene_lives_from_create_to_delete() -> Result<()> {
     assert_eq!(user.get_project(&project.name).await?.scene_count, 2);
 
     let change = Scene { script: "A gull over the pier".into(), ..made.clone() };
-    let changed = user.update_scene(change.clone(), &["script"]).await?;
+    let changed = user.update_scene(change.clone(), Some(&["script"])).await?;
     assert_eq!((changed.title.as_str(), changed.script.as_str()), ("One", "A gull over the pier"));
-    refused(user.update_scene(change, &["script"]).await, Code::Aborted, "ETAG_MISMATCH");
+    refused(user.update_scene(change, Some(&["script"])).await, Code::Aborted, "ETAG_MISMATCH");
     refused(user.delete_scene(&made.name, &made.etag).await, Code::Aborted, "ETAG_MISMATCH");
 
     user.delete_scene(&made.name, &changed.etag).await?;
@@ -40,6 +40,34 @@ async fn a_scene_lives_from_create_to_delete() -> Result<()> {
     assert_eq!(user.get_project(&project.name).await?.scene_count, 1);
     assert_eq!(user.scene(&project.name, "Three").await?.position, 2);
     assert_eq!(order(&user, &project).await?, ["Two", "Three"]);
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_without_a_mask_changes_the_filled_fields_only() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
+    let project = user.project("P").await?;
+    let made = user.scene(&project.name, "One").await?;
+    let write = |title: &str, script: &str| Scene {
+        name: made.name.clone(),
+        title: title.into(),
+        script: script.into(),
+        ..Scene::default()
+    };
+    for (sent, paths, title, script) in [
+        (write("", "A gull"), None, "One", "A gull"),
+        (write("Two", ""), None, "Two", "A gull"),
+        (write("Two", ""), Some(&["script"][..]), "Two", ""),
+        (write("Three", "A pier"), Some(&[]), "Three", "A pier"),
+    ] {
+        let changed = user.update_scene(sent, paths).await?;
+        assert_eq!((changed.title.as_str(), changed.script.as_str()), (title, script), "{paths:?}");
+    }
+    let state = cluster.state().await?;
+    let nothing = user.update_scene(write("", ""), None).await;
+    assert_eq!(refused(nothing, Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION"), ["update_mask"]);
+    assert_eq!(cluster.state().await?, state, "an update of nothing raises no version");
     cluster.stop().await
 }
 
@@ -58,7 +86,7 @@ async fn a_generation_does_not_change_the_etag() -> Result<()> {
     let now = user.get_scene(&seen.name).await?;
     assert_eq!(now.latest_generation, format!("generations/{generation}"));
     assert_eq!(now.etag, seen.etag);
-    user.update_scene(Scene { title: "Two".into(), ..seen }, &["title"]).await?;
+    user.update_scene(Scene { title: "Two".into(), ..seen }, Some(&["title"])).await?;
     cluster.stop().await
 }
 
@@ -191,7 +219,7 @@ async fn concurrent_reorders_leave_one_of_their_orders() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_project_has_at_most_five_hundred_scenes() -> Result<()> {
+async fn a_project_has_up_to_five_hundred_scenes() -> Result<()> {
     let cluster = Cluster::start().await?;
     let user = cluster.account().await?;
     let project = user.project("P").await?;

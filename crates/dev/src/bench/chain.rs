@@ -1,4 +1,4 @@
-//! The floor of a request through two hops: a bare tonic server that answers ready bytes, and a bare tonic gateway that
+//! The baseline of a request through two hops: a bare tonic server that answers ready bytes, and a bare tonic gateway that
 //! forwards them; each as a process of its own, as our gateway and services are.
 //!
 //! Deliberately absent: routing, authentication, deadlines, spans, metrics, caches, limits. Deliberately the same as ours:
@@ -26,7 +26,7 @@ use tower::Service;
 use super::bytes::AsBytes;
 
 /// The method that the chain answers.
-pub(super) const PATH: &str = "/bench.Floor/Get";
+pub(super) const PATH: &str = "/bench.Baseline/Get";
 /// Connections from the gateway to the server, as many as ours has.
 const CONNECTIONS: usize = 4;
 
@@ -35,7 +35,7 @@ const CONNECTIONS: usize = 4;
 pub(super) enum Role {
     /// Answers every call with as many bytes.
     #[command(hide = true)]
-    FloorServer {
+    BaselineServer {
         #[arg(long)]
         listen: SocketAddr,
         #[arg(long)]
@@ -43,7 +43,7 @@ pub(super) enum Role {
     },
     /// Passes every call on.
     #[command(hide = true)]
-    FloorGateway {
+    BaselineGateway {
         #[arg(long)]
         listen: SocketAddr,
         #[arg(long)]
@@ -55,17 +55,17 @@ pub(super) enum Role {
 pub(super) async fn serve(role: Role) -> Result<()> {
     // On a runtime like the services' own, not on the command line's small one.
     let serve = move || tokio::runtime::Runtime::new()?.block_on(listen(role));
-    tokio::task::spawn_blocking(serve).await.context("the floor panicked")?
+    tokio::task::spawn_blocking(serve).await.context("the baseline panicked")?
 }
 
 async fn listen(role: Role) -> Result<()> {
     match role {
-        Role::FloorServer { listen, size } => {
+        Role::BaselineServer { listen, size } => {
             // Not zeroes: nothing on the way may find them easier than a real body.
             let body: Bytes = (0..size).map(|_| fastrand::u8(..)).collect();
             answer(listen, Bare(Answer(body))).await
         }
-        Role::FloorGateway { listen, upstream } => {
+        Role::BaselineGateway { listen, upstream } => {
             let endpoint = Endpoint::from_shared(format!("http://{upstream}"))?;
             let connections = (0..CONNECTIONS).map(|_| endpoint.connect_lazy()).collect();
             answer(listen, Bare(Forward { connections, next: Arc::default() })).await
@@ -73,14 +73,14 @@ async fn listen(role: Role) -> Result<()> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the floor is what a server costs without anything of ours")]
+#[expect(clippy::disallowed_methods, reason = "the baseline is what a server costs without anything of ours")]
 async fn answer<S>(listen: SocketAddr, bare: Bare<S>) -> Result<()>
 where
     S: UnaryService<Bytes, Response = Bytes, Future: Send> + Clone + Send + Sync + 'static,
 {
     let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("binding {listen}"))?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Server::builder().serve_with_incoming(bare, incoming).await.context("serving the floor")
+    Server::builder().serve_with_incoming(bare, incoming).await.context("serving the baseline")
 }
 
 /// A gRPC service with one method, whatever the path.
@@ -147,8 +147,8 @@ mod tests {
     #[tokio::test]
     async fn the_chain_answers_as_many_bytes_as_asked_for() {
         let (upstream, listen) = (local(), local());
-        tokio::spawn(super::listen(Role::FloorServer { listen: upstream, size: 8_200 }));
-        tokio::spawn(super::listen(Role::FloorGateway { listen, upstream }));
+        tokio::spawn(super::listen(Role::BaselineServer { listen: upstream, size: 8_200 }));
+        tokio::spawn(super::listen(Role::BaselineGateway { listen, upstream }));
         for address in [upstream, listen] {
             let call = Call {
                 path: PathAndQuery::from_static(PATH),

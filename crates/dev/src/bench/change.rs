@@ -18,9 +18,11 @@ use tokio::sync::mpsc;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
+use super::progress::say;
 use super::report::{Round, Row, median, millis};
 use super::services::on_behalf;
-use super::{Bench, say, statements};
+use super::setup::Bench;
+use super::statements;
 
 /// Generations in a round; each has two changes.
 const GENERATIONS: usize = 30;

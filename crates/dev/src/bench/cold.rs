@@ -14,9 +14,11 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::backends::{self, Backends};
+use super::progress::say;
 use super::report::{Round, Row, median, millis};
 use super::services::on_behalf;
-use super::{Bench, say, statements};
+use super::setup::Bench;
+use super::statements;
 
 /// Accounts in a round, at most.
 const ACCOUNTS: usize = 100;
@@ -32,7 +34,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let each = (accounts.len() / rounds).min(ACCOUNTS);
     ensure!(each > 0, "too few generations for {rounds} rounds");
     say(&format!("cold dashboards, {rounds} rounds of {each} accounts"));
-    let mut sides = Sides::open(bench).await?;
+    let mut sides = Readers::open(bench).await?;
     for account in warm_up {
         sides.ours(*account).await?;
         sides.hand_written(*account).await?;
@@ -74,7 +76,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 /// The three ways to the same dashboard.
-struct Sides {
+struct Readers {
     dashboard: DashboardServiceClient<Channel>,
     hand_written: PgConnection,
     batched: PgConnection,
@@ -93,26 +95,26 @@ struct Found {
     again: f64,
 }
 
-impl Sides {
+impl Readers {
     async fn open(bench: &Bench) -> Result<Self> {
         let dashboard = DashboardServiceClient::new(bench.services.service("dashboard")?.channel().await?);
         let connect = || bench.database.connect();
         Ok(Self { dashboard, hand_written: connect().await?, batched: connect().await?, watcher: connect().await? })
     }
 
-    /// All sides in turns, account by account: none runs in a loop of its own, with the processor's caches to itself.
+    /// All ways in turns, account by account: none runs in a loop of its own, with the processor's caches to itself.
     async fn round(&mut self, accounts: &[Uuid]) -> Result<Found> {
         let ours = Backends::of(OURS, &mut self.watcher).await?;
         let by_hand = backends::own(&mut self.hand_written).await?;
         let batched = backends::own(&mut self.batched).await?;
-        let (mut waits, mut floors, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut waits, mut baselines, mut again) = (Vec::new(), Vec::new(), Vec::new());
         for (number, account) in accounts.iter().enumerate() {
             // Who goes first takes turns too.
             if number % 2 == 0 {
                 waits.push(self.ours(*account).await?);
-                floors.push(self.hand_written(*account).await?);
+                baselines.push(self.hand_written(*account).await?);
             } else {
-                floors.push(self.hand_written(*account).await?);
+                baselines.push(self.hand_written(*account).await?);
                 waits.push(self.ours(*account).await?);
             }
             self.batched(*account).await?;
@@ -120,7 +122,10 @@ impl Sides {
         }
         let part = |time: Duration| millis(time) / accounts.len() as f64;
         Ok(Found {
-            wait: Round { ours: median(waits.into_iter().map(millis)), beside: median(floors.into_iter().map(millis)) },
+            wait: Round {
+                ours: median(waits.into_iter().map(millis)),
+                beside: median(baselines.into_iter().map(millis)),
+            },
             cpu: Round {
                 ours: part(ours.since(&mut self.watcher).await?),
                 beside: part(backends::own(&mut self.batched).await? - batched),

@@ -13,9 +13,11 @@ use sqlx::PgConnection;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
+use super::progress::say;
 use super::report::{Round, Row, median, millis};
 use super::services::on_behalf;
-use super::{Bench, say, statements};
+use super::setup::Bench;
+use super::statements;
 
 /// Requests for each account in a round.
 const REQUESTS: usize = 10;
@@ -26,7 +28,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     say("dashboards of accounts with few and with many generations a scene");
     let dashboard = DashboardServiceClient::new(bench.services.service("dashboard")?.channel().await?);
     let mut readers =
-        Readers { dashboard, database: bench.database.connect().await?, versions: HashMap::new(), turn: false };
+        Readers { dashboard, database: bench.database.connect().await?, versions: HashMap::new(), deep_first: false };
     let pairs: Vec<(Uuid, Uuid)> =
         bench.seeded.deep.iter().copied().zip(bench.seeded.shallow.iter().copied()).collect();
     readers.pair(&pairs, &mut Vec::new(), &mut Vec::new()).await?;
@@ -49,7 +51,7 @@ struct Readers {
     /// The version last read, by account.
     versions: HashMap<Uuid, i64>,
     /// Whether the account with many generations was asked for first.
-    turn: bool,
+    deep_first: bool,
 }
 
 impl Readers {
@@ -62,10 +64,10 @@ impl Readers {
             (statements::unpublished(database).await.ok()? == 0).then_some(())
         })
         .await?;
-        self.turn = !self.turn;
+        self.deep_first = !self.deep_first;
         for (number, (many, few)) in pairs.iter().enumerate() {
             // Who goes first takes turns: the first request after a pause finds colder processors.
-            if self.turn == (number % 2 == 0) {
+            if self.deep_first == (number % 2 == 0) {
                 deep.push(millis(self.anew(*many).await?));
                 shallow.push(millis(self.anew(*few).await?));
             } else {

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::process;
+use super::progress::say;
 use super::report::Row;
 use super::services::Service;
-use super::{Bench, process, say};
+use super::setup::Bench;
 
 /// In megabytes; pages of the program itself are included.
 const GOAL: f64 = 50.0;
@@ -27,7 +29,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     }
     let rows = services.iter().zip(found).map(|(service, found)| {
         let name = format!("memory_{}", service.name().replace('-', "_"));
-        Row::at_most(name, "MB", GOAL, "the figure aimed at", &found)
+        Row::figure_goal(name, "MB", GOAL, "the figure aimed at", &found)
     });
     Ok(rows.collect())
 }

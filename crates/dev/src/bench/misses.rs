@@ -13,9 +13,10 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
+use super::progress::say;
 use super::report::{Round, Row};
 use super::services::on_behalf;
-use super::{Bench, say};
+use super::setup::Bench;
 
 const CALLERS: usize = 500;
 const CONNECTIONS: usize = 4;

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::say;
+use super::progress::say;
+use crate::up::build;
 use crate::up::signals::unless_ended;
-use crate::up::{build, services};
 use crate::{config, workspace};
 use cli::failure::Exit;
 
@@ -19,9 +19,8 @@ pub(super) async fn hand_over() -> Result<Exit> {
 
 async fn build_and_run() -> Result<Exit> {
     say("cargo build --release of every service; the first takes more than ten minutes on two cores");
-    // The services and what measures the cache by themselves: together with this program they would be built so that the
-    // simulator can take guards out.
-    let measured = [&services::NAMES[..], &["rushes-cache"]].concat();
+    // The services and what measures the cache by themselves, as the image has them.
+    let measured = [&build::SERVICES[..], &["rushes-cache"]].concat();
     for packages in [&measured[..], &["rushes-dev"]] {
         let mut command = config::cargo();
         command.args(["build", "--release", "--bins"]).current_dir(workspace::root()?);
@@ -37,8 +36,7 @@ async fn build_and_run() -> Result<Exit> {
 
 /// This program as it is built for release: beside the folder that this one lies in, wherever that is.
 fn program() -> Result<PathBuf> {
-    let folder = build::folder()?;
-    let program = folder.parent().context("this program lies in no target folder")?.join("release/rushes-dev");
+    let program = build::Profile::release()?.folder.join("rushes-dev");
     ensure!(program.is_file(), "the release build made no {}", program.display());
     Ok(program)
 }

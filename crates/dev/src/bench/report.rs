@@ -1,7 +1,7 @@
 //! The rows of a run, as a table for people and as one object for programs.
 //!
 //! Invariant: a row holds exactly when the median of its ratio is at most its goal. Where the goal is a figure and not a
-//! floor (one load, 45 ms, 50 MB), the figure stands beside and the ratio's goal is 1.
+//! baseline (one load, 45 ms, 50 MB), the figure stands beside and the ratio's goal is 1.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use serde::Serialize;
 use super::database::BenchDatabase;
 use super::seed::Plan;
 
-/// One measured figure beside its floor.
+/// One measured figure beside its baseline.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
     /// Its name, in snake case.
     row: String,
     /// Median over the rounds, in `unit`.
     ours: f64,
-    /// The floor's median over the rounds, in `unit`.
+    /// The baseline's median over the rounds, in `unit`.
     beside: f64,
-    /// What the floor is.
+    /// What the baseline is.
     beside_what: String,
     /// Median over the rounds of ours divided by beside.
     ratio: f64,
@@ -37,7 +37,7 @@ pub(super) struct Row {
     rounds: usize,
 }
 
-/// One round: ours and the floor.
+/// One round: ours and the baseline.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
     pub(super) ours: f64,
@@ -69,9 +69,9 @@ impl Row {
         }
     }
 
-    /// A row whose goal is the figure `most`.
-    pub(super) fn at_most(row: impl Into<String>, unit: &'static str, most: f64, what: &str, ours: &[f64]) -> Self {
-        let rounds: Vec<Round> = ours.iter().map(|ours| Round { ours: *ours, beside: most }).collect();
+    /// A row whose goal is the figure `max`.
+    pub(super) fn figure_goal(row: impl Into<String>, unit: &'static str, max: f64, what: &str, ours: &[f64]) -> Self {
+        let rounds: Vec<Round> = ours.iter().map(|ours| Round { ours: *ours, beside: max }).collect();
         Self::new(row, unit, what, 1.0, &rounds)
     }
 }
@@ -110,12 +110,12 @@ impl Report {
         let head = ["row", "ours", "beside", "ratio (min to max)", "goal", "holds", "beside what"];
         let mut cells = vec![head.map(str::to_owned)];
         for row in &self.rows {
-            let [least, most] = row.ratio_spread;
+            let [min, max] = row.ratio_spread;
             cells.push([
                 row.row.clone(),
                 format!("{} {}", figure(row.ours), row.unit),
                 format!("{} {}", figure(row.beside), row.unit),
-                format!("{} ({} to {}, {} rounds)", figure(row.ratio), figure(least), figure(most), row.rounds),
+                format!("{} ({} to {}, {} rounds)", figure(row.ratio), figure(min), figure(max), row.rounds),
                 figure(row.goal),
                 if row.holds { "yes" } else { "NO" }.to_owned(),
                 row.beside_what.clone(),
@@ -187,28 +187,28 @@ mod tests {
 
     #[test]
     fn a_row_holds_by_the_median_of_its_ratios() {
-        let row = Row::new("x", "ms", "the floor", 1.5, &rounds(&[(1.0, 1.0), (9.0, 1.0), (2.8, 2.0)]));
+        let row = Row::new("x", "ms", "the baseline", 1.5, &rounds(&[(1.0, 1.0), (9.0, 1.0), (2.8, 2.0)]));
         assert!((row.ratio - 1.4).abs() < 1e-9);
         assert!(row.holds, "one bad round of three does not decide");
         assert_eq!(row.ratio_spread, [1.0, 9.0]);
-        assert!(!Row::new("x", "ms", "the floor", 1.3, &rounds(&[(2.8, 2.0)])).holds);
+        assert!(!Row::new("x", "ms", "the baseline", 1.3, &rounds(&[(2.8, 2.0)])).holds);
     }
 
     #[test]
     fn a_figure_aimed_at_is_a_ratio_of_one() {
-        assert!(Row::at_most("x", "MB", 50.0, "the goal", &[50.0]).holds);
-        assert!(!Row::at_most("x", "MB", 50.0, "the goal", &[50.1]).holds);
+        assert!(Row::figure_goal("x", "MB", 50.0, "the goal", &[50.0]).holds);
+        assert!(!Row::figure_goal("x", "MB", 50.0, "the goal", &[50.1]).holds);
     }
 
     #[test]
     fn what_was_not_measured_does_not_hold() {
-        assert!(!Row::new("x", "ms", "the floor", 1.5, &[]).holds);
-        assert!(!Row::new("x", "ms", "the floor", 1.5, &rounds(&[(0.0, 0.0)])).holds);
+        assert!(!Row::new("x", "ms", "the baseline", 1.5, &[]).holds);
+        assert!(!Row::new("x", "ms", "the baseline", 1.5, &rounds(&[(0.0, 0.0)])).holds);
     }
 
     #[test]
     fn the_table_is_markdown() {
-        let rows = vec![Row::at_most("x", "MB", 50.0, "the goal", &[25.0])];
+        let rows = vec![Row::figure_goal("x", "MB", 50.0, "the goal", &[25.0])];
         let table = Report { about: vec!["here".to_owned()], rows, missing: Vec::new() }.table();
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines[2].starts_with("| row | ours    |"), "{table}");

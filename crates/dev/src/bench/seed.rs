@@ -21,7 +21,7 @@ use self::copy::Copies;
 use self::draw::Draw;
 pub(super) use self::plan::{FEWEST, Plan, Shape};
 use super::database::BenchDatabase;
-use super::say;
+use super::progress::say;
 
 /// Accounts to measure with, by shape.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! The floors in SQL: the dashboard's content by a statement written by hand, the same dashboard by three queries that read
+//! The baselines in SQL: the dashboard's content by a statement written by hand, the same dashboard by three queries that read
 //! history, and a plain update.
 
 use anyhow::Result;
@@ -117,14 +117,14 @@ pub(super) async fn plain_table(connection: &mut PgConnection) -> Result<Vec<Uui
 }
 
 /// Changes one row of the plain table and commits.
-pub(super) async fn plain_update(connection: &mut PgConnection, id: Uuid, stage: &str) -> Result<()> {
+pub(super) async fn plain_update(connection: &mut PgConnection, id: Uuid, step: &str) -> Result<()> {
     sqlx::query(
         "update plain_generations
             set version = version + 1, wait_reason = 0, stage = $2, update_time = now()
           where id = $1",
     )
     .bind(id)
-    .bind(stage)
+    .bind(step)
     .execute(connection)
     .await?;
     Ok(())

@@ -16,10 +16,12 @@ use proto::generations::v1::GetGenerationRequest;
 use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
-use super::floor::Floor;
+use super::baseline::Baseline;
 use super::load::{Call, Target};
+use super::progress::say;
 use super::report::{Round, Row};
-use super::{Bench, say, statements};
+use super::setup::Bench;
+use super::statements;
 
 const DASHBOARD: &str = "/rushes.dashboard.v1.DashboardService/GetDashboard";
 const GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
@@ -53,11 +55,11 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
     let ours = Target::connect(gateway.address(), processes, calls).await?;
     let size = ours.once().await.with_context(|| format!("asking once for {row}"))?.len();
     say(&format!("{row}: {size} bytes through both hops"));
-    let chain = Floor::start(bench.database.folder(), size).await?;
-    let floor = chain.target(request).await?;
+    let chain = Baseline::start(bench.database.folder(), size).await?;
+    let baseline = chain.target(request).await?;
     let (mut rounds, mut rates) = (Vec::new(), Vec::new());
     for number in 0..=bench.options.rounds {
-        let (ours, beside) = (ours.load(TIME).await?, floor.load(TIME).await?);
+        let (ours, beside) = (ours.load(TIME).await?, baseline.load(TIME).await?);
         // The first round fills caches and connections.
         if number > 0 {
             rounds.push(Round { ours: ours.cpu, beside: beside.cpu });

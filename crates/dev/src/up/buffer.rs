@@ -63,7 +63,7 @@ async fn answer(mut stream: TcpStream, token: &str, spans: &Spans) -> Result<()>
     if let Some((shown, trace)) = line.trim().split_once(' ')
         && shown == token
     {
-        write.write_all(&serde_json::to_vec(&spans.trace(trace))?).await?;
+        write.write_all(&serde_json::to_vec(&spans.recorded(trace))?).await?;
     }
     write.shutdown().await?;
     Ok(())
@@ -78,7 +78,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_token_is_answered() {
         let buffer = Buffer::start().await.unwrap();
-        assert_eq!(ask(&buffer.traces, "00").await.unwrap(), []);
+        assert_eq!(ask(&buffer.traces, "00").await.unwrap(), testkit::Recorded::default());
         let stranger = Traces { token: "guessed".to_owned(), ..buffer.traces.clone() };
         assert!(ask(&stranger, "00").await.unwrap_err().to_string().contains("token"));
     }

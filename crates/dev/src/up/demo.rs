@@ -28,7 +28,7 @@ use cli::show;
 /// What the account may spend: 100 credits.
 const GRANT: i64 = 100_000_000;
 /// How long the demo's generations may take in all.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Projects with their scenes: a title, and a script that is also the prompt. The first scene of each is generated.
 const PROJECTS: [(&str, &[(&str, &str)]); 2] = [
@@ -120,9 +120,9 @@ pub(crate) async fn generations(account: &Account, gateway: &str, say: &Say) -> 
     if account.generations.is_empty() {
         say.step("generating a video for the first scene of each project, through the gateway");
         let started = start(&account, gateway).await?;
-        tokio::time::timeout(PATIENCE, watch(&account, gateway, &started, say))
+        tokio::time::timeout(TIMEOUT, watch(&account, gateway, &started, say))
             .await
-            .with_context(|| format!("the demo's generations did not end within {PATIENCE:?}"))??;
+            .with_context(|| format!("the demo's generations did not end within {TIMEOUT:?}"))??;
         account.generations = started.into_iter().map(|(name, _)| name).collect();
         account.keep()?;
     }
@@ -226,9 +226,9 @@ async fn watch(account: &Account, gateway: &str, started: &[(String, &str)], say
 
 fn line(title: &str, generation: &Generation) -> String {
     let state = show::state(generation.state);
-    let stage = generation.progress.as_ref().map_or("", |progress| progress.stage.as_str());
-    let stage = if show::is_terminal(generation.state) { "" } else { stage };
-    format!("{title}: {state} {stage}").trim_end().to_owned()
+    let step = generation.progress.as_ref().map_or("", |progress| progress.stage.as_str());
+    let step = if show::is_terminal(generation.state) { "" } else { step };
+    format!("{title}: {state} {step}").trim_end().to_owned()
 }
 
 fn channel(name: &'static str, address: &str) -> Result<chassis::client::Channel> {

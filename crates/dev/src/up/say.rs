@@ -1,10 +1,12 @@
-//! One line for each step, with the time since the start.
+//! Progress on standard error: one line for each step, with the time since the start.
+//!
+//! Invariant: standard output is left to the result, so that a program can read it.
 
 use std::time::{Duration, Instant};
 
 use cli::out;
 
-/// Tells what is being done.
+/// Says what is being done.
 pub(crate) struct Say {
     started: Instant,
 }
@@ -16,7 +18,7 @@ impl Say {
 
     /// Says what is being done from now on.
     pub(crate) fn step(&self, what: impl std::fmt::Display) {
-        out::tell(format_args!("{:>6.1} s  {what}", self.started.elapsed().as_secs_f64()));
+        out::warn(format_args!("{:>6.1} s  {what}", self.started.elapsed().as_secs_f64()));
     }
 
     /// The time since the start, for people.

@@ -1,4 +1,4 @@
-//! Our services as processes: what each is told, when it is ready, and what it said when it died.
+//! Our services as processes: the settings of each, when it is ready, and what it said when it died.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -11,21 +11,19 @@ use testkit::Process;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::up::build;
+use crate::up::build::SERVICES;
 use crate::up::servers::Servers;
 use cli::failure::Failure;
-
-/// The services, which are also the names of their packages and programs.
-pub(crate) const NAMES: [&str; 5] =
-    ["dashboard", "generation-status", "thumbnail-worker", "generation-worker", "gateway"];
 
 /// How long a service may take until it is ready.
 const READY: Duration = Duration::from_secs(60);
 /// How long the services may take to drain.
 const DRAIN: Duration = Duration::from_secs(8);
 
-/// What the services are told.
+/// The settings that are the same for all services.
 pub(crate) struct Plan<'a> {
+    /// Where the programs lie.
+    pub(crate) programs: &'a Path,
     /// Holds the gateway's port until the gateway takes it.
     pub(crate) gateway: TcpListener,
     pub(crate) servers: &'a Servers,
@@ -50,18 +48,20 @@ impl Services {
     pub(crate) fn start(home: &Path, plan: Plan<'_>) -> Result<Self> {
         let logs = home.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
-        let folder = build::folder()?;
+        let programs = plan.programs.to_owned();
         let gateway = plan.gateway.local_addr()?.port();
-        let ports: BTreeMap<&str, u16> =
-            NAMES.iter().map(|name| (*name, if *name == "gateway" { gateway } else { testkit::free_port() })).collect();
+        let ports: BTreeMap<&str, u16> = SERVICES
+            .iter()
+            .map(|name| (*name, if *name == "gateway" { gateway } else { testkit::free_port() }))
+            .collect();
         let common = environment(&plan, &ports);
         drop(plan);
         let mut services = Self { running: Vec::new() };
-        for name in NAMES {
+        for name in SERVICES {
             let (port, admin) = (ports[name], testkit::free_port());
             let log = logs.join(format!("{name}.log"));
             std::fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
-            let mut command = Command::new(folder.join(name));
+            let mut command = Command::new(programs.join(name));
             command
                 .envs(&common)
                 .env("RUSHES_LISTEN", format!("127.0.0.1:{port}"))

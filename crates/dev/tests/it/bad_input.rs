@@ -12,7 +12,7 @@ use tonic_types::StatusExt;
 use uuid::Uuid;
 
 use crate::client::{Client, order};
-use crate::stack::{Stack, Wish};
+use crate::cluster::{Cluster, Options};
 
 /// A refusal's code and reason.
 #[track_caller]
@@ -36,10 +36,10 @@ async fn rows(pool: &sqlx::PgPool) -> Result<Vec<i64>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn is_refused_with_a_reason_and_leaves_nothing() -> Result<()> {
-    let stack = Stack::start(Wish::default()).await?;
-    let pool = sqlx::PgPool::connect(&stack.database.url()).await?;
-    let client = stack.client(1).await?;
-    let poor = stack.client(0).await?;
+    let cluster = Cluster::start(Options::default()).await?;
+    let pool = sqlx::PgPool::connect(&cluster.database.url()).await?;
+    let client = cluster.client(1).await?;
+    let poor = cluster.client(0).await?;
     let project = client.project("Kept").await?;
     let scene = client.scene(&project, "One").await?;
     let poor_project = poor.project("Poor").await?;
@@ -81,7 +81,7 @@ async fn is_refused_with_a_reason_and_leaves_nothing() -> Result<()> {
 
     assert_eq!(rows(&pool).await?, before, "something was stored");
     pool.close().await;
-    stack.end().await
+    cluster.end().await
 }
 
 async fn keys(client: &Client, project: &str) {

@@ -12,8 +12,8 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request};
 
 use crate::client::Client;
+use crate::cluster::{Cluster, Options};
 use crate::commands::rushes;
-use crate::stack::{Stack, Wish};
 
 async fn get(client: &Client, name: &str) -> Result<Generation> {
     let request = GetGenerationRequest { name: name.into(), ..GetGenerationRequest::default() };
@@ -36,19 +36,19 @@ fn percent(generation: &Generation) -> i32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_survives_its_worker_and_its_status_service() -> Result<()> {
-    let mut stack = Stack::start(Wish { pace: "4", ..Wish::default() }).await?;
-    let client = stack.client(10).await?;
+    let mut cluster = Cluster::start(Options { pace: "4", ..Options::default() }).await?;
+    let client = cluster.client(10).await?;
     let project = client.project("Interrupted").await?;
     let scene = client.scene(&project, "One").await?;
     let started = client.start(&scene, "a ship that goes down").await?;
     until(&client, &started.name, Duration::from_secs(20), |g| percent(g) > 0).await?;
 
-    stack.kill("generation-worker");
-    stack.kill("generation-status");
+    cluster.kill("generation-worker");
+    cluster.kill("generation-status");
     let killed = Instant::now();
-    stack.run("generation-status")?;
-    stack.run("generation-worker")?;
-    stack.ready("generation-status").await?;
+    cluster.run("generation-status")?;
+    cluster.run("generation-worker")?;
+    cluster.ready("generation-status").await?;
 
     until(&client, &started.name, Duration::from_secs(45), |g| g.attempt_count == 2).await?;
     let again = killed.elapsed();
@@ -58,22 +58,23 @@ async fn a_generation_survives_its_worker_and_its_status_service() -> Result<()>
     assert_eq!(done.charge.context("a charge")?.captured_micros, started.charge.context("a charge")?.held_micros);
     let dashboard = client.dashboard().await?;
     assert_eq!(dashboard.projects[0].completed_count, 1);
-    stack.end().await
+    cluster.end().await
 }
 
 /// A worker that is stopped for longer than its lease wakes and changes nothing; its work was done once elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_slept_through_its_lease_changes_nothing() -> Result<()> {
-    let mut stack = Stack::start(Wish { pace: "3", lease: "4s", heartbeat: "500ms", ..Wish::default() }).await?;
-    let client = stack.client(10).await?;
+    let mut cluster =
+        Cluster::start(Options { pace: "3", lease: "4s", heartbeat: "500ms", ..Options::default() }).await?;
+    let client = cluster.client(10).await?;
     let project = client.project("Asleep").await?;
     let scene = client.scene(&project, "One").await?;
     let started = client.start(&scene, "a fox that sleeps").await?;
     until(&client, &started.name, Duration::from_secs(20), |g| percent(g) > 0).await?;
 
-    let sleeper = stack.stop("generation-worker");
-    stack.relocate("generation-worker");
-    stack.run("generation-worker")?;
+    let sleeper = cluster.stop("generation-worker");
+    cluster.relocate("generation-worker");
+    cluster.run("generation-worker")?;
     let done = until(&client, &started.name, Duration::from_secs(60), |g| g.state() == State::Completed).await?;
     ensure!(done.attempt_count >= 2, "another did it, as attempt {}", done.attempt_count);
 
@@ -88,7 +89,7 @@ async fn a_worker_that_slept_through_its_lease_changes_nothing() -> Result<()> {
     assert_eq!(client.outcome(&next.name).await?.state(), State::Completed);
     assert_eq!(client.dashboard().await?.projects[0].completed_count, 2);
     drop(sleeper);
-    stack.end().await
+    cluster.end().await
 }
 
 /// Changes a project and reads it back until the change shows, which must be within a second.
@@ -116,38 +117,38 @@ async fn write_and_read(client: &Client, project: &Project, title: &str) -> Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_and_writes_go_on_without_redis_and_nats() -> Result<()> {
-    let stack = Stack::start(Wish::default()).await?;
-    let client = stack.client(10).await?;
+    let cluster = Cluster::start(Options::default()).await?;
+    let client = cluster.client(10).await?;
     let project = client.project("All there").await?;
     let scene = client.scene(&project, "One").await?;
     write_and_read(&client, &project, "Warm").await?;
 
-    stack.redis.stop().await?;
+    cluster.redis.stop().await?;
     write_and_read(&client, &project, "No Redis").await?;
     let without = client.start(&scene, "made without Redis").await?;
     assert_eq!(client.outcome(&without.name).await?.state(), State::Completed);
 
-    stack.nats.stop().await?;
+    cluster.nats.stop().await?;
     write_and_read(&client, &project, "No Redis, no NATS").await?;
     let without = client.start(&scene, "made without Redis and NATS").await?;
     assert_eq!(client.outcome(&without.name).await?.state(), State::Completed);
 
-    stack.redis.start().await?;
+    cluster.redis.start().await?;
     write_and_read(&client, &project, "No NATS").await?;
-    stack.nats.start().await?;
+    cluster.nats.start().await?;
     for round in 0..20 {
         write_and_read(&client, &project, &format!("Both are back {round}")).await?;
     }
     let after = client.start(&scene, "made with both again").await?;
     assert_eq!(client.outcome(&after.name).await?.state(), State::Completed);
-    stack.end().await
+    cluster.end().await
 }
 
 /// Its process dies between the commit and everything that it would have told: the caller, the caches, the workers.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_writer_committed_before_it_was_killed_is_seen_within_the_bound() -> Result<()> {
-    let mut stack = Stack::start(Wish { crash: Some("status.start"), ..Wish::default() }).await?;
-    let client = stack.client(10).await?;
+    let mut cluster = Cluster::start(Options { crash: Some("status.start"), ..Options::default() }).await?;
+    let client = cluster.client(10).await?;
     let project = client.project("Cut off").await?;
     let scene = client.scene(&project, "One").await?;
     testkit::eventually("a dashboard from memory", Duration::from_secs(10), async || {
@@ -157,65 +158,65 @@ async fn what_a_writer_committed_before_it_was_killed_is_seen_within_the_bound()
     .await?;
     client.start(&scene, "committed, and nobody was told").await.expect_err("it is killed before it replies");
     let dead = Instant::now();
-    testkit::eventually("its end", Duration::from_secs(10), async || stack.ended("generation-status").then_some(()))
+    testkit::eventually("its end", Duration::from_secs(10), async || cluster.ended("generation-status").then_some(()))
         .await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let shown = client.dashboard().await?;
     assert_eq!(shown.recent_generations.len(), 1, "{:?} after its death", dead.elapsed());
     assert!(shown.credits.is_some_and(|credits| credits.held_micros > 0));
     // The work is done all the same.
-    stack.forget_crash();
-    stack.kill("generation-status");
-    stack.run("generation-status")?;
-    stack.ready("generation-status").await?;
+    cluster.forget_crash();
+    cluster.kill("generation-status");
+    cluster.run("generation-status")?;
+    cluster.ready("generation-status").await?;
     let done = client.outcome(&shown.recent_generations[0].name).await?;
     assert_eq!(done.state(), State::Completed, "{:?}", done.error);
-    stack.end().await
+    cluster.end().await
 }
 
 /// Whoever leads the relay stands still past its lease; another leads; then both speak.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relay_stands_still_and_two_of_them_speak() -> Result<()> {
     const LEADS: &str = "rushes_cache_relay_leads";
-    let stack = Stack::start(Wish::default()).await?;
-    let client = stack.client(10).await?;
+    let cluster = Cluster::start(Options::default()).await?;
+    let client = cluster.client(10).await?;
     let project = client.project("All there").await?;
     write_and_read(&client, &project, "Warm").await?;
     let leads = async |name: &'static str| {
         let what = format!("{name} leads");
         testkit::eventually(&what, Duration::from_secs(20), async || {
-            stack.metric(name, LEADS).await.filter(|leads| *leads == 1.0).map(drop)
+            cluster.metric(name, LEADS).await.filter(|leads| *leads == 1.0).map(drop)
         })
         .await
     };
     // The readers and writers here come through dashboard: the leader that stands still must be another.
-    if stack.metric("dashboard", LEADS).await == Some(1.0) {
-        stack.pause("dashboard");
+    if cluster.metric("dashboard", LEADS).await == Some(1.0) {
+        cluster.pause("dashboard");
         let other = leads("generation-status").await;
-        stack.resume("dashboard");
+        cluster.resume("dashboard");
         other?;
     }
     for round in 0..3 {
         leads("generation-status").await?;
-        stack.pause("generation-status");
+        cluster.pause("generation-status");
         let stopped = Instant::now();
         let mut writes = 0;
-        while stopped.elapsed() < Duration::from_secs(3) || stack.metric("dashboard", LEADS).await != Some(1.0) {
+        while stopped.elapsed() < Duration::from_secs(3) || cluster.metric("dashboard", LEADS).await != Some(1.0) {
             ensure!(stopped.elapsed() < Duration::from_secs(30), "nobody took over");
             write_and_read(&client, &project, &format!("Still {round}-{writes}")).await?;
             writes += 1;
         }
-        stack.resume("generation-status");
+        cluster.resume("generation-status");
         for writes in 0..20 {
             write_and_read(&client, &project, &format!("Both {round}-{writes}")).await?;
         }
         // So that the other leads again.
-        stack.pause("dashboard");
+        cluster.pause("dashboard");
         let other = leads("generation-status").await;
-        stack.resume("dashboard");
+        cluster.resume("dashboard");
         other?;
     }
-    stack.end().await
+    cluster.end().await
 }
 
 /// A write that ends with `UNAVAILABLE`, `DEPENDENCY_DOWN`.
@@ -237,11 +238,11 @@ fn lenient<T>(message: T) -> Request<T> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_postgresql_refuses_writes_at_once_and_reads_unless_a_stale_answer_will_do() -> Result<()> {
-    let stack = Stack::start(Wish { silence: "80ms", ..Wish::default() }).await?;
-    let client = stack.client(10).await?;
+    let cluster = Cluster::start(Options { unresponsive_after: "80ms", ..Options::default() }).await?;
+    let client = cluster.client(10).await?;
     let project = client.project("Remembered").await?;
     let scene = client.scene(&project, "One").await?;
-    let started = client.start(&scene, "made before the silence").await?;
+    let started = client.start(&scene, "made while PostgreSQL answered").await?;
     let generation = client.outcome(&started.name).await?;
     // Once more than its last change, so that L1 holds it under a proof.
     let dashboard = testkit::eventually("a dashboard from memory", Duration::from_secs(10), async || {
@@ -252,7 +253,7 @@ async fn a_silent_postgresql_refuses_writes_at_once_and_reads_unless_a_stale_ans
     })
     .await?;
 
-    stack.postgres.black_hole(Direction::ToClient);
+    cluster.postgres.black_hole(Direction::ToClient);
     let mut waited = Vec::new();
     for _ in 0..20 {
         waited.push(refused_write(&client, &project).await?);
@@ -282,14 +283,14 @@ async fn a_silent_postgresql_refuses_writes_at_once_and_reads_unless_a_stale_ans
         said.err
     );
 
-    stack.postgres.heal();
+    cluster.postgres.heal();
     testkit::eventually("writes are taken again", Duration::from_secs(30), async || {
         write_and_read(&client, &project, "Spoken again").await.ok()
     })
     .await?;
     let fresh = client.dashboards().get_dashboard(lenient(GetDashboardRequest::default())).await?;
     assert!(!fresh.metadata().contains_key("rushes-stale-age"));
-    stack.end().await
+    cluster.end().await
 }
 
 fn ask(name: &str) -> GetGenerationRequest {

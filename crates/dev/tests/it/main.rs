@@ -4,12 +4,13 @@
 
 mod bad_input;
 mod client;
+mod cluster;
 mod commands;
 mod faults;
 mod http;
+mod json;
 mod main_job;
 mod reconciler;
-mod stack;
 mod traces;
 mod up;
 mod watches;

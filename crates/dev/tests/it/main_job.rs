@@ -9,12 +9,12 @@ use proto::generations::v1::{GetGenerationRequest, State};
 use sha2::{Digest, Sha256};
 use tonic::codec::CompressionEncoding::Gzip;
 
-use crate::stack::{Stack, Wish};
+use crate::cluster::{Cluster, Options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_completes_and_the_dashboard_shows_it() -> Result<()> {
-    let stack = Stack::start(Wish { pace: "1", ..Wish::default() }).await?;
-    let client = stack.client(10).await?;
+    let cluster = Cluster::start(Options { pace: "1", ..Options::default() }).await?;
+    let client = cluster.client(10).await?;
     let project = client.project("The harbour").await?;
     let scene = client.scene(&project, "Dawn").await?;
 
@@ -97,13 +97,13 @@ async fn a_generation_completes_and_the_dashboard_shows_it() -> Result<()> {
     assert_eq!((account.available_micros, account.spent_micros), (10_000_000 - price, price));
 
     // Nobody else sees it.
-    let stranger = stack.client(0).await?;
+    let stranger = cluster.client(0).await?;
     let theirs = stranger
         .generations()
         .get_generation(GetGenerationRequest { name: done.name.clone(), ..Default::default() })
         .await;
     assert_eq!(theirs.unwrap_err().code(), tonic::Code::NotFound);
-    stack.end().await
+    cluster.end().await
 }
 
 /// The size in a WebP's header: `RIFF`, a size, `WEBP`, then a lossy or an extended chunk.

@@ -9,11 +9,11 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::stack::{Stack, Wish};
+use crate::cluster::{Cluster, Options};
 
 /// How often something was found, by the metric that people alert on.
-async fn found(stack: &Stack, invariant: &str) -> Result<u64> {
-    let reply = crate::http::get(stack.admin("generation-status"), "/metrics", &[]).await?;
+async fn found(cluster: &Cluster, invariant: &str) -> Result<u64> {
+    let reply = crate::http::get(cluster.admin("generation-status"), "/metrics", &[]).await?;
     let text = String::from_utf8(reply.body)?;
     let series = format!("rushes_reconciler_findings_total{{invariant=\"{invariant}\"");
     let line = text.lines().find(|line| line.starts_with(&series)).with_context(|| format!("no series {series}"))?;
@@ -25,15 +25,15 @@ async fn start(client: &Client, scene: &Scene) -> Result<Uuid> {
     Ok(Uuid::try_parse(started.name.trim_start_matches("generations/"))?)
 }
 
-/// Breaks something and waits until it is found. It is broken again and again, since a sweep may repair it before anyone looks.
-async fn breaks(stack: &Stack, pool: &PgPool, invariant: &str, sql: &'static str, id: Uuid) -> Result<()> {
-    let before = found(stack, invariant).await?;
+/// Breaks something and waits until it is found. It is broken again and again, since the reconciler may repair it before the test reads.
+async fn breaks(cluster: &Cluster, pool: &PgPool, invariant: &str, sql: &'static str, id: Uuid) -> Result<()> {
+    let before = found(cluster, invariant).await?;
     let mut last = String::new();
     let seen = testkit::eventually(invariant, Duration::from_secs(30), async || {
         if let Err(error) = sqlx::query(sql).bind(id).execute(pool).await {
             last = error.to_string();
         }
-        found(stack, invariant).await.ok().filter(|now| *now > before)
+        found(cluster, invariant).await.ok().filter(|now| *now > before)
     })
     .await;
     seen.map(drop).with_context(|| format!("the last error: {last:?}"))
@@ -41,13 +41,13 @@ async fn breaks(stack: &Stack, pool: &PgPool, invariant: &str, sql: &'static str
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
-    let mut stack = Stack::start(Wish::default()).await?;
-    let client = stack.client(10).await?;
+    let mut cluster = Cluster::start(Options::default()).await?;
+    let client = cluster.client(10).await?;
     let scene = client.scene(&client.project("Broken").await?, "One").await?;
     let done = client.start(&scene, "a ship in a bottle").await?;
     ensure!(client.outcome(&done.name).await?.state() == State::Completed);
     let done = Uuid::try_parse(done.name.trim_start_matches("generations/"))?;
-    let pool = PgPool::connect(&stack.database.url()).await?;
+    let pool = PgPool::connect(&cluster.database.url()).await?;
     const INVARIANTS: [&str; 8] = [
         "lease_expired",
         "poll_overdue",
@@ -58,16 +58,16 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
         "hold_without_open",
         "ledger_unbalanced",
     ];
-    testkit::eventually("a first look", Duration::from_secs(20), async || found(&stack, INVARIANTS[0]).await.ok())
+    testkit::eventually("a first look", Duration::from_secs(20), async || found(&cluster, INVARIANTS[0]).await.ok())
         .await?;
     for invariant in INVARIANTS {
-        assert_eq!(found(&stack, invariant).await?, 0, "{invariant}: nothing is broken yet");
+        assert_eq!(found(&cluster, invariant).await?, 0, "{invariant}: nothing is broken yet");
     }
 
     // From here on nothing is carried out, so that what is broken stays so.
-    stack.kill("generation-worker");
+    cluster.kill("generation-worker");
     breaks(
-        &stack,
+        &cluster,
         &pool,
         "lease_expired",
         "update jobs set state = 'leased', lease_until = now() - interval '1 min', fence = fence + 1
@@ -76,7 +76,7 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
     )
     .await?;
     breaks(
-        &stack,
+        &cluster,
         &pool,
         "poll_overdue",
         "update jobs set state = 'waiting', run_at = now() - interval '2 min' where id = $1 and state = 'queued'",
@@ -84,7 +84,7 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
     )
     .await?;
     breaks(
-        &stack,
+        &cluster,
         &pool,
         "unconfirmed_overdue",
         "update generations set state = 2, wait_reason = 7, total_deadline = now() - interval '2 min'
@@ -92,9 +92,10 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
         start(&client, &scene).await?,
     )
     .await?;
-    breaks(&stack, &pool, "open_without_job", "delete from jobs where id = $1", start(&client, &scene).await?).await?;
+    breaks(&cluster, &pool, "open_without_job", "delete from jobs where id = $1", start(&client, &scene).await?)
+        .await?;
     breaks(
-        &stack,
+        &cluster,
         &pool,
         "job_without_generation",
         "update jobs set state = 'leased', lease_until = now() + interval '1 h', finished_at = null where id = $1",
@@ -102,7 +103,7 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
     )
     .await?;
     breaks(
-        &stack,
+        &cluster,
         &pool,
         "hold_without_open",
         "update credit_accounts set held_micros = held_micros + 1
@@ -111,7 +112,7 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
     )
     .await?;
     breaks(
-        &stack,
+        &cluster,
         &pool,
         "ledger_unbalanced",
         "insert into ledger (id, account_id, entry, book, amount_micros, request_id)
@@ -130,9 +131,9 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
     sqlx::query("set local session_replication_role = replica").execute(&mut *tx).await?;
     sqlx::query(taken).bind(done).execute(&mut *tx).await?;
     tx.commit().await?;
-    breaks(&stack, &pool, "terminal_unsettled", "select $1", done).await?;
+    breaks(&cluster, &pool, "terminal_unsettled", "select $1", done).await?;
     pool.close().await;
     // Not `end`, which would check what was broken here.
-    drop(stack);
+    drop(cluster);
     Ok(())
 }

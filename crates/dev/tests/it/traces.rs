@@ -7,7 +7,7 @@ use anyhow::Result;
 use proto::generations::v1::State;
 use testkit::{Kind, Span, Spans, Tree};
 
-use crate::stack::{Stack, Wish};
+use crate::cluster::{Cluster, Options};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
@@ -15,8 +15,8 @@ const CALLER: &str = "00f067aa0ba902b7";
 #[tokio::test(flavor = "multi_thread")]
 async fn one_generation_is_one_tree() -> Result<()> {
     let spans = Spans::collect().await?;
-    let stack = Stack::start(Wish { otlp: Some(spans.endpoint()), ..Wish::default() }).await?;
-    let client = stack.client(10).await?;
+    let cluster = Cluster::start(Options { otlp: Some(spans.endpoint()), ..Options::default() }).await?;
+    let client = cluster.client(10).await?;
     let project = client.project("Traced").await?;
     let scene = client.scene(&project, "One").await?;
     let traced = client.in_trace(&format!("00-{TRACE}-{CALLER}-01"));
@@ -57,5 +57,5 @@ async fn one_generation_is_one_tree() -> Result<()> {
     let poster = tree.find(is_poster);
     let way: Vec<_> = tree.path(poster.unwrap()).iter().map(|span| span.service.clone()).collect();
     assert!(way.contains(&"generation-worker".into()), "{shown}");
-    stack.end().await
+    cluster.end().await
 }

@@ -65,8 +65,13 @@ impl Checkout {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
-    fn stack(&self) -> Result<Value> {
-        Ok(serde_json::from_str(&std::fs::read_to_string(self.folder.join(".rushes/stack.json"))?)?)
+    /// The file that client commands find what runs by.
+    fn file(&self) -> PathBuf {
+        cli::stack::path_in(&self.folder)
+    }
+
+    fn running(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&std::fs::read_to_string(self.file())?)?)
     }
 }
 
@@ -76,9 +81,9 @@ impl Drop for Checkout {
     }
 }
 
-/// Every port that a running stack has told of: its services' and its servers'.
-fn ports(stack: &Value, log: &str) -> Vec<String> {
-    let services = stack["services"].as_object().unwrap().values();
+/// Every port that `up` has published: its services' and its servers'.
+fn ports(running: &Value, log: &str) -> Vec<String> {
+    let services = running["services"].as_object().unwrap().values();
     let services = services.map(|url| url.as_str().unwrap().trim_start_matches("http://").to_owned());
     let servers = log.lines().find(|line| line.contains("PostgreSQL at")).unwrap();
     let servers = servers.split_whitespace().filter(|word| word.starts_with("127.0.0.1:"));
@@ -112,14 +117,15 @@ fn mode(path: &Path) -> u32 {
 async fn up_serves_clients_ends_with_ctrl_c_and_keeps_its_data() -> Result<()> {
     let checkout = Checkout::new()?;
     let up = checkout.up("first", &[]).await?;
-    let stack = checkout.stack()?;
-    let ports = ports(&stack, &up.tail(200));
+    let running = checkout.running()?;
+    let ports = ports(&running, &up.tail(200));
     assert_eq!(ports.len(), 8, "{ports:?}");
-    for file in ["stack.json", "demo.json", "postgres.password"] {
+    assert_eq!(mode(&checkout.file()), 0o600);
+    for file in ["demo.json", "postgres.password"] {
         assert_eq!(mode(&checkout.folder.join(".rushes").join(file)), 0o600, "{file}");
     }
 
-    // The client finds the stack by itself and sees the demo's videos.
+    // The client finds the gateway by itself and sees the demo's videos.
     let dashboard = checkout.json(&["dashboard", "--json"]).await?;
     let first = &dashboard["projects"][1]["scenes"][0];
     assert_eq!(first["latest"]["state"], "COMPLETED");
@@ -131,10 +137,10 @@ async fn up_serves_clients_ends_with_ctrl_c_and_keeps_its_data() -> Result<()> {
     let name = made["name"].as_str().unwrap();
     let spans = eventually("the worker's spans are there", LIMIT, async || {
         let spans = checkout.json(&["trace", name, "--json"]).await.ok()?;
-        spans.as_array()?.iter().any(|span| span["service"] == "generation-worker").then_some(spans)
+        spans["spans"].as_array()?.iter().any(|span| span["service"] == "generation-worker").then_some(spans)
     })
     .await?;
-    let root = spans.as_array().unwrap().iter().find(|span| span["parent"].is_null()).unwrap();
+    let root = spans["spans"].as_array().unwrap().iter().find(|span| span["parent"].is_null()).unwrap();
     assert_eq!((&root["service"], &root["name"]), (&"rushes".into(), &"rushes generate".into()));
 
     for (args, code) in [
@@ -162,13 +168,13 @@ async fn up_serves_clients_ends_with_ctrl_c_and_keeps_its_data() -> Result<()> {
     ctrl_c(&up)?;
     assert!(end(&up).await?.success(), "{}", up.tail(200));
     all_closed(&ports).await?;
-    assert!(checkout.stack().is_err(), "stack.json is still there");
+    assert!(checkout.running().is_err(), "the file is still there");
     let alone = checkout.client(&["dashboard"]).await?;
     assert!(String::from_utf8_lossy(&alone.stderr).contains("no local stack runs"), "{alone:?}");
 
     // A second `up` has the same account, and makes nothing again.
     let again = checkout.up("second", &[]).await?;
-    assert_eq!(checkout.stack()?["api_key"], stack["api_key"]);
+    assert_eq!(checkout.running()?["api_key"], running["api_key"]);
     assert!(!again.tail(200).contains("generating"), "{}", again.tail(200));
     assert_eq!(checkout.json(&["get", name, "--json"]).await?["state"], "COMPLETED");
     Ok(())
@@ -178,7 +184,7 @@ async fn up_serves_clients_ends_with_ctrl_c_and_keeps_its_data() -> Result<()> {
 async fn a_service_that_dies_ends_all_with_its_last_words() -> Result<()> {
     let checkout = Checkout::new()?;
     let up = checkout.up("log", &["--no-demo"]).await?;
-    let ports = ports(&checkout.stack()?, &up.tail(200));
+    let ports = ports(&checkout.running()?, &up.tail(200));
     let children = format!(
         "for s in /proc/[0-9]*/stat; do read -r pid comm state parent rest <$s && \
          [ \"$parent $comm\" = '{} (thumbnail-worke)' ] && kill -s KILL $pid; done; true",

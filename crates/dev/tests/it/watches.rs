@@ -12,11 +12,11 @@ use proto::projects::v1::Scene;
 use testkit::eventually;
 
 use crate::client::Client;
-use crate::stack::{Stack, Wish};
+use crate::cluster::{Cluster, Options};
 
 const WATCHED: usize = 1_000;
 /// How long a test waits for what should take moments.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Calls at once where a test makes many.
 const AT_ONCE: usize = 8;
 
@@ -53,7 +53,7 @@ impl Seen {
                 Err(status) if status.code() == tonic::Code::Unavailable => None,
                 answer => Some(answer),
             };
-            let mut events = eventually("the watch stands", PATIENCE, watch).await??.into_inner();
+            let mut events = eventually("the watch is open", TIMEOUT, watch).await??.into_inner();
             self.resumes += usize::from(!self.token.is_empty());
             while !self.is_over() {
                 let event = match events.message().await {
@@ -83,7 +83,7 @@ async fn start(client: &Client, scene: &Scene) -> Result<String> {
 async fn cancel(client: &Client, names: &[String]) -> Result<()> {
     let cancel = async |name: &String| {
         let request = || CancelGenerationRequest { name: name.clone() };
-        eventually("a cancel", PATIENCE, async || client.generations().cancel_generation(request()).await.ok()).await
+        eventually("a cancel", TIMEOUT, async || client.generations().cancel_generation(request()).await.ok()).await
     };
     let outcomes: Vec<_> = futures::stream::iter(names).map(cancel).buffer_unordered(AT_ONCE).collect().await;
     outcomes.into_iter().try_for_each(|outcome| outcome.map(drop))
@@ -100,28 +100,28 @@ async fn move_on(pool: &sqlx::PgPool, percent: i16) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_of_a_thousand_outlives_a_kill_without_a_gap_or_a_double() -> Result<()> {
-    let mut stack = Stack::start(Wish::default()).await?;
+    let mut cluster = Cluster::start(Options::default()).await?;
     // Nobody takes them up, so that what changes is what this test changes.
-    stack.kill("generation-worker");
-    let client = stack.client(100).await?;
+    cluster.kill("generation-worker");
+    let client = cluster.client(100).await?;
     let scene = client.scene(&client.project("Watched").await?, "One").await?;
     let starts = futures::stream::iter(0..WATCHED).map(|_| start(&client, &scene)).buffer_unordered(AT_ONCE);
     let names: Vec<String> = starts.collect::<Vec<_>>().await.into_iter().collect::<Result<_>>()?;
-    let pool = sqlx::PgPool::connect(&stack.database.url()).await?;
+    let pool = sqlx::PgPool::connect(&cluster.database.url()).await?;
 
     let watching = async {
         let mut seen = Seen::default();
-        tokio::time::timeout(PATIENCE * 3, seen.watch(&client, &names)).await.context("all terminal in time")??;
+        tokio::time::timeout(TIMEOUT * 3, seen.watch(&client, &names)).await.context("all terminal in time")??;
         anyhow::Ok(seen)
     };
     let changing = async {
         for round in 0..3 {
             move_on(&pool, 10 + round).await?;
-            stack.kill("generation-status");
+            cluster.kill("generation-status");
             // While nobody serves the watch, too.
             move_on(&pool, 20 + round).await?;
-            stack.run("generation-status")?;
-            stack.ready("generation-status").await?;
+            cluster.run("generation-status")?;
+            cluster.ready("generation-status").await?;
             move_on(&pool, 30 + round).await?;
             let part = WATCHED / 4;
             cancel(&client, &names[usize::try_from(round)? * part..][..part]).await?;
@@ -141,14 +141,14 @@ async fn a_watch_of_a_thousand_outlives_a_kill_without_a_gap_or_a_double() -> Re
     assert_eq!(known, ended, "the terminal state of each was seen");
     println!("watched {WATCHED}, resumed {} times: 0 gaps, 0 doubles, 0 backwards", seen.resumes);
     pool.close().await;
-    stack.end().await
+    cluster.end().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rushes_watch_goes_on_when_its_server_is_killed() -> Result<()> {
-    let mut stack = Stack::start(Wish::default()).await?;
-    stack.kill("generation-worker");
-    let client = stack.client(10).await?;
+    let mut cluster = Cluster::start(Options::default()).await?;
+    cluster.kill("generation-worker");
+    let client = cluster.client(10).await?;
     let scene = client.scene(&client.project("Watched").await?, "One").await?;
     let name = start(&client, &scene).await?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_rushes-dev"));
@@ -161,14 +161,14 @@ async fn rushes_watch_goes_on_when_its_server_is_killed() -> Result<()> {
     let mut watching = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
     let out = watching.stdout.take().context("its output")?;
     let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(out));
-    let first = tokio::time::timeout(PATIENCE, lines.next_line()).await??.context("the state at first")?;
+    let first = tokio::time::timeout(TIMEOUT, lines.next_line()).await??.context("the state at first")?;
     ensure!(first.contains("QUEUED"), "{first}");
-    stack.kill("generation-status");
-    stack.run("generation-status")?;
+    cluster.kill("generation-status");
+    cluster.run("generation-status")?;
     cancel(&client, &[name]).await?;
-    let last = tokio::time::timeout(PATIENCE, lines.next_line()).await??.context("the state at last")?;
+    let last = tokio::time::timeout(TIMEOUT, lines.next_line()).await??.context("the state at last")?;
     ensure!(last.contains("CANCELLED"), "{last}");
-    assert_eq!(tokio::time::timeout(PATIENCE, lines.next_line()).await??, None, "and that was all");
-    assert_eq!(tokio::time::timeout(PATIENCE, watching.wait()).await??.code(), Some(7), "not completed");
-    stack.end().await
+    assert_eq!(tokio::time::timeout(TIMEOUT, lines.next_line()).await??, None, "and that was all");
+    assert_eq!(tokio::time::timeout(TIMEOUT, watching.wait()).await??.code(), Some(7), "not completed");
+    cluster.end().await
 }

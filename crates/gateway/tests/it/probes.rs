@@ -15,11 +15,21 @@ use uuid::Uuid;
 use crate::cluster::Cluster;
 
 #[tokio::test]
-async fn health_is_serving() {
+async fn health_is_serving_as_a_whole_and_for_each_public_service_and_no_other() {
     let cluster = Cluster::start().await;
     let mut client = HealthClient::new(cluster.channel().await);
-    let reply = client.check(HealthCheckRequest::default()).await.unwrap().into_inner();
-    assert_eq!(reply.status(), ServingStatus::Serving);
+    for service in std::iter::once(String::new()).chain(public_services()) {
+        let reply = client.check(HealthCheckRequest { service }).await.unwrap().into_inner();
+        assert_eq!(reply.status(), ServingStatus::Serving);
+    }
+    let internal = HealthCheckRequest { service: "rushes.work.v1.WorkService".to_owned() };
+    assert_eq!(client.check(internal).await.unwrap_err().code(), tonic::Code::NotFound);
+}
+
+/// Every service with a method that may be called from outside.
+fn public_services() -> BTreeSet<String> {
+    let public = proto::METHODS.iter().filter(|method| method.scope.is_some());
+    public.map(|method| method.path[1..].split_once('/').unwrap().0.to_owned()).collect()
 }
 
 #[tokio::test]
@@ -34,14 +44,12 @@ async fn reflection_lists_the_public_services_only() {
     let reply = replies.message().await.unwrap().unwrap();
     let Some(MessageResponse::ListServicesResponse(list)) = reply.message_response else { panic!("{reply:?}") };
     let listed: BTreeSet<_> = list.service.into_iter().map(|service| service.name).collect();
-    let public = proto::METHODS.iter().filter(|method| method.scope.is_some());
-    let mut expected: BTreeSet<_> =
-        public.map(|method| method.path[1..].split_once('/').unwrap().0.to_owned()).collect();
+    let mut expected = public_services();
     expected.insert("grpc.health.v1.Health".to_owned());
     assert_eq!(listed, expected);
 }
 
-async fn admin(cluster: &Cluster, path: &str) -> String {
+pub(crate) async fn admin(cluster: &Cluster, path: &str) -> String {
     let stream = tokio::net::TcpStream::connect(cluster.admin).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);

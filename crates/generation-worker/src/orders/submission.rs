@@ -1,137 +1,116 @@
-//! Handing an order to a provider, and what is done when it is not known whether that came about.
+//! Submitting an order to a provider, and what is done when it is not known whether that came about.
 //!
 //! Invariants: no byte leaves before the intent is committed; an order that may have been taken is sent again only where the
-//! provider guarantees that its key costs once; and only a first sending that was refused says that nothing was ordered.
+//! provider guarantees that its key costs once; and only a first submission that was refused says that nothing was ordered.
 
 use std::time::Duration;
 
 use chassis::crash;
-use proto::generations::v1::charge::ProviderCharge;
-use proto::work::v1::{Lease, Work};
 use tokio::time::sleep;
-use tracing::{Instrument as _, info_span};
 
-use super::{Orders, Stop, cancelled, pause};
-use crate::crash_points;
-use crate::providers::{Class, Failure, NotSubmitted, Order, Provider, Reference};
-use crate::status::Suspension;
+use super::{Attempt, Orders, Stop, poll_interval};
+use crate::model::{Charge, Class, Evidence, Failure, NotSubmitted, Reference, Suspension};
+use crate::{crash_points, events};
 
-/// How often an order is repeated under its key, or looked for, when the provider's answer was lost.
-const SUBMISSIONS: u32 = 5;
+/// How often an unconfirmed order is sent again under its key, or searched for, before its lease ends.
+const MAX_TRIES: u32 = 5;
 
 impl Orders {
-    /// The reference of the order: the one that is known, or that of an order made now.
-    pub(super) async fn ordered(
-        &self,
-        work: &Work,
-        lease: &Lease,
-        provider: &dyn Provider,
-        order: &Order,
-        cancel: bool,
-    ) -> Result<Reference, Stop> {
-        if !work.provider_reference.is_empty() {
-            return Ok(Reference(work.provider_reference.clone()));
+    /// The reference of the order: the one that is known, or that of an order submitted now.
+    pub(super) async fn find_or_submit(&self, attempt: Attempt<'_>, cancel: bool) -> Result<Reference, Stop> {
+        let Attempt { work, provider, .. } = attempt;
+        if let Some(reference) = &work.reference {
+            return Ok(reference.clone());
         }
-        if work.in_doubt {
-            let doubt = "an earlier lease did not tell".to_owned();
+        if work.unconfirmed {
             // One that is to be cancelled is not sent again, even where that would cost nothing.
-            let again = !cancel && provider.abilities().idempotent_submit;
-            return self.settle(work, lease, provider, order, again, doubt).await;
+            let resend = !cancel && provider.abilities().idempotent_submit;
+            let why = ("an earlier lease did not say".to_owned(), Evidence::default());
+            return self.confirm(attempt, resend, why).await;
         }
         if cancel {
-            return Err(Stop::Failed(cancelled("it was cancelled before it was ordered"), ProviderCharge::NotCharged));
+            return Err(Failure::cancelled("it was cancelled before it was ordered", Charge::NotCharged).into());
         }
-        self.status.record_intent(lease, provider.name()).await?;
+        self.work.record_intent(work.lease, provider.name()).await?;
         crash::point(crash_points::INTENT_ANSWERED);
-        match send(provider, order).await {
-            Ok(reference) => self.known(lease, provider, reference).await,
-            Err(NotSubmitted::Refused(failure)) => Err(Stop::Failed(failure, ProviderCharge::NotCharged)),
-            Err(NotSubmitted::Unconfirmed(doubt)) => {
-                let again = provider.abilities().idempotent_submit;
-                self.settle(work, lease, provider, order, again, doubt).await
+        match provider.submit(&work.order).await {
+            Ok(reference) => self.record(attempt, reference).await,
+            // Nobody sent this order before, so a refusal says that it does not exist.
+            Err(NotSubmitted::Refused(failure)) => Err(Failure { charge: Charge::NotCharged, ..failure }.into()),
+            Err(NotSubmitted::Unconfirmed { message, evidence }) => {
+                let resend = provider.abilities().idempotent_submit;
+                self.confirm(attempt, resend, (message, evidence)).await
             }
         }
     }
 
-    /// Finds out what became of an order that may have been taken: it is looked for, and sent again only with `again`. What
-    /// stays unknown is suspended.
-    async fn settle(
+    /// Finds out what became of an order that may have been taken: it is searched for, and sent again only with `resend`. One
+    /// that stays unconfirmed is suspended.
+    async fn confirm(
         &self,
-        work: &Work,
-        lease: &Lease,
-        provider: &dyn Provider,
-        order: &Order,
-        again: bool,
-        mut doubt: String,
+        attempt: Attempt<'_>,
+        resend: bool,
+        mut why: (String, Evidence),
     ) -> Result<Reference, Stop> {
+        let Attempt { work, provider, .. } = attempt;
         let abilities = provider.abilities();
-        for tried in 0..SUBMISSIONS {
-            if tried > 0 || !work.in_doubt {
+        for tried in 0..MAX_TRIES {
+            // After a lost answer the order may take a moment to show; an earlier lease's has had its time.
+            if tried > 0 || !work.unconfirmed {
                 sleep(Duration::from_millis(100) * 2_u32.pow(tried)).await;
             }
             if abilities.find_by_key {
-                match provider.find(order.key).await {
-                    Ok(Some(reference)) => return self.known(lease, provider, reference).await,
+                match provider.find(work.order.key).await {
+                    Ok(Some(reference)) => return self.record(attempt, reference).await,
                     // It may not show yet, so that is no proof that there is none.
                     Ok(None) => {}
-                    Err(failure) => doubt = failure.message,
+                    Err(failure) => why = (failure.message, failure.evidence),
                 }
             }
-            if again {
-                match send(provider, order).await {
-                    Ok(reference) => return self.known(lease, provider, reference).await,
+            if resend {
+                match provider.submit(&work.order).await {
+                    Ok(reference) => return self.record(attempt, reference).await,
                     // What is refused for what it is was refused the first time too.
                     Err(NotSubmitted::Refused(failure))
                         if matches!(failure.class, Class::InvalidInput | Class::Safety) =>
                     {
                         return Err(failure.into());
                     }
-                    Err(NotSubmitted::Refused(failure)) => doubt = failure.message,
-                    Err(NotSubmitted::Unconfirmed(why)) => doubt = why,
+                    // A later refusal says nothing about the first submission.
+                    Err(NotSubmitted::Refused(failure)) => why = (failure.message, failure.evidence),
+                    Err(NotSubmitted::Unconfirmed { message, evidence }) => why = (message, evidence),
                 }
             } else if !abilities.find_by_key {
                 break;
             }
         }
-        tracing::warn!(doubt, provider = provider.name(), "it is not known whether the order was taken");
-        let poll_after = (again || abilities.find_by_key).then(|| pause(provider, work.polls));
-        Err(Stop::Suspended(Suspension { poll_after, unconfirmed: true, message: doubt, ..Suspension::default() }))
+        let (message, evidence) = why;
+        events::order_unconfirmed(work, provider.name(), &message, &evidence);
+        let poll_after = (resend || abilities.find_by_key).then(|| poll_interval(provider, work.polls));
+        Err(Stop::Suspended(Suspension { poll_after, unconfirmed: true, message, ..Suspension::default() }))
     }
 
-    async fn known(&self, lease: &Lease, provider: &dyn Provider, reference: Reference) -> Result<Reference, Stop> {
+    /// Records the reference of an order that the provider took.
+    async fn record(&self, attempt: Attempt<'_>, reference: Reference) -> Result<Reference, Stop> {
+        let Attempt { work, provider, .. } = attempt;
         crash::point(crash_points::ORDER_ANSWERED);
-        if let Err(error) = self.status.record_submission(lease, &reference).await {
+        if let Err(error) = self.work.record_submission(work.lease, &reference).await {
             provider.forget(&reference);
             return Err(error.into());
         }
         crash::point(crash_points::REFERENCE_ANSWERED);
+        events::order_submitted(work, provider.name(), &reference);
         Ok(reference)
     }
 
-    /// The provider forgot an order that it took: again under its key, which must lead to the same order.
-    pub(super) async fn reorder(
-        &self,
-        provider: &dyn Provider,
-        order: &Order,
-        reference: &Reference,
-    ) -> Result<(), Stop> {
-        match send(provider, order).await {
+    /// Submits an order again that the provider took and forgot; its key must lead to the same order.
+    pub(super) async fn resubmit(&self, attempt: Attempt<'_>, reference: &Reference) -> Result<(), Stop> {
+        match attempt.provider.submit(&attempt.work.order).await {
             Ok(again) if again == *reference => Ok(()),
             Ok(_) => Err(Failure::internal("the provider gave the same key another reference").into()),
             Err(NotSubmitted::Refused(failure)) => Err(failure.into()),
-            // The next poll tells.
-            Err(NotSubmitted::Unconfirmed(_)) => Ok(()),
+            // The next poll says what came of it.
+            Err(NotSubmitted::Unconfirmed { .. }) => Ok(()),
         }
     }
-}
-
-async fn send(provider: &dyn Provider, order: &Order) -> Result<Reference, NotSubmitted> {
-    let name = provider.name();
-    let span = info_span!(
-        "provider submit",
-        otel.name = format!("submit to {name}"),
-        otel.kind = "client",
-        peer.service = name
-    );
-    provider.submit(order).instrument(span).await
 }

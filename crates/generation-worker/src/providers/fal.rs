@@ -11,38 +11,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use super::http::{Answer, Api};
-use super::keys::Keys;
-use super::{
-    Abilities, Charge, Class, Failure, Made, NotSubmitted, Order, OrderStatus, Provider, Reference, Stopping,
-    signatures, unheard,
+use super::api::{Answer, Api, Operation};
+use super::key_set::KeySet;
+use super::webhook_url::webhook_url;
+use crate::model::{
+    Abilities, Charge, Class, Failure, Made, NotSubmitted, NotVerified, Order, OrderStatus, Reference, RemoteProvider,
+    Stopping, Webhook, WebhookEvent,
 };
-use crate::hooks::{Heard, Hook, NotVerified};
+use crate::provider::{Pieces, Provider};
+use crate::{config, events, signatures};
 
-/// Its name, in webhooks' addresses too.
-pub const NAME: &str = "fal";
-
-/// What fal is called with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The queue, `https://queue.fal.run`.
-    pub url: Url,
-    /// `Key` and the key; kept out of logs by whoever made it sensitive.
-    pub authorization: HeaderValue,
-    /// Where webhooks reach us, without provider and job; nothing: none are asked for.
-    pub hooks: Option<Url>,
-    /// Where the keys are that webhooks are signed with.
-    pub keys: Url,
-}
+const NAME: &str = RemoteProvider::Fal.as_str();
 
 /// One model at fal.
 #[derive(Clone, Debug)]
@@ -50,7 +36,7 @@ pub struct Fal {
     api: Api,
     model: String,
     hooks: Option<Url>,
-    keys: Arc<Keys>,
+    keys: Arc<KeySet>,
 }
 
 impl Fal {
@@ -58,36 +44,36 @@ impl Fal {
     ///
     /// # Errors
     /// When no client can be built.
-    pub fn new(settings: &Settings, model: &str) -> anyhow::Result<Self> {
+    pub fn new(config: &config::Fal, model: &str) -> anyhow::Result<Self> {
         Ok(Self {
-            api: Api::new(settings.url.clone(), settings.authorization.clone())?,
+            api: Api::new(NAME, config.url.clone(), config.authorization.clone())?,
             model: model.to_owned(),
-            hooks: settings.hooks.clone(),
-            keys: Arc::new(Keys::new(settings.keys.clone())),
+            hooks: config.hooks.clone(),
+            keys: Arc::new(KeySet::new(config.keys.clone())),
         })
     }
 
     /// Another model, with the same connections and the same keys: a webhook names no model.
     #[must_use]
-    pub fn other(&self, model: &str) -> Self {
+    pub fn another(&self, model: &str) -> Self {
         Self { model: model.to_owned(), ..self.clone() }
     }
 
     /// The address of a request, which leaves the endpoint's own path out.
-    fn request<'a>(&'a self, reference: &'a Reference, more: &'a [&'a str]) -> Url {
+    fn request_url<'a>(&'a self, reference: &'a Reference, action: &'a [&'a str]) -> Url {
         let parts = if self.model.starts_with("workflows/") || self.model.starts_with("comfy/") { 3 } else { 2 };
         let app = self.model.split('/').take(parts);
-        self.api.at(app.chain(["requests", &reference.0]).chain(more.iter().copied()))
+        self.api.url(app.chain(["requests", &reference.0]).chain(action.iter().copied()))
     }
 
-    async fn refresh(&self) {
+    async fn refresh_keys(&self) {
         if self.hooks.is_some() {
             self.keys.refresh(&self.api).await;
         }
     }
 
     async fn result(&self, reference: &Reference) -> Result<Answer, Failure> {
-        Ok(self.api.call(Method::GET, self.request(reference, &[]), None).await?)
+        Ok(self.api.call(Operation::Poll, Method::GET, self.request_url(reference, &[]), None).await?)
     }
 }
 
@@ -111,21 +97,26 @@ impl Provider for Fal {
     fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
         async move {
             if !order.reference_assets.is_empty() {
-                return Err(NotSubmitted::Refused(super::no_pictures()));
+                return Err(NotSubmitted::Refused(Failure::reference_pictures()));
             }
-            self.refresh().await;
-            let mut url = self.api.at(self.model.split('/'));
-            if let Some(hook) = super::hook(self.hooks.as_ref(), NAME, order.key) {
-                url.query_pairs_mut().append_pair("fal_webhook", hook.as_str());
+            // Before the order: its first webhook may come before anybody polls.
+            self.refresh_keys().await;
+            let mut url = self.api.url(self.model.split('/'));
+            if let Some(webhook) = webhook_url(self.hooks.as_ref(), NAME, order.key) {
+                url.query_pairs_mut().append_pair("fal_webhook", webhook.as_str());
             }
+            // Models take seeds of 31 bits.
             let body = json!({ "prompt": order.prompt, "seed": order.seed & i64::from(i32::MAX) });
-            let answer = self.api.call(Method::POST, url, Some(&body)).await?;
+            let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&body)).await?;
             if !answer.status.is_success() {
-                return Err(answer.no_order());
+                return Err(answer.submit_failure());
             }
             match answer.json()["request_id"].as_str().filter(|id| !id.is_empty()) {
                 Some(id) => Ok(Reference(id.to_owned())),
-                None => Err(NotSubmitted::Unconfirmed("the provider took the order and did not name it".to_owned())),
+                None => {
+                    let message = "the provider took the order and did not name it";
+                    Err(NotSubmitted::unconfirmed(message, answer.evidence()))
+                }
             }
         }
         .boxed()
@@ -137,21 +128,22 @@ impl Provider for Fal {
 
     fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>> {
         async move {
-            self.refresh().await;
-            let answer = self.api.call(Method::GET, self.request(reference, &["status"]), None).await?;
+            self.refresh_keys().await;
+            let url = self.request_url(reference, &["status"]);
+            let answer = self.api.call(Operation::Poll, Method::GET, url, None).await?;
             if answer.status == StatusCode::NOT_FOUND {
                 return Ok(OrderStatus::Unknown);
             }
             if !answer.status.is_success() {
-                return Err(answer.no_look());
+                return Err(answer.poll_failure());
             }
             let status = answer.json();
             match status["status"].as_str().unwrap_or_default() {
-                "IN_QUEUE" => Ok(OrderStatus::Waiting { position: position(&status) }),
+                "IN_QUEUE" => Ok(OrderStatus::Waiting { position: parse_position(&status) }),
                 "IN_PROGRESS" => Ok(working()),
-                "COMPLETED" => outcome(&self.result(reference).await?),
+                "COMPLETED" => parse_result(&self.result(reference).await?),
                 word => {
-                    unheard(NAME, word);
+                    events::unknown_state(NAME, word);
                     Ok(working())
                 }
             }
@@ -159,43 +151,41 @@ impl Provider for Fal {
         .boxed()
     }
 
-    fn fetch<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> BoxFuture<'a, Result<BoxStream<'a, Result<Bytes, Failure>>, Failure>> {
+    fn fetch<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Pieces<'a>, Failure>> {
         async move {
             let answer = self.result(reference).await?;
             if !answer.status.is_success() {
-                return Err(answer.no_look());
+                return Err(answer.poll_failure());
             }
             let result = answer.json();
-            self.api.download(output(&result).ok_or_else(gone)?).await
+            self.api.download(parse_output(&result).ok_or_else(Failure::output_missing)?).await
         }
         .boxed()
     }
 
     fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>> {
         async move {
-            let answer = self.api.call(Method::PUT, self.request(reference, &["cancel"]), None).await?;
+            let url = self.request_url(reference, &["cancel"]);
+            let answer = self.api.call(Operation::Cancel, Method::PUT, url, None).await?;
             let settled = matches!(answer.json()["status"].as_str(), Some("ALREADY_COMPLETED" | "NOT_FOUND"));
             if answer.status.is_success() || settled || answer.status == StatusCode::NOT_FOUND {
-                // What became of it is told by the next poll.
+                // The next poll says what came of it.
                 return Ok(Stopping::Asked);
             }
-            Err(answer.no_look())
+            Err(answer.poll_failure())
         }
         .boxed()
     }
 
-    fn hear(&self, hook: &Hook) -> Result<Heard, NotVerified> {
-        let heard = signatures::fal(&hook.headers, &hook.body, hook.now, &self.keys.known());
-        // One request has one event, so its name is the event's, however often it is sent.
-        let request = heard.inspect_err(|_| self.keys.doubt())?;
-        let body: Value = serde_json::from_slice(&hook.body).unwrap_or_default();
+    fn verify(&self, webhook: &Webhook) -> Result<WebhookEvent, NotVerified> {
+        let request = signatures::verify_fal(&webhook.headers, &webhook.body, webhook.now, &self.keys.known());
+        let request = request.inspect_err(|_| self.keys.expire_soon())?;
+        let body: Value = serde_json::from_slice(&webhook.body).unwrap_or_default();
         if body["request_id"].as_str().is_some_and(|id| id != request) {
             return Err(NotVerified("its headers and its body name different requests"));
         }
-        Ok(Heard { event: request.to_owned(), reference: Some(request.to_owned()) })
+        // One request has one event, so its name is the event's, however often it is sent.
+        Ok(WebhookEvent { id: request.to_owned(), reference: Some(request.to_owned()) })
     }
 
     fn poll_interval(&self) -> Duration {
@@ -210,34 +200,34 @@ fn working() -> OrderStatus {
 }
 
 /// fal counts those before us, we count our place.
-fn position(status: &Value) -> Option<u32> {
+fn parse_position(status: &Value) -> Option<u32> {
     let before = u32::try_from(status["queue_position"].as_u64()?).ok()?;
     before.checked_add(1)
 }
 
-/// What the result of a completed request says.
-fn outcome(answer: &Answer) -> Result<OrderStatus, Failure> {
+/// The result of a completed request.
+fn parse_result(answer: &Answer) -> Result<OrderStatus, Failure> {
     let code = answer.status.as_u16();
     let body = answer.json();
     if answer.status.is_success() {
-        return Ok(match output(&body) {
+        return Ok(match parse_output(&body) {
             Some(_) => OrderStatus::Done(Made { extension: "mp4", cost_micros: None }),
-            None => OrderStatus::Failed(gone()),
+            None => OrderStatus::Failed(Failure::output_missing().with_evidence(answer.evidence())),
         });
     }
     let detail = &body["detail"];
     // An error of the request has a `detail`; without one it is a gateway on the way that speaks.
     if matches!(code, 401..=403 | 429) || detail.is_null() {
-        return Err(answer.no_look());
+        return Err(answer.poll_failure());
     }
     if code == 404 {
         return Ok(OrderStatus::Unknown);
     }
     let kind = body["error_type"].as_str().or_else(|| detail[0]["type"].as_str()).unwrap_or_default();
-    tracing::warn!(code, kind, "a request failed");
     let charge = if code >= 500 { Charge::NotCharged } else { Charge::Unknown };
     let failed = |class, reason, message: &str| {
-        OrderStatus::Failed(Failure { class, reason, charge, ..Failure::internal(message) })
+        let failure = Failure { class, reason, charge, ..Failure::internal(message) };
+        OrderStatus::Failed(failure.with_evidence(answer.evidence()))
     };
     Ok(match kind {
         "client_cancelled" => OrderStatus::Cancelled(Charge::Unknown),
@@ -253,17 +243,9 @@ fn outcome(answer: &Answer) -> Result<OrderStatus, Failure> {
 }
 
 /// Where the video lies, in the two shapes that fal's video models answer in.
-fn output(result: &Value) -> Option<&str> {
+fn parse_output(result: &Value) -> Option<&str> {
     let address = result["video"]["url"].as_str().or_else(|| result["videos"][0]["url"].as_str());
     address.filter(|address| !address.is_empty())
-}
-
-fn gone() -> Failure {
-    Failure {
-        reason: "OUTPUT_UNAVAILABLE",
-        charge: Charge::Charged,
-        ..Failure::bad_output("the provider has no output")
-    }
 }
 
 #[cfg(test)]
@@ -274,11 +256,11 @@ mod tests {
 
     fn answer(code: u16, body: &Value) -> Answer {
         let status = StatusCode::from_u16(code).unwrap();
-        Answer { status, headers: HeaderMap::new(), body: body.to_string().into() }
+        Answer { status, headers: HeaderMap::new(), body: body.to_string().into(), credential: String::new() }
     }
 
     fn failure(code: u16, body: &Value) -> Failure {
-        match outcome(&answer(code, body)) {
+        match parse_result(&answer(code, body)) {
             Ok(OrderStatus::Failed(failure)) => failure,
             other => panic!("{other:?}"),
         }
@@ -293,29 +275,30 @@ mod tests {
             json!({"detail": [{"loc": ["body", "prompt"], "msg": "field required", "type": "value_error.missing"}]});
         let invalid = failure(422, &field);
         assert_eq!((invalid.class, invalid.charge), (Class::InvalidInput, Charge::Unknown));
+        assert_eq!((invalid.evidence.status, invalid.evidence.excerpt), (Some(422), field.to_string()));
         let policy = json!({"detail": [{"loc": ["body", "prompt"], "msg": "no", "type": "content_policy_violation"}]});
         assert_eq!(failure(422, &policy).class, Class::Safety);
         let crash = failure(500, &json!({"detail": "Internal", "error_type": "runner_server_error"}));
         assert_eq!((crash.class, crash.charge), (Class::Internal, Charge::NotCharged));
         let cancelled = json!({"detail": "Cancelled", "error_type": "client_cancelled"});
-        assert_eq!(outcome(&answer(499, &cancelled)), Ok(OrderStatus::Cancelled(Charge::Unknown)));
+        assert_eq!(parse_result(&answer(499, &cancelled)), Ok(OrderStatus::Cancelled(Charge::Unknown)));
     }
 
     #[test]
     fn an_error_on_the_way_says_nothing_about_the_request() {
         for (code, body) in [(502, Value::Null), (429, json!({"detail": "slow down"})), (401, json!({"detail": "no"}))]
         {
-            assert!(outcome(&answer(code, &body)).is_err(), "{code}");
+            assert!(parse_result(&answer(code, &body)).is_err(), "{code}");
         }
     }
 
     #[test]
     fn a_result_with_a_video_is_done_and_one_without_is_not() {
         let done = Ok(OrderStatus::Done(Made { extension: "mp4", cost_micros: None }));
-        assert_eq!(outcome(&answer(200, &json!({"video": {"url": "https://v3.fal.media/x.mp4"}}))), done);
-        assert_eq!(outcome(&answer(200, &json!({"videos": [{"url": "https://v3.fal.media/x.mp4"}]}))), done);
+        assert_eq!(parse_result(&answer(200, &json!({"video": {"url": "https://v3.fal.media/x.mp4"}}))), done);
+        assert_eq!(parse_result(&answer(200, &json!({"videos": [{"url": "https://v3.fal.media/x.mp4"}]}))), done);
         assert_eq!(failure(200, &json!({"images": []})).reason, "OUTPUT_UNAVAILABLE");
-        assert_eq!(position(&json!({"queue_position": 0})), Some(1));
-        assert_eq!(position(&json!({})), None);
+        assert_eq!(parse_position(&json!({"queue_position": 0})), Some(1));
+        assert_eq!(parse_position(&json!({})), None);
     }
 }

@@ -1,8 +1,8 @@
 //! The built-in provider: `models/local-sketch` draws a short film of the prompt, without a network and without any model.
 //!
-//! It is here so that everything around it can be seen at work on a machine that has no provider; a sketch says so in its own
-//! picture. Invariant: the same prompt, seed and references give the same bytes. Orders live in this process only, so after a
-//! restart a reference is [`OrderStatus::Unknown`], and since submitting is idempotent and free the worker orders again.
+//! It lets a machine without any provider show everything around one; a sketch says so in its own picture. Invariant: the same
+//! prompt, seed and references give the same bytes. Orders live in this process only, so after a restart a reference is
+//! [`OrderStatus::Unknown`], and since submitting is idempotent and free the worker orders again.
 
 mod film;
 mod font;
@@ -14,38 +14,42 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chassis::telemetry::attributes;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tracing::info_span;
 use uuid::Uuid;
 
 use self::film::Film;
 use self::sketch::Sketch;
-use super::{Abilities, Charge, Failure, Made, NotSubmitted, Order, OrderStatus, Provider, Reference, Stopping};
+use crate::model::{Abilities, Charge, Evidence, Failure, Made, NotSubmitted, Order, OrderStatus, Reference, Stopping};
+use crate::provider::{Pieces, Provider};
 
 /// The model that this provider serves.
 pub const MODEL: &str = "models/local-sketch";
+/// Its name.
+const NAME: &str = "local";
 
 /// Draws sketches.
 #[derive(Debug)]
 pub struct Local {
     pace: Duration,
-    orders: Mutex<HashMap<Reference, Taken>>,
-    /// How many draw at one time; the others wait their turn between batches of frames.
-    turns: Arc<Semaphore>,
+    orders: Mutex<HashMap<Reference, Drawing>>,
+    /// How many draw at one time; a film takes and returns a slot with every batch of frames, so that none waits for a whole one.
+    slots: Arc<Semaphore>,
 }
 
-/// An order that was taken. Its drawing ends when it is let go of.
+/// An order that is drawn or was. Its task ends when the order is forgotten.
 #[derive(Debug)]
-struct Taken {
+struct Drawing {
     state: Arc<Mutex<State>>,
     task: AbortHandle,
 }
 
-impl Drop for Taken {
+impl Drop for Drawing {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -63,21 +67,21 @@ impl Local {
     /// A provider that takes at least `pace` for a film, so that progress can be watched, and draws on `threads` threads.
     #[must_use]
     pub fn new(pace: Duration, threads: usize) -> Self {
-        Self { pace, orders: Mutex::default(), turns: Arc::new(Semaphore::new(threads.max(1))) }
+        Self { pace, orders: Mutex::default(), slots: Arc::new(Semaphore::new(threads.max(1))) }
     }
 
-    fn orders(&self) -> MutexGuard<'_, HashMap<Reference, Taken>> {
+    fn orders(&self) -> MutexGuard<'_, HashMap<Reference, Drawing>> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self, reference: &Reference) -> Option<State> {
-        self.orders().get(reference).map(|taken| read(&taken.state))
+        self.orders().get(reference).map(|drawing| read(&drawing.state))
     }
 }
 
 impl Provider for Local {
     fn name(&self) -> &'static str {
-        "local"
+        NAME
     }
 
     fn abilities(&self) -> Abilities {
@@ -94,13 +98,15 @@ impl Provider for Local {
 
     fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
         async move {
+            let _span =
+                info_span!("submit", otel.name = format!("submit {NAME}"), { attributes::PROVIDER } = NAME).entered();
             let reference = reference(order.key);
             let mut orders = self.orders();
             if !orders.contains_key(&reference) {
                 let state = Arc::new(Mutex::new(State::Working { percent: 0, stage: "composing" }));
-                let drawing = draw(order.clone(), self.pace, Arc::clone(&self.turns), Arc::clone(&state));
+                let drawing = draw(order.clone(), self.pace, Arc::clone(&self.slots), Arc::clone(&state));
                 let task = tokio::spawn(drawing).abort_handle();
-                orders.insert(reference.clone(), Taken { state, task });
+                orders.insert(reference.clone(), Drawing { state, task });
             }
             Ok(reference)
         }
@@ -117,22 +123,22 @@ impl Provider for Local {
                 None => OrderStatus::Unknown,
                 Some(State::Working { percent, stage }) => OrderStatus::Working { percent, stage },
                 Some(State::Done(_)) => OrderStatus::Done(Made { extension: "mp4", cost_micros: None }),
-                Some(State::Failed(message)) => {
-                    OrderStatus::Failed(Failure { charge: Charge::NotCharged, ..Failure::internal(message) })
-                }
+                Some(State::Failed(cause)) => OrderStatus::Failed(Failure {
+                    charge: Charge::NotCharged,
+                    evidence: Evidence::cause(cause),
+                    ..Failure::internal("the sketch could not be drawn")
+                }),
                 Some(State::Cancelled) => OrderStatus::Cancelled(Charge::NotCharged),
             })
         }
         .boxed()
     }
 
-    fn fetch<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> BoxFuture<'a, Result<BoxStream<'a, Result<Bytes, Failure>>, Failure>> {
+    fn fetch<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Pieces<'a>, Failure>> {
         async move {
+            let _span = info_span!("fetch output", { attributes::PROVIDER } = NAME).entered();
             let Some(State::Done(bytes)) = self.state(reference) else {
-                return Err(Failure::internal("the sketch is not finished, or was let go of"));
+                return Err(Failure::internal("the sketch is not finished, or was forgotten"));
             };
             Ok(futures::stream::once(async move { Ok(bytes) }).boxed())
         }
@@ -141,11 +147,13 @@ impl Provider for Local {
 
     fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>> {
         async move {
-            if let Some(taken) = self.orders().get(reference) {
-                let mut state = taken.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let _span =
+                info_span!("cancel", otel.name = format!("cancel {NAME}"), { attributes::PROVIDER } = NAME).entered();
+            if let Some(drawing) = self.orders().get(reference) {
+                let mut state = drawing.state.lock().unwrap_or_else(PoisonError::into_inner);
                 if matches!(*state, State::Working { .. }) {
                     *state = State::Cancelled;
-                    taken.task.abort();
+                    drawing.task.abort();
                 }
             }
             Ok(Stopping::Asked)
@@ -170,7 +178,7 @@ fn read(state: &Mutex<State>) -> State {
     state.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Sets a state, unless the order has come to an end already: a cancel is not undone by the frame that was being drawn.
+/// Sets a state, unless the order is over already: the frame that was being drawn must not undo a cancel.
 fn set(state: &Mutex<State>, next: State) {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     if matches!(*state, State::Working { .. }) {
@@ -179,7 +187,7 @@ fn set(state: &Mutex<State>, next: State) {
 }
 
 /// Draws a film in batches of frames, never faster than its pace, and leaves the result in `state`.
-async fn draw(order: Order, pace: Duration, turns: Arc<Semaphore>, state: Arc<Mutex<State>>) {
+async fn draw(order: Order, pace: Duration, slots: Arc<Semaphore>, state: Arc<Mutex<State>>) {
     let started = Instant::now();
     let result = async {
         let sketch = Arc::new(Sketch::new(&order.prompt, order.seed, &order.reference_assets));
@@ -188,13 +196,13 @@ async fn draw(order: Order, pace: Duration, turns: Arc<Semaphore>, state: Arc<Mu
         for first in (0..sketch::FRAMES).step_by(sketch::RATE / 4) {
             let frames = first..(first + sketch::RATE / 4).min(sketch::FRAMES);
             let done = frames.end;
-            let turn = turns.acquire().await.map_err(|error| error.to_string())?;
+            let slot = slots.acquire().await.map_err(|error| error.to_string())?;
             let sketch = Arc::clone(&sketch);
             let drawn = tokio::task::spawn_blocking(move || {
                 frames.into_iter().try_for_each(|frame| film.add(&sketch.frame(frame))).map(|()| film)
             });
             film = drawn.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-            drop(turn);
+            drop(slot);
             let percent = 5 + 85 * done / sketch::FRAMES;
             set(&state, State::Working { percent: u8::try_from(percent).unwrap_or(90), stage: "rendering" });
             tokio::time::sleep_until(started + pace.mul_f64(0.9) * done as u32 / sketch::FRAMES as u32).await;
@@ -205,6 +213,6 @@ async fn draw(order: Order, pace: Duration, turns: Arc<Semaphore>, state: Arc<Mu
     };
     match result.await {
         Ok(bytes) => set(&state, State::Done(bytes.into())),
-        Err(error) => set(&state, State::Failed(format!("the sketch could not be drawn: {error}"))),
+        Err(error) => set(&state, State::Failed(error)),
     }
 }

@@ -9,38 +9,24 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use ring::hmac;
 use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use super::http::Api;
-use super::{
-    Abilities, Charge, Class, Failure, Made, NotSubmitted, Order, OrderStatus, Provider, Reference, Stopping,
-    signatures, unheard,
+use super::api::{Answer, Api, Operation};
+use super::webhook_url::webhook_url;
+use crate::model::{
+    Abilities, Charge, Class, Failure, Made, NotSubmitted, NotVerified, Order, OrderStatus, Reference, RemoteProvider,
+    Stopping, Webhook, WebhookEvent,
 };
-use crate::hooks::{Heard, Hook, NotVerified};
+use crate::provider::{Pieces, Provider};
+use crate::{config, events, signatures};
 
-/// Its name, in webhooks' addresses too.
-pub const NAME: &str = "replicate";
-
-/// What Replicate is called with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The API, `https://api.replicate.com/v1`.
-    pub url: Url,
-    /// `Bearer` and the token; kept out of logs by whoever made it sensitive.
-    pub authorization: HeaderValue,
-    /// Where webhooks reach us, without provider and job; nothing: none are asked for.
-    pub hooks: Option<Url>,
-    /// What webhooks are signed with, `whsec_…`; more than one while they change.
-    pub secrets: Vec<hmac::Key>,
-}
+const NAME: &str = RemoteProvider::Replicate.as_str();
 
 /// One model at Replicate.
 #[derive(Clone, Debug)]
@@ -56,39 +42,31 @@ impl Replicate {
     ///
     /// # Errors
     /// When no client can be built.
-    pub fn new(settings: &Settings, model: &str) -> anyhow::Result<Self> {
+    pub fn new(config: &config::Replicate, model: &str) -> anyhow::Result<Self> {
         Ok(Self {
-            api: Api::new(settings.url.clone(), settings.authorization.clone())?,
+            api: Api::new(NAME, config.url.clone(), config.authorization.clone())?,
             model: model.to_owned(),
-            hooks: settings.hooks.clone(),
-            secrets: settings.secrets.clone(),
+            hooks: config.hooks.clone(),
+            secrets: config.secrets.clone(),
         })
     }
 
     /// Another model, with the same connections and secrets.
     #[must_use]
-    pub fn other(&self, model: &str) -> Self {
+    pub fn another(&self, model: &str) -> Self {
         Self { model: model.to_owned(), ..self.clone() }
     }
 
-    fn prediction(&self, reference: &Reference) -> Url {
-        self.api.at(["predictions", &reference.0])
-    }
-
-    async fn get(&self, reference: &Reference) -> Result<Option<Value>, Failure> {
-        let answer = self.api.call(Method::GET, self.prediction(reference), None).await?;
+    /// The answer about a prediction; nothing when Replicate does not know it.
+    async fn get(&self, reference: &Reference) -> Result<Option<Answer>, Failure> {
+        let url = self.api.url(["predictions", &reference.0]);
+        let answer = self.api.call(Operation::Poll, Method::GET, url, None).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(answer.json())),
-            _ => Err(answer.no_look()),
+            status if status.is_success() => Ok(Some(answer)),
+            _ => Err(answer.poll_failure()),
         }
     }
-}
-
-/// Reads a secret of Replicate's, `whsec_…`.
-#[must_use]
-pub fn secret(text: &str) -> Option<hmac::Key> {
-    signatures::secret(text)
 }
 
 impl Provider for Replicate {
@@ -111,27 +89,33 @@ impl Provider for Replicate {
     fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
         async move {
             if !order.reference_assets.is_empty() {
-                return Err(NotSubmitted::Refused(super::no_pictures()));
+                return Err(NotSubmitted::Refused(Failure::reference_pictures()));
             }
-            let mut body = json!({ "input": { "prompt": order.prompt, "seed": seed(order.seed) } });
+            // Models take seeds of 31 bits.
+            let seed = order.seed & i64::from(i32::MAX);
+            let mut body = json!({ "input": { "prompt": order.prompt, "seed": seed } });
             let url = match self.model.split_once(':') {
                 Some((_, version)) => {
                     body["version"] = version.into();
-                    self.api.at(["predictions"])
+                    self.api.url(["predictions"])
                 }
-                None => self.api.at(["models"].into_iter().chain(self.model.split('/')).chain(["predictions"])),
+                None => self.api.url(["models"].into_iter().chain(self.model.split('/')).chain(["predictions"])),
             };
-            if let Some(hook) = super::hook(self.hooks.as_ref(), NAME, order.key) {
-                body["webhook"] = hook.as_str().into();
+            if let Some(webhook) = webhook_url(self.hooks.as_ref(), NAME, order.key) {
+                body["webhook"] = webhook.as_str().into();
+                // `start` names an order early whose submission was not answered.
                 body["webhook_events_filter"] = json!(["start", "completed"]);
             }
-            let answer = self.api.call(Method::POST, url, Some(&body)).await?;
+            let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&body)).await?;
             if !answer.status.is_success() {
-                return Err(answer.no_order());
+                return Err(answer.submit_failure());
             }
             match answer.json()["id"].as_str().filter(|id| !id.is_empty()) {
                 Some(id) => Ok(Reference(id.to_owned())),
-                None => Err(NotSubmitted::Unconfirmed("the provider took the order and did not name it".to_owned())),
+                None => {
+                    let message = "the provider took the order and did not name it";
+                    Err(NotSubmitted::unconfirmed(message, answer.evidence()))
+                }
             }
         }
         .boxed()
@@ -142,39 +126,35 @@ impl Provider for Replicate {
     }
 
     fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>> {
-        async move { Ok(self.get(reference).await?.map_or(OrderStatus::Unknown, |prediction| read(&prediction))) }
+        async move { Ok(self.get(reference).await?.map_or(OrderStatus::Unknown, |answer| parse_prediction(&answer))) }
             .boxed()
     }
 
-    fn fetch<'a>(
-        &'a self,
-        reference: &'a Reference,
-    ) -> BoxFuture<'a, Result<BoxStream<'a, Result<Bytes, Failure>>, Failure>> {
+    fn fetch<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Pieces<'a>, Failure>> {
         async move {
-            let prediction = self.get(reference).await?.unwrap_or_default();
-            let address = output(&prediction).ok_or_else(gone)?;
-            self.api.download(address).await
+            let prediction = self.get(reference).await?.map(|answer| answer.json()).unwrap_or_default();
+            self.api.download(parse_output(&prediction).ok_or_else(Failure::output_missing)?).await
         }
         .boxed()
     }
 
     fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>> {
         async move {
-            let url = self.api.at(["predictions", &reference.0, "cancel"]);
-            let answer = self.api.call(Method::POST, url, None).await?;
+            let url = self.api.url(["predictions", &reference.0, "cancel"]);
+            let answer = self.api.call(Operation::Cancel, Method::POST, url, None).await?;
             if answer.status.is_success() || answer.status == StatusCode::NOT_FOUND {
                 return Ok(Stopping::Asked);
             }
-            Err(answer.no_look())
+            Err(answer.poll_failure())
         }
         .boxed()
     }
 
-    fn hear(&self, hook: &Hook) -> Result<Heard, NotVerified> {
-        let event = signatures::standard(&hook.headers, &hook.body, hook.now, &self.secrets)?;
-        let body: Value = serde_json::from_slice(&hook.body).unwrap_or_default();
+    fn verify(&self, webhook: &Webhook) -> Result<WebhookEvent, NotVerified> {
+        let id = signatures::verify_standard(&webhook.headers, &webhook.body, webhook.now, &self.secrets)?;
+        let body: Value = serde_json::from_slice(&webhook.body).unwrap_or_default();
         let reference = body["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
-        Ok(Heard { event: event.to_owned(), reference })
+        Ok(WebhookEvent { id: id.to_owned(), reference })
     }
 
     fn poll_interval(&self) -> Duration {
@@ -185,23 +165,30 @@ impl Provider for Replicate {
 }
 
 /// What a prediction says.
-fn read(prediction: &Value) -> OrderStatus {
+fn parse_prediction(answer: &Answer) -> OrderStatus {
+    let prediction = answer.json();
     match prediction["status"].as_str().unwrap_or_default() {
         "starting" => OrderStatus::Waiting { position: None },
         "processing" => working(),
-        "succeeded" if output(prediction).is_some() => OrderStatus::Done(Made { extension: "mp4", cost_micros: None }),
-        "succeeded" => OrderStatus::Failed(gone()),
-        "failed" => OrderStatus::Failed(failed(prediction)),
+        "succeeded" if parse_output(&prediction).is_some() => {
+            OrderStatus::Done(Made { extension: "mp4", cost_micros: None })
+        }
+        "succeeded" => OrderStatus::Failed(Failure::output_missing().with_evidence(answer.evidence())),
+        "failed" => {
+            let error = prediction["error"].as_str().unwrap_or_default();
+            OrderStatus::Failed(parse_error(error).with_evidence(answer.evidence_in(error.as_bytes())))
+        }
         // Billed for the time that it ran, and it ran only if it was begun.
         "canceled" if prediction["started_at"].is_string() => OrderStatus::Cancelled(Charge::Charged),
         "canceled" => OrderStatus::Cancelled(Charge::Unknown),
         "aborted" => OrderStatus::Failed(Failure {
             reason: "PROVIDER_TIMEOUT",
             charge: Charge::NotCharged,
+            evidence: answer.evidence(),
             ..Failure::internal("the provider did not begin in time")
         }),
         word => {
-            unheard(NAME, word);
+            events::unknown_state(NAME, word);
             working()
         }
     }
@@ -211,10 +198,8 @@ fn working() -> OrderStatus {
     OrderStatus::Working { percent: 0, stage: "rendering" }
 }
 
-/// Its own words go to the log: they are for operators, and may carry addresses.
-fn failed(prediction: &Value) -> Failure {
-    let error = prediction["error"].as_str().unwrap_or_default();
-    tracing::warn!(error, "a prediction failed");
+/// The failure that a failed prediction's error means. Its own words are for operators: they may carry addresses.
+fn parse_error(error: &str) -> Failure {
     let lower = error.to_lowercase();
     // No code is documented for this; these are the words of the models that refuse.
     if ["nsfw", "flagged as sensitive", "content policy"].iter().any(|words| lower.contains(words)) {
@@ -225,27 +210,21 @@ fn failed(prediction: &Value) -> Failure {
 }
 
 /// Where the output lies: one address, or the first of several.
-fn output(prediction: &Value) -> Option<&str> {
+fn parse_output(prediction: &Value) -> Option<&str> {
     let output = &prediction["output"];
     output.as_str().or_else(|| output[0].as_str()).filter(|address| !address.is_empty())
 }
 
-fn gone() -> Failure {
-    Failure {
-        reason: "OUTPUT_UNAVAILABLE",
-        charge: Charge::Charged,
-        ..Failure::bad_output("the provider has no output")
-    }
-}
-
-/// Models take seeds of 31 bits.
-fn seed(seed: i64) -> i64 {
-    seed & i64::from(i32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
+
+    fn read(body: &Value) -> OrderStatus {
+        let (status, headers, credential) = (StatusCode::OK, HeaderMap::new(), String::new());
+        parse_prediction(&Answer { status, headers, body: body.to_string().into(), credential })
+    }
 
     /// The states of `/docs/topics/predictions/lifecycle`, in bodies shaped as in `/docs/topics/webhooks/receive-webhook`.
     #[test]
@@ -274,6 +253,8 @@ mod tests {
         // Outputs are deleted after an hour.
         assert_eq!(failure(said("succeeded", Value::Null, time)).reason, "OUTPUT_UNAVAILABLE");
         let refused = read(&json!({"status": "failed", "error": "NSFW content detected"}));
-        assert_eq!(failure(refused).class, Class::Safety);
+        let refused = failure(refused);
+        assert_eq!(refused.class, Class::Safety);
+        assert_eq!((refused.evidence.status, refused.evidence.excerpt.as_str()), (Some(200), "NSFW content detected"));
     }
 }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
-use generation_worker::providers::fal::{self, Fal};
-use generation_worker::providers::replicate::{self, Replicate};
-use generation_worker::providers::{
-    Charge, Class, Failure, NotSubmitted, Order, OrderStatus, Provider, Reference, Stopping,
-};
+use generation_worker::config;
+use generation_worker::model::{Charge, Class, Failure, NotSubmitted, Order, OrderStatus, Reference, Stopping};
+use generation_worker::provider::Provider;
+use generation_worker::providers::fal::Fal;
+use generation_worker::providers::replicate::Replicate;
 use http::HeaderValue;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,32 +19,32 @@ const JOB: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
 
 /// What the server does with a request.
 #[derive(Clone)]
-enum Does {
+enum Reply {
     /// Status, further header lines, body. `{base}` becomes its own address.
-    Answers(u16, &'static str, &'static str),
+    Answer(u16, &'static str, &'static str),
     /// Reads it and breaks off.
-    Breaks,
+    Cut,
 }
 
-/// A server that does as it is told, request by request, and keeps what it was asked.
-struct Double {
+/// A server that answers by a script, request by request, and keeps what it was asked.
+struct FakeServer {
     at: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-impl Double {
-    async fn doing(script: impl IntoIterator<Item = Does>) -> Self {
+impl FakeServer {
+    async fn replying(script: impl IntoIterator<Item = Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let script: Vec<_> = script.into_iter().collect();
         let kept = Arc::clone(&asked);
         tokio::spawn(async move {
-            for does in script {
+            for reply in script {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let request = request(&mut stream).await;
                 kept.lock().unwrap().push(request);
-                if let Does::Answers(code, headers, body) = does {
+                if let Reply::Answer(code, headers, body) = reply {
                     let body = body.replace("{base}", &format!("http://{at}"));
                     let length = body.len();
                     let head =
@@ -61,23 +61,23 @@ impl Double {
     }
 
     fn replicate(&self, model: &str) -> Replicate {
-        let settings = replicate::Settings {
+        let config = config::Replicate {
             url: self.url("/v1"),
             authorization: HeaderValue::from_static("Bearer token"),
             hooks: Some(Url::parse("https://rushes.test/hooks").unwrap()),
             secrets: Vec::new(),
         };
-        Replicate::new(&settings, model).unwrap()
+        Replicate::new(&config, model).unwrap()
     }
 
     fn fal(&self) -> Fal {
-        let settings = fal::Settings {
+        let config = config::Fal {
             url: self.url("/"),
             authorization: HeaderValue::from_static("Key key"),
             hooks: None,
             keys: self.url("/keys"),
         };
-        Fal::new(&settings, "fal-ai/kling-video/v2/text-to-video").unwrap()
+        Fal::new(&config, "fal-ai/kling-video/v2/text-to-video").unwrap()
     }
 
     fn asked(&self) -> Vec<String> {
@@ -120,11 +120,11 @@ const SUBMITTED: &str =
 
 #[tokio::test]
 async fn replicate_is_asked_for_a_model_or_a_version() {
-    let double = Double::doing([Does::Answers(201, "", CREATED), Does::Answers(201, "", CREATED)]).await;
-    let reference = double.replicate("acme/film").submit(&order()).await.unwrap();
+    let server = FakeServer::replying([Reply::Answer(201, "", CREATED), Reply::Answer(201, "", CREATED)]).await;
+    let reference = server.replicate("acme/film").submit(&order()).await.unwrap();
     assert_eq!(reference, Reference("gm3qorzdhgbfurvjtvhg6dckhu".into()));
-    double.replicate("acme/film:5c7d5dc6").submit(&order()).await.unwrap();
-    let asked = double.asked();
+    server.replicate("acme/film:5c7d5dc6").submit(&order()).await.unwrap();
+    let asked = server.asked();
     assert!(asked[0].starts_with("POST /v1/models/acme/film/predictions HTTP/1.1\r\n"), "{}", asked[0]);
     assert!(asked[1].starts_with("POST /v1/predictions HTTP/1.1\r\n"), "{}", asked[1]);
     let body = |request: &str| -> serde_json::Value {
@@ -138,29 +138,29 @@ async fn replicate_is_asked_for_a_model_or_a_version() {
 }
 
 #[tokio::test]
-async fn what_never_left_is_told_from_what_was_lost() {
+async fn what_never_left_is_not_taken_for_what_was_lost() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = nobody.local_addr().unwrap();
     drop(nobody);
-    let gone = Double { at, asked: Arc::default() };
+    let gone = FakeServer { at, asked: Arc::default() };
     for provider in [&gone.replicate("acme/film") as &dyn Provider, &gone.fal()] {
         assert_eq!(failure(provider.submit(&order()).await).charge, Charge::NotCharged);
     }
-    for does in [
-        Does::Breaks,
-        Does::Answers(500, "", "{}"),
-        Does::Answers(504, "", "{}"),
-        Does::Answers(302, "location: /elsewhere\r\n", ""),
-        Does::Answers(201, "", "{}"),
-        Does::Answers(201, "", "no json"),
+    for reply in [
+        Reply::Cut,
+        Reply::Answer(500, "", "{}"),
+        Reply::Answer(504, "", "{}"),
+        Reply::Answer(302, "location: /elsewhere\r\n", ""),
+        Reply::Answer(201, "", "{}"),
+        Reply::Answer(201, "", "no json"),
     ] {
-        let double = Double::doing([does.clone(), does]).await;
-        for provider in [&double.replicate("acme/film") as &dyn Provider, &double.fal()] {
+        let server = FakeServer::replying([reply.clone(), reply]).await;
+        for provider in [&server.replicate("acme/film") as &dyn Provider, &server.fal()] {
             let result = provider.submit(&order()).await;
-            assert!(matches!(result, Err(NotSubmitted::Unconfirmed(_))), "{result:?}");
+            assert!(matches!(result, Err(NotSubmitted::Unconfirmed { .. })), "{result:?}");
         }
         // Neither a retry nor a redirect: each was asked once.
-        assert_eq!(double.asked().len(), 2);
+        assert_eq!(server.asked().len(), 2);
     }
 }
 
@@ -170,9 +170,9 @@ async fn a_documented_refusal_costs_nothing() {
     for (code, headers, class) in
         [(429, "retry-after: 30\r\n", Class::Throttled), (422, "", Class::InvalidInput), (402, "", Class::Internal)]
     {
-        let answer = Does::Answers(code, headers, throttled);
-        let double = Double::doing([answer.clone(), answer]).await;
-        for provider in [&double.replicate("acme/film") as &dyn Provider, &double.fal()] {
+        let answer = Reply::Answer(code, headers, throttled);
+        let server = FakeServer::replying([answer.clone(), answer]).await;
+        for provider in [&server.replicate("acme/film") as &dyn Provider, &server.fal()] {
             let failure = failure(provider.submit(&order()).await);
             assert_eq!((failure.class, failure.charge), (class, Charge::NotCharged));
             assert_eq!(failure.retry_after.map(|after| after.as_secs()), (code == 429).then_some(30));
@@ -183,15 +183,15 @@ async fn a_documented_refusal_costs_nothing() {
 #[tokio::test]
 async fn replicates_output_is_fetched_without_the_token() {
     let done = r#"{"id":"p","status":"succeeded","output":"{base}/out.mp4"}"#;
-    let double = Double::doing([
-        Does::Answers(200, "", done),
-        Does::Answers(200, "", done),
-        Does::Answers(200, "", "the film"),
-        Does::Answers(404, "", r#"{"detail":"not found"}"#),
-        Does::Answers(200, "", "{}"),
+    let server = FakeServer::replying([
+        Reply::Answer(200, "", done),
+        Reply::Answer(200, "", done),
+        Reply::Answer(200, "", "the film"),
+        Reply::Answer(404, "", r#"{"detail":"not found"}"#),
+        Reply::Answer(200, "", "{}"),
     ])
     .await;
-    let provider = double.replicate("acme/film");
+    let provider = server.replicate("acme/film");
     let reference = Reference("p".into());
     assert!(matches!(provider.poll(&reference).await, Ok(OrderStatus::Done(_))));
     let pieces: Vec<_> = provider.fetch(&reference).await.unwrap().collect().await;
@@ -199,7 +199,7 @@ async fn replicates_output_is_fetched_without_the_token() {
     assert_eq!(film, b"the film");
     assert_eq!(provider.poll(&reference).await, Ok(OrderStatus::Unknown));
     assert_eq!(provider.cancel(&reference).await, Ok(Stopping::Asked));
-    let asked = double.asked();
+    let asked = server.asked();
     assert!(asked[0].starts_with("GET /v1/predictions/p HTTP/1.1\r\n"), "{}", asked[0]);
     assert!(asked[2].starts_with("GET /out.mp4 ") && !asked[2].contains("authorization"), "{}", asked[2]);
     assert!(asked[4].starts_with("POST /v1/predictions/p/cancel "), "{}", asked[4]);
@@ -207,18 +207,18 @@ async fn replicates_output_is_fetched_without_the_token() {
 
 #[tokio::test]
 async fn fal_is_asked_below_the_app_and_completed_means_only_that_there_is_a_result() {
-    let double = Double::doing([
-        Does::Answers(200, "", SUBMITTED),
-        Does::Answers(200, "", r#"{"status":"IN_QUEUE","queue_position":2}"#),
-        Does::Answers(200, "", r#"{"status":"IN_PROGRESS","logs":[]}"#),
-        Does::Answers(200, "", r#"{"status":"COMPLETED"}"#),
-        Does::Answers(422, "", r#"{"detail":[{"loc":["body"],"msg":"no","type":"content_policy_violation"}]}"#),
-        Does::Answers(200, "", r#"{"status":"COMPLETED"}"#),
-        Does::Answers(200, "", r#"{"video":{"url":"{base}/v.mp4"}}"#),
-        Does::Answers(400, "", r#"{"status":"ALREADY_COMPLETED"}"#),
+    let server = FakeServer::replying([
+        Reply::Answer(200, "", SUBMITTED),
+        Reply::Answer(200, "", r#"{"status":"IN_QUEUE","queue_position":2}"#),
+        Reply::Answer(200, "", r#"{"status":"IN_PROGRESS","logs":[]}"#),
+        Reply::Answer(200, "", r#"{"status":"COMPLETED"}"#),
+        Reply::Answer(422, "", r#"{"detail":[{"loc":["body"],"msg":"no","type":"content_policy_violation"}]}"#),
+        Reply::Answer(200, "", r#"{"status":"COMPLETED"}"#),
+        Reply::Answer(200, "", r#"{"video":{"url":"{base}/v.mp4"}}"#),
+        Reply::Answer(400, "", r#"{"status":"ALREADY_COMPLETED"}"#),
     ])
     .await;
-    let provider = double.fal();
+    let provider = server.fal();
     let reference = provider.submit(&order()).await.unwrap();
     assert_eq!(provider.poll(&reference).await, Ok(OrderStatus::Waiting { position: Some(3) }));
     assert!(matches!(provider.poll(&reference).await, Ok(OrderStatus::Working { .. })));
@@ -228,7 +228,7 @@ async fn fal_is_asked_below_the_app_and_completed_means_only_that_there_is_a_res
     assert!(matches!(provider.poll(&reference).await, Ok(OrderStatus::Done(_))));
     assert_eq!(provider.cancel(&reference).await, Ok(Stopping::Asked));
     let asked: Vec<_> =
-        double.asked().iter().map(|request| request.split(" HTTP").next().unwrap().to_owned()).collect();
+        server.asked().iter().map(|request| request.split(" HTTP").next().unwrap().to_owned()).collect();
     let below = "/fal-ai/kling-video/requests/80e732af-660e-45cd-bd63-580e4f2a94cc";
     assert_eq!(asked[0], "POST /fal-ai/kling-video/v2/text-to-video");
     assert_eq!(asked[1], format!("GET {below}/status"));

@@ -1,4 +1,4 @@
-//! The adapters and the simulated provider held together, over HTTP: an order's way in both protocols, each documented refusal,
+//! The adapters and the simulated provider together, over HTTP: an order from end to end in both protocols, each documented refusal,
 //! each way in which an answer is lost, and webhooks as they are signed.
 
 use std::path::PathBuf;
@@ -8,10 +8,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use generation_worker::config::Config;
-use generation_worker::hooks::Hook;
-use generation_worker::providers::{
-    Charge, Class, NotSubmitted, Order, OrderStatus, Provider, Reference, Registry, Stopping,
-};
+use generation_worker::model::{Charge, Class, NotSubmitted, Order, OrderStatus, Reference, Stopping, Webhook};
+use generation_worker::provider::Provider;
+use generation_worker::providers::Registry;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use provider_double::{Double, Event, Faults, Line, Settings, read_bill};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,14 +20,14 @@ use uuid::Uuid;
 const MODELS: [&str; 2] = ["models/by-replicate", "models/by-fal"];
 
 /// A double, the providers that are configured to call it, and a port for its webhooks.
-struct World {
-    providers: Registry,
+struct Providers {
+    registry: Registry,
     bill: PathBuf,
     hooks: TcpListener,
     _double: Double,
 }
 
-impl World {
+impl Providers {
     async fn new(faults: Faults, token: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("double-{}", Uuid::now_v7().simple()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -57,24 +56,24 @@ impl World {
             ("RUSHES_FAL_URL", &at("/fal")),
             ("RUSHES_FAL_JWKS_URL", &at("/fal-keys")),
         ]);
-        let providers = Registry::default().with_remote(&Config::read(&source).unwrap()).unwrap();
-        Self { providers, bill, hooks, _double: double }
+        let registry = Registry::open(&Config::read(&source).unwrap()).unwrap();
+        Self { registry, bill, hooks, _double: double }
     }
 
-    async fn right() -> Self {
+    async fn without_faults() -> Self {
         Self::new(Faults::default(), "double-token").await
     }
 
     fn provider(&self, model: &str) -> Arc<dyn Provider> {
-        self.providers.of(model).unwrap()
+        self.registry.of_model(model).unwrap()
     }
 
     fn bill(&self) -> Vec<Line> {
         read_bill(&self.bill).unwrap()
     }
 
-    /// The next webhook that comes, as the worker hears it.
-    async fn hook(&self) -> Hook {
+    /// The next webhook that comes, as the worker gets it.
+    async fn webhook(&self) -> Webhook {
         let (mut stream, _) = self.hooks.accept().await.unwrap();
         let mut bytes = Vec::new();
         let (head, length) = loop {
@@ -93,7 +92,7 @@ impl World {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
         }
         let job = head.split_whitespace().nth(1).unwrap().rsplit('/').next().unwrap();
-        Hook {
+        Webhook {
             job: job.parse().unwrap(),
             headers,
             body: Bytes::copy_from_slice(&bytes[head.len() + 4..]),
@@ -116,16 +115,16 @@ async fn over(provider: &dyn Provider, reference: &Reference) -> OrderStatus {
 
 #[tokio::test]
 async fn an_order_is_made_fetched_and_billed_once() {
-    let world = World::right().await;
+    let providers = Providers::without_faults().await;
     for model in MODELS {
-        let (provider, order) = (world.provider(model), order("a harbour"));
+        let (provider, order) = (providers.provider(model), order("a harbour"));
         let reference = provider.submit(&order).await.unwrap();
         assert!(matches!(over(&*provider, &reference).await, OrderStatus::Done(_)));
         let bytes: Vec<Bytes> = provider.fetch(&reference).await.unwrap().try_collect().await.unwrap();
         let bytes = bytes.concat();
         assert!(re_mp4::Mp4::read_bytes(&bytes).is_ok());
         use sha2::Digest as _;
-        let bill: Vec<_> = world.bill().into_iter().filter(|line| line.order == reference.0).collect();
+        let bill: Vec<_> = providers.bill().into_iter().filter(|line| line.order == reference.0).collect();
         assert_eq!(bill.iter().map(|line| line.event).collect::<Vec<_>>(), [Event::Ordered, Event::Charged], "{model}");
         assert_eq!(bill[0].job.as_deref(), Some(order.key.to_string().as_str()));
         assert_eq!(bill[1].sha256.as_deref(), Some(hex::encode(sha2::Sha256::digest(&bytes)).as_str()));
@@ -134,9 +133,9 @@ async fn an_order_is_made_fetched_and_billed_once() {
 
 #[tokio::test]
 async fn each_end_is_understood_in_both_protocols() {
-    let world = World::right().await;
+    let providers = Providers::without_faults().await;
     for model in MODELS {
-        let provider = world.provider(model);
+        let provider = providers.provider(model);
         let end = async |prompt: &str| {
             let reference = provider.submit(&order(prompt)).await.unwrap();
             over(&*provider, &reference).await
@@ -162,47 +161,47 @@ async fn each_end_is_understood_in_both_protocols() {
 
 #[tokio::test]
 async fn what_may_have_been_taken_is_unconfirmed_and_what_was_not_is_refused() {
-    let world = World::right().await;
+    let providers = Providers::without_faults().await;
     for model in MODELS {
-        let provider = world.provider(model);
+        let provider = providers.provider(model);
         for (prompt, taken) in [("[cut-before]", 0), ("[cut-after]", 1), ("[error-after]", 1)] {
             let order = order(prompt);
             let answer = provider.submit(&order).await;
-            assert!(matches!(answer, Err(NotSubmitted::Unconfirmed(_))), "{model} {prompt}: {answer:?}");
+            assert!(matches!(answer, Err(NotSubmitted::Unconfirmed { .. })), "{model} {prompt}: {answer:?}");
             let key = order.key.to_string();
-            let lines = world.bill().into_iter().filter(|line| line.job.as_deref() == Some(key.as_str()));
+            let lines = providers.bill().into_iter().filter(|line| line.job.as_deref() == Some(key.as_str()));
             assert_eq!(lines.filter(|line| line.event == Event::Ordered).count(), taken, "{model} {prompt}");
         }
         let Err(NotSubmitted::Refused(busy)) = provider.submit(&order("[throttled]")).await else { panic!("{model}") };
         assert_eq!((busy.class, busy.retry_after), (Class::Throttled, Some(Duration::from_secs(1))));
         assert_eq!(busy.charge, Charge::NotCharged);
     }
-    let stranger = World::new(Faults::default(), "another").await;
+    let strangers = Providers::new(Faults::default(), "another").await;
     for model in MODELS {
-        let answer = stranger.provider(model).submit(&order("a harbour")).await;
+        let answer = strangers.provider(model).submit(&order("a harbour")).await;
         assert!(matches!(answer, Err(NotSubmitted::Refused(_))), "{model}: {answer:?}");
     }
-    assert!(stranger.bill().is_empty());
+    assert!(strangers.bill().is_empty());
 }
 
 #[tokio::test]
 async fn webhooks_are_believed_as_they_are_signed_and_forged_ones_are_not() {
-    let world = World::right().await;
+    let providers = Providers::without_faults().await;
     for (model, hooks) in MODELS.into_iter().zip([2, 1]) {
-        let (provider, order) = (world.provider(model), order("a harbour [hook-twice]"));
+        let (provider, order) = (providers.provider(model), order("a harbour [hook-twice]"));
         assert!(provider.abilities().webhook);
         let reference = provider.submit(&order).await.unwrap();
         let mut events = Vec::new();
         for _ in 0..2 * hooks {
-            let hook = world.hook().await;
-            assert_eq!(hook.job, order.key);
-            let heard = provider.hear(&hook).unwrap();
-            assert_eq!(heard.reference.as_ref(), Some(&reference.0), "{model}");
-            events.push(heard.event);
-            let altered = Hook { body: [&hook.body[..], b" "].concat().into(), ..hook.clone() };
-            assert!(provider.hear(&altered).is_err());
-            let late = Hook { now: hook.now + Duration::from_secs(400), ..hook };
-            assert!(provider.hear(&late).is_err());
+            let webhook = providers.webhook().await;
+            assert_eq!(webhook.job, order.key);
+            let event = provider.verify(&webhook).unwrap();
+            assert_eq!(event.reference.as_ref(), Some(&reference.0), "{model}");
+            events.push(event.id);
+            let altered = Webhook { body: [&webhook.body[..], b" "].concat().into(), ..webhook.clone() };
+            assert!(provider.verify(&altered).is_err());
+            let late = Webhook { now: webhook.now + Duration::from_secs(400), ..webhook };
+            assert!(provider.verify(&late).is_err());
         }
         events.sort_unstable();
         events.dedup();
@@ -211,17 +210,17 @@ async fn webhooks_are_believed_as_they_are_signed_and_forged_ones_are_not() {
         let forged = provider.submit(&self::order("a harbour [hook-forged]")).await.unwrap();
         let mut believed = Vec::new();
         for _ in 0..2 * hooks {
-            believed.push(provider.hear(&world.hook().await).is_ok());
+            believed.push(provider.verify(&providers.webhook().await).is_ok());
         }
         assert_eq!(believed.iter().filter(|believed| **believed).count(), hooks, "{model} {forged:?}");
     }
 }
 
 #[tokio::test]
-async fn a_look_that_goes_wrong_says_nothing_about_the_order() {
-    let world = World::new(Faults { blind: 1.0, ..Faults::default() }, "double-token").await;
+async fn a_poll_that_goes_wrong_says_nothing_about_the_order() {
+    let providers = Providers::new(Faults { unavailable: 1.0, ..Faults::default() }, "double-token").await;
     for model in MODELS {
-        let provider = world.provider(model);
+        let provider = providers.provider(model);
         let reference = provider.submit(&order("a harbour")).await.unwrap();
         assert!(provider.poll(&reference).await.is_err());
         assert!(provider.cancel(&reference).await.is_err());

@@ -1,13 +1,16 @@
-//! The worker's tests. Its providers alone, and its protocol: the two services beside it are played by scripts here, since no
-//! service uses another's crate; `crates/dev/tests/it` drives the real ones.
+//! The worker's tests. Its providers alone, and the work protocol: the two services beside it are one scripted node here, since
+//! no service uses another's crate; `crates/dev/tests/it` drives the real ones.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod adapters;
+mod cluster;
 mod conformance;
-mod doubts;
-mod hooks;
-mod peers;
+mod failures;
+mod fake_provider;
+mod node;
+mod polls;
 mod protocol;
-mod scripted;
 mod sketch;
-mod waits;
+mod starts;
+mod telemetry;
+mod webhooks;

@@ -1,15 +1,17 @@
-//! The way of a piece of work between the worker and its neighbours: told in order, each thing once, with the fence.
+//! Work between the worker and the services beside it: reported in order, each thing once, with the fence.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use generation_worker::model::{Charge, Made, OrderStatus};
+use generation_worker::providers::Registry;
 use generation_worker::providers::local::{self, Local};
-use generation_worker::providers::{Charge, Made, OrderStatus, Registry};
 use proto::work::v1::FailureClass;
 use tonic::Status;
 
-use crate::peers::{Said, Stage};
-use crate::scripted::{DONE, Scripted, WORKING};
+use crate::cluster::Cluster;
+use crate::fake_provider::{DONE, FakeProvider, WORKING};
+use crate::node::{Report, TRACEPARENT};
 
 fn sketches() -> Registry {
     Registry::default().with(local::MODEL, Arc::new(Local::new(Duration::ZERO, 2)))
@@ -17,10 +19,9 @@ fn sketches() -> Registry {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sketch_is_made_stored_and_delivered() {
-    let stage = Stage::with(sketches(), |_| {}).await;
-    let job =
-        stage.peer.give(|work| work.traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into());
-    let completed = stage.peer.completed(&job).await;
+    let cluster = Cluster::start(sketches(), |_| {}).await;
+    let job = cluster.node.queue(|work| work.traceparent = TRACEPARENT.into());
+    let completed = cluster.node.completed(&job).await;
     let lease = completed.lease.unwrap();
     assert_eq!((lease.job.as_str(), lease.fence), (job.as_str(), 1));
     assert_eq!((completed.cost_micros, completed.extension.as_str()), (250_000, "mp4"));
@@ -29,180 +30,190 @@ async fn a_sketch_is_made_stored_and_delivered() {
     assert_eq!(output.duration.unwrap().seconds, 3);
     assert_eq!((output.poster.as_str(), output.poster_missing_reason.as_str()), ("assets/poster", ""));
 
-    let said = stage.peer.said(&job);
-    assert!(matches!(&said[0], Said::Intended(provider) if provider == "local"), "{said:?}");
-    let said = &said[1..];
-    let order: Vec<u8> = said
+    let reports = cluster.node.reports(&job);
+    assert!(matches!(&reports[0], Report::Intended(provider) if provider == "local"), "{reports:?}");
+    let reports = &reports[1..];
+    let order: Vec<u8> = reports
         .iter()
-        .map(|said| match said {
-            Said::Intended(_) | Said::Suspended(_) => 9,
-            Said::Submitted(_) => 0,
-            Said::Progress(..) => 1,
-            Said::Finalizing => 2,
-            Said::Completed(_) => 3,
-            Said::Failed(_) | Said::Released => 4,
+        .map(|report| match report {
+            Report::Intended(_) | Report::Suspended(_) => 9,
+            Report::Submitted(_) => 0,
+            Report::Progress(..) => 1,
+            Report::Finalizing => 2,
+            Report::Completed(_) => 3,
+            Report::Failed(_) | Report::Released => 4,
         })
         .collect();
-    assert!(order.is_sorted() && order.iter().filter(|n| **n != 1).eq(&[0, 2, 3]), "{said:?}");
-    assert!(matches!(&said[0], Said::Submitted(reference) if *reference == format!("local-{job}")), "{said:?}");
-    let told =
-        |said: &Said| if let Said::Progress(percent, stage) = said { Some((*percent, stage.clone())) } else { None };
-    let progress: Vec<_> = said.iter().filter_map(told).collect();
+    assert!(order.is_sorted() && order.iter().filter(|n| **n != 1).eq(&[0, 2, 3]), "{reports:?}");
+    assert!(matches!(&reports[0], Report::Submitted(reference) if *reference == format!("local-{job}")), "{reports:?}");
+    let progress: Vec<_> = reports
+        .iter()
+        .filter_map(|report| match report {
+            Report::Progress(percent, doing) => Some((*percent, doing.clone())),
+            _ => None,
+        })
+        .collect();
     assert!(progress.is_sorted_by_key(|(percent, _)| *percent), "{progress:?}");
-    assert!(progress.iter().all(|(percent, stage)| (0..=100).contains(percent) && !stage.is_empty()), "{progress:?}");
+    assert!(progress.iter().all(|(percent, doing)| (0..=100).contains(percent) && !doing.is_empty()), "{progress:?}");
     let name = output.asset.strip_prefix("assets/").unwrap();
-    let bytes = stage.blobs.get(&format!("{name}.mp4").parse().unwrap()).await.unwrap();
+    let bytes = cluster.blobs.get(&format!("{name}.mp4").parse().unwrap()).await.unwrap();
     assert_eq!(&bytes[4..8], b"ftyp");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_of_an_earlier_attempt_is_gone_on_with() {
-    let provider = Scripted::new([WORKING, DONE]);
-    let stage = Stage::with(provider.registry(), |_| {}).await;
-    let job = stage.peer.give(|work| work.provider_reference = "scripted-before".into());
-    stage.peer.completed(&job).await;
+    let provider = FakeProvider::new([WORKING, DONE]);
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let job = cluster.node.queue(|work| work.provider_reference = "fake-before".into());
+    cluster.node.completed(&job).await;
     assert!(provider.script().ordered.is_empty(), "nothing was ordered again");
-    assert!(!stage.peer.said(&job).iter().any(|said| matches!(said, Said::Submitted(_))));
+    assert!(!cluster.node.reports(&job).iter().any(|report| matches!(report, Report::Submitted(_))));
     // The built-in provider forgets with its process; there the same key is drawn again.
-    let stage = Stage::with(sketches(), |_| {}).await;
-    let job = stage.peer.give(|work| {
+    let cluster = Cluster::start(sketches(), |_| {}).await;
+    let job = cluster.node.queue(|work| {
         work.provider_reference = format!("local-{}", work.lease.as_ref().unwrap().job);
         work.attempt = 2;
     });
-    stage.peer.completed(&job).await;
+    cluster.node.completed(&job).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_fence_ends_all_talk_of_the_work() {
+async fn a_stale_fence_ends_all_reports_of_the_work() {
     for method in ["record_submission", "report_progress", "complete_work"] {
-        let provider = Scripted::new([WORKING, WORKING, WORKING, DONE]);
-        let stage = Stage::with(provider.registry(), |_| {}).await;
-        stage.peer.answer(method, Status::aborted("another has it"));
-        let job = stage.peer.give(|_| {});
+        // A refused report of progress counts only while there is something to wait for.
+        let polls = if method == "report_progress" { 400 } else { 3 };
+        let provider = FakeProvider::new(std::iter::repeat_n(WORKING, polls).chain([DONE]));
+        let cluster = Cluster::start(provider.registry(), |_| {}).await;
+        cluster.node.refuse_next(method, Status::aborted("another has it"));
+        let job = cluster.node.queue(|_| {});
         let forgotten = testkit::eventually("the order is let go of", Duration::from_secs(10), async || {
             (provider.script().forgotten == 1).then_some(())
         });
         forgotten.await.unwrap();
-        let said = stage.peer.said(&job);
-        let ended = |said: &Said| matches!(said, Said::Completed(_) | Said::Failed(_) | Said::Released);
-        assert!(!said.iter().any(ended), "{method}: {said:?}");
+        let reports = cluster.node.reports(&job);
+        let ended = |report: &Report| matches!(report, Report::Completed(_) | Report::Failed(_) | Report::Released);
+        assert!(!reports.iter().any(ended), "{method}: {reports:?}");
         // The worker itself goes on.
-        let next = stage.peer.give(|_| {});
-        stage.peer.completed(&next).await;
+        let next = cluster.node.queue(|_| {});
+        cluster.node.completed(&next).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_a_heartbeat_calls_lost_is_let_go_of() {
-    let provider = Scripted::new([WORKING]);
-    let stage = Stage::with(provider.registry(), |_| {}).await;
-    let job = stage.peer.give(|_| {});
-    stage.peer.hears(&job, "it is submitted", |said| matches!(said, Said::Submitted(_)).then_some(())).await;
-    stage.peer.state().lost = true;
+    let provider = FakeProvider::new([WORKING]);
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let job = cluster.node.queue(|_| {});
+    cluster.node.wait_for(&job, "it is submitted", |report| matches!(report, Report::Submitted(_)).then_some(())).await;
+    cluster.node.state().lost = true;
     let forgotten = testkit::eventually("the order is let go of", Duration::from_secs(10), async || {
         (provider.script().forgotten == 1).then_some(())
     });
     forgotten.await.unwrap();
-    let ended = |said: &Said| matches!(said, Said::Completed(_) | Said::Failed(_) | Said::Released);
-    assert!(!stage.peer.said(&job).iter().any(ended));
+    let ended = |report: &Report| matches!(report, Report::Completed(_) | Report::Failed(_) | Report::Released);
+    assert!(!cluster.node.reports(&job).iter().any(ended));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_is_passed_on_and_its_outcome_told() {
-    let provider = Scripted::new([WORKING]);
+async fn a_cancel_is_passed_on_and_its_outcome_reported() {
+    let provider = FakeProvider::new([WORKING]);
     provider.script().after_cancel = Some(OrderStatus::Cancelled(Charge::Unknown));
-    let stage = Stage::with(provider.registry(), |_| {}).await;
-    let job = stage.peer.give(|_| {});
-    stage.peer.hears(&job, "it is submitted", |said| matches!(said, Said::Submitted(_)).then_some(())).await;
-    stage.peer.state().cancel = true;
-    let failed = stage.peer.failed(&job).await;
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let job = cluster.node.queue(|_| {});
+    cluster.node.wait_for(&job, "it is submitted", |report| matches!(report, Report::Submitted(_)).then_some(())).await;
+    cluster.node.state().cancel = true;
+    let failed = cluster.node.failed(&job).await;
     assert_eq!(failed.failure_class(), FailureClass::Cancelled);
     assert_eq!(provider.script().cancels, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finished_work_wins_over_a_cancel() {
-    let provider = Scripted::new([WORKING]);
+    let provider = FakeProvider::new([WORKING]);
     provider.script().after_cancel = Some(DONE);
-    let stage = Stage::with(provider.registry(), |_| {}).await;
-    let job = stage.peer.give(|_| {});
-    stage.peer.hears(&job, "it is submitted", |said| matches!(said, Said::Submitted(_)).then_some(())).await;
-    stage.peer.state().cancel = true;
-    stage.peer.completed(&job).await;
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let job = cluster.node.queue(|_| {});
+    cluster.node.wait_for(&job, "it is submitted", |report| matches!(report, Report::Submitted(_)).then_some(())).await;
+    cluster.node.state().cancel = true;
+    cluster.node.completed(&job).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_cancelled_before_it_is_ordered_is_never_ordered() {
-    let provider = Scripted::new([DONE]);
-    let stage = Stage::with(provider.registry(), |_| {}).await;
-    let job = stage.peer.give(|work| work.cancel_requested = true);
-    assert_eq!(stage.peer.failed(&job).await.failure_class(), FailureClass::Cancelled);
+    let provider = FakeProvider::new([DONE]);
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let job = cluster.node.queue(|work| work.cancel_requested = true);
+    assert_eq!(cluster.node.failed(&job).await.failure_class(), FailureClass::Cancelled);
     assert!(provider.script().ordered.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_is_taken_than_there_are_hands_over_broken_streams_too() {
-    let provider = Scripted::new(std::iter::repeat_n(WORKING, 200).chain([DONE]));
-    let stage = Stage::with(provider.registry(), |settings| settings.slots = 3).await;
-    let jobs: Vec<_> = (0..16).map(|_| stage.peer.give(|_| {})).collect();
+async fn no_more_is_claimed_than_there_are_slots_over_broken_streams_too() {
+    let provider = FakeProvider::new(std::iter::repeat_n(WORKING, 200).chain([DONE]));
+    let cluster = Cluster::start(provider.registry(), |config| config.work.slots = 3).await;
+    let jobs: Vec<_> = (0..16).map(|_| cluster.node.queue(|_| {})).collect();
     for job in &jobs[..3] {
-        stage.peer.completed(job).await;
-        // A stream that is cut is opened anew, and asks for the hands that are free by then.
-        let streams = stage.peer.state().streams;
+        cluster.node.completed(job).await;
+        // A stream that is cut is opened anew, and asks for the slots that are free by then.
+        let streams = cluster.node.state().streams;
         let opened = testkit::eventually("another stream", Duration::from_secs(20), async || {
-            stage.peer.cut();
-            (stage.peer.state().streams > streams).then_some(())
+            cluster.node.cut();
+            (cluster.node.state().streams > streams).then_some(())
         });
         opened.await.unwrap();
     }
     for job in &jobs {
-        stage.peer.completed(job).await;
+        cluster.node.completed(job).await;
     }
-    assert_eq!(stage.peer.state().most_out, 3);
+    assert_eq!(cluster.node.state().max_leased, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_gives_back_what_is_not_done_in_time() {
-    let provider = Scripted::new([WORKING]);
-    let mut stage = Stage::with(provider.registry(), |_| {}).await;
-    let job = stage.peer.give(|_| {});
-    stage.peer.hears(&job, "it is submitted", |said| matches!(said, Said::Submitted(_)).then_some(())).await;
-    stage.drain.begin();
-    tokio::time::timeout(Duration::from_secs(3), &mut stage.working).await.expect("within the grace period").unwrap();
-    assert!(matches!(stage.peer.said(&job).last(), Some(Said::Released)), "{:?}", stage.peer.said(&job));
-    let late = stage.peer.give(|_| {});
-    assert!(stage.peer.said(&late).is_empty(), "nothing is taken after the drain began");
+    let provider = FakeProvider::new([WORKING]);
+    let mut cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let job = cluster.node.queue(|_| {});
+    cluster.node.wait_for(&job, "it is submitted", |report| matches!(report, Report::Submitted(_)).then_some(())).await;
+    cluster.drain.begin();
+    tokio::time::timeout(Duration::from_secs(3), &mut cluster.working).await.expect("within the grace period").unwrap();
+    assert!(matches!(cluster.node.reports(&job).last(), Some(Report::Released)), "{:?}", cluster.node.reports(&job));
+    let late = cluster.node.queue(|_| {});
+    assert!(cluster.node.reports(&late).is_empty(), "nothing is taken after the drain began");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_lets_finish_what_can() {
-    let provider = Scripted::new(std::iter::repeat_n(WORKING, 60).chain([DONE]));
-    let mut stage = Stage::with(provider.registry(), |_| {}).await;
-    let job = stage.peer.give(|_| {});
-    stage.peer.hears(&job, "it is submitted", |said| matches!(said, Said::Submitted(_)).then_some(())).await;
-    stage.drain.begin();
-    tokio::time::timeout(Duration::from_secs(3), &mut stage.working).await.expect("within the grace period").unwrap();
-    assert!(matches!(stage.peer.said(&job).last(), Some(Said::Completed(_))), "{:?}", stage.peer.said(&job));
+    let provider = FakeProvider::new(std::iter::repeat_n(WORKING, 60).chain([DONE]));
+    let mut cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let job = cluster.node.queue(|_| {});
+    cluster.node.wait_for(&job, "it is submitted", |report| matches!(report, Report::Submitted(_)).then_some(())).await;
+    cluster.drain.begin();
+    tokio::time::timeout(Duration::from_secs(3), &mut cluster.working).await.expect("within the grace period").unwrap();
+    assert!(
+        matches!(cluster.node.reports(&job).last(), Some(Report::Completed(_))),
+        "{:?}",
+        cluster.node.reports(&job)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_generation_status_does_not_hear_is_told_again() {
-    let provider = Scripted::new([DONE]);
-    let stage = Stage::with(provider.registry(), |_| {}).await;
+async fn what_generation_status_does_not_hear_is_reported_again() {
+    let provider = FakeProvider::new([DONE]);
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
     for method in ["record_submission", "report_progress", "complete_work", "complete_work"] {
-        stage.peer.answer(method, Status::unavailable("restarting"));
+        cluster.node.refuse_next(method, Status::unavailable("restarting"));
     }
-    let job = stage.peer.give(|_| {});
-    stage.peer.completed(&job).await;
+    let job = cluster.node.queue(|_| {});
+    cluster.node.completed(&job).await;
     assert_eq!(provider.script().ordered.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_s_own_price_is_charged_up_to_what_is_held() {
     for (asked, charged) in [(1_000, 1_000), (900_000, 250_000), (-5, 0)] {
-        let provider = Scripted::new([OrderStatus::Done(Made { extension: "mp4", cost_micros: Some(asked) })]);
-        let stage = Stage::with(provider.registry(), |_| {}).await;
-        let job = stage.peer.give(|_| {});
-        assert_eq!(stage.peer.completed(&job).await.cost_micros, charged);
+        let provider = FakeProvider::new([OrderStatus::Done(Made { extension: "mp4", cost_micros: Some(asked) })]);
+        let cluster = Cluster::start(provider.registry(), |_| {}).await;
+        let job = cluster.node.queue(|_| {});
+        assert_eq!(cluster.node.completed(&job).await.cost_micros, charged);
     }
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
+use generation_worker::model::{Charge, Order, OrderStatus, Reference};
+use generation_worker::provider::Provider;
 use generation_worker::providers::local::Local;
-use generation_worker::providers::{Charge, Order, OrderStatus, Provider, Reference};
 use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
 use uuid::Uuid;
@@ -13,15 +14,15 @@ fn order(prompt: &str, seed: i64) -> Order {
     Order { key: Uuid::now_v7(), prompt: prompt.into(), seed, reference_assets: Vec::new() }
 }
 
-/// Looks until the order has come to an end; gives every progress seen, too.
+/// Polls until the order is over; returns every progress seen, too.
 async fn settled(local: &Local, reference: &Reference) -> (OrderStatus, Vec<(u8, &'static str)>) {
     let mut seen = Vec::new();
     let end = async {
         loop {
             match local.poll(reference).await.unwrap() {
-                OrderStatus::Working { percent, stage } => {
-                    if seen.last() != Some(&(percent, stage)) {
-                        seen.push((percent, stage));
+                OrderStatus::Working { percent, stage: doing } => {
+                    if seen.last() != Some(&(percent, doing)) {
+                        seen.push((percent, doing));
                     }
                     tokio::time::sleep(local.poll_interval()).await;
                 }

@@ -11,9 +11,9 @@ use sqlx::Connection as _;
 use testkit::{Direction, Process};
 use tokio::time::sleep;
 
-use super::clients::World;
 use super::load::{Meter, Phase};
-use crate::stage::{Backend, Stage};
+use super::workload::Workload;
+use crate::cluster::{Backend, Cluster};
 
 /// How often each kind of fault struck.
 pub(super) type Counts = BTreeMap<&'static str, u64>;
@@ -48,7 +48,7 @@ impl Script {
 /// Plays the script until shortly before `until`.
 pub(super) async fn play(
     script: Script,
-    world: &World,
+    workload: &Workload,
     meter: &Meter,
     seed: u64,
     until: Instant,
@@ -56,61 +56,61 @@ pub(super) async fn play(
     let mut counts = Counts::new();
     let mut phases = Vec::new();
     if script == Script::Mixed {
-        mixed(world, &mut Rng::with_seed(seed), until, &mut counts).await;
-        healed(world).await;
+        mixed(workload, &mut Rng::with_seed(seed), until, &mut counts).await;
+        healed(workload).await;
         sleep(until.saturating_duration_since(Instant::now())).await;
         return (counts, phases);
     }
     if script == Script::RedisNatsKilled {
-        world.haste.store(2, Ordering::Relaxed);
+        workload.haste.store(2, Ordering::Relaxed);
     }
     let third = until.saturating_duration_since(Instant::now()) / 3;
     for (name, fault) in [("steady", false), ("fault", true), ("after", false)] {
-        let stage = &world.stage;
+        let cluster = &workload.cluster;
         match (script, fault) {
             (Script::NatsBlackhole, true) => {
-                silence(stage, Backend::Nats);
+                black_hole(cluster, Backend::Nats);
                 *counts.entry("NATS silent for all").or_default() += 1;
             }
             (Script::PostgresSilent, true) => {
-                silence(stage, Backend::Postgres);
+                black_hole(cluster, Backend::Postgres);
                 *counts.entry("PostgreSQL silent for all").or_default() += 1;
             }
             (Script::RedisNatsKilled, true) => {
-                let _ = (stage.redis.kill().await, stage.nats.kill().await);
+                let _ = (cluster.redis.kill().await, cluster.nats.kill().await);
                 *counts.entry("Redis and NATS killed").or_default() += 1;
             }
-            (_, false) if name == "after" => healed(world).await,
+            (_, false) if name == "after" => healed(workload).await,
             _ => {}
         }
-        let mark = meter.mark(name, world).await;
-        let at_work = watch(world, third).await;
-        phases.push(meter.phase(mark, world, at_work).await);
+        let mark = meter.mark(name, workload).await;
+        let at_work = watch(workload, third).await;
+        phases.push(meter.phase(mark, workload, at_work).await);
     }
     (counts, phases)
 }
 
-fn silence(stage: &Stage, backend: Backend) {
-    for actor in &stage.actors {
-        actor.link(backend).black_hole(Direction::ToClient);
-        actor.link(backend).black_hole(Direction::ToServer);
+fn black_hole(cluster: &Cluster, backend: Backend) {
+    for node in &cluster.nodes {
+        node.link(backend).black_hole(Direction::ToClient);
+        node.link(backend).black_hole(Direction::ToServer);
     }
 }
 
-async fn healed(world: &World) {
-    if let Err(error) = world.stage.heal().await {
+async fn healed(workload: &Workload) {
+    if let Err(error) = workload.cluster.heal().await {
         cli::out::warn(format_args!("a fault could not be ended: {error:#}"));
     }
 }
 
 /// Waits, and tells how many backends of PostgreSQL were at work on average.
-async fn watch(world: &World, time: Duration) -> f64 {
+async fn watch(workload: &Workload, time: Duration) -> f64 {
     let until = Instant::now() + time;
     let (mut sum, mut samples) = (0, 0_u32);
-    let mut connection = sqlx::PgConnection::connect(&world.stage.database_url()).await.ok();
+    let mut connection = sqlx::PgConnection::connect(&workload.cluster.database_url()).await.ok();
     while Instant::now() < until {
         if let Some(connection) = &mut connection
-            && let Ok(now) = world.stage.at_work(connection).await
+            && let Ok(now) = workload.cluster.at_work(connection).await
         {
             sum += now;
             samples += 1;
@@ -130,8 +130,7 @@ enum Ending {
     Nats,
 }
 
-async fn mixed(world: &World, rng: &mut Rng, until: Instant, counts: &mut Counts) {
-    let stage = &world.stage;
+async fn mixed(workload: &Workload, rng: &mut Rng, until: Instant, counts: &mut Counts) {
     let mut endings: Vec<(Instant, Ending)> = Vec::new();
     let mut busy = BTreeSet::new();
     let last = until.checked_sub(QUIET + Duration::from_secs(5)).unwrap_or(until);
@@ -140,75 +139,78 @@ async fn mixed(world: &World, rng: &mut Rng, until: Instant, counts: &mut Counts
         let (over, open): (Vec<_>, Vec<_>) = endings.into_iter().partition(|(at, _)| *at <= now);
         endings = open;
         for (_, ending) in over {
-            end(world, ending, &mut busy).await;
+            end(workload, ending, &mut busy).await;
         }
         if now < last && endings.len() < 4 {
             let time = Duration::from_millis(rng.u64(200..4000));
-            if let Some((kind, ending)) = strike(world, rng, &mut busy).await {
+            if let Some((kind, ending)) = strike(workload, rng, &mut busy).await {
                 *counts.entry(kind).or_default() += 1;
                 endings.extend(ending.map(|ending| (now + time, ending)));
             }
         }
         sleep(Duration::from_millis(rng.u64(100..900))).await;
     }
-    let _ = stage;
 }
 
-async fn end(world: &World, ending: Ending, busy: &mut BTreeSet<usize>) {
-    let stage = &world.stage;
+async fn end(workload: &Workload, ending: Ending, busy: &mut BTreeSet<usize>) {
+    let cluster = &workload.cluster;
     let failed = match ending {
         Ending::Link(at, backend) => {
-            stage.actors[at].link(backend).heal();
-            stage.actors[at].link(backend).reset();
+            cluster.nodes[at].link(backend).heal();
+            cluster.nodes[at].link(backend).reset();
             busy.remove(&at);
             None
         }
         Ending::AllLinks(backend) => {
-            for actor in &stage.actors {
-                actor.link(backend).heal();
-                actor.link(backend).reset();
+            for node in &cluster.nodes {
+                node.link(backend).heal();
+                node.link(backend).reset();
             }
             busy.clear();
             None
         }
         Ending::Wake(at) => {
-            stage.actors[at].with(Process::resume);
+            cluster.nodes[at].with(Process::resume);
             busy.remove(&at);
             None
         }
         Ending::Launch(at) => {
             busy.remove(&at);
-            stage.launch(at).err()
+            cluster.launch(at).err()
         }
-        Ending::Redis => stage.redis.start().await.err(),
-        Ending::Nats => stage.nats.start().await.err(),
+        Ending::Redis => cluster.redis.start().await.err(),
+        Ending::Nats => cluster.nats.start().await.err(),
     };
     if let Some(error) = failed {
         cli::out::warn(format_args!("a fault could not be ended: {error:#}"));
     }
 }
 
-async fn strike(world: &World, rng: &mut Rng, busy: &mut BTreeSet<usize>) -> Option<(&'static str, Option<Ending>)> {
-    let stage = &world.stage;
-    let at = rng.usize(0..stage.actors.len());
-    let actor = &stage.actors[at];
+async fn strike(
+    workload: &Workload,
+    rng: &mut Rng,
+    busy: &mut BTreeSet<usize>,
+) -> Option<(&'static str, Option<Ending>)> {
+    let cluster = &workload.cluster;
+    let at = rng.usize(0..cluster.nodes.len());
+    let node = &cluster.nodes[at];
     match rng.u8(0..16) {
         0 => {
-            stage.redis.kill().await.ok()?;
+            cluster.redis.kill().await.ok()?;
             return Some(("Redis killed, and back empty", Some(Ending::Redis)));
         }
         1 => {
-            stage.nats.kill().await.ok()?;
+            cluster.nats.kill().await.ok()?;
             return Some(("NATS killed", Some(Ending::Nats)));
         }
         2 => {
-            flush(world).await?;
+            flush(workload).await?;
             return Some(("Redis flushed", None));
         }
         3 if busy.is_empty() => {
-            busy.extend(0..stage.actors.len());
+            busy.extend(0..cluster.nodes.len());
             let backend = if rng.bool() { Backend::Nats } else { Backend::Redis };
-            stage.actors.iter().for_each(|actor| actor.link(backend).black_hole(Direction::ToClient));
+            cluster.nodes.iter().for_each(|node| node.link(backend).black_hole(Direction::ToClient));
             return Some(("black hole before everyone", Some(Ending::AllLinks(backend))));
         }
         _ => {}
@@ -217,15 +219,15 @@ async fn strike(world: &World, rng: &mut Rng, busy: &mut BTreeSet<usize>) -> Opt
         return None;
     }
     let backend = [Backend::Redis, Backend::Redis, Backend::Nats, Backend::Nats, Backend::Postgres][rng.usize(0..5)];
-    let link = actor.link(backend);
+    let link = node.link(backend);
     let ending = Some(Ending::Link(at, backend));
     let kind = match rng.u8(0..11) {
         0 | 1 => {
-            stage.kill(at);
+            cluster.kill(at);
             return Some(("process killed", Some(Ending::Launch(at))));
         }
         2..=4 => {
-            actor.with(Process::pause);
+            node.with(Process::pause);
             return Some(("process stopped for a while", Some(Ending::Wake(at))));
         }
         5 => {
@@ -256,9 +258,9 @@ async fn strike(world: &World, rng: &mut Rng, busy: &mut BTreeSet<usize>) -> Opt
     Some((kind, ending))
 }
 
-async fn flush(world: &World) -> Option<()> {
+async fn flush(workload: &Workload) -> Option<()> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(world.stage.redis.address()).await.ok()?;
+    let mut stream = tokio::net::TcpStream::connect(workload.cluster.redis.address()).await.ok()?;
     stream.write_all(b"*1\r\n$8\r\nFLUSHALL\r\n").await.ok()?;
     let mut answer = [0; 3];
     stream.read_exact(&mut answer).await.ok()?;

@@ -1,6 +1,6 @@
 //! All that clients were answered, and whether it can be.
 //!
-//! - bound: a read has at least what anyone had been told of a second before it began;
+//! - bound: a read has at least what anyone was answered a second before it began;
 //! - forward: in one life of one process, a read that began after another was answered is not older;
 //! - own writes: what a process had replied to a writer, its later readers have;
 //! - content: equal version, equal content.
@@ -40,7 +40,7 @@ pub(super) enum Kind {
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Verdict {
+pub(super) struct Findings {
     pub(super) reads: u64,
     pub(super) writes: u64,
     pub(super) worst: Duration,
@@ -62,63 +62,63 @@ impl History {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).entry(seen.key.clone()).or_default().push(seen);
     }
 
-    pub(super) fn judge(&self) -> Verdict {
-        let mut verdict = Verdict::default();
+    pub(super) fn check(&self) -> Findings {
+        let mut findings = Findings::default();
         for seen in self.seen.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            self.judge_key(seen, &mut verdict);
+            self.check_key(seen, &mut findings);
         }
-        verdict
+        findings
     }
 
-    /// What was told of each of these keys.
-    pub(super) fn told<'a>(&self, keys: impl Iterator<Item = &'a String>) -> HashMap<&'a String, Told> {
+    /// What clients knew of each of these keys, and since when.
+    pub(super) fn known<'a>(&self, keys: impl Iterator<Item = &'a String>) -> HashMap<&'a String, KnownVersions> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.filter_map(|key| Some((key, Told::of(seen.get(key)?.iter())))).collect()
+        keys.filter_map(|key| Some((key, KnownVersions::of(seen.get(key)?.iter())))).collect()
     }
 
-    fn judge_key(&self, seen: &[Seen], verdict: &mut Verdict) {
-        let told = Told::of(seen.iter());
+    fn check_key(&self, seen: &[Seen], findings: &mut Findings) {
+        let known = KnownVersions::of(seen.iter());
         let mut by_process: HashMap<(usize, u32), Vec<&Seen>> = HashMap::new();
         for one in seen {
             if let Some(by) = one.by {
                 by_process.entry(by).or_default().push(one);
             }
         }
-        let told_by: HashMap<_, _> =
-            by_process.iter().map(|(by, seen)| (*by, Told::of(seen.iter().copied()))).collect();
+        let known_by: HashMap<_, _> =
+            by_process.iter().map(|(by, seen)| (*by, KnownVersions::of(seen.iter().copied()))).collect();
         let mut contents = HashMap::new();
         for one in seen {
             match one.kind {
-                Kind::Read => verdict.reads += 1,
+                Kind::Read => findings.reads += 1,
                 Kind::Watch => {}
                 Kind::Write => {
-                    verdict.writes += 1;
+                    findings.writes += 1;
                     continue;
                 }
             }
             if one.kind == Kind::Read
-                && let Some(since) = told.since_newer(one.version).filter(|since| *since <= one.begun)
+                && let Some(since) = known.since_newer(one.version).filter(|since| *since <= one.begun)
             {
-                verdict.worst = verdict.worst.max(one.begun - since);
+                findings.worst = findings.worst.max(one.begun - since);
                 if one.begun - since > BOUND {
-                    verdict.violations.push(self.broken("bound", one, &told, seen));
+                    findings.violations.push(self.broken("bound", one, &known, seen));
                 }
             }
-            if let Some(told) = one.by.and_then(|by| told_by.get(&by))
-                && told.since_newer(one.version).is_some_and(|since| since <= one.begun)
+            if let Some(known) = one.by.and_then(|by| known_by.get(&by))
+                && known.since_newer(one.version).is_some_and(|since| since <= one.begun)
             {
-                verdict.violations.push(self.broken("forward or own writes", one, told, seen));
+                findings.violations.push(self.broken("forward or own writes", one, known, seen));
             }
             if let Some(content) = one.content
                 && *contents.entry(one.version).or_insert(content) != content
             {
-                verdict.violations.push(self.broken("content", one, &told, seen));
+                findings.violations.push(self.broken("content", one, &known, seen));
             }
         }
     }
 
     /// A broken promise, with what the key's history was around it.
-    fn broken(&self, promise: &str, one: &Seen, told: &Told, seen: &[Seen]) -> String {
+    fn broken(&self, promise: &str, one: &Seen, known: &KnownVersions, seen: &[Seen]) -> String {
         let ms = |at: Instant| at.duration_since(self.origin).as_millis();
         let line = |one: &Seen| {
             format!(
@@ -130,7 +130,7 @@ impl History {
                 ms(one.replied)
             )
         };
-        let newer = told.since_newer(one.version).map(ms);
+        let newer = known.since_newer(one.version).map(ms);
         let mut near: Vec<_> = seen.iter().filter(|other| other.replied <= one.replied).collect();
         near.sort_by_key(|other| other.replied);
         let near: Vec<_> = near.into_iter().rev().take(12).rev().map(line).collect();
@@ -148,17 +148,17 @@ impl History {
 
 /// From when on which version was known to clients.
 #[derive(Debug)]
-pub(super) struct Told(Vec<(Instant, i64)>);
+pub(super) struct KnownVersions(Vec<(Instant, i64)>);
 
-impl Told {
+impl KnownVersions {
     fn of<'a>(seen: impl Iterator<Item = &'a Seen>) -> Self {
         Self::from(seen.map(|one| (one.replied, one.version)).collect())
     }
 
-    pub(super) fn from(mut told: Vec<(Instant, i64)>) -> Self {
-        told.sort_unstable();
+    pub(super) fn from(mut known: Vec<(Instant, i64)>) -> Self {
+        known.sort_unstable();
         let mut rising: Vec<(Instant, i64)> = Vec::new();
-        for (at, version) in told {
+        for (at, version) in known {
             if rising.last().is_none_or(|(_, last)| version > *last) {
                 rising.push((at, version));
             }
@@ -199,11 +199,11 @@ mod tests {
     fn check(build: impl Fn(&History), broken: Option<&str>) {
         let history = History::new();
         build(&history);
-        let verdict = history.judge();
+        let findings = history.check();
         match broken {
-            None => assert!(verdict.violations.is_empty(), "{:?}", verdict.violations),
+            None => assert!(findings.violations.is_empty(), "{:?}", findings.violations),
             Some(promise) => {
-                assert!(verdict.violations.iter().any(|found| found.starts_with(promise)), "{promise}: {verdict:?}");
+                assert!(findings.violations.iter().any(|found| found.starts_with(promise)), "{promise}: {findings:?}");
             }
         }
     }
@@ -288,11 +288,11 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_staleness_is_told() {
+    fn the_worst_staleness_is_measured() {
         let history = History::new();
         seen(&history, 2, (0, 10), 0, Kind::Write, 2);
         seen(&history, 1, (300, 320), 1, Kind::Read, 1);
         seen(&history, 1, (200, 900), 1, Kind::Read, 1);
-        assert_eq!(history.judge().worst, Duration::from_millis(290));
+        assert_eq!(history.check().worst, Duration::from_millis(290));
     }
 }

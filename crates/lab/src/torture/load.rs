@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clients::World;
-use crate::stage::{Stage, get};
+use super::workload::Workload;
+use crate::cluster::{Cluster, get};
 
 /// What a phase of a script came to.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl fmt::Display for Phase {
 
 /// Reads the services' counters.
 pub(super) struct Meter {
-    stage: Arc<Stage>,
+    cluster: Arc<Cluster>,
 }
 
 /// The counters at the beginning of a phase.
@@ -61,25 +61,25 @@ pub(super) struct Mark {
 }
 
 impl Meter {
-    pub(super) fn begin(stage: Arc<Stage>) -> Self {
-        Self { stage }
+    pub(super) fn begin(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
     }
 
-    pub(super) async fn mark(&self, name: &'static str, world: &World) -> Mark {
-        let (answers, refused) = (world.answers(), world.errors());
-        world.waited();
+    pub(super) async fn mark(&self, name: &'static str, workload: &Workload) -> Mark {
+        let (answers, refused) = (workload.answers(), workload.errors());
+        workload.waited();
         Mark { name, at: Instant::now(), loads: self.loads().await, answers, refused }
     }
 
-    pub(super) async fn phase(&self, mark: Mark, world: &World, at_work: f64) -> Phase {
+    pub(super) async fn phase(&self, mark: Mark, workload: &Workload, at_work: f64) -> Phase {
         Phase {
             name: mark.name,
             seconds: mark.at.elapsed().as_secs_f64(),
             loads: self.loads().await - mark.loads,
-            reads: world.answers() - mark.answers,
-            refused: world.errors() - mark.refused,
+            reads: workload.answers() - mark.answers,
+            refused: workload.errors() - mark.refused,
             waited: {
-                let mut waited = world.waited();
+                let mut waited = workload.waited();
                 waited.sort_unstable();
                 waited
             },
@@ -90,8 +90,8 @@ impl Meter {
     /// Loads and validations of all caches so far.
     async fn loads(&self) -> f64 {
         let mut sum = 0.0;
-        for actor in &self.stage.actors {
-            let Some((true, text)) = get(actor.admin, "/metrics").await else { continue };
+        for node in &self.cluster.nodes {
+            let Some((true, text)) = get(node.admin, "/metrics").await else { continue };
             let counters = text.lines().filter(|line| {
                 line.starts_with("rushes_cache_loads_total") || line.starts_with("rushes_cache_validations_total")
             });

@@ -20,36 +20,18 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Request, Status, Streaming};
 
-use super::clients::{Owner, World, bearer, dashboard_key, hash};
 use super::history::{Kind, Seen};
-use super::watched::{Event, State, Tally, Watch};
+use super::watched::{Event, Held, State, Subject, Watch, WatchFindings};
+use super::workload::{Owner, Workload, bearer, dashboard_key, hash};
 
 /// Services say that a stream stands once a second here: a client that hears nothing for this long goes elsewhere.
-const SILENCE: Duration = Duration::from_secs(5);
+const QUIET: Duration = Duration::from_secs(5);
 /// Between two streams.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How many generations one watch names at most.
 const NAMED: usize = 5;
 /// How long watches may take to know the end, after everything has ended.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What is watched.
-#[derive(Clone, Debug)]
-enum Subject {
-    Dashboard,
-    /// All generations of the account.
-    Account,
-    /// These, until they are over.
-    Named(Vec<String>),
-}
-
-/// A watch, and whose it is.
-#[derive(Clone, Debug)]
-pub(super) struct Held {
-    owner: usize,
-    subject: Subject,
-    watch: Arc<Watch>,
-}
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A stream of either service.
 enum Stream {
@@ -57,7 +39,7 @@ enum Stream {
     Generations(Streaming<proto::generations::v1::WatchGenerationsResponse>),
 }
 
-impl World {
+impl Workload {
     fn hold(&self, owner: usize, subject: Subject, name: String) -> Held {
         let watch = Arc::new(Watch::new(name, matches!(subject, Subject::Named(_))));
         let held = Held { owner, subject, watch };
@@ -65,8 +47,8 @@ impl World {
         held
     }
 
-    async fn open(&self, held: &Held, side: usize, resume_token: String) -> Result<Stream, Status> {
-        let (key, gateway) = (&self.owners[held.owner].key, self.gateways[side].clone());
+    async fn open(&self, held: &Held, replica: usize, resume_token: String) -> Result<Stream, Status> {
+        let (key, gateway) = (&self.owners[held.owner].key, self.gateways[replica].clone());
         let names = match &held.subject {
             Subject::Dashboard => {
                 let request = bearer(key, Request::new(WatchDashboardRequest { resume_token }));
@@ -84,11 +66,11 @@ impl World {
     }
 
     /// Holds one watch open until the run is over, or the watch. One that is restless leaves its streams by itself, too.
-    async fn keep(&self, held: Held, mut side: usize, restless: bool, mut rng: Rng) {
+    async fn keep(&self, held: Held, mut replica: usize, restless: bool, mut rng: Rng) {
         let mut token = String::new();
         while !self.watched.load(Ordering::Relaxed) {
-            side = 1 - side;
-            let opened = timeout(SILENCE, self.open(&held, side, token.clone())).await;
+            replica = 1 - replica;
+            let opened = timeout(QUIET, self.open(&held, replica, token.clone())).await;
             match opened.unwrap_or_else(|_| Err(Status::deadline_exceeded("no stream"))) {
                 Ok(stream) => {
                     held.watch.add(Event::Opened { resumed: !token.is_empty() });
@@ -112,7 +94,7 @@ impl World {
     /// Writes down what one stream brings, until it ends; says whether the watch is over with it.
     async fn follow(&self, held: &Held, mut stream: Stream, token: &mut String, leaves: Option<Instant>) -> bool {
         while !self.watched.load(Ordering::Relaxed) && leaves.is_none_or(|leaves| Instant::now() < leaves) {
-            let event = match timeout(SILENCE, self.next(held, &mut stream, token)).await {
+            let event = match timeout(QUIET, self.next(held, &mut stream, token)).await {
                 Ok(Ok(Some(event))) => event,
                 Ok(Ok(None)) => {
                     held.watch.add(Event::Ended);
@@ -157,8 +139,8 @@ impl World {
                         let key = dashboard_key(self.owners[held.owner].number);
                         self.showed(&key, whole.version, hash(&whole.encode_to_vec()));
                         let state = State { key, version: whole.version, over: false };
-                        // The first that a watch shows is all that there is.
-                        if held.watch.is_blank() { Event::Snapshot(vec![state]) } else { Event::Update(state) }
+                        // A fresh stream begins with all that there is. Where that lacked a part, the whole follows as a change.
+                        if held.watch.is_fresh() { Event::Snapshot(vec![state]) } else { Event::Update(state) }
                     }
                     Some(DashboardEvent::Moved(_)) => Event::Moved,
                     Some(DashboardEvent::Dashboard(_) | DashboardEvent::Heartbeat(_)) | None => Event::Alive,
@@ -215,17 +197,16 @@ impl World {
         all.collect()
     }
 
-    /// Waits until all watches know how everything ended, lets them go, and judges all that they saw.
-    pub(super) async fn judge_watches(
+    /// Waits until all watches know how everything ended, lets them go, and checks all that they saw.
+    pub(super) async fn check_watches(
         &self,
         watchers: Vec<JoinHandle<()>>,
         punctual: bool,
         violations: &mut Vec<String>,
-    ) -> Result<Tally> {
-        let until = Instant::now() + PATIENCE;
+    ) -> Result<WatchFindings> {
+        let until = Instant::now() + TIMEOUT;
         let truths = loop {
-            let ends = self.ends().await?;
-            let truths = self.truths(&ends);
+            let truths = self.truths(&self.ends().await?);
             let behind = truths.iter().any(|(held, truth)| !held.watch.lacks(truth).is_empty());
             if !behind || Instant::now() > until {
                 break truths;
@@ -236,21 +217,32 @@ impl World {
         for watcher in watchers {
             watcher.await?;
         }
-        let mut tally = Tally::default();
-        for (held, truth) in &truths {
-            let told = self.history.told(truth.keys());
-            held.watch.judge(&told, truth, punctual, &mut tally);
+        // A dashboard is read through a gateway, so the version read may be a second old: a watch that knows a later one
+        // is wrong only if no read ever finds it.
+        let until = Instant::now() + TIMEOUT;
+        let latest = loop {
+            let latest = self.truths(&self.ends().await?);
+            let ahead = latest.iter().any(|(held, truth)| !held.watch.exceeds(truth).is_empty());
+            if !ahead || Instant::now() > until {
+                break latest;
+            }
+            sleep(PAUSE).await;
+        };
+        let mut findings = WatchFindings::default();
+        for ((held, truth), (_, latest)) in truths.iter().zip(&latest) {
+            let known = self.history.known(truth.keys());
+            held.watch.check(&known, truth, latest, punctual, &mut findings);
         }
-        violations.append(&mut tally.violations);
-        Ok(tally)
+        violations.append(&mut findings.violations);
+        Ok(findings)
     }
 
     /// How everything ended: owners, keys, and the versions that there are.
     async fn ends(&self) -> Result<Vec<(usize, String, i64)>> {
         let owner = |account: &String| self.owners.iter().position(|owner: &Owner| owner.account == *account);
-        let rows = self.stage.generations().await?;
+        let rows = self.cluster.generations().await?;
         let mut ends: Vec<_> =
-            rows.into_iter().filter_map(|(account, name, version)| Some((owner(&account)?, name, version))).collect();
+            rows.into_iter().filter_map(|row| Some((owner(&row.account)?, row.name, row.version))).collect();
         for owner in &self.owners {
             // One that cannot be read now is read the next time round.
             if let Some(version) = self.read_dashboard(0, owner).await.filter(|version| *version > 0) {
@@ -262,20 +254,20 @@ impl World {
 }
 
 /// Opens all watches.
-pub(super) fn begin(world: &Arc<World>, seed: u64) -> Vec<JoinHandle<()>> {
+pub(super) fn begin(workload: &Arc<Workload>, seed: u64) -> Vec<JoinHandle<()>> {
     let mut rng = Rng::with_seed(seed.wrapping_mul(7919));
     let mut watchers = Vec::new();
-    for owner in 0..world.owners.len() {
-        for (side, restless) in [(0, false), (1, true)] {
+    for owner in 0..workload.owners.len() {
+        for (replica, restless) in [(0, false), (1, true)] {
             for (subject, of) in [(Subject::Account, "generations"), (Subject::Dashboard, "the dashboard")] {
                 let manner = if restless { "restless" } else { "steady" };
-                let held = world.hold(owner, subject, format!("a {manner} watch of {of} of owner {owner}"));
-                let (world, rng) = (Arc::clone(world), rng.fork());
-                watchers.push(tokio::spawn(async move { world.keep(held, side, restless, rng).await }));
+                let held = workload.hold(owner, subject, format!("a {manner} watch of {of} of owner {owner}"));
+                let (workload, rng) = (Arc::clone(workload), rng.fork());
+                watchers.push(tokio::spawn(async move { workload.keep(held, replica, restless, rng).await }));
             }
         }
-        let (world, rng) = (Arc::clone(world), rng.fork());
-        watchers.push(tokio::spawn(async move { world.name_some(owner, rng).await }));
+        let (workload, rng) = (Arc::clone(workload), rng.fork());
+        watchers.push(tokio::spawn(async move { workload.name_some(owner, rng).await }));
     }
     watchers
 }

@@ -25,7 +25,7 @@ async fn connect(proxy: &Proxy) -> TcpStream {
     TcpStream::connect(proxy.address()).await.unwrap()
 }
 
-/// What comes back for `word`: its letters, or an error, or `None` for silence.
+/// What comes back for `word`: its letters, or an error, or `None` when nothing does.
 async fn say(stream: &mut TcpStream, word: &[u8]) -> Option<std::io::Result<Vec<u8>>> {
     let exchange = async {
         stream.write_all(word).await?;
@@ -52,7 +52,7 @@ async fn latency_holds_back_each_way() {
 }
 
 #[tokio::test]
-async fn a_black_hole_is_silence_and_not_an_end() {
+async fn a_black_hole_lets_nothing_through_and_ends_nothing() {
     for direction in [Direction::ToServer, Direction::ToClient] {
         let proxy = Proxy::before(echo().await).await.unwrap();
         let mut stream = connect(&proxy).await;
@@ -100,7 +100,7 @@ async fn a_server_that_hangs_accepts_and_says_nothing() {
     proxy.hang();
     assert!(open.read(&mut [0]).await.is_err(), "what was open is reset");
     let mut held = connect(&proxy).await;
-    assert!(say(&mut held, b"hello").await.is_none(), "silence");
+    assert!(say(&mut held, b"hello").await.is_none(), "it answered");
     proxy.heal();
     assert!(held.read(&mut [0]).await.is_err(), "what hung is reset");
     assert_eq!(say(&mut connect(&proxy).await, b"hello").await.unwrap().unwrap(), b"hello");

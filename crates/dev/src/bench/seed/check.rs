@@ -66,6 +66,6 @@ pub(super) async fn consistent(connection: &mut PgConnection, plan: &Plan) -> Re
     .fetch_one(connection)
     .await?;
     ensure!(usize::try_from(takes)? >= plan.takes(), "no scene has {} generations", plan.takes());
-    ensure!(usize::try_from(projects)? == Plan::most_projects(), "no account has {} projects", Plan::most_projects());
+    ensure!(usize::try_from(projects)? == Plan::max_projects(), "no account has {} projects", Plan::max_projects());
     Ok(())
 }

@@ -96,10 +96,10 @@ impl Draw {
     /// therefore spread over the table.
     fn history(&mut self, account: Uuid, begin: i64, projects: &mut [Project], scenes: &mut [Scene], rows: &mut Rows) {
         let all: usize = scenes.iter().map(|scene| scene.takes).sum();
-        let most = scenes.iter().map(|scene| scene.takes).max().unwrap_or(0);
+        let longest = scenes.iter().map(|scene| scene.takes).max().unwrap_or(0);
         let step = HISTORY / i64::try_from(all).unwrap_or(i64::MAX).max(1);
         let mut now = begin + DAY;
-        for take in 0..most {
+        for take in 0..longest {
             for scene in scenes.iter_mut().filter(|scene| scene.takes > take) {
                 now += self.random.i64(1..=step.max(1));
                 let project = &mut projects[scene.project];
@@ -217,8 +217,8 @@ impl Draw {
         bytes
     }
 
-    fn words(&mut self, least: usize, most: usize) -> String {
-        let count = self.random.usize(least..=most);
+    fn words(&mut self, min: usize, max: usize) -> String {
+        let count = self.random.usize(min..=max);
         let words: Vec<&str> = (0..count).map(|_| WORDS[self.random.usize(..WORDS.len())]).collect();
         words.join(" ")
     }

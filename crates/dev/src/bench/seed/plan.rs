@@ -92,7 +92,7 @@ impl Plan {
     }
 
     /// Projects of the largest account.
-    pub(super) fn most_projects() -> usize {
+    pub(super) fn max_projects() -> usize {
         Shape::Large.size().0
     }
 

@@ -9,7 +9,7 @@ pub(super) const HEIGHT: usize = 7;
 
 /// The rows of a character, top first; the highest of five bits is the leftmost dot.
 pub(super) fn rows(character: char) -> [u8; HEIGHT] {
-    let folded = fold(character).to_ascii_uppercase();
+    let folded = plain(character).to_ascii_uppercase();
     u32::from(folded)
         .checked_sub(32)
         .and_then(|at| GLYPHS.get(at as usize))
@@ -18,7 +18,7 @@ pub(super) fn rows(character: char) -> [u8; HEIGHT] {
 }
 
 /// A plain letter for one with a common accent, a plain sign for a typographic one.
-fn fold(character: char) -> char {
+fn plain(character: char) -> char {
     match character {
         'À'..='Å' | 'à'..='å' => 'A',
         'Ç' | 'ç' => 'C',

@@ -1,7 +1,7 @@
 //! The picture of a sketch: a moving landscape in colours that come from the prompt, with the prompt as its title.
 //!
 //! Invariant: a frame is a function of prompt, seed, references and its number, and of nothing else. The film opens on black, so
-//! that whoever chooses a poster has to poll further than the first frame. Everything is painted in runs of one colour, straight
+//! that whoever chooses a poster has to read further than the first frame. Everything is painted in runs of one colour, straight
 //! into the planes that the encoder takes: a film costs a fraction of a second even where nothing is optimised.
 
 use std::f32::consts::TAU;
@@ -21,13 +21,13 @@ pub(super) const FRAMES: usize = RATE * 3;
 
 /// Frames that are wholly black.
 const BLACK: usize = 3;
-/// The frame at which the picture is fully there.
+/// The frame at which the picture is at full light.
 const LIT: usize = 18;
 /// Frames over which it goes out again.
 const OUT: usize = 8;
 /// Height of the bars above and below, in pixels.
 const BAR: usize = 26;
-/// Most lines of the title.
+/// The title's maximum of lines.
 const LINES: usize = 3;
 
 type Colour = [f32; 3];

@@ -17,8 +17,8 @@ fn update(version: i64) -> Event {
     Event::Update(state(version))
 }
 
-/// Events a second apart, with what was told of `k` at which second, and the version that it has in the end.
-fn check(until_over: bool, events: &[Event], told: &[(u64, i64)], end: i64, broken: Option<&str>) {
+/// Events a second apart, with what was known of `k` at which second, and the version that it has in the end.
+fn check(until_over: bool, events: &[Event], known: &[(u64, i64)], end: i64, broken: Option<&str>) {
     let watch = Watch::new("a watch".to_owned(), until_over);
     let origin = Instant::now();
     let at = |second| origin + Duration::from_secs(second);
@@ -26,11 +26,12 @@ fn check(until_over: bool, events: &[Event], told: &[(u64, i64)], end: i64, brok
         watch.add_at(at(second), event.clone());
     }
     let key = "k".to_owned();
-    let told = Told::from(told.iter().map(|(second, version)| (at(*second), *version)).collect());
-    let mut tally = Tally::default();
-    watch.judge(&HashMap::from([(&key, told)]), &HashMap::from([(key.clone(), end)]), true, &mut tally);
-    let found: Vec<_> = tally.broken.keys().copied().collect();
-    assert_eq!(found, broken.into_iter().collect::<Vec<_>>(), "{events:?}: {:?}", tally.violations);
+    let known = KnownVersions::from(known.iter().map(|(second, version)| (at(*second), *version)).collect());
+    let truth = HashMap::from([(key.clone(), end)]);
+    let mut findings = WatchFindings::default();
+    watch.check(&HashMap::from([(&key, known)]), &truth, &truth, true, &mut findings);
+    let found: Vec<_> = findings.broken.keys().copied().collect();
+    assert_eq!(found, broken.into_iter().collect::<Vec<_>>(), "{events:?}: {:?}", findings.violations);
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn each_broken_promise_is_found() {
 }
 
 #[test]
-fn a_stream_that_stands_brings_what_was_told_elsewhere() {
+fn an_open_stream_brings_what_was_known_elsewhere() {
     let alive = |seconds| std::iter::repeat_n(Event::Alive, seconds);
     let events = |parts: [&[Event]; 2], quiet| {
         let [before, after] = parts;
@@ -82,6 +83,25 @@ fn a_stream_that_stands_brings_what_was_told_elsewhere() {
     let away = [&[FRESH, all(1), Event::Broken], &[RESUMED, Event::Alive, update(2)][..]];
     let watch: Vec<_> = events(away, 0);
     check(false, &watch, &[(2, 2)], 2, None);
+}
+
+#[test]
+fn a_watch_may_know_more_than_was_read_before_it_was_let_go_but_no_more_than_there_is() {
+    let watch = Watch::new("a watch".to_owned(), false);
+    watch.add(FRESH);
+    assert!(watch.is_fresh());
+    watch.add(Event::Alive);
+    assert!(!watch.is_fresh(), "what comes after anything else is a change");
+    watch.add(update(3));
+    let at = |version| HashMap::from([("k".to_owned(), version)]);
+    let broken = |truth, latest| {
+        let mut findings = WatchFindings::default();
+        watch.check(&HashMap::new(), &at(truth), &at(latest), true, &mut findings);
+        findings.broken.get("end").copied().unwrap_or_default()
+    };
+    assert_eq!(broken(2, 3), 0);
+    assert_eq!(broken(4, 4), 1);
+    assert_eq!(broken(2, 2), 1);
 }
 
 #[test]

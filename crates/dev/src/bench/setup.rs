@@ -1,0 +1,73 @@
+//! What to measure, and what it is measured on.
+
+use super::database::BenchDatabase;
+use super::seed::{FEWEST, Plan, Seeded};
+use super::services::Services;
+use super::{chain, services};
+
+/// What to measure, and on how much data.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// How many generations to seed; the goals are meant for 1,000,000 or more.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(FEWEST..=100_000_000))]
+    pub(super) generations: u64,
+    /// What the seeded data is drawn from; the same seed gives the same data.
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// How often ours and the baseline take turns in each row.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(super) rounds: u32,
+    /// Measure these parts only, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(super) only: Vec<Part>,
+    /// Use the programs that lie beside this one, whatever they were built with.
+    #[arg(long, hide = true)]
+    pub(super) built: bool,
+    #[command(subcommand)]
+    pub(super) baseline: Option<chain::Role>,
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Part {
+    /// Resident memory of each service, idle.
+    Memory,
+    /// A dashboard nobody asked for before, against a hand-written statement and against three queries over history.
+    Cold,
+    /// The same account with few and with many generations a scene.
+    Depth,
+    /// Dashboard and status from the cache, through both hops, against a bare chain.
+    Warm,
+    /// Many callers of one key that is not cached.
+    Misses,
+    /// A committed change of status, against a plain update.
+    Change,
+    /// A thumbnail of a large picture.
+    Thumbnail,
+    /// What the coherent cache's protocol costs.
+    Cache,
+}
+
+impl Part {
+    /// The services that it is measured on.
+    pub(super) fn needs(self) -> &'static [&'static str] {
+        match self {
+            Self::Memory => &services::USUAL,
+            Self::Cold | Self::Depth | Self::Misses => &["dashboard"],
+            Self::Warm => &["dashboard", "generation-status", "gateway"],
+            Self::Change => &["generation-status"],
+            Self::Thumbnail => &["thumbnail-worker"],
+            Self::Cache => &[],
+        }
+    }
+}
+
+/// What every part measures on.
+pub(super) struct Bench {
+    pub(super) options: Options,
+    pub(super) plan: Plan,
+    pub(super) seeded: Seeded,
+    // Ended before what they are connected to.
+    pub(super) services: Services,
+    pub(super) database: BenchDatabase,
+}

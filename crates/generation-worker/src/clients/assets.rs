@@ -1,0 +1,79 @@
+//! The client of AssetService: has a stored video registered and its poster made.
+
+use std::time::Duration;
+
+use chassis::blobs::Name;
+use chassis::client::Channel;
+use chassis::request::caller::Caller;
+use chassis::request::deadline;
+use domain::id::AccountId;
+use domain::name::asset_name;
+use proto::assets::v1::asset_service_client::AssetServiceClient;
+use proto::assets::v1::{RegisterOutputRequest, RegisterOutputResponse};
+use tokio::time::Instant;
+use tonic::{Code, Request, Status};
+
+use crate::error::Error;
+use crate::model::Video;
+
+/// Its name in errors.
+const SERVICE: &str = "thumbnail-worker";
+/// How long making the poster may take.
+const POSTER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Talks to thumbnail-worker; clones share the channel.
+#[derive(Clone)]
+pub(crate) struct AssetClient {
+    inner: AssetServiceClient<Channel>,
+}
+
+impl AssetClient {
+    /// A client on `channel`.
+    #[must_use]
+    pub(crate) fn new(channel: Channel) -> Self {
+        Self { inner: AssetServiceClient::new(channel) }
+    }
+
+    /// Registers a stored video of `account` and has its poster made; tried once. Nothing when the answer names no asset.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it is no video that can be used, [`Error::Unavailable`] when it may be tried again.
+    pub(crate) async fn register_output(&self, account: AccountId, name: &Name) -> Result<Option<Video>, Error> {
+        let mut request = Request::new(RegisterOutputRequest {
+            asset: asset_name(&name.sha256()),
+            extension: name.extension().to_owned(),
+        });
+        Caller::account(account.0).attach(&mut request);
+        let mut client = self.inner.clone();
+        let call = client.register_output(request);
+        let response = deadline::within(Instant::now() + POSTER_TIMEOUT, call).await.map_err(parse_status)?;
+        Ok(parse_video(response.into_inner()))
+    }
+}
+
+fn parse_video(response: RegisterOutputResponse) -> Option<Video> {
+    let asset = response.asset?;
+    let thumbnail = asset.thumbnail.unwrap_or_default();
+    Some(Video {
+        asset: asset.name,
+        size_bytes: asset.size_bytes,
+        mime_type: asset.mime_type,
+        width: asset.width,
+        height: asset.height,
+        duration: u64::try_from(response.duration_ms).ok().map(Duration::from_millis),
+        url: asset.url,
+        poster: thumbnail.asset,
+        poster_url: thumbnail.url,
+        poster_missing_reason: response.poster_missing_reason,
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an error is consumed where it is mapped")]
+fn parse_status(status: Status) -> Error {
+    match status.code() {
+        Code::InvalidArgument => Error::Refused(status.message().to_owned()),
+        code => {
+            Error::Unavailable { service: SERVICE, code: format!("{code:?}"), message: status.message().to_owned() }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! HookService: what the gateway passes on of what providers send.
+
+use std::time::SystemTime;
+
+use chassis::status::Failure;
+use chassis::telemetry;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use proto::work::v1::hook_service_server::HookService;
+use proto::work::v1::{ReceiveHookRequest, ReceiveHookResponse};
+use tonic::{Request, Response, Status};
+use tracing::Span;
+use uuid::Uuid;
+
+use crate::events;
+use crate::model::{NotVerified, Webhook};
+use crate::webhooks::Webhooks;
+
+/// The longest body that a provider may send, in bytes.
+const MAX_BODY: usize = 1 << 20;
+
+/// The gRPC side of the webhooks.
+#[derive(Clone)]
+pub(crate) struct Grpc {
+    webhooks: Webhooks,
+}
+
+impl Grpc {
+    /// Answers with `webhooks`.
+    #[must_use]
+    pub(crate) fn new(webhooks: Webhooks) -> Self {
+        Self { webhooks }
+    }
+}
+
+#[tonic::async_trait]
+impl HookService for Grpc {
+    async fn receive_hook(
+        &self,
+        request: Request<ReceiveHookRequest>,
+    ) -> Result<Response<ReceiveHookResponse>, Status> {
+        let request = request.into_inner();
+        let provider = request.provider.clone();
+        let received = match parse_webhook(request) {
+            Ok(webhook) => self.webhooks.receive(&provider, &webhook).await,
+            Err(why) => Err(why.into()),
+        };
+        match received {
+            Ok(hinted) => {
+                events::webhook_accepted(hinted.awaited);
+                if !hinted.traceparent.is_empty() {
+                    // A link, not a parent: the provider's call began this trace, and knows nothing of the generation's.
+                    telemetry::link(&Span::current(), &hinted.traceparent);
+                }
+                Ok(Response::new(ReceiveHookResponse {}))
+            }
+            Err(error) => {
+                events::webhook_refused(&provider, &error);
+                Err(Failure::from(error).into())
+            }
+        }
+    }
+}
+
+fn parse_webhook(request: ReceiveHookRequest) -> Result<Webhook, NotVerified> {
+    let job = Uuid::try_parse(&request.job).map_err(|_| NotVerified("its address names no job"))?;
+    if request.body.len() > MAX_BODY {
+        return Err(NotVerified("its body is too long"));
+    }
+    let mut headers = HeaderMap::with_capacity(request.headers.len());
+    for header in request.headers {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| NotVerified("a header has no name"))?;
+        let value = HeaderValue::from_bytes(&header.value).map_err(|_| NotVerified("a header cannot be read"))?;
+        headers.append(name, value);
+    }
+    // The clock of the day, since a signature's window is in that of its sender.
+    Ok(Webhook { job, headers, body: request.body.into(), now: SystemTime::now() })
+}

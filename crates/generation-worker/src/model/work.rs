@@ -1,0 +1,130 @@
+//! Work and its lease: what generation-status hands out, and what it is told in return.
+
+use std::time::Duration;
+
+use domain::id::AccountId;
+use uuid::Uuid;
+
+use super::order::{Order, Reference};
+
+/// One lease of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The job, the same over all attempts of a generation.
+    pub job: Uuid,
+    /// Rises with every lease of the job; everything that is said about the work carries it.
+    pub fence: i64,
+}
+
+/// The work of one lease.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The lease that it is done under.
+    pub lease: Lease,
+    /// `generations/{generation}`.
+    pub generation: String,
+    /// Whose generation it is.
+    pub account: AccountId,
+    /// `models/{model}`.
+    pub model: String,
+    /// What is ordered.
+    pub order: Order,
+    /// Which attempt this is, from 1.
+    pub attempt: i32,
+    /// What the user pays at most, in micro-credits.
+    pub held_micros: i64,
+    /// The order of an earlier lease: go on with it.
+    pub reference: Option<Reference>,
+    /// An earlier lease recorded its intent and no reference: the provider may have the order.
+    pub unconfirmed: bool,
+    /// The lease is for one poll of an order that the provider has.
+    pub poll: bool,
+    /// How many polls there were before.
+    pub polls: i32,
+    /// It is to be cancelled.
+    pub cancel_requested: bool,
+    /// The W3C trace context of the call that started the generation; empty: none.
+    pub traceparent: String,
+}
+
+/// An order that goes on without a lease.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Suspension {
+    /// When somebody should poll again; nothing: only when a webhook or an operator names the order.
+    pub poll_after: Option<Duration>,
+    /// It is not known whether the provider took the order.
+    pub unconfirmed: bool,
+    /// 0 to 100; nothing where the provider does not say.
+    pub percent: Option<u8>,
+    /// What is being done, in a word or two.
+    pub stage: String,
+    /// The place in the provider's own queue, from 1; 0: none.
+    pub queue_position: i32,
+    /// Why it is unconfirmed, for operators.
+    pub message: String,
+}
+
+/// A stored video, as thumbnail-worker registered it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Video {
+    /// `assets/{sha256}`.
+    pub asset: String,
+    /// Its length in bytes.
+    pub size_bytes: i64,
+    /// Its type by its bytes, `video/mp4`.
+    pub mime_type: String,
+    /// Width in pixels.
+    pub width: i32,
+    /// Height in pixels.
+    pub height: i32,
+    /// How long it plays.
+    pub duration: Option<Duration>,
+    /// Where it can be fetched.
+    pub url: String,
+    /// `assets/{sha256}` of its poster; empty where there is none.
+    pub poster: String,
+    /// Where the poster can be fetched.
+    pub poster_url: String,
+    /// Why there is no poster; empty where there is one.
+    pub poster_missing_reason: String,
+}
+
+/// The result of an order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// The video and its poster; the bytes are in our storage.
+    pub video: Video,
+    /// The stored object's ending, without a dot.
+    pub extension: &'static str,
+    /// What the user is charged, in micro-credits, at most what is held.
+    pub cost_micros: i64,
+}
+
+/// How the work of one lease ended in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The video was delivered.
+    Completed,
+    /// The attempt was reported as failed.
+    Failed,
+    /// The lease was given back.
+    Released,
+    /// The order is left to its provider, to be polled again.
+    Suspended,
+    /// The work is another's: nothing was said.
+    Abandoned,
+}
+
+impl Outcome {
+    /// For spans and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Released => "released",
+            Self::Suspended => "suspended",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}

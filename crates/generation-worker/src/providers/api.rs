@@ -1,0 +1,354 @@
+//! How a provider's API is called: one pooled client for each provider, with timeouts, bounded answers and no redirects; each
+//! call is a span of kind client.
+//!
+//! Invariant: [`CallError::NotSent`] is said only when no connection came about (name, TCP or TLS), so that no byte of the request
+//! can have left. Everything after that, a timeout of the whole call included, is [`CallError::Lost`]. Nothing is sent twice here.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use chassis::egress::{Egress, Reach, is_public};
+use futures::StreamExt as _;
+use futures::stream;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::Value;
+use tracing::Instrument as _;
+use url::{Host, Url};
+
+use super::call::Call;
+use super::excerpt;
+use crate::model::{Charge, Class, Evidence, Failure, NotSubmitted};
+use crate::provider::Pieces;
+
+pub(super) use super::call::Operation;
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call may take in all.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long no byte may come while an answer is read.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// One provider's API.
+#[derive(Clone, Debug)]
+pub(super) struct Api {
+    provider: &'static str,
+    client: reqwest::Client,
+    /// For addresses that the provider chose.
+    egress: Egress,
+    base: Url,
+    authorization: HeaderValue,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CallError {
+    /// No connection came about: nothing left.
+    #[error("the provider cannot be reached: {0}")]
+    NotSent(String),
+    /// The connection was lost, or the answer could not be read: the provider may have acted.
+    #[error("the provider's answer was lost: {0}")]
+    Lost(String),
+}
+
+/// What the provider answered.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// What the provider was called with, to be taken out of what is logged.
+    pub(super) credential: String,
+}
+
+impl Answer {
+    /// The body as JSON; null when it is none.
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// What operators see of it.
+    pub(super) fn evidence(&self) -> Evidence {
+        self.evidence_in(&self.body)
+    }
+
+    /// What operators see of it, where the provider's reason is a part of the body.
+    pub(super) fn evidence_in(&self, reason: &[u8]) -> Evidence {
+        Evidence { status: Some(self.status.as_u16()), excerpt: excerpt::of_body(reason, &self.credential) }
+    }
+
+    /// After how many seconds to come again, where the provider says so in that form.
+    fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse::<u64>().ok()?;
+        // An hour is long enough to notice a wrong number in.
+        Some(Duration::from_secs(seconds.min(3_600)))
+    }
+
+    /// Why there is no news of an order; that says nothing about the order.
+    pub(super) fn poll_failure(&self) -> Failure {
+        let mut failure = Failure::internal(format!("the provider answered {}", self.status.as_u16()));
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            failure.class = Class::Throttled;
+        }
+        failure.retry_after = self.retry_after();
+        failure.with_evidence(self.evidence())
+    }
+
+    /// Why an order was not taken. Only the refusals by which nothing was ordered are reported as such; whatever a gateway or a
+    /// broken server may say of an order that went through is not.
+    pub(super) fn submit_failure(&self) -> NotSubmitted {
+        let code = self.status.as_u16();
+        let (class, reason) = match code {
+            400 | 404 | 405 | 413 | 415 | 422 => (Class::InvalidInput, "INPUT_SCHEMA_VIOLATION"),
+            401..=403 => (Class::Internal, "PROVIDER_QUOTA"),
+            429 => (Class::Throttled, "PROVIDER_QUOTA"),
+            _ => return NotSubmitted::unconfirmed(format!("the provider answered {code}"), self.evidence()),
+        };
+        NotSubmitted::Refused(Failure {
+            class,
+            reason,
+            retry_after: self.retry_after(),
+            charge: Charge::NotCharged,
+            evidence: self.evidence(),
+            ..Failure::internal(format!("the provider refused the order with {code}"))
+        })
+    }
+}
+
+impl CallError {
+    fn cause(&self) -> &str {
+        match self {
+            Self::NotSent(cause) | Self::Lost(cause) => cause,
+        }
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let message = match &error {
+            CallError::NotSent(_) => "the provider cannot be reached",
+            CallError::Lost(_) => "the provider's answer was lost",
+        };
+        Self::internal(message).with_evidence(Evidence::cause(error.cause()))
+    }
+}
+
+impl From<CallError> for NotSubmitted {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NotSent(_) => Self::Refused(Failure { charge: Charge::NotCharged, ..error.into() }),
+            CallError::Lost(cause) => Self::unconfirmed(cause.clone(), Evidence::cause(cause)),
+        }
+    }
+}
+
+impl Api {
+    /// The API of `provider` under `base`. `authorization` is sent with every call, and with no download.
+    ///
+    /// # Errors
+    /// When no client can be built.
+    pub(super) fn new(
+        provider: &'static str,
+        base: Url,
+        mut authorization: HeaderValue,
+    ) -> Result<Self, reqwest::Error> {
+        authorization.set_sensitive(true);
+        // Process-wide; an error only says that somebody installed the same one before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            // A redirected POST may become a GET, and a followed one may order twice.
+            .redirect(reqwest::redirect::Policy::none())
+            // reqwest would repeat what HTTP/2 says was not processed; only the caller knows whether that may be.
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .user_agent("rushes")
+            .build()?;
+        let egress = Egress::new(reach(&base))?;
+        Ok(Self { provider, client, egress, base, authorization })
+    }
+
+    /// Whose API it is.
+    pub(super) fn provider(&self) -> &'static str {
+        self.provider
+    }
+
+    /// The address of a path below the base; each segment is escaped.
+    pub(super) fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
+    /// Calls once, for `operation`.
+    pub(super) async fn call(
+        &self,
+        operation: Operation,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+    ) -> Result<Answer, CallError> {
+        let call = Call::begin(operation, self.provider, &method, &url);
+        let mut request =
+            self.client.request(method, url).timeout(CALL_TIMEOUT).header(AUTHORIZATION, self.authorization.clone());
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        self.answer(request, call).await
+    }
+
+    /// Fetches a public document of the provider's, without credentials.
+    pub(super) async fn get_public(&self, operation: Operation, url: Url) -> Result<Answer, CallError> {
+        let call = Call::begin(operation, self.provider, &Method::GET, &url);
+        self.answer(self.client.get(url).timeout(CALL_TIMEOUT), call).await
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder, call: Call) -> Result<Answer, CallError> {
+        let answer = async {
+            let mut response = request.send().await.map_err(call_error)?;
+            call.answered(response.status());
+            let (status, headers) = (response.status(), response.headers().clone());
+            let mut body = BytesMut::new();
+            while let Some(piece) = response.chunk().await.map_err(|error| CallError::Lost(describe(error)))? {
+                if body.len() + piece.len() > MAX_ANSWER {
+                    return Err(CallError::Lost("it is longer than is read".to_owned()));
+                }
+                body.extend_from_slice(&piece);
+            }
+            Ok(Answer { status, headers, body: body.freeze(), credential: self.credential() })
+        };
+        let answer = answer.instrument(call.span().clone()).await;
+        if let Err(error) = &answer {
+            call.failed(kind(error));
+        }
+        answer
+    }
+
+    /// The bytes of an output. No credential goes to wherever it lies, and only a provider that is itself called at an address
+    /// of this network, as in tests, may name another such address.
+    pub(super) async fn download<'a>(&self, address: &str) -> Result<Pieces<'a>, Failure> {
+        let url = Url::parse(address).map_err(|_| Failure::bad_output("the provider's output has no address"))?;
+        let call = Call::begin(Operation::FetchOutput, self.provider, &Method::GET, &url);
+        let request = self.egress.request(Method::GET, url);
+        let request = request.map_err(|refused| {
+            call.failed("refused");
+            Failure::bad_output(format!("the provider's output: {refused}"))
+        })?;
+        let response = request.send().instrument(call.span().clone()).await.map_err(|error| {
+            let error = call_error(error);
+            call.failed(kind(&error));
+            Failure::from(error)
+        })?;
+        call.answered(response.status());
+        if !response.status().is_success() {
+            let code = response.status().as_u16();
+            let message = format!("the provider's output cannot be fetched: {code}");
+            // What is refused is not there any more; what broke may be there in a moment.
+            let gone = response.status().is_client_error() && !matches!(code, 408 | 425 | 429);
+            let class = if gone { Class::BadOutput } else { Class::Internal };
+            let evidence = Evidence { status: Some(code), excerpt: String::new() };
+            return Err(Failure { class, reason: "OUTPUT_UNAVAILABLE", evidence, ..Failure::internal(message) });
+        }
+        // The span lasts as long as there are pieces to come.
+        let pieces = stream::try_unfold((response, call), |(mut response, call)| async move {
+            match response.chunk().await {
+                Ok(piece) => Ok(piece.map(|piece| (piece, (response, call)))),
+                Err(error) => {
+                    let error = call_error(error);
+                    call.failed(kind(&error));
+                    Err(Failure::from(error))
+                }
+            }
+        });
+        Ok(pieces.boxed())
+    }
+
+    /// The credential without its scheme.
+    fn credential(&self) -> String {
+        let text = self.authorization.to_str().unwrap_or_default();
+        text.split_once(' ').map_or(text, |(_, credential)| credential).to_owned()
+    }
+}
+
+/// Where a provider's outputs may lie. Its own address is the operator's choice.
+fn reach(base: &Url) -> Reach {
+    let inward = match base.host() {
+        Some(Host::Ipv4(address)) => !is_public(address.into()),
+        Some(Host::Ipv6(address)) => !is_public(address.into()),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    if inward { Reach::Anywhere } else { Reach::Public }
+}
+
+fn call_error(error: reqwest::Error) -> CallError {
+    // Said of errors of the connector alone, which has the request only once the connection is made.
+    if error.is_connect() { CallError::NotSent(describe(error)) } else { CallError::Lost(describe(error)) }
+}
+
+/// `error.type` of the call's span.
+fn kind(error: &CallError) -> &'static str {
+    match error {
+        CallError::NotSent(_) => "not_sent",
+        CallError::Lost(_) => "lost",
+    }
+}
+
+/// The error with its causes, and without the address, which may carry what is nobody's business.
+fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_provider_out_there_names_no_address_in_here() {
+        let api = |base: &str| Api::new("test", base.parse().unwrap(), HeaderValue::from_static("Bearer x")).unwrap();
+        let out_there = api("https://api.replicate.com/v1");
+        for inward in [
+            "https://169.254.169.254/latest/meta-data/",
+            "https://[::ffff:10.0.0.1]/video.mp4",
+            "http://replicate.delivery/video.mp4",
+            "file:///etc/passwd",
+        ] {
+            let failure = out_there.download(inward).await.map(drop).unwrap_err();
+            assert_eq!(failure.reason, "PROVIDER_BAD_OUTPUT", "{inward}");
+        }
+        let resolved = out_there.download("https://localhost/video.mp4").await.map(drop).unwrap_err();
+        assert!(resolved.evidence.excerpt.contains("public internet"), "{resolved:?}");
+        assert_eq!(
+            (reach(&out_there.base), reach(&api("http://127.0.0.1:1/v1").base)),
+            (Reach::Public, Reach::Anywhere)
+        );
+    }
+
+    #[test]
+    fn what_operators_see_of_an_answer_has_no_credential_and_users_see_none_of_it() {
+        let answer = Answer {
+            status: StatusCode::FORBIDDEN,
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(br#"{"detail": "r9-hidden may not"}"#),
+            credential: "r9-hidden".to_owned(),
+        };
+        let NotSubmitted::Refused(failure) = answer.submit_failure() else { panic!("it is a refusal") };
+        let excerpt = r#"{"detail": "[redacted] may not"}"#.to_owned();
+        assert_eq!(failure.evidence, Evidence { status: Some(403), excerpt });
+        assert_eq!(failure.message, "the provider refused the order with 403");
+    }
+}

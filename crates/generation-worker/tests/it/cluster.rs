@@ -1,0 +1,77 @@
+//! A cluster of two nodes: the worker as it ships, and the scripted one beside it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chassis::client::{self, Channel};
+use chassis::drain::Drain;
+use chassis::{blobs, server, telemetry};
+use generation_worker::Service;
+use generation_worker::config::{Config, Local, Upstreams, Work};
+use generation_worker::providers::Registry;
+use proto::work::v1::hook_service_client::HookServiceClient;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::node::Node;
+
+/// The running cluster; it ends when it is dropped.
+pub(crate) struct Cluster {
+    pub(crate) node: Node,
+    pub(crate) blobs: blobs::Store,
+    /// The worker's.
+    pub(crate) drain: Drain,
+    pub(crate) working: JoinHandle<()>,
+    /// The worker's port for webhooks.
+    pub(crate) webhooks: HookServiceClient<Channel>,
+    folder: PathBuf,
+    nodes_drain: Drain,
+}
+
+/// A worker's settings beside a node at `uri`, with its objects in `folder`.
+pub(crate) fn config(uri: &http::Uri, folder: &std::path::Path) -> Config {
+    let free = "127.0.0.1:0".parse().unwrap();
+    Config {
+        telemetry: telemetry::Settings::default(),
+        server: server::Settings { listen: free, admin: free },
+        upstreams: Upstreams { generation_status: uri.clone(), thumbnail_worker: uri.clone() },
+        blobs: blobs::Settings { url: format!("file://{}", folder.display()), options: Vec::new() },
+        work: Work {
+            slots: 2,
+            heartbeat: Duration::from_millis(50),
+            order_timeout: Duration::from_secs(60),
+            max_video_bytes: 8 << 20,
+        },
+        local: Local { pace: Duration::ZERO, threads: 2 },
+        replicate: None,
+        fal: None,
+        models: Vec::new(),
+    }
+}
+
+impl Cluster {
+    /// Starts a worker with these providers and with settings that `change` has changed.
+    pub(crate) async fn start(providers: Registry, change: impl FnOnce(&mut Config)) -> Self {
+        let (node, nodes_drain) = (Node::default(), Drain::default().with_grace(Duration::ZERO));
+        let uri = node.serve(nodes_drain.clone()).await;
+        let folder = std::env::temp_dir().join(format!("rushes-worker-{}", Uuid::now_v7().simple()));
+        let mut config = config(&uri, &folder);
+        change(&mut config);
+        let blobs = blobs::Store::open(&config.blobs).unwrap();
+        let bound = Service::with_providers(&config, providers).unwrap().bind().await.unwrap();
+        let webhooks = format!("http://{}", bound.addr()).parse().unwrap();
+        let webhooks = HookServiceClient::new(client::connect("generation-worker", &webhooks));
+        let drain = Drain::default().with_grace(Duration::from_secs(2));
+        let serving = bound.serve(drain.clone());
+        let working = tokio::spawn(async move { serving.await.unwrap() });
+        Self { node, blobs, drain, working, webhooks, folder, nodes_drain }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.working.abort();
+        self.nodes_drain.begin();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

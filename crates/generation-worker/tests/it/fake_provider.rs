@@ -1,0 +1,168 @@
+//! A provider that does as a test wants, and counts what it is asked.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
+use generation_worker::model::{
+    Abilities, Failure, Made, NotSubmitted, NotVerified, Order, OrderStatus, Reference, Stopping, Webhook, WebhookEvent,
+};
+use generation_worker::provider::{Pieces, Provider};
+use generation_worker::providers::{Registry, local};
+use uuid::Uuid;
+
+pub(crate) const DONE: OrderStatus = OrderStatus::Done(Made { extension: "mp4", cost_micros: None });
+pub(crate) const WORKING: OrderStatus = OrderStatus::Working { percent: 40, stage: "rendering" };
+
+/// What it says, and what it was asked.
+#[derive(Default)]
+pub(crate) struct Script {
+    /// Answers to orders, first one first; afterwards every order is taken.
+    pub(crate) submits: VecDeque<NotSubmitted>,
+    /// Answers to polls, first one first; the last one stays.
+    pub(crate) polls: VecDeque<Result<OrderStatus, Failure>>,
+    /// What a poll says once a cancel was asked for.
+    pub(crate) after_cancel: Option<OrderStatus>,
+    /// Whether an order is found by its key.
+    pub(crate) finds: bool,
+    pub(crate) video: Vec<u8>,
+    /// Answers to downloads, first one first; afterwards there is the video.
+    pub(crate) fetches: VecDeque<Failure>,
+    pub(crate) ordered: Vec<Uuid>,
+    pub(crate) cancels: usize,
+    pub(crate) forgotten: usize,
+}
+
+#[derive(Clone)]
+pub(crate) struct FakeProvider {
+    script: Arc<Mutex<Script>>,
+    abilities: Abilities,
+}
+
+impl FakeProvider {
+    pub(crate) fn new(polls: impl IntoIterator<Item = OrderStatus>) -> Self {
+        let polls = polls.into_iter().map(Ok).collect();
+        let script = Script { polls, video: b"a video".to_vec(), ..Script::default() };
+        let abilities = Abilities {
+            idempotent_submit: true,
+            find_by_key: true,
+            cancel: true,
+            progress: true,
+            queue_position: true,
+            webhook: true,
+            in_process: true,
+        };
+        Self { script: Arc::new(Mutex::new(script)), abilities }
+    }
+
+    /// The same provider, which cannot promise that a key costs once.
+    pub(crate) fn not_idempotent(mut self) -> Self {
+        self.abilities.idempotent_submit = false;
+        self
+    }
+
+    /// The same provider, which cannot find an order by our key.
+    pub(crate) fn without_search(mut self) -> Self {
+        self.abilities.find_by_key = false;
+        self
+    }
+
+    /// The same provider, whose orders live elsewhere.
+    pub(crate) fn remote(mut self) -> Self {
+        self.abilities.in_process = false;
+        self
+    }
+
+    pub(crate) fn script(&self) -> std::sync::MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+
+    pub(crate) fn registry(&self) -> Registry {
+        Registry::default().with(local::MODEL, Arc::new(self.clone()))
+    }
+}
+
+impl Provider for FakeProvider {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
+        async move {
+            let mut script = self.script();
+            script.ordered.push(order.key);
+            match script.submits.pop_front() {
+                Some(refusal) => Err(refusal),
+                None => Ok(reference(order.key)),
+            }
+        }
+        .boxed()
+    }
+
+    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Failure>> {
+        async move { Ok(self.script().finds.then(|| reference(key))) }.boxed()
+    }
+
+    fn poll<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>> {
+        async move {
+            let mut script = self.script();
+            if let Some(poll) = script.after_cancel.clone().filter(|_| script.cancels > 0) {
+                return Ok(poll);
+            }
+            if script.polls.len() > 1 { script.polls.pop_front().unwrap() } else { script.polls[0].clone() }
+        }
+        .boxed()
+    }
+
+    fn fetch<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<Pieces<'a>, Failure>> {
+        async move {
+            if let Some(failure) = self.script().fetches.pop_front() {
+                return Err(failure);
+            }
+            let pieces: Vec<_> =
+                self.script().video.chunks(1_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+            Ok(futures::stream::iter(pieces).boxed())
+        }
+        .boxed()
+    }
+
+    fn cancel<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>> {
+        async move {
+            self.script().cancels += 1;
+            Ok(Stopping::Asked)
+        }
+        .boxed()
+    }
+
+    /// Believes what carries its secret, and says that it is about its body.
+    fn verify(&self, webhook: &Webhook) -> Result<WebhookEvent, NotVerified> {
+        let secret = webhook.headers.get("x-secret").ok_or(NotVerified("no secret"))?;
+        if secret != "open sesame" {
+            return Err(NotVerified("another's secret"));
+        }
+        let reference = String::from_utf8(webhook.body.to_vec()).unwrap();
+        Ok(WebhookEvent {
+            id: format!("{} of {}", webhook.headers["x-event"].to_str().unwrap(), webhook.job),
+            reference: Some(reference),
+        })
+    }
+
+    fn poll_interval(&self) -> Duration {
+        Duration::from_millis(5)
+    }
+
+    fn forget(&self, _: &Reference) {
+        self.script().forgotten += 1;
+    }
+}
+
+pub(crate) fn reference(key: Uuid) -> Reference {
+    Reference(format!("fake-{key}"))
+}

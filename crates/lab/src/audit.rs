@@ -1,0 +1,231 @@
+//! The join: the provider's bill, the ledger, the jobs, the calls, and what the gateway tells the customer.
+//!
+//! Each thing that is wrong is a sentence that names its generation, so that it can be looked into. Invariant: every order on the
+//! bill is explained by a call that was intended, and an order beside another only by the other's end before it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use anyhow::Result;
+use proto::generations::v1::State;
+use provider_double::{Event, Line};
+use sqlx::PgPool;
+
+use crate::customer::Customer;
+use crate::notifications::Notifications;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    /// Accepted, and neither over nor where it should be; or over, and not what was bought.
+    pub(crate) lost: Vec<String>,
+    /// Ordered beside an order that may be at work or was made, or without an intent.
+    pub(crate) double_submissions: Vec<String>,
+    /// Charged more than once, or for what did not complete.
+    pub(crate) double_charges: Vec<String>,
+    /// A charge reported to the customer that the bill contradicts.
+    pub(crate) contradicted_charges: Vec<String>,
+    /// The sum of all entries of the ledger.
+    pub(crate) ledger_sum: i64,
+    /// Entries that do not sum to zero, and what is held although all is over.
+    pub(crate) ledger: Vec<String>,
+    /// Generations whose submission was unconfirmed at some time.
+    pub(crate) unconfirmed: usize,
+    /// Those of them, by what explains it.
+    pub(crate) explained: BTreeMap<&'static str, usize>,
+    /// How all generations ended.
+    pub(crate) ends: BTreeMap<String, usize>,
+    /// Orders, and made ones that nobody got, since their reference never came.
+    pub(crate) orders: usize,
+    pub(crate) given_up: usize,
+    /// What customers were notified of.
+    pub(crate) notifications: Notifications,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    name: String,
+    state: i16,
+    provider_charge: i16,
+    asset: Option<String>,
+    reason: Option<String>,
+    spent: i64,
+    captures: i64,
+    captured: i64,
+    job: Option<String>,
+    /// Intended calls without a reference, and the references of the others.
+    unknown: i64,
+    references: Vec<String>,
+    unconfirmed: bool,
+    remote: bool,
+}
+
+impl Audit {
+    /// Whether every promise held.
+    pub(crate) fn holds(&self) -> bool {
+        self.wrong().next().is_none() && self.ledger_sum == 0
+    }
+
+    /// Everything that is wrong, in words.
+    pub(crate) fn wrong(&self) -> impl Iterator<Item = &String> {
+        let wrong =
+            [&self.lost, &self.double_submissions, &self.double_charges, &self.contradicted_charges, &self.ledger];
+        wrong.into_iter().chain([&self.notifications.wrong]).flatten()
+    }
+}
+
+/// Joins everything. `accepted` are the generations that customers were answered.
+pub(crate) async fn audit(
+    pool: &PgPool,
+    bill: &Path,
+    customers: &[Customer],
+    accepted: &[Vec<String>],
+) -> Result<Audit> {
+    let mut audit = Audit::default();
+    let bill = provider_double::read_bill(bill)?;
+    let mut orders: HashMap<&str, Vec<&Line>> = HashMap::new();
+    for line in &bill {
+        orders.entry(line.job.as_deref().unwrap_or_default()).or_default().push(line);
+    }
+    let rows = rows(pool).await?;
+    let known: HashMap<&str, &Row> = rows.iter().map(|row| (row.name.as_str(), row)).collect();
+    for (customer, names) in customers.iter().zip(accepted) {
+        for name in names.iter().filter(|name| !known.contains_key(name.as_str())) {
+            audit.lost.push(format!("{name} was accepted and is not in the database"));
+        }
+        for seen in customer.get(names).await? {
+            if known.get(seen.name.as_str()).is_some_and(|row| i32::from(row.state) != seen.state) {
+                audit.lost.push(format!("{} is shown as {:?}, and is not", seen.name, seen.state()));
+            }
+        }
+    }
+    for row in &rows {
+        let lines = orders.remove(row.name.trim_start_matches("generations/")).unwrap_or_default();
+        audit.generation(row, &lines);
+    }
+    for (job, lines) in orders {
+        audit.double_submissions.push(format!("{} orders for {job:?}, which is no generation", lines.len()));
+    }
+    audit.books(pool).await?;
+    Ok(audit)
+}
+
+impl Audit {
+    fn generation(&mut self, row: &Row, lines: &[&Line]) {
+        let name = &row.name;
+        let state = State::try_from(i32::from(row.state)).unwrap_or_default();
+        *self.ends.entry(format!("{state:?}")).or_default() += 1;
+        let over = state >= State::Completed;
+        if !over {
+            self.lost.push(format!("{name} has not ended: {state:?}, its job is {:?}", row.job));
+        } else if row.job.as_deref().is_some_and(|job| ["queued", "leased", "waiting"].contains(&job)) {
+            self.lost.push(format!("{name} is {state:?}, and its job is {:?}", row.job));
+        }
+        let charged = |line: &&&Line| line.event == Event::Charged;
+        if state == State::Completed && row.remote {
+            let asset = row.asset.as_deref().unwrap_or_default().trim_start_matches("assets/");
+            if !lines.iter().filter(charged).any(|line| line.sha256.as_deref() == Some(asset)) {
+                self.lost.push(format!("{name} is COMPLETED with {asset}, which the provider did not make for it"));
+            }
+        }
+        let due = if state == State::Completed { row.captured } else { 0 };
+        if row.captures > 1 || row.spent != due {
+            self.double_charges.push(format!("{name} was captured {} times, {} in all", row.captures, row.spent));
+        }
+        if row.provider_charge == 1 && lines.iter().any(|line| line.event == Event::Charged) {
+            self.contradicted_charges.push(format!("{name} says NOT_CHARGED, and is on the bill"));
+        }
+        self.orders(row, lines);
+    }
+
+    fn orders(&mut self, row: &Row, lines: &[&Line]) {
+        let name = &row.name;
+        let (mut live, mut unknown) = (HashSet::new(), 0);
+        for line in lines {
+            if line.event == Event::Ordered {
+                self.orders += 1;
+                if !live.is_empty() {
+                    self.double_submissions.push(format!("{name} was ordered as {} beside {live:?}", line.order));
+                }
+                live.insert(line.order.as_str());
+                if !row.references.contains(&line.order) {
+                    unknown += 1;
+                }
+            } else if line.event != Event::Charged {
+                // What failed, was stopped or was forgotten may be ordered again.
+                live.remove(line.order.as_str());
+            }
+        }
+        if unknown > row.unknown {
+            self.double_submissions.push(format!("{name} has {unknown} orders that no intent explains"));
+        }
+        let made = |line: &&Line| line.event == Event::Charged && !row.references.contains(&line.order);
+        self.given_up += lines.iter().filter(|line| made(line)).count();
+        if row.unconfirmed {
+            self.unconfirmed += 1;
+            let ended_unknown = row.reason.as_deref() == Some("SUBMISSION_OUTCOME_UNKNOWN");
+            let why = match (unknown > 0, lines.is_empty(), ended_unknown) {
+                (true, _, true) => "taken, its answer and its webhook lost: ended as UNKNOWN",
+                (true, _, false) => "taken, its answer lost: ended otherwise",
+                (false, true, true) => "not taken, the connection cut: ended as UNKNOWN",
+                (false, true, false) => "not taken, the connection cut: ended otherwise",
+                (false, false, _) => "taken, its answer lost: settled",
+            };
+            *self.explained.entry(why).or_default() += 1;
+        }
+    }
+
+    async fn books(&mut self, pool: &PgPool) -> Result<()> {
+        self.ledger_sum =
+            sqlx::query_scalar("select coalesce(sum(amount_micros), 0)::bigint from ledger").fetch_one(pool).await?;
+        for (sql, wrong) in [
+            (
+                "select count(*) from (select from ledger group by account_id, generation_id, entry, request_id
+                 having sum(amount_micros) <> 0) as entry",
+                "entries of the ledger do not sum to zero",
+            ),
+            (
+                "select coalesce(sum(held_micros), 0)::bigint from credit_accounts",
+                "micro-credits are held although every generation has ended",
+            ),
+            (
+                "select count(*) from credit_accounts c cross join lateral (
+                     select coalesce(sum(amount_micros) filter (where book = 'available'), 0) as available,
+                            coalesce(sum(amount_micros) filter (where book = 'spent'), 0) as spent
+                     from ledger where account_id = c.account_id
+                 ) l where (c.available_micros, c.spent_micros) is distinct from (l.available, l.spent)",
+                "balances are not what the ledger says",
+            ),
+        ] {
+            let found: i64 = sqlx::query_scalar(sql).fetch_one(pool).await?;
+            if found != 0 {
+                self.ledger.push(format!("{found} {wrong}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn rows(pool: &PgPool) -> Result<Vec<Row>> {
+    Ok(sqlx::query_as(
+        "select 'generations/' || g.id as name, g.state, g.provider_charge, g.output ->> 'asset' as asset,
+                g.error_reason as reason, g.captured_micros as captured, j.state as job, g.model <> 'local-sketch' as remote,
+                coalesce(l.spent, 0)::bigint as spent, coalesce(l.captures, 0) as captures,
+                coalesce(p.unknown, 0) as unknown, coalesce(p.refs, '{}') as references,
+                exists (select from job_events e where e.job_id = g.id and e.cause = 'SUBMISSION_UNCONFIRMED') as unconfirmed
+         from generations g
+         left join jobs j on j.id = g.id
+         left join lateral (
+             select sum(amount_micros) filter (where book = 'spent') as spent,
+                    count(*) filter (where entry = 'capture' and book = 'spent') as captures
+             from ledger where generation_id = g.id
+         ) l on true
+         left join lateral (
+             select count(*) filter (where reference is null) as unknown,
+                    array_agg(reference) filter (where reference is not null) as refs
+             from provider_calls where generation_id = g.id
+         ) p on true",
+    )
+    .fetch_all(pool)
+    .await?)
+}

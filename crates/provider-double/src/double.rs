@@ -1,0 +1,51 @@
+//! A running double: one port, served by a task that ends with it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+
+use crate::orders::Orders;
+use crate::settings::Settings;
+use crate::{routes, server};
+
+/// A running double; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Double {
+    address: SocketAddr,
+    serving: AbortHandle,
+}
+
+impl Double {
+    /// Binds its port and serves.
+    ///
+    /// # Errors
+    /// When the port cannot be bound or the bill cannot be opened.
+    pub async fn start(settings: Settings) -> Result<Self> {
+        // Process-wide; an error only says that somebody installed the same one before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind(settings.listen).await.context("binding the double's port")?;
+        let address = listener.local_addr()?;
+        let orders = Arc::new(Orders::open(settings, address)?);
+        let reply = move |request| {
+            let orders = Arc::clone(&orders);
+            async move { routes::reply(&orders, request).await }
+        };
+        let serving = tokio::spawn(server::serve(listener, reply)).abort_handle();
+        Ok(Self { address, serving })
+    }
+
+    /// Where it listens: Replicate's API below `/replicate/v1`, fal's queue below `/fal`, fal's keys at `/fal-keys`.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
