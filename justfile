@@ -12,11 +12,11 @@ up *ARGS:
 test *ARGS:
     cargo rushes test {{ ARGS }}
 
-# Measure, each figure beside its floor.
+# Measure, each figure beside its baseline.
 bench *ARGS:
     cargo rushes bench {{ ARGS }}
 
-# The cache's protocol in seeded histories, and without each of its walls.
+# The cache's protocol in seeded histories, and without each of its guards.
 sim *ARGS:
     cargo rushes sim {{ ARGS }}
 
@@ -25,7 +25,7 @@ torture *ARGS:
     cargo rushes torture {{ ARGS }}
 
 # A process aborts at each crash point in turn, and the provider's bill is joined with the books.
-sweep *ARGS:
+crash-points *ARGS:
     cargo rushes crash-points {{ ARGS }}
 
 # Everything is killed at random beside a provider that cuts connections, and its bill is joined with the books.

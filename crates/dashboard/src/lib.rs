@@ -10,6 +10,7 @@ mod config;
 mod dashboards;
 mod error;
 mod etag;
+mod events;
 mod grpc;
 mod idempotency;
 mod model;

@@ -19,7 +19,7 @@ use crate::presenter::Presenter;
 use crate::projects::Projects;
 use crate::scenes::Scenes;
 use crate::store::Store;
-use crate::watches::{Hub, Watches};
+use crate::watches::Watches;
 
 /// The service, built and bound to no port.
 pub struct Service {
@@ -52,9 +52,8 @@ impl Service {
         let dashboards = CachedDashboards::new(cache.clone(), dashboards, presenter);
         let keys = CachedKeys::new(cache.clone(), store.clone());
 
-        let (hub, stop) = (Hub::default(), CancellationToken::new());
-        tokio::spawn(stop.clone().run_until_cancelled_owned(hub.clone().feed(cache.changes())));
-        let watches = Watches::new(dashboards.clone(), hub, config.watch, stop.clone());
+        let stop = CancellationToken::new();
+        let watches = Watches::start(dashboards.clone(), cache.changes(), config.watch, stop.clone());
 
         let projects = Projects::new(store.clone(), dashboards.clone());
         let scenes = Scenes::new(store.clone(), dashboards.clone());

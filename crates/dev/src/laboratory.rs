@@ -47,11 +47,11 @@ async fn prepare(with_provider: bool) -> Result<Say> {
     install::ensure(&Server::ALL, true, &say).await?;
     if with_provider {
         say.step("building the services and the simulated provider");
-        build::services(&root).await?;
+        build::services(&root, &build::Profile::own()?).await?;
         build::provider(&root).await?;
     } else {
         say.step("building the services");
-        build::services(&root).await?;
+        build::services(&root, &build::Profile::own()?).await?;
     }
     Ok(say)
 }

@@ -43,7 +43,7 @@ async fn test(options: Options) -> Result<Exit> {
     let root = workspace::root()?;
     install::ensure(&Server::ALL, !options.no_install, &say).await?;
     let mut command = config::cargo();
-    command.arg("test").args(build::profile()?).current_dir(&root);
+    command.arg("test").args(build::Profile::own()?.arguments()).current_dir(&root);
     if !options.args.iter().any(|arg| arg == "-p" || arg.starts_with("--package")) {
         command.arg("--workspace");
     }

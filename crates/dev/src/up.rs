@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// Never install a server that is missing.
     #[arg(long)]
     no_install: bool,
+    /// Run the services as the image has them, optimized; the first such build takes more than ten minutes on two cores.
+    #[arg(long)]
+    release: bool,
     #[command(flatten)]
     urls: servers::Urls,
     /// Where videos and pictures are stored: file:///directory or s3://bucket/prefix.
@@ -100,8 +103,9 @@ async fn stay(options: Options) -> Result<Exit> {
         demo::forget(&home)?;
     }
     install::ensure(&options.urls.missing(), !options.no_install, &say).await?;
+    let profile = if options.release { build::Profile::release()? } else { build::Profile::own()? };
     say.step("building the services (cargo build; about five minutes the first time)");
-    build::services(&root).await?;
+    build::services(&root, &profile).await?;
 
     say.step("starting PostgreSQL, Redis and NATS");
     let servers = Servers::bring_up(&options.urls, &home, &say).await?;
@@ -114,7 +118,7 @@ async fn stay(options: Options) -> Result<Exit> {
     let (jaeger, buffer, otlp) = tracing(options.otlp_endpoint.clone(), &home).await?;
     say.step(format!("starting the services: {}", build::SERVICES.join(", ")));
     let blobs = options.blobs_url.clone().unwrap_or_else(|| format!("file://{}", home.join("blobs").display()));
-    let plan = services::Plan { gateway, servers: &servers, blobs, otlp: otlp.clone() };
+    let plan = services::Plan { programs: &profile.folder, gateway, servers: &servers, blobs, otlp: otlp.clone() };
     let services = Services::start(&home, plan)?;
     services.ready().await?;
 

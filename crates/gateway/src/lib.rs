@@ -9,6 +9,7 @@
 mod assets;
 mod config;
 mod error;
+mod events;
 mod forward;
 mod hooks;
 mod ingress;

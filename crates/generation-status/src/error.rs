@@ -12,10 +12,10 @@ use domain::money::Micros;
 
 use crate::model::{MAX_ENDPOINTS, MissingOutput};
 
-/// The RetryInfo of an account that has as many generations under way as it may.
+/// The RetryInfo of an account at its limit of open generations.
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
 
-/// What can be not found.
+/// The kinds of things that may not be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Noun {
     Account,
@@ -74,19 +74,19 @@ pub(crate) enum Error {
     /// The account cannot pay this price.
     #[error("not enough credit for {price}")]
     InsufficientCredit {
-        /// What it would cost.
+        /// The price of the generation.
         price: Micros,
     },
     /// The available balance would become negative.
     #[error("the balance would be negative")]
     NegativeBalance,
-    /// The account has as many generations under way as it may.
-    #[error("{max} are under way")]
+    /// The account is at its limit of open generations.
+    #[error("{max} generations are open")]
     AccountConcurrency {
         /// How many it may have.
         max: i32,
     },
-    /// What was reported cannot follow the state that the generation is in.
+    /// The reported state cannot follow the generation's.
     #[error("{next:?} cannot follow")]
     IllegalTransition {
         /// The state that was asked for.
@@ -116,9 +116,9 @@ pub(crate) enum Error {
     /// The version asked for does not exist yet.
     #[error("version {asked} asked for, {newest} is the newest")]
     VersionAhead {
-        /// What the caller wants.
+        /// The caller's `min_version`.
         asked: i64,
-        /// What there is.
+        /// The newest version that exists.
         newest: i64,
     },
     /// A watch cannot go on from there.
@@ -176,9 +176,7 @@ impl From<Error> for Failure {
             ),
             Error::AccountConcurrency { max } => Self::exhausted(
                 "ACCOUNT_CONCURRENCY",
-                format!(
-                    "the account has {max} generations under way, which is as many as it may; wait for some to end"
-                ),
+                format!("the account has {max} open generations, which is its limit; wait for some to end"),
                 RETRY_WHEN_FULL,
             )
             .and_metadata("limit", max.to_string()),

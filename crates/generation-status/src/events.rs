@@ -86,12 +86,17 @@ pub(crate) fn job_dead_lettered(generation: &Generation) {
     log!(warn, generation, "job dead-lettered", reason = reason);
 }
 
-/// It is not known whether the provider took the order of a job.
-pub(crate) fn submission_unconfirmed(suspension: &Suspension) {
+/// It is not known whether the provider took the order of a job. `generation` is `None` where that was so before this lease.
+pub(crate) fn submission_unconfirmed(suspension: &Suspension, generation: Option<&Generation>) {
     metrics::submission_unconfirmed();
-    let job = suspension.lease.job;
-    let generation = GenerationId(job).name();
-    tracing::info!(generation, %job, why = suspension.message, "submission unconfirmed");
+    let why = suspension.message.as_str();
+    match generation {
+        Some(generation) => log!(info, generation, "submission unconfirmed", why = why),
+        None => {
+            let job = suspension.lease.job;
+            tracing::info!(generation = GenerationId(job).name(), %job, why, "submission still unconfirmed");
+        }
+    }
 }
 
 /// A submission stayed unconfirmed to its total deadline: the provider may have charged for it.

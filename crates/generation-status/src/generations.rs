@@ -21,7 +21,7 @@ use crate::error::{Error, Noun};
 use crate::events;
 use crate::model::{Generation, JobEvent, NewGeneration, Resolution, Started};
 use crate::store::Store;
-use crate::watches::Hub;
+use crate::watches::GenerationHub;
 
 /// How often a cancel reads the generation anew when it changed between the read and the write.
 const MAX_CANCEL_TRIES: usize = 8;
@@ -32,7 +32,7 @@ pub(crate) struct Generations {
     catalogue: Catalogue,
     store: Store,
     cached: CachedGenerations,
-    hub: Hub,
+    hub: GenerationHub,
     notifier: Notifier,
 }
 
@@ -41,13 +41,13 @@ impl Generations {
         catalogue: Catalogue,
         store: Store,
         cached: CachedGenerations,
-        hub: Hub,
+        hub: GenerationHub,
         notifier: Notifier,
     ) -> Self {
         Self { catalogue, store, cached, hub, notifier }
     }
 
-    /// What can be asked for.
+    /// The models that can be asked for.
     pub(crate) fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
@@ -212,7 +212,7 @@ impl Generations {
         if generation.state.is_terminal() {
             events::generation_ended(generation);
         }
-        self.hub.changed(generation.clone());
+        self.hub.publish(generation.clone());
         self.cached.wrote(generation).await;
         self.cached.invalidate_dashboard(generation.account).await;
     }

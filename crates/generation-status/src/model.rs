@@ -14,12 +14,12 @@ pub(crate) use generation::{
     Generation, MissingOutput, NewGeneration, Output, ProviderCharge, Snapshot, Started, WaitReason,
 };
 pub(crate) use models::{BUILT_IN_MODEL, MAX_PROMPT_CHARACTERS, MAX_REFERENCE_ASSETS, Model, Pace};
-pub(crate) use operations::{JobEvent, QueueStats, Resolution};
+pub(crate) use operations::{CheckedRange, JobEvent, QueueStats, Resolution, Violation};
 pub(crate) use webhooks::{
     Attempt, AttemptResult, ClaimedDelivery, CreatedEndpoint, DELIVERY_JOBS, DELIVERY_RETENTION, DISABLE_AFTER,
     Delivery, DeliveryOutcome, Endpoint, EndpointChange, MAX_DELIVERY_ATTEMPTS, MAX_ENDPOINTS, NewEndpoint,
     RETRY_PAUSES, ReapedDeliveries, Secret, Settlement, TEST_EVENT, event_types,
 };
 pub(crate) use work::{
-    ClaimedWork, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, ProgressReport, Suspension,
+    ClaimedWork, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport, Suspension,
 };

@@ -65,7 +65,7 @@ impl Presenter {
             outputs: generation.output.iter().map(|output| self.output(output)).collect(),
             error: generation.error.as_ref().map(status),
             charge: Some(api::Charge {
-                // What is settled is no longer held.
+                // A settlement ends the hold; the row keeps what was held.
                 held_micros: if generation.state.is_terminal() { 0 } else { generation.held.get() },
                 captured_micros: generation.captured.get(),
                 released_micros: generation.released.get(),
@@ -109,7 +109,7 @@ pub(crate) fn model_name(id: &str) -> String {
     format!("models/{id}")
 }
 
-/// What a generation was asked for, with the seed that was chosen.
+/// The input of a generation, with the seed that was chosen.
 pub(crate) fn input(generation: &Generation) -> api::Input {
     api::Input {
         prompt: generation.prompt.clone(),

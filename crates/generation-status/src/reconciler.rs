@@ -3,19 +3,22 @@
 //!
 //! In a healthy installation it finds nothing: it is a second guard behind transactions, fences and the reaper.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::crash;
 use domain::id::GenerationId;
 use jobs::Notifier;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::crash_points;
 use crate::error::Error;
 use crate::events;
 use crate::generations::Generations;
 use crate::metrics;
-use crate::store::{INVARIANTS, Repair, Store};
+use crate::model::Violation;
+use crate::store::{COPIES, INVARIANTS, Repair, Store};
 
 /// Checks and repairs; cheap to clone.
 #[derive(Clone)]
@@ -32,30 +35,33 @@ impl Reconciler {
 
     /// Checks at an interval, until `stop`. Every process does: what one repairs, the others do not find.
     pub(crate) async fn run(self, interval: Duration, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(interval);
+        // The first round comes after one interval: processes that start together have enough to do.
+        let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for invariant in INVARIANTS {
+        for name in INVARIANTS.iter().map(|invariant| invariant.name).chain(COPIES.iter().map(|copy| copy.name)) {
             // The series exists from the start, so that an alert on its increase works for the first finding.
-            metrics::violations_found(invariant.name, 0);
+            metrics::violations_found(name, 0);
         }
+        let mut ranges = HashMap::new();
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            if let Err(error) = self.reconcile().await {
+            if let Err(error) = self.reconcile(&mut ranges).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the reconciler failed and will be repeated");
             }
         }
     }
 
-    async fn reconcile(&self) -> Result<(), Error> {
+    /// One round. `ranges` has the id after which the next range of each copy begins.
+    async fn reconcile(&self, ranges: &mut HashMap<&'static str, Uuid>) -> Result<(), Error> {
         for invariant in INVARIANTS {
             let violations = self.store.violations(invariant).await?;
             if violations.is_empty() {
                 continue;
             }
             metrics::violations_found(invariant.name, violations.len());
-            for (account, id) in &violations {
-                events::invariant_violated(invariant.name, *account, *id);
+            for Violation { account, id } in violations {
+                events::invariant_violated(invariant.name, account, id);
                 if invariant.repair == Repair::End
-                    && let Some(generation) = self.store.end_without_job(*account, GenerationId(*id)).await?
+                    && let Some(generation) = self.store.end_without_job(account, GenerationId(id)).await?
                 {
                     crash::point(crash_points::RECONCILER_COMMITTED);
                     self.generations.publish(&generation).await;
@@ -63,6 +69,15 @@ impl Reconciler {
             }
             if invariant.repair == Repair::Notify {
                 self.notifier.notify().await;
+            }
+        }
+        for copy in COPIES {
+            let range = ranges.entry(copy.name).or_default();
+            let checked = self.store.check_copies(*copy, *range).await?;
+            *range = checked.next;
+            metrics::violations_found(copy.name, checked.violations.len());
+            for Violation { account, id } in checked.violations {
+                events::invariant_violated(copy.name, account, id);
             }
         }
         self.store.run_housekeeping().await

@@ -26,7 +26,7 @@ use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::reconciler::Reconciler;
 use crate::store::{AccountLimits, Pools, Store};
-use crate::watches::{Hub, Watches};
+use crate::watches::{self, GenerationHub, Watches};
 use crate::webhooks::{EventEncoder, Sender, Webhooks};
 use crate::work::Work;
 
@@ -148,8 +148,8 @@ impl Running {
 
         let notifier = Notifier::new(GENERATION_JOBS, nats.clone());
         background(until_stop(notifier.clone().relay().map(drop).boxed()));
-        let hub = Hub::default();
-        background(until_stop(hub.clone().run(store.clone(), cached.changes()).boxed()));
+        let hub = GenerationHub::new(watches::METRICS);
+        background(until_stop(watches::feed(hub.clone(), cached.changes(), store.clone()).boxed()));
         let catalogue = generations.catalogue.clone();
         let generations =
             Generations::new(catalogue.clone(), store.clone(), cached.clone(), hub.clone(), notifier.clone());

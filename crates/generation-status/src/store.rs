@@ -1,6 +1,7 @@
 //! The only SQL of this service, by noun, and the pools that it runs on.
 
 mod change;
+mod copies;
 mod credits;
 mod deadlines;
 mod deliveries;
@@ -22,6 +23,7 @@ use chassis::postgres::Pool;
 use domain::id::LedgerId;
 use uuid::Uuid;
 
+pub(crate) use copies::COPIES;
 pub(crate) use reconcile::{INVARIANTS, Repair};
 
 /// The database; cheap to clone.

@@ -5,7 +5,6 @@
 //! relies on reads, not on messages: whenever changes may have been missed, it reads the tables itself.
 
 mod hub;
-mod pending;
 mod resume;
 mod selection;
 
@@ -13,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::cache::watch::{Beat, Meters, Pulse, Resumed, Settings};
+use ::cache::watch::{Due, Heartbeat, Metrics, ResumeOutcome, Settings, Subscription, Update};
 use domain::id::{AccountId, GenerationId};
 use futures::Stream;
 use tokio::time::sleep;
@@ -24,9 +23,7 @@ use crate::error::{Error, Noun};
 use crate::model::Generation;
 use crate::store::Store;
 
-pub(crate) use hub::Hub;
-use hub::Registration;
-use pending::Next as Pending;
+pub(crate) use hub::{GenerationHub, feed};
 use resume::{Opened, Sent};
 pub(crate) use selection::Selection;
 
@@ -39,7 +36,7 @@ const MAX_NEW: i64 = 1_000;
 /// The pause after a failed read.
 const READ_RETRY: Duration = Duration::from_secs(1);
 /// The label `kind` of the metrics of these watches.
-const METERS: Meters = Meters("generations");
+pub(crate) const METRICS: Metrics = Metrics("generations");
 
 /// A watcher's request.
 #[derive(Clone, Debug)]
@@ -50,7 +47,7 @@ pub(crate) struct Wanted {
     pub(crate) resume_token: String,
 }
 
-/// What a watcher is sent.
+/// One event of a watch.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Snapshot(Vec<Arc<Generation>>),
@@ -76,13 +73,13 @@ impl Event {
 #[derive(Clone)]
 pub(crate) struct Watches {
     store: Store,
-    hub: Hub,
+    hub: GenerationHub,
     settings: Settings,
     stop: CancellationToken,
 }
 
 impl Watches {
-    pub(crate) fn new(store: Store, hub: Hub, settings: Settings, stop: CancellationToken) -> Self {
+    pub(crate) fn new(store: Store, hub: GenerationHub, settings: Settings, stop: CancellationToken) -> Self {
         Self { store, hub, settings, stop }
     }
 
@@ -95,15 +92,15 @@ impl Watches {
         let opened = match wanted.resume_token.as_str() {
             "" => None,
             token => Some(nothing_sent.clone().open(token).ok_or_else(|| {
-                METERS.resumed(Resumed::Refused);
+                METRICS.resumed(ResumeOutcome::Refused);
                 Error::ResumeToken
             })?),
         };
-        // Registers before it reads, so that no change falls between.
-        let registration = self.hub.register(wanted.account, wanted.selection.clone(), METERS.open());
-        let pulse = Pulse::begin(self.settings, self.stop.clone());
+        // Subscribes before it reads, so that no change falls between.
+        let subscription = self.hub.subscribe(wanted.account, wanted.selection.clone());
+        let heartbeat = Heartbeat::begin(self.settings, self.stop.clone());
         let store = self.store.clone();
-        let mut watch = Watch { store, registration, wanted, sent: nothing_sent, next: Next::Live, pulse };
+        let mut watch = Watch { store, subscription, wanted, sent: nothing_sent, next: Next::Live, heartbeat };
         watch.next = match opened {
             None => Next::Snapshot(watch.snapshot().await?),
             Some(opened) => watch.resume(opened).await?,
@@ -111,8 +108,8 @@ impl Watches {
         Ok(futures::stream::unfold(watch, async |mut watch| {
             let event = watch.next_event().await?;
             if let Ok(event) = &event {
-                METERS.sent(event.label());
-                watch.pulse.sent();
+                METRICS.sent(event.label());
+                watch.heartbeat.sent();
             }
             let token = watch.sent.token();
             Some((event.map(|event| (event, token)), watch))
@@ -123,11 +120,11 @@ impl Watches {
 /// One watcher's stream.
 struct Watch {
     store: Store,
-    registration: Registration,
+    subscription: Subscription<Generation, Selection>,
     wanted: Wanted,
     sent: Sent,
     next: Next,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
 }
 
 /// The state of all that is watched.
@@ -139,7 +136,7 @@ struct Snapshot {
     horizon: GenerationId,
 }
 
-/// What is sent next.
+/// The next event to send.
 enum Next {
     /// This snapshot.
     Snapshot(Snapshot),
@@ -160,13 +157,13 @@ impl Watch {
     async fn resume(&mut self, opened: Opened) -> Result<Next, Error> {
         let exact = match opened {
             Opened::Sent(sent) => {
-                self.registration.pending().learn(sent.known());
+                self.subscription.inbox().learn(sent.known());
                 self.sent = sent;
                 self.read_missed().await?
             }
             Opened::TooMuch => false,
         };
-        METERS.resumed(if exact { Resumed::Exact } else { Resumed::Gap });
+        METRICS.resumed(if exact { ResumeOutcome::Exact } else { ResumeOutcome::Gap });
         Ok(if exact { Next::Alive } else { Next::Gap })
     }
 
@@ -186,13 +183,13 @@ impl Watch {
             Next::Live => {}
         }
         loop {
-            match self.registration.pending().take() {
-                Some(Pending::Update(generation)) if self.sent.is_outdated(&generation) => {}
-                Some(Pending::Update(generation)) => {
+            match self.subscription.inbox().take() {
+                Some(Update::Changed(generation)) if self.sent.is_outdated(&generation) => {}
+                Some(Update::Changed(generation)) => {
                     self.sent.update(&generation);
                     return Some(Ok(Event::Update(generation)));
                 }
-                Some(Pending::Missed) => match self.read_missed().await {
+                Some(Update::Resync) => match self.read_missed().await {
                     Ok(true) => {}
                     Ok(false) => return Some(Ok(self.gap())),
                     // No message will ever bring what was missed, so it reads again until it could.
@@ -201,28 +198,28 @@ impl Watch {
                             error = &error as &dyn std::error::Error,
                             "a watch could not read what it missed"
                         );
-                        self.registration.pending().missed();
+                        self.subscription.inbox().resync();
                         tokio::select! {
                             () = sleep(READ_RETRY) => {}
-                            beat = self.pulse.next() => return Some(Ok(self.beat(beat))),
+                            due = self.heartbeat.next() => return Some(Ok(self.due(due))),
                         }
                     }
                 },
                 None if self.is_done() => return None,
                 None => {
                     tokio::select! {
-                        () = self.registration.pending().arrived() => {}
-                        beat = self.pulse.next() => return Some(Ok(self.beat(beat))),
+                        () = self.subscription.inbox().arrived() => {}
+                        due = self.heartbeat.next() => return Some(Ok(self.due(due))),
                     }
                 }
             }
         }
     }
 
-    fn beat(&mut self, beat: Beat) -> Event {
-        match beat {
-            Beat::Heartbeat => Event::Heartbeat,
-            Beat::Moved => {
+    fn due(&mut self, due: Due) -> Event {
+        match due {
+            Due::Heartbeat => Event::Heartbeat,
+            Due::Moved => {
                 self.next = Next::Ended;
                 Event::Moved
             }
@@ -268,14 +265,14 @@ impl Watch {
         };
         generations.sort_by_key(|generation| std::cmp::Reverse(generation.id));
         let generations: Vec<_> = generations.into_iter().map(Arc::new).collect();
-        self.registration.pending().sent(&generations);
+        self.subscription.inbox().caught_up(&generations);
         Ok(Snapshot { generations, complete, horizon })
     }
 
     /// Reads what may have been missed. Returns false when only a snapshot can show it.
     async fn read_missed(&mut self) -> Result<bool, Error> {
         let account = self.wanted.account;
-        let pending = self.registration.pending();
+        let inbox = self.subscription.inbox();
         let mut found = Vec::new();
         if let Selection::Of(parent) = self.wanted.selection {
             if !self.sent.is_complete() {
@@ -289,7 +286,7 @@ impl Watch {
             found.extend(new.into_iter().chain(open));
         }
         let read: HashSet<_> = found.iter().map(|generation| generation.id).collect();
-        let left: Vec<_> = pending.open().into_iter().filter(|id| !read.contains(id)).collect();
+        let left: Vec<_> = inbox.unfinished().into_iter().filter(|id| !read.contains(id)).collect();
         if !left.is_empty() {
             found.extend(self.store.find(account, &left).await?);
         }
@@ -297,12 +294,12 @@ impl Watch {
         found.sort_by_key(|generation| generation.id);
         for generation in found {
             self.sent.reread(&generation);
-            pending.offer(&Arc::new(generation));
+            inbox.offer(&Arc::new(generation));
         }
         Ok(true)
     }
 
     fn is_done(&self) -> bool {
-        self.wanted.until_terminal && self.registration.pending().open().is_empty()
+        self.wanted.until_terminal && self.subscription.inbox().unfinished().is_empty()
     }
 }

@@ -15,8 +15,8 @@ use crate::error::Error;
 use crate::events;
 use crate::generations::Generations;
 use crate::model::{
-    ClaimedWork, Code, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Output, ProgressReport,
-    Suspension, WaitReason,
+    ClaimedWork, Code, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Hinted, Output,
+    ProgressReport, Suspension, WaitReason,
 };
 use crate::progress::Progress;
 use crate::store::Store;
@@ -98,7 +98,7 @@ impl Work {
         let generation = self.store.suspend(suspension).await?;
         crash::point(crash_points::SUSPENSION_COMMITTED);
         if suspension.unconfirmed {
-            events::submission_unconfirmed(suspension);
+            events::submission_unconfirmed(suspension, generation.as_ref());
         }
         if let Some(generation) = generation {
             self.generations.publish(&generation).await;
@@ -106,22 +106,24 @@ impl Work {
         Ok(())
     }
 
-    /// Takes a provider's webhook, verified by the caller, that names a job. Returns whether the job was waiting for it.
+    /// Takes a provider's webhook, verified by the caller, that names a job.
     pub(crate) async fn hint(
         &self,
         event: (&str, &str),
         job: uuid::Uuid,
         reference: Option<&str>,
-    ) -> Result<bool, Error> {
-        let Some((awaited, generation)) = self.store.hint(event, job, reference).await? else { return Ok(false) };
+    ) -> Result<Hinted, Error> {
+        let Some((hinted, generation)) = self.store.hint(event, job, reference).await? else {
+            return Ok(Hinted::default());
+        };
         crash::point(crash_points::HINT_COMMITTED);
         if let Some(generation) = generation {
             self.generations.publish(&generation).await;
         }
-        if awaited {
+        if hinted.awaited {
             self.notifier.notify().await;
         }
-        Ok(awaited)
+        Ok(hinted)
     }
 
     /// Records progress; returns whether the work is to be stopped.
@@ -230,7 +232,7 @@ impl Work {
     }
 }
 
-/// What a failure means for the job and for the generation's user.
+/// The consequences of a failure for the job and for the generation's user.
 fn failed_attempt(report: &FailureReport) -> FailedAttempt {
     let after = report.retry_after;
     let (retry, wait_reason, code, usual_reason) = match report.class {

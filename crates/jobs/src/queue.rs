@@ -283,7 +283,14 @@ pub async fn depths(tx: &mut PgConnection, kind: &str) -> Result<Vec<Depth>, Err
 /// [`Error::Postgres`].
 pub async fn observe(tx: &mut PgConnection, kind: &'static str) -> Result<(), Error> {
     for depth in depths(tx, kind).await? {
-        metrics::depth(kind, depth);
+        let states = [
+            ("ready", depth.ready),
+            ("delayed", depth.delayed),
+            ("leased", depth.leased),
+            ("waiting", depth.waiting),
+            ("dead", depth.dead),
+        ];
+        metrics::queue_depth(kind, &depth.queue, states, depth.oldest);
     }
     Ok(())
 }

@@ -89,7 +89,8 @@ pub async fn reap(tx: &mut PgConnection, kind: &'static str) -> Result<Reaped, E
     for (to, job) in decided.into_iter().filter(|(_, job)| moved.contains_key(&job.job)) {
         let outcome = if to == State::Dead { "dead_lettered" } else { "requeued" };
         let (cause, attempt) = (job.cause.as_str(), job.attempts);
-        tracing::warn!(job = %job.job, kind, cause, attempt, outcome, "reaped a job");
+        // What it means, and whether somebody should look into it, is the event of whoever owns the job, after the commit.
+        tracing::debug!(job = %job.job, kind, cause, attempt, outcome, "reaped a job");
         metrics::job_reaped(kind, outcome, cause);
         match to {
             State::Dead => reaped.dead_lettered.push(job),

@@ -221,9 +221,12 @@ async fn stop(cluster: &Cluster, pool: &PgPool, rescues: &Rescues, seed: u64, do
     let mut rng = Rng::with_seed(seed.wrapping_add(1));
     let mut stops = 0;
     loop {
-        tokio::time::sleep(Duration::from_millis(rng.u64(10_000..30_000))).await;
-        if done.load(Ordering::Relaxed) {
-            return stops;
+        let next = Instant::now() + Duration::from_millis(rng.u64(10_000..30_000));
+        while Instant::now() < next {
+            if done.load(Ordering::Relaxed) {
+                return stops;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
         let node = &cluster.nodes[cluster.at(rng.usize(0..2), "generation-worker")];
         let life = node.life.load(Ordering::SeqCst);

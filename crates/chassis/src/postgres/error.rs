@@ -24,6 +24,9 @@ pub enum Error {
     /// PostgreSQL cannot be reached, or the connection broke.
     #[error("PostgreSQL cannot be reached")]
     Unreachable(#[source] Arc<sqlx::Error>),
+    /// The server takes no writes now: a standby that is not promoted yet, or one that an operator made read-only.
+    #[error("PostgreSQL is in read-only mode")]
+    ReadOnly(#[source] Arc<sqlx::Error>),
     /// Two transactions got into each other's way (serialization failure or deadlock); run it again.
     #[error("conflict with another transaction")]
     Conflict(#[source] Arc<sqlx::Error>),
@@ -54,6 +57,7 @@ impl Error {
         match self {
             Self::Timeout(source)
             | Self::Unreachable(source)
+            | Self::ReadOnly(source)
             | Self::Conflict(source)
             | Self::Constraint(source)
             | Self::Statement(source) => source.as_database_error()?.code().map(Into::into),
@@ -64,7 +68,7 @@ impl Error {
     /// Whether the same work may succeed when it is run again.
     #[must_use]
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Busy(_) | Self::Unreachable(_) | Self::Conflict(_))
+        matches!(self, Self::Busy(_) | Self::Unreachable(_) | Self::ReadOnly(_) | Self::Conflict(_))
     }
 
     /// A short name for metrics and spans.
@@ -76,6 +80,7 @@ impl Error {
             Self::Deadline => "deadline",
             Self::Timeout(_) => "timeout",
             Self::Unreachable(_) => "unreachable",
+            Self::ReadOnly(_) => "read_only",
             Self::Conflict(_) => "conflict",
             Self::Constraint(_) => "constraint",
             Self::NoRow => "no_row",
@@ -99,8 +104,9 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 Some("57014") => Self::Timeout,
                 Some("40001" | "40P01" | "55P03") => Self::Conflict,
-                // Shutting down, starting up, too many connections.
-                Some("57P01" | "57P02" | "57P03" | "53300") => Self::Unreachable,
+                // Shutting down, starting up, a session that was idle for too long, too many connections.
+                Some("57P01" | "57P02" | "57P03" | "57P05" | "53300") => Self::Unreachable,
+                Some("25006") => Self::ReadOnly,
                 Some(code) if code.starts_with("23") => Self::Constraint,
                 _ => Self::Statement,
             },
@@ -127,6 +133,10 @@ impl From<Error> for Failure {
             ),
             Error::Timeout(_) | Error::Unreachable(_) => {
                 Self::unavailable("DEPENDENCY_DOWN", "the database does not answer, try again shortly").because(error)
+            }
+            Error::ReadOnly(_) => {
+                let message = "the database takes no writes at the moment, try again shortly";
+                Self::unavailable("DEPENDENCY_DOWN", message).because(error)
             }
             Error::Conflict(_) => {
                 Self::aborted("CONFLICT", "another request changed the same thing, try again").because(error)

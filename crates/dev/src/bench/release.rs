@@ -36,8 +36,7 @@ async fn build_and_run() -> Result<Exit> {
 
 /// This program as it is built for release: beside the folder that this one lies in, wherever that is.
 fn program() -> Result<PathBuf> {
-    let folder = build::folder()?;
-    let program = folder.parent().context("this program lies in no target folder")?.join("release/rushes-dev");
+    let program = build::Profile::release()?.folder.join("rushes-dev");
     ensure!(program.is_file(), "the release build made no {}", program.display());
     Ok(program)
 }

@@ -11,7 +11,7 @@ use testkit::Process;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::up::build::{self, SERVICES};
+use crate::up::build::SERVICES;
 use crate::up::servers::Servers;
 use cli::failure::Failure;
 
@@ -22,6 +22,8 @@ const DRAIN: Duration = Duration::from_secs(8);
 
 /// The settings that are the same for all services.
 pub(crate) struct Plan<'a> {
+    /// Where the programs lie.
+    pub(crate) programs: &'a Path,
     /// Holds the gateway's port until the gateway takes it.
     pub(crate) gateway: TcpListener,
     pub(crate) servers: &'a Servers,
@@ -46,7 +48,7 @@ impl Services {
     pub(crate) fn start(home: &Path, plan: Plan<'_>) -> Result<Self> {
         let logs = home.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("making {}", logs.display()))?;
-        let folder = build::folder()?;
+        let programs = plan.programs.to_owned();
         let gateway = plan.gateway.local_addr()?.port();
         let ports: BTreeMap<&str, u16> = SERVICES
             .iter()
@@ -59,7 +61,7 @@ impl Services {
             let (port, admin) = (ports[name], testkit::free_port());
             let log = logs.join(format!("{name}.log"));
             std::fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
-            let mut command = Command::new(folder.join(name));
+            let mut command = Command::new(programs.join(name));
             command
                 .envs(&common)
                 .env("RUSHES_LISTEN", format!("127.0.0.1:{port}"))

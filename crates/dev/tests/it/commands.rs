@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
+use proto::generations::v1::CancelGenerationRequest;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::client::Client;
@@ -17,22 +19,26 @@ pub(crate) struct Said {
 
 /// Runs a command as the account of `client`, with a folder for its state, and expects it to be done.
 pub(crate) async fn rushes(client: &Client, state: &Path, args: &[&str]) -> Result<Said> {
+    let done = command(client, state)?.args(args).output().await?;
+    let said = Said { out: String::from_utf8(done.stdout)?, err: String::from_utf8(done.stderr)? };
+    ensure!(done.status.success(), "rushes {args:?}: {}: {}{}", done.status, said.out, said.err);
+    Ok(said)
+}
+
+/// The program as the account of `client`, with a folder for its state.
+fn command(client: &Client, state: &Path) -> Result<Command> {
     // The program that ships, which lies beside the services.
     let program = Path::new(env!("CARGO_BIN_EXE_rushes-dev")).with_file_name("rushes");
     ensure!(program.is_file(), "{} is not built: run `cargo build --workspace` first", program.display());
     let mut command = Command::new(program);
     command
-        .args(args)
         .env("RUSHES_ADDRESS", format!("http://{}", client.gateway))
         .env("RUSHES_API_KEY", client.key())
         .env("XDG_STATE_HOME", state)
         .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let done = command.output().await?;
-    let said = Said { out: String::from_utf8(done.stdout)?, err: String::from_utf8(done.stderr)? };
-    ensure!(done.status.success(), "rushes {args:?}: {}: {}{}", done.status, said.out, said.err);
-    Ok(said)
+    Ok(command)
 }
 
 /// The files below a folder.
@@ -75,5 +81,51 @@ async fn the_token_of_what_a_command_wrote_is_there_for_the_next() -> Result<()>
     let said = rushes(&client, &state, &["dashboard"]).await.context("what cannot be read is passed over")?;
     assert!(said.out.contains("Second") && !said.out.contains("Theirs"), "{}", said.out);
     std::fs::remove_dir_all(state)?;
+    cluster.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_changes_what_was_given_and_without_anything_given_it_is_refused() -> Result<()> {
+    let cluster = Cluster::start(Options::default()).await?;
+    let client = cluster.client(0).await?;
+    let state = std::env::temp_dir().join(format!("rushes-state-{}", uuid::Uuid::now_v7().simple()));
+    let project = client.project("Kept").await?;
+    let scene = client.scene(&project, "One").await?;
+    for (kind, name) in [("projects", project.name.as_str()), ("scenes", scene.name.as_str())] {
+        let refused = rushes(&client, &state, &[kind, "update", name]).await.err().context("it was not refused")?;
+        assert!(refused.to_string().contains("exit status: 2"), "{refused}");
+        assert!(refused.to_string().contains("nothing to change was given"), "{refused}");
+    }
+    let said = rushes(&client, &state, &["projects", "update", &project.name, "--description", "new"]).await?;
+    assert!(said.out.contains("Kept") && said.out.contains("new"), "{}", said.out);
+    let _ = std::fs::remove_dir_all(state);
+    cluster.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_leaves_the_generation_at_work_and_says_how_to_go_on() -> Result<()> {
+    let cluster = Cluster::start(Options { pace: "30", ..Options::default() }).await?;
+    let client = cluster.client(10).await?;
+    let scene = client.scene(&client.project("Long").await?, "One").await?;
+    let mut command = command(&client, &std::env::temp_dir())?;
+    let arguments = ["generate", "--scene", &scene.name, "--prompt", "a slow boat"];
+    let mut generating = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut lines = BufReader::new(generating.stderr.take().context("its errors")?).lines();
+    let name = lines.next_line().await?.context("the generation's name")?;
+    // The stream is open when the state is shown a second time.
+    while let Some(line) = lines.next_line().await? {
+        if line.contains("PROCESSING") {
+            break;
+        }
+    }
+    let id = generating.id().context("it runs")?;
+    assert!(std::process::Command::new("kill").args(["-s", "INT", &id.to_string()]).status()?.success());
+    assert_eq!(generating.wait().await?.code(), Some(130));
+    let mut said = String::new();
+    while let Some(line) = lines.next_line().await? {
+        said += &line;
+    }
+    assert!(said.contains(&format!("rushes watch {name}")), "{said}");
+    client.generations().cancel_generation(CancelGenerationRequest { name }).await?;
     cluster.end().await
 }

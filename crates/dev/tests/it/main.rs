@@ -8,6 +8,7 @@ mod cluster;
 mod commands;
 mod faults;
 mod http;
+mod json;
 mod main_job;
 mod reconciler;
 mod traces;

@@ -132,3 +132,22 @@ fn every_test_that_the_degradation_table_names_exists() {
         assert!(row.matches("::").count() >= 2, "a row names no test: {row}");
     }
 }
+
+/// The laboratory's runs are trusted because they find these; after a change of what a patch touches it is made anew.
+#[test]
+fn every_planted_defect_says_what_it_is_and_still_applies() {
+    let mut patches = 0;
+    for entry in std::fs::read_dir(root().join("crates/lab/defects")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let intent = text.split("diff --git").next().unwrap();
+        assert!(text.starts_with("Defect: "), "{} does not say what it breaks", path.display());
+        for part in ["To redo: ", "Found by: "] {
+            assert!(intent.lines().any(|line| line.starts_with(part)), "{} has no line `{part}`", path.display());
+        }
+        let applies = Command::new("git").args(["apply", "--check"]).arg(&path).current_dir(root()).output().unwrap();
+        assert!(applies.status.success(), "{}", String::from_utf8_lossy(&applies.stderr));
+        patches += 1;
+    }
+    assert!(patches > 0);
+}

@@ -49,7 +49,7 @@ async fn reflection_lists_the_public_services_only() {
     assert_eq!(listed, expected);
 }
 
-async fn admin(cluster: &Cluster, path: &str) -> String {
+pub(crate) async fn admin(cluster: &Cluster, path: &str) -> String {
     let stream = tokio::net::TcpStream::connect(cluster.admin).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);

@@ -9,12 +9,12 @@ use domain::page::{self, Page};
 /// Of a note or a reason.
 const MAX_NOTE_CHARACTERS: usize = 500;
 
-/// Who does something, and why: one line.
+/// A note of who does something, and why: one line.
 pub(super) fn parse_note(fields: &mut Fields, text: &str) -> Option<String> {
     fields.line("note", text.to_owned(), MAX_NOTE_CHARACTERS)
 }
 
-/// Why something is done, for the account: one line.
+/// The reason of an adjustment, which its account reads: one line.
 pub(super) fn parse_reason(fields: &mut Fields, text: &str) -> Option<String> {
     fields.line("reason", text.to_owned(), MAX_NOTE_CHARACTERS)
 }

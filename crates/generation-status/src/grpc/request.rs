@@ -1,4 +1,4 @@
-//! What every handler does first.
+//! The caller of a request, which every handler of an account's data reads first.
 
 use chassis::request::caller::Caller;
 use chassis::status::Failure;

@@ -4,7 +4,7 @@ use domain::id::{GenerationId, LedgerId};
 use domain::money::Micros;
 use time::OffsetDateTime;
 
-/// What an account has; none of it is ever negative.
+/// The balance of an account; no part of it is ever negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Balance {
     pub(crate) available: Micros,
@@ -12,7 +12,7 @@ pub(crate) struct Balance {
     pub(crate) spent: Micros,
 }
 
-/// What an entry of the ledger did.
+/// The kind of an entry in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntryKind {
     Hold,
@@ -43,7 +43,7 @@ pub(crate) struct Entry {
     pub(crate) id: LedgerId,
     pub(crate) kind: EntryKind,
     pub(crate) generation: Option<GenerationId>,
-    /// What the generation was charged; zero unless it was.
+    /// The generation's charge; zero unless it completed.
     pub(crate) spent: Micros,
     /// The change of the available balance.
     pub(crate) available: Micros,

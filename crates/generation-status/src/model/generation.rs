@@ -27,7 +27,7 @@ pub(crate) enum WaitReason {
     ProviderQueue = 8,
 }
 
-/// What is known of the provider's own charge; the numbers of `rushes.generations.v1.Charge.ProviderCharge`.
+/// The provider's own charge, as far as it is known; the numbers of `rushes.generations.v1.Charge.ProviderCharge`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
 pub(crate) enum ProviderCharge {

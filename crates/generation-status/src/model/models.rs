@@ -18,7 +18,7 @@ pub(crate) struct Model {
     pub(crate) id: String,
     /// `local`, `replicate` or `fal`.
     pub(crate) provider: String,
-    /// What one generation holds, and costs at most.
+    /// The price of one generation: held at its start, and its cost at most.
     pub(crate) price: Micros,
     /// The longest prompt, in characters.
     pub(crate) prompt_characters: usize,

@@ -155,7 +155,7 @@ impl AttemptResult {
     }
 }
 
-/// What follows an attempt.
+/// The state of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeliveryOutcome {
     Delivered,
@@ -174,7 +174,7 @@ impl DeliveryOutcome {
     }
 }
 
-/// What the commit of an attempt's result did.
+/// The effects of an attempt's result, once committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settlement {
     pub(crate) outcome: DeliveryOutcome,
@@ -182,7 +182,7 @@ pub(crate) struct Settlement {
     pub(crate) disabled: Option<&'static str>,
 }
 
-/// What a round of the reaper did.
+/// The effects of one round of the reaper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReapedDeliveries {
     /// Something may be sent now.

@@ -28,7 +28,7 @@ pub(crate) struct ProgressReport {
     pub(crate) stage: String,
 }
 
-/// What becomes of work whose lease ends while the attempt goes on at the provider.
+/// The end of a lease while the attempt goes on at the provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Suspension {
     pub(crate) lease: Lease,
@@ -44,7 +44,7 @@ pub(crate) struct Suspension {
     pub(crate) message: String,
 }
 
-/// What kind of failure ended an attempt, and with it what follows.
+/// The class of a failure, which decides what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureClass {
     /// Something broke that may work next time.
@@ -88,7 +88,7 @@ pub(crate) struct FailureReport {
     pub(crate) provider_charge: Option<ProviderCharge>,
 }
 
-/// What a failed attempt means for the job and for the generation's user.
+/// A failed attempt, with its consequences for the job and for the generation's user.
 #[derive(Clone, Debug)]
 pub(crate) struct FailedAttempt {
     /// For the job: whether there is another attempt, and when.
@@ -97,6 +97,15 @@ pub(crate) struct FailedAttempt {
     pub(crate) failure: Failure,
     /// Why the generation waits, should there be another attempt.
     pub(crate) wait_reason: WaitReason,
-    /// What the worker knows of the provider's charge.
+    /// The provider's charge, as far as the worker knows it.
     pub(crate) provider_charge: Option<ProviderCharge>,
+}
+
+/// What became of a provider's event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hinted {
+    /// Whether the job was waiting for it.
+    pub(crate) awaited: bool,
+    /// The W3C trace context of the call that started the generation; empty for an event that was heard before or is of no job.
+    pub(crate) traceparent: String,
 }

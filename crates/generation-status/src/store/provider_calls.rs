@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::Store;
 use super::change::change;
 use crate::error::Error;
-use crate::model::{Generation, Suspension, WaitReason};
+use crate::model::{Generation, Hinted, Suspension, WaitReason};
 
 impl Store {
     /// Commits that the provider is about to be called. It is idempotent under one lease; under a later one it is refused while
@@ -121,7 +121,7 @@ impl Store {
         (provider, event): (&str, &str),
         job: Uuid,
         reference: Option<&str>,
-    ) -> Result<Option<(bool, Option<Generation>)>, Error> {
+    ) -> Result<Option<(Hinted, Option<Generation>)>, Error> {
         let run = async |tx: &mut PgConnection| {
             if reference.is_some() && submission_in_progress(tx, provider, job).await? {
                 let message = "a worker may be about to hear the same from the provider itself";
@@ -129,7 +129,7 @@ impl Store {
             }
             // The event's id makes it count once. The order must be live, and the event's reference, where both have one, must be
             // the order's own: an order of an earlier attempt, which is over, still sends events.
-            let query = sqlx::query_scalar::<_, Uuid>(
+            let query = sqlx::query_as::<_, (Uuid, String)>(
                 "insert into provider_events (provider, event, job_id)
                  select $1, $2, p.generation_id from provider_calls p
                  where p.generation_id = $3 and p.provider = $1 and p.phase <> 'over'
@@ -139,13 +139,18 @@ impl Store {
                        where o.generation_id = p.generation_id and o.phase = 'over' and o.reference = $4
                    )
                  on conflict do nothing
-                 returning (select account_id from provider_calls where generation_id = $3 and phase <> 'over')",
+                 returning (select account_id from provider_calls where generation_id = $3 and phase <> 'over'),
+                           (select g.traceparent from provider_calls p
+                            join generations g on g.account_id = p.account_id and g.id = p.generation_id
+                            where p.generation_id = $3 and p.phase <> 'over')",
             )
             .bind(provider)
             .bind(event)
             .bind(job)
             .bind(reference);
-            let Some(account) = statement("insert_provider_event", query.fetch_optional(&mut *tx)).await? else {
+            let Some((account, traceparent)) =
+                statement("insert_provider_event", query.fetch_optional(&mut *tx)).await?
+            else {
                 return Ok(None);
             };
             let awaited = jobs::poll_now(tx, job).await?;
@@ -154,7 +159,7 @@ impl Store {
                 Some(reference) if awaited => set_reference(tx, account, job, reference).await?,
                 _ => None,
             };
-            Ok(Some((awaited, generation)))
+            Ok(Some((Hinted { awaited, traceparent }, generation)))
         };
         self.pools.finalize.transaction("hint_work", run).await
     }

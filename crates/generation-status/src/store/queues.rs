@@ -53,7 +53,7 @@ impl Store {
         self.pools.write.transaction("set_running_limit", run).await
     }
 
-    /// What the queue does not give out now, and why.
+    /// The queues and accounts whose jobs are not given out now, and why.
     pub(crate) async fn queue_status(&self) -> Result<jobs::QueueStatus, Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::queue_status(tx, GENERATION_JOBS, self.limits()).await?);
         self.pools.read.transaction("queue_status", run).await

@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::Store;
 use super::transitions::{End, end, lock};
 use crate::error::Error;
-use crate::model::{Failure, Generation};
+use crate::model::{Failure, Generation, Violation};
 
-/// What is done about a finding.
+/// The repair of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repair {
     /// Nothing here: the reaper repairs it, and that it was found means that the reaper is late.
@@ -108,11 +108,11 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
 
 impl Store {
     /// The violations of an invariant.
-    pub(crate) async fn violations(&self, invariant: &Invariant) -> Result<Vec<(AccountId, Uuid)>, Error> {
+    pub(crate) async fn violations(&self, invariant: &Invariant) -> Result<Vec<Violation>, Error> {
         let query = sqlx::query_as::<_, (Uuid, Uuid)>(invariant.sql);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
         let rows = self.pools.reaper.run(invariant.name, run).await?;
-        Ok(rows.into_iter().map(|(account, id)| (AccountId(account), id)).collect())
+        Ok(rows.into_iter().map(|(account, id)| Violation::new(account, id)).collect())
     }
 
     /// Ends a generation that has no live job. `None` when it has one after all.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Buf;
+use cache::watch::Known;
 use domain::id::{AccountId, GenerationId};
 use domain::name::{GenerationParent, SceneName};
 use domain::token::Seal;
@@ -27,13 +28,6 @@ const MAX_COMMIT_DELAY_MS: u128 = 60_000;
 const TAG_NAMED: u8 = 1;
 const TAG_PARENT: u8 = 2;
 const TAG_TOO_MUCH: u8 = 3;
-
-/// What a watcher knows of one generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Known {
-    pub(super) version: i64,
-    pub(super) terminal: bool,
-}
 
 /// The content of a token.
 #[derive(Debug)]
@@ -101,7 +95,7 @@ impl Sent {
 
     fn read_version(&mut self, id: GenerationId, body: &mut &[u8]) -> Option<()> {
         let version = i64::try_from(decode_varint(body).ok()?).ok()?;
-        self.known.insert(id, Known { version, terminal: false });
+        self.known.insert(id, Known { version, is_final: false });
         Some(())
     }
 
@@ -137,13 +131,13 @@ impl Sent {
     fn remember(&mut self, generation: &Generation) {
         self.horizon = self.horizon.max(horizon_of(generation.id));
         self.known
-            .insert(generation.id, Known { version: generation.version, terminal: generation.state.is_terminal() });
+            .insert(generation.id, Known { version: generation.version, is_final: generation.state.is_terminal() });
     }
 
     /// A terminal generation never changes again; above the horizon it is kept so that it is not taken for a new one.
     fn prune(&mut self) {
         if self.names.is_none() {
-            self.known.retain(|id, known| !known.terminal || *id > self.horizon);
+            self.known.retain(|id, known| !known.is_final || *id > self.horizon);
         }
     }
 
@@ -231,8 +225,8 @@ mod tests {
         }
     }
 
-    fn known(version: i64, terminal: bool) -> Known {
-        Known { version, terminal }
+    fn known(version: i64, is_final: bool) -> Known {
+        Known { version, is_final }
     }
 
     #[test]
@@ -244,7 +238,7 @@ mod tests {
         let token = sent.token();
         assert!(token.len() < 3_000, "{}", token.len());
         let again = opened(&selection, &token);
-        assert!(again.known().zip(1..).all(|((_, known), version)| known.version == version && !known.terminal));
+        assert!(again.known().zip(1..).all(|((_, known), version)| known.version == version && !known.is_final));
         let others = Selection::Named(ids[1..].into());
         assert!(sent_of(&others).open(&token).is_none());
     }

@@ -54,9 +54,14 @@ impl Node {
     pub(crate) async fn start(config: &Config) -> Self {
         let bound = Service::open(config).await.unwrap().bind().await.unwrap();
         let address = bound.addr();
-        let uri = format!("http://{address}").parse().unwrap();
         let drain = Drain::default();
         tokio::spawn(bound.serve(drain.clone()));
+        Self::connect(address, drain)
+    }
+
+    /// Clients of the node at this address.
+    pub(crate) fn connect(address: SocketAddr, drain: Drain) -> Self {
+        let uri = format!("http://{address}").parse().unwrap();
         let channel = chassis::client::connect("generation-status", &uri);
         Self {
             generations: GenerationServiceClient::new(channel.clone()),

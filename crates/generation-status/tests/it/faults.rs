@@ -1,11 +1,13 @@
 //! Servers and processes that go away: writes and reads go on, and nothing is lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proto::generations::v1::State;
-use testkit::{Nats, Redis};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use testkit::{Nats, Redis, eventually};
+use tonic::Code;
 
-use crate::cluster::{Cluster, Node, PRICE};
+use crate::cluster::{Cluster, Node, PRICE, refusal};
 use crate::worker::Worker;
 
 #[tokio::test]
@@ -90,4 +92,51 @@ async fn a_generation_that_no_worker_claims_expires() {
         String::from_utf8_lossy(&expired.await.unwrap().error.unwrap().details[0].value).contains("START_DEADLINE")
     );
     assert_eq!(cluster.credit(&user).await.available_micros, PRICE);
+}
+
+/// Closes every other connection to the cluster's database, as a failover does.
+async fn disconnect_all(connection: &mut sqlx::PgConnection) {
+    sqlx::query(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    .execute(connection)
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_takes_no_writes_is_unavailable_until_it_does() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(3).await;
+    let first = cluster.started(&user).await.name;
+    let mut operator = PgConnection::connect(&cluster.config.database.url).await.unwrap();
+    let set = async |operator: &mut PgConnection, mode: &str| {
+        let database: String = sqlx::query_scalar("select current_database()").fetch_one(&mut *operator).await.unwrap();
+        let sql = format!("alter database \"{database}\" set default_transaction_read_only = {mode}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *operator).await.unwrap();
+        disconnect_all(operator).await;
+    };
+    set(&mut operator, "on").await;
+    // From a standby it can be read, and whatever is asked of it is refused as an outage, never as a fault of ours.
+    let mut refused = 0;
+    let until = Instant::now() + Duration::from_secs(3);
+    while refused < 5 || Instant::now() < until {
+        let (code, reason) = refusal(cluster.start(&user, user.start_request()).await);
+        assert_eq!((code, reason.as_str()), (Code::Unavailable, "DEPENDENCY_DOWN"));
+        refused += 1;
+    }
+    let read = async || cluster.get(&user, &first).await.ok();
+    eventually("reads go on", Duration::from_secs(20), read).await.unwrap();
+
+    set(&mut operator, "off").await;
+    let write = async || cluster.start(&user, user.start_request()).await.ok();
+    let second = eventually("writes go on", Duration::from_secs(20), write).await.unwrap().name;
+    let mut worker = Worker::new(&cluster, 2).await;
+    for name in [first, second] {
+        let work = worker.next().await;
+        assert_eq!(work.generation, name);
+        worker.carry_out(&work).await;
+    }
+    assert_eq!(cluster.credit(&user).await.spent_micros, 2 * PRICE, "what was refused left nothing behind");
 }

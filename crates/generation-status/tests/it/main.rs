@@ -1,10 +1,12 @@
 //! The service through its front door, against real servers.
 #![allow(clippy::unwrap_used)]
 
+mod binary;
 mod cancels;
 mod cluster;
 mod credits;
 mod endpoints;
+mod events;
 mod faults;
 mod models;
 mod own_writes;

@@ -97,6 +97,8 @@ async fn a_page_of_two_thousand_costs_a_page() {
     let mut config = Config::new(database.url(), "http://assets.test");
     // On one connection, so that the statement is run often enough for its plan to be that for all accounts.
     config.database.read.max = 1;
+    // The reconciler reads the same tables.
+    config.work.reconcile_interval = Duration::from_secs(3_600);
     let node = Node::start(&config).await;
     for parent in [user.scene(), user.project(), String::new()] {
         let (fetched, pages) = read(&pool, "generations", async || {
@@ -117,6 +119,8 @@ async fn a_page_of_four_thousand_entries_costs_a_page() {
     let user = with_entries(&pool).await;
     let mut config = Config::new(database.url(), "http://assets.test");
     config.database.read.max = 1;
+    // The reconciler reads the same tables.
+    config.work.reconcile_interval = Duration::from_secs(3_600);
     let node = Node::start(&config).await;
     let (fetched, pages) = read(&pool, "ledger", async || {
         let request = user.asks(ListCreditEntriesRequest { page_size: PAGE, page_token: String::new() });

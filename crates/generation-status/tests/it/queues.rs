@@ -272,7 +272,7 @@ async fn a_block_reason_is_shown_without_a_new_version() {
 }
 
 #[tokio::test]
-async fn an_account_runs_at_most_its_own_limit() {
+async fn an_account_keeps_to_its_own_limit() {
     let cluster = Cluster::with(|config| config.generations.account_running = 1).await;
     let user = cluster.user(3).await;
     for _ in 0..3 {

@@ -8,6 +8,7 @@ use proto::generations::v1::charge::ProviderCharge;
 use testkit::eventually;
 use uuid::Uuid;
 
+use crate::binary::Binary;
 use crate::cluster::{Cluster, PRICE};
 use crate::worker::Worker;
 
@@ -27,6 +28,91 @@ async fn a_generation_without_a_job_ends_and_its_hold_is_released() {
     let charge = ended.await.unwrap().charge.unwrap();
     assert_eq!((charge.released_micros, charge.provider_charge()), (PRICE, ProviderCharge::NotCharged));
     assert_eq!(cluster.credit(&user).await.available_micros, PRICE);
+}
+
+#[tokio::test]
+async fn each_copy_that_differs_from_its_source_is_found_under_its_name() {
+    let mut cluster = Cluster::new().await;
+    // The program alone writes the log that is read here.
+    cluster.node.drain();
+    let program = Binary::start(&cluster, &[("RUSHES_RECONCILE_INTERVAL", "20ms")]).await;
+    cluster.node = program.node();
+    // More rows than one range has, so that only a later range holds the user's.
+    sqlx::raw_sql(
+        "with made as (insert into accounts (id, display_name)
+                       select rushes_uuid_v7(), 'Another' from generate_series(1, 50) returning id),
+              credited as (insert into credit_accounts (account_id) select id from made)
+         insert into projects (id, account_id, title) select rushes_uuid_v7(), id, 'Another' from made",
+    )
+    .execute(&cluster.pool)
+    .await
+    .unwrap();
+    let user = cluster.user(3).await;
+    let mut worker = Worker::new(&cluster, 1).await;
+    cluster.started(&user).await;
+    let work = worker.next().await;
+    worker.carry_out(&work).await;
+    cluster.started(&user).await;
+
+    let findings = |name: &str| -> Vec<String> {
+        let found = program.log().into_iter().filter(|line| line["invariant"] == name);
+        found.map(|line| format!("{} {}", line["account"].as_str().unwrap(), line["id"].as_str().unwrap())).collect()
+    };
+    let account = format!("accounts/{}", user.account);
+    for (name, id, plant, undo) in [
+        (
+            "balance_off_ledger",
+            user.account,
+            "update credit_accounts set available_micros = available_micros + 1 where account_id = $1",
+            "update credit_accounts set available_micros = available_micros - 1 where account_id = $1",
+        ),
+        (
+            "project_cost_off",
+            user.project,
+            "update projects set completed_cost_micros = completed_cost_micros + 1 where id = $1",
+            "update projects set completed_cost_micros = completed_cost_micros - 1 where id = $1",
+        ),
+        (
+            "project_cost_off",
+            user.project,
+            "update projects set completed_count = completed_count + 1 where id = $1",
+            "update projects set completed_count = completed_count - 1 where id = $1",
+        ),
+        (
+            "scene_copy_off",
+            user.scene,
+            "update scenes set latest_percent = 77 where id = $1",
+            "update scenes set latest_percent = 0 where id = $1",
+        ),
+        (
+            "scene_copy_off",
+            user.scene,
+            "update scenes set latest_generation = null where id = $1",
+            "update scenes s set latest_generation = (
+                 select id from generations where scene_id = s.id order by id desc limit 1
+             ) where id = $1",
+        ),
+    ] {
+        let before = findings(name);
+        sqlx::query(plant).bind(id).execute(&cluster.pool).await.unwrap();
+        let found = async || Some(findings(name)).filter(|found| found.len() > before.len());
+        let found = eventually(name, Duration::from_secs(30), found).await.unwrap();
+        assert!(found.iter().all(|found| *found == format!("{account} {id}")), "{name}: {found:?}");
+        sqlx::query(undo).bind(id).execute(&cluster.pool).await.unwrap();
+    }
+    let page = program.metrics().await;
+    for name in ["balance_off_ledger", "project_cost_off", "scene_copy_off"] {
+        let series = format!("rushes_reconciler_findings_total{{invariant=\"{name}\"}} ");
+        let counted = page.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse::<f64>().unwrap();
+        assert!(counted >= 1.0, "{name}");
+    }
+    let healthy = ["terminal_unsettled", "hold_without_open", "ledger_unbalanced", "open_without_job"];
+    for name in healthy {
+        assert!(findings(name).is_empty(), "{name}: {:?}", findings(name));
+    }
+    worker.free(1).await;
+    let work = worker.next().await;
+    worker.carry_out(&work).await;
 }
 
 /// What the tables themselves refuse, whatever code writes them.

@@ -81,13 +81,16 @@ async fn twenty_parallel_repetitions_start_one() {
 async fn a_hundred_parallel_starts_on_credits_for_ten() {
     let cluster = Cluster::new().await;
     let user = cluster.user(10).await;
-    let overloaded = (Code::ResourceExhausted, "OVERLOADED".to_owned());
     let starts = (0..100).map(async |_| {
         let request = user.start_request();
         loop {
             match cluster.start(&user, request.clone()).await {
-                // On a crowded machine eight connections do not serve a hundred calls in time; a client comes again.
-                Err(status) if refusal(Err::<(), _>(status.clone())) == overloaded => {}
+                // A crowded machine does not serve a hundred calls at once in time; a client comes again.
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        Code::ResourceExhausted | Code::Unavailable | Code::DeadlineExceeded
+                    ) => {}
                 answer => return answer,
             }
         }

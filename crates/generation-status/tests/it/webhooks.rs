@@ -10,10 +10,10 @@ use proto::webhooks::v1::{
     CreateEndpointRequest, Delivery, Endpoint, GetEndpointRequest, ListDeliveriesRequest, RedeliverDeliveryRequest,
     RotateSecretRequest, TestEndpointRequest, UpdateEndpointRequest,
 };
-use testkit::{Database, eventually, free_port};
+use testkit::{Database, eventually};
 use tonic::{Code, Status};
-use uuid::Uuid;
 
+use crate::binary::Binary;
 use crate::cluster::{Cluster, Node, User, refusal};
 use crate::receiver::{Got, Receiver, Reply};
 use crate::worker::Worker;
@@ -346,19 +346,7 @@ async fn a_delivery_whose_process_is_killed_is_sent_again_under_its_id() {
     let endpoint = cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap();
     // From here on a process of its own is alone.
     cluster.node.drain();
-    let folder = std::env::temp_dir().join(format!("rushes-webhooks-{}", Uuid::now_v7()));
-    std::fs::create_dir(&folder).unwrap();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_generation-status"));
-    let address = format!("127.0.0.1:{}", free_port());
-    command
-        .env("RUSHES_DATABASE_URL", &cluster.config.database.url)
-        .env("RUSHES_PUBLIC_URL", &cluster.config.generations.public_url)
-        .env("RUSHES_WEBHOOK_REACH", "anywhere")
-        .env("RUSHES_LISTEN", &address);
-    let victim = testkit::Process::spawn("generation-status", command, &folder.join("log")).unwrap();
-    eventually("the process listens", LONG, async || tokio::net::TcpStream::connect(&address).await.ok())
-        .await
-        .unwrap();
+    let victim = Binary::start(&cluster, &[("RUSHES_WEBHOOK_REACH", "anywhere")]).await;
     receiver.plan(&[Reply::Never]);
     sqlx::query(
         "insert into webhook_deliveries (id, account_id, endpoint_id, event_type)
@@ -371,7 +359,7 @@ async fn a_delivery_whose_process_is_killed_is_sent_again_under_its_id() {
     victim.kill();
     let log =
         sqlx::query_scalar::<_, i32>("select attempt_count from webhook_deliveries").fetch_one(&cluster.pool).await;
-    assert_eq!(log.unwrap(), 0, "nobody lived to tell");
+    assert_eq!(log.unwrap(), 0, "the dead process committed nothing");
 
     cluster.node = Node::start(&cluster.config).await;
     cluster.expire_leases().await;
@@ -380,5 +368,4 @@ async fn a_delivery_whose_process_is_killed_is_sent_again_under_its_id() {
     assert!(second.is_signed_by(&endpoint.secret));
     let log = cluster.logged(&user, &endpoint.name, over(Sent::Delivered)).await;
     assert_eq!(log[0].attempt_count, 1);
-    std::fs::remove_dir_all(folder).unwrap();
 }

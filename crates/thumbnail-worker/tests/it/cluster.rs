@@ -71,7 +71,7 @@ impl Cluster {
                 scratch: std::env::temp_dir(),
                 timeout: Duration::from_secs(8),
             },
-            runner: Runner { host: "node".into(), slots: 2 },
+            runner: Runner { slots: 2 },
         };
         change(&mut config);
         let blobs = blobs::Store::open(&config.blobs).unwrap();

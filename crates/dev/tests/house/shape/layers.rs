@@ -24,8 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[("tonic", &["grpc", "service", "error"]), ("
 /// Modules that name a crate of the edge although their kind may not, with all that is inside them, and why.
 const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
     ("gateway", "crate", "tonic", "an edge from end to end: it forwards bodies and statuses and decides nothing else"),
-    ("generation-worker", "crate::outputs", "tonic", "the client of thumbnail-worker"),
-    ("generation-worker", "crate::status", "tonic", "the client of generation-status"),
+    ("generation-worker", "crate::clients", "tonic", "the clients of generation-status and thumbnail-worker"),
 ];
 
 /// Where a crate that is no service may have SQL.

@@ -1,0 +1,89 @@
+//! Copies and sums that transactions keep beside what they are made of: balances, completed costs, and the scenes' copies of their
+//! latest generations.
+//!
+//! They are checked in rounds, each over a range of rows, so that a round costs the same however large the installation is. A
+//! violation in a round is one at that moment: the statement reads one snapshot, and every transaction writes both sides.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::Store;
+use crate::error::Error;
+use crate::model::{CheckedRange, Violation};
+
+/// A copy that must agree with its source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CheckedCopy {
+    /// The invariant's name in metrics and logs.
+    pub(crate) name: &'static str,
+    /// How many rows one round checks.
+    rows: i64,
+    /// Takes the id that the range begins after, and the number of rows; returns account, id, and whether the row differs from its
+    /// source, in the order of the ids.
+    sql: &'static str,
+}
+
+/// Every copy. An account or project with more than 20,000 rows to be summed is passed over: it would take the round's time.
+pub(crate) const COPIES: &[CheckedCopy] = &[
+    CheckedCopy {
+        name: "balance_off_ledger",
+        rows: 20,
+        sql: "select c.account_id, c.account_id,
+                     ledger.lines <= 20000 and (c.available_micros, c.held_micros, c.spent_micros)
+                                         <> (ledger.available, ledger.held, ledger.spent)
+              from (select * from credit_accounts where account_id > $1 order by account_id limit $2) c
+              cross join lateral (
+                  select count(*) as lines,
+                         coalesce(sum(amount_micros) filter (where book = 'available'), 0) as available,
+                         coalesce(sum(amount_micros) filter (where book = 'held'), 0) as held,
+                         coalesce(sum(amount_micros) filter (where book = 'spent'), 0) as spent
+                  from (select book, amount_micros from ledger where account_id = c.account_id limit 20001) l
+              ) ledger
+              order by c.account_id",
+    },
+    CheckedCopy {
+        name: "project_cost_off",
+        rows: 20,
+        sql: "select p.account_id, p.id,
+                     done.generations <= 20000 and (p.completed_count, p.completed_cost_micros) <> (done.completed, done.cost)
+              from (select * from projects where id > $1 order by id limit $2) p
+              cross join lateral (
+                  select count(*) as generations, count(*) filter (where state = 6) as completed,
+                         coalesce(sum(captured_micros) filter (where state = 6), 0) as cost
+                  from (
+                      select state, captured_micros from generations
+                      where account_id = p.account_id and project_id = p.id limit 20001
+                  ) g
+              ) done
+              order by p.id",
+    },
+    CheckedCopy {
+        name: "scene_copy_off",
+        rows: 500,
+        // A scene without a latest generation must have none at all.
+        sql: "select s.account_id, s.id,
+                     case when s.latest_generation is null then exists (
+                              select from generations where account_id = s.account_id and scene_id = s.id
+                          )
+                          else (s.latest_version, s.latest_state, s.latest_percent, s.latest_stage, s.latest_thumbnail)
+                               is distinct from (g.version, g.state, g.percent, g.stage, g.thumbnail)
+                     end
+              from (select * from scenes where id > $1 order by id limit $2) s
+              left join generations g on g.account_id = s.account_id and g.id = s.latest_generation
+              order by s.id",
+    },
+];
+
+impl Store {
+    /// Checks the next range of a copy: the rows after `after`.
+    pub(crate) async fn check_copies(&self, copy: CheckedCopy, after: Uuid) -> Result<CheckedRange, Error> {
+        let query = sqlx::query_as::<_, (Uuid, Uuid, bool)>(copy.sql).bind(after).bind(copy.rows);
+        let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
+        let rows = self.pools.reaper.run(copy.name, run).await?;
+        // A range that is not full was the last: the next one begins at the start.
+        let is_full = i64::try_from(rows.len()).is_ok_and(|count| count == copy.rows);
+        let next = rows.last().filter(|_| is_full).map_or(Uuid::nil(), |(_, id, _)| *id);
+        let differs = rows.into_iter().filter(|(_, _, differs)| *differs);
+        Ok(CheckedRange { violations: differs.map(|(account, id, _)| Violation::new(account, id)).collect(), next })
+    }
+}
