@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Refusal;
+use crate::metrics;
 
 /// At most one line about refusals with one reason is written in this time: whoever tries keys by the million must not fill the
 /// log. The counter has every one.
@@ -14,7 +15,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// A call was refused because it is not authenticated; `key` is the name of the key, if it is one that exists.
 pub(crate) fn authentication_refused(refusal: Refusal, key: Option<&str>) {
     static SAMPLERS: [Sampler; Refusal::ALL.len()] = [const { Sampler::new() }; Refusal::ALL.len()];
-    metrics::counter!("rushes_gateway_authentications_refused_total", "reason" => refusal.as_str()).increment(1);
+    metrics::AUTHENTICATIONS_REFUSED.with([refusal.as_str()]).increment(1);
     let Some(unlogged) = SAMPLERS[refusal as usize].admit(Instant::now()) else { return };
     tracing::info!(reason = refusal.as_str(), api_key = key, unlogged, "authentication refused");
 }

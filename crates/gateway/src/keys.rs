@@ -24,7 +24,7 @@ use tonic::Code;
 
 use self::known::{Hash, KnownKeys};
 use crate::error::{Error, Refusal};
-use crate::events;
+use crate::{events, metrics};
 
 pub(crate) use self::key::Key;
 
@@ -82,7 +82,7 @@ impl Keys {
     async fn find(&self, headers: &HeaderMap) -> Result<Arc<Key>, Error> {
         let hash = credential::parse(headers).map_err(Error::Unauthenticated)?;
         if self.known.is_unknown(&hash).await {
-            count("refused");
+            metrics::KEY_LOOKUPS.with(["unknown"]).increment(1);
             return Err(Error::Unauthenticated(Refusal::Unknown));
         }
         let mut asked = false;
@@ -91,7 +91,7 @@ impl Keys {
             self.look_up(hash).await
         });
         let key = key.await;
-        count(if asked { "asked" } else { "cached" });
+        metrics::KEY_LOOKUPS.with([if asked { "dashboard" } else { "memory" }]).increment(1);
         key
     }
 
@@ -117,8 +117,4 @@ impl Keys {
             _ => Err(failure.into()),
         }
     }
-}
-
-fn count(how: &'static str) {
-    metrics::counter!("rushes_gateway_keys_total", "how" => how).increment(1);
 }
