@@ -4,55 +4,30 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chassis::postgres::Pool;
-use chassis::stale;
+use chassis::request::{self, staleness, token};
 use tokio_util::sync::DropGuard;
-use tokio_util::task::TaskTracker;
 
-use crate::boarding::{Boarded, Joined, Manner};
 use crate::changes::{Change, Changes, Signal};
+use crate::checks::{replica_probe, shadow_read};
+use crate::hit::{Hit, Loaded};
 use crate::inner::Inner;
 use crate::key::Key;
-use crate::observer::{Observed, Op, Served, shadow};
+use crate::miss::{Batch, JoinOrStart, Joined};
+use crate::observer::{Observed, Op, Served};
+use crate::own_writes::{self, Brought};
 use crate::redis::{self, Link};
 use crate::settings::Settings;
-use crate::{clock, meters, nats, own_writes, relay, silence, store};
+use crate::{clock, metrics, nats, relay, store, unresponsive};
 use coherence::entry::last_known;
-use coherence::floors::Demand;
-use coherence::read::{Answer, Tier};
+use coherence::read::Tier;
 use coherence::time::Mono;
+use coherence::watermarks::Requirement;
 
-/// What a load gives; see [`Cache::get`].
-pub type Loaded = coherence::read::Loaded<Bytes>;
-
-/// A value that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hit {
-    /// The encoded body, as the load gave it; empty for what does not exist.
-    pub body: Bytes,
-    /// The version that determines the body; 0 for what does not exist.
-    pub version: i64,
-    /// Where it came from.
-    pub tier: Tier,
-}
-
-impl Hit {
-    /// Whether this says that the thing does not exist.
-    #[must_use]
-    pub fn is_absent(&self) -> bool {
-        self.version == 0 && self.body.is_empty()
-    }
-
-    fn served(&self, key: &Key, begun: Mono) -> Served {
-        Served { key: key.clone(), begun, version: self.version, body: self.body.clone(), tier: self.tier }
-    }
-}
-
-/// A cache can not start.
+/// A cache cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The Redis URL can not be read.
+    /// The Redis URL cannot be read.
     #[error("RUSHES_REDIS_URL should be a URL such as redis://host:6379")]
     RedisUrl(#[source] ::redis::RedisError),
 }
@@ -61,62 +36,62 @@ pub enum Error {
 #[derive(Clone)]
 pub struct Cache {
     pub(crate) inner: Arc<Inner>,
-    pub(crate) tasks: TaskTracker,
-    /// Ends the background tasks when the last clone goes.
+    /// Ends the background tasks when the last clone is dropped.
     _ends: Arc<DropGuard>,
 }
 
 impl Cache {
-    /// Starts the cache and its background tasks. It connects to nothing before it must, and starts with everything
-    /// away.
+    /// Starts the cache and its background tasks. It connects to nothing before it must, and starts with every server
+    /// unreachable.
     ///
     /// `pool` is its own pool (see [`Settings::pool`]); without one it never relays, and validates by loading.
     ///
     /// # Errors
-    /// The Redis URL can not be read.
+    /// The Redis URL cannot be read.
     pub fn start(settings: Settings, pool: Option<Pool>, nats: Option<async_nats::Client>) -> Result<Self, Error> {
-        let open = |patience| {
+        let open = |timeout| {
             let url = settings.redis_url.as_deref();
-            url.map(|url| Link::new(url, patience)).transpose().map_err(Error::RedisUrl)
+            url.map(|url| Link::new(url, timeout)).transpose().map_err(Error::RedisUrl)
         };
-        // The relay has a connection of its own: its server's name must be that of every apply and proof. It waits
+        // The relay has a connection of its own: the server that was named on it must be that of every apply and proof. It waits
         // longer than a reader would: a change that it could not apply costs the whole name space.
-        let (readers, relays) = (open(settings.redis_patience)?, open(settings.redis_patience * 4)?);
+        let (readers, relays) = (open(settings.redis_timeout)?, open(settings.redis_timeout * 4)?);
         let inner = Arc::new(Inner::new(settings, pool, nats, readers));
         let ends = Arc::new(inner.stop.clone().drop_guard());
-        let cache = Self { inner, tasks: TaskTracker::new(), _ends: ends };
-        cache.background(relays);
+        let cache = Self { inner, _ends: ends };
+        cache.spawn_tasks(relays);
         Ok(cache)
     }
 
-    fn background(&self, link: Option<Link>) {
+    fn spawn_tasks(&self, link: Option<Link>) {
         let inner = || Arc::clone(&self.inner);
-        self.tasks.spawn(clock::keep(inner()));
-        self.tasks.spawn(silence::watch(inner()));
+        let tasks = &self.inner.tasks;
+        tasks.spawn(clock::keep(inner()));
+        tasks.spawn(unresponsive::watch(inner()));
         if let Some(client) = &self.inner.nats {
-            self.tasks.spawn(nats::listen(inner(), client.clone()));
-            self.tasks.spawn(nats::peek::answer(inner(), client.clone()));
+            tasks.spawn(nats::listen(inner(), client.clone()));
+            tasks.spawn(replica_probe::serve(inner(), client.clone()));
             if self.inner.pool.is_some() {
-                self.tasks.spawn(nats::clock::answer(inner(), client.clone()));
+                tasks.spawn(nats::clock::serve(inner(), client.clone()));
             }
         }
         if let Some(pool) = self.inner.pool.clone().filter(|_| self.inner.settings.relay) {
-            self.tasks.spawn(relay::lead(inner(), pool, link));
+            tasks.spawn(relay::lead(inner(), pool, link));
         }
-        let watched = Arc::downgrade(&self.inner);
-        chassis::telemetry::on_scrape(move || match watched.upgrade() {
+        let observed = Arc::downgrade(&self.inner);
+        chassis::telemetry::on_scrape(move || match observed.upgrade() {
             Some(inner) => {
-                meters::proof_age(inner.proof_age());
-                meters::l1_size(inner.l1.size());
-                inner.observer.shown();
+                metrics::proof_age(inner.proof_age());
+                metrics::l1_size(inner.l1.size());
+                inner.observer.set_gauges();
                 true
             }
             None => false,
         });
     }
 
-    /// Reads `key`: from this process, from Redis, or by `load`, and never below `least`, nor below what the
-    /// token demands that the current call brought.
+    /// Reads `key`: from this process, from Redis, or by `load`, and never below `min_version`, nor below what the token requires
+    /// that the current call brought.
     ///
     /// `load` must read from the primary, in one statement (one snapshot): the data, its version, and `cache_clock`'s
     /// epoch and seq; see [`crate::outbox`]. It runs at most once, in a task of its own that outlives the caller, and
@@ -124,69 +99,69 @@ impl Cache {
     ///
     /// # Errors
     /// What `load` returned, its own or that of a load that was joined.
-    pub async fn get<E, F, Fut>(&self, key: &Key, least: Option<i64>, load: F) -> Result<Hit, E>
+    pub async fn get<E, F, Fut>(&self, key: &Key, min_version: Option<i64>, load: F) -> Result<Hit, E>
     where
         E: Clone + Send + Sync + 'static,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded, E>> + Send + 'static,
     {
-        let least = own_writes::Brought::now().least(key, least);
-        let missed = match self.try_l1(key, least).await {
+        let min_version = Brought::now().min_version(key, min_version);
+        let miss = match self.inner.read_l1(key, min_version).await {
             Ok((hit, begun)) => {
                 if self.inner.observer.picks() {
-                    self.look(key, &hit, begun, load);
+                    self.shadow_read(key, &hit, begun, load);
                 }
                 return Ok(hit);
             }
-            Err(missed) => missed,
+            Err(miss) => miss,
         };
-        // A second flight is joined when the first failed or was too old for this reader; after that it flies itself.
+        // A second load is joined when the first failed or was too old for this reader; after that the reader starts its own.
         for last in [false, true] {
-            let handle = match self.board::<E>(key, &missed, Manner::Alone) {
-                Boarded::Joins(handle) => handle,
-                Boarded::Flies(seat, handle) => return self.fly_alone(key, *seat, handle, load).await,
+            let handle = match self.inner.join_or_start::<E>(key, &miss, Batch::Alone) {
+                JoinOrStart::Join(handle) => handle,
+                JoinOrStart::Start(one, handle) => return self.inner.load_one(key, *one, handle, load).await,
             };
-            match self.join(key, handle, &missed).await {
+            match self.inner.join(key, handle, &miss).await {
                 Joined::Served(answer) => {
-                    let hit = self.hit(key, answer);
+                    let hit = self.inner.hit(key, answer);
                     if hit.tier != Tier::Loaded && self.inner.observer.picks() {
-                        self.look(key, &hit, missed.reader.begun, load);
+                        self.shadow_read(key, &hit, miss.reader.begun, load);
                     }
                     return Ok(hit);
                 }
                 Joined::Failed(error) if last => return Err(error),
-                Joined::Failed(_) | Joined::Useless => {}
+                Joined::Failed(_) | Joined::Unusable => {}
             }
         }
-        let (seat, handle) = self.depart::<E>(key, &missed, Manner::Alone);
-        self.fly_alone(key, seat, handle, load).await
+        let (one, handle) = self.inner.start::<E>(key, &miss, Batch::Alone);
+        self.inner.load_one(key, one, handle, load).await
     }
 
-    /// What this process last knew of `key`, for when it cannot be read: for a call that takes a stale answer, if what is held
-    /// is not older than that call takes. Never below `least`, what the call's token demands, or what was shown here.
-    pub async fn last_known(&self, key: &Key, least: Option<i64>) -> Option<Hit> {
-        let most = stale::allowed()?;
+    /// What this process last knew of `key`, for when it cannot be read: for a call that accepts a stale answer, if the entry is
+    /// not older than that call accepts. Never below `min_version`, what the call's token requires, or what was answered here.
+    pub async fn last_known(&self, key: &Key, min_version: Option<i64>) -> Option<Hit> {
+        let max_age = staleness::accepted()?;
         let inner = &*self.inner;
         let entry = inner.l1.get(key.as_str()).await?;
         let now = inner.now();
-        let least = own_writes::Brought::now().least(key, least).unwrap_or(0);
-        let floor = inner.shard(key.text()).floors.demand(key.text(), now);
-        let demand = floor.and(Demand { version: least, since: Mono::PAST, ..Demand::NONE });
-        let sight = inner.sight();
-        let fresh = last_known(&entry, &sight.window, &sight.clock, demand, now)?;
+        let min_version = Brought::now().min_version(key, min_version).unwrap_or(0);
+        let known = inner.shard(key.text()).watermarks.requirement(key.text(), now);
+        let requirement = known.and(Requirement::version(min_version));
+        let view = inner.view();
+        let fresh = last_known(&entry, &view.window, &view.clock, requirement, now)?;
         let age = now.since(fresh);
-        if age > most {
+        if age > max_age {
             return None;
         }
-        stale::tell(age);
-        meters::stale(key.kind());
+        staleness::report_age(age);
+        metrics::stale_answer(key.kind());
         Some(Hit { body: entry.body.clone(), version: entry.version, tier: Tier::L1 })
     }
 
-    /// Reads many keys at once, with one `load` for all that no tier holds and nobody else is loading.
+    /// Reads many keys at once, with one `load` for all that no tier has and nobody else is loading.
     ///
     /// `load` is given places in `wanted` and returns a value for each, in that order; the rules of [`Cache::get`]
-    /// apply to it. It runs a second time only for keys whose joined flights failed or were too old.
+    /// apply to it. It runs a second time only for keys whose joined loads failed or were too old.
     ///
     /// # Errors
     /// What `load` returned.
@@ -197,76 +172,76 @@ impl Cache {
         Fut: Future<Output = Result<Vec<Loaded>, E>> + Send + 'static,
     {
         let mut hits: Vec<Option<Hit>> = vec![None; wanted.len()];
-        let mut joined = Vec::new();
-        let mut flown = Vec::new();
-        let brought = own_writes::Brought::now();
-        let (mut picked, mut served) = (Vec::new(), Vec::new());
-        for (place, (key, least)) in wanted.iter().enumerate() {
-            let missed = match self.try_l1(key, brought.least(key, *least)).await {
+        let (mut joined, mut started) = (Vec::new(), Vec::new());
+        let (mut picked, mut observed) = (Vec::new(), Vec::new());
+        let brought = Brought::now();
+        for (place, (key, min_version)) in wanted.iter().enumerate() {
+            let miss = match self.inner.read_l1(key, brought.min_version(key, *min_version)).await {
                 Ok((hit, begun)) => {
                     if self.inner.observer.picks() {
                         picked.push(place);
-                        served.push(hit.served(key, begun));
+                        observed.push(served(key, &hit, begun));
                     }
                     hits[place] = Some(hit);
                     continue;
                 }
-                Err(missed) => missed,
+                Err(miss) => miss,
             };
-            match self.board::<E>(key, &missed, Manner::Together) {
-                Boarded::Joins(handle) => joined.push((place, missed, handle)),
-                Boarded::Flies(seat, handle) => flown.push((place, *seat, handle)),
+            match self.inner.join_or_start::<E>(key, &miss, Batch::Together) {
+                JoinOrStart::Join(handle) => joined.push((place, miss, handle)),
+                JoinOrStart::Start(one, handle) => started.push((place, *one, handle)),
             }
         }
-        if !served.is_empty() {
+        if !observed.is_empty() {
             let load = load.clone();
-            shadow::look(&self.inner, served, async move { load(picked).await });
+            shadow_read::begin(&self.inner, observed, async move { load(picked).await });
         }
-        self.fly_together(wanted, flown, &load, &mut hits).await?;
-        let mut left = Vec::new();
-        for (place, missed, handle) in joined {
+        // Its own load first: it may be what another batch has joined that this one waits for below.
+        self.inner.load_many(wanted, started, &load, &mut hits).await?;
+        let mut again = Vec::new();
+        for (place, miss, handle) in joined {
             let key = &wanted[place].0;
-            match self.join::<E>(key, handle, &missed).await {
-                Joined::Served(answer) => hits[place] = Some(self.hit(key, answer)),
-                Joined::Failed(_) | Joined::Useless => {
-                    let (seat, handle) = self.depart::<E>(key, &missed, Manner::Together);
-                    left.push((place, seat, handle));
+            match self.inner.join::<E>(key, handle, &miss).await {
+                Joined::Served(answer) => hits[place] = Some(self.inner.hit(key, answer)),
+                Joined::Failed(_) | Joined::Unusable => {
+                    let (one, handle) = self.inner.start::<E>(key, &miss, Batch::Together);
+                    again.push((place, one, handle));
                 }
             }
         }
-        self.fly_together(wanted, left, &load, &mut hits).await?;
+        self.inner.load_many(wanted, again, &load, &mut hits).await?;
         Ok(hits.into_iter().flatten().collect())
     }
 
     /// Tells the cache, after the commit and before the reply, that this process wrote `key` up to `version`.
     ///
     /// From its return on no read in this process gets an older version; Redis, the relay and the other processes are
-    /// told in the background. Not to be called when the outcome of the commit is not known: the relay speaks then, if
-    /// there is anything to say.
+    /// notified in the background. Not to be called when the outcome of the commit is not known: the relay publishes the change then,
+    /// if there is one.
     pub async fn wrote(&self, key: &Key, version: i64) {
         self.inner.observer.records.note(key.as_str(), self.inner.now(), Op::Wrote { version });
         self.inner.raise(key.text(), version).await;
         self.inner.signal(Signal::Changed(Change { key: Arc::clone(key.text()), version }));
         self.spread(key, Some(version));
-        own_writes::tell(key, version);
+        own_writes::add_to_reply(key, version);
     }
 
     /// Tells the cache, after the commit and before the reply, that this process changed something in the aggregate
     /// `key`.
     ///
     /// Like [`Cache::wrote`], where the new version is not known: reads in this process see the change from its return
-    /// on. Where the reply can carry a token this costs one statement, which tells the new version; if that fails, the
-    /// write stands and its reply says nothing of this key.
+    /// on. Where the reply can carry a token this costs one statement, for the new version; if that fails, the
+    /// write stays committed and its reply has no token for this key.
     pub async fn touched(&self, key: &Key) {
-        self.inner.fence(key.text()).await;
+        self.inner.put_barrier(key.text()).await;
         self.spread(key, None);
-        if !chassis::token::is_awaited() {
+        if !token::is_expected() {
             return;
         }
         match self.version(key).await {
-            Ok(Some(version)) => own_writes::tell(key, version),
+            Ok(Some(version)) => own_writes::add_to_reply(key, version),
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, kind = key.kind(), "a reply goes without its token"),
+            Err(error) => tracing::warn!(%error, kind = key.kind(), "a write's reply has no token for its aggregate"),
         }
     }
 
@@ -300,39 +275,34 @@ impl Cache {
         self.inner.observer.observed()
     }
 
-    /// Ends the background tasks, and hands the relay's lease over if this process holds it. Reads go on, by loading.
+    /// Ends the background tasks, and releases the relay's lease if this process has it. Reads go on, by loading.
     pub async fn close(&self) {
         self.inner.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
     }
 
-    /// Has the observer compare a hit with what the load, which was not needed, tells afterwards.
+    /// Has the observer compare a hit with what the load, which was not needed, returns afterwards.
     #[cold]
-    fn look<E, F, Fut>(&self, key: &Key, hit: &Hit, begun: Mono, load: F)
+    fn shadow_read<E, F, Fut>(&self, key: &Key, hit: &Hit, begun: Mono, load: F)
     where
         E: Send + 'static,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded, E>> + Send + 'static,
     {
         let truth = async move { load().await.map(|one| vec![one]) };
-        shadow::look(&self.inner, vec![hit.served(key, begun)], truth);
+        shadow_read::begin(&self.inner, vec![served(key, hit, begun)], truth);
     }
 
-    pub(crate) fn hit(&self, key: &Key, answer: Answer<Bytes>) -> Hit {
-        self.inner.meters.kind(key.kind()).answered(answer.tier);
-        Hit { body: answer.entry.body, version: answer.entry.version, tier: answer.tier }
-    }
-
-    /// Tells Redis and the others in the background; a hint wakes the relay, wherever it runs.
+    /// Notifies Redis and the others in the background; a hint wakes the relay, wherever it runs.
     fn spread(&self, key: &Key, version: Option<i64>) {
         self.inner.wake.notify_one();
         let (inner, key) = (Arc::clone(&self.inner), key.clone());
-        chassis::task::spawn(self.tasks.track_future(async move {
+        request::spawn(self.inner.tasks.track_future(async move {
             if let Some(client) = inner.nats.as_ref().filter(|client| nats::is_up(client)) {
                 let hint = nats::Hint { changes: vec![(Arc::clone(key.text()), version)] };
                 let published = client.publish(nats::hints(&inner.settings.space), hint.encode());
-                // Best effort: the relay looks by itself in a moment.
+                // Best effort: the relay drains the outbox by itself within its tick.
                 let _ = tokio::time::timeout(inner.settings.tick, published).await;
             }
             if let Some(link) = &inner.redis
@@ -342,8 +312,13 @@ impl Cache {
                 let apply = link.call("cache.apply", &session, async |connection| {
                     redis::apply(connection, &inner.names, None, change).await
                 });
+                // Best effort as well: the relay applies the change before it gives Redis the next proof.
                 apply.await;
             }
         }));
     }
+}
+
+fn served(key: &Key, hit: &Hit, begun: Mono) -> Served {
+    Served { key: key.clone(), begun, version: hit.version, body: hit.body.clone(), tier: hit.tier }
 }

@@ -1,7 +1,7 @@
-//! The line of changes that a process hears: what its watches are fed from, by one subscription for all of them.
+//! The stream of changes that a process receives: its watches are fed from it, by one subscription for all of them.
 //!
-//! Invariant: a listener that may have missed a change is told so by a [`Signal::Gap`] before anything later; it then
-//! reads anew.
+//! Invariant: a listener that may have missed a change gets a [`Signal::Gap`] or [`Signal::Lagged`] before anything later; it then
+//! reads again.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use coherence::window::Cause;
 pub struct Change {
     /// The key's text, see [`crate::Key::as_str`].
     pub key: Arc<str>,
-    /// The key's version at or after the change. The same version may be told more than once, and not always in order.
+    /// The key's version at or after the change. The same version may come more than once, and not always in order.
     pub version: i64,
 }
 
@@ -38,12 +38,12 @@ impl Change {
     }
 }
 
-/// What a listener hears.
+/// What a listener receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// A key changed.
     Changed(Change),
-    /// Changes may have been missed, for this reason; repeated every second for as long as nothing is heard.
+    /// Changes may have been missed, for this reason; repeated every second for as long as the relay is unresponsive.
     Gap(Cause),
     /// The listener itself was too slow, and this many signals were dropped.
     Lagged(u64),
@@ -78,15 +78,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_listener_is_told() {
-        let (tell, listen) = broadcast::channel(2);
-        let mut changes = Changes(listen);
+    async fn a_slow_listener_gets_the_number_of_signals_that_it_missed() {
+        let (sender, receiver) = broadcast::channel(2);
+        let mut changes = Changes(receiver);
         for version in 0..5 {
-            tell.send(Signal::Changed(Change { key: "k".into(), version })).unwrap();
+            sender.send(Signal::Changed(Change { key: "k".into(), version })).unwrap();
         }
         assert_eq!(changes.next().await, Some(Signal::Lagged(3)));
         assert!(matches!(changes.next().await, Some(Signal::Changed(change)) if change.version == 3));
-        drop(tell);
+        drop(sender);
         changes.next().await;
         assert_eq!(changes.next().await, None);
     }

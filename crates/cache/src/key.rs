@@ -99,7 +99,7 @@ mod tests {
         let account = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
         let text = "01900000-0000-7000-8000-000000000001";
         assert_eq!(Key::row("gen", account, account).as_str(), format!("gen:{text}:{text}"));
-        assert_eq!(Key::aggregate("dash", account).as_str(), format!("dash:{text}"));
+        assert_eq!(Key::aggregate("sum", account).as_str(), format!("sum:{text}"));
         assert_eq!(Key::global("key", "ab12").as_str(), "key:ab12");
     }
 }

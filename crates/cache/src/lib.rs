@@ -1,20 +1,23 @@
 //! A coherent two-tier cache: moka in each process (L1), Redis beside them (L2), PostgreSQL as the truth.
 //!
 //! Invariant: a tier answers without PostgreSQL only while it holds a proof, at most [`coherence::BOUND`] old, that
-//! every change committed before a time has been applied to it. Time-outs are the second guard; NATS and Redis make it
-//! fast and are not trusted for safety. The protocol's rules are in the crate [`coherence`], without I/O; all other modules are thin
-//! shells around them. The README has it on one page.
+//! every change committed before a time has been applied to it. Lifetimes are the second guard; NATS and Redis make it
+//! fast and are not trusted for safety. The protocol's rules are in the crate [`coherence`], without I/O; all modules here are thin
+//! shells around them. The README has the protocol on one page.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod boarding;
 mod cache;
 mod changes;
+mod checks;
 mod clock;
-mod flight;
+mod hit;
+mod in_flight;
 mod inner;
 mod key;
 mod l1;
-mod meters;
+mod load;
+pub mod metrics;
+mod miss;
 mod nats;
 mod observer;
 pub mod outbox;
@@ -22,16 +25,17 @@ mod own_writes;
 mod redis;
 mod relay;
 mod settings;
-mod silence;
 mod store;
+mod unresponsive;
 pub mod watch;
 
-pub use crate::cache::{Cache, Error, Hit, Loaded};
+pub use crate::cache::{Cache, Error};
 pub use crate::changes::{Change, Changes, Signal};
+pub use crate::hit::{Hit, Loaded};
 pub use crate::key::{Class, Key};
 pub use crate::observer::{Checked, Observed};
 pub use crate::settings::Settings;
-pub use coherence::entry::Asof;
+pub use coherence::asof::Asof;
 pub use coherence::lifetime::Lifetime;
 pub use coherence::read::Tier;
 pub use coherence::token::Token;

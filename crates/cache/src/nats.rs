@@ -1,11 +1,12 @@
-//! NATS: the relay's messages, the hints of writers, and the questions for the clock and of the observer. Nothing here is trusted to arrive.
+//! NATS: the relay's messages, the hints of writers, and the questions for the clock and of the observer. No message is relied on to
+//! arrive.
 
 pub(crate) mod clock;
 mod message;
-pub(crate) mod peek;
+pub(crate) mod probe;
 mod subscriber;
 
-pub(crate) use message::{Hint, Message, TRACES};
+pub(crate) use message::{Hint, MAX_TRACES, Message};
 pub(crate) use subscriber::listen;
 
 /// The relay's messages.
@@ -13,22 +14,22 @@ pub(crate) fn invalidations(space: &str) -> String {
     format!("{space}.cache.inv.0")
 }
 
-/// What writers say right after their commit.
+/// The hints that writers publish right after their commit.
 pub(crate) fn hints(space: &str) -> String {
     format!("{space}.cache.hint")
 }
 
-/// Where a process without a database asks for PostgreSQL's clock.
+/// The questions for PostgreSQL's clock of processes without a database.
 pub(crate) fn clock_questions(space: &str) -> String {
     format!("{space}.cache.clock")
 }
 
-/// Where the observer asks every process what it would serve.
-pub(crate) fn peek_questions(space: &str) -> String {
-    format!("{space}.cache.peek")
+/// The observer's questions of what every process would serve.
+pub(crate) fn probe_questions(space: &str) -> String {
+    format!("{space}.cache.probe")
 }
 
-/// Whether the client believes that it is connected. While it is not, what is published piles up and arrives late.
+/// Whether the client believes that it is connected. While it is not, what is published queues up and arrives late.
 pub(crate) fn is_up(client: &async_nats::Client) -> bool {
     client.connection_state() == async_nats::connection::State::Connected
 }

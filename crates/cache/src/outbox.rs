@@ -2,7 +2,7 @@
 //!
 //! Invariant: a change and its outbox row are one transaction; for an aggregate the row is the bump of its version.
 //!
-//! Its row carries the change's traceparent, which `chassis::postgres::Pool::transaction` sets for the transaction.
+//! The row has the change's traceparent, which `chassis::postgres::Pool::transaction` sets for the transaction.
 //!
 //! Tables with an emit trigger write their rows themselves; [`append`] and [`bump`] are for changes that no trigger
 //! sees.
@@ -32,7 +32,7 @@ use crate::key::{Class, Key};
 /// `version` is the row's exact new version; a deletion's is one more than the last.
 ///
 /// # Errors
-/// What PostgreSQL answered; the transaction can not be committed then.
+/// What PostgreSQL answered; the transaction cannot be committed then.
 pub async fn append(connection: &mut PgConnection, key: &Key, version: i64) -> Result<(), Error> {
     debug_assert_eq!(key.class(), Class::Row, "an aggregate has no version of its own: bump it");
     write(connection, key, Some(version)).await
@@ -41,7 +41,7 @@ pub async fn append(connection: &mut PgConnection, key: &Key, version: i64) -> R
 /// Writes the change of an aggregate into the outbox of the open transaction, which raises its version by one.
 ///
 /// # Errors
-/// What PostgreSQL answered; the transaction can not be committed then.
+/// What PostgreSQL answered; the transaction cannot be committed then.
 pub async fn bump(connection: &mut PgConnection, key: &Key) -> Result<(), Error> {
     debug_assert_eq!(key.class(), Class::Aggregate, "a row's version is its own: append it");
     write(connection, key, None).await

@@ -1,11 +1,11 @@
 //! Redis, the second tier: a link that fails fast, and the scripts.
 //!
-//! Invariant: nothing here decides what may be served; an answer is passed on together with the proof that stood beside
-//! it.
+//! Invariant: nothing here decides what may be served; an answer is passed on together with the proof that Redis had in the same
+//! step.
 
 mod breaker;
 mod link;
 mod scripts;
 
 pub(crate) use link::{Link, Session};
-pub(crate) use scripts::{Names, Proof, apply, fill, fresh, get, peek};
+pub(crate) use scripts::{Names, Proof, apply, fill, get, probe, prove};

@@ -1,8 +1,7 @@
-//! The relay's loop: whichever process holds the lease drains the outbox, tells Redis, tells everyone, and folds.
+//! The relay's loop: whichever process has the lease drains the outbox, applies to Redis, publishes to everyone, and compacts.
 //!
-//! Invariant: after anything about a fold is in doubt the leader gives its epoch up, since the next pass would
-//! otherwise publish the number of this one again with other changes, and a window that saw only the first would
-//! believe it has both.
+//! Invariant: after anything about a compaction is in doubt the leader ends its term. The next pass would otherwise publish the number
+//! of this one again with other changes, and a window that received only the first would take it for both.
 
 #[cfg(test)]
 mod conformance;
@@ -17,56 +16,57 @@ use chassis::postgres::Pool;
 use chassis::telemetry;
 use tracing::Instrument as _;
 
+use crate::checks::replica_probe;
 use crate::inner::Inner;
-use crate::meters;
+use crate::metrics;
 use crate::nats::{Message, invalidations, is_up};
-use crate::observer::peek;
-use crate::redis::{Link, Names, Proof, Session, apply, fresh};
+use crate::redis::{Link, Names, Proof, Session, apply, prove};
 use coherence::relay::{Drained, Pass, Redis};
 use coherence::time::PgTime;
 use store::Outbox;
 
-/// The least time between two passes, however often it is woken: changes that come together travel together.
+/// The least time between two passes, however often the relay is woken: changes that come together travel together.
 const GATHER: Duration = Duration::from_millis(3);
 
 /// How often a process that does not lead tries to.
-const TRY: Duration = Duration::from_millis(250);
+const TRY_TO_LEAD: Duration = Duration::from_millis(250);
 
-/// The lease is renewed when this much of its 2 s has passed and no fold has renewed it.
+/// The lease is renewed when this much of its 2 s has passed and no compaction has renewed it.
 const RENEW: Duration = Duration::from_millis(500);
 
-/// A leadership.
-struct Reign {
+/// The term of a leader.
+struct Term {
     epoch: i64,
-    before: PgTime,
+    last_drain: PgTime,
     renewed: Instant,
 }
 
-/// Leads whenever it can until the cache is closed, then hands the lease over.
+/// Leads whenever it can until the cache is closed, then releases the lease.
 pub(crate) async fn lead(inner: Arc<Inner>, pool: Pool, link: Option<Link>) {
     let owner = format!("{:032x}", fastrand::u128(..));
-    let mut reign: Option<Reign> = None;
+    let mut term: Option<Term> = None;
     while !inner.stop.is_cancelled() {
-        if reign.is_none() {
-            reign = take_lease(&pool, &owner).await;
-            lead_shown(&inner, reign.is_some());
+        if term.is_none() {
+            term = take_lease(&pool, &owner).await;
+            set_leads(&inner, term.is_some());
         }
         let began = Instant::now();
-        let wait = match &mut reign {
-            None => TRY,
+        let wait = match &mut term {
+            None => TRY_TO_LEAD,
             Some(current) => match pass(&inner, &pool, link.as_ref(), &owner, current).await {
                 Ok(more) => {
                     if more {
                         Duration::ZERO
                     } else {
-                        // From pass to pass, so that the way through one is not added to how long a change waits for it.
+                        // From the beginning of one pass to that of the next: the time that a pass takes would otherwise be added
+                        // to how long a change waits for it.
                         inner.settings.tick.saturating_sub(began.elapsed()).max(GATHER)
                     }
                 }
                 Err(reason) => {
-                    tracing::debug!(reason, "the relay gives its leadership up");
-                    reign = None;
-                    lead_shown(&inner, false);
+                    tracing::debug!(reason, "the relay's term ends");
+                    term = None;
+                    set_leads(&inner, false);
                     GATHER
                 }
             },
@@ -74,53 +74,55 @@ pub(crate) async fn lead(inner: Arc<Inner>, pool: Pool, link: Option<Link>) {
         tokio::select! {
             () = inner.stop.cancelled() => break,
             () = tokio::time::sleep(wait) => {}
-            () = inner.wake.notified(), if reign.is_some() => tokio::time::sleep(GATHER).await,
+            () = inner.wake.notified(), if term.is_some() => tokio::time::sleep(GATHER).await,
         }
     }
-    if let Some(reign) = reign {
-        // Best effort: a lease that is not handed over runs out by itself.
-        let _ = store::release(&pool, reign.epoch, &owner).await;
+    if let Some(term) = term {
+        // Best effort: a lease that is not released runs out by itself.
+        let _ = store::release(&pool, term.epoch, &owner).await;
     }
-    lead_shown(&inner, false);
+    set_leads(&inner, false);
 }
 
-fn lead_shown(inner: &Inner, leads: bool) {
+fn set_leads(inner: &Inner, leads: bool) {
     inner.leads.store(leads, Ordering::Relaxed);
-    meters::leading(leads);
+    metrics::relay_leads(leads);
 }
 
-async fn take_lease(pool: &Pool, owner: &str) -> Option<Reign> {
+async fn take_lease(pool: &Pool, owner: &str) -> Option<Term> {
+    // Random, not counted: two leaders draw different epochs even where PostgreSQL lost the first one's.
     let epoch = fastrand::i64(1..);
     match store::take(pool, epoch, owner).await {
         Ok(true) => {
-            tracing::info!("this process relays changes now");
-            Some(Reign { epoch, before: PgTime::PAST, renewed: Instant::now() })
+            tracing::info!(epoch, "this process leads the relay");
+            Some(Term { epoch, last_drain: PgTime::PAST, renewed: Instant::now() })
         }
         Ok(false) => None,
         Err(error) => {
-            tracing::debug!(%error, "can not ask for the relay's lease");
-            meters::relay_failed("lease");
+            tracing::debug!(%error, "the relay's lease cannot be asked for");
+            metrics::relay_failed("lease");
             None
         }
     }
 }
 
-/// One pass; says whether there is more to take at once. An error ends the leadership.
+/// One pass; returns whether there is more to take at once. An error ends the term.
 async fn pass(
     inner: &Arc<Inner>,
     pool: &Pool,
     link: Option<&Link>,
     owner: &str,
-    reign: &mut Reign,
+    term: &mut Term,
 ) -> Result<bool, &'static str> {
     let began = Instant::now();
     let Ok((drained, outbox)) = store::drain(pool).await else {
-        meters::relay_failed("drain");
-        // Nothing was claimed yet, so nothing is in doubt; the lease decides who goes on.
+        metrics::relay_failed("drain");
+        // Nothing was claimed yet, so nothing is in doubt; whether the term goes on depends on the lease alone.
         return Ok(false);
     };
+    // No span for a tick without changes: it comes twenty times a second and belongs to no request.
     if outbox.ids.is_empty() {
-        return run(inner, pool, link, owner, reign, &drained, outbox).await;
+        return run(inner, pool, link, owner, term, &drained, outbox).await;
     }
     let span =
         tracing::info_span!("cache.relay", otel.kind = "producer", messaging.batch.message_count = outbox.ids.len());
@@ -128,8 +130,8 @@ async fn pass(
         telemetry::link(&span, trace);
     }
     let changes = outbox.ids.len();
-    let result = run(inner, pool, link, owner, reign, &drained, outbox).instrument(span).await;
-    meters::relayed(changes, began.elapsed());
+    let result = run(inner, pool, link, owner, term, &drained, outbox).instrument(span).await;
+    metrics::relayed(changes, began.elapsed());
     result
 }
 
@@ -138,54 +140,59 @@ async fn run(
     pool: &Pool,
     link: Option<&Link>,
     owner: &str,
-    reign: &mut Reign,
+    term: &mut Term,
     drained: &Drained,
     outbox: Outbox,
 ) -> Result<bool, &'static str> {
+    // After the drain: a server that restarts before this is seen under its new name, and one that restarts later fails the calls
+    // of this session.
     let session = match link {
         Some(link) => link.session().await.map(|session| (link, session)),
         None => None,
     };
-    let redis = session.as_ref().map_or(Redis::Away, |(_, session)| Redis::Run(&session.run));
-    let pass: Pass =
-        Pass::plan(drained, reign.epoch, reign.before, redis).map_err(|_| "deposed, or the clock went back")?;
-    reign.before = drained.at;
+    let redis = session.as_ref().map_or(Redis::Unreachable, |(_, session)| Redis::Run(&session.run));
+    let pass: Pass = Pass::plan(drained, term.epoch, term.last_drain, redis)
+        .map_err(|_| "superseded, or PostgreSQL's clock went back")?;
+    term.last_drain = drained.at;
 
-    let applied = tell_redis(&inner.names, session.as_ref(), &pass, &outbox).await;
+    let applied = apply_and_prove(&inner.names, session.as_ref(), &pass, &outbox).await;
     let message = Message { notice: pass.notice(), changes: outbox.changes, traces: outbox.traces };
     publish(inner, &message).await;
+    // Without NATS: the leader's own L1 goes on when NATS is gone.
     inner.receive(&message.notice, &message.changes).await;
-    peek::follow(inner, &message.changes);
+    replica_probe::follow(inner, &message.changes);
 
-    if let Some(fold) = pass.fold(applied) {
-        match store::fold(pool, reign.epoch, owner, &fold, &outbox.ids).await {
-            Ok(true) => reign.renewed = Instant::now(),
-            Ok(false) => return Err("deposed at the fold"),
+    // Last: a leader that dies before this leaves the rows, and its successor publishes them again under its own epoch.
+    if let Some(compaction) = pass.compaction(applied) {
+        match store::compact(pool, term.epoch, owner, &compaction, &outbox.ids).await {
+            Ok(true) => term.renewed = Instant::now(),
+            Ok(false) => return Err("superseded at the compaction"),
             Err(error) => {
-                tracing::debug!(%error, "the fold may or may not have happened");
-                meters::relay_failed("fold");
-                return Err("a fold in doubt");
+                tracing::debug!(%error, "the compaction may or may not be committed");
+                metrics::relay_failed("compact");
+                return Err("a compaction in doubt");
             }
         }
-    } else if reign.renewed.elapsed() > RENEW {
-        match store::renew(pool, reign.epoch, owner).await {
-            Ok(true) => reign.renewed = Instant::now(),
-            Ok(false) => return Err("deposed at the renewal"),
-            Err(_) => meters::relay_failed("renew"),
+    } else if term.renewed.elapsed() > RENEW {
+        match store::renew(pool, term.epoch, owner).await {
+            Ok(true) => term.renewed = Instant::now(),
+            Ok(false) => return Err("superseded at the renewal"),
+            // Not in doubt: a renewal changes no number. If the lease runs out, the next drain sees another epoch.
+            Err(_) => metrics::relay_failed("renew"),
         }
     }
     Ok(!drained.complete)
 }
 
-/// Applies and proves, in this order and each only after the one before was answered; says whether every change is in
-/// Redis.
-async fn tell_redis(names: &Names, session: Option<&(&Link, Session)>, pass: &Pass, outbox: &Outbox) -> bool {
+/// Applies and then proves, each only after the one before was answered; returns whether every change is in Redis.
+async fn apply_and_prove(names: &Names, session: Option<&(&Link, Session)>, pass: &Pass, outbox: &Outbox) -> bool {
     let Some((link, session)) = session else { return false };
     if let Some(space) = pass.applies() {
         let changes = outbox.changes.iter().map(|(key, version)| (&**key, Some(*version)));
         let applied = link
             .call("cache.apply", session, async |connection| apply(connection, names, Some(space), changes).await)
             .await;
+        // Whether Redis took the changes is not known: the name space counts as dirty, and is never proven again.
         if applied.is_none() {
             return false;
         }
@@ -193,13 +200,13 @@ async fn tell_redis(names: &Names, session: Option<&(&Link, Session)>, pass: &Pa
     if let Some(space) = pass.proves(true) {
         let notice = pass.notice();
         let proof = Proof { epoch: notice.epoch, seq: notice.seq, at: notice.at, space };
-        // Whether it was taken is of no matter: a proof that is not there is not believed.
-        let _ = link.call("cache.fresh", session, async |connection| fresh(connection, names, proof).await).await;
+        // Whether Redis took it does not matter: a proof that is not there is not believed.
+        let _ = link.call("cache.prove", session, async |connection| prove(connection, names, proof).await).await;
     }
     true
 }
 
-/// Best effort: a message that does not arrive shows as a gap or as silence.
+/// Best effort: a message that does not arrive shows as a gap, or as a proof that ages.
 async fn publish(inner: &Inner, message: &Message) {
     let Some(client) = inner.nats.as_ref().filter(|client| is_up(client)) else { return };
     let mut headers = HeaderMap::new();
@@ -210,8 +217,8 @@ async fn publish(inner: &Inner, message: &Message) {
     }
     let subject = invalidations(&inner.settings.space);
     let published = client.publish_with_headers(subject, headers, message.encode());
-    // The client's own queue may be full; the fold must not wait for it.
+    // The client's own queue may be full, and the compaction must not wait for it.
     if !matches!(tokio::time::timeout(GATHER, published).await, Ok(Ok(()))) {
-        meters::relay_failed("publish");
+        metrics::relay_failed("publish");
     }
 }

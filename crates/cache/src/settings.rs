@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::postgres::PoolSettings;
 use chassis::settings::{Error, Source};
 
-/// The share of hits and changes that is observed in production.
+/// The share of hits and changes that is observed by default.
 const OBSERVE: f64 = 0.001;
 
 /// How a process caches.
@@ -13,21 +13,21 @@ const OBSERVE: f64 = 0.001;
 pub struct Settings {
     /// Redis, the second tier; without it L1 and PostgreSQL answer.
     pub redis_url: Option<String>,
-    /// The most that L1 holds, in bytes of keys and bodies.
+    /// The maximum size of L1, in bytes of keys and bodies.
     pub l1_bytes: u64,
-    /// The first part of every Redis key and NATS subject: one for each database, so that two stacks may share servers.
+    /// The first part of every Redis key and NATS subject: one for each database, so that two clusters may share servers.
     pub space: String,
     /// Whether this process may lead the relay (it needs a database for that).
     pub relay: bool,
-    /// How often a leading relay looks at the outbox when nothing wakes it.
+    /// How often a leading relay drains the outbox when nothing wakes it.
     pub tick: Duration,
-    /// The share of hits and of changes that the observer looks at, 0 to 1; 0 turns it off. [`Settings::read`] turns it on;
-    /// it is off here, since what it reads would disturb a test that counts.
+    /// The share of hits and of changes that the observer checks, 0 to 1; 0 turns it off. [`Settings::read`] turns it on;
+    /// it is off by default, since what it reads would disturb a test that counts statements.
     pub observe: f64,
     /// When the observer asks all processes what they would serve, after a change; never before the bound.
-    pub peeks: [Duration; 3],
-    /// How long Redis may take for one answer, connecting included.
-    pub redis_patience: Duration,
+    pub probe_after: [Duration; 3],
+    /// The timeout of one call to Redis, connecting included.
+    pub redis_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -39,8 +39,8 @@ impl Default for Settings {
             relay: true,
             tick: Duration::from_millis(50),
             observe: 0.0,
-            peeks: [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(300)],
-            redis_patience: Duration::from_millis(50),
+            probe_after: [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(300)],
+            redis_timeout: Duration::from_millis(50),
         }
     }
 }
@@ -50,7 +50,7 @@ impl Settings {
     /// `RUSHES_CACHE_OBSERVE`.
     ///
     /// # Errors
-    /// One of them is set and can not be read; the error names it.
+    /// One of them is set and cannot be read; the error names it.
     pub fn read(source: &Source) -> Result<Self, Error> {
         let default = Self::default();
         let share = "a share from 0 to 1 such as 0.001";

@@ -2,7 +2,7 @@
 
 use chassis::postgres::{Error, Pool};
 
-use coherence::entry::Asof;
+use coherence::asof::Asof;
 use coherence::time::PgTime;
 
 /// The versions of some aggregates, in their order, with the clock of the same snapshot.
@@ -25,7 +25,7 @@ pub(crate) async fn versions(pool: &Pool, keys: &[String]) -> Result<(Vec<i64>, 
     Ok((row.0, Asof { epoch: row.1, seq: row.2 }))
 }
 
-/// The version of an aggregate; nothing if no change of it was ever folded, as for a row's key. Asked by the observer and
+/// The version of an aggregate; nothing if no change of it was ever compacted, as for a row's key. Asked by the observer and
 /// by no request.
 pub(crate) async fn aggregate(pool: &Pool, key: &str) -> Result<Option<i64>, Error> {
     let asked = sqlx::query_scalar("select cache_version(k.key) from cache_key k where k.key = $1").bind(key);

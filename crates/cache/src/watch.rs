@@ -14,7 +14,3 @@ pub use hub::{Filter, Hub, Subscription};
 pub use inbox::{Inbox, Known, Update, Watchable};
 pub use metrics::{Metrics, OpenWatch, ResumeOutcome};
 pub use settings::Settings;
-
-// The services' names for these, until each has moved to the ones above.
-pub use heartbeat::{Due as Beat, Heartbeat as Pulse};
-pub use metrics::{Metrics as Meters, OpenWatch as Open, ResumeOutcome as Resumed};

@@ -17,6 +17,7 @@ use object_store::{
 use tracing::Instrument as _;
 
 use crate::{
+    metrics,
     settings::{self, Source},
     status::Failure,
 };
@@ -133,7 +134,7 @@ impl Store {
             }
         };
         measured("put", work).await?;
-        metrics::histogram!("rushes_blobs_put_bytes").record(size as f64);
+        metrics::BLOBS_PUT.get().record(size as f64);
         Ok(name)
     }
 
@@ -234,8 +235,7 @@ async fn measured<T>(operation: &'static str, work: impl Future<Output = Result<
         Err(Error::Missing(_)) => "missing",
         Err(_) => "error",
     };
-    metrics::histogram!("rushes_blobs_operation_seconds", "operation" => operation, "outcome" => outcome)
-        .record(began.elapsed());
+    metrics::BLOBS_OPERATION_DURATION.with([operation, outcome]).record(began.elapsed());
     result
 }
 

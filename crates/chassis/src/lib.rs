@@ -12,6 +12,7 @@ pub mod drain;
 pub mod egress;
 pub mod encoded;
 pub mod fields;
+pub mod metrics;
 pub mod nats;
 pub mod postgres;
 pub mod process;
@@ -22,27 +23,16 @@ pub mod settings;
 pub mod status;
 pub mod telemetry;
 
-// The modules of `request` under the paths and names that they had before.
-#[doc(hidden)]
-pub use request::caller;
-#[doc(hidden)]
-pub mod deadline {
-    pub use crate::request::deadline::{within as scope, *};
-}
+// Parts of `request` under the paths and names that the cache knows them by.
 #[doc(hidden)]
 pub mod stale {
-    pub use crate::request::staleness::{
-        AGE_HEADER as TOLD, MAX_STALE as MOST, MAX_STALE_HEADER as ASKED, accepted as allowed, report_age as tell,
-    };
+    pub use crate::request::staleness::{MAX_STALE as MOST, accepted as allowed, report_age as tell};
 }
 #[doc(hidden)]
 pub mod task {
-    pub use crate::request::{carry, count_queries as counting, count_query, queries, spawn};
+    pub use crate::request::spawn;
 }
 #[doc(hidden)]
 pub mod token {
-    pub use crate::request::token::{
-        HEADER, LIFETIME as USEFUL, MAX_PER_REQUEST as MOST, is_expected as is_awaited, presented as brought,
-        update_reply as tell,
-    };
+    pub use crate::request::token::{is_expected as is_awaited, presented as brought, update_reply as tell};
 }

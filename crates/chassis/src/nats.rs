@@ -13,6 +13,8 @@ use std::{
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 
+use crate::metrics;
+
 /// The URL is not one that NATS understands.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -36,7 +38,7 @@ pub async fn connect(url: &str) -> Result<Client, Error> {
         (Some(token), None) => ConnectOptions::with_token(token.into()),
         _ => ConnectOptions::new(),
     };
-    let silent = Arc::new(AtomicBool::new(false));
+    let down = Arc::new(AtomicBool::new(false));
     let client = options
         .name(env!("CARGO_PKG_NAME"))
         .retry_on_initial_connect()
@@ -50,7 +52,7 @@ pub async fn connect(url: &str) -> Result<Client, Error> {
             step.min(cap).mul_f64(0.5 + fastrand::f64() / 2.0)
         })
         .event_callback(move |event| {
-            note(&event, &silent);
+            record(&event, &down);
             std::future::ready(())
         })
         .connect(address)
@@ -59,7 +61,7 @@ pub async fn connect(url: &str) -> Result<Client, Error> {
 }
 
 /// Counts every event and logs what an operator must know: each loss once, not each try after it.
-fn note(event: &Event, silent: &AtomicBool) {
+fn record(event: &Event, down: &AtomicBool) {
     let name = match event {
         Event::Connected => "connected",
         Event::Disconnected => "disconnected",
@@ -70,14 +72,14 @@ fn note(event: &Event, silent: &AtomicBool) {
         Event::ServerError(_) => "server_error",
         Event::ClientError(_) => "client_error",
     };
-    metrics::counter!("rushes_nats_events_total", "event" => name).increment(1);
+    metrics::NATS_EVENTS.with([name]).increment(1);
     match event {
         Event::Connected => {
-            silent.store(false, Ordering::Relaxed);
+            down.store(false, Ordering::Relaxed);
             tracing::info!("connected to NATS");
         }
         Event::Draining | Event::Closed => tracing::debug!(%event, "NATS connection"),
-        Event::Disconnected | Event::ClientError(_) if silent.swap(true, Ordering::Relaxed) => {}
+        Event::Disconnected | Event::ClientError(_) if down.swap(true, Ordering::Relaxed) => {}
         event => tracing::warn!(%event, "NATS connection"),
     }
 }

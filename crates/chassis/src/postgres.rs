@@ -4,16 +4,15 @@
 //! that made it. A transaction counts its `begin` and `commit` too, because each is a round trip.
 
 mod error;
-mod pulse;
+mod liveness;
+mod load;
+mod pool_settings;
 
 use std::{
     future::Future,
     pin::Pin,
     str::FromStr as _,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,13 +24,20 @@ use sqlx::{
 use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{
+    metrics,
     request::{self, deadline},
-    settings::{self, Source},
-    telemetry,
+    telemetry::{self, attributes, rows},
 };
+use liveness::{LivenessProbe, Unresponsive};
+use load::{Count, Load};
 
 pub use error::Error;
-use pulse::{Pulse, Silent};
+pub use pool_settings::PoolSettings;
+
+tokio::task_local! {
+    /// The pool of the transaction that is under way.
+    static POOL: &'static str;
+}
 
 /// A statement slower than this is logged.
 const SLOW: Duration = Duration::from_millis(200);
@@ -39,76 +45,14 @@ const SLOW: Duration = Duration::from_millis(200);
 /// A connection that was idle this long is tried before it is used; a busier one is trusted.
 const TRUSTED: Duration = Duration::from_secs(2);
 
-/// The size and the patience of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolSettings {
-    /// Connections kept open even when idle.
-    pub min: u32,
-    /// Connections at most.
-    pub max: u32,
-    /// How long to wait for a free connection before failing with `OVERLOADED`.
-    pub acquire: Duration,
-    /// After which an idle connection beyond `min` is closed.
-    pub idle: Duration,
-    /// How long PostgreSQL lets one statement run.
-    pub statement: Duration,
-    /// How long PostgreSQL may say nothing at all before calls that need it are refused. Pools to one database that agree
-    /// in it listen together.
-    pub silence: Duration,
-}
-
-impl Default for PoolSettings {
-    fn default() -> Self {
-        Self {
-            min: 2,
-            max: 20,
-            acquire: Duration::from_secs(1),
-            idle: Duration::from_secs(30),
-            statement: Duration::from_secs(10),
-            silence: Duration::from_millis(80),
-        }
-    }
-}
-
-impl PoolSettings {
-    /// Reads `RUSHES_DATABASE_UNRESPONSIVE_AFTER`, which is every pool's, and `{prefix}_MIN`, `_MAX`, `_ACQUIRE`, `_IDLE` and `_STATEMENT`, such as `RUSHES_POOL_READ_MAX`; what is
-    /// unset keeps its value from `default`.
-    ///
-    /// # Errors
-    /// When one cannot be read, or when the minimum is above the maximum.
-    pub fn read(source: &Source, prefix: &str, default: Self) -> Result<Self, settings::Error> {
-        let name = |end: &str| format!("{prefix}_{end}");
-        let pool = Self {
-            min: source.or(&name("MIN"), default.min, "a count of connections")?,
-            max: source.or(&name("MAX"), default.max, "a count of connections")?,
-            acquire: source.duration(&name("ACQUIRE"), default.acquire, "a wait")?,
-            idle: source.duration(&name("IDLE"), default.idle, "a time")?,
-            statement: source.duration(&name("STATEMENT"), default.statement, "a time")?,
-            silence: source.duration("RUSHES_DATABASE_UNRESPONSIVE_AFTER", default.silence, "a time")?,
-        };
-        if pool.max == 0 || pool.min > pool.max {
-            let what = format!("at least 1 and not below {}", name("MIN"));
-            return Err(settings::Error::wrong(&name("MAX"), &what));
-        }
-        Ok(pool)
-    }
-}
-
 /// One pool of connections with a name; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pool {
     name: &'static str,
     pool: PgPool,
     load: Arc<Load>,
-    pulse: Arc<Pulse>,
+    liveness: Arc<LivenessProbe>,
     statement: Duration,
-}
-
-/// How many want a connection of a pool, and how many have one.
-#[derive(Debug, Default)]
-struct Load {
-    waiting: AtomicUsize,
-    held: AtomicUsize,
 }
 
 impl Pool {
@@ -125,8 +69,9 @@ impl Pool {
                 ("statement_timeout", statement.as_str()),
                 ("idle_in_transaction_session_timeout", statement.as_str()),
             ])
-            .disable_statement_logging();
-        let pulse = Pulse::of(url, &options, settings.silence);
+            .log_statements(rows::LEVEL)
+            .log_slow_statements(rows::LEVEL, Duration::MAX);
+        let liveness = LivenessProbe::shared(url, &options, settings.unresponsive_after);
         let pool = PgPoolOptions::new()
             .min_connections(settings.min)
             .max_connections(settings.max)
@@ -142,9 +87,7 @@ impl Pool {
                 })
             })
             .connect_lazy_with(options);
-        let pool = Self { name, pool, load: Arc::default(), pulse, statement: settings.statement };
-        pool.show();
-        Ok(pool)
+        Ok(Self { name, load: Load::of(name, &pool), pool, liveness, statement: settings.statement })
     }
 
     /// The pool itself, for migrations and tests; statements through it are neither named nor counted.
@@ -170,9 +113,7 @@ impl Pool {
         let span = span(statement, self.name);
         let run = self.on(async |connection: &mut PgConnection| {
             request::count_query();
-            let began = Instant::now();
-            let result = bounded(Box::pin(work(connection))).await;
-            record(statement, began, result)
+            measured(self.name, statement, Box::pin(work(connection))).await
         });
         finish(run.instrument(span.clone()).await, &span)
     }
@@ -205,7 +146,7 @@ impl Pool {
             statement("commit", transaction.commit()).await?;
             Ok(value)
         });
-        run.instrument(span).await
+        POOL.scope(self.name, run.instrument(span)).await
     }
 
     /// Closes every connection of the pool once it is free.
@@ -221,58 +162,40 @@ impl Pool {
     {
         let (mut loan, _held) = self.acquire().await?;
         let done =
-            self.pulse.during(Box::pin(work(&mut loan.connection))).await.map_err(|silent| self.silent(silent))?;
+            self.liveness.during(Box::pin(work(&mut loan.connection))).await.map_err(|why| self.unresponsive(why))?;
         if done.is_ok() {
-            self.pulse.heard();
+            self.liveness.record_answer();
         }
         done
     }
 
     async fn acquire(&self) -> Result<(Loan, Count<'_>), Error> {
         let began = Instant::now();
-        let waiting = Count::one(&self.load.waiting);
-        let acquired = self.pulse.during(deadline::bound(Box::pin(self.pool.acquire()))).await;
+        let waiting = self.load.wait();
+        let acquired = self.liveness.during(deadline::bound(Box::pin(self.pool.acquire()))).await;
         drop(waiting);
-        metrics::histogram!("rushes_postgres_pool_acquire_seconds", "pool" => self.name).record(began.elapsed());
-        match acquired.map_err(|silent| self.silent(silent))? {
-            Ok(Ok(connection)) => Ok((self.lend(connection), Count::one(&self.load.held))),
+        metrics::POOL_ACQUIRE.with([self.name]).record(began.elapsed());
+        match acquired.map_err(|why| self.unresponsive(why))? {
+            Ok(Ok(connection)) => Ok((self.lend(connection), self.load.hold())),
             Ok(Err(sqlx::Error::PoolTimedOut)) if self.full() => Err(Error::Busy(self.name)),
-            // The pool tries to connect until its patience ends, and then says no more than that it ended.
+            // The pool tries to connect until its timeout, and then says no more than that it passed.
             Ok(Err(error @ sqlx::Error::PoolTimedOut)) => Err(Error::Unreachable(Arc::new(error))),
             Ok(Err(error)) => Err(error.into()),
             Err(deadline::Expired) => Err(Error::Deadline),
         }
     }
 
-    fn silent(&self, silent: Silent) -> Error {
-        metrics::counter!("rushes_postgres_pool_unresponsive_total", "pool" => self.name).increment(1);
-        silent.into()
+    fn unresponsive(&self, why: Unresponsive) -> Error {
+        metrics::POOL_UNRESPONSIVE.with([self.name]).increment(1);
+        why.into()
     }
 
     fn lend(&self, connection: PoolConnection<sqlx::Postgres>) -> Loan {
-        Loan { connection, pulse: Arc::clone(&self.pulse), statement: self.statement }
+        Loan { connection, liveness: Arc::clone(&self.liveness), statement: self.statement }
     }
 
     fn full(&self) -> bool {
-        self.load.held.load(Ordering::Relaxed) >= self.pool.options().get_max_connections() as usize
-    }
-
-    /// Keeps the pool's gauges current for as long as the pool is open.
-    fn show(&self) {
-        let pool = self.clone();
-        telemetry::on_scrape(move || {
-            let open = !pool.pool.is_closed();
-            let gauge = |name: &'static str, value: f64| {
-                metrics::gauge!(name, "pool" => pool.name).set(if open { value } else { 0.0 });
-            };
-            gauge("rushes_postgres_pool_size", f64::from(pool.pool.size()));
-            gauge("rushes_postgres_pool_idle", pool.pool.num_idle() as f64);
-            let waiting = pool.load.waiting.load(Ordering::Relaxed);
-            gauge("rushes_postgres_pool_waiting", waiting as f64);
-            let max = pool.pool.options().get_max_connections();
-            gauge("rushes_postgres_pool_max", f64::from(max));
-            open
-        });
+        self.load.held() >= self.pool.options().get_max_connections() as usize
     }
 }
 
@@ -281,19 +204,18 @@ impl Pool {
 /// # Errors
 /// What PostgreSQL answered, see [`Error`].
 pub async fn statement<T>(name: &'static str, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
-    let span = span(name, "");
+    let pool = POOL.try_with(|pool| *pool).unwrap_or("none");
+    let span = span(name, pool);
     let run = async {
         request::count_query();
-        let began = Instant::now();
-        let result = bounded(Box::pin(work)).await;
-        record(name, began, result)
+        measured(pool, name, Box::pin(work)).await
     };
     finish(run.instrument(span.clone()).await, &span)
 }
 
 /// Begins a transaction and, in the same round trip, tells it whose trace it belongs to, for the rows that triggers write.
 fn begin() -> AssertSqlSafe<String> {
-    // A traceparent is hexadecimal digits and dashes, made here.
+    // A traceparent is hexadecimal digits and hyphens, made here.
     let traceparent = telemetry::traceparent().unwrap_or_default();
     AssertSqlSafe(format!("begin; set local rushes.traceparent = '{traceparent}'"))
 }
@@ -304,39 +226,43 @@ fn span(statement: &'static str, pool: &'static str) -> Span {
         otel.name = statement,
         otel.kind = "client",
         otel.status_code = Empty,
-        db.system.name = "postgresql",
-        db.query.summary = statement,
-        rushes.pool = (!pool.is_empty()).then_some(pool),
-        error.type = Empty,
+        { attributes::DB_SYSTEM_NAME } = "postgresql",
+        { attributes::DB_QUERY_SUMMARY } = statement,
+        { attributes::DB_RESPONSE_RETURNED_ROWS } = Empty,
+        { attributes::POOL } = pool,
+        { attributes::ERROR_TYPE } = Empty,
     )
 }
 
-/// The work comes boxed: each layer that holds a future by value holds it twice, and sqlx's are kilobytes.
-async fn bounded<T, F>(work: Pin<Box<F>>) -> Result<T, Error>
+/// Runs a statement within the request's deadline, and records how long it took and how many rows it had. The work comes
+/// boxed: each layer that holds a future by value holds it twice, and sqlx's are kilobytes.
+async fn measured<T, F>(pool: &'static str, statement: &'static str, work: Pin<Box<F>>) -> Result<T, Error>
 where
     F: Future<Output = Result<T, sqlx::Error>>,
 {
-    match deadline::bound(work).await {
+    let began = Instant::now();
+    let (result, rows) = rows::count(deadline::bound(work)).await;
+    let result = match result {
         Ok(result) => result.map_err(Error::from),
-        Err(_) => Err(Error::Deadline),
-    }
-}
-
-fn record<T>(statement: &'static str, began: Instant, result: Result<T, Error>) -> Result<T, Error> {
+        Err(deadline::Expired) => Err(Error::Deadline),
+    };
     let elapsed = began.elapsed();
     let outcome = result.as_ref().map_or_else(Error::kind, |_| "ok");
-    metrics::histogram!("rushes_postgres_statement_seconds", "statement" => statement, "outcome" => outcome)
-        .record(elapsed);
+    metrics::STATEMENT_DURATION.with([pool, statement, outcome]).record(elapsed);
+    if result.is_ok() {
+        metrics::STATEMENT_ROWS.with([pool, statement]).record(rows as f64);
+        Span::current().record(attributes::DB_RESPONSE_RETURNED_ROWS, rows);
+    }
     if elapsed > SLOW {
         let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(statement, milliseconds, "slow statement");
+        tracing::warn!(pool, statement, milliseconds, rows, "slow statement");
     }
     result
 }
 
 fn finish<T>(result: Result<T, Error>, span: &Span) -> Result<T, Error> {
     if let Err(error) = &result {
-        span.record("error.type", error.kind());
+        span.record(attributes::ERROR_TYPE, error.kind());
         span.record("otel.status_code", "ERROR");
     }
     result
@@ -344,37 +270,21 @@ fn finish<T>(result: Result<T, Error>, span: &Span) -> Result<T, Error> {
 
 /// A connection on loan from the pool.
 ///
-/// The pool tries each one as it comes back, for as long as that takes, and keeps its place taken; here that ends with the
-/// signs of life, so that a server that is gone without a word does not take every place with it.
+/// The pool tries each one as it comes back, for as long as that takes, and keeps its place taken; here that ends when
+/// PostgreSQL is unresponsive, so that a server that vanished does not take every place with it.
 struct Loan {
     connection: PoolConnection<sqlx::Postgres>,
-    pulse: Arc<Pulse>,
+    liveness: Arc<LivenessProbe>,
     statement: Duration,
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
         let back = self.connection.return_to_pool();
-        let (pulse, limit) = (Arc::clone(&self.pulse), self.statement);
+        let (liveness, limit) = (Arc::clone(&self.liveness), self.statement);
         // Without a runtime the future is dropped here, and the connection closed.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { pulse.during(tokio::time::timeout(limit, back)).await });
+            runtime.spawn(async move { liveness.during(tokio::time::timeout(limit, back)).await });
         }
-    }
-}
-
-/// One more, for as long as it lives.
-struct Count<'a>(&'a AtomicUsize);
-
-impl<'a> Count<'a> {
-    fn one(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Count<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -46,6 +46,15 @@ impl Process {
     }
 }
 
+/// A name that no other start of a service has: `{service}/{host}/{random}/{pid}`.
+#[must_use]
+pub fn instance_name(service: &str) -> String {
+    // Address and process id tell processes of one host apart, but are the same in all containers; the host alone is the same
+    // when a container starts again.
+    let (host, random) = (rustix::system::uname(), fastrand::u32(..));
+    format!("{service}/{}/{random:08x}/{}", host.nodename().to_string_lossy(), std::process::id())
+}
+
 /// Arms the crash point that the settings name, if one of `crash_points`, and runs `main`, the whole life of `service`.
 ///
 /// ```no_run
@@ -102,4 +111,17 @@ where
     // Whatever still runs on another thread is safe to lose; waiting for it could last for as long as it likes.
     runtime.shutdown_background();
     code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_start_has_a_name_of_its_own_that_begins_with_service_and_host() {
+        let names: std::collections::BTreeSet<_> = (0..100).map(|_| instance_name("shop")).collect();
+        assert_eq!(names.len(), 100);
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        assert!(!host.is_empty() && names.iter().all(|name| name.starts_with(&format!("shop/{host}/"))), "{names:?}");
+    }
 }

@@ -1,8 +1,8 @@
 //! One RPC as both sides see it: its name, its outcome, and the body that is watched to its end, because the status of a
 //! stream comes last.
 //!
-//! Invariant: every call is finished exactly once, with its metrics and the status on its span, however it ends; a body
-//! that is dropped early counts as `CANCELLED`.
+//! Invariants: every call is finished exactly once, with its metrics and the status on its span, however it ends; a body
+//! that is dropped early counts as `CANCELLED`. Every error that a server answers with has an `ErrorInfo`, whoever made it.
 
 use std::{
     future::Future as _,
@@ -18,20 +18,21 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 use tokio::time::Sleep;
 use tonic::{Code, Status, body::Body};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::Span;
 
-use crate::{request::Scope, status::Failure};
+use crate::{
+    metrics,
+    request::Scope,
+    status::{self, Failure},
+    telemetry::{self, attributes, metric::Value},
+};
 
 /// Response metadata with the count of database round trips, for tests and benchmarks; it stays inside.
 pub(crate) const QUERIES: HeaderName = HeaderName::from_static("x-rushes-queries");
 
 const GRPC_STATUS: &str = "grpc-status";
-
-/// Splits `/package.Service/Method` into service and method.
-pub(crate) fn split(path: &str) -> (&str, &str) {
-    let path = path.strip_prefix('/').unwrap_or(path);
-    path.rsplit_once('/').unwrap_or((path, ""))
-}
+const GRPC_STATUS_DETAILS: &str = "grpc-status-details-bin";
 
 /// The status in headers or trailers, if it is there.
 pub(crate) fn code(headers: &HeaderMap) -> Option<Code> {
@@ -71,7 +72,10 @@ pub(crate) fn refuse(failure: Failure) -> http::Response<Body> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Client,
-    Server,
+    Server {
+        /// The call lasts as long as both ends want.
+        endless: bool,
+    },
 }
 
 /// A call that has begun; dropping it unfinished records `CANCELLED`.
@@ -81,6 +85,8 @@ pub(crate) struct Call {
     /// `package.Service/Method`.
     method: Arc<str>,
     span: Span,
+    /// The id of the span's trace, if it has one.
+    trace: Option<HeaderValue>,
     scope: Scope,
     began: Instant,
     finished: bool,
@@ -88,18 +94,25 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn begin(side: Side, method: Arc<str>, span: Span, scope: Scope) -> Self {
-        Self { side, method, span, scope, began: Instant::now(), finished: false }
+        let trace = telemetry::trace_id_of(&span).and_then(|id| HeaderValue::try_from(id).ok());
+        Self { side, method, span, trace, scope, began: Instant::now(), finished: false }
+    }
+
+    /// Ends the call before it has begun, and gives the answer.
+    pub(crate) fn refuse(self, failure: Failure) -> http::Response<Body> {
+        let response = self.span.in_scope(|| refuse(failure));
+        self.watch(response, None)
     }
 
     pub(crate) fn finish(&mut self, code: Code) {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
-        self.span.record("rpc.grpc.status_code", code as i32);
+        self.span.record(attributes::RPC_RESPONSE_STATUS_CODE, name(code));
         // A client counts every refusal as its error; a server only what is its own fault.
         let error = match self.side {
             Side::Client => code != Code::Ok,
-            Side::Server => matches!(
+            Side::Server { .. } => matches!(
                 code,
                 Code::Unknown
                     | Code::DeadlineExceeded
@@ -113,24 +126,41 @@ impl Call {
             self.span.record("otel.status_code", "ERROR");
         }
         let elapsed = self.began.elapsed();
+        let labels = [Value::from(self.method.clone()), Value::const_str(name(code))];
         match self.side {
-            Side::Client => {
-                let method = self.method.clone();
-                metrics::histogram!("rushes_rpc_client_duration_seconds", "method" => method, "code" => name(code))
-                    .record(elapsed);
-            }
-            Side::Server => {
+            Side::Client => metrics::RPC_CLIENT_DURATION.with(labels).record(elapsed),
+            Side::Server { endless } => {
                 let queries = self.scope.queries.load(Ordering::Relaxed);
-                self.span.record("rushes.queries", queries);
-                // Anyone may send any path; only paths that exist become labels.
-                let method = match code {
-                    Code::Unimplemented => Arc::from("unknown"),
-                    _ => self.method.clone(),
+                self.span.record(attributes::QUERIES, queries);
+                metrics::RPC_SERVER_QUERIES.with([self.method.clone()]).record(queries as f64);
+                let durations = if endless {
+                    metrics::RPC_SERVER_STREAM_DURATION.with(labels)
+                } else {
+                    metrics::RPC_SERVER_DURATION.with(labels)
                 };
-                metrics::histogram!("rushes_rpc_server_queries", "method" => method.clone()).record(queries as f64);
-                metrics::histogram!("rushes_rpc_server_duration_seconds", "method" => method, "code" => name(code))
-                    .record(elapsed);
+                durations.record(elapsed);
             }
+        }
+    }
+
+    /// Says in headers or trailers of a server's answer which trace it belongs to. An error that was not made from a
+    /// [`Failure`] gets its `ErrorInfo` here.
+    fn complete(&self, headers: &mut HeaderMap) {
+        if self.side == Side::Client {
+            return;
+        }
+        if let Some(code) = code(headers).filter(|code| *code != Code::Ok)
+            && !headers.contains_key(GRPC_STATUS_DETAILS)
+            && let Some(bare) = Status::from_header_map(headers)
+        {
+            let reason = if code == Code::Unimplemented { "METHOD_UNKNOWN" } else { name(code) };
+            let details =
+                ErrorDetails::with_error_info(reason, status::DOMAIN, self.span.in_scope(status::trace_metadata));
+            // It cannot be too long: its parts came out of headers.
+            let _ = Status::with_error_details(code, bare.message(), details).add_header(headers);
+        }
+        if let Some(trace) = &self.trace {
+            headers.insert(telemetry::TRACE_ID_HEADER, trace.clone());
         }
     }
 
@@ -140,10 +170,11 @@ impl Call {
         mut response: http::Response<Body>,
         expiry: Option<Pin<Box<Sleep>>>,
     ) -> http::Response<Body> {
-        if self.side == Side::Server {
+        if self.side != Side::Client {
             let queries = self.scope.queries.load(Ordering::Relaxed);
             response.headers_mut().insert(QUERIES, HeaderValue::from(queries));
         }
+        self.complete(response.headers_mut());
         if let Some(code) = code(response.headers()) {
             self.finish(code);
             return response;
@@ -174,6 +205,7 @@ impl Watched {
         let code = failure.code();
         let mut trailers = HeaderMap::new();
         let written = self.call.span.in_scope(|| Status::from(failure)).add_header(&mut trailers);
+        self.call.complete(&mut trailers);
         self.call.finish(code);
         Poll::Ready(Some(written.map(|()| Frame::trailers(trailers))))
     }
@@ -195,9 +227,12 @@ impl http_body::Body for Watched {
             scope.run_sync(|| span.in_scope(|| inner.poll_frame(context)))
         }));
         match polled {
-            Ok(Poll::Ready(Some(Ok(frame)))) => {
-                if let Some(code) = frame.trailers_ref().and_then(code) {
+            Ok(Poll::Ready(Some(Ok(mut frame)))) => {
+                if let Some(trailers) = frame.trailers_mut()
+                    && let Some(code) = code(trailers)
+                {
                     this.ended = true;
+                    this.call.complete(trailers);
                     this.call.finish(code);
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -1,24 +1,20 @@
 //! The server that every service uses: one gRPC port with spans, deadlines, metrics, load shedding and panics turned
 //! into `INTERNAL`, with health and reflection beside the service's own routes, and an admin port.
 //!
-//! Invariant: a method that is not declared as streaming never runs longer than the cap, and an expired deadline is
-//! always `DEADLINE_EXCEEDED`.
+//! Invariants: a method that is not declared as streaming never runs longer than the cap; an expired deadline is always
+//! `DEADLINE_EXCEEDED`; every reply and every error says which trace it belongs to, in `x-trace-id`.
 
 mod accept;
+mod descriptors;
 mod layer;
+mod methods;
+mod probes;
 
-use std::{
-    collections::HashMap,
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, net::SocketAddr};
 
 use http::{Request, Response};
 use tokio::net::TcpListener;
 use tonic::{body::Body, service::Routes};
-use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service;
 
 use crate::{
@@ -26,8 +22,14 @@ use crate::{
     drain::Drain,
     settings::{self, Source},
 };
+use descriptors::Descriptors;
+use layer::Policy;
+use methods::Methods;
+use probes::Probes;
 
-pub use layer::{Beside, Rpc};
+pub use layer::Rpc;
+pub use methods::Timeouts;
+pub use probes::Beside;
 
 /// The two addresses of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,44 +77,16 @@ pub enum Error {
     Admin(#[source] std::io::Error),
 }
 
-/// How long a method may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// The deadline of a call that brings none; `None`: it has none.
-    pub default: Option<Duration>,
-    /// The longest deadline that a call may have; `None`: whatever it brings.
-    pub longest: Option<Duration>,
-}
-
-impl Timeouts {
-    /// No deadline but the client's own, for streams that last as long as both sides want.
-    pub const NONE: Self = Self { default: None, longest: None };
-}
-
-impl Default for Timeouts {
-    /// 2 s, and at most 10 s.
-    fn default() -> Self {
-        Self { default: Some(Duration::from_secs(2)), longest: Some(Duration::from_secs(10)) }
-    }
-}
-
-/// What all calls of one server share.
-#[derive(Debug)]
-struct Shared {
-    timeouts: Timeouts,
-    by_method: HashMap<String, Timeouts>,
-    limit: usize,
-    running: AtomicUsize,
-    /// The door to the outside: what Rushes' own processes tell each other does not go out with the replies.
-    public: bool,
-}
-
 /// A server that is being set up.
 #[derive(Debug)]
 pub struct Server {
     service: &'static str,
     settings: Settings,
-    shared: Shared,
+    timeouts: Timeouts,
+    own_timeouts: HashMap<String, Timeouts>,
+    limit: usize,
+    /// The way in from the outside: what Rushes' own processes say to each other does not go out with the replies.
+    public: bool,
     descriptors: Option<&'static [u8]>,
     advertised: Vec<&'static str>,
 }
@@ -122,15 +96,17 @@ impl Server {
     /// calls at a time.
     #[must_use]
     pub fn new(service: &'static str, settings: &Settings) -> Self {
-        let shared = Shared {
+        let server = Self {
+            service,
+            settings: *settings,
             timeouts: Timeouts::default(),
-            by_method: HashMap::new(),
+            own_timeouts: HashMap::new(),
             limit: 1_024,
-            running: AtomicUsize::new(0),
             public: false,
+            descriptors: None,
+            advertised: Vec::new(),
         };
-        let server = Self { service, settings: *settings, shared, descriptors: None, advertised: Vec::new() };
-        server.streaming(["/grpc.health.v1.Health/Watch", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"])
+        server.streaming(probes::STREAMING)
     }
 
     /// Declares methods, as `/package.Service/Method`, that stream: they have no deadline but the client's own, which
@@ -143,43 +119,44 @@ impl Server {
     /// Gives one method, as `/package.Service/Method`, its own deadlines.
     #[must_use]
     pub fn method(mut self, path: &str, timeouts: Timeouts) -> Self {
-        self.shared.by_method.insert(path.to_owned(), timeouts);
+        self.own_timeouts.insert(path.to_owned(), timeouts);
         self
     }
 
     /// Sets the deadlines of all methods that have none of their own.
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
-        self.shared.timeouts = timeouts;
+        self.timeouts = timeouts;
         self
     }
 
     /// Sets how many calls may run at a time; one more is `RESOURCE_EXHAUSTED`, `OVERLOADED`, at once.
     #[must_use]
     pub fn limit(mut self, calls: usize) -> Self {
-        self.shared.limit = calls;
+        self.limit = calls;
         self
     }
 
-    /// Answers gRPC reflection from this encoded `FileDescriptorSet`.
+    /// Answers gRPC reflection from this encoded `FileDescriptorSet`, whose methods are known by name in spans and metrics.
     #[must_use]
     pub fn describe(mut self, descriptors: &'static [u8]) -> Self {
         self.descriptors = Some(descriptors);
         self
     }
 
-    /// Has reflection list only these services, as `package.Service`, besides health; without it, all that are described.
+    /// Has health answer for these services, as `package.Service`, and reflection list and describe only these; without it, all
+    /// that are described.
     #[must_use]
     pub fn advertise(mut self, services: impl IntoIterator<Item = &'static str>) -> Self {
         self.advertised.extend(services);
         self
     }
 
-    /// Makes this the door to the outside: it takes HTTP/1.1 too, for gRPC-Web and plain HTTP, and its replies carry
+    /// Makes this the way in from the outside: it takes HTTP/1.1 too, for gRPC-Web and plain HTTP, and its replies carry
     /// no internal metadata.
     #[must_use]
     pub fn public(mut self) -> Self {
-        self.shared.public = true;
+        self.public = true;
         self
     }
 
@@ -243,30 +220,30 @@ impl Bound {
         W::Future: Send,
     {
         let Self { server, listener, addr, admin } = self;
-        let (health, health_server) = tonic_health::server::health_reporter();
-        let mut probes = Routes::new(health_server);
-        if let Some(descriptors) = server.descriptors {
-            let mut reflection = tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(descriptors)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-            if !server.advertised.is_empty() {
-                reflection = reflection.with_service_name("grpc.health.v1.Health");
-            }
-            for service in server.advertised {
-                reflection = reflection.with_service_name(service);
-            }
-            probes = probes.add_service(reflection.build_v1()?);
+        let mut descriptors =
+            server.descriptors.map(Descriptors::read).transpose().map_err(tonic_reflection::server::Error::from)?;
+        if let Some(descriptors) = descriptors.as_mut().filter(|_| !server.advertised.is_empty()) {
+            descriptors.retain(&server.advertised);
         }
-        let public = server.shared.public;
-        let beside = Beside::new(probes.prepare(), service);
-        let outer = wrap(Rpc::new(beside, Arc::new(server.shared)));
+        let described: Vec<_> = descriptors.iter().flat_map(Descriptors::methods).collect();
+        let mut services: Vec<_> = server.advertised.iter().map(|&service| service.to_owned()).collect();
+        if services.is_empty() {
+            services.extend(described.iter().map(|(service, _)| service.clone()));
+            services.dedup();
+        }
+        let paths = described.iter().map(|(service, method)| format!("/{service}/{method}"));
+        let methods = Methods::new(paths, server.timeouts, server.own_timeouts);
+        let public = server.public;
+        let encoded = descriptors.as_ref().map(Descriptors::encode);
+        let probes = Probes::new(&services, encoded.as_deref()).await?;
+        let outer = wrap(Rpc::new(probes.beside(service), Policy::new(methods, server.limit, public)));
         let end = drain.token();
         let calls = async {
-            let turn = async {
+            let report = async {
                 end.cancelled().await;
-                not_serving(&health).await;
+                probes.stop_serving().await;
             };
-            tokio::join!(accept::serve(listener, outer, public, end.clone()), turn);
+            tokio::join!(accept::serve(listener, outer, public, end.clone()), report);
         };
         tracing::info!(service = server.service, %addr, admin = %admin.addr(), "listening");
         // The admin port ends with the grace period, and with it what has not ended by itself.
@@ -277,8 +254,4 @@ impl Bound {
         tracing::info!(service = server.service, "stopped");
         Ok(())
     }
-}
-
-async fn not_serving(health: &HealthReporter) {
-    health.set_service_status("", ServingStatus::NotServing).await;
 }

@@ -1,5 +1,5 @@
 //! The closed set of ways in which a request fails, and its one translation to gRPC: a code, an `ErrorInfo` with a
-//! reason in upper snake case and the domain `rushes.dev`, and where they help `BadRequest` and `RetryInfo`.
+//! reason in upper snake case, the domain `rushes.dev` and the trace's id, and where they help `BadRequest` and `RetryInfo`.
 //!
 //! Invariant: what the user reads and what the operator reads are two fields. The source of an internal failure is
 //! logged once, with its trace, and never leaves the process.
@@ -25,6 +25,14 @@ use crate::telemetry;
 
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "rushes.dev";
+
+/// The key in an `ErrorInfo`'s metadata under which the id of the request's trace is.
+const TRACE_ID: &str = "trace_id";
+
+/// What every `ErrorInfo` says besides: the current trace's id, where there is one.
+pub(crate) fn trace_metadata() -> HashMap<String, String> {
+    telemetry::trace_id().map(|id| (TRACE_ID.to_owned(), id)).into_iter().collect()
+}
 
 /// Why a request fails; cheap to clone, and a clone logs no second time.
 #[derive(Clone)]
@@ -152,7 +160,7 @@ impl Failure {
         Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline passed before the work was done")
     }
 
-    /// `INTERNAL`: our fault. The user sees only that and the trace id; `source` goes to the log.
+    /// `INTERNAL`: our fault. The user sees only that and the trace's id; `source` goes to the log.
     #[must_use]
     pub fn internal(source: impl StdError + Send + Sync + 'static) -> Self {
         Self::new(Code::Internal, "INTERNAL", "internal error").with(|inner| inner.source = Some(Arc::new(source)))
@@ -241,12 +249,11 @@ impl From<Failure> for Status {
         let inner = Arc::unwrap_or_clone(failure.0);
         let mut info = inner.metadata;
         let mut message = inner.message;
-        if inner.code == Code::Internal
-            && let Some(trace) = telemetry::trace_id()
-        {
-            message = format!("{message} (trace {trace})");
-            info.insert("trace_id".to_owned(), trace);
+        let trace = trace_metadata();
+        if let Some(id) = trace.get(TRACE_ID).filter(|_| inner.code == Code::Internal) {
+            message = format!("{message} (trace {id})");
         }
+        info.extend(trace);
         let mut details = ErrorDetails::with_error_info(inner.reason, DOMAIN, info);
         if !inner.fields.is_empty() {
             details.set_bad_request(inner.fields);
@@ -312,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_told_both_ways() {
+    fn a_delay_is_in_the_details_and_in_the_metadata() {
         let status = Status::from(Failure::exhausted("OVERLOADED", "busy", Duration::from_millis(250)));
         let delay = status.get_error_details().retry_info().unwrap().retry_delay;
         assert_eq!(delay, Some(Duration::from_millis(250)));

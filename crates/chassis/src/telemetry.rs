@@ -3,7 +3,10 @@
 //! Invariant: trace ids exist and travel whether or not anything is exported, so a log line can always be joined to the
 //! request that caused it; spans are recorded and sent only when an OTLP endpoint is set.
 
+pub mod attributes;
 mod logs;
+pub mod metric;
+pub(crate) mod rows;
 mod scrape;
 
 use std::{collections::HashMap, io::IsTerminal as _, str::FromStr, time::Duration};
@@ -22,13 +25,21 @@ use opentelemetry_sdk::{
 };
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::settings::{self, Source};
 
 pub use scrape::{on_scrape, page};
 
 const TRACEPARENT: &str = "traceparent";
+
+/// Metadata of every reply and every error with the id of its trace, 32 hex digits, for a caller to quote.
+pub const TRACE_ID_HEADER: &str = "x-trace-id";
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +130,8 @@ impl Telemetry {
         // something would be logged leaves its answer behind, and a span that asks nothing would be taken for refused too.
         let traced = tracing_subscriber::filter::dynamic_filter_fn(|meta, _| {
             let root = meta.target().split("::").next().unwrap_or_default();
-            *meta.level() <= tracing::Level::INFO && !["h2", "hyper", "tonic", "tower", "opentelemetry"].contains(&root)
+            *meta.level() <= tracing::Level::INFO
+                && !["h2", "hyper", "tonic", "tower", "opentelemetry", "sqlx"].contains(&root)
         })
         // Or else every detail that the libraries could log would be asked about as well.
         .with_max_level_hint(tracing::level_filters::LevelFilter::INFO);
@@ -129,15 +141,16 @@ impl Telemetry {
             .with_threads(false)
             .with_target(false)
             .with_filter(traced);
+        let filter = filter.and(filter_fn(|meta| !rows::is_statement(meta)));
         let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let lines = match settings.format {
             Format::Json => layer.event_format(logs::Json { service }).with_filter(filter).boxed(),
             Format::Pretty => {
                 let colours = std::io::stderr().is_terminal();
-                layer.compact().with_target(false).with_ansi(colours).with_filter(filter).boxed()
+                layer.with_ansi(colours).event_format(logs::Text::new(colours)).with_filter(filter).boxed()
             }
         };
-        let _already_installed = tracing_subscriber::registry().with(spans).with(lines).try_init();
+        let _already_installed = tracing_subscriber::registry().with(spans).with(lines).with(rows::layer()).try_init();
         Self { provider }
     }
 
@@ -163,9 +176,9 @@ impl Drop for Telemetry {
 fn provider(service: &'static str, settings: &Settings) -> SdkTracerProvider {
     let resource = Resource::builder_empty()
         .with_service_name(service)
-        .with_attribute(KeyValue::new("service.namespace", "rushes"))
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-        .with_attribute(KeyValue::new("process.pid", i64::from(std::process::id())))
+        .with_attribute(KeyValue::new(attributes::SERVICE_NAMESPACE, "rushes"))
+        .with_attribute(KeyValue::new(attributes::SERVICE_VERSION, env!("CARGO_PKG_VERSION")))
+        .with_attribute(KeyValue::new(attributes::PROCESS_PID, i64::from(std::process::id())))
         .build();
     let builder = SdkTracerProvider::builder().with_resource(resource);
     let exporter = settings.endpoint.as_ref().and_then(|endpoint| {
@@ -205,7 +218,12 @@ pub fn traceparent() -> Option<String> {
 /// The current trace's id, 32 hex digits; `None` when there is no span or no telemetry.
 #[must_use]
 pub fn trace_id() -> Option<String> {
-    let context = Span::current().context();
+    trace_id_of(&Span::current())
+}
+
+/// The id of the trace that `span` belongs to.
+pub(crate) fn trace_id_of(span: &Span) -> Option<String> {
+    let context = span.context();
     let span = context.span();
     let ids = span.span_context();
     ids.is_valid().then(|| ids.trace_id().to_string())

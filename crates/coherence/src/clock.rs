@@ -1,8 +1,7 @@
-//! What time it is on PostgreSQL's clock, never under-estimated.
+//! The estimate of PostgreSQL's clock, which is never too early.
 //!
-//! A sample is a question with a round trip around it: the answer was read after the question was asked, so "the answer
-//! plus all the time since the question" is an upper bound of PostgreSQL's clock, and the age of a proof taken against
-//! it is never too small. A process without a database asks another process, whose answer is a pair of bounds; the
+//! A sample is a query with a round trip around it: the clock was read after the query was sent, so "the reading plus all the time
+//! since the query" is an upper bound of PostgreSQL's clock, and the age of a proof taken against it is never too small. A process without a database asks another process, whose answer is a pair of bounds; the
 //! bounds compose. Invariant: for a clock that slews, [`Clock::instant`] never returns an instant later than the one at
 //! which the clock showed `t`.
 
@@ -19,7 +18,7 @@ const DRIFT: u64 = 5000;
 /// One reading of PostgreSQL's clock, made between two instants of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Before the question was sent.
+    /// Before the query was sent.
     pub asked: Mono,
     /// After the answer came.
     pub answered: Mono,
@@ -31,7 +30,7 @@ pub struct Sample {
 
 impl Sample {
     fn upper<G: Guards>(&self, now: Mono) -> PgTime {
-        // Guard: the clock may have been read as soon as the question left.
+        // Guard: the clock may have been read as soon as the query left.
         let since = now.since(if G::enforced(Guard::ClockUpper) { self.asked } else { self.answered });
         self.upper + since + drift(since)
     }
@@ -55,20 +54,19 @@ pub enum Reading {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock<G = Enforced> {
     sample: Option<Sample>,
-    /// Proofs at or before this time may have been taken before a step back.
+    /// Proofs at or before this time may be from before a step back.
     barrier: Option<PgTime>,
     guards: PhantomData<G>,
 }
 
 impl<G: Guards> Clock<G> {
-    /// Takes a new sample in.
+    /// Takes a new sample.
     pub fn sampled(&mut self, new: Sample) -> Reading {
         let Some(old) = self.sample else {
             self.sample = Some(new);
             return Reading::Steady;
         };
-        // Guard: a clock that was set back makes old proofs look young; they are refused until it has passed where it
-        // was.
+        // A clock that was set back makes old proofs look young; they are refused until it has passed where it was.
         if new.upper < old.lower(new.asked) - STEP {
             self.barrier = self.barrier.max(Some(old.upper::<G>(new.answered)));
             self.sample = Some(new);
@@ -93,9 +91,9 @@ impl<G: Guards> Clock<G> {
     }
 
     /// An instant of this process at which PostgreSQL's clock had not yet passed `t`: what a proof of time `t` is worth
-    /// here. It is [`STEP`] earlier than it seems, so that it holds across a step too small to be noticed.
+    /// here. It is [`STEP`] earlier than it seems, so that it is true across a step too small to be noticed.
     ///
-    /// Nothing when there is no sample, or when `t` can not be true: the proof is then worth nothing.
+    /// Nothing when there is no sample, or when `t` cannot be true: the proof is then worth nothing.
     #[must_use]
     pub fn instant(&self, t: PgTime, now: Mono) -> Option<Mono> {
         let upper = self.sample?.upper::<G>(now);
@@ -104,11 +102,12 @@ impl<G: Guards> Clock<G> {
         if t > upper + STEP && G::enforced(Guard::ClockFuture) {
             return None;
         }
+        // Guard: a proof from before a step back looks younger than it is by the step's length.
         if self.barrier.is_some_and(|barrier| t <= barrier) && G::enforced(Guard::ClockBarrier) {
             return None;
         }
-        // Guard: the clock may have been stepped forward by what is too little to notice; then it showed `t` sooner than it
-        // seems, and a proof from before a write would pass for one from after it.
+        // Guard: the clock may have been stepped forward by too little to notice; then it showed `t` sooner than it seems, and a
+        // proof from before a write would pass for one from after it.
         let margin = if G::enforced(Guard::ClockMargin) { STEP } else { Duration::ZERO };
         let since = (upper + margin).0.saturating_sub(t.0);
         Some(now - Duration::from_micros(u64::try_from(since).unwrap_or(0)))
@@ -127,7 +126,7 @@ impl<G: Guards> Clock<G> {
 }
 
 fn drift(over: Duration) -> Duration {
-    // In 64 bits: this is asked for with every read.
+    // In 64 bits: this is computed with every read.
     Duration::from_nanos(u64::try_from(over.as_nanos()).unwrap_or(u64::MAX) / DRIFT + 1)
 }
 
@@ -156,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_before_a_sample() {
+    fn nothing_is_known_before_the_first_sample() {
         assert_eq!(<Clock>::default().instant(pg(5.0), at(0.0)), None);
     }
 
     #[test]
-    fn age_is_never_under_estimated() {
+    fn an_age_is_never_too_small() {
         // The clock really showed 1000.000 at 0.0; the sample only bounds it. A proof of 1001.0 was thus true at 1.0.
         let clock = started();
         let worth = clock.instant(pg(1001.0), at(1.5)).unwrap();
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_estimate_grows_more_careful_with_time() {
+    fn the_estimate_allows_for_more_drift_with_time() {
         let clock = started();
         let worth = clock.instant(pg(1000.0 + 3600.0), at(3600.0)).unwrap();
         assert!(at(3600.0).since(worth) >= Duration::from_millis(700));
@@ -195,7 +194,7 @@ mod tests {
             None,
             "taken before the step, would look 0.2 s old and is 0.7 s old"
         );
-        assert!(clock.instant(pg(1005.3), at(6.0)).is_some(), "passed the place where it was");
+        assert!(clock.instant(pg(1005.3), at(6.0)).is_some(), "the clock has passed where it was");
     }
 
     #[test]
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_bounds_compose() {
+    fn the_bounds_of_another_process_compose() {
         let mut clock: Clock = Clock::default();
         clock.sampled(Sample { asked: Mono(0), answered: Mono(SECOND / 100), lower: pg(999.99), upper: pg(1000.02) });
         let worth = clock.instant(pg(1001.0), at(1.02)).unwrap();

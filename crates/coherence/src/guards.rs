@@ -6,7 +6,7 @@
 
 use std::fmt::Debug;
 
-/// Makes the list of guards from one table: a name, and where the guard stands.
+/// Makes the list of guards from one table: a name, and the file that asks it.
 macro_rules! guards {
     ($($(#[$doc:meta])* $name:ident in $place:literal,)+) => {
         /// A guard, and the history that it stops.
@@ -23,7 +23,7 @@ macro_rules! guards {
                 match self { $(Self::$name => stringify!($name),)+ }
             }
 
-            /// The file that it stands in.
+            /// The file that asks it.
             #[must_use]
             pub fn place(self) -> &'static str {
                 match self { $(Self::$name => $place,)+ }
@@ -35,16 +35,16 @@ macro_rules! guards {
 guards! {
     /// An L1 entry ends at its time, whatever proves it.
     L1End in "coherence/entry.rs",
-    /// An L1 entry below a floor or the caller's token is not served.
-    L1Demand in "coherence/entry.rs",
+    /// An L1 entry below its watermark or the caller's token is not served.
+    L1Requirement in "coherence/entry.rs",
     /// A proof beyond its age proves nothing in L1.
     L1Age in "coherence/entry.rs",
-    /// A proof from before a fence proves nothing in L1.
-    L1Fence in "coherence/entry.rs",
-    /// A flight that took too long puts nothing into L1.
+    /// A proof from before a barrier proves nothing in L1.
+    L1Barrier in "coherence/entry.rs",
+    /// A load that took too long puts nothing into L1.
     L1FillDeadline in "coherence/entry.rs",
     /// A load that an event or a write overtook is not put into L1.
-    L1FillFloor in "coherence/entry.rs",
+    L1FillWatermark in "coherence/entry.rs",
     /// An older version does not replace a newer one in L1.
     L1FillOrder in "coherence/entry.rs",
     /// After a step back of PostgreSQL's clock, proofs from before it are refused.
@@ -55,29 +55,29 @@ guards! {
     ClockContradicted in "cache/inner.rs",
     /// A proof is taken for as much older as a step that goes unnoticed.
     ClockMargin in "coherence/clock.rs",
-    /// The estimate of PostgreSQL's clock counts from when the question was sent, not from when the answer came.
+    /// The estimate of PostgreSQL's clock counts from when the query was sent, not from when the answer came.
     ClockUpper in "coherence/clock.rs",
-    /// An event or an own write raises a floor.
-    FloorRaise in "coherence/floors.rs",
-    /// An answer given raises a floor.
-    FloorSettle in "coherence/floors.rs",
-    /// "Does not exist", once answered, is a fence.
-    FloorAbsent in "coherence/floors.rs",
-    /// An own write of unknown version puts up a fence.
-    FloorFence in "coherence/floors.rs",
-    /// A flight that hangs is not joined.
-    JoinAge in "coherence/flights.rs",
-    /// A flight from before a fence is not joined.
-    JoinFence in "coherence/flights.rs",
-    /// A joiner takes an answer only if it is young enough for that joiner.
-    JoinServes in "coherence/flights.rs",
+    /// An event or an own write raises the watermark.
+    WatermarkRaise in "coherence/watermarks.rs",
+    /// An answer given raises the watermark.
+    WatermarkAnswer in "coherence/watermarks.rs",
+    /// "Does not exist", once answered, is a barrier.
+    AbsenceBarrier in "coherence/watermarks.rs",
+    /// An own write of unknown version puts up a barrier.
+    WriteBarrier in "coherence/watermarks.rs",
+    /// A load that hangs is not joined.
+    JoinAge in "coherence/in_flight.rs",
+    /// A load from before a barrier is not joined.
+    JoinBarrier in "coherence/in_flight.rs",
+    /// A reader takes the answer of a load that it joined only if it is good enough for that reader.
+    JoinAccepts in "coherence/in_flight.rs",
     /// L1 does not outlive what Redis had left.
     L1OutlivesL2 in "coherence/lifetime.rs",
     /// A proof beyond its age proves nothing in Redis.
     L2Age in "coherence/read.rs",
-    /// What Redis holds below a floor, a fence or the caller's token is not served.
-    L2Demand in "coherence/read.rs",
-    /// A validated body has exactly the version that PostgreSQL tells.
+    /// What Redis has below the watermark, a barrier or the caller's token is not served.
+    L2Requirement in "coherence/read.rs",
+    /// A validated body has exactly the version that PostgreSQL answers.
     ValidatedVersion in "coherence/read.rs",
     /// A validated body ends at its own time.
     ValidatedEnd in "coherence/read.rs",
@@ -85,10 +85,10 @@ guards! {
     ValidatedRest in "coherence/lifetime.rs",
     /// A load below what is known is answered but not kept.
     LoadedKeep in "coherence/read.rs",
-    /// A holder that slept past its lease does not fill.
+    /// A holder that was paused past its lease does not fill.
     FillDeadline in "coherence/read.rs",
-    /// A leader that another has succeeded stops.
-    RelayDeposed in "coherence/relay.rs",
+    /// A leader that was superseded stops.
+    RelaySuperseded in "coherence/relay.rs",
     /// A leader whose clock went back stops.
     RelayClockBack in "coherence/relay.rs",
     /// A Redis of another run gets a new name space.
@@ -97,16 +97,16 @@ guards! {
     RelayPartial in "coherence/relay.rs",
     /// Redis is proven only after every change was applied.
     RelayProve in "coherence/relay.rs",
-    /// A name space that missed a change is never proven again.
+    /// A name space that lacks a change is never proven again.
     RelayDirty in "coherence/relay.rs",
-    /// A new leadership restarts the window.
+    /// A new term restarts the window.
     WindowEpoch in "coherence/window.rs",
     /// A skipped number restarts the window.
     WindowGap in "coherence/window.rs",
     /// What was loaded before the window began is not covered.
     WindowFirst in "coherence/window.rs",
     /// The relay names the name space that it applies to: without it nothing is applied while the proof is gone, and the
-    /// proof that follows vouches for what was not told.
+    /// proof that follows vouches for what was not applied.
     ApplyNamesSpace in "cache/redis/apply.lua",
     /// An applier never creates.
     ApplyNeverCreates in "cache/redis/apply.lua",
@@ -122,17 +122,17 @@ guards! {
     GetOneStep in "cache/redis/get.lua",
     /// The time of a pass is taken before its snapshot.
     DrainTimeFirst in "cache/relay/store.rs",
-    /// A fold is guarded by the epoch.
-    FoldGuarded in "cache/relay/store.rs",
-    /// Changes are applied to Redis and published before they are folded.
-    FoldLast in "cache/relay.rs",
-    /// After a fold in doubt the leader gives its epoch up.
-    FoldInDoubt in "cache/relay.rs",
+    /// A compaction is conditional on the epoch.
+    CompactGuarded in "cache/relay/store.rs",
+    /// Changes are applied to Redis and published before they are compacted.
+    CompactLast in "cache/relay.rs",
+    /// After a compaction in doubt the leader ends its term.
+    CompactInDoubt in "cache/relay.rs",
     /// A proof is sent on the connection whose server was named.
     SessionRun in "cache/redis/link.rs",
-    /// Changes reach floors and L1 before the window moves.
+    /// Changes reach the watermarks and L1 before the window moves.
     ReceiveOrder in "cache/inner.rs",
-    /// A writer raises its own process's floor before it replies.
+    /// A writer raises its own process's watermark before it replies.
     WroteFirst in "cache/cache.rs",
 }
 

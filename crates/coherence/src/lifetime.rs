@@ -1,6 +1,6 @@
 //! How long an entry may stay: the second guard behind the proof, by the state of what is cached.
 //!
-//! Invariant: an entry never lives longer in L1 than it would have lived in L2, and reading it does not lengthen its
+//! Invariant: an entry never lives longer in L1 than it would have lived in L2, and neither reading nor validating it lengthens its
 //! life.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::time::Mono;
 /// How much longer or shorter than its lifetime an entry may stay in Redis.
 const JITTER: f64 = 0.1;
 
-/// The longest stay in each tier, chosen by the caller for each entry.
+/// The longest stay in each tier, which the load chooses for each entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
     /// In this process.
@@ -30,13 +30,12 @@ impl Lifetime {
     /// Something that does not exist: 5 s in both.
     pub const ABSENT: Self = Self { l1: Duration::from_secs(5), l2: Duration::from_secs(5) };
 
-    /// What is left of a life.
+    /// The lifetime of a body of which this is left.
     ///
-    /// Guard: a body that is validated again and again would be given to Redis for a whole life each time, and outlive every
-    /// time-out.
+    /// Guard: a body that is validated again and again would be given to Redis for a whole life each time, and never end.
     #[must_use]
-    pub fn rest<G: Guards>(left: Duration) -> Self {
-        // Not even the jitter lengthens it.
+    pub fn remaining<G: Guards>(left: Duration) -> Self {
+        // Divided by what the jitter may add, so that not even the jitter lengthens it.
         Self {
             l1: left,
             l2: if G::enforced(Guard::ValidatedRest) { left.div_f64(1.0 + JITTER) } else { Self::IN_PROGRESS.l2 },
@@ -59,7 +58,7 @@ impl Lifetime {
 
 /// Until when L1 may keep what Redis answered at `now` with `left` to live there.
 ///
-/// Guard: without it, a value read at the end of its 10 s in Redis lives 30 s more in the process, and is 40 s old.
+/// Guard: a value read at the end of its 10 s in Redis would live for 30 s more in the process, and be 40 s old.
 #[must_use]
 pub fn l1_from_l2<G: Guards>(now: Mono, left: Duration) -> Mono {
     now + if G::enforced(Guard::L1OutlivesL2) { left.min(Lifetime::TERMINAL.l1) } else { Lifetime::TERMINAL.l1 }
@@ -84,7 +83,7 @@ mod tests {
         let l = Lifetime::IN_PROGRESS;
         assert_eq!(l.l2_for(0.0), Duration::from_secs(9));
         assert_eq!(l.l2_for(0.5), Duration::from_secs(10));
-        assert!(Lifetime::rest::<Enforced>(Duration::from_secs(3)).l2_for(1.0) <= Duration::from_secs(3));
+        assert!(Lifetime::remaining::<Enforced>(Duration::from_secs(3)).l2_for(1.0) <= Duration::from_secs(3));
         assert_eq!(l.l2_for(1.0), Duration::from_secs(11));
     }
 }

@@ -1,29 +1,30 @@
-//! One flight, step by step: from a miss in L1 to an answer.
+//! One in-flight load, step by step: from a miss in L1 to an answer.
 //!
-//! [`Read`] holds what the flight knows; each `on_…` takes in what came back and says what to do next. It never waits
-//! and never asks: the shell (or the simulator) does, with every reader that joined waiting for the one answer.
+//! [`Read`] has what the load knows; each `on_…` takes what came back and returns what to do next. It does no I/O: the shell (or the
+//! simulator) does, and every reader that joined waits for the one answer.
 
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use crate::asof::Asof;
 use crate::clock::Clock;
-use crate::entry::{Asof, Entry};
-use crate::floors::Demand;
+use crate::entry::Entry;
 use crate::guards::{Enforced, Guard, Guards};
 use crate::lifetime::{Lifetime, l1_from_l2};
 use crate::time::{Mono, PgTime};
+use crate::watermarks::Requirement;
 use crate::{BOUND, FILL_DEADLINE};
 
-/// What Redis said of a key, with the proof that stood beside it when it said so.
+/// What Redis answered for a key, with the proof that it had in the same step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum L2<B> {
     /// Redis is not reachable, or not used.
     Unavailable,
-    /// No proof is there: nothing that Redis holds may be believed, and nothing may be put in.
+    /// No proof is there: nothing that Redis has may be believed, and nothing may be put in.
     NoProof,
     /// The value.
     Hit(L2Hit<B>),
-    /// The value is not there, and this flight may put it in.
+    /// The value is not there, and this load may put it in.
     Lease {
         /// The right to fill: valid until used, voided by a change, or expired.
         token: u64,
@@ -43,7 +44,7 @@ pub struct L2Hit<B> {
     pub version: i64,
     /// The encoded body.
     pub body: B,
-    /// What it has left to live in Redis.
+    /// The time that it has left in Redis.
     pub left: Duration,
 }
 
@@ -86,7 +87,7 @@ impl Tier {
     }
 }
 
-/// A flight's answer.
+/// The answer of a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer<B> {
     /// The value.
@@ -95,9 +96,9 @@ pub struct Answer<B> {
     pub fresh: Mono,
     /// Where it came from.
     pub tier: Tier,
-    /// The lease under which it may be put into Redis, and for how long at most.
+    /// The right to put it into Redis, if it was granted.
     pub fill: Option<Fill>,
-    /// Whether L1 may be offered it.
+    /// Whether it may be offered to L1.
     pub keep: bool,
 }
 
@@ -110,12 +111,12 @@ pub struct Fill {
     pub lifetime: Lifetime,
 }
 
-/// What the flight does next.
+/// What the load does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step<B> {
     /// Ask Redis; then [`Read::on_l2`].
     AskL2,
-    /// Wait for another process's load, this part of the longest wait; then ask Redis again.
+    /// Wait a moment for another process's load; then ask Redis again.
     Wait,
     /// Ask PostgreSQL for the version; then [`Read::on_version`].
     Validate,
@@ -125,7 +126,7 @@ pub enum Step<B> {
     Answer(Answer<B>),
 }
 
-/// What a flight may do.
+/// What a load may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abilities {
     /// The version of this key can be had without its data (aggregates, in a process with a database).
@@ -140,21 +141,21 @@ struct Lease {
     granted: Mono,
 }
 
-/// A flight under way.
+/// A load in flight.
 #[derive(Clone, Debug)]
 pub struct Read<B, G = Enforced> {
     abilities: Abilities,
-    at_hand: Option<Entry<B>>,
+    unproven: Option<Entry<B>>,
     lease: Option<Lease>,
     waited: bool,
     guards: PhantomData<G>,
 }
 
 impl<B: Clone, G: Guards> Read<B, G> {
-    /// A flight that starts with what L1 holds unproven, if anything.
+    /// A load that starts with what L1 has unproven, if anything.
     #[must_use]
-    pub fn new(at_hand: Option<Entry<B>>, abilities: Abilities) -> Self {
-        Self { abilities, at_hand, lease: None, waited: false, guards: PhantomData }
+    pub fn new(unproven: Option<Entry<B>>, abilities: Abilities) -> Self {
+        Self { abilities, unproven, lease: None, waited: false, guards: PhantomData }
     }
 
     /// The first step.
@@ -163,70 +164,83 @@ impl<B: Clone, G: Guards> Read<B, G> {
         Step::AskL2
     }
 
-    /// Redis answered; `asked` is when the question was sent.
-    pub fn on_l2(&mut self, reply: L2<B>, clock: &Clock<G>, demand: Demand, asked: Mono, now: Mono) -> Step<B> {
+    /// Redis answered; `asked` is when the call was sent.
+    pub fn on_l2(
+        &mut self,
+        reply: L2<B>,
+        clock: &Clock<G>,
+        requirement: Requirement,
+        asked: Mono,
+        now: Mono,
+    ) -> Step<B> {
         match reply {
-            L2::Hit(hit) => self.on_hit(hit, clock, demand, now),
+            L2::Hit(hit) => self.on_hit(hit, clock, requirement, now),
             L2::Lease { token } => {
+                // Counted from before the call: Redis granted the lease later, so ours ends first.
                 self.lease = Some(Lease { token, granted: asked });
-                self.ask_truth(demand)
+                self.ask_postgres(requirement)
             }
             L2::Busy if self.abilities.wait && !self.waited => {
+                // Once: the other process may hang, and a second wait would cost this reader more than a load.
                 self.waited = true;
                 Step::Wait
             }
-            L2::Busy | L2::NoProof | L2::Unavailable => self.ask_truth(demand),
+            L2::Busy | L2::NoProof | L2::Unavailable => self.ask_postgres(requirement),
         }
     }
 
-    fn on_hit(&mut self, hit: L2Hit<B>, clock: &Clock<G>, demand: Demand, now: Mono) -> Step<B> {
+    fn on_hit(&mut self, hit: L2Hit<B>, clock: &Clock<G>, requirement: Requirement, now: Mono) -> Step<B> {
         let entry =
             Entry { version: hit.version, asof: hit.asof, until: l1_from_l2::<G>(now, hit.left), body: hit.body };
-        // Guard: Redis may be cut off from the relay, or be an old copy of itself after a failover; its proof then stops
-        // growing younger.
+        // Guard: Redis may be cut off from the relay, or be an old copy of itself after a failover; its proof then only ages.
         let fresh = clock.instant(hit.at, now).filter(|fresh| *fresh >= now - BOUND || !G::enforced(Guard::L2Age));
         if let Some(fresh) = fresh
-            && (demand.met(entry.version, fresh) || !G::enforced(Guard::L2Demand))
+            && (requirement.is_met(entry.version, fresh) || !G::enforced(Guard::L2Requirement))
         {
             return Step::Answer(Answer { entry, fresh, tier: Tier::L2, fill: None, keep: true });
         }
-        if self.at_hand.as_ref().is_none_or(|mine| mine.version < entry.version) {
-            self.at_hand = Some(entry);
+        if self.unproven.as_ref().is_none_or(|ours| ours.version < entry.version) {
+            self.unproven = Some(entry);
         }
-        self.ask_truth(demand)
+        self.ask_postgres(requirement)
     }
 
-    fn ask_truth(&self, demand: Demand) -> Step<B> {
-        match &self.at_hand {
-            Some(entry) if self.abilities.validate && entry.version >= demand.version => Step::Validate,
+    fn ask_postgres(&self, requirement: Requirement) -> Step<B> {
+        match &self.unproven {
+            Some(entry) if self.abilities.validate && entry.version >= requirement.min_version => Step::Validate,
             _ => Step::Load,
         }
     }
 
-    /// PostgreSQL told the version, in a snapshot taken after `asked`; nothing when it could not be asked.
-    pub fn on_version(&mut self, told: Option<(i64, Asof)>, demand: Demand, asked: Mono, now: Mono) -> Step<B> {
-        match (told, self.at_hand.take()) {
-            // Guard: equal versions are equal content; any other version, higher or lower, is not what is at hand.
+    /// PostgreSQL answered with the version, in a snapshot taken after `asked`; nothing when it could not be asked.
+    pub fn on_version(
+        &mut self,
+        current: Option<(i64, Asof)>,
+        requirement: Requirement,
+        asked: Mono,
+        now: Mono,
+    ) -> Step<B> {
+        match (current, self.unproven.take()) {
+            // Guard: equal versions are equal content; any other version, higher or lower, is another body.
             (Some((version, asof)), Some(entry))
                 if (version == entry.version || !G::enforced(Guard::ValidatedVersion))
                     && (now < entry.until || !G::enforced(Guard::ValidatedEnd))
-                    && demand.met(version, asked) =>
+                    && requirement.is_met(version, asked) =>
             {
                 let entry = Entry { asof, ..entry };
-                let fill = self.fill(Lifetime::rest::<G>(entry.until.since(now)), now);
+                let fill = self.fill(Lifetime::remaining::<G>(entry.until.since(now)), now);
                 Step::Answer(Answer { entry, fresh: asked, tier: Tier::Validated, fill, keep: true })
             }
             _ => Step::Load,
         }
     }
 
-    /// The load that began at `asked` returned; `demand` is what was known when the flight began.
+    /// The query that was sent at `asked` returned; `requirement` is what was known when the load started.
     #[must_use]
-    pub fn on_loaded(&self, loaded: Loaded<B>, demand: Demand, asked: Mono, now: Mono) -> Answer<B> {
-        // A snapshot from after the flight began shows all that was known then, unless the row is gone or PostgreSQL
-        // lost a commit. Both are the truth, and answered. Guard: they are not kept, since for a floor they look like a
-        // load that was late.
-        let keep = demand.met(loaded.version, asked) || !G::enforced(Guard::LoadedKeep);
+    pub fn on_loaded(&self, loaded: Loaded<B>, requirement: Requirement, asked: Mono, now: Mono) -> Answer<B> {
+        // A snapshot from after the load started shows all that was known then, unless the row is gone or PostgreSQL lost a commit.
+        // Both are the truth, and answered. Guard: they are not kept, since a watermark takes them for a load that was late.
+        let keep = requirement.is_met(loaded.version, asked) || !G::enforced(Guard::LoadedKeep);
         let fill = if keep { self.fill(loaded.lifetime, now) } else { None };
         let entry = Entry {
             version: loaded.version,
@@ -237,7 +251,7 @@ impl<B: Clone, G: Guards> Read<B, G> {
         Answer { entry, fresh: asked, tier: Tier::Loaded, fill, keep }
     }
 
-    /// Guard: a holder that slept past its lease may not fill, whatever Redis still remembers of it.
+    /// Guard: a holder that was paused past its lease may not fill, whatever Redis still has of the lease.
     fn fill(&self, lifetime: Lifetime, now: Mono) -> Option<Fill> {
         self.lease
             .filter(|lease| now.since(lease.granted) <= FILL_DEADLINE || !G::enforced(Guard::FillDeadline))

@@ -1,8 +1,8 @@
 //! The relay's decisions: what one pass over the outbox may claim, and to whom.
 //!
-//! Order of a pass: drain, apply to Redis, prove to Redis, publish, fold. Invariants: Redis is never given a proof of a
-//! change that was not applied to it; a number is never published with two contents; an outbox row is folded only after
-//! Redis was told or is distrusted.
+//! Order of a pass: drain, apply to Redis, give Redis the proof, publish, compact. Invariants: Redis is never given a proof of a change
+//! that was not applied to it; a number is never published with two contents; an outbox row is compacted only after it was applied
+//! to Redis, or Redis is distrusted.
 
 use std::marker::PhantomData;
 
@@ -13,15 +13,15 @@ use crate::window::Notice;
 /// `cache_clock` as the drain's snapshot shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockRow {
-    /// The leadership.
+    /// The term.
     pub epoch: i64,
-    /// The last number folded.
+    /// The last number compacted.
     pub seq: i64,
     /// The Redis name space.
     pub space: i64,
     /// The Redis process for which it was made.
     pub run: Option<String>,
-    /// Changes were folded of which that name space does not know.
+    /// Changes were compacted that were not applied to that name space.
     pub dirty: bool,
 }
 
@@ -42,16 +42,16 @@ pub struct Drained {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redis<'a> {
     /// Not used, or not reachable.
-    Away,
+    Unreachable,
     /// Reachable on a connection whose server named itself so.
     Run(&'a str),
 }
 
-/// Why a leader gives its leadership up.
+/// Why a leader ends its term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepDown {
-    /// Another process has taken over.
-    Deposed,
+    /// Another process leads.
+    Superseded,
     /// PostgreSQL's clock went back: a new epoch restarts every window.
     ClockWentBack,
 }
@@ -68,10 +68,10 @@ pub struct Pass<G = Enforced> {
     guards: PhantomData<G>,
 }
 
-/// What the fold writes.
+/// What a compaction writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fold {
-    /// The number up to which everything is folded.
+pub struct Compaction {
+    /// The number up to which everything is compacted.
     pub seq: i64,
     /// The value of `l2_dirty`.
     pub dirty: bool,
@@ -80,18 +80,18 @@ pub struct Fold {
 }
 
 impl<G: Guards> Pass<G> {
-    /// Plans a pass for the leader of `epoch`, whose last drain was taken at `before`.
+    /// Plans a pass for the leader of `epoch`, whose last drain was at `last_drain`.
     ///
     /// # Errors
-    /// The leadership is over.
-    pub fn plan(drained: &Drained, epoch: i64, before: PgTime, redis: Redis<'_>) -> Result<Self, StepDown> {
-        // Guard: a leader that slept through its lease would number its changes beside its successor's.
-        if drained.clock.epoch != epoch && G::enforced(Guard::RelayDeposed) {
-            return Err(StepDown::Deposed);
+    /// The term is over.
+    pub fn plan(drained: &Drained, epoch: i64, last_drain: PgTime, redis: Redis<'_>) -> Result<Self, StepDown> {
+        // Guard: a leader that was paused through its lease would number its changes beside its successor's.
+        if drained.clock.epoch != epoch && G::enforced(Guard::RelaySuperseded) {
+            return Err(StepDown::Superseded);
         }
         // Guard: windows only move their proof forward, so that a clock that went back would leave them with one that
         // looks young.
-        if drained.at < before && G::enforced(Guard::RelayClockBack) {
+        if drained.at < last_drain && G::enforced(Guard::RelayClockBack) {
             return Err(StepDown::ClockWentBack);
         }
         let clock = &drained.clock;
@@ -115,16 +115,16 @@ impl<G: Guards> Pass<G> {
         Ok(Self { notice, space: clock.space, apply, reopen, guards: PhantomData })
     }
 
-    /// The name space in which Redis is to be told the changes, if it is.
+    /// The name space in which the changes are to be applied to Redis, if they are.
     ///
-    /// Guard: it is named, not found beside the proof: while the proof is evicted nothing would be told, and the proof that
+    /// Guard: it is named, not found beside the proof: while the proof is evicted nothing would be applied, and the proof that
     /// follows would vouch for it all the same.
     #[must_use]
     pub fn applies(&self) -> Option<i64> {
         (self.apply && self.notice.data).then_some(self.space)
     }
 
-    /// The name space that Redis is to be given a proof for, once `applied` says that it took every change.
+    /// The name space that Redis is to be given a proof for; `applied` is whether it took every change.
     #[must_use]
     pub fn proves(&self, applied: bool) -> Option<i64> {
         // Guard: a proof beside an entry that missed its change makes the old entry look current.
@@ -138,14 +138,13 @@ impl<G: Guards> Pass<G> {
         self.notice
     }
 
-    /// What to fold; `applied` says whether Redis took every change. Nothing when there is nothing to write but the
-    /// lease.
+    /// What to write in the compaction; `applied` is whether Redis took every change. Nothing when only the lease is to be renewed.
     #[must_use]
-    pub fn fold(&self, applied: bool) -> Option<Fold> {
-        // Guard: folded changes are never applied again, so the name space that missed them must never be proven again.
-        // A new name space starts empty and misses nothing; dirt from before is gone with the old one, or still missed.
+    pub fn compaction(&self, applied: bool) -> Option<Compaction> {
+        // Guard: compacted changes are never applied again, so the name space that lacks them must never be proven again.
+        // A new name space starts empty and lacks nothing; what the old one lacked is gone with it.
         let dirty = !(self.apply && applied) && self.reopen.is_none() && G::enforced(Guard::RelayDirty);
-        (self.notice.data || self.reopen.is_some()).then(|| Fold {
+        (self.notice.data || self.reopen.is_some()).then(|| Compaction {
             seq: self.notice.seq,
             dirty,
             reopen: self.reopen.clone(),
@@ -167,51 +166,51 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_pass_proves_and_folds_nothing() {
+    fn a_pass_without_changes_proves_and_compacts_nothing() {
         let pass = plan(&drained(false), Redis::Run("r1"));
         assert_eq!(pass.applies(), None);
         assert_eq!(pass.proves(true), Some(99));
         assert_eq!(pass.notice(), Notice { epoch: 7, seq: 10, at: PgTime(1000), data: false });
-        assert_eq!(pass.fold(true), None);
+        assert_eq!(pass.compaction(true), None);
     }
 
     #[test]
-    fn changes_are_applied_then_proven_then_folded() {
+    fn changes_are_applied_then_proven_then_compacted() {
         let pass = plan(&drained(true), Redis::Run("r1"));
         assert_eq!(pass.applies(), Some(99));
         assert_eq!(pass.proves(true), Some(99));
         assert_eq!(pass.notice().seq, 11);
-        assert_eq!(pass.fold(true), Some(Fold { seq: 11, dirty: false, reopen: None }));
+        assert_eq!(pass.compaction(true), Some(Compaction { seq: 11, dirty: false, reopen: None }));
     }
 
     #[test]
-    fn a_missed_apply_is_never_proven_and_dirties() {
+    fn an_apply_that_failed_is_never_proven_and_makes_the_name_space_dirty() {
         let pass = plan(&drained(true), Redis::Run("r1"));
         assert_eq!(pass.proves(false), None);
-        assert!(pass.fold(false).unwrap().dirty);
-        let away = plan(&drained(true), Redis::Away);
-        assert_eq!((away.applies(), away.proves(true)), (None, None));
-        assert!(away.fold(true).unwrap().dirty);
-        assert_eq!(plan(&drained(false), Redis::Away).fold(true), None, "nothing was missed");
+        assert!(pass.compaction(false).unwrap().dirty);
+        let unreachable = plan(&drained(true), Redis::Unreachable);
+        assert_eq!((unreachable.applies(), unreachable.proves(true)), (None, None));
+        assert!(unreachable.compaction(true).unwrap().dirty);
+        assert_eq!(plan(&drained(false), Redis::Unreachable).compaction(true), None, "there was nothing to apply");
     }
 
     #[test]
-    fn dirt_or_another_redis_opens_a_new_name_space_first() {
+    fn a_dirty_name_space_or_another_redis_opens_a_new_one_first() {
         let mut dirty = drained(true);
         dirty.clock.dirty = true;
-        for (seen, run) in [(dirty, "r1"), (drained(true), "r2"), (drained(false), "r2")] {
-            let pass = plan(&seen, Redis::Run(run));
+        for (drained, run) in [(dirty, "r1"), (drained(true), "r2"), (drained(false), "r2")] {
+            let pass = plan(&drained, Redis::Run(run));
             assert_eq!((pass.applies(), pass.proves(true)), (None, None));
-            let fold = pass.fold(true).unwrap();
-            assert_eq!((fold.dirty, fold.reopen.as_deref()), (false, Some(run)));
+            let compaction = pass.compaction(true).unwrap();
+            assert_eq!((compaction.dirty, compaction.reopen.as_deref()), (false, Some(run)));
         }
     }
 
     #[test]
-    fn dirt_stays_while_redis_is_away() {
+    fn a_name_space_stays_dirty_while_redis_is_unreachable() {
         let mut seen = drained(true);
         seen.clock.dirty = true;
-        assert!(plan(&seen, Redis::Away).fold(false).unwrap().dirty);
+        assert!(plan(&seen, Redis::Unreachable).compaction(false).unwrap().dirty);
     }
 
     #[test]
@@ -221,12 +220,12 @@ mod tests {
         let pass = plan(&seen, Redis::Run("r1"));
         assert_eq!(pass.proves(true), None);
         assert_eq!(pass.notice().at, PgTime::PAST);
-        assert_eq!(pass.fold(true), Some(Fold { seq: 11, dirty: false, reopen: None }));
+        assert_eq!(pass.compaction(true), Some(Compaction { seq: 11, dirty: false, reopen: None }));
     }
 
     #[test]
-    fn the_deposed_and_the_clockless_step_down() {
-        assert_eq!(<Pass>::plan(&drained(true), 8, PgTime(0), Redis::Away), Err(StepDown::Deposed));
-        assert_eq!(<Pass>::plan(&drained(true), 7, PgTime(1001), Redis::Away), Err(StepDown::ClockWentBack));
+    fn a_superseded_leader_and_one_whose_clock_went_back_step_down() {
+        assert_eq!(<Pass>::plan(&drained(true), 8, PgTime(0), Redis::Unreachable), Err(StepDown::Superseded));
+        assert_eq!(<Pass>::plan(&drained(true), 7, PgTime(1001), Redis::Unreachable), Err(StepDown::ClockWentBack));
     }
 }

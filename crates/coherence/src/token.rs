@@ -1,16 +1,16 @@
 //! The read-your-writes token: which versions a caller has written, so that any replica shows it at least those.
 //!
-//! Invariant: a token names at most [`MARKS`] keys, by a 64-bit hash; two keys of one hash only make a read stricter,
+//! Invariant: a token names at most [`MAX_MARKS`] keys, by a 64-bit hash; two keys of one hash only make a read stricter,
 //! never weaker. A token is advice from its holder about its holder: forging one can only send the forger's own reads
 //! to PostgreSQL.
 
-/// The most keys that one token names; the oldest is forgotten first.
-pub const MARKS: usize = 8;
+/// The maximum of keys that one token names; the oldest is dropped first.
+pub const MAX_MARKS: usize = 8;
 
-/// The first byte of an encoded token: the version of its form.
+/// The first byte of an encoded token: the version of the encoding.
 const FORM: u8 = 1;
 
-/// What its holder must be shown at least.
+/// The versions that its holder must be shown, or later ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Token {
     marks: Vec<(u64, i64)>,
@@ -28,7 +28,7 @@ impl Token {
         self.put(hash(key), version);
     }
 
-    /// Adds all that another token demands.
+    /// Adds all that another token requires.
     pub fn absorb(&mut self, other: &Self) {
         for (key, version) in &other.marks {
             self.put(*key, *version);
@@ -42,7 +42,7 @@ impl Token {
         self.marks.iter().find(|(marked, _)| *marked == key).map(|(_, version)| *version)
     }
 
-    /// Whether it demands nothing.
+    /// Whether it requires nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()
@@ -60,11 +60,11 @@ impl Token {
         out
     }
 
-    /// Reads what [`Token::encode`] wrote; nothing if it is anything else.
+    /// Decodes what [`Token::encode`] wrote; nothing if it is anything else.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (form, marks) = bytes.split_first()?;
-        if *form != FORM || marks.len() % 16 != 0 || marks.len() > MARKS * 16 {
+        if *form != FORM || marks.len() % 16 != 0 || marks.len() > MAX_MARKS * 16 {
             return None;
         }
         let mut token = Self::default();
@@ -81,7 +81,7 @@ impl Token {
             self.marks.push((key, had.max(version)));
             return;
         }
-        if self.marks.len() == MARKS {
+        if self.marks.len() == MAX_MARKS {
             self.marks.remove(0);
         }
         self.marks.push((key, version));
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remembers_the_highest_version_of_each_key() {
+    fn a_token_keeps_the_highest_version_of_each_key() {
         let mut token = Token::of("a", 5);
         token.mark("a", 3);
         token.mark("b", 1);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_the_oldest_write_first() {
+    fn a_full_token_drops_the_oldest_write_first() {
         let mut token = Token::default();
         for i in 0..9 {
             token.mark(&format!("k{i}"), i);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn absorbs_another() {
+    fn a_token_absorbs_another() {
         let mut token = Token::of("a", 5);
         token.absorb(&Token::of("a", 9));
         token.absorb(&Token::of("b", 2));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_what_it_did_not_write() {
+    fn bytes_that_are_no_token_are_refused() {
         for bytes in [&[][..], &[2], &[1, 0], &[1; 18], &[1; 1 + 16 * 9]] {
             assert_eq!(Token::decode(bytes), None, "{bytes:?}");
         }

@@ -1,4 +1,4 @@
-//! The window: which relay messages this process has seen without a gap, and up to which time that proves it current.
+//! The window: which relay messages this process has received without a gap, and up to which time that proves it current.
 //!
 //! Invariant: while the window is open, every change numbered `first+1..=last` of its epoch has been applied to this
 //! process's L1, and every change committed before `at` is numbered at most `last`. An entry loaded at or after `first`
@@ -6,14 +6,14 @@
 
 use std::marker::PhantomData;
 
-use crate::entry::Asof;
+use crate::asof::Asof;
 use crate::guards::{Enforced, Guard, Guards};
 use crate::time::PgTime;
 
-/// The head of a relay message; its changes are applied before the window hears of it.
+/// The head of a relay message; its changes are applied before the window receives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// The leadership that sent it.
+    /// The term of the relay that sent it.
     pub epoch: i64,
     /// Every change up to and including the ones in this message has a number at most this.
     pub seq: i64,
@@ -29,7 +29,7 @@ pub struct Notice {
 pub enum Cause {
     /// The first message since the process began or since it was closed.
     Start,
-    /// Another leadership speaks.
+    /// The relay of another term sent it.
     Epoch,
     /// A number was skipped: messages were lost (a slow consumer shows as this, too).
     Gap,
@@ -37,8 +37,8 @@ pub enum Cause {
     Disconnect,
     /// PostgreSQL's clock was stepped.
     ClockStep,
-    /// No message came for longer than the bound.
-    Silence,
+    /// The relay was unresponsive: no message came for longer than the bound.
+    Unresponsive,
 }
 
 impl Cause {
@@ -51,7 +51,7 @@ impl Cause {
             Self::Gap => "gap",
             Self::Disconnect => "disconnect",
             Self::ClockStep => "clock_step",
-            Self::Silence => "silence",
+            Self::Unresponsive => "unresponsive",
         }
     }
 }
@@ -79,13 +79,13 @@ struct Open {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window<G = Enforced> {
     open: Option<Open>,
-    /// What was open before it was last closed; good for saying how old something is, never for serving it as fresh.
+    /// What was open before the last close; it may say how old something is, and never serves it as fresh.
     past: Option<Open>,
     guards: PhantomData<G>,
 }
 
 impl<G: Guards> Window<G> {
-    /// Takes a message in. Its changes must have been applied to L1 and the floors before.
+    /// Receives a message, whose changes must have been applied to L1 and the watermarks before.
     pub fn receive(&mut self, m: &Notice) -> Received {
         let anew = Open { epoch: m.epoch, first: m.seq, last: m.seq, at: m.at };
         let Some(open) = &mut self.open else {
@@ -93,12 +93,11 @@ impl<G: Guards> Window<G> {
             return Received::Restarted(Cause::Start);
         };
         if m.epoch != open.epoch && G::enforced(Guard::WindowEpoch) {
-            // A leader that was paused and wakes after its successor spoke proves nothing that is not known.
+            // A leader that was paused and resumes after its successor published proves nothing that is not known.
             if m.at < open.at {
                 return Received::Ignored;
             }
-            // Guard: numbers of two leaderships can not be compared; what was loaded under the old one may lack changes
-            // of the new.
+            // Guard: numbers of two terms cannot be compared; what was loaded under the old one may lack changes of the new.
             self.open = Some(anew);
             return Received::Restarted(Cause::Epoch);
         }
@@ -108,7 +107,7 @@ impl<G: Guards> Window<G> {
             return Received::Kept;
         }
         if m.seq > open.last {
-            // Guard: a message in between was lost, and with it changes that L1 was not told of.
+            // Guard: a message in between was lost, and with it changes that were not applied to L1.
             if !G::enforced(Guard::WindowGap) {
                 open.last = m.seq;
                 open.at = open.at.max(m.at);
@@ -120,7 +119,7 @@ impl<G: Guards> Window<G> {
         Received::Ignored
     }
 
-    /// Closes the window; says whether it was open.
+    /// Closes the window; returns whether it was open.
     pub fn close(&mut self) -> bool {
         let Some(open) = self.open.take() else { return false };
         self.past = Some(open);
@@ -170,7 +169,7 @@ mod tests {
         Notice { epoch, seq, at: PgTime(at), data: true }
     }
 
-    fn beat(epoch: i64, seq: i64, at: i64) -> Notice {
+    fn heartbeat(epoch: i64, seq: i64, at: i64) -> Notice {
         Notice { epoch, seq, at: PgTime(at), data: false }
     }
 
@@ -185,16 +184,16 @@ mod tests {
     }
 
     #[test]
-    fn the_next_and_a_heartbeat_move_the_proof_on() {
+    fn the_next_message_and_a_heartbeat_move_the_proof_on() {
         let mut window = open();
-        assert_eq!(window.receive(&beat(1, 10, 110)), Received::Kept);
+        assert_eq!(window.receive(&heartbeat(1, 10, 110)), Received::Kept);
         assert_eq!(window.receive(&data(1, 11, 120)), Received::Kept);
         assert_eq!(window.covers(asof(1, 10)), Some(PgTime(120)), "first stays: 10 is still covered");
         assert_eq!(window.covers(asof(1, 9)), None);
     }
 
     #[test]
-    fn a_skipped_number_restarts() {
+    fn a_skipped_number_restarts_the_window() {
         let mut window = open();
         assert_eq!(window.receive(&data(1, 12, 120)), Received::Restarted(Cause::Gap));
         assert_eq!(window.covers(asof(1, 11)), None, "11 was never seen");
@@ -202,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_that_shows_a_lost_message_restarts() {
+    fn a_heartbeat_that_shows_a_lost_message_restarts_the_window() {
         let mut window = open();
-        assert_eq!(window.receive(&beat(1, 11, 120)), Received::Restarted(Cause::Gap));
+        assert_eq!(window.receive(&heartbeat(1, 11, 120)), Received::Restarted(Cause::Gap));
         assert_eq!(window.covers(asof(1, 10)), None);
     }
 
     #[test]
-    fn late_and_doubled_messages_change_nothing() {
+    fn late_and_duplicate_messages_change_nothing() {
         let mut window = open();
         window.receive(&data(1, 11, 120));
         assert_eq!(window.receive(&data(1, 10, 100)), Received::Ignored);
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn another_leadership_restarts_but_a_zombie_does_not() {
+    fn a_new_term_restarts_the_window_but_a_superseded_leader_does_not() {
         let mut window = open();
         assert_eq!(window.receive(&data(2, 0, 130)), Received::Restarted(Cause::Epoch));
         assert_eq!(window.covers(asof(1, 10)), None);
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn closed_covers_nothing() {
+    fn a_closed_window_covers_nothing() {
         let mut window = open();
         assert!(window.close());
         assert!(!window.close());
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_closed_window_proved_is_remembered_as_past() {
+    fn what_a_closed_window_proved_is_remembered_as_covered() {
         let mut window = open();
         window.receive(&data(1, 11, 120));
         window.close();
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_drain_numbers_but_does_not_prove() {
+    fn a_partial_drain_moves_the_number_and_not_the_proof() {
         let mut window = open();
         window.receive(&Notice { epoch: 1, seq: 11, at: PgTime::PAST, data: true });
         assert_eq!(window.covers(asof(1, 11)), Some(PgTime(100)));

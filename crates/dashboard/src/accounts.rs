@@ -6,7 +6,8 @@ use domain::name::ApiKeyName;
 
 use crate::cache::CachedKeys;
 use crate::error::Error;
-use crate::model::{Account, ApiKey, NewApiKey, Profile, Secret};
+use crate::events;
+use crate::model::{Account, ApiKey, NewApiKey, Profile, RevokedKey, Secret};
 use crate::notices::WELCOME;
 use crate::store::Store;
 
@@ -24,7 +25,9 @@ impl Accounts {
 
     /// Creates an account, with a notice that welcomes it.
     pub(crate) async fn create(&self, profile: Profile) -> Result<Account, Error> {
-        self.store.create_account(profile, NoticeId::new(), WELCOME).await
+        let account = self.store.create_account(profile, NoticeId::new(), WELCOME).await?;
+        events::account_created(account.id);
+        Ok(account)
     }
 
     /// Creates a key, which is shown in full here and never again.
@@ -35,13 +38,17 @@ impl Accounts {
         };
         // Somebody may have tried this key before it existed, and the cache may hold that there is none.
         self.keys.wrote(&secret.sha256(), key.version).await;
+        events::api_key_created(&key);
         Ok((key, secret))
     }
 
     /// Ends a key for good; one that has ended stays as it is.
     pub(crate) async fn revoke_key(&self, name: ApiKeyName) -> Result<ApiKey, Error> {
-        let (key, sha256) = self.store.revoke_api_key(name).await?;
+        let RevokedKey { key, sha256, is_new } = self.store.revoke_api_key(name).await?;
         self.keys.wrote(&sha256, key.version).await;
+        if is_new {
+            events::api_key_revoked(&key);
+        }
         Ok(key)
     }
 }

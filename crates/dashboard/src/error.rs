@@ -70,12 +70,25 @@ pub(crate) enum Error {
     /// The database refused or could not be asked.
     #[error(transparent)]
     Database(#[from] postgres::Error),
+    /// A failure that is ready to be answered.
+    #[error(transparent)]
+    Failed(#[from] Failure),
 }
 
 impl Error {
     /// Whether the database could not be read, so that an older answer from the cache may be served.
     pub(crate) fn is_outage(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Database(_))
+    }
+}
+
+impl From<jobs::Error> for Error {
+    fn from(error: jobs::Error) -> Self {
+        match error {
+            jobs::Error::Postgres(error) => Self::Database(error),
+            // Of a lease, and this service only enqueues.
+            error @ jobs::Error::StaleFence => Self::Failed(Failure::internal(error)),
+        }
     }
 }
 
@@ -104,6 +117,7 @@ impl From<Error> for Failure {
             }
             Error::Random(_) => Self::internal(error),
             Error::Database(error) => error.into(),
+            Error::Failed(failure) => failure,
         }
     }
 }

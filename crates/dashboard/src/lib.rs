@@ -10,8 +10,10 @@ mod config;
 mod dashboards;
 mod error;
 mod etag;
+mod events;
 mod grpc;
 mod idempotency;
+mod metrics;
 mod model;
 mod notices;
 mod presenter;
@@ -22,5 +24,6 @@ mod store;
 mod watches;
 
 pub use config::{Config, Dashboards, Database};
+pub use metrics::ALL as METRICS;
 pub use service::{Bound, Service};
 pub use store::read_pool_url;

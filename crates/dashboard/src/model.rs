@@ -6,7 +6,7 @@ mod pages;
 mod projects;
 mod scenes;
 
-pub(crate) use accounts::{Account, ApiKey, NewApiKey, OPERATE, Profile, SCOPES, Secret};
+pub(crate) use accounts::{Account, ApiKey, NewApiKey, OPERATE, Profile, RevokedKey, SCOPES, Secret};
 pub(crate) use dashboards::{
     Contents, Credits, LatestGeneration, Notice, ProjectCard, RecentGeneration, SceneCard, Section, Snapshot,
 };

@@ -8,6 +8,7 @@ use domain::page::Cursor;
 use crate::cache::CachedDashboards;
 use crate::error::{Error, Noun};
 use crate::etag::IfMatch;
+use crate::events;
 use crate::idempotency::IdempotencyKey;
 use crate::model::{NewProject, Page, Project, ProjectChange};
 use crate::store::Store;
@@ -75,6 +76,7 @@ impl Projects {
 
     pub(crate) async fn delete(&self, account: AccountId, id: ProjectId, if_match: IfMatch) -> Result<(), Error> {
         self.store.delete_project(account, id, if_match).await?;
+        events::project_deleted(account, id);
         self.dashboards.wrote(account).await;
         Ok(())
     }

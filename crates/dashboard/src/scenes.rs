@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::cache::CachedDashboards;
 use crate::error::Error;
 use crate::etag::IfMatch;
+use crate::events;
 use crate::idempotency::IdempotencyKey;
 use crate::model::{CreatedScene, NewScene, Page, Scene, SceneChange};
 use crate::store::Store;
@@ -79,6 +80,7 @@ impl Scenes {
 
     pub(crate) async fn delete(&self, account: AccountId, name: SceneName, if_match: IfMatch) -> Result<(), Error> {
         self.store.delete_scene(account, name, if_match).await?;
+        events::scene_deleted(account, name);
         self.dashboards.wrote(account).await;
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::presenter::Presenter;
 use crate::projects::Projects;
 use crate::scenes::Scenes;
 use crate::store::Store;
-use crate::watches::{Hub, Watches};
+use crate::watches::Watches;
 
 /// The service, built and bound to no port.
 pub struct Service {
@@ -52,9 +52,8 @@ impl Service {
         let dashboards = CachedDashboards::new(cache.clone(), dashboards, presenter);
         let keys = CachedKeys::new(cache.clone(), store.clone());
 
-        let (hub, stop) = (Hub::default(), CancellationToken::new());
-        tokio::spawn(stop.clone().run_until_cancelled_owned(hub.clone().feed(cache.changes())));
-        let watches = Watches::new(dashboards.clone(), hub, config.watch, stop.clone());
+        let stop = CancellationToken::new();
+        let watches = Watches::start(dashboards.clone(), cache.changes(), config.watch, stop.clone());
 
         let projects = Projects::new(store.clone(), dashboards.clone());
         let scenes = Scenes::new(store.clone(), dashboards.clone());
@@ -64,8 +63,11 @@ impl Service {
             DashboardsApi { dashboards, notices, watches },
             AccountsApi { accounts: Accounts::new(store, keys.clone()), keys },
         );
-        let server = server::Server::new("dashboard", &config.server).streaming(grpc::STREAMING);
-        Ok(Self { server: server.describe(proto::DESCRIPTOR_SET), routes, cache, stop })
+        let server = server::Server::new("dashboard", &config.server)
+            .streaming(grpc::STREAMING)
+            .describe(proto::DESCRIPTOR_SET)
+            .advertise(proto::services("dashboard"));
+        Ok(Self { server: server, routes, cache, stop })
     }
 
     /// Binds both ports; nothing is answered until [`Bound::serve`].
@@ -108,7 +110,7 @@ impl Bound {
 
 /// The cache, with a pool of its own: its relay and its reads of versions must not wait behind users' reads.
 async fn open_cache(config: &Config) -> anyhow::Result<Cache> {
-    let pool = PoolSettings { silence: config.database.write.silence, ..cache::Settings::pool() };
+    let pool = PoolSettings { unresponsive_after: config.database.write.unresponsive_after, ..cache::Settings::pool() };
     let pool = Pool::connect_lazy("cache", config.database.url.as_str(), &pool)?;
     let nats = match &config.nats_url {
         Some(url) => Some(nats::connect(url).await?),

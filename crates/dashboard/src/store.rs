@@ -6,6 +6,7 @@
 
 mod accounts;
 mod dashboards;
+mod deletion;
 mod notices;
 mod projects;
 mod scenes;

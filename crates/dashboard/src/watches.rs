@@ -1,37 +1,34 @@
 //! Watches of a dashboard: the whole of it, again each time that it has changed.
 //!
-//! Invariants: of what a watcher is sent, versions only rise; what was committed is sent within the cache's bound, unless
-//! something later is sent instead; and however many watch one account, a change costs one load, through the cache. As each
-//! dashboard is whole there is nothing that a slow reader, or one that comes back, could have missed.
+//! Invariants: of what a watcher is sent, versions only rise; a committed change is sent within the cache's bound, unless a later
+//! one is sent instead; and however many watch one account, a change costs one load, through the cache. As each dashboard is
+//! whole, a slow reader or one that comes back has missed nothing.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ::cache::watch::{Beat, Meters, Open, Pulse, Resumed, Settings};
-use ::cache::{Changes, Signal};
+use ::cache::watch::{Due, Heartbeat, Metrics, ResumeOutcome, Settings, Subscription, Update, Watchable};
+use ::cache::{Change, Changes};
 use bytes::Bytes;
 use domain::id::AccountId;
 use domain::token::Seal;
 use futures::Stream;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{CachedDashboards, CachedPage, DASHBOARD_KIND};
 use crate::error::Error;
 
-/// Between two dashboards to one watcher: changes that come together are shown together.
-const GATHER: Duration = Duration::from_millis(100);
-/// After a read that failed, or did not give the whole.
-const PAUSE: Duration = Duration::from_secs(1);
-/// What the meters call these watches.
-const METERS: Meters = Meters("dashboard");
+/// The least time between two dashboards to one watcher: changes in between are sent together.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+/// The pause after a read that failed, or did not give the whole.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The label `kind` of the metrics of these watches.
+const METRICS: Metrics = Metrics("dashboard");
 
-/// What a watcher is sent.
+/// An event of a watch.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// Encoded.
+    /// The dashboard, encoded.
     Dashboard(Bytes),
     Heartbeat,
     Moved,
@@ -47,64 +44,42 @@ impl Event {
     }
 }
 
-/// Everyone who watches in this process; cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Hub(Arc<Mutex<HashMap<AccountId, Vec<Arc<Watcher>>>>>);
-
-/// One watcher's notifier, which rings when there may be a later version.
-#[derive(Default)]
-struct Watcher(Notify);
-
-/// A place in the hub, given up when dropped.
-struct Watching {
-    hub: Hub,
+/// A change of an account's dashboard.
+pub(crate) struct DashboardChange {
     account: AccountId,
-    watcher: Arc<Watcher>,
-    _open: Open,
+    version: i64,
 }
 
-impl Drop for Watching {
-    fn drop(&mut self) {
-        let mut watchers = self.hub.lock();
-        if let Some(of_account) = watchers.get_mut(&self.account) {
-            of_account.retain(|watcher| !Arc::ptr_eq(watcher, &self.watcher));
-            if of_account.is_empty() {
-                watchers.remove(&self.account);
-            }
-        }
+impl DashboardChange {
+    fn parse(change: &Change) -> Option<Self> {
+        let account = change.account().filter(|_| change.kind() == DASHBOARD_KIND)?;
+        Some(Self { account: AccountId(account), version: change.version })
     }
 }
 
-impl Hub {
-    fn lock(&self) -> MutexGuard<'_, HashMap<AccountId, Vec<Arc<Watcher>>>> {
-        // Every change of the map is whole at each step, so a panic elsewhere leaves it usable.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Watchable for DashboardChange {
+    type Group = AccountId;
+    /// An account has one dashboard.
+    type Key = ();
+
+    fn group(&self) -> AccountId {
+        self.account
     }
 
-    fn watch(&self, account: AccountId) -> Watching {
-        let watcher = Arc::<Watcher>::default();
-        self.lock().entry(account).or_default().push(Arc::clone(&watcher));
-        Watching { hub: self.clone(), account, watcher, _open: METERS.open() }
+    fn key(&self) {}
+
+    fn version(&self) -> i64 {
+        self.version
     }
 
-    /// Rings for as long as there is news. One for the process.
-    pub(crate) async fn feed(self, mut changes: Changes) {
-        let ring = |watchers: &Vec<Arc<Watcher>>| watchers.iter().for_each(|watcher| watcher.0.notify_one());
-        while let Some(signal) = changes.next().await {
-            match signal {
-                Signal::Changed(change) if change.kind() == DASHBOARD_KIND => {
-                    let account = change.account().map(AccountId);
-                    account.and_then(|account| self.lock().get(&account).map(ring));
-                }
-                Signal::Changed(_) => {}
-                // Who may have missed something looks for itself.
-                Signal::Gap(_) | Signal::Lagged(_) => self.lock().values().for_each(ring),
-            }
-        }
+    fn is_final(&self) -> bool {
+        false
     }
 }
 
-/// What can be watched; cheap to clone.
+type Hub = ::cache::watch::Hub<DashboardChange>;
+
+/// Opens watches; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Watches {
     dashboards: CachedDashboards,
@@ -114,11 +89,20 @@ pub(crate) struct Watches {
 }
 
 impl Watches {
-    pub(crate) fn new(dashboards: CachedDashboards, hub: Hub, settings: Settings, stop: CancellationToken) -> Self {
+    /// Watches of `dashboards`, which end when `stop` is cancelled. One task feeds them all from `changes`. Needs a tokio runtime.
+    pub(crate) fn start(
+        dashboards: CachedDashboards,
+        changes: Changes,
+        settings: Settings,
+        stop: CancellationToken,
+    ) -> Self {
+        let hub = Hub::new(METRICS);
+        let feed = hub.clone().forward(changes, DashboardChange::parse);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(feed));
         Self { dashboards, hub, settings, stop }
     }
 
-    /// Events with their resume tokens. What cannot be watched is refused at once.
+    /// A stream of events, each with its resume token. A dashboard that cannot be watched is refused at once.
     pub(crate) async fn watch(
         &self,
         account: AccountId,
@@ -129,38 +113,32 @@ impl Watches {
             "" => None,
             token => Some(seal.open(token).and_then(|body| Some(i64::from_be_bytes(body.try_into().ok()?)))),
         };
-        // Listens before it looks, so that nothing falls between.
-        let watching = self.hub.watch(account);
-        let pulse = Pulse::begin(self.settings, self.stop.clone());
-        let known = resumed.flatten().unwrap_or_default();
-        // The token's version was seen, so an older one, from a cache, is no answer.
+        // Subscribes before it reads, so that no change falls between.
+        let subscription = self.hub.subscribe(account, ());
+        let heartbeat = Heartbeat::begin(self.settings, self.stop.clone());
+        // The client has seen the token's version, so the cache must not answer with an earlier one.
         let first = self.dashboards.first_page(account, resumed.flatten()).await?;
-        if resumed.is_some_and(|version| version.is_none_or(|version| first.whole && version > first.version)) {
-            METERS.resumed(Resumed::Refused);
+        let is_ahead = |version: i64| first.whole && version > first.version;
+        if resumed.is_some_and(|version| version.is_none_or(is_ahead)) {
+            METRICS.resumed(ResumeOutcome::Refused);
             return Err(Error::ResumeToken);
         }
-        let mut watch = Watch {
-            dashboards: self.dashboards.clone(),
-            watching,
-            seal,
-            known,
-            next: Next::Live,
-            quiet: Instant::now(),
-            pulse,
-        };
-        watch.next = match resumed {
-            None => Next::Show(first),
+        let next = match resumed {
+            None => Next::Dashboard(first),
             Some(_) => {
-                METERS.resumed(Resumed::Exact);
-                // What is there to see is seen in a moment.
-                watch.watching.watcher.0.notify_one();
-                Next::Alive
+                METRICS.resumed(ResumeOutcome::Exact);
+                // The first page that was just read may be new to the client: it is read again, from the cache.
+                subscription.inbox().resync();
+                Next::Heartbeat
             }
         };
+        let known = resumed.flatten().unwrap_or_default();
+        let dashboards = self.dashboards.clone();
+        let watch = Watch { dashboards, subscription, seal, known, next, quiet_until: Instant::now(), heartbeat };
         Ok(futures::stream::unfold(watch, async |mut watch| {
-            let event = watch.event().await?;
-            METERS.sent(event.label());
-            watch.pulse.sent();
+            let event = watch.next_event().await?;
+            METRICS.sent(event.label());
+            watch.heartbeat.sent();
             let token = watch.seal.token(&watch.known.to_be_bytes());
             Some(((event, token), watch))
         }))
@@ -170,79 +148,94 @@ impl Watches {
 /// One watcher's stream.
 struct Watch {
     dashboards: CachedDashboards,
-    watching: Watching,
+    subscription: Subscription<DashboardChange>,
     seal: Seal,
     /// The version that was sent last.
     known: i64,
     next: Next,
     /// Nothing is read before this.
-    quiet: Instant,
-    pulse: Pulse,
+    quiet_until: Instant,
+    heartbeat: Heartbeat,
 }
 
 /// What is sent next.
 enum Next {
-    /// This, whatever else there is.
-    Show(CachedPage),
-    /// That the stream stands.
-    Alive,
-    /// Whatever happens.
+    /// This dashboard.
+    Dashboard(CachedPage),
+    /// A heartbeat, which says that the resumed stream is alive.
+    Heartbeat,
+    /// Changes as they come.
     Live,
     /// Nothing more.
-    Over,
+    Ended,
 }
 
 impl Watch {
-    async fn event(&mut self) -> Option<Event> {
+    async fn next_event(&mut self) -> Option<Event> {
         match std::mem::replace(&mut self.next, Next::Live) {
-            Next::Over => return None,
-            Next::Show(shown) => return Some(self.sent(shown)),
-            Next::Alive => return Some(Event::Heartbeat),
+            Next::Ended => return None,
+            Next::Dashboard(page) => return Some(self.send(page)),
+            Next::Heartbeat => return Some(Event::Heartbeat),
             Next::Live => {}
         }
         loop {
-            let beat = tokio::select! {
-                // Not heard while it is quiet, and kept: one ring stands for all that came meanwhile.
+            let due = tokio::select! {
+                // Changes that arrive in the quiet time stay in the inbox, where the latest replaces the others.
                 () = async {
-                    sleep_until(self.quiet).await;
-                    self.watching.watcher.0.notified().await;
+                    sleep_until(self.quiet_until).await;
+                    self.subscription.inbox().arrived().await;
                 } => None,
-                beat = self.pulse.next() => Some(beat),
+                due = self.heartbeat.next() => Some(due),
             };
-            match beat {
-                Some(Beat::Heartbeat) => return Some(Event::Heartbeat),
-                Some(Beat::Moved) => {
-                    self.next = Next::Over;
+            match due {
+                Some(Due::Heartbeat) => return Some(Event::Heartbeat),
+                Some(Due::Moved) => {
+                    self.next = Next::Ended;
                     return Some(Event::Moved);
                 }
                 None => {}
             }
-            match self.dashboards.first_page(self.watching.account, Some(self.known)).await {
-                Ok(shown) if !shown.whole => self.again(),
-                Ok(shown) if shown.version > self.known => return Some(self.sent(shown)),
-                Ok(_) => self.quiet = Instant::now() + GATHER,
+            if !self.take_updates() {
+                continue;
+            }
+            match self.dashboards.first_page(self.subscription.group(), Some(self.known)).await {
+                Ok(page) if !page.whole => self.read_again(),
+                Ok(page) if page.version > self.known => return Some(self.send(page)),
+                Ok(_) => self.quiet_until = Instant::now() + MIN_INTERVAL,
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a watched dashboard could not be read");
-                    self.again();
+                    self.read_again();
                 }
             }
         }
     }
 
-    /// Has it read once more in a while, whether or not anything changes.
-    fn again(&mut self) {
-        self.quiet = Instant::now() + PAUSE;
-        self.watching.watcher.0.notify_one();
+    /// Takes everything out of the inbox; returns whether the dashboard may be a later one than was sent.
+    fn take_updates(&self) -> bool {
+        let updates = std::iter::from_fn(|| self.subscription.inbox().take());
+        // Counted and not searched: `any` would leave behind what comes after the first.
+        let news = updates.filter(|update| match update {
+            Update::Changed(change) => change.version > self.known,
+            Update::Resync => true,
+        });
+        news.count() > 0
     }
 
-    /// Takes note of what is sent. One with parts missing is only shown first; the whole follows when it can be read.
-    fn sent(&mut self, shown: CachedPage) -> Event {
-        if shown.whole {
-            self.known = shown.version;
-            self.quiet = Instant::now() + GATHER;
+    /// Has it read once more after a pause, whether or not anything changes.
+    fn read_again(&mut self) {
+        self.quiet_until = Instant::now() + RETRY_AFTER;
+        self.subscription.inbox().resync();
+    }
+
+    /// Records that a dashboard is sent. One with sections missing is sent only first, without raising the version, and the
+    /// whole follows when it can be read.
+    fn send(&mut self, page: CachedPage) -> Event {
+        if page.whole {
+            self.known = page.version;
+            self.quiet_until = Instant::now() + MIN_INTERVAL;
         } else {
-            self.again();
+            self.read_again();
         }
-        Event::Dashboard(shown.body)
+        Event::Dashboard(page.body)
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use ::sim::mutations::{self, Mutation};
+use ::sim::mutants::{self, Mutant};
 use ::sim::run::{self, Mode, Runs};
 use anyhow::Result;
 use serde_json::json;
@@ -20,10 +20,10 @@ pub(crate) struct Options {
     /// The first one.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How many seeds to try each missing guard on; 0 leaves the guards alone.
+    /// How many seeds to try to kill each mutant with; 0 makes none.
     #[arg(long, default_value_t = 30_000)]
-    mutations: u64,
-    /// Write down everything that happens in the first seed, and run no other.
+    mutants: u64,
+    /// Print everything that happens in the first seed, and run no other.
     #[arg(long)]
     trace: bool,
 }
@@ -41,17 +41,17 @@ fn simulate(options: &Options, json: bool) -> Result<Exit> {
     let began = Instant::now();
     let runs = run::many(options.seed, options.seeds, &[]);
     let took = began.elapsed();
-    let mutations = if options.mutations == 0 { Vec::new() } else { mutations::all(options.mutations) };
-    let alive = mutations.iter().filter(|guard| guard.killed.is_none() && guard.explained.is_none()).count();
+    let mutants = if options.mutants == 0 { Vec::new() } else { mutants::all(options.mutants) };
+    let survivors = mutants.iter().filter(|mutant| mutant.survives()).count();
     if json {
-        out::print(format_args!("{}\n", object(&runs, &mutations)))?;
+        out::print(format_args!("{}\n", object(&runs, &mutants)))?;
     } else {
-        out::print(format_args!("{}", table(&runs, &mutations, took.as_secs_f64())))?;
+        out::print(format_args!("{}", table(&runs, &mutants, took.as_secs_f64())))?;
     }
     for (seed, violation) in runs.violations.iter().take(10) {
         out::warn(format_args!("seed {seed} broke \"{}\": {}", violation.promise, violation.what));
     }
-    Ok(if runs.violations.is_empty() && alive == 0 { Exit::Done } else { Exit::Failed })
+    Ok(if runs.violations.is_empty() && survivors == 0 { Exit::Done } else { Exit::Failed })
 }
 
 fn trace(number: u64, json: bool) -> Result<Exit> {
@@ -77,15 +77,15 @@ fn trace(number: u64, json: bool) -> Result<Exit> {
     })
 }
 
-fn object(runs: &Runs, mutations: &[Mutation]) -> serde_json::Value {
-    let mutations: Vec<_> = mutations
+fn object(runs: &Runs, mutants: &[Mutant]) -> serde_json::Value {
+    let mutants: Vec<_> = mutants
         .iter()
-        .map(|guard| {
+        .map(|mutant| {
             json!({
-                "guard": guard.guard.name(),
-                "killed": guard.killed.is_some(),
-                "seed": guard.killed.map(|(seed, _)| seed),
-                "explained": guard.explained,
+                "guard": mutant.guard.name(),
+                "killed": mutant.killed.is_some(),
+                "seed": mutant.killed.map(|(seed, _)| seed),
+                "equivalent": mutant.equivalent,
             })
         })
         .collect();
@@ -93,11 +93,11 @@ fn object(runs: &Runs, mutations: &[Mutation]) -> serde_json::Value {
         "seeds": runs.seeds,
         "reads": runs.reads.iter().sum::<u64>(),
         "violations": runs.violations.len(),
-        "mutations": mutations,
+        "mutants": mutants,
     })
 }
 
-fn table(runs: &Runs, mutations: &[Mutation], seconds: f64) -> String {
+fn table(runs: &Runs, mutants: &[Mutant], seconds: f64) -> String {
     let mut text = String::new();
     let [l1, l2, validated, loaded] = runs.reads;
     let reads = l1 + l2 + validated + loaded;
@@ -117,16 +117,16 @@ fn table(runs: &Runs, mutations: &[Mutation], seconds: f64) -> String {
             "rule of three: for this model and mix of faults, fewer than {bound:.1e} of all seeds break a promise (95 %)"
         );
     }
-    if !mutations.is_empty() {
-        let _ = writeln!(text, "\n{:<18} {:<24} what happens without it", "guard", "where it stands");
+    if !mutants.is_empty() {
+        let _ = writeln!(text, "\n{:<18} {:<24} without it", "guard", "asked in");
     }
-    for mutation in mutations {
-        let what = match (mutation.killed, mutation.explained) {
-            (Some((seed, promise)), _) => format!("seed {seed} breaks \"{promise}\""),
-            (None, Some(why)) => format!("nothing: {why}"),
-            (None, None) => format!("NOTHING in {} seeds, and nobody knows why", mutation.seeds),
+    for mutant in mutants {
+        let what = match (mutant.killed, mutant.equivalent) {
+            (Some((seed, promise)), _) => format!("killed: seed {seed} breaks \"{promise}\""),
+            (None, Some(why)) => format!("equivalent: {why}"),
+            (None, None) => format!("SURVIVES {} seeds, and nobody knows why", mutant.seeds),
         };
-        let _ = writeln!(text, "{:<18} {:<24} {what}", mutation.guard.name(), mutation.guard.place());
+        let _ = writeln!(text, "{:<18} {:<24} {what}", mutant.guard.name(), mutant.guard.place());
     }
     text
 }

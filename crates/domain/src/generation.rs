@@ -1,7 +1,11 @@
 //! The states of a generation and the changes between them: one table, which the code asks, the database write repeats in
 //! its `where`, and the documentation shows. Terminal states never change.
 
-/// Where a generation stands. The numbers are those of `rushes.generations.v1.State` and of the column `state`.
+/// The kind of the jobs that end the generations of a deleted project or scene. The payload is the name of what was deleted, in
+/// UTF-8. `dashboard` enqueues one in the transaction of the deletion, `generation-status` carries it out.
+pub const DELETION_JOBS: &str = "delete-generations";
+
+/// The state of a generation. The numbers are those of `rushes.generations.v1.State` and of the column `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i16)]
 pub enum State {

@@ -6,8 +6,6 @@
 mod conditions;
 mod range;
 
-use std::time::Instant;
-
 use chassis::blobs::{Error, Name, Store};
 use futures::TryStreamExt as _;
 use http::{
@@ -20,11 +18,11 @@ use http_body::Frame;
 use http_body_util::{Full, StreamBody};
 use moka::future::Cache;
 use tonic::body::Body;
-use tracing::{Instrument as _, field::Empty};
 
 use self::range::RequestedRange;
+use crate::http_call;
 
-const ROUTE: &str = "/assets/";
+const PREFIX: &str = "/assets/";
 const CACHE_FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 const CACHE_NEVER: HeaderValue = HeaderValue::from_static("no-store");
 
@@ -43,33 +41,11 @@ impl Assets {
 
     /// Answers any HTTP request that is not gRPC.
     pub(crate) async fn answer(&self, request: Request<()>) -> Response<Body> {
-        let began = Instant::now();
-        let span = tracing::info_span!(
-            "http",
-            otel.name = format!("{} {ROUTE}{{name}}", request.method()),
-            otel.kind = "server",
-            otel.status_code = Empty,
-            http.request.method = %request.method(),
-            http.route = "/assets/{name}",
-            url.path = request.uri().path(),
-            http.response.status_code = Empty,
-        );
-        if let Some(parent) = request.headers().get("traceparent").and_then(|value| value.to_str().ok()) {
-            chassis::telemetry::set_parent(&span, parent);
-        }
-        let response = self.respond(&request).instrument(span.clone()).await;
-        let status = response.status();
-        span.record("http.response.status_code", status.as_u16());
-        if status.is_server_error() {
-            span.record("otel.status_code", "ERROR");
-        }
-        metrics::histogram!("rushes_http_server_duration_seconds", "route" => ROUTE, "status" => status.as_str().to_owned())
-            .record(began.elapsed());
-        response
+        http_call::traced(request, "/assets/{name}", async |request| self.respond(&request).await).await
     }
 
     async fn respond(&self, request: &Request<()>) -> Response<Body> {
-        let Some(name) = request.uri().path().strip_prefix(ROUTE) else {
+        let Some(name) = request.uri().path().strip_prefix(PREFIX) else {
             return problem(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; assets are at /assets/");
         };
         if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -163,8 +139,12 @@ fn success(status: StatusCode, name: &Name, etag: HeaderValue, body: Body) -> Re
 
 /// An error as a small JSON object, which no cache keeps.
 fn problem(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
-    let error = serde_json::json!({ "error": { "code": status.as_u16(), "reason": reason, "message": message } });
-    let mut response = Response::new(Body::new(Full::from(error.to_string())));
+    let mut error = serde_json::json!({ "code": status.as_u16(), "reason": reason, "message": message });
+    if let Some(trace) = chassis::telemetry::trace_id() {
+        error["trace_id"] = trace.into();
+    }
+    let body = serde_json::json!({ "error": error }).to_string();
+    let mut response = Response::new(Body::new(Full::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -69,10 +69,27 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// All of them, in the order of their declaration.
+    pub(crate) const ALL: [Self; 5] = [Self::Missing, Self::Malformed, Self::Unknown, Self::Revoked, Self::Expired];
+
+    /// Its name in logs and metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+
     const fn reason(self) -> &'static str {
         match self {
-            Self::Missing | Self::Malformed | Self::Unknown => "KEY_UNKNOWN",
-            Self::Revoked | Self::Expired => "KEY_EXPIRED",
+            Self::Missing => "KEY_MISSING",
+            // For the client both are one: no such key exists. The message says more.
+            Self::Malformed | Self::Unknown => "KEY_UNKNOWN",
+            Self::Revoked => "KEY_REVOKED",
+            Self::Expired => "KEY_EXPIRED",
         }
     }
 
@@ -80,9 +97,9 @@ impl Refusal {
         match self {
             Self::Missing => "send an API key as `authorization: Bearer rsk_…`",
             Self::Malformed => "this is not an API key; one is rsk_ and 43 characters",
-            Self::Unknown => "nobody has this API key",
-            Self::Revoked => "this API key has been revoked",
-            Self::Expired => "this API key has expired",
+            Self::Unknown => "there is no such API key; create one, or check that all of it was sent",
+            Self::Revoked => "this API key was revoked; use another one",
+            Self::Expired => "this API key has expired; use another one",
         }
     }
 }

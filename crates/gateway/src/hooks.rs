@@ -12,9 +12,10 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use proto::work::v1::{ReceiveHookRequest, hook_service_client::HookServiceClient, receive_hook_request::Header};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, body::Body};
-use tracing::{Instrument as _, field::Empty};
 
-const ROUTE: &str = "/hooks/";
+use crate::http_call;
+
+const PREFIX: &str = "/hooks/";
 /// The longest body.
 const MAX_BODY: usize = 1 << 20;
 /// How long a webhook may take, its body included.
@@ -34,28 +35,21 @@ impl Hooks {
 
     /// Whether a path is that of a webhook.
     pub(crate) fn matches(&self, path: &str) -> bool {
-        self.worker.is_some() && path.starts_with(ROUTE)
+        self.worker.is_some() && path.starts_with(PREFIX)
     }
 
+    /// Answers a request whose path [matches](Hooks::matches).
     pub(crate) async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        let span = tracing::info_span!(
-            "http",
-            otel.name = format!("{} {ROUTE}{{provider}}/{{job}}", request.method()),
-            otel.kind = "server",
-            http.request.method = %request.method(),
-            http.route = "/hooks/{provider}/{job}",
-            http.response.status_code = Empty,
-        );
-        let status = self.forward(request).instrument(span.clone()).await;
-        span.record("http.response.status_code", status.as_u16());
-        metrics::counter!("rushes_gateway_provider_webhooks_total", "status" => status.as_str().to_owned())
-            .increment(1);
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = status;
-        if status == StatusCode::METHOD_NOT_ALLOWED {
-            response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
-        }
-        response
+        http_call::traced(request, "/hooks/{provider}/{job}", async |request| {
+            let status = self.forward(request).await;
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = status;
+            if status == StatusCode::METHOD_NOT_ALLOWED {
+                response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
+            }
+            response
+        })
+        .await
     }
 
     async fn forward(&self, request: Request<Body>) -> StatusCode {
@@ -65,7 +59,7 @@ impl Hooks {
         if request.method() != Method::POST {
             return StatusCode::METHOD_NOT_ALLOWED;
         }
-        let path = request.uri().path().trim_start_matches(ROUTE);
+        let path = request.uri().path().trim_start_matches(PREFIX);
         let Some((provider, job)) = path.split_once('/').map(|(provider, job)| (provider.to_owned(), job.to_owned()))
         else {
             return StatusCode::NOT_FOUND;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use chassis::request::{staleness, token};
+use chassis::telemetry::TRACE_ID_HEADER;
 use http::{
     HeaderName, HeaderValue, Method, Request, Response,
     header::{
@@ -147,6 +148,7 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             header("grpc-status-details-bin"),
             header("grpc-encoding"),
             header("grpc-retry-pushback-ms"),
+            header(TRACE_ID_HEADER),
             header(staleness::AGE_HEADER),
             header(token::HEADER),
             ACCEPT_RANGES,

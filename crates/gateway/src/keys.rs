@@ -24,6 +24,7 @@ use tonic::Code;
 
 use self::known::{Hash, KnownKeys};
 use crate::error::{Error, Refusal};
+use crate::{events, metrics};
 
 pub(crate) use self::key::Key;
 
@@ -64,11 +65,24 @@ impl Keys {
         Ok(())
     }
 
-    /// The key in the headers of a request.
+    /// The key in the headers of a request, if it is one that may be used now.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Key>, Error> {
+        let key = self.find(headers).await.inspect_err(|error| {
+            if let Error::Unauthenticated(refusal) = error {
+                events::authentication_refused(*refusal, None);
+            }
+        })?;
+        key.check_alive(SystemTime::now()).map_err(|refusal| {
+            events::authentication_refused(refusal, Some(key.name()));
+            Error::Unauthenticated(refusal)
+        })?;
+        Ok(key)
+    }
+
+    async fn find(&self, headers: &HeaderMap) -> Result<Arc<Key>, Error> {
         let hash = credential::parse(headers).map_err(Error::Unauthenticated)?;
         if self.known.is_unknown(&hash).await {
-            count("refused");
+            metrics::KEY_LOOKUPS.with(["unknown"]).increment(1);
             return Err(Error::Unauthenticated(Refusal::Unknown));
         }
         let mut asked = false;
@@ -77,10 +91,8 @@ impl Keys {
             self.look_up(hash).await
         });
         let key = key.await;
-        count(if asked { "asked" } else { "cached" });
-        let key = key?;
-        key.check_alive(SystemTime::now()).map_err(Error::Unauthenticated)?;
-        Ok(key)
+        metrics::KEY_LOOKUPS.with([if asked { "dashboard" } else { "memory" }]).increment(1);
+        key
     }
 
     /// Asks dashboard for the key with this hash; while it cannot be asked, the last answer holds.
@@ -105,8 +117,4 @@ impl Keys {
             _ => Err(failure.into()),
         }
     }
-}
-
-fn count(how: &'static str) {
-    metrics::counter!("rushes_gateway_keys_total", "how" => how).increment(1);
 }

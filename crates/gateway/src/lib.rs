@@ -9,12 +9,16 @@
 mod assets;
 mod config;
 mod error;
+mod events;
 mod forward;
 mod hooks;
+mod http_call;
 mod ingress;
 mod keys;
+mod metrics;
 mod routes;
 mod service;
 
 pub use config::{Config, Origins, Upstreams};
+pub use metrics::ALL as METRICS;
 pub use service::{Bound, Service};

@@ -24,6 +24,7 @@ mod queues;
 mod reconciler;
 mod service;
 mod store;
+mod transitions;
 mod watches;
 mod webhooks;
 mod work;

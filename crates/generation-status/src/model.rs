@@ -11,7 +11,7 @@ mod work;
 pub(crate) use credits::{Balance, Entry, EntryKind, Issue, Issued};
 pub(crate) use failure::{Code, Failure};
 pub(crate) use generation::{
-    Generation, MissingOutput, NewGeneration, Output, ProviderCharge, Snapshot, Started, WaitReason,
+    Basis, Generation, MissingOutput, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot, Started, WaitReason,
 };
 pub(crate) use models::{BUILT_IN_MODEL, MAX_PROMPT_CHARACTERS, MAX_REFERENCE_ASSETS, Model, Pace};
 pub(crate) use operations::{CheckedRange, JobEvent, QueueStats, Resolution, Violation};
@@ -21,5 +21,5 @@ pub(crate) use webhooks::{
     RETRY_PAUSES, ReapedDeliveries, Secret, Settlement, TEST_EVENT, event_types,
 };
 pub(crate) use work::{
-    ClaimedWork, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, ProgressReport, Suspension,
+    ClaimedWork, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport, Suspension,
 };

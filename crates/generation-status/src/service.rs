@@ -19,7 +19,6 @@ use crate::config::Config;
 use crate::credits::Credits;
 use crate::generations::Generations;
 use crate::grpc::{self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, WebhooksApi, WorkApi};
-use crate::metrics;
 use crate::model::{DELIVERY_JOBS, GENERATION_JOBS};
 use crate::models::Models;
 use crate::presenter::Presenter;
@@ -70,6 +69,7 @@ impl Service {
         let server = server::Server::new("generation-status", &self.server)
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
+            .advertise(proto::services("generation-status"))
             .bind()
             .await?;
         Ok(Bound { server, running: self.running })
@@ -132,7 +132,8 @@ impl Running {
             Some(url) => Some(nats::connect(url).await?),
             None => None,
         };
-        let cache_pool = PoolSettings { silence: database.read.silence, ..cache::Settings::pool() };
+        let cache_pool =
+            PoolSettings { unresponsive_after: database.read.unresponsive_after, ..cache::Settings::pool() };
         let cache_pool = pool("cache", &cache_pool)?;
         let cache = cache::Cache::start(config.cache.clone(), Some(cache_pool), nats.clone())?;
         let presenter = Presenter::new(&generations.public_url);
@@ -145,7 +146,6 @@ impl Running {
         let mut background = |task: BoxFuture<'static, ()>| tasks.push(task);
         let until_stop = |task: BoxFuture<'static, ()>| stop.clone().run_until_cancelled_owned(task).map(drop).boxed();
 
-        metrics::describe();
         let notifier = Notifier::new(GENERATION_JOBS, nats.clone());
         background(until_stop(notifier.clone().relay().map(drop).boxed()));
         let hub = GenerationHub::new(watches::METRICS);

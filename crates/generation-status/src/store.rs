@@ -20,8 +20,6 @@ mod webhooks;
 mod work;
 
 use chassis::postgres::Pool;
-use domain::id::LedgerId;
-use uuid::Uuid;
 
 pub(crate) use copies::COPIES;
 pub(crate) use reconcile::{INVARIANTS, Repair};
@@ -67,9 +65,4 @@ impl Store {
     pub(crate) fn limits(&self) -> jobs::Limits {
         jobs::Limits { account: self.limits.running }
     }
-}
-
-/// Ids for the ledger's lines of one settlement.
-fn ledger_ids() -> Vec<Uuid> {
-    (0..3).map(|_| LedgerId::new().0).collect()
 }

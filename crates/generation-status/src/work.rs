@@ -15,8 +15,8 @@ use crate::error::Error;
 use crate::events;
 use crate::generations::Generations;
 use crate::model::{
-    ClaimedWork, Code, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Output, ProgressReport,
-    Suspension, WaitReason,
+    ClaimedWork, Code, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Hinted, Output,
+    ProgressReport, Suspension, WaitReason,
 };
 use crate::progress::Progress;
 use crate::store::Store;
@@ -106,22 +106,24 @@ impl Work {
         Ok(())
     }
 
-    /// Takes a provider's webhook, verified by the caller, that names a job. Returns whether the job was waiting for it.
+    /// Takes a provider's webhook, verified by the caller, that names a job.
     pub(crate) async fn hint(
         &self,
         event: (&str, &str),
         job: uuid::Uuid,
         reference: Option<&str>,
-    ) -> Result<bool, Error> {
-        let Some((awaited, generation)) = self.store.hint(event, job, reference).await? else { return Ok(false) };
+    ) -> Result<Hinted, Error> {
+        let Some((hinted, generation)) = self.store.hint(event, job, reference).await? else {
+            return Ok(Hinted::default());
+        };
         crash::point(crash_points::HINT_COMMITTED);
         if let Some(generation) = generation {
             self.generations.publish(&generation).await;
         }
-        if awaited {
+        if hinted.awaited {
             self.notifier.notify().await;
         }
-        Ok(awaited)
+        Ok(hinted)
     }
 
     /// Records progress; returns whether the work is to be stopped.

@@ -4,6 +4,7 @@
 //! provider said; WARN is only for what somebody should look into, so what users cause (a refused prompt, a cancel) is INFO.
 
 use crate::error::Error;
+use crate::metrics;
 use crate::model::{Class, Evidence, Failure, Outcome, Reference, Work};
 
 /// Logs about a piece of work. The trace is added by the log's format.
@@ -105,25 +106,24 @@ pub(crate) fn outcome_unreported(work: &Work, provider: &str, error: &Error) {
 
 /// The work of a lease ended.
 pub(crate) fn work_ended(outcome: Outcome) {
-    metrics::counter!("rushes_work_total", "outcome" => outcome.as_str()).increment(1);
+    metrics::WORK_ENDED.with([outcome.as_str()]).increment(1);
 }
 
 /// The work of a lease panicked. Its lease is left to run out, which counts against the job: the third time makes it a dead
 /// letter.
 pub(crate) fn work_panicked(job: &str, error: &dyn std::fmt::Display) {
     tracing::error!(job, %error, "work panicked");
-    metrics::counter!("rushes_work_total", "outcome" => "panicked").increment(1);
+    metrics::WORK_ENDED.with(["panicked"]).increment(1);
 }
 
 /// So many leases are worked on now.
 pub(crate) fn work_running(leases: usize) {
-    metrics::gauge!("rushes_work_running").set(leases as f64);
+    metrics::WORK_RUNNING.get().set(leases as f64);
 }
 
 /// A provider's webhook was passed on; `awaited` says whether anything waited for it.
 pub(crate) fn webhook_accepted(awaited: bool) {
-    let outcome = if awaited { "awaited" } else { "idle" };
-    metrics::counter!("rushes_provider_webhooks_total", "outcome" => outcome).increment(1);
+    metrics::WEBHOOKS.with([if awaited { "awaited" } else { "idle" }]).increment(1);
 }
 
 /// A webhook was not passed on: it cannot be verified, or generation-status does not answer.
@@ -140,12 +140,12 @@ pub(crate) fn webhook_refused(provider: &str, error: &Error) {
             "undelivered"
         }
     };
-    metrics::counter!("rushes_provider_webhooks_total", "outcome" => outcome).increment(1);
+    metrics::WEBHOOKS.with([outcome]).increment(1);
 }
 
 /// A provider named a state that its documentation did not have when its adapter was written.
 pub(crate) fn unknown_state(provider: &'static str, word: &str) {
-    metrics::counter!("rushes_provider_unknown_states_total", "provider" => provider).increment(1);
+    metrics::UNKNOWN_STATES.with([provider]).increment(1);
     let word: String = word.chars().take(40).collect();
     tracing::warn!(provider, word, "unknown state; the order is taken to be at work");
 }

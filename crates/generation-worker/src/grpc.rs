@@ -3,10 +3,12 @@
 use std::time::SystemTime;
 
 use chassis::status::Failure;
+use chassis::telemetry;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proto::work::v1::hook_service_server::HookService;
 use proto::work::v1::{ReceiveHookRequest, ReceiveHookResponse};
 use tonic::{Request, Response, Status};
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::events;
@@ -43,8 +45,12 @@ impl HookService for Grpc {
             Err(why) => Err(why.into()),
         };
         match received {
-            Ok(awaited) => {
-                events::webhook_accepted(awaited);
+            Ok(hinted) => {
+                events::webhook_accepted(hinted.awaited);
+                if !hinted.traceparent.is_empty() {
+                    // A link, not a parent: the provider's call began this trace, and knows nothing of the generation's.
+                    telemetry::link(&Span::current(), &hinted.traceparent);
+                }
                 Ok(Response::new(ReceiveHookResponse {}))
             }
             Err(error) => {
@@ -66,6 +72,6 @@ fn parse_webhook(request: ReceiveHookRequest) -> Result<Webhook, NotVerified> {
         let value = HeaderValue::from_bytes(&header.value).map_err(|_| NotVerified("a header cannot be read"))?;
         headers.append(name, value);
     }
-    // The wall clock, since a signature's window is in that of its sender.
+    // The clock of the day, since a signature's window is in that of its sender.
     Ok(Webhook { job, headers, body: request.body.into(), now: SystemTime::now() })
 }

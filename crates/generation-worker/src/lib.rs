@@ -12,6 +12,7 @@ pub mod crash_points;
 mod error;
 mod events;
 mod grpc;
+pub mod metrics;
 pub mod model;
 mod orders;
 mod outputs;

@@ -1,4 +1,4 @@
-//! generation-worker's process.
+//! The generation-worker's process.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     chassis::process::run("generation-worker", crash_points::ALL, async |process| {
         let config = Config::read(process.settings())?;
         process.start_telemetry(&config.telemetry);
-        let bound = Service::open(&config)?.bind().await?;
+        let bound = Service::open(&config).await?.bind().await?;
         Ok(bound.serve(process.drain()).await?)
     })
 }

@@ -7,5 +7,5 @@ mod work;
 
 pub use failure::{Charge, Class, Evidence, Failure, NotSubmitted};
 pub use order::{Abilities, Made, Order, OrderStatus, Reference, RemoteModel, RemoteProvider, Stopping};
-pub use webhook::{NotVerified, Webhook, WebhookEvent};
+pub use webhook::{Hinted, NotVerified, Webhook, WebhookEvent};
 pub use work::{Completion, Lease, Outcome, Suspension, Video, Work};

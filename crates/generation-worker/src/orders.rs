@@ -10,6 +10,7 @@ mod waiting;
 use std::time::Duration;
 
 use chassis::crash;
+use chassis::telemetry::attributes;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info_span};
 
@@ -165,7 +166,7 @@ impl Orders {
         let Attempt { work, provider, .. } = attempt;
         self.work.finalize(work.lease).await?;
         crash::point(crash_points::FINALIZING_ANSWERED);
-        let span = info_span!("store output", rushes.provider = provider.name());
+        let span = info_span!("store output", { attributes::PROVIDER } = provider.name());
         let video = match self.outputs.store(provider, reference, &made, work.account).instrument(span).await {
             Ok(video) => video,
             // The video exists at its provider: to order it anew would be to pay for it twice.

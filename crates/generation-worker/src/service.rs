@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use chassis::drain::Drain;
+use chassis::process;
 use chassis::server::{self, Server};
 use chassis::{blobs, client};
 use proto::work::v1::hook_service_server::HookServiceServer;
@@ -39,7 +40,8 @@ impl Service {
     ///
     /// # Errors
     /// When the object storage cannot be opened or no HTTP client be built.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
+    #[expect(clippy::unused_async, reason = "every service opens alike")]
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
         Self::with_providers(config, Registry::open(config)?)
     }
 
@@ -53,9 +55,10 @@ impl Service {
         let outputs = Outputs::new(blobs::Store::open(&config.blobs)?, assets, config.work.max_video_bytes);
         let grpc = Grpc::new(Webhooks::new(providers.clone(), work.clone()));
         let orders = Orders { providers, work, outputs, timeout: config.work.order_timeout };
-        let name = format!("{NAME}/{}", std::process::id());
+        // A claim keeps what a worker let run out from workers of its name for one more lease, so no two starts may share one.
+        let name = process::instance_name(NAME);
         let worker = Worker::new(orders, name, config.work.slots, config.work.heartbeat);
-        let server = Server::new(NAME, &config.server).describe(proto::DESCRIPTOR_SET);
+        let server = Server::new(NAME, &config.server).describe(proto::DESCRIPTOR_SET).advertise(proto::services(NAME));
         Ok(Self { worker, grpc, server })
     }
 

@@ -5,7 +5,7 @@
 
 use crate::clients::WorkClient;
 use crate::error::Error;
-use crate::model::{NotVerified, Webhook};
+use crate::model::{Hinted, NotVerified, Webhook};
 use crate::providers::Registry;
 
 /// Verifies webhooks and passes hints on; clones share everything.
@@ -22,11 +22,11 @@ impl Webhooks {
         Self { providers, work }
     }
 
-    /// Takes a webhook that claims to be from `provider`. Returns whether its job was waiting for one.
+    /// Takes a webhook that claims to be from `provider`.
     ///
     /// # Errors
     /// [`Error::NotVerified`]; or [`Error::Unavailable`], after which the provider sends it again.
-    pub(crate) async fn receive(&self, provider: &str, webhook: &Webhook) -> Result<bool, Error> {
+    pub(crate) async fn receive(&self, provider: &str, webhook: &Webhook) -> Result<Hinted, Error> {
         let verifier = self.providers.named(provider).ok_or(NotVerified("no such provider here"))?;
         let event = verifier.verify(webhook)?;
         self.work.hint(provider, webhook.job, &event.id, event.reference.as_deref()).await

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::drain::Drain;
-use chassis::telemetry;
+use chassis::telemetry::{self, attributes};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::field::Empty;
@@ -215,18 +215,17 @@ async fn carry_out(orders: Orders, work: Result<Work, Unreadable>, signals: Sign
         otel.name = format!("work {model}"),
         otel.kind = "consumer",
         otel.status_code = Empty,
-        rushes.generation = work.generation,
-        rushes.job = %work.lease.job,
-        rushes.model = work.model,
-        rushes.attempt = work.attempt,
-        rushes.outcome = Empty,
+        { attributes::GENERATION } = work.generation.strip_prefix("generations/"),
+        { attributes::JOB } = %work.lease.job,
+        { attributes::ATTEMPT } = work.attempt,
+        { attributes::OUTCOME } = Empty,
     );
     if !work.traceparent.is_empty() {
         telemetry::set_parent(&span, &work.traceparent);
     }
     let carry_out = async move {
         let outcome = orders.carry_out(&work, &signals).await;
-        Span::current().record("rushes.outcome", outcome.as_str());
+        Span::current().record(attributes::OUTCOME, outcome.as_str());
         if outcome == Outcome::Failed {
             Span::current().record("otel.status_code", "ERROR");
         }

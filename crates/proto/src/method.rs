@@ -57,3 +57,32 @@ include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 pub fn method(path: &str) -> Option<&'static Method> {
     METHODS.binary_search_by(|method| method.path.cmp(path)).ok().map(|at| &METHODS[at])
 }
+
+/// Every service that `upstream` answers, as `package.Service`, internal ones included.
+pub fn services(upstream: &str) -> impl Iterator<Item = &'static str> {
+    let mut last = "";
+    METHODS.iter().filter(move |method| method.upstream == upstream).filter_map(move |method| {
+        // Sorted by path, the methods of a service stand together.
+        let service = method.path.strip_prefix('/')?.split_once('/')?.0;
+        (std::mem::replace(&mut last, service) != service).then_some(service)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_service_belongs_to_one_upstream_and_is_named_once() {
+        let upstreams = ["dashboard", "generation-status", "generation-worker", "thumbnail-worker"];
+        let mut all: Vec<_> = upstreams.into_iter().flat_map(services).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count, "{all:?}");
+        let listed = |method: &&Method| all.iter().any(|service| method.path.starts_with(&format!("/{service}/")));
+        let stray: Vec<_> = METHODS.iter().filter(|method| !listed(method)).map(|method| method.path).collect();
+        assert_eq!(stray, [""; 0]);
+        assert_eq!(services("thumbnail-worker").collect::<Vec<_>>(), ["rushes.assets.v1.AssetService"]);
+    }
+}

@@ -3,22 +3,15 @@
 //!
 //! Invariant: every function is one statement in one snapshot, and commits are totally ordered.
 
-use coherence::entry::Asof;
+use coherence::asof::Asof;
 use coherence::guards::Guard;
-use coherence::relay::{ClockRow, Drained, Fold};
+use coherence::relay::{ClockRow, Compaction, Drained};
 use coherence::time::PgTime;
 
 use crate::removable::enforced;
+use crate::time::{SECOND, Time};
 
-/// Nanoseconds of true time, which nobody in the simulated world can read.
-pub type Time = i64;
-
-/// A second of it.
-pub const SECOND: Time = 1_000_000_000;
-/// A millisecond of it.
-pub const MS: Time = 1_000_000;
-
-/// What a key is.
+/// How a key's version is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A row with a version of its own.
@@ -41,14 +34,14 @@ pub struct Commit {
 /// One key's whole history.
 #[derive(Clone, Debug)]
 pub struct History {
-    /// What it is.
+    /// How its version is kept.
     pub kind: Kind,
     /// All states, oldest first.
     pub commits: Vec<Commit>,
     /// The last version a row ever had.
     last: i64,
-    /// A row that is gone never comes back: ids are not used twice.
-    gone: bool,
+    /// A deleted row never comes back: ids are not used twice.
+    deleted: bool,
 }
 
 impl History {
@@ -57,7 +50,7 @@ impl History {
         self.commits[self.commits.len() - 1]
     }
 
-    /// How many states were visible before `at`, less one: the place of the newest of them.
+    /// The place of the newest state that was visible before `at`.
     pub fn visible(&self, at: Time) -> usize {
         self.commits.partition_point(|commit| commit.at < at).saturating_sub(1)
     }
@@ -98,17 +91,17 @@ pub struct Postgres {
     clock: ClockRow,
     owner: Option<usize>,
     lease_until: PgTime,
-    /// How far its clock is off true time.
+    /// How far its clock is from true time.
     pub offset: Time,
     /// How much too fast its clock runs, in parts per million.
     pub ppm: i64,
-    /// The most rows that one pass takes.
-    most: usize,
+    /// The maximum of outbox rows that one pass takes.
+    pass_rows: usize,
 }
 
 impl Postgres {
     /// Keys of these kinds; rows may begin as nothing.
-    pub fn new(kinds: &[(Kind, bool)], ppm: i64, most: usize) -> Self {
+    pub fn new(kinds: &[(Kind, bool)], ppm: i64, pass_rows: usize) -> Self {
         let mut next_content = 0;
         let keys = kinds
             .iter()
@@ -121,7 +114,7 @@ impl Postgres {
                     0
                 };
                 let commits = vec![Commit { at: Time::MIN, version, content }];
-                History { kind: *kind, commits, last: version, gone: false }
+                History { kind: *kind, commits, last: version, deleted: false }
             })
             .collect::<Vec<_>>();
         let clock = ClockRow { epoch: 0, seq: 0, space: 1, run: None, dirty: true };
@@ -136,28 +129,28 @@ impl Postgres {
             lease_until: PgTime::PAST,
             offset: 1000 * SECOND,
             ppm,
-            most,
+            pass_rows,
         }
     }
 
-    /// What its clock shows.
+    /// The reading of its clock.
     pub fn now(&self, at: Time) -> PgTime {
         let shown = i128::from(at) * i128::from(1_000_000 + self.ppm) / 1_000_000;
         PgTime((i64::try_from(shown).unwrap_or(i64::MAX) + self.offset) / 1000)
     }
 
-    /// Changes a key, or with `ends` deletes a row; returns the version that a writer learns from the statement: a row's
+    /// Changes a key, or with `deletes` deletes a row; returns the version that a writer learns from the statement: a row's
     /// new one, nothing for an aggregate.
-    pub fn change(&mut self, key: usize, ends: bool, at: Time) -> Option<i64> {
+    pub fn change(&mut self, key: usize, deletes: bool, at: Time) -> Option<i64> {
         let history = &mut self.keys[key];
-        if history.gone {
+        if history.deleted {
             return None;
         }
-        let told = match history.kind {
+        let learned = match history.kind {
             Kind::Row => {
                 history.last += 1;
-                let exists = !(ends && history.now().version > 0);
-                history.gone = !exists;
+                let exists = !(deletes && history.now().version > 0);
+                history.deleted = !exists;
                 self.next_content += u64::from(exists);
                 let (version, content) = if exists { (history.last, self.next_content) } else { (0, 0) };
                 history.commits.push(Commit { at, version, content });
@@ -171,8 +164,8 @@ impl Postgres {
             }
         };
         self.next_id += 1;
-        self.outbox.push(Row { id: self.next_id, key, version: told });
-        told
+        self.outbox.push(Row { id: self.next_id, key, version: learned });
+        learned
     }
 
     /// The version of an aggregate, as `cache_version` reads it.
@@ -180,6 +173,7 @@ impl Postgres {
         match self.keys[key].kind {
             Kind::Row => self.keys[key].now().version,
             Kind::Aggregate => {
+                // The outbox row is the bump: what is not compacted yet counts as well.
                 let pending = self.outbox.iter().filter(|row| row.key == key).count();
                 self.base[key] + i64::try_from(pending).unwrap_or(i64::MAX)
             }
@@ -206,17 +200,17 @@ impl Postgres {
 
     /// `renew`.
     pub fn renew(&mut self, epoch: i64, owner: usize, at: Time) -> bool {
-        let mine = self.clock.epoch == epoch && self.owner == Some(owner);
-        if mine {
+        let leads = self.clock.epoch == epoch && self.owner == Some(owner);
+        if leads {
             self.lease_until = self.now(at) + std::time::Duration::from_secs(2);
         }
-        mine
+        leads
     }
 
     /// `drain`, in a transaction that began at `began`.
     pub fn drain(&self, began: PgTime) -> (Drained, Outbox) {
         let mut outbox = Outbox::default();
-        for row in self.outbox.iter().take(self.most) {
+        for row in self.outbox.iter().take(self.pass_rows) {
             outbox.ids.push(row.id);
             let version = row.version.unwrap_or_else(|| self.version(row.key));
             match outbox.changes.iter_mut().find(|(key, _)| *key == row.key) {
@@ -224,20 +218,28 @@ impl Postgres {
                 None => outbox.changes.push((row.key, version)),
             }
         }
-        let (data, complete) = (!outbox.ids.is_empty(), outbox.ids.len() < self.most);
+        let (data, complete) = (!outbox.ids.is_empty(), outbox.ids.len() < self.pass_rows);
         (Drained { clock: self.clock.clone(), at: began, data, complete }, outbox)
     }
 
-    /// `fold`.
-    pub fn fold(&mut self, epoch: i64, owner: usize, fold: &Fold, space: i64, ids: &[i64], at: Time) -> bool {
-        let mine = self.clock.epoch == epoch && self.owner == Some(owner);
-        if !mine && enforced(Guard::FoldGuarded) {
+    /// `compact`.
+    pub fn compact(
+        &mut self,
+        epoch: i64,
+        owner: usize,
+        compaction: &Compaction,
+        space: i64,
+        ids: &[i64],
+        at: Time,
+    ) -> bool {
+        let leads = self.clock.epoch == epoch && self.owner == Some(owner);
+        if !leads && enforced(Guard::CompactGuarded) {
             return false;
         }
         let clock = &mut self.clock;
-        clock.seq = fold.seq;
-        clock.dirty = fold.dirty;
-        if let Some(run) = &fold.reopen {
+        clock.seq = compaction.seq;
+        clock.dirty = compaction.dirty;
+        if let Some(run) = &compaction.reopen {
             clock.space = space;
             clock.run = Some(run.clone());
         }

@@ -1,4 +1,4 @@
-//! Redis as the four scripts see it: what `cache/src/redis/*.lua` do, line for line, on one server's memory.
+//! Redis as the four scripts see it: what `get`, `fill`, `apply` and `prove` in `cache/src/redis` do, on one server's memory.
 //!
 //! Invariant: each function is one script, and a script is one step. `tests/it/scripts.rs` of the crate `cache` puts the
 //! same operations to this model and to a real Redis.
@@ -6,24 +6,24 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use coherence::entry::Asof;
+use coherence::asof::Asof;
 use coherence::guards::Guard;
 use coherence::read::{L2, L2Hit};
 use coherence::time::PgTime;
-use coherence::{FILL_DEADLINE, FLOOR_TTL};
+use coherence::{FILL_DEADLINE, WATERMARK_TTL};
 
 use crate::removable::enforced;
 
 /// Milliseconds of Redis's clock.
 pub type Millis = i64;
 
-/// After this an unrenewed proof is forgotten.
-const PROOF_FORGOTTEN: Millis = 10_000;
+/// An unrenewed proof is deleted after this.
+const PROOF_LIFETIME: Millis = 10_000;
 
 /// What a relay proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// The leadership.
+    /// The term.
     pub epoch: i64,
     /// The number up to which everything is applied.
     pub seq: i64,
@@ -56,7 +56,7 @@ impl<B> Default for Redis<B> {
 }
 
 impl<B: Clone> Redis<B> {
-    /// The proof that stands now.
+    /// The proof that it has now.
     pub fn proof(&self, now: Millis) -> Option<Proof> {
         self.proof.filter(|(_, until)| now < *until).map(|(proof, _)| proof)
     }
@@ -105,7 +105,7 @@ impl<B: Clone> Redis<B> {
     }
 
     /// `fill.lua`.
-    pub fn fill(&mut self, key: usize, token: u64, version: i64, body: B, live: Millis, now: Millis) -> bool {
+    pub fn fill(&mut self, key: usize, token: u64, version: i64, body: B, lifetime: Millis, now: Millis) -> bool {
         let Some(proof) = self.proof(now) else { return false };
         let at = (proof.space, key);
         if self.slot(at, now).is_none() {
@@ -126,12 +126,12 @@ impl<B: Clone> Redis<B> {
         if lower && enforced(Guard::FillVersion) {
             return false;
         }
-        *slot = Slot { version: Some(version), body: Some(body), token: None, token_until: 0, until: now + live };
+        *slot = Slot { version: Some(version), body: Some(body), token: None, token_until: 0, until: now + lifetime };
         true
     }
 
-    /// `apply.lua` for one key; no version means "changed, to what is not known". `body` is only for a world in which
-    /// appliers create.
+    /// `apply.lua` for one key; no version means "changed, to what is not known". `body` is what an applier would create with
+    /// [`Guard::ApplyNeverCreates`] taken out.
     pub fn apply(&mut self, space: Option<i64>, key: usize, version: Option<i64>, body: Option<B>, now: Millis) {
         let proven = self.proof(now).map(|proof| proof.space);
         let Some(space) = space.filter(|_| enforced(Guard::ApplyNamesSpace)).or(proven) else { return };
@@ -154,34 +154,34 @@ impl<B: Clone> Redis<B> {
             (Some(held), Some(version)) if held < version => {
                 let token = if enforced(Guard::ApplyVoidsLease) { None } else { slot.token };
                 let token_until = slot.token_until;
-                let until = now + millis(FLOOR_TTL);
+                let until = now + millis(WATERMARK_TTL);
                 *slot = Slot { version: Some(version), body: None, token, token_until, until };
             }
             _ => {}
         }
     }
 
-    /// `fresh.lua`.
-    pub fn fresh(&mut self, proof: Proof, now: Millis) {
-        self.proof = Some((proof, now + PROOF_FORGOTTEN));
+    /// `prove.lua`.
+    pub fn prove(&mut self, proof: Proof, now: Millis) {
+        self.proof = Some((proof, now + PROOF_LIFETIME));
     }
 
-    /// Forgets one entry, whatever the name space.
+    /// Evicts one entry, in every name space.
     pub fn evict(&mut self, key: usize) {
         self.slots.retain(|(_, held), _| *held != key);
     }
 
-    /// Forgets the proof.
+    /// Evicts the proof.
     pub fn evict_proof(&mut self) {
         self.proof = None;
     }
 
-    /// Forgets everything.
+    /// Loses everything.
     pub fn flush(&mut self) {
         *self = Self::default();
     }
 }
 
-fn millis(of: Duration) -> Millis {
-    i64::try_from(of.as_millis()).unwrap_or(i64::MAX)
+fn millis(duration: Duration) -> Millis {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

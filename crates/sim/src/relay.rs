@@ -1,249 +1,217 @@
 //! The relay's loop, step by step, as `cache/src/relay.rs` runs it.
 //!
-//! Order: drain, apply, prove, publish, receive, fold; after a fold in doubt the epoch is given up.
+//! Order: drain, apply, prove, publish, receive, compact; after a compaction in doubt the term ends.
 
 use coherence::guards::Guard;
 use coherence::relay::{Pass, Redis};
 use coherence::time::PgTime;
 
-use crate::postgres::{MS, Outbox, SECOND, Time};
+use crate::events::{Caller, Event, Query, RedisCall, Rows, Session};
 use crate::redis::Proof;
-use crate::removable::{Removable, enforced};
-use crate::world::{Ask, Caller, Query, Rows, Session, What, World};
+use crate::removable::enforced;
+use crate::simulation::Simulation;
+use crate::term::{RunningPass, Term, TermStep};
+use crate::time::{MS, SECOND};
 
-/// A leadership, and where its pass stands.
-#[derive(Clone, Debug)]
-pub(crate) struct Reign {
-    epoch: i64,
-    before: PgTime,
-    renewed: Time,
-    at: At,
-}
-
-#[derive(Clone, Debug)]
-enum At {
-    Idle,
-    Drain,
-    Apply(Passing),
-    Prove(Passing),
-    /// About to fold.
-    Told(Passing),
-    Fold(Passing),
-    Renew,
-}
-
-/// A pass under way.
-#[derive(Clone, Debug)]
-struct Passing {
-    pass: Pass<Removable>,
-    outbox: Outbox,
-    session: Option<Session>,
-    complete: bool,
-    applied: bool,
-    /// In a world that folds first, what is left to do is done after the fold.
-    folded: bool,
-}
-
-impl World {
+impl Simulation {
     /// A process tries to lead, or begins a pass.
     pub(crate) fn relay(&mut self, p: usize) {
-        let owner = p;
-        match &mut self.processes[p].reign {
+        let caller = self.relay_of(p);
+        match &mut self.processes[p].term {
             None => {
                 let epoch = self.rng.i64(1..i64::MAX);
-                // What the answer will say belongs to this epoch.
-                self.processes[p].reign = Some(Reign { epoch, before: PgTime::PAST, renewed: self.now, at: At::Idle });
-                let caller = Caller::Relay(p, self.processes[p].life);
-                self.ask_postgres(Query::Take { epoch, owner }, caller);
+                let term = Term { epoch, last_drain: PgTime::PAST, renewed: self.now, step: TermStep::Idle };
+                self.processes[p].term = Some(term);
+                self.query_postgres(Query::TakeLease { epoch, owner: p }, caller);
             }
-            Some(reign) if matches!(reign.at, At::Idle) && reign.before != PgTime::PAST || is_led(reign) => {
-                reign.at = At::Drain;
-                let caller = Caller::Relay(p, self.processes[p].life);
-                self.ask_postgres(Query::Begin, caller);
+            Some(term) if term.is_idle() => {
+                term.step = TermStep::Drain;
+                self.query_postgres(Query::Begin, caller);
             }
             Some(_) => {}
         }
     }
 
+    fn relay_of(&self, p: usize) -> Caller {
+        Caller::Relay(p, self.processes[p].incarnation)
+    }
+
     /// A change was made: the leader does not wait for its next tick.
-    pub(crate) fn wake(&mut self, p: usize) {
-        if self.processes[p].reign.as_ref().is_some_and(is_led) {
-            self.after(3 * MS, What::Relay(p));
+    pub(crate) fn wake_relay(&mut self, p: usize) {
+        if self.processes[p].term.as_ref().is_some_and(Term::is_idle) {
+            self.after(3 * MS, Event::Relay(p));
         }
     }
 
     fn step_down(&mut self, p: usize) {
-        self.processes[p].reign = None;
-        self.after(3 * MS, What::Relay(p));
+        self.processes[p].term = None;
+        self.after(3 * MS, Event::Relay(p));
     }
 
-    pub(crate) fn relay_told_rows(&mut self, p: usize, rows: Option<Rows>) {
-        let Some(mut reign) = self.processes[p].reign.take() else { return };
-        match (std::mem::replace(&mut reign.at, At::Idle), rows) {
-            // The lease was asked for.
-            (At::Idle, Some(Rows::Mine(true))) => {
-                reign.before = PgTime(i64::MIN + 1);
-                self.processes[p].reign = Some(reign);
-                self.after(0, What::Relay(p));
+    pub(crate) fn postgres_replied_to_relay(&mut self, p: usize, rows: Option<Rows>) {
+        let Some(mut term) = self.processes[p].term.take() else { return };
+        match (std::mem::replace(&mut term.step, TermStep::Idle), rows) {
+            // The answer to the lease that was asked for.
+            (TermStep::Idle, Some(Rows::Leads(true))) => {
+                // Before every drain, and not before the lease.
+                term.last_drain = PgTime(i64::MIN + 1);
+                self.processes[p].term = Some(term);
+                self.after(0, Event::Relay(p));
             }
-            (At::Idle, _) => self.after(250 * MS, What::Relay(p)),
-            (At::Drain, Some(Rows::Drained(drained, outbox))) => {
+            (TermStep::Idle, _) => self.after(250 * MS, Event::Relay(p)),
+            (TermStep::Drain, Some(Rows::Drained(drained, outbox))) => {
                 let session = self.session(p);
                 let run = session.map(|session| session.run.to_string());
-                let redis = run.as_deref().map_or(Redis::Away, Redis::Run);
-                let Ok(pass) = Pass::plan(&drained, reign.epoch, reign.before, redis) else {
+                let redis = run.as_deref().map_or(Redis::Unreachable, Redis::Run);
+                let Ok(pass) = Pass::plan(&drained, term.epoch, term.last_drain, redis) else {
                     return self.step_down(p);
                 };
-                reign.before = drained.at;
+                term.last_drain = drained.at;
                 let complete = drained.complete;
-                let passing = Passing { pass, outbox, session, complete, applied: false, folded: false };
-                self.processes[p].reign = Some(reign);
-                if enforced(Guard::FoldLast) { self.tell_redis(p, passing) } else { self.fold(p, passing) }
+                let running = RunningPass { pass, outbox, session, complete, applied: false, compacted: false };
+                self.processes[p].term = Some(term);
+                // Guard: compacted changes are not drained again, so a leader that dies in between leaves them unpublished.
+                if enforced(Guard::CompactLast) { self.apply(p, running) } else { self.compact(p, running) }
             }
-            (At::Drain, _) => {
-                self.processes[p].reign = Some(reign);
-                self.after(50 * MS, What::Relay(p));
+            (TermStep::Drain, _) => {
+                self.processes[p].term = Some(term);
+                self.after(50 * MS, Event::Relay(p));
             }
-            (At::Fold(passing), Some(Rows::Mine(true))) => {
-                reign.renewed = self.now;
-                self.processes[p].reign = Some(reign);
-                self.passed(p, passing);
+            (TermStep::Compact(running), Some(Rows::Leads(true))) => {
+                term.renewed = self.now;
+                self.processes[p].term = Some(term);
+                self.compacted(p, running);
             }
-            (At::Fold(passing), None) if !enforced(Guard::FoldInDoubt) => {
-                self.processes[p].reign = Some(reign);
-                self.passed(p, passing);
+            // Guard: the next pass might publish this one's number again, with other changes.
+            (TermStep::Compact(running), None) if !enforced(Guard::CompactInDoubt) => {
+                self.processes[p].term = Some(term);
+                self.compacted(p, running);
             }
-            (At::Fold(_), _) | (At::Renew, Some(Rows::Mine(false))) => self.step_down(p),
-            (At::Renew, mine) => {
-                if mine.is_some() {
-                    reign.renewed = self.now;
+            (TermStep::Compact(_), _) | (TermStep::Renew, Some(Rows::Leads(false))) => self.step_down(p),
+            (TermStep::Renew, leads) => {
+                if leads.is_some() {
+                    term.renewed = self.now;
                 }
-                self.processes[p].reign = Some(reign);
-                self.after(50 * MS, What::Relay(p));
+                self.processes[p].term = Some(term);
+                self.after(50 * MS, Event::Relay(p));
             }
-            (at, _) => {
-                reign.at = at;
-                self.processes[p].reign = Some(reign);
+            (step, _) => {
+                term.step = step;
+                self.processes[p].term = Some(term);
             }
         }
     }
 
-    fn stand(&mut self, p: usize, at: At) {
-        if let Some(reign) = &mut self.processes[p].reign {
-            reign.at = at;
+    fn set_step(&mut self, p: usize, step: TermStep) {
+        if let Some(term) = &mut self.processes[p].term {
+            term.step = step;
         }
     }
 
-    fn tell_redis(&mut self, p: usize, mut passing: Passing) {
-        let Some(session) = passing.session else {
-            return self.publish(p, passing);
+    fn apply(&mut self, p: usize, mut running: RunningPass) {
+        let Some(session) = running.session else {
+            return self.publish(p, running);
         };
-        if let Some(space) = passing.pass.applies() {
-            let changes = passing.outbox.changes.iter().map(|(key, version)| (*key, Some(*version))).collect();
+        if let Some(space) = running.pass.applies() {
+            let changes = running.outbox.changes.iter().map(|(key, version)| (*key, Some(*version))).collect();
             let cut = self.processes[p].redis_cut_until > self.now;
-            self.stand(p, At::Apply(passing));
-            let caller = Caller::Relay(p, self.processes[p].life);
-            return self.ask_on(session, cut, Ask::Apply { space: Some(space), changes }, caller);
+            self.set_step(p, TermStep::Apply(running));
+            let caller = self.relay_of(p);
+            return self.call_on(session, cut, RedisCall::Apply { space: Some(space), changes }, caller);
         }
-        passing.applied = true;
-        self.prove(p, passing, session);
+        running.applied = true;
+        self.prove(p, running, session);
     }
 
-    fn prove(&mut self, p: usize, passing: Passing, session: Session) {
-        let Some(space) = passing.pass.proves(passing.applied) else {
-            return self.publish(p, passing);
+    fn prove(&mut self, p: usize, running: RunningPass, session: Session) {
+        let Some(space) = running.pass.proves(running.applied) else {
+            return self.publish(p, running);
         };
-        let notice = passing.pass.notice();
+        let notice = running.pass.notice();
         let proof = Proof { epoch: notice.epoch, seq: notice.seq, at: notice.at, space };
         let cut = self.processes[p].redis_cut_until > self.now;
-        self.stand(p, At::Prove(passing));
-        let caller = Caller::Relay(p, self.processes[p].life);
-        self.ask_on(session, cut, Ask::Fresh { proof }, caller);
+        self.set_step(p, TermStep::Prove(running));
+        let caller = self.relay_of(p);
+        self.call_on(session, cut, RedisCall::Prove { proof }, caller);
     }
 
-    pub(crate) fn relay_told_redis(&mut self, p: usize, done: bool) {
-        let Some(reign) = &mut self.processes[p].reign else { return };
-        match std::mem::replace(&mut reign.at, At::Idle) {
-            At::Apply(mut passing) => {
-                passing.applied = done;
-                match passing.session {
-                    Some(session) => self.prove(p, passing, session),
-                    None => self.publish(p, passing),
+    pub(crate) fn redis_replied_to_relay(&mut self, p: usize, done: bool) {
+        let Some(term) = &mut self.processes[p].term else { return };
+        match std::mem::replace(&mut term.step, TermStep::Idle) {
+            TermStep::Apply(mut running) => {
+                running.applied = done;
+                match running.session {
+                    Some(session) => self.prove(p, running, session),
+                    None => self.publish(p, running),
                 }
             }
-            At::Prove(passing) => self.publish(p, passing),
-            at => reign.at = at,
+            TermStep::Prove(running) => self.publish(p, running),
+            step => term.step = step,
         }
     }
 
-    fn publish(&mut self, p: usize, passing: Passing) {
-        let notice = passing.pass.notice();
-        let changes = passing.outbox.changes.clone();
+    fn publish(&mut self, p: usize, running: RunningPass) {
+        let notice = running.pass.notice();
+        let changes = running.outbox.changes.clone();
         for q in 0..self.processes.len() {
-            let copies = 1 + u8::from(self.rng.f64() < self.weather.nats_double);
+            let copies = 1 + u8::from(self.rng.f64() < self.profile.nats_duplicates);
             for _ in 0..copies {
-                if self.rng.f64() < self.weather.nats_loss {
+                if self.rng.f64() < self.profile.nats_loss {
                     continue;
                 }
                 let wait = self.delay() + self.step();
                 let changes = changes.clone();
-                self.after(wait, What::Hear { process: q, notice, changes, direct: false });
+                self.after(wait, Event::Receive { process: q, notice, changes, direct: false });
             }
         }
-        self.after(0, What::Hear { process: p, notice, changes, direct: true });
-        if passing.folded {
-            return self.again(p, passing.complete);
+        self.after(0, Event::Receive { process: p, notice, changes, direct: true });
+        if running.compacted {
+            return self.next_pass(p, running.complete);
         }
-        // Here a leader may fall asleep.
-        self.stand(p, At::Told(passing));
-        let wait =
-            self.step() + if self.rng.f64() < self.weather.sleepy_leader { self.rng.i64(0..4 * SECOND) } else { 0 };
-        self.after(wait, What::Fold(p));
+        self.set_step(p, TermStep::Published(running));
+        let step = self.step();
+        let pause = if self.rng.f64() < self.profile.leader_pauses { self.rng.i64(0..4 * SECOND) } else { 0 };
+        self.after(step + pause, Event::Compact(p));
     }
 
-    pub(crate) fn relay_folds(&mut self, p: usize) {
-        let Some(reign) = &mut self.processes[p].reign else { return };
-        match std::mem::replace(&mut reign.at, At::Idle) {
-            At::Told(passing) => self.fold(p, passing),
-            at => reign.at = at,
+    /// The leader's pause before the compaction is over.
+    pub(crate) fn relay_compacts(&mut self, p: usize) {
+        let Some(term) = &mut self.processes[p].term else { return };
+        match std::mem::replace(&mut term.step, TermStep::Idle) {
+            TermStep::Published(running) => self.compact(p, running),
+            step => term.step = step,
         }
     }
 
-    fn fold(&mut self, p: usize, passing: Passing) {
-        let Some(reign) = &mut self.processes[p].reign else { return };
-        let (epoch, owner) = (reign.epoch, p);
-        // A world that folds first believes that the rest will follow.
-        let applied = passing.applied || !enforced(Guard::FoldLast);
-        if let Some(fold) = passing.pass.fold(applied) {
-            let ids = passing.outbox.ids.clone();
-            reign.at = At::Fold(passing);
+    fn compact(&mut self, p: usize, running: RunningPass) {
+        let caller = self.relay_of(p);
+        let Some(term) = &mut self.processes[p].term else { return };
+        let (epoch, owner) = (term.epoch, p);
+        // Whoever compacts first believes that the rest will succeed.
+        let applied = running.applied || !enforced(Guard::CompactLast);
+        if let Some(compaction) = running.pass.compaction(applied) {
+            let ids = running.outbox.ids.clone();
+            term.step = TermStep::Compact(running);
             let space = self.rng.i64(2..i64::MAX);
-            let caller = Caller::Relay(p, self.processes[p].life);
-            return self.ask_postgres(Query::Fold { epoch, owner, fold, space, ids }, caller);
+            return self.query_postgres(Query::Compact { epoch, owner, compaction, space, ids }, caller);
         }
-        if self.now - reign.renewed > 500 * MS {
-            reign.at = At::Renew;
-            let caller = Caller::Relay(p, self.processes[p].life);
-            return self.ask_postgres(Query::Renew { epoch, owner }, caller);
+        if self.now - term.renewed > 500 * MS {
+            term.step = TermStep::Renew;
+            return self.query_postgres(Query::RenewLease { epoch, owner }, caller);
         }
-        self.passed(p, passing);
+        self.compacted(p, running);
     }
 
-    fn passed(&mut self, p: usize, mut passing: Passing) {
-        if !enforced(Guard::FoldLast) {
-            passing.folded = true;
-            return self.tell_redis(p, passing);
+    fn compacted(&mut self, p: usize, mut running: RunningPass) {
+        if !enforced(Guard::CompactLast) {
+            running.compacted = true;
+            return self.apply(p, running);
         }
-        self.again(p, passing.complete);
+        self.next_pass(p, running.complete);
     }
 
-    fn again(&mut self, p: usize, complete: bool) {
-        self.stand(p, At::Idle);
-        self.after(if complete { 50 * MS } else { MS }, What::Relay(p));
+    fn next_pass(&mut self, p: usize, complete: bool) {
+        self.set_step(p, TermStep::Idle);
+        self.after(if complete { 50 * MS } else { MS }, Event::Relay(p));
     }
-}
-
-/// Whether the lease was granted and no pass is under way.
-fn is_led(reign: &Reign) -> bool {
-    matches!(reign.at, At::Idle) && reign.before != PgTime::PAST
 }

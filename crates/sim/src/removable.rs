@@ -27,7 +27,7 @@ pub(crate) fn remove(guards: &[Guard]) {
     REMOVED.set(guards.iter().fold(0, |set, guard| set | (1 << *guard as u32)));
 }
 
-/// Whether the model enforces a guard.
+/// Whether the models of the servers and of the shell enforce a guard.
 pub(crate) fn enforced(guard: Guard) -> bool {
     Removable::enforced(guard)
 }

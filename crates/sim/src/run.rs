@@ -5,16 +5,16 @@ use std::thread;
 
 use coherence::guards::Guard;
 
-use crate::check::Violation;
+use crate::checker::Violation;
 use crate::removable;
-use crate::world::World;
+use crate::simulation::Simulation;
 
-/// What one seed came to.
+/// The result of one seed.
 #[derive(Clone, Debug, Default)]
 pub struct Seed {
     /// Reads checked by tier: L1, L2, validated, loaded.
     pub reads: [u64; 4],
-    /// Readers who joined another's flight.
+    /// Readers that joined another's load.
     pub joined: u64,
     /// Versions asked of PostgreSQL in place of a load.
     pub validations: u64,
@@ -24,14 +24,14 @@ pub struct Seed {
     pub trace: Vec<String>,
 }
 
-/// What many seeds came to.
+/// The result of many seeds.
 #[derive(Clone, Debug, Default)]
 pub struct Runs {
     /// How many seeds were run.
     pub seeds: u64,
     /// Reads checked by tier: L1, L2, validated, loaded.
     pub reads: [u64; 4],
-    /// Readers who joined another's flight.
+    /// Readers that joined another's load.
     pub joined: u64,
     /// Versions asked of PostgreSQL in place of a load.
     pub validations: u64,
@@ -64,9 +64,9 @@ impl Runs {
 pub struct Mode<'a> {
     /// The guards that are taken out.
     pub removed: &'a [Guard],
-    /// Checks also what is not claimed: the time in which a process cannot know that PostgreSQL's clock was set.
+    /// Checks also what is not claimed: the time in which a process cannot know that PostgreSQL's clock was stepped.
     pub strict: bool,
-    /// Writes all events down.
+    /// Keeps a line for every event.
     pub traced: bool,
 }
 
@@ -74,20 +74,20 @@ pub struct Mode<'a> {
 #[must_use]
 pub fn one(seed: u64, mode: Mode<'_>) -> Seed {
     removable::remove(mode.removed);
-    let mut world = World::new(seed, mode.traced, mode.strict);
-    world.run();
+    let mut simulation = Simulation::new(seed, mode.traced, mode.strict);
+    simulation.run();
     removable::remove(&[]);
     Seed {
-        reads: world.checker.reads,
-        joined: world.checker.joined,
-        validations: world.checker.validations,
-        violation: world.checker.violation.take(),
-        trace: world.log.take().unwrap_or_default(),
+        reads: simulation.checker.reads,
+        joined: simulation.checker.joined,
+        validations: simulation.checker.validations,
+        violation: simulation.checker.violation.take(),
+        trace: simulation.trace.take().unwrap_or_default(),
     }
 }
 
 /// Runs the seeds from `first` on, on all cores; with guards taken out, until one of them breaks a promise that it does not
-/// break while they stand.
+/// break while all are enforced.
 #[must_use]
 pub fn many(first: u64, count: u64, removed: &[Guard]) -> Runs {
     let mutated = !removed.is_empty();

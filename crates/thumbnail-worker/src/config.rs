@@ -61,8 +61,6 @@ pub struct Videos {
 /// The worker of queued thumbnails.
 #[derive(Clone, Debug)]
 pub struct Runner {
-    /// The machine's or the container's name, which the worker's name begins with.
-    pub host: String,
     /// Queued thumbnails that are made at one time.
     pub slots: u32,
 }
@@ -89,11 +87,7 @@ impl Config {
             decode_pool: read_decode_pool(source)?,
             memory_budget: source.or("RUSHES_MEMORY_BUDGET", 256 << 20, "a number of bytes")?,
             ffmpeg: read_ffmpeg(source)?,
-            runner: Runner {
-                // Container runtimes set it; elsewhere the random part of the worker's name tells workers apart.
-                host: source.or("HOSTNAME", "localhost".to_owned(), "the machine's name")?,
-                slots: source.or("RUSHES_THUMBNAIL_SLOTS", 2, "a number of thumbnails")?,
-            },
+            runner: Runner { slots: source.or("RUSHES_THUMBNAIL_SLOTS", 2, "a number of thumbnails")? },
         })
     }
 }
@@ -160,7 +154,7 @@ mod tests {
         let config = read(&[]).unwrap();
         assert_eq!(config.public_url, "https://rushes.test");
         assert_eq!(config.pictures, pictures::Limits::default());
-        assert_eq!((config.runner.host.as_str(), config.runner.slots), ("localhost", 2));
+        assert_eq!(config.runner.slots, 2);
         assert_eq!(config.ffmpeg.program, Some(PathBuf::from("ffmpeg")));
         assert_eq!(read(&[("RUSHES_FFMPEG", "off")]).unwrap().ffmpeg.program, None);
     }

@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use chassis::drain::Drain;
 use chassis::fields::SCHEMA;
-use chassis::{blobs, telemetry};
+use chassis::{blobs, process, telemetry};
 use jobs::{Failure, Lease, Leased, Notifier, Retry, RetryDecision};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 use tracing::{Instrument as _, info_span};
-use uuid::Uuid;
 
 use crate::error::Error;
 use crate::events;
@@ -45,12 +44,13 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// A runner on the machine `host` that renders at most `slots` thumbnails at one time.
+    /// A runner that renders at most `slots` thumbnails at one time.
     #[must_use]
-    pub(crate) fn new(thumbnails: Thumbnails, notifier: Notifier, host: &str, slots: u32) -> Self {
+    pub(crate) fn new(thumbnails: Thumbnails, notifier: Notifier, slots: u32) -> Self {
         let store = thumbnails.store.clone();
         let slots = slots.max(1) as usize;
-        let worker = worker_name(host);
+        // A job whose lease ran out goes to workers of other names first, so no two starts may share one.
+        let worker = process::instance_name("thumbnail-worker");
         Self { thumbnails, store, notifier, worker, slots, running: JoinSet::new(), leases: HashMap::new() }
     }
 
@@ -179,14 +179,6 @@ impl Runner {
     }
 }
 
-/// The name that leases are taken under. A job whose lease ran out goes to workers of other names first, so two starts must not
-/// share one: address and process id, which tell processes of one machine apart, are the same in all containers.
-fn worker_name(host: &str) -> String {
-    // The lower half of a UUID of version 7 is random; 32 bits of it tell apart whatever runs at one time.
-    let random = Uuid::now_v7().as_u128() as u32;
-    format!("thumbnail-worker/{host}/{random:08x}")
-}
-
 /// Does one job, in the trace of the request that asked for it.
 async fn run_job(thumbnails: Thumbnails, job: Leased, key: ThumbnailKey) -> Lease {
     let span = info_span!(
@@ -268,13 +260,6 @@ fn failure_reason(error: &Error) -> String {
 mod tests {
     use super::*;
     use crate::error::Noun;
-
-    #[test]
-    fn every_start_has_a_name_of_its_own() {
-        let names = [worker_name("pod-1"), worker_name("pod-1")];
-        assert_ne!(names[0], names[1]);
-        assert!(names.iter().all(|name| name.starts_with("thumbnail-worker/pod-1/")), "{names:?}");
-    }
 
     #[test]
     fn an_error_says_whether_another_attempt_can_help() {

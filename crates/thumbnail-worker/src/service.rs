@@ -15,7 +15,6 @@ use crate::decode_pool::DecodePool;
 use crate::grpc;
 use crate::keyed_lock::KeyedLock;
 use crate::memory_budget::MemoryBudget;
-use crate::metrics;
 use crate::runner::Runner;
 use crate::store::{KIND, Store};
 use crate::thumbnails::Thumbnails;
@@ -43,7 +42,6 @@ impl Service {
     /// # Errors
     /// When a URL or the directory of the object storage cannot be used.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        metrics::describe();
         let pool = Pool::connect_lazy("thumbnails", &config.database.url, &config.database.pool)?;
         let nats = match &config.nats_url {
             Some(url) => Some(nats::connect(url).await?),
@@ -60,12 +58,12 @@ impl Service {
             videos: config.videos.poster,
             rendering: KeyedLock::default(),
         };
-        let runner = Runner::new(thumbnails.clone(), notifier.clone(), &config.runner.host, config.runner.slots);
+        let runner = Runner::new(thumbnails.clone(), notifier.clone(), config.runner.slots);
         let assets = Assets { thumbnails, max_video_bytes: config.videos.max_bytes };
         let routes = grpc::routes(assets, config.public_url.clone());
         let server = server::Server::new("thumbnail-worker", &config.server)
             .describe(proto::DESCRIPTOR_SET)
-            .advertise(["rushes.assets.v1.AssetService"]);
+            .advertise(proto::services("thumbnail-worker"));
         let server = grpc::TIMEOUTS.into_iter().fold(server, |server, (path, timeouts)| server.method(path, timeouts));
         Ok(Self { server, routes, runner, notifier })
     }

@@ -1,4 +1,4 @@
-//! One process without servers: messages are handed to it in any order, and its answers are looked at.
+//! One process without servers: it is given messages in any order, and its answers are compared.
 
 use std::sync::Arc;
 
@@ -6,24 +6,24 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{Cache, Hit, Key, Loaded};
-use coherence::entry::Asof;
+use coherence::asof::Asof;
 use coherence::lifetime::Lifetime;
 use coherence::read::Tier;
 
-struct Process {
+struct Node {
     cache: Cache,
     key: Key,
 }
 
-impl Process {
+impl Node {
     /// A process whose clock agrees with PostgreSQL's, and whose window begins at number 1 of epoch 1.
     async fn new() -> Self {
         let cache = Cache::start(Settings::default(), None, None).unwrap();
-        let process = Self { cache, key: Key::global("thing", "a") };
-        let now = process.inner().now();
-        process.inner().sampled(Sample { asked: now, answered: now, lower: process.pg(), upper: process.pg() });
-        process.hear(1, &[]).await;
-        process
+        let node = Self { cache, key: Key::global("thing", "a") };
+        let now = node.inner().now();
+        node.inner().sampled(Sample { asked: now, answered: now, lower: node.pg(), upper: node.pg() });
+        node.receive(1, &[]).await;
+        node
     }
 
     fn inner(&self) -> &Inner {
@@ -36,17 +36,17 @@ impl Process {
     }
 
     /// A relay message with these versions of the one key; without any it is a heartbeat.
-    async fn hear(&self, seq: i64, versions: &[i64]) {
-        self.hear_from(1, seq, self.pg(), versions).await;
+    async fn receive(&self, seq: i64, versions: &[i64]) {
+        self.receive_from(1, seq, self.pg(), versions).await;
     }
 
-    async fn hear_from(&self, epoch: i64, seq: i64, at: PgTime, versions: &[i64]) {
+    async fn receive_from(&self, epoch: i64, seq: i64, at: PgTime, versions: &[i64]) {
         let changes: Vec<(Arc<str>, i64)> = versions.iter().map(|v| (Arc::clone(self.key.text()), *v)).collect();
         let data = !changes.is_empty();
         self.inner().receive(&Notice { epoch, seq, at, data }, &changes).await;
     }
 
-    /// Reads, with a truth that stands at `version`, read when everything up to `seq` was folded.
+    /// Reads, with a truth of `version`, read when everything up to `seq` was compacted.
     async fn get(&self, version: i64, seq: i64) -> Hit {
         let body = Bytes::from(version.to_string());
         let asof = Asof { epoch: 1, seq };
@@ -60,85 +60,85 @@ impl Process {
 }
 
 #[tokio::test]
-async fn a_proven_entry_is_answered_until_its_change_is_heard() {
-    let process = Process::new().await;
-    assert_eq!(process.tier(5, 1).await, Tier::Loaded);
-    assert_eq!(process.tier(5, 1).await, Tier::L1);
-    process.hear(2, &[5]).await;
-    assert_eq!(process.tier(5, 2).await, Tier::L1, "the change that it includes");
-    process.hear(3, &[6]).await;
-    assert_eq!(process.get(6, 3).await.version, 6);
+async fn a_proven_entry_is_served_until_its_change_is_received() {
+    let node = Node::new().await;
+    assert_eq!(node.tier(5, 1).await, Tier::Loaded);
+    assert_eq!(node.tier(5, 1).await, Tier::L1);
+    node.receive(2, &[5]).await;
+    assert_eq!(node.tier(5, 2).await, Tier::L1, "the change that it includes");
+    node.receive(3, &[6]).await;
+    assert_eq!(node.get(6, 3).await.version, 6);
 }
 
 #[tokio::test]
 async fn events_in_reverse_order_leave_the_newest() {
-    let process = Process::new().await;
-    process.get(5, 1).await;
-    process.hear(3, &[7]).await;
-    process.hear(2, &[6]).await;
-    assert_eq!(process.tier(7, 3).await, Tier::Loaded, "5 went with the first");
-    assert_eq!(process.tier(7, 3).await, Tier::L1);
-    process.hear(2, &[6]).await;
-    let hit = process.get(0, 3).await;
+    let node = Node::new().await;
+    node.get(5, 1).await;
+    node.receive(3, &[7]).await;
+    node.receive(2, &[6]).await;
+    assert_eq!(node.tier(7, 3).await, Tier::Loaded, "5 was dropped with the first");
+    assert_eq!(node.tier(7, 3).await, Tier::L1);
+    node.receive(2, &[6]).await;
+    let hit = node.get(0, 3).await;
     assert_eq!((hit.version, hit.tier), (7, Tier::L1), "an older event drops nothing");
 }
 
 #[tokio::test]
-async fn what_was_loaded_before_an_event_is_not_kept_after_it() {
-    let process = Process::new().await;
-    process.hear(2, &[6]).await;
-    assert_eq!(process.tier(5, 1).await, Tier::Loaded);
-    assert_eq!(process.tier(6, 2).await, Tier::Loaded, "5 was not put in");
-    assert_eq!(process.tier(6, 2).await, Tier::L1);
+async fn a_value_from_before_an_event_is_not_kept_after_it() {
+    let node = Node::new().await;
+    node.receive(2, &[6]).await;
+    assert_eq!(node.tier(5, 1).await, Tier::Loaded);
+    assert_eq!(node.tier(6, 2).await, Tier::Loaded, "5 was not put in");
+    assert_eq!(node.tier(6, 2).await, Tier::L1);
 }
 
 #[tokio::test]
 async fn a_lost_message_makes_all_that_came_before_unproven() {
-    let process = Process::new().await;
-    process.get(5, 1).await;
-    process.hear(3, &[]).await;
-    assert_eq!(process.tier(5, 3).await, Tier::Loaded);
-    assert_eq!(process.tier(5, 3).await, Tier::L1);
+    let node = Node::new().await;
+    node.get(5, 1).await;
+    node.receive(3, &[]).await;
+    assert_eq!(node.tier(5, 3).await, Tier::Loaded);
+    assert_eq!(node.tier(5, 3).await, Tier::L1);
 }
 
 #[tokio::test]
-async fn a_cut_line_makes_all_that_came_before_unproven() {
-    let process = Process::new().await;
-    process.get(5, 1).await;
-    process.inner().close(Cause::Disconnect);
-    assert_eq!(process.tier(5, 1).await, Tier::Loaded);
-    process.hear(1, &[]).await;
-    assert_eq!(process.tier(5, 1).await, Tier::L1, "nothing was lost after all");
+async fn a_broken_connection_makes_all_that_came_before_unproven() {
+    let node = Node::new().await;
+    node.get(5, 1).await;
+    node.inner().close(Cause::Disconnect);
+    assert_eq!(node.tier(5, 1).await, Tier::Loaded);
+    node.receive(1, &[]).await;
+    assert_eq!(node.tier(5, 1).await, Tier::L1, "nothing was lost after all");
 }
 
 #[tokio::test]
 async fn a_stepped_clock_makes_everything_unproven() {
-    let process = Process::new().await;
-    process.get(5, 1).await;
-    process.hear_from(1, 1, process.pg() + Duration::from_secs(60), &[]).await;
-    assert_eq!(process.tier(5, 1).await, Tier::Loaded, "a proof from the future");
-    assert_eq!(process.cache.proof_age(), None);
+    let node = Node::new().await;
+    node.get(5, 1).await;
+    node.receive_from(1, 1, node.pg() + Duration::from_secs(60), &[]).await;
+    assert_eq!(node.tier(5, 1).await, Tier::Loaded, "a proof from the future");
+    assert_eq!(node.cache.proof_age(), None);
 }
 
 #[tokio::test]
 async fn an_own_write_of_unknown_version_is_seen_by_the_next_read() {
-    let process = Process::new().await;
-    let before = process.pg();
-    process.get(5, 1).await;
-    process.cache.touched(&process.key).await;
-    process.hear_from(1, 1, before, &[]).await;
-    let hit = process.get(6, 1).await;
+    let node = Node::new().await;
+    let before = node.pg();
+    node.get(5, 1).await;
+    node.cache.touched(&node.key).await;
+    node.receive_from(1, 1, before, &[]).await;
+    let hit = node.get(6, 1).await;
     assert_eq!((hit.version, hit.tier), (6, Tier::Loaded));
-    assert_eq!(process.tier(6, 1).await, Tier::L1, "one load pays for the write");
+    assert_eq!(node.tier(6, 1).await, Tier::L1, "one load pays for the write");
 }
 
 #[tokio::test]
-async fn a_caller_who_knows_of_a_newer_version_is_not_given_the_old_one() {
-    let process = Process::new().await;
-    process.get(5, 1).await;
+async fn a_caller_that_knows_of_a_newer_version_does_not_get_the_old_one() {
+    let node = Node::new().await;
+    node.get(5, 1).await;
     let asof = Asof { epoch: 1, seq: 1 };
     let loaded = Loaded { version: 6, asof, body: "6".into(), lifetime: Lifetime::TERMINAL };
-    let hit = process.cache.get(&process.key, Some(6), move || async move { Ok::<_, ()>(loaded) }).await.unwrap();
+    let hit = node.cache.get(&node.key, Some(6), move || async move { Ok::<_, ()>(loaded) }).await.unwrap();
     assert_eq!(hit.version, 6);
-    assert_eq!(process.get(0, 1).await.version, 6, "what one was shown, all are");
+    assert_eq!(node.get(0, 1).await.version, 6, "what one reader got, all get");
 }

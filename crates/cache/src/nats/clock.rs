@@ -1,8 +1,7 @@
 //! The question for PostgreSQL's clock, from a process that has no database to one that has.
 //!
-//! Sound because the bounds compose: the answerer's upper bound, plus all the time since the question was sent, is an
-//! upper bound here. The time at which relay messages arrive would not do: a late message would make its proof look
-//! young.
+//! It is sound because the bounds compose: the answerer's upper bound, plus all the time since the question was sent, is an
+//! upper bound here. The arrival time of relay messages would not be sound: a late message would make its proof look young.
 
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use coherence::time::PgTime;
 /// The processes that answer share one queue: one answer to a question is enough.
 const QUEUE: &str = "clock";
 
-/// Asks once; nothing when nobody answers in time.
+/// Asks one time; nothing when nobody answers in time.
 pub(crate) async fn ask(client: &Client, space: &str) -> Option<(PgTime, PgTime)> {
     let asked = client.request(clock_questions(space), bytes::Bytes::new());
     let answer = tokio::time::timeout(BOUND, asked).await.ok()?.ok()?;
@@ -27,8 +26,8 @@ pub(crate) async fn ask(client: &Client, space: &str) -> Option<(PgTime, PgTime)
     payload.is_empty().then_some(bounds)
 }
 
-/// Answers others until the cache is closed.
-pub(crate) async fn answer(inner: Arc<Inner>, client: Client) {
+/// Answers the questions of others until the cache is closed.
+pub(crate) async fn serve(inner: Arc<Inner>, client: Client) {
     let subject = clock_questions(&inner.settings.space);
     while !inner.stop.is_cancelled() {
         match client.queue_subscribe(subject.clone(), QUEUE.to_owned()).await {
@@ -38,7 +37,7 @@ pub(crate) async fn answer(inner: Arc<Inner>, client: Client) {
                     question = questions.next() => question,
                 };
                 let Some(question) = question else { break };
-                let bounds = inner.sight().clock.bounds(inner.now());
+                let bounds = inner.view().clock.bounds(inner.now());
                 if let (Some((lower, upper)), Some(reply)) = (bounds, question.reply) {
                     let mut bytes = BytesMut::with_capacity(16);
                     bytes.put_i64(lower.0);

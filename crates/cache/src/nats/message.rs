@@ -13,8 +13,8 @@ use coherence::window::Notice;
 const MESSAGE: u8 = 1;
 const HINT: u8 = 2;
 
-/// The most changes whose traces one message names.
-pub(crate) const TRACES: usize = 32;
+/// The maximum of traces that one message names.
+pub(crate) const MAX_TRACES: usize = 32;
 
 /// What a relay publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) struct Message {
     pub(crate) traces: Vec<String>,
 }
 
-/// What a writer says: keys, and their versions where it knows them.
+/// What a writer publishes: keys, and their versions where it knows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hint {
     pub(crate) changes: Vec<(Arc<str>, Option<i64>)>,
@@ -44,8 +44,8 @@ impl Message {
             put(&mut out, key);
             out.put_i64(*version);
         }
-        out.put_u32(length(self.traces.len().min(TRACES)));
-        for trace in self.traces.iter().take(TRACES) {
+        out.put_u32(length(self.traces.len().min(MAX_TRACES)));
+        for trace in self.traces.iter().take(MAX_TRACES) {
             put(&mut out, trace);
         }
         out.freeze()
@@ -113,8 +113,8 @@ fn take<'a>(from: &mut &'a [u8]) -> Option<&'a str> {
 }
 
 /// Counts and lengths here come from rows that PostgreSQL limits to far less.
-fn length(of: usize) -> u32 {
-    u32::try_from(of).unwrap_or(u32::MAX)
+fn length(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -130,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn both_come_back_as_they_went() {
+    fn both_messages_decode_to_what_was_encoded() {
         assert_eq!(Message::decode(&message().encode()), Some(message()));
         let hint = Hint { changes: vec![("gen:a:b".into(), Some(4)), ("dash:a".into(), None)] };
         assert_eq!(Hint::decode(&hint.encode()), Some(hint));
     }
 
     #[test]
-    fn cut_or_stretched_it_is_no_message() {
+    fn a_message_that_is_cut_or_too_long_is_refused() {
         let whole = message().encode();
         for end in 0..whole.len() {
             assert_eq!(Message::decode(&whole[..end]), None, "cut at {end}");
@@ -149,8 +149,8 @@ mod tests {
     }
 
     #[test]
-    fn names_no_more_traces_than_it_may() {
-        let many = Message { traces: vec!["t".into(); TRACES + 5], ..message() };
-        assert_eq!(Message::decode(&many.encode()).unwrap().traces.len(), TRACES);
+    fn a_message_names_no_more_traces_than_the_maximum() {
+        let many = Message { traces: vec!["t".into(); MAX_TRACES + 5], ..message() };
+        assert_eq!(Message::decode(&many.encode()).unwrap().traces.len(), MAX_TRACES);
     }
 }

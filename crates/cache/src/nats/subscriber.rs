@@ -1,8 +1,8 @@
-//! Listens to the relay and to hints, for as long as the process lives.
+//! Subscribes to the relay's messages and to hints, for as long as the process lives.
 //!
 //! Invariant: whatever NATS does, the window stays open only over messages that came one after the other on one
-//! connection. Lost messages, from a full buffer or a cut line, show as a skipped number; silence shows as the proof's
-//! age; neither needs an event.
+//! connection. Lost messages, from a full buffer or a broken connection, show as a skipped number; an unresponsive relay shows as
+//! the proof's age; neither needs an event.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use crate::observer::Op;
 use coherence::BOUND;
 use coherence::window::Cause;
 
-/// How often the connection is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often the connection's state is checked.
+const CHECK: Duration = Duration::from_millis(250);
 
 /// Listens until the cache is closed; subscribes again whenever a subscription ends.
 pub(crate) async fn listen(inner: Arc<Inner>, client: Client) {
@@ -38,9 +38,9 @@ pub(crate) async fn listen(inner: Arc<Inner>, client: Client) {
             ))
         };
         match subscribed.await {
-            Ok((messages, told)) => hear(&inner, &client, messages, told, &mut connects).await,
+            Ok((messages, hints)) => receive(&inner, &client, messages, hints, &mut connects).await,
             Err(error) => {
-                tracing::warn!(%error, "can not listen to the relay");
+                tracing::warn!(%error, "cannot subscribe to the relay");
                 tokio::time::sleep(BOUND).await;
             }
         }
@@ -50,30 +50,31 @@ pub(crate) async fn listen(inner: Arc<Inner>, client: Client) {
     }
 }
 
-async fn hear(inner: &Arc<Inner>, client: &Client, messages: Subscriber, told: Subscriber, connects: &mut u64) {
-    let (mut messages, mut told) = (pin!(messages), pin!(told));
-    let mut look = interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn receive(inner: &Arc<Inner>, client: &Client, messages: Subscriber, hints: Subscriber, connects: &mut u64) {
+    let (mut messages, mut hints) = (pin!(messages), pin!(hints));
+    let mut due = interval(CHECK);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = inner.stop.cancelled() => return,
             message = messages.next() => {
                 let Some(message) = message else { return };
+                // Before the message counts: it may be the first one of a new connection.
                 check(inner, client, connects);
                 take_message(inner, &message).await;
             }
-            hint = told.next() => {
+            hint = hints.next() => {
                 let Some(hint) = hint else { return };
                 take_hint(inner, &hint.payload).await;
             }
-            _ = look.tick() => check(inner, client, connects),
+            _ = due.tick() => check(inner, client, connects),
         }
     }
 }
 
-/// Closes the window when the connection is not, or no longer, the one over which it grew. The process that leads hears
-/// its own messages without NATS.
+/// Closes the window when the connection is broken, or is another than the one over which the window grew. The process that leads
+/// receives its own messages without NATS.
 fn check(inner: &Inner, client: &Client, connects: &mut u64) {
     let now = client.statistics().connects.load(Ordering::Relaxed);
     let broken = now != *connects || !is_up(client);
@@ -85,7 +86,7 @@ fn check(inner: &Inner, client: &Client, connects: &mut u64) {
 
 async fn take_message(inner: &Inner, message: &async_nats::Message) {
     let Some(decoded) = Message::decode(&message.payload) else {
-        tracing::warn!("a relay message of no known form; taken for lost");
+        tracing::warn!("a relay message that cannot be decoded counts as lost");
         return;
     };
     let receive = inner.receive(&decoded.notice, &decoded.changes);

@@ -1,7 +1,7 @@
-//! What was last done with each key: a ring per part of the keys, to be written down when something is found to be wrong.
+//! What was last done with each key: a ring buffer for each part of the keys, to be logged when a violation is found.
 //!
 //! Plain hits in L1 are not recorded: each follows from the entry put in last and from the window, which are, and a hit
-//! costs less than its record. Invariant: its size is bounded, and what it no longer remembers it does not claim to know.
+//! costs less than its record. Invariant: the size is bounded, and nothing is concluded from records that were overwritten.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -13,34 +13,34 @@ use coherence::read::Tier;
 use coherence::time::Mono;
 use coherence::window::Cause;
 
-use super::verdict::Placed;
+use super::comparison::CommitTime;
 
-/// How many rings there are, and how much each holds: ten seconds of 1,600 operations a second, in about a megabyte.
-const RINGS: usize = 64;
-const DEPTH: usize = 256;
+/// How many ring buffers there are, and the length of each: ten seconds of 1,600 operations a second, in about a megabyte.
+const BUFFERS: usize = 64;
+const LENGTH: usize = 256;
 
-/// How far back a ring must reach, and the window must be whole, for a change found in it to be the first of its kind.
+/// How far back a buffer must reach, and the window must be whole, for a change found in it to be the first of its kind.
 const REACH: Duration = Duration::from_secs(10);
 
-/// The most operations that are written down.
-const TOLD: usize = 32;
+/// The maximum of operations in a trace.
+const MAX_TRACE: usize = 32;
 
 /// One thing done with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
-    /// The relay told of a version that was committed after `since`, if that is known.
-    Told { version: i64, since: Option<Mono> },
-    /// A writer told of it.
+    /// The relay published a version that was committed after `since`, if that is known.
+    Relayed { version: i64, since: Option<Mono> },
+    /// A writer published a hint of it.
     Hinted { version: i64 },
     /// This process wrote it.
     Wrote { version: i64 },
     /// This process changed an aggregate.
-    Fenced,
-    /// L1 held it, without a proof.
+    Barrier,
+    /// L1 had it, without a proof.
     Unproven { version: i64 },
-    /// L1 held it, and it was too old.
-    Useless { version: i64 },
-    /// A flight answered with it; it includes every commit before `fresh`.
+    /// L1 had it, and it was too old.
+    TooOld { version: i64 },
+    /// A load answered with it; it includes every commit before `fresh`.
     Answered { version: i64, tier: Tier, fresh: Mono },
 }
 
@@ -52,27 +52,27 @@ struct Record {
 }
 
 #[derive(Default)]
-struct Ring {
+struct RingBuffer {
     records: VecDeque<Record>,
-    /// When the newest record was made that is gone.
-    forgotten: Option<Mono>,
+    /// When the newest record was made that was overwritten.
+    overwritten: Option<Mono>,
 }
 
-/// The rings of one process.
+/// The records of one process.
 pub(crate) struct Records {
     on: bool,
-    rings: Vec<Mutex<Ring>>,
+    buffers: Vec<Mutex<RingBuffer>>,
     windows: Mutex<VecDeque<(Mono, Cause)>>,
-    spread: RandomState,
+    hasher: RandomState,
 }
 
 impl Records {
     pub(super) fn new(on: bool) -> Self {
         Self {
             on,
-            rings: (0..RINGS).map(|_| Mutex::default()).collect(),
+            buffers: (0..BUFFERS).map(|_| Mutex::default()).collect(),
             windows: Mutex::default(),
-            spread: RandomState::new(),
+            hasher: RandomState::new(),
         }
     }
 
@@ -81,18 +81,18 @@ impl Records {
         if !self.on {
             return;
         }
-        let (mut ring, key) = self.ring(key);
-        if ring.records.len() >= DEPTH {
-            ring.forgotten = ring.records.pop_front().map(|gone| gone.at);
+        let (mut buffer, key) = self.buffer(key);
+        if buffer.records.len() >= LENGTH {
+            buffer.overwritten = buffer.records.pop_front().map(|oldest| oldest.at);
         }
-        ring.records.push_back(Record { at, key, op });
+        buffer.records.push_back(Record { at, key, op });
     }
 
-    /// Records that the window was closed or began anew.
-    pub(crate) fn restarted(&self, at: Mono, cause: Cause) {
+    /// Records that the window was closed or restarted.
+    pub(crate) fn window_restarted(&self, at: Mono, cause: Cause) {
         if self.on {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-            if windows.len() >= TOLD {
+            if windows.len() >= MAX_TRACE {
                 windows.pop_front();
             }
             windows.push_back((at, cause));
@@ -100,69 +100,75 @@ impl Records {
     }
 
     /// When the first version above `version` was committed, for a reader who began at `begun`.
-    pub(super) fn placed(&self, key: &str, version: i64, begun: Mono) -> Placed {
+    pub(crate) fn first_newer(&self, key: &str, version: i64, begun: Mono) -> CommitTime {
         let began = begun - REACH;
         let whole = {
             let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-            // Before the first message nothing is known of what was missed.
+            // Before the first message it is not known what was published.
             windows.back().is_some_and(|(last, _)| *last < began)
         };
-        let (ring, key) = self.ring(key);
-        let reaches = ring.forgotten.is_none_or(|forgotten| forgotten < began);
-        let mut placed = Placed::default();
-        let mut told = false;
-        for record in ring.records.iter().filter(|record| record.key == key) {
+        let (buffer, key) = self.buffer(key);
+        let reaches = buffer.overwritten.is_none_or(|overwritten| overwritten < began);
+        let mut committed = CommitTime::default();
+        let mut relayed = false;
+        for record in buffer.records.iter().filter(|record| record.key == key) {
             match record.op {
-                Op::Told { version: newer, since } if newer > version => {
-                    if !told {
-                        placed.since = since.filter(|_| whole && reaches);
-                        told = true;
+                Op::Relayed { version: newer, since } if newer > version => {
+                    if !relayed {
+                        committed.since = since.filter(|_| whole && reaches);
+                        relayed = true;
                     }
                 }
                 Op::Hinted { version: newer } | Op::Wrote { version: newer } if newer > version => {}
                 _ => continue,
             }
-            placed.by = Some(placed.by.map_or(record.at, |by| by.min(record.at)));
+            committed.by = Some(committed.by.map_or(record.at, |by| by.min(record.at)));
         }
-        placed
+        committed
     }
 
-    /// The last operations on `key` and what became of the window meanwhile, oldest first, in seconds before the last.
-    pub(super) fn tale(&self, key: &str) -> String {
+    /// The last operations on `key` and restarts of the window, oldest first, in seconds before the last.
+    pub(crate) fn trace(&self, key: &str) -> String {
         let mut lines: Vec<(Mono, String)> = {
-            let (ring, key) = self.ring(key);
-            let mine = ring.records.iter().rev().filter(|record| record.key == key).take(TOLD);
-            mine.map(|record| (record.at, describe(record))).collect()
+            let (buffer, key) = self.buffer(key);
+            let of_key = buffer.records.iter().rev().filter(|record| record.key == key).take(MAX_TRACE);
+            of_key.map(|record| (record.at, describe(record))).collect()
         };
         let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         lines.extend(windows.iter().map(|(at, cause)| (*at, format!("window: {}", cause.label()))));
         lines.sort_by_key(|(at, _)| *at);
         let last = lines.last().map_or(Mono(0), |(at, _)| *at);
-        let mut tale = String::new();
+        let mut trace = String::new();
         for (at, line) in lines {
-            let _ =
-                write!(tale, "{}-{:.3} {line}", if tale.is_empty() { "" } else { "; " }, last.since(at).as_secs_f64());
+            let _ = write!(
+                trace,
+                "{}-{:.3} {line}",
+                if trace.is_empty() { "" } else { "; " },
+                last.since(at).as_secs_f64()
+            );
         }
-        tale
+        trace
     }
 
-    fn ring(&self, key: &str) -> (MutexGuard<'_, Ring>, u64) {
-        let hash = self.spread.hash_one(key);
-        let ring = &self.rings[usize::try_from(hash).unwrap_or(usize::MAX) % RINGS];
-        (ring.lock().unwrap_or_else(PoisonError::into_inner), hash)
+    fn buffer(&self, key: &str) -> (MutexGuard<'_, RingBuffer>, u64) {
+        let hash = self.hasher.hash_one(key);
+        let buffer = &self.buffers[usize::try_from(hash).unwrap_or(usize::MAX) % BUFFERS];
+        (buffer.lock().unwrap_or_else(PoisonError::into_inner), hash)
     }
 }
 
 fn describe(record: &Record) -> String {
     let before = |at: Mono| format!("{:.3} s before", record.at.since(at).as_secs_f64());
     match record.op {
-        Op::Told { version, since: Some(since) } => format!("told {version}, committed at most {}", before(since)),
-        Op::Told { version, since: None } => format!("told {version}"),
+        Op::Relayed { version, since: Some(since) } => {
+            format!("relayed {version}, committed at most {}", before(since))
+        }
+        Op::Relayed { version, since: None } => format!("relayed {version}"),
         Op::Hinted { version } => format!("hinted {version}"),
         Op::Wrote { version } => format!("wrote {version}"),
-        Op::Fenced => "changed here".to_owned(),
-        Op::Unproven { version } => format!("l1 held {version} unproven"),
-        Op::Useless { version } => format!("l1 held {version}, too old"),
+        Op::Barrier => "changed here".to_owned(),
+        Op::Unproven { version } => format!("l1 had {version}, unproven"),
+        Op::TooOld { version } => format!("l1 had {version}, too old"),
         Op::Answered { version, tier, fresh } => format!("{} {version}, as of {}", tier.label(), before(fresh)),
     }
 }
@@ -175,66 +181,70 @@ mod tests {
         Mono(seconds * 1_000_000_000)
     }
 
-    fn told(version: i64, since: i64) -> Op {
-        Op::Told { version, since: Some(at(since)) }
+    fn relayed(version: i64, since: i64) -> Op {
+        Op::Relayed { version, since: Some(at(since)) }
     }
 
     /// Records whose window has been whole for long.
     fn records() -> Records {
         let records = Records::new(true);
-        records.restarted(at(0), Cause::Start);
+        records.window_restarted(at(0), Cause::Start);
         records
     }
 
     #[test]
-    fn the_first_newer_version_is_placed_between_two_messages() {
+    fn the_first_newer_version_was_committed_between_two_messages() {
         let records = records();
-        records.note("k", at(99), told(3, 98));
+        records.note("k", at(99), relayed(3, 98));
         records.note("k", at(101), Op::Hinted { version: 4 });
-        records.note("k", at(102), told(4, 100));
-        records.note("k", at(104), told(5, 103));
-        records.note("other", at(90), told(9, 89));
-        assert_eq!(records.placed("k", 3, at(110)), Placed { since: Some(at(100)), by: Some(at(101)) });
-        assert_eq!(records.placed("k", 5, at(110)), Placed::default());
+        records.note("k", at(102), relayed(4, 100));
+        records.note("k", at(104), relayed(5, 103));
+        records.note("other", at(90), relayed(9, 89));
+        assert_eq!(records.first_newer("k", 3, at(110)), CommitTime { since: Some(at(100)), by: Some(at(101)) });
+        assert_eq!(records.first_newer("k", 5, at(110)), CommitTime::default());
     }
 
     #[test]
-    fn nothing_is_placed_where_a_message_may_have_been_missed() {
+    fn no_commit_time_is_claimed_where_a_message_may_be_lost() {
         let records = records();
-        records.restarted(at(95), Cause::Gap);
-        records.note("k", at(102), told(4, 100));
-        assert_eq!(records.placed("k", 3, at(104)), Placed { since: None, by: Some(at(102)) });
-        assert_eq!(records.placed("k", 3, at(106)).since, Some(at(100)), "the window has been whole for long enough");
-    }
-
-    #[test]
-    fn nothing_is_placed_where_something_was_forgotten() {
-        let records = records();
-        for _ in 0..=DEPTH {
-            records.note("k", at(100), told(3, 99));
-        }
-        records.note("k", at(102), told(4, 101));
-        assert_eq!(records.placed("k", 3, at(105)).since, None);
-        assert_eq!(records.placed("k", 3, at(115)).since, Some(at(101)));
-    }
-
-    #[test]
-    fn the_tale_is_of_one_key_and_of_the_window() {
-        let records = records();
-        records.note("k", at(100), told(4, 99));
-        records.note("other", at(101), told(5, 100));
-        records.note("k", at(102), Op::Answered { version: 4, tier: Tier::L2, fresh: at(101) });
+        records.window_restarted(at(95), Cause::Gap);
+        records.note("k", at(102), relayed(4, 100));
+        assert_eq!(records.first_newer("k", 3, at(104)), CommitTime { since: None, by: Some(at(102)) });
         assert_eq!(
-            records.tale("k"),
-            "-102.000 window: start; -2.000 told 4, committed at most 1.000 s before; -0.000 l2 4, as of 1.000 s before"
+            records.first_newer("k", 3, at(106)).since,
+            Some(at(100)),
+            "the window has been whole for long enough"
         );
     }
 
     #[test]
-    fn switched_off_it_holds_nothing() {
+    fn no_commit_time_is_claimed_where_records_were_overwritten() {
+        let records = records();
+        for _ in 0..=LENGTH {
+            records.note("k", at(100), relayed(3, 99));
+        }
+        records.note("k", at(102), relayed(4, 101));
+        assert_eq!(records.first_newer("k", 3, at(105)).since, None);
+        assert_eq!(records.first_newer("k", 3, at(115)).since, Some(at(101)));
+    }
+
+    #[test]
+    fn a_trace_is_of_one_key_and_of_the_window() {
+        let records = records();
+        records.note("k", at(100), relayed(4, 99));
+        records.note("other", at(101), relayed(5, 100));
+        records.note("k", at(102), Op::Answered { version: 4, tier: Tier::L2, fresh: at(101) });
+        assert_eq!(
+            records.trace("k"),
+            "-102.000 window: start; -2.000 relayed 4, committed at most 1.000 s before; -0.000 l2 4, as of 1.000 s before"
+        );
+    }
+
+    #[test]
+    fn records_that_are_off_are_empty() {
         let records = Records::new(false);
-        records.restarted(at(0), Cause::Start);
-        records.note("k", at(1), Op::Fenced);
-        assert_eq!(records.tale("k"), "");
+        records.window_restarted(at(0), Cause::Start);
+        records.note("k", at(1), Op::Barrier);
+        assert_eq!(records.trace("k"), "");
     }
 }

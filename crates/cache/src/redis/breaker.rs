@@ -1,14 +1,14 @@
-//! When to stop asking a Redis that does not answer, so that a dead one costs a read nothing but the first few
-//! time-outs.
+//! A circuit breaker in front of Redis, so that a dead one costs reads no more than the first few timeouts.
 
 use std::time::{Duration, Instant};
 
 /// Failures in a row after which it opens.
-const PATIENCE: u32 = 3;
+const FAILURES: u32 = 3;
+/// How long it is open at first, and at the longest.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// A breaker: closed, or open until a time at which one call may try again.
+/// Closed, or open until a time at which one call may try again.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     failures: u32,
@@ -23,8 +23,7 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// Whether a call may go ahead. When an open time has passed, the caller that asks first is the probe; others still
-    /// may not.
+    /// Whether a call may be made. When the open time has passed, the first caller is the trial; others still may not.
     pub(crate) fn allows(&mut self, now: Instant) -> bool {
         match self.open_until {
             None => true,
@@ -44,7 +43,7 @@ impl Breaker {
     /// A call failed.
     pub(crate) fn failed(&mut self, now: Instant) {
         self.failures = self.failures.saturating_add(1);
-        if self.failures >= PATIENCE {
+        if self.failures >= FAILURES {
             self.open_until = Some(now + self.pause);
             self.pause = (self.pause * 2).min(LONGEST);
         }
@@ -56,22 +55,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn opens_after_three_failures_and_lets_one_probe_through() {
+    fn the_breaker_opens_after_three_failures_and_lets_one_trial_through() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
-        for _ in 0..PATIENCE {
+        for _ in 0..FAILURES {
             assert!(breaker.allows(now));
             breaker.failed(now);
         }
         assert!(!breaker.allows(now + FIRST / 2));
-        assert!(breaker.allows(now + FIRST), "the probe");
+        assert!(breaker.allows(now + FIRST), "the trial");
         assert!(!breaker.allows(now + FIRST), "only one");
         breaker.succeeded();
         assert!(breaker.allows(now + FIRST) && breaker.allows(now + FIRST));
     }
 
     #[test]
-    fn waits_longer_each_time_up_to_a_limit() {
+    fn the_breaker_is_open_for_longer_each_time_up_to_a_limit() {
         let mut now = Instant::now();
         let mut breaker = Breaker::default();
         for _ in 0..20 {

@@ -1,7 +1,7 @@
-//! One connection to Redis, replaced when it breaks, with a time-out on everything and a breaker in front.
+//! One connection to Redis, replaced when it breaks, with a timeout on everything and a circuit breaker in front.
 //!
-//! Invariant: a [`Session`] is one TCP connection; it never moves to another server behind its user's back, so the
-//! `run` read at its beginning names the server of all its answers.
+//! Invariant: a [`Session`] is one TCP connection. It never moves to another server, so the `run` that is read at its beginning
+//! names the server of all its answers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use redis::{AsyncConnectionConfig, Client, RedisResult};
 use tracing::Instrument as _;
 
 use super::breaker::Breaker;
-use crate::meters;
+use crate::metrics;
 
 /// One TCP connection.
 #[derive(Clone)]
@@ -28,10 +28,10 @@ struct State {
     next: u64,
 }
 
-/// The way to Redis.
+/// The connection to Redis, and what replaces it.
 pub(crate) struct Link {
     client: Client,
-    patience: Duration,
+    timeout: Duration,
     state: tokio::sync::Mutex<State>,
     breaker: Mutex<Breaker>,
 }
@@ -40,22 +40,24 @@ impl Link {
     /// Does not connect; the first call does.
     ///
     /// # Errors
-    /// The URL can not be read.
-    pub(crate) fn new(url: &str, patience: Duration) -> RedisResult<Self> {
+    /// The URL cannot be read.
+    pub(crate) fn new(url: &str, timeout: Duration) -> RedisResult<Self> {
         Ok(Self {
             client: Client::open(url)?,
-            patience,
+            timeout,
             state: tokio::sync::Mutex::default(),
             breaker: Mutex::default(),
         })
     }
 
-    /// The connection, made now if there is none; nothing if Redis can not be reached in time.
+    /// The connection, made now if there is none; nothing if Redis cannot be reached in time.
     pub(crate) async fn session(&self) -> Option<Session> {
         if !self.breaker().allows(Instant::now()) {
             return None;
         }
-        let opened = tokio::time::timeout(self.patience, async {
+        // The lock is held while connecting, so that those who come meanwhile wait for this connection and make none of their own;
+        // the timeout is around both, so that none waits for longer.
+        let opened = tokio::time::timeout(self.timeout, async {
             let mut state = self.state.lock().await;
             if let Some(session) = &state.session {
                 return Ok(session.clone());
@@ -69,7 +71,7 @@ impl Link {
         match opened {
             Ok(Ok(session)) => Some(session),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "redis can not be reached");
+                tracing::debug!(%error, "redis cannot be reached");
                 self.failed("connect");
                 None
             }
@@ -89,7 +91,7 @@ impl Link {
         call: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> Option<T> {
         let mut connection = session.connection.clone();
-        let answered = tokio::time::timeout(self.patience, call(&mut connection)).instrument(span(operation)).await;
+        let answered = tokio::time::timeout(self.timeout, call(&mut connection)).instrument(span(operation)).await;
         match answered {
             Ok(Ok(answer)) => {
                 self.breaker().succeeded();
@@ -99,6 +101,7 @@ impl Link {
             Err(_) => tracing::debug!(operation, "redis took too long"),
         }
         self.failed(operation);
+        // Another call may have replaced the session already.
         let mut state = self.state.lock().await;
         if state.session.as_ref().is_some_and(|current| current.number == session.number) {
             state.session = None;
@@ -108,8 +111,8 @@ impl Link {
 
     async fn open(&self, number: u64) -> RedisResult<Session> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.patience))
-            .set_response_timeout(Some(self.patience))
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout))
             .set_pipeline_buffer_size(1024);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
@@ -118,7 +121,7 @@ impl Link {
     }
 
     fn failed(&self, operation: &'static str) {
-        meters::redis_failed(operation);
+        metrics::redis_failed(operation);
         self.breaker().failed(Instant::now());
     }
 

@@ -1,5 +1,4 @@
-//! The scripts as functions: names and numbers in, typed answers out. What they promise stands in the `.lua`
-//! files.
+//! The scripts as functions: names and numbers in, typed answers out. The `.lua` files say what each promises.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -8,30 +7,30 @@ use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, FromRedisValue as _, RedisError, RedisResult, Script, Value};
 
-use coherence::entry::Asof;
+use coherence::asof::Asof;
 use coherence::read::{L2, L2Hit};
 use coherence::time::PgTime;
-use coherence::{FILL_DEADLINE, FLOOR_TTL};
+use coherence::{FILL_DEADLINE, WATERMARK_TTL};
 
 static GET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("get.lua")));
 static FILL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("fill.lua")));
 static APPLY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("apply.lua")));
-static PEEK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("peek.lua")));
-static FRESH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("fresh.lua")));
+static PROBE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("probe.lua")));
+static PROVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("prove.lua")));
 
-/// After this an unrenewed proof is forgotten: far beyond the age at which it is believed, near enough that a database
-/// whose clock went back does not shut Redis out for long.
-const PROOF_FORGOTTEN: Duration = Duration::from_secs(10);
+/// An unrenewed proof is deleted after this: far beyond the age at which it is believed, and soon enough that a database whose
+/// clock went back does not keep Redis unused for long.
+const PROOF_LIFETIME: Duration = Duration::from_secs(10);
 
-/// Where this cache lies in Redis.
+/// The names of this cache's keys in Redis.
 pub(crate) struct Names {
-    fresh: String,
+    proof: String,
     entries: String,
 }
 
 impl Names {
     pub(crate) fn new(space: &str) -> Self {
-        Self { fresh: format!("{space}:fresh"), entries: format!("{space}:c:") }
+        Self { proof: format!("{space}:fresh"), entries: format!("{space}:c:") }
     }
 }
 
@@ -50,19 +49,19 @@ pub(crate) async fn get(
     names: &Names,
     wanted: &[(&str, u64)],
 ) -> RedisResult<Vec<L2<Bytes>>> {
-    let mut call = GET.key(&names.fresh);
+    let mut call = GET.key(&names.proof);
     call.arg(&names.entries).arg(millis(FILL_DEADLINE));
     for (key, lease) in wanted {
         call.arg(*key).arg(*lease);
     }
     match call.invoke_async(connection).await? {
         Value::Nil => Ok(vec![L2::NoProof; wanted.len()]),
-        Value::Array(proof) => answers(proof, wanted),
-        _ => Err(odd("GET answered with neither nil nor a list")),
+        Value::Array(proof) => parse_answers(proof, wanted),
+        _ => Err(unexpected("GET answered with neither nil nor a list")),
     }
 }
 
-/// Puts a value in under a lease; says whether it was taken.
+/// Puts a value in under a lease; returns whether Redis took it.
 pub(crate) async fn fill(
     connection: &mut MultiplexedConnection,
     names: &Names,
@@ -70,73 +69,73 @@ pub(crate) async fn fill(
     lease: u64,
     version: i64,
     body: &[u8],
-    live: Duration,
+    lifetime: Duration,
 ) -> RedisResult<bool> {
-    let mut call = FILL.key(&names.fresh);
-    call.arg(&names.entries).arg(key).arg(lease).arg(version).arg(body).arg(millis(live));
+    let mut call = FILL.key(&names.proof);
+    call.arg(&names.entries).arg(key).arg(lease).arg(version).arg(body).arg(millis(lifetime));
     call.invoke_async(connection).await
 }
 
-/// Tells of changes, in `space` or, without it, in the one that is proven; a version that is not known deletes.
+/// Applies changes in `space` or, without it, in the one that is proven; a version that is not known deletes.
 pub(crate) async fn apply(
     connection: &mut MultiplexedConnection,
     names: &Names,
     space: Option<i64>,
     changes: impl IntoIterator<Item = (&str, Option<i64>)>,
 ) -> RedisResult<()> {
-    let mut call = APPLY.key(&names.fresh);
-    call.arg(&names.entries).arg(millis(FLOOR_TTL)).arg(space.map(|space| space.to_string()).unwrap_or_default());
+    let mut call = APPLY.key(&names.proof);
+    call.arg(&names.entries).arg(millis(WATERMARK_TTL)).arg(space.map(|space| space.to_string()).unwrap_or_default());
     for (key, version) in changes {
         call.arg(key).arg(version.map(|version| version.to_string()).unwrap_or_default());
     }
-    let _touched: i64 = call.invoke_async(connection).await?;
+    let _changed: i64 = call.invoke_async(connection).await?;
     Ok(())
 }
 
-/// Gives a proof; says whether it was newer than what was there.
-pub(crate) async fn fresh(connection: &mut MultiplexedConnection, names: &Names, proof: Proof) -> RedisResult<bool> {
-    FRESH
-        .key(&names.fresh)
+/// Gives Redis a proof.
+pub(crate) async fn prove(connection: &mut MultiplexedConnection, names: &Names, proof: Proof) -> RedisResult<()> {
+    PROVE
+        .key(&names.proof)
         .arg(proof.epoch)
         .arg(proof.seq)
         .arg(proof.at.0)
         .arg(proof.space)
-        .arg(millis(PROOF_FORGOTTEN))
+        .arg(millis(PROOF_LIFETIME))
         .invoke_async(connection)
         .await
 }
 
-/// Looks at a key's value, with the time of the proof beside it; changes nothing.
-pub(crate) async fn peek(
+/// A key's value, with the time of the proof that Redis has beside it; changes nothing.
+pub(crate) async fn probe(
     connection: &mut MultiplexedConnection,
     names: &Names,
     key: &str,
 ) -> RedisResult<Option<(PgTime, i64, Bytes)>> {
-    let held: Option<(i64, i64, Bytes)> =
-        PEEK.key(&names.fresh).arg(&names.entries).arg(key).invoke_async(connection).await?;
-    Ok(held.map(|(at, version, body)| (PgTime(at), version, body)))
+    let found: Option<(i64, i64, Bytes)> =
+        PROBE.key(&names.proof).arg(&names.entries).arg(key).invoke_async(connection).await?;
+    Ok(found.map(|(at, version, body)| (PgTime(at), version, body)))
 }
 
-fn answers(proof: Vec<Value>, wanted: &[(&str, u64)]) -> RedisResult<Vec<L2<Bytes>>> {
+fn parse_answers(proof: Vec<Value>, wanted: &[(&str, u64)]) -> RedisResult<Vec<L2<Bytes>>> {
     let [epoch, seq, at, Value::Array(answers)] =
-        <[Value; 4]>::try_from(proof).map_err(|_| odd("GET's proof has not four parts"))?
+        <[Value; 4]>::try_from(proof).map_err(|_| unexpected("GET's proof has not four parts"))?
     else {
-        return Err(odd("GET's answers are not a list"));
+        return Err(unexpected("GET's answers are not a list"));
     };
     if answers.len() != wanted.len() {
-        return Err(odd("GET answered for another number of keys"));
+        return Err(unexpected("GET answered for another number of keys"));
     }
     let asof = Asof { epoch: i64::from_redis_value(epoch)?, seq: i64::from_redis_value(seq)? };
     let at = PgTime(i64::from_redis_value(at)?);
-    answers.into_iter().zip(wanted).map(|(answer, (_, lease))| one(answer, asof, at, *lease)).collect()
+    answers.into_iter().zip(wanted).map(|(answer, (_, lease))| parse_answer(answer, asof, at, *lease)).collect()
 }
 
-fn one(answer: Value, asof: Asof, at: PgTime, lease: u64) -> RedisResult<L2<Bytes>> {
+fn parse_answer(answer: Value, asof: Asof, at: PgTime, lease: u64) -> RedisResult<L2<Bytes>> {
     let Value::Array(parts) = answer else {
-        return Err(odd("an answer of GET is not a list"));
+        return Err(unexpected("an answer of GET is not a list"));
     };
     let mut parts = parts.into_iter();
-    let kind = parts.next().ok_or_else(|| odd("an answer of GET is empty"))?;
+    let kind = parts.next().ok_or_else(|| unexpected("an answer of GET is empty"))?;
     match (kind, parts.next(), parts.next(), parts.next()) {
         (Value::BulkString(kind), None, None, None) if kind == b"L" => Ok(L2::Lease { token: lease }),
         (Value::BulkString(kind), None, None, None) if kind == b"B" => Ok(L2::Busy),
@@ -145,14 +144,14 @@ fn one(answer: Value, asof: Asof, at: PgTime, lease: u64) -> RedisResult<L2<Byte
             let version = i64::from_redis_value(version)?;
             Ok(L2::Hit(L2Hit { asof, at, version, body: body.into(), left: Duration::from_millis(left) }))
         }
-        _ => Err(odd("an answer of GET is of no known form")),
+        _ => Err(unexpected("an answer of GET is of no known form")),
     }
 }
 
-fn millis(of: Duration) -> u64 {
-    u64::try_from(of.as_millis()).unwrap_or(u64::MAX)
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn odd(what: &'static str) -> RedisError {
+fn unexpected(what: &'static str) -> RedisError {
     (ErrorKind::UnexpectedReturnType, what).into()
 }

@@ -1,13 +1,14 @@
-//! The relay's statements on a real PostgreSQL, held to the model of them that the simulator runs: the same random operations go
+//! The relay's statements on a real PostgreSQL, compared with the model of them that the simulator runs: the same random operations go
 //! to both, and every answer must be the same.
 
 use std::sync::Arc;
 
 use chassis::postgres::{Pool, PoolSettings};
-use coherence::relay::Fold;
+use coherence::relay::Compaction;
 use coherence::time::PgTime;
 use fastrand::Rng;
-use sim::postgres::{Kind, Postgres, SECOND};
+use sim::postgres::{Kind, Postgres};
+use sim::time::SECOND;
 use sqlx::{Connection as _, PgConnection};
 use testkit::Database;
 
@@ -23,8 +24,8 @@ const KEYS: [(&str, Kind); 5] = [
 ];
 const OWNERS: usize = 3;
 const STEPS: usize = 1500;
-/// What one pass takes; see `store::MOST`.
-const MOST: usize = 2000;
+/// The maximum of rows that one pass takes.
+const MAX_ROWS: usize = store::MAX_ROWS as usize;
 
 /// A change whose transaction is open.
 struct Late {
@@ -33,7 +34,7 @@ struct Late {
     id: i64,
 }
 
-struct Both {
+struct Pair {
     pool: Pool,
     url: String,
     model: Postgres,
@@ -44,13 +45,13 @@ struct Both {
     /// True time in the model; nothing of it passes by itself.
     at: i64,
     epoch: i64,
-    taken: Vec<(i64, usize)>,
+    terms: Vec<(i64, usize)>,
     late: Vec<Late>,
     /// What was last drained: the model's ids.
     drained: Vec<i64>,
 }
 
-impl Both {
+impl Pair {
     async fn new(database: &Database) -> Self {
         let url = database.url();
         let pool = Pool::connect_lazy("test", &url, &PoolSettings::default()).unwrap();
@@ -59,9 +60,9 @@ impl Both {
         {
             sqlx::query(statement).execute(pool.sqlx()).await.unwrap();
         }
-        let model = Postgres::new(&KEYS.map(|(_, kind)| (kind, true)), 0, MOST);
-        let (ids, taken, late, drained) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { pool, url, model, ids, versions: [1; KEYS.len()], at: 0, epoch: 0, taken, late, drained }
+        let model = Postgres::new(&KEYS.map(|(_, kind)| (kind, true)), 0, MAX_ROWS);
+        let (ids, terms, late, drained) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { pool, url, model, ids, versions: [1; KEYS.len()], at: 0, epoch: 0, terms, late, drained }
     }
 
     /// A key's next version as its row in the outbox has it.
@@ -138,7 +139,7 @@ impl Both {
         let real = store::take(&self.pool, self.epoch, &format!("o{owner}")).await.unwrap();
         assert_eq!(real, self.model.take(self.epoch, owner, self.at), "take by {owner}, expired: {expired}");
         if real {
-            self.taken.push((self.epoch, owner));
+            self.terms.push((self.epoch, owner));
         }
     }
 
@@ -166,13 +167,17 @@ impl Both {
         self.drained = expected.ids;
     }
 
-    /// Folds what was last drained, be it long ago or folded before.
-    async fn fold(&mut self, (epoch, owner): (i64, usize), fold: &Fold) {
+    /// Compacts what was last drained, be it long ago or compacted before.
+    async fn compact(&mut self, (epoch, owner): (i64, usize), compaction: &Compaction) {
         let ids: Vec<_> = self.drained.iter().map(|id| self.ids[usize::try_from(*id - 1).unwrap()]).collect();
-        let real = store::fold(&self.pool, epoch, &format!("o{owner}"), fold, &ids).await.unwrap();
+        let real = store::compact(&self.pool, epoch, &format!("o{owner}"), compaction, &ids).await.unwrap();
         // The name of a new space is drawn.
         let space = sqlx::query_scalar("select l2_ns from cache_clock").fetch_one(self.pool.sqlx()).await.unwrap();
-        assert_eq!(real, self.model.fold(epoch, owner, fold, space, &self.drained, self.at), "fold of {epoch}");
+        assert_eq!(
+            real,
+            self.model.compact(epoch, owner, compaction, space, &self.drained, self.at),
+            "compaction of {epoch}"
+        );
     }
 
     async fn versions(&self) {
@@ -190,41 +195,44 @@ impl Both {
 }
 
 #[tokio::test]
-async fn the_simulators_postgresql_answers_as_the_real_one() {
+async fn the_simulators_postgresql_answers_as_the_real_one_does() {
     let database = Database::fresh().await.unwrap();
-    let mut both = Both::new(&database).await;
+    let mut pair = Pair::new(&database).await;
     let mut rng = Rng::with_seed(7);
-    let (mut folded, mut refused, mut partial) = (0, 0, 0);
+    let (mut compacted, mut refused, mut partial) = (0, 0, 0);
     for step in 0..STEPS {
         let key = rng.usize(0..KEYS.len());
-        let reign = both.taken.get(both.taken.len().saturating_sub(rng.usize(1..3))).copied().unwrap_or((0, 0));
+        let term = pair.terms.get(pair.terms.len().saturating_sub(rng.usize(1..3))).copied().unwrap_or((0, 0));
         match rng.u8(0..20) {
-            0..5 => both.change(key, rng.usize(1..4)).await,
+            0..5 => pair.change(key, rng.usize(1..4)).await,
             // More than one pass takes, unless an open transaction may yet come in between.
-            5 if step % 4 == 0 && both.late.is_empty() => both.change(key, rng.usize(900..2500)).await,
-            5 | 6 if both.model.drain(PgTime(0)).1.ids.len() < MOST / 2 => both.begin_late(key).await,
-            7 | 8 => both.end_late(rng.u8(0..4) > 0).await,
-            9 | 10 => both.take(rng.usize(0..OWNERS), rng.bool()).await,
-            11 => both.renew(reign).await,
+            5 if step % 4 == 0 && pair.late.is_empty() => pair.change(key, rng.usize(900..2500)).await,
+            5 | 6 if pair.model.drain(PgTime(0)).1.ids.len() < MAX_ROWS / 2 => pair.begin_late(key).await,
+            7 | 8 => pair.end_late(rng.u8(0..4) > 0).await,
+            9 | 10 => pair.take(rng.usize(0..OWNERS), rng.bool()).await,
+            11 => pair.renew(term).await,
             12..15 => {
-                both.drain().await;
-                partial += usize::from(both.drained.len() == MOST);
+                pair.drain().await;
+                partial += usize::from(pair.drained.len() == MAX_ROWS);
             }
             15..19 => {
                 let reopen = (rng.u8(0..4) == 0).then(|| format!("run{}", rng.u8(..)));
-                let fold = Fold { seq: rng.i64(0..1000), dirty: rng.bool(), reopen };
-                let before = both.model.asof();
-                both.fold(reign, &fold).await;
-                let done = both.model.asof() != before;
-                folded += usize::from(done);
+                let compaction = Compaction { seq: rng.i64(0..1000), dirty: rng.bool(), reopen };
+                let before = pair.model.asof();
+                pair.compact(term, &compaction).await;
+                let done = pair.model.asof() != before;
+                compacted += usize::from(done);
                 refused += usize::from(!done);
             }
-            _ => both.versions().await,
+            _ => pair.versions().await,
         }
     }
-    while !both.late.is_empty() {
-        both.end_late(true).await;
+    while !pair.late.is_empty() {
+        pair.end_late(true).await;
     }
-    both.versions().await;
-    assert!(folded > 50 && refused > 20 && partial > 5, "{folded} folds, {refused} refused, {partial} partial drains");
+    pair.versions().await;
+    assert!(
+        compacted > 50 && refused > 20 && partial > 5,
+        "{compacted} compactions, {refused} refused, {partial} partial drains"
+    );
 }

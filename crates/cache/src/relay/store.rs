@@ -1,4 +1,5 @@
-//! The relay's SQL. Every write is guarded by the epoch and the owner, so that a leader who slept changes nothing.
+//! The relay's SQL. Every write is conditional on the epoch and the owner, so that a leader that was paused and superseded changes
+//! nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,11 +10,11 @@ use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
-use coherence::relay::{ClockRow, Drained, Fold};
+use coherence::relay::{ClockRow, Compaction, Drained};
 use coherence::time::PgTime;
 
-/// The most rows that one pass takes; the rest follows at once.
-const MOST: i64 = 2000;
+/// The maximum of rows that one pass takes; the rest follows at once.
+pub(super) const MAX_ROWS: i64 = 2000;
 
 /// The changes of one drain.
 pub(super) struct Outbox {
@@ -24,14 +25,14 @@ pub(super) struct Outbox {
     pub(super) traces: Vec<String>,
 }
 
-/// Takes the lease if it has run out; says whether it did.
+/// Takes the lease if it has run out; returns whether it did.
 pub(super) async fn take(pool: &Pool, epoch: i64, owner: &str) -> Result<bool, Error> {
     let taken = sqlx::query(
         "update cache_clock
          set epoch = $1, seq = 0, owner = $2, lease_until = now() + interval '2 seconds'
          where part = 0 and (lease_until is null or lease_until < now() or owner = $2)",
     );
-    changes_the_clock(pool, taken.bind(epoch).bind(owner)).await
+    update_clock(pool, taken.bind(epoch).bind(owner)).await
 }
 
 /// Keeps the lease through a quiet time.
@@ -40,19 +41,19 @@ pub(super) async fn renew(pool: &Pool, epoch: i64, owner: &str) -> Result<bool, 
         "update cache_clock set lease_until = now() + interval '2 seconds'
          where part = 0 and epoch = $1 and owner = $2",
     );
-    changes_the_clock(pool, renewed.bind(epoch).bind(owner)).await
+    update_clock(pool, renewed.bind(epoch).bind(owner)).await
 }
 
-/// Hands the lease over to whoever asks next.
+/// Releases the lease for whoever asks next.
 pub(super) async fn release(pool: &Pool, epoch: i64, owner: &str) -> Result<(), Error> {
     let released = sqlx::query(
         "update cache_clock set lease_until = null, owner = null
          where part = 0 and epoch = $1 and owner = $2",
     );
-    changes_the_clock(pool, released.bind(epoch).bind(owner)).await.map(drop)
+    update_clock(pool, released.bind(epoch).bind(owner)).await.map(drop)
 }
 
-async fn changes_the_clock(pool: &Pool, statement: Query<'_, Postgres, PgArguments>) -> Result<bool, Error> {
+async fn update_clock(pool: &Pool, statement: Query<'_, Postgres, PgArguments>) -> Result<bool, Error> {
     let done = pool.quietly(async |connection| statement.execute(connection).await).await?;
     Ok(done.rows_affected() == 1)
 }
@@ -71,10 +72,12 @@ struct Row {
     trace: Option<String>,
 }
 
-/// One snapshot of the clock and the outbox. `at` is the start of the statement's transaction, which is before its
-/// snapshot.
+/// One snapshot of the clock and the outbox.
 ///
-/// Not a statement of the pool: it runs twenty times a second and belongs to no request.
+/// Guard: `at` is `now()`, the start of the statement's transaction, which is before its snapshot. A time from after the snapshot
+/// would vouch for changes that commit in between.
+///
+/// Untraced: it runs twenty times a second and belongs to no request.
 pub(super) async fn drain(pool: &Pool) -> Result<(Drained, Outbox), Error> {
     let drained = sqlx::query_as(
         "with taken as materialized (
@@ -95,7 +98,7 @@ pub(super) async fn drain(pool: &Pool) -> Result<(Drained, Outbox), Error> {
          where c.part = 0
          order by t.id",
     );
-    let rows: Vec<Row> = pool.quietly(async |connection| drained.bind(MOST).fetch_all(connection).await).await?;
+    let rows: Vec<Row> = pool.quietly(async |connection| drained.bind(MAX_ROWS).fetch_all(connection).await).await?;
     let first = rows.first().ok_or(Error::NoRow)?;
     let clock = ClockRow {
         epoch: first.epoch,
@@ -106,7 +109,7 @@ pub(super) async fn drain(pool: &Pool) -> Result<(Drained, Outbox), Error> {
     };
     let at = PgTime(first.at);
     let outbox = collect(rows);
-    let complete = i64::try_from(outbox.ids.len()).is_ok_and(|taken| taken < MOST);
+    let complete = i64::try_from(outbox.ids.len()).is_ok_and(|taken| taken < MAX_ROWS);
     Ok((Drained { clock, at, data: !outbox.ids.is_empty(), complete }, outbox))
 }
 
@@ -125,41 +128,50 @@ fn collect(rows: Vec<Row>) -> Outbox {
         outbox.changes[place].1 = outbox.changes[place].1.max(version);
         traces.extend(row.trace);
     }
-    outbox.traces = traces.into_iter().take(crate::nats::TRACES).collect();
+    outbox.traces = traces.into_iter().take(crate::nats::MAX_TRACES).collect();
     outbox
 }
 
-/// Deletes what was drained, adds the bumps to their bases and moves the clock on, all or nothing; says whether this
+/// Deletes what was drained, adds the bumps to their bases and moves the clock on, all or nothing; returns whether this
 /// leader still leads.
-pub(super) async fn fold(pool: &Pool, epoch: i64, owner: &str, fold: &Fold, ids: &[i64]) -> Result<bool, Error> {
-    let space = fold.reopen.as_ref().map(|_| fastrand::i64(1..));
-    pool.run("relay_fold", async |connection| {
+///
+/// Guard: all of it depends on the row of the clock that has this epoch and owner. A superseded leader would delete rows that its
+/// successor has not published.
+pub(super) async fn compact(
+    pool: &Pool,
+    epoch: i64,
+    owner: &str,
+    compaction: &Compaction,
+    ids: &[i64],
+) -> Result<bool, Error> {
+    let space = compaction.reopen.as_ref().map(|_| fastrand::i64(1..));
+    pool.run("relay_compact", async |connection| {
         sqlx::query_scalar(
-            "with mine as (
+            "with term as (
                  update cache_clock
                  set seq = $3, lease_until = now() + interval '2 seconds', l2_dirty = $4,
                      l2_ns = coalesce($5, l2_ns), l2_run = coalesce($6, l2_run)
                  where part = 0 and epoch = $1 and owner = $2
                  returning part
              ),
-             gone as (
-                 delete from outbox o using mine m
-                 where o.part = m.part and o.id = any($7::bigint[])
+             drained as (
+                 delete from outbox o using term t
+                 where o.part = t.part and o.id = any($7::bigint[])
                  returning o.key, o.ver
              ),
-             folded as (
+             compacted as (
                  insert into cache_key (key, ver)
-                 select g.key, count(*) from gone g where g.ver is null group by g.key order by g.key
+                 select d.key, count(*) from drained d where d.ver is null group by d.key order by d.key
                  on conflict (key) do update set ver = cache_key.ver + excluded.ver
              )
-             select exists (select from mine)",
+             select exists (select from term)",
         )
         .bind(epoch)
         .bind(owner)
-        .bind(fold.seq)
-        .bind(fold.dirty)
+        .bind(compaction.seq)
+        .bind(compaction.dirty)
         .bind(space)
-        .bind(fold.reopen.as_deref())
+        .bind(compaction.reopen.as_deref())
         .bind(ids)
         .fetch_one(connection)
         .await

@@ -1,6 +1,6 @@
 //! The metrics of watches, by what they watch.
 
-use ::metrics::{counter, gauge};
+use crate::metrics::{WATCH_EVENTS, WATCH_RESUMES, WATCHES};
 
 /// What became of a resume token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +21,13 @@ impl Metrics {
     /// A watch was opened; it counts as open until what is returned is dropped.
     #[must_use]
     pub fn open(self) -> OpenWatch {
-        gauge!("rushes_watches", "kind" => self.0).increment(1.0);
+        WATCHES.with([self.0]).increment(1.0);
         OpenWatch(self)
     }
 
     /// An event was sent.
     pub fn sent(self, event: &'static str) {
-        counter!("rushes_watch_events_total", "kind" => self.0, "event" => event).increment(1);
+        WATCH_EVENTS.with([self.0, event]).increment(1);
     }
 
     /// A client came with a resume token.
@@ -37,7 +37,7 @@ impl Metrics {
             ResumeOutcome::Gap => "gap",
             ResumeOutcome::Refused => "refused",
         };
-        counter!("rushes_watch_resumes_total", "kind" => self.0, "outcome" => outcome).increment(1);
+        WATCH_RESUMES.with([self.0, outcome]).increment(1);
     }
 }
 
@@ -47,6 +47,6 @@ pub struct OpenWatch(Metrics);
 
 impl Drop for OpenWatch {
     fn drop(&mut self) {
-        gauge!("rushes_watches", "kind" => self.0.0).decrement(1.0);
+        WATCHES.with([self.0.0]).decrement(1.0);
     }
 }

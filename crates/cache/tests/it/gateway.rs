@@ -1,16 +1,16 @@
-//! A process without a database: its proof is the relay's, its clock is another process's, its loads are calls.
+//! A node without a database: its proof is the relay's, its clock is another node's, its loads are calls.
 
 use std::time::{Duration, Instant};
 
 use cache::{Settings, Tier};
 
-use crate::stand::Stand;
+use crate::cluster::Cluster;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_answers_from_l1_and_follows_changes() {
-    let stand = Stand::new().await;
-    let service = stand.ready().await;
-    let gateway = stand.with(stand.settings(), false).await;
+async fn a_node_without_a_database_answers_from_l1_and_follows_changes() {
+    let cluster = Cluster::new().await;
+    let service = cluster.ready_node().await;
+    let gateway = cluster.node_with(cluster.settings(), false).await;
     service.change("a").await.unwrap();
     gateway.proven().await;
     gateway.from(Tier::L1, "a").await;
@@ -22,9 +22,9 @@ async fn it_answers_from_l1_and_follows_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_anyone_to_ask_for_the_time_it_believes_nothing() {
-    let stand = Stand::new().await;
-    let gateway = stand.with(Settings { redis_url: None, ..stand.settings() }, false).await;
+async fn without_anyone_to_ask_for_the_clock_every_read_loads() {
+    let cluster = Cluster::new().await;
+    let gateway = cluster.node_with(Settings { redis_url: None, ..cluster.settings() }, false).await;
     for _ in 0..20 {
         assert_eq!(gateway.get("a").await.unwrap().tier, Tier::Loaded);
     }

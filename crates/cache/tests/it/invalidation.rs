@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use cache::{Cause, Signal, Tier};
 use tokio::sync::Notify;
 
-use crate::stand::{LONG, Stand};
+use crate::cluster::{Cluster, LONG};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_in_one_process_reaches_the_other_ones_l1() {
-    let stand = Stand::new().await;
-    let (writer, reader) = tokio::join!(stand.ready(), stand.ready());
+async fn a_write_in_one_node_reaches_the_l1_of_another() {
+    let cluster = Cluster::new().await;
+    let (writer, reader) = tokio::join!(cluster.ready_node(), cluster.ready_node());
     writer.write("a").await.unwrap();
     reader.from(Tier::L1, "a").await;
     let wrote = writer.write("a").await.unwrap();
@@ -22,12 +22,12 @@ async fn a_write_in_one_process_reaches_the_other_ones_l1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_by_hand_is_seen_within_the_bound() {
-    let stand = Stand::new().await;
-    let (one, two) = tokio::join!(stand.ready(), stand.ready());
+async fn a_change_that_only_the_outbox_has_is_seen_within_the_bound() {
+    let cluster = Cluster::new().await;
+    let (one, two) = tokio::join!(cluster.ready_node(), cluster.ready_node());
     one.change("a").await.unwrap();
-    for process in [&one, &two] {
-        process.from(Tier::L1, "a").await;
+    for node in [&one, &two] {
+        node.from(Tier::L1, "a").await;
     }
     let changed = one.change("a").await.unwrap();
     let committed = Instant::now();
@@ -43,8 +43,8 @@ async fn a_change_by_hand_is_seen_within_the_bound() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aggregate_follows_its_parts() {
-    let stand = Stand::new().await;
-    let (one, two) = tokio::join!(stand.ready(), stand.ready());
+    let cluster = Cluster::new().await;
+    let (one, two) = tokio::join!(cluster.ready_node(), cluster.ready_node());
     for round in 1..=20 {
         one.change(&format!("t{}", round % 3)).await.unwrap();
         let what = format!("sum {round}");
@@ -55,10 +55,10 @@ async fn an_aggregate_follows_its_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_process_reads_from_redis_what_the_first_loaded() {
-    let stand = Stand::new().await;
-    let (one, two) = tokio::join!(stand.ready(), stand.ready());
-    // Each change is one try: on a crowded machine the second process may come before Redis is filled or proven, and
+async fn the_second_node_reads_from_redis_what_the_first_loaded() {
+    let cluster = Cluster::new().await;
+    let (one, two) = tokio::join!(cluster.ready_node(), cluster.ready_node());
+    // Each change is one try: on a crowded machine the second node may come before Redis is filled or proven, and
     // then loads for itself.
     let read = testkit::eventually("a read from Redis", LONG, async || {
         one.change("a").await.ok()?;
@@ -70,9 +70,9 @@ async fn the_second_process_reads_from_redis_what_the_first_loaded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_exist_is_remembered_until_it_does() {
-    let stand = Stand::new().await;
-    let (one, two) = tokio::join!(stand.ready(), stand.ready());
+async fn an_absence_is_cached_until_the_row_is_created() {
+    let cluster = Cluster::new().await;
+    let (one, two) = tokio::join!(cluster.ready_node(), cluster.ready_node());
     assert!(one.get("a").await.unwrap().is_absent());
     assert!(one.from(Tier::L1, "a").await.is_absent());
     two.sees("a", 0).await;
@@ -84,36 +84,36 @@ async fn what_does_not_exist_is_remembered_until_it_does() {
     two.sees("a", 0).await;
 }
 
-/// The history that a time-out alone loses: a load reads, sleeps, the row changes, everyone is told, and the load comes
-/// back.
+/// The history that a lifetime alone gets wrong: a load reads, is paused, the row changes, everyone is notified, and the load
+/// resumes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fill_that_comes_late_is_refused_by_both_tiers() {
-    let stand = Stand::new().await;
-    let (one, two) = tokio::join!(stand.ready(), stand.ready());
+    let cluster = Cluster::new().await;
+    let (one, two) = tokio::join!(cluster.ready_node(), cluster.ready_node());
     one.change("a").await.unwrap();
     one.from(Tier::L1, "warm").await;
     let (read, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let late = {
-        let (process, read, go) = (one.clone(), Arc::clone(&read), Arc::clone(&go));
+        let (node, read, go) = (one.clone(), Arc::clone(&read), Arc::clone(&go));
         tokio::spawn(async move {
-            let key = process.key("a");
-            let loads = process.clone();
+            let key = node.key("a");
+            let loads = node.clone();
             let load = move || async move {
                 let old = loads.load("a").await?;
                 read.notify_one();
                 go.notified().await;
                 Ok::<_, chassis::postgres::Error>(old)
             };
-            process.cache.get(&key, None, load).await
+            node.cache.get(&key, None, load).await
         })
     };
     read.notified().await;
-    let mut heard = one.cache.changes();
+    let mut changes = one.cache.changes();
     let changed = two.change("a").await.unwrap();
-    // Both tiers have been told when this process hears of it from the relay.
+    // Both tiers have applied the change when this node receives it from the relay.
     tokio::time::timeout(LONG, async {
         loop {
-            if let Some(Signal::Changed(change)) = heard.next().await
+            if let Some(Signal::Changed(change)) = changes.next().await
                 && *change.key == *one.key("a").as_str()
                 && change.version == changed
             {
@@ -132,30 +132,30 @@ async fn a_fill_that_comes_late_is_refused_by_both_tiers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn listeners_hear_of_changes_and_of_gaps() {
-    let stand = Stand::new().await;
-    let (one, two) = tokio::join!(stand.ready(), stand.ready());
-    let mut heard = two.cache.changes();
+async fn listeners_receive_changes_and_gaps() {
+    let cluster = Cluster::new().await;
+    let (one, two) = tokio::join!(cluster.ready_node(), cluster.ready_node());
+    let mut changes = two.cache.changes();
     let wrote = one.write("a").await.unwrap();
-    let next = async |heard: &mut cache::Changes| tokio::time::timeout(LONG, heard.next()).await.unwrap().unwrap();
+    let next = async |changes: &mut cache::Changes| tokio::time::timeout(LONG, changes.next()).await.unwrap().unwrap();
     loop {
-        if let Signal::Changed(change) = next(&mut heard).await
+        if let Signal::Changed(change) = next(&mut changes).await
             && change.kind() == "thing"
         {
             assert_eq!((change.account(), change.id(), change.version), (Some(one.account), Some("a"), wrote));
             break;
         }
     }
-    stand.nats.stop().await.unwrap();
-    // Whichever of the two does not lead is cut off; the other still hears itself.
+    cluster.nats.stop().await.unwrap();
+    // The node that does not lead is cut off; the other still receives its own messages.
     let mut other = one.cache.changes();
     loop {
         let signal = tokio::select! {
-            signal = next(&mut heard) => signal,
+            signal = next(&mut changes) => signal,
             signal = next(&mut other) => signal,
         };
         if let Signal::Gap(cause) = signal {
-            assert!(matches!(cause, Cause::Disconnect | Cause::Silence), "{cause:?}");
+            assert!(matches!(cause, Cause::Disconnect | Cause::Unresponsive), "{cause:?}");
             break;
         }
     }

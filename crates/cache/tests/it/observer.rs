@@ -1,6 +1,6 @@
-//! The observer on real servers: it counts what is right, and sees what was made wrong by hand behind the cache's back.
+//! The observer on real servers: it counts what is right, and finds what a test made wrong without the cache.
 //!
-//! It looks at every hit and every change here, and the content of what it looks at is a thing's note.
+//! It checks every hit and every change here, and the content of what it checks is a thing's note.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use chassis::postgres::Error;
 use redis::AsyncCommands as _;
 use testkit::eventually;
 
-use crate::stand::{LONG, Process, Stand};
+use crate::cluster::{Cluster, LONG, Node};
 
-async fn observed(stand: &Stand) -> Process {
-    let peeks = [1, 2, 4].map(Duration::from_secs);
-    let process = stand.with(Settings { observe: 1.0, peeks, ..stand.settings() }, true).await;
-    process.proven().await;
-    process
+async fn observed(cluster: &Cluster) -> Node {
+    let probe_after = [1, 2, 4].map(Duration::from_secs);
+    let node = cluster.node_with(Settings { observe: 1.0, probe_after, ..cluster.settings() }, true).await;
+    node.proven().await;
+    node
 }
 
 /// Reads a thing's note.
-async fn note(process: &Process, id: &str) -> Hit {
-    let (data, account, of) = (process.data.clone(), process.account, id.to_owned());
+async fn note(node: &Node, id: &str) -> Hit {
+    let (data, account, of) = (node.data.clone(), node.account, id.to_owned());
     let load = move || async move {
         let (epoch, seq, version, note): (i64, i64, i64, Option<String>) = data
             .run("load_note", async |connection| {
@@ -38,29 +38,29 @@ async fn note(process: &Process, id: &str) -> Hit {
         let lifetime = if version == 0 { Lifetime::ABSENT } else { Lifetime::TERMINAL };
         Ok::<_, Error>(Loaded { version, asof, body, lifetime })
     };
-    process.cache.get(&process.key(id), None, load).await.unwrap()
+    node.cache.get(&node.key(id), None, load).await.unwrap()
 }
 
-async fn note_from(process: &Process, tier: Tier, id: &str) -> Hit {
-    let read = async || Some(note(process, id).await).filter(|hit| hit.tier == tier);
+async fn note_from(node: &Node, tier: Tier, id: &str) -> Hit {
+    let read = async || Some(note(node, id).await).filter(|hit| hit.tier == tier);
     eventually(&format!("{id} from {tier:?}"), LONG, read).await.unwrap()
 }
 
-/// Changes things without telling the outbox.
-async fn unseen(process: &Process, change: &'static str) {
-    let mut changing = process.data.sqlx().begin().await.unwrap();
+/// Changes things without writing the outbox.
+async fn change_without_outbox(node: &Node, change: &'static str) {
+    let mut changing = node.data.sqlx().begin().await.unwrap();
     for statement in ["alter table thing disable trigger all", change, "alter table thing enable trigger all"] {
         sqlx::query(statement).execute(&mut *changing).await.unwrap();
     }
     changing.commit().await.unwrap();
 }
 
-/// Overwrites what Redis holds of the only thing that it holds; says whether it held one.
-async fn forge(stand: &Stand, fields: &[(&str, &str)]) -> bool {
-    let client = redis::Client::open(stand.redis.url()).unwrap();
+/// Overwrites the only entry that Redis has; returns whether it had one with a value.
+async fn forge(cluster: &Cluster, fields: &[(&str, &str)]) -> bool {
+    let client = redis::Client::open(cluster.redis.url()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    let held: Vec<String> = redis.keys("rushes:c:*").await.unwrap();
-    let [entry] = &held[..] else { return false };
+    let entries: Vec<String> = redis.keys("rushes:c:*").await.unwrap();
+    let [entry] = &entries[..] else { return false };
     if !redis.hexists::<_, _, bool>(entry, "d").await.unwrap() {
         return false;
     }
@@ -74,139 +74,140 @@ async fn finds(cache: &Cache, what: &str, found: impl Fn(&Observed) -> bool) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_right_is_counted_and_nothing_else_is() {
-    let stand = Stand::new().await;
-    let (one, two) = tokio::join!(observed(&stand), observed(&stand));
+async fn right_answers_are_counted_as_samples_and_not_as_violations() {
+    let cluster = Cluster::new().await;
+    let (one, two) = tokio::join!(observed(&cluster), observed(&cluster));
     for round in 0..40 {
         let id = format!("t{}", round % 4);
         let changed = if round % 2 == 0 { one.write(&id).await } else { two.change(&id).await };
         changed.unwrap();
-        for process in [&one, &two] {
-            process.get(&id).await.unwrap();
-            process.from(Tier::L1, &id).await;
-            process.get_all().await.unwrap();
+        for node in [&one, &two] {
+            node.get(&id).await.unwrap();
+            node.from(Tier::L1, &id).await;
+            node.get_all().await.unwrap();
         }
     }
     one.delete("t0").await.unwrap();
     one.sees("t0", 0).await;
     let mut samples = 0;
-    for process in [&one, &two] {
-        let found = finds(&process.cache, "samples", |observed| observed.shadows.samples > 20).await;
-        assert_eq!((found.shadows.violations(), found.peeks.violations(), found.last), (0, 0, None));
-        assert!((found.shadows.likely_share() * found.shadows.samples as f64 - 3.0).abs() < 0.1);
-        samples += found.shadows.samples;
+    for node in [&one, &two] {
+        let found = finds(&node.cache, "samples", |observed| observed.shadow_reads.samples > 20).await;
+        assert_eq!((found.shadow_reads.violations(), found.replica_probes.violations(), found.last), (0, 0, None));
+        assert!((found.shadow_reads.likely_share() * found.shadow_reads.samples as f64 - 3.0).abs() < 0.1);
+        samples += found.shadow_reads.samples;
     }
     assert!(samples > 40);
-    let peeked = async || {
-        let of = |process: &Process| process.cache.observed().peeks;
-        [of(&one), of(&two)].into_iter().find(|peeks| peeks.samples > 20)
+    let probed = async || {
+        let of = |node: &Node| node.cache.observed().replica_probes;
+        [of(&one), of(&two)].into_iter().find(|probes| probes.samples > 20)
     };
-    let peeks = eventually("answers to the leader's questions", LONG, peeked).await.unwrap();
-    assert_eq!(peeks.violations(), 0);
+    let probes = eventually("answers to the leader's probes", LONG, probed).await.unwrap();
+    assert_eq!(probes.violations(), 0);
 }
 
-/// Nothing else changes, so that what all hold is exactly what was told.
+/// Nothing else changes, so that what all have is exactly what was relayed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_all_have_heard_of_is_no_violation() {
-    let stand = Stand::new().await;
-    let (one, two) = tokio::join!(observed(&stand), observed(&stand));
+async fn a_change_that_all_have_applied_is_no_violation() {
+    let cluster = Cluster::new().await;
+    let (one, two) = tokio::join!(observed(&cluster), observed(&cluster));
     one.change("a").await.unwrap();
-    for process in [&one, &two] {
-        note_from(process, Tier::L1, "a").await;
+    for node in [&one, &two] {
+        note_from(node, Tier::L1, "a").await;
     }
-    let peeked = async || {
-        let of = |process: &Process| process.cache.observed().peeks;
-        [of(&one), of(&two)].into_iter().find(|peeks| peeks.samples >= 4)
+    let probed = async || {
+        let of = |node: &Node| node.cache.observed().replica_probes;
+        [of(&one), of(&two)].into_iter().find(|probes| probes.samples >= 4)
     };
-    let peeks = eventually("answers to the leader's questions", LONG, peeked).await.unwrap();
-    assert_eq!(peeks.violations(), 0);
+    let probes = eventually("answers to the leader's probes", LONG, probed).await.unwrap();
+    assert_eq!(probes.violations(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn switched_off_it_looks_at_nothing() {
-    let stand = Stand::new().await;
-    let process = stand.ready().await;
-    process.change("a").await.unwrap();
+async fn an_observer_that_is_off_checks_nothing() {
+    let cluster = Cluster::new().await;
+    let node = cluster.ready_node().await;
+    node.change("a").await.unwrap();
     for _ in 0..50 {
-        process.from(Tier::L1, "a").await;
+        node.from(Tier::L1, "a").await;
     }
-    assert_eq!(process.cache.observed(), Observed::default());
+    assert_eq!(node.cache.observed(), Observed::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_content_for_an_equal_version_is_seen() {
-    let stand = Stand::new().await;
-    let process = observed(&stand).await;
-    process.change("a").await.unwrap();
-    note_from(&process, Tier::L1, "a").await;
-    unseen(&process, "update thing set note = 'another'").await;
-    assert_eq!(note_from(&process, Tier::L1, "a").await.body, "");
-    let found = finds(&process.cache, "other content", |observed| observed.shadows.content > 0).await;
-    assert_eq!((found.shadows.bound, found.shadows.ahead), (0, 0));
-    let told = found.last.unwrap();
-    assert!(told.contains("content") && told.contains("loaded 1, as of"), "{told}");
+async fn other_content_for_an_equal_version_is_a_violation() {
+    let cluster = Cluster::new().await;
+    let node = observed(&cluster).await;
+    node.change("a").await.unwrap();
+    note_from(&node, Tier::L1, "a").await;
+    change_without_outbox(&node, "update thing set note = 'another'").await;
+    assert_eq!(note_from(&node, Tier::L1, "a").await.body, "");
+    let found = finds(&node.cache, "other content", |observed| observed.shadow_reads.content > 0).await;
+    assert_eq!((found.shadow_reads.bound, found.shadow_reads.ahead), (0, 0));
+    let line = found.last.unwrap();
+    assert!(line.contains("content") && line.contains("loaded 1, as of"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_served_a_second_after_the_truth_was_read_is_seen() {
-    let stand = Stand::new().await;
-    let process = observed(&stand).await;
-    process.change("a").await.unwrap();
-    note_from(&process, Tier::L1, "a").await;
-    unseen(&process, "update thing set version = version + 1").await;
-    assert_eq!(note_from(&process, Tier::L1, "a").await.version, 1);
-    let found = finds(&process.cache, "an old answer", |observed| observed.shadows.bound > 0).await;
-    assert_eq!((found.shadows.content, found.shadows.ahead), (0, 0));
+async fn what_is_served_a_second_after_a_newer_truth_was_read_is_a_violation() {
+    let cluster = Cluster::new().await;
+    let node = observed(&cluster).await;
+    node.change("a").await.unwrap();
+    note_from(&node, Tier::L1, "a").await;
+    change_without_outbox(&node, "update thing set version = version + 1").await;
+    assert_eq!(note_from(&node, Tier::L1, "a").await.version, 1);
+    let found = finds(&node.cache, "an old answer", |observed| observed.shadow_reads.bound > 0).await;
+    assert_eq!((found.shadow_reads.content, found.shadow_reads.ahead), (0, 0));
     assert!(found.last.unwrap().contains("answered 1, the truth is 2"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_does_not_exist_is_seen() {
-    let stand = Stand::new().await;
-    let (one, two) = tokio::join!(observed(&stand), observed(&stand));
+async fn a_version_that_does_not_exist_is_a_violation() {
+    let cluster = Cluster::new().await;
+    let (one, two) = tokio::join!(observed(&cluster), observed(&cluster));
     let forged = eventually("a forged value read from Redis", LONG, async || {
         one.change("a").await.ok()?;
         note_from(&one, Tier::L1, "a").await;
-        forge(&stand, &[("v", "1000"), ("d", "forged")]).await.then_some(())?;
+        forge(&cluster, &[("v", "1000"), ("d", "forged")]).await.then_some(())?;
         Some(note(&two, "a").await).filter(|hit| hit.version == 1000)
     });
     assert_eq!(forged.await.unwrap().tier, Tier::L2);
-    finds(&two.cache, "a version ahead", |observed| observed.shadows.ahead > 0).await;
+    finds(&two.cache, "a version ahead", |observed| observed.shadow_reads.ahead > 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_differ_are_seen() {
-    let stand = Stand::new().await;
-    let (one, two) = tokio::join!(observed(&stand), observed(&stand));
+async fn replicas_that_differ_are_a_violation() {
+    let cluster = Cluster::new().await;
+    let (one, two) = tokio::join!(observed(&cluster), observed(&cluster));
     let forged = eventually("a forged value read from Redis", LONG, async || {
         one.change("a").await.ok()?;
         note_from(&one, Tier::L1, "a").await;
-        forge(&stand, &[("d", "forged")]).await.then_some(())?;
+        forge(&cluster, &[("d", "forged")]).await.then_some(())?;
         Some(note(&two, "a").await).filter(|hit| hit.body == "forged")
     });
     forged.await.unwrap();
     let found = async || {
-        let of = |process: &Process| process.cache.observed();
-        [of(&one), of(&two)].into_iter().find(|observed| observed.peeks.content > 0)
+        let of = |node: &Node| node.cache.observed();
+        [of(&one), of(&two)].into_iter().find(|observed| observed.replica_probes.content > 0)
     };
     let found = eventually("replicas that differ", LONG, found).await.unwrap();
-    assert_eq!(found.peeks.bound, 0);
+    assert_eq!(found.replica_probes.bound, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_would_serve_what_is_old_is_seen() {
-    let stand = Stand::new().await;
-    let process = observed(&stand).await;
-    process.change("a").await.unwrap();
-    let mut heard = process.cache.changes();
-    let changed = process.change("a").await.unwrap();
-    // Redis has been told when this process hears of it: what is loaded from now on gets in and stays.
-    let told =
-        async { while !matches!(heard.next().await.unwrap(), Signal::Changed(change) if change.version == changed) {} };
-    tokio::time::timeout(LONG, told).await.unwrap();
-    note_from(&process, Tier::L1, "a").await;
+async fn a_redis_that_would_serve_what_is_old_is_a_violation() {
+    let cluster = Cluster::new().await;
+    let node = observed(&cluster).await;
+    node.change("a").await.unwrap();
+    let mut changes = node.cache.changes();
+    let changed = node.change("a").await.unwrap();
+    // Redis has applied the change when this node receives it: what is loaded from now on gets in and stays.
+    let relayed = async {
+        while !matches!(changes.next().await.unwrap(), Signal::Changed(change) if change.version == changed) {}
+    };
+    tokio::time::timeout(LONG, relayed).await.unwrap();
+    note_from(&node, Tier::L1, "a").await;
     let old = [("v", "1"), ("d", "old")];
-    eventually("a filled Redis", LONG, async || forge(&stand, &old).await.then_some(())).await.unwrap();
-    let found = finds(&process.cache, "what Redis would serve", |observed| observed.peeks.bound > 0).await;
+    eventually("a filled Redis", LONG, async || forge(&cluster, &old).await.then_some(())).await.unwrap();
+    let found = finds(&node.cache, "what Redis would serve", |observed| observed.replica_probes.bound > 0).await;
     assert!(found.last.unwrap().contains("redis answered 1, the truth is 2"));
 }

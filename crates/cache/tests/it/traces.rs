@@ -1,5 +1,5 @@
-//! A change can be followed: from the span that made it, by links, to the relay that sent it and every process that
-//! heard of it.
+//! A change can be followed: from the span that made it, by links, to the relay that published it and every node that
+//! received it.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use chassis::telemetry::{self, Telemetry};
 use testkit::{Kind, Spans};
 use tracing::Instrument as _;
 
-use crate::stand::{LONG, Stand};
+use crate::cluster::{Cluster, LONG};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_linked_to_its_relay_and_that_to_its_receivers() {
     let spans = Spans::collect().await.unwrap();
     let source = Source::of(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &spans.endpoint()), ("RUSHES_LOG", "info")]);
     let telemetry = Telemetry::start("cache-test", &telemetry::Settings::read(&source).unwrap());
-    let stand = Stand::new().await;
-    let (one, two) = tokio::join!(stand.ready(), stand.ready());
+    let cluster = Cluster::new().await;
+    let (one, two) = tokio::join!(cluster.ready_node(), cluster.ready_node());
 
     // Starting the servers logs through checks that tracing-subscriber's per-layer filters remember on this thread
     // until the next event; without one the span would be taken for filtered out.
-    tracing::info!("the stand is up");
+    tracing::info!("the cluster is up");
     let span = tracing::info_span!("a change");
     let trace = async {
         let account = one.account;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::pulse::Silent;
+use super::liveness::Unresponsive;
 use crate::status::Failure;
 
 /// A failed statement; cheap to clone, so that callers who share one load share its error.
@@ -116,9 +116,9 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-impl From<Silent> for Error {
-    fn from(silent: Silent) -> Self {
-        Self::Unreachable(Arc::new(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, silent))))
+impl From<Unresponsive> for Error {
+    fn from(why: Unresponsive) -> Self {
+        Self::Unreachable(Arc::new(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))))
     }
 }
 

@@ -1,44 +1,66 @@
-//! What happens around every call that comes in: its span and parent, its deadline, its counter, its token, the limit, and what it
-//! became.
+//! What happens around every call that comes in: its span and parent, its deadline, its counter, its tokens, the limit, and how it
+//! ended.
 
 use std::{
     convert::Infallible,
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures::{FutureExt as _, future::Either};
+use futures::FutureExt as _;
 use http::{HeaderMap, Request, Response};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tonic::{body::Body, service::Routes};
+use tonic::body::Body;
 use tower::Service;
 use tracing::{Instrument as _, Span, field::Empty};
 
-use super::{Shared, Timeouts};
+use super::{
+    methods::{self, Methods, Timeouts},
+    probes,
+};
 use crate::{
     request::{Scope, Staleness, Tokens, deadline},
     rpc::{self, Call, Panicked, Side},
     status::Failure,
-    telemetry,
+    telemetry::{self, attributes},
 };
 
-/// What a shed call is told to wait.
+/// After what time a call that was shed may come again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// What all calls of one server share.
+#[derive(Debug)]
+pub(super) struct Policy {
+    methods: Methods,
+    limit: usize,
+    running: AtomicUsize,
+    public: bool,
+}
+
+impl Policy {
+    /// Calls of `methods`, at most `limit` at a time; from a `public` server no internal metadata goes out.
+    pub(super) fn new(methods: Methods, limit: usize, public: bool) -> Self {
+        Self { methods, limit, running: AtomicUsize::new(0), public }
+    }
+}
 
 /// A service with this server's treatment of every call.
 #[derive(Clone, Debug)]
 pub struct Rpc<S> {
     inner: S,
-    shared: Arc<Shared>,
+    policy: Arc<Policy>,
 }
 
 impl<S> Rpc<S> {
-    pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
-        Self { inner, shared }
+    pub(super) fn new(inner: S, policy: Policy) -> Self {
+        Self { inner, policy: Arc::new(policy) }
     }
 }
 
@@ -57,33 +79,31 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        let timeouts = self.shared.by_method.get(path).copied().unwrap_or(self.shared.timeouts);
-        let span = span(path);
-        let method = path.trim_start_matches('/').into();
+        let method = self.policy.methods.at(path);
+        let (timeouts, span) = (method.timeouts, span(path, &method.name));
         telemetry::extract(&span, request.headers());
+        let name = method.name.clone();
         let at = expiry(request.headers_mut(), timeouts);
         let tokens = Tokens::of(request.headers());
-        let bounded = timeouts.longest.is_some();
         let asked = Staleness::of(request.headers());
         let staleness = asked.as_ref().ok().cloned().flatten();
         let scope = Scope { deadline: at, tokens: tokens.clone(), staleness: staleness.clone(), ..Scope::default() };
-        let mut call = Call::begin(Side::Server, method, span.clone(), scope.clone());
+        let side = Side::Server { endless: timeouts.is_endless() };
+        let call = Call::begin(side, name, span.clone(), scope.clone());
 
         if let Err(failure) = asked {
-            call.finish(failure.code());
-            return Box::pin(async move { Ok(rpc::refuse(failure)) });
+            return Box::pin(std::future::ready(Ok(call.refuse(failure))));
         }
-        let slot = bounded.then(|| Slot::take(&self.shared));
+        let slot = (!timeouts.is_endless()).then(|| Slot::take(&self.policy));
         if let Some(None) = slot {
             let failure = Failure::exhausted("OVERLOADED", "too many calls at once", RETRY_AFTER);
-            call.finish(failure.code());
-            return Box::pin(async move { Ok(rpc::refuse(failure)) });
+            return Box::pin(std::future::ready(Ok(call.refuse(failure))));
         }
 
         // The clone that was polled ready is the one that is called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let public = self.shared.public;
+        let public = self.policy.public;
         let work = async move {
             let _slot = slot;
             let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
@@ -121,70 +141,36 @@ fn expiry(headers: &mut HeaderMap, timeouts: Timeouts) -> Option<Instant> {
     Instant::now().checked_add(given)
 }
 
-fn span(path: &str) -> Span {
-    let (service, method) = rpc::split(path);
-    if service.starts_with("grpc.") {
+fn span(path: &str, name: &str) -> Span {
+    if probes::is_probe(path) {
         // Probes come every few seconds and belong to no request.
         return Span::none();
     }
+    // A method that does not exist here has one name for all, but whoever looks at a span should see what was asked for.
+    let original = (name == methods::UNKNOWN).then(|| path.trim_start_matches('/'));
     tracing::info_span!(
         "server",
-        otel.name = path.trim_start_matches('/'),
+        otel.name = name,
         otel.kind = "server",
         otel.status_code = Empty,
-        rpc.system = "grpc",
-        rpc.service = service,
-        rpc.method = method,
-        rpc.grpc.status_code = Empty,
-        rushes.account = Empty,
-        rushes.queries = Empty,
+        { attributes::RPC_SYSTEM_NAME } = "grpc",
+        { attributes::RPC_METHOD } = name,
+        { attributes::RPC_METHOD_ORIGINAL } = original,
+        { attributes::RPC_RESPONSE_STATUS_CODE } = Empty,
+        { attributes::ACCOUNT } = Empty,
+        { attributes::QUERIES } = Empty,
     )
 }
 
-/// Health and reflection, and beside them the service itself.
-#[derive(Clone, Debug)]
-pub struct Beside<S> {
-    probes: Routes,
-    service: S,
-}
-
-impl<S> Beside<S> {
-    pub(super) fn new(probes: Routes, service: S) -> Self {
-        Self { probes, service }
-    }
-}
-
-impl<S> Service<Request<Body>> for Beside<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Either<<Routes as Service<Request<Body>>>::Future, S::Future>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Routes are always ready.
-        self.service.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if request.uri().path().starts_with("/grpc.") {
-            Either::Left(self.probes.call(request))
-        } else {
-            Either::Right(self.service.call(request))
-        }
-    }
-}
-
 /// One of the calls that may run at a time.
-struct Slot(Arc<Shared>);
+struct Slot(Arc<Policy>);
 
 impl Slot {
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
-        if shared.running.fetch_add(1, Ordering::Relaxed) < shared.limit {
-            return Some(Self(shared.clone()));
+    fn take(policy: &Arc<Policy>) -> Option<Self> {
+        if policy.running.fetch_add(1, Ordering::Relaxed) < policy.limit {
+            return Some(Self(policy.clone()));
         }
-        shared.running.fetch_sub(1, Ordering::Relaxed);
+        policy.running.fetch_sub(1, Ordering::Relaxed);
         None
     }
 }

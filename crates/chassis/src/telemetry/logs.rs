@@ -1,17 +1,23 @@
-//! The JSON form of a log line: time, level, target, service, message, fields, and the trace and span it belongs to.
+//! The two forms of a log line, each with the trace that it belongs to: JSON for machines, one line of text for people.
+//!
+//! Invariant: a line that is logged while a span is entered carries that span's trace, whatever filters of the log leave out.
 
 use std::fmt;
 
-use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry::{
+    Context,
+    trace::{SpanContext, TraceContextExt as _},
+};
 use serde_json::{Map, Value};
 use tracing::{
-    Event, Subscriber, dispatcher,
+    Dispatch, Event, Subscriber, dispatcher,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
+    Registry,
     fmt::{
         FmtContext, FormatEvent, FormatFields,
-        format::Writer,
+        format::{Compact, Format, Writer},
         time::{FormatTime as _, SystemTime},
     },
     registry::LookupSpan,
@@ -36,21 +42,54 @@ where
         line.insert("service".to_owned(), self.service.into());
         line.insert("target".to_owned(), event.metadata().target().into());
         event.record(&mut Fields(&mut line));
-        // Asked of the dispatcher and not of `context`, which does not see spans that the log's own filter leaves out.
-        let context = dispatcher::get_default(|dispatch| {
-            let current = dispatch.current_span();
-            tracing_opentelemetry::get_otel_context(current.id()?, dispatch)
-        });
-        if let Some(context) = context {
-            let span = context.span();
-            let ids = span.span_context();
-            if ids.is_valid() {
-                line.insert("trace_id".to_owned(), ids.trace_id().to_string().into());
-                line.insert("span_id".to_owned(), ids.span_id().to_string().into());
-            }
+        if let Some(ids) = current() {
+            line.insert("trace_id".to_owned(), ids.trace_id().to_string().into());
+            line.insert("span_id".to_owned(), ids.span_id().to_string().into());
         }
         writeln!(writer, "{}", Value::Object(line))
     }
+}
+
+/// Writes events as text, one a line, with the trace's id at its end.
+pub(super) struct Text(Format<Compact>);
+
+impl Text {
+    pub(super) fn new(colours: bool) -> Self {
+        Self(tracing_subscriber::fmt::format().compact().with_target(false).with_ansi(colours))
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::with_capacity(256);
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        match current() {
+            Some(ids) => writeln!(writer, "{} trace_id={}", line.trim_end(), ids.trace_id()),
+            None => writer.write_str(&line),
+        }
+    }
+}
+
+/// The ids of the innermost entered span that is traced.
+fn current() -> Option<SpanContext> {
+    dispatcher::get_default(|dispatch| {
+        let current = dispatch.current_span();
+        // Asked of the registry and not of the line's context, which does not see spans that the log's own filter leaves out;
+        // and outward from the current span, which may be one that is logged and not traced.
+        let registry = dispatch.downcast_ref::<Registry>()?;
+        registry.span(current.id()?)?.scope().find_map(|span| ids(&span.id(), dispatch))
+    })
+}
+
+fn ids(span: &tracing::span::Id, dispatch: &Dispatch) -> Option<SpanContext> {
+    let context: Context = tracing_opentelemetry::get_otel_context(span, dispatch)?;
+    let span = context.span();
+    let ids = span.span_context();
+    ids.is_valid().then(|| ids.clone())
 }
 
 struct Fields<'a>(&'a mut Map<String, Value>);

@@ -5,6 +5,7 @@
 mod blobs;
 mod client;
 mod postgres;
+mod probes;
 mod process;
 mod server;
 mod telemetry;

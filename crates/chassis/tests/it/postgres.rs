@@ -131,26 +131,26 @@ async fn nobody_there_is_unavailable_and_a_bad_url_does_not_repeat_its_password(
     assert!(error.to_string().starts_with("RUSHES_DATABASE_URL") && !format!("{error:?}").contains("hunter2"));
 }
 
-/// A pool that waits for a connection and for a statement far longer than for a sign of life.
-fn patient() -> PoolSettings {
+/// A pool that waits for a connection and for a statement far longer than for PostgreSQL to answer anything.
+fn slow() -> PoolSettings {
     const LONG: Duration = Duration::from_secs(60);
-    let (acquire, silence) = (Duration::from_secs(10), Duration::from_millis(400));
-    PoolSettings { min: 1, max: 2, acquire, statement: LONG, silence, ..one() }
+    let (acquire, unresponsive_after) = (Duration::from_secs(10), Duration::from_millis(400));
+    PoolSettings { min: 1, max: 2, acquire, statement: LONG, unresponsive_after, ..one() }
 }
 
 /// What is done to the way to PostgreSQL.
 type Fault = fn(&Proxy);
 
-/// Whether it was refused for the silence, not for a wait of another kind that ended.
-fn is_silence(error: &Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.to_string().contains("said nothing"))
+/// Whether it was refused because PostgreSQL is unresponsive, not for a wait of another kind that ended.
+fn is_unresponsive(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.to_string().contains("did not answer"))
 }
 
 #[tokio::test]
-async fn a_silent_postgresql_is_noticed_in_the_middle_of_work_and_work_goes_on_when_it_speaks() {
+async fn an_unresponsive_postgresql_is_noticed_in_the_middle_of_work_and_work_goes_on_when_it_answers() {
     let database = Database::fresh().await.unwrap();
     let proxy = Proxy::before_url(&database.url()).await.unwrap();
-    let pool = pool(&proxy.url(&database.url()).unwrap(), patient());
+    let pool = pool(&proxy.url(&database.url()).unwrap(), slow());
     sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
     let faults: [(&str, Fault); 3] = [
         ("answers do not come", |proxy| proxy.black_hole(Direction::ToClient)),
@@ -166,7 +166,7 @@ async fn a_silent_postgresql_is_noticed_in_the_middle_of_work_and_work_goes_on_w
         let (read, write) = tokio::join!(count(&pool), add(&pool, &["not added"]));
         for refused in [read.map(drop), write, count(&pool).await.map(drop)] {
             let refused = refused.unwrap_err();
-            assert!(is_silence(&refused) || name == "nobody is there", "{name}: {refused:?}");
+            assert!(is_unresponsive(&refused) || name == "nobody is there", "{name}: {refused:?}");
             assert_eq!(Failure::from(refused).code(), Code::Unavailable, "{name}");
         }
         proxy.heal();
@@ -187,8 +187,8 @@ async fn pause(pool: &Pool) -> Result<(), Error> {
 #[tokio::test]
 async fn what_takes_long_is_waited_for_while_postgresql_answers() {
     let database = Database::fresh().await.unwrap();
-    let pool = pool(&database.url(), PoolSettings { max: 1, ..patient() });
-    // The second waits for the one connection all the time, which is no silence either.
+    let pool = pool(&database.url(), PoolSettings { max: 1, ..slow() });
+    // The second waits for the one connection all the time, and PostgreSQL answers all the same.
     let (first, second) = tokio::join!(pause(&pool), pause(&pool));
     assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
 }

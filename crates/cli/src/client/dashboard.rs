@@ -64,6 +64,7 @@ async fn watch(session: &Session) -> Result<Exit> {
     let mut request = WatchDashboardRequest::default();
     let mut backoff = Backoff::new();
     let mut videos = Videos::default();
+    let on_terminal = std::io::stdout().is_terminal() && !config::plain();
     loop {
         let ended = match client.watch_dashboard(session.stream(request.clone())?).await {
             Err(status) => Err(status),
@@ -81,7 +82,7 @@ async fn watch(session: &Session) -> Result<Exit> {
                         Some(Event::Dashboard(dashboard)) if session.json() => json::print_line(DASHBOARD, &dashboard)?,
                         Some(Event::Dashboard(dashboard)) => {
                             videos.learn(session, &dashboard).await?;
-                            redraw(&text(&dashboard, &videos))?;
+                            out::print(frame(&text(&dashboard, &videos), on_terminal))?;
                         }
                         Some(Event::Heartbeat(_) | Event::Moved(_)) | None => {}
                     }
@@ -100,13 +101,13 @@ async fn watch(session: &Session) -> Result<Exit> {
     }
 }
 
-/// Shows a dashboard in the place of the one before on a terminal; elsewhere as one more block of lines.
-fn redraw(text: &str) -> Result<()> {
-    if std::io::stdout().is_terminal() && !config::plain() {
+/// A dashboard that takes the place of the one before on a terminal; elsewhere one more block of lines.
+fn frame(text: &str, on_terminal: bool) -> String {
+    if on_terminal {
         // From the top left corner, after everything was erased.
-        return out::print(format_args!("\x1b[H\x1b[2J{text}"));
+        return format!("\x1b[H\x1b[2J{text}");
     }
-    out::print(format_args!("{text}\n"))
+    format!("{text}\n")
 }
 
 /// Where videos are, by the names of their generations. A dashboard does not say it.
@@ -226,6 +227,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_watched_dashboard_is_redrawn_on_a_terminal_only() {
+        assert_eq!(frame("one\n", false) + &frame("two\n", false), "one\n\ntwo\n\n");
+        assert!(frame("two\n", true).starts_with("\x1b[H\x1b[2J"));
+    }
+
+    #[test]
     fn names_are_whole_and_a_completed_video_has_its_address() {
         let scene = "projects/p1/scenes/s1".to_owned();
         let name = "generations/g1".to_owned();
@@ -240,7 +247,7 @@ mod tests {
         let projects =
             vec![ProjectCard { name: "projects/p1".to_owned(), scene_count: 1, scenes, ..Default::default() }];
         let dashboard = Dashboard { projects, ..Default::default() };
-        assert_eq!(completed(&dashboard), [name.clone()]);
+        assert_eq!(completed(&dashboard), std::slice::from_ref(&name));
         let videos = Videos(BTreeMap::from([(name.clone(), "http://gateway/assets/a1".to_owned())]));
         let shown = text(&dashboard, &videos);
         for word in ["projects/p1", &scene, &name, "http://gateway/assets/a1"] {

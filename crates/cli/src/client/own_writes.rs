@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use chassis::{client::Channel, token};
+use chassis::{client::Channel, request::token};
 use http::{HeaderValue, Request, Response};
 use tonic::body::Body;
 use tower::Service;
@@ -39,13 +39,13 @@ impl OwnWrites {
             let age = file.metadata().and_then(|data| data.modified()).ok().and_then(|at| at.elapsed().ok());
             let path = file.path();
             let token = std::fs::read(&path).ok().and_then(|token| HeaderValue::from_bytes(&token).ok());
-            match (age.filter(|age| *age < token::USEFUL), token) {
+            match (age.filter(|age| *age < token::LIFETIME), token) {
                 (Some(age), Some(token)) if !token.is_empty() => kept.push((age, path, token)),
                 _ => drop(std::fs::remove_file(path)),
             }
         }
         kept.sort_unstable_by_key(|(age, ..)| *age);
-        kept.truncate(token::MOST);
+        kept.truncate(token::MAX_PER_REQUEST);
         kept.into_iter().map(|(_, path, token)| (path, token)).collect()
     }
 
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(kept(), [token("Ym90aA")]);
 
         let (path, _) = own.kept().remove(0);
-        let old = SystemTime::now() - token::USEFUL - Duration::from_secs(1);
+        let old = SystemTime::now() - token::LIFETIME - Duration::from_secs(1);
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         assert!(kept().is_empty() && !path.exists(), "after some seconds it is of no use");
         std::fs::remove_dir_all(folder).unwrap();

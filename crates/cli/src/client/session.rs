@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chassis::client::Channel;
-use chassis::stale;
+use chassis::request::staleness;
 use chassis::telemetry::{self, Telemetry};
 use http::Uri;
 use prost::Message;
@@ -92,7 +92,7 @@ impl Session {
     pub(crate) fn lenient<T>(&self, message: T, allow_stale: bool) -> Result<Request<T>> {
         let mut request = self.request(message)?;
         if allow_stale {
-            request.metadata_mut().insert(stale::ASKED, stale::MOST.as_secs().into());
+            request.metadata_mut().insert(staleness::MAX_STALE_HEADER, staleness::MAX_STALE.as_secs().into());
         }
         Ok(request)
     }
@@ -125,7 +125,7 @@ impl Session {
 
     /// Says so when an answer is stale.
     pub(crate) fn warn_of_age(&self, metadata: &MetadataMap) {
-        if let Some(age) = metadata.get(stale::TOLD).and_then(|age| age.to_str().ok()) {
+        if let Some(age) = metadata.get(staleness::AGE_HEADER).and_then(|age| age.to_str().ok()) {
             out::warn(format_args!("stale: how it was at most {age} s ago; what is now cannot be read"));
         }
     }

@@ -51,6 +51,16 @@ pub(crate) struct ApiKey {
     pub(crate) revoke_time: Option<OffsetDateTime>,
 }
 
+/// A key after its revocation.
+#[derive(Debug)]
+pub(crate) struct RevokedKey {
+    pub(crate) key: ApiKey,
+    /// The hash under which the key is cached.
+    pub(crate) sha256: Vec<u8>,
+    /// Whether this request revoked it; an earlier one otherwise.
+    pub(crate) is_new: bool,
+}
+
 /// A key in full: `rsk_` and 256 random bits in base64url. Its debug form does not show it.
 pub(crate) struct Secret(String);
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Store, trace};
 use crate::error::{Error, Noun};
-use crate::model::{Account, ApiKey, NewApiKey, Profile, Secret};
+use crate::model::{Account, ApiKey, NewApiKey, Profile, RevokedKey, Secret};
 
 #[derive(FromRow)]
 struct KeyRow {
@@ -36,10 +36,11 @@ impl From<KeyRow> for ApiKey {
 }
 
 #[derive(FromRow)]
-struct Revoked {
+struct RevokedRow {
     #[sqlx(flatten)]
     key: KeyRow,
     key_sha256: Vec<u8>,
+    is_new: bool,
 }
 
 /// A key or none, and the position of the snapshot for the cache.
@@ -142,15 +143,17 @@ impl Store {
         if account_exists.await? { Ok(None) } else { Err(Error::NotFound(Noun::Account)) }
     }
 
-    /// Marks a key as revoked and returns it with its hash; one that was revoked before stays as it is.
-    pub(crate) async fn revoke_api_key(&self, name: ApiKeyName) -> Result<(ApiKey, Vec<u8>), Error> {
+    /// Marks a key as revoked; one that was revoked before stays as it is.
+    pub(crate) async fn revoke_api_key(&self, name: ApiKeyName) -> Result<RevokedKey, Error> {
         let row = self.write.run("revoke_api_key", async |connection| {
-            sqlx::query_as::<_, Revoked>(
+            sqlx::query_as::<_, RevokedRow>(
                 "update api_keys
                     set version = version + (revoke_time is null)::integer, revoke_time = coalesce(revoke_time, now())
                    from set_config('rushes.traceparent', $3, true)
                   where account_id = $1 and id = $2
-                 returning id, account_id, prefix, scopes, version, expire_time, revoke_time, key_sha256",
+                 returning id, account_id, prefix, scopes, version, expire_time, revoke_time, key_sha256,
+                           -- now() is the time of this transaction, so an earlier revocation has another time.
+                           revoke_time = now() as is_new",
             )
             .bind(name.account.0)
             .bind(name.key.0)
@@ -159,7 +162,7 @@ impl Store {
             .await
         });
         let row = row.await?.ok_or(Error::NotFound(Noun::ApiKey))?;
-        Ok((row.key.into(), row.key_sha256))
+        Ok(RevokedKey { key: row.key.into(), sha256: row.key_sha256, is_new: row.is_new })
     }
 
     /// The key with this hash, ended or not, and the position of the snapshot for the cache. The one query that names no

@@ -1,11 +1,13 @@
 //! Statements on projects. `completed_count` and `completed_cost_micros` are read here and never written.
 
+use chassis::postgres::statement;
 use domain::id::{AccountId, ProjectId};
 use domain::money::Micros;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::deletion::end_generations;
 use super::{Store, trace};
 use crate::error::{Error, Noun};
 use crate::etag::IfMatch;
@@ -171,30 +173,47 @@ impl Store {
         }
     }
 
-    /// Marks a project as deleted. That hides its scenes too: every read of a scene also reads its project.
+    /// Marks a project as deleted and enqueues the end of its generations. The mark hides its scenes too: every read of a scene
+    /// also reads its project.
     pub(crate) async fn delete_project(
         &self,
         account: AccountId,
         id: ProjectId,
         if_match: IfMatch,
     ) -> Result<(), Error> {
-        let deleted = self.write.run("delete_project", async |connection| {
-            sqlx::query(
+        let deleted = self.write.transaction("delete_project", async |tx| {
+            let lock = sqlx::query(
+                "select from projects
+                  where account_id = $1 and id = $2 and delete_time is null
+                    -- Not weaker: a start holds the row for key share while it checks that the project is not deleted, and
+                    -- only this lock waits for it. The job then finds the generation.
+                    for update",
+            )
+            .bind(account.0)
+            .bind(id.0)
+            .execute(&mut *tx);
+            statement("lock_project", lock).await?;
+            let mark = sqlx::query_scalar::<_, i64>(
                 "update projects
                     set delete_time = now(), update_time = now(), version = version + 1
                    from set_config('rushes.traceparent', $4, true)
-                  where account_id = $1 and id = $2 and delete_time is null and ($3::bigint is null or version = $3)",
+                  where account_id = $1 and id = $2 and delete_time is null and ($3::bigint is null or version = $3)
+                 returning version",
             )
             .bind(account.0)
             .bind(id.0)
             .bind(if_match.version())
             .bind(trace())
-            .execute(connection)
-            .await
+            .fetch_optional(&mut *tx);
+            let version = statement("mark_project", mark).await?;
+            if let Some(version) = version {
+                end_generations(tx, account, &id.name(), version).await?;
+            }
+            Ok::<_, Error>(version.is_some())
         });
-        match deleted.await?.rows_affected() {
-            0 => Err(self.explain_unchanged_project(account, id).await),
-            _ => Ok(()),
+        match deleted.await? {
+            true => Ok(()),
+            false => Err(self.explain_unchanged_project(account, id).await),
         }
     }
 

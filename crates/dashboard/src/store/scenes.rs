@@ -10,6 +10,7 @@ use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::deletion::end_generations;
 use super::{Store, trace};
 use crate::error::{Error, Noun};
 use crate::etag::IfMatch;
@@ -203,7 +204,7 @@ impl Store {
         }
     }
 
-    /// Marks a scene as deleted and takes it off its project's count.
+    /// Marks a scene as deleted, takes it off its project's count and enqueues the end of its generations.
     pub(crate) async fn delete_scene(
         &self,
         account: AccountId,
@@ -212,30 +213,47 @@ impl Store {
     ) -> Result<(), Error> {
         let deleted = self.write.transaction("delete_scene", async |tx| {
             lock_project(tx, account, name.project).await?.ok_or(Error::NotFound(Noun::Scene))?;
-            let delete = sqlx::query(
+            let lock = sqlx::query(
+                "select from scenes
+                  where account_id = $1 and project_id = $2 and id = $3 and delete_time is null
+                    -- Not weaker: a start holds the row for key share while it checks that the scene is not deleted, and
+                    -- only this lock waits for it. The job then finds the generation.
+                    for update",
+            )
+            .bind(account.0)
+            .bind(name.project.0)
+            .bind(name.scene.0)
+            .execute(&mut *tx);
+            statement("lock_scene", lock).await?;
+            let mark = sqlx::query_scalar::<_, i64>(
                 "with marked as (
                     update scenes s
                        set delete_time = now(), update_time = now(), version = s.version + 1
                       from set_config('rushes.traceparent', $5, true)
                      where s.account_id = $1 and s.project_id = $2 and s.id = $3 and s.delete_time is null
                        and ($4::bigint is null or s.version = $4)
-                    returning s.id
+                    returning s.version
                  )
                  update projects p set scene_count = p.scene_count - 1
                    from marked
-                  where p.account_id = $1 and p.id = $2",
+                  where p.account_id = $1 and p.id = $2
+                 returning marked.version",
             )
             .bind(account.0)
             .bind(name.project.0)
             .bind(name.scene.0)
             .bind(if_match.version())
             .bind(trace())
-            .execute(&mut *tx);
-            Ok::<_, Error>(statement("mark_scene", delete).await?.rows_affected())
+            .fetch_optional(&mut *tx);
+            let version = statement("mark_scene", mark).await?;
+            if let Some(version) = version {
+                end_generations(tx, account, &name.to_string(), version).await?;
+            }
+            Ok::<_, Error>(version.is_some())
         });
         match deleted.await? {
-            0 => Err(self.explain_unchanged_scene(account, name).await),
-            _ => Ok(()),
+            true => Ok(()),
+            false => Err(self.explain_unchanged_scene(account, name).await),
         }
     }
 

@@ -17,7 +17,7 @@ use chassis::settings::Source;
 use dashboard::{Config, Service};
 use proto::accounts::v1 as accounts;
 use proto::accounts::v1::account_service_client::AccountServiceClient;
-use proto::dashboard::v1 as dash;
+use proto::dashboard::v1 as api;
 use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
 use proto::projects::v1 as projects;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
@@ -42,7 +42,7 @@ pub(crate) const POOL: PoolSettings = PoolSettings {
     acquire: Duration::from_secs(5),
     idle: Duration::from_secs(600),
     statement: Duration::from_secs(5),
-    silence: Duration::from_secs(1),
+    unresponsive_after: Duration::from_secs(1),
 };
 
 struct Servers {
@@ -308,17 +308,17 @@ impl User {
     }
 
     /// The first page of the dashboard.
-    pub(crate) async fn dashboard(&self) -> Answer<dash::Dashboard> {
+    pub(crate) async fn dashboard(&self) -> Answer<api::Dashboard> {
         self.dashboard_page(0, "").await
     }
 
-    pub(crate) async fn dashboard_page(&self, page_size: i32, page_token: &str) -> Answer<dash::Dashboard> {
-        let request = dash::GetDashboardRequest { page_size, page_token: page_token.to_owned() };
+    pub(crate) async fn dashboard_page(&self, page_size: i32, page_token: &str) -> Answer<api::Dashboard> {
+        let request = api::GetDashboardRequest { page_size, page_token: page_token.to_owned() };
         self.dashboards().get_dashboard(self.ask(request)).await.map(tonic::Response::into_inner)
     }
 
-    pub(crate) async fn watch(&self, resume_token: &str) -> Answer<Streaming<dash::WatchDashboardResponse>> {
-        let request = dash::WatchDashboardRequest { resume_token: resume_token.to_owned() };
+    pub(crate) async fn watch(&self, resume_token: &str) -> Answer<Streaming<api::WatchDashboardResponse>> {
+        let request = api::WatchDashboardRequest { resume_token: resume_token.to_owned() };
         self.dashboards().watch_dashboard(self.ask(request)).await.map(tonic::Response::into_inner)
     }
 
@@ -408,7 +408,7 @@ impl User {
 
     pub(crate) async fn acknowledge(&self, names: &[&str]) -> Answer<i32> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        let request = dash::AcknowledgeNoticesRequest { names };
+        let request = api::AcknowledgeNoticesRequest { names };
         let reply = self.dashboards().acknowledge_notices(self.ask(request)).await;
         reply.map(|reply| reply.into_inner().unread_notice_count)
     }

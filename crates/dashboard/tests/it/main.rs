@@ -3,6 +3,7 @@
 mod accounts;
 mod cluster;
 mod dashboards;
+mod deletion;
 mod foreign;
 mod notices;
 mod own_writes;

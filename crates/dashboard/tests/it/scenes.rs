@@ -219,7 +219,7 @@ async fn concurrent_reorders_leave_one_of_their_orders() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_project_has_at_most_five_hundred_scenes() -> Result<()> {
+async fn a_project_has_up_to_five_hundred_scenes() -> Result<()> {
     let cluster = Cluster::start().await?;
     let user = cluster.account().await?;
     let project = user.project("P").await?;

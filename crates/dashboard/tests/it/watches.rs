@@ -81,7 +81,7 @@ async fn a_watcher_sees_what_changes() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_gets_at_most_ten_updates_a_second_and_always_the_last() -> Result<()> {
+async fn a_watcher_gets_up_to_ten_updates_a_second_and_always_the_last() -> Result<()> {
     let cluster = Cluster::start().await?;
     let user = cluster.account().await?;
     let mut watch = Watch::of(&user, "").await?;

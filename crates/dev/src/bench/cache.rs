@@ -37,7 +37,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         vec![Row::new("warm_read", "ns", baseline, 1.0, &pairs(&rounds, "read", "moka", |moka| moka + ABOVE)?)];
 
     say("from a commit to the L1 of three replicas, and a bare NATS round trip");
-    let rounds = run("spread").await?;
+    let rounds = run("propagation").await?;
     for (way, name) in [("notified", "commit_to_l1"), ("by_outbox", "commit_to_l1_by_outbox")] {
         for part in ["p50", "p99"] {
             let (ours, trip) = (format!("{way}_{part}"), format!("trip_{part}"));

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use chassis::caller::Caller;
+use chassis::request::caller::Caller;
 use http::Uri;
 use testkit::Process;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod circles;
+mod metrics_page;
 mod reasons;
 mod shape;
 mod sources;

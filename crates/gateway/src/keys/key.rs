@@ -11,6 +11,7 @@ use crate::error::{Error, Refusal};
 /// A key that dashboard knows, with the headers that it becomes.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
+    name: String,
     account: Uuid,
     scopes: Vec<String>,
     expire_time: Option<SystemTime>,
@@ -28,6 +29,7 @@ impl Key {
             .ok_or(Error::UnreadableKey("the account"))?;
         let scopes = key.scopes.join(" ");
         Ok(Self {
+            name: key.name,
             account,
             account_header: HeaderValue::try_from(account.hyphenated().to_string())
                 .map_err(|_| Error::UnreadableKey("the account"))?,
@@ -39,6 +41,11 @@ impl Key {
             }),
             is_revoked: key.revoke_time.is_some(),
         })
+    }
+
+    /// `accounts/{account}/apiKeys/{key}`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn account(&self) -> Uuid {

@@ -1,5 +1,7 @@
 //! Assets over HTTP/1.1, from real files.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use chassis::blobs::Name;
 use http::{Method, Request, Response, StatusCode};
@@ -26,6 +28,14 @@ async fn ask(cluster: &Cluster, method: Method, path: &str, headers: &[(&str, &s
         request = request.header(*name, *value);
     }
     send(cluster, request.body(Bytes::new()).unwrap()).await
+}
+
+/// The id of the trace that a response names, in its one header.
+pub(crate) fn trace_id(response: &Response<Bytes>) -> &str {
+    let ids: Vec<_> = response.headers().get_all("x-trace-id").iter().collect();
+    let [id] = ids[..] else { panic!("one trace id in {:?}", response.headers()) };
+    assert!(id.len() == 32 && id.as_bytes().iter().all(u8::is_ascii_hexdigit), "{id:?}");
+    id.to_str().unwrap()
 }
 
 /// A few hundred kilobytes that do not repeat.
@@ -121,6 +131,7 @@ async fn a_missing_asset_is_a_small_json_that_no_cache_keeps() {
         assert_eq!(response.headers()["cache-control"], "no-store");
         let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         assert_eq!(body["error"]["code"], 404, "{path}");
+        assert_eq!(body["error"]["trace_id"], trace_id(&response), "{path}");
     }
     let response = ask(&cluster, Method::DELETE, &path, &[]).await;
     assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
@@ -137,4 +148,27 @@ async fn a_storage_that_fails_is_503_and_not_404() {
     let response = ask(&cluster, Method::GET, &path, &[]).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()["cache-control"], "no-store");
+}
+
+#[tokio::test]
+async fn every_response_names_its_trace() {
+    let (cluster, name, path) = cluster_with_video().await;
+    let etag = format!("\"{}\"", &name.to_string()[..64]);
+    let mut seen = BTreeSet::new();
+    for (method, headers, status) in [
+        (Method::GET, vec![], StatusCode::OK),
+        (Method::HEAD, vec![], StatusCode::OK),
+        (Method::GET, vec![("range", "bytes=0-9")], StatusCode::PARTIAL_CONTENT),
+        (Method::GET, vec![("range", "bytes=400000-")], StatusCode::RANGE_NOT_SATISFIABLE),
+        (Method::GET, vec![("if-none-match", etag.as_str())], StatusCode::NOT_MODIFIED),
+        (Method::DELETE, vec![], StatusCode::METHOD_NOT_ALLOWED),
+    ] {
+        let response = ask(&cluster, method, &path, &headers).await;
+        assert_eq!(response.status(), status);
+        assert!(seen.insert(trace_id(&response).to_owned()), "each request has a trace of its own");
+    }
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let parent = format!("00-{trace}-b7ad6b7169203331-01");
+    let response = ask(&cluster, Method::GET, &path, &[("traceparent", &parent)]).await;
+    assert_eq!(trace_id(&response), trace, "unless the client brings one");
 }

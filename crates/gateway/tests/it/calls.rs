@@ -128,7 +128,7 @@ async fn every_public_method_demands_a_key_with_its_scope() {
     let cluster = Cluster::start().await;
     for method in proto::METHODS {
         let Some(scope) = method.scope else { continue };
-        check(&call_path(&cluster, method.path, None).await, Code::Unauthenticated, "KEY_UNKNOWN");
+        check(&call_path(&cluster, method.path, None).await, Code::Unauthenticated, "KEY_MISSING");
         let key = cluster.key_with(Uuid::now_v7(), |key| key.scopes.retain(|has| has != scope.as_str()));
         check(&call_path(&cluster, method.path, Some(&key)).await, Code::PermissionDenied, "SCOPE_MISSING");
     }
@@ -136,7 +136,7 @@ async fn every_public_method_demands_a_key_with_its_scope() {
 }
 
 #[tokio::test]
-async fn a_deadline_is_2_s_by_default_10_s_at_most_and_shrinks_on_the_way() {
+async fn a_deadline_is_2_s_by_default_up_to_10_s_and_shrinks_on_the_way() {
     let cluster = Cluster::start().await;
     let key = cluster.key(Uuid::now_v7());
     let mut client = cluster.assets().await;

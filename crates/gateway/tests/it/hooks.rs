@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 
-use crate::assets::send;
+use crate::assets::{send, trace_id};
 use crate::cluster::Cluster;
 
 async fn post(cluster: &Cluster, method: Method, path: &str, body: Bytes) -> StatusCode {
@@ -12,7 +12,9 @@ async fn post(cluster: &Cluster, method: Method, path: &str, body: Bytes) -> Sta
         .uri(path)
         .header("content-type", "application/json")
         .header("webhook-id", "msg-1");
-    send(cluster, request.body(body).unwrap()).await.status()
+    let response = send(cluster, request.body(body).unwrap()).await;
+    trace_id(&response);
+    response.status()
 }
 
 #[tokio::test]

@@ -1,14 +1,19 @@
 //! Keys: looked up once, refused when unknown, ended within a second, and held while dashboard is away.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
+use proto::assets::v1::GetAssetRequest;
 use sha2::{Digest as _, Sha256};
 use testkit::{Nats, eventually};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::cluster::{Cluster, check};
+use crate::{
+    cluster::{Cluster, authorized, check},
+    probes::admin,
+};
 
 const UNKNOWN_KEY: &str = "rsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -61,7 +66,7 @@ async fn a_revoked_key_is_refused_within_its_lifetime() {
     }
     let refused =
         eventually("the key is refused", Duration::from_secs(4), async || cluster.get(&key, "assets/a").await.err());
-    check(&refused.await.unwrap(), Code::Unauthenticated, "KEY_EXPIRED");
+    check(&refused.await.unwrap(), Code::Unauthenticated, "KEY_REVOKED");
 }
 
 #[tokio::test]
@@ -88,7 +93,7 @@ async fn a_message_of_a_revocation_takes_effect_at_once() {
         dashboard.wrote(&name, 2).await;
         cluster.get(&key, "assets/a").await.err()
     });
-    check(&refused.await.unwrap(), Code::Unauthenticated, "KEY_EXPIRED");
+    check(&refused.await.unwrap(), Code::Unauthenticated, "KEY_REVOKED");
 }
 
 #[tokio::test]
@@ -101,4 +106,42 @@ async fn while_dashboard_is_away_known_keys_are_accepted_and_others_are_not() {
         eventually("dashboard is gone", Duration::from_secs(5), async || cluster.get(&other, "assets/a").await.err());
     check(&refused.await.unwrap(), Code::Unavailable, "DEPENDENCY_DOWN");
     assert!(cluster.get(&known, "assets/a").await.is_ok());
+}
+
+/// How many refusals the process has counted for each reason.
+async fn refusals(cluster: &Cluster) -> BTreeMap<String, u64> {
+    let page = admin(cluster, "/metrics").await;
+    let series =
+        page.lines().filter_map(|line| line.strip_prefix("rushes_gateway_authentications_refused_total{reason=\""));
+    series
+        .filter_map(|rest| rest.split_once("\"} "))
+        .map(|(reason, n)| (reason.to_owned(), n.parse().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_reason_and_is_counted_by_it() {
+    let cluster = Cluster::start().await;
+    let expired = cluster.key_with(Uuid::now_v7(), |key| key.expire_time = Some(proto_time(1)));
+    let revoked = cluster.key_with(Uuid::now_v7(), |key| key.revoke_time = Some(proto_time(1)));
+    for (key, counted, reason) in [
+        (None, "missing", "KEY_MISSING"),
+        (Some("rsk_no"), "malformed", "KEY_UNKNOWN"),
+        (Some(UNKNOWN_KEY), "unknown", "KEY_UNKNOWN"),
+        (Some(&revoked), "revoked", "KEY_REVOKED"),
+        (Some(&expired), "expired", "KEY_EXPIRED"),
+    ] {
+        let before = refusals(&cluster).await.get(counted).copied().unwrap_or_default();
+        let mut request = tonic::Request::new(GetAssetRequest::default());
+        if let Some(key) = key {
+            request = authorized(GetAssetRequest::default(), key);
+        }
+        let status = cluster.assets().await.get_asset(request).await.unwrap_err();
+        check(&status, Code::Unauthenticated, reason);
+        let after = refusals(&cluster).await[counted];
+        assert!(after > before, "{counted}: {after} after {before}");
+    }
+    let before = refusals(&cluster).await;
+    assert!(cluster.get(&cluster.key(Uuid::now_v7()), "assets/a").await.is_ok());
+    assert_eq!(before.len(), 5, "no reason but these: {before:?}");
 }

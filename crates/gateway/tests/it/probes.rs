@@ -15,33 +15,57 @@ use uuid::Uuid;
 use crate::cluster::Cluster;
 
 #[tokio::test]
-async fn health_is_serving() {
+async fn health_is_serving_as_a_whole_and_for_each_public_service_and_no_other() {
     let cluster = Cluster::start().await;
     let mut client = HealthClient::new(cluster.channel().await);
-    let reply = client.check(HealthCheckRequest::default()).await.unwrap().into_inner();
-    assert_eq!(reply.status(), ServingStatus::Serving);
+    for service in std::iter::once(String::new()).chain(public_services()) {
+        let reply = client.check(HealthCheckRequest { service }).await.unwrap().into_inner();
+        assert_eq!(reply.status(), ServingStatus::Serving);
+    }
+    let internal = HealthCheckRequest { service: "rushes.work.v1.WorkService".to_owned() };
+    assert_eq!(client.check(internal).await.unwrap_err().code(), tonic::Code::NotFound);
+}
+
+/// Every service with a method that may be called from outside.
+fn public_services() -> BTreeSet<String> {
+    let public = proto::METHODS.iter().filter(|method| method.scope.is_some());
+    public.map(|method| method.path[1..].split_once('/').unwrap().0.to_owned()).collect()
+}
+
+/// Asks the gateway's reflection one question.
+async fn reflect(cluster: &Cluster, question: MessageRequest) -> Result<MessageResponse, tonic::Status> {
+    let mut client = ServerReflectionClient::new(cluster.channel().await);
+    let request = ServerReflectionRequest { message_request: Some(question), ..ServerReflectionRequest::default() };
+    let mut replies = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+    Ok(replies.message().await?.unwrap().message_response.unwrap())
 }
 
 #[tokio::test]
-async fn reflection_lists_the_public_services_only() {
+async fn reflection_lists_and_describes_the_public_services_only() {
     let cluster = Cluster::start().await;
-    let mut client = ServerReflectionClient::new(cluster.channel().await);
-    let ask = ServerReflectionRequest {
-        message_request: Some(MessageRequest::ListServices(String::new())),
-        ..ServerReflectionRequest::default()
-    };
-    let mut replies = client.server_reflection_info(tokio_stream::iter([ask])).await.unwrap().into_inner();
-    let reply = replies.message().await.unwrap().unwrap();
-    let Some(MessageResponse::ListServicesResponse(list)) = reply.message_response else { panic!("{reply:?}") };
+    let listed = reflect(&cluster, MessageRequest::ListServices(String::new())).await.unwrap();
+    let MessageResponse::ListServicesResponse(list) = listed else { panic!("{listed:?}") };
     let listed: BTreeSet<_> = list.service.into_iter().map(|service| service.name).collect();
-    let public = proto::METHODS.iter().filter(|method| method.scope.is_some());
-    let mut expected: BTreeSet<_> =
-        public.map(|method| method.path[1..].split_once('/').unwrap().0.to_owned()).collect();
+    let mut expected = public_services();
     expected.insert("grpc.health.v1.Health".to_owned());
     assert_eq!(listed, expected);
+
+    let services: BTreeSet<_> =
+        proto::METHODS.iter().map(|method| method.path[1..].split_once('/').unwrap().0).collect();
+    let mut internal = 0;
+    for service in services {
+        let described = reflect(&cluster, MessageRequest::FileContainingSymbol(service.to_owned())).await;
+        let is_described = match described {
+            Ok(response) => matches!(response, MessageResponse::FileDescriptorResponse(_)),
+            Err(status) => status.code() != tonic::Code::NotFound,
+        };
+        assert_eq!(is_described, expected.contains(service), "{service}");
+        internal += usize::from(!is_described);
+    }
+    assert!(internal >= 3, "{internal} internal services");
 }
 
-async fn admin(cluster: &Cluster, path: &str) -> String {
+pub(crate) async fn admin(cluster: &Cluster, path: &str) -> String {
     let stream = tokio::net::TcpStream::connect(cluster.admin).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -62,7 +86,9 @@ async fn calls_are_measured_by_method_and_outcome() {
         );
         assert!(page.contains(&series), "no {series}");
     }
-    assert!(page.contains("rushes_gateway_keys_total{how=\"asked\"}"));
+    assert!(page.contains("rushes_gateway_key_lookups_total{source=\"dashboard\"}"));
+    let help = "# HELP rushes_gateway_key_lookups_total API keys that calls showed";
+    assert!(page.contains(help), "a metric says what it is");
     assert_eq!(admin(&cluster, "/healthz").await, "ok\n");
     assert_eq!(admin(&cluster, "/readyz").await, "ready\n");
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use proto::assets::v1::{GetAssetRequest, asset_service_client::AssetServiceClient};
+use chassis::telemetry::attributes;
+use proto::assets::v1::{GetAssetRequest, RenderThumbnailRequest, asset_service_client::AssetServiceClient};
 use testkit::{Kind, Tree};
+use tonic_types::StatusExt as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -16,8 +18,16 @@ async fn a_call_is_one_trace_through_every_hop() {
     let request = authorized(GetAssetRequest { name: "assets/a".into() }, &cluster.key(account));
     let root = tracing::info_span!("a user");
     let trace = async {
-        AssetServiceClient::new(cluster.traced()).get_asset(request).await.unwrap();
-        chassis::telemetry::trace_id().unwrap()
+        let trace = chassis::telemetry::trace_id().unwrap();
+        let mut client = AssetServiceClient::new(cluster.traced());
+        let reply = client.get_asset(request).await.unwrap();
+        let refused = client.render_thumbnail(RenderThumbnailRequest::default()).await.unwrap_err();
+        for metadata in [reply.metadata(), refused.metadata()] {
+            assert_eq!(metadata.get_all("x-trace-id").iter().collect::<Vec<_>>(), [trace.as_str()]);
+        }
+        let details = refused.get_error_details();
+        assert_eq!(details.error_info().unwrap().metadata["trace_id"], trace);
+        trace
     }
     .instrument(root)
     .await;
@@ -35,10 +45,9 @@ async fn a_call_is_one_trace_through_every_hop() {
     let hop = [(name, Kind::Client), (name, Kind::Server)];
     assert_eq!(path, [&[("a user", Kind::Internal)], &hop[..], &hop[..]].concat());
     let attribute = |key| service.attribute(key).unwrap();
-    assert_eq!(attribute("rpc.system"), "grpc");
-    assert_eq!(attribute("rpc.service"), "rushes.assets.v1.AssetService");
-    assert_eq!(attribute("rpc.method"), "GetAsset");
-    assert_eq!(attribute("rpc.grpc.status_code"), "0");
+    assert_eq!(attribute(attributes::RPC_SYSTEM_NAME), "grpc");
+    assert_eq!(attribute(attributes::RPC_METHOD), name);
+    assert_eq!(attribute(attributes::RPC_RESPONSE_STATUS_CODE), "OK");
     let gateway = tree.find(|span| span.attribute("rushes.account").is_some()).unwrap();
     assert_eq!(gateway.attribute("rushes.account"), Some(account.to_string().as_str()));
     assert!(

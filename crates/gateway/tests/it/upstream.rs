@@ -53,7 +53,9 @@ impl Services {
         let free = "127.0.0.1:0".parse().unwrap();
         let settings = server::Settings { listen: free, admin: free };
         let streams = proto::METHODS.iter().filter(|method| method.client_streaming || method.server_streaming);
-        let server = Server::new("upstream", &settings).streaming(streams.map(|method| method.path));
+        let server = Server::new("upstream", &settings)
+            .describe(proto::DESCRIPTOR_SET)
+            .streaming(streams.map(|method| method.path));
         let bound = server.bind().await.unwrap();
         let uri = format!("http://{}", bound.addr()).parse().unwrap();
         let gzip = CompressionEncoding::Gzip;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::claims::ClaimStreams;
 use crate::error::Error;
-use crate::model::{FailureClass, FailureReport, Output, ProgressReport, ProviderCharge, Suspension};
+use crate::model::{FailureClass, FailureReport, Hinted, Output, ProgressReport, ProviderCharge, Suspension};
 use crate::work::Work;
 
 /// How many leases one heartbeat may prolong.
@@ -104,8 +104,8 @@ impl WorkService for WorkApi {
             given => parse_text(&mut fields, "provider_reference", given, MAX_TEXT_CHARACTERS).map(Some),
         };
         let (((provider, event), job), reference) = fields.done(provider.zip(event).zip(job).zip(reference))?;
-        let awaited = self.work.hint((provider, event), job, reference).await?;
-        Ok(Response::new(api::HintWorkResponse { awaited }))
+        let Hinted { awaited, traceparent } = self.work.hint((provider, event), job, reference).await?;
+        Ok(Response::new(api::HintWorkResponse { awaited, traceparent }))
     }
 
     async fn record_submission(

@@ -100,3 +100,12 @@ pub(crate) struct FailedAttempt {
     /// The provider's charge, as far as the worker knows it.
     pub(crate) provider_charge: Option<ProviderCharge>,
 }
+
+/// What became of a provider's event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hinted {
+    /// Whether the job was waiting for it.
+    pub(crate) awaited: bool,
+    /// The W3C trace context of the call that started the generation; empty for an event that was heard before or is of no job.
+    pub(crate) traceparent: String,
+}

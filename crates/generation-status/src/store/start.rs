@@ -8,9 +8,10 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 
 use super::Store;
+use super::change::scene_copy;
 use super::rows::columns;
 use crate::error::{Error, Noun};
-use crate::model::{GENERATION_JOBS, Generation, NewGeneration, Started};
+use crate::model::{GENERATION_JOBS, Generation, NewGeneration, Started, WaitReason};
 
 /// The job priority of background generations, which comes after all normal ones.
 const BACKGROUND: i16 = 200;
@@ -140,7 +141,7 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
              insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, reference_assets,
                                       wait_reason, held_micros, request_id, request_sha256, traceparent, start_deadline,
                                       total_deadline, retried_from)
-             select $3, hold.account_id, $4, scene.id, $7, $8, $9, $10, 1, $11, $2, $12,
+             select $3, hold.account_id, $4, scene.id, $7, $8, $9, $10, $19, $11, $2, $12,
                     current_setting('rushes.traceparent'), now() + make_interval(secs => $15),
                     now() + make_interval(secs => $16), $17
              from hold cross join scene
@@ -152,13 +153,9 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
              from started g
              cross join (values ($13::uuid, 'available', -$11), ($14::uuid, 'held', $11)) as line (id, book, amount)
          ),
-         shown as (
-             update scenes s
-             set latest_generation = g.id, latest_version = g.version, latest_state = g.state,
-                 latest_percent = g.percent, latest_stage = g.stage, latest_thumbnail = null
-             from started g
-             where s.account_id = g.account_id and s.id = g.scene_id
-         )
+         shown as (",
+        scene_copy!(started, "started g"),
+        ")
          select exists (select from scene) as scene, (select assets from missing) = 0 as assets,
                 exists (select from credit_accounts where account_id = $1 and open_count >= $18) as full,
                 g.fresh, g.request_sha256, ",
@@ -184,6 +181,7 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
     .bind(new.model.total_deadline.as_secs_f64())
     .bind(new.retried_from.map(|id| id.0))
     .bind(max_open)
+    .bind(WaitReason::Capacity as i16)
 }
 
 fn parse_row(row: &PgRow, new: &NewGeneration, max_open: i32) -> Result<Started, Error> {

@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use chassis::caller::Caller;
 use chassis::client::Channel;
 use chassis::drain::Drain;
+use chassis::request::caller::Caller;
 use futures::StreamExt as _;
 use generation_status::config::Database as Pools;
 use generation_status::{Config, Service};
@@ -110,7 +110,7 @@ impl Cluster {
         let Pools { read, write, claim, finalize, reaper, webhook, .. } = &mut config.database;
         for pool in [read, write, claim, finalize, reaper, webhook] {
             // Tests crowd the machine.
-            pool.silence = Duration::from_secs(1);
+            pool.unresponsive_after = Duration::from_secs(1);
         }
         change(&mut config);
         let pool = PgPoolOptions::new().max_connections(4).connect(&database.url()).await.unwrap();

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use generation_status::metrics::{METRICS, MetricKind};
+use chassis::telemetry::metric::Kind;
+use generation_status::metrics::ALL;
 use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::generations::v1::{CancelGenerationRequest, ResolveGenerationRequest, State};
 use proto::work::v1::FailureClass;
@@ -153,20 +154,20 @@ async fn every_business_event_has_one_line_with_its_ids_and_counts() {
         value(&page, &format!("rushes_generations_ended_total{{model=\"local-sketch\",state=\"{state}\"}}")) as i64
     };
     assert_eq!(["COMPLETED", "FAILED", "CANCELLED", "EXPIRED"].map(ended), [1, 1, 3, 1]);
-    for metric in METRICS {
+    for metric in ALL {
         let kind = match metric.kind {
-            MetricKind::Counter => "counter",
-            MetricKind::Gauge => "gauge",
-            MetricKind::Histogram => "histogram",
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         let recorded = page.lines().any(|line| line.starts_with(&format!("# TYPE {} ", metric.name)));
         let described =
-            page.contains(&format!("# HELP {} {}\n# TYPE {} {kind}\n", metric.name, metric.help, metric.name));
+            page.contains(&format!("# HELP {} {}\n# TYPE {} {kind}\n", metric.name, metric.help(), metric.name));
         assert_eq!(recorded, described, "{}", metric.name);
     }
     let ours = ["rushes_generation", "rushes_submission", "rushes_completion", "rushes_credits", "rushes_webhook"];
     for name in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
         let is_ours = ours.iter().any(|start| name.starts_with(start));
-        assert!(!is_ours || METRICS.iter().any(|metric| metric.name == name), "{name} is not in the table");
+        assert!(!is_ours || ALL.iter().any(|metric| metric.name == name), "{name} is not in the table");
     }
 }

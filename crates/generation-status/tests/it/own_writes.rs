@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::token;
+use chassis::request::token;
 use proto::generations::v1::{CancelGenerationRequest, Generation, GetGenerationRequest, State};
 use testkit::{Direction, Nats, Proxy, eventually};
 use tonic::Response;

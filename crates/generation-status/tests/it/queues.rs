@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::caller::Caller;
+use chassis::request::caller::Caller;
 use proto::generations::v1::start_generation_request::Priority;
 use proto::generations::v1::{
     BatchGetGenerationsRequest, Generation, ListGenerationsRequest, StartGenerationRequest, State, WaitReason,

@@ -6,7 +6,7 @@ use proto::generations::v1::charge::ProviderCharge;
 use proto::generations::v1::progress::Basis;
 use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::generations::v1::{CancelGenerationRequest, Generation, ResolveGenerationRequest, State, WaitReason};
-use proto::work::v1::{FailureClass, HintWorkRequest, Work};
+use proto::work::v1::{FailureClass, HintWorkRequest, HintWorkResponse, Work};
 use testkit::eventually;
 use tonic::{Code, Status};
 
@@ -34,13 +34,17 @@ async fn unconfirmed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
 }
 
 async fn hint(cluster: &Cluster, job: &str, event: &str, reference: &str) -> bool {
+    hinted(cluster, job, event, reference).await.awaited
+}
+
+async fn hinted(cluster: &Cluster, job: &str, event: &str, reference: &str) -> HintWorkResponse {
     let request = HintWorkRequest {
         provider: "local".to_owned(),
         event: event.to_owned(),
         job: job.to_owned(),
         provider_reference: reference.to_owned(),
     };
-    cluster.node.works.clone().hint_work(request).await.unwrap().into_inner().awaited
+    cluster.node.works.clone().hint_work(request).await.unwrap().into_inner()
 }
 
 async fn resolve(cluster: &Cluster, user: &User, name: &str, how: Resolution) -> Result<Generation, Status> {
@@ -194,8 +198,14 @@ async fn an_unconfirmed_submission_is_settled_by_a_webhook() {
     assert_eq!((shown.state(), shown.wait_reason()), (State::Submitting, WaitReason::SubmissionUnconfirmed));
     let job = work.lease.unwrap().job;
     assert!(!hint(&cluster, &uuid::Uuid::now_v7().to_string(), "other", "order-7").await, "of no job of ours");
-    assert!(hint(&cluster, &job, "event-1", "order-7").await);
-    assert!(!hint(&cluster, &job, "event-1", "order-7").await, "heard before");
+    // Whoever passes the webhook on can link its trace to the generation's.
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let query = sqlx::query("update generations set traceparent = $2 where id = $1::uuid").bind(&job).bind(trace);
+    query.execute(&cluster.pool).await.unwrap();
+    let first = hinted(&cluster, &job, "event-1", "order-7").await;
+    assert_eq!((first.awaited, first.traceparent.as_str()), (true, trace));
+    let repeated = hinted(&cluster, &job, "event-1", "order-7").await;
+    assert_eq!((repeated.awaited, repeated.traceparent.as_str()), (false, ""), "heard before");
     assert!(!hint(&cluster, &job, "event-2", "order-8").await, "another's order");
     let poll = worker.next().await;
     assert_eq!((poll.poll, poll.in_doubt, poll.provider_reference.as_str()), (true, false, "order-7"));

@@ -21,7 +21,7 @@ use tracing::subscriber::NoSubscriber;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::model::{Charge, Class, Completion, Failure, Lease, Order, Reference, Suspension, Video, Work};
+use crate::model::{Charge, Class, Completion, Failure, Hinted, Lease, Order, Reference, Suspension, Video, Work};
 
 /// Its name in errors.
 const SERVICE: &str = "generation-status";
@@ -175,8 +175,7 @@ impl WorkClient {
         Ok(())
     }
 
-    /// Passes on that a verified webhook of `provider` named a job; tried once, since providers send it again. Returns whether
-    /// the job was waiting.
+    /// Passes on that a verified webhook of `provider` named a job; tried once, since providers send it again.
     ///
     /// # Errors
     /// [`Error::Unavailable`], or [`Error::LeaseLost`] when it is refused.
@@ -186,14 +185,15 @@ impl WorkClient {
         job: Uuid,
         event: &str,
         reference: Option<&str>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Hinted, Error> {
         let request = wire::HintWorkRequest {
             provider: provider.to_owned(),
             event: event.to_owned(),
             job: job.to_string(),
             provider_reference: reference.unwrap_or_default().to_owned(),
         };
-        Ok(call_once(self.inner.clone().hint_work(request)).await.map_err(parse_status)?.awaited)
+        let response = call_once(self.inner.clone().hint_work(request)).await.map_err(parse_status)?;
+        Ok(Hinted { awaited: response.awaited, traceparent: response.traceparent })
     }
 
     /// Reports how far the work is; tried once, since the next report says more. Returns whether it is to be cancelled.

@@ -28,6 +28,15 @@ pub struct WebhookEvent {
     pub reference: Option<String>,
 }
 
+/// What became of a webhook that was passed on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hinted {
+    /// Whether its job was waiting for it.
+    pub awaited: bool,
+    /// The W3C trace context of the call that started the generation; empty where none is known.
+    pub traceparent: String,
+}
+
 /// Why a webhook is not believed, for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -4,10 +4,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use chassis::telemetry::attributes;
 use http::{Method, StatusCode};
-use opentelemetry_semantic_conventions::attribute::{
-    ERROR_TYPE, HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, SERVER_ADDRESS, SERVER_PORT,
-};
 use tracing::field::Empty;
 use tracing::{Span, info_span};
 use url::Url;
@@ -49,12 +47,12 @@ impl Call {
             otel.name = operation.span_name(provider),
             otel.kind = "client",
             otel.status_code = Empty,
-            { HTTP_REQUEST_METHOD } = method.as_str(),
-            { SERVER_ADDRESS } = url.host_str(),
-            { SERVER_PORT } = url.port_or_known_default(),
-            { HTTP_RESPONSE_STATUS_CODE } = Empty,
-            { ERROR_TYPE } = Empty,
-            rushes.provider = provider,
+            { attributes::HTTP_REQUEST_METHOD } = method.as_str(),
+            { attributes::SERVER_ADDRESS } = url.host_str(),
+            { attributes::SERVER_PORT } = url.port_or_known_default(),
+            { attributes::HTTP_RESPONSE_STATUS_CODE } = Empty,
+            { attributes::ERROR_TYPE } = Empty,
+            { attributes::PROVIDER } = provider,
         );
         Self { span, failed: AtomicBool::new(false) }
     }
@@ -66,7 +64,7 @@ impl Call {
 
     /// Records the answer's status. A client counts every refusal as its error.
     pub(super) fn answered(&self, status: StatusCode) {
-        self.span.record(HTTP_RESPONSE_STATUS_CODE, status.as_u16());
+        self.span.record(attributes::HTTP_RESPONSE_STATUS_CODE, status.as_u16());
         if status.is_client_error() || status.is_server_error() {
             self.failed(status.as_str());
         }
@@ -78,7 +76,7 @@ impl Call {
         if self.failed.swap(true, Ordering::Relaxed) {
             return;
         }
-        self.span.record(ERROR_TYPE, kind);
+        self.span.record(attributes::ERROR_TYPE, kind);
         self.span.record("otel.status_code", "ERROR");
     }
 }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chassis::telemetry::attributes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::Semaphore;
@@ -97,7 +98,8 @@ impl Provider for Local {
 
     fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
         async move {
-            let _span = info_span!("submit", otel.name = format!("submit {NAME}"), rushes.provider = NAME).entered();
+            let _span =
+                info_span!("submit", otel.name = format!("submit {NAME}"), { attributes::PROVIDER } = NAME).entered();
             let reference = reference(order.key);
             let mut orders = self.orders();
             if !orders.contains_key(&reference) {
@@ -134,7 +136,7 @@ impl Provider for Local {
 
     fn fetch<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Pieces<'a>, Failure>> {
         async move {
-            let _span = info_span!("fetch output", rushes.provider = NAME).entered();
+            let _span = info_span!("fetch output", { attributes::PROVIDER } = NAME).entered();
             let Some(State::Done(bytes)) = self.state(reference) else {
                 return Err(Failure::internal("the sketch is not finished, or was forgotten"));
             };
@@ -145,7 +147,8 @@ impl Provider for Local {
 
     fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>> {
         async move {
-            let _span = info_span!("cancel", otel.name = format!("cancel {NAME}"), rushes.provider = NAME).entered();
+            let _span =
+                info_span!("cancel", otel.name = format!("cancel {NAME}"), { attributes::PROVIDER } = NAME).entered();
             if let Some(drawing) = self.orders().get(reference) {
                 let mut state = drawing.state.lock().unwrap_or_else(PoisonError::into_inner);
                 if matches!(*state, State::Working { .. }) {

@@ -11,4 +11,6 @@ mod node;
 mod polls;
 mod protocol;
 mod sketch;
+mod starts;
+mod telemetry;
 mod webhooks;

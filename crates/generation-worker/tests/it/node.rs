@@ -1,7 +1,7 @@
 //! generation-status and thumbnail-worker as one scripted node: it hands out what a test queues, records every call, and answers as
 //! the test wants.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
+/// The trace context of whoever started every generation.
+pub(crate) const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 /// What a worker reported of one job.
 #[derive(Clone, Debug)]
 pub(crate) enum Report {
@@ -50,6 +53,8 @@ pub(crate) struct State {
     leased: usize,
     pub(crate) max_leased: usize,
     pub(crate) streams: usize,
+    /// The names of the workers that opened a claim stream, each once.
+    pub(crate) workers: BTreeSet<String>,
     /// Statuses with which calls of a method are refused, first one first.
     refusals: HashMap<&'static str, VecDeque<Status>>,
     /// What heartbeats say: whether leases are held, and whether they are to be cancelled.
@@ -72,6 +77,7 @@ impl Node {
     pub(crate) async fn serve(&self, drain: Drain) -> http::Uri {
         let free = "127.0.0.1:0".parse().unwrap();
         let bound = Server::new("node", &server::Settings { listen: free, admin: free })
+            .describe(proto::DESCRIPTOR_SET)
             .streaming(["/rushes.work.v1.WorkService/ClaimWork"])
             .bind()
             .await
@@ -128,6 +134,13 @@ impl Node {
         report.await.unwrap_or_else(|error| panic!("{error}; reports: {:?}", self.reports(job)))
     }
 
+    /// The reference of a job's order, once it is recorded.
+    pub(crate) async fn submitted(&self, job: &str) -> String {
+        let wanted =
+            |report: &Report| if let Report::Submitted(reference) = report { Some(reference.clone()) } else { None };
+        self.wait_for(job, "it is submitted", wanted).await
+    }
+
     pub(crate) async fn completed(&self, job: &str) -> CompleteWorkRequest {
         let wanted =
             |report: &Report| if let Report::Completed(request) = report { Some((**request).clone()) } else { None };
@@ -182,7 +195,10 @@ impl Node {
             }
             tokio::select! {
                 ask = asks.message() => match ask {
-                    Ok(Some(ask)) => free += ask.slots,
+                    Ok(Some(ask)) => {
+                        free += ask.slots;
+                        self.state().workers.extend(Some(ask.worker).filter(|name| !name.is_empty()));
+                    }
                     _ => return,
                 },
                 () = changed => {}
@@ -239,7 +255,7 @@ impl WorkService for Node {
             return Err(status);
         }
         state.hints.push(request.into_inner());
-        Ok(Response::new(HintWorkResponse { awaited: true }))
+        Ok(Response::new(HintWorkResponse { awaited: true, traceparent: TRACEPARENT.into() }))
     }
 
     async fn record_submission(

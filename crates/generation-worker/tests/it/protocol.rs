@@ -11,7 +11,7 @@ use tonic::Status;
 
 use crate::cluster::Cluster;
 use crate::fake_provider::{DONE, FakeProvider, WORKING};
-use crate::node::Report;
+use crate::node::{Report, TRACEPARENT};
 
 fn sketches() -> Registry {
     Registry::default().with(local::MODEL, Arc::new(Local::new(Duration::ZERO, 2)))
@@ -20,8 +20,7 @@ fn sketches() -> Registry {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sketch_is_made_stored_and_delivered() {
     let cluster = Cluster::start(sketches(), |_| {}).await;
-    let job =
-        cluster.node.queue(|work| work.traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into());
+    let job = cluster.node.queue(|work| work.traceparent = TRACEPARENT.into());
     let completed = cluster.node.completed(&job).await;
     let lease = completed.lease.unwrap();
     assert_eq!((lease.job.as_str(), lease.fence), (job.as_str(), 1));
@@ -50,12 +49,12 @@ async fn a_sketch_is_made_stored_and_delivered() {
     let progress: Vec<_> = reports
         .iter()
         .filter_map(|report| match report {
-            Report::Progress(percent, stage) => Some((*percent, stage.clone())),
+            Report::Progress(percent, doing) => Some((*percent, doing.clone())),
             _ => None,
         })
         .collect();
     assert!(progress.is_sorted_by_key(|(percent, _)| *percent), "{progress:?}");
-    assert!(progress.iter().all(|(percent, stage)| (0..=100).contains(percent) && !stage.is_empty()), "{progress:?}");
+    assert!(progress.iter().all(|(percent, doing)| (0..=100).contains(percent) && !doing.is_empty()), "{progress:?}");
     let name = output.asset.strip_prefix("assets/").unwrap();
     let bytes = cluster.blobs.get(&format!("{name}.mp4").parse().unwrap()).await.unwrap();
     assert_eq!(&bytes[4..8], b"ftyp");
@@ -81,7 +80,9 @@ async fn an_order_of_an_earlier_attempt_is_gone_on_with() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_fence_ends_all_reports_of_the_work() {
     for method in ["record_submission", "report_progress", "complete_work"] {
-        let provider = FakeProvider::new([WORKING, WORKING, WORKING, DONE]);
+        // A refused report of progress counts only while there is something to wait for.
+        let polls = if method == "report_progress" { 400 } else { 3 };
+        let provider = FakeProvider::new(std::iter::repeat_n(WORKING, polls).chain([DONE]));
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
         cluster.node.refuse_next(method, Status::aborted("another has it"));
         let job = cluster.node.queue(|_| {});

@@ -20,9 +20,9 @@ async fn settled(local: &Local, reference: &Reference) -> (OrderStatus, Vec<(u8,
     let end = async {
         loop {
             match local.poll(reference).await.unwrap() {
-                OrderStatus::Working { percent, stage } => {
-                    if seen.last() != Some(&(percent, stage)) {
-                        seen.push((percent, stage));
+                OrderStatus::Working { percent, stage: doing } => {
+                    if seen.last() != Some(&(percent, doing)) {
+                        seen.push((percent, doing));
                     }
                     tokio::time::sleep(local.poll_interval()).await;
                 }

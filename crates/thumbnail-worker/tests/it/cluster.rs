@@ -54,7 +54,7 @@ impl Cluster {
         let folder = std::env::temp_dir().join(format!("rushes-assets-{}", Uuid::now_v7().simple()));
         let url = url(&folder);
         let free = "127.0.0.1:0".parse().unwrap();
-        let pool = PoolSettings { min: 0, silence: Duration::from_secs(1), ..PoolSettings::default() };
+        let pool = PoolSettings { min: 0, unresponsive_after: Duration::from_secs(1), ..PoolSettings::default() };
         let mut config = Config {
             telemetry: telemetry::Settings::default(),
             server: server::Settings { listen: free, admin: free },
@@ -71,7 +71,7 @@ impl Cluster {
                 scratch: std::env::temp_dir(),
                 timeout: Duration::from_secs(8),
             },
-            runner: Runner { host: "node".into(), slots: 2 },
+            runner: Runner { slots: 2 },
         };
         change(&mut config);
         let blobs = blobs::Store::open(&config.blobs).unwrap();

@@ -2,7 +2,7 @@
 
 use chassis::telemetry::{self, Telemetry};
 use proto::assets::v1::thumbnail::State;
-use thumbnail_worker::metrics::METRICS;
+use thumbnail_worker::metrics::ALL;
 
 use crate::cluster::Cluster;
 use crate::paint::fixture;
@@ -22,16 +22,16 @@ async fn every_recorded_metric_has_its_help_and_events_are_counted() {
     assert_eq!(cluster.settled(&account, &asset.name).await.state(), State::Ready);
     let page = telemetry::page();
 
-    for metric in METRICS {
+    for metric in ALL {
         let recorded = page.contains(&format!("# TYPE {} ", metric.name));
-        let described = page.contains(&format!("# HELP {} {}", metric.name, metric.help));
+        let described = page.contains(&format!("# HELP {} {}", metric.name, metric.help()));
         assert_eq!(recorded, described, "{}", metric.name);
     }
     let ours = ["rushes_asset", "rushes_thumbnail", "rushes_decode", "rushes_memory"];
     for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap();
         let is_ours = ours.iter().any(|start| name.starts_with(start));
-        assert!(!is_ours || METRICS.iter().any(|metric| metric.name == name), "{name} is not in the table");
+        assert!(!is_ours || ALL.iter().any(|metric| metric.name == name), "{name} is not in the table");
     }
     assert!(sum(&page, "rushes_assets_stored_total{mime_type=\"image/jpeg\"}") >= 1.0, "{page}");
     assert!(sum(&page, "rushes_thumbnails_ended_total{outcome=\"rendered\"}") >= 1.0, "{page}");

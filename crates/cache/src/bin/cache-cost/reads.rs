@@ -7,15 +7,15 @@ use bytes::Bytes;
 use cache::Tier;
 use chassis::settings::Source;
 
-use crate::Result;
 use crate::replica::{Replica, key};
+use crate::result::Result;
 
 const KEYS: usize = 1000;
 const READS: usize = 200_000;
-/// How many of one kind are read before it is the other's turn.
-const TURN: usize = 2000;
-/// Rounds in which the proof was too old for a part of the reads, on a crowded machine, are taken again this often.
-const TRIES: usize = 20;
+/// How many of one kind are read before as many of the other.
+const CHUNK: usize = 2000;
+/// Rounds in which the proof was too old for a part of the reads, on a crowded machine, are run again this often.
+const RETRIES: usize = 20;
 
 /// Prints the nanoseconds of one read of each kind, for each round.
 pub(crate) async fn measure(source: &Source, rounds: usize) -> Result<()> {
@@ -27,16 +27,16 @@ pub(crate) async fn measure(source: &Source, rounds: usize) -> Result<()> {
         bare.insert(key.as_str().into(), replica.get(key, id).await?.body).await;
     }
     let order: Vec<usize> = (0..READS).map(|_| fastrand::usize(..KEYS)).collect();
-    let mut left = TRIES;
+    let mut left = RETRIES;
     let mut done = 0;
-    // The first round warms threads and branches, and is thrown away.
+    // The first round warms caches and branch predictors, and is not counted.
     while done <= rounds {
         replica.proven().await;
         for (id, key) in keys.iter().enumerate() {
             replica.get(key, id).await?;
         }
         let (mut took, mut bare_took, mut warm) = (Duration::ZERO, Duration::ZERO, 0);
-        for order in order.chunks(TURN) {
+        for order in order.chunks(CHUNK) {
             let began = Instant::now();
             for id in order {
                 std::hint::black_box(bare.get(keys[*id].as_str()).await);
@@ -50,7 +50,7 @@ pub(crate) async fn measure(source: &Source, rounds: usize) -> Result<()> {
             took += began.elapsed();
         }
         if warm < READS {
-            left = left.checked_sub(1).ok_or("L1 did not hold its proof through a round")?;
+            left = left.checked_sub(1).ok_or("L1 was without a proof in each round")?;
             continue;
         }
         if done > 0 {

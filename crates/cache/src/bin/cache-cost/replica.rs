@@ -1,5 +1,4 @@
-//! A replica of a service that has rows to read and to change: its cache with connections of its own, as in a process of
-//! its own.
+//! A replica of a service with rows to read and to change: its cache with connections of its own, as in a process of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +9,10 @@ use chassis::postgres::{Error, Pool, PoolSettings};
 use chassis::settings::Source;
 use uuid::Uuid;
 
-use crate::Result;
+use crate::result::Result;
 
 const ACCOUNT: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
-/// What a row's body weighs: an encoded generation has about as much.
+/// The bytes of a row's body, about those of an encoded generation.
 const BODY: usize = 800;
 
 /// One replica.
@@ -76,7 +75,7 @@ impl Replica {
         Ok(Loaded { version, asof: Asof { epoch, seq }, body: self.body.clone(), lifetime: Lifetime::TERMINAL })
     }
 
-    /// Changes a row, and tells the outbox and nobody else; gives its version.
+    /// Changes a row, and notifies nobody but the outbox; returns its version.
     pub(crate) async fn change(&self, key: &Key, id: usize) -> Result<i64, Error> {
         self.data
             .transaction("change_cost", async |connection| {

@@ -1,4 +1,4 @@
-//! How much of a Zipf-like traffic with 5 % writes each tier answers, through two replicas.
+//! The share of a Zipf-like traffic with 5 % writes that each tier answers, through two replicas.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use cache::Tier;
 use chassis::settings::Source;
 
-use crate::Result;
 use crate::replica::{Replica, key};
+use crate::result::Result;
 
 const REPLICAS: usize = 2;
 const KEYS: usize = 10_000;

@@ -118,7 +118,7 @@ pub(crate) const IN_PROSE: &[&str] = &[
     "floored", "reign", "reigns", "deposed", "peek", "peeks", "peeked", "tally", "tale", "tales", "heir", "heirs",
     "wishes", "lane", "lanes", "pulse", "silence", "bell", "bells", "desk", "desks", "parcel", "parcels", "glance",
     "glances", "parked", "bury", "buries", "buried", "verdict", "verdicts", "flaw", "flaws", "sweep", "sweeps",
-    "sweeper", "swept", "dash", "dashes", "patience", "util", "utils",
+    "sweeper", "swept", "patience", "util", "utils",
 ];
 
 /// Names that keep a private word.
@@ -132,6 +132,16 @@ pub(crate) struct Exception {
 
 pub(crate) const EXCEPTIONS: &[Exception] = &[
     Exception { file: "crates/dev/tests/house/words*", name: "*", reason: "the rule has to write the words down" },
+    Exception {
+        file: "crates/dashboard/src/cache.rs",
+        name: "dash",
+        reason: "the first part of a dashboard's cache key, which the triggers of landed migrations write",
+    },
+    Exception {
+        file: "crates/generation-status/src/cache.rs",
+        name: "dash",
+        reason: "the same key, which generation-status touches",
+    },
     Exception { file: "docs/changelog.md", name: "*", reason: "it tells what each setting was called before" },
     Exception {
         file: "crates/generation-worker/tests/it/sketch.rs",

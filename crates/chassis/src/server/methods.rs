@@ -1,0 +1,70 @@
+//! The methods of a server: which there are, how long a call of each may take, and what each is called in spans and metrics.
+//!
+//! Invariant: a path that is no method of the server has no name of its own there, since anyone may send any path.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+/// What every path that is no method is called, by OpenTelemetry's conventions.
+pub(super) const UNKNOWN: &str = "_OTHER";
+
+/// How long a method may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The deadline of a call that brings none; `None`: it has none.
+    pub default: Option<Duration>,
+    /// The longest deadline that a call may have; `None`: whatever it brings.
+    pub longest: Option<Duration>,
+}
+
+impl Timeouts {
+    /// No deadline but the client's own, for streams that last as long as both sides want.
+    pub const NONE: Self = Self { default: None, longest: None };
+
+    /// Whether a call lasts as long as both sides want.
+    pub(super) fn is_endless(self) -> bool {
+        self.longest.is_none()
+    }
+}
+
+impl Default for Timeouts {
+    /// 2 s, and at most 10 s.
+    fn default() -> Self {
+        Self { default: Some(Duration::from_secs(2)), longest: Some(Duration::from_secs(10)) }
+    }
+}
+
+/// One method, or all paths that are none.
+#[derive(Clone, Debug)]
+pub(super) struct Method {
+    /// `package.Service/Method`.
+    pub(super) name: Arc<str>,
+    pub(super) timeouts: Timeouts,
+}
+
+/// The methods of a server by path, `/package.Service/Method`.
+#[derive(Debug)]
+pub(super) struct Methods {
+    known: HashMap<String, Method>,
+    unknown: Method,
+}
+
+impl Methods {
+    /// The methods at `paths`, and those that have timeouts of their own.
+    pub(super) fn new(
+        paths: impl IntoIterator<Item = String>,
+        default: Timeouts,
+        own: HashMap<String, Timeouts>,
+    ) -> Self {
+        let paths = paths.into_iter().map(|path| (path, default)).chain(own);
+        let known = paths.map(|(path, timeouts)| {
+            let name = path.trim_start_matches('/').into();
+            (path, Method { name, timeouts })
+        });
+        Self { known: known.collect(), unknown: Method { name: UNKNOWN.into(), timeouts: default } }
+    }
+
+    /// The method at a path.
+    pub(super) fn at(&self, path: &str) -> &Method {
+        self.known.get(path).unwrap_or(&self.unknown)
+    }
+}

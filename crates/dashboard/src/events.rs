@@ -1,0 +1,119 @@
+//! The business events of this service: for each its one log line, with the ids that lead to it, and its counter.
+//!
+//! Invariants: an event is reported once, after its transaction has committed, by the process that committed it. No secret is
+//! logged: of an API key only its name, never the key, its prefix or its hash.
+
+use domain::id::{AccountId, ProjectId};
+use domain::name::SceneName;
+
+use crate::metrics;
+use crate::model::ApiKey;
+
+/// An operator created an account.
+pub(crate) fn account_created(account: AccountId) {
+    metrics::ACCOUNTS_CREATED.get().increment(1);
+    tracing::info!(account = account.name(), "account created");
+}
+
+/// An operator created an API key.
+pub(crate) fn api_key_created(key: &ApiKey) {
+    metrics::API_KEYS_CREATED.get().increment(1);
+    tracing::info!(
+        account = key.name.account.name(),
+        api_key = %key.name,
+        scopes = key.scopes.join(" "),
+        expire_time = key.expire_time.map(tracing::field::display),
+        "api key created"
+    );
+}
+
+/// An operator revoked an API key, which was not revoked before.
+pub(crate) fn api_key_revoked(key: &ApiKey) {
+    metrics::API_KEYS_REVOKED.get().increment(1);
+    tracing::info!(account = key.name.account.name(), api_key = %key.name, "api key revoked");
+}
+
+/// A user deleted a project with its scenes; generation-status ends the generations that are under way.
+pub(crate) fn project_deleted(account: AccountId, project: ProjectId) {
+    metrics::PROJECTS_DELETED.get().increment(1);
+    tracing::info!(account = account.name(), project = project.name(), "project deleted");
+}
+
+/// A user deleted a scene; generation-status ends the generations that are under way.
+pub(crate) fn scene_deleted(account: AccountId, scene: SceneName) {
+    metrics::SCENES_DELETED.get().increment(1);
+    tracing::info!(account = account.name(), %scene, "scene deleted");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use domain::id::{ApiKeyId, SceneId};
+    use domain::name::ApiKeyName;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The lines that are logged in JSON while `act` runs.
+    fn logged(act: impl FnOnce()) -> Vec<Value> {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, act);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn each_event_is_one_line_with_its_ids_and_without_a_secret() {
+        let (account, project) = (AccountId::new(), ProjectId::new());
+        let scene = SceneName { project, scene: SceneId::new() };
+        let key = ApiKey {
+            name: ApiKeyName { account, key: ApiKeyId::new() },
+            prefix: "rsk_SHOWN".to_owned(),
+            scopes: vec!["read".to_owned(), "write".to_owned()],
+            version: 1,
+            expire_time: None,
+            revoke_time: None,
+        };
+        let lines = logged(|| {
+            account_created(account);
+            api_key_created(&key);
+            api_key_revoked(&key);
+            project_deleted(account, project);
+            scene_deleted(account, scene);
+        });
+        let key = key.name.to_string();
+        let expected = [
+            ("account created", vec![]),
+            ("api key created", vec![("api_key", key.clone()), ("scopes", "read write".to_owned())]),
+            ("api key revoked", vec![("api_key", key)]),
+            ("project deleted", vec![("project", project.name())]),
+            ("scene deleted", vec![("scene", scene.to_string())]),
+        ];
+        assert_eq!(lines.len(), expected.len());
+        for (line, (message, ids)) in lines.iter().zip(expected) {
+            let fields = &line["fields"];
+            assert_eq!((&line["level"], &fields["message"]), (&Value::from("INFO"), &Value::from(message)));
+            assert_eq!(fields["account"], account.name(), "{message}");
+            for (field, id) in ids {
+                assert_eq!(fields[field], id, "{message}");
+            }
+            assert!(!line.to_string().contains("rsk_"), "{line}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The events of the gateway that operators read: for each its one log line and its counter.
+//!
+//! Invariant: nothing of a credential is logged, neither a key nor its hash; a key that exists is named by its resource name.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Refusal;
+use crate::metrics;
+
+/// At most one line about refusals with one reason is written in this time: whoever tries keys by the million must not fill the
+/// log. The counter has every one.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A call was refused because it is not authenticated; `key` is the name of the key, if it is one that exists.
+pub(crate) fn authentication_refused(refusal: Refusal, key: Option<&str>) {
+    static SAMPLERS: [Sampler; Refusal::ALL.len()] = [const { Sampler::new() }; Refusal::ALL.len()];
+    metrics::AUTHENTICATIONS_REFUSED.with([refusal.as_str()]).increment(1);
+    let Some(unlogged) = SAMPLERS[refusal as usize].admit(Instant::now()) else { return };
+    tracing::info!(reason = refusal.as_str(), api_key = key, unlogged, "authentication refused");
+}
+
+/// Admits one event in each interval and counts those in between.
+struct Sampler(Mutex<State>);
+
+struct State {
+    last: Option<Instant>,
+    unlogged: u64,
+}
+
+impl Sampler {
+    const fn new() -> Self {
+        Self(Mutex::new(State { last: None, unlogged: 0 }))
+    }
+
+    /// How many events were not admitted since the last one that was; `None` if this one is not admitted either.
+    fn admit(&self, now: Instant) -> Option<u64> {
+        // The state is whole at each step, so a panic elsewhere leaves it usable.
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.last.is_some_and(|last| now.duration_since(last) < LOG_INTERVAL) {
+            state.unlogged += 1;
+            return None;
+        }
+        state.last = Some(now);
+        Some(std::mem::take(&mut state.unlogged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// The lines that are logged in JSON while `act` runs.
+    fn logged(act: impl FnOnce()) -> Vec<serde_json::Value> {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, act);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_one_line_for_each_reason() {
+        let key = "accounts/a/apiKeys/k";
+        let lines = logged(|| {
+            for _ in 0..100 {
+                authentication_refused(Refusal::Missing, None);
+                authentication_refused(Refusal::Revoked, Some(key));
+            }
+        });
+        // One more where a second ends in between.
+        assert!((2..=4).contains(&lines.len()), "{lines:?}");
+        for (line, reason) in lines.iter().zip(["missing", "revoked"]) {
+            assert_eq!(line["level"], "INFO");
+            assert_eq!(line["fields"]["message"], "authentication refused");
+            assert_eq!(line["fields"]["reason"], reason);
+        }
+        assert_eq!(lines[0]["fields"].get("api_key"), None);
+        assert_eq!(lines[1]["fields"]["api_key"], key);
+    }
+
+    #[test]
+    fn one_event_of_an_interval_is_logged_and_the_others_are_counted() {
+        let (sampler, start) = (Sampler::new(), Instant::now());
+        assert_eq!(sampler.admit(start), Some(0));
+        for _ in 0..3 {
+            assert_eq!(sampler.admit(start + LOG_INTERVAL / 2), None);
+        }
+        assert_eq!(sampler.admit(start + LOG_INTERVAL), Some(3));
+        assert_eq!(sampler.admit(start + LOG_INTERVAL), None);
+        assert_eq!(sampler.admit(start + LOG_INTERVAL * 9), Some(1));
+    }
+
+    #[test]
+    fn every_reason_has_a_sampler_of_its_own() {
+        for (at, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, at);
+        }
+    }
+}

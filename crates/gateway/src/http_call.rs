@@ -1,0 +1,47 @@
+//! The frame of every plain HTTP request: its span, its duration, and the trace id that its response carries.
+
+use std::{future::Future, time::Instant};
+
+use chassis::telemetry::metric::Value;
+use chassis::telemetry::{self, TRACE_ID_HEADER, attributes};
+use http::{HeaderValue, Request, Response};
+use tonic::body::Body;
+use tracing::{Instrument as _, field::Empty};
+
+use crate::metrics;
+
+/// Runs `respond` on a request inside its span; `route` is the pattern of its path.
+pub(crate) async fn traced<B, F: Future<Output = Response<Body>>>(
+    request: Request<B>,
+    route: &'static str,
+    respond: impl FnOnce(Request<B>) -> F,
+) -> Response<Body> {
+    let start = Instant::now();
+    let method = request.method();
+    let span = tracing::info_span!(
+        "http",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        { attributes::HTTP_REQUEST_METHOD } = %method,
+        { attributes::HTTP_ROUTE } = route,
+        { attributes::URL_PATH } = request.uri().path(),
+        { attributes::HTTP_RESPONSE_STATUS_CODE } = Empty,
+    );
+    if let Some(parent) = request.headers().get("traceparent").and_then(|value| value.to_str().ok()) {
+        telemetry::set_parent(&span, parent);
+    }
+    let mut response = respond(request).instrument(span.clone()).await;
+    let status = response.status();
+    span.record(attributes::HTTP_RESPONSE_STATUS_CODE, status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    let trace = span.in_scope(telemetry::trace_id);
+    if let Some(trace) = trace.and_then(|id| HeaderValue::try_from(id).ok()) {
+        response.headers_mut().insert(TRACE_ID_HEADER, trace);
+    }
+    let labels = [Value::const_str(route), Value::from(status.as_str().to_owned())];
+    metrics::HTTP_DURATION.with(labels).record(start.elapsed());
+    response
+}

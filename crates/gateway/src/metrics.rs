@@ -1,0 +1,12 @@
+//! The metrics of the gateway.
+//!
+//! Invariant: every label's values are from a closed set of this crate; nothing that a client sends becomes one.
+
+chassis::metrics! {
+    /// API keys that calls showed, by the source of the answer: memory, unknown (memory, that nobody has the key) or dashboard.
+    KEY_LOOKUPS = counter "rushes_gateway_key_lookups_total" in "lookups" by ["source"];
+    /// Calls that were refused as not authenticated, by reason: missing, malformed, unknown, revoked or expired.
+    AUTHENTICATIONS_REFUSED = counter "rushes_gateway_authentications_refused_total" in "calls" by ["reason"];
+    /// Time from the arrival of a plain HTTP request to the head of its response.
+    HTTP_DURATION = histogram "rushes_http_server_duration_seconds" in "seconds" by ["route", "status"];
+}
