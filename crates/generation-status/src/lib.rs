@@ -11,6 +11,7 @@ mod catalogue;
 pub mod config;
 pub mod crash_points;
 mod credits;
+mod deletions;
 mod error;
 mod events;
 mod generations;

@@ -1,6 +1,7 @@
 //! Records and values that rules, wire and store all point down at. Nothing here knows any of them.
 
 mod credits;
+mod deletion;
 mod failure;
 mod generation;
 mod models;
@@ -9,6 +10,7 @@ mod webhooks;
 mod work;
 
 pub(crate) use credits::{Balance, Entry, EntryKind, Issue, Issued};
+pub(crate) use deletion::DeletedName;
 pub(crate) use failure::{Code, Failure};
 pub(crate) use generation::{
     Basis, Generation, MissingOutput, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot, Started, WaitReason,

@@ -4,6 +4,7 @@ mod change;
 mod copies;
 mod credits;
 mod deadlines;
+mod deletions;
 mod deliveries;
 mod delivery_jobs;
 mod generations;
@@ -41,7 +42,7 @@ pub(crate) struct Pools {
     pub(crate) claim: Pool,
     /// Reports of workers.
     pub(crate) finalize: Pool,
-    /// The reaper, deadlines and the reconciler.
+    /// The reaper, deadlines, deletions and the reconciler.
     pub(crate) reaper: Pool,
     /// The sending of webhooks.
     pub(crate) webhook: Pool,
