@@ -16,10 +16,10 @@ pub const SETTING: &str = "RUSHES_CRASH_AT";
 /// chassis::crash_points! {
 ///     /// The order is committed, nobody knows of it.
 ///     ORDER_COMMITTED = "shop.order",
-///     /// The parcel left.
-///     PARCEL_SENT = "shop.parcel",
+///     /// The bill was sent.
+///     BILL_SENT = "shop.bill",
 /// }
-/// assert_eq!(ALL, [ORDER_COMMITTED, PARCEL_SENT]);
+/// assert_eq!(ALL, [ORDER_COMMITTED, BILL_SENT]);
 /// chassis::crash::point(ORDER_COMMITTED);
 /// ```
 #[macro_export]

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_of_the_public_internet_is_told() {
+    fn special_networks_are_recognized() {
         for public in [
             "1.1.1.1",
             "8.8.8.8",

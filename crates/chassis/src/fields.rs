@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_at_most_fifty_fields() {
+    fn an_error_names_no_more_than_fifty_fields() {
         let mut fields = Fields::default();
         let items = ["x"; 60];
         assert_eq!(fields.each("names", &items, 1, 100, |_| Err::<(), _>("must be a name")), None);

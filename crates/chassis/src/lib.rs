@@ -22,17 +22,3 @@ pub mod server;
 pub mod settings;
 pub mod status;
 pub mod telemetry;
-
-// Parts of `request` under the paths and names that the cache knows them by.
-#[doc(hidden)]
-pub mod stale {
-    pub use crate::request::staleness::{MAX_STALE as MOST, accepted as allowed, report_age as tell};
-}
-#[doc(hidden)]
-pub mod task {
-    pub use crate::request::spawn;
-}
-#[doc(hidden)]
-pub mod token {
-    pub use crate::request::token::{is_expected as is_awaited, presented as brought, update_reply as tell};
-}

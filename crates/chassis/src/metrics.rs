@@ -28,6 +28,8 @@ crate::metrics! {
     POOL_UNRESPONSIVE = counter "rushes_postgres_pool_unresponsive_total" in "refusals" by ["pool"];
     /// Time of a statement by its name, from its sending to its last row.
     STATEMENT_DURATION = histogram "rushes_postgres_statement_seconds" in "seconds" by ["pool", "statement", "outcome"];
+    /// Rows that a statement returned or changed, by its name.
+    STATEMENT_ROWS = histogram "rushes_postgres_statement_rows" in "rows" by ["pool", "statement"];
     /// Size of an object that was stored.
     BLOBS_PUT = histogram "rushes_blobs_put_bytes" in "bytes" by [];
     /// Time of an operation of the object storage.

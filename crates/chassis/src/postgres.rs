@@ -26,7 +26,7 @@ use tracing::{Instrument as _, Span, field::Empty};
 use crate::{
     metrics,
     request::{self, deadline},
-    telemetry::{self, attributes},
+    telemetry::{self, attributes, rows},
 };
 use liveness::{LivenessProbe, Unresponsive};
 use load::{Count, Load};
@@ -69,7 +69,8 @@ impl Pool {
                 ("statement_timeout", statement.as_str()),
                 ("idle_in_transaction_session_timeout", statement.as_str()),
             ])
-            .disable_statement_logging();
+            .log_statements(rows::LEVEL)
+            .log_slow_statements(rows::LEVEL, Duration::MAX);
         let liveness = LivenessProbe::shared(url, &options, settings.unresponsive_after);
         let pool = PgPoolOptions::new()
             .min_connections(settings.min)
@@ -112,9 +113,7 @@ impl Pool {
         let span = span(statement, self.name);
         let run = self.on(async |connection: &mut PgConnection| {
             request::count_query();
-            let began = Instant::now();
-            let result = bounded(Box::pin(work(connection))).await;
-            record(self.name, statement, began, result)
+            measured(self.name, statement, Box::pin(work(connection))).await
         });
         finish(run.instrument(span.clone()).await, &span)
     }
@@ -209,16 +208,14 @@ pub async fn statement<T>(name: &'static str, work: impl Future<Output = Result<
     let span = span(name, pool);
     let run = async {
         request::count_query();
-        let began = Instant::now();
-        let result = bounded(Box::pin(work)).await;
-        record(pool, name, began, result)
+        measured(pool, name, Box::pin(work)).await
     };
     finish(run.instrument(span.clone()).await, &span)
 }
 
 /// Begins a transaction and, in the same round trip, tells it whose trace it belongs to, for the rows that triggers write.
 fn begin() -> AssertSqlSafe<String> {
-    // A traceparent is hexadecimal digits and dashes, made here.
+    // A traceparent is hexadecimal digits and hyphens, made here.
     let traceparent = telemetry::traceparent().unwrap_or_default();
     AssertSqlSafe(format!("begin; set local rushes.traceparent = '{traceparent}'"))
 }
@@ -231,34 +228,34 @@ fn span(statement: &'static str, pool: &'static str) -> Span {
         otel.status_code = Empty,
         { attributes::DB_SYSTEM_NAME } = "postgresql",
         { attributes::DB_QUERY_SUMMARY } = statement,
+        { attributes::DB_RESPONSE_RETURNED_ROWS } = Empty,
         { attributes::POOL } = pool,
         { attributes::ERROR_TYPE } = Empty,
     )
 }
 
-/// The work comes boxed: each layer that holds a future by value holds it twice, and sqlx's are kilobytes.
-async fn bounded<T, F>(work: Pin<Box<F>>) -> Result<T, Error>
+/// Runs a statement within the request's deadline, and records how long it took and how many rows it had. The work comes
+/// boxed: each layer that holds a future by value holds it twice, and sqlx's are kilobytes.
+async fn measured<T, F>(pool: &'static str, statement: &'static str, work: Pin<Box<F>>) -> Result<T, Error>
 where
     F: Future<Output = Result<T, sqlx::Error>>,
 {
-    match deadline::bound(work).await {
+    let began = Instant::now();
+    let (result, rows) = rows::count(deadline::bound(work)).await;
+    let result = match result {
         Ok(result) => result.map_err(Error::from),
-        Err(_) => Err(Error::Deadline),
-    }
-}
-
-fn record<T>(
-    pool: &'static str,
-    statement: &'static str,
-    began: Instant,
-    result: Result<T, Error>,
-) -> Result<T, Error> {
+        Err(deadline::Expired) => Err(Error::Deadline),
+    };
     let elapsed = began.elapsed();
     let outcome = result.as_ref().map_or_else(Error::kind, |_| "ok");
     metrics::STATEMENT_DURATION.with([pool, statement, outcome]).record(elapsed);
+    if result.is_ok() {
+        metrics::STATEMENT_ROWS.with([pool, statement]).record(rows as f64);
+        Span::current().record(attributes::DB_RESPONSE_RETURNED_ROWS, rows);
+    }
     if elapsed > SLOW {
         let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(pool, statement, milliseconds, "slow statement");
+        tracing::warn!(pool, statement, milliseconds, rows, "slow statement");
     }
     result
 }

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_told_both_ways() {
+    fn a_delay_is_in_the_details_and_in_the_metadata() {
         let status = Status::from(Failure::exhausted("OVERLOADED", "busy", Duration::from_millis(250)));
         let delay = status.get_error_details().retry_info().unwrap().retry_delay;
         assert_eq!(delay, Some(Duration::from_millis(250)));

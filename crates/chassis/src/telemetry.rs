@@ -6,6 +6,7 @@
 pub mod attributes;
 mod logs;
 pub mod metric;
+pub(crate) mod rows;
 mod scrape;
 
 use std::{collections::HashMap, io::IsTerminal as _, str::FromStr, time::Duration};
@@ -24,7 +25,12 @@ use opentelemetry_sdk::{
 };
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::settings::{self, Source};
 
@@ -124,7 +130,8 @@ impl Telemetry {
         // something would be logged leaves its answer behind, and a span that asks nothing would be taken for refused too.
         let traced = tracing_subscriber::filter::dynamic_filter_fn(|meta, _| {
             let root = meta.target().split("::").next().unwrap_or_default();
-            *meta.level() <= tracing::Level::INFO && !["h2", "hyper", "tonic", "tower", "opentelemetry"].contains(&root)
+            *meta.level() <= tracing::Level::INFO
+                && !["h2", "hyper", "tonic", "tower", "opentelemetry", "sqlx"].contains(&root)
         })
         // Or else every detail that the libraries could log would be asked about as well.
         .with_max_level_hint(tracing::level_filters::LevelFilter::INFO);
@@ -134,6 +141,7 @@ impl Telemetry {
             .with_threads(false)
             .with_target(false)
             .with_filter(traced);
+        let filter = filter.and(filter_fn(|meta| !rows::is_statement(meta)));
         let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let lines = match settings.format {
             Format::Json => layer.event_format(logs::Json { service }).with_filter(filter).boxed(),
@@ -142,7 +150,7 @@ impl Telemetry {
                 layer.with_ansi(colours).event_format(logs::Text::new(colours)).with_filter(filter).boxed()
             }
         };
-        let _already_installed = tracing_subscriber::registry().with(spans).with(lines).try_init();
+        let _already_installed = tracing_subscriber::registry().with(spans).with(lines).with(rows::layer()).try_init();
         Self { provider }
     }
 

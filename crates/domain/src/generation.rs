@@ -5,7 +5,7 @@
 /// UTF-8. `dashboard` enqueues one in the transaction of the deletion, `generation-status` carries it out.
 pub const DELETION_JOBS: &str = "delete-generations";
 
-/// Where a generation stands. The numbers are those of `rushes.generations.v1.State` and of the column `state`.
+/// The state of a generation. The numbers are those of `rushes.generations.v1.State` and of the column `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i16)]
 pub enum State {

@@ -16,14 +16,14 @@ pub const MAX_SIZE: u32 = 100;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A negative size.
-    #[error("must be 0 to {MAX_SIZE}")]
+    #[error("must not be negative; 0 means {DEFAULT_SIZE}, and more than {MAX_SIZE} means {MAX_SIZE}")]
     Size,
     /// Not a token of this listing.
     #[error("must be the next_page_token of the same listing, unchanged")]
     Token,
 }
 
-/// How many to return: 0 means the default, more than the most means the most (AIP-158).
+/// How many to return: 0 means [`DEFAULT_SIZE`], more than [`MAX_SIZE`] means [`MAX_SIZE`] (AIP-158).
 ///
 /// # Errors
 /// [`Error::Size`] when negative.

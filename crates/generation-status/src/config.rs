@@ -48,7 +48,7 @@ pub struct Database {
     pub claim: PoolSettings,
     /// Reports of workers: reserved, so that paid work is never kept from being finished.
     pub finalize: PoolSettings,
-    /// The reaper, deadlines and the reconciler: reserved, so that dead workers' jobs never wait behind living ones' requests.
+    /// The reaper, deadlines, deletions and the reconciler: reserved, so that dead workers' jobs never wait behind living ones' requests.
     pub reaper: PoolSettings,
     /// The sending of webhooks.
     pub webhook: PoolSettings,

@@ -11,7 +11,9 @@ use domain::name::SceneName;
 use uuid::Uuid;
 
 use crate::metrics;
-use crate::model::{Balance, DeliveryOutcome, FailureReport, Generation, Issue, MissingOutput, Resolution, Suspension};
+use crate::model::{
+    Balance, DeletedName, DeliveryOutcome, FailureReport, Generation, Issue, MissingOutput, Resolution, Suspension,
+};
 
 /// Logs about a generation, with the fields that every such line has. The trace is added by the log's format.
 macro_rules! log {
@@ -119,6 +121,21 @@ pub(crate) fn generation_resolved(generation: &Generation, resolution: &Resoluti
 pub(crate) fn dead_letter_requeued(generation: &Generation, note: &str) {
     let dead_letter = generation.retried_from.map(GenerationId::name);
     log!(info, generation, "dead letter requeued", dead_letter = dead_letter, note = note);
+}
+
+/// The open generations of a deleted project or scene are cancelled or asked to stop, `cancelled` of them by this attempt.
+pub(crate) fn deletion_carried_out(account: AccountId, name: &DeletedName, cancelled: usize) {
+    tracing::info!(account = account.name(), %name, cancelled, "deletion carried out");
+}
+
+/// Generations below what was deleted could not be cancelled, and the deletion's job waits for its next attempt.
+pub(crate) fn deletion_retried(account: AccountId, job: Uuid, attempt: i32, cause: &'static str, error: &str) {
+    tracing::info!(account = account.name(), %job, attempt, cause, error, "deletion retried");
+}
+
+/// The job of a deletion is a dead letter, or cannot be read: generations below what was deleted may go on and be charged.
+pub(crate) fn deletion_given_up(account: AccountId, job: Uuid, cause: &str) {
+    tracing::warn!(account = account.name(), %job, cause, "deletion given up");
 }
 
 /// A worker reported an output that is not registered, or not as reported. Nothing was charged.

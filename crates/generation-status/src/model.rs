@@ -1,6 +1,7 @@
 //! Records and values that rules, wire and store all point down at. Nothing here knows any of them.
 
 mod credits;
+mod deletion;
 mod failure;
 mod generation;
 mod models;
@@ -9,9 +10,10 @@ mod webhooks;
 mod work;
 
 pub(crate) use credits::{Balance, Entry, EntryKind, Issue, Issued};
+pub(crate) use deletion::DeletedName;
 pub(crate) use failure::{Code, Failure};
 pub(crate) use generation::{
-    Generation, MissingOutput, NewGeneration, Output, ProviderCharge, Snapshot, Started, WaitReason,
+    Basis, Generation, MissingOutput, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot, Started, WaitReason,
 };
 pub(crate) use models::{BUILT_IN_MODEL, MAX_PROMPT_CHARACTERS, MAX_REFERENCE_ASSETS, Model, Pace};
 pub(crate) use operations::{CheckedRange, JobEvent, QueueStats, Resolution, Violation};

@@ -17,6 +17,7 @@ use crate::block_reasons::BlockReasons;
 use crate::cache::CachedGenerations;
 use crate::config::Config;
 use crate::credits::Credits;
+use crate::deletions::Deletions;
 use crate::generations::Generations;
 use crate::grpc::{self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, WebhooksApi, WorkApi};
 use crate::model::{DELIVERY_JOBS, GENERATION_JOBS};
@@ -161,6 +162,10 @@ impl Running {
         background(work.clone().run_gauges(stop.clone()).boxed());
         let reconciler = Reconciler::new(store.clone(), generations.clone(), notifier.clone());
         background(reconciler.run(config.work.reconcile_interval, stop.clone()).boxed());
+
+        let deletions = Deletions::new(store.clone(), generations.clone());
+        background(deletions.clone().run(stop.clone()).boxed());
+        background(deletions.run_reaper(config.work.reap_interval, stop.clone()).boxed());
 
         let deliveries = Notifier::new(DELIVERY_JOBS, nats);
         background(until_stop(deliveries.clone().relay().map(drop).boxed()));

@@ -4,6 +4,7 @@ mod change;
 mod copies;
 mod credits;
 mod deadlines;
+mod deletions;
 mod deliveries;
 mod delivery_jobs;
 mod generations;
@@ -20,8 +21,6 @@ mod webhooks;
 mod work;
 
 use chassis::postgres::Pool;
-use domain::id::LedgerId;
-use uuid::Uuid;
 
 pub(crate) use copies::COPIES;
 pub(crate) use reconcile::{INVARIANTS, Repair};
@@ -43,7 +42,7 @@ pub(crate) struct Pools {
     pub(crate) claim: Pool,
     /// Reports of workers.
     pub(crate) finalize: Pool,
-    /// The reaper, deadlines and the reconciler.
+    /// The reaper, deadlines, deletions and the reconciler.
     pub(crate) reaper: Pool,
     /// The sending of webhooks.
     pub(crate) webhook: Pool,
@@ -67,9 +66,4 @@ impl Store {
     pub(crate) fn limits(&self) -> jobs::Limits {
         jobs::Limits { account: self.limits.running }
     }
-}
-
-/// Ids for the ledger's lines of one settlement.
-fn ledger_ids() -> Vec<Uuid> {
-    (0..3).map(|_| LedgerId::new().0).collect()
 }

@@ -14,6 +14,7 @@ const SECONDS: &[f64] = &[
 ];
 const BYTES: &[f64] =
     &[256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0];
+const ROWS: &[f64] = &[0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 5_000.0];
 const COUNTS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 13.0, 21.0, 34.0, 55.0];
 
 type Reader = Box<dyn Fn() -> bool + Send>;
@@ -28,6 +29,7 @@ pub(super) fn install() {
         let builder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
             .and_then(|b| b.set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), BYTES))
+            .and_then(|b| b.set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), ROWS))
             .and_then(|b| b.set_buckets(COUNTS));
         match builder.and_then(PrometheusBuilder::install_recorder) {
             Ok(handle) => {

@@ -120,7 +120,7 @@ async fn without_a_list_all_that_is_described_is_advertised() {
 }
 
 #[tokio::test]
-async fn health_answers_for_each_advertised_service_and_turns_with_the_drain() {
+async fn health_answers_for_each_advertised_service_and_changes_with_the_drain() {
     let server = running(Server::new("test", &free()).advertise([SHOP])).await;
     assert_eq!(health(&server, "").await, Ok(ServingStatus::Serving));
     assert_eq!(health(&server, SHOP).await, Ok(ServingStatus::Serving));

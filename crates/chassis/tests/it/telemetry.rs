@@ -6,13 +6,15 @@ use std::{process::Command, time::Duration};
 use chassis::status::Failure;
 use chassis::{
     client,
+    postgres::{self, Pool, PoolSettings, statement},
     server::{Server, Timeouts},
     settings::Source,
     telemetry::{self, Telemetry},
 };
 use http::{HeaderMap, HeaderName, Request};
 use http_body::Frame;
-use testkit::{Kind, Spans, Tree};
+use sqlx::{Connection as _, PgConnection};
+use testkit::{Database, Kind, Spans, Tree};
 use tonic::{Status, body::Body};
 use tonic_types::StatusExt as _;
 use tower::ServiceExt as _;
@@ -178,6 +180,71 @@ async fn says_which_trace() {
     );
     assert!(page.contains("rushes_rpc_server_duration_seconds_count{method=\"_OTHER\",code=\"NOT_FOUND\"} 2\n"));
     assert!(!page.contains("Refuse") && !page.contains("Shed"), "anyone may send any path");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by another test in a process of its own"]
+async fn measures_statements() {
+    let telemetry = Telemetry::start("test", &telemetry::Settings::read(&Source::process()).unwrap());
+    let database = Database::fresh().await.unwrap();
+    let settings = PoolSettings { min: 1, max: 7, ..PoolSettings::default() };
+    let read = Pool::connect_lazy("read", &database.url(), &settings).unwrap();
+    let write = Pool::connect_lazy("write", &database.url(), &settings).unwrap();
+    let series = "select n from generate_series(1, 300) as n";
+    let all: Vec<i32> = read
+        .run("series", async |connection: &mut PgConnection| sqlx::query_scalar(series).fetch_all(connection).await)
+        .await
+        .unwrap();
+    assert_eq!(all.len(), 300);
+    let changed: Result<(), postgres::Error> = write
+        .transaction("change", async |connection: &mut PgConnection| {
+            statement("make", sqlx::query("create table things (n int)").execute(&mut *connection)).await?;
+            let fill = "insert into things select generate_series(1, 30) returning n";
+            statement("fill", sqlx::query(fill).fetch_all(&mut *connection)).await?;
+            statement("one", sqlx::query("select n from things where n = 7").fetch_one(&mut *connection)).await?;
+            let none = sqlx::query("select n from things where n = 77").fetch_one(&mut *connection);
+            assert!(matches!(statement("none", none).await, Err(postgres::Error::NoRow)));
+            Ok(())
+        })
+        .await;
+    changed.unwrap();
+    let known = async || telemetry::page().contains("rushes_postgres_server_connections_max ").then_some(());
+    testkit::eventually("the server's limit is known", Duration::from_secs(10), known).await.unwrap();
+    let page = telemetry::page();
+    let value = |series: &str| {
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in\n{page}")).parse::<f64>().unwrap()
+    };
+    for (pool, statement, outcome, rows) in [
+        ("read", "series", "ok", Some(300.0)),
+        ("write", "begin", "ok", Some(0.0)),
+        ("write", "fill", "ok", Some(30.0)),
+        ("write", "one", "ok", Some(1.0)),
+        ("write", "none", "no_row", None),
+        ("write", "commit", "ok", Some(0.0)),
+    ] {
+        let labels = format!("pool=\"{pool}\",statement=\"{statement}\"");
+        let seconds = format!("rushes_postgres_statement_seconds_count{{{labels},outcome=\"{outcome}\"}}");
+        assert_eq!(value(&seconds) as u32, 1, "{statement}");
+        if let Some(rows) = rows {
+            assert_eq!(value(&format!("rushes_postgres_statement_rows_sum{{{labels}}}")), rows, "{statement}");
+        }
+    }
+    assert_eq!(value("rushes_postgres_pool_max{pool=\"write\"}"), 7.0);
+    assert_eq!(value("rushes_postgres_connections_max"), 15.0, "two pools and a liveness probe");
+    let url = database.url();
+    let mut direct = PgConnection::connect(&url).await.unwrap();
+    let limit: i32 =
+        sqlx::query_scalar("select current_setting('max_connections')::integer").fetch_one(&mut direct).await.unwrap();
+    assert_eq!(value("rushes_postgres_server_connections_max"), f64::from(limit));
+    telemetry.shutdown();
+}
+
+#[test]
+fn statements_are_measured_with_their_pool_and_rows_and_are_not_in_the_log() {
+    let log =
+        run("telemetry::measures_statements", &[("RUSHES_LOG", "info,sqlx=trace"), ("RUSHES_LOG_FORMAT", "json")]);
+    assert!(!log.contains("rows_returned"), "{log}");
 }
 
 #[test]

@@ -27,6 +27,45 @@ pub(crate) enum WaitReason {
     ProviderQueue = 8,
 }
 
+/// How much is known of an order at a provider: the words of `provider_calls.phase`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OrderPhase {
+    /// The call was about to be made; whether it arrived is not known.
+    Intent,
+    /// The provider took the order, under a reference.
+    Known,
+    /// Nobody goes on with the order. Every other phase is of a live one.
+    Over,
+}
+
+impl OrderPhase {
+    pub(crate) const ALL: [Self; 3] = [Self::Intent, Self::Known, Self::Over];
+
+    /// The name in the column `provider_calls.phase`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Known => "known",
+            Self::Over => "over",
+        }
+    }
+
+    /// The phase of this name, if there is one.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.as_str() == name)
+    }
+}
+
+/// What progress is based on; the numbers of `rushes.generations.v1.Progress.Basis`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
+pub(crate) enum Basis {
+    /// The provider reported it.
+    Provider = 1,
+    /// It is estimated from how long others took.
+    Estimated = 2,
+}
+
 /// The provider's own charge, as far as it is known; the numbers of `rushes.generations.v1.Charge.ProviderCharge`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]

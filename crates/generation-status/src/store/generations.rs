@@ -1,16 +1,16 @@
 //! Reads and cancels of generations.
 
-use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
 use domain::name::GenerationParent;
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
-use super::change::{change, settle};
+use super::Store;
 use super::rows::columns;
-use super::{Store, ledger_ids};
+use super::transitions::{StopBy, end, stop};
 use crate::error::{Error, Noun};
 use crate::model::{Generation, Snapshot};
+use crate::transitions::cancelled_in_queue;
 
 impl Store {
     /// Generations of one account in any order, with the position of the snapshot for the cache.
@@ -188,20 +188,9 @@ impl Store {
             if !jobs::cancel_queued(tx, generation.account.0, generation.id.0).await? {
                 return Ok(None);
             }
-            let query = sqlx::query_as(settle!(
-                "update generations g
-                 set state = 8, wait_reason = 0, stage = '', provider_charge = 1, cancel_time = now(), released_micros = g.held_micros,
-                     end_time = now(), update_time = now(), version = g.version + 1
-                 where g.account_id = $2 and g.id = $3 and g.version = $4 and g.state = any ($5)"
-            ))
-            .bind(ledger_ids())
-            .bind(generation.account.0)
-            .bind(generation.id.0)
-            .bind(generation.version)
-            .bind([State::Queued.number()]);
-            let ended =
-                chassis::postgres::statement("cancel_queued_generation", query.fetch_optional(&mut *tx)).await?;
-            // The job must not be withdrawn without the generation, so the transaction is rolled back.
+            let version = Some(generation.version);
+            let ended = end(tx, generation.account.0, generation.id.0, &cancelled_in_queue(), version).await?;
+            // The job must not be cancelled without the generation, so the transaction is rolled back.
             ended.map(Some).ok_or(Rollback::Changed)
         };
         Rollback::into_option(self.pools.write.transaction("cancel_queued", run).await)
@@ -213,17 +202,8 @@ impl Store {
             if !jobs::request_cancel(tx, generation.account.0, generation.id.0).await? {
                 return Ok(None);
             }
-            let query = sqlx::query_as(change!(
-                "update generations g
-                 set state = 5, cancel_time = now(), update_time = now(), version = g.version + 1
-                 where g.account_id = $1 and g.id = $2 and g.version = $3 and g.state = any ($4)"
-            ))
-            .bind(generation.account.0)
-            .bind(generation.id.0)
-            .bind(generation.version)
-            .bind([State::Submitting.number(), State::Processing.number()]);
-            let asked =
-                chassis::postgres::statement("request_stop_of_generation", query.fetch_optional(&mut *tx)).await?;
+            let by = StopBy::User { version: generation.version };
+            let asked = stop(tx, generation.account.0, generation.id.0, by).await?;
             asked.map(Some).ok_or(Rollback::Changed)
         };
         Rollback::into_option(self.pools.write.transaction("cancel_running", run).await)

@@ -12,8 +12,11 @@ use uuid::Uuid;
 
 use super::Store;
 use super::change::change;
+use super::transitions::by_number;
 use crate::error::Error;
-use crate::model::{Generation, Hinted, Suspension, WaitReason};
+use crate::model::{Basis, Generation, Hinted, Suspension};
+use crate::transitions::submitted;
+use crate::transitions::suspensions::{SuspendedFacts, SuspensionOutcome, suspended};
 
 impl Store {
     /// Commits that the provider is about to be called. It is idempotent under one lease; under a later one it is refused while
@@ -56,61 +59,7 @@ impl Store {
 
     /// Ends a lease while the provider works, or while it is not known whether it does. Returns the generation if it changed.
     pub(crate) async fn suspend(&self, suspension: &Suspension) -> Result<Option<Generation>, Error> {
-        let run = async |tx: &mut PgConnection| {
-            let Suspension { lease, poll_after, .. } = *suspension;
-            let cause = suspension.unconfirmed.then_some("SUBMISSION_UNCONFIRMED");
-            let detail = Some(suspension.message.as_str()).filter(|message| !message.is_empty());
-            let held = jobs::suspend(tx, lease, jobs::Suspension { poll_after, cause, detail }).await?;
-            let wait = match (suspension.unconfirmed, suspension.queue_position) {
-                (true, _) => WaitReason::SubmissionUnconfirmed as i16,
-                (false, 1..) => WaitReason::ProviderQueue as i16,
-                (false, _) => 0,
-            };
-            // Where the provider does not report progress, it is estimated as the share of the usual time that has passed, at most
-            // 95. A poll that finds nothing new changes no row, hence the comparison at the end.
-            let query = sqlx::query_as(change!(
-                "update generations g
-                 set wait_reason = next.wait, percent = next.percent, basis = next.basis, stage = next.stage,
-                     queue_position = next.position, update_time = now(), version = g.version + 1
-                 from (
-                     select o.id, $3::smallint as wait, $6::integer as position,
-                            case when $4::smallint is not null then greatest(o.percent, $4)
-                                 when estimate.percent is not null then greatest(o.percent, estimate.percent)
-                                 else o.percent end as percent,
-                            case when $4 is not null then 1 when estimate.percent is not null then 2 else o.basis end::smallint as basis,
-                            case when $5 <> '' then $5 else o.stage end as stage
-                     from generations o
-                     cross join lateral (select least(95, floor(
-                         95 * extract(epoch from now() - o.start_time)
-                         / nullif(extract(epoch from o.eta_p50 - o.start_time), 0)
-                     ))::smallint as percent) estimate
-                     where o.account_id = $1 and o.id = $2
-                 ) next
-                 where g.account_id = $1 and g.id = next.id and g.state = any ($7)
-                   and (g.wait_reason, g.percent, g.basis, g.stage, g.queue_position)
-                       is distinct from (next.wait, next.percent, next.basis, next.stage, next.position)"
-            ))
-            .bind(held.account)
-            .bind(lease.job)
-            .bind(wait)
-            .bind(suspension.percent)
-            .bind(&suspension.stage)
-            .bind(suspension.queue_position)
-            .bind([State::Submitting.number(), State::Processing.number(), State::Cancelling.number()]);
-            let changed: Option<Generation> = statement("suspend_generation", query.fetch_optional(&mut *tx)).await?;
-            // Without a reference there is nothing to poll; with one the submission is not in doubt.
-            let query = sqlx::query_scalar::<_, String>(
-                "select phase from provider_calls where account_id = $1 and generation_id = $2 and phase <> 'over'",
-            )
-            .bind(held.account)
-            .bind(lease.job);
-            let phase = statement("find_call", query.fetch_optional(&mut *tx)).await?;
-            if phase.as_deref() == Some(if suspension.unconfirmed { "intent" } else { "known" }) {
-                Ok(changed)
-            } else {
-                Err(Error::IllegalTransition { next: State::Processing })
-            }
-        };
+        let run = async |tx: &mut PgConnection| suspend_attempt(tx, suspension).await;
         self.pools.finalize.transaction("suspend_work", run).await
     }
 
@@ -165,6 +114,45 @@ impl Store {
     }
 }
 
+/// Ends the lease of an attempt that goes on at its provider, for the job and for its generation.
+pub(super) async fn suspend_attempt(tx: &mut PgConnection, report: &Suspension) -> Result<Option<Generation>, Error> {
+    let Suspension { lease, poll_after, .. } = *report;
+    let cause = report.unconfirmed.then_some("SUBMISSION_UNCONFIRMED");
+    let detail = Some(report.message.as_str()).filter(|message| !message.is_empty());
+    let held = jobs::suspend(tx, lease, jobs::Suspension { poll_after, cause, detail }).await?;
+    let query = sqlx::query_as::<_, SuspendedFacts>(
+        "select g.state, g.wait_reason, g.percent, g.basis, g.stage, g.queue_position,
+                (extract(epoch from now() - g.start_time) * 1000000)::bigint as elapsed,
+                (extract(epoch from g.eta_p50 - g.start_time) * 1000000)::bigint as usual,
+                (select phase from provider_calls p where p.generation_id = g.id and p.phase <> 'over') as phase
+         from generations g where g.account_id = $1 and g.id = $2
+         for no key update",
+    )
+    .bind(held.account)
+    .bind(lease.job);
+    let facts = statement("lock_suspended_generation", query.fetch_one(&mut *tx)).await?;
+    let shown = match suspended(&facts, report) {
+        SuspensionOutcome::Refused => return Err(Error::IllegalTransition { next: State::Processing }),
+        // Most polls find nothing new, and end here.
+        SuspensionOutcome::Unchanged => return Ok(None),
+        SuspensionOutcome::Changed(shown) => shown,
+    };
+    let query = sqlx::query_as(change!(
+        "update generations g
+         set wait_reason = $3, percent = $4, basis = $5, stage = $6, queue_position = $7, update_time = now(),
+             version = g.version + 1
+         where g.account_id = $1 and g.id = $2"
+    ))
+    .bind(held.account)
+    .bind(lease.job)
+    .bind(shown.wait_reason)
+    .bind(shown.percent)
+    .bind(shown.basis)
+    .bind(shown.stage)
+    .bind(shown.queue_position);
+    Ok(statement("suspend_generation", query.fetch_optional(&mut *tx)).await?)
+}
+
 /// Whether a worker, alive or dead, holds the lease of a job whose order has no reference. An event accepted then would be lost:
 /// it comes once, and the worker may die before it finds out the same. A refused event comes again.
 async fn submission_in_progress(tx: &mut PgConnection, provider: &str, job: Uuid) -> Result<bool, Error> {
@@ -179,8 +167,8 @@ async fn submission_in_progress(tx: &mut PgConnection, provider: &str, job: Uuid
     Ok(statement("find_submission", query.fetch_one(tx)).await?)
 }
 
-/// Writes the reference of the live order: SUBMITTING becomes PROCESSING. `None` without an intent, or where another reference
-/// is known.
+/// Writes the reference of the live order, and moves its generation as [`submitted`] says. `None` without an intent, or where
+/// another reference is known.
 pub(super) async fn set_reference(
     tx: &mut PgConnection,
     account: Uuid,
@@ -189,13 +177,13 @@ pub(super) async fn set_reference(
 ) -> Result<Option<Generation>, Error> {
     let query = sqlx::query_as(change!(
         "update generations g
-         set state = case when g.state = 2 then 3 else g.state end, basis = 1, wait_reason = 0,
+         set state = ($4::smallint[])[g.state], basis = $5, wait_reason = 0,
              start_time = coalesce(g.start_time, now()),
              eta_p50 = coalesce(g.start_time, now()) + pace.p50, eta_p80 = coalesce(g.start_time, now()) + pace.p80,
              update_time = now(), version = g.version + 1
          from provider_calls p
          left join model_paces pace on pace.model = (select model from generations where id = p.generation_id)
-         where g.account_id = $1 and g.id = $2 and g.state between 2 and 5
+         where g.account_id = $1 and g.id = $2 and ($4::smallint[])[g.state] is not null
            and p.generation_id = g.id and p.phase <> 'over' and (p.reference is null or p.reference = $3)",
         "known as (
              update provider_calls p set phase = 'known', reference = $3, update_time = now()
@@ -204,6 +192,8 @@ pub(super) async fn set_reference(
     ))
     .bind(account)
     .bind(job)
-    .bind(reference);
+    .bind(reference)
+    .bind(by_number(submitted))
+    .bind(Basis::Provider as i16);
     Ok(statement("record_submission", query.fetch_optional(&mut *tx)).await?)
 }

@@ -6,14 +6,14 @@
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
-use jobs::Held;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Store;
-use super::transitions::{End, end, lock};
+use super::transitions::{end_locked, lock_facts};
 use crate::error::Error;
-use crate::model::{Failure, Generation, Violation};
+use crate::model::{Generation, Violation};
+use crate::transitions::job_lost;
 
 /// The repair of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,26 +121,7 @@ impl Store {
         account: AccountId,
         id: GenerationId,
     ) -> Result<Option<Generation>, Error> {
-        let run = async |tx: &mut PgConnection| {
-            let query = sqlx::query_scalar::<_, String>(
-                "select state from jobs where id = $1 and account_id = $2 for no key update",
-            )
-            .bind(id.0)
-            .bind(account.0);
-            let job = statement("lock_job", query.fetch_optional(&mut *tx)).await?;
-            if matches!(job.as_deref(), Some("queued" | "leased" | "waiting")) {
-                return Ok(None);
-            }
-            let held = Held { account: account.0, cancel_requested: false };
-            let state = match State::from_number(lock(tx, held, id.0).await?) {
-                Some(State::Cancelling) => State::Cancelled,
-                Some(state) if state.is_terminal() => return Ok(None),
-                _ => State::Failed,
-            };
-            let failure = Failure::job_lost();
-            let failure = Some(&failure).filter(|_| state == State::Failed);
-            end(tx, held, id.0, End { state, failure, provider_charge: None }).await.map(Some)
-        };
+        let run = async |tx: &mut PgConnection| end_jobless(tx, account.0, id.0).await;
         self.pools.reaper.transaction("end_without_job", run).await
     }
 
@@ -154,18 +135,35 @@ impl Store {
                         percentile_cont(0.8) within group (order by end_time - start_time), count(*)
                  from (
                      select model, start_time, end_time from generations
-                     where state = 6 and start_time < end_time
+                     where state = $1 and start_time < end_time
                      order by end_time desc limit 1000
                  ) last
                  group by model having count(*) >= 5
                  on conflict (model) do update
                      set p50 = excluded.p50, p80 = excluded.p80, samples = excluded.samples, update_time = now()",
-            );
+            )
+            .bind(State::Completed.number());
             statement("measure_paces", query.execute(&mut *tx)).await?;
             let query = sqlx::query("delete from provider_events where receive_time < now() - interval '1 hour'");
             statement("delete_provider_events", query.execute(&mut *tx)).await?;
             Ok(())
         };
         self.pools.reaper.transaction("housekeeping", run).await
+    }
+}
+
+/// Ends a generation that no job will carry out.
+pub(super) async fn end_jobless(tx: &mut PgConnection, account: Uuid, id: Uuid) -> Result<Option<Generation>, Error> {
+    let query =
+        sqlx::query_scalar::<_, String>("select state from jobs where id = $1 and account_id = $2 for no key update")
+            .bind(id)
+            .bind(account);
+    let job = statement("lock_job", query.fetch_optional(&mut *tx)).await?;
+    // A state that this build does not know is of a job that another build carries out.
+    let Ok(job) = job.map(jobs::State::try_from).transpose() else { return Ok(None) };
+    let facts = lock_facts(tx, account, id).await?;
+    match job_lost(&facts, job) {
+        Some(decided) => end_locked(tx, account, id, &decided).await.map(Some),
+        None => Ok(None),
     }
 }

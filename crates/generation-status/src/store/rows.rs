@@ -9,7 +9,10 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
-use crate::model::{Failure, Generation, Output};
+use crate::model::{Failure, Generation, OrderPhase, Output};
+use crate::transitions::Facts;
+use crate::transitions::deadlines::JobFacts;
+use crate::transitions::suspensions::{Shown, SuspendedFacts};
 
 /// The columns that a [`Generation`] is read from, of a table or subquery called `g`.
 macro_rules! columns {
@@ -21,7 +24,15 @@ macro_rules! columns {
          g.provider_charge, g.queue_position, g.eta_p50, g.eta_p80"
     };
 }
-pub(super) use columns;
+
+/// The columns that [`Facts`] are read from, of a table called `g`.
+macro_rules! facts_columns {
+    () => {
+        "g.state, g.cancel_time is not null as cancelled, coalesce(g.total_deadline <= now(), false) as overdue,
+         (select phase from provider_calls p where p.generation_id = g.id and p.phase <> 'over') as phase"
+    };
+}
+pub(super) use {columns, facts_columns};
 
 /// `generations.output`.
 #[derive(Serialize, Deserialize)]
@@ -74,7 +85,6 @@ impl TryFrom<StoredOutput> for Output {
 
 impl FromRow<'_, PgRow> for Generation {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let state: i16 = row.try_get("state")?;
         let output: Option<Json<StoredOutput>> = row.try_get("output")?;
         let reason: Option<String> = row.try_get("error_reason")?;
         let error = match reason {
@@ -91,8 +101,7 @@ impl FromRow<'_, PgRow> for Generation {
             project: ProjectId(row.try_get("project_id")?),
             scene: SceneId(row.try_get("scene_id")?),
             version: row.try_get("version")?,
-            state: State::from_number(state)
-                .ok_or_else(|| decode("state", format!("no state has the number {state}")))?,
+            state: state(row)?,
             wait_reason: row.try_get("wait_reason")?,
             model: row.try_get("model")?,
             prompt: row.try_get("prompt")?,
@@ -124,6 +133,60 @@ impl FromRow<'_, PgRow> for Generation {
             retried_from: row.try_get::<Option<_>, _>("retried_from")?.map(GenerationId),
         })
     }
+}
+
+impl FromRow<'_, PgRow> for Facts {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            state: state(row)?,
+            cancelled: row.try_get("cancelled")?,
+            overdue: row.try_get("overdue")?,
+            order: order(row)?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for JobFacts {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let state: String = row.try_get("job_state")?;
+        Ok(Self {
+            state: state.try_into().map_err(|error| decode("job_state", error))?,
+            stop_ignored: row.try_get("stop_ignored")?,
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for SuspendedFacts {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            state: state(row)?,
+            order: order(row)?,
+            shown: Shown {
+                wait_reason: row.try_get("wait_reason")?,
+                percent: row.try_get("percent")?,
+                basis: row.try_get("basis")?,
+                stage: row.try_get("stage")?,
+                queue_position: row.try_get("queue_position")?,
+            },
+            elapsed: row.try_get("elapsed")?,
+            usual: row.try_get("usual")?,
+        })
+    }
+}
+
+/// A generation's state, from its number in the column `state`.
+fn state(row: &PgRow) -> sqlx::Result<State> {
+    let number: i16 = row.try_get("state")?;
+    State::from_number(number).ok_or_else(|| decode("state", format!("no state has the number {number}")))
+}
+
+/// The phase of a generation's live order, from the column `phase`.
+fn order(row: &PgRow) -> sqlx::Result<Option<OrderPhase>> {
+    let name: Option<String> = row.try_get("phase")?;
+    let parse = |name: String| {
+        OrderPhase::from_name(&name).ok_or_else(|| decode("phase", format!("no phase of an order is called {name}")))
+    };
+    name.map(parse).transpose()
 }
 
 fn decode(column: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {

@@ -8,9 +8,10 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 
 use super::Store;
+use super::change::scene_copy;
 use super::rows::columns;
 use crate::error::{Error, Noun};
-use crate::model::{GENERATION_JOBS, Generation, NewGeneration, Started};
+use crate::model::{GENERATION_JOBS, Generation, NewGeneration, Started, WaitReason};
 
 /// The job priority of background generations, which comes after all normal ones.
 const BACKGROUND: i16 = 200;
@@ -110,6 +111,7 @@ type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArgum
 /// One statement, so that a start costs one round trip and all its checks see one snapshot. `hold` is the step that decides: it
 /// updates the account's row only when scene, assets, credit and limit allow it, and everything after it follows from its row.
 /// The row lock also makes concurrent starts of one account wait, so that neither credit nor limit is spent twice.
+/// `locked` checks scene and project once more, under their locks; where they were deleted meanwhile, the caller rolls back.
 ///
 /// It always returns one row: `fresh` is null when nothing was started and nothing was found, and then `scene`, `assets` and
 /// `full` say why.
@@ -136,14 +138,24 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
                and exists (select from scene) and (select assets from missing) = 0
              returning account_id
          ),
+         locked as (
+             -- After the account's row, in the order of all transactions. A deletion locks its row for update, and waits for this
+             -- lock as this one waits for it; one that came first shows here, where the snapshot did not have it.
+             select s.id
+             from hold
+             join scenes s on s.account_id = hold.account_id
+             join projects p on p.account_id = s.account_id and p.id = s.project_id
+             where s.project_id = $4 and s.id = $5 and s.delete_time is null and p.delete_time is null
+             for key share of s, p
+         ),
          started as (
              insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, reference_assets,
                                       wait_reason, held_micros, request_id, request_sha256, traceparent, start_deadline,
                                       total_deadline, retried_from)
-             select $3, hold.account_id, $4, scene.id, $7, $8, $9, $10, 1, $11, $2, $12,
+             select $3, hold.account_id, $4, locked.id, $7, $8, $9, $10, $19, $11, $2, $12,
                     current_setting('rushes.traceparent'), now() + make_interval(secs => $15),
                     now() + make_interval(secs => $16), $17
-             from hold cross join scene
+             from hold cross join locked
              returning *
          ),
          entered as (
@@ -152,14 +164,11 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
              from started g
              cross join (values ($13::uuid, 'available', -$11), ($14::uuid, 'held', $11)) as line (id, book, amount)
          ),
-         shown as (
-             update scenes s
-             set latest_generation = g.id, latest_version = g.version, latest_state = g.state,
-                 latest_percent = g.percent, latest_stage = g.stage, latest_thumbnail = null
-             from started g
-             where s.account_id = g.account_id and s.id = g.scene_id
-         )
-         select exists (select from scene) as scene, (select assets from missing) = 0 as assets,
+         shown as (",
+        scene_copy!(started, "started g"),
+        ")
+         select exists (select from scene) and exists (select from hold) = exists (select from locked) as scene,
+                (select assets from missing) = 0 as assets,
                 exists (select from credit_accounts where account_id = $1 and open_count >= $18) as full,
                 g.fresh, g.request_sha256, ",
         columns!(),
@@ -184,6 +193,7 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
     .bind(new.model.total_deadline.as_secs_f64())
     .bind(new.retried_from.map(|id| id.0))
     .bind(max_open)
+    .bind(WaitReason::Capacity as i16)
 }
 
 fn parse_row(row: &PgRow, new: &NewGeneration, max_open: i32) -> Result<Started, Error> {

@@ -1,17 +1,20 @@
-//! The statements that move a generation from state to state, of which the transactions of [`super::work`] and
-//! [`super::deadlines`] are made.
+//! The statements that move a generation from state to state, each once. What moves where is decided by
+//! [`crate::transitions`]; here are the facts it is decided on, read under a lock, and the writes.
 
 use chassis::postgres::statement;
 use domain::generation::State;
-use jobs::{DeadLettered, Held, LeaseStatus, Leased};
+use domain::id::LedgerId;
+use jobs::{DeadLettered, LeaseStatus, Leased};
+use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
-use super::change::{change, settle};
-use super::ledger_ids;
-use super::rows::columns;
+use super::change::{change, scene_copy};
+use super::rows::{StoredOutput, columns, facts_columns};
 use crate::error::Error;
-use crate::model::{ClaimedWork, Failure, Generation, ProviderCharge, WaitReason};
+use crate::model::{ClaimedWork, Generation, OrderPhase, Output, WaitReason};
+use crate::transitions::deadlines::JobFacts;
+use crate::transitions::{End, Facts, claimed, dead_lettered};
 
 /// Generations with their live order, if there is one.
 macro_rules! with_provider_call {
@@ -26,7 +29,13 @@ macro_rules! with_provider_call {
     };
 }
 
-/// Moves generations whose jobs were just leased to SUBMITTING. A poll changes nothing of its generation.
+/// A rule as a statement takes it, so that a change needs no read before it: an array that has, at the number of each state, the
+/// number of the next one, and null where the rule has none. `array[g.state]` then is the rule's answer.
+pub(super) fn by_number(rule: impl Fn(State) -> Option<State>) -> Vec<Option<i16>> {
+    State::ALL.map(|state| rule(state).map(State::number)).to_vec()
+}
+
+/// Moves generations whose jobs were just leased, each as [`claimed`] says. A poll changes nothing of its generation.
 pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -> Result<Vec<ClaimedWork>, Error> {
     let attempts = leased.iter().filter(|job| !job.poll);
     let (accounts, ids): (Vec<Uuid>, Vec<Uuid>) = attempts.clone().map(|job| (job.account, job.lease.job)).unzip();
@@ -38,30 +47,27 @@ pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -
         let query = sqlx::query(concat!(
             "with changed as (
                  update generations g
-                 set state = case when g.state = 1 then 2 else g.state end, wait_reason = 0, attempt_count = claim.attempt,
+                 set state = ($4::smallint[])[g.state], wait_reason = 0, attempt_count = claim.attempt,
                      submit_time = coalesce(g.submit_time, now()), update_time = now(), version = g.version + 1
                  from unnest($1::uuid[], $2::uuid[], $3::int[]) as claim (account_id, id, attempt)
-                 where g.account_id = claim.account_id and g.id = claim.id and g.state < 6
+                 where g.account_id = claim.account_id and g.id = claim.id and ($4::smallint[])[g.state] is not null
                  returning g.*
              ),
-             shown as (
-                 update scenes s
-                 set latest_version = g.version, latest_state = g.state, latest_percent = g.percent,
-                     latest_stage = g.stage, latest_thumbnail = g.thumbnail
-                 from changed g
-                 where s.account_id = g.account_id and s.id = g.scene_id and s.latest_generation = g.id
-             ) ",
+             shown as (",
+            scene_copy!(changed, "changed g"),
+            ") ",
             with_provider_call!("changed g")
         ))
         .bind(accounts)
         .bind(ids)
-        .bind(numbers);
+        .bind(numbers)
+        .bind(by_number(claimed));
         rows.extend(statement("begin_attempts", query.fetch_all(&mut *tx)).await?);
     }
     if !poll_ids.is_empty() {
         let query = sqlx::query(with_provider_call!(
             "unnest($1::uuid[], $2::uuid[]) as claim (account_id, id)
-             join generations g on g.account_id = claim.account_id and g.id = claim.id and g.state < 6"
+             join generations g on g.account_id = claim.account_id and g.id = claim.id and g.end_time is null"
         ))
         .bind(poll_accounts)
         .bind(poll_ids);
@@ -74,7 +80,7 @@ pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -
         };
         let (generation, reference, phase): (Generation, Option<String>, Option<String>) =
             read().map_err(chassis::postgres::Error::from)?;
-        found.insert(generation.id.0, (generation, reference, phase.as_deref() == Some("intent")));
+        found.insert(generation.id.0, (generation, reference, phase.as_deref() == Some(OrderPhase::Intent.as_str())));
     }
     let mut claimed = Vec::with_capacity(found.len());
     for leased in leased {
@@ -119,42 +125,63 @@ pub(super) async fn clear_late_cancels(tx: &mut PgConnection, statuses: &mut [Le
     Ok(())
 }
 
-/// The state of a generation, locked until the transaction ends.
-pub(super) async fn lock(tx: &mut PgConnection, held: Held, id: Uuid) -> Result<i16, Error> {
-    let query = sqlx::query_scalar("select state from generations where account_id = $1 and id = $2 for no key update")
-        .bind(held.account)
-        .bind(id);
+/// Locks a generation until the transaction ends, and reads what its rules ask. The caller has its job's lock, under which alone an
+/// order changes its phase.
+pub(super) async fn lock_facts(tx: &mut PgConnection, account: Uuid, id: Uuid) -> Result<Facts, Error> {
+    let query = sqlx::query_as(concat!(
+        "select ",
+        facts_columns!(),
+        " from generations g where g.account_id = $1 and g.id = $2 for no key update"
+    ))
+    .bind(account)
+    .bind(id);
     Ok(statement("lock_generation", query.fetch_one(&mut *tx)).await?)
 }
 
-/// How a generation that was to be stopped ends: CANCELLED by its user, or FAILED by its deadline.
-pub(super) async fn end_of_stopped(
+/// Locks a job and its generation until the transaction ends, and reads what their rules ask. `None` where one of them is not there.
+/// A provider that was asked to stop longer ago than `grace_seconds` has ignored it.
+pub(super) async fn lock_both_facts(
     tx: &mut PgConnection,
-    held: Held,
+    account: Uuid,
     id: Uuid,
-) -> Result<(State, Option<Failure>), Error> {
-    let query = sqlx::query_scalar::<_, bool>(
-        "select cancel_time is null and total_deadline <= now() from generations where account_id = $1 and id = $2",
-    )
-    .bind(held.account)
-    .bind(id);
-    let overdue = statement("find_stop_cause", query.fetch_optional(&mut *tx)).await?.unwrap_or_default();
-    if !overdue {
-        return Ok((State::Cancelled, None));
+    grace_seconds: f64,
+) -> Result<Option<(Facts, JobFacts)>, Error> {
+    #[derive(FromRow)]
+    struct Row {
+        #[sqlx(flatten)]
+        facts: Facts,
+        #[sqlx(flatten)]
+        job: JobFacts,
     }
-    Ok((State::Failed, Some(Failure::total_deadline())))
+    // The job first, as in every transaction, so that two never deadlock.
+    let query =
+        sqlx::query("select from jobs where id = $1 and account_id = $2 for no key update").bind(id).bind(account);
+    statement("lock_job", query.execute(&mut *tx)).await?;
+    let query = sqlx::query_as::<_, Row>(concat!(
+        "select ",
+        facts_columns!(),
+        ", j.state as job_state, coalesce(j.cancel_at <= now() - make_interval(secs => $3), false) as stop_ignored
+         from generations g join jobs j on j.id = g.id
+         where g.account_id = $1 and g.id = $2
+         for no key update of g"
+    ))
+    .bind(account)
+    .bind(id)
+    .bind(grace_seconds);
+    let row = statement("lock_generation_and_job", query.fetch_optional(&mut *tx)).await?;
+    Ok(row.map(|row| (row.facts, row.job)))
 }
 
 /// Puts a generation back into the queue. Its order at the provider is over; the next attempt makes a new one.
 pub(super) async fn requeue(
     tx: &mut PgConnection,
-    held: Held,
+    account: Uuid,
     id: Uuid,
     wait: WaitReason,
 ) -> Result<Generation, Error> {
     let query = sqlx::query_as(change!(
         "update generations g
-         set state = 1, wait_reason = $4, stage = '', queue_position = 0, eta_p50 = null, eta_p80 = null,
+         set state = $5, wait_reason = $4, stage = '', queue_position = 0, eta_p50 = null, eta_p80 = null,
              update_time = now(), version = g.version + 1
          where g.account_id = $1 and g.id = $2 and g.state = any ($3)",
         "over as (
@@ -162,57 +189,154 @@ pub(super) async fn requeue(
              from changed g where p.generation_id = g.id and p.phase <> 'over'
          )"
     ))
-    .bind(held.account)
+    .bind(account)
     .bind(id)
     .bind(State::Queued.predecessors())
-    .bind(wait as i16);
+    .bind(wait as i16)
+    .bind(State::Queued.number());
     statement("requeue_generation", query.fetch_optional(&mut *tx))
         .await?
         .ok_or(Error::IllegalTransition { next: State::Queued })
 }
 
-/// How a generation ends without a result.
-#[derive(Clone, Copy)]
-pub(super) struct End<'a> {
-    pub(super) state: State,
-    pub(super) failure: Option<&'a Failure>,
-    /// `None`: NOT_CHARGED where nothing was ordered, else UNKNOWN.
-    pub(super) provider_charge: Option<ProviderCharge>,
+/// Who asks for a generation to be stopped.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum StopBy {
+    /// Its user, who saw it in this version; in another one nothing is stopped.
+    User { version: i64 },
+    /// Its total deadline.
+    Deadline,
 }
 
-/// Ends a generation without a result and releases its whole hold.
-pub(super) async fn end(tx: &mut PgConnection, held: Held, id: Uuid, end: End<'_>) -> Result<Generation, Error> {
-    let End { state, failure, provider_charge } = end;
-    // A live order that nobody reports on may have been charged, hence UNKNOWN (3); without one nothing was ordered (1).
-    let query = sqlx::query_as(settle!(
+/// Moves a generation to CANCELLING. `None` where it is in no state that may be stopped, or no longer in the version.
+pub(super) async fn stop(
+    tx: &mut PgConnection,
+    account: Uuid,
+    id: Uuid,
+    by: StopBy,
+) -> Result<Option<Generation>, Error> {
+    let version = match by {
+        StopBy::User { version } => Some(version),
+        StopBy::Deadline => None,
+    };
+    // The user's request keeps the reason of the wait: the submission may still be unconfirmed, which the deadline's candidates
+    // ask for. The deadline stops only what is not.
+    let query = sqlx::query_as(change!(
         "update generations g
-         set state = $4, wait_reason = 0, stage = '', queue_position = 0, released_micros = g.held_micros,
-             provider_charge = coalesce($9, case when exists (
-                 select from provider_calls p where p.generation_id = g.id and p.phase <> 'over'
-             ) then 3 else 1 end),
-             error_code = $6, error_reason = $7, error_message = $8,
-             end_time = now(), update_time = now(), version = g.version + 1
-         where g.account_id = $2 and g.id = $3 and g.state = any ($5)"
+         set state = $3, update_time = now(), version = g.version + 1,
+             cancel_time = case when $5::bigint is null then g.cancel_time else now() end,
+             wait_reason = case when $5::bigint is null then 0 else g.wait_reason end
+         where g.account_id = $1 and g.id = $2 and g.state = any ($4) and g.version = coalesce($5, g.version)"
     ))
-    .bind(ledger_ids())
-    .bind(held.account)
+    .bind(account)
     .bind(id)
-    .bind(state.number())
-    .bind(state.predecessors())
-    .bind(failure.map(|failure| failure.code))
-    .bind(failure.map(|failure| failure.reason.as_str()))
-    .bind(failure.map(|failure| failure.message.as_str()))
-    .bind(provider_charge.map(|provider_charge| provider_charge as i16));
-    statement("end_generation", query.fetch_optional(&mut *tx)).await?.ok_or(Error::IllegalTransition { next: state })
+    .bind(State::Cancelling.number())
+    .bind(State::Cancelling.predecessors())
+    .bind(version);
+    Ok(statement("stop_generation", query.fetch_optional(&mut *tx)).await?)
+}
+
+/// The statement that ends a generation and settles its hold, by entries that sum to zero. `(select count(*) from …) as first` makes
+/// a step wait for the one before: PostgreSQL runs data-modifying steps in no order of its own, and the lock order needs one.
+const END: &str = concat!(
+    "with changed as (
+         update generations g
+         set state = $4, wait_reason = 0, stage = '', queue_position = 0,
+             percent = case when $13 then 100 else g.percent end, output = $11, thumbnail = $12,
+             provider_charge = $7, captured_micros = $6, released_micros = g.held_micros - $6,
+             error_code = $8, error_reason = $9, error_message = $10,
+             cancel_time = case when $15::bigint is null then g.cancel_time else now() end,
+             end_time = now(), update_time = now(), version = g.version + 1
+         where g.account_id = $2 and g.id = $3 and g.state = any ($5)
+           -- A cost above the hold ends nothing: a user is never charged more than was held.
+           and g.held_micros >= $6 and g.version = coalesce($15, g.version)
+         returning g.*
+     ),
+     credited as (
+         update credit_accounts c
+         set held_micros = c.held_micros - g.held_micros,
+             available_micros = c.available_micros + g.released_micros,
+             spent_micros = c.spent_micros + g.captured_micros
+         from changed g
+         where c.account_id = g.account_id
+         returning c.account_id
+     ),
+     entered as (
+         insert into ledger (id, account_id, generation_id, entry, book, amount_micros)
+         select line.id, g.account_id, g.id, $14, line.book, line.amount
+         from changed g
+         cross join lateral (values
+             (($1::uuid[])[1], 'held', -g.held_micros),
+             (($1::uuid[])[2], 'spent', g.captured_micros),
+             (($1::uuid[])[3], 'available', g.released_micros)
+         ) as line (id, book, amount)
+         where line.book = 'held' or line.amount <> 0
+     ),
+     costed as (
+         update projects p
+         set completed_count = p.completed_count + 1,
+             completed_cost_micros = p.completed_cost_micros + g.captured_micros
+         from changed g cross join (select count(*) from credited) as first
+         where $13 and p.account_id = g.account_id and p.id = g.project_id
+         returning p.id
+     ),
+     shown as (",
+    scene_copy!(changed, "changed g cross join (select count(*) from costed) as first"),
+    ")
+     select ",
+    columns!(),
+    " from changed g"
+);
+
+/// Ends a generation as a rule decided, charges what is captured and releases the rest of the hold. `None` where it is in no state
+/// that may end so. With `cancelled_in`, its user cancels it in that version, and in another one it does not end.
+pub(super) async fn end(
+    tx: &mut PgConnection,
+    account: Uuid,
+    id: Uuid,
+    end: &End,
+    cancelled_in: Option<i64>,
+) -> Result<Option<Generation>, Error> {
+    let failure = end.failure.as_ref();
+    let ledger_ids: Vec<Uuid> = (0..3).map(|_| LedgerId::new().0).collect();
+    let query = sqlx::query_as(END)
+        .bind(ledger_ids)
+        .bind(account)
+        .bind(id)
+        .bind(end.state.number())
+        .bind(end.state.predecessors())
+        .bind(end.captured.get())
+        .bind(end.provider_charge as i16)
+        .bind(failure.map(|failure| failure.code))
+        .bind(failure.map(|failure| failure.reason.as_str()))
+        .bind(failure.map(|failure| failure.message.as_str()))
+        .bind(end.output.as_deref().map(|output| Json(StoredOutput::from(output))))
+        .bind(end.output.as_deref().and_then(Output::poster_key))
+        .bind(end.state == State::Completed)
+        .bind(end.entry().as_str())
+        .bind(cancelled_in);
+    Ok(statement("end_generation", query.fetch_optional(&mut *tx)).await?)
+}
+
+/// As [`end`], for a generation that the rule found in a state that may end so.
+pub(super) async fn end_locked(
+    tx: &mut PgConnection,
+    account: Uuid,
+    id: Uuid,
+    decided: &End,
+) -> Result<Generation, Error> {
+    end(tx, account, id, decided, None).await?.ok_or(Error::IllegalTransition { next: decided.state })
 }
 
 /// Marks generations whose lease expired as waiting for a worker.
 pub(super) async fn mark_requeued(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Result<Vec<Generation>, Error> {
+    // A lost poll leaves its job waiting and its generation at the provider: the join leaves that one alone.
     let query = sqlx::query_as(change!(
         "update generations g
          set wait_reason = $2, update_time = now(), version = g.version + 1
          from jobs j
-         where j.id = any ($1) and j.state = 'queued' and g.account_id = j.account_id and g.id = j.id and g.state < 6"
+         where j.id = any ($1) and j.state = 'queued' and g.account_id = j.account_id and g.id = j.id
+           and g.end_time is null"
     ))
     .bind(jobs)
     .bind(WaitReason::Capacity as i16);
@@ -221,15 +345,9 @@ pub(super) async fn mark_requeued(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Res
 
 /// Ends the generation of a dead-lettered job.
 pub(super) async fn end_dead_letter(tx: &mut PgConnection, job: &DeadLettered) -> Result<Option<Generation>, Error> {
-    let held = Held { account: job.account, cancel_requested: false };
-    let state = lock(tx, held, job.job).await?;
-    let (state, failure) = match State::from_number(state) {
-        Some(State::Cancelling) => (State::Cancelled, None),
-        Some(State::Queued) if job.cause == jobs::Cause::StartDeadline => {
-            (State::Expired, Some(Failure::start_deadline()))
-        }
-        Some(state) if state.is_terminal() => return Ok(None),
-        _ => (State::Failed, Some(Failure::workers_lost(job.attempts))),
-    };
-    end(tx, held, job.job, End { state, failure: failure.as_ref(), provider_charge: None }).await.map(Some)
+    let facts = lock_facts(tx, job.account, job.job).await?;
+    match dead_lettered(&facts, job.cause, job.attempts) {
+        Some(decided) => end_locked(tx, job.account, job.job, &decided).await.map(Some),
+        None => Ok(None),
+    }
 }

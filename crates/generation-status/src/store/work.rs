@@ -5,19 +5,22 @@ use std::time::Duration;
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::money::Micros;
-use jobs::{ClaimRequest, Lease, LeaseStatus, Reaped, RetryDecision};
+use jobs::{ClaimRequest, Lease, LeaseStatus, Reaped};
 use sqlx::PgConnection;
-use sqlx::types::Json;
 
-use super::change::{change, settle};
+use super::Store;
+use super::change::change;
 use super::outputs::require_output;
-use super::rows::StoredOutput;
 use super::transitions::{
-    End, begin_attempts, clear_late_cancels, end, end_dead_letter, end_of_stopped, lock, mark_requeued, requeue,
+    begin_attempts, by_number, clear_late_cancels, end_dead_letter, end_locked, lock_facts, mark_requeued, requeue,
 };
-use super::{Store, ledger_ids};
 use crate::error::Error;
-use crate::model::{ClaimedWork, FailedAttempt, GENERATION_JOBS, Generation, Output, ProgressReport, WaitReason};
+use crate::model::{
+    Basis, ClaimedWork, FailedAttempt, GENERATION_JOBS, Generation, OrderPhase, Output, ProgressReport, WaitReason,
+};
+use crate::transitions::{
+    AttemptEnd, AttemptOutcome, attempt_decided, attempt_failed, completed, released, reportable,
+};
 
 /// How often a settlement is run when it conflicts with another transaction: a conflict has written nothing.
 const MAX_TRIES: usize = 3;
@@ -62,15 +65,17 @@ impl Store {
             // A report that changes nothing writes nothing: no version, no message, no row version for vacuum to collect.
             let query = sqlx::query_as(change!(
                 "update generations g
-                 set percent = report.percent, stage = report.stage, basis = 1, update_time = now(), version = g.version + 1
+                 set percent = report.percent, stage = report.stage, basis = $5, update_time = now(), version = g.version + 1
                  from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[]) as report (account_id, id, percent, stage)
-                 where g.account_id = report.account_id and g.id = report.id and g.state between 2 and 5
+                 where g.account_id = report.account_id and g.id = report.id and ($6::smallint[])[g.state] is not null
                    and report.percent >= g.percent and (report.percent, report.stage) <> (g.percent, g.stage)"
             ))
             .bind(rows.0)
             .bind(rows.1)
             .bind(rows.2)
-            .bind(rows.3);
+            .bind(rows.3)
+            .bind(Basis::Provider as i16)
+            .bind(by_number(reportable));
             let generations = statement("report_progress", query.fetch_all(&mut *tx)).await?;
             clear_late_cancels(tx, &mut statuses).await?;
             Ok((statuses, generations))
@@ -80,23 +85,7 @@ impl Store {
 
     /// Moves a generation to FINALIZING: from here on its work is delivered, cancelled or not.
     pub(crate) async fn begin_finalizing(&self, report: &ProgressReport) -> Result<Generation, Error> {
-        let run = async |tx: &mut PgConnection| {
-            let held = jobs::lock_lease(tx, report.lease).await?;
-            let query = sqlx::query_as(change!(
-                "update generations g
-                 set state = 4, wait_reason = 0, percent = greatest(g.percent, $3), stage = $4, basis = 1,
-                     queue_position = 0, update_time = now(), version = g.version + 1
-                 where g.account_id = $1 and g.id = $2 and g.state = any ($5)"
-            ))
-            .bind(held.account)
-            .bind(report.lease.job)
-            .bind(report.percent)
-            .bind(&report.stage)
-            .bind(State::Finalizing.predecessors());
-            statement("begin_finalizing", query.fetch_optional(&mut *tx))
-                .await?
-                .ok_or(Error::IllegalTransition { next: State::Finalizing })
-        };
+        let run = async |tx: &mut PgConnection| finalize_attempt(tx, report).await;
         self.pools.finalize.transaction("begin_finalizing", run).await
     }
 
@@ -112,27 +101,7 @@ impl Store {
     }
 
     async fn try_complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<Generation, Error> {
-        let run = async |tx: &mut PgConnection| {
-            let held = jobs::complete(tx, lease).await?;
-            require_output(tx, held.account, output).await?;
-            let query = sqlx::query_as(settle!(
-                "update generations g
-                     set state = 6, wait_reason = 0, percent = 100, stage = '', queue_position = 0, provider_charge = 2, output = $4, thumbnail = $5,
-                         captured_micros = $6, released_micros = g.held_micros - $6,
-                         end_time = now(), update_time = now(), version = g.version + 1
-                     where g.account_id = $2 and g.id = $3 and g.state = any ($7) and g.held_micros >= $6"
-            ))
-            .bind(ledger_ids())
-            .bind(held.account)
-            .bind(lease.job)
-            .bind(Json(StoredOutput::from(output)))
-            .bind(output.poster_key())
-            .bind(cost.get())
-            .bind(State::Completed.predecessors());
-            statement("complete_generation", query.fetch_optional(&mut *tx))
-                .await?
-                .ok_or(Error::IllegalTransition { next: State::Completed })
-        };
+        let run = async |tx: &mut PgConnection| complete_attempt(tx, lease, output, cost).await;
         self.pools.finalize.transaction("complete_work", run).await
     }
 
@@ -149,59 +118,13 @@ impl Store {
     }
 
     async fn try_fail(&self, lease: Lease, failed: &FailedAttempt) -> Result<(Generation, bool), Error> {
-        let run = async |tx: &mut PgConnection| {
-            let held = jobs::lock_lease(tx, lease).await?;
-            let state = lock(tx, held, lease.job).await?;
-            let provider_charge = failed.provider_charge;
-            if state == State::Cancelling.number() {
-                let (state, failure) = end_of_stopped(tx, held, lease.job).await?;
-                jobs::cancel(tx, lease).await?;
-                return Ok((
-                    end(tx, held, lease.job, End { state, failure: failure.as_ref(), provider_charge }).await?,
-                    false,
-                ));
-            }
-            let mut job_failure = failed.job.clone();
-            if held.cancel_requested && state == State::Finalizing.number() {
-                // It was to be stopped and went on only because its output was done: there is no retry of what nobody wants.
-                job_failure.retry = jobs::Retry::Never;
-            }
-            if failed.wait_reason == WaitReason::ProviderThrottled
-                && let jobs::Retry::Uncounted { after } = job_failure.retry
-            {
-                jobs::throttle_pool(tx, lease, after).await?;
-            }
-            match jobs::fail(tx, lease, &job_failure).await? {
-                RetryDecision::Retry(_) => Ok((requeue(tx, held, lease.job, failed.wait_reason).await?, true)),
-                RetryDecision::Failed | RetryDecision::Dead => {
-                    let over = End { state: State::Failed, failure: Some(&failed.failure), provider_charge };
-                    Ok((end(tx, held, lease.job, over).await?, false))
-                }
-            }
-        };
+        let run = async |tx: &mut PgConnection| fail_attempt(tx, lease, failed).await;
         self.pools.finalize.transaction("fail_work", run).await
     }
 
     /// Takes a lease back that was not used.
     pub(crate) async fn release(&self, lease: Lease) -> Result<Option<Generation>, Error> {
-        let run = async |tx: &mut PgConnection| {
-            let held = jobs::release(tx, lease).await?;
-            // Without an order SUBMITTING goes back to QUEUED; with one the state says truthfully that the provider has it. The
-            // join leaves a job alone that the release did not put back into the queue.
-            let query = sqlx::query_as(change!(
-                "update generations g
-                 set state = case when g.state = 2 and not exists (
-                         select from provider_calls p where p.generation_id = g.id and p.phase <> 'over'
-                     ) then 1 else g.state end,
-                     wait_reason = $3, update_time = now(), version = g.version + 1
-                 from jobs j
-                 where g.account_id = $1 and g.id = $2 and g.state between 2 and 5 and j.id = g.id and j.state = 'queued'"
-            ))
-            .bind(held.account)
-            .bind(lease.job)
-            .bind(WaitReason::Capacity as i16);
-            Ok(statement("release_generation", query.fetch_optional(&mut *tx)).await?)
-        };
+        let run = async |tx: &mut PgConnection| release_attempt(tx, lease).await;
         self.pools.finalize.transaction("release_work", run).await
     }
 
@@ -224,4 +147,86 @@ impl Store {
         let run = async |tx: &mut PgConnection| Ok(jobs::observe(tx, GENERATION_JOBS).await?);
         self.pools.read.transaction("observe_jobs", run).await
     }
+}
+
+/// Moves a generation whose provider is done to FINALIZING.
+pub(super) async fn finalize_attempt(tx: &mut PgConnection, report: &ProgressReport) -> Result<Generation, Error> {
+    let held = jobs::lock_lease(tx, report.lease).await?;
+    let query = sqlx::query_as(change!(
+        "update generations g
+         set state = $6, wait_reason = 0, percent = greatest(g.percent, $3), stage = $4, basis = $7,
+             queue_position = 0, update_time = now(), version = g.version + 1
+         where g.account_id = $1 and g.id = $2 and g.state = any ($5)"
+    ))
+    .bind(held.account)
+    .bind(report.lease.job)
+    .bind(report.percent)
+    .bind(&report.stage)
+    .bind(State::Finalizing.predecessors())
+    .bind(State::Finalizing.number())
+    .bind(Basis::Provider as i16);
+    statement("begin_finalizing", query.fetch_optional(&mut *tx))
+        .await?
+        .ok_or(Error::IllegalTransition { next: State::Finalizing })
+}
+
+/// Ends a generation and its job well.
+pub(super) async fn complete_attempt(
+    tx: &mut PgConnection,
+    lease: Lease,
+    output: &Output,
+    cost: Micros,
+) -> Result<Generation, Error> {
+    let held = jobs::complete(tx, lease).await?;
+    require_output(tx, held.account, output).await?;
+    end_locked(tx, held.account, lease.job, &completed(output, cost)).await
+}
+
+/// Ends a failed attempt, for the job and for its generation.
+pub(super) async fn fail_attempt(
+    tx: &mut PgConnection,
+    lease: Lease,
+    failed: &FailedAttempt,
+) -> Result<(Generation, bool), Error> {
+    let held = jobs::lock_lease(tx, lease).await?;
+    let (account, id) = (held.account, lease.job);
+    let facts = lock_facts(tx, account, id).await?;
+    let (failure, throttle) = match attempt_failed(&facts, held.cancel_requested, failed) {
+        AttemptOutcome::Stopped(stopped) => {
+            jobs::cancel(tx, lease).await?;
+            return Ok((end_locked(tx, account, id, &stopped).await?, false));
+        }
+        AttemptOutcome::Failed { job, throttle } => (job, throttle),
+    };
+    if let Some(after) = throttle {
+        // Before the job's attempt ends: it still counts as running in its pool.
+        jobs::throttle_pool(tx, lease, Some(after)).await?;
+    }
+    let decision = jobs::fail(tx, lease, &failure).await?;
+    match attempt_decided(decision, &facts, failed) {
+        AttemptEnd::Requeue(wait) => Ok((requeue(tx, account, id, wait).await?, true)),
+        AttemptEnd::End(decided) => Ok((end_locked(tx, account, id, &decided).await?, false)),
+    }
+}
+
+/// Gives a lease back, for the job and for its generation.
+pub(super) async fn release_attempt(tx: &mut PgConnection, lease: Lease) -> Result<Option<Generation>, Error> {
+    let held = jobs::release(tx, lease).await?;
+    // The join leaves a job alone that the release did not put back into the queue: a poll's, which waits again.
+    let query = sqlx::query_as(change!(
+        "update generations g
+         set state = case when exists (
+                 select from provider_calls p where p.generation_id = g.id and p.phase <> 'over'
+             ) then ($5::smallint[])[g.state] else ($4::smallint[])[g.state] end,
+             wait_reason = $3, update_time = now(), version = g.version + 1
+         from jobs j
+         where g.account_id = $1 and g.id = $2 and j.id = g.id and j.state = 'queued'
+           and ($4::smallint[])[g.state] is not null"
+    ))
+    .bind(held.account)
+    .bind(lease.job)
+    .bind(WaitReason::Capacity as i16)
+    .bind(by_number(|state| released(state, None)))
+    .bind(by_number(|state| released(state, Some(OrderPhase::Known))));
+    Ok(statement("release_generation", query.fetch_optional(&mut *tx)).await?)
 }

@@ -37,6 +37,8 @@ impl Binary {
             .env("RUSHES_LISTEN", address.to_string())
             .env("RUSHES_ADMIN_LISTEN", admin.to_string())
             .env("RUSHES_LOG_FORMAT", "json")
+            // Tests crowd the machine.
+            .env("RUSHES_DATABASE_UNRESPONSIVE_AFTER", "1s")
             .envs(settings.iter().copied());
         let process = Process::spawn("generation-status", command, &folder.join("log")).unwrap();
         eventually("the program listens", START, async || TcpStream::connect(address).await.ok()).await.unwrap();

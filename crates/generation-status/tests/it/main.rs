@@ -5,6 +5,7 @@ mod binary;
 mod cancels;
 mod cluster;
 mod credits;
+mod deletion;
 mod endpoints;
 mod events;
 mod faults;

@@ -1,0 +1,205 @@
+//! The rules of a generation's transitions: what follows a claim, a submission, a release, a failed attempt, and the loss of a
+//! worker or a job. Plain functions from what is known to a decision; the store reads the facts under a lock and executes.
+//!
+//! Invariants: nothing here reads a clock or the database; only a completed generation is charged; and an order that may exist,
+//! of which nobody reported the charge, counts as possibly charged by the provider.
+
+pub(crate) mod deadlines;
+pub(crate) mod suspensions;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use domain::generation::State;
+use domain::money::Micros;
+use jobs::{Cause, Retry, RetryDecision};
+
+use crate::model::{EntryKind, FailedAttempt, Failure, OrderPhase, Output, ProviderCharge, WaitReason};
+
+/// What is known of a generation, read under the locks of its job and its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) state: State,
+    /// Its user asked for it to be stopped.
+    pub(crate) cancelled: bool,
+    /// Its total deadline has passed.
+    pub(crate) overdue: bool,
+    /// The phase of its live order; `None` when it has none.
+    pub(crate) order: Option<OrderPhase>,
+}
+
+/// How a generation ends, and with that what becomes of its hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) state: State,
+    /// The part of the hold that is charged; the rest is released.
+    pub(crate) captured: Micros,
+    pub(crate) provider_charge: ProviderCharge,
+    /// Why, for its user.
+    pub(crate) failure: Option<Failure>,
+    pub(crate) output: Option<Box<Output>>,
+}
+
+impl End {
+    /// An end without a result: the whole hold is released, whatever the provider charged.
+    fn without_output(
+        state: State,
+        failure: Option<Failure>,
+        order: Option<OrderPhase>,
+        reported: Option<ProviderCharge>,
+    ) -> Self {
+        let provider_charge = reported.unwrap_or_else(|| concluded_charge(order));
+        Self { state, captured: Micros::ZERO, provider_charge, failure, output: None }
+    }
+
+    /// The entry of the ledger that settles the hold.
+    pub(crate) fn entry(&self) -> EntryKind {
+        if self.state == State::Completed { EntryKind::Capture } else { EntryKind::Release }
+    }
+}
+
+/// What is concluded of a provider's charge when no worker reported it.
+fn concluded_charge(order: Option<OrderPhase>) -> ProviderCharge {
+    match order {
+        // An intent counts as an order: whether the call behind it arrived is not known.
+        Some(OrderPhase::Intent | OrderPhase::Known) => ProviderCharge::Unknown,
+        Some(OrderPhase::Over) | None => ProviderCharge::NotCharged,
+    }
+}
+
+/// The state after a worker claimed an attempt. A generation that had gone further before its worker was lost stays where it is.
+pub(crate) fn claimed(state: State) -> Option<State> {
+    match state {
+        State::Queued => Some(State::Submitting),
+        open => Some(open).filter(|state| !state.is_terminal()),
+    }
+}
+
+/// The state after the provider took the order. A request to stop, and work that is finished already, stay as they are.
+pub(crate) fn submitted(state: State) -> Option<State> {
+    match state {
+        State::Submitting => Some(State::Processing),
+        state => reportable(state),
+    }
+}
+
+/// The state after a worker gave its lease back unused: QUEUED where nothing was ordered, else what the provider is doing.
+pub(crate) fn released(state: State, order: Option<OrderPhase>) -> Option<State> {
+    match (state, order) {
+        (State::Submitting, None) => Some(State::Queued),
+        (state, _) => reportable(state),
+    }
+}
+
+/// The states in which a worker may report: the attempt has begun, and the generation has not ended.
+pub(crate) fn reportable(state: State) -> Option<State> {
+    match state {
+        State::Submitting | State::Processing | State::Finalizing | State::Cancelling => Some(state),
+        State::Queued | State::Completed | State::Failed | State::Cancelled | State::Expired => None,
+    }
+}
+
+/// The end of a generation whose output is in our storage: its cost is charged.
+pub(crate) fn completed(output: &Output, cost: Micros) -> End {
+    End {
+        state: State::Completed,
+        captured: cost,
+        provider_charge: ProviderCharge::Charged,
+        failure: None,
+        output: Some(Box::new(output.clone())),
+    }
+}
+
+/// The end of a generation that its user cancelled before any worker claimed it.
+pub(crate) fn cancelled_in_queue() -> End {
+    End::without_output(State::Cancelled, None, None, None)
+}
+
+/// The end of a generation that was to be stopped, and was: CANCELLED by its user, FAILED by its deadline.
+fn stopped(facts: &Facts, reported: Option<ProviderCharge>) -> End {
+    // A user who cancelled before the deadline passed gets what was asked for.
+    let (state, failure) = if facts.overdue && !facts.cancelled {
+        (State::Failed, Some(Failure::total_deadline()))
+    } else {
+        (State::Cancelled, None)
+    };
+    End::without_output(state, failure, facts.order, reported)
+}
+
+/// What a failed attempt asks of the job.
+#[derive(Clone, Debug)]
+pub(crate) enum AttemptOutcome {
+    /// The generation was to be stopped, so that its job is cancelled.
+    Stopped(End),
+    /// The job's attempt fails.
+    Failed {
+        job: jobs::Failure,
+        /// The provider is busy: its pool takes less from now on, and nothing for this long.
+        throttle: Option<Duration>,
+    },
+}
+
+/// A worker says that its attempt failed. `cancel_requested` is the job's: it outlasts CANCELLING when the work was finished
+/// before the worker heard of it.
+pub(crate) fn attempt_failed(facts: &Facts, cancel_requested: bool, failed: &FailedAttempt) -> AttemptOutcome {
+    if facts.state == State::Cancelling {
+        return AttemptOutcome::Stopped(stopped(facts, failed.provider_charge));
+    }
+    let mut job = failed.job.clone();
+    if cancel_requested && facts.state == State::Finalizing {
+        // It was to be stopped and went on only because its output was done: there is no retry of what nobody wants.
+        job.retry = Retry::Never;
+    }
+    let throttle = match job.retry {
+        Retry::Uncounted { after } if failed.wait_reason == WaitReason::ProviderThrottled => {
+            Some(after.unwrap_or_default())
+        }
+        _ => None,
+    };
+    AttemptOutcome::Failed { job, throttle }
+}
+
+/// What follows for the generation once its job's attempt has ended.
+#[derive(Clone, Debug)]
+pub(crate) enum AttemptEnd {
+    /// It is queued for another attempt, and waits for this reason. Its order is over.
+    Requeue(WaitReason),
+    End(End),
+}
+
+/// The job has decided whether a failed attempt is followed by another.
+pub(crate) fn attempt_decided(decision: RetryDecision, facts: &Facts, failed: &FailedAttempt) -> AttemptEnd {
+    match decision {
+        RetryDecision::Retry(_) => AttemptEnd::Requeue(failed.wait_reason),
+        RetryDecision::Failed | RetryDecision::Dead => AttemptEnd::End(End::without_output(
+            State::Failed,
+            Some(failed.failure.clone()),
+            facts.order,
+            failed.provider_charge,
+        )),
+    }
+}
+
+/// The end of a generation whose job became a dead letter; `None` where it has ended already.
+pub(crate) fn dead_lettered(facts: &Facts, cause: Cause, attempts: i32) -> Option<End> {
+    let (state, failure) = match facts.state {
+        State::Cancelling => (State::Cancelled, None),
+        State::Queued if cause == Cause::StartDeadline => (State::Expired, Some(Failure::start_deadline())),
+        state if state.is_terminal() => return None,
+        _ => (State::Failed, Some(Failure::workers_lost(attempts))),
+    };
+    Some(End::without_output(state, failure, facts.order, None))
+}
+
+/// The end of a generation that no job will carry out; `None` where one will, or where it has ended already.
+pub(crate) fn job_lost(facts: &Facts, job: Option<jobs::State>) -> Option<End> {
+    if job.is_some_and(|state| !state.is_finished()) || facts.state.is_terminal() {
+        return None;
+    }
+    let (state, failure) = match facts.state {
+        State::Cancelling => (State::Cancelled, None),
+        _ => (State::Failed, Some(Failure::job_lost())),
+    };
+    Some(End::without_output(state, failure, facts.order, None))
+}
