@@ -1,4 +1,4 @@
-//! The gRPC handlers: parse, call the rules, present. A request that is refused is told every one of its wrong fields at once.
+//! The gRPC handlers: parse, call the rules, present. A refusal names every one of the request's wrong fields at once.
 
 mod accounts;
 mod dashboards;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::Refusal;
 use crate::metrics;
 
-/// At most one line about refusals with one reason is written in this time: whoever tries keys by the million must not fill the
+/// At most one line about refusals with one reason is written in this time: a client that tries keys by the million must not fill the
 /// log. The counter has every one.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 

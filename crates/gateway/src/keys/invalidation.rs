@@ -1,4 +1,4 @@
-//! Forgets keys that have changed, told by messages over NATS, so that a revocation takes effect in milliseconds.
+//! Forgets keys that have changed, upon messages over NATS, so that a revocation takes effect in milliseconds.
 //!
 //! Correctness needs none of this: without a message, dashboard is asked again when the lifetime of an answer is over.
 
