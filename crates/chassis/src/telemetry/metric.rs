@@ -45,6 +45,14 @@ macro_rules! metrics {
     }};
 }
 
+/// Whether the process collects its metrics. Before that a help text would go to nobody, and be lost.
+static COLLECTED: AtomicBool = AtomicBool::new(false);
+
+/// Takes note that the process's recorder is installed.
+pub(super) fn collected() {
+    COLLECTED.store(true, Ordering::Release);
+}
+
 /// How the values of a metric add up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -95,9 +103,12 @@ impl Metric {
         self.help.trim()
     }
 
-    /// Gives its help text to the process's recorder, the first time that it is recorded.
+    /// Gives its help text to the process's recorder, the first time that it is recorded with one.
     fn describe(&self) {
-        if self.described.load(Ordering::Relaxed) || self.described.swap(true, Ordering::Relaxed) {
+        if !COLLECTED.load(Ordering::Acquire)
+            || self.described.load(Ordering::Relaxed)
+            || self.described.swap(true, Ordering::Relaxed)
+        {
             return;
         }
         let (name, help) = (KeyName::from_const_str(self.name), self.help().into());

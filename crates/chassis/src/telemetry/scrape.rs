@@ -34,6 +34,7 @@ pub(super) fn install() {
         match builder.and_then(PrometheusBuilder::install_recorder) {
             Ok(handle) => {
                 let _ = HANDLE.set(handle);
+                super::metric::collected();
                 upkeep();
             }
             // A test process may have its own recorder; there is then nothing to render here.

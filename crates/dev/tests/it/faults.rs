@@ -81,7 +81,7 @@ async fn a_worker_that_slept_through_its_lease_changes_nothing() -> Result<()> {
     sleeper.resume();
     // It knows again how things stand once it has said something about its lease; only then is nothing proof.
     testkit::eventually("the sleeper lets go", Duration::from_secs(30), async || {
-        sleeper.tail(200).contains("let go of").then_some(())
+        sleeper.tail(200).contains("lease lost").then_some(())
     })
     .await?;
     assert_eq!(get(&client, &started.name).await?, done, "not even its version");

@@ -49,7 +49,7 @@ async fn nemesis_prints_one_object() -> Result<()> {
 
 #[tokio::test]
 async fn the_simulator_prints_one_object_also_of_a_trace() -> Result<()> {
-    let (runs, _) = object(&["sim", "--seeds", "2", "--mutations", "0"]).await?;
+    let (runs, _) = object(&["sim", "--seeds", "2", "--mutants", "0"]).await?;
     assert_eq!(runs["seeds"], 2);
     let (trace, _) = object(&["sim", "--trace", "--seed", "1"]).await?;
     assert!(trace["trace"].as_array().is_some_and(|lines| !lines.is_empty()), "{trace}");

@@ -18,7 +18,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("rushes-cache", &["rushes-chassis", "rushes-coherence"]),
     ("rushes-jobs", &["rushes-chassis"]),
     ("gateway", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache"]),
-    ("dashboard", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache"]),
+    ("dashboard", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache", "rushes-jobs"]),
     ("generation-status", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache", "rushes-jobs"]),
     ("thumbnail-worker", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-jobs"]),
     ("generation-worker", &["rushes-proto", "rushes-domain", "rushes-chassis"]),

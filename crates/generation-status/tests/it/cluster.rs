@@ -205,8 +205,12 @@ impl Cluster {
     }
 
     pub(crate) async fn credit(&self, user: &User) -> CreditAccount {
+        self.try_credit(user).await.unwrap()
+    }
+
+    pub(crate) async fn try_credit(&self, user: &User) -> Result<CreditAccount, Status> {
         let request = user.asks(GetCreditAccountRequest {});
-        self.node.credits.clone().get_credit_account(request).await.unwrap().into_inner()
+        Ok(self.node.credits.clone().get_credit_account(request).await?.into_inner())
     }
 
     pub(crate) async fn start(&self, user: &User, request: StartGenerationRequest) -> Result<Generation, Status> {
