@@ -154,3 +154,17 @@ impl Guards for Enforced {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ships_enforces_every_guard_and_each_has_a_name_of_its_own() {
+        assert!(Guard::ALL.iter().copied().all(Enforced::enforced));
+        let mut names: Vec<_> = Guard::ALL.iter().copied().map(Guard::name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Guard::ALL.len());
+    }
+}
