@@ -1,6 +1,6 @@
 //! Metrics, declared before they are recorded: each has a name, a kind, a unit, labels and a help text, in a table of its crate.
 //!
-//! Invariant: what is recorded was declared with [`metrics!`](crate::metrics), so a scrape has a HELP line for every metric, and the
+//! Invariant: what is recorded was declared with [`metrics!`](crate::metrics!), so a scrape has a HELP line for every metric, and the
 //! number of a metric's labels is known to the compiler.
 
 use std::sync::atomic::{AtomicBool, Ordering};
