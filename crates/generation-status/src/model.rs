@@ -23,5 +23,6 @@ pub(crate) use webhooks::{
     RETRY_PAUSES, ReapedDeliveries, Secret, Settlement, TEST_EVENT, event_types,
 };
 pub(crate) use work::{
-    ClaimedWork, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport, Suspension,
+    ClaimedWork, Condition, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport,
+    Suspension, Trouble,
 };

@@ -28,6 +28,8 @@ pub struct Config {
     pub blobs: blobs::Settings,
     /// How work is claimed and carried out.
     pub work: Work,
+    /// How outputs are downloaded.
+    pub downloads: Downloads,
     /// The built-in provider.
     pub local: Local,
     /// Replicate, where there is a token for it.
@@ -56,8 +58,19 @@ pub struct Work {
     pub heartbeat: Duration,
     /// How long a provider may take for one order.
     pub order_timeout: Duration,
+}
+
+/// How outputs are downloaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Downloads {
+    /// Downloads at one time.
+    pub slots: usize,
+    /// How long one may take in all.
+    pub timeout: Duration,
     /// The longest video that is stored, in bytes.
     pub max_video_bytes: u64,
+    /// The memory that all downloads of a process may take, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// The built-in provider.
@@ -108,6 +121,7 @@ impl Config {
             upstreams: Upstreams::read(source)?,
             blobs: blobs::Settings::read(source)?,
             work: Work::read(source)?,
+            downloads: Downloads::read(source)?,
             local: Local::read(source)?,
             replicate: Replicate::read(source, hooks.as_ref())?,
             fal: Fal::read(source, hooks.as_ref())?,
@@ -132,7 +146,18 @@ impl Work {
             slots: source.or("RUSHES_WORKER_SLOTS", 4, "how many generations are worked on at one time")?,
             heartbeat: source.duration("RUSHES_HEARTBEAT", Duration::from_secs(10), "a time")?,
             order_timeout: source.duration("RUSHES_ORDER_LIMIT", Duration::from_secs(1_800), "a time")?,
-            max_video_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
+        })
+    }
+}
+
+impl Downloads {
+    fn read(source: &Source) -> Result<Self, Error> {
+        let max_video_bytes = source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?;
+        Ok(Self {
+            slots: source.or("RUSHES_DOWNLOAD_SLOTS", 16, "how many outputs are downloaded at one time")?,
+            timeout: source.duration("RUSHES_DOWNLOAD_TIMEOUT", Duration::from_secs(900), "a time")?,
+            max_video_bytes,
+            memory_bytes: source.or("RUSHES_DOWNLOAD_MEMORY", 2 * max_video_bytes, "a number of bytes")?,
         })
     }
 }

@@ -39,7 +39,7 @@ fn parse_model(at: usize, Entry { id, provider, model }: Entry) -> Result<Remote
     if id.is_empty() || id.contains('/') {
         return Err(format!("models[{at}].id must be a name without '/'"));
     }
-    Ok(RemoteModel { name: format!("models/{id}"), provider, model })
+    Ok(RemoteModel { name: format!("models/{id}"), provider, model, refusals: Vec::new(), output: None })
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use tracing::field::Empty;
 use tracing::{Span, info_span};
 use url::Url;
 
+use crate::metrics;
+
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
@@ -21,6 +23,16 @@ pub(super) enum Operation {
 }
 
 impl Operation {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Poll => "poll",
+            Self::Cancel => "cancel",
+            Self::FetchOutput => "fetch",
+            Self::FetchKeys => "keys",
+        }
+    }
+
     fn span_name(self, provider: &str) -> String {
         match self {
             Self::Submit => format!("submit {provider}"),
@@ -35,6 +47,8 @@ impl Operation {
 /// One call; its span ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Call {
+    provider: &'static str,
+    operation: Operation,
     span: Span,
     failed: AtomicBool,
 }
@@ -54,7 +68,7 @@ impl Call {
             { attributes::ERROR_TYPE } = Empty,
             { attributes::PROVIDER } = provider,
         );
-        Self { span, failed: AtomicBool::new(false) }
+        Self { provider, operation, span, failed: AtomicBool::new(false) }
     }
 
     /// The span, to run the call in.
@@ -65,6 +79,7 @@ impl Call {
     /// Records the answer's status. A client counts every refusal as its error.
     pub(super) fn answered(&self, status: StatusCode) {
         self.span.record(attributes::HTTP_RESPONSE_STATUS_CODE, status.as_u16());
+        metrics::CALLS.with([self.provider, self.operation.as_str(), status_label(status)]).increment(1);
         if status.is_client_error() || status.is_server_error() {
             self.failed(status.as_str());
         }
@@ -79,4 +94,13 @@ impl Call {
         self.span.record(attributes::ERROR_TYPE, kind);
         self.span.record("otel.status_code", "ERROR");
     }
+}
+
+/// The label of a status: a provider may answer with any number, and only those that HTTP names are labels.
+fn status_label(status: StatusCode) -> &'static str {
+    const NAMED: [&str; 24] = [
+        "200", "201", "202", "204", "206", "301", "302", "303", "307", "308", "400", "401", "402", "403", "404", "408",
+        "410", "413", "422", "429", "500", "502", "503", "504",
+    ];
+    NAMED.into_iter().find(|named| *named == status.as_str()).unwrap_or("other")
 }
