@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use chassis::egress::{Egress, Reach, is_public};
+use chassis::egress::{Call, Egress, Reach, is_public};
 use futures::StreamExt as _;
 use futures::stream;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
@@ -16,7 +16,6 @@ use serde_json::Value;
 use tracing::Instrument as _;
 use url::{Host, Url};
 
-use super::call::Call;
 use super::excerpt;
 use crate::model::{Charge, Class, Evidence, Failure, NotSubmitted};
 use crate::provider::Pieces;
@@ -194,7 +193,7 @@ impl Api {
         url: Url,
         body: Option<&Value>,
     ) -> Result<Answer, CallError> {
-        let call = Call::begin(operation, self.provider, &method, &url);
+        let call = operation.begin(self.provider, &method, &url);
         let mut request =
             self.client.request(method, url).timeout(CALL_TIMEOUT).header(AUTHORIZATION, self.authorization.clone());
         if let Some(body) = body {
@@ -205,7 +204,7 @@ impl Api {
 
     /// Fetches a public document of the provider's, without credentials.
     pub(super) async fn get_public(&self, operation: Operation, url: Url) -> Result<Answer, CallError> {
-        let call = Call::begin(operation, self.provider, &Method::GET, &url);
+        let call = operation.begin(self.provider, &Method::GET, &url);
         self.answer(self.client.get(url).timeout(CALL_TIMEOUT), call).await
     }
 
@@ -234,7 +233,7 @@ impl Api {
     /// of this network, as in tests, may name another such address.
     pub(super) async fn download<'a>(&self, address: &str) -> Result<Pieces<'a>, Failure> {
         let url = Url::parse(address).map_err(|_| Failure::bad_output("the provider's output has no address"))?;
-        let call = Call::begin(Operation::FetchOutput, self.provider, &Method::GET, &url);
+        let call = Operation::FetchOutput.begin(self.provider, &Method::GET, &url);
         let request = self.egress.request(Method::GET, url);
         let request = request.map_err(|refused| {
             call.failed("refused");
