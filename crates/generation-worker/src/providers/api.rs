@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use chassis::egress::{Egress, Reach, is_public};
+use chassis::egress::{Call, Egress, Reach, is_public};
 use futures::StreamExt as _;
 use futures::stream;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
@@ -16,7 +16,6 @@ use serde_json::Value;
 use tracing::Instrument as _;
 use url::{Host, Url};
 
-use super::call::Call;
 use super::{excerpt, outputs, refusals};
 use crate::model::{CallOutcome, Evidence, Trouble};
 use crate::provider::Pieces;
@@ -186,25 +185,31 @@ impl Api {
         url: Url,
         body: Option<&Value>,
     ) -> Result<Answer, CallError> {
-        let call = Call::begin(operation, self.provider, &method, &url);
+        let call = operation.begin(self.provider, &method, &url);
         let mut request =
             self.client.request(method, url).timeout(CALL_TIMEOUT).header(AUTHORIZATION, self.authorization.clone());
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        self.answer(request, call).await
+        self.answer(operation, request, call).await
     }
 
     /// Fetches a public document of the provider's, without credentials.
     pub(super) async fn get_public(&self, operation: Operation, url: Url) -> Result<Answer, CallError> {
-        let call = Call::begin(operation, self.provider, &Method::GET, &url);
-        self.answer(self.client.get(url).timeout(CALL_TIMEOUT), call).await
+        let call = operation.begin(self.provider, &Method::GET, &url);
+        self.answer(operation, self.client.get(url).timeout(CALL_TIMEOUT), call).await
     }
 
-    async fn answer(&self, request: reqwest::RequestBuilder, call: Call) -> Result<Answer, CallError> {
+    async fn answer(
+        &self,
+        operation: Operation,
+        request: reqwest::RequestBuilder,
+        call: Call,
+    ) -> Result<Answer, CallError> {
         let answer = async {
             let mut response = request.send().await.map_err(call_error)?;
             call.answered(response.status());
+            operation.count(self.provider, response.status());
             let (status, headers) = (response.status(), response.headers().clone());
             let mut body = BytesMut::new();
             while let Some(piece) = response.chunk().await.map_err(|error| CallError::Lost(describe(error)))? {
@@ -244,7 +249,7 @@ impl Api {
 
     /// One request for an output. Each hop is checked like the first: a redirect is somebody else's choice of an address.
     async fn download_hop<'a>(&self, url: Url) -> Result<Hop<'a>, Trouble> {
-        let call = Call::begin(Operation::FetchOutput, self.provider, &Method::GET, &url);
+        let call = Operation::FetchOutput.begin(self.provider, &Method::GET, &url);
         let request = self.egress.request(Method::GET, url.clone()).map_err(|refused| {
             call.failed("refused");
             Trouble::new(CallOutcome::FileRefused, format!("the output's address is not called: {refused}"))
@@ -254,6 +259,7 @@ impl Api {
             file_trouble(error)
         })?;
         call.answered(response.status());
+        Operation::FetchOutput.count(self.provider, response.status());
         let code = response.status().as_u16();
         if response.status().is_redirection() {
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());

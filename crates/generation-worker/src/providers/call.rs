@@ -1,13 +1,8 @@
-//! The span of one call to a provider: kind client, with the attributes of OpenTelemetry's HTTP conventions.
-//!
-//! Invariant: no address is an attribute, since those of outputs are signed in their query; host and port are enough.
+//! What a call to a provider is for, and its span.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
+use chassis::egress::Call;
 use chassis::telemetry::attributes;
 use http::{Method, StatusCode};
-use tracing::field::Empty;
-use tracing::{Span, info_span};
 use url::Url;
 
 use crate::metrics;
@@ -33,6 +28,16 @@ impl Operation {
         }
     }
 
+    /// Opens the span of a request to `url` at `provider`.
+    pub(super) fn begin(self, provider: &'static str, method: &Method, url: &Url) -> Call {
+        Call::begin(&self.span_name(provider), method, url).with(attributes::PROVIDER, provider)
+    }
+
+    /// Counts an answer.
+    pub(super) fn count(self, provider: &'static str, status: StatusCode) {
+        metrics::CALLS.with([provider, self.as_str(), status_label(status)]).increment(1);
+    }
+
     fn span_name(self, provider: &str) -> String {
         match self {
             Self::Submit => format!("submit {provider}"),
@@ -41,58 +46,6 @@ impl Operation {
             Self::FetchOutput => "fetch output".to_owned(),
             Self::FetchKeys => "fetch keys".to_owned(),
         }
-    }
-}
-
-/// One call; its span ends when it is dropped.
-#[derive(Debug)]
-pub(super) struct Call {
-    provider: &'static str,
-    operation: Operation,
-    span: Span,
-    failed: AtomicBool,
-}
-
-impl Call {
-    /// Opens the span of a request to `url`.
-    pub(super) fn begin(operation: Operation, provider: &'static str, method: &Method, url: &Url) -> Self {
-        let span = info_span!(
-            "provider call",
-            otel.name = operation.span_name(provider),
-            otel.kind = "client",
-            otel.status_code = Empty,
-            { attributes::HTTP_REQUEST_METHOD } = method.as_str(),
-            { attributes::SERVER_ADDRESS } = url.host_str(),
-            { attributes::SERVER_PORT } = url.port_or_known_default(),
-            { attributes::HTTP_RESPONSE_STATUS_CODE } = Empty,
-            { attributes::ERROR_TYPE } = Empty,
-            { attributes::PROVIDER } = provider,
-        );
-        Self { provider, operation, span, failed: AtomicBool::new(false) }
-    }
-
-    /// The span, to run the call in.
-    pub(super) fn span(&self) -> &Span {
-        &self.span
-    }
-
-    /// Records the answer's status. A client counts every refusal as its error.
-    pub(super) fn answered(&self, status: StatusCode) {
-        self.span.record(attributes::HTTP_RESPONSE_STATUS_CODE, status.as_u16());
-        metrics::CALLS.with([self.provider, self.operation.as_str(), status_label(status)]).increment(1);
-        if status.is_client_error() || status.is_server_error() {
-            self.failed(status.as_str());
-        }
-    }
-
-    /// Records that the call failed, and of what: the status, or what broke.
-    pub(super) fn failed(&self, kind: &str) {
-        // An attribute that is recorded twice is exported twice; what came first is why.
-        if self.failed.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        self.span.record(attributes::ERROR_TYPE, kind);
-        self.span.record("otel.status_code", "ERROR");
     }
 }
 
