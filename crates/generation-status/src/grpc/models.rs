@@ -47,7 +47,7 @@ fn to_proto(MeasuredModel { model, pace, breaker }: MeasuredModel) -> api::Model
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     api::Model {
         name: model_name(&model.id),
-        provider: model.provider.clone(),
+        provider: model.provider.as_str().to_owned(),
         price_micros: model.price.get(),
         input_limits: Some(api::model::InputLimits {
             prompt_characters: number(model.prompt_characters),
