@@ -38,8 +38,8 @@ impl Providers {
         let hooks = TcpListener::bind("127.0.0.1:0").await.unwrap();
         std::fs::write(
             &models,
-            r#"{"models": [{"id": "by-replicate", "provider": "replicate", "model": "acme/video"},
-                           {"id": "by-fal", "provider": "fal", "model": "fal-ai/video/text-to-video"}]}"#,
+            r#"{"models": [{"id": "by-replicate", "provider": "replicate", "model": "acme/video", "price_micros": 1},
+                           {"id": "by-fal", "provider": "fal", "model": "fal-ai/video/text-to-video", "price_micros": 1}]}"#,
         )
         .unwrap();
         let at = |path: &str| format!("http://{}{path}", double.address());
