@@ -28,5 +28,6 @@ pub(crate) use webhooks::{
     Settlement, TEST_EVENT, TIMEOUT, Unqueued, event_types,
 };
 pub(crate) use work::{
-    ClaimedWork, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport, Suspension,
+    ClaimedWork, Condition, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport,
+    Suspension, Trouble,
 };

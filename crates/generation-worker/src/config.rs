@@ -25,6 +25,8 @@ pub struct Config {
     pub blobs: blobs::Settings,
     /// How work is claimed and carried out.
     pub work: Work,
+    /// How outputs are downloaded.
+    pub downloads: Downloads,
     /// The built-in provider.
     pub local: Local,
     /// Replicate, where there is a token for it.
@@ -53,8 +55,19 @@ pub struct Work {
     pub heartbeat: Duration,
     /// How long a provider may take for one order.
     pub order_timeout: Duration,
+}
+
+/// How outputs are downloaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Downloads {
+    /// Downloads at one time.
+    pub slots: usize,
+    /// How long one may take in all.
+    pub timeout: Duration,
     /// The longest video that is stored, in bytes.
     pub max_video_bytes: u64,
+    /// The memory that all downloads of a process may take, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// The built-in provider.
@@ -105,6 +118,7 @@ impl Config {
             upstreams: Upstreams::read(source)?,
             blobs: blobs::Settings::read(source)?,
             work: Work::read(source)?,
+            downloads: Downloads::read(source)?,
             local: Local::read(source)?,
             replicate: Replicate::read(source, hooks.as_ref())?,
             fal: Fal::read(source, hooks.as_ref())?,
@@ -129,7 +143,18 @@ impl Work {
             slots: source.or("RUSHES_WORKER_SLOTS", 4, "how many generations are worked on at one time")?,
             heartbeat: source.duration("RUSHES_HEARTBEAT", Duration::from_secs(10), "a time")?,
             order_timeout: source.duration("RUSHES_ORDER_LIMIT", Duration::from_secs(1_800), "a time")?,
-            max_video_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
+        })
+    }
+}
+
+impl Downloads {
+    fn read(source: &Source) -> Result<Self, Error> {
+        let max_video_bytes = source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?;
+        Ok(Self {
+            slots: source.or("RUSHES_DOWNLOAD_SLOTS", 16, "how many outputs are downloaded at one time")?,
+            timeout: source.duration("RUSHES_DOWNLOAD_TIMEOUT", Duration::from_secs(900), "a time")?,
+            max_video_bytes,
+            memory_bytes: source.or("RUSHES_DOWNLOAD_MEMORY", 2 * max_video_bytes, "a number of bytes")?,
         })
     }
 }
@@ -194,7 +219,13 @@ fn remote_model(model: catalogue::Model) -> Option<RemoteModel> {
         catalogue::Provider::Replicate => RemoteProvider::Replicate,
         catalogue::Provider::Fal => RemoteProvider::Fal,
     };
-    Some(RemoteModel { name: format!("models/{}", model.id), provider, model: model.remote_name })
+    Some(RemoteModel {
+        name: format!("models/{}", model.id),
+        provider,
+        model: model.remote_name,
+        refusals: model.refusals,
+        output: model.output,
+    })
 }
 
 /// A credential as a header that is not shown when it is printed.
@@ -227,8 +258,13 @@ mod tests {
             {"id": "two", "provider": "fal", "model": "fal-ai/two/text-to-video", "price_micros": 3}
         ]}"#;
         let models: Vec<_> = catalogue::parse(json).unwrap().into_iter().filter_map(remote_model).collect();
-        let model =
-            |name: &str, provider, model: &str| RemoteModel { name: name.into(), provider, model: model.into() };
+        let model = |name: &str, provider, model: &str| RemoteModel {
+            refusals: Vec::new(),
+            output: None,
+            name: name.into(),
+            provider,
+            model: model.into(),
+        };
         let expected = [
             model("models/one", RemoteProvider::Replicate, "acme/one:v1"),
             model("models/two", RemoteProvider::Fal, "fal-ai/two/text-to-video"),

@@ -71,6 +71,7 @@ fn faults() -> Faults {
         hook_late: 0.1,
         hook_forged: 0.05,
         hook_reordered: 0.2,
+        ..Faults::default()
     }
 }
 

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use ring::hmac;
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::server::{self, Reply, read_body};
@@ -101,7 +102,7 @@ impl Receiver {
             let (keep, rng) = (Arc::clone(&keep), Arc::clone(&rng));
             async move { reply(&keep, &rng, request).await }
         };
-        let serving = tokio::spawn(server::serve(listener, reply)).abort_handle();
+        let serving = tokio::spawn(server::serve(listener, watch::channel(0).1, reply)).abort_handle();
         Ok(Self { address, kept, serving })
     }
 

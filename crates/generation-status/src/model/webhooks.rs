@@ -121,6 +121,8 @@ pub(crate) struct ClaimedDelivery {
     pub(crate) create_time: OffsetDateTime,
     /// The database's time.
     pub(crate) now: OffsetDateTime,
+    /// Which attempt it is, from 1.
+    pub(crate) attempt: i32,
     /// How fast the endpoint answered last.
     pub(crate) speed: AnswerSpeed,
     /// The generation as it was at the event; `None` for a test.

@@ -157,7 +157,7 @@ impl Store {
         let Ok(id) = Uuid::from_slice(&leased.payload) else { return Ok(None) };
         let query = sqlx::query(concat!(
             "select d.id as delivery_id, d.endpoint_id, d.event_type, d.create_time as event_time, now() as asked_time,
-                    e.answer_speed, e.url, e.secret, case when e.previous_until > now() then e.previous_secret end as previous_secret,
+                    d.attempt_count + 1 as attempt, e.answer_speed, e.url, e.secret, case when e.previous_until > now() then e.previous_secret end as previous_secret,
                     d.generation_id, ",
             columns!(),
             " from webhook_deliveries d
@@ -330,6 +330,7 @@ fn claimed_delivery(row: &PgRow, leased: &Leased) -> sqlx::Result<ClaimedDeliver
         event_type: row.try_get("event_type")?,
         create_time: row.try_get("event_time")?,
         now: row.try_get("asked_time")?,
+        attempt: row.try_get("attempt")?,
         speed: AnswerSpeed::parse(row.try_get("answer_speed")?),
         generation: generation.map(|_| Generation::from_row(row).map(Box::new)).transpose()?,
     })

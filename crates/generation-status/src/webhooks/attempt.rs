@@ -4,14 +4,17 @@
 
 use std::time::{Duration, Instant};
 
-use chassis::egress::Egress;
+use chassis::egress::{Call, Egress};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
+use tracing::Instrument as _;
 use url::Url;
 
 use super::message;
 use crate::model::{AttemptResult, ClaimedDelivery, TIMEOUT};
 
+/// The reason of an attempt at an address that is not on the public internet.
+const ADDRESS_REFUSED: &str = "ADDRESS_REFUSED";
 /// How much of an answer is kept, in bytes.
 const MAX_EXCERPT_BYTES: usize = 1_024;
 /// How long the beginning of the body is read. The status decides already; what is late is left.
@@ -38,15 +41,20 @@ pub(super) async fn send(
     let id = delivery.name.delivery.0;
     let time = delivery.now.unix_timestamp();
     let signatures = message::sign(&delivery.secrets, id, time, &body);
-    let request = Url::parse(&delivery.url).ok().and_then(|url| egress.request(Method::POST, url).ok());
-    let Some(request) = request else { return no_answer("ADDRESS_REFUSED") };
+    let Ok(url) = Url::parse(&delivery.url) else { return no_answer(ADDRESS_REFUSED) };
+    let call = Call::begin("send webhook", &Method::POST, &url);
+    let no_answer = |reason| {
+        call.failed(reason);
+        no_answer(reason)
+    };
+    let Ok(request) = egress.request(Method::POST, url) else { return no_answer(ADDRESS_REFUSED) };
     let request = request
         .header(CONTENT_TYPE, "application/json")
         .header("webhook-id", id.to_string())
         .header("webhook-timestamp", time.to_string())
         .header("webhook-signature", signatures)
         .body(body);
-    let mut answer = match tokio::time::timeout(timeout, request.send()).await {
+    let mut answer = match tokio::time::timeout(timeout, request.send()).instrument(call.span().clone()).await {
         Err(_) => return no_answer(TIMEOUT),
         Ok(Err(error)) if error.is_timeout() => return no_answer(TIMEOUT),
         Ok(Err(error)) if error.is_connect() => return no_answer("UNREACHABLE"),
@@ -54,6 +62,7 @@ pub(super) async fn send(
         Ok(Ok(answer)) => answer,
     };
     let status = answer.status();
+    call.answered(status);
     let retry_after = match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => retry_after(answer.headers()),
         _ => Duration::ZERO,

@@ -9,11 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::egress::Egress;
+use chassis::telemetry::{self, attributes};
 use domain::id::AccountId;
 use jobs::Notifier;
 use proto::webhooks::v1::Event;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span, info_span};
 use uuid::Uuid;
 
 use super::attempt;
@@ -120,13 +123,19 @@ impl Sender {
         if delivery.speed == AnswerSpeed::Slow && !slot.make_slow() {
             return self.store.put_delivery_back(leased).await;
         }
-        let result = self.attempt(leased.account, &delivery, &mut slot).await?;
-        let Settlement { outcome, disabled } = match self.store.settle_delivery(&delivery, &result).await {
+        let span = span(&delivery);
+        self.send(leased, &delivery, &mut slot).instrument(span).await
+    }
+
+    async fn send(&self, leased: &jobs::Leased, delivery: &ClaimedDelivery, slot: &mut Slot) -> Result<(), Error> {
+        let result = self.attempt(leased.account, delivery, slot).await?;
+        let Settlement { outcome, disabled } = match self.store.settle_delivery(delivery, &result).await {
             Ok(settlement) => settlement,
             // Another process took it over, so it was sent twice, as at-least-once allows.
             Err(Error::StaleFence) => return Ok(()),
             Err(error) => return Err(error),
         };
+        Span::current().record(attributes::OUTCOME, outcome.as_str());
         metrics::delivery_attempted(outcome.as_str(), result.latency);
         let account = AccountId(leased.account);
         match outcome {
@@ -214,4 +223,20 @@ impl Sender {
             }
         }
     }
+}
+
+/// The span of one attempt, in the trace of the call that started the generation.
+fn span(delivery: &ClaimedDelivery) -> Span {
+    let span = info_span!(
+        "webhook job",
+        otel.kind = "consumer",
+        { attributes::MESSAGING_SYSTEM } = "postgresql",
+        { attributes::JOB } = %delivery.lease.job,
+        { attributes::ATTEMPT } = delivery.attempt,
+        { attributes::OUTCOME } = Empty,
+    );
+    if let Some(generation) = &delivery.generation {
+        telemetry::set_parent(&span, &generation.traceparent);
+    }
+    span
 }
