@@ -7,6 +7,7 @@
 mod accept;
 mod descriptors;
 mod layer;
+mod messages;
 mod methods;
 mod probes;
 
@@ -84,6 +85,7 @@ pub struct Server {
     settings: Settings,
     timeouts: Timeouts,
     own_timeouts: HashMap<String, Timeouts>,
+    message_limits: HashMap<&'static str, u64>,
     limit: usize,
     /// The way in from the outside: what Rushes' own processes say to each other does not go out with the replies.
     public: bool,
@@ -101,6 +103,7 @@ impl Server {
             settings: *settings,
             timeouts: Timeouts::default(),
             own_timeouts: HashMap::new(),
+            message_limits: HashMap::new(),
             limit: 1_024,
             public: false,
             descriptors: None,
@@ -120,6 +123,14 @@ impl Server {
     #[must_use]
     pub fn method(mut self, path: &str, timeouts: Timeouts) -> Self {
         self.own_timeouts.insert(path.to_owned(), timeouts);
+        self
+    }
+
+    /// Sets the largest message of methods, as `/package.Service/Method`, in bytes, decompressed. Without it a server passes the
+    /// messages of a method on as they are.
+    #[must_use]
+    pub fn message_limits(mut self, limits: impl IntoIterator<Item = (&'static str, u64)>) -> Self {
+        self.message_limits.extend(limits);
         self
     }
 
@@ -232,7 +243,7 @@ impl Bound {
             services.dedup();
         }
         let paths = described.iter().map(|(service, method)| format!("/{service}/{method}"));
-        let methods = Methods::new(paths, server.timeouts, server.own_timeouts);
+        let methods = Methods::new(paths, server.timeouts, server.own_timeouts, &server.message_limits);
         let public = server.public;
         let encoded = descriptors.as_ref().map(Descriptors::encode);
         let probes = Probes::new(&services, encoded.as_deref()).await?;

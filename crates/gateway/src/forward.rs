@@ -1,6 +1,5 @@
 //! The way of a call: route, key, scope, session, limits, headers, and then its bytes as they are.
 
-mod frames;
 mod headers;
 mod limit;
 mod session;

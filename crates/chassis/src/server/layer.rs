@@ -22,6 +22,7 @@ use tower::Service;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
+    messages,
     methods::{self, Methods, Timeouts},
     probes,
 };
@@ -81,6 +82,7 @@ where
         let path = request.uri().path();
         let method = self.policy.methods.at(path);
         let (timeouts, span) = (method.timeouts, span(path, &method.name));
+        let max_message = if probes::is_probe(path) { Some(messages::MAX_PROBE) } else { method.max_message };
         telemetry::extract(&span, request.headers());
         let name = method.name.clone();
         let at = expiry(request.headers_mut(), timeouts);
@@ -100,6 +102,9 @@ where
             return Box::pin(std::future::ready(Ok(call.refuse(failure))));
         }
 
+        if let Some(max) = max_message {
+            request = messages::limit(request, max);
+        }
         // The clone that was polled ready is the one that is called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
