@@ -28,7 +28,7 @@ use layer::Policy;
 use methods::Methods;
 use probes::Probes;
 
-pub use layer::Rpc;
+pub use layer::{Admission, Rpc, Slot};
 pub use methods::Timeouts;
 pub use probes::Beside;
 
@@ -109,7 +109,7 @@ impl Server {
             descriptors: None,
             advertised: Vec::new(),
         };
-        server.streaming(probes::STREAMING)
+        server.streaming(probes::STREAMING).method(probes::CHECK, probes::CHECK_TIMEOUTS)
     }
 
     /// Declares methods, as `/package.Service/Method`, that stream: they have no deadline but the client's own, which
@@ -164,7 +164,8 @@ impl Server {
     }
 
     /// Makes this the way in from the outside: it takes HTTP/1.1 too, for gRPC-Web and plain HTTP, and its replies carry
-    /// no internal metadata.
+    /// no internal metadata. A call takes one of the [limited](Server::limit) places only when the service behind takes it, with
+    /// the [`Admission`] in the request's extensions, so that who is nobody takes none.
     #[must_use]
     pub fn public(mut self) -> Self {
         self.public = true;
