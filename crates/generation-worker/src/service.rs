@@ -58,7 +58,10 @@ impl Service {
         // A claim keeps what a worker let run out from workers of its name for one more lease, so no two starts may share one.
         let name = process::instance_name(NAME);
         let worker = Worker::new(orders, name, config.work.slots, config.work.heartbeat);
-        let server = Server::new(NAME, &config.server).describe(proto::DESCRIPTOR_SET).advertise(proto::services(NAME));
+        let server = Server::new(NAME, &config.server)
+            .describe(proto::DESCRIPTOR_SET)
+            .message_limits(proto::message_limits(NAME))
+            .advertise(proto::services(NAME));
         Ok(Self { worker, grpc, server })
     }
 
