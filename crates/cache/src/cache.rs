@@ -301,7 +301,7 @@ impl Cache {
         request::spawn(self.inner.tasks.track_future(async move {
             if let Some(client) = inner.nats.as_ref().filter(|client| nats::is_up(client)) {
                 let hint = nats::Hint { changes: vec![(Arc::clone(key.text()), version)] };
-                let published = client.publish(nats::hints(&inner.settings.space), hint.encode());
+                let published = chassis::nats::publish(client, nats::hints(&inner.settings.space), hint.encode());
                 // Best effort: the relay drains the outbox by itself within its tick.
                 let _ = tokio::time::timeout(inner.settings.tick, published).await;
             }

@@ -11,9 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use async_nats::HeaderMap;
 use chassis::postgres::Pool;
-use chassis::telemetry;
+use chassis::telemetry::{self, attributes};
 use tracing::Instrument as _;
 
 use crate::checks::replica_probe;
@@ -124,8 +123,7 @@ async fn pass(
     if outbox.ids.is_empty() {
         return run(inner, pool, link, owner, term, &drained, outbox).await;
     }
-    let span =
-        tracing::info_span!("cache.relay", otel.kind = "producer", messaging.batch.message_count = outbox.ids.len());
+    let span = tracing::info_span!("cache.relay", { attributes::CHANGES } = outbox.ids.len());
     for trace in &outbox.traces {
         telemetry::link(&span, trace);
     }
@@ -209,14 +207,7 @@ async fn apply_and_prove(names: &Names, session: Option<&(&Link, Session)>, pass
 /// Best effort: a message that does not arrive shows as a gap, or as a proof that ages.
 async fn publish(inner: &Inner, message: &Message) {
     let Some(client) = inner.nats.as_ref().filter(|client| is_up(client)) else { return };
-    let mut headers = HeaderMap::new();
-    if !message.changes.is_empty()
-        && let Some(parent) = telemetry::traceparent()
-    {
-        headers.insert("traceparent", parent);
-    }
-    let subject = invalidations(&inner.settings.space);
-    let published = client.publish_with_headers(subject, headers, message.encode());
+    let published = chassis::nats::publish(client, invalidations(&inner.settings.space), message.encode());
     // The client's own queue may be full, and the compaction must not wait for it.
     if !matches!(tokio::time::timeout(GATHER, published).await, Ok(Ok(()))) {
         metrics::relay_failed("publish");

@@ -4,6 +4,8 @@
 //! of a cloud's metadata, however it is written and whatever a name resolves to: each name is resolved once, and what was
 //! resolved, less what is not public, is what is connected to. Redirects are not followed, and no proxy is asked.
 
+mod call;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -13,6 +15,8 @@ use std::{
 use http::Method;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
+
+pub use call::Call;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);

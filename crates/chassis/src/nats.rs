@@ -1,7 +1,7 @@
-//! The connection to NATS, tuned so that a dead peer is noticed in seconds instead of minutes.
+//! The connection to NATS, tuned so that a dead peer is noticed in seconds instead of minutes, and the spans of its messages.
 //!
-//! Invariant: NATS being down never blocks or fails a start, and nothing here promises delivery: whoever listens must
-//! get along without what was dropped.
+//! Invariants: NATS being down never blocks or fails a start, and nothing here promises delivery: whoever listens must
+//! get along without what was dropped. A message begins no trace of its own: outside of one it has no span.
 
 use std::{
     sync::{
@@ -11,9 +11,17 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, PublishError, ServerAddr};
+use bytes::Bytes;
+use tracing::{Instrument as _, Span, field::Empty, info_span};
 
-use crate::metrics;
+use crate::{
+    metrics,
+    telemetry::{self, TRACEPARENT, attributes},
+};
+
+/// The name of NATS in the attributes of spans, for which OpenTelemetry has no constant.
+const SYSTEM: &str = "nats";
 
 /// The URL is not one that NATS understands.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +66,58 @@ pub async fn connect(url: &str) -> Result<Client, Error> {
         .connect(address)
         .await?;
     Ok(client)
+}
+
+/// Publishes a message; within a trace in a span of kind producer, which the message names for its receivers.
+///
+/// # Errors
+/// When the message is larger than the server takes, or the client has ended.
+pub async fn publish(client: &Client, subject: String, payload: Bytes) -> Result<(), PublishError> {
+    if telemetry::trace_id().is_none() {
+        return client.publish(subject, payload).await;
+    }
+    let span = info_span!(
+        "publish",
+        otel.name = format!("publish {subject}"),
+        otel.kind = "producer",
+        otel.status_code = Empty,
+        { attributes::MESSAGING_SYSTEM } = SYSTEM,
+        { attributes::MESSAGING_DESTINATION_NAME } = subject,
+        { attributes::MESSAGING_OPERATION_NAME } = "publish",
+        { attributes::MESSAGING_OPERATION_TYPE } = "send",
+        { attributes::ERROR_TYPE } = Empty,
+    );
+    let mut headers = HeaderMap::new();
+    if let Some(parent) = telemetry::traceparent_of(&span) {
+        headers.insert(TRACEPARENT, parent);
+    }
+    let published = client.publish_with_headers(subject, headers, payload).instrument(span.clone()).await;
+    if let Err(error) = &published {
+        span.record(attributes::ERROR_TYPE, error.kind().to_string());
+        span.record("otel.status_code", "ERROR");
+    }
+    published
+}
+
+/// The span, of kind consumer, to work on a received message in: a child of the one that published it, so that a trace is recorded
+/// whole or not at all. None for a message that was published outside of any trace.
+#[must_use]
+pub fn process_span(message: &Message) -> Span {
+    let Some(sender) = message.headers.as_ref().and_then(|headers| headers.get(TRACEPARENT)) else {
+        return Span::none();
+    };
+    let span = info_span!(
+        parent: None,
+        "process",
+        otel.name = format!("process {}", message.subject),
+        otel.kind = "consumer",
+        { attributes::MESSAGING_SYSTEM } = SYSTEM,
+        { attributes::MESSAGING_DESTINATION_NAME } = %message.subject,
+        { attributes::MESSAGING_OPERATION_NAME } = "process",
+        { attributes::MESSAGING_OPERATION_TYPE } = "process",
+    );
+    telemetry::set_parent(&span, sender.as_str());
+    span
 }
 
 /// Counts every event and logs what an operator must know: each loss once, not each try after it.

@@ -36,7 +36,8 @@ use crate::settings::{self, Source};
 
 pub use scrape::{on_scrape, page};
 
-const TRACEPARENT: &str = "traceparent";
+/// The header of requests and messages that names the span which caused them.
+pub(crate) const TRACEPARENT: &str = "traceparent";
 
 /// Metadata of every reply and every error with the id of its trace, 32 hex digits, for a caller to quote.
 pub const TRACE_ID_HEADER: &str = "x-trace-id";
@@ -210,8 +211,13 @@ fn batches(exporter: opentelemetry_otlp::SpanExporter) -> BatchSpanProcessor {
 /// The current span's W3C `traceparent`; `None` when there is no span or no telemetry.
 #[must_use]
 pub fn traceparent() -> Option<String> {
+    traceparent_of(&Span::current())
+}
+
+/// The W3C `traceparent` of `span`.
+pub(crate) fn traceparent_of(span: &Span) -> Option<String> {
     let mut carrier = HashMap::new();
-    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut carrier);
+    TraceContextPropagator::new().inject_context(&span.context(), &mut carrier);
     carrier.remove(TRACEPARENT)
 }
 

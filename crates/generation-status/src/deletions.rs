@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chassis::{process, telemetry};
+use chassis::process;
+use chassis::telemetry::{self, attributes};
 use domain::generation::State;
 use domain::id::AccountId;
 use jobs::{Failure, Leased, POLL_INTERVAL, Retry, RetryDecision};
@@ -65,9 +66,9 @@ impl Deletions {
         let span = info_span!(
             "deletion job",
             otel.kind = "consumer",
-            messaging.system = "postgresql",
-            rushes.job = %job.lease.job,
-            rushes.attempt = job.attempt,
+            { attributes::MESSAGING_SYSTEM } = "postgresql",
+            { attributes::JOB } = %job.lease.job,
+            { attributes::ATTEMPT } = job.attempt,
         );
         if let Some(traceparent) = &job.traceparent {
             telemetry::set_parent(&span, traceparent);

@@ -8,6 +8,7 @@ use domain::generation::State;
 use domain::id::{AccountId, GenerationId, WebhookEndpointId};
 use domain::money::Micros;
 use domain::name::SceneName;
+use jobs::Breaker;
 use uuid::Uuid;
 
 use crate::metrics;
@@ -75,6 +76,21 @@ pub(crate) fn attempt_retried(generation: &Generation, report: &FailureReport, r
         reason = reason,
         error = report.message
     );
+}
+
+/// A provider, or one model of it, takes no orders: none is given out but a probe now and then. Its own words say why.
+pub(crate) fn provider_unavailable(breaker: &Breaker) {
+    tracing::error!(
+        target_name = breaker.target,
+        cause = breaker.cause,
+        detail = breaker.detail,
+        "provider unavailable"
+    );
+}
+
+/// A provider, or one model of it, takes orders again.
+pub(crate) fn provider_available(breaker: &Breaker) {
+    tracing::info!(target_name = breaker.target, cause = breaker.cause, "provider available");
 }
 
 /// A worker's lease expired, and the generation waits for another worker: one died, or was cut off for longer than a lease.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chassis::telemetry::metric::Value;
+use jobs::Breaker;
 
 chassis::metrics! {
     /// Generations that were started, by model.
@@ -18,6 +19,8 @@ chassis::metrics! {
     UNCONFIRMED = counter "rushes_submissions_unconfirmed_total" in "leases" by [];
     /// Unconfirmed submissions that an operator settled; `resolution` is reference, failed or requeue.
     RESOLVED = counter "rushes_submissions_resolved_total" in "submissions" by ["resolution"];
+    /// 1 while a provider, or a model, gets no orders but probes, since it refuses or fails them; 0 once it takes them again.
+    UNAVAILABLE = gauge "rushes_provider_unavailable" in "flag" by ["target"];
     /// Completions that were refused because their output is not registered or has another size.
     COMPLETIONS_REFUSED = counter "rushes_completions_refused_total" in "completions" by [];
     /// Micro-credits that moved; `movement` is held, captured, released, granted, added or removed (by adjustments).
@@ -54,6 +57,14 @@ pub(crate) fn submission_unconfirmed() {
 
 pub(crate) fn submission_resolved(resolution: &'static str) {
     RESOLVED.with([resolution]).increment(1);
+}
+
+/// Shows which providers and models are unavailable; `before` is what was shown last.
+pub(crate) fn providers_unavailable<'a>(before: &[Breaker], open: impl Iterator<Item = &'a str> + Clone) {
+    for breaker in before.iter().filter(|breaker| !open.clone().any(|target| target == breaker.target)) {
+        UNAVAILABLE.with([breaker.target.clone()]).set(0.0);
+    }
+    open.for_each(|target| UNAVAILABLE.with([target.to_owned()]).set(1.0));
 }
 
 pub(crate) fn completion_refused() {

@@ -15,7 +15,7 @@ pub(crate) use failure::{Code, Failure};
 pub(crate) use generation::{
     Basis, Generation, MissingOutput, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot, Started, WaitReason,
 };
-pub(crate) use models::{BUILT_IN_MODEL, MAX_PROMPT_CHARACTERS, MAX_REFERENCE_ASSETS, Model, Pace};
+pub(crate) use models::{MAX_PROMPT_CHARACTERS, Model, Pace};
 pub(crate) use operations::{CheckedRange, JobEvent, QueueStats, Resolution, Violation};
 pub(crate) use webhooks::{
     Attempt, AttemptResult, ClaimedDelivery, CreatedEndpoint, DELIVERY_JOBS, DELIVERY_RETENTION, DISABLE_AFTER,
@@ -23,5 +23,6 @@ pub(crate) use webhooks::{
     RETRY_PAUSES, ReapedDeliveries, Secret, Settlement, TEST_EVENT, event_types,
 };
 pub(crate) use work::{
-    ClaimedWork, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport, Suspension,
+    ClaimedWork, Condition, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport,
+    Suspension, Trouble,
 };

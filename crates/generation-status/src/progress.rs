@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chassis::telemetry;
+use chassis::telemetry::{self, attributes};
 use jobs::Lease;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -81,7 +81,7 @@ async fn write(store: Store, generations: Generations, mut inbox: mpsc::Receiver
 
 /// The span of one write belongs to the trace of the first request and is linked to those of the others.
 fn span(pending: &[Pending]) -> Span {
-    let span = tracing::info_span!("write_progress", reports = pending.len());
+    let span = tracing::info_span!("write_progress", { attributes::REPORTS } = pending.len());
     let mut traces = pending.iter().filter_map(|pending| pending.trace.as_deref());
     if let Some(first) = traces.next() {
         telemetry::set_parent(&span, first);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::connection::State;
+use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -41,7 +42,7 @@ impl Notifier {
         if nats.connection_state() != State::Connected {
             return;
         }
-        let publish = nats.publish(self.subject(), Vec::new().into());
+        let publish = chassis::nats::publish(nats, self.subject(), Bytes::new());
         if !matches!(timeout(NOTIFY_TIMEOUT, publish).await, Ok(Ok(()))) {
             metrics::notification_lost(self.kind);
         }
@@ -59,8 +60,8 @@ impl Notifier {
         loop {
             match nats.subscribe(self.subject()).await {
                 Ok(mut messages) => {
-                    while messages.next().await.is_some() {
-                        self.notify_local();
+                    while let Some(message) = messages.next().await {
+                        chassis::nats::process_span(&message).in_scope(|| self.notify_local());
                     }
                 }
                 Err(error) => tracing::warn!(kind = self.kind, %error, "no notifications over NATS"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chassis::blobs::Name;
+use chassis::telemetry::attributes;
 use domain::id::AccountId;
 use tracing::{Instrument as _, info_span};
 
@@ -58,7 +59,8 @@ impl Assets {
     /// Decodes a picture to see that it is whole.
     async fn decode_whole(&self, bytes: Bytes, header: Header) -> Result<(Bytes, Header), Error> {
         let spec = Spec::default();
-        let span = info_span!("decode upload", rushes.format = %header.format, rushes.bytes = bytes.len());
+        let span =
+            info_span!("decode upload", { attributes::FORMAT } = %header.format, { attributes::BYTES } = bytes.len());
         let weight = header.weight(&spec);
         let work = move || pictures::decode(&bytes, &header, &spec).map(|_| (bytes, header));
         let decoded = self.thumbnails.pool.run(weight, work).instrument(span).await;
@@ -98,7 +100,7 @@ impl Assets {
             height: facts.height,
             duration: facts.duration,
         };
-        let span = info_span!("render poster", rushes.bytes = meta.bytes);
+        let span = info_span!("render poster", { attributes::BYTES } = meta.bytes);
         let poster = self.thumbnails.render_poster(bytes, Spec::default()).instrument(span).await?;
         self.put(account, &asset, &poster).await
     }

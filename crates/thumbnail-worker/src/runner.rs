@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use chassis::drain::Drain;
 use chassis::fields::SCHEMA;
-use chassis::{blobs, process, telemetry};
+use chassis::telemetry::{self, attributes};
+use chassis::{blobs, process};
 use jobs::{Failure, Lease, Leased, Notifier, Retry, RetryDecision};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -184,9 +185,9 @@ async fn run_job(thumbnails: Thumbnails, job: Leased, key: ThumbnailKey) -> Leas
     let span = info_span!(
         "thumbnail job",
         otel.kind = "consumer",
-        messaging.system = "postgresql",
-        rushes.job = %job.lease.job,
-        rushes.attempt = job.attempt,
+        { attributes::MESSAGING_SYSTEM } = "postgresql",
+        { attributes::JOB } = %job.lease.job,
+        { attributes::ATTEMPT } = job.attempt,
     );
     if let Some(traceparent) = &job.traceparent {
         telemetry::set_parent(&span, traceparent);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chassis::blobs;
+use chassis::telemetry::attributes;
 use tracing::{Instrument as _, info_span};
 
 use crate::decode_pool::DecodePool;
@@ -74,7 +75,11 @@ impl Thumbnails {
 
     /// Renders the thumbnail of a stored asset, whose bytes the caller has reserved.
     pub(crate) async fn render_asset(&self, asset: &Asset, spec: Spec) -> Result<ThumbnailStatus, Error> {
-        let span = info_span!("render thumbnail", rushes.mime_type = asset.mime_type, rushes.bytes = asset.bytes);
+        let span = info_span!(
+            "render thumbnail",
+            { attributes::MIME_TYPE } = asset.mime_type,
+            { attributes::BYTES } = asset.bytes
+        );
         let work = async {
             let bytes = self.blobs.get(&asset.blob).await?;
             if asset.mime_type.starts_with("video/") {
@@ -129,7 +134,7 @@ impl Thumbnails {
         because: Missing,
         spec: Spec,
     ) -> Result<Result<Vec<u8>, Missing>, Error> {
-        let span = info_span!("ffmpeg", rushes.because = %because);
+        let span = info_span!("ffmpeg", { attributes::BECAUSE } = %because);
         let pixels = match self.ffmpeg.poster(&bytes, because).instrument(span).await {
             Ok(pixels) => pixels,
             Err(missing) => return Ok(Err(missing)),

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::{Client, Subscriber};
-use chassis::telemetry;
+use chassis::nats;
 use futures::StreamExt as _;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::Instrument as _;
@@ -89,22 +89,7 @@ async fn take_message(inner: &Inner, message: &async_nats::Message) {
         tracing::warn!("a relay message that cannot be decoded counts as lost");
         return;
     };
-    let receive = inner.receive(&decoded.notice, &decoded.changes);
-    if decoded.changes.is_empty() {
-        return receive.await;
-    }
-    let span = tracing::info_span!(
-        "cache.receive",
-        otel.kind = "consumer",
-        messaging.system = "nats",
-        messaging.destination.name = %message.subject,
-        messaging.batch.message_count = decoded.changes.len(),
-    );
-    let sender = message.headers.as_ref().and_then(|headers| headers.get("traceparent"));
-    if let Some(sender) = sender {
-        telemetry::link(&span, sender.as_str());
-    }
-    receive.instrument(span).await;
+    inner.receive(&decoded.notice, &decoded.changes).instrument(nats::process_span(message)).await;
 }
 
 async fn take_hint(inner: &Inner, payload: &[u8]) {

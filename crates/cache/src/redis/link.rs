@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chassis::telemetry::attributes;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult};
 use tracing::Instrument as _;
@@ -140,7 +141,7 @@ fn span(operation: &'static str) -> tracing::Span {
         "redis",
         otel.name = operation,
         otel.kind = "client",
-        db.system.name = "redis",
-        db.operation.name = operation
+        { attributes::DB_SYSTEM_NAME } = "redis",
+        { attributes::DB_OPERATION_NAME } = operation,
     )
 }

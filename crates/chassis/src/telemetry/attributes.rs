@@ -5,17 +5,22 @@
 
 pub use opentelemetry_semantic_conventions::attribute::{
     DB_OPERATION_NAME, DB_QUERY_SUMMARY, DB_RESPONSE_RETURNED_ROWS, DB_SYSTEM_NAME, ERROR_TYPE, HTTP_REQUEST_METHOD,
-    HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE, MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_NAME, MESSAGING_SYSTEM,
-    PROCESS_PID, RPC_METHOD, RPC_METHOD_ORIGINAL, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME, SERVER_ADDRESS,
-    SERVER_PORT, SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_PEER_NAME, SERVICE_VERSION, URL_PATH,
+    HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE, MESSAGING_DESTINATION_NAME, MESSAGING_OPERATION_NAME,
+    MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, PROCESS_PID, RPC_METHOD, RPC_METHOD_ORIGINAL, RPC_RESPONSE_STATUS_CODE,
+    RPC_SYSTEM_NAME, SERVER_ADDRESS, SERVER_PORT, SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_PEER_NAME, SERVICE_VERSION,
+    URL_PATH,
 };
 
 /// The account on whose behalf a call is, as its UUID.
 pub const ACCOUNT: &str = "rushes.account";
 /// Which try of a job it is, from 1.
 pub const ATTEMPT: &str = "rushes.attempt";
+/// Why a slower way was taken.
+pub const BECAUSE: &str = "rushes.because";
 /// How many bytes were read or written.
 pub const BYTES: &str = "rushes.bytes";
+/// How many rows of the outbox a pass of the relay took.
+pub const CHANGES: &str = "rushes.changes";
 /// The file format of a picture or a video.
 pub const FORMAT: &str = "rushes.format";
 /// A generation, as its UUID.
@@ -34,3 +39,5 @@ pub const PROVIDER: &str = "rushes.provider";
 pub const QUERIES: &str = "rushes.queries";
 /// Why something was refused or done, in upper snake case.
 pub const REASON: &str = "rushes.reason";
+/// How many reports of progress one statement wrote.
+pub const REPORTS: &str = "rushes.reports";

@@ -141,3 +141,18 @@ async fn a_call_without_an_account_or_of_an_unknown_one_is_refused() -> Result<(
     refused(unknown.create_project("T", &request).await, Code::NotFound, "ACCOUNT_NOT_FOUND");
     cluster.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_too_long_is_counted_and_not_read() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
+    let project = user.project("P").await?;
+    let refusal = user.reorder_scenes(&project.name, &[""; 32_000]).await.unwrap_err();
+    assert!(refusal.message().contains("at most 500; it holds 32000"), "{refusal:?}");
+    assert_eq!(refused::<()>(Err(refusal), Code::InvalidArgument, WRONG), ["scenes"]);
+    let names: Vec<_> = (0..500).map(|at| format!("{}/scenes/{at}", project.name)).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let wrong = refused(user.reorder_scenes(&project.name, &names).await, Code::InvalidArgument, WRONG);
+    assert!((20..=50).contains(&wrong.len()) && wrong[7] == "scenes[7]", "{wrong:?}");
+    cluster.stop().await
+}

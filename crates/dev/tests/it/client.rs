@@ -13,6 +13,7 @@ use proto::generations::v1::watch_generations_response::Event;
 use proto::generations::v1::{Generation, Input, StartGenerationRequest, State, WatchGenerationsRequest};
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
+use proto::webhooks::v1::webhook_service_client::WebhookServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -96,6 +97,10 @@ impl Client {
 
     pub(crate) fn credits(&self) -> CreditServiceClient<Signed> {
         CreditServiceClient::new(self.signed())
+    }
+
+    pub(crate) fn webhooks(&self) -> WebhookServiceClient<Signed> {
+        WebhookServiceClient::new(self.signed())
     }
 
     pub(crate) async fn project(&self, title: &str) -> Result<Project> {

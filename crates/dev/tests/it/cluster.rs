@@ -37,11 +37,21 @@ pub(crate) struct Options {
     pub(crate) crash: Option<&'static str>,
     /// How long PostgreSQL may not answer before it counts as unresponsive; longer than usual, since tests crowd the machine.
     pub(crate) unresponsive_after: &'static str,
+    /// Further settings of every service.
+    pub(crate) more: Vec<(&'static str, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { pace: "0", otlp: None, lease: "30s", heartbeat: "10s", crash: None, unresponsive_after: "1s" }
+        Self {
+            pace: "0",
+            otlp: None,
+            lease: "30s",
+            heartbeat: "10s",
+            crash: None,
+            unresponsive_after: "1s",
+            more: Vec::new(),
+        }
     }
 }
 
@@ -104,6 +114,7 @@ impl Cluster {
             .env("RUSHES_THUMBNAIL_WORKER_URL", url("thumbnail-worker"))
             .env("RUSHES_GENERATION_WORKER_URL", url("generation-worker"))
             .env("RUSHES_PUBLIC_URL", url("gateway"))
+            .env("RUSHES_HOOKS_URL", format!("{}/hooks", url("gateway")))
             .env("RUSHES_LEASE", self.options.lease)
             .env("RUSHES_HEARTBEAT", self.options.heartbeat)
             .env("RUSHES_LOCAL_PACE", self.options.pace)
@@ -111,6 +122,7 @@ impl Cluster {
             .env("RUSHES_DATABASE_UNRESPONSIVE_AFTER", self.options.unresponsive_after)
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
+            .envs(self.options.more.iter().cloned())
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
         if let Some(crash) = self.options.crash.filter(|_| name == "generation-status") {
             command.env("RUSHES_CRASH_AT", crash);

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chassis::egress::Egress;
+use chassis::egress::{Call, Egress};
+use chassis::telemetry::{self, attributes};
 use domain::id::AccountId;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
@@ -16,6 +17,8 @@ use proto::webhooks::v1::Event;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span, info_span};
 use url::Url;
 use uuid::Uuid;
 
@@ -128,13 +131,19 @@ impl Sender {
             // Its endpoint was disabled, or the delivery has ended.
             return self.store.drop_delivery_job(leased).await;
         };
-        let result = self.attempt(&delivery).await?;
-        let Settlement { outcome, disabled } = match self.store.settle_delivery(&delivery, &result).await {
+        let span = span(&delivery);
+        self.send(leased, &delivery).instrument(span).await
+    }
+
+    async fn send(&self, leased: &jobs::Leased, delivery: &ClaimedDelivery) -> Result<(), Error> {
+        let result = self.attempt(delivery).await?;
+        let Settlement { outcome, disabled } = match self.store.settle_delivery(delivery, &result).await {
             Ok(settlement) => settlement,
             // Another process took it over, so it was sent twice, as at-least-once allows.
             Err(Error::StaleFence) => return Ok(()),
             Err(error) => return Err(error),
         };
+        Span::current().record(attributes::OUTCOME, outcome.as_str());
         metrics::delivery_attempted(outcome.as_str(), result.latency);
         let account = AccountId(leased.account);
         if outcome == DeliveryOutcome::Failed {
@@ -170,15 +179,21 @@ impl Sender {
         let id = delivery.name.delivery.0;
         let time = delivery.now.unix_timestamp();
         let signatures = message::sign(&delivery.secrets, id, time, &body);
-        let request = Url::parse(&delivery.url).ok().and_then(|url| self.egress.request(Method::POST, url).ok());
-        let Some(request) = request else { return Ok(no_answer("ADDRESS_REFUSED")) };
+        let Ok(url) = Url::parse(&delivery.url) else { return Ok(no_answer("ADDRESS_REFUSED")) };
+        let call = Call::begin("send webhook", &Method::POST, &url);
+        let no_answer = |reason| {
+            call.failed(reason);
+            no_answer(reason)
+        };
+        let Ok(request) = self.egress.request(Method::POST, url) else { return Ok(no_answer("ADDRESS_REFUSED")) };
         let request = request
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", id.to_string())
             .header("webhook-timestamp", time.to_string())
             .header("webhook-signature", signatures)
             .body(body);
-        let mut answer = match tokio::time::timeout(self.timeout, request.send()).await {
+        let mut answer = match tokio::time::timeout(self.timeout, request.send()).instrument(call.span().clone()).await
+        {
             Err(_) => return Ok(no_answer("TIMEOUT")),
             Ok(Err(error)) if error.is_timeout() => return Ok(no_answer("TIMEOUT")),
             Ok(Err(error)) if error.is_connect() => return Ok(no_answer("UNREACHABLE")),
@@ -186,6 +201,7 @@ impl Sender {
             Ok(Ok(answer)) => answer,
         };
         let status = answer.status();
+        call.answered(status);
         let asked = match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => retry_after(answer.headers()),
             _ => Duration::ZERO,
@@ -244,6 +260,22 @@ impl Sender {
             }
         }
     }
+}
+
+/// The span of one attempt, in the trace of the call that started the generation.
+fn span(delivery: &ClaimedDelivery) -> Span {
+    let span = info_span!(
+        "webhook job",
+        otel.kind = "consumer",
+        { attributes::MESSAGING_SYSTEM } = "postgresql",
+        { attributes::JOB } = %delivery.lease.job,
+        { attributes::ATTEMPT } = delivery.attempt,
+        { attributes::OUTCOME } = Empty,
+    );
+    if let Some(generation) = &delivery.generation {
+        telemetry::set_parent(&span, &generation.traceparent);
+    }
+    span
 }
 
 /// The pause after this attempt of a round, lengthened by a random tenth so that failed deliveries spread out.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod cluster;
+mod film;
 mod hostile;
 mod jobs;
 mod metrics;
@@ -11,3 +12,4 @@ mod pictures;
 mod posters;
 mod thumbnails;
 mod uploads;
+mod videos;
