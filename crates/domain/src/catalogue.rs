@@ -93,7 +93,8 @@ pub struct Model {
     pub total_deadline: Duration,
     /// Substrings of the provider's error by which it refuses for safety, beside those that its adapter knows. No patterns.
     pub refusals: Vec<String>,
-    /// Where in the provider's result the video's address lies, as a JSON pointer (RFC 6901); `None`: where its adapter looks.
+    /// Where in the provider's result (Replicate's `output`, fal's whole result) the video's address lies, as a JSON pointer (RFC
+    /// 6901); `None`: the first address of a video in it.
     pub output: Option<String>,
 }
 

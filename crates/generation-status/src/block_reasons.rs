@@ -53,7 +53,11 @@ impl BlockReasons {
     /// The open breaker of a model, or of its provider.
     pub(crate) fn breaker(&self, model: &Model) -> Option<Breaker> {
         let status = self.0.borrow().clone();
-        status.breakers.iter().find(|breaker| breaker.target == model.id || breaker.target == model.provider).cloned()
+        status
+            .breakers
+            .iter()
+            .find(|breaker| breaker.target == model.id || breaker.target == model.provider.as_str())
+            .cloned()
     }
 
     /// An encoded generation of `account` with the reason why it is blocked.

@@ -219,7 +219,13 @@ fn remote_model(model: catalogue::Model) -> Option<RemoteModel> {
         catalogue::Provider::Replicate => RemoteProvider::Replicate,
         catalogue::Provider::Fal => RemoteProvider::Fal,
     };
-    Some(RemoteModel { name: format!("models/{}", model.id), provider, model: model.remote_name })
+    Some(RemoteModel {
+        name: format!("models/{}", model.id),
+        provider,
+        model: model.remote_name,
+        refusals: model.refusals,
+        output: model.output,
+    })
 }
 
 /// A credential as a header that is not shown when it is printed.
@@ -252,8 +258,13 @@ mod tests {
             {"id": "two", "provider": "fal", "model": "fal-ai/two/text-to-video", "price_micros": 3}
         ]}"#;
         let models: Vec<_> = catalogue::parse(json).unwrap().into_iter().filter_map(remote_model).collect();
-        let model =
-            |name: &str, provider, model: &str| RemoteModel { name: name.into(), provider, model: model.into() };
+        let model = |name: &str, provider, model: &str| RemoteModel {
+            refusals: Vec::new(),
+            output: None,
+            name: name.into(),
+            provider,
+            model: model.into(),
+        };
         let expected = [
             model("models/one", RemoteProvider::Replicate, "acme/one:v1"),
             model("models/two", RemoteProvider::Fal, "fal-ai/two/text-to-video"),

@@ -17,7 +17,7 @@ use tracing::{Instrument as _, info_span};
 use crate::clients::{Unreadable, WorkClient};
 use crate::error::Error;
 use crate::model::{
-    Charge, Class, Completion, Condition, Failure, Made, Outcome, Reason, Reference, Suspension, Trouble, Work,
+    Charge, Class, Clock, Completion, Condition, Failure, Made, Outcome, Reason, Reference, Suspension, Trouble, Work,
 };
 use crate::outcomes::{self, Context, Decision};
 use crate::outputs::Outputs;
@@ -185,17 +185,20 @@ impl Orders {
     /// Stores the output of an order that is done, and delivers it.
     async fn deliver(&self, attempt: Attempt<'_>, reference: &Reference, made: Made) -> Result<(), Stop> {
         let Attempt { work, provider, signals } = attempt;
-        let Some(_slot) = self.outputs.try_begin() else {
-            let message = "as many downloads as may are under way".to_owned();
-            return Err(Stop::Suspended(Suspension {
-                poll_after: Some(DOWNLOAD_PAUSE),
-                message,
-                ..Suspension::default()
-            }));
-        };
-        // A slow file holds nothing but its own slot.
-        signals.slot_freed.cancel();
-        self.work.finalize(work.lease).await?;
+        // What is made in this process is here already.
+        let mut slot = None;
+        if !provider.abilities().in_process {
+            slot = self.outputs.try_begin();
+            if slot.is_none() {
+                return Err(Stop::Suspended(wait_for_download(work)));
+            }
+            // A slow file holds nothing but its own slot.
+            signals.slot_freed.cancel();
+        }
+        // One that has been there does not begin anew: each time would be a version that says nothing.
+        if work.clocks.output.is_none() && work.clocks.storage.is_none() {
+            self.work.finalize(work.lease).await?;
+        }
         crash::point(crash_points::FINALIZING_ANSWERED);
         let span = info_span!("store output", { attributes::PROVIDER } = provider.name());
         let stored = self.outputs.store(work, provider, reference, &made).instrument(span).await;
@@ -207,6 +210,7 @@ impl Orders {
                 return Err(self.follow(attempt, decision, &trouble));
             }
         };
+        drop(slot);
         crash::point(crash_points::BYTES_STORED);
         // A provider's own price is charged only as far as the user agreed to at the start.
         let cost_micros = made.cost_micros.unwrap_or(work.held_micros).clamp(0, work.held_micros);
@@ -236,7 +240,9 @@ impl Orders {
             // With neither a key that costs once nor a search, nobody can ask.
             _ => {
                 let abilities = provider.abilities();
-                let known = abilities.idempotent_submit || abilities.find_by_key;
+                // One that is to be cancelled is not sent again.
+                let resend = abilities.idempotent_submit && !attempt.signals.cancel.is_cancelled();
+                let known = resend || abilities.find_by_key;
                 suspension.unconfirmed = true;
                 suspension.condition = outcomes::condition(trouble.outcome);
                 suspension.poll_after = known.then(|| poll_interval(provider, work.polls));
@@ -244,6 +250,13 @@ impl Orders {
         }
         Stop::Suspended(suspension)
     }
+}
+
+/// The pause of a finished order while as many downloads as may are under way. What was in trouble stays so.
+fn wait_for_download(work: &Work) -> Suspension {
+    let trouble = [Clock::Storage, Clock::Output].into_iter().find(|clock| !work.clocks.elapsed(*clock).is_zero());
+    let message = "as many downloads as may are under way".to_owned();
+    Suspension { poll_after: Some(DOWNLOAD_PAUSE), trouble, message, ..Suspension::default() }
 }
 
 /// How long until the next poll: from the provider's usual pause, growing by half with each poll, up to a quarter of a minute.
