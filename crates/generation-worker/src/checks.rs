@@ -10,47 +10,13 @@ use futures::stream;
 use tokio::time::timeout;
 
 use crate::events;
-use crate::model::{CallOutcome, Trouble};
+use crate::model::{CallOutcome, Finding, ModelCheck, Trouble};
 use crate::providers::Registry;
 
 /// How long one provider may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many are asked at one time.
 const AT_ONCE: usize = 4;
-
-/// What was found of one model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ModelCheck {
-    /// `models/{model}`.
-    pub(crate) model: String,
-    pub(crate) provider: &'static str,
-    pub(crate) finding: Finding,
-    /// For operators; empty where it is well.
-    pub(crate) detail: String,
-}
-
-/// What was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Finding {
-    Served,
-    KeyMissing,
-    KeyRefused,
-    ModelUnknown,
-    Unreachable,
-}
-
-impl Finding {
-    /// For logs.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Served => "served",
-            Self::KeyMissing => "key_missing",
-            Self::KeyRefused => "key_refused",
-            Self::ModelUnknown => "model_unknown",
-            Self::Unreachable => "unreachable",
-        }
-    }
-}
 
 /// Asks the provider of each model of the catalogue.
 pub(crate) async fn check_models(providers: &Registry) -> Vec<ModelCheck> {

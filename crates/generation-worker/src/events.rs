@@ -5,10 +5,9 @@
 
 use std::time::Duration;
 
-use crate::checks::{Finding, ModelCheck};
 use crate::error::Error;
 use crate::metrics;
-use crate::model::{Class, Failure, Outcome, Phase, Reference, Trouble, Work};
+use crate::model::{Class, Failure, Finding, ModelCheck, Outcome, Phase, Reference, Trouble, Work};
 
 /// From when on a failing call is worth a warning.
 const LASTING: Duration = Duration::from_secs(60);

@@ -12,9 +12,9 @@ use tonic::{Request, Response, Status};
 use tracing::Span;
 use uuid::Uuid;
 
-use crate::checks::{self, Finding, ModelCheck};
+use crate::checks;
 use crate::events;
-use crate::model::{NotVerified, Webhook};
+use crate::model::{Finding, ModelCheck, NotVerified, Webhook};
 use crate::providers::Registry;
 use crate::webhooks::Webhooks;
 

@@ -23,7 +23,7 @@ async fn findings(providers: Registry) -> Vec<(String, Finding, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_mistake_with_keys_and_models_is_told_before_an_order() {
+async fn each_mistake_with_keys_and_models_is_found_before_an_order() {
     let double = double().await;
     let served: Vec<_> = findings(registry(&double, "double-token")).await.into_iter().map(|found| found.1).collect();
     assert_eq!(served, [Finding::Served; 3]);
@@ -64,7 +64,7 @@ async fn each_mistake_with_keys_and_models_is_told_before_an_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_its_provider_does_not_know_is_told() {
+async fn a_model_that_its_provider_does_not_know_is_found() {
     let bill = std::env::temp_dir().join(format!("rushes-bill-{}", Uuid::now_v7().simple()));
     let settings = Settings { models: vec!["acme/other".to_owned()], ..Settings::new(&bill) };
     let double = Double::start(settings).await.unwrap();
