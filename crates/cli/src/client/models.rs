@@ -108,6 +108,7 @@ fn line(model: &Model) -> String {
             Reason::AccountRefused => "its provider refuses the installation's account",
             Reason::Outage => "its provider does not answer",
             Reason::Misconfigured => "its provider refuses it as it is set up here",
+            Reason::NoWorker => "no worker serves it; is there a key for its provider?",
             Reason::Unspecified => "its provider takes no orders",
         };
         format!("; UNAVAILABLE: {why}; orders wait, and go on by themselves")

@@ -183,6 +183,7 @@ async fn several_submissions_without_an_answer_are_an_outage() {
     let cluster = Cluster::new().await;
     let user = cluster.user(9).await;
     let mut worker = Worker::new(&cluster, 1).await;
+    shows(&cluster, &user, model::State::Available).await;
     for _ in 0..4 {
         assert_eq!(model(&cluster, &user).await.state(), model::State::Available);
         cluster.started(&user).await;
@@ -197,4 +198,16 @@ async fn several_submissions_without_an_answer_are_an_outage() {
     }
     let shown = shows(&cluster, &user, model::State::Unavailable).await.unavailability.unwrap();
     assert_eq!(shown.reason(), model::unavailability::Reason::Outage);
+}
+
+#[tokio::test]
+async fn a_model_that_no_worker_serves_says_so() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let shown = shows(&cluster, &user, model::State::Unavailable).await.unavailability.unwrap();
+    assert_eq!((shown.reason(), shown.since_time), (model::unavailability::Reason::NoWorker, None));
+    let _worker = Worker::new(&cluster, 1).await;
+    shows(&cluster, &user, model::State::Available).await;
+    sqlx::query("update job_servers set seen_time = now() - interval '2 minutes'").execute(&cluster.pool).await.unwrap();
+    shows(&cluster, &user, model::State::Unavailable).await;
 }

@@ -108,8 +108,11 @@ impl Provider for Fal {
             if let Some(webhook) = webhook_url(self.hooks.as_ref(), NAME, order.key) {
                 url.query_pairs_mut().append_pair("fal_webhook", webhook.as_str());
             }
+            let mut body = json!({ "prompt": order.prompt });
             // Models take seeds of 31 bits.
-            let body = json!({ "prompt": order.prompt, "seed": order.seed & i64::from(i32::MAX) });
+            if let Some(seed) = order.seed {
+                body["seed"] = (seed & i64::from(i32::MAX)).into();
+            }
             let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&body)).await?;
             if !answer.status.is_success() {
                 return Err(answer.submit_trouble());

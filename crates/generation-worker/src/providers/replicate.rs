@@ -83,9 +83,11 @@ impl Provider for Replicate {
             if !order.reference_assets.is_empty() {
                 return Err(Trouble::new(CallOutcome::InputRefused, "this model takes no reference pictures"));
             }
+            let mut body = json!({ "input": { "prompt": order.prompt } });
             // Models take seeds of 31 bits.
-            let seed = order.seed & i64::from(i32::MAX);
-            let mut body = json!({ "input": { "prompt": order.prompt, "seed": seed } });
+            if let Some(seed) = order.seed {
+                body["input"]["seed"] = (seed & i64::from(i32::MAX)).into();
+            }
             let url = match self.model.model.split_once(':') {
                 Some((_, version)) => {
                     body["version"] = version.into();

@@ -105,7 +105,7 @@ async fn request(stream: &mut TcpStream) -> String {
 }
 
 fn order() -> Order {
-    Order { key: JOB, prompt: "A lighthouse".into(), seed: 7, reference_assets: Vec::new() }
+    Order { key: JOB, prompt: "A lighthouse".into(), seed: Some(7), reference_assets: Vec::new() }
 }
 
 fn remote_model(provider: RemoteProvider, model: &str) -> RemoteModel {
@@ -139,6 +139,18 @@ async fn replicate_is_asked_for_a_model_or_a_version() {
     assert_eq!(model["input"], serde_json::json!({"prompt": "A lighthouse", "seed": 7}));
     assert_eq!(model["webhook"], format!("https://rushes.test/hooks/replicate/{JOB}"));
     assert!(asked[0].contains("authorization: Bearer token\r\n"), "{}", asked[0]);
+}
+
+/// A model that takes no seed refuses whatever it does not know.
+#[tokio::test]
+async fn nothing_is_sent_that_the_model_does_not_have() {
+    let server = FakeServer::replying([Reply::Answer(201, "", CREATED), Reply::Answer(200, "", SUBMITTED)]).await;
+    let order = Order { seed: None, ..order() };
+    server.replicate("acme/film").submit(&order).await.unwrap();
+    server.fal().submit(&order).await.unwrap();
+    let bodies: Vec<_> =
+        server.asked().iter().map(|asked| asked.split_once("\r\n\r\n").unwrap().1.to_owned()).collect();
+    assert!(bodies.iter().all(|body| body.contains("A lighthouse") && !body.contains("seed")), "{bodies:?}");
 }
 
 #[tokio::test]

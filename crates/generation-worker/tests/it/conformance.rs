@@ -102,7 +102,7 @@ impl Providers {
 }
 
 fn order(prompt: &str) -> Order {
-    Order { key: Uuid::now_v7(), prompt: prompt.to_owned(), seed: 7, reference_assets: Vec::new() }
+    Order { key: Uuid::now_v7(), prompt: prompt.to_owned(), seed: Some(7), reference_assets: Vec::new() }
 }
 
 /// What the order comes to, once the provider has decided on it.
