@@ -8,10 +8,10 @@ use std::fmt::Display;
 
 use uuid::Uuid;
 
-use crate::status::Failure;
+use crate::status::{Failure, MAX_VIOLATIONS};
 
-/// The violations that one error names at most; what follows them is wrong all the same and not named.
-pub const MAX_VIOLATIONS: usize = 50;
+/// The paths that a mask has at most: one with more names some twice, or none that there is.
+const MAX_MASK_PATHS: usize = 32;
 
 /// The reason of a violation that has none of its own.
 pub const SCHEMA: &str = "INPUT_SCHEMA_VIOLATION";
@@ -125,6 +125,15 @@ impl Fields {
         filled
     }
 
+    /// `items`, or none of them and a note when there are more than `max`: a list is counted before its elements are read.
+    pub fn at_most<'i, I>(&mut self, field: &str, items: &'i [I], max: usize) -> &'i [I] {
+        if items.len() <= max {
+            return items;
+        }
+        self.wrong(field, format_args!("must hold at most {max}; it holds {}", items.len()));
+        &[]
+    }
+
     /// Each of `items` as `read` has it, `min` to `max` of them; every one that cannot be read is noted.
     pub fn each<I, T, E: Display>(
         &mut self,
@@ -175,6 +184,9 @@ impl Fields {
     /// that `update_mask` names; without a mask those that are filled; with `*` all (AIP-134). An update of nothing is wrong.
     pub fn update_mask<'k>(&mut self, mask: Option<&[String]>, known: &[(&'k str, bool)]) -> Vec<&'k str> {
         let mask = mask.unwrap_or_default();
+        if self.at_most("update_mask.paths", mask, MAX_MASK_PATHS).len() < mask.len() {
+            return Vec::new();
+        }
         for (at, path) in mask.iter().enumerate() {
             if (path != "*" || mask.len() > 1) && !known.iter().any(|(field, _)| field == path) {
                 let names: Vec<_> = known.iter().map(|(field, _)| *field).collect();
@@ -335,6 +347,7 @@ mod tests {
             (Some(vec!["blurb"]), vec!["blurb"], 0),
             (Some(vec!["title", "etag", "name"]), vec!["title"], 2),
             (Some(vec!["*", "title"]), vec!["title"], 1),
+            (Some(vec!["title"; 33]), vec![], 1),
         ] {
             let mut fields = Fields::default();
             let paths = mask.as_ref().map(|mask| mask.iter().map(|&path| path.to_owned()).collect::<Vec<_>>());

@@ -24,6 +24,7 @@ use tracing::Span;
 use crate::{
     metrics,
     request::Scope,
+    server::Slot,
     status::{self, Failure},
     telemetry::{self, attributes, metric::Value},
 };
@@ -90,12 +91,19 @@ pub(crate) struct Call {
     scope: Scope,
     began: Instant,
     finished: bool,
+    /// The place that a stream takes up for as long as it lasts.
+    held: Option<Slot>,
 }
 
 impl Call {
     pub(crate) fn begin(side: Side, method: Arc<str>, span: Span, scope: Scope) -> Self {
         let trace = telemetry::trace_id_of(&span).and_then(|id| HeaderValue::try_from(id).ok());
-        Self { side, method, span, trace, scope, began: Instant::now(), finished: false }
+        Self { side, method, span, trace, scope, began: Instant::now(), finished: false, held: None }
+    }
+
+    /// Keeps a place until the call has ended, its answer's body included.
+    pub(crate) fn hold(&mut self, slot: Slot) {
+        self.held = Some(slot);
     }
 
     /// Ends the call before it has begun, and gives the answer.
@@ -144,20 +152,25 @@ impl Call {
     }
 
     /// Says in headers or trailers of a server's answer which trace it belongs to. An error that was not made from a
-    /// [`Failure`] gets its `ErrorInfo` here.
+    /// [`Failure`] gets its `ErrorInfo` here, and its size is bounded as that of one.
     fn complete(&self, headers: &mut HeaderMap) {
         if self.side == Side::Client {
             return;
         }
-        if let Some(code) = code(headers).filter(|code| *code != Code::Ok)
-            && !headers.contains_key(GRPC_STATUS_DETAILS)
-            && let Some(bare) = Status::from_header_map(headers)
-        {
-            let reason = if code == Code::Unimplemented { "METHOD_UNKNOWN" } else { name(code) };
-            let details =
-                ErrorDetails::with_error_info(reason, status::DOMAIN, self.span.in_scope(status::trace_metadata));
-            // It cannot be too long: its parts came out of headers.
-            let _ = Status::with_error_details(code, bare.message(), details).add_header(headers);
+        if let Some(code) = code(headers).filter(|code| *code != Code::Ok) {
+            let (bare, reason) = match status::oversized(headers) {
+                Some((bare, reason)) => (Some(bare), reason),
+                None if headers.contains_key(GRPC_STATUS_DETAILS) => (None, None),
+                None => (Status::from_header_map(headers), None),
+            };
+            if let Some(bare) = bare {
+                let of_code = if code == Code::Unimplemented { "METHOD_UNKNOWN" } else { name(code) };
+                let reason = reason.unwrap_or_else(|| of_code.to_owned());
+                let trace = self.span.in_scope(status::trace_metadata);
+                let details = ErrorDetails::with_error_info(reason, status::DOMAIN, trace);
+                // It cannot be too long: its parts came out of headers, and were cut.
+                let _ = Status::with_error_details(code, bare.message(), details).add_header(headers);
+            }
         }
         if let Some(trace) = &self.trace {
             headers.insert(telemetry::TRACE_ID_HEADER, trace.clone());

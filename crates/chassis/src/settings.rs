@@ -4,7 +4,7 @@
 //! Invariant: a wrong or missing setting is one sentence that names the variable and says what it should be, and never
 //! repeats a value that may hold a secret.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 /// A fixed set of named values, usually the process's environment at its start.
 #[derive(Clone, Default)]
@@ -88,6 +88,23 @@ impl Source {
     pub fn duration(&self, name: &str, default: Duration, what: &str) -> Result<Duration, Error> {
         let what = format!("{what}, such as 250ms, 2s or 5m");
         Ok(self.optional(name, &what)?.map_or(default, |Period(d)| d))
+    }
+
+    /// What `parse` reads in the file that `name` names, if it is set; `what` is what the file should be.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or with what `parse` says is wrong in it.
+    pub fn file<T>(
+        &self,
+        name: &str,
+        what: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Error> {
+        let Some(path) = self.optional::<PathBuf>(name, what)? else { return Ok(None) };
+        let text = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+        text.and_then(|text| parse(&text))
+            .map(Some)
+            .map_err(|why| Error::wrong(name, &format!("{what}; {} is none: {why}", path.display())))
     }
 
     /// Every set value whose name starts with `prefix`, names in lower case.

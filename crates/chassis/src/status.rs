@@ -4,6 +4,8 @@
 //! Invariant: what the user reads and what the operator reads are two fields. The source of an internal failure is
 //! logged once, with its trace, and never leaves the process.
 
+mod size;
+
 use std::{
     collections::HashMap,
     error::Error as StdError,
@@ -22,6 +24,9 @@ use tonic::{
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::telemetry;
+
+pub(crate) use size::oversized;
+pub use size::{MAX_DETAILS, MAX_MESSAGE, MAX_VIOLATIONS};
 
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "rushes.dev";
@@ -246,17 +251,20 @@ fn chain(error: &(dyn StdError + Send + Sync)) -> String {
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         failure.log();
-        let inner = Arc::unwrap_or_clone(failure.0);
-        let mut info = inner.metadata;
+        let mut inner = Arc::unwrap_or_clone(failure.0);
         let mut message = inner.message;
         let trace = trace_metadata();
         if let Some(id) = trace.get(TRACE_ID).filter(|_| inner.code == Code::Internal) {
             message = format!("{message} (trace {id})");
         }
+        size::cut_in_place(&mut message, MAX_MESSAGE);
+        size::cut_reason(&mut inner.reason);
+        let mut info = size::cut_metadata(inner.metadata);
+        let fields = size::cut_violations(inner.fields, &message, &info);
         info.extend(trace);
         let mut details = ErrorDetails::with_error_info(inner.reason, DOMAIN, info);
-        if !inner.fields.is_empty() {
-            details.set_bad_request(inner.fields);
+        if !fields.is_empty() {
+            details.set_bad_request(fields);
         }
         let mut metadata = MetadataMap::new();
         if let Some(delay) = inner.retry_after {

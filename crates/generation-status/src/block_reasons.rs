@@ -9,13 +9,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use domain::generation::State;
 use domain::id::AccountId;
-use jobs::{BlockReason, QueueStatus};
+use jobs::{BlockReason, Breaker, QueueStatus};
 use prost::Message as _;
 use proto::generations::v1 as api;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Generation, WaitReason};
+use crate::metrics;
+use crate::model::{Generation, Model, WaitReason};
 use crate::store::Store;
 
 /// How often the queue's status is read.
@@ -49,6 +50,16 @@ impl BlockReasons {
         status.block_reason(generation.account.0, &generation.model).map(|reason| to_proto(reason) as i16)
     }
 
+    /// The open breaker of a model, or of its provider.
+    pub(crate) fn breaker(&self, model: &Model) -> Option<Breaker> {
+        let status = self.0.borrow().clone();
+        status
+            .breakers
+            .iter()
+            .find(|breaker| breaker.target == model.id || breaker.target == model.provider.as_str())
+            .cloned()
+    }
+
     /// An encoded generation of `account` with the reason why it is blocked.
     pub(crate) fn patch(&self, account: AccountId, encoded: Bytes) -> Bytes {
         let status = self.0.borrow().clone();
@@ -73,6 +84,7 @@ const fn to_proto(reason: BlockReason) -> api::WaitReason {
         BlockReason::Paused => api::WaitReason::Paused,
         BlockReason::Account => api::WaitReason::AccountLimit,
         BlockReason::Pool => api::WaitReason::ProviderThrottled,
+        BlockReason::Unavailable => api::WaitReason::ProviderUnavailable,
     }
 }
 
@@ -84,6 +96,8 @@ impl Refresher {
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             match self.store.queue_status().await {
                 Ok(status) => {
+                    let open = status.breakers.iter().map(|breaker| breaker.target.as_str());
+                    metrics::providers_unavailable(&self.status.borrow().breakers, open);
                     self.status.send_if_modified(|known| {
                         let changed = **known != status;
                         if changed {

@@ -1,16 +1,13 @@
 //! The catalogue: the built-in model, and the models that the file in `RUSHES_MODELS` adds.
 //!
 //! A worker serves a model by asking for its name; a model without a worker queues until its start deadline. Invariant: what
-//! [`Catalogue::read`] returns has been checked whole.
-
-mod file;
+//! [`Catalogue::read`] returns has been checked whole, by the parser that the workers use too.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use domain::money::Micros;
+use domain::catalogue;
 
-use crate::model::{BUILT_IN_MODEL, MAX_PROMPT_CHARACTERS, MAX_REFERENCE_ASSETS, Model};
+use crate::model::Model;
 
 /// Every model; the first is the one of requests that name none. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -20,16 +17,7 @@ impl Catalogue {
     /// The model that needs no key and no network.
     #[must_use]
     pub fn built_in() -> Self {
-        Self(Arc::new([Arc::new(Model {
-            id: BUILT_IN_MODEL.to_owned(),
-            provider: "local".to_owned(),
-            price: Micros::new(50_000),
-            prompt_characters: MAX_PROMPT_CHARACTERS,
-            reference_assets: MAX_REFERENCE_ASSETS,
-            max_attempts: 5,
-            start_deadline: Duration::from_secs(24 * 3600),
-            total_deadline: Duration::from_secs(25 * 3600),
-        })]))
+        Self(Arc::new([Arc::new(Model::built_in())]))
     }
 
     /// The built-in model and those of a file; the crate's README describes it. A model with the built-in model's id replaces it.
@@ -38,7 +26,7 @@ impl Catalogue {
     /// The model and the field that are wrong, and what the field should be.
     pub fn read(json: &str) -> Result<Self, String> {
         let mut models = Self::built_in().0.to_vec();
-        for model in file::parse_models(json)?.into_iter().map(Arc::new) {
+        for model in catalogue::parse(json)?.into_iter().map(Arc::new) {
             match models.iter_mut().find(|other| other.id == model.id) {
                 Some(other) => *other = model,
                 None => models.push(model),
@@ -64,6 +52,8 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
+    use domain::money::Micros;
+
     use super::*;
 
     #[test]

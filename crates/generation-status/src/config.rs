@@ -1,9 +1,7 @@
 //! The service's settings, one struct for each subsystem, read once at the start. A wrong one is an error that names its
 //! variable.
 
-use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::egress::Reach;
@@ -183,14 +181,8 @@ impl Work {
 }
 
 fn read_catalogue(source: &Source) -> Result<Catalogue, Error> {
-    let Some(path) = source.optional::<PathBuf>("RUSHES_MODELS", "a JSON file of models")? else {
-        return Ok(Catalogue::built_in());
-    };
-    let wrong = |why: &dyn Display| {
-        Error::wrong("RUSHES_MODELS", &format!("a JSON file of models; {} is none: {why}", path.display()))
-    };
-    let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
-    Catalogue::read(&text).map_err(|why| wrong(&why))
+    let read = source.file("RUSHES_MODELS", "a JSON file of models", Catalogue::read)?;
+    Ok(read.unwrap_or_else(Catalogue::built_in))
 }
 
 fn read_reach(source: &Source) -> Result<Reach, Error> {
@@ -238,5 +230,27 @@ mod tests {
             let error = Config::read(&Source::of(&[set[0], set[1], (name, value)])).unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");
         }
+    }
+
+    /// Such a file used to stop the worker, which makes the model's videos, and not the service that sells them.
+    #[test]
+    fn a_catalogue_that_is_wrong_in_any_field_is_refused() {
+        let path = std::env::temp_dir().join(format!("rushes-status-models-{}.json", std::process::id()));
+        let whole = r#"{"models": [{"id": "one", "provider": "fal", "model": "a/b", "price_micros": 1}]}"#;
+        for (json, named) in [
+            (whole.to_owned(), ""),
+            (whole.replace("price_micros", "prize_micros"), "prize_micros"),
+            (whole.replace("one", "One"), "models[0].id"),
+            (whole.replace("a/b", "a"), "models[0].model"),
+        ] {
+            std::fs::write(&path, json).unwrap();
+            let set = [("RUSHES_DATABASE_URL", "postgres://h/d"), ("RUSHES_PUBLIC_URL", "http://h")];
+            let source = Source::of(&[set[0], set[1], ("RUSHES_MODELS", path.to_str().unwrap())]);
+            let read = Config::read(&source).map_err(|error| error.to_string());
+            assert_eq!(read.is_ok(), named.is_empty(), "{named}");
+            let error = read.err().unwrap_or_default();
+            assert!(error.contains(named) && error.is_empty() == named.is_empty(), "{named}: {error}");
+        }
+        std::fs::remove_file(path).unwrap();
     }
 }

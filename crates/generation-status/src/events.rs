@@ -8,6 +8,7 @@ use domain::generation::State;
 use domain::id::{AccountId, GenerationId, WebhookEndpointId};
 use domain::money::Micros;
 use domain::name::SceneName;
+use jobs::Breaker;
 use uuid::Uuid;
 
 use crate::metrics;
@@ -75,6 +76,21 @@ pub(crate) fn attempt_retried(generation: &Generation, report: &FailureReport, r
         reason = reason,
         error = report.message
     );
+}
+
+/// A provider, or one model of it, takes no orders: none is given out but a probe now and then. Its own words say why.
+pub(crate) fn provider_unavailable(breaker: &Breaker) {
+    tracing::error!(
+        target_name = breaker.target,
+        cause = breaker.cause,
+        detail = breaker.detail,
+        "provider unavailable"
+    );
+}
+
+/// A provider, or one model of it, takes orders again.
+pub(crate) fn provider_available(breaker: &Breaker) {
+    tracing::info!(target_name = breaker.target, cause = breaker.cause, "provider available");
 }
 
 /// A worker's lease expired, and the generation waits for another worker: one died, or was cut off for longer than a lease.
@@ -170,6 +186,18 @@ pub(crate) fn endpoint_disabled(account: AccountId, endpoint: WebhookEndpointId,
 pub(crate) fn delivery_failed(account: AccountId, delivery: impl std::fmt::Display, http_status: u16, reason: &str) {
     let account = account.name();
     tracing::info!(account, %delivery, http_status, reason, "webhook delivery failed");
+}
+
+/// A delivery was refused for good, and a newer event of its generation is there to be sent.
+pub(crate) fn delivery_overtaken(account: AccountId, delivery: impl std::fmt::Display, http_status: u16, reason: &str) {
+    let account = account.name();
+    tracing::info!(account, %delivery, http_status, reason, "webhook delivery overtaken");
+}
+
+/// Deliveries that had been refused for good ended when a newer event of their generation came.
+pub(crate) fn deliveries_overtaken(count: usize) {
+    metrics::deliveries_ended(DeliveryOutcome::Overtaken.as_str(), count);
+    tracing::info!(count, "webhook deliveries overtaken");
 }
 
 /// Deliveries ended without an attempt: their endpoint is disabled, or one worker after another died with them.

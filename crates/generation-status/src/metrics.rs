@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chassis::telemetry::metric::Value;
+use jobs::Breaker;
 
 chassis::metrics! {
     /// Generations that were started, by model.
@@ -18,13 +19,15 @@ chassis::metrics! {
     UNCONFIRMED = counter "rushes_submissions_unconfirmed_total" in "leases" by [];
     /// Unconfirmed submissions that an operator settled; `resolution` is reference, failed or requeue.
     RESOLVED = counter "rushes_submissions_resolved_total" in "submissions" by ["resolution"];
+    /// 1 while a provider, or a model, gets no orders but probes, since it refuses or fails them; 0 once it takes them again.
+    UNAVAILABLE = gauge "rushes_provider_unavailable" in "flag" by ["target"];
     /// Completions that were refused because their output is not registered or has another size.
     COMPLETIONS_REFUSED = counter "rushes_completions_refused_total" in "completions" by [];
     /// Micro-credits that moved; `movement` is held, captured, released, granted, added or removed (by adjustments).
     CREDITS = counter "rushes_credits_micros_total" in "micro-credits" by ["movement"];
     /// Violations of an invariant that the reconciler found.
     FINDINGS = counter "rushes_reconciler_findings_total" in "rows" by ["invariant"];
-    /// Attempts at deliveries and deliveries that ended; `outcome` is delivered, retried or failed.
+    /// Attempts at deliveries and deliveries that ended; `outcome` is delivered, retried, failed or overtaken.
     DELIVERIES = counter "rushes_webhook_deliveries_total" in "deliveries" by ["outcome"];
     /// The time from sending a webhook to its answer or to giving up on one.
     DELIVERY_ATTEMPT = histogram "rushes_webhook_attempt_seconds" in "seconds" by [];
@@ -54,6 +57,14 @@ pub(crate) fn submission_unconfirmed() {
 
 pub(crate) fn submission_resolved(resolution: &'static str) {
     RESOLVED.with([resolution]).increment(1);
+}
+
+/// Shows which providers and models are unavailable; `before` is what was shown last.
+pub(crate) fn providers_unavailable<'a>(before: &[Breaker], open: impl Iterator<Item = &'a str> + Clone) {
+    for breaker in before.iter().filter(|breaker| !open.clone().any(|target| target == breaker.target)) {
+        UNAVAILABLE.with([breaker.target.clone()]).set(0.0);
+    }
+    open.for_each(|target| UNAVAILABLE.with([target.to_owned()]).set(1.0));
 }
 
 pub(crate) fn completion_refused() {

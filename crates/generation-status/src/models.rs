@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use domain::page::{Cursor, Page};
+use jobs::Breaker;
 use uuid::Uuid;
 
+use crate::block_reasons::BlockReasons;
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Noun};
 use crate::model::{Model, Pace};
@@ -16,14 +18,21 @@ use crate::store::Store;
 pub(crate) struct Models {
     catalogue: Catalogue,
     store: Store,
+    block_reasons: BlockReasons,
 }
 
-/// A model, and how long its last generations took where that is known.
-pub(crate) type MeasuredModel = (Arc<Model>, Option<Pace>);
+/// A model as it is now.
+pub(crate) struct MeasuredModel {
+    pub(crate) model: Arc<Model>,
+    /// How long its last generations took, where that is known.
+    pub(crate) pace: Option<Pace>,
+    /// Why its orders wait.
+    pub(crate) breaker: Option<Breaker>,
+}
 
 impl Models {
-    pub(crate) fn new(catalogue: Catalogue, store: Store) -> Self {
-        Self { catalogue, store }
+    pub(crate) fn new(catalogue: Catalogue, store: Store, block_reasons: BlockReasons) -> Self {
+        Self { catalogue, store, block_reasons }
     }
 
     /// One model.
@@ -47,6 +56,11 @@ impl Models {
     async fn measured(&self, models: &[Arc<Model>]) -> Result<Vec<MeasuredModel>, Error> {
         let ids: Vec<_> = models.iter().map(|model| model.id.as_str()).collect();
         let paces: HashMap<String, Pace> = self.store.paces(&ids).await?.into_iter().collect();
-        Ok(models.iter().map(|model| (Arc::clone(model), paces.get(&model.id).copied())).collect())
+        let measured = models.iter().map(|model| MeasuredModel {
+            model: Arc::clone(model),
+            pace: paces.get(&model.id).copied(),
+            breaker: self.block_reasons.breaker(model),
+        });
+        Ok(measured.collect())
     }
 }

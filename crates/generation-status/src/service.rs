@@ -70,6 +70,7 @@ impl Service {
         let server = server::Server::new("generation-status", &self.server)
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
+            .message_limits(proto::message_limits("generation-status"))
             .advertise(proto::services("generation-status"))
             .bind()
             .await?;
@@ -178,14 +179,14 @@ impl Running {
 
         let (block_reasons, refresher) = BlockReasons::new(store.clone());
         background(refresher.run(stop.clone()).boxed());
-        let presenter = presenter.with_block_reasons(block_reasons);
+        let presenter = presenter.with_block_reasons(block_reasons.clone());
         let watches = Watches::new(store.clone(), hub, config.watch, stop.clone());
         let queues = Queues::new(store.clone(), generations.clone(), notifier);
         let routes = grpc::routes(
             GenerationsApi { generations, watches, presenter: presenter.clone() },
             WorkApi { claims: ClaimStreams::new(work.clone(), stop.clone()), work },
             CreditsApi { credits: Credits::new(store.clone(), cached.clone()) },
-            ModelsApi { models: Models::new(catalogue, store.clone()) },
+            ModelsApi { models: Models::new(catalogue, store.clone(), block_reasons) },
             QueuesApi { queues, presenter },
             WebhooksApi { webhooks: Webhooks::new(store, egress, deliveries) },
         );

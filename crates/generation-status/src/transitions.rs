@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use domain::generation::State;
 use domain::money::Micros;
-use jobs::{Cause, Retry, RetryDecision};
+use jobs::{Cause, Retry, RetryDecision, Scope, Symptom};
 
-use crate::model::{EntryKind, FailedAttempt, Failure, OrderPhase, Output, ProviderCharge, WaitReason};
+use crate::model::{Condition, EntryKind, FailedAttempt, Failure, OrderPhase, Output, ProviderCharge, WaitReason};
 
 /// What is known of a generation, read under the locks of its job and its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,8 +147,10 @@ pub(crate) fn attempt_failed(facts: &Facts, cancel_requested: bool, failed: &Fai
         return AttemptOutcome::Stopped(stopped(facts, failed.provider_charge));
     }
     let mut job = failed.job.clone();
-    if cancel_requested && facts.state == State::Finalizing {
-        // It was to be stopped and went on only because its output was done: there is no retry of what nobody wants.
+    let unwanted = cancel_requested && facts.state == State::Finalizing;
+    // It was to be stopped and went on only because its output was done: there is no retry of what nobody wants. And there is no
+    // other order while the one before may have been made or charged, whatever its worker thinks of it.
+    if unwanted || may_be_charged(facts, failed) {
         job.retry = Retry::Never;
     }
     let throttle = match job.retry {
@@ -158,6 +160,22 @@ pub(crate) fn attempt_failed(facts: &Facts, cancel_requested: bool, failed: &Fai
         _ => None,
     };
     AttemptOutcome::Failed { job, throttle }
+}
+
+/// What a condition means for the breakers: a refusal is proof, and a fault is one sign among others.
+pub(crate) fn symptom(condition: Condition, detail: &str) -> Symptom<'_> {
+    let (scope, certain) = match condition {
+        Condition::AccountRefused => (Scope::Pool, true),
+        Condition::Outage => (Scope::Pool, false),
+        Condition::Misconfigured => (Scope::Queue, true),
+    };
+    Symptom { scope, cause: condition.as_str(), detail, certain }
+}
+
+/// Whether the provider may have made or charged the attempt's order, as far as is known.
+fn may_be_charged(facts: &Facts, failed: &FailedAttempt) -> bool {
+    let charge = failed.provider_charge.unwrap_or_else(|| concluded_charge(facts.order));
+    charge != ProviderCharge::NotCharged
 }
 
 /// What follows for the generation once its job's attempt has ended.

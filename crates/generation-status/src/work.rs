@@ -87,16 +87,21 @@ impl Work {
 
     /// Records that the provider took the order under `reference`.
     pub(crate) async fn record_submission(&self, lease: Lease, reference: &str) -> Result<(), Error> {
-        let generation = self.store.record_submission(lease, reference).await?;
+        let (generation, closed) = self.store.record_submission(lease, reference).await?;
         crash::point(crash_points::REFERENCE_COMMITTED);
+        if !closed.is_empty() {
+            closed.iter().for_each(events::provider_available);
+            self.notifier.notify().await;
+        }
         self.generations.publish(&generation).await;
         Ok(())
     }
 
     /// Ends a lease while the attempt goes on at the provider.
     pub(crate) async fn suspend(&self, suspension: &Suspension) -> Result<(), Error> {
-        let generation = self.store.suspend(suspension).await?;
+        let (generation, opened) = self.store.suspend(suspension).await?;
         crash::point(crash_points::SUSPENSION_COMMITTED);
+        opened.iter().for_each(events::provider_unavailable);
         if suspension.unconfirmed {
             events::submission_unconfirmed(suspension, generation.as_ref());
         }
@@ -154,8 +159,9 @@ impl Work {
     /// Ends a failed attempt; returns whether there will be another.
     pub(crate) async fn fail(&self, lease: Lease, report: FailureReport) -> Result<bool, Error> {
         let failed = failed_attempt(&report);
-        let (generation, again) = self.store.fail(lease, &failed).await?;
+        let (generation, again, opened) = self.store.fail(lease, &failed).await?;
         crash::point(crash_points::FAILURE_COMMITTED);
+        opened.iter().for_each(events::provider_unavailable);
         if again {
             events::attempt_retried(&generation, &report, &failed.failure.reason);
         }
@@ -250,12 +256,18 @@ fn failed_attempt(report: &FailureReport) -> FailedAttempt {
         FailureClass::BadOutput => {
             (Retry::Counted { after }, WaitReason::Backoff, Code::Internal, "PROVIDER_BAD_OUTPUT")
         }
+        FailureClass::Unavailable => {
+            (Retry::WhenAvailable, WaitReason::ProviderUnavailable, Code::Unavailable, "PROVIDER_QUOTA")
+        }
+        FailureClass::Final => (Retry::Never, WaitReason::Backoff, Code::Unavailable, "PROVIDER_INTERNAL"),
     };
     let reason = if report.reason.is_empty() { usual_reason.to_owned() } else { report.reason.clone() };
+    let detail = if report.detail.is_empty() { report.message.clone() } else { report.detail.clone() };
     FailedAttempt {
-        job: jobs::Failure { retry, cause: reason.clone(), detail: report.message.clone() },
+        job: jobs::Failure { retry, cause: reason.clone(), detail },
         failure: Failure::new(code, reason, report.message.clone()),
         wait_reason,
         provider_charge: report.provider_charge,
+        condition: report.condition,
     }
 }

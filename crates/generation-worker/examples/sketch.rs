@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use futures::TryStreamExt as _;
-use generation_worker::model::{Order, OrderStatus};
+use generation_worker::model::{Made, Order, OrderStatus};
 use generation_worker::provider::Provider as _;
 use generation_worker::providers::local::Local;
 
@@ -23,9 +23,8 @@ async fn main() -> anyhow::Result<()> {
             OrderStatus::Working { .. } | OrderStatus::Waiting { .. } => {
                 tokio::time::sleep(local.poll_interval()).await;
             }
-            other => bail!("no film was made: {other:?}"),
         }
     }
-    let pieces: Vec<_> = local.fetch(&reference).await?.try_collect().await?;
+    let pieces: Vec<_> = local.fetch(&reference, &Made::default()).await?.try_collect().await?;
     std::fs::write(&file, pieces.concat()).with_context(|| format!("writing {file}"))
 }

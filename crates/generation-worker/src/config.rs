@@ -1,18 +1,15 @@
 //! The worker's settings, one struct for each subsystem, read once at the start. A wrong one is named with what it should be.
 
-mod catalogue;
-
-use std::fmt::Display;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::settings::{Error, Source};
 use chassis::{blobs, server, telemetry};
+use domain::catalogue;
 use http::{HeaderValue, Uri};
 use ring::hmac;
 use url::Url;
 
-use crate::model::RemoteModel;
+use crate::model::{RemoteModel, RemoteProvider};
 use crate::signatures;
 
 /// All that the process needs to know.
@@ -28,6 +25,8 @@ pub struct Config {
     pub blobs: blobs::Settings,
     /// How work is claimed and carried out.
     pub work: Work,
+    /// How outputs are downloaded.
+    pub downloads: Downloads,
     /// The built-in provider.
     pub local: Local,
     /// Replicate, where there is a token for it.
@@ -56,8 +55,19 @@ pub struct Work {
     pub heartbeat: Duration,
     /// How long a provider may take for one order.
     pub order_timeout: Duration,
+}
+
+/// How outputs are downloaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Downloads {
+    /// Downloads at one time.
+    pub slots: usize,
+    /// How long one may take in all.
+    pub timeout: Duration,
     /// The longest video that is stored, in bytes.
     pub max_video_bytes: u64,
+    /// The memory that all downloads of a process may take, in bytes.
+    pub memory_bytes: u64,
 }
 
 /// The built-in provider.
@@ -108,6 +118,7 @@ impl Config {
             upstreams: Upstreams::read(source)?,
             blobs: blobs::Settings::read(source)?,
             work: Work::read(source)?,
+            downloads: Downloads::read(source)?,
             local: Local::read(source)?,
             replicate: Replicate::read(source, hooks.as_ref())?,
             fal: Fal::read(source, hooks.as_ref())?,
@@ -132,7 +143,18 @@ impl Work {
             slots: source.or("RUSHES_WORKER_SLOTS", 4, "how many generations are worked on at one time")?,
             heartbeat: source.duration("RUSHES_HEARTBEAT", Duration::from_secs(10), "a time")?,
             order_timeout: source.duration("RUSHES_ORDER_LIMIT", Duration::from_secs(1_800), "a time")?,
-            max_video_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
+        })
+    }
+}
+
+impl Downloads {
+    fn read(source: &Source) -> Result<Self, Error> {
+        let max_video_bytes = source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?;
+        Ok(Self {
+            slots: source.or("RUSHES_DOWNLOAD_SLOTS", 16, "how many outputs are downloaded at one time")?,
+            timeout: source.duration("RUSHES_DOWNLOAD_TIMEOUT", Duration::from_secs(900), "a time")?,
+            max_video_bytes,
+            memory_bytes: source.or("RUSHES_DOWNLOAD_MEMORY", 2 * max_video_bytes, "a number of bytes")?,
         })
     }
 }
@@ -186,14 +208,24 @@ fn read_url(source: &Source, name: &str, default: &str) -> Result<Url, Error> {
 
 /// The models of remote providers in the catalogue that `RUSHES_MODELS` names.
 fn read_models(source: &Source) -> Result<Vec<RemoteModel>, Error> {
-    let Some(path) = source.optional::<PathBuf>("RUSHES_MODELS", "a JSON file of models")? else {
-        return Ok(Vec::new());
+    let models = source.file("RUSHES_MODELS", "a JSON file of models", catalogue::parse)?;
+    Ok(models.unwrap_or_default().into_iter().filter_map(remote_model).collect())
+}
+
+/// What a worker needs to know of a model; `None` for the built-in one.
+fn remote_model(model: catalogue::Model) -> Option<RemoteModel> {
+    let provider = match model.provider {
+        catalogue::Provider::Local => return None,
+        catalogue::Provider::Replicate => RemoteProvider::Replicate,
+        catalogue::Provider::Fal => RemoteProvider::Fal,
     };
-    let wrong = |why: &dyn Display| {
-        Error::wrong("RUSHES_MODELS", &format!("a JSON file of models; {} is none: {why}", path.display()))
-    };
-    let text = std::fs::read_to_string(&path).map_err(|error| wrong(&error))?;
-    catalogue::parse_models(&text).map_err(|why| wrong(&why))
+    Some(RemoteModel {
+        name: format!("models/{}", model.id),
+        provider,
+        model: model.remote_name,
+        refusals: model.refusals,
+        output: model.output,
+    })
 }
 
 /// A credential as a header that is not shown when it is printed.
@@ -216,6 +248,48 @@ mod tests {
 
     fn read(more: &[(&str, &str)]) -> Result<Config, Error> {
         Config::read(&Source::of(&[&NEEDED[..], more].concat()))
+    }
+
+    #[test]
+    fn the_models_of_remote_providers_come_from_the_catalogue() {
+        let json = r#"{"models": [
+            {"id": "local-sketch", "provider": "local", "price_micros": 1},
+            {"id": "one", "provider": "replicate", "model": "acme/one:v1", "price_micros": 2},
+            {"id": "two", "provider": "fal", "model": "fal-ai/two/text-to-video", "price_micros": 3}
+        ]}"#;
+        let models: Vec<_> = catalogue::parse(json).unwrap().into_iter().filter_map(remote_model).collect();
+        let model = |name: &str, provider, model: &str| RemoteModel {
+            refusals: Vec::new(),
+            output: None,
+            name: name.into(),
+            provider,
+            model: model.into(),
+        };
+        let expected = [
+            model("models/one", RemoteProvider::Replicate, "acme/one:v1"),
+            model("models/two", RemoteProvider::Fal, "fal-ai/two/text-to-video"),
+        ];
+        assert_eq!(models, expected);
+    }
+
+    /// Such a file used to stop generation-status, which sells the model, and not the worker.
+    #[test]
+    fn a_catalogue_that_is_wrong_in_any_field_is_refused() {
+        let path = std::env::temp_dir().join(format!("rushes-worker-models-{}.json", std::process::id()));
+        let whole = r#"{"models": [{"id": "one", "provider": "fal", "model": "a/b", "price_micros": 1}]}"#;
+        for (json, named) in [
+            (whole.to_owned(), ""),
+            (whole.replace("price_micros", "prize_micros"), "prize_micros"),
+            (whole.replace("one", "One"), "models[0].id"),
+            (whole.replace("a/b", "a"), "models[0].model"),
+        ] {
+            std::fs::write(&path, json).unwrap();
+            let read = read(&[("RUSHES_MODELS", path.to_str().unwrap())]).map_err(|error| error.to_string());
+            assert_eq!(read.is_ok(), named.is_empty(), "{named}");
+            let error = read.err().unwrap_or_default();
+            assert!(error.contains(named) && error.is_empty() == named.is_empty(), "{named}: {error}");
+        }
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -3,9 +3,14 @@
 //! Invariant: a line about a provider's failure names generation, job, model, provider, attempt, HTTP status and what the
 //! provider said; WARN is only for what somebody should look into, so what users cause (a refused prompt, a cancel) is INFO.
 
+use std::time::Duration;
+
 use crate::error::Error;
 use crate::metrics;
-use crate::model::{Class, Evidence, Failure, Outcome, Reference, Work};
+use crate::model::{Class, Failure, Outcome, Phase, Reference, Trouble, Work};
+
+/// From when on a failing call is worth a warning.
+const LASTING: Duration = Duration::from_secs(60);
 
 /// Logs about a piece of work. The trace is added by the log's format.
 macro_rules! log {
@@ -22,19 +27,19 @@ macro_rules! log {
     };
 }
 
-/// Logs about a provider's failure, with what operators see of it.
-macro_rules! log_failure {
-    ($level:ident, $work:expr, $provider:expr, $failure:expr, $message:literal $(, $field:ident = $value:expr)* $(,)?) => {
+/// Logs about what came of a call to a provider, with what operators see of it.
+macro_rules! log_trouble {
+    ($level:ident, $work:expr, $provider:expr, $trouble:expr, $message:literal $(, $field:ident = $value:expr)* $(,)?) => {
         log!(
             $level,
             $work,
             $provider,
             $message,
             $($field = $value,)*
-            reason = $failure.reason,
-            error = $failure.message,
-            http_status = $failure.evidence.status,
-            excerpt = $failure.evidence.excerpt,
+            outcome = $trouble.outcome.as_str(),
+            error = $trouble.detail,
+            http_status = $trouble.evidence.status,
+            excerpt = $trouble.evidence.excerpt,
         )
     };
 }
@@ -49,49 +54,61 @@ pub(crate) fn order_completed(work: &Work, provider: &str, reference: &Reference
     log!(info, work, provider, "order settled", outcome = "completed", reference = reference.0);
 }
 
-/// An order will not be delivered: it was refused, failed, or was cancelled.
+/// An attempt ended without a video: it was refused, failed, or was cancelled.
 pub(crate) fn order_failed(work: &Work, provider: &str, failure: &Failure) {
     let outcome = if failure.class == Class::Cancelled { "cancelled" } else { "failed" };
+    macro_rules! settled {
+        ($level:ident) => {
+            log!(
+                $level,
+                work,
+                provider,
+                "order settled",
+                outcome = outcome,
+                reason = failure.reason.as_str(),
+                provider_charge = failure.charge.as_str(),
+                error = failure.detail,
+                http_status = failure.evidence.status,
+                excerpt = failure.evidence.excerpt,
+            )
+        };
+    }
     match failure.class {
-        Class::InvalidInput | Class::Safety | Class::Cancelled | Class::Throttled => {
-            log_failure!(info, work, provider, failure, "order settled", outcome = outcome);
+        // What pauses the provider is logged once, by whoever pauses it.
+        Class::InvalidInput | Class::Safety | Class::Cancelled | Class::Throttled | Class::Unavailable => {
+            settled!(info);
         }
-        Class::Internal | Class::BadOutput => {
-            log_failure!(warn, work, provider, failure, "order settled", outcome = outcome);
-        }
+        Class::Internal | Class::Final => settled!(warn),
     }
 }
 
 /// It is not known whether the provider took the order, and cannot be found out now.
-pub(crate) fn order_unconfirmed(work: &Work, provider: &str, why: &str, evidence: &Evidence) {
-    log!(
-        warn,
-        work,
-        provider,
-        "order unconfirmed",
-        error = why,
-        http_status = evidence.status,
-        excerpt = evidence.excerpt,
-    );
+pub(crate) fn order_unconfirmed(work: &Work, provider: &str, trouble: &Trouble) {
+    log_trouble!(warn, work, provider, trouble, "order unconfirmed");
 }
 
-/// The provider does not say how the order is.
-pub(crate) fn poll_failed(work: &Work, provider: &str, failure: &Failure) {
-    match failure.class {
-        // The provider asked for a pause, and gets it.
-        Class::Throttled => log_failure!(info, work, provider, failure, "poll failed", polls = work.polls),
-        _ => log_failure!(warn, work, provider, failure, "poll failed", polls = work.polls),
+/// A poll or a request to stop was not answered as it should be; it is made again. A warning once it has lasted: one failed poll
+/// is nobody's business.
+pub(crate) fn call_failed(work: &Work, provider: &'static str, phase: Phase, trouble: &Trouble) {
+    metrics::CALLS_FAILED.with([provider, phase.as_str(), trouble.outcome.as_str()]).increment(1);
+    let lasting = work.clocks.poll.or(work.clocks.order).is_some_and(|elapsed| elapsed >= LASTING);
+    if lasting {
+        log_trouble!(warn, work, provider, trouble, "call failed", phase = phase.as_str(), polls = work.polls);
+    } else {
+        log_trouble!(info, work, provider, trouble, "call failed", phase = phase.as_str(), polls = work.polls);
     }
 }
 
-/// The provider could not be asked to stop; it is asked again with the next poll.
-pub(crate) fn cancel_failed(work: &Work, provider: &str, failure: &Failure) {
-    log_failure!(warn, work, provider, failure, "cancel failed");
+/// A video's bytes are here, and whole.
+pub(crate) fn output_fetched(work: &Work, provider: &'static str, bytes: usize, extension: &'static str) {
+    metrics::DOWNLOADED_BYTES.with([provider]).record(bytes as f64);
+    log!(debug, work, provider, "output fetched", bytes = bytes, extension = extension);
 }
 
-/// The video is made and cannot be stored yet; it is fetched again with the next poll.
-pub(crate) fn output_delayed(work: &Work, provider: &str, failure: &Failure) {
-    log_failure!(warn, work, provider, failure, "output delayed");
+/// The video is made and cannot be fetched or stored; unless it has ended, it is fetched again with the next poll.
+pub(crate) fn output_delayed(work: &Work, provider: &'static str, phase: Phase, trouble: &Trouble) {
+    metrics::CALLS_FAILED.with([provider, phase.as_str(), trouble.outcome.as_str()]).increment(1);
+    log_trouble!(warn, work, provider, trouble, "output delayed", phase = phase.as_str());
 }
 
 /// The lease is another's, or cannot be kept: nothing more is said about its work here.

@@ -1,13 +1,15 @@
 //! generation-worker: claims leases from generation-status, has a provider make the video, stores it, and reports.
 //!
-//! `worker` is the loop, `orders` the work of one lease, `provider` the trait of what makes videos and `providers` who does,
-//! `outputs` a video's way into our storage, `webhooks` what providers send, `clients` the services beside this one. Invariant:
-//! everything that is said about the work of a lease carries its fence; once the lease is another's, nothing more is said.
+//! `worker` is the loop, `orders` the work of one lease, `outcomes` the table of what follows from what came of a call, `provider`
+//! the trait of what makes videos and `providers` who does, `outputs` a video's way into our storage, `webhooks` what providers
+//! send, `clients` the services beside this one. Invariant: everything that is said about the work of a lease carries its fence;
+//! once the lease is another's, nothing more is said.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod clients;
 pub mod config;
+mod containers;
 pub mod crash_points;
 mod error;
 mod events;
@@ -15,6 +17,7 @@ mod grpc;
 pub mod metrics;
 pub mod model;
 mod orders;
+mod outcomes;
 mod outputs;
 pub mod provider;
 pub mod providers;

@@ -10,6 +10,12 @@ chassis::metrics! {
     WORK_ENDED = counter "rushes_work_total" in "leases" by ["outcome"];
     /// Providers' webhooks: awaited, idle (nothing waited for it), refused (not verified) or undelivered.
     WEBHOOKS = counter "rushes_provider_webhooks_total" in "webhooks" by ["outcome"];
+    /// Calls to providers that were answered, by the HTTP status; `other` for one that HTTP does not name.
+    CALLS = counter "rushes_provider_calls_total" in "calls" by ["provider", "phase", "status"];
+    /// Calls to providers, downloads and deliveries that did not come about, by what came of them.
+    CALLS_FAILED = counter "rushes_provider_failures_total" in "calls" by ["provider", "phase", "outcome"];
+    /// The sizes of the outputs that were downloaded.
+    DOWNLOADED_BYTES = histogram "rushes_provider_output_bytes" in "bytes" by ["provider"];
     /// Polls that named a state which the provider's documentation did not have when its adapter was written.
     UNKNOWN_STATES = counter "rushes_provider_unknown_states_total" in "polls" by ["provider"];
 }

@@ -2,10 +2,12 @@
 
 mod failure;
 mod order;
+mod trouble;
 mod webhook;
 mod work;
 
-pub use failure::{Charge, Class, Evidence, Failure, NotSubmitted};
+pub use failure::{Charge, Class, Condition, Evidence, Failure, Reason};
 pub use order::{Abilities, Made, Order, OrderStatus, Reference, RemoteModel, RemoteProvider, Stopping};
+pub use trouble::{CallOutcome, Phase, Trouble};
 pub use webhook::{Hinted, NotVerified, Webhook, WebhookEvent};
-pub use work::{Completion, Lease, Outcome, Suspension, Video, Work};
+pub use work::{Clock, Clocks, Completion, Lease, Outcome, Suspension, Video, Work};

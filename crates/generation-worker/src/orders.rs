@@ -16,7 +16,10 @@ use tracing::{Instrument as _, info_span};
 
 use crate::clients::{Unreadable, WorkClient};
 use crate::error::Error;
-use crate::model::{Charge, Class, Completion, Failure, Made, Outcome, Reference, Suspension, Work};
+use crate::model::{
+    Charge, Class, Clock, Completion, Condition, Failure, Made, Outcome, Reason, Reference, Suspension, Trouble, Work,
+};
+use crate::outcomes::{self, Context, Decision};
 use crate::outputs::Outputs;
 use crate::provider::Provider;
 use crate::providers::Registry;
@@ -24,6 +27,10 @@ use crate::{crash_points, events};
 
 /// The longest pause between two polls, unless the provider's own is longer.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(15);
+/// The longest pause between two polls of an order that is in trouble: an outage of an hour is not polled thousands of times.
+const MAX_TROUBLED_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a finished order waits for a download to end, where as many as may are under way.
+const DOWNLOAD_PAUSE: Duration = Duration::from_secs(2);
 
 /// What the worker says to the work of a lease while it runs.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +41,8 @@ pub(crate) struct Signals {
     pub(crate) cancel: CancellationToken,
     /// The process ends: give the lease back at the next pause.
     pub(crate) leave: CancellationToken,
+    /// Another may have the slot of this work: it ended, or waits for bytes only.
+    pub(crate) slot_freed: CancellationToken,
 }
 
 /// What orders are carried out with; clones share everything.
@@ -78,11 +87,23 @@ impl From<Failure> for Stop {
     }
 }
 
+impl Attempt<'_> {
+    /// What decisions depend on.
+    fn context(&self, cancel: bool) -> Context {
+        Context { abilities: self.provider.abilities(), cancel }
+    }
+}
+
 impl Orders {
     /// Carries out the work of one lease and reports how it ended.
     pub(crate) async fn carry_out(&self, work: &Work, signals: &Signals) -> Outcome {
         let Some(provider) = self.providers.of_model(&work.model) else {
-            let failure = Failure::internal(format!("no provider here serves {}", work.model));
+            // It was ordered by a worker that serves the model, or by nobody.
+            let charge =
+                if work.reference.is_some() || work.unconfirmed { Charge::Unknown } else { Charge::NotCharged };
+            let detail = format!("no provider here serves {}", work.model);
+            let mut failure = Failure::new(Class::Unavailable, Reason::ModelMisconfigured, charge, detail);
+            failure.condition = Some(Condition::Misconfigured);
             return self.finish(work, "none", Err(failure.into())).await;
         };
         let attempt = Attempt { work, provider: &*provider, signals };
@@ -102,7 +123,7 @@ impl Orders {
     /// Reports work that cannot be read as failed.
     pub(crate) async fn refuse(&self, unreadable: &Unreadable) -> Outcome {
         let Unreadable { lease, failure } = unreadable;
-        tracing::error!(job = %lease.job, message = failure.message, "work that cannot be read");
+        tracing::error!(job = %lease.job, detail = failure.detail, "work that cannot be read");
         match self.work.fail(*lease, failure).await {
             Ok(_) => Outcome::Failed,
             Err(_) => Outcome::Abandoned,
@@ -163,42 +184,83 @@ impl Orders {
 
     /// Stores the output of an order that is done, and delivers it.
     async fn deliver(&self, attempt: Attempt<'_>, reference: &Reference, made: Made) -> Result<(), Stop> {
-        let Attempt { work, provider, .. } = attempt;
-        self.work.finalize(work.lease).await?;
+        let Attempt { work, provider, signals } = attempt;
+        // What is made in this process is here already.
+        let mut slot = None;
+        if !provider.abilities().in_process {
+            slot = self.outputs.try_begin();
+            if slot.is_none() {
+                return Err(Stop::Suspended(wait_for_download(work)));
+            }
+            // A slow file holds nothing but its own slot.
+            signals.slot_freed.cancel();
+        }
+        // One that has been there does not begin anew: each time would be a version that says nothing.
+        if work.clocks.output.is_none() && work.clocks.storage.is_none() {
+            self.work.finalize(work.lease).await?;
+        }
         crash::point(crash_points::FINALIZING_ANSWERED);
         let span = info_span!("store output", { attributes::PROVIDER } = provider.name());
-        let video = match self.outputs.store(provider, reference, &made, work.account).instrument(span).await {
-            Ok(video) => video,
-            // The video exists at its provider: to order it anew would be to pay for it twice.
-            Err(failure) if failure.class == Class::Internal && !provider.abilities().in_process => {
-                events::output_delayed(work, provider.name(), &failure);
-                let (poll_after, message) = (Some(poll_interval(provider, work.polls)), failure.message);
-                return Err(Stop::Suspended(Suspension { poll_after, message, ..Suspension::default() }));
+        let stored = self.outputs.store(work, provider, reference, &made).instrument(span).await;
+        let (video, extension) = match stored {
+            Ok(stored) => stored,
+            Err((phase, trouble)) => {
+                let decision = outcomes::decide(phase, trouble.outcome, &attempt.context(false)).at(&work.clocks);
+                events::output_delayed(work, provider.name(), phase, &trouble);
+                return Err(self.follow(attempt, decision, &trouble));
             }
-            Err(failure) => return Err(failure.into()),
         };
+        drop(slot);
         crash::point(crash_points::BYTES_STORED);
         // A provider's own price is charged only as far as the user agreed to at the start.
         let cost_micros = made.cost_micros.unwrap_or(work.held_micros).clamp(0, work.held_micros);
-        self.work.complete(work.lease, Completion { video, extension: made.extension, cost_micros }).await?;
+        self.work.complete(work.lease, Completion { video, extension, cost_micros }).await?;
         crash::point(crash_points::COMPLETION_ANSWERED);
         events::order_completed(work, provider.name(), reference);
         Ok(())
     }
+
+    /// Why to stop here, by a decision that neither sends anything nor goes on.
+    fn follow(&self, attempt: Attempt<'_>, decision: Decision, trouble: &Trouble) -> Stop {
+        let Attempt { work, provider, .. } = attempt;
+        if let Some(failure) = decision.failure(trouble) {
+            return failure.into();
+        }
+        let mut suspension = Suspension { message: trouble.to_string(), ..Suspension::default() };
+        if let Some(status) = trouble.evidence.status {
+            suspension.message = format!("{trouble}; {status}: {}", trouble.evidence.excerpt);
+        }
+        match decision {
+            Decision::Again { clock, .. } => {
+                suspension.trouble = Some(clock);
+                let grown = poll_interval(provider, work.polls).max(work.clocks.elapsed(clock) / 10);
+                let after = grown.min(MAX_TROUBLED_INTERVAL).max(trouble.retry_after.unwrap_or_default());
+                suspension.poll_after = Some(after);
+            }
+            // With neither a key that costs once nor a search, nobody can ask.
+            _ => {
+                let abilities = provider.abilities();
+                // One that is to be cancelled is not sent again.
+                let resend = abilities.idempotent_submit && !attempt.signals.cancel.is_cancelled();
+                let known = resend || abilities.find_by_key;
+                suspension.unconfirmed = true;
+                suspension.condition = outcomes::condition(trouble.outcome);
+                suspension.poll_after = known.then(|| poll_interval(provider, work.polls));
+            }
+        }
+        Stop::Suspended(suspension)
+    }
+}
+
+/// The pause of a finished order while as many downloads as may are under way. What was in trouble stays so.
+fn wait_for_download(work: &Work) -> Suspension {
+    let trouble = [Clock::Storage, Clock::Output].into_iter().find(|clock| !work.clocks.elapsed(*clock).is_zero());
+    let message = "as many downloads as may are under way".to_owned();
+    Suspension { poll_after: Some(DOWNLOAD_PAUSE), trouble, message, ..Suspension::default() }
 }
 
 /// How long until the next poll: from the provider's usual pause, growing by half with each poll, up to a quarter of a minute.
 fn poll_interval(provider: &dyn Provider, polls: i32) -> Duration {
     let grown = provider.poll_interval().mul_f64(1.5_f64.powi(polls.clamp(0, 40)));
     grown.min(MAX_POLL_INTERVAL.max(provider.poll_interval()))
-}
-
-/// The provider stopped an order on request, and says whether it costs something.
-fn stopped(charge: Charge) -> Stop {
-    Failure::cancelled("it was stopped on request", charge).into()
-}
-
-/// The provider does not know an order that was to be cancelled.
-fn cancelled_unknown() -> Stop {
-    Failure::cancelled("it was cancelled, and the provider does not know it any more", Charge::Unknown).into()
 }

@@ -1,23 +1,30 @@
 //! A finished video's way into our storage: its bytes from the provider, its registration, and its poster.
 //!
-//! Invariant: the bytes are stored, whole and under their hash, before anyone hears of them, and never more of them are read
-//! than is allowed.
+//! Invariants: the bytes are whole, a video, and stored under their hash before anyone hears of them. A download holds no slot of
+//! the work, ends after a bounded time, and all downloads of a process share one budget of memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use chassis::blobs::{self, Name};
 use domain::id::AccountId;
 use futures::StreamExt as _;
-use tokio::time::sleep;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
 
 use crate::clients::AssetClient;
+use crate::config;
+use crate::containers;
 use crate::error::Error;
-use crate::model::{Evidence, Failure, Made, Reference, Video};
-use crate::provider::Provider;
+use crate::events;
+use crate::model::{CallOutcome, Evidence, Made, Phase, Reference, Trouble, Video, Work};
+use crate::provider::{Pieces, Provider};
 
-/// How often storage and the poster are tried again before the attempt is given up.
+/// How often storage and the poster are tried again before the work is left to a later lease.
 const RETRIES: u32 = 4;
+/// The unit of the memory budget, in bytes.
+const BUDGET_UNIT: usize = 64 << 10;
 
 /// Stores videos; clones share everything.
 #[derive(Clone)]
@@ -25,50 +32,114 @@ pub(crate) struct Outputs {
     blobs: blobs::Store,
     assets: AssetClient,
     max_bytes: u64,
+    timeout: Duration,
+    /// One permit for each download.
+    downloads: Arc<Semaphore>,
+    /// One permit for each [`BUDGET_UNIT`] of memory.
+    memory: Arc<Semaphore>,
+}
+
+/// The right to one download.
+pub(crate) struct DownloadSlot(
+    #[expect(dead_code, reason = "held, and given back when it is dropped")] OwnedSemaphorePermit,
+);
+
+/// The bytes of a whole video, and the memory that they are counted in.
+struct Downloaded {
+    bytes: Bytes,
+    extension: &'static str,
+    _memory: Option<OwnedSemaphorePermit>,
 }
 
 impl Outputs {
-    /// Stores into `blobs` videos of at most `max_bytes`, and has them registered by `assets`.
+    /// Stores into `blobs` videos within the limits, and has them registered by `assets`.
     #[must_use]
-    pub(crate) fn new(blobs: blobs::Store, assets: AssetClient, max_bytes: u64) -> Self {
-        Self { blobs, assets, max_bytes }
+    pub(crate) fn new(blobs: blobs::Store, assets: AssetClient, limits: &config::Downloads) -> Self {
+        let units = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX).div_ceil(BUDGET_UNIT);
+        Self {
+            blobs,
+            assets,
+            max_bytes: limits.max_video_bytes,
+            timeout: limits.timeout,
+            downloads: Arc::new(Semaphore::new(limits.slots.min(Semaphore::MAX_PERMITS))),
+            memory: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+        }
     }
 
-    /// Fetches the video of a finished order, stores it, and has it registered and its poster made.
+    /// The right to a download now; nothing while as many as may are under way.
+    pub(crate) fn try_begin(&self) -> Option<DownloadSlot> {
+        Arc::clone(&self.downloads).try_acquire_owned().ok().map(DownloadSlot)
+    }
+
+    /// Fetches the video of a finished order, stores it, and has it registered and its poster made. Also returns the ending of
+    /// the stored object.
     ///
     /// # Errors
-    /// When the provider does not deliver, the result is no video or too large, or storage does not answer.
+    /// In which phase it did not come about, and what came of it.
     pub(crate) async fn store(
         &self,
+        work: &Work,
         provider: &dyn Provider,
         reference: &Reference,
         made: &Made,
-        account: AccountId,
-    ) -> Result<Video, Failure> {
-        let bytes = self.fetch(provider, reference).await?;
-        let name = self.put(bytes, made.extension).await?;
-        let video = self.register(account, &name).await?;
-        video.ok_or_else(|| Failure::internal("the stored video was not registered"))
+    ) -> Result<(Video, &'static str), (Phase, Trouble)> {
+        let fetched = timeout(self.timeout, self.fetch(provider, reference, made)).await;
+        let fetched = fetched.unwrap_or_else(|_| {
+            let detail = format!("the output did not come within {:?}", self.timeout);
+            Err(Trouble::new(CallOutcome::FileSlow, detail))
+        });
+        let downloaded = fetched.map_err(|trouble| (Phase::Fetch, trouble))?;
+        events::output_fetched(work, provider.name(), downloaded.bytes.len(), downloaded.extension);
+        let extension = downloaded.extension;
+        let stored = async {
+            let name = self.put(downloaded.bytes.clone(), extension).await?;
+            self.register(work.account, &name).await
+        };
+        let video = stored.await.map_err(|trouble| (Phase::Store, trouble))?;
+        Ok((video, extension))
     }
 
-    async fn fetch(&self, provider: &dyn Provider, reference: &Reference) -> Result<Bytes, Failure> {
-        let mut pieces = provider.fetch(reference).await?;
+    async fn fetch(&self, provider: &dyn Provider, reference: &Reference, made: &Made) -> Result<Downloaded, Trouble> {
+        let pieces = provider.fetch(reference, made).await?;
+        let (bytes, memory) = self.read(pieces).await?;
+        let container = containers::check(&bytes).map_err(|flawed| {
+            let (outcome, detail) = flawed.outcome();
+            Trouble::new(outcome, detail)
+        })?;
+        Ok(Downloaded { bytes, extension: container.extension(), _memory: memory })
+    }
+
+    /// Reads a file whole, within its own limit and within what is left of the memory.
+    async fn read(&self, mut pieces: Pieces<'_>) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Trouble> {
         let mut bytes = BytesMut::new();
+        let mut memory: Option<OwnedSemaphorePermit> = None;
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
-            if bytes.len() as u64 + piece.len() as u64 > self.max_bytes {
-                let message = format!("the provider's video has more than {} bytes", self.max_bytes);
-                return Err(Failure::bad_output(message));
+            let length = bytes.len() + piece.len();
+            if length as u64 > self.max_bytes {
+                let detail = format!("the output has more than {} bytes", self.max_bytes);
+                return Err(Trouble::new(CallOutcome::FileTooLarge, detail));
+            }
+            let counted = memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let wanted = length.div_ceil(BUDGET_UNIT);
+            if wanted > counted {
+                // Doubled, as the buffer is. Nobody waits for memory here: two that did might wait for each other.
+                let more = wanted.max(2 * counted).min(self.max_bytes as usize / BUDGET_UNIT + 1) - counted;
+                let more = u32::try_from(more).unwrap_or(u32::MAX);
+                let permit = Arc::clone(&self.memory).try_acquire_many_owned(more).map_err(|_| {
+                    Trouble::new(CallOutcome::StorageUnavailable, "other downloads have the memory of this process")
+                })?;
+                match &mut memory {
+                    Some(memory) => memory.merge(permit),
+                    None => memory = Some(permit),
+                }
             }
             bytes.extend_from_slice(&piece);
         }
-        if bytes.is_empty() {
-            return Err(Failure::bad_output("the provider's video is empty"));
-        }
-        Ok(bytes.freeze())
+        Ok((bytes.freeze(), memory))
     }
 
-    async fn put(&self, bytes: Bytes, extension: &str) -> Result<Name, Failure> {
+    async fn put(&self, bytes: Bytes, extension: &str) -> Result<Name, Trouble> {
         let mut retries = 0;
         loop {
             match self.blobs.put(bytes.clone(), extension).await {
@@ -83,13 +154,17 @@ impl Outputs {
         }
     }
 
-    async fn register(&self, account: AccountId, name: &Name) -> Result<Option<Video>, Failure> {
+    async fn register(&self, account: AccountId, name: &Name) -> Result<Video, Trouble> {
         let mut retries = 0;
         loop {
             match self.assets.register_output(account, name).await {
-                Ok(video) => return Ok(video),
+                Ok(Some(video)) => return Ok(video),
+                Ok(None) => {
+                    return Err(Trouble::new(CallOutcome::StorageUnavailable, "the stored video was not registered"));
+                }
                 Err(Error::Refused(why)) => {
-                    return Err(Failure::bad_output(format!("the provider's result cannot be used: {why}")));
+                    let trouble = Trouble::new(CallOutcome::FileUnusable, "the output cannot be registered");
+                    return Err(trouble.with_evidence(Evidence::cause(why)));
                 }
                 Err(error) if retries < RETRIES => {
                     retries += 1;
@@ -106,8 +181,7 @@ async fn pause(retries: u32) {
     sleep(Duration::from_millis(100) * 4_u32.pow(retries.min(4)).div_ceil(2)).await;
 }
 
-/// Ours is to blame; the cause is logged where the failure is handled.
-fn unavailable(message: &str, cause: &dyn std::error::Error) -> Failure {
-    let evidence = Evidence::cause(cause.to_string());
-    Failure { reason: "OUTPUT_UNAVAILABLE", evidence, ..Failure::internal(message) }
+/// Ours is to blame; the cause is logged where the trouble is handled.
+fn unavailable(detail: &str, cause: &dyn std::error::Error) -> Trouble {
+    Trouble::new(CallOutcome::StorageUnavailable, detail).with_evidence(Evidence::cause(cause.to_string()))
 }

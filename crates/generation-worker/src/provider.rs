@@ -1,7 +1,7 @@
 //! The trait of whatever makes videos. It is honest about what a provider can do, since the worker acts by nothing else.
 //!
-//! Invariant: an order is submitted under the job's id, the same over all attempts, and a submission whose outcome is not known
-//! is never reported as a failure: only [`NotSubmitted::Refused`] says that nothing was ordered.
+//! Invariant: an order is submitted under the job's id, the same over all attempts. An adapter only translates: what came of a
+//! call becomes one [`CallOutcome`](crate::model::CallOutcome), and what follows from it is decided in [`crate::outcomes`].
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use futures::stream::BoxStream;
 use uuid::Uuid;
 
 use crate::model::{
-    Abilities, Failure, NotSubmitted, NotVerified, Order, OrderStatus, Reference, Stopping, Webhook, WebhookEvent,
+    Abilities, Made, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Webhook, WebhookEvent,
 };
 
 /// The bytes of an output, piece by piece.
-pub type Pieces<'a> = BoxStream<'a, Result<Bytes, Failure>>;
+pub type Pieces<'a> = BoxStream<'a, Result<Bytes, Trouble>>;
 
 /// A source of videos. Each call is a span of its own: `submit {name}`, `poll {name}`, `cancel {name}` and `fetch output`.
 pub trait Provider: Send + Sync + 'static {
@@ -26,19 +26,19 @@ pub trait Provider: Send + Sync + 'static {
     fn abilities(&self) -> Abilities;
 
     /// Orders a video under `order.key`.
-    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>>;
+    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, Trouble>>;
 
     /// Finds the order of a key; nothing when there is none, or when the provider cannot tell ([`Abilities::find_by_key`]).
-    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Failure>>;
+    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Trouble>>;
 
-    /// Asks how an order is. An error is a failure to poll, and says nothing about the order.
-    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>>;
+    /// Asks how an order is. An error is a failure to ask, or what went wrong with the order.
+    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>>;
 
-    /// Fetches the output of an order that is [`OrderStatus::Done`].
-    fn fetch<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Pieces<'a>, Failure>>;
+    /// Fetches the output of an order, as [`OrderStatus::Done`] described it.
+    fn fetch<'a>(&'a self, reference: &'a Reference, made: &'a Made) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>>;
 
     /// Asks to stop an order.
-    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>>;
+    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>>;
 
     /// Verifies a webhook by the provider's own rules: its signature over the raw body, no older than five minutes.
     ///

@@ -6,6 +6,8 @@ mod excerpt;
 pub mod fal;
 mod key_set;
 pub mod local;
+mod outputs;
+mod refusals;
 pub mod replicate;
 mod webhook_url;
 
@@ -32,10 +34,16 @@ impl Registry {
     /// When no client can be built.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let local = Local::new(config.local.pace, config.local.threads);
-        let replicate = config.replicate.as_ref().map(|config| Replicate::new(config, "")).transpose()?;
-        let fal = config.fal.as_ref().map(|config| Fal::new(config, "")).transpose()?;
         let mut registry = Self::default().with(local::MODEL, Arc::new(local));
-        for RemoteModel { name, provider, model } in &config.models {
+        let (mut replicate, mut fal): (Option<Replicate>, Option<Fal>) = (None, None);
+        for model in &config.models {
+            let RemoteModel { name, provider, .. } = model;
+            if let (None, Some(config)) = (&replicate, &config.replicate) {
+                replicate = Some(Replicate::new(config, model)?);
+            }
+            if let (None, Some(config)) = (&fal, &config.fal) {
+                fal = Some(Fal::new(config, model)?);
+            }
             registry = match (provider, &replicate, &fal) {
                 (RemoteProvider::Replicate, Some(replicate), _) => {
                     registry.with(name, Arc::new(replicate.another(model)))

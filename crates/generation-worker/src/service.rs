@@ -52,13 +52,16 @@ impl Service {
     pub fn with_providers(config: &Config, providers: Registry) -> anyhow::Result<Self> {
         let work = WorkClient::new(client::connect("generation-status", &config.upstreams.generation_status));
         let assets = AssetClient::new(client::connect("thumbnail-worker", &config.upstreams.thumbnail_worker));
-        let outputs = Outputs::new(blobs::Store::open(&config.blobs)?, assets, config.work.max_video_bytes);
+        let outputs = Outputs::new(blobs::Store::open(&config.blobs)?, assets, &config.downloads);
         let grpc = Grpc::new(Webhooks::new(providers.clone(), work.clone()));
         let orders = Orders { providers, work, outputs, timeout: config.work.order_timeout };
         // A claim keeps what a worker let run out from workers of its name for one more lease, so no two starts may share one.
         let name = process::instance_name(NAME);
         let worker = Worker::new(orders, name, config.work.slots, config.work.heartbeat);
-        let server = Server::new(NAME, &config.server).describe(proto::DESCRIPTOR_SET).advertise(proto::services(NAME));
+        let server = Server::new(NAME, &config.server)
+            .describe(proto::DESCRIPTOR_SET)
+            .message_limits(proto::message_limits(NAME))
+            .advertise(proto::services(NAME));
         Ok(Self { worker, grpc, server })
     }
 

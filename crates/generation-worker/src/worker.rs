@@ -33,6 +33,8 @@ pub(crate) struct Worker {
     slots: u32,
     heartbeat: Duration,
     running: JoinSet<Outcome>,
+    /// One task for each slot that is held; it ends when the slot is freed.
+    held: JoinSet<()>,
     leases: HashMap<Id, (Lease, Signals)>,
 }
 
@@ -40,7 +42,15 @@ impl Worker {
     /// A worker called `name` that works on at most `slots` leases at one time.
     #[must_use]
     pub(crate) fn new(orders: Orders, name: String, slots: u32, heartbeat: Duration) -> Self {
-        Self { orders, name, slots: slots.clamp(1, 100), heartbeat, running: JoinSet::new(), leases: HashMap::new() }
+        Self {
+            orders,
+            name,
+            slots: slots.clamp(1, 100),
+            heartbeat,
+            running: JoinSet::new(),
+            held: JoinSet::new(),
+            leases: HashMap::new(),
+        }
     }
 
     /// Its name, which no other start of a worker has.
@@ -92,8 +102,8 @@ impl Worker {
                         (pause, reconnect_at) = back_off(pause);
                     }
                 },
-                Some(ended) = self.running.join_next_with_id() => {
-                    self.ended(ended);
+                Some(ended) = self.running.join_next_with_id() => self.ended(ended),
+                Some(_) = self.held.join_next() => {
                     // A full or closed stream is opened anew, and then says how many slots are free.
                     if claims.as_ref().is_some_and(|open| !open.free_slot()) {
                         claims = None;
@@ -108,8 +118,8 @@ impl Worker {
 
     /// Opens a claim stream for the slots that are free.
     async fn claim(&self) -> Result<Claims, Error> {
-        let running = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
-        let free = self.slots.saturating_sub(running);
+        let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+        let free = self.slots.saturating_sub(held);
         self.orders.work.claim(&self.name, self.models(), free).await
     }
 
@@ -119,6 +129,7 @@ impl Worker {
             Err(unreadable) => unreadable.lease,
         };
         let signals = Signals::default();
+        self.held.spawn(signals.slot_freed.clone().cancelled_owned());
         let task = carry_out(self.orders.clone(), work, signals.clone());
         let id = self.running.spawn(task).id();
         self.leases.insert(id, (lease, signals));
@@ -128,15 +139,22 @@ impl Worker {
     fn ended(&mut self, ended: Result<(Id, Outcome), JoinError>) {
         match ended {
             Ok((id, outcome)) => {
-                self.leases.remove(&id);
+                self.free(id);
                 events::work_ended(outcome);
             }
             Err(error) => {
-                let job = self.leases.remove(&error.id()).map(|(lease, _)| lease.job.to_string());
+                let job = self.free(error.id()).map(|lease| lease.job.to_string());
                 events::work_panicked(job.as_deref().unwrap_or_default(), &error);
             }
         }
         events::work_running(self.running.len());
+    }
+
+    /// Lets go of the lease of a task that has ended.
+    fn free(&mut self, task: Id) -> Option<Lease> {
+        let (lease, signals) = self.leases.remove(&task)?;
+        signals.slot_freed.cancel();
+        Some(lease)
     }
 
     /// Prolongs all leases in one call and passes on what it says of them.

@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::breakers::PROBE_LEASE_SECONDS;
 use crate::delay::promote_due;
 use crate::limits::{POOL_GROWTH_SECONDS, serialize_claims};
 use crate::{Error, Lease, Leased, Limits, metrics};
@@ -74,17 +75,20 @@ macro_rules! due_polls {
     };
 }
 
-/// Leases the first of `due_polls` and `candidates`, whose rows are locked.
+/// Leases the first of `due_polls` and `candidates`, whose rows are locked; `also` is what else follows from the choice.
 macro_rules! lease_first {
-    () => {
-        "picked as materialized (
+    ($also:literal) => {
+        concat!(
+            "picked as materialized (
              select id, poll from (
                  select id, true as poll, 0 as priority, extract(epoch from run_at) as place from due_polls
                  union all
                  select id, false, priority, vft from candidates
              ) either
              order by poll desc, priority, place limit $4
-         )
+         )",
+            $also,
+            "
          update jobs
          -- The fence rises with each lease: a write of the holder before names the old one and finds no row. The start
          -- deadline is met by being claimed, and matters no more.
@@ -98,6 +102,7 @@ macro_rules! lease_first {
                    polls - polling::int as polls, lease_until,
                    extract(epoch from now() - run_at)::double precision as waited,
                    cancel_at is not null as cancel_requested, traceparent"
+        )
     };
 }
 
@@ -119,7 +124,7 @@ const CLAIM: &str = concat!(
          -- A pause of '' is of all queues.
          where not exists (select from job_pauses p where p.kind = $1 and p.queue in ('', requested.queue))
      ), ",
-    lease_first!()
+    lease_first!("")
 );
 
 /// The claim with limits: as [`CLAIM`], but it passes over accounts and pools that have as many jobs running as they may.
@@ -145,7 +150,9 @@ macro_rules! claim_within_limits {
          -- Queues that are not paused and whose pool can take more; `room` is null where the pool never refused anything.
          select * from (
              select requested.queue, coalesce(q.pool, requested.queue) as pool,
-                    case when p.closed_until > now() then 0
+                    -- Of an open breaker one is given out as a probe, however many run.
+                    case when b.open then 1
+                         when p.closed_until > now() then 0
                          -- The ceiling has grown by one every $8 seconds since it was lowered.
                          else floor(p.ceiling + greatest(extract(epoch from now() - p.lower_time), 0) / $8) - (
                              select coalesce(sum(r.running), 0)
@@ -155,7 +162,13 @@ macro_rules! claim_within_limits {
              from unnest($2::text[]) as requested(queue)
              left join job_queues q on q.kind = $1 and q.queue = requested.queue
              left join job_pools p on p.kind = $1 and p.pool = coalesce(q.pool, requested.queue)
+             cross join lateral (
+                 select count(*) > 0 as open, max(x.probe_time) as probe_time from job_breakers x
+                 where x.kind = $1 and x.target in (requested.queue, coalesce(q.pool, requested.queue))
+                   and x.open_time is not null
+             ) b
              where not exists (select from job_pauses x where x.kind = $1 and x.queue in ('', requested.queue))
+               and (not b.open or b.probe_time <= now())
          ) pools
          where room is null or room > 0
      ), ",
@@ -232,7 +245,17 @@ macro_rules! claim_within_limits {
          ))
          for update skip locked
      ), ",
-            lease_first!()
+            lease_first!(
+                ", probed as (
+                     -- What is given out of an open breaker is its probe: until it ends, or is lost, there is no other.
+                     update job_breakers b set probe_time = now() + make_interval(secs => $9), probe_job = picked.id
+                     from picked
+                     join jobs j on j.id = picked.id
+                     left join job_queues q on q.kind = j.kind and q.queue = j.queue
+                     where not picked.poll and b.kind = $1 and b.open_time is not null
+                       and b.target in (j.queue, coalesce(q.pool, j.queue))
+                 )"
+            )
         )
     };
 }
@@ -274,7 +297,7 @@ pub async fn claim(tx: &mut PgConnection, request: ClaimRequest<'_>) -> Result<V
         .bind(request.lease.as_secs_f64())
         .bind(POLL_LEASE.as_secs_f64());
     let query = match request.limits {
-        Some(limits) => query.bind(limits.account).bind(POOL_GROWTH_SECONDS),
+        Some(limits) => query.bind(limits.account).bind(POOL_GROWTH_SECONDS).bind(PROBE_LEASE_SECONDS),
         None => query,
     };
     let rows = statement("claim_jobs", query.fetch_all(tx)).await?;
@@ -291,8 +314,9 @@ pub async fn explain_claim(tx: &mut PgConnection, request: ClaimRequest<'_>) -> 
     // `explain` takes no parameters for the statement that it executes: PostgreSQL quotes them into a text first.
     let explain = sqlx::query_scalar::<_, String>(
         "select format('explain (analyze, costs off, timing off, summary off)
-                        execute explained (%L, %L, %L, %L, %L, %L, %L, %L)',
-                       $1::text, $2::text[], $3::text, $4::bigint, $5::float8, $6::float8, $7::integer, $8::float8)",
+                        execute explained (%L, %L, %L, %L, %L, %L, %L, %L, %L)',
+                       $1::text, $2::text[], $3::text, $4::bigint, $5::float8, $6::float8, $7::integer, $8::float8,
+                       $9::float8)",
     )
     .bind(request.kind)
     .bind(request.queues)
@@ -301,7 +325,8 @@ pub async fn explain_claim(tx: &mut PgConnection, request: ClaimRequest<'_>) -> 
     .bind(request.lease.as_secs_f64())
     .bind(POLL_LEASE.as_secs_f64())
     .bind(request.limits.map_or(i32::MAX, |limits| limits.account))
-    .bind(POOL_GROWTH_SECONDS);
+    .bind(POOL_GROWTH_SECONDS)
+    .bind(PROBE_LEASE_SECONDS);
     let explain = statement("phrase_explain_claim", explain.fetch_one(&mut *tx)).await?;
     let plan = statement("explain_claim", async {
         sqlx::raw_sql(concat!("prepare explained as ", claim_within_limits!())).execute(&mut *tx).await?;

@@ -163,6 +163,8 @@ pub enum Retry {
         /// The other side's Retry-After: not before that.
         after: Option<Duration>,
     },
+    /// Again, as soon as its breaker lets it, and the attempt does not count: nobody takes such work now.
+    WhenAvailable,
     /// Never again: the answer would be the same.
     Never,
 }

@@ -4,6 +4,7 @@
 //! PostgreSQL's clock is the only one. Invariant: each lease raises the job's fence, and every write of a worker names its
 //! fence, so that a worker that lost its lease changes nothing, however late it wakes. NATS only shortens waiting.
 
+mod breakers;
 mod claim;
 mod control;
 mod delay;
@@ -19,6 +20,7 @@ mod rules;
 mod state;
 mod transitions;
 
+pub use breakers::{Breaker, MAX_FAILURES_IN_ROW, Scope, Symptom, open_breakers, recover, reset_breaker, trip};
 pub use claim::{ClaimRequest, claim, explain_claim};
 pub use control::{
     DeadLetter, PausedQueue, Share, close_dead_letter, dead_letters, pause, paused_queues, resume, set_weight, shares,

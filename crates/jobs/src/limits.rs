@@ -10,8 +10,9 @@ use chassis::postgres::statement;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::breakers::open_breakers;
 use crate::delay::{due, promote};
-use crate::{Error, Lease};
+use crate::{Breaker, Error, Lease};
 
 /// The limits that all claims of a kind keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,8 @@ pub enum BlockReason {
     Account,
     /// Its pool asked for a pause, or has as many running as it is thought to take.
     Pool,
+    /// The breaker of its queue or of its pool is open.
+    Unavailable,
 }
 
 /// What is blocked of a kind at one moment.
@@ -153,13 +156,21 @@ pub struct QueueStatus {
     pub full_queues: Vec<String>,
     /// Accounts that have as many running as they may.
     pub full_accounts: Vec<Uuid>,
+    /// Open breakers, the oldest first.
+    pub breakers: Vec<Breaker>,
+    /// Queues whose breaker, or whose pool's, is open.
+    pub unavailable_queues: Vec<String>,
 }
 
 impl QueueStatus {
     /// Whether nothing is blocked.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        !self.all_paused && self.paused.is_empty() && self.full_queues.is_empty() && self.full_accounts.is_empty()
+        !self.all_paused
+            && self.paused.is_empty()
+            && self.full_queues.is_empty()
+            && self.full_accounts.is_empty()
+            && self.breakers.is_empty()
     }
 
     /// Why a claimable job of this account and queue is not claimed. Of several reasons the first to be removed: while a queue
@@ -169,6 +180,8 @@ impl QueueStatus {
         let contains = |queues: &[String]| queues.iter().any(|name| name == queue);
         if self.all_paused || contains(&self.paused) {
             Some(BlockReason::Paused)
+        } else if contains(&self.unavailable_queues) {
+            Some(BlockReason::Unavailable)
         } else if self.full_accounts.contains(&account) {
             Some(BlockReason::Account)
         } else if contains(&self.full_queues) {
@@ -184,7 +197,7 @@ impl QueueStatus {
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn queue_status(tx: &mut PgConnection, kind: &str, limits: Limits) -> Result<QueueStatus, Error> {
-    let query = sqlx::query_as::<_, (Vec<String>, Vec<String>, Vec<Uuid>)>(
+    let query = sqlx::query_as::<_, (Vec<String>, Vec<String>, Vec<Uuid>, Vec<String>)>(
         "with running as materialized (
              select account_id, queue, count(*)::integer as running
              from jobs where kind = $1 and state in ('leased', 'waiting')
@@ -212,14 +225,22 @@ pub async fn queue_status(tx: &mut PgConnection, kind: &str, limits: Limits) -> 
                       having sum(r.running) >= coalesce(own.running_limit, $2)
                       union
                       -- An account that may run nothing is full without running anything.
-                      select account_id from job_accounts where kind = $1 and running_limit = 0)",
+                      select account_id from job_accounts where kind = $1 and running_limit = 0),
+                array(select target from job_breakers where kind = $1 and open_time is not null
+                      union
+                      select q.queue from job_queues q
+                      join job_breakers b on b.kind = $1 and b.target = q.pool and b.open_time is not null
+                      where q.kind = $1)",
     )
     .bind(kind)
     .bind(limits.account)
     .bind(POOL_GROWTH_SECONDS);
-    let (mut paused, full_queues, full_accounts) = statement("job_queue_status", query.fetch_one(tx)).await?;
+    let (mut paused, full_queues, full_accounts, unavailable_queues) =
+        statement("job_queue_status", query.fetch_one(&mut *tx)).await?;
+    // Nearly always none, and then that is all.
+    let breakers = if unavailable_queues.is_empty() { Vec::new() } else { open_breakers(tx, kind).await? };
     // The empty name, which is of all queues, comes first in order.
     let all_paused = paused.first().is_some_and(String::is_empty);
     paused.retain(|queue| !queue.is_empty());
-    Ok(QueueStatus { all_paused, paused, full_queues, full_accounts })
+    Ok(QueueStatus { all_paused, paused, full_queues, full_accounts, breakers, unavailable_queues })
 }

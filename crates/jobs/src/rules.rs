@@ -108,6 +108,8 @@ pub(crate) fn attempt_failed(facts: &Facts, failure: &Failure) -> Transition {
         Retry::Counted { .. } if facts.attempt >= facts.max_attempts => (State::Dead, facts.attempt, RunAt::Unchanged),
         Retry::Counted { after } => (State::Queued, facts.attempt, back_off(facts.claims, after)),
         Retry::Uncounted { after } => (State::Queued, facts.attempt - 1, back_off(facts.claims, after)),
+        // Its breaker holds it back; a back-off that has grown for an hour would go on when that is over.
+        Retry::WhenAvailable => (State::Queued, facts.attempt - 1, back_off(1, None)),
     };
     Transition {
         from: State::Leased,
@@ -235,13 +237,16 @@ mod tests {
             (Retry::Counted { after }, 4, State::Dead, 4, false),
             (Retry::Uncounted { after }, 1, State::Queued, 0, true),
             (Retry::Uncounted { after }, 3, State::Queued, 2, true),
+            (Retry::WhenAvailable, 3, State::Queued, 2, true),
             (Retry::Never, 1, State::Failed, 1, false),
             (Retry::Never, 3, State::Failed, 3, false),
         ];
         for (retry, attempt, state, counted, later) in cases {
             let failure = Failure { retry, cause: "BROKEN".to_owned(), detail: "it broke".to_owned() };
             let next = attempt_failed(&Facts { attempt, expired_in_row: 2, ..facts() }, &failure);
-            let run_at = if later {
+            let run_at = if retry == Retry::WhenAvailable {
+                RunAt::In { after: Duration::ZERO, jitter: Duration::from_secs(1) }
+            } else if later {
                 RunAt::In { after: Duration::from_secs(7), jitter: Duration::from_secs(1) }
             } else {
                 RunAt::Unchanged

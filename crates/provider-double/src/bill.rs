@@ -19,14 +19,16 @@ use crate::order::Protocol;
 pub enum Event {
     /// It was taken.
     Ordered,
-    /// It was made, and costs.
+    /// It costs: it was made, whether or not it can be fetched, or it failed and costs all the same.
     Charged,
-    /// It failed, and costs nothing.
+    /// It failed; it costs nothing unless it is charged after that.
     Failed,
     /// It was stopped.
     Stopped,
     /// The provider does not know it any more.
     Forgotten,
+    /// The provider did something wrong with it, for the first time.
+    Faulted,
 }
 
 /// One line.
@@ -46,6 +48,12 @@ pub struct Line {
     pub key: Option<String>,
     /// SHA-256 of the video, where one was made.
     pub sha256: Option<String>,
+    /// The word of what was done wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// Whether that is so for good: however often and well it is asked for, the video cannot be had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hopeless: bool,
 }
 
 /// The bill's file, open for writing.

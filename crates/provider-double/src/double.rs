@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
+use crate::faults::Faults;
 use crate::orders::Orders;
+use crate::outages::Outage;
 use crate::settings::Settings;
 use crate::{routes, server};
 
@@ -15,6 +17,7 @@ use crate::{routes, server};
 #[derive(Debug)]
 pub struct Double {
     address: SocketAddr,
+    orders: Arc<Orders>,
     serving: AbortHandle,
 }
 
@@ -29,18 +32,29 @@ impl Double {
         let listener = TcpListener::bind(settings.listen).await.context("binding the double's port")?;
         let address = listener.local_addr()?;
         let orders = Arc::new(Orders::open(settings, address)?);
+        let (refusing, serves) = (orders.outages().refusing(), Arc::clone(&orders));
         let reply = move |request| {
-            let orders = Arc::clone(&orders);
+            let orders = Arc::clone(&serves);
             async move { routes::reply(&orders, request).await }
         };
-        let serving = tokio::spawn(server::serve(listener, reply)).abort_handle();
-        Ok(Self { address, serving })
+        let serving = tokio::spawn(server::serve(listener, refusing, reply)).abort_handle();
+        Ok(Self { address, orders, serving })
     }
 
     /// Where it listens: Replicate's API below `/replicate/v1`, fal's queue below `/fal`, fal's keys at `/fal-keys`.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Changes how often what goes wrong, for what is ordered, asked and fetched from now on. `POST /double/faults` does the same.
+    pub fn set_faults(&self, faults: Faults) {
+        self.orders.chance().set_faults(faults);
+    }
+
+    /// Begins an outage. `POST /double/outages` does the same.
+    pub fn begin_outage(&self, outage: Outage) {
+        self.orders.outages().begin(outage);
     }
 }
 

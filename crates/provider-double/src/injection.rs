@@ -1,40 +1,104 @@
-//! Fault injection: what a drawn fault makes of a reply.
+//! Fault injection: what a drawn fault, or an outage, makes of a reply.
 //!
 //! Invariant: a fault after the order was taken leaves the order taken; that is what a client cannot know.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
-use crate::order::Reception;
-use crate::orders::Orders;
+use crate::kinds::{Kind as _, PollFault, Reception, Times};
+use crate::order::{Order, Protocol};
+use crate::orders::{Orders, Request};
+use crate::outages::OutageKind;
 use crate::server::Reply;
+use crate::{presenters, refusals};
 
-/// The reply to a poll, a cancel or a download that goes wrong.
+/// The reply to any call while the provider is away.
+pub(crate) fn away(orders: &Orders, protocol: Protocol) -> Option<Reply> {
+    if orders.outages().now(protocol) == Some(OutageKind::Revoked) {
+        return Some(refusals::unauthorized(protocol));
+    }
+    let is_out = orders.chance().is_out() || orders.outages().now(protocol) == Some(OutageKind::Errors);
+    is_out.then(|| match (protocol, orders.chance().is_cut()) {
+        (_, false) => refusals::broken(protocol, 503),
+        (Protocol::Replicate, true) => Reply::Html(502),
+        (Protocol::Fal, true) => Reply::Plain(504, "upstream request timeout"),
+    })
+}
+
+/// The reply to a poll or a cancel that goes wrong.
 pub(crate) fn unavailable(orders: &Orders) -> Option<Reply> {
     let chance = orders.chance();
     chance.is_unavailable().then(|| if chance.is_cut() { Reply::Cut } else { Reply::Json(500, Value::Null) })
 }
 
-/// The reply to a request for an order; `take` takes it.
-pub(crate) async fn submission(orders: &Orders, prompt: &str, take: impl FnOnce() -> (u16, Value)) -> Reply {
-    match orders.chance().reception(prompt) {
-        Reception::CutBefore => Reply::Cut,
-        Reception::Throttled => Reply::Throttled,
-        Reception::CutAfter => {
-            take();
-            Reply::Cut
+/// The reply to a poll of an order whose answer is `status` and `body`.
+pub(crate) fn poll(orders: &Orders, order: &Order, status: u16, body: Value) -> Reply {
+    let Some((fault, times)) = order.fate.poll.filter(|fault| is_due(*fault, order.polls)) else {
+        return Reply::Json(status, body);
+    };
+    let hopeless = times == Times::Ever && fault != PollFault::Long;
+    orders.record_fault(&order.id, fault.word(), hopeless);
+    let other = refusals::poll(order.protocol, fault);
+    other.unwrap_or_else(|| Reply::Json(status, presenters::with_logs(order.protocol, body)))
+}
+
+/// The reply to a cancel of an order whose next poll is refused: then so is this, and nothing is stopped.
+pub(crate) fn cancel(order: &Order) -> Option<Reply> {
+    let (fault, _) = order.fate.poll.filter(|fault| is_due(*fault, order.polls + 1))?;
+    let refuses = matches!(fault, PollFault::NotFound | PollFault::Unauthorized | PollFault::Gone);
+    refuses.then(|| refusals::poll(order.protocol, fault))?
+}
+
+/// Whether it holds for the poll of this number.
+fn is_due((fault, times): (PollFault, Times), number: u32) -> bool {
+    match (fault, times) {
+        (PollFault::NotFoundLater, Times::First(at)) => number == at,
+        _ => times.include(number),
+    }
+}
+
+/// The reply to a request for an order; `present` shows an order that was taken.
+pub(crate) async fn submission(
+    orders: &Arc<Orders>,
+    request: Request<'_>,
+    present: impl Fn(&Order) -> (u16, Value),
+) -> Reply {
+    let protocol = request.protocol;
+    let draw = orders.chance().order(request.prompt);
+    match orders.outages().now(protocol) {
+        Some(OutageKind::Locked) => {
+            return refusals::order(protocol, if protocol == Protocol::Fal { 403 } else { 402 });
         }
-        Reception::ErrorAfter => {
-            take();
-            Reply::Json(502, Value::Null)
-        }
-        Reception::Late(by) => {
-            let (status, body) = take();
-            tokio::time::sleep(by).await;
+        Some(OutageKind::Throttled) => return refusals::throttled(protocol),
+        _ => {}
+    }
+    let fate = draw.fate;
+    if protocol == Protocol::Replicate
+        && fate.strict
+        && let Some(field) = &request.stray
+    {
+        let (status, body) = refusals::stray_field(protocol, field);
+        return Reply::Json(status, body);
+    }
+    match draw.reception {
+        Some(Reception::CutBefore) => return Reply::Cut,
+        Some(Reception::Throttled) => return refusals::throttled(protocol),
+        Some(Reception::Refused(status)) => return refusals::order(protocol, status),
+        Some(Reception::CutAfter | Reception::ErrorAfter | Reception::Late) | None => {}
+    }
+    let order = orders.take(request, fate);
+    if let Some(reception) = draw.reception {
+        orders.record_fault(&order.id, reception.word(), false);
+    }
+    let (status, body) = present(&order);
+    match draw.reception {
+        Some(Reception::CutAfter) => Reply::Cut,
+        Some(Reception::ErrorAfter) => Reply::Json(502, Value::Null),
+        Some(Reception::Late) => {
+            tokio::time::sleep(draw.late).await;
             Reply::Json(status, body)
         }
-        Reception::Fine => {
-            let (status, body) = take();
-            Reply::Json(status, body)
-        }
+        _ => Reply::Json(status, body),
     }
 }

@@ -5,25 +5,36 @@
 //! reach. Invariant: an order, a charge or a stop is on the bill before anybody hears of it, so that the bill says what a real
 //! provider would want paid, whatever became of the answer.
 
+mod admin;
 mod bill;
 mod chance;
 mod double;
 mod fal;
+mod faults;
+mod files;
 mod injection;
+mod kinds;
 mod order;
 mod orders;
+mod outages;
 mod presenters;
 mod receiver;
+mod refusals;
 mod replicate;
 mod routes;
+mod safety;
 mod server;
 mod settings;
 mod signing;
 mod video;
 mod webhooks;
+mod webm;
+mod words;
 
 pub use bill::{Event, Line, read as read_bill};
 pub use double::Double;
+pub use faults::Faults;
 pub use order::Protocol;
+pub use outages::{Outage, OutageKind};
 pub use receiver::{Received, Receiver};
-pub use settings::{Faults, Settings};
+pub use settings::Settings;

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
@@ -14,22 +15,35 @@ use uuid::Uuid;
 
 use crate::bill::{self, Bill, Event, Line};
 use crate::chance::Chance;
-use crate::order::{Order, Protocol, State};
+use crate::kinds::{FileFault, Kind as _};
+use crate::order::{Fate, Order, Protocol, State};
+use crate::outages::Outages;
 use crate::settings::Settings;
-use crate::video;
+use crate::video::{self, Format};
 use crate::webhooks::Webhooks;
 
 /// All orders of a double, and what it carries them out with.
 #[derive(Debug)]
 pub(crate) struct Orders {
     chance: Chance,
+    outages: Outages,
     webhooks: Arc<Webhooks>,
     address: SocketAddr,
-    token: String,
-    /// Whether the same idempotency key leads to the same order.
-    keys: bool,
     bill: Bill,
     known: Mutex<HashMap<String, Order>>,
+    settings: Settings,
+}
+
+/// A request for an order.
+pub(crate) struct Request<'a> {
+    pub(crate) protocol: Protocol,
+    pub(crate) prompt: &'a str,
+    /// Where its webhooks go.
+    pub(crate) webhook: Option<Url>,
+    /// The idempotency key that came with it.
+    pub(crate) key: Option<String>,
+    /// A field of its input that a strict model does not have.
+    pub(crate) stray: Option<String>,
 }
 
 impl Orders {
@@ -37,17 +51,21 @@ impl Orders {
     pub(crate) fn open(settings: Settings, address: SocketAddr) -> Result<Self> {
         Ok(Self {
             chance: Chance::new(&settings),
+            outages: Outages::new(&settings.outages),
             webhooks: Arc::new(Webhooks::new(&settings, address)?),
             address,
-            keys: settings.keys,
             bill: Bill::open(&settings.bill)?,
             known: Mutex::default(),
-            token: settings.token,
+            settings,
         })
     }
 
     pub(crate) fn chance(&self) -> &Chance {
         &self.chance
+    }
+
+    pub(crate) fn outages(&self) -> &Outages {
+        &self.outages
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -56,7 +74,28 @@ impl Orders {
 
     /// What requests have to show.
     pub(crate) fn token(&self) -> &str {
-        &self.token
+        &self.settings.token
+    }
+
+    /// The pause between two bytes of a file that comes slowly.
+    pub(crate) fn drip(&self) -> Duration {
+        Duration::from_millis(self.settings.drip_ms)
+    }
+
+    /// How long a file is that is too long, in bytes.
+    pub(crate) fn huge(&self) -> u64 {
+        self.settings.huge_bytes
+    }
+
+    /// Whether there is a model of this name.
+    pub(crate) fn has_model(&self, name: &str) -> bool {
+        self.settings.models.is_empty() || self.settings.models.iter().any(|model| model == name)
+    }
+
+    /// The first field of an input that a strict model does not have.
+    pub(crate) fn stray(&self, input: &Value) -> Option<String> {
+        let mut fields = input.as_object()?.keys();
+        fields.find(|name| !self.settings.fields.contains(name)).cloned()
     }
 
     /// The key set that fal publishes.
@@ -69,15 +108,10 @@ impl Orders {
     }
 
     /// Takes an order; the same key leads to the same order where keys are honoured.
-    pub(crate) fn take(
-        self: &Arc<Self>,
-        protocol: Protocol,
-        prompt: &str,
-        webhook: Option<Url>,
-        key: Option<String>,
-    ) -> Order {
+    pub(crate) fn take(self: &Arc<Self>, request: Request<'_>, mut fate: Fate) -> Order {
+        let Request { protocol, webhook, key, stray, .. } = request;
         let mut known = self.known();
-        if self.keys
+        if self.settings.keys
             && key.is_some()
             && let Some(order) = known.values().find(|order| order.key == key && order.protocol == protocol)
         {
@@ -87,8 +121,24 @@ impl Orders {
             Protocol::Replicate => Uuid::now_v7().simple().to_string(),
             Protocol::Fal => Uuid::now_v7().to_string(),
         };
-        let fate = self.chance.fate(prompt);
-        let order = Order { id, protocol, state: State::Waiting, begun: false, forgotten: false, fate, webhook, key };
+        let stray = stray.filter(|_| fate.strict);
+        if stray.is_some() {
+            fate.end = Some(State::Invalid);
+        }
+        let order = Order {
+            id,
+            protocol,
+            state: State::Waiting,
+            begun: false,
+            forgotten: false,
+            fate,
+            webhook,
+            key,
+            stray,
+            polls: 0,
+            fetches: 0,
+            faults: Vec::new(),
+        };
         self.record(&order, Event::Ordered);
         known.insert(order.id.clone(), order.clone());
         tokio::spawn(Arc::clone(self).carry_out(order.clone()));
@@ -98,6 +148,22 @@ impl Orders {
     /// An order that is still known.
     pub(crate) fn find(&self, protocol: Protocol, id: &str) -> Option<Order> {
         self.known().get(id).filter(|order| order.protocol == protocol && !order.forgotten).cloned()
+    }
+
+    /// An order that is still known, as it is asked about once more.
+    pub(crate) fn polled(&self, protocol: Protocol, id: &str) -> Option<Order> {
+        let mut known = self.known();
+        let order = known.get_mut(id).filter(|order| order.protocol == protocol && !order.forgotten)?;
+        order.polls += 1;
+        Some(order.clone())
+    }
+
+    /// An order whose file is fetched once more, and the number of the fetch.
+    pub(crate) fn fetched(&self, id: &str) -> Option<(Order, u32)> {
+        let mut known = self.known();
+        let order = known.get_mut(id)?;
+        order.fetches += 1;
+        Some((order.clone(), order.fetches))
     }
 
     /// Asks an order to stop; returns it as it was before.
@@ -118,8 +184,8 @@ impl Orders {
             (order.state, order.begun) = (State::Working, true);
             order.clone()
         };
-        if begun.protocol == Protocol::Replicate && !begun.fate.hook_reordered {
-            self.webhooks.send(&begun);
+        if begun.protocol == Protocol::Replicate && !begun.fate.hook.reordered {
+            self.send_webhook(&begun);
         }
         tokio::time::sleep(order.fate.render).await;
         if let Some(end) = order.fate.end {
@@ -133,35 +199,92 @@ impl Orders {
             let mut known = self.known();
             let Some(order) = known.get_mut(id).filter(|order| !order.state.is_over()) else { return };
             order.state = state;
-            let event = match state {
-                State::Made => Event::Charged,
-                State::Stopped => Event::Stopped,
-                _ => Event::Failed,
-            };
-            self.record(order, event);
+            self.settle(order);
             if order.fate.forgotten {
                 order.forgotten = true;
                 self.record(order, Event::Forgotten);
             }
             order.clone()
         };
-        self.webhooks.send(&ended);
-        if ended.protocol == Protocol::Replicate && ended.fate.hook_reordered && ended.begun {
-            self.webhooks.send(&ended);
+        self.send_webhook(&ended);
+        if ended.protocol == Protocol::Replicate && ended.fate.hook.reordered && ended.begun {
+            self.send_webhook(&ended);
+        }
+    }
+
+    /// Writes down how an order ended, and what it costs.
+    fn settle(&self, order: &mut Order) {
+        match order.state {
+            State::Made => self.record(order, Event::Charged),
+            State::Stopped => self.record(order, Event::Stopped),
+            // fal documents that it charges no 5xx; what is invalid was not begun.
+            State::Failed if order.protocol == Protocol::Fal => self.record(order, Event::Failed),
+            State::Failed | State::Unsafe(_) if order.fate.charged => {
+                self.record(order, Event::Failed);
+                self.record(order, Event::Charged);
+            }
+            _ => self.record(order, Event::Failed),
+        }
+        if order.state == State::Made {
+            if let Some(output) = order.fate.output {
+                self.fault(order, output.word(), true);
+            }
+            if let Some((file, _)) = order.fate.file
+                && matches!(file, FileFault::Unreachable | FileFault::Unnamed | FileFault::Untrusted)
+            {
+                self.fault(order, file.word(), true);
+            }
+        }
+    }
+
+    fn send_webhook(&self, order: &Order) {
+        let hook = order.fate.hook;
+        for (word, is) in [
+            ("hook-lost", hook.lost),
+            ("hook-other-id", hook.other_id),
+            ("hook-no-id", hook.no_id),
+            ("hook-long", hook.long),
+        ] {
+            if is && order.webhook.is_some() {
+                self.record_fault(&order.id, word, false);
+            }
+        }
+        self.webhooks.send(order);
+    }
+
+    /// Writes down that the provider did something wrong with an order, at the first time.
+    pub(crate) fn record_fault(&self, id: &str, word: &'static str, hopeless: bool) {
+        if let Some(order) = self.known().get_mut(id) {
+            self.fault(order, word, hopeless);
+        }
+    }
+
+    fn fault(&self, order: &mut Order, word: &'static str, hopeless: bool) {
+        if !order.faults.contains(&word) {
+            order.faults.push(word);
+            self.bill.add(&Line { fault: Some(word.to_owned()), hopeless, ..line(order, Event::Faulted) });
         }
     }
 
     fn record(&self, order: &Order, event: Event) {
-        let job = order.webhook.as_ref().and_then(|webhook| Some(webhook.path_segments()?.next_back()?.to_owned()));
-        let sha256 = (event == Event::Charged).then(|| hex::encode(Sha256::digest(video::bytes(&order.id))));
-        self.bill.add(&Line {
-            at: bill::now(),
-            event,
-            protocol: order.protocol,
-            order: order.id.clone(),
-            job,
-            key: order.key.clone(),
-            sha256,
-        });
+        self.bill.add(&line(order, event));
+    }
+}
+
+/// A line of the bill about an order as it is now.
+fn line(order: &Order, event: Event) -> Line {
+    let job = order.webhook.as_ref().and_then(|webhook| Some(webhook.path_segments()?.next_back()?.to_owned()));
+    let format = Format::of(order);
+    let made = event == Event::Charged && order.state == State::Made && format.is_video();
+    Line {
+        at: bill::now(),
+        event,
+        protocol: order.protocol,
+        order: order.id.clone(),
+        job,
+        key: order.key.clone(),
+        sha256: made.then(|| hex::encode(Sha256::digest(video::bytes(&order.id, format)))),
+        fault: None,
+        hopeless: false,
     }
 }

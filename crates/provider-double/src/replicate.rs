@@ -1,56 +1,81 @@
-//! Replicate's protocol: <https://replicate.com/docs/reference/http>, as far as predictions go.
+//! Replicate's protocol: <https://replicate.com/docs/reference/http>, as far as predictions go, and models and the account as far as
+//! a client asks whether they are there.
 
 use std::sync::Arc;
 
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use url::Url;
 
 use crate::order::Protocol;
-use crate::orders::Orders;
+use crate::orders::{Orders, Request};
 use crate::server::{ApiRequest, Reply};
-use crate::{injection, presenters};
+use crate::{injection, presenters, refusals};
+
+const PROTOCOL: Protocol = Protocol::Replicate;
 
 /// Answers a request below `/replicate`.
 pub(crate) async fn reply(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
+    if let Some(reply) = injection::away(orders, PROTOCOL) {
+        return reply;
+    }
     if !request.is_authorized("Bearer", orders.token()) {
-        return Reply::Json(401, json!({"title": "Unauthenticated", "status": 401}));
+        return refusals::unauthorized(PROTOCOL);
     }
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     match (&request.method, path.as_slice()) {
-        (&Method::POST, ["v1", "models", _, _, "predictions"]) => submit(orders, request).await,
-        (&Method::POST, ["v1", "predictions"]) if request.body["version"].is_string() => submit(orders, request).await,
-        (&Method::GET, ["v1", "predictions", id]) => injection::unavailable(orders).unwrap_or_else(|| show(orders, id)),
-        (&Method::POST, ["v1", "predictions", id, "cancel"]) => injection::unavailable(orders).unwrap_or_else(|| {
-            orders.stop(Protocol::Replicate, id);
-            show(orders, id)
-        }),
-        _ => missing(),
+        (&Method::POST, ["v1", "models", owner, name, "predictions"]) => {
+            submit(orders, request, &format!("{owner}/{name}")).await
+        }
+        (&Method::POST, ["v1", "predictions"]) if request.body["version"].is_string() => {
+            submit(orders, request, request.body["version"].as_str().unwrap_or_default()).await
+        }
+        (&Method::GET, ["v1", "predictions", id]) => injection::unavailable(orders).unwrap_or_else(|| poll(orders, id)),
+        (&Method::POST, ["v1", "predictions", id, "cancel"]) => {
+            injection::unavailable(orders).unwrap_or_else(|| cancel(orders, id))
+        }
+        (&Method::GET, ["v1", "models", owner, name]) if orders.has_model(&format!("{owner}/{name}")) => {
+            Reply::Json(200, json!({"owner": owner, "name": name, "visibility": "public", "latest_version": null}))
+        }
+        (&Method::GET, ["v1", "account"]) => Reply::Json(200, json!({"type": "organization", "username": "double"})),
+        _ => refusals::no_order(PROTOCOL),
     }
 }
 
-async fn submit(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
+async fn submit(orders: &Arc<Orders>, request: &ApiRequest, model: &str) -> Reply {
     let input = &request.body["input"];
+    if !orders.has_model(model) {
+        return refusals::no_model(PROTOCOL);
+    }
     if !input.is_object() {
         let detail = "- input: input is required\n";
         return Reply::Json(422, json!({"title": "Input validation failed", "detail": detail, "status": 422}));
     }
-    let prompt = input["prompt"].as_str().unwrap_or_default();
-    let webhook = request.body["webhook"].as_str().and_then(|text| Url::parse(text).ok());
-    let take = || -> (u16, Value) {
-        let order = orders.take(Protocol::Replicate, prompt, webhook, request.key());
-        (201, presenters::prediction(&order, orders.address()))
+    let order = Request {
+        protocol: PROTOCOL,
+        prompt: input["prompt"].as_str().unwrap_or_default(),
+        webhook: request.body["webhook"].as_str().and_then(|text| Url::parse(text).ok()),
+        key: request.key(),
+        stray: orders.stray(input),
     };
-    injection::submission(orders, prompt, take).await
+    injection::submission(orders, order, |order| (201, presenters::prediction(order, orders.address()))).await
 }
 
-fn show(orders: &Orders, id: &str) -> Reply {
-    match orders.find(Protocol::Replicate, id) {
-        Some(order) => Reply::Json(200, presenters::prediction(&order, orders.address())),
-        None => missing(),
+fn poll(orders: &Orders, id: &str) -> Reply {
+    match orders.polled(PROTOCOL, id) {
+        Some(order) => injection::poll(orders, &order, 200, presenters::prediction(&order, orders.address())),
+        None => refusals::no_order(PROTOCOL),
     }
 }
 
-fn missing() -> Reply {
-    Reply::Json(404, json!({"detail": "The requested resource could not be found.", "status": 404}))
+fn cancel(orders: &Orders, id: &str) -> Reply {
+    let Some(order) = orders.find(PROTOCOL, id) else { return refusals::no_order(PROTOCOL) };
+    if let Some(refused) = injection::cancel(&order) {
+        return refused;
+    }
+    orders.stop(PROTOCOL, id);
+    match orders.find(PROTOCOL, id) {
+        Some(order) => Reply::Json(200, presenters::prediction(&order, orders.address())),
+        None => refusals::no_order(PROTOCOL),
+    }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use http::Request;
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::orders::Orders;
-use crate::server::{ApiRequest, Reply, read_body};
-use crate::{fal, replicate, video};
+use crate::server::{ApiRequest, FileBody, Reply, read_body};
+use crate::video::{self, Format};
+use crate::{admin, fal, files, refusals, replicate};
 
 /// Answers one request.
 pub(crate) async fn reply(orders: &Arc<Orders>, request: Request<Incoming>) -> Reply {
@@ -16,7 +17,7 @@ pub(crate) async fn reply(orders: &Arc<Orders>, request: Request<Incoming>) -> R
     let Some(body) = read_body(body).await else { return Reply::Cut };
     let mut path: Vec<_> = parts.uri.path().split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
     if path.is_empty() {
-        return Reply::Json(404, json!({"detail": "Not found"}));
+        return refusals::no_path();
     }
     let first = path.remove(0);
     let request = ApiRequest {
@@ -24,17 +25,17 @@ pub(crate) async fn reply(orders: &Arc<Orders>, request: Request<Incoming>) -> R
         path,
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
-        body: serde_json::from_slice(&body).unwrap_or_default(),
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     };
+    let name = request.path.first().map(String::as_str).unwrap_or_default();
     match first.as_str() {
         "replicate" => replicate::reply(orders, &request).await,
         "fal" => fal::reply(orders, &request).await,
         "fal-keys" => Reply::Json(200, orders.key_set()),
-        "videos" if orders.chance().is_unavailable() => Reply::Json(503, Value::Null),
-        "videos" => {
-            let id = request.path.first().map(|name| name.trim_end_matches(".mp4")).unwrap_or_default();
-            Reply::Video(video::bytes(id))
-        }
-        _ => Reply::Json(404, json!({"detail": "Not found"})),
+        "videos" => files::reply(orders, name, false),
+        "moved" => files::reply(orders, name, true),
+        "pictures" => Reply::File(FileBody::whole(Format::Webp.content_type(), video::bytes(name, Format::Webp))),
+        "double" => admin::reply(orders, &request),
+        _ => refusals::no_path(),
     }
 }

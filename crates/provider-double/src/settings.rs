@@ -1,9 +1,12 @@
-//! The double's settings: where it listens, what it signs with, and how often what goes wrong.
+//! The double's settings: where it listens, what it signs with, and how it behaves.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::faults::Faults;
+use crate::outages::Outage;
 
 /// Everything that a double needs to know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,44 +30,36 @@ pub struct Settings {
     pub keys: bool,
     /// How often what goes wrong.
     pub faults: Faults,
+    /// The models that there are, by the names of the protocols' paths; none: every one is.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// The fields of a model's input; where a model is strict, another is refused.
+    #[serde(default = "fields")]
+    pub fields: Vec<String>,
+    /// Whether every model is strict, not only as many as `faults` says.
+    #[serde(default)]
+    pub strict: bool,
+    /// Windows of time, from the start, in which it is away.
+    #[serde(default)]
+    pub outages: Vec<Outage>,
+    /// The pause between two bytes of a file that comes slowly, in milliseconds.
+    #[serde(default = "drip_ms")]
+    pub drip_ms: u64,
+    /// How long a file is that is too long, in bytes.
+    #[serde(default = "huge_bytes")]
+    pub huge_bytes: u64,
 }
 
-/// Probabilities, 0 to 1, of what goes wrong.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Faults {
-    /// The connection is cut, and nothing was ordered.
-    pub cut_before: f64,
-    /// The order is taken and the connection cut before the answer.
-    pub cut_after: f64,
-    /// The order is taken and the answer is a 502.
-    pub error_after: f64,
-    /// The order is taken and the answer comes late, within two seconds.
-    pub late: f64,
-    /// The order is refused with 429 and Retry-After.
-    pub throttled: f64,
-    /// A poll, a cancel or a download is cut or answered with an error.
-    pub unavailable: f64,
-    /// The order fails.
-    pub failed: f64,
-    /// The order never ends by itself.
-    pub endless: f64,
-    /// The order is not known any more once it is over.
-    pub forgotten: f64,
-    /// A cancel is taken, and the video made all the same.
-    pub stubborn: f64,
-    /// While it works it says a word that no documentation has.
-    pub unknown_word: f64,
-    /// No webhook comes.
-    pub hook_lost: f64,
-    /// The webhook comes twice.
-    pub hook_twice: f64,
-    /// The webhook comes late, within three seconds.
-    pub hook_late: f64,
-    /// A webhook with a wrong signature comes first.
-    pub hook_forged: f64,
-    /// Of Replicate's two webhooks the second comes first.
-    pub hook_reordered: f64,
+fn fields() -> Vec<String> {
+    vec!["prompt".to_owned()]
+}
+
+fn drip_ms() -> u64 {
+    1_000
+}
+
+fn huge_bytes() -> u64 {
+    300 << 20
 }
 
 impl Settings {
@@ -81,6 +76,12 @@ impl Settings {
             renders: (20, 60),
             keys: false,
             faults: Faults::default(),
+            models: Vec::new(),
+            fields: fields(),
+            strict: false,
+            outages: Vec::new(),
+            drip_ms: drip_ms(),
+            huge_bytes: huge_bytes(),
         }
     }
 }

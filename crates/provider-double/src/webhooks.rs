@@ -32,7 +32,7 @@ pub(crate) struct Webhooks {
 struct Delivery {
     to: Url,
     order: Order,
-    /// Replicate's name for the event; fal's is the request's.
+    /// Replicate's name for the event; fal's for the request, in the header.
     id: String,
     body: String,
 }
@@ -54,20 +54,25 @@ impl Webhooks {
     /// Sends the order as it is now, in a task of its own, with the faults that were drawn for the order's webhooks.
     pub(crate) fn send(self: &Arc<Self>, order: &Order) {
         let Some(to) = order.webhook.clone() else { return };
-        let fate = order.fate;
-        if fate.hook_lost {
+        let hook = order.fate.hook;
+        if hook.lost {
             return;
         }
-        let body = presenters::webhook(order, self.address).to_string();
-        let id = format!("msg_{}", Uuid::now_v7().simple());
+        let id = match order.protocol {
+            Protocol::Replicate => format!("msg_{}", Uuid::now_v7().simple()),
+            // What a gateway sends on for itself it calls by a name of its own.
+            Protocol::Fal if hook.other_id => Uuid::now_v7().to_string(),
+            Protocol::Fal => order.id.clone(),
+        };
+        let body = presenters::webhook(order, self.address, &id).to_string();
         let delivery = Delivery { to, order: order.clone(), id, body };
         let webhooks = Arc::clone(self);
         tokio::spawn(async move {
-            tokio::time::sleep(fate.hook_late).await;
-            if fate.hook_forged {
+            tokio::time::sleep(hook.late).await;
+            if hook.forged {
                 webhooks.post(&delivery, true).await;
             }
-            for _ in 0..1 + u8::from(fate.hook_twice) {
+            for _ in 0..1 + u8::from(hook.twice) {
                 for pause in PAUSES {
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                     if webhooks.post(&delivery, false).await {
@@ -85,7 +90,7 @@ impl Webhooks {
         let seconds = now() / 1_000;
         let headers = match order.protocol {
             Protocol::Replicate => self.signer.replicate(id, seconds, body, forged),
-            Protocol::Fal => self.signer.fal(&order.id, seconds, body, forged),
+            Protocol::Fal => self.signer.fal(id, seconds, body, forged),
         };
         let mut request = self.client.post(to.clone()).header("content-type", "application/json").body(body.clone());
         for (name, value) in headers {

@@ -120,12 +120,23 @@ fn read_decode_pool(source: &Source) -> Result<decode_pool::Settings, Error> {
 
 fn read_ffmpeg(source: &Source) -> Result<ffmpeg::Settings, Error> {
     let program = source.or("RUSHES_FFMPEG", "ffmpeg".to_owned(), "a program's name or path, or off")?;
+    let path: String = source.or("PATH", String::new(), "a list of directories")?;
     Ok(ffmpeg::Settings {
-        program: (program != "off").then(|| PathBuf::from(program)),
+        program: (program != "off").then(|| find_program(&program, &path)),
         scratch: source.or("RUSHES_SCRATCH_DIR", std::env::temp_dir(), "a directory")?,
         // RenderThumbnail has 10 s when its caller says nothing: what is left pays for storage and the resizing.
         timeout: Duration::from_secs(8),
     })
+}
+
+/// The program's path: as it is when it names a directory, else where the PATH has it.
+fn find_program(program: &str, path: &str) -> PathBuf {
+    let named = PathBuf::from(program);
+    if named.components().count() > 1 {
+        return named;
+    }
+    let found = std::env::split_paths(path).map(|directory| directory.join(program)).find(|file| file.is_file());
+    found.unwrap_or(named)
 }
 
 #[cfg(test)]

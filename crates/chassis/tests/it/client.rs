@@ -2,14 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use chassis::{client, request::deadline, server::Server};
+use bytes::Bytes;
+use chassis::{client, request::deadline, server::Server, status::Failure};
+use futures::{StreamExt as _, stream};
 use http::Request;
+use http_body::Frame;
 use http_body_util::BodyExt as _;
 use testkit::eventually;
-use tonic::{Code, body::Body};
+use tonic::{Code, Status, body::Body};
+use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::ServiceExt as _;
 
-use crate::wire::{free, ok, serve, status};
+use crate::wire::{self, free, ok, serve, status};
 
 async fn call(channel: &client::Channel) -> http::HeaderMap {
     let request = Request::post("/test.Test/Get").header("content-type", "application/grpc").body(Body::empty());
@@ -61,4 +65,56 @@ async fn a_peer_that_comes_back_is_found_again() {
         (status(&call(&channel).await).0 == Code::Ok).then_some(())
     });
     answer.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_large_error_arrives_as_what_it_is_and_breaks_nothing_else_on_its_connection() {
+    let server = Server::new("test", &free()).streaming(["/test.Test/Watch"]);
+    let server = serve(server, |path| async move {
+        let violations = || (0..20_000).map(|at| (format!("scenes[{at}]"), "must be a scene's name"));
+        match path.as_str() {
+            "/test.Test/Watch" => {
+                let event = || Ok(Frame::data(Bytes::from_static(&[0; 5])));
+                wire::stream(stream::iter([event()]).chain(stream::pending()))
+            }
+            // As a service makes it.
+            "/test.Test/Get" => {
+                let first = Failure::invalid("scenes", "INPUT_SCHEMA_VIOLATION", "must be names");
+                let all = violations().fold(first, |failure, (field, should)| failure.and_field(field, should));
+                Status::from(all).into_http()
+            }
+            // As code makes it that knows nothing of that.
+            _ => {
+                let mut details = ErrorDetails::with_error_info("FOREIGN", "rushes.dev", []);
+                for (field, should) in violations() {
+                    details.add_bad_request_violation(field, should);
+                }
+                Status::with_error_details(Code::InvalidArgument, "x".repeat(50_000), details).into_http()
+            }
+        }
+    })
+    .await;
+    let channel = client::connect("test", &format!("http://{}", server.addr).parse().unwrap());
+    let request = |path: &str| {
+        let request = Request::post(path).header("content-type", "application/grpc").body(Body::empty());
+        channel.clone().oneshot(request.unwrap())
+    };
+    // One watch on each of the channel's connections.
+    let mut watches = Vec::new();
+    for _ in 0..4 {
+        let mut watch = request("/test.Test/Watch").await.unwrap().into_body();
+        assert!(watch.frame().await.unwrap().unwrap().is_data());
+        watches.push(watch);
+    }
+    for at in 0..16 {
+        let (path, reason) = [("/test.Test/Get", "INPUT_SCHEMA_VIOLATION"), ("/test.Test/Foreign", "FOREIGN")][at % 2];
+        let headers = request(path).await.unwrap().into_parts().0.headers;
+        assert_eq!(status(&headers), (Code::InvalidArgument, reason.to_owned()), "{path}");
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        assert!(bytes < 8_192, "{path}: {bytes} bytes of headers, of which a client takes 8 KiB");
+    }
+    for watch in &mut watches {
+        let ended = tokio::time::timeout(Duration::from_millis(20), watch.frame()).await;
+        assert!(ended.is_err(), "a watch ended: {ended:?}");
+    }
 }

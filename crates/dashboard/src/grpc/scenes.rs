@@ -63,12 +63,10 @@ pub(super) fn parse_update(request: UpdateSceneRequest) -> Result<(SceneName, Sc
 pub(super) fn parse_reorder(request: &ReorderScenesRequest) -> Result<(ProjectId, Vec<SceneId>), Error> {
     let mut fields = Fields::default();
     let project = fields.take("parent", ProjectId::from_name(&request.parent));
-    if request.scenes.len() > usize::try_from(MAX_SCENES).unwrap_or_default() {
-        fields.wrong("scenes", format_args!("must name at most {MAX_SCENES} scenes"));
-    }
-    let mut seen = HashSet::with_capacity(request.scenes.len());
-    let mut order = Vec::with_capacity(request.scenes.len());
-    for (at, name) in request.scenes.iter().enumerate() {
+    let scenes = fields.at_most("scenes", &request.scenes, usize::try_from(MAX_SCENES).unwrap_or_default());
+    let mut seen = HashSet::with_capacity(scenes.len());
+    let mut order = Vec::with_capacity(scenes.len());
+    for (at, name) in scenes.iter().enumerate() {
         let field = format!("scenes[{at}]");
         let Some(name) = fields.take(field.clone(), SceneName::parse(name)) else { continue };
         if project.is_some_and(|project| project != name.project) {

@@ -1,8 +1,12 @@
 //! Wrong requests about projects, scenes and pages: every wrong field is named at once, and nothing is stored.
 
 use anyhow::Result;
+use bytes::Bytes;
 use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
 use tonic::Code;
+use tonic::client::Grpc;
+use tonic::codec::CompressionEncoding;
+use tonic::codegen::http::uri::PathAndQuery;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, refused};
@@ -139,5 +143,38 @@ async fn a_call_without_an_account_or_of_an_unknown_one_is_refused() -> Result<(
     refused(unknown.create_project("T", "").await, Code::NotFound, "ACCOUNT_NOT_FOUND");
     let request = Uuid::now_v7().to_string();
     refused(unknown.create_project("T", &request).await, Code::NotFound, "ACCOUNT_NOT_FOUND");
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_too_long_is_counted_and_not_read() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
+    let project = user.project("P").await?;
+    let refusal = user.reorder_scenes(&project.name, &[""; 32_000]).await.unwrap_err();
+    assert!(refusal.message().contains("at most 500; it holds 32000"), "{refusal:?}");
+    assert_eq!(refused::<()>(Err(refusal), Code::InvalidArgument, WRONG), ["scenes"]);
+    let names: Vec<_> = (0..500).map(|at| format!("{}/scenes/{at}", project.name)).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let wrong = refused(user.reorder_scenes(&project.name, &names).await, Code::InvalidArgument, WRONG);
+    assert!((20..=50).contains(&wrong.len()) && wrong[7] == "scenes[7]", "{wrong:?}");
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_method_decompresses_more_than_its_row_allows() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
+    for (path, max) in proto::message_limits("dashboard") {
+        // A field that no message has, so many bytes long that only its size can be what is wrong with it.
+        let mut message = vec![0x82, 0x7d, 0x80, 0x80, 0x04];
+        message.resize(usize::try_from(max)? + 1, 0);
+        let mut client = Grpc::new(user.channel()).send_compressed(CompressionEncoding::Gzip);
+        client.ready().await?;
+        let codec = chassis::encoded::Codec::<()>::default();
+        let answer = client.unary(user.ask(Bytes::from(message)), PathAndQuery::from_static(path), codec).await;
+        let fields = refused(answer, Code::InvalidArgument, "INPUT_TOO_LARGE");
+        assert_eq!(fields, ["request"], "{path}");
+    }
     cluster.stop().await
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a lease that cannot be handed over is released at once. One that is lost on the wire expires.
 
+use std::time::Duration;
+
 use std::collections::VecDeque;
 
 use chassis::fields::{Fields, Invalid, SCHEMA};
@@ -15,7 +17,7 @@ use tonic::{Status, Streaming};
 
 use super::fields::parse_model;
 use crate::error::Error;
-use crate::model::ClaimedWork;
+use crate::model::{ClaimedWork, Trouble};
 use crate::presenter;
 use crate::work::Work;
 
@@ -168,7 +170,7 @@ fn parse_slots(request: &api::ClaimWorkRequest) -> Result<u32, Error> {
 }
 
 fn to_proto(claimed: ClaimedWork) -> api::ClaimWorkResponse {
-    let ClaimedWork { leased, generation, reference, in_doubt } = claimed;
+    let ClaimedWork { leased, generation, reference, in_doubt, troubles } = claimed;
     api::ClaimWorkResponse {
         work: Some(api::Work {
             lease: Some(api::Lease { job: leased.lease.job.to_string(), fence: leased.lease.fence }),
@@ -186,6 +188,17 @@ fn to_proto(claimed: ClaimedWork) -> api::ClaimWorkResponse {
             in_doubt,
             poll: leased.poll,
             polls: leased.polls,
+            troubles: troubles.into_iter().map(trouble_to_proto).collect(),
         }),
     }
+}
+
+fn trouble_to_proto((trouble, elapsed): (Trouble, Duration)) -> api::OrderTrouble {
+    let trouble = match trouble {
+        Trouble::Poll => api::Trouble::Poll,
+        Trouble::Order => api::Trouble::Order,
+        Trouble::Output => api::Trouble::Output,
+        Trouble::Storage => api::Trouble::Storage,
+    };
+    api::OrderTrouble { trouble: trouble.into(), elapsed: elapsed.try_into().ok() }
 }

@@ -275,13 +275,10 @@ fn parse_start(
 }
 
 fn parse_reference_assets(fields: &mut Fields, model: Option<&Model>, names: &[String]) -> Option<Vec<[u8; 32]>> {
-    let max = model.map_or(usize::MAX, |model| model.reference_assets);
-    if names.len() > max {
-        fields.wrong("input.reference_assets", format_args!("must hold at most {max} names; it holds {}", names.len()));
-        return None;
-    }
-    let mut assets = Vec::with_capacity(names.len());
-    for (at, text) in names.iter().enumerate() {
+    let max = model.map_or(MAX_BATCH, |model| model.reference_assets);
+    let asked = fields.at_most("input.reference_assets", names, max);
+    let mut assets = Vec::with_capacity(asked.len());
+    for (at, text) in asked.iter().enumerate() {
         let field = format!("input.reference_assets[{at}]");
         match name::asset(text) {
             Ok(sha256) if assets.contains(&sha256) => fields.wrong(field, "must not be named twice"),

@@ -8,8 +8,9 @@ use tonic::{Request, Response, Status};
 
 use super::fields::parse_page;
 use super::request::authenticated;
+use crate::model::Condition;
 use crate::models::{MeasuredModel, Models};
-use crate::presenter::model_name;
+use crate::presenter::{model_name, timestamp};
 
 /// The listing that page tokens of models belong to.
 const LISTING: &str = "models";
@@ -42,11 +43,11 @@ impl ModelService for ModelsApi {
     }
 }
 
-fn to_proto((model, pace): MeasuredModel) -> api::Model {
+fn to_proto(MeasuredModel { model, pace, breaker }: MeasuredModel) -> api::Model {
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     api::Model {
         name: model_name(&model.id),
-        provider: model.provider.clone(),
+        provider: model.provider.as_str().to_owned(),
         price_micros: model.price.get(),
         input_limits: Some(api::model::InputLimits {
             prompt_characters: number(model.prompt_characters),
@@ -60,5 +61,24 @@ fn to_proto((model, pace): MeasuredModel) -> api::Model {
             p80: pace.p80.try_into().ok(),
             samples: pace.samples,
         }),
+        state: match breaker {
+            None => api::model::State::Available.into(),
+            Some(_) => api::model::State::Unavailable.into(),
+        },
+        unavailability: breaker.map(|breaker| api::model::Unavailability {
+            reason: parse_cause(&breaker.cause).into(),
+            since_time: Some(timestamp(breaker.open_time)),
+        }),
+    }
+}
+
+/// The reason that a breaker's cause is.
+fn parse_cause(cause: &str) -> api::model::unavailability::Reason {
+    use api::model::unavailability::Reason;
+    match Condition::from_cause(cause) {
+        Some(Condition::AccountRefused) => Reason::AccountRefused,
+        Some(Condition::Outage) => Reason::Outage,
+        Some(Condition::Misconfigured) => Reason::Misconfigured,
+        None => Reason::Unspecified,
     }
 }

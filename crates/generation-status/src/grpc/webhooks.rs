@@ -12,6 +12,8 @@ use tonic::{Request, Response, Status};
 use super::fields::parse_page;
 use super::request::authenticated;
 use crate::error::Error;
+use domain::generation::State;
+
 use crate::model::{Attempt, Delivery, Endpoint, EndpointChange, NewEndpoint, Secret, event_types};
 use crate::presenter::timestamp;
 use crate::webhooks::{Webhooks, encode_secret};
@@ -182,7 +184,7 @@ fn parse_description(fields: &mut Fields, description: &str) -> Option<String> {
 }
 
 fn parse_event_types(fields: &mut Fields, asked: &[String]) -> Option<Vec<String>> {
-    let known = event_types(asked);
+    let known = event_types(fields.at_most("endpoint.event_types", asked, State::ALL.len()));
     if known.is_none() {
         fields.wrong("endpoint.event_types", "must be generation. and the name of a state, as generation.completed");
     }

@@ -16,7 +16,9 @@ use uuid::Uuid;
 
 use super::claims::ClaimStreams;
 use crate::error::Error;
-use crate::model::{FailureClass, FailureReport, Hinted, Output, ProgressReport, ProviderCharge, Suspension};
+use crate::model::{
+    Condition, FailureClass, FailureReport, Hinted, Output, ProgressReport, ProviderCharge, Suspension, Trouble,
+};
 use crate::work::Work;
 
 /// How many leases one heartbeat may prolong.
@@ -53,10 +55,7 @@ impl WorkService for WorkApi {
     ) -> Result<Response<api::HeartbeatResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        if request.leases.len() > MAX_LEASES {
-            fields.wrong("leases", format_args!("must hold at most {MAX_LEASES}; it holds {}", request.leases.len()));
-        }
-        let asked = request.leases.iter().enumerate();
+        let asked = fields.at_most("leases", &request.leases, MAX_LEASES).iter().enumerate();
         let read = asked.filter_map(|(at, asked)| parse_lease(&mut fields, &format!("leases[{at}]"), Some(asked)));
         let leases: Vec<_> = read.collect();
         let statuses = self.work.heartbeat(&fields.done(Some(leases))?).await?;
@@ -202,8 +201,25 @@ fn parse_suspend(request: &api::SuspendWorkRequest) -> Result<Suspension, Error>
         percent,
         stage: clean_stage(&request.stage),
         queue_position: request.queue_position,
+        trouble: match request.trouble() {
+            api::Trouble::Unspecified => None,
+            api::Trouble::Poll => Some(Trouble::Poll),
+            api::Trouble::Order => Some(Trouble::Order),
+            api::Trouble::Output => Some(Trouble::Output),
+            api::Trouble::Storage => Some(Trouble::Storage),
+        },
+        condition: parse_condition(request.provider_condition()),
         message: request.message.chars().take(MAX_TEXT_CHARACTERS).collect(),
     })
+}
+
+fn parse_condition(condition: api::ProviderCondition) -> Option<Condition> {
+    match condition {
+        api::ProviderCondition::Unspecified => None,
+        api::ProviderCondition::AccountRefused => Some(Condition::AccountRefused),
+        api::ProviderCondition::Outage => Some(Condition::Outage),
+        api::ProviderCondition::Misconfigured => Some(Condition::Misconfigured),
+    }
 }
 
 fn clean_stage(text: &str) -> String {
@@ -273,6 +289,8 @@ fn parse_fail(request: api::FailWorkRequest) -> Result<(Lease, FailureReport), E
         api::FailureClass::Safety => FailureClass::Safety,
         api::FailureClass::BadOutput => FailureClass::BadOutput,
         api::FailureClass::Cancelled => FailureClass::Cancelled,
+        api::FailureClass::Unavailable => FailureClass::Unavailable,
+        api::FailureClass::Final => FailureClass::Final,
     };
     let provider_charge = match request.provider_charge() {
         generations::charge::ProviderCharge::Unspecified => None,
@@ -281,8 +299,11 @@ fn parse_fail(request: api::FailWorkRequest) -> Result<(Lease, FailureReport), E
         generations::charge::ProviderCharge::Unknown => Some(ProviderCharge::Unknown),
     };
     let retry_after = request.retry_after.and_then(|after| Duration::try_from(after).ok());
+    let condition = parse_condition(request.provider_condition());
     let report = FailureReport {
         class,
+        detail: request.detail.chars().take(MAX_TEXT_CHARACTERS).collect(),
+        condition,
         reason: request.reason,
         message: request.message.chars().take(MAX_TEXT_CHARACTERS).collect(),
         retry_after: retry_after.map(|after| after.min(MAX_PAUSE)),

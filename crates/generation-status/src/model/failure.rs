@@ -47,6 +47,12 @@ impl Failure {
         )
     }
 
+    /// An operator found that its order comes to nothing.
+    pub(crate) fn given_up() -> Self {
+        let message = "the provider does not hand over what it made; nothing was charged";
+        Self::new(Code::Unavailable, "OUTPUT_UNAVAILABLE", message)
+    }
+
     /// Several workers in a row lost their lease on it.
     pub(crate) fn workers_lost(attempts: i32) -> Self {
         let message = format!("{attempts} workers in a row did not come back; nothing was charged");

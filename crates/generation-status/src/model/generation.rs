@@ -25,6 +25,10 @@ pub(crate) enum WaitReason {
     SubmissionUnconfirmed = 7,
     /// It waits in the provider's own queue.
     ProviderQueue = 8,
+    /// The provider takes no orders, or cannot be asked.
+    ProviderUnavailable = 9,
+    /// The video is made, and cannot be fetched or stored yet.
+    OutputDelayed = 10,
 }
 
 /// How much is known of an order at a provider: the words of `provider_calls.phase`.

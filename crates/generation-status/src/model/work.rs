@@ -18,6 +18,56 @@ pub(crate) struct ClaimedWork {
     pub(crate) reference: Option<String>,
     /// An intent was committed and no reference: the provider may have the order.
     pub(crate) in_doubt: bool,
+    /// What of the order is in trouble, and for how long.
+    pub(crate) troubles: Vec<(Trouble, Duration)>,
+}
+
+/// What of an order is in trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The provider cannot be asked.
+    Poll,
+    /// The provider answers, and does not know the order or names no output.
+    Order,
+    /// The output cannot be fetched.
+    Output,
+    /// The output cannot be stored.
+    Storage,
+}
+
+impl Trouble {
+    /// Every trouble, in the order in which an order runs into them.
+    pub(crate) const ALL: [Self; 4] = [Self::Poll, Self::Order, Self::Output, Self::Storage];
+}
+
+/// Why a provider takes no orders, as far as one call can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// It refuses our key or our account.
+    AccountRefused,
+    /// It does not answer, or answers with faults of its own.
+    Outage,
+    /// It refuses the model, or fields of its entry in the catalogue.
+    Misconfigured,
+}
+
+impl Condition {
+    /// Every condition.
+    pub(crate) const ALL: [Self; 3] = [Self::AccountRefused, Self::Outage, Self::Misconfigured];
+
+    /// As a breaker's cause.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::AccountRefused => "ACCOUNT_REFUSED",
+            Self::Outage => "OUTAGE",
+            Self::Misconfigured => "MISCONFIGURED",
+        }
+    }
+
+    /// The condition that a breaker's cause names.
+    pub(crate) fn from_cause(cause: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|condition| condition.as_str() == cause)
+    }
 }
 
 /// How far a generation has come.
@@ -42,6 +92,10 @@ pub(crate) struct Suspension {
     pub(crate) queue_position: i32,
     /// For operators.
     pub(crate) message: String,
+    /// `None` where the order is well.
+    pub(crate) trouble: Option<Trouble>,
+    /// What the submission says of the provider's health.
+    pub(crate) condition: Option<Condition>,
 }
 
 /// The class of a failure, which decides what follows.
@@ -59,6 +113,10 @@ pub(crate) enum FailureClass {
     BadOutput,
     /// The generation was cancelled, and the provider stopped.
     Cancelled,
+    /// Nothing was ordered, since the provider takes no orders.
+    Unavailable,
+    /// The order may have been made or charged.
+    Final,
 }
 
 impl FailureClass {
@@ -71,6 +129,8 @@ impl FailureClass {
             Self::Safety => "safety",
             Self::BadOutput => "bad_output",
             Self::Cancelled => "cancelled",
+            Self::Unavailable => "unavailable",
+            Self::Final => "final",
         }
     }
 }
@@ -86,6 +146,10 @@ pub(crate) struct FailureReport {
     pub(crate) retry_after: Option<Duration>,
     /// `None` when the worker does not know.
     pub(crate) provider_charge: Option<ProviderCharge>,
+    /// For operators, with the provider's own words.
+    pub(crate) detail: String,
+    /// What it says of the provider's health.
+    pub(crate) condition: Option<Condition>,
 }
 
 /// A failed attempt, with its consequences for the job and for the generation's user.
@@ -99,6 +163,8 @@ pub(crate) struct FailedAttempt {
     pub(crate) wait_reason: WaitReason,
     /// The provider's charge, as far as the worker knows it.
     pub(crate) provider_charge: Option<ProviderCharge>,
+    /// What it says of the provider's health.
+    pub(crate) condition: Option<Condition>,
 }
 
 /// What became of a provider's event.

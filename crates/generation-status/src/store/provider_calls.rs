@@ -6,7 +6,7 @@
 use chassis::postgres::statement;
 use chassis::status::Failure;
 use domain::generation::State;
-use jobs::Lease;
+use jobs::{Breaker, Lease};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -14,9 +14,9 @@ use super::Store;
 use super::change::change;
 use super::transitions::by_number;
 use crate::error::Error;
-use crate::model::{Basis, Generation, Hinted, Suspension};
-use crate::transitions::submitted;
-use crate::transitions::suspensions::{SuspendedFacts, SuspensionOutcome, suspended};
+use crate::model::{Basis, Condition, Generation, Hinted, Suspension};
+use crate::transitions::suspensions::{Mark, SuspendedFacts, SuspensionOutcome, marks, suspended};
+use crate::transitions::{submitted, symptom};
 
 impl Store {
     /// Commits that the provider is about to be called. It is idempotent under one lease; under a later one it is refused while
@@ -47,19 +47,32 @@ impl Store {
     }
 
     /// Commits the reference under which the provider took the order.
-    pub(crate) async fn record_submission(&self, lease: Lease, reference: &str) -> Result<Generation, Error> {
+    /// Returns the breakers that this closed, too: a provider that took one order takes others.
+    pub(crate) async fn record_submission(
+        &self,
+        lease: Lease,
+        reference: &str,
+    ) -> Result<(Generation, Vec<Breaker>), Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::lock_lease(tx, lease).await?;
-            set_reference(tx, held.account, lease.job, reference)
+            let generation = set_reference(tx, held.account, lease.job, reference)
                 .await?
-                .ok_or(Error::IllegalTransition { next: State::Processing })
+                .ok_or(Error::IllegalTransition { next: State::Processing })?;
+            Ok((generation, jobs::recover(tx, lease).await?))
         };
         self.pools.finalize.transaction("record_submission", run).await
     }
 
-    /// Ends a lease while the provider works, or while it is not known whether it does. Returns the generation if it changed.
-    pub(crate) async fn suspend(&self, suspension: &Suspension) -> Result<Option<Generation>, Error> {
-        let run = async |tx: &mut PgConnection| suspend_attempt(tx, suspension).await;
+    /// Ends a lease while the provider works, or while it is not known whether it does. Returns the generation if it changed, and
+    /// the breaker if this opened one.
+    pub(crate) async fn suspend(
+        &self,
+        suspension: &Suspension,
+    ) -> Result<(Option<Generation>, Option<Breaker>), Error> {
+        let run = async |tx: &mut PgConnection| {
+            let opened = report_condition(tx, suspension.lease, suspension.condition, &suspension.message).await?;
+            Ok((suspend_attempt(tx, suspension).await?, opened))
+        };
         self.pools.finalize.transaction("suspend_work", run).await
     }
 
@@ -120,16 +133,46 @@ pub(super) async fn suspend_attempt(tx: &mut PgConnection, report: &Suspension) 
     let cause = report.unconfirmed.then_some("SUBMISSION_UNCONFIRMED");
     let detail = Some(report.message.as_str()).filter(|message| !message.is_empty());
     let held = jobs::suspend(tx, lease, jobs::Suspension { poll_after, cause, detail }).await?;
+    let marks = marks(report);
+    // The select reads the clocks as they were before; most polls find an order well that was well, and write none.
     let query = sqlx::query_as::<_, SuspendedFacts>(
-        "select g.state, g.wait_reason, g.percent, g.basis, g.stage, g.queue_position,
+        "with call as (
+             select p.generation_id, p.fence, p.phase, p.poll_trouble_time, p.order_trouble_time, p.output_trouble_time,
+                    p.storage_trouble_time
+             from provider_calls p where p.account_id = $1 and p.generation_id = $2 and p.phase <> 'over'
+         ), marked as (
+             update provider_calls p
+             set poll_trouble_time = case when $3[1] then coalesce(p.poll_trouble_time, now())
+                                          when not $4[1] then p.poll_trouble_time end,
+                 order_trouble_time = case when $3[2] then coalesce(p.order_trouble_time, now())
+                                           when not $4[2] then p.order_trouble_time end,
+                 output_trouble_time = case when $3[3] then coalesce(p.output_trouble_time, now())
+                                            when not $4[3] then p.output_trouble_time end,
+                 storage_trouble_time = case when $3[4] then coalesce(p.storage_trouble_time, now())
+                                             when not $4[4] then p.storage_trouble_time end
+             from call
+             where p.generation_id = call.generation_id and p.fence = call.fence
+               and ((call.poll_trouble_time is null and $3[1]) or (call.poll_trouble_time is not null and $4[1])
+                    or (call.order_trouble_time is null and $3[2]) or (call.order_trouble_time is not null and $4[2])
+                    or (call.output_trouble_time is null and $3[3]) or (call.output_trouble_time is not null and $4[3])
+                    or (call.storage_trouble_time is null and $3[4])
+                    or (call.storage_trouble_time is not null and $4[4]))
+         )
+         select g.state, g.wait_reason, g.percent, g.basis, g.stage, g.queue_position,
                 (extract(epoch from now() - g.start_time) * 1000000)::bigint as elapsed,
                 (extract(epoch from g.eta_p50 - g.start_time) * 1000000)::bigint as usual,
-                (select phase from provider_calls p where p.generation_id = g.id and p.phase <> 'over') as phase
+                (select phase from call),
+                (select (extract(epoch from now() - (array[poll_trouble_time, order_trouble_time, output_trouble_time,
+                                                           storage_trouble_time])[$5]) * 1000000)::bigint
+                 from call) as troubled
          from generations g where g.account_id = $1 and g.id = $2
-         for no key update",
+         for no key update of g",
     )
     .bind(held.account)
-    .bind(lease.job);
+    .bind(lease.job)
+    .bind(marks.map(|mark| mark == Mark::Start))
+    .bind(marks.map(|mark| mark == Mark::Clear))
+    .bind(report.trouble.map(|trouble| trouble as i32 + 1));
     let facts = statement("lock_suspended_generation", query.fetch_one(&mut *tx)).await?;
     let shown = match suspended(&facts, report) {
         SuspensionOutcome::Refused => return Err(Error::IllegalTransition { next: State::Processing }),
@@ -151,6 +194,18 @@ pub(super) async fn suspend_attempt(tx: &mut PgConnection, report: &Suspension) 
     .bind(shown.stage)
     .bind(shown.queue_position);
     Ok(statement("suspend_generation", query.fetch_optional(&mut *tx)).await?)
+}
+
+/// Counts what a call says of its provider's health. Returns the breaker if this opened it.
+pub(super) async fn report_condition(
+    tx: &mut PgConnection,
+    lease: Lease,
+    condition: Option<Condition>,
+    detail: &str,
+) -> Result<Option<Breaker>, Error> {
+    let Some(condition) = condition else { return Ok(None) };
+    let symptom = symptom(condition, detail);
+    Ok(jobs::trip(tx, lease, symptom).await?)
 }
 
 /// Whether a worker, alive or dead, holds the lease of a job whose order has no reference. An event accepted then would be lost:

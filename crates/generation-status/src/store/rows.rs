@@ -170,6 +170,7 @@ impl FromRow<'_, PgRow> for SuspendedFacts {
             },
             elapsed: row.try_get("elapsed")?,
             usual: row.try_get("usual")?,
+            troubled: row.try_get("troubled")?,
         })
     }
 }

@@ -1,18 +1,20 @@
 //! The statements that move a generation from state to state, each once. What moves where is decided by
 //! [`crate::transitions`]; here are the facts it is decided on, read under a lock, and the writes.
 
+use std::time::Duration;
+
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::id::LedgerId;
 use jobs::{DeadLettered, LeaseStatus, Leased};
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::change::{change, scene_copy};
 use super::rows::{StoredOutput, columns, facts_columns};
 use crate::error::Error;
-use crate::model::{ClaimedWork, Generation, OrderPhase, Output, WaitReason};
+use crate::model::{ClaimedWork, Generation, OrderPhase, Output, Trouble, WaitReason};
 use crate::transitions::deadlines::JobFacts;
 use crate::transitions::{End, Facts, claimed, dead_lettered};
 
@@ -20,13 +22,35 @@ use crate::transitions::{End, Facts, claimed, dead_lettered};
 macro_rules! with_provider_call {
     ($from:literal) => {
         concat!(
-            "select p.reference, p.phase, ",
+            "select p.reference, p.phase,
+                    array[extract(epoch from now() - p.poll_trouble_time)::double precision,
+                          extract(epoch from now() - p.order_trouble_time)::double precision,
+                          extract(epoch from now() - p.output_trouble_time)::double precision,
+                          extract(epoch from now() - p.storage_trouble_time)::double precision] as troubled, ",
             columns!(),
             " from ",
             $from,
             " left join provider_calls p on p.generation_id = g.id and p.phase <> 'over'"
         )
     };
+}
+
+/// What [`with_provider_call`] reads beside the generation.
+#[derive(FromRow)]
+struct ProviderCall {
+    reference: Option<String>,
+    phase: Option<String>,
+    /// For how many seconds the order has been in each trouble, in the order of [`Trouble::ALL`].
+    troubled: Vec<Option<f64>>,
+}
+
+impl ProviderCall {
+    fn troubles(&self) -> Vec<(Trouble, Duration)> {
+        let all = Trouble::ALL.into_iter().zip(&self.troubled);
+        let elapsed =
+            |seconds: &Option<f64>| seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        all.filter_map(|(trouble, seconds)| Some((trouble, elapsed(seconds)?))).collect()
+    }
 }
 
 /// A rule as a statement takes it, so that a change needs no read before it: an array that has, at the number of each state, the
@@ -75,18 +99,17 @@ pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -
     }
     let mut found = std::collections::HashMap::with_capacity(rows.len());
     for row in rows {
-        let read = || -> sqlx::Result<_> {
-            Ok((Generation::from_row(&row)?, row.try_get("reference")?, row.try_get("phase")?))
-        };
-        let (generation, reference, phase): (Generation, Option<String>, Option<String>) =
-            read().map_err(chassis::postgres::Error::from)?;
-        found.insert(generation.id.0, (generation, reference, phase.as_deref() == Some(OrderPhase::Intent.as_str())));
+        let call = ProviderCall::from_row(&row).map_err(chassis::postgres::Error::from)?;
+        let generation = Generation::from_row(&row).map_err(chassis::postgres::Error::from)?;
+        found.insert(generation.id.0, (generation, call));
     }
     let mut claimed = Vec::with_capacity(found.len());
     for leased in leased {
         match found.remove(&leased.lease.job) {
-            Some((generation, reference, in_doubt)) => {
-                claimed.push(ClaimedWork { leased, generation, reference, in_doubt });
+            Some((generation, call)) => {
+                let in_doubt = call.phase.as_deref() == Some(OrderPhase::Intent.as_str());
+                let troubles = call.troubles();
+                claimed.push(ClaimedWork { leased, generation, reference: call.reference, in_doubt, troubles });
             }
             None => {
                 tracing::error!(job = %leased.lease.job, "a claimed job has no open generation and was ended");

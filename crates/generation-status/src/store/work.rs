@@ -5,12 +5,13 @@ use std::time::Duration;
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::money::Micros;
-use jobs::{ClaimRequest, Lease, LeaseStatus, Reaped};
+use jobs::{Breaker, ClaimRequest, Lease, LeaseStatus, Reaped};
 use sqlx::PgConnection;
 
 use super::Store;
 use super::change::change;
 use super::outputs::require_output;
+use super::provider_calls::report_condition;
 use super::transitions::{
     begin_attempts, by_number, clear_late_cancels, end_dead_letter, end_locked, lock_facts, mark_requeued, requeue,
 };
@@ -107,7 +108,11 @@ impl Store {
 
     /// Ends a failed attempt: the generation waits for the next one, or it ends and its hold is released. Returns whether there
     /// is another attempt.
-    pub(crate) async fn fail(&self, lease: Lease, failed: &FailedAttempt) -> Result<(Generation, bool), Error> {
+    pub(crate) async fn fail(
+        &self,
+        lease: Lease,
+        failed: &FailedAttempt,
+    ) -> Result<(Generation, bool, Option<Breaker>), Error> {
         for _ in 1..MAX_TRIES {
             match self.try_fail(lease, failed).await {
                 Err(error) if error.is_conflict() => {}
@@ -117,8 +122,16 @@ impl Store {
         self.try_fail(lease, failed).await
     }
 
-    async fn try_fail(&self, lease: Lease, failed: &FailedAttempt) -> Result<(Generation, bool), Error> {
-        let run = async |tx: &mut PgConnection| fail_attempt(tx, lease, failed).await;
+    async fn try_fail(
+        &self,
+        lease: Lease,
+        failed: &FailedAttempt,
+    ) -> Result<(Generation, bool, Option<Breaker>), Error> {
+        let run = async |tx: &mut PgConnection| {
+            let opened = report_condition(tx, lease, failed.condition, &failed.job.detail).await?;
+            let (generation, again) = fail_attempt(tx, lease, failed).await?;
+            Ok((generation, again, opened))
+        };
         self.pools.finalize.transaction("fail_work", run).await
     }
 

@@ -71,13 +71,19 @@ pub(crate) enum Settlement {
     Requeue(WaitReason),
 }
 
-/// What an operator's finding means for a generation; `None` where its submission is not unconfirmed.
+/// What an operator's finding means for a generation; `None` where its submission is not unconfirmed. That an order came to
+/// nothing may be said of any that waits at its provider.
 pub(crate) fn settle(facts: &Facts, job: &JobFacts, resolution: &Resolution) -> Option<Settlement> {
-    is_unconfirmed(facts, job).then(|| match resolution {
+    let waits = job.state == jobs::State::Waiting && facts.order.is_some();
+    let applies = match resolution {
+        Resolution::Failed(_) => waits,
+        Resolution::Reference(_) | Resolution::Requeue => is_unconfirmed(facts, job),
+    };
+    applies.then(|| match resolution {
         Resolution::Reference(reference) => Settlement::Poll(reference.clone()),
         Resolution::Failed(charge) => Settlement::End(End::without_output(
             State::Failed,
-            Some(Failure::outcome_unknown()),
+            Some(if is_unconfirmed(facts, job) { Failure::outcome_unknown() } else { Failure::given_up() }),
             facts.order,
             Some(*charge),
         )),

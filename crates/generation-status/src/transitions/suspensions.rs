@@ -2,10 +2,12 @@
 
 use domain::generation::State;
 
-use crate::model::{Basis, OrderPhase, Suspension, WaitReason};
+use crate::model::{Basis, OrderPhase, Suspension, Trouble, WaitReason};
 
 /// The highest progress that is estimated: only the end is a hundred.
 const MAX_ESTIMATE: i64 = 95;
+/// A provider that has not answered for so many microseconds is shown as unavailable.
+const SHOWN_AFTER: i64 = 30_000_000;
 
 /// What a generation shows of its progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,31 @@ pub(crate) struct SuspendedFacts {
     pub(crate) elapsed: Option<i64>,
     /// The microseconds that its model usually takes; `None` where that is not known.
     pub(crate) usual: Option<i64>,
+    /// For how many microseconds the order was in the reported trouble before; `None` where it was not.
+    pub(crate) troubled: Option<i64>,
+}
+
+/// What becomes of the clock of a trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// It goes on, or stands still.
+    Keep,
+    /// It begins, if it does not run.
+    Start,
+    /// It ends.
+    Clear,
+}
+
+/// What a report means for the clock of each trouble, in the order of [`Trouble::ALL`]: whoever got so far has left the troubles
+/// before it behind, and an order that is well has none.
+pub(crate) fn marks(report: &Suspension) -> [Mark; 4] {
+    Trouble::ALL.map(|trouble| match report.trouble {
+        _ if report.unconfirmed => Mark::Keep,
+        None => Mark::Clear,
+        Some(reported) if reported == trouble => Mark::Start,
+        Some(reported) if (trouble as u8) < reported as u8 => Mark::Clear,
+        Some(_) => Mark::Keep,
+    })
 }
 
 /// What a suspension means for the generation.
@@ -48,15 +75,23 @@ pub(crate) fn suspended(facts: &SuspendedFacts, report: &Suspension) -> Suspensi
     if facts.order != Some(expected) {
         return SuspensionOutcome::Refused;
     }
-    if !matches!(facts.state, State::Submitting | State::Processing | State::Cancelling) {
-        return SuspensionOutcome::Unchanged;
-    }
-    let wait_reason = match (report.unconfirmed, report.queue_position) {
-        (true, _) => WaitReason::SubmissionUnconfirmed as i16,
-        (false, 1..) => WaitReason::ProviderQueue as i16,
-        (false, _) => 0,
-    };
     let before = &facts.shown;
+    let wait_reason = match (report.unconfirmed, report.trouble, report.queue_position) {
+        (true, ..) => WaitReason::SubmissionUnconfirmed as i16,
+        (false, Some(Trouble::Output | Trouble::Storage), _) => WaitReason::OutputDelayed as i16,
+        // One poll that fails is nothing to be told of.
+        (false, Some(Trouble::Poll | Trouble::Order), _) if facts.troubled < Some(SHOWN_AFTER) => before.wait_reason,
+        (false, Some(Trouble::Poll | Trouble::Order), _) => WaitReason::ProviderUnavailable as i16,
+        (false, None, 1..) => WaitReason::ProviderQueue as i16,
+        (false, None, _) => 0,
+    };
+    match facts.state {
+        State::Submitting | State::Processing | State::Cancelling => {}
+        State::Finalizing if wait_reason != before.wait_reason => {
+            return SuspensionOutcome::Changed(Shown { wait_reason, ..before.clone() });
+        }
+        _ => return SuspensionOutcome::Unchanged,
+    }
     let (percent, basis) = match (report.percent, estimate(facts.elapsed, facts.usual)) {
         (Some(reported), _) => (reported, Basis::Provider as i16),
         (None, Some(estimated)) => (estimated, Basis::Estimated as i16),
@@ -102,12 +137,59 @@ mod tests {
             stage: String::new(),
             queue_position: 0,
             message: String::new(),
+            trouble: None,
+            condition: None,
         }
     }
 
     fn facts() -> SuspendedFacts {
         let shown = Shown { wait_reason: 0, percent: 40, basis: 1, stage: "renders".to_owned(), queue_position: 0 };
-        SuspendedFacts { state: State::Processing, order: Some(OrderPhase::Known), shown, elapsed: None, usual: None }
+        let (state, order) = (State::Processing, Some(OrderPhase::Known));
+        SuspendedFacts { state, order, shown, elapsed: None, usual: None, troubled: None }
+    }
+
+    #[test]
+    fn each_trouble_starts_its_clock_and_stops_those_that_it_has_left_behind() {
+        use Mark::{Clear, Keep, Start};
+        for (trouble, expected) in [
+            (None, [Clear, Clear, Clear, Clear]),
+            (Some(Trouble::Poll), [Start, Keep, Keep, Keep]),
+            (Some(Trouble::Order), [Clear, Start, Keep, Keep]),
+            (Some(Trouble::Output), [Clear, Clear, Start, Keep]),
+            (Some(Trouble::Storage), [Clear, Clear, Clear, Start]),
+        ] {
+            assert_eq!(marks(&Suspension { trouble, ..report() }), expected, "{trouble:?}");
+        }
+        // Of an unconfirmed submission nobody was asked.
+        assert_eq!(marks(&Suspension { unconfirmed: true, ..report() }), [Keep; 4]);
+    }
+
+    #[test]
+    fn a_trouble_that_lasts_is_shown_as_what_the_generation_waits_for() {
+        let unavailable = WaitReason::ProviderUnavailable as i16;
+        let delayed = WaitReason::OutputDelayed as i16;
+        for (state, trouble, troubled, expected) in [
+            (State::Processing, Trouble::Poll, None, 0),
+            (State::Processing, Trouble::Poll, Some(SHOWN_AFTER - 1), 0),
+            (State::Processing, Trouble::Poll, Some(SHOWN_AFTER), unavailable),
+            (State::Processing, Trouble::Order, Some(SHOWN_AFTER), unavailable),
+            (State::Cancelling, Trouble::Poll, Some(SHOWN_AFTER), unavailable),
+            (State::Finalizing, Trouble::Poll, Some(SHOWN_AFTER), unavailable),
+            (State::Finalizing, Trouble::Output, None, delayed),
+            (State::Finalizing, Trouble::Storage, None, delayed),
+        ] {
+            let facts = SuspendedFacts { state, troubled, ..facts() };
+            let report = Suspension { trouble: Some(trouble), ..report() };
+            let shown = match suspended(&facts, &report) {
+                SuspensionOutcome::Changed(shown) => {
+                    assert_eq!((shown.percent, shown.stage.as_str()), (40, "renders"), "{trouble:?}");
+                    shown.wait_reason
+                }
+                SuspensionOutcome::Unchanged => 0,
+                SuspensionOutcome::Refused => panic!("{trouble:?}"),
+            };
+            assert_eq!(shown, expected, "{state:?} {trouble:?} {troubled:?}");
+        }
     }
 
     #[test]

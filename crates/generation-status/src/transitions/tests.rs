@@ -35,6 +35,7 @@ fn failed(retry: Retry, wait_reason: WaitReason) -> FailedAttempt {
         failure: Failure::new(Code::Unavailable, "BROKEN", "it broke"),
         wait_reason,
         provider_charge: None,
+        condition: None,
     }
 }
 
@@ -136,6 +137,7 @@ fn a_failed_attempt_is_tried_again_unless_it_was_finished_and_unwanted() {
                 (Retry::Counted { after }, WaitReason::Backoff, false),
                 (Retry::Uncounted { after }, WaitReason::ProviderThrottled, true),
                 (Retry::Uncounted { after }, WaitReason::Backoff, false),
+                (Retry::WhenAvailable, WaitReason::ProviderUnavailable, false),
                 (Retry::Never, WaitReason::Backoff, false),
             ] {
                 let outcome = attempt_failed(&facts(state), cancel_requested, &failed(retry, wait));
@@ -259,10 +261,13 @@ fn an_operator_settles_only_what_is_unconfirmed() {
         for state in jobs::State::ALL {
             let job = job(state, false);
             let unconfirmed = state == jobs::State::Waiting && facts.order == Some(OrderPhase::Intent);
-            for resolution in [&reference, &charged, &Resolution::Requeue] {
+            for resolution in [&reference, &Resolution::Requeue] {
                 let settlement = settle(&facts, &job, resolution);
                 assert_eq!(settlement.is_some(), unconfirmed, "{facts:?} {job:?}");
             }
+            // That an order comes to nothing may be said of one that is known, too.
+            let waits = state == jobs::State::Waiting && facts.order.is_some();
+            assert_eq!(settle(&facts, &job, &charged).is_some(), waits, "{facts:?} {job:?}");
             if unconfirmed {
                 assert_eq!(settle(&facts, &job, &reference), Some(Settlement::Poll("r".to_owned())));
                 let requeue = Some(Settlement::Requeue(WaitReason::Capacity));
@@ -270,6 +275,31 @@ fn an_operator_settles_only_what_is_unconfirmed() {
                 let Some(Settlement::End(end)) = settle(&facts, &job, &charged) else { panic!("{facts:?}") };
                 assert_eq!((end.state, end.provider_charge), (State::Failed, ProviderCharge::Charged));
                 assert_eq!(reason(&end), Some("SUBMISSION_OUTCOME_UNKNOWN"));
+            }
+        }
+    }
+}
+
+/// Whatever its worker asks for, there is no other order while the one before may have been made or charged.
+#[test]
+fn what_may_have_been_charged_is_not_ordered_again() {
+    let after = None;
+    let retries = [Retry::Counted { after }, Retry::Uncounted { after }, Retry::WhenAvailable, Retry::Never];
+    let charges =
+        [None, Some(ProviderCharge::NotCharged), Some(ProviderCharge::Charged), Some(ProviderCharge::Unknown)];
+    for facts in all_facts().filter(|facts| !facts.state.is_terminal() && facts.state != State::Cancelling) {
+        for retry in retries {
+            for provider_charge in charges {
+                let failed = FailedAttempt { provider_charge, ..failed(retry, WaitReason::Backoff) };
+                let AttemptOutcome::Failed { job, .. } = attempt_failed(&facts, false, &failed) else {
+                    panic!("{facts:?}")
+                };
+                let settled = match provider_charge {
+                    Some(charge) => charge == ProviderCharge::NotCharged,
+                    None => facts.order.is_none(),
+                };
+                let expected = if settled { retry } else { Retry::Never };
+                assert_eq!(job.retry, expected, "{facts:?} {retry:?} {provider_charge:?}");
             }
         }
     }

@@ -23,6 +23,7 @@ mod starts;
 mod submissions;
 mod traces;
 mod watches;
+mod webhook_fairness;
 mod webhooks;
 mod work;
 mod worker;

@@ -21,7 +21,10 @@ use tracing::subscriber::NoSubscriber;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::model::{Charge, Class, Completion, Failure, Hinted, Lease, Order, Reference, Suspension, Video, Work};
+use crate::model::{
+    Charge, Class, Clock, Clocks, Completion, Condition, Failure, Hinted, Lease, Order, Reason, Reference, Suspension,
+    Video, Work,
+};
 
 /// Its name in errors.
 const SERVICE: &str = "generation-status";
@@ -166,6 +169,8 @@ impl WorkClient {
             stage: suspension.stage,
             queue_position: suspension.queue_position,
             message: suspension.message,
+            trouble: suspension.trouble.map_or(wire::Trouble::Unspecified, trouble_to_proto).into(),
+            provider_condition: condition_to_proto(suspension.condition).into(),
         };
         retry(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
@@ -256,11 +261,13 @@ impl WorkClient {
     pub(crate) async fn fail(&self, lease: Lease, failure: &Failure) -> Result<bool, Error> {
         let mut request = wire::FailWorkRequest {
             lease: Some(to_proto(lease)),
-            reason: failure.reason.to_owned(),
-            message: failure.message.clone(),
+            reason: failure.reason.as_str().to_owned(),
+            message: failure.reason.message().to_owned(),
             retry_after: failure.retry_after.and_then(|after| after.try_into().ok()),
+            detail: failure_detail(failure),
             ..wire::FailWorkRequest::default()
         };
+        request.set_provider_condition(condition_to_proto(failure.condition));
         request.set_failure_class(class_to_proto(failure.class));
         request.set_provider_charge(charge_to_proto(failure.charge));
         let response = retry(|| {
@@ -331,10 +338,39 @@ fn class_to_proto(class: Class) -> wire::FailureClass {
     match class {
         Class::Internal => wire::FailureClass::Internal,
         Class::Throttled => wire::FailureClass::Throttled,
+        Class::Unavailable => wire::FailureClass::Unavailable,
         Class::InvalidInput => wire::FailureClass::InvalidInput,
         Class::Safety => wire::FailureClass::Safety,
-        Class::BadOutput => wire::FailureClass::BadOutput,
+        Class::Final => wire::FailureClass::Final,
         Class::Cancelled => wire::FailureClass::Cancelled,
+    }
+}
+
+fn trouble_to_proto(clock: Clock) -> wire::Trouble {
+    match clock {
+        Clock::Poll => wire::Trouble::Poll,
+        Clock::Order => wire::Trouble::Order,
+        Clock::Output => wire::Trouble::Output,
+        Clock::Storage => wire::Trouble::Storage,
+    }
+}
+
+fn condition_to_proto(condition: Option<Condition>) -> wire::ProviderCondition {
+    match condition {
+        None => wire::ProviderCondition::Unspecified,
+        Some(Condition::AccountRefused) => wire::ProviderCondition::AccountRefused,
+        Some(Condition::Outage) => wire::ProviderCondition::Outage,
+        Some(Condition::Misconfigured) => wire::ProviderCondition::Misconfigured,
+    }
+}
+
+/// What operators read of a failure: what it was, and what the provider said.
+fn failure_detail(failure: &Failure) -> String {
+    let Failure { detail, evidence, .. } = failure;
+    match evidence.status {
+        Some(status) => format!("{detail}; {status}: {}", evidence.excerpt),
+        None if evidence.excerpt.is_empty() => detail.clone(),
+        None => format!("{detail}: {}", evidence.excerpt),
     }
 }
 
@@ -369,7 +405,8 @@ fn parse_work(work: wire::Work) -> Option<Result<Work, Unreadable>> {
     };
     let unreadable = |what: &str| {
         // Nothing was ordered by this lease, so the charge is left to what earlier ones recorded.
-        let failure = Failure::internal(format!("the work's {what} cannot be read"));
+        let detail = format!("the work's {what} cannot be read");
+        let failure = Failure::new(Class::Final, Reason::ProviderInternal, Charge::Unknown, detail);
         Some(Err(Unreadable { lease, failure }))
     };
     let Ok(account) = AccountId::from_name(&work.account) else { return unreadable("account") };
@@ -392,9 +429,22 @@ fn parse_work(work: wire::Work) -> Option<Result<Work, Unreadable>> {
         unconfirmed: work.in_doubt,
         poll: work.poll,
         polls: work.polls,
+        clocks: work.troubles.iter().fold(Clocks::default(), parse_clock),
         cancel_requested: work.cancel_requested,
         traceparent: work.traceparent,
     }))
+}
+
+fn parse_clock(mut clocks: Clocks, trouble: &wire::OrderTrouble) -> Clocks {
+    let elapsed = trouble.elapsed.and_then(|elapsed| Duration::try_from(elapsed).ok());
+    match trouble.trouble() {
+        wire::Trouble::Poll => clocks.poll = elapsed,
+        wire::Trouble::Order => clocks.order = elapsed,
+        wire::Trouble::Output => clocks.output = elapsed,
+        wire::Trouble::Storage => clocks.storage = elapsed,
+        wire::Trouble::Unspecified => {}
+    }
+    clocks
 }
 
 fn parse_lease(lease: &wire::Lease) -> Option<Lease> {

@@ -1,22 +1,26 @@
-//! Why a provider did not deliver: what the generation's user reads, what operators read, and what follows from it.
+//! How an attempt ends without a video: what the generation's user reads, what operators read, and what follows from it.
 //!
-//! Invariant: what users read and what operators read are two fields, and a provider's own words are in the second only.
+//! Invariant: what users read follows from the reason alone; a provider's own words are for operators.
 
 use std::time::Duration;
+
+use super::trouble::Trouble;
 
 /// What kind of failure it was; this decides whether there will be another attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Something broke that may work next time.
+    /// Nothing was made and nothing charged: there is another attempt while any is left.
     Internal,
     /// The provider asked for a pause; the attempt does not count.
     Throttled,
+    /// The provider takes no orders now; the attempt does not count.
+    Unavailable,
     /// The input was refused and always will be.
     InvalidInput,
     /// The provider's safety rules refused it.
     Safety,
-    /// The result cannot be used.
-    BadOutput,
+    /// The order may have been made or charged: there is no other attempt.
+    Final,
     /// It was cancelled, and the provider stopped.
     Cancelled,
 }
@@ -31,6 +35,75 @@ pub enum Charge {
     /// It says nothing that can be relied on.
     #[default]
     Unknown,
+}
+
+impl Charge {
+    /// As the API names it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotCharged => "NOT_CHARGED",
+            Self::Charged => "CHARGED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// Why a generation fails, as `Generation.error` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The generation was to be stopped.
+    Cancelled,
+    /// The input breaks the model's rules.
+    InputSchemaViolation,
+    /// The model's entry in the catalogue is wrong.
+    ModelMisconfigured,
+    /// The output cannot be had.
+    OutputUnavailable,
+    /// The output is no video that can be used.
+    ProviderBadOutput,
+    /// The provider failed.
+    ProviderInternal,
+    /// The provider has enough to do, or takes no orders.
+    ProviderQuota,
+    /// The provider took too long.
+    ProviderTimeout,
+    /// The provider's safety rules refused it.
+    SafetyInput,
+}
+
+impl Reason {
+    /// As the API names it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancelled => "CANCELLED",
+            Self::InputSchemaViolation => "INPUT_SCHEMA_VIOLATION",
+            Self::ModelMisconfigured => "MODEL_MISCONFIGURED",
+            Self::OutputUnavailable => "OUTPUT_UNAVAILABLE",
+            Self::ProviderBadOutput => "PROVIDER_BAD_OUTPUT",
+            Self::ProviderInternal => "PROVIDER_INTERNAL",
+            Self::ProviderQuota => "PROVIDER_QUOTA",
+            Self::ProviderTimeout => "PROVIDER_TIMEOUT",
+            Self::SafetyInput => "SAFETY_INPUT",
+        }
+    }
+
+    /// A sentence for the generation's user.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Cancelled => "it was stopped on request",
+            Self::InputSchemaViolation => "the provider refused the input",
+            Self::ModelMisconfigured => "the model is not set up rightly here; its operator has been told",
+            Self::OutputUnavailable => "the provider does not hand over what it made",
+            Self::ProviderBadOutput => "what the provider made is no video that can be used",
+            Self::ProviderInternal => "the provider failed to make the video",
+            Self::ProviderQuota => "the provider takes no orders at present",
+            Self::ProviderTimeout => "the provider took too long",
+            Self::SafetyInput => "the provider's safety rules refused it",
+        }
+    }
 }
 
 /// What operators see of a failure and users do not.
@@ -50,100 +123,58 @@ impl Evidence {
     }
 }
 
-/// Why a provider did not deliver.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}: {message}")]
+/// Why a provider takes no orders, as far as one call can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It refuses our key or our account.
+    AccountRefused,
+    /// It does not answer, or answers with faults of its own.
+    Outage,
+    /// It refuses the model, or fields of its entry in the catalogue.
+    Misconfigured,
+}
+
+/// How an attempt ends without a video.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What kind of failure.
     pub class: Class,
-    /// One of the reasons of `Generation.error`.
-    pub reason: &'static str,
-    /// A sentence for the generation's user.
-    pub message: String,
+    /// What the user is told.
+    pub reason: Reason,
     /// Not to be tried again before this long.
     pub retry_after: Option<Duration>,
     /// Whether it costs something all the same.
     pub charge: Charge,
-    /// What operators see of it.
+    /// What it says of the provider's health.
+    pub condition: Option<Condition>,
+    /// A sentence for operators.
+    pub detail: String,
+    /// What else operators see of it.
     pub evidence: Evidence,
 }
 
 impl Failure {
-    /// A failure inside the provider, which may not come again.
+    /// A failure of this class and reason.
     #[must_use]
-    pub fn internal(message: impl Into<String>) -> Self {
+    pub fn new(class: Class, reason: Reason, charge: Charge, detail: impl Into<String>) -> Self {
+        let (detail, evidence) = (detail.into(), Evidence::default());
+        Self { class, reason, charge, retry_after: None, condition: None, detail, evidence }
+    }
+
+    /// The generation was to be cancelled.
+    #[must_use]
+    pub fn cancelled(detail: impl Into<String>, charge: Charge) -> Self {
+        Self::new(Class::Cancelled, Reason::Cancelled, charge, detail)
+    }
+
+    /// The same failure, with what came of the call that it follows from.
+    #[must_use]
+    pub(crate) fn because(self, trouble: &Trouble) -> Self {
         Self {
-            class: Class::Internal,
-            reason: "PROVIDER_INTERNAL",
-            message: message.into(),
-            retry_after: None,
-            charge: Charge::Unknown,
-            evidence: Evidence::default(),
+            retry_after: trouble.retry_after,
+            detail: trouble.detail.clone(),
+            evidence: trouble.evidence.clone(),
+            ..self
         }
-    }
-
-    /// A result that cannot be used.
-    #[must_use]
-    pub fn bad_output(message: impl Into<String>) -> Self {
-        Self { class: Class::BadOutput, reason: "PROVIDER_BAD_OUTPUT", ..Self::internal(message) }
-    }
-
-    /// The provider does not know an order any more that it took.
-    #[must_use]
-    pub fn order_lost() -> Self {
-        Self { reason: "OUTPUT_UNAVAILABLE", ..Self::bad_output("the provider lost the order") }
-    }
-
-    /// The provider says that the order is done, and names no output.
-    #[must_use]
-    pub fn output_missing() -> Self {
-        Self { reason: "OUTPUT_UNAVAILABLE", charge: Charge::Charged, ..Self::bad_output("the provider has no output") }
-    }
-
-    /// The order has reference pictures, and the model cannot see our assets.
-    #[must_use]
-    pub fn reference_pictures() -> Self {
-        Self {
-            class: Class::InvalidInput,
-            reason: "INPUT_SCHEMA_VIOLATION",
-            charge: Charge::NotCharged,
-            ..Self::internal("this model takes no reference pictures")
-        }
-    }
-
-    /// The generation was cancelled.
-    #[must_use]
-    pub fn cancelled(message: impl Into<String>, charge: Charge) -> Self {
-        Self { class: Class::Cancelled, reason: "CANCELLED", charge, ..Self::internal(message) }
-    }
-
-    /// The same failure with what operators see of it.
-    #[must_use]
-    pub fn with_evidence(self, evidence: Evidence) -> Self {
-        Self { evidence, ..self }
-    }
-}
-
-/// Why an order was not submitted, or is not known to have been.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotSubmitted {
-    /// Nothing was ordered: it was refused, or no byte left.
-    #[error("nothing was ordered: {0}")]
-    Refused(Failure),
-    /// The order may have been taken: the connection broke after it went out.
-    #[error("it is not known whether the order was taken: {message}")]
-    Unconfirmed {
-        /// A sentence for operators.
-        message: String,
-        /// What else operators see of it.
-        evidence: Evidence,
-    },
-}
-
-impl NotSubmitted {
-    /// It is not known whether the order was taken, for the reason that `message` gives.
-    #[must_use]
-    pub fn unconfirmed(message: impl Into<String>, evidence: Evidence) -> Self {
-        Self::Unconfirmed { message: message.into(), evidence }
     }
 }

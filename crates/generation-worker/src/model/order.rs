@@ -2,8 +2,6 @@
 
 use uuid::Uuid;
 
-use super::failure::{Charge, Failure};
-
 /// What is ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -41,11 +39,9 @@ pub struct Abilities {
     pub in_process: bool,
 }
 
-/// What a provider says of an order.
+/// What a provider says of an order that is well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrderStatus {
-    /// The provider does not know this reference, or not any more.
-    Unknown,
     /// It waits in the provider's own queue.
     Waiting {
         /// The place in that queue, from 1, where the provider says it.
@@ -60,17 +56,13 @@ pub enum OrderStatus {
     },
     /// The video is there to be fetched.
     Done(Made),
-    /// It will not be made.
-    Failed(Failure),
-    /// It was stopped on our request.
-    Cancelled(Charge),
 }
 
 /// What was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Made {
-    /// The file's ending, without a dot: `mp4`.
-    pub extension: &'static str,
+    /// Where the output lies, as the provider says; empty where it is fetched by the order's reference.
+    pub address: String,
     /// What the provider charges, in micro-credits; nothing for the price that is held.
     pub cost_micros: Option<i64>,
 }
@@ -113,4 +105,8 @@ pub struct RemoteModel {
     pub provider: RemoteProvider,
     /// The provider's name for it.
     pub model: String,
+    /// Words by which it refuses for safety, beside those that are known of its provider.
+    pub refusals: Vec<String>,
+    /// Where in its answer the output's address lies, a JSON pointer; nothing: it is looked for.
+    pub output: Option<String>,
 }

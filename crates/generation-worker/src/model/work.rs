@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::id::AccountId;
 use uuid::Uuid;
 
+use super::failure::Condition;
 use super::order::{Order, Reference};
 
 /// One lease of a job.
@@ -41,10 +42,52 @@ pub struct Work {
     pub poll: bool,
     /// How many polls there were before.
     pub polls: i32,
+    /// Since when the order has been in trouble.
+    pub clocks: Clocks,
     /// It is to be cancelled.
     pub cancel_requested: bool,
     /// The W3C trace context of the call that started the generation; empty: none.
     pub traceparent: String,
+}
+
+/// What of an order is in trouble. Each has a clock of its own, which the next good news of the same sort stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The provider cannot be asked.
+    Poll,
+    /// The provider answers, and does not know the order or names no output.
+    Order,
+    /// The output cannot be fetched.
+    Output,
+    /// The output cannot be stored.
+    Storage,
+}
+
+/// For how long each has been in trouble; nothing for what is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// See [`Clock::Poll`].
+    pub poll: Option<Duration>,
+    /// See [`Clock::Order`].
+    pub order: Option<Duration>,
+    /// See [`Clock::Output`].
+    pub output: Option<Duration>,
+    /// See [`Clock::Storage`].
+    pub storage: Option<Duration>,
+}
+
+impl Clocks {
+    /// For how long this has been in trouble.
+    #[must_use]
+    pub fn elapsed(&self, clock: Clock) -> Duration {
+        let elapsed = match clock {
+            Clock::Poll => self.poll,
+            Clock::Order => self.order,
+            Clock::Output => self.output,
+            Clock::Storage => self.storage,
+        };
+        elapsed.unwrap_or_default()
+    }
 }
 
 /// An order that goes on without a lease.
@@ -60,7 +103,11 @@ pub struct Suspension {
     pub stage: String,
     /// The place in the provider's own queue, from 1; 0: none.
     pub queue_position: i32,
-    /// Why it is unconfirmed, for operators.
+    /// What is in trouble; nothing where the order is well.
+    pub trouble: Option<Clock>,
+    /// What it says of the provider's health.
+    pub condition: Option<Condition>,
+    /// Why it is unconfirmed or in trouble, for operators.
     pub message: String,
 }
 

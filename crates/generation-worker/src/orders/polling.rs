@@ -4,8 +4,9 @@
 
 use chassis::crash;
 
-use super::{Attempt, Orders, Stop, cancelled_unknown, poll_interval, stopped};
-use crate::model::{Failure, Made, OrderStatus, Reference, Suspension};
+use super::{Attempt, Orders, Stop, poll_interval};
+use crate::model::{Made, OrderStatus, Phase, Reference, Suspension};
+use crate::outcomes::{Decision, decide};
 use crate::{crash_points, events};
 
 impl Orders {
@@ -13,12 +14,12 @@ impl Orders {
     pub(super) async fn poll(&self, attempt: Attempt<'_>, reference: &Reference, cancel: bool) -> Result<Made, Stop> {
         let Attempt { work, provider, .. } = attempt;
         let abilities = provider.abilities();
-        let poll_after = Some(poll_interval(provider, work.polls));
-        let mut suspension = Suspension { poll_after, ..Suspension::default() };
+        let mut suspension =
+            Suspension { poll_after: Some(poll_interval(provider, work.polls)), ..Suspension::default() };
         if cancel && abilities.cancel {
             // A request that failed is made again with the next poll; only what the provider says of the order counts.
-            if let Err(failure) = provider.cancel(reference).await {
-                events::cancel_failed(work, provider.name(), &failure);
+            if let Err(trouble) = provider.cancel(reference).await {
+                events::call_failed(work, provider.name(), Phase::Cancel, &trouble);
             }
             crash::point(crash_points::CANCEL_SENT);
         }
@@ -26,11 +27,6 @@ impl Orders {
         crash::point(crash_points::PROVIDER_POLLED);
         match status {
             Ok(OrderStatus::Done(made)) => return Ok(made),
-            Ok(OrderStatus::Cancelled(charge)) => return Err(stopped(charge)),
-            Ok(OrderStatus::Failed(failure)) => return Err(failure.into()),
-            Ok(OrderStatus::Unknown) if cancel => return Err(cancelled_unknown()),
-            Ok(OrderStatus::Unknown) if abilities.idempotent_submit => self.resubmit(attempt, reference).await?,
-            Ok(OrderStatus::Unknown) => return Err(Failure::order_lost().into()),
             Ok(OrderStatus::Waiting { position }) => {
                 suspension.queue_position = position.and_then(|place| i32::try_from(place).ok()).unwrap_or_default();
                 "queued".clone_into(&mut suspension.stage);
@@ -39,7 +35,15 @@ impl Orders {
                 suspension.percent = abilities.progress.then_some(percent);
                 stage.clone_into(&mut suspension.stage);
             }
-            Err(failure) => events::poll_failed(work, provider.name(), &failure),
+            Err(trouble) => match decide(Phase::Poll, trouble.outcome, &attempt.context(cancel)).at(&work.clocks) {
+                Decision::Confirm => self.resubmit(attempt, reference).await?,
+                decision => {
+                    if matches!(decision, Decision::Again { .. }) {
+                        events::call_failed(work, provider.name(), Phase::Poll, &trouble);
+                    }
+                    return Err(self.follow(attempt, decision, &trouble));
+                }
+            },
         }
         Err(Stop::Suspended(suspension))
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use chassis::crash;
 use tokio::time::sleep;
 
-use super::{Attempt, Orders, Stop, poll_interval};
-use crate::model::{Charge, Class, Evidence, Failure, NotSubmitted, Reference, Suspension};
+use super::{Attempt, Orders, Stop};
+use crate::model::{CallOutcome, Charge, Class, Failure, Phase, Reason, Reference, Trouble};
+use crate::outcomes::{Decision, decide};
 use crate::{crash_points, events};
 
 /// How often an unconfirmed order is sent again under its key, or searched for, before its lease ends.
@@ -25,33 +26,30 @@ impl Orders {
         if work.unconfirmed {
             // One that is to be cancelled is not sent again, even where that would cost nothing.
             let resend = !cancel && provider.abilities().idempotent_submit;
-            let why = ("an earlier lease did not say".to_owned(), Evidence::default());
-            return self.confirm(attempt, resend, why).await;
+            let unheard = Trouble::new(CallOutcome::Lost, "an earlier lease did not say");
+            return self.confirm(attempt, resend, unheard).await;
         }
         if cancel {
             return Err(Failure::cancelled("it was cancelled before it was ordered", Charge::NotCharged).into());
         }
         self.work.record_intent(work.lease, provider.name()).await?;
         crash::point(crash_points::INTENT_ANSWERED);
-        match provider.submit(&work.order).await {
-            Ok(reference) => self.record(attempt, reference).await,
-            // Nobody sent this order before, so a refusal says that it does not exist.
-            Err(NotSubmitted::Refused(failure)) => Err(Failure { charge: Charge::NotCharged, ..failure }.into()),
-            Err(NotSubmitted::Unconfirmed { message, evidence }) => {
+        let trouble = match provider.submit(&work.order).await {
+            Ok(reference) => return self.record(attempt, reference).await,
+            Err(trouble) => trouble,
+        };
+        match decide(Phase::Submit, trouble.outcome, &attempt.context(cancel)) {
+            Decision::Confirm => {
                 let resend = provider.abilities().idempotent_submit;
-                self.confirm(attempt, resend, (message, evidence)).await
+                self.confirm(attempt, resend, trouble).await
             }
+            decision => Err(self.unconfirmed(attempt, decision, &trouble)),
         }
     }
 
     /// Finds out what became of an order that may have been taken: it is searched for, and sent again only with `resend`. One
     /// that stays unconfirmed is suspended.
-    async fn confirm(
-        &self,
-        attempt: Attempt<'_>,
-        resend: bool,
-        mut why: (String, Evidence),
-    ) -> Result<Reference, Stop> {
+    async fn confirm(&self, attempt: Attempt<'_>, resend: bool, mut trouble: Trouble) -> Result<Reference, Stop> {
         let Attempt { work, provider, .. } = attempt;
         let abilities = provider.abilities();
         for tried in 0..MAX_TRIES {
@@ -64,30 +62,31 @@ impl Orders {
                     Ok(Some(reference)) => return self.record(attempt, reference).await,
                     // It may not show yet, so that is no proof that there is none.
                     Ok(None) => {}
-                    Err(failure) => why = (failure.message, failure.evidence),
+                    Err(found) => trouble = found,
                 }
             }
             if resend {
                 match provider.submit(&work.order).await {
                     Ok(reference) => return self.record(attempt, reference).await,
-                    // What is refused for what it is was refused the first time too.
-                    Err(NotSubmitted::Refused(failure))
-                        if matches!(failure.class, Class::InvalidInput | Class::Safety) =>
-                    {
-                        return Err(failure.into());
-                    }
-                    // A later refusal says nothing about the first submission.
-                    Err(NotSubmitted::Refused(failure)) => why = (failure.message, failure.evidence),
-                    Err(NotSubmitted::Unconfirmed { message, evidence }) => why = (message, evidence),
+                    Err(repeated) => trouble = repeated,
+                }
+                let decision = decide(Phase::Repeat, trouble.outcome, &attempt.context(false));
+                if let Some(failure) = decision.failure(&trouble) {
+                    return Err(failure.into());
                 }
             } else if !abilities.find_by_key {
                 break;
             }
         }
-        let (message, evidence) = why;
-        events::order_unconfirmed(work, provider.name(), &message, &evidence);
-        let poll_after = (resend || abilities.find_by_key).then(|| poll_interval(provider, work.polls));
-        Err(Stop::Suspended(Suspension { poll_after, unconfirmed: true, message, ..Suspension::default() }))
+        Err(self.unconfirmed(attempt, Decision::Unconfirmed, &trouble))
+    }
+
+    /// Why to stop after a submission that did not come about, or is not known to have.
+    fn unconfirmed(&self, attempt: Attempt<'_>, decision: Decision, trouble: &Trouble) -> Stop {
+        if decision == Decision::Unconfirmed {
+            events::order_unconfirmed(attempt.work, attempt.provider.name(), trouble);
+        }
+        self.follow(attempt, decision, trouble)
     }
 
     /// Records the reference of an order that the provider took.
@@ -105,12 +104,18 @@ impl Orders {
 
     /// Submits an order again that the provider took and forgot; its key must lead to the same order.
     pub(super) async fn resubmit(&self, attempt: Attempt<'_>, reference: &Reference) -> Result<(), Stop> {
-        match attempt.provider.submit(&attempt.work.order).await {
-            Ok(again) if again == *reference => Ok(()),
-            Ok(_) => Err(Failure::internal("the provider gave the same key another reference").into()),
-            Err(NotSubmitted::Refused(failure)) => Err(failure.into()),
+        let trouble = match attempt.provider.submit(&attempt.work.order).await {
+            Ok(again) if again == *reference => return Ok(()),
+            Ok(_) => {
+                let detail = "the provider gave the same key another reference";
+                return Err(Failure::new(Class::Final, Reason::ProviderInternal, Charge::Unknown, detail).into());
+            }
+            Err(trouble) => trouble,
+        };
+        match decide(Phase::Repeat, trouble.outcome, &attempt.context(false)).failure(&trouble) {
+            Some(failure) => Err(failure.into()),
             // The next poll says what came of it.
-            Err(NotSubmitted::Unconfirmed { .. }) => Ok(()),
+            None => Ok(()),
         }
     }
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Attempt, Orders, Stop, cancelled_unknown, stopped};
+use super::{Attempt, Orders, Stop};
 use crate::error::Error;
 use crate::events;
-use crate::model::{Failure, Lease, Made, OrderStatus, Reference};
+use crate::model::{Charge, Class, Failure, Lease, Made, OrderStatus, Phase, Reason, Reference};
+use crate::outcomes::{Decision, decide};
 
 /// How many polls in a row may fail before the attempt is given up.
 const MAX_FAILED_POLLS: u32 = 20;
@@ -47,24 +48,24 @@ impl Orders {
             }
             match provider.poll(reference).await {
                 Ok(OrderStatus::Done(made)) => return Ok(made),
-                Ok(OrderStatus::Cancelled(charge)) => return Err(stopped(charge)),
-                Ok(OrderStatus::Failed(failure)) => return Err(failure.into()),
-                Ok(OrderStatus::Unknown) if signals.cancel.is_cancelled() => return Err(cancelled_unknown()),
-                Ok(OrderStatus::Unknown) if provider.abilities().idempotent_submit => {
-                    self.resubmit(attempt, reference).await?;
-                }
-                Ok(OrderStatus::Unknown) => return Err(Failure::order_lost().into()),
                 Ok(OrderStatus::Waiting { .. }) => failed_polls = 0,
                 Ok(OrderStatus::Working { percent, stage }) => {
                     failed_polls = 0;
                     progress.send_if_modified(|last| std::mem::replace(last, (percent, stage)) != (percent, stage));
                 }
-                Err(failure) => {
-                    failed_polls += 1;
-                    if failed_polls >= MAX_FAILED_POLLS {
-                        return Err(failure.into());
+                Err(trouble) => {
+                    let cancel = signals.cancel.is_cancelled();
+                    match decide(Phase::Poll, trouble.outcome, &attempt.context(cancel)) {
+                        Decision::Confirm => self.resubmit(attempt, reference).await?,
+                        decision @ Decision::Again { .. } => {
+                            failed_polls += 1;
+                            if failed_polls >= MAX_FAILED_POLLS {
+                                return Err(self.follow(attempt, in_process_end(decision), &trouble));
+                            }
+                            events::call_failed(work, provider.name(), Phase::Poll, &trouble);
+                        }
+                        decision => return Err(self.follow(attempt, decision, &trouble)),
                     }
-                    events::poll_failed(work, provider.name(), &failure);
                 }
             }
             if Instant::now() >= until {
@@ -81,11 +82,11 @@ impl Orders {
     /// Stops an order that takes too long.
     async fn time_out(&self, attempt: Attempt<'_>, reference: &Reference) -> Failure {
         let Attempt { work, provider, .. } = attempt;
-        if let Err(failure) = provider.cancel(reference).await {
-            events::cancel_failed(work, provider.name(), &failure);
+        if let Err(trouble) = provider.cancel(reference).await {
+            events::call_failed(work, provider.name(), Phase::Cancel, &trouble);
         }
-        let message = format!("the provider took longer than {:?}", self.timeout);
-        Failure { reason: "PROVIDER_TIMEOUT", ..Failure::internal(message) }
+        let detail = format!("the provider took longer than {:?}", self.timeout);
+        Failure::new(Class::Internal, Reason::ProviderTimeout, Charge::NotCharged, detail)
     }
 
     /// Reports the newest progress; what came in between is never sent. Ends only when the lease is lost.
@@ -102,5 +103,13 @@ impl Orders {
             sleep(REPORT_INTERVAL).await;
         }
         std::future::pending().await
+    }
+}
+
+/// What follows for an order of this process that cannot be asked about: it costs nothing, so that it is made again.
+fn in_process_end(decision: Decision) -> Decision {
+    match decision {
+        Decision::Again { reason: Reason::Cancelled, charge, .. } => Decision::End(Reason::Cancelled, charge),
+        _ => Decision::Retry(Reason::ProviderInternal),
     }
 }

@@ -10,14 +10,14 @@ use bytes::{Bytes, BytesMut};
 use chassis::egress::{Call, Egress, Reach, is_public};
 use futures::StreamExt as _;
 use futures::stream;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 use tracing::Instrument as _;
 use url::{Host, Url};
 
-use super::excerpt;
-use crate::model::{Charge, Class, Evidence, Failure, NotSubmitted};
+use super::{excerpt, outputs, refusals};
+use crate::model::{CallOutcome, Evidence, Trouble};
 use crate::provider::Pieces;
 
 pub(super) use super::call::Operation;
@@ -28,8 +28,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long no byte may come while an answer is read.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER: usize = 1 << 20;
+/// The longest answer that is read, in bytes. Predictions carry their logs, of which nothing bounds the length.
+const MAX_ANSWER: usize = 16 << 20;
+/// The redirects of an output that are followed.
+const MAX_REDIRECTS: usize = 5;
 
 /// One provider's API.
 #[derive(Clone, Debug)]
@@ -51,6 +53,9 @@ pub(super) enum CallError {
     /// The connection was lost, or the answer could not be read: the provider may have acted.
     #[error("the provider's answer was lost: {0}")]
     Lost(String),
+    /// The answer is longer than is read.
+    #[error("the provider's answer is longer than is read")]
+    TooLong,
 }
 
 /// What the provider answered.
@@ -86,61 +91,48 @@ impl Answer {
         Some(Duration::from_secs(seconds.min(3_600)))
     }
 
-    /// Why there is no news of an order; that says nothing about the order.
-    pub(super) fn poll_failure(&self) -> Failure {
-        let mut failure = Failure::internal(format!("the provider answered {}", self.status.as_u16()));
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
-            failure.class = Class::Throttled;
-        }
-        failure.retry_after = self.retry_after();
-        failure.with_evidence(self.evidence())
-    }
-
-    /// Why an order was not taken. Only the refusals by which nothing was ordered are reported as such; whatever a gateway or a
-    /// broken server may say of an order that went through is not.
-    pub(super) fn submit_failure(&self) -> NotSubmitted {
-        let code = self.status.as_u16();
-        let (class, reason) = match code {
-            400 | 404 | 405 | 413 | 415 | 422 => (Class::InvalidInput, "INPUT_SCHEMA_VIOLATION"),
-            401..=403 => (Class::Internal, "PROVIDER_QUOTA"),
-            429 => (Class::Throttled, "PROVIDER_QUOTA"),
-            _ => return NotSubmitted::unconfirmed(format!("the provider answered {code}"), self.evidence()),
-        };
-        NotSubmitted::Refused(Failure {
-            class,
-            reason,
-            retry_after: self.retry_after(),
-            charge: Charge::NotCharged,
-            evidence: self.evidence(),
-            ..Failure::internal(format!("the provider refused the order with {code}"))
+    /// What came of asking about an order, or for it to be stopped.
+    pub(super) fn poll_trouble(&self) -> Trouble {
+        self.trouble(match self.status.as_u16() {
+            401..=403 => CallOutcome::AccountRefused,
+            404 | 410 => CallOutcome::NotFound,
+            429 => CallOutcome::Throttled,
+            408 | 425 | 500.. => CallOutcome::Unavailable,
+            _ => CallOutcome::Unreadable,
         })
     }
-}
 
-impl CallError {
-    fn cause(&self) -> &str {
-        match self {
-            Self::NotSent(cause) | Self::Lost(cause) => cause,
-        }
+    /// What came of sending an order. Only the refusals by which nothing was ordered are translated as such; whatever a gateway
+    /// or a broken server may say of an order that went through is not.
+    pub(super) fn submit_trouble(&self) -> Trouble {
+        self.trouble(match self.status.as_u16() {
+            400 | 413 | 415 | 422 => refusals::parse_input_refusal(&self.json()),
+            401..=403 => CallOutcome::AccountRefused,
+            404 | 405 | 410 => CallOutcome::ModelRefused,
+            429 => CallOutcome::Throttled,
+            408 | 425 | 500.. => CallOutcome::Unavailable,
+            _ => CallOutcome::Unreadable,
+        })
+    }
+
+    /// What came of a call that was answered.
+    pub(super) fn trouble(&self, outcome: CallOutcome) -> Trouble {
+        let detail = format!("the provider answered {}", self.status.as_u16());
+        let trouble = Trouble::new(outcome, detail).with_evidence(self.evidence());
+        Trouble { retry_after: self.retry_after(), ..trouble }
     }
 }
 
-impl From<CallError> for Failure {
+impl From<CallError> for Trouble {
     fn from(error: CallError) -> Self {
-        let message = match &error {
-            CallError::NotSent(_) => "the provider cannot be reached",
-            CallError::Lost(_) => "the provider's answer was lost",
+        let (outcome, detail, cause) = match error {
+            CallError::NotSent(cause) => (CallOutcome::NotSent, "the provider cannot be reached", cause),
+            CallError::Lost(cause) => (CallOutcome::Lost, "the provider's answer was lost", cause),
+            CallError::TooLong => {
+                (CallOutcome::Unreadable, "the provider's answer is longer than is read", String::new())
+            }
         };
-        Self::internal(message).with_evidence(Evidence::cause(error.cause()))
-    }
-}
-
-impl From<CallError> for NotSubmitted {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::NotSent(_) => Self::Refused(Failure { charge: Charge::NotCharged, ..error.into() }),
-            CallError::Lost(cause) => Self::unconfirmed(cause.clone(), Evidence::cause(cause)),
-        }
+        Self::new(outcome, detail).with_evidence(Evidence::cause(cause))
     }
 }
 
@@ -199,24 +191,30 @@ impl Api {
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
-        self.answer(request, call).await
+        self.answer(operation, request, call).await
     }
 
     /// Fetches a public document of the provider's, without credentials.
     pub(super) async fn get_public(&self, operation: Operation, url: Url) -> Result<Answer, CallError> {
         let call = operation.begin(self.provider, &Method::GET, &url);
-        self.answer(self.client.get(url).timeout(CALL_TIMEOUT), call).await
+        self.answer(operation, self.client.get(url).timeout(CALL_TIMEOUT), call).await
     }
 
-    async fn answer(&self, request: reqwest::RequestBuilder, call: Call) -> Result<Answer, CallError> {
+    async fn answer(
+        &self,
+        operation: Operation,
+        request: reqwest::RequestBuilder,
+        call: Call,
+    ) -> Result<Answer, CallError> {
         let answer = async {
             let mut response = request.send().await.map_err(call_error)?;
             call.answered(response.status());
+            operation.count(self.provider, response.status());
             let (status, headers) = (response.status(), response.headers().clone());
             let mut body = BytesMut::new();
             while let Some(piece) = response.chunk().await.map_err(|error| CallError::Lost(describe(error)))? {
                 if body.len() + piece.len() > MAX_ANSWER {
-                    return Err(CallError::Lost("it is longer than is read".to_owned()));
+                    return Err(CallError::TooLong);
                 }
                 body.extend_from_slice(&piece);
             }
@@ -231,41 +229,69 @@ impl Api {
 
     /// The bytes of an output. No credential goes to wherever it lies, and only a provider that is itself called at an address
     /// of this network, as in tests, may name another such address.
-    pub(super) async fn download<'a>(&self, address: &str) -> Result<Pieces<'a>, Failure> {
-        let url = Url::parse(address).map_err(|_| Failure::bad_output("the provider's output has no address"))?;
+    pub(super) async fn download<'a>(&self, address: &str) -> Result<Pieces<'a>, Trouble> {
+        if let Some(data) = address.strip_prefix("data:") {
+            let bytes = outputs::decode_data(data);
+            let bytes =
+                bytes.ok_or_else(|| Trouble::new(CallOutcome::FileUnusable, "the output's data: URI is none"))?;
+            return Ok(stream::once(async move { Ok(bytes) }).boxed());
+        }
+        let mut url =
+            Url::parse(address).map_err(|_| Trouble::new(CallOutcome::FileRefused, "the output's address is none"))?;
+        for _ in 0..=MAX_REDIRECTS {
+            match self.download_hop(url).await? {
+                Hop::Pieces(pieces) => return Ok(pieces),
+                Hop::Redirect(next) => url = next,
+            }
+        }
+        Err(Trouble::new(CallOutcome::FileUnavailable, format!("the output is redirected over {MAX_REDIRECTS} times")))
+    }
+
+    /// One request for an output. Each hop is checked like the first: a redirect is somebody else's choice of an address.
+    async fn download_hop<'a>(&self, url: Url) -> Result<Hop<'a>, Trouble> {
         let call = Operation::FetchOutput.begin(self.provider, &Method::GET, &url);
-        let request = self.egress.request(Method::GET, url);
-        let request = request.map_err(|refused| {
+        let request = self.egress.request(Method::GET, url.clone()).map_err(|refused| {
             call.failed("refused");
-            Failure::bad_output(format!("the provider's output: {refused}"))
+            Trouble::new(CallOutcome::FileRefused, format!("the output's address is not called: {refused}"))
         })?;
         let response = request.send().instrument(call.span().clone()).await.map_err(|error| {
-            let error = call_error(error);
-            call.failed(kind(&error));
-            Failure::from(error)
+            call.failed(if error.is_timeout() { "slow" } else { "lost" });
+            file_trouble(error)
         })?;
         call.answered(response.status());
-        if !response.status().is_success() {
-            let code = response.status().as_u16();
-            let message = format!("the provider's output cannot be fetched: {code}");
-            // What is refused is not there any more; what broke may be there in a moment.
-            let gone = response.status().is_client_error() && !matches!(code, 408 | 425 | 429);
-            let class = if gone { Class::BadOutput } else { Class::Internal };
-            let evidence = Evidence { status: Some(code), excerpt: String::new() };
-            return Err(Failure { class, reason: "OUTPUT_UNAVAILABLE", evidence, ..Failure::internal(message) });
+        Operation::FetchOutput.count(self.provider, response.status());
+        let code = response.status().as_u16();
+        if response.status().is_redirection() {
+            let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+            let next = location.and_then(|location| url.join(location).ok());
+            return next.map(Hop::Redirect).ok_or_else(|| file_refused(code));
         }
+        if !response.status().is_success() {
+            return Err(file_refused(code));
+        }
+        let announced = response.content_length();
         // The span lasts as long as there are pieces to come.
-        let pieces = stream::try_unfold((response, call), |(mut response, call)| async move {
+        let pieces = stream::try_unfold((response, call, 0_u64), move |(mut response, call, received)| async move {
             match response.chunk().await {
-                Ok(piece) => Ok(piece.map(|piece| (piece, (response, call)))),
+                Ok(Some(piece)) => {
+                    let received = received + piece.len() as u64;
+                    Ok(Some((piece, (response, call, received))))
+                }
+                Ok(None) if announced.is_some_and(|announced| announced != received) => {
+                    call.failed("cut");
+                    Err(Trouble::new(CallOutcome::FileCut, "the output has another length than was announced"))
+                }
+                Ok(None) => Ok(None),
                 Err(error) => {
-                    let error = call_error(error);
-                    call.failed(kind(&error));
-                    Err(Failure::from(error))
+                    call.failed(if error.is_timeout() { "slow" } else { "cut" });
+                    let trouble = file_trouble(error);
+                    // What broke after it began is a file that was cut.
+                    let cut = trouble.outcome == CallOutcome::FileUnavailable;
+                    Err(Trouble { outcome: if cut { CallOutcome::FileCut } else { trouble.outcome }, ..trouble })
                 }
             }
         });
-        Ok(pieces.boxed())
+        Ok(Hop::Pieces(pieces.boxed()))
     }
 
     /// The credential without its scheme.
@@ -273,6 +299,32 @@ impl Api {
         let text = self.authorization.to_str().unwrap_or_default();
         text.split_once(' ').map_or(text, |(_, credential)| credential).to_owned()
     }
+}
+
+/// What a request for an output leads to.
+enum Hop<'a> {
+    Pieces(Pieces<'a>),
+    Redirect(Url),
+}
+
+/// A file's server refused it, or is out of order.
+fn file_refused(code: u16) -> Trouble {
+    let outcome = match code {
+        408 | 425 | 429 | 500.. => CallOutcome::FileUnavailable,
+        _ => CallOutcome::FileRefused,
+    };
+    let evidence = Evidence { status: Some(code), excerpt: String::new() };
+    Trouble::new(outcome, format!("the output cannot be fetched: {code}")).with_evidence(evidence)
+}
+
+/// A file's server cannot be reached, or broke off.
+fn file_trouble(error: reqwest::Error) -> Trouble {
+    let (outcome, detail) = if error.is_timeout() && !error.is_connect() {
+        (CallOutcome::FileSlow, "the output stands still")
+    } else {
+        (CallOutcome::FileUnavailable, "the output cannot be fetched")
+    };
+    Trouble::new(outcome, detail).with_evidence(Evidence::cause(describe(error)))
 }
 
 /// Where a provider's outputs may lie. Its own address is the operator's choice.
@@ -296,6 +348,7 @@ fn kind(error: &CallError) -> &'static str {
     match error {
         CallError::NotSent(_) => "not_sent",
         CallError::Lost(_) => "lost",
+        CallError::TooLong => "too_long",
     }
 }
 
@@ -315,6 +368,7 @@ fn describe(error: reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Charge, Class, Failure, Reason};
 
     #[tokio::test]
     async fn a_provider_out_there_names_no_address_in_here() {
@@ -326,8 +380,8 @@ mod tests {
             "http://replicate.delivery/video.mp4",
             "file:///etc/passwd",
         ] {
-            let failure = out_there.download(inward).await.map(drop).unwrap_err();
-            assert_eq!(failure.reason, "PROVIDER_BAD_OUTPUT", "{inward}");
+            let trouble = out_there.download(inward).await.map(drop).unwrap_err();
+            assert_eq!(trouble.outcome, CallOutcome::FileRefused, "{inward}");
         }
         let resolved = out_there.download("https://localhost/video.mp4").await.map(drop).unwrap_err();
         assert!(resolved.evidence.excerpt.contains("public internet"), "{resolved:?}");
@@ -345,9 +399,11 @@ mod tests {
             body: Bytes::from_static(br#"{"detail": "r9-hidden may not"}"#),
             credential: "r9-hidden".to_owned(),
         };
-        let NotSubmitted::Refused(failure) = answer.submit_failure() else { panic!("it is a refusal") };
+        let trouble = answer.submit_trouble();
         let excerpt = r#"{"detail": "[redacted] may not"}"#.to_owned();
-        assert_eq!(failure.evidence, Evidence { status: Some(403), excerpt });
-        assert_eq!(failure.message, "the provider refused the order with 403");
+        assert_eq!(trouble.evidence, Evidence { status: Some(403), excerpt });
+        assert_eq!(trouble.outcome, CallOutcome::AccountRefused);
+        let failure = Failure::new(Class::Final, Reason::ProviderQuota, Charge::Unknown, "").because(&trouble);
+        assert_eq!(failure.reason.message(), "the provider takes no orders at present");
     }
 }

@@ -2,8 +2,10 @@
 
 use chassis::egress::Call;
 use chassis::telemetry::attributes;
-use http::Method;
+use http::{Method, StatusCode};
 use url::Url;
+
+use crate::metrics;
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +18,24 @@ pub(super) enum Operation {
 }
 
 impl Operation {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::Poll => "poll",
+            Self::Cancel => "cancel",
+            Self::FetchOutput => "fetch",
+            Self::FetchKeys => "keys",
+        }
+    }
+
     /// Opens the span of a request to `url` at `provider`.
     pub(super) fn begin(self, provider: &'static str, method: &Method, url: &Url) -> Call {
         Call::begin(&self.span_name(provider), method, url).with(attributes::PROVIDER, provider)
+    }
+
+    /// Counts an answer.
+    pub(super) fn count(self, provider: &'static str, status: StatusCode) {
+        metrics::CALLS.with([provider, self.as_str(), status_label(status)]).increment(1);
     }
 
     fn span_name(self, provider: &str) -> String {
@@ -30,4 +47,13 @@ impl Operation {
             Self::FetchKeys => "fetch keys".to_owned(),
         }
     }
+}
+
+/// The label of a status: a provider may answer with any number, and only those that HTTP names are labels.
+fn status_label(status: StatusCode) -> &'static str {
+    const NAMED: [&str; 24] = [
+        "200", "201", "202", "204", "206", "301", "302", "303", "307", "308", "400", "401", "402", "403", "404", "408",
+        "410", "413", "422", "429", "500", "502", "503", "504",
+    ];
+    NAMED.into_iter().find(|named| *named == status.as_str()).unwrap_or("other")
 }

@@ -6,7 +6,7 @@
 //! that we could give an order. Server errors (500 and above) are never charged; a 422 may be.
 //!
 //! Invariant: `COMPLETED` says only that there is a result; a result that is an error is a failure. A state that we do not know
-//! is an order at work.
+//! is an order at work, and an answer without a state says nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +21,10 @@ use uuid::Uuid;
 use super::api::{Answer, Api, Operation};
 use super::key_set::KeySet;
 use super::webhook_url::webhook_url;
+use super::{outputs, refusals};
 use crate::model::{
-    Abilities, Charge, Class, Failure, Made, NotSubmitted, NotVerified, Order, OrderStatus, Reference, RemoteProvider,
-    Stopping, Webhook, WebhookEvent,
+    Abilities, CallOutcome, Charge, Made, NotVerified, Order, OrderStatus, Reference, RemoteModel, RemoteProvider,
+    Stopping, Trouble, Webhook, WebhookEvent,
 };
 use crate::provider::{Pieces, Provider};
 use crate::{config, events, signatures};
@@ -34,7 +35,7 @@ const NAME: &str = RemoteProvider::Fal.as_str();
 #[derive(Clone, Debug)]
 pub struct Fal {
     api: Api,
-    model: String,
+    model: RemoteModel,
     hooks: Option<Url>,
     keys: Arc<KeySet>,
 }
@@ -44,10 +45,10 @@ impl Fal {
     ///
     /// # Errors
     /// When no client can be built.
-    pub fn new(config: &config::Fal, model: &str) -> anyhow::Result<Self> {
+    pub fn new(config: &config::Fal, model: &RemoteModel) -> anyhow::Result<Self> {
         Ok(Self {
             api: Api::new(NAME, config.url.clone(), config.authorization.clone())?,
-            model: model.to_owned(),
+            model: model.clone(),
             hooks: config.hooks.clone(),
             keys: Arc::new(KeySet::new(config.keys.clone())),
         })
@@ -55,14 +56,15 @@ impl Fal {
 
     /// Another model, with the same connections and the same keys: a webhook names no model.
     #[must_use]
-    pub fn another(&self, model: &str) -> Self {
-        Self { model: model.to_owned(), ..self.clone() }
+    pub fn another(&self, model: &RemoteModel) -> Self {
+        Self { model: model.clone(), ..self.clone() }
     }
 
     /// The address of a request, which leaves the endpoint's own path out.
     fn request_url<'a>(&'a self, reference: &'a Reference, action: &'a [&'a str]) -> Url {
-        let parts = if self.model.starts_with("workflows/") || self.model.starts_with("comfy/") { 3 } else { 2 };
-        let app = self.model.split('/').take(parts);
+        let parts =
+            if self.model.model.starts_with("workflows/") || self.model.model.starts_with("comfy/") { 3 } else { 2 };
+        let app = self.model.model.split('/').take(parts);
         self.api.url(app.chain(["requests", &reference.0]).chain(action.iter().copied()))
     }
 
@@ -72,8 +74,9 @@ impl Fal {
         }
     }
 
-    async fn result(&self, reference: &Reference) -> Result<Answer, Failure> {
-        Ok(self.api.call(Operation::Poll, Method::GET, self.request_url(reference, &[]), None).await?)
+    async fn result(&self, reference: &Reference) -> Result<OrderStatus, Trouble> {
+        let url = self.request_url(reference, &[]);
+        parse_result(&self.api.call(Operation::Poll, Method::GET, url, None).await?, &self.model)
     }
 }
 
@@ -94,14 +97,14 @@ impl Provider for Fal {
         }
     }
 
-    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
+    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, Trouble>> {
         async move {
             if !order.reference_assets.is_empty() {
-                return Err(NotSubmitted::Refused(Failure::reference_pictures()));
+                return Err(Trouble::new(CallOutcome::InputRefused, "this model takes no reference pictures"));
             }
             // Before the order: its first webhook may come before anybody polls.
             self.refresh_keys().await;
-            let mut url = self.api.url(self.model.split('/'));
+            let mut url = self.api.url(self.model.model.split('/'));
             if let Some(webhook) = webhook_url(self.hooks.as_ref(), NAME, order.key) {
                 url.query_pairs_mut().append_pair("fal_webhook", webhook.as_str());
             }
@@ -109,39 +112,34 @@ impl Provider for Fal {
             let body = json!({ "prompt": order.prompt, "seed": order.seed & i64::from(i32::MAX) });
             let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&body)).await?;
             if !answer.status.is_success() {
-                return Err(answer.submit_failure());
+                return Err(answer.submit_trouble());
             }
             match answer.json()["request_id"].as_str().filter(|id| !id.is_empty()) {
                 Some(id) => Ok(Reference(id.to_owned())),
-                None => {
-                    let message = "the provider took the order and did not name it";
-                    Err(NotSubmitted::unconfirmed(message, answer.evidence()))
-                }
+                None => Err(answer.trouble(CallOutcome::Unreadable)),
             }
         }
         .boxed()
     }
 
-    fn find(&self, _: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Failure>> {
+    fn find(&self, _: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Trouble>> {
         async { Ok(None) }.boxed()
     }
 
-    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>> {
+    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
         async move {
             self.refresh_keys().await;
             let url = self.request_url(reference, &["status"]);
             let answer = self.api.call(Operation::Poll, Method::GET, url, None).await?;
-            if answer.status == StatusCode::NOT_FOUND {
-                return Ok(OrderStatus::Unknown);
-            }
             if !answer.status.is_success() {
-                return Err(answer.poll_failure());
+                return Err(answer.poll_trouble());
             }
             let status = answer.json();
-            match status["status"].as_str().unwrap_or_default() {
+            let Some(word) = status["status"].as_str() else { return Err(answer.trouble(CallOutcome::Unreadable)) };
+            match word {
                 "IN_QUEUE" => Ok(OrderStatus::Waiting { position: parse_position(&status) }),
                 "IN_PROGRESS" => Ok(working()),
-                "COMPLETED" => parse_result(&self.result(reference).await?),
+                "COMPLETED" => self.result(reference).await,
                 word => {
                     events::unknown_state(NAME, word);
                     Ok(working())
@@ -151,19 +149,11 @@ impl Provider for Fal {
         .boxed()
     }
 
-    fn fetch<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Pieces<'a>, Failure>> {
-        async move {
-            let answer = self.result(reference).await?;
-            if !answer.status.is_success() {
-                return Err(answer.poll_failure());
-            }
-            let result = answer.json();
-            self.api.download(parse_output(&result).ok_or_else(Failure::output_missing)?).await
-        }
-        .boxed()
+    fn fetch<'a>(&'a self, _: &'a Reference, made: &'a Made) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
+        self.api.download(&made.address).boxed()
     }
 
-    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>> {
+    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
         async move {
             let url = self.request_url(reference, &["cancel"]);
             let answer = self.api.call(Operation::Cancel, Method::PUT, url, None).await?;
@@ -172,7 +162,7 @@ impl Provider for Fal {
                 // The next poll says what came of it.
                 return Ok(Stopping::Asked);
             }
-            Err(answer.poll_failure())
+            Err(answer.poll_trouble())
         }
         .boxed()
     }
@@ -180,12 +170,11 @@ impl Provider for Fal {
     fn verify(&self, webhook: &Webhook) -> Result<WebhookEvent, NotVerified> {
         let request = signatures::verify_fal(&webhook.headers, &webhook.body, webhook.now, &self.keys.known());
         let request = request.inspect_err(|_| self.keys.expire_soon())?;
+        // The signature covers headers and body. The headers name the delivery; the order is the one that the body names, and a
+        // body that names none is a hint all the same.
         let body: Value = serde_json::from_slice(&webhook.body).unwrap_or_default();
-        if body["request_id"].as_str().is_some_and(|id| id != request) {
-            return Err(NotVerified("its headers and its body name different requests"));
-        }
-        // One request has one event, so its name is the event's, however often it is sent.
-        Ok(WebhookEvent { id: request.to_owned(), reference: Some(request.to_owned()) })
+        let reference = body["request_id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
+        Ok(WebhookEvent { id: request.to_owned(), reference })
     }
 
     fn poll_interval(&self) -> Duration {
@@ -206,46 +195,33 @@ fn parse_position(status: &Value) -> Option<u32> {
 }
 
 /// The result of a completed request.
-fn parse_result(answer: &Answer) -> Result<OrderStatus, Failure> {
+fn parse_result(answer: &Answer, model: &RemoteModel) -> Result<OrderStatus, Trouble> {
     let code = answer.status.as_u16();
     let body = answer.json();
     if answer.status.is_success() {
-        return Ok(match parse_output(&body) {
-            Some(_) => OrderStatus::Done(Made { extension: "mp4", cost_micros: None }),
-            None => OrderStatus::Failed(Failure::output_missing().with_evidence(answer.evidence())),
-        });
+        // A page of something on the way is no result.
+        if body.is_null() {
+            return Err(answer.trouble(CallOutcome::Unreadable));
+        }
+        return match outputs::find(&body, model.output.as_deref()) {
+            Some(address) => Ok(OrderStatus::Done(Made { address, cost_micros: None })),
+            None => Err(answer.trouble(CallOutcome::OutputMissing)),
+        };
     }
     let detail = &body["detail"];
-    // An error of the request has a `detail`; without one it is a gateway on the way that speaks.
-    if matches!(code, 401..=403 | 429) || detail.is_null() {
-        return Err(answer.poll_failure());
-    }
-    if code == 404 {
-        return Ok(OrderStatus::Unknown);
-    }
     let kind = body["error_type"].as_str().or_else(|| detail[0]["type"].as_str()).unwrap_or_default();
     let charge = if code >= 500 { Charge::NotCharged } else { Charge::Unknown };
-    let failed = |class, reason, message: &str| {
-        let failure = Failure { class, reason, charge, ..Failure::internal(message) };
-        OrderStatus::Failed(failure.with_evidence(answer.evidence()))
-    };
-    Ok(match kind {
-        "client_cancelled" => OrderStatus::Cancelled(Charge::Unknown),
-        "content_policy_violation" => failed(Class::Safety, "SAFETY_INPUT", "the provider's safety rules refused it"),
-        "request_timeout" | "startup_timeout" => {
-            failed(Class::Internal, "PROVIDER_TIMEOUT", "the provider took too long")
-        }
-        _ if matches!(code, 400 | 422) => {
-            failed(Class::InvalidInput, "INPUT_SCHEMA_VIOLATION", "the provider refused the input")
-        }
-        _ => failed(Class::Internal, "PROVIDER_INTERNAL", "the provider failed to make the video"),
+    Err(match code {
+        // An error of the request has a `detail`; without one it is a gateway on the way that speaks.
+        _ if matches!(code, 401..=404 | 410 | 429) => answer.poll_trouble(),
+        400 | 422 if refusals::is_safety(&body, &model.refusals) => answer.trouble(CallOutcome::SafetyRefused),
+        _ if detail.is_null() && body["error_type"].is_null() => answer.poll_trouble(),
+        _ if kind == "client_cancelled" => answer.trouble(CallOutcome::Stopped(Charge::Unknown)),
+        _ if matches!(kind, "request_timeout" | "startup_timeout") => answer.trouble(CallOutcome::TimedOut(charge)),
+        _ if refusals::is_safety(&body, &model.refusals) => answer.trouble(CallOutcome::SafetyRefused),
+        400 | 422 => answer.trouble(refusals::parse_input_refusal(&body)),
+        _ => answer.trouble(CallOutcome::Failed(charge)),
     })
-}
-
-/// Where the video lies, in the two shapes that fal's video models answer in.
-fn parse_output(result: &Value) -> Option<&str> {
-    let address = result["video"]["url"].as_str().or_else(|| result["videos"][0]["url"].as_str());
-    address.filter(|address| !address.is_empty())
 }
 
 #[cfg(test)]
@@ -254,50 +230,75 @@ mod tests {
 
     use super::*;
 
-    fn answer(code: u16, body: &Value) -> Answer {
+    fn read(code: u16, body: &str) -> Result<OrderStatus, Trouble> {
+        let (name, provider, model) = ("models/m".to_owned(), RemoteProvider::Fal, "fal-ai/video".to_owned());
+        let model = RemoteModel { name, provider, model, refusals: Vec::new(), output: None };
         let status = StatusCode::from_u16(code).unwrap();
-        Answer { status, headers: HeaderMap::new(), body: body.to_string().into(), credential: String::new() }
+        let (headers, credential) = (HeaderMap::new(), String::new());
+        parse_result(&Answer { status, headers, body: body.to_owned().into(), credential }, &model)
     }
 
-    fn failure(code: u16, body: &Value) -> Failure {
-        match parse_result(&answer(code, body)) {
-            Ok(OrderStatus::Failed(failure)) => failure,
-            other => panic!("{other:?}"),
-        }
+    fn outcome(code: u16, body: &Value) -> CallOutcome {
+        read(code, &body.to_string()).unwrap_err().outcome
     }
 
-    /// The bodies of `/model-apis/request-errors` and `/errors`.
+    /// The bodies of `/model-apis/request-errors` and `/errors`, and shapes that its models answer in all the same.
     #[test]
     fn a_completed_request_whose_result_is_an_error_is_a_failure() {
-        let timeout = failure(504, &json!({"detail": "Request timed out", "error_type": "request_timeout"}));
-        assert_eq!((timeout.reason, timeout.charge), ("PROVIDER_TIMEOUT", Charge::NotCharged));
-        let field =
-            json!({"detail": [{"loc": ["body", "prompt"], "msg": "field required", "type": "value_error.missing"}]});
-        let invalid = failure(422, &field);
-        assert_eq!((invalid.class, invalid.charge), (Class::InvalidInput, Charge::Unknown));
-        assert_eq!((invalid.evidence.status, invalid.evidence.excerpt), (Some(422), field.to_string()));
-        let policy = json!({"detail": [{"loc": ["body", "prompt"], "msg": "no", "type": "content_policy_violation"}]});
-        assert_eq!(failure(422, &policy).class, Class::Safety);
-        let crash = failure(500, &json!({"detail": "Internal", "error_type": "runner_server_error"}));
-        assert_eq!((crash.class, crash.charge), (Class::Internal, Charge::NotCharged));
-        let cancelled = json!({"detail": "Cancelled", "error_type": "client_cancelled"});
-        assert_eq!(parse_result(&answer(499, &cancelled)), Ok(OrderStatus::Cancelled(Charge::Unknown)));
+        let located =
+            |field: &str, kind: &str| json!({"detail": [{"loc": ["body", field], "msg": "no", "type": kind}]});
+        for (code, body, expected) in [
+            (
+                504,
+                json!({"detail": "Request timed out", "error_type": "request_timeout"}),
+                CallOutcome::TimedOut(Charge::NotCharged),
+            ),
+            (
+                500,
+                json!({"detail": "Internal", "error_type": "runner_server_error"}),
+                CallOutcome::Failed(Charge::NotCharged),
+            ),
+            (
+                499,
+                json!({"detail": "Cancelled", "error_type": "client_cancelled"}),
+                CallOutcome::Stopped(Charge::Unknown),
+            ),
+            (422, located("prompt", "value_error.missing"), CallOutcome::InputRefused),
+            (422, located("seed", "extra_forbidden"), CallOutcome::ModelRefused),
+            (422, located("prompt", "content_policy_violation"), CallOutcome::SafetyRefused),
+            (422, json!({"error": "the request was moderated"}), CallOutcome::SafetyRefused),
+            (418, json!({"detail": "a teapot"}), CallOutcome::Failed(Charge::Unknown)),
+        ] {
+            assert_eq!(outcome(code, &body), expected, "{code} {body}");
+        }
+        let field = located("prompt", "value_error.missing");
+        let said = read(422, &field.to_string()).unwrap_err().evidence;
+        assert_eq!((said.status, said.excerpt), (Some(422), field.to_string()));
     }
 
     #[test]
     fn an_error_on_the_way_says_nothing_about_the_request() {
-        for (code, body) in [(502, Value::Null), (429, json!({"detail": "slow down"})), (401, json!({"detail": "no"}))]
-        {
-            assert!(parse_result(&answer(code, &body)).is_err(), "{code}");
+        for (code, body, expected) in [
+            (502, Value::Null, CallOutcome::Unavailable),
+            (429, json!({"detail": "slow down"}), CallOutcome::Throttled),
+            (401, json!({"detail": "no"}), CallOutcome::AccountRefused),
+            (403, json!({"detail": "User is locked. Reason: Exhausted balance."}), CallOutcome::AccountRefused),
+            (404, json!({"detail": "Request not found"}), CallOutcome::NotFound),
+            (422, json!({}), CallOutcome::Unreadable),
+        ] {
+            assert_eq!(outcome(code, &body), expected, "{code}");
         }
+        assert_eq!(read(200, "<html>maintenance</html>").unwrap_err().outcome, CallOutcome::Unreadable);
     }
 
     #[test]
     fn a_result_with_a_video_is_done_and_one_without_is_not() {
-        let done = Ok(OrderStatus::Done(Made { extension: "mp4", cost_micros: None }));
-        assert_eq!(parse_result(&answer(200, &json!({"video": {"url": "https://v3.fal.media/x.mp4"}}))), done);
-        assert_eq!(parse_result(&answer(200, &json!({"videos": [{"url": "https://v3.fal.media/x.mp4"}]}))), done);
-        assert_eq!(failure(200, &json!({"images": []})).reason, "OUTPUT_UNAVAILABLE");
+        let address = "https://v3.fal.media/x.mp4".to_owned();
+        let done = Ok(OrderStatus::Done(Made { address: address.clone(), cost_micros: None }));
+        assert_eq!(read(200, &json!({"video": {"url": address}}).to_string()), done);
+        assert_eq!(read(200, &json!({"videos": [{"url": address}]}).to_string()), done);
+        assert_eq!(read(200, &json!(address).to_string()), done);
+        assert_eq!(outcome(200, &json!({"images": []})), CallOutcome::OutputMissing);
         assert_eq!(parse_position(&json!({"queue_position": 0})), Some(1));
         assert_eq!(parse_position(&json!({})), None);
     }

@@ -2,7 +2,7 @@
 //!
 //! It lets a machine without any provider show everything around one; a sketch says so in its own picture. Invariant: the same
 //! prompt, seed and references give the same bytes. Orders live in this process only, so after a restart a reference is
-//! [`OrderStatus::Unknown`], and since submitting is idempotent and free the worker orders again.
+//! [`CallOutcome::NotFound`], and since submitting is idempotent and free the worker orders again.
 
 mod film;
 mod font;
@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use self::film::Film;
 use self::sketch::Sketch;
-use crate::model::{Abilities, Charge, Evidence, Failure, Made, NotSubmitted, Order, OrderStatus, Reference, Stopping};
+use crate::model::{Abilities, CallOutcome, Charge, Evidence, Made, Order, OrderStatus, Reference, Stopping, Trouble};
 use crate::provider::{Pieces, Provider};
 
 /// The model that this provider serves.
@@ -96,7 +96,7 @@ impl Provider for Local {
         }
     }
 
-    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
+    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, Trouble>> {
         async move {
             let _span =
                 info_span!("submit", otel.name = format!("submit {NAME}"), { attributes::PROVIDER } = NAME).entered();
@@ -113,39 +113,42 @@ impl Provider for Local {
         .boxed()
     }
 
-    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Failure>> {
+    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Trouble>> {
         async move { Ok(Some(reference(key)).filter(|reference| self.orders().contains_key(reference))) }.boxed()
     }
 
-    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>> {
+    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
         async move {
-            Ok(match self.state(reference) {
-                None => OrderStatus::Unknown,
-                Some(State::Working { percent, stage }) => OrderStatus::Working { percent, stage },
-                Some(State::Done(_)) => OrderStatus::Done(Made { extension: "mp4", cost_micros: None }),
-                Some(State::Failed(cause)) => OrderStatus::Failed(Failure {
-                    charge: Charge::NotCharged,
-                    evidence: Evidence::cause(cause),
-                    ..Failure::internal("the sketch could not be drawn")
-                }),
-                Some(State::Cancelled) => OrderStatus::Cancelled(Charge::NotCharged),
-            })
+            match self.state(reference) {
+                None => Err(Trouble::new(CallOutcome::NotFound, "the sketch is not in this process")),
+                Some(State::Working { percent, stage }) => Ok(OrderStatus::Working { percent, stage }),
+                Some(State::Done(_)) => Ok(OrderStatus::Done(Made::default())),
+                Some(State::Failed(cause)) => {
+                    let trouble =
+                        Trouble::new(CallOutcome::Failed(Charge::NotCharged), "the sketch could not be drawn");
+                    Err(trouble.with_evidence(Evidence::cause(cause)))
+                }
+                Some(State::Cancelled) => {
+                    Err(Trouble::new(CallOutcome::Stopped(Charge::NotCharged), "the sketch was stopped"))
+                }
+            }
         }
         .boxed()
     }
 
-    fn fetch<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Pieces<'a>, Failure>> {
+    fn fetch<'a>(&'a self, reference: &'a Reference, _: &'a Made) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
         async move {
             let _span = info_span!("fetch output", { attributes::PROVIDER } = NAME).entered();
             let Some(State::Done(bytes)) = self.state(reference) else {
-                return Err(Failure::internal("the sketch is not finished, or was forgotten"));
+                let detail = "the sketch is not finished, or was forgotten";
+                return Err(Trouble::new(CallOutcome::NotFound, detail));
             };
             Ok(futures::stream::once(async move { Ok(bytes) }).boxed())
         }
         .boxed()
     }
 
-    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>> {
+    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
         async move {
             let _span =
                 info_span!("cancel", otel.name = format!("cancel {NAME}"), { attributes::PROVIDER } = NAME).entered();

@@ -5,7 +5,9 @@
 //! It documents no idempotency key, and no search by anything that we could give an order, so a lost answer is settled by its
 //! webhook or not at all. Predictions are created asynchronously: no `Prefer` is sent.
 //!
-//! Invariant: only an answer that names a prediction is an order taken, and a state that we do not know is one at work.
+//! Invariant: only an answer that names a prediction is an order taken, a state that we do not know is one at work, and an answer
+//! without a state says nothing. Failed and stopped predictions are billed for the time that they ran, as far as is documented;
+//! only `aborted` ones never ran.
 
 use std::time::Duration;
 
@@ -19,9 +21,10 @@ use uuid::Uuid;
 
 use super::api::{Answer, Api, Operation};
 use super::webhook_url::webhook_url;
+use super::{outputs, refusals};
 use crate::model::{
-    Abilities, Charge, Class, Failure, Made, NotSubmitted, NotVerified, Order, OrderStatus, Reference, RemoteProvider,
-    Stopping, Webhook, WebhookEvent,
+    Abilities, CallOutcome, Charge, Made, NotVerified, Order, OrderStatus, Reference, RemoteModel, RemoteProvider,
+    Stopping, Trouble, Webhook, WebhookEvent,
 };
 use crate::provider::{Pieces, Provider};
 use crate::{config, events, signatures};
@@ -32,7 +35,7 @@ const NAME: &str = RemoteProvider::Replicate.as_str();
 #[derive(Clone, Debug)]
 pub struct Replicate {
     api: Api,
-    model: String,
+    model: RemoteModel,
     hooks: Option<Url>,
     secrets: Vec<hmac::Key>,
 }
@@ -42,10 +45,10 @@ impl Replicate {
     ///
     /// # Errors
     /// When no client can be built.
-    pub fn new(config: &config::Replicate, model: &str) -> anyhow::Result<Self> {
+    pub fn new(config: &config::Replicate, model: &RemoteModel) -> anyhow::Result<Self> {
         Ok(Self {
             api: Api::new(NAME, config.url.clone(), config.authorization.clone())?,
-            model: model.to_owned(),
+            model: model.clone(),
             hooks: config.hooks.clone(),
             secrets: config.secrets.clone(),
         })
@@ -53,19 +56,8 @@ impl Replicate {
 
     /// Another model, with the same connections and secrets.
     #[must_use]
-    pub fn another(&self, model: &str) -> Self {
-        Self { model: model.to_owned(), ..self.clone() }
-    }
-
-    /// The answer about a prediction; nothing when Replicate does not know it.
-    async fn get(&self, reference: &Reference) -> Result<Option<Answer>, Failure> {
-        let url = self.api.url(["predictions", &reference.0]);
-        let answer = self.api.call(Operation::Poll, Method::GET, url, None).await?;
-        match answer.status {
-            StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(answer)),
-            _ => Err(answer.poll_failure()),
-        }
+    pub fn another(&self, model: &RemoteModel) -> Self {
+        Self { model: model.clone(), ..self.clone() }
     }
 }
 
@@ -86,20 +78,20 @@ impl Provider for Replicate {
         }
     }
 
-    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
+    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, Trouble>> {
         async move {
             if !order.reference_assets.is_empty() {
-                return Err(NotSubmitted::Refused(Failure::reference_pictures()));
+                return Err(Trouble::new(CallOutcome::InputRefused, "this model takes no reference pictures"));
             }
             // Models take seeds of 31 bits.
             let seed = order.seed & i64::from(i32::MAX);
             let mut body = json!({ "input": { "prompt": order.prompt, "seed": seed } });
-            let url = match self.model.split_once(':') {
+            let url = match self.model.model.split_once(':') {
                 Some((_, version)) => {
                     body["version"] = version.into();
                     self.api.url(["predictions"])
                 }
-                None => self.api.url(["models"].into_iter().chain(self.model.split('/')).chain(["predictions"])),
+                None => self.api.url(["models"].into_iter().chain(self.model.model.split('/')).chain(["predictions"])),
             };
             if let Some(webhook) = webhook_url(self.hooks.as_ref(), NAME, order.key) {
                 body["webhook"] = webhook.as_str().into();
@@ -108,44 +100,41 @@ impl Provider for Replicate {
             }
             let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&body)).await?;
             if !answer.status.is_success() {
-                return Err(answer.submit_failure());
+                return Err(answer.submit_trouble());
             }
             match answer.json()["id"].as_str().filter(|id| !id.is_empty()) {
                 Some(id) => Ok(Reference(id.to_owned())),
-                None => {
-                    let message = "the provider took the order and did not name it";
-                    Err(NotSubmitted::unconfirmed(message, answer.evidence()))
-                }
+                None => Err(answer.trouble(CallOutcome::Unreadable)),
             }
         }
         .boxed()
     }
 
-    fn find(&self, _: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Failure>> {
+    fn find(&self, _: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Trouble>> {
         async { Ok(None) }.boxed()
     }
 
-    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>> {
-        async move { Ok(self.get(reference).await?.map_or(OrderStatus::Unknown, |answer| parse_prediction(&answer))) }
-            .boxed()
-    }
-
-    fn fetch<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Pieces<'a>, Failure>> {
+    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
         async move {
-            let prediction = self.get(reference).await?.map(|answer| answer.json()).unwrap_or_default();
-            self.api.download(parse_output(&prediction).ok_or_else(Failure::output_missing)?).await
+            let url = self.api.url(["predictions", &reference.0]);
+            let answer = self.api.call(Operation::Poll, Method::GET, url, None).await?;
+            if answer.status.is_success() { parse_prediction(&answer, &self.model) } else { Err(answer.poll_trouble()) }
         }
         .boxed()
     }
 
-    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>> {
+    fn fetch<'a>(&'a self, _: &'a Reference, made: &'a Made) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
+        self.api.download(&made.address).boxed()
+    }
+
+    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
         async move {
             let url = self.api.url(["predictions", &reference.0, "cancel"]);
             let answer = self.api.call(Operation::Cancel, Method::POST, url, None).await?;
             if answer.status.is_success() || answer.status == StatusCode::NOT_FOUND {
                 return Ok(Stopping::Asked);
             }
-            Err(answer.poll_failure())
+            Err(answer.poll_trouble())
         }
         .boxed()
     }
@@ -165,31 +154,33 @@ impl Provider for Replicate {
 }
 
 /// What a prediction says.
-fn parse_prediction(answer: &Answer) -> OrderStatus {
+fn parse_prediction(answer: &Answer, model: &RemoteModel) -> Result<OrderStatus, Trouble> {
     let prediction = answer.json();
-    match prediction["status"].as_str().unwrap_or_default() {
-        "starting" => OrderStatus::Waiting { position: None },
-        "processing" => working(),
-        "succeeded" if parse_output(&prediction).is_some() => {
-            OrderStatus::Done(Made { extension: "mp4", cost_micros: None })
-        }
-        "succeeded" => OrderStatus::Failed(Failure::output_missing().with_evidence(answer.evidence())),
+    let Some(status) = prediction["status"].as_str() else { return Err(answer.trouble(CallOutcome::Unreadable)) };
+    let error = &prediction["error"];
+    match status {
+        "starting" => Ok(OrderStatus::Waiting { position: None }),
+        "processing" => Ok(working()),
+        "succeeded" => match outputs::find(&prediction["output"], model.output.as_deref()) {
+            Some(address) => Ok(OrderStatus::Done(Made { address, cost_micros: None })),
+            None => Err(answer.trouble(CallOutcome::OutputMissing)),
+        },
         "failed" => {
-            let error = prediction["error"].as_str().unwrap_or_default();
-            OrderStatus::Failed(parse_error(error).with_evidence(answer.evidence_in(error.as_bytes())))
+            // No code is documented for a refusal; the words of the models that refuse are known.
+            let refused = refusals::is_safety(error, &model.refusals);
+            let outcome = if refused { CallOutcome::SafetyRefused } else { CallOutcome::Failed(Charge::Unknown) };
+            let said = error.as_str().map_or_else(|| error.to_string(), str::to_owned);
+            Err(Trouble::new(outcome, "the prediction failed").with_evidence(answer.evidence_in(said.as_bytes())))
         }
         // Billed for the time that it ran, and it ran only if it was begun.
-        "canceled" if prediction["started_at"].is_string() => OrderStatus::Cancelled(Charge::Charged),
-        "canceled" => OrderStatus::Cancelled(Charge::Unknown),
-        "aborted" => OrderStatus::Failed(Failure {
-            reason: "PROVIDER_TIMEOUT",
-            charge: Charge::NotCharged,
-            evidence: answer.evidence(),
-            ..Failure::internal("the provider did not begin in time")
-        }),
+        "canceled" if prediction["started_at"].is_string() => {
+            Err(answer.trouble(CallOutcome::Stopped(Charge::Charged)))
+        }
+        "canceled" => Err(answer.trouble(CallOutcome::Stopped(Charge::Unknown))),
+        "aborted" => Err(answer.trouble(CallOutcome::TimedOut(Charge::NotCharged))),
         word => {
             events::unknown_state(NAME, word);
-            working()
+            Ok(working())
         }
     }
 }
@@ -198,63 +189,78 @@ fn working() -> OrderStatus {
     OrderStatus::Working { percent: 0, stage: "rendering" }
 }
 
-/// The failure that a failed prediction's error means. Its own words are for operators: they may carry addresses.
-fn parse_error(error: &str) -> Failure {
-    let lower = error.to_lowercase();
-    // No code is documented for this; these are the words of the models that refuse.
-    if ["nsfw", "flagged as sensitive", "content policy"].iter().any(|words| lower.contains(words)) {
-        let message = "the provider's safety rules refused it";
-        return Failure { class: Class::Safety, reason: "SAFETY_INPUT", ..Failure::internal(message) };
-    }
-    Failure::internal("the provider failed to make the video")
-}
-
-/// Where the output lies: one address, or the first of several.
-fn parse_output(prediction: &Value) -> Option<&str> {
-    let output = &prediction["output"];
-    output.as_str().or_else(|| output[0].as_str()).filter(|address| !address.is_empty())
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
 
     use super::*;
 
-    fn read(body: &Value) -> OrderStatus {
+    fn model() -> RemoteModel {
+        let (name, provider, model) = ("models/m".to_owned(), RemoteProvider::Replicate, "acme/video".to_owned());
+        RemoteModel { name, provider, model, refusals: vec!["not in this house".to_owned()], output: None }
+    }
+
+    fn read(body: &str) -> Result<OrderStatus, Trouble> {
         let (status, headers, credential) = (StatusCode::OK, HeaderMap::new(), String::new());
-        parse_prediction(&Answer { status, headers, body: body.to_string().into(), credential })
+        parse_prediction(&Answer { status, headers, body: body.to_owned().into(), credential }, &model())
+    }
+
+    fn outcome(read: Result<OrderStatus, Trouble>) -> CallOutcome {
+        read.unwrap_err().outcome
     }
 
     /// The states of `/docs/topics/predictions/lifecycle`, in bodies shaped as in `/docs/topics/webhooks/receive-webhook`.
     #[test]
     fn every_documented_state_is_understood_and_any_other_is_work() {
         let said = |status: &str, output: Value, started: Value| {
-            read(&json!({
+            let body = json!({
                 "id": "ufawqhfynnddngldkgtslldrkq", "status": status, "output": output, "started_at": started,
                 "error": "boom", "logs": null, "metrics": {},
-            }))
+            });
+            read(&body.to_string())
         };
-        let (url, time) = (json!("https://replicate.delivery/x/out.mp4"), json!("2022-04-26T22:13:06.224088Z"));
-        let done = OrderStatus::Done(Made { extension: "mp4", cost_micros: None });
-        assert_eq!(said("starting", Value::Null, Value::Null), OrderStatus::Waiting { position: None });
-        assert_eq!(said("processing", Value::Null, time.clone()), working());
+        let address = "https://replicate.delivery/x/out.mp4".to_owned();
+        let (url, time) = (json!(address), json!("2022-04-26T22:13:06.224088Z"));
+        let done = Ok(OrderStatus::Done(Made { address, cost_micros: None }));
+        assert_eq!(said("starting", Value::Null, Value::Null), Ok(OrderStatus::Waiting { position: None }));
+        assert_eq!(said("processing", Value::Null, time.clone()), Ok(working()));
         assert_eq!(said("succeeded", url.clone(), time.clone()), done);
         assert_eq!(said("succeeded", json!([url]), time.clone()), done);
-        assert_eq!(said("canceled", Value::Null, time.clone()), OrderStatus::Cancelled(Charge::Charged));
-        assert_eq!(said("canceled", Value::Null, Value::Null), OrderStatus::Cancelled(Charge::Unknown));
         for word in ["dreaming", "", "Succeeded"] {
-            assert_eq!(said(word, url.clone(), time.clone()), working(), "{word}");
+            assert_eq!(said(word, url.clone(), time.clone()), Ok(working()), "{word}");
         }
-        let failure = |poll| if let OrderStatus::Failed(failure) = poll { failure } else { panic!("{poll:?}") };
-        assert_eq!(failure(said("failed", Value::Null, time.clone())).class, Class::Internal);
-        let aborted = failure(said("aborted", Value::Null, Value::Null));
-        assert_eq!((aborted.reason, aborted.charge), ("PROVIDER_TIMEOUT", Charge::NotCharged));
-        // Outputs are deleted after an hour.
-        assert_eq!(failure(said("succeeded", Value::Null, time)).reason, "OUTPUT_UNAVAILABLE");
-        let refused = read(&json!({"status": "failed", "error": "NSFW content detected"}));
-        let refused = failure(refused);
-        assert_eq!(refused.class, Class::Safety);
-        assert_eq!((refused.evidence.status, refused.evidence.excerpt.as_str()), (Some(200), "NSFW content detected"));
+        for (status, started, expected) in [
+            ("canceled", time.clone(), CallOutcome::Stopped(Charge::Charged)),
+            ("canceled", Value::Null, CallOutcome::Stopped(Charge::Unknown)),
+            ("failed", time.clone(), CallOutcome::Failed(Charge::Unknown)),
+            ("aborted", Value::Null, CallOutcome::TimedOut(Charge::NotCharged)),
+            // Outputs are deleted after an hour.
+            ("succeeded", time, CallOutcome::OutputMissing),
+        ] {
+            assert_eq!(outcome(said(status, Value::Null, started)), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_state_says_nothing_about_the_order() {
+        for body in ["{}", "[]", "null", "<html>maintenance</html>", "", r#"{"status": 3}"#] {
+            assert_eq!(outcome(read(body)), CallOutcome::Unreadable, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_for_safety_is_known_by_its_words_in_any_shape() {
+        for error in [
+            json!("NSFW content detected"),
+            json!(["the output was moderated"]),
+            json!({"code": "E005", "message": "flagged as sensitive"}),
+            json!("Not in this house!"),
+        ] {
+            let refused = read(&json!({"status": "failed", "error": error}).to_string()).unwrap_err();
+            assert_eq!(refused.outcome, CallOutcome::SafetyRefused, "{error}");
+            assert_eq!(refused.evidence.status, Some(200));
+        }
+        let said = read(r#"{"status": "failed", "error": "NSFW content detected"}"#).unwrap_err();
+        assert_eq!(said.evidence.excerpt, "NSFW content detected");
     }
 }

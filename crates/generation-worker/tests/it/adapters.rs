@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use generation_worker::config;
-use generation_worker::model::{Charge, Class, Failure, NotSubmitted, Order, OrderStatus, Reference, Stopping};
+use generation_worker::model::{
+    CallOutcome, Made, Order, OrderStatus, Reference, RemoteModel, RemoteProvider, Stopping, Trouble,
+};
 use generation_worker::provider::Provider;
 use generation_worker::providers::fal::Fal;
 use generation_worker::providers::replicate::Replicate;
@@ -67,7 +69,7 @@ impl FakeServer {
             hooks: Some(Url::parse("https://rushes.test/hooks").unwrap()),
             secrets: Vec::new(),
         };
-        Replicate::new(&config, model).unwrap()
+        Replicate::new(&config, &remote_model(RemoteProvider::Replicate, model)).unwrap()
     }
 
     fn fal(&self) -> Fal {
@@ -77,7 +79,7 @@ impl FakeServer {
             hooks: None,
             keys: self.url("/keys"),
         };
-        Fal::new(&config, "fal-ai/kling-video/v2/text-to-video").unwrap()
+        Fal::new(&config, &remote_model(RemoteProvider::Fal, "fal-ai/kling-video/v2/text-to-video")).unwrap()
     }
 
     fn asked(&self) -> Vec<String> {
@@ -106,11 +108,13 @@ fn order() -> Order {
     Order { key: JOB, prompt: "A lighthouse".into(), seed: 7, reference_assets: Vec::new() }
 }
 
-fn failure(result: Result<Reference, NotSubmitted>) -> Failure {
-    match result {
-        Err(NotSubmitted::Refused(failure)) => failure,
-        other => panic!("{other:?}"),
-    }
+fn remote_model(provider: RemoteProvider, model: &str) -> RemoteModel {
+    let (name, model) = ("models/m".to_owned(), model.to_owned());
+    RemoteModel { name, provider, model, refusals: Vec::new(), output: None }
+}
+
+fn outcome(result: Result<Reference, Trouble>) -> CallOutcome {
+    result.unwrap_err().outcome
 }
 
 /// The answer of `/docs/reference/http#predictions.create`.
@@ -144,20 +148,20 @@ async fn what_never_left_is_not_taken_for_what_was_lost() {
     drop(nobody);
     let gone = FakeServer { at, asked: Arc::default() };
     for provider in [&gone.replicate("acme/film") as &dyn Provider, &gone.fal()] {
-        assert_eq!(failure(provider.submit(&order()).await).charge, Charge::NotCharged);
+        assert_eq!(outcome(provider.submit(&order()).await), CallOutcome::NotSent);
     }
-    for reply in [
-        Reply::Cut,
-        Reply::Answer(500, "", "{}"),
-        Reply::Answer(504, "", "{}"),
-        Reply::Answer(302, "location: /elsewhere\r\n", ""),
-        Reply::Answer(201, "", "{}"),
-        Reply::Answer(201, "", "no json"),
+    for (reply, expected) in [
+        (Reply::Cut, CallOutcome::Lost),
+        (Reply::Answer(500, "", "{}"), CallOutcome::Unavailable),
+        (Reply::Answer(504, "", "{}"), CallOutcome::Unavailable),
+        (Reply::Answer(302, "location: /elsewhere\r\n", ""), CallOutcome::Unreadable),
+        (Reply::Answer(409, "", "{}"), CallOutcome::Unreadable),
+        (Reply::Answer(201, "", "{}"), CallOutcome::Unreadable),
+        (Reply::Answer(201, "", "no json"), CallOutcome::Unreadable),
     ] {
         let server = FakeServer::replying([reply.clone(), reply]).await;
         for provider in [&server.replicate("acme/film") as &dyn Provider, &server.fal()] {
-            let result = provider.submit(&order()).await;
-            assert!(matches!(result, Err(NotSubmitted::Unconfirmed { .. })), "{result:?}");
+            assert_eq!(outcome(provider.submit(&order()).await), expected);
         }
         // Neither a retry nor a redirect: each was asked once.
         assert_eq!(server.asked().len(), 2);
@@ -165,26 +169,62 @@ async fn what_never_left_is_not_taken_for_what_was_lost() {
 }
 
 #[tokio::test]
-async fn a_documented_refusal_costs_nothing() {
+async fn a_documented_refusal_is_told_from_every_other_answer() {
     let throttled = r#"{"detail":"Request was throttled. Your rate limit resets in ~30s."}"#;
-    for (code, headers, class) in
-        [(429, "retry-after: 30\r\n", Class::Throttled), (422, "", Class::InvalidInput), (402, "", Class::Internal)]
-    {
-        let answer = Reply::Answer(code, headers, throttled);
+    for (code, headers, body, expected) in [
+        (429, "retry-after: 30\r\n", throttled, CallOutcome::Throttled),
+        (422, "", r#"{"detail":"- input.prompt: too long"}"#, CallOutcome::InputRefused),
+        (422, "", r#"{"detail":"unexpected field seed"}"#, CallOutcome::ModelRefused),
+        (404, "", r#"{"detail":"no such model"}"#, CallOutcome::ModelRefused),
+        (401, "", "{}", CallOutcome::AccountRefused),
+        (402, "", r#"{"title":"Insufficient credit"}"#, CallOutcome::AccountRefused),
+        (403, "", r#"{"detail":"User is locked"}"#, CallOutcome::AccountRefused),
+    ] {
+        let answer = Reply::Answer(code, headers, body);
         let server = FakeServer::replying([answer.clone(), answer]).await;
         for provider in [&server.replicate("acme/film") as &dyn Provider, &server.fal()] {
-            let failure = failure(provider.submit(&order()).await);
-            assert_eq!((failure.class, failure.charge), (class, Charge::NotCharged));
-            assert_eq!(failure.retry_after.map(|after| after.as_secs()), (code == 429).then_some(30));
+            let trouble = provider.submit(&order()).await.unwrap_err();
+            assert_eq!(trouble.outcome, expected, "{code} {body}");
+            assert_eq!(trouble.retry_after.map(|after| after.as_secs()), (code == 429).then_some(30));
+            assert_eq!(trouble.evidence.status, Some(code));
         }
     }
+}
+
+/// Each hop of a download is answered like the first: with the file, a refusal, or where else it is.
+#[tokio::test]
+async fn redirects_of_a_file_are_followed_a_few_times() {
+    let hop = || Reply::Answer(302, "location: /next.mp4\r\n", "");
+    let server = FakeServer::replying([hop(), hop(), Reply::Answer(200, "", "the film")]).await;
+    let made = Made { address: server.url("/out.mp4").to_string(), cost_micros: None };
+    let (provider, reference) = (server.fal(), Reference("p".into()));
+    let pieces: Vec<_> = provider.fetch(&reference, &made).await.unwrap().collect().await;
+    assert_eq!(pieces.into_iter().flat_map(|piece| piece.unwrap().to_vec()).collect::<Vec<_>>(), b"the film");
+    for (replies, expected) in [
+        ((0..6).map(|_| hop()).collect::<Vec<_>>(), CallOutcome::FileUnavailable),
+        (vec![Reply::Answer(302, "", "")], CallOutcome::FileRefused),
+        (vec![Reply::Answer(302, "location: file:///etc/passwd\r\n", "")], CallOutcome::FileRefused),
+        (vec![Reply::Answer(403, "", "")], CallOutcome::FileRefused),
+        (vec![Reply::Answer(404, "", "")], CallOutcome::FileRefused),
+        (vec![Reply::Answer(500, "", "")], CallOutcome::FileUnavailable),
+        (vec![Reply::Answer(408, "", "")], CallOutcome::FileUnavailable),
+        (vec![Reply::Answer(429, "", "")], CallOutcome::FileUnavailable),
+        (vec![Reply::Cut], CallOutcome::FileUnavailable),
+    ] {
+        let server = FakeServer::replying(replies).await;
+        let made = Made { address: server.url("/out.mp4").to_string(), cost_micros: None };
+        let trouble = server.fal().fetch(&reference, &made).await.map(drop).unwrap_err();
+        assert_eq!(trouble.outcome, expected);
+    }
+    let data = Made { address: "data:video/mp4;base64,dGhlIGZpbG0=".to_owned(), cost_micros: None };
+    let pieces: Vec<_> = provider.fetch(&reference, &data).await.unwrap().collect().await;
+    assert_eq!(&pieces.into_iter().next().unwrap().unwrap()[..], b"the film");
 }
 
 #[tokio::test]
 async fn replicates_output_is_fetched_without_the_token() {
     let done = r#"{"id":"p","status":"succeeded","output":"{base}/out.mp4"}"#;
     let server = FakeServer::replying([
-        Reply::Answer(200, "", done),
         Reply::Answer(200, "", done),
         Reply::Answer(200, "", "the film"),
         Reply::Answer(404, "", r#"{"detail":"not found"}"#),
@@ -193,16 +233,16 @@ async fn replicates_output_is_fetched_without_the_token() {
     .await;
     let provider = server.replicate("acme/film");
     let reference = Reference("p".into());
-    assert!(matches!(provider.poll(&reference).await, Ok(OrderStatus::Done(_))));
-    let pieces: Vec<_> = provider.fetch(&reference).await.unwrap().collect().await;
+    let Ok(OrderStatus::Done(made)) = provider.poll(&reference).await else { panic!("it is done") };
+    let pieces: Vec<_> = provider.fetch(&reference, &made).await.unwrap().collect().await;
     let film: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.unwrap().to_vec()).collect();
     assert_eq!(film, b"the film");
-    assert_eq!(provider.poll(&reference).await, Ok(OrderStatus::Unknown));
+    assert_eq!(provider.poll(&reference).await.unwrap_err().outcome, CallOutcome::NotFound);
     assert_eq!(provider.cancel(&reference).await, Ok(Stopping::Asked));
     let asked = server.asked();
     assert!(asked[0].starts_with("GET /v1/predictions/p HTTP/1.1\r\n"), "{}", asked[0]);
-    assert!(asked[2].starts_with("GET /out.mp4 ") && !asked[2].contains("authorization"), "{}", asked[2]);
-    assert!(asked[4].starts_with("POST /v1/predictions/p/cancel "), "{}", asked[4]);
+    assert!(asked[1].starts_with("GET /out.mp4 ") && !asked[1].contains("authorization"), "{}", asked[1]);
+    assert!(asked[3].starts_with("POST /v1/predictions/p/cancel "), "{}", asked[3]);
 }
 
 #[tokio::test]
@@ -222,9 +262,7 @@ async fn fal_is_asked_below_the_app_and_completed_means_only_that_there_is_a_res
     let reference = provider.submit(&order()).await.unwrap();
     assert_eq!(provider.poll(&reference).await, Ok(OrderStatus::Waiting { position: Some(3) }));
     assert!(matches!(provider.poll(&reference).await, Ok(OrderStatus::Working { .. })));
-    assert!(
-        matches!(provider.poll(&reference).await, Ok(OrderStatus::Failed(failure)) if failure.class == Class::Safety)
-    );
+    assert_eq!(provider.poll(&reference).await.unwrap_err().outcome, CallOutcome::SafetyRefused);
     assert!(matches!(provider.poll(&reference).await, Ok(OrderStatus::Done(_))));
     assert_eq!(provider.cancel(&reference).await, Ok(Stopping::Asked));
     let asked: Vec<_> =

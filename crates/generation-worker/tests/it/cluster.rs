@@ -7,7 +7,7 @@ use chassis::client::{self, Channel};
 use chassis::drain::Drain;
 use chassis::{blobs, server, telemetry};
 use generation_worker::Service;
-use generation_worker::config::{Config, Local, Upstreams, Work};
+use generation_worker::config::{Config, Downloads, Local, Upstreams, Work};
 use generation_worker::providers::Registry;
 use proto::work::v1::hook_service_client::HookServiceClient;
 use tokio::task::JoinHandle;
@@ -36,11 +36,12 @@ pub(crate) fn config(uri: &http::Uri, folder: &std::path::Path) -> Config {
         server: server::Settings { listen: free, admin: free },
         upstreams: Upstreams { generation_status: uri.clone(), thumbnail_worker: uri.clone() },
         blobs: blobs::Settings { url: format!("file://{}", folder.display()), options: Vec::new() },
-        work: Work {
-            slots: 2,
-            heartbeat: Duration::from_millis(50),
-            order_timeout: Duration::from_secs(60),
+        work: Work { slots: 2, heartbeat: Duration::from_millis(50), order_timeout: Duration::from_secs(60) },
+        downloads: Downloads {
+            slots: 4,
+            timeout: Duration::from_secs(30),
             max_video_bytes: 8 << 20,
+            memory_bytes: 32 << 20,
         },
         local: Local { pace: Duration::ZERO, threads: 2 },
         replicate: None,

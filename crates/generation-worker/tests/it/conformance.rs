@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use generation_worker::config::Config;
-use generation_worker::model::{Charge, Class, NotSubmitted, Order, OrderStatus, Reference, Stopping, Webhook};
+use generation_worker::model::{CallOutcome, Charge, Made, Order, OrderStatus, Reference, Stopping, Trouble, Webhook};
 use generation_worker::provider::Provider;
 use generation_worker::providers::Registry;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -38,8 +38,8 @@ impl Providers {
         let hooks = TcpListener::bind("127.0.0.1:0").await.unwrap();
         std::fs::write(
             &models,
-            r#"{"models": [{"id": "by-replicate", "provider": "replicate", "model": "acme/video"},
-                           {"id": "by-fal", "provider": "fal", "model": "fal-ai/video/text-to-video"}]}"#,
+            r#"{"models": [{"id": "by-replicate", "provider": "replicate", "model": "acme/video", "price_micros": 1},
+                           {"id": "by-fal", "provider": "fal", "model": "fal-ai/video/text-to-video", "price_micros": 1}]}"#,
         )
         .unwrap();
         let at = |path: &str| format!("http://{}{path}", double.address());
@@ -105,12 +105,20 @@ fn order(prompt: &str) -> Order {
     Order { key: Uuid::now_v7(), prompt: prompt.to_owned(), seed: 7, reference_assets: Vec::new() }
 }
 
-async fn over(provider: &dyn Provider, reference: &Reference) -> OrderStatus {
-    let poll = async || match provider.poll(reference).await.unwrap() {
-        OrderStatus::Waiting { .. } | OrderStatus::Working { .. } => None,
-        over => Some(over),
+/// What the order comes to, once the provider has decided on it.
+async fn over(provider: &dyn Provider, reference: &Reference) -> Result<Made, Trouble> {
+    let poll = async || match provider.poll(reference).await {
+        Ok(OrderStatus::Waiting { .. } | OrderStatus::Working { .. }) => None,
+        Ok(OrderStatus::Done(made)) => Some(Ok(made)),
+        Err(trouble) => Some(Err(trouble)),
     };
     testkit::eventually("the order is over", Duration::from_secs(20), poll).await.unwrap()
+}
+
+/// The bytes of a file, or what came of fetching it.
+async fn bytes(provider: &dyn Provider, reference: &Reference, made: &Made) -> Result<Vec<u8>, Trouble> {
+    let pieces: Vec<Bytes> = provider.fetch(reference, made).await?.try_collect().await?;
+    Ok(pieces.concat())
 }
 
 #[tokio::test]
@@ -119,9 +127,8 @@ async fn an_order_is_made_fetched_and_billed_once() {
     for model in MODELS {
         let (provider, order) = (providers.provider(model), order("a harbour"));
         let reference = provider.submit(&order).await.unwrap();
-        assert!(matches!(over(&*provider, &reference).await, OrderStatus::Done(_)));
-        let bytes: Vec<Bytes> = provider.fetch(&reference).await.unwrap().try_collect().await.unwrap();
-        let bytes = bytes.concat();
+        let made = over(&*provider, &reference).await.unwrap();
+        let bytes = bytes(&*provider, &reference, &made).await.unwrap();
         assert!(re_mp4::Mp4::read_bytes(&bytes).is_ok());
         use sha2::Digest as _;
         let bill: Vec<_> = providers.bill().into_iter().filter(|line| line.order == reference.0).collect();
@@ -134,54 +141,140 @@ async fn an_order_is_made_fetched_and_billed_once() {
 #[tokio::test]
 async fn each_end_is_understood_in_both_protocols() {
     let providers = Providers::without_faults().await;
-    for model in MODELS {
+    for (model, failed) in MODELS.into_iter().zip([Charge::Unknown, Charge::NotCharged]) {
         let provider = providers.provider(model);
         let end = async |prompt: &str| {
             let reference = provider.submit(&order(prompt)).await.unwrap();
-            over(&*provider, &reference).await
+            over(&*provider, &reference).await.map(drop).map_err(|trouble| trouble.outcome)
         };
-        let OrderStatus::Failed(failed) = end("[failed]").await else { panic!("{model}") };
-        assert_eq!(failed.class, Class::Internal);
-        let OrderStatus::Failed(refused) = end("[unsafe]").await else { panic!("{model}") };
-        assert_eq!((refused.class, refused.reason), (Class::Safety, "SAFETY_INPUT"));
-        assert_eq!(end("[forgotten]").await, OrderStatus::Unknown);
-        assert!(matches!(end("[unknown-word]").await, OrderStatus::Done(_)));
+        assert_eq!(end("[failed]").await, Err(CallOutcome::Failed(failed)), "{model}");
+        for refused in ["[unsafe]", "[unsafe-list]", "[unsafe-object]", "[unsafe-moderated]", "[unsafe-bare]"] {
+            let expected = match (model, refused) {
+                // It says nothing at all.
+                ("models/by-replicate", "[unsafe-bare]") => CallOutcome::Failed(Charge::Unknown),
+                _ => CallOutcome::SafetyRefused,
+            };
+            assert_eq!(end(refused).await, Err(expected), "{model} {refused}");
+        }
+        assert_eq!(end("[forgotten]").await, Err(CallOutcome::NotFound), "{model}");
+        assert_eq!(end("[unknown-word]").await, Ok(()), "{model}");
 
         let reference = provider.submit(&order("[endless]")).await.unwrap();
         assert_eq!(provider.cancel(&reference).await.unwrap(), Stopping::Asked);
-        assert!(matches!(over(&*provider, &reference).await, OrderStatus::Cancelled(_)));
+        let stopped = over(&*provider, &reference).await.unwrap_err().outcome;
+        assert!(matches!(stopped, CallOutcome::Stopped(_)), "{model} {stopped:?}");
         let stubborn = provider.submit(&order("[stubborn]")).await.unwrap();
         provider.cancel(&stubborn).await.unwrap();
-        assert!(matches!(over(&*provider, &stubborn).await, OrderStatus::Done(_)));
+        assert!(over(&*provider, &stubborn).await.is_ok(), "{model}");
         let gone = Reference(Uuid::now_v7().to_string());
-        assert_eq!(provider.poll(&gone).await.unwrap(), OrderStatus::Unknown);
+        assert_eq!(provider.poll(&gone).await.unwrap_err().outcome, CallOutcome::NotFound);
         assert_eq!(provider.cancel(&gone).await.unwrap(), Stopping::Asked);
     }
 }
 
 #[tokio::test]
-async fn what_may_have_been_taken_is_unconfirmed_and_what_was_not_is_refused() {
+async fn what_may_have_been_taken_is_told_from_what_was_refused() {
     let providers = Providers::without_faults().await;
     for model in MODELS {
         let provider = providers.provider(model);
-        for (prompt, taken) in [("[cut-before]", 0), ("[cut-after]", 1), ("[error-after]", 1)] {
+        for (prompt, outcome, taken) in [
+            ("[cut-before]", CallOutcome::Lost, 0),
+            ("[cut-after]", CallOutcome::Lost, 1),
+            ("[error-after]", CallOutcome::Unavailable, 1),
+            ("[refused-401]", CallOutcome::AccountRefused, 0),
+            ("[refused-402]", CallOutcome::AccountRefused, 0),
+            ("[refused-403]", CallOutcome::AccountRefused, 0),
+            ("[refused-404]", CallOutcome::ModelRefused, 0),
+            ("[refused-503]", CallOutcome::Unavailable, 0),
+            ("[throttled]", CallOutcome::Throttled, 0),
+        ] {
             let order = order(prompt);
-            let answer = provider.submit(&order).await;
-            assert!(matches!(answer, Err(NotSubmitted::Unconfirmed { .. })), "{model} {prompt}: {answer:?}");
+            let trouble = provider.submit(&order).await.unwrap_err();
+            assert_eq!(trouble.outcome, outcome, "{model} {prompt}: {trouble:?}");
             let key = order.key.to_string();
             let lines = providers.bill().into_iter().filter(|line| line.job.as_deref() == Some(key.as_str()));
             assert_eq!(lines.filter(|line| line.event == Event::Ordered).count(), taken, "{model} {prompt}");
         }
-        let Err(NotSubmitted::Refused(busy)) = provider.submit(&order("[throttled]")).await else { panic!("{model}") };
-        assert_eq!((busy.class, busy.retry_after), (Class::Throttled, Some(Duration::from_secs(1))));
-        assert_eq!(busy.charge, Charge::NotCharged);
+        let busy = provider.submit(&order("[throttled]")).await.unwrap_err();
+        assert_eq!(busy.retry_after, Some(Duration::from_secs(1)));
     }
     let strangers = Providers::new(Faults::default(), "another").await;
     for model in MODELS {
-        let answer = strangers.provider(model).submit(&order("a harbour")).await;
-        assert!(matches!(answer, Err(NotSubmitted::Refused(_))), "{model}: {answer:?}");
+        let trouble = strangers.provider(model).submit(&order("a harbour")).await.unwrap_err();
+        assert_eq!(trouble.outcome, CallOutcome::AccountRefused, "{model}");
     }
     assert!(strangers.bill().is_empty());
+}
+
+#[tokio::test]
+async fn each_answer_to_a_poll_is_told_from_the_others() {
+    let providers = Providers::without_faults().await;
+    for model in MODELS {
+        let provider = providers.provider(model);
+        for (prompt, outcome) in [
+            ("[poll-404:1]", CallOutcome::NotFound),
+            ("[poll-410:1]", CallOutcome::NotFound),
+            ("[poll-401:1]", CallOutcome::AccountRefused),
+            ("[poll-empty:1]", CallOutcome::Unreadable),
+            ("[poll-html:1]", CallOutcome::Unreadable),
+        ] {
+            let reference = provider.submit(&order(prompt)).await.unwrap();
+            let first = provider.poll(&reference).await.unwrap_err();
+            assert_eq!(first.outcome, outcome, "{model} {prompt}");
+            // It said nothing about the order.
+            assert!(over(&*provider, &reference).await.is_ok(), "{model} {prompt}");
+        }
+        let reference = provider.submit(&order("[poll-long]")).await.unwrap();
+        assert!(over(&*provider, &reference).await.is_ok(), "{model}: two MiB of logs are read past");
+    }
+}
+
+#[tokio::test]
+async fn an_output_is_found_wherever_it_lies() {
+    let providers = Providers::without_faults().await;
+    for model in MODELS {
+        let provider = providers.provider(model);
+        for prompt in ["[output-object]", "[output-list]", "[output-data]", "[output-bare]"] {
+            let reference = provider.submit(&order(prompt)).await.unwrap();
+            let made = over(&*provider, &reference).await.unwrap();
+            let bytes = bytes(&*provider, &reference, &made).await.unwrap();
+            assert!(re_mp4::Mp4::read_bytes(&bytes).is_ok(), "{model} {prompt}");
+        }
+        let reference = provider.submit(&order("[output-none]")).await.unwrap();
+        assert_eq!(over(&*provider, &reference).await.unwrap_err().outcome, CallOutcome::OutputMissing, "{model}");
+    }
+}
+
+#[tokio::test]
+async fn each_answer_of_a_file_is_told_from_the_others() {
+    let providers = Providers::without_faults().await;
+    for model in MODELS {
+        let provider = providers.provider(model);
+        for (prompt, outcome) in [
+            ("[file-short]", CallOutcome::FileCut),
+            ("[file-cut]", CallOutcome::FileCut),
+            ("[file-403:1]", CallOutcome::FileRefused),
+            ("[file-408:1]", CallOutcome::FileUnavailable),
+            ("[file-429:1]", CallOutcome::FileUnavailable),
+            ("[file-500:1]", CallOutcome::FileUnavailable),
+            ("[file-unreachable]", CallOutcome::FileUnavailable),
+            ("[file-unnamed]", CallOutcome::FileUnavailable),
+            ("[file-untrusted]", CallOutcome::FileUnavailable),
+        ] {
+            let reference = provider.submit(&order(prompt)).await.unwrap();
+            let made = over(&*provider, &reference).await.unwrap();
+            let trouble = bytes(&*provider, &reference, &made).await.unwrap_err();
+            assert_eq!(trouble.outcome, outcome, "{model} {prompt}: {trouble:?}");
+            if prompt.ends_with(":1]") {
+                assert!(bytes(&*provider, &reference, &made).await.is_ok(), "{model} {prompt}: it said so once");
+            }
+        }
+        for prompt in ["[file-moved]", "[file-webm]", "[file-mov]"] {
+            let reference = provider.submit(&order(prompt)).await.unwrap();
+            let made = over(&*provider, &reference).await.unwrap();
+            assert!(bytes(&*provider, &reference, &made).await.is_ok(), "{model} {prompt}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -224,5 +317,17 @@ async fn a_poll_that_goes_wrong_says_nothing_about_the_order() {
         let reference = provider.submit(&order("a harbour")).await.unwrap();
         assert!(provider.poll(&reference).await.is_err());
         assert!(provider.cancel(&reference).await.is_err());
+    }
+}
+
+/// The order is the one that the signed body names; a body that names none is a hint all the same.
+#[tokio::test]
+async fn a_webhook_names_its_order_in_its_body() {
+    let providers = Providers::without_faults().await;
+    for (prompt, named) in [("[hook-other-id]", true), ("[hook-no-id]", false)] {
+        let provider = providers.provider("models/by-fal");
+        let reference = provider.submit(&order(prompt)).await.unwrap();
+        let event = provider.verify(&providers.webhook().await).unwrap();
+        assert_eq!(event.reference, named.then_some(reference.0), "{prompt}");
     }
 }

@@ -1,16 +1,16 @@
-//! What may go wrong with a provider, and what is reported of it: failure classes, lost answers, results that cannot be used.
+//! What may go wrong with a provider, and what is reported of it: refusals, lost answers, results that cannot be used.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use generation_worker::model::{Class, Evidence, Failure, NotSubmitted, OrderStatus};
+use generation_worker::model::{CallOutcome, Charge, Evidence, Trouble};
 use proto::generations::v1::charge::ProviderCharge;
-use proto::work::v1::{FailWorkRequest, FailureClass};
+use proto::work::v1::{FailWorkRequest, FailureClass, ProviderCondition};
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
-use crate::fake_provider::{DONE, FakeProvider, WORKING};
+use crate::fake_provider::{DONE, FakeProvider, WORKING, film};
 use crate::node::Report;
 
 async fn failed(provider: &FakeProvider) -> FailWorkRequest {
@@ -19,42 +19,64 @@ async fn failed(provider: &FakeProvider) -> FailWorkRequest {
     cluster.node.failed(&job).await
 }
 
-fn failure(class: Class) -> Failure {
-    Failure { class, retry_after: Some(Duration::from_secs(7)), ..Failure::internal("as it said") }
+fn trouble(outcome: CallOutcome) -> Trouble {
+    let evidence = Evidence { status: Some(418), excerpt: "as it said".to_owned() };
+    let trouble = Trouble::new(outcome, "the provider answered 418").with_evidence(evidence);
+    Trouble { retry_after: Some(Duration::from_secs(7)), ..trouble }
+}
+
+fn lost() -> Trouble {
+    Trouble::new(CallOutcome::Lost, "the connection broke")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_class_is_reported_as_it_is() {
-    for (class, reported) in [
-        (Class::Internal, FailureClass::Internal),
-        (Class::Throttled, FailureClass::Throttled),
-        (Class::InvalidInput, FailureClass::InvalidInput),
-        (Class::Safety, FailureClass::Safety),
-        (Class::BadOutput, FailureClass::BadOutput),
+async fn each_refusal_of_a_submission_is_reported_as_it_is() {
+    use ProviderCondition::{AccountRefused, Misconfigured, Outage, Unspecified};
+    for (outcome, class, reason, condition) in [
+        (CallOutcome::NotSent, FailureClass::Unavailable, "PROVIDER_QUOTA", Outage),
+        (CallOutcome::AccountRefused, FailureClass::Unavailable, "PROVIDER_QUOTA", AccountRefused),
+        (CallOutcome::ModelRefused, FailureClass::Unavailable, "MODEL_MISCONFIGURED", Misconfigured),
+        (CallOutcome::Throttled, FailureClass::Throttled, "PROVIDER_QUOTA", Unspecified),
+        (CallOutcome::InputRefused, FailureClass::InvalidInput, "INPUT_SCHEMA_VIOLATION", Unspecified),
+        (CallOutcome::SafetyRefused, FailureClass::Safety, "SAFETY_INPUT", Unspecified),
     ] {
-        let at_poll = FakeProvider::new([WORKING, OrderStatus::Failed(failure(class))]);
-        let at_order = FakeProvider::new([DONE]);
-        at_order.script().submits.push_back(NotSubmitted::Refused(failure(class)));
-        for provider in [at_poll, at_order] {
-            let charged = if provider.script().submits.is_empty() {
-                ProviderCharge::Unspecified
-            } else {
-                ProviderCharge::NotCharged
-            };
-            let request = failed(&provider).await;
-            assert_eq!((request.failure_class(), request.provider_charge()), (reported, charged));
-            assert_eq!((request.message.as_str(), request.retry_after.unwrap().seconds), ("as it said", 7));
-        }
+        let provider = FakeProvider::new([DONE]);
+        provider.script().submits.push_back(trouble(outcome));
+        let request = failed(&provider).await;
+        assert_eq!((request.failure_class(), request.reason.as_str()), (class, reason), "{outcome:?}");
+        assert_eq!((request.provider_charge(), request.provider_condition()), (ProviderCharge::NotCharged, condition));
+        assert_eq!(request.retry_after.unwrap().seconds, 7);
+        // Users read the reason's sentence, operators what the provider said.
+        assert!(!request.message.contains("as it said"), "{}", request.message);
+        assert_eq!(request.detail, "the provider answered 418; 418: as it said");
+        assert_eq!(provider.script().ordered.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_end_of_an_order_is_reported_with_what_is_known_of_its_charge() {
+    let (uncharged, unknown) = (ProviderCharge::NotCharged, ProviderCharge::Unspecified);
+    for (outcome, class, reason, charge) in [
+        (CallOutcome::Failed(Charge::NotCharged), FailureClass::Internal, "PROVIDER_INTERNAL", uncharged),
+        (CallOutcome::Failed(Charge::Unknown), FailureClass::Final, "PROVIDER_INTERNAL", unknown),
+        (CallOutcome::Failed(Charge::Charged), FailureClass::Final, "PROVIDER_INTERNAL", ProviderCharge::Charged),
+        (CallOutcome::TimedOut(Charge::NotCharged), FailureClass::Internal, "PROVIDER_TIMEOUT", uncharged),
+        (CallOutcome::TimedOut(Charge::Unknown), FailureClass::Final, "PROVIDER_TIMEOUT", unknown),
+        (CallOutcome::Stopped(Charge::Unknown), FailureClass::Final, "PROVIDER_INTERNAL", unknown),
+        (CallOutcome::SafetyRefused, FailureClass::Safety, "SAFETY_INPUT", unknown),
+        (CallOutcome::InputRefused, FailureClass::InvalidInput, "INPUT_SCHEMA_VIOLATION", unknown),
+        (CallOutcome::ModelRefused, FailureClass::Final, "MODEL_MISCONFIGURED", unknown),
+    ] {
+        let request = failed(&FakeProvider::saying([Ok(WORKING), Err(trouble(outcome))])).await;
+        assert_eq!((request.failure_class(), request.reason.as_str()), (class, reason), "{outcome:?}");
+        assert_eq!(request.provider_charge(), charge, "{outcome:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_asked_for_again_under_the_same_key() {
     let provider = FakeProvider::new([DONE]);
-    provider.script().submits = VecDeque::from([
-        NotSubmitted::unconfirmed("the connection broke", Evidence::default()),
-        NotSubmitted::unconfirmed("the connection broke", Evidence::default()),
-    ]);
+    provider.script().submits = VecDeque::from([lost(), lost()]);
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|_| {});
     cluster.node.completed(&job).await;
@@ -69,12 +91,13 @@ async fn without_that_promise_nothing_is_ordered_twice() {
         (FakeProvider::new([DONE]).not_idempotent(), true),
         (FakeProvider::new([DONE]).not_idempotent().without_search(), false),
     ] {
-        provider.script().submits.push_back(NotSubmitted::unconfirmed("the connection broke", Evidence::default()));
+        provider.script().submits.push_back(lost());
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
         let job = cluster.node.queue(|_| {});
         let unconfirmed = cluster.node.suspended(&job).await;
         assert!(unconfirmed.unconfirmed && unconfirmed.poll_after.is_some() == searched, "{unconfirmed:?}");
-        assert_eq!(unconfirmed.message, "the connection broke");
+        assert_eq!(unconfirmed.message, "lost: the connection broke");
+        assert_eq!(unconfirmed.provider_condition(), ProviderCondition::Outage);
         assert_eq!(provider.script().ordered.len(), 1);
 
         // Nor by whoever takes it over, not even when nothing is found under the key.
@@ -90,10 +113,6 @@ async fn without_that_promise_nothing_is_ordered_twice() {
     let job = cluster.node.queue(|work| work.in_doubt = true);
     cluster.node.completed(&job).await;
     assert!(found.script().ordered.is_empty());
-
-    let forgetful = FakeProvider::new([WORKING, OrderStatus::Unknown]).not_idempotent();
-    assert_eq!(failed(&forgetful).await.reason, "OUTPUT_UNAVAILABLE");
-    assert_eq!(forgetful.script().ordered.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,13 +131,14 @@ async fn an_unconfirmed_order_is_confirmed_under_the_same_key_where_that_costs_n
 /// That the second submission is refused says nothing about the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_after_a_lost_answer_settles_nothing() {
-    let provider = FakeProvider::new([DONE]).without_search();
-    let refusals = std::iter::repeat_n(NotSubmitted::Refused(failure(Class::Throttled)), 10);
-    provider.script().submits.push_back(NotSubmitted::unconfirmed("the connection broke", Evidence::default()));
-    provider.script().submits.extend(refusals);
-    let cluster = Cluster::start(provider.registry(), |_| {}).await;
-    let job = cluster.node.queue(|_| {});
-    assert!(cluster.node.suspended(&job).await.unconfirmed);
+    for outcome in [CallOutcome::Throttled, CallOutcome::AccountRefused, CallOutcome::NotSent] {
+        let provider = FakeProvider::new([DONE]).without_search();
+        provider.script().submits.push_back(lost());
+        provider.script().submits.extend(std::iter::repeat_n(trouble(outcome), 10));
+        let cluster = Cluster::start(provider.registry(), |_| {}).await;
+        let job = cluster.node.queue(|_| {});
+        assert!(cluster.node.suspended(&job).await.unconfirmed, "{outcome:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +158,7 @@ async fn no_byte_leaves_before_the_intent_is_committed() {
 async fn a_lost_answer_is_searched_for_first() {
     for provider in [FakeProvider::new([DONE]), FakeProvider::new([DONE]).not_idempotent()] {
         provider.script().finds = true;
-        provider.script().submits.push_back(NotSubmitted::unconfirmed("the connection broke", Evidence::default()));
+        provider.script().submits.push_back(lost());
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
         let job = cluster.node.queue(|_| {});
         cluster.node.completed(&job).await;
@@ -147,15 +167,14 @@ async fn a_lost_answer_is_searched_for_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_cannot_be_asked_for_a_while_is_waited_for() {
-    let provider = FakeProvider::new([]);
-    let mut polls: VecDeque<_> = (0..15).map(|_| Err(failure(Class::Internal))).collect();
-    polls.extend([Ok(WORKING), Ok(DONE)]);
-    provider.script().polls = polls;
+async fn a_provider_of_this_process_that_cannot_be_asked_for_a_while_is_waited_for() {
+    let unavailable = || Err(trouble(CallOutcome::Unavailable));
+    let polls = std::iter::repeat_with(unavailable).take(15).chain([Ok(WORKING), Ok(DONE)]);
+    let provider = FakeProvider::saying(polls);
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|_| {});
     cluster.node.completed(&job).await;
-    provider.script().polls = VecDeque::from([Err(failure(Class::Internal))]);
+    provider.script().polls = VecDeque::from([unavailable()]);
     let job = cluster.node.queue(|_| {});
     assert_eq!(cluster.node.failed(&job).await.reason, "PROVIDER_INTERNAL");
 }
@@ -168,26 +187,6 @@ async fn an_order_that_takes_too_long_is_stopped() {
     let job = cluster.node.queue(|_| {});
     assert_eq!(cluster.node.failed(&job).await.reason, "PROVIDER_TIMEOUT");
     assert_eq!(provider.script().cancels, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_result_that_cannot_be_used_is_reported_so() {
-    for video in [Vec::new(), vec![0; (8 << 20) + 1]] {
-        let provider = FakeProvider::new([DONE]);
-        provider.script().video = video;
-        let request = failed(&provider).await;
-        assert_eq!(
-            (request.failure_class(), request.reason.as_str()),
-            (FailureClass::BadOutput, "PROVIDER_BAD_OUTPUT")
-        );
-    }
-    let provider = FakeProvider::new([DONE]);
-    let cluster = Cluster::start(provider.registry(), |_| {}).await;
-    cluster.node.refuse_next("register_output", Status::invalid_argument("is neither MP4 nor WebM"));
-    let job = cluster.node.queue(|_| {});
-    let request = cluster.node.failed(&job).await;
-    assert_eq!(request.failure_class(), FailureClass::BadOutput);
-    assert!(request.message.contains("neither MP4 nor WebM"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,8 +210,22 @@ async fn work_that_cannot_be_read_is_reported_so() {
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let unknown = cluster.node.queue(|work| work.model = "models/none".into());
     let nobody = cluster.node.queue(|work| work.account = "nobody".into());
-    for job in [unknown, nobody] {
-        assert_eq!(cluster.node.failed(&job).await.failure_class(), FailureClass::Internal);
+    for (job, class) in [(unknown, FailureClass::Unavailable), (nobody, FailureClass::Final)] {
+        assert_eq!(cluster.node.failed(&job).await.failure_class(), class);
     }
     assert!(provider.script().ordered.is_empty());
+}
+
+/// What is made in this process costs nothing, so that it is made again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_of_this_process_that_cannot_be_used_is_made_again() {
+    for video in [Vec::new(), film(8 << 20), b"<html>".to_vec()] {
+        let provider = FakeProvider::new([DONE]);
+        provider.script().video = video;
+        let request = failed(&provider).await;
+        assert_eq!(
+            (request.failure_class(), request.provider_charge()),
+            (FailureClass::Internal, ProviderCharge::NotCharged)
+        );
+    }
 }

@@ -8,29 +8,31 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use generation_worker::model::{
-    Abilities, Failure, Made, NotSubmitted, NotVerified, Order, OrderStatus, Reference, Stopping, Webhook, WebhookEvent,
+    Abilities, Made, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Webhook, WebhookEvent,
 };
 use generation_worker::provider::{Pieces, Provider};
 use generation_worker::providers::{Registry, local};
 use uuid::Uuid;
 
-pub(crate) const DONE: OrderStatus = OrderStatus::Done(Made { extension: "mp4", cost_micros: None });
+pub(crate) const DONE: OrderStatus = OrderStatus::Done(Made { address: String::new(), cost_micros: None });
 pub(crate) const WORKING: OrderStatus = OrderStatus::Working { percent: 40, stage: "rendering" };
 
 /// What it says, and what it was asked.
 #[derive(Default)]
 pub(crate) struct Script {
     /// Answers to orders, first one first; afterwards every order is taken.
-    pub(crate) submits: VecDeque<NotSubmitted>,
+    pub(crate) submits: VecDeque<Trouble>,
     /// Answers to polls, first one first; the last one stays.
-    pub(crate) polls: VecDeque<Result<OrderStatus, Failure>>,
+    pub(crate) polls: VecDeque<Result<OrderStatus, Trouble>>,
     /// What a poll says once a cancel was asked for.
-    pub(crate) after_cancel: Option<OrderStatus>,
+    pub(crate) after_cancel: Option<Result<OrderStatus, Trouble>>,
     /// Whether an order is found by its key.
     pub(crate) finds: bool,
     pub(crate) video: Vec<u8>,
     /// Answers to downloads, first one first; afterwards there is the video.
-    pub(crate) fetches: VecDeque<Failure>,
+    pub(crate) fetches: VecDeque<Trouble>,
+    /// Its files never come.
+    pub(crate) stalls: bool,
     pub(crate) ordered: Vec<Uuid>,
     pub(crate) cancels: usize,
     pub(crate) forgotten: usize,
@@ -44,8 +46,13 @@ pub(crate) struct FakeProvider {
 
 impl FakeProvider {
     pub(crate) fn new(polls: impl IntoIterator<Item = OrderStatus>) -> Self {
-        let polls = polls.into_iter().map(Ok).collect();
-        let script = Script { polls, video: b"a video".to_vec(), ..Script::default() };
+        Self::saying(polls.into_iter().map(Ok))
+    }
+
+    /// One whose polls are answered so, one after another.
+    pub(crate) fn saying(polls: impl IntoIterator<Item = Result<OrderStatus, Trouble>>) -> Self {
+        let polls = polls.into_iter().collect();
+        let script = Script { polls, video: film(100), ..Script::default() };
         let abilities = Abilities {
             idempotent_submit: true,
             find_by_key: true,
@@ -94,7 +101,7 @@ impl Provider for FakeProvider {
         self.abilities
     }
 
-    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, NotSubmitted>> {
+    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, Trouble>> {
         async move {
             let mut script = self.script();
             script.ordered.push(order.key);
@@ -106,25 +113,28 @@ impl Provider for FakeProvider {
         .boxed()
     }
 
-    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Failure>> {
+    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Trouble>> {
         async move { Ok(self.script().finds.then(|| reference(key))) }.boxed()
     }
 
-    fn poll<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Failure>> {
+    fn poll<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
         async move {
             let mut script = self.script();
             if let Some(poll) = script.after_cancel.clone().filter(|_| script.cancels > 0) {
-                return Ok(poll);
+                return poll;
             }
             if script.polls.len() > 1 { script.polls.pop_front().unwrap() } else { script.polls[0].clone() }
         }
         .boxed()
     }
 
-    fn fetch<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<Pieces<'a>, Failure>> {
+    fn fetch<'a>(&'a self, _: &'a Reference, _: &'a Made) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
         async move {
-            if let Some(failure) = self.script().fetches.pop_front() {
-                return Err(failure);
+            if let Some(trouble) = self.script().fetches.pop_front() {
+                return Err(trouble);
+            }
+            if self.script().stalls {
+                return Ok(futures::stream::pending().boxed());
             }
             let pieces: Vec<_> =
                 self.script().video.chunks(1_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
@@ -133,7 +143,7 @@ impl Provider for FakeProvider {
         .boxed()
     }
 
-    fn cancel<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<Stopping, Failure>> {
+    fn cancel<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
         async move {
             self.script().cancels += 1;
             Ok(Stopping::Asked)
@@ -161,6 +171,16 @@ impl Provider for FakeProvider {
     fn forget(&self, _: &Reference) {
         self.script().forgotten += 1;
     }
+}
+
+/// What goes through for an MP4 file: its boxes are whole, and its index points into it. `bytes` of media.
+pub(crate) fn film(bytes: usize) -> Vec<u8> {
+    let atom = |kind: &[u8; 4], content: &[u8]| {
+        [&u32::try_from(8 + content.len()).unwrap().to_be_bytes()[..], kind, content].concat()
+    };
+    let table = atom(b"stco", &[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 28]);
+    let index = atom(b"moov", &atom(b"trak", &atom(b"mdia", &atom(b"minf", &atom(b"stbl", &table)))));
+    [atom(b"ftyp", b"isom\0\0\0\0isom"), atom(b"mdat", &vec![7; bytes]), index].concat()
 }
 
 pub(crate) fn reference(key: Uuid) -> Reference {

@@ -5,6 +5,7 @@
 mod adapters;
 mod cluster;
 mod conformance;
+mod downloads;
 mod failures;
 mod fake_provider;
 mod node;

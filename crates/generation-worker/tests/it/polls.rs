@@ -1,7 +1,9 @@
 //! Orders that live at their provider: no lease is kept while they are made, and each poll ends in an outcome or another pause.
 
-use generation_worker::model::{Charge, Class, Failure, OrderStatus};
-use proto::work::v1::FailureClass;
+use std::time::Duration;
+
+use generation_worker::model::{CallOutcome, Charge, OrderStatus, Trouble};
+use proto::work::v1::{FailureClass, OrderTrouble, Trouble as Clock};
 
 use crate::cluster::Cluster;
 use crate::fake_provider::{DONE, FakeProvider, WORKING};
@@ -37,35 +39,66 @@ async fn an_order_is_left_to_its_provider_and_polled() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poll_that_fails_says_nothing_about_the_order() {
-    let provider = FakeProvider::new([]).remote();
-    provider.script().polls.push_back(Err(Failure::internal("bad gateway")));
+    for outcome in [
+        CallOutcome::NotSent,
+        CallOutcome::Lost,
+        CallOutcome::Unavailable,
+        CallOutcome::Unreadable,
+        CallOutcome::AccountRefused,
+        CallOutcome::Throttled,
+    ] {
+        let provider = FakeProvider::saying([Err(Trouble::new(outcome, "no"))]).remote();
+        let cluster = Cluster::start(provider.registry(), |_| {}).await;
+        let suspended = cluster.node.suspended(&poll(&cluster, Clock::Poll, 23 * 3_600)).await;
+        assert_eq!((suspended.unconfirmed, suspended.trouble()), (false, Clock::Poll), "{outcome:?}");
+        // A day later it ends, with what is known of the charge: nothing.
+        let ended = cluster.node.failed(&poll(&cluster, Clock::Poll, 24 * 3_600)).await;
+        assert_eq!((ended.failure_class(), ended.reason.as_str()), (FailureClass::Final, "PROVIDER_TIMEOUT"));
+        assert!(provider.script().ordered.is_empty());
+    }
+    let provider = FakeProvider::saying([Err(Trouble::new(CallOutcome::SafetyRefused, "no"))]).remote();
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
-    let job = cluster.node.queue(|work| (work.poll, work.provider_reference) = (true, "fake-1".into()));
-    assert!(!cluster.node.suspended(&job).await.unconfirmed);
-    provider.script().polls =
-        [Ok(OrderStatus::Failed(Failure { class: Class::Safety, ..Failure::internal("no") }))].into();
-    let job = cluster.node.queue(|work| (work.poll, work.provider_reference) = (true, "fake-1".into()));
-    assert_eq!(cluster.node.failed(&job).await.failure_class(), FailureClass::Safety);
+    assert_eq!(cluster.node.failed(&poll(&cluster, Clock::Poll, 0)).await.failure_class(), FailureClass::Safety);
 }
 
+/// Queues a poll of an order that has been in this trouble for so many seconds.
+fn poll(cluster: &Cluster, clock: Clock, seconds: u64) -> String {
+    let elapsed = Duration::from_secs(seconds).try_into().ok();
+    let trouble = OrderTrouble { trouble: clock.into(), elapsed };
+    cluster.node.queue(|work| {
+        (work.poll, work.polls, work.provider_reference) = (true, 2, "fake-1".into());
+        work.troubles = vec![trouble];
+    })
+}
+
+/// A single 404 used to order, and pay for, the video three times.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_video_that_was_made_is_fetched_again_and_not_ordered_again() {
-    let provider = FakeProvider::new([DONE]).remote();
-    provider.script().fetches = [Failure::internal("bad gateway"), Failure::bad_output("gone")].into();
+async fn an_order_that_its_provider_does_not_know_is_asked_for_again_and_never_made_again() {
+    for outcome in [CallOutcome::NotFound, CallOutcome::OutputMissing] {
+        let provider = FakeProvider::saying([Err(Trouble::new(outcome, "404"))]).remote().not_idempotent();
+        let cluster = Cluster::start(provider.registry(), |_| {}).await;
+        let again = cluster.node.suspended(&poll(&cluster, Clock::Order, 590)).await;
+        assert_eq!((again.unconfirmed, again.trouble()), (false, Clock::Order), "{outcome:?}");
+        let ended = cluster.node.failed(&poll(&cluster, Clock::Order, 600)).await;
+        assert_eq!((ended.failure_class(), ended.reason.as_str()), (FailureClass::Final, "OUTPUT_UNAVAILABLE"));
+        provider.script().polls = [Ok(DONE)].into();
+        cluster.node.completed(&poll(&cluster, Clock::Order, 590)).await;
+        assert!(provider.script().ordered.is_empty());
+    }
+    // Where the same key costs once, the order is sent again under it.
+    let provider = FakeProvider::saying([Err(Trouble::new(CallOutcome::NotFound, "404"))]).remote();
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
-    let poll =
-        || cluster.node.queue(|work| (work.poll, work.polls, work.provider_reference) = (true, 2, "fake-1".into()));
-    let later = cluster.node.suspended(&poll()).await;
-    assert!(!later.unconfirmed && later.poll_after.is_some(), "{later:?}");
-    // What its provider has no more is not worth waiting for.
-    assert_eq!(cluster.node.failed(&poll()).await.failure_class(), FailureClass::BadOutput);
-    cluster.node.completed(&poll()).await;
-    assert!(provider.script().ordered.is_empty());
+    let job = cluster.node.queue(|work| {
+        (work.poll, work.provider_reference) = (true, format!("fake-{}", work.lease.as_ref().unwrap().job));
+    });
+    assert_eq!(cluster.node.suspended(&job).await.trouble(), Clock::Unspecified);
+    assert_eq!(provider.script().ordered.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_asks_the_provider_and_ends_as_it_says() {
-    for (says, completes) in [(OrderStatus::Cancelled(Charge::Unknown), false), (DONE, true)] {
+    let stopped = Err(Trouble::new(CallOutcome::Stopped(Charge::Unknown), "stopped"));
+    for (says, completes) in [(stopped, false), (Ok(DONE), true)] {
         let provider = FakeProvider::new([WORKING]).remote();
         provider.script().after_cancel = Some(says);
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
@@ -86,4 +119,21 @@ async fn a_cancel_asks_the_provider_and_ends_as_it_says() {
     let unconfirmed = cluster.node.suspended(&job).await;
     assert!(unconfirmed.unconfirmed && unconfirmed.poll_after.is_none());
     assert!(provider.script().ordered.is_empty());
+}
+
+/// A provider that does not answer keeps nobody from cancelling for longer than the grace.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_ends_after_its_grace_where_the_provider_cannot_be_asked() {
+    let provider = FakeProvider::saying([Err(Trouble::new(CallOutcome::AccountRefused, "401"))]).remote();
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let cancel = |seconds| {
+        let elapsed = Duration::from_secs(seconds).try_into().ok();
+        cluster.node.queue(|work| {
+            (work.poll, work.cancel_requested, work.provider_reference) = (true, true, "fake-1".into());
+            work.troubles = vec![OrderTrouble { trouble: Clock::Poll.into(), elapsed }];
+        })
+    };
+    assert_eq!(cluster.node.suspended(&cancel(590)).await.trouble(), Clock::Poll);
+    let ended = cluster.node.failed(&cancel(600)).await;
+    assert_eq!((ended.failure_class(), ended.reason.as_str()), (FailureClass::Cancelled, "CANCELLED"));
 }

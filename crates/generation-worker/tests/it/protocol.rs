@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use generation_worker::model::{Charge, Made, OrderStatus};
+use generation_worker::model::{CallOutcome, Charge, Made, OrderStatus, Trouble};
 use generation_worker::providers::Registry;
 use generation_worker::providers::local::{self, Local};
 use proto::work::v1::FailureClass;
@@ -117,7 +117,7 @@ async fn a_lease_that_a_heartbeat_calls_lost_is_let_go_of() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_is_passed_on_and_its_outcome_reported() {
     let provider = FakeProvider::new([WORKING]);
-    provider.script().after_cancel = Some(OrderStatus::Cancelled(Charge::Unknown));
+    provider.script().after_cancel = Some(Err(Trouble::new(CallOutcome::Stopped(Charge::Unknown), "stopped")));
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|_| {});
     cluster.node.wait_for(&job, "it is submitted", |report| matches!(report, Report::Submitted(_)).then_some(())).await;
@@ -130,7 +130,7 @@ async fn a_cancel_is_passed_on_and_its_outcome_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn finished_work_wins_over_a_cancel() {
     let provider = FakeProvider::new([WORKING]);
-    provider.script().after_cancel = Some(DONE);
+    provider.script().after_cancel = Some(Ok(DONE));
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|_| {});
     cluster.node.wait_for(&job, "it is submitted", |report| matches!(report, Report::Submitted(_)).then_some(())).await;
@@ -211,7 +211,8 @@ async fn what_generation_status_does_not_hear_is_reported_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_s_own_price_is_charged_up_to_what_is_held() {
     for (asked, charged) in [(1_000, 1_000), (900_000, 250_000), (-5, 0)] {
-        let provider = FakeProvider::new([OrderStatus::Done(Made { extension: "mp4", cost_micros: Some(asked) })]);
+        let provider =
+            FakeProvider::new([OrderStatus::Done(Made { address: String::new(), cost_micros: Some(asked) })]);
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
         let job = cluster.node.queue(|_| {});
         assert_eq!(cluster.node.completed(&job).await.cost_micros, charged);

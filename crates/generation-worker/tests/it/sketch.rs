@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use generation_worker::model::{Charge, Order, OrderStatus, Reference};
+use generation_worker::model::{CallOutcome, Charge, Made, Order, OrderStatus, Reference};
 use generation_worker::provider::Provider;
 use generation_worker::providers::local::Local;
 use openh264::decoder::Decoder;
@@ -15,12 +15,12 @@ fn order(prompt: &str, seed: i64) -> Order {
 }
 
 /// Polls until the order is over; returns every progress seen, too.
-async fn settled(local: &Local, reference: &Reference) -> (OrderStatus, Vec<(u8, &'static str)>) {
+async fn settled(local: &Local, reference: &Reference) -> (Result<OrderStatus, CallOutcome>, Vec<(u8, &'static str)>) {
     let mut seen = Vec::new();
     let end = async {
         loop {
-            match local.poll(reference).await.unwrap() {
-                OrderStatus::Working { percent, stage: doing } => {
+            match local.poll(reference).await.map_err(|trouble| trouble.outcome) {
+                Ok(OrderStatus::Working { percent, stage: doing }) => {
                     if seen.last() != Some(&(percent, doing)) {
                         seen.push((percent, doing));
                     }
@@ -37,8 +37,8 @@ async fn settled(local: &Local, reference: &Reference) -> (OrderStatus, Vec<(u8,
 async fn film(prompt: &str, seed: i64) -> Vec<u8> {
     let local = Local::new(Duration::ZERO, 2);
     let reference = local.submit(&order(prompt, seed)).await.unwrap();
-    assert!(matches!(settled(&local, &reference).await.0, OrderStatus::Done(_)));
-    let pieces: Vec<_> = local.fetch(&reference).await.unwrap().try_collect().await.unwrap();
+    assert!(matches!(settled(&local, &reference).await.0, Ok(OrderStatus::Done(_))));
+    let pieces: Vec<_> = local.fetch(&reference, &Made::default()).await.unwrap().try_collect().await.unwrap();
     pieces.concat()
 }
 
@@ -118,9 +118,9 @@ async fn an_order_is_taken_once_and_found_by_its_key() {
     let reference = local.submit(&order).await.unwrap();
     assert_eq!(local.submit(&order).await.unwrap(), reference);
     assert_eq!(local.find(order.key).await.unwrap(), Some(reference.clone()));
-    settled(&local, &reference).await;
+    assert!(settled(&local, &reference).await.0.is_ok());
     local.forget(&reference);
-    assert_eq!(local.poll(&reference).await.unwrap(), OrderStatus::Unknown);
+    assert_eq!(local.poll(&reference).await.unwrap_err().outcome, CallOutcome::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +130,7 @@ async fn progress_rises_through_stages_at_the_set_pace() {
     let started = std::time::Instant::now();
     let reference = local.submit(&order("A slow pan", 3)).await.unwrap();
     let (end, seen) = settled(&local, &reference).await;
-    assert!(matches!(end, OrderStatus::Done(_)));
+    assert!(matches!(end, Ok(OrderStatus::Done(_))));
     assert!(started.elapsed() >= pace);
     assert!(seen.len() >= 4, "{seen:?}");
     assert!(seen.is_sorted_by_key(|(percent, _)| *percent), "{seen:?}");
@@ -142,6 +142,6 @@ async fn a_cancelled_sketch_stops_and_stays_cancelled() {
     let local = Local::new(Duration::from_secs(60), 1);
     let reference = local.submit(&order("Never seen", 4)).await.unwrap();
     local.cancel(&reference).await.unwrap();
-    assert_eq!(settled(&local, &reference).await.0, OrderStatus::Cancelled(Charge::NotCharged));
-    assert!(local.fetch(&reference).await.is_err());
+    assert_eq!(settled(&local, &reference).await.0, Err(CallOutcome::Stopped(Charge::NotCharged)));
+    assert!(local.fetch(&reference, &Made::default()).await.is_err());
 }

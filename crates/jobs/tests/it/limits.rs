@@ -28,7 +28,7 @@ impl Cluster {
         plan
     }
 
-    async fn claim_from(&self, queues: &[&str], limit: u32) -> Vec<Leased> {
+    pub(crate) async fn claim_from(&self, queues: &[&str], limit: u32) -> Vec<Leased> {
         let queues: Vec<String> = queues.iter().map(|queue| (*queue).to_owned()).collect();
         let request =
             ClaimRequest { kind: KIND, queues: &queues, worker: "worker", limit, lease: LEASE, limits: Some(LIMITS) };
@@ -40,7 +40,7 @@ impl Cluster {
     }
 
     /// Enqueues a job of an account in a queue.
-    async fn enqueue_in(&self, account: Uuid, queue: &str) -> Uuid {
+    pub(crate) async fn enqueue_in(&self, account: Uuid, queue: &str) -> Uuid {
         let job = NewJob { queue: queue.to_owned(), ..new_job(account) };
         self.enqueue(&job).await;
         job.id

@@ -3,6 +3,7 @@
 
 extern crate rushes_jobs as jobs;
 
+mod breakers;
 mod cluster;
 mod fairness;
 mod leases;

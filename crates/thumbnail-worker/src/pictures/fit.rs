@@ -18,8 +18,18 @@ pub fn render_webp(pixels: Pixels, orientation: Orientation, spec: &Spec) -> Vec
     encode(&upright, spec.quality)
 }
 
+/// Resizes `pixels` to exactly this size, whatever that does to their shape.
+#[must_use]
+pub(crate) fn stretch(pixels: Pixels, width: u32, height: u32) -> Pixels {
+    resize_with(pixels, width, height, ResizeOptions::new())
+}
+
 /// Cuts `pixels` evenly to the shape of the target and resizes with a Lanczos filter.
 fn resize(pixels: Pixels, width: u32, height: u32) -> Pixels {
+    resize_with(pixels, width, height, ResizeOptions::new().fit_into_destination(None))
+}
+
+fn resize_with(pixels: Pixels, width: u32, height: u32, options: ResizeOptions) -> Pixels {
     if (pixels.width, pixels.height) == (width, height) {
         return pixels;
     }
@@ -28,8 +38,7 @@ fn resize(pixels: Pixels, width: u32, height: u32) -> Pixels {
         Layout::Rgba => PixelType::U8x4,
     };
     let mut target = Image::new(width, height, kind);
-    let options =
-        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3)).fit_into_destination(None);
+    let options = options.resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
     let source = ImageRef::new(pixels.width, pixels.height, &pixels.bytes, kind)
         .expect("a decoder gave as many bytes as its width, height and layout say");
     Resizer::new()

@@ -18,13 +18,39 @@ pub(super) struct Planes<'a> {
     pub(super) strides: [usize; 3],
 }
 
-/// A stream's colour description: what its numbers mean.
+/// The number by which ITU-T H.273 says that something is not stated.
+pub(super) const UNKNOWN: u8 = 2;
+
+/// A stream's colour description, by the numbers of ITU-T H.273: what its samples mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ColourDescription {
-    /// The matrix by ITU-T H.273; 2 means not stated.
+    /// The primary colours.
+    pub(super) primaries: u8,
+    /// The transfer characteristics: how light follows from a sample.
+    pub(super) transfer: u8,
+    /// The matrix between luma with chroma and RGB.
     pub(super) matrix: u8,
     /// Luma runs from 0 to 255 instead of from 16 to 235.
     pub(super) full_range: bool,
+}
+
+impl ColourDescription {
+    /// A stream that says nothing.
+    pub(super) const UNKNOWN: Self = Self { primaries: UNKNOWN, transfer: UNKNOWN, matrix: UNKNOWN, full_range: false };
+
+    /// This description, and what it leaves open by `other`.
+    #[must_use]
+    pub(super) fn or(self, other: Option<Self>) -> Self {
+        let Some(other) = other else { return self };
+        let pick = |own, theirs| if own == UNKNOWN { theirs } else { own };
+        Self {
+            primaries: pick(self.primaries, other.primaries),
+            transfer: pick(self.transfer, other.transfer),
+            matrix: pick(self.matrix, other.matrix),
+            // A description that leaves the matrix open says nothing of the range either.
+            full_range: if self.matrix == UNKNOWN { other.full_range || self.full_range } else { self.full_range },
+        }
+    }
 }
 
 impl Planes<'_> {

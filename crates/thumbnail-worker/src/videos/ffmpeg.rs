@@ -1,8 +1,10 @@
 //! The poster frame of a video that is not decoded in process, by an ffmpeg binary where there is one.
 //!
 //! Invariant: ffmpeg is never needed; without it the [`Missing`] stays the one that asked for it. It gets one local file with the
-//! demuxer named by us, no network protocol, no standard input, bounded frame sizes and a timeout, and is killed when its caller
-//! goes.
+//! demuxer named by us, no network protocol, no standard input, no environment, bounded frame sizes and a timeout, and is killed
+//! when its caller goes. What comes back is 8-bit RGB, or it is refused.
+
+mod probe;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -15,13 +17,15 @@ use tokio::sync::Semaphore;
 
 use super::brightness::{Brightness, luma_of};
 use super::container::Container;
+use super::light::ToSrgb;
 use super::missing::Missing;
 use crate::pictures::{Layout, Pixels};
+use probe::Probe;
 
 /// ffmpeg's place and bounds.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The program's name on the PATH or its path; `None`: ffmpeg is not used.
+    /// The program's path, since it is started without an environment and so without a PATH; `None`: ffmpeg is not used.
     pub program: Option<PathBuf>,
     /// The directory where the one file that it reads lies while it runs.
     pub scratch: PathBuf,
@@ -69,28 +73,57 @@ impl Ffmpeg {
     }
 }
 
-/// Reads frames from ffmpeg until one is not nearly black.
-async fn find_poster(program: &Path, container: Container, file: &Path) -> std::io::Result<Pixels> {
+/// The command that reads `file`; what it is to do with it follows.
+fn command(program: &Path, container: Container, file: &Path, log: &str) -> Command {
     let demuxer = match container {
         Container::Mp4 => "mov",
         Container::Webm => "matroska",
     };
-    let mut child = Command::new(program)
-        .args(["-nostdin", "-hide_banner", "-loglevel", "error", "-threads", "1", "-max_pixels", "9437184"])
+    let mut command = Command::new(program);
+    command
+        .args(["-nostdin", "-nostats", "-hide_banner", "-loglevel", log, "-threads", "1"])
+        // 36,864 macroblocks a frame, and no single piece of memory that such frames do not explain.
+        .args(["-max_pixels", "9437184", "-max_alloc", "268435456"])
         .args(["-protocol_whitelist", "file", "-f", demuxer, "-t", &SECONDS.to_string(), "-i"])
         .arg(file)
-        .args([
-            "-map",
-            "0:v:0",
-            "-vf",
-            &format!("fps=4,scale='min({SIDE},iw)':'min({SIDE},ih)':force_original_aspect_ratio=decrease"),
-        ])
-        .args(["-c:v", "ppm", "-f", "image2pipe", "pipe:1"])
+        // The first video that is no cover picture.
+        .args(["-map", "0:V:0"])
+        // It needs none, and ours names the database and the storage.
+        .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
+        .kill_on_drop(true);
+    command
+}
+
+/// Decodes one frame to learn size and colours.
+async fn probe(program: &Path, container: Container, file: &Path) -> std::io::Result<Probe> {
+    let mut child = command(program, container, file, "info").args(["-frames:v", "1", "-f", "null", "-"]).spawn()?;
+    let Some(mut stderr) = child.stderr.take() else {
+        return Err(std::io::Error::other("its output is not connected"));
+    };
+    let mut log = Vec::new();
+    (&mut stderr).take(64 << 10).read_to_end(&mut log).await?;
+    tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
+    let log = String::from_utf8_lossy(&log);
+    Probe::read(&log).ok_or_else(|| {
+        let said = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        std::io::Error::other(said.trim().to_owned())
+    })
+}
+
+/// Reads frames from ffmpeg until one is not nearly black.
+async fn find_poster(program: &Path, container: Container, file: &Path) -> std::io::Result<Pixels> {
+    let probe = probe(program, container, file).await?;
+    let (width, height) = within(probe.display, SIDE);
+    let matrix = if probe.is_bt709_unsaid() { ":in_color_matrix=bt709" } else { "" };
+    let mut child = command(program, container, file, "error")
+        .args(["-vf", &format!("fps=4,scale={width}:{height}{matrix},setsar=1,format=rgb24")])
+        // Of samples with more than 8 bits the encoder would else make a picture of 16 bits.
+        .args(["-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"])
         .spawn()?;
+    let to_srgb = ToSrgb::of(probe.colour);
     let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(std::io::Error::other("its output is not connected"));
     };
@@ -105,6 +138,10 @@ async fn find_poster(program: &Path, container: Container, file: &Path) -> std::
     };
     let frames = async {
         while let Some(frame) = next_frame(&mut frames).await? {
+            let frame = match &to_srgb {
+                Some(to_srgb) => to_srgb.frame(frame),
+                None => frame,
+            };
             let rows: Vec<Vec<u8>> = frame
                 .bytes
                 .chunks_exact(frame.width as usize * 3)
@@ -137,7 +174,17 @@ async fn find_poster(program: &Path, container: Container, file: &Path) -> std::
     }
 }
 
-/// Reads one binary PPM picture; nothing at the end of the stream.
+/// A size in the same shape whose longer side is at most `side`.
+fn within((width, height): (u32, u32), side: u32) -> (u32, u32) {
+    let longer = width.max(height);
+    if longer <= side {
+        return (width, height);
+    }
+    let shrunk = |length: u32| (u64::from(length) * u64::from(side) / u64::from(longer)).max(1) as u32;
+    (shrunk(width), shrunk(height))
+}
+
+/// Reads one binary PPM picture of 8 bits; nothing at the end of the stream.
 async fn next_frame(from: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> std::io::Result<Option<Pixels>> {
     let mut header = Vec::new();
     while header.iter().filter(|byte| **byte == b'\n').count() < 3 {
@@ -156,6 +203,10 @@ async fn next_frame(from: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> std::i
     let (Some("P6"), Some(width), Some(height)) = (magic, side(), side()) else {
         return Err(ErrorKind::InvalidData.into());
     };
+    // Samples of 16 bits have another highest value, and would be read as noise.
+    if words.next() != Some("255") {
+        return Err(std::io::Error::new(ErrorKind::InvalidData, "its frames are not of 8 bits"));
+    }
     let mut bytes = vec![0; width as usize * height as usize * 3];
     from.read_exact(&mut bytes).await?;
     Ok(Some(Pixels { width, height, layout: Layout::Rgb, bytes }))

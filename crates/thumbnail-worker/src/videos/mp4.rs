@@ -6,9 +6,19 @@
 
 use std::time::Duration;
 
+mod boxes;
+mod fragments;
+mod samples;
+mod timing;
+
+use super::colour::ColourDescription;
 use super::container::Container;
 use super::missing::Missing;
 use crate::pictures::Orientation;
+use boxes::{Boxes, child, u16_at, u32_at};
+
+pub use samples::Samples;
+pub(super) use timing::{Shown, Timing};
 
 /// The video track of a file.
 #[derive(Clone, Debug)]
@@ -17,7 +27,9 @@ pub struct Track<'a> {
     pub width: u32,
     /// Stated height of its frames in pixels, before turning.
     pub height: u32,
-    /// How long it plays; zero when it does not say.
+    /// How wide a pixel is for its height, as a fraction; nothing when the file leaves it to the stream.
+    pub pixel_aspect: Option<(u32, u32)>,
+    /// How long it plays, by its edit list; zero when it does not say.
     pub duration: Duration,
     /// How frames are to be turned to be seen upright.
     pub orientation: Orientation,
@@ -25,6 +37,12 @@ pub struct Track<'a> {
     pub codec: [u8; 4],
     /// The H.264 parameters, when that is the codec.
     pub avc: Option<Avc<'a>>,
+    /// Whether the samples lie in movie fragments, which are not read here.
+    pub fragmented: bool,
+    /// The colours that the file states, whatever the stream does.
+    pub(super) colour: Option<ColourDescription>,
+    /// When the samples are shown.
+    pub(super) timing: Timing<'a>,
     samples: Samples<'a>,
 }
 
@@ -69,16 +87,28 @@ pub fn video_track(bytes: &[u8]) -> Result<Track<'_>, Missing> {
         .then(|| child(entry, b"avcC").and_then(read_avc).ok_or_else(|| damaged("no H.264 parameters (avcC)")))
         .transpose()?;
     let samples = Samples::new(bytes, table).ok_or_else(|| damaged("its sample table is not whole"))?;
-    if samples.is_empty() && child(movie, b"mvex").is_some() {
-        return Err(Missing::OtherContainer("fragmented MP4"));
-    }
+    let fragmented = samples.is_empty() && child(movie, b"mvex").is_some();
+    let movie_scale = read_movie_scale(movie);
+    let timing = Timing::read(track, media, table, movie_scale);
+    let duration = match timing.duration() {
+        Duration::ZERO if fragmented => {
+            let number = read_track_number(track).unwrap_or_default();
+            timing.to_duration(fragments::length(bytes, movie, number, (timing.scale(), movie_scale)))
+        }
+        duration => duration,
+    };
+    let colour = Boxes(entry).filter(|(name, _)| name == b"colr").find_map(|(_, body)| read_colour(body));
     Ok(Track {
         width,
         height,
-        duration: read_duration(media),
+        pixel_aspect: read_pixel_aspect(entry).or_else(|| read_track_aspect(track, width, height)),
+        duration,
         orientation: read_orientation(track),
         codec,
         avc,
+        fragmented,
+        colour,
+        timing,
         samples,
     })
 }
@@ -111,20 +141,43 @@ fn read_avc(body: &[u8]) -> Option<Avc<'_>> {
     (length_bytes != 3).then_some(Avc { length_bytes, parameter_sets })
 }
 
-fn read_duration(media: &[u8]) -> Duration {
-    let Some(header) = child(media, b"mdhd") else { return Duration::ZERO };
-    let (scale, length) = match header.first() {
-        Some(0) => (u32_at(header, 12), u32_at(header, 16).map(u64::from)),
-        Some(1) => (u32_at(header, 20), u64_at(header, 24)),
-        _ => (None, None),
-    };
-    match (scale, length) {
-        // All ones mean "unknown", and nothing that plays for a year is believed.
-        (Some(scale), Some(length)) if scale > 0 && length / u64::from(scale) < 366 * 86_400 => {
-            Duration::from_millis(length.saturating_mul(1000) / u64::from(scale))
-        }
-        _ => Duration::ZERO,
+fn read_movie_scale(movie: &[u8]) -> u32 {
+    let header = child(movie, b"mvhd").unwrap_or_default();
+    u32_at(header, if header.first() == Some(&1) { 20 } else { 12 }).unwrap_or_default()
+}
+
+fn read_track_number(track: &[u8]) -> Option<u32> {
+    let header = child(track, b"tkhd")?;
+    u32_at(header, if header.first() == Some(&1) { 20 } else { 12 })
+}
+
+/// The shape of a pixel that the sample entry states.
+fn read_pixel_aspect(entry: &[u8]) -> Option<(u32, u32)> {
+    let body = child(entry, b"pasp")?;
+    Some((u32_at(body, 0)?, u32_at(body, 4)?)).filter(|(across, down)| *across > 0 && *down > 0)
+}
+
+/// The shape of a pixel that follows from the size at which the track header has the frames shown.
+fn read_track_aspect(track: &[u8], width: u32, height: u32) -> Option<(u32, u32)> {
+    let header = child(track, b"tkhd")?;
+    let at = if header.first() == Some(&1) { 88 } else { 76 };
+    // Numbers with 16 bits behind the point; those are nothing but rounding.
+    let (shown_width, shown_height) = (u32_at(header, at)? >> 16, u32_at(header, at + 4)? >> 16);
+    if shown_width == 0 || shown_height == 0 || (shown_width, shown_height) == (width, height) {
+        return None;
     }
+    Some((shown_width.checked_mul(height)?, shown_height.checked_mul(width)?))
+}
+
+/// The colour description of a `colr` box that names its numbers.
+fn read_colour(body: &[u8]) -> Option<ColourDescription> {
+    let full_range = match body.get(..4)? {
+        b"nclx" => body.get(10)? >> 7 == 1,
+        b"nclc" => false,
+        _ => return None,
+    };
+    let number = |at| u16_at(body, at).and_then(|number| u8::try_from(number).ok());
+    Some(ColourDescription { primaries: number(4)?, transfer: number(6)?, matrix: number(8)?, full_range })
 }
 
 /// The turning that the track header's matrix asks for; anything but a quarter turn is taken as none.
@@ -140,127 +193,6 @@ fn read_orientation(track: &[u8]) -> Orientation {
     }
 }
 
-/// Walks the samples of a track.
-#[derive(Clone, Debug)]
-pub struct Samples<'a> {
-    file: &'a [u8],
-    /// One size for all, or zero.
-    size: u32,
-    count: usize,
-    sizes: &'a [u8],
-    chunks: &'a [u8],
-    chunk_width: usize,
-    runs: &'a [u8],
-    sample: usize,
-    chunk: usize,
-    run: usize,
-    left_in_chunk: u32,
-    offset: u64,
-}
-
-impl<'a> Samples<'a> {
-    fn new(file: &'a [u8], table: &'a [u8]) -> Option<Self> {
-        let sizes = child(table, b"stsz")?;
-        let runs = child(table, b"stsc")?.get(8..)?;
-        let (chunks, chunk_width) = match child(table, b"stco") {
-            Some(body) => (body.get(8..)?, 4),
-            None => (child(table, b"co64")?.get(8..)?, 8),
-        };
-        let (size, count) = (u32_at(sizes, 4)?, u32_at(sizes, 8)? as usize);
-        let sizes = sizes.get(12..)?;
-        Some(Self {
-            file,
-            size,
-            count,
-            sizes,
-            chunks,
-            chunk_width,
-            runs,
-            sample: 0,
-            chunk: 0,
-            run: 0,
-            left_in_chunk: 0,
-            offset: 0,
-        })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Enters the next chunk that has samples.
-    fn enter_chunk(&mut self) -> Option<()> {
-        while self.left_in_chunk == 0 {
-            let at = self.chunk * self.chunk_width;
-            self.offset = match self.chunk_width {
-                4 => u64::from(u32_at(self.chunks, at)?),
-                _ => u64_at(self.chunks, at)?,
-            };
-            self.chunk += 1;
-            // A run names the first chunk, from 1, that it holds for.
-            while u32_at(self.runs, (self.run + 1) * 12).is_some_and(|first| first as usize <= self.chunk) {
-                self.run += 1;
-            }
-            self.left_in_chunk = u32_at(self.runs, self.run * 12 + 4)?;
-        }
-        Some(())
-    }
-}
-
-impl<'a> Iterator for Samples<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        if self.sample >= self.count {
-            return None;
-        }
-        self.enter_chunk()?;
-        let size = if self.size > 0 { self.size } else { u32_at(self.sizes, self.sample * 4)? };
-        let start = usize::try_from(self.offset).ok()?;
-        let body = self.file.get(start..start.checked_add(size as usize)?)?;
-        self.offset += u64::from(size);
-        self.sample += 1;
-        self.left_in_chunk -= 1;
-        Some(body)
-    }
-}
-
-/// The boxes that lie one after another in a body.
-struct Boxes<'a>(&'a [u8]);
-
-impl<'a> Iterator for Boxes<'a> {
-    type Item = ([u8; 4], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let name = self.0.get(4..8)?.try_into().ok()?;
-        let (header, size) = match u32_at(self.0, 0)? {
-            0 => (8, self.0.len()),
-            1 => (16, usize::try_from(u64_at(self.0, 8)?).ok()?),
-            size => (8, size as usize),
-        };
-        let body = self.0.get(header..size)?;
-        self.0 = &self.0[size..];
-        Some((name, body))
-    }
-}
-
-/// The first box of a name within a body.
-fn child<'a>(body: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
-    Boxes(body).find(|(found, _)| found == name).map(|(_, body)| body)
-}
-
 fn damaged(detail: &str) -> Missing {
     Missing::Damaged(detail.to_owned())
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }

@@ -1,6 +1,9 @@
-//! H.264's sequence parameter set: how large the frames are and how their colours are meant, read before any decoding.
+//! H.264's sequence parameter set: how large the frames are, which shape their pixels have and how their colours are meant, read
+//! before any decoding.
 //!
 //! Invariant: what is read here bounds what the decoder will allocate, so a set that cannot be read is never handed on.
+
+use super::colour::{ColourDescription, UNKNOWN};
 
 /// A sequence parameter set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,10 +16,10 @@ pub(super) struct Sps {
     pub(super) references: u32,
     /// Whether the decoder in use can take it: 4:2:0, 8 bits, progressive.
     pub(super) plain: bool,
-    /// Luma runs from 0 to 255 instead of from 16 to 235.
-    pub(super) full_range: bool,
-    /// The colour matrix by ITU-T H.273; 2 means not stated.
-    pub(super) matrix: u8,
+    /// What the colours mean.
+    pub(super) colour: ColourDescription,
+    /// How wide a pixel is for its height, as a fraction; nothing when it is not stated.
+    pub(super) pixel_aspect: Option<(u32, u32)>,
 }
 
 impl Sps {
@@ -81,8 +84,14 @@ impl Sps {
                 bits.ue()?;
             }
         }
-        let (full_range, matrix) = if bits.take(1)? == 1 { bits.colour().unwrap_or((false, 2)) } else { (false, 2) };
-        Some(Self { width, height, references, plain, full_range, matrix })
+        let (mut pixel_aspect, mut colour) = (None, None);
+        // What stands behind the sizes may be cut off: the frames are good without it.
+        if bits.take(1)? == 1 {
+            pixel_aspect = bits.pixel_aspect();
+            colour = bits.colour();
+        }
+        let colour = colour.unwrap_or(ColourDescription::UNKNOWN);
+        Some(Self { width, height, references, plain, colour, pixel_aspect })
     }
 
     /// The memory, in bytes, that decoding such a stream holds at the highest: kept frames, those being decoded, and the RGB copy
@@ -153,11 +162,39 @@ impl Bits<'_> {
         Some(())
     }
 
-    /// Range and matrix from the usability information.
-    fn colour(&mut self) -> Option<(bool, u8)> {
-        if self.take(1)? == 1 && self.take(8)? == 255 {
-            self.take(32)?;
+    /// The shape of a pixel from the usability information, of which it is the first.
+    fn pixel_aspect(&mut self) -> Option<(u32, u32)> {
+        /// Table E-1 of the standard, from 1.
+        const SHAPES: [(u32, u32); 16] = [
+            (1, 1),
+            (12, 11),
+            (10, 11),
+            (16, 11),
+            (40, 33),
+            (24, 11),
+            (20, 11),
+            (32, 11),
+            (80, 33),
+            (18, 11),
+            (15, 11),
+            (64, 33),
+            (160, 99),
+            (4, 3),
+            (3, 2),
+            (2, 1),
+        ];
+        if self.take(1)? == 0 {
+            return None;
         }
+        let shape = match self.take(8)? {
+            255 => (self.take(16)?, self.take(16)?),
+            number => *SHAPES.get((number as usize).checked_sub(1)?)?,
+        };
+        Some(shape).filter(|(across, down)| *across > 0 && *down > 0)
+    }
+
+    /// The colours from the usability information, where they follow the shape of a pixel.
+    fn colour(&mut self) -> Option<ColourDescription> {
         if self.take(1)? == 1 {
             self.take(1)?;
         }
@@ -165,8 +202,11 @@ impl Bits<'_> {
             return None;
         }
         self.take(3)?;
-        let full = self.take(1)? == 1;
-        let matrix = if self.take(1)? == 1 { self.take(24)? as u8 } else { 2 };
-        Some((full, matrix))
+        let full_range = self.take(1)? == 1;
+        let (mut primaries, mut transfer, mut matrix) = (UNKNOWN, UNKNOWN, UNKNOWN);
+        if self.take(1)? == 1 {
+            [primaries, transfer, matrix] = [self.take(8)? as u8, self.take(8)? as u8, self.take(8)? as u8];
+        }
+        Some(ColourDescription { primaries, transfer, matrix, full_range })
     }
 }

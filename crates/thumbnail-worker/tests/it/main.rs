@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod cluster;
+mod film;
 mod hostile;
 mod jobs;
+mod jpegs;
 mod metrics;
 mod overload;
 mod paint;
@@ -11,3 +13,4 @@ mod pictures;
 mod posters;
 mod thumbnails;
 mod uploads;
+mod videos;

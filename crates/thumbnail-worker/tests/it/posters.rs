@@ -69,49 +69,45 @@ fn a_frame_over_the_limit_is_refused_before_decoding() {
     assert_eq!(missing, Missing::TooLarge { width: 320, height: 192, limit: 320 * 180 });
 }
 
-fn ffmpeg(program: Option<&str>) -> Ffmpeg {
-    Ffmpeg::new(Settings {
-        program: program.map(PathBuf::from),
-        scratch: std::env::temp_dir(),
-        timeout: Duration::from_secs(20),
-    })
+fn ffmpeg(program: Option<PathBuf>) -> Ffmpeg {
+    Ffmpeg::new(Settings { program, scratch: std::env::temp_dir(), timeout: Duration::from_secs(20) })
 }
 
 #[tokio::test]
 async fn without_ffmpeg_the_reason_stays_the_reason() {
     let because = Missing::OtherCodec("vp09".into());
     for program in [None, Some("/nowhere/ffmpeg")] {
-        let result = ffmpeg(program).poster(&fixture("vp9.webm"), because.clone()).await;
+        let result = ffmpeg(program.map(PathBuf::from)).poster(&fixture("vp9.webm"), because.clone()).await;
         assert_eq!(result.unwrap_err(), because);
     }
 }
 
 #[tokio::test]
 async fn with_ffmpeg_other_codecs_have_posters_too() {
-    if testkit::find_binary("ffmpeg").is_err() {
+    let Ok(program) = testkit::find_binary("ffmpeg") else {
         eprintln!("skipped: there is no ffmpeg here, and the product needs none");
         return;
-    }
+    };
     for name in ["vp9.webm", "high10.mp4", "fragmented.mp4", "rotated.mp4"] {
-        let pixels = ffmpeg(Some("ffmpeg")).poster(&fixture(name), Missing::OtherContainer("x")).await.unwrap();
+        let pixels = ffmpeg(Some(program.clone())).poster(&fixture(name), Missing::OtherContainer("x")).await.unwrap();
         let turned = name == "rotated.mp4";
         assert_eq!((pixels.width, pixels.height), if turned { (180, 320) } else { (320, 180) }, "{name}");
         let mean = pixels.bytes.iter().map(|value| f64::from(*value)).sum::<f64>() / pixels.bytes.len() as f64;
         assert!(mean > 25.0, "{name}: {mean}");
     }
-    let broken = ffmpeg(Some("ffmpeg")).poster(&fixture("vp9.webm")[..300], Missing::NotAVideo).await;
+    let broken = ffmpeg(Some(program.clone())).poster(&fixture("vp9.webm")[..300], Missing::NotAVideo).await;
     assert!(matches!(broken, Err(Missing::Ffmpeg(_))), "{broken:?}");
 }
 
 #[tokio::test]
 async fn both_decoders_agree() {
-    if testkit::find_binary("ffmpeg").is_err() {
+    let Ok(program) = testkit::find_binary("ffmpeg") else {
         eprintln!("skipped: there is no ffmpeg here, and the product needs none");
         return;
-    }
+    };
     let ours = open(&fixture("rotated.mp4"), &Limits::default()).unwrap().poster().unwrap();
     let ours = ours.orientation.apply(ours.pixels);
-    let theirs = ffmpeg(Some("ffmpeg")).poster(&fixture("rotated.mp4"), Missing::NotAVideo).await.unwrap();
+    let theirs = ffmpeg(Some(program.clone())).poster(&fixture("rotated.mp4"), Missing::NotAVideo).await.unwrap();
     // Not the same moment of the fade: which channel leads is the same nevertheless.
     let lead = |bytes: &[u8], at: usize| {
         let rgb = &bytes[at * 3..at * 3 + 3];

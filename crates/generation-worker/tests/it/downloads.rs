@@ -1,0 +1,145 @@
+//! A finished order's file: fetched again for a bounded time, checked, delivered once, and never ordered again.
+
+use std::time::Duration;
+
+use generation_worker::model::{CallOutcome, Trouble};
+use proto::generations::v1::charge::ProviderCharge;
+use proto::work::v1::{FailureClass, OrderTrouble, SuspendWorkRequest, Trouble as Clock};
+use tonic::Status;
+
+use crate::cluster::Cluster;
+use crate::fake_provider::{DONE, FakeProvider, film};
+use crate::node::Report;
+
+fn remote() -> FakeProvider {
+    FakeProvider::new([DONE]).remote().not_idempotent().without_search()
+}
+
+/// Queues the poll of an order that has been in these troubles for so many seconds.
+fn poll(cluster: &Cluster, troubles: &[(Clock, u64)]) -> String {
+    let troubles = troubles.iter().map(|(clock, seconds)| OrderTrouble {
+        trouble: (*clock).into(),
+        elapsed: Duration::from_secs(*seconds).try_into().ok(),
+    });
+    let troubles = troubles.collect();
+    cluster.node.queue(|work| {
+        (work.poll, work.polls, work.provider_reference) = (true, 2, "fake-1".into());
+        work.troubles = troubles;
+    })
+}
+
+async fn suspended(cluster: &Cluster, troubles: &[(Clock, u64)]) -> SuspendWorkRequest {
+    cluster.node.suspended(&poll(cluster, troubles)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_becomes_of_the_file_the_order_is_not_made_again() {
+    for (outcome, bound, reason) in [
+        (CallOutcome::FileRefused, 600, "OUTPUT_UNAVAILABLE"),
+        (CallOutcome::FileUnavailable, 3_600, "OUTPUT_UNAVAILABLE"),
+        (CallOutcome::FileSlow, 3_600, "OUTPUT_UNAVAILABLE"),
+        (CallOutcome::FileCut, 600, "PROVIDER_BAD_OUTPUT"),
+        (CallOutcome::FileUnusable, 600, "PROVIDER_BAD_OUTPUT"),
+    ] {
+        let provider = remote();
+        let fail = || provider.script().fetches.push_back(Trouble::new(outcome, "no"));
+        let cluster = Cluster::start(provider.registry(), |_| {}).await;
+        fail();
+        let later = suspended(&cluster, &[]).await;
+        assert_eq!((later.trouble(), later.unconfirmed), (Clock::Output, false), "{outcome:?}");
+        assert!(later.poll_after.is_some());
+        fail();
+        let waits = suspended(&cluster, &[(Clock::Output, bound - 10)]).await;
+        assert!(waits.poll_after.unwrap().seconds >= 15, "it is fetched less often the longer it lasts");
+        fail();
+        let ended = cluster.node.failed(&poll(&cluster, &[(Clock::Output, bound)])).await;
+        assert_eq!((ended.failure_class(), ended.reason.as_str()), (FailureClass::Final, reason), "{outcome:?}");
+        assert_eq!(ended.provider_charge(), ProviderCharge::Charged);
+        // Nothing of it is a reason to give up: the next one is fetched.
+        cluster.node.completed(&poll(&cluster, &[(Clock::Output, bound)])).await;
+        assert!(provider.script().ordered.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_whole_video_is_not_delivered() {
+    let whole = film(1_000);
+    for (video, reason) in [
+        (Vec::new(), "PROVIDER_BAD_OUTPUT"),
+        (b"<!doctype html><title>403</title>".to_vec(), "PROVIDER_BAD_OUTPUT"),
+        (b"GIF89a\x01\x00\x01\x00".to_vec(), "PROVIDER_BAD_OUTPUT"),
+        (whole[..900].to_vec(), "PROVIDER_BAD_OUTPUT"),
+        (whole[..1_024].to_vec(), "PROVIDER_BAD_OUTPUT"),
+    ] {
+        let provider = remote();
+        provider.script().video = video;
+        let cluster = Cluster::start(provider.registry(), |_| {}).await;
+        assert_eq!(suspended(&cluster, &[]).await.trouble(), Clock::Output);
+        assert_eq!(cluster.node.failed(&poll(&cluster, &[(Clock::Output, 600)])).await.reason, reason);
+        assert!(cluster.node.state().registered.is_empty(), "nothing of it is kept");
+    }
+    // What is too large is so the next time.
+    let provider = remote();
+    provider.script().video = film(8 << 20);
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let ended = cluster.node.failed(&poll(&cluster, &[])).await;
+    assert_eq!((ended.reason.as_str(), ended.provider_charge()), ("PROVIDER_BAD_OUTPUT", ProviderCharge::Charged));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_named_by_its_bytes() {
+    let mut quicktime = film(100);
+    quicktime[8..12].copy_from_slice(b"qt  ");
+    let webm = [
+        &[0x1a, 0x45, 0xdf, 0xa3, 0x87, 0x42, 0x82, 0x84][..],
+        b"webm",
+        &[0x18, 0x53, 0x80, 0x67, 0x89, 0x1f, 0x43, 0xb6, 0x75, 0x84, 1, 2, 3, 4],
+    ];
+    for (video, extension) in [(film(100), "mp4"), (quicktime, "mov"), (webm.concat(), "webm")] {
+        let provider = remote();
+        provider.script().video = video;
+        let cluster = Cluster::start(provider.registry(), |_| {}).await;
+        assert_eq!(cluster.node.completed(&poll(&cluster, &[])).await.extension, extension);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_storage_is_waited_for_longer_than_a_file() {
+    let provider = remote();
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let away = || (0..5).for_each(|_| cluster.node.refuse_next("register_output", Status::unavailable("away")));
+    away();
+    assert_eq!(suspended(&cluster, &[(Clock::Output, 3_600)]).await.trouble(), Clock::Storage);
+    away();
+    let ended = cluster.node.failed(&poll(&cluster, &[(Clock::Storage, 24 * 3_600)])).await;
+    assert_eq!((ended.reason.as_str(), ended.provider_charge()), ("OUTPUT_UNAVAILABLE", ProviderCharge::Charged));
+}
+
+/// With two slots and four downloads, four files that never come leave both slots to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_files_hold_no_slot_of_the_work() {
+    let slow = remote();
+    slow.script().stalls = true;
+    let quick = FakeProvider::new([DONE]);
+    let registry = slow.registry().with("models/quick", std::sync::Arc::new(quick));
+    let cluster = Cluster::start(registry, |config| {
+        config.work.slots = 2;
+        config.downloads.timeout = Duration::from_secs(3);
+    })
+    .await;
+    let stalled: Vec<String> = (0..4).map(|_| poll(&cluster, &[])).collect();
+    for job in &stalled {
+        let finalizing = |report: &Report| matches!(report, Report::Finalizing).then_some(());
+        cluster.node.wait_for(job, "it downloads", finalizing).await;
+    }
+    let job = cluster.node.queue(|work| work.model = "models/quick".into());
+    let done = cluster.node.suspended(&poll(&cluster, &[])).await;
+    assert_eq!((done.trouble(), done.message.as_str()), (Clock::Unspecified, "as many downloads as may are under way"));
+    assert!(cluster.node.reports(&stalled[0]).iter().all(|report| !matches!(report, Report::Suspended(_))));
+    let waits = cluster.node.suspended(&job);
+    // The built-in kind downloads too, once a slot for downloads is free.
+    let _ = tokio::time::timeout(Duration::from_secs(5), waits).await;
+    for job in &stalled {
+        assert_eq!(cluster.node.suspended(job).await.trouble(), Clock::Output, "it ends after its time");
+    }
+}

@@ -1,0 +1,151 @@
+//! Breakers: what fails for everybody is given out one at a time, and comes back by itself.
+
+use jobs::{BlockReason, Breaker, Failure, Lease, MAX_FAILURES_IN_ROW, Retry, Scope, Symptom};
+use uuid::Uuid;
+
+use crate::cluster::{Cluster, KIND};
+use crate::limits::LIMITS;
+
+const REFUSED: Symptom<'static> =
+    Symptom { scope: Scope::Pool, cause: "ACCOUNT_REFUSED", detail: "user is locked", certain: true };
+const OUTAGE: Symptom<'static> = Symptom { scope: Scope::Pool, cause: "OUTAGE", detail: "503", certain: false };
+
+impl Cluster {
+    /// Fails an attempt with a symptom; the job is queued again, and due.
+    async fn trip(&self, lease: Lease, symptom: Symptom<'_>) -> Option<Breaker> {
+        let mut connection = self.connection().await;
+        let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
+        let opened = jobs::trip(&mut tx, lease, symptom).await.unwrap();
+        let retry = Retry::WhenAvailable;
+        let failure = Failure { retry, cause: symptom.cause.to_owned(), detail: symptom.detail.to_owned() };
+        jobs::fail(&mut tx, lease, &failure).await.unwrap();
+        tx.commit().await.unwrap();
+        sqlx::query("update jobs set run_at = now() where state = 'queued'").execute(&self.pool).await.unwrap();
+        opened
+    }
+
+    async fn recover(&self, lease: Lease) -> Vec<Breaker> {
+        jobs::recover(&mut *self.connection().await, lease).await.unwrap()
+    }
+
+    /// Makes the next probe of every open breaker due.
+    async fn probe_now(&self) {
+        sqlx::query("update job_breakers set probe_time = now()").execute(&self.pool).await.unwrap();
+    }
+
+    async fn block_reason(&self, queue: &str) -> Option<BlockReason> {
+        let status = jobs::queue_status(&mut *self.connection().await, KIND, LIMITS).await.unwrap();
+        status.block_reason(Uuid::now_v7(), queue)
+    }
+}
+
+/// A cluster with eight jobs of as many accounts in each of these queues.
+async fn queued(queues: &[&str]) -> Cluster {
+    let cluster = Cluster::new().await;
+    for queue in queues {
+        for _ in 0..8 {
+            cluster.enqueue_in(Uuid::now_v7(), queue).await;
+        }
+    }
+    cluster
+}
+
+#[tokio::test]
+async fn one_refusal_of_the_account_holds_everything_back_but_a_probe() {
+    let cluster = queued(&["a", "b"]).await;
+    let first = cluster.claim_from(&["a", "b"], 1).await;
+    jobs::assign_pool(&mut *cluster.connection().await, first[0].lease, "provider").await.unwrap();
+    let opened = cluster.trip(first[0].lease, REFUSED).await.unwrap();
+    assert_eq!((opened.target.as_str(), opened.detail.as_str()), ("provider", "user is locked"));
+    assert!(cluster.claim_from(&["a"], 8).await.is_empty());
+    assert_eq!(cluster.block_reason("a").await, Some(BlockReason::Unavailable));
+    assert_eq!(cluster.claim_from(&["b"], 1).await.len(), 1, "a queue of another pool goes on");
+
+    cluster.probe_now().await;
+    let probe = cluster.claim_from(&["a"], 8).await;
+    assert_eq!(probe.len(), 1, "one at a time");
+    assert_eq!(probe[0].attempt, 1, "an attempt that nobody took does not count");
+    assert!(cluster.claim_from(&["a"], 8).await.is_empty(), "while a probe is under way there is no other");
+    // The probe fails: the next one comes later, and the breaker is not opened anew.
+    assert_eq!(cluster.trip(probe[0].lease, REFUSED).await, None);
+    assert!(cluster.claim_from(&["a"], 8).await.is_empty());
+    let waits: f64 = sqlx::query_scalar(
+        "select extract(epoch from probe_time - now())::double precision from job_breakers where target = 'provider'",
+    )
+    .fetch_one(&cluster.pool)
+    .await
+    .unwrap();
+    assert!((3.0..=4.0).contains(&waits), "{waits}");
+
+    cluster.probe_now().await;
+    let probe = cluster.claim_from(&["a"], 8).await;
+    let closed = cluster.recover(probe[0].lease).await;
+    assert_eq!(closed.iter().map(|breaker| breaker.target.as_str()).collect::<Vec<_>>(), ["provider"]);
+    assert_eq!(cluster.block_reason("a").await, None);
+    let next = cluster.claim_from(&["a"], 8).await.len();
+    assert!((1..=3).contains(&next), "what waited comes little by little: {next}");
+}
+
+#[tokio::test]
+async fn an_outage_is_several_failures_in_a_row_and_a_success_between_starts_again() {
+    let cluster = queued(&["a"]).await;
+    let leased = cluster.claim_from(&["a"], 8).await;
+    let mut leases = leased.iter().map(|job| job.lease);
+    for _ in 0..MAX_FAILURES_IN_ROW - 1 {
+        assert_eq!(cluster.trip(leases.next().unwrap(), OUTAGE).await, None);
+    }
+    assert_eq!(cluster.block_reason("a").await, None);
+    assert!(cluster.recover(leases.next().unwrap()).await.is_empty(), "it was not open");
+    let mut opened = Vec::new();
+    for _ in 0..MAX_FAILURES_IN_ROW {
+        let lease = match leases.next() {
+            Some(lease) => lease,
+            None => cluster.claim_from(&["a"], 1).await[0].lease,
+        };
+        opened.extend(cluster.trip(lease, OUTAGE).await);
+    }
+    assert_eq!(opened.len(), 1);
+    assert_eq!(opened[0].target, "a", "a queue without a pool is one by itself");
+    assert_eq!(cluster.block_reason("a").await, Some(BlockReason::Unavailable));
+}
+
+#[tokio::test]
+async fn what_was_under_way_when_it_opened_prolongs_nothing() {
+    let cluster = queued(&["a"]).await;
+    let leased = cluster.claim_from(&["a"], 3).await;
+    assert!(cluster.trip(leased[0].lease, REFUSED).await.is_some());
+    for job in &leased[1..] {
+        assert_eq!(cluster.trip(job.lease, REFUSED).await, None);
+    }
+    let failures: i32 = sqlx::query_scalar("select failures from job_breakers").fetch_one(&cluster.pool).await.unwrap();
+    assert_eq!(failures, 1);
+}
+
+#[tokio::test]
+async fn a_probe_that_never_ends_is_replaced() {
+    let cluster = queued(&["a"]).await;
+    let first = cluster.claim_from(&["a"], 1).await;
+    cluster.trip(first[0].lease, REFUSED).await;
+    cluster.probe_now().await;
+    assert_eq!(cluster.claim_from(&["a"], 8).await.len(), 1);
+    assert!(cluster.claim_from(&["a"], 8).await.is_empty());
+    // Its worker is gone, and its time as a probe is over.
+    cluster.probe_now().await;
+    assert_eq!(cluster.claim_from(&["a"], 8).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_broken_queue_leaves_the_others_of_its_pool_alone() {
+    let cluster = queued(&["a", "b"]).await;
+    let first = cluster.claim_from(&["a"], 1).await;
+    for queue in ["a", "b"] {
+        let leased = cluster.claim_from(&[queue], 1).await;
+        jobs::assign_pool(&mut *cluster.connection().await, leased[0].lease, "provider").await.unwrap();
+    }
+    let symptom = Symptom { scope: Scope::Queue, cause: "MISCONFIGURED", detail: "no such model", certain: true };
+    assert_eq!(cluster.trip(first[0].lease, symptom).await.unwrap().target, "a");
+    assert!(cluster.claim_from(&["a"], 8).await.is_empty());
+    assert!(!cluster.claim_from(&["b"], 2).await.is_empty());
+    assert!(jobs::reset_breaker(&mut *cluster.connection().await, KIND, "a").await.unwrap());
+    assert!(!cluster.claim_from(&["a"], 2).await.is_empty());
+}

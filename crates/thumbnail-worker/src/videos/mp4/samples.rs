@@ -1,0 +1,90 @@
+//! The samples of a track: slices of the file, one frame each.
+//!
+//! Invariant: tables are walked one sample at a time and never copied, so a claim of many samples costs what its bytes cost.
+
+use super::boxes::{child, u32_at, u64_at};
+
+/// Walks the samples of a track.
+#[derive(Clone, Debug)]
+pub struct Samples<'a> {
+    file: &'a [u8],
+    /// One size for all, or zero.
+    size: u32,
+    count: usize,
+    sizes: &'a [u8],
+    chunks: &'a [u8],
+    chunk_width: usize,
+    runs: &'a [u8],
+    sample: usize,
+    chunk: usize,
+    run: usize,
+    left_in_chunk: u32,
+    offset: u64,
+}
+
+impl<'a> Samples<'a> {
+    pub(super) fn new(file: &'a [u8], table: &'a [u8]) -> Option<Self> {
+        let sizes = child(table, b"stsz")?;
+        let runs = child(table, b"stsc")?.get(8..)?;
+        let (chunks, chunk_width) = match child(table, b"stco") {
+            Some(body) => (body.get(8..)?, 4),
+            None => (child(table, b"co64")?.get(8..)?, 8),
+        };
+        let (size, count) = (u32_at(sizes, 4)?, u32_at(sizes, 8)? as usize);
+        let sizes = sizes.get(12..)?;
+        Some(Self {
+            file,
+            size,
+            count,
+            sizes,
+            chunks,
+            chunk_width,
+            runs,
+            sample: 0,
+            chunk: 0,
+            run: 0,
+            left_in_chunk: 0,
+            offset: 0,
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Enters the next chunk that has samples.
+    fn enter_chunk(&mut self) -> Option<()> {
+        while self.left_in_chunk == 0 {
+            let at = self.chunk * self.chunk_width;
+            self.offset = match self.chunk_width {
+                4 => u64::from(u32_at(self.chunks, at)?),
+                _ => u64_at(self.chunks, at)?,
+            };
+            self.chunk += 1;
+            // A run names the first chunk, from 1, that it holds for.
+            while u32_at(self.runs, (self.run + 1) * 12).is_some_and(|first| first as usize <= self.chunk) {
+                self.run += 1;
+            }
+            self.left_in_chunk = u32_at(self.runs, self.run * 12 + 4)?;
+        }
+        Some(())
+    }
+}
+
+impl<'a> Iterator for Samples<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.sample >= self.count {
+            return None;
+        }
+        self.enter_chunk()?;
+        let size = if self.size > 0 { self.size } else { u32_at(self.sizes, self.sample * 4)? };
+        let start = usize::try_from(self.offset).ok()?;
+        let body = self.file.get(start..start.checked_add(size as usize)?)?;
+        self.offset += u64::from(size);
+        self.sample += 1;
+        self.left_in_chunk -= 1;
+        Some(body)
+    }
+}
