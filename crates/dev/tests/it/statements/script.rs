@@ -270,8 +270,7 @@ impl Script<'_> {
         let hint = json!({"provider": "replicate", "event": "e", "job": lease["job"], "providerReference": "order-2"});
         self.write("WorkService/HintWork", hint).await?;
         let (lease, _) = self.claim().await?;
-        let failed =
-            json!({"lease": lease, "failureClass": "INTERNAL", "reason": "PROVIDER_INTERNAL", "message": "broken"});
+        let failed = json!({"lease": lease, "failureClass": "INTERNAL", "reason": "PROVIDER_INTERNAL", "message": "broken", "providerCharge": "NOT_CHARGED"});
         self.write("WorkService/FailWork", failed).await?;
 
         let (lease, _) = self.claimed(scene).await?;
