@@ -8,8 +8,10 @@ use std::io::{Cursor, ErrorKind};
 use image_webp::{DecodingError, WebPDecoder};
 
 use super::format::Format;
+use super::header::Marks;
 use super::orientation::Orientation;
 use super::pixels::{Layout, Pixels};
+use super::profile::{self, Profile};
 use super::refused::Refused;
 
 /// Size and coding, by which decoding is weighed.
@@ -29,7 +31,7 @@ impl Image {
 }
 
 /// Walks the chunks for the largest stated size and for EXIF.
-pub(super) fn read_header(bytes: &[u8]) -> Result<(Image, Orientation), Refused> {
+pub(super) fn read_header(bytes: &[u8]) -> Result<(Image, Marks), Refused> {
     let stated = u32_at(bytes, 4).ok_or(Refused::Truncated { format: Format::Webp })? as usize;
     if bytes.len() < stated.saturating_add(8) {
         return Err(Refused::Truncated { format: Format::Webp });
@@ -37,7 +39,10 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<(Image, Orientation), Refused>
     let mut found = Found::default();
     found.walk(bytes.get(12..).unwrap_or_default(), 0);
     match found.size {
-        Some((width, height)) => Ok((Image { width, height, lossless: found.lossless }, found.orientation)),
+        Some((width, height)) => {
+            let marks = Marks { orientation: found.orientation, profile: found.profile.and_then(Profile::icc) };
+            Ok((Image { width, height, lossless: found.lossless }, marks))
+        }
         None => Err(Refused::Truncated { format: Format::Webp }),
     }
 }
@@ -47,6 +52,7 @@ struct Found {
     size: Option<(u32, u32)>,
     lossless: bool,
     orientation: Orientation,
+    profile: Option<Vec<u8>>,
 }
 
 impl Found {
@@ -65,6 +71,7 @@ impl Found {
                     self.note_size(u24_at(body, 6).zip(u24_at(body, 9)).map(|(w, h)| (w + 1, h + 1)));
                     self.walk(body.get(16..).unwrap_or_default(), 1);
                 }
+                b"ICCP" if body.len() <= profile::MAX_BYTES => self.profile = Some(body.to_vec()),
                 b"EXIF" => {
                     self.orientation = Orientation::of_tiff(body.strip_prefix(b"Exif\0\0").unwrap_or(body));
                 }

@@ -9,6 +9,7 @@ use thumbnail_worker::stop::Stop;
 use thumbnail_worker::videos::{self, frames, mp4};
 
 use crate::paint::{fixture, png, quarters, webp};
+use crate::profiles::{self, P3, icc};
 
 /// SplitMix64: the same corruptions every time.
 struct Fuzzer(u64);
@@ -73,6 +74,8 @@ fn no_picture_panics_or_runs_for_long() {
         webp(96, 80, &rgb, true),
         fixture("animated.webp"),
     ];
+    let with_profile = profiles::files([200, 60, 50], &icc(P3, false)).into_iter().map(|(_, file)| file);
+    let files: Vec<Vec<u8>> = files.into_iter().chain(with_profile).collect();
     // Small limits keep the test quick; that they hold is what is tested.
     let limits = Limits { pixels: 1_000_000, ..Limits::default() };
     let spec = Spec { width: 32, height: 32, quality: 80 };

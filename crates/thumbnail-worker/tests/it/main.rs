@@ -11,6 +11,7 @@ mod overload;
 mod paint;
 mod pictures;
 mod posters;
+mod profiles;
 mod thumbnails;
 mod uploads;
 mod videos;
