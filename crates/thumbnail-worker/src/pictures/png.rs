@@ -5,7 +5,7 @@
 
 use std::io::{Cursor, ErrorKind};
 
-use png::{BitDepth, ColorType, Decoder, DecodingError, Limits as Allowed, Transformations};
+use png::{BitDepth, ColorType, Decoder, DecodingError, InterlaceInfo, Limits as Allowed, Transformations};
 
 use super::format::Format;
 use super::header::Marks;
@@ -28,6 +28,18 @@ impl Rows {
     fn step(&self, cover: (u32, u32)) -> u32 {
         let spare = |length: u32, wanted: u32| length / wanted.saturating_mul(2).max(1);
         if self.interlaced { 1 } else { spare(self.width, cover.0).min(spare(self.height, cover.1)).max(1) }
+    }
+
+    /// How many rows the seven passes of an interlaced picture have.
+    fn interlaced_rows(&self) -> u32 {
+        /// The first column and row of each pass, and the steps to the next.
+        const PASSES: [[u32; 4]; 7] =
+            [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]];
+        PASSES
+            .iter()
+            .filter(|[column, ..]| *column < self.width)
+            .map(|[_, row, _, step]| self.height.saturating_sub(*row).div_ceil(*step))
+            .sum()
     }
 
     pub(super) fn weight(&self, cover: (u32, u32)) -> u64 {
@@ -91,6 +103,8 @@ pub(super) fn decode(bytes: &[u8], rows: &Rows, cover: (u32, u32), stop: &Stop) 
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Allowed { bytes: allowed });
     // Compressed text inflates to sizes that no header states; the profile has been read.
     decoder.set_ignore_text_chunk(true);
+    // Checksums say that a file was changed, not that its picture is gone; browsers show it.
+    decoder.ignore_checksums(true);
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().map_err(to_refused)?;
@@ -105,14 +119,26 @@ pub(super) fn decode(bytes: &[u8], rows: &Rows, cover: (u32, u32), stop: &Stop) 
     let pixels = if rows.interlaced {
         let size = reader.output_buffer_size().ok_or_else(|| damaged("its size overflows"))?;
         let mut whole = vec![0; size];
-        reader.next_frame(&mut whole).map_err(to_refused)?;
-        let mut averaged = Averaged::new(rows.width, rows.height, 1, colour);
         let row = rows.width as usize * colour.samples();
+        // As below: exactly as many rows as there are.
+        for _ in 0..rows.interlaced_rows() {
+            let part =
+                reader.next_interlaced_row().map_err(to_refused)?.ok_or(Refused::Truncated { format: Format::Png })?;
+            if let InterlaceInfo::Adam7(place) = part.interlace() {
+                png::expand_interlaced_row(&mut whole, row, part.data(), place, colour.samples() as u8 * 8);
+            }
+            if stop.is_set() {
+                return Err(Refused::stopped(Format::Png));
+            }
+        }
+        let mut averaged = Averaged::new(rows.width, rows.height, 1, colour);
         whole.chunks_exact(row).for_each(|row| averaged.take(row));
         averaged.finish()
     } else {
         let mut averaged = Averaged::new(rows.width, rows.height, step, colour);
-        while let Some(row) = reader.next_row().map_err(to_refused)? {
+        // Asked for exactly as many rows as there are, the decoder does not look for what follows them.
+        for _ in 0..rows.height {
+            let row = reader.next_row().map_err(to_refused)?.ok_or(Refused::Truncated { format: Format::Png })?;
             averaged.take(row.data());
             if stop.is_set() {
                 return Err(Refused::stopped(Format::Png));
@@ -120,7 +146,7 @@ pub(super) fn decode(bytes: &[u8], rows: &Rows, cover: (u32, u32), stop: &Stop) 
         }
         averaged.finish()
     };
-    reader.finish().map_err(to_refused)?;
+    // All rows have come: an end that is missing or damaged takes nothing from the picture.
     Ok(pixels)
 }
 

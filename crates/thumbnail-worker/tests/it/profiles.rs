@@ -198,11 +198,6 @@ fn a_grey_picture_follows_its_grey_profile() {
 #[test]
 fn png_s_coded_colours_count_before_its_profile() {
     let plain = &files([221, 60, 50], &icc(P3, false))[2].1;
-    let chunk = |name: &[u8; 4], body: &[u8]| {
-        let named = [&name[..], body].concat();
-        let length = (body.len() as u32).to_be_bytes();
-        [&length[..], &named, &crc32(&named).to_be_bytes()].concat()
-    };
     let with = |more: &[u8]| [&plain[..33], more, &plain[33..]].concat();
     // Plain sRGB, said in two ways.
     near("cICP", middle(&with(&chunk(b"cICP", &[1, 13, 0, 1]))), [221, 60, 50]);
@@ -213,6 +208,13 @@ fn png_s_coded_colours_count_before_its_profile() {
         [[1.224_94, -0.224_94, 0.0], [-0.042_057, 1.042_057, 0.0], [-0.019_638, -0.078_636, 1.098_273]],
     );
     near("cICP of P3", middle(&with(&chunk(b"cICP", &[12, 13, 0, 1]))), wide);
+}
+
+/// A chunk of a PNG.
+pub(crate) fn chunk(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    let named = [&name[..], body].concat();
+    let length = (body.len() as u32).to_be_bytes();
+    [&length[..], &named, &crc32(&named).to_be_bytes()].concat()
 }
 
 /// The checksum of a PNG's chunk.
