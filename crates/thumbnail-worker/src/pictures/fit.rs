@@ -23,6 +23,22 @@ pub(super) fn fit(pixels: Pixels, orientation: Orientation, spec: &Spec) -> Pixe
     orientation.apply(resize(pixels, width, height))
 }
 
+/// Resizes `pixels`, which lie as `orientation` says, so that their longer side is at most `side`, and turns them upright. Smaller
+/// ones keep their size.
+#[must_use]
+pub(crate) fn within(pixels: Pixels, orientation: Orientation, side: u32) -> Pixels {
+    let longer = pixels.width.max(pixels.height);
+    if longer <= side {
+        return orientation.apply(pixels);
+    }
+    let shrunk = |length: u32| {
+        let (length, side, longer) = (u64::from(length), u64::from(side), u64::from(longer));
+        ((length * side + longer / 2) / longer).max(1) as u32
+    };
+    let (width, height) = (shrunk(pixels.width), shrunk(pixels.height));
+    orientation.apply(stretch(pixels, width, height))
+}
+
 /// Resizes `pixels` to exactly this size, whatever that does to their shape.
 #[must_use]
 pub(crate) fn stretch(pixels: Pixels, width: u32, height: u32) -> Pixels {
@@ -54,7 +70,7 @@ fn resize_with(pixels: Pixels, width: u32, height: u32, options: ResizeOptions) 
 
 /// Encodes as lossy WebP.
 #[must_use]
-pub(super) fn encode(pixels: &Pixels, quality: u8) -> Vec<u8> {
+pub(crate) fn encode(pixels: &Pixels, quality: u8) -> Vec<u8> {
     let layout = match pixels.layout {
         Layout::Rgb => webp::PixelLayout::Rgb,
         Layout::Rgba => webp::PixelLayout::Rgba,

@@ -1,6 +1,7 @@
 //! The service's tests: bytes and pixels alone, and the service through its front door against a real PostgreSQL.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod clips;
 mod cluster;
 mod endings;
 mod film;
