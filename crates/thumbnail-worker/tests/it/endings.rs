@@ -40,7 +40,7 @@ fn kinds() -> [(&'static str, Vec<u8>); 3] {
 }
 
 /// An interlaced PNG.
-fn interlaced(width: usize, height: usize, rgb: &[u8]) -> Vec<u8> {
+pub(crate) fn interlaced(width: usize, height: usize, rgb: &[u8]) -> Vec<u8> {
     let passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)];
     let mut rows = Vec::new();
     for (column, row, across, down) in passes {

@@ -3,6 +3,7 @@
 
 mod clips;
 mod cluster;
+mod corpus;
 mod endings;
 mod film;
 mod hostile;

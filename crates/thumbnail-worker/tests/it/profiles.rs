@@ -11,7 +11,7 @@ use crate::paint::see;
 /// Colorants for the white of D50, red, green, blue.
 pub(crate) const P3: [[f64; 3]; 3] =
     [[0.515_12, 0.2412, -0.001_05], [0.291_98, 0.692_25, 0.041_89], [0.1571, 0.066_57, 0.784_07]];
-const ADOBE: [[f64; 3]; 3] =
+pub(crate) const ADOBE: [[f64; 3]; 3] =
     [[0.609_74, 0.311_11, 0.019_47], [0.205_28, 0.625_67, 0.060_87], [0.149_19, 0.063_22, 0.744_57]];
 
 /// A profile of a screen by its colorants, with sRGB's curve or a plain gamma of 2.2.
