@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, routing::get};
 use tokio::net::TcpListener;
 
-use crate::{drain::Drain, telemetry};
+use crate::{drain::Drain, postgres, telemetry};
 
 /// A bound admin port that does not answer yet.
 #[derive(Debug)]
@@ -32,14 +32,19 @@ impl Admin {
         self.addr
     }
 
-    /// Answers until the grace period of `drain` has passed; `/readyz` says 503 as soon as the drain begins.
+    /// Answers until the grace period of `drain` has passed; `/readyz` says 503 as soon as the drain begins, and while the database
+    /// of this process takes no writes. A database that is silent is no reason: reads that may be stale are answered still.
     ///
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, drain: Drain) -> std::io::Result<()> {
         let state = drain.clone();
         let ready = async move || {
-            if state.begun() { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ready\n") }
+            let why = if state.begun() { Some("draining") } else { postgres::not_ready() };
+            match why {
+                Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+                None => (StatusCode::OK, "ready\n".to_owned()),
+            }
         };
         let text = "text/plain; version=0.0.4; charset=utf-8";
         let routes = Router::new()

@@ -4,6 +4,7 @@
 //! Invariant: a name never changes what it means. A put is durable before it returns, writes nothing when the bytes are
 //! there already, and no reader ever sees half of an object.
 
+mod check;
 mod name;
 
 use std::{ops::Range, path::PathBuf, sync::Arc, time::Instant};
@@ -12,7 +13,11 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use object_store::{
     Attribute, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
-    aws::AmazonS3Builder, local::LocalFileSystem, path::Path, prefix::PrefixStore,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    client::ClientConfigKey,
+    local::LocalFileSystem,
+    path::Path,
+    prefix::PrefixStore,
 };
 use tracing::Instrument as _;
 
@@ -22,6 +27,7 @@ use crate::{
     status::Failure,
 };
 
+pub use check::Access;
 pub use name::{Name, NotAName};
 
 /// Where objects are kept.
@@ -57,6 +63,11 @@ pub enum Error {
     /// The settings name no storage that can be used.
     #[error("RUSHES_BLOBS_URL cannot be used: {0}")]
     Settings(String),
+    /// An S3 without TLS, which was not asked for.
+    #[error(
+        "AWS_ENDPOINT should be https://…, or AWS_ALLOW_HTTP should be true: nothing is sent to it without TLS otherwise"
+    )]
+    PlainHttp,
     /// The storage failed.
     #[error("object storage failed")]
     Storage(#[source] object_store::Error),
@@ -102,6 +113,7 @@ impl Store {
                         builder = builder.with_config(key, value);
                     }
                 }
+                check_endpoint(&builder)?;
                 let bucket = builder.build().map_err(|error| wrong(&error))?;
                 let prefix = Path::from(url.path().trim_matches('/'));
                 Ok(Self { inner: Arc::new(PrefixStore::new(bucket, prefix)), typed: true })
@@ -213,6 +225,15 @@ impl Store {
     }
 }
 
+/// Refuses an endpoint without TLS where that was not asked for: each request would fail without a word about it.
+fn check_endpoint(builder: &AmazonS3Builder) -> Result<(), Error> {
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).unwrap_or_default();
+    let allowed = builder.get_config_value(&AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp));
+    let allowed =
+        allowed.is_some_and(|value| ["true", "1", "yes", "on", "t", "y"].contains(&value.to_lowercase().as_str()));
+    if endpoint.starts_with("http://") && !allowed { Err(Error::PlainHttp) } else { Ok(()) }
+}
+
 /// Two levels, so that no directory holds all objects.
 fn path(name: &Name) -> Path {
     let text = name.to_string();
@@ -244,7 +265,7 @@ impl From<Error> for Failure {
         match &error {
             Error::Missing(name) => Self::not_found("ASSET_NOT_FOUND", format!("no asset {name}")),
             Error::Range => Self::out_of_range("RANGE_OUTSIDE_ASSET", error.to_string()),
-            Error::Settings(_) => Self::internal(error),
+            Error::Settings(_) | Error::PlainHttp => Self::internal(error),
             Error::Storage(_) => {
                 Self::unavailable("DEPENDENCY_DOWN", "the object storage does not answer, try again shortly")
                     .because(error)

@@ -3,23 +3,23 @@
 //! Invariant: every statement that goes through here has a name, a span and a duration, and is counted to the request
 //! that made it. A transaction counts its `begin` and `commit` too, because each is a round trip.
 
+mod check;
 mod error;
 mod liveness;
 mod load;
 mod pool_settings;
+mod session;
 
 use std::{
     future::Future,
     pin::Pin,
-    str::FromStr as _,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, pool::PoolConnection,
+    postgres::PgPoolOptions,
 };
 use tracing::{Instrument as _, Span, field::Empty};
 
@@ -30,13 +30,16 @@ use crate::{
 };
 use liveness::{LivenessProbe, Unresponsive};
 use load::{Count, Load};
+use session::Session;
 
+pub use check::check;
 pub use error::Error;
+pub(crate) use liveness::not_ready;
 pub use pool_settings::PoolSettings;
 
 tokio::task_local! {
     /// The pool of the transaction that is under way.
-    static POOL: &'static str;
+    static POOL: Pool;
 }
 
 /// A statement slower than this is logged.
@@ -44,6 +47,8 @@ const SLOW: Duration = Duration::from_millis(200);
 
 /// A connection that was idle this long is tried before it is used; a busier one is trusted.
 const TRUSTED: Duration = Duration::from_secs(2);
+/// How long that may take. What lies between may have forgotten an idle connection without a word to either end.
+const TRIED_WITHIN: Duration = Duration::from_millis(250);
 
 /// One pool of connections with a name; cheap to clone.
 #[derive(Clone, Debug)]
@@ -61,14 +66,11 @@ impl Pool {
     /// # Errors
     /// When the URL cannot be parsed.
     pub fn connect_lazy(name: &'static str, url: &str, settings: &PoolSettings) -> Result<Self, Error> {
-        let statement = settings.statement.as_millis().to_string();
-        let options = PgConnectOptions::from_str(url)
-            .map_err(Error::url)?
+        let session = Session::of(url)?;
+        let set_up = session.set_up(settings.statement);
+        let options = session
+            .options
             .application_name(&format!("rushes/{name}"))
-            .options([
-                ("statement_timeout", statement.as_str()),
-                ("idle_in_transaction_session_timeout", statement.as_str()),
-            ])
             .log_statements(rows::LEVEL)
             .log_slow_statements(rows::LEVEL, Duration::MAX);
         let liveness = LivenessProbe::shared(url, &options, settings.unresponsive_after);
@@ -78,13 +80,21 @@ impl Pool {
             .acquire_timeout(settings.acquire)
             .idle_timeout(settings.idle)
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > TRUSTED {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
+            .after_connect(move |connection, _| Box::pin(session::set_up(connection, Arc::clone(&set_up))))
+            .before_acquire({
+                // Weak: the gauges keep the inner pool, and a probe that nobody has a pool for must end.
+                let liveness = Arc::downgrade(&liveness);
+                move |connection, meta| {
+                    let trusted = liveness.upgrade().is_none_or(|liveness| liveness.trusts(meta.age));
+                    let idle = meta.idle_for;
+                    Box::pin(async move {
+                        if trusted && idle > TRUSTED {
+                            let tried = tokio::time::timeout(TRIED_WITHIN, connection.ping()).await;
+                            return Ok(matches!(tried, Ok(Ok(()))));
+                        }
+                        Ok(trusted)
+                    })
+                }
             })
             .connect_lazy_with(options);
         Ok(Self { name, load: Load::of(name, &pool), pool, liveness, statement: settings.statement })
@@ -115,7 +125,7 @@ impl Pool {
             request::count_query();
             measured(self.name, statement, Box::pin(work(connection))).await
         });
-        finish(run.instrument(span.clone()).await, &span)
+        self.noted(finish(run.instrument(span.clone()).await, &span))
     }
 
     /// Runs one statement that belongs to no request and comes too often to be traced.
@@ -126,7 +136,7 @@ impl Pool {
     where
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     {
-        self.on(async |connection: &mut PgConnection| Ok(Box::pin(work(connection)).await?)).await
+        self.noted(self.on(async |connection: &mut PgConnection| Ok(Box::pin(work(connection)).await?)).await)
     }
 
     /// Runs `work` between `begin` and `commit`; an error rolls back. Name each statement inside with [`statement`].
@@ -146,7 +156,7 @@ impl Pool {
             statement("commit", transaction.commit()).await?;
             Ok(value)
         });
-        POOL.scope(self.name, run.instrument(span)).await
+        POOL.scope(self.clone(), run.instrument(span)).await
     }
 
     /// Closes every connection of the pool once it is free.
@@ -185,6 +195,14 @@ impl Pool {
         }
     }
 
+    /// Has connections made anew after a write that the server refused because it takes none.
+    fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::ReadOnly(_)) = &result {
+            self.liveness.record_read_only();
+        }
+        result
+    }
+
     fn unresponsive(&self, why: Unresponsive) -> Error {
         metrics::POOL_UNRESPONSIVE.with([self.name]).increment(1);
         why.into()
@@ -204,13 +222,18 @@ impl Pool {
 /// # Errors
 /// What PostgreSQL answered, see [`Error`].
 pub async fn statement<T>(name: &'static str, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
-    let pool = POOL.try_with(|pool| *pool).unwrap_or("none");
-    let span = span(name, pool);
+    let pool = POOL.try_with(Pool::clone).ok();
+    let pool_name = pool.as_ref().map_or("none", Pool::name);
+    let span = span(name, pool_name);
     let run = async {
         request::count_query();
-        measured(pool, name, Box::pin(work)).await
+        measured(pool_name, name, Box::pin(work)).await
     };
-    finish(run.instrument(span.clone()).await, &span)
+    let result = finish(run.instrument(span.clone()).await, &span);
+    match pool {
+        Some(pool) => pool.noted(result),
+        None => result,
+    }
 }
 
 /// Begins a transaction and, in the same round trip, tells it whose trace it belongs to, for the rows that triggers write.

@@ -38,6 +38,7 @@ pub use scrape::{on_scrape, page};
 
 /// The header of requests and messages that names the span which caused them.
 pub(crate) const TRACEPARENT: &str = "traceparent";
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// Metadata of every reply and every error with the id of its trace, 32 hex digits, for a caller to quote.
 pub const TRACE_ID_HEADER: &str = "x-trace-id";
@@ -100,15 +101,27 @@ impl Settings {
         let settings = Self {
             filter: source.or("RUSHES_LOG", default.filter, filter)?,
             format: source.or("RUSHES_LOG_FORMAT", default.format, "json or pretty")?,
-            endpoint: source
-                .optional::<http::Uri>("OTEL_EXPORTER_OTLP_ENDPOINT", "a URL such as http://127.0.0.1:4317")?
-                .map(|uri| uri.to_string()),
+            endpoint: read_endpoint(source)?,
             sample: source.or("OTEL_TRACES_SAMPLER_ARG", default.sample, "a number from 0 to 1")?,
         };
         if EnvFilter::try_new(&settings.filter).is_err() {
             return Err(settings::Error::wrong("RUSHES_LOG", filter));
         }
         Ok(settings)
+    }
+}
+
+/// Where spans go. An address that no span would reach is refused here: the exporter says nothing.
+fn read_endpoint(source: &Source) -> Result<Option<String>, settings::Error> {
+    let (name, example) = (ENDPOINT, "a URL such as http://127.0.0.1:4317");
+    let Some(uri) = source.optional::<http::Uri>(name, example)? else { return Ok(None) };
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http"), Some(_)) => Ok(Some(uri.to_string())),
+        (Some("https"), _) => Err(settings::Error::wrong(
+            name,
+            "an http:// URL: spans are sent without TLS, to a collector on this machine or network, which can send them on",
+        )),
+        _ => Err(settings::Error::wrong(name, example)),
     }
 }
 
@@ -291,6 +304,27 @@ impl Injector for HeadersMut<'_> {
             && !value.is_empty()
         {
             self.0.insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_no_span_would_reach_is_refused() {
+        let read = |url: &str| Settings::read(&Source::of(&[(ENDPOINT, url)])).map(|settings| settings.endpoint);
+        assert_eq!(read("http://127.0.0.1:4317").unwrap().as_deref(), Some("http://127.0.0.1:4317/"));
+        assert_eq!(read("").unwrap(), None);
+        for (url, part) in [
+            ("https://collector:4317", "without TLS"),
+            ("collector:4317", "a URL such as"),
+            ("/v1/traces", "a URL such as"),
+            ("grpc://collector:4317", "a URL such as"),
+        ] {
+            let error = read(url).unwrap_err().to_string();
+            assert!(error.starts_with(ENDPOINT) && error.contains(part), "{url}: {error}");
         }
     }
 }

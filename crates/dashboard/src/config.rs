@@ -72,6 +72,15 @@ impl Config {
             watch: cache::watch::Settings::read(source)?,
         })
     }
+
+    /// Tries the database that the settings name.
+    ///
+    /// # Errors
+    /// One sentence about what somebody has to change; what is only away is no error.
+    pub async fn check(&self) -> anyhow::Result<()> {
+        chassis::postgres::check(self.database.url.as_str()).await?;
+        Ok(())
+    }
 }
 
 impl Database {

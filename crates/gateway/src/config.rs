@@ -97,6 +97,15 @@ impl Config {
             cache: cache::Settings::read(source)?,
         })
     }
+
+    /// Tries the object storage that the settings name.
+    ///
+    /// # Errors
+    /// One sentence about what somebody has to change; what is only away is no error.
+    pub async fn check(&self) -> anyhow::Result<()> {
+        chassis::blobs::Store::open(&self.blobs)?.check(chassis::blobs::Access::Read).await?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]

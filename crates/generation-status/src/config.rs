@@ -143,6 +143,15 @@ impl Config {
             webhooks: Webhooks { reach: read_reach(source)?, ..webhooks },
         })
     }
+
+    /// Tries the database that the settings name.
+    ///
+    /// # Errors
+    /// One sentence about what somebody has to change; what is only away is no error.
+    pub async fn check(&self) -> anyhow::Result<()> {
+        chassis::postgres::check(&self.database.url).await?;
+        Ok(())
+    }
 }
 
 impl Database {

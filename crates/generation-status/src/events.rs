@@ -93,6 +93,19 @@ pub(crate) fn provider_available(breaker: &Breaker) {
     tracing::info!(target_name = breaker.target, cause = breaker.cause, "provider available");
 }
 
+/// A provider's webhook named an order of which nothing was recorded, as after the database was restored to an earlier time. The
+/// job goes on with it.
+pub(crate) fn forgotten_order_found(provider: &str, job: Uuid, reference: Option<&str>) {
+    metrics::forgotten_order("adopted");
+    tracing::warn!(%job, provider, reference, "forgotten order found");
+}
+
+/// A provider's webhook named a job that does not exist, as after the database was restored to an earlier time: nobody gets its video.
+pub(crate) fn unknown_order(provider: &str, job: Uuid, reference: Option<&str>) {
+    metrics::forgotten_order("unknown");
+    tracing::warn!(%job, provider, reference, "webhook of an order that is not known");
+}
+
 /// A worker's lease expired, and the generation waits for another worker: one died, or was cut off for longer than a lease.
 pub(crate) fn lease_expired(generation: &Generation) {
     log!(warn, generation, "lease expired");

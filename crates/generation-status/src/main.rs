@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     chassis::process::run("generation-status", crash_points::ALL, async |process| {
         let config = Config::read(process.settings())?;
         process.start_telemetry(&config.telemetry);
+        config.check().await?;
         let bound = Service::open(&config).await?.bind().await?;
         Ok(bound.serve(process.drain()).await?)
     })

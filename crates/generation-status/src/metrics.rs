@@ -17,6 +17,9 @@ chassis::metrics! {
     ATTEMPTS_RETRIED = counter "rushes_generation_attempts_retried_total" in "attempts" by ["model", "class"];
     /// Leases that ended without knowing whether the provider took the order.
     UNCONFIRMED = counter "rushes_submissions_unconfirmed_total" in "leases" by [];
+    /// Webhooks of orders of which nothing was recorded, as after the database was restored to an earlier time; `outcome` is adopted
+    /// (the job goes on with it) or unknown (there is no such job any more).
+    FORGOTTEN_ORDERS = counter "rushes_provider_orders_forgotten_total" in "webhooks" by ["outcome"];
     /// Unconfirmed submissions that an operator settled; `resolution` is reference, failed or requeue.
     RESOLVED = counter "rushes_submissions_resolved_total" in "submissions" by ["resolution"];
     /// 1 while a provider, or a model, gets no orders but probes, since it refuses or fails them; 0 once it takes them again.
@@ -53,6 +56,10 @@ pub(crate) fn attempt_retried(model: &str, class: &'static str) {
 
 pub(crate) fn submission_unconfirmed() {
     UNCONFIRMED.get().increment(1);
+}
+
+pub(crate) fn forgotten_order(outcome: &'static str) {
+    FORGOTTEN_ORDERS.with([outcome]).increment(1);
 }
 
 pub(crate) fn submission_resolved(resolution: &'static str) {

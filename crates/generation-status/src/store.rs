@@ -8,6 +8,7 @@ mod deletions;
 mod deliveries;
 mod delivery_jobs;
 mod delivery_results;
+mod forgotten_orders;
 mod generations;
 mod job_events;
 mod outputs;

@@ -119,13 +119,19 @@ impl Work {
         reference: Option<&str>,
     ) -> Result<Hinted, Error> {
         let Some((hinted, generation)) = self.store.hint(event, job, reference).await? else {
+            if !self.store.has_generation(job).await? {
+                events::unknown_order(event.0, job, reference);
+            }
             return Ok(Hinted::default());
         };
         crash::point(crash_points::HINT_COMMITTED);
+        if hinted.forgotten {
+            events::forgotten_order_found(event.0, job, reference);
+        }
         if let Some(generation) = generation {
             self.generations.publish(&generation).await;
         }
-        if hinted.awaited {
+        if hinted.awaited || hinted.forgotten {
             self.notifier.notify().await;
         }
         Ok(hinted)

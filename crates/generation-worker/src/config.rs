@@ -125,6 +125,15 @@ impl Config {
             models: read_models(source)?,
         })
     }
+
+    /// Tries the object storage that the settings name.
+    ///
+    /// # Errors
+    /// One sentence about what somebody has to change; what is only away is no error.
+    pub async fn check(&self) -> anyhow::Result<()> {
+        chassis::blobs::Store::open(&self.blobs)?.check(chassis::blobs::Access::Write).await?;
+        Ok(())
+    }
 }
 
 impl Upstreams {
@@ -181,11 +190,16 @@ impl Replicate {
         let secrets: String = source.or(name, String::new(), expected)?;
         let secrets = secrets.split(',').map(str::trim).filter(|secret| !secret.is_empty());
         let secrets = secrets.map(|text| signatures::parse_secret(text).ok_or_else(|| Error::wrong(name, expected)));
+        let secrets = secrets.collect::<Result<Vec<_>, _>>()?;
+        if hooks.is_some() && secrets.is_empty() {
+            let should = "set where RUSHES_HOOKS_URL and RUSHES_REPLICATE_TOKEN are: without it no webhook of Replicate can be verified";
+            return Err(Error::wrong(name, should));
+        }
         Ok(Some(Self {
             url: read_url(source, "RUSHES_REPLICATE_URL", "https://api.replicate.com/v1")?,
             authorization: parse_authorization("RUSHES_REPLICATE_TOKEN", "Bearer", &token)?,
             hooks: hooks.cloned(),
-            secrets: secrets.collect::<Result<_, _>>()?,
+            secrets,
         }))
     }
 }
@@ -311,6 +325,17 @@ mod tests {
         assert!(!printed.contains("hidden") && !printed.contains("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "{printed}");
         assert_eq!(config.replicate.unwrap().authorization, "Bearer r8-hidden");
         assert_eq!(config.fal.unwrap().authorization, "Key fal-hidden");
+    }
+
+    #[test]
+    fn webhooks_that_nobody_could_verify_are_not_asked_for() {
+        let (hooks, token) = (("RUSHES_HOOKS_URL", "https://rushes.example/hooks"), ("RUSHES_REPLICATE_TOKEN", "r8"));
+        let secret = ("RUSHES_REPLICATE_WEBHOOK_SECRETS", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        let error = read(&[hooks, token]).unwrap_err().to_string();
+        assert!(error.starts_with("RUSHES_REPLICATE_WEBHOOK_SECRETS should be set"), "{error}");
+        assert!(read(&[hooks, token, secret]).is_ok() && read(&[token]).is_ok());
+        // fal signs with keys of its own.
+        assert!(read(&[hooks, ("RUSHES_FAL_KEY", "key")]).is_ok());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,6 +31,7 @@ struct Faults {
     cut_after: Option<usize>,
     refuse: bool,
     hang: bool,
+    forget_idle: Option<Duration>,
     /// Raised by each reset: a connection ends when it differs from what it began with.
     resets: u64,
 }
@@ -68,6 +69,11 @@ impl Proxy {
         self.reset();
     }
 
+    /// Passes new connections on to another server; open ones go on to the one that they have.
+    pub fn divert(&self, server: impl Into<String>) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server.into();
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -90,6 +96,11 @@ impl Proxy {
             Direction::ToServer => faults.swallow_to_server = true,
             Direction::ToClient => faults.swallow_to_client = true,
         });
+    }
+
+    /// Swallows what comes on a connection on which nothing went for so long, from then on: what a router does that forgot it.
+    pub fn forget_idle(&self, after: Duration) {
+        self.faults.send_modify(|faults| faults.forget_idle = Some(after));
     }
 
     /// Resets every open connection (RST); new ones are let through.
@@ -191,14 +202,23 @@ async fn copy(
     direction: Direction,
 ) -> Result<(), Reset> {
     let mut buffer = vec![0; 64 * 1024];
-    let mut passed = 0;
+    let (mut passed, mut forgotten, mut last) = (0, false, Instant::now());
     loop {
         let read = from.read(&mut buffer).await.map_err(|_| Reset)?;
+        let now = *faults.borrow();
+        forgotten |= now.forget_idle.is_some_and(|after| last.elapsed() > after);
+        last = Instant::now();
+        if forgotten {
+            // Not the end either: whoever is at the other side hears nothing any more.
+            if read == 0 {
+                std::future::pending::<()>().await;
+            }
+            continue;
+        }
         if read == 0 {
             let _ = to.shutdown().await;
             return Ok(());
         }
-        let now = *faults.borrow();
         if !now.latency.is_zero() {
             tokio::time::sleep(now.latency).await;
         }

@@ -173,7 +173,13 @@ impl Connection {
             }
             b'S' if self.since_sync.is_empty() => count("a ping".to_owned()),
             b'S' => count(std::mem::take(&mut self.since_sync).join("; ")),
-            b'Q' => count(String::from_utf8_lossy(c_string(body).0).into_owned()),
+            b'Q' => match &*String::from_utf8_lossy(c_string(body).0) {
+                // The limits of a session end its logging in.
+                sql if sql.starts_with("set statement_timeout") => {}
+                // The probe that asks whether the server lives, and what it is.
+                sql if sql.starts_with("select pg_is_in_recovery()") => count("a ping".to_owned()),
+                sql => count(sql.to_owned()),
+            },
             b'F' => count("a function call".to_owned()),
             _ => {}
         }

@@ -90,6 +90,16 @@ impl Config {
             runner: Runner { slots: source.or("RUSHES_THUMBNAIL_SLOTS", 2, "a number of thumbnails")? },
         })
     }
+
+    /// Tries the database and the object storage that the settings name.
+    ///
+    /// # Errors
+    /// One sentence about what somebody has to change; what is only away is no error.
+    pub async fn check(&self) -> anyhow::Result<()> {
+        chassis::postgres::check(&self.database.url).await?;
+        chassis::blobs::Store::open(&self.blobs)?.check(chassis::blobs::Access::Write).await?;
+        Ok(())
+    }
 }
 
 impl Database {

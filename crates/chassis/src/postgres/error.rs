@@ -104,8 +104,10 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 Some("57014") => Self::Timeout,
                 Some("40001" | "40P01" | "55P03") => Self::Conflict,
-                // Shutting down, starting up, a session that was idle for too long, too many connections.
-                Some("57P01" | "57P02" | "57P03" | "57P05" | "53300") => Self::Unreachable,
+                // Shutting down, starting up, a session that was idle for too long, a database that was dropped.
+                Some("57P01" | "57P02" | "57P03" | "57P04" | "57P05") => Self::Unreachable,
+                // A connection that broke, also behind a pooler; too many connections, a full disk, no memory; a disk that fails.
+                Some(code) if ["08", "53", "58"].iter().any(|class| code.starts_with(class)) => Self::Unreachable,
                 Some("25006") => Self::ReadOnly,
                 Some(code) if code.starts_with("23") => Self::Constraint,
                 _ => Self::Statement,

@@ -4,8 +4,11 @@
 //! own: once a second, and at once when nothing was received for a part of the timeout. When it is not answered in time, the
 //! database is unresponsive: all work is given up, and new work is refused until it answers. The timeout follows how long
 //! answers take (see `timeout`), so that a crowded machine is slow and not down. A connection that is not up yet proves
-//! neither. Invariant: one probe is under way at a time, and whoever waits for it shares its answer.
+//! neither. The probe asks for the server's role as well: a standby is no database, since its reads may be old, and from a server
+//! that takes no writes every connection is made anew, in case its name leads to another one by now. Invariant: one probe is
+//! under way at a time, and whoever waits for it shares its answer.
 
+mod role;
 mod timeout;
 
 use std::{
@@ -19,13 +22,14 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{
     sync::Mutex,
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
+use self::role::Role;
 use self::timeout::AdaptiveTimeout;
 use super::load::Connections;
 use crate::metrics;
@@ -35,10 +39,18 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// After this a probe is given up, with its connection.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 
+/// For how long a database takes no writes before the process says that it is not ready; a failover is shorter.
+const NOT_READY_AFTER: Duration = Duration::from_secs(5);
+
 /// PostgreSQL does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("PostgreSQL did not answer for {0:?}")]
 pub(super) struct Unresponsive(Duration);
+
+type Known = std::sync::Mutex<HashMap<(String, Duration), Weak<LivenessProbe>>>;
+
+/// The probes of this process.
+static KNOWN: LazyLock<Known> = LazyLock::new(Known::default);
 
 /// The probe of one database.
 #[derive(Debug)]
@@ -49,6 +61,10 @@ pub(super) struct LivenessProbe {
     /// Microseconds from the origin to the last answer, of a probe or of work.
     last_answer: AtomicU64,
     unresponsive: AtomicBool,
+    /// Microseconds from the origin to when the server was found to take no writes; 0 while it takes them.
+    read_only_since: AtomicU64,
+    /// Microseconds from the origin: connections that were made before are not used again.
+    reconnect_before: AtomicU64,
     started: AtomicBool,
     /// Whether it is known how many connections the server accepts.
     connections_known: Arc<AtomicBool>,
@@ -69,8 +85,8 @@ struct State {
 struct Running {
     /// Whether there was a connection to probe on.
     connected: bool,
-    /// The connection, and how long the answer took.
-    answer: JoinHandle<Result<(PgConnection, Duration), sqlx::Error>>,
+    /// The connection, the server's role, and how long the answer took.
+    answer: JoinHandle<Result<(PgConnection, Role, Duration), sqlx::Error>>,
 }
 
 impl Drop for Running {
@@ -82,8 +98,6 @@ impl Drop for Running {
 impl LivenessProbe {
     /// The probe for this URL and minimal timeout: pools to the same database share one.
     pub(super) fn shared(url: &str, options: &PgConnectOptions, min_timeout: Duration) -> Arc<Self> {
-        type Known = std::sync::Mutex<HashMap<(String, Duration), Weak<LivenessProbe>>>;
-        static KNOWN: LazyLock<Known> = LazyLock::new(Known::default);
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, probe| probe.strong_count() > 0);
         let entry = known.entry((url.to_owned(), min_timeout)).or_default();
@@ -94,6 +108,8 @@ impl LivenessProbe {
                 origin: Instant::now(),
                 last_answer: AtomicU64::new(0),
                 unresponsive: AtomicBool::new(false),
+                read_only_since: AtomicU64::new(0),
+                reconnect_before: AtomicU64::new(0),
                 started: AtomicBool::new(false),
                 connections_known: Arc::default(),
                 state: Mutex::default(),
@@ -107,6 +123,29 @@ impl LivenessProbe {
     /// Records that PostgreSQL answered something.
     pub(super) fn record_answer(&self) {
         self.last_answer.fetch_max(self.micros(Instant::now()), Ordering::Relaxed);
+    }
+
+    /// Has every connection that is up now made anew before its next use: the server behind it takes no writes, and the name may
+    /// lead to another one by now. At most once a second, since an operator may want it so.
+    pub(super) fn record_read_only(&self) {
+        let now = self.micros(Instant::now()).max(1);
+        let _ = self.read_only_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        let second = u64::try_from(INTERVAL.as_micros()).unwrap_or(u64::MAX);
+        let _ = self.reconnect_before.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+            (now > before.saturating_add(second) || before == 0).then_some(now)
+        });
+    }
+
+    /// Whether a connection of this age may be used.
+    pub(super) fn trusts(&self, age: Duration) -> bool {
+        let made = Instant::now().checked_sub(age).map_or(0, |made| self.micros(made));
+        made >= self.reconnect_before.load(Ordering::Relaxed)
+    }
+
+    /// For how long the server has taken no writes; `None` while it takes them.
+    fn read_only_for(&self) -> Option<Duration> {
+        let since = Some(self.read_only_since.load(Ordering::Relaxed)).filter(|since| *since > 0)?;
+        Some(Duration::from_micros(self.micros(Instant::now()).saturating_sub(since)))
     }
 
     /// Runs `work` for as long as PostgreSQL answers anyone.
@@ -169,13 +208,21 @@ impl LivenessProbe {
         };
         *running = None;
         match answer {
-            Ok(Ok((answered, took))) => {
+            Ok(Ok((answered, role, took))) => {
                 if connected {
                     self.timeout.record(took);
                 }
-                *connection = Some(answered);
-                self.record_answer();
-                true
+                if role == Role::Primary {
+                    self.read_only_since.store(0, Ordering::Relaxed);
+                    *connection = Some(answered);
+                } else {
+                    // The next probe makes a connection anew, as work does.
+                    self.record_read_only();
+                }
+                if role != Role::Standby {
+                    self.record_answer();
+                }
+                role != Role::Standby
             }
             // That there are too many connections is an answer; that it begins or ends is none that helps.
             Ok(Err(sqlx::Error::Database(error))) => !error.code().is_some_and(|code| code.starts_with("57P")),
@@ -188,17 +235,19 @@ impl LivenessProbe {
         let connections_known = Arc::clone(&self.connections_known);
         let probe = async move {
             if let Some(mut connection) = connection
-                && connection.ping().await.is_ok()
+                && let Ok(role) = Role::of(&mut connection).await
             {
                 let took = began.elapsed();
                 if !connections_known.swap(true, Ordering::Relaxed) {
                     report_connections_max(&mut connection).await;
                 }
-                return Ok((connection, took));
+                return Ok((connection, role, took));
             }
             // None yet, or closed, for instance by a server that was started anew, perhaps with another limit.
             connections_known.store(false, Ordering::Relaxed);
-            options.connect().await.map(|connection| (connection, began.elapsed()))
+            let mut connection = options.connect().await?;
+            let role = Role::of(&mut connection).await?;
+            Ok((connection, role, began.elapsed()))
         };
         let late = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
         let limited = tokio::time::timeout(PROBE_LIMIT, probe);
@@ -209,6 +258,16 @@ impl LivenessProbe {
     fn micros(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX)
     }
+}
+
+/// Why this process cannot do its work by its database, where that has been so for a while: one sentence.
+pub(crate) fn not_ready() -> Option<&'static str> {
+    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let read_only = known
+        .values()
+        .filter_map(Weak::upgrade)
+        .any(|probe| probe.read_only_for().is_some_and(|time| time >= NOT_READY_AFTER));
+    read_only.then_some("the database takes no writes")
 }
 
 /// How many connections the server accepts; it is no matter if it does not say.

@@ -9,7 +9,7 @@ use std::{
 
 use axum::{Router, body::Body, extract::State, response::IntoResponse as _};
 use bytes::Bytes;
-use chassis::blobs::{Error, Meta, Name, Settings, Store};
+use chassis::blobs::{Access, Error, Meta, Name, Settings, Store};
 use futures::TryStreamExt as _;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -87,6 +87,49 @@ async fn a_url_that_names_no_storage_is_an_error_that_names_the_setting() {
         let error = Store::open(&Settings { url: url.to_owned(), options: Vec::new() }).unwrap_err();
         assert!(error.to_string().starts_with("RUSHES_BLOBS_URL"), "{url:?}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_start_says_what_is_wrong_with_the_storage() {
+    let directory = Directory::new();
+    let store = directory.store();
+    store.check(Access::Read).await.expect("nobody has written yet");
+    store.check(Access::Write).await.unwrap();
+    store.check(Access::Write).await.expect("again is no error");
+    store.check(Access::Read).await.unwrap();
+    // A file lies where the directory was.
+    std::fs::remove_dir_all(&directory.0).unwrap();
+    std::fs::write(&directory.0, "").unwrap();
+    let sentence = store.check(Access::Write).await.unwrap_err().to_string();
+    assert!(sentence.starts_with("RUSHES_BLOBS_URL") && sentence.contains("cannot be written to"), "{sentence}");
+    std::fs::remove_file(&directory.0).unwrap();
+
+    for (answer, part) in [
+        ((StatusCode::NOT_FOUND, "<Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>"), "no such bucket"),
+        ((StatusCode::FORBIDDEN, "<Error><Code>AccessDenied</Code><Message>no</Message></Error>"), "credentials"),
+    ] {
+        let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(async move || answer)).await });
+        let store = Store::open(&bucket_at(&endpoint, &[("AWS_ALLOW_HTTP", "true")])).unwrap();
+        for access in [Access::Read, Access::Write] {
+            let sentence = store.check(access).await.unwrap_err().to_string();
+            assert!(sentence.starts_with("RUSHES_BLOBS_URL") && sentence.contains(part), "{access:?}: {sentence}");
+        }
+    }
+    let error = Store::open(&bucket_at("http://127.0.0.1:9", &[])).unwrap_err().to_string();
+    assert!(error.contains("AWS_ALLOW_HTTP"), "{error}");
+}
+
+fn bucket_at(endpoint: &str, more: &[(&str, &str)]) -> Settings {
+    let settings = [
+        ("RUSHES_BLOBS_URL", "s3://rushes/production"),
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_REGION", "here"),
+        ("AWS_ENDPOINT", endpoint),
+    ];
+    Settings::read(&chassis::settings::Source::of(&[&settings[..], more].concat())).unwrap()
 }
 
 /// Objects by path, with the headers they were put with.

@@ -5,6 +5,7 @@
 mod blobs;
 mod client;
 mod messages;
+mod pooler;
 mod postgres;
 mod probes;
 mod process;

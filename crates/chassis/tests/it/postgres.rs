@@ -7,8 +7,8 @@ use chassis::{
     request::{self, deadline},
     status::Failure,
 };
-use sqlx::PgConnection;
-use testkit::{Database, Direction, Proxy, RoundTrips};
+use sqlx::{Connection as _, PgConnection};
+use testkit::{Database, Direction, Postgres, Proxy, RoundTrips};
 use tonic::Code;
 
 const TABLE: &str = "create table chassis_things (name text constraint thing_once primary key)";
@@ -191,6 +191,117 @@ async fn what_takes_long_is_waited_for_while_postgresql_answers() {
     // The second waits for the one connection all the time, and PostgreSQL answers all the same.
     let (first, second) = tokio::join!(pause(&pool), pause(&pool));
     assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+}
+
+/// A pool as a service has it, that keeps what it made.
+fn kept() -> PoolSettings {
+    let unresponsive_after = Duration::from_secs(1);
+    PoolSettings { min: 2, max: 2, acquire: Duration::from_secs(5), unresponsive_after, ..one() }
+}
+
+async fn execute(url: &str, statements: &[&str]) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    for statement in statements {
+        sqlx::raw_sql(sqlx::AssertSqlSafe((*statement).to_owned())).execute(&mut connection).await.unwrap();
+    }
+}
+
+/// A failover as a name or a balancer carries it out: new connections reach the new server, and those to the old one, which takes
+/// no writes any more, stay up.
+#[tokio::test]
+async fn after_a_failover_no_connection_to_the_old_server_is_used_again() {
+    let (old, new) = (Postgres::launch().await.unwrap(), Postgres::launch().await.unwrap());
+    for server in [&old, &new] {
+        execute(&server.url(), &[TABLE]).await;
+    }
+    let proxy = Proxy::before_url(&old.url()).await.unwrap();
+    let pool = pool(&proxy.url(&old.url()).unwrap(), kept());
+    let both = tokio::join!(add(&pool, &["a"]), add(&pool, &["b"]));
+    assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+
+    execute(&old.url(), &["alter system set default_transaction_read_only = on", "select pg_reload_conf()"]).await;
+    let refused =
+        testkit::eventually("writes are refused", Duration::from_secs(10), async || add(&pool, &["c"]).await.err());
+    let refused = refused.await.unwrap();
+    assert!(matches!(refused, Error::ReadOnly(_)), "{refused:?}");
+    let failure = Failure::from(refused);
+    assert_eq!((failure.code(), failure.reason()), (Code::Unavailable, "DEPENDENCY_DOWN"));
+
+    proxy.divert(new.address().to_string());
+    let began = Instant::now();
+    let added = testkit::eventually("work goes on", Duration::from_secs(10), async || add(&pool, &["d"]).await.ok());
+    added.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // The other connection led to the old server as well.
+    let both = tokio::join!(add(&pool, &["e"]), add(&pool, &["f"]));
+    assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+}
+
+#[tokio::test]
+async fn a_standby_answers_no_reads() {
+    let database = Database::fresh().await.unwrap();
+    let pool = pool(&database.url(), kept());
+    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
+    count(&pool).await.unwrap();
+    // A server that says that it follows another one.
+    let path = format!("alter database {} set search_path = public, pg_catalog", database.name());
+    let follows = "create function public.pg_is_in_recovery() returns boolean language sql as 'select true'";
+    execute(&database.url(), &[follows, &path]).await;
+    // The probe asks on a connection of its own, which must be made anew to see it.
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    execute(&database.url(), &[end]).await;
+    let refused = testkit::eventually("reads are refused", Duration::from_secs(10), async || {
+        count(&pool).await.err().filter(is_unresponsive)
+    });
+    assert_eq!(Failure::from(refused.await.unwrap()).reason(), "DEPENDENCY_DOWN");
+    execute(&database.url(), &["drop function public.pg_is_in_recovery()"]).await;
+    testkit::eventually("it is promoted", Duration::from_secs(10), async || count(&pool).await.ok()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_has_its_limits_whatever_a_pooler_drops() {
+    let database = Database::fresh().await.unwrap();
+    let pool = pool(&database.url(), PoolSettings { statement: Duration::from_millis(1_234), ..one() });
+    let read = async |connection: &mut PgConnection| {
+        let settings =
+            "select current_setting('statement_timeout') || current_setting('idle_in_transaction_session_timeout')";
+        sqlx::query_scalar::<_, String>(settings).fetch_one(connection).await
+    };
+    assert_eq!(pool.run("read", read).await.unwrap(), "1234ms1234ms");
+}
+
+/// What lies between may forget a connection that nobody used for a while, and tell neither end.
+#[tokio::test]
+async fn idle_connections_that_vanished_are_replaced_in_time() {
+    let database = Database::fresh().await.unwrap();
+    let proxy = Proxy::before_url(&database.url()).await.unwrap();
+    let url = proxy.url(&database.url()).unwrap();
+    let settings = PoolSettings { acquire: Duration::from_secs(1), ..kept() };
+    let pool = pool(&url, settings);
+    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
+    let both = tokio::join!(count(&pool), count(&pool));
+    assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+    // The connections that are idle now are forgotten; the probe's is not, since it is never idle.
+    proxy.forget_idle(Duration::from_millis(1_500));
+    tokio::time::sleep(Duration::from_millis(2_600)).await;
+    let all = async { (count(&pool).await, tokio::join!(count(&pool), count(&pool))) };
+    let (first, both) = tokio::time::timeout(Duration::from_secs(10), all).await.expect("nothing waits for ever");
+    assert!(first.is_ok() && both.0.is_ok() && both.1.is_ok(), "{first:?} {both:?}");
+}
+
+/// A server that ends sessions which are idle for too long.
+#[tokio::test]
+async fn sessions_that_the_server_ended_while_idle_are_replaced() {
+    let database = Database::fresh().await.unwrap();
+    let limit = format!("alter database {} set idle_session_timeout = '1500ms'", database.name());
+    execute(&database.url(), &[&limit]).await;
+    let pool = pool(&database.url(), kept());
+    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
+    let both = tokio::join!(count(&pool), count(&pool));
+    assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+    tokio::time::sleep(Duration::from_millis(2_600)).await;
+    let both = tokio::join!(count(&pool), add(&pool, &["a"]));
+    assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
 }
 
 /// Handlers are sent between threads; a pool's futures must be too, with what they borrow.

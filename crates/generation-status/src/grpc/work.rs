@@ -103,7 +103,7 @@ impl WorkService for WorkApi {
             given => parse_text(&mut fields, "provider_reference", given, MAX_TEXT_CHARACTERS).map(Some),
         };
         let (((provider, event), job), reference) = fields.done(provider.zip(event).zip(job).zip(reference))?;
-        let Hinted { awaited, traceparent } = self.work.hint((provider, event), job, reference).await?;
+        let Hinted { awaited, traceparent, .. } = self.work.hint((provider, event), job, reference).await?;
         Ok(Response::new(api::HintWorkResponse { awaited, traceparent }))
     }
 

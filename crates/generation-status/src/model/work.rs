@@ -172,6 +172,8 @@ pub(crate) struct FailedAttempt {
 pub(crate) struct Hinted {
     /// Whether the job was waiting for it.
     pub(crate) awaited: bool,
+    /// Whether it was the news of an order that was not recorded here.
+    pub(crate) forgotten: bool,
     /// The W3C trace context of the call that started the generation; empty for an event that was heard before or is of no job.
     pub(crate) traceparent: String,
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Store;
 use super::change::change;
+use super::forgotten_orders::adopt_order;
 use super::transitions::by_number;
 use crate::error::Error;
 use crate::model::{Basis, Condition, Generation, Hinted, Suspension};
@@ -89,6 +90,10 @@ impl Store {
                 let message = "a worker may be about to hear the same from the provider itself";
                 return Err(Failure::unavailable("SUBMISSION_UNDER_WAY", message).into());
             }
+            let forgotten = match reference {
+                Some(reference) => adopt_order(tx, provider, job, reference).await?,
+                None => false,
+            };
             // The event's id makes it count once. The order must be live, and the event's reference, where both have one, must be
             // the order's own: an order of an earlier attempt, which is over, still sends events.
             let query = sqlx::query_as::<_, (Uuid, String)>(
@@ -121,7 +126,7 @@ impl Store {
                 Some(reference) if awaited => set_reference(tx, account, job, reference).await?,
                 _ => None,
             };
-            Ok(Some((Hinted { awaited, traceparent }, generation)))
+            Ok(Some((Hinted { awaited, forgotten, traceparent }, generation)))
         };
         self.pools.finalize.transaction("hint_work", run).await
     }

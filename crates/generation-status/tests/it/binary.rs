@@ -62,8 +62,13 @@ impl Binary {
 
     /// The metrics as Prometheus scrapes them.
     pub(crate) async fn metrics(&self) -> String {
+        self.admin("/metrics").await
+    }
+
+    /// What the admin port answers.
+    pub(crate) async fn admin(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).await.unwrap();
         page

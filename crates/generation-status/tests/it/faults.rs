@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use testkit::{Nats, Redis, eventually};
 use tonic::Code;
 
+use crate::binary::Binary;
 use crate::cluster::{Cluster, Node, PRICE, refusal};
 use crate::worker::Worker;
 
@@ -142,4 +143,35 @@ async fn a_database_that_takes_no_writes_is_unavailable_until_it_does() {
     let spent = async || Some(cluster.try_credit(&user).await.ok()?.spent_micros);
     let spent = eventually("credits are read", Duration::from_secs(20), spent).await.unwrap();
     assert_eq!(spent, 2 * PRICE, "what was refused left nothing behind");
+}
+
+#[tokio::test]
+async fn a_process_whose_database_takes_no_writes_is_not_ready() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let program = Binary::start(&cluster, &[]).await;
+    let node = program.node();
+    let start = async || node.generations.clone().start_generation(user.asks(user.start_request())).await;
+    let says = async |text: &str| Some(program.admin("/readyz").await).filter(|page| page.contains(text));
+    assert!(says("200 OK").await.is_some());
+
+    let url = &cluster.config.database.url;
+    let name = url.rsplit('/').next().unwrap();
+    let mut operator = PgConnection::connect(url).await.unwrap();
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = current_database() and pid <> pg_backend_pid()";
+    let set = format!("alter database {name} set default_transaction_read_only = on");
+    for statement in [set.as_str(), end] {
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut operator).await.unwrap();
+    }
+    eventually("the process is not ready", Duration::from_secs(30), async || says("takes no writes").await)
+        .await
+        .unwrap();
+    let refused = refusal(start().await);
+    assert_eq!(refused, (Code::Unavailable, "DEPENDENCY_DOWN".to_owned()));
+
+    let reset = format!("alter database {name} reset default_transaction_read_only");
+    sqlx::raw_sql(AssertSqlSafe(reset)).execute(&mut operator).await.unwrap();
+    eventually("the process is ready", Duration::from_secs(10), async || says("200 OK").await).await.unwrap();
+    eventually("work is accepted", Duration::from_secs(10), async || start().await.ok()).await.unwrap();
 }

@@ -17,6 +17,7 @@ mod queues;
 mod reads;
 mod receiver;
 mod reconciler;
+mod restores;
 mod resumes;
 mod retries;
 mod round_trips;

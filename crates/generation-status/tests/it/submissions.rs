@@ -33,11 +33,11 @@ async fn unconfirmed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
     (worker, work, name)
 }
 
-async fn hint(cluster: &Cluster, job: &str, event: &str, reference: &str) -> bool {
+pub(crate) async fn hint(cluster: &Cluster, job: &str, event: &str, reference: &str) -> bool {
     hinted(cluster, job, event, reference).await.awaited
 }
 
-async fn hinted(cluster: &Cluster, job: &str, event: &str, reference: &str) -> HintWorkResponse {
+pub(crate) async fn hinted(cluster: &Cluster, job: &str, event: &str, reference: &str) -> HintWorkResponse {
     let request = HintWorkRequest {
         provider: "local".to_owned(),
         event: event.to_owned(),
