@@ -1,6 +1,11 @@
 //! The sizes of a gRPC body's messages, without decoding them: each begins with a flag and its length in four bytes, and only
 //! that length is read.
 
+use std::{borrow::Cow, io::Read as _};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use flate2::read::GzDecoder;
+
 use crate::status::Failure;
 
 /// Bytes before each message: a flag and its length.
@@ -71,23 +76,39 @@ impl FrameReader {
     /// When a message, or all of them, are larger than they may be.
     pub fn read(&mut self, mut piece: &[u8]) -> Result<(), TooLarge> {
         while !piece.is_empty() {
-            if self.remaining > 0 {
-                let skip = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(piece.len());
-                self.remaining -= skip as u64;
-                piece = &piece[skip..];
-                continue;
-            }
-            let take = (self.prefix.len() - self.prefix_read).min(piece.len());
-            self.prefix[self.prefix_read..self.prefix_read + take].copy_from_slice(&piece[..take]);
-            self.prefix_read += take;
-            piece = &piece[take..];
-            if self.prefix_read == self.prefix.len() {
-                self.prefix_read = 0;
-                let [_flag, a, b, c, d] = self.prefix;
-                self.announce(u64::from(u32::from_be_bytes([a, b, c, d])))?;
-            }
+            let read = self.read_message(piece)?;
+            piece = &piece[read..];
         }
         Ok(())
+    }
+
+    /// Reads of a piece what belongs to the current message, and returns how many bytes that are.
+    ///
+    /// # Errors
+    /// As [`FrameReader::read`].
+    pub fn read_message(&mut self, piece: &[u8]) -> Result<usize, TooLarge> {
+        let mut at = 0;
+        if self.remaining == 0 {
+            at = (PREFIX - self.prefix_read).min(piece.len());
+            self.prefix[self.prefix_read..self.prefix_read + at].copy_from_slice(&piece[..at]);
+            self.prefix_read += at;
+            if self.prefix_read < PREFIX {
+                return Ok(at);
+            }
+            self.prefix_read = 0;
+            let [_flag, length @ ..] = self.prefix;
+            self.announce(u64::from(u32::from_be_bytes(length)))?;
+        }
+        let rest = piece.len() - at;
+        let body = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(rest);
+        self.remaining -= body as u64;
+        Ok(at + body)
+    }
+
+    /// Whether what was read ends with a whole message, or is nothing.
+    #[must_use]
+    pub fn is_between_messages(&self) -> bool {
+        self.remaining == 0 && self.prefix_read == 0
     }
 
     fn announce(&mut self, bytes: u64) -> Result<(), TooLarge> {
@@ -102,6 +123,37 @@ impl FrameReader {
         self.remaining = bytes;
         Ok(())
     }
+}
+
+/// A message without its prefix, decompressed by gzip if its flag says that it is compressed.
+///
+/// # Errors
+/// When it has more than `max` bytes or cannot be decompressed.
+pub fn plain(message: &[u8], max: u64) -> Result<Cow<'_, [u8]>, Failure> {
+    let body = message.get(PREFIX..).unwrap_or_default();
+    if message.first() != Some(&1) {
+        return Ok(Cow::Borrowed(body));
+    }
+    let mut plain = Vec::new();
+    let read = GzDecoder::new(body).take(max + 1).read_to_end(&mut plain);
+    read.map_err(|error| {
+        Failure::invalid("request", "INPUT_SCHEMA_VIOLATION", "a message cannot be decompressed").because(error)
+    })?;
+    if plain.len() as u64 > max {
+        return Err(TooLarge::Decompressed { max }.into());
+    }
+    Ok(Cow::Owned(plain))
+}
+
+/// A message with its prefix, not compressed.
+#[must_use]
+pub fn framed(message: &[u8]) -> Bytes {
+    let mut framed = BytesMut::with_capacity(PREFIX + message.len());
+    framed.put_u8(0);
+    // No message of ours is near the four gigabytes that a prefix can say.
+    framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    framed.extend_from_slice(message);
+    framed.freeze()
 }
 
 #[cfg(test)]
@@ -131,6 +183,23 @@ mod tests {
         check(&message(0), 10, 10, Ok(1));
         check(&message(10), 10, 10, Ok(1));
         check(&[message(10), message(0), message(10)].concat(), 10, 20, Ok(3));
+    }
+
+    #[test]
+    fn messages_are_told_apart_however_a_body_is_cut() {
+        let body = [message(3), message(0), message(9)].concat();
+        for size in 1..body.len() {
+            let mut reader = FrameReader::new(100, 100);
+            let (mut at, mut ends) = (0, Vec::new());
+            for mut piece in body.chunks(size) {
+                while !piece.is_empty() {
+                    let read = reader.read_message(piece).unwrap();
+                    (at, piece) = (at + read, &piece[read..]);
+                    ends.extend(reader.is_between_messages().then_some(at));
+                }
+            }
+            assert_eq!(ends, [8, 13, 27], "in pieces of {size}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ use layer::Policy;
 use methods::Methods;
 use probes::Probes;
 
+pub use accept::LongStreams;
 pub use layer::{Admission, Rpc, Slot};
 pub use methods::Timeouts;
 pub use probes::Beside;

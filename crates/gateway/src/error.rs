@@ -8,6 +8,9 @@ use proto::Scope;
 /// The RetryInfo of a call whose key could not be looked up at once.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
+/// The RetryInfo of a watch that was refused.
+const WATCH_RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// Why a call is refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -23,6 +26,9 @@ pub(crate) enum Error {
     /// As many keys are being looked up as may be at once.
     #[error("too many keys are being looked up")]
     LookupsExhausted,
+    /// As many watches are open as may be.
+    #[error("too many watches of one {}", .0.as_str())]
+    TooManyWatches(WatchLimit),
     /// Dashboard's answer about a key makes no sense.
     #[error("{0} of an API key cannot be read")]
     UnreadableKey(&'static str),
@@ -40,6 +46,24 @@ pub(crate) enum Error {
     /// A failure that is ready to be answered, as a service behind the gateway returned it.
     #[error(transparent)]
     Failed(#[from] Failure),
+}
+
+/// What has only so many watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WatchLimit {
+    /// A connection: others of its streams are left for calls.
+    Connection,
+    /// An account.
+    Account,
+}
+
+impl WatchLimit {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Account => "account",
+        }
+    }
 }
 
 /// Why a call is not authenticated.
@@ -104,6 +128,14 @@ impl From<Error> for Failure {
                     .and_metadata("scope", scope)
             }
             Error::LookupsExhausted => Self::exhausted("OVERLOADED", error.to_string(), RETRY_AFTER),
+            Error::TooManyWatches(limit) => {
+                let what = match limit {
+                    WatchLimit::Connection => "open another connection, or close a watch",
+                    WatchLimit::Account => "close a watch, or watch more with one",
+                };
+                let message = format!("this {} has as many watches as it may; {what}", limit.as_str());
+                Self::exhausted("TOO_MANY_WATCHES", message, WATCH_RETRY_AFTER).and_metadata("limit", limit.as_str())
+            }
             Error::UnreadableKey(_) => Self::internal(error),
             Error::SessionInvalid { header, max } => {
                 let should = format!("must be a name of 1 to {max} characters that the client made up");

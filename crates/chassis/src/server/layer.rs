@@ -192,8 +192,17 @@ pub struct Admission {
 }
 
 impl Admission {
-    fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { limit, running: Arc::default() }
+    }
+
+    /// Takes a place if there is one, which is free again when the slot is dropped.
+    pub(super) fn try_take(&self) -> Option<Slot> {
+        if self.running.fetch_add(1, Ordering::Relaxed) < self.limit {
+            return Some(Slot(self.running.clone()));
+        }
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        None
     }
 
     /// Takes a place, which is free again when the slot is dropped.
@@ -201,11 +210,7 @@ impl Admission {
     /// # Errors
     /// `OVERLOADED` when all are taken.
     pub fn admit(&self) -> Result<Slot, Failure> {
-        if self.running.fetch_add(1, Ordering::Relaxed) < self.limit {
-            return Ok(Slot(self.running.clone()));
-        }
-        self.running.fetch_sub(1, Ordering::Relaxed);
-        Err(Failure::exhausted("OVERLOADED", "too many calls at once", RETRY_AFTER))
+        self.try_take().ok_or_else(|| Failure::exhausted("OVERLOADED", "too many calls at once", RETRY_AFTER))
     }
 }
 

@@ -5,19 +5,18 @@
 //! is larger reaches a handler.
 
 use std::{
-    io::Read as _,
+    borrow::Cow,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use flate2::read::GzDecoder;
+use bytes::{Bytes, BytesMut};
 use http::Request;
 use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
 use crate::{
-    frames::{FrameReader, PREFIX, TooLarge},
+    frames::{self, FrameReader, PREFIX},
     status::Failure,
 };
 
@@ -90,33 +89,17 @@ impl Inflated {
     /// The next whole message, if it has come.
     fn next_message(&mut self) -> Result<Option<Bytes>, Failure> {
         let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
-        let [flag, length @ ..] = *prefix;
+        let [_flag, length @ ..] = *prefix;
         let whole = PREFIX + u32::from_be_bytes(length) as usize;
         if self.buffer.len() < whole {
             return Ok(None);
         }
         let message = self.buffer.split_to(whole).freeze();
-        if flag != 1 {
-            return Ok(Some(message));
+        match frames::plain(&message, self.max)? {
+            Cow::Borrowed(_) => Ok(Some(message)),
+            Cow::Owned(plain) => Ok(Some(frames::framed(&plain))),
         }
-        inflate(&message[PREFIX..], self.max).map(Some)
     }
-}
-
-/// A decompressed message with its prefix.
-fn inflate(compressed: &[u8], max: u64) -> Result<Bytes, Failure> {
-    let mut plain = Vec::new();
-    let read = GzDecoder::new(compressed).take(max + 1).read_to_end(&mut plain);
-    read.map_err(|error| {
-        Failure::invalid("request", "INPUT_SCHEMA_VIOLATION", "a message cannot be decompressed").because(error)
-    })?;
-    let length = u32::try_from(plain.len()).ok().filter(|length| u64::from(*length) <= max);
-    let length = length.ok_or(TooLarge::Decompressed { max })?;
-    let mut framed = BytesMut::with_capacity(PREFIX + plain.len());
-    framed.put_u8(0);
-    framed.put_u32(length);
-    framed.extend_from_slice(&plain);
-    Ok(framed.freeze())
 }
 
 impl http_body::Body for Inflated {

@@ -13,4 +13,5 @@ mod limits;
 mod probes;
 mod traces;
 mod upstream;
+mod watches;
 mod web;

@@ -25,6 +25,7 @@ use proto::{
         Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
         UploadAssetRequest, asset_service_server, upload_asset_request::Part,
     },
+    generations::v1::watch_generations_response::{Event, Heartbeat},
     generations::v1::{self as generations, generation_service_server},
     work::v1::{ReceiveHookRequest, ReceiveHookResponse, hook_service_server},
 };
@@ -74,9 +75,10 @@ impl Services {
         let uri = format!("http://{}", bound.addr()).parse().unwrap();
         let gzip = CompressionEncoding::Gzip;
         let assets = asset_service_server::AssetServiceServer::new(self.clone());
+        let generations = generation_service_server::GenerationServiceServer::new(self.clone());
         let routes = Routes::new(account_service_server::AccountServiceServer::new(self.clone()))
             .add_service(assets.accept_compressed(gzip).send_compressed(gzip))
-            .add_service(generation_service_server::GenerationServiceServer::new(self.clone()))
+            .add_service(generations.send_compressed(gzip))
             .add_service(hook_service_server::HookServiceServer::new(self.clone()));
         tokio::spawn(async move { bound.serve(routes, drain).await.unwrap() });
         uri
@@ -185,10 +187,14 @@ impl generation_service_server::GenerationService for Services {
     ) -> Result<Response<Watch>, Status> {
         self.record(&request)?;
         let upstream = self.0.clone();
-        let first = futures::stream::once(async { Ok(generations::WatchGenerationsResponse::default()) });
+        let event = |token: &str| generations::WatchGenerationsResponse {
+            event: Some(Event::Heartbeat(Heartbeat {})),
+            resume_token: token.to_owned(),
+        };
+        let first = futures::stream::once(async move { Ok(event("first")) });
         let second = futures::stream::once(async move {
             upstream.next.notified().await;
-            Ok(generations::WatchGenerationsResponse::default())
+            Ok(event("second"))
         });
         Ok(Response::new(first.chain(second).boxed()))
     }

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::generations::Generations;
 use crate::model::{JobEvent, MAX_PROMPT_CHARACTERS, Model, NewGeneration, ProviderCharge, Resolution};
 use crate::presenter::{Presenter, model_name, timestamp};
-use crate::watches::{Event as WatchEvent, Selection, Wanted, Watches};
+use crate::watches::{Event as WatchEvent, Selection, SnapshotPart, Wanted, Watches};
 
 /// The paths of the methods that are answered with encoded bytes.
 pub(super) const GET_GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
@@ -347,9 +347,9 @@ fn parse_watch(account: AccountId, request: api::WatchGenerationsRequest) -> Res
 fn watch_event_to_proto(presenter: &Presenter, event: WatchEvent) -> api::watch_generations_response::Event {
     use api::watch_generations_response as sent;
     match event {
-        WatchEvent::Snapshot(generations) => {
+        WatchEvent::Snapshot(SnapshotPart { generations, number, more }) => {
             let generations = generations.iter().map(|generation| presenter.generation(generation)).collect();
-            sent::Event::Snapshot(sent::Snapshot { generations })
+            sent::Event::Snapshot(sent::Snapshot { generations, part: number, more })
         }
         WatchEvent::Update(generation) => sent::Event::Update(presenter.generation(&generation)),
         WatchEvent::Gap => sent::Event::Gap(sent::Gap {}),

@@ -126,6 +126,20 @@ pub(crate) struct Generation {
     pub(crate) retried_from: Option<GenerationId>,
 }
 
+/// What a generation has in the API besides its texts: names, times, numbers, and the addresses of its output.
+const FIXED_BYTES: usize = 1_536;
+
+impl Generation {
+    /// About how many bytes it has in the API, and never fewer: what bounds an event must not depend on who presents it.
+    pub(crate) fn max_bytes(&self) -> usize {
+        let assets: usize = self.reference_assets.iter().map(|asset| asset.len() + 4).sum();
+        let error = self.error.as_ref().map_or(0, |error| error.reason.len() + error.message.len());
+        let output =
+            self.output.as_ref().map_or(0, |output| output.mime_type.len() + output.poster_missing_reason.len());
+        FIXED_BYTES + self.prompt.len() + self.stage.len() + self.model.len() + assets + error + output
+    }
+}
+
 /// A video in our own storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Output {
