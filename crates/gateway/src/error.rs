@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::status::Failure;
+use chassis::{frames::TooLarge, status::Failure};
 use proto::Scope;
 
 /// The RetryInfo of a call whose key could not be looked up at once.
@@ -34,20 +34,9 @@ pub(crate) enum Error {
         /// The longest name.
         max: usize,
     },
-    /// A message is larger than its method allows.
-    #[error("a message has {bytes} bytes; {max} are allowed")]
-    MessageTooLarge {
-        /// Its size.
-        bytes: u64,
-        /// The largest that is allowed.
-        max: u64,
-    },
-    /// The messages of a stream are together larger than its method allows.
-    #[error("the messages have more than {max} bytes in all")]
-    StreamTooLarge {
-        /// The largest sum that is allowed.
-        max: u64,
-    },
+    /// A message, or all of a stream, is larger than its method allows.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     /// A failure that is ready to be answered, as a service behind the gateway returned it.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -120,16 +109,7 @@ impl From<Error> for Failure {
                 let should = format!("must be a name of 1 to {max} characters that the client made up");
                 Self::invalid(header, "SESSION_INVALID", should)
             }
-            Error::MessageTooLarge { bytes, max } => Self::invalid(
-                "request",
-                "INPUT_TOO_LARGE",
-                format!("a message has {bytes} bytes; at most {max} are taken"),
-            ),
-            Error::StreamTooLarge { max } => Self::invalid(
-                "request",
-                "INPUT_TOO_LARGE",
-                format!("the messages have more than {max} bytes in all; at most {max} are taken"),
-            ),
+            Error::TooLarge(error) => error.into(),
             Error::Failed(failure) => failure,
         }
     }

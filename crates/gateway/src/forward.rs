@@ -1,6 +1,5 @@
 //! The way of a call: route, key, scope, session, limits, headers, and then its bytes as they are.
 
-mod frames;
 mod headers;
 mod limit;
 mod session;
@@ -12,6 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use chassis::server::Admission;
 use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::Service;
@@ -42,8 +42,11 @@ impl Forward {
         Span::current().record("rushes.account", tracing::field::display(key.account()));
         key.check_scope(route.scope)?;
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
+        let admission = request.extensions_mut().remove::<Admission>();
         let request = headers::to_upstream(request, &key);
         let (request, refused) = limit::admit(request, route.method).await?;
+        // Not before the message has begun: whoever opens calls and sends nothing takes no place of those who do.
+        let _slot = admission.filter(|_| route.method.max_timeout.is_some()).map(|calls| calls.admit()).transpose()?;
         let reply = route.channel.clone().call(request);
         let response = tokio::select! {
             // A refused body breaks the call to the service as well, and the client must read the refusal, not that.

@@ -10,7 +10,7 @@ use chassis::status::Failure;
 use domain::generation::State;
 use domain::money::Micros;
 
-use crate::model::{MAX_ENDPOINTS, MissingOutput};
+use crate::model::{MAX_ENDPOINTS, MAX_TESTS, MissingOutput, TEST_WINDOW};
 
 /// The RetryInfo of an account at its limit of open generations.
 const RETRY_WHEN_FULL: Duration = Duration::from_secs(5);
@@ -110,6 +110,9 @@ pub(crate) enum Error {
     /// Nothing is sent to a disabled endpoint.
     #[error("the webhook endpoint is disabled")]
     EndpointDisabled,
+    /// The webhook endpoint got as many tests as it may within a while.
+    #[error("{MAX_TESTS} tests within {TEST_WINDOW:?}")]
+    TooManyTests,
     /// The worker's lease was given to another, or its work has ended.
     #[error("the lease is held by another worker")]
     StaleFence,
@@ -207,6 +210,12 @@ impl From<Error> for Failure {
                 "WEBHOOK_ENDPOINT_DISABLED",
                 "nothing is sent to a disabled webhook endpoint; enable it first",
             ),
+            Error::TooManyTests => Self::exhausted(
+                "WEBHOOK_TEST_LIMIT",
+                format!("an endpoint gets at most {MAX_TESTS} tests a minute; wait for the next"),
+                TEST_WINDOW / 4,
+            )
+            .and_metadata("limit", MAX_TESTS.to_string()),
             Error::StaleFence => Self::aborted(
                 "STALE_FENCE",
                 "the lease was given to another worker or the work has ended; stop working on it",

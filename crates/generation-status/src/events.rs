@@ -188,6 +188,18 @@ pub(crate) fn delivery_failed(account: AccountId, delivery: impl std::fmt::Displ
     tracing::info!(account, %delivery, http_status, reason, "webhook delivery failed");
 }
 
+/// A delivery was refused for good, and a newer event of its generation is there to be sent.
+pub(crate) fn delivery_overtaken(account: AccountId, delivery: impl std::fmt::Display, http_status: u16, reason: &str) {
+    let account = account.name();
+    tracing::info!(account, %delivery, http_status, reason, "webhook delivery overtaken");
+}
+
+/// Deliveries that had been refused for good ended when a newer event of their generation came.
+pub(crate) fn deliveries_overtaken(count: usize) {
+    metrics::deliveries_ended(DeliveryOutcome::Overtaken.as_str(), count);
+    tracing::info!(count, "webhook deliveries overtaken");
+}
+
 /// Deliveries ended without an attempt: their endpoint is disabled, or one worker after another died with them.
 pub(crate) fn deliveries_abandoned(count: usize) {
     metrics::deliveries_ended(DeliveryOutcome::Failed.as_str(), count);

@@ -27,7 +27,7 @@ chassis::metrics! {
     CREDITS = counter "rushes_credits_micros_total" in "micro-credits" by ["movement"];
     /// Violations of an invariant that the reconciler found.
     FINDINGS = counter "rushes_reconciler_findings_total" in "rows" by ["invariant"];
-    /// Attempts at deliveries and deliveries that ended; `outcome` is delivered, retried or failed.
+    /// Attempts at deliveries and deliveries that ended; `outcome` is delivered, retried, failed or overtaken.
     DELIVERIES = counter "rushes_webhook_deliveries_total" in "deliveries" by ["outcome"];
     /// The time from sending a webhook to its answer or to giving up on one.
     DELIVERY_ATTEMPT = histogram "rushes_webhook_attempt_seconds" in "seconds" by [];

@@ -2,6 +2,7 @@
 
 mod credits;
 mod deletion;
+mod delivery_rules;
 mod failure;
 mod generation;
 mod models;
@@ -11,6 +12,10 @@ mod work;
 
 pub(crate) use credits::{Balance, Entry, EntryKind, Issue, Issued};
 pub(crate) use deletion::DeletedName;
+pub(crate) use delivery_rules::{
+    Answer, AnswerSpeed, DisableReason, Failures, Health, MAX_DELIVERY_ATTEMPTS, MAX_TESTS, PROMPT_QUEUE, SLOW_AFTER,
+    SLOW_QUEUE, TEST_WINDOW,
+};
 pub(crate) use failure::{Code, Failure};
 pub(crate) use generation::{
     Basis, Generation, MissingOutput, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot, Started, WaitReason,
@@ -18,9 +23,9 @@ pub(crate) use generation::{
 pub(crate) use models::{MAX_PROMPT_CHARACTERS, Model, Pace};
 pub(crate) use operations::{CheckedRange, JobEvent, QueueStats, Resolution, Violation};
 pub(crate) use webhooks::{
-    Attempt, AttemptResult, ClaimedDelivery, CreatedEndpoint, DELIVERY_JOBS, DELIVERY_RETENTION, DISABLE_AFTER,
-    Delivery, DeliveryOutcome, Endpoint, EndpointChange, MAX_DELIVERY_ATTEMPTS, MAX_ENDPOINTS, NewEndpoint,
-    RETRY_PAUSES, ReapedDeliveries, Secret, Settlement, TEST_EVENT, event_types,
+    Attempt, AttemptResult, ClaimedDelivery, CreatedEndpoint, DELIVERY_JOBS, DELIVERY_RETENTION, Delivery,
+    DeliveryOutcome, Endpoint, EndpointChange, FreeSlots, MAX_ENDPOINTS, NewEndpoint, ReapedDeliveries, Secret,
+    Settlement, TEST_EVENT, TIMEOUT, Unqueued, event_types,
 };
 pub(crate) use work::{
     ClaimedWork, Condition, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport,

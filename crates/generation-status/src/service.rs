@@ -70,6 +70,7 @@ impl Service {
         let server = server::Server::new("generation-status", &self.server)
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
+            .message_limits(proto::message_limits("generation-status"))
             .advertise(proto::services("generation-status"))
             .bind()
             .await?;

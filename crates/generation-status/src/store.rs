@@ -7,6 +7,7 @@ mod deadlines;
 mod deletions;
 mod deliveries;
 mod delivery_jobs;
+mod delivery_results;
 mod generations;
 mod job_events;
 mod outputs;

@@ -3,8 +3,10 @@
 //! Invariants: an endpoint is seen only by its account; a secret is shown when it is made and never again; and a trigger commits
 //! each delivery with the change that it reports, so that a delivery may be late and is never lost.
 
+mod attempt;
 mod message;
 mod sender;
+mod slots;
 
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use jobs::Notifier;
 use url::Url;
 
 use crate::error::{Error, Noun};
-use crate::model::{Delivery, Endpoint, EndpointChange, NewEndpoint, Secret};
+use crate::model::{Delivery, Endpoint, EndpointChange, MAX_TESTS, NewEndpoint, Secret, TEST_WINDOW};
 use crate::store::Store;
 
 pub(crate) use message::{EventEncoder, encode_secret};
@@ -113,10 +115,10 @@ impl Webhooks {
         Ok((rotated.ok_or(Error::NotFound(Noun::WebhookEndpoint))?, secret))
     }
 
-    /// Queues a test event.
+    /// Queues a test event; an endpoint gets a few a minute, since they go through the same queue as all else.
     pub(crate) async fn test(&self, account: AccountId, id: WebhookEndpointId) -> Result<Delivery, Error> {
         self.require_enabled(account, id).await?;
-        let delivery = self.store.create_test_delivery(account, id).await?;
+        let delivery = self.store.create_test_delivery(account, id, (MAX_TESTS, TEST_WINDOW)).await?;
         self.notifier.notify().await;
         self.delivery(account, DeliveryName { endpoint: id, delivery: delivery.ok_or(Error::EndpointDisabled)? }).await
     }
@@ -135,7 +137,7 @@ impl Webhooks {
         Ok((deliveries, next))
     }
 
-    /// Queues an event to be sent again.
+    /// Has an event sent now, with all its attempts.
     pub(crate) async fn redeliver(&self, account: AccountId, name: DeliveryName) -> Result<Delivery, Error> {
         self.require_enabled(account, name.endpoint).await?;
         self.store.redeliver(account, name).await?;

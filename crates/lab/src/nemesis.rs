@@ -292,6 +292,7 @@ fn report(
             "webhooks": audit.notifications.webhooks,
             "webhooks_refused": audit.notifications.refused,
             "webhooks_doubled": audit.notifications.doubles,
+            "webhooks_overtaken": audit.notifications.overtaken,
             "webhooks_wrong": audit.notifications.wrong.len(),
             "lost": audit.lost.len(),
             "double_submissions": audit.double_submissions.len(),
@@ -313,10 +314,11 @@ fn report(
         out::print(format_args!("{}", summary(audit, &what, rescued)))?;
         let found = &audit.notifications;
         out::print(format_args!(
-            "  {:>6} webhooks, {} of them refused, {} sent once more after they were taken; {} wrong\n",
+            "  {:>6} webhooks, {} of them refused, {} sent once more after they were taken, {} overtaken; {} wrong\n",
             found.webhooks,
             found.refused,
             found.doubles,
+            found.overtaken,
             found.wrong.len()
         ))?;
         for (what, count) in &harm.kills {

@@ -1,7 +1,7 @@
 //! What the customers' receiver was notified of, beside how the generations ended.
 //!
-//! Invariants that it checks: every webhook is signed; of one generation none comes before an earlier one was taken, and none of
-//! an older version after a newer; and every end was notified.
+//! Invariants that it checks: every webhook is signed; of one generation none comes before an earlier one was taken, or had been
+//! refused for good three times; none of an older version comes after a newer; and every end was notified.
 
 use std::collections::HashMap;
 
@@ -17,6 +17,8 @@ pub(crate) struct Notifications {
     pub(crate) refused: usize,
     /// How many came once more although they had been taken: their sender died before it could say so.
     pub(crate) doubles: usize,
+    /// How many were given up, since they were refused for good and a newer one came.
+    pub(crate) overtaken: usize,
     /// Everything that is wrong, in words.
     pub(crate) wrong: Vec<String>,
 }
@@ -27,7 +29,12 @@ struct Last {
     version: i64,
     state: String,
     taken: bool,
+    /// How often it was refused for good.
+    refusals: u32,
 }
+
+/// So many refusals for good, and a newer event is not kept back any more.
+const REFUSALS_FOR_GOOD: u32 = 3;
 
 /// Compares. `secrets` and `ended` are by customer.
 pub(crate) fn check(received: &[Received], secrets: &[String], ended: &[Vec<Generation>]) -> Notifications {
@@ -52,9 +59,14 @@ pub(crate) fn check(received: &[Received], secrets: &[String], ended: &[Vec<Gene
             continue;
         }
         if version > last.version && last.version > 0 && !last.taken {
-            found.wrong.push(format!("{name}: version {version} came before {} was taken", last.version));
+            if last.refusals < REFUSALS_FOR_GOOD {
+                found.wrong.push(format!("{name}: version {version} came before {} was taken", last.version));
+            }
+            found.overtaken += usize::from(last.refusals >= REFUSALS_FOR_GOOD);
         }
-        *last = Last { version, state: text("state"), taken: one.is_accepted() };
+        let before = if version == last.version { last.refusals } else { 0 };
+        let refusals = before + u32::from(one.is_refused_for_good());
+        *last = Last { version, state: text("state"), taken: one.is_accepted(), refusals };
     }
     for (customer, generations) in ended.iter().enumerate() {
         for generation in generations {

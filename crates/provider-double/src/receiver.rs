@@ -2,7 +2,7 @@
 //!
 //! Invariant: a webhook is kept, with what it is answered, before it is answered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,6 +43,17 @@ impl Received {
         self.answered == 200
     }
 
+    /// Whether it was answered with a status that means that it will never be wanted.
+    #[must_use]
+    pub fn is_refused_for_good(&self) -> bool {
+        (400..500).contains(&self.answered) && ![408, 410, 425, 429].contains(&self.answered)
+    }
+
+    fn tells_of_no_end(&self) -> bool {
+        let event = self.event();
+        ["generation.queued", "generation.processing"].iter().any(|name| event["type"] == **name)
+    }
+
     /// Whether it is signed by Standard Webhooks with this `whsec_…`.
     #[must_use]
     pub fn is_signed(&self, secret: &str) -> bool {
@@ -60,11 +71,12 @@ impl Received {
     }
 }
 
-/// All that came, in order, and how often each was refused.
+/// All that came, in order, how often each was refused, and what is refused for good.
 #[derive(Debug, Default)]
 struct Kept {
     received: Vec<Received>,
     refused: HashMap<String, u8>,
+    unwanted: HashSet<String>,
 }
 
 /// A running receiver; it ends when it is dropped.
@@ -77,7 +89,7 @@ pub struct Receiver {
 
 impl Receiver {
     /// Binds a port and serves. One webhook in ten is answered with 500, one in thirty with nothing, one in twenty late; what
-    /// comes for the third time is accepted.
+    /// comes for the third time is accepted. One in thirty that tells of no end is refused with 404 however often it comes.
     ///
     /// # Errors
     /// When no port can be bound.
@@ -132,13 +144,18 @@ async fn reply(kept: &Mutex<Kept>, rng: &Mutex<Rng>, request: Request<Incoming>)
     };
     let answered = {
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if (11..13).contains(&dice) && one.tells_of_no_end() && !kept.refused.contains_key(&one.id) {
+            kept.unwanted.insert(one.id.clone());
+        }
+        let unwanted = kept.unwanted.contains(&one.id);
         let refused = kept.refused.entry(one.id.clone()).or_default();
         one.answered = match dice {
+            _ if unwanted => 404,
             0..6 if *refused < 2 => 500,
             6..8 if *refused < 2 => 0,
             _ => 200,
         };
-        *refused += u8::from(!one.is_accepted());
+        *refused = refused.saturating_add(u8::from(!one.is_accepted()));
         let answered = one.answered;
         kept.received.push(one);
         answered

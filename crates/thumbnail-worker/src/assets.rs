@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::events;
 use crate::model::{NewAsset, Spec, StoredAsset, ThumbnailKey, ThumbnailStatus};
 use crate::pictures::{self, Format, Header};
+use crate::stop::Stop;
 use crate::store::Put;
 use crate::thumbnails::Thumbnails;
 use crate::videos;
@@ -62,7 +63,7 @@ impl Assets {
         let span =
             info_span!("decode upload", { attributes::FORMAT } = %header.format, { attributes::BYTES } = bytes.len());
         let weight = header.weight(&spec);
-        let work = move || pictures::decode(&bytes, &header, &spec).map(|_| (bytes, header));
+        let work = move |stop: &Stop| pictures::decode(&bytes, &header, &spec, stop).map(|_| (bytes, header));
         let decoded = self.thumbnails.pool.run(weight, work).instrument(span).await;
         Ok(decoded.map_err(|error| error.about_field("chunk"))??)
     }

@@ -20,6 +20,7 @@ pub mod model;
 pub mod pictures;
 mod runner;
 mod service;
+pub mod stop;
 pub mod store;
 mod thumbnails;
 pub mod videos;

@@ -15,6 +15,7 @@ mod webp;
 use header::Detail;
 
 use crate::model::Spec;
+use crate::stop::Stop;
 
 pub use format::Format;
 pub use header::{Header, Limits};
@@ -26,12 +27,12 @@ pub use refused::Refused;
 /// work. The whole file is read, so a picture that decodes here is whole.
 ///
 /// # Errors
-/// [`Refused`] for a file that is truncated, damaged or of a kind that is not read.
-pub fn decode(bytes: &[u8], header: &Header, spec: &Spec) -> Result<Pixels, Refused> {
+/// [`Refused`] for a file that is truncated, damaged or of a kind that is not read, and for one that is told to stop.
+pub fn decode(bytes: &[u8], header: &Header, spec: &Spec, stop: &Stop) -> Result<Pixels, Refused> {
     let cover = header.cover(spec);
     match &header.detail {
-        Detail::Jpeg(frame) => jpeg::decode(bytes, frame, cover),
-        Detail::Png(rows) => png::decode(bytes, rows, cover),
+        Detail::Jpeg(frame) => jpeg::decode(bytes, frame, cover, stop),
+        Detail::Png(rows) => png::decode(bytes, rows, cover, stop),
         Detail::Webp(image) => webp::decode(bytes, image),
     }
 }
@@ -40,7 +41,7 @@ pub fn decode(bytes: &[u8], header: &Header, spec: &Spec) -> Result<Pixels, Refu
 ///
 /// # Errors
 /// [`Refused`] as [`decode`] does.
-pub fn render(bytes: &[u8], header: &Header, spec: &Spec) -> Result<Vec<u8>, Refused> {
-    let pixels = decode(bytes, header, spec)?;
+pub fn render(bytes: &[u8], header: &Header, spec: &Spec, stop: &Stop) -> Result<Vec<u8>, Refused> {
+    let pixels = decode(bytes, header, spec, stop)?;
     Ok(fit::render_webp(pixels, header.orientation, spec))
 }

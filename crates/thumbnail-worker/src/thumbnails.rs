@@ -17,6 +17,7 @@ use crate::keyed_lock::KeyedLock;
 use crate::memory_budget::MemoryBudget;
 use crate::model::{Asset, Spec, StoredAsset, ThumbnailKey, ThumbnailStatus};
 use crate::pictures::{self, Header, Orientation, fit};
+use crate::stop::Stop;
 use crate::store::Store;
 use crate::videos::{self, Missing, ffmpeg::Ffmpeg, frames};
 
@@ -97,7 +98,7 @@ impl Thumbnails {
             Err(refused) => return Ok(ThumbnailStatus::Failed(refused.to_string())),
         };
         let weight = header.weight(&spec);
-        match self.decode(weight, move || pictures::render(&bytes, &header, &spec)).await? {
+        match self.decode(weight, move |stop| pictures::render(&bytes, &header, &spec, stop)).await? {
             Ok(webp) => self.store_webp(webp).await,
             Err(refused) => Ok(ThumbnailStatus::Failed(refused.to_string())),
         }
@@ -121,7 +122,7 @@ impl Thumbnails {
             Ok(video) => video.weight(),
             Err(missing) => return Ok(Err(missing)),
         };
-        let work = move || {
+        let work = move |_: &Stop| {
             let poster = frames::open(&bytes, &limits)?.poster()?;
             Ok(fit::render_webp(poster.pixels, poster.orientation, &spec))
         };
@@ -140,14 +141,14 @@ impl Thumbnails {
             Err(missing) => return Ok(Err(missing)),
         };
         let weight = pixels.bytes.len() as u64 * 2;
-        Ok(Ok(self.decode(weight, move || fit::render_webp(pixels, Orientation::Upright, &spec)).await?))
+        Ok(Ok(self.decode(weight, move |_| fit::render_webp(pixels, Orientation::Upright, &spec)).await?))
     }
 
     /// Runs `work` in the decode pool; what is too heavy for it is the request's `asset`.
     async fn decode<T: Send + 'static>(
         &self,
         weight: u64,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&Stop) -> T + Send + 'static,
     ) -> Result<T, Error> {
         self.pool.run(weight, work).await.map_err(|error| error.about_field("asset"))
     }

@@ -37,11 +37,25 @@ pub(crate) struct Upstream {
     /// By SHA-256.
     pub(crate) keys: Mutex<HashMap<Vec<u8>, ApiKey>>,
     pub(crate) authentications: AtomicUsize,
+    pub(crate) dashboard: Mutex<DashboardMood>,
     /// The metadata of each call but authentications, in order.
     pub(crate) calls: Mutex<Vec<HeaderMap>>,
     pub(crate) hooks: Mutex<Vec<ReceiveHookRequest>>,
     /// Lets a watch send its second event.
     pub(crate) next: Notify,
+}
+
+/// How dashboard answers about keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DashboardMood {
+    #[default]
+    Well,
+    /// It never answers about a key that it does not have.
+    HangsOnUnknown,
+    /// It refuses, since it has too much to do.
+    Full,
+    /// Each answer takes this many milliseconds.
+    Slow(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -96,6 +110,13 @@ impl account_service_server::AccountService for Services {
         self.0.authentications.fetch_add(1, Ordering::SeqCst);
         let hash = request.into_inner().key_sha256;
         let key = self.0.keys.lock().unwrap().get(&hash).cloned();
+        let mood = *self.0.dashboard.lock().unwrap();
+        match mood {
+            DashboardMood::HangsOnUnknown if key.is_none() => std::future::pending::<()>().await,
+            DashboardMood::Full => return Err(Status::resource_exhausted("too many calls at once")),
+            DashboardMood::Slow(ms) => tokio::time::sleep(std::time::Duration::from_millis(ms)).await,
+            DashboardMood::HangsOnUnknown | DashboardMood::Well => {}
+        }
         key.map(Response::new).ok_or_else(|| Status::not_found("no such key"))
     }
 }

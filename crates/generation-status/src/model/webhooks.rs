@@ -11,22 +11,18 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Generation;
+use super::delivery_rules::{Answer, AnswerSpeed, DisableReason};
 
 /// The kind of the jobs that deliver.
 pub(crate) const DELIVERY_JOBS: &str = "webhook";
 /// How many endpoints an account may have.
 pub(crate) const MAX_ENDPOINTS: i64 = 20;
+/// The reason of an attempt that nothing answered in time.
+pub(crate) const TIMEOUT: &str = "TIMEOUT";
 /// The event that a test sends.
 pub(crate) const TEST_EVENT: &str = "webhook.test";
-/// An endpoint without a success for this long is disabled when it fails again.
-pub(crate) const DISABLE_AFTER: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 /// How long deliveries are kept after their end.
 pub(crate) const DELIVERY_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// The pauses in seconds after the first attempts; one more attempt follows the last pause.
-pub(crate) const RETRY_PAUSES: [u64; 9] = [5, 30, 120, 600, 3_600, 3 * 3_600, 6 * 3_600, 10 * 3_600, 14 * 3_600];
-/// How many attempts a delivery has.
-pub(crate) const MAX_DELIVERY_ATTEMPTS: i32 = RETRY_PAUSES.len() as i32 + 1;
-
 /// The key that webhooks of one endpoint are signed with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Secret(pub(crate) [u8; 32]);
@@ -125,8 +121,10 @@ pub(crate) struct ClaimedDelivery {
     pub(crate) create_time: OffsetDateTime,
     /// The database's time.
     pub(crate) now: OffsetDateTime,
-    /// Which attempt of this round it is, from 1.
+    /// Which attempt it is, from 1.
     pub(crate) attempt: i32,
+    /// How fast the endpoint answered last.
+    pub(crate) speed: AnswerSpeed,
     /// The generation as it was at the event; `None` for a test.
     pub(crate) generation: Option<Box<Generation>>,
 }
@@ -140,19 +138,44 @@ pub(crate) struct AttemptResult {
     /// Why there was no answer.
     pub(crate) reason: &'static str,
     pub(crate) excerpt: String,
-    /// The minimum pause before the next attempt.
-    pub(crate) pause: Duration,
+    /// How long the endpoint asked to be left alone.
+    pub(crate) retry_after: Duration,
 }
 
 impl AttemptResult {
-    pub(crate) fn is_delivered(&self) -> bool {
-        (200..300).contains(&self.http_status)
+    /// What the answer means.
+    pub(crate) fn answer(&self) -> Answer {
+        Answer::of(self.http_status)
     }
 
-    /// The endpoint said that it will never be there again.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.http_status == 410
+    /// The pause before the next attempt, where the rules ask for `min`: lengthened by a random tenth, so that failed deliveries
+    /// spread out, or what the endpoint asked for.
+    pub(crate) fn pause(&self, min: Duration) -> Duration {
+        min.mul_f64(1.0 + fastrand::f64() / 10.0).max(self.retry_after)
     }
+
+    /// What the attempt says of the endpoint's speed.
+    pub(crate) fn speed(&self) -> AnswerSpeed {
+        AnswerSpeed::of(self.latency, self.reason == TIMEOUT)
+    }
+}
+
+/// How many more deliveries a process can have in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FreeSlots {
+    /// Of endpoints that answer promptly, or were never called.
+    pub(crate) prompt: u32,
+    /// Of slow endpoints.
+    pub(crate) slow: u32,
+}
+
+/// The effects of one round of enqueuing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unqueued {
+    /// How many deliveries were enqueued or made to wait.
+    pub(crate) handled: usize,
+    /// How many were overtaken, and ended.
+    pub(crate) overtaken: usize,
 }
 
 /// The state of a delivery after an attempt.
@@ -160,7 +183,10 @@ impl AttemptResult {
 pub(crate) enum DeliveryOutcome {
     Delivered,
     Retried,
+    /// After its last attempt, or because its endpoint was disabled.
     Failed,
+    /// Refused for good, and a newer event of its generation is there.
+    Overtaken,
 }
 
 impl DeliveryOutcome {
@@ -170,6 +196,16 @@ impl DeliveryOutcome {
             Self::Delivered => "delivered",
             Self::Retried => "retried",
             Self::Failed => "failed",
+            Self::Overtaken => "overtaken",
+        }
+    }
+
+    /// The number of `rushes.webhooks.v1.Delivery.State`.
+    pub(crate) const fn state(self) -> i16 {
+        match self {
+            Self::Retried => 1,
+            Self::Delivered => 2,
+            Self::Failed | Self::Overtaken => 3,
         }
     }
 }
@@ -178,8 +214,8 @@ impl DeliveryOutcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settlement {
     pub(crate) outcome: DeliveryOutcome,
-    /// GONE or FAILING, when this attempt disabled the endpoint.
-    pub(crate) disabled: Option<&'static str>,
+    /// Why this attempt disabled the endpoint.
+    pub(crate) disabled: Option<DisableReason>,
 }
 
 /// The effects of one round of the reaper.

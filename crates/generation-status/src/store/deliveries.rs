@@ -1,6 +1,6 @@
 //! The log of deliveries as users see it, tests, and redelivery. How deliveries are sent is in `delivery_jobs.rs`.
 //!
-//! Rows are locked in one order: job, endpoint, delivery.
+//! Invariant: every statement names the account. Rows are locked in one order: job, endpoint, delivery.
 
 use std::time::Duration;
 
@@ -95,56 +95,66 @@ impl Store {
         self.pools.read.transaction("get_delivery", run).await
     }
 
-    /// Writes a test event to be sent; `None` when the endpoint is disabled by now.
+    /// Writes a test event to be sent, unless the endpoint got as many within `window` as `max`; `None` when the endpoint is disabled
+    /// by now.
     pub(crate) async fn create_test_delivery(
         &self,
         account: AccountId,
         endpoint: WebhookEndpointId,
+        (max, window): (i64, Duration),
     ) -> Result<Option<WebhookDeliveryId>, Error> {
-        let query = sqlx::query_scalar(
-            "insert into webhook_deliveries (id, account_id, endpoint_id, event_type)
-             select rushes_uuid_v7(), account_id, id, $3 from webhook_endpoints
-             where account_id = $1 and id = $2 and disable_time is null
-             returning id",
-        )
-        .bind(account.0)
-        .bind(endpoint.0)
-        .bind(TEST_EVENT);
-        let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        Ok(self.pools.write.run("create_test_delivery", run).await?.map(WebhookDeliveryId))
+        let run = async |tx: &mut PgConnection| {
+            // Tests of one endpoint are written one at a time, so that the count holds.
+            let query = sqlx::query(
+                "select from webhook_endpoints where account_id = $1 and id = $2 and disable_time is null
+                 for no key update",
+            )
+            .bind(account.0)
+            .bind(endpoint.0);
+            if statement("lock_endpoint", query.fetch_optional(&mut *tx)).await?.is_none() {
+                return Ok(None);
+            }
+            let query = sqlx::query_scalar(
+                "insert into webhook_deliveries (id, account_id, endpoint_id, event_type)
+                 select rushes_uuid_v7(), $1, $2, $3
+                 where (select count(*) from webhook_deliveries
+                        where account_id = $1 and endpoint_id = $2 and event_type = 'webhook.test'
+                          and create_time > now() - make_interval(secs => $4)) < $5
+                 returning id",
+            )
+            .bind(account.0)
+            .bind(endpoint.0)
+            .bind(TEST_EVENT)
+            .bind(window.as_secs_f64())
+            .bind(max)
+            .fetch_optional(tx);
+            let created = statement("create_test_delivery", query).await?;
+            created.map(WebhookDeliveryId).map(Some).ok_or(Error::TooManyTests)
+        };
+        self.pools.write.transaction("create_test_delivery", run).await
     }
 
-    /// Has a delivery sent again with all its attempts. One that is being sent right now is left alone.
+    /// Has a delivery sent now, with all its attempts, before all else that waits for its endpoint, and although an earlier event of
+    /// its generation is pending. One that is on its way is left alone.
     pub(crate) async fn redeliver(&self, account: AccountId, name: DeliveryName) -> Result<(), Error> {
-        let run = async |tx: &mut PgConnection| {
-            let query = sqlx::query_as::<_, (i16, Option<Uuid>)>(
-                "select state, job_id from webhook_deliveries where account_id = $1 and endpoint_id = $2 and id = $3",
-            )
-            .bind(account.0)
-            .bind(name.endpoint.0)
-            .bind(name.delivery.0)
-            .fetch_optional(&mut *tx);
-            let found = statement("find_delivery", query).await?;
-            let (state, job) = found.ok_or(Error::NotFound(Noun::WebhookDelivery))?;
-            if let Some(job) = job.filter(|_| state == 1)
-                && !jobs::cancel_queued(tx, account.0, job).await?
-            {
-                return Ok(());
-            }
-            let query = sqlx::query(
-                "update webhook_deliveries
-                 set state = 1, job_id = null, next_attempt_time = null, end_time = null
-                 where account_id = $1 and id = $2 and state = $3 and job_id is not distinct from $4
-                   and (state > 1 or job_id is not null)",
-            )
-            .bind(account.0)
-            .bind(name.delivery.0)
-            .bind(state)
-            .bind(job);
-            statement("redeliver", query.execute(tx)).await?;
-            Ok(())
-        };
-        self.pools.write.transaction("redeliver", run).await
+        let query = sqlx::query_scalar::<_, bool>(
+            "with found as materialized (
+                 select id from webhook_deliveries where account_id = $1 and endpoint_id = $2 and id = $3
+             ), again as (
+                 update webhook_deliveries d
+                 set state = 1, job_id = null, waits = false, expedited = true, due_time = to_timestamp(0),
+                     next_attempt_time = now(), end_time = null, failures = 0, refusals = 0, failing_since = null
+                 from found
+                 where d.account_id = $1 and d.id = found.id and (d.state > 1 or d.job_id is null)
+             )
+             select exists (select from found)",
+        )
+        .bind(account.0)
+        .bind(name.endpoint.0)
+        .bind(name.delivery.0);
+        let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
+        let found = self.pools.write.run("redeliver", run).await?;
+        if found { Ok(()) } else { Err(Error::NotFound(Noun::WebhookDelivery)) }
     }
 }
 

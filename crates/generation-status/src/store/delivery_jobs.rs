@@ -1,58 +1,99 @@
-//! The sending of deliveries: from the row that a trigger wrote to its end.
+//! The sending of deliveries: from the row that a trigger wrote to a leased job. What becomes of an attempt is in
+//! `delivery_results.rs`.
 //!
-//! Invariants: a delivery has no job while an earlier one of its generation and endpoint is pending; an attempt's result is
-//! committed with the end of its lease; and finishing a delivery unblocks its successor. For that, whoever makes a delivery wait
-//! share-locks its predecessor, and whoever finishes one unblocks in a later statement, so that no wake-up is lost. Rows are
-//! locked in one order: job, endpoint, delivery.
+//! Invariants: a job is one attempt, and an endpoint has at most a few at a time, so that neither a backlog nor a slow endpoint
+//! is in the way of others; a delivery has no job while an earlier one of its generation and endpoint is pending, unless that one
+//! is refused for good; and finishing a delivery unblocks its successor. For that, whoever makes a delivery wait locks its
+//! predecessor, and whoever finishes one unblocks in a later statement, so that no wake-up is lost. Rows are locked in one order:
+//! job, endpoint, delivery.
+
+use std::time::Duration;
 
 use chassis::postgres::statement;
 use domain::id::{WebhookDeliveryId, WebhookEndpointId};
 use domain::name::DeliveryName;
-use jobs::{ClaimRequest, Failure, Leased, NewJob, Retry};
+use jobs::{ClaimRequest, Leased, Limits, NewJob};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Store;
+use super::delivery_results::unblock_successors;
 use super::rows::columns;
 use crate::error::Error;
 use crate::model::{
-    AttemptResult, ClaimedDelivery, DELIVERY_JOBS, DELIVERY_RETENTION, DISABLE_AFTER, DeliveryOutcome, Generation,
-    MAX_DELIVERY_ATTEMPTS, ReapedDeliveries, Secret, Settlement,
+    AnswerSpeed, ClaimedDelivery, DELIVERY_JOBS, DELIVERY_RETENTION, Failures, FreeSlots, Generation,
+    MAX_DELIVERY_ATTEMPTS, PROMPT_QUEUE, ReapedDeliveries, SLOW_QUEUE, Secret, Unqueued,
 };
 
 /// How many are enqueued, failed or deleted at once.
 const MAX_BATCH: i64 = 200;
 
-/// A row that has no job yet: id, account, and how many rounds of attempts it had.
-type Unqueued = (Uuid, Uuid, i32);
+/// How many deliveries of one account may be on their way, over all processes: its slow endpoints, one each, and some more.
+const MAX_SENDING_PER_ACCOUNT: i32 = 24;
+
+/// A delivery that is due.
+#[derive(FromRow)]
+struct Due {
+    id: Uuid,
+    account_id: Uuid,
+    /// How many jobs it has had.
+    round: i32,
+    answer_speed: String,
+}
 
 impl Store {
-    /// Enqueues new deliveries and makes those wait that have a predecessor; returns how many rows were handled. An advisory lock
-    /// lets one process do so at a time: two could enqueue two events of one generation, neither seeing the other's.
-    pub(crate) async fn enqueue_deliveries(&self) -> Result<usize, Error> {
+    /// Enqueues what is due, of each endpoint only as many as may be on their way to it, and makes those wait that have a
+    /// predecessor. An advisory lock lets one process do so at a time: two could enqueue two events of one generation, neither
+    /// seeing the other's.
+    pub(crate) async fn enqueue_deliveries(&self) -> Result<Unqueued, Error> {
         let run = async |tx: &mut PgConnection| {
-            let query = sqlx::query_as::<_, Unqueued>(
-                "with turn as materialized (
+            let query = sqlx::query_as::<_, Due>(
+                "with recursive turn as materialized (
                      select pg_try_advisory_xact_lock(hashtextextended('webhooks to be enqueued', 0)) as ours
+                 ), endpoints (id) as (
+                     -- A loose index scan: one step for each endpoint with something that is not on its way, however much it is.
+                     (select endpoint_id from webhook_deliveries
+                      where state = 1 and job_id is null and not waits and (select ours from turn)
+                      order by endpoint_id limit 1)
+                     union all
+                     select (select d.endpoint_id from webhook_deliveries d
+                             where d.state = 1 and d.job_id is null and not d.waits and d.endpoint_id > endpoints.id
+                             order by d.endpoint_id limit 1)
+                     from endpoints where endpoints.id is not null
                  )
-                 select d.id, d.account_id, d.round from webhook_deliveries d
-                 join webhook_endpoints e on e.account_id = d.account_id and e.id = d.endpoint_id
-                 where d.state = 1 and d.job_id is null and not d.waits and e.disable_time is null
-                   and (select ours from turn)
-                 order by d.id limit $1
-                 for update of d skip locked",
+                 select due.id, e.account_id, due.round, e.answer_speed
+                 from endpoints
+                 join webhook_endpoints e on e.id = endpoints.id and e.disable_time is null
+                 cross join lateral (
+                     select case e.answer_speed when 'prompt' then $2 else $3 end - (
+                         select count(*) from webhook_deliveries s
+                         where s.endpoint_id = e.id and s.state = 1 and s.job_id is not null
+                     ) as free
+                 ) room
+                 cross join lateral (
+                     select d.id, d.round from webhook_deliveries d
+                     where d.account_id = e.account_id and d.endpoint_id = e.id
+                       and d.state = 1 and d.job_id is null and not d.waits and d.due_time <= now()
+                     order by d.due_time, d.id limit greatest(room.free, 0)
+                     for update skip locked
+                 ) due
+                 limit $1",
             )
             .bind(MAX_BATCH)
+            .bind(AnswerSpeed::Prompt.max_sending())
+            .bind(AnswerSpeed::Slow.max_sending())
             .fetch_all(&mut *tx);
-            let found = statement("find_unqueued_deliveries", query).await?;
+            let found = statement("find_due_deliveries", query).await?;
             if found.is_empty() {
-                return Ok(0);
+                return Ok(Unqueued::default());
             }
-            let blocked = block_successors(tx, &found).await?;
-            for (id, account, round) in found.iter().filter(|(id, ..)| !blocked.contains(id)) {
-                let mut job = NewJob::new(*account, DELIVERY_JOBS, format!("{id}/{round}"));
-                job.payload = id.as_bytes().to_vec();
+            let (blocked, overtaken) = block_successors(tx, &found).await?;
+            for due in found.iter().filter(|due| !blocked.contains(&due.id)) {
+                let mut job = NewJob::new(due.account_id, DELIVERY_JOBS, format!("{}/{}", due.id, due.round));
+                job.payload = due.id.as_bytes().to_vec();
+                job.queue = AnswerSpeed::parse(&due.answer_speed).queue().to_owned();
                 job.max_attempts = MAX_DELIVERY_ATTEMPTS;
                 let enqueued = jobs::enqueue(tx, &job).await?;
                 let (jobs::Enqueued::Created(job) | jobs::Enqueued::Duplicate(job) | jobs::Enqueued::Conflict(job)) =
@@ -61,20 +102,54 @@ impl Store {
                     "update webhook_deliveries set job_id = $3, round = round + 1, next_attempt_time = now()
                      where account_id = $1 and id = $2",
                 )
-                .bind(account)
-                .bind(id)
+                .bind(due.account_id)
+                .bind(due.id)
                 .bind(job);
                 statement("set_delivery_job", query.execute(&mut *tx)).await?;
             }
-            Ok(found.len())
+            Ok(Unqueued { handled: found.len(), overtaken })
         };
         self.pools.webhook.transaction("enqueue_deliveries", run).await
     }
 
-    /// Leases jobs of deliveries.
-    pub(crate) async fn claim_deliveries(&self, wanted: ClaimRequest<'_>) -> Result<Vec<Leased>, Error> {
-        let run = async |tx: &mut PgConnection| Ok(jobs::claim(tx, wanted).await?);
+    /// Leases as many jobs of deliveries as there are slots for, of prompt endpoints and of slow ones.
+    pub(crate) async fn claim_deliveries(
+        &self,
+        worker: &str,
+        free: FreeSlots,
+        lease: Duration,
+    ) -> Result<Vec<Leased>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let mut leased = Vec::new();
+            for (queue, limit) in [(PROMPT_QUEUE, free.prompt), (SLOW_QUEUE, free.slow)] {
+                if limit > 0 {
+                    let (queues, limits) = ([queue.to_owned()], Some(Limits { account: MAX_SENDING_PER_ACCOUNT }));
+                    let wanted = ClaimRequest { kind: DELIVERY_JOBS, queues: &queues, worker, limit, lease, limits };
+                    leased.extend(jobs::claim(tx, wanted).await?);
+                }
+            }
+            Ok(leased)
+        };
         self.pools.webhook.transaction("claim_deliveries", run).await
+    }
+
+    /// Puts a delivery whose job was claimed back to those that are to be enqueued: its endpoint has turned out to be slow.
+    pub(crate) async fn put_delivery_back(&self, leased: &Leased) -> Result<(), Error> {
+        let run = async |tx: &mut PgConnection| {
+            match jobs::cancel(tx, leased.lease).await {
+                Ok(_) => {}
+                Err(jobs::Error::StaleFence) => return Ok(()),
+                Err(error) => return Err(Error::from(error)),
+            }
+            let query = sqlx::query(
+                "update webhook_deliveries set job_id = null where account_id = $1 and job_id = $2 and state = 1",
+            )
+            .bind(leased.account)
+            .bind(leased.lease.job);
+            statement("put_delivery_back", query.execute(tx)).await?;
+            Ok(())
+        };
+        self.pools.webhook.transaction("put_delivery_back", run).await
     }
 
     /// The delivery of a claimed job. `None` when it has ended, has another job by now, or has a disabled endpoint.
@@ -82,7 +157,7 @@ impl Store {
         let Ok(id) = Uuid::from_slice(&leased.payload) else { return Ok(None) };
         let query = sqlx::query(concat!(
             "select d.id as delivery_id, d.endpoint_id, d.event_type, d.create_time as event_time, now() as asked_time,
-                    e.url, e.secret, case when e.previous_until > now() then e.previous_secret end as previous_secret,
+                    d.attempt_count + 1 as attempt, e.answer_speed, e.url, e.secret, case when e.previous_until > now() then e.previous_secret end as previous_secret,
                     d.generation_id, ",
             columns!(),
             " from webhook_deliveries d
@@ -108,65 +183,6 @@ impl Store {
             Err(error) => Err(error.into()),
         };
         self.pools.webhook.transaction("drop_delivery_job", run).await
-    }
-
-    /// Commits the result of an attempt with the end of its lease.
-    pub(crate) async fn settle_delivery(
-        &self,
-        delivery: &ClaimedDelivery,
-        result: &AttemptResult,
-    ) -> Result<Settlement, Error> {
-        let run = async |tx: &mut PgConnection| {
-            let account = jobs::lock_lease(tx, delivery.lease).await?.account;
-            let disabled = update_endpoint_health(tx, account, delivery, result).await?;
-            let mut again = None;
-            let outcome = if result.is_delivered() {
-                jobs::complete(tx, delivery.lease).await?;
-                DeliveryOutcome::Delivered
-            } else {
-                let retry =
-                    if disabled.is_some() { Retry::Never } else { Retry::Counted { after: Some(result.pause) } };
-                let cause = if result.reason.is_empty() { "HTTP_STATUS" } else { result.reason };
-                let detail = format!("HTTP {}", result.http_status);
-                match jobs::fail(tx, delivery.lease, &Failure { retry, cause: cause.to_owned(), detail }).await? {
-                    jobs::RetryDecision::Retry(time) => {
-                        again = Some(time);
-                        DeliveryOutcome::Retried
-                    }
-                    jobs::RetryDecision::Failed | jobs::RetryDecision::Dead => DeliveryOutcome::Failed,
-                }
-            };
-            let state: i16 = match outcome {
-                DeliveryOutcome::Retried => 1,
-                DeliveryOutcome::Delivered => 2,
-                DeliveryOutcome::Failed => 3,
-            };
-            let query = sqlx::query(
-                "with sent as (
-                     update webhook_deliveries
-                     set attempt_count = attempt_count + 1, state = $3, next_attempt_time = $4,
-                         end_time = case when $3 > 1 then now() end
-                     where account_id = $1 and id = $2
-                     returning id, account_id, attempt_count
-                 )
-                 insert into webhook_attempts (delivery_id, number, account_id, http_status, latency_ms, reason, excerpt)
-                 select id, attempt_count, account_id, $5, $6, $7, $8 from sent",
-            )
-            .bind(account)
-            .bind(delivery.name.delivery.0)
-            .bind(state)
-            .bind(again)
-            .bind(i32::from(result.http_status))
-            .bind(i32::try_from(result.latency.as_millis()).unwrap_or(i32::MAX))
-            .bind(result.reason)
-            .bind(&result.excerpt);
-            statement("settle_delivery", query.execute(&mut *tx)).await?;
-            if outcome != DeliveryOutcome::Retried {
-                unblock_successors(tx, &[delivery.name.delivery.0]).await?;
-            }
-            Ok(Settlement { outcome, disabled })
-        };
-        self.pools.webhook.transaction("settle_delivery", run).await
     }
 
     /// Takes expired leases back, fails what cannot be sent, and deletes what ended long ago. Returns whether something may be
@@ -224,94 +240,76 @@ impl Store {
     }
 }
 
-/// Makes those of these wait that have a pending predecessor, and returns them.
-async fn block_successors(tx: &mut PgConnection, found: &[Unqueued]) -> Result<Vec<Uuid>, Error> {
-    let ids: Vec<Uuid> = found.iter().map(|(id, ..)| *id).collect();
-    // The share lock on the predecessor prevents a lost wake-up: its end either waits for this transaction and then finds the
-    // successor waiting, or has committed, and then the predecessor is no longer pending here.
-    let query = sqlx::query_scalar::<_, Uuid>(
-        "select d.id from unnest($1::uuid[]) as wanted (id)
-         join webhook_deliveries d on d.id = wanted.id
-         cross join lateral (
-             select id from webhook_deliveries b
-             where b.account_id = d.account_id and b.endpoint_id = d.endpoint_id and b.generation_id = d.generation_id
-               and b.generation_version < d.generation_version and b.state = 1
-             order by b.generation_version limit 1
-             for share
-         ) before",
-    )
-    .bind(ids)
-    .fetch_all(&mut *tx);
-    let blocked = statement("lock_predecessors", query).await?;
+/// The predecessor of a due delivery, locked.
+#[derive(FromRow)]
+struct Predecessor {
+    successor: Uuid,
+    id: Uuid,
+    sending: bool,
+    failures: i32,
+    refusals: i32,
+    failing_since: Option<OffsetDateTime>,
+    endpoint_failing_since: Option<OffsetDateTime>,
+}
+
+impl Predecessor {
+    /// Whether it is given up, since there is a newer one. One that is on its way is waited for.
+    fn is_overtaken(&self) -> bool {
+        let failures = Failures { count: self.failures, refusals: self.refusals, since: self.failing_since };
+        !self.sending && failures.are_for_good(self.endpoint_failing_since)
+    }
+}
+
+/// Makes those of these wait that have a pending predecessor, and returns them. A predecessor that is refused for good is
+/// overtaken and ends; returns how many did.
+async fn block_successors(tx: &mut PgConnection, found: &[Due]) -> Result<(Vec<Uuid>, usize), Error> {
+    let mut overtaken = 0;
+    let blocked = loop {
+        let predecessors = lock_predecessors(tx, found).await?;
+        let (ended, pending): (Vec<_>, Vec<_>) = predecessors.into_iter().partition(Predecessor::is_overtaken);
+        if ended.is_empty() {
+            break pending.into_iter().map(|predecessor| predecessor.successor).collect::<Vec<_>>();
+        }
+        let mut ended: Vec<Uuid> = ended.into_iter().map(|predecessor| predecessor.id).collect();
+        ended.sort_unstable();
+        ended.dedup();
+        overtaken += ended.len();
+        let query = sqlx::query(
+            "update webhook_deliveries set state = 3, end_time = now(), next_attempt_time = null where id = any ($1)",
+        )
+        .bind(ended.clone());
+        statement("overtake_deliveries", query.execute(&mut *tx)).await?;
+        unblock_successors(tx, &ended).await?;
+    };
     if !blocked.is_empty() {
         let query = sqlx::query("update webhook_deliveries set waits = true where id = any ($1)").bind(blocked.clone());
         statement("block_deliveries", query.execute(tx)).await?;
     }
-    Ok(blocked)
+    Ok((blocked, overtaken))
 }
 
-/// Unblocks the successors of these, which have just ended. One that has another predecessor is blocked again when it is
-/// enqueued.
-async fn unblock_successors(tx: &mut PgConnection, ended: &[Uuid]) -> Result<(), Error> {
-    let query = sqlx::query(
-        "update webhook_deliveries d set waits = false
-         from webhook_deliveries o
-         where o.id = any ($1) and d.account_id = o.account_id and d.endpoint_id = o.endpoint_id
-           and d.generation_id = o.generation_id and d.state = 1 and d.waits",
+/// Of each of these the earliest that is pending before it, locked.
+async fn lock_predecessors(tx: &mut PgConnection, found: &[Due]) -> Result<Vec<Predecessor>, Error> {
+    let ids: Vec<Uuid> = found.iter().map(|due| due.id).collect();
+    // The lock on the predecessor prevents a lost wake-up: its end either waits for this transaction and then finds the
+    // successor waiting, or has committed, and then the predecessor is no longer pending here.
+    let query = sqlx::query_as::<_, Predecessor>(
+        "select d.id as successor, before.id, before.job_id is not null as sending, before.failures, before.refusals,
+                before.failing_since, e.failing_since as endpoint_failing_since
+         from unnest($1::uuid[]) as wanted (id)
+         join webhook_deliveries d on d.id = wanted.id
+         join webhook_endpoints e on e.account_id = d.account_id and e.id = d.endpoint_id
+         cross join lateral (
+             select b.id, b.job_id, b.failures, b.refusals, b.failing_since from webhook_deliveries b
+             where b.account_id = d.account_id and b.endpoint_id = d.endpoint_id and b.generation_id = d.generation_id
+               and b.generation_version < d.generation_version and b.state = 1 and not d.expedited
+             order by b.generation_version limit 1
+             for update
+         ) before",
     )
-    .bind(ended.to_vec());
-    statement("unblock_deliveries", query.execute(tx)).await?;
-    Ok(())
-}
-
-/// Updates the endpoint's health after an attempt; returns the reason when this attempt disables it. It writes only a change, so
-/// that attempts at one endpoint do not wait for one another's row lock.
-async fn update_endpoint_health(
-    tx: &mut PgConnection,
-    account: Uuid,
-    delivery: &ClaimedDelivery,
-    result: &AttemptResult,
-) -> Result<Option<&'static str>, Error> {
-    let endpoint = delivery.name.endpoint.0;
-    if result.is_delivered() {
-        let query = sqlx::query(
-            "update webhook_endpoints set failing_since = null
-             where account_id = $1 and id = $2 and failing_since is not null",
-        )
-        .bind(account)
-        .bind(endpoint);
-        statement("clear_endpoint_failure", query.execute(tx)).await?;
-        return Ok(None);
-    }
-    let query = sqlx::query_scalar::<_, Option<String>>(
-        "update webhook_endpoints
-         set failing_since = coalesce(failing_since, now()),
-             disable_reason = case when $3 then 'GONE'
-                                   when failing_since < now() - make_interval(secs => $4) then 'FAILING' end,
-             disable_time = case when $3 or failing_since < now() - make_interval(secs => $4) then now() end,
-             version = version + ($3 or coalesce(failing_since < now() - make_interval(secs => $4), false))::int
-         where account_id = $1 and id = $2 and disable_time is null
-           and ($3 or failing_since is null or failing_since < now() - make_interval(secs => $4))
-         returning disable_reason",
-    )
-    .bind(account)
-    .bind(endpoint)
-    .bind(result.is_gone())
-    .bind(DISABLE_AFTER.as_secs_f64())
-    .fetch_optional(&mut *tx);
-    let Some(reason) = statement("note_endpoint_failure", query).await?.flatten() else { return Ok(None) };
-    let (reason, why) = match reason.as_str() {
-        "GONE" => ("GONE", "it answered 410 Gone"),
-        _ => ("FAILING", "no attempt has succeeded for three days"),
-    };
-    let query = sqlx::query(
-        "insert into notices (id, account_id, title, body) values ($1, $2, 'A webhook endpoint was disabled', $3)",
-    )
-    .bind(domain::id::NoticeId::new().0)
-    .bind(account)
-    .bind(format!("{}: {why}. Nothing more is sent there until it is enabled again.", delivery.url));
-    statement("insert_endpoint_notice", query.execute(tx)).await?;
-    Ok(Some(reason))
+    .bind(ids)
+    .fetch_all(tx);
+    Ok(statement("lock_predecessors", query).await?)
 }
 
 fn claimed_delivery(row: &PgRow, leased: &Leased) -> sqlx::Result<ClaimedDelivery> {
@@ -332,7 +330,8 @@ fn claimed_delivery(row: &PgRow, leased: &Leased) -> sqlx::Result<ClaimedDeliver
         event_type: row.try_get("event_type")?,
         create_time: row.try_get("event_time")?,
         now: row.try_get("asked_time")?,
-        attempt: leased.attempt,
+        attempt: row.try_get("attempt")?,
+        speed: AnswerSpeed::parse(row.try_get("answer_speed")?),
         generation: generation.map(|_| Generation::from_row(row).map(Box::new)).transpose()?,
     })
 }

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
@@ -24,6 +25,8 @@ pub(crate) enum Reply {
     Redirect,
     /// Not at all.
     Never,
+    /// With success, and a body of which little comes and no end.
+    Drip,
 }
 
 /// A webhook as it came.
@@ -120,5 +123,9 @@ async fn answer(reply: Reply) -> Response {
         Reply::Status(status, body) => (StatusCode::from_u16(status).unwrap(), body).into_response(),
         Reply::Redirect => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/elsewhere")]).into_response(),
         Reply::Never => std::future::pending().await,
+        Reply::Drip => {
+            let first = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"a"))]);
+            Body::from_stream(first.chain(futures::stream::pending())).into_response()
+        }
     }
 }

@@ -177,6 +177,21 @@ impl Provider for Fal {
         Ok(WebhookEvent { id: request.to_owned(), reference })
     }
 
+    /// The status of a request that cannot be: its refusal says whether the key is taken. Nothing that is documented says whether
+    /// an app is known.
+    fn probe(&self) -> BoxFuture<'_, Result<(), Trouble>> {
+        async move {
+            let nobody = Reference(Uuid::nil().to_string());
+            let url = self.request_url(&nobody, &["status"]);
+            let trouble = self.api.call(Operation::Probe, Method::GET, url, None).await?.poll_trouble();
+            match trouble.outcome {
+                CallOutcome::AccountRefused | CallOutcome::Unavailable | CallOutcome::Throttled => Err(trouble),
+                _ => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
     fn poll_interval(&self) -> Duration {
         Duration::from_secs(3)
     }

@@ -146,6 +146,22 @@ impl Provider for Replicate {
         Ok(WebhookEvent { id: id.to_owned(), reference })
     }
 
+    /// `models.get`, or `models.versions.get` where the catalogue names a version.
+    fn probe(&self) -> BoxFuture<'_, Result<(), Trouble>> {
+        async move {
+            let (name, version) = self.model.model.split_once(':').unwrap_or((&self.model.model, ""));
+            let version = Some(version).filter(|version| !version.is_empty()).map(|version| ["versions", version]);
+            let path = ["models"].into_iter().chain(name.split('/')).chain(version.into_iter().flatten());
+            let answer = self.api.call(Operation::Probe, Method::GET, self.api.url(path), None).await?;
+            match answer.status {
+                status if status.is_success() => Ok(()),
+                StatusCode::NOT_FOUND => Err(answer.trouble(CallOutcome::ModelRefused)),
+                _ => Err(answer.poll_trouble()),
+            }
+        }
+        .boxed()
+    }
+
     fn poll_interval(&self) -> Duration {
         Duration::from_secs(3)
     }

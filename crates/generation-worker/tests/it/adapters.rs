@@ -169,7 +169,7 @@ async fn what_never_left_is_not_taken_for_what_was_lost() {
 }
 
 #[tokio::test]
-async fn a_documented_refusal_is_told_from_every_other_answer() {
+async fn a_documented_refusal_is_no_other_answer() {
     let throttled = r#"{"detail":"Request was throttled. Your rate limit resets in ~30s."}"#;
     for (code, headers, body, expected) in [
         (429, "retry-after: 30\r\n", throttled, CallOutcome::Throttled),

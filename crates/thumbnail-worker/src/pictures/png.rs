@@ -11,6 +11,7 @@ use super::format::Format;
 use super::orientation::Orientation;
 use super::pixels::{Layout, Pixels};
 use super::refused::Refused;
+use crate::stop::Stop;
 
 /// Size and interlacing, by which decoding is weighed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<(Rows, Orientation), Refused> 
 }
 
 /// Decodes, averaging squares of stored pixels into one where `cover` leaves room for it.
-pub(super) fn decode(bytes: &[u8], rows: &Rows, cover: (u32, u32)) -> Result<Pixels, Refused> {
+pub(super) fn decode(bytes: &[u8], rows: &Rows, cover: (u32, u32), stop: &Stop) -> Result<Pixels, Refused> {
     let allowed = usize::try_from(rows.weight(cover)).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Allowed { bytes: allowed });
     // Compressed text and profiles inflate to sizes that no header states, and a thumbnail has no use for them.
@@ -95,6 +96,9 @@ pub(super) fn decode(bytes: &[u8], rows: &Rows, cover: (u32, u32)) -> Result<Pix
         let mut averaged = Averaged::new(rows.width, rows.height, step, colour);
         while let Some(row) = reader.next_row().map_err(to_refused)? {
             averaged.take(row.data());
+            if stop.is_set() {
+                return Err(Refused::stopped(Format::Png));
+            }
         }
         averaged.finish()
     };

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use thumbnail_worker::model::Spec;
 use thumbnail_worker::pictures::{Header, Limits, render};
+use thumbnail_worker::stop::Stop;
 use thumbnail_worker::videos::{self, frames, mp4};
 
 use crate::paint::{fixture, png, quarters, webp};
@@ -84,7 +85,7 @@ fn no_picture_panics_or_runs_for_long() {
             let started = Instant::now();
             let result = Header::read(&corrupt, &limits).and_then(|header| {
                 assert!(header.weight(&spec) < 64 << 20, "round {round}, file {n}: {header:?}");
-                render(&corrupt, &header, &spec)
+                render(&corrupt, &header, &spec, &Stop::default())
             });
             if result.is_ok() {
                 whole += 1;

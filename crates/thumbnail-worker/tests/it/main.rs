@@ -5,6 +5,7 @@ mod cluster;
 mod film;
 mod hostile;
 mod jobs;
+mod jpegs;
 mod metrics;
 mod overload;
 mod paint;
