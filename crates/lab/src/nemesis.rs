@@ -68,6 +68,7 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
         settings.seed = options.seed;
         (settings.waits, settings.renders) = ((0, 300), (100, 2_000));
         (settings.faults, settings.huge_bytes) = (faults::faults(), 2 * MAX_VIDEO_BYTES);
+        (settings.strict, settings.fields) = (true, ["prompt", "seed"].map(str::to_owned).to_vec());
     })
     .await?;
     let mut more = provider.environment();
