@@ -167,7 +167,7 @@ mod tests {
             wait_reason: 8,
             model: "m".repeat(200),
             prompt: "🎬".repeat(2_000),
-            seed: i64::MIN,
+            seed: Some(i64::MIN),
             reference_assets: vec![name::asset_name(&[255; 32]); 16],
             percent: 100,
             basis: 2,

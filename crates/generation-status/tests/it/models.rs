@@ -99,7 +99,7 @@ async fn a_model_of_the_file_is_started_at_its_price_and_within_its_limits() {
 #[tokio::test]
 async fn a_model_without_a_seed_is_given_none() {
     let cluster = cluster().await;
-    let user = cluster.user(1).await;
+    let user = cluster.user(9).await;
     assert!(!get(&cluster, &user, "models/two").await.unwrap().input_limits.unwrap().seed);
     assert!(get(&cluster, &user, "models/one").await.unwrap().input_limits.unwrap().seed);
     let mut request = start_request(&user, "models/two", "A cat");
