@@ -6,6 +6,7 @@ pub mod fit;
 mod format;
 mod header;
 mod jpeg;
+mod marks;
 mod orientation;
 mod pixels;
 mod png;

@@ -3,6 +3,7 @@
 //! Invariant: a video without a usable picture is no error but [`Missing`], which says why in one sentence; a hostile one costs
 //! at most what [`Limits`] say, because sizes are read and checked before the decoder sees a byte.
 
+mod appearance;
 mod brightness;
 mod chooser;
 mod colour;
@@ -10,9 +11,9 @@ mod container;
 pub mod ffmpeg;
 pub mod frames;
 mod light;
-mod look;
 mod missing;
 pub mod mp4;
+mod shape;
 mod sps;
 mod units;
 mod webm;
@@ -21,26 +22,13 @@ use std::time::Duration;
 
 use crate::pictures::Orientation;
 use mp4::Track;
+use shape::display_size;
 use sps::Sps;
 
 pub use container::Container;
 pub use frames::Limits;
 pub use missing::Missing;
-
-/// A video file's own statements; zero where it makes none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// The file's container.
-    pub container: Container,
-    /// Width in pixels, upright, at which it is to be seen.
-    pub width: u32,
-    /// Height in pixels, upright, at which it is to be seen.
-    pub height: u32,
-    /// How long it plays, by its edit list where it has one.
-    pub duration: Duration,
-    /// How the frames are to be turned.
-    pub orientation: Orientation,
-}
+pub use shape::Facts;
 
 /// Reads what a file states of itself; nothing for a file that is no video.
 #[must_use]
@@ -64,17 +52,4 @@ fn mp4_facts(bytes: &[u8]) -> Option<Facts> {
     let (width, height) = track.orientation.turned(width, height);
     let Track { duration, orientation, .. } = track;
     Some(Facts { container: Container::Mp4, width, height, duration, orientation })
-}
-
-/// The size at which frames of this size are to be seen: their height, and the width that their pixels' shape makes of theirs. A
-/// shape that no camera has is not believed.
-fn display_size(width: u32, height: u32, pixel_aspect: Option<(u32, u32)>) -> (u32, u32) {
-    let Some((across, down)) = pixel_aspect else { return (width, height) };
-    let believed =
-        across > 0 && down > 0 && u64::from(across) <= u64::from(down) * 8 && u64::from(down) <= u64::from(across) * 8;
-    if !believed {
-        return (width, height);
-    }
-    let shown = (u64::from(width) * u64::from(across) + u64::from(down) / 2) / u64::from(down);
-    (u32::try_from(shown).unwrap_or(width).max(1), height)
 }

@@ -4,6 +4,7 @@
 //! size against [`Limits`].
 
 use super::format::Format;
+use super::marks::Marks;
 use super::orientation::Orientation;
 use super::profile::{self, Profile};
 use super::refused::Refused;
@@ -42,13 +43,6 @@ pub struct Header {
     /// What the colours mean where it is not sRGB.
     pub(super) profile: Option<Profile>,
     pub(super) detail: Detail,
-}
-
-/// What a file says of its picture beside the pixels.
-#[derive(Debug, Default)]
-pub(super) struct Marks {
-    pub(super) orientation: Orientation,
-    pub(super) profile: Option<Profile>,
 }
 
 /// The part of a header that its format's decoder weighs its memory by.

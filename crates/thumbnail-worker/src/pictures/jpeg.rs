@@ -9,6 +9,7 @@ mod eighth;
 mod frame;
 mod huffman;
 mod scans;
+mod segments;
 mod source;
 
 use jpeg_decoder::{ColorTransform, Decoder, Error, PixelFormat};

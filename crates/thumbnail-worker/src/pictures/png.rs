@@ -8,7 +8,7 @@ use std::io::{Cursor, ErrorKind};
 use png::{BitDepth, ColorType, Decoder, DecodingError, InterlaceInfo, Limits as Allowed, Transformations};
 
 use super::format::Format;
-use super::header::Marks;
+use super::marks::Marks;
 use super::orientation::Orientation;
 use super::pixels::{Layout, Pixels};
 use super::profile::{self, Profile};

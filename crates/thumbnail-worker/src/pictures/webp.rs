@@ -8,7 +8,7 @@ use std::io::{Cursor, ErrorKind};
 use image_webp::{DecodingError, WebPDecoder};
 
 use super::format::Format;
-use super::header::Marks;
+use super::marks::Marks;
 use super::orientation::Orientation;
 use super::pixels::{Layout, Pixels};
 use super::profile::{self, Profile};

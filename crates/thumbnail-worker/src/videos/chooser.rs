@@ -6,15 +6,15 @@
 
 use std::collections::VecDeque;
 
+use super::appearance::Appearance;
 use super::brightness::Brightness;
-use super::look::Look;
 
 /// Searches for the best frame.
 pub(super) struct Chooser<F> {
     /// How many frames lie between one and the neighbours that it is compared with.
     reach: usize,
     /// What was seen of the frames of the stretch at hand.
-    looks: Vec<Look>,
+    appearances: Vec<Appearance>,
     /// The number of the first of them, in all.
     first: usize,
     /// The frames that are not judged yet, with their places in the stretch.
@@ -42,15 +42,15 @@ const PART: f64 = 0.5;
 impl<F> Chooser<F> {
     /// A search whose frames are compared with those `reach` before and behind them.
     pub(super) fn new(reach: usize) -> Self {
-        Self { reach, looks: Vec::new(), first: 0, pending: VecDeque::new(), best: None }
+        Self { reach, appearances: Vec::new(), first: 0, pending: VecDeque::new(), best: None }
     }
 
     /// Takes the next frame.
-    pub(super) fn offer(&mut self, look: Look, frame: F) {
-        self.pending.push_back((self.looks.len(), frame));
-        self.looks.push(look);
+    pub(super) fn offer(&mut self, appearance: Appearance, frame: F) {
+        self.pending.push_back((self.appearances.len(), frame));
+        self.appearances.push(appearance);
         while let Some((place, _)) = self.pending.front()
-            && place.max(&self.reach) + self.reach < self.looks.len()
+            && place.max(&self.reach) + self.reach < self.appearances.len()
         {
             self.judge_next();
         }
@@ -61,8 +61,8 @@ impl<F> Chooser<F> {
         while !self.pending.is_empty() {
             self.judge_next();
         }
-        self.first += self.looks.len();
-        self.looks.clear();
+        self.first += self.appearances.len();
+        self.appearances.clear();
     }
 
     /// Whether a good frame has been found.
@@ -78,40 +78,40 @@ impl<F> Chooser<F> {
 
     fn judge_next(&mut self) {
         let Some((place, frame)) = self.pending.pop_front() else { return };
-        let look = &self.looks[place];
+        let appearance = &self.appearances[place];
         let transition =
             self.triple(place, self.reach).map_or(0.0, |[before, now, after]| transition(before, now, after));
         let flash = [self.reach, self.reach * 3]
             .into_iter()
             .filter_map(|reach| {
-                self.triple(place, reach).filter(|_| place >= reach && place + reach < self.looks.len())
+                self.triple(place, reach).filter(|_| place >= reach && place + reach < self.appearances.len())
             })
             .map(|[before, now, after]| flash(before, now, after))
             .fold(0.0, f64::max);
-        let score = look.quality() * (1.0 - 0.9 * transition) * (1.0 - 0.9 * flash);
-        let is_good = look.is_picture() && transition < PART && flash < PART;
+        let score = appearance.quality() * (1.0 - 0.9 * transition) * (1.0 - 0.9 * flash);
+        let is_good = appearance.is_picture() && transition < PART && flash < PART;
         let better = self.best.as_ref().is_none_or(|best| match (best.is_good, is_good) {
             (true, false) => false,
             (false, true) => true,
             _ => score > best.score * BETTER,
         });
         if better {
-            let (number, brightness) = (self.first + place, look.brightness);
+            let (number, brightness) = (self.first + place, appearance.brightness);
             self.best = Some(Chosen { frame, number, brightness, score, is_good });
         }
     }
 
     /// A frame between two neighbours. At the ends of a stretch, where one is missing, the nearest that has both stands for it.
-    fn triple(&self, place: usize, reach: usize) -> Option<[&Look; 3]> {
-        let last = self.looks.len().checked_sub(1 + reach).filter(|last| *last >= reach)?;
+    fn triple(&self, place: usize, reach: usize) -> Option<[&Appearance; 3]> {
+        let last = self.appearances.len().checked_sub(1 + reach).filter(|last| *last >= reach)?;
         let middle = place.clamp(reach, last);
-        Some([&self.looks[middle - reach], &self.looks[middle], &self.looks[middle + reach]])
+        Some([&self.appearances[middle - reach], &self.appearances[middle], &self.appearances[middle + reach]])
     }
 }
 
 /// How much a frame is one of a fade or a dissolve, 0 to 1. Those change each point by the same amount from frame to frame, so that
 /// it lies in the middle of what it was and will be; what moves does not.
-fn transition(before: &Look, now: &Look, after: &Look) -> f64 {
+fn transition(before: &Appearance, now: &Appearance, after: &Appearance) -> f64 {
     let (mut changing, mut straight) = (0_u32, 0_u32);
     for ((a, b), c) in before.grid.iter().zip(&now.grid).zip(&after.grid) {
         let [a, b, c] = [*a, *b, *c].map(i32::from);
@@ -130,7 +130,7 @@ fn transition(before: &Look, now: &Look, after: &Look) -> f64 {
 }
 
 /// How much a frame stands out from neighbours that are alike, 0 to 1.
-fn flash(before: &Look, now: &Look, after: &Look) -> f64 {
+fn flash(before: &Appearance, now: &Appearance, after: &Appearance) -> f64 {
     let out = before.distance(now).min(now.distance(after));
     ((out - before.distance(after) - 6.0) / 20.0).clamp(0.0, 1.0)
 }

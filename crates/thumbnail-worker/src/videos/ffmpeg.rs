@@ -15,11 +15,11 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
+use super::appearance::Appearance;
 use super::brightness::luma_of;
 use super::chooser::Chooser;
 use super::container::Container;
 use super::light::ToSrgb;
-use super::look::Look;
 use super::missing::Missing;
 use crate::pictures::{Layout, Pixels};
 use probe::Probe;
@@ -151,11 +151,11 @@ async fn find_poster(program: &Path, container: Container, file: &Path, third: f
                 None => frame,
             };
             let (width, height) = (frame.width as usize, frame.height as usize);
-            let look = Look::at(width, height, |x, y| {
+            let appearance = Appearance::at(width, height, |x, y| {
                 let at = (y * width + x) * 3;
                 luma_of([frame.bytes[at], frame.bytes[at + 1], frame.bytes[at + 2]])
             });
-            chooser.offer(look, frame);
+            chooser.offer(appearance, frame);
             seen += 1.0;
             if seen > third * rate && chooser.has_good() {
                 break;

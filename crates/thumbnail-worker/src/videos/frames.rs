@@ -10,13 +10,14 @@ use openh264::OpenH264API;
 use openh264::decoder::{DecodedYUV, Decoder, DecoderConfig, Flush};
 use openh264::formats::YUVSource;
 
+use super::appearance::Appearance;
 use super::brightness::{Brightness, to_full_range};
 use super::chooser::Chooser;
 use super::colour::{ColourDescription, Planes};
 use super::light::ToSrgb;
-use super::look::Look;
 use super::missing::Missing;
 use super::mp4::{self, Avc, Shown, Track};
+use super::shape::display_size;
 use super::sps::Sps;
 use super::units::{self, SPS, unit_type};
 use crate::pictures::{Orientation, Pixels, fit};
@@ -111,7 +112,7 @@ impl Video<'_> {
     /// The size at which the frames are to be seen, before turning.
     #[must_use]
     pub fn display(&self) -> (u32, u32) {
-        super::display_size(self.track.width, self.track.height, self.pixel_aspect())
+        display_size(self.track.width, self.track.height, self.pixel_aspect())
     }
 
     fn pixel_aspect(&self) -> Option<(u32, u32)> {
@@ -275,12 +276,12 @@ impl Search<'_> {
         let (y, u, v) = frame.strides();
         let planes = Planes { width, height, planes: [frame.y(), frame.u(), frame.v()], strides: [y, u, v] };
         let full_range = self.video.colour.full_range;
-        let look = Look::at(width, height, |x, row| {
+        let appearance = Appearance::at(width, height, |x, row| {
             let luma = planes.luma(row).and_then(|row| row.get(x)).copied().unwrap_or_default();
             if full_range { luma } else { to_full_range(luma) }
         });
         let copies = planes.planes.map(<[u8]>::to_vec);
-        self.chooser.offer(look, Kept { size: (width, height), planes: copies, strides: planes.strides });
+        self.chooser.offer(appearance, Kept { size: (width, height), planes: copies, strides: planes.strides });
         at >= run.third && self.chooser.has_good()
     }
 
@@ -300,7 +301,7 @@ impl Search<'_> {
             Some(to_srgb) => to_srgb.frame(pixels),
             None => pixels,
         };
-        let (width, height) = super::display_size(pixels.width, pixels.height, self.video.pixel_aspect());
+        let (width, height) = display_size(pixels.width, pixels.height, self.video.pixel_aspect());
         let pixels = fit::stretch(pixels, width, height);
         let orientation = self.video.track.orientation;
         Ok(Poster { pixels, orientation, brightness: chosen.brightness, frame: chosen.number })

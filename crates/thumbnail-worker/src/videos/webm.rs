@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::container::Container;
-use super::{Facts, display_size};
+use super::shape::{Facts, display_size};
 use crate::pictures::Orientation;
 
 /// What plays longer, in seconds, is not believed.

@@ -181,7 +181,7 @@ fn never_a_bad_frame() {
 }
 
 #[test]
-fn a_search_that_is_told_to_stop_stops() {
+fn a_search_that_is_stopped_ends() {
     let film = Film::new(WIDTH, HEIGHT).shoot(24, |_, _, _| [90; 3]);
     let stop = Stop::default();
     stop.set();

@@ -94,11 +94,11 @@ fn jpegs() -> Vec<Case> {
         join(&exif.chain(own.iter().cloned()).collect::<Vec<_>>(), &scan)
     };
     let six = |kind| tiff(true, 0x0112, kind, 1, [6, 0, 0, 0]);
-    let on_its_side = || Right::Shown([2, 0, 3, 1].map(|n| QUARTERS[n]), 30);
-    cases.push(case("orientation-long.jpg", "EXIF orientation as LONG", exif(&[six(4)]), on_its_side()));
-    cases.push(case("orientation-byte.jpg", "EXIF orientation as BYTE", exif(&[six(1)]), on_its_side()));
+    let lying = || Right::Shown([2, 0, 3, 1].map(|n| QUARTERS[n]), 30);
+    cases.push(case("orientation-long.jpg", "EXIF orientation as LONG", exif(&[six(4)]), lying()));
+    cases.push(case("orientation-byte.jpg", "EXIF orientation as BYTE", exif(&[six(1)]), lying()));
     let two = exif(&[six(3), tiff(true, 0x0112, 3, 1, [1, 0, 0, 0])]);
-    cases.push(case("orientation-two.jpg", "two EXIF blocks, the first turns it", two, on_its_side()));
+    cases.push(case("orientation-two.jpg", "two EXIF blocks, the first turns it", two, lying()));
     let grey_as_ycc = [[200; 3]; 4];
     let (own, scan) =
         segments(&jpeg(ColorType::Ycbcr, &[200, 128, 128].repeat(400 * 296), false, SamplingFactor::F_1_1));
@@ -193,7 +193,7 @@ fn films() -> Vec<Case> {
         case("plain.mp4", "H.264", film(320, 240, &|_| {}), right()),
         case("anamorphic.mp4", "pixels of 4:3", film(320, 240, &|film| film.pixel_aspect = Some((4, 3))), right()),
         case(
-            "on-its-side.mp4",
+            "turned.mp4",
             "turned by 90 degrees",
             film(320, 240, &|film| film.matrix = [0, 1, -1, 0]),
             Right::Shown([2, 0, 3, 1].map(|n| PAINT[n]), 14),

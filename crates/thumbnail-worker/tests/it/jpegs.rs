@@ -53,7 +53,7 @@ fn colour(pixels: &Pixels) -> [u8; 3] {
     [pixels.bytes[at], pixels.bytes[at + 1], pixels.bytes[at + 2]]
 }
 
-const SIDES: [u32; 5] = [16, 40, 100, 256, 1_024];
+const LENGTHS: [u32; 5] = [16, 40, 100, 256, 1_024];
 
 #[test]
 fn a_file_has_one_answer_at_every_size() {
@@ -87,7 +87,7 @@ fn a_file_has_one_answer_at_every_size() {
             // Whoever cut it closed it: browsers show it, and so do we.
             ("cut and closed", [half, &[0xFF, 0xD9]].concat(), !matches!(name, "restarts" | "refined")),
         ] {
-            for side in SIDES {
+            for side in LENGTHS {
                 let answer = seen(&file, side);
                 assert_eq!(answer.is_ok(), taken, "{name}, {what}, at {side}: {answer:?}");
             }
@@ -146,7 +146,7 @@ fn markers_say_what_the_components_mean_in_libjpeg_s_order() {
                 at += 2;
             }
             let file = join(&whole, &scan);
-            for side in SIDES {
+            for side in LENGTHS {
                 let seen = colour(&seen(&file, side).unwrap());
                 let far = seen.iter().zip(wanted).map(|(seen, wanted)| seen.abs_diff(wanted)).max().unwrap();
                 assert!(far <= 6, "{what}, {progressive}, at {side}: {seen:?} for {wanted:?}");
@@ -238,7 +238,7 @@ fn scans_without_data_are_bounded_by_the_work_that_they_are() {
 }
 
 #[test]
-fn decoding_stops_when_it_is_told_to() {
+fn decoding_ends_when_it_is_stopped() {
     let file = empty_scans(2_500, false, 99, [0, 63, 0]);
     let header = Header::read(&file, &Limits::default()).unwrap();
     let stop = Stop::default();

@@ -107,7 +107,7 @@ async fn room_stays_taken_when_the_caller_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn work_whose_caller_leaves_is_told_to_stop() {
+async fn work_whose_caller_leaves_is_stopped() {
     let pool = pool(1, MIB, 4);
     let (begun, begins) = tokio::sync::oneshot::channel();
     let left = tokio::spawn({

@@ -4,8 +4,9 @@
 //! Invariant: only what is certain is done here. A file with anything unusual (progressive, several scans, other colours, coded
 //! data that ends early or breaks the rules) is left to the general decoder, so that it has one answer at every size.
 
-use super::frame::{Colours, Frame, next_segment};
+use super::frame::{Colours, Frame};
 use super::huffman::{Bits, Broken, Table};
+use super::segments::next_segment;
 use crate::pictures::pixels::{Layout, Pixels};
 
 /// The parameters that the segments before the scan state.

@@ -4,7 +4,7 @@
 //! blocks whether or not there is a byte of data for it, so their number alone says little: a few kilobytes of headers can ask for
 //! hours.
 
-use super::frame::next_segment;
+use super::segments::next_segment;
 use crate::pictures::format::Format;
 use crate::pictures::refused::Refused;
 

@@ -65,9 +65,10 @@ impl<'a> Source<'a> {
             return Err(ErrorKind::TimedOut.into());
         }
         if let Some(part) = self.parts.iter_mut().find(|part| !part.is_empty()) {
-            let most = &part[..part.len().min(CHUNK)];
+            let longest = &part[..part.len().min(CHUNK)];
             // A scan without data takes a dozen bytes and as long as one with data, so each is asked for on its own.
-            let end = most.windows(2).skip(1).position(|pair| pair == [0xFF, 0xDA]).map_or(most.len(), |at| at + 1);
+            let end =
+                longest.windows(2).skip(1).position(|pair| pair == [0xFF, 0xDA]).map_or(longest.len(), |at| at + 1);
             (self.chunk, *part) = part.split_at(end);
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! Invariant: only the one line that ffmpeg writes of its own output is read, never what the file says of itself in words.
 
 use crate::videos::colour::{ColourDescription, UNKNOWN};
+use crate::videos::shape::display_size;
 
 /// A video's frames as ffmpeg decodes them, upright.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl Probe {
             Some((across.parse().ok()?, down.trim_end_matches([',', ']']).parse().ok()?))
         });
         let colour = read_colour(inside, format.starts_with("rgb") || format.starts_with("gbr"));
-        Some(Self { display: crate::videos::display_size(width, height, aspect), height, colour })
+        Some(Self { display: display_size(width, height, aspect), height, colour })
     }
 
     /// Whether ffmpeg has to be told that the colours are BT.709's: it takes those that say nothing for BT.601's, which players

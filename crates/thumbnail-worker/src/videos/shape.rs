@@ -1,0 +1,36 @@
+//! A video's size and length as players show it.
+//!
+//! Invariant: sizes are display sizes: a pixel that is not square makes the picture wider or narrower, never higher.
+
+use std::time::Duration;
+
+use super::container::Container;
+use crate::pictures::Orientation;
+
+/// A video file's own statements; zero where it makes none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The file's container.
+    pub container: Container,
+    /// Width in pixels, upright, at which it is to be seen.
+    pub width: u32,
+    /// Height in pixels, upright, at which it is to be seen.
+    pub height: u32,
+    /// How long it plays, by its edit list where it has one.
+    pub duration: Duration,
+    /// How the frames are to be turned.
+    pub orientation: Orientation,
+}
+
+/// The size at which frames of this size are to be seen: their height, and the width that their pixels' shape makes of theirs. A
+/// shape that no camera has is not believed.
+pub(super) fn display_size(width: u32, height: u32, pixel_aspect: Option<(u32, u32)>) -> (u32, u32) {
+    let Some((across, down)) = pixel_aspect else { return (width, height) };
+    let believed =
+        across > 0 && down > 0 && u64::from(across) <= u64::from(down) * 8 && u64::from(down) <= u64::from(across) * 8;
+    if !believed {
+        return (width, height);
+    }
+    let shown = (u64::from(width) * u64::from(across) + u64::from(down) / 2) / u64::from(down);
+    (u32::try_from(shown).unwrap_or(width).max(1), height)
+}
