@@ -10,6 +10,8 @@ mod delivery_jobs;
 mod delivery_results;
 mod generations;
 mod job_events;
+#[cfg(test)]
+mod numbers;
 mod outputs;
 mod paces;
 mod provider_calls;
