@@ -113,7 +113,7 @@ pub(crate) fn model_name(id: &str) -> String {
 pub(crate) fn input(generation: &Generation) -> api::Input {
     api::Input {
         prompt: generation.prompt.clone(),
-        seed: Some(generation.seed),
+        seed: generation.seed,
         reference_assets: generation.reference_assets.clone(),
     }
 }

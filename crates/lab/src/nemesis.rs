@@ -104,7 +104,7 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     say("all were ordered and every server is up: waiting for what is open");
     cluster.heal().await?;
     settle(&pool).await?;
-    drop(time);
+    time.end(&pool).await.context("making troubles older")?;
     let mut audit = audit(&pool, &provider.bill, &customers, &accepted).await?;
     let mut ended = Vec::new();
     for (customer, names) in customers.iter().zip(&accepted) {

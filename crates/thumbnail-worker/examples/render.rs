@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..repeats.max(1) {
         let started = Instant::now();
         webp = if videos::Container::sniff(&bytes).is_some() {
-            let poster = frames::open(&bytes, &videos::Limits::default())?.poster()?;
+            let poster = frames::open(&bytes, &videos::Limits::default())?.poster(&Stop::default())?;
             fit::render_webp(poster.pixels, poster.orientation, &spec)
         } else {
             let header = Header::read(&bytes, &Limits::default())?;

@@ -18,6 +18,7 @@ pub mod memory_budget;
 pub mod metrics;
 pub mod model;
 pub mod pictures;
+mod posters;
 mod runner;
 mod service;
 pub mod stop;

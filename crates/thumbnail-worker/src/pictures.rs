@@ -9,6 +9,7 @@ mod jpeg;
 mod orientation;
 mod pixels;
 mod png;
+mod profile;
 mod refused;
 mod webp;
 
@@ -37,11 +38,16 @@ pub fn decode(bytes: &[u8], header: &Header, spec: &Spec, stop: &Stop) -> Result
     }
 }
 
-/// Renders the picture in `bytes` as a WebP file of `spec`, upright.
+/// Renders the picture in `bytes` as a WebP file of `spec`, upright and in sRGB.
 ///
 /// # Errors
 /// [`Refused`] as [`decode`] does.
 pub fn render(bytes: &[u8], header: &Header, spec: &Spec, stop: &Stop) -> Result<Vec<u8>, Refused> {
     let pixels = decode(bytes, header, spec, stop)?;
-    Ok(fit::render_webp(pixels, header.orientation, spec))
+    let fitted = fit::fit(pixels, header.orientation, spec);
+    let fitted = match &header.profile {
+        Some(profile) => profile.to_srgb(fitted),
+        None => fitted,
+    };
+    Ok(fit::encode(&fitted, spec.quality))
 }

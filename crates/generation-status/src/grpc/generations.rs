@@ -247,6 +247,9 @@ fn parse_start(
     let max_characters = model.as_ref().map_or(MAX_PROMPT_CHARACTERS, |model| model.prompt_characters);
     let prompt = fields.filled_text("input.prompt", input.prompt.clone(), max_characters);
     let assets = parse_reference_assets(&mut fields, model.as_deref(), &input.reference_assets);
+    if input.seed.is_some() && model.as_ref().is_some_and(|model| !model.seed) {
+        fields.wrong("input.seed", "must be unset, since this model takes no seed");
+    }
     // A check starts nothing, so a repetition of it needs no id.
     let request_id = match request.request_id.as_str() {
         "" if request.validate_only => Some(uuid::Uuid::nil()),
@@ -259,7 +262,7 @@ fn parse_start(
     let ((((scene, model), prompt), reference_assets), request_id) = fields.done(read)?;
     let background = request.priority() == api::start_generation_request::Priority::Background;
     let request_sha256 = hash_request(scene, &model, &input, background);
-    let seed = input.seed.unwrap_or_else(|| fastrand::i64(CHOSEN_SEEDS));
+    let seed = model.seed.then(|| input.seed.unwrap_or_else(|| fastrand::i64(CHOSEN_SEEDS)));
     Ok(NewGeneration {
         account,
         scene,

@@ -96,7 +96,7 @@ pub(crate) struct Generation {
     pub(crate) wait_reason: i16,
     pub(crate) model: String,
     pub(crate) prompt: String,
-    pub(crate) seed: i64,
+    pub(crate) seed: Option<i64>,
     pub(crate) reference_assets: Vec<String>,
     pub(crate) percent: i16,
     /// The number of `rushes.generations.v1.Progress.Basis`.
@@ -184,7 +184,7 @@ pub(crate) struct NewGeneration {
     pub(crate) scene: SceneName,
     pub(crate) model: Arc<Model>,
     pub(crate) prompt: String,
-    pub(crate) seed: i64,
+    pub(crate) seed: Option<i64>,
     pub(crate) reference_assets: Vec<[u8; 32]>,
     /// The idempotency key, with the hash of what it was used for.
     pub(crate) request_id: Uuid,

@@ -89,7 +89,7 @@ pub(super) async fn outages(provider: &Provider, seed: u64, done: &AtomicBool) -
     let mut begun = BTreeMap::new();
     loop {
         let outage = draw(&mut rng);
-        let next = Instant::now() + Duration::from_millis(rng.u64(8_000..30_000));
+        let next = Instant::now() + Duration::from_millis(rng.u64(4_000..15_000));
         while Instant::now() < next {
             if done.load(Ordering::Relaxed) {
                 return begun;
@@ -111,7 +111,7 @@ fn draw(rng: &mut Rng) -> Outage {
     Outage {
         kind: kinds[rng.usize(0..kinds.len())],
         after_ms: 0,
-        for_ms: rng.u64(1_000..8_000),
+        for_ms: rng.u64(1_000..6_000),
         protocol: protocols[rng.usize(0..protocols.len())],
     }
 }

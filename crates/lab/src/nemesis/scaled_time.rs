@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 
-/// Makes old troubles a day older, again and again, until it is dropped.
+/// Makes old troubles a day older, again and again.
 pub(super) struct ScaledTime(JoinHandle<()>);
 
 impl ScaledTime {
@@ -22,6 +22,15 @@ impl ScaledTime {
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
         }))
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// When a last round fails, with every server there: then none was right.
+    pub(super) async fn end(self, pool: &PgPool) -> sqlx::Result<()> {
+        drop(self);
+        age(pool).await
     }
 }
 

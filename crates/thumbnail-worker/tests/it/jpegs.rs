@@ -11,7 +11,7 @@ use thumbnail_worker::stop::Stop;
 use crate::paint::{fixture, quarters};
 
 /// A JPEG of 400 x 296 pixels with this way of coding.
-fn jpeg(colour: ColorType, pixels: &[u8], progressive: bool, sampling: SamplingFactor) -> Vec<u8> {
+pub(crate) fn jpeg(colour: ColorType, pixels: &[u8], progressive: bool, sampling: SamplingFactor) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, 92);
     encoder.set_progressive(progressive);
@@ -21,7 +21,7 @@ fn jpeg(colour: ColorType, pixels: &[u8], progressive: bool, sampling: SamplingF
 }
 
 /// A file in segments: each marker with its body up to the first scan, and that with all that follows.
-fn segments(file: &[u8]) -> (Vec<(u8, Vec<u8>)>, Vec<u8>) {
+pub(crate) fn segments(file: &[u8]) -> (Vec<(u8, Vec<u8>)>, Vec<u8>) {
     let (mut at, mut found) = (2, Vec::new());
     while file[at + 1] != 0xDA {
         let length = usize::from(u16::from_be_bytes([file[at + 2], file[at + 3]]));
@@ -31,7 +31,7 @@ fn segments(file: &[u8]) -> (Vec<(u8, Vec<u8>)>, Vec<u8>) {
     (found, file[at..].to_vec())
 }
 
-fn join(segments: &[(u8, Vec<u8>)], scan: &[u8]) -> Vec<u8> {
+pub(crate) fn join(segments: &[(u8, Vec<u8>)], scan: &[u8]) -> Vec<u8> {
     let mut file = vec![0xFF, 0xD8];
     for (marker, body) in segments {
         file.extend([0xFF, *marker]);
@@ -156,7 +156,7 @@ fn markers_say_what_the_components_mean_in_libjpeg_s_order() {
 }
 
 /// A TIFF block with one entry.
-fn tiff(little: bool, tag: u16, kind: u16, count: u32, value: [u8; 4]) -> Vec<u8> {
+pub(crate) fn tiff(little: bool, tag: u16, kind: u16, count: u32, value: [u8; 4]) -> Vec<u8> {
     let short = |number: u16| if little { number.to_le_bytes() } else { number.to_be_bytes() };
     let long = |number: u32| if little { number.to_le_bytes() } else { number.to_be_bytes() };
     let mut block = if little { b"II\x2A\0".to_vec() } else { b"MM\0\x2A".to_vec() };
@@ -199,7 +199,7 @@ fn an_orientation_counts_in_every_type_of_whole_number() {
 }
 
 /// A picture of this many pixels a side by its header, with so many scans of one component and no data.
-fn empty_scans(side: u16, progressive: bool, scans: usize, spectrum: [u8; 3]) -> Vec<u8> {
+pub(crate) fn empty_scans(side: u16, progressive: bool, scans: usize, spectrum: [u8; 3]) -> Vec<u8> {
     let (mut own, _) = segments(&fixture("baseline.jpg"));
     for (marker, body) in &mut own {
         if matches!(marker, 0xC0..=0xC2) {

@@ -5,7 +5,9 @@
 
 use super::scans::{Component, Scans};
 use crate::pictures::format::Format;
+use crate::pictures::header::Marks;
 use crate::pictures::orientation::Orientation;
+use crate::pictures::profile::{self, Profile};
 use crate::pictures::refused::Refused;
 
 /// A frame header, by which decoding is weighed.
@@ -68,8 +70,9 @@ impl Frame {
 }
 
 /// Walks the markers up to the first scan, then the scans.
-pub(in crate::pictures) fn read_header(bytes: &[u8]) -> Result<(Frame, Orientation), Refused> {
+pub(in crate::pictures) fn read_header(bytes: &[u8]) -> Result<(Frame, Marks), Refused> {
     let mut orientation = None;
+    let mut profile = ProfileParts::default();
     let mut frame = None;
     let mut colours = ColourMarkers::default();
     let mut at = 2;
@@ -89,6 +92,11 @@ pub(in crate::pictures) fn read_header(bytes: &[u8]) -> Result<(Frame, Orientati
                     orientation = orientation.or(Some(Orientation::of_tiff(tiff)));
                 }
             }
+            0xE2 => {
+                if let Some(part) = body.strip_prefix(b"ICC_PROFILE\0") {
+                    profile.take(part);
+                }
+            }
             0xEE if body.starts_with(b"Adobe") && body.len() >= 12 => colours.adobe = Some(body[11]),
             0xD9 => return Err(Refused::Truncated { format: Format::Jpeg }),
             0xDA => break body,
@@ -99,7 +107,7 @@ pub(in crate::pictures) fn read_header(bytes: &[u8]) -> Result<(Frame, Orientati
     frame.bytes = bytes.len() as u64;
     frame.colours = colours.of(&frame.components);
     frame.scans = Scans::read(bytes, at, scan, &frame.components);
-    Ok((frame, orientation.unwrap_or_default()))
+    Ok((frame, Marks { orientation: orientation.unwrap_or_default(), profile: profile.join() }))
 }
 
 /// A file in two: the segments that decoding needs, without those of applications and comments, and all from the first scan on.
@@ -117,6 +125,35 @@ pub(super) fn split(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
             Some((0xE0..=0xEF | 0xFE, _)) => {}
             Some(_) => head.extend_from_slice(&bytes[start..at]),
         }
+    }
+}
+
+/// A profile in the segments that it is cut into, each with its number and how many there are.
+#[derive(Debug, Default)]
+struct ProfileParts<'a> {
+    parts: Vec<(u8, u8, &'a [u8])>,
+}
+
+impl<'a> ProfileParts<'a> {
+    fn take(&mut self, segment: &'a [u8]) {
+        if let [number, count, part @ ..] = segment
+            && self.parts.len() < usize::from(u8::MAX)
+        {
+            self.parts.push((*number, *count, part));
+        }
+    }
+
+    /// The whole profile, when each part is there once.
+    fn join(mut self) -> Option<Profile> {
+        self.parts.sort_unstable_by_key(|(number, ..)| *number);
+        let count = self.parts.len();
+        let whole =
+            (1..).zip(&self.parts).all(|(n, (number, stated, _))| *number == n && usize::from(*stated) == count);
+        let length: usize = self.parts.iter().map(|(.., part)| part.len()).sum();
+        if !whole || length > profile::MAX_BYTES {
+            return None;
+        }
+        Profile::icc(self.parts.into_iter().flat_map(|(.., part)| part).copied().collect())
     }
 }
 

@@ -16,10 +16,14 @@ pub(super) enum Padding {
 
 /// A file as a decoder reads it: the segments that matter for decoding, the scans, and padding.
 pub(super) struct Source<'a> {
+    /// What is read next, without asking: at most [`CHUNK`] bytes, and not beyond the beginning of a scan.
+    chunk: &'a [u8],
     parts: [&'a [u8]; 3],
-    reads: u32,
     stop: &'a Stop,
 }
+
+/// How many bytes are read before it is asked again whether to stop.
+const CHUNK: usize = 4_096;
 
 /// Bytes of padding: more than a decoder reads ahead.
 const PADDING: usize = 1_024;
@@ -42,7 +46,7 @@ const fn padded(pattern: [u8; 2]) -> [u8; PADDING + 2] {
 impl<'a> Source<'a> {
     /// `head` and `scans`, as [`super::frame::split`] gives them.
     pub(super) fn new(head: &'a [u8], scans: &'a [u8], stop: &'a Stop) -> Self {
-        Self { parts: [head, scans, &[]], reads: 0, stop }
+        Self { chunk: &[], parts: [head, scans, &[]], stop }
     }
 
     /// The same, and `padding` behind it.
@@ -51,19 +55,39 @@ impl<'a> Source<'a> {
             Padding::Zeros => &ZEROS[..],
             Padding::Ones => &ONES[..],
         };
-        Self { parts: [head, scans, padding], reads: 0, stop }
+        Self { chunk: &[], parts: [head, scans, padding], stop }
+    }
+
+    /// Takes the next bytes; none at the end.
+    #[cold]
+    fn take_chunk(&mut self) -> Result<(), Error> {
+        if self.stop.is_set() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        if let Some(part) = self.parts.iter_mut().find(|part| !part.is_empty()) {
+            let most = &part[..part.len().min(CHUNK)];
+            // A scan without data takes a dozen bytes and as long as one with data, so each is asked for on its own.
+            let end = most.windows(2).skip(1).position(|pair| pair == [0xFF, 0xDA]).map_or(most.len(), |at| at + 1);
+            (self.chunk, *part) = part.split_at(end);
+        }
+        Ok(())
     }
 }
 
 impl Read for Source<'_> {
     #[inline]
     fn read(&mut self, into: &mut [u8]) -> Result<usize, Error> {
-        let Some(part) = self.parts.iter_mut().find(|part| !part.is_empty()) else { return Ok(0) };
-        // Single bytes are read, millions of them: asked is where a marker may begin, which each scan does, and now and then.
-        self.reads = self.reads.wrapping_add(1);
-        if (part[0] == 0xFF || self.reads.is_multiple_of(4_096)) && self.stop.is_set() {
-            return Err(ErrorKind::TimedOut.into());
+        if self.chunk.is_empty() {
+            self.take_chunk()?;
         }
-        part.read(into)
+        // Nearly all reads are of a single byte, millions of them.
+        match (self.chunk.split_first(), into.first_mut()) {
+            (Some((byte, rest)), Some(place)) => {
+                *place = *byte;
+                self.chunk = rest;
+                Ok(1)
+            }
+            _ => Ok(0),
+        }
     }
 }
