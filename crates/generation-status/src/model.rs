@@ -24,8 +24,8 @@ pub(crate) use models::{MAX_PROMPT_CHARACTERS, Model, Pace};
 pub(crate) use operations::{CheckedRange, JobEvent, QueueStats, Resolution, Violation};
 pub(crate) use webhooks::{
     Attempt, AttemptResult, ClaimedDelivery, CreatedEndpoint, DELIVERY_JOBS, DELIVERY_RETENTION, Delivery,
-    DeliveryOutcome, Endpoint, EndpointChange, FreeSlots, MAX_ENDPOINTS, NewEndpoint, ReapedDeliveries, Secret,
-    Settlement, TEST_EVENT, TIMEOUT, Unqueued, event_types,
+    DeliveryOutcome, DeliveryState, Endpoint, EndpointChange, FreeSlots, MAX_ENDPOINTS, NewEndpoint, ReapedDeliveries,
+    Secret, Settlement, TEST_EVENT, TIMEOUT, Unqueued, event_types,
 };
 pub(crate) use work::{
     ClaimedWork, Condition, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport,

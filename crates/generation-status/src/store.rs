@@ -11,6 +11,8 @@ mod delivery_results;
 mod forgotten_orders;
 mod generations;
 mod job_events;
+#[cfg(test)]
+mod numbers;
 mod outputs;
 mod paces;
 mod provider_calls;

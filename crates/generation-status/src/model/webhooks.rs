@@ -80,6 +80,18 @@ pub(crate) struct EndpointChange {
     pub(crate) expected_version: Option<i64>,
 }
 
+/// The state of a delivery; the numbers of `webhook_deliveries.state` and of `rushes.webhooks.v1.Delivery.State`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
+pub(crate) enum DeliveryState {
+    /// It is to be sent, or sent again.
+    Pending = 1,
+    /// The endpoint accepted it.
+    Delivered = 2,
+    /// It was given up.
+    Failed = 3,
+}
+
 /// One event for one endpoint, as users see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
@@ -87,7 +99,7 @@ pub(crate) struct Delivery {
     pub(crate) event_type: String,
     /// The generation and its version in the event; `None` for a test.
     pub(crate) generation: Option<(GenerationId, i64)>,
-    /// The number of `rushes.webhooks.v1.Delivery.State`.
+    /// The number of a [`DeliveryState`].
     pub(crate) state: i16,
     pub(crate) attempt_count: i32,
     pub(crate) next_attempt_time: Option<OffsetDateTime>,
@@ -200,12 +212,12 @@ impl DeliveryOutcome {
         }
     }
 
-    /// The number of `rushes.webhooks.v1.Delivery.State`.
-    pub(crate) const fn state(self) -> i16 {
+    /// Where the delivery stands after it.
+    pub(crate) const fn state(self) -> DeliveryState {
         match self {
-            Self::Retried => 1,
-            Self::Delivered => 2,
-            Self::Failed | Self::Overtaken => 3,
+            Self::Retried => DeliveryState::Pending,
+            Self::Delivered => DeliveryState::Delivered,
+            Self::Failed | Self::Overtaken => DeliveryState::Failed,
         }
     }
 }

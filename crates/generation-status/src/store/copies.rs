@@ -48,8 +48,8 @@ pub(crate) const COPIES: &[CheckedCopy] = &[
                      done.generations <= 20000 and (p.completed_count, p.completed_cost_micros) <> (done.completed, done.cost)
               from (select * from projects where id > $1 order by id limit $2) p
               cross join lateral (
-                  select count(*) as generations, count(*) filter (where state = 6) as completed,
-                         coalesce(sum(captured_micros) filter (where state = 6), 0) as cost
+                  select count(*) as generations, count(*) filter (where state = 6 /* COMPLETED */) as completed,
+                         coalesce(sum(captured_micros) filter (where state = 6 /* COMPLETED */), 0) as cost
                   from (
                       select state, captured_micros from generations
                       where account_id = p.account_id and project_id = p.id limit 20001

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::error::{Error, Noun};
-use crate::model::{Attempt, Delivery, TEST_EVENT};
+use crate::model::{Attempt, Delivery, DeliveryState, TEST_EVENT};
 
 /// How many of a delivery's attempts are shown.
 const MAX_ATTEMPTS_SHOWN: i64 = 20;
@@ -142,16 +142,17 @@ impl Store {
                  select id from webhook_deliveries where account_id = $1 and endpoint_id = $2 and id = $3
              ), again as (
                  update webhook_deliveries d
-                 set state = 1, job_id = null, waits = false, expedited = true, due_time = to_timestamp(0),
+                 set state = $4, job_id = null, waits = false, expedited = true, due_time = to_timestamp(0),
                      next_attempt_time = now(), end_time = null, failures = 0, refusals = 0, failing_since = null
                  from found
-                 where d.account_id = $1 and d.id = found.id and (d.state > 1 or d.job_id is null)
+                 where d.account_id = $1 and d.id = found.id and (d.state > 1 /* PENDING */ or d.job_id is null)
              )
              select exists (select from found)",
         )
         .bind(account.0)
         .bind(name.endpoint.0)
-        .bind(name.delivery.0);
+        .bind(name.delivery.0)
+        .bind(DeliveryState::Pending as i16);
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
         let found = self.pools.write.run("redeliver", run).await?;
         if found { Ok(()) } else { Err(Error::NotFound(Noun::WebhookDelivery)) }

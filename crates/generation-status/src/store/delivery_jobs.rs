@@ -23,7 +23,7 @@ use super::delivery_results::unblock_successors;
 use super::rows::columns;
 use crate::error::Error;
 use crate::model::{
-    AnswerSpeed, ClaimedDelivery, DELIVERY_JOBS, DELIVERY_RETENTION, Failures, FreeSlots, Generation,
+    AnswerSpeed, ClaimedDelivery, DELIVERY_JOBS, DELIVERY_RETENTION, DeliveryState, Failures, FreeSlots, Generation,
     MAX_DELIVERY_ATTEMPTS, PROMPT_QUEUE, ReapedDeliveries, SLOW_QUEUE, Secret, Unqueued,
 };
 
@@ -55,11 +55,11 @@ impl Store {
                  ), endpoints (id) as (
                      -- A loose index scan: one step for each endpoint with something that is not on its way, however much it is.
                      (select endpoint_id from webhook_deliveries
-                      where state = 1 and job_id is null and not waits and (select ours from turn)
+                      where state = 1 /* PENDING */ and job_id is null and not waits and (select ours from turn)
                       order by endpoint_id limit 1)
                      union all
                      select (select d.endpoint_id from webhook_deliveries d
-                             where d.state = 1 and d.job_id is null and not d.waits and d.endpoint_id > endpoints.id
+                             where d.state = 1 /* PENDING */ and d.job_id is null and not d.waits and d.endpoint_id > endpoints.id
                              order by d.endpoint_id limit 1)
                      from endpoints where endpoints.id is not null
                  )
@@ -69,13 +69,13 @@ impl Store {
                  cross join lateral (
                      select case e.answer_speed when 'prompt' then $2 else $3 end - (
                          select count(*) from webhook_deliveries s
-                         where s.endpoint_id = e.id and s.state = 1 and s.job_id is not null
+                         where s.endpoint_id = e.id and s.state = 1 /* PENDING */ and s.job_id is not null
                      ) as free
                  ) room
                  cross join lateral (
                      select d.id, d.round from webhook_deliveries d
                      where d.account_id = e.account_id and d.endpoint_id = e.id
-                       and d.state = 1 and d.job_id is null and not d.waits and d.due_time <= now()
+                       and d.state = 1 /* PENDING */ and d.job_id is null and not d.waits and d.due_time <= now()
                      order by d.due_time, d.id limit greatest(room.free, 0)
                      for update skip locked
                  ) due
@@ -142,7 +142,8 @@ impl Store {
                 Err(error) => return Err(Error::from(error)),
             }
             let query = sqlx::query(
-                "update webhook_deliveries set job_id = null where account_id = $1 and job_id = $2 and state = 1",
+                "update webhook_deliveries set job_id = null
+                 where account_id = $1 and job_id = $2 and state = 1 /* PENDING */",
             )
             .bind(leased.account)
             .bind(leased.lease.job);
@@ -164,7 +165,7 @@ impl Store {
               join webhook_endpoints e on e.account_id = d.account_id and e.id = d.endpoint_id
               left join generations latest on latest.account_id = d.account_id and latest.id = d.generation_id
               left join lateral jsonb_populate_record(latest, d.generation) g on latest.id is not null
-              where d.account_id = $1 and d.id = $2 and d.job_id = $3 and d.state = 1 and e.disable_time is null"
+              where d.account_id = $1 and d.id = $2 and d.job_id = $3 and d.state = 1 /* PENDING */ and e.disable_time is null"
         ))
         .bind(leased.account)
         .bind(id)
@@ -192,21 +193,22 @@ impl Store {
             let reaped = jobs::reap(tx, DELIVERY_JOBS).await?;
             let dead_lettered: Vec<Uuid> = reaped.dead_lettered.iter().map(|dead_lettered| dead_lettered.job).collect();
             let query = sqlx::query_scalar::<_, Uuid>(
-                "update webhook_deliveries d set state = 3, end_time = now(), next_attempt_time = null
-                 where d.state = 1 and d.id in (
+                "update webhook_deliveries d set state = $3, end_time = now(), next_attempt_time = null
+                 where d.state = 1 /* PENDING */ and d.id in (
                      select id from (
                          select b.id from webhook_deliveries b join jobs j on j.account_id = b.account_id and j.id = b.job_id
-                         where j.id = any ($1) and b.state = 1
+                         where j.id = any ($1) and b.state = 1 /* PENDING */
                          union all
                          (select o.id from webhook_endpoints e
                           join webhook_deliveries o on o.account_id = e.account_id and o.endpoint_id = e.id
-                          where e.disable_time is not null and o.state = 1 limit $2)
+                          where e.disable_time is not null and o.state = 1 /* PENDING */ limit $2)
                      ) lost
                  )
                  returning d.id",
             )
             .bind(dead_lettered)
             .bind(MAX_BATCH)
+            .bind(DeliveryState::Failed as i16)
             .fetch_all(&mut *tx);
             let lost = statement("fail_deliveries", query).await?;
             if !lost.is_empty() {
@@ -215,7 +217,7 @@ impl Store {
             let query = sqlx::query(
                 "delete from webhook_deliveries where id in (
                      select id from webhook_deliveries
-                     where state > 1 and end_time < now() - make_interval(secs => $1) limit $2
+                     where state > 1 /* PENDING */ and end_time < now() - make_interval(secs => $1) limit $2
                  )",
             )
             .bind(DELIVERY_RETENTION.as_secs_f64())
@@ -232,7 +234,7 @@ impl Store {
             jobs::observe(tx, DELIVERY_JOBS).await?;
             let query = sqlx::query_as(
                 "select count(*), coalesce(extract(epoch from now() - min(create_time)), 0)::double precision
-                 from webhook_deliveries where state = 1",
+                 from webhook_deliveries where state = 1 /* PENDING */",
             );
             Ok(statement("pending_deliveries", query.fetch_one(tx)).await?)
         };
@@ -275,9 +277,11 @@ async fn block_successors(tx: &mut PgConnection, found: &[Due]) -> Result<(Vec<U
         ended.dedup();
         overtaken += ended.len();
         let query = sqlx::query(
-            "update webhook_deliveries set state = 3, end_time = now(), next_attempt_time = null where id = any ($1)",
+            "update webhook_deliveries set state = $2, end_time = now(), next_attempt_time = null
+             where id = any ($1)",
         )
-        .bind(ended.clone());
+        .bind(ended.clone())
+        .bind(DeliveryState::Failed as i16);
         statement("overtake_deliveries", query.execute(&mut *tx)).await?;
         unblock_successors(tx, &ended).await?;
     };
@@ -302,7 +306,7 @@ async fn lock_predecessors(tx: &mut PgConnection, found: &[Due]) -> Result<Vec<P
          cross join lateral (
              select b.id, b.job_id, b.failures, b.refusals, b.failing_since from webhook_deliveries b
              where b.account_id = d.account_id and b.endpoint_id = d.endpoint_id and b.generation_id = d.generation_id
-               and b.generation_version < d.generation_version and b.state = 1 and not d.expedited
+               and b.generation_version < d.generation_version and b.state = 1 /* PENDING */ and not d.expedited
              order by b.generation_version limit 1
              for update
          ) before",

@@ -161,7 +161,7 @@ async fn has_successor(tx: &mut PgConnection, account: Uuid, delivery: &ClaimedD
         "select exists (
              select from webhook_deliveries d
              join webhook_deliveries n on n.account_id = d.account_id and n.endpoint_id = d.endpoint_id
-               and n.generation_id = d.generation_id and n.generation_version > d.generation_version and n.state = 1
+               and n.generation_id = d.generation_id and n.generation_version > d.generation_version and n.state = 1 /* PENDING */
              where d.account_id = $1 and d.id = $2
          )",
     )
@@ -184,12 +184,12 @@ async fn write_result(
     let query = sqlx::query(
         "with sent as (
              update webhook_deliveries
-             set attempt_count = attempt_count + 1, state = $3, end_time = case when $3 > 1 then now() end,
-                 failures = $4, refusals = $5, failing_since = $6, expedited = expedited and $3 > 1,
+             set attempt_count = attempt_count + 1, state = $3, end_time = case when $3 > 1 /* PENDING */ then now() end,
+                 failures = $4, refusals = $5, failing_since = $6, expedited = expedited and $3 > 1 /* PENDING */,
                  next_attempt_time = now() + make_interval(secs => $7),
                  due_time = coalesce(now() + make_interval(secs => $7), due_time),
                  -- The next attempt is another job; of one that has ended, the last stays.
-                 job_id = case when $3 > 1 then job_id end
+                 job_id = case when $3 > 1 /* PENDING */ then job_id end
              where account_id = $1 and id = $2
              returning id, account_id, attempt_count
          )
@@ -198,7 +198,7 @@ async fn write_result(
     )
     .bind(account)
     .bind(delivery.name.delivery.0)
-    .bind(outcome.state())
+    .bind(outcome.state() as i16)
     .bind(failures.count)
     .bind(failures.refusals)
     .bind(failures.since)
@@ -218,7 +218,7 @@ pub(super) async fn unblock_successors(tx: &mut PgConnection, ended: &[Uuid]) ->
         "update webhook_deliveries d set waits = false
          from webhook_deliveries o
          where o.id = any ($1) and d.account_id = o.account_id and d.endpoint_id = o.endpoint_id
-           and d.generation_id = o.generation_id and d.state = 1 and d.waits",
+           and d.generation_id = o.generation_id and d.state = 1 /* PENDING */ and d.waits",
     )
     .bind(ended.to_vec());
     statement("unblock_deliveries", query.execute(tx)).await?;

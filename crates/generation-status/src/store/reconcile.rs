@@ -57,7 +57,8 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
         name: "unconfirmed_overdue",
         repair: Repair::Reaper,
         sql: "select account_id, id from generations
-              where end_time is null and state in (2, 5) and wait_reason = 7 and total_deadline < now() - interval '1 min' limit 100",
+              where end_time is null and state in (2 /* SUBMITTING */, 5 /* CANCELLING */)
+                and wait_reason = 7 /* SUBMISSION_UNCONFIRMED */ and total_deadline < now() - interval '1 min' limit 100",
     },
     Invariant {
         name: "open_without_job",
@@ -69,7 +70,7 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
     Invariant {
         name: "job_without_generation",
         repair: Repair::Notify,
-        sql: "select j.account_id, j.id from jobs j left join generations g on g.id = j.id and g.state < 6
+        sql: "select j.account_id, j.id from jobs j left join generations g on g.id = j.id and g.end_time is null
               where j.kind = 'generation' and j.state in ('leased', 'waiting') and g.id is null limit 100",
     },
     Invariant {
@@ -79,7 +80,7 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
         // be of the same generation.
         sql: "select g.account_id, g.id
               from jobs d join generations g
-                  on g.account_id = d.account_id and g.end_time is null and g.state in (1, 2, 3)
+                  on g.account_id = d.account_id and g.end_time is null and g.state in (1 /* QUEUED */, 2 /* SUBMITTING */, 3 /* PROCESSING */)
                      and d.payload in (convert_to('projects/' || g.project_id, 'UTF8'),
                                        convert_to('projects/' || g.project_id || '/scenes/' || g.scene_id, 'UTF8'))
               where d.kind = 'delete-generations' and d.state = 'dead'
@@ -92,7 +93,7 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
         name: "terminal_unsettled",
         repair: Repair::None,
         sql: "select g.account_id, g.id from generations g
-              where g.state >= 6 and g.end_time > now() - interval '1 hour' and g.held_micros > 0
+              where g.end_time > now() - interval '1 hour' and g.held_micros > 0
                 and not exists (
                     select from ledger l
                     where l.generation_id = g.id and l.entry in ('capture', 'release') and l.book = 'held')

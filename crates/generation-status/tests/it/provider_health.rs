@@ -208,6 +208,9 @@ async fn a_model_that_no_worker_serves_says_so() {
     assert_eq!((shown.reason(), shown.since_time), (model::unavailability::Reason::NoWorker, None));
     let _worker = Worker::new(&cluster, 1).await;
     shows(&cluster, &user, model::State::Available).await;
-    sqlx::query("update job_servers set seen_time = now() - interval '2 minutes'").execute(&cluster.pool).await.unwrap();
+    sqlx::query("update job_servers set seen_time = now() - interval '2 minutes'")
+        .execute(&cluster.pool)
+        .await
+        .unwrap();
     shows(&cluster, &user, model::State::Unavailable).await;
 }

@@ -282,8 +282,11 @@ impl Script<'_> {
 
         // A worker has no database; a webhook that it can verify costs it one `HintWork`.
         let hook = json!({"provider": "replicate", "job": lease["job"]});
-        let cost = self.call("HookService/ReceiveHook", &[hook]).await?.statements;
-        self.keep("HookService/ReceiveHook", cost, cost)
+        for (method, request) in [("HookService/ReceiveHook", hook), ("ProviderService/CheckModels", json!({}))] {
+            let cost = self.call(method, &[request]).await?.statements;
+            self.keep(method, cost, cost)?;
+        }
+        Ok(())
     }
 
     async fn dead_letters(&mut self) -> Result<()> {
