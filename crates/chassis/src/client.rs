@@ -31,6 +31,16 @@ use crate::{
 /// One connection between two processes costs 15 % more than four; sixteen are no better.
 const CONNECTIONS: usize = 4;
 
+/// How many bytes of one call wait unread between two of our processes, in either direction.
+pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
+/// How many bytes of all calls of a connection between two of our processes wait unread: as many as HTTP/2 knows, since those of
+/// calls that nobody reads would else keep those of all others from being sent.
+pub(crate) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// The most bytes of headers between two of our processes: what the public port takes, and what the gateway adds.
+pub(crate) const MAX_HEADERS: u32 = 64 << 10;
+/// How many cancelled calls a connection remembers, so that what still arrives of them is dropped without a word.
+const REMEMBERED_RESETS: usize = 10_000;
+
 /// A lazy channel to one service; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Channel {
@@ -52,6 +62,14 @@ pub fn connect(name: &'static str, uri: &Uri) -> Channel {
             .http2_keep_alive_interval(Duration::from_secs(5))
             .keep_alive_timeout(Duration::from_secs(3))
             .keep_alive_while_idle(true)
+            // A connection is shared by everybody's calls, so nothing that one of them does may end it or take its room: each has
+            // a window of its own and the connection none, a reply's headers have room for what servers send, and replies that
+            // arrive after their call was cancelled are nobody's fault.
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_header_list_size(MAX_HEADERS)
+            .http2_max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .http2_max_local_error_reset_streams(None)
             .connect_lazy()
     };
     Channel {

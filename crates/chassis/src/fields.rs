@@ -181,7 +181,7 @@ impl Fields {
     }
 
     /// The fields that an update is about, each one of `known`, which are paired with whether the request fills them: those
-    /// that `update_mask` names; without a mask those that are filled; with `*` all (AIP-134).
+    /// that `update_mask` names; without a mask those that are filled; with `*` all (AIP-134). An update of nothing is wrong.
     pub fn update_mask<'k>(&mut self, mask: Option<&[String]>, known: &[(&'k str, bool)]) -> Vec<&'k str> {
         let mask = mask.unwrap_or_default();
         if self.at_most("update_mask.paths", mask, MAX_MASK_PATHS).len() < mask.len() {
@@ -198,7 +198,20 @@ impl Fields {
             [all] if all == "*" => true,
             _ => mask.iter().any(|path| path == field),
         };
-        known.iter().filter(|(field, filled)| named(field, *filled)).map(|(field, _)| *field).collect()
+        let about: Vec<_> =
+            known.iter().filter(|(field, filled)| named(field, *filled)).map(|(field, _)| *field).collect();
+        // An update of nothing would only raise the version. Whoever sends one has forgotten the mask or the values.
+        if mask.is_empty() && about.is_empty() {
+            let names: Vec<_> = known.iter().map(|(field, _)| *field).collect();
+            let names = names.join(", ");
+            self.wrong(
+                "update_mask",
+                format_args!(
+                    "must name the fields to change ({names}), unless the request fills one of them; it fills none"
+                ),
+            );
+        }
+        about
     }
 
     /// The values, if nothing was wrong.
@@ -318,6 +331,15 @@ mod tests {
     #[test]
     fn an_update_is_about_what_its_mask_names_or_what_it_fills() {
         let known = [("title", true), ("blurb", false)];
+        let nothing_filled = [("title", false), ("blurb", false)];
+        for mask in [None, Some(Vec::new())] {
+            let mut fields = Fields::default();
+            assert_eq!(fields.update_mask(mask.as_deref(), &nothing_filled), Vec::<&str>::new());
+            assert_eq!(named(fields.0.as_ref().unwrap()), ["update_mask"]);
+        }
+        let mut fields = Fields::default();
+        assert_eq!(fields.update_mask(Some(&["blurb".to_owned()]), &nothing_filled), ["blurb"], "to be emptied");
+        assert!(fields.0.is_none());
         for (mask, about, wrong) in [
             (None, vec!["title"], 0),
             (Some(vec![]), vec!["title"], 0),

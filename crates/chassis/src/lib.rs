@@ -12,6 +12,7 @@ pub mod drain;
 pub mod egress;
 pub mod encoded;
 pub mod fields;
+pub mod frames;
 pub mod metrics;
 pub mod nats;
 pub mod postgres;

@@ -24,6 +24,7 @@ use tracing::Span;
 use crate::{
     metrics,
     request::Scope,
+    server::Slot,
     status::{self, Failure},
     telemetry::{self, attributes, metric::Value},
 };
@@ -90,12 +91,19 @@ pub(crate) struct Call {
     scope: Scope,
     began: Instant,
     finished: bool,
+    /// The place that a stream takes up for as long as it lasts.
+    held: Option<Slot>,
 }
 
 impl Call {
     pub(crate) fn begin(side: Side, method: Arc<str>, span: Span, scope: Scope) -> Self {
         let trace = telemetry::trace_id_of(&span).and_then(|id| HeaderValue::try_from(id).ok());
-        Self { side, method, span, trace, scope, began: Instant::now(), finished: false }
+        Self { side, method, span, trace, scope, began: Instant::now(), finished: false, held: None }
+    }
+
+    /// Keeps a place until the call has ended, its answer's body included.
+    pub(crate) fn hold(&mut self, slot: Slot) {
+        self.held = Some(slot);
     }
 
     /// Ends the call before it has begun, and gives the answer.

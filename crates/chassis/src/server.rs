@@ -7,6 +7,7 @@
 mod accept;
 mod descriptors;
 mod layer;
+mod messages;
 mod methods;
 mod probes;
 
@@ -27,7 +28,8 @@ use layer::Policy;
 use methods::Methods;
 use probes::Probes;
 
-pub use layer::Rpc;
+pub use accept::LongStreams;
+pub use layer::{Admission, Rpc, Slot};
 pub use methods::Timeouts;
 pub use probes::Beside;
 
@@ -84,6 +86,7 @@ pub struct Server {
     settings: Settings,
     timeouts: Timeouts,
     own_timeouts: HashMap<String, Timeouts>,
+    message_limits: HashMap<&'static str, u64>,
     limit: usize,
     /// The way in from the outside: what Rushes' own processes say to each other does not go out with the replies.
     public: bool,
@@ -101,12 +104,13 @@ impl Server {
             settings: *settings,
             timeouts: Timeouts::default(),
             own_timeouts: HashMap::new(),
+            message_limits: HashMap::new(),
             limit: 1_024,
             public: false,
             descriptors: None,
             advertised: Vec::new(),
         };
-        server.streaming(probes::STREAMING)
+        server.streaming(probes::STREAMING).method(probes::CHECK, probes::CHECK_TIMEOUTS)
     }
 
     /// Declares methods, as `/package.Service/Method`, that stream: they have no deadline but the client's own, which
@@ -120,6 +124,14 @@ impl Server {
     #[must_use]
     pub fn method(mut self, path: &str, timeouts: Timeouts) -> Self {
         self.own_timeouts.insert(path.to_owned(), timeouts);
+        self
+    }
+
+    /// Sets the largest message of methods, as `/package.Service/Method`, in bytes, decompressed. Without it a server passes the
+    /// messages of a method on as they are.
+    #[must_use]
+    pub fn message_limits(mut self, limits: impl IntoIterator<Item = (&'static str, u64)>) -> Self {
+        self.message_limits.extend(limits);
         self
     }
 
@@ -153,7 +165,8 @@ impl Server {
     }
 
     /// Makes this the way in from the outside: it takes HTTP/1.1 too, for gRPC-Web and plain HTTP, and its replies carry
-    /// no internal metadata.
+    /// no internal metadata. A call takes one of the [limited](Server::limit) places only when the service behind takes it, with
+    /// the [`Admission`] in the request's extensions, so that who is nobody takes none.
     #[must_use]
     pub fn public(mut self) -> Self {
         self.public = true;
@@ -232,7 +245,7 @@ impl Bound {
             services.dedup();
         }
         let paths = described.iter().map(|(service, method)| format!("/{service}/{method}"));
-        let methods = Methods::new(paths, server.timeouts, server.own_timeouts);
+        let methods = Methods::new(paths, server.timeouts, server.own_timeouts, &server.message_limits);
         let public = server.public;
         let encoded = descriptors.as_ref().map(Descriptors::encode);
         let probes = Probes::new(&services, encoded.as_deref()).await?;

@@ -52,7 +52,7 @@ pub enum Command {
     /// Render a thumbnail of an asset.
     Thumbnail(assets::Render),
     /// Show what can be asked for a video, and at what price.
-    Models(models::List),
+    Models(models::Models),
     /// Show the account's credits.
     Credits,
     /// Print the tree of a recent trace of the local stack.
@@ -111,7 +111,7 @@ pub(crate) async fn run(command: Command, connection: Connection, json: bool) ->
             Command::Cancel(cancel) => cancel.run(&session).await,
             Command::Upload(upload) => upload.run(&session).await,
             Command::Thumbnail(render) => render.run(&session).await,
-            Command::Models(list) => list.run(&session).await,
+            Command::Models(models) => models.run(&session).await,
             Command::Credits => generations::credits(&session).await,
             Command::Trace(trace) => trace.run(&session).await,
             Command::Account(command) => command.run(&session).await,

@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use cache::{Asof, Cache, Key, Lifetime, Loaded};
 use domain::id::AccountId;
+use domain::page::Page;
 use prost::Message as _;
 
 use crate::dashboards::Dashboards;
 use crate::error::{Error, Noun};
-use crate::model::Page;
 use crate::presenter::{self, Presenter};
 use crate::store::Store;
 
@@ -57,7 +57,7 @@ impl CachedDashboards {
     /// A page. The first one in the default size comes through the cache, and while PostgreSQL cannot be read a stale one is
     /// returned to a caller who takes it.
     pub(crate) async fn read(&self, account: AccountId, page: Page) -> Result<Bytes, Error> {
-        if page != Page::DEFAULT {
+        if !page.is_usual() {
             return self.load(account, page).await;
         }
         match self.first_page(account, None).await {
@@ -95,7 +95,7 @@ impl CachedDashboards {
     }
 
     async fn fill(&self, account: AccountId) -> Result<Loaded, Uncached> {
-        let contents = self.dashboards.read(account, Page::DEFAULT).await.map_err(Uncached::Failed)?;
+        let contents = self.dashboards.read(account, Page::FIRST).await.map_err(Uncached::Failed)?;
         let (snapshot, nobody, settled) = (contents.snapshot, contents.is_of_nobody(), contents.is_settled());
         let body = self.presenter.dashboard(account, contents);
         let Some(snapshot) = snapshot else { return Err(Uncached::Partial(body)) };

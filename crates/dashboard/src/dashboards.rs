@@ -10,10 +10,11 @@ use std::time::Duration;
 use chassis::postgres;
 use chassis::request::deadline;
 use domain::id::AccountId;
+use domain::page::Page;
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::model::{Contents, Page, Section};
+use crate::model::{Contents, Section};
 use crate::store::Store;
 
 /// Reads dashboards from the store.

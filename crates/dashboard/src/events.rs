@@ -47,36 +47,11 @@ pub(crate) fn scene_deleted(account: AccountId, scene: SceneName) {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
     use domain::id::{ApiKeyId, SceneId};
     use domain::name::ApiKeyName;
-    use serde_json::Value;
+    use testkit::logged;
 
     use super::*;
-
-    /// The lines that are logged in JSON while `act` runs.
-    fn logged(act: impl FnOnce()) -> Vec<Value> {
-        #[derive(Clone, Default)]
-        struct Lines(Arc<Mutex<Vec<u8>>>);
-        impl io::Write for Lines {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap().extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, act);
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
 
     #[test]
     fn each_event_is_one_line_with_its_ids_and_without_a_secret() {
@@ -108,7 +83,8 @@ mod tests {
         assert_eq!(lines.len(), expected.len());
         for (line, (message, ids)) in lines.iter().zip(expected) {
             let fields = &line["fields"];
-            assert_eq!((&line["level"], &fields["message"]), (&Value::from("INFO"), &Value::from(message)));
+            assert_eq!(line["level"], "INFO");
+            assert_eq!(fields["message"], message);
             assert_eq!(fields["account"], account.name(), "{message}");
             for (field, id) in ids {
                 assert_eq!(fields[field], id, "{message}");

@@ -2,7 +2,7 @@
 
 mod accounts;
 mod dashboards;
-mod pages;
+mod listings;
 mod projects;
 mod scenes;
 
@@ -10,6 +10,6 @@ pub(crate) use accounts::{Account, ApiKey, NewApiKey, OPERATE, Profile, RevokedK
 pub(crate) use dashboards::{
     Contents, Credits, LatestGeneration, Notice, ProjectCard, RecentGeneration, SceneCard, Section, Snapshot,
 };
-pub(crate) use pages::{DASHBOARD_LISTING, PROJECTS_LISTING, Page, scenes_listing};
+pub(crate) use listings::{DASHBOARD_LISTING, PROJECTS_LISTING, scenes_listing};
 pub(crate) use projects::{NewProject, Project, ProjectChange};
 pub(crate) use scenes::{CreatedScene, MAX_SCENES, NewScene, Scene, SceneChange};

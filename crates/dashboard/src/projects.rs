@@ -3,14 +3,14 @@
 //! Invariant: a project is seen only by its account and only until it is deleted; its scenes are deleted with it.
 
 use domain::id::{AccountId, ProjectId};
-use domain::page::Cursor;
+use domain::page::{Cursor, Page};
 
 use crate::cache::CachedDashboards;
 use crate::error::{Error, Noun};
 use crate::etag::IfMatch;
 use crate::events;
 use crate::idempotency::IdempotencyKey;
-use crate::model::{NewProject, Page, Project, ProjectChange};
+use crate::model::{NewProject, Project, ProjectChange};
 use crate::store::Store;
 
 /// The rules of projects.

@@ -6,7 +6,7 @@
 use chassis::fields::{Invalid, SCHEMA};
 use domain::id::{AccountId, ProjectId, SceneId};
 use domain::name::SceneName;
-use domain::page::Cursor;
+use domain::page::{Cursor, Page};
 use uuid::Uuid;
 
 use crate::cache::CachedDashboards;
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::etag::IfMatch;
 use crate::events;
 use crate::idempotency::IdempotencyKey;
-use crate::model::{CreatedScene, NewScene, Page, Scene, SceneChange};
+use crate::model::{CreatedScene, NewScene, Scene, SceneChange};
 use crate::store::Store;
 
 /// The rules of scenes.

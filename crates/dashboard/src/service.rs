@@ -66,6 +66,7 @@ impl Service {
         let server = server::Server::new("dashboard", &config.server)
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
+            .message_limits(proto::message_limits("dashboard"))
             .advertise(proto::services("dashboard"));
         Ok(Self { server, routes, cache, stop })
     }

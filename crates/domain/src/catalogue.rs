@@ -85,6 +85,8 @@ pub struct Model {
     pub prompt_characters: usize,
     /// The maximum number of reference pictures.
     pub reference_assets: usize,
+    /// Whether it takes a seed. One that does not is sent none.
+    pub seed: bool,
     /// How many attempts may fail.
     pub max_attempts: i32,
     /// How long a generation may wait for a worker before it expires.
@@ -109,6 +111,7 @@ impl Model {
             price: Micros::new(50_000),
             prompt_characters: MAX_PROMPT_CHARACTERS,
             reference_assets: MAX_REFERENCE_ASSETS,
+            seed: true,
             max_attempts: 5,
             start_deadline: Duration::from_secs(24 * 3600),
             total_deadline: Duration::from_secs(25 * 3600),
@@ -136,6 +139,8 @@ struct Entry {
     prompt_characters: usize,
     #[serde(default)]
     reference_assets: usize,
+    #[serde(default = "default_seed")]
+    seed: bool,
     #[serde(default = "default_max_attempts")]
     max_attempts: i32,
     #[serde(default = "default_start_deadline")]
@@ -150,6 +155,10 @@ struct Entry {
 
 fn default_prompt_characters() -> usize {
     MAX_PROMPT_CHARACTERS
+}
+
+const fn default_seed() -> bool {
+    true
 }
 
 fn default_max_attempts() -> i32 {
@@ -219,6 +228,7 @@ impl Entry {
             price: Micros::new(self.price_micros),
             prompt_characters: self.prompt_characters,
             reference_assets: self.reference_assets,
+            seed: self.seed,
             max_attempts: self.max_attempts,
             start_deadline,
             total_deadline,

@@ -111,10 +111,13 @@ impl From<(u32, Option<Cursor>)> for Page {
 }
 
 impl Page {
+    /// The first page in its usual size.
+    pub const FIRST: Self = Self { size: DEFAULT_SIZE, after: None };
+
     /// Whether this is the first page in its usual size.
     #[must_use]
     pub fn is_usual(self) -> bool {
-        self.after.is_none() && self.size == DEFAULT_SIZE
+        self == Self::FIRST
     }
 
     /// How many rows to read: one more than the page has, which says whether another follows.
@@ -190,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_page_begins_after_its_cursor_or_at_the_end_of_the_listing() {
-        let first = Page::from((DEFAULT_SIZE, None));
+        let first = Page::FIRST;
         let cursor = Cursor { position: 7, id: Uuid::from_u128(9) };
         let next = Page::from((DEFAULT_SIZE, Some(cursor)));
         assert_eq!((first.start(), first.below()), ((-1, Uuid::nil()), Uuid::max()));

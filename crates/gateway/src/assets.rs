@@ -77,6 +77,10 @@ impl Assets {
             return Ok(success(StatusCode::NOT_MODIFIED, name, etag, Body::empty()));
         }
         let size = self.size(name).await?;
+        // Only now: of an asset that does not exist a cache must keep nothing.
+        if conditions::unless_any(request.headers()) {
+            return Ok(success(StatusCode::NOT_MODIFIED, name, etag, Body::empty()));
+        }
         let requested = match conditions::range_applies(request.headers(), &etag) {
             true => range::parse(request.headers(), size),
             false => RequestedRange::All,

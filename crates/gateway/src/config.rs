@@ -10,6 +10,9 @@ use chassis::{
 };
 use http::{HeaderValue, Uri};
 
+/// The watches that an account has open at a time unless a setting says otherwise.
+const MAX_WATCHES: usize = 1_000;
+
 /// Everything that the process reads from its environment.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -25,6 +28,8 @@ pub struct Config {
     pub origins: Origins,
     /// How long an answer about an API key is acted on without asking again.
     pub key_lifetime: Duration,
+    /// How many watches one account has open at a time through this gateway.
+    pub max_watches: usize,
     /// NATS, over which changes of keys come before that time is over; without it they take effect after that time.
     pub nats_url: Option<String>,
     /// The names of the messages of changes; see the cache's own settings.
@@ -93,6 +98,7 @@ impl Config {
             blobs: blobs::Settings::read(source)?,
             origins: source.or("RUSHES_CORS_ORIGINS", Origins::Any, origins)?,
             key_lifetime: source.duration("RUSHES_KEY_LIFETIME", Duration::from_secs(1), "a time")?,
+            max_watches: source.or("RUSHES_MAX_WATCHES_PER_ACCOUNT", MAX_WATCHES, "a number of watches")?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://127.0.0.1:4222")?,
             cache: cache::Settings::read(source)?,
         })

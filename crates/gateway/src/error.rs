@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use chassis::status::Failure;
+use chassis::{frames::TooLarge, status::Failure};
 use proto::Scope;
 
 /// The RetryInfo of a call whose key could not be looked up at once.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// The RetryInfo of a watch that was refused.
+const WATCH_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a call is refused.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -23,6 +26,9 @@ pub(crate) enum Error {
     /// As many keys are being looked up as may be at once.
     #[error("too many keys are being looked up")]
     LookupsExhausted,
+    /// As many watches are open as may be.
+    #[error("too many watches of one {}", .0.as_str())]
+    TooManyWatches(WatchLimit),
     /// Dashboard's answer about a key makes no sense.
     #[error("{0} of an API key cannot be read")]
     UnreadableKey(&'static str),
@@ -34,23 +40,30 @@ pub(crate) enum Error {
         /// The longest name.
         max: usize,
     },
-    /// A message is larger than its method allows.
-    #[error("a message has {bytes} bytes; {max} are allowed")]
-    MessageTooLarge {
-        /// Its size.
-        bytes: u64,
-        /// The largest that is allowed.
-        max: u64,
-    },
-    /// The messages of a stream are together larger than its method allows.
-    #[error("the messages have more than {max} bytes in all")]
-    StreamTooLarge {
-        /// The largest sum that is allowed.
-        max: u64,
-    },
+    /// A message, or all of a stream, is larger than its method allows.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     /// A failure that is ready to be answered, as a service behind the gateway returned it.
     #[error(transparent)]
     Failed(#[from] Failure),
+}
+
+/// What has only so many watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WatchLimit {
+    /// A connection: others of its streams are left for calls.
+    Connection,
+    /// An account.
+    Account,
+}
+
+impl WatchLimit {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Account => "account",
+        }
+    }
 }
 
 /// Why a call is not authenticated.
@@ -115,21 +128,20 @@ impl From<Error> for Failure {
                     .and_metadata("scope", scope)
             }
             Error::LookupsExhausted => Self::exhausted("OVERLOADED", error.to_string(), RETRY_AFTER),
+            Error::TooManyWatches(limit) => {
+                let what = match limit {
+                    WatchLimit::Connection => "open another connection, or close a watch",
+                    WatchLimit::Account => "close a watch, or watch more with one",
+                };
+                let message = format!("this {} has as many watches as it may; {what}", limit.as_str());
+                Self::exhausted("TOO_MANY_WATCHES", message, WATCH_RETRY_AFTER).and_metadata("limit", limit.as_str())
+            }
             Error::UnreadableKey(_) => Self::internal(error),
             Error::SessionInvalid { header, max } => {
                 let should = format!("must be a name of 1 to {max} characters that the client made up");
                 Self::invalid(header, "SESSION_INVALID", should)
             }
-            Error::MessageTooLarge { bytes, max } => Self::invalid(
-                "request",
-                "INPUT_TOO_LARGE",
-                format!("a message has {bytes} bytes; at most {max} are taken"),
-            ),
-            Error::StreamTooLarge { max } => Self::invalid(
-                "request",
-                "INPUT_TOO_LARGE",
-                format!("the messages have more than {max} bytes in all; at most {max} are taken"),
-            ),
+            Error::TooLarge(error) => error.into(),
             Error::Failed(failure) => failure,
         }
     }

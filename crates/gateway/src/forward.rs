@@ -1,9 +1,9 @@
 //! The way of a call: route, key, scope, session, limits, headers, and then its bytes as they are.
 
-mod frames;
 mod headers;
 mod limit;
 mod session;
+mod watches;
 
 use std::{
     convert::Infallible,
@@ -12,12 +12,13 @@ use std::{
     task::{Context, Poll},
 };
 
+use chassis::{drain::Drain, server::Admission};
 use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::Service;
 use tracing::Span;
 
-use self::session::Sessions;
+use self::{session::Sessions, watches::Watches};
 use crate::{error::Error, keys::Keys, routes::Routes};
 
 pub(crate) use self::session::HEADER as SESSION_HEADER;
@@ -28,11 +29,18 @@ pub(crate) struct Forward {
     routes: Routes,
     keys: Keys,
     sessions: Sessions,
+    watches: Watches,
 }
 
 impl Forward {
-    pub(crate) fn new(routes: Routes, keys: Keys) -> Self {
-        Self { routes, keys, sessions: Sessions::new() }
+    /// An account has at most `max_watches` open at a time.
+    pub(crate) fn new(routes: Routes, keys: Keys, max_watches: usize) -> Self {
+        Self { routes, keys, sessions: Sessions::new(), watches: Watches::new(max_watches) }
+    }
+
+    /// The same, whose watches end when `drain` begins.
+    pub(crate) fn until(self, drain: Drain) -> Self {
+        Self { watches: self.watches.until(drain), ..self }
     }
 
     async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
@@ -42,8 +50,13 @@ impl Forward {
         Span::current().record("rushes.account", tracing::field::display(key.account()));
         key.check_scope(route.scope)?;
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
+        let is_watch = route.method.max_timeout.is_none();
+        let places = is_watch.then(|| self.watches.open(key.account(), request.extensions())).transpose()?;
+        let admission = request.extensions_mut().remove::<Admission>();
         let request = headers::to_upstream(request, &key);
         let (request, refused) = limit::admit(request, route.method).await?;
+        // Not before the message has begun: whoever opens calls and sends nothing takes no place of those who do.
+        let _slot = admission.filter(|_| !is_watch).map(|calls| calls.admit()).transpose()?;
         let reply = route.channel.clone().call(request);
         let response = tokio::select! {
             // A refused body breaks the call to the service as well, and the client must read the refusal, not that.
@@ -54,7 +67,11 @@ impl Forward {
         if let Some(session) = session {
             session.record(response.headers()).await;
         }
-        Ok(headers::to_client(response))
+        let response = headers::to_client(response);
+        Ok(match places {
+            Some(places) => self.watches.reply(route.method.path, places, response),
+            None => response,
+        })
     }
 }
 

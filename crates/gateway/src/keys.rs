@@ -1,7 +1,8 @@
 //! The API key of a call. Only a key's SHA-256 leaves `credential`, and dashboard knows the account of each hash.
 //!
 //! Invariant: a key that was revoked is refused once the lifetime of an answer (1 s) has passed, whether or not a message of
-//! the change arrived, except while dashboard cannot be asked: then the last answer holds, for at most 30 s. Answers kept here
+//! the change arrived, except while dashboard cannot be asked or is too busy: then the last answer holds, for at most 30 s. And no
+//! number of invented keys keeps a known one from being looked up. Answers kept here
 //! never go into Redis: dashboard may have answered from its own cache, and only a load from the database may be shared.
 
 mod credential;
@@ -15,12 +16,13 @@ use std::{
 };
 
 use cache::Cache;
-use chassis::{client::Channel, status::Failure};
+use chassis::{client::Channel, request::deadline, status::Failure};
 use http::HeaderMap;
 use proto::accounts::v1::{AuthenticateApiKeyRequest, account_service_client::AccountServiceClient};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
+use tracing::Instrument as _;
 
 use self::known::{Hash, KnownKeys};
 use crate::error::{Error, Refusal};
@@ -28,15 +30,22 @@ use crate::{events, metrics};
 
 pub(crate) use self::key::Key;
 
-/// How many keys may be looked up at once: a flood of unknown keys must not become a flood of calls to dashboard.
-const MAX_LOOKUPS: usize = 64;
+/// How many keys may be looked up at once of which no answer is known: a flood of invented keys must not become a flood of calls
+/// to dashboard.
+const MAX_NEW_LOOKUPS: usize = 64;
+/// How many keys of which an answer is known may be looked up again at once. They have places of their own, which invented keys
+/// cannot take.
+const MAX_KNOWN_LOOKUPS: usize = 256;
+/// How long a lookup may take. It is its own time and not that of the call that began it, since others wait for it too.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Authenticates calls; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     accounts: AccountServiceClient<Channel>,
     known: KnownKeys,
-    lookups: Arc<Semaphore>,
+    new_lookups: Arc<Semaphore>,
+    known_lookups: Arc<Semaphore>,
     invalidation: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
@@ -45,7 +54,8 @@ impl Keys {
         Self {
             accounts: AccountServiceClient::new(dashboard),
             known: KnownKeys::new(lifetime),
-            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            new_lookups: Arc::new(Semaphore::new(MAX_NEW_LOOKUPS)),
+            known_lookups: Arc::new(Semaphore::new(MAX_KNOWN_LOOKUPS)),
             invalidation: None,
         }
     }
@@ -88,7 +98,10 @@ impl Keys {
         let mut asked = false;
         let key = self.known.get_or_look_up(hash, async {
             asked = true;
-            self.look_up(hash).await
+            let (keys, until) = (self.clone(), Instant::now() + LOOKUP_TIMEOUT);
+            let lookup = deadline::within(until, async move { keys.look_up(hash).await }).in_current_span();
+            // A task outside of this call's request, so that its deadline does not become that of all who wait.
+            tokio::spawn(lookup).await.unwrap_or_else(|error| Err(Failure::internal(error).into()))
         });
         let key = key.await;
         metrics::KEY_LOOKUPS.with([if asked { "dashboard" } else { "memory" }]).increment(1);
@@ -97,7 +110,9 @@ impl Keys {
 
     /// Asks dashboard for the key with this hash; while it cannot be asked, the last answer holds.
     async fn look_up(&self, hash: Hash) -> Result<Arc<Key>, Error> {
-        let Ok(_permit) = self.lookups.try_acquire() else { return Err(Error::LookupsExhausted) };
+        let last = self.known.last(&hash).await;
+        let lookups = if last.is_some() { &self.known_lookups } else { &self.new_lookups };
+        let Ok(_permit) = lookups.try_acquire() else { return last.ok_or(Error::LookupsExhausted) };
         let request = AuthenticateApiKeyRequest { key_sha256: hash.to_vec() };
         let status = match self.accounts.clone().authenticate_api_key(request).await {
             Ok(reply) => {
@@ -113,7 +128,8 @@ impl Keys {
         }
         let failure = Failure::upstream(status);
         match failure.code() {
-            Code::Unavailable | Code::DeadlineExceeded => self.known.last(&hash).await.ok_or(failure.into()),
+            // A dashboard that is full cannot be asked either.
+            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => last.ok_or(failure.into()),
             _ => Err(failure.into()),
         }
     }

@@ -4,7 +4,7 @@
 //! and forwards the HTTP/2 body as bytes. Beside that it serves assets over HTTP and takes model providers' webhooks.
 //!
 //! Invariants: no request reaches a service without an account that the gateway itself has put there, and no body is
-//! decoded here.
+//! decoded here but the last event of a watch that a drain ends.
 
 mod assets;
 mod config;

@@ -65,7 +65,7 @@ impl Service {
         }
         Ok(Self {
             server,
-            forward: Forward::new(routes, keys),
+            forward: Forward::new(routes, keys, config.max_watches),
             assets: Assets::new(Store::open(&config.blobs)?),
             hooks: Hooks::new(generation_worker.as_ref().map(|uri| client::connect("generation-worker", uri))),
             origins: config.origins.clone(),
@@ -101,6 +101,7 @@ impl Bound {
     /// When a server fails.
     pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
         let Self { server, forward, assets, hooks, origins } = self;
+        let forward = forward.until(drain.clone());
         server.serve_around(forward, |rpc| Ingress::new(rpc, assets, hooks, &origins), drain).await
     }
 }

@@ -60,6 +60,11 @@ impl BlockReasons {
             .cloned()
     }
 
+    /// Whether some worker serves a model, as far as was seen within the last minute.
+    pub(crate) fn is_served(&self, model: &Model) -> bool {
+        self.0.borrow().served_queues.contains(&model.id)
+    }
+
     /// An encoded generation of `account` with the reason why it is blocked.
     pub(crate) fn patch(&self, account: AccountId, encoded: Bytes) -> Bytes {
         let status = self.0.borrow().clone();

@@ -162,7 +162,7 @@ pub(crate) fn deletion_retried(account: AccountId, job: Uuid, attempt: i32, caus
     tracing::info!(account = account.name(), %job, attempt, cause, error, "deletion retried");
 }
 
-/// The job of a deletion is a dead letter, or cannot be read: generations below what was deleted may go on and be charged.
+/// The job of a deletion is a dead letter, whose generations the reconciler cancels; or it cannot be read, and they go on.
 pub(crate) fn deletion_given_up(account: AccountId, job: Uuid, cause: &str) {
     tracing::warn!(account = account.name(), %job, cause, "deletion given up");
 }

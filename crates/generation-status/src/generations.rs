@@ -229,6 +229,7 @@ fn repetition_of(catalogue: &Catalogue, origin: &Generation, request_id: Uuid) -
     let assets = origin.reference_assets.iter().map(|text| domain::name::asset(text)).collect::<Result<_, _>>();
     let assets = fields.take("name", assets);
     let (model, reference_assets) = fields.done(model.zip(assets))?;
+    let takes_seed = model.seed;
     let mut digest = Sha256::new();
     digest.update(b"retry");
     digest.update(origin.id.0.as_bytes());
@@ -237,7 +238,8 @@ fn repetition_of(catalogue: &Catalogue, origin: &Generation, request_id: Uuid) -
         scene: SceneName { project: origin.project, scene: origin.scene },
         model,
         prompt: origin.prompt.clone(),
-        seed: origin.seed,
+        // The catalogue may have learnt since that the model takes none, or takes one.
+        seed: if takes_seed { origin.seed.or_else(|| Some(fastrand::i64(0..1 << 31))) } else { None },
         reference_assets,
         request_id,
         request_sha256: digest.finalize().into(),

@@ -24,6 +24,7 @@ mod progress;
 mod queues;
 mod reconciler;
 mod service;
+mod serving;
 mod store;
 mod transitions;
 mod watches;

@@ -28,6 +28,8 @@ pub(crate) struct MeasuredModel {
     pub(crate) pace: Option<Pace>,
     /// Why its orders wait.
     pub(crate) breaker: Option<Breaker>,
+    /// Whether a worker serves it.
+    pub(crate) served: bool,
 }
 
 impl Models {
@@ -60,6 +62,7 @@ impl Models {
             model: Arc::clone(model),
             pace: paces.get(&model.id).copied(),
             breaker: self.block_reasons.breaker(model),
+            served: self.block_reasons.is_served(model),
         });
         Ok(measured.collect())
     }

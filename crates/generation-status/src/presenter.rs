@@ -113,7 +113,7 @@ pub(crate) fn model_name(id: &str) -> String {
 pub(crate) fn input(generation: &Generation) -> api::Input {
     api::Input {
         prompt: generation.prompt.clone(),
-        seed: Some(generation.seed),
+        seed: generation.seed,
         reference_assets: generation.reference_assets.clone(),
     }
 }
@@ -132,4 +132,67 @@ fn status(failure: &Failure) -> rpc::Status {
     };
     let details = Any { type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(), value: info.encode_to_vec() };
     rpc::Status { code: failure.code, message: failure.message.clone(), details: vec![details] }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::generation::State;
+    use domain::id::{ProjectId, SceneId};
+    use domain::money::Micros;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn no_generation_is_larger_than_it_says() {
+        let (time, id) = (OffsetDateTime::now_utc(), Uuid::max());
+        let output = Output {
+            sha256: [255; 32],
+            extension: "webm".to_owned(),
+            size_bytes: i64::MAX,
+            mime_type: "video/quicktime".to_owned(),
+            width: i32::MAX,
+            height: i32::MAX,
+            duration_ms: i64::from(i32::MAX),
+            poster: Some([255; 32]),
+            poster_missing_reason: "no usable picture".to_owned(),
+        };
+        let generation = Generation {
+            id: GenerationId(id),
+            account: AccountId(id),
+            project: ProjectId(id),
+            scene: SceneId(id),
+            version: i64::MAX,
+            state: State::Completed,
+            wait_reason: 8,
+            model: "m".repeat(200),
+            prompt: "🎬".repeat(2_000),
+            seed: i64::MIN,
+            reference_assets: vec![name::asset_name(&[255; 32]); 16],
+            percent: 100,
+            basis: 2,
+            stage: "🎬".repeat(60),
+            queue_position: i32::MAX,
+            eta: Some((time, time)),
+            output: Some(output),
+            error: Some(Failure { code: 13, reason: "R".repeat(60), message: "🎬".repeat(1_000) }),
+            held: Micros::new(i64::MAX),
+            captured: Micros::new(i64::MAX),
+            released: Micros::new(i64::MAX),
+            provider_charge: 3,
+            attempt_count: i32::MAX,
+            traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+            create_time: time,
+            submit_time: Some(time),
+            start_time: Some(time),
+            end_time: Some(time),
+            update_time: time,
+            start_deadline: Some(time),
+            total_deadline: Some(time),
+            retried_from: Some(GenerationId(id)),
+        };
+        let presenter = Presenter::new(&format!("https://{}.example.com", "a".repeat(100)));
+        let (bytes, max) = (presenter.generation(&generation).encoded_len(), generation.max_bytes());
+        assert!(bytes <= max && max < bytes + 1_024, "{bytes} bytes of at most {max}");
+    }
 }

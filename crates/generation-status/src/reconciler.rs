@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::crash;
-use domain::id::GenerationId;
+use domain::id::{AccountId, GenerationId};
 use jobs::Notifier;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -60,11 +60,15 @@ impl Reconciler {
             metrics::violations_found(invariant.name, violations.len());
             for Violation { account, id } in violations {
                 events::invariant_violated(invariant.name, account, id);
-                if invariant.repair == Repair::End
-                    && let Some(generation) = self.store.end_without_job(account, GenerationId(id)).await?
-                {
-                    crash::point(crash_points::RECONCILER_COMMITTED);
-                    self.generations.publish(&generation).await;
+                let repaired = match invariant.repair {
+                    Repair::End => self.end_without_job(account, GenerationId(id)).await,
+                    Repair::Cancel => self.generations.cancel(account, GenerationId(id)).await.map(drop),
+                    Repair::Reaper | Repair::Notify | Repair::None => Ok(()),
+                };
+                // It must not keep the invariants after this one from being checked.
+                if let Err(error) = repaired {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(invariant = invariant.name, %id, error, "a repair failed and will be repeated");
                 }
             }
             if invariant.repair == Repair::Notify {
@@ -81,5 +85,13 @@ impl Reconciler {
             }
         }
         self.store.run_housekeeping().await
+    }
+
+    async fn end_without_job(&self, account: AccountId, id: GenerationId) -> Result<(), Error> {
+        if let Some(generation) = self.store.end_without_job(account, id).await? {
+            crash::point(crash_points::RECONCILER_COMMITTED);
+            self.generations.publish(&generation).await;
+        }
+        Ok(())
     }
 }

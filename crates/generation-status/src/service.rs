@@ -26,6 +26,7 @@ use crate::presenter::Presenter;
 use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::reconciler::Reconciler;
+use crate::serving::Serving;
 use crate::store::{AccountLimits, Pools, Store};
 use crate::watches::{self, GenerationHub, Watches};
 use crate::webhooks::{EventEncoder, Sender, Webhooks};
@@ -70,6 +71,7 @@ impl Service {
         let server = server::Server::new("generation-status", &self.server)
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
+            .message_limits(proto::message_limits("generation-status"))
             .advertise(proto::services("generation-status"))
             .bind()
             .await?;
@@ -181,9 +183,11 @@ impl Running {
         let presenter = presenter.with_block_reasons(block_reasons.clone());
         let watches = Watches::new(store.clone(), hub, config.watch, stop.clone());
         let queues = Queues::new(store.clone(), generations.clone(), notifier);
+        let serving = Serving::new(store.clone());
+        background(serving.clone().run(stop.clone()).boxed());
         let routes = grpc::routes(
             GenerationsApi { generations, watches, presenter: presenter.clone() },
-            WorkApi { claims: ClaimStreams::new(work.clone(), stop.clone()), work },
+            WorkApi { claims: ClaimStreams::new(work.clone(), serving, stop.clone()), work },
             CreditsApi { credits: Credits::new(store.clone(), cached.clone()) },
             ModelsApi { models: Models::new(catalogue, store.clone(), block_reasons) },
             QueuesApi { queues, presenter },

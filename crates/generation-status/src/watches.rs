@@ -31,6 +31,8 @@ pub(crate) use selection::Selection;
 const SNAPSHOT_LATEST: i64 = 100;
 /// How many open generations a snapshot of a parent holds.
 const SNAPSHOT_OPEN: i64 = 500;
+/// How many bytes the generations of one part of a snapshot have. Clients take messages of 4 MiB unless they are told otherwise.
+const MAX_PART_BYTES: usize = 1 << 20;
 /// How many new generations are sent one by one; where there are more, a snapshot is shorter.
 const MAX_NEW: i64 = 1_000;
 /// The pause after a failed read.
@@ -50,11 +52,21 @@ pub(crate) struct Wanted {
 /// One event of a watch.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Snapshot(Vec<Arc<Generation>>),
+    Snapshot(SnapshotPart),
     Update(Arc<Generation>),
     Gap,
     Heartbeat,
     Moved,
+}
+
+/// A part of all that is watched.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotPart {
+    pub(crate) generations: Vec<Arc<Generation>>,
+    /// From 0.
+    pub(crate) number: i32,
+    /// Whether another part follows.
+    pub(crate) more: bool,
 }
 
 impl Event {
@@ -127,9 +139,11 @@ struct Watch {
     heartbeat: Heartbeat,
 }
 
-/// The state of all that is watched.
+/// The state of all that is watched, or what is left to send of it.
 struct Snapshot {
     generations: Vec<Arc<Generation>>,
+    /// How many parts of it were sent.
+    sent: i32,
     /// Whether it holds every open generation.
     complete: bool,
     /// It holds every generation that is newer than this.
@@ -231,9 +245,21 @@ impl Watch {
         Event::Gap
     }
 
+    /// Sends as much of a snapshot as one event takes, and keeps the rest for the next.
     fn send_snapshot(&mut self, snapshot: Snapshot) -> Event {
-        self.sent.snapshot(&snapshot.generations, snapshot.complete, snapshot.horizon);
-        Event::Snapshot(snapshot.generations)
+        let Snapshot { mut generations, sent: number, complete, horizon } = snapshot;
+        let rest = generations.split_off(part_length(&generations));
+        if number == 0 {
+            self.sent.begin_snapshot();
+        }
+        self.sent.part_of_snapshot(&generations);
+        let more = !rest.is_empty();
+        if more {
+            self.next = Next::Snapshot(Snapshot { generations: rest, sent: number + 1, complete, horizon });
+        } else {
+            self.sent.end_snapshot(complete, horizon);
+        }
+        Event::Snapshot(SnapshotPart { generations, number, more })
     }
 
     /// Reads all that is watched, and drops the pending changes that it covers.
@@ -266,7 +292,7 @@ impl Watch {
         generations.sort_by_key(|generation| std::cmp::Reverse(generation.id));
         let generations: Vec<_> = generations.into_iter().map(Arc::new).collect();
         self.subscription.inbox().caught_up(&generations);
-        Ok(Snapshot { generations, complete, horizon })
+        Ok(Snapshot { generations, sent: 0, complete, horizon })
     }
 
     /// Reads what may have been missed. Returns false when only a snapshot can show it.
@@ -302,4 +328,14 @@ impl Watch {
     fn is_done(&self) -> bool {
         self.wanted.until_terminal && self.subscription.inbox().unfinished().is_empty()
     }
+}
+
+/// How many of these, from the first, one part of a snapshot takes: at least one, if there is one.
+fn part_length(generations: &[Arc<Generation>]) -> usize {
+    let mut bytes = 0;
+    let fits = generations.iter().take_while(|generation| {
+        bytes += generation.max_bytes();
+        bytes <= MAX_PART_BYTES
+    });
+    fits.count().max(1).min(generations.len())
 }

@@ -15,7 +15,7 @@ async fn main() -> anyhow::Result<()> {
     let file = arguments.next().context("the name of the MP4 file is missing")?;
     let seed = arguments.next().map_or(Ok(1), |text| text.parse())?;
     let local = Local::new(Duration::ZERO, 1);
-    let order = Order { key: uuid::Uuid::now_v7(), prompt, seed, reference_assets: Vec::new() };
+    let order = Order { key: uuid::Uuid::now_v7(), prompt, seed: Some(seed), reference_assets: Vec::new() };
     let reference = local.submit(&order).await?;
     loop {
         match local.poll(&reference).await? {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::metrics;
-use crate::model::{Class, Failure, Outcome, Phase, Reference, Trouble, Work};
+use crate::model::{Class, Failure, Finding, ModelCheck, Outcome, Phase, Reference, Trouble, Work};
 
 /// From when on a failing call is worth a warning.
 const LASTING: Duration = Duration::from_secs(60);
@@ -119,6 +119,15 @@ pub(crate) fn lease_lost(work: &Work, provider: &str, why: &str) {
 /// How the work of a lease ended could not be reported; its lease runs out, and another takes the order over.
 pub(crate) fn outcome_unreported(work: &Work, provider: &str, error: &Error) {
     log!(warn, work, provider, "outcome unreported", error = error.to_string());
+}
+
+/// A provider was asked about a model. What is not as it should be is somebody's to mend, before users order.
+pub(crate) fn model_checked(check: &ModelCheck) {
+    let ModelCheck { model, provider, finding, detail } = check;
+    metrics::MODEL_SERVED.with([model.clone()]).set(f64::from(u8::from(*finding == Finding::Served)));
+    if *finding != Finding::Served {
+        tracing::warn!(model, provider, finding = finding.as_str(), detail, "model check failed");
+    }
 }
 
 /// The work of a lease ended.

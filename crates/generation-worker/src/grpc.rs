@@ -1,4 +1,4 @@
-//! HookService: what the gateway passes on of what providers send.
+//! HookService: what the gateway passes on of what providers send; and ProviderService: what they say when they are asked.
 
 use std::time::SystemTime;
 
@@ -6,13 +6,16 @@ use chassis::status::Failure;
 use chassis::telemetry;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proto::work::v1::hook_service_server::HookService;
-use proto::work::v1::{ReceiveHookRequest, ReceiveHookResponse};
+use proto::work::v1::provider_service_server::ProviderService;
+use proto::work::v1::{CheckModelsRequest, CheckModelsResponse, ReceiveHookRequest, ReceiveHookResponse};
 use tonic::{Request, Response, Status};
 use tracing::Span;
 use uuid::Uuid;
 
+use crate::checks;
 use crate::events;
-use crate::model::{NotVerified, Webhook};
+use crate::model::{Finding, ModelCheck, NotVerified, Webhook};
+use crate::providers::Registry;
 use crate::webhooks::Webhooks;
 
 /// The longest body that a provider may send, in bytes.
@@ -22,13 +25,14 @@ const MAX_BODY: usize = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct Grpc {
     webhooks: Webhooks,
+    providers: Registry,
 }
 
 impl Grpc {
-    /// Answers with `webhooks`.
+    /// Answers with `webhooks`, and asks `providers`.
     #[must_use]
-    pub(crate) fn new(webhooks: Webhooks) -> Self {
-        Self { webhooks }
+    pub(crate) fn new(webhooks: Webhooks, providers: Registry) -> Self {
+        Self { webhooks, providers }
     }
 }
 
@@ -58,6 +62,32 @@ impl HookService for Grpc {
                 Err(Failure::from(error).into())
             }
         }
+    }
+}
+
+#[tonic::async_trait]
+impl ProviderService for Grpc {
+    async fn check_models(&self, _: Request<CheckModelsRequest>) -> Result<Response<CheckModelsResponse>, Status> {
+        let checks = checks::check_models(&self.providers).await;
+        checks.iter().for_each(events::model_checked);
+        Ok(Response::new(CheckModelsResponse { checks: checks.into_iter().map(check_to_proto).collect() }))
+    }
+}
+
+fn check_to_proto(check: ModelCheck) -> proto::work::v1::ModelCheck {
+    use proto::work::v1::model_check;
+    let finding = match check.finding {
+        Finding::Served => model_check::Finding::Served,
+        Finding::KeyMissing => model_check::Finding::KeyMissing,
+        Finding::KeyRefused => model_check::Finding::KeyRefused,
+        Finding::ModelUnknown => model_check::Finding::ModelUnknown,
+        Finding::Unreachable => model_check::Finding::Unreachable,
+    };
+    proto::work::v1::ModelCheck {
+        model: check.model,
+        provider: check.provider.to_owned(),
+        finding: finding.into(),
+        detail: check.detail,
     }
 }
 

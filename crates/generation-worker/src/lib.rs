@@ -1,12 +1,13 @@
 //! generation-worker: claims leases from generation-status, has a provider make the video, stores it, and reports.
 //!
 //! `worker` is the loop, `orders` the work of one lease, `outcomes` the table of what follows from what came of a call, `provider`
-//! the trait of what makes videos and `providers` who does, `outputs` a video's way into our storage, `webhooks` what providers
+//! the trait of what makes videos and `providers` who does, `outputs` a video's way into our storage, `checks` what providers say of keys and models, `webhooks` what providers
 //! send, `clients` the services beside this one. Invariant: everything that is said about the work of a lease carries its fence;
 //! once the lease is another's, nothing more is said.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod checks;
 mod clients;
 pub mod config;
 mod containers;

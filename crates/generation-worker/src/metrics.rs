@@ -10,6 +10,8 @@ chassis::metrics! {
     WORK_ENDED = counter "rushes_work_total" in "leases" by ["outcome"];
     /// Providers' webhooks: awaited, idle (nothing waited for it), refused (not verified) or undelivered.
     WEBHOOKS = counter "rushes_provider_webhooks_total" in "webhooks" by ["outcome"];
+    /// 1 where a model's provider took the key and knew the model when it was last asked, at the start or by an operator.
+    MODEL_SERVED = gauge "rushes_model_served" in "flag" by ["model"];
     /// Calls to providers that were answered, by the HTTP status; `other` for one that HTTP does not name.
     CALLS = counter "rushes_provider_calls_total" in "calls" by ["provider", "phase", "status"];
     /// Calls to providers, downloads and deliveries that did not come about, by what came of them.

@@ -1,12 +1,16 @@
 //! Records and values that rules, wire and adapters all point down at; they know none of those.
 
+mod check;
+mod evidence;
 mod failure;
 mod order;
 mod trouble;
 mod webhook;
 mod work;
 
-pub use failure::{Charge, Class, Condition, Evidence, Failure, Reason};
+pub(crate) use check::{Finding, ModelCheck};
+pub use evidence::{Charge, Evidence};
+pub use failure::{Class, Condition, Failure, Reason};
 pub use order::{Abilities, Made, Order, OrderStatus, Reference, RemoteModel, RemoteProvider, Stopping};
 pub use trouble::{CallOutcome, Phase, Trouble};
 pub use webhook::{Hinted, NotVerified, Webhook, WebhookEvent};

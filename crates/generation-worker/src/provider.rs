@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use uuid::Uuid;
@@ -46,6 +47,13 @@ pub trait Provider: Send + Sync + 'static {
     /// [`NotVerified`], as for every provider that sends none.
     fn verify(&self, _: &Webhook) -> Result<WebhookEvent, NotVerified> {
         Err(NotVerified("this provider sends no webhooks"))
+    }
+
+    /// Asks whether the provider takes the key and knows the model, as far as it can be asked without an order. Only
+    /// [`AccountRefused`](crate::model::CallOutcome::AccountRefused) and
+    /// [`ModelRefused`](crate::model::CallOutcome::ModelRefused) say that it does not.
+    fn probe(&self) -> BoxFuture<'_, Result<(), Trouble>> {
+        futures::future::ready(Ok(())).boxed()
     }
 
     /// The pause before the first poll of an order; later ones grow from it.

@@ -25,6 +25,8 @@ use crate::provider::Provider;
 #[derive(Clone, Default)]
 pub struct Registry {
     by_model: BTreeMap<String, Arc<dyn Provider>>,
+    /// Models of the catalogue whose provider has no key here, each with its provider.
+    unserved: BTreeMap<String, &'static str>,
 }
 
 impl Registry {
@@ -50,11 +52,7 @@ impl Registry {
                 }
                 (RemoteProvider::Fal, _, Some(fal)) => registry.with(name, Arc::new(fal.another(model))),
                 _ => {
-                    tracing::warn!(
-                        model = name,
-                        provider = provider.as_str(),
-                        "not served: its provider has no key here"
-                    );
+                    registry.unserved.insert(name.clone(), provider.as_str());
                     registry
                 }
             };
@@ -79,6 +77,11 @@ impl Registry {
     #[must_use]
     pub fn named(&self, name: &str) -> Option<Arc<dyn Provider>> {
         self.by_model.values().find(|provider| provider.name() == name).cloned()
+    }
+
+    /// Models of the catalogue whose provider has no key here, each with its provider.
+    pub(crate) fn unserved(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.unserved.iter().map(|(model, provider)| (model.as_str(), *provider))
     }
 
     /// Every model served, in order.

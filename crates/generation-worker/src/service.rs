@@ -7,8 +7,10 @@ use chassis::process;
 use chassis::server::{self, Server};
 use chassis::{blobs, client};
 use proto::work::v1::hook_service_server::HookServiceServer;
+use proto::work::v1::provider_service_server::ProviderServiceServer;
 use tonic::service::Routes;
 
+use crate::checks;
 use crate::clients::{AssetClient, WorkClient};
 use crate::config::Config;
 use crate::grpc::Grpc;
@@ -24,6 +26,7 @@ const NAME: &str = "generation-worker";
 /// The service, built but bound to no port.
 pub struct Service {
     worker: Worker,
+    providers: Registry,
     grpc: Grpc,
     server: Server,
 }
@@ -31,6 +34,7 @@ pub struct Service {
 /// The service with its ports bound; nothing is claimed or answered until [`Bound::serve`].
 pub struct Bound {
     worker: Worker,
+    providers: Registry,
     grpc: Grpc,
     server: server::Bound,
 }
@@ -53,13 +57,16 @@ impl Service {
         let work = WorkClient::new(client::connect("generation-status", &config.upstreams.generation_status));
         let assets = AssetClient::new(client::connect("thumbnail-worker", &config.upstreams.thumbnail_worker));
         let outputs = Outputs::new(blobs::Store::open(&config.blobs)?, assets, &config.downloads);
-        let grpc = Grpc::new(Webhooks::new(providers.clone(), work.clone()));
-        let orders = Orders { providers, work, outputs, timeout: config.work.order_timeout };
+        let grpc = Grpc::new(Webhooks::new(providers.clone(), work.clone()), providers.clone());
+        let orders = Orders { providers: providers.clone(), work, outputs, timeout: config.work.order_timeout };
         // A claim keeps what a worker let run out from workers of its name for one more lease, so no two starts may share one.
         let name = process::instance_name(NAME);
         let worker = Worker::new(orders, name, config.work.slots, config.work.heartbeat);
-        let server = Server::new(NAME, &config.server).describe(proto::DESCRIPTOR_SET).advertise(proto::services(NAME));
-        Ok(Self { worker, grpc, server })
+        let server = Server::new(NAME, &config.server)
+            .describe(proto::DESCRIPTOR_SET)
+            .message_limits(proto::message_limits(NAME))
+            .advertise(proto::services(NAME));
+        Ok(Self { worker, providers, grpc, server })
     }
 
     /// The name under which it claims work; no other start of a worker has it.
@@ -73,7 +80,7 @@ impl Service {
     /// # Errors
     /// When an address is taken or not ours.
     pub async fn bind(self) -> Result<Bound, server::Error> {
-        Ok(Bound { server: self.server.bind().await?, worker: self.worker, grpc: self.grpc })
+        Ok(Bound { server: self.server.bind().await?, worker: self.worker, providers: self.providers, grpc: self.grpc })
     }
 }
 
@@ -95,9 +102,12 @@ impl Bound {
     /// # Errors
     /// When a port cannot be served.
     pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
-        let Self { worker, grpc, server } = self;
+        let Self { worker, providers, grpc, server } = self;
         tracing::info!(worker = worker.name(), models = ?worker.models(), "claiming work");
-        let routes = Routes::new(HookServiceServer::new(grpc));
+        // Beside the work: a provider that does not answer keeps nobody from starting.
+        let token = drain.token();
+        tokio::spawn(async move { token.run_until_cancelled(checks::report(providers)).await });
+        let routes = Routes::new(HookServiceServer::new(grpc.clone())).add_service(ProviderServiceServer::new(grpc));
         let mut working = Box::pin(worker.run(drain.clone()));
         tokio::select! {
             () = &mut working => Ok(()),

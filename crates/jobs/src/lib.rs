@@ -17,6 +17,7 @@ mod notifier;
 mod queue;
 mod reaper;
 mod rules;
+mod servers;
 mod state;
 mod transitions;
 
@@ -38,4 +39,5 @@ pub use queue::{
 };
 pub use reaper::{DeadLettered, Reaped, reap};
 pub use rules::MAX_EXPIRED_IN_ROW;
+pub use servers::mark_served;
 pub use state::{Cause, State};

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::breakers::open_breakers;
 use crate::delay::{due, promote};
+use crate::servers::SERVED_SECONDS;
 use crate::{Breaker, Error, Lease};
 
 /// The limits that all claims of a kind keep to.
@@ -160,6 +161,8 @@ pub struct QueueStatus {
     pub breakers: Vec<Breaker>,
     /// Queues whose breaker, or whose pool's, is open.
     pub unavailable_queues: Vec<String>,
+    /// Queues that some worker was seen to serve within the last minute.
+    pub served_queues: Vec<String>,
 }
 
 impl QueueStatus {
@@ -197,7 +200,7 @@ impl QueueStatus {
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn queue_status(tx: &mut PgConnection, kind: &str, limits: Limits) -> Result<QueueStatus, Error> {
-    let query = sqlx::query_as::<_, (Vec<String>, Vec<String>, Vec<Uuid>, Vec<String>)>(
+    let query = sqlx::query_as::<_, (Vec<String>, Vec<String>, Vec<Uuid>, Vec<String>, Vec<String>)>(
         "with running as materialized (
              select account_id, queue, count(*)::integer as running
              from jobs where kind = $1 and state in ('leased', 'waiting')
@@ -230,17 +233,20 @@ pub async fn queue_status(tx: &mut PgConnection, kind: &str, limits: Limits) -> 
                       union
                       select q.queue from job_queues q
                       join job_breakers b on b.kind = $1 and b.target = q.pool and b.open_time is not null
-                      where q.kind = $1)",
+                      where q.kind = $1),
+                array(select queue from job_servers
+                      where kind = $1 and seen_time > now() - make_interval(secs => $4) order by queue)",
     )
     .bind(kind)
     .bind(limits.account)
-    .bind(POOL_GROWTH_SECONDS);
-    let (mut paused, full_queues, full_accounts, unavailable_queues) =
+    .bind(POOL_GROWTH_SECONDS)
+    .bind(SERVED_SECONDS);
+    let (mut paused, full_queues, full_accounts, unavailable_queues, served_queues) =
         statement("job_queue_status", query.fetch_one(&mut *tx)).await?;
     // Nearly always none, and then that is all.
     let breakers = if unavailable_queues.is_empty() { Vec::new() } else { open_breakers(tx, kind).await? };
     // The empty name, which is of all queues, comes first in order.
     let all_paused = paused.first().is_some_and(String::is_empty);
     paused.retain(|queue| !queue.is_empty());
-    Ok(QueueStatus { all_paused, paused, full_queues, full_accounts, breakers, unavailable_queues })
+    Ok(QueueStatus { all_paused, paused, full_queues, full_accounts, breakers, unavailable_queues, served_queues })
 }

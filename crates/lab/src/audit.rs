@@ -1,7 +1,9 @@
 //! The join: the provider's bill, the ledger, the jobs, the calls, and what the gateway tells the customer.
 //!
 //! Each thing that is wrong is a sentence that names its generation, so that it can be looked into. Invariant: every order on the
-//! bill is explained by a call that was intended, and an order beside another only by the other's end before it.
+//! bill is explained by a call that was intended, and an order beside another only by the other's end before it, at no charge.
+
+mod paid;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -11,6 +13,7 @@ use proto::generations::v1::State;
 use provider_double::{Event, Line};
 use sqlx::PgPool;
 
+use self::paid::{Facts, PaidUndelivered};
 use crate::customer::Customer;
 use crate::notifications::Notifications;
 
@@ -19,7 +22,7 @@ use crate::notifications::Notifications;
 pub(crate) struct Audit {
     /// Accepted, and neither over nor where it should be; or over, and not what was bought.
     pub(crate) lost: Vec<String>,
-    /// Ordered beside an order that may be at work or was made, or without an intent.
+    /// Ordered beside an order that may be at work, after one that was paid for, or without an intent.
     pub(crate) double_submissions: Vec<String>,
     /// Charged more than once, or for what did not complete.
     pub(crate) double_charges: Vec<String>,
@@ -38,6 +41,8 @@ pub(crate) struct Audit {
     /// Orders, and made ones that nobody got, since their reference never came.
     pub(crate) orders: usize,
     pub(crate) given_up: usize,
+    /// Orders that were paid for and not delivered.
+    pub(crate) paid_undelivered: PaidUndelivered,
     /// What customers were notified of.
     pub(crate) notifications: Notifications,
 }
@@ -57,6 +62,8 @@ struct Row {
     unknown: i64,
     references: Vec<String>,
     unconfirmed: bool,
+    /// Whether its user asked for an end.
+    cancelled: bool,
     remote: bool,
 }
 
@@ -70,7 +77,7 @@ impl Audit {
     pub(crate) fn wrong(&self) -> impl Iterator<Item = &String> {
         let wrong =
             [&self.lost, &self.double_submissions, &self.double_charges, &self.contradicted_charges, &self.ledger];
-        wrong.into_iter().chain([&self.notifications.wrong]).flatten()
+        wrong.into_iter().chain([&self.paid_undelivered.ours, &self.notifications.wrong]).flatten()
     }
 }
 
@@ -136,24 +143,45 @@ impl Audit {
             self.contradicted_charges.push(format!("{name} says NOT_CHARGED, and is on the bill"));
         }
         self.orders(row, lines);
+        let asset = row.asset.as_deref().map(|asset| asset.trim_start_matches("assets/"));
+        let reason = row.reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
+        let facts = Facts {
+            name,
+            delivered: asset.filter(|_| state == State::Completed),
+            cancelled: row.cancelled,
+            end: &format!("{state:?}{reason}"),
+            references: &row.references,
+        };
+        self.paid_undelivered.add(&facts, lines);
     }
 
     fn orders(&mut self, row: &Row, lines: &[&Line]) {
         let name = &row.name;
-        let (mut live, mut unknown) = (HashSet::new(), 0);
+        let (mut live, mut paid, mut unknown) = (HashSet::new(), HashSet::new(), 0);
         for line in lines {
-            if line.event == Event::Ordered {
-                self.orders += 1;
-                if !live.is_empty() {
-                    self.double_submissions.push(format!("{name} was ordered as {} beside {live:?}", line.order));
+            let order = line.order.as_str();
+            match line.event {
+                Event::Ordered => {
+                    self.orders += 1;
+                    if !paid.is_empty() {
+                        self.double_submissions.push(format!("{name} was ordered as {order} after {paid:?}, paid for"));
+                    } else if !live.is_empty() {
+                        self.double_submissions.push(format!("{name} was ordered as {order} beside {live:?}"));
+                    }
+                    live.insert(order);
+                    if !row.references.contains(&line.order) {
+                        unknown += 1;
+                    }
                 }
-                live.insert(line.order.as_str());
-                if !row.references.contains(&line.order) {
-                    unknown += 1;
+                // Whatever becomes of it after that.
+                Event::Charged => {
+                    paid.insert(order);
                 }
-            } else if line.event != Event::Charged {
-                // What failed, was stopped or was forgotten may be ordered again.
-                live.remove(line.order.as_str());
+                // What failed, was stopped or was forgotten, at no charge, may be ordered again.
+                Event::Failed | Event::Stopped | Event::Forgotten => {
+                    live.remove(order);
+                }
+                Event::Faulted => {}
             }
         }
         if unknown > row.unknown {
@@ -210,6 +238,7 @@ async fn rows(pool: &PgPool) -> Result<Vec<Row>> {
     Ok(sqlx::query_as(
         "select 'generations/' || g.id as name, g.state, g.provider_charge, g.output ->> 'asset' as asset,
                 g.error_reason as reason, g.captured_micros as captured, j.state as job, g.model <> 'local-sketch' as remote,
+                g.cancel_time is not null as cancelled,
                 coalesce(l.spent, 0)::bigint as spent, coalesce(l.captures, 0) as captures,
                 coalesce(p.unknown, 0) as unknown, coalesce(p.refs, '{}') as references,
                 exists (select from job_events e where e.job_id = g.id and e.cause = 'SUBMISSION_UNCONFIRMED') as unconfirmed
@@ -228,4 +257,69 @@ async fn rows(pool: &PgPool) -> Result<Vec<Row>> {
     )
     .fetch_all(pool)
     .await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use provider_double::Protocol;
+
+    use super::*;
+
+    fn line((order, event): &(&str, Event)) -> Line {
+        Line {
+            at: 0,
+            event: *event,
+            protocol: Protocol::Replicate,
+            order: (*order).to_owned(),
+            job: None,
+            key: None,
+            sha256: None,
+            fault: None,
+            hopeless: false,
+        }
+    }
+
+    /// What is wrong with the orders of a generation.
+    fn double_submissions(lines: &[(&str, Event)]) -> Vec<String> {
+        let row = Row {
+            name: "generations/1".to_owned(),
+            state: 7,
+            provider_charge: 0,
+            asset: None,
+            reason: None,
+            spent: 0,
+            captures: 0,
+            captured: 0,
+            job: None,
+            unknown: 0,
+            references: vec!["a".to_owned(), "b".to_owned()],
+            unconfirmed: false,
+            cancelled: false,
+            remote: true,
+        };
+        let (mut audit, lines) = (Audit::default(), lines.iter().map(line).collect::<Vec<_>>());
+        audit.orders(&row, &lines.iter().collect::<Vec<_>>());
+        audit.double_submissions
+    }
+
+    #[test]
+    fn an_order_stands_beside_no_other_and_after_none_that_was_paid_for() {
+        use Event::{Charged, Failed, Faulted, Forgotten, Ordered, Stopped};
+        let again = ("b", Ordered);
+        for free in [&[("a", Failed)][..], &[("a", Stopped)], &[("a", Failed), ("a", Forgotten)]] {
+            let lines = [&[("a", Ordered), ("a", Faulted)], free, &[again]].concat();
+            assert_eq!(double_submissions(&lines), [] as [String; 0], "{free:?}");
+        }
+        for (paid, word) in [
+            (&[][..], "beside"),
+            (&[("a", Faulted)], "beside"),
+            (&[("a", Charged)], "after"),
+            (&[("a", Charged), ("a", Forgotten)], "after"),
+            (&[("a", Failed), ("a", Charged)], "after"),
+        ] {
+            let wrong = double_submissions(&[&[("a", Ordered)], paid, &[again]].concat());
+            assert!(wrong.len() == 1 && wrong[0].contains(word), "{paid:?}: {wrong:?}");
+        }
+        assert!(double_submissions(&[("c", Ordered)])[0].contains("no intent"));
+    }
 }

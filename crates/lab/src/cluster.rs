@@ -17,10 +17,10 @@ use proto::credits::v1::GrantCreditsRequest;
 use proto::credits::v1::credit_service_client::CreditServiceClient;
 use sqlx::Connection as _;
 use testkit::{Database, Nats, Postgres, Process, Proxy, Redis};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
+
+use crate::http;
 
 /// The services, in the order of starting.
 pub(crate) const SERVICES: [&str; 5] =
@@ -134,7 +134,7 @@ impl Cluster {
     /// Waits until a process says that it is ready.
     pub(crate) async fn ready(&self, at: usize) -> Result<()> {
         let node = &self.nodes[at];
-        let question = async || get(node.admin, "/readyz").await.filter(|(ok, _)| *ok).map(drop);
+        let question = async || http::ask(node.admin, "GET", "/readyz", "").await.filter(|(ok, _)| *ok).map(drop);
         testkit::eventually(&format!("{} is ready", node.name), Duration::from_secs(60), question)
             .await
             .with_context(|| node.with(|process| process.tail(20)).unwrap_or_default())
@@ -302,17 +302,4 @@ impl Drop for Cluster {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
-}
-
-/// Asks an admin port; says whether it answered 200, and with what.
-pub(crate) async fn get(admin: SocketAddr, path: &str) -> Option<(bool, String)> {
-    let ask = async {
-        let mut stream = TcpStream::connect(admin).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        Some((answer.starts_with("HTTP/1.1 200"), answer))
-    };
-    tokio::time::timeout(Duration::from_secs(2), ask).await.ok().flatten()
 }

@@ -177,6 +177,8 @@ fn report(runs: &[PointRun], audit: &Audit, rescued: &[Duration], json: bool) ->
             "lost": audit.lost.len() + runs.len() - kills,
             "double_submissions": audit.double_submissions.len(),
             "double_charges": audit.double_charges.len(),
+            "paid_undelivered": audit.paid_undelivered.causes,
+            "paid_undelivered_ours": audit.paid_undelivered.ours.len(),
             "ledger_sum": audit.ledger_sum,
             "unconfirmed": audit.unconfirmed,
             "worst_rescue_s": worst.as_secs_f64(),

@@ -11,6 +11,7 @@ mod cluster;
 pub mod crash_points;
 mod customer;
 mod folder;
+mod http;
 pub mod nemesis;
 mod notifications;
 mod provider;

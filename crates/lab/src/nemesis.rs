@@ -1,8 +1,12 @@
 //! `cargo rushes nemesis`: generations in both protocols while a third of all orders' connections are cut after the provider took them,
-//! and processes and servers are killed, and workers stopped beyond their leases, at random; then the provider's bill is joined
-//! with the books, and what the customers' receiver was notified of with both.
+//! the provider does wrong whatever it can and is away now and then, and processes and servers are killed, and workers stopped
+//! beyond their leases, at random; then the provider's bill is joined with the books, and what the customers' receiver was notified
+//! of with both.
 //!
 //! Invariant: leases, heartbeats and reapers are as in production, so that the times of rescues are.
+
+mod faults;
+mod scaled_time;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -14,12 +18,13 @@ use cli::failure::Exit;
 use cli::out;
 use fastrand::Rng;
 use proto::generations::v1::State;
-use provider_double::{Faults, Receiver};
+use provider_double::Receiver;
 use serde_json::json;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use testkit::Process;
 
+use self::scaled_time::ScaledTime;
 use crate::audit::{Audit, audit};
 use crate::cluster::{Cluster, Plan, SERVICES};
 use crate::customer::Customer;
@@ -35,6 +40,9 @@ const CUSTOMERS: usize = 4;
 const DEADLINE: Duration = Duration::from_secs(120);
 /// Without an end for so long, none is waited for any more.
 const TIMEOUT: Duration = Duration::from_secs(240);
+
+/// The longest video that is taken; a file that is too long is twice as long.
+const MAX_VIDEO_BYTES: u64 = 4 << 20;
 
 /// How many, how wild.
 #[derive(Debug, clap::Args)]
@@ -53,42 +61,25 @@ pub struct Options {
     logs: Option<std::path::PathBuf>,
 }
 
-fn faults() -> Faults {
-    Faults {
-        cut_before: 0.02,
-        cut_after: 0.34,
-        error_after: 0.02,
-        late: 0.05,
-        throttled: 0.05,
-        unavailable: 0.05,
-        failed: 0.04,
-        endless: 0.01,
-        forgotten: 0.01,
-        stubborn: 0.3,
-        unknown_word: 0.05,
-        hook_lost: 0.05,
-        hook_twice: 0.1,
-        hook_late: 0.1,
-        hook_forged: 0.05,
-        hook_reordered: 0.2,
-        ..Faults::default()
-    }
-}
-
 /// Runs it; a promise that was broken is a failure.
 pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exit> {
     let folder = folder_of_run(options.logs.as_deref())?;
     let provider = Provider::start(&folder.path, DEADLINE, |settings| {
-        (settings.seed, settings.faults) = (options.seed, faults());
+        settings.seed = options.seed;
         (settings.waits, settings.renders) = ((0, 300), (100, 2_000));
+        (settings.faults, settings.huge_bytes) = (faults::faults(), 2 * MAX_VIDEO_BYTES);
+        (settings.strict, settings.fields) = (true, ["prompt", "seed"].map(str::to_owned).to_vec());
     })
     .await?;
     let mut more = provider.environment();
     more.push(("RUSHES_WORKER_SLOTS", "16".to_owned()));
     more.push(("RUSHES_WEBHOOK_REACH", "anywhere".to_owned()));
+    more.push(("RUSHES_VIDEO_MAX_BYTES", MAX_VIDEO_BYTES.to_string()));
+    // 8,000 bytes at one a second do not come in time; those that come at once do beside everything else.
+    more.push(("RUSHES_DOWNLOAD_TIMEOUT", "15s".to_owned()));
     say("starting two of each service");
     let cluster = Cluster::start(Plan { replicas: 2, logs: Some(folder.path.clone()), more }).await?;
-    let pool = PgPoolOptions::new().max_connections(8).connect(&cluster.database_url()).await?;
+    let pool = PgPoolOptions::new().max_connections(9).connect(&cluster.database_url()).await?;
     let receiver = Receiver::start(options.seed).await?;
     let (mut customers, mut secrets) = (Vec::new(), Vec::new());
     for number in 0..CUSTOMERS {
@@ -97,21 +88,24 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
         customers.push(customer);
     }
     say(&format!("{} generations, seed {}", options.generations, options.seed));
+    let time = ScaledTime::begin(&pool);
     let (begun, rescues, done) = (Instant::now(), Rescues::default(), AtomicBool::new(false));
     let kills = Mutex::new(BTreeMap::new());
     let killing = kill(&cluster, &pool, &rescues, options.seed, &done, &kills);
     let stopping = stop(&cluster, &pool, &rescues, options.seed, &done);
+    let leaving = faults::outages(&provider, options.seed, &done);
     let ordering = async {
         let accepted = order(&customers, options).await;
         done.store(true, Ordering::Relaxed);
         accepted
     };
-    let (accepted, killed, stops) = tokio::join!(ordering, killing, stopping);
+    let (accepted, killed, stops, outages) = tokio::join!(ordering, killing, stopping, leaving);
     killed?;
     let accepted = accepted?;
     say("all were ordered and every server is up: waiting for what is open");
     cluster.heal().await?;
     settle(&pool).await?;
+    time.end(&pool).await.context("making troubles older")?;
     let mut audit = audit(&pool, &provider.bill, &customers, &accepted).await?;
     let mut ended = Vec::new();
     for (customer, names) in customers.iter().zip(&accepted) {
@@ -120,7 +114,7 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     audit.notifications = notifications::check(&receiver.received(), &secrets, &ended);
     let rescued = rescues.all().await;
     pool.close().await;
-    let harm = Harm { kills: kills.into_inner().unwrap_or_default(), stops };
+    let harm = Harm { kills: kills.into_inner().unwrap_or_default(), stops, outages };
     report(options, &audit, &rescued, &harm, begun.elapsed(), json)
 }
 
@@ -255,6 +249,8 @@ struct Harm {
     kills: BTreeMap<&'static str, u64>,
     /// Workers that were stopped for a while.
     stops: u64,
+    /// Outages of the provider, by kind.
+    outages: BTreeMap<String, u64>,
 }
 
 /// Waits until nothing is open and everything was delivered, or nothing has ended for a long while.
@@ -292,6 +288,7 @@ fn report(
             "generations": options.generations,
             "kills": all,
             "stops": harm.stops,
+            "outages": harm.outages.values().sum::<u64>(),
             "webhooks": audit.notifications.webhooks,
             "webhooks_refused": audit.notifications.refused,
             "webhooks_doubled": audit.notifications.doubles,
@@ -300,6 +297,8 @@ fn report(
             "lost": audit.lost.len(),
             "double_submissions": audit.double_submissions.len(),
             "double_charges": audit.double_charges.len(),
+            "paid_undelivered": audit.paid_undelivered.causes,
+            "paid_undelivered_ours": audit.paid_undelivered.ours.len(),
             "ledger_sum": audit.ledger_sum,
             "unconfirmed": audit.unconfirmed,
             "unconfirmed_why": audit.explained,
@@ -326,6 +325,9 @@ fn report(
             out::print(format_args!("  {count:>6} times {what} killed\n"))?;
         }
         out::print(format_args!("  {:>6} times generation-worker stopped beyond its leases\n", harm.stops))?;
+        for (kind, count) in &harm.outages {
+            out::print(format_args!("  {count:>6} outages of the provider: {kind}\n"))?;
+        }
     }
     for wrong in audit.wrong().take(20) {
         out::warn(wrong);

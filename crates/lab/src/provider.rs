@@ -6,8 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use provider_double::Settings;
+use provider_double::{Outage, Settings};
 use testkit::Process;
+
+use crate::http;
 
 /// The models that it makes, one by each protocol.
 pub(crate) const MODELS: [&str; 2] = ["models/by-replicate", "models/by-fal"];
@@ -15,6 +17,7 @@ pub(crate) const MODELS: [&str; 2] = ["models/by-replicate", "models/by-fal"];
 /// A running provider.
 pub(crate) struct Provider {
     pub(crate) bill: PathBuf,
+    address: SocketAddr,
     /// Keeps it alive.
     _process: Process,
     environment: Vec<(&'static str, String)>,
@@ -58,7 +61,13 @@ impl Provider {
             ("RUSHES_FAL_URL", at("/fal")),
             ("RUSHES_FAL_JWKS_URL", at("/fal-keys")),
         ];
-        Ok(Self { bill, _process: process, environment })
+        Ok(Self { bill, address: listen, _process: process, environment })
+    }
+
+    /// Begins an outage; says whether the provider was there to hear of it.
+    pub(crate) async fn begin_outage(&self, outage: &Outage) -> bool {
+        let Ok(body) = serde_json::to_string(outage) else { return false };
+        http::ask(self.address, "POST", "/double/outages", &body).await.is_some_and(|(is_well, _)| is_well)
     }
 
     /// The settings of the services that lead to it.

@@ -26,6 +26,16 @@ pub(crate) fn summary(audit: &Audit, what: &str, rescued: &[Duration]) -> String
         let _ = writeln!(text, "  {count:>6} {end}");
     }
     let _ = writeln!(text, "  {:>6} orders on the bill, {} made and never claimed", audit.orders, audit.given_up);
+    let paid = &audit.paid_undelivered;
+    let _ = writeln!(
+        text,
+        "  {:>6} orders paid for and not delivered, {} of them although the provider failed nothing",
+        paid.count(),
+        paid.ours.len()
+    );
+    for (cause, count) in &paid.causes {
+        let _ = writeln!(text, "  {count:>6} paid for and not delivered, {cause}");
+    }
     let _ = writeln!(
         text,
         "  {:>6} jobs of dead workers back: half within {:.1} s, nine in ten within {:.1} s, the last after {:.1} s",

@@ -38,7 +38,7 @@ pub struct Method {
     pub upstream: &'static str,
     /// Who may call it from outside; `None`: nobody.
     pub scope: Option<Scope>,
-    /// The largest request message in bytes.
+    /// The largest request message in bytes: at the gateway as it comes, in the service decompressed.
     pub max_message_bytes: u64,
     /// The largest sum of all request messages in bytes.
     pub max_stream_bytes: u64,
@@ -66,6 +66,14 @@ pub fn services(upstream: &str) -> impl Iterator<Item = &'static str> {
         let service = method.path.strip_prefix('/')?.split_once('/')?.0;
         (std::mem::replace(&mut last, service) != service).then_some(service)
     })
+}
+
+/// The largest request message of each method that `upstream` answers, as path and bytes.
+pub fn message_limits(upstream: &str) -> impl Iterator<Item = (&'static str, u64)> {
+    METHODS
+        .iter()
+        .filter(move |method| method.upstream == upstream)
+        .map(|method| (method.path, method.max_message_bytes))
 }
 
 #[cfg(test)]

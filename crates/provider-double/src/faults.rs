@@ -118,6 +118,8 @@ pub struct Faults {
     pub file_moved_inward: f64,
     /// 403.
     pub file_403: f64,
+    /// 404.
+    pub file_404: f64,
     /// 408.
     pub file_408: f64,
     /// 429.

@@ -192,6 +192,7 @@ impl Kind for FileFault {
             ("file-moved", faults.file_moved, Self::Moved),
             ("file-moved-inward", faults.file_moved_inward, Self::MovedInward),
             ("file-403", faults.file_403, Self::Status(403)),
+            ("file-404", faults.file_404, Self::Status(404)),
             ("file-408", faults.file_408, Self::Status(408)),
             ("file-429", faults.file_429, Self::Status(429)),
             ("file-500", faults.file_500, Self::Status(500)),

@@ -1,5 +1,5 @@
 //! What tests and the local stack run against: private PostgreSQL, Redis and NATS servers, a fault proxy, a counter of
-//! database round trips, and a collector of spans.
+//! database round trips, a collector of spans, and what code logs.
 //!
 //! Invariants: only binaries found on the machine are run, on loopback, on free ports and in directories of their own; a
 //! system's own servers are never touched; and whatever was started ends with the process that started it, even when that
@@ -11,6 +11,7 @@ mod config;
 mod database;
 mod eventually;
 mod home;
+mod logs;
 mod nats;
 mod owner;
 mod port;
@@ -27,6 +28,7 @@ pub use collector::Spans;
 pub use database::Database;
 pub use eventually::eventually;
 pub use home::secret;
+pub use logs::logged;
 pub use nats::Nats;
 pub use port::free as free_port;
 pub use postgres::Postgres;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use thumbnail_worker::model::Spec;
 use thumbnail_worker::pictures::{self, Header, Limits, fit};
+use thumbnail_worker::stop::Stop;
 use thumbnail_worker::videos::{self, frames};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,11 +21,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..repeats.max(1) {
         let started = Instant::now();
         webp = if videos::Container::sniff(&bytes).is_some() {
-            let poster = frames::open(&bytes, &videos::Limits::default())?.poster()?;
+            let poster = frames::open(&bytes, &videos::Limits::default())?.poster(&Stop::default())?;
             fit::render_webp(poster.pixels, poster.orientation, &spec)
         } else {
             let header = Header::read(&bytes, &Limits::default())?;
-            pictures::render(&bytes, &header, &spec)?
+            pictures::render(&bytes, &header, &spec, &Stop::default())?
         };
         took.push(started.elapsed().as_secs_f64() * 1_000.0);
     }

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::events;
 use crate::model::{NewAsset, Spec, StoredAsset, ThumbnailKey, ThumbnailStatus};
 use crate::pictures::{self, Format, Header};
+use crate::stop::Stop;
 use crate::store::Put;
 use crate::thumbnails::Thumbnails;
 use crate::videos;
@@ -52,7 +53,7 @@ impl Assets {
         let length = bytes.len() as u64;
         let blob = self.thumbnails.blobs.put(bytes, header.format.extension()).await?;
         let mime_type = header.format.mime();
-        let asset = NewAsset { blob, mime_type, bytes: length, width, height, duration: Duration::ZERO };
+        let asset = NewAsset { blob, mime_type, bytes: length, width, height, duration: Duration::ZERO, poster: None };
         self.put(account, &asset, &ThumbnailStatus::Processing).await
     }
 
@@ -62,7 +63,7 @@ impl Assets {
         let span =
             info_span!("decode upload", { attributes::FORMAT } = %header.format, { attributes::BYTES } = bytes.len());
         let weight = header.weight(&spec);
-        let work = move || pictures::decode(&bytes, &header, &spec).map(|_| (bytes, header));
+        let work = move |stop: &Stop| pictures::decode(&bytes, &header, &spec, stop).map(|_| (bytes, header));
         let decoded = self.thumbnails.pool.run(weight, work).instrument(span).await;
         Ok(decoded.map_err(|error| error.about_field("chunk"))??)
     }
@@ -92,6 +93,8 @@ impl Assets {
         }
         let facts =
             videos::facts(&bytes).ok_or_else(|| Error::schema("asset", "must be MP4 or WebM; it is neither"))?;
+        let span = info_span!("render poster", { attributes::BYTES } = meta.bytes);
+        let (thumbnail, poster) = self.thumbnails.render_posters(bytes).instrument(span).await?;
         let asset = NewAsset {
             blob,
             mime_type: facts.container.mime(),
@@ -99,10 +102,9 @@ impl Assets {
             width: facts.width,
             height: facts.height,
             duration: facts.duration,
+            poster,
         };
-        let span = info_span!("render poster", { attributes::BYTES } = meta.bytes);
-        let poster = self.thumbnails.render_poster(bytes, Spec::default()).instrument(span).await?;
-        self.put(account, &asset, &poster).await
+        self.put(account, &asset, &thumbnail).await
     }
 
     async fn put(

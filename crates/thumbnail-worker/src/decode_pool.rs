@@ -2,7 +2,8 @@
 //!
 //! Invariant: what is being decoded at one time holds at most the admitted bytes, on at most the admitted threads, and what
 //! waits is counted and bounded; beyond that a caller is refused at once with a time to come back. Room is given in the order
-//! of asking and stays taken until the work really ends, also when its caller has gone. A panic ends one piece of work only.
+//! of asking and stays taken until the work really ends; work whose caller has gone, or that runs too long, is told to stop. A panic
+//! ends one piece of work only.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tracing::Span;
 
 use crate::error;
 use crate::metrics;
+use crate::stop::Stop;
 
 /// How much the pool takes at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,18 @@ impl Error {
 /// Memory is counted in units of this size, so that any budget fits a semaphore.
 const UNIT: u64 = 64 << 10;
 
+/// The longest that one piece of work may run before it is told to stop.
+const MAX_RUN: Duration = Duration::from_secs(20);
+
+/// Tells work to stop when its caller goes.
+struct StopOnDrop(Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
 /// The pool; clones share it.
 #[derive(Clone, Debug)]
 pub struct DecodePool {
@@ -95,14 +109,15 @@ impl DecodePool {
         }
     }
 
-    /// Runs `work`, which holds at most `weight` bytes, on a thread that may block, once there is room.
+    /// Runs `work`, which holds at most `weight` bytes, on a thread that may block, once there is room. It is told to stop when its
+    /// caller goes, and when it has run for as long as any may.
     ///
     /// # Errors
     /// [`Error`] at once when it can never run or too much waits; afterwards when it panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         weight: u64,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&Stop) -> T + Send + 'static,
     ) -> Result<T, Error> {
         let shared = &self.shared;
         if weight > shared.settings.bytes {
@@ -115,14 +130,23 @@ impl DecodePool {
         let thread = Arc::clone(&shared.threads).acquire_owned().await.map_err(closed)?;
         drop(place);
         let span = Span::current();
-        let done = tokio::task::spawn_blocking(move || {
+        let stop = StopOnDrop(Stop::default());
+        let told = stop.0.clone();
+        let mut done = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            let result = span.in_scope(|| catch_unwind(AssertUnwindSafe(work)));
+            let result = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| work(&told))));
             // The permits end with the work and not with the caller: memory that is still in use is not given out again.
             drop((memory, thread));
             (result, started.elapsed())
         });
-        let (result, took) = done.await.map_err(|error| Error::Panicked(error.to_string()))?;
+        let done = match tokio::time::timeout(MAX_RUN, &mut done).await {
+            Ok(done) => done,
+            Err(_) => {
+                stop.0.set();
+                done.await
+            }
+        };
+        let (result, took) = done.map_err(|error| Error::Panicked(error.to_string()))?;
         shared.update_mean(took);
         metrics::decode_ran(took);
         result.map_err(|panic| {

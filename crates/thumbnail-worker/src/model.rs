@@ -24,8 +24,32 @@ pub struct Asset {
     pub height: u32,
     /// How long it plays; zero for a picture, or when not known.
     pub duration: Duration,
+    /// The pictures of a video in its own shape; `None` where there are none.
+    pub poster: Option<Poster>,
     /// When the account first had it.
     pub create_time: OffsetDateTime,
+}
+
+/// The pictures of a video in its own shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poster {
+    /// Its longer side has 512 pixels, or as many as the video where that has fewer.
+    pub large: PosterImage,
+    /// Its longer side has 256 pixels, or as many as the video where that has fewer.
+    pub small: PosterImage,
+    /// A ThumbHash: a few bytes that a client makes a blurred picture of, before any is fetched.
+    pub thumbhash: Vec<u8>,
+}
+
+/// One picture of a video.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PosterImage {
+    /// Its name in storage.
+    pub blob: Name,
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
 }
 
 /// An asset that is to be written.
@@ -43,6 +67,8 @@ pub struct NewAsset {
     pub height: u32,
     /// How long it plays; zero for a picture, or when not known.
     pub duration: Duration,
+    /// The pictures of a video in its own shape, where it has some.
+    pub poster: Option<Poster>,
 }
 
 /// An asset, and what is known of one thumbnail of it.

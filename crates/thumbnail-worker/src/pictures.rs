@@ -9,12 +9,14 @@ mod jpeg;
 mod orientation;
 mod pixels;
 mod png;
+mod profile;
 mod refused;
 mod webp;
 
 use header::Detail;
 
 use crate::model::Spec;
+use crate::stop::Stop;
 
 pub use format::Format;
 pub use header::{Header, Limits};
@@ -26,21 +28,26 @@ pub use refused::Refused;
 /// work. The whole file is read, so a picture that decodes here is whole.
 ///
 /// # Errors
-/// [`Refused`] for a file that is truncated, damaged or of a kind that is not read.
-pub fn decode(bytes: &[u8], header: &Header, spec: &Spec) -> Result<Pixels, Refused> {
+/// [`Refused`] for a file that is truncated, damaged or of a kind that is not read, and for one that is told to stop.
+pub fn decode(bytes: &[u8], header: &Header, spec: &Spec, stop: &Stop) -> Result<Pixels, Refused> {
     let cover = header.cover(spec);
     match &header.detail {
-        Detail::Jpeg(frame) => jpeg::decode(bytes, frame, cover),
-        Detail::Png(rows) => png::decode(bytes, rows, cover),
+        Detail::Jpeg(frame) => jpeg::decode(bytes, frame, cover, stop),
+        Detail::Png(rows) => png::decode(bytes, rows, cover, stop),
         Detail::Webp(image) => webp::decode(bytes, image),
     }
 }
 
-/// Renders the picture in `bytes` as a WebP file of `spec`, upright.
+/// Renders the picture in `bytes` as a WebP file of `spec`, upright and in sRGB.
 ///
 /// # Errors
 /// [`Refused`] as [`decode`] does.
-pub fn render(bytes: &[u8], header: &Header, spec: &Spec) -> Result<Vec<u8>, Refused> {
-    let pixels = decode(bytes, header, spec)?;
-    Ok(fit::render_webp(pixels, header.orientation, spec))
+pub fn render(bytes: &[u8], header: &Header, spec: &Spec, stop: &Stop) -> Result<Vec<u8>, Refused> {
+    let pixels = decode(bytes, header, spec, stop)?;
+    let fitted = fit::fit(pixels, header.orientation, spec);
+    let fitted = match &header.profile {
+        Some(profile) => profile.to_srgb(fitted),
+        None => fitted,
+    };
+    Ok(fit::encode(&fitted, spec.quality))
 }

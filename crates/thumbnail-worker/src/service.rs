@@ -63,6 +63,7 @@ impl Service {
         let routes = grpc::routes(assets, config.public_url.clone());
         let server = server::Server::new("thumbnail-worker", &config.server)
             .describe(proto::DESCRIPTOR_SET)
+            .message_limits(proto::message_limits("thumbnail-worker"))
             .advertise(proto::services("thumbnail-worker"));
         let server = grpc::TIMEOUTS.into_iter().fold(server, |server, (path, timeouts)| server.method(path, timeouts));
         Ok(Self { server, routes, runner, notifier })

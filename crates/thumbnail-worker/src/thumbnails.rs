@@ -15,8 +15,10 @@ use crate::error::Error;
 use crate::events;
 use crate::keyed_lock::KeyedLock;
 use crate::memory_budget::MemoryBudget;
-use crate::model::{Asset, Spec, StoredAsset, ThumbnailKey, ThumbnailStatus};
-use crate::pictures::{self, Header, Orientation, fit};
+use crate::model::{Asset, Poster, PosterImage, Spec, StoredAsset, ThumbnailKey, ThumbnailStatus};
+use crate::pictures::{self, Header, Orientation, Pixels, fit};
+use crate::posters::{Pictures, Sized};
+use crate::stop::Stop;
 use crate::store::Store;
 use crate::videos::{self, Missing, ffmpeg::Ffmpeg, frames};
 
@@ -97,59 +99,79 @@ impl Thumbnails {
             Err(refused) => return Ok(ThumbnailStatus::Failed(refused.to_string())),
         };
         let weight = header.weight(&spec);
-        match self.decode(weight, move || pictures::render(&bytes, &header, &spec)).await? {
+        match self.decode(weight, move |stop| pictures::render(&bytes, &header, &spec, stop)).await? {
             Ok(webp) => self.store_webp(webp).await,
             Err(refused) => Ok(ThumbnailStatus::Failed(refused.to_string())),
         }
     }
 
-    /// Renders the poster of a video whose bytes are at hand.
-    pub(crate) async fn render_poster(&self, bytes: Bytes, spec: Spec) -> Result<ThumbnailStatus, Error> {
-        let poster = match self.poster_in_process(bytes.clone(), spec).await? {
-            Err(missing) if missing.is_for_another_decoder() => self.poster_by_ffmpeg(bytes, missing, spec).await?,
-            poster => poster,
-        };
-        match poster {
+    /// Renders a thumbnail of a video whose bytes are at hand.
+    async fn render_poster(&self, bytes: Bytes, spec: Spec) -> Result<ThumbnailStatus, Error> {
+        let make = move |frame: Pixels, orientation| fit::render_webp(frame, orientation, &spec);
+        match self.with_poster_frame(bytes, make).await? {
             Ok(webp) => self.store_webp(webp).await,
             Err(missing) => Ok(ThumbnailStatus::Failed(missing.to_string())),
         }
     }
 
-    async fn poster_in_process(&self, bytes: Bytes, spec: Spec) -> Result<Result<Vec<u8>, Missing>, Error> {
-        let limits = self.videos;
-        let weight = match frames::open(&bytes, &limits) {
-            Ok(video) => video.weight(),
-            Err(missing) => return Ok(Err(missing)),
-        };
-        let work = move || {
-            let poster = frames::open(&bytes, &limits)?.poster()?;
-            Ok(fit::render_webp(poster.pixels, poster.orientation, &spec))
-        };
-        self.decode(weight, work).await
+    /// Renders the default thumbnail of a video whose bytes are at hand, and its pictures in its own shape.
+    pub(crate) async fn render_posters(&self, bytes: Bytes) -> Result<(ThumbnailStatus, Option<Poster>), Error> {
+        let make = |frame: Pixels, orientation| Pictures::render(&frame, orientation);
+        match self.with_poster_frame(bytes, make).await? {
+            Ok(Pictures { square, large, small, thumbhash }) => {
+                let poster =
+                    Poster { large: self.store_sized(large).await?, small: self.store_sized(small).await?, thumbhash };
+                Ok((self.store_webp(square).await?, Some(poster)))
+            }
+            Err(missing) => Ok((ThumbnailStatus::Failed(missing.to_string()), None)),
+        }
     }
 
-    async fn poster_by_ffmpeg(
+    /// Finds the frame that stands for a video and runs `make` with it, in the decode pool.
+    async fn with_poster_frame<T: Send + 'static>(
         &self,
         bytes: Bytes,
-        because: Missing,
-        spec: Spec,
-    ) -> Result<Result<Vec<u8>, Missing>, Error> {
+        make: impl FnOnce(Pixels, Orientation) -> T + Clone + Send + 'static,
+    ) -> Result<Result<T, Missing>, Error> {
+        let limits = self.videos;
+        let because = match frames::open(&bytes, &limits).map(|video| video.weight()) {
+            Ok(weight) => {
+                let (bytes, make) = (bytes.clone(), make.clone());
+                let work = move |stop: &Stop| {
+                    let poster = frames::open(&bytes, &limits)?.poster(stop)?;
+                    Ok(make(poster.pixels, poster.orientation))
+                };
+                match self.decode(weight, work).await? {
+                    Err(missing) => missing,
+                    made => return Ok(made),
+                }
+            }
+            Err(missing) => missing,
+        };
+        if !because.is_for_another_decoder() {
+            return Ok(Err(because));
+        }
         let span = info_span!("ffmpeg", { attributes::BECAUSE } = %because);
-        let pixels = match self.ffmpeg.poster(&bytes, because).instrument(span).await {
-            Ok(pixels) => pixels,
+        let frame = match self.ffmpeg.poster(&bytes, because).instrument(span).await {
+            Ok(frame) => frame,
             Err(missing) => return Ok(Err(missing)),
         };
-        let weight = pixels.bytes.len() as u64 * 2;
-        Ok(Ok(self.decode(weight, move || fit::render_webp(pixels, Orientation::Upright, &spec)).await?))
+        let weight = frame.bytes.len() as u64 * 3;
+        Ok(Ok(self.decode(weight, move |_| make(frame, Orientation::Upright)).await?))
     }
 
     /// Runs `work` in the decode pool; what is too heavy for it is the request's `asset`.
     async fn decode<T: Send + 'static>(
         &self,
         weight: u64,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&Stop) -> T + Send + 'static,
     ) -> Result<T, Error> {
         self.pool.run(weight, work).await.map_err(|error| error.about_field("asset"))
+    }
+
+    async fn store_sized(&self, picture: Sized) -> Result<PosterImage, Error> {
+        let blob = self.blobs.put(picture.webp.into(), "webp").await?;
+        Ok(PosterImage { blob, width: picture.width, height: picture.height })
     }
 
     async fn store_webp(&self, webp: Vec<u8>) -> Result<ThumbnailStatus, Error> {

@@ -4,11 +4,13 @@
 //! at most what [`Limits`] say, because sizes are read and checked before the decoder sees a byte.
 
 mod brightness;
+mod chooser;
 mod colour;
 mod container;
 pub mod ffmpeg;
 pub mod frames;
 mod light;
+mod look;
 mod missing;
 pub mod mp4;
 mod sps;

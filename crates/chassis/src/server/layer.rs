@@ -22,6 +22,7 @@ use tower::Service;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
+    messages,
     methods::{self, Methods, Timeouts},
     probes,
 };
@@ -34,20 +35,24 @@ use crate::{
 
 /// After what time a call that was shed may come again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// How many streams of health and reflection there are at a time.
+const MAX_PROBE_STREAMS: usize = 64;
 
 /// What all calls of one server share.
 #[derive(Debug)]
 pub(super) struct Policy {
     methods: Methods,
-    limit: usize,
-    running: AtomicUsize,
+    calls: Admission,
+    probe_streams: Admission,
     public: bool,
 }
 
 impl Policy {
-    /// Calls of `methods`, at most `limit` at a time; from a `public` server no internal metadata goes out.
+    /// Calls of `methods`, at most `limit` at a time; from a `public` server no internal metadata goes out, and its calls are
+    /// admitted by whoever knows who calls.
     pub(super) fn new(methods: Methods, limit: usize, public: bool) -> Self {
-        Self { methods, limit, running: AtomicUsize::new(0), public }
+        let probe_streams = Admission::new(MAX_PROBE_STREAMS);
+        Self { methods, calls: Admission::new(limit), probe_streams, public }
     }
 }
 
@@ -81,6 +86,8 @@ where
         let path = request.uri().path();
         let method = self.policy.methods.at(path);
         let (timeouts, span) = (method.timeouts, span(path, &method.name));
+        let is_probe = probes::is_probe(path);
+        let max_message = if is_probe { Some(messages::MAX_PROBE) } else { method.max_message };
         telemetry::extract(&span, request.headers());
         let name = method.name.clone();
         let at = expiry(request.headers_mut(), timeouts);
@@ -89,17 +96,31 @@ where
         let staleness = asked.as_ref().ok().cloned().flatten();
         let scope = Scope { deadline: at, tokens: tokens.clone(), staleness: staleness.clone(), ..Scope::default() };
         let side = Side::Server { endless: timeouts.is_endless() };
-        let call = Call::begin(side, name, span.clone(), scope.clone());
+        let mut call = Call::begin(side, name, span.clone(), scope.clone());
 
         if let Err(failure) = asked {
             return Box::pin(std::future::ready(Ok(call.refuse(failure))));
         }
-        let slot = (!timeouts.is_endless()).then(|| Slot::take(&self.policy));
-        if let Some(None) = slot {
-            let failure = Failure::exhausted("OVERLOADED", "too many calls at once", RETRY_AFTER);
-            return Box::pin(std::future::ready(Ok(call.refuse(failure))));
-        }
+        // A probe is asked by anybody, so it takes no call's place: one call of health ends within moments, and of streams there
+        // are only so many.
+        let slot = match (is_probe, timeouts.is_endless()) {
+            (true, true) => self.policy.probe_streams.admit().map(|slot| call.hold(slot)).map(|()| None),
+            (true, false) | (false, true) => Ok(None),
+            // Whoever has no key yet must not take the place of one who has: the service behind admits the call.
+            (false, false) if self.policy.public => {
+                request.extensions_mut().insert(self.policy.calls.clone());
+                Ok(None)
+            }
+            (false, false) => self.policy.calls.admit().map(Some),
+        };
+        let slot = match slot {
+            Ok(slot) => slot,
+            Err(failure) => return Box::pin(std::future::ready(Ok(call.refuse(failure)))),
+        };
 
+        if let Some(max) = max_message {
+            request = messages::limit(request, max);
+        }
         // The clone that was polled ready is the one that is called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
@@ -162,21 +183,43 @@ fn span(path: &str, name: &str) -> Span {
     )
 }
 
-/// One of the calls that may run at a time.
-struct Slot(Arc<Policy>);
+/// A number of places for calls that run at a time; clones share them. A public server's service finds it in the extensions of a
+/// request, and takes a place once it knows who calls.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    limit: usize,
+    running: Arc<AtomicUsize>,
+}
 
-impl Slot {
-    fn take(policy: &Arc<Policy>) -> Option<Self> {
-        if policy.running.fetch_add(1, Ordering::Relaxed) < policy.limit {
-            return Some(Self(policy.clone()));
+impl Admission {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, running: Arc::default() }
+    }
+
+    /// Takes a place if there is one, which is free again when the slot is dropped.
+    pub(super) fn try_take(&self) -> Option<Slot> {
+        if self.running.fetch_add(1, Ordering::Relaxed) < self.limit {
+            return Some(Slot(self.running.clone()));
         }
-        policy.running.fetch_sub(1, Ordering::Relaxed);
+        self.running.fetch_sub(1, Ordering::Relaxed);
         None
+    }
+
+    /// Takes a place, which is free again when the slot is dropped.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when all are taken.
+    pub fn admit(&self) -> Result<Slot, Failure> {
+        self.try_take().ok_or_else(|| Failure::exhausted("OVERLOADED", "too many calls at once", RETRY_AFTER))
     }
 }
 
+/// One of the calls that may run at a time.
+#[derive(Debug)]
+pub struct Slot(Arc<AtomicUsize>);
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Method {
     /// `package.Service/Method`.
     pub(super) name: Arc<str>,
     pub(super) timeouts: Timeouts,
+    /// The largest message in bytes, decompressed; `None`: the server passes messages on without reading them.
+    pub(super) max_message: Option<u64>,
 }
 
 /// The methods of a server by path, `/package.Service/Method`.
@@ -49,18 +51,21 @@ pub(super) struct Methods {
 }
 
 impl Methods {
-    /// The methods at `paths`, and those that have timeouts of their own.
+    /// The methods at `paths`, and those that have timeouts of their own; `limits` has the largest message of each.
     pub(super) fn new(
         paths: impl IntoIterator<Item = String>,
         default: Timeouts,
         own: HashMap<String, Timeouts>,
+        limits: &HashMap<&str, u64>,
     ) -> Self {
         let paths = paths.into_iter().map(|path| (path, default)).chain(own);
         let known = paths.map(|(path, timeouts)| {
             let name = path.trim_start_matches('/').into();
-            (path, Method { name, timeouts })
+            let max_message = limits.get(path.as_str()).copied();
+            (path, Method { name, timeouts, max_message })
         });
-        Self { known: known.collect(), unknown: Method { name: UNKNOWN.into(), timeouts: default } }
+        let unknown = Method { name: UNKNOWN.into(), timeouts: default, max_message: None };
+        Self { known: known.collect(), unknown }
     }
 
     /// The method at a path.

@@ -6,6 +6,7 @@
 use std::{
     convert::Infallible,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::future::Either;
@@ -15,12 +16,20 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::{Builder, Error};
 use tower::Service;
 
+use super::methods::Timeouts;
+
 /// The methods here that stream.
 pub(super) const STREAMING: [&str; 3] = [
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
+
+/// The one that does not.
+pub(super) const CHECK: &str = "/grpc.health.v1.Health/Check";
+/// It is answered from memory, so only its sender makes it last.
+pub(super) const CHECK_TIMEOUTS: Timeouts =
+    Timeouts { default: Some(Duration::from_secs(1)), longest: Some(Duration::from_secs(1)) };
 
 /// What begins the path of every method here and of none of a service.
 const PREFIX: &str = "/grpc.";

@@ -118,3 +118,114 @@ async fn a_large_error_arrives_as_what_it_is_and_breaks_nothing_else_on_its_conn
         assert!(ended.is_err(), "a watch ended: {ended:?}");
     }
 }
+
+/// A server on a thread of its own, a channel to it, and one watch on each of the channel's connections.
+async fn watched() -> (client::Channel, Vec<Body>) {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let streaming = ["/test.Test/Watch", "/test.Test/Large", "/test.Test/Trickle"];
+            let server = Server::new("test", &free()).limit(100_000).streaming(streaming);
+            let server = serve(server, |path| async move { answer(&path) }).await;
+            tell.send(server.addr).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    let channel = client::connect("test", &format!("http://{}", told.await.unwrap()).parse().unwrap());
+    let mut watches = Vec::new();
+    for _ in 0..4 {
+        let mut watch = send(&channel, "/test.Test/Watch").await;
+        assert!(watch.frame().await.unwrap().unwrap().is_data());
+        watches.push(watch);
+    }
+    (channel, watches)
+}
+
+fn answer(path: &str) -> http::Response<Body> {
+    let event = |bytes: usize| Ok(Frame::data(Bytes::from(vec![0; bytes])));
+    match path {
+        "/test.Test/Watch" => wire::stream(stream::iter([event(5)]).chain(stream::pending())),
+        "/test.Test/Large" => wire::stream(stream::repeat_with(move || event(16_384))),
+        "/test.Test/Trickle" => {
+            let trickle = stream::unfold(0, |count| async move {
+                tokio::task::yield_now().await;
+                (count < 1_000).then(|| (Ok(Frame::data(Bytes::from_static(&[0; 5]))), count + 1))
+            });
+            wire::stream(trickle.chain(stream::pending()))
+        }
+        // Nothing else is done while the thread sleeps: this is what a process with too much to do looks like.
+        "/test.Test/Block" => {
+            std::thread::sleep(Duration::from_millis(500));
+            ok()
+        }
+        _ => {
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", "0".parse().unwrap());
+            wire::stream(stream::iter([event(5), Ok(Frame::trailers(trailers))]))
+        }
+    }
+}
+
+async fn send(channel: &client::Channel, path: &str) -> Body {
+    let request = Request::post(path).header("content-type", "application/grpc").body(Body::empty());
+    channel.clone().oneshot(request.unwrap()).await.unwrap().into_body()
+}
+
+/// All watches go on, and each connection answers.
+async fn check_open(channel: &client::Channel, watches: &mut [Body]) {
+    for _ in 0..8 {
+        let answer = async { send(channel, "/test.Test/Get").await.frame().await };
+        let answer = tokio::time::timeout(Duration::from_secs(10), answer).await;
+        assert!(matches!(&answer, Ok(Some(Ok(frame))) if frame.is_data()), "no answer beside it: {answer:?}");
+    }
+    for watch in watches {
+        let ended = tokio::time::timeout(Duration::from_millis(50), watch.frame()).await;
+        assert!(ended.is_err(), "a watch ended: {ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_burst_of_calls_that_are_cancelled_before_they_are_accepted_ends_no_connection() {
+    let (channel, mut watches) = watched().await;
+    let blocking = channel.clone();
+    let blocked = tokio::spawn(async move { send(&blocking, "/test.Test/Block").await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut calls: stream::FuturesUnordered<_> = (0..720).map(|_| send(&channel, "/test.Test/Get")).collect();
+    let sent = tokio::time::timeout(Duration::from_millis(200), calls.next()).await;
+    assert!(sent.is_err(), "the process has too much to do to answer");
+    drop(calls);
+    blocked.await.unwrap();
+    check_open(&channel, &mut watches).await;
+}
+
+#[tokio::test]
+async fn answers_to_calls_that_were_cancelled_end_no_connection() {
+    let (channel, mut watches) = watched().await;
+    let blocking = channel.clone();
+    let blocked = tokio::spawn(async move { send(&blocking, "/test.Test/Block").await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut calls: stream::FuturesUnordered<_> = (0..6_000).map(|_| send(&channel, "/test.Test/Get")).collect();
+    let sent = tokio::time::timeout(Duration::from_millis(300), calls.next()).await;
+    assert!(sent.is_err(), "all were sent and none is answered");
+    // Now this thread has too much to do, and the answers wait in the socket for calls that then are gone.
+    std::thread::sleep(Duration::from_millis(1_500));
+    drop(calls);
+    blocked.await.unwrap();
+    check_open(&channel, &mut watches).await;
+}
+
+#[tokio::test]
+async fn replies_that_nobody_reads_keep_no_other_from_arriving() {
+    for path in ["/test.Test/Large", "/test.Test/Trickle"] {
+        let (channel, mut watches) = watched().await;
+        let mut unread = Vec::new();
+        for _ in 0..100 {
+            unread.push(send(&channel, path).await);
+        }
+        // Each has sent as much as its own window takes.
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        check_open(&channel, &mut watches).await;
+        drop(unread);
+    }
+}

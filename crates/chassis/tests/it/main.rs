@@ -4,6 +4,7 @@
 
 mod blobs;
 mod client;
+mod messages;
 mod pooler;
 mod postgres;
 mod probes;

@@ -1,18 +1,78 @@
-//! `rushes models`: what can be asked for a video.
+//! `rushes models`: what can be asked for a video, and whether its providers are set up rightly.
 
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use clap::Subcommand;
+use proto::models::v1::model::unavailability::Reason;
 use proto::models::v1::model_service_client::ModelServiceClient;
 use proto::models::v1::{ListModelsRequest, Model};
+use proto::work::v1::model_check::Finding;
+use proto::work::v1::provider_service_client::ProviderServiceClient;
+use proto::work::v1::{CheckModelsRequest, ModelCheck};
 
+use crate::client::operator::Internal;
 use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::show;
 
+/// Lists models, or has them checked.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Models {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: List,
+}
+
+/// What else can be done with models.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// For operators: ask each model's provider whether it takes the key and knows the model (on the internal network).
+    Check {
+        #[command(flatten)]
+        internal: Internal,
+    },
+}
+
+impl Models {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
+        match self.command {
+            None => self.list.run(session).await,
+            Some(Command::Check { internal }) => check(session, &internal).await,
+        }
+    }
+}
+
+async fn check(session: &Session, internal: &Internal) -> Result<Exit> {
+    let channel = session.internal("generation-worker", internal.generation_worker())?;
+    let mut client = ProviderServiceClient::new(channel);
+    let answer = client.check_models(session.internal_request(CheckModelsRequest {})?).await;
+    let answer = answer.map_err(|status| session.failed(&status))?;
+    let served = |check: &ModelCheck| check.finding() == Finding::Served;
+    let all_served = answer.get_ref().checks.iter().all(served);
+    session.show("rushes.work.v1.CheckModelsResponse", answer.get_ref(), |response| {
+        response.checks.iter().map(check_line).collect()
+    })?;
+    Ok(if all_served { Exit::Done } else { Exit::Refused })
+}
+
+fn check_line(check: &ModelCheck) -> String {
+    let found = match check.finding() {
+        Finding::Served => "served".to_owned(),
+        Finding::KeyMissing => format!("NO KEY: set the key of {} in generation-worker's environment", check.provider),
+        Finding::KeyRefused => format!("KEY REFUSED: {}", check.detail),
+        Finding::ModelUnknown => format!("UNKNOWN THERE: {}", check.detail),
+        Finding::Unreachable => format!("NOT REACHED: {}", check.detail),
+        Finding::Unspecified => check.detail.clone(),
+    };
+    format!("{:<32} {:<10} {found}\n", check.model, check.provider)
+}
+
 /// Lists models.
 #[derive(Debug, clap::Args)]
-pub struct List {
+struct List {
     /// How many, at most 100.
     #[arg(long, default_value_t = 100)]
     page_size: i32,
@@ -22,7 +82,7 @@ pub struct List {
 }
 
 impl List {
-    pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
+    async fn run(self, session: &Session) -> Result<Exit> {
         let Self { page_size, page_token } = self;
         let mut client = ModelServiceClient::new(session.gateway()?);
         let request = session.request(ListModelsRequest { page_size, page_token })?;
@@ -43,8 +103,18 @@ fn line(model: &Model) -> String {
         let seconds = |time: Option<prost_types::Duration>| time.map_or(0, |time| time.seconds);
         format!(", half within {} s, four in five within {} s", seconds(pace.p50), seconds(pace.p80))
     });
+    let waits = model.unavailability.as_ref().map_or_else(String::new, |unavailability| {
+        let why = match unavailability.reason() {
+            Reason::AccountRefused => "its provider refuses the installation's account",
+            Reason::Outage => "its provider does not answer",
+            Reason::Misconfigured => "its provider refuses it as it is set up here",
+            Reason::NoWorker => "no worker serves it; is there a key for its provider?",
+            Reason::Unspecified => "its provider takes no orders",
+        };
+        format!("; UNAVAILABLE: {why}; orders wait, and go on by themselves")
+    });
     format!(
-        "{:<32} {:>10} credits  by {}; {} characters, {} pictures{pace}\n",
+        "{:<32} {:>10} credits  by {}; {} characters, {} pictures{pace}{waits}\n",
         model.name,
         show::credits(model.price_micros),
         model.provider,

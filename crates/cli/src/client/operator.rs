@@ -21,12 +21,20 @@ pub struct Internal {
     /// The generation-status service.
     #[arg(long, env = "RUSHES_GENERATION_STATUS_URL", value_name = "URL")]
     generation_status_url: Option<String>,
+    /// The generation-worker service.
+    #[arg(long, env = "RUSHES_GENERATION_WORKER_URL", value_name = "URL")]
+    generation_worker_url: Option<String>,
 }
 
 impl Internal {
     /// Where generation-status is, as far as that was said.
     pub(crate) fn generation_status(&self) -> Option<&str> {
         self.generation_status_url.as_deref()
+    }
+
+    /// Where generation-worker is, as far as that was said.
+    pub(crate) fn generation_worker(&self) -> Option<&str> {
+        self.generation_worker_url.as_deref()
     }
 }
 

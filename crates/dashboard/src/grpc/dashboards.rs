@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use domain::id::{AccountId, NoticeId};
+use domain::page::Page;
 use futures::{Stream, StreamExt as _};
 use prost::Message as _;
 use proto::dashboard::v1::dashboard_service_server::DashboardService;
@@ -18,7 +19,7 @@ use tonic::{Request, Response, Status};
 use super::request::{parse_page, unpack};
 use crate::cache::CachedDashboards;
 use crate::error::Error;
-use crate::model::{DASHBOARD_LISTING, Page};
+use crate::model::DASHBOARD_LISTING;
 use crate::notices::{MAX_ACKNOWLEDGED, Notices};
 use crate::watches::{Event, Watches};
 

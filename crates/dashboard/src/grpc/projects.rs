@@ -2,7 +2,7 @@
 
 use chassis::fields::Fields;
 use domain::id::{AccountId, ProjectId};
-use domain::page;
+use domain::page::{self, Page};
 use proto::projects::v1::project_service_server::ProjectService;
 use proto::projects::v1::{
     CreateProjectRequest, CreateSceneRequest, DeleteProjectRequest, DeleteSceneRequest, GetProjectRequest,
@@ -11,12 +11,12 @@ use proto::projects::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::request::{MAX_TEXT, MAX_TITLE, parse_page, parse_update_mask, unpack};
+use super::request::{MAX_TEXT, MAX_TITLE, parse_page, unpack};
 use super::scenes;
 use crate::error::Error;
 use crate::etag::IfMatch;
 use crate::idempotency::IdempotencyKey;
-use crate::model::{NewProject, PROJECTS_LISTING, Page, ProjectChange, scenes_listing};
+use crate::model::{NewProject, PROJECTS_LISTING, ProjectChange, scenes_listing};
 use crate::presenter::{project_to_proto, scene_to_proto};
 use crate::projects::Projects;
 use crate::scenes::Scenes;
@@ -114,7 +114,9 @@ impl ProjectService for ProjectsApi {
         let (account, request) = unpack(request)?;
         let (project, order) = scenes::parse_reorder(&request)?;
         let scenes = self.scenes.reorder(account, project, &order).await?;
-        Ok(Response::new(ReorderScenesResponse { scenes: scenes.into_iter().map(scene_to_proto).collect() }))
+        // 500 scripts in one message would be more than clients take, and a reorder changes none.
+        let scenes = scenes.into_iter().map(|scene| Scene { script: String::new(), ..scene_to_proto(scene) });
+        Ok(Response::new(ReorderScenesResponse { scenes: scenes.collect() }))
     }
 }
 
@@ -146,7 +148,7 @@ fn parse_update(request: UpdateProjectRequest) -> Result<(ProjectId, ProjectChan
     let Project { name, etag, title, description, .. } = request.project.unwrap_or_default();
     let id = fields.take("project.name", ProjectId::from_name(&name));
     let filled = [("title", !title.is_empty()), ("description", !description.is_empty())];
-    let named = parse_update_mask(&mut fields, request.update_mask.as_ref(), &filled);
+    let named = fields.update_mask(request.update_mask.as_ref().map(|mask| mask.paths.as_slice()), &filled);
     let mut change = ProjectChange::default();
     if named.contains(&"title") {
         change.title = fields.line("project.title", title, MAX_TITLE);

@@ -4,11 +4,8 @@ use chassis::fields::Fields;
 use chassis::request::caller::Caller;
 use chassis::status::Failure;
 use domain::id::AccountId;
-use domain::page;
-use prost_types::FieldMask;
+use domain::page::{self, Page};
 use tonic::Request;
-
-use crate::model::Page;
 
 /// The longest title, in characters.
 pub(super) const MAX_TITLE: usize = 200;
@@ -31,29 +28,5 @@ pub(super) fn parse_page(
     size: i32,
     token: &str,
 ) -> Option<Page> {
-    let (size, after) = fields.page(page::size(size), page::cursor(account, listing, token))?;
-    Some(Page { size: i64::from(size), after })
-}
-
-/// The fields that an update changes, each one of `known`, which are paired with whether the request fills them: those that the
-/// mask names; without a mask those that are filled (AIP-134).
-pub(super) fn parse_update_mask<'k>(
-    fields: &mut Fields,
-    mask: Option<&FieldMask>,
-    known: &[(&'k str, bool)],
-) -> Vec<&'k str> {
-    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
-    let named = fields.update_mask(Some(paths), known);
-    // An update of nothing would only raise the version. Whoever sends one has forgotten the mask or the values.
-    if paths.is_empty() && named.is_empty() {
-        let names: Vec<_> = known.iter().map(|(field, _)| *field).collect();
-        let names = names.join(", ");
-        fields.wrong(
-            "update_mask",
-            format_args!(
-                "must name the fields to change ({names}), unless the request fills one of them; it fills none"
-            ),
-        );
-    }
-    named
+    fields.page(page::size(size), page::cursor(account, listing, token)).map(Page::from)
 }

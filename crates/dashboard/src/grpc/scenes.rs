@@ -5,13 +5,14 @@ use std::collections::HashSet;
 
 use domain::id::{AccountId, ProjectId, SceneId};
 use domain::name::SceneName;
+use domain::page::Page;
 use proto::projects::v1::{CreateSceneRequest, ListScenesRequest, ReorderScenesRequest, Scene, UpdateSceneRequest};
 
-use super::request::{MAX_TEXT, MAX_TITLE, parse_page, parse_update_mask};
+use super::request::{MAX_TEXT, MAX_TITLE, parse_page};
 use crate::error::Error;
 use crate::etag::IfMatch;
 use crate::idempotency::IdempotencyKey;
-use crate::model::{MAX_SCENES, NewScene, Page, SceneChange, scenes_listing};
+use crate::model::{MAX_SCENES, NewScene, SceneChange, scenes_listing};
 
 pub(super) fn parse_name(name: &str) -> Result<SceneName, Error> {
     let mut fields = Fields::default();
@@ -48,7 +49,7 @@ pub(super) fn parse_update(request: UpdateSceneRequest) -> Result<(SceneName, Sc
     let Scene { name, etag, title, script, .. } = request.scene.unwrap_or_default();
     let name = fields.take("scene.name", SceneName::parse(&name));
     let filled = [("title", !title.is_empty()), ("script", !script.is_empty())];
-    let named = parse_update_mask(&mut fields, request.update_mask.as_ref(), &filled);
+    let named = fields.update_mask(request.update_mask.as_ref().map(|mask| mask.paths.as_slice()), &filled);
     let mut change = SceneChange::default();
     if named.contains(&"title") {
         change.title = fields.line("scene.title", title, MAX_TITLE);

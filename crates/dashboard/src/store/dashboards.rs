@@ -12,13 +12,12 @@ use domain::generation::State;
 use domain::id::{AccountId, GenerationId, NoticeId, ProjectId, SceneId};
 use domain::money::Micros;
 use domain::name::SceneName;
-use domain::page::Cursor;
+use domain::page::{Cursor, Page};
 
 use self::sections::Row;
 use super::Store;
 use crate::model::{
-    Contents, Credits, LatestGeneration, Notice, Page, Profile, ProjectCard, RecentGeneration, SceneCard, Section,
-    Snapshot,
+    Contents, Credits, LatestGeneration, Notice, Profile, ProjectCard, RecentGeneration, SceneCard, Section, Snapshot,
 };
 
 impl Store {
@@ -56,7 +55,7 @@ impl Store {
         let rows = self.read.run(name, async |connection| {
             let query = sqlx::query_as::<_, Row>(sql).bind(account.0);
             let query = match page {
-                Some(page) => query.bind(page.below()).bind(page.size),
+                Some(page) => query.bind(page.below()).bind(i64::from(page.size)),
                 None => query,
             };
             query.fetch_all(connection).await

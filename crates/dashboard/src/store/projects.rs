@@ -3,6 +3,7 @@
 use chassis::postgres::statement;
 use domain::id::{AccountId, ProjectId};
 use domain::money::Micros;
+use domain::page::Page;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use super::{Store, trace};
 use crate::error::{Error, Noun};
 use crate::etag::IfMatch;
 use crate::idempotency::IdempotencyKey;
-use crate::model::{NewProject, Page, Project, ProjectChange};
+use crate::model::{NewProject, Project, ProjectChange};
 
 #[derive(FromRow)]
 struct Row {
@@ -133,7 +134,7 @@ impl Store {
             )
             .bind(account.0)
             .bind(page.below())
-            .bind(page.size + 1)
+            .bind(page.rows())
             .fetch_all(connection)
             .await
         });

@@ -6,6 +6,7 @@
 use chassis::postgres::statement;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
 use domain::name::SceneName;
+use domain::page::Page;
 use sqlx::FromRow;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use super::{Store, trace};
 use crate::error::{Error, Noun};
 use crate::etag::IfMatch;
 use crate::idempotency::IdempotencyKey;
-use crate::model::{CreatedScene, MAX_SCENES, NewScene, Page, Scene, SceneChange};
+use crate::model::{CreatedScene, MAX_SCENES, NewScene, Scene, SceneChange};
 
 #[derive(FromRow)]
 struct Row {
@@ -161,7 +162,7 @@ impl Store {
             .bind(project.0)
             .bind(position)
             .bind(id)
-            .bind(page.size + 1)
+            .bind(page.rows())
             .fetch_all(connection)
             .await
         });

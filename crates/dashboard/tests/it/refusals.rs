@@ -1,8 +1,12 @@
 //! Wrong requests about projects, scenes and pages: every wrong field is named at once, and nothing is stored.
 
 use anyhow::Result;
+use bytes::Bytes;
 use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
 use tonic::Code;
+use tonic::client::Grpc;
+use tonic::codec::CompressionEncoding;
+use tonic::codegen::http::uri::PathAndQuery;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, refused};
@@ -154,5 +158,23 @@ async fn a_list_that_is_too_long_is_counted_and_not_read() -> Result<()> {
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let wrong = refused(user.reorder_scenes(&project.name, &names).await, Code::InvalidArgument, WRONG);
     assert!((20..=50).contains(&wrong.len()) && wrong[7] == "scenes[7]", "{wrong:?}");
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_method_decompresses_more_than_its_row_allows() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
+    for (path, max) in proto::message_limits("dashboard") {
+        // A field that no message has, so many bytes long that only its size can be what is wrong with it.
+        let mut message = vec![0x82, 0x7d, 0x80, 0x80, 0x04];
+        message.resize(usize::try_from(max)? + 1, 0);
+        let mut client = Grpc::new(user.channel()).send_compressed(CompressionEncoding::Gzip);
+        client.ready().await?;
+        let codec = chassis::encoded::Codec::<()>::default();
+        let answer = client.unary(user.ask(Bytes::from(message)), PathAndQuery::from_static(path), codec).await;
+        let fields = refused(answer, Code::InvalidArgument, "INPUT_TOO_LARGE");
+        assert_eq!(fields, ["request"], "{path}");
+    }
     cluster.stop().await
 }

@@ -169,10 +169,13 @@ async fn a_reorder_names_each_scene_once() -> Result<()> {
     let [a, b, c, d] = [0, 1, 2, 3].map(|at| scenes[at].name.as_str());
     let stranger = user.scene(&other.name, "X").await?;
 
+    let scripted = Scene { name: a.to_owned(), script: "At dawn.".to_owned(), ..Scene::default() };
+    user.update_scene(scripted, Some(&["script"])).await?;
     let moved = user.reorder_scenes(&project.name, &[d, b, a, c]).await?;
     let shown: Vec<_> = moved.iter().map(|scene| (scene.title.as_str(), scene.position)).collect();
     assert_eq!(shown, [("D", 0), ("B", 1), ("A", 2), ("C", 3)]);
     assert_eq!(order(&user, &project).await?, ["D", "B", "A", "C"]);
+    assert!(moved.iter().all(|scene| scene.script.is_empty()), "five hundred scripts are more than one message");
     assert_eq!(moved[1].etag, scenes[1].etag, "it stayed where it was");
     assert_ne!(moved[0].etag, scenes[3].etag, "it was moved");
     assert_eq!(

@@ -108,7 +108,7 @@ impl Cluster {
             .env("RUSHES_DATABASE_URL", self.postgres.url(&self.database.url())?)
             .env("RUSHES_REDIS_URL", self.redis.url())
             .env("RUSHES_NATS_URL", self.nats.url())
-            .env("RUSHES_BLOBS_URL", format!("file://{}", self.folder.join("blobs").display()))
+            .env("RUSHES_BLOBS_URL", self.blobs().url)
             .env("RUSHES_DASHBOARD_URL", url("dashboard"))
             .env("RUSHES_GENERATION_STATUS_URL", url("generation-status"))
             .env("RUSHES_THUMBNAIL_WORKER_URL", url("thumbnail-worker"))
@@ -196,6 +196,11 @@ impl Cluster {
         if let Some(process) = self.service_mut(name).process.take() {
             process.kill();
         }
+    }
+
+    /// Where the services keep their objects.
+    pub(crate) fn blobs(&self) -> chassis::blobs::Settings {
+        chassis::blobs::Settings { url: format!("file://{}", self.folder.join("blobs").display()), options: Vec::new() }
     }
 
     pub(crate) fn address(&self, name: &str) -> SocketAddr {

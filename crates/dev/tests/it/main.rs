@@ -11,6 +11,7 @@ mod http;
 mod json;
 mod main_job;
 mod reconciler;
+mod statements;
 mod traces;
 mod up;
 mod watches;

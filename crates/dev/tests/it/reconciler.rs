@@ -48,12 +48,13 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
     ensure!(client.outcome(&done.name).await?.state() == State::Completed);
     let done = Uuid::try_parse(done.name.trim_start_matches("generations/"))?;
     let pool = PgPool::connect(&cluster.database.url()).await?;
-    const INVARIANTS: [&str; 8] = [
+    const INVARIANTS: [&str; 9] = [
         "lease_expired",
         "poll_overdue",
         "unconfirmed_overdue",
         "open_without_job",
         "job_without_generation",
+        "open_below_deleted",
         "terminal_unsettled",
         "hold_without_open",
         "ledger_unbalanced",
@@ -100,6 +101,17 @@ async fn each_invariant_that_is_broken_is_found_under_its_name() -> Result<()> {
         "job_without_generation",
         "update jobs set state = 'leased', lease_until = now() + interval '1 h', finished_at = null where id = $1",
         done,
+    )
+    .await?;
+    breaks(
+        &cluster,
+        &pool,
+        "open_below_deleted",
+        "insert into jobs (id, account_id, kind, vft, max_attempts, idem_key, request_hash, payload, state, finished_at)
+         select gen_random_uuid(), account_id, 'delete-generations', 0, 1, 'given up', '',
+                convert_to('projects/' || project_id, 'UTF8'), 'dead', now()
+           from generations where id = $1 on conflict do nothing",
+        start(&client, &scene).await?,
     )
     .await?;
     breaks(

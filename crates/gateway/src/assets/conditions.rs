@@ -15,7 +15,12 @@ pub(super) fn not_modified(headers: &HeaderMap, etag: &HeaderValue) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|list| list.split(','))
         .map(str::trim)
-        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+        .any(|tag| tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+/// Whether the client wants nothing if there is any entity (`*`), which says nothing of its having one.
+pub(super) fn unless_any(headers: &HeaderMap) -> bool {
+    headers.get_all(IF_NONE_MATCH).iter().any(|value| value == "*")
 }
 
 /// Whether a range may be answered with a part: there is no `If-Range`, or it names this entity, strongly.
@@ -38,10 +43,16 @@ mod tests {
         check("\"abc\"", true);
         check("W/\"abc\"", true);
         check("\"x\", \"abc\"", true);
-        check("*", true);
+        check("*", false);
         check("\"x\"", false);
         check("abc", false);
         assert!(!not_modified(&HeaderMap::new(), &ETAG));
+    }
+
+    #[test]
+    fn a_star_is_no_tag() {
+        let headers = |value: &str| HeaderMap::from_iter([(IF_NONE_MATCH, value.parse().unwrap())]);
+        assert!(unless_any(&headers("*")) && !unless_any(&headers("\"*\"")) && !unless_any(&HeaderMap::new()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use chassis::status::Failure;
+use chassis::{frames::FrameReader, status::Failure};
 use http::{Request, header::CONTENT_LENGTH};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
@@ -17,7 +17,6 @@ use proto::Method;
 use tokio::sync::oneshot;
 use tonic::{Status, body::Body};
 
-use super::frames::FrameReader;
 use crate::error::Error;
 
 /// Reads the beginning of the body. Returns the request with a body that is checked to its end, and the receiver of a
@@ -70,7 +69,7 @@ impl http_body::Body for LimitedBody {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
-            && let Err(error) = self.frames.read(data)
+            && let Err(error) = self.frames.read(data).map_err(Error::from)
         {
             if let Some(refuse) = self.refuse.take() {
                 let _ = refuse.send(error.clone());

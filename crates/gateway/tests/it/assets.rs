@@ -94,6 +94,12 @@ async fn an_unchanged_asset_is_not_modified() {
     }
     let response = ask(&cluster, Method::GET, &path, &[("if-none-match", "\"x\"")]).await;
     assert_eq!(response.status(), StatusCode::OK);
+    let missing = format!("/assets/{}.mp4", "0".repeat(64));
+    let response = ask(&cluster, Method::GET, &missing, &[("if-none-match", "*")]).await;
+    assert_eq!(
+        (response.status(), &response.headers()["cache-control"]),
+        (StatusCode::NOT_FOUND, &"no-store".parse().unwrap())
+    );
 }
 
 #[tokio::test]

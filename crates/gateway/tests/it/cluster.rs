@@ -55,6 +55,8 @@ pub(crate) struct Cluster {
     pub(crate) generations: Proxy,
     /// Ends dashboard alone.
     pub(crate) dashboard: Drain,
+    /// Ends the gateway alone, within 4 s.
+    pub(crate) gateway: Drain,
     drain: Drain,
     directory: Directory,
 }
@@ -85,6 +87,7 @@ impl Cluster {
             blobs: blobs::Settings { url: format!("file://{}", directory.0.display()), options: Vec::new() },
             origins: Origins::Any,
             key_lifetime: Duration::from_secs(1),
+            max_watches: 400,
             nats_url: None,
             cache: cache::Settings::default(),
         };
@@ -92,9 +95,10 @@ impl Cluster {
         let store = Store::open(&config.blobs).unwrap();
         let bound = Service::open(&config).await.unwrap().bind().await.unwrap();
         let (addr, admin) = (bound.addr(), bound.admin_addr());
-        let ending = drain.clone();
+        let gateway = Drain::default().with_grace(Duration::from_secs(4));
+        let ending = gateway.clone();
         tokio::spawn(async move { bound.serve(ending).await.unwrap() });
-        Self { addr, admin, upstream, store, generations, dashboard, drain, directory }
+        Self { addr, admin, upstream, store, generations, dashboard, gateway, drain, directory }
     }
 
     /// A new key of `account`, changed by `change`.
@@ -149,6 +153,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        self.gateway.begin();
         self.drain.begin();
         self.dashboard.begin();
     }

@@ -6,10 +6,12 @@
 mod assets;
 mod calls;
 mod cluster;
+mod floods;
 mod hooks;
 mod keys;
 mod limits;
 mod probes;
 mod traces;
 mod upstream;
+mod watches;
 mod web;

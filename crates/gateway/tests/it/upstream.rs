@@ -25,6 +25,7 @@ use proto::{
         Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
         UploadAssetRequest, asset_service_server, upload_asset_request::Part,
     },
+    generations::v1::watch_generations_response::{Event, Heartbeat},
     generations::v1::{self as generations, generation_service_server},
     work::v1::{ReceiveHookRequest, ReceiveHookResponse, hook_service_server},
 };
@@ -37,11 +38,25 @@ pub(crate) struct Upstream {
     /// By SHA-256.
     pub(crate) keys: Mutex<HashMap<Vec<u8>, ApiKey>>,
     pub(crate) authentications: AtomicUsize,
+    pub(crate) dashboard: Mutex<DashboardMood>,
     /// The metadata of each call but authentications, in order.
     pub(crate) calls: Mutex<Vec<HeaderMap>>,
     pub(crate) hooks: Mutex<Vec<ReceiveHookRequest>>,
     /// Lets a watch send its second event.
     pub(crate) next: Notify,
+}
+
+/// How dashboard answers about keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DashboardMood {
+    #[default]
+    Well,
+    /// It never answers about a key that it does not have.
+    HangsOnUnknown,
+    /// It refuses, since it has too much to do.
+    Full,
+    /// Each answer takes this many milliseconds.
+    Slow(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -60,9 +75,10 @@ impl Services {
         let uri = format!("http://{}", bound.addr()).parse().unwrap();
         let gzip = CompressionEncoding::Gzip;
         let assets = asset_service_server::AssetServiceServer::new(self.clone());
+        let generations = generation_service_server::GenerationServiceServer::new(self.clone());
         let routes = Routes::new(account_service_server::AccountServiceServer::new(self.clone()))
             .add_service(assets.accept_compressed(gzip).send_compressed(gzip))
-            .add_service(generation_service_server::GenerationServiceServer::new(self.clone()))
+            .add_service(generations.send_compressed(gzip))
             .add_service(hook_service_server::HookServiceServer::new(self.clone()));
         tokio::spawn(async move { bound.serve(routes, drain).await.unwrap() });
         uri
@@ -96,6 +112,13 @@ impl account_service_server::AccountService for Services {
         self.0.authentications.fetch_add(1, Ordering::SeqCst);
         let hash = request.into_inner().key_sha256;
         let key = self.0.keys.lock().unwrap().get(&hash).cloned();
+        let mood = *self.0.dashboard.lock().unwrap();
+        match mood {
+            DashboardMood::HangsOnUnknown if key.is_none() => std::future::pending::<()>().await,
+            DashboardMood::Full => return Err(Status::resource_exhausted("too many calls at once")),
+            DashboardMood::Slow(ms) => tokio::time::sleep(std::time::Duration::from_millis(ms)).await,
+            DashboardMood::HangsOnUnknown | DashboardMood::Well => {}
+        }
         key.map(Response::new).ok_or_else(|| Status::not_found("no such key"))
     }
 }
@@ -164,10 +187,14 @@ impl generation_service_server::GenerationService for Services {
     ) -> Result<Response<Watch>, Status> {
         self.record(&request)?;
         let upstream = self.0.clone();
-        let first = futures::stream::once(async { Ok(generations::WatchGenerationsResponse::default()) });
+        let event = |token: &str| generations::WatchGenerationsResponse {
+            event: Some(Event::Heartbeat(Heartbeat {})),
+            resume_token: token.to_owned(),
+        };
+        let first = futures::stream::once(async move { Ok(event("first")) });
         let second = futures::stream::once(async move {
             upstream.next.notified().await;
-            Ok(generations::WatchGenerationsResponse::default())
+            Ok(event("second"))
         });
         Ok(Response::new(first.chain(second).boxed()))
     }

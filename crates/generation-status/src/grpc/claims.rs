@@ -19,6 +19,7 @@ use super::fields::parse_model;
 use crate::error::Error;
 use crate::model::{ClaimedWork, Trouble};
 use crate::presenter;
+use crate::serving::{Served, Serving};
 use crate::work::Work;
 
 /// How many slots one request may ask for.
@@ -34,12 +35,13 @@ const MAX_LEASES_PER_CLAIM: u32 = 10;
 #[derive(Clone)]
 pub(crate) struct ClaimStreams {
     work: Work,
+    serving: Serving,
     stop: CancellationToken,
 }
 
 impl ClaimStreams {
-    pub(crate) fn new(work: Work, stop: CancellationToken) -> Self {
-        Self { work, stop }
+    pub(crate) fn new(work: Work, serving: Serving, stop: CancellationToken) -> Self {
+        Self { work, serving, stop }
     }
 
     /// Leases for one worker, until it leaves or this process ends.
@@ -56,6 +58,7 @@ impl ClaimStreams {
             listener: self.work.listen(),
             work: self.work.clone(),
             worker,
+            _served: self.serving.begin(&models),
             models,
             free: parse_slots(&first)?,
             leased: VecDeque::new(),
@@ -74,6 +77,8 @@ struct ClaimSession {
     work: Work,
     worker: String,
     models: Vec<String>,
+    /// Says that they are served, as long as the stream is open.
+    _served: Served,
     /// Slots without work.
     free: u32,
     /// Leased, and not handed over yet.

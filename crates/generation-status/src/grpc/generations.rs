@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::generations::Generations;
 use crate::model::{JobEvent, MAX_PROMPT_CHARACTERS, Model, NewGeneration, ProviderCharge, Resolution};
 use crate::presenter::{Presenter, model_name, timestamp};
-use crate::watches::{Event as WatchEvent, Selection, Wanted, Watches};
+use crate::watches::{Event as WatchEvent, Selection, SnapshotPart, Wanted, Watches};
 
 /// The paths of the methods that are answered with encoded bytes.
 pub(super) const GET_GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
@@ -247,6 +247,9 @@ fn parse_start(
     let max_characters = model.as_ref().map_or(MAX_PROMPT_CHARACTERS, |model| model.prompt_characters);
     let prompt = fields.filled_text("input.prompt", input.prompt.clone(), max_characters);
     let assets = parse_reference_assets(&mut fields, model.as_deref(), &input.reference_assets);
+    if input.seed.is_some() && model.as_ref().is_some_and(|model| !model.seed) {
+        fields.wrong("input.seed", "must be unset, since this model takes no seed");
+    }
     // A check starts nothing, so a repetition of it needs no id.
     let request_id = match request.request_id.as_str() {
         "" if request.validate_only => Some(uuid::Uuid::nil()),
@@ -259,7 +262,7 @@ fn parse_start(
     let ((((scene, model), prompt), reference_assets), request_id) = fields.done(read)?;
     let background = request.priority() == api::start_generation_request::Priority::Background;
     let request_sha256 = hash_request(scene, &model, &input, background);
-    let seed = input.seed.unwrap_or_else(|| fastrand::i64(CHOSEN_SEEDS));
+    let seed = model.seed.then(|| input.seed.unwrap_or_else(|| fastrand::i64(CHOSEN_SEEDS)));
     Ok(NewGeneration {
         account,
         scene,
@@ -344,9 +347,9 @@ fn parse_watch(account: AccountId, request: api::WatchGenerationsRequest) -> Res
 fn watch_event_to_proto(presenter: &Presenter, event: WatchEvent) -> api::watch_generations_response::Event {
     use api::watch_generations_response as sent;
     match event {
-        WatchEvent::Snapshot(generations) => {
+        WatchEvent::Snapshot(SnapshotPart { generations, number, more }) => {
             let generations = generations.iter().map(|generation| presenter.generation(generation)).collect();
-            sent::Event::Snapshot(sent::Snapshot { generations })
+            sent::Event::Snapshot(sent::Snapshot { generations, part: number, more })
         }
         WatchEvent::Update(generation) => sent::Event::Update(presenter.generation(&generation)),
         WatchEvent::Gap => sent::Event::Gap(sent::Gap {}),

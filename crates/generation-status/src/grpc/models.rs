@@ -43,7 +43,18 @@ impl ModelService for ModelsApi {
     }
 }
 
-fn to_proto(MeasuredModel { model, pace, breaker }: MeasuredModel) -> api::Model {
+fn to_proto(MeasuredModel { model, pace, breaker, served }: MeasuredModel) -> api::Model {
+    let unavailability = match breaker {
+        Some(breaker) => Some(api::model::Unavailability {
+            reason: parse_cause(&breaker.cause).into(),
+            since_time: Some(timestamp(breaker.open_time)),
+        }),
+        None if !served => {
+            let reason = api::model::unavailability::Reason::NoWorker.into();
+            Some(api::model::Unavailability { reason, since_time: None })
+        }
+        None => None,
+    };
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     api::Model {
         name: model_name(&model.id),
@@ -52,6 +63,7 @@ fn to_proto(MeasuredModel { model, pace, breaker }: MeasuredModel) -> api::Model
         input_limits: Some(api::model::InputLimits {
             prompt_characters: number(model.prompt_characters),
             reference_assets: number(model.reference_assets),
+            seed: model.seed,
         }),
         max_attempts: model.max_attempts,
         start_deadline: model.start_deadline.try_into().ok(),
@@ -61,14 +73,11 @@ fn to_proto(MeasuredModel { model, pace, breaker }: MeasuredModel) -> api::Model
             p80: pace.p80.try_into().ok(),
             samples: pace.samples,
         }),
-        state: match breaker {
+        state: match unavailability {
             None => api::model::State::Available.into(),
             Some(_) => api::model::State::Unavailable.into(),
         },
-        unavailability: breaker.map(|breaker| api::model::Unavailability {
-            reason: parse_cause(&breaker.cause).into(),
-            since_time: Some(timestamp(breaker.open_time)),
-        }),
+        unavailability,
     }
 }
 

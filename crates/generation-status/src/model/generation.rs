@@ -96,7 +96,7 @@ pub(crate) struct Generation {
     pub(crate) wait_reason: i16,
     pub(crate) model: String,
     pub(crate) prompt: String,
-    pub(crate) seed: i64,
+    pub(crate) seed: Option<i64>,
     pub(crate) reference_assets: Vec<String>,
     pub(crate) percent: i16,
     /// The number of `rushes.generations.v1.Progress.Basis`.
@@ -124,6 +124,20 @@ pub(crate) struct Generation {
     pub(crate) start_deadline: Option<OffsetDateTime>,
     pub(crate) total_deadline: Option<OffsetDateTime>,
     pub(crate) retried_from: Option<GenerationId>,
+}
+
+/// What a generation has in the API besides its texts: names, times, numbers, and the addresses of its output.
+const FIXED_BYTES: usize = 1_536;
+
+impl Generation {
+    /// About how many bytes it has in the API, and never fewer: what bounds an event must not depend on who presents it.
+    pub(crate) fn max_bytes(&self) -> usize {
+        let assets: usize = self.reference_assets.iter().map(|asset| asset.len() + 4).sum();
+        let error = self.error.as_ref().map_or(0, |error| error.reason.len() + error.message.len());
+        let output =
+            self.output.as_ref().map_or(0, |output| output.mime_type.len() + output.poster_missing_reason.len());
+        FIXED_BYTES + self.prompt.len() + self.stage.len() + self.model.len() + assets + error + output
+    }
 }
 
 /// A video in our own storage.
@@ -184,7 +198,7 @@ pub(crate) struct NewGeneration {
     pub(crate) scene: SceneName,
     pub(crate) model: Arc<Model>,
     pub(crate) prompt: String,
-    pub(crate) seed: i64,
+    pub(crate) seed: Option<i64>,
     pub(crate) reference_assets: Vec<[u8; 32]>,
     /// The idempotency key, with the hash of what it was used for.
     pub(crate) request_id: Uuid,

@@ -53,6 +53,12 @@ impl Store {
         self.pools.write.transaction("set_running_limit", run).await
     }
 
+    /// Records that workers serve these models now.
+    pub(crate) async fn mark_served(&self, models: &[String]) -> Result<(), Error> {
+        let run = async |tx: &mut PgConnection| Ok(jobs::mark_served(tx, GENERATION_JOBS, models).await?);
+        self.pools.write.transaction("mark_served", run).await
+    }
+
     /// The queues and accounts whose jobs are not given out now, and why.
     pub(crate) async fn queue_status(&self) -> Result<jobs::QueueStatus, Error> {
         let run = async |tx: &mut PgConnection| Ok(jobs::queue_status(tx, GENERATION_JOBS, self.limits()).await?);

@@ -24,6 +24,8 @@ pub(crate) enum Repair {
     Notify,
     /// The generation ends and its hold is released.
     End,
+    /// The generation is cancelled, as its user would cancel it.
+    Cancel,
     /// A person must look: a repair would have to guess about money or history.
     None,
 }
@@ -69,6 +71,22 @@ pub(crate) const INVARIANTS: &[Invariant] = &[
         repair: Repair::Notify,
         sql: "select j.account_id, j.id from jobs j left join generations g on g.id = j.id and g.state < 6
               where j.kind = 'generation' and j.state in ('leased', 'waiting') and g.id is null limit 100",
+    },
+    Invariant {
+        name: "open_below_deleted",
+        repair: Repair::Cancel,
+        // What is being delivered or was asked to stop is left to its end. Another deletion of the account, still to be carried out, may
+        // be of the same generation.
+        sql: "select g.account_id, g.id
+              from jobs d join generations g
+                  on g.account_id = d.account_id and g.end_time is null and g.state in (1, 2, 3)
+                     and d.payload in (convert_to('projects/' || g.project_id, 'UTF8'),
+                                       convert_to('projects/' || g.project_id || '/scenes/' || g.scene_id, 'UTF8'))
+              where d.kind = 'delete-generations' and d.state = 'dead'
+                and not exists (
+                    select from jobs l
+                    where l.kind = d.kind and l.account_id = d.account_id and l.state in ('queued', 'leased', 'waiting'))
+              limit 100",
     },
     Invariant {
         name: "terminal_unsettled",

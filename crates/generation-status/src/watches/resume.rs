@@ -99,12 +99,24 @@ impl Sent {
         Some(())
     }
 
-    /// A snapshot was sent: every generation newer than `horizon`, and open ones, all of them when `complete`.
-    pub(super) fn snapshot(&mut self, generations: &[Arc<Generation>], complete: bool, horizon: GenerationId) {
+    /// The parts of a snapshot follow. Until its end a parent's token can name nothing, as what is left may be anything; one of
+    /// names says of which nothing was sent.
+    pub(super) fn begin_snapshot(&mut self) {
         self.known.clear();
-        self.complete = complete;
-        (self.horizon, self.initial_horizon) = (horizon, horizon);
+        self.complete = false;
+        self.horizon = GenerationId(Uuid::nil());
+    }
+
+    /// A part of a snapshot was sent.
+    pub(super) fn part_of_snapshot(&mut self, generations: &[Arc<Generation>]) {
         generations.iter().for_each(|generation| self.remember(generation));
+    }
+
+    /// The last part was sent: all of them are every generation newer than `horizon`, and open ones, all when `complete`.
+    pub(super) fn end_snapshot(&mut self, complete: bool, horizon: GenerationId) {
+        self.complete = complete;
+        self.horizon = self.horizon.max(horizon);
+        self.initial_horizon = horizon;
         self.prune();
     }
 

@@ -197,6 +197,32 @@ async fn a_deletion_outlives_the_process_that_carries_it_out() {
     assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Cancelled);
 }
 
+#[tokio::test]
+async fn the_reconciler_cancels_what_a_deletion_that_was_given_up_left() {
+    let cluster = Cluster::with(|config| config.work.reconcile_interval = Duration::from_millis(50)).await;
+    let user = cluster.user(3).await;
+    let beside = cluster.scene(&user).await;
+    let mut worker = Worker::new(&cluster, 1).await;
+    let running = cluster.started(&user).await.name;
+    let work = worker.next().await;
+    worker.submitted(&work).await.unwrap();
+    let queued = cluster.started(&user).await.name;
+    let other = cluster.start(&user, beside.start_request()).await.unwrap().name;
+    let mut tx = cluster.pool.begin().await.unwrap();
+    let job = mark(&mut tx, &user, &user.scene()).await;
+    let give_up = "update jobs set state = 'dead', finished_at = now(), cause = 'ATTEMPTS_EXHAUSTED' where id = $1";
+    sqlx::query(give_up).bind(job).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let cancelled = async || {
+        let states = cluster.states(&user, &[&running, &queued]).await;
+        (states.iter().map(|(state, _)| *state).eq([State::Cancelling, State::Cancelled])).then_some(())
+    };
+    eventually("the reconciler cancels both", LONG, cancelled).await.unwrap();
+    assert_eq!(cluster.states(&user, &[&other]).await[0].0, State::Queued, "of another scene");
+    worker.fail(&work, FailureClass::Cancelled).await.unwrap();
+    assert_eq!(cluster.available_and_held(&user).await, (2, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_comes_after_a_deletion_waits_for_it_and_is_refused() {
     let cluster = Cluster::new().await;

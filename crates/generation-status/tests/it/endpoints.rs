@@ -126,23 +126,27 @@ async fn an_update_without_a_mask_changes_only_the_fields_that_are_set() {
         let endpoint = Some(Endpoint { name: made.name.clone(), ..endpoint });
         let mask = |paths: &[&str]| FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
         let request = UpdateEndpointRequest { endpoint, update_mask: paths.map(mask) };
-        cluster.node.webhooks.clone().update_endpoint(user.asks(request)).await.unwrap().into_inner()
+        Ok::<_, Status>(cluster.node.webhooks.clone().update_endpoint(user.asks(request)).await?.into_inner())
     };
     let parts = |endpoint: &Endpoint| {
         (endpoint.url.clone(), endpoint.description.clone(), endpoint.event_types.clone(), endpoint.disabled)
     };
     let (a, b) = ("https://example.com/a".to_owned(), "https://example.com/b".to_owned());
     // No mask at all, and one without paths, mean the same.
-    let moved = update(Endpoint { url: b.clone(), ..Endpoint::default() }, None).await;
+    let moved = update(Endpoint { url: b.clone(), ..Endpoint::default() }, None).await.unwrap();
     assert_eq!(parts(&moved), (b.clone(), "ours".to_owned(), events.clone(), false), "the rest is kept");
-    let disabled = update(Endpoint { disabled: true, ..Endpoint::default() }, Some(&[])).await;
+    let disabled = update(Endpoint { disabled: true, ..Endpoint::default() }, Some(&[])).await.unwrap();
     assert_eq!(parts(&disabled), (b.clone(), "ours".to_owned(), events.clone(), true));
-    let unchanged = update(Endpoint::default(), None).await;
-    assert_eq!(parts(&unchanged), parts(&disabled), "nothing that is set, nothing that changes");
+    for mask in [None, Some(&[] as &[&str])] {
+        let nothing = refusal(update(Endpoint::default(), mask).await);
+        assert_eq!(nothing, (Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION".to_owned()), "nothing to change");
+    }
+    let kept = cluster.get_endpoint(&user, &made.name).await.unwrap();
+    assert_eq!((parts(&kept), &kept.etag), (parts(&disabled), &disabled.etag));
     // Only a mask empties a field.
-    let emptied = update(Endpoint::default(), Some(&["description", "disabled"])).await;
+    let emptied = update(Endpoint::default(), Some(&["description", "disabled"])).await.unwrap();
     assert_eq!(parts(&emptied), (b, String::new(), events, false));
-    let replaced = update(Endpoint { url: a.clone(), ..Endpoint::default() }, Some(&["*"])).await;
+    let replaced = update(Endpoint { url: a.clone(), ..Endpoint::default() }, Some(&["*"])).await.unwrap();
     let ends = ["completed", "failed", "cancelled", "expired"].map(|state| format!("generation.{state}"));
     assert_eq!(parts(&replaced), (a, String::new(), ends.to_vec(), false));
 }

@@ -12,6 +12,7 @@ mod faults;
 mod models;
 mod own_writes;
 mod plans;
+mod provider_health;
 mod queues;
 mod reads;
 mod receiver;

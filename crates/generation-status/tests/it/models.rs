@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, User, refusal};
 const FILE: &str = r#"{"models": [
     {"id": "one", "provider": "replicate", "model": "acme/one", "price_micros": 120000,
      "prompt_characters": 20, "max_attempts": 2, "start_deadline": "90s", "total_deadline": "30m"},
-    {"id": "two", "provider": "fal", "model": "fal-ai/two/text-to-video", "price_micros": 340000}
+    {"id": "two", "provider": "fal", "model": "fal-ai/two/text-to-video", "price_micros": 340000, "seed": false}
 ]}"#;
 
 async fn cluster() -> Cluster {
@@ -94,4 +94,19 @@ async fn a_model_of_the_file_is_started_at_its_price_and_within_its_limits() {
     let again = cluster.node.generations.clone().retry_generation(user.asks(retry)).await.unwrap().into_inner();
     assert_eq!((again.model.as_str(), again.retried_from), ("models/one", started.name));
     assert_eq!(cluster.credit(&user).await.held_micros, 120_000);
+}
+
+#[tokio::test]
+async fn a_model_without_a_seed_is_given_none() {
+    let cluster = cluster().await;
+    let user = cluster.user(1).await;
+    assert!(!get(&cluster, &user, "models/two").await.unwrap().input_limits.unwrap().seed);
+    assert!(get(&cluster, &user, "models/one").await.unwrap().input_limits.unwrap().seed);
+    let mut request = start_request(&user, "models/two", "A cat");
+    request.input.as_mut().unwrap().seed = Some(7);
+    let refused = cluster.node.generations.clone().start_generation(user.asks(request.clone())).await.unwrap_err();
+    assert!(refused.message().contains("takes no seed"), "{refused:?}");
+    request.input.as_mut().unwrap().seed = None;
+    let started = cluster.node.generations.clone().start_generation(user.asks(request)).await.unwrap().into_inner();
+    assert_eq!(started.input.unwrap().seed, None);
 }

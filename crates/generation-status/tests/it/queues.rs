@@ -258,7 +258,7 @@ async fn a_block_reason_is_shown_without_a_new_version() {
 
     // The provider has had enough: that holds for others too.
     worker.intended(&running).await.unwrap();
-    assert!(worker.fail(&running, FailureClass::Throttled).await.unwrap());
+    assert!(worker.fail_uncharged(&running, FailureClass::Throttled).await.unwrap());
     let behind = cluster.started(&other).await;
     sqlx::query("update job_pools set closed_until = now() + interval '1 hour'").execute(&cluster.pool).await.unwrap();
     shows_reason(&cluster, &other, &behind.name, WaitReason::ProviderThrottled).await;

@@ -1,10 +1,14 @@
 //! Get, batch and list: what is seen, by whom, and what it costs.
 
+use bytes::Bytes;
 use proto::generations::v1::{
     BatchGetGenerationsRequest, CancelGenerationRequest, Generation, ListGenerationsRequest, ListGenerationsResponse,
     WatchGenerationsRequest,
 };
 use testkit::Nats;
+use tonic::client::Grpc;
+use tonic::codec::CompressionEncoding;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -71,6 +75,23 @@ async fn malformed_names_are_refused() {
     assert_eq!(refusal(batch(&cluster, &user, &many).await), invalid);
     let ahead = cluster.get_from(&user, &generation.name, 2).await;
     assert_eq!(refusal(ahead), (Code::OutOfRange, "VERSION_AHEAD".to_owned()));
+}
+
+#[tokio::test]
+async fn no_method_decompresses_more_than_its_row_allows() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let channel = chassis::client::connect("test", &format!("http://{}", cluster.node.address).parse().unwrap());
+    for (path, max) in proto::message_limits("generation-status") {
+        // A field that no message has, so that only its size can be what is wrong with it.
+        let mut message = vec![0x82, 0x7d, 0x80, 0x80, 0x04];
+        message.resize(usize::try_from(max).unwrap() + 1, 0);
+        let mut client = Grpc::new(channel.clone()).send_compressed(CompressionEncoding::Gzip);
+        client.ready().await.unwrap();
+        let codec = chassis::encoded::Codec::<()>::default();
+        let answer = client.unary(user.asks(Bytes::from(message)), PathAndQuery::from_static(path), codec).await;
+        assert_eq!(refusal(answer), (Code::InvalidArgument, "INPUT_TOO_LARGE".to_owned()), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -41,11 +41,21 @@ impl Watch {
         Ok(response.map(|response| (response.event.unwrap(), response.resume_token)))
     }
 
+    /// All parts of the snapshot that comes next.
     pub(crate) async fn snapshot(&mut self) -> Vec<Generation> {
-        match self.next().await {
-            Some((Event::Snapshot(snapshot), _)) => snapshot.generations,
-            other => panic!("a snapshot comes first, not {other:?}"),
+        let mut all = Vec::new();
+        for part in 0.. {
+            match self.next().await {
+                Some((Event::Snapshot(snapshot), _)) if snapshot.part == part => {
+                    all.extend(snapshot.generations);
+                    if !snapshot.more {
+                        break;
+                    }
+                }
+                other => panic!("part {part} of a snapshot comes next, not {other:?}"),
+            }
         }
+        all
     }
 
     /// The next change, past heartbeats.
@@ -220,6 +230,54 @@ async fn a_watcher_gets_only_its_selection() {
     assert_eq!(of_scene.update().await, ours);
     assert_eq!(of_project.update().await, other);
     assert_eq!(of_project.update().await, ours);
+}
+
+#[tokio::test]
+async fn a_large_snapshot_comes_in_parts_between_which_a_watch_can_be_resumed() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(COUNT).await;
+    let mut start_request = user.start_request();
+    start_request.input.as_mut().unwrap().prompt = "🎬".repeat(2_000);
+    let names = cluster.started_many(&user, &start_request, 300).await;
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    for (request, resumed_exactly) in [(named(&names), true), (all(), false)] {
+        let mut watch = Watch::of(&cluster.node, &user, request.clone()).await.unwrap();
+        let (mut parts, mut more, mut token) = (0, true, String::new());
+        let (mut seen, mut first) = (HashSet::new(), HashSet::new());
+        while more {
+            let Some((Event::Snapshot(snapshot), resume_token)) = watch.next().await else { panic!("a part") };
+            let bytes = prost::Message::encoded_len(&snapshot);
+            assert!(bytes <= 1 << 20, "part {parts} has {bytes} bytes");
+            assert_eq!(snapshot.part, parts);
+            let before = seen.len();
+            seen.extend(snapshot.generations.iter().map(|generation| generation.name.clone()));
+            assert_eq!(seen.len(), before + snapshot.generations.len(), "no generation comes twice");
+            (parts, more) = (parts + 1, snapshot.more);
+            if parts == 1 {
+                (token, first) = (resume_token, seen.clone());
+            }
+        }
+        assert!(parts >= 3 && seen.len() == names.len(), "{} in {parts} parts", seen.len());
+
+        // A client that has the first part alone gets the others, or all of them.
+        let request = WatchGenerationsRequest { resume_token: token, ..request };
+        let mut watch = Watch::of(&cluster.node, &user, request).await.unwrap();
+        if resumed_exactly {
+            assert!(matches!(watch.next().await, Some((Event::Heartbeat(_), _))));
+            let mut rest = HashSet::new();
+            while first.len() + rest.len() < names.len() {
+                let update = watch.update().await;
+                assert!(
+                    !first.contains(&update.name) && rest.insert(update.name.clone()),
+                    "{} came again",
+                    update.name
+                );
+            }
+        } else {
+            assert!(matches!(watch.next().await, Some((Event::Gap(_), _))));
+            assert_eq!(watch.snapshot().await.len(), names.len());
+        }
+    }
 }
 
 #[tokio::test]

@@ -130,7 +130,7 @@ async fn some_failures_are_retried_and_others_are_not() {
         [(FailureClass::Throttled, WaitReason::ProviderThrottled), (FailureClass::Internal, WaitReason::Backoff)]
     {
         worker.submitted(&work).await.unwrap();
-        assert!(worker.fail(&work, class).await.unwrap());
+        assert!(worker.fail_uncharged(&work, class).await.unwrap());
         let waiting = cluster.get(&user, &name).await.unwrap();
         assert_eq!((waiting.state(), waiting.wait_reason()), (State::Queued, reason));
         stale(&worker, &work).await;

@@ -1,6 +1,7 @@
 //! A worker as the protocol sees it.
 
 use proto::generations::v1::Output;
+use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::{
     ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, FailWorkRequest, FailureClass, HeartbeatRequest, Lease,
     RecordIntentRequest, RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest, SuspendWorkRequest, Work,
@@ -134,13 +135,29 @@ impl Worker {
 
     /// Reports a failure; returns whether there will be another attempt.
     pub(crate) async fn fail(&self, work: &Work, class: FailureClass) -> Result<bool, Status> {
-        let request = FailWorkRequest {
+        self.fail_with(work, class, |_| {}).await
+    }
+
+    /// Reports a failure of which the provider says that it costs nothing.
+    pub(crate) async fn fail_uncharged(&self, work: &Work, class: FailureClass) -> Result<bool, Status> {
+        self.fail_with(work, class, |request| request.set_provider_charge(ProviderCharge::NotCharged)).await
+    }
+
+    /// Reports a failure that `change` has changed.
+    pub(crate) async fn fail_with(
+        &self,
+        work: &Work,
+        class: FailureClass,
+        change: impl FnOnce(&mut FailWorkRequest),
+    ) -> Result<bool, Status> {
+        let mut request = FailWorkRequest {
             lease: work.lease.clone(),
             failure_class: class.into(),
             reason: String::new(),
             message: "it did not work".to_owned(),
             ..FailWorkRequest::default()
         };
+        change(&mut request);
         Ok(self.works.clone().fail_work(request).await?.into_inner().will_retry)
     }
 

@@ -130,7 +130,7 @@ impl WorkClient {
     /// Records that `provider` is about to be called; once this returns, the call may be made.
     ///
     /// # Errors
-    /// [`Error::LeaseLost`], or [`Error::Unavailable`] once the retries time out.
+    /// [`Error::Refused`] when the generation was to be stopped meanwhile, [`Error::LeaseLost`], or [`Error::Unavailable`] once the retries time out.
     pub(crate) async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
         let request = wire::RecordIntentRequest { lease: Some(to_proto(lease)), provider: provider.to_owned() };
         retry(|| {
@@ -318,9 +318,9 @@ async fn retry<T, F: Future<Output = Result<T, Status>>>(call: impl Fn() -> F) -
 /// What a status means for the lease. The first group says that its work is no longer ours to speak of.
 fn parse_status(status: Status) -> Error {
     match status.code() {
-        Code::Aborted | Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument => {
-            Error::LeaseLost(status.message().to_owned())
-        }
+        Code::Aborted | Code::NotFound | Code::InvalidArgument => Error::LeaseLost(status.message().to_owned()),
+        // The lease is ours, and the generation in a state that this does not follow.
+        Code::FailedPrecondition => Error::Refused(status.message().to_owned()),
         _ => unavailable(status),
     }
 }
@@ -411,12 +411,8 @@ fn parse_work(work: wire::Work) -> Option<Result<Work, Unreadable>> {
     };
     let Ok(account) = AccountId::from_name(&work.account) else { return unreadable("account") };
     let Some(input) = work.input else { return unreadable("input") };
-    let order = Order {
-        key: lease.job,
-        prompt: input.prompt,
-        seed: input.seed.unwrap_or_default(),
-        reference_assets: input.reference_assets,
-    };
+    let order =
+        Order { key: lease.job, prompt: input.prompt, seed: input.seed, reference_assets: input.reference_assets };
     Some(Ok(Work {
         lease,
         generation: work.generation,

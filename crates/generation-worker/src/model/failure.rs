@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::evidence::{Charge, Evidence};
 use super::trouble::Trouble;
 
 /// What kind of failure it was; this decides whether there will be another attempt.
@@ -23,30 +24,6 @@ pub enum Class {
     Final,
     /// It was cancelled, and the provider stopped.
     Cancelled,
-}
-
-/// Whether the provider takes money for an order that it did not deliver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Charge {
-    /// It says, or its documentation does, that it takes none.
-    NotCharged,
-    /// It says, or its documentation does, that it takes some.
-    Charged,
-    /// It says nothing that can be relied on.
-    #[default]
-    Unknown,
-}
-
-impl Charge {
-    /// As the API names it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotCharged => "NOT_CHARGED",
-            Self::Charged => "CHARGED",
-            Self::Unknown => "UNKNOWN",
-        }
-    }
 }
 
 /// Why a generation fails, as `Generation.error` names it.
@@ -103,23 +80,6 @@ impl Reason {
             Self::ProviderTimeout => "the provider took too long",
             Self::SafetyInput => "the provider's safety rules refused it",
         }
-    }
-}
-
-/// What operators see of a failure and users do not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Evidence {
-    /// The HTTP status, where there was an answer.
-    pub status: Option<u16>,
-    /// The first 200 characters of the answer's body, or what broke on the way; no secrets.
-    pub excerpt: String,
-}
-
-impl Evidence {
-    /// What broke on the way, where there was no answer.
-    #[must_use]
-    pub fn cause(cause: impl Into<String>) -> Self {
-        Self { status: None, excerpt: cause.into() }
     }
 }
 

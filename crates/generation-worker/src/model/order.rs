@@ -9,8 +9,8 @@ pub struct Order {
     pub key: Uuid,
     /// The prompt, 1 to 2,000 characters.
     pub prompt: String,
-    /// Makes a repetition come out alike.
-    pub seed: i64,
+    /// Makes a repetition come out alike; nothing for a model that takes none.
+    pub seed: Option<i64>,
     /// `assets/{sha256}` of pictures to go by.
     pub reference_assets: Vec<String>,
 }

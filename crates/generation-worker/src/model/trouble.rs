@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::failure::{Charge, Evidence};
+use super::evidence::{Charge, Evidence};
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use chassis::crash;
 use tokio::time::sleep;
 
 use super::{Attempt, Orders, Stop};
+use crate::error::Error;
 use crate::model::{CallOutcome, Charge, Class, Failure, Phase, Reason, Reference, Trouble};
 use crate::outcomes::{Decision, decide};
 use crate::{crash_points, events};
@@ -32,7 +33,11 @@ impl Orders {
         if cancel {
             return Err(Failure::cancelled("it was cancelled before it was ordered", Charge::NotCharged).into());
         }
-        self.work.record_intent(work.lease, provider.name()).await?;
+        match self.work.record_intent(work.lease, provider.name()).await {
+            // It was to be stopped since the claim: nothing was ordered, and its hold need not wait for the lease to run out.
+            Err(Error::Refused(why)) => return Err(Failure::cancelled(why, Charge::NotCharged).into()),
+            recorded => recorded?,
+        }
         crash::point(crash_points::INTENT_ANSWERED);
         let trouble = match provider.submit(&work.order).await {
             Ok(reference) => return self.record(attempt, reference).await,

@@ -15,6 +15,7 @@ pub(super) enum Operation {
     FetchOutput,
     Cancel,
     FetchKeys,
+    Probe,
 }
 
 impl Operation {
@@ -25,6 +26,7 @@ impl Operation {
             Self::Cancel => "cancel",
             Self::FetchOutput => "fetch",
             Self::FetchKeys => "keys",
+            Self::Probe => "probe",
         }
     }
 
@@ -45,6 +47,7 @@ impl Operation {
             Self::Cancel => format!("cancel {provider}"),
             Self::FetchOutput => "fetch output".to_owned(),
             Self::FetchKeys => "fetch keys".to_owned(),
+            Self::Probe => format!("probe {provider}"),
         }
     }
 }

@@ -108,8 +108,11 @@ impl Provider for Fal {
             if let Some(webhook) = webhook_url(self.hooks.as_ref(), NAME, order.key) {
                 url.query_pairs_mut().append_pair("fal_webhook", webhook.as_str());
             }
+            let mut body = json!({ "prompt": order.prompt });
             // Models take seeds of 31 bits.
-            let body = json!({ "prompt": order.prompt, "seed": order.seed & i64::from(i32::MAX) });
+            if let Some(seed) = order.seed {
+                body["seed"] = (seed & i64::from(i32::MAX)).into();
+            }
             let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&body)).await?;
             if !answer.status.is_success() {
                 return Err(answer.submit_trouble());
@@ -175,6 +178,21 @@ impl Provider for Fal {
         let body: Value = serde_json::from_slice(&webhook.body).unwrap_or_default();
         let reference = body["request_id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
         Ok(WebhookEvent { id: request.to_owned(), reference })
+    }
+
+    /// The status of a request that cannot be: its refusal says whether the key is taken. Nothing that is documented says whether
+    /// an app is known.
+    fn probe(&self) -> BoxFuture<'_, Result<(), Trouble>> {
+        async move {
+            let nobody = Reference(Uuid::nil().to_string());
+            let url = self.request_url(&nobody, &["status"]);
+            let trouble = self.api.call(Operation::Probe, Method::GET, url, None).await?.poll_trouble();
+            match trouble.outcome {
+                CallOutcome::AccountRefused | CallOutcome::Unavailable | CallOutcome::Throttled => Err(trouble),
+                _ => Ok(()),
+            }
+        }
+        .boxed()
     }
 
     fn poll_interval(&self) -> Duration {

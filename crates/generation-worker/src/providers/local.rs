@@ -193,7 +193,7 @@ fn set(state: &Mutex<State>, next: State) {
 async fn draw(order: Order, pace: Duration, slots: Arc<Semaphore>, state: Arc<Mutex<State>>) {
     let started = Instant::now();
     let result = async {
-        let sketch = Arc::new(Sketch::new(&order.prompt, order.seed, &order.reference_assets));
+        let sketch = Arc::new(Sketch::new(&order.prompt, order.seed.unwrap_or_default(), &order.reference_assets));
         let mut film = Film::new().map_err(|error| error.to_string())?;
         set(&state, State::Working { percent: 5, stage: "rendering" });
         for first in (0..sketch::FRAMES).step_by(sketch::RATE / 4) {

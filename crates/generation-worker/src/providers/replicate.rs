@@ -83,9 +83,11 @@ impl Provider for Replicate {
             if !order.reference_assets.is_empty() {
                 return Err(Trouble::new(CallOutcome::InputRefused, "this model takes no reference pictures"));
             }
+            let mut body = json!({ "input": { "prompt": order.prompt } });
             // Models take seeds of 31 bits.
-            let seed = order.seed & i64::from(i32::MAX);
-            let mut body = json!({ "input": { "prompt": order.prompt, "seed": seed } });
+            if let Some(seed) = order.seed {
+                body["input"]["seed"] = (seed & i64::from(i32::MAX)).into();
+            }
             let url = match self.model.model.split_once(':') {
                 Some((_, version)) => {
                     body["version"] = version.into();
@@ -144,6 +146,22 @@ impl Provider for Replicate {
         let body: Value = serde_json::from_slice(&webhook.body).unwrap_or_default();
         let reference = body["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
         Ok(WebhookEvent { id: id.to_owned(), reference })
+    }
+
+    /// `models.get`, or `models.versions.get` where the catalogue names a version.
+    fn probe(&self) -> BoxFuture<'_, Result<(), Trouble>> {
+        async move {
+            let (name, version) = self.model.model.split_once(':').unwrap_or((&self.model.model, ""));
+            let version = Some(version).filter(|version| !version.is_empty()).map(|version| ["versions", version]);
+            let path = ["models"].into_iter().chain(name.split('/')).chain(version.into_iter().flatten());
+            let answer = self.api.call(Operation::Probe, Method::GET, self.api.url(path), None).await?;
+            match answer.status {
+                status if status.is_success() => Ok(()),
+                StatusCode::NOT_FOUND => Err(answer.trouble(CallOutcome::ModelRefused)),
+                _ => Err(answer.poll_trouble()),
+            }
+        }
+        .boxed()
     }
 
     fn poll_interval(&self) -> Duration {

@@ -105,7 +105,7 @@ async fn request(stream: &mut TcpStream) -> String {
 }
 
 fn order() -> Order {
-    Order { key: JOB, prompt: "A lighthouse".into(), seed: 7, reference_assets: Vec::new() }
+    Order { key: JOB, prompt: "A lighthouse".into(), seed: Some(7), reference_assets: Vec::new() }
 }
 
 fn remote_model(provider: RemoteProvider, model: &str) -> RemoteModel {
@@ -141,6 +141,18 @@ async fn replicate_is_asked_for_a_model_or_a_version() {
     assert!(asked[0].contains("authorization: Bearer token\r\n"), "{}", asked[0]);
 }
 
+/// A model that takes no seed refuses whatever it does not know.
+#[tokio::test]
+async fn nothing_is_sent_that_the_model_does_not_have() {
+    let server = FakeServer::replying([Reply::Answer(201, "", CREATED), Reply::Answer(200, "", SUBMITTED)]).await;
+    let order = Order { seed: None, ..order() };
+    server.replicate("acme/film").submit(&order).await.unwrap();
+    server.fal().submit(&order).await.unwrap();
+    let bodies: Vec<_> =
+        server.asked().iter().map(|asked| asked.split_once("\r\n\r\n").unwrap().1.to_owned()).collect();
+    assert!(bodies.iter().all(|body| body.contains("A lighthouse") && !body.contains("seed")), "{bodies:?}");
+}
+
 #[tokio::test]
 async fn what_never_left_is_not_taken_for_what_was_lost() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -169,7 +181,7 @@ async fn what_never_left_is_not_taken_for_what_was_lost() {
 }
 
 #[tokio::test]
-async fn a_documented_refusal_is_told_from_every_other_answer() {
+async fn a_documented_refusal_is_no_other_answer() {
     let throttled = r#"{"detail":"Request was throttled. Your rate limit resets in ~30s."}"#;
     for (code, headers, body, expected) in [
         (429, "retry-after: 30\r\n", throttled, CallOutcome::Throttled),

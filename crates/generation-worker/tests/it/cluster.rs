@@ -10,6 +10,7 @@ use generation_worker::Service;
 use generation_worker::config::{Config, Downloads, Local, Upstreams, Work};
 use generation_worker::providers::Registry;
 use proto::work::v1::hook_service_client::HookServiceClient;
+use proto::work::v1::provider_service_client::ProviderServiceClient;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -24,6 +25,8 @@ pub(crate) struct Cluster {
     pub(crate) working: JoinHandle<()>,
     /// The worker's port for webhooks.
     pub(crate) webhooks: HookServiceClient<Channel>,
+    /// The worker's port for operators.
+    pub(crate) providers: ProviderServiceClient<Channel>,
     folder: PathBuf,
     nodes_drain: Drain,
 }
@@ -61,11 +64,12 @@ impl Cluster {
         let blobs = blobs::Store::open(&config.blobs).unwrap();
         let bound = Service::with_providers(&config, providers).unwrap().bind().await.unwrap();
         let webhooks = format!("http://{}", bound.addr()).parse().unwrap();
-        let webhooks = HookServiceClient::new(client::connect("generation-worker", &webhooks));
+        let channel = client::connect("generation-worker", &webhooks);
+        let (webhooks, providers) = (HookServiceClient::new(channel.clone()), ProviderServiceClient::new(channel));
         let drain = Drain::default().with_grace(Duration::from_secs(2));
         let serving = bound.serve(drain.clone());
         let working = tokio::spawn(async move { serving.await.unwrap() });
-        Self { node, blobs, drain, working, webhooks, folder, nodes_drain }
+        Self { node, blobs, drain, working, webhooks, providers, folder, nodes_drain }
     }
 }
 

@@ -102,7 +102,7 @@ impl Providers {
 }
 
 fn order(prompt: &str) -> Order {
-    Order { key: Uuid::now_v7(), prompt: prompt.to_owned(), seed: 7, reference_assets: Vec::new() }
+    Order { key: Uuid::now_v7(), prompt: prompt.to_owned(), seed: Some(7), reference_assets: Vec::new() }
 }
 
 /// What the order comes to, once the provider has decided on it.
@@ -173,7 +173,7 @@ async fn each_end_is_understood_in_both_protocols() {
 }
 
 #[tokio::test]
-async fn what_may_have_been_taken_is_told_from_what_was_refused() {
+async fn what_may_have_been_taken_is_not_what_was_refused() {
     let providers = Providers::without_faults().await;
     for model in MODELS {
         let provider = providers.provider(model);
@@ -207,7 +207,7 @@ async fn what_may_have_been_taken_is_told_from_what_was_refused() {
 }
 
 #[tokio::test]
-async fn each_answer_to_a_poll_is_told_from_the_others() {
+async fn each_answer_to_a_poll_has_its_own_outcome() {
     let providers = Providers::without_faults().await;
     for model in MODELS {
         let provider = providers.provider(model);
@@ -246,7 +246,7 @@ async fn an_output_is_found_wherever_it_lies() {
 }
 
 #[tokio::test]
-async fn each_answer_of_a_file_is_told_from_the_others() {
+async fn each_answer_of_a_file_has_its_own_outcome() {
     let providers = Providers::without_faults().await;
     for model in MODELS {
         let provider = providers.provider(model);

@@ -154,6 +154,21 @@ async fn no_byte_leaves_before_the_intent_is_committed() {
     assert_eq!(provider.script().ordered, [Uuid::try_parse(&next).unwrap()]);
 }
 
+/// A cancel between the claim and the intent used to wait for two leases to run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cancelled_before_its_intent_ends_at_once() {
+    let provider = FakeProvider::new([DONE]);
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    cluster.node.refuse_next("record_intent", Status::failed_precondition("SUBMITTING cannot follow"));
+    let job = cluster.node.queue(|_| {});
+    let failed = cluster.node.failed(&job).await;
+    assert_eq!(
+        (failed.failure_class(), failed.provider_charge()),
+        (FailureClass::Cancelled, ProviderCharge::NotCharged)
+    );
+    assert!(provider.script().ordered.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_searched_for_first() {
     for provider in [FakeProvider::new([DONE]), FakeProvider::new([DONE]).not_idempotent()] {

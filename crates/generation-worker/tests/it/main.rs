@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod adapters;
+mod checks;
 mod cluster;
 mod conformance;
 mod downloads;

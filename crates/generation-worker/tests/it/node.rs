@@ -338,7 +338,7 @@ impl AssetService for Node {
             height: 360,
             url: "http://video".into(),
             thumbnail: Some(thumbnail),
-            create_time: None,
+            ..Asset::default()
         };
         Ok(Response::new(RegisterOutputResponse {
             asset: Some(asset),

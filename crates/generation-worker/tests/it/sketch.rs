@@ -11,7 +11,7 @@ use openh264::formats::YUVSource;
 use uuid::Uuid;
 
 fn order(prompt: &str, seed: i64) -> Order {
-    Order { key: Uuid::now_v7(), prompt: prompt.into(), seed, reference_assets: Vec::new() }
+    Order { key: Uuid::now_v7(), prompt: prompt.into(), seed: Some(seed), reference_assets: Vec::new() }
 }
 
 /// Polls until the order is over; returns every progress seen, too.

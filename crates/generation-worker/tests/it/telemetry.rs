@@ -27,7 +27,7 @@ const STARTER: &str = "00f067aa0ba902b7";
 const TOKEN: &str = "double-token";
 
 /// The registry of a worker whose remote providers are all the double.
-fn registry(double: &Double, token: &str) -> Registry {
+pub(crate) fn registry(double: &Double, token: &str) -> Registry {
     let url = |path: &str| format!("http://{}{path}", double.address()).parse().unwrap();
     let header = |scheme: &str| format!("{scheme} {token}").parse().unwrap();
     let mut config = crate::cluster::config(&"http://127.0.0.1:1".parse().unwrap(), &std::env::temp_dir());

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::workload::Workload;
-use crate::cluster::{Cluster, get};
+use crate::cluster::Cluster;
+use crate::http;
 
 /// What a phase of a script came to.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl Meter {
     async fn loads(&self) -> f64 {
         let mut sum = 0.0;
         for node in &self.cluster.nodes {
-            let Some((true, text)) = get(node.admin, "/metrics").await else { continue };
+            let Some((true, text)) = http::ask(node.admin, "GET", "/metrics", "").await else { continue };
             let counters = text.lines().filter(|line| {
                 line.starts_with("rushes_cache_loads_total") || line.starts_with("rushes_cache_validations_total")
             });

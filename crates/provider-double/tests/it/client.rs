@@ -3,20 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use provider_double::{Double, Event, Line, Settings, read_bill};
+use provider_double::{Double, Event, Line, Protocol, Settings, read_bill};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 /// The two protocols.
-pub(crate) const BOTH: [Side; 2] = [Side::Replicate, Side::Fal];
-
-/// Which protocol a client speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Replicate,
-    Fal,
-}
+pub(crate) const BOTH: [Protocol; 2] = [Protocol::Replicate, Protocol::Fal];
 
 /// A double, and what it is called with.
 pub(crate) struct Client {
@@ -123,10 +116,10 @@ impl Client {
         format!("http://{}{path}", self.double.address())
     }
 
-    async fn call(&self, side: Side, method: reqwest::Method, path: &str, body: Option<Value>) -> Answer {
-        let (base, scheme) = match side {
-            Side::Replicate => ("/replicate/v1", "Bearer"),
-            Side::Fal => ("/fal", "Key"),
+    async fn call(&self, protocol: Protocol, method: reqwest::Method, path: &str, body: Option<Value>) -> Answer {
+        let (base, scheme) = match protocol {
+            Protocol::Replicate => ("/replicate/v1", "Bearer"),
+            Protocol::Fal => ("/fal", "Key"),
         };
         let request = self.http.request(method, self.url(&format!("{base}{path}")));
         let request = request.header("authorization", format!("{scheme} double-token"));
@@ -138,72 +131,74 @@ impl Client {
     }
 
     /// Orders with this input, and a webhook.
-    pub(crate) async fn order_input(&self, side: Side, input: Value) -> Answer {
+    pub(crate) async fn order_input(&self, protocol: Protocol, input: Value) -> Answer {
         let hook = format!("http://{}/hooks/job-1", self.hooks.local_addr().unwrap());
         let post = reqwest::Method::POST;
-        match side {
-            Side::Replicate => {
+        match protocol {
+            Protocol::Replicate => {
                 let body = json!({"input": input, "webhook": hook});
-                self.call(side, post, "/models/acme/video/predictions", Some(body)).await
+                self.call(protocol, post, "/models/acme/video/predictions", Some(body)).await
             }
-            Side::Fal => self.call(side, post, &format!("/fal-ai/video/text?fal_webhook={hook}"), Some(input)).await,
+            Protocol::Fal => {
+                self.call(protocol, post, &format!("/fal-ai/video/text?fal_webhook={hook}"), Some(input)).await
+            }
         }
     }
 
-    pub(crate) async fn order(&self, side: Side, prompt: &str) -> Answer {
-        self.order_input(side, json!({"prompt": prompt})).await
+    pub(crate) async fn order(&self, protocol: Protocol, prompt: &str) -> Answer {
+        self.order_input(protocol, json!({"prompt": prompt})).await
     }
 
     /// Orders, and gives the order's name.
-    pub(crate) async fn taken(&self, side: Side, prompt: &str) -> String {
-        let answer = self.order(side, prompt).await.json();
+    pub(crate) async fn taken(&self, protocol: Protocol, prompt: &str) -> String {
+        let answer = self.order(protocol, prompt).await.json();
         answer["id"].as_str().or(answer["request_id"].as_str()).unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
-    pub(crate) async fn poll(&self, side: Side, id: &str) -> Answer {
-        let path = match side {
-            Side::Replicate => format!("/predictions/{id}"),
-            Side::Fal => format!("/fal-ai/video/requests/{id}/status"),
+    pub(crate) async fn poll(&self, protocol: Protocol, id: &str) -> Answer {
+        let path = match protocol {
+            Protocol::Replicate => format!("/predictions/{id}"),
+            Protocol::Fal => format!("/fal-ai/video/requests/{id}/status"),
         };
-        self.call(side, reqwest::Method::GET, &path, None).await
+        self.call(protocol, reqwest::Method::GET, &path, None).await
     }
 
-    pub(crate) async fn cancel(&self, side: Side, id: &str) -> Answer {
-        match side {
-            Side::Replicate => {
-                self.call(side, reqwest::Method::POST, &format!("/predictions/{id}/cancel"), Some(json!({}))).await
+    pub(crate) async fn cancel(&self, protocol: Protocol, id: &str) -> Answer {
+        match protocol {
+            Protocol::Replicate => {
+                self.call(protocol, reqwest::Method::POST, &format!("/predictions/{id}/cancel"), Some(json!({}))).await
             }
-            Side::Fal => {
-                self.call(side, reqwest::Method::PUT, &format!("/fal-ai/video/requests/{id}/cancel"), None).await
+            Protocol::Fal => {
+                self.call(protocol, reqwest::Method::PUT, &format!("/fal-ai/video/requests/{id}/cancel"), None).await
             }
         }
     }
 
     /// The prediction, or the result, of an order once it is over.
-    pub(crate) async fn result(&self, side: Side, id: &str) -> Answer {
+    pub(crate) async fn result(&self, protocol: Protocol, id: &str) -> Answer {
         loop {
-            let answer = self.poll(side, id).await;
+            let answer = self.poll(protocol, id).await;
             let word = answer.json()["status"].as_str().unwrap_or_default().to_owned();
             if ["succeeded", "failed", "canceled"].contains(&word.as_str()) {
                 return answer;
             }
             if word == "COMPLETED" {
-                return self.call(side, reqwest::Method::GET, &format!("/fal-ai/video/requests/{id}"), None).await;
+                return self.call(protocol, reqwest::Method::GET, &format!("/fal-ai/video/requests/{id}"), None).await;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// An order with this prompt, made, and what its output is.
-    pub(crate) async fn output(&self, side: Side, prompt: &str) -> (String, Value) {
-        let id = self.taken(side, prompt).await;
-        let result = self.result(side, &id).await.json();
-        (id, if side == Side::Replicate { result["output"].clone() } else { result })
+    pub(crate) async fn output(&self, protocol: Protocol, prompt: &str) -> (String, Value) {
+        let id = self.taken(protocol, prompt).await;
+        let result = self.result(protocol, &id).await.json();
+        (id, if protocol == Protocol::Replicate { result["output"].clone() } else { result })
     }
 
     /// An order with this prompt, made, and where its file lies.
-    pub(crate) async fn file(&self, side: Side, prompt: &str) -> (String, String) {
-        let (id, output) = self.output(side, prompt).await;
+    pub(crate) async fn file(&self, protocol: Protocol, prompt: &str) -> (String, String) {
+        let (id, output) = self.output(protocol, prompt).await;
         let url = output.as_str().or(output["video"]["url"].as_str()).unwrap_or_else(|| panic!("{output}"));
         (id, url.to_owned())
     }

@@ -1,15 +1,15 @@
 //! Polls, ends and outputs as they should not be, in both protocols.
 
-use provider_double::Event;
+use provider_double::{Event, Protocol};
 use serde_json::{Value, json};
 
-use crate::client::{BOTH, Client, Side};
+use crate::client::{BOTH, Client};
 
 /// The statuses of so many polls.
-async fn polls(client: &Client, side: Side, id: &str, count: usize) -> Vec<u16> {
+async fn polls(client: &Client, protocol: Protocol, id: &str, count: usize) -> Vec<u16> {
     let mut statuses = Vec::new();
     for _ in 0..count {
-        statuses.push(client.poll(side, id).await.status.unwrap());
+        statuses.push(client.poll(protocol, id).await.status.unwrap());
     }
     statuses
 }
@@ -17,7 +17,7 @@ async fn polls(client: &Client, side: Side, id: &str, count: usize) -> Vec<u16> 
 #[tokio::test]
 async fn polls_are_refused_as_often_as_the_word_says() {
     let client = Client::plain().await;
-    for side in BOTH {
+    for protocol in BOTH {
         for (word, expected) in [
             ("[poll-404]", [404, 404, 404, 200, 200]),
             ("[poll-404:1]", [404, 200, 200, 200, 200]),
@@ -26,10 +26,10 @@ async fn polls_are_refused_as_often_as_the_word_says() {
             ("[poll-401:2]", [401, 401, 200, 200, 200]),
             ("[poll-410:ever]", [410; 5]),
         ] {
-            let id = client.taken(side, word).await;
-            assert_eq!(polls(&client, side, &id, 5).await, expected, "{word} {side:?}");
+            let id = client.taken(protocol, word).await;
+            assert_eq!(polls(&client, protocol, &id, 5).await, expected, "{word} {protocol:?}");
             let name = word.trim_matches(['[', ']']).split(':').next().unwrap();
-            assert_eq!(client.faults(&id), [(name.to_owned(), word.ends_with(":ever]"))], "{word} {side:?}");
+            assert_eq!(client.faults(&id), [(name.to_owned(), word.ends_with(":ever]"))], "{word} {protocol:?}");
         }
     }
 }
@@ -37,19 +37,19 @@ async fn polls_are_refused_as_often_as_the_word_says() {
 #[tokio::test]
 async fn polls_are_answered_with_what_is_no_order_and_with_more_than_is_needed() {
     let client = Client::plain().await;
-    for side in BOTH {
-        let id = client.taken(side, "[poll-empty:1]").await;
-        assert_eq!(client.poll(side, &id).await.json(), json!({}));
-        assert!(client.poll(side, &id).await.json()["status"].is_string());
+    for protocol in BOTH {
+        let id = client.taken(protocol, "[poll-empty:1]").await;
+        assert_eq!(client.poll(protocol, &id).await.json(), json!({}));
+        assert!(client.poll(protocol, &id).await.json()["status"].is_string());
 
-        let id = client.taken(side, "[poll-html:1]").await;
-        let page = client.poll(side, &id).await;
+        let id = client.taken(protocol, "[poll-html:1]").await;
+        let page = client.poll(protocol, &id).await;
         assert_eq!((page.status, page.header("content-type")), (Some(200), "text/html"));
         assert!(page.body.starts_with(b"<!DOCTYPE html>"));
 
-        let id = client.taken(side, "[poll-long]").await;
+        let id = client.taken(protocol, "[poll-long]").await;
         for _ in 0..2 {
-            let long = client.result(side, &id).await;
+            let long = client.result(protocol, &id).await;
             assert!(long.body.len() > 2 << 20, "{}", long.body.len());
             assert!(long.json()["logs"][0]["message"].is_string() || long.json()["logs"].is_string());
         }
@@ -60,15 +60,15 @@ async fn polls_are_answered_with_what_is_no_order_and_with_more_than_is_needed()
 #[tokio::test]
 async fn a_cancel_is_refused_as_a_poll_would_be_and_changes_nothing() {
     let client = Client::plain().await;
-    for side in BOTH {
+    for protocol in BOTH {
         for (word, status) in [("[poll-404:ever]", 404), ("[poll-401:ever]", 401), ("[poll-410:ever]", 410)] {
-            let id = client.taken(side, &format!("[endless] {word}")).await;
-            assert_eq!(client.cancel(side, &id).await.status, Some(status), "{word} {side:?}");
+            let id = client.taken(protocol, &format!("[endless] {word}")).await;
+            assert_eq!(client.cancel(protocol, &id).await.status, Some(status), "{word} {protocol:?}");
             assert_eq!(client.events(&id), [Event::Ordered]);
         }
-        let id = client.taken(side, "[endless] [poll-401:1]").await;
-        client.poll(side, &id).await;
-        assert!(client.cancel(side, &id).await.status < Some(300));
+        let id = client.taken(protocol, "[endless] [poll-401:1]").await;
+        client.poll(protocol, &id).await;
+        assert!(client.cancel(protocol, &id).await.status < Some(300));
         assert_eq!(client.events(&id), [Event::Ordered, Event::Stopped]);
     }
 }
@@ -83,8 +83,8 @@ async fn refusals_for_safety_have_many_words_and_shapes() {
         ("[unsafe-moderated]", json!("moderated"), "moderated"),
         ("[unsafe-bare]", Value::Null, "moderation_blocked"),
     ] {
-        let id = client.taken(Side::Replicate, word).await;
-        let prediction = client.result(Side::Replicate, &id).await.json();
+        let id = client.taken(Protocol::Replicate, word).await;
+        let prediction = client.result(Protocol::Replicate, &id).await.json();
         assert_eq!(prediction["status"], "failed");
         let error = &prediction["error"];
         let (shape, text) = match &by_replicate {
@@ -96,8 +96,8 @@ async fn refusals_for_safety_have_many_words_and_shapes() {
         assert!(shape && error.to_string().contains(text), "{word}: {error}");
         assert_eq!(client.events(&id), [Event::Ordered, Event::Failed]);
 
-        let id = client.taken(Side::Fal, word).await;
-        let result = client.result(Side::Fal, &id).await;
+        let id = client.taken(Protocol::Fal, word).await;
+        let result = client.result(Protocol::Fal, &id).await;
         assert_eq!(result.status, Some(422));
         assert!(result.json().to_string().contains(by_fal), "{word}: {}", result.json());
         assert_eq!(result.json()["detail"].is_null(), word == "[unsafe-bare]");
@@ -110,16 +110,16 @@ async fn what_fails_is_charged_where_that_is_asked_for_and_no_documentation_says
     let client = Client::plain().await;
     let free = [Event::Ordered, Event::Failed];
     let charged = [Event::Ordered, Event::Failed, Event::Charged];
-    for (side, prompt, expected) in [
-        (Side::Replicate, "[failed]", &free[..]),
-        (Side::Replicate, "[failed] [charge-failed]", &charged),
-        (Side::Replicate, "[unsafe] [charge-failed]", &charged),
-        (Side::Fal, "[unsafe] [charge-failed]", &charged),
-        (Side::Fal, "[failed] [charge-failed]", &free),
+    for (protocol, prompt, expected) in [
+        (Protocol::Replicate, "[failed]", &free[..]),
+        (Protocol::Replicate, "[failed] [charge-failed]", &charged),
+        (Protocol::Replicate, "[unsafe] [charge-failed]", &charged),
+        (Protocol::Fal, "[unsafe] [charge-failed]", &charged),
+        (Protocol::Fal, "[failed] [charge-failed]", &free),
     ] {
-        let id = client.taken(side, prompt).await;
-        client.result(side, &id).await;
-        assert_eq!(client.events(&id), expected, "{prompt} {side:?}");
+        let id = client.taken(protocol, prompt).await;
+        client.result(protocol, &id).await;
+        assert_eq!(client.events(&id), expected, "{prompt} {protocol:?}");
         assert!(client.bill(Some(&id)).iter().all(|line| line.sha256.is_none()));
     }
 }
@@ -133,9 +133,9 @@ async fn the_output_lies_elsewhere() {
         ("[output-data]", "", "/video/url"),
         ("[output-bare]", "/0", "/video"),
     ] {
-        for side in BOTH {
-            let (id, output) = client.output(side, word).await;
-            let at = if side == Side::Replicate { by_replicate } else { by_fal };
+        for protocol in BOTH {
+            let (id, output) = client.output(protocol, word).await;
+            let at = if protocol == Protocol::Replicate { by_replicate } else { by_fal };
             let url = output.pointer(at).and_then(Value::as_str).unwrap_or_else(|| panic!("{word}: {output}"));
             let beginning = if word == "[output-data]" { "data:video/mp4;base64,AAAA" } else { "http://127.0.0.1:" };
             assert!(url.starts_with(beginning), "{word}: {url}");
@@ -143,12 +143,12 @@ async fn the_output_lies_elsewhere() {
             assert_eq!(client.events(&id), [Event::Ordered, Event::Charged]);
         }
     }
-    for side in BOTH {
-        let (id, output) = client.output(side, "[output-none]").await;
+    for protocol in BOTH {
+        let (id, output) = client.output(protocol, "[output-none]").await;
         assert!(output.is_null() || output == json!({"seed": 1}), "{output}");
         assert_eq!(client.events(&id), [Event::Ordered, Event::Charged]);
     }
-    let (_, list) = client.output(Side::Replicate, "[output-list]").await;
+    let (_, list) = client.output(Protocol::Replicate, "[output-list]").await;
     let picture = client.get(list[0].as_str().unwrap()).await;
     assert_eq!((picture.status, picture.header("content-type")), (Some(200), "image/webp"));
 }

@@ -3,7 +3,7 @@
 use provider_double::{Event, Faults, Outage, OutageKind, Protocol};
 use serde_json::json;
 
-use crate::client::{BOTH, Client, Side, until};
+use crate::client::{BOTH, Client, until};
 
 #[tokio::test]
 async fn each_refusal_has_the_status_and_the_words_of_the_real_one() {
@@ -16,30 +16,30 @@ async fn each_refusal_has_the_status_and_the_words_of_the_real_one() {
         ("[refused-503]", 503, "", "No runner could be allocated"),
         ("[throttled]", 429, "Request was throttled", "concurrent requests limit"),
     ] {
-        for side in BOTH {
-            let answer = client.order(side, word).await;
-            assert_eq!(answer.status, Some(status), "{word} {side:?}");
+        for protocol in BOTH {
+            let answer = client.order(protocol, word).await;
+            assert_eq!(answer.status, Some(status), "{word} {protocol:?}");
             let detail = answer.json()["detail"].as_str().unwrap_or_default().to_owned();
-            assert!(detail.starts_with(if side == Side::Replicate { by_replicate } else { "" }), "{detail}");
-            assert!(detail.contains(if side == Side::Fal { by_fal } else { "" }), "{detail}");
+            assert!(detail.starts_with(if protocol == Protocol::Replicate { by_replicate } else { "" }), "{detail}");
+            assert!(detail.contains(if protocol == Protocol::Fal { by_fal } else { "" }), "{detail}");
             assert_eq!(answer.header("retry-after"), if status == 429 { "1" } else { "" });
         }
     }
-    assert_eq!(client.order(Side::Replicate, "[refused-402]").await.json()["title"], "Insufficient credit");
+    assert_eq!(client.order(Protocol::Replicate, "[refused-402]").await.json()["title"], "Insufficient credit");
     assert!(client.bill(None).is_empty(), "what is refused is on no bill");
 }
 
 #[tokio::test]
 async fn what_is_cut_before_is_not_ordered_and_what_is_cut_after_is() {
     let client = Client::plain().await;
-    for side in BOTH {
+    for protocol in BOTH {
         for (word, status, taken) in
             [("[cut-before]", None, 0), ("[cut-after]", None, 1), ("[error-after]", Some(502), 1)]
         {
             let before = client.bill(None).iter().filter(|line| line.event == Event::Ordered).count();
-            assert_eq!(client.order(side, word).await.status, status, "{word} {side:?}");
+            assert_eq!(client.order(protocol, word).await.status, status, "{word} {protocol:?}");
             let ordered = client.bill(None).iter().filter(|line| line.event == Event::Ordered).count();
-            assert_eq!(ordered - before, taken, "{word} {side:?}");
+            assert_eq!(ordered - before, taken, "{word} {protocol:?}");
         }
     }
     let words: Vec<_> = client.bill(None).into_iter().filter_map(|line| line.fault).collect();
@@ -52,60 +52,63 @@ async fn a_strict_model_refuses_a_field_that_it_does_not_have_replicate_at_once_
         let client = Client::start(|settings| settings.strict = strict).await;
         let prompt = if strict { "a harbour" } else { "a harbour [strict]" };
         let stray = json!({"prompt": prompt, "seed": 7});
-        let refused = client.order_input(Side::Replicate, stray.clone()).await;
+        let refused = client.order_input(Protocol::Replicate, stray.clone()).await;
         assert_eq!(refused.status, Some(422));
         assert_eq!(refused.json()["detail"], "- input: Additional property seed is not allowed\n");
         assert!(client.bill(None).is_empty());
 
-        let answer = client.order_input(Side::Fal, stray).await;
+        let answer = client.order_input(Protocol::Fal, stray).await;
         assert_eq!(answer.status, Some(200));
         let id = answer.json()["request_id"].as_str().unwrap().to_owned();
-        let result = client.result(Side::Fal, &id).await;
+        let result = client.result(Protocol::Fal, &id).await;
         assert_eq!((result.status, &result.json()["detail"][0]["loc"]), (Some(422), &json!(["body", "seed"])));
         assert_eq!(client.events(&id), [Event::Ordered, Event::Failed]);
 
-        for side in BOTH {
-            let id = client.taken(side, prompt).await;
-            assert_eq!(client.result(side, &id).await.status, Some(200), "{side:?}");
+        for protocol in BOTH {
+            let id = client.taken(protocol, prompt).await;
+            assert_eq!(client.result(protocol, &id).await.status, Some(200), "{protocol:?}");
         }
     }
     let client = Client::plain().await;
-    assert_eq!(client.order_input(Side::Replicate, json!({"prompt": "a harbour", "seed": 7})).await.status, Some(201));
+    assert_eq!(
+        client.order_input(Protocol::Replicate, json!({"prompt": "a harbour", "seed": 7})).await.status,
+        Some(201)
+    );
 }
 
 #[tokio::test]
 async fn only_the_models_that_there_are_can_be_ordered_from() {
     let client = Client::start(|settings| settings.models = vec!["acme/another".to_owned()]).await;
-    for side in BOTH {
-        assert_eq!(client.order(side, "a harbour").await.status, Some(404), "{side:?}");
+    for protocol in BOTH {
+        assert_eq!(client.order(protocol, "a harbour").await.status, Some(404), "{protocol:?}");
     }
     let there = Client::start(|settings| settings.models = vec!["acme/video".into(), "fal-ai/video/text".into()]).await;
-    for side in BOTH {
-        assert!(there.order(side, "a harbour").await.status < Some(300), "{side:?}");
+    for protocol in BOTH {
+        assert!(there.order(protocol, "a harbour").await.status < Some(300), "{protocol:?}");
     }
 }
 
 #[tokio::test]
 async fn faults_are_changed_while_it_runs() {
     let client = Client::plain().await;
-    let id = client.taken(Side::Fal, "a harbour").await;
+    let id = client.taken(Protocol::Fal, "a harbour").await;
     let away = Faults { outage: 1.0, ..Faults::default() };
     assert_eq!(client.post("/double/faults", &json!({"outage": 1.0})).await.json(), json!(away));
-    for side in BOTH {
-        assert!(client.order(side, "a harbour").await.status >= Some(500), "{side:?}");
+    for protocol in BOTH {
+        assert!(client.order(protocol, "a harbour").await.status >= Some(500), "{protocol:?}");
     }
-    assert!(client.poll(Side::Fal, &id).await.status >= Some(500));
-    assert!(client.cancel(Side::Fal, &id).await.status >= Some(500));
+    assert!(client.poll(Protocol::Fal, &id).await.status >= Some(500));
+    assert!(client.cancel(Protocol::Fal, &id).await.status >= Some(500));
     assert_eq!(client.post("/double/faults", &json!({"outrage": 1.0})).await.status, Some(422));
     assert_eq!(client.get(&client.url("/double/faults")).await.json(), json!(away));
     assert_eq!(client.post("/double/faults", &json!({})).await.status, Some(200));
-    assert_eq!(client.poll(Side::Fal, &id).await.status, Some(200));
+    assert_eq!(client.poll(Protocol::Fal, &id).await.status, Some(200));
     assert_eq!(client.bill(None).iter().filter(|line| line.event == Event::Ordered).count(), 1);
 }
 
 /// The status of an order in each protocol.
 async fn statuses(client: &Client) -> [Option<u16>; 2] {
-    [client.order(Side::Replicate, "a harbour").await.status, client.order(Side::Fal, "a harbour").await.status]
+    [client.order(Protocol::Replicate, "a harbour").await.status, client.order(Protocol::Fal, "a harbour").await.status]
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ pub(crate) struct Upload {
     /// The size that the client stated; 0 when it stated none.
     stated: u64,
     bytes: BytesMut,
-    /// Whether the header has been read and allowed.
-    header_allowed: bool,
+    /// The length at which the header is read next; nothing once it has been allowed.
+    header_at: Option<usize>,
     reservation: Reservation,
 }
 
@@ -30,7 +30,8 @@ impl Upload {
         // Without a stated size the upload may become as long as the longest.
         let reservation = memory.try_reserve(if stated > 0 { stated } else { limits.bytes })?;
         let bytes = BytesMut::with_capacity(stated as usize);
-        Ok(Self { limits, stated, bytes, header_allowed: false, reservation })
+        // Twelve bytes tell the format.
+        Ok(Self { limits, stated, bytes, header_at: Some(12), reservation })
     }
 
     /// Takes the next bytes.
@@ -47,12 +48,13 @@ impl Upload {
             return Err(Refused::TooManyBytes { bytes: length, limit: self.limits.bytes }.into());
         }
         self.bytes.extend_from_slice(chunk);
-        // Twelve bytes tell the format; a header may take some more, and until then the file counts as truncated.
-        if !self.header_allowed && self.bytes.len() >= 12 {
-            match Header::read(&self.bytes, &self.limits) {
-                Err(Refused::Truncated { .. }) => {}
-                read => self.header_allowed = read.map(|_| true)?,
-            }
+        // A header may take some more, and until then the file counts as truncated. It is read from its beginning again each time the
+        // file has doubled, and not with each chunk: so a header that never ends costs what its bytes cost.
+        if self.header_at.is_some_and(|at| self.bytes.len() >= at) {
+            self.header_at = match Header::read(&self.bytes, &self.limits) {
+                Err(Refused::Truncated { .. }) => Some(self.bytes.len() * 2),
+                read => read.map(|_| None)?,
+            };
         }
         Ok(())
     }
@@ -72,5 +74,26 @@ impl Upload {
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         Self::invalid("chunk", refused.reason(), refused.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_header_that_never_ends_costs_what_its_bytes_cost() {
+        let memory = MemoryBudget::new(64 << 20);
+        let mut upload = Upload::begin(0, Limits::default(), &memory).unwrap();
+        upload.push(&Bytes::from_static(&[0xFF, 0xD8, 0xFF, 0xE0, 0x00, 0x02])).unwrap();
+        upload.push(&vec![0; 4 << 20].into()).unwrap();
+        let started = Instant::now();
+        for _ in 0..5_000 {
+            upload.push(&Bytes::from_static(&[0])).unwrap();
+        }
+        // Read with each chunk this would be 20 GB.
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     }
 }

@@ -4,9 +4,9 @@ use chassis::blobs::Name;
 use domain::name::asset_name;
 use prost_types::Timestamp;
 use proto::assets::v1::thumbnail::State;
-use proto::assets::v1::{Asset, RegisterOutputResponse, Thumbnail, ThumbnailSpec};
+use proto::assets::v1::{Asset, Poster, PosterImage, RegisterOutputResponse, Thumbnail, ThumbnailSpec};
 
-use crate::model::{Spec, StoredAsset, ThumbnailStatus};
+use crate::model::{self, Spec, StoredAsset, ThumbnailStatus};
 
 /// Makes messages of records.
 pub(super) struct Presenter {
@@ -29,10 +29,25 @@ impl Presenter {
             width: asset.width.cast_signed(),
             height: asset.height.cast_signed(),
             thumbnail: thumbnail.map(|status| self.thumbnail_to_proto(status, Spec::default())),
+            poster: asset.poster.as_ref().map(|poster| self.poster_to_proto(poster)),
             create_time: Some(Timestamp {
                 seconds: asset.create_time.unix_timestamp(),
                 nanos: asset.create_time.nanosecond().cast_signed(),
             }),
+        }
+    }
+
+    fn poster_to_proto(&self, poster: &model::Poster) -> Poster {
+        let image = |image: &model::PosterImage| PosterImage {
+            asset: asset_name(&image.blob.sha256()),
+            url: self.url(&image.blob),
+            width: image.width.cast_signed(),
+            height: image.height.cast_signed(),
+        };
+        Poster {
+            large: Some(image(&poster.large)),
+            small: Some(image(&poster.small)),
+            thumbhash: poster.thumbhash.clone(),
         }
     }
 

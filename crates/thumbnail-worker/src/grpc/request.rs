@@ -49,14 +49,14 @@ pub(super) fn parse_chunk(message: UploadAssetRequest) -> Result<Bytes, Invalid>
 
 pub(super) fn parse_get(request: &GetAssetRequest) -> Result<[u8; 32], Invalid> {
     let mut fields = Fields::default();
-    let sha256 = fields.take("name", parse_asset_name(&request.name));
+    let sha256 = fields.take("name", domain::name::asset(&request.name));
     fields.done(sha256)
 }
 
 /// The thumbnail that is asked for.
 pub(super) fn parse_render(account: AccountId, request: &RenderThumbnailRequest) -> Result<ThumbnailKey, Invalid> {
     let mut fields = Fields::default();
-    let asset = fields.take("asset", parse_asset_name(&request.asset));
+    let asset = fields.take("asset", domain::name::asset(&request.asset));
     let ThumbnailSpec { width, height, quality } = request.spec.unwrap_or_default();
     let default = Spec::default();
     let width = fields.take("spec.width", parse_side(width, default.width));
@@ -69,14 +69,9 @@ pub(super) fn parse_render(account: AccountId, request: &RenderThumbnailRequest)
 /// The name in storage of the video that is to be registered.
 pub(super) fn parse_register(request: &RegisterOutputRequest) -> Result<Name, Invalid> {
     let mut fields = Fields::default();
-    let sha256 = fields.take("asset", parse_asset_name(&request.asset));
+    let sha256 = fields.take("asset", domain::name::asset(&request.asset));
     let extension = fields.take("extension", parse_extension(&request.extension));
     fields.done(sha256.zip(extension).map(|(sha256, extension)| Name::new(sha256, extension)))
-}
-
-fn parse_asset_name(text: &str) -> Result<[u8; 32], &'static str> {
-    let should = "must have the form `assets/{sha256}`, the SHA-256 in 64 lower-case hexadecimal digits";
-    domain::name::asset(text).map_err(|_| should)
 }
 
 /// The ending of a stored object's name, without its dot.

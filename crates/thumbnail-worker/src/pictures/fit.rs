@@ -12,10 +12,31 @@ use crate::model::Spec;
 /// Renders decoded `pixels`, which lie as `orientation` says, as a WebP file of `spec`.
 #[must_use]
 pub fn render_webp(pixels: Pixels, orientation: Orientation, spec: &Spec) -> Vec<u8> {
+    encode(&fit(pixels, orientation, spec), spec.quality)
+}
+
+/// Cuts and resizes decoded `pixels`, which lie as `orientation` says, to the size of `spec`, and turns them upright.
+#[must_use]
+pub(super) fn fit(pixels: Pixels, orientation: Orientation, spec: &Spec) -> Pixels {
     let (width, height) = orientation.turned(spec.width, spec.height);
     // Turning comes after resizing: it copies pixel by pixel, and by then there are few.
-    let upright = orientation.apply(resize(pixels, width, height));
-    encode(&upright, spec.quality)
+    orientation.apply(resize(pixels, width, height))
+}
+
+/// Resizes `pixels`, which lie as `orientation` says, so that their longer side is at most `side`, and turns them upright. Smaller
+/// ones keep their size.
+#[must_use]
+pub(crate) fn within(pixels: Pixels, orientation: Orientation, side: u32) -> Pixels {
+    let longer = pixels.width.max(pixels.height);
+    if longer <= side {
+        return orientation.apply(pixels);
+    }
+    let shrunk = |length: u32| {
+        let (length, side, longer) = (u64::from(length), u64::from(side), u64::from(longer));
+        ((length * side + longer / 2) / longer).max(1) as u32
+    };
+    let (width, height) = (shrunk(pixels.width), shrunk(pixels.height));
+    orientation.apply(stretch(pixels, width, height))
 }
 
 /// Resizes `pixels` to exactly this size, whatever that does to their shape.
@@ -48,7 +69,8 @@ fn resize_with(pixels: Pixels, width: u32, height: u32, options: ResizeOptions) 
 }
 
 /// Encodes as lossy WebP.
-fn encode(pixels: &Pixels, quality: u8) -> Vec<u8> {
+#[must_use]
+pub(crate) fn encode(pixels: &Pixels, quality: u8) -> Vec<u8> {
     let layout = match pixels.layout {
         Layout::Rgb => webp::PixelLayout::Rgb,
         Layout::Rgba => webp::PixelLayout::Rgba,

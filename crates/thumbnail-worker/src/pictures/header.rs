@@ -5,6 +5,7 @@
 
 use super::format::Format;
 use super::orientation::Orientation;
+use super::profile::{self, Profile};
 use super::refused::Refused;
 use super::{jpeg, png, webp};
 use crate::model::Spec;
@@ -38,7 +39,16 @@ pub struct Header {
     pub height: u32,
     /// How the stored pixels are to be turned to be seen upright.
     pub orientation: Orientation,
+    /// What the colours mean where it is not sRGB.
+    pub(super) profile: Option<Profile>,
     pub(super) detail: Detail,
+}
+
+/// What a file says of its picture beside the pixels.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    pub(super) orientation: Orientation,
+    pub(super) profile: Option<Profile>,
 }
 
 /// The part of a header that its format's decoder weighs its memory by.
@@ -63,18 +73,18 @@ impl Header {
             return Err(Refused::Empty);
         }
         let format = Format::sniff(bytes).ok_or(Refused::UnknownFormat)?;
-        let (width, height, orientation, detail) = match format {
+        let (width, height, Marks { orientation, profile }, detail) = match format {
             Format::Jpeg => {
-                let (frame, orientation) = jpeg::read_header(bytes)?;
-                (frame.width, frame.height, orientation, Detail::Jpeg(frame))
+                let (frame, marks) = jpeg::read_header(bytes)?;
+                (frame.width, frame.height, marks, Detail::Jpeg(frame))
             }
             Format::Png => {
-                let (rows, orientation) = png::read_header(bytes)?;
-                (rows.width, rows.height, orientation, Detail::Png(rows))
+                let (rows, marks) = png::read_header(bytes)?;
+                (rows.width, rows.height, marks, Detail::Png(rows))
             }
             Format::Webp => {
-                let (image, orientation) = webp::read_header(bytes)?;
-                (image.width, image.height, orientation, Detail::Webp(image))
+                let (image, marks) = webp::read_header(bytes)?;
+                (image.width, image.height, marks, Detail::Webp(image))
             }
         };
         if width == 0 || height == 0 {
@@ -89,7 +99,7 @@ impl Header {
         if let Detail::Jpeg(frame) = &detail {
             frame.refuse_slow_scans()?;
         }
-        Ok(Self { format, width, height, orientation, detail })
+        Ok(Self { format, width, height, orientation, profile, detail })
     }
 
     /// Width and height as seen upright.
@@ -107,7 +117,8 @@ impl Header {
             Detail::Png(rows) => rows.weight(cover),
             Detail::Webp(image) => image.weight(),
         };
-        decoded + u64::from(spec.width) * u64::from(spec.height) * 16
+        let profile = if self.profile.is_some() { profile::WEIGHT } else { 0 };
+        decoded + profile + u64::from(spec.width) * u64::from(spec.height) * 16
     }
 
     /// The size that the decoded pixels have to cover so that `spec` needs no enlarging, in stored (unturned) axes.

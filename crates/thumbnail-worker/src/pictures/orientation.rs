@@ -29,7 +29,7 @@ pub enum Orientation {
 impl Orientation {
     /// The orientation that EXIF writes as `number`; anything unknown is upright.
     #[must_use]
-    pub fn of_exif(number: u16) -> Self {
+    pub fn of_exif(number: u32) -> Self {
         match number {
             2 => Self::Mirrored,
             3 => Self::Turned180,
@@ -91,8 +91,9 @@ impl Orientation {
     }
 }
 
-/// The first value of a SHORT tag in the first directory of a TIFF block.
-fn read_tag(tiff: &[u8], wanted: u16) -> Option<u16> {
+/// The first value of a tag in the first directory of a TIFF block, of any type of whole numbers: SHORT is what the standard says,
+/// and cameras and editors write others.
+fn read_tag(tiff: &[u8], wanted: u16) -> Option<u32> {
     let little = match tiff.get(..4)? {
         [b'I', b'I', 42, 0] => true,
         [b'M', b'M', 0, 42] => false,
@@ -108,9 +109,16 @@ fn read_tag(tiff: &[u8], wanted: u16) -> Option<u16> {
     };
     let directory = u32_at(4)? as usize;
     let entries = usize::from(u16_at(directory)?);
-    (0..entries)
+    let entry = (0..entries)
         .map(|n| directory.saturating_add(2).saturating_add(n * 12))
         .take_while(|at| *at < tiff.len())
-        .find(|at| u16_at(*at) == Some(wanted) && u16_at(at + 2) == Some(3))
-        .and_then(|at| u16_at(at + 8))
+        .find(|at| u16_at(*at) == Some(wanted))?;
+    let (kind, count) = (u16_at(entry + 2)?, u32_at(entry + 4)?);
+    // Values that take more than four bytes stand elsewhere, and an orientation is one number.
+    match (kind, count) {
+        (1 | 6, 1..=4) => tiff.get(entry + 8).copied().map(u32::from),
+        (3 | 8, 1..=2) => u16_at(entry + 8).map(u32::from),
+        (4 | 9, 1) => u32_at(entry + 8),
+        _ => None,
+    }
 }

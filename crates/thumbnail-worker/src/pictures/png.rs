@@ -1,16 +1,19 @@
 //! PNG: header from fixed places, pixels row by row.
 //!
 //! Invariant: a picture that is not interlaced is averaged down while it is read, so its memory is that of a few rows and of
-//! the result, whatever its height. Text, colour profile and animation chunks are never inflated.
+//! the result, whatever its height. Text and animation chunks are never inflated, a colour profile only up to a limit.
 
 use std::io::{Cursor, ErrorKind};
 
-use png::{BitDepth, ColorType, Decoder, DecodingError, Limits as Allowed, Transformations};
+use png::{BitDepth, ColorType, Decoder, DecodingError, InterlaceInfo, Limits as Allowed, Transformations};
 
 use super::format::Format;
+use super::header::Marks;
 use super::orientation::Orientation;
 use super::pixels::{Layout, Pixels};
+use super::profile::{self, Profile};
 use super::refused::Refused;
+use crate::stop::Stop;
 
 /// Size and interlacing, by which decoding is weighed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,18 @@ impl Rows {
         if self.interlaced { 1 } else { spare(self.width, cover.0).min(spare(self.height, cover.1)).max(1) }
     }
 
+    /// How many rows the seven passes of an interlaced picture have.
+    fn interlaced_rows(&self) -> u32 {
+        /// The first column and row of each pass, and the steps to the next.
+        const PASSES: [[u32; 4]; 7] =
+            [[0, 0, 8, 8], [4, 0, 8, 8], [0, 4, 4, 8], [2, 0, 4, 4], [0, 2, 2, 4], [1, 0, 2, 2], [0, 1, 1, 2]];
+        PASSES
+            .iter()
+            .filter(|[column, ..]| *column < self.width)
+            .map(|[_, row, _, step]| self.height.saturating_sub(*row).div_ceil(*step))
+            .sum()
+    }
+
     pub(super) fn weight(&self, cover: (u32, u32)) -> u64 {
         let step = u64::from(self.step(cover));
         let (width, height) = (u64::from(self.width), u64::from(self.height));
@@ -37,8 +52,8 @@ impl Rows {
     }
 }
 
-/// Reads the IHDR, and the orientation from an `eXIf` chunk that stands before the pixels.
-pub(super) fn read_header(bytes: &[u8]) -> Result<(Rows, Orientation), Refused> {
+/// Reads the IHDR, and from the chunks that stand before the pixels how they lie and what their colours mean.
+pub(super) fn read_header(bytes: &[u8]) -> Result<(Rows, Marks), Refused> {
     let truncated = || Refused::Truncated { format: Format::Png };
     let word = |at: usize| {
         let raw: [u8; 4] = bytes.get(at..at + 4).and_then(|raw| raw.try_into().ok()).ok_or_else(truncated)?;
@@ -50,12 +65,16 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<(Rows, Orientation), Refused> 
     let (width, height) = (word(16)?, word(20)?);
     let interlaced = *bytes.get(28).ok_or_else(truncated)? != 0;
     let mut orientation = Orientation::Upright;
+    let (mut coded, mut icc, mut is_srgb) = (None, None, false);
     let mut at = 8_usize;
     while let (Ok(length), Some(name)) = (word(at), bytes.get(at + 4..at + 8)) {
         let end = at.saturating_add(8).saturating_add(length as usize);
         match name {
             b"IDAT" | b"IEND" => break,
             b"eXIf" => orientation = bytes.get(at + 8..end).map_or(Orientation::Upright, Orientation::of_tiff),
+            b"cICP" => coded = bytes.get(at + 8..end),
+            b"sRGB" => is_srgb = true,
+            b"iCCP" if icc.is_none() => icc = bytes.get(at + 8..end),
             _ => {}
         }
         at = end.saturating_add(4);
@@ -63,15 +82,29 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<(Rows, Orientation), Refused> 
             break;
         }
     }
-    Ok((Rows { width, height, interlaced }, orientation))
+    let profile = match (coded, icc) {
+        (Some([primaries, transfer, ..]), _) => Some(Profile::Coded { primaries: *primaries, transfer: *transfer }),
+        (_, Some(body)) if !is_srgb => inflate_profile(body),
+        _ => None,
+    };
+    Ok((Rows { width, height, interlaced }, Marks { orientation, profile }))
+}
+
+/// The profile of an `iCCP` chunk: its name, a zero, the number of the compression, and the compressed profile.
+fn inflate_profile(body: &[u8]) -> Option<Profile> {
+    let end = body.iter().take(80).position(|byte| *byte == 0)?;
+    let packed = body.get(end + 1..)?.strip_prefix(&[0])?;
+    Profile::icc(fdeflate::decompress_to_vec_bounded(packed, profile::MAX_BYTES).ok()?)
 }
 
 /// Decodes, averaging squares of stored pixels into one where `cover` leaves room for it.
-pub(super) fn decode(bytes: &[u8], rows: &Rows, cover: (u32, u32)) -> Result<Pixels, Refused> {
+pub(super) fn decode(bytes: &[u8], rows: &Rows, cover: (u32, u32), stop: &Stop) -> Result<Pixels, Refused> {
     let allowed = usize::try_from(rows.weight(cover)).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Allowed { bytes: allowed });
-    // Compressed text and profiles inflate to sizes that no header states, and a thumbnail has no use for them.
+    // Compressed text inflates to sizes that no header states; the profile has been read.
     decoder.set_ignore_text_chunk(true);
+    // Checksums say that a file was changed, not that its picture is gone; browsers show it.
+    decoder.ignore_checksums(true);
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().map_err(to_refused)?;
@@ -86,19 +119,34 @@ pub(super) fn decode(bytes: &[u8], rows: &Rows, cover: (u32, u32)) -> Result<Pix
     let pixels = if rows.interlaced {
         let size = reader.output_buffer_size().ok_or_else(|| damaged("its size overflows"))?;
         let mut whole = vec![0; size];
-        reader.next_frame(&mut whole).map_err(to_refused)?;
-        let mut averaged = Averaged::new(rows.width, rows.height, 1, colour);
         let row = rows.width as usize * colour.samples();
+        // As below: exactly as many rows as there are.
+        for _ in 0..rows.interlaced_rows() {
+            let part =
+                reader.next_interlaced_row().map_err(to_refused)?.ok_or(Refused::Truncated { format: Format::Png })?;
+            if let InterlaceInfo::Adam7(place) = part.interlace() {
+                png::expand_interlaced_row(&mut whole, row, part.data(), place, colour.samples() as u8 * 8);
+            }
+            if stop.is_set() {
+                return Err(Refused::stopped(Format::Png));
+            }
+        }
+        let mut averaged = Averaged::new(rows.width, rows.height, 1, colour);
         whole.chunks_exact(row).for_each(|row| averaged.take(row));
         averaged.finish()
     } else {
         let mut averaged = Averaged::new(rows.width, rows.height, step, colour);
-        while let Some(row) = reader.next_row().map_err(to_refused)? {
+        // Asked for exactly as many rows as there are, the decoder does not look for what follows them.
+        for _ in 0..rows.height {
+            let row = reader.next_row().map_err(to_refused)?.ok_or(Refused::Truncated { format: Format::Png })?;
             averaged.take(row.data());
+            if stop.is_set() {
+                return Err(Refused::stopped(Format::Png));
+            }
         }
         averaged.finish()
     };
-    reader.finish().map_err(to_refused)?;
+    // All rows have come: an end that is missing or damaged takes nothing from the picture.
     Ok(pixels)
 }
 

@@ -72,6 +72,11 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// Decoding took longer than it may.
+    pub(super) fn stopped(format: Format) -> Self {
+        Self::TooMuchWork { format, detail: "it was stopped after as long as any may take".to_owned() }
+    }
+
     /// The reason in the error's details, in upper snake case.
     #[must_use]
     pub fn reason(&self) -> &'static str {

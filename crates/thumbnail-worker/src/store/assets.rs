@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::Store;
 use super::thumbnails::{Columns, enqueue, read_name, settle};
 use crate::error::{Error, Noun};
-use crate::model::{Asset, NewAsset, StoredAsset, ThumbnailKey, ThumbnailStatus};
+use crate::model::{Asset, NewAsset, Poster, PosterImage, StoredAsset, ThumbnailKey, ThumbnailStatus};
 
 /// An asset that was written, and how much of it was new.
 #[derive(Clone, Debug)]
@@ -32,7 +32,35 @@ struct Row {
     duration_ms: i64,
     create_time: OffsetDateTime,
     #[sqlx(flatten)]
+    poster: PosterColumns,
+    #[sqlx(flatten)]
     thumbnail: Columns,
+}
+
+/// The pictures of a video, all of them or none.
+#[derive(sqlx::FromRow)]
+struct PosterColumns {
+    poster_large: Option<String>,
+    poster_large_width: Option<i32>,
+    poster_large_height: Option<i32>,
+    poster_small: Option<String>,
+    poster_small_width: Option<i32>,
+    poster_small_height: Option<i32>,
+    thumbhash: Option<Vec<u8>>,
+}
+
+impl PosterColumns {
+    fn read(self) -> Result<Option<Poster>, Error> {
+        let large = read_image(self.poster_large.as_deref(), self.poster_large_width, self.poster_large_height)?;
+        let small = read_image(self.poster_small.as_deref(), self.poster_small_width, self.poster_small_height)?;
+        let pictures = large.zip(small).zip(self.thumbhash);
+        Ok(pictures.map(|((large, small), thumbhash)| Poster { large, small, thumbhash }))
+    }
+}
+
+fn read_image(blob: Option<&str>, width: Option<i32>, height: Option<i32>) -> Result<Option<PosterImage>, Error> {
+    let Some(((blob, width), height)) = blob.zip(width).zip(height) else { return Ok(None) };
+    Ok(Some(PosterImage { blob: read_name(blob)?, width: width.unsigned_abs(), height: height.unsigned_abs() }))
 }
 
 impl Row {
@@ -45,6 +73,7 @@ impl Row {
             width: self.width.unsigned_abs(),
             height: self.height.unsigned_abs(),
             duration: Duration::from_millis(self.duration_ms.unsigned_abs()),
+            poster: self.poster.read()?,
             create_time: self.create_time,
         };
         Ok(StoredAsset { asset, thumbnail: self.thumbnail.read()? })
@@ -89,12 +118,24 @@ impl Store {
     }
 }
 
-/// Inserts an asset unless the account has it; says whether it was inserted.
+/// Inserts an asset unless the account has it; says whether it was inserted. One that has no poster yet, since none could be made
+/// or none was made in its day, gets it.
 async fn insert(tx: &mut PgConnection, asset: &NewAsset, key: &ThumbnailKey) -> Result<bool, Error> {
-    let query = sqlx::query(
-        "insert into assets (account_id, sha256, blob, mime_type, size_bytes, width, height, duration_ms)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
-         on conflict (account_id, sha256) do nothing",
+    let poster = asset.poster.as_ref();
+    let (large, small) = (poster.map(|poster| &poster.large), poster.map(|poster| &poster.small));
+    // A row that was inserted has no transaction that ended its version before.
+    let query = sqlx::query_scalar(
+        "insert into assets (account_id, sha256, blob, mime_type, size_bytes, width, height, duration_ms,
+                poster_large, poster_large_width, poster_large_height,
+                poster_small, poster_small_width, poster_small_height, thumbhash)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+         on conflict (account_id, sha256) do update
+             set poster_large = excluded.poster_large, poster_large_width = excluded.poster_large_width,
+                 poster_large_height = excluded.poster_large_height, poster_small = excluded.poster_small,
+                 poster_small_width = excluded.poster_small_width, poster_small_height = excluded.poster_small_height,
+                 thumbhash = excluded.thumbhash
+             where assets.poster_large is null and excluded.poster_large is not null
+         returning xmax = 0",
     )
     .bind(key.account.0)
     .bind(key.asset.as_slice())
@@ -104,13 +145,22 @@ async fn insert(tx: &mut PgConnection, asset: &NewAsset, key: &ThumbnailKey) -> 
     .bind(asset.width.cast_signed())
     .bind(asset.height.cast_signed())
     .bind(i64::try_from(asset.duration.as_millis()).unwrap_or_default())
-    .execute(tx);
-    Ok(statement("insert_asset", query).await?.rows_affected() == 1)
+    .bind(large.map(|image| image.blob.to_string()))
+    .bind(large.map(|image| image.width.cast_signed()))
+    .bind(large.map(|image| image.height.cast_signed()))
+    .bind(small.map(|image| image.blob.to_string()))
+    .bind(small.map(|image| image.width.cast_signed()))
+    .bind(small.map(|image| image.height.cast_signed()))
+    .bind(poster.map(|poster| poster.thumbhash.as_slice()))
+    .fetch_optional(tx);
+    Ok(statement("insert_asset", query).await?.unwrap_or(false))
 }
 
 fn find(key: &ThumbnailKey) -> sqlx::query::QueryAs<'_, sqlx::Postgres, Row, sqlx::postgres::PgArguments> {
     sqlx::query_as(
         "select a.blob, a.mime_type, a.size_bytes, a.width, a.height, a.duration_ms, a.create_time,
+                a.poster_large, a.poster_large_width, a.poster_large_height,
+                a.poster_small, a.poster_small_width, a.poster_small_height, a.thumbhash,
                 t.state, t.blob as thumbnail, t.failure_reason
          from assets a
          left join thumbnails t on t.account_id = a.account_id and t.asset_sha256 = a.sha256

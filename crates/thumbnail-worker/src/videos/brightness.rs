@@ -19,18 +19,11 @@ pub struct Brightness {
 }
 
 impl Brightness {
-    /// Measures rows of luma, every fourth pixel of each row given; `full_range` says how they are to be read.
-    pub fn measure<'a>(rows: impl Iterator<Item = &'a [u8]>, full_range: bool) -> Self {
-        let (mut sum, mut dark, mut count) = (0_u64, 0_u64, 0_u64);
-        for row in rows {
-            for luma in row.iter().step_by(4) {
-                let luma = if full_range { *luma } else { to_full_range(*luma) };
-                sum += u64::from(luma);
-                dark += u64::from(luma < DARK);
-                count += 1;
-            }
-        }
-        let count = count.max(1) as f64;
+    /// The brightness of these samples of luma, 0 to 255.
+    pub(super) fn of(samples: &[u8]) -> Self {
+        let count = samples.len().max(1) as f64;
+        let sum: u64 = samples.iter().map(|luma| u64::from(*luma)).sum();
+        let dark = samples.iter().filter(|luma| **luma < DARK).count();
         Self { mean: sum as f64 / count, dark: dark as f64 / count }
     }
 
@@ -42,7 +35,8 @@ impl Brightness {
 }
 
 /// Luma of 16 to 235 on the scale of 0 to 255.
-fn to_full_range(luma: u8) -> u8 {
+#[must_use]
+pub(super) fn to_full_range(luma: u8) -> u8 {
     ((i32::from(luma) - 16) * 255 / 219).clamp(0, 255) as u8
 }
 

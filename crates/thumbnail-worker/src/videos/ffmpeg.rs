@@ -15,9 +15,11 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
-use super::brightness::{Brightness, luma_of};
+use super::brightness::luma_of;
+use super::chooser::Chooser;
 use super::container::Container;
 use super::light::ToSrgb;
+use super::look::Look;
 use super::missing::Missing;
 use crate::pictures::{Layout, Pixels};
 use probe::Probe;
@@ -42,8 +44,9 @@ pub struct Ffmpeg {
 
 /// The longest side of the frames that ffmpeg is asked for, in pixels: enough for every thumbnail.
 const SIDE: u32 = 1_280;
-/// How many seconds of the video are searched, four frames each.
-const SECONDS: u32 = 12;
+/// How many seconds of the video are searched at most, and how many frames in all.
+const SECONDS: f64 = 12.0;
+const FRAMES: f64 = 60.0;
 
 impl Ffmpeg {
     /// Keeps the settings; nothing is started.
@@ -52,7 +55,7 @@ impl Ffmpeg {
         Self { settings, one_at_a_time: Semaphore::new(1) }
     }
 
-    /// The first frame that is not nearly black, or the brightest one seen, upright.
+    /// The best frame of the first third, upright, or the first good one behind it.
     ///
     /// # Errors
     /// `because` itself when there is no ffmpeg; [`Missing::Ffmpeg`] when it fails or takes too long.
@@ -64,7 +67,8 @@ impl Ffmpeg {
         let _permit = permit.map_err(|closed| Missing::Ffmpeg(closed.to_string()))?;
         let file =
             Scratch::write(&self.settings.scratch, bytes).await.map_err(|error| Missing::Ffmpeg(error.to_string()))?;
-        match tokio::time::timeout(self.settings.timeout, find_poster(program, container, &file.0)).await {
+        let third = super::facts(bytes).map_or(0.0, |facts| facts.duration.as_secs_f64() / 3.0);
+        match tokio::time::timeout(self.settings.timeout, find_poster(program, container, &file.0, third)).await {
             Err(_) => Err(Missing::Ffmpeg(format!("no frame within {:?}", self.settings.timeout))),
             Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Err(because),
             Ok(Err(error)) => Err(Missing::Ffmpeg(error.to_string())),
@@ -113,13 +117,16 @@ async fn probe(program: &Path, container: Container, file: &Path) -> std::io::Re
     })
 }
 
-/// Reads frames from ffmpeg until one is not nearly black.
-async fn find_poster(program: &Path, container: Container, file: &Path) -> std::io::Result<Pixels> {
+/// Reads frames from ffmpeg for `third` seconds, and on until one is good.
+async fn find_poster(program: &Path, container: Container, file: &Path, third: f64) -> std::io::Result<Pixels> {
+    let third = if third > 0.0 { third.min(SECONDS) } else { SECONDS };
+    let rate = (FRAMES / SECONDS).max((FRAMES / third / 2.0).min(12.0));
+
     let probe = probe(program, container, file).await?;
     let (width, height) = within(probe.display, SIDE);
     let matrix = if probe.is_bt709_unsaid() { ":in_color_matrix=bt709" } else { "" };
     let mut child = command(program, container, file, "error")
-        .args(["-vf", &format!("fps=4,scale={width}:{height}{matrix},setsar=1,format=rgb24")])
+        .args(["-vf", &format!("fps={rate:.3},scale={width}:{height}{matrix},setsar=1,format=rgb24")])
         // Of samples with more than 8 bits the encoder would else make a picture of 16 bits.
         .args(["-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"])
         .spawn()?;
@@ -128,7 +135,7 @@ async fn find_poster(program: &Path, container: Container, file: &Path) -> std::
         return Err(std::io::Error::other("its output is not connected"));
     };
     let mut frames = BufReader::new(stdout);
-    let mut best: Option<(f64, Pixels)> = None;
+    let mut chooser = Chooser::new(1);
     let message = async {
         let mut text = Vec::new();
         // The rest is read too and thrown away: ffmpeg stops when nobody empties the pipe.
@@ -136,28 +143,25 @@ async fn find_poster(program: &Path, container: Container, file: &Path) -> std::
         tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
         Ok::<_, std::io::Error>(String::from_utf8_lossy(&text).trim().to_owned())
     };
+    let mut seen = 0.0;
     let frames = async {
         while let Some(frame) = next_frame(&mut frames).await? {
             let frame = match &to_srgb {
                 Some(to_srgb) => to_srgb.frame(frame),
                 None => frame,
             };
-            let rows: Vec<Vec<u8>> = frame
-                .bytes
-                .chunks_exact(frame.width as usize * 3)
-                .step_by(4)
-                .map(|row| row.chunks_exact(3).map(|p| luma_of([p[0], p[1], p[2]])).collect())
-                .collect();
-            let brightness = Brightness::measure(rows.iter().map(Vec::as_slice), true);
-            let lit = !brightness.is_nearly_black();
-            if lit || best.as_ref().is_none_or(|(mean, _)| brightness.mean > *mean) {
-                best = Some((brightness.mean, frame));
-            }
-            if lit {
-                return Ok(best);
+            let (width, height) = (frame.width as usize, frame.height as usize);
+            let look = Look::at(width, height, |x, y| {
+                let at = (y * width + x) * 3;
+                luma_of([frame.bytes[at], frame.bytes[at + 1], frame.bytes[at + 2]])
+            });
+            chooser.offer(look, frame);
+            seen += 1.0;
+            if seen > third * rate && chooser.has_good() {
+                break;
             }
         }
-        Ok::<_, std::io::Error>(best)
+        Ok::<_, std::io::Error>(chooser.finish().map(|chosen| chosen.frame))
     };
     tokio::pin!(message);
     tokio::pin!(frames);
@@ -169,7 +173,7 @@ async fn find_poster(program: &Path, container: Container, file: &Path) -> std::
         },
     };
     match best {
-        Some((_, pixels)) => Ok(pixels),
+        Some(pixels) => Ok(pixels),
         None => Err(std::io::Error::other(message.await?)),
     }
 }

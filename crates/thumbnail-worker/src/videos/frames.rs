@@ -1,8 +1,8 @@
 //! The poster frame of an H.264 video in MP4, decoded in process.
 //!
 //! Invariant: every parameter set is read and measured before the decoder gets it, and all must have the size that was admitted,
-//! so a stream cannot grow once it has been let in. When no frame within the limits is bright enough, the brightest one is
-//! the poster: a film that is dark throughout still has a picture. A frame that the edit list skips is decoded and not shown.
+//! so a stream cannot grow once it has been let in. When no frame within the limits is good, the best one is the poster: a film
+//! that is dark throughout still has a picture. A frame that the edit list skips is decoded and not shown.
 
 use std::ops::Range;
 
@@ -10,23 +10,26 @@ use openh264::OpenH264API;
 use openh264::decoder::{DecodedYUV, Decoder, DecoderConfig, Flush};
 use openh264::formats::YUVSource;
 
-use super::brightness::Brightness;
+use super::brightness::{Brightness, to_full_range};
+use super::chooser::Chooser;
 use super::colour::{ColourDescription, Planes};
 use super::light::ToSrgb;
+use super::look::Look;
 use super::missing::Missing;
 use super::mp4::{self, Avc, Shown, Track};
 use super::sps::Sps;
 use super::units::{self, SPS, unit_type};
 use crate::pictures::{Orientation, Pixels, fit};
+use crate::stop::Stop;
 
 /// Bounds of the search for a poster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The highest number of pixels of one frame.
     pub frame_pixels: u64,
-    /// How many frames are decoded before the brightest one so far is taken.
+    /// How many frames are decoded before the best one so far is taken.
     pub frames: usize,
-    /// How many pixels are decoded in all before the brightest frame so far is taken.
+    /// How many pixels are decoded in all before the best frame so far is taken.
     pub pixels: u64,
 }
 
@@ -97,10 +100,12 @@ pub fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Video<'a>, Missing> 
 }
 
 impl Video<'_> {
-    /// The memory, in bytes, that finding the poster holds at one time at the highest.
+    /// The memory, in bytes, that finding the poster holds at one time at the highest: the decoder's, and copies of the frames that
+    /// wait for their neighbours.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        self.sps.weight()
+        let copies = u64::from(self.sps.width) * u64::from(self.sps.height) * 3 / 2 * (2 * REACH as u64 + 2);
+        self.sps.weight() + copies
     }
 
     /// The size at which the frames are to be seen, before turning.
@@ -113,66 +118,61 @@ impl Video<'_> {
         self.track.pixel_aspect.or(self.sps.pixel_aspect)
     }
 
-    /// Finds the first presented frame that is not nearly black.
+    /// Finds the best frame of the first third; where none there is good, it goes on to the first that is.
     ///
     /// # Errors
-    /// [`Missing`] when no frame can be decoded.
-    pub fn poster(&self) -> Result<Poster, Missing> {
+    /// [`Missing`] when no frame can be decoded, or the work is told to stop.
+    pub fn poster(&self, stop: &Stop) -> Result<Poster, Missing> {
         let failed = |error: openh264::Error| Missing::Undecoded(error.to_string());
-        let run = self.presented_run();
-        let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
-        let mut decoder = Decoder::with_api_config(OpenH264API::from_source(), config).map_err(failed)?;
-        let mut search = Search { video: self, run: &run, decoded: 0, seen: 0, best: None };
-        let mut packet = Vec::new();
-        for unit in &self.avc.parameter_sets {
-            units::append(&mut packet, unit)?;
+        let mut search = Search { video: self, decoded: 0, chooser: Chooser::new(REACH), failure: None };
+        for run in self.plan() {
+            let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
+            let mut decoder = Decoder::with_api_config(OpenH264API::from_source(), config).map_err(failed)?;
+            search.decode(&mut decoder, &run, stop)?;
+            search.chooser.cut();
         }
-        let mut failure = None;
-        for sample in self.track.samples().skip(run.start).take(run.times.len()) {
-            self.append_sample(&mut packet, sample)?;
-            match decoder.decode(&packet) {
-                Ok(Some(frame)) => {
-                    if search.offer(&frame) {
-                        return search.finish(failure);
-                    }
-                }
-                Ok(None) => {}
-                // A broken frame is passed over: later ones may be whole.
-                Err(error) => failure = Some(error),
-            }
-            packet.clear();
-        }
-        // Frames that were held back for reordering.
-        for frame in decoder.flush_remaining().map_err(failed)? {
-            if search.offer(&frame) {
-                break;
-            }
-        }
-        search.finish(failure)
+        search.finish()
     }
 
-    /// The samples to decode: from the key frame that the first presented one needs, as many as the limits allow.
-    fn presented_run(&self) -> Run {
+    /// The samples to decode, in stretches that each begin with a key frame: all from the first presented one on where so many may
+    /// be, else a few behind each of some key frames of the first third.
+    fn plan(&self) -> Vec<Run> {
         let per_frame = u64::from(self.sps.width) * u64::from(self.sps.height);
         let affordable = usize::try_from(self.limits.pixels / per_frame.max(1)).unwrap_or(usize::MAX);
         let count = self.limits.frames.min(affordable);
         let presented = self.track.timing.presented();
-        let (mut key, mut start) = (0, None);
+        let third = self.track.timing.ticks(self.track.duration / 3).max(1);
+        let (mut key, mut start, mut keys, mut within) = (0, None, Vec::new(), 0);
         for Shown { sample, at, key: is_key } in self.track.timing.shown() {
             if is_key {
                 key = sample;
             }
             if presented.contains(&at) {
-                start = Some(key);
-                break;
+                start = start.or(Some(key));
+                if at >= third {
+                    break;
+                }
+                within += 1;
+                if is_key {
+                    keys.push(sample);
+                }
             }
         }
         // An edit list that shows nothing, or a table of times that is missing, is taken for none.
-        let Some(start) = start else { return Run { start: 0, times: vec![0; count], presented: 0..i64::MAX } };
-        let run = self.track.timing.shown().skip(start).take(count);
-        let mut times: Vec<i64> = run.map(|shown| shown.at).collect();
-        times.sort_unstable();
-        Run { start, times, presented }
+        let Some(start) = start else {
+            return vec![Run { start: 0, times: vec![0; count], presented: 0..i64::MAX, third: 0 }];
+        };
+        let run = |start: usize, count: usize| {
+            let mut times: Vec<i64> = self.track.timing.shown().skip(start).take(count).map(|shown| shown.at).collect();
+            times.sort_unstable();
+            Run { start, times, presented: presented.clone(), third }
+        };
+        let stretches = count / STRETCH;
+        if within <= count || keys.len() < 2 || stretches < 2 {
+            return vec![run(start, count)];
+        }
+        let chosen = keys.iter().step_by(keys.len().div_ceil(stretches));
+        chosen.map(|key| run(*key, STRETCH)).collect()
     }
 
     /// Appends the units of one sample with start codes in place of lengths.
@@ -205,17 +205,22 @@ struct Run {
     times: Vec<i64>,
     /// The times that are presented.
     presented: Range<i64>,
+    /// The time up to which the best frame is searched for; behind it the first good one does.
+    third: i64,
 }
 
-/// The best frame so far, as the decoder gave it: colours are computed of the chosen one only.
+/// How many frames lie between one and those that it is compared with: a twelfth of a second.
+const REACH: usize = 2;
+/// Frames of a stretch where not all can be decoded.
+const STRETCH: usize = 12;
+
+/// The search over the frames as the decoder gives them: colours are computed of the chosen one only.
 struct Search<'a> {
     video: &'a Video<'a>,
-    run: &'a Run,
-    /// Frames that the decoder gave.
+    /// Frames that the decoder gave of the run at hand.
     decoded: usize,
-    /// Those of them that are presented.
-    seen: usize,
-    best: Option<Kept>,
+    chooser: Chooser<Kept>,
+    failure: Option<openh264::Error>,
 }
 
 /// A copy of a frame, since the decoder uses its own again.
@@ -223,38 +228,69 @@ struct Kept {
     size: (usize, usize),
     planes: [Vec<u8>; 3],
     strides: [usize; 3],
-    brightness: Brightness,
-    frame: usize,
 }
 
 impl Search<'_> {
-    /// Compares the next frame in playing order with the best one; true when it is the poster.
-    fn offer(&mut self, frame: &DecodedYUV<'_>) -> bool {
-        let at = self.run.times.get(self.decoded).copied().unwrap_or_default();
+    fn decode(&mut self, decoder: &mut Decoder, run: &Run, stop: &Stop) -> Result<(), Missing> {
+        let video = self.video;
+        let mut packet = Vec::new();
+        for unit in &video.avc.parameter_sets {
+            units::append(&mut packet, unit)?;
+        }
+        self.decoded = 0;
+        for sample in video.track.samples().skip(run.start).take(run.times.len()) {
+            if stop.is_set() {
+                return Err(Missing::Stopped);
+            }
+            video.append_sample(&mut packet, sample)?;
+            match decoder.decode(&packet) {
+                Ok(Some(frame)) => {
+                    if self.offer(&frame, run) {
+                        return Ok(());
+                    }
+                }
+                Ok(None) => {}
+                // A broken frame is passed over: later ones may be whole.
+                Err(error) => self.failure = Some(error),
+            }
+            packet.clear();
+        }
+        // Frames that were held back for reordering.
+        for frame in decoder.flush_remaining().map_err(|error| Missing::Undecoded(error.to_string()))? {
+            if self.offer(&frame, run) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next frame in playing order; true when no later one is needed.
+    fn offer(&mut self, frame: &DecodedYUV<'_>, run: &Run) -> bool {
+        let at = run.times.get(self.decoded).copied().unwrap_or_default();
         self.decoded += 1;
-        if !self.run.presented.contains(&at) {
+        if !run.presented.contains(&at) {
             return false;
         }
         let (width, height) = frame.dimensions();
         let (y, u, v) = frame.strides();
         let planes = Planes { width, height, planes: [frame.y(), frame.u(), frame.v()], strides: [y, u, v] };
-        let rows = (0..height).step_by(4).map_while(|row| planes.luma(row));
-        let brightness = Brightness::measure(rows, self.video.colour.full_range);
-        let lit = !brightness.is_nearly_black();
-        if lit || self.best.as_ref().is_none_or(|best| brightness.mean > best.brightness.mean) {
-            let copies = planes.planes.map(<[u8]>::to_vec);
-            let strides = planes.strides;
-            self.best = Some(Kept { size: (width, height), planes: copies, strides, brightness, frame: self.seen });
-        }
-        self.seen += 1;
-        lit
+        let full_range = self.video.colour.full_range;
+        let look = Look::at(width, height, |x, row| {
+            let luma = planes.luma(row).and_then(|row| row.get(x)).copied().unwrap_or_default();
+            if full_range { luma } else { to_full_range(luma) }
+        });
+        let copies = planes.planes.map(<[u8]>::to_vec);
+        self.chooser.offer(look, Kept { size: (width, height), planes: copies, strides: planes.strides });
+        at >= run.third && self.chooser.has_good()
     }
 
-    fn finish(self, failure: Option<openh264::Error>) -> Result<Poster, Missing> {
-        let kept = self.best.ok_or_else(|| {
+    fn finish(self) -> Result<Poster, Missing> {
+        let failure = self.failure;
+        let chosen = self.chooser.finish().ok_or_else(|| {
             let detail = failure.map_or_else(|| "it holds no frame".to_owned(), |error| error.to_string());
             Missing::Undecoded(detail)
         })?;
+        let kept = chosen.frame;
         let [y, u, v] = &kept.planes;
         let (width, height) = kept.size;
         let planes = Planes { width, height, planes: [y, u, v], strides: kept.strides };
@@ -266,6 +302,7 @@ impl Search<'_> {
         };
         let (width, height) = super::display_size(pixels.width, pixels.height, self.video.pixel_aspect());
         let pixels = fit::stretch(pixels, width, height);
-        Ok(Poster { pixels, orientation: self.video.track.orientation, brightness: kept.brightness, frame: kept.frame })
+        let orientation = self.video.track.orientation;
+        Ok(Poster { pixels, orientation, brightness: chosen.brightness, frame: chosen.number })
     }
 }

@@ -31,6 +31,9 @@ pub enum Missing {
         /// The limit that was passed.
         limit: u64,
     },
+    /// The search was told to stop.
+    #[error("searching it for a picture takes longer than any may")]
+    Stopped,
     /// ffmpeg was asked and failed.
     #[error("ffmpeg could not decode it: {0}")]
     Ffmpeg(String),

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use thumbnail_worker::model::Spec;
 use thumbnail_worker::pictures::{Header, Limits, render};
+use thumbnail_worker::stop::Stop;
 use thumbnail_worker::videos::{self, frames, mp4};
 
 use crate::paint::{fixture, png, quarters, webp};
+use crate::profiles::{self, P3, icc};
 
 /// SplitMix64: the same corruptions every time.
 struct Fuzzer(u64);
@@ -72,6 +74,8 @@ fn no_picture_panics_or_runs_for_long() {
         webp(96, 80, &rgb, true),
         fixture("animated.webp"),
     ];
+    let with_profile = profiles::files([200, 60, 50], &icc(P3, false)).into_iter().map(|(_, file)| file);
+    let files: Vec<Vec<u8>> = files.into_iter().chain(with_profile).collect();
     // Small limits keep the test quick; that they hold is what is tested.
     let limits = Limits { pixels: 1_000_000, ..Limits::default() };
     let spec = Spec { width: 32, height: 32, quality: 80 };
@@ -84,7 +88,7 @@ fn no_picture_panics_or_runs_for_long() {
             let started = Instant::now();
             let result = Header::read(&corrupt, &limits).and_then(|header| {
                 assert!(header.weight(&spec) < 64 << 20, "round {round}, file {n}: {header:?}");
-                render(&corrupt, &header, &spec)
+                render(&corrupt, &header, &spec, &Stop::default())
             });
             if result.is_ok() {
                 whole += 1;
@@ -111,7 +115,7 @@ fn no_video_panics_or_runs_for_long() {
         for file in &files {
             let corrupt = fuzzer.corrupt(file);
             let started = Instant::now();
-            let poster = frames::open(&corrupt, &limits).and_then(|video| video.poster());
+            let poster = frames::open(&corrupt, &limits).and_then(|video| video.poster(&Stop::default()));
             if poster.is_ok() {
                 whole += 1;
             } else {
@@ -142,7 +146,7 @@ fn a_claim_of_four_thousand_million_samples_costs_what_its_bytes_cost() {
     let bytes: usize = track.samples().map(<[u8]>::len).sum();
     assert!(bytes <= file.len() * 100, "{bytes}");
     assert!(started.elapsed() < Duration::from_secs(2));
-    assert!(frames::open(&file, &videos::Limits::default()).unwrap().poster().is_err());
+    assert!(frames::open(&file, &videos::Limits::default()).unwrap().poster(&Stop::default()).is_err());
 }
 
 #[test]
@@ -165,6 +169,6 @@ fn a_stream_that_grows_after_it_was_let_in_is_stopped() {
     unit[5..].fill(0xFF);
     unit.truncate(length);
     file[at..at + unit.len()].copy_from_slice(&unit);
-    let result = frames::open(&file, &videos::Limits::default()).unwrap().poster();
+    let result = frames::open(&file, &videos::Limits::default()).unwrap().poster(&Stop::default());
     assert!(result.unwrap_err().to_string().contains("change their size"));
 }

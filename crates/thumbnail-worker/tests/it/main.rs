@@ -1,15 +1,20 @@
 //! The service's tests: bytes and pixels alone, and the service through its front door against a real PostgreSQL.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod clips;
 mod cluster;
+mod corpus;
+mod endings;
 mod film;
 mod hostile;
 mod jobs;
+mod jpegs;
 mod metrics;
 mod overload;
 mod paint;
 mod pictures;
 mod posters;
+mod profiles;
 mod thumbnails;
 mod uploads;
 mod videos;

@@ -3,6 +3,7 @@
 
 use thumbnail_worker::model::Spec;
 use thumbnail_worker::pictures::{Format, Header, Limits, Refused, decode, render};
+use thumbnail_worker::stop::Stop;
 
 use crate::paint::{Seen, fixture, png, quarters, see, turned_jpeg, vast_png, webp};
 
@@ -11,7 +12,7 @@ const UPRIGHT: [Option<usize>; 4] = [Some(0), Some(1), Some(2), Some(3)];
 #[track_caller]
 fn thumbnail(bytes: &[u8], spec: Spec) -> Seen {
     let header = Header::read(bytes, &Limits::default()).unwrap();
-    see(&render(bytes, &header, &spec).unwrap())
+    see(&render(bytes, &header, &spec, &Stop::default()).unwrap())
 }
 
 #[track_caller]
@@ -109,7 +110,7 @@ fn the_spec_is_met_exactly() {
     let size = |quality| {
         let bytes = fixture("baseline.jpg");
         let header = Header::read(&bytes, &Limits::default()).unwrap();
-        render(&bytes, &header, &Spec { quality, ..Spec::default() }).unwrap().len()
+        render(&bytes, &header, &Spec { quality, ..Spec::default() }, &Stop::default()).unwrap().len()
     };
     assert!(size(1) < size(100));
 }
@@ -118,11 +119,11 @@ fn the_spec_is_met_exactly() {
 fn a_large_jpeg_is_not_decoded_at_full_size() {
     let bytes = fixture("baseline.jpg");
     let header = Header::read(&bytes, &Limits::default()).unwrap();
-    let pixels = decode(&bytes, &header, &Spec { width: 16, height: 16, quality: 80 }).unwrap();
+    let pixels = decode(&bytes, &header, &Spec { width: 16, height: 16, quality: 80 }, &Stop::default()).unwrap();
     assert_eq!((pixels.width, pixels.height), (80, 60));
-    let pixels = decode(&bytes, &header, &Spec::default()).unwrap();
+    let pixels = decode(&bytes, &header, &Spec::default(), &Stop::default()).unwrap();
     assert_eq!((pixels.width, pixels.height), (640, 480));
-    let pixels = decode(&bytes, &header, &Spec { width: 160, height: 60, quality: 80 }).unwrap();
+    let pixels = decode(&bytes, &header, &Spec { width: 160, height: 60, quality: 80 }, &Stop::default()).unwrap();
     assert_eq!((pixels.width, pixels.height), (160, 120));
 }
 
@@ -132,7 +133,7 @@ fn an_eighth_is_what_the_general_decoder_gives() {
     let spec = Spec { width: 16, height: 16, quality: 80 };
     let eighth = |name: &str| {
         let bytes = fixture(name);
-        decode(&bytes, &Header::read(&bytes, &Limits::default()).unwrap(), &spec).unwrap()
+        decode(&bytes, &Header::read(&bytes, &Limits::default()).unwrap(), &spec, &Stop::default()).unwrap()
     };
     let general = eighth("progressive.jpg");
     for name in ["baseline.jpg", "restarts.jpg", "subsampled-422.jpg"] {
@@ -151,7 +152,7 @@ fn an_eighth_is_what_the_general_decoder_gives() {
 fn refused(bytes: &[u8], limits: &Limits) -> Refused {
     match Header::read(bytes, limits) {
         Err(refused) => refused,
-        Ok(header) => render(bytes, &header, &Spec::default()).unwrap_err(),
+        Ok(header) => render(bytes, &header, &Spec::default(), &Stop::default()).unwrap_err(),
     }
 }
 
@@ -212,7 +213,9 @@ fn a_truncated_file_is_refused_as_truncated() {
             let cut = &file[..(file.len() as f64 * part) as usize];
             assert_eq!(refused(cut, &Limits::default()).reason(), "IMAGE_TRUNCATED", "{part} of {name}");
             let header = Header::read(cut, &Limits::default());
-            let small = header.and_then(|header| render(cut, &header, &Spec { width: 16, height: 16, quality: 80 }));
+            let small = header.and_then(|header| {
+                render(cut, &header, &Spec { width: 16, height: 16, quality: 80 }, &Stop::default())
+            });
             assert_eq!(small.unwrap_err().reason(), "IMAGE_TRUNCATED", "{part} of {name} at its smallest");
         }
         assert_eq!(refused(&file[..13], &Limits::default()).reason(), "IMAGE_TRUNCATED", "13 bytes of {name}");

@@ -89,11 +89,39 @@ async fn a_registered_video_has_its_poster() {
         let seen = see(&cluster.fetch(&poster.url).await);
         assert_eq!((seen.width, seen.height), (256, 256));
         assert!(seen.mean() > 20.0, "{file}: mean {}", seen.mean());
+        // In its own shape too, and no larger than it is.
+        let pictures = video.poster.unwrap();
+        for (picture, longer) in [(pictures.large.unwrap(), 320), (pictures.small.unwrap(), 256)] {
+            let (width, height) = (longer * size.0 / 320, longer * size.1 / 320);
+            assert_eq!((picture.width, picture.height), (width, height), "{file}");
+            let seen = see(&cluster.fetch(&picture.url).await);
+            assert_eq!((seen.width as i32, seen.height as i32), (width, height), "{file}");
+            assert!(picture.url.ends_with(&format!("{}.webp", picture.asset.trim_start_matches("assets/"))));
+        }
+        let (width, height) = (f64::from(size.0), f64::from(size.1));
+        let aspect = f64::from(thumbhash::thumb_hash_to_approximate_aspect_ratio(&pictures.thumbhash).unwrap());
+        assert!((aspect - width / height).abs() < 0.2, "{file}: {aspect}");
+        assert_eq!(account.get(&asset).await.unwrap().into_inner().poster.unwrap().thumbhash, pictures.thumbhash);
         // Again gives the same, and other sizes can be had of it too.
         assert_eq!(account.register(&asset, "mp4").await.unwrap().into_inner().asset.unwrap().name, asset);
         let wide = account.render(&asset, (320, 180, 0), false).await.unwrap().into_inner();
         assert_eq!(see(&cluster.fetch(&wide.url).await).height, 180);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_that_was_registered_without_posters_gets_them() {
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
+    let name = cluster.blobs.put(fixture("rotated.mp4").into(), "mp4").await.unwrap();
+    let asset = domain::name::asset_name(&name.sha256());
+    let first = account.register(&asset, "mp4").await.unwrap().into_inner().asset.unwrap();
+    // As a version before this one left it.
+    let query = "update assets set poster_large = null, poster_small = null, thumbhash = null where account_id = $1";
+    sqlx::query(query).bind(account.id).execute(&cluster.pool).await.unwrap();
+    assert_eq!(account.get(&asset).await.unwrap().into_inner().poster, None);
+    let again = account.register(&asset, "mp4").await.unwrap().into_inner().asset.unwrap();
+    assert_eq!(again, first);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +135,7 @@ async fn a_video_without_a_poster_is_registered_and_says_why() {
         assert!(registered.poster_missing_reason.contains(reason), "{registered:?}");
         let thumbnail = registered.asset.unwrap().thumbnail.unwrap();
         assert_eq!((thumbnail.state(), thumbnail.failure_reason), (State::Failed, registered.poster_missing_reason));
-        assert!(account.get(&asset).await.is_ok());
+        assert_eq!(account.get(&asset).await.unwrap().into_inner().poster, None);
     }
 }
 

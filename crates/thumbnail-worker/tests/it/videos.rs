@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use thumbnail_worker::pictures::{Orientation, Pixels};
+use thumbnail_worker::stop::Stop;
 use thumbnail_worker::videos::ffmpeg::{Ffmpeg, Settings};
 use thumbnail_worker::videos::frames::{Poster, open};
 use thumbnail_worker::videos::{Limits, Missing, facts};
@@ -14,7 +15,7 @@ use crate::film::{BT601, BT709, Film, RATE};
 use crate::paint::fixture;
 
 fn poster(file: &[u8]) -> Poster {
-    open(file, &Limits::default()).unwrap().poster().unwrap()
+    open(file, &Limits::default()).unwrap().poster(&Stop::default()).unwrap()
 }
 
 /// The colour in the middle of each quarter.
@@ -128,7 +129,7 @@ fn a_unit_that_hides_another_is_refused() {
         let mut unit = hidden.clone();
         unit[0] = kind;
         film.insert_unit(0, &unit);
-        let missing = open(&film.file(), &Limits::default()).unwrap().poster().unwrap_err();
+        let missing = open(&film.file(), &Limits::default()).unwrap().poster(&Stop::default()).unwrap_err();
         assert!(missing.to_string().contains("holds a start code"), "{kind:#x}: {missing}");
     }
     // Parameters of scalable and multi-view streams, which state sizes of their own, do not reach the decoder at all.

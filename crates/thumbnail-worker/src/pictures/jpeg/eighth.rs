@@ -1,14 +1,12 @@
 //! A baseline JPEG at an eighth of its size, for large photographs: each block of 8 by 8 pixels becomes its mean, which is the
 //! first of its coefficients. The other 63 are stepped over without being computed, several with one lookup in a table.
 //!
-//! Invariant: only what is certain is done here. A file with anything unusual (progressive, several scans, other colours) is left
-//! to the general decoder; one whose coded data ends early or breaks the rules is refused, since every block is read.
+//! Invariant: only what is certain is done here. A file with anything unusual (progressive, several scans, other colours, coded
+//! data that ends early or breaks the rules) is left to the general decoder, so that it has one answer at every size.
 
-use super::frame::{Frame, damaged, next_segment};
+use super::frame::{Colours, Frame, next_segment};
 use super::huffman::{Bits, Broken, Table};
-use crate::pictures::format::Format;
 use crate::pictures::pixels::{Layout, Pixels};
-use crate::pictures::refused::Refused;
 
 /// The parameters that the segments before the scan state.
 #[derive(Default)]
@@ -21,8 +19,6 @@ struct Parameters<'a> {
     ac: [Option<Table>; 4],
     /// Units between two restart markers; 0: there are none.
     restart: usize,
-    /// The transform that Adobe's marker states.
-    transform: Option<u8>,
     scan: &'a [u8],
 }
 
@@ -40,18 +36,16 @@ struct Plane<'t> {
 }
 
 /// Decodes `bytes`, or leaves it to the general decoder.
-pub(super) fn decode(bytes: &[u8], frame: &Frame) -> Option<Result<Pixels, Refused>> {
-    if frame.progressive || !matches!(frame.components, 1 | 3) {
+pub(super) fn decode(bytes: &[u8], frame: &Frame) -> Option<Pixels> {
+    let usual = matches!(frame.colours, Colours::Grey | Colours::Ycc) && frame.scans.end.is_some() && frame.scans.alone;
+    if frame.progressive || !usual {
         return None;
     }
     let mut at = 2;
     let parameters = read_parameters(bytes, &mut at)?;
-    let rgb = parameters.components.iter().map(|part| part[0]).eq(*b"RGB");
-    if frame.components == 3 && (parameters.transform.is_some_and(|transform| transform != 1) || rgb) {
-        return None;
-    }
     let mut planes = allocate_planes(&parameters, frame)?;
-    Some(decode_scan(bytes.get(at..)?, &mut planes, &parameters, frame).map(|()| to_rgb(&planes, frame)))
+    decode_scan(bytes.get(at..)?, &mut planes, &parameters, frame).ok()?;
+    Some(to_rgb(&planes, frame))
 }
 
 /// Reads the segments up to the scan; nothing when something in them is unusual.
@@ -67,7 +61,6 @@ fn read_parameters<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Parameters<'a>
             0xC4 => read_huffman(body, &mut found)?,
             0xDB => read_steps(body, &mut found)?,
             0xDD => found.restart = usize::from(u16::from_be_bytes(body.get(..2)?.try_into().ok()?)),
-            0xEE if body.starts_with(b"Adobe") => found.transform = Some(*body.get(11)?),
             0xDA => {
                 found.scan = body;
                 return Some(found);
@@ -108,7 +101,7 @@ fn allocate_planes<'t>(found: &'t Parameters<'_>, frame: &Frame) -> Option<Vec<P
     let count = found.components.len();
     let [stated_count, selectors @ .., first, last, approximation] = found.scan else { return None };
     let whole = (usize::from(*stated_count), *first, *last, *approximation) == (count, 0, 63, 0);
-    if !whole || selectors.len() != count * 2 || count != frame.components as usize {
+    if !whole || selectors.len() != count * 2 || count != frame.components.len() {
         return None;
     }
     let alone = count == 1;
@@ -153,13 +146,13 @@ fn decode_scan(
     planes: &mut [Plane<'_>],
     found: &Parameters<'_>,
     frame: &Frame,
-) -> Result<(), Refused> {
+) -> Result<(), Broken> {
     let (max_across, max_down) = found.max_sampling(planes.len() == 1);
     let units = (frame.width as usize).div_ceil(8 * max_across);
     let rows = (frame.height as usize).div_ceil(8 * max_down);
     let all = units * rows;
     let every = if found.restart == 0 { all } else { found.restart };
-    let (mut done, mut clean) = (0, Vec::new());
+    let (mut done, mut clean, mut restart) = (0, Vec::new(), 0xD0);
     while done < all {
         let marker = unstuff(&mut coded, &mut clean);
         let mut bits = Bits::new(&clean);
@@ -167,20 +160,14 @@ fn decode_scan(
         let end = (done + every).min(all);
         for unit in done..end {
             for plane in &mut *planes {
-                plane.read_unit(&mut bits, unit % units, unit / units).map_err(|broken| match (broken, marker) {
-                    (Broken::Ended, None) => Refused::Truncated { format: Format::Jpeg },
-                    (Broken::Ended, Some(_)) => damaged("its coded data ends before its picture does"),
-                    (Broken::Code, _) => damaged("its coded data breaks its own tables"),
-                })?;
+                plane.read_unit(&mut bits, unit % units, unit / units)?;
             }
         }
         done = end;
-        if done < all && !matches!(marker, Some(0xD0..=0xD7)) {
-            return Err(match marker {
-                None => Refused::Truncated { format: Format::Jpeg },
-                Some(_) => damaged("a restart marker is missing"),
-            });
+        if done < all && marker != Some(restart) {
+            return Err(Broken::Ended);
         }
+        restart = 0xD0 | (restart + 1) & 7;
     }
     Ok(())
 }

@@ -100,6 +100,11 @@ impl<'a> Timing<'a> {
         }
     }
 
+    /// A time in ticks.
+    pub(in crate::videos) fn ticks(&self, time: Duration) -> i64 {
+        i64::try_from(time.as_millis().saturating_mul(u128::from(self.scale)) / 1_000).unwrap_or(i64::MAX)
+    }
+
     /// The ticks that are shown, counted from the first presented one.
     pub(in crate::videos) fn presented(&self) -> Range<i64> {
         match self.edit {

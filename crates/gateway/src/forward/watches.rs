@@ -1,0 +1,234 @@
+//! Watches through this gateway: how many may be open, and how they end when it drains.
+//!
+//! Invariants: a watch takes a place of its account and one of its connection and is refused where there is none, so that watches never
+//! keep calls from a stream; and one that is open when the gateway drains ends with `moved` and the resume token of the event before.
+
+mod moved;
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use chassis::{
+    drain::Drain,
+    frames::{self, FrameReader},
+    server::{LongStreams, Slot},
+};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
+use http_body::{Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Status, body::Body};
+use uuid::Uuid;
+
+use crate::error::{Error, WatchLimit};
+
+/// What a proxy that buffers replies is told: an event is of use when it comes, not when a buffer is full.
+const BUFFERING: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+/// The largest event whose resume token is read while the gateway drains, decompressed.
+const MAX_EVENT: u64 = 8 << 20;
+
+/// All watches; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Watches {
+    max_per_account: usize,
+    open: Arc<Mutex<HashMap<Uuid, usize>>>,
+    drain: Drain,
+}
+
+/// The places that one watch takes up.
+#[derive(Debug)]
+pub(super) struct Places {
+    watches: Watches,
+    account: Uuid,
+    _connection: Option<Slot>,
+}
+
+impl Watches {
+    pub(super) fn new(max_per_account: usize) -> Self {
+        Self { max_per_account, open: Arc::default(), drain: Drain::default() }
+    }
+
+    /// The same, which end when `drain` begins.
+    pub(super) fn until(self, drain: Drain) -> Self {
+        Self { drain, ..self }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, usize>> {
+        // The map is whole at each step, so a panic elsewhere leaves it usable.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Places for one more watch of `account`, on the connection that the extensions of its request name.
+    pub(super) fn open(&self, account: Uuid, extensions: &Extensions) -> Result<Places, Error> {
+        let connection = match extensions.get::<LongStreams>() {
+            Some(streams) => Some(streams.take().ok_or(Error::TooManyWatches(WatchLimit::Connection))?),
+            None => None,
+        };
+        let mut open = self.lock();
+        let count = open.entry(account).or_default();
+        if *count >= self.max_per_account {
+            return Err(Error::TooManyWatches(WatchLimit::Account));
+        }
+        *count += 1;
+        Ok(Places { watches: self.clone(), account, _connection: connection })
+    }
+
+    /// The reply to a watch: no proxy holds its events back, and it ends with `moved` when the gateway drains.
+    pub(super) fn reply(&self, path: &str, places: Places, mut response: Response<Body>) -> Response<Body> {
+        let (name, value) = BUFFERING;
+        response.headers_mut().insert(name, value);
+        let Some(moved) = moved::of(path) else { return response };
+        // At most half of the grace, so that the client comes back to another gateway in time.
+        let (begun, wait) = (Box::pin(self.drain.token().cancelled_owned()), self.drain.grace() / 2);
+        response.map(|inner| {
+            let frames = FrameReader::new(u64::MAX, u64::MAX);
+            Body::new(Watch { inner, frames, moved, wait, state: State::Live(begun), timer: None, _places: places })
+        })
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        let mut open = self.watches.lock();
+        if let Some(count) = open.get_mut(&self.account) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.account);
+            }
+        }
+    }
+}
+
+/// The body of a watch's reply, which passes as it is until the gateway drains.
+struct Watch {
+    inner: Body,
+    frames: FrameReader,
+    moved: moved::Make,
+    /// How long the next event is waited for, whose resume token the last one carries.
+    wait: Duration,
+    state: State,
+    /// Begins with the drain.
+    timer: Option<Pin<Box<Sleep>>>,
+    _places: Places,
+}
+
+enum State {
+    /// Events pass until the drain begins.
+    Live(Pin<Box<WaitForCancellationFutureOwned>>),
+    /// The next event is the last of the service, of which this has come.
+    Last(BytesMut),
+    /// Only the trailers are left.
+    Trailers,
+    /// Nothing is left.
+    Ended,
+}
+
+impl Watch {
+    /// Takes a piece of the service's reply after the drain has begun. Returns what goes on to the client, if anything does yet.
+    fn take(&mut self, mut data: Bytes) -> Option<Bytes> {
+        let mut passed = BytesMut::new();
+        while !data.is_empty() {
+            let begins = self.frames.is_between_messages();
+            // A reader without limits refuses nothing.
+            let read = self.frames.read_message(&data).unwrap_or(data.len());
+            let piece = data.split_to(read);
+            match &mut self.state {
+                State::Last(last) if begins || !last.is_empty() => {
+                    last.extend_from_slice(&piece);
+                    if self.frames.is_between_messages() {
+                        let event = last.split();
+                        passed.extend_from_slice(&event);
+                        passed.extend_from_slice(&self.end(&event));
+                        break;
+                    }
+                }
+                // The rest of an event that had begun before.
+                _ => passed.extend_from_slice(&piece),
+            }
+        }
+        (!passed.is_empty()).then(|| passed.freeze())
+    }
+
+    /// Lets go of the service. Returns `moved` with the token of its last event; without it the client watches anew, which is
+    /// slower and no less right.
+    fn end(&mut self, event: &[u8]) -> Bytes {
+        self.inner = Body::empty();
+        self.state = State::Trailers;
+        let plain = frames::plain(event, MAX_EVENT).unwrap_or_default();
+        frames::framed(&(self.moved)(&plain))
+    }
+}
+
+impl http_body::Body for Watch {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        loop {
+            match &mut this.state {
+                State::Live(begun) => {
+                    if begun.as_mut().poll(context).is_ready() {
+                        this.state = State::Last(BytesMut::new());
+                        this.timer = Some(Box::pin(sleep(this.wait)));
+                        continue;
+                    }
+                    let polled = Pin::new(&mut this.inner).poll_frame(context);
+                    if let Poll::Ready(Some(Ok(frame))) = &polled
+                        && let Some(data) = frame.data_ref()
+                    {
+                        // A reader without limits refuses nothing.
+                        let _ = this.frames.read(data);
+                    }
+                    return polled;
+                }
+                State::Last(last) => {
+                    let between = last.is_empty() && this.frames.is_between_messages();
+                    let Poll::Ready(next) = Pin::new(&mut this.inner).poll_frame(context) else {
+                        let timer = this.timer.as_mut().filter(|_| between);
+                        if timer.is_some_and(|timer| timer.as_mut().poll(context).is_ready()) {
+                            return Poll::Ready(Some(Ok(Frame::data(this.end(&[])))));
+                        }
+                        return Poll::Pending;
+                    };
+                    // Without data it is the end that the service itself has made.
+                    let Some(Ok(frame)) = next else { return Poll::Ready(next) };
+                    match frame.into_data() {
+                        Ok(data) => {
+                            if let Some(passed) = this.take(data) {
+                                return Poll::Ready(Some(Ok(Frame::data(passed))));
+                            }
+                        }
+                        Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    }
+                }
+                State::Trailers => {
+                    this.state = State::Ended;
+                    let trailers =
+                        HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                State::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self.state {
+            State::Live(_) | State::Last(_) => self.inner.is_end_stream(),
+            State::Trailers => false,
+            State::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}

@@ -1,0 +1,259 @@
+//! What anybody may send in any number: it costs those who have a key nothing.
+
+use std::time::{Duration, Instant};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use futures::{StreamExt as _, future::join_all};
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{net::TcpStream, task::JoinSet};
+use tonic::{Code, Status, body::Body};
+use uuid::Uuid;
+
+use crate::{
+    cluster::{Cluster, authorized, check},
+    probes::admin,
+    upstream::DashboardMood,
+};
+
+/// A connection that is not the client's library's: it sends what it is given.
+struct Connection {
+    sender: hyper::client::conn::http2::SendRequest<Body>,
+}
+
+impl Connection {
+    async fn open(cluster: &Cluster) -> Self {
+        let io = TokioIo::new(TcpStream::connect(cluster.addr).await.unwrap());
+        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        Self { sender }
+    }
+
+    /// Sends a request whose body is these bytes and then nothing, for ever.
+    fn send(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        bytes: &'static [u8],
+    ) -> impl Future<Output = hyper::Result<Response<Incoming>>> + use<> {
+        let mut request = Request::post(format!("http://gateway{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        // An empty frame is not the same as none: connections end that send too many of them.
+        let begun = (!bytes.is_empty()).then(|| Ok::<_, Status>(Frame::data(Bytes::from_static(bytes))));
+        let begun = futures::stream::iter(begun);
+        let body = StreamBody::new(begun.chain(futures::stream::pending()));
+        self.sender.send_request(request.body(Body::new(body)).unwrap())
+    }
+}
+
+const GRPC: (&str, &str) = ("content-type", "application/grpc");
+
+/// Opens `count` calls on connections of 550 each that send the beginning of a body and no more, and keeps them.
+async fn flood(
+    cluster: &Cluster,
+    count: usize,
+    path: &str,
+    headers: &[(&str, &str)],
+    bytes: &'static [u8],
+) -> JoinSet<()> {
+    let mut calls = JoinSet::new();
+    // 550 for each connection, which takes 1,024.
+    for _ in 0..count.div_ceil(550) {
+        let mut connection = Connection::open(cluster).await;
+        for _ in 0..550 {
+            let call = connection.send(path, headers, bytes);
+            calls.spawn(async move {
+                let answer = call.await;
+                std::future::pending::<()>().await;
+                drop(answer);
+            });
+        }
+        // Answered at once, after everything before it has arrived.
+        let last = connection.send("/no.Service/Method", &[GRPC], &[]).await.unwrap();
+        assert_eq!(last.status(), StatusCode::OK);
+        calls.spawn(async move {
+            std::future::pending::<()>().await;
+            drop((last, connection));
+        });
+    }
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shows_no_key_takes_no_place_of_those_who_do() {
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
+    let get = "/rushes.assets.v1.AssetService/GetAsset";
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let unknown = format!("Bearer rsk_{}", URL_SAFE_NO_PAD.encode([7; 32]));
+    let own = format!("Bearer {key}");
+    for (what, path, authorization) in [
+        ("health", "/grpc.health.v1.Health/Check", None),
+        ("reflection", reflection, None),
+        ("health by stream", "/grpc.health.v1.Health/Watch", None),
+        ("no key", get, None),
+        ("no key that can be one", get, Some("Bearer rsk_no")),
+        ("a key that nobody has", get, Some(unknown.as_str())),
+        ("no such method", "/no.Service/Method", None),
+        ("a key, and no message", get, Some(own.as_str())),
+    ] {
+        let headers = [Some(GRPC), authorization.map(|value| ("authorization", value))];
+        let headers: Vec<_> = headers.into_iter().flatten().collect();
+        let _flood = flood(&cluster, 1_100, path, &headers, &[]).await;
+        for _ in 0..5 {
+            let answer = cluster.get(&key, "assets/a").await;
+            assert!(answer.is_ok(), "beside calls with {what}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_answered_to_all_and_ends_for_who_asks_nothing() {
+    let cluster = Cluster::start().await;
+    let _flood = flood(&cluster, 1_100, "/grpc.health.v1.Health/Check", &[GRPC], &[]).await;
+    let mut client = tonic_health::pb::health_client::HealthClient::new(cluster.channel().await);
+    assert!(client.check(tonic_health::pb::HealthCheckRequest::default()).await.is_ok());
+    let began = Instant::now();
+    let mut connection = Connection::open(&cluster).await;
+    let answer = connection.send("/grpc.health.v1.Health/Check", &[GRPC], &[0]).await.unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_probes_are_refused_when_there_are_too_many() {
+    let cluster = Cluster::start().await;
+    let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let _flood = flood(&cluster, 500, reflection, &[GRPC], &[]).await;
+    let answer = Connection::open(&cluster).await.send(reflection, &[GRPC], &[]).await.unwrap();
+    check(&Status::from_header_map(answer.headers()).unwrap(), Code::ResourceExhausted, "OVERLOADED");
+}
+
+fn random_key() -> String {
+    let bytes = [Uuid::now_v7(), Uuid::now_v7()].map(Uuid::into_bytes).concat();
+    format!("rsk_{}", URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invented_keys_take_no_place_of_known_ones() {
+    let cluster = Cluster::start_with(|config| config.key_lifetime = Duration::from_millis(1)).await;
+    let known = cluster.key(Uuid::now_v7());
+    assert!(cluster.get(&known, "assets/a").await.is_ok());
+    *cluster.upstream.dashboard.lock().unwrap() = DashboardMood::HangsOnUnknown;
+    let mut invented = JoinSet::new();
+    let assets = cluster.assets().await;
+    for _ in 0..200 {
+        let (mut assets, key) = (assets.clone(), random_key());
+        let request = authorized(proto::assets::v1::GetAssetRequest::default(), &key);
+        invented.spawn(async move { assets.get_asset(request).await.unwrap_err() });
+    }
+    // The first that is refused comes after all places of new keys are taken.
+    let refused = invented.join_next().await.unwrap().unwrap();
+    check(&refused, Code::ResourceExhausted, "OVERLOADED");
+    for _ in 0..20 {
+        let answer = cluster.get(&known, "assets/a").await;
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_key_is_accepted_while_dashboard_has_too_much_to_do() {
+    let cluster = Cluster::start_with(|config| config.key_lifetime = Duration::from_millis(1)).await;
+    let (known, other) = (cluster.key(Uuid::now_v7()), cluster.key(Uuid::now_v7()));
+    assert!(cluster.get(&known, "assets/a").await.is_ok());
+    *cluster.upstream.dashboard.lock().unwrap() = DashboardMood::Full;
+    assert_eq!(cluster.get(&other, "assets/a").await.unwrap_err().code(), Code::ResourceExhausted);
+    let answers = join_all((0..100).map(|_| cluster.get(&known, "assets/a"))).await;
+    assert!(answers.iter().all(Result::is_ok), "{:?}", answers.iter().find(|answer| answer.is_err()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_of_one_caller_is_not_that_of_all_who_wait_for_a_key() {
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
+    *cluster.upstream.dashboard.lock().unwrap() = DashboardMood::Slow(300);
+    let mut hasty = authorized(proto::assets::v1::GetAssetRequest::default(), &key);
+    hasty.set_timeout(Duration::from_millis(100));
+    let mut assets = cluster.assets().await;
+    let hasty = tokio::spawn(async move { assets.get_asset(hasty).await });
+    testkit::eventually("the hasty call began the lookup", Duration::from_secs(5), async || {
+        (cluster.authentications() == 1).then_some(())
+    })
+    .await
+    .unwrap();
+    let patient = cluster.get(&key, "assets/a").await;
+    assert!(patient.is_ok(), "{patient:?}");
+    assert!(hasty.await.unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_that_stop_half_way_hold_little_and_not_for_long() {
+    let cluster = Cluster::start().await;
+    static HALF: [u8; 1_048_000] = [b'x'; 1_048_000];
+    let mut connection = Connection::open(&cluster).await;
+    let (large, json) = ("1048576", ("content-type", "application/json"));
+    let mut calls = JoinSet::new();
+    for _ in 0..8 {
+        // Several connections, since one does not let so many bytes wait.
+        let mut other = Connection::open(&cluster).await;
+        for _ in 0..5 {
+            let call = other.send("/hooks/known/job", &[json, ("content-length", large)], &HALF);
+            calls.spawn(async move { call.await.map(|response| response.status()) });
+        }
+    }
+    // Some are refused as soon as there is no room for them, and the others when their time is over.
+    let mut statuses = Vec::new();
+    let began = Instant::now();
+    while let Some(status) = calls.join_next().await {
+        statuses.push(status.unwrap().unwrap());
+    }
+    let refused = statuses.iter().filter(|status| **status == StatusCode::SERVICE_UNAVAILABLE).count();
+    let late = statuses.iter().filter(|status| **status == StatusCode::REQUEST_TIMEOUT).count();
+    assert_eq!(refused + late, 40, "{statuses:?}");
+    assert!(late <= 16, "{late} were held at a time, of a MiB each");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let too_large = connection.send("/hooks/known/job", &[json, ("content-length", "1048577")], &[]).await.unwrap();
+    assert_eq!(too_large.status(), StatusCode::PAYLOAD_TOO_LARGE, "by what it announces");
+}
+
+#[tokio::test]
+async fn nothing_from_outside_names_a_series() {
+    let cluster = Cluster::start().await;
+    let mark = format!("Mark{}", Uuid::now_v7().simple());
+    let mut connection = Connection::open(&cluster).await;
+    let service = proto::METHODS[0].path.rsplit_once('/').unwrap().0;
+    let grpc_web = ("content-type", "application/grpc-web+proto");
+    for path in [
+        format!("/x.{mark}/1"),
+        format!("{service}/{mark}"),
+        format!("/grpc.{mark}/Check"),
+        format!("/grpc.health.v1.Health/{mark}"),
+        format!("/assets/{mark}"),
+        format!("/hooks/{mark}/{mark}"),
+        format!("/{mark}"),
+    ] {
+        for kind in [GRPC, grpc_web, ("content-type", mark.as_str())] {
+            for stale in ["x", mark.as_str(), "1"] {
+                let headers = [
+                    kind,
+                    ("rushes-max-stale", stale),
+                    ("rushes-session", &mark),
+                    ("user-agent", &mark),
+                    ("content-length", "0"),
+                ];
+                let _ = connection.send(&path, &headers, &[]).await;
+            }
+        }
+    }
+    let page = admin(&cluster, "/metrics").await;
+    assert!(page.contains("method=\"_OTHER\""), "paths that are no method have one series");
+    let named: Vec<_> = page.lines().filter(|line| line.contains(&mark)).collect();
+    assert_eq!(named, [""; 0]);
+}

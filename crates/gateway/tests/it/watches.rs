@@ -1,0 +1,140 @@
+//! Watches through the gateway: how many there may be, how they pass a buffering proxy, and how they end with the gateway.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use prost::Message as _;
+use proto::assets::v1::{GetAssetRequest, asset_service_client::AssetServiceClient};
+use proto::generations::v1::watch_generations_response::Event;
+use proto::generations::v1::{
+    WatchGenerationsRequest, WatchGenerationsResponse, generation_service_client::GenerationServiceClient,
+};
+use tokio::net::TcpStream;
+use tonic::codec::CompressionEncoding::Gzip;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
+use uuid::Uuid;
+
+use crate::cluster::{Cluster, authorized, check};
+
+/// How many watches one connection has at most.
+const PER_CONNECTION: usize = 256;
+
+async fn watch(channel: &Channel, key: &str) -> Result<Streaming<WatchGenerationsResponse>, Status> {
+    let mut client = GenerationServiceClient::new(channel.clone()).accept_compressed(Gzip);
+    Ok(client.watch_generations(authorized(WatchGenerationsRequest::default(), key)).await?.into_inner())
+}
+
+/// What has only so many watches, by the refusal of one more.
+fn limit(refusal: &Status) -> String {
+    check(refusal, Code::ResourceExhausted, "TOO_MANY_WATCHES");
+    let details = refusal.get_error_details();
+    assert!(details.retry_info().is_some(), "{refusal:?}");
+    details.error_info().unwrap().metadata["limit"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_are_refused_before_they_keep_calls_from_a_connection() {
+    let cluster = Cluster::start().await;
+    let (key, other) = (cluster.key(Uuid::now_v7()), cluster.key(Uuid::now_v7()));
+    let (one, two) = (cluster.channel().await, cluster.channel().await);
+    let mut open = Vec::new();
+    for _ in 0..PER_CONNECTION {
+        open.push(watch(&one, &key).await.unwrap());
+    }
+    assert_eq!(limit(&watch(&one, &key).await.unwrap_err()), "connection");
+    assert_eq!(limit(&watch(&one, &other).await.unwrap_err()), "connection", "whoever asks");
+    let get = authorized(GetAssetRequest { name: "assets/a".into() }, &key);
+    assert!(AssetServiceClient::new(one.clone()).get_asset(get).await.is_ok(), "a call finds a stream");
+    for _ in PER_CONNECTION..400 {
+        open.push(watch(&two, &key).await.unwrap());
+    }
+    assert_eq!(limit(&watch(&two, &key).await.unwrap_err()), "account");
+    assert!(watch(&two, &other).await.is_ok(), "another account has its own");
+    open.clear();
+    let again = testkit::eventually("their places are free again", Duration::from_secs(5), async || {
+        watch(&one, &key).await.ok()
+    });
+    again.await.unwrap();
+}
+
+/// The rest of a watch: its events' tokens, the last of which must be `moved`.
+async fn ending(events: &mut Streaming<WatchGenerationsResponse>) -> Vec<String> {
+    let (mut tokens, mut moved) = (Vec::new(), false);
+    let within = Duration::from_secs(8);
+    while let Some(event) =
+        tokio::time::timeout(within, events.message()).await.expect("it ends").expect("without an error")
+    {
+        assert!(!moved, "something follows: {event:?}");
+        moved = matches!(event.event, Some(Event::Moved(_)));
+        tokens.push(event.resume_token);
+    }
+    assert!(moved, "it ends with moved: {tokens:?}");
+    tokens
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_gateway_ends_a_watch_with_the_token_of_its_last_event() {
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
+    let channel = cluster.channel().await;
+    let mut events = watch(&channel, &key).await.unwrap();
+    assert_eq!(events.message().await.unwrap().unwrap().resume_token, "first");
+    let began = Instant::now();
+    cluster.gateway.begin();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.upstream.next.notify_one();
+    assert_eq!(ending(&mut events).await, ["second", "second"]);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_gateway_ends_a_watch_of_which_nothing_comes_within_its_grace() {
+    let cluster = Cluster::start().await;
+    let key = cluster.key(Uuid::now_v7());
+    let channel = cluster.channel().await;
+    let (mut read, mut unread) = (watch(&channel, &key).await.unwrap(), watch(&channel, &key).await.unwrap());
+    assert_eq!(read.message().await.unwrap().unwrap().resume_token, "first");
+    let began = Instant::now();
+    cluster.gateway.begin();
+    assert_eq!(ending(&mut read).await, [""]);
+    assert_eq!(ending(&mut unread).await.pop().unwrap(), "");
+    let took = began.elapsed();
+    assert!((Duration::from_millis(1_900)..Duration::from_millis(3_900)).contains(&took), "{took:?} of 4 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http_1_events_come_at_once_also_behind_a_proxy_that_buffers_and_end_with_moved() {
+    let cluster = Cluster::start().await;
+    let stream = TcpStream::connect(cluster.addr).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("/rushes.generations.v1.GenerationService/WatchGenerations")
+        .header("host", "gateway")
+        .header("content-type", "application/grpc-web+proto")
+        .header("authorization", format!("Bearer {}", cluster.key(Uuid::now_v7())))
+        .body(Full::new(Bytes::from_static(&[0; 5])))
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.headers()["x-accel-buffering"], "no");
+    let mut body = response.into_body();
+    let mut next = async || {
+        let frame = tokio::time::timeout(Duration::from_secs(1), body.frame()).await.expect("it comes at once");
+        frame.map(|frame| frame.unwrap().into_data().unwrap())
+    };
+    let token = |event: &[u8]| WatchGenerationsResponse::decode(event).unwrap().resume_token;
+    let first = next().await.unwrap();
+    assert_eq!(token(&first[5..]), "first");
+    cluster.gateway.begin();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.upstream.next.notify_one();
+    let mut rest = Vec::new();
+    while let Some(data) = next().await {
+        rest.extend_from_slice(&data);
+    }
+    let text = String::from_utf8_lossy(&rest);
+    assert!(text.matches("second").count() == 2 && text.contains("grpc-status:0"), "{text}");
+}

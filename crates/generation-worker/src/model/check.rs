@@ -1,0 +1,35 @@
+//! What was found of a model when its provider was asked about it.
+
+/// What was found of one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ModelCheck {
+    /// `models/{model}`.
+    pub(crate) model: String,
+    pub(crate) provider: &'static str,
+    pub(crate) finding: Finding,
+    /// For operators; empty where it is well.
+    pub(crate) detail: String,
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    Served,
+    KeyMissing,
+    KeyRefused,
+    ModelUnknown,
+    Unreachable,
+}
+
+impl Finding {
+    /// For logs.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::KeyMissing => "key_missing",
+            Self::KeyRefused => "key_refused",
+            Self::ModelUnknown => "model_unknown",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
