@@ -133,7 +133,8 @@ impl Store {
         self.pools.webhook.transaction("claim_deliveries", run).await
     }
 
-    /// Puts a delivery whose job was claimed back to those that are to be enqueued: its endpoint has turned out to be slow.
+    /// Ends a job that is not carried out, and puts its delivery, unless that has ended, back to those that are to be enqueued: its
+    /// endpoint was disabled, or has turned out to be slow.
     pub(crate) async fn put_delivery_back(&self, leased: &Leased) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
             match jobs::cancel(tx, leased.lease).await {
@@ -175,15 +176,6 @@ impl Store {
             row.map(|row| claimed_delivery(&row, leased)).transpose()
         };
         Ok(self.pools.webhook.run("load_delivery", run).await?)
-    }
-
-    /// Ends a job that has nothing to send.
-    pub(crate) async fn drop_delivery_job(&self, leased: &Leased) -> Result<(), Error> {
-        let run = async |tx: &mut PgConnection| match jobs::cancel(tx, leased.lease).await {
-            Ok(_) | Err(jobs::Error::StaleFence) => Ok(()),
-            Err(error) => Err(error.into()),
-        };
-        self.pools.webhook.transaction("drop_delivery_job", run).await
     }
 
     /// Takes expired leases back, fails what cannot be sent, and deletes what ended long ago. Returns whether something may be

@@ -117,7 +117,7 @@ impl Sender {
     async fn deliver(&self, leased: &jobs::Leased, mut slot: Slot) -> Result<(), Error> {
         let Some(delivery) = self.store.load_delivery(leased).await? else {
             // Its endpoint was disabled, or the delivery has ended.
-            return self.store.drop_delivery_job(leased).await;
+            return self.store.put_delivery_back(leased).await;
         };
         // It was enqueued before its endpoint was found to be slow.
         if delivery.speed == AnswerSpeed::Slow && !slot.make_slow() {

@@ -244,3 +244,44 @@ async fn an_endpoint_gets_a_few_tests_a_minute() {
         .unwrap();
     cluster.test_endpoint(&user, &first).await.unwrap();
 }
+
+/// An endpoint is disabled after a delivery to it was enqueued, and enabled before the reaper has failed what was pending. The job of
+/// then must not stand for the delivery for ever, nor count as on its way.
+#[tokio::test]
+async fn a_job_that_is_not_carried_out_leaves_its_delivery_to_the_next() {
+    let cluster = Cluster::with(|config| {
+        config.webhooks.reach = Reach::Anywhere;
+        config.work.reap_interval = Duration::from_secs(600);
+    })
+    .await;
+    let mut receiver = Receiver::open().await;
+    let user = cluster.user(0).await;
+    let endpoint = cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap();
+    let execute = async |sql: &'static str| {
+        sqlx::query(sql).bind(user.account).execute(&cluster.pool).await.unwrap();
+    };
+    // The reaper has had its first round, which comes at once.
+    eventually("a round of the reaper", LONG, async || {
+        let query =
+            "select 1 from pg_stat_activity where datname = current_database() and application_name = 'rushes/reaper'";
+        sqlx::query_scalar::<_, i32>(query).fetch_optional(&cluster.pool).await.unwrap()
+    })
+    .await
+    .unwrap();
+    execute("insert into job_accounts (kind, account_id, running_limit) values ('webhook', $1, 0)").await;
+    cluster.burst(&endpoint.name, 1).await;
+    let job = async |state: &'static str| {
+        let found = async || {
+            let query = sqlx::query_scalar("select id from jobs where kind = 'webhook' and state = $1").bind(state);
+            query.fetch_optional(&cluster.pool).await.unwrap()
+        };
+        let _: uuid::Uuid = eventually(state, LONG, found).await.unwrap();
+    };
+    job("queued").await;
+    execute("update webhook_endpoints set disable_reason = 'USER', disable_time = now() where account_id = $1").await;
+    execute("delete from job_accounts where account_id = $1").await;
+    job("cancelled").await;
+    execute("update webhook_endpoints set disable_reason = null, disable_time = null where account_id = $1").await;
+    receiver.next().await;
+    cluster.logged(&user, &endpoint.name, |log| log[0].state() == Sent::Delivered).await;
+}
