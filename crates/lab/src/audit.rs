@@ -181,7 +181,7 @@ impl Audit {
                 Event::Failed | Event::Stopped | Event::Forgotten => {
                     live.remove(order);
                 }
-                Event::Faulted => {}
+                Event::Faulted | Event::Notified => {}
             }
         }
         if unknown > row.unknown {

@@ -10,8 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::order::Protocol;
+use crate::order::{Order, Protocol, State};
+use crate::video::{self, Format};
 
 /// What happened to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,8 @@ pub enum Event {
     Forgotten,
     /// The provider did something wrong with it, for the first time.
     Faulted,
+    /// A webhook about it was accepted.
+    Notified,
 }
 
 /// One line.
@@ -54,6 +58,26 @@ pub struct Line {
     /// Whether that is so for good: however often and well it is asked for, the video cannot be had.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hopeless: bool,
+}
+
+impl Line {
+    /// A line about an order as it is now.
+    pub(crate) fn of(order: &Order, event: Event) -> Self {
+        let job = order.webhook.as_ref().and_then(|webhook| Some(webhook.path_segments()?.next_back()?.to_owned()));
+        let format = Format::of(order);
+        let made = event == Event::Charged && order.state == State::Made && format.is_video();
+        Self {
+            at: now(),
+            event,
+            protocol: order.protocol,
+            order: order.id.clone(),
+            job,
+            key: order.key.clone(),
+            sha256: made.then(|| hex::encode(Sha256::digest(video::bytes(&order.id, format)))),
+            fault: None,
+            hopeless: false,
+        }
+    }
 }
 
 /// The bill's file, open for writing.

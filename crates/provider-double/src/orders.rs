@@ -9,17 +9,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use url::Url;
 use uuid::Uuid;
 
-use crate::bill::{self, Bill, Event, Line};
+use crate::bill::{Bill, Event, Line};
 use crate::chance::Chance;
 use crate::kinds::{FileFault, Kind as _};
 use crate::order::{Fate, Order, Protocol, State};
 use crate::outages::Outages;
 use crate::settings::Settings;
-use crate::video::{self, Format};
 use crate::webhooks::Webhooks;
 
 /// All orders of a double, and what it carries them out with.
@@ -29,7 +27,7 @@ pub(crate) struct Orders {
     outages: Outages,
     webhooks: Arc<Webhooks>,
     address: SocketAddr,
-    bill: Bill,
+    bill: Arc<Bill>,
     known: Mutex<HashMap<String, Order>>,
     settings: Settings,
 }
@@ -49,12 +47,13 @@ pub(crate) struct Request<'a> {
 impl Orders {
     /// No orders yet, of a double at `address`.
     pub(crate) fn open(settings: Settings, address: SocketAddr) -> Result<Self> {
+        let bill = Arc::new(Bill::open(&settings.bill)?);
         Ok(Self {
             chance: Chance::new(&settings),
             outages: Outages::new(&settings.outages),
-            webhooks: Arc::new(Webhooks::new(&settings, address)?),
+            webhooks: Arc::new(Webhooks::new(&settings, address, Arc::clone(&bill))?),
             address,
-            bill: Bill::open(&settings.bill)?,
+            bill,
             known: Mutex::default(),
             settings,
         })
@@ -262,29 +261,11 @@ impl Orders {
     fn fault(&self, order: &mut Order, word: &'static str, hopeless: bool) {
         if !order.faults.contains(&word) {
             order.faults.push(word);
-            self.bill.add(&Line { fault: Some(word.to_owned()), hopeless, ..line(order, Event::Faulted) });
+            self.bill.add(&Line { fault: Some(word.to_owned()), hopeless, ..Line::of(order, Event::Faulted) });
         }
     }
 
     fn record(&self, order: &Order, event: Event) {
-        self.bill.add(&line(order, event));
-    }
-}
-
-/// A line of the bill about an order as it is now.
-fn line(order: &Order, event: Event) -> Line {
-    let job = order.webhook.as_ref().and_then(|webhook| Some(webhook.path_segments()?.next_back()?.to_owned()));
-    let format = Format::of(order);
-    let made = event == Event::Charged && order.state == State::Made && format.is_video();
-    Line {
-        at: bill::now(),
-        event,
-        protocol: order.protocol,
-        order: order.id.clone(),
-        job,
-        key: order.key.clone(),
-        sha256: made.then(|| hex::encode(Sha256::digest(video::bytes(&order.id, format)))),
-        fault: None,
-        hopeless: false,
+        self.bill.add(&Line::of(order, event));
     }
 }

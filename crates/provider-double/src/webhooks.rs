@@ -11,14 +11,15 @@ use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 
-use crate::bill::now;
+use crate::bill::{Bill, Event, Line, now};
 use crate::order::{Order, Protocol};
 use crate::presenters;
 use crate::settings::Settings;
 use crate::signing::Signer;
 
-/// The pauses before each try, in milliseconds.
-const PAUSES: [u64; 8] = [0, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000];
+/// The pauses before each try, in milliseconds: a minute and a half in all, where the real ones try for minutes or hours.
+const PAUSES: [u64; 16] =
+    [0, 500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000, 8_000, 8_000, 8_000, 8_000, 8_000, 8_000, 8_000, 8_000];
 
 /// What sends the webhooks of one double.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(crate) struct Webhooks {
     client: reqwest::Client,
     signer: Signer,
     address: SocketAddr,
+    bill: Arc<Bill>,
 }
 
 /// One webhook on its way.
@@ -38,11 +40,12 @@ struct Delivery {
 }
 
 impl Webhooks {
-    pub(crate) fn new(settings: &Settings, address: SocketAddr) -> Result<Self> {
+    pub(crate) fn new(settings: &Settings, address: SocketAddr, bill: Arc<Bill>) -> Result<Self> {
         Ok(Self {
             client: reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?,
             signer: Signer::new(&settings.secret, settings.seed)?,
             address,
+            bill,
         })
     }
 
@@ -76,6 +79,7 @@ impl Webhooks {
                 for pause in PAUSES {
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                     if webhooks.post(&delivery, false).await {
+                        webhooks.bill.add(&Line::of(&delivery.order, Event::Notified));
                         break;
                     }
                 }

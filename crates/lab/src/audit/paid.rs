@@ -87,11 +87,12 @@ fn cause(facts: &Facts<'_>, lines: &[&Line], at: usize) -> Cause {
     }
     if !facts.references.contains(order) {
         // Without a webhook that names it nobody can know of it; with one everybody has to.
-        let unnamed = faulted("hook-lost") || faulted("hook-no-id");
-        return if unnamed {
+        return if faulted("hook-lost") || faulted("hook-no-id") {
             Cause::Provider("unconfirmed, its answer and its webhook lost".to_owned())
+        } else if happened(Event::Notified) {
+            Cause::Ours("unconfirmed, although its webhook was accepted".to_owned())
         } else {
-            Cause::Ours("unconfirmed, although its webhook was sent".to_owned())
+            Cause::Ours("unconfirmed, its webhook refused".to_owned())
         };
     }
     Cause::Ours(format!("known, and ended as {}", facts.end))
@@ -154,7 +155,8 @@ mod tests {
             (vec![fault("a", "file-gif", true)], &known, "its provider's: file-gif", 0),
             (vec![fault("a", "file-403", false)], &known, "ours: known, and ended as Failed, TOTAL_DEADLINE", 1),
             (vec![line("a", Event::Forgotten)], &known, "its provider's: forgotten", 0),
-            (vec![fault("a", "cut-after", false)], &[], "ours: unconfirmed, although its webhook was sent", 1),
+            (vec![fault("a", "cut-after", false)], &[], "ours: unconfirmed, its webhook refused", 1),
+            (vec![line("a", Event::Notified)], &[], "ours: unconfirmed, although its webhook was accepted", 1),
             (
                 vec![fault("a", "cut-after", false), fault("a", "hook-lost", false)],
                 &[],

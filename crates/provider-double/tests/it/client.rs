@@ -229,10 +229,10 @@ impl Client {
         lines
     }
 
-    /// What happened to an order, without its faults.
+    /// What happened to an order, without its faults and webhooks.
     pub(crate) fn events(&self, id: &str) -> Vec<Event> {
         let events = self.bill(Some(id)).into_iter().map(|line| line.event);
-        events.filter(|event| *event != Event::Faulted).collect()
+        events.filter(|event| !matches!(event, Event::Faulted | Event::Notified)).collect()
     }
 
     /// The faults of an order that are on the bill, and whether they are hopeless.

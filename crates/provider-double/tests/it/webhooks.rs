@@ -1,8 +1,8 @@
 //! Webhooks as they should not be.
 
-use provider_double::Protocol;
+use provider_double::{Event, Protocol};
 
-use crate::client::{BOTH, Client};
+use crate::client::{BOTH, Client, until};
 
 /// The value of a header.
 fn header<'a>(head: &'a str, name: &str) -> &'a str {
@@ -50,7 +50,10 @@ async fn a_lost_webhook_does_not_come_and_is_on_the_bill() {
         client.result(protocol, &id).await;
         assert_eq!(client.faults(&id), [("hook-lost".to_owned(), false)]);
     }
-    // Those of the next one come, and none before.
+    // Those of the next one come, and none before; the bill says which were accepted.
     let id = client.taken(Protocol::Fal, "a harbour").await;
     assert_eq!(client.hook().await.body["request_id"], id);
+    let notified = || client.bill(None).into_iter().filter(|line| line.event == Event::Notified);
+    until("the bill says so", async || notified().count() > 0).await;
+    assert!(notified().all(|line| line.order == id));
 }
