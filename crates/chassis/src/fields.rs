@@ -126,7 +126,7 @@ impl Fields {
     }
 
     /// `items`, or none of them and a note when there are more than `max`: a list is counted before its elements are read.
-    pub fn at_most<'i, I>(&mut self, field: &str, items: &'i [I], max: usize) -> &'i [I] {
+    pub fn bounded<'i, I>(&mut self, field: &str, items: &'i [I], max: usize) -> &'i [I] {
         if items.len() <= max {
             return items;
         }
@@ -184,7 +184,7 @@ impl Fields {
     /// that `update_mask` names; without a mask those that are filled; with `*` all (AIP-134). An update of nothing is wrong.
     pub fn update_mask<'k>(&mut self, mask: Option<&[String]>, known: &[(&'k str, bool)]) -> Vec<&'k str> {
         let mask = mask.unwrap_or_default();
-        if self.at_most("update_mask.paths", mask, MAX_MASK_PATHS).len() < mask.len() {
+        if self.bounded("update_mask.paths", mask, MAX_MASK_PATHS).len() < mask.len() {
             return Vec::new();
         }
         for (at, path) in mask.iter().enumerate() {

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_told_apart_however_a_body_is_cut() {
+    fn messages_are_split_however_a_body_is_cut() {
         let body = [message(3), message(0), message(9)].concat();
         for size in 1..body.len() {
             let mut reader = FrameReader::new(100, 100);

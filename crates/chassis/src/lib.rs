@@ -5,6 +5,7 @@
 //! belongs to the crate that needs it.
 
 pub mod admin;
+mod admission;
 pub mod blobs;
 pub mod client;
 pub mod crash;

@@ -22,9 +22,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::Span;
 
 use crate::{
+    admission::Slot,
     metrics,
     request::Scope,
-    server::Slot,
     status::{self, Failure},
     telemetry::{self, attributes, metric::Value},
 };

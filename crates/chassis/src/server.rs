@@ -28,8 +28,9 @@ use layer::Policy;
 use methods::Methods;
 use probes::Probes;
 
+pub use crate::admission::{Admission, Slot};
 pub use accept::LongStreams;
-pub use layer::{Admission, Rpc, Slot};
+pub use layer::Rpc;
 pub use methods::Timeouts;
 pub use probes::Beside;
 

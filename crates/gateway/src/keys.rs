@@ -37,7 +37,7 @@ const MAX_NEW_LOOKUPS: usize = 64;
 /// cannot take.
 const MAX_KNOWN_LOOKUPS: usize = 256;
 /// How long a lookup may take. It is its own time and not that of the call that began it, since others wait for it too.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Authenticates calls; cheap to clone.
 #[derive(Clone, Debug)]

@@ -28,6 +28,9 @@ pub(crate) use sender::Sender;
 const ROTATION_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_URL_CHARACTERS: usize = 2_000;
 
+/// How many bytes the deliveries of one page have: what a receiver answered is in them, and clients take messages of 4 MiB.
+const MAX_PAGE_BYTES: usize = 1 << 20;
+
 /// Manages endpoints and reads deliveries; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Webhooks {
@@ -133,6 +136,7 @@ impl Webhooks {
         self.get(account, id).await?;
         let before = page.after.map(|cursor| WebhookDeliveryId(cursor.id));
         let mut deliveries = self.store.deliveries(account, id, before, page.rows()).await?;
+        let page = Page { size: page.size.min(fitting(&deliveries)), ..page };
         let next = page.cut(&mut deliveries, |delivery| Cursor { position: 0, id: delivery.name.delivery.0 });
         Ok((deliveries, next))
     }
@@ -152,5 +156,54 @@ impl Webhooks {
 
     async fn delivery(&self, account: AccountId, name: DeliveryName) -> Result<Delivery, Error> {
         self.store.delivery(account, name).await?.ok_or(Error::NotFound(Noun::WebhookDelivery))
+    }
+}
+
+/// How many deliveries, from the first, one page takes: at least one.
+fn fitting(deliveries: &[Delivery]) -> u32 {
+    let mut bytes = 0;
+    let fits = deliveries.iter().take_while(|delivery| {
+        bytes += delivery.max_bytes();
+        bytes <= MAX_PAGE_BYTES
+    });
+    u32::try_from(fits.count()).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::Attempt;
+
+    #[test]
+    fn a_page_of_long_answers_is_shorter() {
+        let time = OffsetDateTime::now_utc();
+        let delivery = |excerpt: &str| Delivery {
+            name: DeliveryName { endpoint: WebhookEndpointId(Uuid::max()), delivery: WebhookDeliveryId(Uuid::max()) },
+            event_type: "generation.completed".to_owned(),
+            generation: None,
+            state: 1,
+            attempt_count: i32::MAX,
+            next_attempt_time: Some(time),
+            attempts: vec![
+                Attempt {
+                    number: i32::MAX,
+                    time,
+                    http_status: 500,
+                    latency: Duration::from_millis(1_234),
+                    reason: String::new(),
+                    excerpt: excerpt.repeat(1_024),
+                };
+                20
+            ],
+            create_time: time,
+            end_time: Some(time),
+        };
+        assert_eq!(fitting(&vec![delivery(""); 101]), 101, "all of them");
+        let long = fitting(&vec![delivery("🎬"); 101]);
+        assert!((10..=12).contains(&long), "{long} of 84 kB each");
+        assert_eq!(fitting(&[]), 1);
     }
 }

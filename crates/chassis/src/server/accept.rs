@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _};
 
-use super::layer::{Admission, Slot};
+use crate::admission::{Admission, Slot};
 use crate::client::{CONNECTION_WINDOW, MAX_HEADERS, STREAM_WINDOW};
 
 /// How long to wait when the operating system gives no more connections (out of file descriptors, usually).

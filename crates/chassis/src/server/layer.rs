@@ -6,12 +6,8 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::FutureExt as _;
@@ -27,14 +23,13 @@ use super::{
     probes,
 };
 use crate::{
+    admission::Admission,
     request::{Scope, Staleness, Tokens, deadline},
     rpc::{self, Call, Panicked, Side},
     status::Failure,
     telemetry::{self, attributes},
 };
 
-/// After what time a call that was shed may come again.
-const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// How many streams of health and reflection there are at a time.
 const MAX_PROBE_STREAMS: usize = 64;
 
@@ -181,45 +176,4 @@ fn span(path: &str, name: &str) -> Span {
         { attributes::ACCOUNT } = Empty,
         { attributes::QUERIES } = Empty,
     )
-}
-
-/// A number of places for calls that run at a time; clones share them. A public server's service finds it in the extensions of a
-/// request, and takes a place once it knows who calls.
-#[derive(Clone, Debug)]
-pub struct Admission {
-    limit: usize,
-    running: Arc<AtomicUsize>,
-}
-
-impl Admission {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, running: Arc::default() }
-    }
-
-    /// Takes a place if there is one, which is free again when the slot is dropped.
-    pub(super) fn try_take(&self) -> Option<Slot> {
-        if self.running.fetch_add(1, Ordering::Relaxed) < self.limit {
-            return Some(Slot(self.running.clone()));
-        }
-        self.running.fetch_sub(1, Ordering::Relaxed);
-        None
-    }
-
-    /// Takes a place, which is free again when the slot is dropped.
-    ///
-    /// # Errors
-    /// `OVERLOADED` when all are taken.
-    pub fn admit(&self) -> Result<Slot, Failure> {
-        self.try_take().ok_or_else(|| Failure::exhausted("OVERLOADED", "too many calls at once", RETRY_AFTER))
-    }
-}
-
-/// One of the calls that may run at a time.
-#[derive(Debug)]
-pub struct Slot(Arc<AtomicUsize>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -121,18 +121,18 @@ async fn a_large_error_arrives_as_what_it_is_and_breaks_nothing_else_on_its_conn
 
 /// A server on a thread of its own, a channel to it, and one watch on each of the channel's connections.
 async fn watched() -> (client::Channel, Vec<Body>) {
-    let (tell, told) = tokio::sync::oneshot::channel();
+    let (sender, receiver) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let streaming = ["/test.Test/Watch", "/test.Test/Large", "/test.Test/Trickle"];
             let server = Server::new("test", &free()).limit(100_000).streaming(streaming);
             let server = serve(server, |path| async move { answer(&path) }).await;
-            tell.send(server.addr).unwrap();
+            sender.send(server.addr).unwrap();
             std::future::pending::<()>().await;
         });
     });
-    let channel = client::connect("test", &format!("http://{}", told.await.unwrap()).parse().unwrap());
+    let channel = client::connect("test", &format!("http://{}", receiver.await.unwrap()).parse().unwrap());
     let mut watches = Vec::new();
     for _ in 0..4 {
         let mut watch = send(&channel, "/test.Test/Watch").await;

@@ -93,7 +93,7 @@ fn parse_create_account(request: CreateAccountRequest) -> Result<Profile, Error>
 fn parse_create_api_key(request: &CreateApiKeyRequest) -> Result<(AccountId, NewApiKey), Error> {
     let mut fields = Fields::default();
     let account = fields.take("parent", AccountId::from_name(&request.parent));
-    for (at, scope) in fields.at_most("scopes", &request.scopes, SCOPES.len()).iter().enumerate() {
+    for (at, scope) in fields.bounded("scopes", &request.scopes, SCOPES.len()).iter().enumerate() {
         if !SCOPES.contains(&scope.as_str()) {
             fields.wrong(format!("scopes[{at}]"), format_args!("must be one of {}", SCOPES.join(", ")));
         }

@@ -63,7 +63,7 @@ pub(super) fn parse_update(request: UpdateSceneRequest) -> Result<(SceneName, Sc
 pub(super) fn parse_reorder(request: &ReorderScenesRequest) -> Result<(ProjectId, Vec<SceneId>), Error> {
     let mut fields = Fields::default();
     let project = fields.take("parent", ProjectId::from_name(&request.parent));
-    let scenes = fields.at_most("scenes", &request.scenes, usize::try_from(MAX_SCENES).unwrap_or_default());
+    let scenes = fields.bounded("scenes", &request.scenes, usize::try_from(MAX_SCENES).unwrap_or_default());
     let mut seen = HashSet::with_capacity(scenes.len());
     let mut order = Vec::with_capacity(scenes.len());
     for (at, name) in scenes.iter().enumerate() {

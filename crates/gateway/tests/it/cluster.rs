@@ -142,6 +142,13 @@ impl Cluster {
         self.assets().await.get_asset(authorized(request, key)).await
     }
 
+    /// The same with all the time that the method has, for tests whose machine has much to do.
+    pub(crate) async fn get_slowly(&self, key: &str, name: &str) -> Result<Response<Asset>, Status> {
+        let mut request = authorized(GetAssetRequest { name: name.to_owned() }, key);
+        request.set_timeout(Duration::from_secs(10));
+        self.assets().await.get_asset(request).await
+    }
+
     pub(crate) fn authentications(&self) -> usize {
         self.upstream.authentications.load(Ordering::SeqCst)
     }

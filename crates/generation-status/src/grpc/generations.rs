@@ -279,7 +279,7 @@ fn parse_start(
 
 fn parse_reference_assets(fields: &mut Fields, model: Option<&Model>, names: &[String]) -> Option<Vec<[u8; 32]>> {
     let max = model.map_or(MAX_BATCH, |model| model.reference_assets);
-    let asked = fields.at_most("input.reference_assets", names, max);
+    let asked = fields.bounded("input.reference_assets", names, max);
     let mut assets = Vec::with_capacity(asked.len());
     for (at, text) in asked.iter().enumerate() {
         let field = format!("input.reference_assets[{at}]");

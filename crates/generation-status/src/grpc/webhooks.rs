@@ -184,7 +184,7 @@ fn parse_description(fields: &mut Fields, description: &str) -> Option<String> {
 }
 
 fn parse_event_types(fields: &mut Fields, asked: &[String]) -> Option<Vec<String>> {
-    let known = event_types(fields.at_most("endpoint.event_types", asked, State::ALL.len()));
+    let known = event_types(fields.bounded("endpoint.event_types", asked, State::ALL.len()));
     if known.is_none() {
         fields.wrong("endpoint.event_types", "must be generation. and the name of a state, as generation.completed");
     }

@@ -55,7 +55,7 @@ impl WorkService for WorkApi {
     ) -> Result<Response<api::HeartbeatResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        let asked = fields.at_most("leases", &request.leases, MAX_LEASES).iter().enumerate();
+        let asked = fields.bounded("leases", &request.leases, MAX_LEASES).iter().enumerate();
         let read = asked.filter_map(|(at, asked)| parse_lease(&mut fields, &format!("leases[{at}]"), Some(asked)));
         let leases: Vec<_> = read.collect();
         let statuses = self.work.heartbeat(&fields.done(Some(leases))?).await?;

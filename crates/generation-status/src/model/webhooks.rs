@@ -109,6 +109,14 @@ pub(crate) struct Delivery {
     pub(crate) end_time: Option<OffsetDateTime>,
 }
 
+impl Delivery {
+    /// About how many bytes it has in the API, and never fewer: names, times and numbers, and what its receiver answered.
+    pub(crate) fn max_bytes(&self) -> usize {
+        let attempts = self.attempts.iter().map(|attempt| 96 + attempt.reason.len() + attempt.excerpt.len());
+        512 + self.event_type.len() + attempts.sum::<usize>()
+    }
+}
+
 /// One line of a delivery's log.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
