@@ -160,11 +160,10 @@ fn polled(outcome: CallOutcome, context: &Context) -> Decision {
         Came::InputRefused => Decision::End(Reason::InputSchemaViolation, Charge::Unknown),
         Came::ModelRefused => Decision::End(Reason::ModelMisconfigured, Charge::Unknown),
         Came::SafetyRefused => Decision::End(Reason::SafetyInput, Charge::Unknown),
-        Came::Failed(charge) => not_made(Reason::ProviderInternal, charge),
         Came::TimedOut(charge) => not_made(Reason::ProviderTimeout, charge),
         Came::Stopped(charge) if context.cancel => Decision::End(Reason::Cancelled, charge),
-        // Stopped by somebody at the provider.
-        Came::Stopped(charge) => not_made(Reason::ProviderInternal, charge),
+        // One that was stopped and that nobody here asked to stop has failed, as far as its user is concerned.
+        Came::Failed(charge) | Came::Stopped(charge) => not_made(Reason::ProviderInternal, charge),
     };
     match decision {
         // What nobody wants any more is not waited for as long.
