@@ -123,13 +123,26 @@ impl Store {
             let awaited = jobs::poll_now(tx, job).await?;
             // A worker that holds the lease is finding out itself, and may be about to record something else.
             let generation = match reference {
-                Some(reference) if awaited => set_reference(tx, account, job, reference).await?,
+                // The worker that held it is gone, and the next one is spared from finding out.
+                Some(reference) if awaited || (!forgotten && is_queued(tx, account, job).await?) => {
+                    set_reference(tx, account, job, reference).await?
+                }
                 _ => None,
             };
             Ok(Some((Hinted { awaited, forgotten, traceparent }, generation)))
         };
         self.pools.finalize.transaction("hint_work", run).await
     }
+}
+
+/// Whether a job waits for a worker.
+async fn is_queued(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Result<bool, Error> {
+    let query = sqlx::query_scalar::<_, bool>(
+        "select exists (select from jobs where id = $1 and account_id = $2 and state = 'queued')",
+    )
+    .bind(job)
+    .bind(account);
+    Ok(statement("find_queued_job", query.fetch_one(tx)).await?)
 }
 
 /// Ends the lease of an attempt that goes on at its provider, for the job and for its generation.

@@ -141,6 +141,29 @@ async fn a_webhook_is_refused_while_a_worker_holds_the_submission() {
     successor.complete(&poll).await.unwrap();
 }
 
+/// Between a worker's death and its successor's claim the webhook used to be taken, and what it said was lost.
+#[tokio::test]
+async fn a_webhook_that_comes_before_the_successor_is_what_it_goes_on_with() {
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
+    let job = name.trim_start_matches("generations/").to_owned();
+    worker.intended(&work).await.unwrap();
+    cluster.expire_leases().await;
+    let queued = async || {
+        let query = "select count(*) from jobs where id = $1::text::uuid and state = 'queued'";
+        let count: i64 = sqlx::query_scalar(query).bind(&job).fetch_one(&cluster.pool).await.unwrap();
+        (count == 1).then_some(())
+    };
+    eventually("the job is taken back", Duration::from_secs(20), queued).await.unwrap();
+    hint(&cluster, &job, "event-1", "order-1").await;
+    let mut successor = Worker::new(&cluster, 1).await;
+    let work = successor.next().await;
+    assert_eq!((work.in_doubt, work.provider_reference.as_str()), (false, "order-1"));
+    successor.finalizing(&work).await.unwrap();
+    successor.complete(&work).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_wait_holds_no_lease_and_a_poll_is_no_attempt() {
     let cluster = quick().await;
