@@ -1,7 +1,7 @@
 //! `POST /hooks/{provider}/{job}`: where model providers send their webhooks. Each is forwarded as it came to a
 //! generation-worker, which knows the providers' signatures.
 //!
-//! Invariants: the body is forwarded byte by byte, since it is signed; no more than 4 MiB of it is read; all that are being read hold
+//! Invariants: the body is forwarded byte by byte, since it is signed; no more than 3 MiB of it is read; all that are being read hold
 //! no more than a few MiB, since anybody may send one; and a webhook that cannot be verified is answered with 401 and leaves
 //! nothing behind.
 
@@ -21,7 +21,7 @@ use crate::http_call;
 
 const PREFIX: &str = "/hooks/";
 /// The longest body: a prediction comes with its logs.
-const MAX_BODY: usize = 4 << 20;
+const MAX_BODY: usize = 3 << 20;
 /// How long a webhook may take, its body included.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long its body may take to come. A provider sends it in one go.

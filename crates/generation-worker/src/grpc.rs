@@ -19,7 +19,7 @@ use crate::providers::Registry;
 use crate::webhooks::Webhooks;
 
 /// The longest body that a provider may send, in bytes.
-const MAX_BODY: usize = 4 << 20;
+const MAX_BODY: usize = 3 << 20;
 
 /// The gRPC side of the webhooks.
 #[derive(Clone)]

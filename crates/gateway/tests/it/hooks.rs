@@ -37,9 +37,9 @@ async fn a_wrong_or_too_long_webhook_is_refused() {
     assert_eq!(post(&cluster, Method::POST, "/hooks/away/job-7", some.clone()).await, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(post(&cluster, Method::POST, "/hooks/known", some.clone()).await, StatusCode::NOT_FOUND);
     assert_eq!(post(&cluster, Method::GET, "/hooks/known/job-7", some).await, StatusCode::METHOD_NOT_ALLOWED);
-    let longest = Bytes::from(vec![b'x'; 4 << 20]);
+    let longest = Bytes::from(vec![b'x'; 3 << 20]);
     assert_eq!(post(&cluster, Method::POST, "/hooks/known/job-7", longest).await, StatusCode::NO_CONTENT);
-    let longer = Bytes::from(vec![b'x'; (4 << 20) + 1]);
+    let longer = Bytes::from(vec![b'x'; (3 << 20) + 1]);
     assert_eq!(post(&cluster, Method::POST, "/hooks/known/job-8", longer).await, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(cluster.upstream.hooks.lock().unwrap().iter().all(|hook| hook.job == "job-7"));
     // Without a worker there is no such address.
