@@ -57,6 +57,7 @@ async fn a_locked_account_costs_no_order_and_what_waits_goes_on_by_itself() {
     }
     let mut worker = Worker::new(&cluster, 1).await;
     let work = worker.next().await;
+    shows(&cluster, &user, model::State::Available).await;
     assert!(refused(&worker, &work, ProviderCondition::AccountRefused).await, "it waits");
     let unavailable = shows(&cluster, &user, model::State::Unavailable).await.unavailability.unwrap();
     assert_eq!(unavailable.reason(), model::unavailability::Reason::AccountRefused);
