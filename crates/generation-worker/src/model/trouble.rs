@@ -1,5 +1,5 @@
 //! What comes of a call to a provider, other than what was asked for: one closed set that adapters translate into, and that
-//! [`crate::outcomes`] decides by.
+//! `outcomes` decides by.
 
 use std::time::Duration;
 
