@@ -167,9 +167,12 @@ impl Cluster {
     }
 
     /// The service's round trips since the last call, without those that nobody waits for: the reading of the clock every
-    /// few seconds, and the ping of a connection that goes back to its pool.
+    /// few seconds, the ping of a connection that goes back to its pool, and what the liveness probe asks a new connection.
     pub(crate) fn queries(&self) -> Vec<String> {
-        let background = |sql: &String| sql.contains("clock_timestamp()") || sql == "a ping";
+        let background = |sql: &String| {
+            sql == "a ping"
+                || ["clock_timestamp()", "current_setting('max_connections')"].iter().any(|of| sql.contains(of))
+        };
         self.trips.take().into_iter().filter(|sql| !background(sql)).collect()
     }
 
