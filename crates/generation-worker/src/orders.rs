@@ -244,7 +244,9 @@ impl Orders {
                 let resend = abilities.idempotent_submit && !attempt.signals.cancel.is_cancelled();
                 let known = resend || abilities.find_by_key;
                 suspension.unconfirmed = true;
-                suspension.condition = outcomes::condition(trouble.outcome);
+                // A takeover that sends nothing heard nothing of the provider's health.
+                let sent = !work.unconfirmed || resend;
+                suspension.condition = outcomes::condition(trouble.outcome).filter(|_| sent);
                 suspension.poll_after = known.then(|| poll_interval(provider, work.polls));
             }
         }

@@ -27,8 +27,7 @@ impl Orders {
         if work.unconfirmed {
             // One that is to be cancelled is not sent again, even where that would cost nothing.
             let resend = !cancel && provider.abilities().idempotent_submit;
-            // Nothing is asked of the provider where it has neither, so that this says nothing of its health.
-            let unheard = Trouble::new(CallOutcome::Failed(Charge::Unknown), "an earlier lease did not say");
+            let unheard = Trouble::new(CallOutcome::Lost, "an earlier lease did not say");
             return self.confirm(attempt, resend, unheard).await;
         }
         if cancel {

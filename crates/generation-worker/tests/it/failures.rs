@@ -102,7 +102,10 @@ async fn without_that_promise_nothing_is_ordered_twice() {
 
         // Nor by whoever takes it over, not even when nothing is found under the key.
         let job = cluster.node.queue(|work| work.in_doubt = true);
-        assert!(cluster.node.suspended(&job).await.unconfirmed);
+        let taken_over = cluster.node.suspended(&job).await;
+        assert!(taken_over.unconfirmed);
+        // It sent nothing, and heard nothing of the provider's health.
+        assert_eq!(taken_over.provider_condition(), ProviderCondition::Unspecified);
         assert_eq!(provider.script().ordered.len(), 1);
         let reports = cluster.node.reports(&job);
         assert!(matches!(reports[..], [Report::Suspended(_)]), "{reports:?}");
