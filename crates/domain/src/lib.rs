@@ -8,4 +8,5 @@ pub mod id;
 pub mod money;
 pub mod name;
 pub mod page;
+pub mod provider;
 pub mod token;
