@@ -148,7 +148,7 @@ pub(crate) fn line(line: &Line) -> api::charge::Line {
         per: line.per.as_str().to_owned(),
         quantity: line.quantity.to_string(),
         unit_price: line.unit_price.to_string(),
-        micros: line.micros().to_string(),
+        micros: line.credits.times(1_000_000).unwrap_or_default().to_string(),
     }
 }
 

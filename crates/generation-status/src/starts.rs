@@ -36,7 +36,7 @@ impl Starts {
         let resolved = resolved.map_err(|violations| {
             let mut fields = Fields::default();
             for violation in violations {
-                fields.wrong(violation.field, format_args!("must be {}", violation.message));
+                fields.wrong(violation.field, violation.message);
             }
             fields.done::<()>(None).err().map_or(Error::NotFound(Noun::Model), Error::from)
         })?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use catalogue::{Catalogue, Length, Role, Settings};
+use catalogue::{Catalogue, Length, Model, Role, Settings};
 use chassis::fields::Fields;
 use domain::id::AccountId;
 use domain::money::Micros;
@@ -63,6 +63,11 @@ pub(super) fn parse_start(
     if api::start_generation_request::Priority::try_from(request.priority).is_err() {
         fields.wrong("priority", "must be NORMAL, BACKGROUND, or unset");
     }
+    if fields.any_wrong()
+        && let (Some(model), Some(prompt), Some(input)) = (&model, &prompt, &input)
+    {
+        note_violations(&mut fields, model, prompt, seed, input);
+    }
     let read = scene.zip(model).zip(prompt).zip(input).zip(labels).zip(end_user).zip(request_id);
     let ((((((scene, model), prompt), input), labels), end_user), request_id) = fields.done(read)?;
     let background = request.priority() == api::start_generation_request::Priority::Background;
@@ -83,6 +88,19 @@ pub(super) fn parse_start(
     };
     start.request_sha256 = hash(&start);
     Ok(start)
+}
+
+/// Notes what the model says of a request that is refused anyway, as far as that can be said without its assets.
+fn note_violations(fields: &mut Fields, model: &Model, prompt: &str, seed: Option<i64>, input: &InputDetails) {
+    if !input.media.is_empty() {
+        return;
+    }
+    let Ok(input) = input.with_assets(prompt.to_owned(), seed, |_| None) else { return };
+    if model.asset_names(&input).is_empty()
+        && let Err(violations) = model.resolve(&input, 0, &|_| None)
+    {
+        violations.into_iter().for_each(|violation| fields.wrong(violation.field, violation.message));
+    }
 }
 
 fn parse_input(fields: &mut Fields, input: api::Input) -> Option<InputDetails> {
@@ -109,6 +127,10 @@ fn parse_media(fields: &mut Fields, media: &[api::Media], references: &[String])
         return None;
     }
     let mut read = Vec::with_capacity(media.len() + references.len());
+    let mut push = |fields: &mut Fields, field: String, medium: NamedMedium| match read.contains(&medium) {
+        true => fields.wrong(field, "must not be named twice"),
+        false => read.push(medium),
+    };
     for (at, medium) in media.iter().enumerate() {
         let role = match medium.role() {
             api::media::Role::Unspecified => {
@@ -123,17 +145,21 @@ fn parse_media(fields: &mut Fields, media: &[api::Media], references: &[String])
             api::media::Role::Audio => Role::Audio,
             api::media::Role::Mask => Role::Mask,
         };
-        let asset = parse_medium(fields, format!("input.media[{at}].asset"), &medium.asset, true);
-        read.extend(asset.map(|asset| NamedMedium { role, asset }));
+        let field = format!("input.media[{at}].asset");
+        if let Some(asset) = parse_medium(fields, &field, &medium.asset, true) {
+            push(fields, field, NamedMedium { role, asset });
+        }
     }
     for (at, name) in references.iter().enumerate() {
-        let asset = parse_medium(fields, format!("input.reference_assets[{at}]"), name, false);
-        read.extend(asset.map(|asset| NamedMedium { role: Role::Reference, asset }));
+        let field = format!("input.reference_assets[{at}]");
+        if let Some(asset) = parse_medium(fields, &field, name, false) {
+            push(fields, field, NamedMedium { role: Role::Reference, asset });
+        }
     }
     (read.len() == media.len() + references.len()).then_some(read)
 }
 
-fn parse_medium(fields: &mut Fields, field: String, name: &str, outputs: bool) -> Option<String> {
+fn parse_medium(fields: &mut Fields, field: &str, name: &str, outputs: bool) -> Option<String> {
     if outputs && name.starts_with("generations/") && name.len() <= MAX_NAME_CHARACTERS {
         let parts: Vec<_> = name.split('/').collect();
         let whole = matches!(parts[..], [_, id, "outputs", at] if uuid::Uuid::try_parse(id).is_ok() && at.parse::<u8>().is_ok());

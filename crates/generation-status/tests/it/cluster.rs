@@ -323,11 +323,10 @@ impl User {
             input: Some(Input {
                 prompt: "A lighthouse at dawn".to_owned(),
                 seed: Some(7),
-                reference_assets: Vec::new(),
+                ..Input::default()
             }),
             request_id: Uuid::now_v7().to_string(),
-            validate_only: false,
-            priority: 0,
+            ..StartGenerationRequest::default()
         }
     }
 }
