@@ -4,6 +4,7 @@
 //! providers cause is INFO; WARN is for what somebody should look into. Nothing secret is logged: no prompt, no webhook's URL or
 //! secret.
 
+use catalogue::Catalogue;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, WebhookEndpointId};
 use domain::money::Micros;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use crate::metrics;
 use crate::model::{
     Balance, DeletedName, DeliveryOutcome, FailureReport, Generation, Issue, MissingOutput, Resolution, Suspension,
+    Usage,
 };
 
 /// Logs about a generation, with the fields that every such line has. The trace is added by the log's format.

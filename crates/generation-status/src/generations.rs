@@ -4,6 +4,7 @@
 //! hear of a change after its commit, never before.
 
 use bytes::Bytes;
+use catalogue::SettingName;
 use chassis::crash;
 use chassis::fields::Fields;
 use domain::generation::State;
@@ -244,7 +245,7 @@ impl Generations {
             account: origin.account,
             scene: SceneName { project: origin.project, scene: origin.scene },
             // The catalogue may have learnt since that the model takes no seed.
-            seed: origin.seed.filter(|_| model.takes_seed()),
+            seed: origin.seed.filter(|_| model.setting(SettingName::Seed).is_some()),
             model,
             prompt: origin.prompt.clone(),
             input: origin.input.clone(),

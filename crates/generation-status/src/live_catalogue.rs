@@ -4,19 +4,21 @@
 //! Invariants: a file that is wrong in any entry changes nothing: the catalogue that was read last stays. What was ordered of a model
 //! that is gone is still handed out, since its provider is kept in the database.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use catalogue::{Catalogue, Fault};
+use catalogue::{Catalogue, Fault, Format};
 use domain::provider::Provider;
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::{events, metrics};
 use crate::store::Store;
+use crate::{events, metrics};
 
 /// How often the file is looked at. A Kubernetes ConfigMap takes longer to arrive.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -26,6 +28,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub struct LiveCatalogue {
     file: Option<Arc<Path>>,
     current: Arc<ArcSwap<Catalogue>>,
+    /// What the file and its schemas were when they were read last.
+    fingerprint: Arc<ArcSwap<[u8; 32]>>,
     /// The provider of each model, also of those that the catalogue has lost.
     providers: Arc<ArcSwap<HashMap<String, Provider>>>,
 }
@@ -41,7 +45,8 @@ impl LiveCatalogue {
     #[must_use]
     pub fn fixed(catalogue: Catalogue) -> Self {
         let providers = Arc::new(ArcSwap::from_pointee(providers_of(&catalogue)));
-        Self { file: None, current: Arc::new(ArcSwap::from_pointee(catalogue)), providers }
+        let current = Arc::new(ArcSwap::from_pointee(catalogue));
+        Self { file: None, current, fingerprint: Arc::default(), providers }
     }
 
     /// The catalogue in a file, read again when it changes.
@@ -49,8 +54,9 @@ impl LiveCatalogue {
     /// # Errors
     /// Every fault of the file, each a sentence with its line.
     pub fn open(file: PathBuf) -> Result<Self, String> {
-        let catalogue = read(&file)?;
-        Ok(Self { file: Some(file.into()), ..Self::fixed(catalogue) })
+        let (catalogue, fingerprint) = read(&file)?;
+        let fingerprint = Arc::new(ArcSwap::from_pointee(fingerprint));
+        Ok(Self { file: Some(file.into()), fingerprint, ..Self::fixed(catalogue) })
     }
 
     /// The catalogue as it is now.
@@ -73,9 +79,10 @@ impl LiveCatalogue {
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             if let Some(file) = &self.file {
                 match read(file) {
-                    Ok(read) if read.fingerprint() != self.current.load().fingerprint() => {
+                    Ok((read, fingerprint)) if fingerprint != **self.fingerprint.load() => {
                         events::catalogue_changed(&read);
                         self.current.store(Arc::new(read));
+                        self.fingerprint.store(Arc::new(fingerprint));
                         recorded = false;
                         refused.clear();
                     }
@@ -92,7 +99,10 @@ impl LiveCatalogue {
             match self.record(&store, recorded).await {
                 Ok(()) => recorded = true,
                 Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "the models' providers could not be kept");
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "the models' providers could not be kept"
+                    );
                 }
             }
         }
@@ -101,7 +111,8 @@ impl LiveCatalogue {
     /// Keeps the providers of the current models, unless that was done, and reads those of all.
     async fn record(&self, store: &Store, recorded: bool) -> Result<(), Error> {
         let current = providers_of(&self.current.load());
-        let mut known = if recorded { store.model_providers().await? } else { store.keep_model_providers(&current).await? };
+        let mut known =
+            if recorded { store.model_providers().await? } else { store.keep_model_providers(&current).await? };
         let moved = |(model, at): (&String, &Provider)| (current.get(model)? != at).then(|| model.clone());
         let moved: BTreeSet<String> = known.iter().filter_map(moved).collect();
         if !recorded {
@@ -117,11 +128,18 @@ fn providers_of(catalogue: &Catalogue) -> HashMap<String, Provider> {
     catalogue.all().iter().map(|model| (model.id.clone(), model.provider)).collect()
 }
 
-fn read(file: &Path) -> Result<Catalogue, String> {
-    let open = |path: &Path| std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
+/// The catalogue of a file, and a hash of all that was read for it.
+fn read(file: &Path) -> Result<(Catalogue, [u8; 32]), String> {
+    let digest = RefCell::new(Sha256::new());
+    let open = |path: &Path| {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        digest.borrow_mut().update(&text);
+        Ok::<_, String>(text)
+    };
     let text = open(file)?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let parsed = Catalogue::parse(&name, &text, &|beside| open(&folder.join(beside)));
-    parsed.map_err(|faults| faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))
+    let format = Format::of_path(&file.to_string_lossy());
+    let parsed = Catalogue::parse(format, &text, &|beside| open(&folder.join(beside)));
+    let sentences = |faults: Vec<Fault>| faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; ");
+    Ok((parsed.map_err(sentences)?, digest.into_inner().finalize().into()))
 }

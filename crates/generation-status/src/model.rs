@@ -19,8 +19,8 @@ pub(crate) use delivery_rules::{
 };
 pub(crate) use failure::{Code, Failure};
 pub(crate) use generation::{
-    Basis, Generation, MissingOutput, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot, StartRequest, Started,
-    WaitReason,
+    Basis, Generation, MissingOutput, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot, StartRequest,
+    Started, WaitReason,
 };
 pub(crate) use input::{InputDetails, NamedMedium};
 pub(crate) use models::Pace;

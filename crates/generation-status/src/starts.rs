@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 
 use catalogue::{Asset, Input};
-use chassis::fields::Fields;
+use chassis::fields::{Fields, Invalid, SCHEMA};
 use domain::id::AccountId;
+use time::OffsetDateTime;
 
 use crate::error::{Error, Noun};
 use crate::model::{InputDetails, NewGeneration, StartRequest};
@@ -30,6 +31,10 @@ impl Starts {
     /// What a request comes to.
     pub(crate) async fn prepare(&self, request: &StartRequest) -> Result<NewGeneration, Error> {
         let StartRequest { model, account, .. } = request;
+        if let Some(day) = model.retire.filter(|_| model.is_retired(OffsetDateTime::now_utc().unix_timestamp())) {
+            let should = format!("must be a model that takes orders; this one takes none since {day}");
+            return Err(Invalid::field("model", SCHEMA, should).into());
+        }
         let (input, found) = self.find_assets(*account, request).await?;
         let find = |name: &str| found.get(name).cloned();
         let resolved = model.resolve(&input, fastrand::i64(CHOSEN_SEEDS), &find);

@@ -108,9 +108,11 @@ fn parse_input(fields: &mut Fields, input: api::Input) -> Option<InputDetails> {
         None => Some(None),
         Some(text) => fields.text("input.negative_prompt", text, MAX_PROMPT_CHARACTERS).map(Some),
     };
-    let media = parse_media(fields, &input.media, &input.reference_assets);
+    #[expect(deprecated, reason = "it is the same as media with its role")]
+    let references = input.reference_assets;
+    let media = parse_media(fields, &input.media, &references);
     let settings = parse_settings(fields, input.settings.unwrap_or_default());
-    let parameters = input.parameters.map(parse_struct).unwrap_or_else(|| Some(serde_json::Map::new()));
+    let parameters = input.parameters.map_or_else(|| Some(serde_json::Map::new()), parse_struct);
     let parameters = parameters.filter(|map| Value::Object(map.clone()).to_string().len() <= MAX_PARAMETERS_BYTES);
     if parameters.is_none() {
         let max = MAX_PARAMETERS_BYTES / 1024;
@@ -177,7 +179,8 @@ fn parse_settings(fields: &mut Fields, settings: api::Settings) -> Option<Settin
         None | Some(Asked::AutoDuration(false)) => Some(None),
         Some(Asked::AutoDuration(true)) => Some(Some(Length::Auto)),
         Some(Asked::Duration(duration)) => {
-            let duration = Duration::try_from(duration).ok().filter(|duration| duration.subsec_nanos() % 1_000_000 == 0);
+            let duration =
+                Duration::try_from(duration).ok().filter(|duration| duration.subsec_nanos() % 1_000_000 == 0);
             let ms = duration.and_then(|duration| u64::try_from(duration.as_millis()).ok()).filter(|ms| *ms > 0);
             if ms.is_none() {
                 fields.wrong("input.settings.duration", "must be more than 0, in whole milliseconds");

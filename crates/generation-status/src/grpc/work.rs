@@ -19,8 +19,7 @@ use super::claims::ClaimStreams;
 use crate::error::Error;
 use crate::live_catalogue::LiveCatalogue;
 use crate::model::{
-    Condition, FailureClass, FailureReport, Hinted, Output, ProgressReport, ProviderCharge, Suspension, Trouble,
-    Usage,
+    Condition, FailureClass, FailureReport, Hinted, Output, ProgressReport, ProviderCharge, Suspension, Trouble, Usage,
 };
 use crate::presenter::model_name;
 use crate::work::Work;
@@ -158,7 +157,7 @@ impl WorkService for WorkApi {
         let mut fields = Fields::default();
         let lease = parse_lease(&mut fields, "lease", request.lease.as_ref());
         let outputs = parse_outputs(&mut fields, &request.outputs);
-        let usage = parse_usage(&mut fields, request.usage.unwrap_or_default());
+        let usage = parse_usage(&mut fields, &request.usage.clone().unwrap_or_default());
         let (lease, outputs) = fields.done(lease.zip(outputs))?;
         self.work.complete(lease, &outputs, &usage).await?;
         Ok(Response::new(api::CompleteWorkResponse {}))
@@ -271,7 +270,7 @@ fn parse_outputs(fields: &mut Fields, made: &[api::MadeOutput]) -> Option<Vec<Ou
     read.collect()
 }
 
-fn parse_usage(fields: &mut Fields, usage: api::Usage) -> Usage {
+fn parse_usage(fields: &mut Fields, usage: &api::Usage) -> Usage {
     let run_ms = usage.run_time.map(|time| Duration::try_from(time).unwrap_or_default());
     if usage.provider_cost_micros.is_some_and(|cost| cost < 0) {
         fields.wrong("usage.provider_cost_micros", "must not be negative");
@@ -297,7 +296,8 @@ fn parse_output(fields: &mut Fields, field: &str, made: &api::MadeOutput) -> Opt
         fields.wrong(format!("{field}.output"), "must not have a negative width or height");
     }
     if MediaKind::of(&message.mime_type).is_none() {
-        fields.wrong(format!("{field}.output.mime_type"), "must be of a video, a picture or a sound, such as video/mp4");
+        fields
+            .wrong(format!("{field}.output.mime_type"), "must be of a video, a picture or a sound, such as video/mp4");
     }
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if extension.is_empty() || extension.len() > 8 || !extension.chars().all(plain) {

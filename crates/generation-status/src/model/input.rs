@@ -63,7 +63,10 @@ impl InputDetails {
         let texts = [aspect_ratio, resolution, size, &self.negative_prompt];
         let texts: usize = texts.into_iter().flatten().map(String::len).sum();
         let media: usize = self.media.iter().map(|medium| medium.asset.len() + MEDIUM_BYTES).sum();
-        SETTINGS_BYTES + texts + media + self.parameters.iter().map(|(key, value)| key.len() + value_bytes(value)).sum::<usize>()
+        SETTINGS_BYTES
+            + texts
+            + media
+            + self.parameters.iter().map(|(key, value)| key.len() + value_bytes(value)).sum::<usize>()
     }
 }
 
@@ -75,15 +78,14 @@ fn value_bytes(value: &Value) -> usize {
         Value::Number(_) => 9,
         Value::String(text) => text.len() + 4,
         Value::Array(values) => values.iter().map(value_bytes).sum::<usize>() + HEAD,
-        Value::Object(values) => {
-            values.iter().map(|(key, value)| key.len() + value_bytes(value)).sum::<usize>() + HEAD
-        }
+        Value::Object(values) => values.iter().map(|(key, value)| key.len() + value_bytes(value)).sum::<usize>() + HEAD,
     }
 }
 
 impl From<&Input> for InputDetails {
     fn from(input: &Input) -> Self {
-        let media = input.media.iter().map(|medium| NamedMedium { role: medium.role, asset: medium.asset.name.clone() });
+        let media =
+            input.media.iter().map(|medium| NamedMedium { role: medium.role, asset: medium.asset.name.clone() });
         Self {
             negative_prompt: input.negative_prompt.clone(),
             media: media.collect(),

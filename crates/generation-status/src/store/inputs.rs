@@ -41,11 +41,7 @@ impl From<Row> for Option<(String, Asset)> {
 
 impl Store {
     /// The account's assets of these names, by name.
-    pub(crate) async fn assets(
-        &self,
-        account: AccountId,
-        names: &[String],
-    ) -> Result<HashMap<String, Asset>, Error> {
+    pub(crate) async fn assets(&self, account: AccountId, names: &[String]) -> Result<HashMap<String, Asset>, Error> {
         let hashes: Vec<Vec<u8>> = names.iter().filter_map(|name| Some(name::asset(name).ok()?.to_vec())).collect();
         let query = sqlx::query_as::<_, Row>(
             "select sha256, blob, mime_type, size_bytes, width, height, duration_ms
@@ -61,7 +57,8 @@ impl Store {
     /// The input with the asset's name in place of each `generations/{generation}/outputs/{n}`.
     pub(crate) async fn name_outputs(&self, account: AccountId, input: &InputDetails) -> Result<InputDetails, Error> {
         let mut named = input.clone();
-        let outputs = named.media.iter_mut().filter_map(|medium| Some((parse_output(&medium.asset)?, &mut medium.asset)));
+        let outputs =
+            named.media.iter_mut().filter_map(|medium| Some((parse_output(&medium.asset)?, &mut medium.asset)));
         let outputs: Vec<_> = outputs.collect();
         if outputs.is_empty() {
             return Ok(named);
@@ -70,7 +67,8 @@ impl Store {
         let found = self.find(account, &ids).await?;
         for ((id, at), asset) in outputs {
             let generation = found.iter().find(|generation| generation.id == id);
-            let output: &Output = generation.and_then(|found| found.outputs.get(at)).ok_or(Error::NotFound(Noun::Asset))?;
+            let output: &Output =
+                generation.and_then(|found| found.outputs.get(at)).ok_or(Error::NotFound(Noun::Asset))?;
             *asset = name::asset_name(&output.sha256);
         }
         Ok(named)

@@ -213,9 +213,7 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
 }
 
 fn parse_row(row: &PgRow, new: &NewGeneration, max_open: i32) -> Result<Started, Error> {
-    let read = || -> sqlx::Result<_> {
-        Ok((row.try_get("fresh")?, row.try_get("scene")?, row.try_get("full")?))
-    };
+    let read = || -> sqlx::Result<_> { Ok((row.try_get("fresh")?, row.try_get("scene")?, row.try_get("full")?)) };
     let (fresh, scene, full): (Option<bool>, bool, bool) = read().map_err(postgres::Error::from)?;
     let Some(fresh) = fresh else {
         return Err(refusal(new, scene, full.then_some(max_open)));

@@ -320,11 +320,7 @@ impl User {
         StartGenerationRequest {
             scene: self.scene(),
             model: String::new(),
-            input: Some(Input {
-                prompt: "A lighthouse at dawn".to_owned(),
-                seed: Some(7),
-                ..Input::default()
-            }),
+            input: Some(Input { prompt: "A lighthouse at dawn".to_owned(), seed: Some(7), ..Input::default() }),
             request_id: Uuid::now_v7().to_string(),
             ..StartGenerationRequest::default()
         }

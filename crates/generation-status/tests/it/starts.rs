@@ -1,6 +1,7 @@
 //! StartGeneration: what it stores, what it refuses, and that it happens once.
 
-use proto::generations::v1::{Input, StartGenerationRequest, State, WaitReason};
+use proto::generations::v1::media::Role;
+use proto::generations::v1::{Input, Media, StartGenerationRequest, State, WaitReason};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -16,7 +17,7 @@ async fn a_start_holds_its_price() {
     assert_eq!((generation.version, generation.etag.as_str()), (1, "v1"));
     assert_eq!((generation.scene.clone(), generation.model.as_str()), (user.scene(), "models/local-sketch"));
     assert_eq!(generation.input.as_ref().unwrap().seed, Some(7));
-    assert_eq!(generation.charge.unwrap().held_micros, PRICE);
+    assert_eq!(generation.charge.clone().unwrap().held_micros, PRICE);
     let credit = cluster.credit(&user).await;
     assert_eq!((credit.available_micros, credit.held_micros, credit.spent_micros), (2 * PRICE, PRICE, 0));
     assert_eq!(cluster.get(&user, &generation.name).await.unwrap(), generation);
@@ -222,7 +223,10 @@ async fn a_reference_picture_must_be_the_accounts() {
     for input in [named, Input { media: vec![media.clone()], ..Input::default() }] {
         let input = Input { prompt: "A cat".to_owned(), ..input };
         let start_request = StartGenerationRequest { input: Some(input), ..user.start_request() };
-        assert_eq!(cluster.start(&user, start_request).await.unwrap().input.unwrap().media, [media.clone()]);
+        assert_eq!(
+            cluster.start(&user, start_request).await.unwrap().input.unwrap().media,
+            std::slice::from_ref(&media)
+        );
     }
     let input = Input { prompt: "A cat".to_owned(), ..Input::default() };
     let start_request = StartGenerationRequest { input: Some(input), ..user.start_request() };

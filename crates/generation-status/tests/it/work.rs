@@ -1,12 +1,14 @@
 //! The work protocol: what a lease allows, what each report does, and that a zombie changes nothing.
 
 use proto::generations::v1::{State, WaitReason};
-use proto::work::v1::{ClaimWorkRequest, FailureClass, HeartbeatRequest, Lease, ReportProgressRequest, Work};
+use proto::work::v1::{
+    ClaimWorkRequest, CompleteWorkRequest, FailureClass, HeartbeatRequest, Lease, ReportProgressRequest, Usage, Work,
+};
 use tonic::Code;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, PRICE, User, refusal};
-use crate::worker::{POSTER, VIDEO, VIDEO_BYTES, Worker, completion};
+use crate::worker::{ORDERED_MS, POSTER, VIDEO, VIDEO_BYTES, Worker, completion};
 
 async fn stale(worker: &Worker, work: &Work) {
     let stale = (Code::Aborted, "STALE_FENCE".to_owned());

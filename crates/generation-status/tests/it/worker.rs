@@ -3,15 +3,16 @@
 use proto::generations::v1::Output;
 use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::{
-    ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, MadeOutput, FailWorkRequest, FailureClass, HeartbeatRequest, Lease,
-    RecordIntentRequest, RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest, SuspendWorkRequest, Work,
+    ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, FailWorkRequest, FailureClass, HeartbeatRequest, Lease,
+    MadeOutput, RecordIntentRequest, RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest,
+    SuspendWorkRequest, Work,
 };
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::cluster::{Cluster, Node, PRICE, Works};
+use crate::cluster::{Cluster, Node, Works};
 
 pub(crate) const VIDEO: &str = "assets/1111111111111111111111111111111111111111111111111111111111111111";
 pub(crate) const VIDEO_BYTES: i64 = 4_321;
@@ -194,11 +195,7 @@ impl Worker {
 }
 
 fn asking(slots: i32) -> ClaimWorkRequest {
-    ClaimWorkRequest {
-        worker: format!("test-{}", uuid::Uuid::now_v7()),
-        providers: vec!["local".to_owned()],
-        slots,
-    }
+    ClaimWorkRequest { worker: format!("test-{}", uuid::Uuid::now_v7()), providers: vec!["local".to_owned()], slots }
 }
 
 /// How long a video of the model's default plays.
