@@ -29,5 +29,5 @@ pub(crate) use webhooks::{
 };
 pub(crate) use work::{
     ClaimedWork, Condition, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport,
-    Suspension, Trouble,
+    ReapedWork, Suspension, Trouble,
 };

@@ -92,7 +92,7 @@ macro_rules! lease_first {
          update jobs
          -- The fence rises with each lease: a write of the holder before names the old one and finds no row. The start
          -- deadline is met by being claimed, and matters no more.
-         set state = 'leased', worker = $3, polling = poll, fence = fence + 1, deadline_at = null,
+         set state = 'leased', worker = $3, polling = poll, elsewhere = false, fence = fence + 1, deadline_at = null,
              lease_until = now() + make_interval(secs => case when poll then least($5, $6) else $5 end),
              -- Counted now and not at the end, which a job that kills its worker never reaches.
              claims = claims + (not poll)::int, attempt = attempt + (not poll)::int, polls = polls + poll::int
