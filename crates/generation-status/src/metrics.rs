@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chassis::telemetry::metric::Value;
-use jobs::Breaker;
+use jobs::{Breaker, Scope};
 
 chassis::metrics! {
     /// Generations that were started, by model.
@@ -23,7 +23,7 @@ chassis::metrics! {
     /// Unconfirmed submissions that an operator settled; `resolution` is reference, failed or requeue.
     RESOLVED = counter "rushes_submissions_resolved_total" in "submissions" by ["resolution"];
     /// 1 while a provider, or a model, gets no orders but probes, since it refuses or fails them; 0 once it takes them again.
-    UNAVAILABLE = gauge "rushes_provider_unavailable" in "flag" by ["target"];
+    UNAVAILABLE = gauge "rushes_provider_unavailable" in "flag" by ["scope", "target"];
     /// Completions that were refused because their output is not registered or has another size.
     COMPLETIONS_REFUSED = counter "rushes_completions_refused_total" in "completions" by [];
     /// Micro-credits that moved; `movement` is held, captured, released, granted, added or removed (by adjustments).
@@ -66,12 +66,24 @@ pub(crate) fn submission_resolved(resolution: &'static str) {
     RESOLVED.with([resolution]).increment(1);
 }
 
-/// Shows which providers and models are unavailable; `before` is what was shown last.
-pub(crate) fn providers_unavailable<'a>(before: &[Breaker], open: impl Iterator<Item = &'a str> + Clone) {
-    for breaker in before.iter().filter(|breaker| !open.clone().any(|target| target == breaker.target)) {
-        UNAVAILABLE.with([breaker.target.clone()]).set(0.0);
+/// What the target of a breaker is.
+pub(crate) fn scope_name(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Pool => "provider",
+        Scope::Queue => "model",
     }
-    open.for_each(|target| UNAVAILABLE.with([target.to_owned()]).set(1.0));
+}
+
+/// Shows which providers and models are unavailable; `before` is what was shown last.
+pub(crate) fn providers_unavailable(before: &[Breaker], open: &[Breaker]) {
+    let gauge = |breaker: &Breaker| {
+        UNAVAILABLE.with([Value::from(scope_name(breaker.scope)), Value::from(breaker.target.clone())])
+    };
+    let same = |one: &Breaker, other: &Breaker| (one.scope, &one.target) == (other.scope, &other.target);
+    for breaker in before.iter().filter(|before| !open.iter().any(|open| same(before, open))) {
+        gauge(breaker).set(0.0);
+    }
+    open.iter().for_each(|breaker| gauge(breaker).set(1.0));
 }
 
 pub(crate) fn completion_refused() {

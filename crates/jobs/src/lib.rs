@@ -21,7 +21,9 @@ mod servers;
 mod state;
 mod transitions;
 
-pub use breakers::{Breaker, MAX_FAILURES_IN_ROW, Scope, Symptom, open_breakers, recover, reset_breaker, trip};
+pub use breakers::{
+    Breaker, MAX_FAILURES_IN_ROW, Scope, Symptom, UnknownScope, open_breakers, recover, reset_breaker, trip,
+};
 pub use claim::{ClaimRequest, claim, explain_claim};
 pub use control::{
     DeadLetter, PausedQueue, Share, close_dead_letter, dead_letters, pause, paused_queues, resume, set_weight, shares,

@@ -255,7 +255,7 @@ fn a_deadline_stops_what_can_be_asked_and_ends_what_cannot() {
 
 /// Its worker is lost, and the one that takes the order over has not yet tried to find out.
 #[test]
-fn a_submission_that_nobody_looked_into_is_not_unconfirmed() {
+fn a_submission_whose_worker_was_lost_is_not_unconfirmed_yet() {
     let job = JobFacts { unconfirmed: false, ..job(jobs::State::Waiting, false) };
     let (state, order) = (State::Submitting, Some(OrderPhase::Intent));
     let facts = Facts { state, order, overdue: true, cancelled: false };

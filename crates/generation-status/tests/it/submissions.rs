@@ -172,7 +172,7 @@ async fn a_webhook_that_comes_before_the_successor_is_what_it_goes_on_with() {
 
 /// An operator's finding counts only once a worker has tried to find out: the one that was lost may have been about to order.
 #[tokio::test]
-async fn a_submission_whose_worker_was_lost_is_looked_into_before_anybody_settles_it() {
+async fn a_submission_whose_worker_was_lost_is_tried_by_another_before_anybody_settles_it() {
     let cluster = quick().await;
     let user = cluster.user(1).await;
     let (worker, work, name) = claimed(&cluster, &user).await;
