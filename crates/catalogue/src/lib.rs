@@ -8,6 +8,7 @@ mod asset;
 mod build;
 mod built_in;
 mod catalogue;
+mod describe;
 mod entry;
 mod fault;
 mod input;
@@ -26,6 +27,7 @@ mod violation;
 
 pub use asset::Asset;
 pub use catalogue::Catalogue;
+pub use describe::SettingDescription;
 pub use entry::{Date, FileLimits, LOCAL_SKETCH, LOCAL_STILL};
 pub use fault::Fault;
 pub use input::{Input, Length, Medium, Role, Settings};

@@ -1,6 +1,11 @@
 //! Tests of the catalogue through its front door: entries in, orders and violations out.
+#![allow(clippy::unwrap_used)]
 
 mod entries;
+mod legacy;
+mod properties;
+mod random;
+mod real;
 mod resolve;
 
 use std::path::Path;
