@@ -88,7 +88,18 @@ fn parameter(root: &Value, schema: &Value, rng: &mut Rng, depth: usize) -> Optio
         "array" => {
             let (min, max) = (of("minItems").unwrap_or(0.0) as u32, of("maxItems").unwrap_or(3.0) as u32);
             let items = schema.get("items")?;
-            (0..rng.u32(min..=max.min(min + 3))).map(|_| parameter(root, items, rng, depth)).collect()
+            let all = (0..rng.u32(min..=max.min(min + 3))).map(|_| parameter(root, items, rng, depth));
+            let mut all: Vec<Value> = all.collect::<Option<_>>()?;
+            if schema.get("uniqueItems").is_some() {
+                let mut seen = Vec::new();
+                all.retain(|item| {
+                    !seen.contains(item) && {
+                        seen.push(item.clone());
+                        true
+                    }
+                });
+            }
+            (all.len() >= min as usize).then_some(Value::Array(all))
         }
         "object" => {
             let required: Vec<_> = schema.get("required").and_then(Value::as_array).into_iter().flatten().collect();

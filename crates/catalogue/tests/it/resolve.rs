@@ -31,7 +31,7 @@ fn an_order_has_what_was_asked_for_and_what_its_price_depends_on() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once() {
+fn everything_that_is_wrong_is_said_at_once() {
     let model = examples().by_id("veo-3.1-i2v").unwrap().clone();
     let settings = Settings {
         length: Some(Length::Milliseconds(5_000)),
