@@ -5,6 +5,7 @@
 //! frozen, or a list of [`Violation`]s. What was made later is priced by the terms alone, whatever the catalogue says by then.
 
 mod asset;
+pub mod document;
 mod input;
 mod kind;
 mod order;
@@ -13,6 +14,7 @@ mod resolved;
 mod violation;
 
 pub use asset::Asset;
+pub use document::Document;
 pub use input::{Input, Length, Medium, Role, Settings};
 pub use kind::{Kind, MediaKind};
 pub use order::{File, Order};

@@ -1,0 +1,4 @@
+//! The catalogue against what providers publish, and against the entries that ship.
+
+mod conformance;
+mod shared;
