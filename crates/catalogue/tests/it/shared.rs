@@ -35,10 +35,10 @@ pub(crate) fn fal() -> Option<Vec<Published>> {
             return None;
         };
         let mut text = String::new();
-        flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).unwrap();
-        let mut list: Value = serde_json::from_str(&text).unwrap();
-        for entry in list["models"].as_array_mut().unwrap() {
-            let id = entry["endpoint_id"].as_str().unwrap().to_owned();
+        flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).expect("a whole file");
+        let mut list: Value = serde_json::from_str(&text).expect("JSON");
+        for entry in list["models"].as_array_mut().expect("a list") {
+            let id = entry["endpoint_id"].as_str().expect("an id").to_owned();
             if entry["openapi"].get("error").is_none() {
                 found.push(Published { id, entry: entry.take() });
             }
