@@ -5,6 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::{Document, Error, skus};
 
+/// The frames that a video can be made between. OpenRouter takes them as a list of objects that say which they are; they are fields
+/// of their own here, so that each has its role, and its adapter makes the list.
+const FRAMES: [&str; 2] = ["first_frame", "last_frame"];
+
 const EXPECTED: &str = "OpenRouter's list of video models";
 
 pub(super) fn read(published: &Value, model: Option<&str>) -> Result<Document, Error> {
@@ -77,18 +81,8 @@ fn fields(entry: &Value) -> Vec<(&'static str, Map<String, Value>)> {
         field("seed", json!({"type": "integer"}));
     }
     let frames = strings(entry, "supported_frame_images");
-    if !frames.is_empty() {
-        let picture = json!({
-            "type": "object",
-            "additionalProperties": false,
-            "required": ["type", "image_url", "frame_type"],
-            "properties": {
-                "type": {"type": "string", "enum": ["image_url"]},
-                "image_url": address(),
-                "frame_type": {"type": "string", "enum": frames},
-            },
-        });
-        field("frame_images", json!({"type": "array", "items": picture, "maxItems": frames.len()}));
+    for frame in frames.into_iter().filter_map(|name| FRAMES.into_iter().find(|known| *known == name)) {
+        field(frame, json!({"type": "string", "format": "uri"}));
     }
     let range = entry.get("upscale_factor").and_then(|range| range.get("min").zip(range.get("max")));
     if let Some((min, max)) = range.filter(|(min, max)| min.is_number() && max.is_number()) {
@@ -101,16 +95,6 @@ fn fields(entry: &Value) -> Vec<(&'static str, Map<String, Value>)> {
         field("creativity", json!({"type": "number", "minimum": min, "maximum": max}));
     }
     fields
-}
-
-/// How OpenRouter takes the address of a file.
-fn address() -> Value {
-    json!({
-        "type": "object",
-        "additionalProperties": false,
-        "required": ["url"],
-        "properties": {"url": {"type": "string"}},
-    })
 }
 
 fn list<'a>(entry: &'a Value, key: &str) -> &'a [Value] {
