@@ -6,6 +6,7 @@
 
 mod asset;
 pub mod document;
+pub mod drift;
 pub mod import;
 mod input;
 mod kind;

@@ -33,7 +33,8 @@ pub(super) fn slots<'a, 'f>(kind: Kind, fields: &[&'a Field<'f>]) -> (Vec<Slot>,
     for field in fields {
         let Some(role) = role(field) else { continue };
         let rank = |field: &Field| (names::rank(field.name, role), field.items().is_none());
-        match best.iter_mut().find(|(of, _)| *of == role) {
+        // Pictures and videos with one role have a place each.
+        match best.iter_mut().find(|(of, other)| *of == role && medium(role, other) == medium(role, field)) {
             Some((_, rival)) if rank(field) < rank(rival) => *rival = field,
             Some(_) => {}
             None => best.push((role, field)),
@@ -44,16 +45,25 @@ pub(super) fn slots<'a, 'f>(kind: Kind, fields: &[&'a Field<'f>]) -> (Vec<Slot>,
     (best.into_iter().map(|(role, field)| slot(role, field)).collect(), rest)
 }
 
-fn slot(role: Role, field: &Field) -> Slot {
-    let stem = names::stem(field.name);
-    let usual = match role {
+/// What files of a role usually are.
+fn usual(role: Role) -> MediaKind {
+    match role {
         Role::FirstFrame | Role::LastFrame | Role::Reference | Role::Mask => MediaKind::Image,
         Role::Source => MediaKind::Video,
         Role::Audio => MediaKind::Audio,
-    };
+    }
+}
+
+/// What the files of a field are, by its name, else by its role.
+fn medium(role: Role, field: &Field) -> MediaKind {
+    let stem = names::stem(field.name);
     let told =
         [MediaKind::Video, MediaKind::Audio, MediaKind::Image].into_iter().find(|kind| stem.contains(kind.as_str()));
-    let types = told.filter(|told| *told != usual).into_iter().collect();
+    told.unwrap_or_else(|| usual(role))
+}
+
+fn slot(role: Role, field: &Field) -> Slot {
+    let types = Some(medium(role, field)).filter(|kind| *kind != usual(role)).into_iter().collect();
     let list = field.schema.get("maxItems").and_then(Value::as_u64);
     let max = list.or_else(|| field.items().and_then(|_| up_to(field.description())));
     Slot { role, to: field.name.to_owned(), types, max, limits: limits(field) }
