@@ -11,7 +11,7 @@ pub mod import;
 mod input;
 mod kind;
 mod order;
-mod price;
+pub mod price;
 mod resolved;
 mod violation;
 
@@ -20,6 +20,6 @@ pub use document::Document;
 pub use input::{Input, Length, Medium, Role, Settings};
 pub use kind::{Kind, MediaKind};
 pub use order::{File, Order};
-pub use price::{Decimal, Facts, Line, Made, MadeOutput, NotDecimal, Part, Per, Price, Row, Rule, Terms};
+pub use price::{Decimal, Facts, Line, Made, MadeOutput, NotDecimal, Part, Per, Price, Row, Rule, Terms, Unpriced};
 pub use resolved::Resolved;
 pub use violation::Violation;
