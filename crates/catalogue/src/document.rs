@@ -10,7 +10,6 @@ mod merge;
 mod node;
 mod normalise;
 mod openrouter;
-mod skus;
 
 use std::fmt;
 

