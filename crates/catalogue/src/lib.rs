@@ -8,6 +8,7 @@ mod asset;
 mod build;
 mod built_in;
 mod catalogue;
+mod describe;
 pub mod document;
 pub mod drift;
 mod entry;
@@ -29,6 +30,7 @@ mod violation;
 
 pub use asset::Asset;
 pub use catalogue::Catalogue;
+pub use describe::SettingDescription;
 pub use document::Document;
 pub use entry::{Date, FileLimits, LOCAL_SKETCH, LOCAL_STILL};
 pub use fault::Fault;

@@ -194,13 +194,20 @@ impl Deriving<'_> {
                     self.choices.push(Choice { text: AUTO.to_owned(), value: Value::from(-1) });
                     limits.min = Some(1.0);
                 }
+                // A schema without a limit does not mean nothing, or less.
+                let least = if limits.integer { 1.0 } else { self.unit() / 1_000.0 };
+                limits.min = Some(limits.min.unwrap_or(least).max(least));
             }
             SettingName::Outputs => {
                 limits.integer = true;
                 limits.min = Some(limits.min.unwrap_or_default().max(1.0));
                 limits.max = Some(limits.max.unwrap_or(MAX_OUTPUTS).min(MAX_OUTPUTS));
             }
-            SettingName::Fps | SettingName::Seed => {}
+            SettingName::Fps => {
+                let least = if limits.integer { 1.0 } else { 0.001 };
+                limits.min = Some(limits.min.unwrap_or(least).max(least));
+            }
+            SettingName::Seed => {}
             _ => return,
         }
         self.open = Some(Open::Number { limits, unit: self.unit(), written: Written::Number });
