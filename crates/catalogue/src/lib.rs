@@ -24,6 +24,7 @@ mod resolved;
 mod schema;
 mod setting_name;
 mod settings;
+mod shipped;
 mod slot;
 mod tree;
 mod violation;

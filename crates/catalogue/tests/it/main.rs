@@ -9,6 +9,7 @@ mod random;
 mod real;
 mod resolve;
 mod shared;
+mod shipped;
 
 use std::path::Path;
 
