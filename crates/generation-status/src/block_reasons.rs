@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use catalogue::Model;
 use domain::generation::State;
 use domain::id::AccountId;
 use jobs::{BlockReason, Breaker, QueueStatus};
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
-use crate::model::{Generation, Model, WaitReason};
+use crate::model::{Generation, WaitReason};
 use crate::store::Store;
 
 /// How often the queue's status is read.

@@ -1,4 +1,5 @@
 //! What providers say of our keys and models, asked without ordering anything: at the start, and whenever an operator asks.
+//! generation-status says which models there are.
 //!
 //! Invariant: a check changes nothing. A model that fails it is served all the same: only an order that is refused holds others
 //! back, since a provider may refuse to be asked and take orders.
@@ -7,35 +8,40 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use crate::clients::WorkClient;
+use crate::error::Error;
 use crate::events;
-use crate::model::{CallOutcome, Finding, ModelCheck, Trouble};
+use crate::model::{CallOutcome, Finding, ModelCheck, RemoteModel, Trouble};
 use crate::providers::Registry;
 
 /// How long one provider may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long until generation-status is asked again which models there are.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// How many are asked at one time.
 const AT_ONCE: usize = 4;
 
-/// Asks the provider of each model of the catalogue.
-pub(crate) async fn check_models(providers: &Registry) -> Vec<ModelCheck> {
-    let missing = providers.unserved().map(|(model, provider)| ModelCheck {
-        model: model.to_owned(),
-        provider,
-        finding: Finding::KeyMissing,
-        detail: "there is no key for its provider here".to_owned(),
-    });
-    let mut checks: Vec<ModelCheck> = missing.collect();
-    let served = stream::iter(providers.models()).map(|model| check_model(providers, model));
-    checks.extend(served.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect::<Vec<_>>().await);
+/// Asks the provider of each model that the catalogue has at one.
+///
+/// # Errors
+/// [`Error::Unavailable`] where generation-status does not say which those are.
+pub(crate) async fn check_models(providers: &Registry, work: &WorkClient) -> Result<Vec<ModelCheck>, Error> {
+    let models = work.list_remote_models().await?;
+    let checks = stream::iter(models).map(|model| check_model(providers, model));
+    let mut checks: Vec<ModelCheck> = checks.buffer_unordered(AT_ONCE).collect().await;
     checks.sort_by(|one, other| one.model.cmp(&other.model));
-    checks
+    Ok(checks)
 }
 
-async fn check_model(providers: &Registry, model: String) -> Option<ModelCheck> {
-    let provider = providers.of_model(&model)?;
-    let answer = timeout(PROBE_TIMEOUT, provider.probe()).await;
+async fn check_model(providers: &Registry, model: RemoteModel) -> ModelCheck {
+    let RemoteModel { name, provider, model } = model;
+    let Some(asked) = providers.named(&provider) else {
+        let detail = "there is no key for its provider here".to_owned();
+        return ModelCheck { model: name, provider, finding: Finding::KeyMissing, detail };
+    };
+    let answer = timeout(PROBE_TIMEOUT, asked.probe(&model)).await;
     let answer = answer.unwrap_or_else(|_| Err(Trouble::new(CallOutcome::Lost, "the provider did not answer in time")));
     let (finding, detail) = match answer {
         Ok(()) => (Finding::Served, String::new()),
@@ -49,12 +55,17 @@ async fn check_model(providers: &Registry, model: String) -> Option<ModelCheck> 
             (finding, format!("{};{said} {}", trouble.detail, trouble.evidence.excerpt))
         }
     };
-    Some(ModelCheck { model, provider: provider.name(), finding, detail })
+    ModelCheck { model: name, provider, finding, detail }
 }
 
-/// Checks all models once, and logs each that is not as it should be.
-pub(crate) async fn report(providers: Registry) {
-    for check in check_models(&providers).await {
-        events::model_checked(&check);
-    }
+/// Checks all models once, as soon as generation-status says which there are, and logs each that is not as it should be.
+pub(crate) async fn report(providers: Registry, work: WorkClient) {
+    let checks = loop {
+        match check_models(&providers, &work).await {
+            Ok(checks) => break checks,
+            Err(error) => tracing::debug!(%error, "the models cannot be checked yet"),
+        }
+        sleep(RETRY_INTERVAL).await;
+    };
+    checks.iter().for_each(events::model_checked);
 }

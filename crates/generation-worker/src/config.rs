@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use chassis::settings::{Error, Source};
 use chassis::{blobs, server, telemetry};
-use domain::catalogue;
 use http::{HeaderValue, Uri};
 use ring::hmac;
 use url::Url;
 
-use crate::model::{RemoteModel, RemoteProvider};
 use crate::signatures;
 
 /// All that the process needs to know.
@@ -33,8 +31,6 @@ pub struct Config {
     pub replicate: Option<Replicate>,
     /// fal, where there is a key for it.
     pub fal: Option<Fal>,
-    /// The models that remote providers serve.
-    pub models: Vec<RemoteModel>,
 }
 
 /// The services beside this one.
@@ -122,7 +118,6 @@ impl Config {
             local: Local::read(source)?,
             replicate: Replicate::read(source, hooks.as_ref())?,
             fal: Fal::read(source, hooks.as_ref())?,
-            models: read_models(source)?,
         })
     }
 
@@ -220,28 +215,6 @@ fn read_url(source: &Source, name: &str, default: &str) -> Result<Url, Error> {
     source.or(name, Url::parse(default).map_err(|_| Error::wrong(name, "a URL"))?, "a URL")
 }
 
-/// The models of remote providers in the catalogue that `RUSHES_MODELS` names.
-fn read_models(source: &Source) -> Result<Vec<RemoteModel>, Error> {
-    let models = source.file("RUSHES_MODELS", "a JSON file of models", catalogue::parse)?;
-    Ok(models.unwrap_or_default().into_iter().filter_map(remote_model).collect())
-}
-
-/// What a worker needs to know of a model; `None` for the built-in one.
-fn remote_model(model: catalogue::Model) -> Option<RemoteModel> {
-    let provider = match model.provider {
-        catalogue::Provider::Local => return None,
-        catalogue::Provider::Replicate => RemoteProvider::Replicate,
-        catalogue::Provider::Fal => RemoteProvider::Fal,
-    };
-    Some(RemoteModel {
-        name: format!("models/{}", model.id),
-        provider,
-        model: model.remote_name,
-        refusals: model.refusals,
-        output: model.output,
-    })
-}
-
 /// A credential as a header that is not shown when it is printed.
 fn parse_authorization(name: &str, scheme: &str, credential: &str) -> Result<HeaderValue, Error> {
     let value = HeaderValue::from_str(&format!("{scheme} {}", credential.trim()));
@@ -265,51 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn the_models_of_remote_providers_come_from_the_catalogue() {
-        let json = r#"{"models": [
-            {"id": "local-sketch", "provider": "local", "price_micros": 1},
-            {"id": "one", "provider": "replicate", "model": "acme/one:v1", "price_micros": 2},
-            {"id": "two", "provider": "fal", "model": "fal-ai/two/text-to-video", "price_micros": 3}
-        ]}"#;
-        let models: Vec<_> = catalogue::parse(json).unwrap().into_iter().filter_map(remote_model).collect();
-        let model = |name: &str, provider, model: &str| RemoteModel {
-            refusals: Vec::new(),
-            output: None,
-            name: name.into(),
-            provider,
-            model: model.into(),
-        };
-        let expected = [
-            model("models/one", RemoteProvider::Replicate, "acme/one:v1"),
-            model("models/two", RemoteProvider::Fal, "fal-ai/two/text-to-video"),
-        ];
-        assert_eq!(models, expected);
-    }
-
-    /// Such a file used to stop generation-status, which sells the model, and not the worker.
-    #[test]
-    fn a_catalogue_that_is_wrong_in_any_field_is_refused() {
-        let path = std::env::temp_dir().join(format!("rushes-worker-models-{}.json", std::process::id()));
-        let whole = r#"{"models": [{"id": "one", "provider": "fal", "model": "a/b", "price_micros": 1}]}"#;
-        for (json, named) in [
-            (whole.to_owned(), ""),
-            (whole.replace("price_micros", "prize_micros"), "prize_micros"),
-            (whole.replace("one", "One"), "models[0].id"),
-            (whole.replace("a/b", "a"), "models[0].model"),
-        ] {
-            std::fs::write(&path, json).unwrap();
-            let read = read(&[("RUSHES_MODELS", path.to_str().unwrap())]).map_err(|error| error.to_string());
-            assert_eq!(read.is_ok(), named.is_empty(), "{named}");
-            let error = read.err().unwrap_or_default();
-            assert!(error.contains(named) && error.is_empty() == named.is_empty(), "{named}: {error}");
-        }
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
     fn a_provider_without_a_key_is_off() {
         let config = read(&[]).unwrap();
-        assert!(config.replicate.is_none() && config.fal.is_none() && config.models.is_empty());
+        assert!(config.replicate.is_none() && config.fal.is_none());
     }
 
     #[test]
@@ -340,11 +271,7 @@ mod tests {
 
     #[test]
     fn a_wrong_setting_is_named_and_its_value_is_not() {
-        for (name, value) in [
-            ("RUSHES_REPLICATE_WEBHOOK_SECRETS", "hidden"),
-            ("RUSHES_MODELS", "/dev/null"),
-            ("RUSHES_MODELS", "/nowhere"),
-        ] {
+        for (name, value) in [("RUSHES_REPLICATE_WEBHOOK_SECRETS", "hidden"), ("RUSHES_REPLICATE_URL", "hidden")] {
             let error = read(&[("RUSHES_REPLICATE_TOKEN", "r8"), (name, value)]).unwrap_err().to_string();
             assert!(error.contains(name) && !error.contains("hidden"), "{error}");
         }

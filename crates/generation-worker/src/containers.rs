@@ -1,9 +1,12 @@
-//! What a provider's file is by its bytes, and whether it is whole: enough to tell a video from a page, a picture and a file that
-//! ended too soon, without decoding anything.
+//! What a provider's file is by its bytes, and whether it is whole: enough to tell a video, a picture and a sound from a page and
+//! from a file that ended too soon, without decoding anything.
 //!
-//! Invariant: each box is looked at once and nothing is allocated, so that the work is bounded by the file's length.
+//! Invariant: each part is looked at once and nothing is allocated, so that the work is bounded by the file's length.
 
-use crate::model::CallOutcome;
+mod pictures;
+mod sounds;
+
+use crate::model::{CallOutcome, MediaKind};
 
 /// A container that is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,13 +14,19 @@ pub(crate) enum Container {
     Mp4,
     QuickTime,
     Webm,
+    Jpeg,
+    Png,
+    Webp,
+    Wav,
+    Mp3,
+    M4a,
 }
 
 /// Why a file is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flawed {
-    /// It is no video.
-    NoVideo(&'static str),
+    /// It is nothing that is delivered.
+    NoOutput(&'static str),
     /// It ends too soon, or lacks what a player needs.
     Cut(&'static str),
 }
@@ -29,6 +38,21 @@ impl Container {
             Self::Mp4 => "mp4",
             Self::QuickTime => "mov",
             Self::Webm => "webm",
+            Self::Jpeg => "jpg",
+            Self::Png => "png",
+            Self::Webp => "webp",
+            Self::Wav => "wav",
+            Self::Mp3 => "mp3",
+            Self::M4a => "m4a",
+        }
+    }
+
+    /// What its files are.
+    pub(crate) const fn kind(self) -> MediaKind {
+        match self {
+            Self::Mp4 | Self::QuickTime | Self::Webm => MediaKind::Video,
+            Self::Jpeg | Self::Png | Self::Webp => MediaKind::Image,
+            Self::Wav | Self::Mp3 | Self::M4a => MediaKind::Audio,
         }
     }
 }
@@ -37,7 +61,7 @@ impl Flawed {
     /// What it means for the delivery, with a sentence for operators.
     pub(crate) const fn outcome(self) -> (CallOutcome, &'static str) {
         match self {
-            Self::NoVideo(detail) => (CallOutcome::FileUnusable, detail),
+            Self::NoOutput(detail) => (CallOutcome::FileUnusable, detail),
             Self::Cut(detail) => (CallOutcome::FileCut, detail),
         }
     }
@@ -46,20 +70,56 @@ impl Flawed {
 /// The container of a whole file.
 pub(crate) fn check(bytes: &[u8]) -> Result<Container, Flawed> {
     if bytes.is_empty() {
-        return Err(Flawed::NoVideo("the output is empty"));
+        return Err(Flawed::NoOutput("the output is empty"));
     }
     if bytes.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) {
         return check_webm(bytes);
     }
+    if let Some(checked) = pictures::check(bytes).or_else(|| sounds::check(bytes)) {
+        return checked;
+    }
     // Old QuickTime files begin without `ftyp`.
     match bytes.get(4..8) {
         Some(b"ftyp") => {
-            check_boxes(bytes)?;
-            let quicktime = bytes.get(8..12) == Some(b"qt  ");
-            Ok(if quicktime { Container::QuickTime } else { Container::Mp4 })
+            let tracks = check_boxes(bytes)?;
+            Ok(match bytes.get(8..12) {
+                Some(b"M4A " | b"M4B ") => Container::M4a,
+                _ if tracks.sound && !tracks.video => Container::M4a,
+                Some(b"qt  ") => Container::QuickTime,
+                _ => Container::Mp4,
+            })
         }
-        Some(b"moov" | b"mdat" | b"wide" | b"free") => check_boxes(bytes).map(|()| Container::QuickTime),
-        _ => Err(Flawed::NoVideo("the output is neither MP4, QuickTime nor WebM")),
+        Some(b"moov" | b"mdat" | b"wide" | b"free") => check_boxes(bytes).map(|_| Container::QuickTime),
+        _ => Err(Flawed::NoOutput("the output is no video, picture or sound of a kind that is delivered")),
+    }
+}
+
+/// What the handlers of a file's tracks say of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tracks {
+    video: bool,
+    sound: bool,
+}
+
+impl Tracks {
+    /// The tracks below an index.
+    fn of(mut bytes: &[u8], depth: u32) -> Self {
+        let mut tracks = Self::default();
+        while let Some(atom) = take_atom(&mut bytes) {
+            match &atom.kind {
+                b"trak" | b"mdia" if depth < 2 => {
+                    let below = Self::of(atom.content, depth + 1);
+                    tracks = Self { video: tracks.video || below.video, sound: tracks.sound || below.sound };
+                }
+                b"hdlr" => match atom.content.get(8..12) {
+                    Some(b"vide") => tracks.video = true,
+                    Some(b"soun") => tracks.sound = true,
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+        tracks
     }
 }
 
@@ -85,13 +145,13 @@ fn take_atom<'a>(bytes: &mut &'a [u8]) -> Option<Atom<'a>> {
 }
 
 /// Every top-level box is whole, there is an index, and what the index points at is in the file.
-fn check_boxes(bytes: &[u8]) -> Result<(), Flawed> {
-    let (mut rest, mut index, mut media) = (bytes, false, false);
+fn check_boxes(bytes: &[u8]) -> Result<Tracks, Flawed> {
+    let (mut rest, mut index, mut media) = (bytes, None, false);
     while !rest.is_empty() {
         let Some(atom) = take_atom(&mut rest) else { return Err(Flawed::Cut("the output ends within a box")) };
         match &atom.kind {
             b"moov" => {
-                index = true;
+                index = Some(Tracks::of(atom.content, 0));
                 if last_chunk(atom.content, 0) >= bytes.len() as u64 {
                     return Err(Flawed::Cut("the output's index points behind its end"));
                 }
@@ -101,8 +161,8 @@ fn check_boxes(bytes: &[u8]) -> Result<(), Flawed> {
         }
     }
     match (index, media) {
-        (true, true) => Ok(()),
-        (false, _) => Err(Flawed::Cut("the output has no index")),
+        (Some(tracks), true) => Ok(tracks),
+        (None, _) => Err(Flawed::Cut("the output has no index")),
         (_, false) => Err(Flawed::Cut("the output has an index and no media")),
     }
 }
@@ -156,7 +216,7 @@ fn check_webm(bytes: &[u8]) -> Result<Container, Flawed> {
     let head_end = usize::try_from(head).ok().and_then(|head| head.checked_add(start)).ok_or(CUT)?;
     let header = bytes.get(start..head_end).ok_or(CUT)?;
     if !header.windows(4).any(|kind| kind == b"webm") && !header.windows(8).any(|kind| kind == b"matroska") {
-        return Err(Flawed::NoVideo("the output is EBML and no WebM"));
+        return Err(Flawed::NoOutput("the output is EBML and no WebM"));
     }
     let mut rest = &bytes[head_end..];
     let mut cluster = false;
@@ -206,6 +266,22 @@ mod tests {
     }
 
     #[test]
+    fn an_iso_file_with_sound_alone_is_a_sound() {
+        let track = |handler: &[u8; 4]| {
+            atom(b"trak", &atom(b"mdia", &atom(b"hdlr", &[&[0; 8][..], handler, &[0; 12]].concat())))
+        };
+        let file = |brand: &[u8; 4], tracks: &[u8]| {
+            let head = atom(b"ftyp", &[&brand[..], &[0; 8]].concat());
+            [head, atom(b"moov", tracks), atom(b"mdat", &[7; 100])].concat()
+        };
+        let (sound, both) = (track(b"soun"), [track(b"vide"), track(b"soun")].concat());
+        assert_eq!(check(&file(b"isom", &sound)), Ok(Container::M4a));
+        assert_eq!(check(&file(b"M4A ", &sound)), Ok(Container::M4a));
+        assert_eq!(check(&file(b"isom", &both)), Ok(Container::Mp4));
+        assert_eq!(Container::M4a.kind(), MediaKind::Audio);
+    }
+
+    #[test]
     fn a_file_that_ends_too_soon_is_cut_wherever_it_ends() {
         let film = film(b"isom", 40);
         for end in 12..film.len() {
@@ -216,11 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn a_page_a_picture_and_nothing_are_no_video() {
-        for bytes in
-            [&b""[..], b"<!doctype html><html>", b"GIF89a\x01\x00", b"RIFF\0\0\0\0WEBPVP8 ", b"\x89PNG\r\n\x1a\n"]
-        {
-            assert!(matches!(check(bytes), Err(Flawed::NoVideo(_))), "{bytes:?}");
+    fn a_page_an_animation_and_nothing_are_no_output() {
+        for bytes in [&b""[..], b"<!doctype html><html>", b"GIF89a\x01\x00", b"{}", b"RIFF\0\0\0\0AVI LIST"] {
+            assert!(matches!(check(bytes), Err(Flawed::NoOutput(_))), "{bytes:?}");
         }
     }
 
@@ -235,7 +309,7 @@ mod tests {
         for end in head.len()..whole.len() {
             assert!(matches!(check(&whole[..end]), Err(Flawed::Cut(_))), "{end}");
         }
-        assert!(matches!(check(&[0x1a, 0x45, 0xdf, 0xa3, 0x81, 0]), Err(Flawed::NoVideo(_))));
+        assert!(matches!(check(&[0x1a, 0x45, 0xdf, 0xa3, 0x81, 0]), Err(Flawed::NoOutput(_))));
     }
 
     #[test]

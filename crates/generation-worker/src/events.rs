@@ -49,12 +49,12 @@ pub(crate) fn order_submitted(work: &Work, provider: &str, reference: &Reference
     log!(info, work, provider, "order submitted", reference = reference.0);
 }
 
-/// An order's video is delivered.
+/// An order's outputs are delivered.
 pub(crate) fn order_completed(work: &Work, provider: &str, reference: &Reference) {
     log!(info, work, provider, "order settled", outcome = "completed", reference = reference.0);
 }
 
-/// An attempt ended without a video: it was refused, failed, or was cancelled.
+/// An attempt ended without an output: it was refused, failed, or was cancelled.
 pub(crate) fn order_failed(work: &Work, provider: &str, failure: &Failure) {
     let outcome = if failure.class == Class::Cancelled { "cancelled" } else { "failed" };
     macro_rules! settled {
@@ -99,13 +99,13 @@ pub(crate) fn call_failed(work: &Work, provider: &'static str, phase: Phase, tro
     }
 }
 
-/// A video's bytes are here, and whole.
+/// An output's bytes are here, and whole.
 pub(crate) fn output_fetched(work: &Work, provider: &'static str, bytes: usize, extension: &'static str) {
     metrics::DOWNLOADED_BYTES.with([provider]).record(bytes as f64);
     log!(debug, work, provider, "output fetched", bytes = bytes, extension = extension);
 }
 
-/// The video is made and cannot be fetched or stored; unless it has ended, it is fetched again with the next poll.
+/// The output is made and cannot be fetched or stored; unless it has ended, it is fetched again with the next poll.
 pub(crate) fn output_delayed(work: &Work, provider: &'static str, phase: Phase, trouble: &Trouble) {
     metrics::CALLS_FAILED.with([provider, phase.as_str(), trouble.outcome.as_str()]).increment(1);
     log_trouble!(warn, work, provider, trouble, "output delayed", phase = phase.as_str());

@@ -13,6 +13,7 @@ use tracing::Span;
 use uuid::Uuid;
 
 use crate::checks;
+use crate::clients::WorkClient;
 use crate::events;
 use crate::model::{Finding, ModelCheck, NotVerified, Webhook};
 use crate::providers::Registry;
@@ -26,13 +27,14 @@ const MAX_BODY: usize = 3 << 20;
 pub(crate) struct Grpc {
     webhooks: Webhooks,
     providers: Registry,
+    work: WorkClient,
 }
 
 impl Grpc {
-    /// Answers with `webhooks`, and asks `providers`.
+    /// Answers with `webhooks`, and asks `providers` about the models that `work` knows.
     #[must_use]
-    pub(crate) fn new(webhooks: Webhooks, providers: Registry) -> Self {
-        Self { webhooks, providers }
+    pub(crate) fn new(webhooks: Webhooks, providers: Registry, work: WorkClient) -> Self {
+        Self { webhooks, providers, work }
     }
 }
 
@@ -68,7 +70,7 @@ impl HookService for Grpc {
 #[tonic::async_trait]
 impl ProviderService for Grpc {
     async fn check_models(&self, _: Request<CheckModelsRequest>) -> Result<Response<CheckModelsResponse>, Status> {
-        let checks = checks::check_models(&self.providers).await;
+        let checks = checks::check_models(&self.providers, &self.work).await.map_err(Failure::from)?;
         checks.iter().for_each(events::model_checked);
         Ok(Response::new(CheckModelsResponse { checks: checks.into_iter().map(check_to_proto).collect() }))
     }
@@ -85,7 +87,7 @@ fn check_to_proto(check: ModelCheck) -> proto::work::v1::ModelCheck {
     };
     proto::work::v1::ModelCheck {
         model: check.model,
-        provider: check.provider.to_owned(),
+        provider: check.provider,
         finding: finding.into(),
         detail: check.detail,
     }

@@ -11,7 +11,9 @@ mod work;
 pub(crate) use check::{Finding, ModelCheck};
 pub use evidence::{Charge, Evidence};
 pub use failure::{Class, Condition, Failure, Reason};
-pub use order::{Abilities, Made, Order, OrderStatus, Reference, RemoteModel, RemoteProvider, Stopping};
+pub use order::{
+    Abilities, Form, Input, InputFile, Made, MediaKind, Order, OrderStatus, Reference, RemoteModel, Stopping, Usage,
+};
 pub use trouble::{CallOutcome, Phase, Trouble};
 pub use webhook::{Hinted, NotVerified, Webhook, WebhookEvent};
-pub use work::{Clock, Clocks, Completion, Lease, Outcome, Suspension, Video, Work};
+pub use work::{Clock, Clocks, Completion, Lease, Outcome, StoredFile, Suspension, Work};

@@ -1,7 +1,7 @@
 //! The work of one lease, from its start to the lease's end: submit, poll or wait, store the output, deliver.
 //!
 //! Invariant: the reference is recorded before anything is waited for; an order that lives at its provider is waited for without
-//! a lease; a video that is finished is delivered even when it was to be cancelled.
+//! a lease; what is finished is delivered even when it was to be cancelled.
 
 mod polling;
 mod submission;
@@ -48,11 +48,11 @@ pub(crate) struct Signals {
 /// What orders are carried out with; clones share everything.
 #[derive(Clone)]
 pub(crate) struct Orders {
-    /// Who makes videos.
+    /// Who makes outputs.
     pub(crate) providers: Registry,
     /// Where work comes from, and where its outcome is reported.
     pub(crate) work: WorkClient,
-    /// Where videos go.
+    /// Where outputs go.
     pub(crate) outputs: Outputs,
     /// How long a provider may take.
     pub(crate) timeout: Duration,
@@ -97,11 +97,11 @@ impl Attempt<'_> {
 impl Orders {
     /// Carries out the work of one lease and reports how it ended.
     pub(crate) async fn carry_out(&self, work: &Work, signals: &Signals) -> Outcome {
-        let Some(provider) = self.providers.of_model(&work.model) else {
-            // It was ordered by a worker that serves the model, or by nobody.
+        let Some(provider) = self.providers.named(&work.order.provider) else {
+            // It was ordered by a worker that has the provider's key, or by nobody.
             let charge =
                 if work.reference.is_some() || work.unconfirmed { Charge::Unknown } else { Charge::NotCharged };
-            let detail = format!("no provider here serves {}", work.model);
+            let detail = format!("there is no key here for the provider of {}, {:?}", work.model, work.order.provider);
             let mut failure = Failure::new(Class::Unavailable, Reason::ModelMisconfigured, charge, detail);
             failure.condition = Some(Condition::Misconfigured);
             return self.finish(work, "none", Err(failure.into())).await;
@@ -182,7 +182,7 @@ impl Orders {
         self.deliver(attempt, &reference, made).await
     }
 
-    /// Stores the output of an order that is done, and delivers it.
+    /// Stores the outputs of an order that is done, and delivers them.
     async fn deliver(&self, attempt: Attempt<'_>, reference: &Reference, made: Made) -> Result<(), Stop> {
         let Attempt { work, provider, signals } = attempt;
         // What is made in this process is here already.
@@ -202,7 +202,7 @@ impl Orders {
         crash::point(crash_points::FINALIZING_ANSWERED);
         let span = info_span!("store output", { attributes::PROVIDER } = provider.name());
         let stored = self.outputs.store(work, provider, reference, &made).instrument(span).await;
-        let (video, extension) = match stored {
+        let outputs = match stored {
             Ok(stored) => stored,
             Err((phase, trouble)) => {
                 let decision = outcomes::decide(phase, trouble.outcome, &attempt.context(false)).at(&work.clocks);
@@ -212,9 +212,7 @@ impl Orders {
         };
         drop(slot);
         crash::point(crash_points::BYTES_STORED);
-        // A provider's own price is charged only as far as the user agreed to at the start.
-        let cost_micros = made.cost_micros.unwrap_or(work.held_micros).clamp(0, work.held_micros);
-        self.work.complete(work.lease, Completion { video, extension, cost_micros }).await?;
+        self.work.complete(work.lease, Completion { outputs, usage: made.usage }).await?;
         crash::point(crash_points::COMPLETION_ANSWERED);
         events::order_completed(work, provider.name(), reference);
         Ok(())

@@ -1,7 +1,8 @@
-//! A finished video's way into our storage: its bytes from the provider, its registration, and its poster.
+//! The way of finished outputs into our storage: their bytes from the provider, their registration, and their posters.
 //!
-//! Invariants: the bytes are whole, a video, and stored under their hash before anyone hears of them. A download holds no slot of
-//! the work, ends after a bounded time, and all downloads of a process share one budget of memory.
+//! Invariants: the bytes are whole, of a kind that was ordered, and stored under their hash before anyone hears of them; of an
+//! order either every output is delivered or none. A download holds no slot of the work, ends after a bounded time, and all
+//! downloads of a process share one budget of memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::clients::AssetClient;
 use crate::config;
-use crate::containers;
+use crate::containers::{self, Container};
 use crate::error::Error;
 use crate::events;
-use crate::model::{CallOutcome, Evidence, Made, Phase, Reference, Trouble, Video, Work};
+use crate::model::{CallOutcome, Evidence, Made, MediaKind, Phase, Reference, StoredFile, Trouble, Work};
 use crate::provider::{Pieces, Provider};
 
 /// How often storage and the poster are tried again before the work is left to a later lease.
@@ -26,7 +27,7 @@ const RETRIES: u32 = 4;
 /// The unit of the memory budget, in bytes.
 const BUDGET_UNIT: usize = 64 << 10;
 
-/// Stores videos; clones share everything.
+/// Stores outputs; clones share everything.
 #[derive(Clone)]
 pub(crate) struct Outputs {
     blobs: blobs::Store,
@@ -39,20 +40,20 @@ pub(crate) struct Outputs {
     memory: Arc<Semaphore>,
 }
 
-/// The right to one download.
+/// The right to download the outputs of one order.
 pub(crate) struct DownloadSlot(
     #[expect(dead_code, reason = "held, and given back when it is dropped")] OwnedSemaphorePermit,
 );
 
-/// The bytes of a whole video, and the memory that they are counted in.
+/// The bytes of a whole file, and the memory that they are counted in.
 struct Downloaded {
     bytes: Bytes,
-    extension: &'static str,
+    container: Container,
     _memory: Option<OwnedSemaphorePermit>,
 }
 
 impl Outputs {
-    /// Stores into `blobs` videos within the limits, and has them registered by `assets`.
+    /// Stores into `blobs` outputs within the limits, and has them registered by `assets`.
     #[must_use]
     pub(crate) fn new(blobs: blobs::Store, assets: AssetClient, limits: &config::Downloads) -> Self {
         let units = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX).div_ceil(BUDGET_UNIT);
@@ -71,42 +72,64 @@ impl Outputs {
         Arc::clone(&self.downloads).try_acquire_owned().ok().map(DownloadSlot)
     }
 
-    /// Fetches the video of a finished order, stores it, and has it registered and its poster made. Also returns the ending of
-    /// the stored object.
+    /// Fetches the outputs of a finished order one after another, stores each, and has each registered and its poster made.
     ///
     /// # Errors
-    /// In which phase it did not come about, and what came of it.
+    /// In which phase one of them did not come about, and what came of it.
     pub(crate) async fn store(
         &self,
         work: &Work,
         provider: &dyn Provider,
         reference: &Reference,
         made: &Made,
-    ) -> Result<(Video, &'static str), (Phase, Trouble)> {
-        let fetched = timeout(self.timeout, self.fetch(provider, reference, made)).await;
-        let fetched = fetched.unwrap_or_else(|_| {
-            let detail = format!("the output did not come within {:?}", self.timeout);
-            Err(Trouble::new(CallOutcome::FileSlow, detail))
-        });
-        let downloaded = fetched.map_err(|trouble| (Phase::Fetch, trouble))?;
-        events::output_fetched(work, provider.name(), downloaded.bytes.len(), downloaded.extension);
-        let extension = downloaded.extension;
-        let stored = async {
-            let name = self.put(downloaded.bytes.clone(), extension).await?;
-            self.register(work.account, &name).await
-        };
-        let video = stored.await.map_err(|trouble| (Phase::Store, trouble))?;
-        Ok((video, extension))
+    ) -> Result<Vec<StoredFile>, (Phase, Trouble)> {
+        let (mut stored, mut other) = (Vec::new(), None);
+        for address in made.addresses.iter().take(work.order.max_outputs) {
+            let fetched = timeout(self.timeout, self.fetch(provider, reference, address)).await;
+            let fetched = fetched.unwrap_or_else(|_| {
+                let detail = format!("the output did not come within {:?}", self.timeout);
+                Err(Trouble::new(CallOutcome::FileSlow, detail))
+            });
+            let downloaded = fetched.map_err(|trouble| (Phase::Fetch, trouble))?;
+            let (kind, extension) = (downloaded.container.kind(), downloaded.container.extension());
+            if !is_ordered(&work.order.output_kinds, kind) {
+                other = Some(kind);
+                continue;
+            }
+            events::output_fetched(work, provider.name(), downloaded.bytes.len(), extension);
+            let file = async {
+                let name = self.put(downloaded.bytes.clone(), extension).await?;
+                self.register(work.account, &name).await
+            };
+            stored.push(file.await.map_err(|trouble| (Phase::Store, trouble))?);
+        }
+        // A cover beside the video is no output; a cover instead of it is trouble.
+        match other {
+            Some(kind) if stored.is_empty() => {
+                let detail = format!("the output's kind, {}, was not ordered", kind.as_str());
+                Err((Phase::Fetch, Trouble::new(CallOutcome::FileUnusable, detail)))
+            }
+            _ if stored.is_empty() => {
+                let trouble = Trouble::new(CallOutcome::OutputMissing, "the provider names no output");
+                Err((Phase::Fetch, trouble))
+            }
+            _ => Ok(stored),
+        }
     }
 
-    async fn fetch(&self, provider: &dyn Provider, reference: &Reference, made: &Made) -> Result<Downloaded, Trouble> {
-        let pieces = provider.fetch(reference, made).await?;
+    async fn fetch(
+        &self,
+        provider: &dyn Provider,
+        reference: &Reference,
+        address: &str,
+    ) -> Result<Downloaded, Trouble> {
+        let pieces = provider.fetch(reference, address).await?;
         let (bytes, memory) = self.read(pieces).await?;
         let container = containers::check(&bytes).map_err(|flawed| {
             let (outcome, detail) = flawed.outcome();
             Trouble::new(outcome, detail)
         })?;
-        Ok(Downloaded { bytes, extension: container.extension(), _memory: memory })
+        Ok(Downloaded { bytes, container, _memory: memory })
     }
 
     /// Reads a file whole, within its own limit and within what is left of the memory.
@@ -146,21 +169,21 @@ impl Outputs {
                 Ok(name) => return Ok(name),
                 Err(error) if retries < RETRIES => {
                     retries += 1;
-                    tracing::debug!(%error, retries, "the video cannot be stored yet");
+                    tracing::debug!(%error, retries, "the output cannot be stored yet");
                     pause(retries).await;
                 }
-                Err(error) => return Err(unavailable("our storage did not take the video", &error)),
+                Err(error) => return Err(unavailable("our storage did not take the output", &error)),
             }
         }
     }
 
-    async fn register(&self, account: AccountId, name: &Name) -> Result<Video, Trouble> {
+    async fn register(&self, account: AccountId, name: &Name) -> Result<StoredFile, Trouble> {
         let mut retries = 0;
         loop {
             match self.assets.register_output(account, name).await {
-                Ok(Some(video)) => return Ok(video),
+                Ok(Some(file)) => return Ok(file),
                 Ok(None) => {
-                    return Err(Trouble::new(CallOutcome::StorageUnavailable, "the stored video was not registered"));
+                    return Err(Trouble::new(CallOutcome::StorageUnavailable, "the stored output was not registered"));
                 }
                 Err(Error::Refused(why)) => {
                     let trouble = Trouble::new(CallOutcome::FileUnusable, "the output cannot be registered");
@@ -168,13 +191,18 @@ impl Outputs {
                 }
                 Err(error) if retries < RETRIES => {
                     retries += 1;
-                    tracing::debug!(%error, retries, "the video cannot be registered yet");
+                    tracing::debug!(%error, retries, "the output cannot be registered yet");
                     pause(retries).await;
                 }
-                Err(error) => return Err(unavailable("the video could not be registered", &error)),
+                Err(error) => return Err(unavailable("the output could not be registered", &error)),
             }
         }
     }
+}
+
+/// Whether a file of this kind is an output; an order that names no kind is for videos.
+fn is_ordered(kinds: &[MediaKind], kind: MediaKind) -> bool {
+    if kinds.is_empty() { kind == MediaKind::Video } else { kinds.contains(&kind) }
 }
 
 async fn pause(retries: u32) {

@@ -1,4 +1,4 @@
-//! The trait of whatever makes videos. It is honest about what a provider can do, since the worker acts by nothing else.
+//! The trait of whatever makes outputs. It is honest about what a provider can do, since the worker acts by nothing else.
 //!
 //! Invariant: an order is submitted under the job's id, the same over all attempts. An adapter only translates: what came of a
 //! call becomes one [`CallOutcome`](crate::model::CallOutcome), and what follows from it is decided in `outcomes`.
@@ -9,16 +9,15 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use uuid::Uuid;
 
 use crate::model::{
-    Abilities, Made, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Webhook, WebhookEvent,
+    Abilities, Input, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Webhook, WebhookEvent,
 };
 
 /// The bytes of an output, piece by piece.
 pub type Pieces<'a> = BoxStream<'a, Result<Bytes, Trouble>>;
 
-/// A source of videos. Each call is a span of its own: `submit {name}`, `poll {name}`, `cancel {name}` and `fetch output`.
+/// A source of videos, pictures and sound. Each call is a span of its own: `submit {name}`, `poll {name}`, `cancel {name}` and `fetch output`.
 pub trait Provider: Send + Sync + 'static {
     /// A name for spans and metrics, in lower case.
     fn name(&self) -> &'static str;
@@ -26,20 +25,20 @@ pub trait Provider: Send + Sync + 'static {
     /// What it can do.
     fn abilities(&self) -> Abilities;
 
-    /// Orders a video under `order.key`.
-    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, Trouble>>;
+    /// Places an order under its key. `input` is what the model gets: the order's own, with its files.
+    fn submit<'a>(&'a self, order: &'a Order, input: &'a Input) -> BoxFuture<'a, Result<Reference, Trouble>>;
 
-    /// Finds the order of a key; nothing when there is none, or when the provider cannot tell ([`Abilities::find_by_key`]).
-    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Trouble>>;
+    /// Finds an order by its key; nothing when there is none, or when the provider cannot tell ([`Abilities::find_by_key`]).
+    fn find<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Option<Reference>, Trouble>>;
 
     /// Asks how an order is. An error is a failure to ask, or what went wrong with the order.
-    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>>;
+    fn poll<'a>(&'a self, order: &'a Order, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>>;
 
-    /// Fetches the output of an order, as [`OrderStatus::Done`] described it.
-    fn fetch<'a>(&'a self, reference: &'a Reference, made: &'a Made) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>>;
+    /// Fetches an output of an order from one of the addresses that [`OrderStatus::Done`] named.
+    fn fetch<'a>(&'a self, reference: &'a Reference, address: &'a str) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>>;
 
     /// Asks to stop an order.
-    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>>;
+    fn cancel<'a>(&'a self, order: &'a Order, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>>;
 
     /// Verifies a webhook by the provider's own rules: its signature over the raw body, no older than five minutes.
     ///
@@ -49,10 +48,11 @@ pub trait Provider: Send + Sync + 'static {
         Err(NotVerified("this provider sends no webhooks"))
     }
 
-    /// Asks whether the provider takes the key and knows the model, as far as it can be asked without an order. Only
+    /// Asks whether the provider takes the key and knows the model of this name of its own, as far as it can be asked without an
+    /// order. Only
     /// [`AccountRefused`](crate::model::CallOutcome::AccountRefused) and
     /// [`ModelRefused`](crate::model::CallOutcome::ModelRefused) say that it does not.
-    fn probe(&self) -> BoxFuture<'_, Result<(), Trouble>> {
+    fn probe<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), Trouble>> {
         futures::future::ready(Ok(())).boxed()
     }
 

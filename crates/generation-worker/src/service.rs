@@ -27,6 +27,7 @@ const NAME: &str = "generation-worker";
 pub struct Service {
     worker: Worker,
     providers: Registry,
+    work: WorkClient,
     grpc: Grpc,
     server: Server,
 }
@@ -35,6 +36,7 @@ pub struct Service {
 pub struct Bound {
     worker: Worker,
     providers: Registry,
+    work: WorkClient,
     grpc: Grpc,
     server: server::Bound,
 }
@@ -57,8 +59,9 @@ impl Service {
         let work = WorkClient::new(client::connect("generation-status", &config.upstreams.generation_status));
         let assets = AssetClient::new(client::connect("thumbnail-worker", &config.upstreams.thumbnail_worker));
         let outputs = Outputs::new(blobs::Store::open(&config.blobs)?, assets, &config.downloads);
-        let grpc = Grpc::new(Webhooks::new(providers.clone(), work.clone()), providers.clone());
-        let orders = Orders { providers: providers.clone(), work, outputs, timeout: config.work.order_timeout };
+        let grpc = Grpc::new(Webhooks::new(providers.clone(), work.clone()), providers.clone(), work.clone());
+        let orders =
+            Orders { providers: providers.clone(), work: work.clone(), outputs, timeout: config.work.order_timeout };
         // A claim keeps what a worker let run out from workers of its name for one more lease, so no two starts may share one.
         let name = process::instance_name(NAME);
         let worker = Worker::new(orders, name, config.work.slots, config.work.heartbeat);
@@ -66,7 +69,7 @@ impl Service {
             .describe(proto::DESCRIPTOR_SET)
             .message_limits(proto::message_limits(NAME))
             .advertise(proto::services(NAME));
-        Ok(Self { worker, providers, grpc, server })
+        Ok(Self { worker, providers, work, grpc, server })
     }
 
     /// The name under which it claims work; no other start of a worker has it.
@@ -80,7 +83,8 @@ impl Service {
     /// # Errors
     /// When an address is taken or not ours.
     pub async fn bind(self) -> Result<Bound, server::Error> {
-        Ok(Bound { server: self.server.bind().await?, worker: self.worker, providers: self.providers, grpc: self.grpc })
+        let Self { worker, providers, work, grpc, server } = self;
+        Ok(Bound { worker, providers, work, grpc, server: server.bind().await? })
     }
 }
 
@@ -102,11 +106,11 @@ impl Bound {
     /// # Errors
     /// When a port cannot be served.
     pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
-        let Self { worker, providers, grpc, server } = self;
-        tracing::info!(worker = worker.name(), models = ?worker.models(), "claiming work");
+        let Self { worker, providers, work, grpc, server } = self;
+        tracing::info!(worker = worker.name(), providers = ?worker.providers(), "claiming work");
         // Beside the work: a provider that does not answer keeps nobody from starting.
         let token = drain.token();
-        tokio::spawn(async move { token.run_until_cancelled(checks::report(providers)).await });
+        tokio::spawn(async move { token.run_until_cancelled(checks::report(providers, work)).await });
         let routes = Routes::new(HookServiceServer::new(grpc.clone())).add_service(ProviderServiceServer::new(grpc));
         let mut working = Box::pin(worker.run(drain.clone()));
         tokio::select! {

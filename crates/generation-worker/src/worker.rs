@@ -59,10 +59,10 @@ impl Worker {
         &self.name
     }
 
-    /// Every model that it claims work of.
+    /// The providers that it claims work for.
     #[must_use]
-    pub(crate) fn models(&self) -> Vec<String> {
-        self.orders.providers.models()
+    pub(crate) fn providers(&self) -> Vec<String> {
+        self.orders.providers.names()
     }
 
     /// Works until `drain` begins, and ends what runs.
@@ -120,7 +120,7 @@ impl Worker {
     async fn claim(&self) -> Result<Claims, Error> {
         let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
         let free = self.slots.saturating_sub(held);
-        self.orders.work.claim(&self.name, self.models(), free).await
+        self.orders.work.claim(&self.name, self.providers(), free).await
     }
 
     fn begin(&mut self, work: Result<Work, Unreadable>) {

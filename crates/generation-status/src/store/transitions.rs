@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use catalogue::Order;
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::id::LedgerId;
@@ -22,7 +23,7 @@ use crate::transitions::{End, Facts, claimed, dead_lettered};
 macro_rules! with_provider_call {
     ($from:literal) => {
         concat!(
-            "select p.reference, p.phase,
+            "select p.reference, p.phase, o.work_order,
                     array[extract(epoch from now() - p.poll_trouble_time)::double precision,
                           extract(epoch from now() - p.order_trouble_time)::double precision,
                           extract(epoch from now() - p.output_trouble_time)::double precision,
@@ -30,7 +31,8 @@ macro_rules! with_provider_call {
             columns!(),
             " from ",
             $from,
-            " left join provider_calls p on p.generation_id = g.id and p.phase <> 'over'"
+            " left join generation_orders o on o.account_id = g.account_id and o.generation_id = g.id
+              left join provider_calls p on p.generation_id = g.id and p.phase <> 'over'"
         )
     };
 }
@@ -40,17 +42,16 @@ macro_rules! with_provider_call {
 struct ProviderCall {
     reference: Option<String>,
     phase: Option<String>,
+    work_order: Option<Json<Order>>,
     /// For how many seconds the order has been in each trouble, in the order of [`Trouble::ALL`].
     troubled: Vec<Option<f64>>,
 }
 
-impl ProviderCall {
-    fn troubles(&self) -> Vec<(Trouble, Duration)> {
-        let all = Trouble::ALL.into_iter().zip(&self.troubled);
-        let elapsed =
-            |seconds: &Option<f64>| seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
-        all.filter_map(|(trouble, seconds)| Some((trouble, elapsed(seconds)?))).collect()
-    }
+fn read_troubles(troubled: &[Option<f64>]) -> Vec<(Trouble, Duration)> {
+    let all = Trouble::ALL.into_iter().zip(troubled);
+    let elapsed =
+        |seconds: &Option<f64>| seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    all.filter_map(|(trouble, seconds)| Some((trouble, elapsed(seconds)?))).collect()
 }
 
 /// A rule as a statement takes it, so that a change needs no read before it: an array that has, at the number of each state, the
@@ -106,13 +107,13 @@ pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -
     let mut claimed = Vec::with_capacity(found.len());
     for leased in leased {
         match found.remove(&leased.lease.job) {
-            Some((generation, call)) => {
-                let in_doubt = call.phase.as_deref() == Some(OrderPhase::Intent.as_str());
-                let troubles = call.troubles();
-                claimed.push(ClaimedWork { leased, generation, reference: call.reference, in_doubt, troubles });
+            Some((generation, ProviderCall { work_order: Some(Json(order)), reference, phase, troubled })) => {
+                let in_doubt = phase.as_deref() == Some(OrderPhase::Intent.as_str());
+                let troubles = read_troubles(&troubled);
+                claimed.push(ClaimedWork { leased, generation, order, reference, in_doubt, troubles });
             }
-            None => {
-                tracing::error!(job = %leased.lease.job, "a claimed job has no open generation and was ended");
+            _ => {
+                tracing::error!(job = %leased.lease.job, "a claimed job has no open generation with an order and was ended");
                 jobs::cancel(tx, leased.lease).await?;
             }
         }
@@ -265,7 +266,8 @@ const END: &str = concat!(
     "with changed as (
          update generations g
          set state = $4, wait_reason = 0, stage = '', queue_position = 0,
-             percent = case when $13 then 100 else g.percent end, output = $11, thumbnail = $12,
+             percent = case when $13 then 100 else g.percent end, outputs = $11, thumbnail = $12,
+             lines = coalesce($16, g.lines),
              provider_charge = $7, captured_micros = $6, released_micros = g.held_micros - $6,
              error_code = $8, error_reason = $9, error_message = $10,
              cancel_time = case when $15::bigint is null then g.cancel_time else now() end,
@@ -285,8 +287,8 @@ const END: &str = concat!(
          returning c.account_id
      ),
      entered as (
-         insert into ledger (id, account_id, generation_id, entry, book, amount_micros)
-         select line.id, g.account_id, g.id, $14, line.book, line.amount
+         insert into ledger (id, account_id, generation_id, entry, book, amount_micros, lines)
+         select line.id, g.account_id, g.id, $14, line.book, line.amount, case when line.book = 'held' then $16 end
          from changed g
          cross join lateral (values
              (($1::uuid[])[1], 'held', -g.held_micros),
@@ -333,11 +335,12 @@ pub(super) async fn end(
         .bind(failure.map(|failure| failure.code))
         .bind(failure.map(|failure| failure.reason.as_str()))
         .bind(failure.map(|failure| failure.message.as_str()))
-        .bind(end.output.as_deref().map(|output| Json(StoredOutput::from(output))))
-        .bind(end.output.as_deref().and_then(Output::poster_key))
+        .bind((!end.outputs.is_empty()).then(|| Json(end.outputs.iter().map(StoredOutput::from).collect::<Vec<_>>())))
+        .bind(end.outputs.iter().find_map(Output::poster_key))
         .bind(end.state == State::Completed)
         .bind(end.entry().as_str())
-        .bind(cancelled_in);
+        .bind(cancelled_in)
+        .bind(end.lines.as_deref().map(Json));
     Ok(statement("end_generation", query.fetch_optional(&mut *tx)).await?)
 }
 

@@ -79,7 +79,7 @@ async fn until(cluster: &Cluster, user: &User, name: &str, state: State) -> Gene
 }
 
 fn provider_charge(generation: &Generation) -> ProviderCharge {
-    generation.charge.unwrap().provider_charge()
+    generation.charge.as_ref().unwrap().provider_charge()
 }
 
 fn reason(generation: &Generation) -> String {

@@ -1,4 +1,4 @@
-//! The client of AssetService: has a stored video registered and its poster made.
+//! The client of AssetService: has a stored output registered and its poster made.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
 use crate::error::Error;
-use crate::model::Video;
+use crate::model::StoredFile;
 
 /// Its name in errors.
 const SERVICE: &str = "thumbnail-worker";
@@ -34,11 +34,11 @@ impl AssetClient {
         Self { inner: AssetServiceClient::new(channel) }
     }
 
-    /// Registers a stored video of `account` and has its poster made; tried once. Nothing when the answer names no asset.
+    /// Registers a stored output of `account` and has its poster made; tried once. Nothing when the answer names no asset.
     ///
     /// # Errors
-    /// [`Error::Refused`] when it is no video that can be used, [`Error::Unavailable`] when it may be tried again.
-    pub(crate) async fn register_output(&self, account: AccountId, name: &Name) -> Result<Option<Video>, Error> {
+    /// [`Error::Refused`] when it is no file that can be used, [`Error::Unavailable`] when it may be tried again.
+    pub(crate) async fn register_output(&self, account: AccountId, name: &Name) -> Result<Option<StoredFile>, Error> {
         let mut request = Request::new(RegisterOutputRequest {
             asset: asset_name(&name.sha256()),
             extension: name.extension().to_owned(),
@@ -47,20 +47,21 @@ impl AssetClient {
         let mut client = self.inner.clone();
         let call = client.register_output(request);
         let response = deadline::within(Instant::now() + POSTER_TIMEOUT, call).await.map_err(parse_status)?;
-        Ok(parse_video(response.into_inner()))
+        Ok(parse_file(response.into_inner(), name.extension()))
     }
 }
 
-fn parse_video(response: RegisterOutputResponse) -> Option<Video> {
+fn parse_file(response: RegisterOutputResponse, extension: &str) -> Option<StoredFile> {
     let asset = response.asset?;
     let thumbnail = asset.thumbnail.unwrap_or_default();
-    Some(Video {
+    Some(StoredFile {
         asset: asset.name,
+        extension: extension.to_owned(),
         size_bytes: asset.size_bytes,
         mime_type: asset.mime_type,
         width: asset.width,
         height: asset.height,
-        duration: u64::try_from(response.duration_ms).ok().map(Duration::from_millis),
+        duration: u64::try_from(response.duration_ms).ok().filter(|duration| *duration > 0).map(Duration::from_millis),
         url: asset.url,
         poster: thumbnail.asset,
         poster_url: thumbnail.url,

@@ -22,8 +22,8 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::model::{
-    Charge, Class, Clock, Clocks, Completion, Condition, Failure, Hinted, Lease, Order, Reason, Reference, Suspension,
-    Video, Work,
+    Charge, Class, Clock, Clocks, Completion, Condition, Failure, Form, Hinted, InputFile, Lease, MediaKind, Order,
+    Reason, Reference, RemoteModel, StoredFile, Suspension, Usage, Work,
 };
 
 /// Its name in errors.
@@ -34,6 +34,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call is repeated while generation-status does not answer. By then the lease is another's.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The outputs that a result may have.
+const MAX_OUTPUTS: usize = 16;
 
 /// Talks to generation-status; clones share the channel.
 #[derive(Clone)]
@@ -93,14 +96,14 @@ impl WorkClient {
         Self { inner: WorkServiceClient::new(channel) }
     }
 
-    /// Opens a claim stream for `slots` free slots. It lasts as long as the process, so it is outside of every span.
+    /// Opens a claim stream for `slots` free slots and work for `providers`. It lasts as long as the process, so it is outside of every span.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub(crate) async fn claim(&self, worker: &str, models: Vec<String>, slots: u32) -> Result<Claims, Error> {
+    pub(crate) async fn claim(&self, worker: &str, providers: Vec<String>, slots: u32) -> Result<Claims, Error> {
         let (send, requests) = mpsc::channel(256);
         let slots = i32::try_from(slots).unwrap_or(i32::MAX);
-        let first = wire::ClaimWorkRequest { worker: worker.to_owned(), models, slots };
+        let first = wire::ClaimWorkRequest { worker: worker.to_owned(), providers, slots };
         // A new channel has room for it.
         let _ = send.try_send(first);
         let mut client = self.inner.clone();
@@ -242,9 +245,8 @@ impl WorkClient {
     pub(crate) async fn complete(&self, lease: Lease, completion: Completion) -> Result<(), Error> {
         let request = wire::CompleteWorkRequest {
             lease: Some(to_proto(lease)),
-            output: Some(video_to_proto(completion.video)),
-            extension: completion.extension.to_owned(),
-            cost_micros: completion.cost_micros,
+            outputs: completion.outputs.into_iter().map(output_to_proto).collect(),
+            usage: Some(usage_to_proto(completion.usage)),
         };
         retry(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
@@ -276,6 +278,21 @@ impl WorkClient {
         })
         .await?;
         Ok(response.will_retry)
+    }
+
+    /// The models of the catalogue that are at a provider; tried once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub(crate) async fn list_remote_models(&self) -> Result<Vec<RemoteModel>, Error> {
+        let request = wire::ListRemoteModelsRequest {};
+        let response = call_once(self.inner.clone().list_remote_models(request)).await.map_err(unavailable)?;
+        let model = |model: wire::RemoteModel| RemoteModel {
+            name: model.model,
+            provider: model.provider,
+            model: model.remote_name,
+        };
+        Ok(response.models.into_iter().map(model).collect())
     }
 
     /// Gives a lease back unused.
@@ -382,18 +399,27 @@ fn charge_to_proto(charge: Charge) -> ProviderCharge {
     }
 }
 
-fn video_to_proto(video: Video) -> Output {
-    Output {
-        asset: video.asset,
-        size_bytes: video.size_bytes,
-        mime_type: video.mime_type,
-        width: video.width,
-        height: video.height,
-        duration: video.duration.and_then(|duration| duration.try_into().ok()),
-        url: video.url,
-        poster: video.poster,
-        poster_url: video.poster_url,
-        poster_missing_reason: video.poster_missing_reason,
+fn output_to_proto(file: StoredFile) -> wire::MadeOutput {
+    let output = Output {
+        asset: file.asset,
+        size_bytes: file.size_bytes,
+        mime_type: file.mime_type,
+        width: file.width,
+        height: file.height,
+        duration: file.duration.and_then(|duration| duration.try_into().ok()),
+        url: file.url,
+        poster: file.poster,
+        poster_url: file.poster_url,
+        poster_missing_reason: file.poster_missing_reason,
+    };
+    wire::MadeOutput { output: Some(output), extension: file.extension }
+}
+
+fn usage_to_proto(usage: Usage) -> wire::Usage {
+    wire::Usage {
+        run_time: usage.run_time.and_then(|time| time.try_into().ok()),
+        provider_cost_micros: usage.cost_micros,
+        provider_units: usage.units,
     }
 }
 
@@ -410,9 +436,15 @@ fn parse_work(work: wire::Work) -> Option<Result<Work, Unreadable>> {
         Some(Err(Unreadable { lease, failure }))
     };
     let Ok(account) = AccountId::from_name(&work.account) else { return unreadable("account") };
-    let Some(input) = work.input else { return unreadable("input") };
-    let order =
-        Order { key: lease.job, prompt: input.prompt, seed: input.seed, reference_assets: input.reference_assets };
+    let Some(order) = work.order else {
+        let begun = work.in_doubt || !work.provider_reference.is_empty();
+        let charge = if begun { Charge::Unknown } else { Charge::NotCharged };
+        let detail = format!("the work says nothing of what {} is to be sent", work.model);
+        let failure = Failure::new(Class::Unavailable, Reason::ModelMisconfigured, charge, detail);
+        let failure = Failure { condition: Some(Condition::Misconfigured), ..failure };
+        return Some(Err(Unreadable { lease, failure }));
+    };
+    let Some(order) = parse_order(lease.job, order) else { return unreadable("order") };
     Some(Ok(Work {
         lease,
         generation: work.generation,
@@ -420,7 +452,6 @@ fn parse_work(work: wire::Work) -> Option<Result<Work, Unreadable>> {
         model: work.model,
         order,
         attempt: work.attempt,
-        held_micros: work.held_micros,
         reference: (!work.provider_reference.is_empty()).then_some(Reference(work.provider_reference)),
         unconfirmed: work.in_doubt,
         poll: work.poll,
@@ -429,6 +460,33 @@ fn parse_work(work: wire::Work) -> Option<Result<Work, Unreadable>> {
         cancel_requested: work.cancel_requested,
         traceparent: work.traceparent,
     }))
+}
+
+/// What is ordered; nothing where a part of it is not understood, since what is left out of an order is another order.
+fn parse_order(key: Uuid, order: wire::Order) -> Option<Order> {
+    Some(Order {
+        key,
+        provider: order.provider,
+        model: order.model,
+        input: serde_json::from_str(&order.input).ok()?,
+        files: order.files.into_iter().map(parse_file).collect::<Option<_>>()?,
+        output: (!order.output.is_empty()).then_some(order.output),
+        refusals: order.refusals,
+        output_kinds: order.output_kinds.iter().map(|kind| MediaKind::parse(kind)).collect::<Option<_>>()?,
+        max_outputs: usize::try_from(order.max_outputs).ok()?.clamp(1, MAX_OUTPUTS),
+        max_run_time: order.max_run_time.map(Duration::try_from).transpose().ok()?,
+    })
+}
+
+fn parse_file(file: wire::order::File) -> Option<InputFile> {
+    let name = format!("{}.{}", file.asset.strip_prefix("assets/")?, file.extension).parse().ok()?;
+    Some(InputFile {
+        pointer: file.pointer,
+        name,
+        mime_type: file.mime_type,
+        size_bytes: u64::try_from(file.size_bytes).ok()?,
+        forms: file.forms.iter().map(|form| Form::parse(form)).collect::<Option<_>>()?,
+    })
 }
 
 fn parse_clock(mut clocks: Clocks, trouble: &wire::OrderTrouble) -> Clocks {

@@ -5,7 +5,7 @@
 pub(crate) struct ModelCheck {
     /// `models/{model}`.
     pub(crate) model: String,
-    pub(crate) provider: &'static str,
+    pub(crate) provider: String,
     pub(crate) finding: Finding,
     /// For operators; empty where it is well.
     pub(crate) detail: String,

@@ -1,18 +1,121 @@
 //! Orders at providers: what is ordered, what a provider can do, and what it says of an order.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use chassis::blobs::Name;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// What is ordered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is ordered: frozen when the generation was started, and the same over all attempts.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Order {
     /// The job's id: the idempotency key, and our reference at the provider.
     pub key: Uuid,
-    /// The prompt, 1 to 2,000 characters.
-    pub prompt: String,
-    /// Makes a repetition come out alike; nothing for a model that takes none.
-    pub seed: Option<i64>,
-    /// `assets/{sha256}` of pictures to go by.
-    pub reference_assets: Vec<String>,
+    /// The name of the provider that is asked.
+    pub provider: String,
+    /// What the provider calls the model.
+    pub model: String,
+    /// The provider's input, with `null` in the place of each file.
+    pub input: Map<String, Value>,
+    /// The files of the input.
+    pub files: Vec<InputFile>,
+    /// Where in the result the outputs lie, a JSON pointer; nothing: they are looked for.
+    pub output: Option<String>,
+    /// Words by which the model refuses for safety, beside those that are known of its provider.
+    pub refusals: Vec<String>,
+    /// What is made; a file of another kind is no output.
+    pub output_kinds: Vec<MediaKind>,
+    /// How many outputs there may be; more are not fetched.
+    pub max_outputs: usize,
+    /// The time on the provider's machine that is paid for at most.
+    pub max_run_time: Option<Duration>,
+}
+
+/// A file of the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputFile {
+    /// Where its address stands in the input, a JSON pointer.
+    pub pointer: String,
+    /// The stored object.
+    pub name: Name,
+    /// Its type, by its bytes.
+    pub mime_type: String,
+    /// In bytes.
+    pub size_bytes: u64,
+    /// How it may be given; empty: as the provider takes it.
+    pub forms: Vec<Form>,
+}
+
+/// How a file is given to a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// In the input itself, as a `data:` URI.
+    Data,
+    /// In the provider's own storage.
+    Upload,
+    /// At an address of ours, which is signed and runs out.
+    Url,
+}
+
+impl Form {
+    /// The form of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "data" => Some(Self::Data),
+            "upload" => Some(Self::Upload),
+            "url" => Some(Self::Url),
+            _ => None,
+        }
+    }
+}
+
+/// An order's input as it is sent.
+#[derive(Clone, Default, PartialEq)]
+pub struct Input {
+    /// The input with the files' addresses in their places; with `null` still where the files are in [`Input::files`].
+    pub json: Map<String, Value>,
+    /// The bytes of the files, in the order's own order, for a provider in this process.
+    pub files: Vec<Bytes>,
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaKind {
+    /// Moving pictures.
+    Video,
+    /// A picture.
+    Image,
+    /// Sound.
+    Audio,
+}
+
+impl MediaKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Video, Self::Image, Self::Audio];
+
+    /// The name in an order, and the first part of a media type.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Video => "video",
+            Self::Image => "image",
+            Self::Audio => "audio",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The kind of a media type such as `video/mp4`.
+    #[must_use]
+    pub fn of(mime_type: &str) -> Option<Self> {
+        Self::parse(mime_type.split_once('/')?.0)
+    }
 }
 
 /// The provider's own name for an order that it has taken.
@@ -54,17 +157,28 @@ pub enum OrderStatus {
         /// What is being done, in a word or two.
         stage: &'static str,
     },
-    /// The video is there to be fetched.
+    /// The outputs are there to be fetched.
     Done(Made),
 }
 
 /// What was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Made {
-    /// Where the output lies, as the provider says; empty where it is fetched by the order's reference.
-    pub address: String,
-    /// What the provider charges, in micro-credits; nothing for the price that is held.
+    /// Where the outputs lie, as the provider says, in its order; at least one.
+    pub addresses: Vec<String>,
+    /// What it took.
+    pub usage: Usage,
+}
+
+/// What an order took at its provider, as far as the provider says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The time on the provider's machine.
+    pub run_time: Option<Duration>,
+    /// The provider's own price in millionths of its currency.
     pub cost_micros: Option<i64>,
+    /// What the provider counted, as it says it; empty where it does not.
+    pub units: String,
 }
 
 /// What became of a request to stop.
@@ -76,37 +190,13 @@ pub enum Stopping {
     Unable,
 }
 
-/// A provider that is called over the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RemoteProvider {
-    /// <https://replicate.com>
-    Replicate,
-    /// <https://fal.ai>
-    Fal,
-}
-
-impl RemoteProvider {
-    /// The name in the catalogue, in webhooks' addresses, in spans and in metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Replicate => "replicate",
-            Self::Fal => "fal",
-        }
-    }
-}
-
-/// A model of the catalogue that a remote provider serves.
+/// A model of the catalogue that a provider elsewhere serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteModel {
     /// `models/{model}`, as the catalogue has it.
     pub name: String,
-    /// Whose it is.
-    pub provider: RemoteProvider,
+    /// The name of its provider.
+    pub provider: String,
     /// The provider's name for it.
     pub model: String,
-    /// Words by which it refuses for safety, beside those that are known of its provider.
-    pub refusals: Vec<String>,
-    /// Where in its answer the output's address lies, a JSON pointer; nothing: it is looked for.
-    pub output: Option<String>,
 }

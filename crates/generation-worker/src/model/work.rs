@@ -6,7 +6,7 @@ use domain::id::AccountId;
 use uuid::Uuid;
 
 use super::failure::Condition;
-use super::order::{Order, Reference};
+use super::order::{Order, Reference, Usage};
 
 /// One lease of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,8 +32,6 @@ pub struct Work {
     pub order: Order,
     /// Which attempt this is, from 1.
     pub attempt: i32,
-    /// What the user pays at most, in micro-credits.
-    pub held_micros: i64,
     /// The order of an earlier lease: go on with it.
     pub reference: Option<Reference>,
     /// An earlier lease recorded its intent and no reference: the provider may have the order.
@@ -111,20 +109,22 @@ pub struct Suspension {
     pub message: String,
 }
 
-/// A stored video, as thumbnail-worker registered it.
+/// A stored output, as thumbnail-worker registered it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Video {
+pub struct StoredFile {
     /// `assets/{sha256}`.
     pub asset: String,
     /// Its length in bytes.
     pub size_bytes: i64,
+    /// The stored object's ending, without a dot.
+    pub extension: String,
     /// Its type by its bytes, `video/mp4`.
     pub mime_type: String,
-    /// Width in pixels.
+    /// Width in pixels; 0 for a sound.
     pub width: i32,
-    /// Height in pixels.
+    /// Height in pixels; 0 for a sound.
     pub height: i32,
-    /// How long it plays.
+    /// How long it plays; nothing for a picture.
     pub duration: Option<Duration>,
     /// Where it can be fetched.
     pub url: String,
@@ -139,18 +139,16 @@ pub struct Video {
 /// The result of an order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
-    /// The video and its poster; the bytes are in our storage.
-    pub video: Video,
-    /// The stored object's ending, without a dot.
-    pub extension: &'static str,
-    /// What the user is charged, in micro-credits, at most what is held.
-    pub cost_micros: i64,
+    /// The outputs in the provider's order, at least one; their bytes are in our storage.
+    pub outputs: Vec<StoredFile>,
+    /// What the provider says of its use.
+    pub usage: Usage,
 }
 
 /// How the work of one lease ended in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The video was delivered.
+    /// The outputs were delivered.
     Completed,
     /// The attempt was reported as failed.
     Failed,

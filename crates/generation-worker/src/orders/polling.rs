@@ -18,12 +18,12 @@ impl Orders {
             Suspension { poll_after: Some(poll_interval(provider, work.polls)), ..Suspension::default() };
         if cancel && abilities.cancel {
             // A request that failed is made again with the next poll; only what the provider says of the order counts.
-            if let Err(trouble) = provider.cancel(reference).await {
+            if let Err(trouble) = provider.cancel(&work.order, reference).await {
                 events::call_failed(work, provider.name(), Phase::Cancel, &trouble);
             }
             crash::point(crash_points::CANCEL_SENT);
         }
-        let status = provider.poll(reference).await;
+        let status = provider.poll(&work.order, reference).await;
         crash::point(crash_points::PROVIDER_POLLED);
         match status {
             Ok(OrderStatus::Done(made)) => return Ok(made),

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{Attempt, Orders, Stop};
 use crate::error::Error;
-use crate::model::{CallOutcome, Charge, Class, Failure, Phase, Reason, Reference, Trouble};
+use crate::model::{CallOutcome, Charge, Class, Failure, Input, Phase, Reason, Reference, Trouble};
 use crate::outcomes::{Decision, decide};
 use crate::{crash_points, events};
 
@@ -39,7 +39,8 @@ impl Orders {
             recorded => recorded?,
         }
         crash::point(crash_points::INTENT_ANSWERED);
-        let trouble = match provider.submit(&work.order).await {
+        let input = self.prepare(attempt);
+        let trouble = match provider.submit(&work.order, &input).await {
             Ok(reference) => return self.record(attempt, reference).await,
             Err(trouble) => trouble,
         };
@@ -50,6 +51,11 @@ impl Orders {
             }
             decision => Err(self.unconfirmed(attempt, decision, &trouble)),
         }
+    }
+
+    /// The input that the provider gets.
+    fn prepare(&self, attempt: Attempt<'_>) -> Input {
+        Input { json: attempt.work.order.input.clone(), files: Vec::new() }
     }
 
     /// Finds out what became of an order that may have been taken: it is searched for, and sent again only with `resend`. One
@@ -63,7 +69,7 @@ impl Orders {
                 sleep(Duration::from_millis(100) * 2_u32.pow(tried)).await;
             }
             if abilities.find_by_key {
-                match provider.find(work.order.key).await {
+                match provider.find(&work.order).await {
                     Ok(Some(reference)) => return self.record(attempt, reference).await,
                     // It may not show yet, so that is no proof that there is none.
                     Ok(None) => {}
@@ -71,7 +77,8 @@ impl Orders {
                 }
             }
             if resend {
-                match provider.submit(&work.order).await {
+                let input = self.prepare(attempt);
+                match provider.submit(&work.order, &input).await {
                     Ok(reference) => return self.record(attempt, reference).await,
                     Err(repeated) => trouble = repeated,
                 }
@@ -109,7 +116,8 @@ impl Orders {
 
     /// Submits an order again that the provider took and forgot; its key must lead to the same order.
     pub(super) async fn resubmit(&self, attempt: Attempt<'_>, reference: &Reference) -> Result<(), Stop> {
-        let trouble = match attempt.provider.submit(&attempt.work.order).await {
+        let input = self.prepare(attempt);
+        let trouble = match attempt.provider.submit(&attempt.work.order, &input).await {
             Ok(again) if again == *reference => return Ok(()),
             Ok(_) => {
                 let detail = "the provider gave the same key another reference";

@@ -44,9 +44,9 @@ impl Orders {
         loop {
             if signals.cancel.is_cancelled() && !asked_to_stop && provider.abilities().cancel {
                 // A failed request is made again with the next poll; only what the provider says of the order counts.
-                asked_to_stop = provider.cancel(reference).await.is_ok();
+                asked_to_stop = provider.cancel(&work.order, reference).await.is_ok();
             }
-            match provider.poll(reference).await {
+            match provider.poll(&work.order, reference).await {
                 Ok(OrderStatus::Done(made)) => return Ok(made),
                 Ok(OrderStatus::Waiting { .. }) => failed_polls = 0,
                 Ok(OrderStatus::Working { percent, stage }) => {
@@ -82,7 +82,7 @@ impl Orders {
     /// Stops an order that takes too long.
     async fn time_out(&self, attempt: Attempt<'_>, reference: &Reference) -> Failure {
         let Attempt { work, provider, .. } = attempt;
-        if let Err(trouble) = provider.cancel(reference).await {
+        if let Err(trouble) = provider.cancel(&work.order, reference).await {
             events::call_failed(work, provider.name(), Phase::Cancel, &trouble);
         }
         let detail = format!("the provider took longer than {:?}", self.timeout);

@@ -185,9 +185,21 @@ impl Api {
         url: Url,
         body: Option<&Value>,
     ) -> Result<Answer, CallError> {
+        self.call_with(operation, method, url, body, HeaderMap::new()).await
+    }
+
+    /// Calls once, for `operation`, with further headers.
+    pub(super) async fn call_with(
+        &self,
+        operation: Operation,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+        headers: HeaderMap,
+    ) -> Result<Answer, CallError> {
         let call = operation.begin(self.provider, &method, &url);
-        let mut request =
-            self.client.request(method, url).timeout(CALL_TIMEOUT).header(AUTHORIZATION, self.authorization.clone());
+        let request = self.client.request(method, url).timeout(CALL_TIMEOUT).headers(headers);
+        let mut request = request.header(AUTHORIZATION, self.authorization.clone());
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }

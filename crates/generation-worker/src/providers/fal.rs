@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::provider::Provider;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Method, StatusCode};
@@ -23,48 +24,41 @@ use super::key_set::KeySet;
 use super::webhook_url::webhook_url;
 use super::{outputs, refusals};
 use crate::model::{
-    Abilities, CallOutcome, Charge, Made, NotVerified, Order, OrderStatus, Reference, RemoteModel, RemoteProvider,
-    Stopping, Trouble, Webhook, WebhookEvent,
+    Abilities, CallOutcome, Charge, Input, Made, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Usage,
+    Webhook, WebhookEvent,
 };
-use crate::provider::{Pieces, Provider};
+use crate::provider::{self, Pieces};
 use crate::{config, events, signatures};
 
-const NAME: &str = RemoteProvider::Fal.as_str();
+const NAME: &str = Provider::Fal.as_str();
+/// What a result was counted as, in the header of its answer.
+const BILLABLE_UNITS: &str = "x-fal-billable-units";
 
-/// One model at fal.
+/// fal's queue. An order's model is `owner/app` or `owner/app/endpoint`.
 #[derive(Clone, Debug)]
 pub struct Fal {
     api: Api,
-    model: RemoteModel,
     hooks: Option<Url>,
     keys: Arc<KeySet>,
 }
 
 impl Fal {
-    /// Orders from `model`, `owner/app` or `owner/app/endpoint`.
+    /// Orders by the key of the settings.
     ///
     /// # Errors
     /// When no client can be built.
-    pub fn new(config: &config::Fal, model: &RemoteModel) -> anyhow::Result<Self> {
+    pub fn new(config: &config::Fal) -> anyhow::Result<Self> {
         Ok(Self {
             api: Api::new(NAME, config.url.clone(), config.authorization.clone())?,
-            model: model.clone(),
             hooks: config.hooks.clone(),
             keys: Arc::new(KeySet::new(config.keys.clone())),
         })
     }
 
-    /// Another model, with the same connections and the same keys: a webhook names no model.
-    #[must_use]
-    pub fn another(&self, model: &RemoteModel) -> Self {
-        Self { model: model.clone(), ..self.clone() }
-    }
-
-    /// The address of a request, which leaves the endpoint's own path out.
-    fn request_url<'a>(&'a self, reference: &'a Reference, action: &'a [&'a str]) -> Url {
-        let parts =
-            if self.model.model.starts_with("workflows/") || self.model.model.starts_with("comfy/") { 3 } else { 2 };
-        let app = self.model.model.split('/').take(parts);
+    /// The address of a request to `model`, which leaves the endpoint's own path out.
+    fn request_url<'a>(&'a self, model: &'a str, reference: &'a Reference, action: &'a [&'a str]) -> Url {
+        let parts = if model.starts_with("workflows/") || model.starts_with("comfy/") { 3 } else { 2 };
+        let app = model.split('/').take(parts);
         self.api.url(app.chain(["requests", &reference.0]).chain(action.iter().copied()))
     }
 
@@ -74,13 +68,13 @@ impl Fal {
         }
     }
 
-    async fn result(&self, reference: &Reference) -> Result<OrderStatus, Trouble> {
-        let url = self.request_url(reference, &[]);
-        parse_result(&self.api.call(Operation::Poll, Method::GET, url, None).await?, &self.model)
+    async fn result(&self, order: &Order, reference: &Reference) -> Result<OrderStatus, Trouble> {
+        let url = self.request_url(&order.model, reference, &[]);
+        parse_result(&self.api.call(Operation::Poll, Method::GET, url, None).await?, order)
     }
 }
 
-impl Provider for Fal {
+impl provider::Provider for Fal {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -97,23 +91,15 @@ impl Provider for Fal {
         }
     }
 
-    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, Trouble>> {
+    fn submit<'a>(&'a self, order: &'a Order, input: &'a Input) -> BoxFuture<'a, Result<Reference, Trouble>> {
         async move {
-            if !order.reference_assets.is_empty() {
-                return Err(Trouble::new(CallOutcome::InputRefused, "this model takes no reference pictures"));
-            }
             // Before the order: its first webhook may come before anybody polls.
             self.refresh_keys().await;
-            let mut url = self.api.url(self.model.model.split('/'));
+            let mut url = self.api.url(order.model.split('/'));
             if let Some(webhook) = webhook_url(self.hooks.as_ref(), NAME, order.key) {
                 url.query_pairs_mut().append_pair("fal_webhook", webhook.as_str());
             }
-            let mut body = json!({ "prompt": order.prompt });
-            // Models take seeds of 31 bits.
-            if let Some(seed) = order.seed {
-                body["seed"] = (seed & i64::from(i32::MAX)).into();
-            }
-            let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&body)).await?;
+            let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&json!(input.json))).await?;
             if !answer.status.is_success() {
                 return Err(answer.submit_trouble());
             }
@@ -125,14 +111,14 @@ impl Provider for Fal {
         .boxed()
     }
 
-    fn find(&self, _: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Trouble>> {
+    fn find<'a>(&'a self, _: &'a Order) -> BoxFuture<'a, Result<Option<Reference>, Trouble>> {
         async { Ok(None) }.boxed()
     }
 
-    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
+    fn poll<'a>(&'a self, order: &'a Order, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
         async move {
             self.refresh_keys().await;
-            let url = self.request_url(reference, &["status"]);
+            let url = self.request_url(&order.model, reference, &["status"]);
             let answer = self.api.call(Operation::Poll, Method::GET, url, None).await?;
             if !answer.status.is_success() {
                 return Err(answer.poll_trouble());
@@ -142,7 +128,7 @@ impl Provider for Fal {
             match word {
                 "IN_QUEUE" => Ok(OrderStatus::Waiting { position: parse_position(&status) }),
                 "IN_PROGRESS" => Ok(working()),
-                "COMPLETED" => self.result(reference).await,
+                "COMPLETED" => self.result(order, reference).await,
                 word => {
                     events::unknown_state(NAME, word);
                     Ok(working())
@@ -152,13 +138,13 @@ impl Provider for Fal {
         .boxed()
     }
 
-    fn fetch<'a>(&'a self, _: &'a Reference, made: &'a Made) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
-        self.api.download(&made.address).boxed()
+    fn fetch<'a>(&'a self, _: &'a Reference, address: &'a str) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
+        self.api.download(address).boxed()
     }
 
-    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
+    fn cancel<'a>(&'a self, order: &'a Order, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
         async move {
-            let url = self.request_url(reference, &["cancel"]);
+            let url = self.request_url(&order.model, reference, &["cancel"]);
             let answer = self.api.call(Operation::Cancel, Method::PUT, url, None).await?;
             let settled = matches!(answer.json()["status"].as_str(), Some("ALREADY_COMPLETED" | "NOT_FOUND"));
             if answer.status.is_success() || settled || answer.status == StatusCode::NOT_FOUND {
@@ -182,10 +168,10 @@ impl Provider for Fal {
 
     /// The status of a request that cannot be: its refusal says whether the key is taken. Nothing that is documented says whether
     /// an app is known.
-    fn probe(&self) -> BoxFuture<'_, Result<(), Trouble>> {
+    fn probe<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<(), Trouble>> {
         async move {
             let nobody = Reference(Uuid::nil().to_string());
-            let url = self.request_url(&nobody, &["status"]);
+            let url = self.request_url(model, &nobody, &["status"]);
             let trouble = self.api.call(Operation::Probe, Method::GET, url, None).await?.poll_trouble();
             match trouble.outcome {
                 CallOutcome::AccountRefused | CallOutcome::Unavailable | CallOutcome::Throttled => Err(trouble),
@@ -212,8 +198,15 @@ fn parse_position(status: &Value) -> Option<u32> {
     before.checked_add(1)
 }
 
+/// What a result was counted as; only a decimal number of a bounded length is one.
+fn parse_usage(answer: &Answer) -> Usage {
+    let units = answer.headers.get(BILLABLE_UNITS).and_then(|units| units.to_str().ok()).unwrap_or_default().trim();
+    let is_number = units.len() <= 32 && units.parse::<f64>().is_ok_and(|units| units.is_finite() && units >= 0.0);
+    Usage { units: if is_number { units.to_owned() } else { String::new() }, ..Usage::default() }
+}
+
 /// The result of a completed request.
-fn parse_result(answer: &Answer, model: &RemoteModel) -> Result<OrderStatus, Trouble> {
+fn parse_result(answer: &Answer, order: &Order) -> Result<OrderStatus, Trouble> {
     let code = answer.status.as_u16();
     let body = answer.json();
     if answer.status.is_success() {
@@ -221,10 +214,11 @@ fn parse_result(answer: &Answer, model: &RemoteModel) -> Result<OrderStatus, Tro
         if body.is_null() {
             return Err(answer.trouble(CallOutcome::Unreadable));
         }
-        return match outputs::find(&body, model.output.as_deref()) {
-            Some(address) => Ok(OrderStatus::Done(Made { address, cost_micros: None })),
-            None => Err(answer.trouble(CallOutcome::OutputMissing)),
-        };
+        let addresses = outputs::find(&body, order);
+        if addresses.is_empty() {
+            return Err(answer.trouble(CallOutcome::OutputMissing));
+        }
+        return Ok(OrderStatus::Done(Made { addresses, usage: parse_usage(answer) }));
     }
     let detail = &body["detail"];
     let kind = body["error_type"].as_str().or_else(|| detail[0]["type"].as_str()).unwrap_or_default();
@@ -232,11 +226,11 @@ fn parse_result(answer: &Answer, model: &RemoteModel) -> Result<OrderStatus, Tro
     Err(match code {
         // An error of the request has a `detail`; without one it is a gateway on the way that speaks.
         _ if matches!(code, 401..=404 | 410 | 429) => answer.poll_trouble(),
-        400 | 422 if refusals::is_safety(&body, &model.refusals) => answer.trouble(CallOutcome::SafetyRefused),
+        400 | 422 if refusals::is_safety(&body, &order.refusals) => answer.trouble(CallOutcome::SafetyRefused),
         _ if detail.is_null() && body["error_type"].is_null() => answer.poll_trouble(),
         _ if kind == "client_cancelled" => answer.trouble(CallOutcome::Stopped(Charge::Unknown)),
         _ if matches!(kind, "request_timeout" | "startup_timeout") => answer.trouble(CallOutcome::TimedOut(charge)),
-        _ if refusals::is_safety(&body, &model.refusals) => answer.trouble(CallOutcome::SafetyRefused),
+        _ if refusals::is_safety(&body, &order.refusals) => answer.trouble(CallOutcome::SafetyRefused),
         400 | 422 => answer.trouble(refusals::parse_input_refusal(&body)),
         _ => answer.trouble(CallOutcome::Failed(charge)),
     })
@@ -247,13 +241,13 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
+    use crate::model::MediaKind;
 
     fn read(code: u16, body: &str) -> Result<OrderStatus, Trouble> {
-        let (name, provider, model) = ("models/m".to_owned(), RemoteProvider::Fal, "fal-ai/video".to_owned());
-        let model = RemoteModel { name, provider, model, refusals: Vec::new(), output: None };
+        let order = super::outputs::tests::order(MediaKind::Video, 4, None);
         let status = StatusCode::from_u16(code).unwrap();
         let (headers, credential) = (HeaderMap::new(), String::new());
-        parse_result(&Answer { status, headers, body: body.to_owned().into(), credential }, &model)
+        parse_result(&Answer { status, headers, body: body.to_owned().into(), credential }, &order)
     }
 
     fn outcome(code: u16, body: &Value) -> CallOutcome {
@@ -312,7 +306,7 @@ mod tests {
     #[test]
     fn a_result_with_a_video_is_done_and_one_without_is_not() {
         let address = "https://v3.fal.media/x.mp4".to_owned();
-        let done = Ok(OrderStatus::Done(Made { address: address.clone(), cost_micros: None }));
+        let done = Ok(OrderStatus::Done(Made { addresses: vec![address.clone()], usage: Usage::default() }));
         assert_eq!(read(200, &json!({"video": {"url": address}}).to_string()), done);
         assert_eq!(read(200, &json!({"videos": [{"url": address}]}).to_string()), done);
         assert_eq!(read(200, &json!(address).to_string()), done);

@@ -1,4 +1,4 @@
-//! The built-in provider: `models/local-sketch` draws a short film of the prompt, without a network and without any model.
+//! The built-in provider: it draws a short film of the prompt, without a network and without any model.
 //!
 //! It lets a machine without any provider show everything around one; a sketch says so in its own picture. Invariant: the same
 //! prompt, seed and references give the same bytes. Orders live in this process only, so after a restart a reference is
@@ -15,8 +15,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chassis::telemetry::attributes;
+use domain::provider::Provider;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -25,13 +27,13 @@ use uuid::Uuid;
 
 use self::film::Film;
 use self::sketch::Sketch;
-use crate::model::{Abilities, CallOutcome, Charge, Evidence, Made, Order, OrderStatus, Reference, Stopping, Trouble};
-use crate::provider::{Pieces, Provider};
+use crate::model::{
+    Abilities, CallOutcome, Charge, Evidence, Input, Made, Order, OrderStatus, Reference, Stopping, Trouble, Usage,
+};
+use crate::provider::{self, Pieces};
 
-/// The model that this provider serves.
-pub const MODEL: &str = "models/local-sketch";
 /// Its name.
-const NAME: &str = "local";
+const NAME: &str = Provider::Local.as_str();
 
 /// Draws sketches.
 #[derive(Debug)]
@@ -79,7 +81,7 @@ impl Local {
     }
 }
 
-impl Provider for Local {
+impl provider::Provider for Local {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -96,7 +98,7 @@ impl Provider for Local {
         }
     }
 
-    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, Trouble>> {
+    fn submit<'a>(&'a self, order: &'a Order, input: &'a Input) -> BoxFuture<'a, Result<Reference, Trouble>> {
         async move {
             let _span =
                 info_span!("submit", otel.name = format!("submit {NAME}"), { attributes::PROVIDER } = NAME).entered();
@@ -104,7 +106,8 @@ impl Provider for Local {
             let mut orders = self.orders();
             if !orders.contains_key(&reference) {
                 let state = Arc::new(Mutex::new(State::Working { percent: 0, stage: "composing" }));
-                let drawing = draw(order.clone(), self.pace, Arc::clone(&self.slots), Arc::clone(&state));
+                let drawing =
+                    draw(SketchInput::of(order, input), self.pace, Arc::clone(&self.slots), Arc::clone(&state));
                 let task = tokio::spawn(drawing).abort_handle();
                 orders.insert(reference.clone(), Drawing { state, task });
             }
@@ -113,16 +116,18 @@ impl Provider for Local {
         .boxed()
     }
 
-    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Trouble>> {
-        async move { Ok(Some(reference(key)).filter(|reference| self.orders().contains_key(reference))) }.boxed()
+    fn find<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Option<Reference>, Trouble>> {
+        async move { Ok(Some(reference(order.key)).filter(|reference| self.orders().contains_key(reference))) }.boxed()
     }
 
-    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
+    fn poll<'a>(&'a self, _: &'a Order, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
         async move {
             match self.state(reference) {
                 None => Err(Trouble::new(CallOutcome::NotFound, "the sketch is not in this process")),
                 Some(State::Working { percent, stage }) => Ok(OrderStatus::Working { percent, stage }),
-                Some(State::Done(_)) => Ok(OrderStatus::Done(Made::default())),
+                Some(State::Done(_)) => {
+                    Ok(OrderStatus::Done(Made { addresses: vec![String::new()], usage: Usage::default() }))
+                }
                 Some(State::Failed(cause)) => {
                     let trouble =
                         Trouble::new(CallOutcome::Failed(Charge::NotCharged), "the sketch could not be drawn");
@@ -136,7 +141,7 @@ impl Provider for Local {
         .boxed()
     }
 
-    fn fetch<'a>(&'a self, reference: &'a Reference, _: &'a Made) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
+    fn fetch<'a>(&'a self, reference: &'a Reference, _: &'a str) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
         async move {
             let _span = info_span!("fetch output", { attributes::PROVIDER } = NAME).entered();
             let Some(State::Done(bytes)) = self.state(reference) else {
@@ -148,7 +153,7 @@ impl Provider for Local {
         .boxed()
     }
 
-    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
+    fn cancel<'a>(&'a self, _: &'a Order, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
         async move {
             let _span =
                 info_span!("cancel", otel.name = format!("cancel {NAME}"), { attributes::PROVIDER } = NAME).entered();
@@ -173,6 +178,24 @@ impl Provider for Local {
     }
 }
 
+/// What a sketch is drawn of.
+struct SketchInput {
+    prompt: String,
+    seed: i64,
+    /// The names of the files.
+    files: Vec<String>,
+}
+
+impl SketchInput {
+    fn of(order: &Order, input: &Input) -> Self {
+        Self {
+            prompt: input.json.get("prompt").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            seed: input.json.get("seed").and_then(Value::as_i64).unwrap_or_default(),
+            files: order.files.iter().map(|file| file.name.to_string()).collect(),
+        }
+    }
+}
+
 fn reference(key: Uuid) -> Reference {
     Reference(format!("local-{key}"))
 }
@@ -190,10 +213,10 @@ fn set(state: &Mutex<State>, next: State) {
 }
 
 /// Draws a film in batches of frames, never faster than its pace, and leaves the result in `state`.
-async fn draw(order: Order, pace: Duration, slots: Arc<Semaphore>, state: Arc<Mutex<State>>) {
+async fn draw(input: SketchInput, pace: Duration, slots: Arc<Semaphore>, state: Arc<Mutex<State>>) {
     let started = Instant::now();
     let result = async {
-        let sketch = Arc::new(Sketch::new(&order.prompt, order.seed.unwrap_or_default(), &order.reference_assets));
+        let sketch = Arc::new(Sketch::new(&input.prompt, input.seed, &input.files));
         let mut film = Film::new().map_err(|error| error.to_string())?;
         set(&state, State::Working { percent: 5, stage: "rendering" });
         for first in (0..sketch::FRAMES).step_by(sketch::RATE / 4) {

@@ -1,51 +1,103 @@
-//! Where in a provider's answer the output lies. Models answer in many shapes: an address, a list, an object, the bytes as text.
+//! Where in a provider's answer the outputs lie. Models answer in many shapes: an address, a list, an object, the bytes as text.
 //!
 //! Invariant: only what is an address or a `data:` URI is one, so that a shape that is not understood is an output that is
-//! missing, and never a request to somewhere.
+//! missing, and never a request to somewhere. What is said of a file here only chooses between several: its bytes decide.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::Value;
 
-/// The endings of videos' addresses.
-const VIDEO_ENDINGS: [&str; 4] = [".mp4", ".webm", ".mov", ".m4v"];
+use crate::model::{MediaKind, Order};
 
-/// The address of the output in `answer`: at `pointer`, where the catalogue has one, else the first video, else the first address.
-pub(super) fn find(answer: &Value, pointer: Option<&str>) -> Option<String> {
-    let answer = match pointer {
-        Some(pointer) => answer.pointer(pointer)?,
-        None => answer,
-    };
-    let mut found = Vec::new();
-    collect(answer, false, &mut found);
-    let first = found.iter().position(|(_, video)| *video).unwrap_or_default();
-    found.into_iter().nth(first).map(|(address, _)| address)
+/// The endings of addresses that say what lies there.
+const ENDINGS: [(&str, MediaKind); 13] = [
+    (".mp4", MediaKind::Video),
+    (".webm", MediaKind::Video),
+    (".mov", MediaKind::Video),
+    (".m4v", MediaKind::Video),
+    (".png", MediaKind::Image),
+    (".jpg", MediaKind::Image),
+    (".jpeg", MediaKind::Image),
+    (".webp", MediaKind::Image),
+    (".gif", MediaKind::Image),
+    (".wav", MediaKind::Audio),
+    (".mp3", MediaKind::Audio),
+    (".m4a", MediaKind::Audio),
+    (".ogg", MediaKind::Audio),
+];
+/// The beginnings of fields' names that say what lies there.
+const FIELDS: [(&str, MediaKind); 6] = [
+    ("video", MediaKind::Video),
+    ("image", MediaKind::Image),
+    ("thumbnail", MediaKind::Image),
+    ("cover", MediaKind::Image),
+    ("mask", MediaKind::Image),
+    ("audio", MediaKind::Audio),
+];
+
+/// An address, and what lies there as far as it is said.
+struct Found {
+    address: String,
+    kind: Option<MediaKind>,
 }
 
-/// All addresses in a value, in order, each with whether it is a video's, by its type, its ending or the field that it is in.
-fn collect(value: &Value, in_video: bool, found: &mut Vec<(String, bool)>) {
+/// The addresses of an order's outputs in `answer`, at most as many as there may be: below the order's pointer, where it has one.
+/// Of several those of the ordered kinds, else those of which nothing is said, else all.
+pub(super) fn find(answer: &Value, order: &Order) -> Vec<String> {
+    let answer = match &order.output {
+        Some(pointer) => answer.pointer(pointer),
+        None => Some(answer),
+    };
+    let mut found = Vec::new();
+    if let Some(answer) = answer {
+        collect(answer, None, &mut found);
+    }
+    let ordered = |file: &Found| file.kind.is_some_and(|kind| order.output_kinds.contains(&kind));
+    let unsaid = |file: &Found| file.kind.is_none();
+    if found.iter().any(ordered) {
+        found.retain(ordered);
+    } else if found.iter().any(unsaid) {
+        found.retain(unsaid);
+    }
+    let mut addresses: Vec<String> = Vec::new();
+    for file in found {
+        // Some models name their output twice.
+        if !addresses.contains(&file.address) {
+            addresses.push(file.address);
+        }
+    }
+    addresses.truncate(order.max_outputs);
+    addresses
+}
+
+/// All addresses in a value, in order, each with its kind by its type, its ending or the field that it is in.
+fn collect(value: &Value, within: Option<MediaKind>, found: &mut Vec<Found>) {
     match value {
         Value::String(text) if is_address(text) => {
-            let path = text.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
-            let video = in_video
-                || path.starts_with("data:video/")
-                || (!path.starts_with("data:") && VIDEO_ENDINGS.iter().any(|ending| path.ends_with(ending)));
-            found.push((text.clone(), video));
+            let kind = kind_of_address(text).or(within);
+            found.push(Found { address: text.clone(), kind });
         }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, in_video, found)),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, within, found)),
         Value::Object(fields) => {
-            let of_type = fields.get("content_type").and_then(Value::as_str);
+            let of_type = fields.get("content_type").and_then(Value::as_str).and_then(MediaKind::of);
             for (name, field) in fields {
-                let video = match of_type {
-                    Some(kind) => kind.starts_with("video/"),
-                    None => in_video || name.starts_with("video"),
-                };
-                collect(field, video, found);
+                let named = FIELDS.iter().find(|(beginning, _)| name.starts_with(beginning)).map(|(_, kind)| *kind);
+                // The type is that of the object's own address, not of what lies beside it.
+                let kind = if name == "url" { of_type.or(within) } else { named.or(of_type).or(within) };
+                collect(field, kind, found);
             }
         }
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+}
+
+fn kind_of_address(text: &str) -> Option<MediaKind> {
+    if let Some(data) = text.strip_prefix("data:") {
+        return MediaKind::of(data.split([';', ',']).next()?);
+    }
+    let path = text.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    ENDINGS.iter().find(|(ending, _)| path.ends_with(ending)).map(|(_, kind)| *kind)
 }
 
 fn is_address(text: &str) -> bool {
@@ -59,10 +111,29 @@ pub(super) fn decode_data(data: &str) -> Option<Bytes> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+
+    pub(in super::super) fn order(kind: MediaKind, max_outputs: usize, output: Option<&str>) -> Order {
+        Order {
+            key: uuid::Uuid::nil(),
+            provider: "test".to_owned(),
+            model: "acme/model".to_owned(),
+            input: serde_json::Map::new(),
+            files: Vec::new(),
+            output: output.map(str::to_owned),
+            refusals: Vec::new(),
+            output_kinds: vec![kind],
+            max_outputs,
+            max_run_time: None,
+        }
+    }
+
+    fn video(answer: &Value) -> Vec<String> {
+        find(answer, &order(MediaKind::Video, 1, None))
+    }
 
     #[test]
     fn an_output_is_found_in_every_shape() {
@@ -77,21 +148,40 @@ mod tests {
             json!({"a": {"url": picture, "content_type": "image/png"}, "b": {"url": url, "content_type": "video/mp4"}}),
             json!({"videos": [{"url": url}]}),
         ] {
-            assert_eq!(find(&answer, None).as_deref(), Some(url), "{answer}");
+            assert_eq!(video(&answer), [url], "{answer}");
         }
         let plain = json!({"video": {"url": "https://v3.fal.media/file", "content_type": "video/mp4"}, "a": picture});
-        assert_eq!(find(&plain, None).as_deref(), Some("https://v3.fal.media/file"));
-        assert_eq!(find(&json!(picture), None).as_deref(), Some(picture), "a file that may be a video all the same");
+        assert_eq!(video(&plain), ["https://v3.fal.media/file"]);
+        assert_eq!(video(&json!(picture)), [picture], "a file that may be a video all the same");
         for none in [json!(null), json!({}), json!([]), json!("out.mp4"), json!(7), json!({"video": null})] {
-            assert_eq!(find(&none, None), None, "{none}");
+            assert_eq!(video(&none), [""; 0], "{none}");
         }
     }
 
     #[test]
-    fn the_catalogue_says_where_the_output_lies() {
+    fn several_outputs_come_in_their_order_as_many_as_may_be_and_of_the_ordered_kind() {
+        let still = |name: &str| format!("https://a.test/{name}.png");
+        let answer = json!({"images": [{"url": still("1")}, {"url": still("2")}, {"url": still("3")}], "seed": 1});
+        assert_eq!(find(&answer, &order(MediaKind::Image, 2, None)), [still("1"), still("2")]);
+        assert_eq!(find(&answer, &order(MediaKind::Image, 4, Some("/images"))).len(), 3);
+        assert_eq!(find(&answer, &order(MediaKind::Image, 4, Some("/images/1"))), [still("2")]);
+        let mixed = json!({
+            "video": {"url": "https://a.test/v", "content_type": "video/mp4", "thumbnail": "https://a.test/t"},
+            "audio": {"url": "https://a.test/s"},
+        });
+        assert_eq!(find(&mixed, &order(MediaKind::Video, 4, None)), ["https://a.test/v"]);
+        assert_eq!(find(&mixed, &order(MediaKind::Audio, 4, None)), ["https://a.test/s"]);
+        assert_eq!(find(&mixed, &order(MediaKind::Image, 4, None)), ["https://a.test/t"]);
+        let twice = json!(["https://a.test/1.png", "https://a.test/1.png"]);
+        assert_eq!(find(&twice, &order(MediaKind::Image, 4, None)).len(), 1);
+    }
+
+    #[test]
+    fn the_order_says_where_the_output_lies() {
         let answer = json!({"result": {"low": "https://a/low.mp4", "high": "https://a/high.mp4"}});
-        assert_eq!(find(&answer, Some("/result/high")).as_deref(), Some("https://a/high.mp4"));
-        assert_eq!(find(&answer, Some("/result/none")), None);
+        let at = |pointer| find(&answer, &order(MediaKind::Video, 4, Some(pointer)));
+        assert_eq!(at("/result/high"), ["https://a/high.mp4"]);
+        assert!(at("/result/none").is_empty());
     }
 
     #[test]

@@ -11,57 +11,54 @@
 
 use std::time::Duration;
 
+use domain::provider::Provider;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use ring::hmac;
 use serde_json::{Value, json};
 use url::Url;
-use uuid::Uuid;
 
 use super::api::{Answer, Api, Operation};
 use super::webhook_url::webhook_url;
 use super::{outputs, refusals};
 use crate::model::{
-    Abilities, CallOutcome, Charge, Made, NotVerified, Order, OrderStatus, Reference, RemoteModel, RemoteProvider,
-    Stopping, Trouble, Webhook, WebhookEvent,
+    Abilities, CallOutcome, Charge, Input, Made, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Usage,
+    Webhook, WebhookEvent,
 };
-use crate::provider::{Pieces, Provider};
+use crate::provider::{self, Pieces};
 use crate::{config, events, signatures};
 
-const NAME: &str = RemoteProvider::Replicate.as_str();
+const NAME: &str = Provider::Replicate.as_str();
 
-/// One model at Replicate.
+/// The header that limits the time of a prediction, <https://replicate.com/changelog/2025-10-16-prediction-deadlines>.
+const CANCEL_AFTER: HeaderName = HeaderName::from_static("cancel-after");
+/// The shortest limit that the header takes, in seconds.
+const MIN_CANCEL_AFTER: u64 = 5;
+
+/// Replicate's API. An order's model is `owner/name` for an official one, `owner/name:version` for a version.
 #[derive(Clone, Debug)]
 pub struct Replicate {
     api: Api,
-    model: RemoteModel,
     hooks: Option<Url>,
     secrets: Vec<hmac::Key>,
 }
 
 impl Replicate {
-    /// Orders from `model`: `owner/name` for an official model, `owner/name:version` for a version.
+    /// Orders by the token of the settings.
     ///
     /// # Errors
     /// When no client can be built.
-    pub fn new(config: &config::Replicate, model: &RemoteModel) -> anyhow::Result<Self> {
+    pub fn new(config: &config::Replicate) -> anyhow::Result<Self> {
         Ok(Self {
             api: Api::new(NAME, config.url.clone(), config.authorization.clone())?,
-            model: model.clone(),
             hooks: config.hooks.clone(),
             secrets: config.secrets.clone(),
         })
     }
-
-    /// Another model, with the same connections and secrets.
-    #[must_use]
-    pub fn another(&self, model: &RemoteModel) -> Self {
-        Self { model: model.clone(), ..self.clone() }
-    }
 }
 
-impl Provider for Replicate {
+impl provider::Provider for Replicate {
     fn name(&self) -> &'static str {
         NAME
     }
@@ -78,29 +75,26 @@ impl Provider for Replicate {
         }
     }
 
-    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, Trouble>> {
+    fn submit<'a>(&'a self, order: &'a Order, input: &'a Input) -> BoxFuture<'a, Result<Reference, Trouble>> {
         async move {
-            if !order.reference_assets.is_empty() {
-                return Err(Trouble::new(CallOutcome::InputRefused, "this model takes no reference pictures"));
-            }
-            let mut body = json!({ "input": { "prompt": order.prompt } });
-            // Models take seeds of 31 bits.
-            if let Some(seed) = order.seed {
-                body["input"]["seed"] = (seed & i64::from(i32::MAX)).into();
-            }
-            let url = match self.model.model.split_once(':') {
+            let mut body = json!({ "input": input.json });
+            let url = match order.model.split_once(':') {
                 Some((_, version)) => {
                     body["version"] = version.into();
                     self.api.url(["predictions"])
                 }
-                None => self.api.url(["models"].into_iter().chain(self.model.model.split('/')).chain(["predictions"])),
+                None => self.api.url(["models"].into_iter().chain(order.model.split('/')).chain(["predictions"])),
             };
             if let Some(webhook) = webhook_url(self.hooks.as_ref(), NAME, order.key) {
                 body["webhook"] = webhook.as_str().into();
                 // `start` names an order early whose submission was not answered.
                 body["webhook_events_filter"] = json!(["start", "completed"]);
             }
-            let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&body)).await?;
+            let mut headers = HeaderMap::new();
+            if let Some(limit) = order.max_run_time {
+                headers.extend(HeaderValue::try_from(cancel_after(limit)).ok().map(|limit| (CANCEL_AFTER, limit)));
+            }
+            let answer = self.api.call_with(Operation::Submit, Method::POST, url, Some(&body), headers).await?;
             if !answer.status.is_success() {
                 return Err(answer.submit_trouble());
             }
@@ -112,24 +106,24 @@ impl Provider for Replicate {
         .boxed()
     }
 
-    fn find(&self, _: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Trouble>> {
+    fn find<'a>(&'a self, _: &'a Order) -> BoxFuture<'a, Result<Option<Reference>, Trouble>> {
         async { Ok(None) }.boxed()
     }
 
-    fn poll<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
+    fn poll<'a>(&'a self, order: &'a Order, reference: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
         async move {
             let url = self.api.url(["predictions", &reference.0]);
             let answer = self.api.call(Operation::Poll, Method::GET, url, None).await?;
-            if answer.status.is_success() { parse_prediction(&answer, &self.model) } else { Err(answer.poll_trouble()) }
+            if answer.status.is_success() { parse_prediction(&answer, order) } else { Err(answer.poll_trouble()) }
         }
         .boxed()
     }
 
-    fn fetch<'a>(&'a self, _: &'a Reference, made: &'a Made) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
-        self.api.download(&made.address).boxed()
+    fn fetch<'a>(&'a self, _: &'a Reference, address: &'a str) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
+        self.api.download(address).boxed()
     }
 
-    fn cancel<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
+    fn cancel<'a>(&'a self, _: &'a Order, reference: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
         async move {
             let url = self.api.url(["predictions", &reference.0, "cancel"]);
             let answer = self.api.call(Operation::Cancel, Method::POST, url, None).await?;
@@ -149,9 +143,9 @@ impl Provider for Replicate {
     }
 
     /// `models.get`, or `models.versions.get` where the catalogue names a version.
-    fn probe(&self) -> BoxFuture<'_, Result<(), Trouble>> {
+    fn probe<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<(), Trouble>> {
         async move {
-            let (name, version) = self.model.model.split_once(':').unwrap_or((&self.model.model, ""));
+            let (name, version) = model.split_once(':').unwrap_or((model, ""));
             let version = Some(version).filter(|version| !version.is_empty()).map(|version| ["versions", version]);
             let path = ["models"].into_iter().chain(name.split('/')).chain(version.into_iter().flatten());
             let answer = self.api.call(Operation::Probe, Method::GET, self.api.url(path), None).await?;
@@ -171,21 +165,33 @@ impl Provider for Replicate {
     fn forget(&self, _: &Reference) {}
 }
 
+/// The limit of a prediction's time as the header has it: whole seconds, rounded up, since what is cut off is charged.
+fn cancel_after(limit: Duration) -> String {
+    let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+    format!("{}s", seconds.max(MIN_CANCEL_AFTER))
+}
+
 /// What a prediction says.
-fn parse_prediction(answer: &Answer, model: &RemoteModel) -> Result<OrderStatus, Trouble> {
+fn parse_prediction(answer: &Answer, order: &Order) -> Result<OrderStatus, Trouble> {
     let prediction = answer.json();
     let Some(status) = prediction["status"].as_str() else { return Err(answer.trouble(CallOutcome::Unreadable)) };
     let error = &prediction["error"];
     match status {
         "starting" => Ok(OrderStatus::Waiting { position: None }),
         "processing" => Ok(working()),
-        "succeeded" => match outputs::find(&prediction["output"], model.output.as_deref()) {
-            Some(address) => Ok(OrderStatus::Done(Made { address, cost_micros: None })),
-            None => Err(answer.trouble(CallOutcome::OutputMissing)),
-        },
+        "succeeded" => {
+            let addresses = outputs::find(&prediction["output"], order);
+            if addresses.is_empty() {
+                return Err(answer.trouble(CallOutcome::OutputMissing));
+            }
+            // The time that is billed, of a model that is billed by time.
+            let seconds = prediction["metrics"]["predict_time"].as_f64();
+            let run_time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            Ok(OrderStatus::Done(Made { addresses, usage: Usage { run_time, ..Usage::default() } }))
+        }
         "failed" => {
             // No code is documented for a refusal; the words of the models that refuse are known.
-            let refused = refusals::is_safety(error, &model.refusals);
+            let refused = refusals::is_safety(error, &order.refusals);
             let outcome = if refused { CallOutcome::SafetyRefused } else { CallOutcome::Failed(Charge::Unknown) };
             let said = error.as_str().map_or_else(|| error.to_string(), str::to_owned);
             Err(Trouble::new(outcome, "the prediction failed").with_evidence(answer.evidence_in(said.as_bytes())))
@@ -209,18 +215,17 @@ fn working() -> OrderStatus {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-
     use super::*;
+    use crate::model::MediaKind;
 
-    fn model() -> RemoteModel {
-        let (name, provider, model) = ("models/m".to_owned(), RemoteProvider::Replicate, "acme/video".to_owned());
-        RemoteModel { name, provider, model, refusals: vec!["not in this house".to_owned()], output: None }
+    fn order() -> Order {
+        let order = super::outputs::tests::order(MediaKind::Video, 4, None);
+        Order { refusals: vec!["not in this house".to_owned()], ..order }
     }
 
     fn read(body: &str) -> Result<OrderStatus, Trouble> {
         let (status, headers, credential) = (StatusCode::OK, HeaderMap::new(), String::new());
-        parse_prediction(&Answer { status, headers, body: body.to_owned().into(), credential }, &model())
+        parse_prediction(&Answer { status, headers, body: body.to_owned().into(), credential }, &order())
     }
 
     fn outcome(read: Result<OrderStatus, Trouble>) -> CallOutcome {
@@ -233,13 +238,14 @@ mod tests {
         let said = |status: &str, output: Value, started: Value| {
             let body = json!({
                 "id": "ufawqhfynnddngldkgtslldrkq", "status": status, "output": output, "started_at": started,
-                "error": "boom", "logs": null, "metrics": {},
+                "error": "boom", "logs": null, "metrics": {"predict_time": 2.5},
             });
             read(&body.to_string())
         };
         let address = "https://replicate.delivery/x/out.mp4".to_owned();
         let (url, time) = (json!(address), json!("2022-04-26T22:13:06.224088Z"));
-        let done = Ok(OrderStatus::Done(Made { address, cost_micros: None }));
+        let usage = Usage { run_time: Some(Duration::from_millis(2_500)), ..Usage::default() };
+        let done = Ok(OrderStatus::Done(Made { addresses: vec![address], usage }));
         assert_eq!(said("starting", Value::Null, Value::Null), Ok(OrderStatus::Waiting { position: None }));
         assert_eq!(said("processing", Value::Null, time.clone()), Ok(working()));
         assert_eq!(said("succeeded", url.clone(), time.clone()), done);

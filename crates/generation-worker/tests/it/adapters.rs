@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use generation_worker::config;
-use generation_worker::model::{
-    CallOutcome, Made, Order, OrderStatus, Reference, RemoteModel, RemoteProvider, Stopping, Trouble,
-};
+use generation_worker::model::{CallOutcome, Order, OrderStatus, Reference, Stopping, Trouble, Usage};
 use generation_worker::provider::Provider;
 use generation_worker::providers::fal::Fal;
 use generation_worker::providers::replicate::Replicate;
@@ -16,6 +14,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 use uuid::Uuid;
+
+use crate::fake_provider::{self, input};
 
 const JOB: Uuid = Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001);
 
@@ -62,14 +62,14 @@ impl FakeServer {
         Url::parse(&format!("http://{}{path}", self.at)).unwrap()
     }
 
-    fn replicate(&self, model: &str) -> Replicate {
+    fn replicate(&self) -> Replicate {
         let config = config::Replicate {
             url: self.url("/v1"),
             authorization: HeaderValue::from_static("Bearer token"),
             hooks: Some(Url::parse("https://rushes.test/hooks").unwrap()),
             secrets: Vec::new(),
         };
-        Replicate::new(&config, &remote_model(RemoteProvider::Replicate, model)).unwrap()
+        Replicate::new(&config).unwrap()
     }
 
     fn fal(&self) -> Fal {
@@ -79,7 +79,7 @@ impl FakeServer {
             hooks: None,
             keys: self.url("/keys"),
         };
-        Fal::new(&config, &remote_model(RemoteProvider::Fal, "fal-ai/kling-video/v2/text-to-video")).unwrap()
+        Fal::new(&config).unwrap()
     }
 
     fn asked(&self) -> Vec<String> {
@@ -104,13 +104,17 @@ async fn request(stream: &mut TcpStream) -> String {
     }
 }
 
+/// An order at either: each reads as much of the model's name as it has a place for.
 fn order() -> Order {
-    Order { key: JOB, prompt: "A lighthouse".into(), seed: Some(7), reference_assets: Vec::new() }
+    Order { key: JOB, ..fake_provider::order("any", "acme/film", "A lighthouse") }
 }
 
-fn remote_model(provider: RemoteProvider, model: &str) -> RemoteModel {
-    let (name, model) = ("models/m".to_owned(), model.to_owned());
-    RemoteModel { name, provider, model, refusals: Vec::new(), output: None }
+fn fal_order() -> Order {
+    Order { model: "fal-ai/kling-video/v2/text-to-video".to_owned(), ..order() }
+}
+
+async fn submit(provider: &dyn Provider, order: &Order) -> Result<Reference, Trouble> {
+    provider.submit(order, &input(order)).await
 }
 
 fn outcome(result: Result<Reference, Trouble>) -> CallOutcome {
@@ -125,9 +129,12 @@ const SUBMITTED: &str =
 #[tokio::test]
 async fn replicate_is_asked_for_a_model_or_a_version() {
     let server = FakeServer::replying([Reply::Answer(201, "", CREATED), Reply::Answer(201, "", CREATED)]).await;
-    let reference = server.replicate("acme/film").submit(&order()).await.unwrap();
+    let provider = server.replicate();
+    let reference = submit(&provider, &order()).await.unwrap();
     assert_eq!(reference, Reference("gm3qorzdhgbfurvjtvhg6dckhu".into()));
-    server.replicate("acme/film:5c7d5dc6").submit(&order()).await.unwrap();
+    let limit = Some(std::time::Duration::from_millis(90_500));
+    let version = Order { model: "acme/film:5c7d5dc6".to_owned(), max_run_time: limit, ..order() };
+    submit(&provider, &version).await.unwrap();
     let asked = server.asked();
     assert!(asked[0].starts_with("POST /v1/models/acme/film/predictions HTTP/1.1\r\n"), "{}", asked[0]);
     assert!(asked[1].starts_with("POST /v1/predictions HTTP/1.1\r\n"), "{}", asked[1]);
@@ -139,15 +146,17 @@ async fn replicate_is_asked_for_a_model_or_a_version() {
     assert_eq!(model["input"], serde_json::json!({"prompt": "A lighthouse", "seed": 7}));
     assert_eq!(model["webhook"], format!("https://rushes.test/hooks/replicate/{JOB}"));
     assert!(asked[0].contains("authorization: Bearer token\r\n"), "{}", asked[0]);
+    assert!(!asked[0].contains("cancel-after") && asked[1].contains("cancel-after: 91s\r\n"), "{}", asked[1]);
 }
 
 /// A model that takes no seed refuses whatever it does not know.
 #[tokio::test]
 async fn nothing_is_sent_that_the_model_does_not_have() {
     let server = FakeServer::replying([Reply::Answer(201, "", CREATED), Reply::Answer(200, "", SUBMITTED)]).await;
-    let order = Order { seed: None, ..order() };
-    server.replicate("acme/film").submit(&order).await.unwrap();
-    server.fal().submit(&order).await.unwrap();
+    let mut order = order();
+    order.input.remove("seed");
+    submit(&server.replicate(), &order).await.unwrap();
+    submit(&server.fal(), &order).await.unwrap();
     let bodies: Vec<_> =
         server.asked().iter().map(|asked| asked.split_once("\r\n\r\n").unwrap().1.to_owned()).collect();
     assert!(bodies.iter().all(|body| body.contains("A lighthouse") && !body.contains("seed")), "{bodies:?}");
@@ -159,8 +168,8 @@ async fn what_never_left_is_not_taken_for_what_was_lost() {
     let at = nobody.local_addr().unwrap();
     drop(nobody);
     let gone = FakeServer { at, asked: Arc::default() };
-    for provider in [&gone.replicate("acme/film") as &dyn Provider, &gone.fal()] {
-        assert_eq!(outcome(provider.submit(&order()).await), CallOutcome::NotSent);
+    for provider in [&gone.replicate() as &dyn Provider, &gone.fal()] {
+        assert_eq!(outcome(submit(provider, &order()).await), CallOutcome::NotSent);
     }
     for (reply, expected) in [
         (Reply::Cut, CallOutcome::Lost),
@@ -172,8 +181,8 @@ async fn what_never_left_is_not_taken_for_what_was_lost() {
         (Reply::Answer(201, "", "no json"), CallOutcome::Unreadable),
     ] {
         let server = FakeServer::replying([reply.clone(), reply]).await;
-        for provider in [&server.replicate("acme/film") as &dyn Provider, &server.fal()] {
-            assert_eq!(outcome(provider.submit(&order()).await), expected);
+        for provider in [&server.replicate() as &dyn Provider, &server.fal()] {
+            assert_eq!(outcome(submit(provider, &order()).await), expected);
         }
         // Neither a retry nor a redirect: each was asked once.
         assert_eq!(server.asked().len(), 2);
@@ -194,8 +203,8 @@ async fn a_documented_refusal_is_no_other_answer() {
     ] {
         let answer = Reply::Answer(code, headers, body);
         let server = FakeServer::replying([answer.clone(), answer]).await;
-        for provider in [&server.replicate("acme/film") as &dyn Provider, &server.fal()] {
-            let trouble = provider.submit(&order()).await.unwrap_err();
+        for provider in [&server.replicate() as &dyn Provider, &server.fal()] {
+            let trouble = submit(provider, &order()).await.unwrap_err();
             assert_eq!(trouble.outcome, expected, "{code} {body}");
             assert_eq!(trouble.retry_after.map(|after| after.as_secs()), (code == 429).then_some(30));
             assert_eq!(trouble.evidence.status, Some(code));
@@ -208,7 +217,7 @@ async fn a_documented_refusal_is_no_other_answer() {
 async fn redirects_of_a_file_are_followed_a_few_times() {
     let hop = || Reply::Answer(302, "location: /next.mp4\r\n", "");
     let server = FakeServer::replying([hop(), hop(), Reply::Answer(200, "", "the film")]).await;
-    let made = Made { address: server.url("/out.mp4").to_string(), cost_micros: None };
+    let made = server.url("/out.mp4").to_string();
     let (provider, reference) = (server.fal(), Reference("p".into()));
     let pieces: Vec<_> = provider.fetch(&reference, &made).await.unwrap().collect().await;
     assert_eq!(pieces.into_iter().flat_map(|piece| piece.unwrap().to_vec()).collect::<Vec<_>>(), b"the film");
@@ -224,12 +233,12 @@ async fn redirects_of_a_file_are_followed_a_few_times() {
         (vec![Reply::Cut], CallOutcome::FileUnavailable),
     ] {
         let server = FakeServer::replying(replies).await;
-        let made = Made { address: server.url("/out.mp4").to_string(), cost_micros: None };
+        let made = server.url("/out.mp4").to_string();
         let trouble = server.fal().fetch(&reference, &made).await.map(drop).unwrap_err();
         assert_eq!(trouble.outcome, expected);
     }
-    let data = Made { address: "data:video/mp4;base64,dGhlIGZpbG0=".to_owned(), cost_micros: None };
-    let pieces: Vec<_> = provider.fetch(&reference, &data).await.unwrap().collect().await;
+    let data = "data:video/mp4;base64,dGhlIGZpbG0=";
+    let pieces: Vec<_> = provider.fetch(&reference, data).await.unwrap().collect().await;
     assert_eq!(&pieces.into_iter().next().unwrap().unwrap()[..], b"the film");
 }
 
@@ -243,14 +252,14 @@ async fn replicates_output_is_fetched_without_the_token() {
         Reply::Answer(200, "", "{}"),
     ])
     .await;
-    let provider = server.replicate("acme/film");
+    let (provider, order) = (server.replicate(), order());
     let reference = Reference("p".into());
-    let Ok(OrderStatus::Done(made)) = provider.poll(&reference).await else { panic!("it is done") };
-    let pieces: Vec<_> = provider.fetch(&reference, &made).await.unwrap().collect().await;
+    let Ok(OrderStatus::Done(made)) = provider.poll(&order, &reference).await else { panic!("it is done") };
+    let pieces: Vec<_> = provider.fetch(&reference, &made.addresses[0]).await.unwrap().collect().await;
     let film: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.unwrap().to_vec()).collect();
     assert_eq!(film, b"the film");
-    assert_eq!(provider.poll(&reference).await.unwrap_err().outcome, CallOutcome::NotFound);
-    assert_eq!(provider.cancel(&reference).await, Ok(Stopping::Asked));
+    assert_eq!(provider.poll(&order, &reference).await.unwrap_err().outcome, CallOutcome::NotFound);
+    assert_eq!(provider.cancel(&order, &reference).await, Ok(Stopping::Asked));
     let asked = server.asked();
     assert!(asked[0].starts_with("GET /v1/predictions/p HTTP/1.1\r\n"), "{}", asked[0]);
     assert!(asked[1].starts_with("GET /out.mp4 ") && !asked[1].contains("authorization"), "{}", asked[1]);
@@ -266,17 +275,19 @@ async fn fal_is_asked_below_the_app_and_completed_means_only_that_there_is_a_res
         Reply::Answer(200, "", r#"{"status":"COMPLETED"}"#),
         Reply::Answer(422, "", r#"{"detail":[{"loc":["body"],"msg":"no","type":"content_policy_violation"}]}"#),
         Reply::Answer(200, "", r#"{"status":"COMPLETED"}"#),
-        Reply::Answer(200, "", r#"{"video":{"url":"{base}/v.mp4"}}"#),
+        Reply::Answer(200, "x-fal-billable-units: 4.0\r\n", r#"{"video":{"url":"{base}/v.mp4"}}"#),
         Reply::Answer(400, "", r#"{"status":"ALREADY_COMPLETED"}"#),
     ])
     .await;
     let provider = server.fal();
-    let reference = provider.submit(&order()).await.unwrap();
-    assert_eq!(provider.poll(&reference).await, Ok(OrderStatus::Waiting { position: Some(3) }));
-    assert!(matches!(provider.poll(&reference).await, Ok(OrderStatus::Working { .. })));
-    assert_eq!(provider.poll(&reference).await.unwrap_err().outcome, CallOutcome::SafetyRefused);
-    assert!(matches!(provider.poll(&reference).await, Ok(OrderStatus::Done(_))));
-    assert_eq!(provider.cancel(&reference).await, Ok(Stopping::Asked));
+    let order = fal_order();
+    let reference = submit(&provider, &order).await.unwrap();
+    assert_eq!(provider.poll(&order, &reference).await, Ok(OrderStatus::Waiting { position: Some(3) }));
+    assert!(matches!(provider.poll(&order, &reference).await, Ok(OrderStatus::Working { .. })));
+    assert_eq!(provider.poll(&order, &reference).await.unwrap_err().outcome, CallOutcome::SafetyRefused);
+    let Ok(OrderStatus::Done(made)) = provider.poll(&order, &reference).await else { panic!("it is done") };
+    assert_eq!(made.usage, Usage { units: "4.0".to_owned(), ..Usage::default() });
+    assert_eq!(provider.cancel(&order, &reference).await, Ok(Stopping::Asked));
     let asked: Vec<_> =
         server.asked().iter().map(|request| request.split(" HTTP").next().unwrap().to_owned()).collect();
     let below = "/fal-ai/kling-video/requests/80e732af-660e-45cd-bd63-580e4f2a94cc";

@@ -1,11 +1,11 @@
 //! What an operator is told of keys and models before users order.
 
 use generation_worker::config::{Config, Fal};
-use generation_worker::model::{RemoteModel, RemoteProvider};
 use generation_worker::providers::Registry;
-use proto::work::v1::CheckModelsRequest;
 use proto::work::v1::model_check::Finding;
+use proto::work::v1::{CheckModelsRequest, RemoteModel};
 use provider_double::{Double, Settings};
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
@@ -16,21 +16,29 @@ async fn double() -> Double {
     Double::start(Settings::new(&bill)).await.unwrap()
 }
 
-async fn findings(providers: Registry) -> Vec<(String, Finding, String)> {
+/// What is found of these models, each with its provider.
+async fn findings(providers: Registry, models: &[(&str, &str)]) -> Vec<(String, Finding, String)> {
     let cluster = Cluster::start(providers, |_| {}).await;
+    let model = |(model, provider): &(&str, &str)| RemoteModel {
+        model: (*model).to_owned(),
+        provider: (*provider).to_owned(),
+        remote_name: "acme/video".to_owned(),
+    };
+    cluster.node.state().models = models.iter().map(model).collect();
     let checks = cluster.providers.clone().check_models(CheckModelsRequest {}).await.unwrap().into_inner().checks;
     checks.into_iter().map(|check| (check.model.clone(), check.finding(), check.detail)).collect()
 }
 
+const MODELS: [(&str, &str); 2] = [("models/by-replicate", "replicate"), ("models/by-fal", "fal")];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_mistake_with_keys_and_models_is_found_before_an_order() {
     let double = double().await;
-    let served: Vec<_> = findings(registry(&double, "double-token")).await.into_iter().map(|found| found.1).collect();
-    assert_eq!(served, [Finding::Served; 3]);
-    let refused = findings(registry(&double, "another")).await;
-    assert_eq!(refused[0].1, Finding::KeyRefused);
-    assert_eq!(refused[1].1, Finding::KeyRefused);
-    assert_eq!(refused[2].1, Finding::Served, "the built-in one needs no key");
+    let found = findings(registry(&double, "double-token"), &MODELS).await;
+    let served: Vec<_> = found.iter().map(|(model, finding, _)| (model.as_str(), *finding)).collect();
+    assert_eq!(served, [("models/by-fal", Finding::Served), ("models/by-replicate", Finding::Served)]);
+    let refused = findings(registry(&double, "another"), &MODELS).await;
+    assert!(refused.iter().all(|(_, finding, _)| *finding == Finding::KeyRefused), "{refused:?}");
     assert!(refused.iter().all(|(_, _, detail)| !detail.contains("another")), "no key in {refused:?}");
     assert!(refused[1].2.contains("401"), "{refused:?}");
     drop(double);
@@ -40,27 +48,11 @@ async fn each_mistake_with_keys_and_models_is_found_before_an_order() {
         hooks: None,
         keys: "http://127.0.0.1:1/".parse().unwrap(),
     };
-    let model = |name: &str, provider| RemoteModel {
-        name: name.into(),
-        provider,
-        model: "acme/video".into(),
-        refusals: Vec::new(),
-        output: None,
-    };
     let uri = "http://127.0.0.1:1".parse().unwrap();
-    let config = Config {
-        fal: Some(nobody),
-        models: vec![model("models/a", RemoteProvider::Fal), model("models/b", RemoteProvider::Replicate)],
-        ..crate::cluster::config(&uri, &std::env::temp_dir())
-    };
-    let found = findings(Registry::open(&config).unwrap()).await;
+    let config = Config { fal: Some(nobody), ..crate::cluster::config(&uri, &std::env::temp_dir()) };
+    let found = findings(Registry::open(&config).unwrap(), &MODELS).await;
     let found: Vec<_> = found.iter().map(|(model, finding, _)| (model.as_str(), *finding)).collect();
-    let expected = [
-        ("models/a", Finding::Unreachable),
-        ("models/b", Finding::KeyMissing),
-        ("models/local-sketch", Finding::Served),
-    ];
-    assert_eq!(found, expected);
+    assert_eq!(found, [("models/by-fal", Finding::Unreachable), ("models/by-replicate", Finding::KeyMissing)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,6 +60,17 @@ async fn a_model_that_its_provider_does_not_know_is_found() {
     let bill = std::env::temp_dir().join(format!("rushes-bill-{}", Uuid::now_v7().simple()));
     let settings = Settings { models: vec!["acme/other".to_owned()], ..Settings::new(&bill) };
     let double = Double::start(settings).await.unwrap();
-    let found = findings(registry(&double, "double-token")).await;
-    assert_eq!((found[1].0.as_str(), found[1].1), ("models/by-replicate", Finding::ModelUnknown));
+    let found = findings(registry(&double, "double-token"), &MODELS[..1]).await;
+    assert_eq!((found[0].0.as_str(), found[0].1), ("models/by-replicate", Finding::ModelUnknown));
+}
+
+/// generation-status says which models there are; while it does not, nobody is told that all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn models_that_nobody_lists_are_not_checked() {
+    let cluster = Cluster::start(Registry::default(), |_| {}).await;
+    for _ in 0..3 {
+        cluster.node.refuse_next("list_remote_models", Status::unavailable("away"));
+    }
+    let refused = cluster.providers.clone().check_models(CheckModelsRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
 }

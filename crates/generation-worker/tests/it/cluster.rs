@@ -49,7 +49,6 @@ pub(crate) fn config(uri: &http::Uri, folder: &std::path::Path) -> Config {
         local: Local { pace: Duration::ZERO, threads: 2 },
         replicate: None,
         fal: None,
-        models: Vec::new(),
     }
 }
 

@@ -17,7 +17,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-const MODELS: [&str; 2] = ["models/by-replicate", "models/by-fal"];
+use crate::fake_provider::{self, input};
+use crate::telemetry::at_provider;
+
+const MODELS: [&str; 2] = ["by-replicate", "by-fal"];
 
 /// A double, the providers that are configured to call it, and a port for its webhooks.
 struct Providers {
@@ -31,23 +34,16 @@ impl Providers {
     async fn new(faults: Faults, token: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("double-{}", Uuid::now_v7().simple()));
         std::fs::create_dir_all(&folder).unwrap();
-        let (bill, models) = (folder.join("bill"), folder.join("models.json"));
+        let bill = folder.join("bill");
         let settings = Settings { faults, ..Settings::new(&bill) };
         let secret = settings.secret.clone();
         let double = Double::start(settings).await.unwrap();
         let hooks = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        std::fs::write(
-            &models,
-            r#"{"models": [{"id": "by-replicate", "provider": "replicate", "model": "acme/video", "price_micros": 1},
-                           {"id": "by-fal", "provider": "fal", "model": "fal-ai/video/text-to-video", "price_micros": 1}]}"#,
-        )
-        .unwrap();
         let at = |path: &str| format!("http://{}{path}", double.address());
         let source = chassis::settings::Source::of(&[
             ("RUSHES_GENERATION_STATUS_URL", "http://127.0.0.1:1"),
             ("RUSHES_THUMBNAIL_WORKER_URL", "http://127.0.0.1:1"),
             ("RUSHES_BLOBS_URL", "file:///tmp"),
-            ("RUSHES_MODELS", models.to_str().unwrap()),
             ("RUSHES_HOOKS_URL", &format!("http://{}/hooks", hooks.local_addr().unwrap())),
             ("RUSHES_REPLICATE_TOKEN", token),
             ("RUSHES_REPLICATE_URL", &at("/replicate/v1")),
@@ -64,8 +60,8 @@ impl Providers {
         Self::new(Faults::default(), "double-token").await
     }
 
-    fn provider(&self, model: &str) -> Arc<dyn Provider> {
-        self.registry.of_model(model).unwrap()
+    fn provider(&self, model: &'static str) -> At {
+        At { provider: self.registry.named(at_provider(model).0).unwrap(), model }
     }
 
     fn bill(&self) -> Vec<Line> {
@@ -101,39 +97,67 @@ impl Providers {
     }
 }
 
-fn order(prompt: &str) -> Order {
-    Order { key: Uuid::now_v7(), prompt: prompt.to_owned(), seed: Some(7), reference_assets: Vec::new() }
+/// A provider, and a model of it.
+struct At {
+    provider: Arc<dyn Provider>,
+    model: &'static str,
 }
 
-/// What the order comes to, once the provider has decided on it.
-async fn over(provider: &dyn Provider, reference: &Reference) -> Result<Made, Trouble> {
-    let poll = async || match provider.poll(reference).await {
-        Ok(OrderStatus::Waiting { .. } | OrderStatus::Working { .. }) => None,
-        Ok(OrderStatus::Done(made)) => Some(Ok(made)),
-        Err(trouble) => Some(Err(trouble)),
-    };
-    testkit::eventually("the order is over", Duration::from_secs(20), poll).await.unwrap()
-}
+impl At {
+    fn order(&self, prompt: &str) -> Order {
+        let (provider, model) = at_provider(self.model);
+        fake_provider::order(provider, model, prompt)
+    }
 
-/// The bytes of a file, or what came of fetching it.
-async fn bytes(provider: &dyn Provider, reference: &Reference, made: &Made) -> Result<Vec<u8>, Trouble> {
-    let pieces: Vec<Bytes> = provider.fetch(reference, made).await?.try_collect().await?;
-    Ok(pieces.concat())
+    async fn submit(&self, order: &Order) -> Result<Reference, Trouble> {
+        self.provider.submit(order, &input(order)).await
+    }
+
+    /// Orders by a prompt.
+    async fn place(&self, prompt: &str) -> (Order, Reference) {
+        let order = self.order(prompt);
+        let reference = self.submit(&order).await.unwrap();
+        (order, reference)
+    }
+
+    async fn poll(&self, (order, reference): &(Order, Reference)) -> Result<OrderStatus, Trouble> {
+        self.provider.poll(order, reference).await
+    }
+
+    async fn cancel(&self, (order, reference): &(Order, Reference)) -> Result<Stopping, Trouble> {
+        self.provider.cancel(order, reference).await
+    }
+
+    /// What the order comes to, once the provider has decided on it.
+    async fn over(&self, placed: &(Order, Reference)) -> Result<Made, Trouble> {
+        let poll = async || match self.poll(placed).await {
+            Ok(OrderStatus::Waiting { .. } | OrderStatus::Working { .. }) => None,
+            Ok(OrderStatus::Done(made)) => Some(Ok(made)),
+            Err(trouble) => Some(Err(trouble)),
+        };
+        testkit::eventually("the order is over", Duration::from_secs(20), poll).await.unwrap()
+    }
+
+    /// The bytes of the first file, or what came of fetching it.
+    async fn bytes(&self, placed: &(Order, Reference), made: &Made) -> Result<Vec<u8>, Trouble> {
+        let pieces: Vec<Bytes> = self.provider.fetch(&placed.1, &made.addresses[0]).await?.try_collect().await?;
+        Ok(pieces.concat())
+    }
 }
 
 #[tokio::test]
 async fn an_order_is_made_fetched_and_billed_once() {
     let providers = Providers::without_faults().await;
     for model in MODELS {
-        let (provider, order) = (providers.provider(model), order("a harbour"));
-        let reference = provider.submit(&order).await.unwrap();
-        let made = over(&*provider, &reference).await.unwrap();
-        let bytes = bytes(&*provider, &reference, &made).await.unwrap();
+        let provider = providers.provider(model);
+        let placed = provider.place("a harbour").await;
+        let made = provider.over(&placed).await.unwrap();
+        let bytes = provider.bytes(&placed, &made).await.unwrap();
         assert!(re_mp4::Mp4::read_bytes(&bytes).is_ok());
         use sha2::Digest as _;
-        let bill: Vec<_> = providers.bill().into_iter().filter(|line| line.order == reference.0).collect();
+        let bill: Vec<_> = providers.bill().into_iter().filter(|line| line.order == placed.1.0).collect();
         assert_eq!(bill.iter().map(|line| line.event).collect::<Vec<_>>(), [Event::Ordered, Event::Charged], "{model}");
-        assert_eq!(bill[0].job.as_deref(), Some(order.key.to_string().as_str()));
+        assert_eq!(bill[0].job.as_deref(), Some(placed.0.key.to_string().as_str()));
         assert_eq!(bill[1].sha256.as_deref(), Some(hex::encode(sha2::Sha256::digest(&bytes)).as_str()));
     }
 }
@@ -144,14 +168,14 @@ async fn each_end_is_understood_in_both_protocols() {
     for (model, failed) in MODELS.into_iter().zip([Charge::Unknown, Charge::NotCharged]) {
         let provider = providers.provider(model);
         let end = async |prompt: &str| {
-            let reference = provider.submit(&order(prompt)).await.unwrap();
-            over(&*provider, &reference).await.map(drop).map_err(|trouble| trouble.outcome)
+            let placed = provider.place(prompt).await;
+            provider.over(&placed).await.map(drop).map_err(|trouble| trouble.outcome)
         };
         assert_eq!(end("[failed]").await, Err(CallOutcome::Failed(failed)), "{model}");
         for refused in ["[unsafe]", "[unsafe-list]", "[unsafe-object]", "[unsafe-moderated]", "[unsafe-bare]"] {
             let expected = match (model, refused) {
                 // It says nothing at all.
-                ("models/by-replicate", "[unsafe-bare]") => CallOutcome::Failed(Charge::Unknown),
+                ("by-replicate", "[unsafe-bare]") => CallOutcome::Failed(Charge::Unknown),
                 _ => CallOutcome::SafetyRefused,
             };
             assert_eq!(end(refused).await, Err(expected), "{model} {refused}");
@@ -159,14 +183,14 @@ async fn each_end_is_understood_in_both_protocols() {
         assert_eq!(end("[forgotten]").await, Err(CallOutcome::NotFound), "{model}");
         assert_eq!(end("[unknown-word]").await, Ok(()), "{model}");
 
-        let reference = provider.submit(&order("[endless]")).await.unwrap();
-        assert_eq!(provider.cancel(&reference).await.unwrap(), Stopping::Asked);
-        let stopped = over(&*provider, &reference).await.unwrap_err().outcome;
+        let placed = provider.place("[endless]").await;
+        assert_eq!(provider.cancel(&placed).await.unwrap(), Stopping::Asked);
+        let stopped = provider.over(&placed).await.unwrap_err().outcome;
         assert!(matches!(stopped, CallOutcome::Stopped(_)), "{model} {stopped:?}");
-        let stubborn = provider.submit(&order("[stubborn]")).await.unwrap();
+        let stubborn = provider.place("[stubborn]").await;
         provider.cancel(&stubborn).await.unwrap();
-        assert!(over(&*provider, &stubborn).await.is_ok(), "{model}");
-        let gone = Reference(Uuid::now_v7().to_string());
+        assert!(provider.over(&stubborn).await.is_ok(), "{model}");
+        let gone = (provider.order("gone"), Reference(Uuid::now_v7().to_string()));
         assert_eq!(provider.poll(&gone).await.unwrap_err().outcome, CallOutcome::NotFound);
         assert_eq!(provider.cancel(&gone).await.unwrap(), Stopping::Asked);
     }
@@ -188,19 +212,20 @@ async fn what_may_have_been_taken_is_not_what_was_refused() {
             ("[refused-503]", CallOutcome::Unavailable, 0),
             ("[throttled]", CallOutcome::Throttled, 0),
         ] {
-            let order = order(prompt);
+            let order = provider.order(prompt);
             let trouble = provider.submit(&order).await.unwrap_err();
             assert_eq!(trouble.outcome, outcome, "{model} {prompt}: {trouble:?}");
             let key = order.key.to_string();
             let lines = providers.bill().into_iter().filter(|line| line.job.as_deref() == Some(key.as_str()));
             assert_eq!(lines.filter(|line| line.event == Event::Ordered).count(), taken, "{model} {prompt}");
         }
-        let busy = provider.submit(&order("[throttled]")).await.unwrap_err();
+        let busy = provider.submit(&provider.order("[throttled]")).await.unwrap_err();
         assert_eq!(busy.retry_after, Some(Duration::from_secs(1)));
     }
     let strangers = Providers::new(Faults::default(), "another").await;
     for model in MODELS {
-        let trouble = strangers.provider(model).submit(&order("a harbour")).await.unwrap_err();
+        let stranger = strangers.provider(model);
+        let trouble = stranger.submit(&stranger.order("a harbour")).await.unwrap_err();
         assert_eq!(trouble.outcome, CallOutcome::AccountRefused, "{model}");
     }
     assert!(strangers.bill().is_empty());
@@ -218,14 +243,14 @@ async fn each_answer_to_a_poll_has_its_own_outcome() {
             ("[poll-empty:1]", CallOutcome::Unreadable),
             ("[poll-html:1]", CallOutcome::Unreadable),
         ] {
-            let reference = provider.submit(&order(prompt)).await.unwrap();
-            let first = provider.poll(&reference).await.unwrap_err();
+            let placed = provider.place(prompt).await;
+            let first = provider.poll(&placed).await.unwrap_err();
             assert_eq!(first.outcome, outcome, "{model} {prompt}");
             // It said nothing about the order.
-            assert!(over(&*provider, &reference).await.is_ok(), "{model} {prompt}");
+            assert!(provider.over(&placed).await.is_ok(), "{model} {prompt}");
         }
-        let reference = provider.submit(&order("[poll-long]")).await.unwrap();
-        assert!(over(&*provider, &reference).await.is_ok(), "{model}: two MiB of logs are read past");
+        let placed = provider.place("[poll-long]").await;
+        assert!(provider.over(&placed).await.is_ok(), "{model}: two MiB of logs are read past");
     }
 }
 
@@ -235,13 +260,13 @@ async fn an_output_is_found_wherever_it_lies() {
     for model in MODELS {
         let provider = providers.provider(model);
         for prompt in ["[output-object]", "[output-list]", "[output-data]", "[output-bare]"] {
-            let reference = provider.submit(&order(prompt)).await.unwrap();
-            let made = over(&*provider, &reference).await.unwrap();
-            let bytes = bytes(&*provider, &reference, &made).await.unwrap();
+            let placed = provider.place(prompt).await;
+            let made = provider.over(&placed).await.unwrap();
+            let bytes = provider.bytes(&placed, &made).await.unwrap();
             assert!(re_mp4::Mp4::read_bytes(&bytes).is_ok(), "{model} {prompt}");
         }
-        let reference = provider.submit(&order("[output-none]")).await.unwrap();
-        assert_eq!(over(&*provider, &reference).await.unwrap_err().outcome, CallOutcome::OutputMissing, "{model}");
+        let placed = provider.place("[output-none]").await;
+        assert_eq!(provider.over(&placed).await.unwrap_err().outcome, CallOutcome::OutputMissing, "{model}");
     }
 }
 
@@ -261,18 +286,18 @@ async fn each_answer_of_a_file_has_its_own_outcome() {
             ("[file-unnamed]", CallOutcome::FileUnavailable),
             ("[file-untrusted]", CallOutcome::FileUnavailable),
         ] {
-            let reference = provider.submit(&order(prompt)).await.unwrap();
-            let made = over(&*provider, &reference).await.unwrap();
-            let trouble = bytes(&*provider, &reference, &made).await.unwrap_err();
+            let placed = provider.place(prompt).await;
+            let made = provider.over(&placed).await.unwrap();
+            let trouble = provider.bytes(&placed, &made).await.unwrap_err();
             assert_eq!(trouble.outcome, outcome, "{model} {prompt}: {trouble:?}");
             if prompt.ends_with(":1]") {
-                assert!(bytes(&*provider, &reference, &made).await.is_ok(), "{model} {prompt}: it said so once");
+                assert!(provider.bytes(&placed, &made).await.is_ok(), "{model} {prompt}: it said so once");
             }
         }
         for prompt in ["[file-moved]", "[file-webm]", "[file-mov]"] {
-            let reference = provider.submit(&order(prompt)).await.unwrap();
-            let made = over(&*provider, &reference).await.unwrap();
-            assert!(bytes(&*provider, &reference, &made).await.is_ok(), "{model} {prompt}");
+            let placed = provider.place(prompt).await;
+            let made = provider.over(&placed).await.unwrap();
+            assert!(provider.bytes(&placed, &made).await.is_ok(), "{model} {prompt}");
         }
     }
 }
@@ -281,9 +306,10 @@ async fn each_answer_of_a_file_has_its_own_outcome() {
 async fn webhooks_are_believed_as_they_are_signed_and_forged_ones_are_not() {
     let providers = Providers::without_faults().await;
     for (model, hooks) in MODELS.into_iter().zip([2, 1]) {
-        let (provider, order) = (providers.provider(model), order("a harbour [hook-twice]"));
+        let at = providers.provider(model);
+        let provider = &at.provider;
         assert!(provider.abilities().webhook);
-        let reference = provider.submit(&order).await.unwrap();
+        let (order, reference) = at.place("a harbour [hook-twice]").await;
         let mut events = Vec::new();
         for _ in 0..2 * hooks {
             let webhook = providers.webhook().await;
@@ -300,12 +326,12 @@ async fn webhooks_are_believed_as_they_are_signed_and_forged_ones_are_not() {
         events.dedup();
         assert_eq!(events.len(), hooks, "a repetition is the same event");
 
-        let forged = provider.submit(&self::order("a harbour [hook-forged]")).await.unwrap();
+        let forged = at.place("a harbour [hook-forged]").await;
         let mut believed = Vec::new();
         for _ in 0..2 * hooks {
             believed.push(provider.verify(&providers.webhook().await).is_ok());
         }
-        assert_eq!(believed.iter().filter(|believed| **believed).count(), hooks, "{model} {forged:?}");
+        assert_eq!(believed.iter().filter(|believed| **believed).count(), hooks, "{model} {:?}", forged.1);
     }
 }
 
@@ -314,9 +340,9 @@ async fn a_poll_that_goes_wrong_says_nothing_about_the_order() {
     let providers = Providers::new(Faults { unavailable: 1.0, ..Faults::default() }, "double-token").await;
     for model in MODELS {
         let provider = providers.provider(model);
-        let reference = provider.submit(&order("a harbour")).await.unwrap();
-        assert!(provider.poll(&reference).await.is_err());
-        assert!(provider.cancel(&reference).await.is_err());
+        let placed = provider.place("a harbour").await;
+        assert!(provider.poll(&placed).await.is_err());
+        assert!(provider.cancel(&placed).await.is_err());
     }
 }
 
@@ -325,9 +351,9 @@ async fn a_poll_that_goes_wrong_says_nothing_about_the_order() {
 async fn a_webhook_names_its_order_in_its_body() {
     let providers = Providers::without_faults().await;
     for (prompt, named) in [("[hook-other-id]", true), ("[hook-no-id]", false)] {
-        let provider = providers.provider("models/by-fal");
-        let reference = provider.submit(&order(prompt)).await.unwrap();
-        let event = provider.verify(&providers.webhook().await).unwrap();
-        assert_eq!(event.reference, named.then_some(reference.0), "{prompt}");
+        let provider = providers.provider("by-fal");
+        let placed = provider.place(prompt).await;
+        let event = provider.provider.verify(&providers.webhook().await).unwrap();
+        assert_eq!(event.reference, named.then_some(placed.1.0), "{prompt}");
     }
 }

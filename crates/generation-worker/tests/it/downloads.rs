@@ -5,14 +5,15 @@ use std::time::Duration;
 use generation_worker::model::{CallOutcome, Trouble};
 use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::{FailureClass, OrderTrouble, SuspendWorkRequest, Trouble as Clock};
+use sha2::Digest as _;
 use tonic::Status;
 
 use crate::cluster::Cluster;
-use crate::fake_provider::{DONE, FakeProvider, film};
+use crate::fake_provider::{FakeProvider, done, film, outputs};
 use crate::node::Report;
 
 fn remote() -> FakeProvider {
-    FakeProvider::new([DONE]).remote().not_idempotent().without_search()
+    FakeProvider::new([done()]).remote().not_idempotent().without_search()
 }
 
 /// Queues the poll of an order that has been in these troubles for so many seconds.
@@ -72,7 +73,7 @@ async fn what_is_no_whole_video_is_not_delivered() {
         (whole[..1_024].to_vec(), "PROVIDER_BAD_OUTPUT"),
     ] {
         let provider = remote();
-        provider.script().video = video;
+        provider.script().files = vec![video];
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
         assert_eq!(suspended(&cluster, &[]).await.trouble(), Clock::Output);
         assert_eq!(cluster.node.failed(&poll(&cluster, &[(Clock::Output, 600)])).await.reason, reason);
@@ -80,7 +81,7 @@ async fn what_is_no_whole_video_is_not_delivered() {
     }
     // What is too large is so the next time.
     let provider = remote();
-    provider.script().video = film(8 << 20);
+    provider.script().files = vec![film(8 << 20)];
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let ended = cluster.node.failed(&poll(&cluster, &[])).await;
     assert_eq!((ended.reason.as_str(), ended.provider_charge()), ("PROVIDER_BAD_OUTPUT", ProviderCharge::Charged));
@@ -97,10 +98,74 @@ async fn a_file_is_named_by_its_bytes() {
     ];
     for (video, extension) in [(film(100), "mp4"), (quicktime, "mov"), (webm.concat(), "webm")] {
         let provider = remote();
-        provider.script().video = video;
+        provider.script().files = vec![video];
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
-        assert_eq!(cluster.node.completed(&poll(&cluster, &[])).await.extension, extension);
+        assert_eq!(cluster.node.completed(&poll(&cluster, &[])).await.outputs[0].extension, extension);
     }
+}
+
+/// A picture that goes through for a whole one.
+fn still(number: u8) -> Vec<u8> {
+    let chunk = |kind: &[u8; 4], content: &[u8]| {
+        [&u32::try_from(content.len()).unwrap().to_be_bytes()[..], kind, content, &[0; 4]].concat()
+    };
+    let chunks = [chunk(b"IHDR", &[0; 13]), chunk(b"IDAT", &[number; 9]), chunk(b"IEND", &[])].concat();
+    [&b"\x89PNG\r\n\x1a\n"[..], &chunks].concat()
+}
+
+/// Queues the poll of an order for so many outputs of these kinds.
+fn poll_for(cluster: &Cluster, kinds: &[&str], max_outputs: i32) -> String {
+    cluster.node.queue(|work| {
+        (work.poll, work.polls, work.provider_reference) = (true, 2, "fake-1".into());
+        let order = work.order.as_mut().unwrap();
+        order.output_kinds = kinds.iter().map(|kind| (*kind).to_owned()).collect();
+        order.max_outputs = max_outputs;
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_outputs_are_delivered_in_their_order_and_no_more_than_were_ordered() {
+    let provider = FakeProvider::new([outputs(3)]).remote();
+    provider.script().files = vec![still(1), still(2), still(3)];
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    for (max_outputs, expected) in [(4, 3), (2, 2), (1, 1)] {
+        let completed = cluster.node.completed(&poll_for(&cluster, &["image"], max_outputs)).await;
+        let made: Vec<_> =
+            completed.outputs.into_iter().map(|made| (made.output.unwrap().asset, made.extension)).collect();
+        let asset = |number| (format!("assets/{}", hex::encode(sha2::Sha256::digest(still(number)))), "png".to_owned());
+        assert_eq!(made, (1..=3).map(asset).take(expected).collect::<Vec<_>>());
+    }
+}
+
+/// A file of another kind is no output; only where nothing else is there is it trouble.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_another_kind_is_no_output() {
+    let provider = FakeProvider::new([outputs(2)]).remote();
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    provider.script().files = vec![still(1), film(100)];
+    for (kinds, extensions) in
+        [(&["video"][..], &["mp4"][..]), (&["image"], &["png"]), (&["video", "image"], &["png", "mp4"])]
+    {
+        let completed = cluster.node.completed(&poll_for(&cluster, kinds, 4)).await;
+        let made: Vec<_> = completed.outputs.iter().map(|made| made.extension.as_str()).collect();
+        assert_eq!(made, extensions, "{kinds:?}");
+    }
+    let later = cluster.node.suspended(&poll_for(&cluster, &["audio"], 4)).await;
+    assert_eq!(later.trouble(), Clock::Output);
+}
+
+/// One of several that cannot be had is trouble of the output: what was fetched is fetched again, and the order never made again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_is_delivered_whole_or_not_at_all() {
+    let provider = FakeProvider::new([outputs(2)]).remote().not_idempotent().without_search();
+    let whole = still(2);
+    provider.script().files = vec![still(1), whole[..40].to_vec()];
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let later = cluster.node.suspended(&poll_for(&cluster, &["image"], 2)).await;
+    assert_eq!((later.trouble(), later.unconfirmed), (Clock::Output, false));
+    provider.script().files = vec![still(1), whole];
+    assert_eq!(cluster.node.completed(&poll_for(&cluster, &["image"], 2)).await.outputs.len(), 2);
+    assert!(provider.script().ordered.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,8 +185,8 @@ async fn our_own_storage_is_waited_for_longer_than_a_file() {
 async fn slow_files_hold_no_slot_of_the_work() {
     let slow = remote();
     slow.script().stalls = true;
-    let quick = FakeProvider::new([DONE]);
-    let registry = slow.registry().with("models/quick", std::sync::Arc::new(quick));
+    let quick = FakeProvider::new([done()]);
+    let registry = slow.registry().with(std::sync::Arc::new(quick.named("quick")));
     let cluster = Cluster::start(registry, |config| {
         config.work.slots = 2;
         config.downloads.timeout = Duration::from_secs(3);
@@ -132,7 +197,7 @@ async fn slow_files_hold_no_slot_of_the_work() {
         let finalizing = |report: &Report| matches!(report, Report::Finalizing).then_some(());
         cluster.node.wait_for(job, "it downloads", finalizing).await;
     }
-    let job = cluster.node.queue(|work| work.model = "models/quick".into());
+    let job = cluster.node.queue(|work| work.order.as_mut().unwrap().provider = "quick".into());
     let done = cluster.node.suspended(&poll(&cluster, &[])).await;
     assert_eq!((done.trouble(), done.message.as_str()), (Clock::Unspecified, "as many downloads as may are under way"));
     assert!(cluster.node.reports(&stalled[0]).iter().all(|report| !matches!(report, Report::Suspended(_))));

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use generation_worker::model::{CallOutcome, Charge, Evidence, Trouble};
 use proto::generations::v1::charge::ProviderCharge;
-use proto::work::v1::{FailWorkRequest, FailureClass, ProviderCondition};
+use proto::work::v1::{FailWorkRequest, FailureClass, Order, ProviderCondition, Work};
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
-use crate::fake_provider::{DONE, FakeProvider, WORKING, film};
+use crate::fake_provider::{FakeProvider, WORKING, done, film};
 use crate::node::Report;
 
 async fn failed(provider: &FakeProvider) -> FailWorkRequest {
@@ -40,7 +40,7 @@ async fn each_refusal_of_a_submission_is_reported_as_it_is() {
         (CallOutcome::InputRefused, FailureClass::InvalidInput, "INPUT_SCHEMA_VIOLATION", Unspecified),
         (CallOutcome::SafetyRefused, FailureClass::Safety, "SAFETY_INPUT", Unspecified),
     ] {
-        let provider = FakeProvider::new([DONE]);
+        let provider = FakeProvider::new([done()]);
         provider.script().submits.push_back(trouble(outcome));
         let request = failed(&provider).await;
         assert_eq!((request.failure_class(), request.reason.as_str()), (class, reason), "{outcome:?}");
@@ -75,7 +75,7 @@ async fn each_end_of_an_order_is_reported_with_what_is_known_of_its_charge() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_asked_for_again_under_the_same_key() {
-    let provider = FakeProvider::new([DONE]);
+    let provider = FakeProvider::new([done()]);
     provider.script().submits = VecDeque::from([lost(), lost()]);
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|_| {});
@@ -88,8 +88,8 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_key() {
 async fn without_that_promise_nothing_is_ordered_twice() {
     // What can be searched is searched for again later, what cannot be waits for a webhook or an operator.
     for (provider, searched) in [
-        (FakeProvider::new([DONE]).not_idempotent(), true),
-        (FakeProvider::new([DONE]).not_idempotent().without_search(), false),
+        (FakeProvider::new([done()]).not_idempotent(), true),
+        (FakeProvider::new([done()]).not_idempotent().without_search(), false),
     ] {
         provider.script().submits.push_back(lost());
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
@@ -110,7 +110,7 @@ async fn without_that_promise_nothing_is_ordered_twice() {
         let reports = cluster.node.reports(&job);
         assert!(matches!(reports[..], [Report::Suspended(_)]), "{reports:?}");
     }
-    let found = FakeProvider::new([DONE]).not_idempotent();
+    let found = FakeProvider::new([done()]).not_idempotent();
     found.script().finds = true;
     let cluster = Cluster::start(found.registry(), |_| {}).await;
     let job = cluster.node.queue(|work| work.in_doubt = true);
@@ -120,7 +120,7 @@ async fn without_that_promise_nothing_is_ordered_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unconfirmed_order_is_confirmed_under_the_same_key_where_that_costs_nothing() {
-    let provider = FakeProvider::new([DONE]).without_search();
+    let provider = FakeProvider::new([done()]).without_search();
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|work| work.in_doubt = true);
     cluster.node.completed(&job).await;
@@ -135,7 +135,7 @@ async fn an_unconfirmed_order_is_confirmed_under_the_same_key_where_that_costs_n
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_after_a_lost_answer_settles_nothing() {
     for outcome in [CallOutcome::Throttled, CallOutcome::AccountRefused, CallOutcome::NotSent] {
-        let provider = FakeProvider::new([DONE]).without_search();
+        let provider = FakeProvider::new([done()]).without_search();
         provider.script().submits.push_back(lost());
         provider.script().submits.extend(std::iter::repeat_n(trouble(outcome), 10));
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
@@ -146,7 +146,7 @@ async fn a_refusal_after_a_lost_answer_settles_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_byte_leaves_before_the_intent_is_committed() {
-    let provider = FakeProvider::new([DONE]);
+    let provider = FakeProvider::new([done()]);
     // With one slot the second is begun once the first was let go of.
     let cluster = Cluster::start(provider.registry(), |config| config.work.slots = 1).await;
     cluster.node.refuse_next("record_intent", Status::aborted("another has it"));
@@ -160,7 +160,7 @@ async fn no_byte_leaves_before_the_intent_is_committed() {
 /// A cancel between the claim and the intent used to wait for two leases to run out.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_cancelled_before_its_intent_ends_at_once() {
-    let provider = FakeProvider::new([DONE]);
+    let provider = FakeProvider::new([done()]);
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     cluster.node.refuse_next("record_intent", Status::failed_precondition("SUBMITTING cannot follow"));
     let job = cluster.node.queue(|_| {});
@@ -174,7 +174,7 @@ async fn what_was_cancelled_before_its_intent_ends_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_searched_for_first() {
-    for provider in [FakeProvider::new([DONE]), FakeProvider::new([DONE]).not_idempotent()] {
+    for provider in [FakeProvider::new([done()]), FakeProvider::new([done()]).not_idempotent()] {
         provider.script().finds = true;
         provider.script().submits.push_back(lost());
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
@@ -187,7 +187,7 @@ async fn a_lost_answer_is_searched_for_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_of_this_process_that_cannot_be_asked_for_a_while_is_waited_for() {
     let unavailable = || Err(trouble(CallOutcome::Unavailable));
-    let polls = std::iter::repeat_with(unavailable).take(15).chain([Ok(WORKING), Ok(DONE)]);
+    let polls = std::iter::repeat_with(unavailable).take(15).chain([Ok(WORKING), Ok(done())]);
     let provider = FakeProvider::saying(polls);
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|_| {});
@@ -209,7 +209,7 @@ async fn an_order_that_takes_too_long_is_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poster_is_waited_for_while_its_maker_is_away() {
-    let provider = FakeProvider::new([DONE]);
+    let provider = FakeProvider::new([done()]);
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     cluster.node.refuse_next("register_output", Status::unavailable("restarting"));
     cluster.node.refuse_next("register_output", Status::resource_exhausted("busy"));
@@ -224,12 +224,25 @@ async fn a_poster_is_waited_for_while_its_maker_is_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_that_cannot_be_read_is_reported_so() {
-    let provider = FakeProvider::new([DONE]);
+    let provider = FakeProvider::new([done()]);
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
-    let unknown = cluster.node.queue(|work| work.model = "models/none".into());
+    let order = |work: &mut Work, change: fn(&mut Order)| change(work.order.as_mut().unwrap());
+    let unserved = cluster.node.queue(|work| order(work, |order| order.provider = "elsewhere".into()));
+    let nothing = cluster.node.queue(|work| work.order = None);
+    for job in [unserved, nothing] {
+        let failed = cluster.node.failed(&job).await;
+        assert_eq!(
+            (failed.failure_class(), failed.reason.as_str()),
+            (FailureClass::Unavailable, "MODEL_MISCONFIGURED")
+        );
+        assert_eq!(failed.provider_condition(), ProviderCondition::Misconfigured);
+        assert_eq!(failed.provider_charge(), ProviderCharge::NotCharged);
+    }
     let nobody = cluster.node.queue(|work| work.account = "nobody".into());
-    for (job, class) in [(unknown, FailureClass::Unavailable), (nobody, FailureClass::Final)] {
-        assert_eq!(cluster.node.failed(&job).await.failure_class(), class);
+    let no_object = cluster.node.queue(|work| order(work, |order| order.input = "[1]".into()));
+    let no_kind = cluster.node.queue(|work| order(work, |order| order.output_kinds = vec!["smell".into()]));
+    for job in [nobody, no_object, no_kind] {
+        assert_eq!(cluster.node.failed(&job).await.failure_class(), FailureClass::Final);
     }
     assert!(provider.script().ordered.is_empty());
 }
@@ -238,8 +251,8 @@ async fn work_that_cannot_be_read_is_reported_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_of_this_process_that_cannot_be_used_is_made_again() {
     for video in [Vec::new(), film(8 << 20), b"<html>".to_vec()] {
-        let provider = FakeProvider::new([DONE]);
-        provider.script().video = video;
+        let provider = FakeProvider::new([done()]);
+        provider.script().files = vec![video];
         let request = failed(&provider).await;
         assert_eq!(
             (request.failure_class(), request.provider_charge()),

@@ -8,13 +8,13 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use generation_worker::model::{
-    Abilities, Made, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Webhook, WebhookEvent,
+    Abilities, Input, Made, MediaKind, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Webhook,
+    WebhookEvent,
 };
 use generation_worker::provider::{Pieces, Provider};
-use generation_worker::providers::{Registry, local};
+use generation_worker::providers::Registry;
 use uuid::Uuid;
 
-pub(crate) const DONE: OrderStatus = OrderStatus::Done(Made { address: String::new(), cost_micros: None });
 pub(crate) const WORKING: OrderStatus = OrderStatus::Working { percent: 40, stage: "rendering" };
 
 /// What it says, and what it was asked.
@@ -28,8 +28,9 @@ pub(crate) struct Script {
     pub(crate) after_cancel: Option<Result<OrderStatus, Trouble>>,
     /// Whether an order is found by its key.
     pub(crate) finds: bool,
-    pub(crate) video: Vec<u8>,
-    /// Answers to downloads, first one first; afterwards there is the video.
+    /// Its files: an address is the number of one.
+    pub(crate) files: Vec<Vec<u8>>,
+    /// Answers to downloads, first one first; afterwards there are the files.
     pub(crate) fetches: VecDeque<Trouble>,
     /// Its files never come.
     pub(crate) stalls: bool,
@@ -40,6 +41,7 @@ pub(crate) struct Script {
 
 #[derive(Clone)]
 pub(crate) struct FakeProvider {
+    name: &'static str,
     script: Arc<Mutex<Script>>,
     abilities: Abilities,
 }
@@ -52,7 +54,7 @@ impl FakeProvider {
     /// One whose polls are answered so, one after another.
     pub(crate) fn saying(polls: impl IntoIterator<Item = Result<OrderStatus, Trouble>>) -> Self {
         let polls = polls.into_iter().collect();
-        let script = Script { polls, video: film(100), ..Script::default() };
+        let script = Script { polls, files: vec![film(100)], ..Script::default() };
         let abilities = Abilities {
             idempotent_submit: true,
             find_by_key: true,
@@ -62,7 +64,12 @@ impl FakeProvider {
             webhook: true,
             in_process: true,
         };
-        Self { script: Arc::new(Mutex::new(script)), abilities }
+        Self { name: "fake", script: Arc::new(Mutex::new(script)), abilities }
+    }
+
+    /// The same provider under another name.
+    pub(crate) fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     /// The same provider, which cannot promise that a key costs once.
@@ -88,20 +95,20 @@ impl FakeProvider {
     }
 
     pub(crate) fn registry(&self) -> Registry {
-        Registry::default().with(local::MODEL, Arc::new(self.clone()))
+        Registry::default().with(Arc::new(self.clone()))
     }
 }
 
 impl Provider for FakeProvider {
     fn name(&self) -> &'static str {
-        "fake"
+        self.name
     }
 
     fn abilities(&self) -> Abilities {
         self.abilities
     }
 
-    fn submit<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Reference, Trouble>> {
+    fn submit<'a>(&'a self, order: &'a Order, _: &'a Input) -> BoxFuture<'a, Result<Reference, Trouble>> {
         async move {
             let mut script = self.script();
             script.ordered.push(order.key);
@@ -113,11 +120,11 @@ impl Provider for FakeProvider {
         .boxed()
     }
 
-    fn find(&self, key: Uuid) -> BoxFuture<'_, Result<Option<Reference>, Trouble>> {
-        async move { Ok(self.script().finds.then(|| reference(key))) }.boxed()
+    fn find<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<Option<Reference>, Trouble>> {
+        async move { Ok(self.script().finds.then(|| reference(order.key))) }.boxed()
     }
 
-    fn poll<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
+    fn poll<'a>(&'a self, _: &'a Order, _: &'a Reference) -> BoxFuture<'a, Result<OrderStatus, Trouble>> {
         async move {
             let mut script = self.script();
             if let Some(poll) = script.after_cancel.clone().filter(|_| script.cancels > 0) {
@@ -128,7 +135,7 @@ impl Provider for FakeProvider {
         .boxed()
     }
 
-    fn fetch<'a>(&'a self, _: &'a Reference, _: &'a Made) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
+    fn fetch<'a>(&'a self, _: &'a Reference, address: &'a str) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
         async move {
             if let Some(trouble) = self.script().fetches.pop_front() {
                 return Err(trouble);
@@ -136,14 +143,15 @@ impl Provider for FakeProvider {
             if self.script().stalls {
                 return Ok(futures::stream::pending().boxed());
             }
+            let file: usize = address.parse().unwrap();
             let pieces: Vec<_> =
-                self.script().video.chunks(1_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+                self.script().files[file].chunks(1_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
             Ok(futures::stream::iter(pieces).boxed())
         }
         .boxed()
     }
 
-    fn cancel<'a>(&'a self, _: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
+    fn cancel<'a>(&'a self, _: &'a Order, _: &'a Reference) -> BoxFuture<'a, Result<Stopping, Trouble>> {
         async move {
             self.script().cancels += 1;
             Ok(Stopping::Asked)
@@ -171,6 +179,38 @@ impl Provider for FakeProvider {
     fn forget(&self, _: &Reference) {
         self.script().forgotten += 1;
     }
+}
+
+/// One output is there.
+pub(crate) fn done() -> OrderStatus {
+    outputs(1)
+}
+
+/// So many outputs are there.
+pub(crate) fn outputs(count: usize) -> OrderStatus {
+    OrderStatus::Done(Made { addresses: (0..count).map(|file| file.to_string()).collect(), ..Made::default() })
+}
+
+/// An order of one video from `model` of `provider`, with this prompt.
+pub(crate) fn order(provider: &str, model: &str, prompt: &str) -> Order {
+    let input = serde_json::json!({"prompt": prompt, "seed": 7});
+    Order {
+        key: Uuid::now_v7(),
+        provider: provider.to_owned(),
+        model: model.to_owned(),
+        input: input.as_object().unwrap().clone(),
+        files: Vec::new(),
+        output: None,
+        refusals: Vec::new(),
+        output_kinds: vec![MediaKind::Video],
+        max_outputs: 1,
+        max_run_time: None,
+    }
+}
+
+/// What a provider gets of an order without files.
+pub(crate) fn input(order: &Order) -> Input {
+    Input { json: order.input.clone(), files: Vec::new() }
 }
 
 /// What goes through for an MP4 file: its boxes are whole, and its index points into it. `bytes` of media.

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chassis::blobs::Name;
 use chassis::drain::Drain;
 use chassis::request::caller::Caller;
 use chassis::server::{self, Server};
@@ -14,14 +15,14 @@ use proto::assets::v1::{
     Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
     UploadAssetRequest,
 };
-use proto::generations::v1::Input;
 use proto::work::v1::heartbeat_response::LeaseStatus;
 use proto::work::v1::work_service_server::{WorkService, WorkServiceServer};
 use proto::work::v1::{
     ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, CompleteWorkResponse, FailWorkRequest, FailWorkResponse,
-    HeartbeatRequest, HeartbeatResponse, HintWorkRequest, HintWorkResponse, Lease, RecordIntentRequest,
-    RecordIntentResponse, RecordSubmissionRequest, RecordSubmissionResponse, ReleaseWorkRequest, ReleaseWorkResponse,
-    ReportProgressRequest, ReportProgressResponse, SuspendWorkRequest, SuspendWorkResponse, Work,
+    HeartbeatRequest, HeartbeatResponse, HintWorkRequest, HintWorkResponse, Lease, ListRemoteModelsRequest,
+    ListRemoteModelsResponse, Order, RecordIntentRequest, RecordIntentResponse, RecordSubmissionRequest,
+    RecordSubmissionResponse, ReleaseWorkRequest, ReleaseWorkResponse, RemoteModel, ReportProgressRequest,
+    ReportProgressResponse, SuspendWorkRequest, SuspendWorkResponse, Work,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -60,6 +61,8 @@ pub(crate) struct State {
     /// What heartbeats say: whether leases are held, and whether they are to be cancelled.
     pub(crate) lost: bool,
     pub(crate) cancel: bool,
+    /// The catalogue's models elsewhere.
+    pub(crate) models: Vec<RemoteModel>,
     pub(crate) hints: Vec<HintWorkRequest>,
     pub(crate) registered: Vec<(Uuid, RegisterOutputRequest)>,
 }
@@ -93,16 +96,21 @@ impl Node {
         self.state.lock().unwrap()
     }
 
-    /// Queues work and returns its job.
+    /// Queues work and returns its job. An order that names no provider is for the first that the worker has.
     pub(crate) fn queue(&self, change: impl FnOnce(&mut Work)) -> String {
         let job = Uuid::now_v7().to_string();
-        let input = Input { prompt: "A harbour at dawn".into(), seed: Some(7), reference_assets: Vec::new() };
+        let order = Order {
+            input: r#"{"prompt": "A harbour at dawn", "seed": 7}"#.into(),
+            output_kinds: vec!["video".into()],
+            max_outputs: 1,
+            ..Order::default()
+        };
         let mut work = Work {
             lease: Some(Lease { job: job.clone(), fence: 1 }),
             generation: format!("generations/{}", Uuid::now_v7()),
             account: format!("accounts/{}", Uuid::now_v7()),
-            model: generation_worker::providers::local::MODEL.into(),
-            input: Some(input),
+            model: "models/local-sketch".into(),
+            order: Some(order),
             attempt: 1,
             held_micros: 250_000,
             ..Work::default()
@@ -177,12 +185,15 @@ impl Node {
         mut asks: Streaming<ClaimWorkRequest>,
         send: mpsc::Sender<Result<ClaimWorkResponse, Status>>,
     ) {
-        let mut free = 0;
+        let (mut free, mut providers) = (0, Vec::new());
         self.state().streams += 1;
         loop {
             let changed = self.changed.notified();
             while free > 0 {
-                let Some(work) = self.state().queue.pop_front() else { break };
+                let Some(mut work) = self.state().queue.pop_front() else { break };
+                if let Some(order) = work.order.as_mut().filter(|order| order.provider.is_empty()) {
+                    order.provider.clone_from(&providers[0]);
+                }
                 {
                     let mut state = self.state();
                     state.leased += 1;
@@ -197,6 +208,7 @@ impl Node {
                 ask = asks.message() => match ask {
                     Ok(Some(ask)) => {
                         free += ask.slots;
+                        providers.extend(ask.providers);
                         self.state().workers.extend(Some(ask.worker).filter(|name| !name.is_empty()));
                     }
                     _ => return,
@@ -293,6 +305,17 @@ impl WorkService for Node {
         Ok(Response::new(FailWorkResponse::default()))
     }
 
+    async fn list_remote_models(
+        &self,
+        _: Request<ListRemoteModelsRequest>,
+    ) -> Result<Response<ListRemoteModelsResponse>, Status> {
+        let mut state = self.state();
+        if let Some(status) = state.refusals.get_mut("list_remote_models").and_then(VecDeque::pop_front) {
+            return Err(status);
+        }
+        Ok(Response::new(ListRemoteModelsResponse { models: state.models.clone() }))
+    }
+
     async fn release_work(
         &self,
         request: Request<ReleaseWorkRequest>,
@@ -326,13 +349,14 @@ impl AssetService for Node {
         if let Some(status) = state.refusals.get_mut("register_output").and_then(VecDeque::pop_front) {
             return Err(status);
         }
+        let name: Name = format!("{}.{}", &request.asset["assets/".len()..], request.extension).parse().unwrap();
         state.registered.push((account, request.clone()));
         let mut thumbnail =
             Thumbnail { asset: "assets/poster".into(), url: "http://poster".into(), ..Thumbnail::default() };
         thumbnail.set_state(Thumb::Ready);
         let asset = Asset {
             name: request.asset,
-            mime_type: "video/mp4".into(),
+            mime_type: name.content_type().into(),
             size_bytes: 1,
             width: 640,
             height: 360,

@@ -6,12 +6,12 @@ use generation_worker::model::{CallOutcome, Charge, OrderStatus, Trouble};
 use proto::work::v1::{FailureClass, OrderTrouble, Trouble as Clock};
 
 use crate::cluster::Cluster;
-use crate::fake_provider::{DONE, FakeProvider, WORKING};
+use crate::fake_provider::{FakeProvider, WORKING, done};
 use crate::node::Report;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_left_to_its_provider_and_polled() {
-    let provider = FakeProvider::new([OrderStatus::Waiting { position: Some(3) }, WORKING, DONE]).remote();
+    let provider = FakeProvider::new([OrderStatus::Waiting { position: Some(3) }, WORKING, done()]).remote();
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|_| {});
     let first = cluster.node.suspended(&job).await;
@@ -81,7 +81,7 @@ async fn an_order_that_its_provider_does_not_know_is_asked_for_again_and_never_m
         assert_eq!((again.unconfirmed, again.trouble()), (false, Clock::Order), "{outcome:?}");
         let ended = cluster.node.failed(&poll(&cluster, Clock::Order, 600)).await;
         assert_eq!((ended.failure_class(), ended.reason.as_str()), (FailureClass::Final, "OUTPUT_UNAVAILABLE"));
-        provider.script().polls = [Ok(DONE)].into();
+        provider.script().polls = [Ok(done())].into();
         cluster.node.completed(&poll(&cluster, Clock::Order, 590)).await;
         assert!(provider.script().ordered.is_empty());
     }
@@ -98,7 +98,7 @@ async fn an_order_that_its_provider_does_not_know_is_asked_for_again_and_never_m
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_asks_the_provider_and_ends_as_it_says() {
     let stopped = Err(Trouble::new(CallOutcome::Stopped(Charge::Unknown), "stopped"));
-    for (says, completes) in [(stopped, false), (Ok(DONE), true)] {
+    for (says, completes) in [(stopped, false), (Ok(done()), true)] {
         let provider = FakeProvider::new([WORKING]).remote();
         provider.script().after_cancel = Some(says);
         let cluster = Cluster::start(provider.registry(), |_| {}).await;

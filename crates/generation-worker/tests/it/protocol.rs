@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use generation_worker::model::{CallOutcome, Charge, Made, OrderStatus, Trouble};
+use generation_worker::model::{CallOutcome, Charge, Made, OrderStatus, Trouble, Usage};
 use generation_worker::providers::Registry;
-use generation_worker::providers::local::{self, Local};
-use proto::work::v1::FailureClass;
+use generation_worker::providers::local::Local;
+use proto::work::v1::{self as wire, FailureClass};
 use tonic::Status;
 
 use crate::cluster::Cluster;
-use crate::fake_provider::{DONE, FakeProvider, WORKING};
+use crate::fake_provider::{FakeProvider, WORKING, done};
 use crate::node::{Report, TRACEPARENT};
 
 fn sketches() -> Registry {
-    Registry::default().with(local::MODEL, Arc::new(Local::new(Duration::ZERO, 2)))
+    Registry::default().with(Arc::new(Local::new(Duration::ZERO, 2)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,8 +24,9 @@ async fn a_sketch_is_made_stored_and_delivered() {
     let completed = cluster.node.completed(&job).await;
     let lease = completed.lease.unwrap();
     assert_eq!((lease.job.as_str(), lease.fence), (job.as_str(), 1));
-    assert_eq!((completed.cost_micros, completed.extension.as_str()), (250_000, "mp4"));
-    let output = completed.output.unwrap();
+    let [made] = <[_; 1]>::try_from(completed.outputs).unwrap();
+    assert_eq!((made.extension.as_str(), completed.usage), ("mp4", Some(wire::Usage::default())));
+    let output = made.output.unwrap();
     assert_eq!((output.width, output.height, output.mime_type.as_str()), (640, 360, "video/mp4"));
     assert_eq!(output.duration.unwrap().seconds, 3);
     assert_eq!((output.poster.as_str(), output.poster_missing_reason.as_str()), ("assets/poster", ""));
@@ -62,7 +63,7 @@ async fn a_sketch_is_made_stored_and_delivered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_of_an_earlier_attempt_is_gone_on_with() {
-    let provider = FakeProvider::new([WORKING, DONE]);
+    let provider = FakeProvider::new([WORKING, done()]);
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|work| work.provider_reference = "fake-before".into());
     cluster.node.completed(&job).await;
@@ -82,7 +83,7 @@ async fn a_stale_fence_ends_all_reports_of_the_work() {
     for method in ["record_submission", "report_progress", "complete_work"] {
         // A refused report of progress counts only while there is something to wait for.
         let polls = if method == "report_progress" { 400 } else { 3 };
-        let provider = FakeProvider::new(std::iter::repeat_n(WORKING, polls).chain([DONE]));
+        let provider = FakeProvider::new(std::iter::repeat_n(WORKING, polls).chain([done()]));
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
         cluster.node.refuse_next(method, Status::aborted("another has it"));
         let job = cluster.node.queue(|_| {});
@@ -130,7 +131,7 @@ async fn a_cancel_is_passed_on_and_its_outcome_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn finished_work_wins_over_a_cancel() {
     let provider = FakeProvider::new([WORKING]);
-    provider.script().after_cancel = Some(Ok(DONE));
+    provider.script().after_cancel = Some(Ok(done()));
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|_| {});
     cluster.node.wait_for(&job, "it is submitted", |report| matches!(report, Report::Submitted(_)).then_some(())).await;
@@ -140,7 +141,7 @@ async fn finished_work_wins_over_a_cancel() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_cancelled_before_it_is_ordered_is_never_ordered() {
-    let provider = FakeProvider::new([DONE]);
+    let provider = FakeProvider::new([done()]);
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|work| work.cancel_requested = true);
     assert_eq!(cluster.node.failed(&job).await.failure_class(), FailureClass::Cancelled);
@@ -149,7 +150,7 @@ async fn what_is_cancelled_before_it_is_ordered_is_never_ordered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_is_claimed_than_there_are_slots_over_broken_streams_too() {
-    let provider = FakeProvider::new(std::iter::repeat_n(WORKING, 200).chain([DONE]));
+    let provider = FakeProvider::new(std::iter::repeat_n(WORKING, 200).chain([done()]));
     let cluster = Cluster::start(provider.registry(), |config| config.work.slots = 3).await;
     let jobs: Vec<_> = (0..16).map(|_| cluster.node.queue(|_| {})).collect();
     for job in &jobs[..3] {
@@ -183,7 +184,7 @@ async fn a_drain_gives_back_what_is_not_done_in_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_lets_finish_what_can() {
-    let provider = FakeProvider::new(std::iter::repeat_n(WORKING, 60).chain([DONE]));
+    let provider = FakeProvider::new(std::iter::repeat_n(WORKING, 60).chain([done()]));
     let mut cluster = Cluster::start(provider.registry(), |_| {}).await;
     let job = cluster.node.queue(|_| {});
     cluster.node.wait_for(&job, "it is submitted", |report| matches!(report, Report::Submitted(_)).then_some(())).await;
@@ -198,7 +199,7 @@ async fn a_drain_lets_finish_what_can() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_generation_status_does_not_hear_is_reported_again() {
-    let provider = FakeProvider::new([DONE]);
+    let provider = FakeProvider::new([done()]);
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     for method in ["record_submission", "report_progress", "complete_work", "complete_work"] {
         cluster.node.refuse_next(method, Status::unavailable("restarting"));
@@ -209,12 +210,11 @@ async fn what_generation_status_does_not_hear_is_reported_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_s_own_price_is_charged_up_to_what_is_held() {
-    for (asked, charged) in [(1_000, 1_000), (900_000, 250_000), (-5, 0)] {
-        let provider =
-            FakeProvider::new([OrderStatus::Done(Made { address: String::new(), cost_micros: Some(asked) })]);
-        let cluster = Cluster::start(provider.registry(), |_| {}).await;
-        let job = cluster.node.queue(|_| {});
-        assert_eq!(cluster.node.completed(&job).await.cost_micros, charged);
-    }
+async fn what_the_provider_says_of_its_use_is_reported() {
+    let usage = Usage { run_time: Some(Duration::from_millis(2_500)), cost_micros: Some(560_000), units: "4.0".into() };
+    let made = Made { addresses: vec!["0".to_owned()], usage };
+    let cluster = Cluster::start(FakeProvider::new([OrderStatus::Done(made)]).registry(), |_| {}).await;
+    let usage = cluster.node.completed(&cluster.node.queue(|_| {})).await.usage.unwrap();
+    assert_eq!((usage.provider_cost_micros, usage.provider_units.as_str()), (Some(560_000), "4.0"));
+    assert_eq!(usage.run_time.map(|time| (time.seconds, time.nanos)), Some((2, 500_000_000)));
 }

@@ -3,23 +3,30 @@
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use generation_worker::model::{CallOutcome, Charge, Made, Order, OrderStatus, Reference};
+use generation_worker::model::{CallOutcome, Charge, Order, OrderStatus, Reference};
 use generation_worker::provider::Provider;
 use generation_worker::providers::local::Local;
 use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
-use uuid::Uuid;
+
+use crate::fake_provider::{self, input};
 
 fn order(prompt: &str, seed: i64) -> Order {
-    Order { key: Uuid::now_v7(), prompt: prompt.into(), seed: Some(seed), reference_assets: Vec::new() }
+    let mut order = fake_provider::order("local", "sketch", prompt);
+    order.input.insert("seed".to_owned(), seed.into());
+    order
 }
 
 /// Polls until the order is over; returns every progress seen, too.
-async fn settled(local: &Local, reference: &Reference) -> (Result<OrderStatus, CallOutcome>, Vec<(u8, &'static str)>) {
+async fn settled(
+    local: &Local,
+    order: &Order,
+    reference: &Reference,
+) -> (Result<OrderStatus, CallOutcome>, Vec<(u8, &'static str)>) {
     let mut seen = Vec::new();
     let end = async {
         loop {
-            match local.poll(reference).await.map_err(|trouble| trouble.outcome) {
+            match local.poll(order, reference).await.map_err(|trouble| trouble.outcome) {
                 Ok(OrderStatus::Working { percent, stage: doing }) => {
                     if seen.last() != Some(&(percent, doing)) {
                         seen.push((percent, doing));
@@ -36,9 +43,10 @@ async fn settled(local: &Local, reference: &Reference) -> (Result<OrderStatus, C
 
 async fn film(prompt: &str, seed: i64) -> Vec<u8> {
     let local = Local::new(Duration::ZERO, 2);
-    let reference = local.submit(&order(prompt, seed)).await.unwrap();
-    assert!(matches!(settled(&local, &reference).await.0, Ok(OrderStatus::Done(_))));
-    let pieces: Vec<_> = local.fetch(&reference, &Made::default()).await.unwrap().try_collect().await.unwrap();
+    let order = order(prompt, seed);
+    let reference = local.submit(&order, &input(&order)).await.unwrap();
+    assert!(matches!(settled(&local, &order, &reference).await.0, Ok(OrderStatus::Done(_))));
+    let pieces: Vec<_> = local.fetch(&reference, "").await.unwrap().try_collect().await.unwrap();
     pieces.concat()
 }
 
@@ -114,13 +122,13 @@ async fn any_prompt_is_drawn() {
 async fn an_order_is_taken_once_and_found_by_its_key() {
     let local = Local::new(Duration::ZERO, 1);
     let order = order("One", 1);
-    assert_eq!(local.find(order.key).await.unwrap(), None);
-    let reference = local.submit(&order).await.unwrap();
-    assert_eq!(local.submit(&order).await.unwrap(), reference);
-    assert_eq!(local.find(order.key).await.unwrap(), Some(reference.clone()));
-    assert!(settled(&local, &reference).await.0.is_ok());
+    assert_eq!(local.find(&order).await.unwrap(), None);
+    let reference = local.submit(&order, &input(&order)).await.unwrap();
+    assert_eq!(local.submit(&order, &input(&order)).await.unwrap(), reference);
+    assert_eq!(local.find(&order).await.unwrap(), Some(reference.clone()));
+    assert!(settled(&local, &order, &reference).await.0.is_ok());
     local.forget(&reference);
-    assert_eq!(local.poll(&reference).await.unwrap_err().outcome, CallOutcome::NotFound);
+    assert_eq!(local.poll(&order, &reference).await.unwrap_err().outcome, CallOutcome::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,8 +136,9 @@ async fn progress_rises_through_stages_at_the_set_pace() {
     let pace = Duration::from_millis(900);
     let local = Local::new(pace, 2);
     let started = std::time::Instant::now();
-    let reference = local.submit(&order("A slow pan", 3)).await.unwrap();
-    let (end, seen) = settled(&local, &reference).await;
+    let order = order("A slow pan", 3);
+    let reference = local.submit(&order, &input(&order)).await.unwrap();
+    let (end, seen) = settled(&local, &order, &reference).await;
     assert!(matches!(end, Ok(OrderStatus::Done(_))));
     assert!(started.elapsed() >= pace);
     assert!(seen.len() >= 4, "{seen:?}");
@@ -140,8 +149,9 @@ async fn progress_rises_through_stages_at_the_set_pace() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_sketch_stops_and_stays_cancelled() {
     let local = Local::new(Duration::from_secs(60), 1);
-    let reference = local.submit(&order("Never seen", 4)).await.unwrap();
-    local.cancel(&reference).await.unwrap();
-    assert_eq!(settled(&local, &reference).await.0, Err(CallOutcome::Stopped(Charge::NotCharged)));
-    assert!(local.fetch(&reference, &Made::default()).await.is_err());
+    let order = order("Never seen", 4);
+    let reference = local.submit(&order, &input(&order)).await.unwrap();
+    local.cancel(&order, &reference).await.unwrap();
+    assert_eq!(settled(&local, &order, &reference).await.0, Err(CallOutcome::Stopped(Charge::NotCharged)));
+    assert!(local.fetch(&reference, "").await.is_err());
 }

@@ -6,7 +6,7 @@ use chassis::drain::Drain;
 use generation_worker::Service;
 
 use crate::cluster::config;
-use crate::fake_provider::{DONE, FakeProvider};
+use crate::fake_provider::{FakeProvider, done};
 use crate::node::Node;
 
 /// A claim keeps an expired job from the worker that let it expire, by name: a pod that is killed and starts again must be another.
@@ -17,7 +17,7 @@ async fn two_starts_on_one_host_and_address_have_two_names() {
     let folder = std::env::temp_dir().join(format!("rushes-worker-{}", uuid::Uuid::now_v7().simple()));
     let mut config = config(&uri, &folder);
     for start in 1..=2 {
-        let providers = FakeProvider::new([DONE]).registry();
+        let providers = FakeProvider::new([done()]).registry();
         let bound = Service::with_providers(&config, providers).unwrap().bind().await.unwrap();
         (config.server.listen, config.server.admin) = (bound.addr(), bound.admin_addr());
         let drain = Drain::default().with_grace(Duration::ZERO);

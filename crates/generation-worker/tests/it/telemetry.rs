@@ -9,7 +9,6 @@ use chassis::settings::Source;
 use chassis::telemetry::{self, Telemetry};
 use generation_worker::config;
 use generation_worker::metrics;
-use generation_worker::model::{RemoteModel, RemoteProvider};
 use generation_worker::providers::Registry;
 use proto::work::v1::ReceiveHookRequest;
 use proto::work::v1::receive_hook_request::Header;
@@ -19,7 +18,7 @@ use testkit::{Kind, Span, Spans};
 use tonic::Request;
 
 use crate::cluster::Cluster;
-use crate::fake_provider::{DONE, FakeProvider};
+use crate::fake_provider::{FakeProvider, done};
 use crate::node::{Node, TRACEPARENT};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -39,25 +38,26 @@ pub(crate) fn registry(double: &Double, token: &str) -> Registry {
     });
     config.fal =
         Some(config::Fal { url: url("/fal"), authorization: header("Key"), hooks: None, keys: url("/fal-keys") });
-    let model = |name: &str, provider, model: &str| RemoteModel {
-        name: name.into(),
-        provider,
-        model: model.into(),
-        refusals: Vec::new(),
-        output: None,
-    };
-    config.models = vec![
-        model("models/by-replicate", RemoteProvider::Replicate, "acme/video"),
-        model("models/by-fal", RemoteProvider::Fal, "fal-ai/video/text-to-video"),
-    ];
     Registry::open(&config).unwrap()
+}
+
+/// The provider of a model in these tests, and what it calls it.
+pub(crate) fn at_provider(model: &str) -> (&'static str, &'static str) {
+    match model {
+        "by-replicate" => ("replicate", "acme/video"),
+        "by-fal" => ("fal", "fal-ai/video/text-to-video"),
+        _ => ("local", "sketch"),
+    }
 }
 
 /// Queues work of a model, in the trace of its starter.
 fn queue(node: &Node, model: &str, prompt: &str, reference: &str, cancel: bool) -> String {
     node.queue(|work| {
         work.model = format!("models/{model}");
-        work.input.as_mut().unwrap().prompt = prompt.into();
+        let order = work.order.as_mut().unwrap();
+        let (provider, name) = at_provider(model);
+        (order.provider, order.model) = (provider.into(), name.into());
+        order.input = serde_json::json!({"prompt": prompt}).to_string();
         work.provider_reference = reference.into();
         (work.poll, work.cancel_requested) = (!reference.is_empty(), cancel);
         work.traceparent = TRACEPARENT.into();
@@ -94,7 +94,7 @@ async fn carries_orders_out() {
     let strangers = Cluster::start(registry(&double, "wrong-token"), |_| {}).await;
     strangers.node.failed(&queue(&strangers.node, "by-replicate", "a harbour", "", false)).await;
     // A webhook comes, and another that nobody can verify.
-    let fake = Cluster::start(FakeProvider::new([DONE]).registry(), |_| {}).await;
+    let fake = Cluster::start(FakeProvider::new([done()]).registry(), |_| {}).await;
     let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
     let webhook = |secret: &str| ReceiveHookRequest {
         provider: "fake".into(),

@@ -6,7 +6,7 @@ use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
-use crate::fake_provider::{DONE, FakeProvider};
+use crate::fake_provider::{FakeProvider, done};
 
 fn webhook(job: &str, headers: &[(&str, &str)]) -> ReceiveHookRequest {
     let header = |(name, value): &(&str, &str)| Header { name: (*name).into(), value: value.as_bytes().to_vec() };
@@ -24,7 +24,7 @@ async fn send(cluster: &Cluster, request: ReceiveHookRequest) -> Result<(), Stat
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verified_webhook_only_says_that_it_is_time_to_poll() {
-    let cluster = Cluster::start(FakeProvider::new([DONE]).registry(), |_| {}).await;
+    let cluster = Cluster::start(FakeProvider::new([done()]).registry(), |_| {}).await;
     let job = Uuid::now_v7().to_string();
     let good = webhook(&job, &[("x-secret", "open sesame"), ("x-event", "done")]);
     send(&cluster, good.clone()).await.unwrap();
@@ -39,7 +39,7 @@ async fn a_verified_webhook_only_says_that_it_is_time_to_poll() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_verified_goes_no_further() {
-    let cluster = Cluster::start(FakeProvider::new([DONE]).registry(), |_| {}).await;
+    let cluster = Cluster::start(FakeProvider::new([done()]).registry(), |_| {}).await;
     let job = Uuid::now_v7().to_string();
     let good = webhook(&job, &[("x-secret", "open sesame"), ("x-event", "done")]);
     for wrong in [
