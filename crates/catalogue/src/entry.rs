@@ -26,12 +26,18 @@ pub(crate) use form::{
 };
 pub use form::{FileLimits, LOCAL_SKETCH, LOCAL_STILL};
 
+/// The shipped models that a file takes by their ids, in its order.
+pub(crate) fn used(tree: &Tree, faults: &mut Vec<Fault>) -> Vec<String> {
+    Fields::new(Report::new(tree, "", "", faults), &tree.root).optional("use").unwrap_or_default()
+}
+
 /// Reads every entry of a file. Those that cannot be read are left out, with a fault.
 pub(crate) fn read(tree: &Tree, faults: &mut Vec<Fault>) -> Vec<Entry> {
     let mut file = Fields::new(Report::new(tree, "", "", faults), &tree.root);
     let lists = ["model", "models"].map(|name| (name, file.count(name)));
+    let uses = file.raw("use").is_some();
     file.end();
-    if lists.iter().all(|(_, count)| count.is_none()) {
+    if !uses && lists.iter().all(|(_, count)| count.is_none()) {
         faults.push(Fault {
             line: 1,
             model: String::new(),

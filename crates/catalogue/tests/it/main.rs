@@ -1,12 +1,15 @@
 //! Tests of the catalogue through its front door: entries in, orders and violations out.
 #![allow(clippy::unwrap_used)]
 
+mod conformance;
 mod entries;
 mod legacy;
 mod properties;
 mod random;
 mod real;
 mod resolve;
+mod shared;
+mod shipped;
 
 use std::path::Path;
 
