@@ -124,7 +124,7 @@ fn every_order_that_is_taken_is_one_that_the_provider_takes() {
     println!("seed {seed}");
     let mut rng = Rng::with_seed(seed);
     let (mut taken, mut refused) = (0, 0);
-    for model in Catalogue::built_in().all().iter().chain(examples().all()) {
+    for model in Catalogue::built_in().all().iter().chain(Catalogue::shipped()).chain(examples().all()) {
         let rules = ["input.media", "input.settings.aspect_ratio"];
         for _ in 0..200 {
             let input = random::input(model, &mut rng);
