@@ -44,11 +44,8 @@ impl Slot {
         said.into_iter().flat_map(expand).collect()
     }
 
-    /// What is wrong with a file, if anything.
+    /// What is wrong with a file of a right type, if anything.
     pub(crate) fn refuses(&self, asset: &Asset) -> Option<String> {
-        if !self.types.contains(&asset.mime_type) {
-            return Some(format!("must be of {}, and is {}", self.types.join(", "), asset.mime_type));
-        }
         let limits = &self.limits;
         let (width, height) = (asset.width, asset.height);
         let sized = width > 0 && height > 0;

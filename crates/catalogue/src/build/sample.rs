@@ -59,7 +59,8 @@ fn sample(model: &Model) -> Input {
         let files = (0..slot.min).map(|_| Medium { role: slot.role, asset: fitting(slot) });
         input.media.extend(files);
     }
-    for field in model.schema.required().filter(|field| model.owner(field).is_none()) {
+    let needed = |field: &&str| model.schema.requires(field) || model.prices_ask_for(field);
+    for field in model.parameters().filter(needed) {
         let Some(property) = model.schema.property(field) else { continue };
         if property.default().is_none() {
             let at = format!("/{}", crate::schema::escape(field));
