@@ -4,9 +4,9 @@
 mod conformance;
 mod entries;
 mod legacy;
+mod openrouter;
 mod properties;
 mod random;
-mod real;
 mod resolve;
 mod shared;
 mod shipped;
