@@ -32,5 +32,5 @@ pub(crate) use webhooks::{
 };
 pub(crate) use work::{
     ClaimedWork, Condition, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport,
-    Suspension, Trouble, Usage,
+    ReapedWork, Suspension, Trouble, Usage,
 };
