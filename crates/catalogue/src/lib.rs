@@ -45,6 +45,6 @@ pub use resolved::Resolved;
 pub use schema::{Property, Schema};
 pub use setting_name::SettingName;
 pub use settings::Setting;
-pub use slot::Slot;
+pub use slot::{Item, Slot};
 pub use tree::Format;
 pub use violation::Violation;

@@ -1,6 +1,9 @@
 //! A place for files in a provider's input, and what may lie in it.
 
+use serde_json::Value;
+
 use crate::entry::FileLimits;
+use crate::schema::escape;
 use crate::{Asset, MediaKind, Role};
 
 const IMAGES: [&str; 3] = ["image/jpeg", "image/png", "image/webp"];
@@ -16,6 +19,8 @@ pub struct Slot {
     pub field: String,
     /// Whether the field is a list.
     pub list: bool,
+    /// What is put into the list for a file, where that is more than its address. Several slots may share such a list.
+    pub item: Option<Item>,
     /// How many there must be.
     pub min: u32,
     /// How many there may be.
@@ -26,6 +31,44 @@ pub struct Slot {
     pub forms: Vec<String>,
     /// The limits of each file.
     pub limits: FileLimits,
+}
+
+/// What stands for a file in a list: an object with its address somewhere in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    template: Value,
+    /// Where the address is, as a JSON pointer.
+    at: String,
+}
+
+/// What stands for the address in an entry.
+const FILE: &str = "{file}";
+
+impl Item {
+    /// Reads an entry's template; `None` unless it has one place for an address.
+    pub(crate) fn parse(template: &Value) -> Option<Self> {
+        let mut places = Vec::new();
+        find(template, "", &mut places);
+        match places.as_slice() {
+            [at] if !at.is_empty() => Some(Self { template: template.clone(), at: at.clone() }),
+            _ => None,
+        }
+    }
+
+    /// The item without its address, and where that belongs.
+    pub(crate) fn empty(&self) -> (Value, &str) {
+        (self.template.clone(), &self.at)
+    }
+}
+
+/// The places of `{file}` in a template.
+fn find(value: &Value, at: &str, places: &mut Vec<String>) {
+    match value {
+        Value::String(text) if text == FILE => places.push(at.to_owned()),
+        Value::Array(items) => items.iter().enumerate().for_each(|(n, item)| find(item, &format!("{at}/{n}"), places)),
+        Value::Object(of) => of.iter().for_each(|(name, field)| find(field, &format!("{at}/{}", escape(name)), places)),
+        _ => {}
+    }
 }
 
 impl Slot {

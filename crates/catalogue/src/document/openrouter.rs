@@ -9,10 +9,6 @@ use crate::{Per, Role, Row, Rule};
 
 use std::collections::BTreeMap;
 
-/// The frames that a video can be made between. OpenRouter takes them as a list of objects that say which they are; they are fields
-/// of their own here, so that each has its role, and its adapter makes the list.
-const FRAMES: [&str; 2] = ["first_frame", "last_frame"];
-
 const EXPECTED: &str = "OpenRouter's list of video models";
 
 pub(super) fn read(published: &Value, model: Option<&str>) -> Result<Document, Error> {
@@ -84,8 +80,23 @@ fn fields(entry: &Value) -> Vec<(&'static str, Map<String, Value>)> {
         field("seed", json!({"type": "integer"}));
     }
     let frames = strings(entry, "supported_frame_images");
-    for frame in frames.into_iter().filter_map(|name| FRAMES.into_iter().find(|known| *known == name)) {
-        field(frame, json!({"type": "string", "format": "uri"}));
+    if !frames.is_empty() {
+        let picture = json!({
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["type", "image_url", "frame_type"],
+            "properties": {
+                "type": {"type": "string", "enum": ["image_url"]},
+                "image_url": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "required": ["url"],
+                    "properties": {"url": {"type": "string", "format": "uri"}},
+                },
+                "frame_type": {"type": "string", "enum": frames},
+            },
+        });
+        field("frame_images", json!({"type": "array", "items": picture, "maxItems": frames.len()}));
     }
     let range = entry.get("upscale_factor").and_then(|range| range.get("min").zip(range.get("max")));
     if let Some((min, max)) = range.filter(|(min, max)| min.is_number() && max.is_number()) {

@@ -253,8 +253,10 @@ fn what_openrouter_supports_is_a_schema() {
         "upscale_factor": {"min": 1.5, "max": 3}, "allowed_passthrough_parameters": ["enhance"]}),
     );
     let validator = jsonschema::validator_for(&document.schema()).unwrap();
-    assert!(validator.is_valid(&json!({"prompt": "a", "duration": 6, "resolution": "4K", "first_frame": "https://x"})));
-    for wrong in [json!({"seed": 1}), json!({"duration": 5}), json!({"last_frame": "https://x"}), json!({"enhance": 1})]
+    let frame = json!({"type": "image_url", "image_url": {"url": "https://x"}, "frame_type": "first_frame"});
+    assert!(validator.is_valid(&json!({"prompt": "a", "duration": 6, "resolution": "4K", "frame_images": [frame]})));
+    for wrong in
+        [json!({"seed": 1}), json!({"duration": 5}), json!({"frame_images": [frame, frame]}), json!({"enhance": 1})]
     {
         let mut order = json!({"prompt": "a"});
         order.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());

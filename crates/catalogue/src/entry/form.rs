@@ -97,6 +97,8 @@ pub(crate) enum Unit {
 pub(crate) struct MediaEntry {
     pub(crate) role: Role,
     pub(crate) to: String,
+    /// What is put into the list `to` for a file, where that is more than its address: `{file}` stands for the address.
+    pub(crate) item: Option<Value>,
     pub(crate) min: Option<u32>,
     pub(crate) max: Option<u32>,
     /// `image`, `video`, `audio`, or media types such as `image/png`.

@@ -41,7 +41,8 @@ pub(super) fn guess(document: &Document, fields: &[Field]) -> Kind {
         Some(kind) => return kind,
         None => {}
     }
-    let picture = takes(Role::FirstFrame).or_else(|| takes(Role::Reference)).is_some();
+    let frames = fields.iter().any(|field| !super::media::frames(field).is_empty());
+    let picture = frames || takes(Role::FirstFrame).or_else(|| takes(Role::Reference)).is_some();
     match output::told(document).first() {
         Some(MediaKind::Audio) => Kind::Speech,
         Some(MediaKind::Image) if picture => Kind::ImageToImage,

@@ -10,6 +10,8 @@ use crate::{Kind, MediaKind, Role};
 pub(super) struct Slot {
     pub(super) role: Role,
     pub(super) to: String,
+    /// What stands for a file in the list, where that is more than its address, as TOML.
+    pub(super) item: Option<String>,
     /// What the files are, where the role does not say it.
     pub(super) types: Vec<MediaKind>,
     /// How many there may be, where it is a list that says it.
@@ -22,6 +24,7 @@ pub(super) struct Slot {
 /// parameters with files in them.
 pub(super) fn slots<'a, 'f>(kind: Kind, fields: &[&'a Field<'f>]) -> (Vec<Slot>, Vec<&'a Field<'f>>) {
     let named = |field: &Field| names::role(field.name, field.items().is_some()).filter(|_| field.is_file());
+    let mut frames = Vec::new();
     let has_source = fields.iter().any(|field| field.required && named(field) == Some(Role::Source));
     let role = |field: &Field| match (named(field)?, kind) {
         (Role::FirstFrame, Kind::ImageToImage | Kind::Upscale) => Some(Role::Source),
@@ -31,6 +34,7 @@ pub(super) fn slots<'a, 'f>(kind: Kind, fields: &[&'a Field<'f>]) -> (Vec<Slot>,
     };
     let mut best: Vec<(Role, &'a Field<'f>)> = Vec::new();
     for field in fields {
+        frames.extend(self::frames(field));
         let Some(role) = role(field) else { continue };
         let rank = |field: &Field| (names::rank(field.name, role), field.items().is_none());
         // Pictures and videos with one role have a place each.
@@ -41,8 +45,31 @@ pub(super) fn slots<'a, 'f>(kind: Kind, fields: &[&'a Field<'f>]) -> (Vec<Slot>,
         }
     }
     best.sort_by_key(|(role, _)| *role);
-    let rest = fields.iter().filter(|field| best.iter().all(|(_, taken)| taken.name != field.name)).copied().collect();
-    (best.into_iter().map(|(role, field)| slot(role, field)).collect(), rest)
+    let mut slots: Vec<Slot> = best.into_iter().map(|(role, field)| slot(role, field)).collect();
+    slots.extend(frames);
+    let rest = fields.iter().filter(|field| slots.iter().all(|slot| slot.to != field.name)).copied().collect();
+    (slots, rest)
+}
+
+/// The places in OpenRouter's list of frames, of which each item says which frame it is.
+pub(super) fn frames(field: &Field) -> Vec<Slot> {
+    let names = field.items().and_then(|items| items.get("properties")?.get("frame_type")?.get("enum")?.as_array());
+    let known = [("first_frame", Role::FirstFrame), ("last_frame", Role::LastFrame)];
+    let of = |(name, role): (&str, Role)| Slot {
+        role,
+        to: field.name.to_owned(),
+        item: Some(format!(
+            "{{ type = \"image_url\", frame_type = \"{name}\", image_url = {{ url = \"{{file}}\" }} }}"
+        )),
+        types: Vec::new(),
+        max: None,
+        limits: Vec::new(),
+    };
+    known
+        .into_iter()
+        .filter(|(name, _)| names.is_some_and(|names| names.iter().any(|one| one == name)))
+        .map(of)
+        .collect()
 }
 
 /// What files of a role usually are.
@@ -66,7 +93,7 @@ fn slot(role: Role, field: &Field) -> Slot {
     let types = Some(medium(role, field)).filter(|kind| *kind != usual(role)).into_iter().collect();
     let list = field.schema.get("maxItems").and_then(Value::as_u64);
     let max = list.or_else(|| field.items().and_then(|_| up_to(field.description())));
-    Slot { role, to: field.name.to_owned(), types, max, limits: limits(field) }
+    Slot { role, to: field.name.to_owned(), item: None, types, max, limits: limits(field) }
 }
 
 /// The number of `up to 4 images`.

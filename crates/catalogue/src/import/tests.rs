@@ -190,7 +190,8 @@ fn a_known_price_is_written_as_rows() {
         json!({"when": {"audio": true, "resolution": "4K"}, "credits": "0.6"}),
     ];
     assert_eq!((&entry["price"][0]["per"], rows.as_slice()), (&json!("second"), &expected[..]));
-    assert_eq!(entry["media"][1], json!({"role": "LAST_FRAME", "to": "last_frame"}));
+    let item = json!({"type": "image_url", "frame_type": "last_frame", "image_url": {"url": "{file}"}});
+    assert_eq!(entry["media"][1], json!({"role": "LAST_FRAME", "to": "frame_images", "item": item}));
 }
 
 #[test]

@@ -88,6 +88,9 @@ fn slot_table(out: &mut String, slot: &media::Slot) {
     out.push_str("  [[model.media]]\n");
     let _ = writeln!(out, "  role = {}", text(role(slot.role)));
     let _ = writeln!(out, "  to = {}", text(&slot.to));
+    if let Some(item) = &slot.item {
+        let _ = writeln!(out, "  item = {item}");
+    }
     if !slot.types.is_empty() {
         let types: Vec<_> = slot.types.iter().map(|kind| text(kind.as_str())).collect();
         let _ = writeln!(out, "  types = [{}]", types.join(", "));

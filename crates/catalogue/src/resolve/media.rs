@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Resolving, pointer};
-use crate::{Medium, Role};
+use crate::{Asset, Medium, Role, Slot};
 
 /// `FIRST_FRAME`, as the API has it.
 pub(crate) fn role_name(role: Role) -> String {
@@ -36,15 +36,7 @@ impl Resolving<'_> {
                 self.said.insert(place.field.clone());
                 continue;
             }
-            let index = count.to_string();
-            let parts: &[&str] = if place.list { &[&place.field, &index] } else { &[&place.field] };
-            let address = self.place(pointer(parts), medium.asset, &place.forms);
-            if place.list {
-                let list = self.sent.entry(place.field.clone()).or_insert_with(|| Value::Array(Vec::new()));
-                list.as_array_mut().into_iter().for_each(|list| list.push(address.clone()));
-            } else {
-                self.sent.insert(place.field.clone(), address);
-            }
+            self.put(place, medium.asset);
         }
         for (slot, count) in model.slots.iter().zip(counts) {
             if count < slot.min && !self.said.contains(&slot.field) {
@@ -53,6 +45,30 @@ impl Resolving<'_> {
                 self.said.insert(slot.field.clone());
             }
         }
+    }
+
+    /// Puts a file into its field, or at the end of its list.
+    fn put(&mut self, slot: &Slot, asset: Asset) {
+        if !slot.list {
+            let address = self.place(pointer(&[&slot.field]), asset, &slot.forms);
+            self.sent.insert(slot.field.clone(), address);
+            return;
+        }
+        let index = self.sent.get(&slot.field).and_then(Value::as_array).map_or(0, Vec::len).to_string();
+        let at = pointer(&[&slot.field, &index]);
+        let item = match &slot.item {
+            None => self.place(at, asset, &slot.forms),
+            Some(item) => {
+                let (mut whole, within) = item.empty();
+                let address = self.place(format!("{at}{within}"), asset, &slot.forms);
+                if let Some(place) = whole.pointer_mut(within) {
+                    *place = address;
+                }
+                whole
+            }
+        };
+        let list = self.sent.entry(slot.field.clone()).or_insert_with(|| Value::Array(Vec::new()));
+        list.as_array_mut().into_iter().for_each(|list| list.push(item.clone()));
     }
 
     /// The place for a file: that of its role which takes its type.

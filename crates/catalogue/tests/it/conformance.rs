@@ -13,6 +13,7 @@ use rushes_catalogue::import::{Imported, Options, import};
 use rushes_catalogue::{Catalogue, Document, Format, Input, Model};
 use serde_json::{Value, json};
 
+use crate::properties::assert_refuses;
 use crate::shared::{self, Published};
 use original::Original;
 
@@ -120,7 +121,7 @@ fn every_value_of_a_list_can_be_ordered() {
         for (field, value, input) in orders::each_listed(case, model) {
             values += 1;
             match orders::resolve(model, &input) {
-                Ok(order) if order.get(&field) == Some(&value) => {}
+                Ok(order) if order.get(&field) == Some(&value) => case.original.check(&case.id, &order),
                 Ok(order) => faults.push(format!("{}: {field} = {value} was sent as {:?}", case.id, order.get(&field))),
                 Err(violations) => faults.push(format!("{}: {field} = {value}: {violations}", case.id)),
             }
@@ -149,8 +150,10 @@ fn a_length_in_frames_reaches_its_limits() {
 #[test]
 fn a_key_that_is_not_a_parameter_is_refused() {
     let Some(cases) = cases() else { return };
+    let mut chance = fastrand::Rng::with_seed(7);
     for case in cases.iter().filter(|case| case.lost().is_empty()) {
         let model = case.model.as_ref().expect("loaded");
+        assert_refuses(model, &mut chance);
         let parameters: BTreeSet<&str> = model.parameters().collect();
         let foreign =
             ["colour_of_the_sky"].into_iter().chain(case.original.fields().filter(|name| !parameters.contains(name)));

@@ -6,6 +6,7 @@ mod conformance;
 mod faults;
 mod forms;
 mod legacy;
+mod openrouter;
 mod properties;
 mod random;
 mod real;
