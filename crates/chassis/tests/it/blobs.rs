@@ -42,6 +42,27 @@ fn bytes() -> Bytes {
     (0..50_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
+#[tokio::test]
+async fn a_large_object_is_stored_in_pieces() {
+    let directory = Directory::new();
+    let store = directory.store();
+    // A piece has 8 MiB: less than one, exactly two, and two and a bit.
+    for size in [100, 16 << 20, (16 << 20) + 5] {
+        let bytes: Bytes = (0..size).map(|n: usize| (n % 253) as u8).collect();
+        let name = Name::of(&bytes, "mov");
+        store.put_from(&name, &bytes[..]).await.unwrap();
+        assert_eq!(store.get(&name).await.unwrap(), bytes, "{size}");
+        store.put_from(&name, &bytes[..]).await.unwrap();
+        // What has another hash than its name says is not stored, and leaves nothing.
+        let before = directory.files();
+        let other = Name::of(b"another", "mov");
+        let answer = store.put_from(&other, &bytes[..]).await;
+        assert!(matches!(answer, Err(Error::Changed(_))), "{answer:?}");
+        assert_eq!(store.head(&other).await.unwrap(), None);
+        assert_eq!(directory.files(), before);
+    }
+}
+
 /// What any storage must do.
 async fn check(store: &Store) {
     let name = store.put(bytes(), "mp4").await.unwrap();
