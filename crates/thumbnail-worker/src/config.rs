@@ -141,7 +141,7 @@ fn read_uploads(source: &Source) -> Result<Uploads, Error> {
             duration: Duration::from_secs(seconds),
             side: source.or("RUSHES_UPLOAD_VIDEO_MAX_SIDE", default.side, "a number of pixels")?,
         },
-        scratch_budget: source.or("RUSHES_SCRATCH_BUDGET", 4 << 30, "a number of bytes")?,
+        scratch_budget: source.or("RUSHES_SCRATCH_BUDGET", 1 << 30, "a number of bytes")?,
     })
 }
 

@@ -100,7 +100,7 @@ impl Thumbnails {
             if spec != Spec::default() || asset.poster.is_some() {
                 return self.render_poster(bytes, spec).await.map(alone);
             }
-            let made = self.with_poster_frame(bytes, render_pictures).await?;
+            let made = self.picture_video(bytes).await?;
             let (status, poster) = self.store_pictures(made).await?;
             Ok(Rendered { status, poster })
         };
@@ -150,7 +150,7 @@ impl Thumbnails {
     ) -> Result<(ThumbnailStatus, Option<Poster>), Error> {
         let made = match media_type.class() {
             Class::Sound => Ok(Err(NO_PICTURE.to_owned())),
-            Class::Video => self.with_poster_frame(bytes, render_pictures).await,
+            Class::Video => self.picture_video(bytes).await,
             Class::Picture => {
                 let make = |bytes: &[u8], header: &Header, stop: &Stop| {
                     let pixels = pictures::decode_srgb(bytes, header, &posters::COVER, stop)?;
@@ -166,6 +166,12 @@ impl Thumbnails {
             made => made?,
         };
         self.store_pictures(made).await
+    }
+
+    /// Makes the pictures that stand for a video; the reason where there are none.
+    async fn picture_video(&self, bytes: Bytes) -> Result<Result<Pictures, String>, Error> {
+        let make = |frame: Pixels, orientation| Pictures::render(&frame, orientation);
+        self.with_poster_frame(bytes, make).await
     }
 
     /// Stores what was made of an asset; where nothing was, there is the reason.
@@ -238,8 +244,4 @@ impl Thumbnails {
     async fn store_webp(&self, webp: Vec<u8>) -> Result<ThumbnailStatus, Error> {
         Ok(ThumbnailStatus::Ready(self.blobs.put(webp.into(), "webp").await?))
     }
-}
-
-fn render_pictures(frame: Pixels, orientation: Orientation) -> Pictures {
-    Pictures::render(&frame, orientation)
 }

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::payload::{KIND, parse_payload};
-use super::thumbnails::{keep, settle};
+use super::rendered::keep;
+use super::thumbnails::settle;
 use crate::error::Error;
 use crate::model::{Rendered, ThumbnailKey, ThumbnailStatus};
 

@@ -4,10 +4,9 @@ use chassis::postgres::{self, statement};
 use sqlx::PgConnection;
 
 use super::Store;
-use super::assets::set_poster;
 use super::payload::job_of;
 use crate::error::Error;
-use crate::model::{Rendered, ThumbnailKey, ThumbnailStatus};
+use crate::model::{ThumbnailKey, ThumbnailStatus};
 
 // The numbers of `thumbnails.state`. SQL has the first one written out where a partial index is to be found by it: a bound
 // value would hide the index from a generic plan.
@@ -58,22 +57,6 @@ impl Store {
     pub async fn settle(&self, key: &ThumbnailKey, status: &ThumbnailStatus) -> Result<bool, Error> {
         self.pool.transaction("settle_thumbnail", async |tx| settle(tx, key, status).await).await
     }
-
-    /// Writes a thumbnail that came to its end, and the poster that was made with it; says whether the thumbnail was written.
-    ///
-    /// # Errors
-    /// When PostgreSQL fails.
-    pub(crate) async fn keep(&self, key: &ThumbnailKey, rendered: &Rendered) -> Result<bool, Error> {
-        self.pool.transaction("settle_thumbnail", async |tx| keep(tx, key, rendered).await).await
-    }
-}
-
-/// Writes a thumbnail that came to its end, and the poster that was made with it; says whether the thumbnail was written.
-pub(super) async fn keep(tx: &mut PgConnection, key: &ThumbnailKey, rendered: &Rendered) -> Result<bool, Error> {
-    if let Some(poster) = &rendered.poster {
-        set_poster(tx, key, poster).await?;
-    }
-    settle(tx, key, &rendered.status).await
 }
 
 /// Inserts a thumbnail that is to be rendered, with its job, unless it has a row already.

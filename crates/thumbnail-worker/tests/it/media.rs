@@ -190,7 +190,7 @@ fn limits_are_held() {
 pub(crate) fn manifest() -> Vec<u8> {
     atom(b"jumb", |body| {
         body.extend(atom(b"jumd", |body| {
-            body.extend(b"c2pa\x00\x11\x00\x10\x80\x00\x00\xAA\x00\x38\x9B\x71\x03c2pa\0")
+            body.extend(b"c2pa\x00\x11\x00\x10\x80\x00\x00\xAA\x00\x38\x9B\x71\x03c2pa\0");
         }));
     })
 }

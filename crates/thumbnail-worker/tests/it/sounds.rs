@@ -1,4 +1,4 @@
-//! Sounds and WebM for tests, made by code: what their headers say is what a test wants them to, and what is between is silence.
+//! Sounds and WebM for tests, made by code: what their headers say is what a test wants them to, and what is between is nothing but zeros.
 
 /// A WAV of so many bytes of sound: 48,000 values a second of two channels, 16 bits each.
 pub(crate) fn wav(bytes: u32) -> Vec<u8> {
@@ -37,7 +37,7 @@ pub(crate) fn riff_chunk(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
     chunk
 }
 
-/// A frame of silence of MPEG-1, layer III, 44,100 values a second, stereo, of the bit rate of this number.
+/// A frame of zeros of MPEG-1, layer III, 44,100 values a second, stereo, of the bit rate of this number.
 pub(crate) fn mp3_frame(number: u8) -> Vec<u8> {
     let kilobits = [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320][usize::from(number) - 1];
     let mut frame = vec![0xFF, 0xFB, number << 4, 0x00];
