@@ -17,7 +17,15 @@ impl Container {
     pub fn sniff(bytes: &[u8]) -> Option<Self> {
         let brand = bytes.get(8..12).unwrap_or_default();
         match bytes.get(4..8) {
-            Some(b"ftyp") => return Some(if brand == b"qt  " { Self::Mov } else { Self::Mp4 }),
+            Some(b"ftyp") => {
+                return match brand {
+                    b"qt  " => Some(Self::Mov),
+                    // Pictures in the same boxes: AVIF and HEIC.
+                    b"avif" | b"avis" | b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"mif1"
+                    | b"msf1" => None,
+                    _ => Some(Self::Mp4),
+                };
+            }
             // The oldest files do not say what they are; none of these comes first in any other format.
             Some(b"moov" | b"mdat" | b"wide") => return Some(Self::Mov),
             _ => {}

@@ -99,6 +99,7 @@ fn what_is_not_taken_says_why() {
             b"a text that calls itself clip.mp4".to_vec(),
             "the content is none of JPEG, PNG, WebP, MP4, WebM, MOV, WAV, MP3 and M4A",
         ),
+        ("AVIF", b"\0\0\0\x1Cftypavif\0\0\0\0avifmif1miaf".to_vec(), "the content is none of"),
         ("UTF-16", b"\xFF\xFEa\0 \0t\0e\0x\0t\0".to_vec(), "the content is none of"),
         ("cut MP4", cut, "the MP4 file ends before its video does"),
         ("lying MP4", lying, "the MP4 file ends before its video does"),
