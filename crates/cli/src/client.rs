@@ -8,6 +8,7 @@ mod bar;
 mod dashboard;
 mod generate;
 mod generations;
+mod many;
 mod mask;
 mod models;
 mod operator;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod binary;
+mod bulk;
 mod cancels;
 mod cluster;
 mod credits;
