@@ -274,6 +274,10 @@ mod tests {
             job: None,
             key: None,
             sha256: None,
+            more: Vec::new(),
+            input: None,
+            dropped: Vec::new(),
+            given: Vec::new(),
             fault: None,
             hopeless: false,
         }

@@ -113,6 +113,10 @@ mod tests {
             job: None,
             key: None,
             sha256: (event == Event::Charged).then(|| format!("sha-of-{order}")),
+            more: Vec::new(),
+            input: None,
+            dropped: Vec::new(),
+            given: Vec::new(),
             fault: None,
             hopeless: false,
         }
