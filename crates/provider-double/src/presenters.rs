@@ -55,7 +55,7 @@ fn prediction_output(order: &Order, address: SocketAddr) -> Value {
     match order.fate.output {
         None if cog => one_or_all(data_uris(order)),
         None => one_or_all(urls),
-        Some(Output::Object) => json!({name(order): urls, "seed": 1}),
+        Some(Output::Object) => json!({name(order): one_or_all(urls), "seed": 1}),
         Some(Output::List) => json!(picture_url(order, address).into_iter().chain(urls).collect::<Vec<_>>()),
         Some(Output::Data) => one_or_all(data_uris(order)),
         Some(Output::Bare) => json!(urls),
