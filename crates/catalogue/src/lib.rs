@@ -5,17 +5,39 @@
 //! frozen, or a list of [`Violation`]s. What was made later is priced by the terms alone, whatever the catalogue says by then.
 
 mod asset;
+mod build;
+mod built_in;
+mod catalogue;
+mod entry;
+mod fault;
 mod input;
 mod kind;
+mod model;
 mod order;
-mod price;
+pub mod price;
+mod resolve;
 mod resolved;
+mod schema;
+mod setting_name;
+mod settings;
+mod slot;
+mod tree;
 mod violation;
 
 pub use asset::Asset;
+pub use catalogue::Catalogue;
+pub use entry::{Date, FileLimits, LOCAL_SKETCH, LOCAL_STILL};
+pub use fault::Fault;
 pub use input::{Input, Length, Medium, Role, Settings};
 pub use kind::{Kind, MediaKind};
+pub use model::Model;
 pub use order::{File, Order};
-pub use price::{Decimal, Facts, Line, Made, MadeOutput, NotDecimal, Part, Per, Price, Row, Rule, Terms};
+pub use price::{Decimal, Facts, Line, Made, MadeOutput, NotDecimal, Part, Per, Price, Row, Rule, Terms, Unpriced};
+pub use resolve::MAX_VIOLATIONS;
 pub use resolved::Resolved;
+pub use schema::{Property, Schema};
+pub use setting_name::SettingName;
+pub use settings::Setting;
+pub use slot::Slot;
+pub use tree::Format;
 pub use violation::Violation;

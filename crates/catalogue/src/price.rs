@@ -1,19 +1,25 @@
 //! The price of an order: the terms that are frozen with it, and what they come to, before and after.
 //!
-//! Invariant: sums are exact, in 10⁻¹² credits, and rounded once, up, to a micro-credit; a capture is never more than the quote.
+//! Invariant: a line is exact to 10⁻¹² credits; the sum of the lines is exact, and rounded once, up, to a micro-credit. A capture is
+//! never more than the quote.
 
+mod decimal;
+pub mod openrouter;
+mod rows;
 mod rule;
+mod terms;
+#[cfg(test)]
+mod tests;
 
 use domain::money::Micros;
 use serde::{Deserialize, Serialize};
 
 use crate::MediaKind;
 
+pub use decimal::{Decimal, NotDecimal};
+pub use rows::unpriced;
 pub use rule::{Facts, Row, Rule};
-
-/// A decimal number of up to twelve places, exact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Decimal(i128);
+pub use terms::{Unpriced, terms};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +56,9 @@ pub struct Part {
     pub rate: Decimal,
     /// The count at its maximum, which is held.
     pub max_quantity: Decimal,
+    /// Over how many outputs the count goes, each of the same share; 1 where it is not of outputs.
+    #[serde(default = "one")]
+    pub outputs: u32,
     /// The count is rounded up to a multiple of this.
     pub step: Option<Decimal>,
     /// It costs no less than this, in credits.
@@ -112,51 +121,30 @@ pub struct Price {
     pub total: Micros,
 }
 
-impl Serialize for Decimal {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
+const fn one() -> u32 {
+    1
 }
 
-impl<'de> Deserialize<'de> for Decimal {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl std::fmt::Display for Decimal {
-    /// With as many places as needed: `8`, `38.8`, `0.168`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let magnitude = self.0.unsigned_abs();
-        let (whole, places) = (magnitude / ONE.unsigned_abs(), magnitude % ONE.unsigned_abs());
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let places = format!("{places:012}");
-        match places.trim_end_matches('0') {
-            "" => write!(f, "{sign}{whole}"),
-            places => write!(f, "{sign}{whole}.{places}"),
+impl Per {
+    /// The name in an entry, in the API and in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Generation => "generation",
+            Self::Output => "output",
+            Self::Second => "second",
+            Self::InputSecond => "input_second",
+            Self::InputImage => "input_image",
+            Self::Megapixel => "megapixel",
+            Self::VideoMegapixel => "video_megapixel",
+            Self::Kilotoken => "kilotoken",
+            Self::GpuSecond => "gpu_second",
+            Self::Character => "character",
         }
     }
-}
 
-/// One, in units of 10⁻¹².
-const ONE: i128 = 1_000_000_000_000;
-
-/// Why a text is no decimal number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a decimal number of at most twelve places, such as 0.168")]
-pub struct NotDecimal;
-
-impl std::str::FromStr for Decimal {
-    type Err = NotDecimal;
-
-    fn from_str(text: &str) -> Result<Self, NotDecimal> {
-        let (whole, places) = text.split_once('.').unwrap_or((text, "0"));
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        if !digits(whole) || !digits(places) || whole.len() > 15 || places.len() > 12 {
-            return Err(NotDecimal);
-        }
-        let number: i128 = format!("{whole}{places:0<12}").parse().map_err(|_| NotDecimal)?;
-        Ok(Self(number))
+    /// Whether each output adds to the count.
+    const fn is_of_outputs(self) -> bool {
+        matches!(self, Self::Output | Self::Second | Self::Megapixel | Self::VideoMegapixel | Self::Kilotoken)
     }
 }

@@ -82,6 +82,12 @@ impl Fields {
         }
     }
 
+    /// Whether something is wrong so far.
+    #[must_use]
+    pub const fn any_wrong(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The value, or nothing and a note of why `field` cannot be read.
     pub fn take<T, E: Display>(&mut self, field: impl Into<String>, read: Result<T, E>) -> Option<T> {
         read.map_err(|error| self.wrong(field, error)).ok()

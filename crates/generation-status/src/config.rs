@@ -2,13 +2,14 @@
 //! variable.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::egress::Reach;
 use chassis::settings::{Error, Source};
 use chassis::{postgres::PoolSettings, server, telemetry};
 
-use crate::catalogue::Catalogue;
+use crate::live_catalogue::LiveCatalogue;
 
 /// Everything that the process reads from its environment.
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ pub struct Generations {
     /// Where clients fetch assets: the gateway's own address.
     pub public_url: String,
     /// What can be asked for, and at what price.
-    pub catalogue: Catalogue,
+    pub catalogue: LiveCatalogue,
     /// How many generations of an account may be with workers and providers at once, unless an operator set another limit.
     pub account_running: i32,
     /// How many open generations an account may have, queued ones included.
@@ -107,7 +108,7 @@ impl Config {
             cache: cache::Settings::default(),
             generations: Generations {
                 public_url: public_url.into(),
-                catalogue: Catalogue::built_in(),
+                catalogue: LiveCatalogue::built_in(),
                 account_running: 100,
                 account_open: 100_000,
             },
@@ -189,9 +190,11 @@ impl Work {
     }
 }
 
-fn read_catalogue(source: &Source) -> Result<Catalogue, Error> {
-    let read = source.file("RUSHES_MODELS", "a JSON file of models", Catalogue::read)?;
-    Ok(read.unwrap_or_else(Catalogue::built_in))
+fn read_catalogue(source: &Source) -> Result<LiveCatalogue, Error> {
+    let what = "a TOML file of models";
+    let Some(path) = source.optional::<PathBuf>("RUSHES_MODELS", what)? else { return Ok(LiveCatalogue::built_in()) };
+    let wrong = |why| Error::wrong("RUSHES_MODELS", &format!("{what}; {} is none: {why}", path.display()));
+    LiveCatalogue::open(path.clone()).map_err(wrong)
 }
 
 fn read_reach(source: &Source) -> Result<Reach, Error> {

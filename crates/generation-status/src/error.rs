@@ -77,6 +77,14 @@ pub(crate) enum Error {
         /// The price of the generation.
         price: Micros,
     },
+    /// It would hold more than the request allows.
+    #[error("it costs {price}, more than {max}")]
+    PriceAboveMax {
+        /// What it would hold.
+        price: Micros,
+        /// What it may hold.
+        max: Micros,
+    },
     /// The available balance would become negative.
     #[error("the balance would be negative")]
     NegativeBalance,
@@ -171,6 +179,11 @@ impl From<Error> for Failure {
             Error::InsufficientCredit { price } => Self::precondition(
                 "INSUFFICIENT_CREDIT",
                 format!("this costs {price} credits, which the account does not have; add credits and try again"),
+            )
+            .and_metadata("price_micros", price.get().to_string()),
+            Error::PriceAboveMax { price, max } => Self::precondition(
+                "PRICE_ABOVE_MAX",
+                format!("this costs up to {price} credits, and max_price_micros allows {max}; nothing was started"),
             )
             .and_metadata("price_micros", price.get().to_string()),
             Error::NegativeBalance => Self::precondition(

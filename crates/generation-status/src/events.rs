@@ -4,6 +4,7 @@
 //! providers cause is INFO; WARN is for what somebody should look into. Nothing secret is logged: no prompt, no webhook's URL or
 //! secret.
 
+use catalogue::Catalogue;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, WebhookEndpointId};
 use domain::money::Micros;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use crate::metrics;
 use crate::model::{
     Balance, DeletedName, DeliveryOutcome, FailureReport, Generation, Issue, MissingOutput, Resolution, Suspension,
+    Usage,
 };
 
 /// Logs about a generation, with the fields that every such line has. The trace is added by the log's format.
@@ -81,6 +83,7 @@ pub(crate) fn attempt_retried(generation: &Generation, report: &FailureReport, r
 /// A provider, or one model of it, takes no orders: none is given out but a probe now and then. Its own words say why.
 pub(crate) fn provider_unavailable(breaker: &Breaker) {
     tracing::error!(
+        scope = metrics::scope_name(breaker.scope),
         target_name = breaker.target,
         cause = breaker.cause,
         detail = breaker.detail,
@@ -90,7 +93,36 @@ pub(crate) fn provider_unavailable(breaker: &Breaker) {
 
 /// A provider, or one model of it, takes orders again.
 pub(crate) fn provider_available(breaker: &Breaker) {
-    tracing::info!(target_name = breaker.target, cause = breaker.cause, "provider available");
+    let scope = metrics::scope_name(breaker.scope);
+    tracing::info!(scope, target_name = breaker.target, cause = breaker.cause, "provider available");
+}
+
+/// The catalogue's file was read again, and is another.
+pub(crate) fn catalogue_changed(catalogue: &Catalogue) {
+    tracing::info!(models = catalogue.all().len(), "catalogue changed");
+}
+
+/// The catalogue's file is wrong; the one that was read last stays.
+pub(crate) fn catalogue_refused(faults: &str) {
+    tracing::warn!(faults, "catalogue refused; the one that was read last stays");
+}
+
+/// The catalogue has a model at another provider than it was at before: what was ordered there is given to the wrong workers.
+pub(crate) fn model_moved(model: &str) {
+    tracing::warn!(model, "model moved to another provider; give the new entry an id of its own");
+}
+
+/// What a completed order took at its provider.
+pub(crate) fn usage_reported(generation: &Generation, usage: &Usage) {
+    metrics::usage_reported(&generation.model, generation.captured, usage);
+    tracing::debug!(
+        generation = generation.id.name(),
+        model = generation.model,
+        provider_cost_micros = usage.provider_cost_micros,
+        provider_units = usage.provider_units,
+        run_ms = usage.run_ms,
+        "usage reported"
+    );
 }
 
 /// A provider's webhook named an order of which nothing was recorded, as after the database was restored to an earlier time. The

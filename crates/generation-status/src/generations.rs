@@ -4,6 +4,7 @@
 //! hear of a change after its commit, never before.
 
 use bytes::Bytes;
+use catalogue::SettingName;
 use chassis::crash;
 use chassis::fields::Fields;
 use domain::generation::State;
@@ -15,11 +16,13 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::cache::CachedGenerations;
-use crate::catalogue::Catalogue;
 use crate::crash_points;
 use crate::error::{Error, Noun};
 use crate::events;
-use crate::model::{Generation, JobEvent, NewGeneration, Resolution, Started};
+use crate::live_catalogue::LiveCatalogue;
+use crate::model::{Generation, JobEvent, NewGeneration, Resolution, StartRequest, Started};
+use crate::presenter::model_name;
+use crate::starts::Starts;
 use crate::store::Store;
 use crate::watches::GenerationHub;
 
@@ -29,7 +32,8 @@ const MAX_CANCEL_TRIES: usize = 8;
 /// Starts, reads and stops generations; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Generations {
-    catalogue: Catalogue,
+    catalogue: LiveCatalogue,
+    starts: Starts,
     store: Store,
     cached: CachedGenerations,
     hub: GenerationHub,
@@ -38,23 +42,30 @@ pub(crate) struct Generations {
 
 impl Generations {
     pub(crate) fn new(
-        catalogue: Catalogue,
+        catalogue: LiveCatalogue,
         store: Store,
         cached: CachedGenerations,
         hub: GenerationHub,
         notifier: Notifier,
     ) -> Self {
-        Self { catalogue, store, cached, hub, notifier }
+        Self { starts: Starts::new(store.clone()), catalogue, store, cached, hub, notifier }
     }
 
     /// The models that can be asked for.
-    pub(crate) fn catalogue(&self) -> &Catalogue {
+    pub(crate) fn catalogue(&self) -> &LiveCatalogue {
         &self.catalogue
     }
 
     /// Starts a generation and holds its price, or returns the one that the same request started.
-    pub(crate) async fn start(&self, new: &NewGeneration) -> Result<Generation, Error> {
-        let started = self.store.start(new).await?;
+    pub(crate) async fn start(&self, request: &StartRequest) -> Result<Generation, Error> {
+        let started = match self.starts.prepare(request).await {
+            Ok(new) => self.store.start(&new).await?,
+            // The catalogue may have changed since: a repetition still finds what the first request started.
+            Err(error) => match self.store.find_started(request).await? {
+                Some(generation) => Started::Existing(Box::new(generation)),
+                None => return Err(error),
+            },
+        };
         self.publish_started(started).await
     }
 
@@ -66,7 +77,7 @@ impl Generations {
         note: &str,
     ) -> Result<Generation, Error> {
         let origin = self.store.dead_letter(id).await?.ok_or(Error::NotFound(Noun::DeadLetter))?;
-        let new = repetition_of(&self.catalogue, &origin, request_id)?;
+        let new = self.starts.prepare(&self.repetition_of(&origin, request_id)?).await?;
         let started = self.store.requeue_dead_letter(&new, id, note).await?;
         if let Started::New(generation) = &started {
             events::dead_letter_requeued(generation, note);
@@ -93,9 +104,11 @@ impl Generations {
         }
     }
 
-    /// Whether a start would succeed now; nothing is stored.
-    pub(crate) async fn check_start(&self, new: &NewGeneration) -> Result<(), Error> {
-        self.store.check_start(new).await
+    /// What a start would hold and resolve to, if it would succeed now; nothing is stored.
+    pub(crate) async fn check_start(&self, request: &StartRequest) -> Result<NewGeneration, Error> {
+        let new = self.starts.prepare(request).await?;
+        self.store.check_start(&new).await?;
+        Ok(new)
     }
 
     /// The encoded generation, of version `min_version` or later.
@@ -137,7 +150,7 @@ impl Generations {
         if !origin.state.is_terminal() {
             return Err(Error::NotTerminal);
         }
-        self.start(&repetition_of(&self.catalogue, &origin, request_id)?).await
+        self.start(&self.repetition_of(&origin, request_id)?).await
     }
 
     /// Settles an unconfirmed submission as an operator says.
@@ -216,34 +229,33 @@ impl Generations {
         self.cached.wrote(generation).await;
         self.cached.invalidate_dashboard(generation.account).await;
     }
-}
 
-/// A new generation with the input of `origin`. Its hash covers the origin's id, so that a start and a retry never share a
-/// request id.
-fn repetition_of(catalogue: &Catalogue, origin: &Generation, request_id: Uuid) -> Result<NewGeneration, Error> {
-    let mut fields = Fields::default();
-    let model = catalogue.find(&format!("models/{}", origin.model)).cloned();
-    if model.is_none() {
-        fields.wrong("name", "must be of a model that is still offered");
+    /// A request with the input of `origin`. Its hash covers the origin's id, so that a start and a retry never share a request id.
+    fn repetition_of(&self, origin: &Generation, request_id: Uuid) -> Result<StartRequest, Error> {
+        let mut fields = Fields::default();
+        let model = self.catalogue.current().find(&model_name(&origin.model)).cloned();
+        if model.is_none() {
+            fields.wrong("name", "must be of a model that is still offered");
+        }
+        let model = fields.done(model)?;
+        let mut digest = Sha256::new();
+        digest.update(b"retry");
+        digest.update(origin.id.0.as_bytes());
+        Ok(StartRequest {
+            account: origin.account,
+            scene: SceneName { project: origin.project, scene: origin.scene },
+            // The catalogue may have learnt since that the model takes no seed.
+            seed: origin.seed.filter(|_| model.setting(SettingName::Seed).is_some()),
+            model,
+            prompt: origin.prompt.clone(),
+            input: origin.input.clone(),
+            max_price: None,
+            labels: origin.labels.clone(),
+            end_user: origin.end_user.clone(),
+            request_id,
+            request_sha256: digest.finalize().into(),
+            retried_from: Some(origin.id),
+            background: false,
+        })
     }
-    let assets = origin.reference_assets.iter().map(|text| domain::name::asset(text)).collect::<Result<_, _>>();
-    let assets = fields.take("name", assets);
-    let (model, reference_assets) = fields.done(model.zip(assets))?;
-    let takes_seed = model.seed;
-    let mut digest = Sha256::new();
-    digest.update(b"retry");
-    digest.update(origin.id.0.as_bytes());
-    Ok(NewGeneration {
-        account: origin.account,
-        scene: SceneName { project: origin.project, scene: origin.scene },
-        model,
-        prompt: origin.prompt.clone(),
-        // The catalogue may have learnt since that the model takes none, or takes one.
-        seed: if takes_seed { origin.seed.or_else(|| Some(fastrand::i64(0..1 << 31))) } else { None },
-        reference_assets,
-        request_id,
-        request_sha256: digest.finalize().into(),
-        retried_from: Some(origin.id),
-        background: false,
-    })
 }

@@ -7,6 +7,7 @@ mod generations;
 mod models;
 mod queues;
 mod request;
+mod starts;
 mod webhooks;
 mod work;
 

@@ -7,7 +7,6 @@
 
 mod block_reasons;
 mod cache;
-mod catalogue;
 pub mod config;
 pub mod crash_points;
 mod credits;
@@ -16,6 +15,7 @@ mod error;
 mod events;
 mod generations;
 mod grpc;
+mod live_catalogue;
 pub mod metrics;
 mod model;
 mod models;
@@ -25,12 +25,13 @@ mod queues;
 mod reconciler;
 mod service;
 mod serving;
+mod starts;
 mod store;
 mod transitions;
 mod watches;
 mod webhooks;
 mod work;
 
-pub use catalogue::Catalogue;
 pub use config::Config;
+pub use live_catalogue::LiveCatalogue;
 pub use service::{Bound, Service};

@@ -5,6 +5,7 @@ mod deletion;
 mod delivery_rules;
 mod failure;
 mod generation;
+mod input;
 mod models;
 mod operations;
 mod webhooks;
@@ -18,9 +19,11 @@ pub(crate) use delivery_rules::{
 };
 pub(crate) use failure::{Code, Failure};
 pub(crate) use generation::{
-    Basis, Generation, MissingOutput, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot, Started, WaitReason,
+    Basis, Generation, MissingOutput, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot, StartRequest,
+    Started, WaitReason,
 };
-pub(crate) use models::{MAX_PROMPT_CHARACTERS, Model, Pace};
+pub(crate) use input::{InputDetails, NamedMedium};
+pub(crate) use models::Pace;
 pub(crate) use operations::{CheckedRange, JobEvent, QueueStats, Resolution, Violation};
 pub(crate) use webhooks::{
     Attempt, AttemptResult, ClaimedDelivery, CreatedEndpoint, DELIVERY_JOBS, DELIVERY_RETENTION, Delivery,
@@ -29,5 +32,5 @@ pub(crate) use webhooks::{
 };
 pub(crate) use work::{
     ClaimedWork, Condition, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport,
-    Suspension, Trouble,
+    ReapedWork, Suspension, Trouble, Usage,
 };

@@ -3,20 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use catalogue::Model;
 use domain::page::{Cursor, Page};
 use jobs::Breaker;
 use uuid::Uuid;
 
 use crate::block_reasons::BlockReasons;
-use crate::catalogue::Catalogue;
 use crate::error::{Error, Noun};
-use crate::model::{Model, Pace};
+use crate::live_catalogue::LiveCatalogue;
+use crate::model::Pace;
 use crate::store::Store;
 
 /// Reads models; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Models {
-    catalogue: Catalogue,
+    catalogue: LiveCatalogue,
     store: Store,
     block_reasons: BlockReasons,
 }
@@ -33,21 +34,24 @@ pub(crate) struct MeasuredModel {
 }
 
 impl Models {
-    pub(crate) fn new(catalogue: Catalogue, store: Store, block_reasons: BlockReasons) -> Self {
+    pub(crate) fn new(catalogue: LiveCatalogue, store: Store, block_reasons: BlockReasons) -> Self {
         Self { catalogue, store, block_reasons }
     }
 
     /// One model.
     pub(crate) async fn get(&self, name: &str) -> Result<MeasuredModel, Error> {
-        let model = self.catalogue.find(name).filter(|_| !name.is_empty()).ok_or(Error::NotFound(Noun::Model))?;
+        let catalogue = self.catalogue.current();
+        let model = catalogue.find(name).filter(|_| !name.is_empty()).ok_or(Error::NotFound(Noun::Model))?;
         let mut measured = self.measured(std::slice::from_ref(model)).await?;
         measured.pop().ok_or(Error::NotFound(Noun::Model))
     }
 
-    /// A page of models and the cursor of the next. The cursor is a position: the catalogue of a process never changes.
+    /// A page of models and the cursor of the next. The cursor is a position: a catalogue that changes between two pages may show a
+    /// model twice or not at all.
     pub(crate) async fn list(&self, page: Page) -> Result<(Vec<MeasuredModel>, Option<Cursor>), Error> {
         let first = page.after.map_or(0, |cursor| usize::try_from(cursor.position).unwrap_or(usize::MAX));
-        let rest = self.catalogue.all().get(first..).unwrap_or_default();
+        let catalogue = self.catalogue.current();
+        let rest = catalogue.all().get(first..).unwrap_or_default();
         let size = usize::try_from(page.size).unwrap_or(usize::MAX);
         let shown = &rest[..size.min(rest.len())];
         let next = i32::try_from(first + shown.len()).ok().filter(|_| shown.len() < rest.len());

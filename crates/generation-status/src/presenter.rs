@@ -1,17 +1,24 @@
 //! Presenters: API messages made of records. An id becomes a name here, a version an etag, and a stored object a URL.
 
+mod inputs;
+
 use bytes::Bytes;
+use catalogue::{File, Line, Order};
 use domain::id::{AccountId, GenerationId};
 use domain::name::{self, SceneName};
 use prost::Message as _;
 use prost_types::{Any, Duration, Timestamp};
 use proto::generations::v1 as api;
 use proto::google::rpc;
+use proto::work::v1 as work;
+use serde_json::Value;
 use time::OffsetDateTime;
 use tonic_types::pb::ErrorInfo;
 
 use crate::block_reasons::BlockReasons;
-use crate::model::{Failure, Generation, Output};
+use crate::model::{Failure, Generation, InputDetails, NewGeneration, Output};
+
+pub(crate) use inputs::parse_struct;
 
 /// Presents generations, with URLs that clients can reach; cheap to clone.
 #[derive(Clone, Debug)]
@@ -62,7 +69,7 @@ impl Presenter {
                     .eta
                     .map(|(p50, p80)| api::progress::Eta { p50: Some(timestamp(p50)), p80: Some(timestamp(p80)) }),
             }),
-            outputs: generation.output.iter().map(|output| self.output(output)).collect(),
+            outputs: generation.outputs.iter().map(|output| self.output(output)).collect(),
             error: generation.error.as_ref().map(status),
             charge: Some(api::Charge {
                 // A settlement ends the hold; the row keeps what was held.
@@ -70,6 +77,7 @@ impl Presenter {
                 captured_micros: generation.captured.get(),
                 released_micros: generation.released.get(),
                 provider_charge: generation.provider_charge.into(),
+                lines: generation.lines.iter().map(line).collect(),
             }),
             attempt_count: generation.attempt_count,
             create_time: Some(timestamp(generation.create_time)),
@@ -81,6 +89,26 @@ impl Presenter {
             start_deadline: generation.start_deadline.map(timestamp),
             total_deadline: generation.total_deadline.map(timestamp),
             retried_from: generation.retried_from.map(GenerationId::name).unwrap_or_default(),
+            labels: generation.labels.clone().into_iter().collect(),
+            end_user: generation.end_user.clone(),
+        }
+    }
+
+    /// What a start would come to: its price and the input as it was resolved. It has no name, since nothing was started.
+    pub(crate) fn quote(&self, new: &NewGeneration) -> api::Generation {
+        let input = &new.resolved.input;
+        api::Generation {
+            scene: new.scene.to_string(),
+            model: model_name(&new.model.id),
+            input: Some(inputs::to_proto(&input.prompt, input.seed, &InputDetails::from(input))),
+            charge: Some(api::Charge {
+                held_micros: new.price.total.get(),
+                lines: new.price.lines.iter().map(line).collect(),
+                ..api::Charge::default()
+            }),
+            labels: new.labels.clone().into_iter().collect(),
+            end_user: new.end_user.clone(),
+            ..api::Generation::default()
         }
     }
 
@@ -109,12 +137,41 @@ pub(crate) fn model_name(id: &str) -> String {
     format!("models/{id}")
 }
 
-/// The input of a generation, with the seed that was chosen.
-pub(crate) fn input(generation: &Generation) -> api::Input {
-    api::Input {
-        prompt: generation.prompt.clone(),
-        seed: generation.seed,
-        reference_assets: generation.reference_assets.clone(),
+/// The input of a generation as it was resolved.
+fn input(generation: &Generation) -> api::Input {
+    inputs::to_proto(&generation.prompt, generation.seed, &generation.input)
+}
+
+/// One line of a price.
+pub(crate) fn line(line: &Line) -> api::charge::Line {
+    api::charge::Line {
+        per: line.per.as_str().to_owned(),
+        quantity: line.quantity.to_string(),
+        unit_price: line.unit_price.to_string(),
+        micros: line.credits.times(1_000_000).unwrap_or_default().to_string(),
+    }
+}
+
+/// What a worker sends to the provider.
+pub(crate) fn order(order: Order) -> work::Order {
+    let file = |file: File| work::order::File {
+        pointer: file.pointer,
+        asset: file.asset.name,
+        extension: file.asset.extension,
+        mime_type: file.asset.mime_type,
+        size_bytes: i64::try_from(file.asset.size_bytes).unwrap_or(i64::MAX),
+        forms: file.forms,
+    };
+    work::Order {
+        provider: order.provider.as_str().to_owned(),
+        model: order.model,
+        input: Value::Object(order.input).to_string(),
+        files: order.files.into_iter().map(file).collect(),
+        output: order.output.unwrap_or_default(),
+        refusals: order.refusals,
+        output_kinds: order.output_kinds.into_iter().map(|kind| kind.as_str().to_owned()).collect(),
+        max_outputs: i32::try_from(order.max_outputs).unwrap_or(i32::MAX),
+        max_run_time: order.max_run_ms.and_then(|ms| std::time::Duration::from_millis(ms).try_into().ok()),
     }
 }
 
@@ -136,12 +193,16 @@ fn status(failure: &Failure) -> rpc::Status {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use catalogue::{Length, Role, Settings};
     use domain::generation::State;
     use domain::id::{ProjectId, SceneId};
     use domain::money::Micros;
     use uuid::Uuid;
 
     use super::*;
+    use crate::model::NamedMedium;
 
     #[test]
     fn no_generation_is_larger_than_it_says() {
@@ -168,13 +229,29 @@ mod tests {
             model: "m".repeat(200),
             prompt: "🎬".repeat(2_000),
             seed: Some(i64::MIN),
-            reference_assets: vec![name::asset_name(&[255; 32]); 16],
+            input: InputDetails {
+                negative_prompt: Some("🎬".repeat(500)),
+                media: vec![NamedMedium { role: Role::Reference, asset: name::asset_name(&[255; 32]) }; 16],
+                settings: Settings {
+                    length: Some(Length::Milliseconds(u64::from(u32::MAX))),
+                    aspect_ratio: Some("16:9".to_owned()),
+                    resolution: Some("1080p".to_owned()),
+                    size: Some("1920x1080".to_owned()),
+                    audio: Some(true),
+                    fps: Some(23.976),
+                    outputs: Some(4),
+                },
+                parameters: serde_json::from_str(r#"{"a": [1, "two", {"three": null}], "cfg": 0.5}"#).unwrap(),
+            },
+            labels: BTreeMap::from([("key".to_owned(), "🎬".repeat(200))]),
+            end_user: "🎬".repeat(200),
+            lines: Vec::new(),
             percent: 100,
             basis: 2,
             stage: "🎬".repeat(60),
             queue_position: i32::MAX,
             eta: Some((time, time)),
-            output: Some(output),
+            outputs: vec![output; 3],
             error: Some(Failure { code: 13, reason: "R".repeat(60), message: "🎬".repeat(1_000) }),
             held: Micros::new(i64::MAX),
             captured: Micros::new(i64::MAX),

@@ -183,11 +183,16 @@ impl Running {
         let presenter = presenter.with_block_reasons(block_reasons.clone());
         let watches = Watches::new(store.clone(), hub, config.watch, stop.clone());
         let queues = Queues::new(store.clone(), generations.clone(), notifier);
-        let serving = Serving::new(store.clone());
+        let serving = Serving::new(store.clone(), catalogue.clone());
+        background(catalogue.clone().run(store.clone(), stop.clone()).boxed());
         background(serving.clone().run(stop.clone()).boxed());
         let routes = grpc::routes(
             GenerationsApi { generations, watches, presenter: presenter.clone() },
-            WorkApi { claims: ClaimStreams::new(work.clone(), serving, stop.clone()), work },
+            WorkApi {
+                claims: ClaimStreams::new(work.clone(), serving, stop.clone()),
+                work,
+                catalogue: catalogue.clone(),
+            },
             CreditsApi { credits: Credits::new(store.clone(), cached.clone()) },
             ModelsApi { models: Models::new(catalogue, store.clone(), block_reasons) },
             QueuesApi { queues, presenter },

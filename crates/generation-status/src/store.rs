@@ -10,9 +10,12 @@ mod delivery_jobs;
 mod delivery_results;
 mod forgotten_orders;
 mod generations;
+mod inputs;
 mod job_events;
+mod models;
 #[cfg(test)]
 mod numbers;
+mod orders;
 mod outputs;
 mod paces;
 mod provider_calls;

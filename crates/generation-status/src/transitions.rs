@@ -11,6 +11,7 @@ mod tests;
 
 use std::time::Duration;
 
+use catalogue::{Line, Made, MadeOutput, MediaKind, Price, Terms};
 use domain::generation::State;
 use domain::money::Micros;
 use jobs::{Cause, Retry, RetryDecision, Scope, Symptom};
@@ -38,7 +39,9 @@ pub(crate) struct End {
     pub(crate) provider_charge: ProviderCharge,
     /// Why, for its user.
     pub(crate) failure: Option<Failure>,
-    pub(crate) output: Option<Box<Output>>,
+    pub(crate) outputs: Vec<Output>,
+    /// What the charge is made up of; `None` leaves the hold's lines.
+    pub(crate) lines: Option<Vec<Line>>,
 }
 
 impl End {
@@ -50,7 +53,7 @@ impl End {
         reported: Option<ProviderCharge>,
     ) -> Self {
         let provider_charge = reported.unwrap_or_else(|| concluded_charge(order));
-        Self { state, captured: Micros::ZERO, provider_charge, failure, output: None }
+        Self { state, captured: Micros::ZERO, provider_charge, failure, outputs: Vec::new(), lines: None }
     }
 
     /// The entry of the ledger that settles the hold.
@@ -100,15 +103,31 @@ pub(crate) fn reportable(state: State) -> Option<State> {
     }
 }
 
-/// The end of a generation whose output is in our storage: its cost is charged.
-pub(crate) fn completed(output: &Output, cost: Micros) -> End {
+/// The end of a generation whose outputs are in our storage: what was made is charged, by the terms of its start.
+pub(crate) fn completed(outputs: &[Output], terms: &Terms, run_ms: Option<i64>) -> End {
+    let Price { lines, total } = terms.capture(&made(outputs, run_ms));
     End {
         state: State::Completed,
-        captured: cost,
+        captured: total,
         provider_charge: ProviderCharge::Charged,
         failure: None,
-        output: Some(Box::new(output.clone())),
+        outputs: outputs.to_vec(),
+        lines: Some(lines),
     }
+}
+
+/// What the terms count.
+fn made(outputs: &[Output], run_ms: Option<i64>) -> Made {
+    let pixels = |count: i32| u32::try_from(count).unwrap_or_default();
+    let outputs = outputs.iter().filter_map(|output| {
+        Some(MadeOutput {
+            kind: MediaKind::of(&output.mime_type)?,
+            width: pixels(output.width),
+            height: pixels(output.height),
+            duration_ms: u64::try_from(output.duration_ms).unwrap_or_default(),
+        })
+    });
+    Made { outputs: outputs.collect(), run_ms: run_ms.and_then(|run_ms| u64::try_from(run_ms).ok()) }
 }
 
 /// The end of a generation that its user cancelled before any worker claimed it.

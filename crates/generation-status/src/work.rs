@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use chassis::crash;
 use domain::generation::State;
-use domain::money::Micros;
 use jobs::{ClaimRequest, Lease, LeaseStatus, Listener, Notifier, Retry};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +15,7 @@ use crate::events;
 use crate::generations::Generations;
 use crate::model::{
     ClaimedWork, Code, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Hinted, Output,
-    ProgressReport, Suspension, WaitReason,
+    ProgressReport, ReapedWork, Suspension, Usage, WaitReason,
 };
 use crate::progress::Progress;
 use crate::store::Store;
@@ -150,14 +149,15 @@ impl Work {
         Ok(())
     }
 
-    /// Completes a generation whose output is in our storage, and charges `cost`.
-    pub(crate) async fn complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<(), Error> {
-        let completed = self.store.complete(lease, output, cost).await;
+    /// Completes a generation whose outputs are in our storage, and charges what was made.
+    pub(crate) async fn complete(&self, lease: Lease, outputs: &[Output], usage: &Usage) -> Result<(), Error> {
+        let completed = self.store.complete(lease, outputs, usage).await;
         if let Err(Error::OutputMissing(missing)) = &completed {
             events::completion_refused(lease.job, missing);
         }
         let generation = completed?;
         crash::point(crash_points::COMPLETION_COMMITTED);
+        events::usage_reported(&generation, usage);
         self.generations.publish(&generation).await;
         Ok(())
     }
@@ -201,10 +201,11 @@ impl Work {
     }
 
     async fn reap(&self) -> Result<(), Error> {
-        let (changed, ready) = self.store.reap().await?;
-        if !changed.is_empty() {
+        let ReapedWork { changed, waiting, ready } = self.store.reap().await?;
+        if !changed.is_empty() || !waiting.is_empty() {
             crash::point(crash_points::REAP_COMMITTED);
         }
+        waiting.iter().for_each(events::lease_expired);
         for generation in &changed {
             match generation.state {
                 // It waited too long for a worker; nothing went wrong with it.

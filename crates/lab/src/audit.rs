@@ -236,7 +236,7 @@ impl Audit {
 
 async fn rows(pool: &PgPool) -> Result<Vec<Row>> {
     Ok(sqlx::query_as(
-        "select 'generations/' || g.id as name, g.state, g.provider_charge, g.output ->> 'asset' as asset,
+        "select 'generations/' || g.id as name, g.state, g.provider_charge, g.outputs -> 0 ->> 'asset' as asset,
                 g.error_reason as reason, g.captured_micros as captured, j.state as job, g.model <> 'local-sketch' as remote,
                 g.cancel_time is not null as cancelled,
                 coalesce(l.spent, 0)::bigint as spent, coalesce(l.captures, 0) as captures,

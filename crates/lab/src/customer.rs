@@ -91,8 +91,7 @@ impl Customer {
             model: model.to_owned(),
             input: Some(Input { prompt: prompt.to_owned(), ..Input::default() }),
             request_id: Uuid::now_v7().to_string(),
-            validate_only: false,
-            priority: 0,
+            ..StartGenerationRequest::default()
         };
         let call = async |me: &Self| me.client().start_generation(with(&me.key, request.clone())).await;
         Ok(self.until("a start", call).await?.into_inner().name)

@@ -60,7 +60,7 @@ pub struct Facts {
     pub fps: Option<Decimal>,
     /// How many outputs are made.
     pub outputs: u32,
-    /// How many files of each role there are, and how many seconds they play together.
+    /// How many pictures of each role there are, and how many seconds its other files play together.
     pub media: BTreeMap<Role, (u32, Decimal)>,
     /// The prompt's length.
     pub characters: u32,

@@ -1,7 +1,7 @@
 //! `rushes upload` and `rushes thumbnail`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -45,23 +45,27 @@ pub struct Render {
 
 impl Upload {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
-        let bytes = tokio::fs::read(&self.file).await.map_err(|error| {
-            Failure::new(format!("{} cannot be read: {error}", self.file.display())).exit(Exit::Usage)
-        })?;
-        let file_name = self.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let size_bytes = i64::try_from(bytes.len())?;
-        let metadata = Part::Metadata(UploadMetadata { file_name, size_bytes });
-        let bytes = Bytes::from(bytes);
-        let chunks = (0..bytes.len()).step_by(CHUNK).map(move |at| {
-            let end = bytes.len().min(at + CHUNK);
-            Part::Chunk(bytes.slice(at..end))
-        });
-        let parts = std::iter::once(metadata).chain(chunks).map(|part| UploadAssetRequest { part: Some(part) });
-        let mut client = AssetServiceClient::new(session.gateway()?);
-        let answer = client.upload_asset(session.request(futures::stream::iter(parts))?).await;
-        let answer = answer.map_err(|status| session.failed(&status))?;
-        session.show("rushes.assets.v1.Asset", answer.get_ref(), text)
+        session.show("rushes.assets.v1.Asset", &upload(session, &self.file).await?, text)
     }
+}
+
+/// Uploads a file.
+pub(crate) async fn upload(session: &Session, file: &Path) -> Result<Asset> {
+    let bytes = tokio::fs::read(file)
+        .await
+        .map_err(|error| Failure::new(format!("{} cannot be read: {error}", file.display())).exit(Exit::Usage))?;
+    let file_name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let size_bytes = i64::try_from(bytes.len())?;
+    let metadata = Part::Metadata(UploadMetadata { file_name, size_bytes });
+    let bytes = Bytes::from(bytes);
+    let chunks = (0..bytes.len()).step_by(CHUNK).map(move |at| {
+        let end = bytes.len().min(at + CHUNK);
+        Part::Chunk(bytes.slice(at..end))
+    });
+    let parts = std::iter::once(metadata).chain(chunks).map(|part| UploadAssetRequest { part: Some(part) });
+    let mut client = AssetServiceClient::new(session.gateway()?);
+    let answer = client.upload_asset(session.request(futures::stream::iter(parts))?).await;
+    Ok(answer.map_err(|status| session.failed(&status))?.into_inner())
 }
 
 impl Render {

@@ -2,22 +2,28 @@
 //!
 //! A watch that breaks is taken up again with its resume token, so that a server that dies or is replaced is not noticed.
 
+mod input;
+pub(crate) mod parameters;
+
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::start_generation_request::Priority;
 use proto::generations::v1::watch_generations_response::Event;
-use proto::generations::v1::{Generation, Input, StartGenerationRequest, WatchGenerationsRequest};
+use proto::generations::v1::{Generation, StartGenerationRequest, WatchGenerationsRequest};
 use tonic::Code;
 use uuid::Uuid;
 
 use crate::client::backoff::Backoff;
 use crate::client::bar::Bar;
 use crate::client::generations::{self, GENERATION};
+use crate::client::models;
 use crate::client::session::Session;
-use crate::failure::Exit;
+use crate::failure::{Exit, Failure};
 use crate::{json, out, show};
+
+use input::Inputs;
 
 /// Generates a video.
 #[derive(Debug, clap::Args)]
@@ -25,18 +31,9 @@ pub struct Generate {
     /// projects/…/scenes/….
     #[arg(long)]
     scene: String,
-    /// What to show, 1 to 2,000 characters.
-    #[arg(long)]
-    prompt: String,
-    /// Makes a repetition come out alike.
-    #[arg(long)]
-    seed: Option<i64>,
     /// models/…; without it, the built-in one.
     #[arg(long, default_value = "")]
     model: String,
-    /// An uploaded picture to go by, assets/…; may be given several times.
-    #[arg(long = "reference", value_name = "ASSET")]
-    references: Vec<String>,
     /// A UUID that makes a repetition safe; without it, a new one.
     #[arg(long)]
     request_id: Option<Uuid>,
@@ -49,6 +46,17 @@ pub struct Generate {
     /// Start it and do not watch.
     #[arg(long)]
     detach: bool,
+    /// Refuse it if it would hold more than so many credits.
+    #[arg(long, value_name = "CREDITS")]
+    max_price: Option<String>,
+    /// A label of one's own, key=value; may be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// For whom it is made.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    end_user: String,
+    #[command(flatten)]
+    inputs: Inputs,
 }
 
 /// Watches generations.
@@ -63,21 +71,31 @@ pub struct Watch {
 
 impl Generate {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
+        let max_price_micros = self.max_price.as_deref().map(parse_credits).transpose()?;
+        let labels = self.labels.iter().map(|label| parse_label(label)).collect::<Result<_>>()?;
+        let model = match self.inputs.has_own() {
+            true => Some(models::get(session, &self.model).await?),
+            false => None,
+        };
         let request = StartGenerationRequest {
             scene: self.scene,
             model: self.model,
-            input: Some(Input { prompt: self.prompt, seed: self.seed, reference_assets: self.references }),
+            input: Some(self.inputs.into_input(session, model.as_ref()).await?),
             request_id: self.request_id.unwrap_or_else(Uuid::now_v7).to_string(),
-            validate_only: self.validate_only,
+            validate_only: true,
             priority: if self.background { Priority::Background } else { Priority::Normal }.into(),
+            max_price_micros,
+            labels,
+            end_user: self.end_user,
         };
-        let generation = start(session, request).await?;
         if self.validate_only {
-            return session.show(GENERATION, &generation, |generation| {
-                let price = generation.charge.as_ref().map_or(0, |charge| charge.held_micros);
-                format!("it would cost {} credits\n", show::credits(price))
-            });
+            let quote = start(session, request).await?;
+            return session.show(GENERATION, &quote, |quote| format!("it would cost {}", price(quote)));
         }
+        if !session.json() {
+            out::warn(format_args!("it costs {}", price(&start(session, request.clone()).await?).trim_end()));
+        }
+        let generation = start(session, StartGenerationRequest { validate_only: false, ..request }).await?;
         if self.detach {
             return session.show(GENERATION, &generation, generations::text);
         }
@@ -114,6 +132,31 @@ impl Generate {
         }
         Ok(generations::exit(ended.values()))
     }
+}
+
+/// What a quote holds at most, and what that is made up of.
+fn price(quote: &Generation) -> String {
+    let charge = quote.charge.clone().unwrap_or_default();
+    let mut text = format!("up to {} credits\n", show::credits(charge.held_micros));
+    charge.lines.iter().for_each(|line| text += &generations::price_line(line));
+    text
+}
+
+fn parse_credits(text: &str) -> Result<i64> {
+    let wrong =
+        || Failure::new(format!("--max-price {text} is no price")).todo("write credits: 1.50").exit(Exit::Usage);
+    let (whole, places) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(places) || places.len() > 6 {
+        return Err(wrong().into());
+    }
+    format!("{whole}{places:0<6}").parse().map_err(|_| wrong().into())
+}
+
+fn parse_label(text: &str) -> Result<(String, String)> {
+    let label = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    label
+        .ok_or_else(|| Failure::new(format!("--label {text} is none")).todo("write key=value").exit(Exit::Usage).into())
 }
 
 impl Watch {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use proto::credits::v1::GetCreditAccountRequest;
 use proto::credits::v1::credit_service_client::CreditServiceClient;
+use proto::generations::v1::charge::Line;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::{
     CancelGenerationRequest, Generation, GetGenerationRequest, ListGenerationsRequest, State, WaitReason,
@@ -138,7 +139,8 @@ fn write(out: &mut String, generation: &Generation) -> std::fmt::Result {
     }
     for output in &generation.outputs {
         let (width, height, size) = (output.width, output.height, show::bytes(output.size_bytes));
-        writeln!(out, "  video    {}  ({}, {width}x{height}, {size})", output.url, output.mime_type)?;
+        let kind = output.mime_type.split('/').next().unwrap_or("output");
+        writeln!(out, "  {kind:<8} {}  ({}, {width}x{height}, {size})", output.url, output.mime_type)?;
         if output.poster_url.is_empty() {
             writeln!(out, "  poster   none: {}", output.poster_missing_reason)?;
         } else {
@@ -157,11 +159,27 @@ fn write(out: &mut String, generation: &Generation) -> std::fmt::Result {
             write!(out, ", {} held", show::credits(charge.held_micros))?;
         }
         writeln!(out)?;
+        for line in &charge.lines {
+            write!(out, "  {}", price_line(line))?;
+        }
     }
     if let Some(trace) = trace(generation) {
         writeln!(out, "  trace    {trace}")?;
     }
     Ok(())
+}
+
+/// One line of a price.
+pub(crate) fn price_line(line: &Line) -> String {
+    let Line { per, quantity, unit_price, micros } = line;
+    let (per, credits) = (per.replace('_', " "), micros_as_credits(micros));
+    format!("  {quantity:>8} {per} at {unit_price} = {credits}\n")
+}
+
+/// Micro-credits with decimal places as credits.
+fn micros_as_credits(micros: &str) -> String {
+    let whole = micros.split('.').next().unwrap_or_default();
+    whole.parse().map_or_else(|_| format!("{micros} micro-credits"), show::credits)
 }
 
 /// The id of the trace that a generation was started in.

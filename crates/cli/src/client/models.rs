@@ -1,12 +1,14 @@
 //! `rushes models`: what can be asked for a video, and whether its providers are set up rightly.
 
+mod description;
+
 use std::fmt::Write as _;
 
 use anyhow::Result;
 use clap::Subcommand;
 use proto::models::v1::model::unavailability::Reason;
 use proto::models::v1::model_service_client::ModelServiceClient;
-use proto::models::v1::{ListModelsRequest, Model};
+use proto::models::v1::{GetModelRequest, ListModelsRequest, Model};
 use proto::work::v1::model_check::Finding;
 use proto::work::v1::provider_service_client::ProviderServiceClient;
 use proto::work::v1::{CheckModelsRequest, ModelCheck};
@@ -15,6 +17,9 @@ use crate::client::operator::Internal;
 use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::show;
+
+/// The model of a request that names none.
+const BUILT_IN: &str = "models/local-sketch";
 
 /// Lists models, or has them checked.
 #[derive(Debug, clap::Args)]
@@ -29,6 +34,11 @@ pub struct Models {
 /// What else can be done with models.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show what one model takes, by the flags of `rushes generate`, and what it costs.
+    Show {
+        /// models/….
+        model: String,
+    },
     /// For operators: ask each model's provider whether it takes the key and knows the model (on the internal network).
     Check {
         #[command(flatten)]
@@ -40,9 +50,20 @@ impl Models {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
         match self.command {
             None => self.list.run(session).await,
+            Some(Command::Show { model }) => {
+                session.show("rushes.models.v1.Model", &get(session, &model).await?, description::text)
+            }
             Some(Command::Check { internal }) => check(session, &internal).await,
         }
     }
+}
+
+/// One model; the built-in one for an empty name.
+pub(crate) async fn get(session: &Session, name: &str) -> Result<Model> {
+    let name = if name.is_empty() { BUILT_IN } else { name };
+    let mut client = ModelServiceClient::new(session.gateway()?);
+    let answer = client.get_model(session.request(GetModelRequest { name: name.to_owned() })?).await;
+    Ok(answer.map_err(|status| session.failed(&status))?.into_inner())
 }
 
 async fn check(session: &Session, internal: &Internal) -> Result<Exit> {

@@ -178,7 +178,7 @@ async fn start(account: &Account, gateway: &str) -> Result<Vec<(String, &'static
         let (scene, (title, script)) = here.context("the demo's scenes are not all there")?;
         let request = StartGenerationRequest {
             scene: scene.clone(),
-            input: Some(Input { prompt: (*script).to_owned(), seed: Some(seed), reference_assets: Vec::new() }),
+            input: Some(Input { prompt: (*script).to_owned(), seed: Some(seed), ..Input::default() }),
             request_id: Uuid::now_v7().to_string(),
             ..StartGenerationRequest::default()
         };

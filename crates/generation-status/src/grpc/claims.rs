@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use chassis::fields::{Fields, Invalid, SCHEMA};
 use domain::generation::State;
+use domain::provider::Provider;
 use futures::Stream;
 use jobs::Listener;
 use proto::work::v1 as api;
@@ -15,7 +16,6 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::fields::parse_model;
 use crate::error::Error;
 use crate::model::{ClaimedWork, Trouble};
 use crate::presenter;
@@ -24,8 +24,8 @@ use crate::work::Work;
 
 /// How many slots one request may ask for.
 const MAX_SLOTS: i32 = 100;
-/// How many models one worker may serve.
-const MAX_MODELS: usize = 100;
+/// How many providers one worker may name.
+const MAX_PROVIDERS: usize = 20;
 /// Of a worker's name.
 const MAX_WORKER_CHARACTERS: usize = 200;
 /// How many leases one claim takes, so that the last does not run for long while the worker reads the first.
@@ -53,13 +53,14 @@ impl ClaimStreams {
             let invalid = Invalid::field("worker", SCHEMA, "must be in the first message, which is missing");
             return Err(Error::from(invalid).into());
         };
-        let (worker, models) = parse_worker(&first)?;
+        let (worker, providers) = parse_worker(&first)?;
         let session = ClaimSession {
             listener: self.work.listen(),
             work: self.work.clone(),
             worker,
-            _served: self.serving.begin(&models),
-            models,
+            _served: self.serving.begin(&providers),
+            serving: self.serving.clone(),
+            providers,
             free: parse_slots(&first)?,
             leased: VecDeque::new(),
             requests,
@@ -76,7 +77,8 @@ struct ClaimSession {
     listener: Listener,
     work: Work,
     worker: String,
-    models: Vec<String>,
+    providers: Vec<Provider>,
+    serving: Serving,
     /// Says that they are served, as long as the stream is open.
     _served: Served,
     /// Slots without work.
@@ -125,7 +127,8 @@ impl ClaimSession {
     /// Claims in a task of its own, so that a worker that leaves meanwhile leaves no leases behind: nobody takes the result, and
     /// the task releases them.
     async fn claim(&self, limit: u32) -> Result<Vec<ClaimedWork>, Error> {
-        let (work, worker, models) = (self.work.clone(), self.worker.clone(), self.models.clone());
+        let (work, worker) = (self.work.clone(), self.worker.clone());
+        let models = self.serving.models_at(&self.providers);
         let (sender, receiver) = oneshot::channel();
         chassis::request::spawn(async move {
             let claimed = work.claim(&worker, &models, limit).await;
@@ -157,12 +160,15 @@ async fn release_all(work: Work, unwanted: impl IntoIterator<Item = ClaimedWork>
     }
 }
 
-/// The worker's name, and the models that it serves.
-fn parse_worker(first: &api::ClaimWorkRequest) -> Result<(String, Vec<String>), Error> {
+/// The worker's name, and the providers that it can ask.
+fn parse_worker(first: &api::ClaimWorkRequest) -> Result<(String, Vec<Provider>), Error> {
     let mut fields = Fields::default();
     let worker = fields.line("worker", first.worker.trim().to_owned(), MAX_WORKER_CHARACTERS);
-    let models = fields.each("models", &first.models, 1, MAX_MODELS, |name| parse_model(name));
-    Ok(fields.done(worker.zip(models))?)
+    // A worker that is newer than this process may name a provider that no order here is for.
+    let parse = |name: &str| if name.is_empty() { Err("must not be empty") } else { Ok(Provider::parse(name)) };
+    let providers = fields.each("providers", &first.providers, 1, MAX_PROVIDERS, |name| parse(name));
+    let (worker, providers) = fields.done(worker.zip(providers))?;
+    Ok((worker, providers.into_iter().flatten().collect()))
 }
 
 fn parse_slots(request: &api::ClaimWorkRequest) -> Result<u32, Error> {
@@ -175,14 +181,14 @@ fn parse_slots(request: &api::ClaimWorkRequest) -> Result<u32, Error> {
 }
 
 fn to_proto(claimed: ClaimedWork) -> api::ClaimWorkResponse {
-    let ClaimedWork { leased, generation, reference, in_doubt, troubles } = claimed;
+    let ClaimedWork { leased, generation, order, reference, in_doubt, troubles } = claimed;
     api::ClaimWorkResponse {
         work: Some(api::Work {
             lease: Some(api::Lease { job: leased.lease.job.to_string(), fence: leased.lease.fence }),
             generation: generation.id.name(),
             account: generation.account.name(),
             model: presenter::model_name(&generation.model),
-            input: Some(presenter::input(&generation)),
+            order: Some(presenter::order(order)),
             attempt: leased.attempt,
             provider_reference: reference.unwrap_or_default(),
             traceparent: leased.traceparent.unwrap_or_default(),

@@ -14,7 +14,7 @@ use super::request::authenticated;
 use crate::credits::Credits;
 use crate::error::Error;
 use crate::model::{Balance, Entry, EntryKind, Issue};
-use crate::presenter::timestamp;
+use crate::presenter::{line, timestamp};
 
 /// How much one grant or adjustment may move at most: a billion credits.
 const MAX_ISSUE_MICROS: i64 = 1_000_000_000_000_000;
@@ -110,6 +110,7 @@ fn entry_to_proto(entry: Entry) -> api::CreditEntry {
         available_change_micros: entry.available.get(),
         reason: entry.reason.unwrap_or_default(),
         create_time: Some(timestamp(entry.create_time)),
+        lines: entry.lines.iter().map(line).collect(),
     }
 }
 

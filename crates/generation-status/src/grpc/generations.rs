@@ -6,22 +6,21 @@ use std::pin::Pin;
 use bytes::{Bytes, BytesMut};
 use chassis::fields::Fields;
 use domain::id::{AccountId, GenerationId};
-use domain::name::{self, GenerationParent, SceneName};
+use domain::name::GenerationParent;
 use domain::page;
 use futures::{Stream, StreamExt as _};
 use prost::Message;
 use proto::generations::v1 as api;
 use proto::generations::v1::generation_service_server::GenerationService;
-use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 
 use super::fields::{parse_note, parse_page};
 use super::request::authenticated;
-use crate::catalogue::Catalogue;
+use super::starts::parse_start;
 use crate::error::Error;
 use crate::generations::Generations;
-use crate::model::{JobEvent, MAX_PROMPT_CHARACTERS, Model, NewGeneration, ProviderCharge, Resolution};
-use crate::presenter::{Presenter, model_name, timestamp};
+use crate::model::{JobEvent, ProviderCharge, Resolution};
+use crate::presenter::{Presenter, timestamp};
 use crate::watches::{Event as WatchEvent, Selection, SnapshotPart, Wanted, Watches};
 
 /// The paths of the methods that are answered with encoded bytes.
@@ -33,8 +32,6 @@ const GENERATIONS_FIELD: u32 = 1;
 const MAX_BATCH: usize = 100;
 /// How many names one watch may have.
 const MAX_WATCHED: usize = 1_000;
-/// The range of seeds that we choose: every JSON reader can hold them.
-const CHOSEN_SEEDS: std::ops::Range<i64> = 0..1 << 32;
 
 /// The service over its rules.
 #[derive(Clone)]
@@ -82,12 +79,12 @@ impl GenerationService for GenerationsApi {
         request: Request<api::StartGenerationRequest>,
     ) -> Result<Response<api::Generation>, Status> {
         let (account, request) = authenticated(request)?;
-        let new = parse_start(self.generations.catalogue(), account, &request)?;
+        let start = parse_start(&self.generations.catalogue().current(), account, &request)?;
         if request.validate_only {
-            self.generations.check_start(&new).await?;
-            return Ok(Response::new(price_to_proto(request, &new)));
+            let new = self.generations.check_start(&start).await?;
+            return Ok(Response::new(self.presenter.quote(&new)));
         }
-        let generation = self.generations.start(&new).await?;
+        let generation = self.generations.start(&start).await?;
         Ok(Response::new(self.presenter.generation(&generation)))
     }
 
@@ -228,92 +225,6 @@ fn parse_resolution(resolution: api::resolve_generation_request::Resolution) -> 
         },
         Wanted::Requeue(true) => Some(Resolution::Requeue),
         _ => None,
-    }
-}
-
-fn parse_start(
-    catalogue: &Catalogue,
-    account: AccountId,
-    request: &api::StartGenerationRequest,
-) -> Result<NewGeneration, Error> {
-    let mut fields = Fields::default();
-    let input = request.input.clone().unwrap_or_default();
-    let scene = fields.take("scene", SceneName::parse(&request.scene));
-    let model = catalogue.find(&request.model).cloned();
-    if model.is_none() {
-        let known: Vec<_> = catalogue.all().iter().map(|model| model_name(&model.id)).collect();
-        fields.wrong("model", format_args!("must be one of {}, or empty", known.join(", ")));
-    }
-    let max_characters = model.as_ref().map_or(MAX_PROMPT_CHARACTERS, |model| model.prompt_characters);
-    let prompt = fields.filled_text("input.prompt", input.prompt.clone(), max_characters);
-    let assets = parse_reference_assets(&mut fields, model.as_deref(), &input.reference_assets);
-    if input.seed.is_some() && model.as_ref().is_some_and(|model| !model.seed) {
-        fields.wrong("input.seed", "must be unset, since this model takes no seed");
-    }
-    // A check starts nothing, so a repetition of it needs no id.
-    let request_id = match request.request_id.as_str() {
-        "" if request.validate_only => Some(uuid::Uuid::nil()),
-        text => fields.required_request_id(text),
-    };
-    if api::start_generation_request::Priority::try_from(request.priority).is_err() {
-        fields.wrong("priority", "must be NORMAL, BACKGROUND, or unset");
-    }
-    let read = scene.zip(model).zip(prompt).zip(assets).zip(request_id);
-    let ((((scene, model), prompt), reference_assets), request_id) = fields.done(read)?;
-    let background = request.priority() == api::start_generation_request::Priority::Background;
-    let request_sha256 = hash_request(scene, &model, &input, background);
-    let seed = model.seed.then(|| input.seed.unwrap_or_else(|| fastrand::i64(CHOSEN_SEEDS)));
-    Ok(NewGeneration {
-        account,
-        scene,
-        model,
-        prompt,
-        seed,
-        reference_assets,
-        request_id,
-        request_sha256,
-        retried_from: None,
-        background,
-    })
-}
-
-fn parse_reference_assets(fields: &mut Fields, model: Option<&Model>, names: &[String]) -> Option<Vec<[u8; 32]>> {
-    let max = model.map_or(MAX_BATCH, |model| model.reference_assets);
-    let asked = fields.bounded("input.reference_assets", names, max);
-    let mut assets = Vec::with_capacity(asked.len());
-    for (at, text) in asked.iter().enumerate() {
-        let field = format!("input.reference_assets[{at}]");
-        match name::asset(text) {
-            Ok(sha256) if assets.contains(&sha256) => fields.wrong(field, "must not be named twice"),
-            read => assets.extend(fields.take(field, read)),
-        }
-    }
-    (assets.len() == names.len()).then_some(assets)
-}
-
-/// The hash of all that a start asks for. Each part comes with its length, so that no two requests have the same bytes.
-fn hash_request(scene: SceneName, model: &Model, input: &api::Input, background: bool) -> [u8; 32] {
-    let (scene, seed) = (scene.to_string(), input.seed.map(|seed| seed.to_string()).unwrap_or_default());
-    let fixed = [scene.as_str(), model.id.as_str(), input.prompt.as_str(), seed.as_str()];
-    let mut digest = Sha256::new();
-    for part in fixed.into_iter().chain(input.reference_assets.iter().map(String::as_str)) {
-        digest.update((part.len() as u64).to_be_bytes());
-        digest.update(part);
-    }
-    if background {
-        digest.update(b"background");
-    }
-    digest.finalize().into()
-}
-
-/// The answer to a request with `validate_only`.
-fn price_to_proto(request: api::StartGenerationRequest, new: &NewGeneration) -> api::Generation {
-    api::Generation {
-        scene: request.scene,
-        model: model_name(&new.model.id),
-        input: request.input,
-        charge: Some(api::Charge { held_micros: new.model.price.get(), ..api::Charge::default() }),
-        ..api::Generation::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The handlers of ModelService.
 
+use catalogue::{Role, SettingName};
 use chassis::fields::Fields;
 use domain::page;
 use proto::models::v1 as api;
@@ -55,15 +56,15 @@ fn to_proto(MeasuredModel { model, pace, breaker, served }: MeasuredModel) -> ap
         }
         None => None,
     };
-    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    let number = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
     api::Model {
         name: model_name(&model.id),
         provider: model.provider.as_str().to_owned(),
-        price_micros: model.price.get(),
+        price_micros: model.default_terms().quote().total.get(),
         input_limits: Some(api::model::InputLimits {
-            prompt_characters: number(model.prompt_characters),
-            reference_assets: number(model.reference_assets),
-            seed: model.seed,
+            prompt_characters: number(model.prompt_characters()),
+            reference_assets: number(model.max_media(Role::Reference)),
+            seed: model.setting(SettingName::Seed).is_some(),
         }),
         max_attempts: model.max_attempts,
         start_deadline: model.start_deadline.try_into().ok(),
@@ -78,6 +79,11 @@ fn to_proto(MeasuredModel { model, pace, breaker, served }: MeasuredModel) -> ap
             Some(_) => api::model::State::Unavailable.into(),
         },
         unavailability,
+        aliases: model.aliases.iter().map(|alias| model_name(alias)).collect(),
+        output_kinds: model.output_kinds.iter().map(|kind| kind.as_str().to_owned()).collect(),
+        source: model.source.clone(),
+        checked: model.checked.map(|day| day.to_string()).unwrap_or_default(),
+        ..api::Model::default()
     }
 }
 

@@ -3,9 +3,10 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use catalogue::MediaKind;
 use chassis::fields::Fields;
-use domain::money::Micros;
 use domain::name;
+use domain::provider::Provider;
 use futures::Stream;
 use jobs::Lease;
 use proto::generations::v1 as generations;
@@ -16,9 +17,11 @@ use uuid::Uuid;
 
 use super::claims::ClaimStreams;
 use crate::error::Error;
+use crate::live_catalogue::LiveCatalogue;
 use crate::model::{
-    Condition, FailureClass, FailureReport, Hinted, Output, ProgressReport, ProviderCharge, Suspension, Trouble,
+    Condition, FailureClass, FailureReport, Hinted, Output, ProgressReport, ProviderCharge, Suspension, Trouble, Usage,
 };
+use crate::presenter::model_name;
 use crate::work::Work;
 
 /// How many leases one heartbeat may prolong.
@@ -28,6 +31,8 @@ const MAX_STAGE_CHARACTERS: usize = 60;
 const MAX_TEXT_CHARACTERS: usize = 1_000;
 /// Of a provider's name.
 const MAX_NAME_CHARACTERS: usize = 60;
+/// How many outputs one generation may have.
+const MAX_OUTPUTS: usize = 16;
 /// The longest pause that a provider may ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
@@ -36,6 +41,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct WorkApi {
     pub(crate) work: Work,
     pub(crate) claims: ClaimStreams,
+    pub(crate) catalogue: LiveCatalogue,
 }
 
 #[tonic::async_trait]
@@ -150,12 +156,10 @@ impl WorkService for WorkApi {
         let request = request.into_inner();
         let mut fields = Fields::default();
         let lease = parse_lease(&mut fields, "lease", request.lease.as_ref());
-        let output = parse_output(&mut fields, request.output.as_ref(), &request.extension);
-        if request.cost_micros < 0 {
-            fields.wrong("cost_micros", "must not be negative");
-        }
-        let (lease, output) = fields.done(lease.zip(output))?;
-        self.work.complete(lease, &output, Micros::new(request.cost_micros)).await?;
+        let outputs = parse_outputs(&mut fields, &request.outputs);
+        let usage = parse_usage(&mut fields, &request.usage.clone().unwrap_or_default());
+        let (lease, outputs) = fields.done(lease.zip(outputs))?;
+        self.work.complete(lease, &outputs, &usage).await?;
         Ok(Response::new(api::CompleteWorkResponse {}))
     }
 
@@ -166,6 +170,20 @@ impl WorkService for WorkApi {
         let (lease, report) = parse_fail(request.into_inner())?;
         let will_retry = self.work.fail(lease, report).await?;
         Ok(Response::new(api::FailWorkResponse { will_retry }))
+    }
+
+    async fn list_remote_models(
+        &self,
+        _: Request<api::ListRemoteModelsRequest>,
+    ) -> Result<Response<api::ListRemoteModelsResponse>, Status> {
+        let models = self.catalogue.current();
+        let remote = models.all().iter().filter(|model| model.provider != Provider::Local);
+        let models = remote.map(|model| api::RemoteModel {
+            model: model_name(&model.id),
+            provider: model.provider.as_str().to_owned(),
+            remote_name: model.remote_name.clone(),
+        });
+        Ok(Response::new(api::ListRemoteModelsResponse { models: models.collect() }))
     }
 
     async fn release_work(
@@ -243,27 +261,52 @@ fn parse_text<'t>(fields: &mut Fields, field: &str, text: &'t str, max: usize) -
     fits.then_some(text)
 }
 
-fn parse_output(fields: &mut Fields, message: Option<&generations::Output>, extension: &str) -> Option<Output> {
-    let message = message.cloned().unwrap_or_default();
-    let sha256 = fields.take("output.asset", name::asset(&message.asset));
+fn parse_outputs(fields: &mut Fields, made: &[api::MadeOutput]) -> Option<Vec<Output>> {
+    if made.is_empty() || made.len() > MAX_OUTPUTS {
+        fields.wrong("outputs", format_args!("must have 1 to {MAX_OUTPUTS}"));
+        return None;
+    }
+    let read = made.iter().enumerate().map(|(at, made)| parse_output(fields, &format!("outputs[{at}]"), made));
+    read.collect()
+}
+
+fn parse_usage(fields: &mut Fields, usage: &api::Usage) -> Usage {
+    let run_ms = usage.run_time.map(|time| Duration::try_from(time).unwrap_or_default());
+    if usage.provider_cost_micros.is_some_and(|cost| cost < 0) {
+        fields.wrong("usage.provider_cost_micros", "must not be negative");
+    }
+    Usage {
+        run_ms: run_ms.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX)),
+        provider_cost_micros: usage.provider_cost_micros,
+        provider_units: usage.provider_units.chars().take(MAX_NAME_CHARACTERS).collect(),
+    }
+}
+
+fn parse_output(fields: &mut Fields, field: &str, made: &api::MadeOutput) -> Option<Output> {
+    let (message, extension) = (made.output.clone().unwrap_or_default(), &made.extension);
+    let sha256 = fields.take(format!("{field}.output.asset"), name::asset(&message.asset));
     let poster = match message.poster.as_str() {
         "" => Some(None),
-        text => fields.take("output.poster", name::asset(text)).map(Some),
+        text => fields.take(format!("{field}.output.poster"), name::asset(text)).map(Some),
     };
     if message.size_bytes < 1 {
-        fields.wrong("output.size_bytes", "must be more than 0");
+        fields.wrong(format!("{field}.output.size_bytes"), "must be more than 0");
     }
     if message.width < 0 || message.height < 0 {
-        fields.wrong("output", "must not have a negative width or height");
+        fields.wrong(format!("{field}.output"), "must not have a negative width or height");
+    }
+    if MediaKind::of(&message.mime_type).is_none() {
+        fields
+            .wrong(format!("{field}.output.mime_type"), "must be of a video, a picture or a sound, such as video/mp4");
     }
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if extension.is_empty() || extension.len() > 8 || !extension.chars().all(plain) {
-        fields.wrong("extension", "must be a file ending without a dot, such as mp4");
+        fields.wrong(format!("{field}.extension"), "must be a file ending without a dot, such as mp4");
     }
     let duration = message.duration.unwrap_or_default();
     sha256.zip(poster).map(|(sha256, poster)| Output {
         sha256,
-        extension: extension.to_owned(),
+        extension: extension.clone(),
         size_bytes: message.size_bytes,
         mime_type: message.mime_type,
         width: message.width,

@@ -1,5 +1,6 @@
 //! Credits: balances, and the entries of the ledger as an account sees them.
 
+use catalogue::Line;
 use domain::id::{GenerationId, LedgerId};
 use domain::money::Micros;
 use time::OffsetDateTime;
@@ -48,6 +49,8 @@ pub(crate) struct Entry {
     /// The change of the available balance.
     pub(crate) available: Micros,
     pub(crate) reason: Option<String>,
+    /// What a hold or a capture is made up of.
+    pub(crate) lines: Vec<Line>,
     pub(crate) create_time: OffsetDateTime,
 }
 

@@ -1,7 +1,9 @@
 //! A generation as the database has it, and what starts one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use catalogue::{Line, Model, Price, Resolved};
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
 use domain::money::Micros;
@@ -9,7 +11,7 @@ use domain::name::SceneName;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Failure, Model};
+use super::{Failure, InputDetails};
 
 /// Why a generation that could go on does not; the numbers of `rushes.generations.v1.WaitReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +99,11 @@ pub(crate) struct Generation {
     pub(crate) model: String,
     pub(crate) prompt: String,
     pub(crate) seed: Option<i64>,
-    pub(crate) reference_assets: Vec<String>,
+    /// The rest of the input as resolved.
+    pub(crate) input: InputDetails,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Empty where it was not said.
+    pub(crate) end_user: String,
     pub(crate) percent: i16,
     /// The number of `rushes.generations.v1.Progress.Basis`.
     pub(crate) basis: i16,
@@ -106,8 +112,10 @@ pub(crate) struct Generation {
     pub(crate) queue_position: i32,
     /// When half of the model's last generations would have ended, and four in five.
     pub(crate) eta: Option<(OffsetDateTime, OffsetDateTime)>,
-    pub(crate) output: Option<Output>,
+    pub(crate) outputs: Vec<Output>,
     pub(crate) error: Option<Failure>,
+    /// What the price is made up of: the hold's, and once it is COMPLETED the charge's.
+    pub(crate) lines: Vec<Line>,
     pub(crate) held: Micros,
     pub(crate) captured: Micros,
     pub(crate) released: Micros,
@@ -126,21 +134,26 @@ pub(crate) struct Generation {
     pub(crate) retried_from: Option<GenerationId>,
 }
 
-/// What a generation has in the API besides its texts: names, times, numbers, and the addresses of its output.
-const FIXED_BYTES: usize = 1_536;
+/// What a generation has in the API besides its texts: names, times and numbers.
+const FIXED_BYTES: usize = 1_024;
+/// What an output has besides its texts: names, numbers and addresses.
+const OUTPUT_BYTES: usize = 704;
+/// What a line of a price has at most.
+const LINE_BYTES: usize = 144;
 
 impl Generation {
     /// About how many bytes it has in the API, and never fewer: what bounds an event must not depend on who presents it.
     pub(crate) fn max_bytes(&self) -> usize {
-        let assets: usize = self.reference_assets.iter().map(|asset| asset.len() + 4).sum();
         let error = self.error.as_ref().map_or(0, |error| error.reason.len() + error.message.len());
-        let output =
-            self.output.as_ref().map_or(0, |output| output.mime_type.len() + output.poster_missing_reason.len());
-        FIXED_BYTES + self.prompt.len() + self.stage.len() + self.model.len() + assets + error + output
+        let outputs: usize = self.outputs.iter().map(Output::max_bytes).sum();
+        let labels: usize = self.labels.iter().map(|(key, value)| key.len() + value.len() + 12).sum();
+        let lines = self.lines.len() * LINE_BYTES;
+        let texts = self.prompt.len() + self.stage.len() + self.model.len() + self.end_user.len();
+        FIXED_BYTES + texts + self.input.max_bytes() + labels + lines + error + outputs
     }
 }
 
-/// A video in our own storage.
+/// A video, picture or sound in our own storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Output {
     pub(crate) sha256: [u8; 32],
@@ -164,6 +177,10 @@ pub(crate) struct MissingOutput {
 }
 
 impl Output {
+    fn max_bytes(&self) -> usize {
+        OUTPUT_BYTES + self.mime_type.len() + self.poster_missing_reason.len()
+    }
+
     /// Compares the output that a worker reports with the size of the account's stored asset, if there is one. A completion
     /// charges the account, so a worker's word is not enough for it.
     pub(crate) fn check_stored(&self, stored_bytes: Option<i64>) -> Result<(), MissingOutput> {
@@ -180,7 +197,7 @@ impl Output {
         self.poster.as_ref().map(|sha256| object_key(sha256, "webp"))
     }
 
-    /// The video's object in storage.
+    /// The output's object in storage.
     pub(crate) fn object_key(&self) -> String {
         object_key(&self.sha256, &self.extension)
     }
@@ -191,15 +208,42 @@ fn object_key(sha256: &[u8; 32], extension: &str) -> String {
     format!("{}.{extension}", name.trim_start_matches("assets/"))
 }
 
-/// A generation to be started, checked as far as that goes without the database.
+/// A request to start a generation, read as far as that goes without its model's rules and the database.
 #[derive(Clone, Debug)]
-pub(crate) struct NewGeneration {
+pub(crate) struct StartRequest {
     pub(crate) account: AccountId,
     pub(crate) scene: SceneName,
     pub(crate) model: Arc<Model>,
     pub(crate) prompt: String,
     pub(crate) seed: Option<i64>,
-    pub(crate) reference_assets: Vec<[u8; 32]>,
+    pub(crate) input: InputDetails,
+    /// The most that it may hold.
+    pub(crate) max_price: Option<Micros>,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Empty where it was not said.
+    pub(crate) end_user: String,
+    /// The idempotency key, with the hash of what it was used for.
+    pub(crate) request_id: Uuid,
+    pub(crate) request_sha256: [u8; 32],
+    /// The generation that this one repeats.
+    pub(crate) retried_from: Option<GenerationId>,
+    /// It yields to everything of normal priority.
+    pub(crate) background: bool,
+}
+
+/// A generation to be started: what its model made of the request, and the price.
+#[derive(Clone, Debug)]
+pub(crate) struct NewGeneration {
+    pub(crate) account: AccountId,
+    pub(crate) scene: SceneName,
+    pub(crate) model: Arc<Model>,
+    /// The input, with the order and the price's terms that are frozen with it.
+    pub(crate) resolved: Resolved,
+    /// What is held.
+    pub(crate) price: Price,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Empty where it was not said.
+    pub(crate) end_user: String,
     /// The idempotency key, with the hash of what it was used for.
     pub(crate) request_id: Uuid,
     pub(crate) request_sha256: [u8; 32],

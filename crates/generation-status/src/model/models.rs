@@ -1,8 +1,6 @@
-//! Video models, as the catalogue has them, and how long each takes.
+//! How long models take.
 
 use std::time::Duration;
-
-pub(crate) use domain::catalogue::{MAX_PROMPT_CHARACTERS, Model};
 
 /// How long the last completed generations of a model took.
 #[derive(Clone, Copy, Debug, PartialEq)]

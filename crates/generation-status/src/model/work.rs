@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use catalogue::Order;
 use jobs::{Lease, Leased};
 
 use super::{Failure, Generation, ProviderCharge, WaitReason};
@@ -14,12 +15,25 @@ pub(crate) const GENERATION_JOBS: &str = "generation";
 pub(crate) struct ClaimedWork {
     pub(crate) leased: Leased,
     pub(crate) generation: Generation,
+    /// What the provider is sent, as it was frozen at the start.
+    pub(crate) order: Order,
     /// The provider's reference of an order that is still good.
     pub(crate) reference: Option<String>,
     /// An intent was committed and no reference: the provider may have the order.
     pub(crate) in_doubt: bool,
     /// What of the order is in trouble, and for how long.
     pub(crate) troubles: Vec<(Trouble, Duration)>,
+}
+
+/// What an order took at its provider, as far as the provider says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// On the provider's machine, in milliseconds.
+    pub(crate) run_ms: Option<i64>,
+    /// The provider's own price, in millionths of its currency.
+    pub(crate) provider_cost_micros: Option<i64>,
+    /// What the provider counted; empty where it does not say.
+    pub(crate) provider_units: String,
 }
 
 /// What of an order is in trouble.
@@ -165,6 +179,17 @@ pub(crate) struct FailedAttempt {
     pub(crate) provider_charge: Option<ProviderCharge>,
     /// What it says of the provider's health.
     pub(crate) condition: Option<Condition>,
+}
+
+/// What a round of the reaper did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReapedWork {
+    /// Generations that wait for another attempt, or ended.
+    pub(crate) changed: Vec<Generation>,
+    /// Generations whose worker is lost and whose attempt goes on at their provider: nothing of them changed.
+    pub(crate) waiting: Vec<Generation>,
+    /// Work is ready for workers.
+    pub(crate) ready: bool,
 }
 
 /// What became of a provider's event.

@@ -2,8 +2,10 @@
 //!
 //! Invariant: the lines of an entry sum to zero, and the table refuses a balance that would become negative.
 
+use catalogue::Line;
 use domain::id::{AccountId, GenerationId, LedgerId};
 use domain::money::Micros;
+use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -40,6 +42,7 @@ impl FromRow<'_, sqlx::postgres::PgRow> for Entry {
             spent: Micros::new(row.try_get("spent_micros")?),
             available: Micros::new(row.try_get("available_micros")?),
             reason: row.try_get("reason")?,
+            lines: row.try_get::<Option<Json<Vec<Line>>>, _>("lines")?.map(|Json(lines)| lines).unwrap_or_default(),
             create_time: row.try_get::<OffsetDateTime, _>("create_time")?,
         })
     }
@@ -67,7 +70,7 @@ impl Store {
         // and `available`, so the available change follows from the two lines without reading a third.
         let query = sqlx::query_as(
             "select l.id, l.entry, l.generation_id, coalesce(s.amount_micros, 0) as spent_micros,
-                    -l.amount_micros - coalesce(s.amount_micros, 0) as available_micros, l.reason, l.create_time
+                    -l.amount_micros - coalesce(s.amount_micros, 0) as available_micros, l.reason, l.lines, l.create_time
              from ledger l
              left join ledger s on s.account_id = l.account_id and s.generation_id = l.generation_id
                                and s.entry = l.entry and s.book = 'spent'

@@ -1,5 +1,7 @@
 //! Stored outputs, which thumbnail-worker registers in `assets`. They are only read here.
 
+use std::collections::HashMap;
+
 use chassis::postgres::statement;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -7,11 +9,15 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::model::Output;
 
-/// An error unless the account has the output's asset in the reported size.
-pub(super) async fn require_output(tx: &mut PgConnection, account: Uuid, output: &Output) -> Result<(), Error> {
-    let query = sqlx::query_scalar::<_, i64>("select size_bytes from assets where account_id = $1 and sha256 = $2")
-        .bind(account)
-        .bind(output.sha256.to_vec());
-    let stored = statement("find_output", query.fetch_optional(tx)).await?;
-    output.check_stored(stored).map_err(Error::OutputMissing)
+/// An error unless the account has the asset of each output in the reported size.
+pub(super) async fn require_outputs(tx: &mut PgConnection, account: Uuid, outputs: &[Output]) -> Result<(), Error> {
+    let hashes: Vec<Vec<u8>> = outputs.iter().map(|output| output.sha256.to_vec()).collect();
+    let query = sqlx::query_as::<_, (Vec<u8>, i64)>(
+        "select sha256, size_bytes from assets where account_id = $1 and sha256 = any ($2)",
+    )
+    .bind(account)
+    .bind(hashes);
+    let stored: HashMap<Vec<u8>, i64> = statement("find_outputs", query.fetch_all(tx)).await?.into_iter().collect();
+    let check = |output: &Output| output.check_stored(stored.get(output.sha256.as_slice()).copied());
+    outputs.iter().try_for_each(check).map_err(Error::OutputMissing)
 }

@@ -1,5 +1,8 @@
 //! A row of `generations`, and the generation that it becomes. The list of columns exists once, here.
 
+use std::collections::BTreeMap;
+
+use catalogue::Line;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
 use domain::money::Micros;
@@ -9,7 +12,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
-use crate::model::{Failure, Generation, OrderPhase, Output};
+use crate::model::{Failure, Generation, InputDetails, OrderPhase, Output};
 use crate::transitions::Facts;
 use crate::transitions::deadlines::JobFacts;
 use crate::transitions::suspensions::{Shown, SuspendedFacts};
@@ -18,7 +21,7 @@ use crate::transitions::suspensions::{Shown, SuspendedFacts};
 macro_rules! columns {
     () => {
         "g.id, g.account_id, g.project_id, g.scene_id, g.version, g.state, g.wait_reason, g.model, g.prompt, g.seed,
-         g.reference_assets, g.percent, g.basis, g.stage, g.output, g.error_code, g.error_reason, g.error_message,
+         g.input, g.labels, g.end_user, g.lines, g.percent, g.basis, g.stage, g.outputs, g.error_code, g.error_reason, g.error_message,
          g.held_micros, g.captured_micros, g.released_micros, g.attempt_count, g.traceparent, g.create_time,
          g.submit_time, g.start_time, g.end_time, g.update_time, g.start_deadline, g.total_deadline, g.retried_from,
          g.provider_charge, g.queue_position, g.eta_p50, g.eta_p80"
@@ -34,7 +37,7 @@ macro_rules! facts_columns {
 }
 pub(super) use {columns, facts_columns};
 
-/// `generations.output`.
+/// One of `generations.outputs`.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredOutput {
     asset: String,
@@ -85,7 +88,9 @@ impl TryFrom<StoredOutput> for Output {
 
 impl FromRow<'_, PgRow> for Generation {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let output: Option<Json<StoredOutput>> = row.try_get("output")?;
+        let outputs: Option<Json<Vec<StoredOutput>>> = row.try_get("outputs")?;
+        let outputs = outputs.map(|Json(stored)| stored).unwrap_or_default();
+        let outputs = outputs.into_iter().map(Output::try_from).collect::<Result<_, _>>();
         let reason: Option<String> = row.try_get("error_reason")?;
         let error = match reason {
             Some(reason) => Some(Failure {
@@ -106,16 +111,16 @@ impl FromRow<'_, PgRow> for Generation {
             model: row.try_get("model")?,
             prompt: row.try_get("prompt")?,
             seed: row.try_get("seed")?,
-            reference_assets: row.try_get("reference_assets")?,
+            input: row.try_get::<Json<InputDetails>, _>("input")?.0,
+            labels: row.try_get::<Json<BTreeMap<String, String>>, _>("labels")?.0,
+            end_user: row.try_get("end_user")?,
+            lines: row.try_get::<Json<Vec<Line>>, _>("lines")?.0,
             percent: row.try_get("percent")?,
             basis: row.try_get("basis")?,
             stage: row.try_get("stage")?,
             queue_position: row.try_get("queue_position")?,
             eta: row.try_get::<Option<_>, _>("eta_p50")?.zip(row.try_get("eta_p80")?),
-            output: output
-                .map(|Json(stored)| stored.try_into())
-                .transpose()
-                .map_err(|error| decode("output", error))?,
+            outputs: outputs.map_err(|error| decode("outputs", error))?,
             error,
             held: Micros::new(row.try_get("held_micros")?),
             captured: Micros::new(row.try_get("captured_micros")?),
@@ -152,6 +157,7 @@ impl FromRow<'_, PgRow> for JobFacts {
         Ok(Self {
             state: state.try_into().map_err(|error| decode("job_state", error))?,
             stop_ignored: row.try_get("stop_ignored")?,
+            unconfirmed: row.try_get("unconfirmed")?,
         })
     }
 }

@@ -1,17 +1,19 @@
-//! The start of a generation: one statement checks the scene and the assets, holds the price, and writes the generation, the
+//! The start of a generation: one statement checks the scene, holds the price, and writes the generation, its order, the
 //! ledger and the scene's copy; the job follows in the same transaction.
 
+use catalogue::Resolved;
 use chassis::postgres::{self, statement};
 use domain::id::{GenerationId, LedgerId};
 use jobs::{Enqueued, NewJob};
 use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row};
 
 use super::Store;
 use super::change::scene_copy;
 use super::rows::columns;
 use crate::error::{Error, Noun};
-use crate::model::{GENERATION_JOBS, Generation, NewGeneration, Started, WaitReason};
+use crate::model::{GENERATION_JOBS, Generation, InputDetails, NewGeneration, StartRequest, Started, WaitReason};
 
 /// The job priority of background generations, which comes after all normal ones.
 const BACKGROUND: i16 = 200;
@@ -34,33 +36,44 @@ impl Store {
         self.pools.write.transaction("start", run).await
     }
 
+    /// What the same request started before, however much has changed since.
+    pub(crate) async fn find_started(&self, request: &StartRequest) -> Result<Option<Generation>, Error> {
+        let query = sqlx::query_as(concat!(
+            "select ",
+            columns!(),
+            " from generations g where g.account_id = $1 and g.request_id = $2 and g.request_sha256 = $3"
+        ))
+        .bind(request.account.0)
+        .bind(request.request_id)
+        .bind(request.request_sha256.to_vec());
+        let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
+        Ok(self.pools.read.run("find_started_generation", run).await?)
+    }
+
     /// Whether [`Store::start`] would succeed now.
     pub(crate) async fn check_start(&self, new: &NewGeneration) -> Result<(), Error> {
-        let query = sqlx::query_as::<_, (bool, bool, bool, bool)>(
+        let query = sqlx::query_as::<_, (bool, bool, bool)>(
             "select exists (
                  select from scenes s join projects p on p.account_id = s.account_id and p.id = s.project_id
                  where s.account_id = $1 and s.project_id = $2 and s.id = $3
                    and s.delete_time is null and p.delete_time is null
              ), (
-                 select count(*) from assets where account_id = $1 and sha256 = any ($4::bytea[])
-             ) = cardinality($4), exists (
-                 select from credit_accounts where account_id = $1 and available_micros >= $5
+                 select from credit_accounts where account_id = $1 and available_micros >= $4
              ), exists (
-                 select from credit_accounts where account_id = $1 and open_count >= $6
+                 select from credit_accounts where account_id = $1 and open_count >= $5
              )",
         )
         .bind(new.account.0)
         .bind(new.scene.project.0)
         .bind(new.scene.scene.0)
-        .bind(&new.reference_assets)
-        .bind(new.model.price.get())
+        .bind(new.price.total.get())
         .bind(self.limits.open);
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
-        let (scene, assets, credit, full) = self.pools.read.run("check_start", run).await?;
-        if scene && assets && credit && !full {
+        let (scene, credit, full) = self.pools.read.run("check_start", run).await?;
+        if scene && credit && !full {
             return Ok(());
         }
-        Err(refusal(new, scene, assets, full.then_some(self.limits.open)))
+        Err(refusal(new, scene, full.then_some(self.limits.open)))
     }
 }
 
@@ -83,13 +96,12 @@ pub(super) async fn begin(
     Ok(started)
 }
 
-/// Why a generation cannot be started, by what was found of its scene, its assets and the account's limit.
-fn refusal(new: &NewGeneration, scene: bool, assets: bool, full: Option<i32>) -> Error {
-    match (scene, assets, full) {
-        (false, _, _) => Error::NotFound(Noun::Scene),
-        (true, false, _) => Error::NotFound(Noun::Asset),
-        (true, true, Some(max)) => Error::AccountConcurrency { max },
-        (true, true, None) => Error::InsufficientCredit { price: new.model.price },
+/// Why a generation cannot be started, by what was found of its scene and the account's limit.
+fn refusal(new: &NewGeneration, scene: bool, full: Option<i32>) -> Error {
+    match (scene, full) {
+        (false, _) => Error::NotFound(Noun::Scene),
+        (true, Some(max)) => Error::AccountConcurrency { max },
+        (true, None) => Error::InsufficientCredit { price: new.price.total },
     }
 }
 
@@ -109,14 +121,13 @@ fn job(id: GenerationId, new: &NewGeneration) -> NewJob {
 type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 /// One statement, so that a start costs one round trip and all its checks see one snapshot. `hold` is the step that decides: it
-/// updates the account's row only when scene, assets, credit and limit allow it, and everything after it follows from its row.
+/// updates the account's row only when scene, credit and limit allow it, and everything after it follows from its row.
 /// The row lock also makes concurrent starts of one account wait, so that neither credit nor limit is spent twice.
 /// `locked` checks scene and project once more, under their locks; where they were deleted meanwhile, the caller rolls back.
 ///
-/// It always returns one row: `fresh` is null when nothing was started and nothing was found, and then `scene`, `assets` and
-/// `full` say why.
+/// It always returns one row: `fresh` is null when nothing was started and nothing was found, and then `scene` and `full` say why.
 fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
-    let assets: Vec<String> = new.reference_assets.iter().map(domain::name::asset_name).collect();
+    let Resolved { input, order, terms } = &new.resolved;
     sqlx::query(concat!(
         "with prior as (
              select * from generations where account_id = $1 and request_id = $2
@@ -127,15 +138,11 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
                and s.delete_time is null and p.delete_time is null
                and not exists (select from prior)
          ),
-         missing as (
-             select cardinality($6::bytea[]) - count(*) as assets
-             from assets where account_id = $1 and sha256 = any ($6::bytea[])
-         ),
          hold as (
              update credit_accounts
              set available_micros = available_micros - $11, held_micros = held_micros + $11
              where account_id = $1 and available_micros >= $11 and open_count < $18
-               and exists (select from scene) and (select assets from missing) = 0
+               and exists (select from scene)
              returning account_id
          ),
          locked as (
@@ -149,26 +156,31 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
              for key share of s, p
          ),
          started as (
-             insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, reference_assets,
+             insert into generations (id, account_id, project_id, scene_id, model, prompt, seed, input, lines, labels, end_user,
                                       wait_reason, held_micros, request_id, request_sha256, traceparent, start_deadline,
                                       total_deadline, retried_from)
-             select $3, hold.account_id, $4, locked.id, $7, $8, $9, $10, $19, $11, $2, $12,
+             select $3, hold.account_id, $4, locked.id, $7, $8, $9, $10, $20, $21, $22, $19, $11, $2, $12,
                     current_setting('rushes.traceparent'), now() + make_interval(secs => $15),
                     now() + make_interval(secs => $16), $17
              from hold cross join locked
              returning *
          ),
          entered as (
-             insert into ledger (id, account_id, generation_id, entry, book, amount_micros)
-             select line.id, g.account_id, g.id, 'hold', line.book, line.amount
+             insert into ledger (id, account_id, generation_id, entry, book, amount_micros, lines)
+             select line.id, g.account_id, g.id, 'hold', line.book, line.amount, line.lines
              from started g
-             cross join (values ($13::uuid, 'available', -$11), ($14::uuid, 'held', $11)) as line (id, book, amount)
+             cross join (
+                 values ($13::uuid, 'available', -$11, null), ($14::uuid, 'held', $11, $20)
+             ) as line (id, book, amount, lines)
+         ),
+         ordered as (
+             insert into generation_orders (generation_id, account_id, work_order, terms)
+             select g.id, g.account_id, $6, $23 from started g
          ),
          shown as (",
         scene_copy!(started, "started g"),
         ")
          select exists (select from scene) and exists (select from hold) = exists (select from locked) as scene,
-                (select assets from missing) = 0 as assets,
                 exists (select from credit_accounts where account_id = $1 and open_count >= $18) as full,
                 g.fresh, g.request_sha256, ",
         columns!(),
@@ -180,12 +192,12 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
     .bind(id.0)
     .bind(new.scene.project.0)
     .bind(new.scene.scene.0)
-    .bind(new.reference_assets.clone())
+    .bind(Json(order.clone()))
     .bind(new.model.id.clone())
-    .bind(new.prompt.clone())
-    .bind(new.seed)
-    .bind(assets)
-    .bind(new.model.price.get())
+    .bind(input.prompt.clone())
+    .bind(input.seed)
+    .bind(Json(InputDetails::from(input)))
+    .bind(new.price.total.get())
     .bind(new.request_sha256.to_vec())
     .bind(LedgerId::new().0)
     .bind(LedgerId::new().0)
@@ -194,15 +206,17 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
     .bind(new.retried_from.map(|id| id.0))
     .bind(max_open)
     .bind(WaitReason::Capacity as i16)
+    .bind(Json(new.price.lines.clone()))
+    .bind(Json(new.labels.clone()))
+    .bind(new.end_user.clone())
+    .bind(Json(terms.clone()))
 }
 
 fn parse_row(row: &PgRow, new: &NewGeneration, max_open: i32) -> Result<Started, Error> {
-    let read = || -> sqlx::Result<_> {
-        Ok((row.try_get("fresh")?, row.try_get("scene")?, row.try_get("assets")?, row.try_get("full")?))
-    };
-    let (fresh, scene, assets, full): (Option<bool>, bool, bool, bool) = read().map_err(postgres::Error::from)?;
+    let read = || -> sqlx::Result<_> { Ok((row.try_get("fresh")?, row.try_get("scene")?, row.try_get("full")?)) };
+    let (fresh, scene, full): (Option<bool>, bool, bool) = read().map_err(postgres::Error::from)?;
     let Some(fresh) = fresh else {
-        return Err(refusal(new, scene, assets, full.then_some(max_open)));
+        return Err(refusal(new, scene, full.then_some(max_open)));
     };
     let generation = Box::new(Generation::from_row(row).map_err(postgres::Error::from)?);
     if fresh {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use catalogue::Order;
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::id::LedgerId;
@@ -22,7 +23,7 @@ use crate::transitions::{End, Facts, claimed, dead_lettered};
 macro_rules! with_provider_call {
     ($from:literal) => {
         concat!(
-            "select p.reference, p.phase,
+            "select p.reference, p.phase, o.work_order,
                     array[extract(epoch from now() - p.poll_trouble_time)::double precision,
                           extract(epoch from now() - p.order_trouble_time)::double precision,
                           extract(epoch from now() - p.output_trouble_time)::double precision,
@@ -30,7 +31,8 @@ macro_rules! with_provider_call {
             columns!(),
             " from ",
             $from,
-            " left join provider_calls p on p.generation_id = g.id and p.phase <> 'over'"
+            " left join generation_orders o on o.account_id = g.account_id and o.generation_id = g.id
+              left join provider_calls p on p.generation_id = g.id and p.phase <> 'over'"
         )
     };
 }
@@ -40,17 +42,16 @@ macro_rules! with_provider_call {
 struct ProviderCall {
     reference: Option<String>,
     phase: Option<String>,
+    work_order: Option<Json<Order>>,
     /// For how many seconds the order has been in each trouble, in the order of [`Trouble::ALL`].
     troubled: Vec<Option<f64>>,
 }
 
-impl ProviderCall {
-    fn troubles(&self) -> Vec<(Trouble, Duration)> {
-        let all = Trouble::ALL.into_iter().zip(&self.troubled);
-        let elapsed =
-            |seconds: &Option<f64>| seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
-        all.filter_map(|(trouble, seconds)| Some((trouble, elapsed(seconds)?))).collect()
-    }
+fn read_troubles(troubled: &[Option<f64>]) -> Vec<(Trouble, Duration)> {
+    let all = Trouble::ALL.into_iter().zip(troubled);
+    let elapsed =
+        |seconds: &Option<f64>| seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    all.filter_map(|(trouble, seconds)| Some((trouble, elapsed(seconds)?))).collect()
 }
 
 /// A rule as a statement takes it, so that a change needs no read before it: an array that has, at the number of each state, the
@@ -106,13 +107,13 @@ pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -
     let mut claimed = Vec::with_capacity(found.len());
     for leased in leased {
         match found.remove(&leased.lease.job) {
-            Some((generation, call)) => {
-                let in_doubt = call.phase.as_deref() == Some(OrderPhase::Intent.as_str());
-                let troubles = call.troubles();
-                claimed.push(ClaimedWork { leased, generation, reference: call.reference, in_doubt, troubles });
+            Some((generation, ProviderCall { work_order: Some(Json(order)), reference, phase, troubled })) => {
+                let in_doubt = phase.as_deref() == Some(OrderPhase::Intent.as_str());
+                let troubles = read_troubles(&troubled);
+                claimed.push(ClaimedWork { leased, generation, order, reference, in_doubt, troubles });
             }
-            None => {
-                tracing::error!(job = %leased.lease.job, "a claimed job has no open generation and was ended");
+            _ => {
+                tracing::error!(job = %leased.lease.job, "a claimed job has no open generation with an order and was ended");
                 jobs::cancel(tx, leased.lease).await?;
             }
         }
@@ -183,14 +184,16 @@ pub(super) async fn lock_both_facts(
     let query = sqlx::query_as::<_, Row>(concat!(
         "select ",
         facts_columns!(),
-        ", j.state as job_state, coalesce(j.cancel_at <= now() - make_interval(secs => $3), false) as stop_ignored
+        ", j.state as job_state, coalesce(j.cancel_at <= now() - make_interval(secs => $3), false) as stop_ignored,
+         g.wait_reason = $4 as unconfirmed
          from generations g join jobs j on j.id = g.id
          where g.account_id = $1 and g.id = $2
          for no key update of g"
     ))
     .bind(account)
     .bind(id)
-    .bind(grace_seconds);
+    .bind(grace_seconds)
+    .bind(WaitReason::SubmissionUnconfirmed as i16);
     let row = statement("lock_generation_and_job", query.fetch_optional(&mut *tx)).await?;
     Ok(row.map(|row| (row.facts, row.job)))
 }
@@ -265,7 +268,8 @@ const END: &str = concat!(
     "with changed as (
          update generations g
          set state = $4, wait_reason = 0, stage = '', queue_position = 0,
-             percent = case when $13 then 100 else g.percent end, output = $11, thumbnail = $12,
+             percent = case when $13 then 100 else g.percent end, outputs = $11, thumbnail = $12,
+             lines = coalesce($16, g.lines),
              provider_charge = $7, captured_micros = $6, released_micros = g.held_micros - $6,
              error_code = $8, error_reason = $9, error_message = $10,
              cancel_time = case when $15::bigint is null then g.cancel_time else now() end,
@@ -285,8 +289,8 @@ const END: &str = concat!(
          returning c.account_id
      ),
      entered as (
-         insert into ledger (id, account_id, generation_id, entry, book, amount_micros)
-         select line.id, g.account_id, g.id, $14, line.book, line.amount
+         insert into ledger (id, account_id, generation_id, entry, book, amount_micros, lines)
+         select line.id, g.account_id, g.id, $14, line.book, line.amount, case when line.book = 'held' then $16 end
          from changed g
          cross join lateral (values
              (($1::uuid[])[1], 'held', -g.held_micros),
@@ -333,11 +337,12 @@ pub(super) async fn end(
         .bind(failure.map(|failure| failure.code))
         .bind(failure.map(|failure| failure.reason.as_str()))
         .bind(failure.map(|failure| failure.message.as_str()))
-        .bind(end.output.as_deref().map(|output| Json(StoredOutput::from(output))))
-        .bind(end.output.as_deref().and_then(Output::poster_key))
+        .bind((!end.outputs.is_empty()).then(|| Json(end.outputs.iter().map(StoredOutput::from).collect::<Vec<_>>())))
+        .bind(end.outputs.iter().find_map(Output::poster_key))
         .bind(end.state == State::Completed)
         .bind(end.entry().as_str())
-        .bind(cancelled_in);
+        .bind(cancelled_in)
+        .bind(end.lines.as_deref().map(Json));
     Ok(statement("end_generation", query.fetch_optional(&mut *tx)).await?)
 }
 
@@ -353,7 +358,7 @@ pub(super) async fn end_locked(
 
 /// Marks generations whose lease expired as waiting for a worker.
 pub(super) async fn mark_requeued(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Result<Vec<Generation>, Error> {
-    // A lost poll leaves its job waiting and its generation at the provider: the join leaves that one alone.
+    // Whose attempt goes on at a provider has a job that waits: the join leaves that one alone, since nothing of it changed.
     let query = sqlx::query_as(change!(
         "update generations g
          set wait_reason = $2, update_time = now(), version = g.version + 1
@@ -364,6 +369,18 @@ pub(super) async fn mark_requeued(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Res
     .bind(jobs)
     .bind(WaitReason::Capacity as i16);
     Ok(statement("mark_requeued", query.fetch_all(&mut *tx)).await?)
+}
+
+/// Generations whose lease expired and whose attempt goes on at their provider.
+pub(super) async fn find_waiting(tx: &mut PgConnection, jobs: &[Uuid]) -> Result<Vec<Generation>, Error> {
+    let query = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from jobs j join generations g on g.account_id = j.account_id and g.id = j.id
+         where j.id = any ($1) and j.state = 'waiting' and g.end_time is null"
+    ))
+    .bind(jobs);
+    Ok(statement("find_waiting_generations", query.fetch_all(&mut *tx)).await?)
 }
 
 /// Ends the generation of a dead-lettered job.

@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use chassis::postgres::statement;
 use domain::generation::State;
-use domain::money::Micros;
 use jobs::{Breaker, ClaimRequest, Lease, LeaseStatus, Reaped};
 use sqlx::PgConnection;
 
 use super::Store;
 use super::change::change;
-use super::outputs::require_output;
+use super::orders::record_usage;
+use super::outputs::require_outputs;
 use super::provider_calls::report_condition;
 use super::transitions::{
-    begin_attempts, by_number, clear_late_cancels, end_dead_letter, end_locked, lock_facts, mark_requeued, requeue,
+    begin_attempts, by_number, clear_late_cancels, end_dead_letter, end_locked, find_waiting, lock_facts,
+    mark_requeued, requeue,
 };
 use crate::error::Error;
 use crate::model::{
-    Basis, ClaimedWork, FailedAttempt, GENERATION_JOBS, Generation, OrderPhase, Output, ProgressReport, WaitReason,
+    Basis, ClaimedWork, FailedAttempt, GENERATION_JOBS, Generation, OrderPhase, Output, ProgressReport, ReapedWork,
+    Usage, WaitReason,
 };
 use crate::transitions::{
     AttemptEnd, AttemptOutcome, attempt_decided, attempt_failed, completed, released, reportable,
@@ -90,19 +92,19 @@ impl Store {
         self.pools.finalize.transaction("begin_finalizing", run).await
     }
 
-    /// Completes a generation, charges its cost, and releases the rest of the hold.
-    pub(crate) async fn complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<Generation, Error> {
+    /// Completes a generation, charges what was made, and releases the rest of the hold.
+    pub(crate) async fn complete(&self, lease: Lease, outputs: &[Output], usage: &Usage) -> Result<Generation, Error> {
         for _ in 1..MAX_TRIES {
-            match self.try_complete(lease, output, cost).await {
+            match self.try_complete(lease, outputs, usage).await {
                 Err(error) if error.is_conflict() => {}
                 result => return result,
             }
         }
-        self.try_complete(lease, output, cost).await
+        self.try_complete(lease, outputs, usage).await
     }
 
-    async fn try_complete(&self, lease: Lease, output: &Output, cost: Micros) -> Result<Generation, Error> {
-        let run = async |tx: &mut PgConnection| complete_attempt(tx, lease, output, cost).await;
+    async fn try_complete(&self, lease: Lease, outputs: &[Output], usage: &Usage) -> Result<Generation, Error> {
+        let run = async |tx: &mut PgConnection| complete_attempt(tx, lease, outputs, usage).await;
         self.pools.finalize.transaction("complete_work", run).await
     }
 
@@ -141,16 +143,19 @@ impl Store {
         self.pools.finalize.transaction("release_work", run).await
     }
 
-    /// Takes expired leases back and ends dead-lettered generations; returns what changed, and whether work is ready.
-    pub(crate) async fn reap(&self) -> Result<(Vec<Generation>, bool), Error> {
+    /// Takes expired leases back and ends dead-lettered generations.
+    pub(crate) async fn reap(&self) -> Result<ReapedWork, Error> {
         let run = async |tx: &mut PgConnection| {
             let Reaped { requeued, dead_lettered } = jobs::reap(tx, GENERATION_JOBS).await?;
-            let ready = !requeued.is_empty();
-            let mut changed = if ready { mark_requeued(tx, requeued).await? } else { Vec::new() };
-            for job in dead_lettered {
-                changed.extend(end_dead_letter(tx, &job).await?);
+            let mut reaped = ReapedWork { ready: !requeued.is_empty(), ..ReapedWork::default() };
+            if reaped.ready {
+                reaped.waiting = find_waiting(tx, &requeued).await?;
+                reaped.changed = mark_requeued(tx, requeued).await?;
             }
-            Ok((changed, ready))
+            for job in dead_lettered {
+                reaped.changed.extend(end_dead_letter(tx, &job).await?);
+            }
+            Ok(reaped)
         };
         self.pools.reaper.transaction("reap_work", run).await
     }
@@ -187,12 +192,13 @@ pub(super) async fn finalize_attempt(tx: &mut PgConnection, report: &ProgressRep
 pub(super) async fn complete_attempt(
     tx: &mut PgConnection,
     lease: Lease,
-    output: &Output,
-    cost: Micros,
+    outputs: &[Output],
+    usage: &Usage,
 ) -> Result<Generation, Error> {
     let held = jobs::complete(tx, lease).await?;
-    require_output(tx, held.account, output).await?;
-    end_locked(tx, held.account, lease.job, &completed(output, cost)).await
+    require_outputs(tx, held.account, outputs).await?;
+    let terms = record_usage(tx, held.account, lease.job, usage).await?;
+    end_locked(tx, held.account, lease.job, &completed(outputs, &terms, usage.run_ms)).await
 }
 
 /// Ends a failed attempt, for the job and for its generation.

@@ -1,5 +1,8 @@
 //! Every rule over every state: tables of cases, and what must hold of all of them.
 
+use std::collections::BTreeMap;
+
+use catalogue::{Facts as PriceFacts, Per, Row, Rule};
 use domain::generation::State;
 use domain::money::Micros;
 use jobs::{Cause, Retry, RetryDecision};
@@ -88,6 +91,10 @@ fn a_charge_that_nobody_reported_is_unknown_where_an_order_may_exist() {
     }
 }
 
+fn of_output() -> Rule {
+    Rule { per: Per::Output, rows: vec![], step: None, minimum: None, of: None, most: None, fps: None, extra_frames: 0 }
+}
+
 #[test]
 fn a_completion_charges_its_cost_and_every_other_end_nothing() {
     let output = Output {
@@ -101,15 +108,15 @@ fn a_completion_charges_its_cost_and_every_other_end_nothing() {
         poster: None,
         poster_missing_reason: String::new(),
     };
-    let end = completed(&output, Micros::new(5));
+    let rule = Rule { rows: vec![Row { when: BTreeMap::new(), credits: "0.000005".parse().unwrap() }], ..of_output() };
+    let terms = catalogue::price::terms(&[rule], &PriceFacts { outputs: 1, ..PriceFacts::default() }).unwrap();
+    let end = completed(std::slice::from_ref(&output), &terms, None);
     assert_eq!((end.state, end.captured, end.entry()), (State::Completed, Micros::new(5), EntryKind::Capture));
-    assert_eq!(
-        (end.provider_charge, &end.failure, end.output),
-        (ProviderCharge::Charged, &None, Some(Box::new(output)))
-    );
+    assert_eq!((end.provider_charge, &end.failure, end.outputs), (ProviderCharge::Charged, &None, vec![output]));
+    assert_eq!(end.lines.map(|lines| lines.len()), Some(1));
     let end = cancelled_in_queue();
     assert_eq!((end.state, end.captured, end.entry()), (State::Cancelled, Micros::ZERO, EntryKind::Release));
-    assert_eq!((end.provider_charge, end.failure, end.output), (ProviderCharge::NotCharged, None, None));
+    assert_eq!((end.provider_charge, end.failure, end.outputs), (ProviderCharge::NotCharged, None, vec![]));
 }
 
 #[test]
@@ -197,7 +204,7 @@ fn a_generation_without_an_open_job_ends() {
 }
 
 fn job(state: jobs::State, stop_ignored: bool) -> JobFacts {
-    JobFacts { state, stop_ignored }
+    JobFacts { state, stop_ignored, unconfirmed: state == jobs::State::Waiting }
 }
 
 #[test]
@@ -250,6 +257,19 @@ fn a_deadline_stops_what_can_be_asked_and_ends_what_cannot() {
         assert_eq!(shown(&Facts { overdue: false, ..facts }), ("keep", None), "{case}, in time");
         let of_user = if expected.0 == "fail" { ("cancel", None) } else { expected };
         assert_eq!(shown(&Facts { cancelled: true, ..facts }), of_user, "{case}, cancelled by its user");
+    }
+}
+
+/// Its worker is lost, and the one that takes the order over has not yet tried to find out.
+#[test]
+fn a_submission_whose_worker_was_lost_is_not_unconfirmed_yet() {
+    let job = JobFacts { unconfirmed: false, ..job(jobs::State::Waiting, false) };
+    let (state, order) = (State::Submitting, Some(OrderPhase::Intent));
+    let facts = Facts { state, order, overdue: true, cancelled: false };
+    assert_eq!(enforce(&facts, &job), DeadlineAction::Stop);
+    assert_eq!(enforce(&Facts { state: State::Cancelling, ..facts }, &job), DeadlineAction::Keep);
+    for resolution in [Resolution::Reference("r".to_owned()), Resolution::Requeue] {
+        assert_eq!(settle(&facts, &job, &resolution), None, "{resolution:?}");
     }
 }
 
@@ -327,7 +347,7 @@ fn no_end_without_output_charges_or_leaves_the_table_of_states() {
         }
         for end in ends {
             assert!(facts.state.may_become(end.state), "{facts:?} to {:?}", end.state);
-            assert_eq!((end.captured, end.entry(), end.output), (Micros::ZERO, EntryKind::Release, None));
+            assert_eq!((end.captured, end.entry(), end.outputs), (Micros::ZERO, EntryKind::Release, vec![]));
         }
     }
 }

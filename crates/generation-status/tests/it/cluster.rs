@@ -320,14 +320,9 @@ impl User {
         StartGenerationRequest {
             scene: self.scene(),
             model: String::new(),
-            input: Some(Input {
-                prompt: "A lighthouse at dawn".to_owned(),
-                seed: Some(7),
-                reference_assets: Vec::new(),
-            }),
+            input: Some(Input { prompt: "A lighthouse at dawn".to_owned(), seed: Some(7), ..Input::default() }),
             request_id: Uuid::now_v7().to_string(),
-            validate_only: false,
-            priority: 0,
+            ..StartGenerationRequest::default()
         }
     }
 }

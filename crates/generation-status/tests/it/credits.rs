@@ -137,7 +137,7 @@ async fn every_entry_is_listed_once_as_the_account_sees_it() {
     let work = worker.next().await;
     worker.submitted(&work).await.unwrap();
     worker.finalizing(&work).await.unwrap();
-    worker.complete_for(&work, 20_000).await.unwrap();
+    worker.complete_with(&work, 1_600).await.unwrap();
     let failed = cluster.started(&user).await.name;
     worker.free(1).await;
     let work = worker.next().await;

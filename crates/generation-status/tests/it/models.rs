@@ -1,7 +1,8 @@
 //! The catalogue through the front door: what it offers can be ordered at its price, and what it limits is refused.
 
+use catalogue::{Catalogue, Format};
 use chassis::client::Channel;
-use generation_status::Catalogue;
+use generation_status::LiveCatalogue;
 use proto::generations::v1::{Input, RetryGenerationRequest, StartGenerationRequest};
 use proto::models::v1::model_service_client::ModelServiceClient;
 use proto::models::v1::{GetModelRequest, ListModelsRequest, Model};
@@ -16,7 +17,8 @@ const FILE: &str = r#"{"models": [
 ]}"#;
 
 async fn cluster() -> Cluster {
-    Cluster::with(|config| config.generations.catalogue = Catalogue::read(FILE).unwrap()).await
+    let read = Catalogue::parse(Format::Json, FILE, &|_| Err("no file".to_owned())).unwrap();
+    Cluster::with(|config| config.generations.catalogue = LiveCatalogue::fixed(read.clone())).await
 }
 
 fn client(cluster: &Cluster) -> ModelServiceClient<Channel> {

@@ -1,6 +1,7 @@
 //! StartGeneration: what it stores, what it refuses, and that it happens once.
 
-use proto::generations::v1::{Input, StartGenerationRequest, State, WaitReason};
+use proto::generations::v1::media::Role;
+use proto::generations::v1::{Input, Media, StartGenerationRequest, State, WaitReason};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -16,7 +17,7 @@ async fn a_start_holds_its_price() {
     assert_eq!((generation.version, generation.etag.as_str()), (1, "v1"));
     assert_eq!((generation.scene.clone(), generation.model.as_str()), (user.scene(), "models/local-sketch"));
     assert_eq!(generation.input.as_ref().unwrap().seed, Some(7));
-    assert_eq!(generation.charge.unwrap().held_micros, PRICE);
+    assert_eq!(generation.charge.clone().unwrap().held_micros, PRICE);
     let credit = cluster.credit(&user).await;
     assert_eq!((credit.available_micros, credit.held_micros, credit.spent_micros), (2 * PRICE, PRICE, 0));
     assert_eq!(cluster.get(&user, &generation.name).await.unwrap(), generation);
@@ -135,7 +136,9 @@ async fn an_invalid_start_is_refused_and_nothing_is_stored() {
         StartGenerationRequest { input: Some(input), ..start_request() }
     };
     let shown = |assets: Vec<String>| {
-        let input = Input { prompt: "A cat".to_owned(), seed: None, reference_assets: assets };
+        let media = |asset| Media { role: Role::Reference.into(), asset };
+        let media = assets.into_iter().map(media).collect();
+        let input = Input { prompt: "A cat".to_owned(), media, ..Input::default() };
         StartGenerationRequest { input: Some(input), ..start_request() }
     };
     check("no input", StartGenerationRequest { input: None, ..start_request() }, invalid, schema).await;
@@ -206,7 +209,7 @@ async fn every_wrong_field_is_named_at_once() {
 #[tokio::test]
 async fn a_reference_picture_must_be_the_accounts() {
     let cluster = Cluster::new().await;
-    let user = cluster.user(1).await;
+    let user = cluster.user(3).await;
     sqlx::query("insert into assets (account_id, sha256, blob, mime_type, size_bytes, width, height) values ($1, $2, 'x.png', 'image/png', 1, 1, 1)")
         .bind(user.account)
         .bind(vec![0xab_u8; 32])
@@ -214,9 +217,19 @@ async fn a_reference_picture_must_be_the_accounts() {
         .await
         .unwrap();
     let asset = format!("assets/{}", "ab".repeat(32));
-    let input = Input { prompt: "A cat".to_owned(), seed: None, reference_assets: vec![asset.clone()] };
+    let media = Media { role: Role::Reference.into(), asset };
+    #[expect(deprecated, reason = "it is the same as media with its role")]
+    let named = Input { reference_assets: vec![media.asset.clone()], ..Input::default() };
+    for input in [named, Input { media: vec![media.clone()], ..Input::default() }] {
+        let input = Input { prompt: "A cat".to_owned(), ..input };
+        let start_request = StartGenerationRequest { input: Some(input), ..user.start_request() };
+        assert_eq!(
+            cluster.start(&user, start_request).await.unwrap().input.unwrap().media,
+            std::slice::from_ref(&media)
+        );
+    }
+    let input = Input { prompt: "A cat".to_owned(), ..Input::default() };
     let start_request = StartGenerationRequest { input: Some(input), ..user.start_request() };
     let input = cluster.start(&user, start_request).await.unwrap().input.unwrap();
-    assert_eq!(input.reference_assets, [asset]);
     assert!(input.seed.is_some(), "a seed was chosen, and is returned");
 }

@@ -1,12 +1,14 @@
 //! The work protocol: what a lease allows, what each report does, and that a zombie changes nothing.
 
 use proto::generations::v1::{State, WaitReason};
-use proto::work::v1::{ClaimWorkRequest, FailureClass, HeartbeatRequest, Lease, ReportProgressRequest, Work};
+use proto::work::v1::{
+    ClaimWorkRequest, CompleteWorkRequest, FailureClass, HeartbeatRequest, Lease, ReportProgressRequest, Usage, Work,
+};
 use tonic::Code;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, PRICE, User, refusal};
-use crate::worker::{POSTER, VIDEO, VIDEO_BYTES, Worker, completion};
+use crate::worker::{ORDERED_MS, POSTER, VIDEO, VIDEO_BYTES, Worker, completion};
 
 async fn stale(worker: &Worker, work: &Work) {
     let stale = (Code::Aborted, "STALE_FENCE".to_owned());
@@ -38,10 +40,10 @@ async fn a_generation_completes() {
     let user = cluster.user(1).await;
     let (worker, work, name) = claimed(&cluster, &user).await;
     assert_eq!((work.attempt, work.held_micros, work.provider_reference.as_str()), (1, PRICE, ""));
-    assert_eq!(
-        (work.input.as_ref().unwrap().prompt.as_str(), work.model.as_str()),
-        ("A lighthouse at dawn", "models/local-sketch")
-    );
+    let order = work.order.as_ref().unwrap();
+    let input: serde_json::Value = serde_json::from_str(&order.input).unwrap();
+    assert_eq!((input["prompt"].as_str(), input["seed"].as_i64()), (Some("A lighthouse at dawn"), Some(7)));
+    assert_eq!((order.provider.as_str(), work.model.as_str()), ("local", "models/local-sketch"));
     assert_eq!(work.account, format!("accounts/{}", user.account));
     let state = async || cluster.get(&user, &name).await.unwrap().state();
     assert_eq!(state().await, State::Submitting);
@@ -50,7 +52,7 @@ async fn a_generation_completes() {
     assert!(!worker.progress(&work, 50).await.unwrap());
     worker.finalizing(&work).await.unwrap();
     assert_eq!(state().await, State::Finalizing);
-    worker.complete_for(&work, PRICE - 1).await.unwrap();
+    worker.complete_with(&work, 2_500).await.unwrap();
 
     let done = cluster.get(&user, &name).await.unwrap();
     assert_eq!((done.state(), done.attempt_count), (State::Completed, 1));
@@ -60,10 +62,14 @@ async fn a_generation_completes() {
     assert_eq!(output.poster_url, format!("http://assets.test/{POSTER}.webp"));
     assert_eq!(output.duration.unwrap().nanos, 500_000_000);
     let charge = done.charge.unwrap();
-    assert_eq!((charge.held_micros, charge.captured_micros, charge.released_micros), (0, PRICE - 1, 1));
+    // A video that came out shorter than it was ordered is charged as it is.
+    let (made, rest) = (31_250, PRICE - 31_250);
+    assert_eq!((charge.held_micros, charge.captured_micros, charge.released_micros), (0, made, rest));
+    let lines: Vec<_> = charge.lines.iter().map(|line| (line.per.as_str(), line.quantity.as_str())).collect();
+    assert_eq!(lines, [("second", "2.5")]);
     assert!(done.submit_time.is_some() && done.start_time.is_some() && done.end_time.is_some());
     let credit = cluster.credit(&user).await;
-    assert_eq!((credit.available_micros, credit.held_micros, credit.spent_micros), (1, 0, PRICE - 1));
+    assert_eq!((credit.available_micros, credit.held_micros, credit.spent_micros), (rest, 0, made));
     stale(&worker, &work).await;
 }
 
@@ -79,7 +85,7 @@ async fn a_zombie_changes_nothing() {
     let mut successor = Worker::new(&cluster, 1).await;
     let work = successor.next().await;
     let (before, after) = (old.lease.clone().unwrap(), work.lease.clone().unwrap());
-    assert_eq!((&work.generation, work.attempt, work.provider_reference.as_str()), (&name, 2, "order-1"));
+    assert_eq!((&work.generation, work.attempt, work.provider_reference.as_str()), (&name, 1, "order-1"));
     assert!(before.job == after.job && before.fence < after.fence);
     stale(&zombie, &old).await;
     successor.progress(&work, 30).await.unwrap();
@@ -151,17 +157,17 @@ async fn a_completion_without_its_stored_output_is_refused() {
     worker.submitted(&work).await.unwrap();
     worker.finalizing(&work).await.unwrap();
     let missing = (Code::FailedPrecondition, "ASSET_MISSING".to_owned());
-    assert_eq!(refusal(worker.complete_unregistered(&work, PRICE).await), missing);
+    assert_eq!(refusal(worker.complete_unregistered(&work).await), missing);
     let stranger = cluster.user(0).await;
     worker.register_output(&format!("accounts/{}", stranger.account), VIDEO_BYTES).await;
-    assert_eq!(refusal(worker.complete_unregistered(&work, PRICE).await), missing, "another account's asset");
+    assert_eq!(refusal(worker.complete_unregistered(&work).await), missing, "another account's asset");
     worker.register_output(&work.account, VIDEO_BYTES - 1).await;
-    assert_eq!(refusal(worker.complete_unregistered(&work, PRICE).await), missing, "a part of the bytes");
+    assert_eq!(refusal(worker.complete_unregistered(&work).await), missing, "a part of the bytes");
     assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Finalizing);
     assert_eq!(cluster.credit(&user).await.spent_micros, 0);
     assert!(worker.heartbeat(&work).await.0, "a refused completion leaves the lease");
     worker.register_output(&work.account, VIDEO_BYTES).await;
-    worker.complete_unregistered(&work, PRICE).await.unwrap();
+    worker.complete_unregistered(&work).await.unwrap();
     assert_eq!(cluster.credit(&user).await.spent_micros, PRICE);
 }
 
@@ -195,10 +201,11 @@ async fn an_illegal_transition_is_refused() {
     worker.submitted(&work).await.unwrap();
     assert_eq!(refusal(worker.complete(&work).await), illegal, "PROCESSING to COMPLETED");
     worker.finalizing(&work).await.unwrap();
-    assert_eq!(refusal(worker.complete_for(&work, PRICE + 1).await), illegal, "more than is held");
     assert!(worker.heartbeat(&work).await.0, "a refused report leaves the lease");
-    worker.complete(&work).await.unwrap();
-    assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Completed);
+    // A video that came out longer costs no more than was held.
+    worker.complete_with(&work, 9_000).await.unwrap();
+    let done = cluster.get(&user, &name).await.unwrap();
+    assert_eq!((done.state(), done.charge.unwrap().captured_micros), (State::Completed, PRICE));
 }
 
 #[tokio::test]
@@ -295,15 +302,23 @@ async fn malformed_reports_are_refused() {
     for percent in [-1, 101, i32::MAX] {
         assert_eq!(refusal(worker.progress(&work, percent).await), invalid);
     }
-    assert_eq!(refusal(worker.complete_for(&work, -1).await), invalid);
-    let mut bad = completion(work.lease.clone(), 1);
-    bad.extension = "../etc".to_owned();
-    assert_eq!(refusal(works.complete_work(bad).await), invalid);
-    let good = ClaimWorkRequest { worker: "w".to_owned(), models: vec!["models/local-sketch".to_owned()], slots: 1 };
+    let spoiled: [fn(&mut CompleteWorkRequest); 5] = [
+        |request| request.outputs[0].extension = "../etc".to_owned(),
+        |request| request.outputs[0].output = None,
+        |request| request.outputs[0].output.as_mut().unwrap().mime_type = "text/html".to_owned(),
+        |request| request.outputs.clear(),
+        |request| request.usage = Some(Usage { provider_cost_micros: Some(-1), ..Usage::default() }),
+    ];
+    for spoil in spoiled {
+        let mut request = completion(work.lease.clone(), ORDERED_MS);
+        spoil(&mut request);
+        assert_eq!(refusal(works.complete_work(request).await), invalid);
+    }
+    let good = ClaimWorkRequest { worker: "w".to_owned(), providers: vec!["local".to_owned()], slots: 1 };
     for claim in [
         ClaimWorkRequest { worker: String::new(), ..good.clone() },
-        ClaimWorkRequest { models: Vec::new(), ..good.clone() },
-        ClaimWorkRequest { models: vec!["local-sketch".to_owned()], ..good.clone() },
+        ClaimWorkRequest { providers: Vec::new(), ..good.clone() },
+        ClaimWorkRequest { providers: vec![String::new()], ..good.clone() },
         ClaimWorkRequest { slots: 0, ..good.clone() },
         ClaimWorkRequest { slots: 101, ..good },
     ] {

@@ -4,14 +4,15 @@ use proto::generations::v1::Output;
 use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::{
     ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, FailWorkRequest, FailureClass, HeartbeatRequest, Lease,
-    RecordIntentRequest, RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest, SuspendWorkRequest, Work,
+    MadeOutput, RecordIntentRequest, RecordSubmissionRequest, ReleaseWorkRequest, ReportProgressRequest,
+    SuspendWorkRequest, Work,
 };
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::cluster::{Cluster, Node, PRICE, Works};
+use crate::cluster::{Cluster, Node, Works};
 
 pub(crate) const VIDEO: &str = "assets/1111111111111111111111111111111111111111111111111111111111111111";
 pub(crate) const VIDEO_BYTES: i64 = 4_321;
@@ -97,13 +98,13 @@ impl Worker {
     }
 
     pub(crate) async fn complete(&self, work: &Work) -> Result<(), Status> {
-        self.complete_for(work, PRICE).await
+        self.complete_with(work, ORDERED_MS).await
     }
 
-    /// Registers the output, as thumbnail-worker would, and completes.
-    pub(crate) async fn complete_for(&self, work: &Work, cost_micros: i64) -> Result<(), Status> {
+    /// Registers an output that plays so long, as thumbnail-worker would, and completes.
+    pub(crate) async fn complete_with(&self, work: &Work, duration_ms: i64) -> Result<(), Status> {
         self.register_output(&work.account, VIDEO_BYTES).await;
-        self.complete_unregistered(work, cost_micros).await
+        self.works.clone().complete_work(completion(work.lease.clone(), duration_ms)).await.map(drop)
     }
 
     /// Writes the row of an asset of an account.
@@ -121,8 +122,8 @@ impl Worker {
         .unwrap();
     }
 
-    pub(crate) async fn complete_unregistered(&self, work: &Work, cost_micros: i64) -> Result<(), Status> {
-        self.works.clone().complete_work(completion(work.lease.clone(), cost_micros)).await.map(drop)
+    pub(crate) async fn complete_unregistered(&self, work: &Work) -> Result<(), Status> {
+        self.works.clone().complete_work(completion(work.lease.clone(), ORDERED_MS)).await.map(drop)
     }
 
     /// All that a good worker does after its claim.
@@ -194,27 +195,27 @@ impl Worker {
 }
 
 fn asking(slots: i32) -> ClaimWorkRequest {
-    ClaimWorkRequest {
-        worker: format!("test-{}", uuid::Uuid::now_v7()),
-        models: vec!["models/local-sketch".to_owned()],
-        slots,
-    }
+    ClaimWorkRequest { worker: format!("test-{}", uuid::Uuid::now_v7()), providers: vec!["local".to_owned()], slots }
 }
 
-pub(crate) fn completion(lease: Option<Lease>, cost_micros: i64) -> CompleteWorkRequest {
-    CompleteWorkRequest {
-        lease,
+/// How long a video of the model's default plays.
+pub(crate) const ORDERED_MS: i64 = 4_000;
+
+/// A completion with a video that plays so long.
+pub(crate) fn completion(lease: Option<Lease>, duration_ms: i64) -> CompleteWorkRequest {
+    let (seconds, nanos) = (duration_ms / 1_000, i32::try_from(duration_ms % 1_000 * 1_000_000).unwrap());
+    let made = MadeOutput {
         output: Some(Output {
             asset: VIDEO.to_owned(),
             size_bytes: VIDEO_BYTES,
             mime_type: "video/mp4".to_owned(),
             width: 640,
             height: 360,
-            duration: Some(prost_types::Duration { seconds: 3, nanos: 500_000_000 }),
+            duration: Some(prost_types::Duration { seconds, nanos }),
             poster: POSTER.to_owned(),
             ..Output::default()
         }),
         extension: "mp4".to_owned(),
-        cost_micros,
-    }
+    };
+    CompleteWorkRequest { lease, outputs: vec![made], usage: None }
 }

@@ -68,7 +68,7 @@ impl Copies {
             generations: open(
                 &pool,
                 "copy generations (id, account_id, project_id, scene_id, version, state, model, prompt, seed,
-                                   reference_assets, percent, basis, stage, output, thumbnail, error_code, error_reason,
+                                   percent, basis, stage, outputs, thumbnail, error_code, error_reason,
                                    error_message, held_micros, captured_micros, released_micros, attempt_count,
                                    request_id, request_sha256, create_time, submit_time, start_time, end_time, update_time)
                  from stdin (format binary)",

@@ -272,7 +272,7 @@ impl Script<'_> {
         self.ask("WorkService/ReportProgress", json!({"lease": lease, "finalizing": true})).await?;
         let output =
             json!({"asset": video, "sizeBytes": size.to_string(), "mimeType": "video/mp4", "width": 160, "height": 96});
-        let result = json!({"lease": lease, "output": output, "extension": "mp4", "costMicros": "1000"});
+        let result = json!({"lease": lease, "outputs": [{"output": output, "extension": "mp4"}]});
         self.write("WorkService/CompleteWork", result).await?;
 
         let (lease, again) = self.claimed(scene).await?;

@@ -1,0 +1,316 @@
+//! An entry of a catalogue file as it is written, each field read for itself, so that one fault does not hide the next.
+//!
+//! Whether the fields fit the model's schema, and each other, is for whoever makes a model of them.
+
+mod checks;
+mod fields;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::provider::Provider;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::price::{Decimal, Rule};
+use crate::schema::shown;
+use crate::setting_name::SettingName;
+use crate::tree::{Report, Tree};
+use crate::{Fault, Kind, MediaKind, Role};
+use fields::Fields;
+
+pub use checks::Date;
+pub(crate) use checks::pointer_is_valid;
+
+/// The longest prompt of a model whose schema has no limit, in characters.
+pub(crate) const MAX_PROMPT_CHARACTERS: u32 = 20_000;
+/// The longest prompt of a model without a schema, in characters.
+pub(crate) const PLAIN_PROMPT_CHARACTERS: u32 = 2_000;
+
+/// The id of the model that every installation has: it draws videos.
+pub const LOCAL_SKETCH: &str = "local-sketch";
+/// The id of its sister, which draws stills.
+pub const LOCAL_STILL: &str = "local-still";
+
+/// An entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// Where it is in its file, as a JSON pointer.
+    pub(crate) at: String,
+    pub(crate) id: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) label: String,
+    pub(crate) provider: Provider,
+    pub(crate) remote_name: String,
+    pub(crate) kind: Option<Kind>,
+    pub(crate) source: String,
+    pub(crate) checked: Option<Date>,
+    pub(crate) retire: Option<Date>,
+    pub(crate) schema: Option<String>,
+    pub(crate) map: BTreeMap<SettingName, Mapping>,
+    pub(crate) media: Vec<MediaEntry>,
+    pub(crate) fixed: Map<String, Value>,
+    pub(crate) hide: Vec<String>,
+    pub(crate) files: Vec<String>,
+    pub(crate) output: Output,
+    pub(crate) price: Vec<Rule>,
+    pub(crate) markup: Option<Decimal>,
+    pub(crate) sizes: BTreeMap<String, Sizes>,
+    pub(crate) rules: Vec<FieldRule>,
+    pub(crate) max_attempts: i32,
+    pub(crate) start_deadline: Duration,
+    pub(crate) total_deadline: Duration,
+    pub(crate) max_run: Option<Duration>,
+    pub(crate) refusals: Vec<String>,
+    pub(crate) prompt_characters: Option<u32>,
+    /// The price of a model without rows.
+    pub(crate) price_micros: Option<i64>,
+    /// How many pictures the built-in model takes, where its entry has no schema.
+    pub(crate) reference_assets: Option<u32>,
+    /// Whether a model without a schema takes a seed.
+    pub(crate) seed: Option<bool>,
+}
+
+/// Which field of the provider carries a common one, and how.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mapping {
+    /// The field.
+    pub(crate) to: Option<String>,
+    /// The two fields of a size.
+    pub(crate) width: Option<String>,
+    pub(crate) height: Option<String>,
+    /// The provider's value for each of ours, where they differ.
+    #[serde(default)]
+    pub(crate) values: Map<String, Value>,
+    /// What a number of a duration counts.
+    pub(crate) unit: Option<Unit>,
+    /// Frames a second, where the unit is frames and no setting says it.
+    pub(crate) fps: Option<f64>,
+    /// Frames beside those of the length, where the unit is frames.
+    #[serde(default)]
+    pub(crate) extra_frames: u32,
+}
+
+/// What a number of a duration counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Unit {
+    Seconds,
+    Milliseconds,
+    Frames,
+}
+
+/// A place for files.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MediaEntry {
+    pub(crate) role: Role,
+    pub(crate) to: String,
+    pub(crate) min: Option<u32>,
+    pub(crate) max: Option<u32>,
+    /// `image`, `video`, `audio`, or media types such as `image/png`.
+    #[serde(default)]
+    pub(crate) types: Vec<String>,
+    /// How a file may be given: `data`, `upload`, `url`.
+    #[serde(default)]
+    pub(crate) forms: Vec<String>,
+    #[serde(flatten)]
+    pub(crate) limits: FileLimits,
+}
+
+/// The limits of a file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct FileLimits {
+    /// The maximum size in bytes.
+    pub max_bytes: Option<u64>,
+    /// In pixels.
+    pub min_width: Option<u32>,
+    /// In pixels.
+    pub min_height: Option<u32>,
+    /// In pixels.
+    pub max_width: Option<u32>,
+    /// In pixels.
+    pub max_height: Option<u32>,
+    /// Width by height.
+    pub min_aspect_ratio: Option<f64>,
+    /// Width by height.
+    pub max_aspect_ratio: Option<f64>,
+    /// Of a video or sound.
+    pub min_seconds: Option<f64>,
+    /// Of a video or sound.
+    pub max_seconds: Option<f64>,
+}
+
+/// Where a result has its outputs, and what they are.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Output {
+    pub(crate) at: Option<String>,
+    #[serde(default)]
+    pub(crate) kinds: Vec<MediaKind>,
+}
+
+/// The sizes of a resolution by aspect ratio, or of a size that has a name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Sizes {
+    Named(String),
+    ByRatio(BTreeMap<String, String>),
+}
+
+/// A rule across fields of the provider's input.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FieldRule {
+    /// The path that is named when it is broken.
+    pub(crate) field: String,
+    pub(crate) message: String,
+    #[serde(rename = "if")]
+    pub(crate) condition: Value,
+    pub(crate) then: Option<Value>,
+    #[serde(rename = "else")]
+    pub(crate) otherwise: Option<Value>,
+}
+
+/// Reads every entry of a file. Those that cannot be read are left out, with a fault.
+pub(crate) fn read(tree: &Tree, faults: &mut Vec<Fault>) -> Vec<Entry> {
+    let mut file = Fields::new(Report::new(tree, "", "", faults), &tree.root);
+    let lists = ["model", "models"].map(|name| (name, file.count(name)));
+    file.end();
+    if lists.iter().all(|(_, count)| count.is_none()) {
+        faults.push(Fault {
+            line: 1,
+            model: String::new(),
+            field: "model".to_owned(),
+            message: "must be a list".to_owned(),
+        });
+    }
+    let mut entries = Vec::new();
+    for (name, count) in lists {
+        for n in 0..count.unwrap_or_default() {
+            let at = format!("/{name}/{n}");
+            let value = tree.root.pointer(&at).unwrap_or(&Value::Null);
+            let id = value.get("id").and_then(Value::as_str).unwrap_or_default();
+            let called = if id.is_empty() { format!("{name}[{n}]") } else { id.to_owned() };
+            let mut fields = Fields::new(Report::new(tree, &at, &called, faults), value);
+            entries.extend(entry(&mut fields, at));
+        }
+    }
+    entries
+}
+
+fn entry(fields: &mut Fields<'_, '_>, at: String) -> Option<Entry> {
+    let id: Option<String> = fields.required("id");
+    let provider: Option<String> = fields.required("provider");
+    let provider = provider.and_then(|name| match Provider::parse(&name) {
+        Some(provider) => Some(provider),
+        None => {
+            let names = Provider::ALL.map(Provider::as_str).join(", ");
+            fields.fault("provider", format!("must be one of {names}"));
+            None
+        }
+    });
+    let start_deadline = fields.checked("start_deadline", checks::deadline);
+    let total_deadline = fields.checked("total_deadline", checks::deadline).unwrap_or(checks::TOTAL_DEADLINE);
+    let read = Entry {
+        at,
+        id: id.clone().unwrap_or_default(),
+        aliases: fields.optional("aliases").unwrap_or_default(),
+        label: fields.optional("label").unwrap_or_default(),
+        provider: provider.unwrap_or(Provider::Local),
+        remote_name: fields.optional("model").unwrap_or_default(),
+        kind: fields.optional("kind"),
+        source: fields.optional("source").unwrap_or_default(),
+        checked: fields.checked("checked", Date::parse),
+        retire: fields.checked("retire", Date::parse),
+        schema: fields.optional("schema"),
+        map: mappings(fields),
+        media: fields.list("media"),
+        fixed: fields.optional("fixed").unwrap_or_default(),
+        hide: fields.optional("hide").unwrap_or_default(),
+        files: fields.optional("files").unwrap_or_default(),
+        output: output(fields),
+        price: prices(fields),
+        markup: markup(fields),
+        sizes: fields.optional("sizes").unwrap_or_default(),
+        rules: fields.list("rule"),
+        max_attempts: fields.optional("max_attempts").unwrap_or(3),
+        // Whoever gives the end alone means that the start may take as long.
+        start_deadline: start_deadline.unwrap_or(checks::START_DEADLINE.min(total_deadline)),
+        total_deadline,
+        max_run: fields.checked("max_run", checks::deadline),
+        refusals: fields.optional("refusals").unwrap_or_default(),
+        prompt_characters: fields.optional("prompt_characters"),
+        price_micros: fields.optional("price_micros"),
+        reference_assets: fields.optional("reference_assets"),
+        seed: fields.optional("seed"),
+    };
+    fields.end();
+    // What is left of an entry without these two would only bring faults that are none.
+    (id.is_some() && provider.is_some()).then(|| {
+        checks::check(&read, fields);
+        read
+    })
+}
+
+fn mappings(fields: &mut Fields<'_, '_>) -> BTreeMap<SettingName, Mapping> {
+    let mut all = BTreeMap::new();
+    for (key, value) in fields.table("map") {
+        let Some(name) = SettingName::parse(&key) else {
+            let names = SettingName::ALL.map(SettingName::as_str).join(", ");
+            fields.fault(&format!("map.{key}"), format!("must be one of {names}"));
+            continue;
+        };
+        let mapping = match value {
+            Value::String(to) => Some(Mapping { to: Some(to), ..Mapping::default() }),
+            other => fields.value(&format!("map.{key}"), other),
+        };
+        all.extend(mapping.map(|mapping: Mapping| (name, mapping)));
+    }
+    all
+}
+
+/// `output = { at, kinds }`, or the pointer alone.
+fn output(fields: &mut Fields<'_, '_>) -> Output {
+    match fields.raw("output") {
+        None => Output::default(),
+        Some(Value::String(at)) => Output { at: Some(at), kinds: Vec::new() },
+        Some(other) => fields.value("output", other).unwrap_or_default(),
+    }
+}
+
+fn markup(fields: &mut Fields<'_, '_>) -> Option<Decimal> {
+    let value = fields.raw("markup")?;
+    fields.value("markup", if value.is_number() { Value::String(shown(&value)) } else { value })
+}
+
+/// The price's parts; the values of a row's conditions become texts: `true`, `8`, and of a duration `8s`.
+fn prices(fields: &mut Fields<'_, '_>) -> Vec<Rule> {
+    let texts = |name: &str, value: &Value| -> Value {
+        let text = shown(value);
+        let seconds = name == SettingName::Duration.as_str() && text.parse::<f64>().is_ok();
+        Value::String(if seconds { format!("{text}s") } else { text })
+    };
+    fields.list_of("price", |part| {
+        numbers(part, &["step", "minimum", "most", "fps"]);
+        for row in part.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten() {
+            numbers(row, &["credits"]);
+            for (name, values) in row.get_mut("when").and_then(Value::as_object_mut).into_iter().flatten() {
+                *values = match &*values {
+                    Value::Array(several) => several.iter().map(|value| texts(name, value)).collect(),
+                    one => Value::Array(vec![texts(name, one)]),
+                };
+            }
+        }
+    })
+}
+
+/// A number may be written as one: what it is in decimal is what its text says.
+fn numbers(table: &mut Value, names: &[&str]) {
+    for name in names {
+        if let Some(value) = table.get_mut(*name).filter(|value| value.is_number()) {
+            *value = Value::String(shown(value));
+        }
+    }
+}
