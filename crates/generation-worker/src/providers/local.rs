@@ -1,15 +1,29 @@
-//! The built-in provider: `models/local-sketch` draws a short film of the prompt, without a network and without any model.
+//! The built-in provider: `models/local-sketch` draws a short film of the prompt, or a still, without a network and without any model.
 //!
 //! It lets a machine without any provider show everything around one; a sketch says so in its own picture. Invariant: the same
-//! prompt, seed and references give the same bytes. Orders live in this process only, so after a restart a reference is
+//! input and files give the same bytes. Orders live in this process only, so after a restart a reference is
 //! [`CallOutcome::NotFound`], and since submitting is idempotent and free the worker orders again.
 
+mod canvas;
+mod cards;
+mod dice;
+mod drawing;
 mod film;
+mod flac;
 mod font;
+mod hill;
+mod input;
 mod mp4;
+mod picture;
+mod size;
 mod sketch;
+mod still;
+mod stop;
+mod title;
+mod tune;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,14 +31,15 @@ use bytes::Bytes;
 use chassis::telemetry::attributes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
+use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::info_span;
 use uuid::Uuid;
 
-use self::film::Film;
-use self::sketch::Sketch;
+pub use self::drawing::{DrawError, Drawing, Drawn, draw};
+pub use self::input::SketchInput;
 use crate::model::{Abilities, CallOutcome, Charge, Evidence, Made, Order, OrderStatus, Reference, Stopping, Trouble};
 use crate::provider::{Pieces, Provider};
 
@@ -37,21 +52,30 @@ const NAME: &str = "local";
 #[derive(Debug)]
 pub struct Local {
     pace: Duration,
-    orders: Mutex<HashMap<Reference, Drawing>>,
+    orders: Mutex<HashMap<Reference, Running>>,
     /// How many draw at one time; a film takes and returns a slot with every batch of frames, so that none waits for a whole one.
     slots: Arc<Semaphore>,
 }
 
 /// An order that is drawn or was. Its task ends when the order is forgotten.
 #[derive(Debug)]
-struct Drawing {
+struct Running {
     state: Arc<Mutex<State>>,
     task: AbortHandle,
+    /// Ends what runs on a thread of its own, which a task that is aborted does not.
+    stop: Arc<AtomicBool>,
 }
 
-impl Drop for Drawing {
-    fn drop(&mut self) {
+impl Running {
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
         self.task.abort();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -59,7 +83,7 @@ impl Drop for Drawing {
 enum State {
     Working { percent: u8, stage: &'static str },
     Done(Bytes),
-    Failed(String),
+    Failed(DrawError),
     Cancelled,
 }
 
@@ -70,7 +94,7 @@ impl Local {
         Self { pace, orders: Mutex::default(), slots: Arc::new(Semaphore::new(threads.max(1))) }
     }
 
-    fn orders(&self) -> MutexGuard<'_, HashMap<Reference, Drawing>> {
+    fn orders(&self) -> MutexGuard<'_, HashMap<Reference, Running>> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -104,9 +128,11 @@ impl Provider for Local {
             let mut orders = self.orders();
             if !orders.contains_key(&reference) {
                 let state = Arc::new(Mutex::new(State::Working { percent: 0, stage: "composing" }));
-                let drawing = draw(order.clone(), self.pace, Arc::clone(&self.slots), Arc::clone(&state));
-                let task = tokio::spawn(drawing).abort_handle();
-                orders.insert(reference.clone(), Drawing { state, task });
+                let stop = Arc::new(AtomicBool::new(false));
+                let work = Work { pace: self.pace, slots: Arc::clone(&self.slots), stop: Arc::clone(&stop) };
+                let input = SketchInput::parse(&fields_of(order)).map_err(refused)?;
+                let task = tokio::spawn(work.run(input, BTreeMap::new(), Arc::clone(&state))).abort_handle();
+                orders.insert(reference.clone(), Running { state, task, stop });
             }
             Ok(reference)
         }
@@ -123,10 +149,11 @@ impl Provider for Local {
                 None => Err(Trouble::new(CallOutcome::NotFound, "the sketch is not in this process")),
                 Some(State::Working { percent, stage }) => Ok(OrderStatus::Working { percent, stage }),
                 Some(State::Done(_)) => Ok(OrderStatus::Done(Made::default())),
-                Some(State::Failed(cause)) => {
+                Some(State::Failed(error @ DrawError::File { .. })) => Err(refused(error.to_string())),
+                Some(State::Failed(error)) => {
                     let trouble =
                         Trouble::new(CallOutcome::Failed(Charge::NotCharged), "the sketch could not be drawn");
-                    Err(trouble.with_evidence(Evidence::cause(cause)))
+                    Err(trouble.with_evidence(Evidence::cause(error.to_string())))
                 }
                 Some(State::Cancelled) => {
                     Err(Trouble::new(CallOutcome::Stopped(Charge::NotCharged), "the sketch was stopped"))
@@ -156,7 +183,7 @@ impl Provider for Local {
                 let mut state = drawing.state.lock().unwrap_or_else(PoisonError::into_inner);
                 if matches!(*state, State::Working { .. }) {
                     *state = State::Cancelled;
-                    drawing.task.abort();
+                    drawing.stop();
                 }
             }
             Ok(Stopping::Asked)
@@ -189,33 +216,76 @@ fn set(state: &Mutex<State>, next: State) {
     }
 }
 
-/// Draws a film in batches of frames, never faster than its pace, and leaves the result in `state`.
-async fn draw(order: Order, pace: Duration, slots: Arc<Semaphore>, state: Arc<Mutex<State>>) {
-    let started = Instant::now();
-    let result = async {
-        let sketch = Arc::new(Sketch::new(&order.prompt, order.seed.unwrap_or_default(), &order.reference_assets));
-        let mut film = Film::new().map_err(|error| error.to_string())?;
-        set(&state, State::Working { percent: 5, stage: "rendering" });
-        for first in (0..sketch::FRAMES).step_by(sketch::RATE / 4) {
-            let frames = first..(first + sketch::RATE / 4).min(sketch::FRAMES);
-            let done = frames.end;
-            let slot = slots.acquire().await.map_err(|error| error.to_string())?;
-            let sketch = Arc::clone(&sketch);
-            let drawn = tokio::task::spawn_blocking(move || {
-                frames.into_iter().try_for_each(|frame| film.add(&sketch.frame(frame))).map(|()| film)
-            });
-            film = drawn.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-            drop(slot);
-            let percent = 5 + 85 * done / sketch::FRAMES;
-            set(&state, State::Working { percent: u8::try_from(percent).unwrap_or(90), stage: "rendering" });
-            tokio::time::sleep_until(started + pace.mul_f64(0.9) * done as u32 / sketch::FRAMES as u32).await;
+/// The fields of an order; its references are named, as their files are not at hand here.
+fn fields_of(order: &Order) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert("prompt".to_owned(), order.prompt.as_str().into());
+    fields.extend(order.seed.map(|seed| ("seed".to_owned(), seed.into())));
+    if !order.reference_assets.is_empty() {
+        fields.insert("references".to_owned(), order.reference_assets.clone().into());
+    }
+    fields
+}
+
+fn refused(reason: String) -> Trouble {
+    Trouble::new(CallOutcome::InputRefused, "the sketch does not take this input")
+        .with_evidence(Evidence::cause(reason))
+}
+
+/// How an order is drawn.
+struct Work {
+    /// The shortest time that it takes.
+    pace: Duration,
+    slots: Arc<Semaphore>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Work {
+    /// Draws an order step by step, and leaves the result in `state`.
+    async fn run(self, input: SketchInput, files: BTreeMap<String, Bytes>, state: Arc<Mutex<State>>) {
+        match self.draw(input, files, &state).await {
+            Ok(outputs) => {
+                let first = outputs.into_iter().next().map(|output| output.bytes).unwrap_or_default();
+                set(&state, State::Done(first));
+            }
+            Err(error) => set(&state, State::Failed(error)),
         }
-        set(&state, State::Working { percent: 92, stage: "packaging" });
-        tokio::time::sleep_until(started + pace).await;
-        film.finish().map_err(str::to_owned)
-    };
-    match result.await {
-        Ok(bytes) => set(&state, State::Done(bytes.into())),
-        Err(error) => set(&state, State::Failed(error)),
+    }
+
+    async fn draw(
+        &self,
+        input: SketchInput,
+        files: BTreeMap<String, Bytes>,
+        state: &Mutex<State>,
+    ) -> Result<Vec<Drawn>, DrawError> {
+        let started = Instant::now();
+        let stop = Arc::clone(&self.stop);
+        let read = move || Drawing::new(&input, &files, &|| stop.load(Ordering::Relaxed));
+        let mut drawing = self.on_a_thread(read).await?;
+        set(state, State::Working { percent: 5, stage: "rendering" });
+        while !drawing.is_over() {
+            drawing = self.on_a_thread(move || drawing.step().map(|()| drawing)).await?;
+            let share = drawing.share();
+            set(state, State::Working { percent: (5.0 + 85.0 * share) as u8, stage: "rendering" });
+            tokio::time::sleep_until(started + self.pace.mul_f64(0.9 * share)).await;
+        }
+        set(state, State::Working { percent: 92, stage: "packaging" });
+        tokio::time::sleep_until(started + self.pace).await;
+        Ok(drawing.finish())
+    }
+
+    /// Does a part of the work on a thread that may be blocked, as soon as a slot is free.
+    async fn on_a_thread<T: Send + 'static>(
+        &self,
+        part: impl FnOnce() -> Result<T, DrawError> + Send + 'static,
+    ) -> Result<T, DrawError> {
+        let failed = |error: &dyn std::fmt::Display| DrawError::Failed(error.to_string());
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|error| failed(&error))?;
+        // The slot goes along: it is taken for as long as the thread is, also when nobody waits for it any more.
+        let with_slot = move || {
+            let _slot = slot;
+            part()
+        };
+        tokio::task::spawn_blocking(with_slot).await.map_err(|error| failed(&error))?
     }
 }
