@@ -75,6 +75,12 @@ pub struct Line {
 }
 
 impl Line {
+    /// SHA-256 of every output, in their order; none where nothing was made.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<&str> {
+        self.sha256.iter().chain(&self.more).map(String::as_str).collect()
+    }
+
     /// A line about an order as it is now.
     pub(crate) fn of(order: &Order, event: Event) -> Self {
         let named = order.webhook.as_ref().and_then(|webhook| Some(webhook.path_segments()?.next_back()?.to_owned()));

@@ -43,5 +43,6 @@ pub use faults::Faults;
 pub use inputs::Given;
 pub use order::Protocol;
 pub use outages::{Outage, OutageKind};
+pub use png::picture;
 pub use receiver::{Received, Receiver};
 pub use settings::Settings;

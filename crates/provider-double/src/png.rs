@@ -1,19 +1,19 @@
-//! A picture in PNG, made by code: a grey square whose comment names the file, so that each is another.
+//! A picture in PNG, made by code: a grey square whose comment names the file, so that each is another; for outputs, and for whoever
+//! needs an input.
 
-/// Width and height.
-const SIDE: u32 = 64;
-
-/// The picture of the file with this name.
-pub(crate) fn picture(name: &str) -> Vec<u8> {
-    let head = [&SIDE.to_be_bytes()[..], &SIDE.to_be_bytes(), &[8, 0, 0, 0, 0]].concat();
+/// The picture of the file with this name, `side` pixels wide and high. Its bytes are about as many as its pixels.
+#[must_use]
+pub fn picture(name: &str, side: u16) -> Vec<u8> {
+    let edge = u32::from(side).to_be_bytes();
+    let head = [&edge[..], &edge, &[8, 0, 0, 0, 0]].concat();
     // Each row begins with its filter, which is none.
-    let row = [&[0][..], &[0x80; SIDE as usize]].concat();
+    let row = [&[0][..], &vec![0x80; usize::from(side)]].concat();
     let comment = [b"Comment\0", name.as_bytes()].concat();
     [
         b"\x89PNG\r\n\x1a\n".to_vec(),
         chunk(*b"IHDR", &head),
         chunk(*b"tEXt", &comment),
-        chunk(*b"IDAT", &stored(&row.repeat(SIDE as usize))),
+        chunk(*b"IDAT", &stored(&row.repeat(usize::from(side)))),
         chunk(*b"IEND", &[]),
     ]
     .concat()
@@ -31,15 +31,22 @@ fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| step(crc ^ u32::from(*byte)))
 }
 
-/// In zlib's form, in one block that is stored as it is.
+/// In zlib's form, in blocks that are stored as they are.
 fn stored(bytes: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(bytes.len()).unwrap_or_default();
     let (low, high) = bytes.iter().fold((1_u32, 0_u32), |(low, high), byte| {
         let low = (low + u32::from(*byte)) % 65_521;
         (low, (high + low) % 65_521)
     });
-    [&[0x78, 0x01, 1][..], &length.to_le_bytes(), &(!length).to_le_bytes(), bytes, &((high << 16) | low).to_be_bytes()]
-        .concat()
+    let mut blocks = bytes.chunks(usize::from(u16::MAX)).peekable();
+    let mut stored = vec![0x78, 0x01];
+    while let Some(block) = blocks.next() {
+        let length = u16::try_from(block.len()).unwrap_or_default();
+        stored.push(u8::from(blocks.peek().is_none()));
+        stored.extend([length.to_le_bytes(), (!length).to_le_bytes()].concat());
+        stored.extend(block);
+    }
+    stored.extend(((high << 16) | low).to_be_bytes());
+    stored
 }
 
 #[cfg(test)]
@@ -50,6 +57,6 @@ mod tests {
     fn the_checksum_is_that_of_the_standard_and_each_picture_is_another() {
         // Of an empty IEND, as every PNG ends.
         assert_eq!(crc(b"IEND"), 0xAE42_6082);
-        assert_ne!(picture("one"), picture("two"));
+        assert_ne!(picture("one", 64), picture("two", 64));
     }
 }

@@ -97,7 +97,7 @@ pub(crate) fn bytes(id: &str, format: Format) -> Bytes {
         Format::Webm => webm::video(id).into(),
         Format::Gif => Bytes::from_static(GIF),
         Format::Webp => webm::picture().into(),
-        Format::Png => png::picture(id).into(),
+        Format::Png => png::picture(id, 64).into(),
         Format::Wav => wav::sound(id).into(),
     }
 }

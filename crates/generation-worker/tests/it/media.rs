@@ -306,3 +306,38 @@ async fn what_a_model_does_not_have_is_dropped_and_on_the_bill() {
     let job = setup.cluster.node.queue(|work| work.order = Some(wrong));
     assert_eq!(setup.cluster.node.failed(&job).await.reason, "INPUT_SCHEMA_VIOLATION");
 }
+
+/// The built-in provider gets the files themselves, and makes as many stills as are asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sketch_is_made_of_files_and_in_several_takes() {
+    let setup = Setup::start(None).await;
+    let node = &setup.cluster.node;
+    let still = json!({"prompt": "a harbour", "size": {"width": 160, "height": 128}, "outputs": 3});
+    let mut stills = order("local", "sketch", &still);
+    (stills.output_kinds, stills.max_outputs) = (vec!["image".into()], 3);
+    let completed = node.completed(&node.queue(|work| work.order = Some(stills))).await;
+    assert_eq!(completed.outputs.len(), 3);
+    let made = completed.outputs[0].output.as_ref().unwrap();
+    let mut film = order(
+        "local",
+        "sketch",
+        &json!({"prompt": "a harbour", "duration": 1, "resolution": "144p", "first_frame": null, "references": [null]}),
+    );
+    film.files = ["/first_frame", "/references/0"]
+        .map(|pointer| order::File {
+            pointer: pointer.into(),
+            asset: made.asset.clone(),
+            extension: "png".into(),
+            mime_type: "image/png".into(),
+            size_bytes: 1,
+            forms: Vec::new(),
+        })
+        .into();
+    let completed = node.completed(&node.queue(|work| work.order = Some(film))).await;
+    assert_eq!((completed.outputs.len(), completed.outputs[0].extension.as_str()), (1, "mp4"));
+    // A file that is no picture is refused, and ends it.
+    let mut wrong = order("local", "sketch", &json!({"prompt": "a harbour", "first_frame": null}));
+    wrong.files = vec![setup.file("/first_frame", "png", SMALL).await];
+    let failed = node.failed(&node.queue(|work| work.order = Some(wrong))).await;
+    assert_eq!(failed.reason, "INPUT_SCHEMA_VIOLATION");
+}
