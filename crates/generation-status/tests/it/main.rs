@@ -10,6 +10,7 @@ mod endpoints;
 mod events;
 mod faults;
 mod models;
+mod orders;
 mod own_writes;
 mod plans;
 mod provider_health;
