@@ -219,7 +219,7 @@ fn price(entry: &mut Entry, report: &mut Report<'_, '_>) -> Vec<Rule> {
                 step: None,
                 minimum: None,
                 of: None,
-                most: None,
+                max_seconds: None,
                 fps: None,
                 extra_frames: 0,
             });
@@ -227,7 +227,7 @@ fn price(entry: &mut Entry, report: &mut Report<'_, '_>) -> Vec<Rule> {
     }
     let longest = entry.max_run.and_then(|time| u64::try_from(time.as_millis()).ok()).map(Decimal::thousandths);
     for rule in all.iter_mut().filter(|rule| rule.per == Per::GpuSecond) {
-        rule.most = rule.most.or(longest);
+        rule.max_seconds = rule.max_seconds.or(longest);
     }
     if entry.markup.is_some_and(Decimal::is_zero) {
         report.fault("markup", "must be more than 0");

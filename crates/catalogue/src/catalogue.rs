@@ -23,12 +23,12 @@ impl Catalogue {
     /// The models that need no key and no network.
     #[must_use]
     pub fn built_in() -> Self {
-        let read = |path: &str| built_in::schema(path).map(str::to_owned).ok_or_else(|| "is not there".to_owned());
-        match models(Format::Toml, built_in::ENTRIES, &read) {
-            Ok(models) => Self(models.into()),
+        static BUILT_IN: LazyLock<Catalogue> = LazyLock::new(|| {
+            let read = |path: &str| built_in::schema(path).map(str::to_owned).ok_or_else(|| "is not there".to_owned());
             // A test reads them.
-            Err(_) => Self(Arc::new([])),
-        }
+            Catalogue(models(Format::Toml, built_in::ENTRIES, &read).unwrap_or_default().into())
+        });
+        BUILT_IN.clone()
     }
 
     /// The built-in models and those of a file. A model with the id of a built-in one replaces it.

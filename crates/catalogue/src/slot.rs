@@ -87,11 +87,8 @@ impl Slot {
         said.into_iter().flat_map(expand).collect()
     }
 
-    /// What is wrong with a file, if anything.
+    /// What is wrong with a file of a right type, if anything.
     pub(crate) fn refuses(&self, asset: &Asset) -> Option<String> {
-        if !self.types.contains(&asset.mime_type) {
-            return Some(format!("must be of {}, and is {}", self.types.join(", "), asset.mime_type));
-        }
         let limits = &self.limits;
         let (width, height) = (asset.width, asset.height);
         let sized = width > 0 && height > 0;
@@ -104,8 +101,8 @@ impl Slot {
         let too_small =
             limits.min_width.is_some_and(|min| width < min) || limits.min_height.is_some_and(|min| height < min);
         if sized && too_small {
-            let (least_width, least_height) = (limits.min_width.unwrap_or(1), limits.min_height.unwrap_or(1));
-            return Some(format!("must be at least {least_width}x{least_height} pixels, and is {width}x{height}"));
+            let (min_width, min_height) = (limits.min_width.unwrap_or(1), limits.min_height.unwrap_or(1));
+            return Some(format!("must be at least {min_width}x{min_height} pixels, and is {width}x{height}"));
         }
         if let Some(max) = limits.max_width.filter(|max| sized && width > *max) {
             return Some(format!("must be at most {max} pixels wide, and is {width}x{height}"));

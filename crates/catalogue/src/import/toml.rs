@@ -116,7 +116,9 @@ fn prices(out: &mut String, draft: &Draft) {
 fn price(out: &mut String, rule: &Rule) {
     out.push_str("  [[model.price]]\n");
     let _ = writeln!(out, "  per = {}", text(&word(&rule.per)));
-    for (name, value) in [("step", rule.step), ("minimum", rule.minimum), ("most", rule.most), ("fps", rule.fps)] {
+    for (name, value) in
+        [("step", rule.step), ("minimum", rule.minimum), ("max_seconds", rule.max_seconds), ("fps", rule.fps)]
+    {
         if let Some(value) = value {
             let _ = writeln!(out, "  {name} = {}", text(&value.to_string()));
         }

@@ -22,7 +22,9 @@ impl Resolving<'_> {
             if count >= place.max {
                 let role = role_name(place.role);
                 let field = format!("input.media[{n}].role");
-                let message = format!("must be another: {} takes at most {} {role}", model.name(), place.max);
+                let several = model.slots.iter().filter(|slot| slot.role == place.role).count() > 1;
+                let of = if several { format!(" of {}", place.types.join(", ")) } else { String::new() };
+                let message = format!("must be another: {} takes at most {} {role}{of}", model.name(), place.max);
                 // One sentence for each file too many would say the same.
                 if count == place.max {
                     self.violate(field, message);
@@ -37,7 +39,7 @@ impl Resolving<'_> {
             self.put(place, medium.asset);
         }
         for (slot, count) in model.slots.iter().zip(counts) {
-            if count < slot.min {
+            if count < slot.min && !self.said.contains(&slot.field) {
                 let role = role_name(slot.role);
                 self.violate("input.media", format!("must have at least {} with the role {role}", slot.min));
                 self.said.insert(slot.field.clone());
@@ -69,17 +71,24 @@ impl Resolving<'_> {
         list.as_array_mut().into_iter().for_each(|list| list.push(item.clone()));
     }
 
-    /// The place for a file: that of its role which takes its type, else the first of its role.
+    /// The place for a file: that of its role which takes its type.
     fn slot_of(&mut self, n: usize, medium: &Medium) -> Option<usize> {
         let model = self.model;
-        let of_role = || model.slots.iter().enumerate().filter(|(_, slot)| slot.role == medium.role);
-        let by_type = of_role().find(|(_, slot)| slot.types.contains(&medium.asset.mime_type));
-        let found = by_type.or_else(|| of_role().next()).map(|(at, _)| at);
-        if found.is_none() {
+        let of_role: Vec<_> = model.slots.iter().enumerate().filter(|(_, slot)| slot.role == medium.role).collect();
+        if of_role.is_empty() {
             let mut roles: Vec<String> = model.slots.iter().map(|slot| role_name(slot.role)).collect();
             roles.dedup();
             let takes = if roles.is_empty() { "no media".to_owned() } else { roles.join(", ") };
             self.violate(format!("input.media[{n}].role"), format!("must be left out: {} takes {takes}", model.name()));
+            return None;
+        }
+        let mime_type = &medium.asset.mime_type;
+        let found = of_role.iter().find(|(_, slot)| slot.types.contains(mime_type)).map(|(at, _)| *at);
+        if found.is_none() {
+            let types: Vec<&str> = of_role.iter().flat_map(|(_, slot)| &slot.types).map(String::as_str).collect();
+            let message = format!("must be of {}, and is {mime_type}", types.join(", "));
+            self.violate(format!("input.media[{n}].asset"), message);
+            self.said.extend(of_role.iter().map(|(_, slot)| slot.field.clone()));
         }
         found
     }

@@ -87,6 +87,11 @@ fn cases() -> Option<&'static [Case]> {
     CASES.as_deref()
 }
 
+/// The models of all documents that load; `None` where the data is not there.
+pub(crate) fn models() -> Option<Vec<Arc<Model>>> {
+    Some(cases()?.iter().filter_map(|case| case.model.as_ref().ok().cloned()).collect())
+}
+
 #[test]
 fn documents_are_mapped_whole() {
     let Some(cases) = cases() else { return };

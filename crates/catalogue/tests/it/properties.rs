@@ -6,7 +6,7 @@ use fastrand::Rng;
 use rushes_catalogue::{Catalogue, Input, Medium, Model, Resolved, Role, SettingName};
 use serde_json::{Value, json};
 
-use crate::{asset, examples, lines, random, resolve};
+use crate::{asset, lines, random, resolve};
 
 /// What an order must keep, whatever was asked for.
 pub(crate) fn assert_in_order(model: &Model, input: &Input, resolved: &Resolved) {
@@ -124,7 +124,7 @@ fn every_order_that_is_taken_is_one_that_the_provider_takes() {
     println!("seed {seed}");
     let mut rng = Rng::with_seed(seed);
     let (mut taken, mut refused) = (0, 0);
-    for model in Catalogue::built_in().all().iter().chain(examples().all()) {
+    for model in Catalogue::built_in().all().iter().chain(Catalogue::shipped()) {
         let rules = ["input.media", "input.settings.aspect_ratio"];
         for _ in 0..200 {
             let input = random::input(model, &mut rng);

@@ -88,7 +88,18 @@ fn parameter(root: &Value, schema: &Value, rng: &mut Rng, depth: usize) -> Optio
         "array" => {
             let (min, max) = (of("minItems").unwrap_or(0.0) as u32, of("maxItems").unwrap_or(3.0) as u32);
             let items = schema.get("items")?;
-            (0..rng.u32(min..=max.min(min + 3))).map(|_| parameter(root, items, rng, depth)).collect()
+            let all = (0..rng.u32(min..=max.min(min + 3))).map(|_| parameter(root, items, rng, depth));
+            let mut all: Vec<Value> = all.collect::<Option<_>>()?;
+            if schema.get("uniqueItems").is_some() {
+                let mut seen = Vec::new();
+                all.retain(|item| {
+                    !seen.contains(item) && {
+                        seen.push(item.clone());
+                        true
+                    }
+                });
+            }
+            (all.len() >= min as usize).then_some(Value::Array(all))
         }
         "object" => {
             let required: Vec<_> = schema.get("required").and_then(Value::as_array).into_iter().flatten().collect();
@@ -140,11 +151,15 @@ pub(crate) fn input(model: &Model, rng: &mut Rng) -> Input {
     }
     let schema: Value = serde_json::from_str(&model.parameters_schema()).unwrap();
     let required: Vec<_> = schema["required"].as_array().unwrap().iter().collect();
-    for (name, property) in schema["properties"].as_object().unwrap() {
-        if (required.iter().any(|one| *one == name) || rng.u8(0..4) == 0)
-            && let Some(value) = parameter(&schema, property, rng, 8)
-        {
-            input.parameters.insert(name.clone(), value);
+    let properties = schema["properties"].as_object().unwrap();
+    let chosen: Vec<&String> = properties.keys().filter(|_| rng.u8(0..4) == 0).collect();
+    for (name, property) in properties {
+        let needed = required.iter().any(|one| *one == name);
+        // What is too much for chance is as the model's own sample has it.
+        let mut value =
+            || parameter(&schema, property, rng, 8).or_else(|| model.sample().parameters.get(name).cloned());
+        if needed || chosen.contains(&name) {
+            input.parameters.extend(value().map(|value| (name.clone(), value)));
         }
     }
     input

@@ -1,4 +1,5 @@
-//! Memory budget: the bytes of whole files that may lie in memory, uploads under way and files fetched to be decoded alike.
+//! Byte budget: the bytes of whole files that may lie in memory, uploads under way and files fetched to be decoded alike, or those
+//! of uploads that lie on disk.
 //!
 //! Invariant: what is reserved together never exceeds the budget, so a thousand slow uploads cost no more than the budget says.
 //! Whoever also needs the decode pool reserves here first, never the other way round, so that nobody waits in a circle.
@@ -9,16 +10,17 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Error;
-use crate::metrics;
 
 /// Bytes are counted in units of this size, so that any budget fits a semaphore.
 const UNIT: u64 = 16 << 10;
 
 /// The budget; clones share it.
 #[derive(Clone, Debug)]
-pub struct MemoryBudget {
+pub struct ByteBudget {
     free: Arc<Semaphore>,
     units: u32,
+    /// Counts a refusal.
+    count_refused: fn(),
 }
 
 /// Bytes that were reserved, until it is dropped.
@@ -27,12 +29,12 @@ pub struct Reservation {
     _permit: OwnedSemaphorePermit,
 }
 
-impl MemoryBudget {
-    /// A budget of `bytes`, at least one unit.
+impl ByteBudget {
+    /// A budget of `bytes`, at least one unit; `count_refused` is called for each refusal.
     #[must_use]
-    pub fn new(bytes: u64) -> Self {
+    pub fn new(bytes: u64, count_refused: fn()) -> Self {
         let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
-        Self { free: Arc::new(Semaphore::new(units as usize)), units }
+        Self { free: Arc::new(Semaphore::new(units as usize)), units, count_refused }
     }
 
     /// Reserves `bytes` now or not at all. A file larger than the whole budget takes all of it.
@@ -42,7 +44,7 @@ impl MemoryBudget {
     pub fn try_reserve(&self, bytes: u64) -> Result<Reservation, Error> {
         let permit = Arc::clone(&self.free).try_acquire_many_owned(self.units_of(bytes));
         permit.map(|permit| Reservation { _permit: permit }).map_err(|_| {
-            metrics::memory_refused();
+            (self.count_refused)();
             Error::Overloaded { retry_after: Duration::from_millis(500) }
         })
     }
