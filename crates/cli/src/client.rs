@@ -8,6 +8,7 @@ mod bar;
 mod dashboard;
 mod generate;
 mod generations;
+mod many;
 mod mask;
 mod models;
 mod operator;
@@ -47,7 +48,7 @@ pub enum Command {
     List(generations::List),
     /// Stop a generation.
     Cancel(generations::Cancel),
-    /// Upload a reference picture (JPEG, PNG or WebP).
+    /// Upload a picture, a video or a sound to refer to.
     Upload(assets::Upload),
     /// Render a thumbnail of an asset.
     Thumbnail(assets::Render),

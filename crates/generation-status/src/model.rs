@@ -1,5 +1,6 @@
 //! Records and values that rules, wire and store all point down at. Nothing here knows any of them.
 
+mod bulk;
 mod credits;
 mod deletion;
 mod delivery_rules;
@@ -11,6 +12,7 @@ mod operations;
 mod webhooks;
 mod work;
 
+pub(crate) use bulk::{BulkFilter, BulkOutcome, Chosen, Stuck};
 pub(crate) use credits::{Balance, Entry, EntryKind, Issue, Issued};
 pub(crate) use deletion::DeletedName;
 pub(crate) use delivery_rules::{

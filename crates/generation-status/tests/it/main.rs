@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod binary;
+mod bulk;
 mod cancels;
 mod cluster;
 mod credits;
@@ -10,6 +11,7 @@ mod endpoints;
 mod events;
 mod faults;
 mod models;
+mod orders;
 mod own_writes;
 mod plans;
 mod provider_health;
