@@ -13,9 +13,9 @@ use super::{draw_with, parse, try_draw};
 /// The size of a film at 240p and 16:9.
 const SIZE: (usize, usize) = (426, 240);
 
-/// A film of one second at 240p that begins or ends with these files.
-fn film_with(files: &[(&str, Bytes)]) -> Film {
-    let mut input = json!({"resolution": "240p", "duration": 1, "seed": 8});
+/// A film of one second at 240p, at this rate, that begins or ends with these files.
+fn film_with(rate: usize, files: &[(&str, Bytes)]) -> Film {
+    let mut input = json!({"resolution": "240p", "duration": 1, "seed": 8, "fps": rate});
     for (name, _) in files {
         input[*name] = json!(null);
     }
@@ -39,7 +39,7 @@ fn a_film_begins_with_the_first_picture_and_ends_with_the_last_one() {
         ("JPEG", jpeg(width, height, &pixels, 1)),
         ("WebP", webp(width, height, &pixels)),
     ] {
-        let film = film_with(&[("first_frame", file), ("last_frame", last_file.clone())]);
+        let film = film_with(24, &[("first_frame", file), ("last_frame", last_file.clone())]);
         assert_eq!(film.frames.len(), 24);
         let far = film.difference(0, &first);
         assert!(far < 4.0, "{name}: frame 0 is {far} from the first picture");
@@ -59,11 +59,11 @@ fn a_film_with_one_of_them_is_as_ever_at_its_other_end() {
     let (width, height) = SIZE;
     let paint = quarters(width, height);
     let file = png(width, height, png::ColorType::Rgb, &rgb(width, height, &paint));
-    let film = film_with(&[("first_frame", file.clone())]);
+    let film = film_with(24, &[("first_frame", file.clone())]);
     assert!(film.difference(0, &paint) < 4.0);
     let lumas = film.lumas();
     assert!(lumas[23] < lumas[12] / 2.0, "goes out: {lumas:?}");
-    let film = film_with(&[("last_frame", file)]);
+    let film = film_with(24, &[("last_frame", file)]);
     assert!(film.difference(23, &paint) < 4.0);
     assert!(film.lumas()[0] < 17.0, "opens on black: {:?}", film.lumas());
 }
@@ -87,19 +87,24 @@ fn pictures_are_upright_and_fill_the_frame() {
             7 => seen(h - 1 - y, w - 1 - x),
             _ => seen(y, w - 1 - x),
         });
-        let far = film_with(&[("first_frame", jpeg(w, h, &stored, orientation))]).difference(0, &seen);
+        let far = film_with(6, &[("first_frame", jpeg(w, h, &stored, orientation))]).difference(0, &seen);
         assert!(far < 4.0, "orientation {orientation} is {far} away");
     }
-    // Cut evenly above and below, and to the left and right, and never left with bars.
+    // Cut evenly above and below, or to the left and right: of a red edge all round, half is gone.
     for (w, h) in [(400, 1_200), (1_600, 300), (60, 20), (2_000, 1_500)] {
-        let inner = |x: usize, y: usize| {
+        let edged = |x: usize, y: usize| {
             let (x, y) = (x as f64 / w as f64 - 0.5, y as f64 / h as f64 - 0.5);
             if x.abs() < 0.48 && y.abs() < 0.48 { [40, 180, 40] } else { [200, 40, 40] }
         };
-        let film = film_with(&[("first_frame", png(w, h, png::ColorType::Rgb, &rgb(w, h, inner)))]);
-        let far = film.difference(0, solid([40, 180, 40]));
-        assert!(far < 16.0, "{w} x {h} is {far} away");
-        assert!(far > 0.5 || w * 9 == h * 16, "{w} x {h} has lost the edge that fits");
+        let film = film_with(6, &[("first_frame", png(w, h, png::ColorType::Rgb, &rgb(w, h, edged)))]);
+        let is_red = |x: usize, y: usize| {
+            let [red, green, _] = film.pixel(0, x, y);
+            red > green
+        };
+        let (across, down) = (is_red(2, height / 2), is_red(width / 2, 2));
+        let is_wide = w * height > h * width;
+        assert_eq!((across, down), (!is_wide, is_wide), "{w} x {h}");
+        assert!(!is_red(width / 2, height / 2), "{w} x {h}");
     }
 }
 
@@ -107,7 +112,7 @@ fn pictures_are_upright_and_fill_the_frame() {
 fn other_layouts_of_pixels_are_read_and_what_is_clear_is_black() {
     let pixel = |layout: png::ColorType, pixel: &[u8], wanted: [u8; 3]| {
         let file = png(60, 34, layout, &pixel.repeat(60 * 34));
-        let far = film_with(&[("first_frame", file)]).difference(0, solid(wanted));
+        let far = film_with(6, &[("first_frame", file)]).difference(0, solid(wanted));
         assert!(far < 4.0, "{layout:?} is {far} away");
     };
     pixel(png::ColorType::Grayscale, &[120], [120; 3]);
@@ -118,31 +123,21 @@ fn other_layouts_of_pixels_are_read_and_what_is_clear_is_black() {
 
 #[test]
 fn references_lie_in_the_picture_and_change_it() {
-    let input =
-        |references: usize| json!({"resolution": "360p", "duration": 1, "references": vec![json!(null); references]});
+    let input = json!({"duration": 2, "references": [null, null, null, null]});
     let colours = [[200, 40, 40], [40, 180, 40], [40, 60, 200], [230, 200, 40]];
     let file = |colour| png(64, 64, png::ColorType::Rgb, &rgb(64, 64, solid(colour)));
     let files = colours.iter().enumerate().map(|(n, colour)| (format!("/references/{n}"), file(*colour))).collect();
-    let film = Film::decode(&draw_with(input(4), &files)[0].bytes);
-    // At full light in the middle of each card.
+    let film = Film::decode(&draw_with(input, &files)[0].bytes);
     for (n, colour) in colours.into_iter().enumerate() {
-        let [luma, blues, reds] = &film.frames[14];
-        let (x, y) = (86 + n * 128, 88);
-        let half = y / 2 * 320 + x / 2;
-        let seen = [luma[y * 640 + x], blues[half], reds[half]];
-        let alone =
-            Film::decode(&draw_with(input(1), &BTreeMap::from([("/references/0".into(), file(colour))]))[0].bytes);
-        let [luma, blues, reds] = &alone.frames[14];
-        let half = 88 / 2 * 320 + 86 / 2;
-        let single = [luma[88 * 640 + 86], blues[half], reds[half]];
-        let far = seen.iter().zip(single).map(|(seen, single)| seen.abs_diff(single)).max().unwrap();
-        assert!(far < 12, "card {n}: {seen:?}, alone {single:?}");
-        assert!(
-            seen.iter().zip([128; 3]).any(|(seen, grey)| seen.abs_diff(grey) > 20),
-            "card {n} has a colour: {seen:?}"
-        );
+        // In the middle of each card, at full light.
+        let seen = film.pixel(24, 86 + n * 128, 88);
+        let far = seen.iter().zip(colour).map(|(seen, wanted)| (seen - f64::from(wanted)).abs()).fold(0.0, f64::max);
+        assert!(far < 16.0, "card {n}: {seen:?}");
     }
-    // A reference is told apart by its bytes, or by its name where it has one.
+    // Near the end it is dimmed as the rest is.
+    let [red, ..] = film.pixel(45, 86, 88);
+    assert!((20.0..120.0).contains(&red), "{red}");
+    // A reference is known by its bytes, or by its name where it has one.
     let named = |name: &str| draw_with(json!({"duration": 1, "fps": 6, "references": [name]}), &BTreeMap::new());
     assert_eq!(named("assets/a"), named("assets/a"));
     assert!(named("assets/a") != named("assets/b"));

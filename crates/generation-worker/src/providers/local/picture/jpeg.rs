@@ -7,7 +7,7 @@ use std::io::{Error, ErrorKind, Read};
 use jpeg_decoder::{Decoder, PixelFormat};
 
 use super::exif::Orientation;
-use super::{Layout, MAX_MEMORY, Pixels, check_size, stopped};
+use super::pixels::{Layout, MAX_MEMORY, Pixels, check_size, stopped};
 use crate::providers::local::size::Size;
 use crate::providers::local::stop::Stop;
 

@@ -7,7 +7,7 @@ use std::io::Cursor;
 use png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations};
 
 use super::exif::Orientation;
-use super::{Layout, MAX_MEMORY, Pixels, check_size, stopped};
+use super::pixels::{Layout, MAX_MEMORY, Pixels, check_size, stopped};
 use crate::providers::local::stop::Stop;
 
 pub(super) fn decode(bytes: &[u8], stop: &Stop<'_>) -> Result<Pixels, String> {

@@ -8,7 +8,7 @@ use std::io::Cursor;
 use image_webp::{DecodingError, WebPDecoder};
 
 use super::exif::Orientation;
-use super::{Layout, MAX_MEMORY, Pixels, check_size};
+use super::pixels::{Layout, MAX_MEMORY, Pixels, check_size};
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Pixels, String> {
     check_sizes(bytes.get(12..).unwrap_or_default(), 0)?;
