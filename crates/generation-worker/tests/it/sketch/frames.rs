@@ -122,6 +122,30 @@ fn other_layouts_of_pixels_are_read_and_what_is_clear_is_black() {
 }
 
 #[test]
+fn what_browsers_show_of_a_damaged_file_is_read() {
+    let (width, height) = SIZE;
+    let paint = quarters(width, height);
+    let pixels = rgb(width, height, &paint);
+    let mut checksum = png(width, height, png::ColorType::Rgb, &pixels).to_vec();
+    checksum[30] ^= 1;
+    let jpeg = jpeg(width, height, &pixels, 1);
+    let mut flag = Vec::new();
+    let mut encoder = image_webp::WebPEncoder::new(&mut flag);
+    encoder.set_exif_metadata(vec![0; 8]);
+    encoder.encode(&pixels, width as u32, height as u32, image_webp::ColorType::Rgb8).unwrap();
+    let chunk = flag.windows(4).position(|name| name == b"EXIF").unwrap();
+    flag[chunk..chunk + 4].copy_from_slice(b"MINE");
+    for (what, file) in [
+        ("PNG with a wrong checksum", checksum.into()),
+        ("JPEG without its end", jpeg.slice(..jpeg.len() - 2)),
+        ("WebP without a chunk that it announces", flag.into()),
+    ] {
+        let far = film_with(6, &[("first_frame", file)]).difference(0, &paint);
+        assert!(far < 4.0, "{what} is {far} away");
+    }
+}
+
+#[test]
 fn references_lie_in_the_picture_and_change_it() {
     let input = json!({"duration": 2, "references": [null, null, null, null]});
     let colours = [[200, 40, 40], [40, 180, 40], [40, 60, 200], [230, 200, 40]];
@@ -150,9 +174,6 @@ fn wrong_files_are_refused_with_their_place_and_why() {
     let whole = png(width, height, png::ColorType::Rgb, &pixels);
     let mut huge = whole.to_vec();
     huge[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
-    // The header's own checksum is right, so that nothing but the size is wrong.
-    let checksum = crc32(&huge[12..29]);
-    huge[29..33].copy_from_slice(&checksum.to_be_bytes());
     let mut wide = webp(width, height, &pixels).to_vec();
     wide[21..25].copy_from_slice(&0x0FFF_FFFF_u32.to_le_bytes());
     for (file, reason) in [
@@ -180,14 +201,14 @@ fn wrong_files_are_refused_with_their_place_and_why() {
 
 #[test]
 fn a_jpeg_that_asks_for_hours_ends_when_it_is_cancelled() {
-    // A progressive picture of 16 megapixels, and after its first scan two thousand more that bring nothing.
-    let side = 4_096;
+    // A progressive picture, and after its scans thousands more that bring nothing.
+    let edge = 2_048;
     let mut file = Vec::new();
     let mut encoder = jpeg_encoder::Encoder::new(&mut file, 50);
     encoder.set_progressive(true);
-    encoder.encode(&vec![90; side * side], side as u16, side as u16, jpeg_encoder::ColorType::Luma).unwrap();
+    encoder.encode(&vec![90; edge * edge], edge as u16, edge as u16, jpeg_encoder::ColorType::Luma).unwrap();
     file.truncate(file.len() - 2);
-    for _ in 0..2_000 {
+    for _ in 0..5_000 {
         file.extend_from_slice(&[0xFF, 0xDA, 0, 8, 1, 1, 0, 1, 63, 0x10]);
     }
     file.extend_from_slice(&[0xFF, 0xD9]);
@@ -195,17 +216,9 @@ fn a_jpeg_that_asks_for_hours_ends_when_it_is_cancelled() {
     let asked = std::cell::Cell::new(0);
     let is_cancelled = || {
         asked.set(asked.get() + 1);
-        asked.get() > 20
+        asked.get() > 4
     };
-    let started = std::time::Instant::now();
     let end = Drawing::new(&parse(json!({"first_frame": null})).unwrap(), &files, &is_cancelled);
     assert_eq!(end.unwrap_err(), DrawError::Cancelled);
-    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
-}
-
-/// The checksum of a PNG's chunk.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| if sum & 1 == 1 { sum >> 1 ^ 0xEDB8_8320 } else { sum >> 1 })
-    })
+    assert!(asked.get() < 8, "it is asked {} times, and was to end at the fifth", asked.get());
 }
