@@ -28,6 +28,7 @@ mod serving;
 mod starts;
 mod store;
 mod transitions;
+mod usage;
 mod watches;
 mod webhooks;
 mod work;

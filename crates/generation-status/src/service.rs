@@ -19,7 +19,9 @@ use crate::config::Config;
 use crate::credits::Credits;
 use crate::deletions::Deletions;
 use crate::generations::Generations;
-use crate::grpc::{self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, WebhooksApi, WorkApi};
+use crate::grpc::{
+    self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, UsageApi, WebhooksApi, WorkApi,
+};
 use crate::model::{DELIVERY_JOBS, GENERATION_JOBS};
 use crate::models::Models;
 use crate::presenter::Presenter;
@@ -28,6 +30,7 @@ use crate::queues::Queues;
 use crate::reconciler::Reconciler;
 use crate::serving::Serving;
 use crate::store::{AccountLimits, Pools, Store};
+use crate::usage::Usages;
 use crate::watches::{self, GenerationHub, Watches};
 use crate::webhooks::{EventEncoder, Sender, Webhooks};
 use crate::work::Work;
@@ -194,6 +197,7 @@ impl Running {
                 catalogue: catalogue.clone(),
             },
             CreditsApi { credits: Credits::new(store.clone(), cached.clone()) },
+            UsageApi { usages: Usages::new(store.clone()) },
             ModelsApi { models: Models::new(catalogue, store.clone(), block_reasons) },
             QueuesApi { queues, presenter },
             WebhooksApi { webhooks: Webhooks::new(store, egress, deliveries) },
