@@ -15,7 +15,7 @@ use crate::price::{Decimal, Per, Row, Rule, Terms};
 use crate::schema::{Schema, compile};
 use crate::setting_name::SettingName;
 use crate::settings::{Setting, derive};
-use crate::slot::{Slot, type_is_known};
+use crate::slot::{Item, Slot, type_is_known};
 use crate::tree::Report;
 use crate::{Input, Kind, MediaKind, Role};
 
@@ -122,7 +122,7 @@ fn slots(entry: &Entry, schema: &Schema, report: &mut Report<'_, '_>) -> Vec<Slo
     for (n, media) in entry.media.iter().enumerate() {
         let Some(slot) = slot(media, n, schema, report) else { continue };
         for other in &all {
-            if other.field == slot.field {
+            if other.field == slot.field && (other.item.is_none() || slot.item.is_none()) {
                 report.fault(&format!("media[{n}].to"), format!("names {:?}, as another one does", slot.field));
             } else if other.role == slot.role && other.types.iter().any(|one| slot.types.contains(one)) {
                 let message = "has the role and a type of another one, so that a file would have two places";
@@ -141,14 +141,26 @@ fn slot(media: &MediaEntry, n: usize, schema: &Schema, report: &mut Report<'_, '
         return None;
     };
     let list = property.has_type("array");
+    let item = media.item.as_ref().map(Item::parse);
+    if let Some(parsed) = &item {
+        if parsed.is_none() {
+            report.fault(
+                &format!("media[{n}].item"),
+                "must be a table with one place for the file's address, \"{file}\"",
+            );
+        } else if !list {
+            report.fault(&format!("media[{n}].item"), format!("must be left out, since {to:?} is no list"));
+        }
+    }
+    let item = item.flatten();
     let text =
         if list { property.items().is_some_and(|of| of.has_type("string")) } else { property.has_type("string") };
-    if !text {
+    if !text && item.is_none() {
         report.fault(&format!("media[{n}].to"), format!("names {to:?}, which is neither a text nor a list of texts"));
         return None;
     }
     let largest = property.max_items().and_then(|max| u32::try_from(max).ok());
-    let max = media.max.unwrap_or_else(|| if list { largest.unwrap_or(MAX_LIST) } else { 1 });
+    let max = media.max.unwrap_or_else(|| if list && item.is_none() { largest.unwrap_or(MAX_LIST) } else { 1 });
     if !list && max > 1 {
         report.fault(&format!("media[{n}].max"), format!("must be 1, since {to:?} takes one file and no list"));
     }
@@ -156,7 +168,7 @@ fn slot(media: &MediaEntry, n: usize, schema: &Schema, report: &mut Report<'_, '
         let largest = largest.unwrap_or_default();
         report.fault(&format!("media[{n}].max"), format!("must be at most {largest}, which is what {to:?} takes"));
     }
-    let min = media.min.unwrap_or_else(|| u32::from(schema.requires(to)));
+    let min = media.min.unwrap_or_else(|| u32::from(schema.requires(to) && item.is_none()));
     if min > max || max == 0 {
         report.fault(&format!("media[{n}].max"), "must be at least 1, and no less than min");
     }
@@ -166,7 +178,7 @@ fn slot(media: &MediaEntry, n: usize, schema: &Schema, report: &mut Report<'_, '
     }
     let types = Slot::types(&media.types, media.role, to);
     let (forms, limits) = (media.forms.clone(), media.limits.clone());
-    Some(Slot { role: media.role, field: to.clone(), list, min, max, types, forms, limits })
+    Some(Slot { role: media.role, field: to.clone(), list, item, min, max, types, forms, limits })
 }
 
 fn rules(entry: &Entry, report: &mut Report<'_, '_>) -> Vec<CrossRule> {
@@ -207,7 +219,7 @@ fn price(entry: &mut Entry, report: &mut Report<'_, '_>) -> Vec<Rule> {
                 step: None,
                 minimum: None,
                 of: None,
-                most: None,
+                max_seconds: None,
                 fps: None,
                 extra_frames: 0,
             });
@@ -215,7 +227,7 @@ fn price(entry: &mut Entry, report: &mut Report<'_, '_>) -> Vec<Rule> {
     }
     let longest = entry.max_run.and_then(|time| u64::try_from(time.as_millis()).ok()).map(Decimal::thousandths);
     for rule in all.iter_mut().filter(|rule| rule.per == Per::GpuSecond) {
-        rule.most = rule.most.or(longest);
+        rule.max_seconds = rule.max_seconds.or(longest);
     }
     if entry.markup.is_some_and(Decimal::is_zero) {
         report.fault("markup", "must be more than 0");

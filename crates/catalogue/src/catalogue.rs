@@ -1,7 +1,7 @@
 //! The catalogue: every model that can be ordered, built in or of an operator's file.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use domain::provider::Provider;
 
@@ -12,6 +12,7 @@ use crate::entry::{self, Entry};
 use crate::model::Model;
 use crate::schema::Schema;
 use crate::setting_name::SettingName;
+use crate::shipped;
 use crate::tree::{Format, Report, Tree};
 
 /// Models, in the order in which they are listed. Cheap to clone.
@@ -22,12 +23,12 @@ impl Catalogue {
     /// The models that need no key and no network.
     #[must_use]
     pub fn built_in() -> Self {
-        let read = |path: &str| built_in::schema(path).map(str::to_owned).ok_or_else(|| "is not there".to_owned());
-        match models(Format::Toml, built_in::ENTRIES, &read) {
-            Ok(models) => Self(models.into_iter().map(Arc::new).collect()),
+        static BUILT_IN: LazyLock<Catalogue> = LazyLock::new(|| {
+            let read = |path: &str| built_in::schema(path).map(str::to_owned).ok_or_else(|| "is not there".to_owned());
             // A test reads them.
-            Err(_) => Self(Arc::new([])),
-        }
+            Catalogue(models(Format::Toml, built_in::ENTRIES, &read).unwrap_or_default().into())
+        });
+        BUILT_IN.clone()
     }
 
     /// The built-in models and those of a file. A model with the id of a built-in one replaces it.
@@ -42,13 +43,24 @@ impl Catalogue {
         read_file: &dyn Fn(&str) -> Result<String, String>,
     ) -> Result<Self, Vec<Fault>> {
         let mut all = Self::built_in().0.to_vec();
-        for model in models(format, text, read_file)?.into_iter().map(Arc::new) {
+        for model in models(format, text, read_file)? {
             match all.iter_mut().find(|other| other.id == model.id) {
                 Some(other) => *other = model,
                 None => all.push(model),
             }
         }
         Ok(Self(all.into()))
+    }
+
+    /// The models of providers that a catalogue file can have by a line, `use = ["veo-3.1-i2v"]`.
+    #[must_use]
+    pub fn shipped() -> &'static [Arc<Model>] {
+        static SHIPPED: LazyLock<Vec<Arc<Model>>> = LazyLock::new(|| {
+            let read = |path: &str| shipped::schema(path).map(str::to_owned).ok_or_else(|| "is not there".to_owned());
+            // A test reads them.
+            models(Format::Toml, shipped::ENTRIES, &read).unwrap_or_default()
+        });
+        &SHIPPED
     }
 
     /// The model with the name `models/{model}`, by its id or another of its names; the first one for an empty name.
@@ -80,23 +92,40 @@ fn models(
     format: Format,
     text: &str,
     read_file: &dyn Fn(&str) -> Result<String, String>,
-) -> Result<Vec<Model>, Vec<Fault>> {
+) -> Result<Vec<Arc<Model>>, Vec<Fault>> {
     let tree = Tree::parse(format, text)?;
     let mut faults = Vec::new();
+    let mut models = used(&tree, &mut faults);
     let entries = entry::read(&tree, &mut faults);
-    names(&tree, &entries, &mut faults);
-    let mut models = Vec::with_capacity(entries.len());
+    names(&tree, &models, &entries, &mut faults);
     for entry in entries {
         let mut report = Report::new(&tree, &entry.at, &entry.id, &mut faults);
-        models.extend(model(entry, read_file, &mut report));
+        models.extend(model(entry, read_file, &mut report).map(Arc::new));
     }
     faults.sort_by_key(|fault| fault.line);
     if faults.is_empty() { Ok(models) } else { Err(faults) }
 }
 
+/// The shipped models that a file takes, each once.
+fn used(tree: &Tree, faults: &mut Vec<Fault>) -> Vec<Arc<Model>> {
+    let mut models: Vec<Arc<Model>> = Vec::new();
+    for (n, id) in entry::used(tree, faults).iter().enumerate() {
+        let mut fault = |message: String| Report::new(tree, "", "", faults).fault(&format!("use[{n}]"), message);
+        match Catalogue::shipped().iter().find(|model| model.id == *id) {
+            Some(model) if models.iter().any(|other| other.id == model.id) => fault(format!("has {id:?} twice")),
+            Some(model) => models.push(model.clone()),
+            None => {
+                let all: Vec<_> = Catalogue::shipped().iter().map(|model| model.id.as_str()).collect();
+                fault(format!("has {id:?}, and must be of {}", all.join(", ")));
+            }
+        }
+    }
+    models
+}
+
 /// An id or alias is of one model only.
-fn names(tree: &Tree, entries: &[Entry], faults: &mut Vec<Fault>) {
-    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+fn names(tree: &Tree, used: &[Arc<Model>], entries: &[Entry], faults: &mut Vec<Fault>) {
+    let mut seen: BTreeMap<&str, &str> = used.iter().map(|model| (model.id.as_str(), "`use`")).collect();
     for entry in entries {
         for (field, name) in
             std::iter::once(("id", &entry.id)).chain(entry.aliases.iter().map(|alias| ("aliases", alias)))

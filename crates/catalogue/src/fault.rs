@@ -15,6 +15,13 @@ pub struct Fault {
     pub message: String,
 }
 
+impl Fault {
+    /// A fault of the file as a whole.
+    pub(crate) fn of_file(line: usize, message: String) -> Self {
+        Self { line, model: String::new(), field: String::new(), message }
+    }
+}
+
 impl fmt::Display for Fault {
     /// `line 12: veo-3.1-i2v: map.duration names "seconds", which the schema does not have`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -24,6 +24,23 @@ pub enum Kind {
     Upscale,
 }
 
+impl Kind {
+    /// The name in entries and in the API: `image-to-video`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TextToVideo => "text-to-video",
+            Self::ImageToVideo => "image-to-video",
+            Self::VideoToVideo => "video-to-video",
+            Self::TextToImage => "text-to-image",
+            Self::ImageToImage => "image-to-image",
+            Self::Speech => "speech",
+            Self::LipSync => "lip-sync",
+            Self::Upscale => "upscale",
+        }
+    }
+}
+
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

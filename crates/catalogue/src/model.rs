@@ -141,6 +141,14 @@ impl Model {
         (self.fixed.contains_key(field) || self.hidden.contains(field)).then_some(Owner::Entry)
     }
 
+    /// The length of the default number of frames at a rate.
+    pub(crate) fn default_frames(&self, setting: &Setting, fps: Option<f64>) -> Option<String> {
+        setting.in_frames()?;
+        let field = setting.fields.first()?;
+        let default = self.schema.property(field)?.default()?.clone();
+        setting.decode(&Map::from_iter([(field.clone(), default)]), fps)
+    }
+
     /// Whether the price depends on a setting.
     pub(crate) fn is_priced(&self, name: SettingName) -> bool {
         let asked = self.prices.iter().any(|rule| rule.rows.iter().any(|row| row.when.contains_key(name.as_str())));

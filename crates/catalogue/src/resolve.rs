@@ -138,7 +138,7 @@ impl<'a> Resolving<'a> {
             if !wanted {
                 continue;
             }
-            let default = setting.default.clone().or_else(|| self.duration_by_frames(setting));
+            let default = setting.default.clone().or_else(|| model.default_frames(setting, self.fps()));
             if let Some(text) = default {
                 name.put(&text, &mut self.input);
                 self.set(setting, &text);
@@ -179,14 +179,6 @@ impl<'a> Resolving<'a> {
             SettingName::Size => settings.aspect_ratio.is_none() && settings.resolution.is_none(),
             _ => true,
         }
-    }
-
-    /// A default number of frames is so long at the rate of this order.
-    fn duration_by_frames(&self, setting: &Setting) -> Option<String> {
-        setting.in_frames()?;
-        let field = setting.fields.first()?;
-        let default = self.model.schema.property(field)?.default()?.clone();
-        setting.decode(&Map::from_iter([(field.clone(), default)]), self.fps())
     }
 
     /// The provider's input against the provider's own schema, and the rules of the entry.

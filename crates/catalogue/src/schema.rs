@@ -1,17 +1,19 @@
 //! The JSON Schema of a provider's input: read closed, asked for its properties, and used to check an input.
 //!
-//! Invariant: an object that declares properties takes no others, at any depth, so that what a provider would drop in silence is
-//! refused here.
+//! Invariant: an object that declares properties takes no others, at any depth, so that what a provider would ignore is refused
+//! here.
 
 mod close;
+mod pointer;
 mod property;
 mod words;
 
 use jsonschema::{Draft, Validator};
 use serde_json::{Map, Number, Value};
 
+pub(crate) use pointer::escape;
 pub use property::Property;
-pub(crate) use property::{Limits, is_type, listed, same};
+pub(crate) use property::{Limits, enumerated, is_type, same};
 pub(crate) use words::{list, shown};
 
 /// A closed schema, compiled.
@@ -134,11 +136,6 @@ pub(crate) fn compile(schema: &Value) -> Result<Validator, String> {
         .with_draft(Draft::Draft202012)
         .build(schema)
         .map_err(|error| format!("is no JSON Schema: {error}"))
-}
-
-/// A name as a part of a JSON pointer.
-pub(crate) fn escape(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ impl Setting {
     }
 
     /// Every value that it may have but `auto`, where those are so few that they can be listed.
-    pub(crate) fn listed(&self) -> Option<Vec<String>> {
+    pub(crate) fn finite_texts(&self) -> Option<Vec<String>> {
         let mut all: Vec<String> = self.texts().map(str::to_owned).collect();
         match &self.open {
             None => {}

@@ -1,6 +1,9 @@
 //! A place for files in a provider's input, and what may lie in it.
 
+use serde_json::Value;
+
 use crate::entry::FileLimits;
+use crate::schema::escape;
 use crate::{Asset, MediaKind, Role};
 
 const IMAGES: [&str; 3] = ["image/jpeg", "image/png", "image/webp"];
@@ -16,6 +19,8 @@ pub struct Slot {
     pub field: String,
     /// Whether the field is a list.
     pub list: bool,
+    /// What is put into the list for a file, where that is more than its address. Several slots may share such a list.
+    pub item: Option<Item>,
     /// How many there must be.
     pub min: u32,
     /// How many there may be.
@@ -26,6 +31,44 @@ pub struct Slot {
     pub forms: Vec<String>,
     /// The limits of each file.
     pub limits: FileLimits,
+}
+
+/// What stands for a file in a list: an object with its address somewhere in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    template: Value,
+    /// Where the address is, as a JSON pointer.
+    at: String,
+}
+
+/// What stands for the address in an entry.
+const FILE: &str = "{file}";
+
+impl Item {
+    /// Reads an entry's template; `None` unless it has one place for an address.
+    pub(crate) fn parse(template: &Value) -> Option<Self> {
+        let mut places = Vec::new();
+        find(template, "", &mut places);
+        match places.as_slice() {
+            [at] if !at.is_empty() => Some(Self { template: template.clone(), at: at.clone() }),
+            _ => None,
+        }
+    }
+
+    /// The item without its address, and where that belongs.
+    pub(crate) fn empty(&self) -> (Value, &str) {
+        (self.template.clone(), &self.at)
+    }
+}
+
+/// The places of `{file}` in a template.
+fn find(value: &Value, at: &str, places: &mut Vec<String>) {
+    match value {
+        Value::String(text) if text == FILE => places.push(at.to_owned()),
+        Value::Array(items) => items.iter().enumerate().for_each(|(n, item)| find(item, &format!("{at}/{n}"), places)),
+        Value::Object(of) => of.iter().for_each(|(name, field)| find(field, &format!("{at}/{}", escape(name)), places)),
+        _ => {}
+    }
 }
 
 impl Slot {
@@ -44,11 +87,8 @@ impl Slot {
         said.into_iter().flat_map(expand).collect()
     }
 
-    /// What is wrong with a file, if anything.
+    /// What is wrong with a file of a right type, if anything.
     pub(crate) fn refuses(&self, asset: &Asset) -> Option<String> {
-        if !self.types.contains(&asset.mime_type) {
-            return Some(format!("must be of {}, and is {}", self.types.join(", "), asset.mime_type));
-        }
         let limits = &self.limits;
         let (width, height) = (asset.width, asset.height);
         let sized = width > 0 && height > 0;
@@ -61,8 +101,8 @@ impl Slot {
         let too_small =
             limits.min_width.is_some_and(|min| width < min) || limits.min_height.is_some_and(|min| height < min);
         if sized && too_small {
-            let (least_width, least_height) = (limits.min_width.unwrap_or(1), limits.min_height.unwrap_or(1));
-            return Some(format!("must be at least {least_width}x{least_height} pixels, and is {width}x{height}"));
+            let (min_width, min_height) = (limits.min_width.unwrap_or(1), limits.min_height.unwrap_or(1));
+            return Some(format!("must be at least {min_width}x{min_height} pixels, and is {width}x{height}"));
         }
         if let Some(max) = limits.max_width.filter(|max| sized && width > *max) {
             return Some(format!("must be at most {max} pixels wide, and is {width}x{height}"));

@@ -89,10 +89,6 @@ impl<'t, 'f> Report<'t, 'f> {
     }
 }
 
-fn fault(line: usize, message: String) -> Fault {
-    Fault { line, model: String::new(), field: String::new(), message }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 
 mod check;
 mod name;
+mod pieces;
 
 use std::{ops::Range, path::PathBuf, sync::Arc, time::Instant};
 
@@ -68,6 +69,12 @@ pub enum Error {
         "AWS_ENDPOINT should be https://…, or AWS_ALLOW_HTTP should be true: nothing is sent to it without TLS otherwise"
     )]
     PlainHttp,
+    /// What was to be stored under this name has another hash.
+    #[error("what was to be stored as {0} is something else")]
+    Changed(Name),
+    /// What was to be stored could not be read.
+    #[error("what was to be stored cannot be read")]
+    Source(#[source] std::io::Error),
     /// The storage failed.
     #[error("object storage failed")]
     Storage(#[source] object_store::Error),
@@ -265,7 +272,7 @@ impl From<Error> for Failure {
         match &error {
             Error::Missing(name) => Self::not_found("ASSET_NOT_FOUND", format!("no asset {name}")),
             Error::Range => Self::out_of_range("RANGE_OUTSIDE_ASSET", error.to_string()),
-            Error::Settings(_) | Error::PlainHttp => Self::internal(error),
+            Error::Settings(_) | Error::PlainHttp | Error::Changed(_) | Error::Source(_) => Self::internal(error),
             Error::Storage(_) => {
                 Self::unavailable("DEPENDENCY_DOWN", "the object storage does not answer, try again shortly")
                     .because(error)

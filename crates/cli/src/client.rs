@@ -9,6 +9,7 @@ mod dashboard;
 mod filters;
 mod generate;
 mod generations;
+mod many;
 mod mask;
 mod models;
 mod operator;
@@ -49,7 +50,7 @@ pub enum Command {
     List(generations::List),
     /// Stop a generation.
     Cancel(generations::Cancel),
-    /// Upload a reference picture (JPEG, PNG or WebP).
+    /// Upload a picture, a video or a sound to refer to.
     Upload(assets::Upload),
     /// Render a thumbnail of an asset.
     Thumbnail(assets::Render),

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use catalogue::Model;
 use domain::generation::State;
 use domain::id::AccountId;
-use jobs::{BlockReason, Breaker, QueueStatus};
+use jobs::{BlockReason, Breaker, QueueStatus, Scope};
 use prost::Message as _;
 use proto::generations::v1 as api;
 use tokio::sync::watch;
@@ -57,7 +57,10 @@ impl BlockReasons {
         status
             .breakers
             .iter()
-            .find(|breaker| breaker.target == model.id || breaker.target == model.provider.as_str())
+            .find(|breaker| match breaker.scope {
+                Scope::Pool => breaker.target == model.provider.as_str(),
+                Scope::Queue => breaker.target == model.id,
+            })
             .cloned()
     }
 
@@ -102,8 +105,7 @@ impl Refresher {
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             match self.store.queue_status().await {
                 Ok(status) => {
-                    let open = status.breakers.iter().map(|breaker| breaker.target.as_str());
-                    metrics::providers_unavailable(&self.status.borrow().breakers, open);
+                    metrics::providers_unavailable(&self.status.borrow().breakers, &status.breakers);
                     self.status.send_if_modified(|known| {
                         let changed = **known != status;
                         if changed {

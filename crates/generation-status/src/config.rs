@@ -252,8 +252,8 @@ mod tests {
         for (json, named) in [
             (whole.to_owned(), ""),
             (whole.replace("price_micros", "prize_micros"), "prize_micros"),
-            (whole.replace("one", "One"), "models[0].id"),
-            (whole.replace("a/b", "a"), "models[0].model"),
+            (whole.replace("one", "One"), "id must be"),
+            (whole.replace("a/b", "a"), "model must be"),
         ] {
             std::fs::write(&path, json).unwrap();
             let set = [("RUSHES_DATABASE_URL", "postgres://h/d"), ("RUSHES_PUBLIC_URL", "http://h")];

@@ -116,6 +116,9 @@ pub(crate) enum Error {
     /// It is not unconfirmed, so there is nothing to resolve.
     #[error("the generation is not unconfirmed")]
     NotUnconfirmed,
+    /// It changed since it was chosen.
+    #[error("the generation changed since it was chosen")]
+    ChangedSince,
     /// It has not ended, so there is nothing to retry.
     #[error("the generation has not ended")]
     NotTerminal,
@@ -224,6 +227,10 @@ impl From<Error> for Failure {
             Error::NotUnconfirmed => Self::precondition(
                 "NOT_UNCONFIRMED",
                 "only a generation that waits as SUBMISSION_UNCONFIRMED can be resolved; read it again",
+            ),
+            Error::ChangedSince => Self::precondition(
+                "GENERATION_CHANGED",
+                "the generation changed since the filter chose it, and was left as it is; read it again",
             ),
             Error::NotTerminal => Self::precondition(
                 "NOT_TERMINAL",

@@ -83,6 +83,7 @@ pub(crate) fn attempt_retried(generation: &Generation, report: &FailureReport, r
 /// A provider, or one model of it, takes no orders: none is given out but a probe now and then. Its own words say why.
 pub(crate) fn provider_unavailable(breaker: &Breaker) {
     tracing::error!(
+        scope = metrics::scope_name(breaker.scope),
         target_name = breaker.target,
         cause = breaker.cause,
         detail = breaker.detail,
@@ -92,7 +93,8 @@ pub(crate) fn provider_unavailable(breaker: &Breaker) {
 
 /// A provider, or one model of it, takes orders again.
 pub(crate) fn provider_available(breaker: &Breaker) {
-    tracing::info!(target_name = breaker.target, cause = breaker.cause, "provider available");
+    let scope = metrics::scope_name(breaker.scope);
+    tracing::info!(scope, target_name = breaker.target, cause = breaker.cause, "provider available");
 }
 
 /// The catalogue's file was read again, and is another.

@@ -168,8 +168,9 @@ impl Generations {
         id: GenerationId,
         resolution: &Resolution,
         note: &str,
+        version: Option<i64>,
     ) -> Result<Generation, Error> {
-        let generation = self.store.resolve(account, id, resolution, note).await?;
+        let generation = self.store.resolve(account, id, resolution, note, version).await?;
         crash::point(crash_points::RESOLUTION_COMMITTED);
         events::generation_resolved(&generation, resolution, note);
         self.publish(&generation).await;

@@ -1,5 +1,6 @@
 //! The gRPC handlers: parse, call the rules, present. A refused request names all of its wrong fields at once.
 
+mod bulk;
 mod claims;
 mod credits;
 mod fields;

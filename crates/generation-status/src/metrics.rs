@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chassis::telemetry::metric::Value;
 use domain::money::Micros;
-use jobs::Breaker;
+use jobs::{Breaker, Scope};
 
 use crate::model::Usage;
 
@@ -26,7 +26,7 @@ chassis::metrics! {
     /// Unconfirmed submissions that an operator settled; `resolution` is reference, failed or requeue.
     RESOLVED = counter "rushes_submissions_resolved_total" in "submissions" by ["resolution"];
     /// 1 while a provider, or a model, gets no orders but probes, since it refuses or fails them; 0 once it takes them again.
-    UNAVAILABLE = gauge "rushes_provider_unavailable" in "flag" by ["target"];
+    UNAVAILABLE = gauge "rushes_provider_unavailable" in "flag" by ["scope", "target"];
     /// 1 while the catalogue's file is wrong, and the catalogue that was read last is used; 0 otherwise.
     CATALOGUE_REFUSED = gauge "rushes_catalogue_refused" in "flag" by [];
     /// What completed generations were charged of which the provider told its own cost, by model.
@@ -75,12 +75,24 @@ pub(crate) fn submission_resolved(resolution: &'static str) {
     RESOLVED.with([resolution]).increment(1);
 }
 
-/// Shows which providers and models are unavailable; `before` is what was shown last.
-pub(crate) fn providers_unavailable<'a>(before: &[Breaker], open: impl Iterator<Item = &'a str> + Clone) {
-    for breaker in before.iter().filter(|breaker| !open.clone().any(|target| target == breaker.target)) {
-        UNAVAILABLE.with([breaker.target.clone()]).set(0.0);
+/// What the target of a breaker is.
+pub(crate) fn scope_name(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Pool => "provider",
+        Scope::Queue => "model",
     }
-    open.for_each(|target| UNAVAILABLE.with([target.to_owned()]).set(1.0));
+}
+
+/// Shows which providers and models are unavailable; `before` is what was shown last.
+pub(crate) fn providers_unavailable(before: &[Breaker], open: &[Breaker]) {
+    let gauge = |breaker: &Breaker| {
+        UNAVAILABLE.with([Value::from(scope_name(breaker.scope)), Value::from(breaker.target.clone())])
+    };
+    let same = |one: &Breaker, other: &Breaker| (one.scope, &one.target) == (other.scope, &other.target);
+    for breaker in before.iter().filter(|before| !open.iter().any(|open| same(before, open))) {
+        gauge(breaker).set(0.0);
+    }
+    open.iter().for_each(|breaker| gauge(breaker).set(1.0));
 }
 
 pub(crate) fn catalogue_refused(refused: bool) {

@@ -1,5 +1,6 @@
 //! Records and values that rules, wire and store all point down at. Nothing here knows any of them.
 
+mod bulk;
 mod credits;
 mod deletion;
 mod delivery_rules;
@@ -13,6 +14,7 @@ mod usage;
 mod webhooks;
 mod work;
 
+pub(crate) use bulk::{BulkFilter, BulkOutcome, Chosen, Stuck};
 pub(crate) use credits::{Balance, Entry, EntryKind, Issue, Issued};
 pub(crate) use deletion::DeletedName;
 pub(crate) use delivery_rules::{
@@ -36,5 +38,5 @@ pub(crate) use webhooks::{
 };
 pub(crate) use work::{
     ClaimedWork, Condition, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport,
-    Suspension, Trouble, Usage,
+    ReapedWork, Suspension, Trouble, Usage,
 };

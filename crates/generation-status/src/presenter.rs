@@ -18,7 +18,7 @@ use tonic_types::pb::ErrorInfo;
 use crate::block_reasons::BlockReasons;
 use crate::model::{Failure, Generation, InputDetails, NewGeneration, Output};
 
-pub(crate) use inputs::parse_struct;
+pub(crate) use inputs::{parse_struct, role_to_proto};
 
 /// Presents generations, with URLs that clients can reach; cheap to clone.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use crate::block_reasons::BlockReasons;
+use crate::bulk::Bulk;
 use crate::cache::CachedGenerations;
 use crate::config::Config;
 use crate::credits::Credits;
@@ -186,6 +187,7 @@ impl Running {
         let presenter = presenter.with_block_reasons(block_reasons.clone());
         let watches = Watches::new(store.clone(), hub, config.watch, stop.clone());
         let queues = Queues::new(store.clone(), generations.clone(), notifier);
+        let bulk = Bulk::new(catalogue.clone(), store.clone(), generations.clone());
         let serving = Serving::new(store.clone(), catalogue.clone());
         background(catalogue.clone().run(store.clone(), stop.clone()).boxed());
         background(serving.clone().run(stop.clone()).boxed());
@@ -199,7 +201,7 @@ impl Running {
             CreditsApi { credits: Credits::new(store.clone(), cached.clone()) },
             UsageApi { usages: Usages::new(store.clone()) },
             ModelsApi { models: Models::new(catalogue, store.clone(), block_reasons) },
-            QueuesApi { queues, presenter },
+            QueuesApi { queues, bulk, presenter },
             WebhooksApi { webhooks: Webhooks::new(store, egress, deliveries) },
         );
         Ok(Self { routes, tasks, stop, cached })

@@ -1,5 +1,6 @@
 //! The only SQL of this service, by noun, and the pools that it runs on.
 
+mod bulk;
 mod change;
 mod copies;
 mod credits;

@@ -15,7 +15,7 @@ use crate::events;
 use crate::generations::Generations;
 use crate::model::{
     ClaimedWork, Code, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Hinted, Output,
-    ProgressReport, Suspension, Usage, WaitReason,
+    ProgressReport, ReapedWork, Suspension, Usage, WaitReason,
 };
 use crate::progress::Progress;
 use crate::store::Store;
@@ -201,10 +201,11 @@ impl Work {
     }
 
     async fn reap(&self) -> Result<(), Error> {
-        let (changed, ready) = self.store.reap().await?;
-        if !changed.is_empty() {
+        let ReapedWork { changed, waiting, ready } = self.store.reap().await?;
+        if !changed.is_empty() || !waiting.is_empty() {
             crash::point(crash_points::REAP_COMMITTED);
         }
+        waiting.iter().for_each(events::lease_expired);
         for generation in &changed {
             match generation.state {
                 // It waited too long for a worker; nothing went wrong with it.

@@ -1,7 +1,7 @@
 //! Breakers: a pool or a queue whose attempts fail for a reason that is its own gets none but a probe at a time, whatever is
 //! queued, until an attempt succeeds. All workers share one, in the database.
 //!
-//! Invariant: an open breaker has at most one probe under way, and a probe that never ends holds it for [`PROBE_LEASE_SECONDS`] only.
+//! Invariants: a pool and a queue of the same name have breakers of their own; an open breaker has at most one probe under way, and a probe that never ends holds it for [`PROBE_LEASE_SECONDS`] only.
 //! Only a probe's own failure prolongs it: what was under way when it opened says nothing new.
 
 use std::time::Duration;
@@ -23,6 +23,14 @@ pub(crate) const PROBE_LEASE_SECONDS: f64 = 60.0;
 /// How much more than runs may run once a breaker has closed; from there it grows as after a refusal.
 const ROOM_AFTER: f64 = 2.0;
 
+/// The condition on a breaker `b` that it is of this queue or of this pool.
+macro_rules! concerns {
+    ($queue:literal, $pool:literal) => {
+        concat!("(b.scope, b.target) in (('queue', ", $queue, "), ('pool', ", $pool, "))")
+    };
+}
+pub(crate) use concerns;
+
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -31,6 +39,30 @@ pub enum Scope {
     /// The job's queue alone.
     Queue,
 }
+
+impl Scope {
+    /// The scope as the column `scope` has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pool => "pool",
+            Self::Queue => "queue",
+        }
+    }
+}
+
+impl TryFrom<String> for Scope {
+    type Error = UnknownScope;
+
+    fn try_from(name: String) -> Result<Self, UnknownScope> {
+        [Self::Pool, Self::Queue].into_iter().find(|scope| scope.as_str() == name).ok_or(UnknownScope(name))
+    }
+}
+
+/// A word in the column `scope` that names no scope.
+#[derive(Debug, thiserror::Error)]
+#[error("no scope of a breaker is called {0:?}")]
+pub struct UnknownScope(String);
 
 /// What an attempt found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +80,9 @@ pub struct Symptom<'a> {
 /// An open breaker.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Breaker {
+    /// What `target` is.
+    #[sqlx(try_from = "String")]
+    pub scope: Scope,
     /// The pool or the queue.
     pub target: String,
     /// Why, in upper snake case.
@@ -101,25 +136,26 @@ fn pause(failures: i32) -> Duration {
 /// [`Error::Postgres`].
 pub async fn trip(tx: &mut PgConnection, lease: Lease, symptom: Symptom<'_>) -> Result<Option<Breaker>, Error> {
     let query = sqlx::query_scalar::<_, String>(
-        "insert into job_breakers (kind, target, cause)
-         select j.kind, case when $3 then coalesce(q.pool, j.queue) else j.queue end, $4
+        "insert into job_breakers (kind, scope, target, cause)
+         select j.kind, $3, case $3 when 'pool' then coalesce(q.pool, j.queue) else j.queue end, $4
          from jobs j left join job_queues q on q.kind = j.kind and q.queue = j.queue
          where j.id = $1 and j.fence = $2
          -- Not `do nothing`, which returns no row.
-         on conflict (kind, target) do update set update_time = now()
+         on conflict (kind, scope, target) do update set update_time = now()
          returning target",
     )
     .bind(lease.job)
     .bind(lease.fence)
-    .bind(symptom.scope == Scope::Pool)
+    .bind(symptom.scope.as_str())
     .bind(symptom.cause);
     let target = statement("touch_breaker", query.fetch_optional(&mut *tx)).await?.ok_or(Error::StaleFence)?;
     let query = sqlx::query_as::<_, (i32, bool, bool)>(
         "select failures, open_time is not null, probe_job is not distinct from $1 from job_breakers b
-         where b.target = $2 and b.kind = (select kind from jobs where id = $1)",
+         where b.scope = $3 and b.target = $2 and b.kind = (select kind from jobs where id = $1)",
     )
     .bind(lease.job)
-    .bind(&target);
+    .bind(&target)
+    .bind(symptom.scope.as_str());
     let (failures, open, probing) = statement("read_breaker", query.fetch_one(&mut *tx)).await?;
     let (opens, pause) = match failed(Facts { failures, open, probing }, symptom.certain) {
         Change::Nothing => return Ok(None),
@@ -131,15 +167,16 @@ pub async fn trip(tx: &mut PgConnection, lease: Lease, symptom: Symptom<'_>) -> 
          set failures = failures + 1, cause = $3, detail = $4, probe_job = null, update_time = now(),
              open_time = case when $5 then coalesce(open_time, now()) end,
              probe_time = now() + make_interval(secs => $6)
-         where b.target = $2 and b.kind = (select kind from jobs where id = $1)
-         returning target, cause, detail, coalesce(open_time, now()) as open_time",
+         where b.scope = $7 and b.target = $2 and b.kind = (select kind from jobs where id = $1)
+         returning scope, target, cause, detail, coalesce(open_time, now()) as open_time",
     )
     .bind(lease.job)
     .bind(&target)
     .bind(symptom.cause)
     .bind(symptom.detail)
     .bind(opens)
-    .bind(pause.as_secs_f64());
+    .bind(pause.as_secs_f64())
+    .bind(symptom.scope.as_str());
     let breaker = statement("trip_breaker", query.fetch_one(&mut *tx)).await?;
     Ok(Some(breaker).filter(|_| opens && !open))
 }
@@ -150,19 +187,19 @@ pub async fn trip(tx: &mut PgConnection, lease: Lease, symptom: Symptom<'_>) -> 
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn recover(tx: &mut PgConnection, lease: Lease) -> Result<Vec<Breaker>, Error> {
-    let query = sqlx::query_as::<_, (String, String, String, Option<OffsetDateTime>)>(
-        "delete from job_breakers b
-         using jobs j left join job_queues q on q.kind = j.kind and q.queue = j.queue
-         where j.id = $1 and j.fence = $2 and b.kind = j.kind and b.target in (j.queue, coalesce(q.pool, j.queue))
-         returning b.target, b.cause, b.detail, b.open_time",
-    )
+    let query = sqlx::query_as::<_, Breaker>(concat!(
+        "with closed as (
+             delete from job_breakers b
+             using jobs j left join job_queues q on q.kind = j.kind and q.queue = j.queue
+             where j.id = $1 and j.fence = $2 and b.kind = j.kind and ",
+        concerns!("j.queue", "coalesce(q.pool, j.queue)"),
+        "    returning b.scope, b.target, b.cause, b.detail, b.open_time
+         )
+         select * from closed where open_time is not null"
+    ))
     .bind(lease.job)
     .bind(lease.fence);
     let closed = statement("close_breakers", query.fetch_all(&mut *tx)).await?;
-    let opened = |(target, cause, detail, open_time): (_, _, _, Option<_>)| {
-        open_time.map(|open_time| Breaker { target, cause, detail, open_time })
-    };
-    let closed: Vec<Breaker> = closed.into_iter().filter_map(opened).collect();
     if !closed.is_empty() {
         // What waited does not come at once: the other side has just come back.
         let query = sqlx::query(
@@ -189,8 +226,8 @@ pub async fn recover(tx: &mut PgConnection, lease: Lease) -> Result<Vec<Breaker>
 /// [`Error::Postgres`].
 pub async fn open_breakers(tx: &mut PgConnection, kind: &str) -> Result<Vec<Breaker>, Error> {
     let query = sqlx::query_as(
-        "select target, cause, detail, open_time from job_breakers where kind = $1 and open_time is not null
-         order by open_time, target",
+        "select scope, target, cause, detail, open_time from job_breakers where kind = $1 and open_time is not null
+         order by open_time, scope, target",
     )
     .bind(kind);
     Ok(statement("open_breakers", query.fetch_all(tx)).await?)
@@ -200,8 +237,11 @@ pub async fn open_breakers(tx: &mut PgConnection, kind: &str) -> Result<Vec<Brea
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn reset_breaker(tx: &mut PgConnection, kind: &str, target: &str) -> Result<bool, Error> {
-    let query = sqlx::query("delete from job_breakers where kind = $1 and target = $2").bind(kind).bind(target);
+pub async fn reset_breaker(tx: &mut PgConnection, kind: &str, scope: Scope, target: &str) -> Result<bool, Error> {
+    let query = sqlx::query("delete from job_breakers where kind = $1 and scope = $2 and target = $3")
+        .bind(kind)
+        .bind(scope.as_str())
+        .bind(target);
     Ok(statement("reset_breaker", query.execute(tx)).await?.rows_affected() == 1)
 }
 

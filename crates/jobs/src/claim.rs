@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::breakers::PROBE_LEASE_SECONDS;
+use crate::breakers::{PROBE_LEASE_SECONDS, concerns};
 use crate::delay::promote_due;
 use crate::limits::{POOL_GROWTH_SECONDS, serialize_claims};
 use crate::{Error, Lease, Leased, Limits, metrics};
@@ -92,7 +92,7 @@ macro_rules! lease_first {
          update jobs
          -- The fence rises with each lease: a write of the holder before names the old one and finds no row. The start
          -- deadline is met by being claimed, and matters no more.
-         set state = 'leased', worker = $3, polling = poll, fence = fence + 1, deadline_at = null,
+         set state = 'leased', worker = $3, polling = poll, elsewhere = false, fence = fence + 1, deadline_at = null,
              lease_until = now() + make_interval(secs => case when poll then least($5, $6) else $5 end),
              -- Counted now and not at the end, which a job that kills its worker never reaches.
              claims = claims + (not poll)::int, attempt = attempt + (not poll)::int, polls = polls + poll::int
@@ -163,9 +163,10 @@ macro_rules! claim_within_limits {
              left join job_queues q on q.kind = $1 and q.queue = requested.queue
              left join job_pools p on p.kind = $1 and p.pool = coalesce(q.pool, requested.queue)
              cross join lateral (
-                 select count(*) > 0 as open, max(x.probe_time) as probe_time from job_breakers x
-                 where x.kind = $1 and x.target in (requested.queue, coalesce(q.pool, requested.queue))
-                   and x.open_time is not null
+                 select count(*) > 0 as open, max(b.probe_time) as probe_time from job_breakers b
+                 where b.kind = $1 and b.open_time is not null and ",
+            concerns!("requested.queue", "coalesce(q.pool, requested.queue)"),
+            "
              ) b
              where not exists (select from job_pauses x where x.kind = $1 and x.queue in ('', requested.queue))
                and (not b.open or b.probe_time <= now())
@@ -253,7 +254,7 @@ macro_rules! claim_within_limits {
                      join jobs j on j.id = picked.id
                      left join job_queues q on q.kind = j.kind and q.queue = j.queue
                      where not picked.poll and b.kind = $1 and b.open_time is not null
-                       and b.target in (j.queue, coalesce(q.pool, j.queue))
+                       and (b.scope, b.target) in (('queue', j.queue), ('pool', coalesce(q.pool, j.queue)))
                  )"
             )
         )

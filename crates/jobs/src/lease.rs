@@ -91,6 +91,24 @@ pub async fn lock_lease(tx: &mut PgConnection, lease: Lease) -> Result<Held, Err
     Ok(Held { account, cancel_requested })
 }
 
+/// Locks a lease as [`lock_lease`] does, and notes that its attempt is about to begin elsewhere: from here on the job is not queued
+/// again when its worker is lost or gives it back, but waits, and a poll is due. For a lease of an attempt; the next claim forgets it.
+///
+/// # Errors
+/// [`Error::StaleFence`], [`Error::Postgres`].
+pub async fn begin_elsewhere(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
+    let query = sqlx::query_as::<_, (Uuid, bool)>(
+        "update jobs set elsewhere = true
+         where id = $1 and fence = $2 and state = 'leased'
+         returning account_id, cancel_at is not null",
+    )
+    .bind(lease.job)
+    .bind(lease.fence)
+    .fetch_optional(tx);
+    let (account, cancel_requested) = statement("begin_job_elsewhere", query).await?.ok_or(Error::StaleFence)?;
+    Ok(Held { account, cancel_requested })
+}
+
 /// Ends a job well.
 ///
 /// # Errors

@@ -21,21 +21,25 @@ mod servers;
 mod state;
 mod transitions;
 
-pub use breakers::{Breaker, MAX_FAILURES_IN_ROW, Scope, Symptom, open_breakers, recover, reset_breaker, trip};
+pub use breakers::{
+    Breaker, MAX_FAILURES_IN_ROW, Scope, Symptom, UnknownScope, open_breakers, recover, reset_breaker, trip,
+};
 pub use claim::{ClaimRequest, claim, explain_claim};
 pub use control::{
-    DeadLetter, PausedQueue, Share, close_dead_letter, dead_letters, pause, paused_queues, resume, set_weight, shares,
+    DeadLetter, LetterFilter, PausedQueue, Share, close_dead_letter, dead_letters, pause, paused_queues, resume,
+    set_weight, shares,
 };
 pub use error::Error;
 pub use job::{
     Enqueued, Failure, Held, Lease, LeaseStatus, Leased, NORMAL_PRIORITY, NewJob, Resolution, Retry, RetryDecision,
     Suspension,
 };
-pub use lease::{cancel, complete, fail, heartbeat, lock_lease, lock_leases, release, suspend};
+pub use lease::{begin_elsewhere, cancel, complete, fail, heartbeat, lock_lease, lock_leases, release, suspend};
 pub use limits::{BlockReason, Limits, QueueStatus, assign_pool, queue_status, set_running_limit, throttle_pool};
 pub use notifier::{Listener, Notifier, POLL_INTERVAL};
 pub use queue::{
-    Depth, append_event, cancel_queued, depths, enqueue, observe, poll_now, request_cancel, requeue, resolve,
+    Depth, append_event, await_elsewhere, cancel_queued, depths, enqueue, observe, poll_now, request_cancel, requeue,
+    resolve,
 };
 pub use reaper::{DeadLettered, Reaped, reap};
 pub use rules::MAX_EXPIRED_IN_ROW;

@@ -229,11 +229,10 @@ pub async fn queue_status(tx: &mut PgConnection, kind: &str, limits: Limits) -> 
                       union
                       -- An account that may run nothing is full without running anything.
                       select account_id from job_accounts where kind = $1 and running_limit = 0),
-                array(select target from job_breakers where kind = $1 and open_time is not null
-                      union
-                      select q.queue from job_queues q
-                      join job_breakers b on b.kind = $1 and b.target = q.pool and b.open_time is not null
-                      where q.kind = $1),
+                -- A pool that no queue is assigned to is a queue by itself.
+                array(select coalesce(q.queue, b.target) from job_breakers b
+                      left join job_queues q on b.scope = 'pool' and q.kind = $1 and q.pool = b.target
+                      where b.kind = $1 and b.open_time is not null),
                 array(select queue from job_servers
                       where kind = $1 and seen_time > now() - make_interval(secs => $4) order by queue)",
     )

@@ -136,6 +136,31 @@ pub async fn poll_now(tx: &mut PgConnection, job: Uuid) -> Result<bool, Error> {
     Ok(statement("poll_job_now", query.execute(tx)).await?.rows_affected() == 1)
 }
 
+/// A queued job's attempt turned out to go on elsewhere: the job waits, and a poll is due. The attempt counts; `cause` and `detail`
+/// stay in its history. Returns whether the job was queued.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn await_elsewhere(
+    tx: &mut PgConnection,
+    account: Uuid,
+    job: Uuid,
+    (cause, detail): (&str, &str),
+) -> Result<bool, Error> {
+    let query = sqlx::query(
+        "update jobs
+         -- Without a start deadline, as after a claim.
+         set state = 'waiting', attempt = attempt + 1, run_at = now(), polls = 0, deadline_at = null,
+             cause = $3, last_error = $4
+         where id = $1 and account_id = $2 and state = 'queued'",
+    )
+    .bind(job)
+    .bind(account)
+    .bind(cause)
+    .bind(detail);
+    Ok(statement("await_job_elsewhere", query.execute(tx)).await?.rows_affected() == 1)
+}
+
 /// Adds a line to a job's history without moving the job: who did something about it, and why.
 ///
 /// # Errors

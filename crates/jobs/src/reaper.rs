@@ -65,7 +65,7 @@ pub async fn reap(tx: &mut PgConnection, kind: &'static str) -> Result<Reaped, E
              for update skip locked
          )
          select id, fence, account_id, state = 'leased' as leased,
-                polling, attempt, max_attempts, claims, expired_in_row, worker, cause, last_error
+                polling, elsewhere, attempt, max_attempts, claims, expired_in_row, worker, cause, last_error
          from (select * from expired union all select * from overdue) found",
     )
     .bind(kind)

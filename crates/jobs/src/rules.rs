@@ -19,6 +19,8 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(300);
 pub(crate) struct Facts {
     /// The lease is for a poll.
     pub(crate) polling: bool,
+    /// The attempt of the lease was begun elsewhere, and goes on there whatever becomes of its worker.
+    pub(crate) elsewhere: bool,
     /// The attempts that count, the present one included.
     pub(crate) attempt: i32,
     pub(crate) max_attempts: i32,
@@ -64,8 +66,9 @@ pub(crate) fn lease_expired(facts: &Facts) -> (Transition, Cause) {
     let expired_in_row = facts.expired_in_row + 1;
     let (to, cause) = if expired_in_row >= MAX_EXPIRED_IN_ROW {
         (State::Dead, Cause::LeaseExpired)
-    } else if facts.polling {
-        // The attempt goes on elsewhere, whatever became of the worker that asked how it is.
+    } else if facts.polling || facts.elsewhere {
+        // The attempt goes on elsewhere, whatever became of its worker: what is due is a poll, which no pause, no limit and no
+        // breaker keeps back.
         (State::Waiting, Cause::LeaseExpired)
     } else if facts.attempt >= facts.max_attempts {
         (State::Dead, Cause::AttemptsExhausted)
@@ -144,16 +147,18 @@ pub(crate) fn released(facts: &Facts) -> Transition {
         cause: Some(Cause::Released.as_str().to_owned()),
         detail: None,
     };
-    if !facts.polling {
-        return transition;
-    }
-    // A poll was no attempt, and why the job waits is still true.
-    Transition {
-        to: State::Waiting,
-        attempt: facts.attempt,
-        cause: facts.cause.clone(),
-        detail: facts.detail.clone(),
-        ..transition
+    match (facts.polling, facts.elsewhere) {
+        // A poll was no attempt, and why the job waits is still true.
+        (true, _) => Transition {
+            to: State::Waiting,
+            attempt: facts.attempt,
+            cause: facts.cause.clone(),
+            detail: facts.detail.clone(),
+            ..transition
+        },
+        // The attempt was used, and goes on.
+        (false, true) => Transition { to: State::Waiting, attempt: facts.attempt, ..transition },
+        (false, false) => transition,
     }
 }
 
@@ -175,6 +180,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             polling: false,
+            elsewhere: false,
             attempt: 1,
             max_attempts: 3,
             claims: 1,
@@ -187,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_expired_lease_brings_the_job_back_until_it_killed_three_or_used_up_its_attempts() {
-        // Polling, attempt of three, expired in a row before: state and cause.
+        // Polling or begun elsewhere, attempt of three, expired in a row before: state and cause.
         let cases = [
             (false, 1, 0, State::Queued, Cause::LeaseExpired),
             (false, 2, 1, State::Queued, Cause::LeaseExpired),
@@ -198,9 +204,14 @@ mod tests {
             (true, 3, 1, State::Waiting, Cause::LeaseExpired),
             (true, 1, 2, State::Dead, Cause::LeaseExpired),
         ];
-        for (polling, attempt, expired_in_row, state, cause) in cases {
-            let (next, named) = lease_expired(&Facts { polling, attempt, expired_in_row, ..facts() });
-            let case = format!("polling {polling}, attempt {attempt}, {expired_in_row} in a row");
+        let kinds = [(false, false), (true, false), (false, true), (true, true)];
+        let cases = cases.into_iter().flat_map(|case| kinds.map(|kind| (kind, case)));
+        for ((polling, elsewhere), (goes_on, attempt, expired_in_row, state, cause)) in cases {
+            if goes_on != (polling || elsewhere) {
+                continue;
+            }
+            let (next, named) = lease_expired(&Facts { polling, elsewhere, attempt, expired_in_row, ..facts() });
+            let case = format!("polling {polling}, {elsewhere}, attempt {attempt}, {expired_in_row} in a row");
             assert_eq!((next.to, next.cause.as_deref(), named), (state, Some(cause.as_str()), cause), "{case}");
             assert_eq!((next.attempt, next.expired_in_row), (attempt, expired_in_row + 1), "{case}");
             assert_eq!((next.run_at, next.reset_polls), (RunAt::NOW, false), "{case}");
@@ -280,7 +291,9 @@ mod tests {
         let attempt = released(&facts);
         assert_eq!((attempt.to, attempt.attempt, attempt.expired_in_row), (State::Queued, 1, 0));
         assert_eq!((attempt.cause.as_deref(), attempt.detail.as_deref()), (Some("RELEASED"), None));
-        let poll = released(&Facts { polling: true, ..facts.clone() });
+        let begun = released(&Facts { elsewhere: true, ..facts.clone() });
+        assert_eq!((begun.to, begun.attempt, begun.cause.as_deref()), (State::Waiting, 2, Some("RELEASED")));
+        let poll = released(&Facts { polling: true, elsewhere: true, ..facts.clone() });
         assert_eq!((poll.to, poll.attempt, poll.expired_in_row), (State::Waiting, 2, 0));
         assert_eq!((poll.cause, poll.detail), (facts.cause, facts.detail));
         assert_eq!((attempt.run_at, attempt.reset_polls), (poll.run_at, poll.reset_polls));

@@ -25,6 +25,7 @@ pub(crate) struct Locked {
 #[derive(sqlx::FromRow)]
 pub(crate) struct FactsRow {
     polling: bool,
+    elsewhere: bool,
     attempt: i32,
     max_attempts: i32,
     claims: i32,
@@ -38,6 +39,7 @@ impl From<FactsRow> for Facts {
     fn from(row: FactsRow) -> Self {
         Self {
             polling: row.polling,
+            elsewhere: row.elsewhere,
             attempt: row.attempt,
             max_attempts: row.max_attempts,
             claims: row.claims,
@@ -61,7 +63,7 @@ pub(crate) async fn lock(tx: &mut PgConnection, lease: Lease) -> Result<Locked, 
     }
     let query = sqlx::query_as::<_, Row>(
         "select kind, account_id, cancel_at is not null as cancel_requested,
-                polling, attempt, max_attempts, claims, expired_in_row, worker, cause, last_error
+                polling, elsewhere, attempt, max_attempts, claims, expired_in_row, worker, cause, last_error
          from jobs where id = $1 and fence = $2 and state = 'leased'
          for no key update",
     )

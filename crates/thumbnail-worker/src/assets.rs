@@ -1,60 +1,94 @@
-//! Assets: what an upload must be to become one, and videos that a worker has stored.
+//! Assets: what an upload must be to become one, and outputs that a worker has stored.
 //!
-//! Invariant: nothing is stored, neither bytes nor a row, before the whole picture has been decoded. The bytes are stored before
-//! the row that names them.
+//! Invariant: nothing is stored, neither bytes nor a row, before the whole picture has been decoded, or the video or sound was found
+//! whole. The bytes are stored before the row that names them, and never changed.
 
 mod upload;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chassis::blobs::Name;
 use chassis::telemetry::attributes;
 use domain::id::AccountId;
+use tokio::task::spawn_blocking;
 use tracing::{Instrument as _, info_span};
 
 use crate::error::Error;
 use crate::events;
+use crate::media::{self, Class, Facts, Type};
 use crate::model::{NewAsset, Spec, StoredAsset, ThumbnailKey, ThumbnailStatus};
-use crate::pictures::{self, Format, Header};
+use crate::pictures::{self, Header};
+use crate::scratch::Spooled;
 use crate::stop::Stop;
 use crate::store::Put;
-use crate::thumbnails::Thumbnails;
-use crate::videos;
+use crate::thumbnails::{NO_PICTURE, Thumbnails};
 
-pub(crate) use upload::Upload;
+use upload::Finished;
+pub(crate) use upload::{Rules, Upload};
 
 /// The rules of assets; clones share everything.
 #[derive(Clone)]
 pub(crate) struct Assets {
     pub(crate) thumbnails: Thumbnails,
-    /// Longest video, in bytes.
-    pub(crate) max_video_bytes: u64,
+    pub(crate) uploads: Rules,
+    /// Longest output, in bytes.
+    pub(crate) max_output_bytes: u64,
 }
 
 impl Assets {
     /// Begins an upload with a stated size (0: not stated).
     ///
     /// # Errors
-    /// When the size is not allowed, or too much is being uploaded already.
+    /// When no file may be so long.
     pub(crate) fn begin_upload(&self, stated: u64) -> Result<Upload, Error> {
-        Upload::begin(stated, self.thumbnails.pictures, &self.thumbnails.memory)
+        Upload::begin(stated, self.uploads.clone())
     }
 
-    /// Stores a finished upload, with its thumbnail queued.
+    /// Stores a finished upload, with its thumbnail queued where it can have one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when it is not a whole picture; then nothing is stored.
+    /// [`Error::Invalid`] when it is no whole file of its type; then nothing is stored.
     pub(crate) async fn store(&self, account: AccountId, upload: Upload) -> Result<StoredAsset, Error> {
-        let (bytes, _reservation) = upload.finish()?;
+        match upload.finish().await? {
+            Finished::Picture(bytes, _reservation) => self.store_picture(account, bytes).await,
+            Finished::File(media_type, spooled) => self.store_file(account, media_type, spooled).await,
+        }
+    }
+
+    async fn store_picture(&self, account: AccountId, bytes: Bytes) -> Result<StoredAsset, Error> {
         let header = Header::read(&bytes, &self.thumbnails.pictures)?;
         let (bytes, header) = self.decode_whole(bytes, header).await?;
         let (width, height) = header.upright();
+        let media_type = Type::Picture(header.format);
+        let facts = Facts { width, height, ..Facts::unknown(media_type) };
+        let c2pa = media::has_c2pa(&&bytes[..], media_type).map_err(Error::Scratch)?;
         let length = bytes.len() as u64;
-        let blob = self.thumbnails.blobs.put(bytes, header.format.extension()).await?;
-        let mime_type = header.format.mime();
-        let asset = NewAsset { blob, mime_type, bytes: length, width, height, duration: Duration::ZERO, poster: None };
-        self.put(account, &asset, &ThumbnailStatus::Processing).await
+        let blob = self.thumbnails.blobs.put(bytes, media_type.extension()).await?;
+        self.put(account, &new_asset(blob, length, &facts, c2pa), &ThumbnailStatus::Processing).await
+    }
+
+    /// Stores a video or a sound that lies on disk.
+    async fn store_file(&self, account: AccountId, media_type: Type, spooled: Spooled) -> Result<StoredAsset, Error> {
+        let _reservation = self.thumbnails.memory.reserve(media::MAX_MEMORY).await?;
+        let Spooled { file, source, sha256, length, .. } = &spooled;
+        let span = info_span!("probe upload", { attributes::FORMAT } = %media_type, { attributes::BYTES } = length);
+        let source = Arc::clone(source);
+        let work = move || {
+            let facts = media::probe(&*source, media_type)?;
+            let c2pa = media::has_c2pa(&*source, facts.media_type)?;
+            Ok::<_, media::Error>((facts, c2pa))
+        };
+        let probed = spawn_blocking(work).instrument(span).await;
+        let (facts, c2pa) = probed.map_err(|error| Error::Panicked(error.to_string()))??;
+        self.uploads.media.check(&facts, *length)?;
+        let blob = Name::new(*sha256, facts.media_type.extension());
+        self.thumbnails.blobs.put_from(&blob, file.try_clone().await.map_err(Error::Scratch)?).await?;
+        let thumbnail = match facts.media_type.class() {
+            Class::Sound => ThumbnailStatus::Failed(NO_PICTURE.to_owned()),
+            Class::Picture | Class::Video => ThumbnailStatus::Processing,
+        };
+        self.put(account, &new_asset(blob, *length, &facts, c2pa), &thumbnail).await
     }
 
     /// Decodes a picture to see that it is whole.
@@ -76,34 +110,30 @@ impl Assets {
         self.thumbnails.store.find(&ThumbnailKey::default_of(account, sha256)).await
     }
 
-    /// Registers a video that is in storage, and makes its poster.
+    /// Registers an output that is in storage, and makes its poster.
     ///
     /// # Errors
-    /// When it is not in storage, is no video or too long, or too much is being decoded.
-    pub(crate) async fn register(&self, account: AccountId, blob: Name) -> Result<StoredAsset, Error> {
-        let meta = self.thumbnails.blobs.head(&blob).await?.ok_or(Error::NotStored)?;
-        if meta.bytes > self.max_video_bytes {
-            let should = format!("must have at most {} bytes; it has {}", self.max_video_bytes, meta.bytes);
+    /// When it is not in storage, is of no known type or too long, or too much is being decoded.
+    pub(crate) async fn register(&self, account: AccountId, stored: Name) -> Result<StoredAsset, Error> {
+        let meta = self.thumbnails.blobs.head(&stored).await?.ok_or(Error::NotStored)?;
+        if meta.bytes > self.max_output_bytes {
+            let should = format!("must have at most {} bytes; it has {}", self.max_output_bytes, meta.bytes);
             return Err(Error::invalid("asset", "INPUT_TOO_LARGE", should));
         }
         let _reservation = self.thumbnails.memory.try_reserve(meta.bytes)?;
-        let bytes = self.thumbnails.blobs.get(&blob).await?;
-        if Format::sniff(&bytes).is_some() {
-            return Err(Error::schema("asset", "must be a video; it is a picture: upload it"));
-        }
-        let facts =
-            videos::facts(&bytes).ok_or_else(|| Error::schema("asset", "must be MP4 or WebM; it is neither"))?;
-        let span = info_span!("render poster", { attributes::BYTES } = meta.bytes);
-        let (thumbnail, poster) = self.thumbnails.render_posters(bytes).instrument(span).await?;
-        let asset = NewAsset {
-            blob,
-            mime_type: facts.container.mime(),
-            bytes: meta.bytes,
-            width: facts.width,
-            height: facts.height,
-            duration: facts.duration,
-            poster,
+        let bytes = self.thumbnails.blobs.get(&stored).await?;
+        let unknown = || {
+            Error::schema("asset", "must be a JPEG, PNG, WebP, MP4, WebM, MOV, WAV, MP3 or M4A; it is none of these")
         };
+        let media_type = Type::sniff(&bytes).ok_or_else(unknown)?;
+        let (facts, c2pa) = describe_output(bytes.clone(), media_type).await?;
+        let span = info_span!("render poster", { attributes::BYTES } = meta.bytes);
+        let (thumbnail, poster) =
+            self.thumbnails.render_posters(bytes.clone(), facts.media_type).instrument(span).await?;
+        let ending = facts.media_type.extension();
+        // The gateway serves an object by its ending, so the asset is the one whose ending is right.
+        let blob = if stored.extension() == ending { stored } else { self.thumbnails.blobs.put(bytes, ending).await? };
+        let asset = NewAsset { poster, ..new_asset(blob, meta.bytes, &facts, c2pa) };
         self.put(account, &asset, &thumbnail).await
     }
 
@@ -118,9 +148,36 @@ impl Assets {
         if is_new {
             events::asset_stored(account, &stored.asset);
         }
-        if settled {
+        // That a sound has no picture is no failure of anybody's.
+        if settled && !stored.asset.mime_type.starts_with("audio/") {
             events::thumbnail_ended(&key, thumbnail);
         }
         Ok(stored)
+    }
+}
+
+/// What an output says of itself, and whether it carries a manifest. One that cannot be read here may be one that players can: it was
+/// made and paid for, so it is an output all the same.
+async fn describe_output(bytes: Bytes, media_type: Type) -> Result<(Facts, bool), Error> {
+    let work = move || {
+        let facts = media::describe(&bytes, media_type);
+        let c2pa = media::has_c2pa(&&bytes[..], facts.media_type).unwrap_or_default();
+        (facts, c2pa)
+    };
+    spawn_blocking(work).await.map_err(|error| Error::Panicked(error.to_string()))
+}
+
+fn new_asset(blob: Name, bytes: u64, facts: &Facts, c2pa: bool) -> NewAsset {
+    NewAsset {
+        blob,
+        mime_type: facts.media_type.mime(),
+        bytes,
+        width: facts.width,
+        height: facts.height,
+        duration: facts.duration,
+        audio: facts.audio,
+        frame_rate: facts.frame_rate,
+        c2pa,
+        poster: None,
     }
 }

@@ -9,7 +9,7 @@ use chassis::{blobs, postgres::PoolSettings, server, telemetry};
 use http::Uri;
 
 use crate::videos::ffmpeg;
-use crate::{decode_pool, pictures, videos};
+use crate::{decode_pool, media, pictures, videos};
 
 /// Everything that the process reads from its environment; tests build it by hand.
 #[derive(Clone, Debug)]
@@ -28,8 +28,10 @@ pub struct Config {
     pub public_url: String,
     /// Limits of pictures.
     pub pictures: pictures::Limits,
-    /// Limits of videos.
+    /// Limits of outputs, and of the search for a poster.
     pub videos: Videos,
+    /// Limits of uploaded videos and sounds.
+    pub uploads: Uploads,
     /// The decode pool.
     pub decode_pool: decode_pool::Settings,
     /// Bytes of whole files that may be in memory at one time, uploads under way included.
@@ -49,13 +51,22 @@ pub struct Database {
     pub pool: PoolSettings,
 }
 
-/// Limits of videos.
+/// Limits of outputs, and of the search for a poster.
 #[derive(Clone, Copy, Debug)]
 pub struct Videos {
-    /// Longest video of which a poster is made, in bytes.
+    /// Longest output that is registered, in bytes.
     pub max_bytes: u64,
     /// Bounds of the search for a poster.
     pub poster: videos::Limits,
+}
+
+/// Limits of uploaded videos and sounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Uploads {
+    /// Limits of each.
+    pub limits: media::Limits,
+    /// Bytes of uploads under way that may lie on disk at one time.
+    pub scratch_budget: u64,
 }
 
 /// The worker of queued thumbnails.
@@ -84,6 +95,7 @@ impl Config {
                 max_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
                 poster: videos::Limits::default(),
             },
+            uploads: read_uploads(source)?,
             decode_pool: read_decode_pool(source)?,
             memory_budget: source.or("RUSHES_MEMORY_BUDGET", 256 << 20, "a number of bytes")?,
             ffmpeg: read_ffmpeg(source)?,
@@ -116,6 +128,20 @@ fn read_pictures(source: &Source) -> Result<pictures::Limits, Error> {
         bytes: source.or("RUSHES_IMAGE_MAX_BYTES", default.bytes, "a number of bytes")?,
         pixels: source.or("RUSHES_IMAGE_MAX_PIXELS", default.pixels, "a number of pixels")?,
         side: source.or("RUSHES_IMAGE_MAX_SIDE", default.side, "a number of pixels")?,
+    })
+}
+
+fn read_uploads(source: &Source) -> Result<Uploads, Error> {
+    let default = media::Limits::default();
+    let seconds = source.or("RUSHES_UPLOAD_MAX_SECONDS", default.duration.as_secs(), "a number of seconds")?;
+    Ok(Uploads {
+        limits: media::Limits {
+            video_bytes: source.or("RUSHES_UPLOAD_VIDEO_MAX_BYTES", default.video_bytes, "a number of bytes")?,
+            sound_bytes: source.or("RUSHES_UPLOAD_AUDIO_MAX_BYTES", default.sound_bytes, "a number of bytes")?,
+            duration: Duration::from_secs(seconds),
+            side: source.or("RUSHES_UPLOAD_VIDEO_MAX_SIDE", default.side, "a number of pixels")?,
+        },
+        scratch_budget: source.or("RUSHES_SCRATCH_BUDGET", 1 << 30, "a number of bytes")?,
     })
 }
 
@@ -175,6 +201,7 @@ mod tests {
         let config = read(&[]).unwrap();
         assert_eq!(config.public_url, "https://rushes.test");
         assert_eq!(config.pictures, pictures::Limits::default());
+        assert_eq!(config.uploads.limits, media::Limits::default());
         assert_eq!(config.runner.slots, 2);
         assert_eq!(config.ffmpeg.program, Some(PathBuf::from("ffmpeg")));
         assert_eq!(read(&[("RUSHES_FFMPEG", "off")]).unwrap().ffmpeg.program, None);

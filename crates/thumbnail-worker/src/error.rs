@@ -54,6 +54,9 @@ pub enum Error {
     /// The job's lease is held by another worker, or the job has ended.
     #[error("the job's lease is lost")]
     LeaseLost,
+    /// An upload could not be written to disk, or read from there.
+    #[error("the scratch directory cannot be used")]
+    Scratch(#[source] std::io::Error),
     /// PostgreSQL refused or could not be asked.
     #[error(transparent)]
     Database(#[from] postgres::Error),
@@ -92,7 +95,11 @@ impl From<Error> for Failure {
                 Self::precondition("UPLOAD_INCOMPLETE", "the object is not in storage: put it there first")
             }
             Error::Overloaded { retry_after } => {
-                Self::exhausted("OVERLOADED", "too many pictures are being worked on", retry_after)
+                Self::exhausted("OVERLOADED", "too many files are being worked on", retry_after)
+            }
+            Error::Scratch(_) => {
+                Self::unavailable("DEPENDENCY_DOWN", "the upload cannot be kept while it comes, try again shortly")
+                    .because(error)
             }
             Error::Panicked(_) | Error::LeaseLost => Self::internal(error),
             Error::Database(error) => error.into(),

@@ -6,11 +6,13 @@ mod request;
 use std::time::Duration;
 
 use chassis::server::Timeouts;
+use chassis::status::Failure;
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
 use proto::assets::v1::{
     Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
     UploadAssetRequest,
 };
+use tokio::time::{Instant, timeout_at};
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
@@ -23,14 +25,18 @@ use request::{parse_account, parse_chunk, parse_get, parse_metadata, parse_regis
 /// The longest message that is read: a chunk of 1 MiB and what surrounds it.
 const MAX_MESSAGE: usize = (1 << 20) + (64 << 10);
 
-/// An upload comes as slowly as its client sends, and a registered video may need ffmpeg.
+/// A video comes as slowly as its client sends.
+const UPLOAD: Timeouts = Timeouts { default: Some(Duration::from_secs(600)), longest: Some(Duration::from_secs(600)) };
+/// A registered video may need ffmpeg.
 const SLOW: Timeouts = Timeouts { default: Some(Duration::from_secs(60)), longest: Some(Duration::from_secs(60)) };
+/// How long an upload may take whose bytes are kept in memory, which others wait for.
+const IN_MEMORY: Duration = Duration::from_secs(60);
 /// A thumbnail of a video may need ffmpeg.
 const RENDER: Timeouts = Timeouts { default: Some(Duration::from_secs(10)), longest: Some(Duration::from_secs(10)) };
 
 /// The methods whose timeouts are not the server's.
 pub(crate) const TIMEOUTS: [(&str, Timeouts); 3] = [
-    ("/rushes.assets.v1.AssetService/UploadAsset", SLOW),
+    ("/rushes.assets.v1.AssetService/UploadAsset", UPLOAD),
     ("/rushes.assets.v1.AssetService/RegisterOutput", SLOW),
     ("/rushes.assets.v1.AssetService/RenderThumbnail", RENDER),
 ];
@@ -44,6 +50,17 @@ pub(crate) fn routes(assets: Assets, public_url: String) -> Routes {
     Routes::new(api)
 }
 
+/// The next part of an upload, which has to come before `until`.
+async fn next(
+    parts: &mut Streaming<UploadAssetRequest>,
+    until: Option<Instant>,
+) -> Result<Option<UploadAssetRequest>, Status> {
+    match until {
+        Some(until) => timeout_at(until, parts.message()).await.map_err(|_| Failure::deadline())?,
+        None => parts.message().await,
+    }
+}
+
 struct AssetsApi {
     assets: Assets,
     presenter: Presenter,
@@ -54,10 +71,11 @@ impl AssetService for AssetsApi {
     async fn upload_asset(&self, request: Request<Streaming<UploadAssetRequest>>) -> Result<Response<Asset>, Status> {
         let account = parse_account(&request)?;
         let mut parts = request.into_inner();
-        let stated = parse_metadata(parts.message().await?).map_err(Error::from)?;
+        let until = Instant::now() + IN_MEMORY;
+        let stated = parse_metadata(next(&mut parts, Some(until)).await?).map_err(Error::from)?;
         let mut upload = self.assets.begin_upload(stated)?;
-        while let Some(message) = parts.message().await? {
-            upload.push(&parse_chunk(message).map_err(Error::from)?)?;
+        while let Some(message) = next(&mut parts, (!upload.is_on_disk()).then_some(until)).await? {
+            upload.push(&parse_chunk(message).map_err(Error::from)?).await?;
         }
         let stored = self.assets.store(account, upload).await?;
         Ok(Response::new(self.presenter.asset_to_proto(stored)))

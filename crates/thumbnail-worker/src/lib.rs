@@ -1,26 +1,29 @@
-//! The service that stores pictures and renders thumbnails: of pictures, and of videos from their posters; now or as a job.
+//! The service that stores pictures, videos and sounds, and renders thumbnails of what is to be seen; now or as a job.
 //!
 //! A request reads downward: `grpc` parses it; `assets` and `thumbnails` are the rules, and `runner` works off queued
-//! thumbnails by the same ones; `pictures` and `videos` know bytes and pixels only, `decode_pool` and `memory_budget` bound what
-//! they cost; `store` has the only SQL; all of them share the records of `model`. Invariant: what is not a whole picture within
+//! thumbnails by the same ones; `media`, `pictures` and `videos` know bytes and pixels only, `decode_pool` and `byte_budget` bound what
+//! they cost; `store` has the only SQL; all of them share the records of `model`. Invariant: an upload that is not a whole file within
 //! the limits is refused and leaves nothing behind.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod assets;
+pub mod byte_budget;
 pub mod config;
 pub mod decode_pool;
 mod error;
 mod events;
 mod grpc;
 mod keyed_lock;
-pub mod memory_budget;
+pub mod media;
 pub mod metrics;
 pub mod model;
 pub mod pictures;
 mod posters;
 mod runner;
+mod scratch;
 mod service;
+pub mod source;
 pub mod stop;
 pub mod store;
 mod thumbnails;

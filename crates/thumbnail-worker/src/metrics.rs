@@ -23,6 +23,8 @@ chassis::metrics! {
     POOL_PANICS = counter "rushes_decode_pool_panics_total" in "decodings" by [];
     /// Files refused because the memory for whole files was taken.
     MEMORY_REFUSED = counter "rushes_memory_budget_refused_total" in "files" by [];
+    /// Uploads refused because the room for uploads on disk was taken.
+    SCRATCH_REFUSED = counter "rushes_scratch_budget_refused_total" in "files" by [];
 }
 
 pub(crate) fn asset_stored(mime_type: &str) {
@@ -60,4 +62,8 @@ pub(crate) fn decode_panicked() {
 
 pub(crate) fn memory_refused() {
     MEMORY_REFUSED.get().increment(1);
+}
+
+pub(crate) fn scratch_refused() {
+    SCRATCH_REFUSED.get().increment(1);
 }

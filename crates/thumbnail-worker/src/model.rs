@@ -8,7 +8,7 @@ use domain::id::AccountId;
 use time::OffsetDateTime;
 
 /// A stored file of an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Asset {
     /// The hash of its bytes.
     pub sha256: [u8; 32],
@@ -18,30 +18,36 @@ pub struct Asset {
     pub mime_type: String,
     /// Its size in bytes.
     pub bytes: u64,
-    /// In pixels, upright; 0 when not known.
+    /// In pixels, upright; 0 for a sound, or when not known.
     pub width: u32,
-    /// In pixels, upright; 0 when not known.
+    /// In pixels, upright; 0 for a sound, or when not known.
     pub height: u32,
     /// How long it plays; zero for a picture, or when not known.
     pub duration: Duration,
-    /// The pictures of a video in its own shape; `None` where there are none.
+    /// Whether there is sound in it.
+    pub audio: bool,
+    /// Frames a second of a video; zero when not known.
+    pub frame_rate: f64,
+    /// Whether it carries a C2PA manifest.
+    pub c2pa: bool,
+    /// The pictures of it in its own shape; `None` where there are none.
     pub poster: Option<Poster>,
     /// When the account first had it.
     pub create_time: OffsetDateTime,
 }
 
-/// The pictures of a video in its own shape.
+/// The pictures of a video, or of a generated picture, in its own shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Poster {
-    /// Its longer side has 512 pixels, or as many as the video where that has fewer.
+    /// Its longer side has 512 pixels, or as many as the asset where that has fewer.
     pub large: PosterImage,
-    /// Its longer side has 256 pixels, or as many as the video where that has fewer.
+    /// Its longer side has 256 pixels, or as many as the asset where that has fewer.
     pub small: PosterImage,
     /// A ThumbHash: a few bytes that a client makes a blurred picture of, before any is fetched.
     pub thumbhash: Vec<u8>,
 }
 
-/// One picture of a video.
+/// One picture of a poster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PosterImage {
     /// Its name in storage.
@@ -53,7 +59,7 @@ pub struct PosterImage {
 }
 
 /// An asset that is to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NewAsset {
     /// Its name in storage.
     pub blob: Name,
@@ -61,18 +67,24 @@ pub struct NewAsset {
     pub mime_type: &'static str,
     /// Its size in bytes.
     pub bytes: u64,
-    /// In pixels, upright; 0 when not known.
+    /// In pixels, upright; 0 for a sound, or when not known.
     pub width: u32,
-    /// In pixels, upright; 0 when not known.
+    /// In pixels, upright; 0 for a sound, or when not known.
     pub height: u32,
     /// How long it plays; zero for a picture, or when not known.
     pub duration: Duration,
-    /// The pictures of a video in its own shape, where it has some.
+    /// Whether there is sound in it.
+    pub audio: bool,
+    /// Frames a second of a video; zero when not known.
+    pub frame_rate: f64,
+    /// Whether it carries a C2PA manifest.
+    pub c2pa: bool,
+    /// The pictures of it in its own shape, where it has some.
     pub poster: Option<Poster>,
 }
 
 /// An asset, and what is known of one thumbnail of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StoredAsset {
     /// The asset.
     pub asset: Asset,
@@ -122,6 +134,15 @@ impl ThumbnailKey {
     pub fn default_of(account: AccountId, asset: [u8; 32]) -> Self {
         Self { account, asset, spec: Spec::default() }
     }
+}
+
+/// A thumbnail that came to an end, and what was made with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// Its status.
+    pub status: ThumbnailStatus,
+    /// The pictures of the asset in its own shape, where they were made too.
+    pub poster: Option<Poster>,
 }
 
 /// A thumbnail's status.

@@ -39,6 +39,20 @@ pub fn decode(bytes: &[u8], header: &Header, spec: &Spec, stop: &Stop) -> Result
     }
 }
 
+/// Decodes `bytes` as [`decode`] does, to pixels in sRGB.
+///
+/// # Errors
+/// [`Refused`] as [`decode`] does.
+pub(crate) fn decode_srgb(bytes: &[u8], header: &Header, spec: &Spec, stop: &Stop) -> Result<Pixels, Refused> {
+    // Not many more than are needed, since the conversion costs more than the shrinking.
+    let pixels = decode(bytes, header, spec, stop)?;
+    let pixels = fit::within(pixels, Orientation::Upright, 2 * spec.width.max(spec.height));
+    Ok(match &header.profile {
+        Some(profile) => profile.to_srgb(pixels),
+        None => pixels,
+    })
+}
+
 /// Renders the picture in `bytes` as a WebP file of `spec`, upright and in sRGB.
 ///
 /// # Errors

@@ -1,15 +1,19 @@
-//! A video's poster frame as the pictures that stand for it: the square thumbnail, two in the video's own shape, and a ThumbHash.
+//! A video's poster frame, or a generated picture, as the pictures that stand for it: the square thumbnail, two in its own shape, and
+//! a ThumbHash.
 //!
 //! Invariant: all of them show the same frame, and none is larger than it.
 
 use crate::model::Spec;
 use crate::pictures::{Orientation, Pixels, fit};
 
-/// The longer sides, in pixels, of the pictures in the video's own shape.
+/// The longer sides, in pixels, of the pictures in its own shape.
 const LARGE: u32 = 512;
 const SMALL: u32 = 256;
 /// The longer side of what a ThumbHash is computed of; it takes at most 100.
 const HASHED: u32 = 100;
+
+/// The pixels that a picture is decoded to, at least: enough for all of them, whatever its shape.
+pub(crate) const COVER: Spec = Spec { width: LARGE, height: LARGE, quality: 80 };
 
 /// Files that are to be stored.
 #[derive(Clone, Debug)]

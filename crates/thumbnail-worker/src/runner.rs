@@ -19,7 +19,7 @@ use tracing::{Instrument as _, info_span};
 
 use crate::error::Error;
 use crate::events;
-use crate::model::{StoredAsset, ThumbnailKey, ThumbnailStatus};
+use crate::model::{Rendered, StoredAsset, ThumbnailKey, ThumbnailStatus};
 use crate::store::{Findings, Reaped, Store};
 use crate::thumbnails::Thumbnails;
 
@@ -195,7 +195,7 @@ async fn run_job(thumbnails: Thumbnails, job: Leased, key: ThumbnailKey) -> Leas
     let lease = job.lease;
     let work = async {
         let ended = match render(&thumbnails, &key).await {
-            Ok(status) => complete(&thumbnails.store, lease, &key, &status).await,
+            Ok(rendered) => complete(&thumbnails.store, lease, &key, &rendered).await,
             Err(error) => fail(&thumbnails.store, &job, &key, &error).await,
         };
         match ended {
@@ -207,18 +207,18 @@ async fn run_job(thumbnails: Thumbnails, job: Leased, key: ThumbnailKey) -> Leas
     lease
 }
 
-async fn render(thumbnails: &Thumbnails, key: &ThumbnailKey) -> Result<ThumbnailStatus, Error> {
+async fn render(thumbnails: &Thumbnails, key: &ThumbnailKey) -> Result<Rendered, Error> {
     let StoredAsset { asset, thumbnail } = thumbnails.store.find(key).await?;
-    if let Some(ready @ ThumbnailStatus::Ready(_)) = thumbnail {
-        return Ok(ready);
+    if let Some(status @ ThumbnailStatus::Ready(_)) = thumbnail {
+        return Ok(Rendered { status, poster: None });
     }
     let _reservation = thumbnails.memory.reserve(asset.bytes).await?;
     thumbnails.render_asset(&asset, key.spec).await
 }
 
-async fn complete(store: &Store, lease: Lease, key: &ThumbnailKey, status: &ThumbnailStatus) -> Result<(), Error> {
-    if store.complete(lease, key, status).await? {
-        events::thumbnail_ended(key, status);
+async fn complete(store: &Store, lease: Lease, key: &ThumbnailKey, rendered: &Rendered) -> Result<(), Error> {
+    if store.complete(lease, key, rendered).await? {
+        events::thumbnail_ended(key, &rendered.status);
     }
     Ok(())
 }

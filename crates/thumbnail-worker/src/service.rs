@@ -9,13 +9,15 @@ use chassis::{blobs, nats, server};
 use jobs::Notifier;
 use tonic::service::Routes;
 
-use crate::assets::Assets;
+use crate::assets::{Assets, Rules};
+use crate::byte_budget::ByteBudget;
 use crate::config::Config;
 use crate::decode_pool::DecodePool;
 use crate::grpc;
 use crate::keyed_lock::KeyedLock;
-use crate::memory_budget::MemoryBudget;
+use crate::metrics;
 use crate::runner::Runner;
+use crate::scratch::Scratch;
 use crate::store::{KIND, Store};
 use crate::thumbnails::Thumbnails;
 use crate::videos::ffmpeg::Ffmpeg;
@@ -52,14 +54,23 @@ impl Service {
             store: Store::new(pool, notifier.clone()),
             blobs: blobs::Store::open(&config.blobs)?,
             pool: DecodePool::new(config.decode_pool),
-            memory: MemoryBudget::new(config.memory_budget),
+            memory: ByteBudget::new(config.memory_budget, metrics::memory_refused),
             ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg.clone())),
             pictures: config.pictures,
             videos: config.videos.poster,
             rendering: KeyedLock::default(),
         };
         let runner = Runner::new(thumbnails.clone(), notifier.clone(), config.runner.slots);
-        let assets = Assets { thumbnails, max_video_bytes: config.videos.max_bytes };
+        let uploads = Rules {
+            pictures: config.pictures,
+            media: config.uploads.limits,
+            memory: thumbnails.memory.clone(),
+            scratch: Scratch {
+                directory: config.ffmpeg.scratch.clone(),
+                budget: ByteBudget::new(config.uploads.scratch_budget, metrics::scratch_refused),
+            },
+        };
+        let assets = Assets { thumbnails, uploads, max_output_bytes: config.videos.max_bytes };
         let routes = grpc::routes(assets, config.public_url.clone());
         let server = server::Server::new("thumbnail-worker", &config.server)
             .describe(proto::DESCRIPTOR_SET)

@@ -7,6 +7,7 @@ mod assets;
 mod leases;
 mod payload;
 mod reconcile;
+mod rendered;
 mod thumbnails;
 
 use chassis::postgres::Pool;

@@ -16,11 +16,8 @@ pub mod mp4;
 mod shape;
 mod sps;
 mod units;
-mod webm;
+pub(crate) mod webm;
 
-use std::time::Duration;
-
-use crate::pictures::Orientation;
 use mp4::Track;
 use shape::display_size;
 use sps::Sps;
@@ -34,22 +31,25 @@ pub use shape::Facts;
 #[must_use]
 pub fn facts(bytes: &[u8]) -> Option<Facts> {
     let container = Container::sniff(bytes)?;
-    let unknown = Facts { container, width: 0, height: 0, duration: Duration::ZERO, orientation: Orientation::Upright };
     // A file that these parsers cannot read may be one that ffmpeg can: it is a video all the same.
     let facts = match container {
-        Container::Mp4 => mp4_facts(bytes),
-        Container::Webm => webm::facts(bytes),
+        Container::Mp4 | Container::Mov => {
+            mp4::index(bytes).and_then(|index| movie_facts(container, &mp4::Movie::read(index, bytes)))
+        }
+        Container::Webm => webm::Contents::read(&bytes).ok().and_then(|contents| contents.facts()),
     };
-    Some(facts.unwrap_or(unknown))
+    Some(facts.unwrap_or_else(|| Facts::unknown(container)))
 }
 
-fn mp4_facts(bytes: &[u8]) -> Option<Facts> {
-    let track = mp4::video_track(bytes).ok()?;
+/// What an index states of its video; nothing when there is none that can be read.
+pub(crate) fn movie_facts(container: Container, movie: &mp4::Movie<'_>) -> Option<Facts> {
+    let track = movie.video.as_ref().ok()?;
     let parameters = track.avc.iter().flat_map(|avc| &avc.parameter_sets);
     let stated =
         track.pixel_aspect.or_else(|| parameters.filter_map(|unit| Sps::read(unit)).find_map(|sps| sps.pixel_aspect));
     let (width, height) = display_size(track.width, track.height, stated);
     let (width, height) = track.orientation.turned(width, height);
-    let Track { duration, orientation, .. } = track;
-    Some(Facts { container: Container::Mp4, width, height, duration, orientation })
+    let &Track { duration, orientation, .. } = track;
+    let (frame_rate, audio) = (movie.frame_rate, movie.sound.is_some());
+    Some(Facts { container, width, height, duration, orientation, frame_rate, audio })
 }

@@ -56,7 +56,7 @@ pub(super) fn check(model: &Model, report: &mut Report<'_, '_>) {
 /// All values that an order may have of what a row asks for.
 fn values_of(model: &Model, name: &str) -> Option<Vec<String>> {
     if let Some(setting) = SettingName::parse(name).and_then(|name| model.setting(name)) {
-        let mut values = setting.listed()?;
+        let mut values = setting.finite_texts()?;
         if setting.can_be_auto() && model.prices_ask_for_value(name, AUTO) {
             values.push(AUTO.to_owned());
         }

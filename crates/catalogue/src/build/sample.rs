@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::input::Medium;
 use crate::model::Model;
-use crate::schema::{Limits, Property, is_type, listed};
+use crate::schema::{Limits, Property, enumerated, is_type};
 use crate::setting_name::SettingName;
 use crate::settings::Open;
 use crate::slot::Slot;
@@ -59,7 +59,8 @@ fn sample(model: &Model) -> Input {
         let files = (0..slot.min).map(|_| Medium { role: slot.role, asset: fitting(slot) });
         input.media.extend(files);
     }
-    for field in model.schema.required().filter(|field| model.owner(field).is_none()) {
+    let needed = |field: &&str| model.schema.requires(field) || model.prices_ask_for(field);
+    for field in model.parameters().filter(needed) {
         let Some(property) = model.schema.property(field) else { continue };
         if property.default().is_none() {
             let at = format!("/{}", crate::schema::escape(field));
@@ -97,7 +98,7 @@ fn fitting(slot: &Slot) -> Asset {
 /// A value that a schema admits, of those without patterns.
 fn value(model: &Model, property: &Property<'_>, at: &str, depth: usize) -> Value {
     let Some(of) = property.alternatives().first().filter(|_| depth > 0) else { return Value::Null };
-    if let Some(first) = listed(of).and_then(|values| values.first().copied()) {
+    if let Some(first) = enumerated(of).and_then(|values| values.first().copied()) {
         return first.clone();
     }
     let count = |name: &str| of.get(name).and_then(Value::as_u64).unwrap_or_default();

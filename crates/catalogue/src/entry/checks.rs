@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use domain::provider::Provider;
 
-use super::{Entry, LOCAL_SKETCH, LOCAL_STILL, fields::Fields};
+use super::fields::Fields;
+use super::form::{Entry, LOCAL_SKETCH, LOCAL_STILL, MAX_PROMPT_CHARACTERS, PLAIN_PROMPT_CHARACTERS};
 
 pub(super) const START_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 pub(super) const TOTAL_DEADLINE: Duration = Duration::from_secs(25 * 3600);
@@ -21,61 +22,6 @@ const MAX_POINTER_CHARACTERS: usize = 200;
 /// How many pictures the built-in model takes.
 const MAX_REFERENCE_ASSETS: u32 = 4;
 const FORMS: [&str; 3] = ["data", "upload", "url"];
-
-/// A day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Date {
-    /// Of the common era.
-    pub year: u16,
-    /// From 1.
-    pub month: u8,
-    /// From 1.
-    pub day: u8,
-}
-
-impl Date {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.split('-').collect();
-        let date = match parts[..] {
-            [year, month, day] if [year.len(), month.len(), day.len()] == [4, 2, 2] => {
-                match (year.parse(), month.parse(), day.parse()) {
-                    (Ok(year), Ok(month), Ok(day)) => Some(Self { year, month, day }),
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        date.filter(|date| (1..=12).contains(&date.month) && (1..=date.days_of_month()).contains(&date.day))
-            .ok_or_else(|| "must be a day such as 2026-11-28".to_owned())
-    }
-
-    fn days_of_month(self) -> u8 {
-        let leap = self.year.is_multiple_of(4) && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
-        match self.month {
-            4 | 6 | 9 | 11 => 30,
-            2 if leap => 29,
-            2 => 28,
-            _ => 31,
-        }
-    }
-
-    /// Its beginning in UTC, in seconds since 1970.
-    #[must_use]
-    pub fn unix_seconds(self) -> i64 {
-        // Years begin in March here, so that a leap day is the last day of one.
-        let (month, year) = (i64::from(self.month), i64::from(self.year));
-        let year = if month <= 2 { year - 1 } else { year };
-        let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + i64::from(self.day) - 1;
-        let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719_468;
-        days * 86_400
-    }
-}
-
-impl std::fmt::Display for Date {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
-    }
-}
 
 pub(super) fn check(entry: &Entry, fields: &mut Fields<'_, '_>) {
     for (field, id) in std::iter::once(("id", &entry.id)).chain(entry.aliases.iter().map(|alias| ("aliases", alias))) {
@@ -96,7 +42,7 @@ pub(super) fn check(entry: &Entry, fields: &mut Fields<'_, '_>) {
     if entry.price_micros.is_some_and(|price| !(0..=MAX_PRICE_MICROS).contains(&price)) {
         fields.fault("price_micros", format!("must be 0 to {MAX_PRICE_MICROS}"));
     }
-    let max = if entry.schema.is_some() { super::MAX_PROMPT_CHARACTERS } else { super::PLAIN_PROMPT_CHARACTERS };
+    let max = if entry.schema.is_some() { MAX_PROMPT_CHARACTERS } else { PLAIN_PROMPT_CHARACTERS };
     if entry.prompt_characters.is_some_and(|limit| !(1..=max).contains(&limit)) {
         fields.fault("prompt_characters", format!("must be 1 to {max}"));
     }
@@ -180,21 +126,5 @@ fn period(text: &str) -> Option<Duration> {
         "m" => number.checked_mul(60).map(Duration::from_secs),
         "h" => number.checked_mul(3_600).map(Duration::from_secs),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_is_read_and_counted() {
-        for (text, seconds) in [("1970-01-01", 0), ("2024-02-29", 1_709_164_800), ("2026-11-28", 1_795_824_000)] {
-            let date = Date::parse(text).unwrap();
-            assert_eq!((date.unix_seconds(), date.to_string()), (seconds, text.to_owned()));
-        }
-        for text in ["", "2026-02-29", "2026-13-01", "2026-1-1", "28.11.2026", "2026-11-28T00:00:00Z"] {
-            assert!(Date::parse(text).is_err(), "{text}");
-        }
     }
 }

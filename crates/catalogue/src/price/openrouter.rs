@@ -76,7 +76,7 @@ fn rule(sku: &Sku) -> Rule {
         Per::Kilotoken => (Some(Decimal::whole(24)), 1),
         _ => (None, 0),
     };
-    Rule { per: sku.per, rows: Vec::new(), step: None, minimum: None, of: sku.of, most: None, fps, extra_frames }
+    Rule { per: sku.per, rows: Vec::new(), step: None, minimum: None, of: sku.of, max_seconds: None, fps, extra_frames }
 }
 
 /// The bases of keys: what is counted, and whether the number is in cents or for a single token.
@@ -201,7 +201,7 @@ fn contradictory(conditions: &Conditions) -> bool {
 
 /// The rate where all these conditions hold: the dearest of those keys whose conditions are no part of another's.
 fn winner(rates: &[(Conditions, Decimal)], all: &Conditions) -> Decimal {
-    let holding = || rates.iter().filter(|(conditions, _)| conditions.is_subset(all));
-    let outdone = |one: &Conditions| holding().any(|(other, _)| one != other && one.is_subset(other));
-    holding().filter(|(conditions, _)| !outdone(conditions)).map(|(_, rate)| *rate).max().unwrap_or_default()
+    let matching = || rates.iter().filter(|(conditions, _)| conditions.is_subset(all));
+    let outdone = |one: &Conditions| matching().any(|(other, _)| one != other && one.is_subset(other));
+    matching().filter(|(conditions, _)| !outdone(conditions)).map(|(_, rate)| *rate).max().unwrap_or_default()
 }

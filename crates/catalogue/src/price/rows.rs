@@ -120,8 +120,8 @@ fn fault(rule: &Rule, allowed: &BTreeMap<String, Vec<String>>) -> Option<String>
         return Some("has an fps of 0".to_owned());
     }
     match rule.per {
-        Per::GpuSecond if rule.most.is_none_or(Decimal::is_zero) => {
-            Some("needs `most`, the longest run that is paid for, in seconds".to_owned())
+        Per::GpuSecond if rule.max_seconds.is_none_or(Decimal::is_zero) => {
+            Some("needs `max_seconds`, the longest run that is paid for, in seconds".to_owned())
         }
         Per::VideoMegapixel | Per::Kilotoken if rule.fps.is_none() && !allowed.contains_key("fps") => {
             Some("counts frames, but neither it nor a setting says `fps`".to_owned())

@@ -26,7 +26,7 @@ pub struct Rule {
     pub of: Option<Role>,
     /// The longest time on the provider's machine, in seconds.
     #[serde(default)]
-    pub most: Option<Decimal>,
+    pub max_seconds: Option<Decimal>,
     /// Frames a second, where frames are counted and no setting says it.
     #[serde(default)]
     pub fps: Option<Decimal>,

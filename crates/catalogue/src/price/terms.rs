@@ -80,7 +80,7 @@ fn part(number: usize, rule: &Rule, facts: &Facts) -> Result<Part, Unpriced> {
         Per::InputImage => Some(Decimal::whole(input_images(rule.of, facts))),
         Per::Megapixel => pixels(size()?, Decimal::ONE, rule.per),
         Per::VideoMegapixel | Per::Kilotoken => pixels(size()?, frames()?, rule.per),
-        Per::GpuSecond => Some(rule.most.ok_or_else(|| unknown("the longest run"))?),
+        Per::GpuSecond => Some(rule.max_seconds.ok_or_else(|| unknown("the longest run"))?),
         Per::Character => Some(Decimal::whole(facts.characters.into())),
     };
     let one = one.and_then(|one| one.round_up(rule.step));

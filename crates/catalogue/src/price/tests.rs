@@ -25,7 +25,7 @@ fn row(when: &str, credits: &str) -> Row {
 
 fn rule(per: Per, rows: &[(&str, &str)]) -> Rule {
     let rows = rows.iter().map(|(when, credits)| row(when, credits)).collect();
-    Rule { per, rows, step: None, minimum: None, of: None, most: None, fps: None, extra_frames: 0 }
+    Rule { per, rows, step: None, minimum: None, of: None, max_seconds: None, fps: None, extra_frames: 0 }
 }
 
 /// What is known of an order: `"audio=true resolution=720p|1080p"`, of which several values are open.

@@ -71,7 +71,7 @@ impl<'a> Property<'a> {
             if is_type(of, "boolean") {
                 all.extend([Value::Bool(true), Value::Bool(false)]);
             } else {
-                all.extend(listed(of)?.into_iter().cloned());
+                all.extend(enumerated(of)?.into_iter().cloned());
             }
         }
         (!all.is_empty()).then_some(all)
@@ -100,7 +100,7 @@ impl<'a> Property<'a> {
     /// Whether some alternative is a whole number.
     pub(super) fn has_integers(&self) -> bool {
         self.alternatives.iter().any(|of| {
-            is_type(of, "integer") || listed(of).is_some_and(|values| values.iter().any(|value| value.is_i64()))
+            is_type(of, "integer") || enumerated(of).is_some_and(|values| values.iter().any(|value| value.is_i64()))
         })
     }
 }
@@ -129,7 +129,7 @@ pub(crate) fn is_type(of: &Map<String, Value>, name: &str) -> bool {
     match of.get("type") {
         Some(Value::String(one)) => one == name,
         Some(Value::Array(several)) => several.iter().any(|one| one == name),
-        _ => listed(of).is_some_and(|values| values.iter().any(|value| type_of(value) == name)),
+        _ => enumerated(of).is_some_and(|values| values.iter().any(|value| type_of(value) == name)),
     }
 }
 
@@ -146,7 +146,7 @@ fn type_of(value: &Value) -> &'static str {
 }
 
 /// The values of an `enum` or a `const`, `null` left out.
-pub(crate) fn listed(of: &Map<String, Value>) -> Option<Vec<&Value>> {
+pub(crate) fn enumerated(of: &Map<String, Value>) -> Option<Vec<&Value>> {
     let values = match (of.get("enum"), of.get("const")) {
         (Some(Value::Array(values)), _) => values.iter().collect(),
         (_, Some(value)) => vec![value],

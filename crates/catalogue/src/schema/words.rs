@@ -4,7 +4,7 @@ use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use serde_json::Value;
 
-use super::escape;
+use super::pointer::escape;
 
 /// So many values are listed in a message.
 const MAX_LISTED: usize = 40;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Choice, Frames, Open, Pixels, Rate, Setting};
 use crate::entry::{MAX_PROMPT_CHARACTERS, Mapping, Unit};
-use crate::schema::{Limits, Property, Schema, is_type, listed, same, shown};
+use crate::schema::{Limits, Property, Schema, enumerated, is_type, same, shown};
 use crate::setting_name::{AUTO, SettingName, milliseconds, seconds_text};
 use crate::settings::open::{Written, pixels};
 
@@ -132,7 +132,7 @@ impl Deriving<'_> {
             }
         };
         for of in property.alternatives() {
-            let values = listed(of).unwrap_or_default();
+            let values = enumerated(of).unwrap_or_default();
             let text = is_type(of, "string");
             if !text && !is_type(of, "integer") && !is_type(of, "number") {
                 continue;
@@ -159,7 +159,7 @@ impl Deriving<'_> {
                 }
                 self.choose(Value::Bool(true));
                 self.choose(Value::Bool(false));
-            } else if let Some(values) = listed(of) {
+            } else if let Some(values) = enumerated(of) {
                 values.into_iter().for_each(|value| self.choose(value.clone()));
             } else if is_type(of, "number") || is_type(of, "integer") {
                 self.number(Limits::of(of));
@@ -194,13 +194,20 @@ impl Deriving<'_> {
                     self.choices.push(Choice { text: AUTO.to_owned(), value: Value::from(-1) });
                     limits.min = Some(1.0);
                 }
+                // A schema without a limit does not mean nothing, or less.
+                let lowest = if limits.integer { 1.0 } else { self.unit() / 1_000.0 };
+                limits.min = Some(limits.min.unwrap_or(lowest).max(lowest));
             }
             SettingName::Outputs => {
                 limits.integer = true;
                 limits.min = Some(limits.min.unwrap_or_default().max(1.0));
                 limits.max = Some(limits.max.unwrap_or(MAX_OUTPUTS).min(MAX_OUTPUTS));
             }
-            SettingName::Fps | SettingName::Seed => {}
+            SettingName::Fps => {
+                let lowest = if limits.integer { 1.0 } else { 0.001 };
+                limits.min = Some(limits.min.unwrap_or(lowest).max(lowest));
+            }
+            SettingName::Seed => {}
             _ => return,
         }
         self.open = Some(Open::Number { limits, unit: self.unit(), written: Written::Number });

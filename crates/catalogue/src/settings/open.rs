@@ -209,7 +209,7 @@ impl Frames {
     }
 
     /// The times of the listed numbers.
-    pub(super) fn listed_texts(&self, fps: Option<f64>) -> Vec<String> {
+    pub(crate) fn listed_texts(&self, fps: Option<f64>) -> Vec<String> {
         self.listed.iter().filter_map(|frames| self.text(*frames as f64, fps)).collect()
     }
 }

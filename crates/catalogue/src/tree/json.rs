@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::fault;
 use crate::Fault;
 use crate::schema::escape;
 
 pub(super) fn parse(text: &str) -> Result<(Value, BTreeMap<String, usize>), Vec<Fault>> {
     let root: Value = serde_json::from_str(text)
-        .map_err(|error| vec![fault(error.line().max(1), format!("is not JSON: {error}"))])?;
+        .map_err(|error| vec![Fault::of_file(error.line().max(1), format!("is not JSON: {error}"))])?;
     if !root.is_object() {
-        return Err(vec![fault(1, "must be an object with the list `models`".to_owned())]);
+        return Err(vec![Fault::of_file(1, "must be an object with the list `models`".to_owned())]);
     }
     let mut scanner = Scanner { bytes: text.as_bytes(), at: 0, line: 1, lines: BTreeMap::new() };
     scanner.value("");

@@ -6,7 +6,6 @@ use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault;
 use crate::Fault;
 use crate::schema::escape;
 
@@ -15,7 +14,7 @@ pub(super) fn parse(text: &str) -> Result<(Value, BTreeMap<String, usize>), Vec<
     let mut reader = Reader { text, lines: BTreeMap::new(), faults: Vec::new() };
     for error in errors {
         let line = error.span().map_or(1, |span| reader.line(span.start));
-        reader.faults.push(fault(line, format!("is not TOML: {}", error.message())));
+        reader.faults.push(Fault::of_file(line, format!("is not TOML: {}", error.message())));
     }
     if reader.faults.is_empty() {
         let root = reader.table(table.get_ref(), "");
@@ -80,7 +79,7 @@ impl Reader<'_> {
 
     fn refuse(&mut self, value: &Spanned<DeValue<'_>>, message: &str) -> Value {
         let text = self.text.get(value.span()).unwrap_or_default();
-        self.faults.push(fault(self.line(value.span().start), format!("{text} {message}")));
+        self.faults.push(Fault::of_file(self.line(value.span().start), format!("{text} {message}")));
         Value::Null
     }
 }

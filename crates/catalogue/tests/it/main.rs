@@ -1,18 +1,34 @@
 //! Tests of the catalogue through its front door: entries in, orders and violations out.
+#![allow(clippy::unwrap_used)]
 
-mod entries;
+mod built_in;
+mod conformance;
+mod faults;
+mod forms;
+mod legacy;
+mod openrouter;
+mod properties;
+mod random;
+mod real;
 mod resolve;
+mod shared;
+mod shipped;
 
-use std::path::Path;
+use std::sync::Arc;
 
-use rushes_catalogue::{Asset, Catalogue, Format, Input, Model, Resolved, Violation};
+use rushes_catalogue::{Asset, Catalogue, Fault, Format, Input, Model, Resolved, Violation};
 
-/// The catalogue of `tests/entries`.
-fn examples() -> Catalogue {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/entries");
-    let read = |path: &str| std::fs::read_to_string(folder.join(path)).map_err(|error| error.to_string());
-    let text = std::fs::read_to_string(folder.join("models.toml")).expect("the entries");
-    Catalogue::parse(Format::Toml, &text, &read).unwrap_or_else(|faults| panic!("{}", lines(&faults)))
+/// A model that ships.
+fn shipped_model(id: &str) -> Arc<Model> {
+    Catalogue::shipped().iter().find(|model| model.id == id).unwrap_or_else(|| panic!("no {id}")).clone()
+}
+
+/// The catalogue of one entry, whose schema is given.
+fn parse(entry: &str, schema: &str) -> Result<Catalogue, Vec<Fault>> {
+    let read = |path: &str| {
+        if path == "schema.json" { Ok(schema.to_owned()) } else { Err("is not there".to_owned()) }
+    };
+    Catalogue::parse(Format::Toml, entry, &read)
 }
 
 fn lines<T: ToString>(all: &[T]) -> String {

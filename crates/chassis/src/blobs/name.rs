@@ -60,6 +60,7 @@ impl Name {
             "mov" => "video/quicktime",
             "mp3" => "audio/mpeg",
             "wav" => "audio/wav",
+            "m4a" => "audio/mp4",
             "json" => "application/json",
             "txt" => "text/plain; charset=utf-8",
             _ => "application/octet-stream",

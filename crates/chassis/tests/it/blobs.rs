@@ -42,6 +42,27 @@ fn bytes() -> Bytes {
     (0..50_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
+#[tokio::test]
+async fn a_large_object_is_stored_in_pieces() {
+    let directory = Directory::new();
+    let store = directory.store();
+    // A piece has 8 MiB: less than one, exactly two, and two and a bit.
+    for size in [100, 16 << 20, (16 << 20) + 5] {
+        let bytes: Bytes = (0..size).map(|n: usize| (n % 253) as u8).collect();
+        let name = Name::of(&bytes, "mov");
+        store.put_from(&name, &bytes[..]).await.unwrap();
+        assert_eq!(store.get(&name).await.unwrap(), bytes, "{size}");
+        store.put_from(&name, &bytes[..]).await.unwrap();
+        // What has another hash than its name says is not stored, and leaves nothing.
+        let before = directory.files();
+        let other = Name::of(b"another", "mov");
+        let answer = store.put_from(&other, &bytes[..]).await;
+        assert!(matches!(answer, Err(Error::Changed(_))), "{answer:?}");
+        assert_eq!(store.head(&other).await.unwrap(), None);
+        assert_eq!(directory.files(), before);
+    }
+}
+
 /// What any storage must do.
 async fn check(store: &Store) {
     let name = store.put(bytes(), "mp4").await.unwrap();
@@ -135,12 +156,48 @@ fn bucket_at(endpoint: &str, more: &[(&str, &str)]) -> Settings {
 /// Objects by path, with the headers they were put with.
 type Bucket = Arc<Mutex<BTreeMap<String, (HeaderMap, Bytes)>>>;
 
-/// The part of S3 that we use: put if absent, get with a range, head.
+/// Uploads in parts, as S3 has them: begun, sent, completed or aborted. `None` for another request.
+fn s3_parts(
+    objects: &mut BTreeMap<String, (HeaderMap, Bytes)>,
+    parts: &http::request::Parts,
+    body: &Bytes,
+) -> Option<Response<Body>> {
+    let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
+    let of_upload = format!("{path}?part=");
+    match (&parts.method, query) {
+        (&Method::POST, "uploads" | "uploads=") => {
+            objects.insert(format!("{of_upload}0"), (parts.headers.clone(), Bytes::new()));
+            let answer = "<InitiateMultipartUploadResult><UploadId>one</UploadId></InitiateMultipartUploadResult>";
+            Some(answer.into_response())
+        }
+        (&Method::PUT, query) if query.contains("uploadId=one") => {
+            let number = query.split('&').find_map(|pair| pair.strip_prefix("partNumber=")).unwrap();
+            objects.insert(format!("{of_upload}{number}"), (parts.headers.clone(), body.clone()));
+            Some([("etag", format!("\"{number}\""))].into_response())
+        }
+        (&Method::POST | &Method::DELETE, "uploadId=one") => {
+            let sent: Vec<_> = objects.keys().filter(|key| key.starts_with(&of_upload)).cloned().collect();
+            let sent: Vec<_> = sent.iter().map(|key| objects.remove(key).unwrap()).collect();
+            if parts.method == Method::DELETE {
+                return Some(StatusCode::NO_CONTENT.into_response());
+            }
+            let whole: Vec<u8> = sent.iter().flat_map(|(_, bytes)| bytes.to_vec()).collect();
+            objects.insert(path.to_owned(), (sent[0].0.clone(), whole.into()));
+            Some("<CompleteMultipartUploadResult><ETag>\"1\"</ETag></CompleteMultipartUploadResult>".into_response())
+        }
+        _ => None,
+    }
+}
+
+/// The part of S3 that we use: put if absent, put in parts, get with a range, head.
 async fn s3(State(bucket): State<Bucket>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let path = parts.uri.path().to_owned();
     let mut objects = bucket.lock().unwrap();
+    if let Some(response) = s3_parts(&mut objects, &parts, &body) {
+        return response;
+    }
     let stored = objects.get(&path).cloned();
     match (parts.method, stored) {
         (Method::PUT, Some(_)) if parts.headers.get("if-none-match").is_some_and(|value| value == "*") => {
@@ -187,6 +244,17 @@ async fn a_bucket_is_asked_as_s3_is() {
     ]);
     let store = Store::open(&Settings::read(&source).unwrap()).unwrap();
     check(&store).await;
+
+    // A long one goes in parts, with its type; one that is not what its name says leaves none of them.
+    let long: Bytes = (0..(8 << 20) + 9).map(|n: usize| (n % 253) as u8).collect();
+    let name = Name::of(&long, "m4a");
+    store.put_from(&name, &long[..]).await.unwrap();
+    assert_eq!(store.get(&name).await.unwrap(), long);
+    let other = Name::of(b"another", "m4a");
+    assert!(matches!(store.put_from(&other, &long[..]).await, Err(Error::Changed(_))));
+    let (headers, _) =
+        bucket.lock().unwrap().remove(&format!("/rushes/production/{}/{name}", &name.to_string()[..2])).unwrap();
+    assert_eq!(headers["content-type"], "audio/mp4");
 
     let name = Name::of(&bytes(), "mp4").to_string();
     let objects = bucket.lock().unwrap();

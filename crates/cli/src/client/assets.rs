@@ -1,14 +1,18 @@
 //! `rushes upload` and `rushes thumbnail`.
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, stream};
 use proto::assets::v1::asset_service_client::AssetServiceClient;
 use proto::assets::v1::thumbnail::State;
 use proto::assets::v1::upload_asset_request::Part;
 use proto::assets::v1::{Asset, RenderThumbnailRequest, Thumbnail, ThumbnailSpec, UploadAssetRequest, UploadMetadata};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
 
 use crate::client::session::Session;
 use crate::failure::{Exit, Failure};
@@ -17,10 +21,10 @@ use crate::show;
 /// How much of a file goes into one message.
 const CHUNK: usize = 256 * 1024;
 
-/// Uploads a picture.
+/// Uploads a picture, a video or a sound.
 #[derive(Debug, clap::Args)]
 pub struct Upload {
-    /// A JPEG, PNG or WebP of at most 20 MiB.
+    /// A picture (JPEG, PNG, WebP; at most 20 MiB), a video (MP4, WebM, MOV; 200 MiB) or a sound (WAV, MP3, M4A; 50 MiB).
     file: PathBuf,
 }
 
@@ -51,20 +55,29 @@ impl Upload {
 
 /// Uploads a file.
 pub(crate) async fn upload(session: &Session, file: &Path) -> Result<Asset> {
-    let bytes = tokio::fs::read(file)
-        .await
-        .map_err(|error| Failure::new(format!("{} cannot be read: {error}", file.display())).exit(Exit::Usage))?;
+    let unreadable =
+        |error: &io::Error| Failure::new(format!("{} cannot be read: {error}", file.display())).exit(Exit::Usage);
+    let opened = File::open(file).await.map_err(|error| unreadable(&error))?;
+    let size = opened.metadata().await.map_err(|error| unreadable(&error))?.len();
     let file_name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let size_bytes = i64::try_from(bytes.len())?;
-    let metadata = Part::Metadata(UploadMetadata { file_name, size_bytes });
-    let bytes = Bytes::from(bytes);
-    let chunks = (0..bytes.len()).step_by(CHUNK).map(move |at| {
-        let end = bytes.len().min(at + CHUNK);
-        Part::Chunk(bytes.slice(at..end))
+    let metadata = Part::Metadata(UploadMetadata { file_name, size_bytes: i64::try_from(size)? });
+    // A stream to the gateway cannot break off with a reason of ours: it ends, and the reason is found here.
+    let (failed, failure) = std::sync::mpsc::channel();
+    let chunks = stream::unfold((opened, failed), async |(mut file, failed)| match read_chunk(&mut file).await {
+        Ok(chunk) if chunk.is_empty() => None,
+        Ok(chunk) => Some((Part::Chunk(chunk), (file, failed))),
+        Err(error) => {
+            let _ = failed.send(error);
+            None
+        }
     });
-    let parts = std::iter::once(metadata).chain(chunks).map(|part| UploadAssetRequest { part: Some(part) });
+    let parts = stream::once(async { metadata }).chain(chunks).map(|part| UploadAssetRequest { part: Some(part) });
     let mut client = AssetServiceClient::new(session.gateway()?);
-    let answer = client.upload_asset(session.request(futures::stream::iter(parts))?).await;
+    // It takes as long as the gateway lets it.
+    let answer = client.upload_asset(session.stream(parts)?).await;
+    if let Ok(error) = failure.try_recv() {
+        return Err(unreadable(&error).into());
+    }
     Ok(answer.map_err(|status| session.failed(&status))?.into_inner())
 }
 
@@ -79,9 +92,29 @@ impl Render {
     }
 }
 
+/// The next bytes of a file; none at its end.
+async fn read_chunk(file: &mut File) -> io::Result<Bytes> {
+    let mut chunk = BytesMut::with_capacity(CHUNK);
+    while chunk.len() < CHUNK && file.take((CHUNK - chunk.len()) as u64).read_buf(&mut chunk).await? > 0 {}
+    Ok(chunk.freeze())
+}
+
 fn text(asset: &Asset) -> String {
-    let (width, height, size) = (asset.width, asset.height, show::bytes(asset.size_bytes));
-    let mut out = format!("{}\n  {}, {width}x{height}, {size}\n  {}\n", asset.name, asset.mime_type, asset.url);
+    let mut out = format!("{}\n  {}", asset.name, asset.mime_type);
+    if asset.width > 0 {
+        let _ = write!(out, ", {}x{}", asset.width, asset.height);
+    }
+    if let Some(duration) = &asset.duration {
+        let _ = write!(out, ", {:.1} s", duration.seconds as f64 + f64::from(duration.nanos) / 1e9);
+    }
+    if asset.frame_rate > 0.0 {
+        let _ = write!(out, ", {:.4} frames/s", asset.frame_rate);
+    }
+    if asset.audio && asset.width > 0 {
+        out.push_str(", with sound");
+    }
+    let c2pa = if asset.c2pa { ", with a C2PA manifest" } else { "" };
+    let _ = write!(out, ", {}{c2pa}\n  {}\n", show::bytes(asset.size_bytes), asset.url);
     if let Some(thumbnail) = &asset.thumbnail {
         let _ = writeln!(out, "  thumbnail {}", line(thumbnail));
     }

@@ -101,7 +101,7 @@ impl Worker {
         let (slots, wanted) = mpsc::channel(1);
         let request = ClaimWorkRequest {
             worker: "bench".to_owned(),
-            models: vec!["models/local-sketch".to_owned()],
+            providers: vec!["local".to_owned()],
             slots: i32::try_from(GENERATIONS)?,
         };
         slots.send(request).await?;

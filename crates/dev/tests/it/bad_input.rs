@@ -144,7 +144,7 @@ async fn uploads(client: &Client) {
     let vast = self::png(40_000, 40_000);
     check(upload(client, "vast.png", &vast).await, Code::InvalidArgument, "IMAGE_LIMIT_EXCEEDED");
     let text = b"This is not a picture, whatever it is called.";
-    check(upload(client, "text.jpg", text).await, Code::InvalidArgument, "IMAGE_FORMAT_UNSUPPORTED");
+    check(upload(client, "text.jpg", text).await, Code::InvalidArgument, "MEDIA_FORMAT_UNSUPPORTED");
     check(upload(client, "none.jpg", b"").await, Code::InvalidArgument, "IMAGE_FORMAT_UNSUPPORTED");
     // It begins as a JPEG does.
     let mut heavy = vec![0; 22 << 20];

@@ -37,7 +37,7 @@ async fn a_generation_completes_and_the_dashboard_shows_it() -> Result<()> {
 
     let done = seen.last().unwrap();
     assert_eq!(done.state(), State::Completed, "{:?}", done.error);
-    assert_eq!(done.charge.unwrap().captured_micros, price);
+    assert_eq!(done.charge.as_ref().unwrap().captured_micros, price);
     assert_eq!(done.attempt_count, 1);
     let output = &done.outputs[0];
 

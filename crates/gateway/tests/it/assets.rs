@@ -74,7 +74,17 @@ async fn an_asset_is_served_whole_and_may_be_cached_forever() {
 #[tokio::test]
 async fn types_follow_the_extension() {
     let cluster = Cluster::start().await;
-    let types = [("webp", "image/webp"), ("jpg", "image/jpeg"), ("png", "image/png"), ("mp4", "video/mp4")];
+    let types = [
+        ("webp", "image/webp"),
+        ("jpg", "image/jpeg"),
+        ("png", "image/png"),
+        ("mp4", "video/mp4"),
+        ("webm", "video/webm"),
+        ("mov", "video/quicktime"),
+        ("wav", "audio/wav"),
+        ("mp3", "audio/mpeg"),
+        ("m4a", "audio/mp4"),
+    ];
     for (extension, kind) in types {
         let name = cluster.store.put(Bytes::from_static(b"bytes"), extension).await.unwrap();
         let response = ask(&cluster, Method::GET, &format!("/assets/{name}"), &[]).await;

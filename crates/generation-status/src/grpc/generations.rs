@@ -171,7 +171,7 @@ impl GenerationService for GenerationsApi {
         request: Request<api::ResolveGenerationRequest>,
     ) -> Result<Response<api::Generation>, Status> {
         let (account, id, resolution, note) = parse_resolve(request.into_inner())?;
-        let generation = self.generations.resolve(account, id, &resolution, &note).await?;
+        let generation = self.generations.resolve(account, id, &resolution, &note, None).await?;
         Ok(Response::new(self.presenter.generation(&generation)))
     }
 
@@ -217,7 +217,7 @@ fn parse_resolve(
     Ok((account, id, resolution, note))
 }
 
-fn parse_resolution(resolution: api::resolve_generation_request::Resolution) -> Option<Resolution> {
+pub(super) fn parse_resolution(resolution: api::resolve_generation_request::Resolution) -> Option<Resolution> {
     use api::charge::ProviderCharge as Charge;
     use api::resolve_generation_request::Resolution as Wanted;
     match resolution {

@@ -1,6 +1,6 @@
 //! The handlers of ModelService.
 
-use catalogue::{Role, SettingName};
+use catalogue::{Decimal, Role, Row, Rule, SettingDescription, SettingName, Slot};
 use chassis::fields::Fields;
 use domain::page;
 use proto::models::v1 as api;
@@ -11,7 +11,7 @@ use super::fields::parse_page;
 use super::request::authenticated;
 use crate::model::Condition;
 use crate::models::{MeasuredModel, Models};
-use crate::presenter::{model_name, timestamp};
+use crate::presenter::{model_name, role_to_proto, timestamp};
 
 /// The listing that page tokens of models belong to.
 const LISTING: &str = "models";
@@ -56,7 +56,7 @@ fn to_proto(MeasuredModel { model, pace, breaker, served }: MeasuredModel) -> ap
         }
         None => None,
     };
-    let number = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+    let settings = model.setting_descriptions().into_iter();
     api::Model {
         name: model_name(&model.id),
         provider: model.provider.as_str().to_owned(),
@@ -83,8 +83,63 @@ fn to_proto(MeasuredModel { model, pace, breaker, served }: MeasuredModel) -> ap
         output_kinds: model.output_kinds.iter().map(|kind| kind.as_str().to_owned()).collect(),
         source: model.source.clone(),
         checked: model.checked.map(|day| day.to_string()).unwrap_or_default(),
-        ..api::Model::default()
+        kind: model.kind.as_str().to_owned(),
+        settings: settings.filter(|setting| !elsewhere(setting.name)).map(setting_to_proto).collect(),
+        media: model.slots.iter().map(slot_to_proto).collect(),
+        parameters_schema: model.parameters_schema(),
+        prices: model.prices.iter().map(price_to_proto).collect(),
+        retire_time: model.retire.map(|day| prost_types::Timestamp { seconds: day.unix_seconds(), nanos: 0 }),
     }
+}
+
+/// The settings that `input_limits` tells.
+const fn elsewhere(name: SettingName) -> bool {
+    matches!(name, SettingName::Prompt | SettingName::Seed)
+}
+
+fn setting_to_proto(setting: SettingDescription) -> api::model::Setting {
+    api::model::Setting {
+        name: setting.name.as_str().to_owned(),
+        values: setting.values,
+        min: setting.min,
+        max: setting.max,
+        step: setting.step,
+        default_value: setting.default_value,
+        required: setting.required,
+        max_characters: number(setting.max_characters),
+    }
+}
+
+fn slot_to_proto(slot: &Slot) -> api::model::MediaSlot {
+    api::model::MediaSlot {
+        role: role_to_proto(slot.role).into(),
+        min: number(slot.min),
+        max: number(slot.max),
+        mime_types: slot.types.clone(),
+        max_bytes: slot.limits.max_bytes.and_then(|max| i64::try_from(max).ok()).unwrap_or_default(),
+    }
+}
+
+fn price_to_proto(rule: &Rule) -> api::model::Price {
+    let when = |(name, values): (&String, &Vec<String>)| api::model::price::Condition {
+        name: name.clone(),
+        values: values.clone(),
+    };
+    let row = |row: &Row| api::model::price::Row {
+        when: row.when.iter().map(when).collect(),
+        credits: row.credits.to_string(),
+    };
+    let text = |number: Option<Decimal>| number.map(|number| number.to_string()).unwrap_or_default();
+    api::model::Price {
+        per: rule.per.as_str().to_owned(),
+        rows: rule.rows.iter().map(row).collect(),
+        step: text(rule.step),
+        minimum: text(rule.minimum),
+    }
+}
+
+fn number(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 /// The reason that a breaker's cause is.

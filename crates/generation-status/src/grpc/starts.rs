@@ -47,6 +47,9 @@ pub(super) fn parse_start(
     }
     let asked = request.input.clone().unwrap_or_default();
     let prompt = fields.text("input.prompt", asked.prompt.clone(), MAX_PROMPT_CHARACTERS);
+    if asked.prompt.trim().is_empty() && !asked.prompt.is_empty() {
+        fields.wrong("input.prompt", "must show something, not only spaces");
+    }
     let seed = asked.seed;
     let input = parse_input(&mut fields, asked);
     if request.max_price_micros.is_some_and(|max| max < 0) {

@@ -135,7 +135,7 @@ pub(crate) struct Generation {
 }
 
 /// What a generation has in the API besides its texts: names, times and numbers.
-const FIXED_BYTES: usize = 1_024;
+const FIXED_BYTES: usize = 960;
 /// What an output has besides its texts: names, numbers and addresses.
 const OUTPUT_BYTES: usize = 704;
 /// What a line of a price has at most.

@@ -181,6 +181,17 @@ pub(crate) struct FailedAttempt {
     pub(crate) condition: Option<Condition>,
 }
 
+/// What a round of the reaper did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReapedWork {
+    /// Generations that wait for another attempt, or ended.
+    pub(crate) changed: Vec<Generation>,
+    /// Generations whose worker is lost and whose attempt goes on at their provider: nothing of them changed.
+    pub(crate) waiting: Vec<Generation>,
+    /// Work is ready for workers.
+    pub(crate) ready: bool,
+}
+
 /// What became of a provider's event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hinted {

@@ -24,7 +24,7 @@ impl Store {
     /// an order is live.
     pub(crate) async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
-            let held = jobs::lock_lease(tx, lease).await?;
+            let held = jobs::begin_elsewhere(tx, lease).await?;
             jobs::assign_pool(tx, lease, provider).await?;
             // The unique index on live orders turns a second intent into a conflict. It is the same intent only under the same
             // fence; under another one the update matches nothing, and the caller is refused.
@@ -123,8 +123,9 @@ impl Store {
             let awaited = jobs::poll_now(tx, job).await?;
             // A worker that holds the lease is finding out itself, and may be about to record something else.
             let generation = match reference {
-                // The worker that held it is gone, and the next one is spared from finding out.
-                Some(reference) if awaited || (!forgotten && is_queued(tx, account, job).await?) => {
+                // Also where the worker that held it is gone: the next one is spared from finding out. A process of the version
+                // before leaves such a job queued.
+                Some(reference) if awaited || is_queued(tx, account, job).await? => {
                     set_reference(tx, account, job, reference).await?
                 }
                 _ => None,

@@ -157,6 +157,7 @@ impl FromRow<'_, PgRow> for JobFacts {
         Ok(Self {
             state: state.try_into().map_err(|error| decode("job_state", error))?,
             stop_ignored: row.try_get("stop_ignored")?,
+            unconfirmed: row.try_get("unconfirmed")?,
         })
     }
 }

@@ -58,7 +58,7 @@ impl Store {
                  select from scenes s join projects p on p.account_id = s.account_id and p.id = s.project_id
                  where s.account_id = $1 and s.project_id = $2 and s.id = $3
                    and s.delete_time is null and p.delete_time is null
-             ), (
+             ), exists (
                  select from credit_accounts where account_id = $1 and available_micros >= $4
              ), exists (
                  select from credit_accounts where account_id = $1 and open_count >= $5

@@ -184,14 +184,16 @@ pub(super) async fn lock_both_facts(
     let query = sqlx::query_as::<_, Row>(concat!(
         "select ",
         facts_columns!(),
-        ", j.state as job_state, coalesce(j.cancel_at <= now() - make_interval(secs => $3), false) as stop_ignored
+        ", j.state as job_state, coalesce(j.cancel_at <= now() - make_interval(secs => $3), false) as stop_ignored,
+         g.wait_reason = $4 as unconfirmed
          from generations g join jobs j on j.id = g.id
          where g.account_id = $1 and g.id = $2
          for no key update of g"
     ))
     .bind(account)
     .bind(id)
-    .bind(grace_seconds);
+    .bind(grace_seconds)
+    .bind(WaitReason::SubmissionUnconfirmed as i16);
     let row = statement("lock_generation_and_job", query.fetch_optional(&mut *tx)).await?;
     Ok(row.map(|row| (row.facts, row.job)))
 }
@@ -356,7 +358,7 @@ pub(super) async fn end_locked(
 
 /// Marks generations whose lease expired as waiting for a worker.
 pub(super) async fn mark_requeued(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Result<Vec<Generation>, Error> {
-    // A lost poll leaves its job waiting and its generation at the provider: the join leaves that one alone.
+    // Whose attempt goes on at a provider has a job that waits: the join leaves that one alone, since nothing of it changed.
     let query = sqlx::query_as(change!(
         "update generations g
          set wait_reason = $2, update_time = now(), version = g.version + 1
@@ -367,6 +369,18 @@ pub(super) async fn mark_requeued(tx: &mut PgConnection, jobs: Vec<Uuid>) -> Res
     .bind(jobs)
     .bind(WaitReason::Capacity as i16);
     Ok(statement("mark_requeued", query.fetch_all(&mut *tx)).await?)
+}
+
+/// Generations whose lease expired and whose attempt goes on at their provider.
+pub(super) async fn find_waiting(tx: &mut PgConnection, jobs: &[Uuid]) -> Result<Vec<Generation>, Error> {
+    let query = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from jobs j join generations g on g.account_id = j.account_id and g.id = j.id
+         where j.id = any ($1) and j.state = 'waiting' and g.end_time is null"
+    ))
+    .bind(jobs);
+    Ok(statement("find_waiting_generations", query.fetch_all(&mut *tx)).await?)
 }
 
 /// Ends the generation of a dead-lettered job.

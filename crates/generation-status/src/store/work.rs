@@ -13,12 +13,13 @@ use super::orders::record_usage;
 use super::outputs::require_outputs;
 use super::provider_calls::report_condition;
 use super::transitions::{
-    begin_attempts, by_number, clear_late_cancels, end_dead_letter, end_locked, lock_facts, mark_requeued, requeue,
+    begin_attempts, by_number, clear_late_cancels, end_dead_letter, end_locked, find_waiting, lock_facts,
+    mark_requeued, requeue,
 };
 use crate::error::Error;
 use crate::model::{
-    Basis, ClaimedWork, FailedAttempt, GENERATION_JOBS, Generation, OrderPhase, Output, ProgressReport, Usage,
-    WaitReason,
+    Basis, ClaimedWork, FailedAttempt, GENERATION_JOBS, Generation, OrderPhase, Output, ProgressReport, ReapedWork,
+    Usage, WaitReason,
 };
 use crate::transitions::{
     AttemptEnd, AttemptOutcome, attempt_decided, attempt_failed, completed, released, reportable,
@@ -142,16 +143,19 @@ impl Store {
         self.pools.finalize.transaction("release_work", run).await
     }
 
-    /// Takes expired leases back and ends dead-lettered generations; returns what changed, and whether work is ready.
-    pub(crate) async fn reap(&self) -> Result<(Vec<Generation>, bool), Error> {
+    /// Takes expired leases back and ends dead-lettered generations.
+    pub(crate) async fn reap(&self) -> Result<ReapedWork, Error> {
         let run = async |tx: &mut PgConnection| {
             let Reaped { requeued, dead_lettered } = jobs::reap(tx, GENERATION_JOBS).await?;
-            let ready = !requeued.is_empty();
-            let mut changed = if ready { mark_requeued(tx, requeued).await? } else { Vec::new() };
-            for job in dead_lettered {
-                changed.extend(end_dead_letter(tx, &job).await?);
+            let mut reaped = ReapedWork { ready: !requeued.is_empty(), ..ReapedWork::default() };
+            if reaped.ready {
+                reaped.waiting = find_waiting(tx, &requeued).await?;
+                reaped.changed = mark_requeued(tx, requeued).await?;
             }
-            Ok((changed, ready))
+            for job in dead_lettered {
+                reaped.changed.extend(end_dead_letter(tx, &job).await?);
+            }
+            Ok(reaped)
         };
         self.pools.reaper.transaction("reap_work", run).await
     }

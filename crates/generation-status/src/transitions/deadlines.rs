@@ -14,6 +14,9 @@ pub(crate) struct JobFacts {
     pub(crate) state: jobs::State,
     /// Its provider was asked to stop longer ago than the grace for an answer.
     pub(crate) stop_ignored: bool,
+    /// A worker could not find out whether the provider took the order. Not so from the loss of the worker that submitted it until
+    /// another has tried.
+    pub(crate) unconfirmed: bool,
 }
 
 /// What is done about a generation's total deadline.
@@ -29,7 +32,7 @@ pub(crate) enum DeadlineAction {
 
 /// Whether the order behind an intent may or may not exist, and no worker is finding out.
 fn is_unconfirmed(facts: &Facts, job: &JobFacts) -> bool {
-    job.state == jobs::State::Waiting && facts.order == Some(OrderPhase::Intent)
+    job.unconfirmed && job.state == jobs::State::Waiting && facts.order == Some(OrderPhase::Intent)
 }
 
 /// What a passed total deadline means for a generation.

@@ -204,7 +204,7 @@ fn a_generation_without_an_open_job_ends() {
 }
 
 fn job(state: jobs::State, stop_ignored: bool) -> JobFacts {
-    JobFacts { state, stop_ignored }
+    JobFacts { state, stop_ignored, unconfirmed: state == jobs::State::Waiting }
 }
 
 #[test]
@@ -257,6 +257,19 @@ fn a_deadline_stops_what_can_be_asked_and_ends_what_cannot() {
         assert_eq!(shown(&Facts { overdue: false, ..facts }), ("keep", None), "{case}, in time");
         let of_user = if expected.0 == "fail" { ("cancel", None) } else { expected };
         assert_eq!(shown(&Facts { cancelled: true, ..facts }), of_user, "{case}, cancelled by its user");
+    }
+}
+
+/// Its worker is lost, and the one that takes the order over has not yet tried to find out.
+#[test]
+fn a_submission_whose_worker_was_lost_is_not_unconfirmed_yet() {
+    let job = JobFacts { unconfirmed: false, ..job(jobs::State::Waiting, false) };
+    let (state, order) = (State::Submitting, Some(OrderPhase::Intent));
+    let facts = Facts { state, order, overdue: true, cancelled: false };
+    assert_eq!(enforce(&facts, &job), DeadlineAction::Stop);
+    assert_eq!(enforce(&Facts { state: State::Cancelling, ..facts }, &job), DeadlineAction::Keep);
+    for resolution in [Resolution::Reference("r".to_owned()), Resolution::Requeue] {
+        assert_eq!(settle(&facts, &job, &resolution), None, "{resolution:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod binary;
+mod bulk;
 mod cancels;
 mod cluster;
 mod credits;
@@ -12,6 +13,7 @@ mod events;
 mod faults;
 mod filters;
 mod models;
+mod orders;
 mod own_writes;
 mod plans;
 mod provider_health;

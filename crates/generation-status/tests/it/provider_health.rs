@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::client::Channel;
 use proto::generations::v1::charge::ProviderCharge;
 use proto::generations::v1::resolve_generation_request::Resolution;
-use proto::generations::v1::{ResolveGenerationRequest, State, WaitReason};
+use proto::generations::v1::{CancelGenerationRequest, ResolveGenerationRequest, State, WaitReason};
 use proto::models::v1::model_service_client::ModelServiceClient;
 use proto::models::v1::{GetModelRequest, Model, model};
 use proto::work::v1::{FailureClass, ProviderCondition, Trouble, Work};
@@ -100,6 +100,57 @@ async fn a_locked_account_costs_no_order_and_what_waits_goes_on_by_itself() {
         assert_eq!(cluster.get(&user, name).await.unwrap().state(), State::Completed);
     }
     assert_eq!(cluster.credit(&user).await.spent_micros, 3 * PRICE);
+}
+
+/// An open breaker keeps new orders back, and nothing else: what a dead worker ordered used to wait behind it, and its cancel too.
+#[tokio::test]
+async fn orders_of_dead_workers_pass_an_open_breaker() {
+    let cluster = Cluster::with(|config| config.work.reap_interval = Duration::from_millis(50)).await;
+    let user = cluster.user(9).await;
+    let mut names = Vec::new();
+    for _ in 0..4 {
+        names.push(cluster.started(&user).await.name);
+    }
+    let mut worker = Worker::new(&cluster, 4).await;
+    let [known, cancelled, in_doubt, locked] =
+        [worker.next().await, worker.next().await, worker.next().await, worker.next().await];
+    worker.submitted(&known).await.unwrap();
+    worker.submitted(&cancelled).await.unwrap();
+    worker.intended(&in_doubt).await.unwrap();
+    assert!(refused(&worker, &locked, ProviderCondition::AccountRefused).await);
+    shows(&cluster, &user, model::State::Unavailable).await;
+    cluster.expire_leases().await;
+    let request = user.asks(CancelGenerationRequest { name: cancelled.generation.clone() });
+    cluster.node.generations.clone().cancel_generation(request).await.unwrap();
+
+    let mut successor = Worker::new(&cluster, 4).await;
+    let mut at_provider = 0;
+    while at_provider < 3 {
+        let work = successor.next().await;
+        if work.generation == locked.generation {
+            // The breaker's probe, which is due after a while.
+            assert!(refused(&successor, &work, ProviderCondition::AccountRefused).await);
+            successor.free(1).await;
+            continue;
+        }
+        at_provider += 1;
+        assert!(work.poll, "{work:?}");
+        assert_eq!(work.cancel_requested, work.generation == cancelled.generation);
+        assert_eq!(work.in_doubt, work.generation == in_doubt.generation);
+        if work.in_doubt {
+            successor.referred(&work, "order-2").await.unwrap();
+        }
+        if work.cancel_requested {
+            successor.fail(&work, FailureClass::Cancelled).await.unwrap();
+        } else {
+            successor.finalizing(&work).await.unwrap();
+            successor.complete(&work).await.unwrap();
+        }
+    }
+    let state = async |work: &Work| cluster.get(&user, &work.generation).await.unwrap().state();
+    assert_eq!(state(&known).await, State::Completed);
+    assert_eq!(state(&in_doubt).await, State::Completed);
+    assert_eq!(state(&cancelled).await, State::Cancelled);
 }
 
 /// Whatever a worker thinks of it, an order that may have been made or charged is followed by no other.

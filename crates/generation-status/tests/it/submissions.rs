@@ -71,6 +71,16 @@ async fn overdue(cluster: &Cluster, name: &str) {
         .unwrap();
 }
 
+/// Waits until the reaper has taken the lease of a job.
+async fn taken_back(cluster: &Cluster, job: &str) {
+    let taken = async || {
+        let query = "select count(*) from jobs where id = $1::text::uuid and state <> 'leased'";
+        let count: i64 = sqlx::query_scalar(query).bind(job).fetch_one(&cluster.pool).await.unwrap();
+        (count == 1).then_some(())
+    };
+    eventually("the job is taken back", Duration::from_secs(20), taken).await.unwrap();
+}
+
 async fn until(cluster: &Cluster, user: &User, name: &str, state: State) -> Generation {
     let reached = eventually(state.as_str_name(), Duration::from_secs(20), async || {
         cluster.get(user, name).await.ok().filter(|generation| generation.state() == state)
@@ -109,6 +119,7 @@ async fn a_reference_needs_its_intent_and_a_successor_gets_both() {
     let mut last = Worker::new(&cluster, 1).await;
     let work = last.next().await;
     assert_eq!((work.in_doubt, work.provider_reference.as_str()), (false, "order-1"));
+    assert_eq!((work.poll, work.attempt), (true, 1), "it is the same attempt, whoever goes on with it");
     last.carry_out(&work).await;
 }
 
@@ -150,18 +161,30 @@ async fn a_webhook_that_comes_before_the_successor_is_what_it_goes_on_with() {
     let job = name.trim_start_matches("generations/").to_owned();
     worker.intended(&work).await.unwrap();
     cluster.expire_leases().await;
-    let queued = async || {
-        let query = "select count(*) from jobs where id = $1::text::uuid and state = 'queued'";
-        let count: i64 = sqlx::query_scalar(query).bind(&job).fetch_one(&cluster.pool).await.unwrap();
-        (count == 1).then_some(())
-    };
-    eventually("the job is taken back", Duration::from_secs(20), queued).await.unwrap();
-    hint(&cluster, &job, "event-1", "order-1").await;
+    taken_back(&cluster, &job).await;
+    assert!(hint(&cluster, &job, "event-1", "order-1").await);
     let mut successor = Worker::new(&cluster, 1).await;
     let work = successor.next().await;
     assert_eq!((work.in_doubt, work.provider_reference.as_str()), (false, "order-1"));
     successor.finalizing(&work).await.unwrap();
     successor.complete(&work).await.unwrap();
+}
+
+/// An operator's finding counts only once a worker has tried to find out: the one that was lost may have been about to order.
+#[tokio::test]
+async fn a_submission_whose_worker_was_lost_is_tried_by_another_before_anybody_settles_it() {
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let (worker, work, name) = claimed(&cluster, &user).await;
+    worker.intended(&work).await.unwrap();
+    cluster.expire_leases().await;
+    taken_back(&cluster, name.trim_start_matches("generations/")).await;
+    let refused = refusal(resolve(&cluster, &user, &name, Resolution::Requeue(true)).await);
+    assert_eq!(refused, (Code::FailedPrecondition, "NOT_UNCONFIRMED".to_owned()));
+    let mut successor = Worker::new(&cluster, 1).await;
+    let work = successor.next().await;
+    successor.suspend_unconfirmed(&work).await.unwrap();
+    assert_eq!(resolve(&cluster, &user, &name, Resolution::Requeue(true)).await.unwrap().state(), State::Queued);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub(crate) const POSTER: &str = "assets/2222222222222222222222222222222222222222
 
 /// A worker with its claim stream open.
 pub(crate) struct Worker {
-    works: Works,
+    pub(crate) works: Works,
     /// Where thumbnail-worker's rows are written in its place.
     pool: PgPool,
     asks: mpsc::Sender<ClaimWorkRequest>,
@@ -35,9 +35,19 @@ impl Worker {
 
     /// A worker that talks to this node.
     pub(crate) async fn at(cluster: &Cluster, node: &Node, slots: i32) -> Self {
+        Self::with(cluster, node, asking(slots)).await
+    }
+
+    /// A worker that can ask this provider.
+    pub(crate) async fn of(cluster: &Cluster, provider: &str, slots: i32) -> Self {
+        let asking = ClaimWorkRequest { providers: vec![provider.to_owned()], ..asking(slots) };
+        Self::with(cluster, &cluster.node, asking).await
+    }
+
+    async fn with(cluster: &Cluster, node: &Node, asking: ClaimWorkRequest) -> Self {
         let mut works = node.works.clone();
         let (asks, asked) = mpsc::channel(8);
-        asks.send(asking(slots)).await.unwrap();
+        asks.send(asking).await.unwrap();
         let leases = works.claim_work(ReceiverStream::new(asked)).await.unwrap().into_inner();
         Self { works, pool: cluster.pool.clone(), asks, leases }
     }

@@ -146,6 +146,39 @@ async fn a_broken_queue_leaves_the_others_of_its_pool_alone() {
     assert_eq!(cluster.trip(first[0].lease, symptom).await.unwrap().target, "a");
     assert!(cluster.claim_from(&["a"], 8).await.is_empty());
     assert!(!cluster.claim_from(&["b"], 2).await.is_empty());
-    assert!(jobs::reset_breaker(&mut *cluster.connection().await, KIND, "a").await.unwrap());
+    assert!(jobs::reset_breaker(&mut *cluster.connection().await, KIND, Scope::Queue, "a").await.unwrap());
     assert!(!cluster.claim_from(&["a"], 2).await.is_empty());
+}
+
+/// A model may be called as a provider is.
+#[tokio::test]
+async fn a_queue_and_a_pool_of_one_name_have_breakers_of_their_own() {
+    let cluster = queued(&["fal", "b"]).await;
+    // The queue `fal` is replicate's, and `b` is fal's.
+    let mut leases = Vec::new();
+    for (queue, pool) in [("fal", "replicate"), ("b", "fal")] {
+        let leased = cluster.claim_from(&[queue], 2).await;
+        jobs::assign_pool(&mut *cluster.connection().await, leased[0].lease, pool).await.unwrap();
+        leases.push(leased.into_iter().map(|job| job.lease).collect::<Vec<_>>());
+    }
+    let misconfigured = Symptom { scope: Scope::Queue, cause: "MISCONFIGURED", detail: "no such model", certain: true };
+    let opened = cluster.trip(leases[0][0], misconfigured).await.unwrap();
+    assert_eq!((opened.scope, opened.target.as_str()), (Scope::Queue, "fal"));
+    assert_eq!(cluster.block_reason("fal").await, Some(BlockReason::Unavailable));
+    assert_eq!(cluster.block_reason("b").await, None, "another queue, and no pool");
+    let claimed = cluster.claim_from(&["b"], 1).await;
+    assert_eq!(claimed.len(), 1);
+    // What fal takes says nothing of the queue that is called as it is.
+    assert!(cluster.recover(claimed[0].lease).await.is_empty());
+    assert!(cluster.claim_from(&["fal"], 8).await.is_empty());
+
+    let opened = cluster.trip(leases[1][0], REFUSED).await.unwrap();
+    assert_eq!((opened.scope, opened.target.as_str()), (Scope::Pool, "fal"));
+    cluster.probe_now().await;
+    let probe = cluster.claim_from(&["fal"], 8).await;
+    assert_eq!(probe.len(), 1);
+    let closed = cluster.recover(probe[0].lease).await;
+    assert_eq!(closed.iter().map(|breaker| breaker.scope).collect::<Vec<_>>(), [Scope::Queue]);
+    assert_eq!(cluster.block_reason("b").await, Some(BlockReason::Unavailable), "its pool is refused still");
+    assert_eq!(cluster.block_reason("fal").await, None);
 }

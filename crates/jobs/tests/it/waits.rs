@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jobs::{MAX_EXPIRED_IN_ROW, Resolution, Suspension};
+use jobs::{Failure, MAX_EXPIRED_IN_ROW, Resolution, Retry, Suspension};
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, KIND};
@@ -81,6 +81,43 @@ async fn a_lost_poll_is_due_again_until_three_in_a_row() {
         );
     }
     assert_eq!(cluster.state(job).await, "dead");
+}
+
+#[tokio::test]
+async fn an_attempt_that_began_elsewhere_is_waited_for_when_its_worker_is_lost() {
+    let cluster = Cluster::new().await;
+    for given_back in [false, true] {
+        let job = cluster.enqueue_for(Uuid::now_v7()).await;
+        let leased = cluster.claim_only().await;
+        jobs::begin_elsewhere(&mut *cluster.connection().await, leased.lease).await.unwrap();
+        if given_back {
+            jobs::release(&mut *cluster.connection().await, leased.lease).await.unwrap();
+        } else {
+            cluster.expire(leased.lease).await;
+            jobs::reap(&mut *cluster.connection().await, KIND).await.unwrap();
+        }
+        assert_eq!(cluster.state(job).await, "waiting");
+        assert!(
+            jobs::begin_elsewhere(&mut *cluster.connection().await, leased.lease).await.is_err(),
+            "the lease is over"
+        );
+        let poll = cluster.claim_only().await;
+        assert_eq!((poll.poll, poll.attempt), (true, 1));
+        // The next attempt has begun nowhere.
+        let failure = Failure {
+            retry: Retry::Counted { after: None },
+            cause: "BROKEN".to_owned(),
+            detail: "it broke".to_owned(),
+        };
+        jobs::fail(&mut *cluster.connection().await, poll.lease, &failure).await.unwrap();
+        cluster.make_due(job).await;
+        let next = cluster.claim_only().await;
+        assert_eq!((next.poll, next.attempt), (false, 2));
+        cluster.expire(next.lease).await;
+        jobs::reap(&mut *cluster.connection().await, KIND).await.unwrap();
+        assert_eq!(cluster.state(job).await, "queued");
+        jobs::complete(&mut *cluster.connection().await, cluster.claim_only().await.lease).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ impl Scene<'_> {
             Script::Leave => {
                 let name = self.drawn().await?;
                 self.cluster.nodes[worker].with(Process::ask_to_end);
-                self.until(&name, "given back", |_, wait| wait == WaitReason::Capacity).await?;
+                self.until_unleased(&name, "given back").await?;
                 self.cluster.kill(worker);
                 customer.cancel(&name).await?;
                 self.cluster.launch(worker)?;
@@ -128,8 +128,7 @@ impl Scene<'_> {
             Script::Die => {
                 let name = self.drawn().await?;
                 self.cluster.kill(worker);
-                self.until(&name, "taken back", |state, wait| state == State::Queued || wait == WaitReason::Capacity)
-                    .await?;
+                self.until_unleased(&name, "taken back").await?;
                 customer.cancel(&name).await?;
                 self.cluster.launch(worker)?;
                 name
@@ -175,6 +174,16 @@ impl Scene<'_> {
         let question = async || {
             let seen = self.customer.get(&names).await.ok()?.pop()?;
             wanted(seen.state(), seen.wait_reason()).then_some(())
+        };
+        testkit::eventually(&format!("{name} is {what}"), STEP, question).await
+    }
+
+    /// Waits until no worker holds a generation's lease. Its order may live on, and then nothing of the generation says so.
+    async fn until_unleased(&self, name: &str, what: &str) -> Result<()> {
+        let id = id(name)?;
+        let question = async || {
+            let leased = sqlx::query_scalar::<_, bool>("select state = 'leased' from jobs where id = $1").bind(id);
+            (!leased.fetch_one(self.pool).await.ok()?).then_some(())
         };
         testkit::eventually(&format!("{name} is {what}"), STEP, question).await
     }

@@ -1,5 +1,7 @@
 //! Records as messages.
 
+use std::time::Duration;
+
 use chassis::blobs::Name;
 use domain::name::asset_name;
 use prost_types::Timestamp;
@@ -28,6 +30,10 @@ impl Presenter {
             size_bytes: asset.bytes.cast_signed(),
             width: asset.width.cast_signed(),
             height: asset.height.cast_signed(),
+            duration: (!asset.duration.is_zero()).then(|| to_proto(asset.duration)),
+            audio: asset.audio,
+            frame_rate: asset.frame_rate,
+            c2pa: asset.c2pa,
             thumbnail: thumbnail.map(|status| self.thumbnail_to_proto(status, Spec::default())),
             poster: asset.poster.as_ref().map(|poster| self.poster_to_proto(poster)),
             create_time: Some(Timestamp {
@@ -73,17 +79,22 @@ impl Presenter {
         thumbnail
     }
 
-    /// A video that was registered; its poster is its default thumbnail.
-    pub(super) fn output_to_proto(&self, video: StoredAsset) -> RegisterOutputResponse {
-        let poster_missing_reason = match &video.thumbnail {
+    /// An output that was registered; its poster is its default thumbnail.
+    pub(super) fn output_to_proto(&self, output: StoredAsset) -> RegisterOutputResponse {
+        let poster_missing_reason = match &output.thumbnail {
             Some(ThumbnailStatus::Failed(reason)) => reason.clone(),
             _ => String::new(),
         };
-        let duration_ms = i64::try_from(video.asset.duration.as_millis()).unwrap_or_default();
-        RegisterOutputResponse { asset: Some(self.asset_to_proto(video)), duration_ms, poster_missing_reason }
+        let duration_ms = i64::try_from(output.asset.duration.as_millis()).unwrap_or_default();
+        RegisterOutputResponse { asset: Some(self.asset_to_proto(output)), duration_ms, poster_missing_reason }
     }
 
     fn url(&self, blob: &Name) -> String {
         format!("{}/assets/{blob}", self.public_url)
     }
+}
+
+fn to_proto(duration: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: duration.subsec_nanos().cast_signed() }
 }

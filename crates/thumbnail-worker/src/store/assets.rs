@@ -30,6 +30,9 @@ struct Row {
     width: i32,
     height: i32,
     duration_ms: i64,
+    has_audio: bool,
+    frame_rate: f64,
+    c2pa: bool,
     create_time: OffsetDateTime,
     #[sqlx(flatten)]
     poster: PosterColumns,
@@ -37,7 +40,7 @@ struct Row {
     thumbnail: Columns,
 }
 
-/// The pictures of a video, all of them or none.
+/// The pictures of a poster, all of them or none.
 #[derive(sqlx::FromRow)]
 struct PosterColumns {
     poster_large: Option<String>,
@@ -73,6 +76,9 @@ impl Row {
             width: self.width.unsigned_abs(),
             height: self.height.unsigned_abs(),
             duration: Duration::from_millis(self.duration_ms.unsigned_abs()),
+            audio: self.has_audio,
+            frame_rate: self.frame_rate,
+            c2pa: self.c2pa,
             poster: self.poster.read()?,
             create_time: self.create_time,
         };
@@ -119,22 +125,28 @@ impl Store {
 }
 
 /// Inserts an asset unless the account has it; says whether it was inserted. One that has no poster yet, since none could be made
-/// or none was made in its day, gets it.
+/// or none was made in its day, gets it, and so does what was not looked for then.
 async fn insert(tx: &mut PgConnection, asset: &NewAsset, key: &ThumbnailKey) -> Result<bool, Error> {
     let poster = asset.poster.as_ref();
     let (large, small) = (poster.map(|poster| &poster.large), poster.map(|poster| &poster.small));
     // A row that was inserted has no transaction that ended its version before.
     let query = sqlx::query_scalar(
-        "insert into assets (account_id, sha256, blob, mime_type, size_bytes, width, height, duration_ms,
-                poster_large, poster_large_width, poster_large_height,
+        "insert into assets (account_id, sha256, blob, mime_type, size_bytes, width, height, duration_ms, has_audio,
+                frame_rate, c2pa, poster_large, poster_large_width, poster_large_height,
                 poster_small, poster_small_width, poster_small_height, thumbhash)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
          on conflict (account_id, sha256) do update
-             set poster_large = excluded.poster_large, poster_large_width = excluded.poster_large_width,
-                 poster_large_height = excluded.poster_large_height, poster_small = excluded.poster_small,
-                 poster_small_width = excluded.poster_small_width, poster_small_height = excluded.poster_small_height,
-                 thumbhash = excluded.thumbhash
-             where assets.poster_large is null and excluded.poster_large is not null
+             set has_audio = excluded.has_audio, frame_rate = excluded.frame_rate, c2pa = excluded.c2pa,
+                 poster_large = coalesce(assets.poster_large, excluded.poster_large),
+                 poster_large_width = coalesce(assets.poster_large_width, excluded.poster_large_width),
+                 poster_large_height = coalesce(assets.poster_large_height, excluded.poster_large_height),
+                 poster_small = coalesce(assets.poster_small, excluded.poster_small),
+                 poster_small_width = coalesce(assets.poster_small_width, excluded.poster_small_width),
+                 poster_small_height = coalesce(assets.poster_small_height, excluded.poster_small_height),
+                 thumbhash = coalesce(assets.thumbhash, excluded.thumbhash)
+             where (assets.poster_large is null and excluded.poster_large is not null)
+                   or (assets.has_audio, assets.frame_rate, assets.c2pa)
+                      is distinct from (excluded.has_audio, excluded.frame_rate, excluded.c2pa)
          returning xmax = 0",
     )
     .bind(key.account.0)
@@ -145,6 +157,9 @@ async fn insert(tx: &mut PgConnection, asset: &NewAsset, key: &ThumbnailKey) -> 
     .bind(asset.width.cast_signed())
     .bind(asset.height.cast_signed())
     .bind(i64::try_from(asset.duration.as_millis()).unwrap_or_default())
+    .bind(asset.audio)
+    .bind(asset.frame_rate)
+    .bind(asset.c2pa)
     .bind(large.map(|image| image.blob.to_string()))
     .bind(large.map(|image| image.width.cast_signed()))
     .bind(large.map(|image| image.height.cast_signed()))
@@ -156,9 +171,32 @@ async fn insert(tx: &mut PgConnection, asset: &NewAsset, key: &ThumbnailKey) -> 
     Ok(statement("insert_asset", query).await?.unwrap_or(false))
 }
 
+/// Gives an asset its poster unless it has one.
+pub(super) async fn set_poster(tx: &mut PgConnection, key: &ThumbnailKey, poster: &Poster) -> Result<(), Error> {
+    let Poster { large, small, thumbhash } = poster;
+    let query = sqlx::query(
+        "update assets set poster_large = $3, poster_large_width = $4, poster_large_height = $5,
+                poster_small = $6, poster_small_width = $7, poster_small_height = $8, thumbhash = $9
+         where account_id = $1 and sha256 = $2 and poster_large is null",
+    )
+    .bind(key.account.0)
+    .bind(key.asset.as_slice())
+    .bind(large.blob.to_string())
+    .bind(large.width.cast_signed())
+    .bind(large.height.cast_signed())
+    .bind(small.blob.to_string())
+    .bind(small.width.cast_signed())
+    .bind(small.height.cast_signed())
+    .bind(thumbhash.as_slice())
+    .execute(tx);
+    statement("set_poster", query).await?;
+    Ok(())
+}
+
 fn find(key: &ThumbnailKey) -> sqlx::query::QueryAs<'_, sqlx::Postgres, Row, sqlx::postgres::PgArguments> {
     sqlx::query_as(
-        "select a.blob, a.mime_type, a.size_bytes, a.width, a.height, a.duration_ms, a.create_time,
+        "select a.blob, a.mime_type, a.size_bytes, a.width, a.height, a.duration_ms, a.has_audio,
+                a.frame_rate, a.c2pa, a.create_time,
                 a.poster_large, a.poster_large_width, a.poster_large_height,
                 a.poster_small, a.poster_small_width, a.poster_small_height, a.thumbhash,
                 t.state, t.blob as thumbnail, t.failure_reason

@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::Store;
 use super::payload::{KIND, parse_payload};
+use super::rendered::keep;
 use super::thumbnails::settle;
 use crate::error::Error;
-use crate::model::{ThumbnailKey, ThumbnailStatus};
+use crate::model::{Rendered, ThumbnailKey, ThumbnailStatus};
 
 /// How long a lease lasts without a heartbeat.
 const LEASE: Duration = Duration::from_secs(30);
@@ -76,15 +77,10 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or when PostgreSQL fails; then nothing is written.
-    pub(crate) async fn complete(
-        &self,
-        lease: Lease,
-        key: &ThumbnailKey,
-        status: &ThumbnailStatus,
-    ) -> Result<bool, Error> {
+    pub(crate) async fn complete(&self, lease: Lease, key: &ThumbnailKey, rendered: &Rendered) -> Result<bool, Error> {
         let work = async |tx: &mut PgConnection| {
             jobs::complete(tx, lease).await?;
-            settle(tx, key, status).await
+            keep(tx, key, rendered).await
         };
         self.pool.transaction("complete_thumbnail", work).await
     }

@@ -22,6 +22,7 @@ use super::container::Container;
 use super::light::ToSrgb;
 use super::missing::Missing;
 use crate::pictures::{Layout, Pixels};
+use crate::scratch::Named;
 use probe::Probe;
 
 /// ffmpeg's place and bounds.
@@ -66,7 +67,7 @@ impl Ffmpeg {
         let permit = self.one_at_a_time.acquire().await;
         let _permit = permit.map_err(|closed| Missing::Ffmpeg(closed.to_string()))?;
         let file =
-            Scratch::write(&self.settings.scratch, bytes).await.map_err(|error| Missing::Ffmpeg(error.to_string()))?;
+            Named::write(&self.settings.scratch, bytes).await.map_err(|error| Missing::Ffmpeg(error.to_string()))?;
         let third = super::facts(bytes).map_or(0.0, |facts| facts.duration.as_secs_f64() / 3.0);
         match tokio::time::timeout(self.settings.timeout, find_poster(program, container, &file.0, third)).await {
             Err(_) => Err(Missing::Ffmpeg(format!("no frame within {:?}", self.settings.timeout))),
@@ -80,7 +81,7 @@ impl Ffmpeg {
 /// The command that reads `file`; what it is to do with it follows.
 fn command(program: &Path, container: Container, file: &Path, log: &str) -> Command {
     let demuxer = match container {
-        Container::Mp4 => "mov",
+        Container::Mp4 | Container::Mov => "mov",
         Container::Webm => "matroska",
     };
     let mut command = Command::new(program);
@@ -214,23 +215,4 @@ async fn next_frame(from: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> std::i
     let mut bytes = vec![0; width as usize * height as usize * 3];
     from.read_exact(&mut bytes).await?;
     Ok(Some(Pixels { width, height, layout: Layout::Rgb, bytes }))
-}
-
-/// A file that is removed when it is dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    async fn write(directory: &Path, bytes: &[u8]) -> std::io::Result<Self> {
-        let file = Self(directory.join(format!("rushes-poster-{}", uuid::Uuid::now_v7())));
-        tokio::fs::write(&file.0, bytes).await?;
-        Ok(file)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!(%error, file = %self.0.display(), "a scratch file cannot be removed");
-        }
-    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 mod boxes;
 mod fragments;
+mod movie;
 mod samples;
 mod timing;
 
@@ -17,6 +18,7 @@ use super::missing::Missing;
 use crate::pictures::Orientation;
 use boxes::{Boxes, child, u16_at, u32_at};
 
+pub(crate) use movie::Movie;
 pub use samples::Samples;
 pub(super) use timing::{Shown, Timing};
 
@@ -69,16 +71,22 @@ impl<'a> Track<'a> {
 /// [`Missing`] when the bytes are no MP4, or hold no video track whose tables can be read.
 pub fn video_track(bytes: &[u8]) -> Result<Track<'_>, Missing> {
     match Container::sniff(bytes) {
-        Some(Container::Mp4) => {}
+        Some(Container::Mp4 | Container::Mov) => {}
         Some(Container::Webm) => return Err(Missing::OtherContainer("WebM")),
         None => return Err(Missing::NotAVideo),
     }
-    let movie = child(bytes, b"moov").ok_or_else(|| damaged("it has no index (moov)"))?;
-    let track = Boxes(movie)
-        .filter(|(name, _)| name == b"trak")
-        .map(|(_, body)| body)
-        .find(|track| is_video(track))
-        .ok_or(Missing::NoTrack)?;
+    let movie = index(bytes).ok_or_else(|| damaged("it has no index (moov)"))?;
+    video_track_in(movie, bytes)
+}
+
+/// The body of a file's index.
+pub(super) fn index(bytes: &[u8]) -> Option<&[u8]> {
+    child(bytes, b"moov")
+}
+
+/// The first video track of an index (the body of `moov`); `file` has the movie fragments, and the samples where they are to be read.
+fn video_track_in<'a>(movie: &'a [u8], file: &'a [u8]) -> Result<Track<'a>, Missing> {
+    let track = tracks(movie).find(|track| handler(track) == Some(b"vide")).ok_or(Missing::NoTrack)?;
     let media = child(track, b"mdia").ok_or(Missing::NoTrack)?;
     let table =
         child(media, b"minf").and_then(|minf| child(minf, b"stbl")).ok_or_else(|| damaged("no sample table"))?;
@@ -86,14 +94,14 @@ pub fn video_track(bytes: &[u8]) -> Result<Track<'_>, Missing> {
     let avc = (&codec == b"avc1" || &codec == b"avc3")
         .then(|| child(entry, b"avcC").and_then(read_avc).ok_or_else(|| damaged("no H.264 parameters (avcC)")))
         .transpose()?;
-    let samples = Samples::new(bytes, table).ok_or_else(|| damaged("its sample table is not whole"))?;
+    let samples = Samples::new(file, table).ok_or_else(|| damaged("its sample table is not whole"))?;
     let fragmented = samples.is_empty() && child(movie, b"mvex").is_some();
     let movie_scale = read_movie_scale(movie);
     let timing = Timing::read(track, media, table, movie_scale);
     let duration = match timing.duration() {
         Duration::ZERO if fragmented => {
             let number = read_track_number(track).unwrap_or_default();
-            timing.to_duration(fragments::length(bytes, movie, number, (timing.scale(), movie_scale)))
+            timing.to_duration(fragments::length(file, movie, number, (timing.scale(), movie_scale)))
         }
         duration => duration,
     };
@@ -113,9 +121,14 @@ pub fn video_track(bytes: &[u8]) -> Result<Track<'_>, Missing> {
     })
 }
 
-fn is_video(track: &[u8]) -> bool {
-    let handler = child(track, b"mdia").and_then(|media| child(media, b"hdlr"));
-    handler.and_then(|body| body.get(8..12)) == Some(b"vide")
+/// The tracks of an index.
+fn tracks(movie: &[u8]) -> impl Iterator<Item = &[u8]> {
+    Boxes(movie).filter(|(name, _)| name == b"trak").map(|(_, body)| body)
+}
+
+/// What a track is: `vide`, `soun` or another.
+fn handler(track: &[u8]) -> Option<&[u8; 4]> {
+    child(track, b"mdia").and_then(|media| child(media, b"hdlr"))?.get(8..12)?.try_into().ok()
 }
 
 /// The first sample entry: its name, the frame's size, and the boxes within it.

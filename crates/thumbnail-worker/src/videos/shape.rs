@@ -8,7 +8,7 @@ use super::container::Container;
 use crate::pictures::Orientation;
 
 /// A video file's own statements; zero where it makes none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// The file's container.
     pub container: Container,
@@ -20,6 +20,18 @@ pub struct Facts {
     pub duration: Duration,
     /// How the frames are to be turned.
     pub orientation: Orientation,
+    /// Frames a second, their mean where it changes.
+    pub frame_rate: f64,
+    /// Whether there is sound beside the frames.
+    pub audio: bool,
+}
+
+impl Facts {
+    /// Those of a file that says nothing that can be read.
+    pub(crate) fn unknown(container: Container) -> Self {
+        let (duration, orientation) = (Duration::ZERO, Orientation::Upright);
+        Self { container, width: 0, height: 0, duration, orientation, frame_rate: 0.0, audio: false }
+    }
 }
 
 /// The size at which frames of this size are to be seen: their height, and the width that their pixels' shape makes of theirs. A

@@ -3,17 +3,27 @@
 //! Invariant: elements are walked once from the front, every read is bounds-checked, and an element of unknown length, as live
 //! recordings have them, is entered and not skipped.
 
+use std::io;
 use std::time::Duration;
 
 use super::container::Container;
 use super::shape::{Facts, display_size};
 use crate::pictures::Orientation;
+use crate::source::{Source, Window};
 
+/// Elements of one file that are looked at: seven times those of an hour of frames and sound.
+const MAX_ELEMENTS: u32 = 2_000_000;
+/// Bytes of an element that are read: more than any of those that matter here has.
+const MAX_BODY: usize = 64;
+/// The longest header of an element: an identifier of eight bytes and a length of eight.
+const MAX_HEADER: usize = 16;
 /// What plays longer, in seconds, is not believed.
 const MAX_SECONDS: f64 = 366.0 * 86_400.0;
 
 /// The elements that are read, by their identifiers.
 mod id {
+    pub(super) const EBML: u32 = 0x1A45_DFA3;
+    pub(super) const DOC_TYPE: u32 = 0x4282;
     pub(super) const SEGMENT: u32 = 0x1853_8067;
     pub(super) const INFO: u32 = 0x1549_A966;
     pub(super) const TIMESTAMP_SCALE: u32 = 0x2A_D7B1;
@@ -42,7 +52,7 @@ mod id {
 #[derive(Clone, Copy, Debug, Default)]
 struct Track {
     number: u64,
-    is_video: bool,
+    kind: u64,
     frame: u64,
     width: u32,
     height: u32,
@@ -52,22 +62,9 @@ struct Track {
     roll: f64,
 }
 
-/// What a file states of itself; nothing when it has no video track.
-pub(super) fn facts(bytes: &[u8]) -> Option<Facts> {
-    let mut found = Found { scale: 1_000_000, ..Found::default() };
-    found.walk(bytes);
-    found.take_track();
-    let track = found.video?;
-    let orientation = match track.roll.round() as i64 {
-        // A roll is counter-clockwise.
-        90 | -270 => Orientation::Turned270,
-        180 | -180 => Orientation::Turned180,
-        -90 | 270 => Orientation::Turned90,
-        _ => Orientation::Upright,
-    };
-    let (width, height) = orientation.turned(track.display_size().0, track.display_size().1);
-    Some(Facts { container: Container::Webm, width, height, duration: found.duration(), orientation })
-}
+/// The kinds of tracks.
+const VIDEO: u64 = 1;
+const SOUND: u64 = 2;
 
 impl Track {
     fn display_size(&self) -> (u32, u32) {
@@ -81,8 +78,9 @@ impl Track {
     }
 }
 
-#[derive(Default)]
-struct Found {
+/// The contents of a file, as far as its elements could be walked.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
     /// Nanoseconds of one tick.
     scale: u64,
     /// Stated length in ticks.
@@ -90,19 +88,91 @@ struct Found {
     track: Track,
     /// The first video track.
     video: Option<Track>,
+    /// Whether there is a track of sound.
+    sound: bool,
     cluster: u64,
     /// The last tick at which a frame of the video begins.
     last: u64,
+    /// Whether an element reaches beyond the file.
+    is_cut: bool,
+    /// Whether there are more elements than are looked at.
+    is_endless: bool,
+    /// Whether the file says that it is WebM, and not another Matroska.
+    is_webm: bool,
+    /// Whether there are frames or sound.
+    has_blocks: bool,
 }
 
-impl Found {
-    fn walk(&mut self, bytes: &[u8]) {
-        let mut at = 0;
-        while let Some((id, length)) = read_header(bytes, &mut at) {
+impl Contents {
+    /// Walks the elements of a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn read(source: &dyn Source) -> io::Result<Self> {
+        let mut found = Self { scale: 1_000_000, ..Self::default() };
+        found.walk(&mut Window::new(source))?;
+        found.take_track();
+        Ok(found)
+    }
+
+    /// Whether the file ends before its elements do.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Whether there are more elements than are looked at.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.is_endless
+    }
+
+    /// Whether the file says that it is WebM, and not another Matroska.
+    pub(crate) fn is_webm(&self) -> bool {
+        self.is_webm
+    }
+
+    /// Whether there are frames or sound.
+    pub(crate) fn has_blocks(&self) -> bool {
+        self.has_blocks
+    }
+
+    /// What the file states of itself; nothing when it has no video track.
+    pub(crate) fn facts(&self) -> Option<Facts> {
+        let track = self.video?;
+        let orientation = match track.roll.round() as i64 {
+            // A roll is counter-clockwise.
+            90 | -270 => Orientation::Turned270,
+            180 | -180 => Orientation::Turned180,
+            -90 | 270 => Orientation::Turned90,
+            _ => Orientation::Upright,
+        };
+        let (width, height) = track.display_size();
+        let (width, height) = orientation.turned(width, height);
+        let frame_rate = if track.frame > 0 { 1e9 / track.frame as f64 } else { 0.0 };
+        let (container, duration, audio) = (Container::Webm, self.duration(), self.sound);
+        Some(Facts { container, width, height, duration, orientation, frame_rate, audio })
+    }
+
+    fn walk(&mut self, file: &mut Window<'_>) -> io::Result<()> {
+        let (mut at, mut segment_end) = (0, u64::MAX);
+        for _ in 0..MAX_ELEMENTS {
+            if at >= file.length().min(segment_end) {
+                return Ok(());
+            }
+            let mut header = 0;
+            let Some((id, length)) = read_header(file.get(at, MAX_HEADER)?, &mut header) else {
+                self.is_cut = file.length() - at < MAX_HEADER as u64;
+                return Ok(());
+            };
+            at += header as u64;
+            let end = length.and_then(|length| at.checked_add(length));
+            self.is_cut |= end.is_some_and(|end| end > file.length());
             let entered = matches!(
                 id,
                 id::SEGMENT | id::INFO | id::TRACKS | id::TRACK_ENTRY | id::VIDEO | id::PROJECTION | id::CLUSTER
-            ) || id == id::BLOCK_GROUP;
+            ) || matches!(id, id::EBML | id::BLOCK_GROUP);
+            if id == id::SEGMENT {
+                segment_end = end.unwrap_or(u64::MAX);
+            }
             if id == id::TRACK_ENTRY {
                 self.take_track();
             }
@@ -110,11 +180,13 @@ impl Found {
                 continue;
             }
             // Nothing but these has an unknown length.
-            let Some(end) = length.and_then(|length| at.checked_add(usize::try_from(length).ok()?)) else { return };
-            let body = bytes.get(at..end.min(bytes.len())).unwrap_or_default();
-            self.take(id, body);
+            let Some(end) = end else { return Ok(()) };
+            let body = usize::try_from(end - at).unwrap_or(usize::MAX).min(MAX_BODY);
+            self.take(id, file.get(at, body)?);
             at = end;
         }
+        self.is_endless = true;
+        Ok(())
     }
 
     fn take(&mut self, id: u32, body: &[u8]) {
@@ -124,7 +196,8 @@ impl Found {
             id::TIMESTAMP_SCALE => self.scale = number().max(1),
             id::DURATION => self.stated = read_float(body),
             id::TRACK_NUMBER => self.track.number = number(),
-            id::TRACK_TYPE => self.track.is_video = number() == 1,
+            id::DOC_TYPE => self.is_webm = body.trim_ascii_end().strip_suffix(&[0]).unwrap_or(body) == b"webm",
+            id::TRACK_TYPE => self.track.kind = number(),
             id::DEFAULT_DURATION => self.track.frame = number(),
             id::PIXEL_WIDTH => self.track.width = side(),
             id::PIXEL_HEIGHT => self.track.height = side(),
@@ -141,13 +214,15 @@ impl Found {
     /// A track has ended, since another begins or what follows all tracks has come.
     fn take_track(&mut self) {
         let track = std::mem::take(&mut self.track);
-        if self.video.is_none() && track.is_video {
+        self.sound |= track.kind == SOUND;
+        if self.video.is_none() && track.kind == VIDEO {
             self.video = Some(track);
         }
     }
 
     fn take_block(&mut self, body: &[u8]) {
         self.take_track();
+        self.has_blocks = true;
         let mut at = 0;
         let Some(track) = read_number(body, &mut at, true) else { return };
         let (Some(video), Some(offset)) = (self.video, body.get(at..at + 2)) else { return };

@@ -16,8 +16,8 @@ use proto::assets::v1::{
 };
 use sqlx::PgPool;
 use testkit::Database;
-use thumbnail_worker::config::{Database as DatabaseConfig, Runner, Videos};
-use thumbnail_worker::{Config, Service, decode_pool, pictures, videos};
+use thumbnail_worker::config::{Database as DatabaseConfig, Runner, Uploads, Videos};
+use thumbnail_worker::{Config, Service, decode_pool, media, pictures, videos};
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -64,6 +64,7 @@ impl Cluster {
             public_url: PUBLIC.into(),
             pictures: pictures::Limits::default(),
             videos: Videos { max_bytes: 64 << 20, poster: videos::Limits::default() },
+            uploads: Uploads { limits: media::Limits::default(), scratch_budget: 1 << 30 },
             decode_pool: decode_pool::Settings { threads: 2, bytes: 512 << 20, waiting: 64 },
             memory_budget: 256 << 20,
             ffmpeg: videos::ffmpeg::Settings {

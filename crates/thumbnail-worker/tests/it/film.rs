@@ -25,9 +25,20 @@ pub(crate) struct Film {
     pub(crate) matrix: [i32; 4],
     /// `colr`: primaries, transfer, matrix.
     pub(crate) colour: Option<[u16; 3]>,
+    /// The brand that its first box names.
+    pub(crate) brand: [u8; 4],
+    /// Frames of sound beside it, of which [`SOUND`] are a second.
+    pub(crate) sound: u32,
+    /// Whether its frames are said to lie in another file.
+    pub(crate) elsewhere: bool,
     samples: Vec<(bool, Vec<u8>)>,
     parameters: [Vec<u8>; 2],
 }
+
+/// Frames of sound a second.
+pub(crate) const SOUND: u32 = 50;
+/// Bytes of a frame of sound.
+const SOUND_BYTES: u32 = 24;
 
 /// BT.709's and BT.601's weights of red and blue.
 pub(crate) const BT709: (f64, f64) = (0.2126, 0.0722);
@@ -44,6 +55,9 @@ impl Film {
             edits: Vec::new(),
             matrix: [1, 0, 0, 1],
             colour: None,
+            brand: *b"isom",
+            sound: 0,
+            elsewhere: false,
             samples: Vec::new(),
             parameters: [Vec::new(), Vec::new()],
         }
@@ -110,11 +124,27 @@ impl Film {
 
     /// The finished file.
     pub(crate) fn file(&self) -> Vec<u8> {
-        let mut file = atom(b"ftyp", |body| body.extend_from_slice(b"isom\0\0\x02\0isomiso2avc1mp41"));
+        let mut file = brand(self.brand);
         let first = file.len() + self.movie(0).len() + 8;
         file.extend(self.movie(first as u32));
-        file.extend(atom(b"mdat", |body| self.samples.iter().for_each(|sample| body.extend_from_slice(&sample.1))));
+        file.extend(self.data());
         file
+    }
+
+    /// The finished file with its index at its end.
+    pub(crate) fn file_with_index_last(&self) -> Vec<u8> {
+        let mut file = brand(self.brand);
+        let first = file.len() + 8;
+        file.extend(self.data());
+        file.extend(self.movie(first as u32));
+        file
+    }
+
+    fn data(&self) -> Vec<u8> {
+        atom(b"mdat", |body| {
+            self.samples.iter().for_each(|sample| body.extend_from_slice(&sample.1));
+            body.extend(vec![7; (self.sound * SOUND_BYTES) as usize]);
+        })
     }
 
     /// The parameter sets.
@@ -166,13 +196,17 @@ impl Film {
                         body.extend(atom(b"dinf", |body| {
                             body.extend(atom(b"dref", |body| {
                                 words(body, &[0, 1]);
-                                body.extend(atom(b"url ", |body| words(body, &[1])));
+                                body.extend(atom(b"url ", |body| words(body, &[u32::from(!self.elsewhere)])));
                             }));
                         }));
                         body.extend(self.table(first));
                     }));
                 }));
             }));
+            if self.sound > 0 {
+                let frames: u32 = self.samples.iter().map(|sample| sample.1.len() as u32).sum();
+                body.extend(sound_track(self.sound, first + frames));
+            }
         })
     }
 
@@ -227,11 +261,66 @@ impl Film {
     }
 }
 
-fn words(body: &mut Vec<u8>, words: &[u32]) {
+/// A file of nothing but sound, of which [`SOUND`] frames are a second.
+pub(crate) fn sound_file(name: [u8; 4], frames: u32) -> Vec<u8> {
+    let movie = |first| {
+        atom(b"moov", |body| {
+            body.extend(atom(b"mvhd", |body| {
+                words(body, &[0, 0, 0, SOUND, frames, 0x1_0000, 0x0100_0000, 0, 0]);
+                words(body, &[0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000, 0, 0, 0, 0, 0, 0, 2]);
+            }));
+            body.extend(sound_track(frames, first));
+        })
+    };
+    let mut file = brand(name);
+    let first = file.len() + movie(0).len() + 8;
+    file.extend(movie(first as u32));
+    file.extend(atom(b"mdat", |body| body.extend(vec![7; (frames * SOUND_BYTES) as usize])));
+    file
+}
+
+fn brand(name: [u8; 4]) -> Vec<u8> {
+    atom(b"ftyp", |body| {
+        body.extend(name);
+        body.extend_from_slice(b"\0\0\x02\0isomiso2avc1mp41");
+    })
+}
+
+/// A track of sound whose frames lie one behind another.
+fn sound_track(frames: u32, first: u32) -> Vec<u8> {
+    atom(b"trak", |body| {
+        body.extend(atom(b"tkhd", |body| {
+            words(body, &[7, 0, 0, 2, 0, frames, 0, 0, 0, 0x0100_0000]);
+            words(body, &[0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000, 0, 0]);
+        }));
+        body.extend(atom(b"mdia", |body| {
+            body.extend(atom(b"mdhd", |body| words(body, &[0, 0, 0, SOUND, frames, 0x55C4_0000])));
+            body.extend(atom(b"hdlr", |body| {
+                words(body, &[0, 0]);
+                body.extend_from_slice(b"soun\0\0\0\0\0\0\0\0\0\0\0\0film\0");
+            }));
+            body.extend(atom(b"minf", |body| {
+                body.extend(atom(b"smhd", |body| words(body, &[0, 0])));
+                body.extend(atom(b"stbl", |body| {
+                    body.extend(atom(b"stsd", |body| {
+                        words(body, &[0, 1]);
+                        body.extend(atom(b"mp4a", |body| words(body, &[0, 1, 0, 0, 0x2_0010, 0, 48_000 << 16])));
+                    }));
+                    body.extend(atom(b"stts", |body| words(body, &[0, 1, frames, 1])));
+                    body.extend(atom(b"stsc", |body| words(body, &[0, 1, 1, frames, 1])));
+                    body.extend(atom(b"stsz", |body| words(body, &[0, SOUND_BYTES, frames])));
+                    body.extend(atom(b"stco", |body| words(body, &[0, 1, first])));
+                }));
+            }));
+        }));
+    })
+}
+
+pub(crate) fn words(body: &mut Vec<u8>, words: &[u32]) {
     words.iter().for_each(|word| body.extend_from_slice(&word.to_be_bytes()));
 }
 
-fn atom(name: &[u8; 4], fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub(crate) fn atom(name: &[u8; 4], fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut whole = vec![0; 4];
     whole.extend_from_slice(name);
     fill(&mut whole);

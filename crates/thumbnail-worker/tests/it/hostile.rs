@@ -3,13 +3,17 @@
 
 use std::time::{Duration, Instant};
 
+use thumbnail_worker::media::{self, Type};
 use thumbnail_worker::model::Spec;
 use thumbnail_worker::pictures::{Header, Limits, render};
 use thumbnail_worker::stop::Stop;
 use thumbnail_worker::videos::{self, frames, mp4};
 
+use crate::film::{Film, sound_file};
+use crate::media::{jpeg_with, manifest, manifest_box};
 use crate::paint::{fixture, png, quarters, webp};
 use crate::profiles::{self, P3, icc};
+use crate::sounds::{Webm, counted_mp3, id3, mp3, riff_chunk, wav};
 
 /// SplitMix64: the same corruptions every time.
 struct Fuzzer(u64);
@@ -127,6 +131,70 @@ fn no_video_panics_or_runs_for_long() {
     }
     assert!(whole > 20 && refused > 40, "the fuzzer corrupts: {whole} whole, {refused} refused");
     assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+}
+
+#[test]
+fn no_video_or_sound_panics_or_reads_for_long() {
+    let mut film = Film::new(64, 48).shoot(12, |n, x, y| [(n * 5) as u8, x as u8, y as u8]);
+    film.sound = 100;
+    let files = [
+        [film.file(), manifest_box(b"manifest\0")].concat(),
+        film.file_with_index_last(),
+        fixture("fragmented.mp4"),
+        fixture("vp9.webm"),
+        Webm::plain().file(),
+        Webm { is_live: true, ..Webm::plain() }.file(),
+        sound_file(*b"M4A ", 200),
+        [wav(4_800), riff_chunk(b"C2PA", &[0; 40])].concat(),
+        mp3(60),
+        [id3(&[0; 300]), counted_mp3(40, 40)].concat(),
+        jpeg_with(0xEB, &[b"JP\0\x01\0\0\0\x01", &manifest()[..]].concat()),
+    ];
+    let mut fuzzer = Fuzzer(13);
+    let mut slowest = Duration::ZERO;
+    let (mut whole, mut refused) = (0, 0);
+    for _ in 0..400 {
+        for file in &files {
+            let corrupt = fuzzer.corrupt(file);
+            let Some(media_type) = Type::sniff(&corrupt) else { continue };
+            let started = Instant::now();
+            if media::probe(&&corrupt[..], media_type).is_ok() {
+                whole += 1;
+            } else {
+                refused += 1;
+            }
+            let _ = media::has_c2pa(&&corrupt[..], media_type);
+            let _ = media::describe(&corrupt, media_type);
+            slowest = slowest.max(started.elapsed());
+        }
+    }
+    assert!(whole > 200 && refused > 200, "the fuzzer corrupts: {whole} whole, {refused} refused");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+}
+
+#[test]
+fn a_file_of_nothing_but_headers_costs_what_its_bytes_cost() {
+    let mut mp4 = b"\0\0\0\x10ftypisom\0\0\0\0".to_vec();
+    mp4.extend(b"\0\0\0\x08free".repeat(2 << 20));
+    let mut webm = b"\x1A\x45\xDF\xA3\x80\x18\x53\x80\x67\xFF".to_vec();
+    webm.extend(b"\xEC\x80".repeat(8 << 20));
+    let mut wav = b"RIFF\0\0\0\0WAVE".to_vec();
+    wav.extend(b"junk\0\0\0\0".repeat(2 << 20));
+    // Each of these looks like a frame that nothing follows.
+    let mp3 = [b"ID3\x03\0\0\0\0\0\0".to_vec(), b"\xFF\xFB\x90\x00".repeat(4 << 20)].concat();
+    for (file, sentence) in [
+        (mp4, "more than 250000 boxes"),
+        (webm, "more elements than"),
+        (wav, "ends before its sound"),
+        (mp3, "no sound of MPEG layer III"),
+    ] {
+        let started = Instant::now();
+        let media_type = Type::sniff(&file).unwrap();
+        let refused = media::probe(&&file[..], media_type).unwrap_err().to_string();
+        assert!(refused.contains(sentence), "{media_type}: {refused}");
+        assert!(!media::has_c2pa(&&file[..], media_type).unwrap());
+        assert!(started.elapsed() < Duration::from_secs(20), "{media_type}: {:?}", started.elapsed());
+    }
 }
 
 /// Finds a box by its name and gives the place of its body.

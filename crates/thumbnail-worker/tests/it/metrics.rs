@@ -27,7 +27,7 @@ async fn every_recorded_metric_has_its_help_and_events_are_counted() {
         let described = page.contains(&format!("# HELP {} {}", metric.name, metric.help()));
         assert_eq!(recorded, described, "{}", metric.name);
     }
-    let ours = ["rushes_asset", "rushes_thumbnail", "rushes_decode", "rushes_memory"];
+    let ours = ["rushes_asset", "rushes_thumbnail", "rushes_decode", "rushes_memory", "rushes_scratch"];
     for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split(' ').next().unwrap();
         let is_ours = ours.iter().any(|start| name.starts_with(start));

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use thumbnail_worker::byte_budget::ByteBudget;
 use thumbnail_worker::decode_pool::{DecodePool, Error, Settings};
-use thumbnail_worker::memory_budget::MemoryBudget;
 use thumbnail_worker::stop::Stop;
 use tokio::time::timeout;
 
@@ -130,7 +130,7 @@ async fn work_whose_caller_leaves_is_stopped() {
 
 #[tokio::test]
 async fn files_in_memory_are_bounded() {
-    let budget = MemoryBudget::new(4 * MIB);
+    let budget = ByteBudget::new(4 * MIB, || {});
     let first = budget.try_reserve(3 * MIB).unwrap();
     assert!(budget.try_reserve(2 * MIB).is_err());
     let second = budget.try_reserve(MIB).unwrap();

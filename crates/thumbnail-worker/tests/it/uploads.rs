@@ -1,14 +1,21 @@
-//! Uploads: a picture becomes an asset with a thumbnail; what is not one is refused as early as it can be and leaves nothing.
+//! Uploads: a picture, a video or a sound becomes an asset, with a thumbnail where there is something to be seen; what is no such file
+//! is refused as early as it can be and leaves nothing.
 
-use proto::assets::v1::UploadMetadata;
 use proto::assets::v1::thumbnail::State;
 use proto::assets::v1::upload_asset_request::Part;
+use proto::assets::v1::{Asset, UploadMetadata};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinHandle;
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
-use crate::cluster::{Cluster, PUBLIC};
+use crate::cluster::{Account, Cluster, PUBLIC};
+use crate::film::{Film, SOUND, sound_file};
+use crate::media::manifest_box;
 use crate::paint::{fixture, png, quarters, see, turned_jpeg, vast_png, webp};
+
+use crate::sounds::{Webm, coding, counted_mp3, mp3, wav, wav_of};
 
 /// A refusal's code, reason and wrong field.
 #[track_caller]
@@ -84,9 +91,9 @@ async fn what_is_not_taken_leaves_nothing() {
 
     refused(account.upload(&whole[..whole.len() / 2]).await, invalid, "IMAGE_TRUNCATED", "chunk");
     refused(account.upload(&vast_png(40_000, 40_000)).await, invalid, "IMAGE_LIMIT_EXCEEDED", "chunk");
-    refused(account.upload(b"just a text that calls itself .jpg").await, invalid, "IMAGE_FORMAT_UNSUPPORTED", "chunk");
+    refused(account.upload(b"just a text that calls itself .jpg").await, invalid, "MEDIA_FORMAT_UNSUPPORTED", "chunk");
+    refused(account.upload(b"a text").await, invalid, "MEDIA_FORMAT_UNSUPPORTED", "chunk");
     refused(account.upload(b"").await, invalid, "IMAGE_FORMAT_UNSUPPORTED", "chunk");
-    refused(account.upload(&fixture("fade-baseline.mp4")).await, invalid, "IMAGE_FORMAT_UNSUPPORTED", "chunk");
     let mut damaged = fixture("palette.png");
     let at = damaged.windows(4).position(|name| name == b"IDAT").unwrap() + 8;
     damaged[at..at + 20].fill(0xAA);
@@ -95,7 +102,27 @@ async fn what_is_not_taken_leaves_nothing() {
     heavy.resize((20 << 20) + 1, 0);
     refused(account.upload(&heavy).await, invalid, "INPUT_TOO_LARGE", "chunk");
 
-    refused(account.upload_as(said(20 << 21), b"").await, invalid, "INPUT_TOO_LARGE", "chunk");
+    refused(account.upload_as(said((200 << 20) + 1), b"").await, invalid, "INPUT_TOO_LARGE", "chunk");
+    // What may be a video's size is no picture's and no sound's: its first bytes are enough to refuse it.
+    refused(account.upload_as(said(20 << 21), &whole[..40]).await, invalid, "INPUT_TOO_LARGE", "chunk");
+    refused(account.upload_as(said(60 << 20), &wav(40)).await, invalid, "INPUT_TOO_LARGE", "chunk");
+    refused(account.upload(&wav(51 << 20)).await, invalid, "INPUT_TOO_LARGE", "chunk");
+    let film = fixture("fade-baseline.mp4");
+    refused(account.upload(&film[..film.len() - 9]).await, invalid, "MEDIA_TRUNCATED", "chunk");
+    refused(account.upload(&film[..40]).await, invalid, "MEDIA_TRUNCATED", "chunk");
+    refused(account.upload_as(said(40), &film[..39]).await, invalid, schema, "metadata.size_bytes");
+    refused(account.upload(&mp3(60)[..9_999]).await, invalid, "MEDIA_TRUNCATED", "chunk");
+    let mut long = wav_of(&coding(1, 1, 1_000, 8), &[], 3_601_000, 3_601_000);
+    refused(account.upload(&long).await, invalid, "MEDIA_LIMIT_EXCEEDED", "chunk");
+    long[20] = 2;
+    refused(account.upload(&long).await, invalid, "MEDIA_FORMAT_UNSUPPORTED", "chunk");
+    long[20..24].fill(0);
+    refused(account.upload(&long).await, invalid, "MEDIA_FORMAT_UNSUPPORTED", "chunk");
+    let wide = Webm { size: (8_193, 360), ..Webm::plain() }.file();
+    refused(account.upload(&wide).await, invalid, "MEDIA_LIMIT_EXCEEDED", "chunk");
+    let mut contradictory = wav(96_000);
+    contradictory[28] += 1;
+    refused(account.upload(&contradictory).await, invalid, "MEDIA_DAMAGED", "chunk");
     refused(account.upload_as(said(-1), &whole).await, invalid, schema, "metadata.size_bytes");
     refused(account.upload_as(said(10), &whole).await, invalid, schema, "metadata.size_bytes");
     refused(account.upload_as(said(1_000_000), &whole).await, invalid, schema, "metadata.size_bytes");
@@ -117,27 +144,169 @@ async fn what_is_not_taken_leaves_nothing() {
     assert_eq!(cluster.traces().await, (0, 0));
 }
 
+/// An upload that is open and has sent `first`, whose bytes are reserved: `small`, sent meanwhile, is refused.
+async fn open_upload(account: &Account, first: &[u8], small: &[u8]) -> (Sender<Part>, JoinHandle<Status>) {
+    for _ in 0..100 {
+        let (send, messages) = tokio::sync::mpsc::channel(1);
+        let opened = account.clone();
+        let open = tokio::spawn(async move {
+            opened.upload_slowly(messages).await.map_or_else(|status| status, |_| Status::ok(""))
+        });
+        send.send(Part::Metadata(said(0))).await.unwrap();
+        send.send(Part::Chunk(first.to_vec().into())).await.unwrap();
+        // Where the small one came first, it was the other that found no room.
+        while !open.is_finished() {
+            let Err(status) = account.upload(small).await else { continue };
+            let details = status.get_error_details();
+            assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
+            assert!(details.retry_info().unwrap().retry_delay.is_some());
+            return (send, open);
+        }
+    }
+    panic!("there is room for both");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_would_fill_the_memory_are_sent_away() {
     let cluster = Cluster::with(|config| config.memory_budget = 1 << 20).await;
     let account = cluster.account().await;
-    // An upload of unknown size reserves all of so small a budget: as long as it is open, another finds no room.
-    let (send, messages) = tokio::sync::mpsc::channel(1);
-    let open = tokio::spawn({
-        let account = account.clone();
-        async move { account.upload_slowly(messages).await }
-    });
-    send.send(Part::Metadata(said(0))).await.unwrap();
+    // A picture of unknown size reserves all of so small a budget: as long as it is open, another finds no room.
     let whole = png(30, 20, &quarters(30, 20));
-    let crowded = testkit::eventually("a refusal", std::time::Duration::from_secs(5), async || {
-        account.upload(&whole).await.err().filter(|status| status.code() == Code::ResourceExhausted)
-    });
-    let status = crowded.await.unwrap();
-    let details = status.get_error_details();
-    assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
-    assert!(details.retry_info().unwrap().retry_delay.is_some());
+    let (send, open) = open_upload(&account, &whole[..40], &whole).await;
     drop(send);
-    assert!(open.await.unwrap().is_err(), "nothing came");
+    assert_eq!(open.await.unwrap().code(), Code::InvalidArgument, "not all of it came");
     // With its size stated an upload takes no more than that, beside the thumbnails that are being made.
     account.upload_as(said(i64::try_from(whole.len()).unwrap()), &whole).await.unwrap();
+}
+
+/// What an upload says of itself beside its size.
+fn facts_of(asset: &Asset) -> (&str, (i32, i32), i64, bool, f64, bool) {
+    let duration = asset.duration.unwrap_or_default();
+    let millis = duration.seconds * 1_000 + i64::from(duration.nanos) / 1_000_000;
+    (&asset.mime_type, (asset.width, asset.height), millis, asset.audio, asset.frame_rate, asset.c2pa)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_becomes_an_asset_with_a_poster() {
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
+    let mut film = Film::new(320, 180).shoot(48, |n, x, y| [(n * 4 + 60) as u8, (x * 200 / 320) as u8, (y + 40) as u8]);
+    film.sound = SOUND * 2;
+    let mp4 = [film.file(), manifest_box(b"manifest\0")].concat();
+    (film.brand, film.sound, film.matrix) = (*b"qt  ", 0, [0, 1, -1, 0]);
+    let mov = film.file_with_index_last();
+    for (file, ending, wanted, large) in [
+        (mp4, "mp4", ("video/mp4", (320, 180), 2_000, true, 24.0, true), (320, 180)),
+        (mov, "mov", ("video/quicktime", (180, 320), 2_000, false, 24.0, false), (180, 320)),
+    ] {
+        let asset = account.upload(&file).await.unwrap().into_inner();
+        assert_eq!(facts_of(&asset), wanted);
+        assert!(asset.url.ends_with(&format!(".{ending}")), "{}", asset.url);
+        assert_eq!(cluster.fetch(&asset.url).await, file, "not a byte is changed");
+        let thumbnail = cluster.settled(&account, &asset.name).await;
+        assert_eq!(thumbnail.state(), State::Ready, "{thumbnail:?}");
+        let found = account.get(&asset.name).await.unwrap().into_inner();
+        assert_eq!(facts_of(&found), wanted);
+        // As an output's: its pictures in its own shape come with its thumbnail.
+        let poster = found.poster.unwrap();
+        let picture = poster.large.unwrap();
+        assert_eq!((picture.width, picture.height), large);
+        let seen = see(&cluster.fetch(&picture.url).await);
+        assert_eq!((seen.width as i32, seen.height as i32), large);
+        assert!(poster.thumbhash.len() > 10);
+        // The same bytes are the same asset, whose poster stays.
+        let again = account.upload(&file).await.unwrap().into_inner();
+        assert_eq!((again.name, again.poster.unwrap().thumbhash), (asset.name, poster.thumbhash));
+    }
+    // What is not decoded here has none, and says why.
+    let webm = fixture("vp9.webm");
+    let asset = account.upload(&webm).await.unwrap().into_inner();
+    assert_eq!(facts_of(&asset), ("video/webm", (320, 180), 2_000, false, asset.frame_rate, false));
+    assert!(asset.url.ends_with(".webm"));
+    let thumbnail = cluster.settled(&account, &asset.name).await;
+    assert!(thumbnail.failure_reason.contains("no ffmpeg"), "{thumbnail:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_video_whose_thumbnail_is_wanted_now_has_its_poster_at_once() {
+    let cluster = Cluster::with(|config| config.runner.slots = 0).await;
+    let account = cluster.account().await;
+    let asset = account.upload(&fixture("rotated.mp4")).await.unwrap().into_inner();
+    let thumbnail = account.render(&asset.name, (0, 0, 0), false).await.unwrap().into_inner();
+    assert_eq!(thumbnail.state(), State::Ready, "{thumbnail:?}");
+    assert!(account.get(&asset.name).await.unwrap().into_inner().poster.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_becomes_an_asset_without_pictures() {
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
+    for (file, ending, mime, millis) in [
+        (wav(96_000), "wav", "audio/wav", 500),
+        (counted_mp3(99, 99), "mp3", "audio/mpeg", 2_586),
+        (sound_file(*b"M4A ", SOUND * 3), "m4a", "audio/mp4", 3_000),
+        (sound_file(*b"isom", SOUND * 2), "m4a", "audio/mp4", 2_000),
+    ] {
+        let asset = account.upload(&file).await.unwrap().into_inner();
+        assert_eq!(facts_of(&asset), (mime, (0, 0), millis, true, 0.0, false));
+        assert!(asset.url.ends_with(&format!(".{ending}")), "{}", asset.url);
+        assert_eq!(cluster.fetch(&asset.url).await, file);
+        let thumbnail = asset.thumbnail.unwrap();
+        let sentence = "it is a sound: there is nothing to be seen";
+        assert_eq!((thumbnail.state(), thumbnail.failure_reason.as_str()), (State::Failed, sentence));
+        // Nor has it any of another size, now or later.
+        let now = account.render(&asset.name, (64, 64, 0), false).await.unwrap().into_inner();
+        assert_eq!((now.state(), now.failure_reason.as_str()), (State::Failed, sentence));
+        account.render(&asset.name, (128, 64, 0), true).await.unwrap();
+    }
+    let made = async || {
+        let query = "select count(*) from jobs where state <> 'done'";
+        sqlx::query_scalar::<_, i64>(query).fetch_one(&cluster.pool).await.ok().filter(|left| *left == 0)
+    };
+    testkit::eventually("no job is left", std::time::Duration::from_secs(10), made).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_videos_do_not_lie_in_memory() {
+    // One of them would fill it.
+    let cluster = Cluster::with(|config| config.memory_budget = 1 << 20).await;
+    let account = cluster.account().await;
+    let mut film = Film::new(64, 48).shoot(12, |n, x, y| [(n * 9) as u8, x as u8, y as u8]);
+    film.sound = 400_000;
+    let file = film.file();
+    assert!(file.len() > 9 << 20);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let (send, messages) = tokio::sync::mpsc::channel(1);
+        let account = account.clone();
+        let upload = tokio::spawn(async move { account.upload_slowly(messages).await });
+        send.send(Part::Metadata(said(0))).await.unwrap();
+        for chunk in file[..8 << 20].chunks(1 << 19) {
+            if send.send(Part::Chunk(chunk.to_vec().into())).await.is_err() {
+                panic!("{:?}", upload.await.unwrap());
+            }
+        }
+        open.push((send, upload));
+    }
+    for (send, upload) in open {
+        for chunk in file[8 << 20..].chunks(1 << 19) {
+            send.send(Part::Chunk(chunk.to_vec().into())).await.unwrap();
+        }
+        drop(send);
+        let asset = upload.await.unwrap().unwrap().into_inner();
+        assert_eq!((asset.size_bytes, asset.audio), (i64::try_from(file.len()).unwrap(), true));
+        assert_eq!(cluster.fetch(&asset.url).await, file);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_would_fill_the_disk_are_sent_away() {
+    let cluster = Cluster::with(|config| config.uploads.scratch_budget = 1 << 20).await;
+    let account = cluster.account().await;
+    let (send, open) = open_upload(&account, &wav(9_600), &mp3(9)).await;
+    // Pictures have their own room.
+    account.upload(&png(30, 20, &quarters(30, 20))).await.unwrap();
+    drop(send);
+    assert_eq!(open.await.unwrap().code(), Code::Ok);
+    account.upload(&mp3(9)).await.unwrap();
 }

@@ -60,7 +60,7 @@ fn random_rule(random: &mut fastrand::Rng) -> Rule {
         }),
         minimum: maybe(random, 4, |random| decimal(random, 2, 3)),
         of: maybe(random, 3, |random| [Role::FirstFrame, Role::Source, Role::Audio][random.usize(..3)]),
-        most: Some(Decimal::whole(random.u64(1..900))),
+        max_seconds: Some(Decimal::whole(random.u64(1..900))),
         fps: Some(["23.976", "24", "25", "29.97", "1"][random.usize(..5)].parse().expect("a number")),
         extra_frames: random.u32(..2),
     }
@@ -253,7 +253,7 @@ fn no_number_makes_it_panic() {
         let huge = |random: &mut fastrand::Rng| decimal(random, 999_999_999_999_999, 12);
         let mut rule = random_rule(random);
         rule.rows = vec![Row { when: BTreeMap::new(), credits: huge(random) }];
-        rule.most = Some(huge(random));
+        rule.max_seconds = Some(huge(random));
         let mut facts = random_order(random);
         (facts.seconds, facts.size, facts.outputs) = (Some(huge(random)), Some((u32::MAX, u32::MAX)), u32::MAX);
         if let Ok(terms) = terms(&[rule], &facts) {

@@ -115,7 +115,7 @@ fn megapixels_of_a_video_over_all_frames() {
 
 #[test]
 fn seconds_of_a_machine() {
-    let rules = [Rule { most: Some(d("600")), ..rule(Per::GpuSecond, &[("", "0.000975")]) }];
+    let rules = [Rule { max_seconds: Some(d("600")), ..rule(Per::GpuSecond, &[("", "0.000975")]) }];
     assert_eq!(quoted(&rules, &order("")), (vec!["600 gpu_second x 0.000975 = 0.585".to_owned()], 585_000));
     assert_eq!(
         captured(&rules, &order(""), &[video(0, 0, 0)], Some(12_345)).1,
@@ -251,7 +251,7 @@ fn an_entry_that_cannot_price_each_order_is_refused_with_the_order() {
     for (rule, fault) in [
         (rule(Per::Second, &[]), "has no row for any order"),
         (Rule { step: Some(d("0")), ..rule(Per::Second, &[("", "1")]) }, "has a step of 0"),
-        (rule(Per::GpuSecond, &[("", "1")]), "needs `most`, the longest run that is paid for, in seconds"),
+        (rule(Per::GpuSecond, &[("", "1")]), "needs `max_seconds`, the longest run that is paid for, in seconds"),
         (rule(Per::Kilotoken, &[("", "1")]), "counts frames, but neither it nor a setting says `fps`"),
         (Rule { fps: Some(d("0")), ..rule(Per::Kilotoken, &[("", "1")]) }, "has an fps of 0"),
     ] {

@@ -125,7 +125,7 @@ impl Draw {
         let end = now + self.random.i64(20_000..90_000);
         let latest = Latest { id: self.id(now), version, state, percent, thumbnail };
         let prompt = self.words(8, 30);
-        Tuple::begin(&mut rows.generations, 29)
+        Tuple::begin(&mut rows.generations, 28)
             .uuid(latest.id)
             .uuid(account)
             .uuid(project)
@@ -135,7 +135,6 @@ impl Draw {
             .text("local-sketch")
             .text(&prompt)
             .big(self.random.i64(0..i64::from(u32::MAX)))
-            .no_texts()
             .small(percent)
             .small(1)
             .text("")
@@ -163,9 +162,9 @@ impl Draw {
         let (video, poster) = (self.sha256(), self.sha256());
         let size = self.random.u32(200_000..9_000_000);
         let output = format!(
-            r#"{{"asset": "assets/{video}", "extension": "mp4", "size_bytes": {size}, "mime_type": "video/mp4",
+            r#"[{{"asset": "assets/{video}", "extension": "mp4", "size_bytes": {size}, "mime_type": "video/mp4",
                 "width": 1280, "height": 720, "duration_ms": 5000, "poster": "assets/{poster}",
-                "poster_missing_reason": ""}}"#
+                "poster_missing_reason": ""}}]"#
         );
         (format!("{poster}.webp"), output)
     }

@@ -9,8 +9,6 @@ pub(super) const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 
 /// 2000-01-01, PostgreSQL's epoch, in milliseconds of Unix time.
 const EPOCH: i64 = 946_684_800_000;
-/// The OID of `text`, which an array's elements are marked with.
-const TEXT: i32 = 25;
 
 /// A row that is being written; the server refuses one whose columns do not match its head.
 pub(super) struct Tuple<'a>(&'a mut Vec<u8>);
@@ -62,12 +60,6 @@ impl<'a> Tuple<'a> {
     /// A `jsonb`: its format's number, then the text.
     pub(super) fn json(self, value: &str) -> Self {
         self.bytes(&[&[1], value.as_bytes()].concat())
-    }
-
-    /// An empty `text[]`: no dimensions, no nulls.
-    pub(super) fn no_texts(self) -> Self {
-        let array: Vec<u8> = [0, 0, TEXT].into_iter().flat_map(i32::to_be_bytes).collect();
-        self.bytes(&array)
     }
 
     /// A value, or null.

@@ -314,6 +314,9 @@ impl Script<'_> {
 
     async fn dead_letters(&mut self) -> Result<()> {
         let letters = self.read("QueueService/ListDeadLetters", json!({})).await?;
+        let chosen = json!({"filter": {"account": self.account()}, "validateOnly": true});
+        self.read("QueueService/BulkRequeueDeadLetters", chosen.clone()).await?;
+        self.read("QueueService/BulkResolveGenerations", chosen).await?;
         let generation = text(&letters, "/deadLetters/0/generation");
         let requeue = json!({"generation": generation, "note": "a test", "requestId": request_id()});
         let generation = self.write("QueueService/RequeueDeadLetter", requeue).await?;

@@ -52,6 +52,24 @@ impl<'a> Samples<'a> {
         self.count == 0
     }
 
+    /// The place behind the furthest byte of any sample; nothing when the tables do not lead to all of them.
+    pub(super) fn end(&self) -> Option<u64> {
+        let (mut walk, mut furthest) = (self.clone(), 0);
+        while walk.sample < walk.count {
+            walk.enter_chunk()?;
+            // Sound has a sample for each of its thousands of values a second, all of one size: a chunk is one step.
+            let (step, size) = match walk.size {
+                0 => (1, u32_at(walk.sizes, walk.sample * 4)?),
+                size => (walk.left_in_chunk.min(u32::try_from(walk.count - walk.sample).unwrap_or(u32::MAX)), size),
+            };
+            walk.offset = walk.offset.checked_add(u64::from(step) * u64::from(size))?;
+            walk.sample += step as usize;
+            walk.left_in_chunk -= step;
+            furthest = furthest.max(walk.offset);
+        }
+        Some(furthest)
+    }
+
     /// Enters the next chunk that has samples.
     fn enter_chunk(&mut self) -> Option<()> {
         while self.left_in_chunk == 0 {

@@ -86,6 +86,17 @@ impl<'a> Timing<'a> {
         self.to_duration(ticks)
     }
 
+    /// Frames a second, their mean where it changes; zero when no sample has a length.
+    pub(super) fn rate(&self) -> f64 {
+        let (mut count, mut ticks) = (0_u64, 0_u64);
+        for run in self.steps.chunks_exact(8) {
+            let (more, step) = (u32_at(run, 0).unwrap_or_default(), u32_at(run, 4).unwrap_or_default());
+            count += u64::from(more);
+            ticks = ticks.saturating_add(u64::from(more) * u64::from(step));
+        }
+        if ticks == 0 { 0.0 } else { count as f64 * f64::from(self.scale) / ticks as f64 }
+    }
+
     /// Ticks of one second.
     pub(super) fn scale(&self) -> u32 {
         self.scale
