@@ -6,8 +6,10 @@ mod assets;
 mod backoff;
 mod bar;
 mod dashboard;
+mod filters;
 mod generate;
 mod generations;
+mod many;
 mod mask;
 mod models;
 mod operator;
@@ -17,6 +19,7 @@ mod queue;
 mod scenes;
 mod session;
 mod trace;
+mod usage;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -38,7 +41,7 @@ pub enum Command {
     #[command(subcommand)]
     Scenes(scenes::Command),
     /// Generate a video for a scene and watch it come.
-    Generate(generate::Generate),
+    Generate(Box<generate::Generate>),
     /// Watch generations until they end.
     Watch(generate::Watch),
     /// Show one generation.
@@ -55,6 +58,11 @@ pub enum Command {
     Models(models::Models),
     /// Show the account's credits.
     Credits,
+    /// Sum what was used, by day, model and end user.
+    Usage(usage::Usage),
+    /// Show end users, and limit what they may spend.
+    #[command(subcommand)]
+    EndUsers(usage::EndUsers),
     /// Print the tree of a recent trace of the local stack.
     Trace(trace::Trace),
     /// For operators: create accounts and grant credits (on the internal network).
@@ -85,6 +93,8 @@ impl Command {
             Self::Thumbnail(_) => "thumbnail",
             Self::Models(_) => "models",
             Self::Credits => "credits",
+            Self::Usage(_) => "usage",
+            Self::EndUsers(_) => "end-users",
             Self::Trace(_) => "trace",
             Self::Account(_) => "account",
             Self::Key(_) => "key",
@@ -113,6 +123,8 @@ pub(crate) async fn run(command: Command, connection: Connection, json: bool) ->
             Command::Thumbnail(render) => render.run(&session).await,
             Command::Models(models) => models.run(&session).await,
             Command::Credits => generations::credits(&session).await,
+            Command::Usage(usage) => usage.run(&session).await,
+            Command::EndUsers(command) => command.run(&session).await,
             Command::Trace(trace) => trace.run(&session).await,
             Command::Account(command) => command.run(&session).await,
             Command::Key(command) => command.run(&session).await,

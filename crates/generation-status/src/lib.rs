@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod block_reasons;
+mod bulk;
 mod cache;
 pub mod config;
 pub mod crash_points;
@@ -28,6 +29,7 @@ mod serving;
 mod starts;
 mod store;
 mod transitions;
+mod usage;
 mod watches;
 mod webhooks;
 mod work;

@@ -71,6 +71,11 @@ impl LiveCatalogue {
         known.iter().filter(|(_, at)| providers.contains(at)).map(|(model, _)| model.clone()).collect()
     }
 
+    /// The provider that a model is at, or was.
+    pub(crate) fn provider_of(&self, model: &str) -> Option<Provider> {
+        self.providers.load().get(model).copied()
+    }
+
     /// Reads the file again at an interval, and keeps the providers of its models, until `stop`.
     pub(crate) async fn run(self, store: Store, stop: CancellationToken) {
         let mut tick = tokio::time::interval(INTERVAL);

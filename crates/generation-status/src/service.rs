@@ -14,12 +14,15 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use crate::block_reasons::BlockReasons;
+use crate::bulk::Bulk;
 use crate::cache::CachedGenerations;
 use crate::config::Config;
 use crate::credits::Credits;
 use crate::deletions::Deletions;
 use crate::generations::Generations;
-use crate::grpc::{self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, WebhooksApi, WorkApi};
+use crate::grpc::{
+    self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, UsageApi, WebhooksApi, WorkApi,
+};
 use crate::model::{DELIVERY_JOBS, GENERATION_JOBS};
 use crate::models::Models;
 use crate::presenter::Presenter;
@@ -28,6 +31,7 @@ use crate::queues::Queues;
 use crate::reconciler::Reconciler;
 use crate::serving::Serving;
 use crate::store::{AccountLimits, Pools, Store};
+use crate::usage::Usages;
 use crate::watches::{self, GenerationHub, Watches};
 use crate::webhooks::{EventEncoder, Sender, Webhooks};
 use crate::work::Work;
@@ -183,6 +187,7 @@ impl Running {
         let presenter = presenter.with_block_reasons(block_reasons.clone());
         let watches = Watches::new(store.clone(), hub, config.watch, stop.clone());
         let queues = Queues::new(store.clone(), generations.clone(), notifier);
+        let bulk = Bulk::new(catalogue.clone(), store.clone(), generations.clone());
         let serving = Serving::new(store.clone(), catalogue.clone());
         background(catalogue.clone().run(store.clone(), stop.clone()).boxed());
         background(serving.clone().run(stop.clone()).boxed());
@@ -194,8 +199,9 @@ impl Running {
                 catalogue: catalogue.clone(),
             },
             CreditsApi { credits: Credits::new(store.clone(), cached.clone()) },
+            UsageApi { usages: Usages::new(store.clone()) },
             ModelsApi { models: Models::new(catalogue, store.clone(), block_reasons) },
-            QueuesApi { queues, presenter },
+            QueuesApi { queues, bulk, presenter },
             WebhooksApi { webhooks: Webhooks::new(store, egress, deliveries) },
         );
         Ok(Self { routes, tasks, stop, cached })

@@ -159,24 +159,45 @@ pub struct DeadLetter {
     pub finished_at: Option<OffsetDateTime>,
 }
 
-/// Up to `limit` dead letters of a kind that were enqueued before `before`, newest first.
+/// Which dead letters; those that meet every condition that is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LetterFilter {
+    /// Of one of these queues.
+    pub queues: Option<Vec<String>>,
+    /// Of this account.
+    pub account: Option<Uuid>,
+    /// With this cause.
+    pub cause: Option<String>,
+    /// Given up before that time.
+    pub before: Option<OffsetDateTime>,
+    /// Enqueued before this job: where the page before ended.
+    pub older_than: Option<Uuid>,
+}
+
+/// Up to `limit` dead letters of a kind, newest first.
 ///
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn dead_letters(
     tx: &mut PgConnection,
     kind: &str,
-    before: Option<Uuid>,
+    filter: &LetterFilter,
     limit: i64,
 ) -> Result<Vec<DeadLetter>, Error> {
     let query = sqlx::query_as(
         "select id, account_id, queue, cause, last_error, attempt, claims, created_at, finished_at
          from jobs where kind = $1 and state = 'dead' and id < $2
+           and (queue = any ($4) or $4 is null) and (account_id = $5 or $5 is null)
+           and (cause = $6 or $6 is null) and (finished_at < $7 or $7 is null)
          order by id desc limit $3",
     )
     .bind(kind)
-    .bind(before.unwrap_or(Uuid::max()))
-    .bind(limit);
+    .bind(filter.older_than.unwrap_or(Uuid::max()))
+    .bind(limit)
+    .bind(&filter.queues)
+    .bind(filter.account)
+    .bind(&filter.cause)
+    .bind(filter.before);
     Ok(statement("dead_letters", query.fetch_all(tx)).await?)
 }
 

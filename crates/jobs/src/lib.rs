@@ -26,7 +26,8 @@ pub use breakers::{
 };
 pub use claim::{ClaimRequest, claim, explain_claim};
 pub use control::{
-    DeadLetter, PausedQueue, Share, close_dead_letter, dead_letters, pause, paused_queues, resume, set_weight, shares,
+    DeadLetter, LetterFilter, PausedQueue, Share, close_dead_letter, dead_letters, pause, paused_queues, resume,
+    set_weight, shares,
 };
 pub use error::Error;
 pub use job::{

@@ -16,6 +16,7 @@ use proto::queues::v1::{
 use uuid::Uuid;
 
 use crate::client::generations::{GENERATION, text};
+use crate::client::many::{RequeueMany, ResolveMany};
 use crate::client::operator::Internal;
 use crate::client::session::Session;
 use crate::failure::Exit;
@@ -76,6 +77,10 @@ pub enum Command {
         #[command(flatten)]
         internal: Internal,
     },
+    /// Start the generations of many dead letters anew, as `requeue` does with one.
+    RequeueMany(Box<RequeueMany>),
+    /// Settle many generations that wait at their provider in trouble, as `rushes resolve` does with one.
+    ResolveMany(Box<ResolveMany>),
     /// Set an account's share of the turns.
     Weight {
         /// accounts/….
@@ -169,6 +174,8 @@ impl Command {
                 let answer = client(&internal)?.requeue_dead_letter(request).await.map_err(failed)?;
                 session.show(GENERATION, answer.get_ref(), text)
             }
+            Self::RequeueMany(many) => many.run(session).await,
+            Self::ResolveMany(many) => many.run(session).await,
             Self::Weight { account, weight, internal } => {
                 let request = SetAccountWeightRequest { account: account.clone(), weight };
                 let answer = client(&internal)?.set_account_weight(session.internal_request(request)?).await;

@@ -13,7 +13,9 @@ use proto::queues::v1::queue_service_server::QueueService;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::bulk::{page_to_proto, parse_requeue_many, parse_resolve_many};
 use super::fields::{parse_model, parse_note, parse_page};
+use crate::bulk::Bulk;
 use crate::error::Error;
 use crate::model::QueueStats;
 use crate::presenter::{Presenter, model_name, timestamp};
@@ -31,6 +33,7 @@ const NO_ACCOUNT: AccountId = AccountId(Uuid::nil());
 #[derive(Clone)]
 pub(crate) struct QueuesApi {
     pub(crate) queues: Queues,
+    pub(crate) bulk: Bulk,
     pub(crate) presenter: Presenter,
 }
 
@@ -88,6 +91,33 @@ impl QueueService for QueuesApi {
         let (id, note, request_id) = parse_requeue(&request.into_inner())?;
         let generation = self.queues.requeue(id, request_id, &(caller + &note)).await?;
         Ok(Response::new(self.presenter.generation(&generation)))
+    }
+
+    async fn bulk_requeue_dead_letters(
+        &self,
+        request: Request<api::BulkRequeueDeadLettersRequest>,
+    ) -> Result<Response<api::BulkRequeueDeadLettersResponse>, Status> {
+        let caller = caller_prefix(&request);
+        let many = parse_requeue_many(&request.into_inner())?;
+        let note = many.note.map(|note| caller + &note);
+        let page = self.bulk.requeue(&many.filter, note.as_deref(), many.page).await?;
+        let (results, next_page_token, before) = page_to_proto("deadLetters", &many.filter, page);
+        let before_time = Some(before);
+        Ok(Response::new(api::BulkRequeueDeadLettersResponse { results, next_page_token, before_time }))
+    }
+
+    async fn bulk_resolve_generations(
+        &self,
+        request: Request<api::BulkResolveGenerationsRequest>,
+    ) -> Result<Response<api::BulkResolveGenerationsResponse>, Status> {
+        let caller = caller_prefix(&request);
+        let many = parse_resolve_many(&request.into_inner())?;
+        let resolution = many.resolution.map(|(resolution, note)| (resolution, caller + &note));
+        let resolution = resolution.as_ref().map(|(resolution, note)| (resolution, note.as_str()));
+        let page = self.bulk.resolve(&many.filter, many.stuck, resolution, many.page).await?;
+        let (results, next_page_token, before) = page_to_proto("stuck", &many.filter, page);
+        let before_time = Some(before);
+        Ok(Response::new(api::BulkResolveGenerationsResponse { results, next_page_token, before_time }))
     }
 
     async fn set_account_weight(

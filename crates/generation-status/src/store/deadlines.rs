@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Store;
+use super::bulk::locked_version;
 use super::provider_calls::set_reference;
 use super::transitions::{StopBy, end_locked, lock_both_facts, requeue, stop};
 use crate::error::{Error, Noun};
@@ -54,15 +55,16 @@ impl Store {
         self.pools.reaper.transaction("enforce_deadline", run).await
     }
 
-    /// Settles an unconfirmed submission as an operator decided; `note` stays in the job's history.
+    /// Settles an unconfirmed submission as an operator decided; `note` stays in the job's history. With a version: only in that.
     pub(crate) async fn resolve(
         &self,
         account: AccountId,
         id: GenerationId,
         resolution: &Resolution,
         note: &str,
+        version: Option<i64>,
     ) -> Result<Generation, Error> {
-        let run = async |tx: &mut PgConnection| settle_as(tx, account.0, id.0, resolution, note).await;
+        let run = async |tx: &mut PgConnection| settle_as(tx, account.0, id.0, resolution, note, version).await;
         self.pools.write.transaction("resolve_generation", run).await
     }
 }
@@ -98,9 +100,13 @@ pub(super) async fn settle_as(
     id: Uuid,
     resolution: &Resolution,
     note: &str,
+    version: Option<i64>,
 ) -> Result<Generation, Error> {
     let found = lock_both_facts(tx, account, id, GRACE_SECONDS).await?;
     let (facts, job) = found.ok_or(Error::NotFound(Noun::Generation))?;
+    if version.is_some() && locked_version(tx, account, id).await? != version {
+        return Err(Error::ChangedSince);
+    }
     let why = (RESOLVED, note);
     match settle(&facts, &job, resolution).ok_or(Error::NotUnconfirmed)? {
         Settlement::Poll(reference) => {

@@ -67,7 +67,8 @@ impl Store {
 
     /// Up to `limit` dead letters enqueued before `before`, newest first.
     pub(crate) async fn dead_letters(&self, before: Option<Uuid>, limit: i64) -> Result<Vec<jobs::DeadLetter>, Error> {
-        let run = async |tx: &mut PgConnection| Ok(jobs::dead_letters(tx, GENERATION_JOBS, before, limit).await?);
+        let filter = jobs::LetterFilter { older_than: before, ..jobs::LetterFilter::default() };
+        let run = async |tx: &mut PgConnection| Ok(jobs::dead_letters(tx, GENERATION_JOBS, &filter, limit).await?);
         self.pools.read.transaction("list_dead_letters", run).await
     }
 
@@ -107,7 +108,10 @@ impl Store {
             }
             Ok(started)
         };
-        self.pools.write.transaction("requeue_dead_letter", run).await
+        match self.pools.write.transaction("requeue_dead_letter", run).await {
+            Err(error) => Err(self.explain_limit(new.account, &new.end_user, new.price.total, error).await),
+            started => started,
+        }
     }
 }
 

@@ -26,7 +26,8 @@ impl Store {
             Err(Error::Database(error)) if error.constraint() == Some("generations_request") => {
                 self.try_start(new).await
             }
-            result => result,
+            Err(error) => Err(self.explain_limit(new.account, &new.end_user, new.price.total, error).await),
+            started => started,
         }
     }
 
@@ -57,7 +58,7 @@ impl Store {
                  select from scenes s join projects p on p.account_id = s.account_id and p.id = s.project_id
                  where s.account_id = $1 and s.project_id = $2 and s.id = $3
                    and s.delete_time is null and p.delete_time is null
-             ), (
+             ), exists (
                  select from credit_accounts where account_id = $1 and available_micros >= $4
              ), exists (
                  select from credit_accounts where account_id = $1 and open_count >= $5
@@ -71,7 +72,7 @@ impl Store {
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
         let (scene, credit, full) = self.pools.read.run("check_start", run).await?;
         if scene && credit && !full {
-            return Ok(());
+            return self.check_end_user(new.account, &new.end_user, new.price.total).await;
         }
         Err(refusal(new, scene, full.then_some(self.limits.open)))
     }

@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod binary;
+mod bulk;
 mod cancels;
 mod cluster;
 mod credits;
 mod deletion;
+mod end_users;
 mod endpoints;
 mod events;
 mod faults;
+mod filters;
 mod models;
 mod orders;
 mod own_writes;
@@ -25,6 +28,7 @@ mod round_trips;
 mod starts;
 mod submissions;
 mod traces;
+mod usage;
 mod watches;
 mod webhook_fairness;
 mod webhooks;

@@ -56,7 +56,7 @@ async fn requeue(cluster: &Cluster, name: &str, request_id: Uuid) -> Result<Gene
 }
 
 /// A generation that nobody took in time.
-async fn expired(cluster: &Cluster, user: &User) -> String {
+pub(crate) async fn expired(cluster: &Cluster, user: &User) -> String {
     let name = cluster.started(user).await.name;
     sqlx::query("update jobs set deadline_at = now() where id = $1::uuid")
         .bind(name.trim_start_matches("generations/"))

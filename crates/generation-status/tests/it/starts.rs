@@ -203,7 +203,7 @@ async fn every_wrong_field_is_named_at_once() {
     let status = cluster.start(&user, StartGenerationRequest::default()).await.unwrap_err();
     let details = status.get_error_details();
     let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.clone()).collect();
-    assert_eq!(fields, ["scene", "input.prompt", "request_id"]);
+    assert_eq!(fields, ["scene", "request_id", "input.prompt"]);
 }
 
 #[tokio::test]
