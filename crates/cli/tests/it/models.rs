@@ -127,7 +127,7 @@ fn what_a_person_may_have_changed_is_not_written_over() {
 }
 
 #[test]
-fn drift_is_told_the_breaking_first() {
+fn drift_is_reported_the_breaking_first() {
     let folder = Folder::new("drift");
     folder.write("video.json", &document(&usual(), &["prompt"]).to_string());
     assert_eq!(run(&folder.0, &["models", "import", "fal", "video.json"]).0, 0);
