@@ -6,6 +6,7 @@ mod assets;
 mod backoff;
 mod bar;
 mod dashboard;
+mod filters;
 mod generate;
 mod generations;
 mod many;
@@ -18,6 +19,7 @@ mod queue;
 mod scenes;
 mod session;
 mod trace;
+mod usage;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -56,6 +58,11 @@ pub enum Command {
     Models(models::Models),
     /// Show the account's credits.
     Credits,
+    /// Sum what was used, by day, model and end user.
+    Usage(usage::Usage),
+    /// Show end users, and limit what they may spend.
+    #[command(subcommand)]
+    EndUsers(usage::EndUsers),
     /// Print the tree of a recent trace of the local stack.
     Trace(trace::Trace),
     /// For operators: create accounts and grant credits (on the internal network).
@@ -86,6 +93,8 @@ impl Command {
             Self::Thumbnail(_) => "thumbnail",
             Self::Models(_) => "models",
             Self::Credits => "credits",
+            Self::Usage(_) => "usage",
+            Self::EndUsers(_) => "end-users",
             Self::Trace(_) => "trace",
             Self::Account(_) => "account",
             Self::Key(_) => "key",
@@ -114,6 +123,8 @@ pub(crate) async fn run(command: Command, connection: Connection, json: bool) ->
             Command::Thumbnail(render) => render.run(&session).await,
             Command::Models(models) => models.run(&session).await,
             Command::Credits => generations::credits(&session).await,
+            Command::Usage(usage) => usage.run(&session).await,
+            Command::EndUsers(command) => command.run(&session).await,
             Command::Trace(trace) => trace.run(&session).await,
             Command::Account(command) => command.run(&session).await,
             Command::Key(command) => command.run(&session).await,

@@ -65,4 +65,6 @@ ids! {
     WebhookEndpointId
     /// One event for one endpoint.
     WebhookDeliveryId
+    /// Someone for whom an account has generations made.
+    EndUserId
 }

@@ -85,6 +85,16 @@ pub(crate) enum Error {
         /// What it may hold.
         max: Micros,
     },
+    /// What is held and spent for the end user would be more than their limit.
+    #[error("the end user has {left} left of {limit}, and it costs {price}")]
+    EndUserLimit {
+        /// What it would hold.
+        price: Micros,
+        /// The end user's limit.
+        limit: Micros,
+        /// What of it is neither spent nor held.
+        left: Micros,
+    },
     /// The available balance would become negative.
     #[error("the balance would be negative")]
     NegativeBalance,
@@ -189,6 +199,13 @@ impl From<Error> for Failure {
                 format!("this costs up to {price} credits, and max_price_micros allows {max}; nothing was started"),
             )
             .and_metadata("price_micros", price.get().to_string()),
+            Error::EndUserLimit { price, limit, left } => Self::precondition(
+                "END_USER_LIMIT",
+                format!("this costs up to {price} credits, and the end user has {left} left of a limit of {limit}; nothing was started"),
+            )
+            .and_metadata("price_micros", price.get().to_string())
+            .and_metadata("limit_micros", limit.get().to_string())
+            .and_metadata("left_micros", left.get().to_string()),
             Error::NegativeBalance => Self::precondition(
                 "BALANCE_BELOW_ZERO",
                 "the account has less than that available, and a balance never becomes negative; nothing was booked",

@@ -20,7 +20,7 @@ use crate::crash_points;
 use crate::error::{Error, Noun};
 use crate::events;
 use crate::live_catalogue::LiveCatalogue;
-use crate::model::{Generation, JobEvent, NewGeneration, Resolution, StartRequest, Started};
+use crate::model::{Filter, Generation, JobEvent, Listed, NewGeneration, Resolution, StartRequest, Started};
 use crate::presenter::model_name;
 use crate::starts::Starts;
 use crate::store::Store;
@@ -126,8 +126,16 @@ impl Generations {
         &self,
         account: AccountId,
         parent: GenerationParent,
+        filter: &Filter,
         page: Page,
     ) -> Result<(Vec<Generation>, Option<Cursor>), Error> {
+        if *filter != Filter::default() {
+            let Listed { generations, next } = self.store.list_filtered(account, parent, filter, page).await?;
+            if generations.is_empty() {
+                self.store.parent_exists(account, parent).await?;
+            }
+            return Ok((generations, next.map(|id| Cursor { position: 0, id: id.0 })));
+        }
         let mut generations = self
             .store
             .list(account, parent, page.after.map(|cursor| GenerationId(cursor.id)), None, page.rows())

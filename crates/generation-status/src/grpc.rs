@@ -4,16 +4,19 @@ mod bulk;
 mod claims;
 mod credits;
 mod fields;
+mod filters;
 mod generations;
 mod models;
 mod queues;
 mod request;
 mod starts;
+mod usage;
 mod webhooks;
 mod work;
 
 use chassis::encoded::Ready;
 use proto::credits::v1::credit_service_server::CreditServiceServer;
+use proto::credits::v1::usage_service_server::UsageServiceServer;
 use proto::generations::v1::generation_service_server::GenerationServiceServer;
 use proto::models::v1::model_service_server::ModelServiceServer;
 use proto::queues::v1::queue_service_server::QueueServiceServer;
@@ -27,6 +30,7 @@ pub(crate) use credits::CreditsApi;
 pub(crate) use generations::GenerationsApi;
 pub(crate) use models::ModelsApi;
 pub(crate) use queues::QueuesApi;
+pub(crate) use usage::UsageApi;
 pub(crate) use webhooks::WebhooksApi;
 pub(crate) use work::WorkApi;
 
@@ -39,6 +43,7 @@ pub(crate) fn routes(
     generations: GenerationsApi,
     work: WorkApi,
     credits: CreditsApi,
+    usage: UsageApi,
     models: ModelsApi,
     queues: QueuesApi,
     webhooks: WebhooksApi,
@@ -64,5 +69,6 @@ pub(crate) fn routes(
         .add_service(ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(QueueServiceServer::new(queues).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(WebhookServiceServer::new(webhooks).accept_compressed(Gzip).send_compressed(Gzip))
+        .add_service(UsageServiceServer::new(usage).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(CreditServiceServer::new(credits).accept_compressed(Gzip).send_compressed(Gzip))
 }

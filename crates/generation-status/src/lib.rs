@@ -29,6 +29,7 @@ mod serving;
 mod starts;
 mod store;
 mod transitions;
+mod usage;
 mod watches;
 mod webhooks;
 mod work;

@@ -5,10 +5,12 @@ mod credits;
 mod deletion;
 mod delivery_rules;
 mod failure;
+mod filter;
 mod generation;
 mod input;
 mod models;
 mod operations;
+mod usage;
 mod webhooks;
 mod work;
 
@@ -20,6 +22,7 @@ pub(crate) use delivery_rules::{
     SLOW_QUEUE, TEST_WINDOW,
 };
 pub(crate) use failure::{Code, Failure};
+pub(crate) use filter::{Filter, Listed};
 pub(crate) use generation::{
     Basis, Generation, MissingOutput, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot, StartRequest,
     Started, WaitReason,
@@ -27,6 +30,7 @@ pub(crate) use generation::{
 pub(crate) use input::{InputDetails, NamedMedium};
 pub(crate) use models::Pace;
 pub(crate) use operations::{CheckedRange, JobEvent, QueueStats, Resolution, Violation};
+pub(crate) use usage::{EndUser, GroupBy, Period, UsagePage, UsageQuery, UsageRow};
 pub(crate) use webhooks::{
     Attempt, AttemptResult, ClaimedDelivery, CreatedEndpoint, DELIVERY_JOBS, DELIVERY_RETENTION, Delivery,
     DeliveryOutcome, DeliveryState, Endpoint, EndpointChange, FreeSlots, MAX_ENDPOINTS, NewEndpoint, ReapedDeliveries,

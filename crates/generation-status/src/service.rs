@@ -20,7 +20,9 @@ use crate::config::Config;
 use crate::credits::Credits;
 use crate::deletions::Deletions;
 use crate::generations::Generations;
-use crate::grpc::{self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, WebhooksApi, WorkApi};
+use crate::grpc::{
+    self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, UsageApi, WebhooksApi, WorkApi,
+};
 use crate::model::{DELIVERY_JOBS, GENERATION_JOBS};
 use crate::models::Models;
 use crate::presenter::Presenter;
@@ -29,6 +31,7 @@ use crate::queues::Queues;
 use crate::reconciler::Reconciler;
 use crate::serving::Serving;
 use crate::store::{AccountLimits, Pools, Store};
+use crate::usage::Usages;
 use crate::watches::{self, GenerationHub, Watches};
 use crate::webhooks::{EventEncoder, Sender, Webhooks};
 use crate::work::Work;
@@ -196,6 +199,7 @@ impl Running {
                 catalogue: catalogue.clone(),
             },
             CreditsApi { credits: Credits::new(store.clone(), cached.clone()) },
+            UsageApi { usages: Usages::new(store.clone()) },
             ModelsApi { models: Models::new(catalogue, store.clone(), block_reasons) },
             QueuesApi { queues, bulk, presenter },
             WebhooksApi { webhooks: Webhooks::new(store, egress, deliveries) },

@@ -9,6 +9,8 @@ mod deletions;
 mod deliveries;
 mod delivery_jobs;
 mod delivery_results;
+mod end_users;
+mod filtered;
 mod forgotten_orders;
 mod generations;
 mod inputs;
@@ -25,6 +27,7 @@ mod reconcile;
 mod rows;
 mod start;
 mod transitions;
+mod usage;
 mod webhooks;
 mod work;
 

@@ -278,7 +278,7 @@ impl Orders {
             State::Stopped => self.record(order, Event::Stopped),
             // fal documents that it charges no 5xx; what is invalid was not begun.
             State::Failed if matches!(order.protocol, Protocol::Fal | Protocol::Cog) => {
-                self.record(order, Event::Failed)
+                self.record(order, Event::Failed);
             }
             State::Failed | State::Unsafe(_) if order.fate.charged && order.protocol != Protocol::Cog => {
                 self.record(order, Event::Failed);

@@ -167,6 +167,7 @@ fn queue_output(order: &Order, address: SocketAddr) -> Value {
             json!({"videos": picture.into_iter().chain(urls.iter().map(file)).collect::<Vec<_>>()})
         }
         Some(Output::Data) => json!({name: files(&data_uris(order)), "seed": 1}),
+        Some(Output::Bare) if urls.len() == 1 => json!({name: urls[0], "seed": 1}),
         Some(Output::Bare) => json!({name: urls, "seed": 1}),
         Some(Output::None) => json!({"seed": 1}),
     }

@@ -11,6 +11,7 @@ use proto::generations::v1::{
     CancelGenerationRequest, Generation, GetGenerationRequest, ListGenerationsRequest, State, WaitReason,
 };
 
+use crate::client::filters::Filters;
 use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::show;
@@ -43,6 +44,8 @@ pub struct List {
     /// Where the page before ended.
     #[arg(long, default_value = "")]
     page_token: String,
+    #[command(flatten)]
+    filters: Filters,
 }
 
 /// Stops a generation.
@@ -71,8 +74,14 @@ pub(crate) async fn get(session: &Session, request: GetGenerationRequest, allow_
 
 impl List {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
-        let Self { parent, page_size, page_token } = self;
-        let request = ListGenerationsRequest { parent: parent.clone(), page_size, page_token };
+        let Self { parent, page_size, page_token, filters } = self;
+        let request = ListGenerationsRequest {
+            parent: parent.clone(),
+            page_size,
+            page_token,
+            ..ListGenerationsRequest::default()
+        };
+        let request = filters.of(request)?;
         let mut client = GenerationServiceClient::new(session.gateway()?);
         let answer = client.list_generations(session.request(request)?).await;
         let answer = answer.map_err(|status| session.failed(&status))?;
@@ -80,7 +89,8 @@ impl List {
             let mut out: String = page.generations.iter().map(line).collect();
             if !page.next_page_token.is_empty() {
                 let parent = if parent.is_empty() { parent } else { format!(" --parent {parent}") };
-                let _ = writeln!(out, "more: rushes list{parent} --page-token {}", page.next_page_token);
+                let _ =
+                    writeln!(out, "more: rushes list{parent}{} --page-token {}", filters.text(), page.next_page_token);
             }
             out
         })

@@ -144,7 +144,7 @@ impl Key {
 }
 
 /// Credits as micro-credits, without a detour over floating point.
-fn micros(text: &str) -> Result<i64, String> {
+pub(crate) fn micros(text: &str) -> Result<i64, String> {
     let wrong = || "an amount is a number such as 12 or 12.5, with at most six decimal places".to_owned();
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if fraction.len() > 6 || !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {

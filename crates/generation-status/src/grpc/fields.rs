@@ -8,6 +8,8 @@ use domain::page::{self, Page};
 
 /// Of a note or a reason.
 const MAX_NOTE_CHARACTERS: usize = 500;
+/// Of the name of an end user, as the account calls them.
+pub(super) const MAX_END_USER_CHARACTERS: usize = 200;
 
 /// A note of who does something, and why: one line.
 pub(super) fn parse_note(fields: &mut Fields, text: &str) -> Option<String> {

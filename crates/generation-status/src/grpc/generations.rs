@@ -15,11 +15,12 @@ use proto::generations::v1::generation_service_server::GenerationService;
 use tonic::{Request, Response, Status};
 
 use super::fields::{parse_note, parse_page};
+use super::filters;
 use super::request::authenticated;
 use super::starts::parse_start;
 use crate::error::Error;
 use crate::generations::Generations;
-use crate::model::{JobEvent, ProviderCharge, Resolution};
+use crate::model::{Filter, JobEvent, ProviderCharge, Resolution};
 use crate::presenter::{Presenter, timestamp};
 use crate::watches::{Event as WatchEvent, Selection, SnapshotPart, Wanted, Watches};
 
@@ -108,12 +109,16 @@ impl GenerationService for GenerationsApi {
         request: Request<api::ListGenerationsRequest>,
     ) -> Result<Response<api::ListGenerationsResponse>, Status> {
         let (account, request) = authenticated(request)?;
-        let listing = format!("generations/{}", request.parent);
         let mut fields = Fields::default();
         let parent = fields.take("parent", GenerationParent::parse(&request.parent));
+        let filter = filters::parse(&mut fields, &request);
+        let listing = match &filter {
+            Some(filter) if *filter != Filter::default() => format!("generations/{}/{filter:?}", request.parent),
+            _ => format!("generations/{}", request.parent),
+        };
         let page = parse_page(&mut fields, account, &listing, request.page_size, &request.page_token);
-        let (parent, page) = fields.done(parent.zip(page))?;
-        let (generations, next) = self.generations.list(account, parent, page).await?;
+        let ((parent, filter), page) = fields.done(parent.zip(filter).zip(page))?;
+        let (generations, next) = self.generations.list(account, parent, &filter, page).await?;
         Ok(Response::new(api::ListGenerationsResponse {
             generations: generations.iter().map(|generation| self.presenter.generation(generation)).collect(),
             next_page_token: next.map(|cursor| page::token(account, &listing, cursor)).unwrap_or_default(),

@@ -12,6 +12,7 @@ use proto::generations::v1 as api;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::fields::MAX_END_USER_CHARACTERS;
 use crate::error::Error;
 use crate::model::{InputDetails, NamedMedium, StartRequest};
 use crate::presenter::{model_name, parse_struct};
@@ -30,8 +31,6 @@ const MAX_PARAMETERS_BYTES: usize = 64 * 1024;
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_KEY_CHARACTERS: usize = 63;
 const MAX_LABEL_CHARACTERS: usize = 200;
-/// Of the name of an end user.
-const MAX_END_USER_CHARACTERS: usize = 200;
 
 /// A request to start a generation.
 pub(super) fn parse_start(

@@ -72,6 +72,82 @@ pub(crate) const COPIES: &[CheckedCopy] = &[
               left join generations g on g.account_id = s.account_id and g.id = s.latest_generation
               order by s.id",
     },
+    CheckedCopy {
+        name: "usage_off_balance",
+        rows: 20,
+        // All that was ever spent is in the days, whose rows are far fewer than generations.
+        sql: "select c.account_id, c.account_id, used.rows <= 20000 and c.spent_micros <> used.micros
+              from (select * from credit_accounts where account_id > $1 order by account_id limit $2) c
+              cross join lateral (
+                  select count(*) as rows, coalesce(sum(captured_micros), 0) as micros
+                  from (select captured_micros from usage_daily where account_id = c.account_id limit 20001) u
+              ) used
+              order by c.account_id",
+    },
+    CheckedCopy {
+        name: "usage_off_generations",
+        rows: 20,
+        // Of yesterday and today: a day that is over never changes again. The ids bound what is read of the starts, with ten minutes
+        // for the clocks' difference. An account with more than 20,000 starts or ends in that time is passed over.
+        sql: "with since as (
+                  select utc_day(now()) - 1 as day, (utc_day(now()) - 1)::timestamp at time zone 'utc' as time
+              )
+              select c.account_id, c.account_id,
+                     started.many <= 20000 and ended.many <= 20000 and exists (
+                         select from (
+                             select day, model, end_user, started, completed, failed, cancelled, expired, captured_micros,
+                                    provider_cost_micros
+                             from usage_daily where account_id = c.account_id and day >= since.day
+                             union all
+                             select utc_day(create_time), model, end_user, -1, 0, 0, 0, 0, 0, 0
+                             from generations
+                             where account_id = c.account_id and create_time >= since.time and id >= least_id.id
+                             union all
+                             select utc_day(g.end_time), g.model, g.end_user, 0, -(g.state = 6 /* COMPLETED */)::int,
+                                    -(g.state = 7 /* FAILED */)::int, -(g.state = 8 /* CANCELLED */)::int,
+                                    -(g.state = 9 /* EXPIRED */)::int, -g.captured_micros, -coalesce(o.provider_cost_micros, 0)
+                             from generations g left join generation_orders o on o.generation_id = g.id
+                             where g.account_id = c.account_id and g.end_time >= since.time
+                         ) both_sides
+                         group by day, model, end_user
+                         having (sum(started), sum(completed), sum(failed), sum(cancelled), sum(expired), sum(captured_micros),
+                                 sum(provider_cost_micros)) <> (0, 0, 0, 0, 0, 0, 0)
+                     )
+              from since
+              cross join lateral (
+                  select (lpad(to_hex((extract(epoch from since.time - interval '10 min') * 1000)::bigint), 12, '0')
+                          || repeat('0', 20))::uuid as id
+              ) least_id
+              cross join (select account_id from credit_accounts where account_id > $1 order by account_id limit $2) c
+              cross join lateral (
+                  select count(*) as many
+                  from (select from generations where account_id = c.account_id and id >= least_id.id limit 20001) g
+              ) started
+              cross join lateral (
+                  select count(*) as many
+                  from (select from generations where account_id = c.account_id and end_time >= since.time limit 20001) g
+              ) ended
+              order by c.account_id",
+    },
+    CheckedCopy {
+        name: "end_user_off",
+        rows: 20,
+        sql: "select u.account_id, u.id,
+                     u.held_micros <> open.micros or (used.rows <= 20000 and u.total_micros <> used.micros)
+              from (select * from end_users where id > $1 order by id limit $2) u
+              cross join lateral (
+                  select coalesce(sum(held_micros), 0) as micros from generations
+                  where account_id = u.account_id and end_time is null and end_user = u.end_user
+              ) open
+              cross join lateral (
+                  select count(*) as rows, coalesce(sum(captured_micros), 0) as micros
+                  from (
+                      select captured_micros from usage_daily
+                      where account_id = u.account_id and end_user = u.end_user and end_user <> '' limit 20001
+                  ) d
+              ) used
+              order by u.id",
+    },
 ];
 
 impl Store {

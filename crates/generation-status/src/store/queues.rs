@@ -108,7 +108,10 @@ impl Store {
             }
             Ok(started)
         };
-        self.pools.write.transaction("requeue_dead_letter", run).await
+        match self.pools.write.transaction("requeue_dead_letter", run).await {
+            Err(error) => Err(self.explain_limit(new.account, &new.end_user, new.price.total, error).await),
+            started => started,
+        }
     }
 }
 

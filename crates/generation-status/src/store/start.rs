@@ -26,7 +26,8 @@ impl Store {
             Err(Error::Database(error)) if error.constraint() == Some("generations_request") => {
                 self.try_start(new).await
             }
-            result => result,
+            Err(error) => Err(self.explain_limit(new.account, &new.end_user, new.price.total, error).await),
+            started => started,
         }
     }
 
@@ -71,7 +72,7 @@ impl Store {
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
         let (scene, credit, full) = self.pools.read.run("check_start", run).await?;
         if scene && credit && !full {
-            return Ok(());
+            return self.check_end_user(new.account, &new.end_user, new.price.total).await;
         }
         Err(refusal(new, scene, full.then_some(self.limits.open)))
     }

@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use generation_status::config::Database as Pools;
 use generation_status::{Config, Service};
 use proto::credits::v1::credit_service_client::CreditServiceClient;
+use proto::credits::v1::usage_service_client::UsageServiceClient;
 use proto::credits::v1::{
     AdjustCreditsRequest, CreditAccount, CreditEntry, GetCreditAccountRequest, GrantCreditsRequest,
     ListCreditEntriesRequest, ListCreditEntriesResponse,
@@ -40,6 +41,7 @@ pub(crate) type Works = WorkServiceClient<Channel>;
 
 /// One process of the service.
 pub(crate) struct Node {
+    pub(crate) usage: UsageServiceClient<Channel>,
     pub(crate) generations: Generations,
     pub(crate) works: Works,
     pub(crate) credits: CreditServiceClient<Channel>,
@@ -67,6 +69,7 @@ impl Node {
             generations: GenerationServiceClient::new(channel.clone()),
             works: WorkServiceClient::new(channel.clone()),
             credits: CreditServiceClient::new(channel.clone()),
+            usage: UsageServiceClient::new(channel.clone()),
             queues: QueueServiceClient::new(channel.clone()),
             webhooks: WebhookServiceClient::new(channel),
             address,
@@ -389,6 +392,27 @@ const INVARIANTS: &[(&str, &str)] = &[
         "select 1 from scenes s join generations g on g.id = s.latest_generation
          where (s.latest_version, s.latest_state, s.latest_percent, s.latest_stage, s.latest_thumbnail)
             is distinct from (g.version, g.state, g.percent, g.stage, g.thumbnail)",
+    ),
+    (
+        "usage is what generations came to",
+        "select 1 from (
+             select account_id, day, model, end_user, started, completed, failed, cancelled, expired, captured_micros from usage_daily
+             union all
+             select account_id, utc_day(create_time), model, end_user, -1, 0, 0, 0, 0, 0 from generations
+             union all
+             select account_id, utc_day(end_time), model, end_user, 0, -(state = 6)::int, -(state = 7)::int, -(state = 8)::int,
+                    -(state = 9)::int, -captured_micros
+             from generations where end_time is not null) both_sides
+         group by account_id, day, model, end_user
+         having (sum(started), sum(completed), sum(failed), sum(cancelled), sum(expired), sum(captured_micros)) <> (0, 0, 0, 0, 0, 0)",
+    ),
+    (
+        "an end user holds and has spent what their generations do",
+        "select 1 from generations g full join end_users u on u.account_id = g.account_id and u.end_user = g.end_user
+         where coalesce(g.end_user, '') <> '' or u.id is not null
+         group by u.id, u.held_micros, u.total_micros
+         having u.id is null or u.held_micros <> coalesce(sum(g.held_micros) filter (where g.end_time is null), 0)
+             or u.total_micros <> coalesce(sum(g.captured_micros), 0)",
     ),
     (
         "a project costs what its completed generations cost",

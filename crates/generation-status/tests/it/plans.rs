@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use generation_status::Config;
-use proto::credits::v1::ListCreditEntriesRequest;
-use proto::generations::v1::ListGenerationsRequest;
+use proto::credits::v1::usage_query::Dimension;
+use proto::credits::v1::{GetUsageRequest, ListCreditEntriesRequest, UsageQuery};
+use proto::generations::v1::{ListGenerationsRequest, State};
 use sqlx::{AssertSqlSafe, PgPool};
 use testkit::{Database, eventually};
 use uuid::Uuid;
@@ -102,7 +103,8 @@ async fn a_page_of_two_thousand_costs_a_page() {
     let node = Node::start(&config).await;
     for parent in [user.scene(), user.project(), String::new()] {
         let (fetched, pages) = read(&pool, "generations", async || {
-            let request = ListGenerationsRequest { parent: parent.clone(), page_size: PAGE, page_token: String::new() };
+            let request =
+                ListGenerationsRequest { parent: parent.clone(), page_size: PAGE, ..ListGenerationsRequest::default() };
             let page = node.generations.clone().list_generations(user.asks(request)).await.unwrap();
             page.into_inner().generations.len()
         })
@@ -129,4 +131,96 @@ async fn a_page_of_four_thousand_entries_costs_a_page() {
     .await;
     // An entry and, where it was paid, the line that says how much.
     assert!(fetched <= 2 * pages * i64::from(PAGE + 1), "{fetched} rows fetched for {pages} pages");
+}
+
+/// The generations of all are over but ten of the user's, which are of an end user and have a label.
+async fn with_ends(pool: &PgPool) -> User {
+    let user = with_history(pool).await;
+    sqlx::raw_sql("alter table generations disable trigger user").execute(pool).await.unwrap();
+    sqlx::query(
+        "with open as (select id from generations where account_id = $1 limit 10)
+         update generations
+         set end_user = case account_id when $1 then 'ada' else '' end, labels = '{\"shot\": \"1\"}',
+             state = case when id in (select id from open) then 1 else 7 end,
+             end_time = case when id in (select id from open) then null else now() end",
+    )
+    .bind(user.account)
+    .execute(pool)
+    .await
+    .unwrap();
+    sqlx::raw_sql(
+        "alter table generations enable trigger user;
+         insert into generation_labels select account_id, 'shot', '1', id from generations",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    sqlx::raw_sql("vacuum analyze").execute(pool).await.unwrap();
+    user
+}
+
+#[tokio::test]
+async fn a_restricted_page_of_two_thousand_costs_a_page() {
+    let database = Database::fresh().await.unwrap();
+    let pool = PgPool::connect(&database.url()).await.unwrap();
+    let user = with_ends(&pool).await;
+    let mut config = Config::new(database.url(), "http://assets.test");
+    config.database.read.max = 1;
+    config.work.reconcile_interval = Duration::from_secs(3_600);
+    let node = Node::start(&config).await;
+    let asked = || ListGenerationsRequest { page_size: PAGE, ..ListGenerationsRequest::default() };
+    let in_state = |state: State| ListGenerationsRequest { states: vec![state.into()], ..asked() };
+    let of_ada = |request| ListGenerationsRequest { end_user: "ada".to_owned(), ..request };
+    // What is restricted by one index alone costs a page; several restrictions at once cost 500 rows at most.
+    for (request, rows) in [
+        (in_state(State::Failed), PAGE + 1),
+        (in_state(State::Queued), PAGE + 1),
+        (ListGenerationsRequest { model: "models/local".to_owned(), ..asked() }, PAGE + 1),
+        (of_ada(asked()), PAGE + 1),
+        (ListGenerationsRequest { labels: [("shot".to_owned(), "1".to_owned())].into(), ..asked() }, PAGE + 1),
+        (of_ada(in_state(State::Failed)), 500),
+        (ListGenerationsRequest { parent: user.project(), ..in_state(State::Failed) }, 500),
+    ] {
+        let (fetched, pages) = read(&pool, "generations", async || {
+            let page = node.generations.clone().list_generations(user.asks(request.clone())).await.unwrap();
+            page.into_inner().generations.len()
+        })
+        .await;
+        // What the listing before fetched last may have become known only now: hence more than once.
+        assert!(fetched <= 2 * pages * i64::from(rows), "{request:?}: {fetched} rows fetched for {pages} pages");
+    }
+}
+
+#[tokio::test]
+async fn usage_of_ten_days_costs_ten_days_however_long_the_history_is() {
+    let database = Database::fresh().await.unwrap();
+    let pool = PgPool::connect(&database.url()).await.unwrap();
+    let user = with_history(&pool).await;
+    sqlx::raw_sql(
+        "delete from usage_daily;
+         insert into usage_daily (account_id, day, model, end_user, started)
+         select id, '2026-01-01'::date + past, 'local', '', 1 from accounts, generate_series(0, 99) past",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    sqlx::raw_sql("vacuum analyze usage_daily").execute(&pool).await.unwrap();
+    let mut config = Config::new(database.url(), "http://assets.test");
+    config.database.read.max = 1;
+    config.work.reconcile_interval = Duration::from_secs(3_600);
+    let node = Node::start(&config).await;
+    let query = UsageQuery {
+        first_day: "2026-02-01".to_owned(),
+        last_day: "2026-02-10".to_owned(),
+        group_by: vec![Dimension::Day.into()],
+        ..UsageQuery::default()
+    };
+    let before = fetched(&pool, "generations").await;
+    let (fetched_days, pages) = read(&pool, "usage_daily", async || {
+        let request = user.asks(GetUsageRequest { query: Some(query.clone()) });
+        node.usage.clone().get_usage(request).await.unwrap().into_inner().rows.len()
+    })
+    .await;
+    assert!(fetched_days <= 2 * pages * i64::from(PAGE), "{fetched_days} rows fetched for {pages} pages");
+    assert_eq!(fetched(&pool, "generations").await, before, "no generation is read");
 }

@@ -28,7 +28,12 @@ async fn list(
     size: i32,
     token: &str,
 ) -> Result<ListGenerationsResponse, Status> {
-    let request = ListGenerationsRequest { parent: parent.to_owned(), page_size: size, page_token: token.to_owned() };
+    let request = ListGenerationsRequest {
+        parent: parent.to_owned(),
+        page_size: size,
+        page_token: token.to_owned(),
+        ..ListGenerationsRequest::default()
+    };
     Ok(cluster.node.generations.clone().list_generations(user.asks(request)).await?.into_inner())
 }
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use proto::generations::v1::State;
 use proto::generations::v1::charge::ProviderCharge;
+use proto::generations::v1::{StartGenerationRequest, State};
 use testkit::eventually;
 use uuid::Uuid;
 
@@ -49,10 +49,16 @@ async fn each_copy_that_differs_from_its_source_is_found_under_its_name() {
     .unwrap();
     let user = cluster.user(3).await;
     let mut worker = Worker::new(&cluster, 1).await;
-    cluster.started(&user).await;
+    let start = StartGenerationRequest { end_user: "ada".to_owned(), ..user.start_request() };
+    cluster.start(&user, start).await.unwrap();
     let work = worker.next().await;
     worker.carry_out(&work).await;
     cluster.started(&user).await;
+    let end_user: Uuid = sqlx::query_scalar("select id from end_users where account_id = $1")
+        .bind(user.account)
+        .fetch_one(&cluster.pool)
+        .await
+        .unwrap();
 
     let findings = |name: &str| -> Vec<String> {
         let found = program.log().into_iter().filter(|line| line["invariant"] == name);
@@ -79,6 +85,37 @@ async fn each_copy_that_differs_from_its_source_is_found_under_its_name() {
             "update projects set completed_count = completed_count - 1 where id = $1",
         ),
         (
+            "usage_off_balance",
+            user.account,
+            "insert into usage_daily (account_id, day, model, end_user, captured_micros) values ($1, '2025-01-01', 'local-sketch', '', 1)",
+            "delete from usage_daily where account_id = $1 and day = '2025-01-01'",
+        ),
+        (
+            "usage_off_generations",
+            user.account,
+            "update usage_daily set completed = completed + 1 where account_id = $1",
+            "update usage_daily set completed = completed - 1 where account_id = $1",
+        ),
+        (
+            "usage_off_generations",
+            user.account,
+            // As a generation that is counted nowhere leaves it.
+            "update usage_daily set model = 'another' where account_id = $1",
+            "update usage_daily set model = 'local-sketch' where account_id = $1",
+        ),
+        (
+            "end_user_off",
+            end_user,
+            "update end_users set held_micros = held_micros + 1 where id = $1",
+            "update end_users set held_micros = held_micros - 1 where id = $1",
+        ),
+        (
+            "end_user_off",
+            end_user,
+            "update end_users set total_micros = total_micros + 1 where id = $1",
+            "update end_users set total_micros = total_micros - 1 where id = $1",
+        ),
+        (
             "scene_copy_off",
             user.scene,
             "update scenes set latest_percent = 77 where id = $1",
@@ -101,7 +138,14 @@ async fn each_copy_that_differs_from_its_source_is_found_under_its_name() {
         sqlx::query(undo).bind(id).execute(&cluster.pool).await.unwrap();
     }
     let page = program.metrics().await;
-    for name in ["balance_off_ledger", "project_cost_off", "scene_copy_off"] {
+    for name in [
+        "balance_off_ledger",
+        "project_cost_off",
+        "scene_copy_off",
+        "usage_off_balance",
+        "usage_off_generations",
+        "end_user_off",
+    ] {
         let series = format!("rushes_reconciler_findings_total{{invariant=\"{name}\"}} ");
         let counted = page.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse::<f64>().unwrap();
         assert!(counted >= 1.0, "{name}");

@@ -161,6 +161,13 @@ impl Script<'_> {
         self.write("CreditService/AdjustCredits", adjust).await?;
         self.read("CreditService/GetCreditAccount", json!({})).await?;
         self.read("CreditService/ListCreditEntries", json!({})).await?;
+        let limit = json!({"endUser": "ada", "limitMicros": "5000000", "period": "MONTH"});
+        self.write("UsageService/SetEndUserLimit", limit).await?;
+        self.read("UsageService/GetEndUser", json!({"endUser": "ada"})).await?;
+        self.read("UsageService/ListEndUsers", json!({})).await?;
+        let query = json!({"groupBy": ["DAY", "END_USER"]});
+        self.read("UsageService/GetUsage", json!({"query": query})).await?;
+        self.read("UsageService/GetAccountUsage", json!({"account": account, "query": query})).await?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::size::{RESOLUTIONS, SHAPES, Size};
+use super::size::{self, SHAPES, Size};
 
 /// The fields of videos and of stills.
 const COMMON: &[&str] =
@@ -22,7 +22,7 @@ const MAX_CHARACTERS: usize = 20_000;
 /// The highest number of outputs, and of references.
 const MAX_FILES: usize = 4;
 /// The edges of a still, in pixels.
-const EDGES: std::ops::RangeInclusive<usize> = 128..=2_048;
+const EDGES: std::ops::RangeInclusive<u64> = 64..=2_048;
 
 /// An order of a sketch, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,10 +134,11 @@ impl<'a> Fields<'a> {
     }
 
     fn size(&mut self, is_still: bool) -> Size {
+        let resolutions = if is_still { &size::STILLS } else { size::FILMS };
         let shape = one_of("aspect_ratio", &SHAPES, self).unwrap_or([16, 9]);
-        let short = one_of("resolution", &RESOLUTIONS, self).unwrap_or(if is_still { 720 } else { 360 });
+        let short = one_of("resolution", resolutions, self).unwrap_or(360);
         let size = if is_still {
-            let rule = format!("WxH with edges from {} to {} pixels", EDGES.start(), EDGES.end());
+            let rule = format!("WxH, or a width and a height, from {} to {} pixels", EDGES.start(), EDGES.end());
             self.read("size", &rule, exact_size)
         } else {
             None
@@ -206,14 +207,17 @@ fn count(value: &Value) -> Option<usize> {
     whole(value).and_then(|number| usize::try_from(number).ok()).filter(|number| (1..=MAX_FILES).contains(number))
 }
 
-/// A size as a text, or as an object of both edges.
 fn exact_size(value: &Value) -> Option<Size> {
-    let inside = |edge: &usize| EDGES.contains(edge);
-    if let Some(edges) = value.as_object().filter(|edges| edges.len() == 2) {
-        let edge = |name: &str| whole(edges.get(name)?).and_then(|edge| usize::try_from(edge).ok()).filter(inside);
-        return Some(Size { width: edge("width")?, height: edge("height")? });
-    }
-    let (width, height) = value.as_str()?.split_once('x')?;
-    let edge = |text: &str| text.parse().ok().filter(inside);
+    let [width, height] = match value {
+        Value::String(text) => {
+            let (width, height) = text.split_once('x')?;
+            [width.parse().ok()?, height.parse().ok()?]
+        }
+        Value::Object(edges) if edges.len() == 2 => {
+            ["width", "height"].map(|name| edges.get(name).and_then(whole)).map(Option::unwrap_or_default)
+        }
+        _ => return None,
+    };
+    let edge = |edge: i64| u64::try_from(edge).ok().filter(|edge| EDGES.contains(edge)).map(|edge| edge as usize);
     Some(Size { width: edge(width)?, height: edge(height)? })
 }

@@ -1,49 +1,25 @@
 //! Pictures of an order: decoded by memory-safe decoders, turned upright, and cut to the size in which they are shown.
 //!
 //! Invariant: no memory is taken by a size that a file states before that size was held against the limits. A picture of
-//! [`MAX_PIXELS`] takes at most 16 bytes a pixel, 256 MiB, while it is decoded, and one picture is decoded at a time in a process.
+//! the largest size takes at most 16 bytes a pixel, 256 MiB, while it is decoded, and one picture is decoded at a time in a process.
 
 mod exif;
 mod fit;
 mod jpeg;
+mod pixels;
 mod png;
 mod webp;
 
 use std::sync::{Mutex, PoisonError};
 
-use self::exif::Orientation;
 use super::canvas::{Chroma, Planes};
 use super::size::Size;
 use super::stop::Stop;
+use pixels::stopped;
 
 /// The longest file, in bytes.
 const MAX_BYTES: usize = 20 << 20;
-/// The largest picture: 4,096 by 4,096, or as many pixels in another shape.
-const MAX_PIXELS: u64 = 4_096 * 4_096;
-/// The memory that a decoder may take for one picture, in bytes.
-const MAX_MEMORY: usize = 16 * MAX_PIXELS as usize;
-
 static DECODER: Mutex<()> = Mutex::new(());
-
-/// Decoded pixels, as they lie in the file.
-struct Pixels {
-    width: u32,
-    height: u32,
-    layout: Layout,
-    bytes: Vec<u8>,
-    orientation: Orientation,
-}
-
-/// What a pixel is made of, a byte each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
-    Grey,
-    GreyAlpha,
-    Rgb,
-    Rgba,
-    /// Four inks on paper, each 0 for none.
-    Cmyk,
-}
 
 /// Decodes a JPEG, PNG or WebP file and fits it into `size`: it fills the size to its edges, and what is over is cut off evenly.
 ///
@@ -67,16 +43,4 @@ pub(super) fn read(bytes: &[u8], size: Size, chroma: Chroma, stop: &Stop<'_>) ->
     };
     let rgb = fit::fit(pixels, size)?;
     Ok(Planes::of_rgb(size, chroma, &rgb))
-}
-
-/// Refuses a picture by the size that its file states.
-fn check_size(width: u32, height: u32) -> Result<(), String> {
-    if width == 0 || height == 0 || u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(format!("it is {width} x {height} pixels, 1 to {MAX_PIXELS} pixels in all are taken"));
-    }
-    Ok(())
-}
-
-fn stopped() -> String {
-    "it takes too long to be decoded".to_owned()
 }

@@ -6,9 +6,12 @@
 pub(super) const SHAPES: [(&str, [usize; 2]); 6] =
     [("16:9", [16, 9]), ("9:16", [9, 16]), ("1:1", [1, 1]), ("4:3", [4, 3]), ("3:4", [3, 4]), ("21:9", [21, 9])];
 
-/// The resolutions that can be asked for, each with its short edge in pixels.
-pub(super) const RESOLUTIONS: [(&str, usize); 5] =
-    [("144p", 144), ("240p", 240), ("360p", 360), ("480p", 480), ("720p", 720)];
+/// The resolutions of stills, each with its short edge in pixels.
+pub(super) const STILLS: [(&str, usize); 6] =
+    [("144p", 144), ("240p", 240), ("360p", 360), ("480p", 480), ("720p", 720), ("1080p", 1_080)];
+
+/// The resolutions of films: all but the largest.
+pub(super) const FILMS: &[(&str, usize)] = STILLS.split_at(5).0;
 
 /// A size in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

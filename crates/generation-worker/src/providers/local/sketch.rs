@@ -179,9 +179,9 @@ fn shutter(film: &FilmInput, number: usize) -> f32 {
     opening.min(closing.max(0.15)).min(1.0)
 }
 
-/// Height of the bars above and below, in pixels.
+/// Height of the bars above and below, in pixels: a line of the notes fits in.
 fn bar(size: Size) -> usize {
-    size.short() * 26 / 360
+    (size.short() * 26 / 360).max(font::HEIGHT + 2)
 }
 
 /// Room beside a text, in pixels.

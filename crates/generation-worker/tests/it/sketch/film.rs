@@ -60,18 +60,21 @@ impl Film {
         self.frames.iter().map(mean).collect()
     }
 
+    /// Red, green and blue at a place of a frame, from 0 to 255.
+    pub(crate) fn pixel(&self, frame: usize, x: usize, y: usize) -> [f64; 3] {
+        let [luma, blues, reds] = &self.frames[frame];
+        let half = y / 2 * (self.width / 2) + x / 2;
+        to_rgb(luma[y * self.width + x], blues[half], reds[half])
+    }
+
     /// How far a frame is from what `paint` says of each place, as the mean of all samples of red, green and blue.
     pub(crate) fn difference(&self, frame: usize, paint: impl Fn(usize, usize) -> [u8; 3]) -> f64 {
-        let [luma, blues, reds] = &self.frames[frame];
-        let mut sum = 0.0;
-        for (y, row) in luma.chunks(self.width).enumerate() {
-            for (x, sample) in row.iter().enumerate() {
-                let half = y / 2 * (self.width / 2) + x / 2;
-                let seen = to_rgb(*sample, blues[half], reds[half]);
-                sum += seen.iter().zip(paint(x, y)).map(|(seen, wanted)| (seen - f64::from(wanted)).abs()).sum::<f64>();
-            }
-        }
-        sum / (luma.len() * 3) as f64
+        let places = (0..self.height).flat_map(|y| (0..self.width).map(move |x| (x, y)));
+        let far = |(x, y)| -> f64 {
+            let seen = self.pixel(frame, x, y);
+            seen.iter().zip(paint(x, y)).map(|(seen, wanted)| (seen - f64::from(wanted)).abs()).sum()
+        };
+        places.map(far).sum::<f64>() / (self.width * self.height * 3) as f64
     }
 }
 

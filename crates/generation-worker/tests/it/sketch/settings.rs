@@ -95,12 +95,16 @@ fn every_wrong_field_is_named_with_what_it_may_be() {
         (json!({"prompt": "x", "kind": "image", "fps": 24}), "fps: a still has none"),
         (json!({"prompt": "x", "kind": "image", "last_frame": null}), "last_frame: a still has none"),
         (
-            json!({"prompt": "x", "kind": "image", "size": "127x200"}),
-            "size: it has to be WxH with edges from 128 to 2048 pixels",
+            json!({"prompt": "x", "kind": "image", "size": "63x200"}),
+            "size: it has to be WxH, or a width and a height, from 64 to 2048 pixels",
         ),
         (
             json!({"prompt": "x", "kind": "image", "size": "2049x200"}),
-            "size: it has to be WxH with edges from 128 to 2048 pixels",
+            "size: it has to be WxH, or a width and a height, from 64 to 2048 pixels",
+        ),
+        (
+            json!({"prompt": "x", "kind": "image", "size": {"width": 200}}),
+            "size: it has to be WxH, or a width and a height, from 64 to 2048 pixels",
         ),
         (
             json!({"prompt": "x", "kind": "image", "size": "200x200", "resolution": "360p"}),

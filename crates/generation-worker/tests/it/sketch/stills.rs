@@ -17,11 +17,15 @@ fn decode(file: &[u8]) -> (u32, u32, Vec<u8>) {
 #[test]
 fn a_still_has_the_size_that_was_asked_for() {
     for (input, size) in [
-        (json!({}), (1280, 720)),
+        (json!({}), (640, 360)),
+        (json!({"resolution": "1080p", "aspect_ratio": "21:9"}), (2520, 1080)),
         (json!({"resolution": "144p"}), (256, 144)),
         (json!({"aspect_ratio": "9:16", "resolution": "360p"}), (360, 640)),
         (json!({"size": "513x401"}), (513, 401)),
-        (json!({"size": "128x2048"}), (128, 2048)),
+        (json!({"size": "64x2048"}), (64, 2048)),
+        (json!({"size": {"width": 64, "height": 64}}), (64, 64)),
+        (json!({"size": {"width": 1024.0, "height": 640}, "references": ["a", "b", "c", "d"]}), (1024, 640)),
+        (json!({"size": "64x65", "references": ["a", "b", "c", "d"], "negative_prompt": "x"}), (64, 65)),
     ] {
         let mut input = input;
         input["kind"] = "image".into();

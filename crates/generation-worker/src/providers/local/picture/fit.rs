@@ -5,7 +5,7 @@
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-use super::{Layout, Pixels};
+use super::pixels::{Layout, Pixels};
 use crate::providers::local::size::Size;
 
 /// Red, green and blue bytes in this size, upright.

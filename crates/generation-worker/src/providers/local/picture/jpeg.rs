@@ -7,12 +7,12 @@ use std::io::{Error, ErrorKind, Read};
 use jpeg_decoder::{Decoder, PixelFormat};
 
 use super::exif::Orientation;
-use super::{Layout, MAX_MEMORY, Pixels, check_size, stopped};
+use super::pixels::{Layout, MAX_MEMORY, Pixels, check_size, stopped};
 use crate::providers::local::size::Size;
 use crate::providers::local::stop::Stop;
 
 pub(super) fn decode(bytes: &[u8], size: Size, stop: &Stop<'_>) -> Result<Pixels, String> {
-    let mut decoder = Decoder::new(Source { chunk: &[], rest: bytes, stop });
+    let mut decoder = Decoder::new(Source { chunk: &[], rest: [bytes, &END], stop });
     decoder.set_max_decoding_buffer_size(MAX_MEMORY);
     let to_sentence = |error: jpeg_decoder::Error| match error {
         jpeg_decoder::Error::Io(error) if error.kind() == ErrorKind::TimedOut => stopped(),
@@ -43,12 +43,15 @@ pub(super) fn decode(bytes: &[u8], size: Size, stop: &Stop<'_>) -> Result<Pixels
 struct Source<'a> {
     /// What is read without asking whether to stop: at most [`CHUNK`] bytes, and not beyond the beginning of a scan.
     chunk: &'a [u8],
-    rest: &'a [u8],
+    /// The file and an end, which it may lack.
+    rest: [&'a [u8]; 2],
     stop: &'a Stop<'a>,
 }
 
 /// How many bytes are read before it is asked again.
 const CHUNK: usize = 4_096;
+/// The marker at a file's end.
+const END: [u8; 2] = [0xFF, 0xD9];
 
 impl Read for Source<'_> {
     fn read(&mut self, into: &mut [u8]) -> Result<usize, Error> {
@@ -56,10 +59,11 @@ impl Read for Source<'_> {
             if self.stop.is_set() {
                 return Err(ErrorKind::TimedOut.into());
             }
-            let longest = &self.rest[..self.rest.len().min(CHUNK)];
+            let Some(rest) = self.rest.iter_mut().find(|rest| !rest.is_empty()) else { return Ok(0) };
+            let longest = &rest[..rest.len().min(CHUNK)];
             // A scan without data takes a dozen bytes and as long as one with data, so it is asked for each.
             let scan = longest.windows(2).skip(1).position(|pair| pair == [0xFF, 0xDA]);
-            (self.chunk, self.rest) = self.rest.split_at(scan.map_or(longest.len(), |at| at + 1));
+            (self.chunk, *rest) = rest.split_at(scan.map_or(longest.len(), |at| at + 1));
         }
         self.chunk.read(into)
     }

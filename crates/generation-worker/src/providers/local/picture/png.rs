@@ -7,12 +7,14 @@ use std::io::Cursor;
 use png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations};
 
 use super::exif::Orientation;
-use super::{Layout, MAX_MEMORY, Pixels, check_size, stopped};
+use super::pixels::{Layout, MAX_MEMORY, Pixels, check_size, stopped};
 use crate::providers::local::stop::Stop;
 
 pub(super) fn decode(bytes: &[u8], stop: &Stop<'_>) -> Result<Pixels, String> {
     let to_sentence = |error: DecodingError| format!("it cannot be decoded as PNG: {error}");
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MAX_MEMORY });
+    // A wrong checksum says that a file was changed, not that its picture is gone; browsers show it.
+    decoder.ignore_checksums(true);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(Transformations::normalize_to_color8());
