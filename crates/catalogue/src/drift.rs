@@ -37,7 +37,7 @@ pub enum What {
 }
 
 impl Change {
-    /// Whether an order that the stored schema takes may be refused, or dropped in silence, by the provider.
+    /// Whether an order that the stored schema takes may be refused, or dropped without a word, by the provider.
     #[must_use]
     pub fn breaks(&self) -> bool {
         match &self.what {
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_changed_is_told_the_breaking_first() {
+    fn what_changed_is_reported_the_breaking_first() {
         let stored = json!({"type": "object", "required": ["prompt"], "properties": {
             "prompt": {"type": "string", "maxLength": 2500, "description": "a"},
             "duration": {"type": "string", "enum": ["5", "10"], "default": "5"},
@@ -202,10 +202,10 @@ mod tests {
             "elements": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "integer"}}}},
             "cfg": {"type": "number", "minimum": 0, "maximum": 2},
         }});
-        let told: Vec<_> = changes(&stored, &live).iter().map(|c| (c.breaks(), c.to_string())).collect();
-        let told: Vec<_> = told.iter().map(|(breaks, text)| (*breaks, text.as_str())).collect();
+        let texts: Vec<_> = changes(&stored, &live).iter().map(|c| (c.breaks(), c.to_string())).collect();
+        let texts: Vec<_> = texts.iter().map(|(breaks, text)| (*breaks, text.as_str())).collect();
         assert_eq!(
-            told,
+            texts,
             [
                 (true, "duration takes 10 no more"),
                 (true, "elements/*/name: type was string and is integer"),

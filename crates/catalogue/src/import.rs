@@ -2,8 +2,9 @@
 //!
 //! The map is guessed by the names that providers give to the same things; a person reads the entry before it is used. Invariant:
 //! each field of the document is mapped, a place for files, a parameter, or hidden with its reason; what is none of these, and what
-//! the document does not say, is a line of the report and not left out in silence.
+//! the document does not say, is a line of the report and never left out.
 
+mod draft;
 mod field;
 mod kind;
 mod media;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use crate::document::{Document, Open};
 use crate::tree::Tree;
 use crate::{Fault, Format, Kind, Role};
+use draft::Draft;
 use field::Field;
 pub use output::Output;
 
@@ -80,21 +82,6 @@ impl Report {
     }
 }
 
-/// Everything that is written of an entry.
-struct Draft<'a> {
-    id: String,
-    document: &'a Document,
-    kind: Kind,
-    schema_path: String,
-    options: &'a Options,
-    source: String,
-    settings: Vec<settings::Guess>,
-    media: Vec<media::Slot>,
-    files: Vec<String>,
-    hidden: Vec<(String, String)>,
-    output: Output,
-}
-
 /// Makes an entry of a document.
 #[must_use]
 pub fn import(document: &Document, options: &Options) -> Imported {
@@ -140,7 +127,8 @@ pub fn import(document: &Document, options: &Options) -> Imported {
     if output.kinds.is_empty() {
         report.todo.push("the output: its document does not say what is made; write output = { at, kinds }".to_owned());
     }
-    let draft = Draft { id, document, kind, schema_path, options, source, settings, media, files, hidden, output };
+    let checked = options.checked.as_str();
+    let draft = Draft { id, document, kind, schema_path, checked, source, settings, media, files, hidden, output };
     let entry = toml::entry(&draft);
     let mut schema = document.schema();
     if let Some(schema) = schema.as_object_mut() {

@@ -3,8 +3,9 @@
 use domain::provider::Provider;
 use serde_json::Value;
 
+use super::error::Error;
 use super::normalise::Normaliser;
-use super::{Document, Error, at};
+use super::published::{Document, at};
 
 const BOX: &str = "the /openapi.json of a Cog server";
 const REPLICATE: &str = "Replicate's description of a model";

@@ -3,8 +3,9 @@
 use domain::provider::Provider;
 use serde_json::Value;
 
+use super::error::Error;
 use super::normalise::Normaliser;
-use super::{Document, Error, at};
+use super::published::{Document, at};
 
 const EXPECTED: &str = "an OpenAPI document of fal's queue";
 const BODY: [&str; 5] = ["post", "requestBody", "content", "application/json", "schema"];

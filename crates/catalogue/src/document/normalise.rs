@@ -5,43 +5,10 @@
 
 use serde_json::{Map, Value};
 
+use super::error::{Error, MAX_DEPTH, MAX_NODES};
+use super::gap::{Gap, Open};
+use super::merge;
 use super::node::{self, Keyword};
-use super::{Error, merge};
-
-/// How deep schemas may nest, references resolved.
-pub(super) const MAX_DEPTH: usize = 48;
-/// How many parts a schema may have, references resolved. The largest real ones have about 600.
-pub(super) const MAX_NODES: usize = 30_000;
-
-/// A place of the input about which the document does not say enough.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// The place, with `*` for the items of a list: `/trajectories/*/x`.
-    pub path: String,
-    /// What is not said.
-    pub open: Open,
-}
-
-/// What a document does not say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Open {
-    /// A reference leads nowhere.
-    Missing(String),
-    /// A reference leads back to itself.
-    Recursive(String),
-    /// No type, no values, no fields.
-    Anything,
-    /// The default is not one of the values.
-    Default,
-}
-
-impl Gap {
-    /// The field of the input that it is in.
-    #[must_use]
-    pub fn field(&self) -> Option<&str> {
-        self.path.strip_prefix('/')?.split('/').next()
-    }
-}
 
 /// Reads the schemas of one document.
 pub(super) struct Normaliser<'a> {

@@ -3,7 +3,8 @@
 use domain::provider::Provider;
 use serde_json::{Map, Value, json};
 
-use super::{Document, Error};
+use super::error::Error;
+use super::published::Document;
 use crate::price::openrouter;
 use crate::{Per, Role, Row, Rule};
 

@@ -84,7 +84,7 @@ fn a_node_is_closed_and_without_references() {
 }
 
 #[test]
-fn what_is_left_open_is_told() {
+fn what_is_left_open_is_reported() {
     let document = read(
         fields(json!({
             "track": {"type": "array", "items": {"$ref": "#/components/schemas/Gone"}},

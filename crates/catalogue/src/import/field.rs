@@ -57,7 +57,7 @@ pub(super) fn has_type(node: &Map<String, Value>, name: &str) -> bool {
 }
 
 /// The values that a node lists, without `null`.
-pub(super) fn listed(node: &Map<String, Value>) -> Option<Vec<&Value>> {
+pub(super) fn choices(node: &Map<String, Value>) -> Option<Vec<&Value>> {
     let values = node.get("enum")?.as_array()?;
     Some(values.iter().filter(|value| !value.is_null()).collect())
 }
@@ -73,12 +73,12 @@ impl<'a> Field<'a> {
 
     /// A text that is not one of a list.
     pub(super) fn is_free_text(&self) -> bool {
-        branches(self.schema).iter().any(|node| has_type(node, "string") && listed(node).is_none())
+        branches(self.schema).iter().any(|node| has_type(node, "string") && choices(node).is_none())
     }
 
     /// The values of all lists.
     pub(super) fn values(&self) -> Vec<&'a Value> {
-        branches(self.schema).into_iter().filter_map(listed).flatten().collect()
+        branches(self.schema).into_iter().filter_map(choices).flatten().collect()
     }
 
     pub(super) fn default(&self) -> Option<&'a Value> {
@@ -152,7 +152,7 @@ fn walk(name: &str, node: &Map<String, Value>, path: &str, says_files: bool, fou
 
 /// Whether a text is the address of a picture, a video or a sound.
 fn is_file(name: &str, node: &Map<String, Value>, says_files: bool) -> bool {
-    let text = branches(node).iter().any(|node| has_type(node, "string") && listed(node).is_none());
+    let text = branches(node).iter().any(|node| has_type(node, "string") && choices(node).is_none());
     if !text || names::is_no_medium(name) {
         return false;
     }

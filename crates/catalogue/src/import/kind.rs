@@ -7,7 +7,7 @@ use crate::document::Document;
 use crate::{Kind, MediaKind, Role};
 
 pub(super) fn guess(document: &Document, fields: &[Field]) -> Kind {
-    let told = match document.category.as_deref() {
+    let category = match document.category.as_deref() {
         Some("text-to-video") => Some(Kind::TextToVideo),
         Some("image-to-video") => Some(Kind::ImageToVideo),
         Some("video-to-video") => Some(Kind::VideoToVideo),
@@ -26,7 +26,7 @@ pub(super) fn guess(document: &Document, fields: &[Field]) -> Kind {
         return Kind::Upscale;
     }
     // A face, or a film of one, and a voice.
-    let video = told.is_none_or(|kind| matches!(kind, Kind::TextToVideo | Kind::ImageToVideo | Kind::VideoToVideo));
+    let video = category.is_none_or(|kind| matches!(kind, Kind::TextToVideo | Kind::ImageToVideo | Kind::VideoToVideo));
     if video
         && takes(Role::Audio) == Some(true)
         && fields.iter().any(|field| field.required && field.is_file() && !is_audio(field))
@@ -35,7 +35,7 @@ pub(super) fn guess(document: &Document, fields: &[Field]) -> Kind {
     }
     // A text-to-video model that must have a picture is none.
     let needs_picture = takes(Role::FirstFrame) == Some(true) || takes(Role::Reference) == Some(true);
-    match told {
+    match category {
         Some(Kind::TextToVideo) if takes(Role::Source) == Some(true) => return Kind::VideoToVideo,
         Some(Kind::TextToVideo) if needs_picture => return Kind::ImageToVideo,
         Some(kind) => return kind,
@@ -43,7 +43,7 @@ pub(super) fn guess(document: &Document, fields: &[Field]) -> Kind {
     }
     let frames = fields.iter().any(|field| !super::media::frames(field).is_empty());
     let picture = frames || takes(Role::FirstFrame).or_else(|| takes(Role::Reference)).is_some();
-    match output::told(document).first() {
+    match output::documented(document).first() {
         Some(MediaKind::Audio) => Kind::Speech,
         Some(MediaKind::Image) if picture => Kind::ImageToImage,
         Some(MediaKind::Image) => Kind::TextToImage,

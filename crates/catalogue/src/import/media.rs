@@ -84,9 +84,9 @@ fn usual(role: Role) -> MediaKind {
 /// What the files of a field are, by its name, else by its role.
 fn medium(role: Role, field: &Field) -> MediaKind {
     let stem = names::stem(field.name);
-    let told =
+    let named =
         [MediaKind::Video, MediaKind::Audio, MediaKind::Image].into_iter().find(|kind| stem.contains(kind.as_str()));
-    told.unwrap_or_else(|| usual(role))
+    named.unwrap_or_else(|| usual(role))
 }
 
 fn slot(role: Role, field: &Field) -> Slot {

@@ -78,7 +78,6 @@ const ROLES: [(Role, &[&str]); 6] = [
             "reference_videos",
             "reference_pose_video",
             "style_image",
-            "face_image",
         ],
     ),
     (

@@ -25,7 +25,7 @@ const FIELDS: [(MediaKind, &[&str]); 3] = [
 
 impl Output {
     pub(super) fn guess(document: &Document, kind: Kind) -> Self {
-        let kinds = told(document);
+        let kinds = documented(document);
         let made = match kind {
             Kind::TextToVideo | Kind::ImageToVideo | Kind::VideoToVideo | Kind::LipSync => MediaKind::Video,
             Kind::TextToImage | Kind::ImageToImage => MediaKind::Image,
@@ -48,7 +48,7 @@ impl Output {
 }
 
 /// The kinds of files that a result says it has.
-pub(super) fn told(document: &Document) -> Vec<MediaKind> {
+pub(super) fn documented(document: &Document) -> Vec<MediaKind> {
     let Some(properties) = properties(document) else { return Vec::new() };
     let has = |names: &[&str]| names.iter().any(|name| properties.get(*name).is_some_and(has_file));
     FIELDS.iter().filter(|(_, names)| has(names)).map(|(kind, _)| *kind).collect()

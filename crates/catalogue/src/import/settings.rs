@@ -113,7 +113,7 @@ fn in_frames(field: &Field, fps: Option<&Field>) -> Option<Guess> {
     let default = |field: &Field| field.default().and_then(Value::as_f64);
     let fixed = match fps {
         Some(_) => None,
-        None => Some(told_rate(field.description())?),
+        None => Some(documented_rate(field.description())?),
     };
     let rate = fixed.or_else(|| fps.and_then(default)).filter(|rate| *rate > 0.0);
     // A video of five seconds at sixteen frames a second has 80 frames for most, and 81 for those that count the first picture.
@@ -127,7 +127,7 @@ fn in_frames(field: &Field, fps: Option<&Field>) -> Option<Guess> {
 }
 
 /// The rate of `at 24 fps`, in a description.
-fn told_rate(text: &str) -> Option<f64> {
+fn documented_rate(text: &str) -> Option<f64> {
     let text = text.to_ascii_lowercase();
     let before = ["fps", "frames per second"].iter().find_map(|words| text.split_once(words))?.0.trim_end();
     let digits = before.rfind(|c: char| !c.is_ascii_digit()).map_or(before, |at| &before[at + 1..]);

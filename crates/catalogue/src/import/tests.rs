@@ -133,7 +133,7 @@ fn a_field_that_must_be_given_and_cannot_be_is_lost() {
 }
 
 #[test]
-fn what_is_made_is_told_by_the_result() {
+fn what_is_made_is_known_by_the_result() {
     let published = |category: &str, result: Value| {
         let schema = |schema: &Value| json!({"content": {"application/json": {"schema": schema}}});
         let input = schema(&json!({"type": "object", "properties": {"prompt": {"type": "string"}}}));

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Draft, media, settings};
+use super::draft::Draft;
+use super::{media, settings};
 use crate::{Kind, Role, Row, Rule};
 
 /// How wide a line may be before a list is broken.
@@ -20,7 +21,7 @@ pub(super) fn entry(draft: &Draft) -> String {
     if !draft.source.is_empty() {
         line(&mut out, "source", &text(&draft.source));
     }
-    line(&mut out, "checked", &draft.options.checked);
+    line(&mut out, "checked", draft.checked);
     if !draft.hidden.is_empty() {
         out.push_str("hide = [\n");
         for (name, why) in &draft.hidden {
@@ -164,7 +165,7 @@ fn template(out: &mut String, draft: &Draft) {
         let schema = draft.document.input.get("properties")?.get(guess.fields.first()?)?.as_object()?;
         Some(match guess.values.is_empty() {
             false => guess.values.iter().map(|(ours, _)| (*ours).to_owned()).collect(),
-            true => super::field::listed(schema)?.into_iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            true => super::field::choices(schema)?.into_iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         })
     };
     let resolutions: Vec<String> = field("resolution").unwrap_or_default();

@@ -63,7 +63,7 @@ fn a_line_switches_models_on() {
 }
 
 #[test]
-fn a_wrong_line_is_told() {
+fn a_wrong_line_is_refused() {
     let faults = |text: &str| lines(&Catalogue::parse(Format::Toml, text, &no_file).unwrap_err());
     let unknown = faults("# mine\nuse = [\"veo-3.1-i2v\",\n \"veo-4\"]");
     assert!(

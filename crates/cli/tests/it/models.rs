@@ -127,7 +127,7 @@ fn what_a_person_may_have_changed_is_not_written_over() {
 }
 
 #[test]
-fn drift_is_told_the_breaking_first() {
+fn drift_is_reported_the_breaking_first() {
     let folder = Folder::new("drift");
     folder.write("video.json", &document(&usual(), &["prompt"]).to_string());
     assert_eq!(run(&folder.0, &["models", "import", "fal", "video.json"]).0, 0);
@@ -281,4 +281,44 @@ fn a_box_and_a_provider_are_asked_by_their_addresses() {
     let entries = folder.read("models.toml");
     assert_eq!(entries.matches("[[model]]").count(), 2, "{entries}");
     assert!(entries.contains("model = \"acme/video:0a1b\""), "{entries}");
+}
+
+/// The commands of a page with what they print: of each block of the language `console`, in order.
+fn sessions(page: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for block in page.split("```console\n").skip(1) {
+        for line in block.split("```").next().unwrap_or_default().lines() {
+            match (line.strip_prefix("$ rushes "), found.last_mut()) {
+                (Some(command), _) => found.push((command.to_owned(), String::new())),
+                (None, Some((_, printed))) => printed.push_str(&format!("{line}\n")),
+                (None, None) => panic!("{line}: a session begins with a command"),
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_page_shows_what_is_printed() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/models.md")).unwrap();
+    let folder = Folder::new("page");
+    // The catalogue of the page, and the documents that its commands name.
+    let first = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    folder.write("models.toml", first);
+    folder.write("video.json", &document(&usual(), &["prompt", "image_url"]).to_string());
+    let mut changed = usual();
+    changed["duration"]["enum"] = json!(["5", "8"]);
+    folder.write("changed.json", &document(&changed, &["prompt", "image_url"]).to_string());
+    let stored = ["models", "import", "fal", "video.json", "--id", "acme-video", "--out", "stored"];
+    assert_eq!(run(&folder.0, &stored).0, 0);
+    let priced = page.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
+    let entry = format!("{}{priced}", folder.read("stored/models.toml")).replace("\"schemas/", "\"stored/schemas/");
+    folder.write("drift.toml", &entry);
+    let sessions = sessions(&page);
+    assert_eq!(sessions.len(), 3);
+    for (command, printed) in sessions {
+        let args: Vec<_> = command.split(' ').collect();
+        let (_, said, error) = run(&folder.0, &args);
+        assert_eq!(said, printed, "{command}: {error}");
+    }
 }
