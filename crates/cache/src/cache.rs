@@ -27,9 +27,9 @@ use coherence::watermarks::Requirement;
 /// A cache cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The Redis URL cannot be read.
-    #[error("RUSHES_REDIS_URL should be a URL such as redis://host:6379")]
-    RedisUrl(#[source] ::redis::RedisError),
+    /// The Redis URL, or a file that it names, cannot be read.
+    #[error(transparent)]
+    RedisUrl(#[from] chassis::settings::Error),
 }
 
 /// One process's coherent cache; clones are the same cache.
@@ -51,7 +51,7 @@ impl Cache {
     pub fn start(settings: Settings, pool: Option<Pool>, nats: Option<async_nats::Client>) -> Result<Self, Error> {
         let open = |timeout| {
             let url = settings.redis_url.as_deref();
-            url.map(|url| Link::new(url, timeout)).transpose().map_err(Error::RedisUrl)
+            url.map(|url| Link::new(url, timeout)).transpose()
         };
         // The relay has a connection of its own: the server that was named on it must be that of every apply and proof. It waits
         // longer than a reader would: a change that it could not apply costs the whole name space.

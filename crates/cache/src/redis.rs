@@ -4,8 +4,10 @@
 //! step.
 
 mod breaker;
+mod client;
 mod link;
 mod scripts;
 
+pub(crate) use client::{check, open};
 pub(crate) use link::{Link, Session};
 pub(crate) use scripts::{Names, Proof, apply, fill, get, probe, prove};

@@ -59,13 +59,24 @@ impl Settings {
             return Err(Error::wrong("RUSHES_CACHE_OBSERVE", share));
         }
         Ok(Self {
-            redis_url: source.optional("RUSHES_REDIS_URL", "a URL such as redis://host:6379")?,
+            redis_url: source.optional("RUSHES_REDIS_URL", "a URL such as redis://host:6379 or rediss://host:6379")?,
             l1_bytes: source.or("RUSHES_CACHE_L1_BYTES", default.l1_bytes, "a number of bytes such as 67108864")?,
             space: source.or("RUSHES_CACHE_SPACE", default.space.clone(), "a word")?,
             relay: source.or("RUSHES_CACHE_RELAY", default.relay, "true or false")?,
             observe,
             ..default
         })
+    }
+
+    /// Checks the URL of Redis, and what it leads to if that answers within three seconds.
+    ///
+    /// # Errors
+    /// One sentence about what somebody has to change; what is only away is no error.
+    pub async fn check(&self) -> Result<(), Error> {
+        match &self.redis_url {
+            Some(url) => crate::redis::check(url).await,
+            None => Ok(()),
+        }
     }
 
     /// The pool to give to [`crate::Cache::start`]: its own, since a relay that waits behind a flood of reads lets

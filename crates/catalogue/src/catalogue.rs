@@ -192,6 +192,10 @@ fn inherit(entry: &mut Entry) -> Result<Schema, String> {
     if entry.sizes.is_empty() {
         entry.sizes = own.sizes;
     }
+    for (field, value) in own.fixed {
+        entry.fixed.entry(field).or_insert(value);
+    }
+    entry.hide.extend(own.hide);
     entry.rules.extend(own.rules);
     if entry.price.is_empty() && entry.price_micros.is_none() {
         entry.price = own.price;

@@ -39,6 +39,9 @@ pub struct Document {
     pub gaps: Vec<Gap>,
     /// The price, as far as the document has it.
     pub prices: Vec<Rule>,
+    /// What the provider says one of its units costs, as `0.14 USD for a second`, where it was asked; not every unit is what it is
+    /// called, so that no price is made of it.
+    pub unit_price: Option<String>,
     /// What else somebody who offers the model should know, a sentence each.
     pub notes: Vec<String>,
 }

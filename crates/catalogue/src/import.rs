@@ -15,9 +15,13 @@ mod toml;
 use serde_json::Value;
 
 use crate::document::{Document, Open};
-use crate::{Kind, Role};
+use crate::tree::Tree;
+use crate::{Fault, Format, Kind, Role};
 use field::Field;
 pub use output::Output;
+
+/// Where a schema's file keeps what a unit cost at its import.
+pub const UNIT_PRICE: &str = "x-rushes-unit-price";
 
 /// What an entry is to be called, and what it says of its origin.
 #[derive(Clone, Debug, Default)]
@@ -142,9 +146,24 @@ pub fn import(document: &Document, options: &Options) -> Imported {
     if let Some(schema) = schema.as_object_mut() {
         schema.insert("x-rushes-source".to_owned(), draft.source.clone().into());
         schema.insert("x-rushes-checked".to_owned(), options.checked.clone().into());
+        if let Some(price) = &document.unit_price {
+            schema.insert(UNIT_PRICE.to_owned(), price.clone().into());
+        }
     }
     let Draft { id, schema_path, .. } = draft;
     Imported { id, schema_path, schema: pretty(&schema), entry, report }
+}
+
+/// The ids of a catalogue file: of its entries, and of the shipped models that it uses; as far as they can be read.
+///
+/// # Errors
+/// When it is neither TOML nor JSON.
+pub fn ids(format: Format, text: &str) -> Result<Vec<String>, Vec<Fault>> {
+    let tree = Tree::parse(format, text)?;
+    let entries = ["model", "models"].into_iter().filter_map(|name| tree.root.get(name)?.as_array()).flatten();
+    let used = tree.root.get("use").and_then(Value::as_array).into_iter().flatten();
+    let ids = entries.filter_map(|entry| entry.get("id")).chain(used);
+    Ok(ids.filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
 /// The text of a schema's file.

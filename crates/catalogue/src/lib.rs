@@ -33,6 +33,7 @@ pub use asset::Asset;
 pub use catalogue::Catalogue;
 pub use describe::SettingDescription;
 pub use document::Document;
+pub use domain::provider::Provider;
 pub use entry::{Date, FileLimits, LOCAL_SKETCH, LOCAL_STILL};
 pub use fault::Fault;
 pub use input::{Input, Length, Medium, Role, Settings};

@@ -12,6 +12,7 @@ pub mod crash;
 pub mod drain;
 pub mod egress;
 pub mod encoded;
+pub mod fetch_links;
 pub mod fields;
 pub mod frames;
 pub mod metrics;

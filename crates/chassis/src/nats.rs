@@ -3,6 +3,8 @@
 //! Invariants: NATS being down never blocks or fails a start, and nothing here promises delivery: whoever listens must
 //! get along without what was dropped. A message begins no trace of its own: outside of one it has no span.
 
+mod address;
+
 use std::{
     sync::{
         Arc,
@@ -11,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, PublishError, ServerAddr};
+use async_nats::{Client, Event, HeaderMap, Message, PublishError};
 use bytes::Bytes;
 use tracing::{Instrument as _, Span, field::Empty, info_span};
 
@@ -20,32 +22,32 @@ use crate::{
     telemetry::{self, TRACEPARENT, attributes},
 };
 
+use address::Address;
+pub use address::check;
+
 /// The name of NATS in the attributes of spans, for which OpenTelemetry has no constant.
 const SYSTEM: &str = "nats";
 
 /// The URL is not one that NATS understands.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be parsed.
-    #[error("RUSHES_NATS_URL should be nats://[user:password@]host:port: {0}")]
-    Url(#[from] std::io::Error),
+    /// It cannot be read, or a file that it names.
+    #[error(transparent)]
+    Url(#[from] crate::settings::Error),
     /// It cannot be used.
     #[error("RUSHES_NATS_URL cannot be used: {0}")]
     Connect(#[from] async_nats::ConnectError),
 }
 
 /// A client that connects in the background and keeps reconnecting, at most 2 s between tries, as the user whom the URL
-/// names (a user without a password is a token).
+/// names (a user without a password is a token; `credentials` names a file with a user's JWT and seed). `tls://` insists on TLS, and
+/// `ca` names a file with the certificates by which the server's is checked.
 ///
 /// # Errors
-/// Only when the URL cannot be parsed.
+/// Only when the URL, or a file that it names, cannot be read.
 pub async fn connect(url: &str) -> Result<Client, Error> {
-    let address: ServerAddr = url.parse()?;
-    let options = match (address.username(), address.password()) {
-        (Some(user), Some(password)) => ConnectOptions::with_user_and_password(user.into(), password.into()),
-        (Some(token), None) => ConnectOptions::with_token(token.into()),
-        _ => ConnectOptions::new(),
-    };
+    let address = Address::parse(url)?;
+    let options = address.options().await?;
     let down = Arc::new(AtomicBool::new(false));
     let client = options
         .name(env!("CARGO_PKG_NAME"))
@@ -63,7 +65,7 @@ pub async fn connect(url: &str) -> Result<Client, Error> {
             record(&event, &down);
             std::future::ready(())
         })
-        .connect(address)
+        .connect(address.server)
         .await?;
     Ok(client)
 }

@@ -41,7 +41,7 @@ pub enum Command {
     #[command(subcommand)]
     Scenes(scenes::Command),
     /// Generate a video for a scene and watch it come.
-    Generate(generate::Generate),
+    Generate(Box<generate::Generate>),
     /// Watch generations until they end.
     Watch(generate::Watch),
     /// Show one generation.

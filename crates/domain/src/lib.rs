@@ -1,8 +1,7 @@
-//! What every service means by an id, a credit, a model, a state and a page. No I/O and no SQL: a wrong value cannot be
-//! built, and whoever holds one need not check it again. No type here can be serialized; the one file that is parsed here is
-//! the catalogue's, which every service has to read alike.
+//! What every service means by an id, a credit, a provider, a state and a page. No I/O and no SQL: a wrong value cannot be
+//! built, and whoever holds one need not check it again. Of the types here a provider alone can be serialized: it is a word of
+//! the catalogue and of an order.
 
-pub mod catalogue;
 pub mod generation;
 pub mod id;
 pub mod money;

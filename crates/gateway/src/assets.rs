@@ -1,12 +1,16 @@
-//! `GET /assets/{sha256}.{ext}`: the bytes of our own storage over plain HTTP, for `<img>` and `<video>` and for any CDN.
+//! `GET /assets/{sha256}.{ext}`: the bytes of our own storage over plain HTTP, for `<img>` and `<video>` and for any CDN; and
+//! `GET /fetch/…`, links to single objects that run out, for models' providers.
 //!
-//! Invariant: a URL's content never changes, so an answer may be kept for ever; and an object is streamed, never held in
-//! memory whole.
+//! Invariant: a URL's content never changes, so an answer may be kept for ever, but for a link's, which nobody keeps; an object is
+//! streamed, never held in memory whole; and no answer is a redirect.
 
 mod conditions;
 mod range;
 
+use std::time::SystemTime;
+
 use chassis::blobs::{Error, Name, Store};
+use chassis::fetch_links::{self, Key, Refused};
 use futures::TryStreamExt as _;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
@@ -32,32 +36,55 @@ pub(crate) struct Assets {
     store: Store,
     /// Sizes by name. They never change, and each one known saves a call to the storage.
     sizes: Cache<Name, u64>,
+    /// What links are signed with; without it there are none.
+    links: Option<Key>,
 }
 
 impl Assets {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store, sizes: Cache::new(100_000) }
+    pub(crate) fn new(store: Store, links: Option<Key>) -> Self {
+        Self { store, sizes: Cache::new(100_000), links }
     }
 
     /// Answers any HTTP request that is not gRPC.
     pub(crate) async fn answer(&self, request: Request<()>) -> Response<Body> {
-        http_call::traced(request, "/assets/{name}", async |request| self.respond(&request).await).await
+        let is_link = request.uri().path().starts_with(fetch_links::PREFIX);
+        let route = if is_link { "/fetch/{expires}/{mac}/{name}" } else { "/assets/{name}" };
+        http_call::traced(request, route, async |request| self.respond(&request).await).await
+    }
+
+    /// What of a link's path is behind its beginning, and the key that it has to be signed with.
+    fn link<'a>(&self, request: &'a Request<()>) -> Option<(&'a str, &Key)> {
+        Some((request.uri().path().strip_prefix(fetch_links::PREFIX)?, self.links.as_ref()?))
     }
 
     async fn respond(&self, request: &Request<()>) -> Response<Body> {
+        if let Some((path, key)) = self.link(request) {
+            let mut response = match key.verify(path, SystemTime::now()) {
+                Ok(name) => self.serve(request, &name).await,
+                Err(Refused::Forged) => problem(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here"),
+                Err(Refused::Expired) => problem(StatusCode::FORBIDDEN, "LINK_EXPIRED", "the link has run out"),
+            };
+            response.headers_mut().insert(CACHE_CONTROL, CACHE_NEVER);
+            return response;
+        }
         let Some(name) = request.uri().path().strip_prefix(PREFIX) else {
             return problem(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; assets are at /assets/");
         };
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "only GET and HEAD");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+        match name.parse::<Name>() {
+            Ok(name) => self.serve(request, &name).await,
+            Err(_) if !is_read(request) => not_allowed(),
+            Err(_) => {
+                let message = "an asset's name is 64 lower-case hex digits, a dot and an extension";
+                problem(StatusCode::NOT_FOUND, "ASSET_NOT_FOUND", message)
+            }
         }
-        let Ok(name) = name.parse::<Name>() else {
-            let message = "an asset's name is 64 lower-case hex digits, a dot and an extension";
-            return problem(StatusCode::NOT_FOUND, "ASSET_NOT_FOUND", message);
-        };
-        match self.read(request, &name).await {
+    }
+
+    async fn serve(&self, request: &Request<()>, name: &Name) -> Response<Body> {
+        if !is_read(request) {
+            return not_allowed();
+        }
+        match self.read(request, name).await {
             Ok(response) => response,
             Err(Error::Missing(_)) => problem(StatusCode::NOT_FOUND, "ASSET_NOT_FOUND", "no asset has this name"),
             Err(error) => {
@@ -118,6 +145,16 @@ impl Assets {
         self.sizes.insert(name.clone(), size).await;
         Ok(size)
     }
+}
+
+fn is_read(request: &Request<()>) -> bool {
+    request.method() == Method::GET || request.method() == Method::HEAD
+}
+
+fn not_allowed() -> Response<Body> {
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "only GET and HEAD");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
 }
 
 fn digits(name: &Name) -> String {

@@ -4,7 +4,9 @@
 use std::{str::FromStr, time::Duration};
 
 use chassis::{
-    blobs, server,
+    blobs,
+    fetch_links::Key,
+    server,
     settings::{Error, Source},
     telemetry,
 };
@@ -32,6 +34,8 @@ pub struct Config {
     pub max_watches: usize,
     /// NATS, over which changes of keys come before that time is over; without it they take effect after that time.
     pub nats_url: Option<String>,
+    /// What links for models' providers are signed with; without it there are none.
+    pub links: Option<Key>,
     /// The names of the messages of changes; see the cache's own settings.
     pub cache: cache::Settings,
 }
@@ -100,6 +104,7 @@ impl Config {
             key_lifetime: source.duration("RUSHES_KEY_LIFETIME", Duration::from_secs(1), "a time")?,
             max_watches: source.or("RUSHES_MAX_WATCHES_PER_ACCOUNT", MAX_WATCHES, "a number of watches")?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://127.0.0.1:4222")?,
+            links: Key::read(source)?,
             cache: cache::Settings::read(source)?,
         })
     }
@@ -110,6 +115,10 @@ impl Config {
     /// One sentence about what somebody has to change; what is only away is no error.
     pub async fn check(&self) -> anyhow::Result<()> {
         chassis::blobs::Store::open(&self.blobs)?.check(chassis::blobs::Access::Read).await?;
+        if let Some(url) = &self.nats_url {
+            chassis::nats::check(url).await?;
+        }
+        self.cache.check().await?;
         Ok(())
     }
 }

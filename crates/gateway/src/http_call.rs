@@ -10,7 +10,7 @@ use tracing::{Instrument as _, field::Empty};
 
 use crate::metrics;
 
-/// Runs `respond` on a request inside its span; `route` is the pattern of its path.
+/// Runs `respond` on a request inside its span; `route` is the pattern of its path, and all that is shown of one that is a secret.
 pub(crate) async fn traced<B, F: Future<Output = Response<Body>>>(
     request: Request<B>,
     route: &'static str,
@@ -25,7 +25,7 @@ pub(crate) async fn traced<B, F: Future<Output = Response<Body>>>(
         otel.status_code = Empty,
         { attributes::HTTP_REQUEST_METHOD } = %method,
         { attributes::HTTP_ROUTE } = route,
-        { attributes::URL_PATH } = request.uri().path(),
+        { attributes::URL_PATH } = if route.contains("{mac}") { route } else { request.uri().path() },
         { attributes::HTTP_RESPONSE_STATUS_CODE } = Empty,
     );
     if let Some(parent) = request.headers().get("traceparent").and_then(|value| value.to_str().ok()) {

@@ -151,6 +151,10 @@ impl Config {
     /// One sentence about what somebody has to change; what is only away is no error.
     pub async fn check(&self) -> anyhow::Result<()> {
         chassis::postgres::check(&self.database.url).await?;
+        if let Some(url) = &self.nats_url {
+            chassis::nats::check(url).await?;
+        }
+        self.cache.check().await?;
         Ok(())
     }
 }

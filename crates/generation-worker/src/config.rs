@@ -1,7 +1,9 @@
 //! The worker's settings, one struct for each subsystem, read once at the start. A wrong one is named with what it should be.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chassis::fetch_links::Links;
 use chassis::settings::{Error, Source};
 use chassis::{blobs, server, telemetry};
 use http::{HeaderValue, Uri};
@@ -25,12 +27,18 @@ pub struct Config {
     pub work: Work,
     /// How outputs are downloaded.
     pub downloads: Downloads,
+    /// The links by which providers fetch inputs, where there are any.
+    pub links: Option<Links>,
     /// The built-in provider.
     pub local: Local,
     /// Replicate, where there is a token for it.
     pub replicate: Option<Replicate>,
     /// fal, where there is a key for it.
     pub fal: Option<Fal>,
+    /// OpenRouter, where there is a key for it.
+    pub openrouter: Option<OpenRouter>,
+    /// Boxes of one's own that speak Cog's predictions, by their names.
+    pub cog: BTreeMap<String, CogBox>,
 }
 
 /// The services beside this one.
@@ -99,6 +107,28 @@ pub struct Fal {
     pub hooks: Option<Url>,
     /// Where the keys are that webhooks are signed with.
     pub keys: Url,
+    /// The API of its storage, `https://rest.fal.ai`.
+    pub rest_url: Url,
+    /// The API that has prices, `https://api.fal.ai/v1`.
+    pub api_url: Url,
+}
+
+/// OpenRouter.
+#[derive(Clone, Debug)]
+pub struct OpenRouter {
+    /// The API, `https://openrouter.ai/api/v1`.
+    pub url: Url,
+    /// `Bearer` and the key, marked as sensitive.
+    pub authorization: HeaderValue,
+}
+
+/// A box that speaks Cog's predictions.
+#[derive(Clone, Debug)]
+pub struct CogBox {
+    /// Its address; predictions are at `{it}/predictions`.
+    pub url: Url,
+    /// `Bearer` and the token, marked as sensitive; nothing: it asks for none.
+    pub authorization: Option<HeaderValue>,
 }
 
 impl Config {
@@ -115,9 +145,12 @@ impl Config {
             blobs: blobs::Settings::read(source)?,
             work: Work::read(source)?,
             downloads: Downloads::read(source)?,
+            links: Links::read(source)?,
             local: Local::read(source)?,
             replicate: Replicate::read(source, hooks.as_ref())?,
             fal: Fal::read(source, hooks.as_ref())?,
+            openrouter: OpenRouter::read(source)?,
+            cog: CogBox::read_all(source)?,
         })
     }
 
@@ -207,7 +240,44 @@ impl Fal {
             authorization: parse_authorization("RUSHES_FAL_KEY", "Key", &key)?,
             hooks: hooks.cloned(),
             keys: read_url(source, "RUSHES_FAL_JWKS_URL", "https://rest.fal.ai/.well-known/jwks.json")?,
+            rest_url: read_url(source, "RUSHES_FAL_REST_URL", "https://rest.fal.ai")?,
+            api_url: read_url(source, "RUSHES_FAL_API_URL", "https://api.fal.ai/v1")?,
         }))
+    }
+}
+
+impl OpenRouter {
+    fn read(source: &Source) -> Result<Option<Self>, Error> {
+        let Some(key) = source.optional::<String>("RUSHES_OPENROUTER_KEY", "a key")? else { return Ok(None) };
+        Ok(Some(Self {
+            url: read_url(source, "RUSHES_OPENROUTER_URL", "https://openrouter.ai/api/v1")?,
+            authorization: parse_authorization("RUSHES_OPENROUTER_KEY", "Bearer", &key)?,
+        }))
+    }
+}
+
+impl CogBox {
+    /// `RUSHES_COG_URL` is a box that needs no name, `RUSHES_COG_URL_{NAME}` one called so, in lower case and with hyphens; each may
+    /// have `RUSHES_COG_TOKEN` or `RUSHES_COG_TOKEN_{NAME}` beside it.
+    fn read_all(source: &Source) -> Result<BTreeMap<String, Self>, Error> {
+        const URL: &str = "RUSHES_COG_URL";
+        const TOKEN: &str = "RUSHES_COG_TOKEN";
+        let what = "the address of a box that speaks Cog's predictions, http://host:5000";
+        let mut boxes = BTreeMap::new();
+        for (setting, text) in source.starting(URL) {
+            let setting = setting.to_ascii_uppercase();
+            let suffix = setting.strip_prefix(URL).unwrap_or_default();
+            let is_name = suffix.is_empty() || (suffix.starts_with('_') && suffix.len() > 1);
+            let url = Url::parse(text.trim()).ok().filter(|url| is_name && url.has_host());
+            let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+            let url = url.ok_or_else(|| Error::wrong(&setting, what))?;
+            let token = format!("{TOKEN}{suffix}");
+            let authorization = source.optional::<String>(&token, "a token")?;
+            let authorization = authorization.map(|text| parse_authorization(&token, "Bearer", &text)).transpose()?;
+            let name = suffix.trim_start_matches('_').to_ascii_lowercase().replace('_', "-");
+            boxes.insert(name, Self { url, authorization });
+        }
+        Ok(boxes)
     }
 }
 
@@ -267,6 +337,25 @@ mod tests {
         assert!(read(&[hooks, token, secret]).is_ok() && read(&[token]).is_ok());
         // fal signs with keys of its own.
         assert!(read(&[hooks, ("RUSHES_FAL_KEY", "key")]).is_ok());
+    }
+
+    #[test]
+    fn boxes_have_names_addresses_and_perhaps_tokens() {
+        let config = read(&[
+            ("RUSHES_COG_URL", "http://10.0.0.7:5000"),
+            ("RUSHES_COG_URL_BIG_GPU", "https://gpu.test/cog"),
+            ("RUSHES_COG_TOKEN_BIG_GPU", "hidden"),
+        ]);
+        let boxes = config.unwrap().cog;
+        assert_eq!(boxes.keys().collect::<Vec<_>>(), ["", "big-gpu"]);
+        assert!(boxes[""].authorization.is_none());
+        assert_eq!(boxes["big-gpu"].authorization.as_ref().unwrap(), "Bearer hidden");
+        for (name, value) in
+            [("RUSHES_COG_URL_GPU", "gpu"), ("RUSHES_COG_URL_", "http://a"), ("RUSHES_COG_URL", "ftp://a")]
+        {
+            let error = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
+        }
     }
 
     #[test]

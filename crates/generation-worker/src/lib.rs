@@ -1,7 +1,7 @@
-//! generation-worker: claims leases from generation-status, has a provider make the video, stores it, and reports.
+//! generation-worker: claims leases from generation-status, has a provider make what was ordered, stores it, and reports.
 //!
 //! `worker` is the loop, `orders` the work of one lease, `outcomes` the table of what follows from what came of a call, `provider`
-//! the trait of what makes videos and `providers` who does, `outputs` a video's way into our storage, `checks` what providers say of keys and models, `webhooks` what providers
+//! the trait of what makes outputs and `providers` who does, `media` the files that go to them, `outputs` the way of what was made into our storage, `checks` what providers say of keys and models, `webhooks` what providers
 //! send, `clients` the services beside this one. Invariant: everything that is said about the work of a lease carries its fence;
 //! once the lease is another's, nothing more is said.
 
@@ -15,6 +15,7 @@ pub mod crash_points;
 mod error;
 mod events;
 mod grpc;
+mod media;
 pub mod metrics;
 pub mod model;
 mod orders;

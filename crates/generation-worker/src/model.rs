@@ -12,7 +12,8 @@ pub(crate) use check::{Finding, ModelCheck};
 pub use evidence::{Charge, Evidence};
 pub use failure::{Class, Condition, Failure, Reason};
 pub use order::{
-    Abilities, Form, Input, InputFile, Made, MediaKind, Order, OrderStatus, Reference, RemoteModel, Stopping, Usage,
+    Abilities, FileForms, Form, Input, InputFile, Made, MediaKind, Order, OrderStatus, Reference, RemoteModel,
+    Stopping, Upload, Usage,
 };
 pub use trouble::{CallOutcome, Phase, Trouble};
 pub use webhook::{Hinted, NotVerified, Webhook, WebhookEvent};

@@ -16,6 +16,7 @@ use tracing::{Instrument as _, info_span};
 
 use crate::clients::{Unreadable, WorkClient};
 use crate::error::Error;
+use crate::media::Media;
 use crate::model::{
     Charge, Class, Clock, Completion, Condition, Failure, Made, Outcome, Reason, Reference, Suspension, Trouble, Work,
 };
@@ -52,6 +53,8 @@ pub(crate) struct Orders {
     pub(crate) providers: Registry,
     /// Where work comes from, and where its outcome is reported.
     pub(crate) work: WorkClient,
+    /// The files that go to providers.
+    pub(crate) media: Media,
     /// Where outputs go.
     pub(crate) outputs: Outputs,
     /// How long a provider may take.

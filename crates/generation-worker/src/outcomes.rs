@@ -21,6 +21,8 @@ const FILE_BOUND: Duration = Duration::from_secs(600);
 const FILE_OUTAGE_BOUND: Duration = Duration::from_secs(3_600);
 /// How long a provider is asked that cannot be asked, and a video kept in mind that our storage does not take.
 const OUTAGE_BOUND: Duration = Duration::from_secs(24 * 3_600);
+/// How long an order waits whose files our storage does not give.
+const STORAGE_PAUSE: Duration = Duration::from_secs(15);
 /// How long an order that was to be stopped is asked about.
 const CANCEL_BOUND: Duration = Duration::from_secs(600);
 
@@ -32,11 +34,13 @@ pub(crate) struct Context {
     pub(crate) cancel: bool,
 }
 
-/// Why the provider takes no orders.
+/// Why nothing is ordered now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
     Throttled,
     Unavailable(Condition),
+    /// Not the provider: our own storage does not answer.
+    Storage,
 }
 
 /// What follows.
@@ -61,6 +65,7 @@ pub(crate) enum Decision {
 /// What follows from what came of a call.
 pub(crate) fn decide(phase: Phase, outcome: CallOutcome, context: &Context) -> Decision {
     match phase {
+        Phase::Upload => uploaded(outcome),
         Phase::Submit => submitted(outcome, context),
         Phase::Repeat => repeated(outcome),
         Phase::Poll => polled(outcome, context),
@@ -70,6 +75,34 @@ pub(crate) fn decide(phase: Phase, outcome: CallOutcome, context: &Context) -> D
         Phase::Store => stored(outcome),
         // A request that failed says nothing: only what the provider says of the order counts.
         Phase::Cancel => Decision::StopAgain,
+    }
+}
+
+/// The files of an input, before the intent: whatever came of it, nothing was ordered.
+fn uploaded(outcome: CallOutcome) -> Decision {
+    use CallOutcome as Came;
+    match outcome {
+        Came::AccountRefused => Decision::Requeue(Hold::Unavailable(Condition::AccountRefused)),
+        Came::Throttled => Decision::Requeue(Hold::Throttled),
+        // No form fits, or the order has no place for the file: operators have to see to it.
+        Came::ModelRefused | Came::FileRefused => Decision::Requeue(Hold::Unavailable(Condition::Misconfigured)),
+        Came::InputRefused | Came::NotFound | Came::FileTooLarge | Came::FileUnusable => {
+            Decision::End(Reason::InputSchemaViolation, Charge::NotCharged)
+        }
+        Came::SafetyRefused => Decision::End(Reason::SafetyInput, Charge::NotCharged),
+        // Our own storage says nothing about the provider.
+        Came::StorageUnavailable => Decision::Requeue(Hold::Storage),
+        Came::NotSent
+        | Came::Lost
+        | Came::Unavailable
+        | Came::Unreadable
+        | Came::Failed(_)
+        | Came::TimedOut(_)
+        | Came::Stopped(_)
+        | Came::OutputMissing
+        | Came::FileUnavailable
+        | Came::FileSlow
+        | Came::FileCut => Decision::Requeue(Hold::Unavailable(Condition::Outage)),
     }
 }
 
@@ -259,6 +292,11 @@ impl Decision {
         let failure = match self {
             Self::Requeue(Hold::Throttled) => {
                 Failure::new(Class::Throttled, Reason::ProviderQuota, Charge::NotCharged, "")
+            }
+            Self::Requeue(Hold::Storage) => {
+                let failure = Failure::new(Class::Unavailable, Reason::ProviderQuota, Charge::NotCharged, "");
+                let failure = failure.because(trouble);
+                return Some(Failure { retry_after: Some(STORAGE_PAUSE), ..failure });
             }
             Self::Requeue(Hold::Unavailable(condition)) => {
                 let reason = match condition {

@@ -11,7 +11,8 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 use crate::model::{
-    Abilities, Input, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Webhook, WebhookEvent,
+    Abilities, CallOutcome, FileForms, Input, InputFile, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble,
+    Upload, Webhook, WebhookEvent,
 };
 
 /// The bytes of an output, piece by piece.
@@ -24,6 +25,22 @@ pub trait Provider: Send + Sync + 'static {
 
     /// What it can do.
     fn abilities(&self) -> Abilities;
+
+    /// In which forms it takes files.
+    fn file_forms(&self) -> FileForms {
+        FileForms::default()
+    }
+
+    /// Where an order's uploads go, for a provider that has several such places.
+    fn upload_place<'a>(&self, _: &'a Order) -> &'a str {
+        ""
+    }
+
+    /// Puts a file into the provider's own storage, as far as [`FileForms::max_upload`] says. That is no order, and costs nothing.
+    fn upload<'a>(&'a self, _: &'a Order, _: &'a InputFile, _: Bytes) -> BoxFuture<'a, Result<Upload, Trouble>> {
+        let trouble = Trouble::new(CallOutcome::FileRefused, "this provider has no storage for files");
+        futures::future::ready(Err(trouble)).boxed()
+    }
 
     /// Places an order under its key. `input` is what the model gets: the order's own, with its files.
     fn submit<'a>(&'a self, order: &'a Order, input: &'a Input) -> BoxFuture<'a, Result<Reference, Trouble>>;

@@ -2,11 +2,14 @@
 
 mod api;
 mod call;
+pub mod cog;
 mod excerpt;
 pub mod fal;
 mod key_set;
 pub mod local;
+pub mod openrouter;
 mod outputs;
+mod prices;
 mod refusals;
 pub mod replicate;
 mod webhook_url;
@@ -14,8 +17,10 @@ mod webhook_url;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use self::cog::Cog;
 use self::fal::Fal;
 use self::local::Local;
+use self::openrouter::OpenRouter;
 use self::replicate::Replicate;
 use crate::config::Config;
 use crate::provider::Provider;
@@ -38,6 +43,12 @@ impl Registry {
         }
         if let Some(config) = &config.fal {
             registry = registry.with(Arc::new(Fal::new(config)?));
+        }
+        if let Some(config) = &config.openrouter {
+            registry = registry.with(Arc::new(OpenRouter::new(config)?));
+        }
+        if !config.cog.is_empty() {
+            registry = registry.with(Arc::new(Cog::new(&config.cog)?));
         }
         Ok(registry)
     }

@@ -14,6 +14,7 @@ use crate::checks;
 use crate::clients::{AssetClient, WorkClient};
 use crate::config::Config;
 use crate::grpc::Grpc;
+use crate::media::Media;
 use crate::orders::Orders;
 use crate::outputs::Outputs;
 use crate::providers::Registry;
@@ -58,10 +59,17 @@ impl Service {
     pub fn with_providers(config: &Config, providers: Registry) -> anyhow::Result<Self> {
         let work = WorkClient::new(client::connect("generation-status", &config.upstreams.generation_status));
         let assets = AssetClient::new(client::connect("thumbnail-worker", &config.upstreams.thumbnail_worker));
-        let outputs = Outputs::new(blobs::Store::open(&config.blobs)?, assets, &config.downloads);
+        let blobs = blobs::Store::open(&config.blobs)?;
+        let media = Media::new(blobs.clone(), config.links.clone());
+        let outputs = Outputs::new(blobs, assets, &config.downloads);
         let grpc = Grpc::new(Webhooks::new(providers.clone(), work.clone()), providers.clone(), work.clone());
-        let orders =
-            Orders { providers: providers.clone(), work: work.clone(), outputs, timeout: config.work.order_timeout };
+        let orders = Orders {
+            providers: providers.clone(),
+            work: work.clone(),
+            media,
+            outputs,
+            timeout: config.work.order_timeout,
+        };
         // A claim keeps what a worker let run out from workers of its name for one more lease, so no two starts may share one.
         let name = process::instance_name(NAME);
         let worker = Worker::new(orders, name, config.work.slots, config.work.heartbeat);

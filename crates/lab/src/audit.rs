@@ -52,7 +52,8 @@ struct Row {
     name: String,
     state: i16,
     provider_charge: i16,
-    asset: Option<String>,
+    /// SHA-256 of each output.
+    assets: Vec<String>,
     reason: Option<String>,
     spent: i64,
     captures: i64,
@@ -130,9 +131,9 @@ impl Audit {
         }
         let charged = |line: &&&Line| line.event == Event::Charged;
         if state == State::Completed && row.remote {
-            let asset = row.asset.as_deref().unwrap_or_default().trim_start_matches("assets/");
-            if !lines.iter().filter(charged).any(|line| line.sha256.as_deref() == Some(asset)) {
-                self.lost.push(format!("{name} is COMPLETED with {asset}, which the provider did not make for it"));
+            let assets = &row.assets;
+            if !lines.iter().filter(charged).any(|line| line.outputs() == *assets) {
+                self.lost.push(format!("{name} is COMPLETED with {assets:?}, which the provider did not make for it"));
             }
         }
         let due = if state == State::Completed { row.captured } else { 0 };
@@ -142,12 +143,15 @@ impl Audit {
         if row.provider_charge == 1 && lines.iter().any(|line| line.event == Event::Charged) {
             self.contradicted_charges.push(format!("{name} says NOT_CHARGED, and is on the bill"));
         }
+        // A setting that the provider does not have is one that a user asked for and does not get.
+        for line in lines.iter().filter(|line| !line.dropped.is_empty()) {
+            self.lost.push(format!("{name} was ordered with {:?}, which the provider dropped", line.dropped));
+        }
         self.orders(row, lines);
-        let asset = row.asset.as_deref().map(|asset| asset.trim_start_matches("assets/"));
         let reason = row.reason.as_deref().map(|reason| format!(", {reason}")).unwrap_or_default();
         let facts = Facts {
             name,
-            delivered: asset.filter(|_| state == State::Completed),
+            delivered: if state == State::Completed { &row.assets } else { &[] },
             cancelled: row.cancelled,
             end: &format!("{state:?}{reason}"),
             references: &row.references,
@@ -236,7 +240,9 @@ impl Audit {
 
 async fn rows(pool: &PgPool) -> Result<Vec<Row>> {
     Ok(sqlx::query_as(
-        "select 'generations/' || g.id as name, g.state, g.provider_charge, g.outputs -> 0 ->> 'asset' as asset,
+        "select 'generations/' || g.id as name, g.state, g.provider_charge, array(
+                    select substr(output ->> 'asset', 8) from jsonb_array_elements(coalesce(g.outputs::jsonb, '[]')) as output
+                ) as assets,
                 g.error_reason as reason, g.captured_micros as captured, j.state as job, g.model <> 'local-sketch' as remote,
                 g.cancel_time is not null as cancelled,
                 coalesce(l.spent, 0)::bigint as spent, coalesce(l.captures, 0) as captures,
@@ -274,6 +280,10 @@ mod tests {
             job: None,
             key: None,
             sha256: None,
+            more: Vec::new(),
+            input: None,
+            dropped: Vec::new(),
+            given: Vec::new(),
             fault: None,
             hopeless: false,
         }
@@ -285,7 +295,7 @@ mod tests {
             name: "generations/1".to_owned(),
             state: 7,
             provider_charge: 0,
-            asset: None,
+            assets: Vec::new(),
             reason: None,
             spent: 0,
             captures: 0,

@@ -6,16 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use proto::assets::v1::asset_service_client::AssetServiceClient;
+use proto::assets::v1::upload_asset_request::Part;
+use proto::assets::v1::{UploadAssetRequest, UploadMetadata};
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
+use proto::generations::v1::media::Role;
 use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::generations::v1::{
-    BatchGetGenerationsRequest, CancelGenerationRequest, Generation, Input, ResolveGenerationRequest,
+    BatchGetGenerationsRequest, CancelGenerationRequest, Generation, Input, Media, ResolveGenerationRequest, Settings,
     StartGenerationRequest,
 };
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
 use proto::webhooks::v1::webhook_service_client::WebhookServiceClient;
 use proto::webhooks::v1::{CreateEndpointRequest, Endpoint};
+use provider_double::picture;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
@@ -27,14 +32,51 @@ const CALL: Duration = Duration::from_secs(5);
 /// How long a request is sent again.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
+/// What is asked for beside a prompt.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ask {
+    pub(crate) still: Still,
+    /// How many videos; 0: it is not said.
+    pub(crate) outputs: i32,
+}
+
+/// The picture that a video begins with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Still {
+    #[default]
+    None,
+    /// One that goes into the provider's input.
+    Small,
+    /// One that has to be uploaded to the provider.
+    Large,
+}
+
+impl Still {
+    pub(crate) const ALL: [Self; 3] = [Self::None, Self::Small, Self::Large];
+}
+
 /// One account.
 pub(crate) struct Customer {
     pub(crate) account: String,
     key: String,
     scene: String,
+    /// A small picture, and one that is larger than goes into an input.
+    stills: [String; 2],
     gateways: Vec<Channel>,
     status: Channel,
     calls: AtomicUsize,
+}
+
+/// Uploads a picture; gives its name.
+async fn upload(gateway: &Channel, key: &str, bytes: Vec<u8>) -> Result<String> {
+    let metadata = UploadMetadata { file_name: "still.png".to_owned(), size_bytes: i64::try_from(bytes.len())? };
+    let chunks = bytes.chunks(256 << 10).map(|chunk| Part::Chunk(chunk.to_vec().into())).collect::<Vec<_>>();
+    let parts = std::iter::once(Part::Metadata(metadata)).chain(chunks);
+    let parts = parts.map(|part| UploadAssetRequest { part: Some(part) }).collect::<Vec<_>>();
+    let mut request = with(key, futures::stream::iter(parts));
+    request.set_timeout(TIMEOUT);
+    let answer = AssetServiceClient::new(gateway.clone()).upload_asset(request).await;
+    Ok(answer.context("uploading a picture")?.into_inner().name)
 }
 
 impl Customer {
@@ -49,7 +91,9 @@ impl Customer {
         let scene = Scene { title: "a scene".into(), ..Scene::default() };
         let request = CreateSceneRequest { parent: project, scene: Some(scene), request_id: String::new() };
         let scene = client.create_scene(with(&key, request)).await?.into_inner().name;
-        Ok(Self { account, key, scene, gateways, status, calls: AtomicUsize::new(0) })
+        let small = upload(&gateways[0], &key, picture("small", 64)).await?;
+        let stills = [small, upload(&gateways[0], &key, picture("large", 700)).await?];
+        Ok(Self { account, key, scene, stills, gateways, status, calls: AtomicUsize::new(0) })
     }
 
     fn client(&self) -> GenerationServiceClient<Channel> {
@@ -84,12 +128,25 @@ impl Customer {
         Ok(client.create_endpoint(with(&self.key, request)).await?.into_inner().secret)
     }
 
-    /// Has a video made.
-    pub(crate) async fn start(&self, model: &str, prompt: &str) -> Result<String> {
+    /// Has videos made.
+    pub(crate) async fn start(&self, model: &str, prompt: &str, ask: Ask) -> Result<String> {
+        let still = match ask.still {
+            Still::None => None,
+            Still::Small => Some(&self.stills[0]),
+            Still::Large => Some(&self.stills[1]),
+        };
+        let media = still.map(|asset| Media { role: Role::FirstFrame.into(), asset: asset.clone() });
+        let outputs = Some(ask.outputs).filter(|outputs| *outputs > 0);
+        let input = Input {
+            prompt: prompt.to_owned(),
+            media: media.into_iter().collect(),
+            settings: outputs.map(|outputs| Settings { outputs: Some(outputs), ..Settings::default() }),
+            ..Input::default()
+        };
         let request = StartGenerationRequest {
             scene: self.scene.clone(),
             model: model.to_owned(),
-            input: Some(Input { prompt: prompt.to_owned(), ..Input::default() }),
+            input: Some(input),
             request_id: Uuid::now_v7().to_string(),
             ..StartGenerationRequest::default()
         };

@@ -27,7 +27,7 @@ use testkit::Process;
 use self::scaled_time::ScaledTime;
 use crate::audit::{Audit, audit};
 use crate::cluster::{Cluster, Plan, SERVICES};
-use crate::customer::Customer;
+use crate::customer::{Ask, Customer, Still};
 use crate::folder::folder_of_run;
 use crate::provider::{MODELS, Provider};
 use crate::report::summary;
@@ -68,7 +68,7 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
         settings.seed = options.seed;
         (settings.waits, settings.renders) = ((0, 300), (100, 2_000));
         (settings.faults, settings.huge_bytes) = (faults::faults(), 2 * MAX_VIDEO_BYTES);
-        (settings.strict, settings.fields) = (true, ["prompt", "seed"].map(str::to_owned).to_vec());
+        settings.strict = true;
     })
     .await?;
     let mut more = provider.environment();
@@ -131,7 +131,8 @@ async fn order(customers: &[Customer], options: &Options) -> Result<Vec<Vec<Stri
             }
             let at = number % customers.len();
             let customer = &customers[at];
-            let name = customer.start(MODELS[rng.usize(0..2)], &format!("harbour {number}")).await?;
+            let ask = Ask { still: Still::ALL[rng.usize(0..3)], outputs: rng.i32(1..=3) };
+            let name = customer.start(MODELS[rng.usize(0..2)], &format!("harbour {number}"), ask).await?;
             if let Ok(mut accepted) = accepted[at].lock() {
                 accepted.push(name.clone());
             }

@@ -13,6 +13,9 @@ use crate::http;
 
 /// The models that it makes, one by each protocol.
 pub(crate) const MODELS: [&str; 2] = ["models/by-replicate", "models/by-fal"];
+/// The same, with their providers and what those call them.
+const REMOTE_NAMES: [(&str, &str, &str); 2] =
+    [("by-replicate", "replicate", "acme/video"), ("by-fal", "fal", "fal-ai/video/text-to-video")];
 
 /// A running provider.
 pub(crate) struct Provider {
@@ -27,22 +30,15 @@ impl Provider {
     /// Starts one with its bill and the catalogue of its models in `folder`. A generation of one of its models is stopped
     /// `deadline` after its start.
     pub(crate) async fn start(folder: &Path, deadline: Duration, change: impl FnOnce(&mut Settings)) -> Result<Self> {
-        let (bill, models) = (folder.join("bill.jsonl"), folder.join("models.json"));
+        let (bill, models) = (folder.join("bill.jsonl"), folder.join("models.toml"));
         let listen = SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
         let mut settings = Settings { listen, ..Settings::new(&bill) };
-        change(&mut settings);
-        let model = |id: &str, provider: &str, model: &str, start: u64, total: u64| {
-            serde_json::json!({
-                "id": id.trim_start_matches("models/"), "provider": provider, "model": model, "price_micros": 100_000,
-                "max_attempts": 5, "start_deadline": format!("{start}ms"), "total_deadline": format!("{total}ms"),
-            })
-        };
         let ms = u64::try_from(deadline.as_millis())?;
-        let catalogue = serde_json::json!({"models": [
-            model(MODELS[0], "replicate", "acme/video", ms, ms),
-            model(MODELS[1], "fal", "fal-ai/video/text-to-video", ms, ms),
-        ]});
-        std::fs::write(&models, catalogue.to_string()).context("writing the catalogue")?;
+        let catalogue = REMOTE_NAMES.map(|(id, provider, model)| entry(id, provider, model, ms)).concat();
+        std::fs::write(&models, catalogue).context("writing the catalogue")?;
+        std::fs::write(folder.join("video.json"), schema().to_string()).context("writing the models' schema")?;
+        settings.schemas = REMOTE_NAMES.map(|(_, _, model)| (model.to_owned(), schema())).into();
+        change(&mut settings);
         let file = folder.join("provider.json");
         std::fs::write(&file, serde_json::to_string(&settings)?).context("writing the provider's settings")?;
         let program = std::env::current_exe().context("finding this program")?.with_file_name("provider-double");
@@ -60,6 +56,8 @@ impl Provider {
             ("RUSHES_FAL_KEY", settings.token),
             ("RUSHES_FAL_URL", at("/fal")),
             ("RUSHES_FAL_JWKS_URL", at("/fal-keys")),
+            ("RUSHES_FAL_REST_URL", at("/fal-rest")),
+            ("RUSHES_FAL_API_URL", at("/fal-api")),
         ];
         Ok(Self { bill, address: listen, _process: process, environment })
     }
@@ -74,4 +72,39 @@ impl Provider {
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         self.environment.clone()
     }
+}
+
+/// The input that both models take: words, a picture to begin with, and how many videos are made.
+fn schema() -> serde_json::Value {
+    serde_json::json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["prompt"],
+        "properties": {
+            "prompt": {"type": "string", "minLength": 1, "maxLength": 2_000},
+            "seed": {"type": "integer"},
+            "image": {"type": "string", "format": "uri"},
+            "num_outputs": {"type": "integer", "minimum": 1, "maximum": 4, "default": 1},
+        },
+    })
+}
+
+/// An entry of the catalogue.
+fn entry(id: &str, provider: &str, model: &str, ms: u64) -> String {
+    format!(
+        r#"
+[[model]]
+id = "{id}"
+provider = "{provider}"
+model = "{model}"
+kind = "image-to-video"
+schema = "video.json"
+max_attempts = 5
+start_deadline = "{ms}ms"
+total_deadline = "{ms}ms"
+map = {{ prompt = "prompt", seed = "seed", outputs = "num_outputs" }}
+media = [{{ role = "FIRST_FRAME", to = "image" }}]
+price = [{{ per = "output", rows = [{{ credits = "0.1" }}] }}]
+"#
+    )
 }

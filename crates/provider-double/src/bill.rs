@@ -10,8 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::inputs::Given;
 use crate::order::{Order, Protocol, State};
 use crate::video::{self, Format};
 
@@ -50,8 +52,20 @@ pub struct Line {
     pub job: Option<String>,
     /// The idempotency key that came with it.
     pub key: Option<String>,
-    /// SHA-256 of the video, where one was made.
+    /// SHA-256 of the first output, where one was made.
     pub sha256: Option<String>,
+    /// SHA-256 of the others, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<String>,
+    /// The input that it was ordered with, without the bytes of files; on the line that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// The fields of the input that the model does not have, and that were dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
+    /// The files of the input, as they came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given: Vec<Given>,
     /// The word of what was done wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
@@ -61,11 +75,22 @@ pub struct Line {
 }
 
 impl Line {
+    /// SHA-256 of every output, in their order; none where nothing was made.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<&str> {
+        self.sha256.iter().chain(&self.more).map(String::as_str).collect()
+    }
+
     /// A line about an order as it is now.
     pub(crate) fn of(order: &Order, event: Event) -> Self {
-        let job = order.webhook.as_ref().and_then(|webhook| Some(webhook.path_segments()?.next_back()?.to_owned()));
+        let named = order.webhook.as_ref().and_then(|webhook| Some(webhook.path_segments()?.next_back()?.to_owned()));
+        // A box is told the job's name instead.
+        let job = named.or_else(|| order.key.clone().filter(|_| order.protocol == Protocol::Cog));
         let format = Format::of(order);
-        let made = event == Event::Charged && order.state == State::Made && format.is_video();
+        let made = event == Event::Charged && order.state == State::Made && format.is_of(order.kind);
+        let hashes = (0..order.outputs).filter(|_| made);
+        let mut hashes = hashes.map(|at| hex::encode(Sha256::digest(video::bytes(&video::file_id(order, at), format))));
+        let ordered = event == Event::Ordered;
         Self {
             at: now(),
             event,
@@ -73,7 +98,11 @@ impl Line {
             order: order.id.clone(),
             job,
             key: order.key.clone(),
-            sha256: made.then(|| hex::encode(Sha256::digest(video::bytes(&order.id, format)))),
+            sha256: hashes.next(),
+            more: hashes.collect(),
+            input: ordered.then(|| order.input.clone()),
+            dropped: if ordered { order.dropped.clone() } else { Vec::new() },
+            given: if ordered { order.given.clone() } else { Vec::new() },
             fault: None,
             hopeless: false,
         }

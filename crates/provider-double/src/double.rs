@@ -41,7 +41,8 @@ impl Double {
         Ok(Self { address, orders, serving })
     }
 
-    /// Where it listens: Replicate's API below `/replicate/v1`, fal's queue below `/fal`, fal's keys at `/fal-keys`.
+    /// Where it listens: Replicate's API below `/replicate/v1`; fal's queue below `/fal`, its keys at
+    /// `/fal-keys`, its storage below `/fal-rest`, its prices below `/fal-api`; OpenRouter's below `/openrouter/api/v1`; boxes below `/cog/{name}`.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -50,6 +51,12 @@ impl Double {
     /// Changes how often what goes wrong, for what is ordered, asked and fetched from now on. `POST /double/faults` does the same.
     pub fn set_faults(&self, faults: Faults) {
         self.orders.chance().set_faults(faults);
+    }
+
+    /// SHA-256 of every file that was uploaded to its storages, sorted.
+    #[must_use]
+    pub fn uploads(&self) -> Vec<String> {
+        self.orders.uploads().sha256()
     }
 
     /// Begins an outage. `POST /double/outages` does the same.

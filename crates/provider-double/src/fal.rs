@@ -13,6 +13,25 @@ use crate::{injection, presenters, refusals};
 
 const PROTOCOL: Protocol = Protocol::Fal;
 
+/// Answers a request below `/fal-rest`, its storage, or `/fal-api`, its prices.
+pub(crate) fn side_reply(orders: &Orders, request: &ApiRequest) -> Reply {
+    if !request.is_authorized("Key", orders.token()) {
+        return refusals::unauthorized(PROTOCOL);
+    }
+    let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
+    match (&request.method, path.as_slice()) {
+        (&Method::POST, ["storage", "upload", "initiate"]) => orders.uploads().initiate(request, orders.address()),
+        (&Method::GET, ["models", "pricing"]) => {
+            let mut query = form_urlencoded::parse(request.query.as_bytes());
+            let id = query.find(|(name, _)| name == "endpoint_id").map(|(_, id)| id.into_owned());
+            let price =
+                json!({"endpoint_id": id, "unit_price": presenters::UNIT_PRICE, "unit": "video", "currency": "USD"});
+            Reply::Json(200, json!({"prices": [price], "has_more": false}))
+        }
+        _ => refusals::no_path(),
+    }
+}
+
 /// Answers a request below `/fal`.
 pub(crate) async fn reply(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
     if let Some(reply) = injection::away(orders, PROTOCOL) {
@@ -41,7 +60,10 @@ fn poll_or_cancel(orders: &Arc<Orders>, method: &Method, id: &str, action: &[&st
         (&Method::GET, []) => match orders.polled(PROTOCOL, id) {
             Some(order) if order.state.is_over() => {
                 let (status, body) = presenters::queue_result(&order, orders.address());
-                injection::poll(orders, &order, status, body)
+                match injection::poll(orders, &order, status, body) {
+                    Reply::Json(200, body) => Reply::Billed(body, presenters::UNITS),
+                    other => other,
+                }
             }
             Some(_) => Reply::Json(400, json!({"detail": "Request is still in progress"})),
             None => refusals::no_order(PROTOCOL),
@@ -70,10 +92,11 @@ async fn submit(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
     let mut query = form_urlencoded::parse(request.query.as_bytes());
     let order = Request {
         protocol: PROTOCOL,
-        prompt: request.body["prompt"].as_str().unwrap_or_default(),
+        model: &app,
+        input: &request.body,
         webhook: query.find(|(name, _)| name == "fal_webhook").and_then(|(_, text)| Url::parse(&text).ok()),
         key: request.key(),
-        stray: orders.stray(&request.body),
+        id: None,
     };
     let present = |order: &crate::order::Order| {
         let at = |action: &str| format!("http://{}/fal/{app}/requests/{}{action}", orders.address(), order.id);

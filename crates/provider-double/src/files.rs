@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::kinds::{FileFault, Kind as _, Times};
+use crate::order::Kind;
 use crate::orders::Orders;
 use crate::server::{FileBody, Reply};
 use crate::video::{self, Format};
@@ -16,14 +17,17 @@ pub(crate) fn reply(orders: &Orders, name: &str, moved: bool) -> Reply {
         return Reply::Json(503, Value::Null);
     }
     let id = name.split('.').next().unwrap_or_default();
-    let Some((order, number)) = orders.fetched(id) else { return whole(id, Format::Mp4) };
+    let of_order = id.split('~').next().unwrap_or_default();
+    let Some((order, number)) = orders.fetched(of_order) else { return whole(id, Format::Mp4) };
     let format = Format::of(&order);
     let due = order.fate.file.filter(|(_, times)| times.include(number));
+    // Of a model that makes pictures a WebP is no fault.
+    let due = due.filter(|(fault, _)| !(*fault == FileFault::Webp && order.kind == Kind::Image));
     let Some((fault, times)) = due.filter(|(fault, _)| !(moved && *fault == FileFault::Moved)) else {
         return whole(id, format);
     };
-    orders.record_fault(id, fault.word(), times == Times::Ever && !fault.is_harmless());
-    faulty(orders, id, fault).unwrap_or_else(|| whole(id, format))
+    orders.record_fault(of_order, fault.word(), times == Times::Ever && !fault.is_harmless());
+    faulty(orders, id, fault, Format::usual(order.kind)).unwrap_or_else(|| whole(id, format))
 }
 
 fn whole(id: &str, format: Format) -> Reply {
@@ -31,14 +35,15 @@ fn whole(id: &str, format: Format) -> Reply {
 }
 
 /// What a fault makes of a file; nothing where it leaves it as it is.
-fn faulty(orders: &Orders, id: &str, fault: FileFault) -> Option<Reply> {
-    let mp4 = Format::Mp4.content_type();
-    let film = video::bytes(id, Format::Mp4);
+fn faulty(orders: &Orders, id: &str, fault: FileFault, format: Format) -> Option<Reply> {
+    let mp4 = format.content_type();
+    let film = video::bytes(id, format);
     Some(match fault {
         FileFault::Html => Reply::Html(200),
         FileFault::Empty => Reply::File(FileBody::whole(mp4, Bytes::new())),
-        FileFault::Truncated => Reply::File(FileBody::whole(mp4, video::truncated(id))),
-        FileFault::Moved => Reply::Moved(format!("http://{}/moved/{id}.mp4", orders.address())),
+        FileFault::Truncated if format == Format::Mp4 => Reply::File(FileBody::whole(mp4, video::truncated(id))),
+        FileFault::Truncated => Reply::File(FileBody::whole(mp4, film.slice(..film.len() / 2))),
+        FileFault::Moved => Reply::Moved(format!("http://{}/moved/{id}.{}", orders.address(), format.extension())),
         FileFault::MovedInward => Reply::Moved("http://localhost:1/videos/private.mp4".to_owned()),
         FileFault::Status(403) => {
             let body = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied</Code></Error>";

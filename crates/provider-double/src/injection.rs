@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::inputs::Wrong;
 use crate::kinds::{Kind as _, PollFault, Reception, Times};
 use crate::order::{Order, Protocol};
-use crate::orders::{Orders, Request};
+use crate::orders::{Checked, Orders, Request};
 use crate::outages::OutageKind;
 use crate::server::Reply;
 use crate::{presenters, refusals};
@@ -21,7 +22,7 @@ pub(crate) fn away(orders: &Orders, protocol: Protocol) -> Option<Reply> {
     let is_out = orders.chance().is_out() || orders.outages().now(protocol) == Some(OutageKind::Errors);
     is_out.then(|| match (protocol, orders.chance().is_cut()) {
         (_, false) => refusals::broken(protocol, 503),
-        (Protocol::Replicate, true) => Reply::Html(502),
+        (Protocol::Replicate | Protocol::Cog | Protocol::OpenRouter, true) => Reply::Html(502),
         (Protocol::Fal, true) => Reply::Plain(504, "upstream request timeout"),
     })
 }
@@ -65,7 +66,7 @@ pub(crate) async fn submission(
     present: impl Fn(&Order) -> (u16, Value),
 ) -> Reply {
     let protocol = request.protocol;
-    let draw = orders.chance().order(request.prompt);
+    let draw = orders.chance().order(request.prompt());
     match orders.outages().now(protocol) {
         Some(OutageKind::Locked) => {
             return refusals::order(protocol, if protocol == Protocol::Fal { 403 } else { 402 });
@@ -74,11 +75,13 @@ pub(crate) async fn submission(
         _ => {}
     }
     let fate = draw.fate;
-    if protocol == Protocol::Replicate
-        && fate.strict
-        && let Some(field) = &request.stray
+    let stray = orders.stray(&request).into_iter().next().filter(|_| fate.strict);
+    let stray = stray.map(|field| Wrong { field, message: None });
+    let mut checked = Checked { wrong: stray.or_else(|| orders.wrong(&request)), given: Vec::new() };
+    if protocol != Protocol::Fal
+        && let Some(wrong) = &checked.wrong
     {
-        let (status, body) = refusals::stray_field(protocol, field);
+        let (status, body) = refusals::wrong_field(protocol, wrong);
         return Reply::Json(status, body);
     }
     match draw.reception {
@@ -87,7 +90,11 @@ pub(crate) async fn submission(
         Some(Reception::Refused(status)) => return refusals::order(protocol, status),
         Some(Reception::CutAfter | Reception::ErrorAfter | Reception::Late) | None => {}
     }
-    let order = orders.take(request, fate);
+    match orders.files(&request).await {
+        Ok(given) => checked.given = given,
+        Err(wrong) => checked.wrong = checked.wrong.or(Some(wrong)),
+    }
+    let order = orders.take(request, fate, checked);
     if let Some(reception) = draw.reception {
         orders.record_fault(&order.id, reception.word(), false);
     }

@@ -1,6 +1,6 @@
-//! A provider of videos that is none: it speaks Replicate's and fal's protocols on one port, keeps a bill, and goes wrong by seed.
+//! A provider that is none: it speaks four protocols on one port, keeps a bill, and goes wrong by seed.
 //!
-//! `double` is the port and `routes` its paths, `replicate` and `fal` are the two protocols, `orders` decides what becomes of an
+//! `double` is the port and `routes` its paths, `replicate`, `fal`, `openrouter` and `cog` are the protocols, `inputs` and `uploads` what comes with an order, `orders` decides what becomes of an
 //! order, `bill` is the record on disk, `webhooks` what is sent; `receiver` is another third party, a customer whom webhooks
 //! reach. Invariant: an order, a charge or a stop is on the bill before anybody hears of it, so that the bill says what a real
 //! provider would want paid, whatever became of the answer.
@@ -8,15 +8,19 @@
 mod admin;
 mod bill;
 mod chance;
+mod cog;
 mod double;
 mod fal;
 mod faults;
 mod files;
 mod injection;
+mod inputs;
 mod kinds;
+mod openrouter;
 mod order;
 mod orders;
 mod outages;
+mod png;
 mod presenters;
 mod receiver;
 mod refusals;
@@ -26,7 +30,9 @@ mod safety;
 mod server;
 mod settings;
 mod signing;
+mod uploads;
 mod video;
+mod wav;
 mod webhooks;
 mod webm;
 mod words;
@@ -34,7 +40,9 @@ mod words;
 pub use bill::{Event, Line, read as read_bill};
 pub use double::Double;
 pub use faults::Faults;
+pub use inputs::Given;
 pub use order::Protocol;
 pub use outages::{Outage, OutageKind};
+pub use png::picture;
 pub use receiver::{Received, Receiver};
 pub use settings::Settings;

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use url::Url;
 
+use crate::inputs::{Given, Wrong};
 use crate::kinds::{FileFault, Output, PollFault, Safety, Times};
 
 /// Whose protocol an order came by.
@@ -15,6 +17,31 @@ pub enum Protocol {
     Replicate,
     /// fal's queue.
     Fal,
+    /// OpenRouter's videos.
+    OpenRouter,
+    /// A box that speaks Cog's predictions.
+    Cog,
+}
+
+/// What a model makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Video,
+    Image,
+    Audio,
+}
+
+impl Kind {
+    /// By the model's name: `acme/image` makes pictures, `acme/speech` sound, and any other videos.
+    pub(crate) fn of(model: &str) -> Self {
+        if model.contains("image") && !model.contains("image-to-video") {
+            Self::Image
+        } else if model.contains("speech") {
+            Self::Audio
+        } else {
+            Self::Video
+        }
+    }
 }
 
 /// The state of an order.
@@ -26,7 +53,7 @@ pub(crate) enum State {
     Failed,
     /// It broke the provider's rules.
     Unsafe(Safety),
-    /// It has input that the model does not have; fal says so at the result.
+    /// Its input is wrong, and that is said at its end.
     Invalid,
     Stopped,
 }
@@ -54,8 +81,16 @@ pub(crate) struct Order {
     pub(crate) webhook: Option<Url>,
     /// The idempotency key that came with it.
     pub(crate) key: Option<String>,
-    /// A field of its input that a strict model does not have.
-    pub(crate) stray: Option<String>,
+    /// What is wrong with its input.
+    pub(crate) wrong: Option<Wrong>,
+    /// Its input as it is written down, and what of it the model does not have.
+    pub(crate) input: Value,
+    pub(crate) dropped: Vec<String>,
+    /// The files of its input.
+    pub(crate) given: Vec<Given>,
+    /// What is made, and how many.
+    pub(crate) kind: Kind,
+    pub(crate) outputs: usize,
     /// How often it was asked about, and how often its file was fetched.
     pub(crate) polls: u32,
     pub(crate) fetches: u32,

@@ -14,10 +14,12 @@ use uuid::Uuid;
 
 use crate::bill::{Bill, Event, Line};
 use crate::chance::Chance;
+use crate::inputs::{self, Given, Wrong};
 use crate::kinds::{FileFault, Kind as _};
-use crate::order::{Fate, Order, Protocol, State};
+use crate::order::{Fate, Kind, Order, Protocol, State};
 use crate::outages::Outages;
 use crate::settings::Settings;
+use crate::uploads::Uploads;
 use crate::webhooks::Webhooks;
 
 /// All orders of a double, and what it carries them out with.
@@ -29,19 +31,41 @@ pub(crate) struct Orders {
     address: SocketAddr,
     bill: Arc<Bill>,
     known: Mutex<HashMap<String, Order>>,
+    uploads: Uploads,
+    /// For the files that inputs name.
+    client: reqwest::Client,
     settings: Settings,
+}
+
+/// What was found of an order's input.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// What is wrong, to be said at the order's end.
+    pub(crate) wrong: Option<Wrong>,
+    /// The files that came.
+    pub(crate) given: Vec<Given>,
 }
 
 /// A request for an order.
 pub(crate) struct Request<'a> {
     pub(crate) protocol: Protocol,
-    pub(crate) prompt: &'a str,
+    /// The model's name in the protocol's path.
+    pub(crate) model: &'a str,
+    /// What the model gets.
+    pub(crate) input: &'a Value,
     /// Where its webhooks go.
     pub(crate) webhook: Option<Url>,
     /// The idempotency key that came with it.
     pub(crate) key: Option<String>,
-    /// A field of its input that a strict model does not have.
-    pub(crate) stray: Option<String>,
+    /// The order's name, where its client chooses it.
+    pub(crate) id: Option<String>,
+}
+
+impl Request<'_> {
+    /// What the faults of the order are asked for in.
+    pub(crate) fn prompt(&self) -> &str {
+        self.input["prompt"].as_str().or(self.input["text"].as_str()).unwrap_or_default()
+    }
 }
 
 impl Orders {
@@ -55,6 +79,8 @@ impl Orders {
             address,
             bill,
             known: Mutex::default(),
+            uploads: Uploads::default(),
+            client: reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?,
             settings,
         })
     }
@@ -91,10 +117,35 @@ impl Orders {
         self.settings.models.is_empty() || self.settings.models.iter().any(|model| model == name)
     }
 
-    /// The first field of an input that a strict model does not have.
-    pub(crate) fn stray(&self, input: &Value) -> Option<String> {
-        let mut fields = input.as_object()?.keys();
-        fields.find(|name| !self.settings.fields.contains(name)).cloned()
+    /// The names of the models that there are; none: every one is.
+    pub(crate) fn models(&self) -> &[String] {
+        &self.settings.models
+    }
+
+    /// What was uploaded.
+    pub(crate) fn uploads(&self) -> &Uploads {
+        &self.uploads
+    }
+
+    /// The fields of an input that its model does not have: by its schema, else by the fields that every model has.
+    pub(crate) fn stray(&self, request: &Request<'_>) -> Vec<String> {
+        match self.settings.schemas.get(request.model) {
+            Some(schema) => inputs::stray(schema, request.input),
+            None => {
+                let fields = request.input.as_object().into_iter().flat_map(|input| input.keys());
+                fields.filter(|name| !self.settings.fields.contains(*name)).cloned().collect()
+            }
+        }
+    }
+
+    /// What is wrong with an input by its model's schema.
+    pub(crate) fn wrong(&self, request: &Request<'_>) -> Option<Wrong> {
+        inputs::wrong(self.settings.schemas.get(request.model)?, request.input)
+    }
+
+    /// The files of an input.
+    pub(crate) async fn files(&self, request: &Request<'_>) -> Result<Vec<Given>, Wrong> {
+        inputs::files(request.input, &self.uploads, &self.client).await
     }
 
     /// The key set that fal publishes.
@@ -107,8 +158,11 @@ impl Orders {
     }
 
     /// Takes an order; the same key leads to the same order where keys are honoured.
-    pub(crate) fn take(self: &Arc<Self>, request: Request<'_>, mut fate: Fate) -> Order {
-        let Request { protocol, webhook, key, stray, .. } = request;
+    pub(crate) fn take(self: &Arc<Self>, request: Request<'_>, mut fate: Fate, checked: Checked) -> Order {
+        // Dropped is only what is known not to be there.
+        let stray = self.settings.schemas.contains_key(request.model).then(|| self.stray(&request));
+        let Request { protocol, model, input, webhook, key, id } = request;
+        let Checked { wrong, given } = checked;
         let mut known = self.known();
         if self.settings.keys
             && key.is_some()
@@ -116,14 +170,15 @@ impl Orders {
         {
             return order.clone();
         }
-        let id = match protocol {
+        let id = id.unwrap_or_else(|| match protocol {
             Protocol::Replicate => Uuid::now_v7().simple().to_string(),
-            Protocol::Fal => Uuid::now_v7().to_string(),
-        };
-        let stray = stray.filter(|_| fate.strict);
-        if stray.is_some() {
+            Protocol::Fal | Protocol::Cog => Uuid::now_v7().to_string(),
+            Protocol::OpenRouter => format!("job-{}", Uuid::now_v7().simple()),
+        });
+        if wrong.is_some() {
             fate.end = Some(State::Invalid);
         }
+        let outputs = ["num_outputs", "num_images", "num_videos", "n"].iter().find_map(|name| input[*name].as_u64());
         let order = Order {
             id,
             protocol,
@@ -133,7 +188,12 @@ impl Orders {
             fate,
             webhook,
             key,
-            stray,
+            wrong,
+            input: inputs::redacted(input),
+            dropped: stray.unwrap_or_default(),
+            given,
+            kind: Kind::of(model),
+            outputs: outputs.and_then(|count| usize::try_from(count).ok()).unwrap_or(1).clamp(1, 16),
             polls: 0,
             fetches: 0,
             faults: Vec::new(),
@@ -217,8 +277,10 @@ impl Orders {
             State::Made => self.record(order, Event::Charged),
             State::Stopped => self.record(order, Event::Stopped),
             // fal documents that it charges no 5xx; what is invalid was not begun.
-            State::Failed if order.protocol == Protocol::Fal => self.record(order, Event::Failed),
-            State::Failed | State::Unsafe(_) if order.fate.charged => {
+            State::Failed if matches!(order.protocol, Protocol::Fal | Protocol::Cog) => {
+                self.record(order, Event::Failed);
+            }
+            State::Failed | State::Unsafe(_) if order.fate.charged && order.protocol != Protocol::Cog => {
                 self.record(order, Event::Failed);
                 self.record(order, Event::Charged);
             }

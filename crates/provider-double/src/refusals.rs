@@ -7,6 +7,7 @@
 
 use serde_json::{Value, json};
 
+use crate::inputs::Wrong;
 use crate::kinds::PollFault;
 use crate::order::Protocol;
 use crate::server::Reply;
@@ -15,6 +16,8 @@ use crate::server::Reply;
 pub(crate) fn order(protocol: Protocol, status: u16) -> Reply {
     match (protocol, status) {
         (_, 401) => unauthorized(protocol),
+        (Protocol::OpenRouter, 402 | 403) => said(status, "This request requires more credits"),
+        (Protocol::Cog, 402 | 403) => Reply::Json(status, json!({"detail": "Forbidden"})),
         (Protocol::Replicate, 402) => {
             let detail = "You have insufficient credit to run this model. Go to https://replicate.com/account/billing to \
                           purchase credit. Once you purchase credit, please wait a few minutes before trying again.";
@@ -41,6 +44,8 @@ pub(crate) fn unauthorized(protocol: Protocol) -> Reply {
             let detail = "You did not pass a valid authentication token";
             json!({"title": "Unauthenticated", "detail": detail, "status": 401})
         }
+        Protocol::OpenRouter => return said(401, "No auth credentials found"),
+        Protocol::Cog => json!({"detail": "Unauthorized"}),
         Protocol::Fal => json!({"detail": "No user found for Key ID and Secret"}),
     };
     Reply::Json(401, body)
@@ -49,7 +54,8 @@ pub(crate) fn unauthorized(protocol: Protocol) -> Reply {
 /// A model that there is not, or one that is not called by its name alone.
 pub(crate) fn no_model(protocol: Protocol) -> Reply {
     match protocol {
-        Protocol::Replicate => no_order(protocol),
+        Protocol::Replicate | Protocol::Cog => no_order(protocol),
+        Protocol::OpenRouter => said(404, "No endpoints found for this model"),
         Protocol::Fal => Reply::Json(404, json!({"detail": "Application not found"})),
     }
 }
@@ -57,7 +63,10 @@ pub(crate) fn no_model(protocol: Protocol) -> Reply {
 /// An order that is not known.
 pub(crate) fn no_order(protocol: Protocol) -> Reply {
     let body = match protocol {
-        Protocol::Replicate => json!({"detail": "The requested resource could not be found.", "status": 404}),
+        Protocol::Replicate | Protocol::Cog => {
+            json!({"detail": "The requested resource could not be found.", "status": 404})
+        }
+        Protocol::OpenRouter => return said(404, "Job not found"),
         Protocol::Fal => json!({"detail": "Request not found"}),
     };
     Reply::Json(404, body)
@@ -66,6 +75,9 @@ pub(crate) fn no_order(protocol: Protocol) -> Reply {
 /// Too many requests.
 pub(crate) fn throttled(protocol: Protocol) -> Reply {
     Reply::Throttled(match protocol {
+        Protocol::OpenRouter => json!({"error": {"code": 429, "message": "Rate limit exceeded"}}),
+        // All slots are taken.
+        Protocol::Cog => json!({"detail": "Already running a prediction"}),
         Protocol::Replicate => {
             let detail = "Request was throttled. Your rate limit resets in ~1s.";
             json!({"detail": detail, "status": 429, "retry_after": 1})
@@ -80,7 +92,8 @@ pub(crate) fn throttled(protocol: Protocol) -> Reply {
 /// A provider that is broken or overloaded, or the gateway before it.
 pub(crate) fn broken(protocol: Protocol, status: u16) -> Reply {
     match protocol {
-        Protocol::Replicate => Reply::Html(status),
+        Protocol::Replicate | Protocol::Cog => Reply::Html(status),
+        Protocol::OpenRouter => said(status, "Provider returned error"),
         Protocol::Fal => {
             let detail = "No runner could be allocated to handle the request";
             Reply::Json(status, json!({"detail": detail, "error_type": "runner_scheduling_failure"}))
@@ -88,19 +101,38 @@ pub(crate) fn broken(protocol: Protocol, status: u16) -> Reply {
     }
 }
 
-/// Input that a strict model does not have: Replicate says so at once, fal as the result.
-pub(crate) fn stray_field(protocol: Protocol, field: &str) -> (u16, Value) {
+/// An error in OpenRouter's shape.
+fn said(status: u16, message: &str) -> Reply {
+    Reply::Json(status, json!({"error": {"code": status, "message": message}}))
+}
+
+/// Input that a model does not take: fal says so as the result, the others at once.
+pub(crate) fn wrong_field(protocol: Protocol, wrong: &Wrong) -> (u16, Value) {
+    let Wrong { field, message } = wrong;
     let body = match protocol {
+        Protocol::OpenRouter => {
+            let message = message.as_deref().unwrap_or("Unrecognized key");
+            return (400, json!({"error": {"code": 400, "message": format!("{field}: {message}")}}));
+        }
+        Protocol::Cog => {
+            let kind = if message.is_some() { "value_error" } else { "extra_forbidden" };
+            json!({"detail": [{"loc": ["body", "input", field], "msg": message, "type": kind}]})
+        }
         Protocol::Replicate => {
-            let description = format!("Additional property {field} is not allowed");
-            let fields =
-                json!([{"type": "additional_property_not_allowed", "field": field, "description": description}]);
+            let (kind, description) = match message {
+                Some(message) => ("invalid_value", format!("{field}: {message}")),
+                None => ("additional_property_not_allowed", format!("Additional property {field} is not allowed")),
+            };
+            let fields = json!([{"type": kind, "field": field, "description": description}]);
             let detail = format!("- input: {description}\n");
             json!({"title": "Input validation failed", "detail": detail, "status": 422, "invalid_fields": fields})
         }
         Protocol::Fal => {
-            let one =
-                json!({"loc": ["body", field], "msg": "Extra inputs are not permitted", "type": "extra_forbidden"});
+            let (msg, kind) = match message {
+                Some(message) => (message.as_str(), "value_error"),
+                None => ("Extra inputs are not permitted", "extra_forbidden"),
+            };
+            let one = json!({"loc": ["body", field], "msg": msg, "type": kind});
             json!({"detail": [one]})
         }
     };

@@ -37,6 +37,7 @@ pub(crate) async fn reply(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
         (&Method::GET, ["v1", "models", owner, name]) if orders.has_model(&format!("{owner}/{name}")) => {
             Reply::Json(200, json!({"owner": owner, "name": name, "visibility": "public", "latest_version": null}))
         }
+        (&Method::POST, ["v1", "files"]) => orders.uploads().create(request, orders.address()),
         (&Method::GET, ["v1", "account"]) => Reply::Json(200, json!({"type": "organization", "username": "double"})),
         _ => refusals::no_order(PROTOCOL),
     }
@@ -53,10 +54,11 @@ async fn submit(orders: &Arc<Orders>, request: &ApiRequest, model: &str) -> Repl
     }
     let order = Request {
         protocol: PROTOCOL,
-        prompt: input["prompt"].as_str().unwrap_or_default(),
+        model,
+        input,
         webhook: request.body["webhook"].as_str().and_then(|text| Url::parse(text).ok()),
         key: request.key(),
-        stray: orders.stray(input),
+        id: None,
     };
     injection::submission(orders, order, |order| (201, presenters::prediction(order, orders.address()))).await
 }

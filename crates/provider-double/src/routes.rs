@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::orders::Orders;
 use crate::server::{ApiRequest, FileBody, Reply, read_body};
 use crate::video::{self, Format};
-use crate::{admin, fal, files, refusals, replicate};
+use crate::{admin, cog, fal, files, openrouter, refusals, replicate};
 
 /// Answers one request.
 pub(crate) async fn reply(orders: &Arc<Orders>, request: Request<Incoming>) -> Reply {
@@ -26,11 +26,17 @@ pub(crate) async fn reply(orders: &Arc<Orders>, request: Request<Incoming>) -> R
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        raw: body,
     };
     let name = request.path.first().map(String::as_str).unwrap_or_default();
     match first.as_str() {
         "replicate" => replicate::reply(orders, &request).await,
         "fal" => fal::reply(orders, &request).await,
+        "fal-rest" | "fal-api" => fal::side_reply(orders, &request),
+        "fal-put" => orders.uploads().put(&request, name),
+        "uploads" => orders.uploads().reply(name),
+        "openrouter" => openrouter::reply(orders, &request).await,
+        "cog" => cog::reply(orders, &request).await,
         "fal-keys" => Reply::Json(200, orders.key_set()),
         "videos" => files::reply(orders, name, false),
         "moved" => files::reply(orders, name, true),

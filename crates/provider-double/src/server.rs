@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::http1;
@@ -20,9 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 /// The longest request, in bytes.
-const MAX_BODY: usize = 1 << 20;
+const MAX_BODY: usize = 160 << 20;
 
-/// A request to one of the two protocols, read whole.
+/// A request to one of the protocols, read whole.
 pub(crate) struct ApiRequest {
     pub(crate) method: Method,
     /// The path below the protocol's own.
@@ -30,6 +30,8 @@ pub(crate) struct ApiRequest {
     pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) raw: Bytes,
 }
 
 impl ApiRequest {
@@ -48,6 +50,8 @@ impl ApiRequest {
 /// What is answered.
 pub(crate) enum Reply {
     Json(u16, Value),
+    /// 200, with what it is counted as.
+    Billed(Value, &'static str),
     /// 429 with Retry-After.
     Throttled(Value),
     /// A page for people.
@@ -190,6 +194,9 @@ fn to_response(reply: Reply) -> Result<Response<FileBody>, Cut> {
         Reply::Html(status) => (status, None, FileBody::whole("text/html", page(status).into())),
         Reply::Plain(status, text) => {
             (status, None, FileBody::whole("text/plain", Bytes::from_static(text.as_bytes())))
+        }
+        Reply::Billed(body, units) => {
+            (200, Some((HeaderName::from_static("x-fal-billable-units"), units.to_owned())), json(&body))
         }
         Reply::Throttled(body) => (429, Some((RETRY_AFTER, "1".to_owned())), json(&body)),
         Reply::Json(status, body) => (status, None, json(&body)),

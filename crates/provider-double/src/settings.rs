@@ -1,9 +1,11 @@
 //! The double's settings: where it listens, what it signs with, and how it behaves.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::faults::Faults;
 use crate::outages::Outage;
@@ -33,7 +35,11 @@ pub struct Settings {
     /// The models that there are, by the names of the protocols' paths; none: every one is.
     #[serde(default)]
     pub models: Vec<String>,
-    /// The fields of a model's input; where a model is strict, another is refused.
+    /// The JSON Schemas of models' inputs, by the names of the protocols' paths. A field that the schema does not have is dropped,
+    /// and on the bill; a value that it does not allow is refused.
+    #[serde(default)]
+    pub schemas: BTreeMap<String, Value>,
+    /// The fields of the input of a model without a schema; where a model is strict, another is refused.
     #[serde(default = "fields")]
     pub fields: Vec<String>,
     /// Whether every model is strict, not only as many as `faults` says.
@@ -77,6 +83,7 @@ impl Settings {
             keys: false,
             faults: Faults::default(),
             models: Vec::new(),
+            schemas: BTreeMap::new(),
             fields: fields(),
             strict: false,
             outages: Vec::new(),

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::kinds::FileFault;
-use crate::order::Order;
-use crate::webm;
+use crate::order::{Kind, Order};
+use crate::{png, wav, webm};
 
 /// 20 frames that the built-in provider's code drew, 160 x 96.
 const FILM: &[u8] = include_bytes!("video.mp4");
@@ -23,22 +23,39 @@ pub(crate) enum Format {
     Webm,
     Gif,
     Webp,
+    Png,
+    Wav,
 }
 
 impl Format {
     /// The format of an order's file.
     pub(crate) fn of(order: &Order) -> Self {
         match order.fate.file {
-            Some((FileFault::Mov, _)) => Self::Mov,
-            Some((FileFault::Webm, _)) => Self::Webm,
+            Some((FileFault::Mov, _)) if order.kind == Kind::Video => Self::Mov,
+            Some((FileFault::Webm, _)) if order.kind == Kind::Video => Self::Webm,
             Some((FileFault::Gif, _)) => Self::Gif,
-            Some((FileFault::Webp, _)) => Self::Webp,
-            _ => Self::Mp4,
+            Some((FileFault::Webp, _)) if order.kind != Kind::Image => Self::Webp,
+            _ => Self::usual(order.kind),
         }
     }
 
-    pub(crate) fn is_video(self) -> bool {
-        !matches!(self, Self::Gif | Self::Webp)
+    /// What is usually made.
+    pub(crate) fn usual(kind: Kind) -> Self {
+        match kind {
+            Kind::Video => Self::Mp4,
+            Kind::Image => Self::Png,
+            Kind::Audio => Self::Wav,
+        }
+    }
+
+    /// Whether it is an output of a model that makes this.
+    pub(crate) fn is_of(self, kind: Kind) -> bool {
+        match self {
+            Self::Mp4 | Self::Mov | Self::Webm => kind == Kind::Video,
+            Self::Webp | Self::Png => kind == Kind::Image,
+            Self::Wav => kind == Kind::Audio,
+            Self::Gif => false,
+        }
     }
 
     pub(crate) fn extension(self) -> &'static str {
@@ -48,6 +65,8 @@ impl Format {
             Self::Webm => "webm",
             Self::Gif => "gif",
             Self::Webp => "webp",
+            Self::Png => "png",
+            Self::Wav => "wav",
         }
     }
 
@@ -58,11 +77,13 @@ impl Format {
             Self::Webm => "video/webm",
             Self::Gif => "image/gif",
             Self::Webp => "image/webp",
+            Self::Png => "image/png",
+            Self::Wav => "audio/wav",
         }
     }
 }
 
-/// The whole file of the order with this id.
+/// The whole file of this name.
 pub(crate) fn bytes(id: &str, format: Format) -> Bytes {
     match format {
         Format::Mp4 => marked(FILM.to_vec(), id),
@@ -76,6 +97,8 @@ pub(crate) fn bytes(id: &str, format: Format) -> Bytes {
         Format::Webm => webm::video(id).into(),
         Format::Gif => Bytes::from_static(GIF),
         Format::Webp => webm::picture().into(),
+        Format::Png => png::picture(id, 64).into(),
+        Format::Wav => wav::sound(id).into(),
     }
 }
 
@@ -95,9 +118,19 @@ fn marked(mut film: Vec<u8>, id: &str) -> Bytes {
     film.into()
 }
 
-/// Where the file of an order lies, of a double at `address`.
-pub(crate) fn url(address: SocketAddr, order: &Order) -> String {
-    let (id, extension) = (&order.id, Format::of(order).extension());
+/// The name of an output's file, which names its order: the first has the order's own.
+pub(crate) fn file_id(order: &Order, at: usize) -> String {
+    if at == 0 { order.id.clone() } else { format!("{}~{at}", order.id) }
+}
+
+/// The same with its ending.
+pub(crate) fn file_name(order: &Order, at: usize) -> String {
+    format!("{}.{}", file_id(order, at), Format::of(order).extension())
+}
+
+/// Where an output of an order lies, of a double at `address`.
+pub(crate) fn url(address: SocketAddr, order: &Order, at: usize) -> String {
+    let (id, extension) = (file_id(order, at), Format::of(order).extension());
     match order.fate.file {
         // Nothing listens at tcpmux's port.
         Some((FileFault::Unreachable, _)) => format!("http://127.0.0.1:1/videos/{id}.{extension}"),

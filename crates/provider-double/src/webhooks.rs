@@ -62,7 +62,7 @@ impl Webhooks {
             return;
         }
         let id = match order.protocol {
-            Protocol::Replicate => format!("msg_{}", Uuid::now_v7().simple()),
+            Protocol::Replicate | Protocol::Cog | Protocol::OpenRouter => format!("msg_{}", Uuid::now_v7().simple()),
             // What a gateway sends on for itself it calls by a name of its own.
             Protocol::Fal if hook.other_id => Uuid::now_v7().to_string(),
             Protocol::Fal => order.id.clone(),
@@ -93,7 +93,9 @@ impl Webhooks {
         // Signed anew at each try: a signature's time must not be older than five minutes.
         let seconds = now() / 1_000;
         let headers = match order.protocol {
-            Protocol::Replicate => self.signer.replicate(id, seconds, body, forged),
+            Protocol::Replicate | Protocol::Cog | Protocol::OpenRouter => {
+                self.signer.replicate(id, seconds, body, forged)
+            }
             Protocol::Fal => self.signer.fal(id, seconds, body, forged),
         };
         let mut request = self.client.post(to.clone()).header("content-type", "application/json").body(body.clone());

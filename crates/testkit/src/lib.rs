@@ -6,6 +6,7 @@
 //! process is killed.
 
 mod binary;
+mod certificate;
 mod collector;
 mod config;
 mod database;
@@ -24,6 +25,7 @@ mod server;
 mod watchdog;
 
 pub use binary::{Missing, find as find_binary};
+pub use certificate::Certificate;
 pub use collector::Spans;
 pub use database::Database;
 pub use eventually::eventually;

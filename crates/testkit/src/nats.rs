@@ -1,5 +1,6 @@
 //! A private NATS server.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -7,6 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::binary;
+use crate::certificate::Certificate;
 use crate::home::Home;
 use crate::server::{self, Recipe, Server, blocking};
 use crate::watchdog::Ending;
@@ -31,11 +33,28 @@ impl Nats {
         Self::serve(blocking(move || Home::kept(&folder, None)).await?).await
     }
 
+    /// Starts a server that insists on TLS, under a certificate that must outlive it.
+    pub async fn launch_tls(certificate: &Certificate) -> Result<Self> {
+        let (file, key) = (certificate.certificate(), certificate.key());
+        let more = vec!["--tls".into(), "--tlscert".into(), file.into(), "--tlskey".into(), key.into()];
+        Self::serve_with(blocking(|| Home::temporary("nats", None)).await?, more).await
+    }
+
+    /// Starts a server that takes one user.
+    pub async fn launch_for(user: &str, password: &str) -> Result<Self> {
+        let more = vec!["--user".into(), user.into(), "--pass".into(), password.into()];
+        Self::serve_with(blocking(|| Home::temporary("nats", None)).await?, more).await
+    }
+
     async fn serve(home: Home) -> Result<Self> {
+        Self::serve_with(home, Vec::new()).await
+    }
+
+    async fn serve_with(home: Home, more: Vec<OsString>) -> Result<Self> {
         let program = binary::find("nats-server")?;
         let command = move |home: &Home, port: u16| {
             let mut command = Command::new(&program);
-            command.args(["--addr", "127.0.0.1", "--port"]).arg(port.to_string()).current_dir(home.path());
+            command.args(["--addr", "127.0.0.1", "--port"]).arg(port.to_string()).args(&more).current_dir(home.path());
             Ok(command)
         };
         let recipe = Recipe { name: "nats", home, ending: Ending::Term, command: Box::new(command), ready };

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::binary;
+use crate::certificate::Certificate;
 use crate::home::{self, Home};
 use crate::server::{self, Recipe, Server, blocking};
 use crate::watchdog::Ending;
@@ -35,6 +36,24 @@ impl Redis {
         })
         .await?;
         Self::serve(home, Some(password)).await
+    }
+
+    /// Starts an empty server that speaks nothing but TLS, under a certificate that must outlive it.
+    pub async fn launch_tls(certificate: &Certificate) -> Result<Self> {
+        let program = binary::find("redis-server")?;
+        let home = blocking(|| Home::temporary("redis", None)).await?;
+        let (file, key, authority) = (certificate.certificate(), certificate.key(), certificate.authority());
+        let command = move |home: &Home, port: u16| {
+            let mut command = Command::new(&program);
+            command.args(["--bind", "127.0.0.1", "--port", "0", "--save", "", "--tls-auth-clients", "no"]);
+            command.arg("--tls-port").arg(port.to_string()).arg("--tls-cert-file").arg(&file);
+            command.arg("--tls-key-file").arg(&key).arg("--tls-ca-cert-file").arg(&authority);
+            command.current_dir(home.path());
+            Ok(command)
+        };
+        let ready = server::listens;
+        let recipe = Recipe { name: "redis", home, ending: Ending::Term, command: Box::new(command), ready };
+        Ok(Self { server: Server::launch(recipe).await?, password: None })
     }
 
     async fn serve(home: Home, password: Option<String>) -> Result<Self> {

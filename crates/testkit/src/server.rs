@@ -32,6 +32,11 @@ pub(crate) struct Recipe {
     pub(crate) ready: fn(SocketAddr) -> bool,
 }
 
+/// Whether somebody listens at an address, where more cannot be asked.
+pub(crate) fn listens(address: SocketAddr) -> bool {
+    std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
+
 /// A running server; the last clone ends it.
 #[derive(Clone)]
 pub(crate) struct Server {

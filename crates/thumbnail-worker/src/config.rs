@@ -110,6 +110,9 @@ impl Config {
     pub async fn check(&self) -> anyhow::Result<()> {
         chassis::postgres::check(&self.database.url).await?;
         chassis::blobs::Store::open(&self.blobs)?.check(chassis::blobs::Access::Write).await?;
+        if let Some(url) = &self.nats_url {
+            chassis::nats::check(url).await?;
+        }
         Ok(())
     }
 }

@@ -41,14 +41,9 @@ impl Link {
     /// Does not connect; the first call does.
     ///
     /// # Errors
-    /// The URL cannot be read.
-    pub(crate) fn new(url: &str, timeout: Duration) -> RedisResult<Self> {
-        Ok(Self {
-            client: Client::open(url)?,
-            timeout,
-            state: tokio::sync::Mutex::default(),
-            breaker: Mutex::default(),
-        })
+    /// The URL, or a file that it names, cannot be read.
+    pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self, chassis::settings::Error> {
+        Ok(Self { client: super::open(url)?, timeout, state: tokio::sync::Mutex::default(), breaker: Mutex::default() })
     }
 
     /// The connection, made now if there is none; nothing if Redis cannot be reached in time.

@@ -13,4 +13,5 @@ mod observer;
 mod own_writes;
 mod relay;
 mod scripts;
+mod settings;
 mod traces;

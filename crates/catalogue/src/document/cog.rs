@@ -47,5 +47,15 @@ fn read(provider: Provider, openapi: &Value, model: String, expected: &'static s
     let (input, gaps) = Normaliser::new(openapi).input(at(schemas, &["Input"], expected)?)?;
     let output = schemas.get("Output").map(|schema| Normaliser::new(openapi).output(schema)).transpose()?;
     let category = None;
-    Ok(Document { provider, model, category, input, output, gaps, prices: Vec::new(), notes: Vec::new() })
+    Ok(Document {
+        provider,
+        model,
+        category,
+        input,
+        output,
+        gaps,
+        prices: Vec::new(),
+        unit_price: None,
+        notes: Vec::new(),
+    })
 }

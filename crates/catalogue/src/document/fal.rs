@@ -42,6 +42,7 @@ pub(super) fn read(published: &Value, model: Option<&str>) -> Result<Document, E
         output,
         gaps,
         prices: Vec::new(),
+        unit_price: None,
         notes: Vec::new(),
     })
 }

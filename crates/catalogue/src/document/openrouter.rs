@@ -44,6 +44,7 @@ pub(super) fn read(published: &Value, model: Option<&str>) -> Result<Document, E
         output: None,
         gaps: Vec::new(),
         prices,
+        unit_price: None,
         notes,
     })
 }

@@ -73,6 +73,9 @@ pub(crate) struct Mapping {
     /// The provider's value for each of ours, where they differ.
     #[serde(default)]
     pub(crate) values: Map<String, Value>,
+    /// Limits narrower than the schema's: of a number, of the seconds of a duration, of the sides of a size.
+    pub(crate) min: Option<f64>,
+    pub(crate) max: Option<f64>,
     /// What a number of a duration counts.
     pub(crate) unit: Option<Unit>,
     /// Frames a second, where the unit is frames and no setting says it.

@@ -25,7 +25,7 @@ pub(crate) fn derive(
     has_fps: bool,
 ) -> Result<Setting, Wrong> {
     if let (Some(width), Some(height)) = (&mapping.width, &mapping.height) {
-        return pair(name, [width, height], schema);
+        return pair(name, [width, height], mapping, schema);
     }
     let (Some(field), None, None) = (&mapping.to, &mapping.width, &mapping.height) else {
         return Err(("", "must say which field it is: `to`, or of a size `width` and `height`".to_owned()));
@@ -43,7 +43,8 @@ pub(crate) fn derive(
     } else {
         deriving.alternatives(field, &property, prompt_characters)?;
     }
-    let (choices, open) = (deriving.choices, deriving.open);
+    let (choices, mut open) = (deriving.choices, deriving.open);
+    narrow(&mut open, mapping)?;
     if choices.is_empty() && open.is_none() {
         return Err(("", format!("names {field:?}, whose schema has no value that this setting can have")));
     }
@@ -56,7 +57,7 @@ fn unknown(field: &str) -> String {
     format!("names {field:?}, which the schema does not have")
 }
 
-fn pair(name: SettingName, fields: [&String; 2], schema: &Schema) -> Result<Setting, Wrong> {
+fn pair(name: SettingName, fields: [&String; 2], mapping: &Mapping, schema: &Schema) -> Result<Setting, Wrong> {
     if name != SettingName::Size {
         return Err(("", "must not have a width and a height, since it is no size".to_owned()));
     }
@@ -68,15 +69,36 @@ fn pair(name: SettingName, fields: [&String; 2], schema: &Schema) -> Result<Sett
             number.map(|of| Limits::of(of)).ok_or_else(|| ("", format!("names {field:?}, which is no number")))?;
     }
     let [width, height] = limits;
+    let mut open = Some(Open::Size { form: Pixels::Pair, width, height });
+    narrow(&mut open, mapping)?;
     let setting = Setting {
         name,
         fields: fields.map(Clone::clone).to_vec(),
         choices: Vec::new(),
-        open: Some(Open::Size { form: Pixels::Pair, width, height }),
+        open,
         default: None,
         required: fields.iter().any(|field| schema.requires(field)),
     };
     Ok(with_default(setting, schema))
+}
+
+/// The limits of the entry, where they are narrower.
+fn narrow(open: &mut Option<Open>, mapping: &Mapping) -> Result<(), Wrong> {
+    let (min, max) = (mapping.min, mapping.max);
+    if min.is_none() && max.is_none() {
+        return Ok(());
+    }
+    let narrower = |limits: &mut Limits, unit: f64| {
+        limits.min = limits.min.into_iter().chain(min.map(|min| min * unit)).reduce(f64::max);
+        limits.max = limits.max.into_iter().chain(max.map(|max| max * unit)).reduce(f64::min);
+        limits.min.zip(limits.max).is_none_or(|(min, max)| min <= max)
+    };
+    let some = match open {
+        Some(Open::Number { limits, unit, .. }) => narrower(limits, *unit),
+        Some(Open::Size { width, height, .. }) => narrower(width, 1.0) && narrower(height, 1.0),
+        _ => return Err(("", "must not have a min or a max, since it is no number in limits".to_owned())),
+    };
+    if some { Ok(()) } else { Err(("", "must not have a min above its max".to_owned())) }
 }
 
 /// A text that a person writes has no default: a provider's is an example.

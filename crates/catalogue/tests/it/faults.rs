@@ -44,6 +44,11 @@ fn a_field_that_the_schema_lacks() {
     for (map, says) in [
         (r#"{ fps = "rate" }"#, r#"map.fps names "rate", which the schema does not have"#),
         (
+            r#"{ prompt = { to = "prompt", max = 9 } }"#,
+            "map.prompt must not have a min or a max, since it is no number in limits",
+        ),
+        (r#"{ seed = { to = "count", min = 9, max = 8 } }"#, "map.seed must not have a min above its max"),
+        (
             r#"{ shape = "style" }"#,
             "map.shape must be one of prompt, negative_prompt, seed, duration, aspect_ratio, resolution, size, audio, fps, outputs",
         ),
@@ -52,7 +57,7 @@ fn a_field_that_the_schema_lacks() {
         (r#"{ duration = { } }"#, "map.duration must say which field it is: `to`, or of a size `width` and `height`"),
         (
             r#"{ duration = { too = "x" } }"#,
-            "map.duration is wrong: unknown field `too`, expected one of `to`, `width`, `height`, `values`, `unit`, `fps`, `extra_frames`",
+            "map.duration is wrong: unknown field `too`, expected one of `to`, `width`, `height`, `values`, `min`, `max`, `unit`, `fps`, `extra_frames`",
         ),
         (
             r#"{ duration = "num_frames" }"#,

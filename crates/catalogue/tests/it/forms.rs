@@ -136,6 +136,11 @@ fn sizes() {
     check(name, plain, &json!({"type": "string"}), &[("1280x720", json!("1280x720"))], &[]);
     let pair = model(r#"{ size = { width = "w", height = "h" } }"#, &json!({"w": side, "h": side}));
     assert_eq!(sent(&pair, &[(name, "1280x720")]), Ok(json!({"w": 1280, "h": 720})));
+    let pair = model(r#"{ size = { width = "w", height = "h", max = 1024 } }"#, &json!({"w": side, "h": side}));
+    assert!(sent(&pair, &[(name, "1280x720")]).is_err());
+    let says = "must be a size such as 1024x1024, width from 128 to 512, height from 128 to 512";
+    let limited = r#"{ size = { to = "f", min = 128, max = 512 } }"#;
+    check(name, limited, &json!({"type": "string"}), &[("512x128", json!("512x128"))], &[("513x128", says)]);
     let both = model(
         r#"{ size = "size", aspect_ratio = "ratio" }"#,
         &json!({"size": {"type": "string"}, "ratio": {"enum": ["16:9", "adaptive"]}}),

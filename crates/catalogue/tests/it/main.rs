@@ -9,6 +9,7 @@ mod legacy;
 mod openrouter;
 mod properties;
 mod random;
+mod readme;
 mod real;
 mod resolve;
 mod shared;

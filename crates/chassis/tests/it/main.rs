@@ -5,6 +5,7 @@
 mod blobs;
 mod client;
 mod messages;
+mod nats;
 mod pooler;
 mod postgres;
 mod probes;

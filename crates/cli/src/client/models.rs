@@ -1,6 +1,10 @@
-//! `rushes models`: what can be asked for a video, and whether its providers are set up rightly.
+//! `rushes models`: what can be asked for a video, whether its providers are set up rightly, and the catalogue's files.
 
 mod description;
+mod drift;
+mod import;
+mod published;
+mod validate;
 
 use std::fmt::Write as _;
 
@@ -39,11 +43,18 @@ enum Command {
         /// models/….
         model: String,
     },
-    /// For operators: ask each model's provider whether it takes the key and knows the model (on the internal network).
+    /// For operators: ask each model's provider whether it takes the key and knows the model (on the internal network), or with
+    /// --catalogue whether it still takes what the stored schemas say.
     Check {
         #[command(flatten)]
         internal: Internal,
+        #[command(flatten)]
+        drift: Box<drift::Options>,
     },
+    /// For operators: make a catalogue's entry and schema of a provider's document.
+    Import(Box<import::Import>),
+    /// For operators: tell everything that is wrong with a catalogue file, by its lines.
+    Validate(validate::Validate),
 }
 
 impl Models {
@@ -53,7 +64,10 @@ impl Models {
             Some(Command::Show { model }) => {
                 session.show("rushes.models.v1.Model", &get(session, &model).await?, description::text)
             }
-            Some(Command::Check { internal }) => check(session, &internal).await,
+            Some(Command::Check { drift, .. }) if drift.catalogue.is_some() => drift.run(session).await,
+            Some(Command::Check { internal, .. }) => check(session, &internal).await,
+            Some(Command::Import(import)) => import.run(session).await,
+            Some(Command::Validate(validate)) => validate.run(session),
         }
     }
 }

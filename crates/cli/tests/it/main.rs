@@ -2,18 +2,29 @@
 //! drives it against the product.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod models;
+
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use testkit::Database;
 
 /// Runs the program, away from any stack of this checkout.
 fn rushes(args: &[&str]) -> Output {
+    rushes_in(&std::env::temp_dir(), args, &[])
+}
+
+/// Runs the program in a folder, with some settings and none of whoever runs the tests.
+fn rushes_in(folder: &Path, args: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rushes"));
-    for name in ["DATABASE_URL", "ADDRESS", "API_KEY"] {
+    for name in
+        ["DATABASE_URL", "ADDRESS", "API_KEY", "REPLICATE_TOKEN", "REPLICATE_URL", "FAL_KEY", "COG_URL", "COG_TOKEN"]
+    {
         command.env_remove(format!("RUSHES_{name}"));
     }
-    command.args(args).current_dir(std::env::temp_dir()).stdin(Stdio::null()).output().unwrap()
+    command.envs(environment.iter().copied());
+    command.args(args).current_dir(folder).stdin(Stdio::null()).output().unwrap()
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Assets over HTTP/1.1, from real files.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use chassis::blobs::Name;
+use chassis::fetch_links::{Key, Links};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -187,4 +189,40 @@ async fn every_response_names_its_trace() {
     let parent = format!("00-{trace}-b7ad6b7169203331-01");
     let response = ask(&cluster, Method::GET, &path, &[("traceparent", &parent)]).await;
     assert_eq!(trace_id(&response), trace, "unless the client brings one");
+}
+
+/// A provider fetches by a link that runs out; whatever is no such link is nothing.
+#[tokio::test]
+async fn a_link_leads_to_one_object_for_a_while() {
+    let key = Key::new(&[7; 32]);
+    let signed = key.clone();
+    let cluster = Cluster::start_with(move |config| config.links = Some(signed)).await;
+    let name = cluster.store.put(video(), "mp4").await.unwrap();
+    let links = Links::new(key, "https://rushes.test".parse().unwrap());
+    let (day, now) = (Duration::from_secs(86_400), SystemTime::now());
+    let link = links.link(&name, day, now);
+    let whole = ask(&cluster, Method::GET, link.path(), &[]).await;
+    assert_eq!((whole.status(), whole.body()), (StatusCode::OK, &video()));
+    let headers = whole.headers();
+    assert_eq!(
+        (&headers["content-type"], &headers["content-length"]),
+        (&"video/mp4".parse().unwrap(), &"400000".parse().unwrap())
+    );
+    assert_eq!(headers["cache-control"], "no-store", "nobody keeps what a link led to");
+    let head = ask(&cluster, Method::HEAD, link.path(), &[]).await;
+    assert_eq!((head.status(), &head.headers()["content-length"]), (StatusCode::OK, &"400000".parse().unwrap()));
+    let part = ask(&cluster, Method::GET, link.path(), &[("range", "bytes=4-7")]).await;
+    assert_eq!((part.status(), &part.body()[..]), (StatusCode::PARTIAL_CONTENT, &[1, 0, 0, 0][..]));
+    assert_eq!(ask(&cluster, Method::POST, link.path(), &[]).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+
+    let forged = link.path().replace(&name.to_string(), &Name::of(b"another", "mp4").to_string());
+    assert_eq!(ask(&cluster, Method::GET, &forged, &[]).await.status(), StatusCode::NOT_FOUND);
+    let missing = links.link(&Name::of(b"nothing", "mp4"), day, now);
+    assert_eq!(ask(&cluster, Method::GET, missing.path(), &[]).await.status(), StatusCode::NOT_FOUND);
+    let expired = links.link(&name, day, now - 2 * day);
+    let refused = ask(&cluster, Method::GET, expired.path(), &[]).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert!(String::from_utf8_lossy(refused.body()).contains("LINK_EXPIRED"));
+    let without = Cluster::start().await;
+    assert_eq!(ask(&without, Method::GET, link.path(), &[]).await.status(), StatusCode::NOT_FOUND);
 }

@@ -89,6 +89,7 @@ impl Cluster {
             key_lifetime: Duration::from_secs(1),
             max_watches: 400,
             nats_url: None,
+            links: None,
             cache: cache::Settings::default(),
         };
         change(&mut config);

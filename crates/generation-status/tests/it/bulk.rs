@@ -220,7 +220,7 @@ async fn unconfirmed_submissions_are_settled_together() {
     let first = resolve(&cluster, of_model(), unknown, |request| request.page_size = 1).await.unwrap();
     assert_eq!(outcome(&first.results[0]).as_deref(), Ok(stuck[0].as_str()));
     let failed = cluster.get(&user, &stuck[0]).await.unwrap();
-    let charge = failed.charge.unwrap();
+    let charge = failed.charge.clone().unwrap();
     assert_eq!((failed.state(), charge.provider_charge()), (State::Failed, ProviderCharge::Unknown));
     assert_eq!(charge.released_micros, PRICE, "the user never pays for a doubt");
 

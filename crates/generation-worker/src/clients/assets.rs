@@ -56,7 +56,8 @@ fn parse_file(response: RegisterOutputResponse, extension: &str) -> Option<Store
     let thumbnail = asset.thumbnail.unwrap_or_default();
     Some(StoredFile {
         asset: asset.name,
-        extension: extension.to_owned(),
+        // Who decoded it has the last word on what it is, and stored it under that ending too.
+        extension: extension_of(&asset.mime_type).unwrap_or(extension).to_owned(),
         size_bytes: asset.size_bytes,
         mime_type: asset.mime_type,
         width: asset.width,
@@ -66,6 +67,22 @@ fn parse_file(response: RegisterOutputResponse, extension: &str) -> Option<Store
         poster: thumbnail.asset,
         poster_url: thumbnail.url,
         poster_missing_reason: response.poster_missing_reason,
+    })
+}
+
+/// The ending of a stored object of this type.
+fn extension_of(mime_type: &str) -> Option<&'static str> {
+    Some(match mime_type {
+        "video/mp4" => "mp4",
+        "video/webm" => "webm",
+        "video/quicktime" => "mov",
+        "image/jpeg" => "jpg",
+        "image/png" => "png",
+        "image/webp" => "webp",
+        "audio/wav" => "wav",
+        "audio/mpeg" => "mp3",
+        "audio/mp4" => "m4a",
+        _ => return None,
     })
 }
 

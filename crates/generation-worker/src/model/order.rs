@@ -80,6 +80,26 @@ pub struct Input {
     pub files: Vec<Bytes>,
 }
 
+/// In which forms a provider takes files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileForms {
+    /// The largest that it takes in the input itself, in bytes; 0: none.
+    pub max_data: u64,
+    /// The largest that it takes into its own storage, in bytes; 0: none.
+    pub max_upload: u64,
+    /// Whether it fetches from an address of ours.
+    pub link: bool,
+}
+
+/// A file in a provider's storage.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// Where the provider finds it.
+    pub address: String,
+    /// For how long.
+    pub lasts: Duration,
+}
+
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaKind {

@@ -8,6 +8,8 @@ use super::evidence::{Charge, Evidence};
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// The files of an input are put where the provider finds them, before anything is ordered.
+    Upload,
     /// An order is sent for the first time.
     Submit,
     /// An order that may have been taken is sent again, under a key that costs once.
@@ -53,7 +55,8 @@ pub enum CallOutcome {
     Stopped(Charge),
     /// The order is made, and no output is named where it should be.
     OutputMissing,
-    /// The file is refused, or lies where nothing is fetched from: 401, 403, 404, 410, an address that is not public.
+    /// The file is refused, or lies where nothing is fetched from: 401, 403, 404, 410, an address that is not public. Of an input:
+    /// the provider takes it in none of the forms in which it may be given.
     FileRefused,
     /// The file's server is out of order or busy.
     FileUnavailable,
@@ -71,12 +74,14 @@ pub enum CallOutcome {
 
 impl Phase {
     /// Every phase.
-    pub const ALL: [Self; 6] = [Self::Submit, Self::Repeat, Self::Poll, Self::Fetch, Self::Store, Self::Cancel];
+    pub const ALL: [Self; 7] =
+        [Self::Upload, Self::Submit, Self::Repeat, Self::Poll, Self::Fetch, Self::Store, Self::Cancel];
 
     /// For logs, metrics and the documentation.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Upload => "upload",
             Self::Submit => "submit",
             Self::Repeat => "repeat",
             Self::Poll => "poll",

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{Attempt, Orders, Stop};
 use crate::error::Error;
-use crate::model::{CallOutcome, Charge, Class, Failure, Input, Phase, Reason, Reference, Trouble};
+use crate::model::{CallOutcome, Charge, Class, Failure, Phase, Reason, Reference, Trouble};
 use crate::outcomes::{Decision, decide};
 use crate::{crash_points, events};
 
@@ -33,13 +33,21 @@ impl Orders {
         if cancel {
             return Err(Failure::cancelled("it was cancelled before it was ordered", Charge::NotCharged).into());
         }
+        // Before the intent: nothing of this is an order, so that a failure of it leaves none in doubt.
+        let input = match self.media.prepare(&work.order, provider).await {
+            Ok(input) => input,
+            Err(trouble) => {
+                events::call_failed(work, provider.name(), Phase::Upload, &trouble);
+                let decision = decide(Phase::Upload, trouble.outcome, &attempt.context(cancel));
+                return Err(self.follow(attempt, decision, &trouble));
+            }
+        };
         match self.work.record_intent(work.lease, provider.name()).await {
             // It was to be stopped since the claim: nothing was ordered, and its hold need not wait for the lease to run out.
             Err(Error::Refused(why)) => return Err(Failure::cancelled(why, Charge::NotCharged).into()),
             recorded => recorded?,
         }
         crash::point(crash_points::INTENT_ANSWERED);
-        let input = self.prepare(attempt);
         let trouble = match provider.submit(&work.order, &input).await {
             Ok(reference) => return self.record(attempt, reference).await,
             Err(trouble) => trouble,
@@ -53,9 +61,12 @@ impl Orders {
         }
     }
 
-    /// The input that the provider gets.
-    fn prepare(&self, attempt: Attempt<'_>) -> Input {
-        Input { json: attempt.work.order.input.clone(), files: Vec::new() }
+    /// Sends an order again that may have been taken. Where its files cannot be had nothing is sent, which says nothing of the order.
+    async fn submit_again(&self, attempt: Attempt<'_>) -> Result<Reference, Trouble> {
+        let Attempt { work, provider, .. } = attempt;
+        let unsent = |trouble| Trouble { outcome: CallOutcome::NotSent, ..trouble };
+        let input = self.media.prepare(&work.order, provider).await.map_err(unsent)?;
+        provider.submit(&work.order, &input).await
     }
 
     /// Finds out what became of an order that may have been taken: it is searched for, and sent again only with `resend`. One
@@ -77,8 +88,7 @@ impl Orders {
                 }
             }
             if resend {
-                let input = self.prepare(attempt);
-                match provider.submit(&work.order, &input).await {
+                match self.submit_again(attempt).await {
                     Ok(reference) => return self.record(attempt, reference).await,
                     Err(repeated) => trouble = repeated,
                 }
@@ -116,8 +126,7 @@ impl Orders {
 
     /// Submits an order again that the provider took and forgot; its key must lead to the same order.
     pub(super) async fn resubmit(&self, attempt: Attempt<'_>, reference: &Reference) -> Result<(), Stop> {
-        let input = self.prepare(attempt);
-        let trouble = match attempt.provider.submit(&attempt.work.order, &input).await {
+        let trouble = match self.submit_again(attempt).await {
             Ok(again) if again == *reference => return Ok(()),
             Ok(_) => {
                 let detail = "the provider gave the same key another reference";

@@ -39,7 +39,7 @@ fn describe(outcome: CallOutcome) -> &'static str {
         CallOutcome::FileSlow => "the file drips",
         CallOutcome::FileCut => "the file is not whole",
         CallOutcome::FileTooLarge => "the file is too large",
-        CallOutcome::FileUnusable => "the file is no video",
+        CallOutcome::FileUnusable => "the file is nothing that was ordered",
         CallOutcome::StorageUnavailable => "our storage does not answer",
     }
 }
@@ -58,6 +58,7 @@ fn show(decision: Decision) -> String {
         Decision::Requeue(Hold::Unavailable(Condition::Misconfigured)) => {
             "queued, uncounted; the model is paused".to_owned()
         }
+        Decision::Requeue(Hold::Storage) => "queued, uncounted".to_owned(),
         Decision::Requeue(Hold::Unavailable(_)) => "queued, uncounted; the provider is paused".to_owned(),
         Decision::Retry(reason) => format!("another attempt (`{}`)", reason.as_str()),
         Decision::Again { within, reason, charge, .. } => {
@@ -72,6 +73,21 @@ fn show(decision: Decision) -> String {
 fn comes(phase: Phase, outcome: CallOutcome) -> bool {
     let call = !matches!(outcome, CallOutcome::StorageUnavailable) && !outcome.as_str().starts_with("file_");
     match phase {
+        // What is refused is refused for the file, and what is missing is ours.
+        Phase::Upload => {
+            use CallOutcome as Came;
+            let of_call = matches!(
+                outcome,
+                Came::NotSent
+                    | Came::Lost
+                    | Came::AccountRefused
+                    | Came::Throttled
+                    | Came::InputRefused
+                    | Came::Unavailable
+                    | Came::Unreadable
+            );
+            of_call || matches!(outcome, Came::FileRefused | Came::NotFound | Came::StorageUnavailable)
+        }
         Phase::Submit => {
             let of_order =
                 matches!(outcome, CallOutcome::Failed(_) | CallOutcome::TimedOut(_) | CallOutcome::Stopped(_));
@@ -103,6 +119,14 @@ fn table() -> String {
     );
     for phase in Phase::ALL {
         for outcome in CallOutcome::ALL.into_iter().filter(|outcome| comes(phase, *outcome)) {
+            let what = match (phase, outcome) {
+                (Phase::Upload, CallOutcome::FileRefused) => {
+                    "the provider takes it in none of the forms that it may have"
+                }
+                (Phase::Upload, CallOutcome::NotFound) => "the file is not in our storage",
+                (Phase::Upload, CallOutcome::InputRefused) => "the file is refused",
+                _ => describe(outcome),
+            };
             let mut decided = |keyed: bool, cancel: bool| {
                 context.abilities.idempotent_submit = keyed;
                 context.cancel = cancel;
@@ -112,7 +136,7 @@ fn table() -> String {
             // A repetition is only made where the key costs once, and nothing is submitted that is to be cancelled.
             let keyed = Some(decided(true, false)).filter(|other| *other != plain).unwrap_or_default();
             let cancelled = Some(decided(false, true)).filter(|other| *other != plain).unwrap_or_default();
-            let _ = writeln!(page, "| {} | {} | {plain} | {keyed} | {cancelled} |", phase.as_str(), describe(outcome));
+            let _ = writeln!(page, "| {} | {} | {plain} | {keyed} | {cancelled} |", phase.as_str(), what);
         }
     }
     page

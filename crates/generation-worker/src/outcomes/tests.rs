@@ -47,6 +47,7 @@ fn another_order_needs_the_providers_word_that_nothing_was_made_and_charged() {
                             | CallOutcome::ModelRefused
                             | CallOutcome::Throttled
                     );
+                let refused = refused || phase == Phase::Upload;
                 let documented = phase == Phase::Poll
                     && matches!(
                         outcome,
@@ -132,6 +133,30 @@ fn a_submission_is_refused_held_back_or_unconfirmed() {
     assert_eq!(decide(Phase::Submit, CallOutcome::Lost, &keyed), Decision::Confirm);
     assert_eq!(decide(Phase::Submit, CallOutcome::AccountRefused, &keyed), held(Condition::AccountRefused));
     assert_eq!(decide(Phase::Repeat, CallOutcome::AccountRefused, &keyed), Decision::Unconfirmed, "it was sent before");
+}
+
+/// Before the intent nothing is in doubt: what comes of an input's files is never unconfirmed, and never charged.
+#[test]
+fn the_files_of_an_input_are_no_order() {
+    for context in contexts() {
+        for outcome in CallOutcome::ALL {
+            let decision = decide(Phase::Upload, outcome, &context);
+            let right = matches!(decision, Decision::Requeue(_) | Decision::End(_, Charge::NotCharged));
+            assert!(right, "{outcome:?}: {decision:?}");
+        }
+    }
+    let held = |condition| Decision::Requeue(Hold::Unavailable(condition));
+    for (outcome, expected) in [
+        (CallOutcome::FileRefused, held(Condition::Misconfigured)),
+        (CallOutcome::Lost, held(Condition::Outage)),
+        (CallOutcome::StorageUnavailable, Decision::Requeue(Hold::Storage)),
+        (CallOutcome::InputRefused, Decision::End(Reason::InputSchemaViolation, Charge::NotCharged)),
+    ] {
+        assert_eq!(decide(Phase::Upload, outcome, &remote()), expected, "{outcome:?}");
+    }
+    let away = Trouble::new(CallOutcome::StorageUnavailable, "away");
+    let failure = decide(Phase::Upload, away.outcome, &remote()).failure(&away).unwrap();
+    assert_eq!((failure.class, failure.condition), (Class::Unavailable, None), "it is not the provider's");
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(super) use super::call::Operation;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call may take in all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long sending a file may take in all.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long no byte may come while an answer is read.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest answer that is read, in bytes. Predictions carry their logs, of which nothing bounds the length.
@@ -41,7 +43,14 @@ pub(super) struct Api {
     /// For addresses that the provider chose.
     egress: Egress,
     base: Url,
-    authorization: HeaderValue,
+    authorization: Option<HeaderValue>,
+    max_answer: usize,
+}
+
+/// A body that is no JSON.
+pub(super) struct RawBody {
+    pub(super) content_type: String,
+    pub(super) bytes: Bytes,
 }
 
 /// Why there is no answer.
@@ -115,6 +124,17 @@ impl Answer {
         })
     }
 
+    /// What came of putting a file into the provider's storage; no order is concerned.
+    pub(super) fn upload_trouble(&self) -> Trouble {
+        self.trouble(match self.status.as_u16() {
+            400 | 413 | 415 | 422 => CallOutcome::InputRefused,
+            401..=403 => CallOutcome::AccountRefused,
+            429 => CallOutcome::Throttled,
+            404 | 408 | 425 | 500.. => CallOutcome::Unavailable,
+            _ => CallOutcome::Unreadable,
+        })
+    }
+
     /// What came of a call that was answered.
     pub(super) fn trouble(&self, outcome: CallOutcome) -> Trouble {
         let detail = format!("the provider answered {}", self.status.as_u16());
@@ -144,9 +164,11 @@ impl Api {
     pub(super) fn new(
         provider: &'static str,
         base: Url,
-        mut authorization: HeaderValue,
+        mut authorization: Option<HeaderValue>,
     ) -> Result<Self, reqwest::Error> {
-        authorization.set_sensitive(true);
+        if let Some(authorization) = &mut authorization {
+            authorization.set_sensitive(true);
+        }
         // Process-wide; an error only says that somebody installed the same one before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -160,7 +182,12 @@ impl Api {
             .user_agent("rushes")
             .build()?;
         let egress = Egress::new(reach(&base))?;
-        Ok(Self { provider, client, egress, base, authorization })
+        Ok(Self { provider, client, egress, base, authorization, max_answer: MAX_ANSWER })
+    }
+
+    /// The same API, whose answers may be as long as this, in bytes.
+    pub(super) fn with_max_answer(self, max_answer: usize) -> Self {
+        Self { max_answer, ..self }
     }
 
     /// Whose API it is.
@@ -198,12 +225,45 @@ impl Api {
         headers: HeaderMap,
     ) -> Result<Answer, CallError> {
         let call = operation.begin(self.provider, &method, &url);
-        let request = self.client.request(method, url).timeout(CALL_TIMEOUT).headers(headers);
-        let mut request = request.header(AUTHORIZATION, self.authorization.clone());
+        let mut request = self.authorized(method, url).timeout(CALL_TIMEOUT).headers(headers);
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }
         self.answer(operation, request, call).await
+    }
+
+    /// Sends a body that is no JSON, such as a file, to the provider's own API.
+    pub(super) async fn send_raw(
+        &self,
+        operation: Operation,
+        method: Method,
+        url: Url,
+        body: RawBody,
+    ) -> Result<Answer, CallError> {
+        let call = operation.begin(self.provider, &method, &url);
+        let request = self.authorized(method, url).timeout(UPLOAD_TIMEOUT);
+        let request = request.header(CONTENT_TYPE, body.content_type).body(body.bytes);
+        self.answer(operation, request, call).await
+    }
+
+    /// Puts a file to where the provider said, without credentials.
+    pub(super) async fn put_file(&self, url: Url, body: RawBody) -> Result<Answer, Trouble> {
+        let call = Operation::Upload.begin(self.provider, &Method::PUT, &url);
+        let request = self.egress.request(Method::PUT, url).map_err(|refused| {
+            call.failed("refused");
+            Trouble::new(CallOutcome::Unreadable, format!("the address for an upload is not called: {refused}"))
+        })?;
+        let request = request.timeout(UPLOAD_TIMEOUT).header(CONTENT_TYPE, body.content_type).body(body.bytes);
+        Ok(self.answer(Operation::Upload, request, call).await?)
+    }
+
+    /// A request with the credential, to the provider's own API.
+    fn authorized(&self, method: Method, url: Url) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, url);
+        match &self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
+            None => request,
+        }
     }
 
     /// Fetches a public document of the provider's, without credentials.
@@ -225,7 +285,7 @@ impl Api {
             let (status, headers) = (response.status(), response.headers().clone());
             let mut body = BytesMut::new();
             while let Some(piece) = response.chunk().await.map_err(|error| CallError::Lost(describe(error)))? {
-                if body.len() + piece.len() > MAX_ANSWER {
+                if body.len() + piece.len() > self.max_answer {
                     return Err(CallError::TooLong);
                 }
                 body.extend_from_slice(&piece);
@@ -251,7 +311,7 @@ impl Api {
         let mut url =
             Url::parse(address).map_err(|_| Trouble::new(CallOutcome::FileRefused, "the output's address is none"))?;
         for _ in 0..=MAX_REDIRECTS {
-            match self.download_hop(url).await? {
+            match self.download_hop(url, false).await? {
                 Hop::Pieces(pieces) => return Ok(pieces),
                 Hop::Redirect(next) => url = next,
             }
@@ -259,13 +319,31 @@ impl Api {
         Err(Trouble::new(CallOutcome::FileUnavailable, format!("the output is redirected over {MAX_REDIRECTS} times")))
     }
 
+    /// The bytes of an output that the provider's own API hands out, which asks for the credential; a redirect of it is followed
+    /// without.
+    pub(super) async fn download_own<'a>(&self, url: Url) -> Result<Pieces<'a>, Trouble> {
+        match self.download_hop(url, true).await? {
+            Hop::Pieces(pieces) => Ok(pieces),
+            Hop::Redirect(next) => self.download(next.as_str()).await,
+        }
+    }
+
+    /// Whether an address is the provider's own API's.
+    pub(super) fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin() && url.path().starts_with(self.base.path())
+    }
+
     /// One request for an output. Each hop is checked like the first: a redirect is somebody else's choice of an address.
-    async fn download_hop<'a>(&self, url: Url) -> Result<Hop<'a>, Trouble> {
+    async fn download_hop<'a>(&self, url: Url, own: bool) -> Result<Hop<'a>, Trouble> {
         let call = Operation::FetchOutput.begin(self.provider, &Method::GET, &url);
         let request = self.egress.request(Method::GET, url.clone()).map_err(|refused| {
             call.failed("refused");
             Trouble::new(CallOutcome::FileRefused, format!("the output's address is not called: {refused}"))
         })?;
+        let request = match self.authorization.as_ref().filter(|_| own) {
+            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
+            None => request,
+        };
         let response = request.send().instrument(call.span().clone()).await.map_err(|error| {
             call.failed(if error.is_timeout() { "slow" } else { "lost" });
             file_trouble(error)
@@ -308,7 +386,7 @@ impl Api {
 
     /// The credential without its scheme.
     fn credential(&self) -> String {
-        let text = self.authorization.to_str().unwrap_or_default();
+        let text = self.authorization.as_ref().and_then(|header| header.to_str().ok()).unwrap_or_default();
         text.split_once(' ').map_or(text, |(_, credential)| credential).to_owned()
     }
 }
@@ -384,7 +462,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_provider_out_there_names_no_address_in_here() {
-        let api = |base: &str| Api::new("test", base.parse().unwrap(), HeaderValue::from_static("Bearer x")).unwrap();
+        let api =
+            |base: &str| Api::new("test", base.parse().unwrap(), Some(HeaderValue::from_static("Bearer x"))).unwrap();
         let out_there = api("https://api.replicate.com/v1");
         for inward in [
             "https://169.254.169.254/latest/meta-data/",

@@ -10,22 +10,26 @@ use crate::metrics;
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
+    Upload,
     Submit,
     Poll,
     FetchOutput,
     Cancel,
     FetchKeys,
+    FetchPrice,
     Probe,
 }
 
 impl Operation {
     const fn as_str(self) -> &'static str {
         match self {
+            Self::Upload => "upload",
             Self::Submit => "submit",
             Self::Poll => "poll",
             Self::Cancel => "cancel",
             Self::FetchOutput => "fetch",
             Self::FetchKeys => "keys",
+            Self::FetchPrice => "price",
             Self::Probe => "probe",
         }
     }
@@ -42,11 +46,13 @@ impl Operation {
 
     fn span_name(self, provider: &str) -> String {
         match self {
+            Self::Upload => format!("upload {provider}"),
             Self::Submit => format!("submit {provider}"),
             Self::Poll => format!("poll {provider}"),
             Self::Cancel => format!("cancel {provider}"),
             Self::FetchOutput => "fetch output".to_owned(),
             Self::FetchKeys => "fetch keys".to_owned(),
+            Self::FetchPrice => "fetch price".to_owned(),
             Self::Probe => format!("probe {provider}"),
         }
     }

@@ -1,5 +1,7 @@
 //! What a log line may show of a provider's answer: its first 200 characters, without secrets.
 //!
+//! A `data:` URI and the address of an input's file are as secret as a credential.
+//!
 //! Invariant: secrets are taken out of the whole answer before it is cut, so that no cut leaves half of one. Ours is known and
 //! taken out wherever it stands; others are taken out by what announces them (`Bearer`, `"token":`, `whsec_`), by being long and
 //! opaque, and by being the query of an address, which is what signed addresses are signed with.
@@ -25,6 +27,8 @@ const ANNOUNCING: [&str; 12] = [
 ];
 /// What secrets of known kinds begin with: webhook secrets, Replicate's tokens, JSON Web Tokens.
 const PREFIXES: [&str; 3] = ["whsec_", "r8_", "eyJ"];
+/// In paths of addresses that are secret.
+const SECRET_PATHS: [&str; 2] = ["/fetch/", "/files/"];
 /// Shorter words behind an announcing one are prose: "key prompt is missing".
 const MIN_ANNOUNCED: usize = 8;
 /// An opaque word of this length is a credential rather than a name.
@@ -37,6 +41,7 @@ pub(super) fn of_body(body: &[u8], credential: &str) -> String {
 
 fn of_text(text: &str, credential: &str) -> String {
     let text = if credential.is_empty() { text.to_owned() } else { text.replace(credential, REDACTED) };
+    let text = without_data(&text);
     let mut shown = String::new();
     let (mut word, mut announced) = (String::new(), false);
     // The last character ends the last word.
@@ -57,6 +62,24 @@ fn of_text(text: &str, credential: &str) -> String {
         }
     }
     shown.trim_end().chars().take(MAX_CHARS).collect()
+}
+
+/// The text with `data:[redacted]` in the place of each `data:` URI.
+fn without_data(text: &str) -> String {
+    let mut parts = text.split("data:");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part
+            .find(|char: char| char.is_whitespace() || matches!(char, '"' | '\'' | '\\' | '<' | '>'))
+            .unwrap_or(part.len());
+        // `data:` with a media type; else it is prose.
+        let (uri, rest) = part.split_at(end);
+        let hidden = if uri.contains(',') && uri.contains('/') { REDACTED } else { uri };
+        shown.push_str("data:");
+        shown.push_str(hidden);
+        shown.push_str(rest);
+    }
+    shown
 }
 
 fn is_delimiter(char: char) -> bool {
@@ -95,6 +118,10 @@ fn redact_address(scheme: &str, rest: &str) -> String {
     let (shown, hidden) = rest.split_at(end);
     let path = shown.find('/').unwrap_or(shown.len());
     let host = shown[..path].rfind('@').map_or(0, |at| at + 1);
+    // Links of ours, and files in providers' storage, are secret by their paths.
+    if SECRET_PATHS.iter().any(|beginning| shown[path..].contains(beginning)) {
+        return format!("{scheme}://{}/{REDACTED}", &shown[host..path]);
+    }
     let query = if hidden.is_empty() { String::new() } else { format!("?{REDACTED}") };
     format!("{scheme}://{}{query}", &shown[host..])
 }
@@ -121,6 +148,10 @@ mod tests {
             ("secret=1234 failed", "secret=[redacted] failed"),
             ("signed by whsec_MfKQ", "signed by [redacted]"),
             ("see https://u:p@x.test/a.mp4?sig=abc#t now", "see https://x.test/a.mp4?[redacted] now"),
+            (r#"{"image": "data:image/png;base64,iVBOR/w0KG+go=", "n": 1}"#, r#"{"image": "data:[redacted]", "n": 1}"#),
+            ("no data: at all", "no data: at all"),
+            ("GET https://r.test/fetch/17/ab/c.png failed", "GET https://r.test/[redacted] failed"),
+            ("https://v3.fal.media/files/b/x.png", "https://v3.fal.media/[redacted]"),
             ("id 80e732af-660e-45cd-bd63-580e4f2a94cc", "id 80e732af-660e-45cd-bd63-580e4f2a94cc"),
             ("two\n\n  lines\tand a tab ", "two lines and a tab"),
             ("", ""),

@@ -11,26 +11,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use domain::provider::Provider;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use super::api::{Answer, Api, Operation};
+use super::api::{Answer, Api, Operation, RawBody};
 use super::key_set::KeySet;
+use super::prices::Prices;
 use super::webhook_url::webhook_url;
 use super::{outputs, refusals};
 use crate::model::{
-    Abilities, CallOutcome, Charge, Input, Made, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Usage,
-    Webhook, WebhookEvent,
+    Abilities, CallOutcome, Charge, FileForms, Input, InputFile, Made, NotVerified, Order, OrderStatus, Reference,
+    Stopping, Trouble, Upload, Usage, Webhook, WebhookEvent,
 };
 use crate::provider::{self, Pieces};
 use crate::{config, events, signatures};
 
 const NAME: &str = Provider::Fal.as_str();
+/// How long an uploaded file is kept, in the header of the call that begins it.
+const LIFECYCLE: HeaderName = HeaderName::from_static("x-fal-object-lifecycle");
+/// For how long an uploaded file is there.
+const UPLOAD_LASTS: Duration = Duration::from_secs(24 * 3_600);
 /// What a result was counted as, in the header of its answer.
 const BILLABLE_UNITS: &str = "x-fal-billable-units";
 
@@ -40,6 +46,9 @@ pub struct Fal {
     api: Api,
     hooks: Option<Url>,
     keys: Arc<KeySet>,
+    /// Its storage for inputs.
+    rest: Api,
+    prices: Arc<Prices>,
 }
 
 impl Fal {
@@ -49,9 +58,11 @@ impl Fal {
     /// When no client can be built.
     pub fn new(config: &config::Fal) -> anyhow::Result<Self> {
         Ok(Self {
-            api: Api::new(NAME, config.url.clone(), config.authorization.clone())?,
+            api: Api::new(NAME, config.url.clone(), Some(config.authorization.clone()))?,
             hooks: config.hooks.clone(),
             keys: Arc::new(KeySet::new(config.keys.clone())),
+            rest: Api::new(NAME, config.rest_url.clone(), Some(config.authorization.clone()))?,
+            prices: Arc::new(Prices::new(Api::new(NAME, config.api_url.clone(), Some(config.authorization.clone()))?)),
         })
     }
 
@@ -70,7 +81,11 @@ impl Fal {
 
     async fn result(&self, order: &Order, reference: &Reference) -> Result<OrderStatus, Trouble> {
         let url = self.request_url(&order.model, reference, &[]);
-        parse_result(&self.api.call(Operation::Poll, Method::GET, url, None).await?, order)
+        let mut status = parse_result(&self.api.call(Operation::Poll, Method::GET, url, None).await?, order)?;
+        if let OrderStatus::Done(made) = &mut status {
+            made.usage.cost_micros = self.prices.cost_micros(&order.model, &made.usage.units).await;
+        }
+        Ok(status)
     }
 }
 
@@ -89,6 +104,38 @@ impl provider::Provider for Fal {
             webhook: self.hooks.is_some(),
             in_process: false,
         }
+    }
+
+    /// <https://docs.fal.ai/documentation/model-apis/fal-cdn>; uploads of more than 90 MB come in parts, and are not made here.
+    fn file_forms(&self) -> FileForms {
+        FileForms { max_data: 256 << 10, max_upload: 90 << 20, link: true }
+    }
+
+    /// An upload in two steps, as `libs/client/src/storage.ts` of fal's client has it, for a day.
+    fn upload<'a>(&'a self, _: &'a Order, file: &'a InputFile, bytes: Bytes) -> BoxFuture<'a, Result<Upload, Trouble>> {
+        async move {
+            let mut url = self.rest.url(["storage", "upload", "initiate"]);
+            url.query_pairs_mut().append_pair("storage_type", "fal-cdn-v3");
+            let body = json!({ "file_name": file.name.to_string(), "content_type": file.mime_type });
+            let lifecycle = json!({ "expiration_duration_seconds": UPLOAD_LASTS.as_secs() }).to_string();
+            let headers = HeaderValue::try_from(lifecycle).map(|value| (LIFECYCLE, value)).into_iter().collect();
+            let answer = self.rest.call_with(Operation::Upload, Method::POST, url, Some(&body), headers).await?;
+            if !answer.status.is_success() {
+                return Err(answer.upload_trouble());
+            }
+            let places = answer.json();
+            let place = |name: &str| Url::parse(places[name].as_str()?).ok();
+            let (Some(address), Some(target)) = (place("file_url"), place("upload_url")) else {
+                return Err(answer.trouble(CallOutcome::Unreadable));
+            };
+            let file = RawBody { content_type: file.mime_type.clone(), bytes };
+            let put = self.rest.put_file(target, file).await?;
+            if !put.status.is_success() {
+                return Err(put.upload_trouble());
+            }
+            Ok(Upload { address: address.into(), lasts: UPLOAD_LASTS })
+        }
+        .boxed()
     }
 
     fn submit<'a>(&'a self, order: &'a Order, input: &'a Input) -> BoxFuture<'a, Result<Reference, Trouble>> {

@@ -1,15 +1,29 @@
-//! The built-in provider: it draws a short film of the prompt, without a network and without any model.
+//! The built-in provider: it draws a short film of the prompt, or a still, without a network and without any model.
 //!
 //! It lets a machine without any provider show everything around one; a sketch says so in its own picture. Invariant: the same
-//! prompt, seed and references give the same bytes. Orders live in this process only, so after a restart a reference is
+//! input and files give the same bytes. Orders live in this process only, so after a restart a reference is
 //! [`CallOutcome::NotFound`], and since submitting is idempotent and free the worker orders again.
 
+mod canvas;
+mod cards;
+mod dice;
+mod drawing;
 mod film;
+mod flac;
 mod font;
+mod hill;
+mod input;
 mod mp4;
+mod picture;
+mod size;
 mod sketch;
+mod still;
+mod stop;
+mod title;
+mod tune;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,17 +32,18 @@ use chassis::telemetry::attributes;
 use domain::provider::Provider;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::info_span;
 use uuid::Uuid;
 
-use self::film::Film;
-use self::sketch::Sketch;
+pub use self::drawing::{DrawError, Drawing, Drawn, draw};
+pub use self::input::SketchInput;
 use crate::model::{
-    Abilities, CallOutcome, Charge, Evidence, Input, Made, Order, OrderStatus, Reference, Stopping, Trouble, Usage,
+    Abilities, CallOutcome, Charge, Evidence, Input, Made, MediaKind, Order, OrderStatus, Reference, Stopping, Trouble,
+    Usage,
 };
 use crate::provider::{self, Pieces};
 
@@ -39,29 +54,38 @@ const NAME: &str = Provider::Local.as_str();
 #[derive(Debug)]
 pub struct Local {
     pace: Duration,
-    orders: Mutex<HashMap<Reference, Drawing>>,
+    orders: Mutex<HashMap<Reference, Running>>,
     /// How many draw at one time; a film takes and returns a slot with every batch of frames, so that none waits for a whole one.
     slots: Arc<Semaphore>,
 }
 
 /// An order that is drawn or was. Its task ends when the order is forgotten.
 #[derive(Debug)]
-struct Drawing {
+struct Running {
     state: Arc<Mutex<State>>,
     task: AbortHandle,
+    /// Ends what runs on a thread of its own, which a task that is aborted does not.
+    stop: Arc<AtomicBool>,
 }
 
-impl Drop for Drawing {
-    fn drop(&mut self) {
+impl Running {
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
         self.task.abort();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
 #[derive(Clone, Debug)]
 enum State {
     Working { percent: u8, stage: &'static str },
-    Done(Bytes),
-    Failed(String),
+    Done(Vec<Bytes>),
+    Failed(DrawError),
     Cancelled,
 }
 
@@ -72,7 +96,7 @@ impl Local {
         Self { pace, orders: Mutex::default(), slots: Arc::new(Semaphore::new(threads.max(1))) }
     }
 
-    fn orders(&self) -> MutexGuard<'_, HashMap<Reference, Drawing>> {
+    fn orders(&self) -> MutexGuard<'_, HashMap<Reference, Running>> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,10 +130,13 @@ impl provider::Provider for Local {
             let mut orders = self.orders();
             if !orders.contains_key(&reference) {
                 let state = Arc::new(Mutex::new(State::Working { percent: 0, stage: "composing" }));
-                let drawing =
-                    draw(SketchInput::of(order, input), self.pace, Arc::clone(&self.slots), Arc::clone(&state));
-                let task = tokio::spawn(drawing).abort_handle();
-                orders.insert(reference.clone(), Drawing { state, task });
+                let stop = Arc::new(AtomicBool::new(false));
+                let work = Work { pace: self.pace, slots: Arc::clone(&self.slots), stop: Arc::clone(&stop) };
+                let pointers = order.files.iter().map(|file| file.pointer.clone());
+                let files = pointers.zip(input.files.iter().cloned()).collect();
+                let input = SketchInput::parse(&fields_of(order, input)).map_err(refused)?;
+                let task = tokio::spawn(work.run(input, files, Arc::clone(&state))).abort_handle();
+                orders.insert(reference.clone(), Running { state, task, stop });
             }
             Ok(reference)
         }
@@ -125,13 +152,15 @@ impl provider::Provider for Local {
             match self.state(reference) {
                 None => Err(Trouble::new(CallOutcome::NotFound, "the sketch is not in this process")),
                 Some(State::Working { percent, stage }) => Ok(OrderStatus::Working { percent, stage }),
-                Some(State::Done(_)) => {
-                    Ok(OrderStatus::Done(Made { addresses: vec![String::new()], usage: Usage::default() }))
+                Some(State::Done(outputs)) => {
+                    let addresses = (0..outputs.len()).map(|at| at.to_string()).collect();
+                    Ok(OrderStatus::Done(Made { addresses, usage: Usage::default() }))
                 }
-                Some(State::Failed(cause)) => {
+                Some(State::Failed(error @ DrawError::File { .. })) => Err(refused(error.to_string())),
+                Some(State::Failed(error)) => {
                     let trouble =
                         Trouble::new(CallOutcome::Failed(Charge::NotCharged), "the sketch could not be drawn");
-                    Err(trouble.with_evidence(Evidence::cause(cause)))
+                    Err(trouble.with_evidence(Evidence::cause(error.to_string())))
                 }
                 Some(State::Cancelled) => {
                     Err(Trouble::new(CallOutcome::Stopped(Charge::NotCharged), "the sketch was stopped"))
@@ -141,10 +170,16 @@ impl provider::Provider for Local {
         .boxed()
     }
 
-    fn fetch<'a>(&'a self, reference: &'a Reference, _: &'a str) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
+    /// An output's address is its number.
+    fn fetch<'a>(&'a self, reference: &'a Reference, address: &'a str) -> BoxFuture<'a, Result<Pieces<'a>, Trouble>> {
         async move {
             let _span = info_span!("fetch output", { attributes::PROVIDER } = NAME).entered();
-            let Some(State::Done(bytes)) = self.state(reference) else {
+            let outputs = match self.state(reference) {
+                Some(State::Done(outputs)) => outputs,
+                _ => Vec::new(),
+            };
+            let output = address.parse().ok().and_then(|at: usize| outputs.get(at).cloned());
+            let Some(bytes) = output else {
                 let detail = "the sketch is not finished, or was forgotten";
                 return Err(Trouble::new(CallOutcome::NotFound, detail));
             };
@@ -161,7 +196,7 @@ impl provider::Provider for Local {
                 let mut state = drawing.state.lock().unwrap_or_else(PoisonError::into_inner);
                 if matches!(*state, State::Working { .. }) {
                     *state = State::Cancelled;
-                    drawing.task.abort();
+                    drawing.stop();
                 }
             }
             Ok(Stopping::Asked)
@@ -175,24 +210,6 @@ impl provider::Provider for Local {
 
     fn forget(&self, reference: &Reference) {
         self.orders().remove(reference);
-    }
-}
-
-/// What a sketch is drawn of.
-struct SketchInput {
-    prompt: String,
-    seed: i64,
-    /// The names of the files.
-    files: Vec<String>,
-}
-
-impl SketchInput {
-    fn of(order: &Order, input: &Input) -> Self {
-        Self {
-            prompt: input.json.get("prompt").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            seed: input.json.get("seed").and_then(Value::as_i64).unwrap_or_default(),
-            files: order.files.iter().map(|file| file.name.to_string()).collect(),
-        }
     }
 }
 
@@ -212,33 +229,73 @@ fn set(state: &Mutex<State>, next: State) {
     }
 }
 
-/// Draws a film in batches of frames, never faster than its pace, and leaves the result in `state`.
-async fn draw(input: SketchInput, pace: Duration, slots: Arc<Semaphore>, state: Arc<Mutex<State>>) {
-    let started = Instant::now();
-    let result = async {
-        let sketch = Arc::new(Sketch::new(&input.prompt, input.seed, &input.files));
-        let mut film = Film::new().map_err(|error| error.to_string())?;
-        set(&state, State::Working { percent: 5, stage: "rendering" });
-        for first in (0..sketch::FRAMES).step_by(sketch::RATE / 4) {
-            let frames = first..(first + sketch::RATE / 4).min(sketch::FRAMES);
-            let done = frames.end;
-            let slot = slots.acquire().await.map_err(|error| error.to_string())?;
-            let sketch = Arc::clone(&sketch);
-            let drawn = tokio::task::spawn_blocking(move || {
-                frames.into_iter().try_for_each(|frame| film.add(&sketch.frame(frame))).map(|()| film)
-            });
-            film = drawn.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-            drop(slot);
-            let percent = 5 + 85 * done / sketch::FRAMES;
-            set(&state, State::Working { percent: u8::try_from(percent).unwrap_or(90), stage: "rendering" });
-            tokio::time::sleep_until(started + pace.mul_f64(0.9) * done as u32 / sketch::FRAMES as u32).await;
+/// The fields of an order's input. What it makes says whether it is a film or a still, where the input does not.
+fn fields_of(order: &Order, input: &Input) -> Map<String, Value> {
+    let mut fields = input.json.clone();
+    if order.output_kinds == [MediaKind::Image] {
+        fields.entry("kind").or_insert_with(|| "image".into());
+    }
+    fields
+}
+
+fn refused(reason: String) -> Trouble {
+    Trouble::new(CallOutcome::InputRefused, "the sketch does not take this input")
+        .with_evidence(Evidence::cause(reason))
+}
+
+/// How an order is drawn.
+struct Work {
+    /// The shortest time that it takes.
+    pace: Duration,
+    slots: Arc<Semaphore>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Work {
+    /// Draws an order step by step, and leaves the result in `state`.
+    async fn run(self, input: SketchInput, files: BTreeMap<String, Bytes>, state: Arc<Mutex<State>>) {
+        match self.draw(input, files, &state).await {
+            Ok(outputs) => {
+                set(&state, State::Done(outputs.into_iter().map(|output| output.bytes).collect()));
+            }
+            Err(error) => set(&state, State::Failed(error)),
         }
-        set(&state, State::Working { percent: 92, stage: "packaging" });
-        tokio::time::sleep_until(started + pace).await;
-        film.finish().map_err(str::to_owned)
-    };
-    match result.await {
-        Ok(bytes) => set(&state, State::Done(bytes.into())),
-        Err(error) => set(&state, State::Failed(error)),
+    }
+
+    async fn draw(
+        &self,
+        input: SketchInput,
+        files: BTreeMap<String, Bytes>,
+        state: &Mutex<State>,
+    ) -> Result<Vec<Drawn>, DrawError> {
+        let started = Instant::now();
+        let stop = Arc::clone(&self.stop);
+        let read = move || Drawing::new(&input, &files, &|| stop.load(Ordering::Relaxed));
+        let mut drawing = self.on_a_thread(read).await?;
+        set(state, State::Working { percent: 5, stage: "rendering" });
+        while !drawing.is_over() {
+            drawing = self.on_a_thread(move || drawing.step().map(|()| drawing)).await?;
+            let share = drawing.share();
+            set(state, State::Working { percent: (5.0 + 85.0 * share) as u8, stage: "rendering" });
+            tokio::time::sleep_until(started + self.pace.mul_f64(0.9 * share)).await;
+        }
+        set(state, State::Working { percent: 92, stage: "packaging" });
+        tokio::time::sleep_until(started + self.pace).await;
+        Ok(drawing.finish())
+    }
+
+    /// Does a part of the work on a thread that may be blocked, as soon as a slot is free.
+    async fn on_a_thread<T: Send + 'static>(
+        &self,
+        part: impl FnOnce() -> Result<T, DrawError> + Send + 'static,
+    ) -> Result<T, DrawError> {
+        let failed = |error: &dyn std::fmt::Display| DrawError::Failed(error.to_string());
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|error| failed(&error))?;
+        // The slot goes along: it is taken for as long as the thread is, also when nobody waits for it any more.
+        let with_slot = move || {
+            let _slot = slot;
+            part()
+        };
+        tokio::task::spawn_blocking(with_slot).await.map_err(|error| failed(&error))?
     }
 }

@@ -5,8 +5,11 @@ use serde_json::Value;
 
 use crate::model::CallOutcome;
 
-/// The fields of an order that its user fills.
+/// The field that its user always fills.
 const OF_USER: [&str; 1] = ["prompt"];
+/// In the type of a refusal: the model does not have the field, or wants one that was not sent. What was sent was held against the
+/// model's schema before, so that then the catalogue's is an old one.
+const STRANGE_TYPES: [&str; 5] = ["extra", "missing", "additional_property", "required", "unexpected"];
 /// What precedes the name of a field that a model does not take.
 const FIELD_WORDS: [&str; 8] = [
     "additional property ",
@@ -44,8 +47,8 @@ pub(super) fn parse_input_refusal(body: &Value) -> CallOutcome {
         return CallOutcome::SafetyRefused;
     }
     let fields = refused_fields(body);
-    let of_user = |field: &String| OF_USER.contains(&field.as_str());
-    if !fields.is_empty() && !fields.iter().any(of_user) {
+    let of_catalogue = |field: &Refused| field.strange && !OF_USER.contains(&field.name.as_str());
+    if !fields.is_empty() && fields.iter().all(of_catalogue) {
         return CallOutcome::ModelRefused;
     }
     CallOutcome::InputRefused
@@ -71,25 +74,43 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// A field that a refusal names.
+struct Refused {
+    name: String,
+    /// The model does not have it, or misses it.
+    strange: bool,
+}
+
 /// The fields that a refusal names: by `loc`, as fal has it, by `invalid_fields`, or in its sentences.
-fn refused_fields(body: &Value) -> Vec<String> {
+fn refused_fields(body: &Value) -> Vec<Refused> {
+    let strange = |kind: &Value| {
+        let kind = kind.as_str().unwrap_or_default();
+        STRANGE_TYPES.iter().any(|strange| kind.contains(strange))
+    };
+    let refused = |name: &str, kind: &Value| Refused { name: name.to_owned(), strange: strange(kind) };
     let details = body["detail"].as_array().into_iter().flatten();
-    let located = details.filter_map(|detail| detail["loc"].as_array()?.last()?.as_str());
+    // The last name in a place: behind it there may be the number of an item.
+    let located = details.filter_map(|detail| {
+        let name = detail["loc"].as_array()?.iter().rev().find_map(Value::as_str)?;
+        Some(refused(name, &detail["type"]))
+    });
     let invalid = body["invalid_fields"].as_array().into_iter().flatten();
-    let invalid = invalid.filter_map(|field| field["field"].as_str()?.rsplit('.').next());
-    let mut fields: Vec<String> = located.chain(invalid).map(str::to_owned).collect();
+    let invalid =
+        invalid.filter_map(|field| Some(refused(field["field"].as_str()?.rsplit('.').next()?, &field["type"])));
+    let mut fields: Vec<Refused> = located.chain(invalid).collect();
     for line in text(&body["detail"]).to_lowercase().lines() {
         // `- input: seed is required`
         if let Some(name) = line.strip_prefix("- input: ").and_then(|rest| rest.strip_suffix(" is required")) {
-            fields.push(name.to_owned());
+            fields.push(Refused { name: name.to_owned(), strange: true });
         }
         for words in FIELD_WORDS {
             if let Some(at) = line.find(words) {
-                fields.push(first_name(&line[at + words.len()..]));
+                let name = first_name(&line[at + words.len()..]);
+                fields.push(Refused { name, strange: words != "input." });
             }
         }
     }
-    fields.retain(|field| !field.is_empty() && field != "input");
+    fields.retain(|field| !field.name.is_empty() && field.name != "input");
     fields
 }
 
@@ -117,6 +138,14 @@ mod tests {
             (located("prompt", "string_too_long"), InputRefused),
             (located("seed", "extra_forbidden"), ModelRefused),
             (located("image_url", "missing"), ModelRefused),
+            // What was sent, and is not as the model wants it: a picture that is too small, a length beside a shape.
+            (located("image_url", "image_too_small"), InputRefused),
+            (located("image_url", "file_download_error"), InputRefused),
+            (
+                json!({"detail": [{"loc": ["body", "image_urls", 1], "msg": "no", "type": "image_too_large"}]}),
+                InputRefused,
+            ),
+            (json!({"detail": "- input.duration: Must be one of 5, 10\n"}), InputRefused),
             (json!({"detail": "unexpected field seed"}), ModelRefused),
             (json!({"detail": "- input: Additional property seed is not allowed\n"}), ModelRefused),
             (json!({"detail": "- input: image is required\n"}), ModelRefused),

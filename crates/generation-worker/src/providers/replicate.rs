@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use domain::provider::Provider;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -18,13 +19,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use ring::hmac;
 use serde_json::{Value, json};
 use url::Url;
+use uuid::Uuid;
 
-use super::api::{Answer, Api, Operation};
+use super::api::{Answer, Api, Operation, RawBody};
 use super::webhook_url::webhook_url;
 use super::{outputs, refusals};
 use crate::model::{
-    Abilities, CallOutcome, Charge, Input, Made, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Usage,
-    Webhook, WebhookEvent,
+    Abilities, CallOutcome, Charge, FileForms, Input, InputFile, Made, NotVerified, Order, OrderStatus, Reference,
+    Stopping, Trouble, Upload, Usage, Webhook, WebhookEvent,
 };
 use crate::provider::{self, Pieces};
 use crate::{config, events, signatures};
@@ -33,6 +35,8 @@ const NAME: &str = Provider::Replicate.as_str();
 
 /// The header that limits the time of a prediction, <https://replicate.com/changelog/2025-10-16-prediction-deadlines>.
 const CANCEL_AFTER: HeaderName = HeaderName::from_static("cancel-after");
+/// For how long an uploaded file is there.
+const UPLOAD_LASTS: Duration = Duration::from_secs(24 * 3_600);
 /// The shortest limit that the header takes, in seconds.
 const MIN_CANCEL_AFTER: u64 = 5;
 
@@ -51,7 +55,7 @@ impl Replicate {
     /// When no client can be built.
     pub fn new(config: &config::Replicate) -> anyhow::Result<Self> {
         Ok(Self {
-            api: Api::new(NAME, config.url.clone(), config.authorization.clone())?,
+            api: Api::new(NAME, config.url.clone(), Some(config.authorization.clone()))?,
             hooks: config.hooks.clone(),
             secrets: config.secrets.clone(),
         })
@@ -73,6 +77,27 @@ impl provider::Provider for Replicate {
             webhook: self.hooks.is_some() && !self.secrets.is_empty(),
             in_process: false,
         }
+    }
+
+    /// <https://replicate.com/docs/topics/predictions/input-files>
+    fn file_forms(&self) -> FileForms {
+        FileForms { max_data: 256 << 10, max_upload: 100 << 20, link: true }
+    }
+
+    /// `files.create`; what it made is gone after a day.
+    fn upload<'a>(&'a self, _: &'a Order, file: &'a InputFile, bytes: Bytes) -> BoxFuture<'a, Result<Upload, Trouble>> {
+        async move {
+            let body = multipart(file, &bytes);
+            let answer = self.api.send_raw(Operation::Upload, Method::POST, self.api.url(["files"]), body).await?;
+            if !answer.status.is_success() {
+                return Err(answer.upload_trouble());
+            }
+            match answer.json()["urls"]["get"].as_str().filter(|url| url.starts_with("http")) {
+                Some(url) => Ok(Upload { address: url.to_owned(), lasts: UPLOAD_LASTS }),
+                None => Err(answer.trouble(CallOutcome::Unreadable)),
+            }
+        }
+        .boxed()
     }
 
     fn submit<'a>(&'a self, order: &'a Order, input: &'a Input) -> BoxFuture<'a, Result<Reference, Trouble>> {
@@ -163,6 +188,19 @@ impl provider::Provider for Replicate {
     }
 
     fn forget(&self, _: &Reference) {}
+}
+
+/// A form with one file, called `content`. Neither name nor type has a character that would end a header.
+fn multipart(file: &InputFile, bytes: &Bytes) -> RawBody {
+    let boundary = format!("rushes-{}", Uuid::new_v4().simple());
+    let head = format!(
+        "--{boundary}\r\nContent-Disposition: form-data; name=\"content\"; filename=\"{}\"\r\nContent-Type: {}\r\n\r\n",
+        file.name,
+        file.name.content_type(),
+    );
+    let tail = format!("\r\n--{boundary}--\r\n");
+    let bytes = [head.as_bytes(), bytes, tail.as_bytes()].concat().into();
+    RawBody { content_type: format!("multipart/form-data; boundary={boundary}"), bytes }
 }
 
 /// The limit of a prediction's time as the header has it: whole seconds, rounded up, since what is cut off is charged.

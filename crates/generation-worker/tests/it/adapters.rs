@@ -78,6 +78,8 @@ impl FakeServer {
             authorization: HeaderValue::from_static("Key key"),
             hooks: None,
             keys: self.url("/keys"),
+            rest_url: self.url("/rest"),
+            api_url: self.url("/api"),
         };
         Fal::new(&config).unwrap()
     }
@@ -276,6 +278,11 @@ async fn fal_is_asked_below_the_app_and_completed_means_only_that_there_is_a_res
         Reply::Answer(422, "", r#"{"detail":[{"loc":["body"],"msg":"no","type":"content_policy_violation"}]}"#),
         Reply::Answer(200, "", r#"{"status":"COMPLETED"}"#),
         Reply::Answer(200, "x-fal-billable-units: 4.0\r\n", r#"{"video":{"url":"{base}/v.mp4"}}"#),
+        Reply::Answer(
+            200,
+            "",
+            r#"{"prices":[{"endpoint_id":"fal-ai/kling-video/v2/text-to-video","unit_price":0.14}]}"#,
+        ),
         Reply::Answer(400, "", r#"{"status":"ALREADY_COMPLETED"}"#),
     ])
     .await;
@@ -286,7 +293,7 @@ async fn fal_is_asked_below_the_app_and_completed_means_only_that_there_is_a_res
     assert!(matches!(provider.poll(&order, &reference).await, Ok(OrderStatus::Working { .. })));
     assert_eq!(provider.poll(&order, &reference).await.unwrap_err().outcome, CallOutcome::SafetyRefused);
     let Ok(OrderStatus::Done(made)) = provider.poll(&order, &reference).await else { panic!("it is done") };
-    assert_eq!(made.usage, Usage { units: "4.0".to_owned(), ..Usage::default() });
+    assert_eq!(made.usage, Usage { cost_micros: Some(560_000), units: "4.0".to_owned(), ..Usage::default() });
     assert_eq!(provider.cancel(&order, &reference).await, Ok(Stopping::Asked));
     let asked: Vec<_> =
         server.asked().iter().map(|request| request.split(" HTTP").next().unwrap().to_owned()).collect();
@@ -294,5 +301,6 @@ async fn fal_is_asked_below_the_app_and_completed_means_only_that_there_is_a_res
     assert_eq!(asked[0], "POST /fal-ai/kling-video/v2/text-to-video");
     assert_eq!(asked[1], format!("GET {below}/status"));
     assert_eq!(asked[4], format!("GET {below}"));
-    assert_eq!(asked[7], format!("PUT {below}/cancel"));
+    assert_eq!(asked[7], "GET /api/models/pricing?endpoint_id=fal-ai%2Fkling-video%2Fv2%2Ftext-to-video");
+    assert_eq!(asked[8], format!("PUT {below}/cancel"));
 }

@@ -47,6 +47,8 @@ async fn each_mistake_with_keys_and_models_is_found_before_an_order() {
         authorization: "Key k".parse().unwrap(),
         hooks: None,
         keys: "http://127.0.0.1:1/".parse().unwrap(),
+        rest_url: "http://127.0.0.1:1/".parse().unwrap(),
+        api_url: "http://127.0.0.1:1/".parse().unwrap(),
     };
     let uri = "http://127.0.0.1:1".parse().unwrap();
     let config = Config { fal: Some(nobody), ..crate::cluster::config(&uri, &std::env::temp_dir()) };

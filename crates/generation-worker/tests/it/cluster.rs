@@ -1,5 +1,6 @@
 //! A cluster of two nodes: the worker as it ships, and the scripted one beside it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ pub(crate) fn config(uri: &http::Uri, folder: &std::path::Path) -> Config {
         local: Local { pace: Duration::ZERO, threads: 2 },
         replicate: None,
         fal: None,
+        openrouter: None,
+        cog: BTreeMap::new(),
+        links: None,
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use generation_worker::config::Config;
-use generation_worker::model::{CallOutcome, Charge, Made, Order, OrderStatus, Reference, Stopping, Trouble, Webhook};
+use generation_worker::model::{
+    CallOutcome, Charge, Made, Order, OrderStatus, Reference, Stopping, Trouble, Usage, Webhook,
+};
 use generation_worker::provider::Provider;
 use generation_worker::providers::Registry;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -20,7 +22,10 @@ use uuid::Uuid;
 use crate::fake_provider::{self, input};
 use crate::telemetry::at_provider;
 
+/// Models of the providers that send webhooks.
 const MODELS: [&str; 2] = ["by-replicate", "by-fal"];
+/// Models of every provider elsewhere.
+const ALL: [&str; 4] = ["by-replicate", "by-fal", "by-openrouter", "by-cog"];
 
 /// A double, the providers that are configured to call it, and a port for its webhooks.
 struct Providers {
@@ -51,6 +56,12 @@ impl Providers {
             ("RUSHES_FAL_KEY", token),
             ("RUSHES_FAL_URL", &at("/fal")),
             ("RUSHES_FAL_JWKS_URL", &at("/fal-keys")),
+            ("RUSHES_FAL_REST_URL", &at("/fal-rest")),
+            ("RUSHES_FAL_API_URL", &at("/fal-api")),
+            ("RUSHES_OPENROUTER_KEY", token),
+            ("RUSHES_OPENROUTER_URL", &at("/openrouter/api/v1")),
+            ("RUSHES_COG_URL_GPU", &at("/cog/gpu")),
+            ("RUSHES_COG_TOKEN_GPU", token),
         ]);
         let registry = Registry::open(&Config::read(&source).unwrap()).unwrap();
         Self { registry, bill, hooks, _double: double }
@@ -148,7 +159,7 @@ impl At {
 #[tokio::test]
 async fn an_order_is_made_fetched_and_billed_once() {
     let providers = Providers::without_faults().await;
-    for model in MODELS {
+    for model in ALL {
         let provider = providers.provider(model);
         let placed = provider.place("a harbour").await;
         let made = provider.over(&placed).await.unwrap();
@@ -157,7 +168,10 @@ async fn an_order_is_made_fetched_and_billed_once() {
         use sha2::Digest as _;
         let bill: Vec<_> = providers.bill().into_iter().filter(|line| line.order == placed.1.0).collect();
         assert_eq!(bill.iter().map(|line| line.event).collect::<Vec<_>>(), [Event::Ordered, Event::Charged], "{model}");
-        assert_eq!(bill[0].job.as_deref(), Some(placed.0.key.to_string().as_str()));
+        // OpenRouter gets nothing that would name the job.
+        let job = (model != "by-openrouter").then(|| placed.0.key.to_string());
+        assert_eq!(bill[0].job, job, "{model}");
+        assert_eq!(bill[0].input, Some(serde_json::Value::Object(placed.0.input.clone())), "{model}");
         assert_eq!(bill[1].sha256.as_deref(), Some(hex::encode(sha2::Sha256::digest(&bytes)).as_str()));
     }
 }
@@ -165,7 +179,8 @@ async fn an_order_is_made_fetched_and_billed_once() {
 #[tokio::test]
 async fn each_end_is_understood_in_both_protocols() {
     let providers = Providers::without_faults().await;
-    for (model, failed) in MODELS.into_iter().zip([Charge::Unknown, Charge::NotCharged]) {
+    let charges = [Charge::Unknown, Charge::NotCharged, Charge::Unknown, Charge::NotCharged];
+    for (model, failed) in ALL.into_iter().zip(charges) {
         let provider = providers.provider(model);
         let end = async |prompt: &str| {
             let placed = provider.place(prompt).await;
@@ -175,7 +190,7 @@ async fn each_end_is_understood_in_both_protocols() {
         for refused in ["[unsafe]", "[unsafe-list]", "[unsafe-object]", "[unsafe-moderated]", "[unsafe-bare]"] {
             let expected = match (model, refused) {
                 // It says nothing at all.
-                ("by-replicate", "[unsafe-bare]") => CallOutcome::Failed(Charge::Unknown),
+                ("by-replicate" | "by-openrouter" | "by-cog", "[unsafe-bare]") => CallOutcome::Failed(failed),
                 _ => CallOutcome::SafetyRefused,
             };
             assert_eq!(end(refused).await, Err(expected), "{model} {refused}");
@@ -183,6 +198,11 @@ async fn each_end_is_understood_in_both_protocols() {
         assert_eq!(end("[forgotten]").await, Err(CallOutcome::NotFound), "{model}");
         assert_eq!(end("[unknown-word]").await, Ok(()), "{model}");
 
+        if !provider.provider.abilities().cancel {
+            let placed = provider.place("a harbour").await;
+            assert_eq!(provider.cancel(&placed).await.unwrap(), Stopping::Unable);
+            continue;
+        }
         let placed = provider.place("[endless]").await;
         assert_eq!(provider.cancel(&placed).await.unwrap(), Stopping::Asked);
         let stopped = provider.over(&placed).await.unwrap_err().outcome;
@@ -199,7 +219,7 @@ async fn each_end_is_understood_in_both_protocols() {
 #[tokio::test]
 async fn what_may_have_been_taken_is_not_what_was_refused() {
     let providers = Providers::without_faults().await;
-    for model in MODELS {
+    for model in ALL.into_iter().filter(|model| *model != "by-openrouter") {
         let provider = providers.provider(model);
         for (prompt, outcome, taken) in [
             ("[cut-before]", CallOutcome::Lost, 0),
@@ -223,7 +243,7 @@ async fn what_may_have_been_taken_is_not_what_was_refused() {
         assert_eq!(busy.retry_after, Some(Duration::from_secs(1)));
     }
     let strangers = Providers::new(Faults::default(), "another").await;
-    for model in MODELS {
+    for model in ALL {
         let stranger = strangers.provider(model);
         let trouble = stranger.submit(&stranger.order("a harbour")).await.unwrap_err();
         assert_eq!(trouble.outcome, CallOutcome::AccountRefused, "{model}");
@@ -234,7 +254,7 @@ async fn what_may_have_been_taken_is_not_what_was_refused() {
 #[tokio::test]
 async fn each_answer_to_a_poll_has_its_own_outcome() {
     let providers = Providers::without_faults().await;
-    for model in MODELS {
+    for model in ALL {
         let provider = providers.provider(model);
         for (prompt, outcome) in [
             ("[poll-404:1]", CallOutcome::NotFound),
@@ -257,13 +277,17 @@ async fn each_answer_to_a_poll_has_its_own_outcome() {
 #[tokio::test]
 async fn an_output_is_found_wherever_it_lies() {
     let providers = Providers::without_faults().await;
-    for model in MODELS {
+    for model in ALL {
         let provider = providers.provider(model);
         for prompt in ["[output-object]", "[output-list]", "[output-data]", "[output-bare]"] {
             let placed = provider.place(prompt).await;
             let made = provider.over(&placed).await.unwrap();
             let bytes = provider.bytes(&placed, &made).await.unwrap();
             assert!(re_mp4::Mp4::read_bytes(&bytes).is_ok(), "{model} {prompt}");
+        }
+        // OpenRouter's file is at its job's own address, whatever else is said.
+        if model == "by-openrouter" {
+            continue;
         }
         let placed = provider.place("[output-none]").await;
         assert_eq!(provider.over(&placed).await.unwrap_err().outcome, CallOutcome::OutputMissing, "{model}");
@@ -333,6 +357,39 @@ async fn webhooks_are_believed_as_they_are_signed_and_forged_ones_are_not() {
         }
         assert_eq!(believed.iter().filter(|believed| **believed).count(), hooks, "{model} {:?}", forged.1);
     }
+}
+
+#[tokio::test]
+async fn what_a_provider_says_of_its_use_is_understood() {
+    let providers = Providers::without_faults().await;
+    let (half, timed) = (Some(500_000), Some(Duration::from_millis(2_500)));
+    for (model, expected) in ALL.into_iter().zip([
+        Usage { run_time: timed, ..Usage::default() },
+        // Four units at 14 cents.
+        Usage { cost_micros: Some(560_000), units: "4.0".to_owned(), ..Usage::default() },
+        Usage { cost_micros: half, ..Usage::default() },
+        Usage { run_time: timed, ..Usage::default() },
+    ]) {
+        let provider = providers.provider(model);
+        let placed = provider.place("a harbour").await;
+        assert_eq!(provider.over(&placed).await.unwrap().usage, expected, "{model}");
+    }
+}
+
+/// A box's order is found by the job's own name, and sending it again makes no other.
+#[tokio::test]
+async fn a_box_takes_an_order_once_and_finds_it_by_its_key() {
+    let providers = Providers::without_faults().await;
+    let at = providers.provider("by-cog");
+    let order = at.order("a harbour [cut-after]");
+    assert_eq!(at.provider.find(&order).await.unwrap(), None);
+    assert_eq!(at.submit(&order).await.unwrap_err().outcome, CallOutcome::Lost);
+    let reference = at.provider.find(&order).await.unwrap().unwrap();
+    assert_eq!(at.submit(&order).await.unwrap(), reference);
+    let ordered = providers.bill().into_iter().filter(|line| line.event == Event::Ordered).count();
+    assert_eq!((ordered, reference.0), (1, order.key.to_string()));
+    let nowhere = Order { model: "cpu".to_owned(), ..at.order("a harbour") };
+    assert_eq!(at.submit(&nowhere).await.unwrap_err().outcome, CallOutcome::ModelRefused, "no box is called so");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod conformance;
 mod downloads;
 mod failures;
 mod fake_provider;
+mod media;
 mod node;
 mod polls;
 mod protocol;

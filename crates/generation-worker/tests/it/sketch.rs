@@ -1,15 +1,24 @@
-//! The built-in provider's films, read back by a parser and a decoder that are not its own.
+//! The built-in provider's films and stills, read back by parsers and decoders that are not its own.
 
+mod film;
+mod frames;
+mod pictures;
+mod settings;
+mod sound;
+mod stills;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::TryStreamExt as _;
+use bytes::Bytes;
+use futures::TryStreamExt;
 use generation_worker::model::{CallOutcome, Charge, Order, OrderStatus, Reference};
 use generation_worker::provider::Provider;
-use generation_worker::providers::local::Local;
-use openh264::decoder::Decoder;
-use openh264::formats::YUVSource;
+use generation_worker::providers::local::{self, DrawError, Drawn, Local, SketchInput};
+use serde_json::{Value, json};
 
 use crate::fake_provider::{self, input};
+use film::Film;
 
 fn order(prompt: &str, seed: i64) -> Order {
     let mut order = fake_provider::order("local", "sketch", prompt);
@@ -41,58 +50,58 @@ async fn settled(
     (end, seen)
 }
 
-async fn film(prompt: &str, seed: i64) -> Vec<u8> {
+async fn ordered(prompt: &str, seed: i64) -> Vec<u8> {
     let local = Local::new(Duration::ZERO, 2);
     let order = order(prompt, seed);
     let reference = local.submit(&order, &input(&order)).await.unwrap();
     assert!(matches!(settled(&local, &order, &reference).await.0, Ok(OrderStatus::Done(_))));
-    let pieces: Vec<_> = local.fetch(&reference, "").await.unwrap().try_collect().await.unwrap();
+    let pieces: Vec<_> = local.fetch(&reference, "0").await.unwrap().try_collect().await.unwrap();
     pieces.concat()
 }
 
-/// Mean luma of every frame, by decoding the file as a player would.
-fn lumas(bytes: &[u8]) -> Vec<f64> {
-    let mp4 = re_mp4::Mp4::read_bytes(bytes).unwrap();
-    let track = mp4.tracks().values().find(|track| track.kind == Some(re_mp4::TrackKind::Video)).unwrap();
-    assert_eq!((track.width, track.height), (640, 360));
-    assert_eq!(track.timescale, 24);
-    let re_mp4::StsdBoxContent::Avc1(avc) = &track.trak(&mp4).mdia.minf.stbl.stsd.contents else {
-        panic!("the track is H.264");
-    };
-    assert_eq!(avc.avcc.avc_profile_indication, 66, "baseline");
-    let mut packet = Vec::new();
-    for set in avc.avcc.sequence_parameter_sets.iter().chain(&avc.avcc.picture_parameter_sets) {
-        packet.extend_from_slice(&[0, 0, 0, 1]);
-        packet.extend_from_slice(&set.bytes);
-    }
-    let mut decoder = Decoder::new().unwrap();
-    let mut lumas = Vec::new();
-    for sample in &track.samples {
-        let mut rest = &bytes[sample.offset as usize..][..sample.size as usize];
-        while let Some((length, after)) = rest.split_first_chunk::<4>() {
-            let (unit, next) = after.split_at(u32::from_be_bytes(*length) as usize);
-            packet.extend_from_slice(&[0, 0, 0, 1]);
-            packet.extend_from_slice(unit);
-            rest = next;
-        }
-        let frame = decoder.decode(&packet).unwrap().expect("baseline has no reordering");
-        assert_eq!(frame.dimensions(), (640, 360));
-        let (stride, ..) = frame.strides();
-        let sum: u64 = frame.y().chunks(stride).flat_map(|row| &row[..640]).map(|luma| u64::from(*luma)).sum();
-        lumas.push(sum as f64 / (640.0 * 360.0));
-        packet.clear();
-    }
-    lumas
+/// Reads an input, with a prompt if it has none.
+fn parse(mut input: Value) -> Result<SketchInput, String> {
+    let fields = input.as_object_mut().unwrap();
+    fields.entry("prompt").or_insert_with(|| "A lighthouse in a storm".into());
+    SketchInput::parse(fields)
+}
+
+/// Why an input, as it is, is refused.
+#[track_caller]
+fn refusal(input: &Value) -> String {
+    SketchInput::parse(input.as_object().unwrap()).unwrap_err()
+}
+
+#[track_caller]
+fn try_draw(input: Value, files: &BTreeMap<String, Bytes>) -> Result<Vec<Drawn>, DrawError> {
+    local::draw(&parse(input).unwrap(), files, |_, _| {}, || false)
+}
+
+#[track_caller]
+fn draw_with(input: Value, files: &BTreeMap<String, Bytes>) -> Vec<Drawn> {
+    try_draw(input, files).unwrap()
+}
+
+#[track_caller]
+fn draw(input: Value) -> Vec<Drawn> {
+    draw_with(input, &BTreeMap::new())
+}
+
+/// The film of an input.
+#[track_caller]
+fn film(input: Value) -> Film {
+    Film::decode(&draw(input)[0].bytes)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sketch_is_three_seconds_of_h264_that_open_on_black() {
-    let bytes = film("A lighthouse in a storm, waves breaking", 7).await;
+    let bytes = ordered("A lighthouse in a storm, waves breaking", 7).await;
     let index = bytes.windows(4).position(|name| name == b"moov").unwrap();
     let frames = bytes.windows(4).position(|name| name == b"mdat").unwrap();
     assert!(index < frames, "the index comes first");
-    let lumas = lumas(&bytes);
-    assert_eq!(lumas.len(), 72);
+    let film = Film::decode(&bytes);
+    assert_eq!((film.width, film.height, film.rate, film.frames.len()), (640, 360, 24, 72));
+    let lumas = film.lumas();
     assert!(lumas[0] < 17.0 && lumas[2] < 17.0, "opens on black: {lumas:?}");
     assert!(lumas[36] > 50.0, "is lit in the middle: {lumas:?}");
     assert!(bytes.len() < 2 << 20, "{} bytes", bytes.len());
@@ -101,10 +110,10 @@ async fn a_sketch_is_three_seconds_of_h264_that_open_on_black() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_order_gives_the_same_bytes_and_another_others() {
     let (first, again, other_seed, other_prompt) = tokio::join!(
-        film("Dunes at dawn", 1),
-        film("Dunes at dawn", 1),
-        film("Dunes at dawn", 2),
-        film("Dunes at dusk", 1)
+        ordered("Dunes at dawn", 1),
+        ordered("Dunes at dawn", 1),
+        ordered("Dunes at dawn", 2),
+        ordered("Dunes at dusk", 1)
     );
     assert!(first == again, "equal orders differ");
     assert!(first != other_seed, "the seed changes nothing");
@@ -114,7 +123,7 @@ async fn the_same_order_gives_the_same_bytes_and_another_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_prompt_is_drawn() {
     for prompt in ["x", "ÄÖÜ éñ 漢字 🎬", &"word ".repeat(400), &"w".repeat(2000), "\u{0}\n\t"] {
-        assert_eq!(lumas(&film(prompt, i64::MIN).await).len(), 72, "{prompt:.20}");
+        assert_eq!(Film::decode(&ordered(prompt, i64::MIN).await).frames.len(), 72, "{prompt:.20}");
     }
 }
 
@@ -153,5 +162,27 @@ async fn a_cancelled_sketch_stops_and_stays_cancelled() {
     let reference = local.submit(&order, &input(&order)).await.unwrap();
     local.cancel(&order, &reference).await.unwrap();
     assert_eq!(settled(&local, &order, &reference).await.0, Err(CallOutcome::Stopped(Charge::NotCharged)));
-    assert!(local.fetch(&reference, "").await.is_err());
+    assert!(local.fetch(&reference, "0").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_no_sketch_takes_is_refused_for_its_input() {
+    let (local, order) = (Local::new(Duration::ZERO, 1), order(&"x".repeat(20_001), 1));
+    let refused = local.submit(&order, &input(&order)).await.unwrap_err();
+    assert_eq!(refused.outcome, CallOutcome::InputRefused);
+}
+
+#[test]
+fn drawing_reports_how_far_it_is_and_stops_when_it_is_cancelled() {
+    let input = parse(json!({"resolution": "144p", "outputs": 2})).unwrap();
+    let mut seen = Vec::new();
+    local::draw(&input, &BTreeMap::new(), |percent, doing| seen.push((percent, doing)), || false).unwrap();
+    assert_eq!(seen[0], (0, "composing"));
+    assert_eq!(seen[seen.len() - 1], (90, "rendering"));
+    assert!(seen.len() > 20 && seen.is_sorted_by_key(|(percent, _)| *percent), "{seen:?}");
+
+    let count = std::cell::Cell::new(0);
+    let cancelled = local::draw(&input, &BTreeMap::new(), |_, _| count.set(count.get() + 1), || count.get() == 5);
+    assert_eq!(cancelled.unwrap_err(), DrawError::Cancelled);
+    assert_eq!(count.get(), 5, "not a step further");
 }

@@ -36,8 +36,17 @@ pub(crate) fn registry(double: &Double, token: &str) -> Registry {
         hooks: None,
         secrets: Vec::new(),
     });
-    config.fal =
-        Some(config::Fal { url: url("/fal"), authorization: header("Key"), hooks: None, keys: url("/fal-keys") });
+    config.fal = Some(config::Fal {
+        url: url("/fal"),
+        authorization: header("Key"),
+        hooks: None,
+        keys: url("/fal-keys"),
+        rest_url: url("/fal-rest"),
+        api_url: url("/fal-api"),
+    });
+    config.openrouter = Some(config::OpenRouter { url: url("/openrouter/api/v1"), authorization: header("Bearer") });
+    let gpu = config::CogBox { url: url("/cog/gpu"), authorization: Some(header("Bearer")) };
+    config.cog.insert("gpu".to_owned(), gpu);
     Registry::open(&config).unwrap()
 }
 
@@ -46,6 +55,8 @@ pub(crate) fn at_provider(model: &str) -> (&'static str, &'static str) {
     match model {
         "by-replicate" => ("replicate", "acme/video"),
         "by-fal" => ("fal", "fal-ai/video/text-to-video"),
+        "by-openrouter" => ("openrouter", "acme/video"),
+        "by-cog" => ("cog", "gpu"),
         _ => ("local", "sketch"),
     }
 }

@@ -19,8 +19,8 @@ pub(crate) struct PaidUndelivered {
 /// What the books say of a generation.
 pub(super) struct Facts<'a> {
     pub(super) name: &'a str,
-    /// SHA-256 of the video that was delivered.
-    pub(super) delivered: Option<&'a str>,
+    /// SHA-256 of each video that was delivered; none where nothing was.
+    pub(super) delivered: &'a [String],
     /// Whether its user asked for an end.
     pub(super) cancelled: bool,
     /// How it ended.
@@ -47,7 +47,7 @@ impl PaidUndelivered {
     pub(super) fn add(&mut self, facts: &Facts<'_>, lines: &[&Line]) {
         for (at, charge) in lines.iter().enumerate().filter(|(_, line)| line.event == Event::Charged) {
             let order = &charge.order;
-            if facts.delivered.is_some() && charge.sha256.as_deref() == facts.delivered {
+            if !facts.delivered.is_empty() && charge.outputs() == facts.delivered {
                 continue;
             }
             let text = match cause(facts, lines, at) {
@@ -113,6 +113,10 @@ mod tests {
             job: None,
             key: None,
             sha256: (event == Event::Charged).then(|| format!("sha-of-{order}")),
+            more: Vec::new(),
+            input: None,
+            dropped: Vec::new(),
+            given: Vec::new(),
             fault: None,
             hopeless: false,
         }
@@ -122,7 +126,7 @@ mod tests {
         Line { fault: Some(word.to_owned()), hopeless, ..line(order, Event::Faulted) }
     }
 
-    fn facts<'a>(references: &'a [String], delivered: Option<&'a str>) -> Facts<'a> {
+    fn facts<'a>(references: &'a [String], delivered: &'a [String]) -> Facts<'a> {
         Facts { name: "generations/1", delivered, cancelled: false, end: "Failed, TOTAL_DEADLINE", references }
     }
 
@@ -141,9 +145,9 @@ mod tests {
     fn what_is_delivered_or_not_charged_is_none_of_it() {
         let known = ["a".to_owned()];
         let made = [line("a", Event::Ordered), line("a", Event::Charged)];
-        assert_eq!(found(&facts(&known, Some("sha-of-a")), &made), (vec![], 0));
+        assert_eq!(found(&facts(&known, &["sha-of-a".to_owned()]), &made), (vec![], 0));
         let stopped = [line("a", Event::Ordered), line("a", Event::Stopped)];
-        assert_eq!(found(&facts(&known, None), &stopped), (vec![], 0));
+        assert_eq!(found(&facts(&known, &[]), &stopped), (vec![], 0));
     }
 
     #[test]
@@ -166,12 +170,12 @@ mod tests {
             (vec![fault("a", "hook-lost", false)], &known, "ours: known, and ended as Failed, TOTAL_DEADLINE", 1),
         ] {
             let lines = [vec![ordered.clone(), charged.clone()], more].concat();
-            assert_eq!(found(&facts(references, None), &lines), one(cause, ours), "{lines:?}");
-            let cancelled = Facts { cancelled: true, ..facts(references, None) };
+            assert_eq!(found(&facts(references, &[]), &lines), one(cause, ours), "{lines:?}");
+            let cancelled = Facts { cancelled: true, ..facts(references, &[]) };
             assert_eq!(found(&cancelled, &lines), one("cancelled by its user", 0));
         }
         let failed = [ordered, line("a", Event::Failed), charged];
-        assert_eq!(found(&facts(&known, None), &failed), one("its provider's: failed or refused, and charged", 0));
+        assert_eq!(found(&facts(&known, &[]), &failed), one("its provider's: failed or refused, and charged", 0));
     }
 
     #[test]
@@ -185,9 +189,9 @@ mod tests {
             line("b", Event::Charged),
             fault("b", "file-gif", true),
         ];
-        let (causes, ours) = found(&facts(&known, None), &lines);
+        let (causes, ours) = found(&facts(&known, &[]), &lines);
         assert_eq!((causes.len(), ours), (2, 1), "{causes:?}");
         // The second came to its user: then it is the first that was paid for in vain.
-        assert_eq!(found(&facts(&known, Some("sha-of-b")), &lines), one("its provider's: file-gif", 0));
+        assert_eq!(found(&facts(&known, &["sha-of-b".to_owned()]), &lines), one("its provider's: file-gif", 0));
     }
 }

@@ -16,7 +16,7 @@ use testkit::Process;
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
-use crate::customer::Customer;
+use crate::customer::{Ask, Customer, Still};
 use crate::provider::MODELS;
 
 /// The built-in model, which is drawn in the worker under its lease.
@@ -105,17 +105,18 @@ impl Scene<'_> {
             Script::Order => {
                 let mut names = Vec::new();
                 for model in MODELS {
-                    names.push(customer.start(model, "a harbour at dawn").await?);
+                    let ask = Ask { still: Still::Large, outputs: 2 };
+                    names.push(customer.start(model, "a harbour at dawn", ask).await?);
                 }
                 return Ok(names);
             }
             Script::Cancel => {
-                let name = customer.start(MODELS[0], "a harbour [endless]").await?;
+                let name = customer.start(MODELS[0], "a harbour [endless]", Ask::default()).await?;
                 self.until(&name, "at its provider", |state, _| state == State::Processing).await?;
                 customer.cancel(&name).await?;
                 name
             }
-            Script::Fail => customer.start(MODELS[1], "a harbour [unsafe]").await?,
+            Script::Fail => customer.start(MODELS[1], "a harbour [unsafe]", Ask::default()).await?,
             Script::Leave => {
                 let name = self.drawn().await?;
                 self.cluster.nodes[worker].with(Process::ask_to_end);
@@ -157,14 +158,14 @@ impl Scene<'_> {
 
     /// One that the worker draws for as long as nobody stops it.
     async fn drawn(&self) -> Result<String> {
-        let name = self.customer.start(LOCAL, "a harbour").await?;
+        let name = self.customer.start(LOCAL, "a harbour", Ask::default()).await?;
         self.until(&name, "drawn", |state, _| state == State::Processing).await?;
         Ok(name)
     }
 
     /// One of which nobody knows whether it was taken; it was not.
     async fn unconfirmed(&self) -> Result<String> {
-        let name = self.customer.start(MODELS[0], "a harbour [cut-before]").await?;
+        let name = self.customer.start(MODELS[0], "a harbour [cut-before]", Ask::default()).await?;
         self.until(&name, "unconfirmed", |_, wait| wait == WaitReason::SubmissionUnconfirmed).await?;
         Ok(name)
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-/// The two protocols.
+/// The two protocols that send webhooks.
 pub(crate) const BOTH: [Protocol; 2] = [Protocol::Replicate, Protocol::Fal];
 
 /// A double, and what it is called with.
@@ -120,6 +120,7 @@ impl Client {
         let (base, scheme) = match protocol {
             Protocol::Replicate => ("/replicate/v1", "Bearer"),
             Protocol::Fal => ("/fal", "Key"),
+            Protocol::OpenRouter | Protocol::Cog => panic!("not here"),
         };
         let request = self.http.request(method, self.url(&format!("{base}{path}")));
         let request = request.header("authorization", format!("{scheme} double-token"));
@@ -142,6 +143,7 @@ impl Client {
             Protocol::Fal => {
                 self.call(protocol, post, &format!("/fal-ai/video/text?fal_webhook={hook}"), Some(input)).await
             }
+            Protocol::OpenRouter | Protocol::Cog => panic!("not here"),
         }
     }
 
@@ -159,6 +161,7 @@ impl Client {
         let path = match protocol {
             Protocol::Replicate => format!("/predictions/{id}"),
             Protocol::Fal => format!("/fal-ai/video/requests/{id}/status"),
+            Protocol::OpenRouter | Protocol::Cog => panic!("not here"),
         };
         self.call(protocol, reqwest::Method::GET, &path, None).await
     }
@@ -171,6 +174,7 @@ impl Client {
             Protocol::Fal => {
                 self.call(protocol, reqwest::Method::PUT, &format!("/fal-ai/video/requests/{id}/cancel"), None).await
             }
+            Protocol::OpenRouter | Protocol::Cog => panic!("not here"),
         }
     }
 

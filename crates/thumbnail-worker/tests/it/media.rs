@@ -78,6 +78,8 @@ fn what_is_not_taken_says_why() {
     let mut lying = film().file_with_index_last();
     let at = lying.windows(4).position(|name| name == b"stco").unwrap() + 12;
     lying[at..at + 4].copy_from_slice(&1_000_000_u32.to_be_bytes());
+    let mut fragmented = fixture("fragmented.mp4");
+    fragmented.truncate(fragmented.len() - 200);
     let mut elsewhere = film();
     elsewhere.elsewhere = true;
     let mut mov = film();
@@ -103,6 +105,7 @@ fn what_is_not_taken_says_why() {
         ("UTF-16", b"\xFF\xFEa\0 \0t\0e\0x\0t\0".to_vec(), "the content is none of"),
         ("cut MP4", cut, "the MP4 file ends before its video does"),
         ("lying MP4", lying, "the MP4 file ends before its video does"),
+        ("cut fragmented MP4", fragmented, "the MP4 file ends before its video does"),
         ("MP4 without index", without_index, "the MP4 file is damaged: it has no index (moov)"),
         ("MP4 with a box that is too short", tiny, "the MP4 file is damaged: the box at byte 32 is 3 bytes long"),
         (
