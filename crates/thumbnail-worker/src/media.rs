@@ -5,7 +5,9 @@
 
 mod boxes;
 mod c2pa;
+mod facts;
 mod mp3;
+mod mp3_frame;
 mod mp4;
 mod refused;
 mod types;
@@ -17,8 +19,11 @@ use std::time::Duration;
 
 use crate::source::Source;
 use crate::{pictures, videos};
+use facts::of_video;
+use refused::damaged;
 
-pub use refused::Refused;
+pub use facts::Facts;
+pub use refused::{Error, Refused};
 pub use types::{Class, Type};
 
 /// The memory that reading a file's own words takes at the highest, in bytes: its index and a window.
@@ -42,42 +47,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self { video_bytes: 200 << 20, sound_bytes: 50 << 20, duration: Duration::from_secs(3_600), side: 8_192 }
     }
-}
-
-/// A file's own statements; zero where it makes none.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
-    /// Its type.
-    pub media_type: Type,
-    /// Width in pixels, upright, at which it is to be seen; zero for a sound.
-    pub width: u32,
-    /// Height in pixels, upright, at which it is to be seen; zero for a sound.
-    pub height: u32,
-    /// How long it plays.
-    pub duration: Duration,
-    /// Frames a second, their mean where it changes; zero for a sound.
-    pub frame_rate: f64,
-    /// Whether there is sound in it.
-    pub audio: bool,
-}
-
-impl Facts {
-    /// Those of a file that says nothing that can be read.
-    pub(crate) fn unknown(media_type: Type) -> Self {
-        let audio = media_type.class() == Class::Sound;
-        Self { media_type, width: 0, height: 0, duration: Duration::ZERO, frame_rate: 0.0, audio }
-    }
-}
-
-/// Why a file's own statements cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file is not taken.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// The file cannot be read.
-    #[error("the file cannot be read")]
-    Io(#[from] io::Error),
 }
 
 /// Reads what a video or a sound says of itself, and whether it is whole.
@@ -118,12 +87,6 @@ pub fn describe(bytes: &[u8], media_type: Type) -> Facts {
         Class::Video => videos::facts(bytes).map_or(unknown.clone(), |video| of_video(media_type, &video)),
         Class::Sound => unknown,
     }
-}
-
-/// Facts of a video as those of any file.
-fn of_video(media_type: Type, video: &videos::Facts) -> Facts {
-    let &videos::Facts { width, height, duration, frame_rate, audio, .. } = video;
-    Facts { media_type, width, height, duration, frame_rate, audio }
 }
 
 /// Whether a file carries a C2PA manifest. One that cannot be read so far has none.
@@ -171,8 +134,4 @@ impl Limits {
             Class::Picture => None,
         }
     }
-}
-
-fn damaged(media_type: Type, detail: impl Into<String>) -> Refused {
-    Refused::Damaged { media_type, detail: detail.into() }
 }

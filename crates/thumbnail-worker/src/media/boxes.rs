@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
+use super::refused::{Error, Refused, damaged};
 use super::types::Type;
-use super::{Error, Refused, damaged};
 use crate::source::{Source, WINDOW, Window};
 
 /// The longest index, movie fragments included, in bytes: ten times that of an hour of video and sound.

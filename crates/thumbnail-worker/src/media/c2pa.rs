@@ -5,6 +5,7 @@
 use std::io;
 
 use super::boxes;
+use super::refused::Error;
 use super::types::Type;
 use crate::pictures::Format;
 use crate::source::{Source, Window};
@@ -96,8 +97,8 @@ fn in_boxes(window: &mut Window<'_>, media_type: Type) -> io::Result<bool> {
         }
         let found = match boxes::next(window, at, media_type) {
             Ok(found) => found,
-            Err(super::Error::Io(error)) => return Err(error),
-            Err(super::Error::Refused(_)) => return Ok(false),
+            Err(Error::Io(error)) => return Err(error),
+            Err(Error::Refused(_)) => return Ok(false),
         };
         at = found.body.end;
         let head = if found.name == *b"uuid" { window.get(found.body.start, 20 + HASHES.len())? } else { &[] };

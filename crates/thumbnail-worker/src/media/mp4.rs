@@ -1,10 +1,9 @@
 //! MP4 and QuickTime: whole where its boxes fill the file and its tables lead to nothing beyond it.
 
-use std::time::Duration;
-
 use super::boxes::Index;
+use super::facts::{Facts, of_video, sound};
+use super::refused::{Error, Refused, damaged};
 use super::types::Type;
-use super::{Error, Facts, Refused, damaged, of_video};
 use crate::source::Source;
 use crate::videos::mp4::Movie;
 use crate::videos::{Container, Missing, movie_facts};
@@ -36,9 +35,4 @@ pub(super) fn probe(source: &dyn Source, media_type: Type) -> Result<Facts, Erro
         None => Err(damaged(media_type, "its sample table is not whole").into()),
         Some(_) => Ok(facts),
     }
-}
-
-/// The facts of a sound.
-pub(super) fn sound(media_type: Type, duration: Duration) -> Facts {
-    Facts { media_type, width: 0, height: 0, duration, frame_rate: 0.0, audio: true }
 }

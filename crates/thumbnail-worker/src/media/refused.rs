@@ -1,5 +1,6 @@
 //! The reasons for which a video or a sound is refused.
 
+use std::io;
 use std::time::Duration;
 
 use super::types::Type;
@@ -86,4 +87,19 @@ impl Refused {
             Self::UnknownFormat | Self::Unsupported { .. } => "MEDIA_FORMAT_UNSUPPORTED",
         }
     }
+}
+
+/// Why a file's own statements cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not taken.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The file cannot be read.
+    #[error("the file cannot be read")]
+    Io(#[from] io::Error),
+}
+
+pub(super) fn damaged(media_type: Type, detail: impl Into<String>) -> Refused {
+    Refused::Damaged { media_type, detail: detail.into() }
 }

@@ -3,7 +3,7 @@
 //! Invariant: the first bytes decide, never a name or a declared type. What they leave open, whether MP4 has any pictures in it, its
 //! index decides.
 
-use super::mp3;
+use super::mp3_frame::Frame;
 use crate::pictures::Format;
 use crate::videos::Container;
 
@@ -60,7 +60,7 @@ impl Type {
         }
         if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WAVE") {
             Some(Self::Wav)
-        } else if bytes.starts_with(b"ID3") || mp3::Frame::read(bytes).is_some() {
+        } else if bytes.starts_with(b"ID3") || Frame::read(bytes).is_some() {
             Some(Self::Mp3)
         } else {
             None

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::mp4::sound;
+use super::facts::{Facts, sound};
+use super::refused::{Error, Refused, damaged};
 use super::types::Type;
-use super::{Error, Facts, Refused, damaged};
 use crate::source::{Source, Window};
 
 /// The highest number of chunks that are looked at.

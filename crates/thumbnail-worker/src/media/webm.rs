@@ -1,7 +1,8 @@
 //! WebM: whole where no element reaches beyond the file.
 
+use super::facts::{Facts, of_video};
+use super::refused::{Error, Refused, damaged};
 use super::types::Type;
-use super::{Error, Facts, Refused, damaged, of_video};
 use crate::source::Source;
 use crate::videos::webm::Contents;
 
