@@ -255,7 +255,7 @@ impl Generations {
             scene: SceneName { project: origin.project, scene: origin.scene },
             // The catalogue may have learnt since that the model takes no seed.
             seed: origin.seed.filter(|_| model.setting(SettingName::Seed).is_some()),
-            model,
+            model: Ok(model),
             prompt: origin.prompt.clone(),
             input: origin.input.clone(),
             max_price: None,

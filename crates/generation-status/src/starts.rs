@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use catalogue::{Asset, Input};
+use catalogue::{Asset, Input, Model};
 use chassis::fields::{Fields, Invalid, SCHEMA};
 use domain::id::AccountId;
 use time::OffsetDateTime;
@@ -30,12 +30,13 @@ impl Starts {
 
     /// What a request comes to.
     pub(crate) async fn prepare(&self, request: &StartRequest) -> Result<NewGeneration, Error> {
-        let StartRequest { model, account, .. } = request;
+        let account = &request.account;
+        let model = request.model.as_ref().map_err(Invalid::clone)?;
         if let Some(day) = model.retire.filter(|_| model.is_retired(OffsetDateTime::now_utc().unix_timestamp())) {
             let should = format!("must be a model that takes orders; this one takes none since {day}");
             return Err(Invalid::field("model", SCHEMA, should).into());
         }
-        let (input, found) = self.find_assets(*account, request).await?;
+        let (input, found) = self.find_assets(*account, model, request).await?;
         let find = |name: &str| found.get(name).cloned();
         let resolved = model.resolve(&input, fastrand::i64(CHOSEN_SEEDS), &find);
         let resolved = resolved.map_err(|violations| {
@@ -68,13 +69,15 @@ impl Starts {
     async fn find_assets(
         &self,
         account: AccountId,
+        model: &Model,
         request: &StartRequest,
     ) -> Result<(Input, HashMap<String, Asset>), Error> {
+        check_counts(model, &request.input)?;
         let input = self.store.name_outputs(account, &request.input).await?;
         let bare = InputDetails { media: Vec::new(), ..input.clone() };
         let bare = bare.with_assets(request.prompt.clone(), request.seed, |_| None);
         let bare = bare.map_err(|_| Error::NotFound(Noun::Asset))?;
-        let mut names: Vec<String> = request.model.asset_names(&bare);
+        let mut names: Vec<String> = model.asset_names(&bare);
         names.extend(input.media.iter().map(|medium| medium.asset.clone()));
         let found = if names.is_empty() { HashMap::new() } else { self.store.assets(account, &names).await? };
         if names.iter().any(|name| !found.contains_key(name)) {
@@ -84,4 +87,22 @@ impl Starts {
         let input = input.with_assets(request.prompt.clone(), request.seed, find);
         Ok((input.map_err(|_| Error::NotFound(Noun::Asset))?, found))
     }
+}
+
+/// Refuses more media than a model takes, before any of them is asked for.
+fn check_counts(model: &Model, input: &InputDetails) -> Result<(), Invalid> {
+    let mut fields = Fields::default();
+    let mut counted = HashMap::new();
+    for (at, medium) in input.media.iter().enumerate() {
+        let count = counted.entry(medium.role).or_insert(0);
+        *count += 1;
+        let max = model.max_media(medium.role);
+        if *count > max {
+            fields.wrong(
+                format!("input.media[{at}]"),
+                format_args!("must not be; {} takes {max} of its role", model.name()),
+            );
+        }
+    }
+    fields.done(Some(()))
 }

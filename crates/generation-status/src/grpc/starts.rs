@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use catalogue::{Catalogue, Length, Model, Role, Settings};
-use chassis::fields::Fields;
+use chassis::fields::{Fields, Invalid, SCHEMA};
 use domain::id::AccountId;
 use domain::money::Micros;
 use domain::name::{self, SceneName};
@@ -40,11 +40,10 @@ pub(super) fn parse_start(
 ) -> Result<StartRequest, Error> {
     let mut fields = Fields::default();
     let scene = fields.take("scene", SceneName::parse(&request.scene));
-    let model = catalogue.find(&request.model).cloned();
-    if model.is_none() {
+    let model = catalogue.find(&request.model).cloned().ok_or_else(|| {
         let known: Vec<_> = catalogue.all().iter().map(|model| model_name(&model.id)).collect();
-        fields.wrong("model", format_args!("must be one of {}, or empty", known.join(", ")));
-    }
+        Invalid::field("model", SCHEMA, format_args!("must be one of {}, or empty", known.join(", ")))
+    });
     let asked = request.input.clone().unwrap_or_default();
     let prompt = fields.text("input.prompt", asked.prompt.clone(), MAX_PROMPT_CHARACTERS);
     if asked.prompt.trim().is_empty() && !asked.prompt.is_empty() {
@@ -65,12 +64,14 @@ pub(super) fn parse_start(
     if api::start_generation_request::Priority::try_from(request.priority).is_err() {
         fields.wrong("priority", "must be NORMAL, BACKGROUND, or unset");
     }
-    if fields.any_wrong()
-        && let (Some(model), Some(prompt), Some(input)) = (&model, &prompt, &input)
-    {
-        note_violations(&mut fields, model, prompt, seed, input);
+    if fields.any_wrong() {
+        match (&model, &prompt, &input) {
+            (Ok(model), Some(prompt), Some(input)) => note_violations(&mut fields, model, prompt, seed, input),
+            (Err(unknown), ..) => unknown.violations().for_each(|wrong| fields.wrong(&wrong.field, &wrong.should)),
+            _ => {}
+        }
     }
-    let read = scene.zip(model).zip(prompt).zip(input).zip(labels).zip(end_user).zip(request_id);
+    let read = scene.zip(Some(model)).zip(prompt).zip(input).zip(labels).zip(end_user).zip(request_id);
     let ((((((scene, model), prompt), input), labels), end_user), request_id) = fields.done(read)?;
     let background = request.priority() == api::start_generation_request::Priority::Background;
     let mut start = StartRequest {
@@ -88,7 +89,12 @@ pub(super) fn parse_start(
         retried_from: None,
         background,
     };
-    start.request_sha256 = hash(&start);
+    let model = match &start.model {
+        Ok(model) => model.id.as_str(),
+        // It was offered when the request came for the first time, if it is a repetition.
+        Err(_) => request.model.trim_start_matches("models/"),
+    };
+    start.request_sha256 = hash(&start, model);
     Ok(start)
 }
 
@@ -242,14 +248,14 @@ fn parse_end_user(fields: &mut Fields, text: &str) -> Option<String> {
 }
 
 /// The hash of all that a start asks for. Each part comes with its length, so that no two requests have the same bytes.
-fn hash(start: &StartRequest) -> [u8; 32] {
+fn hash(start: &StartRequest, model: &str) -> [u8; 32] {
     let (scene, seed) = (start.scene.to_string(), start.seed.map(|seed| seed.to_string()).unwrap_or_default());
     let InputDetails { negative_prompt, media, settings, parameters } = &start.input;
     let media = media.iter().map(|medium| format!("{:?} {}", medium.role, medium.asset)).collect::<Vec<_>>().join("\n");
     let labels = start.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("\n");
     let parts = [
         scene,
-        start.model.id.clone(),
+        model.to_owned(),
         start.prompt.clone(),
         seed,
         negative_prompt.as_ref().map(|text| format!("not {text}")).unwrap_or_default(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use catalogue::{Line, Model, Price, Resolved};
+use chassis::fields::Invalid;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
 use domain::money::Micros;
@@ -213,7 +214,8 @@ fn object_key(sha256: &[u8; 32], extension: &str) -> String {
 pub(crate) struct StartRequest {
     pub(crate) account: AccountId,
     pub(crate) scene: SceneName,
-    pub(crate) model: Arc<Model>,
+    /// Or why there is none: what the same request started before is found all the same.
+    pub(crate) model: Result<Arc<Model>, Invalid>,
     pub(crate) prompt: String,
     pub(crate) seed: Option<i64>,
     pub(crate) input: InputDetails,

@@ -92,7 +92,16 @@ fn a_charge_that_nobody_reported_is_unknown_where_an_order_may_exist() {
 }
 
 fn of_output() -> Rule {
-    Rule { per: Per::Output, rows: vec![], step: None, minimum: None, of: None, max_seconds: None, fps: None, extra_frames: 0 }
+    Rule {
+        per: Per::Output,
+        rows: vec![],
+        step: None,
+        minimum: None,
+        of: None,
+        max_seconds: None,
+        fps: None,
+        extra_frames: 0,
+    }
 }
 
 #[test]

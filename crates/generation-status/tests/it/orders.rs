@@ -14,7 +14,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
-use crate::cluster::{Cluster, PRICE, User, refusal};
+use crate::cluster::{Cluster, User, refusal};
 use crate::worker::{Worker, completion};
 
 /// The file is read every five seconds.
@@ -271,7 +271,8 @@ async fn a_generations_output_can_be_the_next_ones_first_frame() {
     let folder = Folder::new(ENTRY);
     let cluster = folder.cluster().await;
     let (user, stranger) = (cluster.user(200).await, cluster.user(200).await);
-    let still = cluster.started(&user).await.name;
+    let still = StartGenerationRequest { model: "models/local-still".to_owned(), ..user.start_request() };
+    let still = cluster.start(&user, still).await.unwrap().name;
     let mut worker = Worker::new(&cluster, 1).await;
     let work = worker.next().await;
     worker.submitted(&work).await.unwrap();
@@ -291,7 +292,7 @@ async fn a_generations_output_can_be_the_next_ones_first_frame() {
     assert_eq!(refusal(cluster.start(&stranger, request(&stranger, input)).await), missing, "another account's");
     let second = Input { media: media(1), ..harbour() };
     assert_eq!(refusal(cluster.start(&user, request(&user, second)).await), missing, "there is one output");
-    assert!(cluster.credit(&user).await.spent_micros < PRICE, "a picture plays no second");
+    assert_eq!(cluster.credit(&user).await.spent_micros, 10_000);
 }
 
 #[tokio::test]
