@@ -166,7 +166,8 @@ fn what_is_made_is_known_by_the_result() {
         ),
         ("text-to-speech", json!({"audio": url}), "speech", json!({"at": "/audio", "kinds": ["audio"]})),
         ("training", json!({"audio": url}), "speech", json!({"at": "/audio", "kinds": ["audio"]})),
-        ("text-to-video", json!({"depth": url}), "text-to-video", Value::Null),
+        ("audio-to-audio", json!({"vocals": url, "drums": url}), "speech", json!({"at": "/drums", "kinds": ["audio"]})),
+        ("text-to-video", json!({"lora_file": url, "depth": {"type": "string"}}), "text-to-video", Value::Null),
     ] {
         let entry = published(category, result.clone());
         assert_eq!((&entry["kind"], &entry["output"]), (&json!(kind), &output), "{category} {result}");
