@@ -86,14 +86,12 @@ pub(crate) enum Error {
         max: Micros,
     },
     /// What is held and spent for the end user would be more than their limit.
-    #[error("the end user has {left} left of {limit}, and it costs {price}")]
+    #[error("the end user's limit is reached, and it costs {price}")]
     EndUserLimit {
         /// What it would hold.
         price: Micros,
-        /// The end user's limit.
-        limit: Micros,
-        /// What of it is neither spent nor held.
-        left: Micros,
+        /// The limit, and what of it is neither spent nor held; `None` where that was not read.
+        left: Option<(Micros, Micros)>,
     },
     /// The available balance would become negative.
     #[error("the balance would be negative")]
@@ -199,13 +197,21 @@ impl From<Error> for Failure {
                 format!("this costs up to {price} credits, and max_price_micros allows {max}; nothing was started"),
             )
             .and_metadata("price_micros", price.get().to_string()),
-            Error::EndUserLimit { price, limit, left } => Self::precondition(
+            Error::EndUserLimit { price, left: None } => Self::precondition(
                 "END_USER_LIMIT",
-                format!("this costs up to {price} credits, and the end user has {left} left of a limit of {limit}; nothing was started"),
+                format!("this costs up to {price} credits, which is more than the end user's limit leaves; nothing was started"),
             )
-            .and_metadata("price_micros", price.get().to_string())
-            .and_metadata("limit_micros", limit.get().to_string())
-            .and_metadata("left_micros", left.get().to_string()),
+            .and_metadata("price_micros", price.get().to_string()),
+            Error::EndUserLimit { price, left: Some((limit, left)) } => {
+                let left = left.max(Micros::ZERO);
+                let message = format!(
+                    "this costs up to {price} credits, and the end user has {left} left of a limit of {limit}; nothing was started"
+                );
+                Self::precondition("END_USER_LIMIT", message)
+                    .and_metadata("price_micros", price.get().to_string())
+                    .and_metadata("limit_micros", limit.get().to_string())
+                    .and_metadata("left_micros", left.get().to_string())
+            }
             Error::NegativeBalance => Self::precondition(
                 "BALANCE_BELOW_ZERO",
                 "the account has less than that available, and a balance never becomes negative; nothing was booked",

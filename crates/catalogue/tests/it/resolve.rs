@@ -277,3 +277,39 @@ fn a_model_tells_what_it_takes() {
     let place = &schema["properties"]["nodes"]["items"]["properties"]["image_url"];
     assert_eq!(*place, json!({"type": "string", "pattern": "^assets/[0-9a-f]{64}$"}));
 }
+
+#[test]
+fn of_rows_that_the_model_may_still_choose_the_dearest_is_held() {
+    let schema = json!({"type": "object", "properties": {
+        "seconds": {"enum": ["auto", "4", "8"], "default": "auto"},
+        "shape": {"enum": ["auto", "1:1", "16:9"], "default": "auto"},
+    }});
+    let entry = r#"
+        model = [{ id = "one", provider = "fal", model = "a/b", kind = "text-to-video", schema = "schema.json",
+          map = { duration = "seconds", aspect_ratio = "shape" },
+          price = [{ per = "generation", rows = [
+            { when = { duration = 4, aspect_ratio = "1:1" }, credits = 1 },
+            { when = { duration = "8s", aspect_ratio = "1:1" }, credits = 3 },
+            { when = { duration = 4 }, credits = 5 },
+            { credits = 4 },
+          ] }] }]"#;
+    let catalogue = parse(entry, &schema.to_string()).unwrap_or_else(|faults| panic!("{}", lines(&faults)));
+    let model = catalogue.by_id("one").unwrap();
+    let price = |settings: serde_json::Value| {
+        let input: Input = serde_json::from_value(json!({"settings": settings})).unwrap();
+        let resolved = resolve(model, &input).unwrap_or_else(|all| panic!("{}", lines(&all)));
+        (resolved.terms.quote().total.get() / 1_000_000, resolved.order.input.len())
+    };
+    assert_eq!(price(json!({})), (5, 2));
+    assert_eq!(price(json!({"length": {"milliseconds": 8_000}})), (4, 2));
+    assert_eq!(price(json!({"length": "auto", "aspect_ratio": "1:1"})), (3, 2));
+    assert_eq!(price(json!({"length": {"milliseconds": 4_000}, "aspect_ratio": "1:1"})), (1, 2));
+}
+
+#[test]
+fn an_address_is_no_asset_whatever_the_caller_finds() {
+    let nodes = json!([{"at": 1, "image_url": "https://example.com/a.png"}]);
+    let input = request(&json!({"parameters": {"quality": "draft", "nodes": nodes}}));
+    let violations = whole().resolve(&input, 7, &|_| Some(asset(1, "image/png"))).map(|_| ()).unwrap_err();
+    assert_eq!(lines(&violations), "input.parameters.nodes[0].image_url must be an asset, as assets/{sha256}");
+}

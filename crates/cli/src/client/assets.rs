@@ -108,7 +108,7 @@ fn text(asset: &Asset) -> String {
         let _ = write!(out, ", {:.1} s", duration.seconds as f64 + f64::from(duration.nanos) / 1e9);
     }
     if asset.frame_rate > 0.0 {
-        let _ = write!(out, ", {:.4} frames/s", asset.frame_rate);
+        let _ = write!(out, ", {} frames/s", (asset.frame_rate * 1_000.0).round() / 1_000.0);
     }
     if asset.audio && asset.width > 0 {
         out.push_str(", with sound");

@@ -30,9 +30,11 @@ pub(crate) struct EndUser {
 }
 
 impl EndUser {
-    /// The limit, and what counts against it; `None` without a limit.
-    pub(crate) fn limit_and_use(&self) -> Option<(Micros, Micros)> {
-        self.limit.zip(Some(self.held.checked_add(self.spent).unwrap_or(Micros::new(i64::MAX))))
+    /// The limit, and what of it is neither spent nor held, less than nothing where it was lowered since; `None` without a limit.
+    pub(crate) fn limit_and_left(&self) -> Option<(Micros, Micros)> {
+        let limit = self.limit?;
+        let used = self.held.checked_add(self.spent);
+        Some((limit, used.and_then(|used| limit.checked_sub(used)).unwrap_or(Micros::new(i64::MIN))))
     }
 }
 

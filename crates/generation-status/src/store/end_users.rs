@@ -10,7 +10,7 @@ use crate::error::{Error, Noun};
 use crate::model::{EndUser, Period};
 
 /// The constraint by which a trigger refuses a start.
-const LIMIT: &str = "end_users_limit";
+pub(super) const LIMIT: &str = "end_users_limit";
 
 /// The columns that an [`EndUser`] is read from, of a table called `u`.
 macro_rules! end_user_columns {
@@ -98,33 +98,17 @@ impl Store {
 
     /// Whether a start at this price would keep within the end user's limit now.
     pub(super) async fn check_end_user(&self, account: AccountId, name: &str, price: Micros) -> Result<(), Error> {
-        if name.is_empty() {
-            return Ok(());
-        }
-        let end_user = self.end_user(account, name).await?;
-        let Some((limit, used)) = end_user.as_ref().and_then(EndUser::limit_and_use) else { return Ok(()) };
-        match used.checked_add(price) {
-            Some(sum) if sum <= limit => Ok(()),
-            _ => Err(end_user_limit(price, end_user.as_ref())),
+        let end_user = if name.is_empty() { None } else { self.end_user(account, name).await? };
+        match end_user.as_ref().and_then(EndUser::limit_and_left) {
+            Some((limit, left)) if left < price => Err(Error::EndUserLimit { price, left: Some((limit, left)) }),
+            _ => Ok(()),
         }
     }
 
-    /// What to say of a start that failed: the limit of its end user, if that is why.
-    pub(super) async fn explain_limit(&self, account: AccountId, name: &str, price: Micros, error: Error) -> Error {
-        match error {
-            Error::Database(refused) if refused.constraint() == Some(LIMIT) => match self.end_user(account, name).await
-            {
-                Ok(end_user) => end_user_limit(price, end_user.as_ref()),
-                Err(_) => Error::Database(refused),
-            },
-            error => error,
-        }
+    /// Says what is left of the limit for which a start was refused; any other error as it is.
+    pub(super) async fn explain_limit(&self, account: AccountId, name: &str, error: Error) -> Error {
+        let Error::EndUserLimit { price, left: None } = error else { return error };
+        let end_user = self.end_user(account, name).await.ok().flatten();
+        Error::EndUserLimit { price, left: end_user.as_ref().and_then(EndUser::limit_and_left) }
     }
-}
-
-/// The refusal of a start for its end user's limit.
-fn end_user_limit(price: Micros, end_user: Option<&EndUser>) -> Error {
-    // Without a limit it was removed just now.
-    let (limit, used) = end_user.and_then(EndUser::limit_and_use).unwrap_or_default();
-    Error::EndUserLimit { price, limit, left: limit.checked_sub(used).unwrap_or_default().max(Micros::ZERO) }
 }

@@ -109,7 +109,7 @@ impl Store {
             Ok(started)
         };
         match self.pools.write.transaction("requeue_dead_letter", run).await {
-            Err(error) => Err(self.explain_limit(new.account, &new.end_user, new.price.total, error).await),
+            Err(error) => Err(self.explain_limit(new.account, &new.end_user, error).await),
             started => started,
         }
     }

@@ -11,6 +11,7 @@ use sqlx::{FromRow, PgConnection, Row};
 
 use super::Store;
 use super::change::scene_copy;
+use super::end_users::LIMIT;
 use super::rows::columns;
 use crate::error::{Error, Noun};
 use crate::model::{GENERATION_JOBS, Generation, InputDetails, NewGeneration, StartRequest, Started, WaitReason};
@@ -26,7 +27,7 @@ impl Store {
             Err(Error::Database(error)) if error.constraint() == Some("generations_request") => {
                 self.try_start(new).await
             }
-            Err(error) => Err(self.explain_limit(new.account, &new.end_user, new.price.total, error).await),
+            Err(error) => Err(self.explain_limit(new.account, &new.end_user, error).await),
             started => started,
         }
     }
@@ -85,7 +86,12 @@ pub(super) async fn begin(
     new: &NewGeneration,
     max_open: i32,
 ) -> Result<Started, Error> {
-    let row = statement("start_generation", start(id, new, max_open).fetch_one(&mut *tx)).await?;
+    let row = match statement("start_generation", start(id, new, max_open).fetch_one(&mut *tx)).await {
+        Err(error) if error.constraint() == Some(LIMIT) => {
+            return Err(Error::EndUserLimit { price: new.price.total, left: None });
+        }
+        row => row?,
+    };
     let started = parse_row(&row, new, max_open)?;
     if let Started::New(_) = started {
         match jobs::enqueue(tx, &job(id, new)).await? {
