@@ -93,7 +93,7 @@ pub fn import(document: &Document, options: &Options) -> Imported {
     let hidden: Vec<(String, String)> =
         fields.iter().filter_map(|field| Some((field.name.to_owned(), field.hidden(document)?))).collect();
     let shown: Vec<&Field> = fields.iter().filter(|field| hidden.iter().all(|(name, _)| name != field.name)).collect();
-    let settings = settings::guess(&document.model, &shown);
+    let settings = settings::guess(kind, &document.model, &shown);
     let carried = |field: &Field| settings.iter().any(|guess| guess.fields.iter().any(|name| name == field.name));
     let rest: Vec<&Field> = shown.into_iter().filter(|field| !carried(field)).collect();
     let (media, rest) = media::slots(kind, &rest);
@@ -124,7 +124,9 @@ pub fn import(document: &Document, options: &Options) -> Imported {
             .todo
             .push(format!("the price: write [[model.price]] rows from {source}; without one the entry does not load"));
     }
-    if output.kinds.is_empty() {
+    if output.kinds.is_empty() && document.output.as_ref().is_some_and(|result| result.get("properties").is_some()) {
+        report.lost.push("its result has no video, picture or sound".to_owned());
+    } else if output.kinds.is_empty() {
         report.todo.push("the output: its document does not say what is made; write output = { at, kinds }".to_owned());
     }
     let checked = options.checked.as_str();

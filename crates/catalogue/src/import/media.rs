@@ -14,6 +14,8 @@ pub(super) struct Slot {
     pub(super) item: Option<String>,
     /// What the files are, where the role does not say it.
     pub(super) types: Vec<MediaKind>,
+    /// How many there must be, where a list says it.
+    pub(super) min: Option<u64>,
     /// How many there may be, where it is a list that says it.
     pub(super) max: Option<u64>,
     /// The maximum size in bytes, and of pictures their sides and shapes: as an entry calls them.
@@ -28,6 +30,7 @@ pub(super) fn slots<'a, 'f>(kind: Kind, fields: &[&'a Field<'f>]) -> (Vec<Slot>,
     let has_source = fields.iter().any(|field| field.required && named(field) == Some(Role::Source));
     let role = |field: &Field| match (named(field)?, kind) {
         (Role::FirstFrame, Kind::ImageToImage | Kind::Upscale) => Some(Role::Source),
+        (Role::FirstFrame, Kind::TextToImage | Kind::Speech) => Some(Role::Reference),
         // Beside a video that must be given, a picture is what it is changed to.
         (Role::FirstFrame, _) if has_source => Some(Role::Reference),
         (role, _) => Some(role),
@@ -62,6 +65,7 @@ pub(super) fn frames(field: &Field) -> Vec<Slot> {
             "{{ type = \"image_url\", frame_type = \"{name}\", image_url = {{ url = \"{{file}}\" }} }}"
         )),
         types: Vec::new(),
+        min: None,
         max: None,
         limits: Vec::new(),
     };
@@ -91,9 +95,10 @@ fn medium(role: Role, field: &Field) -> MediaKind {
 
 fn slot(role: Role, field: &Field) -> Slot {
     let types = Some(medium(role, field)).filter(|kind| *kind != usual(role)).into_iter().collect();
+    let min = field.schema.get("minItems").and_then(Value::as_u64).filter(|min| *min > 1 && field.required);
     let list = field.schema.get("maxItems").and_then(Value::as_u64);
     let max = list.or_else(|| field.items().and_then(|_| up_to(field.description())));
-    Slot { role, to: field.name.to_owned(), item: None, types, max, limits: limits(field) }
+    Slot { role, to: field.name.to_owned(), item: None, types, min, max, limits: limits(field) }
 }
 
 /// The number of `up to 4 images`.

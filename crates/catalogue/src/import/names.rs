@@ -10,7 +10,20 @@ pub(super) const SETTINGS: [(&str, &[&str]); 9] = [
     ),
     ("negative_prompt", &["negative_prompt", "negativePrompt"]),
     ("seed", &["seed"]),
-    ("duration", &["duration", "duration_seconds", "durationSeconds", "video_length", "seconds", "length"]),
+    (
+        "duration",
+        &[
+            "duration",
+            "duration_seconds",
+            "durationSeconds",
+            "video_length",
+            "seconds",
+            "length",
+            "seconds_total",
+            "music_length_ms",
+            "duration_ms",
+        ],
+    ),
     ("aspect_ratio", &["aspect_ratio", "aspectRatio", "ratio"]),
     ("resolution", &["resolution", "video_resolution"]),
     (
@@ -20,6 +33,9 @@ pub(super) const SETTINGS: [(&str, &[&str]); 9] = [
     ("fps", &["fps", "frames_per_second", "frame_rate", "framerate", "output_fps", "export_fps"]),
     ("outputs", &["num_outputs", "num_videos", "num_images", "number_of_videos", "numberOfVideos", "num_samples"]),
 ];
+
+/// The names of a text that is spoken, before those of a prompt.
+pub(super) const SPOKEN: [&str; 5] = ["text", "input_text", "script", "text_input", "prompt"];
 
 /// The names of a length that is counted in frames.
 pub(super) const FRAMES: [&str; 4] = ["num_frames", "number_of_frames", "video_frames", "frame_num"];

@@ -3,7 +3,7 @@
 use domain::provider::Provider;
 use serde_json::{Map, Value};
 
-use super::field;
+use super::{field, names};
 use crate::document::Document;
 use crate::{Kind, MediaKind};
 
@@ -43,8 +43,25 @@ impl Output {
                 return Self { at: Some(format!("/{name}")), kinds: vec![kind] };
             }
         }
-        Self::default()
+        // Sound that is taken apart, and the like: the first file by whatever name.
+        let other = properties
+            .iter()
+            .filter(|(name, schema)| !names::is_no_medium(name) && is_object(schema) && has_file(schema));
+        let place = |schema: &Value| schema.get("x-order").and_then(Value::as_u64).unwrap_or(u64::MAX);
+        match other.min_by_key(|(name, schema)| (place(schema), name.to_owned())) {
+            Some((name, _)) => Self { at: Some(format!("/{name}")), kinds: vec![made] },
+            None => Self::default(),
+        }
     }
+}
+
+/// Whether a field of a result is an object, or a list of them: a text by an unknown name is no address.
+fn is_object(schema: &Value) -> bool {
+    let Some(schema) = schema.as_object() else { return false };
+    field::branches(schema).into_iter().any(|node| {
+        let node = node.get("items").and_then(Value::as_object).unwrap_or(node);
+        field::branches(node).into_iter().any(|node| node.contains_key("properties"))
+    })
 }
 
 /// The kinds of files that a result says it has.

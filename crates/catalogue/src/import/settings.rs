@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::field::{self, Field};
 use super::names;
+use crate::Kind;
 
 /// A common setting and the field that carries it.
 pub(super) struct Guess {
@@ -27,17 +28,28 @@ impl Guess {
         Self { setting, fields: vec![field.name.to_owned()], values: Vec::new(), frames: None }
     }
 
+    /// Whether a length is counted in milliseconds, as the field's name says.
+    pub(super) fn in_milliseconds(&self) -> bool {
+        self.setting == "duration" && self.fields.iter().any(|field| field.ends_with("_ms"))
+    }
+
     /// The fields, for people.
     pub(super) fn shown(&self) -> String {
-        let unit = if self.frames.is_some() { " (in frames)" } else { "" };
+        let unit = match (self.frames.is_some(), self.in_milliseconds()) {
+            (true, _) => " (in frames)",
+            (false, true) => " (in milliseconds)",
+            (false, false) => "",
+        };
         format!("{}{unit}", self.fields.join(" and "))
     }
 }
 
 /// The settings that fields carry, at most one field for each.
-pub(super) fn guess(model: &str, fields: &[&Field]) -> Vec<Guess> {
+pub(super) fn guess(kind: Kind, model: &str, fields: &[&Field]) -> Vec<Guess> {
     let mut found: Vec<Guess> = Vec::new();
     for (setting, known) in names::SETTINGS {
+        // Beside a text that is spoken, a prompt says how.
+        let known = if kind == Kind::Speech && setting == "prompt" { &names::SPOKEN[..] } else { known };
         let mut named = known.iter().filter_map(|name| fields.iter().find(|field| field.name == *name));
         found.extend(named.find(|field| fits(setting, field)).map(|field| Guess::of(setting, field)));
     }
@@ -115,12 +127,11 @@ fn in_frames(field: &Field, fps: Option<&Field>) -> Option<Guess> {
         Some(_) => None,
         None => Some(documented_rate(field.description())?),
     };
-    let rate = fixed.or_else(|| fps.and_then(default)).filter(|rate| *rate > 0.0);
+    // Without a rate of its own an order could not say how long it is.
+    let rate = fixed.or_else(|| fps.and_then(default)).filter(|rate| *rate > 0.0)?;
     // A video of five seconds at sixteen frames a second has 80 frames for most, and 81 for those that count the first picture.
-    let extra = match default(field).zip(rate) {
-        Some((frames, rate)) if frames % rate != 0.0 => {
-            u32::from((frames - 1.0) % rate == 0.0 || (frames - 1.0) % 8.0 == 0.0)
-        }
+    let extra = match default(field) {
+        Some(frames) if frames % rate != 0.0 => u32::from((frames - 1.0) % rate == 0.0 || (frames - 1.0) % 8.0 == 0.0),
         _ => 0,
     };
     Some(Guess { frames: Some(Frames { fps: fixed, extra }), ..Guess::of("duration", field) })

@@ -166,7 +166,8 @@ fn what_is_made_is_known_by_the_result() {
         ),
         ("text-to-speech", json!({"audio": url}), "speech", json!({"at": "/audio", "kinds": ["audio"]})),
         ("training", json!({"audio": url}), "speech", json!({"at": "/audio", "kinds": ["audio"]})),
-        ("text-to-video", json!({"depth": url}), "text-to-video", Value::Null),
+        ("audio-to-audio", json!({"vocals": url, "drums": url}), "speech", json!({"at": "/drums", "kinds": ["audio"]})),
+        ("text-to-video", json!({"lora_file": url, "depth": {"type": "string"}}), "text-to-video", Value::Null),
     ] {
         let entry = published(category, result.clone());
         assert_eq!((&entry["kind"], &entry["output"]), (&json!(kind), &output), "{category} {result}");
@@ -204,4 +205,41 @@ fn hostile_names_stay_texts() {
     assert_eq!(imported.id, "x");
     assert_eq!(super::id_of("fal-ai/Kling_Video/v3/pro/image-to-video"), "kling-video-v3-pro-image-to-video");
     assert_eq!(super::id_of("///"), "model");
+}
+
+#[test]
+fn other_kinds_have_their_own_words() {
+    let sound = json!({"type": "object", "properties": {"audio": {"type": "object", "properties": {"url": {"type": "string"}}}}});
+    let make = |category: &str, input: Value, required: &[&str], result: &Value| {
+        let schema = |schema: &Value| json!({"content": {"application/json": {"schema": schema}}});
+        let input = json!({"type": "object", "properties": input, "required": required});
+        let document = json!({"info": {"x-fal-metadata": {"category": category}}, "paths": {
+            "/a/b": {"post": {"requestBody": schema(&input)}},
+            "/a/b/requests/{request_id}": {"get": {"responses": {"200": schema(result)}}}}});
+        let document = Document::read(Provider::Fal, &document, None).unwrap();
+        import(&document, &Options { checked: "2026-11-28".to_owned(), ..Options::default() })
+    };
+    // What is spoken is the prompt; how, is the model's own.
+    let speech = json!({"text": {"type": "string"}, "prompt": {"type": "string"}, "voice": {"type": "string"}});
+    let report = make("text-to-speech", speech, &["text"], &sound).report;
+    assert_eq!(report.mapped, [("prompt", "text".to_owned())]);
+    assert_eq!(report.parameters, ["prompt", "voice"]);
+
+    let music = json!({"prompt": {"type": "string"}, "music_length_ms": {"type": "integer"}});
+    let imported = make("text-to-audio", music, &["prompt"], &sound);
+    assert_eq!(read(&imported.entry)["map"]["duration"], json!({"to": "music_length_ms", "unit": "milliseconds"}));
+
+    let picture = json!({"type": "object", "properties": {"image": {"type": "object", "properties": {"url": {"type": "string"}}}}});
+    let still = json!({"prompt": {"type": "string"}, "image_url": {"type": "string"}});
+    let roles = |category, required| make(category, still.clone(), required, &picture).report.media[0].0;
+    assert_eq!((roles("text-to-image", &[]), roles("image-to-image", &["image_url"])), (Role::Reference, Role::Source));
+
+    let merge = json!({"video_urls": {"type": "array", "items": {"type": "string"}, "minItems": 2}});
+    let imported = make("video-to-video", merge, &["video_urls"], &json!({}));
+    assert_eq!(read(&imported.entry)["media"][0], json!({"role": "SOURCE", "to": "video_urls", "min": 2}));
+
+    // Nothing that could be shown comes of it.
+    let weights = json!({"type": "object", "properties": {"diffusers_lora_file": {"type": "object", "properties": {"url": {"type": "string"}}}}});
+    let report = make("training", json!({"steps": {"type": "integer"}}), &[], &weights).report;
+    assert_eq!(report.lost, ["its result has no video, picture or sound"]);
 }

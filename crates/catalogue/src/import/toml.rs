@@ -74,6 +74,9 @@ fn map(out: &mut String, settings: &[settings::Guess]) {
                 }
                 value + " }"
             }
+            ([field, ..], None) if guess.in_milliseconds() => {
+                format!("{{ to = {}, unit = \"milliseconds\" }}", text(field))
+            }
             ([field, ..], None) if !guess.values.is_empty() => {
                 let values = guess.values.iter().map(|(ours, theirs)| format!("{} = {}", text(ours), text(theirs)));
                 format!("{{ to = {}, values = {{ {} }} }}", text(field), values.collect::<Vec<_>>().join(", "))
@@ -95,6 +98,9 @@ fn slot_table(out: &mut String, slot: &media::Slot) {
     if !slot.types.is_empty() {
         let types: Vec<_> = slot.types.iter().map(|kind| text(kind.as_str())).collect();
         let _ = writeln!(out, "  types = [{}]", types.join(", "));
+    }
+    if let Some(min) = slot.min {
+        let _ = writeln!(out, "  min = {min}");
     }
     if let Some(max) = slot.max {
         let _ = writeln!(out, "  max = {max}");

@@ -191,7 +191,8 @@ impl Frames {
 
     /// The number of frames of a duration, if it has one: that whose time, to the millisecond, it is.
     pub(crate) fn count(&self, text: &str, fps: Option<f64>) -> Option<i64> {
-        let seconds = decimal(text.strip_suffix('s')?)?;
+        // One frame alone is a picture, and no length of a video.
+        let seconds = decimal(text.strip_suffix('s')?).filter(|seconds| *seconds > 0.0)?;
         let frames = (seconds * self.fps(fps)?).round() + f64::from(self.extra);
         let listed = self.listed.is_empty() || self.listed.contains(&(frames as i64));
         let exact = self.text(frames, fps)? == seconds_text((seconds * 1_000.0).round() as u64);

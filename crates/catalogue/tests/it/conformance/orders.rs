@@ -40,6 +40,9 @@ pub(super) fn in_frames(case: &Case, model: &Model) -> Vec<(String, Value, Input
     let entry: toml::Table = toml::from_str(&case.imported.entry).expect("TOML");
     let Some(map) = entry["model"][0].get("map") else { return Vec::new() };
     let Some(duration) = map.get("duration").and_then(toml::Value::as_table) else { return Vec::new() };
+    if duration.get("unit").and_then(toml::Value::as_str) != Some("frames") {
+        return Vec::new();
+    }
     let field = duration["to"].as_str().expect("a field");
     let schemas = &case.document.input["properties"];
     let fixed = duration.get("fps").and_then(|fps| fps.as_float().or(fps.as_integer().map(|fps| fps as f64)));
@@ -51,6 +54,10 @@ pub(super) fn in_frames(case: &Case, model: &Model) -> Vec<(String, Value, Input
     let listed = schema["enum"].as_array().into_iter().flatten();
     let case_of = |frames: &Value| {
         let count: f64 = frames.as_f64().or_else(|| frames.as_str()?.parse().ok())?;
+        // A single frame is a picture, and no length.
+        if count <= extra {
+            return None;
+        }
         let mut input = model.sample().clone();
         input.settings.fps = fixed.is_none().then_some(fps);
         input.settings.length = Some(Length::Milliseconds(((count - extra) * 1_000.0 / fps).round() as u64));
