@@ -20,13 +20,16 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("rushes-jobs", &["rushes-chassis"]),
     ("gateway", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache"]),
     ("dashboard", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache", "rushes-jobs"]),
-    ("generation-status", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-cache", "rushes-jobs"]),
+    (
+        "generation-status",
+        &["rushes-proto", "rushes-domain", "rushes-catalogue", "rushes-chassis", "rushes-cache", "rushes-jobs"],
+    ),
     ("thumbnail-worker", &["rushes-proto", "rushes-domain", "rushes-chassis", "rushes-jobs"]),
     ("generation-worker", &["rushes-proto", "rushes-domain", "rushes-chassis"]),
     ("provider-double", &[]),
     ("rushes-spans", &[]),
     ("rushes-testkit", &["rushes-schema", "rushes-spans"]),
-    ("rushes-cli", &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-spans"]),
+    ("rushes-cli", &["rushes-proto", "rushes-catalogue", "rushes-chassis", "rushes-schema", "rushes-spans"]),
     ("rushes-lab", &["rushes-proto", "rushes-chassis", "rushes-testkit", "provider-double", "rushes-cli"]),
     (
         "rushes-dev",
