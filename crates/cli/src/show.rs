@@ -30,6 +30,11 @@ pub fn bytes(size: i64) -> String {
     }
 }
 
+/// The flag of a setting or a parameter: `--cfg-scale`.
+pub fn flag(name: &str) -> String {
+    format!("--{}", name.replace('_', "-"))
+}
+
 /// The first `max` characters of a line, with a sign that there was more.
 pub fn short(text: &str, max: usize) -> String {
     let line = text.lines().next().unwrap_or_default();

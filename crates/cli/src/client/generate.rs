@@ -3,7 +3,7 @@
 //! A watch that breaks is taken up again with its resume token, so that a server that dies or is replaced is not noticed.
 
 mod input;
-pub(crate) mod parameters;
+mod parameters;
 
 use std::collections::BTreeMap;
 

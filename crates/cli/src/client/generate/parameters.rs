@@ -6,6 +6,7 @@ use proto::models::v1::Model;
 use serde_json::{Map, Value};
 
 use crate::failure::{Exit, Failure};
+use crate::show::flag;
 
 /// The parameters that `flags` give, in the types of the model's schema.
 pub(super) fn parse(flags: &[String], model: &Model) -> Result<prost_types::Struct> {
@@ -68,11 +69,6 @@ fn usage(what: String, model: &Model, properties: &Map<String, Value>) -> anyhow
         format!("its own are {}", flags.join(", "))
     };
     Failure::new(what).todo(format!("{own}; rushes models show {} explains them", model.name)).exit(Exit::Usage).into()
-}
-
-/// The flag of a parameter.
-pub(crate) fn flag(name: &str) -> String {
-    format!("--{}", name.replace('_', "-"))
 }
 
 #[cfg(test)]

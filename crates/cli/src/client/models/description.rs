@@ -7,8 +7,7 @@ use proto::models::v1::Model;
 use proto::models::v1::model::{MediaSlot, Price, Setting};
 use serde_json::Value;
 
-use crate::client::generate::parameters::flag;
-use crate::show;
+use crate::show::{self, flag};
 
 /// A model on several lines.
 pub(super) fn text(model: &Model) -> String {
