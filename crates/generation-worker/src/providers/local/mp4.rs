@@ -60,7 +60,7 @@ pub(super) fn file(tracks: &[Track<'_>]) -> Vec<u8> {
     file.extend(movie(tracks, &chunks, first));
     words(&mut file, &[bytes as u32 + 8]);
     file.extend_from_slice(b"mdat");
-    for (track, chunk) in in_turns(&chunks) {
+    for (track, chunk) in interleaved(&chunks) {
         for sample in &tracks[track].samples[chunk] {
             file.extend_from_slice(&sample.bytes);
         }
@@ -69,7 +69,7 @@ pub(super) fn file(tracks: &[Track<'_>]) -> Vec<u8> {
 }
 
 /// The chunks of all tracks in the order in which they lie in the file, each with the number of its track.
-fn in_turns(chunks: &[Vec<Range<usize>>]) -> impl Iterator<Item = (usize, Range<usize>)> {
+fn interleaved(chunks: &[Vec<Range<usize>>]) -> impl Iterator<Item = (usize, Range<usize>)> {
     let longest = chunks.iter().map(Vec::len).max().unwrap_or(0);
     (0..longest).flat_map(move |n| {
         chunks.iter().enumerate().filter_map(move |(track, chunks)| Some((track, chunks.get(n)?.clone())))
@@ -79,7 +79,7 @@ fn in_turns(chunks: &[Vec<Range<usize>>]) -> impl Iterator<Item = (usize, Range<
 fn movie(tracks: &[Track<'_>], chunks: &[Vec<Range<usize>>], first: usize) -> Vec<u8> {
     let mut places = vec![Vec::new(); tracks.len()];
     let mut at = first;
-    for (track, chunk) in in_turns(chunks) {
+    for (track, chunk) in interleaved(chunks) {
         places[track].push(at as u32);
         at += tracks[track].samples[chunk].iter().map(|sample| sample.bytes.len()).sum::<usize>();
     }
