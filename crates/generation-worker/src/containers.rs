@@ -3,69 +3,11 @@
 //!
 //! Invariant: each part is looked at once and nothing is allocated, so that the work is bounded by the file's length.
 
+mod kinds;
 mod pictures;
 mod sounds;
 
-use crate::model::{CallOutcome, MediaKind};
-
-/// A container that is delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Container {
-    Mp4,
-    QuickTime,
-    Webm,
-    Jpeg,
-    Png,
-    Webp,
-    Wav,
-    Mp3,
-    M4a,
-}
-
-/// Why a file is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flawed {
-    /// It is nothing that is delivered.
-    NoOutput(&'static str),
-    /// It ends too soon, or lacks what a player needs.
-    Cut(&'static str),
-}
-
-impl Container {
-    /// The ending of its files, without a dot.
-    pub(crate) const fn extension(self) -> &'static str {
-        match self {
-            Self::Mp4 => "mp4",
-            Self::QuickTime => "mov",
-            Self::Webm => "webm",
-            Self::Jpeg => "jpg",
-            Self::Png => "png",
-            Self::Webp => "webp",
-            Self::Wav => "wav",
-            Self::Mp3 => "mp3",
-            Self::M4a => "m4a",
-        }
-    }
-
-    /// What its files are.
-    pub(crate) const fn kind(self) -> MediaKind {
-        match self {
-            Self::Mp4 | Self::QuickTime | Self::Webm => MediaKind::Video,
-            Self::Jpeg | Self::Png | Self::Webp => MediaKind::Image,
-            Self::Wav | Self::Mp3 | Self::M4a => MediaKind::Audio,
-        }
-    }
-}
-
-impl Flawed {
-    /// What it means for the delivery, with a sentence for operators.
-    pub(crate) const fn outcome(self) -> (CallOutcome, &'static str) {
-        match self {
-            Self::NoOutput(detail) => (CallOutcome::FileUnusable, detail),
-            Self::Cut(detail) => (CallOutcome::FileCut, detail),
-        }
-    }
-}
+pub(crate) use self::kinds::{Container, Flawed};
 
 /// The container of a whole file.
 pub(crate) fn check(bytes: &[u8]) -> Result<Container, Flawed> {
@@ -241,6 +183,7 @@ fn check_webm(bytes: &[u8]) -> Result<Container, Flawed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::MediaKind;
 
     fn atom(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
         let size = u32::try_from(8 + content.len()).unwrap().to_be_bytes();

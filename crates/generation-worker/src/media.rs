@@ -14,6 +14,7 @@ use bytes::Bytes;
 use chassis::blobs::{self, Name};
 use chassis::fetch_links::Links;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::model::{CallOutcome, Evidence, Form, Input, InputFile, Order, Trouble, Upload};
@@ -34,6 +35,8 @@ pub(crate) struct Media {
     blobs: blobs::Store,
     links: Option<Links>,
     uploads: Arc<Mutex<HashMap<UploadKey, (String, Instant)>>>,
+    /// One file at a time is in memory for an upload, however many orders want one.
+    uploading: Arc<Semaphore>,
 }
 
 /// An upload is of one provider, where that has several places of one place, and of one object.
@@ -43,7 +46,7 @@ impl Media {
     /// Reads files from `blobs`, and has them fetched by `links` where there are any.
     #[must_use]
     pub(crate) fn new(blobs: blobs::Store, links: Option<Links>) -> Self {
-        Self { blobs, links, uploads: Arc::default() }
+        Self { blobs, links, uploads: Arc::default(), uploading: Arc::new(Semaphore::new(1)) }
     }
 
     /// The input that `provider` gets of an order.
@@ -107,6 +110,8 @@ impl Media {
 
     async fn upload(&self, order: &Order, file: &InputFile, provider: &dyn Provider) -> Result<String, Trouble> {
         let key = (provider.name(), provider.upload_place(order).to_owned(), file.name.clone());
+        // Whoever waited may find that another order has uploaded it.
+        let _slot = self.uploading.acquire().await;
         if let Some(address) = self.known(&key) {
             return Ok(address);
         }

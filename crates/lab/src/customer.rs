@@ -67,16 +67,24 @@ pub(crate) struct Customer {
     calls: AtomicUsize,
 }
 
-/// Uploads a picture; gives its name.
+/// Uploads a picture, again where nobody answers; gives its name.
 async fn upload(gateway: &Channel, key: &str, bytes: Vec<u8>) -> Result<String> {
     let metadata = UploadMetadata { file_name: "still.png".to_owned(), size_bytes: i64::try_from(bytes.len())? };
     let chunks = bytes.chunks(256 << 10).map(|chunk| Part::Chunk(chunk.to_vec().into())).collect::<Vec<_>>();
     let parts = std::iter::once(Part::Metadata(metadata)).chain(chunks);
     let parts = parts.map(|part| UploadAssetRequest { part: Some(part) }).collect::<Vec<_>>();
-    let mut request = with(key, futures::stream::iter(parts));
-    request.set_timeout(TIMEOUT);
-    let answer = AssetServiceClient::new(gateway.clone()).upload_asset(request).await;
-    Ok(answer.context("uploading a picture")?.into_inner().name)
+    let until = Instant::now() + TIMEOUT;
+    loop {
+        let mut request = with(key, futures::stream::iter(parts.clone()));
+        request.set_timeout(TIMEOUT);
+        match AssetServiceClient::new(gateway.clone()).upload_asset(request).await {
+            Ok(asset) => return Ok(asset.into_inner().name),
+            Err(status) if refused(&status) || Instant::now() >= until => {
+                return Err(status).context("uploading a picture");
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
 }
 
 impl Customer {

@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::inputs::Given;
-use crate::order::{Order, Protocol, State};
+use crate::order::{Given, Order, Protocol, State};
 use crate::video::{self, Format};
 
 /// What happened to an order.

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::json;
 
-use crate::inputs::Wrong;
-use crate::order::Protocol;
+use crate::order::{Protocol, Wrong};
 use crate::orders::{Orders, Request};
 use crate::server::{ApiRequest, Reply};
 use crate::{injection, presenters, refusals};

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::inputs::Wrong;
 use crate::kinds::{Kind as _, PollFault, Reception, Times};
-use crate::order::{Order, Protocol};
+use crate::order::{Order, Protocol, Wrong};
 use crate::orders::{Checked, Orders, Request};
 use crate::outages::OutageKind;
 use crate::server::Reply;

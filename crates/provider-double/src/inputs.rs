@@ -8,31 +8,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::order::{Given, Wrong};
 use crate::uploads::Uploads;
-
-/// How a file came.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Given {
-    /// Where in the input, a JSON pointer.
-    pub pointer: String,
-    /// `data`, `upload` or `url`.
-    pub form: String,
-    /// SHA-256 of what came.
-    pub sha256: String,
-}
-
-/// Why an input is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wrong {
-    /// The field.
-    pub(crate) field: String,
-    /// What is wrong with it; `None`: the model does not have it.
-    pub(crate) message: Option<String>,
-}
 
 /// The fields of an input that a model does not have.
 pub(crate) fn stray(schema: &Value, input: &Value) -> Vec<String> {

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use crate::inputs::{Given, Wrong};
 use crate::kinds::{FileFault, Output, PollFault, Safety, Times};
 
 /// Whose protocol an order came by.
@@ -21,6 +20,26 @@ pub enum Protocol {
     OpenRouter,
     /// A box that speaks Cog's predictions.
     Cog,
+}
+
+/// How a file came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// Where in the input, a JSON pointer.
+    pub pointer: String,
+    /// `data`, `upload` or `url`.
+    pub form: String,
+    /// SHA-256 of what came.
+    pub sha256: String,
+}
+
+/// Why an input is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// The field.
+    pub(crate) field: String,
+    /// What is wrong with it; `None`: the model does not have it.
+    pub(crate) message: Option<String>,
 }
 
 /// What a model makes.

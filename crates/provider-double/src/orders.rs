@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use crate::bill::{Bill, Event, Line};
 use crate::chance::Chance;
-use crate::inputs::{self, Given, Wrong};
+use crate::inputs;
 use crate::kinds::{FileFault, Kind as _};
-use crate::order::{Fate, Kind, Order, Protocol, State};
+use crate::order::{Fate, Given, Kind, Order, Protocol, State, Wrong};
 use crate::outages::Outages;
 use crate::settings::Settings;
 use crate::uploads::Uploads;

@@ -7,9 +7,8 @@
 
 use serde_json::{Value, json};
 
-use crate::inputs::Wrong;
 use crate::kinds::PollFault;
-use crate::order::Protocol;
+use crate::order::{Protocol, Wrong};
 use crate::server::Reply;
 
 /// An order that is refused with this status.
