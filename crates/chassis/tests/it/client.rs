@@ -1,5 +1,7 @@
 //! Channels: what leaves with a call, and what a broken peer becomes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -119,15 +121,55 @@ async fn a_large_error_arrives_as_what_it_is_and_breaks_nothing_else_on_its_conn
     }
 }
 
+/// What a server is at, and whether it may go on.
+#[derive(Default)]
+struct Gate {
+    /// Its thread is blocked.
+    blocked: AtomicBool,
+    released: AtomicBool,
+    /// The answers and frames that it has made.
+    made: AtomicUsize,
+}
+
+impl Gate {
+    async fn until_blocked(&self) {
+        let blocked = async || self.blocked.load(Ordering::SeqCst).then_some(());
+        eventually("the server has too much to do", Duration::from_secs(20), blocked).await.unwrap();
+    }
+
+    fn release(&self) {
+        self.released.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits, by `pause`, until the server has made more than `least` and makes no more. On a machine that never lets it come to
+    /// that, what follows is asked of a server that is at work.
+    async fn until_idle(&self, least: usize, mut pause: impl AsyncFnMut(Duration)) {
+        let began = Instant::now();
+        let (mut before, mut same) = (0, 0);
+        while same < 5 && began.elapsed() < Duration::from_secs(20) {
+            pause(Duration::from_millis(50)).await;
+            let made = self.made.load(Ordering::SeqCst);
+            same = if made == before && made > least { same + 1 } else { 0 };
+            before = made;
+        }
+    }
+}
+
 /// A server on a thread of its own, a channel to it, and one watch on each of the channel's connections.
-async fn watched() -> (client::Channel, Vec<Body>) {
+async fn watched() -> (client::Channel, Vec<Body>, Arc<Gate>) {
     let (sender, receiver) = tokio::sync::oneshot::channel();
+    let gate = Arc::new(Gate::default());
+    let inside = Arc::clone(&gate);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let streaming = ["/test.Test/Watch", "/test.Test/Large", "/test.Test/Trickle"];
             let server = Server::new("test", &free()).limit(100_000).streaming(streaming);
-            let server = serve(server, |path| async move { answer(&path) }).await;
+            let answers = move |path: String| {
+                let gate = Arc::clone(&inside);
+                async move { answer(&path, &gate) }
+            };
+            let server = serve(server, answers).await;
             sender.send(server.addr).unwrap();
             std::future::pending::<()>().await;
         });
@@ -139,24 +181,31 @@ async fn watched() -> (client::Channel, Vec<Body>) {
         assert!(watch.frame().await.unwrap().unwrap().is_data());
         watches.push(watch);
     }
-    (channel, watches)
+    (channel, watches, gate)
 }
 
-fn answer(path: &str) -> http::Response<Body> {
-    let event = |bytes: usize| Ok(Frame::data(Bytes::from(vec![0; bytes])));
+fn answer(path: &str, gate: &Arc<Gate>) -> http::Response<Body> {
+    let made = Arc::clone(gate);
+    let event = move |bytes: usize| {
+        made.made.fetch_add(1, Ordering::SeqCst);
+        Ok(Frame::data(Bytes::from(vec![0; bytes])))
+    };
     match path {
         "/test.Test/Watch" => wire::stream(stream::iter([event(5)]).chain(stream::pending())),
         "/test.Test/Large" => wire::stream(stream::repeat_with(move || event(16_384))),
         "/test.Test/Trickle" => {
-            let trickle = stream::unfold(0, |count| async move {
+            let trickle = stream::unfold((0, event), |(count, event)| async move {
                 tokio::task::yield_now().await;
-                (count < 1_000).then(|| (Ok(Frame::data(Bytes::from_static(&[0; 5]))), count + 1))
+                (count < 1_000).then(|| (event(5), (count + 1, event)))
             });
             wire::stream(trickle.chain(stream::pending()))
         }
         // Nothing else is done while the thread sleeps: this is what a process with too much to do looks like.
         "/test.Test/Block" => {
-            std::thread::sleep(Duration::from_millis(500));
+            gate.blocked.store(true, Ordering::SeqCst);
+            while !gate.released.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             ok()
         }
         _ => {
@@ -187,29 +236,32 @@ async fn check_open(channel: &client::Channel, watches: &mut [Body]) {
 
 #[tokio::test]
 async fn a_burst_of_calls_that_are_cancelled_before_they_are_accepted_ends_no_connection() {
-    let (channel, mut watches) = watched().await;
+    let (channel, mut watches, gate) = watched().await;
     let blocking = channel.clone();
     let blocked = tokio::spawn(async move { send(&blocking, "/test.Test/Block").await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    gate.until_blocked().await;
     let mut calls: stream::FuturesUnordered<_> = (0..720).map(|_| send(&channel, "/test.Test/Get")).collect();
     let sent = tokio::time::timeout(Duration::from_millis(200), calls.next()).await;
     assert!(sent.is_err(), "the process has too much to do to answer");
     drop(calls);
+    gate.release();
     blocked.await.unwrap();
     check_open(&channel, &mut watches).await;
 }
 
 #[tokio::test]
 async fn answers_to_calls_that_were_cancelled_end_no_connection() {
-    let (channel, mut watches) = watched().await;
+    let (channel, mut watches, gate) = watched().await;
     let blocking = channel.clone();
     let blocked = tokio::spawn(async move { send(&blocking, "/test.Test/Block").await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    gate.until_blocked().await;
     let mut calls: stream::FuturesUnordered<_> = (0..6_000).map(|_| send(&channel, "/test.Test/Get")).collect();
     let sent = tokio::time::timeout(Duration::from_millis(300), calls.next()).await;
     assert!(sent.is_err(), "all were sent and none is answered");
     // Now this thread has too much to do, and the answers wait in the socket for calls that then are gone.
-    std::thread::sleep(Duration::from_millis(1_500));
+    let before = gate.made.load(Ordering::SeqCst);
+    gate.release();
+    gate.until_idle(before, async |pause| std::thread::sleep(pause)).await;
     drop(calls);
     blocked.await.unwrap();
     check_open(&channel, &mut watches).await;
@@ -218,13 +270,13 @@ async fn answers_to_calls_that_were_cancelled_end_no_connection() {
 #[tokio::test]
 async fn replies_that_nobody_reads_keep_no_other_from_arriving() {
     for path in ["/test.Test/Large", "/test.Test/Trickle"] {
-        let (channel, mut watches) = watched().await;
+        let (channel, mut watches, gate) = watched().await;
         let mut unread = Vec::new();
         for _ in 0..100 {
             unread.push(send(&channel, path).await);
         }
         // Each has sent as much as its own window takes.
-        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        gate.until_idle(100, tokio::time::sleep).await;
         check_open(&channel, &mut watches).await;
         drop(unread);
     }

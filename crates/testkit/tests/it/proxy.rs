@@ -33,7 +33,7 @@ async fn say(stream: &mut TcpStream, word: &[u8]) -> Option<std::io::Result<Vec<
         stream.read_exact(&mut answer).await?;
         Ok(answer)
     };
-    tokio::time::timeout(Duration::from_millis(300), exchange).await.ok()
+    tokio::time::timeout(Duration::from_millis(500), exchange).await.ok()
 }
 
 #[tokio::test]
@@ -46,9 +46,14 @@ async fn latency_holds_back_each_way() {
     assert_eq!(say(&mut stream, b"hello").await.unwrap().unwrap(), b"hello");
     assert!(started.elapsed() >= Duration::from_millis(120));
     proxy.heal();
-    let started = Instant::now();
-    assert_eq!(say(&mut stream, b"hello").await.unwrap().unwrap(), b"hello");
-    assert!(started.elapsed() < Duration::from_millis(120));
+    // The quickest of many: on a machine with too much to do some are slow all the same.
+    let mut quickest = Duration::MAX;
+    for _ in 0..50 {
+        let started = Instant::now();
+        assert_eq!(say(&mut stream, b"hello").await.unwrap().unwrap(), b"hello");
+        quickest = quickest.min(started.elapsed());
+    }
+    assert!(quickest < Duration::from_millis(120), "{quickest:?}");
 }
 
 #[tokio::test]
