@@ -114,11 +114,16 @@ begin
 end
 $$;
 
--- Only the end is indexed, and not the state: the steps between stay heap-only updates.
-alter table generations add column end_state smallint generated always as (case when state >= 6 then state end) stored;
-create index generations_by_end_state on generations (account_id, end_state, id desc) where end_state is not null;
-create index generations_by_model on generations (account_id, model, id desc);
-create index generations_by_end_user on generations (account_id, end_user, id desc) where end_user <> '';
+-- How it ended, or 0 while it is open. The state itself is not indexed, so that the steps between stay heap-only updates.
+alter table generations
+    add column end_state smallint not null generated always as (case when state >= 6 then state else 0 end) stored;
+create index generations_by_end_state on generations (account_id, end_state, id);
+create index generations_by_model on generations (account_id, model, id);
+create index generations_by_end_user on generations (account_id, end_user, id) where end_user <> '';
+-- As these, in one direction, so that what they are for and the id can be compared as one row.
+drop index generations_by_scene, generations_by_project;
+create index generations_by_scene on generations (account_id, scene_id, id);
+create index generations_by_project on generations (account_id, project_id, id);
 create index generations_by_end on generations (account_id, end_time) where end_time is not null;
 
 create trigger generations_usage_start after insert on generations

@@ -23,6 +23,17 @@ pub(crate) struct Filter {
     pub(crate) end_user: Option<String>,
 }
 
+impl Filter {
+    /// The number of the one terminal state that is asked for, or 0 where open ones alone are.
+    pub(crate) fn end_state(&self) -> Option<i16> {
+        match self.states[..] {
+            [state] if state.is_terminal() => Some(state.number()),
+            [] => None,
+            _ => self.states.iter().all(|state| !state.is_terminal()).then_some(0),
+        }
+    }
+}
+
 /// A page of generations that were filtered.
 #[derive(Debug)]
 pub(crate) struct Listed {

@@ -23,22 +23,40 @@ const WINDOW: i64 = 500;
 /// How far the clock in an id may be from the database's. The id bounds what is read; the time of record decides.
 const CLOCK_MILLISECONDS: i128 = 300_000;
 
-/// The generations that an index has in the order of their ids, `$id`, which is all that is read; then those of them that match.
-/// Each is a statement of its own, so that its plan never goes by another index.
+/// The generations that an index has in the order of their ids, which is all that is read; then those of them that match. Each is a
+/// statement of its own, since the plan of one with alternatives would go by another index.
 macro_rules! filtered {
-    ($id:literal, $from:literal) => {
+    // A value and the id are compared as one row, and not the value alone: PostgreSQL then has no way but the index of both. Left
+    // the choice, it takes any index that has the account's ids in order, and reads all of the account.
+    ($column:literal, $value:literal, $where:literal) => {
+        filtered!(concat!(
+            "select g.* from generations g where g.account_id = $1 and (",
+            $column,
+            ", g.id) < (",
+            $value,
+            ", $2) and (",
+            $column,
+            ", g.id) > (",
+            $value,
+            ", $3)",
+            $where,
+            " order by ",
+            $column,
+            " desc, g.id desc limit $4"
+        ))
+    };
+    ($where:literal) => {
+        filtered!(concat!(
+            "select g.* from generations g where g.account_id = $1 and g.id < $2 and g.id > $3",
+            $where,
+            " order by g.id desc limit $4"
+        ))
+    };
+    ($scanned:expr) => {
         concat!(
-            "with scanned as (
-                 select g.* from ",
-            $from,
-            " and ",
-            $id,
-            " < $2 and ",
-            $id,
-            " > $3 order by ",
-            $id,
-            " desc limit $4
-             )
+            "with scanned as (",
+            $scanned,
+            ")
              select scanned.count, scanned.last, ",
             columns!(),
             " from (select count(*) as count, (select id from scanned order by id limit 1) as last from scanned) scanned
@@ -49,6 +67,7 @@ macro_rules! filtered {
                    and ($9::uuid is null or project_id = $9) and ($10::uuid is null or scene_id = $10)
                    and create_time >= coalesce($11, '-infinity'::timestamptz)
                    and create_time < coalesce($12, 'infinity'::timestamptz)
+                   and ($16::smallint is null or end_state = $16)
                    and ($13::text is null or $14::text is null or true)
                  order by id desc limit $15
              ) g on true
@@ -63,8 +82,8 @@ enum Index {
     Label,
     EndUser,
     Scene,
+    /// How they ended, or that they did not.
     EndState,
-    Open,
     Model,
     Project,
     Account,
@@ -73,14 +92,11 @@ enum Index {
 impl Index {
     /// The one that leaves the fewest rows, as a rule, and whether it leaves only those that match.
     fn of(parent: GenerationParent, filter: &Filter) -> (Self, bool) {
-        let open = !filter.states.is_empty() && filter.states.iter().all(|state| !state.is_terminal());
-        let ended = filter.states.len() == 1 && !open;
         let index = match parent {
             _ if !filter.labels.is_empty() => Self::Label,
             _ if filter.end_user.is_some() => Self::EndUser,
             GenerationParent::Scene(_) => Self::Scene,
-            _ if open => Self::Open,
-            _ if ended => Self::EndState,
+            _ if filter.end_state().is_some() => Self::EndState,
             _ if filter.model.is_some() => Self::Model,
             GenerationParent::Project(_) => Self::Project,
             GenerationParent::Account => Self::Account,
@@ -95,28 +111,27 @@ impl Index {
             usize::from(filter.from.is_some() || filter.until.is_some()),
         ];
         let left = restrictions.iter().sum::<usize>() - usize::from(index != Self::Account);
-        // The index of the open ones has all their states.
-        (index, left == 0 && index != Self::Open)
+        // Of the open ones the index has all, in whatever state.
+        (index, left == 0 && filter.end_state() != Some(0))
     }
 
     const fn sql(self) -> &'static str {
         match self {
-            Self::Label => filtered!(
-                "l.generation_id",
-                "generation_labels l join generations g on g.account_id = l.account_id and g.id = l.generation_id
-                 where l.account_id = $1 and l.key = $13 and l.value = $14"
-            ),
-            Self::EndUser => {
-                filtered!("g.id", "generations g where g.account_id = $1 and g.end_user = $7 and g.end_user <> ''")
-            }
-            Self::Scene => filtered!("g.id", "generations g where g.account_id = $1 and g.scene_id = $10"),
-            Self::EndState => {
-                filtered!("g.id", "generations g where g.account_id = $1 and g.end_state = ($5::smallint[])[1]")
-            }
-            Self::Open => filtered!("g.id", "generations g where g.account_id = $1 and g.end_time is null"),
-            Self::Model => filtered!("g.id", "generations g where g.account_id = $1 and g.model = $6"),
-            Self::Project => filtered!("g.id", "generations g where g.account_id = $1 and g.project_id = $9"),
-            Self::Account => filtered!("g.id", "generations g where g.account_id = $1"),
+            Self::Label => filtered!(concat!(
+                "select g.*
+                 from (
+                     select account_id, generation_id from generation_labels
+                     where account_id = $1 and key = $13 and value = $14 and generation_id < $2 and generation_id > $3
+                     order by generation_id desc limit $4
+                 ) l
+                 join generations g on g.account_id = l.account_id and g.id = l.generation_id"
+            )),
+            Self::EndUser => filtered!("g.end_user", "$7", " and g.end_user <> ''"),
+            Self::EndState => filtered!("g.end_state", "$16", ""),
+            Self::Model => filtered!("g.model", "$6", ""),
+            Self::Scene => filtered!("g.scene_id", "$10", ""),
+            Self::Project => filtered!("g.project_id", "$9", ""),
+            Self::Account => filtered!(""),
         }
     }
 }
@@ -156,7 +171,8 @@ impl Store {
             .bind(filter.until)
             .bind(label.map(|(key, _)| key.as_str()))
             .bind(label.map(|(_, value)| value.as_str()))
-            .bind(page.rows());
+            .bind(page.rows())
+            .bind(filter.end_state());
         let run = async |connection: &mut PgConnection| {
             let rows = query.fetch_all(connection).await?;
             let mut listed = Listed { generations: Vec::with_capacity(rows.len()), next: None };
@@ -201,7 +217,7 @@ mod tests {
         let label = Filter { labels: [("shot".to_owned(), "12".to_owned())].into(), ..both.clone() };
         for (parent, filter, expected) in [
             (GenerationParent::Account, &failed, (Index::EndState, true)),
-            (GenerationParent::Account, &open, (Index::Open, false)),
+            (GenerationParent::Account, &open, (Index::EndState, false)),
             (GenerationParent::Account, &ended, (Index::Account, false)),
             (GenerationParent::Account, &model, (Index::Model, true)),
             (GenerationParent::Account, &both, (Index::EndUser, false)),
