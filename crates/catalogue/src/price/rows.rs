@@ -15,7 +15,7 @@ pub(super) enum Gap {
     Unknown(String),
     /// No row is for these values.
     NoRow(String),
-    /// Too many combinations to look at.
+    /// Too many combinations to check.
     TooMany,
 }
 
@@ -53,12 +53,12 @@ pub(super) fn dearest(rule: &Rule, values: &BTreeMap<String, Vec<String>>) -> Re
 /// Of values that no row tells apart, the first: a length in seconds may have thirty values, of which the rows know two.
 fn representatives<'a>(rule: &Rule, name: &str, values: &'a [String]) -> Vec<&'a str> {
     let mut known = BTreeSet::new();
-    let told_apart = |value: &&'a String| {
+    let is_new = |value: &&'a String| {
         let rows: Vec<bool> =
             rule.rows.iter().map(|row| row.when.get(name).is_none_or(|allowed| allowed.contains(*value))).collect();
         known.insert(rows)
     };
-    values.iter().filter(told_apart).map(String::as_str).collect()
+    values.iter().filter(is_new).map(String::as_str).collect()
 }
 
 /// The combination with this number, of the product of all choices; the first name's value changes slowest.

@@ -30,7 +30,7 @@ pub struct Usage {
     /// The last day, itself included.
     #[arg(long, value_name = "DAY", default_value = "", requires = "from")]
     to: String,
-    /// By what it is told apart: day, model, end-user; several with commas.
+    /// By what it is grouped: day, model, end-user; several with commas.
     #[arg(long, value_delimiter = ',', value_parser = ["day", "model", "end-user"], default_value = "day")]
     by: Vec<String>,
     /// Only of this model: models/….
@@ -219,7 +219,7 @@ fn line(end_user: &EndUser) -> String {
     format!("{}  {spent} spent {limit}, {held} held, {total} in all\n", end_user.end_user)
 }
 
-/// The names of the columns by which rows are told apart, and a row's values in them.
+/// The names of the columns by which rows are grouped, and a row's values in them.
 fn keys(group_by: &[Dimension], row: &Row) -> Vec<(&'static str, String)> {
     let all = [
         (Dimension::Day, "day", &row.day),

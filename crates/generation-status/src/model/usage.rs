@@ -38,7 +38,7 @@ impl EndUser {
     }
 }
 
-/// By what usage is told apart.
+/// By what usage is grouped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupBy {
     pub(crate) day: bool,
@@ -59,7 +59,7 @@ pub(crate) struct UsageQuery {
     pub(crate) limit: i64,
 }
 
-/// A row of usage; what is not told apart is `None`.
+/// A row of usage; what is summed over is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct UsageRow {
     pub(crate) day: Option<Date>,
