@@ -141,15 +141,15 @@ impl Gate {
         self.released.store(true, Ordering::SeqCst);
     }
 
-    /// Waits, by `pause`, until the server has made more than `least` and makes no more. On a machine that never lets it come to
+    /// Waits, by `pause`, until the server has made more than `min` and makes no more. On a machine that never lets it come to
     /// that, what follows is asked of a server that is at work.
-    async fn until_idle(&self, least: usize, mut pause: impl AsyncFnMut(Duration)) {
+    async fn until_idle(&self, min: usize, mut pause: impl AsyncFnMut(Duration)) {
         let began = Instant::now();
         let (mut before, mut same) = (0, 0);
         while same < 5 && began.elapsed() < Duration::from_secs(20) {
             pause(Duration::from_millis(50)).await;
             let made = self.made.load(Ordering::SeqCst);
-            same = if made == before && made > least { same + 1 } else { 0 };
+            same = if made == before && made > min { same + 1 } else { 0 };
             before = made;
         }
     }
