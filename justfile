@@ -32,6 +32,10 @@ crash-points *ARGS:
 nemesis *ARGS:
     cargo rushes nemesis {{ ARGS }}
 
+# Each mishap of an operator on real processes, and the page that shows what is seen of it.
+walk *ARGS:
+    cargo rushes walk {{ ARGS }}
+
 # Bring the database of RUSHES_DATABASE_URL up to the newest migration.
 migrate:
     cargo rushes migrate

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use cli::args::CODES;
 use cli::connection::Connection;
-use lab::{crash_points, nemesis, torture};
+use lab::{crash_points, nemesis, torture, walk};
 
 use crate::bench;
 use crate::sim;
@@ -41,6 +41,8 @@ pub(crate) enum Command {
     CrashPoints(crash_points::Options),
     /// Kill everything at random while a simulated provider cuts connections, and join its bill with the books.
     Nemesis(nemesis::Options),
+    /// Meet each mishap of an operator on real processes, and print the page that shows what is seen of it.
+    Walk(walk::Options),
     #[command(flatten)]
     Client(cli::args::Command),
 }

@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 use cli::failure::Exit;
-use lab::{crash_points, nemesis, torture};
+use lab::{crash_points, nemesis, torture, walk};
 
 use crate::up::build;
 use crate::up::install::{self, Server};
@@ -36,6 +36,15 @@ pub(crate) async fn nemesis(options: &nemesis::Options, json: bool) -> Result<Ex
     unless_ended(async {
         let say = prepare(true).await?;
         nemesis::run(options, json, &|what| say.step(what)).await
+    })
+    .await
+}
+
+/// Shows what operators see of each mishap.
+pub(crate) async fn walk(options: &walk::Options) -> Result<Exit> {
+    unless_ended(async {
+        let say = prepare(true).await?;
+        walk::run(options, &|what| say.step(what)).await
     })
     .await
 }

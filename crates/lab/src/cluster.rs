@@ -49,6 +49,10 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn link(&self, backend: Backend) -> &Proxy {
         match backend {
             Backend::Postgres => &self.postgres,

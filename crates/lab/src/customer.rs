@@ -104,6 +104,11 @@ impl Customer {
         Ok(Self { account, key, scene, stills, gateways, status, calls: AtomicUsize::new(0) })
     }
 
+    /// Its API key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
     fn client(&self) -> GenerationServiceClient<Channel> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         GenerationServiceClient::new(self.gateways[number % self.gateways.len()].clone())

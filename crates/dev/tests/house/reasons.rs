@@ -25,8 +25,8 @@ const NOT_REASONS: &[(&str, &str)] = &[
     ("IN_QUEUE", "fal's state of an order"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "OpenTelemetry's setting"),
     ("OTEL_TRACES_SAMPLER_ARG", "OpenTelemetry's setting"),
-    ("OUTPUT_DELAYED", "why a generation waits"),
-    ("PROVIDER_UNAVAILABLE", "why a generation waits"),
+    ("OUTPUT_DELAYED", "a wait reason"),
+    ("PROVIDER_UNAVAILABLE", "a wait reason"),
 ];
 
 /// Names of gRPC's codes, which are no reasons of ours.

@@ -102,6 +102,97 @@ async fn a_locked_account_costs_no_order_and_what_waits_goes_on_by_itself() {
     assert_eq!(cluster.credit(&user).await.spent_micros, 3 * PRICE);
 }
 
+/// Nothing is lost, nothing is put off for long, and what waits goes on without anybody's doing.
+#[tokio::test]
+async fn an_outage_of_an_hour_parts_nothing_from_its_order_and_ends_by_itself() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(6).await;
+    let mut worker = Worker::new(&cluster, 1).await;
+    let early = cluster.started(&user).await.name;
+    let work = worker.next().await;
+    worker.submitted(&work).await.unwrap();
+    let soon = |request: &mut proto::work::v1::SuspendWorkRequest| {
+        request.poll_after = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    };
+    worker.suspend(&work, soon).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..5 {
+        waiting.push(cluster.started(&user).await.name);
+    }
+    // An hour of probes and polls, once for each of its minutes.
+    let mut opened = false;
+    for minute in 0..60 {
+        hasten(&cluster).await;
+        for statement in [
+            "update jobs set run_at = now() where state = 'waiting'",
+            "update provider_calls set poll_trouble_time = poll_trouble_time - interval '1 minute'",
+            "update job_breakers set open_time = open_time - interval '1 minute'",
+        ] {
+            sqlx::query(statement).execute(&cluster.pool).await.unwrap();
+        }
+        for _ in 0..2 {
+            worker.free(1).await;
+            let work = worker.next().await;
+            if work.poll {
+                let elapsed = work.troubles.first().map_or(0, |trouble| trouble.elapsed.unwrap().seconds / 60);
+                assert!(elapsed <= minute, "{elapsed} of {minute} minutes");
+                let fails = |request: &mut proto::work::v1::SuspendWorkRequest| {
+                    soon(request);
+                    request.set_trouble(Trouble::Poll);
+                };
+                worker.suspend(&work, fails).await.unwrap();
+            } else {
+                assert_eq!(work.attempt, 1, "no attempt counts");
+                assert!(refused(&worker, &work, ProviderCondition::Outage).await);
+            }
+        }
+        let open: i64 = sqlx::query_scalar("select count(*) from job_breakers where open_time is not null")
+            .fetch_one(&cluster.pool)
+            .await
+            .unwrap();
+        opened |= open == 1;
+        assert!(!opened || open == 1, "once open it stays so");
+        let longest: f64 = sqlx::query_scalar(
+            "select extract(epoch from greatest(
+                 (select max(run_at) from jobs where state in ('queued', 'waiting')),
+                 (select max(probe_time) from job_breakers)) - now())::double precision",
+        )
+        .fetch_one(&cluster.pool)
+        .await
+        .unwrap();
+        assert!(longest <= 61.0, "put off for {longest} s");
+    }
+    assert!(opened);
+    assert_eq!(cluster.get(&user, &early).await.unwrap().wait_reason(), WaitReason::ProviderUnavailable);
+    for name in &waiting {
+        let shown = async || {
+            let shown = cluster.get(&user, name).await.unwrap();
+            (shown.state() == State::Queued && shown.wait_reason() == WaitReason::ProviderUnavailable).then_some(())
+        };
+        eventually("it waits visibly", Duration::from_secs(20), shown).await.unwrap();
+    }
+    // It is over: whatever comes next is taken.
+    let mut ended = 0;
+    while ended < 6 {
+        hasten(&cluster).await;
+        sqlx::query("update jobs set run_at = now() where state = 'waiting'").execute(&cluster.pool).await.unwrap();
+        worker.free(1).await;
+        let work = worker.next().await;
+        if work.poll {
+            worker.finalizing(&work).await.unwrap();
+            worker.complete(&work).await.unwrap();
+        } else {
+            worker.carry_out(&work).await;
+        }
+        ended += 1;
+    }
+    for name in waiting.iter().chain([&early]) {
+        let done = cluster.get(&user, name).await.unwrap();
+        assert_eq!((done.state(), done.attempt_count), (State::Completed, 1), "{name}");
+    }
+    assert_eq!(cluster.credit(&user).await.spent_micros, 6 * PRICE);
+}
+
 /// An open breaker keeps new orders back, and nothing else: what a dead worker ordered used to wait behind it, and its cancel too.
 #[tokio::test]
 async fn orders_of_dead_workers_pass_an_open_breaker() {
