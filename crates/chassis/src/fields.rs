@@ -43,6 +43,15 @@ impl Invalid {
         Self { first, others: Vec::new() }
     }
 
+    /// The same of a part of a request: the paths of the fields begin with `prefix`.
+    #[must_use]
+    pub fn within(mut self, prefix: impl Display) -> Self {
+        for violation in std::iter::once(&mut self.first).chain(&mut self.others) {
+            violation.field = format!("{prefix}{}", violation.field);
+        }
+        self
+    }
+
     /// The violations, in the order in which they were found.
     pub fn violations(&self) -> impl Iterator<Item = &Violation> {
         std::iter::once(&self.first).chain(&self.others)

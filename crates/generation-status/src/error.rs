@@ -158,6 +158,14 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// The same error of a part of a request: the paths of its fields begin with `prefix`.
+    pub(crate) fn within(self, prefix: impl std::fmt::Display) -> Self {
+        match self {
+            Self::Invalid(invalid) => Self::Invalid(invalid.within(prefix)),
+            other => other,
+        }
+    }
+
     /// Whether two transactions got into each other's way: nothing was written, and the same may succeed now.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Database(postgres::Error::Conflict(_)))

@@ -69,6 +69,47 @@ impl Generations {
         self.publish_started(started).await
     }
 
+    /// Starts all of these or none. Each is found again by its own request.
+    pub(crate) async fn start_all(&self, requests: &[StartRequest]) -> Result<Vec<Generation>, Error> {
+        let started = match self.prepare_all(requests).await {
+            Ok(new) => self.store.start_all(&new).await?,
+            // The catalogue may have changed since: a repetition still finds what the first request started.
+            Err(error) => {
+                let mut found = Vec::with_capacity(requests.len());
+                for request in requests {
+                    match self.store.find_started(request).await? {
+                        Some(generation) => found.push(Started::Existing(Box::new(generation))),
+                        None => return Err(error),
+                    }
+                }
+                found
+            }
+        };
+        let mut generations = Vec::with_capacity(started.len());
+        for started in started {
+            generations.push(self.publish_started(started).await?);
+        }
+        Ok(generations)
+    }
+
+    async fn prepare_all(&self, requests: &[StartRequest]) -> Result<Vec<NewGeneration>, Error> {
+        let mut prepared = Vec::with_capacity(requests.len());
+        for (at, request) in requests.iter().enumerate() {
+            let new = self.starts.prepare(request).await;
+            prepared.push(new.map_err(|error| error.within(format_args!("requests[{at}].")))?);
+        }
+        Ok(prepared)
+    }
+
+    /// What a start of all of these would hold and resolve to, if each alone would succeed now; nothing is stored.
+    pub(crate) async fn check_start_all(&self, requests: &[StartRequest]) -> Result<Vec<NewGeneration>, Error> {
+        let new = self.prepare_all(requests).await?;
+        for one in &new {
+            self.store.check_start(one).await?;
+        }
+        Ok(new)
+    }
+
     /// Starts a generation that replaces a dead letter's, and closes the letter; `note` says who asked for it and why.
     pub(crate) async fn requeue_dead_letter(
         &self,

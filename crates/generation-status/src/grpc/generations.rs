@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use super::fields::{parse_note, parse_page};
 use super::filters;
 use super::request::authenticated;
-use super::starts::parse_start;
+use super::starts::{parse_start, parse_starts};
 use crate::error::Error;
 use crate::generations::Generations;
 use crate::model::{Filter, JobEvent, ProviderCharge, Resolution};
@@ -87,6 +87,23 @@ impl GenerationService for GenerationsApi {
         }
         let generation = self.generations.start(&start).await?;
         Ok(Response::new(self.presenter.generation(&generation)))
+    }
+
+    async fn batch_start_generations(
+        &self,
+        request: Request<api::BatchStartGenerationsRequest>,
+    ) -> Result<Response<api::BatchStartGenerationsResponse>, Status> {
+        let (account, request) = authenticated(request)?;
+        let (starts, validate_only) =
+            parse_starts(&self.generations.catalogue().current(), account, &request.requests)?;
+        let generations = if validate_only {
+            let new = self.generations.check_start_all(&starts).await?;
+            new.iter().map(|new| self.presenter.quote(new)).collect()
+        } else {
+            let started = self.generations.start_all(&starts).await?;
+            started.iter().map(|generation| self.presenter.generation(generation)).collect()
+        };
+        Ok(Response::new(api::BatchStartGenerationsResponse { generations }))
     }
 
     /// Reached only by a server that is built without the route of [`GenerationsApi::encoded`].

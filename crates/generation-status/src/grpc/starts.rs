@@ -27,6 +27,8 @@ const MAX_MEDIA: usize = 64;
 const MAX_NAME_CHARACTERS: usize = 200;
 /// Of the parameters, as JSON.
 const MAX_PARAMETERS_BYTES: usize = 64 * 1024;
+/// How many generations one batch starts.
+const MAX_STARTS: usize = 16;
 /// How many labels a generation may have.
 const MAX_LABELS: usize = 32;
 const MAX_LABEL_KEY_CHARACTERS: usize = 63;
@@ -96,6 +98,33 @@ pub(super) fn parse_start(
     };
     start.request_sha256 = hash(&start, model);
     Ok(start)
+}
+
+/// Requests to start generations, all or none, and whether they are only to be checked.
+pub(super) fn parse_starts(
+    catalogue: &Catalogue,
+    account: AccountId,
+    requests: &[api::StartGenerationRequest],
+) -> Result<(Vec<StartRequest>, bool), Error> {
+    let mut fields = Fields::default();
+    let validate_only = requests.first().is_some_and(|request| request.validate_only);
+    if requests.is_empty() || requests.len() > MAX_STARTS {
+        fields.wrong("requests", format_args!("must hold 1 to {MAX_STARTS}; it holds {}", requests.len()));
+        return Err(fields.done::<()>(None).err().map_or(Error::RequestIdReused, Error::from));
+    }
+    let mut starts: Vec<StartRequest> = Vec::with_capacity(requests.len());
+    for (at, request) in requests.iter().enumerate() {
+        let start =
+            parse_start(catalogue, account, request).map_err(|error| error.within(format_args!("requests[{at}].")))?;
+        if request.validate_only != validate_only {
+            fields.wrong(format!("requests[{at}].validate_only"), "must be the same in all requests");
+        }
+        if !validate_only && starts.iter().any(|other| other.request_id == start.request_id) {
+            fields.wrong(format!("requests[{at}].request_id"), "must be of one request only");
+        }
+        starts.push(start);
+    }
+    Ok((fields.done(Some(starts))?, validate_only))
 }
 
 /// Notes what the model says of a request that is refused anyway, as far as that can be said without its assets.

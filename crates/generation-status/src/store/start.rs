@@ -32,6 +32,31 @@ impl Store {
         }
     }
 
+    /// Starts all of these in one transaction, or none; one that was started before is found.
+    pub(crate) async fn start_all(&self, new: &[NewGeneration]) -> Result<Vec<Started>, Error> {
+        match self.try_start_all(new).await {
+            Err(Error::Database(error)) if error.constraint() == Some("generations_request") => {
+                self.try_start_all(new).await
+            }
+            Err(error) => match new.first() {
+                Some(one) => Err(self.explain_limit(one.account, &one.end_user, error).await),
+                None => Err(error),
+            },
+            started => started,
+        }
+    }
+
+    async fn try_start_all(&self, new: &[NewGeneration]) -> Result<Vec<Started>, Error> {
+        let run = async |tx: &mut PgConnection| {
+            let mut started = Vec::with_capacity(new.len());
+            for one in new {
+                started.push(begin(tx, GenerationId::new(), one, self.limits.open).await?);
+            }
+            Ok(started)
+        };
+        self.pools.write.transaction("start_all", run).await
+    }
+
     async fn try_start(&self, new: &NewGeneration) -> Result<Started, Error> {
         let id = GenerationId::new();
         let run = async |tx: &mut PgConnection| begin(tx, id, new, self.limits.open).await;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use generation_status::LiveCatalogue;
 use proto::generations::v1::charge::Line;
 use proto::generations::v1::media::Role;
-use proto::generations::v1::{Generation, Input, Media, Settings, StartGenerationRequest, State, settings};
+use proto::generations::v1::{
+    BatchStartGenerationsRequest, Generation, Input, Media, Settings, StartGenerationRequest, State, settings,
+};
 use serde_json::{Value, json};
 use testkit::eventually;
 use tonic::Code;
@@ -293,6 +295,42 @@ async fn a_generations_output_can_be_the_next_ones_first_frame() {
     let second = Input { media: media(1), ..harbour() };
     assert_eq!(refusal(cluster.start(&user, request(&user, second)).await), missing, "there is one output");
     assert_eq!(cluster.credit(&user).await.spent_micros, 10_000);
+}
+
+#[tokio::test]
+async fn a_batch_starts_all_or_none() {
+    let folder = Folder::new(ENTRY);
+    let cluster = folder.cluster().await;
+    // Three of eight seconds with sound, and not a fourth.
+    let user = cluster.user(81).await;
+    let variant = |seed| request(&user, Input { seed: Some(seed), ..harbour() });
+    let start = async |requests: Vec<StartGenerationRequest>| {
+        let batch = user.asks(BatchStartGenerationsRequest { requests });
+        Ok::<_, tonic::Status>(
+            cluster.node.generations.clone().batch_start_generations(batch).await?.into_inner().generations,
+        )
+    };
+    let four: Vec<_> = (0..4).map(variant).collect();
+    assert_eq!(refusal(start(four).await).1, "INSUFFICIENT_CREDIT");
+    let spoiled = StartGenerationRequest { model: "models/none".to_owned(), ..variant(1) };
+    let status = start(vec![variant(0), spoiled]).await.unwrap_err();
+    let details = status.get_error_details();
+    assert_eq!(details.bad_request().unwrap().field_violations[0].field, "requests[1].model");
+    let twice = variant(5);
+    assert_eq!(refusal(start(vec![twice.clone(), twice]).await).0, Code::InvalidArgument);
+    assert_eq!(refusal(start(Vec::new()).await).0, Code::InvalidArgument);
+    assert_eq!((cluster.rows().await, cluster.credit(&user).await.held_micros), (0, 0));
+
+    let three: Vec<_> = (0..3).map(variant).collect();
+    let quotes: Vec<_> =
+        three.iter().map(|one| StartGenerationRequest { validate_only: true, ..one.clone() }).collect();
+    assert_eq!(start(quotes).await.unwrap().len(), 3);
+    let started = start(three.clone()).await.unwrap();
+    let seeds: Vec<_> = started.iter().map(|one| one.input.as_ref().unwrap().seed).collect();
+    assert_eq!(seeds, [Some(0), Some(1), Some(2)]);
+    assert_eq!(cluster.credit(&user).await.held_micros, 3 * 1_344_000);
+    let again = start(three).await.unwrap();
+    assert_eq!(again, started, "the same requests find the same generations");
 }
 
 #[tokio::test]

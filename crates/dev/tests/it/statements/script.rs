@@ -215,7 +215,18 @@ impl Script<'_> {
         json!({"scene": scene, "model": MODEL, "input": {"prompt": "a harbour"}, "requestId": request_id()})
     }
 
+    async fn batch_start(&mut self, scene: &str) -> Result<()> {
+        let requests = json!({"requests": [Self::order(scene), Self::order(scene)]});
+        let started = self.write("GenerationService/BatchStartGenerations", requests).await?;
+        for at in 0..2 {
+            let name = text(&started, &format!("/generations/{at}/name"));
+            self.ask("GenerationService/CancelGeneration", json!({"name": name})).await?;
+        }
+        Ok(())
+    }
+
     async fn generations(&mut self, scene: &str) -> Result<()> {
+        self.batch_start(scene).await?;
         let name = text(&self.write("GenerationService/StartGeneration", Self::order(scene)).await?, "/name");
         self.read("GenerationService/GetGeneration", json!({"name": name})).await?;
         let other = self.ask("GenerationService/StartGeneration", Self::order(scene)).await?;
