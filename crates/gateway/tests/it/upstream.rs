@@ -206,6 +206,13 @@ impl generation_service_server::GenerationService for Services {
         Err(Status::unimplemented("not in these tests"))
     }
 
+    async fn batch_start_generations(
+        &self,
+        _: Request<generations::BatchStartGenerationsRequest>,
+    ) -> Result<Response<generations::BatchStartGenerationsResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
     async fn get_generation(
         &self,
         _: Request<generations::GetGenerationRequest>,

@@ -12,7 +12,7 @@ use testkit::Process;
 
 use super::shown::{command, length, warnings};
 use crate::cluster::Cluster;
-use crate::customer::Customer;
+use crate::customer::{Ask, Customer};
 use crate::provider::{MODELS, Provider};
 
 /// How long a generation may take to show what goes wrong.
@@ -132,12 +132,12 @@ impl Walk<'_> {
             .map(|service| (service, self.cluster.folder.join(format!("{service}-0.log"))));
         let before = logs.each_ref().map(|(_, log)| length(log));
         // One that is under way when it begins.
-        let early = self.customer.start(MODELS[0], "a harbour at dawn [slow]").await?;
+        let early = self.customer.start(MODELS[0], "a harbour at dawn [slow]", Ask::default()).await?;
         self.until(&early, SHOWS, |shown| shown.state() == State::Processing).await?;
         self.begin(step.cause).await?;
         let prompt =
             if matches!(step.cause, Cause::Drips) { "a harbour [file-slow:ever]" } else { "a harbour at dawn" };
-        let name = self.customer.start(MODELS[0], prompt).await?;
+        let name = self.customer.start(MODELS[0], prompt, Ask::default()).await?;
         self.until(&name, SHOWS, |shown| (shown.state(), shown.wait_reason()) == step.shows).await?;
         let mut page = String::new();
         // What is shown of the queue is a second old.
