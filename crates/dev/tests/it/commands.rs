@@ -111,7 +111,13 @@ async fn ctrl_c_leaves_the_generation_at_work_and_says_how_to_go_on() -> Result<
     let arguments = ["generate", "--scene", &scene.name, "--prompt", "a slow boat"];
     let mut generating = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(generating.stderr.take().context("its errors")?).lines();
-    let name = lines.next_line().await?.context("the generation's name")?;
+    // Behind the quote.
+    let name = loop {
+        let line = lines.next_line().await?.context("the generation's name")?;
+        if line.starts_with("generations/") {
+            break line;
+        }
+    };
     // The stream is open when the state is shown a second time.
     while let Some(line) = lines.next_line().await? {
         if line.contains("PROCESSING") {

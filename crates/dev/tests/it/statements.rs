@@ -38,9 +38,10 @@ A test measures every method of the protos and holds this page to it.
 ";
 
 /// What a row is about where it is not plain.
-const NOTES: [(&str, &str); 12] = [
+const NOTES: [(&str, &str); 13] = [
     ("AssetService/RegisterOutput", "with its poster"),
     ("AssetService/RenderThumbnail", "now, in another size than the upload's own"),
+    ("GenerationService/BatchStartGenerations", "of two"),
     ("GenerationService/CancelGeneration", "of a generation that waits in the queue"),
     ("GenerationService/ResolveGeneration", "as failed"),
     ("WebhookService/RedeliverDelivery", "of one that waits for its next attempt"),

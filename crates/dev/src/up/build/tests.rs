@@ -6,9 +6,11 @@ use super::*;
 
 /// Features that packages of others have in the tests' build besides the image's, since a test asks for them. None of our own
 /// packages may be here: a service under test is then the one that ships.
-const FURTHER_IN_TESTS: [(&str, &[&str]); 7] = [
+const FURTHER_IN_TESTS: [(&str, &[&str]); 8] = [
     ("byteorder", &["default"]),
     ("linux-raw-sys", &["prctl"]),
+    // re_mp4, by which tests read videos, asks for them.
+    ("num-rational", &["default", "serde"]),
     ("num-traits", &["i128"]),
     ("proc-macro2", &["span-locations"]),
     ("rustix", &["process"]),

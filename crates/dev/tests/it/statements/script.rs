@@ -174,6 +174,7 @@ impl Script<'_> {
     async fn models_and_queues(&mut self) -> Result<()> {
         self.read("ModelService/ListModels", json!({})).await?;
         self.read("ModelService/GetModel", json!({"name": MODEL})).await?;
+        self.read("WorkService/ListRemoteModels", json!({})).await?;
         self.read("QueueService/GetQueueStats", json!({"accounts": 5})).await?;
         self.write("QueueService/PauseQueue", json!({"model": MODEL, "note": "a test"})).await?;
         self.write("QueueService/ResumeQueue", json!({"model": MODEL})).await?;
@@ -274,7 +275,7 @@ impl Script<'_> {
     }
 
     async fn claim(&self) -> Result<(Value, u64)> {
-        let claim = json!({"worker": "script/1", "models": [MODEL], "slots": 1});
+        let claim = json!({"worker": "script/1", "providers": ["replicate"], "slots": 1});
         let reply = self.call("WorkService/ClaimWork", &[claim]).await?;
         Ok((reply.outcome?["work"]["lease"].clone(), reply.statements))
     }
