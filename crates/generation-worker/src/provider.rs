@@ -1,7 +1,7 @@
 //! The trait of whatever makes outputs. It is honest about what a provider can do, since the worker acts by nothing else.
 //!
 //! Invariant: an order is submitted under the job's id, the same over all attempts. An adapter only translates: what came of a
-//! call becomes one [`CallOutcome`](crate::model::CallOutcome), and what follows from it is decided in `outcomes`.
+//! call becomes one [`CallOutcome`], and what follows from it is decided in `outcomes`.
 
 use std::time::Duration;
 
