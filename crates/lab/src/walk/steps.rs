@@ -90,7 +90,8 @@ pub(super) const ALL: &[Step] = &[
         cause: Cause::ModelGone,
         shows: WAITS,
         says: &["UNKNOWN THERE", "provider unavailable", "refuses it as it is set up here"],
-        then: "With the entry corrected, the next probe is taken, and what waits is made. Other models of the provider went on.",
+        then: "An order keeps the entry that it was started with: cancel those of the wrong one. With the entry corrected, the next new \
+               order is taken. Other models of the provider went on.",
     },
     Step {
         title: "An outage of an hour",
@@ -203,12 +204,13 @@ impl Walk<'_> {
             Cause::Nothing | Cause::Drips => Ok(()),
             Cause::Setting(name, value) => self.restart("generation-worker", Some((name, value))).await,
             Cause::ModelGone => {
-                let models = self.cluster.folder.join("models.json");
-                let gone = self.cluster.folder.join("gone.json");
+                let models = self.cluster.folder.join("models.toml");
+                let gone = self.cluster.folder.join("gone.toml");
                 std::fs::write(&gone, std::fs::read_to_string(models)?.replace("acme/video", "acme/gone"))?;
                 let gone = gone.display().to_string();
                 self.restart("generation-status", Some(("RUSHES_MODELS", &gone))).await?;
-                self.restart("generation-worker", Some(("RUSHES_MODELS", &gone))).await
+                // It asks the providers about the models when it starts.
+                self.restart("generation-worker", None).await
             }
             Cause::Away(kind) => {
                 let for_ms = u64::try_from(OUTAGE.as_millis())?;
