@@ -96,6 +96,11 @@ class Crates:
             for path in (self.crates / f"chassis/src/{part}.rs", self.crates / f"{part}/src/settings.rs"):
                 text += self.code(path)
         required = re.findall(r'\.required(?:::<[^(]*>)?\(\s*"([A-Z0-9_]+)"', text)
+        # A type of chassis reads with all of its module, of which not every type needs the same.
+        for part in set(re.findall(r"\b([A-Z]\w+)::read\w*\(\s*&?\w*source", text)):
+            for path in sorted((self.crates / "chassis/src").glob("*/*.rs")):
+                if re.search(rf"^impl {part} {{", self.code(path), re.M):
+                    text += "".join(self.code(one) for one in sorted(path.parent.glob("*.rs")))
         names = set(re.findall(r'"((?:RUSHES|OTEL|AWS)_[A-Z0-9_]*)"', text))
         for pool in [name for name in names if name.startswith("RUSHES_POOL_")]:
             names |= {f"{pool}_{end}" for end in ("MIN", "MAX", "ACQUIRE", "IDLE", "STATEMENT")}
@@ -292,7 +297,8 @@ def secrets(objects):
     for thing, pod, _ in workloads(objects):
         for container in pod["containers"]:
             for one in container.get("env", []):
-                if re.search(r"://[^/]*@", one.get("value", "")) or re.search("PASSWORD|SECRET|KEY", one["name"]):
+                value = one.get("value", "")
+                if re.search(r"://[^/]*@", value) or value and re.search("PASSWORD|SECRET|KEY", one["name"]):
                     yield f"{title(thing)}: {one['name']} should be a reference to a Secret"
 
 

@@ -66,7 +66,7 @@ impl Service {
         Ok(Self {
             server,
             forward: Forward::new(routes, keys, config.max_watches),
-            assets: Assets::new(Store::open(&config.blobs)?, config.links.clone()),
+            assets: Assets::new(Store::open(&config.blobs)?, config.assets.clone(), config.links.clone()),
             hooks: Hooks::new(generation_worker.as_ref().map(|uri| client::connect("generation-worker", uri))),
             origins: config.origins.clone(),
         })

@@ -143,7 +143,7 @@ impl Running {
             PoolSettings { unresponsive_after: database.read.unresponsive_after, ..cache::Settings::pool() };
         let cache_pool = pool("cache", &cache_pool)?;
         let cache = cache::Cache::start(config.cache.clone(), Some(cache_pool), nats.clone())?;
-        let presenter = Presenter::new(&generations.public_url);
+        let presenter = Presenter::new(generations.assets.clone());
         let cached = CachedGenerations::new(cache, store.clone(), presenter.clone());
         let egress = Egress::new(config.webhooks.reach).context("the client that sends webhooks cannot be built")?;
         let encoder = EventEncoder::new().map_err(anyhow::Error::from_boxed)?;

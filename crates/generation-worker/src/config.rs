@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chassis::fetch_links::Links;
+use chassis::links::FetchLinks;
 use chassis::settings::{Error, Source};
 use chassis::{blobs, server, telemetry};
 use http::{HeaderValue, Uri};
@@ -28,7 +28,7 @@ pub struct Config {
     /// How outputs are downloaded.
     pub downloads: Downloads,
     /// The links by which providers fetch inputs, where there are any.
-    pub links: Option<Links>,
+    pub links: Option<FetchLinks>,
     /// The built-in provider.
     pub local: Local,
     /// Replicate, where there is a token for it.
@@ -145,7 +145,7 @@ impl Config {
             blobs: blobs::Settings::read(source)?,
             work: Work::read(source)?,
             downloads: Downloads::read(source)?,
-            links: Links::read(source)?,
+            links: FetchLinks::read(source)?,
             local: Local::read(source)?,
             replicate: Replicate::read(source, hooks.as_ref())?,
             fal: Fal::read(source, hooks.as_ref())?,

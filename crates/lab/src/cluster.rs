@@ -180,6 +180,7 @@ impl Cluster {
             .env("RUSHES_HOOKS_URL", format!("{}/hooks", url("gateway")))
             // The same on both replicas: it is part of what is cached.
             .env("RUSHES_PUBLIC_URL", "http://gateway.test")
+            .env("RUSHES_URL_KEYS", "lab:the-laboratory-signs-urls-with-this-key")
             .env("RUSHES_LOCAL_PACE", "0")
             .env("RUSHES_LOCAL_THREADS", "1")
             // Often enough that a short run has some of both.

@@ -31,7 +31,7 @@ pub use certificate::Certificate;
 pub use collector::Spans;
 pub use database::Database;
 pub use eventually::eventually;
-pub use home::secret;
+pub use home::{kept_secret, secret};
 pub use logs::logged;
 pub use nats::Nats;
 pub use port::free as free_port;

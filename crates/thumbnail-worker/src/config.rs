@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chassis::links::AssetUrls;
 use chassis::settings::{Error, Source};
 use chassis::{blobs, postgres::PoolSettings, server, telemetry};
-use http::Uri;
 
 use crate::videos::ffmpeg;
 use crate::{decode_pool, media, pictures, videos};
@@ -25,7 +25,7 @@ pub struct Config {
     /// Object storage.
     pub blobs: blobs::Settings,
     /// The gateway's address as clients see it, without a slash at its end; the addresses of assets begin with it.
-    pub public_url: String,
+    pub assets: AssetUrls,
     /// Limits of pictures.
     pub pictures: pictures::Limits,
     /// Limits of outputs, and of the search for a poster.
@@ -82,14 +82,13 @@ impl Config {
     /// # Errors
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
-        let public_url: Uri = source.required("RUSHES_PUBLIC_URL", "a URL such as https://rushes.example.com")?;
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
             database: Database::read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
             blobs: blobs::Settings::read(source)?,
-            public_url: public_url.to_string().trim_end_matches('/').to_owned(),
+            assets: AssetUrls::read(source)?,
             pictures: read_pictures(source)?,
             videos: Videos {
                 max_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
@@ -187,6 +186,7 @@ mod tests {
             ("RUSHES_DATABASE_URL", "postgres://localhost/rushes"),
             ("RUSHES_BLOBS_URL", "file:///var/lib/rushes"),
             ("RUSHES_PUBLIC_URL", "https://rushes.test/"),
+            ("RUSHES_ASSET_URLS", "public"),
         ];
         Config::read(&Source::of(&[&required[..], more].concat()))
     }
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn what_is_unset_has_its_default() {
         let config = read(&[]).unwrap();
-        assert_eq!(config.public_url, "https://rushes.test");
+        assert_eq!(config.assets.url(uuid::Uuid::nil(), "a.png"), "https://rushes.test/assets/a.png");
         assert_eq!(config.pictures, pictures::Limits::default());
         assert_eq!(config.uploads.limits, media::Limits::default());
         assert_eq!(config.runner.slots, 2);

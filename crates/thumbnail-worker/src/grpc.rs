@@ -5,6 +5,7 @@ mod request;
 
 use std::time::Duration;
 
+use chassis::links::AssetUrls;
 use chassis::server::Timeouts;
 use chassis::status::Failure;
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
@@ -41,9 +42,9 @@ pub(crate) const TIMEOUTS: [(&str, Timeouts); 3] = [
     ("/rushes.assets.v1.AssetService/RenderThumbnail", RENDER),
 ];
 
-/// AssetService, which answers with `assets`; their addresses begin with `public_url`.
-pub(crate) fn routes(assets: Assets, public_url: String) -> Routes {
-    let api = AssetServiceServer::new(AssetsApi { assets, presenter: Presenter::new(public_url) })
+/// AssetService, which answers with `assets`; their addresses are `urls`'.
+pub(crate) fn routes(assets: Assets, urls: AssetUrls) -> Routes {
+    let api = AssetServiceServer::new(AssetsApi { assets, presenter: Presenter::new(urls) })
         .accept_compressed(Gzip)
         .send_compressed(Gzip)
         .max_decoding_message_size(MAX_MESSAGE);
@@ -78,14 +79,14 @@ impl AssetService for AssetsApi {
             upload.push(&parse_chunk(message).map_err(Error::from)?).await?;
         }
         let stored = self.assets.store(account, upload).await?;
-        Ok(Response::new(self.presenter.asset_to_proto(stored)))
+        Ok(Response::new(self.presenter.asset_to_proto(account, stored)))
     }
 
     async fn get_asset(&self, request: Request<GetAssetRequest>) -> Result<Response<Asset>, Status> {
         let account = parse_account(&request)?;
         let sha256 = parse_get(request.get_ref()).map_err(Error::from)?;
         let stored = self.assets.get(account, sha256).await?;
-        Ok(Response::new(self.presenter.asset_to_proto(stored)))
+        Ok(Response::new(self.presenter.asset_to_proto(account, stored)))
     }
 
     async fn render_thumbnail(&self, request: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {
@@ -94,7 +95,7 @@ impl AssetService for AssetsApi {
         let thumbnails = &self.assets.thumbnails;
         let later = request.get_ref().later;
         let status = if later { thumbnails.enqueue(&key).await? } else { thumbnails.render(&key).await? };
-        Ok(Response::new(self.presenter.thumbnail_to_proto(status, key.spec)))
+        Ok(Response::new(self.presenter.thumbnail_to_proto(account, status, key.spec)))
     }
 
     async fn register_output(
@@ -104,6 +105,6 @@ impl AssetService for AssetsApi {
         let account = parse_account(&request)?;
         let blob = parse_register(request.get_ref()).map_err(Error::from)?;
         let stored = self.assets.register(account, blob).await?;
-        Ok(Response::new(self.presenter.output_to_proto(stored)))
+        Ok(Response::new(self.presenter.output_to_proto(account, stored)))
     }
 }

@@ -71,7 +71,7 @@ impl Service {
             },
         };
         let assets = Assets { thumbnails, uploads, max_output_bytes: config.videos.max_bytes };
-        let routes = grpc::routes(assets, config.public_url.clone());
+        let routes = grpc::routes(assets, config.assets.clone());
         let server = server::Server::new("thumbnail-worker", &config.server)
             .describe(proto::DESCRIPTOR_SET)
             .message_limits(proto::message_limits("thumbnail-worker"))

@@ -100,6 +100,7 @@ impl Cluster {
             ("RUSHES_REDIS_URL", &servers.redis.url()),
             ("RUSHES_NATS_URL", &servers.nats.url()),
             ("RUSHES_PUBLIC_URL", PUBLIC_URL),
+            ("RUSHES_ASSET_URLS", "public"),
             ("RUSHES_CACHE_SPACE", database.name()),
             // Shadow reads would count as reads of the test.
             ("RUSHES_CACHE_OBSERVE", "0"),
@@ -227,6 +228,7 @@ impl Replica {
             ("RUSHES_REDIS_URL", &redis.url(&servers.redis.url())?),
             ("RUSHES_NATS_URL", &nats.url(&servers.nats.url())?),
             ("RUSHES_PUBLIC_URL", PUBLIC_URL),
+            ("RUSHES_ASSET_URLS", "public"),
             ("RUSHES_CACHE_SPACE", database.name()),
             ("RUSHES_CACHE_RELAY", "false"),
         ]);

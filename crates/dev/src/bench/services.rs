@@ -159,6 +159,7 @@ fn common(database: &BenchDatabase, ports: &BTreeMap<&'static str, SocketAddr>) 
         ("RUSHES_GENERATION_STATUS_URL", at("generation-status")?),
         ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")?),
         ("RUSHES_PUBLIC_URL", at("gateway")?),
+        ("RUSHES_URL_KEYS", "bench:the-benchmark-signs-urls-with-this-key".to_owned()),
         ("RUSHES_LOG", "info".to_owned()),
         ("RUSHES_LOG_FORMAT", "json".to_owned()),
     ])

@@ -28,6 +28,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) gateway: TcpListener,
     pub(crate) servers: &'a Servers,
     pub(crate) blobs: String,
+    pub(crate) url_keys: String,
     pub(crate) otlp: Option<String>,
 }
 
@@ -165,6 +166,7 @@ fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'stati
         ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")),
         ("RUSHES_GENERATION_WORKER_URL", at("generation-worker")),
         ("RUSHES_PUBLIC_URL", at("gateway")),
+        ("RUSHES_URL_KEYS", plan.url_keys.clone()),
         // Who tries webhooks out listens on this machine.
         ("RUSHES_WEBHOOK_REACH", "anywhere".to_owned()),
         // Spans are to be seen while their request is still remembered; the usual batch waits five seconds.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chassis::links::AssetAccess;
 use chassis::{
     blobs::{self, Store},
     client::{self, Channel},
@@ -89,6 +90,7 @@ impl Cluster {
             key_lifetime: Duration::from_secs(1),
             max_watches: 400,
             nats_url: None,
+            assets: AssetAccess::Public,
             links: None,
             cache: cache::Settings::default(),
         };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::drain::Drain;
+use chassis::links::AssetUrls;
 use chassis::postgres::PoolSettings;
 use chassis::request::caller::Caller;
 use chassis::{blobs, client, server, telemetry};
@@ -61,7 +62,7 @@ impl Cluster {
             database: DatabaseConfig { url: database.url(), pool },
             nats_url: None,
             blobs: blobs::Settings { url, options: Vec::new() },
-            public_url: PUBLIC.into(),
+            assets: AssetUrls::public(PUBLIC),
             pictures: pictures::Limits::default(),
             videos: Videos { max_bytes: 64 << 20, poster: videos::Limits::default() },
             uploads: Uploads { limits: media::Limits::default(), scratch_budget: 1 << 30 },
