@@ -230,12 +230,14 @@ mod tests {
         let set = [
             ("RUSHES_DATABASE_URL", "postgres://h/d"),
             ("RUSHES_PUBLIC_URL", "http://h"),
-            ("RUSHES_ASSET_URLS", "public"),
+            ("RUSHES_URL_KEYS", "a:0123456789abcdef0123456789abcdef"),
         ];
         assert!(Config::read(&Source::of(&set)).is_ok());
         for at in 0..set.len() {
-            let error = Config::read(&Source::of(&[set[1 - at]])).unwrap_err().to_string();
-            assert!(error.starts_with(set[at].0), "{error}");
+            let mut rest = set.to_vec();
+            let (name, _) = rest.remove(at);
+            let error = Config::read(&Source::of(&rest)).unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
         }
         for (name, value) in [
             ("RUSHES_LEASE", "0s"),
