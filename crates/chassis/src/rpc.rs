@@ -22,9 +22,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::Span;
 
 use crate::{
+    admission::Place,
     metrics,
     request::Scope,
-    server::Place,
     status::{self, Failure},
     telemetry::{self, attributes, metric::Value},
 };

@@ -5,7 +5,6 @@
 //! `DEADLINE_EXCEEDED`; every reply and every error says which trace it belongs to, in `x-trace-id`.
 
 mod accept;
-mod by_address;
 mod connection;
 mod descriptors;
 mod door;
@@ -32,8 +31,7 @@ use layer::Policy;
 use methods::Methods;
 use probes::Probes;
 
-pub use crate::admission::{Admission, Slot};
-pub use by_address::{ByAddress, Full, Place};
+pub use crate::admission::{Admission, ByAddress, Full, Place, Slot};
 pub use connection::Client;
 pub use door::Door;
 pub use layer::Rpc;

@@ -30,12 +30,9 @@ use self::{
     activity::{Activity, Idle, Open},
     io::Io,
 };
-use super::{
-    by_address::{ByAddress, Full, Place},
-    door::Door,
-};
+use super::door::Door;
 use crate::{
-    admission::{Admission, Slot},
+    admission::{Admission, ByAddress, Full, Place, Slot},
     metrics, rpc,
     status::Failure,
 };

@@ -17,11 +17,11 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::{Builder, Error};
 use tower::Service;
 
-use super::{
-    by_address::{ByAddress, Place},
-    methods::Timeouts,
+use super::methods::Timeouts;
+use crate::{
+    admission::{ByAddress, Place},
+    status::Failure,
 };
-use crate::status::Failure;
 
 /// The methods of reflection.
 pub(super) const REFLECTION: [&str; 2] = [

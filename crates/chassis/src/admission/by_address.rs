@@ -70,9 +70,9 @@ impl ByAddress {
     /// `max` places, of which one address takes at most `max_per_address`; `kind` is what metrics call them.
     #[must_use]
     pub fn new(kind: &'static str, max: usize, max_per_address: usize) -> Self {
-        let most = Semaphore::MAX_PERMITS;
-        let all = Arc::new(Semaphore::new(max.min(most)));
-        Self { kind, all, max_per_address: max_per_address.min(most), shares: Shares::default() }
+        let permits = |max: usize| max.min(Semaphore::MAX_PERMITS);
+        let all = Arc::new(Semaphore::new(permits(max)));
+        Self { kind, all, max_per_address: permits(max_per_address), shares: Shares::default() }
     }
 
     /// Takes a place, if there is one.
