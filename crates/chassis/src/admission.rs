@@ -2,6 +2,8 @@
 //!
 //! Invariant: no more slots of one admission exist at a time than its limit, and one that is dropped is free again.
 
+mod by_address;
+
 use std::{
     sync::{
         Arc,
@@ -11,6 +13,8 @@ use std::{
 };
 
 use crate::status::Failure;
+
+pub use by_address::{ByAddress, Full, Place};
 
 /// After what time a call that was shed may come again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);

@@ -9,6 +9,13 @@ crate::metrics! {
     RPC_SERVER_QUERIES = histogram "rushes_rpc_server_queries" in "round trips" by ["method"];
     /// Time from the sending of a call to another service to the end of its answer.
     RPC_CLIENT_DURATION = histogram "rushes_rpc_client_duration_seconds" in "seconds" by ["method", "code"];
+    /// Connections to the public port that are open.
+    CONNECTIONS = gauge "rushes_public_connections" in "connections" by [];
+    /// Connections to the public port that ended, by reason: peer, drain, age, idle (no request), handshake (nothing was said in time)
+    /// or stalled (nothing was taken).
+    CONNECTIONS_CLOSED = counter "rushes_public_connections_closed_total" in "connections" by ["reason"];
+    /// What anybody may ask for and was refused since there were too many at once, by kind and by limit: all, or address.
+    REFUSED_BY_ADDRESS = counter "rushes_public_refused_total" in "refusals" by ["kind", "limit"];
     /// Connections that the pool has open.
     POOL_SIZE = gauge "rushes_postgres_pool_size" in "connections" by ["pool"];
     /// Open connections of the pool that nobody uses.

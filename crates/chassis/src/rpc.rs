@@ -22,7 +22,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::Span;
 
 use crate::{
-    admission::Slot,
+    admission::Place,
     metrics,
     request::Scope,
     status::{self, Failure},
@@ -91,8 +91,8 @@ pub(crate) struct Call {
     scope: Scope,
     began: Instant,
     finished: bool,
-    /// The place that a stream takes up for as long as it lasts.
-    held: Option<Slot>,
+    /// The place that a probe takes up for as long as it lasts.
+    held: Option<Place>,
 }
 
 impl Call {
@@ -102,8 +102,8 @@ impl Call {
     }
 
     /// Keeps a place until the call has ended, its answer's body included.
-    pub(crate) fn hold(&mut self, slot: Slot) {
-        self.held = Some(slot);
+    pub(crate) fn hold(&mut self, place: Place) {
+        self.held = Some(place);
     }
 
     /// Ends the call before it has begun, and gives the answer.

@@ -5,13 +5,15 @@
 //! `DEADLINE_EXCEEDED`; every reply and every error says which trace it belongs to, in `x-trace-id`.
 
 mod accept;
+mod connection;
 mod descriptors;
+mod door;
 mod layer;
 mod messages;
 mod methods;
 mod probes;
 
-use std::{collections::HashMap, convert::Infallible, net::SocketAddr};
+use std::{collections::HashMap, convert::Infallible, net::SocketAddr, sync::Arc};
 
 use http::{Request, Response};
 use tokio::net::TcpListener;
@@ -23,13 +25,15 @@ use crate::{
     drain::Drain,
     settings::{self, Source},
 };
+use connection::Connections;
 use descriptors::Descriptors;
 use layer::Policy;
 use methods::Methods;
 use probes::Probes;
 
-pub use crate::admission::{Admission, Slot};
-pub use accept::LongStreams;
+pub use crate::admission::{Admission, ByAddress, Full, Place, Slot};
+pub use connection::Client;
+pub use door::Door;
 pub use layer::Rpc;
 pub use methods::Timeouts;
 pub use probes::Beside;
@@ -90,7 +94,7 @@ pub struct Server {
     message_limits: HashMap<&'static str, u64>,
     limit: usize,
     /// The way in from the outside: what Rushes' own processes say to each other does not go out with the replies.
-    public: bool,
+    door: Option<Arc<Door>>,
     descriptors: Option<&'static [u8]>,
     advertised: Vec<&'static str>,
 }
@@ -107,7 +111,7 @@ impl Server {
             own_timeouts: HashMap::new(),
             message_limits: HashMap::new(),
             limit: 1_024,
-            public: false,
+            door: None,
             descriptors: None,
             advertised: Vec::new(),
         };
@@ -165,13 +169,18 @@ impl Server {
         self
     }
 
-    /// Makes this the way in from the outside: it takes HTTP/1.1 too, for gRPC-Web and plain HTTP, and its replies carry
-    /// no internal metadata. A call takes one of the [limited](Server::limit) places only when the service behind takes it, with
+    /// Makes this the way in from the outside, with what `door` grants: it takes HTTP/1.1 too, for gRPC-Web and plain HTTP, its
+    /// replies carry no internal metadata, and each request has its [`Client`] in its extensions. A call takes one of the [limited](Server::limit) places only when the service behind takes it, with
     /// the [`Admission`] in the request's extensions, so that who is nobody takes none.
     #[must_use]
-    pub fn public(mut self) -> Self {
-        self.public = true;
-        self
+    pub fn public(mut self, door: &Door) -> Self {
+        self.door = Some(Arc::new(door.clone()));
+        // Whoever asks for descriptions asks in one go.
+        if door.reflection { self.timed_reflection() } else { self }
+    }
+
+    fn timed_reflection(self) -> Self {
+        probes::REFLECTION.into_iter().fold(self, |server, path| server.method(path, probes::REFLECTION_TIMEOUTS))
     }
 
     /// Binds both ports; nothing is answered until [`Bound::serve`].
@@ -247,17 +256,18 @@ impl Bound {
         }
         let paths = described.iter().map(|(service, method)| format!("/{service}/{method}"));
         let methods = Methods::new(paths, server.timeouts, server.own_timeouts, &server.message_limits);
-        let public = server.public;
-        let encoded = descriptors.as_ref().map(Descriptors::encode);
+        let reflects = server.door.as_ref().is_none_or(|door| door.reflection);
+        let encoded = descriptors.as_ref().filter(|_| reflects).map(Descriptors::encode);
         let probes = Probes::new(&services, encoded.as_deref()).await?;
-        let outer = wrap(Rpc::new(probes.beside(service), Policy::new(methods, server.limit, public)));
+        let outer = wrap(Rpc::new(probes.beside(service), Policy::new(methods, server.limit, server.door.clone())));
+        let connections = server.door.map(|door| Arc::new(Connections::new(door)));
         let end = drain.token();
         let calls = async {
             let report = async {
                 end.cancelled().await;
                 probes.stop_serving().await;
             };
-            tokio::join!(accept::serve(listener, outer, public, end.clone()), report);
+            tokio::join!(accept::serve(listener, outer, connections, end.clone()), report);
         };
         tracing::info!(service = server.service, %addr, admin = %admin.addr(), "listening");
         // The admin port ends with the grace period, and with it what has not ended by itself.

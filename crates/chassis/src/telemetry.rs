@@ -261,9 +261,19 @@ pub fn link(span: &Span, traceparent: &str) {
 }
 
 /// Makes `span` a child of what the headers of a request say.
-pub(crate) fn extract(span: &Span, headers: &HeaderMap) {
+fn extract(span: &Span, headers: &HeaderMap) {
     if headers.contains_key(TRACEPARENT) {
         adopt(span, TraceContextPropagator::new().extract(&Headers(headers)));
+    }
+}
+
+/// Has `span` follow what the headers of a request name: as its child if the sender is `trusted`, else only by a link, as the first
+/// span of a trace of its own. Neither a trace's id nor whether it is recorded is for a stranger to say.
+pub fn follow(span: &Span, headers: &HeaderMap, trusted: bool) {
+    if trusted {
+        extract(span, headers);
+    } else if let Some(parent) = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()) {
+        link(span, parent);
     }
 }
 

@@ -80,6 +80,8 @@ impl Failure {
     #[must_use]
     pub fn of(status: &Status, trace: &str) -> Self {
         let details = status.get_error_details();
+        // A gateway begins traces of its own for whom it does not know.
+        let trace = details.error_info().and_then(|info| info.metadata.get("trace_id")).map_or(trace, String::as_str);
         let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
         let fields = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
         let wait = details.retry_info().and_then(|retry| retry.retry_delay);

@@ -1,7 +1,8 @@
-//! What every service means by an id, a credit, a provider, a state and a page. No I/O and no SQL: a wrong value cannot be
+//! What every service means by an id, an API key, a credit, a provider, a state and a page. No I/O and no SQL: a wrong value cannot be
 //! built, and whoever holds one need not check it again. Of the types here a provider alone can be serialized: it is a word of
 //! the catalogue and of an order.
 
+pub mod api_key;
 pub mod generation;
 pub mod id;
 pub mod money;

@@ -2,32 +2,36 @@
 //! `GET /fetch/…`, links to single objects that run out, for models' providers.
 //!
 //! Invariant: a URL's content never changes, so an answer may be kept for ever, but for a link's, which nobody keeps; an object is
-//! streamed, never held in memory whole; and no answer is a redirect.
+//! streamed, never held in memory whole, to a client that takes it; and no answer is a redirect.
 
 mod conditions;
 mod range;
+mod sending;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use chassis::blobs::{Error, Name, Store};
 use chassis::links::{ASSETS, AssetAccess, FETCH, Keys, Refused};
-use futures::TryStreamExt as _;
+use chassis::server::{ByAddress, Client, Place};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{
-        ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, RETRY_AFTER,
+        ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+        ETAG, HeaderName, RETRY_AFTER,
     },
 };
-use http_body::Frame;
-use http_body_util::{Full, StreamBody};
+use http_body_util::Full;
 use moka::future::Cache;
 use tonic::body::Body;
 
-use self::range::RequestedRange;
+use self::{range::RequestedRange, sending::Sending};
 use crate::http_call;
 
 const CACHE_FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 const NO_ASSET: &str = "no asset has this address; it has to be whole, as the API gave it";
+const SANDBOX: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");
+/// How long a request waits for a place.
+const PLACE_WAIT: Duration = Duration::from_secs(5);
 const CACHE_NEVER: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Serves assets; cheap to clone.
@@ -40,11 +44,22 @@ pub(crate) struct Assets {
     access: AssetAccess,
     /// What links are signed with; without keys there are none.
     links: Option<Keys>,
+    /// For answers that are being sent.
+    places: ByAddress,
+    /// How long a client may take nothing of an answer.
+    timeout: Duration,
 }
 
 impl Assets {
-    pub(crate) fn new(store: Store, access: AssetAccess, links: Option<Keys>) -> Self {
-        Self { store, sizes: Cache::new(100_000), access, links }
+    /// Answers take one of `places` until they have been sent, and are cut off when nothing of them is taken for `timeout`.
+    pub(crate) fn new(
+        store: Store,
+        access: AssetAccess,
+        links: Option<Keys>,
+        places: ByAddress,
+        timeout: Duration,
+    ) -> Self {
+        Self { store, sizes: Cache::new(100_000), access, links, places, timeout }
     }
 
     /// Answers any HTTP request that is not gRPC.
@@ -94,20 +109,24 @@ impl Assets {
         if !is_read(request) {
             return not_allowed();
         }
-        match self.read(request, name).await {
+        // Whoever shows many pictures at once waits a little for the first ones rather than see some of them missing.
+        let place = self.places.take_within(Client::address_of(request.extensions()), PLACE_WAIT).await;
+        let Ok(place) = place else {
+            let message = "too many assets are being sent at once, try again shortly";
+            return retry_after(problem(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", message));
+        };
+        match self.read(request, name, place).await {
             Ok(response) => response,
             Err(Error::Missing(_)) => problem(StatusCode::NOT_FOUND, "ASSET_NOT_FOUND", NO_ASSET),
             Err(error) => {
                 tracing::warn!(%name, error = &error as &dyn std::error::Error, "an asset cannot be read");
                 let message = "the object storage does not answer, try again shortly";
-                let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "DEPENDENCY_DOWN", message);
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                response
+                retry_after(problem(StatusCode::SERVICE_UNAVAILABLE, "DEPENDENCY_DOWN", message))
             }
         }
     }
 
-    async fn read(&self, request: &Request<()>, name: &Name) -> Result<Response<Body>, Error> {
+    async fn read(&self, request: &Request<()>, name: &Name, place: Place) -> Result<Response<Body>, Error> {
         let etag = HeaderValue::try_from(format!("\"{}\"", digits(name))).map_err(|_| Error::Missing(name.clone()))?;
         if conditions::not_modified(request.headers(), &etag) {
             // The name is the content's hash, so a client that has any answer under this name has this one.
@@ -137,7 +156,9 @@ impl Assets {
         } else {
             let range = (status == StatusCode::PARTIAL_CONTENT).then(|| part.clone());
             let chunks = self.store.stream(name, range).await?;
-            Body::new(StreamBody::new(chunks.map_ok(Frame::data)))
+            let length = part.end - part.start;
+            let client = request.extensions().get::<Client>().map(|client| client.cut().clone());
+            Body::new(Sending::new(chunks, length, place, self.timeout, client.unwrap_or_default()))
         };
         let mut response = success(status, name, etag, body);
         set(&mut response, CONTENT_LENGTH, &(part.end - part.start).to_string());
@@ -160,6 +181,11 @@ impl Assets {
 fn expired() -> Response<Body> {
     let message = "the address has run out; read what named it again";
     problem(StatusCode::FORBIDDEN, "LINK_EXPIRED", message)
+}
+
+fn retry_after(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 fn is_read(request: &Request<()>) -> bool {
@@ -189,6 +215,8 @@ fn success(status: StatusCode, name: &Name, etag: HeaderValue, body: Body) -> Re
     let header = HeaderName::from_static;
     // The type is from our own list, and a browser must not guess another. Any page may fetch an asset, so any may embed it.
     headers.insert(header("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    // Opened as a page of its own it runs nothing and asks for nothing.
+    headers.insert(CONTENT_SECURITY_POLICY, SANDBOX);
     headers.insert(header("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
     response
 }
@@ -204,6 +232,7 @@ fn problem(status: StatusCode, reason: &str, message: &str) -> Response<Body> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_SECURITY_POLICY, SANDBOX);
     headers.insert(CACHE_CONTROL, CACHE_NEVER);
     response
 }

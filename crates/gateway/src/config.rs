@@ -15,6 +15,11 @@ use http::{HeaderValue, Uri};
 /// The watches that an account has open at a time unless a setting says otherwise.
 const MAX_WATCHES: usize = 1_000;
 
+/// The answers with an asset that are sent at a time unless a setting says otherwise: each may hold an open file.
+const MAX_ASSET_ANSWERS: usize = 512;
+/// Those of one address. A browser asks for at most a hundred things over one connection.
+const MAX_ASSET_ANSWERS_PER_ADDRESS: usize = 128;
+
 /// Everything that the process reads from its environment.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -38,6 +43,12 @@ pub struct Config {
     pub assets: AssetAccess,
     /// What links for models' providers are signed with; without keys there are none.
     pub links: Option<Keys>,
+    /// What the public port grants.
+    pub door: server::Door,
+    /// How many answers with an asset are sent at a time.
+    pub max_asset_answers: usize,
+    /// How many of them go to one address.
+    pub max_asset_answers_per_address: usize,
     /// The names of the messages of changes; see the cache's own settings.
     pub cache: cache::Settings,
 }
@@ -108,6 +119,13 @@ impl Config {
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://127.0.0.1:4222")?,
             assets: AssetAccess::read(source)?,
             links: Keys::read(source)?,
+            door: server::Door::read(source)?,
+            max_asset_answers: source.or("RUSHES_MAX_ASSET_ANSWERS", MAX_ASSET_ANSWERS, "a number of answers")?,
+            max_asset_answers_per_address: source.or(
+                "RUSHES_MAX_ASSET_ANSWERS_PER_ADDRESS",
+                MAX_ASSET_ANSWERS_PER_ADDRESS,
+                "a number of answers",
+            )?,
             cache: cache::Settings::read(source)?,
         })
     }

@@ -109,7 +109,7 @@ impl Refusal {
     const fn message(self) -> &'static str {
         match self {
             Self::Missing => "send an API key as `authorization: Bearer rsk_…`",
-            Self::Malformed => "this is not an API key; one is rsk_ and 43 characters",
+            Self::Malformed => "this is not an API key; check that all of it was sent",
             Self::Unknown => "there is no such API key; create one, or check that all of it was sent",
             Self::Revoked => "this API key was revoked; use another one",
             Self::Expired => "this API key has expired; use another one",

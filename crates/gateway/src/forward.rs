@@ -12,7 +12,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use chassis::{drain::Drain, server::Admission};
+use chassis::{
+    drain::Drain,
+    server::{Admission, Client},
+};
 use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::Service;
@@ -46,7 +49,7 @@ impl Forward {
     async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
         let path = request.uri().path();
         let Some(route) = self.routes.find(path) else { return Err(Error::MethodNotFound(path.to_owned())) };
-        let key = self.keys.authenticate(request.headers()).await?;
+        let key = self.keys.authenticate(request.headers(), Client::address_of(request.extensions())).await?;
         Span::current().record("rushes.account", tracing::field::display(key.account()));
         key.check_scope(route.scope)?;
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;

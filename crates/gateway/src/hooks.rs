@@ -9,7 +9,7 @@ mod budget;
 
 use std::time::Duration;
 
-use chassis::{client::Channel, request::deadline};
+use chassis::{client::Channel, request::deadline, server::Client};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use proto::work::v1::{ReceiveHookRequest, hook_service_client::HookServiceClient, receive_hook_request::Header};
@@ -73,7 +73,9 @@ impl Hooks {
         };
         let (parts, body) = request.into_parts();
         // On 503 the provider sends it again.
-        let Some(mut place) = self.budget.enter() else { return StatusCode::SERVICE_UNAVAILABLE };
+        let Some(mut place) = self.budget.enter(Client::address_of(&parts.extensions)) else {
+            return StatusCode::SERVICE_UNAVAILABLE;
+        };
         let body = match timeout(READ_TIMEOUT, read(&parts.headers, body, &mut place)).await {
             Ok(Ok(body)) => body,
             Ok(Err(status)) => return status,

@@ -2,9 +2,10 @@
 
 use std::{future::Future, time::Instant};
 
+use chassis::server::Client;
 use chassis::telemetry::metric::Value;
 use chassis::telemetry::{self, TRACE_ID_HEADER, attributes};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use tonic::body::Body;
 use tracing::{Instrument as _, field::Empty};
 
@@ -17,7 +18,7 @@ pub(crate) async fn traced<B, F: Future<Output = Response<Body>>>(
     respond: impl FnOnce(Request<B>) -> F,
 ) -> Response<Body> {
     let start = Instant::now();
-    let method = request.method();
+    let method = known(request.method());
     let span = tracing::info_span!(
         "http",
         otel.name = format!("{method} {route}"),
@@ -28,9 +29,7 @@ pub(crate) async fn traced<B, F: Future<Output = Response<Body>>>(
         { attributes::URL_PATH } = if route.contains("{mac}") { route } else { request.uri().path() },
         { attributes::HTTP_RESPONSE_STATUS_CODE } = Empty,
     );
-    if let Some(parent) = request.headers().get("traceparent").and_then(|value| value.to_str().ok()) {
-        telemetry::set_parent(&span, parent);
-    }
+    telemetry::follow(&span, request.headers(), Client::is_trusted_to_trace(request.extensions()));
     let mut response = respond(request).instrument(span.clone()).await;
     let status = response.status();
     span.record(attributes::HTTP_RESPONSE_STATUS_CODE, status.as_u16());
@@ -44,4 +43,20 @@ pub(crate) async fn traced<B, F: Future<Output = Response<Body>>>(
     let labels = [Value::const_str(route), Value::from(status.as_str().to_owned())];
     metrics::HTTP_DURATION.with(labels).record(start.elapsed());
     response
+}
+
+/// A method's name; that of one that is not HTTP's own is what OpenTelemetry calls it, since anybody may make one up.
+fn known(method: &Method) -> &str {
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::PATCH,
+        Method::TRACE,
+        Method::CONNECT,
+    ];
+    if known.contains(method) { method.as_str() } else { "_OTHER" }
 }

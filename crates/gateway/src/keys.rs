@@ -11,12 +11,13 @@ mod key;
 mod known;
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use cache::Cache;
-use chassis::{client::Channel, request::deadline, status::Failure};
+use chassis::{client::Channel, request::deadline, server::ByAddress, status::Failure};
 use http::HeaderMap;
 use proto::accounts::v1::{AuthenticateApiKeyRequest, account_service_client::AccountServiceClient};
 use tokio::{sync::Semaphore, time::Instant};
@@ -33,6 +34,10 @@ pub(crate) use self::key::Key;
 /// How many keys may be looked up at once of which no answer is known: a flood of invented keys must not become a flood of calls
 /// to dashboard.
 const MAX_NEW_LOOKUPS: usize = 64;
+/// How many of them are from one address.
+const MAX_NEW_LOOKUPS_PER_ADDRESS: usize = 16;
+/// How long such a key waits for its turn.
+const LOOKUP_WAIT: Duration = Duration::from_millis(500);
 /// How many keys of which an answer is known may be looked up again at once. They have places of their own, which invented keys
 /// cannot take.
 const MAX_KNOWN_LOOKUPS: usize = 256;
@@ -44,7 +49,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Keys {
     accounts: AccountServiceClient<Channel>,
     known: KnownKeys,
-    new_lookups: Arc<Semaphore>,
+    new_lookups: ByAddress,
     known_lookups: Arc<Semaphore>,
     invalidation: Option<Arc<AbortOnDropHandle<()>>>,
 }
@@ -54,7 +59,7 @@ impl Keys {
         Self {
             accounts: AccountServiceClient::new(dashboard),
             known: KnownKeys::new(lifetime),
-            new_lookups: Arc::new(Semaphore::new(MAX_NEW_LOOKUPS)),
+            new_lookups: ByAddress::new("key_lookup", MAX_NEW_LOOKUPS, MAX_NEW_LOOKUPS_PER_ADDRESS),
             known_lookups: Arc::new(Semaphore::new(MAX_KNOWN_LOOKUPS)),
             invalidation: None,
         }
@@ -75,9 +80,9 @@ impl Keys {
         Ok(())
     }
 
-    /// The key in the headers of a request, if it is one that may be used now.
-    pub(crate) async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Key>, Error> {
-        let key = self.find(headers).await.inspect_err(|error| {
+    /// The key in the headers of a request from `address`, if it is one that may be used now.
+    pub(crate) async fn authenticate(&self, headers: &HeaderMap, address: IpAddr) -> Result<Arc<Key>, Error> {
+        let key = self.find(headers, address).await.inspect_err(|error| {
             if let Error::Unauthenticated(refusal) = error {
                 events::authentication_refused(*refusal, None);
             }
@@ -89,7 +94,7 @@ impl Keys {
         Ok(key)
     }
 
-    async fn find(&self, headers: &HeaderMap) -> Result<Arc<Key>, Error> {
+    async fn find(&self, headers: &HeaderMap, address: IpAddr) -> Result<Arc<Key>, Error> {
         let hash = credential::parse(headers).map_err(Error::Unauthenticated)?;
         if self.known.is_unknown(&hash).await {
             metrics::KEY_LOOKUPS.with(["unknown"]).increment(1);
@@ -99,7 +104,7 @@ impl Keys {
         let key = self.known.get_or_look_up(hash, async {
             asked = true;
             let (keys, until) = (self.clone(), Instant::now() + LOOKUP_TIMEOUT);
-            let lookup = deadline::within(until, async move { keys.look_up(hash).await }).in_current_span();
+            let lookup = deadline::within(until, async move { keys.look_up(hash, address).await }).in_current_span();
             // A task outside of this call's request, so that its deadline does not become that of all who wait.
             tokio::spawn(lookup).await.unwrap_or_else(|error| Err(Failure::internal(error).into()))
         });
@@ -109,10 +114,19 @@ impl Keys {
     }
 
     /// Asks dashboard for the key with this hash; while it cannot be asked, the last answer holds.
-    async fn look_up(&self, hash: Hash) -> Result<Arc<Key>, Error> {
+    async fn look_up(&self, hash: Hash, address: IpAddr) -> Result<Arc<Key>, Error> {
         let last = self.known.last(&hash).await;
-        let lookups = if last.is_some() { &self.known_lookups } else { &self.new_lookups };
-        let Ok(_permit) = lookups.try_acquire() else { return last.ok_or(Error::LookupsExhausted) };
+        let (_known, _new);
+        match &last {
+            Some(last) => match self.known_lookups.try_acquire() {
+                Ok(permit) => _known = permit,
+                Err(_) => return Ok(Arc::clone(last)),
+            },
+            None => match self.new_lookups.take_within(address, LOOKUP_WAIT).await {
+                Ok(place) => _new = place,
+                Err(_) => return Err(Error::LookupsExhausted),
+            },
+        }
         let request = AuthenticateApiKeyRequest { key_sha256: hash.to_vec() };
         let status = match self.accounts.clone().authenticate_api_key(request).await {
             Ok(reply) => {

@@ -7,6 +7,8 @@ chassis::metrics! {
     KEY_LOOKUPS = counter "rushes_gateway_key_lookups_total" in "lookups" by ["source"];
     /// Calls that were refused as not authenticated, by reason: missing, malformed, unknown, revoked or expired.
     AUTHENTICATIONS_REFUSED = counter "rushes_gateway_authentications_refused_total" in "calls" by ["reason"];
+    /// Answers with an asset that were cut off since their client took too little of them.
+    ASSETS_CUT_OFF = counter "rushes_gateway_assets_cut_off_total" in "answers" by [];
     /// Time from the arrival of a plain HTTP request to the head of its response.
     HTTP_DURATION = histogram "rushes_http_server_duration_seconds" in "seconds" by ["route", "status"];
 }

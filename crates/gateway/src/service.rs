@@ -7,7 +7,7 @@ use chassis::{
     client,
     drain::Drain,
     nats,
-    server::{self, Server, Timeouts},
+    server::{self, ByAddress, Server, Timeouts},
 };
 
 use crate::{
@@ -55,7 +55,7 @@ impl Service {
             _ => None,
         });
         let server = Server::new("gateway", &config.server)
-            .public()
+            .public(&config.door)
             .describe(proto::DESCRIPTOR_SET)
             .advertise(routes.services());
         let server = routes.methods().fold(server, |server, method| server.method(method.path, timeouts(method)));
@@ -63,10 +63,17 @@ impl Service {
         if let Some(url) = &config.nats_url {
             keys.invalidate_on_change(config.cache.clone(), nats::connect(url).await?)?;
         }
+        let places = ByAddress::new("asset", config.max_asset_answers, config.max_asset_answers_per_address);
         Ok(Self {
             server,
             forward: Forward::new(routes, keys, config.max_watches),
-            assets: Assets::new(Store::open(&config.blobs)?, config.assets.clone(), config.links.clone()),
+            assets: Assets::new(
+                Store::open(&config.blobs)?,
+                config.assets.clone(),
+                config.links.clone(),
+                places,
+                config.door.write_timeout,
+            ),
             hooks: Hooks::new(generation_worker.as_ref().map(|uri| client::connect("generation-worker", uri))),
             origins: config.origins.clone(),
         })

@@ -186,6 +186,8 @@ impl Cluster {
             // Often enough that a short run has some of both.
             .env("RUSHES_WATCH_HEARTBEAT", "1s")
             .env("RUSHES_WATCH_MAX_AGE", "40s")
+            .env("RUSHES_REFLECTION", "true")
+            .env("RUSHES_TRUST_TRACEPARENT", "true")
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
             .envs(self.more.iter().cloned())

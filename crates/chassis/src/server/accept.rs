@@ -3,7 +3,7 @@
 //! tonic's own server is not used because it looks at `grpc-timeout` before anything of ours can, and answers an expired
 //! one with CANCELLED.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -17,40 +17,27 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 use tower::{Service, ServiceExt as _};
 
-use crate::admission::{Admission, Slot};
+use super::connection::Connections;
 use crate::client::{CONNECTION_WINDOW, MAX_HEADERS, STREAM_WINDOW};
 
 /// How long to wait when the operating system gives no more connections (out of file descriptors, usually).
 const REST: Duration = Duration::from_millis(50);
 
-/// How many streams a connection from outside has at a time.
-const MAX_STREAMS: u32 = 1_024;
-/// How many of them are long: the others stay free for calls, which else would wait for a stream without a word.
-const MAX_LONG_STREAMS: usize = MAX_STREAMS as usize / 4;
 /// How many calls of one of our own processes may be cancelled before they are accepted.
 const MAX_PENDING_RESETS: usize = 100_000;
 
-/// The places that the connection of a request has for streams that last as long as both sides want; in the request's extensions.
-/// Only a server for the outside needs them.
-#[derive(Clone, Debug)]
-pub struct LongStreams(Admission);
-
-impl LongStreams {
-    /// Takes a place, if there is one.
-    #[must_use]
-    pub fn take(&self) -> Option<Slot> {
-        self.0.try_take()
-    }
-}
-
-/// Serves `service` on `listener` until `end`, and then until every connection has finished what it was doing.
-/// `public` listeners take HTTP/1.1 too, and only so many streams on one connection.
-pub(super) async fn serve<S>(listener: TcpListener, service: S, public: bool, end: CancellationToken)
-where
+/// Serves `service` on `listener` until `end`, and then until every connection has finished what it was doing. What comes from
+/// outside goes through `public`.
+pub(super) async fn serve<S>(
+    listener: TcpListener,
+    service: S,
+    public: Option<Arc<Connections>>,
+    end: CancellationToken,
+) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let builder = builder(public);
+    let builder = builder();
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -59,9 +46,10 @@ where
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(connection(builder.clone(), stream, service.clone(), end.clone()));
-            }
+            Ok((stream, peer)) => match &public {
+                Some(public) => public.spawn(stream, peer.ip(), service.clone(), &end, &connections),
+                None => drop(connections.spawn(connection(builder.clone(), stream, service.clone(), end.clone()))),
+            },
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(REST).await;
@@ -74,23 +62,18 @@ where
     connections.wait().await;
 }
 
-fn builder(public: bool) -> Builder<TokioExecutor> {
+/// For connections of our own processes.
+fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
-        // Between our own processes all watches share a few connections; from outside nobody needs that many.
-        .max_concurrent_streams(public.then_some(MAX_STREAMS));
-    if public {
-        return builder;
-    }
-    // The connection of a process of ours carries everybody's calls: a burst of cancelled ones, or calls whose bodies nobody reads,
-    // must not end or fill it. Against strangers the limits of the library stay.
-    builder
-        .http2()
+        // All watches share a few connections.
+        .max_concurrent_streams(None)
+        // The connection of a process of ours carries everybody's calls: a burst of cancelled ones, or calls whose bodies nobody
+        // reads, must not end or fill it. Against strangers the limits of the library stay.
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADERS)
@@ -108,12 +91,7 @@ where
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let streams = LongStreams(Admission::new(MAX_LONG_STREAMS));
-    let service = service.map_request(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(streams.clone());
-        request
-    });
+    let service = service.map_request(|request: Request<Incoming>| request.map(Body::new));
     let mut running = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
     let result = tokio::select! {
         result = running.as_mut() => result,

@@ -18,6 +18,8 @@ use tower::Service;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
+    connection::Client,
+    door::Door,
     messages,
     methods::{self, Methods, Timeouts},
     probes,
@@ -30,24 +32,26 @@ use crate::{
     telemetry::{self, attributes},
 };
 
-/// How many streams of health and reflection there are at a time.
-const MAX_PROBE_STREAMS: usize = 64;
-
 /// What all calls of one server share.
 #[derive(Debug)]
 pub(super) struct Policy {
     methods: Methods,
     calls: Admission,
-    probe_streams: Admission,
-    public: bool,
+    probes: probes::Places,
+    /// What the port grants, if it is one for the outside.
+    door: Option<Arc<Door>>,
 }
 
 impl Policy {
-    /// Calls of `methods`, at most `limit` at a time; from a `public` server no internal metadata goes out, and its calls are
-    /// admitted by whoever knows who calls.
-    pub(super) fn new(methods: Methods, limit: usize, public: bool) -> Self {
-        let probe_streams = Admission::new(MAX_PROBE_STREAMS);
-        Self { methods, calls: Admission::new(limit), probe_streams, public }
+    /// Calls of `methods`, at most `limit` at a time; through a `door` for the outside no internal metadata goes out, and its
+    /// calls are admitted by whoever knows who calls.
+    pub(super) fn new(methods: Methods, limit: usize, door: Option<Arc<Door>>) -> Self {
+        Self { methods, calls: Admission::new(limit), probes: probes::Places::new(door.is_some()), door }
+    }
+
+    /// Whether a caller's trace context is the parent of what is done for it.
+    fn trusts_trace(&self) -> bool {
+        self.door.as_ref().is_none_or(|door| door.trust_traceparent)
     }
 }
 
@@ -83,7 +87,7 @@ where
         let (timeouts, span) = (method.timeouts, span(path, &method.name));
         let is_probe = probes::is_probe(path);
         let max_message = if is_probe { Some(messages::MAX_PROBE) } else { method.max_message };
-        telemetry::extract(&span, request.headers());
+        telemetry::follow(&span, request.headers(), self.policy.trusts_trace());
         let name = method.name.clone();
         let at = expiry(request.headers_mut(), timeouts);
         let tokens = Tokens::of(request.headers());
@@ -96,13 +100,14 @@ where
         if let Err(failure) = asked {
             return Box::pin(std::future::ready(Ok(call.refuse(failure))));
         }
-        // A probe is asked by anybody, so it takes no call's place: one call of health ends within moments, and of streams there
-        // are only so many.
         let slot = match (is_probe, timeouts.is_endless()) {
-            (true, true) => self.policy.probe_streams.admit().map(|slot| call.hold(slot)).map(|()| None),
-            (true, false) | (false, true) => Ok(None),
+            (true, _) => {
+                let place = self.policy.probes.take(request.uri().path(), Client::address_of(request.extensions()));
+                place.map(|place| call.hold(place)).map(|()| None)
+            }
+            (false, true) => Ok(None),
             // Whoever has no key yet must not take the place of one who has: the service behind admits the call.
-            (false, false) if self.policy.public => {
+            (false, false) if self.policy.door.is_some() => {
                 request.extensions_mut().insert(self.policy.calls.clone());
                 Ok(None)
             }
@@ -119,7 +124,7 @@ where
         // The clone that was polled ready is the one that is called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let public = self.policy.public;
+        let public = self.policy.door.is_some();
         let work = async move {
             let _slot = slot;
             let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();

@@ -5,6 +5,7 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,19 +18,31 @@ use tonic_reflection::server::{Builder, Error};
 use tower::Service;
 
 use super::methods::Timeouts;
+use crate::{
+    admission::{ByAddress, Place},
+    status::Failure,
+};
 
-/// The methods here that stream.
-pub(super) const STREAMING: [&str; 3] = [
-    "/grpc.health.v1.Health/Watch",
+/// The methods of reflection.
+pub(super) const REFLECTION: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
+/// How long anybody from outside may ask for descriptions; our own processes have no limit.
+pub(super) const REFLECTION_TIMEOUTS: Timeouts =
+    Timeouts { default: Some(Duration::from_secs(30)), longest: Some(Duration::from_secs(30)) };
+
+/// The methods here that stream.
+pub(super) const STREAMING: [&str; 3] = ["/grpc.health.v1.Health/Watch", REFLECTION[0], REFLECTION[1]];
 
 /// The one that does not.
 pub(super) const CHECK: &str = "/grpc.health.v1.Health/Check";
 /// It is answered from memory, so only its sender makes it last.
 pub(super) const CHECK_TIMEOUTS: Timeouts =
     Timeouts { default: Some(Duration::from_secs(1)), longest: Some(Duration::from_secs(1)) };
+
+/// After what time a probe that was refused may come again.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// What begins the path of every method here and of none of a service.
 const PREFIX: &str = "/grpc.";
@@ -93,6 +106,42 @@ pub struct Beside<S> {
 /// Whether a path is one of health's or reflection's.
 pub(super) fn is_probe(path: &str) -> bool {
     path.starts_with(PREFIX)
+}
+
+/// The places for probes of a server. A probe is asked by anybody, so it takes no call's place but one of these.
+#[derive(Debug)]
+pub(super) struct Places {
+    checks: ByAddress,
+    watches: ByAddress,
+    reflection: ByAddress,
+}
+
+impl Places {
+    /// From outside one address has a share of the places alone; inside, where an address says nothing, it may have all of them, and
+    /// checks are as many as come.
+    pub(super) fn new(public: bool) -> Self {
+        let share = |max, share| if public { share } else { max };
+        let checks = if public { 1_024 } else { usize::MAX };
+        Self {
+            checks: ByAddress::new("health_check", checks, share(checks, 256)),
+            watches: ByAddress::new("health_watch", 64, share(64, 16)),
+            reflection: ByAddress::new("reflection", 64, share(64, 8)),
+        }
+    }
+
+    /// A place for the probe at `path`, asked from `address`.
+    pub(super) fn take(&self, path: &str, address: IpAddr) -> Result<Place, Failure> {
+        let places = match path {
+            path if path.starts_with("/grpc.reflection.") => &self.reflection,
+            "/grpc.health.v1.Health/Watch" => &self.watches,
+            _ => &self.checks,
+        };
+        let place = places.try_take(address);
+        place.map_err(|full| {
+            let message = "too many probes at once";
+            Failure::exhausted("OVERLOADED", message, RETRY_AFTER).and_metadata("limit", full.as_str())
+        })
+    }
 }
 
 impl<S> Service<Request<Body>> for Beside<S>

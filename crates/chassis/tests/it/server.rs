@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use chassis::{
     request::{self, deadline},
-    server::{Error, Server, Settings, Timeouts},
+    server::{Door, Error, Server, Settings, Timeouts},
 };
 use futures::{StreamExt as _, stream};
 use http::StatusCode;
@@ -136,7 +136,7 @@ async fn a_reply_says_inside_how_many_round_trips_it_cost() {
     let inside = serve(Server::new("test", &free()), handler).await;
     let (headers, _) = call(inside.addr, "/test.Test/Get", &[]).await;
     assert_eq!(headers["x-rushes-queries"], "2");
-    let outside = serve(Server::new("test", &free()).public(), handler).await;
+    let outside = serve(Server::new("test", &free()).public(&Door::default()), handler).await;
     let (headers, _) = call(outside.addr, "/test.Test/Get", &[]).await;
     assert!(!headers.contains_key("x-rushes-queries"));
 }

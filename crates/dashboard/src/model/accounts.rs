@@ -5,8 +5,7 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::api_key;
 use domain::id::AccountId;
 use domain::name::ApiKeyName;
 use sha2::{Digest, Sha256};
@@ -61,7 +60,7 @@ pub(crate) struct RevokedKey {
     pub(crate) is_new: bool,
 }
 
-/// A key in full: `rsk_` and 256 random bits in base64url. Its debug form does not show it.
+/// A key in full, in the form of [`api_key`]. Its debug form does not show it.
 pub(crate) struct Secret(String);
 
 impl Secret {
@@ -72,7 +71,7 @@ impl Secret {
     pub(crate) fn generate() -> Result<Self, getrandom::Error> {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
-        Ok(Self(format!("rsk_{}", URL_SAFE_NO_PAD.encode(random))))
+        Ok(Self(api_key::from_random(random)))
     }
 
     pub(crate) fn reveal(&self) -> &str {
@@ -102,7 +101,7 @@ mod tests {
     fn a_secret_is_new_each_time_and_its_debug_form_hides_it() {
         let (one, two) = (Secret::generate().unwrap(), Secret::generate().unwrap());
         assert_ne!(one.reveal(), two.reveal());
-        assert_eq!(one.reveal().len(), 4 + 43);
+        assert!(api_key::is_well_formed(one.reveal()));
         assert!(one.reveal().starts_with(one.prefix()) && one.prefix().starts_with("rsk_"));
         assert!(!format!("{one:?}").contains(&one.reveal()[Secret::PREFIX..]));
     }

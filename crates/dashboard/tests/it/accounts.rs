@@ -37,8 +37,7 @@ async fn a_key_is_known_by_its_hash_until_it_is_revoked() -> Result<()> {
     let user = cluster.account().await?;
     let parent = format!("accounts/{}", user.id);
     let (key, secret) = create_key(&cluster, &parent, &["generate", "read"]).await?;
-    let random = URL_SAFE_NO_PAD.decode(secret.strip_prefix("rsk_").context("the prefix")?)?;
-    assert_eq!((random.len(), secret.len()), (32, 47));
+    assert!(domain::api_key::is_well_formed(&secret));
     assert_eq!(
         (key.account.as_str(), key.scopes.as_slice()),
         (parent.as_str(), &["read".into(), "generate".into()][..])

@@ -167,6 +167,9 @@ fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'stati
         ("RUSHES_GENERATION_WORKER_URL", at("generation-worker")),
         ("RUSHES_PUBLIC_URL", at("gateway")),
         ("RUSHES_URL_KEYS", plan.url_keys.clone()),
+        // Who calls is whoever started it: tools may ask what there is, and a command's trace runs through all of it.
+        ("RUSHES_REFLECTION", "true".to_owned()),
+        ("RUSHES_TRUST_TRACEPARENT", "true".to_owned()),
         // Who tries webhooks out listens on this machine.
         ("RUSHES_WEBHOOK_REACH", "anywhere".to_owned()),
         // Spans are to be seen while their request is still remembered; the usual batch waits five seconds.

@@ -88,7 +88,7 @@ async fn keys(client: &Client, project: &str) {
     let get = GetProjectRequest { name: project.into() };
     let nobody = client.with_key(None);
     check(nobody.projects().get_project(get.clone()).await, Code::Unauthenticated, "KEY_MISSING");
-    let unknown = client.with_key(Some("rsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
+    let unknown = client.with_key(Some("rsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA1McdoK"));
     check(unknown.projects().get_project(get.clone()).await, Code::Unauthenticated, "KEY_UNKNOWN");
     let malformed = client.with_key(Some("hunter2"));
     check(malformed.projects().get_project(get).await, Code::Unauthenticated, "KEY_UNKNOWN");

@@ -121,6 +121,8 @@ impl Cluster {
             .env("RUSHES_LOCAL_PACE", self.options.pace)
             .env("RUSHES_RECONCILE_INTERVAL", "1s")
             .env("RUSHES_DATABASE_UNRESPONSIVE_AFTER", self.options.unresponsive_after)
+            .env("RUSHES_REFLECTION", "true")
+            .env("RUSHES_TRUST_TRACEPARENT", "true")
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
             .envs(self.options.more.iter().cloned())

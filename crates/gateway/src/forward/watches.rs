@@ -1,7 +1,7 @@
 //! Watches through this gateway: how many may be open, and how they end when it drains.
 //!
 //! Invariants: a watch takes a place of its account and one of its connection and is refused where there is none, so that watches never
-//! keep calls from a stream; and one that is open when the gateway drains ends with `moved` and the resume token of the event before.
+//! keep calls from a stream; and one that is open when the gateway drains, or its connection has come to its age, ends with `moved` and the resume token of the event before.
 
 mod moved;
 
@@ -17,12 +17,12 @@ use bytes::{Bytes, BytesMut};
 use chassis::{
     drain::Drain,
     frames::{self, FrameReader},
-    server::{LongStreams, Slot},
+    server::{Client, Slot},
 };
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, body::Body};
 use uuid::Uuid;
 
@@ -47,6 +47,8 @@ pub(super) struct Watches {
 pub(super) struct Places {
     watches: Watches,
     account: Uuid,
+    /// When the watch has to move.
+    ending: CancellationToken,
     _connection: Option<Slot>,
 }
 
@@ -67,26 +69,29 @@ impl Watches {
 
     /// Places for one more watch of `account`, on the connection that the extensions of its request name.
     pub(super) fn open(&self, account: Uuid, extensions: &Extensions) -> Result<Places, Error> {
-        let connection = match extensions.get::<LongStreams>() {
-            Some(streams) => Some(streams.take().ok_or(Error::TooManyWatches(WatchLimit::Connection))?),
+        let client = extensions.get::<Client>();
+        let connection = match client {
+            Some(client) => Some(client.take_long_stream().ok_or(Error::TooManyWatches(WatchLimit::Connection))?),
             None => None,
         };
+        // A connection ends with the gateway, and before it when it is old.
+        let ending = client.map_or_else(|| self.drain.token(), |client| client.ending().clone());
         let mut open = self.lock();
         let count = open.entry(account).or_default();
         if *count >= self.max_per_account {
             return Err(Error::TooManyWatches(WatchLimit::Account));
         }
         *count += 1;
-        Ok(Places { watches: self.clone(), account, _connection: connection })
+        Ok(Places { watches: self.clone(), account, ending, _connection: connection })
     }
 
-    /// The reply to a watch: no proxy holds its events back, and it ends with `moved` when the gateway drains.
+    /// The reply to a watch: no proxy holds its events back, and it ends with `moved` when its connection takes no more calls.
     pub(super) fn reply(&self, path: &str, places: Places, mut response: Response<Body>) -> Response<Body> {
         let (name, value) = BUFFERING;
         response.headers_mut().insert(name, value);
         let Some(moved) = moved::of(path) else { return response };
         // At most half of the grace, so that the client comes back to another gateway in time.
-        let (begun, wait) = (Box::pin(self.drain.token().cancelled_owned()), self.drain.grace() / 2);
+        let (begun, wait) = (Box::pin(places.ending.clone().cancelled_owned()), self.drain.grace() / 2);
         response.map(|inner| {
             let frames = FrameReader::new(u64::MAX, u64::MAX);
             Body::new(Watch { inner, frames, moved, wait, state: State::Live(begun), timer: None, _places: places })

@@ -1,6 +1,7 @@
-//! The credential in the headers of a call: a key is a secret of 256 random bits, of which only the SHA-256 goes on.
+//! The credential in the headers of a call: a key is a secret of 256 random bits, of which only the SHA-256 goes on. What was made up
+//! has another form, and ends here.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use domain::api_key;
 use http::{HeaderMap, header::AUTHORIZATION};
 use sha2::{Digest as _, Sha256};
 
@@ -21,8 +22,7 @@ pub(super) fn parse(headers: &HeaderMap) -> Result<Hash, Refusal> {
     };
     let key = key.ok_or(Refusal::Missing)?;
     // Anything of another form cannot be a key of ours, so dashboard need not be asked about it.
-    let random = key.strip_prefix("rsk_").and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-    if random.is_none_or(|bytes| bytes.len() != 32) {
+    if !api_key::is_well_formed(&key) {
         return Err(Refusal::Malformed);
     }
     Ok(Sha256::digest(key.as_bytes()).into())
@@ -32,7 +32,7 @@ pub(super) fn parse(headers: &HeaderMap) -> Result<Hash, Refusal> {
 mod tests {
     use super::*;
 
-    const KEY: &str = "rsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    const KEY: &str = "rsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA1McdoK";
 
     fn check(headers: &[(&'static str, &str)], expected: Result<(), Refusal>) {
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
@@ -53,5 +53,6 @@ mod tests {
         check(&[("x-api-key", &KEY[4..])], Err(Refusal::Malformed));
         check(&[("x-api-key", &format!("{KEY}A"))], Err(Refusal::Malformed));
         check(&[("x-api-key", &KEY.replace('A', "!"))], Err(Refusal::Malformed));
+        check(&[("x-api-key", &KEY.replace('A', "B"))], Err(Refusal::Malformed));
     }
 }

@@ -65,6 +65,7 @@ async fn an_asset_is_served_whole_and_may_be_cached_forever() {
     assert_eq!(headers["content-length"], "400000");
     assert_eq!(headers["accept-ranges"], "bytes");
     assert_eq!(headers["x-content-type-options"], "nosniff");
+    assert_eq!(headers["content-security-policy"], "default-src 'none'; sandbox");
     assert_eq!(headers["access-control-allow-origin"], "*");
     assert_eq!(Name::of(response.body(), "mp4"), name, "the bytes are those of the name");
 
@@ -188,7 +189,10 @@ async fn every_response_names_its_trace() {
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let parent = format!("00-{trace}-b7ad6b7169203331-01");
     let response = ask(&cluster, Method::GET, &path, &[("traceparent", &parent)]).await;
-    assert_eq!(trace_id(&response), trace, "unless the client brings one");
+    assert_ne!(trace_id(&response), trace, "whatever the client brings");
+    let cluster = Cluster::start_with(|config| config.door.trust_traceparent = true).await;
+    let response = ask(&cluster, Method::GET, "/assets/none", &[("traceparent", &parent)]).await;
+    assert_eq!(trace_id(&response), trace, "unless it is trusted");
 }
 
 /// A provider fetches by a link that runs out; whatever is no such link is nothing.

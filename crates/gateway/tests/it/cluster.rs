@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chassis::links::AssetAccess;
 use chassis::{
     blobs::{self, Store},
@@ -92,6 +91,9 @@ impl Cluster {
             nats_url: None,
             assets: AssetAccess::Public,
             links: None,
+            door: server::Door { reflection: true, ..server::Door::default() },
+            max_asset_answers: 512,
+            max_asset_answers_per_address: 128,
             cache: cache::Settings::default(),
         };
         change(&mut config);
@@ -106,8 +108,7 @@ impl Cluster {
 
     /// A new key of `account`, changed by `change`.
     pub(crate) fn key_with(&self, account: Uuid, change: impl FnOnce(&mut ApiKey)) -> String {
-        let secret =
-            format!("rsk_{}", URL_SAFE_NO_PAD.encode([Uuid::now_v7(), Uuid::now_v7()].map(Uuid::into_bytes).concat()));
+        let secret = random_key();
         let mut key = ApiKey {
             account: format!("accounts/{account}"),
             scopes: ["read", "write", "generate"].map(str::to_owned).into(),
@@ -128,6 +129,13 @@ impl Cluster {
     pub(crate) async fn channel(&self) -> transport::Channel {
         let endpoint = transport::Channel::from_shared(format!("http://{}", self.addr)).unwrap();
         endpoint.connect().await.unwrap()
+    }
+
+    /// The same from `127.0.0.{last}`.
+    #[expect(clippy::disallowed_methods, reason = "a client of the outside has no chassis")]
+    pub(crate) async fn channel_from(&self, last: u8) -> transport::Channel {
+        let endpoint = transport::Channel::from_shared(format!("http://{}", self.addr)).unwrap();
+        endpoint.local_address(Some([127, 0, 0, last].into())).connect().await.unwrap()
     }
 
     /// A channel that sends the context of the current span.
@@ -167,6 +175,12 @@ impl Drop for Cluster {
         self.drain.begin();
         self.dashboard.begin();
     }
+}
+
+/// A key that nobody has, and that has a key's form.
+pub(crate) fn random_key() -> String {
+    let random = [Uuid::now_v7(), Uuid::now_v7()].map(Uuid::into_bytes);
+    domain::api_key::from_random(*random.as_flattened().first_chunk().unwrap())
 }
 
 pub(crate) fn authorized<T>(message: T, key: &str) -> Request<T> {

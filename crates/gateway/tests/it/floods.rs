@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures::{StreamExt as _, future::join_all};
 use http::{Request, Response, StatusCode};
@@ -15,7 +14,8 @@ use tonic::{Code, Status, body::Body};
 use uuid::Uuid;
 
 use crate::{
-    cluster::{Cluster, authorized, check},
+    cluster::{Cluster, authorized, check, random_key},
+    door::connect_from,
     probes::admin,
     upstream::DashboardMood,
 };
@@ -27,7 +27,11 @@ struct Connection {
 
 impl Connection {
     async fn open(cluster: &Cluster) -> Self {
-        let io = TokioIo::new(TcpStream::connect(cluster.addr).await.unwrap());
+        Self::over(TcpStream::connect(cluster.addr).await.unwrap()).await
+    }
+
+    async fn over(stream: TcpStream) -> Self {
+        let io = TokioIo::new(stream);
         let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);
         Self { sender }
@@ -49,6 +53,23 @@ impl Connection {
         let begun = futures::stream::iter(begun);
         let body = StreamBody::new(begun.chain(futures::stream::pending()));
         self.sender.send_request(request.body(Body::new(body)).unwrap())
+    }
+}
+
+impl Connection {
+    /// Sends a request with these bytes, and that is all of it.
+    fn finish(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        bytes: &'static [u8],
+    ) -> impl Future<Output = hyper::Result<Response<Incoming>>> + use<> {
+        let mut request = Request::post(format!("http://gateway{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Body::new(http_body_util::Full::from(bytes));
+        self.sender.send_request(request.body(body).unwrap())
     }
 }
 
@@ -91,7 +112,7 @@ async fn who_shows_no_key_takes_no_place_of_those_who_do() {
     let key = cluster.key(Uuid::now_v7());
     let get = "/rushes.assets.v1.AssetService/GetAsset";
     let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-    let unknown = format!("Bearer rsk_{}", URL_SAFE_NO_PAD.encode([7; 32]));
+    let unknown = format!("Bearer {}", random_key());
     let own = format!("Bearer {key}");
     // More than there are places, of what waits for its message; of what is answered at once, a few.
     for (what, count, path, authorization) in [
@@ -114,10 +135,12 @@ async fn who_shows_no_key_takes_no_place_of_those_who_do() {
 async fn health_is_answered_to_all_and_ends_for_who_asks_nothing() {
     let cluster = Cluster::start().await;
     let _flood = flood(&cluster, 1_100, "/grpc.health.v1.Health/Check", &[GRPC], &[]).await;
-    let mut client = tonic_health::pb::health_client::HealthClient::new(cluster.channel().await);
-    assert!(client.check(tonic_health::pb::HealthCheckRequest::default()).await.is_ok());
+    let mut client = tonic_health::pb::health_client::HealthClient::new(cluster.channel_from(3).await);
+    for _ in 0..20 {
+        assert!(client.check(tonic_health::pb::HealthCheckRequest::default()).await.is_ok());
+    }
     let began = Instant::now();
-    let mut connection = Connection::open(&cluster).await;
+    let mut connection = Connection::over(connect_from(&cluster, 4).await).await;
     let answer = connection.send("/grpc.health.v1.Health/Check", &[GRPC], &[0]).await.unwrap();
     let status = Status::from_header_map(answer.headers()).unwrap();
     assert_eq!(status.code(), Code::DeadlineExceeded);
@@ -131,11 +154,6 @@ async fn streams_of_probes_are_refused_when_there_are_too_many() {
     let _flood = flood(&cluster, 500, reflection, &[GRPC], &[]).await;
     let answer = Connection::open(&cluster).await.send(reflection, &[GRPC], &[]).await.unwrap();
     check(&Status::from_header_map(answer.headers()).unwrap(), Code::ResourceExhausted, "OVERLOADED");
-}
-
-fn random_key() -> String {
-    let bytes = [Uuid::now_v7(), Uuid::now_v7()].map(Uuid::into_bytes).concat();
-    format!("rsk_{}", URL_SAFE_NO_PAD.encode(bytes))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,6 +223,9 @@ async fn webhooks_that_stop_half_way_hold_little_and_not_for_long() {
             calls.spawn(async move { call.await.map(|response| response.status()) });
         }
     }
+    let mut provider = Connection::over(connect_from(&cluster, 2).await).await;
+    let whole = provider.finish("/hooks/known/job", &[json], b"{}").await.unwrap();
+    assert_eq!(whole.status(), StatusCode::NO_CONTENT, "a provider's own comes through");
     // Some are refused as soon as there is no room for them, and the others when their time is over.
     let mut statuses = Vec::new();
     let began = Instant::now();

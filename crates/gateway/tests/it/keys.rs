@@ -15,7 +15,7 @@ use crate::{
     probes::admin,
 };
 
-const UNKNOWN_KEY: &str = "rsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const UNKNOWN_KEY: &str = "rsk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA1McdoK";
 
 #[tokio::test]
 async fn many_calls_with_one_key_cost_one_lookup() {
@@ -37,6 +37,13 @@ async fn an_unknown_key_is_looked_up_once() {
     assert_eq!(cluster.authentications(), 1);
     let status = cluster.get("rsk_no", "assets/a").await.unwrap_err();
     check(&status, Code::Unauthenticated, "KEY_UNKNOWN");
+    // As an attacker makes them up who has seen one.
+    for _ in 0..50 {
+        let mut invented = cluster.key(Uuid::now_v7());
+        invented.truncate(invented.len() - 6);
+        let status = cluster.get(&format!("{invented}abcdef"), "assets/a").await.unwrap_err();
+        check(&status, Code::Unauthenticated, "KEY_UNKNOWN");
+    }
     assert_eq!(cluster.authentications(), 1, "what cannot be a key is not looked up");
 }
 

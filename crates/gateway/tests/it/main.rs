@@ -6,6 +6,7 @@
 mod assets;
 mod calls;
 mod cluster;
+mod door;
 mod floods;
 mod hooks;
 mod keys;

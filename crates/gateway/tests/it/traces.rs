@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, SPANS, authorized};
 
 #[tokio::test]
 async fn a_call_is_one_trace_through_every_hop() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start_with(|config| config.door.trust_traceparent = true).await;
     let account = Uuid::now_v7();
     let request = authorized(GetAssetRequest { name: "assets/a".into() }, &cluster.key(account));
     let root = tracing::info_span!("a user");
@@ -54,4 +54,23 @@ async fn a_call_is_one_trace_through_every_hop() {
         tree.find(|span| span.name == "rushes.accounts.v1.AccountService/AuthenticateApiKey").is_some(),
         "the question whose key it is belongs to the trace"
     );
+}
+
+#[tokio::test]
+async fn a_stranger_neither_names_a_trace_nor_has_it_recorded() {
+    let cluster = Cluster::start().await;
+    let id = Uuid::now_v7().simple().to_string();
+    let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &cluster.key(Uuid::now_v7()));
+    request.metadata_mut().insert("traceparent", format!("00-{id}-b7ad6b7169203331-01").parse().unwrap());
+    let reply = cluster.assets().await.get_asset(request).await.unwrap();
+    let trace = reply.metadata().get("x-trace-id").unwrap().to_str().unwrap().to_owned();
+    assert_ne!(trace, id);
+    let spans = SPANS.wait("the gateway's span", Duration::from_secs(10), |spans| {
+        let spans: Vec<_> = spans.iter().filter(|span| span.trace == trace).cloned().collect();
+        spans.iter().any(|span| span.parent.is_none()).then_some(spans)
+    });
+    let spans = spans.await.unwrap();
+    let root = spans.iter().find(|span| span.parent.is_none()).unwrap();
+    assert_eq!(root.links, [(id.clone(), "b7ad6b7169203331".to_owned())], "and still its caller finds it");
+    assert!(SPANS.trace(&id).is_empty(), "nothing is in a trace of the caller's choice");
 }
