@@ -80,7 +80,11 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     let lasting = if options.short { SHORT } else { Duration::from_secs_f64(options.seconds) };
     say("starting one of each service");
     // The good client's watch is to be ended by nobody but an attacker.
-    let more = vec![("RUSHES_WATCH_MAX_AGE", "10h".to_owned())];
+    let more = vec![
+        ("RUSHES_WATCH_MAX_AGE", "10h".to_owned()),
+        // A machine that is attacked is slow, and its PostgreSQL is not away for that.
+        ("RUSHES_DATABASE_UNRESPONSIVE_AFTER", "1s".to_owned()),
+    ];
     let cluster = Cluster::start(Plan { replicas: 1, logs: options.logs.clone(), more }).await?;
     let client = GoodClient::begin(&cluster).await.context("the good client")?;
     let attacker = Arc::new(Attacker::new(&cluster).await.context("the attacker")?);
