@@ -33,7 +33,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 const GET_ASSET: &str = "/rushes.assets.v1.AssetService/GetAsset";
 /// Longer than any limit of a test here, for what ought to end by one.
-const SOON: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_secs(20);
 
 /// A connection from `127.0.0.{last}`.
 pub(crate) async fn connect_from(cluster: &Cluster, last: u8) -> TcpStream {
@@ -171,24 +171,20 @@ async fn one_address_does_not_take_the_connections_of_others() {
 async fn an_old_connection_ends_after_its_calls_and_moves_its_watches() {
     let cluster = Cluster::start_with(|config| config.door.max_age = Duration::from_secs(1)).await;
     let key = cluster.key(Uuid::now_v7());
-    let channel = cluster.channel().await;
-    let mut client = GenerationServiceClient::new(channel.clone());
-    let request = authorized(WatchGenerationsRequest::default(), &key);
-    let mut watch = client.watch_generations(request).await.unwrap().into_inner();
-    assert!(watch.message().await.unwrap().is_some());
-    let moved = timeout(SOON, async {
-        loop {
-            match watch.message().await.unwrap() {
-                Some(event) if matches!(event.event, Some(Event::Moved(_))) => return true,
-                Some(_) => {}
-                None => return false,
+    let client = GenerationServiceClient::new(cluster.channel().await);
+    // More than once, since the first connection may be old before a busy machine has opened a watch on it.
+    for what in ["a watch ends with `moved`", "its client connects anew, and so does the next"] {
+        let moved = eventually(what, Duration::from_secs(30), async || {
+            let request = authorized(WatchGenerationsRequest::default(), &key);
+            let mut watch = client.clone().watch_generations(request).await.ok()?.into_inner();
+            let mut moved = false;
+            while let Some(event) = watch.message().await.ok()? {
+                moved |= matches!(event.event, Some(Event::Moved(_)));
             }
-        }
-    });
-    assert!(moved.await.unwrap(), "it ends with `moved`");
-    assert!(watch.message().await.unwrap().is_none());
-    let request = authorized(WatchGenerationsRequest::default(), &key);
-    assert!(client.watch_generations(request).await.is_ok(), "its client connects anew");
+            moved.then_some(())
+        });
+        moved.await.unwrap();
+    }
     let aged = "rushes_public_connections_closed_total{reason=\"age\"}";
     let counted = eventually("it is counted", SOON, async || (counted(&cluster, aged).await >= 1.0).then_some(()));
     counted.await.unwrap();
@@ -338,7 +334,8 @@ async fn invented_keys_of_one_address_leave_places_to_new_ones_of_others() {
         flood.push(tokio::spawn(attacker.send_request(request.body(Empty::new()).unwrap())));
     }
     let new = cluster.key(Uuid::now_v7());
-    assert!(cluster.get(&new, "assets/a").await.is_ok());
+    let answer = cluster.get_slowly(&new, "assets/a").await;
+    assert!(answer.is_ok(), "{answer:?}");
     assert!(cluster.authentications() <= 17, "{} were asked about", cluster.authentications());
     flood.iter().for_each(tokio::task::JoinHandle::abort);
 }
