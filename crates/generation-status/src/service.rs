@@ -163,7 +163,14 @@ impl Running {
         let (progress, writer) = Progress::new(store.clone(), generations.clone());
         // It ends by itself when the last handler that could report is gone.
         background(writer.boxed());
-        let work = Work::new(store.clone(), generations.clone(), progress, notifier.clone(), config.work.lease);
+        let work = Work::new(
+            catalogue.clone(),
+            store.clone(),
+            generations.clone(),
+            progress,
+            notifier.clone(),
+            config.work.lease,
+        );
         background(work.clone().run_reaper(config.work.reap_interval, stop.clone()).boxed());
         background(work.clone().run_gauges(stop.clone()).boxed());
         let reconciler = Reconciler::new(store.clone(), generations.clone(), notifier.clone());

@@ -166,6 +166,17 @@ pub(crate) struct FailureReport {
     pub(crate) condition: Option<Condition>,
 }
 
+/// The entry of the catalogue that an order was started with.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct FrozenEntry {
+    /// The id of the model.
+    pub(crate) model: String,
+    /// A hash of what decides what its provider is sent; `None` of orders that were started before it was kept.
+    pub(crate) entry_sha256: Option<Vec<u8>>,
+    /// What the provider called the model.
+    pub(crate) remote_name: String,
+}
+
 /// A failed attempt, with its consequences for the job and for the generation's user.
 #[derive(Clone, Debug)]
 pub(crate) struct FailedAttempt {
@@ -179,6 +190,8 @@ pub(crate) struct FailedAttempt {
     pub(crate) provider_charge: Option<ProviderCharge>,
     /// What it says of the provider's health.
     pub(crate) condition: Option<Condition>,
+    /// It failed for an entry of the catalogue that is another by now, and so says nothing of the model as it is.
+    pub(crate) outdated: bool,
 }
 
 /// What a round of the reaper did.
