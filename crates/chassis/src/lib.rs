@@ -15,6 +15,7 @@ pub mod encoded;
 pub mod fetch_links;
 pub mod fields;
 pub mod frames;
+pub mod keyring;
 pub mod metrics;
 pub mod nats;
 pub mod postgres;

@@ -115,6 +115,7 @@ impl Cluster {
             .env("RUSHES_GENERATION_WORKER_URL", url("generation-worker"))
             .env("RUSHES_PUBLIC_URL", url("gateway"))
             .env("RUSHES_HOOKS_URL", format!("{}/hooks", url("gateway")))
+            .env("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test")
             .env("RUSHES_LEASE", self.options.lease)
             .env("RUSHES_HEARTBEAT", self.options.heartbeat)
             .env("RUSHES_LOCAL_PACE", self.options.pace)
