@@ -52,6 +52,7 @@ impl Forward {
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
         let is_watch = route.method.max_timeout.is_none();
         let places = is_watch.then(|| self.watches.open(key.account(), request.extensions())).transpose()?;
+        let unusable = is_watch.then(|| self.keys.refused(request.headers()));
         let admission = request.extensions_mut().remove::<Admission>();
         let request = headers::to_upstream(request, &key);
         let (request, refused) = limit::admit(request, route.method).await?;
@@ -68,8 +69,8 @@ impl Forward {
             session.record(response.headers()).await;
         }
         let response = headers::to_client(response);
-        Ok(match places {
-            Some(places) => self.watches.reply(route.method.path, places, response),
+        Ok(match places.zip(unusable) {
+            Some((places, unusable)) => self.watches.reply(route.method.path, places, response, unusable),
             None => response,
         })
     }
