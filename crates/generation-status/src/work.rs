@@ -16,8 +16,8 @@ use crate::events;
 use crate::generations::Generations;
 use crate::live_catalogue::LiveCatalogue;
 use crate::model::{
-    ClaimedWork, Code, Condition, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Hinted, Output,
-    ProgressReport, ReapedWork, Suspension, Usage, WaitReason,
+    ClaimedWork, Code, Condition, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Hint, Hinted,
+    Output, ProgressReport, ReapedWork, Suspension, Usage, WaitReason,
 };
 use crate::progress::Progress;
 use crate::store::Store;
@@ -116,21 +116,20 @@ impl Work {
     }
 
     /// Takes a provider's webhook, verified by the caller, that names a job.
-    pub(crate) async fn hint(
-        &self,
-        event: (&str, &str),
-        job: uuid::Uuid,
-        reference: Option<&str>,
-    ) -> Result<Hinted, Error> {
-        let Some((hinted, generation)) = self.store.hint(event, job, reference).await? else {
+    pub(crate) async fn hint(&self, hint: Hint<'_>) -> Result<Hinted, Error> {
+        let Hint { provider, job, reference, .. } = hint;
+        let Some((hinted, generation)) = self.store.hint(hint).await? else {
             if !self.store.has_generation(job).await? {
-                events::unknown_order(event.0, job, reference);
+                events::unknown_order(provider, job, reference);
             }
             return Ok(Hinted::default());
         };
+        if hinted.confirm_at_model.is_some() {
+            return Ok(hinted);
+        }
         crash::point(crash_points::HINT_COMMITTED);
         if hinted.forgotten {
-            events::forgotten_order_found(event.0, job, reference);
+            events::forgotten_order_found(provider, job, reference);
         }
         if let Some(generation) = generation {
             self.generations.publish(&generation).await;

@@ -116,6 +116,7 @@ impl Cluster {
             .env("RUSHES_PUBLIC_URL", url("gateway"))
             .env("RUSHES_URL_KEYS", "test:the-tests-sign-addresses-with-this-key")
             .env("RUSHES_HOOKS_URL", format!("{}/hooks", url("gateway")))
+            .env("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test")
             .env("RUSHES_LEASE", self.options.lease)
             .env("RUSHES_HEARTBEAT", self.options.heartbeat)
             .env("RUSHES_LOCAL_PACE", self.options.pace)

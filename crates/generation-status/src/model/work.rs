@@ -214,4 +214,32 @@ pub(crate) struct Hinted {
     pub(crate) forgotten: bool,
     /// The W3C trace context of the call that started the generation; empty for an event that was heard before or is of no job.
     pub(crate) traceparent: String,
+    /// What the provider calls the model of the order that it is to be asked for first; nothing was recorded then.
+    pub(crate) confirm_at_model: Option<String>,
+}
+
+/// A verified webhook of a provider.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hint<'a> {
+    /// Whose it is.
+    pub(crate) provider: &'a str,
+    /// The provider's id of the event.
+    pub(crate) event: &'a str,
+    /// The job that its address names.
+    pub(crate) job: uuid::Uuid,
+    /// The order that it names.
+    pub(crate) reference: Option<&'a str>,
+    /// Whether the provider was asked for that order.
+    pub(crate) confirmation: Confirmation,
+}
+
+/// Whether the provider itself was asked for the order of a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Confirmation {
+    /// It was not, and whoever passes the webhook on does not ask.
+    Impossible,
+    /// It was not yet.
+    NotAsked,
+    /// It was, by our own key, and knows the order.
+    Confirmed,
 }
