@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -28,7 +28,7 @@ const SPARE_ADDRESSES: u64 = 256 << 20;
 /// Address space of a program's libraries, in bytes: they are mapped from their files.
 const LIBRARIES: u64 = 512 << 20;
 /// What ffmpeg's libraries lie in, wherever it was installed by a package.
-const PROGRAMS: [&str; 8] = ["/usr", "/lib", "/lib64", "/bin", "/opt", "/nix/store", "/etc/ld.so.cache", "/dev/null"];
+const PROGRAMS: [&str; 7] = ["/usr", "/lib", "/lib64", "/bin", "/opt", "/nix/store", "/etc/ld.so.cache"];
 
 /// What a confined process still can do, by its own trial. All of it is to be false.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Mapped {
 pub(crate) fn decoder(mapped: Mapped, data: u64) -> io::Result<Confinement> {
     let mut found = Confinement {
         // Standard input, output and error, and the socket, which is standard input once more.
-        inherited_files: count_files()? > 4,
+        inherited_files: open_files()?.len() > 4,
         inherited_environment: std::env::vars_os().next().is_some(),
         ..Confinement::default()
     };
@@ -123,6 +123,7 @@ pub(crate) fn program(path: &Path, input: impl AsFd, memory: u64) -> io::Result<
     let restricted = ruleset().and_then(|rules| {
         let rules = rules.add_rules(path_beneath_rules(PROGRAMS, reads))?;
         let rules = rules.add_rules(path_beneath_rules([folder], reads))?;
+        let rules = rules.add_rules(path_beneath_rules(["/dev/null"], AccessFs::ReadFile | AccessFs::WriteFile))?;
         let rules = rules.add_rule(PathBeneath::new(input, AccessFs::ReadFile))?;
         rules.restrict_self()
     });
@@ -155,9 +156,25 @@ fn limit_rest() -> io::Result<()> {
     limit(Resource::Core, 0)
 }
 
-/// Open files, the one that lists them left out.
-fn count_files() -> io::Result<usize> {
-    Ok(std::fs::read_dir("/proc/self/fd")?.count().saturating_sub(1))
+/// The numbers of open files, the one that lists them left out.
+fn open_files() -> io::Result<Vec<RawFd>> {
+    let listed: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    // The list itself is closed by now.
+    Ok(listed.into_iter().filter(|file| std::fs::symlink_metadata(format!("/proc/self/fd/{file}")).is_ok()).collect())
+}
+
+/// Closes every file but standard input, output and error. Whoever started the parent may have left it some that children inherit.
+///
+/// # Errors
+/// When they cannot be listed.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    for file in open_files()?.into_iter().filter(|file| *file > 2) {
+        // One that is closed already is none that is left.
+        let _ = nix::unistd::close(file);
+    }
+    Ok(())
 }
 
 fn can_start() -> bool {

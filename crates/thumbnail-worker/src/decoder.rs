@@ -56,11 +56,13 @@ fn become_program(memory: u64, mut arguments: impl Iterator<Item = PathBuf>) -> 
     let program = arguments.next().ok_or(io::ErrorKind::InvalidInput)?;
     // Asked before, since a confined process is refused what is not there too.
     std::fs::metadata(&program)?;
+    confine::close_inherited()?;
     confine::program(&program, io::stdin().as_fd(), memory)?;
     Err(Command::new(program).args(arguments).env_clear().exec())
 }
 
 fn decode(memory: u64) -> io::Result<()> {
+    confine::close_inherited()?;
     let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // What a panic says goes to the parent.
     std::panic::set_hook(Box::new(|_| {}));
