@@ -7,6 +7,11 @@ chassis::metrics! {
     KEY_LOOKUPS = counter "rushes_gateway_key_lookups_total" in "lookups" by ["source"];
     /// Calls that were refused as not authenticated, by reason: missing, malformed, unknown, revoked or expired.
     AUTHENTICATIONS_REFUSED = counter "rushes_gateway_authentications_refused_total" in "calls" by ["reason"];
+    /// Calls that were refused because an account or a key has used up a limit: people, polls, background, endpoint-tests, calls or
+    /// uploads.
+    LIMITS_EXCEEDED = counter "rushes_gateway_limits_exceeded_total" in "calls" by ["limit", "of"];
+    /// Gateways that share the limits, as this one counts them.
+    LIMIT_GATEWAYS = gauge "rushes_gateway_limit_gateways" in "gateways" by [];
     /// Time from the arrival of a plain HTTP request to the head of its response.
     HTTP_DURATION = histogram "rushes_http_server_duration_seconds" in "seconds" by ["route", "status"];
 }

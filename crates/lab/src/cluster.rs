@@ -185,6 +185,10 @@ impl Cluster {
             // Often enough that a short run has some of both.
             .env("RUSHES_WATCH_HEARTBEAT", "1s")
             .env("RUSHES_WATCH_MAX_AGE", "40s")
+            // A few accounts ask for as much as many would.
+            .env("RUSHES_LIMIT_PEOPLE", "100000/100000")
+            .env("RUSHES_LIMIT_POLLS", "100000/100000")
+            .env("RUSHES_LIMIT_CALLS", "10000")
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
             .envs(self.more.iter().cloned())

@@ -88,6 +88,7 @@ impl Cluster {
             origins: Origins::Any,
             key_lifetime: Duration::from_secs(1),
             max_watches: 400,
+            limits: gateway::Limits::default(),
             nats_url: None,
             links: None,
             cache: cache::Settings::default(),
@@ -107,6 +108,7 @@ impl Cluster {
         let secret =
             format!("rsk_{}", URL_SAFE_NO_PAD.encode([Uuid::now_v7(), Uuid::now_v7()].map(Uuid::into_bytes).concat()));
         let mut key = ApiKey {
+            name: format!("accounts/{account}/apiKeys/{}", Uuid::now_v7()),
             account: format!("accounts/{account}"),
             scopes: ["read", "write", "generate"].map(str::to_owned).into(),
             version: 1,
