@@ -90,6 +90,12 @@ fn row(path: &str, upstream: &str, method: &MethodDescriptor) -> Result<String, 
         4 => "Some(Scope::Operate)",
         other => return Err(format!("{path}: scope {other} is not known here").into()),
     };
+    let class = match number(policy, "class") {
+        0 => "People",
+        1 => "Polls",
+        2 => "Background",
+        other => return Err(format!("{path}: class {other} is not known here").into()),
+    };
     let or = |value: u64, default: u32| {
         if value == 0 { u64::from(default) } else { value }
     };
@@ -106,7 +112,7 @@ fn row(path: &str, upstream: &str, method: &MethodDescriptor) -> Result<String, 
     writeln!(
         row,
         "    Method {{ path: {path:?}, upstream: {upstream:?}, scope: {scope}, max_message_bytes: {message}, \
-         max_stream_bytes: {stream}, max_timeout: {timeout}, client_streaming: {}, server_streaming: {} }},",
+         max_stream_bytes: {stream}, max_timeout: {timeout}, class: Class::{class}, client_streaming: {}, server_streaming: {} }},",
         method.is_client_streaming(),
         method.is_server_streaming(),
     )?;

@@ -12,6 +12,8 @@ use chassis::{
 };
 use http::{HeaderValue, Uri};
 
+use crate::limits;
+
 /// The watches that an account has open at a time unless a setting says otherwise.
 const MAX_WATCHES: usize = 1_000;
 
@@ -37,6 +39,8 @@ pub struct Config {
     pub key_lifetime: Duration,
     /// How many watches one account has open at a time through this gateway.
     pub max_watches: usize,
+    /// What accounts and keys may ask for.
+    pub limits: limits::Settings,
     /// NATS, over which changes of keys come before that time is over; without it they take effect after that time.
     pub nats_url: Option<String>,
     /// What is asked of an asset's address.
@@ -116,6 +120,7 @@ impl Config {
             origins: source.or("RUSHES_CORS_ORIGINS", Origins::Any, origins)?,
             key_lifetime: source.duration("RUSHES_KEY_LIFETIME", Duration::from_secs(1), "a time")?,
             max_watches: source.or("RUSHES_MAX_WATCHES_PER_ACCOUNT", MAX_WATCHES, "a number of watches")?,
+            limits: limits::Settings::read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://127.0.0.1:4222")?,
             assets: AssetAccess::read(source)?,
             links: Keys::read(source)?,

@@ -5,6 +5,8 @@ use std::time::Duration;
 use chassis::{frames::TooLarge, status::Failure};
 use proto::Scope;
 
+use crate::limits::{Exceeded, Report};
+
 /// The RetryInfo of a call whose key could not be looked up at once.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
@@ -26,6 +28,9 @@ pub(crate) enum Error {
     /// As many keys are being looked up as may be at once.
     #[error("too many keys are being looked up")]
     LookupsExhausted,
+    /// The account, or the key, has used up a limit.
+    #[error(transparent)]
+    LimitExceeded(#[from] Exceeded),
     /// As many watches are open as may be.
     #[error("too many watches of one {}", .0.as_str())]
     TooManyWatches(WatchLimit),
@@ -38,6 +43,12 @@ pub(crate) enum Error {
         /// The header that has the name.
         header: &'static str,
         /// The longest name.
+        max: usize,
+    },
+    /// The metadata that would go on is larger than a call's may be.
+    #[error("the metadata has more than {max} bytes")]
+    MetadataTooLarge {
+        /// The largest, names and values together.
         max: usize,
     },
     /// A message, or all of a stream, is larger than its method allows.
@@ -117,6 +128,16 @@ impl Refusal {
     }
 }
 
+impl Error {
+    /// What the caller is told of its limits beside the refusal.
+    pub(crate) fn report(&self) -> Option<&Report> {
+        match self {
+            Self::LimitExceeded(exceeded) => Some(&exceeded.report),
+            _ => None,
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
@@ -128,6 +149,7 @@ impl From<Error> for Failure {
                     .and_metadata("scope", scope)
             }
             Error::LookupsExhausted => Self::exhausted("OVERLOADED", error.to_string(), RETRY_AFTER),
+            Error::LimitExceeded(exceeded) => exceeded.into(),
             Error::TooManyWatches(limit) => {
                 let what = match limit {
                     WatchLimit::Connection => "open another connection, or close a watch",
@@ -140,6 +162,10 @@ impl From<Error> for Failure {
             Error::SessionInvalid { header, max } => {
                 let should = format!("must be a name of 1 to {max} characters that the client made up");
                 Self::invalid(header, "SESSION_INVALID", should)
+            }
+            Error::MetadataTooLarge { max } => {
+                let should = format!("must have at most {max} bytes, names and values together");
+                Self::invalid("metadata", "METADATA_TOO_LARGE", should)
             }
             Error::TooLarge(error) => error.into(),
             Error::Failed(failure) => failure,

@@ -22,7 +22,12 @@ use tower::Service;
 use tracing::Span;
 
 use self::{session::Sessions, watches::Watches};
-use crate::{error::Error, keys::Keys, routes::Routes};
+use crate::{
+    error::Error,
+    keys::Keys,
+    limits::{Admitted, Limits},
+    routes::Routes,
+};
 
 pub(crate) use self::session::HEADER as SESSION_HEADER;
 
@@ -31,19 +36,20 @@ pub(crate) use self::session::HEADER as SESSION_HEADER;
 pub(crate) struct Forward {
     routes: Routes,
     keys: Keys,
+    limits: Limits,
     sessions: Sessions,
     watches: Watches,
 }
 
 impl Forward {
     /// An account has at most `max_watches` open at a time.
-    pub(crate) fn new(routes: Routes, keys: Keys, max_watches: usize) -> Self {
-        Self { routes, keys, sessions: Sessions::new(), watches: Watches::new(max_watches) }
+    pub(crate) fn new(routes: Routes, keys: Keys, limits: Limits, max_watches: usize) -> Self {
+        Self { routes, keys, limits, sessions: Sessions::new(), watches: Watches::new(max_watches) }
     }
 
     /// The same, whose watches end when `drain` begins.
     pub(crate) fn until(self, drain: Drain) -> Self {
-        Self { watches: self.watches.until(drain), ..self }
+        Self { limits: self.limits.until(drain.clone()), watches: self.watches.until(drain), ..self }
     }
 
     async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
@@ -53,12 +59,13 @@ impl Forward {
         let key = self.keys.authenticate(request.headers(), address).await?;
         Span::current().record("rushes.account", tracing::field::display(key.account()));
         key.check_scope(route.scope)?;
+        let Admitted { places: taken, report } = self.limits.admit(&key, route.method).await?;
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
         let is_watch = route.method.max_timeout.is_none();
         let places = is_watch.then(|| self.watches.open(key.account(), request.extensions())).transpose()?;
         let unusable = is_watch.then(|| self.keys.refused(request.headers(), address));
         let admission = request.extensions_mut().remove::<Admission>();
-        let request = headers::to_upstream(request, &key);
+        let request = headers::to_upstream(request, &key)?;
         let (request, refused) = limit::admit(request, route.method).await?;
         // Not before the message has begun: whoever opens calls and sends nothing takes no place of those who do.
         let _slot = admission.filter(|_| !is_watch).map(|calls| calls.admit()).transpose()?;
@@ -72,7 +79,8 @@ impl Forward {
         if let Some(session) = session {
             session.record(response.headers()).await;
         }
-        let response = headers::to_client(response);
+        let mut response = taken.hold(headers::to_client(response));
+        report.write(response.headers_mut());
         Ok(match places.zip(unusable) {
             Some((places, unusable)) => self.watches.reply(route.method.path, places, response, unusable),
             None => response,
@@ -93,7 +101,14 @@ impl Service<Request<Body>> for Forward {
         let forward = self.clone();
         Box::pin(async move {
             let response = forward.forward(request).await;
-            Ok(response.unwrap_or_else(|error| Status::from(error).into_http()))
+            Ok(response.unwrap_or_else(|error| {
+                let report = error.report().cloned();
+                let mut refusal = Status::from(error).into_http();
+                if let Some(report) = report {
+                    report.write(refusal.headers_mut());
+                }
+                refusal
+            }))
         })
     }
 }

@@ -15,10 +15,12 @@ mod hooks;
 mod http_call;
 mod ingress;
 mod keys;
+mod limits;
 mod metrics;
 mod routes;
 mod service;
 
 pub use config::{Config, Origins, Upstreams};
+pub use limits::{Bounds, Rate, Settings as Limits};
 pub use metrics::ALL as METRICS;
 pub use service::{Bound, Service};

@@ -9,6 +9,11 @@ chassis::metrics! {
     AUTHENTICATIONS_REFUSED = counter "rushes_gateway_authentications_refused_total" in "calls" by ["reason"];
     /// Answers with an asset that were cut off since their client took too little of them.
     ASSETS_CUT_OFF = counter "rushes_gateway_assets_cut_off_total" in "answers" by [];
+    /// Calls that were refused because an account or a key has used up a limit: people, polls, background, endpoint-tests, calls or
+    /// uploads.
+    LIMITS_EXCEEDED = counter "rushes_gateway_limits_exceeded_total" in "calls" by ["limit", "of"];
+    /// Gateways that share the limits, as this one counts them.
+    LIMIT_GATEWAYS = gauge "rushes_gateway_limit_gateways" in "gateways" by [];
     /// Time from the arrival of a plain HTTP request to the head of its response.
     HTTP_DURATION = histogram "rushes_http_server_duration_seconds" in "seconds" by ["route", "status"];
 }

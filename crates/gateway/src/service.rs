@@ -17,6 +17,7 @@ use crate::{
     hooks::Hooks,
     ingress::Ingress,
     keys::Keys,
+    limits::Limits,
     routes::Routes,
 };
 
@@ -59,14 +60,17 @@ impl Service {
             .describe(proto::DESCRIPTOR_SET)
             .advertise(routes.services());
         let server = routes.methods().fold(server, |server, method| server.method(method.path, timeouts(method)));
+        let mut limits = Limits::new(config.limits);
         let mut keys = Keys::new(dashboard.clone(), config.key_lifetime);
         if let Some(url) = &config.nats_url {
-            keys.invalidate_on_change(config.cache.clone(), nats::connect(url).await?)?;
+            let client = nats::connect(url).await?;
+            limits = limits.shared_over(client.clone(), &config.cache.space);
+            keys.invalidate_on_change(config.cache.clone(), client)?;
         }
         let places = ByAddress::new("asset", config.max_asset_answers, config.max_asset_answers_per_address);
         Ok(Self {
             server,
-            forward: Forward::new(routes, keys, config.max_watches),
+            forward: Forward::new(routes, keys, limits, config.max_watches),
             assets: Assets::new(
                 Store::open(&config.blobs)?,
                 config.assets.clone(),

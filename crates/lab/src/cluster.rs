@@ -189,6 +189,10 @@ impl Cluster {
             .env("RUSHES_WATCH_MAX_AGE", "40s")
             .env("RUSHES_REFLECTION", "true")
             .env("RUSHES_TRUST_TRACEPARENT", "true")
+            // A few accounts ask for as much as many would.
+            .env("RUSHES_LIMIT_PEOPLE", "100000/100000")
+            .env("RUSHES_LIMIT_POLLS", "100000/100000")
+            .env("RUSHES_LIMIT_CALLS", "10000")
             .env("RUSHES_LOG", "info")
             .env("RUSHES_LOG_FORMAT", "json")
             .envs(self.more.iter().cloned())

@@ -29,6 +29,32 @@ impl Scope {
     }
 }
 
+/// Who waits for the answer of a method, from the first to be served to the first to be shed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Somebody at a screen, or an order.
+    People,
+    /// A program that asks how things are, and asks again.
+    Polls,
+    /// Nobody at once: reports, long listings, work in bulk, tests.
+    Background,
+}
+
+impl Class {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::People, Self::Polls, Self::Background];
+
+    /// The class's name in limits, metrics and errors.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::People => "people",
+            Self::Polls => "polls",
+            Self::Background => "background",
+        }
+    }
+}
+
 /// One method of one service.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
@@ -44,6 +70,8 @@ pub struct Method {
     pub max_stream_bytes: u64,
     /// The longest deadline; `None`: the stream lasts as long as both sides want.
     pub max_timeout: Option<Duration>,
+    /// By which rate its calls are limited, and when they are shed.
+    pub class: Class,
     /// The client sends several messages.
     pub client_streaming: bool,
     /// The server sends several messages.

@@ -1,7 +1,7 @@
 //! The headers of a call, to the service and back to the client.
 //!
 //! Invariant: of a client's headers only these go on: what gRPC itself needs, the token of the caller's own writes, and how
-//! stale an answer may be. The credential stays here, nobody but the gateway sets `x-rushes-*`, and none of it leaves with a
+//! stale an answer may be, all of it no larger than [`MAX_PASSED`]. The credential stays here, nobody but the gateway sets `x-rushes-*`, and none of it leaves with a
 //! reply.
 
 use chassis::request::{caller, staleness, token};
@@ -11,7 +11,7 @@ use http::{
 };
 use tonic::body::Body;
 
-use crate::keys::Key;
+use crate::{error::Error, keys::Key};
 
 /// The headers that go on besides `grpc-*`.
 const PASSED: [HeaderName; 5] = [
@@ -22,12 +22,19 @@ const PASSED: [HeaderName; 5] = [
     HeaderName::from_static(staleness::MAX_STALE_HEADER),
 ];
 
+/// The most bytes that go on, names and values together. The connection to a service is everybody's, and one that is sent more headers
+/// than it takes ends; over HTTP/1.1 a client may send much more.
+const MAX_PASSED: usize = 8 << 10;
+
 /// The request as a service behind the gateway gets it.
-pub(super) fn to_upstream(request: Request<Body>, key: &Key) -> Request<Body> {
+pub(super) fn to_upstream(request: Request<Body>, key: &Key) -> Result<Request<Body>, Error> {
     let (mut parts, body) = request.into_parts();
     let mut headers = HeaderMap::with_capacity(parts.headers.len() + 2);
+    let mut left = MAX_PASSED;
     for (name, value) in &parts.headers {
         if PASSED.contains(name) || name.as_str().starts_with("grpc-") {
+            let length = name.as_str().len() + value.len();
+            left = left.checked_sub(length).ok_or(Error::MetadataTooLarge { max: MAX_PASSED })?;
             headers.append(name.clone(), value.clone());
         }
     }
@@ -37,7 +44,7 @@ pub(super) fn to_upstream(request: Request<Body>, key: &Key) -> Request<Body> {
     parts.headers = headers;
     // A browser's call may have come as HTTP/1.1.
     parts.version = Version::HTTP_2;
-    Request::from_parts(parts, body)
+    Ok(Request::from_parts(parts, body))
 }
 
 /// The reply as the client gets it.

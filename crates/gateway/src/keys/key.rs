@@ -44,7 +44,7 @@ impl Key {
     }
 
     /// `accounts/{account}/apiKeys/{key}`.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 

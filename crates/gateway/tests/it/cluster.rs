@@ -88,6 +88,7 @@ impl Cluster {
             origins: Origins::Any,
             key_lifetime: Duration::from_secs(1),
             max_watches: 400,
+            limits: gateway::Limits::default(),
             nats_url: None,
             assets: AssetAccess::Public,
             links: None,
@@ -110,6 +111,7 @@ impl Cluster {
     pub(crate) fn key_with(&self, account: Uuid, change: impl FnOnce(&mut ApiKey)) -> String {
         let secret = random_key();
         let mut key = ApiKey {
+            name: format!("accounts/{account}/apiKeys/{}", Uuid::now_v7()),
             account: format!("accounts/{account}"),
             scopes: ["read", "write", "generate"].map(str::to_owned).into(),
             version: 1,

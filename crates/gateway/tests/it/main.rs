@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod account_limits;
 mod assets;
 mod calls;
 mod cluster;
@@ -11,6 +12,7 @@ mod floods;
 mod hooks;
 mod keys;
 mod limits;
+mod metadata;
 mod probes;
 mod traces;
 mod upstream;

@@ -1,0 +1,264 @@
+//! Limits by account and by key: how many calls of each class come in a second, and how many calls and uploads run at a time.
+//!
+//! Invariants: a call is refused here before anything is asked of a service; one key of an account has only a part of what the account
+//! may ask for, so that no key takes it from all others; and each gateway takes its share of the whole.
+
+mod bucket;
+mod gateways;
+mod places;
+mod report;
+mod settings;
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use chassis::{drain::Drain, status::Failure};
+use moka::future::Cache;
+use proto::{Class, Method};
+use uuid::Uuid;
+
+use self::{
+    bucket::Bucket,
+    gateways::Gateways,
+    places::{Place, Running},
+};
+use crate::{keys::Key, metrics};
+
+pub(crate) use self::{
+    places::Places,
+    report::{LIMIT as REMAINING_HEADER, POLICY as POLICY_HEADER, Report},
+};
+pub use settings::{Bounds, Rate, Settings};
+
+/// The method whose calls each make a delivery to somebody else's server.
+const TEST_ENDPOINT: &str = "/rushes.webhooks.v1.WebhookService/TestEndpoint";
+/// After what time a call may come again that found no place.
+const CALL_RETRY_AFTER: Duration = Duration::from_millis(250);
+/// After what time an upload may come again that found no place.
+const UPLOAD_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// How long the use of an account or key is remembered after its last call: longer than any call lasts and any bucket fills.
+const REMEMBERED: Duration = Duration::from_secs(3_600);
+/// How many accounts, and how many keys, are remembered.
+const MAX_OWNERS: u64 = 200_000;
+
+/// What is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// Calls of [`Class::People`] a second.
+    People,
+    /// Calls of [`Class::Polls`] a second.
+    Polls,
+    /// Calls of [`Class::Background`] a second.
+    Background,
+    /// Tests of webhook endpoints a second.
+    EndpointTests,
+    /// Calls at once, watches apart.
+    Calls,
+    /// Uploads at once.
+    Uploads,
+}
+
+impl Limit {
+    /// Its name in errors, headers and metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::People => Class::People.as_str(),
+            Self::Polls => Class::Polls.as_str(),
+            Self::Background => Class::Background.as_str(),
+            Self::EndpointTests => "endpoint-tests",
+            Self::Calls => "calls",
+            Self::Uploads => "uploads",
+        }
+    }
+}
+
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// All keys of an account together.
+    Account,
+    /// One key.
+    Key,
+}
+
+impl Owner {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// A call that is one too many.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("over the limit {} of its {}", limit.as_str(), owner.as_str())]
+pub(crate) struct Exceeded {
+    limit: Limit,
+    owner: Owner,
+    retry_after: Duration,
+    pub(crate) report: Report,
+}
+
+impl From<Exceeded> for Failure {
+    fn from(Exceeded { limit, owner, retry_after, .. }: Exceeded) -> Self {
+        let (name, owner) = (limit.as_str(), owner.as_str());
+        let message = match limit {
+            Limit::People | Limit::Polls | Limit::Background => {
+                format!("this {owner} sends more calls of the class `{name}` than it may; send them more slowly")
+            }
+            Limit::EndpointTests => format!("this {owner} tests its endpoints more often than it may; wait"),
+            Limit::Calls | Limit::Uploads => {
+                format!("this {owner} has as many {name} at once as it may; wait until some have ended")
+            }
+        };
+        Self::exhausted("LIMIT_EXCEEDED", message, retry_after).and_metadata("limit", name).and_metadata("of", owner)
+    }
+}
+
+/// A call that is within its limits.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// What it takes up until its answer has ended.
+    pub(crate) places: Places,
+    /// What its caller is told.
+    pub(crate) report: Report,
+}
+
+/// The use of one account or key.
+#[derive(Debug)]
+struct Usage {
+    bounds: Bounds,
+    people: Bucket,
+    polls: Bucket,
+    background: Bucket,
+    endpoint_tests: Bucket,
+    calls: Running,
+    uploads: Running,
+}
+
+impl Usage {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            people: Bucket::new(bounds.people),
+            polls: Bucket::new(bounds.polls),
+            background: Bucket::new(bounds.background),
+            endpoint_tests: Bucket::new(bounds.endpoint_tests),
+            calls: Running::default(),
+            uploads: Running::default(),
+        }
+    }
+
+    fn bucket(&self, limit: Limit) -> Option<&Bucket> {
+        match limit {
+            Limit::People => Some(&self.people),
+            Limit::Polls => Some(&self.polls),
+            Limit::Background => Some(&self.background),
+            Limit::EndpointTests => Some(&self.endpoint_tests),
+            Limit::Calls | Limit::Uploads => None,
+        }
+    }
+
+    fn place(&self, limit: Limit, gateways: NonZeroU32) -> Option<Place> {
+        let (running, max) = match limit {
+            Limit::Uploads => (&self.uploads, self.bounds.uploads),
+            _ => (&self.calls, self.bounds.calls),
+        };
+        running.take((max.get() / gateways).max(1))
+    }
+}
+
+/// The limits of all accounts and keys at this gateway; clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    settings: Settings,
+    gateways: Gateways,
+    accounts: Cache<Uuid, Arc<Usage>>,
+    keys: Cache<String, Arc<Usage>>,
+    /// Where gateways tell each other that they are there.
+    heartbeats: Option<(async_nats::Client, String)>,
+}
+
+impl Limits {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            gateways: Gateways::stated(settings.gateways),
+            accounts: Cache::builder().max_capacity(MAX_OWNERS).time_to_idle(REMEMBERED).build(),
+            keys: Cache::builder().max_capacity(MAX_OWNERS).time_to_idle(REMEMBERED).build(),
+            heartbeats: None,
+        }
+    }
+
+    /// The same, which share with the gateways that say over NATS that they are there; `space` is the first part of the subject.
+    pub(crate) fn shared_over(self, client: async_nats::Client, space: &str) -> Self {
+        Self { heartbeats: Some((client, format!("{space}.gateways"))), ..self }
+    }
+
+    /// The same, from now on counting and counted, until `drain` begins.
+    pub(crate) fn until(mut self, drain: Drain) -> Self {
+        if let Some((client, subject)) = self.heartbeats.take() {
+            self.gateways.count_over(client, subject, drain);
+        }
+        self
+    }
+
+    /// Counts a call of `key`, and refuses it if it is one too many.
+    pub(crate) async fn admit(&self, key: &Key, method: &Method) -> Result<Admitted, Exceeded> {
+        let gateways = self.gateways.count();
+        // The key comes first: what it sends above its own limit takes nothing from the account's other keys.
+        let owners = [(Owner::Key, self.key(key).await), (Owner::Account, self.account(key).await)];
+        let class = match method.class {
+            Class::People => Limit::People,
+            Class::Polls => Limit::Polls,
+            Class::Background => Limit::Background,
+        };
+        let refused = |limit: Limit, owner: Owner, retry_after, report| {
+            metrics::LIMITS_EXCEEDED.with([limit.as_str(), owner.as_str()]).increment(1);
+            Exceeded { limit, owner, retry_after, report }
+        };
+        let mut report = Report::default();
+        let is_test = method.path == TEST_ENDPOINT;
+        for limit in std::iter::once(class).chain(is_test.then_some(Limit::EndpointTests)) {
+            for (owner, usage) in &owners {
+                let Some(bucket) = usage.bucket(limit) else { continue };
+                match bucket.take(gateways) {
+                    Ok(level) => report.note(limit, *owner, level),
+                    Err((level, wait)) => {
+                        report.note(limit, *owner, level);
+                        return Err(refused(limit, *owner, wait, report));
+                    }
+                }
+            }
+        }
+        let is_watch = method.max_timeout.is_none();
+        let is_upload = method.client_streaming;
+        let running = (!is_watch)
+            .then_some((Limit::Calls, CALL_RETRY_AFTER))
+            .into_iter()
+            .chain(is_upload.then_some((Limit::Uploads, UPLOAD_RETRY_AFTER)));
+        let mut places = Places::default();
+        for (limit, wait) in running {
+            for (owner, usage) in &owners {
+                match usage.place(limit, gateways) {
+                    Some(place) => places.0.push(place),
+                    None => return Err(refused(limit, *owner, wait, report)),
+                }
+            }
+        }
+        Ok(Admitted { places, report })
+    }
+
+    async fn account(&self, key: &Key) -> Arc<Usage> {
+        let bounds = self.settings.account;
+        self.accounts.get_with(key.account(), async { Arc::new(Usage::new(bounds)) }).await
+    }
+
+    async fn key(&self, key: &Key) -> Arc<Usage> {
+        if let Some(usage) = self.keys.get(key.name()).await {
+            return usage;
+        }
+        let bounds = self.settings.account.percent(self.settings.key_percent);
+        self.keys.get_with(key.name().to_owned(), async { Arc::new(Usage::new(bounds)) }).await
+    }
+}
