@@ -11,7 +11,7 @@ use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -100,14 +100,21 @@ impl Client {
 #[derive(Clone, Debug, Default)]
 struct Stream {
     cut: CancellationToken,
-    held: Arc<std::sync::Mutex<Option<(Place, Option<Open>)>>>,
+    held: Arc<Mutex<Option<Held>>>,
+}
+
+/// What one request takes up.
+#[derive(Debug)]
+struct Held {
+    _place: Place,
+    _open: Option<Open>,
 }
 
 impl Stream {
     /// Keeps what a request takes up until its stream ends, or until the next request of the connection.
     fn hold(&self, place: Place, open: Option<Open>) {
         // Each change of it is whole, so a panic elsewhere leaves it usable.
-        *self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((place, open));
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Held { _place: place, _open: open });
     }
 }
 

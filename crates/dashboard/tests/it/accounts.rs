@@ -1,8 +1,6 @@
 //! Accounts and API keys, which only operators and the gateway reach.
 
 use anyhow::{Context, Result};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proto::accounts::v1::{
     Account, ApiKey, AuthenticateApiKeyRequest, CreateAccountRequest, CreateApiKeyRequest, RevokeApiKeyRequest,
 };
