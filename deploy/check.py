@@ -96,7 +96,14 @@ class Crates:
             for path in (self.crates / f"chassis/src/{part}.rs", self.crates / f"{part}/src/settings.rs"):
                 text += self.code(path)
         required = re.findall(r'\.required(?:::<[^(]*>)?\(\s*"([A-Z0-9_]+)"', text)
+        # A type of chassis reads with all of its module, of which not every type needs the same.
+        for part in set(re.findall(r"\b([A-Z]\w+)::read\w*\(\s*&?\w*source", text)):
+            for path in sorted((self.crates / "chassis/src").glob("*/*.rs")):
+                if re.search(rf"^impl {part} {{", self.code(path), re.M):
+                    text += "".join(self.code(one) for one in sorted(path.parent.glob("*.rs")))
         names = set(re.findall(r'"((?:RUSHES|OTEL|AWS)_[A-Z0-9_]*)"', text))
+        if "InternalKeys::" in text:
+            names |= set(re.findall(r'"(RUSHES_[A-Z_]*)"', self.code(self.crates / "chassis/src/keyring.rs")))
         for pool in [name for name in names if name.startswith("RUSHES_POOL_")]:
             names |= {f"{pool}_{end}" for end in ("MIN", "MAX", "ACQUIRE", "IDLE", "STATEMENT")}
         return names, set(required)
@@ -190,6 +197,10 @@ def services(objects, crates):
         if not ours(container):
             continue
         command, env = container["command"], {one["name"]: one for one in container.get("env", [])}
+        if command == ["gateway"] and "RUSHES_NATS_URL" not in env:
+            yield f"{where}: without RUSHES_NATS_URL a revoked key is refused a second or two later than it could be"
+        if "RUSHES_REDIS_URL" in env and "RUSHES_INTERNAL_KEYS" not in env:
+            yield f"{where}: RUSHES_REDIS_URL needs RUSHES_INTERNAL_KEYS, which seals what lies in Redis"
         yield from settings(crates, where, command, set(env))
         if thing["kind"] == "Job":
             continue
@@ -292,7 +303,8 @@ def secrets(objects):
     for thing, pod, _ in workloads(objects):
         for container in pod["containers"]:
             for one in container.get("env", []):
-                if re.search(r"://[^/]*@", one.get("value", "")) or re.search("PASSWORD|SECRET|KEY", one["name"]):
+                named_so = re.search("PASSWORD|SECRET|KEY", one["name"]) and "secretKeyRef" not in one.get("valueFrom", {})
+                if re.search(r"://[^/]*@", one.get("value", "")) or named_so:
                     yield f"{title(thing)}: {one['name']} should be a reference to a Secret"
 
 

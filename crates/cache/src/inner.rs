@@ -18,6 +18,7 @@ use crate::l1::L1;
 use crate::metrics::{self, Counters};
 use crate::observer::{Observer, Op};
 use crate::redis::{Link, Names};
+use crate::seal::Seal;
 use crate::settings::Settings;
 use coherence::clock::{Clock, Reading, Sample};
 use coherence::in_flight::InFlightLoads;
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) nats: Option<async_nats::Client>,
     pub(crate) redis: Option<Link>,
     pub(crate) names: Names,
+    pub(crate) seal: Seal,
     pub(crate) l1: L1,
     pub(crate) counters: Counters,
     pub(crate) observer: Observer,
@@ -84,8 +86,10 @@ impl Inner {
     ) -> Self {
         let connections = pool.as_ref().map_or(0, |pool| pool.sqlx().options().get_max_connections());
         let validations = connections.saturating_sub(RESERVED_CONNECTIONS).max(1);
+        let seal = Seal::new(&settings.space, settings.seal.clone());
         Self {
-            names: Names::new(&settings.space),
+            names: Names::new(&settings.space, seal.is_on()),
+            seal,
             l1: L1::new(settings.l1_bytes),
             observer: Observer::new(settings.observe),
             settings,

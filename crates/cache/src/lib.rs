@@ -24,6 +24,7 @@ pub mod outbox;
 mod own_writes;
 mod redis;
 mod relay;
+mod seal;
 mod settings;
 mod store;
 mod unresponsive;

@@ -19,7 +19,7 @@ use crate::observer::{Op, Served};
 use crate::{metrics, redis, store};
 use coherence::entry::{Entry, Freshness, admits, freshness};
 use coherence::in_flight::{LoadId, Reader};
-use coherence::read::{Answer, Fill, L2, Read, Step, Tier};
+use coherence::read::{Answer, Fill, L2, L2Hit, Read, Step, Tier};
 use coherence::time::Mono;
 use coherence::watermarks::Requirement;
 
@@ -232,7 +232,20 @@ async fn replies(inner: &Inner, keys: &[KeyLoad], places: &[usize]) -> Vec<L2<By
     let wanted: Vec<(&str, u64)> = places.iter().map(|place| (keys[*place].key.as_str(), fastrand::u64(1..))).collect();
     let answered =
         link.call("cache.get", &session, async |connection| redis::get(connection, &inner.names, &wanted).await);
-    answered.await.unwrap_or_default()
+    let answers = answered.await.unwrap_or_default().into_iter().zip(&wanted);
+    answers.map(|(answer, (key, _))| opened(inner, key, answer)).collect()
+}
+
+/// An answer of Redis with its seal checked. A value that none of our processes made is as good as no Redis: PostgreSQL is asked.
+fn opened(inner: &Inner, key: &str, answer: L2<Bytes>) -> L2<Bytes> {
+    let L2::Hit(hit) = answer else { return answer };
+    match inner.seal.open(key, hit.version, hit.body) {
+        Some(body) => L2::Hit(L2Hit { body, ..hit }),
+        None => {
+            metrics::seal_broken();
+            L2::Unavailable
+        }
+    }
 }
 
 async fn validate(inner: &Inner, keys: &mut [KeyLoad], fills: &mut Fills) {
@@ -295,10 +308,11 @@ async fn fill(inner: &Inner, keys: &[KeyLoad], fills: Fills) {
         // Whatever Redis does not take is loaded again by whoever misses it next.
         let Some(session) = link.session().await else { return };
         let (key, entry) = (keys[place].key.as_str(), &answer.entry);
+        let sealed = inner.seal.close(key, entry.version, &entry.body);
         let lifetime = fill.lifetime.l2_for(fastrand::f64());
         let filled = link
             .call("cache.fill", &session, async |connection| {
-                redis::fill(connection, &inner.names, key, fill.token, entry.version, &entry.body, lifetime).await
+                redis::fill(connection, &inner.names, key, fill.token, entry.version, &sealed, lifetime).await
             })
             .await;
         if filled == Some(false) {

@@ -30,6 +30,8 @@ chassis::metrics! {
     LEASES_DENIED = counter "rushes_cache_leases_denied_total" in "leases" by [];
     /// Loaded values that Redis did not take, since a change had voided the lease or the lease had ended.
     FILLS_REFUSED = counter "rushes_cache_fills_refused_total" in "fills" by [];
+    /// Values in Redis that none of our processes made; PostgreSQL was asked instead.
+    SEALS_BROKEN = counter "rushes_cache_seals_broken_total" in "values" by [];
     /// Reads answered with what was last known, for callers that accept stale answers, by kind of key.
     STALE_ANSWERS = counter "rushes_cache_stale_answers_total" in "reads" by ["kind"];
     /// Restarts of the window of relay messages; `cause` is start, epoch, gap, disconnect or clock_step.
@@ -156,6 +158,10 @@ pub(crate) fn lease_denied() {
 
 pub(crate) fn fill_refused() {
     FILLS_REFUSED.get().increment(1);
+}
+
+pub(crate) fn seal_broken() {
+    SEALS_BROKEN.get().increment(1);
 }
 
 pub(crate) fn window_restarted(cause: Cause) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chassis::keyring::{InternalKeys, Keyring};
 use chassis::postgres::PoolSettings;
 use chassis::settings::{Error, Source};
 
@@ -26,6 +27,9 @@ pub struct Settings {
     pub observe: f64,
     /// When the observer asks all processes what they would serve, after a change; never before the bound.
     pub probe_after: [Duration; 3],
+    /// What values in Redis are sealed with, so that whoever writes there makes nothing that is believed. [`Settings::read`] has it
+    /// wherever there is a Redis; without it values are neither sealed nor checked.
+    pub seal: Option<Keyring>,
     /// The timeout of one call to Redis, connecting included.
     pub redis_timeout: Duration,
 }
@@ -40,13 +44,14 @@ impl Default for Settings {
             tick: Duration::from_millis(50),
             observe: 0.0,
             probe_after: [Duration::from_secs(1), Duration::from_secs(10), Duration::from_secs(300)],
+            seal: None,
             redis_timeout: Duration::from_millis(50),
         }
     }
 }
 
 impl Settings {
-    /// Reads `RUSHES_REDIS_URL`, `RUSHES_CACHE_L1_BYTES`, `RUSHES_CACHE_SPACE`, `RUSHES_CACHE_RELAY` and
+    /// Reads `RUSHES_REDIS_URL`, `RUSHES_INTERNAL_KEYS`, `RUSHES_CACHE_L1_BYTES`, `RUSHES_CACHE_SPACE`, `RUSHES_CACHE_RELAY` and
     /// `RUSHES_CACHE_OBSERVE`.
     ///
     /// # Errors
@@ -58,8 +63,12 @@ impl Settings {
         if !(0.0..=1.0).contains(&observe) {
             return Err(Error::wrong("RUSHES_CACHE_OBSERVE", share));
         }
+        let redis_url: Option<String> =
+            source.optional("RUSHES_REDIS_URL", "a URL such as redis://host:6379 or rediss://host:6379")?;
+        let seal = redis_url.is_some().then(|| InternalKeys::required(source)).transpose()?;
         Ok(Self {
-            redis_url: source.optional("RUSHES_REDIS_URL", "a URL such as redis://host:6379 or rediss://host:6379")?,
+            redis_url,
+            seal: seal.map(|keys| keys.of(crate::seal::PURPOSE)),
             l1_bytes: source.or("RUSHES_CACHE_L1_BYTES", default.l1_bytes, "a number of bytes such as 67108864")?,
             space: source.or("RUSHES_CACHE_SPACE", default.space.clone(), "a word")?,
             relay: source.or("RUSHES_CACHE_RELAY", default.relay, "true or false")?,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::provider::Provider;
 use serde_json::{Map, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::entry::{Entry, Mapping, MediaEntry, PLAIN_PROMPT_CHARACTERS};
 use crate::model::{CrossRule, Model};
@@ -51,6 +52,7 @@ pub(crate) fn build(mut entry: Entry, schema: Schema, report: &mut Report<'_, '_
     let local = entry.provider == Provider::Local;
     let model = Model {
         remote_name: if local { entry.id.clone() } else { entry.remote_name.clone() },
+        entry_sha256: entry_sha256(&entry, &schema),
         id: entry.id.clone(),
         aliases: entry.aliases.clone(),
         label: entry.label.clone(),
@@ -86,6 +88,10 @@ pub(crate) fn build(mut entry: Entry, schema: Schema, report: &mut Report<'_, '_
         return None;
     }
     sample::with_sample(model, report)
+}
+
+fn entry_sha256(entry: &Entry, schema: &Schema) -> [u8; 32] {
+    Sha256::new().chain_update(entry.sent.to_string()).chain_update(schema.root().to_string()).finalize().into()
 }
 
 /// What a kind makes.

@@ -53,13 +53,16 @@ pub(crate) fn read(tree: &Tree, faults: &mut Vec<Fault>) -> Vec<Entry> {
             let id = value.get("id").and_then(Value::as_str).unwrap_or_default();
             let called = if id.is_empty() { format!("{name}[{n}]") } else { id.to_owned() };
             let mut fields = Fields::new(Report::new(tree, &at, &called, faults), value);
-            entries.extend(entry(&mut fields, at));
+            entries.extend(entry(&mut fields, at, value));
         }
     }
     entries
 }
 
-fn entry(fields: &mut Fields<'_, '_>, at: String) -> Option<Entry> {
+/// The fields of an entry that decide what its provider is sent. The schema is one too; it counts by its text.
+const SENT: [&str; 9] = ["provider", "model", "map", "media", "fixed", "hide", "files", "sizes", "seed"];
+
+fn entry(fields: &mut Fields<'_, '_>, at: String, written: &Value) -> Option<Entry> {
     let id: Option<String> = fields.required("id");
     let provider: Option<String> = fields.required("provider");
     let provider = provider.and_then(|name| match Provider::parse(&name) {
@@ -75,6 +78,7 @@ fn entry(fields: &mut Fields<'_, '_>, at: String) -> Option<Entry> {
     let read = Entry {
         at,
         id: id.clone().unwrap_or_default(),
+        sent: SENT.iter().filter_map(|name| Some(((*name).to_owned(), written.get(name)?.clone()))).collect(),
         aliases: fields.optional("aliases").unwrap_or_default(),
         label: fields.optional("label").unwrap_or_default(),
         provider: provider.unwrap_or(Provider::Local),

@@ -20,6 +20,8 @@ use crate::{Input, Kind, MediaKind, Role};
 pub struct Model {
     /// The last part of `models/{model}`; also the queue of its jobs.
     pub id: String,
+    /// A hash of all of its entry and schema that decides what its provider is sent: not of its price, nor of what it is called here.
+    pub entry_sha256: [u8; 32],
     /// Other ids by which it can be ordered.
     pub aliases: Vec<String>,
     /// What people call it; empty where the entry has no label.

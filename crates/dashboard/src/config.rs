@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chassis::links::AssetUrls;
 use chassis::postgres::PoolSettings;
 use chassis::settings::{Error, Source};
 use chassis::{server, telemetry};
@@ -41,8 +42,8 @@ pub struct Database {
 /// How dashboards are read and presented.
 #[derive(Clone, Debug)]
 pub struct Dashboards {
-    /// The gateway's address as clients see it; the addresses of pictures begin with it.
-    pub public_url: Url,
+    /// The addresses of pictures.
+    pub assets: AssetUrls,
     /// How long one section may take when the sections are read one by one.
     pub section_timeout: Duration,
 }
@@ -53,7 +54,6 @@ impl Config {
     /// # Errors
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
-        let public_url = "a URL such as https://rushes.example.com";
         let section_timeout = "how long one section of a dashboard may take";
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
@@ -62,7 +62,7 @@ impl Config {
             cache: cache::Settings::read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
             dashboards: Dashboards {
-                public_url: source.required("RUSHES_PUBLIC_URL", public_url)?,
+                assets: AssetUrls::read(source)?,
                 section_timeout: source.duration(
                     "RUSHES_SECTION_TIMEOUT",
                     Duration::from_millis(500),
@@ -119,6 +119,7 @@ mod tests {
         let source = Source::of(&[
             ("RUSHES_DATABASE_URL", "postgres://localhost/rushes"),
             ("RUSHES_PUBLIC_URL", "https://rushes.test"),
+            ("RUSHES_ASSET_URLS", "public"),
             ("RUSHES_POOL_READ_MAX", "7"),
             ("RUSHES_POOL_WRITE_STATEMENT", "3s"),
         ]);

@@ -2,6 +2,7 @@
 //! picture an address.
 
 use bytes::Bytes;
+use chassis::links::AssetUrls;
 use domain::id::{AccountId, GenerationId};
 use domain::page;
 use prost::Message as _;
@@ -68,14 +69,13 @@ pub(crate) fn api_key_to_proto(key: ApiKey) -> accounts::ApiKey {
 /// Presents dashboards, with addresses that the outside can reach.
 #[derive(Clone, Debug)]
 pub(crate) struct Presenter {
-    /// `{public URL}/assets/`, to which a stored object's name is added.
-    assets: String,
+    assets: AssetUrls,
 }
 
 impl Presenter {
-    /// Addresses begin with the gateway's public URL.
-    pub(crate) fn new(public_url: &str) -> Self {
-        Self { assets: format!("{}/assets/", public_url.trim_end_matches('/')) }
+    /// The addresses of pictures are `assets`'.
+    pub(crate) fn new(assets: AssetUrls) -> Self {
+        Self { assets }
     }
 
     /// The encoded dashboard.
@@ -95,9 +95,9 @@ impl Presenter {
             version: contents.snapshot.map(|snapshot| snapshot.version).unwrap_or_default(),
             profile,
             credits,
-            projects: contents.projects.into_iter().map(|project| self.project(project)).collect(),
+            projects: contents.projects.into_iter().map(|project| self.project(account, project)).collect(),
             next_page_token: next.unwrap_or_default(),
-            recent_generations: contents.recent.into_iter().map(|recent| self.recent(recent)).collect(),
+            recent_generations: contents.recent.into_iter().map(|recent| self.recent(account, recent)).collect(),
             notices: contents.notices.into_iter().map(notice_to_proto).collect(),
             unread_notice_count: i32::try_from(contents.unread).unwrap_or(i32::MAX),
             unreachable: contents.unreachable.into_iter().map(section_to_proto).map(i32::from).collect(),
@@ -105,31 +105,31 @@ impl Presenter {
         dashboard.encode_to_vec().into()
     }
 
-    fn project(&self, project: ProjectCard) -> dashboard::ProjectCard {
+    fn project(&self, account: AccountId, project: ProjectCard) -> dashboard::ProjectCard {
         dashboard::ProjectCard {
             name: project.id.name(),
             title: project.title,
             scene_count: project.scene_count,
             completed_count: project.completed_count,
             completed_cost_micros: project.completed_cost.get(),
-            scenes: project.scenes.into_iter().map(|scene| self.scene(scene)).collect(),
+            scenes: project.scenes.into_iter().map(|scene| self.scene(account, scene)).collect(),
             create_time: Some(timestamp(project.create_time)),
         }
     }
 
-    fn scene(&self, scene: SceneCard) -> dashboard::SceneCard {
+    fn scene(&self, account: AccountId, scene: SceneCard) -> dashboard::SceneCard {
         let latest = scene.latest.map(|latest| dashboard::LatestGeneration {
             name: latest.id.name(),
             version: latest.version,
             state: latest.state.number().into(),
             percent: latest.percent.into(),
             stage: latest.stage,
-            thumbnail_url: self.picture_url(latest.thumbnail),
+            thumbnail_url: self.picture_url(account, latest.thumbnail),
         });
         dashboard::SceneCard { name: scene.name.to_string(), title: scene.title, position: scene.position, latest }
     }
 
-    fn recent(&self, recent: RecentGeneration) -> dashboard::RecentGeneration {
+    fn recent(&self, account: AccountId, recent: RecentGeneration) -> dashboard::RecentGeneration {
         dashboard::RecentGeneration {
             name: recent.id.name(),
             scene: recent.scene.to_string(),
@@ -137,15 +137,15 @@ impl Presenter {
             percent: recent.percent.into(),
             stage: recent.stage,
             prompt: recent.prompt,
-            thumbnail_url: self.picture_url(recent.thumbnail),
+            thumbnail_url: self.picture_url(account, recent.thumbnail),
             cost_micros: recent.cost.get(),
             create_time: Some(timestamp(recent.create_time)),
         }
     }
 
     /// The address of a stored picture; empty when there is none.
-    fn picture_url(&self, blob: Option<String>) -> String {
-        blob.map(|blob| format!("{}{blob}", self.assets)).unwrap_or_default()
+    fn picture_url(&self, account: AccountId, blob: Option<String>) -> String {
+        blob.map(|blob| self.assets.url(account.0, blob)).unwrap_or_default()
     }
 }
 

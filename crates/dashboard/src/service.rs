@@ -48,7 +48,7 @@ impl Service {
         let store = Store::connect_lazy(&config.database)?;
         let cache = open_cache(config).await?;
         let dashboards = Dashboards::new(store.clone(), config.dashboards.section_timeout);
-        let presenter = Presenter::new(config.dashboards.public_url.as_str());
+        let presenter = Presenter::new(config.dashboards.assets.clone());
         let dashboards = CachedDashboards::new(cache.clone(), dashboards, presenter);
         let keys = CachedKeys::new(cache.clone(), store.clone());
 

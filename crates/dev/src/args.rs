@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use cli::args::CODES;
 use cli::connection::Connection;
-use lab::{crash_points, nemesis, torture, walk};
+use lab::{crash_points, nemesis, siege, torture, walk};
 
 use crate::bench;
 use crate::sim;
@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Sim(sim::Options),
     /// Run two of each service while everything is cut, stopped and killed, and check all that clients were answered.
     Torture(torture::Options),
+    /// Attack from some accounts in every way, and look at what another account feels of it.
+    Siege(siege::Options),
     /// Make a process abort at each crash point in turn, and join the provider's bill with the books.
     CrashPoints(crash_points::Options),
     /// Kill everything at random while a simulated provider cuts connections, and join its bill with the books.

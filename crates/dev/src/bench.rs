@@ -6,7 +6,6 @@
 
 mod backends;
 mod baseline;
-mod bytes;
 mod cache;
 mod chain;
 mod change;

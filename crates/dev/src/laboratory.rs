@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 use cli::failure::Exit;
-use lab::{crash_points, nemesis, torture, walk};
+use lab::{crash_points, nemesis, siege, torture, walk};
 
 use crate::up::build;
 use crate::up::install::{self, Server};
@@ -18,6 +18,15 @@ pub(crate) async fn torture(options: &torture::Options, json: bool) -> Result<Ex
     unless_ended(async {
         let say = prepare(false).await?;
         torture::run(options, json, &|what| say.step(what)).await
+    })
+    .await
+}
+
+/// Attacks from some accounts, and looks at what another feels.
+pub(crate) async fn siege(options: &siege::Options, json: bool) -> Result<Exit> {
+    unless_ended(async {
+        let say = prepare(false).await?;
+        siege::run(options, json, &|what| say.step(what)).await
     })
     .await
 }

@@ -37,6 +37,7 @@ async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Test(options) => test::run(options).await,
         Command::Bench(options) => bench::run(options, args.json).await,
         Command::Torture(options) => laboratory::torture(&options, args.json).await,
+        Command::Siege(options) => laboratory::siege(&options, args.json).await,
         Command::Walk(options) => laboratory::walk(&options).await,
         Command::CrashPoints(options) => laboratory::crash_points(&options, args.json).await,
         Command::Nemesis(options) => laboratory::nemesis(&options, args.json).await,

@@ -11,7 +11,7 @@ mod sending;
 use std::time::{Duration, SystemTime};
 
 use chassis::blobs::{Error, Name, Store};
-use chassis::fetch_links::{self, Key, Refused};
+use chassis::links::{ASSETS, AssetAccess, FETCH, Keys, Refused};
 use chassis::server::{ByAddress, Client, Place};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
@@ -27,8 +27,8 @@ use tonic::body::Body;
 use self::{range::RequestedRange, sending::Sending};
 use crate::http_call;
 
-const PREFIX: &str = "/assets/";
 const CACHE_FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const NO_ASSET: &str = "no asset has this address; it has to be whole, as the API gave it";
 const SANDBOX: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");
 /// How long a request waits for a place.
 const PLACE_WAIT: Duration = Duration::from_secs(5);
@@ -40,8 +40,10 @@ pub(crate) struct Assets {
     store: Store,
     /// Sizes by name. They never change, and each one known saves a call to the storage.
     sizes: Cache<Name, u64>,
-    /// What links are signed with; without it there are none.
-    links: Option<Key>,
+    /// What is asked of an asset's address.
+    access: AssetAccess,
+    /// What links are signed with; without keys there are none.
+    links: Option<Keys>,
     /// For answers that are being sent.
     places: ByAddress,
     /// How long a client may take nothing of an answer.
@@ -50,42 +52,56 @@ pub(crate) struct Assets {
 
 impl Assets {
     /// Answers take one of `places` until they have been sent, and are cut off when nothing of them is taken for `timeout`.
-    pub(crate) fn new(store: Store, links: Option<Key>, places: ByAddress, timeout: Duration) -> Self {
-        Self { store, sizes: Cache::new(100_000), links, places, timeout }
+    pub(crate) fn new(
+        store: Store,
+        access: AssetAccess,
+        links: Option<Keys>,
+        places: ByAddress,
+        timeout: Duration,
+    ) -> Self {
+        Self { store, sizes: Cache::new(100_000), access, links, places, timeout }
     }
 
     /// Answers any HTTP request that is not gRPC.
     pub(crate) async fn answer(&self, request: Request<()>) -> Response<Body> {
-        let is_link = request.uri().path().starts_with(fetch_links::PREFIX);
-        let route = if is_link { "/fetch/{expires}/{mac}/{name}" } else { "/assets/{name}" };
+        let is_link = request.uri().path().starts_with(FETCH);
+        let route = if is_link { "/fetch/{expires}/{key}/{mac}/{name}" } else { "/assets/{name}" };
         http_call::traced(request, route, async |request| self.respond(&request).await).await
     }
 
     /// What of a link's path is behind its beginning, and the key that it has to be signed with.
-    fn link<'a>(&self, request: &'a Request<()>) -> Option<(&'a str, &Key)> {
-        Some((request.uri().path().strip_prefix(fetch_links::PREFIX)?, self.links.as_ref()?))
+    fn link<'a>(&self, request: &'a Request<()>) -> Option<(&'a str, &Keys)> {
+        Some((request.uri().path().strip_prefix(FETCH)?, self.links.as_ref()?))
     }
 
     async fn respond(&self, request: &Request<()>) -> Response<Body> {
         if let Some((path, key)) = self.link(request) {
-            let mut response = match key.verify(path, SystemTime::now()) {
+            let mut response = match key.verify_fetch(path, SystemTime::now()) {
                 Ok(name) => self.serve(request, &name).await,
                 Err(Refused::Forged) => problem(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here"),
-                Err(Refused::Expired) => problem(StatusCode::FORBIDDEN, "LINK_EXPIRED", "the link has run out"),
+                Err(Refused::Expired) => expired(),
             };
             response.headers_mut().insert(CACHE_CONTROL, CACHE_NEVER);
             return response;
         }
-        let Some(name) = request.uri().path().strip_prefix(PREFIX) else {
+        let Some(name) = request.uri().path().strip_prefix(ASSETS) else {
             return problem(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here; assets are at /assets/");
         };
-        match name.parse::<Name>() {
-            Ok(name) => self.serve(request, &name).await,
-            Err(_) if !is_read(request) => not_allowed(),
-            Err(_) => {
-                let message = "an asset's name is 64 lower-case hex digits, a dot and an extension";
-                problem(StatusCode::NOT_FOUND, "ASSET_NOT_FOUND", message)
+        let query = request.uri().query().unwrap_or_default();
+        match self.access.verify(name, query, SystemTime::now()) {
+            Ok((name, None)) => self.serve(request, &name).await,
+            Ok((name, Some(left))) => {
+                let mut response = self.serve(request, &name).await;
+                if response.headers().get(CACHE_CONTROL) == Some(&CACHE_FOREVER) {
+                    // A shared cache would give it to whoever has an address that has run out, or none.
+                    set(&mut response, CACHE_CONTROL, &format!("private, max-age={}, immutable", left.as_secs()));
+                }
+                response
             }
+            Err(_) if !is_read(request) => not_allowed(),
+            Err(Refused::Expired) => expired(),
+            // The same as for an asset that does not exist: a hash alone is to tell nothing.
+            Err(Refused::Forged) => problem(StatusCode::NOT_FOUND, "ASSET_NOT_FOUND", NO_ASSET),
         }
     }
 
@@ -101,7 +117,7 @@ impl Assets {
         };
         match self.read(request, name, place).await {
             Ok(response) => response,
-            Err(Error::Missing(_)) => problem(StatusCode::NOT_FOUND, "ASSET_NOT_FOUND", "no asset has this name"),
+            Err(Error::Missing(_)) => problem(StatusCode::NOT_FOUND, "ASSET_NOT_FOUND", NO_ASSET),
             Err(error) => {
                 tracing::warn!(%name, error = &error as &dyn std::error::Error, "an asset cannot be read");
                 let message = "the object storage does not answer, try again shortly";
@@ -160,6 +176,11 @@ impl Assets {
         self.sizes.insert(name.clone(), size).await;
         Ok(size)
     }
+}
+
+fn expired() -> Response<Body> {
+    let message = "the address has run out; read what named it again";
+    problem(StatusCode::FORBIDDEN, "LINK_EXPIRED", message)
 }
 
 fn retry_after(mut response: Response<Body>) -> Response<Body> {

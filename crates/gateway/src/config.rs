@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 
 use chassis::{
     blobs,
-    fetch_links::Key,
+    links::{AssetAccess, Keys},
     server,
     settings::{Error, Source},
     telemetry,
@@ -39,8 +39,10 @@ pub struct Config {
     pub max_watches: usize,
     /// NATS, over which changes of keys come before that time is over; without it they take effect after that time.
     pub nats_url: Option<String>,
-    /// What links for models' providers are signed with; without it there are none.
-    pub links: Option<Key>,
+    /// What is asked of an asset's address.
+    pub assets: AssetAccess,
+    /// What links for models' providers are signed with; without keys there are none.
+    pub links: Option<Keys>,
     /// What the public port grants.
     pub door: server::Door,
     /// How many answers with an asset are sent at a time.
@@ -115,7 +117,8 @@ impl Config {
             key_lifetime: source.duration("RUSHES_KEY_LIFETIME", Duration::from_secs(1), "a time")?,
             max_watches: source.or("RUSHES_MAX_WATCHES_PER_ACCOUNT", MAX_WATCHES, "a number of watches")?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://127.0.0.1:4222")?,
-            links: Key::read(source)?,
+            assets: AssetAccess::read(source)?,
+            links: Keys::read(source)?,
             door: server::Door::read(source)?,
             max_asset_answers: source.or("RUSHES_MAX_ASSET_ANSWERS", MAX_ASSET_ANSWERS, "a number of answers")?,
             max_asset_answers_per_address: source.or(
@@ -150,6 +153,7 @@ mod tests {
         ("RUSHES_GENERATION_STATUS_URL", "http://127.0.0.1:2"),
         ("RUSHES_THUMBNAIL_WORKER_URL", "http://127.0.0.1:3"),
         ("RUSHES_BLOBS_URL", "file:///tmp/x"),
+        ("RUSHES_URL_KEYS", "a:0123456789abcdef0123456789abcdef"),
     ];
 
     #[test]

@@ -49,12 +49,14 @@ impl Forward {
     async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
         let path = request.uri().path();
         let Some(route) = self.routes.find(path) else { return Err(Error::MethodNotFound(path.to_owned())) };
-        let key = self.keys.authenticate(request.headers(), Client::address_of(request.extensions())).await?;
+        let address = Client::address_of(request.extensions());
+        let key = self.keys.authenticate(request.headers(), address).await?;
         Span::current().record("rushes.account", tracing::field::display(key.account()));
         key.check_scope(route.scope)?;
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
         let is_watch = route.method.max_timeout.is_none();
         let places = is_watch.then(|| self.watches.open(key.account(), request.extensions())).transpose()?;
+        let unusable = is_watch.then(|| self.keys.refused(request.headers(), address));
         let admission = request.extensions_mut().remove::<Admission>();
         let request = headers::to_upstream(request, &key);
         let (request, refused) = limit::admit(request, route.method).await?;
@@ -71,8 +73,8 @@ impl Forward {
             session.record(response.headers()).await;
         }
         let response = headers::to_client(response);
-        Ok(match places {
-            Some(places) => self.watches.reply(route.method.path, places, response),
+        Ok(match places.zip(unusable) {
+            Some((places, unusable)) => self.watches.reply(route.method.path, places, response, unusable),
             None => response,
         })
     }

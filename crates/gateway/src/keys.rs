@@ -41,6 +41,8 @@ const LOOKUP_WAIT: Duration = Duration::from_millis(500);
 /// How many keys of which an answer is known may be looked up again at once. They have places of their own, which invented keys
 /// cannot take.
 const MAX_KNOWN_LOOKUPS: usize = 256;
+/// How often the key of an open watch is looked at again; mostly that reads this process's memory.
+const WATCH_CHECK: Duration = Duration::from_millis(400);
 /// How long a lookup may take. It is its own time and not that of the call that began it, since others wait for it too.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -94,8 +96,39 @@ impl Keys {
         Ok(key)
     }
 
+    /// Ends when the key of `headers`, which was good, is one that may no longer be used: it was revoked or has expired. While dashboard
+    /// cannot be asked, the last answer holds, as for calls.
+    pub(crate) fn refused(
+        &self,
+        headers: &HeaderMap,
+        address: IpAddr,
+    ) -> impl Future<Output = Refusal> + Send + 'static {
+        let (keys, hash) = (self.clone(), credential::parse(headers));
+        async move {
+            let hash = match hash {
+                Ok(hash) => hash,
+                Err(refusal) => return refusal,
+            };
+            loop {
+                tokio::time::sleep(WATCH_CHECK).await;
+                let refusal = match keys.find_by(hash, address).await {
+                    Ok(key) => key.check_alive(SystemTime::now()).err(),
+                    Err(Error::Unauthenticated(refusal)) => Some(refusal),
+                    // Nobody knows better than the last answer.
+                    Err(_) => None,
+                };
+                if let Some(refusal) = refusal {
+                    return refusal;
+                }
+            }
+        }
+    }
+
     async fn find(&self, headers: &HeaderMap, address: IpAddr) -> Result<Arc<Key>, Error> {
-        let hash = credential::parse(headers).map_err(Error::Unauthenticated)?;
+        self.find_by(credential::parse(headers).map_err(Error::Unauthenticated)?, address).await
+    }
+
+    async fn find_by(&self, hash: Hash, address: IpAddr) -> Result<Arc<Key>, Error> {
         if self.known.is_unknown(&hash).await {
             metrics::KEY_LOOKUPS.with(["unknown"]).increment(1);
             return Err(Error::Unauthenticated(Refusal::Unknown));

@@ -67,7 +67,13 @@ impl Service {
         Ok(Self {
             server,
             forward: Forward::new(routes, keys, config.max_watches),
-            assets: Assets::new(Store::open(&config.blobs)?, config.links.clone(), places, config.door.write_timeout),
+            assets: Assets::new(
+                Store::open(&config.blobs)?,
+                config.assets.clone(),
+                config.links.clone(),
+                places,
+                config.door.write_timeout,
+            ),
             hooks: Hooks::new(generation_worker.as_ref().map(|uri| client::connect("generation-worker", uri))),
             origins: config.origins.clone(),
         })

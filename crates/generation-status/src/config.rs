@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::egress::Reach;
+use chassis::links::AssetUrls;
 use chassis::settings::{Error, Source};
 use chassis::{postgres::PoolSettings, server, telemetry};
 
@@ -57,7 +58,7 @@ pub struct Database {
 #[derive(Clone, Debug)]
 pub struct Generations {
     /// Where clients fetch assets: the gateway's own address.
-    pub public_url: String,
+    pub assets: AssetUrls,
     /// What can be asked for, and at what price.
     pub catalogue: LiveCatalogue,
     /// How many generations of an account may be with workers and providers at once, unless an operator set another limit.
@@ -89,7 +90,7 @@ pub struct Webhooks {
 impl Config {
     /// Everything at its default, for a database and the gateway's public URL.
     #[must_use]
-    pub fn new(database_url: impl Into<String>, public_url: impl Into<String>) -> Self {
+    pub fn new(database_url: impl Into<String>, assets: AssetUrls) -> Self {
         let pool = PoolSettings::default();
         let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
@@ -107,7 +108,7 @@ impl Config {
             nats_url: None,
             cache: cache::Settings::default(),
             generations: Generations {
-                public_url: public_url.into(),
+                assets,
                 catalogue: LiveCatalogue::built_in(),
                 account_running: 100,
                 account_open: 100_000,
@@ -130,7 +131,7 @@ impl Config {
         let Self { database, generations, work, webhooks, .. } = Self::new(
             source
                 .required::<String>("RUSHES_DATABASE_URL", "a URL such as postgres://user:password@host:5432/name")?,
-            source.required::<String>("RUSHES_PUBLIC_URL", "the gateway's address as clients see it, http://…")?,
+            AssetUrls::read(source)?,
         );
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
@@ -226,11 +227,17 @@ mod tests {
 
     #[test]
     fn an_error_names_the_variable_that_is_missing_or_wrong() {
-        let set = [("RUSHES_DATABASE_URL", "postgres://h/d"), ("RUSHES_PUBLIC_URL", "http://h")];
+        let set = [
+            ("RUSHES_DATABASE_URL", "postgres://h/d"),
+            ("RUSHES_PUBLIC_URL", "http://h"),
+            ("RUSHES_URL_KEYS", "a:0123456789abcdef0123456789abcdef"),
+        ];
         assert!(Config::read(&Source::of(&set)).is_ok());
         for at in 0..set.len() {
-            let error = Config::read(&Source::of(&[set[1 - at]])).unwrap_err().to_string();
-            assert!(error.starts_with(set[at].0), "{error}");
+            let mut rest = set.to_vec();
+            let (name, _) = rest.remove(at);
+            let error = Config::read(&Source::of(&rest)).unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
         }
         for (name, value) in [
             ("RUSHES_LEASE", "0s"),
@@ -243,7 +250,7 @@ mod tests {
             ("RUSHES_MODELS", "/dev/null"),
             ("RUSHES_MODELS", "/nowhere"),
         ] {
-            let error = Config::read(&Source::of(&[set[0], set[1], (name, value)])).unwrap_err().to_string();
+            let error = Config::read(&Source::of(&[set[0], set[1], set[2], (name, value)])).unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");
         }
     }
@@ -260,8 +267,12 @@ mod tests {
             (whole.replace("a/b", "a"), "model must be"),
         ] {
             std::fs::write(&path, json).unwrap();
-            let set = [("RUSHES_DATABASE_URL", "postgres://h/d"), ("RUSHES_PUBLIC_URL", "http://h")];
-            let source = Source::of(&[set[0], set[1], ("RUSHES_MODELS", path.to_str().unwrap())]);
+            let set = [
+                ("RUSHES_DATABASE_URL", "postgres://h/d"),
+                ("RUSHES_PUBLIC_URL", "http://h"),
+                ("RUSHES_ASSET_URLS", "public"),
+            ];
+            let source = Source::of(&[set[0], set[1], set[2], ("RUSHES_MODELS", path.to_str().unwrap())]);
             let read = Config::read(&source).map_err(|error| error.to_string());
             assert_eq!(read.is_ok(), named.is_empty(), "{named}");
             let error = read.err().unwrap_or_default();

@@ -121,6 +121,7 @@ impl LiveCatalogue {
         let moved = |(model, at): (&String, &Provider)| (current.get(model)? != at).then(|| model.clone());
         let moved: BTreeSet<String> = known.iter().filter_map(moved).collect();
         if !recorded {
+            store.keep_entries(&entries_of(&self.current.load())).await?.iter().for_each(events::provider_available);
             moved.iter().for_each(|model| events::model_moved(model));
         }
         known.extend(current);
@@ -131,6 +132,10 @@ impl LiveCatalogue {
 
 fn providers_of(catalogue: &Catalogue) -> HashMap<String, Provider> {
     catalogue.all().iter().map(|model| (model.id.clone(), model.provider)).collect()
+}
+
+fn entries_of(catalogue: &Catalogue) -> Vec<(String, [u8; 32])> {
+    catalogue.all().iter().map(|model| (model.id.clone(), model.entry_sha256)).collect()
 }
 
 /// The catalogue of a file, and a hash of all that was read for it.

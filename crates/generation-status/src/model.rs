@@ -37,6 +37,6 @@ pub(crate) use webhooks::{
     Secret, Settlement, TEST_EVENT, TIMEOUT, Unqueued, event_types,
 };
 pub(crate) use work::{
-    ClaimedWork, Condition, FailedAttempt, FailureClass, FailureReport, GENERATION_JOBS, Hinted, ProgressReport,
-    ReapedWork, Suspension, Trouble, Usage,
+    ClaimedWork, Condition, Confirmation, FailedAttempt, FailureClass, FailureReport, FrozenEntry, GENERATION_JOBS,
+    Hint, Hinted, ProgressReport, ReapedWork, Suspension, Trouble, Usage,
 };

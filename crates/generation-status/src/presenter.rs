@@ -4,6 +4,7 @@ mod inputs;
 
 use bytes::Bytes;
 use catalogue::{File, Line, Order};
+use chassis::links::AssetUrls;
 use domain::id::{AccountId, GenerationId};
 use domain::name::{self, SceneName};
 use prost::Message as _;
@@ -23,16 +24,16 @@ pub(crate) use inputs::{parse_struct, role_to_proto};
 /// Presents generations, with URLs that clients can reach; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Presenter {
-    /// `{public URL}/assets/`, the prefix of every stored object's URL.
-    assets: String,
+    /// The URLs of stored objects.
+    assets: AssetUrls,
     /// Why queued generations are blocked. Absent where the result is cached: these reasons change without a new version.
     block_reasons: Option<BlockReasons>,
 }
 
 impl Presenter {
-    /// A presenter whose URLs begin with the gateway's public URL.
-    pub(crate) fn new(public_url: &str) -> Self {
-        Self { assets: format!("{}/assets/", public_url.trim_end_matches('/')), block_reasons: None }
+    /// A presenter whose URLs are `assets`'.
+    pub(crate) fn new(assets: AssetUrls) -> Self {
+        Self { assets, block_reasons: None }
     }
 
     /// The same, with the current reason why a queued generation is blocked.
@@ -69,7 +70,7 @@ impl Presenter {
                     .eta
                     .map(|(p50, p80)| api::progress::Eta { p50: Some(timestamp(p50)), p80: Some(timestamp(p80)) }),
             }),
-            outputs: generation.outputs.iter().map(|output| self.output(output)).collect(),
+            outputs: generation.outputs.iter().map(|output| self.output(generation.account, output)).collect(),
             error: generation.error.as_ref().map(status),
             charge: Some(api::Charge {
                 // A settlement ends the hold; the row keeps what was held.
@@ -112,7 +113,7 @@ impl Presenter {
         }
     }
 
-    fn output(&self, output: &Output) -> api::Output {
+    fn output(&self, account: AccountId, output: &Output) -> api::Output {
         let milliseconds = output.duration_ms.rem_euclid(1_000);
         api::Output {
             asset: name::asset_name(&output.sha256),
@@ -124,9 +125,9 @@ impl Presenter {
                 seconds: output.duration_ms.div_euclid(1_000),
                 nanos: i32::try_from(milliseconds * 1_000_000).unwrap_or_default(),
             }),
-            url: format!("{}{}", self.assets, output.object_key()),
+            url: self.assets.url(account.0, output.object_key()),
             poster: output.poster.as_ref().map(name::asset_name).unwrap_or_default(),
-            poster_url: output.poster_key().map(|key| format!("{}{key}", self.assets)).unwrap_or_default(),
+            poster_url: output.poster_key().map(|key| self.assets.url(account.0, key)).unwrap_or_default(),
             poster_missing_reason: output.poster_missing_reason.clone(),
         }
     }
@@ -196,6 +197,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use catalogue::{Length, Role, Settings};
+    use chassis::links::Keys;
     use domain::generation::State;
     use domain::id::{ProjectId, SceneId};
     use domain::money::Micros;
@@ -268,7 +270,10 @@ mod tests {
             total_deadline: Some(time),
             retried_from: Some(GenerationId(id)),
         };
-        let presenter = Presenter::new(&format!("https://{}.example.com", "a".repeat(100)));
+        // As long as an address gets: a long key id, and days of five digits.
+        let keys = Keys::parse("longest8:0123456789abcdef0123456789abcdef").unwrap();
+        let urls = AssetUrls::signed(&format!("https://{}.example.com", "a".repeat(100)), keys, 365);
+        let presenter = Presenter::new(urls);
         let (bytes, max) = (presenter.generation(&generation).encoded_len(), generation.max_bytes());
         assert!(bytes <= max && max < bytes + 1_024, "{bytes} bytes of at most {max}");
     }

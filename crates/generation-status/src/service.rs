@@ -143,7 +143,7 @@ impl Running {
             PoolSettings { unresponsive_after: database.read.unresponsive_after, ..cache::Settings::pool() };
         let cache_pool = pool("cache", &cache_pool)?;
         let cache = cache::Cache::start(config.cache.clone(), Some(cache_pool), nats.clone())?;
-        let presenter = Presenter::new(&generations.public_url);
+        let presenter = Presenter::new(generations.assets.clone());
         let cached = CachedGenerations::new(cache, store.clone(), presenter.clone());
         let egress = Egress::new(config.webhooks.reach).context("the client that sends webhooks cannot be built")?;
         let encoder = EventEncoder::new().map_err(anyhow::Error::from_boxed)?;
@@ -163,7 +163,14 @@ impl Running {
         let (progress, writer) = Progress::new(store.clone(), generations.clone());
         // It ends by itself when the last handler that could report is gone.
         background(writer.boxed());
-        let work = Work::new(store.clone(), generations.clone(), progress, notifier.clone(), config.work.lease);
+        let work = Work::new(
+            catalogue.clone(),
+            store.clone(),
+            generations.clone(),
+            progress,
+            notifier.clone(),
+            config.work.lease,
+        );
         background(work.clone().run_reaper(config.work.reap_interval, stop.clone()).boxed());
         background(work.clone().run_gauges(stop.clone()).boxed());
         let reconciler = Reconciler::new(store.clone(), generations.clone(), notifier.clone());

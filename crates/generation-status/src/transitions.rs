@@ -11,12 +11,14 @@ mod tests;
 
 use std::time::Duration;
 
-use catalogue::{Line, Made, MadeOutput, MediaKind, Price, Terms};
+use catalogue::{Line, Made, MadeOutput, MediaKind, Model, Price, Terms};
 use domain::generation::State;
 use domain::money::Micros;
 use jobs::{Cause, Retry, RetryDecision, Scope, Symptom};
 
-use crate::model::{Condition, EntryKind, FailedAttempt, Failure, OrderPhase, Output, ProviderCharge, WaitReason};
+use crate::model::{
+    Condition, EntryKind, FailedAttempt, Failure, FrozenEntry, OrderPhase, Output, ProviderCharge, WaitReason,
+};
 
 /// What is known of a generation, read under the locks of its job and its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +191,15 @@ pub(crate) fn symptom(condition: Condition, detail: &str) -> Symptom<'_> {
         Condition::Misconfigured => (Scope::Queue, true),
     };
     Symptom { scope, cause: condition.as_str(), detail, certain }
+}
+
+/// Whether the catalogue's entry of an order's model, `None` where it has none any more, is another than the order was started with.
+pub(crate) fn entry_changed(frozen: &FrozenEntry, present: Option<&Model>) -> bool {
+    let Some(present) = present else { return true };
+    match &frozen.entry_sha256 {
+        Some(entry) => *entry != present.entry_sha256,
+        None => frozen.remote_name != present.remote_name,
+    }
 }
 
 /// Whether the provider may have made or charged the attempt's order, as far as is known.

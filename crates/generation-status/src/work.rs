@@ -2,6 +2,7 @@
 //!
 //! Invariant: every report names its lease, and one whose lease was given to another worker changes nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::crash;
@@ -13,12 +14,14 @@ use crate::crash_points;
 use crate::error::Error;
 use crate::events;
 use crate::generations::Generations;
+use crate::live_catalogue::LiveCatalogue;
 use crate::model::{
-    ClaimedWork, Code, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Hinted, Output,
-    ProgressReport, ReapedWork, Suspension, Usage, WaitReason,
+    ClaimedWork, Code, Condition, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Hint, Hinted,
+    Output, ProgressReport, ReapedWork, Suspension, Usage, WaitReason,
 };
 use crate::progress::Progress;
 use crate::store::Store;
+use crate::transitions::entry_changed;
 
 /// The pause before a failed round of the reaper is repeated.
 const REAPER_RETRY: Duration = Duration::from_millis(500);
@@ -33,17 +36,19 @@ pub(crate) struct Work {
     progress: Progress,
     notifier: Notifier,
     lease: Duration,
+    catalogue: LiveCatalogue,
 }
 
 impl Work {
     pub(crate) fn new(
+        catalogue: LiveCatalogue,
         store: Store,
         generations: Generations,
         progress: Progress,
         notifier: Notifier,
         lease: Duration,
     ) -> Self {
-        Self { store, generations, progress, notifier, lease }
+        Self { store, generations, progress, notifier, lease, catalogue }
     }
 
     /// A listener that wakes when work may be ready.
@@ -111,21 +116,20 @@ impl Work {
     }
 
     /// Takes a provider's webhook, verified by the caller, that names a job.
-    pub(crate) async fn hint(
-        &self,
-        event: (&str, &str),
-        job: uuid::Uuid,
-        reference: Option<&str>,
-    ) -> Result<Hinted, Error> {
-        let Some((hinted, generation)) = self.store.hint(event, job, reference).await? else {
+    pub(crate) async fn hint(&self, hint: Hint<'_>) -> Result<Hinted, Error> {
+        let Hint { provider, job, reference, .. } = hint;
+        let Some((hinted, generation)) = self.store.hint(hint).await? else {
             if !self.store.has_generation(job).await? {
-                events::unknown_order(event.0, job, reference);
+                events::unknown_order(provider, job, reference);
             }
             return Ok(Hinted::default());
         };
+        if hinted.confirm_at_model.is_some() {
+            return Ok(hinted);
+        }
         crash::point(crash_points::HINT_COMMITTED);
         if hinted.forgotten {
-            events::forgotten_order_found(event.0, job, reference);
+            events::forgotten_order_found(provider, job, reference);
         }
         if let Some(generation) = generation {
             self.generations.publish(&generation).await;
@@ -164,12 +168,22 @@ impl Work {
 
     /// Ends a failed attempt; returns whether there will be another.
     pub(crate) async fn fail(&self, lease: Lease, report: FailureReport) -> Result<bool, Error> {
-        let failed = failed_attempt(&report);
+        let mut failed = failed_attempt(&report);
+        if report.condition == Some(Condition::Misconfigured) {
+            let frozen = self.store.frozen_entry(lease).await?;
+            if entry_changed(&frozen, self.catalogue.current().by_id(&frozen.model).map(Arc::as_ref)) {
+                failed = outdated(failed, report.class);
+            }
+        }
         let (generation, again, opened) = self.store.fail(lease, &failed).await?;
         crash::point(crash_points::FAILURE_COMMITTED);
         opened.iter().for_each(events::provider_unavailable);
         if again {
             events::attempt_retried(&generation, &report, &failed.failure.reason);
+        }
+        if failed.outdated {
+            // The next probe is due.
+            self.notifier.notify().await;
         }
         self.generations.publish(&generation).await;
         Ok(again)
@@ -276,5 +290,18 @@ fn failed_attempt(report: &FailureReport) -> FailedAttempt {
         wait_reason,
         provider_charge: report.provider_charge,
         condition: report.condition,
+        outdated: false,
     }
+}
+
+/// What a provider refuses of an entry that is another by now. The order keeps its entry, so no later attempt would be taken either:
+/// it ends, and new orders of the model do not wait behind it.
+fn outdated(failed: FailedAttempt, class: FailureClass) -> FailedAttempt {
+    let mut failed = FailedAttempt { outdated: true, ..failed };
+    if class == FailureClass::Unavailable {
+        failed.job.retry = Retry::Never;
+        "the model was set up anew after this was started, and its provider refuses it as it was then; nothing was charged; start it again"
+            .clone_into(&mut failed.failure.message);
+    }
+    failed
 }

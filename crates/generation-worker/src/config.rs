@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chassis::fetch_links::Links;
+use chassis::keyring::InternalKeys;
+use chassis::links::FetchLinks;
 use chassis::settings::{Error, Source};
 use chassis::{blobs, server, telemetry};
 use http::{HeaderValue, Uri};
 use ring::hmac;
 use url::Url;
 
+use crate::hook_addresses::HookAddresses;
 use crate::signatures;
 
 /// All that the process needs to know.
@@ -28,7 +30,9 @@ pub struct Config {
     /// How outputs are downloaded.
     pub downloads: Downloads,
     /// The links by which providers fetch inputs, where there are any.
-    pub links: Option<Links>,
+    pub links: Option<FetchLinks>,
+    /// Where webhooks reach us; nothing: none are asked for, and none are taken.
+    pub hooks: Option<HookAddresses>,
     /// The built-in provider.
     pub local: Local,
     /// Replicate, where there is a token for it.
@@ -90,8 +94,8 @@ pub struct Replicate {
     pub url: Url,
     /// `Bearer` and the token, marked as sensitive.
     pub authorization: HeaderValue,
-    /// Where webhooks reach us, without provider and job; nothing: none are asked for.
-    pub hooks: Option<Url>,
+    /// Where webhooks reach us; nothing: none are asked for.
+    pub hooks: Option<HookAddresses>,
     /// What webhooks are signed with; more than one while they change.
     pub secrets: Vec<hmac::Key>,
 }
@@ -103,8 +107,10 @@ pub struct Fal {
     pub url: Url,
     /// `Key` and the key, marked as sensitive.
     pub authorization: HeaderValue,
-    /// Where webhooks reach us, without provider and job; nothing: none are asked for.
-    pub hooks: Option<Url>,
+    /// Where webhooks reach us; nothing: none are asked for.
+    pub hooks: Option<HookAddresses>,
+    /// Our user id at fal, which its webhooks must name.
+    pub user: Option<String>,
     /// Where the keys are that webhooks are signed with.
     pub keys: Url,
     /// The API of its storage, `https://rest.fal.ai`.
@@ -137,7 +143,7 @@ impl Config {
     /// # Errors
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
-        let hooks: Option<Url> = source.optional("RUSHES_HOOKS_URL", "a URL, https://host/hooks")?;
+        let hooks = read_hooks(source)?;
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
@@ -145,7 +151,8 @@ impl Config {
             blobs: blobs::Settings::read(source)?,
             work: Work::read(source)?,
             downloads: Downloads::read(source)?,
-            links: Links::read(source)?,
+            links: FetchLinks::read(source)?,
+            hooks: hooks.clone(),
             local: Local::read(source)?,
             replicate: Replicate::read(source, hooks.as_ref())?,
             fal: Fal::read(source, hooks.as_ref())?,
@@ -212,7 +219,7 @@ impl Local {
 }
 
 impl Replicate {
-    fn read(source: &Source, hooks: Option<&Url>) -> Result<Option<Self>, Error> {
+    fn read(source: &Source, hooks: Option<&HookAddresses>) -> Result<Option<Self>, Error> {
         let Some(token) = source.optional::<String>("RUSHES_REPLICATE_TOKEN", "a token")? else { return Ok(None) };
         let (name, expected) = ("RUSHES_REPLICATE_WEBHOOK_SECRETS", "whsec_… and base64, with commas between several");
         let secrets: String = source.or(name, String::new(), expected)?;
@@ -233,12 +240,18 @@ impl Replicate {
 }
 
 impl Fal {
-    fn read(source: &Source, hooks: Option<&Url>) -> Result<Option<Self>, Error> {
+    fn read(source: &Source, hooks: Option<&HookAddresses>) -> Result<Option<Self>, Error> {
         let Some(key) = source.optional::<String>("RUSHES_FAL_KEY", "a key")? else { return Ok(None) };
+        let should = "the user id of the account at fal, where RUSHES_HOOKS_URL and RUSHES_FAL_KEY are: fal signs webhooks of all users alike";
+        let user = source.optional::<String>("RUSHES_FAL_USER_ID", should)?;
+        if hooks.is_some() && user.is_none() {
+            return Err(Error::wrong("RUSHES_FAL_USER_ID", should));
+        }
         Ok(Some(Self {
             url: read_url(source, "RUSHES_FAL_URL", "https://queue.fal.run")?,
             authorization: parse_authorization("RUSHES_FAL_KEY", "Key", &key)?,
             hooks: hooks.cloned(),
+            user: user.map(|user| user.trim().to_owned()),
             keys: read_url(source, "RUSHES_FAL_JWKS_URL", "https://rest.fal.ai/.well-known/jwks.json")?,
             rest_url: read_url(source, "RUSHES_FAL_REST_URL", "https://rest.fal.ai")?,
             api_url: read_url(source, "RUSHES_FAL_API_URL", "https://api.fal.ai/v1")?,
@@ -279,6 +292,12 @@ impl CogBox {
         }
         Ok(boxes)
     }
+}
+
+/// Where webhooks reach us, with the keys that bind an address to its job.
+fn read_hooks(source: &Source) -> Result<Option<HookAddresses>, Error> {
+    let Some(url) = source.optional::<Url>("RUSHES_HOOKS_URL", "a URL, https://host/hooks")? else { return Ok(None) };
+    Ok(Some(HookAddresses::new(url, &InternalKeys::required(source)?)))
 }
 
 fn read_url(source: &Source, name: &str, default: &str) -> Result<Url, Error> {
@@ -332,11 +351,18 @@ mod tests {
     fn webhooks_that_nobody_could_verify_are_not_asked_for() {
         let (hooks, token) = (("RUSHES_HOOKS_URL", "https://rushes.example/hooks"), ("RUSHES_REPLICATE_TOKEN", "r8"));
         let secret = ("RUSHES_REPLICATE_WEBHOOK_SECRETS", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-        let error = read(&[hooks, token]).unwrap_err().to_string();
+        let keys = ("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test");
+        let error = read(&[hooks, keys, token]).unwrap_err().to_string();
         assert!(error.starts_with("RUSHES_REPLICATE_WEBHOOK_SECRETS should be set"), "{error}");
-        assert!(read(&[hooks, token, secret]).is_ok() && read(&[token]).is_ok());
-        // fal signs with keys of its own.
-        assert!(read(&[hooks, ("RUSHES_FAL_KEY", "key")]).is_ok());
+        assert!(read(&[hooks, keys, token, secret]).is_ok() && read(&[token]).is_ok());
+        // An address without a MAC would be anybody's.
+        let error = read(&[hooks, token, secret]).unwrap_err().to_string();
+        assert!(error.starts_with("RUSHES_INTERNAL_KEYS should be"), "{error}");
+        // fal signs with keys of its own, for all of its users.
+        let fal = ("RUSHES_FAL_KEY", "key");
+        let error = read(&[hooks, keys, fal]).unwrap_err().to_string();
+        assert!(error.starts_with("RUSHES_FAL_USER_ID should be"), "{error}");
+        assert!(read(&[hooks, keys, fal, ("RUSHES_FAL_USER_ID", "user-1")]).is_ok() && read(&[fal]).is_ok());
     }
 
     #[test]

@@ -169,6 +169,12 @@ pub(crate) fn webhook_refused(provider: &str, error: &Error) {
     metrics::WEBHOOKS.with([outcome]).increment(1);
 }
 
+/// A webhook of another user of fal came; its signature holds, so that fal itself says whose it is.
+pub(crate) fn foreign_fal_user(user: &str) {
+    let user: String = user.chars().take(100).collect();
+    tracing::warn!(user, "a webhook of a user of fal that RUSHES_FAL_USER_ID does not name is refused");
+}
+
 /// A provider named a state that its documentation did not have when its adapter was written.
 pub(crate) fn unknown_state(provider: &'static str, word: &str) {
     metrics::UNKNOWN_STATES.with([provider]).increment(1);

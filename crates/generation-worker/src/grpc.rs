@@ -36,6 +36,11 @@ impl Grpc {
     pub(crate) fn new(webhooks: Webhooks, providers: Registry, work: WorkClient) -> Self {
         Self { webhooks, providers, work }
     }
+
+    fn parse_webhook(&self, request: ReceiveHookRequest) -> Result<Webhook, NotVerified> {
+        let job = self.webhooks.job(&request.provider, &request.job)?;
+        parse_webhook(job, request)
+    }
 }
 
 #[tonic::async_trait]
@@ -46,7 +51,7 @@ impl HookService for Grpc {
     ) -> Result<Response<ReceiveHookResponse>, Status> {
         let request = request.into_inner();
         let provider = request.provider.clone();
-        let received = match parse_webhook(request) {
+        let received = match self.parse_webhook(request) {
             Ok(webhook) => self.webhooks.receive(&provider, &webhook).await,
             Err(why) => Err(why.into()),
         };
@@ -93,8 +98,7 @@ fn check_to_proto(check: ModelCheck) -> proto::work::v1::ModelCheck {
     }
 }
 
-fn parse_webhook(request: ReceiveHookRequest) -> Result<Webhook, NotVerified> {
-    let job = Uuid::try_parse(&request.job).map_err(|_| NotVerified("its address names no job"))?;
+fn parse_webhook(job: Uuid, request: ReceiveHookRequest) -> Result<Webhook, NotVerified> {
     if request.body.len() > MAX_BODY {
         return Err(NotVerified("its body is too long"));
     }

@@ -15,6 +15,7 @@ pub mod crash_points;
 mod error;
 mod events;
 mod grpc;
+pub mod hook_addresses;
 mod media;
 pub mod metrics;
 pub mod model;

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chassis::blobs::{self, Name};
-use chassis::fetch_links::Links;
+use chassis::links::FetchLinks;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -33,7 +33,7 @@ const MAX_UPLOADS: usize = 10_000;
 #[derive(Clone)]
 pub(crate) struct Media {
     blobs: blobs::Store,
-    links: Option<Links>,
+    links: Option<FetchLinks>,
     uploads: Arc<Mutex<HashMap<UploadKey, (String, Instant)>>>,
     /// One file at a time is in memory for an upload, however many orders want one.
     uploading: Arc<Semaphore>,
@@ -45,7 +45,7 @@ type UploadKey = (&'static str, String, Name);
 impl Media {
     /// Reads files from `blobs`, and has them fetched by `links` where there are any.
     #[must_use]
-    pub(crate) fn new(blobs: blobs::Store, links: Option<Links>) -> Self {
+    pub(crate) fn new(blobs: blobs::Store, links: Option<FetchLinks>) -> Self {
         Self { blobs, links, uploads: Arc::default(), uploading: Arc::new(Semaphore::new(1)) }
     }
 
@@ -96,7 +96,7 @@ impl Media {
             CallOutcome::FileRefused,
             match may(Form::Url) && forms.link {
                 true => format!(
-                    "{} takes {what} by an address alone: RUSHES_FETCH_KEY and RUSHES_PUBLIC_URL (https) are not set here",
+                    "{} takes {what} by an address alone: RUSHES_URL_KEYS and RUSHES_PUBLIC_URL (https) are not set here",
                     provider.name()
                 ),
                 false => format!("{} takes {what} in no form that the model's entry allows", provider.name()),

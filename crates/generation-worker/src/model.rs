@@ -16,5 +16,5 @@ pub use order::{
     Stopping, Upload, Usage,
 };
 pub use trouble::{CallOutcome, Phase, Trouble};
-pub use webhook::{Hinted, NotVerified, Webhook, WebhookEvent};
+pub use webhook::{Confirmation, Hinted, NotVerified, Webhook, WebhookEvent};
 pub use work::{Clock, Clocks, Completion, Lease, Outcome, StoredFile, Suspension, Work};

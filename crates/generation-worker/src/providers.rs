@@ -12,7 +12,6 @@ mod outputs;
 mod prices;
 mod refusals;
 pub mod replicate;
-mod webhook_url;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -62,7 +62,11 @@ impl Service {
         let blobs = blobs::Store::open(&config.blobs)?;
         let media = Media::new(blobs.clone(), config.links.clone());
         let outputs = Outputs::new(blobs, assets, &config.downloads);
-        let grpc = Grpc::new(Webhooks::new(providers.clone(), work.clone()), providers.clone(), work.clone());
+        let grpc = Grpc::new(
+            Webhooks::new(providers.clone(), work.clone(), config.hooks.clone()),
+            providers.clone(),
+            work.clone(),
+        );
         let orders = Orders {
             providers: providers.clone(),
             work: work.clone(),

@@ -42,13 +42,14 @@ pub(crate) fn verify_standard<'a>(
     if holds { Ok(id) } else { Err(NotVerified("its signature does not hold")) }
 }
 
-/// Verifies as fal signs (ED25519 over request, user, time and the body's hash) and returns the request's id.
+/// Verifies as fal signs (ED25519 over request, user, time and the body's hash) and returns the request's id, and the user whose it is:
+/// fal signs for all of its customers alike.
 pub(crate) fn verify_fal<'a>(
     headers: &'a HeaderMap,
     body: &[u8],
     now: SystemTime,
     keys: &[Vec<u8>],
-) -> Result<&'a str, NotVerified> {
+) -> Result<(&'a str, &'a str), NotVerified> {
     let request = header(headers, "x-fal-webhook-request-id")?;
     let user = header(headers, "x-fal-webhook-user-id")?;
     let time = header(headers, "x-fal-webhook-timestamp")?;
@@ -60,7 +61,7 @@ pub(crate) fn verify_fal<'a>(
     let holds = keys.iter().any(|key| {
         signature::UnparsedPublicKey::new(&signature::ED25519, key).verify(signed.as_bytes(), &given).is_ok()
     });
-    if holds { Ok(request) } else { Err(NotVerified("its signature does not hold")) }
+    if holds { Ok((request, user)) } else { Err(NotVerified("its signature does not hold")) }
 }
 
 /// The ED25519 keys of a JSON Web Key Set.
@@ -189,7 +190,7 @@ mod tests {
         assert_eq!(keys.len(), 2);
         assert_eq!(
             verify_fal(&headers(&right), body, at(TIME + 299), &keys),
-            Ok("123e4567-e89b-12d3-a456-426614174000")
+            Ok(("123e4567-e89b-12d3-a456-426614174000", "user-1"))
         );
         assert!(verify_fal(&headers(&right), body, at(TIME + 301), &keys).is_err());
         assert!(verify_fal(&headers(&right), b"{}", at(TIME), &keys).is_err());

@@ -181,6 +181,23 @@ pub async fn trip(tx: &mut PgConnection, lease: Lease, symptom: Symptom<'_>) -> 
     Ok(Some(breaker).filter(|_| opens && !open))
 }
 
+/// An attempt found out nothing about a breaker that it may have been the probe of: the next probe is due at once. To be called
+/// under the job's lease.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn pass_probe(tx: &mut PgConnection, lease: Lease) -> Result<(), Error> {
+    let query = sqlx::query(
+        "update job_breakers b set probe_job = null, probe_time = now(), update_time = now()
+         from jobs j
+         where j.id = $1 and j.fence = $2 and b.kind = j.kind and b.probe_job = j.id",
+    )
+    .bind(lease.job)
+    .bind(lease.fence);
+    statement("pass_probe", query.execute(tx)).await?;
+    Ok(())
+}
+
 /// An attempt succeeded: the breakers of its queue and of its pool close. Returns those that were open. To be called under the
 /// job's lease.
 ///
@@ -233,16 +250,27 @@ pub async fn open_breakers(tx: &mut PgConnection, kind: &str) -> Result<Vec<Brea
     Ok(statement("open_breakers", query.fetch_all(tx)).await?)
 }
 
-/// Closes a breaker by hand. Returns whether it was there.
+/// Closes the breakers of these pools or queues, whose cause is known to be gone. Returns those that were open.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn reset_breaker(tx: &mut PgConnection, kind: &str, scope: Scope, target: &str) -> Result<bool, Error> {
-    let query = sqlx::query("delete from job_breakers where kind = $1 and scope = $2 and target = $3")
-        .bind(kind)
-        .bind(scope.as_str())
-        .bind(target);
-    Ok(statement("reset_breaker", query.execute(tx)).await?.rows_affected() == 1)
+pub async fn reset_breakers(
+    tx: &mut PgConnection,
+    kind: &str,
+    scope: Scope,
+    targets: &[String],
+) -> Result<Vec<Breaker>, Error> {
+    let query = sqlx::query_as(
+        "with closed as (
+             delete from job_breakers where kind = $1 and scope = $2 and target = any ($3)
+             returning scope, target, cause, detail, open_time
+         )
+         select * from closed where open_time is not null",
+    )
+    .bind(kind)
+    .bind(scope.as_str())
+    .bind(targets);
+    Ok(statement("reset_breakers", query.fetch_all(tx)).await?)
 }
 
 #[cfg(test)]

@@ -22,7 +22,8 @@ mod state;
 mod transitions;
 
 pub use breakers::{
-    Breaker, MAX_FAILURES_IN_ROW, Scope, Symptom, UnknownScope, open_breakers, recover, reset_breaker, trip,
+    Breaker, MAX_FAILURES_IN_ROW, Scope, Symptom, UnknownScope, open_breakers, pass_probe, recover, reset_breakers,
+    trip,
 };
 pub use claim::{ClaimRequest, claim, explain_claim};
 pub use control::{

@@ -52,6 +52,7 @@ impl Provider {
             ("RUSHES_MODELS", models.display().to_string()),
             ("RUSHES_REPLICATE_TOKEN", settings.token.clone()),
             ("RUSHES_REPLICATE_URL", at("/replicate/v1")),
+            ("RUSHES_FAL_USER_ID", "user-of-the-double".to_owned()),
             ("RUSHES_REPLICATE_WEBHOOK_SECRETS", settings.secret.clone()),
             ("RUSHES_FAL_KEY", settings.token),
             ("RUSHES_FAL_URL", at("/fal")),

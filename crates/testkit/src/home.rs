@@ -124,7 +124,7 @@ fn give(path: &Path, owner: Option<Owner>) -> Result<()> {
 }
 
 /// The secret in the file `path`; drawn when there is none.
-pub(crate) fn kept_secret(path: &Path) -> Result<String> {
+pub fn kept_secret(path: &Path) -> Result<String> {
     if let Ok(secret) = std::fs::read_to_string(path) {
         return Ok(secret.trim().to_owned());
     }

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chassis::links::AssetUrls;
 use chassis::settings::{Error, Source};
 use chassis::{blobs, postgres::PoolSettings, server, telemetry};
-use http::Uri;
 
 use crate::videos::ffmpeg;
 use crate::{decode_pool, media, pictures, videos};
@@ -25,17 +25,13 @@ pub struct Config {
     /// Object storage.
     pub blobs: blobs::Settings,
     /// The gateway's address as clients see it, without a slash at its end; the addresses of assets begin with it.
-    pub public_url: String,
-    /// Limits of pictures.
-    pub pictures: pictures::Limits,
-    /// Limits of outputs, and of the search for a poster.
-    pub videos: Videos,
+    pub assets: AssetUrls,
+    /// Longest output that is registered, in bytes.
+    pub max_output_bytes: u64,
     /// Limits of uploaded videos and sounds.
     pub uploads: Uploads,
-    /// The decode pool.
+    /// The decode pool, with the limits of pictures and of the search for a poster.
     pub decode_pool: decode_pool::Settings,
-    /// Bytes of whole files that may be in memory at one time, uploads under way included.
-    pub memory_budget: u64,
     /// The decoder for what is not decoded in process.
     pub ffmpeg: ffmpeg::Settings,
     /// The worker of queued thumbnails.
@@ -51,22 +47,17 @@ pub struct Database {
     pub pool: PoolSettings,
 }
 
-/// Limits of outputs, and of the search for a poster.
-#[derive(Clone, Copy, Debug)]
-pub struct Videos {
-    /// Longest output that is registered, in bytes.
-    pub max_bytes: u64,
-    /// Bounds of the search for a poster.
-    pub poster: videos::Limits,
-}
-
 /// Limits of uploaded videos and sounds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Uploads {
     /// Limits of each.
     pub limits: media::Limits,
-    /// Bytes of uploads under way that may lie on disk at one time.
+    /// The directory where files lie while they are worked on.
+    pub scratch: PathBuf,
+    /// Bytes of uploads under way that may lie there at one time; one account may have a quarter, and always one file of any length.
     pub scratch_budget: u64,
+    /// How long an upload may send nothing before it is ended and its room given back.
+    pub silence: Duration,
 }
 
 /// The worker of queued thumbnails.
@@ -82,22 +73,16 @@ impl Config {
     /// # Errors
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
-        let public_url: Uri = source.required("RUSHES_PUBLIC_URL", "a URL such as https://rushes.example.com")?;
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
             database: Database::read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
             blobs: blobs::Settings::read(source)?,
-            public_url: public_url.to_string().trim_end_matches('/').to_owned(),
-            pictures: read_pictures(source)?,
-            videos: Videos {
-                max_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
-                poster: videos::Limits::default(),
-            },
+            assets: AssetUrls::read(source)?,
+            max_output_bytes: source.or("RUSHES_VIDEO_MAX_BYTES", 256 << 20, "a number of bytes")?,
             uploads: read_uploads(source)?,
             decode_pool: read_decode_pool(source)?,
-            memory_budget: source.or("RUSHES_MEMORY_BUDGET", 256 << 20, "a number of bytes")?,
             ffmpeg: read_ffmpeg(source)?,
             runner: Runner { slots: source.or("RUSHES_THUMBNAIL_SLOTS", 2, "a number of thumbnails")? },
         })
@@ -137,24 +122,52 @@ fn read_pictures(source: &Source) -> Result<pictures::Limits, Error> {
 fn read_uploads(source: &Source) -> Result<Uploads, Error> {
     let default = media::Limits::default();
     let seconds = source.or("RUSHES_UPLOAD_MAX_SECONDS", default.duration.as_secs(), "a number of seconds")?;
+    let silence = source.or("RUSHES_UPLOAD_SILENCE_SECONDS", 10, "a number of seconds")?;
     Ok(Uploads {
+        silence: Duration::from_secs(silence),
         limits: media::Limits {
             video_bytes: source.or("RUSHES_UPLOAD_VIDEO_MAX_BYTES", default.video_bytes, "a number of bytes")?,
             sound_bytes: source.or("RUSHES_UPLOAD_AUDIO_MAX_BYTES", default.sound_bytes, "a number of bytes")?,
             duration: Duration::from_secs(seconds),
             side: source.or("RUSHES_UPLOAD_VIDEO_MAX_SIDE", default.side, "a number of pixels")?,
         },
+        scratch: source.or("RUSHES_SCRATCH_DIR", std::env::temp_dir(), "a directory")?,
         scratch_budget: source.or("RUSHES_SCRATCH_BUDGET", 1 << 30, "a number of bytes")?,
     })
 }
 
+/// What the service itself holds at the highest, without its decoders, in bytes.
+const OWN_MEMORY: u64 = 64 << 20;
+/// What a decoder has before any work, in bytes.
+const DECODER_MEMORY: u64 = 12 << 20;
+
 fn read_decode_pool(source: &Source) -> Result<decode_pool::Settings, Error> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    Ok(decode_pool::Settings {
-        threads: source.or("RUSHES_DECODE_THREADS", cores, "a number of threads")?,
-        bytes: source.or("RUSHES_DECODE_BYTES", 512 << 20, "a number of bytes")?,
+    let seconds = source.or("RUSHES_DECODE_SECONDS", 20, "a number of seconds")?;
+    let ceiling: u64 = source.or("RUSHES_MEMORY_CEILING", 256 << 20, CEILING)?;
+    let settings = decode_pool::Settings {
+        program: source.or("RUSHES_DECODER", PathBuf::from("/proc/self/exe"), "the path of this program")?,
+        processes: source.or("RUSHES_DECODE_PROCESSES", cores.min(2), "a number of processes")?,
+        bytes: 0,
         waiting: source.or("RUSHES_DECODE_WAITING", 64, "a number of pictures")?,
-    })
+        timeout: Duration::from_secs(seconds),
+        pictures: read_pictures(source)?,
+        videos: videos::Limits::default(),
+    };
+    let bytes = decode_bytes(ceiling, &settings);
+    let bytes = bytes.ok_or_else(|| Error::wrong("RUSHES_MEMORY_CEILING", CEILING))?;
+    Ok(decode_pool::Settings { bytes, ..settings })
+}
+
+const CEILING: &str = "a number of bytes: at least 96 MiB, and 40 MiB and twice RUSHES_IMAGE_MAX_BYTES for each of RUSHES_DECODE_PROCESSES";
+
+/// What is left of a ceiling for the weight of what is decoded, when the service and all of its decoders have what they need; nothing when it
+/// is less than any work takes.
+#[must_use]
+pub fn decode_bytes(ceiling: u64, settings: &decode_pool::Settings) -> Option<u64> {
+    // One more than are for everybody is for what is paid for.
+    let decoders = (settings.processes as u64 + 1) * (DECODER_MEMORY + settings.light_memory());
+    ceiling.checked_sub(OWN_MEMORY + decoders).filter(|bytes| *bytes >= 16 << 20)
 }
 
 fn read_ffmpeg(source: &Source) -> Result<ffmpeg::Settings, Error> {
@@ -162,7 +175,8 @@ fn read_ffmpeg(source: &Source) -> Result<ffmpeg::Settings, Error> {
     let path: String = source.or("PATH", String::new(), "a list of directories")?;
     Ok(ffmpeg::Settings {
         program: (program != "off").then(|| find_program(&program, &path)),
-        scratch: source.or("RUSHES_SCRATCH_DIR", std::env::temp_dir(), "a directory")?,
+        launcher: source.or("RUSHES_DECODER", PathBuf::from("/proc/self/exe"), "the path of this program")?,
+        memory: source.or("RUSHES_FFMPEG_MEMORY", 256 << 20, "a number of bytes")?,
         // RenderThumbnail has 10 s when its caller says nothing: what is left pays for storage and the resizing.
         timeout: Duration::from_secs(8),
     })
@@ -187,6 +201,7 @@ mod tests {
             ("RUSHES_DATABASE_URL", "postgres://localhost/rushes"),
             ("RUSHES_BLOBS_URL", "file:///var/lib/rushes"),
             ("RUSHES_PUBLIC_URL", "https://rushes.test/"),
+            ("RUSHES_ASSET_URLS", "public"),
         ];
         Config::read(&Source::of(&[&required[..], more].concat()))
     }
@@ -195,15 +210,17 @@ mod tests {
     fn a_wrong_setting_is_named() {
         let error = Config::read(&Source::of(&[("RUSHES_PUBLIC_URL", "https://rushes.test")])).unwrap_err();
         assert!(error.to_string().starts_with("RUSHES_DATABASE_URL is not set"), "{error}");
-        let error = read(&[("RUSHES_DECODE_BYTES", "much")]).unwrap_err();
-        assert_eq!(error.to_string(), "RUSHES_DECODE_BYTES is \"much\"; it should be a number of bytes");
+        let error = read(&[("RUSHES_DECODE_WAITING", "many")]).unwrap_err();
+        assert_eq!(error.to_string(), "RUSHES_DECODE_WAITING is \"many\"; it should be a number of pictures");
+        let error = read(&[("RUSHES_MEMORY_CEILING", "1000000")]).unwrap_err();
+        assert!(error.to_string().starts_with("RUSHES_MEMORY_CEILING should be a number of bytes"), "{error}");
     }
 
     #[test]
     fn what_is_unset_has_its_default() {
         let config = read(&[]).unwrap();
-        assert_eq!(config.public_url, "https://rushes.test");
-        assert_eq!(config.pictures, pictures::Limits::default());
+        assert_eq!(config.assets.url(uuid::Uuid::nil(), "a.png"), "https://rushes.test/assets/a.png");
+        assert_eq!(config.decode_pool.pictures, pictures::Limits::default());
         assert_eq!(config.uploads.limits, media::Limits::default());
         assert_eq!(config.runner.slots, 2);
         assert_eq!(config.ffmpeg.program, Some(PathBuf::from("ffmpeg")));

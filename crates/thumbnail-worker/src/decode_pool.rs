@@ -1,34 +1,47 @@
-//! Decode pool: pictures and videos are decoded here, off the asynchronous runtime, within bounds of memory and threads.
+//! Decode pool: pictures and videos are decoded here, in processes of their own, within bounds of memory, time and number.
 //!
-//! Invariant: what is being decoded at one time holds at most the admitted bytes, on at most the admitted threads, and what
-//! waits is counted and bounded; beyond that a caller is refused at once with a time to come back. Room is given in the order
-//! of asking and stays taken until the work really ends; work whose caller has gone, or that runs too long, is told to stop. A panic
-//! ends one piece of work only.
+//! Invariant: what is being decoded at one time holds at most the admitted bytes, in at most the admitted processes, and what waits is
+//! counted and bounded; beyond that a caller is refused at once with a time to come back. What is paid for has processes of its own and
+//! waits behind nothing but work that runs, which ends in time: at its limit the process is killed, and so it is when its caller goes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
-use tracing::Span;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
+use crate::children::{Child, Children, End};
+use crate::decoder::{Done, Limits, Order, Said};
 use crate::error;
 use crate::metrics;
-use crate::stop::Stop;
+use crate::{pictures, videos};
+
+pub use crate::children::Input;
+pub use crate::decoder::Reason;
 
 /// How much the pool takes at one time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Pieces of work that run at one time.
-    pub threads: usize,
+    /// The program that decoders are started from: this one, wherever it lies.
+    pub program: PathBuf,
+    /// Files that are decoded at one time; what is paid for has one process more.
+    pub processes: usize,
     /// Bytes that all running work may hold, by its own weight.
     pub bytes: u64,
     /// Pieces of work that may wait.
     pub waiting: usize,
+    /// How long one piece of work may run before it is killed.
+    pub timeout: Duration,
+    /// Limits of pictures.
+    pub pictures: pictures::Limits,
+    /// Bounds of the search for a poster.
+    pub videos: videos::Limits,
 }
 
-/// Why work was not done.
+/// Why work was not done, for no reason in its file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// One piece of work alone is more than the pool may ever hold.
@@ -45,7 +58,13 @@ pub enum Error {
         /// The time after which a place is likely to be free.
         retry_after: Duration,
     },
-    /// The work panicked; its message is for the operator.
+    /// It took longer than any may, and was killed.
+    #[error("decoding was stopped after {0:?}, as long as any may take")]
+    TooSlow(Duration),
+    /// It wanted more memory than its size explains, and was not given it.
+    #[error("decoding needs more memory than such a file explains")]
+    OutOfMemory,
+    /// The decoder panicked or crashed; the message is for the operator.
     #[error("decoding panicked: {0}")]
     Panicked(String),
 }
@@ -54,8 +73,10 @@ impl Error {
     /// The failure of a request whose `field` names what was to be decoded.
     pub(crate) fn about_field(self, field: &'static str) -> error::Error {
         match self {
-            // Its limits allow the file, but this process was given less memory than that.
-            Self::TooHeavy { .. } => error::Error::invalid(field, "IMAGE_LIMIT_EXCEEDED", self.to_string()),
+            // Its limits allow the file, but this process was given less memory or time than that.
+            Self::TooHeavy { .. } | Self::TooSlow(_) | Self::OutOfMemory => {
+                error::Error::invalid(field, "IMAGE_LIMIT_EXCEEDED", self.to_string())
+            }
             Self::Overloaded { retry_after } => error::Error::Overloaded { retry_after },
             Self::Panicked(message) => error::Error::Panicked(message),
         }
@@ -64,128 +85,281 @@ impl Error {
 
 /// Memory is counted in units of this size, so that any budget fits a semaphore.
 const UNIT: u64 = 64 << 10;
-
-/// The longest that one piece of work may run before it is told to stop.
-const MAX_RUN: Duration = Duration::from_secs(20);
-
-/// Tells work to stop when its caller goes.
-struct StopOnDrop(Stop);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.set();
-    }
-}
+/// The longest picture that is decoded once it is stored, in bytes, where fewer are taken now: the limit may have been another then.
+pub(crate) const STORED_PICTURE: u64 = 20 << 20;
+/// What a decoder may hold beside the weight of its work: its code, its stacks, a finished picture.
+const SPARE: u64 = 8 << 20;
 
 /// The pool; clones share it.
 #[derive(Clone, Debug)]
 pub struct DecodePool {
     shared: Arc<Shared>,
+    is_paid: bool,
 }
 
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
+    children: Children,
     memory: Arc<Semaphore>,
-    threads: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    everyday: Queue,
+    paid: Queue,
     /// Moving mean of how long one piece of work runs, in microseconds.
     mean_run: AtomicU64,
 }
 
+/// What waits for the same processes.
+#[derive(Debug)]
+struct Queue {
+    processes: Arc<Semaphore>,
+    count: usize,
+    /// Memory that this queue may hold of all there is.
+    memory: Arc<Semaphore>,
+    bytes: u64,
+    waiting: AtomicUsize,
+}
+
+/// Room for one piece of work, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    _permits: [OwnedSemaphorePermit; 2],
+}
+
 impl DecodePool {
-    /// An empty pool. It has at least one thread and one unit of memory.
+    /// An empty pool. It has at least one process and one unit of memory.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let units = usize::try_from(settings.bytes / UNIT).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            shared: Arc::new(Shared {
-                settings,
-                memory: Arc::new(Semaphore::new(units)),
-                threads: Arc::new(Semaphore::new(settings.threads.max(1))),
-                waiting: AtomicUsize::new(0),
-                mean_run: AtomicU64::new(50_000),
-            }),
-        }
+        let processes = settings.processes.max(1);
+        let shared = Shared {
+            children: Children::new(settings.program.clone(), settings.light_memory() + settings.bytes),
+            memory: Arc::new(Semaphore::new(units(settings.bytes) as usize)),
+            // A quarter is left to what is paid for, whatever else comes.
+            everyday: Queue::new(processes, settings.bytes / 4 * 3),
+            paid: Queue::new(1, settings.bytes),
+            settings,
+            mean_run: AtomicU64::new(50_000),
+        };
+        Self { shared: Arc::new(shared), is_paid: false }
     }
 
-    /// Runs `work`, which holds at most `weight` bytes, on a thread that may block, once there is room. It is told to stop when its
-    /// caller goes, and when it has run for as long as any may.
+    /// The same pool for what is paid for.
+    #[must_use]
+    pub fn paid(&self) -> Self {
+        Self { is_paid: true, ..self.clone() }
+    }
+
+    /// The limits that files are held against.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits::new(&self.shared.settings.pictures, &self.shared.settings.videos)
+    }
+
+    /// The heaviest work that is taken, in bytes.
+    pub(crate) fn max_weight(&self) -> u64 {
+        self.queue().bytes
+    }
+
+    /// What a decoder of this pool could still do at its start and should not, by its own trial.
     ///
     /// # Errors
-    /// [`Error`] at once when it can never run or too much waits; afterwards when it panicked.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        weight: u64,
-        work: impl FnOnce(&Stop) -> T + Send + 'static,
-    ) -> Result<T, Error> {
-        let shared = &self.shared;
-        if weight > shared.settings.bytes {
-            return Err(Error::TooHeavy { weight, limit: shared.settings.bytes });
-        }
-        let place = Place::take(shared)?;
-        let units = u32::try_from(weight.div_ceil(UNIT).max(1)).unwrap_or(u32::MAX).min(self.units());
-        let closed = |_| Error::Panicked("the pool is closed".to_owned());
-        let memory = Arc::clone(&shared.memory).acquire_many_owned(units).await.map_err(closed)?;
-        let thread = Arc::clone(&shared.threads).acquire_owned().await.map_err(closed)?;
-        drop(place);
-        let span = Span::current();
-        let stop = StopOnDrop(Stop::default());
-        let told = stop.0.clone();
-        let mut done = tokio::task::spawn_blocking(move || {
-            let started = Instant::now();
-            let result = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| work(&told))));
-            // The permits end with the work and not with the caller: memory that is still in use is not given out again.
-            drop((memory, thread));
-            (result, started.elapsed())
-        });
-        let done = match tokio::time::timeout(MAX_RUN, &mut done).await {
-            Ok(done) => done,
-            Err(_) => {
-                stop.0.set();
-                done.await
-            }
-        };
-        let (result, took) = done.map_err(|error| Error::Panicked(error.to_string()))?;
-        shared.update_mean(took);
-        metrics::decode_ran(took);
-        result.map_err(|panic| {
-            metrics::decode_panicked();
-            let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            Error::Panicked(message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
-        })
+    /// When none can be started.
+    pub async fn missing_confinement(&self) -> io::Result<Vec<&'static str>> {
+        let child = self.shared.children.take().await?;
+        let missing = child.confinement().missing();
+        self.shared.children.give_back(child);
+        Ok(missing)
     }
 
-    fn units(&self) -> u32 {
-        u32::try_from((self.shared.settings.bytes / UNIT).max(1)).unwrap_or(u32::MAX)
+    /// Starts a decoder ahead of its first work; says when none can be started.
+    pub(crate) async fn warm(&self) {
+        match self.shared.children.take().await {
+            Ok(child) => self.shared.children.give_back(child),
+            Err(error) => tracing::error!(%error, "no decoder can be started"),
+        }
+    }
+
+    /// Has a decoder do what `order` says with `input`, once there is room.
+    ///
+    /// # Errors
+    /// [`Error`] at once when it can never run or too much waits; afterwards when it took too long or too much, or its decoder failed.
+    pub(crate) async fn run(&self, mut order: Order, input: &Input) -> Result<Result<Done, Reason>, Error> {
+        let _process = self.enter().await?;
+        let shared = &self.shared;
+        let limit = shared.settings.timeout;
+        order.length = input.length();
+        order.is_file = matches!(input, Input::File(..));
+        // What asks for the time ends with a sentence about the file; what does not is killed.
+        order.stop_after_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) / 10 * 9;
+        let mut child = shared.children.take().await.map_err(|error| Error::Panicked(error.to_string()))?;
+        let mut started = Instant::now();
+        let first = async {
+            child.allow(shared.settings.light_memory())?;
+            child.send(&order, input).await?;
+            child.next().await
+        };
+        let mut said = timeout(limit, first).await;
+        let mut room = None;
+        if let Ok(Ok(Said::Weighs(weight))) = said {
+            let Some(given) = self.room(weight).await? else {
+                let limit = self.max_weight();
+                let refused = async {
+                    child.begin(false).await?;
+                    child.next().await
+                };
+                if let Ok(Ok(_)) = timeout(START_AGAIN, refused).await {
+                    shared.children.give_back(child);
+                }
+                return Err(Error::TooHeavy { weight, limit });
+            };
+            room = Some(given);
+            started = Instant::now();
+            let work = async {
+                child.allow(shared.settings.light_memory() + weight)?;
+                child.begin(true).await?;
+                child.next().await
+            };
+            said = timeout(limit, work).await;
+        }
+        let took = started.elapsed();
+        shared.update_mean(took);
+        metrics::decode_ran(took);
+        let ended = shared.ended(child, said, took).await;
+        // The room ends with the work: memory that is still in use is not given out again.
+        drop(room);
+        ended
+    }
+
+    /// Room for a program that is not of ours and holds at most `weight` bytes.
+    ///
+    /// # Errors
+    /// [`Error`] when too much waits, or it is too heavy.
+    pub(crate) async fn admit(&self, weight: u64) -> Result<(Room, OwnedSemaphorePermit), Error> {
+        let process = self.enter().await?;
+        let limit = self.max_weight();
+        let room = self.room(weight).await?.ok_or(Error::TooHeavy { weight, limit })?;
+        Ok((room, process))
+    }
+
+    /// Waits for a process, in the order of asking.
+    async fn enter(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let queue = self.queue();
+        let _place = Place::take(&self.shared, queue)?;
+        Arc::clone(&queue.processes).acquire_owned().await.map_err(closed)
+    }
+
+    /// Waits for memory, in the order of asking; nothing where there is never so much.
+    async fn room(&self, weight: u64) -> Result<Option<Room>, Error> {
+        let queue = self.queue();
+        if weight > queue.bytes {
+            return Ok(None);
+        }
+        let units = units(weight);
+        // The queue's own share comes first: what waits for it holds nothing that others wait for.
+        let own = Arc::clone(&queue.memory).acquire_many_owned(units).await.map_err(closed)?;
+        let all = Arc::clone(&self.shared.memory).acquire_many_owned(units).await.map_err(closed)?;
+        Ok(Some(Room { _permits: [own, all] }))
+    }
+
+    fn queue(&self) -> &Queue {
+        if self.is_paid { &self.shared.paid } else { &self.shared.everyday }
+    }
+}
+
+/// How long a decoder may take to let go of work that was not admitted.
+const START_AGAIN: Duration = Duration::from_secs(1);
+
+fn closed<E>(_: E) -> Error {
+    Error::Panicked("the pool is closed".to_owned())
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from((bytes / UNIT).max(1)).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32)
+}
+
+impl Settings {
+    /// What a decoder may hold before its work is weighed, in bytes: a whole picture, or the index of a video.
+    #[must_use]
+    pub fn light_memory(&self) -> u64 {
+        self.pictures.bytes.max(STORED_PICTURE).max(crate::media::MAX_MEMORY) + SPARE
+    }
+}
+
+impl Queue {
+    fn new(processes: usize, bytes: u64) -> Self {
+        Self {
+            processes: Arc::new(Semaphore::new(processes)),
+            count: processes,
+            memory: Arc::new(Semaphore::new(units(bytes) as usize)),
+            bytes,
+            waiting: AtomicUsize::new(0),
+        }
     }
 }
 
 impl Shared {
+    /// The end of one piece of work, and of its decoder where that is not to be used again.
+    async fn ended(
+        &self,
+        mut child: Child,
+        said: Result<io::Result<Said>, tokio::time::error::Elapsed>,
+        took: Duration,
+    ) -> Result<Result<Done, Reason>, Error> {
+        child.busy += took;
+        match said {
+            Ok(Ok(Said::Done(done))) => {
+                self.children.give_back(child);
+                Ok(Ok(done))
+            }
+            Ok(Ok(Said::Failed(failure))) => {
+                self.children.give_back(child);
+                Ok(Err(failure.into()))
+            }
+            Ok(Ok(Said::Panicked(message))) => {
+                metrics::decode_panicked();
+                Err(Error::Panicked(message))
+            }
+            Ok(Ok(Said::Hello(_) | Said::Weighs(_))) => Err(Error::Panicked("it says what it may not".to_owned())),
+            Ok(Err(_)) => match child.end().await {
+                End::Memory => {
+                    metrics::decoder_ended("memory");
+                    Err(Error::OutOfMemory)
+                }
+                End::Crash(how) => {
+                    metrics::decoder_ended("crash");
+                    Err(Error::Panicked(format!("the decoder ended: {how}")))
+                }
+            },
+            Err(_) => {
+                metrics::decoder_ended("time");
+                child.kill().await;
+                Err(Error::TooSlow(self.settings.timeout))
+            }
+        }
+    }
+
     fn update_mean(&self, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let mean = self.mean_run.load(Ordering::Relaxed);
         self.mean_run.store(mean - mean / 8 + took / 8, Ordering::Relaxed);
     }
 
-    /// How long it takes until what waits now has run.
-    fn backlog(&self) -> Duration {
-        let waiting = self.waiting.load(Ordering::Relaxed) as u64;
-        let threads = self.settings.threads.max(1) as u64;
-        Duration::from_micros(self.mean_run.load(Ordering::Relaxed).saturating_mul(waiting) / threads)
+    /// How long it takes until what waits in a queue now has run.
+    fn backlog(&self, queue: &Queue) -> Duration {
+        let waiting = queue.waiting.load(Ordering::Relaxed) as u64;
+        let mean = self.mean_run.load(Ordering::Relaxed);
+        Duration::from_micros(mean.saturating_mul(waiting) / queue.count as u64)
     }
 }
 
-/// A place in the queue, given back however the waiting ends.
-struct Place<'a>(&'a Shared);
+/// A place in a queue, given back however the waiting ends.
+struct Place<'a>(&'a Queue);
 
 impl<'a> Place<'a> {
-    fn take(shared: &'a Shared) -> Result<Self, Error> {
-        let before = shared.waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Self(shared);
+    fn take(shared: &Shared, queue: &'a Queue) -> Result<Self, Error> {
+        let before = queue.waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Self(queue);
         metrics::decode_waiting(before + 1);
         if before >= shared.settings.waiting {
-            let retry_after = shared.backlog().clamp(Duration::from_millis(50), Duration::from_secs(10));
+            let retry_after = shared.backlog(queue).clamp(Duration::from_millis(50), Duration::from_secs(10));
             metrics::decode_refused();
             return Err(Error::Overloaded { retry_after });
         }

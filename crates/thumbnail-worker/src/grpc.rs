@@ -5,6 +5,7 @@ mod request;
 
 use std::time::Duration;
 
+use chassis::links::AssetUrls;
 use chassis::server::Timeouts;
 use chassis::status::Failure;
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
@@ -12,7 +13,7 @@ use proto::assets::v1::{
     Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
     UploadAssetRequest,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
@@ -29,8 +30,6 @@ const MAX_MESSAGE: usize = (1 << 20) + (64 << 10);
 const UPLOAD: Timeouts = Timeouts { default: Some(Duration::from_secs(600)), longest: Some(Duration::from_secs(600)) };
 /// A registered video may need ffmpeg.
 const SLOW: Timeouts = Timeouts { default: Some(Duration::from_secs(60)), longest: Some(Duration::from_secs(60)) };
-/// How long an upload may take whose bytes are kept in memory, which others wait for.
-const IN_MEMORY: Duration = Duration::from_secs(60);
 /// A thumbnail of a video may need ffmpeg.
 const RENDER: Timeouts = Timeouts { default: Some(Duration::from_secs(10)), longest: Some(Duration::from_secs(10)) };
 
@@ -41,29 +40,27 @@ pub(crate) const TIMEOUTS: [(&str, Timeouts); 3] = [
     ("/rushes.assets.v1.AssetService/RenderThumbnail", RENDER),
 ];
 
-/// AssetService, which answers with `assets`; their addresses begin with `public_url`.
-pub(crate) fn routes(assets: Assets, public_url: String) -> Routes {
-    let api = AssetServiceServer::new(AssetsApi { assets, presenter: Presenter::new(public_url) })
+/// AssetService, which answers with `assets`; their addresses are `urls`', and an upload may be silent for `silence`.
+pub(crate) fn routes(assets: Assets, urls: AssetUrls, silence: Duration) -> Routes {
+    let api = AssetServiceServer::new(AssetsApi { assets, presenter: Presenter::new(urls), silence })
         .accept_compressed(Gzip)
         .send_compressed(Gzip)
         .max_decoding_message_size(MAX_MESSAGE);
     Routes::new(api)
 }
 
-/// The next part of an upload, which has to come before `until`.
+/// The next part of an upload, which comes within `silence`: what it has taken is given back then.
 async fn next(
     parts: &mut Streaming<UploadAssetRequest>,
-    until: Option<Instant>,
+    silence: Duration,
 ) -> Result<Option<UploadAssetRequest>, Status> {
-    match until {
-        Some(until) => timeout_at(until, parts.message()).await.map_err(|_| Failure::deadline())?,
-        None => parts.message().await,
-    }
+    timeout(silence, parts.message()).await.map_err(|_| Failure::deadline())?
 }
 
 struct AssetsApi {
     assets: Assets,
     presenter: Presenter,
+    silence: Duration,
 }
 
 #[tonic::async_trait]
@@ -71,21 +68,20 @@ impl AssetService for AssetsApi {
     async fn upload_asset(&self, request: Request<Streaming<UploadAssetRequest>>) -> Result<Response<Asset>, Status> {
         let account = parse_account(&request)?;
         let mut parts = request.into_inner();
-        let until = Instant::now() + IN_MEMORY;
-        let stated = parse_metadata(next(&mut parts, Some(until)).await?).map_err(Error::from)?;
-        let mut upload = self.assets.begin_upload(stated)?;
-        while let Some(message) = next(&mut parts, (!upload.is_on_disk()).then_some(until)).await? {
+        let stated = parse_metadata(next(&mut parts, self.silence).await?).map_err(Error::from)?;
+        let mut upload = self.assets.begin_upload(account, stated)?;
+        while let Some(message) = next(&mut parts, self.silence).await? {
             upload.push(&parse_chunk(message).map_err(Error::from)?).await?;
         }
         let stored = self.assets.store(account, upload).await?;
-        Ok(Response::new(self.presenter.asset_to_proto(stored)))
+        Ok(Response::new(self.presenter.asset_to_proto(account, stored)))
     }
 
     async fn get_asset(&self, request: Request<GetAssetRequest>) -> Result<Response<Asset>, Status> {
         let account = parse_account(&request)?;
         let sha256 = parse_get(request.get_ref()).map_err(Error::from)?;
         let stored = self.assets.get(account, sha256).await?;
-        Ok(Response::new(self.presenter.asset_to_proto(stored)))
+        Ok(Response::new(self.presenter.asset_to_proto(account, stored)))
     }
 
     async fn render_thumbnail(&self, request: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {
@@ -94,7 +90,7 @@ impl AssetService for AssetsApi {
         let thumbnails = &self.assets.thumbnails;
         let later = request.get_ref().later;
         let status = if later { thumbnails.enqueue(&key).await? } else { thumbnails.render(&key).await? };
-        Ok(Response::new(self.presenter.thumbnail_to_proto(status, key.spec)))
+        Ok(Response::new(self.presenter.thumbnail_to_proto(account, status, key.spec)))
     }
 
     async fn register_output(
@@ -104,6 +100,6 @@ impl AssetService for AssetsApi {
         let account = parse_account(&request)?;
         let blob = parse_register(request.get_ref()).map_err(Error::from)?;
         let stored = self.assets.register(account, blob).await?;
-        Ok(Response::new(self.presenter.output_to_proto(stored)))
+        Ok(Response::new(self.presenter.output_to_proto(account, stored)))
     }
 }

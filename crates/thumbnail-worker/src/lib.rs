@@ -9,8 +9,12 @@
 
 mod assets;
 pub mod byte_budget;
+mod children;
 pub mod config;
+mod confine;
 pub mod decode_pool;
+mod decoder;
+pub mod decodings;
 mod error;
 mod events;
 mod grpc;
@@ -30,4 +34,5 @@ mod thumbnails;
 pub mod videos;
 
 pub use config::Config;
+pub use decoder::run_as_child;
 pub use service::{Bound, Service};

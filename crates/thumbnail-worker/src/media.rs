@@ -22,6 +22,7 @@ use crate::{pictures, videos};
 use facts::of_video;
 use refused::damaged;
 
+pub(crate) use boxes::Index;
 pub use facts::Facts;
 pub use refused::{Error, Refused};
 pub use types::{Class, Type};
@@ -70,21 +71,27 @@ pub fn probe(source: &dyn Source, media_type: Type) -> Result<Facts, Error> {
     Ok(facts)
 }
 
-/// Reads what any file says of itself, as far as it can be read, whether it is whole or not.
+/// Reads what any file says of itself, as far as it can be read, whether it is whole or not; of a picture at most the first `max_header`
+/// bytes.
 #[must_use]
-pub fn describe(bytes: &[u8], media_type: Type) -> Facts {
-    if let Ok(facts) = probe(&bytes, media_type) {
+pub fn describe(source: &dyn Source, media_type: Type, max_header: u64) -> Facts {
+    if let Ok(facts) = probe(source, media_type) {
         return facts;
     }
     let unknown = Facts::unknown(media_type);
     match media_type.class() {
         Class::Picture => {
             let any = pictures::Limits { bytes: u64::MAX, pixels: u64::MAX, side: u32::MAX };
-            let size = pictures::Header::read(bytes, &any).map(|header| header.upright());
+            let mut bytes = vec![0; usize::try_from(source.length().min(max_header)).unwrap_or_default()];
+            let read = source.read_at(0, &mut bytes).unwrap_or_default();
+            let size = pictures::Header::read(&bytes[..read], &any).map(|header| header.upright());
             let (width, height) = size.unwrap_or_default();
             Facts { width, height, ..unknown }
         }
-        Class::Video => videos::facts(bytes).map_or(unknown.clone(), |video| of_video(media_type, &video)),
+        Class::Video => {
+            let index = Index::found(source);
+            videos::facts_of(&index, source).map_or(unknown.clone(), |video| of_video(media_type, &video))
+        }
         Class::Sound => unknown,
     }
 }

@@ -21,10 +21,12 @@ chassis::metrics! {
     POOL_REFUSED = counter "rushes_decode_pool_refused_total" in "decodings" by [];
     /// Decodings that panicked: a fault of ours or of a decoder.
     POOL_PANICS = counter "rushes_decode_pool_panics_total" in "decodings" by [];
-    /// Files refused because the memory for whole files was taken.
-    MEMORY_REFUSED = counter "rushes_memory_budget_refused_total" in "files" by [];
-    /// Uploads refused because the room for uploads on disk was taken.
-    SCRATCH_REFUSED = counter "rushes_scratch_budget_refused_total" in "files" by [];
+    /// Processes that were started to decode.
+    DECODERS_STARTED = counter "rushes_decoders_started_total" in "processes" by [];
+    /// Decoders that ended with their work undone: killed at the limit of `time`, out of `memory`, or by a `crash`.
+    DECODERS_ENDED = counter "rushes_decoders_ended_total" in "processes" by ["cause"];
+    /// Files refused because the room on disk for those of their kind (`use`: upload, output or thumbnail), or their account's, was taken.
+    SCRATCH_REFUSED = counter "rushes_scratch_budget_refused_total" in "files" by ["use"];
 }
 
 pub(crate) fn asset_stored(mime_type: &str) {
@@ -60,10 +62,22 @@ pub(crate) fn decode_panicked() {
     POOL_PANICS.get().increment(1);
 }
 
-pub(crate) fn memory_refused() {
-    MEMORY_REFUSED.get().increment(1);
+pub(crate) fn decoder_started() {
+    DECODERS_STARTED.get().increment(1);
 }
 
-pub(crate) fn scratch_refused() {
-    SCRATCH_REFUSED.get().increment(1);
+pub(crate) fn decoder_ended(cause: &'static str) {
+    DECODERS_ENDED.with([cause]).increment(1);
+}
+
+pub(crate) fn upload_refused() {
+    SCRATCH_REFUSED.with(["upload"]).increment(1);
+}
+
+pub(crate) fn output_refused() {
+    SCRATCH_REFUSED.with(["output"]).increment(1);
+}
+
+pub(crate) fn source_refused() {
+    SCRATCH_REFUSED.with(["thumbnail"]).increment(1);
 }

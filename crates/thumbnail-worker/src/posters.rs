@@ -35,14 +35,14 @@ pub(crate) struct Sized {
 
 impl Pictures {
     /// Renders a frame that lies as `orientation` says.
-    pub(crate) fn render(frame: &Pixels, orientation: Orientation) -> Self {
+    pub(crate) fn render(frame: Pixels, orientation: Orientation) -> Self {
         let large = fit::within(frame.clone(), orientation, LARGE);
         let small = fit::within(large.clone(), Orientation::Upright, SMALL);
         let hashed = fit::within(small.clone(), Orientation::Upright, HASHED);
         let size = hashed.layout.bytes();
         let rgba: Vec<u8> = hashed.bytes.chunks_exact(size).flat_map(|p| [p[0], p[1], p[2], 255]).collect();
         Self {
-            square: fit::render_webp(frame.clone(), orientation, &Spec::default()),
+            square: fit::render_webp(frame, orientation, &Spec::default()),
             large: Sized::encode(&large),
             small: Sized::encode(&small),
             thumbhash: thumbhash::rgba_to_thumb_hash(hashed.width as usize, hashed.height as usize, &rgba),

@@ -212,8 +212,7 @@ async fn render(thumbnails: &Thumbnails, key: &ThumbnailKey) -> Result<Rendered,
     if let Some(status @ ThumbnailStatus::Ready(_)) = thumbnail {
         return Ok(Rendered { status, poster: None });
     }
-    let _reservation = thumbnails.memory.reserve(asset.bytes).await?;
-    thumbnails.render_asset(&asset, key.spec).await
+    thumbnails.render_asset(&asset, key.spec, true).await
 }
 
 async fn complete(store: &Store, lease: Lease, key: &ThumbnailKey, rendered: &Rendered) -> Result<(), Error> {

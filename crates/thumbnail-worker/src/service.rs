@@ -28,6 +28,7 @@ pub struct Service {
     routes: Routes,
     runner: Runner,
     notifier: Notifier,
+    pool: DecodePool,
 }
 
 /// The service with its ports bound.
@@ -36,6 +37,7 @@ pub struct Bound {
     routes: Routes,
     runner: Runner,
     notifier: Notifier,
+    pool: DecodePool,
 }
 
 impl Service {
@@ -50,34 +52,34 @@ impl Service {
             None => None,
         };
         let notifier = Notifier::new(KIND, nats);
+        let scratch = |bytes, count_refused| Scratch {
+            directory: config.uploads.scratch.clone(),
+            budget: ByteBudget::new(bytes, count_refused),
+        };
         let thumbnails = Thumbnails {
             store: Store::new(pool, notifier.clone()),
             blobs: blobs::Store::open(&config.blobs)?,
-            pool: DecodePool::new(config.decode_pool),
-            memory: ByteBudget::new(config.memory_budget, metrics::memory_refused),
+            pool: DecodePool::new(config.decode_pool.clone()),
+            sources: scratch(config.max_output_bytes, metrics::source_refused),
             ffmpeg: Arc::new(Ffmpeg::new(config.ffmpeg.clone())),
-            pictures: config.pictures,
-            videos: config.videos.poster,
             rendering: KeyedLock::default(),
         };
         let runner = Runner::new(thumbnails.clone(), notifier.clone(), config.runner.slots);
-        let uploads = Rules {
-            pictures: config.pictures,
-            media: config.uploads.limits,
-            memory: thumbnails.memory.clone(),
-            scratch: Scratch {
-                directory: config.ffmpeg.scratch.clone(),
-                budget: ByteBudget::new(config.uploads.scratch_budget, metrics::scratch_refused),
-            },
-        };
-        let assets = Assets { thumbnails, uploads, max_output_bytes: config.videos.max_bytes };
-        let routes = grpc::routes(assets, config.public_url.clone());
+        let media = config.uploads.limits;
+        let longest = media.video_bytes.max(media.sound_bytes).max(config.decode_pool.pictures.bytes);
+        let mut uploads = scratch(config.uploads.scratch_budget, metrics::upload_refused);
+        uploads.budget = uploads.budget.with_share(longest.max(config.uploads.scratch_budget / 4));
+        let uploads = Rules { pictures: config.decode_pool.pictures, media, scratch: uploads };
+        let outputs = scratch(config.max_output_bytes, metrics::output_refused);
+        let pool = thumbnails.pool.clone();
+        let assets = Assets { thumbnails, uploads, outputs, max_output_bytes: config.max_output_bytes };
+        let routes = grpc::routes(assets, config.assets.clone(), config.uploads.silence);
         let server = server::Server::new("thumbnail-worker", &config.server)
             .describe(proto::DESCRIPTOR_SET)
             .message_limits(proto::message_limits("thumbnail-worker"))
             .advertise(proto::services("thumbnail-worker"));
         let server = grpc::TIMEOUTS.into_iter().fold(server, |server, (path, timeouts)| server.method(path, timeouts));
-        Ok(Self { server, routes, runner, notifier })
+        Ok(Self { server, routes, runner, notifier, pool })
     }
 
     /// Binds both ports; nothing is answered until [`Bound::serve`].
@@ -86,7 +88,7 @@ impl Service {
     /// When an address is taken or not ours.
     pub async fn bind(self) -> Result<Bound, server::Error> {
         let server = self.server.bind().await?;
-        Ok(Bound { server, routes: self.routes, runner: self.runner, notifier: self.notifier })
+        Ok(Bound { server, routes: self.routes, runner: self.runner, notifier: self.notifier, pool: self.pool })
     }
 }
 
@@ -108,6 +110,8 @@ impl Bound {
     /// # Errors
     /// When a server fails.
     pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
+        // So the log says at the start how decoders are confined, or that there are none.
+        tokio::spawn(async move { self.pool.warm().await });
         let relay = tokio::spawn(self.notifier.relay());
         let runner = tokio::spawn(self.runner.run(drain.clone()));
         let served = self.server.serve(self.routes, drain.clone()).await;

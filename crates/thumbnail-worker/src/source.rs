@@ -21,7 +21,17 @@ pub trait Source: Send + Sync {
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize>;
 }
 
-impl Source for &[u8] {
+impl<S: Source + ?Sized> Source for &S {
+    fn length(&self) -> u64 {
+        (**self).length()
+    }
+
+    fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(at, into)
+    }
+}
+
+impl Source for [u8] {
     fn length(&self) -> u64 {
         self.len() as u64
     }
@@ -31,6 +41,16 @@ impl Source for &[u8] {
         let count = rest.len().min(into.len());
         into[..count].copy_from_slice(&rest[..count]);
         Ok(count)
+    }
+}
+
+impl Source for Vec<u8> {
+    fn length(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        self[..].read_at(at, into)
     }
 }
 

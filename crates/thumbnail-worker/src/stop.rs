@@ -1,25 +1,25 @@
-//! Stop: tells work on another thread that nobody waits for it any more, or that it has taken as long as it may.
+//! Stop: the time at which work is to end by itself, with a sentence, before it is killed.
 //!
-//! Invariant: it is only ever set, never taken back; work that does not ask runs on, and so is bounded by other means.
+//! Invariant: it never moves; work that does not ask runs on until its process is killed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-/// A flag that work asks while it runs; clones are the same flag.
-#[derive(Clone, Debug, Default)]
+/// A time that work asks for while it runs.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Stop {
-    set: Arc<AtomicBool>,
+    at: Option<Instant>,
 }
 
 impl Stop {
-    /// Tells the work to stop.
-    pub fn set(&self) {
-        self.set.store(true, Ordering::Relaxed);
+    /// Stops work after this long.
+    #[must_use]
+    pub fn after(time: Duration) -> Self {
+        Self { at: Instant::now().checked_add(time) }
     }
 
     /// Whether the work is to stop.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.set.load(Ordering::Relaxed)
+        self.at.is_some_and(|at| Instant::now() >= at)
     }
 }

@@ -5,23 +5,21 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chassis::blobs;
 use chassis::telemetry::attributes;
 use tracing::{Instrument as _, info_span};
 
-use crate::byte_budget::ByteBudget;
-use crate::decode_pool::DecodePool;
+use crate::decode_pool::{self, DecodePool, Input, Reason};
 use crate::error::Error;
 use crate::events;
 use crate::keyed_lock::KeyedLock;
 use crate::media::{Class, Type};
 use crate::model::{Asset, Poster, PosterImage, Rendered, Spec, StoredAsset, ThumbnailKey, ThumbnailStatus};
-use crate::pictures::{self, Header, Orientation, Pixels, Refused, fit};
-use crate::posters::{self, Pictures, Sized};
-use crate::stop::Stop;
+use crate::pictures::Pixels;
+use crate::posters::{Pictures, Sized};
+use crate::scratch::Scratch;
 use crate::store::Store;
-use crate::videos::{self, Missing, ffmpeg::Ffmpeg, frames};
+use crate::videos::{Missing, ffmpeg::Ffmpeg};
 
 /// Why a sound has no thumbnail.
 pub(crate) const NO_PICTURE: &str = "it is a sound: there is nothing to be seen";
@@ -32,10 +30,9 @@ pub(crate) struct Thumbnails {
     pub(crate) store: Store,
     pub(crate) blobs: blobs::Store,
     pub(crate) pool: DecodePool,
-    pub(crate) memory: ByteBudget,
+    /// Where sources lie while they are decoded.
+    pub(crate) sources: Scratch,
     pub(crate) ffmpeg: Arc<Ffmpeg>,
-    pub(crate) pictures: pictures::Limits,
-    pub(crate) videos: videos::Limits,
     /// Thumbnails that are being rendered while a caller waits.
     pub(crate) rendering: KeyedLock<ThumbnailKey>,
 }
@@ -59,8 +56,7 @@ impl Thumbnails {
         {
             return Ok(ended);
         }
-        let _reservation = self.memory.try_reserve(asset.bytes)?;
-        let rendered = self.render_asset(&asset, key.spec).await?;
+        let rendered = self.render_asset(&asset, key.spec, false).await?;
         if self.store.keep(key, &rendered).await? {
             events::thumbnail_ended(key, &rendered.status);
         }
@@ -79,9 +75,9 @@ impl Thumbnails {
         Ok(ThumbnailStatus::Processing)
     }
 
-    /// Renders the thumbnail of a stored asset, whose bytes the caller has reserved. A video that has no poster yet gets it together
-    /// with its default thumbnail.
-    pub(crate) async fn render_asset(&self, asset: &Asset, spec: Spec) -> Result<Rendered, Error> {
+    /// Renders the thumbnail of a stored asset, which waits for room on disk where it `may_wait`. A video that has no poster yet gets
+    /// it together with its default thumbnail.
+    pub(crate) async fn render_asset(&self, asset: &Asset, spec: Spec, may_wait: bool) -> Result<Rendered, Error> {
         let span = info_span!(
             "render thumbnail",
             { attributes::MIME_TYPE } = asset.mime_type,
@@ -93,85 +89,83 @@ impl Thumbnails {
             if class == "audio" {
                 return Ok(alone(ThumbnailStatus::Failed(NO_PICTURE.to_owned())));
             }
-            let bytes = self.blobs.get(&asset.blob).await?;
+            let fetched = self.sources.fetch(&self.blobs, &asset.blob, asset.bytes, may_wait).await?;
+            let input = &fetched.input;
             if class != "video" {
-                return self.render_picture(bytes, spec).await.map(alone);
+                let made = self.pool.render_picture(input, spec).await.map_err(about_asset)?;
+                return self.store_made(made).await.map(alone);
             }
             if spec != Spec::default() || asset.poster.is_some() {
-                return self.render_poster(bytes, spec).await.map(alone);
+                let made = self.render_video(input, spec).await?;
+                return self.store_made(made).await.map(alone);
             }
-            let made = self.picture_video(bytes).await?;
+            let made = self.render_video_posters(input).await?;
             let (status, poster) = self.store_pictures(made).await?;
             Ok(Rendered { status, poster })
         };
         work.instrument(span).await
     }
 
-    async fn render_picture(&self, bytes: Bytes, spec: Spec) -> Result<ThumbnailStatus, Error> {
-        match self
-            .with_picture(bytes, spec, move |bytes, header, stop| pictures::render(bytes, header, &spec, stop))
-            .await?
-        {
-            Ok(webp) => self.store_webp(webp).await,
-            Err(refused) => Ok(ThumbnailStatus::Failed(refused.to_string())),
-        }
-    }
-
-    /// Runs `make` in the decode pool with the header of a picture whose bytes are at hand.
-    async fn with_picture<T: Send + 'static>(
-        &self,
-        bytes: Bytes,
-        spec: Spec,
-        make: impl FnOnce(&[u8], &Header, &Stop) -> Result<T, Refused> + Send + 'static,
-    ) -> Result<Result<T, Refused>, Error> {
-        // How long a file may be was asked when it came, and its bytes are reserved.
-        let header = match Header::read(&bytes, &pictures::Limits { bytes: u64::MAX, ..self.pictures }) {
-            Ok(header) => header,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let weight = header.weight(&spec);
-        self.decode(weight, move |stop| make(&bytes, &header, stop)).await
-    }
-
-    /// Renders a thumbnail of a video whose bytes are at hand.
-    async fn render_poster(&self, bytes: Bytes, spec: Spec) -> Result<ThumbnailStatus, Error> {
-        let make = move |frame: Pixels, orientation| fit::render_webp(frame, orientation, &spec);
-        match self.with_poster_frame(bytes, make).await? {
-            Ok(webp) => self.store_webp(webp).await,
-            Err(missing) => Ok(ThumbnailStatus::Failed(missing)),
-        }
-    }
-
-    /// Renders the default thumbnail of an output whose bytes are at hand, and its pictures in its own shape.
+    /// Renders the default thumbnail of an output, and its pictures in its own shape. That none can be made is no failure of an output.
     pub(crate) async fn render_posters(
         &self,
-        bytes: Bytes,
+        input: &Input,
         media_type: Type,
     ) -> Result<(ThumbnailStatus, Option<Poster>), Error> {
         let made = match media_type.class() {
             Class::Sound => Ok(Err(NO_PICTURE.to_owned())),
-            Class::Video => self.picture_video(bytes).await,
-            Class::Picture => {
-                let make = |bytes: &[u8], header: &Header, stop: &Stop| {
-                    let pixels = pictures::decode_srgb(bytes, header, &posters::COVER, stop)?;
-                    Ok(Pictures::render(&pixels, header.orientation))
-                };
-                let made = self.with_picture(bytes, posters::COVER, make).await;
-                made.map(|made| made.map_err(|refused| refused.to_string()))
-            }
+            Class::Video => self.render_video_posters(input).await,
+            Class::Picture => self.pool.render_picture_posters(input).await.map(to_text).map_err(about_asset),
         };
         let made = match made {
-            // An output that is too heavy for this process is an output all the same.
+            // An output that is too heavy for this process is an output all the same, and so is one that ends its decoder.
             Err(Error::Invalid(invalid)) => Err(invalid.violations().map(|wrong| wrong.should.clone()).collect()),
+            Err(error @ Error::Panicked(_)) => {
+                tracing::warn!(%error, "an output has no poster");
+                Err("it could not be decoded".to_owned())
+            }
             made => made?,
         };
         self.store_pictures(made).await
     }
 
+    /// Renders the frame that stands for a video; the reason where there is none.
+    async fn render_video(&self, input: &Input, spec: Spec) -> Result<Result<Vec<u8>, String>, Error> {
+        match self.pool.render_video(input, spec).await.map_err(about_asset)? {
+            Err(Reason::Video(because)) if because.is_for_another_decoder() => {
+                match self.decode_by_ffmpeg(input, because).await? {
+                    Ok(frame) => self.pool.render_frame(frame, spec).await.map(to_text).map_err(about_asset),
+                    Err(missing) => Ok(Err(missing.to_string())),
+                }
+            }
+            made => Ok(to_text(made)),
+        }
+    }
+
     /// Makes the pictures that stand for a video; the reason where there are none.
-    async fn picture_video(&self, bytes: Bytes) -> Result<Result<Pictures, String>, Error> {
-        let make = |frame: Pixels, orientation| Pictures::render(&frame, orientation);
-        self.with_poster_frame(bytes, make).await
+    async fn render_video_posters(&self, input: &Input) -> Result<Result<Pictures, String>, Error> {
+        match self.pool.render_video_posters(input).await.map_err(about_asset)? {
+            Err(Reason::Video(because)) if because.is_for_another_decoder() => {
+                match self.decode_by_ffmpeg(input, because).await? {
+                    Ok(frame) => self.pool.render_frame_posters(frame).await.map(to_text).map_err(about_asset),
+                    Err(missing) => Ok(Err(missing.to_string())),
+                }
+            }
+            made => Ok(to_text(made)),
+        }
+    }
+
+    /// The frame that stands for a video which is not decoded here.
+    async fn decode_by_ffmpeg(&self, input: &Input, because: Missing) -> Result<Result<Pixels, Missing>, Error> {
+        let span = info_span!("ffmpeg", { attributes::BECAUSE } = %because);
+        self.ffmpeg.poster(&self.pool, input, because).instrument(span).await.map_err(about_asset)
+    }
+
+    async fn store_made(&self, made: Result<Vec<u8>, impl ToString>) -> Result<ThumbnailStatus, Error> {
+        match made {
+            Ok(webp) => self.store_webp(webp).await,
+            Err(reason) => Ok(ThumbnailStatus::Failed(reason.to_string())),
+        }
     }
 
     /// Stores what was made of an asset; where nothing was, there is the reason.
@@ -186,56 +180,6 @@ impl Thumbnails {
         }
     }
 
-    /// Finds the frame that stands for a video and runs `make` with it, in the decode pool.
-    async fn with_poster_frame<T: Send + 'static>(
-        &self,
-        bytes: Bytes,
-        make: impl FnOnce(Pixels, Orientation) -> T + Clone + Send + 'static,
-    ) -> Result<Result<T, String>, Error> {
-        Ok(self.find_poster_frame(bytes, make).await?.map_err(|missing| missing.to_string()))
-    }
-
-    async fn find_poster_frame<T: Send + 'static>(
-        &self,
-        bytes: Bytes,
-        make: impl FnOnce(Pixels, Orientation) -> T + Clone + Send + 'static,
-    ) -> Result<Result<T, Missing>, Error> {
-        let limits = self.videos;
-        let because = match frames::open(&bytes, &limits).map(|video| video.weight()) {
-            Ok(weight) => {
-                let (bytes, make) = (bytes.clone(), make.clone());
-                let work = move |stop: &Stop| {
-                    let poster = frames::open(&bytes, &limits)?.poster(stop)?;
-                    Ok(make(poster.pixels, poster.orientation))
-                };
-                match self.decode(weight, work).await? {
-                    Err(missing) => missing,
-                    made => return Ok(made),
-                }
-            }
-            Err(missing) => missing,
-        };
-        if !because.is_for_another_decoder() {
-            return Ok(Err(because));
-        }
-        let span = info_span!("ffmpeg", { attributes::BECAUSE } = %because);
-        let frame = match self.ffmpeg.poster(&bytes, because).instrument(span).await {
-            Ok(frame) => frame,
-            Err(missing) => return Ok(Err(missing)),
-        };
-        let weight = frame.bytes.len() as u64 * 3;
-        Ok(Ok(self.decode(weight, move |_| make(frame, Orientation::Upright)).await?))
-    }
-
-    /// Runs `work` in the decode pool; what is too heavy for it is the request's `asset`.
-    async fn decode<T: Send + 'static>(
-        &self,
-        weight: u64,
-        work: impl FnOnce(&Stop) -> T + Send + 'static,
-    ) -> Result<T, Error> {
-        self.pool.run(weight, work).await.map_err(|error| error.about_field("asset"))
-    }
-
     async fn store_sized(&self, picture: Sized) -> Result<PosterImage, Error> {
         let blob = self.blobs.put(picture.webp.into(), "webp").await?;
         Ok(PosterImage { blob, width: picture.width, height: picture.height })
@@ -244,4 +188,13 @@ impl Thumbnails {
     async fn store_webp(&self, webp: Vec<u8>) -> Result<ThumbnailStatus, Error> {
         Ok(ThumbnailStatus::Ready(self.blobs.put(webp.into(), "webp").await?))
     }
+}
+
+/// What failed is the request's asset.
+fn about_asset(error: decode_pool::Error) -> Error {
+    error.about_field("asset")
+}
+
+fn to_text<T>(made: Result<T, Reason>) -> Result<T, String> {
+    made.map_err(|reason| reason.to_string())
 }

@@ -18,6 +18,8 @@ mod sps;
 mod units;
 pub(crate) mod webm;
 
+use crate::media::{Index, Type};
+use crate::source::Source;
 use mp4::Track;
 use shape::display_size;
 use sps::Sps;
@@ -30,15 +32,27 @@ pub use shape::Facts;
 /// Reads what a file states of itself; nothing for a file that is no video.
 #[must_use]
 pub fn facts(bytes: &[u8]) -> Option<Facts> {
-    let container = Container::sniff(bytes)?;
+    facts_of(&Index::found(&bytes), &bytes)
+}
+
+/// Reads what a file with this index states of itself; nothing for a file that is no video.
+pub(crate) fn facts_of(index: &Index, source: &dyn Source) -> Option<Facts> {
+    let container = container_of(source)?;
     // A file that these parsers cannot read may be one that ffmpeg can: it is a video all the same.
     let facts = match container {
         Container::Mp4 | Container::Mov => {
-            mp4::index(bytes).and_then(|index| movie_facts(container, &mp4::Movie::read(index, bytes)))
+            index.movie.as_ref().and_then(|movie| movie_facts(container, &mp4::Movie::read(movie, &index.fragments)))
         }
-        Container::Webm => webm::Contents::read(&bytes).ok().and_then(|contents| contents.facts()),
+        Container::Webm => webm::Contents::read(source).ok().and_then(|contents| contents.facts()),
     };
     Some(facts.unwrap_or_else(|| Facts::unknown(container)))
+}
+
+/// The container by a file's first bytes.
+fn container_of(source: &dyn Source) -> Option<Container> {
+    let mut head = [0; Type::SNIFFED];
+    let read = source.read_at(0, &mut head).ok()?;
+    Container::sniff(&head[..read])
 }
 
 /// What an index states of its video; nothing when there is none that can be read.

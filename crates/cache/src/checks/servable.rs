@@ -29,6 +29,7 @@ pub(super) async fn redis(inner: &Inner, key: &str) -> Option<Servable> {
     let session = link.session().await?;
     let call = async |connection: &mut _| probe(connection, &inner.names, key).await;
     let (at, version, body) = link.call("cache.probe", &session, call).await??;
+    let body = inner.seal.open(key, version, body)?;
     let now = inner.now();
     let fresh = inner.view().clock.instant(at, now)?;
     (fresh >= now - BOUND).then(|| Servable::of(version, &body))

@@ -29,7 +29,12 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn new(space: &str) -> Self {
+    /// The names of sealed values and of their proof differ from those of plain ones: a process that does not seal must neither read
+    /// them nor prove them.
+    pub(crate) fn new(space: &str, sealed: bool) -> Self {
+        if sealed {
+            return Self { proof: format!("{space}:fresh-sealed"), entries: format!("{space}:s:") };
+        }
         Self { proof: format!("{space}:fresh"), entries: format!("{space}:c:") }
     }
 }

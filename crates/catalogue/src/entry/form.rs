@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     /// Where it is in its file, as a JSON pointer.
     pub(crate) at: String,
     pub(crate) id: String,
+    /// All that decides what its provider is sent, as it is written.
+    pub(crate) sent: Value,
     pub(crate) aliases: Vec<String>,
     pub(crate) label: String,
     pub(crate) provider: Provider,

@@ -5,13 +5,14 @@
 //! after its watches were told.
 
 mod activity;
+mod frames;
 mod io;
 
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,6 +22,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
+use moka::future::Cache;
 use tokio::{net::TcpStream, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -28,6 +30,7 @@ use tower::{Service, ServiceExt as _};
 
 use self::{
     activity::{Activity, Idle, Open},
+    frames::Allowance,
     io::Io,
 };
 use super::door::Door;
@@ -43,6 +46,9 @@ const SEND_BUFFER: usize = 64 << 10;
 const AGE_GRACE: Duration = Duration::from_secs(900);
 /// How long an idle connection may take to end by itself.
 const IDLE_GRACE: Duration = Duration::from_secs(5);
+/// How many addresses' allowances are remembered, and how long after they were last looked up.
+const MAX_ALLOWANCES: u64 = 10_000;
+const ALLOWANCE_IDLE: Duration = Duration::from_secs(60);
 /// After what time an address that has too many requests may try again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
@@ -52,6 +58,8 @@ pub(super) struct Connections {
     door: Arc<Door>,
     connections: ByAddress,
     requests: ByAddress,
+    /// What frames may cost, by address; remembered for a while after an address's last connection.
+    allowances: Cache<IpAddr, Allowance>,
 }
 
 /// Whose request it is, and on what it came: in the extensions of every request to a public port.
@@ -100,21 +108,17 @@ impl Client {
 #[derive(Clone, Debug, Default)]
 struct Stream {
     cut: CancellationToken,
-    held: Arc<Mutex<Option<Held>>>,
+    held: Arc<std::sync::Mutex<Option<Held>>>,
 }
 
-/// What one request takes up.
-#[derive(Debug)]
-struct Held {
-    _place: Place,
-    _open: Option<Open>,
-}
+/// What a request takes up: its address's place, and for HTTP/1 that its connection is busy.
+type Held = (Place, Option<Open>);
 
 impl Stream {
     /// Keeps what a request takes up until its stream ends, or until the next request of the connection.
     fn hold(&self, place: Place, open: Option<Open>) {
         // Each change of it is whole, so a panic elsewhere leaves it usable.
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Held { _place: place, _open: open });
+        *self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((place, open));
     }
 }
 
@@ -150,7 +154,17 @@ impl Connections {
         let per_address = if door.trusted_hops == 0 { max_connections_per_address } else { usize::MAX };
         let connections = ByAddress::new("connection", max_connections, per_address);
         let requests = ByAddress::new("request", usize::MAX, max_requests_per_address);
-        Self { door, connections, requests }
+        let allowances = Cache::builder().max_capacity(MAX_ALLOWANCES).time_to_idle(ALLOWANCE_IDLE).build();
+        Self { door, connections, requests, allowances }
+    }
+
+    /// What frames from `peer` may cost. A proxy's connections are of many clients: each has an allowance of its own.
+    async fn allowance(&self, peer: IpAddr) -> Allowance {
+        let rate = self.door.frame_rate;
+        match self.door.trusted_hops {
+            0 => self.allowances.get_with(peer, async { Allowance::new(rate) }).await,
+            _ => Allowance::new(rate),
+        }
     }
 
     /// Serves a connection from `peer` in a task of `tasks`, if there is a place for it; it begins to end with `end`.
@@ -211,7 +225,13 @@ impl Connections {
             })
         };
         let stalled = CancellationToken::new();
-        let io = TokioIo::new(Io::new(stream, activity.clone(), door.write_timeout, stalled.clone()));
+        let io = TokioIo::new(Io::new(
+            stream,
+            activity.clone(),
+            self.allowance(peer).await,
+            door.write_timeout,
+            stalled.clone(),
+        ));
         let builder = builder(door, Streams(activity.clone()));
         let mut running = pin!(builder.serve_connection(io, answer));
         let mut idle = pin!(activity.idle(door.handshake_timeout, door.idle_timeout));

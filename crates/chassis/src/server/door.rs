@@ -30,6 +30,9 @@ pub struct Door {
     pub max_connections_per_address: usize,
     /// Streams at a time on one HTTP/2 connection. A quarter of them may be watches.
     pub max_streams: u32,
+    /// What the HTTP/2 frames of one address may cost a second beside what is answered: 1 for a WINDOW_UPDATE, a PRIORITY, a reset or
+    /// a small DATA frame, 4 for a PING or SETTINGS, 1 and 1 more for every 32 bytes of headers; 16 bytes of an answer earn 1.
+    pub frame_rate: u32,
     /// Requests that run at a time from one address, watches included.
     pub max_requests_per_address: usize,
     /// How many proxies before this port add to `x-forwarded-for`.
@@ -50,6 +53,7 @@ impl Default for Door {
             max_connections: 4_096,
             max_connections_per_address: 256,
             max_streams: 1_024,
+            frame_rate: 2_000,
             max_requests_per_address: 4_096,
             trusted_hops: 0,
             trust_traceparent: false,
@@ -89,6 +93,12 @@ impl Door {
                 "a number of connections",
             )?,
             max_streams: streams,
+            frame_rate: u32::try_from(count(
+                "RUSHES_FRAME_RATE",
+                default.frame_rate as usize,
+                "a number of units a second",
+            )?)
+            .unwrap_or(u32::MAX),
             max_requests_per_address: count(
                 "RUSHES_MAX_REQUESTS_PER_ADDRESS",
                 default.max_requests_per_address,

@@ -1,6 +1,7 @@
 //! Accounts and API keys, which only operators and the gateway reach.
 
 use anyhow::{Context, Result};
+use prost::Message as _;
 use proto::accounts::v1::{
     Account, ApiKey, AuthenticateApiKeyRequest, CreateAccountRequest, CreateApiKeyRequest, RevokeApiKeyRequest,
 };
@@ -134,5 +135,38 @@ async fn bad_input_is_refused_and_leaves_nothing() -> Result<()> {
     refused(authenticate(&cluster, vec![1; 32]).await, Code::NotFound, "API_KEY_NOT_FOUND");
     assert_eq!(refused(authenticate(&cluster, vec![1; 31]).await, Code::InvalidArgument, WRONG), ["key_sha256"]);
     assert_eq!(cluster.state().await?, state);
+    cluster.stop().await
+}
+
+/// Whoever reached Redis used to give a key the scope `operate` by adding ten bytes to its record there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_that_somebody_added_in_redis_is_not_believed() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let parent = format!("accounts/{}", cluster.account().await?.id);
+    let (key, secret) = create_key(&cluster, &parent, &["read"]).await?;
+    let sha256 = hash(&secret);
+    let mut redis = cluster.redis().await?;
+    let pattern = format!("*key:{}", hex::encode(&sha256));
+    // The record has a body once a load was allowed to fill it.
+    let entry = testkit::eventually("the key's record is in Redis", TIMEOUT, async || {
+        authenticate(&cluster, sha256.clone()).await.ok()?;
+        let names: Vec<String> = redis::cmd("KEYS").arg(&pattern).query_async(&mut redis.clone()).await.ok()?;
+        let name = names.into_iter().next()?;
+        let body: Option<Vec<u8>> =
+            redis::cmd("HGET").arg(&name).arg("d").query_async(&mut redis.clone()).await.ok()?;
+        Some((name, body?))
+    });
+    let (name, body) = entry.await?;
+    // A protobuf message takes another element of `scopes` wherever it stands.
+    let operate = ApiKey { scopes: vec!["operate".to_owned()], ..ApiKey::default() }.encode_to_vec();
+    let forged = [body, operate].concat();
+    let _: i64 = redis::cmd("HSET").arg(&name).arg("d").arg(&forged).query_async(&mut redis).await?;
+    // A process that has the key in no memory of its own reads Redis, and finds what nobody of ours has put there.
+    let mut replica = cluster.another().await?;
+    let request = AuthenticateApiKeyRequest { key_sha256: sha256.clone() };
+    let read = replica.authenticate_api_key(request).await?.into_inner();
+    assert_eq!(read.scopes, key.scopes);
+    let kept: Option<Vec<u8>> = redis::cmd("HGET").arg(&name).arg("d").query_async(&mut redis).await?;
+    assert_eq!(kept, Some(forged), "it was there to be read");
     cluster.stop().await
 }

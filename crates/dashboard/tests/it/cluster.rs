@@ -99,7 +99,9 @@ impl Cluster {
             ("RUSHES_DATABASE_URL", &trips.url()),
             ("RUSHES_REDIS_URL", &servers.redis.url()),
             ("RUSHES_NATS_URL", &servers.nats.url()),
+            ("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test"),
             ("RUSHES_PUBLIC_URL", PUBLIC_URL),
+            ("RUSHES_ASSET_URLS", "public"),
             ("RUSHES_CACHE_SPACE", database.name()),
             // Shadow reads would count as reads of the test.
             ("RUSHES_CACHE_OBSERVE", "0"),
@@ -153,6 +155,17 @@ impl Cluster {
     /// A client of the internal AccountService.
     pub(crate) fn accounts(&self) -> AccountServiceClient<Channel> {
         AccountServiceClient::new(self.channel.clone())
+    }
+
+    /// A client of the AccountService of another process on the same servers.
+    pub(crate) async fn another(&self) -> Result<AccountServiceClient<Channel>> {
+        let (channel, _) = serve(&self.config, &self.drain).await?;
+        Ok(AccountServiceClient::new(channel))
+    }
+
+    /// The Redis that the service uses.
+    pub(crate) async fn redis(&self) -> Result<redis::aio::MultiplexedConnection> {
+        Ok(redis::Client::open(servers().await?.redis.url())?.get_multiplexed_async_connection().await?)
     }
 
     /// Waits until the service's cache answers without PostgreSQL, and its read connection has prepared what it needs.
@@ -226,7 +239,9 @@ impl Replica {
             ("RUSHES_DATABASE_URL", &trips.url()),
             ("RUSHES_REDIS_URL", &redis.url(&servers.redis.url())?),
             ("RUSHES_NATS_URL", &nats.url(&servers.nats.url())?),
+            ("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test"),
             ("RUSHES_PUBLIC_URL", PUBLIC_URL),
+            ("RUSHES_ASSET_URLS", "public"),
             ("RUSHES_CACHE_SPACE", database.name()),
             ("RUSHES_CACHE_RELAY", "false"),
         ]);

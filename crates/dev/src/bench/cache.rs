@@ -68,6 +68,7 @@ async fn run(bench: &Bench, database: &str, what: &str) -> Result<Vec<Figures>> 
         .env("RUSHES_DATABASE_URL", database)
         .env("RUSHES_REDIS_URL", bench.database.redis.url())
         .env("RUSHES_NATS_URL", bench.database.nats.url())
+        .env("RUSHES_INTERNAL_KEYS", super::services::INTERNAL_KEYS)
         .env("RUSHES_CACHE_SPACE", "cost")
         .env("RUSHES_LOG", "warn")
         // On a machine that has other things to do a slow PostgreSQL is not a silent one.

@@ -16,14 +16,13 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Request, Response};
+use testkit::AsBytes;
 use tonic::body::Body;
 use tonic::server::UnaryService;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Status, client, server};
 use tower::Service;
-
-use super::bytes::AsBytes;
 
 /// The method that the chain answers.
 pub(super) const PATH: &str = "/bench.Baseline/Get";

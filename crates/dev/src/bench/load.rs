@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use testkit::AsBytes;
 use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 
-use super::bytes::AsBytes;
 use super::process;
 
 /// HTTP/2 connections of the client.

@@ -18,6 +18,16 @@ pub(super) fn cpu(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
+/// CPU time of a process and of those that it has started and that still run.
+pub(super) fn cpu_with_children(pid: u32) -> Result<Duration> {
+    let mut all = cpu(pid)?;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))?.filter_map(Result::ok) {
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        all += children.split_whitespace().filter_map(|child| cpu(child.parse().ok()?).ok()).sum::<Duration>();
+    }
+    Ok(all)
+}
+
 /// The memory of a process that is in RAM, in bytes, pages that it shares with others included.
 pub(super) fn resident(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");

@@ -146,6 +146,9 @@ pub(super) fn on_behalf<T>(account: Uuid, message: T) -> tonic::Request<T> {
     request
 }
 
+/// What the services of a benchmark share; there is nothing to protect.
+pub(crate) const INTERNAL_KEYS: &str = "benchmark-benchmark-benchmark-benchmark";
+
 fn common(database: &BenchDatabase, ports: &BTreeMap<&'static str, SocketAddr>) -> Result<Vec<(&'static str, String)>> {
     let blobs = database.folder().join("blobs");
     std::fs::create_dir_all(&blobs).with_context(|| format!("making {}", blobs.display()))?;
@@ -154,11 +157,13 @@ fn common(database: &BenchDatabase, ports: &BTreeMap<&'static str, SocketAddr>) 
         ("RUSHES_DATABASE_URL", database.url().to_owned()),
         ("RUSHES_REDIS_URL", database.redis.url()),
         ("RUSHES_NATS_URL", database.nats.url()),
+        ("RUSHES_INTERNAL_KEYS", INTERNAL_KEYS.to_owned()),
         ("RUSHES_BLOBS_URL", blob_url(&blobs)),
         ("RUSHES_DASHBOARD_URL", at("dashboard")?),
         ("RUSHES_GENERATION_STATUS_URL", at("generation-status")?),
         ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")?),
         ("RUSHES_PUBLIC_URL", at("gateway")?),
+        ("RUSHES_URL_KEYS", "bench:the-benchmark-signs-urls-with-this-key".to_owned()),
         ("RUSHES_LOG", "info".to_owned()),
         ("RUSHES_LOG_FORMAT", "json".to_owned()),
     ])

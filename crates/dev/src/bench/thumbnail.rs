@@ -1,4 +1,4 @@
-//! What the default thumbnail of a 12-megapixel JPEG costs thumbnail-worker in CPU time: reading it from storage, decoding,
+//! What the default thumbnail of a 12-megapixel JPEG costs thumbnail-worker and its decoders in CPU time: reading it from storage, decoding,
 //! fitting, encoding, storing and answering.
 
 use std::time::Duration;
@@ -35,12 +35,12 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut found = Vec::new();
     for number in 0..=bench.options.rounds {
         statements::forget_thumbnails(&mut database, account).await?;
-        let before = process::cpu(service.pid())?;
+        let before = process::cpu_with_children(service.pid())?;
         let request = RenderThumbnailRequest { asset: asset.clone(), spec: None, later: false };
         let mut request = on_behalf(account, request);
         request.set_timeout(Duration::from_secs(10));
         let thumbnail = assets.render_thumbnail(request).await.context("rendering a thumbnail")?.into_inner();
-        let used = process::cpu(service.pid())?.saturating_sub(before);
+        let used = process::cpu_with_children(service.pid())?.saturating_sub(before);
         ensure!(thumbnail.state() == thumbnail::State::Ready, "the thumbnail is {:?}", thumbnail.state());
         // The first one makes threads and buffers.
         if number > 0 {

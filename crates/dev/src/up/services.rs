@@ -1,12 +1,15 @@
 //! Our services as processes: the settings of each, when it is ready, and what it said when it died.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use chassis::keyring::SETTING;
 use testkit::Process;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,6 +31,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) gateway: TcpListener,
     pub(crate) servers: &'a Servers,
     pub(crate) blobs: String,
+    pub(crate) url_keys: String,
     pub(crate) otlp: Option<String>,
 }
 
@@ -54,7 +58,8 @@ impl Services {
             .iter()
             .map(|name| (*name, if *name == "gateway" { gateway } else { testkit::free_port() }))
             .collect();
-        let common = environment(&plan, &ports);
+        let mut common = environment(&plan, &ports);
+        common.insert(SETTING, internal_keys(home)?);
         drop(plan);
         let mut services = Self { running: Vec::new() };
         for name in SERVICES {
@@ -152,6 +157,28 @@ impl Drop for Services {
     }
 }
 
+/// The keys that the services share: those of the environment, else ones that were made up at the first start, since what they sign
+/// (the addresses of providers' webhooks) outlives a run.
+fn internal_keys(home: &Path) -> Result<String> {
+    if let Some(given) = std::env::var(SETTING).ok().filter(|keys| !keys.trim().is_empty()) {
+        return Ok(given);
+    }
+    let path = home.join("internal-keys");
+    if let Ok(kept) = std::fs::read_to_string(&path) {
+        return Ok(kept);
+    }
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("making up a key: {error}"))?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("making {}", path.display()))?;
+    file.write_all(hex::encode(bytes).as_bytes())?;
+    Ok(hex::encode(bytes))
+}
+
 /// What is the same for all services.
 fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'static str, String> {
     let at = |name: &str| format!("http://127.0.0.1:{}", ports.get(name).copied().unwrap_or_default());
@@ -165,6 +192,7 @@ fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'stati
         ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")),
         ("RUSHES_GENERATION_WORKER_URL", at("generation-worker")),
         ("RUSHES_PUBLIC_URL", at("gateway")),
+        ("RUSHES_URL_KEYS", plan.url_keys.clone()),
         // Who calls is whoever started it: tools may ask what there is, and a command's trace runs through all of it.
         ("RUSHES_REFLECTION", "true".to_owned()),
         ("RUSHES_TRUST_TRACEPARENT", "true".to_owned()),

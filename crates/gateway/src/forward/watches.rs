@@ -1,7 +1,8 @@
 //! Watches through this gateway: how many may be open, and how they end when it drains.
 //!
-//! Invariants: a watch takes a place of its account and one of its connection and is refused where there is none, so that watches never
-//! keep calls from a stream; and one that is open when the gateway drains, or its connection has come to its age, ends with `moved` and the resume token of the event before.
+//! Invariants: a watch ends when the key that it was opened with may no longer be used; it takes a place of its account and one of its
+//! connection and is refused where there is none, so that watches never keep calls from a stream; and one that is open when the gateway
+//! drains, or its connection has come to its age, ends with `moved` and the resume token of the event before.
 
 mod moved;
 
@@ -26,7 +27,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, body::Body};
 use uuid::Uuid;
 
-use crate::error::{Error, WatchLimit};
+use crate::error::{Error, Refusal, WatchLimit};
 
 /// What a proxy that buffers replies is told: an event is of use when it comes, not when a buffer is full.
 const BUFFERING: (HeaderName, HeaderValue) =
@@ -86,7 +87,14 @@ impl Watches {
     }
 
     /// The reply to a watch: no proxy holds its events back, and it ends with `moved` when its connection takes no more calls.
-    pub(super) fn reply(&self, path: &str, places: Places, mut response: Response<Body>) -> Response<Body> {
+    /// It ends as the refusal says when `refused` is ready: its key may no longer be used.
+    pub(super) fn reply(
+        &self,
+        path: &str,
+        places: Places,
+        mut response: Response<Body>,
+        refused: impl Future<Output = Refusal> + Send + 'static,
+    ) -> Response<Body> {
         let (name, value) = BUFFERING;
         response.headers_mut().insert(name, value);
         let Some(moved) = moved::of(path) else { return response };
@@ -94,7 +102,17 @@ impl Watches {
         let (begun, wait) = (Box::pin(places.ending.clone().cancelled_owned()), self.drain.grace() / 2);
         response.map(|inner| {
             let frames = FrameReader::new(u64::MAX, u64::MAX);
-            Body::new(Watch { inner, frames, moved, wait, state: State::Live(begun), timer: None, _places: places })
+            let refused = Box::pin(refused);
+            Body::new(Watch {
+                inner,
+                frames,
+                moved,
+                wait,
+                refused,
+                state: State::Live(begun),
+                timer: None,
+                _places: places,
+            })
         })
     }
 }
@@ -118,6 +136,8 @@ struct Watch {
     moved: moved::Make,
     /// How long the next event is waited for, whose resume token the last one carries.
     wait: Duration,
+    /// Ready when the key that it was opened with may no longer be used.
+    refused: Pin<Box<dyn Future<Output = Refusal> + Send>>,
     state: State,
     /// Begins with the drain.
     timer: Option<Pin<Box<Sleep>>>,
@@ -171,12 +191,28 @@ impl Watch {
     }
 }
 
+/// What a watch whose key is refused ends with: the status of any call with that key.
+fn refusal_trailers(refusal: Refusal) -> HeaderMap {
+    let status = Status::from(Error::Unauthenticated(refusal));
+    let mut trailers = HeaderMap::new();
+    // What cannot be put into headers leaves a stream that ends without a status, which is an error as well.
+    let _ = status.add_header(&mut trailers);
+    trailers
+}
+
 impl http_body::Body for Watch {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
+        if !matches!(this.state, State::Trailers | State::Ended)
+            && let Poll::Ready(refusal) = this.refused.as_mut().poll(context)
+        {
+            this.inner = Body::empty();
+            this.state = State::Ended;
+            return Poll::Ready(Some(Ok(Frame::trailers(refusal_trailers(refusal)))));
+        }
         loop {
             match &mut this.state {
                 State::Live(begun) => {

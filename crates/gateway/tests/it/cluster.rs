@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use chassis::links::AssetAccess;
 use chassis::{
     blobs::{self, Store},
     client::{self, Channel},
@@ -88,6 +89,7 @@ impl Cluster {
             key_lifetime: Duration::from_secs(1),
             max_watches: 400,
             nats_url: None,
+            assets: AssetAccess::Public,
             links: None,
             door: server::Door { reflection: true, ..server::Door::default() },
             max_asset_answers: 512,

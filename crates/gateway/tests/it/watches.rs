@@ -11,6 +11,8 @@ use proto::generations::v1::watch_generations_response::Event;
 use proto::generations::v1::{
     WatchGenerationsRequest, WatchGenerationsResponse, generation_service_client::GenerationServiceClient,
 };
+use sha2::{Digest as _, Sha256};
+use testkit::Nats;
 use tokio::net::TcpStream;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::transport::Channel;
@@ -139,4 +141,50 @@ async fn over_http_1_events_come_at_once_also_behind_a_proxy_that_buffers_and_en
     }
     let text = String::from_utf8_lossy(&rest);
     assert!(text.matches("second").count() == 2 && text.contains("grpc-status:0"), "{text}");
+}
+
+/// A watch used to go on for as long as it is let live, twelve minutes, with a key that was revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_ends_when_its_key_is_revoked_whether_or_not_a_message_says_so() {
+    let nats = Nats::launch().await.unwrap();
+    // Dashboard tells the cache when it revokes a key.
+    let client = chassis::nats::connect(&nats.url()).await.unwrap();
+    let settings = cache::Settings { relay: false, ..cache::Settings::default() };
+    let dashboard = cache::Cache::start(settings, None, Some(client)).unwrap();
+    for heard in [true, false] {
+        let cluster = Cluster::start_with(|config| {
+            // Without a message the key is asked about again after this time.
+            config.key_lifetime = if heard { Duration::from_secs(600) } else { Duration::from_secs(1) };
+            config.nats_url = heard.then(|| nats.url());
+        })
+        .await;
+        let (key, other) = (cluster.key(Uuid::now_v7()), cluster.key(Uuid::now_v7()));
+        let mut events = watch(&cluster.channel().await, &key).await.unwrap();
+        let mut others = watch(&cluster.channel().await, &other).await.unwrap();
+        events.message().await.unwrap().unwrap();
+        others.message().await.unwrap().unwrap();
+        let hash = Sha256::digest(&key).to_vec();
+        let name = cache::Key::global("key", hex::encode(&hash));
+        let revoke_time = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+        cluster.upstream.keys.lock().unwrap().get_mut(&hash).unwrap().revoke_time = revoke_time;
+        let revoked = Instant::now();
+        let ended = async {
+            loop {
+                if heard {
+                    // Repeated, because the gateway may not be subscribed yet.
+                    dashboard.wrote(&name, 2).await;
+                }
+                match tokio::time::timeout(Duration::from_millis(200), events.message()).await {
+                    Ok(Ok(Some(_))) | Err(_) => {}
+                    Ok(Ok(None)) => panic!("it ended as if nothing were wrong"),
+                    Ok(Err(status)) => return status,
+                }
+            }
+        };
+        let status = tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the watch ends");
+        check(&status, Code::Unauthenticated, "KEY_REVOKED");
+        println!("ended after {:?}, heard of it: {heard}", revoked.elapsed());
+        let going = tokio::time::timeout(Duration::from_millis(500), others.message()).await;
+        assert!(!matches!(going, Ok(Err(_) | Ok(None))), "another's watch goes on: {going:?}");
+    }
 }

@@ -19,7 +19,8 @@ use super::claims::ClaimStreams;
 use crate::error::Error;
 use crate::live_catalogue::LiveCatalogue;
 use crate::model::{
-    Condition, FailureClass, FailureReport, Hinted, Output, ProgressReport, ProviderCharge, Suspension, Trouble, Usage,
+    Condition, Confirmation, FailureClass, FailureReport, Hint, Hinted, Output, ProgressReport, ProviderCharge,
+    Suspension, Trouble, Usage,
 };
 use crate::presenter::model_name;
 use crate::work::Work;
@@ -109,8 +110,15 @@ impl WorkService for WorkApi {
             given => parse_text(&mut fields, "provider_reference", given, MAX_TEXT_CHARACTERS).map(Some),
         };
         let (((provider, event), job), reference) = fields.done(provider.zip(event).zip(job).zip(reference))?;
-        let Hinted { awaited, traceparent, .. } = self.work.hint((provider, event), job, reference).await?;
-        Ok(Response::new(api::HintWorkResponse { awaited, traceparent }))
+        let confirmation = match request.confirmation() {
+            api::hint_work_request::Confirmation::Unspecified => Confirmation::Impossible,
+            api::hint_work_request::Confirmation::NotAsked => Confirmation::NotAsked,
+            api::hint_work_request::Confirmation::Confirmed => Confirmation::Confirmed,
+        };
+        let hint = Hint { provider, event, job, reference, confirmation };
+        let Hinted { awaited, traceparent, confirm_at_model, .. } = self.work.hint(hint).await?;
+        let confirm_at_model = confirm_at_model.unwrap_or_default();
+        Ok(Response::new(api::HintWorkResponse { awaited, traceparent, confirm_at_model }))
     }
 
     async fn record_submission(

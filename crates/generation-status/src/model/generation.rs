@@ -138,7 +138,7 @@ pub(crate) struct Generation {
 /// What a generation has in the API besides its texts: names, times and numbers.
 const FIXED_BYTES: usize = 960;
 /// What an output has besides its texts: names, numbers and addresses.
-const OUTPUT_BYTES: usize = 704;
+const OUTPUT_BYTES: usize = 896;
 /// What a line of a price has at most.
 const LINE_BYTES: usize = 144;
 

@@ -166,6 +166,17 @@ pub(crate) struct FailureReport {
     pub(crate) condition: Option<Condition>,
 }
 
+/// The entry of the catalogue that an order was started with.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct FrozenEntry {
+    /// The id of the model.
+    pub(crate) model: String,
+    /// A hash of what decides what its provider is sent; `None` of orders that were started before it was kept.
+    pub(crate) entry_sha256: Option<Vec<u8>>,
+    /// What the provider called the model.
+    pub(crate) remote_name: String,
+}
+
 /// A failed attempt, with its consequences for the job and for the generation's user.
 #[derive(Clone, Debug)]
 pub(crate) struct FailedAttempt {
@@ -179,6 +190,8 @@ pub(crate) struct FailedAttempt {
     pub(crate) provider_charge: Option<ProviderCharge>,
     /// What it says of the provider's health.
     pub(crate) condition: Option<Condition>,
+    /// It failed for an entry of the catalogue that is another by now, and so says nothing of the model as it is.
+    pub(crate) outdated: bool,
 }
 
 /// What a round of the reaper did.
@@ -201,4 +214,32 @@ pub(crate) struct Hinted {
     pub(crate) forgotten: bool,
     /// The W3C trace context of the call that started the generation; empty for an event that was heard before or is of no job.
     pub(crate) traceparent: String,
+    /// What the provider calls the model of the order that it is to be asked for first; nothing was recorded then.
+    pub(crate) confirm_at_model: Option<String>,
+}
+
+/// A verified webhook of a provider.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hint<'a> {
+    /// Whose it is.
+    pub(crate) provider: &'a str,
+    /// The provider's id of the event.
+    pub(crate) event: &'a str,
+    /// The job that its address names.
+    pub(crate) job: uuid::Uuid,
+    /// The order that it names.
+    pub(crate) reference: Option<&'a str>,
+    /// Whether the provider was asked for that order.
+    pub(crate) confirmation: Confirmation,
+}
+
+/// Whether the provider itself was asked for the order of a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Confirmation {
+    /// It was not, and whoever passes the webhook on does not ask.
+    Impossible,
+    /// It was not yet.
+    NotAsked,
+    /// It was, by our own key, and knows the order.
+    Confirmed,
 }

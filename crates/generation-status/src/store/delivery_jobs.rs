@@ -62,23 +62,36 @@ impl Store {
                              where d.state = 1 /* PENDING */ and d.job_id is null and not d.waits and d.endpoint_id > endpoints.id
                              order by d.endpoint_id limit 1)
                      from endpoints where endpoints.id is not null
+                 ), ready as (
+                     select e.id, e.account_id, e.answer_speed, room.free,
+                            row_number() over (partition by e.account_id order by e.id) as place
+                     from endpoints
+                     join webhook_endpoints e on e.id = endpoints.id and e.disable_time is null
+                     cross join lateral (
+                         select case e.answer_speed when 'prompt' then $2 else $3 end - (
+                             select count(*) from webhook_deliveries s
+                             where s.endpoint_id = e.id and s.state = 1 /* PENDING */ and s.job_id is not null
+                         ) as free
+                     ) room
+                     where room.free > 0
+                       and exists (select from webhook_deliveries d
+                                   where d.account_id = e.account_id and d.endpoint_id = e.id and d.state = 1 /* PENDING */
+                                     and d.job_id is null and not d.waits and d.due_time <= now())
+                 ), chosen as materialized (
+                     -- Each account's first endpoint, then each account's second: whose ids are old, or who has many endpoints with
+                     -- something due, is not before the others.
+                     select * from ready order by place, id limit $1
                  )
-                 select due.id, e.account_id, due.round, e.answer_speed
-                 from endpoints
-                 join webhook_endpoints e on e.id = endpoints.id and e.disable_time is null
+                 select due.id, chosen.account_id, due.round, chosen.answer_speed
+                 from chosen
                  cross join lateral (
-                     select case e.answer_speed when 'prompt' then $2 else $3 end - (
-                         select count(*) from webhook_deliveries s
-                         where s.endpoint_id = e.id and s.state = 1 /* PENDING */ and s.job_id is not null
-                     ) as free
-                 ) room
-                 cross join lateral (
-                     select d.id, d.round from webhook_deliveries d
-                     where d.account_id = e.account_id and d.endpoint_id = e.id
+                     select d.id, d.round, d.due_time from webhook_deliveries d
+                     where d.account_id = chosen.account_id and d.endpoint_id = chosen.id
                        and d.state = 1 /* PENDING */ and d.job_id is null and not d.waits and d.due_time <= now()
-                     order by d.due_time, d.id limit greatest(room.free, 0)
+                     order by d.due_time, d.id limit chosen.free
                      for update skip locked
                  ) due
+                 order by chosen.place, due.due_time, due.id
                  limit $1",
             )
             .bind(MAX_BATCH)

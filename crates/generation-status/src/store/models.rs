@@ -1,12 +1,15 @@
-//! The providers of models, kept so that what was ordered of a model outlives its entry in the catalogue.
+//! The providers and entries of models, kept so that what was ordered of a model outlives its entry in the catalogue.
 
 use std::collections::HashMap;
 
+use chassis::postgres::statement;
 use domain::provider::Provider;
+use jobs::{Breaker, Lease, Scope};
 use sqlx::PgConnection;
 
 use super::Store;
 use crate::error::Error;
+use crate::model::{FrozenEntry, GENERATION_JOBS};
 
 impl Store {
     /// The provider of every model that there ever was. A provider that this build does not know is left out.
@@ -37,6 +40,44 @@ impl Store {
         .bind(providers);
         let run = async |connection: &mut PgConnection| query.fetch_all(connection).await;
         Ok(parse(self.pools.write.run("keep_model_providers", run).await?))
+    }
+
+    /// Keeps the entries of the current models, each a hash. Where one has changed, the breaker of its model closes, since it was
+    /// opened by orders of the entry before. Returns those that were open.
+    pub(crate) async fn keep_entries(&self, current: &[(String, [u8; 32])]) -> Result<Vec<Breaker>, Error> {
+        let models: Vec<&str> = current.iter().map(|(model, _)| model.as_str()).collect();
+        let entries: Vec<&[u8]> = current.iter().map(|(_, entry)| entry.as_slice()).collect();
+        let run = async |tx: &mut PgConnection| {
+            let query = sqlx::query_scalar::<_, String>(
+                "update model_providers p set entry_sha256 = new.entry_sha256, update_time = now()
+                 from unnest($1::text[], $2::bytea[]) as new (model, entry_sha256)
+                 where p.model = new.model and p.entry_sha256 is distinct from new.entry_sha256
+                 returning p.model",
+            )
+            .bind(&models)
+            .bind(&entries);
+            let changed = statement("keep_entries", query.fetch_all(&mut *tx)).await?;
+            Ok(match changed.as_slice() {
+                [] => Vec::new(),
+                changed => jobs::reset_breakers(tx, GENERATION_JOBS, Scope::Queue, changed).await?,
+            })
+        };
+        self.pools.write.transaction("keep_entries", run).await
+    }
+
+    /// The entry of a leased order's model as it was frozen with it.
+    pub(crate) async fn frozen_entry(&self, lease: Lease) -> Result<FrozenEntry, Error> {
+        let query = sqlx::query_as::<_, FrozenEntry>(
+            "select g.model, o.entry_sha256, o.work_order ->> 'model' as remote_name
+             from jobs j
+             join generations g on g.account_id = j.account_id and g.id = j.id
+             join generation_orders o on o.account_id = j.account_id and o.generation_id = j.id
+             where j.id = $1 and j.fence = $2",
+        )
+        .bind(lease.job)
+        .bind(lease.fence);
+        let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
+        Ok(self.pools.finalize.run("frozen_entry", run).await?.ok_or(jobs::Error::StaleFence)?)
     }
 }
 

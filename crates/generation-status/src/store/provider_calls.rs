@@ -15,7 +15,7 @@ use super::change::change;
 use super::forgotten_orders::adopt_order;
 use super::transitions::by_number;
 use crate::error::Error;
-use crate::model::{Basis, Condition, Generation, Hinted, Suspension};
+use crate::model::{Basis, Condition, Confirmation, Generation, Hint, Hinted, Suspension};
 use crate::transitions::suspensions::{Mark, SuspendedFacts, SuspensionOutcome, marks, suspended};
 use crate::transitions::{submitted, symptom};
 
@@ -78,17 +78,23 @@ impl Store {
     }
 
     /// Takes a provider's webhook that names a job: makes the next poll due, and gives a submission in doubt its reference.
-    /// Returns whether the job waited for it, and the generation if it changed; `None` for an event that came before.
-    pub(crate) async fn hint(
-        &self,
-        (provider, event): (&str, &str),
-        job: Uuid,
-        reference: Option<&str>,
-    ) -> Result<Option<(Hinted, Option<Generation>)>, Error> {
+    /// Returns whether the job waited for it, and the generation if it changed; `None` for an event that came before. A reference
+    /// that the provider has not confirmed is not recorded, and neither is its event.
+    pub(crate) async fn hint(&self, hint: Hint<'_>) -> Result<Option<(Hinted, Option<Generation>)>, Error> {
+        let Hint { provider, event, job, reference, confirmation } = hint;
         let run = async |tx: &mut PgConnection| {
             if reference.is_some() && submission_in_progress(tx, provider, job).await? {
                 let message = "a worker may be about to hear the same from the provider itself";
                 return Err(Failure::unavailable("SUBMISSION_UNDER_WAY", message).into());
+            }
+            if let Some(reference) = reference.filter(|_| confirmation != Confirmation::Confirmed)
+                && let Some(model) = unsettled_model(tx, provider, job, reference).await?
+            {
+                if confirmation == Confirmation::Impossible {
+                    let message = "the provider is to be asked for the order first";
+                    return Err(Failure::unavailable("REFERENCE_NOT_CONFIRMED", message).into());
+                }
+                return Ok(Some((Hinted { confirm_at_model: Some(model), ..Hinted::default() }, None)));
             }
             let forgotten = match reference {
                 Some(reference) => adopt_order(tx, provider, job, reference).await?,
@@ -130,7 +136,7 @@ impl Store {
                 }
                 _ => None,
             };
-            Ok(Some((Hinted { awaited, forgotten, traceparent }, generation)))
+            Ok(Some((Hinted { awaited, forgotten, traceparent, confirm_at_model: None }, generation)))
         };
         self.pools.finalize.transaction("hint_work", run).await
     }
@@ -239,6 +245,30 @@ async fn submission_in_progress(tx: &mut PgConnection, provider: &str, job: Uuid
     .bind(job)
     .bind(provider);
     Ok(statement("find_submission", query.fetch_one(tx)).await?)
+}
+
+/// What the provider calls the model of a job's order, where `reference` would be recorded for it: the order has none yet, or the
+/// job is queued and has no order.
+async fn unsettled_model(
+    tx: &mut PgConnection,
+    provider: &str,
+    job: Uuid,
+    reference: &str,
+) -> Result<Option<String>, Error> {
+    let query = sqlx::query_scalar::<_, String>(
+        "select coalesce(nullif(o.work_order->>'model', ''), $2) from jobs j
+         left join generation_orders o on o.account_id = j.account_id and o.generation_id = j.id
+         where j.id = $1
+           and (exists (select from provider_calls p
+                        where p.generation_id = j.id and p.provider = $2 and p.phase <> 'over' and p.reference is null)
+                or (j.state = 'queued'
+                    and not exists (select from provider_calls p
+                                    where p.generation_id = j.id and (p.phase <> 'over' or p.reference = $3))))",
+    )
+    .bind(job)
+    .bind(provider)
+    .bind(reference);
+    Ok(statement("find_unsettled_order", query.fetch_optional(tx)).await?)
 }
 
 /// Writes the reference of the live order, and moves its generation as [`submitted`] says. `None` without an intent, or where

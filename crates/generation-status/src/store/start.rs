@@ -206,8 +206,8 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
              ) as line (id, book, amount, lines)
          ),
          ordered as (
-             insert into generation_orders (generation_id, account_id, work_order, terms)
-             select g.id, g.account_id, $6, $23 from started g
+             insert into generation_orders (generation_id, account_id, work_order, terms, entry_sha256)
+             select g.id, g.account_id, $6, $23, $24 from started g
          ),
          shown as (",
         scene_copy!(started, "started g"),
@@ -242,6 +242,7 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
     .bind(Json(new.labels.clone()))
     .bind(new.end_user.clone())
     .bind(Json(terms.clone()))
+    .bind(new.model.entry_sha256.to_vec())
 }
 
 fn parse_row(row: &PgRow, new: &NewGeneration, max_open: i32) -> Result<Started, Error> {

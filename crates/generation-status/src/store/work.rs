@@ -130,7 +130,12 @@ impl Store {
         failed: &FailedAttempt,
     ) -> Result<(Generation, bool, Option<Breaker>), Error> {
         let run = async |tx: &mut PgConnection| {
-            let opened = report_condition(tx, lease, failed.condition, &failed.job.detail).await?;
+            let opened = if failed.outdated {
+                jobs::pass_probe(tx, lease).await?;
+                None
+            } else {
+                report_condition(tx, lease, failed.condition, &failed.job.detail).await?
+            };
             let (generation, again) = fail_attempt(tx, lease, failed).await?;
             Ok((generation, again, opened))
         };

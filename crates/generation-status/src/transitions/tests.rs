@@ -34,6 +34,7 @@ fn all_facts() -> impl Iterator<Item = Facts> {
 
 fn failed(retry: Retry, wait_reason: WaitReason) -> FailedAttempt {
     FailedAttempt {
+        outdated: false,
         job: jobs::Failure { retry, cause: "BROKEN".to_owned(), detail: "it broke".to_owned() },
         failure: Failure::new(Code::Unavailable, "BROKEN", "it broke"),
         wait_reason,

@@ -33,7 +33,8 @@ impl Binary {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_generation-status"));
         command
             .env("RUSHES_DATABASE_URL", &cluster.config.database.url)
-            .env("RUSHES_PUBLIC_URL", &cluster.config.generations.public_url)
+            .env("RUSHES_PUBLIC_URL", "http://assets.test")
+            .env("RUSHES_ASSET_URLS", "public")
             .env("RUSHES_LISTEN", address.to_string())
             .env("RUSHES_ADMIN_LISTEN", admin.to_string())
             .env("RUSHES_LOG_FORMAT", "json")

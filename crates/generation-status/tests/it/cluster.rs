@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chassis::client::Channel;
 use chassis::drain::Drain;
+use chassis::links::AssetUrls;
 use chassis::request::caller::Caller;
 use futures::StreamExt as _;
 use generation_status::config::Database as Pools;
@@ -109,7 +110,7 @@ impl Cluster {
 
     /// A cluster on this database.
     pub(crate) async fn on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::new(database.url(), "http://assets.test");
+        let mut config = Config::new(database.url(), AssetUrls::public("http://assets.test"));
         let Pools { read, write, claim, finalize, reaper, webhook, .. } = &mut config.database;
         for pool in [read, write, claim, finalize, reaper, webhook] {
             // Tests crowd the machine.

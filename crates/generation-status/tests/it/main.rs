@@ -12,6 +12,7 @@ mod endpoints;
 mod events;
 mod faults;
 mod filters;
+mod mended_entries;
 mod models;
 mod orders;
 mod own_writes;

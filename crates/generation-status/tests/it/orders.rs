@@ -20,11 +20,11 @@ use crate::cluster::{Cluster, User, refusal};
 use crate::worker::{Worker, completion};
 
 /// The file is read every five seconds.
-const WAIT: Duration = Duration::from_secs(30);
+pub(crate) const WAIT: Duration = Duration::from_secs(30);
 const MODEL: &str = "models/clip";
 
 /// A model that takes lengths, resolutions, sound and two frames, and sells seconds.
-const ENTRY: &str = r#"
+pub(crate) const ENTRY: &str = r#"
 [[model]]
 id = "clip"
 aliases = ["clip-latest"]
@@ -59,10 +59,10 @@ fn schema() -> Value {
 }
 
 /// A folder with the catalogue's files.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(entry: &str) -> Self {
+    pub(crate) fn new(entry: &str) -> Self {
         let folder = Self(std::env::temp_dir().join(format!("rushes-catalogue-{}", Uuid::now_v7().simple())));
         std::fs::create_dir_all(&folder.0).unwrap();
         std::fs::write(folder.0.join("clip.json"), schema().to_string()).unwrap();
@@ -74,11 +74,11 @@ impl Folder {
         self.0.join("models.toml")
     }
 
-    fn write(&self, entry: &str) {
+    pub(crate) fn write(&self, entry: &str) {
         std::fs::write(self.file(), entry).unwrap();
     }
 
-    async fn cluster(&self) -> Cluster {
+    pub(crate) async fn cluster(&self) -> Cluster {
         let file = self.file();
         Cluster::with(move |config| config.generations.catalogue = open(&file)).await
     }
@@ -94,7 +94,7 @@ impl Drop for Folder {
     }
 }
 
-fn request(user: &User, input: Input) -> StartGenerationRequest {
+pub(crate) fn request(user: &User, input: Input) -> StartGenerationRequest {
     StartGenerationRequest { model: MODEL.to_owned(), input: Some(input), ..user.start_request() }
 }
 
@@ -102,7 +102,7 @@ fn seconds(count: i64) -> Option<settings::Length> {
     Some(settings::Length::Duration(prost_types::Duration { seconds: count, nanos: 0 }))
 }
 
-fn harbour() -> Input {
+pub(crate) fn harbour() -> Input {
     Input { prompt: "a harbour".to_owned(), seed: Some(7), ..Input::default() }
 }
 
@@ -119,7 +119,7 @@ async fn asset(cluster: &Cluster, user: &User, byte: u8) -> String {
     domain::name::asset_name(&[byte; 32])
 }
 
-async fn next_work(cluster: &Cluster) -> (Worker, proto::work::v1::Work) {
+pub(crate) async fn next_work(cluster: &Cluster) -> (Worker, proto::work::v1::Work) {
     let mut worker = Worker::of(cluster, "fal", 1).await;
     let work = worker.next().await;
     (worker, work)

@@ -14,13 +14,17 @@ use testkit::eventually;
 use crate::cluster::{Cluster, PRICE, User};
 use crate::worker::Worker;
 
-const MODEL: &str = "models/local-sketch";
+const SKETCH: &str = "models/local-sketch";
 
 async fn model(cluster: &Cluster, user: &User) -> Model {
+    named(cluster, user, SKETCH).await
+}
+
+pub(crate) async fn named(cluster: &Cluster, user: &User, name: &str) -> Model {
     let uri = format!("http://{}", cluster.node.address).parse().unwrap();
     let mut client: ModelServiceClient<Channel> =
         ModelServiceClient::new(chassis::client::connect("generation-status", &uri));
-    client.get_model(user.asks(GetModelRequest { name: MODEL.to_owned() })).await.unwrap().into_inner()
+    client.get_model(user.asks(GetModelRequest { name: name.to_owned() })).await.unwrap().into_inner()
 }
 
 /// Waits until the model is in this state.
@@ -30,7 +34,7 @@ async fn shows(cluster: &Cluster, user: &User, state: model::State) -> Model {
 }
 
 /// Reports that nothing was ordered, for this reason.
-async fn refused(worker: &Worker, work: &Work, condition: ProviderCondition) -> bool {
+pub(crate) async fn refused(worker: &Worker, work: &Work, condition: ProviderCondition) -> bool {
     worker.intended(work).await.unwrap();
     let change = |request: &mut proto::work::v1::FailWorkRequest| {
         request.set_provider_charge(ProviderCharge::NotCharged);
@@ -41,7 +45,7 @@ async fn refused(worker: &Worker, work: &Work, condition: ProviderCondition) -> 
 }
 
 /// Makes what waits claimable, and the next probe due.
-async fn hasten(cluster: &Cluster) {
+pub(crate) async fn hasten(cluster: &Cluster) {
     sqlx::query("update jobs set run_at = now() where state = 'queued'").execute(&cluster.pool).await.unwrap();
     sqlx::query("update job_breakers set probe_time = now()").execute(&cluster.pool).await.unwrap();
 }

@@ -71,10 +71,10 @@ async fn mortal(node: &Node) -> (Proxy, Generations) {
 }
 
 /// Ends generations that hold nothing, in one statement.
-async fn end_all(cluster: &Cluster, ids: &[uuid::Uuid]) {
+async fn end_all(executor: impl sqlx::PgExecutor<'_>, ids: &[uuid::Uuid]) {
     sqlx::query("update generations set state = 8, end_time = now(), provider_charge = 1 where id = any ($1)")
         .bind(ids)
-        .execute(&cluster.pool)
+        .execute(executor)
         .await
         .unwrap();
 }
@@ -139,6 +139,8 @@ async fn a_watcher_that_missed_too_much_gets_a_gap() {
     let mut watch = Watch::of(&isolated, &user, all()).await.unwrap();
     assert!(watch.snapshot().await.is_empty());
     let ids: Vec<_> = (0..=WATCHED).map(|_| uuid::Uuid::now_v7()).collect();
+    // Begun and ended in one transaction: a watch that read between the two would have its gap too early.
+    let mut transaction = cluster.pool.begin().await.unwrap();
     sqlx::query(
         "with jobs as (
              insert into jobs (id, account_id, kind, state, vft, max_attempts, idem_key, request_hash, payload, finished_at)
@@ -152,10 +154,11 @@ async fn a_watcher_that_missed_too_much_gets_a_gap() {
     .bind(user.account)
     .bind(user.project)
     .bind(user.scene)
-    .execute(&cluster.pool)
+    .execute(&mut *transaction)
     .await
     .unwrap();
-    end_all(&cluster, &ids).await;
+    end_all(&mut *transaction, &ids).await;
+    transaction.commit().await.unwrap();
     loop {
         match watch.next().await.unwrap().0 {
             Event::Heartbeat(_) => {}
@@ -261,7 +264,7 @@ async fn a_late_message_does_not_resend_an_old_terminal_state() {
     .execute(&cluster.pool)
     .await
     .unwrap();
-    end_all(&cluster, &[old]).await;
+    end_all(&cluster.pool, &[old]).await;
     cluster.started(&user).await;
     let mut watch = Watch::of(&cluster.node, &user, all()).await.unwrap();
     let (first, token) = watch.next().await.unwrap();

@@ -6,6 +6,7 @@ use proto::generations::v1::charge::ProviderCharge;
 use proto::generations::v1::progress::Basis;
 use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::generations::v1::{CancelGenerationRequest, Generation, ResolveGenerationRequest, State, WaitReason};
+use proto::work::v1::hint_work_request::Confirmation;
 use proto::work::v1::{FailureClass, HintWorkRequest, HintWorkResponse, Work};
 use testkit::eventually;
 use tonic::{Code, Status};
@@ -43,6 +44,7 @@ pub(crate) async fn hinted(cluster: &Cluster, job: &str, event: &str, reference:
         event: event.to_owned(),
         job: job.to_owned(),
         provider_reference: reference.to_owned(),
+        confirmation: Confirmation::Confirmed.into(),
     };
     cluster.node.works.clone().hint_work(request).await.unwrap().into_inner()
 }
@@ -135,6 +137,7 @@ async fn a_webhook_is_refused_while_a_worker_holds_the_submission() {
         event: "event-1".to_owned(),
         job: job.clone(),
         provider_reference: "order-1".to_owned(),
+        confirmation: Confirmation::Confirmed.into(),
     };
     let refused = refusal(cluster.node.works.clone().hint_work(request()).await);
     assert_eq!(refused, (Code::Unavailable, "SUBMISSION_UNDER_WAY".to_owned()));
@@ -233,6 +236,45 @@ async fn a_wait_holds_no_lease_and_a_poll_is_no_attempt() {
         (done.state(), done.attempt_count, provider_charge(&done)),
         (State::Completed, 1, ProviderCharge::Charged)
     );
+}
+
+/// A webhook can be signed by a provider and name an order that is not ours.
+#[tokio::test]
+async fn a_reference_is_recorded_only_once_the_provider_has_confirmed_it() {
+    let cluster = quick().await;
+    let user = cluster.user(1).await;
+    let (mut worker, work, name) = unconfirmed(&cluster, &user).await;
+    let job = work.lease.unwrap().job;
+    let request = |confirmation: Confirmation| HintWorkRequest {
+        provider: "local".to_owned(),
+        event: "event-1".to_owned(),
+        job: job.clone(),
+        provider_reference: "order-of-a-stranger".to_owned(),
+        confirmation: confirmation.into(),
+    };
+    for _ in 0..2 {
+        let answer = cluster.node.works.clone().hint_work(request(Confirmation::NotAsked)).await.unwrap().into_inner();
+        assert!(!answer.awaited && !answer.confirm_at_model.is_empty(), "{answer:?}");
+        let refused = refusal(cluster.node.works.clone().hint_work(request(Confirmation::Unspecified)).await);
+        assert_eq!(refused, (Code::Unavailable, "REFERENCE_NOT_CONFIRMED".to_owned()), "a worker that cannot ask");
+    }
+    let shown = cluster.get(&user, &name).await.unwrap();
+    assert_eq!((shown.state(), shown.wait_reason()), (State::Submitting, WaitReason::SubmissionUnconfirmed));
+    let known: i64 = sqlx::query_scalar("select count(*) from provider_calls where reference is not null")
+        .fetch_one(&cluster.pool)
+        .await
+        .unwrap();
+    assert_eq!(known, 0);
+    // The event of what was refused is not used up: the order that the provider confirms settles it.
+    assert!(hint(&cluster, &job, "event-1", "order-7").await);
+    let poll = worker.next().await;
+    assert_eq!(poll.provider_reference, "order-7");
+    // Of an order that is known nobody is asked again.
+    let later = HintWorkRequest { event: "event-2".to_owned(), ..request(Confirmation::NotAsked) };
+    let later = HintWorkRequest { provider_reference: "order-7".to_owned(), ..later };
+    assert_eq!(cluster.node.works.clone().hint_work(later).await.unwrap().into_inner().confirm_at_model, "");
+    worker.finalizing(&poll).await.unwrap();
+    worker.complete(&poll).await.unwrap();
 }
 
 #[tokio::test]

@@ -285,3 +285,45 @@ async fn a_job_that_is_not_carried_out_leaves_its_delivery_to_the_next() {
     receiver.next().await;
     cluster.logged(&user, &endpoint.name, |log| log[0].state() == Sent::Delivered).await;
 }
+
+/// What is due is enqueued 200 at a time. Old accounts with many endpoints used to fill each batch, by the ids of their endpoints.
+#[tokio::test]
+async fn a_flood_of_events_of_old_accounts_does_not_come_before_those_of_a_new_one() {
+    let (cluster, receiver) = (cluster().await, Receiver::open().await);
+    // None ends, so that each job is there to be looked at.
+    receiver.plan(&[Reply::Never; 500]);
+    let mut flood = Vec::new();
+    for _ in 0..6 {
+        let user = cluster.user(0).await;
+        for _ in 0..10 {
+            flood.push(id_of(&cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap().name));
+        }
+    }
+    let user = cluster.user(0).await;
+    let late = id_of(&cluster.endpoint(&user, &receiver.url, all_events()).await.unwrap().name);
+    // Known as prompt, each has room for four: 240 of the flood before the late one's, were it by their ids. All come at one instant.
+    sqlx::query("update webhook_endpoints set answer_speed = 'prompt'").execute(&cluster.pool).await.unwrap();
+    flood.push(late);
+    sqlx::query(
+        "insert into webhook_deliveries (id, account_id, endpoint_id, event_type)
+         select rushes_uuid_v7(), e.account_id, e.id, 'generation.queued'
+         from webhook_endpoints e, generate_series(1, 8) where e.id = any($1)",
+    )
+    .bind(&flood)
+    .execute(&cluster.pool)
+    .await
+    .unwrap();
+    let rounds = async || {
+        let times = sqlx::query_as::<_, (Option<time::OffsetDateTime>, Option<time::OffsetDateTime>)>(
+            "select min(j.create_time), min(j.create_time) filter (where d.endpoint_id = $1)
+             from jobs j join webhook_deliveries d on j.id = d.job_id",
+        )
+        .bind(late)
+        .fetch_one(&cluster.pool)
+        .await
+        .unwrap();
+        times.0.zip(times.1)
+    };
+    let (first, of_the_late) = eventually("the late one's is enqueued", LONG, rounds).await.unwrap();
+    assert_eq!(first, of_the_late, "in the first round, which is one transaction");
+}

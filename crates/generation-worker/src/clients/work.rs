@@ -25,7 +25,7 @@ use self::messages::{
     trouble_to_proto, usage_to_proto,
 };
 use crate::error::Error;
-use crate::model::{Completion, Failure, Hinted, Lease, Reference, RemoteModel, Suspension, Work};
+use crate::model::{Completion, Confirmation, Failure, Hinted, Lease, Reference, RemoteModel, Suspension, Work};
 
 /// Its name in errors.
 const SERVICE: &str = "generation-status";
@@ -182,15 +182,18 @@ impl WorkClient {
         job: Uuid,
         event: &str,
         reference: Option<&str>,
+        confirmation: Confirmation,
     ) -> Result<Hinted, Error> {
         let request = wire::HintWorkRequest {
             provider: provider.to_owned(),
             event: event.to_owned(),
             job: job.to_string(),
             provider_reference: reference.unwrap_or_default().to_owned(),
+            confirmation: confirmation_to_proto(confirmation).into(),
         };
         let response = call_once(self.inner.clone().hint_work(request)).await.map_err(parse_status)?;
-        Ok(Hinted { awaited: response.awaited, traceparent: response.traceparent })
+        let confirm_at_model = Some(response.confirm_at_model).filter(|model| !model.is_empty());
+        Ok(Hinted { awaited: response.awaited, traceparent: response.traceparent, confirm_at_model })
     }
 
     /// Reports how far the work is; tried once, since the next report says more. Returns whether it is to be cancelled.
@@ -292,6 +295,13 @@ impl WorkClient {
         let request = wire::ReleaseWorkRequest { lease: Some(to_proto(lease)) };
         call_once(self.inner.clone().release_work(request)).await.map_err(parse_status)?;
         Ok(())
+    }
+}
+
+fn confirmation_to_proto(confirmation: Confirmation) -> wire::hint_work_request::Confirmation {
+    match confirmation {
+        Confirmation::NotAsked => wire::hint_work_request::Confirmation::NotAsked,
+        Confirmation::Confirmed => wire::hint_work_request::Confirmation::Confirmed,
     }
 }
 

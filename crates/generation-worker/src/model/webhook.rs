@@ -28,6 +28,15 @@ pub struct WebhookEvent {
     pub reference: Option<String>,
 }
 
+/// Whether the provider itself was asked for the order of a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// It was not.
+    NotAsked,
+    /// It was, and knows it.
+    Confirmed,
+}
+
 /// What became of a webhook that was passed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hinted {
@@ -35,6 +44,8 @@ pub struct Hinted {
     pub awaited: bool,
     /// The W3C trace context of the call that started the generation; empty where none is known.
     pub traceparent: String,
+    /// What the provider calls the model of the order that it is to be asked for first; nothing was recorded then.
+    pub confirm_at_model: Option<String>,
 }
 
 /// Why a webhook is not believed, for operators.

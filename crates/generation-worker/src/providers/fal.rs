@@ -23,8 +23,8 @@ use uuid::Uuid;
 use super::api::{Answer, Api, Operation, RawBody};
 use super::key_set::KeySet;
 use super::prices::Prices;
-use super::webhook_url::webhook_url;
 use super::{outputs, refusals};
+use crate::hook_addresses::HookAddresses;
 use crate::model::{
     Abilities, CallOutcome, Charge, FileForms, Input, InputFile, Made, NotVerified, Order, OrderStatus, Reference,
     Stopping, Trouble, Upload, Usage, Webhook, WebhookEvent,
@@ -44,7 +44,9 @@ const BILLABLE_UNITS: &str = "x-fal-billable-units";
 #[derive(Clone, Debug)]
 pub struct Fal {
     api: Api,
-    hooks: Option<Url>,
+    hooks: Option<HookAddresses>,
+    /// Whose webhooks are ours.
+    user: Option<String>,
     keys: Arc<KeySet>,
     /// Its storage for inputs.
     rest: Api,
@@ -60,6 +62,7 @@ impl Fal {
         Ok(Self {
             api: Api::new(NAME, config.url.clone(), Some(config.authorization.clone()))?,
             hooks: config.hooks.clone(),
+            user: config.user.clone(),
             keys: Arc::new(KeySet::new(config.keys.clone())),
             rest: Api::new(NAME, config.rest_url.clone(), Some(config.authorization.clone()))?,
             prices: Arc::new(Prices::new(Api::new(NAME, config.api_url.clone(), Some(config.authorization.clone()))?)),
@@ -143,7 +146,7 @@ impl provider::Provider for Fal {
             // Before the order: its first webhook may come before anybody polls.
             self.refresh_keys().await;
             let mut url = self.api.url(order.model.split('/'));
-            if let Some(webhook) = webhook_url(self.hooks.as_ref(), NAME, order.key) {
+            if let Some(webhook) = self.hooks.as_ref().and_then(|hooks| hooks.address(NAME, order.key)) {
                 url.query_pairs_mut().append_pair("fal_webhook", webhook.as_str());
             }
             let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&json!(input.json))).await?;
@@ -205,7 +208,12 @@ impl provider::Provider for Fal {
 
     fn verify(&self, webhook: &Webhook) -> Result<WebhookEvent, NotVerified> {
         let request = signatures::verify_fal(&webhook.headers, &webhook.body, webhook.now, &self.keys.known());
-        let request = request.inspect_err(|_| self.keys.expire_soon())?;
+        let (request, user) = request.inspect_err(|_| self.keys.expire_soon())?;
+        // fal signs for all of its customers with the same keys.
+        if self.user.as_deref() != Some(user) {
+            events::foreign_fal_user(user);
+            return Err(NotVerified("it is of another user of fal"));
+        }
         // The signature covers headers and body. The headers name the delivery; the order is the one that the body names, and a
         // body that names none is a hint all the same.
         let body: Value = serde_json::from_slice(&webhook.body).unwrap_or_default();

@@ -18,12 +18,11 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use ring::hmac;
 use serde_json::{Value, json};
-use url::Url;
 use uuid::Uuid;
 
 use super::api::{Answer, Api, Operation, RawBody};
-use super::webhook_url::webhook_url;
 use super::{outputs, refusals};
+use crate::hook_addresses::HookAddresses;
 use crate::model::{
     Abilities, CallOutcome, Charge, FileForms, Input, InputFile, Made, NotVerified, Order, OrderStatus, Reference,
     Stopping, Trouble, Upload, Usage, Webhook, WebhookEvent,
@@ -44,7 +43,7 @@ const MIN_CANCEL_AFTER: u64 = 5;
 #[derive(Clone, Debug)]
 pub struct Replicate {
     api: Api,
-    hooks: Option<Url>,
+    hooks: Option<HookAddresses>,
     secrets: Vec<hmac::Key>,
 }
 
@@ -110,7 +109,7 @@ impl provider::Provider for Replicate {
                 }
                 None => self.api.url(["models"].into_iter().chain(order.model.split('/')).chain(["predictions"])),
             };
-            if let Some(webhook) = webhook_url(self.hooks.as_ref(), NAME, order.key) {
+            if let Some(webhook) = self.hooks.as_ref().and_then(|hooks| hooks.address(NAME, order.key)) {
                 body["webhook"] = webhook.as_str().into();
                 // `start` names an order early whose submission was not answered.
                 body["webhook_events_filter"] = json!(["start", "completed"]);

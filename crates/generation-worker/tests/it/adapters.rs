@@ -66,7 +66,7 @@ impl FakeServer {
         let config = config::Replicate {
             url: self.url("/v1"),
             authorization: HeaderValue::from_static("Bearer token"),
-            hooks: Some(Url::parse("https://rushes.test/hooks").unwrap()),
+            hooks: Some(crate::cluster::hooks()),
             secrets: Vec::new(),
         };
         Replicate::new(&config).unwrap()
@@ -77,6 +77,7 @@ impl FakeServer {
             url: self.url("/"),
             authorization: HeaderValue::from_static("Key key"),
             hooks: None,
+            user: None,
             keys: self.url("/keys"),
             rest_url: self.url("/rest"),
             api_url: self.url("/api"),
@@ -146,7 +147,10 @@ async fn replicate_is_asked_for_a_model_or_a_version() {
     let (model, version) = (body(&asked[0]), body(&asked[1]));
     assert_eq!((&model["version"], &version["version"]), (&serde_json::Value::Null, &"5c7d5dc6".into()));
     assert_eq!(model["input"], serde_json::json!({"prompt": "A lighthouse", "seed": 7}));
-    assert_eq!(model["webhook"], format!("https://rushes.test/hooks/replicate/{JOB}"));
+    assert_eq!(
+        model["webhook"],
+        format!("https://rushes.test/hooks/replicate/{}", crate::cluster::hook_path("replicate", JOB))
+    );
     assert!(asked[0].contains("authorization: Bearer token\r\n"), "{}", asked[0]);
     assert!(!asked[0].contains("cancel-after") && asked[1].contains("cancel-after: 91s\r\n"), "{}", asked[1]);
 }

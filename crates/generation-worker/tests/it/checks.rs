@@ -46,6 +46,7 @@ async fn each_mistake_with_keys_and_models_is_found_before_an_order() {
         url: "http://127.0.0.1:1/".parse().unwrap(),
         authorization: "Key k".parse().unwrap(),
         hooks: None,
+        user: None,
         keys: "http://127.0.0.1:1/".parse().unwrap(),
         rest_url: "http://127.0.0.1:1/".parse().unwrap(),
         api_url: "http://127.0.0.1:1/".parse().unwrap(),

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use chassis::client::{self, Channel};
 use chassis::drain::Drain;
+use chassis::keyring::InternalKeys;
 use chassis::{blobs, server, telemetry};
 use generation_worker::Service;
 use generation_worker::config::{Config, Downloads, Local, Upstreams, Work};
+use generation_worker::hook_addresses::HookAddresses;
 use generation_worker::providers::Registry;
 use proto::work::v1::hook_service_client::HookServiceClient;
 use proto::work::v1::provider_service_client::ProviderServiceClient;
@@ -32,6 +34,18 @@ pub(crate) struct Cluster {
     nodes_drain: Drain,
 }
 
+/// Where the workers of these tests get webhooks.
+pub(crate) fn hooks() -> HookAddresses {
+    let keys = InternalKeys::parse("test-test-test-test-test-test-test").unwrap();
+    HookAddresses::new("https://rushes.test/hooks".parse().unwrap(), &keys)
+}
+
+/// What follows the provider's name in the address of its webhooks of a job.
+pub(crate) fn hook_path(provider: &str, job: uuid::Uuid) -> String {
+    let address = hooks().address(provider, job).unwrap();
+    address.path().strip_prefix(&format!("/hooks/{provider}/")).unwrap().to_owned()
+}
+
 /// A worker's settings beside a node at `uri`, with its objects in `folder`.
 pub(crate) fn config(uri: &http::Uri, folder: &std::path::Path) -> Config {
     let free = "127.0.0.1:0".parse().unwrap();
@@ -47,6 +61,7 @@ pub(crate) fn config(uri: &http::Uri, folder: &std::path::Path) -> Config {
             max_video_bytes: 8 << 20,
             memory_bytes: 32 << 20,
         },
+        hooks: Some(hooks()),
         local: Local { pace: Duration::ZERO, threads: 2 },
         replicate: None,
         fal: None,

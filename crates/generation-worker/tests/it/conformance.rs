@@ -32,6 +32,7 @@ struct Providers {
     registry: Registry,
     bill: PathBuf,
     hooks: TcpListener,
+    config: Config,
     _double: Double,
 }
 
@@ -50,6 +51,8 @@ impl Providers {
             ("RUSHES_THUMBNAIL_WORKER_URL", "http://127.0.0.1:1"),
             ("RUSHES_BLOBS_URL", "file:///tmp"),
             ("RUSHES_HOOKS_URL", &format!("http://{}/hooks", hooks.local_addr().unwrap())),
+            ("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test"),
+            ("RUSHES_FAL_USER_ID", "user-of-the-double"),
             ("RUSHES_REPLICATE_TOKEN", token),
             ("RUSHES_REPLICATE_URL", &at("/replicate/v1")),
             ("RUSHES_REPLICATE_WEBHOOK_SECRETS", &secret),
@@ -63,8 +66,9 @@ impl Providers {
             ("RUSHES_COG_URL_GPU", &at("/cog/gpu")),
             ("RUSHES_COG_TOKEN_GPU", token),
         ]);
-        let registry = Registry::open(&Config::read(&source).unwrap()).unwrap();
-        Self { registry, bill, hooks, _double: double }
+        let config = Config::read(&source).unwrap();
+        let registry = Registry::open(&config).unwrap();
+        Self { config, registry, bill, hooks, _double: double }
     }
 
     async fn without_faults() -> Self {
@@ -98,13 +102,10 @@ impl Providers {
         for (name, value) in head.lines().skip(1).filter_map(|line| line.split_once(": ")) {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        let job = head.split_whitespace().nth(1).unwrap().rsplit('/').next().unwrap();
-        Webhook {
-            job: job.parse().unwrap(),
-            headers,
-            body: Bytes::copy_from_slice(&bytes[head.len() + 4..]),
-            now: SystemTime::now(),
-        }
+        let mut path = head.split_whitespace().nth(1).unwrap().splitn(4, '/').skip(2);
+        let (provider, path) = (path.next().unwrap(), path.next().unwrap());
+        let job = self.config.hooks.as_ref().unwrap().job(provider, path).unwrap();
+        Webhook { job, headers, body: Bytes::copy_from_slice(&bytes[head.len() + 4..]), now: SystemTime::now() }
     }
 }
 

@@ -16,6 +16,7 @@ use proto::assets::v1::{
     UploadAssetRequest,
 };
 use proto::work::v1::heartbeat_response::LeaseStatus;
+use proto::work::v1::hint_work_request::Confirmation;
 use proto::work::v1::work_service_server::{WorkService, WorkServiceServer};
 use proto::work::v1::{
     ClaimWorkRequest, ClaimWorkResponse, CompleteWorkRequest, CompleteWorkResponse, FailWorkRequest, FailWorkResponse,
@@ -64,6 +65,8 @@ pub(crate) struct State {
     /// The catalogue's models elsewhere.
     pub(crate) models: Vec<RemoteModel>,
     pub(crate) hints: Vec<HintWorkRequest>,
+    /// What the provider calls the model of an order that is not known yet; empty: all are.
+    pub(crate) unsettled: String,
     pub(crate) registered: Vec<(Uuid, RegisterOutputRequest)>,
 }
 
@@ -266,8 +269,13 @@ impl WorkService for Node {
         if let Some(status) = state.refusals.get_mut("hint_work").and_then(VecDeque::pop_front) {
             return Err(status);
         }
-        state.hints.push(request.into_inner());
-        Ok(Response::new(HintWorkResponse { awaited: true, traceparent: TRACEPARENT.into() }))
+        let hint = request.into_inner();
+        let confirm_at_model = match hint.confirmation() {
+            Confirmation::Confirmed => String::new(),
+            _ => state.unsettled.clone(),
+        };
+        state.hints.push(hint);
+        Ok(Response::new(HintWorkResponse { awaited: true, traceparent: TRACEPARENT.into(), confirm_at_model }))
     }
 
     async fn record_submission(

@@ -40,6 +40,7 @@ pub(crate) fn registry(double: &Double, token: &str) -> Registry {
         url: url("/fal"),
         authorization: header("Key"),
         hooks: None,
+        user: None,
         keys: url("/fal-keys"),
         rest_url: url("/fal-rest"),
         api_url: url("/fal-api"),
@@ -109,7 +110,7 @@ async fn carries_orders_out() {
     let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
     let webhook = |secret: &str| ReceiveHookRequest {
         provider: "fake".into(),
-        job: uuid::Uuid::now_v7().to_string(),
+        job: crate::cluster::hook_path("fake", uuid::Uuid::now_v7()),
         headers: vec![header("x-secret", secret), header("x-event", "done")],
         body: b"order-5".to_vec(),
     };

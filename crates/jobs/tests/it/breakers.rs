@@ -135,6 +135,22 @@ async fn a_probe_that_never_ends_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_probe_that_says_nothing_is_followed_by_another_at_once() {
+    let cluster = queued(&["a"]).await;
+    let first = cluster.claim_from(&["a"], 2).await;
+    cluster.trip(first[0].lease, REFUSED).await;
+    cluster.probe_now().await;
+    let probe = cluster.claim_from(&["a"], 8).await;
+    assert_eq!(probe.len(), 1);
+    // What was under way when it opened is no probe, and gives none back.
+    jobs::pass_probe(&mut *cluster.connection().await, first[1].lease).await.unwrap();
+    assert!(cluster.claim_from(&["a"], 8).await.is_empty());
+    jobs::pass_probe(&mut *cluster.connection().await, probe[0].lease).await.unwrap();
+    assert_eq!(cluster.claim_from(&["a"], 8).await.len(), 1, "still one at a time");
+    assert_eq!(cluster.block_reason("a").await, Some(BlockReason::Unavailable), "it stays open");
+}
+
+#[tokio::test]
 async fn a_broken_queue_leaves_the_others_of_its_pool_alone() {
     let cluster = queued(&["a", "b"]).await;
     let first = cluster.claim_from(&["a"], 1).await;
@@ -146,7 +162,12 @@ async fn a_broken_queue_leaves_the_others_of_its_pool_alone() {
     assert_eq!(cluster.trip(first[0].lease, symptom).await.unwrap().target, "a");
     assert!(cluster.claim_from(&["a"], 8).await.is_empty());
     assert!(!cluster.claim_from(&["b"], 2).await.is_empty());
-    assert!(jobs::reset_breaker(&mut *cluster.connection().await, KIND, Scope::Queue, "a").await.unwrap());
+    let reset = async || {
+        let targets = ["a".to_owned()];
+        jobs::reset_breakers(&mut *cluster.connection().await, KIND, Scope::Queue, &targets).await.unwrap()
+    };
+    assert_eq!(reset().await.iter().map(|breaker| breaker.target.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(reset().await, []);
     assert!(!cluster.claim_from(&["a"], 2).await.is_empty());
 }
 

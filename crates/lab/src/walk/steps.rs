@@ -90,8 +90,8 @@ pub(super) const ALL: &[Step] = &[
         cause: Cause::ModelGone,
         shows: WAITS,
         says: &["UNKNOWN THERE", "provider unavailable", "refuses it as it is set up here"],
-        then: "An order keeps the entry that it was started with: cancel those of the wrong one. With the entry corrected, the next new \
-               order is taken. Other models of the provider went on.",
+        then: "With the entry mended, new orders are taken at once. Those of the wrong one keep it: each is tried once more, and ends \
+               as `MODEL_MISCONFIGURED`, at no charge. Other models of the provider went on.",
     },
     Step {
         title: "An outage of an hour",
@@ -156,7 +156,14 @@ impl Walk<'_> {
             let _ = writeln!(page, "\n{}", step.then);
         }
         self.end(step.cause).await?;
-        if matches!(step.cause, Cause::Drips) {
+        if matches!(step.cause, Cause::ModelGone) {
+            let new = self.customer.start(MODELS[0], prompt, Ask::default()).await?;
+            self.until(&new, GOES_ON, |shown| shown.state() == State::Completed).await?;
+            let old = self.until(&name, GOES_ON, |shown| shown.state() == State::Failed).await?;
+            ensure!(old.charge.as_ref().is_some_and(|charge| charge.held_micros == 0), "its hold is released: {old:?}");
+            let printed = command(self.cluster, self.customer.key(), &["get", &name]).await?;
+            let _ = write!(page, "\n```\n{printed}```\n");
+        } else if matches!(step.cause, Cause::Drips) {
             let end = [
                 "queue",
                 "resolve-many",

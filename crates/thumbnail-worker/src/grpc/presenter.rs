@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use chassis::blobs::Name;
+use chassis::links::AssetUrls;
+use domain::id::AccountId;
 use domain::name::asset_name;
 use prost_types::Timestamp;
 use proto::assets::v1::thumbnail::State;
@@ -12,20 +13,20 @@ use crate::model::{self, Spec, StoredAsset, ThumbnailStatus};
 
 /// Makes messages of records.
 pub(super) struct Presenter {
-    /// What the addresses of assets begin with, without a slash at its end.
-    public_url: String,
+    /// The addresses of assets.
+    urls: AssetUrls,
 }
 
 impl Presenter {
-    pub(super) fn new(public_url: String) -> Self {
-        Self { public_url }
+    pub(super) fn new(urls: AssetUrls) -> Self {
+        Self { urls }
     }
 
     /// An asset with its default thumbnail.
-    pub(super) fn asset_to_proto(&self, StoredAsset { asset, thumbnail }: StoredAsset) -> Asset {
+    pub(super) fn asset_to_proto(&self, account: AccountId, StoredAsset { asset, thumbnail }: StoredAsset) -> Asset {
         Asset {
             name: asset_name(&asset.sha256),
-            url: self.url(&asset.blob),
+            url: self.urls.url(account.0, &asset.blob),
             mime_type: asset.mime_type,
             size_bytes: asset.bytes.cast_signed(),
             width: asset.width.cast_signed(),
@@ -34,8 +35,8 @@ impl Presenter {
             audio: asset.audio,
             frame_rate: asset.frame_rate,
             c2pa: asset.c2pa,
-            thumbnail: thumbnail.map(|status| self.thumbnail_to_proto(status, Spec::default())),
-            poster: asset.poster.as_ref().map(|poster| self.poster_to_proto(poster)),
+            thumbnail: thumbnail.map(|status| self.thumbnail_to_proto(account, status, Spec::default())),
+            poster: asset.poster.as_ref().map(|poster| self.poster_to_proto(account, poster)),
             create_time: Some(Timestamp {
                 seconds: asset.create_time.unix_timestamp(),
                 nanos: asset.create_time.nanosecond().cast_signed(),
@@ -43,10 +44,10 @@ impl Presenter {
         }
     }
 
-    fn poster_to_proto(&self, poster: &model::Poster) -> Poster {
+    fn poster_to_proto(&self, account: AccountId, poster: &model::Poster) -> Poster {
         let image = |image: &model::PosterImage| PosterImage {
             asset: asset_name(&image.blob.sha256()),
-            url: self.url(&image.blob),
+            url: self.urls.url(account.0, &image.blob),
             width: image.width.cast_signed(),
             height: image.height.cast_signed(),
         };
@@ -57,7 +58,7 @@ impl Presenter {
         }
     }
 
-    pub(super) fn thumbnail_to_proto(&self, status: ThumbnailStatus, spec: Spec) -> Thumbnail {
+    pub(super) fn thumbnail_to_proto(&self, account: AccountId, status: ThumbnailStatus, spec: Spec) -> Thumbnail {
         let spec = ThumbnailSpec {
             width: spec.width.cast_signed(),
             height: spec.height.cast_signed(),
@@ -69,7 +70,7 @@ impl Presenter {
             ThumbnailStatus::Ready(blob) => {
                 thumbnail.set_state(State::Ready);
                 thumbnail.asset = asset_name(&blob.sha256());
-                thumbnail.url = self.url(&blob);
+                thumbnail.url = self.urls.url(account.0, &blob);
             }
             ThumbnailStatus::Failed(reason) => {
                 thumbnail.set_state(State::Failed);
@@ -80,17 +81,13 @@ impl Presenter {
     }
 
     /// An output that was registered; its poster is its default thumbnail.
-    pub(super) fn output_to_proto(&self, output: StoredAsset) -> RegisterOutputResponse {
+    pub(super) fn output_to_proto(&self, account: AccountId, output: StoredAsset) -> RegisterOutputResponse {
         let poster_missing_reason = match &output.thumbnail {
             Some(ThumbnailStatus::Failed(reason)) => reason.clone(),
             _ => String::new(),
         };
         let duration_ms = i64::try_from(output.asset.duration.as_millis()).unwrap_or_default();
-        RegisterOutputResponse { asset: Some(self.asset_to_proto(output)), duration_ms, poster_missing_reason }
-    }
-
-    fn url(&self, blob: &Name) -> String {
-        format!("{}/assets/{blob}", self.public_url)
+        RegisterOutputResponse { asset: Some(self.asset_to_proto(account, output)), duration_ms, poster_missing_reason }
     }
 }
 

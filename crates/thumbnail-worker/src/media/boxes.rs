@@ -15,11 +15,11 @@ const MAX_BOXES: usize = 250_000;
 
 /// The parts of a file's index.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(crate) struct Index {
     /// The body of `moov`, where there is one.
-    pub(super) movie: Option<Vec<u8>>,
+    pub(crate) movie: Option<Vec<u8>>,
     /// All `moof` boxes, whole.
-    pub(super) fragments: Vec<u8>,
+    pub(crate) fragments: Vec<u8>,
 }
 
 /// A box in a file: its name, and where its body lies.
@@ -32,17 +32,30 @@ pub(super) struct Outer {
 impl Index {
     /// Reads the index of a file, whose outermost boxes have to fill it exactly.
     pub(super) fn read(source: &dyn Source, media_type: Type) -> Result<Self, Error> {
-        let mut window = Window::new(source);
         let mut index = Self::default();
+        index.walk(source, media_type)?;
+        Ok(index)
+    }
+
+    /// Reads as much of an index as there is: a file that is cut may show its first frames all the same.
+    pub(crate) fn found(source: &dyn Source) -> Self {
+        let mut index = Self::default();
+        // Where its boxes break off is where it ends.
+        let _ = index.walk(source, Type::Mp4);
+        index
+    }
+
+    fn walk(&mut self, source: &dyn Source, media_type: Type) -> Result<(), Error> {
+        let mut window = Window::new(source);
         let (mut at, mut length) = (0, 0);
         for _ in 0..MAX_BOXES {
             if at == window.length() {
-                return Ok(index);
+                return Ok(());
             }
             let Outer { name, start, body } = next(&mut window, at, media_type)?;
             at = body.end;
             let wanted = match &name {
-                b"moov" if index.movie.is_none() => body,
+                b"moov" if self.movie.is_none() => body,
                 b"moof" => start..body.end,
                 _ => continue,
             };
@@ -52,9 +65,9 @@ impl Index {
                 return Err(Refused::Unsupported { media_type, detail }.into());
             }
             if name == *b"moov" {
-                index.movie = Some(copy(&mut window, wanted)?);
+                self.movie = Some(copy(&mut window, wanted)?);
             } else {
-                index.fragments.extend(copy(&mut window, wanted)?);
+                self.fragments.extend(copy(&mut window, wanted)?);
             }
         }
         Err(damaged(media_type, format!("it has more than {MAX_BOXES} boxes")).into())

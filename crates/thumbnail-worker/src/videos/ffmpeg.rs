@@ -1,19 +1,20 @@
 //! The poster frame of a video that is not decoded in process, by an ffmpeg binary where there is one.
 //!
-//! Invariant: ffmpeg is never needed; without it the [`Missing`] stays the one that asked for it. It gets one local file with the
-//! demuxer named by us, no network protocol, no standard input, no environment, bounded frame sizes and a timeout, and is killed
+//! Invariant: ffmpeg is never needed; without it the [`Missing`] stays the one that asked for it. It gets one open file with the
+//! demuxer named by us, no network, no other file, no environment, bounded memory and frame sizes and a timeout, and is killed
 //! when its caller goes. What comes back is 8-bit RGB, or it is refused.
 
 mod probe;
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
-use tokio::sync::Semaphore;
 
 use super::appearance::Appearance;
 use super::brightness::luma_of;
@@ -21,8 +22,11 @@ use super::chooser::Chooser;
 use super::container::Container;
 use super::light::ToSrgb;
 use super::missing::Missing;
+use crate::decode_pool::{self, DecodePool, Input};
+use crate::decoder::BECOME;
+use crate::media::Type;
 use crate::pictures::{Layout, Pixels};
-use crate::scratch::Named;
+use crate::source::OnDisk;
 use probe::Probe;
 
 /// ffmpeg's place and bounds.
@@ -30,17 +34,18 @@ use probe::Probe;
 pub struct Settings {
     /// The program's path, since it is started without an environment and so without a PATH; `None`: ffmpeg is not used.
     pub program: Option<PathBuf>,
-    /// The directory where the one file that it reads lies while it runs.
-    pub scratch: PathBuf,
+    /// The program that confines itself and becomes ffmpeg: this one, wherever it lies.
+    pub launcher: PathBuf,
+    /// The memory that it may have, in bytes.
+    pub memory: u64,
     /// How long it may run before it is killed.
     pub timeout: Duration,
 }
 
-/// Runs ffmpeg for one video at a time, so that a burst of them does not take every core.
+/// Runs ffmpeg, each time in the place of a decoder.
 #[derive(Debug)]
 pub struct Ffmpeg {
     settings: Settings,
-    one_at_a_time: Semaphore,
 }
 
 /// The longest side of the frames that ffmpeg is asked for, in pixels: enough for every thumbnail.
@@ -53,129 +58,162 @@ impl Ffmpeg {
     /// Keeps the settings; nothing is started.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, one_at_a_time: Semaphore::new(1) }
+        Self { settings }
     }
 
-    /// The best frame of the first third, upright, or the first good one behind it.
+    /// The best frame of the first third, upright, or the first good one behind it; `because` itself when there is no ffmpeg, and
+    /// [`Missing::Ffmpeg`] when it fails or takes too long.
     ///
     /// # Errors
-    /// `because` itself when there is no ffmpeg; [`Missing::Ffmpeg`] when it fails or takes too long.
-    pub async fn poster(&self, bytes: &[u8], because: Missing) -> Result<Pixels, Missing> {
-        let (Some(program), Some(container)) = (&self.settings.program, Container::sniff(bytes)) else {
-            return Err(because);
+    /// When there is no room for it in `pool`.
+    pub async fn poster(
+        &self,
+        pool: &DecodePool,
+        input: &Input,
+        because: Missing,
+    ) -> Result<Result<Pixels, Missing>, decode_pool::Error> {
+        let (Some(program), Input::File(file, length)) = (&self.settings.program, input) else {
+            return Ok(Err(because));
         };
-        let permit = self.one_at_a_time.acquire().await;
-        let _permit = permit.map_err(|closed| Missing::Ffmpeg(closed.to_string()))?;
-        let file =
-            Named::write(&self.settings.scratch, bytes).await.map_err(|error| Missing::Ffmpeg(error.to_string()))?;
-        let third = super::facts(bytes).map_or(0.0, |facts| facts.duration.as_secs_f64() / 3.0);
-        match tokio::time::timeout(self.settings.timeout, find_poster(program, container, &file.0, third)).await {
+        let (file, length) = (Arc::clone(file), *length);
+        let sniffed = tokio::task::spawn_blocking(move || {
+            let container = super::container_of(&OnDisk::new(file.try_clone()?, length));
+            Ok::<_, std::io::Error>((file, container))
+        });
+        let (file, container) = match sniffed.await {
+            Ok(Ok((file, Some(container)))) => (file, container),
+            Ok(Ok((_, None))) | Err(_) => return Ok(Err(because)),
+            Ok(Err(error)) => return Ok(Err(Missing::Ffmpeg(error.to_string()))),
+        };
+        let media_type = if container == Container::Webm { Type::Webm } else { Type::Mp4 };
+        let said = pool.describe(input, media_type).await?;
+        let third = said.map_or(0.0, |measured| measured.facts.duration.as_secs_f64() / 3.0);
+        let memory = self.settings.memory.min(pool.max_weight());
+        let _room = pool.admit(memory).await?;
+        let run = Run { program, launcher: &self.settings.launcher, memory, container, file: &file };
+        Ok(match tokio::time::timeout(self.settings.timeout, run.find_poster(third)).await {
             Err(_) => Err(Missing::Ffmpeg(format!("no frame within {:?}", self.settings.timeout))),
             Ok(Err(error)) if error.kind() == ErrorKind::NotFound => Err(because),
             Ok(Err(error)) => Err(Missing::Ffmpeg(error.to_string())),
             Ok(Ok(pixels)) => Ok(pixels),
-        }
+        })
     }
 }
 
-/// The command that reads `file`; what it is to do with it follows.
-fn command(program: &Path, container: Container, file: &Path, log: &str) -> Command {
-    let demuxer = match container {
-        Container::Mp4 | Container::Mov => "mov",
-        Container::Webm => "matroska",
-    };
-    let mut command = Command::new(program);
-    command
-        .args(["-nostdin", "-nostats", "-hide_banner", "-loglevel", log, "-threads", "1"])
-        // 36,864 macroblocks a frame, and no single piece of memory that such frames do not explain.
-        .args(["-max_pixels", "9437184", "-max_alloc", "268435456"])
-        .args(["-protocol_whitelist", "file", "-f", demuxer, "-t", &SECONDS.to_string(), "-i"])
-        .arg(file)
-        // The first video that is no cover picture.
-        .args(["-map", "0:V:0"])
-        // It needs none, and ours names the database and the storage.
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
+/// One video that ffmpeg is asked about.
+struct Run<'a> {
+    program: &'a Path,
+    launcher: &'a Path,
+    memory: u64,
+    container: Container,
+    file: &'a File,
 }
 
-/// Decodes one frame to learn size and colours.
-async fn probe(program: &Path, container: Container, file: &Path) -> std::io::Result<Probe> {
-    let mut child = command(program, container, file, "info").args(["-frames:v", "1", "-f", "null", "-"]).spawn()?;
-    let Some(mut stderr) = child.stderr.take() else {
-        return Err(std::io::Error::other("its output is not connected"));
-    };
-    let mut log = Vec::new();
-    (&mut stderr).take(64 << 10).read_to_end(&mut log).await?;
-    tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
-    let log = String::from_utf8_lossy(&log);
-    Probe::read(&log).ok_or_else(|| {
-        let said = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-        std::io::Error::other(said.trim().to_owned())
-    })
-}
+impl Run<'_> {
+    /// The command that reads the file; what it is to do with it follows.
+    fn command(&self, log: &str) -> std::io::Result<Command> {
+        let demuxer = match self.container {
+            Container::Mp4 | Container::Mov => "mov",
+            Container::Webm => "matroska",
+        };
+        // Found by the start of the launcher, it could not be told from one that fails.
+        std::fs::metadata(self.program)?;
+        let mut command = Command::new(self.launcher);
+        command
+            .args([BECOME, &self.memory.to_string()])
+            .arg(self.program)
+            .args(["-nostdin", "-nostats", "-hide_banner", "-loglevel", log, "-threads", "1"])
+            // 36,864 macroblocks a frame, and no single piece of memory that such frames do not explain.
+            .args(["-max_pixels", "9437184", "-max_alloc", "268435456"])
+            .args(["-protocol_whitelist", "file", "-f", demuxer, "-t", &SECONDS.to_string()])
+            // Its standard input, opened anew so that each run begins at the front.
+            .args(["-i", "/proc/self/fd/0"])
+            // The first video that is no cover picture.
+            .args(["-map", "0:V:0"])
+            // It needs none, and ours names the database and the storage.
+            .env_clear()
+            .stdin(Stdio::from(self.file.try_clone()?))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        Ok(command)
+    }
 
-/// Reads frames from ffmpeg for `third` seconds, and on until one is good.
-async fn find_poster(program: &Path, container: Container, file: &Path, third: f64) -> std::io::Result<Pixels> {
-    let third = if third > 0.0 { third.min(SECONDS) } else { SECONDS };
-    let rate = (FRAMES / SECONDS).max((FRAMES / third / 2.0).min(12.0));
-
-    let probe = probe(program, container, file).await?;
-    let (width, height) = within(probe.display, SIDE);
-    let matrix = if probe.is_bt709_unsaid() { ":in_color_matrix=bt709" } else { "" };
-    let mut child = command(program, container, file, "error")
-        .args(["-vf", &format!("fps={rate:.3},scale={width}:{height}{matrix},setsar=1,format=rgb24")])
-        // Of samples with more than 8 bits the encoder would else make a picture of 16 bits.
-        .args(["-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"])
-        .spawn()?;
-    let to_srgb = ToSrgb::of(probe.colour);
-    let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(std::io::Error::other("its output is not connected"));
-    };
-    let mut frames = BufReader::new(stdout);
-    let mut chooser = Chooser::new(1);
-    let message = async {
-        let mut text = Vec::new();
-        // The rest is read too and thrown away: ffmpeg stops when nobody empties the pipe.
-        (&mut stderr).take(2_000).read_to_end(&mut text).await?;
+    /// Decodes one frame to learn size and colours.
+    async fn probe(&self) -> std::io::Result<Probe> {
+        let mut child = self.command("info")?.args(["-frames:v", "1", "-f", "null", "-"]).spawn()?;
+        let Some(mut stderr) = child.stderr.take() else {
+            return Err(std::io::Error::other("its output is not connected"));
+        };
+        let mut log = Vec::new();
+        (&mut stderr).take(64 << 10).read_to_end(&mut log).await?;
         tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&text).trim().to_owned())
-    };
-    let mut seen = 0.0;
-    let frames = async {
-        while let Some(frame) = next_frame(&mut frames).await? {
-            let frame = match &to_srgb {
-                Some(to_srgb) => to_srgb.frame(frame),
-                None => frame,
-            };
-            let (width, height) = (frame.width as usize, frame.height as usize);
-            let appearance = Appearance::at(width, height, |x, y| {
-                let at = (y * width + x) * 3;
-                luma_of([frame.bytes[at], frame.bytes[at + 1], frame.bytes[at + 2]])
-            });
-            chooser.offer(appearance, frame);
-            seen += 1.0;
-            if seen > third * rate && chooser.has_good() {
-                break;
+        let log = String::from_utf8_lossy(&log);
+        Probe::read(&log).ok_or_else(|| {
+            let said = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+            std::io::Error::other(said.trim().to_owned())
+        })
+    }
+
+    /// Reads frames from ffmpeg for `third` seconds, and on until one is good.
+    async fn find_poster(&self, third: f64) -> std::io::Result<Pixels> {
+        let probe = self.probe().await?;
+        let third = if third > 0.0 { third.min(SECONDS) } else { SECONDS };
+        let rate = (FRAMES / SECONDS).max((FRAMES / third / 2.0).min(12.0));
+        let (width, height) = within(probe.display, SIDE);
+        let matrix = if probe.is_bt709_unsaid() { ":in_color_matrix=bt709" } else { "" };
+        let mut child = self
+            .command("error")?
+            .args(["-vf", &format!("fps={rate:.3},scale={width}:{height}{matrix},setsar=1,format=rgb24")])
+            // Of samples with more than 8 bits the encoder would else make a picture of 16 bits.
+            .args(["-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"])
+            .spawn()?;
+        let to_srgb = ToSrgb::of(probe.colour);
+        let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(std::io::Error::other("its output is not connected"));
+        };
+        let mut frames = BufReader::new(stdout);
+        let mut chooser = Chooser::new(1);
+        let message = async {
+            let mut text = Vec::new();
+            // The rest is read too and thrown away: ffmpeg stops when nobody empties the pipe.
+            (&mut stderr).take(2_000).read_to_end(&mut text).await?;
+            tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
+            Ok::<_, std::io::Error>(String::from_utf8_lossy(&text).trim().to_owned())
+        };
+        let mut seen = 0.0;
+        let frames = async {
+            while let Some(frame) = next_frame(&mut frames).await? {
+                let frame = match &to_srgb {
+                    Some(to_srgb) => to_srgb.frame(frame),
+                    None => frame,
+                };
+                let (width, height) = (frame.width as usize, frame.height as usize);
+                let appearance = Appearance::at(width, height, |x, y| {
+                    let at = (y * width + x) * 3;
+                    luma_of([frame.bytes[at], frame.bytes[at + 1], frame.bytes[at + 2]])
+                });
+                chooser.offer(appearance, frame);
+                seen += 1.0;
+                if seen > third * rate && chooser.has_good() {
+                    break;
+                }
             }
+            Ok::<_, std::io::Error>(chooser.finish().map(|chosen| chosen.frame))
+        };
+        tokio::pin!(message);
+        tokio::pin!(frames);
+        let best = tokio::select! {
+            best = &mut frames => best?,
+            message = &mut message => match frames.await? {
+                Some(best) => Some(best),
+                None => return Err(std::io::Error::other(message?)),
+            },
+        };
+        match best {
+            Some(pixels) => Ok(pixels),
+            None => Err(std::io::Error::other(message.await?)),
         }
-        Ok::<_, std::io::Error>(chooser.finish().map(|chosen| chosen.frame))
-    };
-    tokio::pin!(message);
-    tokio::pin!(frames);
-    let best = tokio::select! {
-        best = &mut frames => best?,
-        message = &mut message => match frames.await? {
-            Some(best) => Some(best),
-            None => return Err(std::io::Error::other(message?)),
-        },
-    };
-    match best {
-        Some(pixels) => Ok(pixels),
-        None => Err(std::io::Error::other(message.await?)),
     }
 }
 

@@ -14,13 +14,17 @@ use super::appearance::Appearance;
 use super::brightness::{Brightness, to_full_range};
 use super::chooser::Chooser;
 use super::colour::{ColourDescription, Planes};
+use super::container::Container;
+use super::container_of;
 use super::light::ToSrgb;
 use super::missing::Missing;
 use super::mp4::{self, Avc, Shown, Track};
 use super::shape::display_size;
 use super::sps::Sps;
 use super::units::{self, SPS, unit_type};
+use crate::media::Index;
 use crate::pictures::{Orientation, Pixels, fit};
+use crate::source::Source;
 use crate::stop::Stop;
 
 /// Bounds of the search for a poster.
@@ -42,8 +46,8 @@ impl Default for Limits {
 }
 
 /// A video whose frames can be decoded here, its sizes checked.
-#[derive(Debug)]
 pub struct Video<'a> {
+    file: Box<dyn Source + 'a>,
     track: Track<'a>,
     avc: Avc<'a>,
     sps: Sps,
@@ -69,7 +73,24 @@ pub struct Poster {
 /// # Errors
 /// [`Missing`] when the file is not H.264 in MP4, is damaged, or its frames are too large.
 pub fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Video<'a>, Missing> {
-    let track = mp4::video_track(bytes)?;
+    open_track(mp4::video_track(bytes)?, Box::new(bytes), limits)
+}
+
+/// Opens a video in a file, whose index has been read, without decoding anything.
+///
+/// # Errors
+/// [`Missing`] as [`open`] does.
+pub(crate) fn open_file<'a>(index: &'a Index, file: &'a dyn Source, limits: &Limits) -> Result<Video<'a>, Missing> {
+    match container_of(file) {
+        Some(Container::Mp4 | Container::Mov) => {}
+        Some(Container::Webm) => return Err(Missing::OtherContainer("WebM")),
+        None => return Err(Missing::NotAVideo),
+    }
+    let movie = index.movie.as_deref().ok_or_else(|| Missing::Damaged("it has no index (moov)".to_owned()))?;
+    open_track(mp4::video_track_in(movie, &index.fragments)?, Box::new(file), limits)
+}
+
+fn open_track<'a>(track: Track<'a>, file: Box<dyn Source + 'a>, limits: &Limits) -> Result<Video<'a>, Missing> {
     if track.fragmented {
         return Err(Missing::OtherContainer("fragmented MP4"));
     }
@@ -97,7 +118,7 @@ pub fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Video<'a>, Missing> 
         return Err(Missing::OtherCodec(format!("{} beyond progressive 8-bit 4:2:0", name())));
     }
     let colour = sps.colour.or(track.colour);
-    Ok(Video { track, avc, sps, colour, limits: *limits })
+    Ok(Video { file, track, avc, sps, colour, limits: *limits })
 }
 
 impl Video<'_> {
@@ -106,7 +127,8 @@ impl Video<'_> {
     #[must_use]
     pub fn weight(&self) -> u64 {
         let copies = u64::from(self.sps.width) * u64::from(self.sps.height) * 3 / 2 * (2 * REACH as u64 + 2);
-        self.sps.weight() + copies
+        // A sample as it is in the file, and as the decoder gets it.
+        self.sps.weight() + copies + 2 * self.file.length().min(MAX_SAMPLE)
     }
 
     /// The size at which the frames are to be seen, before turning.
@@ -210,6 +232,8 @@ struct Run {
     third: i64,
 }
 
+/// The longest sample that is decoded, in bytes: more than a frame of the highest level takes.
+const MAX_SAMPLE: u64 = 8 << 20;
 /// How many frames lie between one and those that it is compared with: a twelfth of a second.
 const REACH: usize = 2;
 /// Frames of a stretch where not all can be decoded.
@@ -234,16 +258,27 @@ struct Kept {
 impl Search<'_> {
     fn decode(&mut self, decoder: &mut Decoder, run: &Run, stop: &Stop) -> Result<(), Missing> {
         let video = self.video;
-        let mut packet = Vec::new();
+        let (mut packet, mut sample) = (Vec::new(), Vec::new());
         for unit in &video.avc.parameter_sets {
             units::append(&mut packet, unit)?;
         }
         self.decoded = 0;
-        for sample in video.track.samples().skip(run.start).take(run.times.len()) {
+        for place in video.track.samples().skip(run.start).take(run.times.len()) {
             if stop.is_set() {
                 return Err(Missing::Stopped);
             }
-            video.append_sample(&mut packet, sample)?;
+            // The file ends early.
+            if place.end > video.file.length() {
+                break;
+            }
+            let length = place.end - place.start;
+            if length > MAX_SAMPLE {
+                return Err(Missing::Undecoded(format!("a frame has {length} bytes")));
+            }
+            sample.resize(length as usize, 0);
+            let read = video.file.read_at(place.start, &mut sample);
+            read.map_err(|error| Missing::Undecoded(error.to_string()))?;
+            video.append_sample(&mut packet, &sample)?;
             match decoder.decode(&packet) {
                 Ok(Some(frame)) => {
                     if self.offer(&frame, run) {

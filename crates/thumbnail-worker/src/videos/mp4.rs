@@ -58,7 +58,7 @@ pub struct Avc<'a> {
 }
 
 impl<'a> Track<'a> {
-    /// The track's samples, one frame each, in decoding order. Ends early where the file does.
+    /// Where the track's samples lie, one frame each, in decoding order: perhaps beyond the file.
     #[must_use]
     pub fn samples(&self) -> Samples<'a> {
         self.samples.clone()
@@ -84,8 +84,8 @@ pub(super) fn index(bytes: &[u8]) -> Option<&[u8]> {
     child(bytes, b"moov")
 }
 
-/// The first video track of an index (the body of `moov`); `file` has the movie fragments, and the samples where they are to be read.
-fn video_track_in<'a>(movie: &'a [u8], file: &'a [u8]) -> Result<Track<'a>, Missing> {
+/// The first video track of an index (the body of `moov`); `file` has the movie fragments.
+pub(super) fn video_track_in<'a>(movie: &'a [u8], file: &'a [u8]) -> Result<Track<'a>, Missing> {
     let track = tracks(movie).find(|track| handler(track) == Some(b"vide")).ok_or(Missing::NoTrack)?;
     let media = child(track, b"mdia").ok_or(Missing::NoTrack)?;
     let table =
@@ -94,7 +94,7 @@ fn video_track_in<'a>(movie: &'a [u8], file: &'a [u8]) -> Result<Track<'a>, Miss
     let avc = (&codec == b"avc1" || &codec == b"avc3")
         .then(|| child(entry, b"avcC").and_then(read_avc).ok_or_else(|| damaged("no H.264 parameters (avcC)")))
         .transpose()?;
-    let samples = Samples::new(file, table).ok_or_else(|| damaged("its sample table is not whole"))?;
+    let samples = Samples::new(table).ok_or_else(|| damaged("its sample table is not whole"))?;
     let fragmented = samples.is_empty() && child(movie, b"mvex").is_some();
     let movie_scale = read_movie_scale(movie);
     let timing = Timing::read(track, media, table, movie_scale);

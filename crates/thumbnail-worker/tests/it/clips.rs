@@ -183,8 +183,7 @@ fn never_a_bad_frame() {
 #[test]
 fn a_search_that_is_stopped_ends() {
     let film = Film::new(WIDTH, HEIGHT).shoot(24, |_, _, _| [90; 3]);
-    let stop = Stop::default();
-    stop.set();
+    let stop = Stop::after(std::time::Duration::ZERO);
     let missing = open(&film.file(), &Limits::default()).unwrap().poster(&stop).unwrap_err();
     assert!(missing.to_string().contains("longer than any may"), "{missing}");
 }

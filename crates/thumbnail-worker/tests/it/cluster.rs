@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::drain::Drain;
+use chassis::links::AssetUrls;
 use chassis::postgres::PoolSettings;
 use chassis::request::caller::Caller;
 use chassis::{blobs, client, server, telemetry};
@@ -16,7 +17,7 @@ use proto::assets::v1::{
 };
 use sqlx::PgPool;
 use testkit::Database;
-use thumbnail_worker::config::{Database as DatabaseConfig, Runner, Uploads, Videos};
+use thumbnail_worker::config::{Database as DatabaseConfig, Runner, Uploads};
 use thumbnail_worker::{Config, Service, decode_pool, media, pictures, videos};
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
@@ -43,6 +44,47 @@ pub(crate) struct Account {
     client: AssetServiceClient<client::Channel>,
 }
 
+/// The service's program, which decoders are started from: this process is a test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_thumbnail-worker");
+
+/// A decode pool as a service of two cores and plenty of memory has it.
+pub(crate) fn decoders() -> decode_pool::Settings {
+    decode_pool::Settings {
+        program: PROGRAM.into(),
+        processes: 2,
+        bytes: 512 << 20,
+        waiting: 64,
+        timeout: Duration::from_secs(20),
+        pictures: pictures::Limits::default(),
+        videos: videos::Limits::default(),
+    }
+}
+
+/// The poster frame that an ffmpeg finds.
+pub(crate) async fn by_ffmpeg(
+    program: Option<std::path::PathBuf>,
+    bytes: &[u8],
+    because: videos::Missing,
+) -> Result<pictures::Pixels, videos::Missing> {
+    let settings = videos::ffmpeg::Settings {
+        program,
+        launcher: PROGRAM.into(),
+        memory: 512 << 20,
+        timeout: Duration::from_secs(30),
+    };
+    let pool = decode_pool::DecodePool::new(decoders());
+    videos::ffmpeg::Ffmpeg::new(settings).poster(&pool, &on_disk(bytes), because).await.unwrap()
+}
+
+/// Bytes in a file without a name.
+pub(crate) fn on_disk(bytes: &[u8]) -> decode_pool::Input {
+    let path = std::env::temp_dir().join(format!("rushes-test-{}", Uuid::now_v7().simple()));
+    std::fs::write(&path, bytes).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    decode_pool::Input::File(std::sync::Arc::new(file), bytes.len() as u64)
+}
+
 impl Cluster {
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
@@ -61,15 +103,19 @@ impl Cluster {
             database: DatabaseConfig { url: database.url(), pool },
             nats_url: None,
             blobs: blobs::Settings { url, options: Vec::new() },
-            public_url: PUBLIC.into(),
-            pictures: pictures::Limits::default(),
-            videos: Videos { max_bytes: 64 << 20, poster: videos::Limits::default() },
-            uploads: Uploads { limits: media::Limits::default(), scratch_budget: 1 << 30 },
-            decode_pool: decode_pool::Settings { threads: 2, bytes: 512 << 20, waiting: 64 },
-            memory_budget: 256 << 20,
+            assets: AssetUrls::public(PUBLIC),
+            max_output_bytes: 64 << 20,
+            uploads: Uploads {
+                limits: media::Limits::default(),
+                scratch: std::env::temp_dir(),
+                scratch_budget: 1 << 30,
+                silence: Duration::from_secs(10),
+            },
+            decode_pool: decoders(),
             ffmpeg: videos::ffmpeg::Settings {
                 program: None,
-                scratch: std::env::temp_dir(),
+                launcher: PROGRAM.into(),
+                memory: 256 << 20,
                 timeout: Duration::from_secs(8),
             },
             runner: Runner { slots: 2 },
@@ -163,6 +209,11 @@ fn url(folder: &std::path::Path) -> String {
 }
 
 impl Account {
+    /// The same account at another service.
+    pub(crate) fn of(account: &Self, client: AssetServiceClient<client::Channel>) -> Self {
+        Self { id: account.id, client }
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         Caller::account(self.id).attach(&mut request);

@@ -164,7 +164,7 @@ fn no_video_or_sound_panics_or_reads_for_long() {
                 refused += 1;
             }
             let _ = media::has_c2pa(&&corrupt[..], media_type);
-            let _ = media::describe(&corrupt, media_type);
+            let _ = media::describe(&&corrupt[..], media_type, 20 << 20);
             slowest = slowest.max(started.elapsed());
         }
     }
@@ -211,8 +211,8 @@ fn a_claim_of_four_thousand_million_samples_costs_what_its_bytes_cost() {
     file[at + 8..at + 12].fill(0xFF);
     let started = Instant::now();
     let track = mp4::video_track(&file).unwrap();
-    let bytes: usize = track.samples().map(<[u8]>::len).sum();
-    assert!(bytes <= file.len() * 100, "{bytes}");
+    let places = track.samples().take_while(|place| place.end <= file.len() as u64).count();
+    assert!(places <= file.len(), "{places}");
     assert!(started.elapsed() < Duration::from_secs(2));
     assert!(frames::open(&file, &videos::Limits::default()).unwrap().poster(&Stop::default()).is_err());
 }
@@ -229,8 +229,7 @@ fn a_stream_that_grows_after_it_was_let_in_is_stopped() {
     };
     let track = mp4::video_track(&file).unwrap();
     let first = track.samples().next().unwrap();
-    let at = first.as_ptr() as usize - file.as_ptr() as usize;
-    let length = first.len();
+    let (at, length) = (first.start as usize, (first.end - first.start) as usize);
     let mut unit = u32::try_from(sps.len()).unwrap().to_be_bytes().to_vec();
     unit.extend(&sps);
     // The width in macroblocks follows variable-length numbers, so the size is changed by breaking the set altogether.

@@ -1,8 +1,10 @@
 //! The service's tests: bytes and pixels alone, and the service through its front door against a real PostgreSQL.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod ceiling;
 mod clips;
 mod cluster;
+mod confined;
 mod corpus;
 mod endings;
 mod film;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use thumbnail_worker::pictures::Orientation;
 use thumbnail_worker::stop::Stop;
-use thumbnail_worker::videos::ffmpeg::{Ffmpeg, Settings};
 use thumbnail_worker::videos::frames::{Poster, open};
 use thumbnail_worker::videos::{Limits, Missing, facts};
 
+use crate::cluster::by_ffmpeg;
 use crate::paint::fixture;
 
 #[track_caller]
@@ -70,15 +70,11 @@ fn a_frame_over_the_limit_is_refused_before_decoding() {
     assert_eq!(missing, Missing::TooLarge { width: 320, height: 192, limit: 320 * 180 });
 }
 
-fn ffmpeg(program: Option<PathBuf>) -> Ffmpeg {
-    Ffmpeg::new(Settings { program, scratch: std::env::temp_dir(), timeout: Duration::from_secs(20) })
-}
-
 #[tokio::test]
 async fn without_ffmpeg_the_reason_stays_the_reason() {
     let because = Missing::OtherCodec("vp09".into());
     for program in [None, Some("/nowhere/ffmpeg")] {
-        let result = ffmpeg(program.map(PathBuf::from)).poster(&fixture("vp9.webm"), because.clone()).await;
+        let result = by_ffmpeg(program.map(PathBuf::from), &fixture("vp9.webm"), because.clone()).await;
         assert_eq!(result.unwrap_err(), because);
     }
 }
@@ -90,13 +86,13 @@ async fn with_ffmpeg_other_codecs_have_posters_too() {
         return;
     };
     for name in ["vp9.webm", "high10.mp4", "fragmented.mp4", "rotated.mp4"] {
-        let pixels = ffmpeg(Some(program.clone())).poster(&fixture(name), Missing::OtherContainer("x")).await.unwrap();
+        let pixels = by_ffmpeg(Some(program.clone()), &fixture(name), Missing::OtherContainer("x")).await.unwrap();
         let turned = name == "rotated.mp4";
         assert_eq!((pixels.width, pixels.height), if turned { (180, 320) } else { (320, 180) }, "{name}");
         let mean = pixels.bytes.iter().map(|value| f64::from(*value)).sum::<f64>() / pixels.bytes.len() as f64;
         assert!(mean > 25.0, "{name}: {mean}");
     }
-    let broken = ffmpeg(Some(program.clone())).poster(&fixture("vp9.webm")[..300], Missing::NotAVideo).await;
+    let broken = by_ffmpeg(Some(program.clone()), &fixture("vp9.webm")[..300], Missing::NotAVideo).await;
     assert!(matches!(broken, Err(Missing::Ffmpeg(_))), "{broken:?}");
 }
 
@@ -108,7 +104,7 @@ async fn both_decoders_agree() {
     };
     let ours = open(&fixture("rotated.mp4"), &Limits::default()).unwrap().poster(&Stop::default()).unwrap();
     let ours = ours.orientation.apply(ours.pixels);
-    let theirs = ffmpeg(Some(program.clone())).poster(&fixture("rotated.mp4"), Missing::NotAVideo).await.unwrap();
+    let theirs = by_ffmpeg(Some(program.clone()), &fixture("rotated.mp4"), Missing::NotAVideo).await.unwrap();
     // Not the same moment of the fade: which channel leads is the same nevertheless.
     let lead = |bytes: &[u8], at: usize| {
         let rgb = &bytes[at * 3..at * 3 + 3];

@@ -202,8 +202,8 @@ async fn an_output_of_any_kind_is_registered_as_what_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_that_is_too_heavy_to_be_shown_is_registered_and_says_why() {
     let cluster = Cluster::with(|config| {
-        config.pictures.pixels = 10_000;
-        config.pictures.bytes = 10;
+        config.decode_pool.pictures.pixels = 10_000;
+        config.decode_pool.pictures.bytes = 10;
     })
     .await;
     let account = cluster.account().await;
@@ -218,7 +218,7 @@ async fn an_output_that_is_too_heavy_to_be_shown_is_registered_and_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_stored_output_is_not_registered() {
-    let cluster = Cluster::with(|config| config.videos.max_bytes = 40_000).await;
+    let cluster = Cluster::with(|config| config.max_output_bytes = 40_000).await;
     let account = cluster.account().await;
     let invalid = Code::InvalidArgument;
     let absent = format!("assets/{}", "0".repeat(64));
@@ -240,7 +240,7 @@ async fn what_is_no_stored_output_is_not_registered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_at_once_is_sent_away_with_a_time() {
     let cluster = Cluster::with(|config| {
-        config.decode_pool.threads = 1;
+        config.decode_pool.processes = 1;
         config.decode_pool.waiting = 1;
         config.runner.slots = 1;
     })
@@ -275,7 +275,7 @@ async fn too_much_at_once_is_sent_away_with_a_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_ask_for_one_thumbnail_cost_one() {
     let cluster = Cluster::with(|config| {
-        config.decode_pool.threads = 1;
+        config.decode_pool.processes = 1;
         config.decode_pool.waiting = 1;
     })
     .await;

@@ -144,39 +144,82 @@ async fn what_is_not_taken_leaves_nothing() {
     assert_eq!(cluster.traces().await, (0, 0));
 }
 
-/// An upload that is open and has sent `first`, whose bytes are reserved: `small`, sent meanwhile, is refused.
-async fn open_upload(account: &Account, first: &[u8], small: &[u8]) -> (Sender<Part>, JoinHandle<Status>) {
-    for _ in 0..100 {
-        let (send, messages) = tokio::sync::mpsc::channel(1);
-        let opened = account.clone();
-        let open = tokio::spawn(async move {
-            opened.upload_slowly(messages).await.map_or_else(|status| status, |_| Status::ok(""))
-        });
-        send.send(Part::Metadata(said(0))).await.unwrap();
-        send.send(Part::Chunk(first.to_vec().into())).await.unwrap();
-        // Where the small one came first, it was the other that found no room.
-        while !open.is_finished() {
-            let Err(status) = account.upload(small).await else { continue };
-            let details = status.get_error_details();
-            assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
-            assert!(details.retry_info().unwrap().retry_delay.is_some());
-            return (send, open);
-        }
+/// An upload of an account that is open and has sent `first`.
+async fn open_upload(account: &Account, first: &[u8]) -> (Sender<Part>, JoinHandle<Status>) {
+    let (send, messages) = tokio::sync::mpsc::channel(1);
+    let opened = account.clone();
+    let open =
+        tokio::spawn(
+            async move { opened.upload_slowly(messages).await.map_or_else(|status| status, |_| Status::ok("")) },
+        );
+    send.send(Part::Metadata(said(0))).await.unwrap();
+    for chunk in first.chunks(1 << 19) {
+        send.send(Part::Chunk(chunk.to_vec().into())).await.unwrap();
     }
-    panic!("there is room for both");
+    (send, open)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_that_would_fill_the_memory_are_sent_away() {
-    let cluster = Cluster::with(|config| config.memory_budget = 1 << 20).await;
-    let account = cluster.account().await;
-    // A picture of unknown size reserves all of so small a budget: as long as it is open, another finds no room.
+async fn an_account_that_fills_its_room_takes_none_of_others() {
+    let cluster = Cluster::with(|config| {
+        config.uploads.limits.video_bytes = 1 << 20;
+        config.uploads.limits.sound_bytes = 1 << 20;
+        config.decode_pool.pictures.bytes = 1 << 20;
+        config.uploads.scratch_budget = 4 << 20;
+    })
+    .await;
+    let (greedy, other) = (cluster.account().await, cluster.account().await);
     let whole = png(30, 20, &quarters(30, 20));
-    let (send, open) = open_upload(&account, &whole[..40], &whole).await;
+    let mut most = whole.clone();
+    most.resize(1_000_000, 0);
+    let (send, open) = open_upload(&greedy, &most).await;
+    // Its room is taken when the last of it has come.
+    let full = async || {
+        let refusal = greedy.upload(&most).await;
+        (refusal.err()?.get_error_details().error_info()?.reason == "OVERLOADED").then_some(())
+    };
+    testkit::eventually("the account's room is full", std::time::Duration::from_secs(5), full).await.unwrap();
+    other.upload(&whole).await.unwrap();
     drop(send);
-    assert_eq!(open.await.unwrap().code(), Code::InvalidArgument, "not all of it came");
-    // With its size stated an upload takes no more than that, beside the thumbnails that are being made.
-    account.upload_as(said(i64::try_from(whole.len()).unwrap()), &whole).await.unwrap();
+    assert_eq!(open.await.unwrap().code(), Code::Ok);
+    greedy.upload(&whole).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_uploads_keep_no_paid_output_from_coming_home() {
+    let cluster = Cluster::with(|config| {
+        config.uploads.scratch_budget = 64 << 20;
+        config.uploads.silence = std::time::Duration::from_millis(1_500);
+    })
+    .await;
+    let account = cluster.account().await;
+    let whole = png(30, 20, &quarters(30, 20));
+    let mut open = Vec::new();
+    for _ in 0..13 {
+        open.push(open_upload(&account, &whole[..40]).await);
+    }
+    let output = cluster.blobs.put(fixture("fade-baseline.mp4").into(), "mp4").await.unwrap();
+    let asset = domain::name::asset_name(&output.sha256());
+    let registered = account.register(&asset, "mp4").await.unwrap().into_inner();
+    assert!(registered.asset.unwrap().poster.is_some(), "{}", registered.poster_missing_reason);
+    // Each is ended by its silence, though its client would go on.
+    for (send, upload) in open {
+        assert_eq!(upload.await.unwrap().code(), Code::DeadlineExceeded);
+        drop(send);
+    }
+    account.upload(&whole).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_of_a_thousand_scans_is_refused_at_once() {
+    let cluster = Cluster::start().await;
+    let account = cluster.account().await;
+    let file = crate::jpegs::empty_scans(7_000, false, 1_000, [0, 63, 0]);
+    assert!(file.len() < 20_000, "{}", file.len());
+    let started = std::time::Instant::now();
+    refused(account.upload(&file).await, Code::InvalidArgument, "IMAGE_LIMIT_EXCEEDED", "chunk");
+    assert!(started.elapsed() < std::time::Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(cluster.traces().await, (0, 0));
 }
 
 /// What an upload says of itself beside its size.
@@ -268,8 +311,7 @@ async fn a_sound_becomes_an_asset_without_pictures() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn long_videos_do_not_lie_in_memory() {
-    // One of them would fill it.
-    let cluster = Cluster::with(|config| config.memory_budget = 1 << 20).await;
+    let cluster = Cluster::start().await;
     let account = cluster.account().await;
     let mut film = Film::new(64, 48).shoot(12, |n, x, y| [(n * 9) as u8, x as u8, y as u8]);
     film.sound = 400_000;
@@ -302,11 +344,17 @@ async fn long_videos_do_not_lie_in_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_would_fill_the_disk_are_sent_away() {
     let cluster = Cluster::with(|config| config.uploads.scratch_budget = 1 << 20).await;
-    let account = cluster.account().await;
-    let (send, open) = open_upload(&account, &wav(9_600), &mp3(9)).await;
-    // Pictures have their own room.
-    account.upload(&png(30, 20, &quarters(30, 20))).await.unwrap();
+    let (account, other) = (cluster.account().await, cluster.account().await);
+    let long = wav(300_000);
+    let (send, open) = open_upload(&account, &long).await;
+    let full = async || {
+        let refusal = other.upload(&long).await.err()?;
+        let details = refusal.get_error_details();
+        let reason = &details.error_info()?.reason;
+        (reason == "OVERLOADED" && details.retry_info()?.retry_delay.is_some()).then_some(())
+    };
+    testkit::eventually("there is no room", std::time::Duration::from_secs(5), full).await.unwrap();
     drop(send);
     assert_eq!(open.await.unwrap().code(), Code::Ok);
-    account.upload(&mp3(9)).await.unwrap();
+    other.upload(&long).await.unwrap();
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use thumbnail_worker::pictures::{Orientation, Pixels};
 use thumbnail_worker::stop::Stop;
-use thumbnail_worker::videos::ffmpeg::{Ffmpeg, Settings};
 use thumbnail_worker::videos::frames::{Poster, open};
 use thumbnail_worker::videos::{Limits, Missing, facts};
 
+use crate::cluster;
 use crate::film::{BT601, BT709, Film, RATE};
 use crate::paint::fixture;
 
@@ -194,9 +194,7 @@ fn made(ffmpeg: &Path, filter: &str, codec: &[&str], name: &str) -> Option<Vec<u
 }
 
 async fn by_ffmpeg(ffmpeg: &Path, bytes: &[u8]) -> Result<Pixels, Missing> {
-    let settings =
-        Settings { program: Some(ffmpeg.to_owned()), scratch: std::env::temp_dir(), timeout: Duration::from_secs(30) };
-    Ffmpeg::new(settings).poster(bytes, Missing::NotAVideo).await
+    cluster::by_ffmpeg(Some(ffmpeg.to_owned()), bytes, Missing::NotAVideo).await
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! The bytes of one connection: those that came are counted, and a peer that takes none for too long has none sent any more.
+//! The bytes of one connection: those that came are counted, a flood of frames is read slowly, and a peer that takes none for too
+//! long has none sent any more.
 
 use std::{
     io::{Error, ErrorKind, IoSlice, Result},
@@ -15,12 +16,20 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::activity::Activity;
+use super::{
+    activity::Activity,
+    frames::{Allowance, Frames},
+};
+use crate::metrics;
 
 /// A stream whose writes fail when they have not gone on for a while.
 pub(super) struct Io {
     inner: TcpStream,
     activity: Arc<Activity>,
+    frames: Frames,
+    allowance: Allowance,
+    /// Runs while nothing may be read.
+    held_up: Option<Pin<Box<Sleep>>>,
     timeout: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
@@ -32,14 +41,16 @@ impl Io {
     pub(super) fn new(
         inner: TcpStream,
         activity: Arc<Activity>,
+        allowance: Allowance,
         timeout: Duration,
         stalled: CancellationToken,
     ) -> Self {
-        Self { inner, activity, timeout, waiting: None, stalled }
+        Self { inner, activity, frames: Frames::new(), allowance, held_up: None, timeout, waiting: None, stalled }
     }
 
     fn bounded(&mut self, context: &mut Context<'_>, polled: Poll<Result<usize>>) -> Poll<Result<usize>> {
-        if polled.is_ready() {
+        if let Poll::Ready(sent) = &polled {
+            self.allowance.sent(sent.as_ref().map_or(0, |bytes| *bytes));
             self.waiting = None;
             return polled;
         }
@@ -53,9 +64,21 @@ impl Io {
 
 impl AsyncRead for Io {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        loop {
+            if let Some(held_up) = &mut self.held_up {
+                std::task::ready!(held_up.as_mut().poll(context));
+                self.held_up = None;
+            }
+            let Some(wait) = self.allowance.wait(std::time::Instant::now()) else { break };
+            metrics::READS_DELAYED.get().increment(1);
+            self.held_up = Some(Box::pin(sleep(wait)));
+        }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
-        self.activity.receive(buffer.filled().len() - before);
+        let came = &buffer.filled()[before..];
+        self.activity.receive(came.len());
+        let this = &mut *self;
+        this.frames.read(came, &this.allowance);
         polled
     }
 }

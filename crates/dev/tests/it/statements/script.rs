@@ -302,7 +302,8 @@ impl Script<'_> {
         self.ask("WorkService/RecordIntent", json!({"lease": lease, "provider": "replicate"})).await?;
         self.ask("WorkService/RecordSubmission", json!({"lease": lease, "providerReference": "order-2"})).await?;
         self.write("WorkService/SuspendWork", json!({"lease": lease, "pollAfter": "60s"})).await?;
-        let hint = json!({"provider": "replicate", "event": "e", "job": lease["job"], "providerReference": "order-2"});
+        let hint = json!({"provider": "replicate", "event": "e", "job": lease["job"], "providerReference": "order-2",
+                          "confirmation": "CONFIRMED"});
         self.write("WorkService/HintWork", hint).await?;
         let (lease, _) = self.claim().await?;
         let failed = json!({"lease": lease, "failureClass": "INTERNAL", "reason": "PROVIDER_INTERNAL", "message": "broken", "providerCharge": "NOT_CHARGED"});

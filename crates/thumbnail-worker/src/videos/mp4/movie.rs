@@ -33,7 +33,7 @@ impl<'a> Movie<'a> {
         let media = || tracks(movie).filter(|track| matches!(handler(track), Some(b"vide" | b"soun")));
         let sound = media().filter(|track| handler(track) == Some(b"soun"));
         let sound = sound.filter_map(|track| sound_duration(movie, track, fragments)).next();
-        let ends = media().filter_map(|track| Some(Samples::new(&[], table(track)?)?.end()));
+        let ends = media().filter_map(|track| Some(Samples::new(table(track)?)?.end()));
         let end = ends.reduce(|furthest, end| Some(furthest?.max(end?))).flatten();
         let elsewhere = media().any(lies_elsewhere);
         Self { video, frame_rate, sound, end, elsewhere }
@@ -43,7 +43,7 @@ impl<'a> Movie<'a> {
 /// How long a track of sound plays; nothing when there is none in it.
 fn sound_duration(movie: &[u8], track: &[u8], fragments: &[u8]) -> Option<Duration> {
     let table = table(track)?;
-    let is_empty = Samples::new(&[], table).is_none_or(|samples| samples.is_empty());
+    let is_empty = Samples::new(table).is_none_or(|samples| samples.is_empty());
     if is_empty && child(movie, b"mvex").is_none() {
         return None;
     }

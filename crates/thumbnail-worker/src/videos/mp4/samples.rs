@@ -1,13 +1,14 @@
-//! The samples of a track: slices of the file, one frame each.
+//! The samples of a track: places in the file, one frame each.
 //!
 //! Invariant: tables are walked one sample at a time and never copied, so a claim of many samples costs what its bytes cost.
+
+use std::ops::Range;
 
 use super::boxes::{child, u32_at, u64_at};
 
 /// Walks the samples of a track.
 #[derive(Clone, Debug)]
 pub struct Samples<'a> {
-    file: &'a [u8],
     /// One size for all, or zero.
     size: u32,
     count: usize,
@@ -23,7 +24,7 @@ pub struct Samples<'a> {
 }
 
 impl<'a> Samples<'a> {
-    pub(super) fn new(file: &'a [u8], table: &'a [u8]) -> Option<Self> {
+    pub(super) fn new(table: &'a [u8]) -> Option<Self> {
         let sizes = child(table, b"stsz")?;
         let runs = child(table, b"stsc")?.get(8..)?;
         let (chunks, chunk_width) = match child(table, b"stco") {
@@ -33,7 +34,6 @@ impl<'a> Samples<'a> {
         let (size, count) = (u32_at(sizes, 4)?, u32_at(sizes, 8)? as usize);
         let sizes = sizes.get(12..)?;
         Some(Self {
-            file,
             size,
             count,
             sizes,
@@ -89,20 +89,20 @@ impl<'a> Samples<'a> {
     }
 }
 
-impl<'a> Iterator for Samples<'a> {
-    type Item = &'a [u8];
+impl Iterator for Samples<'_> {
+    /// Where a sample lies in the file.
+    type Item = Range<u64>;
 
-    fn next(&mut self) -> Option<&'a [u8]> {
+    fn next(&mut self) -> Option<Range<u64>> {
         if self.sample >= self.count {
             return None;
         }
         self.enter_chunk()?;
         let size = if self.size > 0 { self.size } else { u32_at(self.sizes, self.sample * 4)? };
-        let start = usize::try_from(self.offset).ok()?;
-        let body = self.file.get(start..start.checked_add(size as usize)?)?;
-        self.offset += u64::from(size);
+        let start = self.offset;
+        self.offset = start.checked_add(u64::from(size))?;
         self.sample += 1;
         self.left_in_chunk -= 1;
-        Some(body)
+        Some(start..self.offset)
     }
 }

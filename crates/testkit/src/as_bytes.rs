@@ -1,5 +1,5 @@
-//! A gRPC codec that passes messages as they are: the load's client does not spend its time decoding, and the bare chain
-//! has nothing to encode.
+//! A gRPC codec that passes messages as they are: a load's client does not spend its time decoding, a bare chain has nothing to
+//! encode, and an attacker sends what is no message.
 
 use bytes::{Buf, BufMut, Bytes};
 use tonic::Status;
@@ -7,7 +7,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// Messages as their encoded bytes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct AsBytes;
+pub struct AsBytes;
 
 impl Codec for AsBytes {
     type Encode = Bytes;

@@ -1,0 +1,206 @@
+//! `cargo rushes siege`: a good client that lives on one account while one attack after another comes from others, and for each
+//! attack what the good client felt of it, how much memory each process took, and what the attacker was told.
+//!
+//! Invariants: an attacker has other accounts and other addresses (of the loopback network) than the good client; the memory is
+//! what the kernel counted; and p99 is judged beside a control that burns as much processor time without attacking.
+
+mod attacker;
+mod attacks;
+mod client;
+mod control;
+mod http2;
+mod memory;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use cli::failure::Exit;
+use cli::out;
+use serde_json::json;
+
+use self::attacker::Attacker;
+use self::attacks::{ATTACKS, Attack};
+use self::client::{GoodClient, Window};
+use self::memory::{Memory, Peak};
+use crate::Progress;
+use crate::cluster::{Cluster, Plan};
+
+/// How long the short form attacks.
+const SHORT: Duration = Duration::from_secs(5);
+/// How long an attack may take to end after it was told to.
+const GRACE: Duration = Duration::from_secs(10);
+/// A p99 below this is not told from another: what a busy machine's scheduler does to a call.
+const NOISE: Duration = Duration::from_millis(20);
+/// How much slower the good client may be than beside the control.
+const MAX_SLOWER: u32 = 2;
+
+/// How long, and which attacks.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// How long each attack lasts, in seconds; as long are the time before it and the control after it.
+    #[arg(long, default_value_t = 15.0)]
+    seconds: f64,
+    /// Five seconds for each attack, one look before all, and no control: errors, answers and memory are judged, p99 is only shown.
+    #[arg(long)]
+    short: bool,
+    /// Only attacks whose name holds one of these.
+    #[arg(long, value_name = "TEXT", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where to keep the services' logs; else they go with the run.
+    #[arg(long, value_name = "DIRECTORY")]
+    logs: Option<PathBuf>,
+}
+
+/// One attack, and what came of it.
+struct Row {
+    attack: &'static Attack,
+    before: Window,
+    during: Window,
+    /// The good client beside as much work that attacks nobody; not in the short form.
+    control: Option<Window>,
+    peaks: Vec<Peak>,
+    /// The most frequent answers that the attacker got.
+    answers: Vec<(String, u64)>,
+    /// What did not hold, in words.
+    broken: Vec<String>,
+}
+
+/// Runs it; an attack that others feel is a failure.
+pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exit> {
+    let wanted = |attack: &&Attack| {
+        options.only.is_empty() || options.only.iter().any(|text| attack.name.contains(text.as_str()))
+    };
+    let attacks = ATTACKS.iter().filter(wanted).collect::<Vec<_>>();
+    if attacks.is_empty() {
+        let names = ATTACKS.iter().map(|attack| attack.name).collect::<Vec<_>>();
+        bail!("no attack's name holds any of {:?}; there are {}", options.only, names.join(", "));
+    }
+    let lasting = if options.short { SHORT } else { Duration::from_secs_f64(options.seconds) };
+    say("starting one of each service");
+    // The good client's watch is to be ended by nobody but an attacker.
+    let more = vec![
+        ("RUSHES_WATCH_MAX_AGE", "10h".to_owned()),
+        // A machine that is attacked is slow, and its PostgreSQL is not away for that.
+        ("RUSHES_DATABASE_UNRESPONSIVE_AFTER", "1s".to_owned()),
+    ];
+    let cluster = Cluster::start(Plan { replicas: 1, logs: options.logs.clone(), more }).await?;
+    let client = GoodClient::begin(&cluster).await.context("the good client")?;
+    let attacker = Arc::new(Attacker::new(&cluster).await.context("the attacker")?);
+    let memory = Memory::of(&cluster)?;
+    let quiet = async || client.window(tokio::time::sleep(lasting)).await;
+    let mut before = quiet().await;
+    let mut rows = Vec::new();
+    for attack in attacks {
+        if !options.short {
+            before = quiet().await;
+        }
+        say(attack.name);
+        let row = against(attack, before.clone(), lasting, options.short, &client, &attacker, &memory).await?;
+        let holds = if row.broken.is_empty() { "holds" } else { "DOES NOT HOLD" };
+        say(&format!("{}: {holds}", attack.name));
+        rows.push(row);
+    }
+    client.end().await;
+    if json {
+        let attacks = rows.iter().map(object).collect::<Vec<_>>();
+        out::print(format_args!("{}\n", json!({ "attacks": attacks })))?;
+    } else {
+        out::print(text(&rows))?;
+    }
+    Ok(if rows.iter().all(|row| row.broken.is_empty()) { Exit::Done } else { Exit::Failed })
+}
+
+/// Attacks, and lets as much be burnt again without an attack.
+async fn against(
+    attack: &'static Attack,
+    before: Window,
+    lasting: Duration,
+    short: bool,
+    client: &GoodClient,
+    attacker: &Arc<Attacker>,
+    memory: &Memory,
+) -> Result<Row> {
+    memory.forget()?;
+    attacker.forget();
+    let burnt = memory.processor_time();
+    let until = Instant::now() + lasting;
+    let attacking = async {
+        let attack = (attack.run)(Arc::clone(attacker), until);
+        tokio::time::timeout(lasting + GRACE, attack).await
+    };
+    let mut in_time = Ok(());
+    let during = client.window(async { in_time = attacking.await }).await;
+    let burnt = memory.processor_time().saturating_sub(burnt);
+    let peaks = memory.peaks();
+    let late = client.delivered(Duration::from_secs(30)).await;
+    let control = match short {
+        true => None,
+        false => Some(client.window(control::burn(burnt, lasting)).await),
+    };
+    let mut broken = Vec::new();
+    broken.extend(in_time.is_err().then(|| "the attack did not end".to_owned()));
+    broken.extend(during.errors.iter().map(|(error, count)| format!("{count} x {error}")));
+    broken.extend(late.into_iter().map(|name| format!("{name} did not come home")));
+    broken.extend(peaks.iter().filter(|peak| peak.bytes > peak.ceiling).map(|peak| {
+        format!("{} took {} MB, its ceiling is {} MB", peak.service, peak.bytes >> 20, peak.ceiling >> 20)
+    }));
+    broken.extend(memory.ended().into_iter().map(|service| format!("{service} ended")));
+    if let Some(control) = &control {
+        let allowed = control.p99.max(before.p99).max(NOISE) * MAX_SLOWER;
+        if during.p99 > allowed {
+            broken.push(format!("p99 {:.0?}, beside the control {:.0?}", during.p99, control.p99));
+        }
+    }
+    Ok(Row { attack, before, during, control, peaks, answers: attacker.answers(), broken })
+}
+
+fn object(row: &Row) -> serde_json::Value {
+    let peaks = row.peaks.iter().map(|peak| (peak.service.to_owned(), json!(peak.bytes >> 20)));
+    json!({
+        "name": row.attack.name,
+        "errors": row.during.errors.values().sum::<u64>(),
+        "p99_before_ms": row.before.p99.as_millis(),
+        "p99_during_ms": row.during.p99.as_millis(),
+        "p99_control_ms": row.control.as_ref().map(|control| control.p99.as_millis()),
+        "peak_mb": peaks.collect::<serde_json::Map<_, _>>(),
+        "answers": row.answers,
+        "broken": row.broken,
+        "holds": row.broken.is_empty(),
+    })
+}
+
+fn text(rows: &[Row]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    for row in rows {
+        let holds = if row.broken.is_empty() { "holds" } else { "DOES NOT HOLD" };
+        let _ = write!(
+            text,
+            "{:<32} {holds}: {} calls, {} errors; p99 {:.0?} before, {:.0?} during",
+            row.attack.name,
+            row.during.calls,
+            row.during.errors.values().sum::<u64>(),
+            row.before.p99,
+            row.during.p99,
+        );
+        if let Some(control) = &row.control {
+            let _ = write!(text, ", {:.0?} beside the control", control.p99);
+        }
+        let peaks =
+            row.peaks.iter().map(|peak| format!("{} {}/{}", peak.service, peak.bytes >> 20, peak.ceiling >> 20));
+        let _ = writeln!(text, "\n    {}", row.attack.what);
+        let _ = writeln!(text, "    peak MB: {}", peaks.collect::<Vec<_>>().join(", "));
+        for (answer, count) in &row.answers {
+            let _ = writeln!(text, "    answered {count} x {answer}");
+        }
+        for broken in &row.broken {
+            let _ = writeln!(text, "    BROKEN: {broken}");
+        }
+    }
+    let held = rows.iter().filter(|row| row.broken.is_empty()).count();
+    let _ = writeln!(text, "{held} of {} attacks hurt only who made them", rows.len());
+    text
+}
