@@ -167,7 +167,7 @@ pub(crate) struct FailureReport {
 }
 
 /// The entry of the catalogue that an order was started with.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FrozenEntry {
     /// The id of the model.
     pub(crate) model: String,

@@ -67,8 +67,8 @@ impl Store {
 
     /// The entry of a leased order's model as it was frozen with it.
     pub(crate) async fn frozen_entry(&self, lease: Lease) -> Result<FrozenEntry, Error> {
-        let query = sqlx::query_as::<_, FrozenEntry>(
-            "select g.model, o.entry_sha256, o.work_order ->> 'model' as remote_name
+        let query = sqlx::query_as::<_, (String, Option<Vec<u8>>, String)>(
+            "select g.model, o.entry_sha256, o.work_order ->> 'model'
              from jobs j
              join generations g on g.account_id = j.account_id and g.id = j.id
              join generation_orders o on o.account_id = j.account_id and o.generation_id = j.id
@@ -77,7 +77,9 @@ impl Store {
         .bind(lease.job)
         .bind(lease.fence);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
-        Ok(self.pools.finalize.run("frozen_entry", run).await?.ok_or(jobs::Error::StaleFence)?)
+        let row = self.pools.finalize.run("frozen_entry", run).await?;
+        let (model, entry_sha256, remote_name) = row.ok_or(jobs::Error::StaleFence)?;
+        Ok(FrozenEntry { model, entry_sha256, remote_name })
     }
 }
 

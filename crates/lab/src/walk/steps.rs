@@ -174,7 +174,16 @@ impl Walk<'_> {
                 "--note",
                 "ada: too slow",
             ];
-            let printed = command(self.cluster, self.customer.key(), &end).await?;
+            let mut printed = String::new();
+            // While a worker fetches the file, the command leaves it as it is.
+            for _ in 0..TRIES {
+                printed = command(self.cluster, self.customer.key(), &end).await?;
+                if printed.contains("1 done") {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            ensure!(printed.contains("1 done"), "it should be settled:\n{printed}");
             let _ = write!(page, "\n```\n{printed}```\n");
             self.until(&name, GOES_ON, |shown| shown.state() == State::Failed).await?;
         } else {
