@@ -12,7 +12,8 @@ use crate::settings::{Error, Source};
 /// The setting of the keys.
 pub const SETTING: &str = "RUSHES_INTERNAL_KEYS";
 /// What the setting should be.
-const EXPECTED: &str = "32 or more random characters, the same for all services; with commas between several while they change";
+const EXPECTED: &str =
+    "32 or more random characters, the same for all services; with commas between several while they change";
 /// The shortest key, in characters.
 const MIN_KEY: usize = 32;
 /// The length of a MAC, in bytes.
