@@ -76,7 +76,7 @@ pub(super) fn perform(
         }
         Work::RenderFrame => {
             let frame = input.into_frame(order)?;
-            admit(frame.bytes.len() as u64 * 2)?;
+            admit(frame.bytes.len() as u64 * 2 + (40 << 20))?;
             Ok(finished(fit::render_webp(frame, Orientation::Upright, &spec)))
         }
         Work::FramePosters => {
@@ -96,7 +96,8 @@ fn with_poster(
     let source = input.source();
     let index = Index::found(source);
     let video = frames::open_file(&index, source, &limits.videos())?;
-    let stop = admit(video.weight())?;
+    // The largest thumbnail's encoding comes when the frames are gone still in part.
+    let stop = admit(video.weight() + (40 << 20))?;
     let poster = video.poster(&stop)?;
     Ok(make(poster.pixels, poster.orientation))
 }

@@ -112,7 +112,8 @@ impl Header {
             Detail::Webp(image) => image.weight(),
         };
         let profile = if self.profile.is_some() { profile::WEIGHT } else { 0 };
-        decoded + profile + u64::from(spec.width) * u64::from(spec.height) * 16
+        // The thumbnail's pixels, turned, and what the encoder makes of them.
+        decoded + profile + u64::from(spec.width) * u64::from(spec.height) * 40
     }
 
     /// The size that the decoded pixels have to cover so that `spec` needs no enlarging, in stored (unturned) axes.
