@@ -88,6 +88,7 @@ pub struct Server {
     timeouts: Timeouts,
     own_timeouts: HashMap<String, Timeouts>,
     message_limits: HashMap<&'static str, u64>,
+    places: HashMap<&'static str, u32>,
     limit: usize,
     /// The way in from the outside: what Rushes' own processes say to each other does not go out with the replies.
     public: bool,
@@ -106,6 +107,7 @@ impl Server {
             timeouts: Timeouts::default(),
             own_timeouts: HashMap::new(),
             message_limits: HashMap::new(),
+            places: HashMap::new(),
             limit: 1_024,
             public: false,
             descriptors: None,
@@ -133,6 +135,14 @@ impl Server {
     #[must_use]
     pub fn message_limits(mut self, limits: impl IntoIterator<Item = (&'static str, u64)>) -> Self {
         self.message_limits.extend(limits);
+        self
+    }
+
+    /// Sets how many hundredths of the [limited](Server::limit) places may be taken when a call of these methods comes,
+    /// as `/package.Service/Method`; else all. A server that fills up sheds those with the fewest first.
+    #[must_use]
+    pub fn places(mut self, places: impl IntoIterator<Item = (&'static str, u32)>) -> Self {
+        self.places.extend(places);
         self
     }
 
@@ -246,7 +256,7 @@ impl Bound {
             services.dedup();
         }
         let paths = described.iter().map(|(service, method)| format!("/{service}/{method}"));
-        let methods = Methods::new(paths, server.timeouts, server.own_timeouts, &server.message_limits);
+        let methods = Methods::new(paths, server.timeouts, server.own_timeouts, &server.message_limits, &server.places);
         let public = server.public;
         let encoded = descriptors.as_ref().map(Descriptors::encode);
         let probes = Probes::new(&services, encoded.as_deref()).await?;

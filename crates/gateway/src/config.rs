@@ -12,7 +12,7 @@ use chassis::{
 };
 use http::{HeaderValue, Uri};
 
-use crate::limits;
+use crate::{forward::TokenKeys, limits};
 
 /// The watches that an account has open at a time unless a setting says otherwise.
 const MAX_WATCHES: usize = 1_000;
@@ -34,6 +34,8 @@ pub struct Config {
     pub key_lifetime: Duration,
     /// How many watches one account has open at a time through this gateway.
     pub max_watches: usize,
+    /// What the tokens of callers' own writes are sealed with; without it they pass as they are.
+    pub token_keys: Option<TokenKeys>,
     /// What accounts and keys may ask for.
     pub limits: limits::Settings,
     /// NATS, over which changes of keys come before that time is over; without it they take effect after that time.
@@ -93,6 +95,7 @@ impl Config {
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
         let url = "a URL such as http://127.0.0.1:8080";
+        let keys = "one or more keys of 32 or more random characters, separated by commas, the same for every gateway";
         let origins = "* or a list such as https://app.example.com,https://studio.example.com";
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
@@ -107,6 +110,7 @@ impl Config {
             origins: source.or("RUSHES_CORS_ORIGINS", Origins::Any, origins)?,
             key_lifetime: source.duration("RUSHES_KEY_LIFETIME", Duration::from_secs(1), "a time")?,
             max_watches: source.or("RUSHES_MAX_WATCHES_PER_ACCOUNT", MAX_WATCHES, "a number of watches")?,
+            token_keys: source.optional("RUSHES_TOKEN_KEYS", keys)?,
             limits: limits::Settings::read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://127.0.0.1:4222")?,
             links: Key::read(source)?,

@@ -21,6 +21,7 @@ mod routes;
 mod service;
 
 pub use config::{Config, Origins, Upstreams};
+pub use forward::TokenKeys;
 pub use limits::{Bounds, Rate, Settings as Limits};
 pub use metrics::ALL as METRICS;
 pub use service::{Bound, Service};

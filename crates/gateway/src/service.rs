@@ -69,7 +69,7 @@ impl Service {
         }
         Ok(Self {
             server,
-            forward: Forward::new(routes, keys, limits, config.max_watches),
+            forward: Forward::new(routes, keys, limits, config.max_watches).sealing(config.token_keys.clone()),
             assets: Assets::new(Store::open(&config.blobs)?, config.links.clone()),
             hooks: Hooks::new(generation_worker.as_ref().map(|uri| client::connect("generation-worker", uri))),
             origins: config.origins.clone(),

@@ -88,6 +88,7 @@ impl Cluster {
             origins: Origins::Any,
             key_lifetime: Duration::from_secs(1),
             max_watches: 400,
+            token_keys: None,
             limits: gateway::Limits::default(),
             nats_url: None,
             links: None,
