@@ -19,6 +19,9 @@ pub use by_address::{ByAddress, Full, Place};
 /// After what time a call that was shed may come again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
+/// All places, in hundredths.
+pub(crate) const ALL: u32 = 100;
+
 /// A number of places for calls that run at a time; clones share them. A public server's service finds it in the extensions of a
 /// request, and takes a place once it knows who calls.
 #[derive(Clone, Debug)]
@@ -34,7 +37,13 @@ impl Admission {
 
     /// Takes a place if there is one, which is free again when the slot is dropped.
     pub(crate) fn try_take(&self) -> Option<Slot> {
-        if self.running.fetch_add(1, Ordering::Relaxed) < self.limit {
+        self.try_take_within(ALL)
+    }
+
+    fn try_take_within(&self, percent: u32) -> Option<Slot> {
+        let percent = usize::try_from(percent).unwrap_or(usize::MAX);
+        let limit = (self.limit.saturating_mul(percent) / 100).clamp(1, self.limit.max(1));
+        if self.running.fetch_add(1, Ordering::Relaxed) < limit {
             return Some(Slot(self.running.clone()));
         }
         self.running.fetch_sub(1, Ordering::Relaxed);
@@ -46,7 +55,17 @@ impl Admission {
     /// # Errors
     /// `OVERLOADED` when all are taken.
     pub fn admit(&self) -> Result<Slot, Failure> {
-        self.try_take().ok_or_else(|| Failure::exhausted("OVERLOADED", "too many calls at once", RETRY_AFTER))
+        self.admit_within(ALL)
+    }
+
+    /// Takes a place while fewer than `percent` hundredths of all are taken, by whomever: so the last places are kept for who may have
+    /// all of them, and who may have less is shed first.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when so many are taken.
+    pub fn admit_within(&self, percent: u32) -> Result<Slot, Failure> {
+        self.try_take_within(percent)
+            .ok_or_else(|| Failure::exhausted("OVERLOADED", "too many calls at once", RETRY_AFTER))
     }
 }
 

@@ -6,13 +6,11 @@
 
 mod assets;
 mod fetch;
-mod keys;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use assets::{ASSETS, AssetAccess, AssetUrls};
-pub use fetch::{FETCH, FetchLinks};
-pub use keys::Keys;
+pub use fetch::{FETCH, FetchLinks, verify_fetch};
 
 /// Why an address leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -92,6 +92,7 @@ pub struct Server {
     timeouts: Timeouts,
     own_timeouts: HashMap<String, Timeouts>,
     message_limits: HashMap<&'static str, u64>,
+    places: HashMap<&'static str, u32>,
     limit: usize,
     /// The way in from the outside: what Rushes' own processes say to each other does not go out with the replies.
     door: Option<Arc<Door>>,
@@ -110,6 +111,7 @@ impl Server {
             timeouts: Timeouts::default(),
             own_timeouts: HashMap::new(),
             message_limits: HashMap::new(),
+            places: HashMap::new(),
             limit: 1_024,
             door: None,
             descriptors: None,
@@ -137,6 +139,14 @@ impl Server {
     #[must_use]
     pub fn message_limits(mut self, limits: impl IntoIterator<Item = (&'static str, u64)>) -> Self {
         self.message_limits.extend(limits);
+        self
+    }
+
+    /// Sets how many hundredths of the [limited](Server::limit) places may be taken when a call of these methods comes,
+    /// as `/package.Service/Method`; else all. A server that fills up sheds those with the fewest first.
+    #[must_use]
+    pub fn places(mut self, places: impl IntoIterator<Item = (&'static str, u32)>) -> Self {
+        self.places.extend(places);
         self
     }
 
@@ -255,7 +265,7 @@ impl Bound {
             services.dedup();
         }
         let paths = described.iter().map(|(service, method)| format!("/{service}/{method}"));
-        let methods = Methods::new(paths, server.timeouts, server.own_timeouts, &server.message_limits);
+        let methods = Methods::new(paths, server.timeouts, server.own_timeouts, &server.message_limits, &server.places);
         let reflects = server.door.as_ref().is_none_or(|door| door.reflection);
         let encoded = descriptors.as_ref().filter(|_| reflects).map(Descriptors::encode);
         let probes = Probes::new(&services, encoded.as_deref()).await?;

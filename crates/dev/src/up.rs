@@ -118,10 +118,7 @@ async fn stay(options: Options) -> Result<Exit> {
     let (jaeger, buffer, otlp) = tracing(options.otlp_endpoint.clone(), &home).await?;
     say.step(format!("starting the services: {}", build::SERVICES.join(", ")));
     let blobs = options.blobs_url.clone().unwrap_or_else(|| format!("file://{}", home.join("blobs").display()));
-    // Kept, since Redis keeps answers with the addresses in them.
-    let url_keys = format!("up:{}", testkit::kept_secret(&home.join("url-key"))?);
-    let plan =
-        services::Plan { programs: &profile.folder, gateway, servers: &servers, blobs, url_keys, otlp: otlp.clone() };
+    let plan = services::Plan { programs: &profile.folder, gateway, servers: &servers, blobs, otlp: otlp.clone() };
     let services = Services::start(&home, plan)?;
     services.ready().await?;
 

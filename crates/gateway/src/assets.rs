@@ -11,7 +11,8 @@ mod sending;
 use std::time::{Duration, SystemTime};
 
 use chassis::blobs::{Error, Name, Store};
-use chassis::links::{ASSETS, AssetAccess, FETCH, Keys, Refused};
+use chassis::keyring::InternalKeys;
+use chassis::links::{ASSETS, AssetAccess, FETCH, Refused, verify_fetch};
 use chassis::server::{ByAddress, Client, Place};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
@@ -43,7 +44,7 @@ pub(crate) struct Assets {
     /// What is asked of an asset's address.
     access: AssetAccess,
     /// What links are signed with; without keys there are none.
-    links: Option<Keys>,
+    links: Option<InternalKeys>,
     /// For answers that are being sent.
     places: ByAddress,
     /// How long a client may take nothing of an answer.
@@ -55,7 +56,7 @@ impl Assets {
     pub(crate) fn new(
         store: Store,
         access: AssetAccess,
-        links: Option<Keys>,
+        links: Option<InternalKeys>,
         places: ByAddress,
         timeout: Duration,
     ) -> Self {
@@ -70,13 +71,13 @@ impl Assets {
     }
 
     /// What of a link's path is behind its beginning, and the key that it has to be signed with.
-    fn link<'a>(&self, request: &'a Request<()>) -> Option<(&'a str, &Keys)> {
+    fn link<'a>(&self, request: &'a Request<()>) -> Option<(&'a str, &InternalKeys)> {
         Some((request.uri().path().strip_prefix(FETCH)?, self.links.as_ref()?))
     }
 
     async fn respond(&self, request: &Request<()>) -> Response<Body> {
         if let Some((path, key)) = self.link(request) {
-            let mut response = match key.verify_fetch(path, SystemTime::now()) {
+            let mut response = match verify_fetch(key, path, SystemTime::now()) {
                 Ok(name) => self.serve(request, &name).await,
                 Err(Refused::Forged) => problem(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing here"),
                 Err(Refused::Expired) => expired(),

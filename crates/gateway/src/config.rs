@@ -5,7 +5,8 @@ use std::{str::FromStr, time::Duration};
 
 use chassis::{
     blobs,
-    links::{AssetAccess, Keys},
+    keyring::InternalKeys,
+    links::AssetAccess,
     server,
     settings::{Error, Source},
     telemetry,
@@ -45,8 +46,9 @@ pub struct Config {
     pub nats_url: Option<String>,
     /// What is asked of an asset's address.
     pub assets: AssetAccess,
-    /// What links for models' providers are signed with; without keys there are none.
-    pub links: Option<Keys>,
+    /// What the services sign with: links for models' providers, and tokens of callers' own writes. Without keys there are no links, and
+    /// every token passes.
+    pub internal_keys: Option<InternalKeys>,
     /// What the public port grants.
     pub door: server::Door,
     /// How many answers with an asset are sent at a time.
@@ -123,7 +125,7 @@ impl Config {
             limits: limits::Settings::read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://127.0.0.1:4222")?,
             assets: AssetAccess::read(source)?,
-            links: Keys::read(source)?,
+            internal_keys: InternalKeys::read(source)?,
             door: server::Door::read(source)?,
             max_asset_answers: source.or("RUSHES_MAX_ASSET_ANSWERS", MAX_ASSET_ANSWERS, "a number of answers")?,
             max_asset_answers_per_address: source.or(
@@ -158,7 +160,7 @@ mod tests {
         ("RUSHES_GENERATION_STATUS_URL", "http://127.0.0.1:2"),
         ("RUSHES_THUMBNAIL_WORKER_URL", "http://127.0.0.1:3"),
         ("RUSHES_BLOBS_URL", "file:///tmp/x"),
-        ("RUSHES_URL_KEYS", "a:0123456789abcdef0123456789abcdef"),
+        ("RUSHES_INTERNAL_KEYS", "0123456789abcdef0123456789abcdef"),
     ];
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod headers;
 mod limit;
+mod seal;
 mod session;
 mod watches;
 
@@ -12,6 +13,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use chassis::keyring::InternalKeys;
 use chassis::{
     drain::Drain,
     server::{Admission, Client},
@@ -21,6 +23,7 @@ use tonic::{Status, body::Body};
 use tower::Service;
 use tracing::Span;
 
+use self::seal::Seal;
 use self::{session::Sessions, watches::Watches};
 use crate::{
     error::Error,
@@ -37,6 +40,7 @@ pub(crate) struct Forward {
     routes: Routes,
     keys: Keys,
     limits: Limits,
+    seal: Option<Seal>,
     sessions: Sessions,
     watches: Watches,
 }
@@ -44,7 +48,12 @@ pub(crate) struct Forward {
 impl Forward {
     /// An account has at most `max_watches` open at a time.
     pub(crate) fn new(routes: Routes, keys: Keys, limits: Limits, max_watches: usize) -> Self {
-        Self { routes, keys, limits, sessions: Sessions::new(), watches: Watches::new(max_watches) }
+        Self { routes, keys, limits, seal: None, sessions: Sessions::new(), watches: Watches::new(max_watches) }
+    }
+
+    /// The same, which lets through no token that is not sealed with one of these keys; without any, every token.
+    pub(crate) fn sealing(self, keys: Option<&InternalKeys>) -> Self {
+        Self { seal: keys.map(Seal::new), ..self }
     }
 
     /// The same, whose watches end when `drain` begins.
@@ -60,6 +69,9 @@ impl Forward {
         Span::current().record("rushes.account", tracing::field::display(key.account()));
         key.check_scope(route.scope)?;
         let Admitted { places: taken, report } = self.limits.admit(&key, route.method).await?;
+        if let Some(seal) = &self.seal {
+            seal.open(request.headers_mut(), key.account())?;
+        }
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
         let is_watch = route.method.max_timeout.is_none();
         let places = is_watch.then(|| self.watches.open(key.account(), request.extensions())).transpose()?;
@@ -68,7 +80,8 @@ impl Forward {
         let request = headers::to_upstream(request, &key)?;
         let (request, refused) = limit::admit(request, route.method).await?;
         // Not before the message has begun: whoever opens calls and sends nothing takes no place of those who do.
-        let _slot = admission.filter(|_| !is_watch).map(|calls| calls.admit()).transpose()?;
+        let _slot =
+            admission.filter(|_| !is_watch).map(|calls| calls.admit_within(route.method.class.places())).transpose()?;
         let reply = route.channel.clone().call(request);
         let response = tokio::select! {
             // A refused body breaks the call to the service as well, and the client must read the refusal, not that.
@@ -80,6 +93,9 @@ impl Forward {
             session.record(response.headers()).await;
         }
         let mut response = taken.hold(headers::to_client(response));
+        if let Some(seal) = &self.seal {
+            seal.seal(response.headers_mut(), key.account());
+        }
         report.write(response.headers_mut());
         Ok(match places.zip(unusable) {
             Some((places, unusable)) => self.watches.reply(route.method.path, places, response, unusable),

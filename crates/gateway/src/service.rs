@@ -70,11 +70,11 @@ impl Service {
         let places = ByAddress::new("asset", config.max_asset_answers, config.max_asset_answers_per_address);
         Ok(Self {
             server,
-            forward: Forward::new(routes, keys, limits, config.max_watches),
+            forward: Forward::new(routes, keys, limits, config.max_watches).sealing(config.internal_keys.as_ref()),
             assets: Assets::new(
                 Store::open(&config.blobs)?,
                 config.assets.clone(),
-                config.links.clone(),
+                config.internal_keys.clone(),
                 places,
                 config.door.write_timeout,
             ),

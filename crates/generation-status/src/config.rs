@@ -230,7 +230,7 @@ mod tests {
         let set = [
             ("RUSHES_DATABASE_URL", "postgres://h/d"),
             ("RUSHES_PUBLIC_URL", "http://h"),
-            ("RUSHES_URL_KEYS", "a:0123456789abcdef0123456789abcdef"),
+            ("RUSHES_INTERNAL_KEYS", "0123456789abcdef0123456789abcdef"),
         ];
         assert!(Config::read(&Source::of(&set)).is_ok());
         for at in 0..set.len() {

@@ -197,7 +197,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use catalogue::{Length, Role, Settings};
-    use chassis::links::Keys;
+    use chassis::keyring::InternalKeys;
     use domain::generation::State;
     use domain::id::{ProjectId, SceneId};
     use domain::money::Micros;
@@ -270,9 +270,9 @@ mod tests {
             total_deadline: Some(time),
             retried_from: Some(GenerationId(id)),
         };
-        // As long as an address gets: a long key id, and days of five digits.
-        let keys = Keys::parse("longest8:0123456789abcdef0123456789abcdef").unwrap();
-        let urls = AssetUrls::signed(&format!("https://{}.example.com", "a".repeat(100)), keys, 365);
+        // As long as an address gets: days of five digits.
+        let keys = InternalKeys::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let urls = AssetUrls::signed(&format!("https://{}.example.com", "a".repeat(100)), &keys, 365);
         let presenter = Presenter::new(urls);
         let (bytes, max) = (presenter.generation(&generation).encoded_len(), generation.max_bytes());
         assert!(bytes <= max && max < bytes + 1_024, "{bytes} bytes of at most {max}");

@@ -96,7 +96,7 @@ impl Media {
             CallOutcome::FileRefused,
             match may(Form::Url) && forms.link {
                 true => format!(
-                    "{} takes {what} by an address alone: RUSHES_URL_KEYS and RUSHES_PUBLIC_URL (https) are not set here",
+                    "{} takes {what} by an address alone: RUSHES_INTERNAL_KEYS and RUSHES_PUBLIC_URL (https) are not set here",
                     provider.name()
                 ),
                 false => format!("{} takes {what} in no form that the model's entry allows", provider.name()),

@@ -181,7 +181,6 @@ impl Cluster {
             .env("RUSHES_INTERNAL_KEYS", "laboratory-laboratory-laboratory-1")
             // The same on both replicas: it is part of what is cached.
             .env("RUSHES_PUBLIC_URL", "http://gateway.test")
-            .env("RUSHES_URL_KEYS", "lab:the-laboratory-signs-urls-with-this-key")
             .env("RUSHES_LOCAL_PACE", "0")
             .env("RUSHES_LOCAL_THREADS", "1")
             // Often enough that a short run has some of both.

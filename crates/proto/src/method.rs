@@ -55,6 +55,18 @@ impl Class {
     }
 }
 
+impl Class {
+    /// How many hundredths of a service's places may be taken when a call of the class comes.
+    #[must_use]
+    pub const fn places(self) -> u32 {
+        match self {
+            Self::People => 100,
+            Self::Polls => 75,
+            Self::Background => 50,
+        }
+    }
+}
+
 /// One method of one service.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
@@ -102,6 +114,11 @@ pub fn message_limits(upstream: &str) -> impl Iterator<Item = (&'static str, u64
         .iter()
         .filter(move |method| method.upstream == upstream)
         .map(|method| (method.path, method.max_message_bytes))
+}
+
+/// How many hundredths of its places `upstream` may have taken when a call of each of its methods comes, as path and hundredths.
+pub fn places(upstream: &str) -> impl Iterator<Item = (&'static str, u32)> {
+    METHODS.iter().filter(move |method| method.upstream == upstream).map(|method| (method.path, method.class.places()))
 }
 
 #[cfg(test)]

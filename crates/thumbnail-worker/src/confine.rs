@@ -96,7 +96,7 @@ pub(crate) fn decoder(mapped: Mapped, data: u64) -> io::Result<Confinement> {
     limit(Resource::As, mapped.addresses + data + SPARE_ADDRESSES)?;
     limit(Resource::Nofile, 16)?;
     limit_rest()?;
-    let nothing = ruleset().map(|rules| rules.restrict_self());
+    let nothing = ruleset().map(landlock::RulesetCreated::restrict_self);
     drop(nothing);
     // The trial tells whether it worked.
     let _ = forbid_calls(SeccompAction::Errno(libc::EPERM as u32), allowed_calls());

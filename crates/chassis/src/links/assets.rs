@@ -12,8 +12,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use super::{Keys, Refused, seconds};
+use super::{Refused, seconds};
 use crate::blobs::Name;
+use crate::keyring::{InternalKeys, Keyring};
 use crate::settings::{Error, Source};
 
 /// The path that every asset's address begins with.
@@ -21,6 +22,8 @@ pub const ASSETS: &str = "/assets/";
 const DAY: u64 = 86_400;
 /// How many whole days an address is good for.
 const DEFAULT_DAYS: u64 = 7;
+/// What the keys are derived for.
+const PURPOSE: &str = "addresses of assets";
 const MODE: &str = "RUSHES_ASSET_URLS";
 const DAYS: &str = "RUSHES_ASSET_URL_DAYS";
 
@@ -34,7 +37,7 @@ pub struct AssetUrls {
 
 #[derive(Clone, Debug)]
 struct Signing {
-    keys: Keys,
+    keys: Keyring,
     days: u64,
 }
 
@@ -44,7 +47,7 @@ pub enum AssetAccess {
     /// Nothing: whoever knows the hash may have the bytes.
     Public,
     /// A MAC by one of these keys.
-    Signed(Keys),
+    Signed(Keyring),
 }
 
 fn is_public(source: &Source) -> Result<bool, Error> {
@@ -65,11 +68,11 @@ impl AssetUrls {
 
     /// Addresses that are signed and good for at least `days` days.
     #[must_use]
-    pub fn signed(public_url: &str, keys: Keys, days: u64) -> Self {
-        Self { signing: Some(Signing { keys, days }), ..Self::public(public_url) }
+    pub fn signed(public_url: &str, keys: &InternalKeys, days: u64) -> Self {
+        Self { signing: Some(Signing { keys: keys.of(PURPOSE), days }), ..Self::public(public_url) }
     }
 
-    /// Reads `RUSHES_PUBLIC_URL`, `RUSHES_ASSET_URLS`, and where they are signed `RUSHES_URL_KEYS` and `RUSHES_ASSET_URL_DAYS`.
+    /// Reads `RUSHES_PUBLIC_URL`, `RUSHES_ASSET_URLS`, and where they are signed `RUSHES_INTERNAL_KEYS` and `RUSHES_ASSET_URL_DAYS`.
     ///
     /// # Errors
     /// When one is missing or cannot be used.
@@ -82,13 +85,13 @@ impl AssetUrls {
         if is_public(source)? {
             return Ok(Self::public(public_url.as_str()));
         }
-        let keys = Keys::read_required(source)?;
+        let keys = InternalKeys::required(source)?;
         let what = "a number of days, from 2 to 365: an address outlives every answer that has it";
         let days = source.optional(DAYS, what)?.unwrap_or(DEFAULT_DAYS);
         if !(2..=365).contains(&days) {
             return Err(Error::wrong(DAYS, what));
         }
-        Ok(Self::signed(public_url.as_str(), keys, days))
+        Ok(Self::signed(public_url.as_str(), &keys, days))
     }
 
     /// The address of an object that an account has.
@@ -104,14 +107,20 @@ impl AssetUrls {
         let account = URL_SAFE_NO_PAD.encode(account);
         // The day that has begun is not counted.
         let day = seconds(now) / DAY + days + 1;
-        let (id, mac) = keys.sign(|id| message(&object, &account, day, id));
-        let mac = URL_SAFE_NO_PAD.encode(mac);
+        let mac = URL_SAFE_NO_PAD.encode(keys.sign(&parts(&object, &account, &day.to_string())));
+        let id = keys.id();
         format!("{prefix}{object}?a={account}&e={day}&k={id}&s={mac}")
     }
 }
 
 impl AssetAccess {
-    /// Reads `RUSHES_ASSET_URLS` and, where they are signed, `RUSHES_URL_KEYS`.
+    /// A MAC by one of these keys.
+    #[must_use]
+    pub fn signed(keys: &InternalKeys) -> Self {
+        Self::Signed(keys.of(PURPOSE))
+    }
+
+    /// Reads `RUSHES_ASSET_URLS` and, where they are signed, `RUSHES_INTERNAL_KEYS`.
     ///
     /// # Errors
     /// When one is missing or cannot be used.
@@ -119,7 +128,7 @@ impl AssetAccess {
         if is_public(source)? {
             return Ok(Self::Public);
         }
-        Keys::read_required(source).map(Self::Signed)
+        InternalKeys::required(source).map(|keys| Self::signed(&keys))
     }
 
     /// The object that an address leads to, given what is behind [`ASSETS`] and its query, and for how long it still does; `None`
@@ -139,7 +148,7 @@ impl AssetAccess {
         let (Ok(day), Ok(mac)) = (day.parse::<u64>(), URL_SAFE_NO_PAD.decode(mac.as_bytes())) else {
             return Err(Refused::Forged);
         };
-        if !keys.verify(&id, &message(name, &account, day, &id), &mac) {
+        if !keys.verify_by(&id, &parts(name, &account, &day.to_string()), &mac) {
             return Err(Refused::Forged);
         }
         let end = UNIX_EPOCH + Duration::from_secs(day.saturating_mul(DAY));
@@ -147,8 +156,8 @@ impl AssetAccess {
     }
 }
 
-fn message(object: &str, account: &str, day: u64, key: &str) -> String {
-    format!("rushes-asset-1\n{object}\n{account}\n{day}\n{key}")
+fn parts<'a>(object: &'a str, account: &'a str, day: &'a str) -> [&'a [u8]; 3] {
+    [object.as_bytes(), account.as_bytes(), day.as_bytes()]
 }
 
 #[cfg(test)]
@@ -161,8 +170,8 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn keys() -> Keys {
-        Keys::parse(&format!("a:{SECRET}")).unwrap()
+    fn keys() -> InternalKeys {
+        InternalKeys::parse(SECRET).unwrap()
     }
 
     /// What the gateway gets of an address.
@@ -173,8 +182,8 @@ mod tests {
 
     #[test]
     fn an_address_opens_its_object_for_whole_days_and_nothing_else() {
-        let urls = AssetUrls::signed("https://rushes.test/", keys(), 7);
-        let access = AssetAccess::Signed(keys());
+        let urls = AssetUrls::signed("https://rushes.test/", &keys(), 7);
+        let access = AssetAccess::signed(&keys());
         let (account, object) = (Uuid::now_v7(), Name::of(b"still", "png"));
         let url = urls.url_at(account, &object, at(DAY + 5));
         assert_eq!(url, urls.url_at(account, &object, at(2 * DAY - 1)), "all of one day are equal");
@@ -194,7 +203,7 @@ mod tests {
             (name.clone(), String::new()),
             (other, query.clone()),
             (name.clone(), query.replace("e=9", "e=10")),
-            (name.clone(), query.replace("k=a", "k=b")),
+            (name.clone(), query.replace("k=", "k=b")),
             (name.clone(), mixed),
             (name.clone(), query.replace("&s=", "&s=A")),
             ("x".to_owned(), query.clone()),
@@ -215,11 +224,11 @@ mod tests {
     fn without_keys_only_public_addresses_are_made() {
         let public_url = ("RUSHES_PUBLIC_URL", "https://rushes.test");
         let read = |set: &[(&str, &str)]| AssetUrls::read(&Source::of(set)).map_err(|error| error.to_string());
-        assert!(read(&[public_url]).unwrap_err().starts_with("RUSHES_URL_KEYS is not set"));
-        assert!(AssetAccess::read(&Source::of(&[])).unwrap_err().to_string().starts_with("RUSHES_URL_KEYS is not set"));
+        assert!(read(&[public_url]).unwrap_err().starts_with("RUSHES_INTERNAL_KEYS"));
+        assert!(AssetAccess::read(&Source::of(&[])).unwrap_err().to_string().starts_with("RUSHES_INTERNAL_KEYS"));
         assert!(read(&[public_url, (MODE, "public")]).unwrap().signing.is_none());
         assert!(read(&[public_url, (MODE, "open")]).unwrap_err().starts_with(MODE));
-        let keys = ("RUSHES_URL_KEYS", "a:0123456789abcdef0123456789abcdef");
+        let keys = ("RUSHES_INTERNAL_KEYS", SECRET);
         assert_eq!(read(&[public_url, keys]).unwrap().signing.unwrap().days, 7);
         assert!(read(&[public_url, keys, (DAYS, "1")]).unwrap_err().starts_with(DAYS));
         assert!(read(&[keys]).unwrap_err().starts_with("RUSHES_PUBLIC_URL"));

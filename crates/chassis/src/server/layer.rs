@@ -111,7 +111,7 @@ where
                 request.extensions_mut().insert(self.policy.calls.clone());
                 Ok(None)
             }
-            (false, false) => self.policy.calls.admit().map(Some),
+            (false, false) => self.policy.calls.admit_within(method.places).map(Some),
         };
         let slot = match slot {
             Ok(slot) => slot,

@@ -4,6 +4,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use crate::admission;
+
 /// What every path that is no method is called, by OpenTelemetry's conventions.
 pub(super) const UNKNOWN: &str = "_OTHER";
 
@@ -41,6 +43,8 @@ pub(super) struct Method {
     pub(super) timeouts: Timeouts,
     /// The largest message in bytes, decompressed; `None`: the server passes messages on without reading them.
     pub(super) max_message: Option<u64>,
+    /// How many hundredths of the places may be taken when a call of it comes.
+    pub(super) places: u32,
 }
 
 /// The methods of a server by path, `/package.Service/Method`.
@@ -51,20 +55,23 @@ pub(super) struct Methods {
 }
 
 impl Methods {
-    /// The methods at `paths`, and those that have timeouts of their own; `limits` has the largest message of each.
+    /// The methods at `paths`, and those that have timeouts of their own; `limits` has the largest message of each, `places` the
+    /// methods that may not have all places.
     pub(super) fn new(
         paths: impl IntoIterator<Item = String>,
         default: Timeouts,
         own: HashMap<String, Timeouts>,
         limits: &HashMap<&str, u64>,
+        places: &HashMap<&str, u32>,
     ) -> Self {
         let paths = paths.into_iter().map(|path| (path, default)).chain(own);
         let known = paths.map(|(path, timeouts)| {
             let name = path.trim_start_matches('/').into();
             let max_message = limits.get(path.as_str()).copied();
-            (path, Method { name, timeouts, max_message })
+            let places = places.get(path.as_str()).copied().unwrap_or(admission::ALL);
+            (path, Method { name, timeouts, max_message, places })
         });
-        let unknown = Method { name: UNKNOWN.into(), timeouts: default, max_message: None };
+        let unknown = Method { name: UNKNOWN.into(), timeouts: default, max_message: None, places: admission::ALL };
         Self { known: known.collect(), unknown }
     }
 

@@ -193,3 +193,42 @@ async fn a_taken_address_is_an_error_that_names_the_setting() {
     assert!(matches!(error, Error::Bind { .. }));
     assert!(error.to_string().starts_with(&format!("RUSHES_LISTEN is {listen}")), "{error}");
 }
+
+#[tokio::test]
+async fn a_server_that_fills_up_sheds_who_waits_least_first() {
+    let go = Arc::new(Notify::new());
+    let (entered, mut entries) = tokio::sync::mpsc::unbounded_channel();
+    let places = [("/test.Test/Poll", 75), ("/test.Test/Report", 50)];
+    let server = places
+        .iter()
+        .fold(Server::new("test", &free()), |server, (path, _)| server.method(path, timeouts(2_000, 10_000)));
+    // A call that waits takes its place for as long as the test wants.
+    let server = server.method("/test.Test/Wait", timeouts(60_000, 60_000));
+    let waiting = go.clone();
+    let server = serve(server.limit(4).places(places), move |path| {
+        let (go, entered) = (waiting.clone(), entered.clone());
+        async move {
+            if path == "/test.Test/Wait" {
+                entered.send(()).unwrap();
+                go.notified().await;
+            }
+            ok()
+        }
+    })
+    .await;
+    let addr = server.addr;
+    let mut running = Vec::new();
+    for (reports, polls, others) in [(true, true, true), (true, true, true), (false, true, true), (false, false, true)]
+    {
+        for (path, is_taken) in
+            [("/test.Test/Report", reports), ("/test.Test/Poll", polls), ("/test.Test/Open", others)]
+        {
+            let (_, trailers) = call(addr, path, &[]).await;
+            let expected = if is_taken { Code::Ok } else { Code::ResourceExhausted };
+            assert_eq!(status(&trailers).0, expected, "{path} beside {}", running.len());
+        }
+        running.push(tokio::spawn(async move { call(addr, "/test.Test/Wait", &[]).await }));
+        entries.recv().await.unwrap();
+    }
+    go.notify_waiters();
+}

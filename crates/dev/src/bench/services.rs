@@ -163,7 +163,6 @@ fn common(database: &BenchDatabase, ports: &BTreeMap<&'static str, SocketAddr>) 
         ("RUSHES_GENERATION_STATUS_URL", at("generation-status")?),
         ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")?),
         ("RUSHES_PUBLIC_URL", at("gateway")?),
-        ("RUSHES_URL_KEYS", "bench:the-benchmark-signs-urls-with-this-key".to_owned()),
         // What a gateway can do is measured, and not what it lets one account have.
         ("RUSHES_LIMIT_PEOPLE", "1000000/1000000".to_owned()),
         ("RUSHES_LIMIT_POLLS", "1000000/1000000".to_owned()),

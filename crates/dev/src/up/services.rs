@@ -31,7 +31,6 @@ pub(crate) struct Plan<'a> {
     pub(crate) gateway: TcpListener,
     pub(crate) servers: &'a Servers,
     pub(crate) blobs: String,
-    pub(crate) url_keys: String,
     pub(crate) otlp: Option<String>,
 }
 
@@ -192,7 +191,6 @@ fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'stati
         ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")),
         ("RUSHES_GENERATION_WORKER_URL", at("generation-worker")),
         ("RUSHES_PUBLIC_URL", at("gateway")),
-        ("RUSHES_URL_KEYS", plan.url_keys.clone()),
         // Who calls is whoever started it: tools may ask what there is, and a command's trace runs through all of it.
         ("RUSHES_REFLECTION", "true".to_owned()),
         ("RUSHES_TRUST_TRACEPARENT", "true".to_owned()),

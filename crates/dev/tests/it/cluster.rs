@@ -114,7 +114,6 @@ impl Cluster {
             .env("RUSHES_THUMBNAIL_WORKER_URL", url("thumbnail-worker"))
             .env("RUSHES_GENERATION_WORKER_URL", url("generation-worker"))
             .env("RUSHES_PUBLIC_URL", url("gateway"))
-            .env("RUSHES_URL_KEYS", "test:the-tests-sign-addresses-with-this-key")
             .env("RUSHES_HOOKS_URL", format!("{}/hooks", url("gateway")))
             .env("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test")
             .env("RUSHES_LEASE", self.options.lease)

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use chassis::blobs::Name;
-use chassis::links::{AssetAccess, AssetUrls, FetchLinks, Keys};
+use chassis::keyring::InternalKeys;
+use chassis::links::{AssetAccess, AssetUrls, FetchLinks};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
@@ -198,11 +199,11 @@ async fn every_response_names_its_trace() {
 /// A provider fetches by a link that runs out; whatever is no such link is nothing.
 #[tokio::test]
 async fn a_link_leads_to_one_object_for_a_while() {
-    let key = Keys::parse("a:0123456789abcdef0123456789abcdef").unwrap();
+    let key = InternalKeys::parse("0123456789abcdef0123456789abcdef").unwrap();
     let signed = key.clone();
-    let cluster = Cluster::start_with(move |config| config.links = Some(signed)).await;
+    let cluster = Cluster::start_with(move |config| config.internal_keys = Some(signed)).await;
     let name = cluster.store.put(video(), "mp4").await.unwrap();
-    let links = FetchLinks::new(key, "https://rushes.test".parse().unwrap());
+    let links = FetchLinks::new(&key, "https://rushes.test".parse().unwrap());
     let (day, now) = (Duration::from_secs(86_400), SystemTime::now());
     let link = links.link(&name, day, now);
     let whole = ask(&cluster, Method::GET, link.path(), &[]).await;
@@ -234,13 +235,13 @@ async fn a_link_leads_to_one_object_for_a_while() {
 /// An asset's address opens it for as long as it says, and neither its hash nor another's address does.
 #[tokio::test]
 async fn a_signed_address_is_needed_and_runs_out() {
-    let keys = Keys::parse("a:0123456789abcdef0123456789abcdef").unwrap();
+    let keys = InternalKeys::parse("0123456789abcdef0123456789abcdef").unwrap();
     let signed = keys.clone();
-    let cluster = Cluster::start_with(move |config| config.assets = AssetAccess::Signed(signed)).await;
+    let cluster = Cluster::start_with(move |config| config.assets = AssetAccess::signed(&signed)).await;
     let name = cluster.store.put(video(), "mp4").await.unwrap();
     let account = uuid::Uuid::now_v7();
     let path = |urls: &AssetUrls, name: &Name| urls.url(account, name).replace("https://rushes.test", "");
-    let urls = AssetUrls::signed("https://rushes.test", keys, 7);
+    let urls = AssetUrls::signed("https://rushes.test", &keys, 7);
     let whole = ask(&cluster, Method::GET, &path(&urls, &name), &[]).await;
     assert_eq!((whole.status(), whole.body()), (StatusCode::OK, &video()));
     let kept = whole.headers()["cache-control"].to_str().unwrap();
@@ -253,8 +254,8 @@ async fn a_signed_address_is_needed_and_runs_out() {
 
     let missing = ask(&cluster, Method::GET, &path(&urls, &Name::of(b"nothing", "mp4")), &[]).await;
     let bare = ask(&cluster, Method::GET, &format!("/assets/{name}"), &[("if-none-match", &etag)]).await;
-    let others = Keys::parse("a:another-secret-of-32-characters-xxx").unwrap();
-    let forged = path(&AssetUrls::signed("https://rushes.test", others, 7), &name);
+    let others = InternalKeys::parse("another-secret-of-32-characters-xxx").unwrap();
+    let forged = path(&AssetUrls::signed("https://rushes.test", &others, 7), &name);
     let forged = ask(&cluster, Method::GET, &forged, &[]).await;
     for response in [&missing, &bare, &forged] {
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "a hash alone tells nothing");

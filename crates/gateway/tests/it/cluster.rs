@@ -91,7 +91,7 @@ impl Cluster {
             limits: gateway::Limits::default(),
             nats_url: None,
             assets: AssetAccess::Public,
-            links: None,
+            internal_keys: None,
             door: server::Door { reflection: true, ..server::Door::default() },
             max_asset_answers: 512,
             max_asset_answers_per_address: 128,

@@ -38,3 +38,32 @@ async fn metadata_of_any_size_ends_nobody_elses_watch() {
     let event = tokio::time::timeout(Duration::from_secs(5), watch.message()).await.expect("the watch goes on");
     assert_eq!(event.unwrap().unwrap().resume_token, "second");
 }
+
+const TOKEN: &str = "rushes-token-bin";
+
+/// Calls with a token of a caller's own writes, and returns that of the reply.
+async fn call(cluster: &Cluster, key: &str, token: &[u8]) -> Result<Option<Bytes>, tonic::Status> {
+    let mut request = authorized(proto::assets::v1::GetAssetRequest::default(), key);
+    request.metadata_mut().insert_bin(TOKEN, tonic::metadata::BinaryMetadataValue::from_bytes(token));
+    let answer = cluster.assets().await.get_asset(request).await?;
+    Ok(answer.metadata().get_bin(TOKEN).map(|token| token.to_bytes().unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_no_service_gave_reaches_none() {
+    let keys = chassis::keyring::InternalKeys::parse("a key of the seal with 32 characters or more");
+    let cluster = Cluster::start_with(|config| config.internal_keys = keys).await;
+    let account = Uuid::now_v7();
+    let (key, other) = (cluster.key(account), cluster.key(Uuid::now_v7()));
+    check(&call(&cluster, &key, b"forged").await.unwrap_err(), Code::InvalidArgument, "TOKEN_INVALID");
+    assert!(cluster.upstream.calls.lock().unwrap().is_empty(), "nothing was asked");
+    *cluster.upstream.token.lock().unwrap() = Some(b"real".to_vec());
+    let request = authorized(proto::assets::v1::GetAssetRequest::default(), &key);
+    let answer = cluster.assets().await.get_asset(request).await.unwrap();
+    let sealed = answer.metadata().get_bin(TOKEN).unwrap().to_bytes().unwrap();
+    assert!(sealed.starts_with(b"real") && sealed.len() == 4 + 32, "{sealed:?}");
+    assert_eq!(call(&cluster, &key, &sealed).await.unwrap(), Some(sealed.clone()));
+    let last = cluster.upstream.calls.lock().unwrap().last().unwrap().clone();
+    assert_eq!(last[TOKEN], "cmVhbA", "the service gets its own token");
+    check(&call(&cluster, &other, &sealed).await.unwrap_err(), Code::InvalidArgument, "TOKEN_INVALID");
+}

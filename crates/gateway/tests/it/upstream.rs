@@ -41,6 +41,8 @@ pub(crate) struct Upstream {
     pub(crate) dashboard: Mutex<DashboardMood>,
     /// The metadata of each call but authentications, in order.
     pub(crate) calls: Mutex<Vec<HeaderMap>>,
+    /// What a reply carries as the token of the caller's writes, in the place of those of the call.
+    pub(crate) token: Mutex<Option<Vec<u8>>>,
     pub(crate) hooks: Mutex<Vec<ReceiveHookRequest>>,
     /// Lets a watch send its second event.
     pub(crate) next: Notify,
@@ -152,6 +154,9 @@ impl asset_service_server::AssetService for Services {
         // As a write does, the reply returns the tokens of the call.
         for presented in token::presented() {
             token::update_reply(|_| presented.to_vec());
+        }
+        if let Some(token) = self.0.token.lock().unwrap().clone() {
+            token::update_reply(|_| token);
         }
         Ok(Response::new(Asset {
             name,

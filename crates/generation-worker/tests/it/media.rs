@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use chassis::blobs::{Name, Store};
-use chassis::links::{FETCH, FetchLinks, Keys};
+use chassis::keyring::InternalKeys;
+use chassis::links::{FETCH, FetchLinks, verify_fetch};
 use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::{CompleteWorkRequest, FailureClass, Order, ProviderCondition, Work, order};
 use provider_double::{Double, Event, Line, Outage, OutageKind, Settings, read_bill};
@@ -119,7 +120,7 @@ fn empty_input() -> Value {
 }
 
 /// A gateway as far as links go: what its key says, with a length and a type, and no redirect.
-async fn gateway(store: impl Fn() -> Option<Store> + Send + 'static, key: Keys) -> url::Url {
+async fn gateway(store: impl Fn() -> Option<Store> + Send + 'static, key: InternalKeys) -> url::Url {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     tokio::spawn(async move {
@@ -132,7 +133,7 @@ async fn gateway(store: impl Fn() -> Option<Store> + Send + 'static, key: Keys) 
             let head = String::from_utf8(head).unwrap();
             let mut words = head.split_whitespace();
             let (method, path) = (words.next().unwrap(), words.next().unwrap());
-            let name: Name = key.verify_fetch(path.strip_prefix(FETCH).unwrap(), SystemTime::now()).unwrap();
+            let name: Name = verify_fetch(&key, path.strip_prefix(FETCH).unwrap(), SystemTime::now()).unwrap();
             let bytes = store().unwrap().get(&name).await.unwrap();
             let answer = format!(
                 "HTTP/1.1 200 OK\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
@@ -152,9 +153,9 @@ async fn gateway(store: impl Fn() -> Option<Store> + Send + 'static, key: Keys) 
 async fn with_links() -> Setup {
     let shared = std::sync::Arc::new(std::sync::Mutex::new(None));
     let store = shared.clone();
-    let key = Keys::parse("a:0123456789abcdef0123456789abcdef").unwrap();
+    let key = InternalKeys::parse("0123456789abcdef0123456789abcdef").unwrap();
     let url = gateway(move || store.lock().unwrap().clone(), key.clone()).await;
-    let setup = Setup::start(Some(FetchLinks::new(key, url))).await;
+    let setup = Setup::start(Some(FetchLinks::new(&key, url))).await;
     *shared.lock().unwrap() = Some(setup.cluster.blobs.clone());
     setup
 }
@@ -282,7 +283,7 @@ async fn a_form_that_cannot_be_had_is_the_operators_to_mend() {
         setup.cluster.node.queue(|work: &mut Work| work.order = Some(order))
     };
     for (job, says) in [
-        (place("openrouter", &[]), "RUSHES_URL_KEYS"),
+        (place("openrouter", &[]), "RUSHES_INTERNAL_KEYS"),
         (place("replicate", &["url"]), "RUSHES_PUBLIC_URL"),
         (place("replicate", &["data"]), "in no form that the model's entry allows"),
     ] {

@@ -36,7 +36,7 @@ pub(crate) struct Upload {
 enum Body {
     /// The first bytes, as long as they do not tell the type.
     Head(BytesMut),
-    File(Type, Spool),
+    File(Type, Box<Spool>),
 }
 
 impl Upload {
@@ -84,7 +84,7 @@ impl Upload {
         self.rules.check_bytes(media_type, self.stated.max(head.len() as u64))?;
         let mut spool = self.rules.scratch.spool(Some(self.account)).await?;
         spool.write(head).await?;
-        Ok(Body::File(media_type, spool))
+        Ok(Body::File(media_type, Box::new(spool)))
     }
 
     fn length(&self) -> u64 {

@@ -42,7 +42,7 @@ pub(super) fn perform(
             pictures::decode(&bytes, &header, &spec, &stop)?;
             let (width, height) = header.upright();
             let media_type = Type::Picture(header.format);
-            facts(media::Facts { width, height, ..media::Facts::unknown(media_type) }, &&bytes[..])
+            facts(&media::Facts { width, height, ..media::Facts::unknown(media_type) }, &&bytes[..])
         }
         Work::RenderPicture => {
             let limits = limits.of_stored();
@@ -62,11 +62,11 @@ pub(super) fn perform(
         }
         Work::Probe => {
             let source = input.source();
-            facts(media::probe(source, media_type?)?, source)
+            facts(&media::probe(source, media_type?)?, source)
         }
         Work::Describe => {
             let source = input.source();
-            facts(media::describe(source, media_type?, limits.of_stored().picture_bytes), source)
+            facts(&media::describe(source, media_type?, limits.of_stored().picture_bytes), source)
         }
         Work::RenderVideo => with_poster(&input, limits, &mut admit, |frame, orientation| {
             finished(fit::render_webp(frame, orientation, &spec))
@@ -169,9 +169,9 @@ impl Limits {
     }
 }
 
-fn facts(facts: media::Facts, source: &dyn Source) -> Result<Done, Reason> {
+fn facts(facts: &media::Facts, source: &dyn Source) -> Result<Done, Reason> {
     let c2pa = media::has_c2pa(source, facts.media_type).map_err(unreadable)?;
-    let media::Facts { media_type, width, height, duration, frame_rate, audio } = facts;
+    let media::Facts { media_type, width, height, duration, frame_rate, audio } = *facts;
     let media_type = number_of(media_type);
     let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let facts = Facts { media_type, width, height, duration_ns, frame_rate, audio, c2pa };
