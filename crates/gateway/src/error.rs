@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use chassis::{frames::TooLarge, request::token, status::Failure};
+use chassis::{frames::TooLarge, status::Failure};
 use proto::Scope;
 
-use crate::limits::{Exceeded, Report};
+use crate::model::{Exceeded, Report};
 
 /// The RetryInfo of a call whose key could not be looked up at once.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
@@ -51,9 +51,6 @@ pub(crate) enum Error {
         /// The largest, names and values together.
         max: usize,
     },
-    /// A token of the caller's writes that no gateway has given to this account.
-    #[error("a token is none of ours")]
-    TokenInvalid,
     /// A message, or all of a stream, is larger than its method allows.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
@@ -169,10 +166,6 @@ impl From<Error> for Failure {
             Error::MetadataTooLarge { max } => {
                 let should = format!("must have at most {max} bytes, names and values together");
                 Self::invalid("metadata", "METADATA_TOO_LARGE", should)
-            }
-            Error::TokenInvalid => {
-                let should = "must be the one of a reply to the same account; leave it out to read what is there";
-                Self::invalid(token::HEADER, "TOKEN_INVALID", should)
             }
             Error::TooLarge(error) => error.into(),
             Error::Failed(failure) => failure,

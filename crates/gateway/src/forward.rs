@@ -70,7 +70,7 @@ impl Forward {
         key.check_scope(route.scope)?;
         let Admitted { places: taken, report } = self.limits.admit(&key, route.method).await?;
         if let Some(seal) = &self.seal {
-            seal.open(request.headers_mut(), key.account())?;
+            seal.open(request.headers_mut(), key.account());
         }
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
         let is_watch = route.method.max_timeout.is_none();

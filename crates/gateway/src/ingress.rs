@@ -22,7 +22,7 @@ use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer as _, Service};
 use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
-use crate::{assets::Assets, config::Origins, forward, hooks::Hooks, limits};
+use crate::{assets::Assets, config::Origins, forward, hooks::Hooks, model};
 
 /// The public port's outermost service. Native gRPC goes straight to the calls, past the layers that only browsers need.
 #[derive(Clone, Debug)]
@@ -150,8 +150,8 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
             header("grpc-retry-pushback-ms"),
             header(TRACE_ID_HEADER),
             header(staleness::AGE_HEADER),
-            limits::REMAINING_HEADER,
-            limits::POLICY_HEADER,
+            model::REMAINING_HEADER,
+            model::POLICY_HEADER,
             header(token::HEADER),
             ACCEPT_RANGES,
             CONTENT_LENGTH,

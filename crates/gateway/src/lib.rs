@@ -17,6 +17,7 @@ mod ingress;
 mod keys;
 mod limits;
 mod metrics;
+mod model;
 mod routes;
 mod service;
 

@@ -6,12 +6,11 @@
 mod bucket;
 mod gateways;
 mod places;
-mod report;
 mod settings;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use chassis::{drain::Drain, status::Failure};
+use chassis::drain::Drain;
 use moka::future::Cache;
 use proto::{Class, Method};
 use uuid::Uuid;
@@ -21,12 +20,11 @@ use self::{
     gateways::Gateways,
     places::{Place, Running},
 };
-use crate::{keys::Key, metrics};
+use crate::keys::Key;
+use crate::metrics;
+use crate::model::{Exceeded, Limit, Owner, Report};
 
-pub(crate) use self::{
-    places::Places,
-    report::{LIMIT as REMAINING_HEADER, POLICY as POLICY_HEADER, Report},
-};
+pub(crate) use self::places::Places;
 pub use settings::{Bounds, Rate, Settings};
 
 /// The method whose calls each make a delivery to somebody else's server.
@@ -39,81 +37,6 @@ const UPLOAD_RETRY_AFTER: Duration = Duration::from_secs(2);
 const REMEMBERED: Duration = Duration::from_secs(3_600);
 /// How many accounts, and how many keys, are remembered.
 const MAX_OWNERS: u64 = 200_000;
-
-/// What is limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Limit {
-    /// Calls of [`Class::People`] a second.
-    People,
-    /// Calls of [`Class::Polls`] a second.
-    Polls,
-    /// Calls of [`Class::Background`] a second.
-    Background,
-    /// Tests of webhook endpoints a second.
-    EndpointTests,
-    /// Calls at once, watches apart.
-    Calls,
-    /// Uploads at once.
-    Uploads,
-}
-
-impl Limit {
-    /// Its name in errors, headers and metrics.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::People => Class::People.as_str(),
-            Self::Polls => Class::Polls.as_str(),
-            Self::Background => Class::Background.as_str(),
-            Self::EndpointTests => "endpoint-tests",
-            Self::Calls => "calls",
-            Self::Uploads => "uploads",
-        }
-    }
-}
-
-/// Whose limit it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// All keys of an account together.
-    Account,
-    /// One key.
-    Key,
-}
-
-impl Owner {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Account => "account",
-            Self::Key => "key",
-        }
-    }
-}
-
-/// A call that is one too many.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("over the limit {} of its {}", limit.as_str(), owner.as_str())]
-pub(crate) struct Exceeded {
-    limit: Limit,
-    owner: Owner,
-    retry_after: Duration,
-    pub(crate) report: Report,
-}
-
-impl From<Exceeded> for Failure {
-    fn from(Exceeded { limit, owner, retry_after, .. }: Exceeded) -> Self {
-        let (name, owner) = (limit.as_str(), owner.as_str());
-        let message = match limit {
-            Limit::People | Limit::Polls | Limit::Background => {
-                format!("this {owner} sends more calls of the class `{name}` than it may; send them more slowly")
-            }
-            Limit::EndpointTests => format!("this {owner} tests its endpoints more often than it may; wait"),
-            Limit::Calls | Limit::Uploads => {
-                format!("this {owner} has as many {name} at once as it may; wait until some have ended")
-            }
-        };
-        Self::exhausted("LIMIT_EXCEEDED", message, retry_after).and_metadata("limit", name).and_metadata("of", owner)
-    }
-}
 
 /// A call that is within its limits.
 #[derive(Debug)]

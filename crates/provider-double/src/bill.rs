@@ -82,7 +82,12 @@ impl Line {
 
     /// A line about an order as it is now.
     pub(crate) fn of(order: &Order, event: Event) -> Self {
-        let named = order.webhook.as_ref().and_then(|webhook| Some(webhook.path_segments()?.next_back()?.to_owned()));
+        // Beside the job, an address may have what it is authenticated by.
+        let is_job = |segment: &&str| uuid::Uuid::try_parse(segment).is_ok();
+        let named = order.webhook.as_ref().and_then(|webhook| {
+            let segments = webhook.path_segments()?.collect::<Vec<_>>();
+            segments.iter().copied().find(is_job).or(segments.last().copied()).map(str::to_owned)
+        });
         // A box is told the job's name instead.
         let job = named.or_else(|| order.key.clone().filter(|_| order.protocol == Protocol::Cog));
         let format = Format::of(order);

@@ -144,7 +144,7 @@ const DECODER_MEMORY: u64 = 12 << 20;
 fn read_decode_pool(source: &Source) -> Result<decode_pool::Settings, Error> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let seconds = source.or("RUSHES_DECODE_SECONDS", 20, "a number of seconds")?;
-    let ceiling: u64 = source.or("RUSHES_MEMORY_CEILING", 256 << 20, CEILING)?;
+    let ceiling: u64 = source.or("RUSHES_MEMORY_CEILING", 640 << 20, CEILING)?;
     let settings = decode_pool::Settings {
         program: source.or("RUSHES_DECODER", PathBuf::from("/proc/self/exe"), "the path of this program")?,
         processes: source.or("RUSHES_DECODE_PROCESSES", cores.min(2), "a number of processes")?,

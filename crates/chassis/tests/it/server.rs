@@ -195,7 +195,7 @@ async fn a_taken_address_is_an_error_that_names_the_setting() {
 }
 
 #[tokio::test]
-async fn a_server_that_fills_up_sheds_who_waits_least_first() {
+async fn a_server_that_fills_up_sheds_background_before_polls_and_people() {
     let go = Arc::new(Notify::new());
     let (entered, mut entries) = tokio::sync::mpsc::unbounded_channel();
     let places = [("/test.Test/Poll", 75), ("/test.Test/Report", 50)];

@@ -1,9 +1,7 @@
 //! Our services as processes: the settings of each, when it is ready, and what it said when it died.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::net::TcpListener;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -58,7 +56,8 @@ impl Services {
             .map(|name| (*name, if *name == "gateway" { gateway } else { testkit::free_port() }))
             .collect();
         let mut common = environment(&plan, &ports);
-        common.insert(SETTING, internal_keys(home)?);
+        // Kept: what they sign, such as addresses of providers' webhooks, outlives a run.
+        common.insert(SETTING, testkit::kept_secret(&home.join("internal-keys"))?);
         drop(plan);
         let mut services = Self { running: Vec::new() };
         for name in SERVICES {
@@ -154,28 +153,6 @@ impl Drop for Services {
             service.process.end_by(deadline);
         }
     }
-}
-
-/// The keys that the services share: those of the environment, else ones that were made up at the first start, since what they sign
-/// (the addresses of providers' webhooks) outlives a run.
-fn internal_keys(home: &Path) -> Result<String> {
-    if let Some(given) = std::env::var(SETTING).ok().filter(|keys| !keys.trim().is_empty()) {
-        return Ok(given);
-    }
-    let path = home.join("internal-keys");
-    if let Ok(kept) = std::fs::read_to_string(&path) {
-        return Ok(kept);
-    }
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("making up a key: {error}"))?;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("making {}", path.display()))?;
-    file.write_all(hex::encode(bytes).as_bytes())?;
-    Ok(hex::encode(bytes))
 }
 
 /// What is the same for all services.

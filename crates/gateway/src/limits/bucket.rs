@@ -13,6 +13,7 @@ use governor::{
 };
 
 use super::settings::Rate;
+use crate::model::Level;
 
 type Limiter<C> = RateLimiter<NotKeyed, InMemoryState, C, StateInformationMiddleware>;
 
@@ -22,19 +23,6 @@ pub(super) struct Bucket<C: Clock = DefaultClock> {
     rate: Rate,
     limiter: Limiter<C>,
     clock: C,
-}
-
-/// A bucket as one gateway sees it, after a call was taken or refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Level {
-    /// The calls that this gateway takes at once, and in `window`.
-    pub(crate) quota: u32,
-    /// The seconds in which an empty bucket fills.
-    pub(crate) window: u32,
-    /// The calls that are left now.
-    pub(crate) remaining: u32,
-    /// The seconds until it is full, rounded up.
-    pub(crate) reset: u32,
 }
 
 impl Bucket {

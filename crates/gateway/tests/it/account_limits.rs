@@ -58,8 +58,8 @@ async fn a_key_that_floods_is_refused_before_anything_is_asked_and_others_are_no
     let refusals: Vec<_> = flood.into_iter().filter_map(Result::err).collect();
     let taken = 300 - refusals.len();
     // Half of the account's burst, and one a second.
-    let most = 10 + usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
-    assert!((10..=most).contains(&taken), "{taken}");
+    let max = 10 + usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    assert!((10..=max).contains(&taken), "{taken}");
     assert_eq!(limit(&refusals[0]), is("polls", "key"));
     assert_eq!(cluster.upstream.calls.lock().unwrap().len(), taken, "no refused call reached a service");
     assert!(get(&channel, &second, "assets/a").await.is_ok(), "another key of the account has its own part");

@@ -20,8 +20,8 @@ async fn metadata_of_any_size_ends_nobody_elses_watch() {
     let request = authorized(WatchGenerationsRequest::default(), &other);
     let mut watch = client.watch_generations(request).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().resume_token, "first");
-    // HTTP/1.1 takes far more headers than HTTP/2 does. Each of the four connections to the service gets its share of them.
-    for size in [10_000, 70_000, 300_000] {
+    // HTTP/1.1 takes more headers than HTTP/2 does, up to 64 KiB here. Each of the four connections to the service gets its share of them.
+    for size in [10_000, 60_000] {
         for _ in 0..8 {
             let request = http::Request::post("/rushes.generations.v1.GenerationService/WatchGenerations")
                 .header("content-type", "application/grpc-web+proto")
@@ -55,15 +55,20 @@ async fn a_token_that_no_service_gave_reaches_none() {
     let cluster = Cluster::start_with(|config| config.internal_keys = keys).await;
     let account = Uuid::now_v7();
     let (key, other) = (cluster.key(account), cluster.key(Uuid::now_v7()));
-    check(&call(&cluster, &key, b"forged").await.unwrap_err(), Code::InvalidArgument, "TOKEN_INVALID");
-    assert!(cluster.upstream.calls.lock().unwrap().is_empty(), "nothing was asked");
+    assert_eq!(call(&cluster, &key, b"forged").await.unwrap(), None);
+    assert!(!last(&cluster).contains_key(TOKEN), "what no gateway has sealed demands nothing");
     *cluster.upstream.token.lock().unwrap() = Some(b"real".to_vec());
     let request = authorized(proto::assets::v1::GetAssetRequest::default(), &key);
     let answer = cluster.assets().await.get_asset(request).await.unwrap();
     let sealed = answer.metadata().get_bin(TOKEN).unwrap().to_bytes().unwrap();
     assert!(sealed.starts_with(b"real") && sealed.len() == 4 + 32, "{sealed:?}");
     assert_eq!(call(&cluster, &key, &sealed).await.unwrap(), Some(sealed.clone()));
-    let last = cluster.upstream.calls.lock().unwrap().last().unwrap().clone();
-    assert_eq!(last[TOKEN], "cmVhbA", "the service gets its own token");
-    check(&call(&cluster, &other, &sealed).await.unwrap_err(), Code::InvalidArgument, "TOKEN_INVALID");
+    assert_eq!(last(&cluster)[TOKEN], "cmVhbA", "the service gets its own token");
+    call(&cluster, &other, &sealed).await.unwrap();
+    assert!(!last(&cluster).contains_key(TOKEN), "another account's token is none of its");
+}
+
+/// The metadata of the last call that reached a service.
+fn last(cluster: &Cluster) -> http::HeaderMap {
+    cluster.upstream.calls.lock().unwrap().last().unwrap().clone()
 }

@@ -315,7 +315,7 @@ async fn a_flood_of_events_of_old_accounts_does_not_come_before_those_of_a_new_o
     .unwrap();
     let rounds = async || {
         let times = sqlx::query_as::<_, (Option<time::OffsetDateTime>, Option<time::OffsetDateTime>)>(
-            "select min(j.create_time), min(j.create_time) filter (where d.endpoint_id = $1)
+            "select min(j.created_at), min(j.created_at) filter (where d.endpoint_id = $1)
              from jobs j join webhook_deliveries d on j.id = d.job_id",
         )
         .bind(late)

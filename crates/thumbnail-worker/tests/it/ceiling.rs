@@ -14,7 +14,7 @@ use crate::film::Film;
 use crate::paint::webp;
 
 /// The default, in bytes.
-const CEILING: u64 = 256 << 20;
+const CEILING: u64 = 640 << 20;
 
 /// A process that is killed when it is dropped.
 struct Process(Child);
@@ -35,6 +35,7 @@ async fn start(cluster: &Cluster) -> (Process, http::Uri) {
         .env("RUSHES_DATABASE_URL", &cluster.config.database.url)
         .env("RUSHES_BLOBS_URL", &cluster.config.blobs.url)
         .env("RUSHES_PUBLIC_URL", PUBLIC)
+        .env("RUSHES_ASSET_URLS", "public")
         .env("RUSHES_FFMPEG", "off")
         .stdout(Stdio::null())
         .stderr(Stdio::null())

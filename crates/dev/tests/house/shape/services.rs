@@ -100,13 +100,18 @@ fn every_service_has_the_same_parts() {
 
 #[test]
 fn main_is_the_same_in_every_service() {
-    let mains = SERVICES.map(|service| {
-        let text = sources::read(&format!("crates/{service}/src/main.rs")).expect("a service's main");
-        without_name(service, &text)
-    });
-    for (service, main) in SERVICES.iter().zip(&mains) {
+    // The thumbnail-worker's process is its decoders' as well.
+    let alike = SERVICES.into_iter().filter(|service| *service != "thumbnail-worker").collect::<Vec<_>>();
+    let mains = alike
+        .iter()
+        .map(|service| {
+            let text = sources::read(&format!("crates/{service}/src/main.rs")).expect("a service's main");
+            without_name(service, &text)
+        })
+        .collect::<Vec<_>>();
+    for (service, main) in alike.iter().zip(&mains) {
         let differ = main.lines().zip(mains[0].lines()).find(|(this, first)| this != first);
-        assert!(*main == mains[0], "{service}'s main.rs is not that of {}: {differ:?}", SERVICES[0]);
+        assert!(*main == mains[0], "{service}'s main.rs is not that of {}: {differ:?}", alike[0]);
     }
 }
 
