@@ -343,9 +343,11 @@ async fn long_videos_do_not_lie_in_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_would_fill_the_disk_are_sent_away() {
-    let cluster = Cluster::with(|config| config.uploads.scratch_budget = 1 << 20).await;
-    let (account, other) = (cluster.account().await, cluster.account().await);
     let long = wav(300_000);
+    // Room for one and a half.
+    let room = long.len() as u64 * 3 / 2;
+    let cluster = Cluster::with(|config| config.uploads.scratch_budget = room).await;
+    let (account, other) = (cluster.account().await, cluster.account().await);
     let (send, open) = open_upload(&account, &long).await;
     let full = async || {
         let refusal = other.upload(&long).await.err()?;
