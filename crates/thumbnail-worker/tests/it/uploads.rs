@@ -355,7 +355,7 @@ async fn uploads_that_would_fill_the_disk_are_sent_away() {
         let reason = &details.error_info()?.reason;
         (reason == "OVERLOADED" && details.retry_info()?.retry_delay.is_some()).then_some(())
     };
-    testkit::eventually("there is no room", std::time::Duration::from_secs(5), full).await.unwrap();
+    testkit::eventually("there is no room", std::time::Duration::from_secs(20), full).await.unwrap();
     drop(send);
     assert_eq!(open.await.unwrap().code(), Code::Ok);
     other.upload(&long).await.unwrap();
