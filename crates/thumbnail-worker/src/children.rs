@@ -20,8 +20,8 @@ use tokio::net::UnixStream;
 use tokio::process::{Child as Process, Command};
 
 use crate::confine::Confinement;
-use crate::decoder::{Answer, BEGIN, DECODE, Hello, MAX_ANSWER, Order, Said, framed, send_file};
 use crate::metrics;
+use crate::protocol::{Answer, BEGIN, DECODE, Hello, MAX_ANSWER, Order, Said, framed, send_file};
 
 /// How long a decoder may take to start.
 const START: Duration = Duration::from_secs(10);
@@ -189,8 +189,8 @@ impl Child {
     pub(crate) fn allow(&self, bytes: u64) -> io::Result<()> {
         let pid = self.process.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-        let most = self.data + self.max_memory;
-        let limit = Rlimit { current: Some((self.data + bytes).min(most)), maximum: Some(most) };
+        let max = self.data + self.max_memory;
+        let limit = Rlimit { current: Some((self.data + bytes).min(max)), maximum: Some(max) };
         prlimit(Some(pid), Resource::Data, limit)?;
         Ok(())
     }

@@ -8,8 +8,7 @@ use chassis::links::AssetUrls;
 use chassis::settings::{Error, Source};
 use chassis::{blobs, postgres::PoolSettings, server, telemetry};
 
-use crate::videos::ffmpeg;
-use crate::{decode_pool, media, pictures, videos};
+use crate::{decode_pool, ffmpeg, media, pictures, videos};
 
 /// Everything that the process reads from its environment; tests build it by hand.
 #[derive(Clone, Debug)]
@@ -57,7 +56,7 @@ pub struct Uploads {
     /// Bytes of uploads under way that may lie there at one time; one account may have a quarter, and always one file of any length.
     pub scratch_budget: u64,
     /// How long an upload may send nothing before it is ended and its room given back.
-    pub silence: Duration,
+    pub idle_timeout: Duration,
 }
 
 /// The worker of queued thumbnails.
@@ -122,9 +121,9 @@ fn read_pictures(source: &Source) -> Result<pictures::Limits, Error> {
 fn read_uploads(source: &Source) -> Result<Uploads, Error> {
     let default = media::Limits::default();
     let seconds = source.or("RUSHES_UPLOAD_MAX_SECONDS", default.duration.as_secs(), "a number of seconds")?;
-    let silence = source.or("RUSHES_UPLOAD_SILENCE_SECONDS", 10, "a number of seconds")?;
+    let idle_timeout = source.or("RUSHES_UPLOAD_IDLE_SECONDS", 10, "a number of seconds")?;
     Ok(Uploads {
-        silence: Duration::from_secs(silence),
+        idle_timeout: Duration::from_secs(idle_timeout),
         limits: media::Limits {
             video_bytes: source.or("RUSHES_UPLOAD_VIDEO_MAX_BYTES", default.video_bytes, "a number of bytes")?,
             sound_bytes: source.or("RUSHES_UPLOAD_AUDIO_MAX_BYTES", default.sound_bytes, "a number of bytes")?,

@@ -14,13 +14,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::children::{Child, Children, End};
-use crate::decoder::{Done, Limits, Order, Said};
 use crate::error;
 use crate::metrics;
+use crate::protocol::{Done, Limits, Order, STORED_PICTURE, Said};
 use crate::{pictures, videos};
 
 pub use crate::children::Input;
-pub use crate::decoder::Reason;
+pub use crate::protocol::Reason;
 
 /// How much the pool takes at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,8 +85,6 @@ impl Error {
 
 /// Memory is counted in units of this size, so that any budget fits a semaphore.
 const UNIT: u64 = 64 << 10;
-/// The longest picture that is decoded once it is stored, in bytes, where fewer are taken now: the limit may have been another then.
-pub(crate) const STORED_PICTURE: u64 = 20 << 20;
 /// What a decoder may hold beside the weight of its work: its code, its stacks, a finished picture.
 const SPARE: u64 = 8 << 20;
 

@@ -4,8 +4,6 @@
 //! Invariant: nothing of a file is read before the process is confined, and a decoder knows nothing but the one file that it has: no
 //! settings, no account, no name of anything.
 
-mod failures;
-mod protocol;
 mod work;
 
 use std::io::{self, Read as _};
@@ -17,19 +15,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use crate::confine::{self, Confinement, Mapped};
+use crate::protocol::{self, Answer, BECOME, BEGIN, DECODE, Hello, Order, Said};
 use crate::source::OnDisk;
 use work::Input;
-
-pub use failures::Reason;
-pub(crate) use failures::{number_of, type_of};
-pub(crate) use protocol::{
-    Answer, BEGIN, Done, Finished, Hello, Limits, MAX_ANSWER, Order, Said, Work, framed, send_file,
-};
-
-/// The argument that makes a process of this program a decoder; the memory that it may have follows.
-pub(crate) const DECODE: &str = "decode";
-/// The argument that makes a process of this program another one, confined: memory, program and its arguments follow.
-pub(crate) const BECOME: &str = "become";
 
 /// Runs this process as what its arguments say, where they make it a child of the service; `None` for the service itself.
 #[must_use]

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use crate::decode_pool::{DecodePool, Error, Input, Reason};
-use crate::decoder::{Done, Finished, Order, Work, number_of, type_of};
 use crate::media::{Class, Facts, Type};
 use crate::model::Spec;
 use crate::pictures::{Layout, Pixels};
 use crate::posters::{Pictures, Sized};
+use crate::protocol::{Done, Finished, Order, Work, number_of, type_of};
 
 /// What a file says of itself.
 #[derive(Clone, Debug, PartialEq)]

@@ -40,27 +40,27 @@ pub(crate) const TIMEOUTS: [(&str, Timeouts); 3] = [
     ("/rushes.assets.v1.AssetService/RenderThumbnail", RENDER),
 ];
 
-/// AssetService, which answers with `assets`; their addresses are `urls`', and an upload may be silent for `silence`.
-pub(crate) fn routes(assets: Assets, urls: AssetUrls, silence: Duration) -> Routes {
-    let api = AssetServiceServer::new(AssetsApi { assets, presenter: Presenter::new(urls), silence })
+/// AssetService, which answers with `assets`; their addresses are `urls`', and an upload may send nothing for `idle_timeout`.
+pub(crate) fn routes(assets: Assets, urls: AssetUrls, idle_timeout: Duration) -> Routes {
+    let api = AssetServiceServer::new(AssetsApi { assets, presenter: Presenter::new(urls), idle_timeout })
         .accept_compressed(Gzip)
         .send_compressed(Gzip)
         .max_decoding_message_size(MAX_MESSAGE);
     Routes::new(api)
 }
 
-/// The next part of an upload, which comes within `silence`: what it has taken is given back then.
+/// The next part of an upload, which comes within `idle_timeout`: what it has taken is given back then.
 async fn next(
     parts: &mut Streaming<UploadAssetRequest>,
-    silence: Duration,
+    idle_timeout: Duration,
 ) -> Result<Option<UploadAssetRequest>, Status> {
-    timeout(silence, parts.message()).await.map_err(|_| Failure::deadline())?
+    timeout(idle_timeout, parts.message()).await.map_err(|_| Failure::deadline())?
 }
 
 struct AssetsApi {
     assets: Assets,
     presenter: Presenter,
-    silence: Duration,
+    idle_timeout: Duration,
 }
 
 #[tonic::async_trait]
@@ -68,9 +68,9 @@ impl AssetService for AssetsApi {
     async fn upload_asset(&self, request: Request<Streaming<UploadAssetRequest>>) -> Result<Response<Asset>, Status> {
         let account = parse_account(&request)?;
         let mut parts = request.into_inner();
-        let stated = parse_metadata(next(&mut parts, self.silence).await?).map_err(Error::from)?;
+        let stated = parse_metadata(next(&mut parts, self.idle_timeout).await?).map_err(Error::from)?;
         let mut upload = self.assets.begin_upload(account, stated)?;
-        while let Some(message) = next(&mut parts, self.silence).await? {
+        while let Some(message) = next(&mut parts, self.idle_timeout).await? {
             upload.push(&parse_chunk(message).map_err(Error::from)?).await?;
         }
         let stored = self.assets.store(account, upload).await?;

@@ -1,8 +1,9 @@
 //! The service that stores pictures, videos and sounds, and renders thumbnails of what is to be seen; now or as a job.
 //!
 //! A request reads downward: `grpc` parses it; `assets` and `thumbnails` are the rules, and `runner` works off queued
-//! thumbnails by the same ones; `media`, `pictures` and `videos` know bytes and pixels only, `decode_pool` and `byte_budget` bound what
-//! they cost; `store` has the only SQL; all of them share the records of `model`. Invariant: an upload that is not a whole file within
+//! thumbnails by the same ones; `pictures`, `formats`, `videos` and `media` know bytes and pixels only, each builds on those before it;
+//! `decoder` is the process that they run in, `protocol` what it and its parent say to each other, `decode_pool` and `byte_budget` bound
+//! what they cost; `store` has the only SQL; all of them share the records of `model`. Invariant: an upload that is not a whole file within
 //! the limits is refused and leaves nothing behind.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -17,6 +18,8 @@ mod decoder;
 pub mod decodings;
 mod error;
 mod events;
+pub mod ffmpeg;
+mod formats;
 mod grpc;
 mod keyed_lock;
 pub mod media;
@@ -24,6 +27,7 @@ pub mod metrics;
 pub mod model;
 pub mod pictures;
 mod posters;
+mod protocol;
 mod runner;
 mod scratch;
 mod service;

@@ -3,29 +3,23 @@
 //! Invariant: a file is read in places and never held in memory; what is read of it, and how often, is bounded by its length and by
 //! constants here, whatever it states.
 
-mod boxes;
 mod c2pa;
 mod facts;
 mod mp3;
-mod mp3_frame;
 mod mp4;
-mod refused;
-mod types;
 mod wav;
 mod webm;
 
 use std::io;
 use std::time::Duration;
 
+use crate::formats::{Index, boxes, damaged};
 use crate::source::Source;
 use crate::{pictures, videos};
 use facts::of_video;
-use refused::damaged;
 
-pub(crate) use boxes::Index;
+pub use crate::formats::{Class, Error, Refused, Type};
 pub use facts::Facts;
-pub use refused::{Error, Refused};
-pub use types::{Class, Type};
 
 /// The memory that reading a file's own words takes at the highest, in bytes: its index and a window.
 pub(crate) const MAX_MEMORY: u64 = boxes::MAX_INDEX as u64 + (1 << 20);

@@ -13,6 +13,7 @@ use crate::assets::{Assets, Rules};
 use crate::byte_budget::ByteBudget;
 use crate::config::Config;
 use crate::decode_pool::DecodePool;
+use crate::ffmpeg::Ffmpeg;
 use crate::grpc;
 use crate::keyed_lock::KeyedLock;
 use crate::metrics;
@@ -20,7 +21,6 @@ use crate::runner::Runner;
 use crate::scratch::Scratch;
 use crate::store::{KIND, Store};
 use crate::thumbnails::Thumbnails;
-use crate::videos::ffmpeg::Ffmpeg;
 
 /// The service, built and bound to no port.
 pub struct Service {
@@ -73,7 +73,7 @@ impl Service {
         let outputs = scratch(config.max_output_bytes, metrics::output_refused);
         let pool = thumbnails.pool.clone();
         let assets = Assets { thumbnails, uploads, outputs, max_output_bytes: config.max_output_bytes };
-        let routes = grpc::routes(assets, config.assets.clone(), config.uploads.silence);
+        let routes = grpc::routes(assets, config.assets.clone(), config.uploads.idle_timeout);
         let server = server::Server::new("thumbnail-worker", &config.server)
             .describe(proto::DESCRIPTOR_SET)
             .message_limits(proto::message_limits("thumbnail-worker"))

@@ -12,6 +12,7 @@ use tracing::{Instrument as _, info_span};
 use crate::decode_pool::{self, DecodePool, Input, Reason};
 use crate::error::Error;
 use crate::events;
+use crate::ffmpeg::Ffmpeg;
 use crate::keyed_lock::KeyedLock;
 use crate::media::{Class, Type};
 use crate::model::{Asset, Poster, PosterImage, Rendered, Spec, StoredAsset, ThumbnailKey, ThumbnailStatus};
@@ -19,7 +20,7 @@ use crate::pictures::Pixels;
 use crate::posters::{Pictures, Sized};
 use crate::scratch::Scratch;
 use crate::store::Store;
-use crate::videos::{Missing, ffmpeg::Ffmpeg};
+use crate::videos::Missing;
 
 /// Why a sound has no thumbnail.
 pub(crate) const NO_PICTURE: &str = "it is a sound: there is nothing to be seen";

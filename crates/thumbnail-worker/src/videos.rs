@@ -7,8 +7,6 @@ mod appearance;
 mod brightness;
 mod chooser;
 mod colour;
-mod container;
-pub mod ffmpeg;
 pub mod frames;
 mod light;
 mod missing;
@@ -18,16 +16,21 @@ mod sps;
 mod units;
 pub(crate) mod webm;
 
-use crate::media::{Index, Type};
+use crate::formats::{Index, Type};
 use crate::source::Source;
 use mp4::Track;
-use shape::display_size;
 use sps::Sps;
 
-pub use container::Container;
+pub use crate::formats::Container;
+pub(crate) use appearance::Appearance;
+pub(crate) use brightness::luma_of;
+pub(crate) use chooser::Chooser;
+pub(crate) use colour::{ColourDescription, UNKNOWN};
 pub use frames::Limits;
+pub(crate) use light::ToSrgb;
 pub use missing::Missing;
 pub use shape::Facts;
+pub(crate) use shape::display_size;
 
 /// Reads what a file states of itself; nothing for a file that is no video.
 #[must_use]
@@ -49,7 +52,7 @@ pub(crate) fn facts_of(index: &Index, source: &dyn Source) -> Option<Facts> {
 }
 
 /// The container by a file's first bytes.
-fn container_of(source: &dyn Source) -> Option<Container> {
+pub(crate) fn container_of(source: &dyn Source) -> Option<Container> {
     let mut head = [0; Type::SNIFFED];
     let read = source.read_at(0, &mut head).ok()?;
     Container::sniff(&head[..read])

@@ -6,16 +6,15 @@
 use std::io;
 use std::time::Duration;
 
-use super::failures::{Reason, number_of, type_of};
-use super::protocol::{Done, Facts, Finished, Limits, Order, Work};
-use crate::decode_pool::STORED_PICTURE;
-use crate::media::{self, Index, Type};
+use crate::formats::Index;
+use crate::media::{self, Type};
 use crate::model::Spec;
 use crate::pictures::{self, Header, Layout, Orientation, Pixels, fit};
 use crate::posters::{self, Pictures, Sized};
+use crate::protocol::{Done, Facts, Finished, Limits, Order, Reason, Work, number_of, type_of};
 use crate::source::{OnDisk, Source};
 use crate::stop::Stop;
-use crate::videos::{self, frames};
+use crate::videos::frames;
 
 /// A file as it comes.
 pub(super) enum Input {
@@ -138,34 +137,6 @@ impl Input {
             }
             _ => Err(unreadable("a frame has another size than was said")),
         }
-    }
-}
-
-impl Limits {
-    /// The limits of pictures and videos as messages have them.
-    pub(crate) fn new(pictures: &pictures::Limits, videos: &videos::Limits) -> Self {
-        Self {
-            picture_bytes: pictures.bytes,
-            picture_pixels: pictures.pixels,
-            picture_side: pictures.side,
-            frame_pixels: videos.frame_pixels,
-            frames: videos.frames as u64,
-            pixels: videos.pixels,
-        }
-    }
-
-    /// How long a stored picture may be was asked when it came.
-    fn of_stored(&self) -> Self {
-        Self { picture_bytes: self.picture_bytes.max(STORED_PICTURE), ..*self }
-    }
-
-    fn pictures(&self) -> pictures::Limits {
-        pictures::Limits { bytes: self.picture_bytes, pixels: self.picture_pixels, side: self.picture_side }
-    }
-
-    fn videos(&self) -> videos::Limits {
-        let frames = usize::try_from(self.frames).unwrap_or(usize::MAX);
-        videos::Limits { frame_pixels: self.frame_pixels, frames, pixels: self.pixels }
     }
 }
 

@@ -4,9 +4,7 @@
 
 use std::io;
 
-use super::boxes;
-use super::refused::Error;
-use super::types::Type;
+use crate::formats::{Error, Type, boxes};
 use crate::pictures::Format;
 use crate::source::{Source, Window};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::types::{Class, Type};
+use crate::formats::{Class, Type};
 use crate::videos;
 
 /// A file's own statements; zero where it makes none.

@@ -5,9 +5,7 @@
 use std::time::Duration;
 
 use super::facts::{Facts, sound};
-use super::mp3_frame::Frame;
-use super::refused::{Error, Refused, damaged};
-use super::types::Type;
+use crate::formats::{Error, Frame, Refused, Type, damaged};
 use crate::source::{Source, Window};
 
 /// How far the next frame is searched for where there is something else.

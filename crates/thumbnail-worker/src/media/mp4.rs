@@ -1,12 +1,10 @@
 //! MP4 and QuickTime: whole where its boxes fill the file and its tables lead to nothing beyond it.
 
-use super::boxes::Index;
 use super::facts::{Facts, of_video, sound};
-use super::refused::{Error, Refused, damaged};
-use super::types::Type;
+use crate::formats::{Container, Error, Index, Refused, Type, damaged};
 use crate::source::Source;
 use crate::videos::mp4::Movie;
-use crate::videos::{Container, Missing, movie_facts};
+use crate::videos::{Missing, movie_facts};
 
 pub(super) fn probe(source: &dyn Source, media_type: Type) -> Result<Facts, Error> {
     let Index { movie, fragments } = Index::read(source, media_type)?;

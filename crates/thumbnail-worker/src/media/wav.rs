@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::facts::{Facts, sound};
-use super::refused::{Error, Refused, damaged};
-use super::types::Type;
+use crate::formats::{Error, Refused, Type, damaged};
 use crate::source::{Source, Window};
 
 /// The highest number of chunks that are looked at.

@@ -1,8 +1,7 @@
 //! WebM: whole where no element reaches beyond the file.
 
 use super::facts::{Facts, of_video};
-use super::refused::{Error, Refused, damaged};
-use super::types::Type;
+use crate::formats::{Error, Refused, Type, damaged};
 use crate::source::Source;
 use crate::videos::webm::Contents;
 

@@ -15,7 +15,7 @@ const NOISE: u32 = 8;
 
 /// One frame, as far as choosing goes.
 #[derive(Clone, Debug)]
-pub(super) struct Appearance {
+pub(crate) struct Appearance {
     /// Luma at the points of the grid, row by row.
     pub(super) grid: Vec<u8>,
     pub(super) brightness: Brightness,
@@ -27,7 +27,7 @@ pub(super) struct Appearance {
 
 impl Appearance {
     /// Looks at a frame of which `luma` gives the luma at a place.
-    pub(super) fn at(width: usize, height: usize, luma: impl Fn(usize, usize) -> u8) -> Self {
+    pub(crate) fn at(width: usize, height: usize, luma: impl Fn(usize, usize) -> u8) -> Self {
         let place = |n: usize, count: usize, length: usize| (2 * n + 1) * length / (2 * count);
         let grid: Vec<u8> = (0..GRID.1)
             .flat_map(|y| (0..GRID.0).map(move |x| (x, y)))

@@ -42,7 +42,7 @@ pub(super) fn to_full_range(luma: u8) -> u8 {
 
 /// Luma of an RGB pixel by BT.709.
 #[must_use]
-pub(super) fn luma_of(rgb: [u8; 3]) -> u8 {
+pub(crate) fn luma_of(rgb: [u8; 3]) -> u8 {
     let [red, green, blue] = rgb.map(u32::from);
     ((red * 13_933 + green * 46_871 + blue * 4_732) >> 16) as u8
 }

@@ -10,7 +10,7 @@ use super::appearance::Appearance;
 use super::brightness::Brightness;
 
 /// Searches for the best frame.
-pub(super) struct Chooser<F> {
+pub(crate) struct Chooser<F> {
     /// How many frames lie between one and the neighbours that it is compared with.
     reach: usize,
     /// What was seen of the frames of the stretch at hand.
@@ -24,8 +24,8 @@ pub(super) struct Chooser<F> {
 
 /// A frame that was chosen.
 #[derive(Clone, Debug)]
-pub(super) struct Chosen<F> {
-    pub(super) frame: F,
+pub(crate) struct Chosen<F> {
+    pub(crate) frame: F,
     /// Which one it is, from 0, of all that were offered.
     pub(super) number: usize,
     pub(super) brightness: Brightness,
@@ -41,12 +41,12 @@ const PART: f64 = 0.5;
 
 impl<F> Chooser<F> {
     /// A search whose frames are compared with those `reach` before and behind them.
-    pub(super) fn new(reach: usize) -> Self {
+    pub(crate) fn new(reach: usize) -> Self {
         Self { reach, appearances: Vec::new(), first: 0, pending: VecDeque::new(), best: None }
     }
 
     /// Takes the next frame.
-    pub(super) fn offer(&mut self, appearance: Appearance, frame: F) {
+    pub(crate) fn offer(&mut self, appearance: Appearance, frame: F) {
         self.pending.push_back((self.appearances.len(), frame));
         self.appearances.push(appearance);
         while let Some((place, _)) = self.pending.front()
@@ -66,12 +66,12 @@ impl<F> Chooser<F> {
     }
 
     /// Whether a good frame has been found.
-    pub(super) fn has_good(&self) -> bool {
+    pub(crate) fn has_good(&self) -> bool {
         self.best.as_ref().is_some_and(|best| best.is_good)
     }
 
     /// The best frame; nothing when none was offered.
-    pub(super) fn finish(mut self) -> Option<Chosen<F>> {
+    pub(crate) fn finish(mut self) -> Option<Chosen<F>> {
         self.cut();
         self.best
     }

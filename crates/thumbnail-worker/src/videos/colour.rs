@@ -19,24 +19,24 @@ pub(super) struct Planes<'a> {
 }
 
 /// The number by which ITU-T H.273 says that something is not stated.
-pub(super) const UNKNOWN: u8 = 2;
+pub(crate) const UNKNOWN: u8 = 2;
 
 /// A stream's colour description, by the numbers of ITU-T H.273: what its samples mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ColourDescription {
+pub(crate) struct ColourDescription {
     /// The primary colours.
-    pub(super) primaries: u8,
+    pub(crate) primaries: u8,
     /// The transfer characteristics: how light follows from a sample.
-    pub(super) transfer: u8,
+    pub(crate) transfer: u8,
     /// The matrix between luma with chroma and RGB.
-    pub(super) matrix: u8,
+    pub(crate) matrix: u8,
     /// Luma runs from 0 to 255 instead of from 16 to 235.
-    pub(super) full_range: bool,
+    pub(crate) full_range: bool,
 }
 
 impl ColourDescription {
     /// A stream that says nothing.
-    pub(super) const UNKNOWN: Self = Self { primaries: UNKNOWN, transfer: UNKNOWN, matrix: UNKNOWN, full_range: false };
+    pub(crate) const UNKNOWN: Self = Self { primaries: UNKNOWN, transfer: UNKNOWN, matrix: UNKNOWN, full_range: false };
 
     /// This description, and what it leaves open by `other`.
     #[must_use]

@@ -28,7 +28,7 @@ const FROM_P3: [[f32; 3]; 3] =
     [[1.224_94, -0.224_94, 0.0], [-0.042_057, 1.042_057, 0.0], [-0.019_638, -0.078_636, 1.098_273]];
 
 /// Converts samples of a description to sRGB.
-pub(super) struct ToSrgb {
+pub(crate) struct ToSrgb {
     /// Light of each sample, 1 being diffuse white.
     light: [f32; 256],
     matrix: Option<[[f32; 3]; 3]>,
@@ -41,7 +41,7 @@ pub(super) struct ToSrgb {
 impl ToSrgb {
     /// The conversion of a description; nothing where its samples are as good as sRGB already.
     #[must_use]
-    pub(super) fn of(description: ColourDescription) -> Option<Self> {
+    pub(crate) fn of(description: ColourDescription) -> Option<Self> {
         let matrix = match description.primaries {
             BT2020 => Some(FROM_BT2020),
             DISPLAY_P3 => Some(FROM_P3),
@@ -87,7 +87,7 @@ impl ToSrgb {
 
     /// A whole frame in RGB.
     #[must_use]
-    pub(super) fn frame(&self, mut pixels: Pixels) -> Pixels {
+    pub(crate) fn frame(&self, mut pixels: Pixels) -> Pixels {
         let mut last = ([0; 3], self.pixel([0; 3]));
         for pixel in pixels.bytes.chunks_exact_mut(3) {
             let rgb = [pixel[0], pixel[1], pixel[2]];

@@ -13,8 +13,8 @@ mod samples;
 mod timing;
 
 use super::colour::ColourDescription;
-use super::container::Container;
 use super::missing::Missing;
+use crate::formats::Container;
 use crate::pictures::Orientation;
 use boxes::{Boxes, child, u16_at, u32_at};
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::container::Container;
+use crate::formats::Container;
 use crate::pictures::Orientation;
 
 /// A video file's own statements; zero where it makes none.
@@ -36,7 +36,7 @@ impl Facts {
 
 /// The size at which frames of this size are to be seen: their height, and the width that their pixels' shape makes of theirs. A
 /// shape that no camera has is not believed.
-pub(super) fn display_size(width: u32, height: u32, pixel_aspect: Option<(u32, u32)>) -> (u32, u32) {
+pub(crate) fn display_size(width: u32, height: u32, pixel_aspect: Option<(u32, u32)>) -> (u32, u32) {
     let Some((across, down)) = pixel_aspect else { return (width, height) };
     let believed =
         across > 0 && down > 0 && u64::from(across) <= u64::from(down) * 8 && u64::from(down) <= u64::from(across) * 8;

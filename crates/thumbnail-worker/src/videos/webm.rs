@@ -6,8 +6,8 @@
 use std::io;
 use std::time::Duration;
 
-use super::container::Container;
 use super::shape::{Facts, display_size};
+use crate::formats::Container;
 use crate::pictures::Orientation;
 use crate::source::{Source, Window};
 

@@ -75,7 +75,9 @@ where
     loop {
         match call().await {
             Ok(answer) => return answer,
-            Err(status) if status.code() == Code::Unavailable && Instant::now() < until => {
+            Err(status)
+                if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) && Instant::now() < until =>
+            {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(status) => panic!("{status:?}"),

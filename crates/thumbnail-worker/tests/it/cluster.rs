@@ -18,7 +18,7 @@ use proto::assets::v1::{
 use sqlx::PgPool;
 use testkit::Database;
 use thumbnail_worker::config::{Database as DatabaseConfig, Runner, Uploads};
-use thumbnail_worker::{Config, Service, decode_pool, media, pictures, videos};
+use thumbnail_worker::{Config, Service, decode_pool, ffmpeg, media, pictures, videos};
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -66,14 +66,10 @@ pub(crate) async fn by_ffmpeg(
     bytes: &[u8],
     because: videos::Missing,
 ) -> Result<pictures::Pixels, videos::Missing> {
-    let settings = videos::ffmpeg::Settings {
-        program,
-        launcher: PROGRAM.into(),
-        memory: 512 << 20,
-        timeout: Duration::from_secs(30),
-    };
+    let settings =
+        ffmpeg::Settings { program, launcher: PROGRAM.into(), memory: 512 << 20, timeout: Duration::from_secs(30) };
     let pool = decode_pool::DecodePool::new(decoders());
-    videos::ffmpeg::Ffmpeg::new(settings).poster(&pool, &on_disk(bytes), because).await.unwrap()
+    ffmpeg::Ffmpeg::new(settings).poster(&pool, &on_disk(bytes), because).await.unwrap()
 }
 
 /// Bytes in a file without a name.
@@ -109,10 +105,10 @@ impl Cluster {
                 limits: media::Limits::default(),
                 scratch: std::env::temp_dir(),
                 scratch_budget: 1 << 30,
-                silence: Duration::from_secs(10),
+                idle_timeout: Duration::from_secs(10),
             },
             decode_pool: decoders(),
-            ffmpeg: videos::ffmpeg::Settings {
+            ffmpeg: ffmpeg::Settings {
                 program: None,
                 launcher: PROGRAM.into(),
                 memory: 256 << 20,

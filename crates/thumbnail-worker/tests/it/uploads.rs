@@ -159,6 +159,23 @@ async fn open_upload(account: &Account, first: &[u8]) -> (Sender<Part>, JoinHand
     (send, open)
 }
 
+/// An upload of `first` that stays open and has its room: while it comes, the trial of whether there is room left may have come first.
+async fn open_with_room(
+    account: &Account,
+    first: &[u8],
+    is_full: impl AsyncFn() -> Option<()>,
+) -> (Sender<Part>, JoinHandle<Status>) {
+    for _ in 0..20 {
+        let (send, open) = open_upload(account, first).await;
+        if testkit::eventually("there is no room", std::time::Duration::from_secs(2), &is_full).await.is_ok() {
+            return (send, open);
+        }
+        drop(send);
+        open.await.unwrap();
+    }
+    panic!("there is always room");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_fills_its_room_takes_none_of_others() {
     let cluster = Cluster::with(|config| {
@@ -170,15 +187,13 @@ async fn an_account_that_fills_its_room_takes_none_of_others() {
     .await;
     let (greedy, other) = (cluster.account().await, cluster.account().await);
     let whole = png(30, 20, &quarters(30, 20));
-    let mut most = whole.clone();
-    most.resize(1_000_000, 0);
-    let (send, open) = open_upload(&greedy, &most).await;
-    // Its room is taken when the last of it has come.
+    let mut max = whole.clone();
+    max.resize(1_000_000, 0);
     let full = async || {
-        let refusal = greedy.upload(&most).await;
+        let refusal = greedy.upload(&max).await;
         (refusal.err()?.get_error_details().error_info()?.reason == "OVERLOADED").then_some(())
     };
-    testkit::eventually("the account's room is full", std::time::Duration::from_secs(5), full).await.unwrap();
+    let (send, open) = open_with_room(&greedy, &max, full).await;
     other.upload(&whole).await.unwrap();
     drop(send);
     assert_eq!(open.await.unwrap().code(), Code::Ok);
@@ -189,7 +204,7 @@ async fn an_account_that_fills_its_room_takes_none_of_others() {
 async fn idle_uploads_keep_no_paid_output_from_coming_home() {
     let cluster = Cluster::with(|config| {
         config.uploads.scratch_budget = 64 << 20;
-        config.uploads.silence = std::time::Duration::from_millis(1_500);
+        config.uploads.idle_timeout = std::time::Duration::from_millis(1_500);
     })
     .await;
     let account = cluster.account().await;
@@ -202,7 +217,7 @@ async fn idle_uploads_keep_no_paid_output_from_coming_home() {
     let asset = domain::name::asset_name(&output.sha256());
     let registered = account.register(&asset, "mp4").await.unwrap().into_inner();
     assert!(registered.asset.unwrap().poster.is_some(), "{}", registered.poster_missing_reason);
-    // Each is ended by its silence, though its client would go on.
+    // Each is ended by the time-out, though its client would go on.
     for (send, upload) in open {
         assert_eq!(upload.await.unwrap().code(), Code::DeadlineExceeded);
         drop(send);
@@ -348,14 +363,13 @@ async fn uploads_that_would_fill_the_disk_are_sent_away() {
     let room = long.len() as u64 * 3 / 2;
     let cluster = Cluster::with(|config| config.uploads.scratch_budget = room).await;
     let (account, other) = (cluster.account().await, cluster.account().await);
-    let (send, open) = open_upload(&account, &long).await;
     let full = async || {
         let refusal = other.upload(&long).await.err()?;
         let details = refusal.get_error_details();
         let reason = &details.error_info()?.reason;
         (reason == "OVERLOADED" && details.retry_info()?.retry_delay.is_some()).then_some(())
     };
-    testkit::eventually("there is no room", std::time::Duration::from_secs(20), full).await.unwrap();
+    let (send, open) = open_with_room(&account, &long, full).await;
     drop(send);
     assert_eq!(open.await.unwrap().code(), Code::Ok);
     other.upload(&long).await.unwrap();

@@ -2,8 +2,7 @@
 //!
 //! Invariant: only the one line that ffmpeg writes of its own output is read, never what the file says of itself in words.
 
-use crate::videos::colour::{ColourDescription, UNKNOWN};
-use crate::videos::shape::display_size;
+use crate::videos::{ColourDescription, UNKNOWN, display_size};
 
 /// A video's frames as ffmpeg decodes them, upright.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

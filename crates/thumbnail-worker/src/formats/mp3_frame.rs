@@ -8,21 +8,21 @@ const KILOBITS: [[u32; 15]; 2] = [
 
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     /// What all frames of a file have in common: version, layer and rate.
-    pub(super) common: [u8; 2],
+    pub(crate) common: [u8; 2],
     is_mono: bool,
     /// Values of each channel.
-    pub(super) samples: u32,
+    pub(crate) samples: u32,
     /// Values a second of each channel.
-    pub(super) rate: u32,
+    pub(crate) rate: u32,
     /// Its length in bytes, header and all.
-    pub(super) length: u64,
+    pub(crate) length: u64,
 }
 
 impl Frame {
     /// A header of layer III at the beginning of `bytes`.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let &[0xFF, kind, coding, mode, ..] = bytes else { return None };
         let (version, layer) = (kind >> 3 & 3, kind >> 1 & 3);
         if kind >> 5 != 7 || version == 1 || layer != 1 {
@@ -39,7 +39,7 @@ impl Frame {
     }
 
     /// The number of frames that follow, where this frame has that number in place of sound.
-    pub(super) fn stated_count(self, frame: &[u8]) -> Option<u32> {
+    pub(crate) fn stated_count(self, frame: &[u8]) -> Option<u32> {
         let side = match (self.samples, self.is_mono) {
             (1_152, false) => 32,
             (1_152, true) | (_, false) => 17,

@@ -16,17 +16,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 
-use super::appearance::Appearance;
-use super::brightness::luma_of;
-use super::chooser::Chooser;
-use super::container::Container;
-use super::light::ToSrgb;
-use super::missing::Missing;
 use crate::decode_pool::{self, DecodePool, Input};
-use crate::decoder::BECOME;
 use crate::media::Type;
 use crate::pictures::{Layout, Pixels};
+use crate::protocol::BECOME;
 use crate::source::OnDisk;
+use crate::videos::{Appearance, Chooser, Container, Missing, ToSrgb, container_of, luma_of};
 use probe::Probe;
 
 /// ffmpeg's place and bounds.
@@ -77,7 +72,7 @@ impl Ffmpeg {
         };
         let (file, length) = (Arc::clone(file), *length);
         let sniffed = tokio::task::spawn_blocking(move || {
-            let container = super::container_of(&OnDisk::new(file.try_clone()?, length));
+            let container = container_of(&OnDisk::new(file.try_clone()?, length));
             Ok::<_, std::io::Error>((file, container))
         });
         let (file, container) = match sniffed.await {

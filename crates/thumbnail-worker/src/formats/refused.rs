@@ -100,6 +100,6 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
-pub(super) fn damaged(media_type: Type, detail: impl Into<String>) -> Refused {
+pub(crate) fn damaged(media_type: Type, detail: impl Into<String>) -> Refused {
     Refused::Damaged { media_type, detail: detail.into() }
 }

@@ -9,7 +9,7 @@ use super::types::Type;
 use crate::source::{Source, WINDOW, Window};
 
 /// The longest index, movie fragments included, in bytes: ten times that of an hour of video and sound.
-pub(super) const MAX_INDEX: usize = 16 << 20;
+pub(crate) const MAX_INDEX: usize = 16 << 20;
 /// The highest number of outermost boxes: two for each fragment of an hour in fragments of a frame.
 const MAX_BOXES: usize = 250_000;
 
@@ -23,15 +23,15 @@ pub(crate) struct Index {
 }
 
 /// A box in a file: its name, and where its body lies.
-pub(super) struct Outer {
-    pub(super) name: [u8; 4],
-    pub(super) start: u64,
-    pub(super) body: Range<u64>,
+pub(crate) struct Outer {
+    pub(crate) name: [u8; 4],
+    pub(crate) start: u64,
+    pub(crate) body: Range<u64>,
 }
 
 impl Index {
     /// Reads the index of a file, whose outermost boxes have to fill it exactly.
-    pub(super) fn read(source: &dyn Source, media_type: Type) -> Result<Self, Error> {
+    pub(crate) fn read(source: &dyn Source, media_type: Type) -> Result<Self, Error> {
         let mut index = Self::default();
         index.walk(source, media_type)?;
         Ok(index)
@@ -75,7 +75,7 @@ impl Index {
 }
 
 /// The box at `at`.
-pub(super) fn next(window: &mut Window<'_>, at: u64, media_type: Type) -> Result<Outer, Error> {
+pub(crate) fn next(window: &mut Window<'_>, at: u64, media_type: Type) -> Result<Outer, Error> {
     let length = window.length();
     let truncated = || Refused::Truncated { media_type };
     let header = window.get(at, 16)?;

@@ -3,9 +3,9 @@
 //! Invariant: the first bytes decide, never a name or a declared type. What they leave open, whether MP4 has any pictures in it, its
 //! index decides.
 
+use super::container::Container;
 use super::mp3_frame::Frame;
 use crate::pictures::Format;
-use crate::videos::Container;
 
 /// The types of files that are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

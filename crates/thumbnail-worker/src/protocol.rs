@@ -3,6 +3,8 @@
 //! Invariant: a message has its length in front, and a longer one than its reader allows ends the connection: a parent believes nothing
 //! of a decoder that a stranger's file may have taken over. A file goes along as a descriptor, never as a path.
 
+mod failures;
+
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,10 +15,22 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
+use crate::{pictures, videos};
+
+pub use failures::Reason;
+pub(crate) use failures::{number_of, type_of};
+
+/// The argument that makes a process of this program a decoder; the memory that it may have follows.
+pub(crate) const DECODE: &str = "decode";
+/// The argument that makes a process of this program another one, confined: memory, program and its arguments follow.
+pub(crate) const BECOME: &str = "become";
+
+/// The longest picture that is decoded once it is stored, in bytes, where fewer are taken now: the limit may have been another then.
+pub(crate) const STORED_PICTURE: u64 = 20 << 20;
 /// The longest message of a decoder, in bytes: the pictures that stand for a video, each of at most 1,024 pixels a side.
 pub(crate) const MAX_ANSWER: usize = 16 << 20;
 /// The longest message to a decoder.
-pub(super) const MAX_ORDER: usize = 64 << 10;
+pub(crate) const MAX_ORDER: usize = 64 << 10;
 
 /// What a decoder can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
@@ -89,6 +103,34 @@ pub(crate) struct Limits {
     pub(crate) frames: u64,
     #[prost(uint64, tag = "6")]
     pub(crate) pixels: u64,
+}
+
+impl Limits {
+    /// The limits of pictures and videos as messages have them.
+    pub(crate) fn new(pictures: &pictures::Limits, videos: &videos::Limits) -> Self {
+        Self {
+            picture_bytes: pictures.bytes,
+            picture_pixels: pictures.pixels,
+            picture_side: pictures.side,
+            frame_pixels: videos.frame_pixels,
+            frames: videos.frames as u64,
+            pixels: videos.pixels,
+        }
+    }
+
+    /// How long a stored picture may be was asked when it came.
+    pub(crate) fn of_stored(&self) -> Self {
+        Self { picture_bytes: self.picture_bytes.max(STORED_PICTURE), ..*self }
+    }
+
+    pub(crate) fn pictures(&self) -> pictures::Limits {
+        pictures::Limits { bytes: self.picture_bytes, pixels: self.picture_pixels, side: self.picture_side }
+    }
+
+    pub(crate) fn videos(&self) -> videos::Limits {
+        let frames = usize::try_from(self.frames).unwrap_or(usize::MAX);
+        videos::Limits { frame_pixels: self.frame_pixels, frames, pixels: self.pixels }
+    }
 }
 
 /// A decoder's messages: [`Hello`] first of all, then for each order perhaps its weight, and its end.
@@ -203,12 +245,12 @@ pub(crate) fn framed(message: &impl Message) -> Vec<u8> {
 }
 
 /// Writes a message.
-pub(super) fn write(to: &mut impl Write, message: &impl Message) -> io::Result<()> {
+pub(crate) fn write(to: &mut impl Write, message: &impl Message) -> io::Result<()> {
     to.write_all(&framed(message))
 }
 
 /// Reads a message of at most `max` bytes; nothing at the end of the stream.
-pub(super) fn read<M: Message + Default>(from: &mut impl Read, max: usize) -> io::Result<Option<M>> {
+pub(crate) fn read<M: Message + Default>(from: &mut impl Read, max: usize) -> io::Result<Option<M>> {
     let mut length = [0; 4];
     match from.read_exact(&mut length) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -234,7 +276,7 @@ pub(crate) fn send_file(socket: impl AsFd, file: impl AsFd) -> io::Result<()> {
 }
 
 /// Takes the file that comes with the next byte.
-pub(super) fn receive_file(socket: impl AsFd) -> io::Result<OwnedFd> {
+pub(crate) fn receive_file(socket: impl AsFd) -> io::Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     recvmsg(socket, &mut [IoSliceMut::new(&mut [0])], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::protocol::Failure;
+use super::Failure;
 use crate::media::{self, Type};
 use crate::pictures::{self, Format};
 use crate::videos::Missing;
