@@ -15,8 +15,6 @@ use bytes::Bytes;
 use proto::assets::v1::asset_service_client::AssetServiceClient;
 use proto::assets::v1::upload_asset_request::Part;
 use proto::assets::v1::{UploadAssetRequest, UploadMetadata};
-use proto::projects::v1::project_service_client::ProjectServiceClient;
-use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
 use proto::webhooks::v1::webhook_service_client::WebhookServiceClient;
 use proto::webhooks::v1::{CreateEndpointRequest, Endpoint};
 use testkit::AsBytes;
@@ -26,7 +24,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use super::client::{authorize, with};
+use super::client::{authorize, project_and_scene, with};
 use crate::cluster::Cluster;
 
 /// How many of the most frequent answers are told.
@@ -53,13 +51,7 @@ impl Attacker {
     pub(super) async fn new(cluster: &Cluster) -> Result<Self> {
         let (_, key) = cluster.account("An attacker".into(), 1_000_000_000).await?;
         let gateway = cluster.channel(0, "gateway")?;
-        let mut projects = ProjectServiceClient::new(gateway.clone());
-        let project = Project { title: "a project".into(), ..Project::default() };
-        let request = CreateProjectRequest { project: Some(project), request_id: String::new() };
-        let project = projects.create_project(with(&key, request)).await?.into_inner().name;
-        let scene = Scene { title: "a scene".into(), ..Scene::default() };
-        let request = CreateSceneRequest { parent: project.clone(), scene: Some(scene), request_id: String::new() };
-        let scene = projects.create_scene(with(&key, request)).await?.into_inner().name;
+        let (project, scene) = project_and_scene(&gateway, &key).await?;
         let picture = provider_double::picture("an attacker's", 700);
         let size_bytes = i64::try_from(picture.len())?;
         let parts = upload_parts(size_bytes, picture.chunks(256 << 10).map(Bytes::copy_from_slice));

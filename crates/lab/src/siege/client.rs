@@ -74,13 +74,7 @@ impl GoodClient {
     pub(super) async fn begin(cluster: &Cluster) -> Result<Self> {
         let (_, key) = cluster.account("A good client".into(), 1_000_000_000_000).await?;
         let gateway = cluster.channel(0, "gateway")?;
-        let mut projects = ProjectServiceClient::new(gateway.clone());
-        let project = Project { title: "a project".into(), ..Project::default() };
-        let request = CreateProjectRequest { project: Some(project), request_id: String::new() };
-        let project = projects.create_project(with(&key, request)).await?.into_inner().name;
-        let scene = Scene { title: "a scene".into(), ..Scene::default() };
-        let request = CreateSceneRequest { parent: project, scene: Some(scene), request_id: String::new() };
-        let scene = projects.create_scene(with(&key, request)).await?.into_inner().name;
+        let (_, scene) = project_and_scene(&gateway, &key).await?;
         let noted = Arc::<Mutex<Noted>>::default();
         let caller = Caller { gateway, key, scene, noted: Arc::clone(&noted) };
         // One to poll from the first moment on.
@@ -233,6 +227,18 @@ impl Caller {
     fn note(&self, felt: Felt) {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).felt.push(felt);
     }
+}
+
+/// Makes a project with a scene; gives the names of both.
+pub(super) async fn project_and_scene(gateway: &Channel, key: &str) -> Result<(String, String)> {
+    let mut projects = ProjectServiceClient::new(gateway.clone());
+    let project = Project { title: "a project".into(), ..Project::default() };
+    let request = CreateProjectRequest { project: Some(project), request_id: String::new() };
+    let project = projects.create_project(with(key, request)).await?.into_inner().name;
+    let scene = Scene { title: "a scene".into(), ..Scene::default() };
+    let request = CreateSceneRequest { parent: project.clone(), scene: Some(scene), request_id: String::new() };
+    let scene = projects.create_scene(with(key, request)).await?.into_inner().name;
+    Ok((project, scene))
 }
 
 /// A request with a key.
