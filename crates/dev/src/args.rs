@@ -3,10 +3,9 @@
 use clap::{Parser, Subcommand};
 use cli::args::CODES;
 use cli::connection::Connection;
-use lab::{crash_points, nemesis, siege, torture, walk};
 
 use crate::bench;
-use crate::sim;
+use crate::laboratory::Run;
 use crate::test;
 use crate::up;
 
@@ -33,18 +32,8 @@ pub(crate) enum Command {
     Test(test::Options),
     /// Measure what the product costs beside a baseline.
     Bench(bench::Options),
-    /// Put the cache's protocol through seeded histories with every fault, and without each of its guards.
-    Sim(sim::Options),
-    /// Run two of each service while everything is cut, stopped and killed, and check all that clients were answered.
-    Torture(torture::Options),
-    /// Attack from some accounts in every way, and look at what another account feels of it.
-    Siege(siege::Options),
-    /// Make a process abort at each crash point in turn, and join the provider's bill with the books.
-    CrashPoints(crash_points::Options),
-    /// Kill everything at random while a simulated provider cuts connections, and join its bill with the books.
-    Nemesis(nemesis::Options),
-    /// Meet each mishap of an operator on real processes, and print the page that shows what is seen of it.
-    Walk(walk::Options),
+    #[command(flatten)]
+    Laboratory(Run),
     #[command(flatten)]
     Client(cli::args::Command),
 }

@@ -28,6 +28,7 @@ mod thumbnail;
 mod warm;
 
 use anyhow::{Result, ensure};
+use testkit::Signals;
 
 use self::database::BenchDatabase;
 use self::progress::say;
@@ -36,7 +37,6 @@ use self::seed::Plan;
 use self::services::Services;
 pub(crate) use self::setup::Options;
 use self::setup::{Bench, Part};
-use crate::up::signals::Signals;
 use cli::failure::Exit;
 use cli::out;
 

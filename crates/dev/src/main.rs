@@ -6,7 +6,6 @@ mod args;
 mod bench;
 mod config;
 mod laboratory;
-mod sim;
 mod test;
 mod up;
 mod workspace;
@@ -36,12 +35,7 @@ async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Up(options) => up::run(options).await,
         Command::Test(options) => test::run(options).await,
         Command::Bench(options) => bench::run(options, args.json).await,
-        Command::Torture(options) => laboratory::torture(&options, args.json).await,
-        Command::Siege(options) => laboratory::siege(&options, args.json).await,
-        Command::Walk(options) => laboratory::walk(&options).await,
-        Command::CrashPoints(options) => laboratory::crash_points(&options, args.json).await,
-        Command::Nemesis(options) => laboratory::nemesis(&options, args.json).await,
-        Command::Sim(options) => self::sim::run(options, args.json).await,
+        Command::Laboratory(run) => laboratory::run(run, args.json).await,
         Command::Client(command) => cli::run(command, args.connection, args.json).await,
     }
 }

@@ -1,11 +1,10 @@
 //! `rushes test`: one PostgreSQL for all test processes, then `cargo test`, then nothing is left.
 
 use anyhow::{Context, Result};
-use testkit::Postgres;
+use testkit::{Postgres, Signals};
 
 use crate::config;
 use crate::up::install::{self, Server};
-use crate::up::signals::Signals;
 use crate::up::{build, say::Say};
 use crate::workspace;
 use cli::failure::Exit;

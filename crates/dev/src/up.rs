@@ -11,12 +11,12 @@ mod published;
 pub(crate) mod say;
 mod servers;
 pub(crate) mod services;
-pub(crate) mod signals;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use testkit::Signals;
 
 use crate::up::buffer::Buffer;
 use crate::up::jaeger::Jaeger;
@@ -24,7 +24,6 @@ use crate::up::published::Published;
 use crate::up::say::Say;
 use crate::up::servers::Servers;
 use crate::up::services::Services;
-use crate::up::signals::Signals;
 use crate::workspace;
 use cli::failure::{Exit, Failure};
 use cli::out;

@@ -23,6 +23,7 @@ mod proxy;
 mod redis;
 mod round_trips;
 mod server;
+mod signals;
 mod watchdog;
 
 pub use as_bytes::AsBytes;
@@ -40,4 +41,5 @@ pub use process::Process;
 pub use proxy::{Direction, Proxy};
 pub use redis::Redis;
 pub use round_trips::RoundTrips;
+pub use signals::{Signals, unless_ended};
 pub use spans::{Kind, Recorded, Span, Tree};

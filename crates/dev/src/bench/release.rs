@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use testkit::unless_ended;
 
 use super::progress::say;
 use crate::up::build;
-use crate::up::signals::unless_ended;
 use crate::{config, workspace};
 use cli::failure::Exit;
 
 /// Builds the services and this program for release, and runs the latter with the arguments that this one got.
 pub(super) async fn hand_over() -> Result<Exit> {
-    unless_ended(build_and_run()).await
+    Ok(unless_ended(build_and_run()).await?.unwrap_or(Exit::Failed))
 }
 
 async fn build_and_run() -> Result<Exit> {

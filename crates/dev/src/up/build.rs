@@ -57,14 +57,6 @@ pub(crate) async fn services(root: &Path, profile: &Profile) -> Result<()> {
     Ok(())
 }
 
-/// Builds the simulated provider, by itself: it wants other features of what it shares with the services.
-pub(crate) async fn provider(root: &Path) -> Result<()> {
-    let mut command = config::cargo();
-    command.arg("build").args(Profile::own()?.arguments()).args(["--package", "provider-double"]).current_dir(root);
-    let status = run(command).await?;
-    if status.success() { Ok(()) } else { Err(Failure::new("the simulated provider does not build").into()) }
-}
-
 /// Runs a cargo command with our standard output; it ends when this future is dropped.
 pub(crate) async fn run(command: Command) -> Result<ExitStatus> {
     let process = Process::spawn_attached("cargo", command)?;

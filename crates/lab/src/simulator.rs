@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use ::sim::mutants::{self, Mutant};
-use ::sim::run::{self, Mode, Runs};
 use anyhow::Result;
 use serde_json::json;
+use sim::mutants::{self, Mutant};
+use sim::run::{self, Mode, Runs};
 
 use cli::failure::Exit;
 use cli::out;

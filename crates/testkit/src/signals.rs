@@ -3,27 +3,26 @@
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use cli::failure::Exit;
-
-/// Does `work` unless a signal comes first. What is dropped half-way then ends its processes, which clean up behind
-/// themselves.
-pub(crate) async fn unless_ended(work: impl Future<Output = Result<Exit>>) -> Result<Exit> {
+/// Does `work`, or answers `None` when a signal comes first. What is dropped half-way then ends its processes, which clean up
+/// behind themselves.
+pub async fn unless_ended<T>(work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
     let mut signals = Signals::listen()?;
     tokio::select! {
-        exit = work => exit,
-        () = signals.next() => Ok(Exit::Failed),
+        outcome = work => outcome.map(Some),
+        () = signals.next() => Ok(None),
     }
 }
 
 /// SIGINT, SIGTERM and SIGHUP, caught from the moment this exists.
-pub(crate) struct Signals {
+pub struct Signals {
     int: Signal,
     term: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    pub(crate) fn listen() -> Result<Self> {
+    /// Catches them from now on.
+    pub fn listen() -> Result<Self> {
         let catch = |kind| signal(kind).context("catching signals");
         Ok(Self {
             int: catch(SignalKind::interrupt())?,
@@ -33,7 +32,7 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    pub(crate) async fn next(&mut self) {
+    pub async fn next(&mut self) {
         tokio::select! {
             _ = self.int.recv() => {}
             _ = self.term.recv() => {}

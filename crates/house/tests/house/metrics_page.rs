@@ -1,6 +1,6 @@
 //! `docs/metrics.md` is what the crates declare with `chassis::metrics!`, and no metric is recorded past a declaration.
 //!
-//! `RUSHES_WRITE_PAGES=1 cargo rushes test -p rushes-dev --test house metrics_page` writes the page anew.
+//! `RUSHES_WRITE_PAGES=1 cargo rushes test -p rushes-house metrics_page` writes the page anew.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::visit::{self, Visit};
