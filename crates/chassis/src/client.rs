@@ -1,12 +1,16 @@
-//! Channels to other services: lazy, spread over four HTTP/2 connections, each call with a span, a metric, the W3C
-//! context and the request's deadline shrunk by the hop.
+//! Channels to other services: spread over four HTTP/2 connections or more, each call with a span, a metric, the W3C context and the
+//! request's deadline shrunk by the hop.
 //!
 //! Invariant: a channel never fails but by a gRPC status; a peer that cannot be reached is `UNAVAILABLE` and an expired
 //! deadline is `DEADLINE_EXCEEDED`.
 
+mod spread;
+mod unread;
+
 use std::{
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -21,6 +25,8 @@ use tonic::{Code, Status, body::Body, transport};
 use tower::{Service, ServiceExt as _};
 use tracing::{Instrument as _, Span, field::Empty};
 
+use self::spread::{Resolve, Spread};
+use self::unread::Unread;
 use crate::{
     request::{Scope, deadline},
     rpc::{self, Call, Side},
@@ -30,6 +36,9 @@ use crate::{
 
 /// One connection between two processes costs 15 % more than four; sixteen are no better.
 const CONNECTIONS: usize = 4;
+
+/// How many connections are tried for a call that none of them sends: several may have said goodbye at once.
+const ATTEMPTS: usize = 4;
 
 /// How many bytes of one call wait unread between two of our processes, in either direction.
 pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
@@ -41,50 +50,79 @@ pub(crate) const MAX_HEADERS: u32 = 64 << 10;
 /// How many cancelled calls a connection remembers, so that what still arrives of them is dropped without a word.
 const REMEMBERED_RESETS: usize = 10_000;
 
-/// A lazy channel to one service; cheap to clone.
+/// A channel to one service; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Channel {
     name: &'static str,
     address: Arc<str>,
     port: u16,
-    connections: Arc<[transport::Channel]>,
+    /// To all addresses of the service's name; none where it is called by its address.
+    spread: Option<Arc<Spread>>,
+    /// These connect at their first call, and again whenever they are lost.
+    lazy: Arc<[transport::Channel]>,
     next: Arc<AtomicUsize>,
 }
 
-/// A channel to the service called `name` at `uri` (`http://host:port`). Connects at the first call and again whenever
-/// the connection is lost. Needs a tokio runtime.
+/// A channel to the service called `name` at `uri` (`http://host:port`). By an address there are four connections to it, by a name as
+/// many to each of the name's addresses: one that is new there gets its share of the calls within seconds. Needs a tokio runtime.
 #[must_use]
 pub fn connect(name: &'static str, uri: &Uri) -> Channel {
-    let connect = |_| {
-        transport::Endpoint::from(uri.clone())
-            .connect_timeout(Duration::from_secs(1))
-            .tcp_keepalive(Some(Duration::from_secs(30)))
-            .http2_keep_alive_interval(Duration::from_secs(5))
-            .keep_alive_timeout(Duration::from_secs(3))
-            .keep_alive_while_idle(true)
-            // A connection is shared by everybody's calls, so nothing that one of them does may end it or take its room: each has
-            // a window of its own and the connection none, a reply's headers have room for what servers send, and replies that
-            // arrive after their call was cancelled are nobody's fault.
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_max_header_list_size(MAX_HEADERS)
-            .http2_max_concurrent_reset_streams(REMEMBERED_RESETS)
-            .http2_max_local_error_reset_streams(None)
-            .connect_lazy()
-    };
+    let host = uri.host().unwrap_or_default();
+    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let resolve = (!is_address).then(|| spread::by_system(host, uri.port_u16().unwrap_or(80)));
+    connect_by(name, uri, resolve)
+}
+
+fn connect_by(name: &'static str, uri: &Uri, resolve: Option<Resolve>) -> Channel {
+    let endpoint = endpoint(uri);
+    // Until the name's first address answers, and whenever none does, one connection is tried for each call.
+    let lazy = if resolve.is_some() { 1 } else { CONNECTIONS };
     Channel {
         name,
         address: uri.host().unwrap_or_default().into(),
         port: uri.port_u16().unwrap_or(80),
-        connections: (0..CONNECTIONS).map(connect).collect(),
+        lazy: (0..lazy).map(|_| endpoint.connect_lazy()).collect(),
+        spread: resolve.map(|resolve| Spread::begin(name, endpoint, CONNECTIONS, resolve)),
         next: Arc::default(),
     }
+}
+
+/// How connections between our processes are.
+fn endpoint(uri: &Uri) -> transport::Endpoint {
+    transport::Endpoint::from(uri.clone())
+        .connect_timeout(Duration::from_secs(1))
+        .tcp_keepalive(Some(Duration::from_secs(30)))
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(3))
+        .keep_alive_while_idle(true)
+        // A connection is shared by everybody's calls, so nothing that one of them does may end it or take its room: each has
+        // a window of its own and the connection none, a reply's headers have room for what servers send, and replies that
+        // arrive after their call was cancelled are nobody's fault.
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .http2_max_local_error_reset_streams(None)
 }
 
 impl Channel {
     fn pick(&self) -> transport::Channel {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
-        self.connections[next % self.connections.len()].clone()
+        let spread = self.spread.as_ref().and_then(|spread| spread.pick(next));
+        spread.unwrap_or_else(|| self.lazy[next % self.lazy.len()].clone())
+    }
+
+    /// Sends a request, and sends it again on another connection when the first one had said goodbye before anything of it was sent.
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, transport::Error> {
+        let (head, body) = request.into_parts();
+        let unread = Unread::new(body);
+        for _ in 1..ATTEMPTS {
+            match self.pick().oneshot(Request::from_parts(head.clone(), Body::new(unread.lend()))).await {
+                Err(error) if was_not_sent(&error) && unread.is_whole() => {}
+                outcome => return outcome,
+            }
+        }
+        self.pick().oneshot(Request::from_parts(head, Body::new(unread.lend()))).await
     }
 
     fn span(&self, path: &str) -> Span {
@@ -119,13 +157,13 @@ impl Service<Request<Body>> for Channel {
         let mut call = Call::begin(Side::Client, method, span.clone(), Scope::current());
         let left = shrink(&mut request);
         telemetry::inject(&span, request.headers_mut());
-        let (connection, name) = (self.pick(), self.name);
+        let (channel, name) = (self.clone(), self.name);
         let send = async move {
             if left == Some(Duration::ZERO) {
                 call.finish(Code::DeadlineExceeded);
                 return Ok(rpc::refuse(Failure::deadline()));
             }
-            match connection.oneshot(request).await {
+            match channel.send(request).await {
                 Ok(response) => Ok(call.watch(response, None)),
                 Err(error) => {
                     let failure = broken(name, error);
@@ -149,6 +187,18 @@ fn shrink<B>(request: &mut Request<B>) -> Option<Duration> {
     };
     request.headers_mut().insert(deadline::HEADER, deadline::format(left));
     Some(left)
+}
+
+/// Whether hyper gave the request up unsent: the connection takes no more, since its other side has said goodbye.
+fn was_not_sent(error: &transport::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What a transport error means to the caller.

@@ -9,6 +9,8 @@ crate::metrics! {
     RPC_SERVER_QUERIES = histogram "rushes_rpc_server_queries" in "round trips" by ["method"];
     /// Time from the sending of a call to another service to the end of its answer.
     RPC_CLIENT_DURATION = histogram "rushes_rpc_client_duration_seconds" in "seconds" by ["method", "code"];
+    /// Addresses of another service that calls to it are spread over. Of a name with replicas behind it, as many as answer.
+    CLIENT_ADDRESSES = gauge "rushes_rpc_client_addresses" in "addresses" by ["service"];
     /// Connections to the public port that are open.
     CONNECTIONS = gauge "rushes_public_connections" in "connections" by [];
     /// Connections to the public port that ended, by reason: peer, drain, age, idle (no request), handshake (nothing was said in time)
