@@ -3,12 +3,14 @@
 //! Invariant: a command begins one trace, whose id every error shows, so that what happened can be looked up.
 
 mod assets;
+mod audit;
 mod backoff;
 mod bar;
 mod dashboard;
 mod filters;
 mod generate;
 mod generations;
+mod limits;
 mod many;
 mod mask;
 mod models;
@@ -65,10 +67,15 @@ pub enum Command {
     EndUsers(usage::EndUsers),
     /// Print the tree of a recent trace of the local stack.
     Trace(trace::Trace),
-    /// For operators: create accounts and grant credits (on the internal network).
+    /// Show limits and their use; for operators: set those of an account.
+    #[command(subcommand)]
+    Limits(limits::Command),
+    /// For operators: show who did what to accounts, keys, credits and queues.
+    Audit(audit::Audit),
+    /// For operators: create accounts and grant credits (on the internal network), show, suspend and reactivate them.
     #[command(subcommand)]
     Account(operator::Account),
-    /// For operators: create and revoke API keys (on the internal network).
+    /// For operators: create, bind and revoke API keys (on the internal network).
     #[command(subcommand)]
     Key(operator::Key),
     /// For operators: look at the queue, pause it, set shares, requeue dead letters (on the internal network).
@@ -96,6 +103,8 @@ impl Command {
             Self::Usage(_) => "usage",
             Self::EndUsers(_) => "end-users",
             Self::Trace(_) => "trace",
+            Self::Limits(_) => "limits",
+            Self::Audit(_) => "audit",
             Self::Account(_) => "account",
             Self::Key(_) => "key",
             Self::Queue(_) => "queue",
@@ -126,6 +135,8 @@ pub(crate) async fn run(command: Command, connection: Connection, json: bool) ->
             Command::Usage(usage) => usage.run(&session).await,
             Command::EndUsers(command) => command.run(&session).await,
             Command::Trace(trace) => trace.run(&session).await,
+            Command::Limits(command) => command.run(&session).await,
+            Command::Audit(audit) => audit.run(&session).await,
             Command::Account(command) => command.run(&session).await,
             Command::Key(command) => command.run(&session).await,
             Command::Queue(command) => command.run(&session).await,

@@ -25,6 +25,11 @@ pub(crate) fn print_line(name: &str, message: &impl Message) -> Result<()> {
     out::print(String::from_utf8(bytes)?)
 }
 
+/// `message` on one line.
+pub(crate) fn text(name: &str, message: &impl Message) -> Result<String> {
+    Ok(serde_json::to_string(&dynamic(name, message)?)?)
+}
+
 fn dynamic(name: &str, message: &impl Message) -> Result<DynamicMessage> {
     let descriptor = pool()?.get_message_by_name(name).with_context(|| format!("no message is called {name}"))?;
     Ok(DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?)

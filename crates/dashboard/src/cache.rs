@@ -132,8 +132,8 @@ impl CachedKeys {
             Ok::<_, Error>(match found {
                 None => Loaded { version: 0, asof, body: Bytes::new(), lifetime: Lifetime::ABSENT },
                 Some(key) => {
-                    let version = key.version;
-                    let body = presenter::api_key_to_proto(key).encode_to_vec().into();
+                    let version = key.key.version;
+                    let body = presenter::key_with_account_to_proto(key).encode_to_vec().into();
                     Loaded { version, asof, body, lifetime: KEY_LIFETIME }
                 }
             })

@@ -58,6 +58,9 @@ pub(crate) enum Error {
     /// The project has as many scenes as one may have.
     #[error("the project is full")]
     ProjectFull,
+    /// An operator would suspend the account that they call from.
+    #[error("an account cannot suspend itself")]
+    OwnAccount,
     /// No part of the answer could be read.
     #[error("nothing could be read")]
     Unreachable(#[source] postgres::Error),
@@ -107,6 +110,10 @@ impl From<Error> for Failure {
             Error::ProjectFull => Self::precondition(
                 "PROJECT_FULL",
                 format!("a project has at most {MAX_SCENES} scenes; delete one or use another project"),
+            ),
+            Error::OwnAccount => Self::precondition(
+                "OWN_ACCOUNT",
+                "this is the account of the key that asks, which could not reactivate it; use a key of another account",
             ),
             Error::Unreachable(source) => {
                 Self::unavailable("DEPENDENCY_DOWN", "no part of the dashboard could be read; try again")

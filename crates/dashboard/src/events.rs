@@ -15,6 +15,29 @@ pub(crate) fn account_created(account: AccountId) {
     tracing::info!(account = account.name(), "account created");
 }
 
+/// An operator suspended an account, which was not suspended before.
+pub(crate) fn account_suspended(account: AccountId, note: &str) {
+    metrics::ACCOUNTS_SUSPENDED.get().increment(1);
+    tracing::info!(account = account.name(), note, "account suspended");
+}
+
+/// An operator ended the suspension of an account.
+pub(crate) fn account_reactivated(account: AccountId) {
+    metrics::ACCOUNTS_REACTIVATED.get().increment(1);
+    tracing::info!(account = account.name(), "account reactivated");
+}
+
+/// An operator set limits of an account's own, or took them back.
+pub(crate) fn account_limits_set(account: AccountId, own: bool) {
+    tracing::info!(account = account.name(), own, "account limits set");
+}
+
+/// An operator bound an API key to networks, or to none.
+pub(crate) fn api_key_bound(key: &ApiKey) {
+    let networks = key.networks.len();
+    tracing::info!(account = key.name.account.name(), api_key = %key.name, networks, "api key bound");
+}
+
 /// An operator created an API key.
 pub(crate) fn api_key_created(key: &ApiKey) {
     metrics::API_KEYS_CREATED.get().increment(1);
@@ -64,9 +87,14 @@ mod tests {
             version: 1,
             expire_time: None,
             revoke_time: None,
+            networks: Vec::new(),
         };
         let lines = logged(|| {
             account_created(account);
+            account_suspended(account, "unpaid");
+            account_reactivated(account);
+            account_limits_set(account, true);
+            api_key_bound(&key);
             api_key_created(&key);
             api_key_revoked(&key);
             project_deleted(account, project);
@@ -75,6 +103,10 @@ mod tests {
         let key = key.name.to_string();
         let expected = [
             ("account created", vec![]),
+            ("account suspended", vec![("note", "unpaid".to_owned())]),
+            ("account reactivated", vec![]),
+            ("account limits set", vec![]),
+            ("api key bound", vec![("api_key", key.clone())]),
             ("api key created", vec![("api_key", key.clone()), ("scopes", "read write".to_owned())]),
             ("api key revoked", vec![("api_key", key)]),
             ("project deleted", vec![("project", project.name())]),

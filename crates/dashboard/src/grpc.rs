@@ -1,19 +1,23 @@
 //! The gRPC handlers: parse, call the rules, present. A refusal names every one of the request's wrong fields at once.
 
 mod accounts;
+mod audit;
 mod dashboards;
+mod limits;
 mod projects;
 mod request;
 mod scenes;
 
 use chassis::encoded::Ready;
 use proto::accounts::v1::account_service_server::AccountServiceServer;
+use proto::audit::v1::audit_service_server::AuditServiceServer;
 use proto::dashboard::v1::dashboard_service_server::DashboardServiceServer;
 use proto::projects::v1::project_service_server::ProjectServiceServer;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 
 pub(crate) use accounts::AccountsApi;
+pub(crate) use audit::AuditApi;
 pub(crate) use dashboards::DashboardsApi;
 pub(crate) use projects::ProjectsApi;
 
@@ -22,7 +26,12 @@ pub(crate) const STREAMING: [&str; 1] = ["/rushes.dashboard.v1.DashboardService/
 
 /// All services. The two methods whose answers are cached encoded are answered with those bytes, past the generated code,
 /// which would decode and encode them again.
-pub(crate) fn routes(projects: ProjectsApi, dashboards: DashboardsApi, accounts: AccountsApi) -> Routes {
+pub(crate) fn routes(
+    projects: ProjectsApi,
+    dashboards: DashboardsApi,
+    accounts: AccountsApi,
+    audit: AuditApi,
+) -> Routes {
     let get_dashboard = {
         let api = dashboards.clone();
         move |request| {
@@ -41,5 +50,6 @@ pub(crate) fn routes(projects: ProjectsApi, dashboards: DashboardsApi, accounts:
     let dashboards = DashboardServiceServer::new(dashboards).accept_compressed(Gzip).send_compressed(Gzip);
     Routes::new(projects)
         .add_service(Ready::new(dashboards::GET_DASHBOARD, get_dashboard, dashboards))
+        .add_service(AuditServiceServer::new(audit).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(Ready::new(accounts::AUTHENTICATE, authenticate, AccountServiceServer::new(accounts)))
 }

@@ -1,10 +1,11 @@
 //! The service that owns accounts, API keys, projects, scenes and notices, and answers with the dashboard.
 //!
-//! A request reads downward: `grpc` parses it; `projects`, `scenes`, `dashboards`, `watches`, `notices` and `accounts` are the
-//! rules; `cache` keeps what is read often; `store` has the only SQL; `presenter` makes the messages of the answer; and all of
+//! A request reads downward: `grpc` parses it; `projects`, `scenes`, `dashboards`, `watches`, `notices`, `accounts` and `audit`
+//! are the rules; `cache` keeps what is read often; `store` has the only SQL; `presenter` makes the messages of the answer; and all of
 //! them share the records of `model`.
 
 mod accounts;
+mod audit;
 mod cache;
 mod config;
 mod dashboards;

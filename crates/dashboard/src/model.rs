@@ -1,12 +1,17 @@
 //! Records and values that the rules, the cache, the store and the presenters share. They know none of these.
 
 mod accounts;
+mod audit;
 mod dashboards;
 mod listings;
 mod projects;
 mod scenes;
 
-pub(crate) use accounts::{Account, ApiKey, NewApiKey, OPERATE, Profile, RevokedKey, SCOPES, Secret};
+pub(crate) use accounts::{
+    Account, ApiKey, ChangedAccount, ChangedKey, KeyWithAccount, Limits, NewApiKey, OPERATE, Profile, Rate, SCOPES,
+    Secret, Suspension,
+};
+pub(crate) use audit::{AuditEntry, AuditFilter};
 pub(crate) use dashboards::{
     Contents, Credits, LatestGeneration, Notice, ProjectCard, RecentGeneration, SceneCard, Section, Snapshot,
 };

@@ -1,21 +1,22 @@
 //! Presenters: the messages of the API, made of the model's records. An id becomes a name, a version an etag, and a stored
 //! picture an address.
 
+mod accounts;
+
 use bytes::Bytes;
 use chassis::links::AssetUrls;
 use domain::id::{AccountId, GenerationId};
 use domain::page;
 use prost::Message as _;
 use prost_types::Timestamp;
-use proto::accounts::v1 as accounts;
 use proto::dashboard::v1 as dashboard;
 use proto::projects::v1 as projects;
 use time::OffsetDateTime;
 
+pub(crate) use self::accounts::{account_to_proto, api_key_to_proto, audit_entry_to_proto, key_with_account_to_proto};
 use crate::etag;
 use crate::model::{
-    Account, ApiKey, Contents, DASHBOARD_LISTING, Notice, Project, ProjectCard, RecentGeneration, Scene, SceneCard,
-    Section,
+    Contents, DASHBOARD_LISTING, Notice, Project, ProjectCard, RecentGeneration, Scene, SceneCard, Section,
 };
 
 pub(crate) fn project_to_proto(project: Project) -> projects::Project {
@@ -42,27 +43,6 @@ pub(crate) fn scene_to_proto(scene: Scene) -> projects::Scene {
         latest_generation: scene.latest_generation.map(GenerationId::name).unwrap_or_default(),
         create_time: Some(timestamp(scene.create_time)),
         update_time: Some(timestamp(scene.update_time)),
-    }
-}
-
-pub(crate) fn account_to_proto(account: Account) -> accounts::Account {
-    accounts::Account {
-        name: account.id.name(),
-        display_name: account.profile.display_name,
-        email: account.profile.email,
-        create_time: Some(timestamp(account.create_time)),
-    }
-}
-
-pub(crate) fn api_key_to_proto(key: ApiKey) -> accounts::ApiKey {
-    accounts::ApiKey {
-        name: key.name.to_string(),
-        account: key.name.account.name(),
-        scopes: key.scopes,
-        expire_time: key.expire_time.map(timestamp),
-        revoke_time: key.revoke_time.map(timestamp),
-        version: key.version,
-        prefix: key.prefix,
     }
 }
 

@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::accounts::Accounts;
+use crate::audit::Audit;
 use crate::cache::{CachedDashboards, CachedKeys};
 use crate::config::Config;
 use crate::dashboards::Dashboards;
-use crate::grpc::{self, AccountsApi, DashboardsApi, ProjectsApi};
+use crate::grpc::{self, AccountsApi, AuditApi, DashboardsApi, ProjectsApi};
 use crate::notices::Notices;
 use crate::presenter::Presenter;
 use crate::projects::Projects;
@@ -61,7 +62,8 @@ impl Service {
         let routes = grpc::routes(
             ProjectsApi { projects, scenes },
             DashboardsApi { dashboards, notices, watches },
-            AccountsApi { accounts: Accounts::new(store, keys.clone()), keys },
+            AccountsApi { accounts: Accounts::new(store.clone(), keys.clone()), keys },
+            AuditApi { audit: Audit::new(store) },
         );
         let server = server::Server::new("dashboard", &config.server)
             .streaming(grpc::STREAMING)

@@ -1,10 +1,12 @@
 //! The only SQL of this service: one file per noun, each statement whole at its call.
 //!
 //! Invariant: every statement on an account's rows names the account, whatever else identifies the row. The tables' triggers
-//! write each change to the outbox in the same transaction; a statement here only gives them the trace of the change
-//! (`rushes.traceparent`).
+//! write each change to the outbox, and an operator's change to the audit log, in the same transaction; a statement here only gives
+//! them the trace of the change (`rushes.traceparent`) and who made it (`rushes.actor`).
 
+mod account_states;
 mod accounts;
+mod audit;
 mod dashboards;
 mod deletion;
 mod notices;

@@ -67,4 +67,6 @@ ids! {
     WebhookDeliveryId
     /// Someone for whom an account has generations made.
     EndUserId
+    /// An entry of the audit log.
+    AuditEntryId
 }

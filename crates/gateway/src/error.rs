@@ -19,9 +19,9 @@ pub(crate) enum Error {
     /// No public method has this path.
     #[error("there is no method {0}")]
     MethodNotFound(String),
-    /// The call is not authenticated.
-    #[error("not authenticated: {0:?}")]
-    Unauthenticated(Refusal),
+    /// The call shows no key that it may use.
+    #[error("the key is refused: {0:?}")]
+    KeyRefused(Refusal),
     /// The key is good but lacks the scope of the method.
     #[error("the key lacks the scope {}", .0.as_str())]
     ScopeMissing(Scope),
@@ -77,7 +77,7 @@ impl WatchLimit {
     }
 }
 
-/// Why a call is not authenticated.
+/// Why a call may not use the key that it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// It shows no key.
@@ -90,11 +90,16 @@ pub(crate) enum Refusal {
     Revoked,
     /// The key's expiry has passed.
     Expired,
+    /// The key is bound to networks, and the call comes from none of them.
+    Address,
+    /// The key's account is suspended.
+    Suspended,
 }
 
 impl Refusal {
     /// All of them, in the order of their declaration.
-    pub(crate) const ALL: [Self; 5] = [Self::Missing, Self::Malformed, Self::Unknown, Self::Revoked, Self::Expired];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Missing, Self::Malformed, Self::Unknown, Self::Revoked, Self::Expired, Self::Address, Self::Suspended];
 
     /// Its name in logs and metrics.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -104,6 +109,8 @@ impl Refusal {
             Self::Unknown => "unknown",
             Self::Revoked => "revoked",
             Self::Expired => "expired",
+            Self::Address => "address",
+            Self::Suspended => "suspended",
         }
     }
 
@@ -114,6 +121,8 @@ impl Refusal {
             Self::Malformed | Self::Unknown => "KEY_UNKNOWN",
             Self::Revoked => "KEY_REVOKED",
             Self::Expired => "KEY_EXPIRED",
+            Self::Address => "KEY_ADDRESS_REFUSED",
+            Self::Suspended => "ACCOUNT_SUSPENDED",
         }
     }
 
@@ -124,6 +133,18 @@ impl Refusal {
             Self::Unknown => "there is no such API key; create one, or check that all of it was sent",
             Self::Revoked => "this API key was revoked; use another one",
             Self::Expired => "this API key has expired; use another one",
+            Self::Address => "this API key may not be used from this address; call from one of its networks",
+            Self::Suspended => {
+                "this account is suspended; what was started goes on; ask whoever runs this installation"
+            }
+        }
+    }
+
+    fn failure(self) -> Failure {
+        match self {
+            // Who it is, is known: another key of the account, or another try, does not help.
+            Self::Address | Self::Suspended => Failure::denied(self.reason(), self.message()),
+            _ => Failure::unauthenticated(self.reason(), self.message()),
         }
     }
 }
@@ -142,7 +163,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::MethodNotFound(_) => Self::unimplemented(error.to_string()),
-            Error::Unauthenticated(refusal) => Self::unauthenticated(refusal.reason(), refusal.message()),
+            Error::KeyRefused(refusal) => refusal.failure(),
             Error::ScopeMissing(scope) => {
                 let scope = scope.as_str();
                 Self::denied("SCOPE_MISSING", format!("this API key lacks the scope `{scope}`"))

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing of a credential is logged, neither a key nor its hash; a key that exists is named by its resource name.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,14 @@ use crate::metrics;
 /// log. The counter has every one.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A call was refused because it is not authenticated; `key` is the name of the key, if it is one that exists.
-pub(crate) fn authentication_refused(refusal: Refusal, key: Option<&str>) {
+/// A call was refused with the key that it shows; `key` is the name of the key, if it is one that exists. A key that is used from where it
+/// may not be is perhaps a stolen one, so its line says from where.
+pub(crate) fn authentication_refused(refusal: Refusal, key: Option<&str>, address: IpAddr) {
     static SAMPLERS: [Sampler; Refusal::ALL.len()] = [const { Sampler::new() }; Refusal::ALL.len()];
     metrics::AUTHENTICATIONS_REFUSED.with([refusal.as_str()]).increment(1);
     let Some(unlogged) = SAMPLERS[refusal as usize].admit(Instant::now()) else { return };
-    tracing::info!(reason = refusal.as_str(), api_key = key, unlogged, "authentication refused");
+    let address = (refusal == Refusal::Address).then(|| tracing::field::display(address));
+    tracing::info!(reason = refusal.as_str(), api_key = key, address, unlogged, "authentication refused");
 }
 
 /// Admits one event in each interval and counts those in between.
@@ -57,19 +60,22 @@ mod tests {
         let key = "accounts/a/apiKeys/k";
         let lines = logged(|| {
             for _ in 0..100 {
-                authentication_refused(Refusal::Missing, None);
-                authentication_refused(Refusal::Revoked, Some(key));
+                authentication_refused(Refusal::Missing, None, [192, 0, 2, 1].into());
+                authentication_refused(Refusal::Revoked, Some(key), [192, 0, 2, 1].into());
+                authentication_refused(Refusal::Address, Some(key), [192, 0, 2, 1].into());
             }
         });
         // One more where a second ends in between.
-        assert!((2..=4).contains(&lines.len()), "{lines:?}");
-        for (line, reason) in lines.iter().zip(["missing", "revoked"]) {
+        assert!((3..=6).contains(&lines.len()), "{lines:?}");
+        for (line, reason) in lines.iter().zip(["missing", "revoked", "address"]) {
             assert_eq!(line["level"], "INFO");
             assert_eq!(line["fields"]["message"], "authentication refused");
             assert_eq!(line["fields"]["reason"], reason);
         }
         assert_eq!(lines[0]["fields"].get("api_key"), None);
         assert_eq!(lines[1]["fields"]["api_key"], key);
+        assert_eq!(lines[1]["fields"].get("address"), None);
+        assert_eq!(lines[2]["fields"]["address"], "192.0.2.1");
     }
 
     #[test]

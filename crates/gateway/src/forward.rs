@@ -1,4 +1,5 @@
-//! The way of a call: route, key, scope, session, limits, headers, and then its bytes as they are.
+//! The way of a call: route, key, scope, session, limits, headers, and then its bytes as they are, to a service or to what the gateway
+//! answers itself.
 
 mod headers;
 mod limit;
@@ -27,6 +28,7 @@ use self::seal::Seal;
 use self::{session::Sessions, watches::Watches};
 use crate::{
     error::Error,
+    grpc::{self, Asker, Own},
     keys::Keys,
     limits::{Admitted, Limits},
     routes::Routes,
@@ -43,12 +45,15 @@ pub(crate) struct Forward {
     seal: Option<Seal>,
     sessions: Sessions,
     watches: Watches,
+    /// What answers the methods that no service has.
+    own: Own,
 }
 
 impl Forward {
     /// An account has at most `max_watches` open at a time.
     pub(crate) fn new(routes: Routes, keys: Keys, limits: Limits, max_watches: usize) -> Self {
-        Self { routes, keys, limits, seal: None, sessions: Sessions::new(), watches: Watches::new(max_watches) }
+        let (sessions, watches) = (Sessions::new(), Watches::new(max_watches));
+        Self { routes, keys, own: grpc::own(limits.clone()), limits, seal: None, sessions, watches }
     }
 
     /// The same, which lets through no token that is not sealed with one of these keys; without any, every token.
@@ -58,7 +63,8 @@ impl Forward {
 
     /// The same, whose watches end when `drain` begins.
     pub(crate) fn until(self, drain: Drain) -> Self {
-        Self { limits: self.limits.until(drain.clone()), watches: self.watches.until(drain), ..self }
+        let limits = self.limits.until(drain.clone());
+        Self { own: grpc::own(limits.clone()), limits, watches: self.watches.until(drain), ..self }
     }
 
     async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {
@@ -74,15 +80,26 @@ impl Forward {
         }
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
         let is_watch = route.method.max_timeout.is_none();
-        let places = is_watch.then(|| self.watches.open(key.account(), request.extensions())).transpose()?;
+        let max_watches = key.own_limits().limits.and_then(|own| own.watches);
+        let open = || self.watches.open(key.account(), max_watches, request.extensions());
+        let places = is_watch.then(open).transpose()?;
         let unusable = is_watch.then(|| self.keys.refused(request.headers(), address));
         let admission = request.extensions_mut().remove::<Admission>();
-        let request = headers::to_upstream(request, &key)?;
+        let mut request = headers::to_upstream(request, &key)?;
+        if route.channel.is_none() {
+            let watches = self.watches.usage(key.account(), max_watches);
+            request.extensions_mut().insert(Asker { key: key.clone(), watches });
+        }
         let (request, refused) = limit::admit(request, route.method).await?;
         // Not before the message has begun: whoever opens calls and sends nothing takes no place of those who do.
         let _slot =
             admission.filter(|_| !is_watch).map(|calls| calls.admit_within(route.method.class.places())).transpose()?;
-        let reply = route.channel.clone().call(request);
+        let reply = async {
+            match &route.channel {
+                Some(channel) => channel.clone().call(request).await,
+                None => self.own.clone().call(request).await,
+            }
+        };
         let response = tokio::select! {
             // A refused body breaks the call to the service as well, and the client must read the refusal, not that.
             biased;

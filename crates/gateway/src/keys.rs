@@ -1,6 +1,6 @@
 //! The API key of a call. Only a key's SHA-256 leaves `credential`, and dashboard knows the account of each hash.
 //!
-//! Invariant: a key that was revoked is refused once the lifetime of an answer (1 s) has passed, whether or not a message of
+//! Invariant: a key that was revoked, or whose account was suspended, is refused once the lifetime of an answer (1 s) has passed, whether or not a message of
 //! the change arrived, except while dashboard cannot be asked or is too busy: then the last answer holds, for at most 30 s. And no
 //! number of invented keys keeps a known one from being looked up. Answers kept here
 //! never go into Redis: dashboard may have answered from its own cache, and only a load from the database may be shared.
@@ -29,7 +29,7 @@ use self::known::{Hash, KnownKeys};
 use crate::error::{Error, Refusal};
 use crate::{events, metrics};
 
-pub(crate) use self::key::Key;
+pub(crate) use self::key::{Key, OwnLimits};
 
 /// How many keys may be looked up at once of which no answer is known: a flood of invented keys must not become a flood of calls
 /// to dashboard.
@@ -85,19 +85,19 @@ impl Keys {
     /// The key in the headers of a request from `address`, if it is one that may be used now.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap, address: IpAddr) -> Result<Arc<Key>, Error> {
         let key = self.find(headers, address).await.inspect_err(|error| {
-            if let Error::Unauthenticated(refusal) = error {
-                events::authentication_refused(*refusal, None);
+            if let Error::KeyRefused(refusal) = error {
+                events::authentication_refused(*refusal, None, address);
             }
         })?;
-        key.check_alive(SystemTime::now()).map_err(|refusal| {
-            events::authentication_refused(refusal, Some(key.name()));
-            Error::Unauthenticated(refusal)
+        key.check_usable(SystemTime::now(), address).map_err(|refusal| {
+            events::authentication_refused(refusal, Some(key.name()), address);
+            Error::KeyRefused(refusal)
         })?;
         Ok(key)
     }
 
-    /// Ends when the key of `headers`, which was good, is one that may no longer be used: it was revoked or has expired. While dashboard
-    /// cannot be asked, the last answer holds, as for calls.
+    /// Ends when the key of `headers`, which was good, is one that may no longer be used: it was revoked, has expired, or was bound to other
+    /// networks, or its account was suspended. While dashboard cannot be asked, the last answer holds, as for calls.
     pub(crate) fn refused(
         &self,
         headers: &HeaderMap,
@@ -112,8 +112,8 @@ impl Keys {
             loop {
                 tokio::time::sleep(WATCH_CHECK).await;
                 let refusal = match keys.find_by(hash, address).await {
-                    Ok(key) => key.check_alive(SystemTime::now()).err(),
-                    Err(Error::Unauthenticated(refusal)) => Some(refusal),
+                    Ok(key) => key.check_usable(SystemTime::now(), address).err(),
+                    Err(Error::KeyRefused(refusal)) => Some(refusal),
                     // Nobody knows better than the last answer.
                     Err(_) => None,
                 };
@@ -125,13 +125,13 @@ impl Keys {
     }
 
     async fn find(&self, headers: &HeaderMap, address: IpAddr) -> Result<Arc<Key>, Error> {
-        self.find_by(credential::parse(headers).map_err(Error::Unauthenticated)?, address).await
+        self.find_by(credential::parse(headers).map_err(Error::KeyRefused)?, address).await
     }
 
     async fn find_by(&self, hash: Hash, address: IpAddr) -> Result<Arc<Key>, Error> {
         if self.known.is_unknown(&hash).await {
             metrics::KEY_LOOKUPS.with(["unknown"]).increment(1);
-            return Err(Error::Unauthenticated(Refusal::Unknown));
+            return Err(Error::KeyRefused(Refusal::Unknown));
         }
         let mut asked = false;
         let key = self.known.get_or_look_up(hash, async {
@@ -171,7 +171,7 @@ impl Keys {
         };
         if status.code() == Code::NotFound {
             self.known.record_unknown(hash).await;
-            return Err(Error::Unauthenticated(Refusal::Unknown));
+            return Err(Error::KeyRefused(Refusal::Unknown));
         }
         let failure = Failure::upstream(status);
         match failure.code() {

@@ -4,13 +4,14 @@
 //! and forwards the HTTP/2 body as bytes. Beside that it serves assets over HTTP and takes model providers' webhooks.
 //!
 //! Invariants: no request reaches a service without an account that the gateway itself has put there, and no body is
-//! decoded here but the last event of a watch that a drain ends.
+//! decoded here but the last event of a watch that a drain ends, and what is asked of the gateway itself.
 
 mod assets;
 mod config;
 mod error;
 mod events;
 mod forward;
+mod grpc;
 mod hooks;
 mod http_call;
 mod ingress;

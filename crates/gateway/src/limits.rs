@@ -1,7 +1,8 @@
 //! Limits by account and by key: how many calls of each class come in a second, and how many calls and uploads run at a time.
 //!
 //! Invariants: a call is refused here before anything is asked of a service; one key of an account has only a part of what the account
-//! may ask for, so that no key takes it from all others; and each gateway takes its share of the whole.
+//! may ask for, so that no key takes it from all others; and each gateway takes its share of the whole. What an operator sets for an
+//! account comes with the answers about its keys, so that no call asks for it.
 
 mod bucket;
 mod gateways;
@@ -20,9 +21,9 @@ use self::{
     gateways::Gateways,
     places::{Place, Running},
 };
-use crate::keys::Key;
+use crate::keys::{Key, OwnLimits};
 use crate::metrics;
-use crate::model::{Exceeded, Limit, Owner, Report};
+use crate::model::{Exceeded, Limit, Owner, PlaceUse, RateUse, Report, Uses};
 
 pub(crate) use self::places::Places;
 pub use settings::{Bounds, Rate, Settings};
@@ -51,6 +52,8 @@ pub(crate) struct Admitted {
 #[derive(Debug)]
 struct Usage {
     bounds: Bounds,
+    /// Of which state of its account the bounds are.
+    version: i64,
     people: Bucket,
     polls: Bucket,
     background: Bucket,
@@ -60,9 +63,10 @@ struct Usage {
 }
 
 impl Usage {
-    fn new(bounds: Bounds) -> Self {
+    fn new(bounds: Bounds, version: i64) -> Self {
         Self {
             bounds,
+            version,
             people: Bucket::new(bounds.people),
             polls: Bucket::new(bounds.polls),
             background: Bucket::new(bounds.background),
@@ -70,6 +74,17 @@ impl Usage {
             calls: Running::default(),
             uploads: Running::default(),
         }
+    }
+
+    /// Whether these bounds were set after those. An answer about a key may be older than one about another of the same account: if
+    /// that set the bounds back, each change back and forth would give a new burst.
+    fn is_before(&self, bounds: &Bounds, version: i64) -> bool {
+        self.version < version && self.bounds != *bounds
+    }
+
+    /// The same with other bounds: its buckets are full, and what runs goes on being counted.
+    fn rebound(&self, bounds: Bounds, version: i64) -> Self {
+        Self { calls: self.calls.clone(), uploads: self.uploads.clone(), ..Self::new(bounds, version) }
     }
 
     fn bucket(&self, limit: Limit) -> Option<&Bucket> {
@@ -82,12 +97,18 @@ impl Usage {
         }
     }
 
-    fn place(&self, limit: Limit, gateways: NonZeroU32) -> Option<Place> {
+    /// What runs, and how much of it one of `gateways` lets run at a time.
+    fn running(&self, limit: Limit, gateways: NonZeroU32) -> (&Running, u32) {
         let (running, max) = match limit {
             Limit::Uploads => (&self.uploads, self.bounds.uploads),
             _ => (&self.calls, self.bounds.calls),
         };
-        running.take((max.get() / gateways).max(1))
+        (running, (max.get() / gateways).max(1))
+    }
+
+    fn place(&self, limit: Limit, gateways: NonZeroU32) -> Option<Place> {
+        let (running, max) = self.running(limit, gateways);
+        running.take(max)
     }
 }
 
@@ -172,16 +193,53 @@ impl Limits {
         Ok(Admitted { places, report })
     }
 
+    /// What the account and the key of a call may ask for, and what is left of it here.
+    pub(crate) async fn uses(&self, key: &Key) -> Uses {
+        let gateways = self.gateways.count();
+        let owners = [(Owner::Account, self.account(key).await), (Owner::Key, self.key(key).await)];
+        let mut uses = Uses { gateways: gateways.get(), ..Uses::default() };
+        for (owner, usage) in &owners {
+            for limit in [Limit::People, Limit::Polls, Limit::Background, Limit::EndpointTests] {
+                let Some(bucket) = usage.bucket(limit) else { continue };
+                let Rate { per_second, burst } = bucket.rate();
+                let (per_second, burst) = (per_second.get(), burst.get());
+                uses.rates.push(RateUse { limit, owner: *owner, per_second, burst, level: bucket.left(gateways) });
+            }
+            for limit in [Limit::Calls, Limit::Uploads] {
+                let (running, max) = usage.running(limit, gateways);
+                uses.places.push(PlaceUse { limit, owner: *owner, max, in_use: running.count() });
+            }
+        }
+        uses
+    }
+
     async fn account(&self, key: &Key) -> Arc<Usage> {
-        let bounds = self.settings.account;
-        self.accounts.get_with(key.account(), async { Arc::new(Usage::new(bounds)) }).await
+        let OwnLimits { limits, version } = key.own_limits();
+        let bounds = self.settings.account.with(limits);
+        let usage = self.accounts.get_with(key.account(), async { Arc::new(Usage::new(bounds, version)) }).await;
+        if !usage.is_before(&bounds, version) {
+            return usage;
+        }
+        let usage = Arc::new(usage.rebound(bounds, version));
+        self.accounts.insert(key.account(), Arc::clone(&usage)).await;
+        usage
     }
 
     async fn key(&self, key: &Key) -> Arc<Usage> {
-        if let Some(usage) = self.keys.get(key.name()).await {
+        let OwnLimits { limits, version } = key.own_limits();
+        let bounds = self.settings.account.with(limits).percent(self.settings.key_percent);
+        let usage = match self.keys.get(key.name()).await {
+            Some(usage) => usage,
+            None => {
+                let new = async { Arc::new(Usage::new(bounds, version)) };
+                self.keys.get_with(key.name().to_owned(), new).await
+            }
+        };
+        if !usage.is_before(&bounds, version) {
             return usage;
         }
-        let bounds = self.settings.account.percent(self.settings.key_percent);
-        self.keys.get_with(key.name().to_owned(), async { Arc::new(Usage::new(bounds)) }).await
+        let usage = Arc::new(usage.rebound(bounds, version));
+        self.keys.insert(key.name().to_owned(), Arc::clone(&usage)).await;
+        usage
     }
 }

@@ -5,7 +5,8 @@
 chassis::metrics! {
     /// API keys that calls showed, by the source of the answer: memory, unknown (memory, that nobody has the key) or dashboard.
     KEY_LOOKUPS = counter "rushes_gateway_key_lookups_total" in "lookups" by ["source"];
-    /// Calls that were refused as not authenticated, by reason: missing, malformed, unknown, revoked or expired.
+    /// Calls that were refused with the key that they show, by reason: missing, malformed, unknown, revoked, expired, address (it is bound
+    /// to other networks) or suspended (its account is).
     AUTHENTICATIONS_REFUSED = counter "rushes_gateway_authentications_refused_total" in "calls" by ["reason"];
     /// Answers with an asset that were cut off since their client took too little of them.
     ASSETS_CUT_OFF = counter "rushes_gateway_assets_cut_off_total" in "answers" by [];

@@ -93,6 +93,34 @@ impl Owner {
     }
 }
 
+/// What an account and a key may ask for, and how much of it is used.
+#[derive(Debug, Default)]
+pub(crate) struct Uses {
+    pub(crate) rates: Vec<RateUse>,
+    pub(crate) places: Vec<PlaceUse>,
+    /// How many gateways share it.
+    pub(crate) gateways: u32,
+}
+
+/// One rate over all gateways, and what is left of it at this one.
+#[derive(Debug)]
+pub(crate) struct RateUse {
+    pub(crate) limit: Limit,
+    pub(crate) owner: Owner,
+    pub(crate) per_second: u32,
+    pub(crate) burst: u32,
+    pub(crate) level: Level,
+}
+
+/// What this gateway lets be there at a time, and what is.
+#[derive(Debug)]
+pub(crate) struct PlaceUse {
+    pub(crate) limit: Limit,
+    pub(crate) owner: Owner,
+    pub(crate) max: u32,
+    pub(crate) in_use: u32,
+}
+
 /// A call that is one too many.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("over the limit {} of its {}", limit.as_str(), owner.as_str())]

@@ -10,12 +10,16 @@ use std::{
 use chassis::client::Channel;
 use proto::{Method, Scope};
 
-/// One public method and the service that answers it.
+/// The upstream of the methods that the gateway answers itself.
+const HERE: &str = "gateway";
+
+/// One public method and who answers it.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(crate) method: &'static Method,
     pub(crate) scope: Scope,
-    pub(crate) channel: Channel,
+    /// The service that answers it; `None`: the gateway itself.
+    pub(crate) channel: Option<Channel>,
 }
 
 /// All public methods by path.
@@ -32,10 +36,12 @@ impl Routes {
         let mut routes = HashMap::new();
         for method in proto::METHODS {
             let Some(scope) = method.scope else { continue };
-            let channel = channels.entry(method.upstream).or_insert_with(|| {
-                connect(method.upstream).unwrap_or_else(|| panic!("no upstream is called {}", method.upstream))
-            });
-            routes.insert(method.path, Route { method, scope, channel: channel.clone() });
+            let mut channel = |upstream| {
+                let connect = || connect(upstream).unwrap_or_else(|| panic!("no upstream is called {upstream}"));
+                channels.entry(upstream).or_insert_with(connect).clone()
+            };
+            let channel = (method.upstream != HERE).then(|| channel(method.upstream));
+            routes.insert(method.path, Route { method, scope, channel });
         }
         Self(Arc::new(routes))
     }

@@ -4,6 +4,7 @@
 //! Invariants: each generation is done by the rule for a single one, in a transaction of its own; one that changed since it was
 //! chosen is left alone; and a repetition does nothing twice.
 
+use chassis::request::actor::Actor;
 use domain::page::{Cursor, Page};
 use domain::provider::Provider;
 use jobs::LetterFilter;
@@ -39,7 +40,13 @@ impl Bulk {
     }
 
     /// Starts new generations in place of a page of dead letters, newest first. Without a note: says which.
-    pub(crate) async fn requeue(&self, filter: &BulkFilter, note: Option<&str>, page: Page) -> Result<BulkPage, Error> {
+    pub(crate) async fn requeue(
+        &self,
+        filter: &BulkFilter,
+        note: Option<&str>,
+        page: Page,
+        actor: &Actor,
+    ) -> Result<BulkPage, Error> {
         let before = self.before(filter).await?;
         let letters = LetterFilter {
             queues: self.models_of(filter),
@@ -57,7 +64,8 @@ impl Bulk {
         for letter in chosen {
             let outcome = match note {
                 Some(note) => {
-                    Some(self.generations.requeue_dead_letter(letter.id, request_of(letter.id.0), note).await)
+                    let request = request_of(letter.id.0);
+                    Some(self.generations.requeue_dead_letter(letter.id, request, note, actor).await)
                 }
                 None => None,
             };
@@ -74,6 +82,7 @@ impl Bulk {
         stuck: Stuck,
         resolution: Option<(&Resolution, &str)>,
         page: Page,
+        actor: &Actor,
     ) -> Result<BulkPage, Error> {
         let before = self.before(filter).await?;
         let after = page.after.map(|cursor| cursor.id);
@@ -84,7 +93,7 @@ impl Bulk {
             let outcome = match resolution {
                 Some((resolution, note)) => {
                     let version = Some(one.version);
-                    Some(self.generations.resolve(one.account, one.id, resolution, note, version).await)
+                    Some(self.generations.resolve(one.account, one.id, resolution, note, version, actor).await)
                 }
                 None => None,
             };

@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::egress::Reach;
@@ -11,6 +12,7 @@ use chassis::settings::{Error, Source};
 use chassis::{postgres::PoolSettings, server, telemetry};
 
 use crate::live_catalogue::LiveCatalogue;
+use crate::secret_keys::SecretKeys;
 
 /// Everything that the process reads from its environment.
 #[derive(Clone, Debug)]
@@ -79,12 +81,14 @@ pub struct Work {
 }
 
 /// How webhooks are sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Webhooks {
     /// What endpoints may be: addresses of the public internet, or any, for local stacks and tests.
     pub reach: Reach,
     /// How long an endpoint may take to answer; less than the half minute of a delivery's lease.
     pub timeout: Duration,
+    /// What their secrets are stored under.
+    pub secrets: Arc<SecretKeys>,
 }
 
 impl Config {
@@ -119,7 +123,7 @@ impl Config {
                 reconcile_interval: Duration::from_secs(15),
             },
             watch: cache::watch::Settings::default(),
-            webhooks: Webhooks { reach: Reach::Public, timeout: Duration::from_secs(15) },
+            webhooks: Webhooks { reach: Reach::Public, timeout: Duration::from_secs(15), secrets: Arc::default() },
         }
     }
 
@@ -142,7 +146,7 @@ impl Config {
             generations: generations.read(source)?,
             work: work.read(source)?,
             watch: cache::watch::Settings::read(source)?,
-            webhooks: Webhooks { reach: read_reach(source)?, ..webhooks },
+            webhooks: Webhooks { reach: read_reach(source)?, secrets: Arc::new(SecretKeys::read(source)?), ..webhooks },
         })
     }
 
@@ -247,6 +251,7 @@ mod tests {
             ("RUSHES_ACCOUNT_OPEN", "many"),
             ("RUSHES_WATCH_HEARTBEAT", "0s"),
             ("RUSHES_WEBHOOK_REACH", "private"),
+            ("RUSHES_SECRETS_KEYS", "short"),
             ("RUSHES_MODELS", "/dev/null"),
             ("RUSHES_MODELS", "/nowhere"),
         ] {

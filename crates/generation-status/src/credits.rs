@@ -1,5 +1,6 @@
 //! The rules of credits: balances, entries, grants and adjustments. Holds, captures and releases follow from generations.
 
+use chassis::request::actor::Actor;
 use domain::id::{AccountId, LedgerId};
 use domain::page::{Cursor, Page};
 use uuid::Uuid;
@@ -36,8 +37,14 @@ impl Credits {
     }
 
     /// Grants or adjusts credits; the same request id does so once.
-    pub(crate) async fn issue(&self, account: AccountId, issue: Issue, request: Uuid) -> Result<Balance, Error> {
-        match self.store.issue(account, &issue, request).await? {
+    pub(crate) async fn issue(
+        &self,
+        account: AccountId,
+        issue: Issue,
+        request: Uuid,
+        actor: &Actor,
+    ) -> Result<Balance, Error> {
+        match self.store.issue(account, &issue, request, actor).await? {
             Issued::New(balance) => {
                 events::credits_issued(account, &issue, &balance);
                 self.cached.invalidate_dashboard(account).await;

@@ -114,6 +114,9 @@ pub(crate) enum Error {
     /// It is not unconfirmed, so there is nothing to resolve.
     #[error("the generation is not unconfirmed")]
     NotUnconfirmed,
+    /// None of the service's keys opens a webhook's secret.
+    #[error("no key of RUSHES_SECRETS_KEYS opens the secret")]
+    SecretUnreadable,
     /// It changed since it was chosen.
     #[error("the generation changed since it was chosen")]
     ChangedSince,
@@ -242,6 +245,7 @@ impl From<Error> for Failure {
                 "NOT_UNCONFIRMED",
                 "only a generation that waits as SUBMISSION_UNCONFIRMED can be resolved; read it again",
             ),
+            Error::SecretUnreadable => Self::internal(error),
             Error::ChangedSince => Self::precondition(
                 "GENERATION_CHANGED",
                 "the generation changed since the filter chose it, and was left as it is; read it again",

@@ -36,6 +36,24 @@ macro_rules! log {
     }};
 }
 
+/// The secrets of so many endpoints were stored in the clear or under another key, and are under the first one now.
+pub(crate) fn secrets_sealed(endpoints: usize) {
+    tracing::info!(endpoints, "secrets of webhooks sealed");
+}
+
+/// So many endpoints have a secret that no key opens: nothing is sent to them.
+pub(crate) fn secrets_unreadable(endpoints: usize) {
+    tracing::warn!(
+        endpoints,
+        "secrets of webhooks are of a key that RUSHES_SECRETS_KEYS does not have; put it back, behind the first"
+    );
+}
+
+/// Secrets of webhooks are stored as they are.
+pub(crate) fn secrets_in_the_clear() {
+    tracing::warn!("RUSHES_SECRETS_KEYS is not set: secrets of webhooks are stored in the clear");
+}
+
 /// A generation was started, and its price is held.
 pub(crate) fn generation_started(generation: &Generation) {
     metrics::generation_started(&generation.model);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use catalogue::SettingName;
 use chassis::crash;
 use chassis::fields::Fields;
+use chassis::request::actor::Actor;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
 use domain::name::{GenerationParent, SceneName};
@@ -116,10 +117,11 @@ impl Generations {
         id: GenerationId,
         request_id: Uuid,
         note: &str,
+        actor: &Actor,
     ) -> Result<Generation, Error> {
         let origin = self.store.dead_letter(id).await?.ok_or(Error::NotFound(Noun::DeadLetter))?;
         let new = self.starts.prepare(&self.repetition_of(&origin, request_id)?).await?;
-        let started = self.store.requeue_dead_letter(&new, id, note).await?;
+        let started = self.store.requeue_dead_letter(&new, id, note, actor).await?;
         if let Started::New(generation) = &started {
             events::dead_letter_requeued(generation, note);
         }
@@ -210,8 +212,9 @@ impl Generations {
         resolution: &Resolution,
         note: &str,
         version: Option<i64>,
+        actor: &Actor,
     ) -> Result<Generation, Error> {
-        let generation = self.store.resolve(account, id, resolution, note, version).await?;
+        let generation = self.store.resolve(account, id, resolution, note, version, actor).await?;
         crash::point(crash_points::RESOLUTION_COMMITTED);
         events::generation_resolved(&generation, resolution, note);
         self.publish(&generation).await;

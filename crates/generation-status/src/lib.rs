@@ -24,6 +24,7 @@ mod presenter;
 mod progress;
 mod queues;
 mod reconciler;
+mod secret_keys;
 mod service;
 mod serving;
 mod starts;
@@ -36,4 +37,5 @@ mod work;
 
 pub use config::Config;
 pub use live_catalogue::LiveCatalogue;
+pub use secret_keys::SecretKeys;
 pub use service::{Bound, Service};

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an operator's change is committed together with who made it and why, and is logged.
 
+use chassis::request::actor::Actor;
 use domain::id::{AccountId, GenerationId};
 use domain::page::{Cursor, Page};
 use jobs::{DeadLetter, Notifier};
@@ -32,15 +33,15 @@ impl Queues {
     }
 
     /// Stops a model's work, or with an empty name all work, from being given out.
-    pub(crate) async fn pause(&self, model: &str, note: &str) -> Result<(), Error> {
-        self.store.pause(model, note).await?;
+    pub(crate) async fn pause(&self, model: &str, note: &str, actor: &Actor) -> Result<(), Error> {
+        self.store.pause(model, note, actor).await?;
         events::queue_paused(model, note);
         Ok(())
     }
 
     /// Ends a pause; returns whether there was one.
-    pub(crate) async fn resume(&self, model: &str) -> Result<bool, Error> {
-        let resumed = self.store.resume(model).await?;
+    pub(crate) async fn resume(&self, model: &str, actor: &Actor) -> Result<bool, Error> {
+        let resumed = self.store.resume(model, actor).await?;
         if resumed {
             events::queue_resumed(model);
             self.notifier.notify().await;
@@ -57,20 +58,31 @@ impl Queues {
     }
 
     /// Starts a new generation in place of a dead letter's.
-    pub(crate) async fn requeue(&self, id: GenerationId, request_id: Uuid, note: &str) -> Result<Generation, Error> {
-        self.generations.requeue_dead_letter(id, request_id, note).await
+    pub(crate) async fn requeue(
+        &self,
+        id: GenerationId,
+        request_id: Uuid,
+        note: &str,
+        actor: &Actor,
+    ) -> Result<Generation, Error> {
+        self.generations.requeue_dead_letter(id, request_id, note, actor).await
     }
 
     /// Sets an account's share of the turns.
-    pub(crate) async fn set_weight(&self, account: AccountId, weight: f64) -> Result<(), Error> {
-        self.store.set_weight(account, weight).await?;
+    pub(crate) async fn set_weight(&self, account: AccountId, weight: f64, actor: &Actor) -> Result<(), Error> {
+        self.store.set_weight(account, weight, actor).await?;
         events::account_weight_set(account, weight);
         Ok(())
     }
 
     /// Sets how many generations of an account may run at once; `None`: the service's default.
-    pub(crate) async fn set_running_limit(&self, account: AccountId, limit: Option<i32>) -> Result<(), Error> {
-        self.store.set_running_limit(account, limit).await?;
+    pub(crate) async fn set_running_limit(
+        &self,
+        account: AccountId,
+        limit: Option<i32>,
+        actor: &Actor,
+    ) -> Result<(), Error> {
+        self.store.set_running_limit(account, limit, actor).await?;
         events::account_running_limit_set(account, limit);
         self.notifier.notify().await;
         Ok(())

@@ -19,6 +19,7 @@ use crate::cache::CachedGenerations;
 use crate::config::Config;
 use crate::credits::Credits;
 use crate::deletions::Deletions;
+use crate::events;
 use crate::generations::Generations;
 use crate::grpc::{
     self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, UsageApi, WebhooksApi, WorkApi,
@@ -33,7 +34,7 @@ use crate::serving::Serving;
 use crate::store::{AccountLimits, Pools, Store};
 use crate::usage::Usages;
 use crate::watches::{self, GenerationHub, Watches};
-use crate::webhooks::{EventEncoder, Sender, Webhooks};
+use crate::webhooks::{self, EventEncoder, Sender, Webhooks};
 use crate::work::Work;
 
 /// The service, built and not bound to its ports.
@@ -134,7 +135,7 @@ impl Running {
         };
         let generations = &config.generations;
         let limits = AccountLimits { running: generations.account_running, open: generations.account_open };
-        let store = Store::new(pools, limits);
+        let store = Store::new(pools, limits, config.webhooks.secrets.clone());
         let nats = match &config.nats_url {
             Some(url) => Some(nats::connect(url).await?),
             None => None,
@@ -188,6 +189,11 @@ impl Running {
         background(sender.clone().run(stop.clone()).boxed());
         background(sender.clone().run_reaper(config.work.reap_interval, stop.clone()).boxed());
         background(sender.run_gauges(stop.clone()).boxed());
+
+        if config.webhooks.secrets.sealing_id().is_none() {
+            events::secrets_in_the_clear();
+        }
+        background(webhooks::reseal(store.clone(), stop.clone()).boxed());
 
         let (block_reasons, refresher) = BlockReasons::new(store.clone());
         background(refresher.run(stop.clone()).boxed());

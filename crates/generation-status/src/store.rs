@@ -1,5 +1,6 @@
 //! The only SQL of this service, by noun, and the pools that it runs on.
 
+mod audit;
 mod bulk;
 mod change;
 mod copies;
@@ -25,22 +26,29 @@ mod provider_calls;
 mod queues;
 mod reconcile;
 mod rows;
+mod secrets;
 mod start;
 mod transitions;
 mod usage;
 mod webhooks;
 mod work;
 
+use std::sync::Arc;
+
 use chassis::postgres::Pool;
 
 pub(crate) use copies::COPIES;
 pub(crate) use reconcile::{INVARIANTS, Repair};
+pub(crate) use secrets::Resealed;
+
+use crate::secret_keys::SecretKeys;
 
 /// The database; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
     pools: Pools,
     limits: AccountLimits,
+    secrets: Arc<SecretKeys>,
 }
 
 /// One pool per workload, so that none starves another: what finishes paid work never waits behind reads.
@@ -69,8 +77,8 @@ pub(crate) struct AccountLimits {
 }
 
 impl Store {
-    pub(crate) fn new(pools: Pools, limits: AccountLimits) -> Self {
-        Self { pools, limits }
+    pub(crate) fn new(pools: Pools, limits: AccountLimits, secrets: Arc<SecretKeys>) -> Self {
+        Self { pools, limits, secrets }
     }
 
     /// The limits that claims keep to.

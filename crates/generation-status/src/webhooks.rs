@@ -5,6 +5,7 @@
 
 mod attempt;
 mod message;
+mod secrets;
 mod sender;
 mod slots;
 
@@ -22,6 +23,7 @@ use crate::model::{Delivery, Endpoint, EndpointChange, MAX_TESTS, NewEndpoint, S
 use crate::store::Store;
 
 pub(crate) use message::{EventEncoder, encode_secret};
+pub(crate) use secrets::reseal;
 pub(crate) use sender::Sender;
 
 /// How long a secret signs beside the one that replaced it.

@@ -26,6 +26,11 @@ pub mod rushes {
             tonic::include_proto!("rushes.assets.v1");
         }
     }
+    pub mod audit {
+        pub mod v1 {
+            tonic::include_proto!("rushes.audit.v1");
+        }
+    }
     pub mod credits {
         pub mod v1 {
             tonic::include_proto!("rushes.credits.v1");
@@ -39,6 +44,11 @@ pub mod rushes {
     pub mod generations {
         pub mod v1 {
             tonic::include_proto!("rushes.generations.v1");
+        }
+    }
+    pub mod limits {
+        pub mod v1 {
+            tonic::include_proto!("rushes.limits.v1");
         }
     }
     pub mod models {
@@ -74,5 +84,5 @@ pub mod rushes {
 }
 
 pub use rushes::{
-    accounts, assets, credits, dashboard, generations, models, options, projects, queues, webhooks, work,
+    accounts, assets, audit, credits, dashboard, generations, limits, models, options, projects, queues, webhooks, work,
 };

@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn every_service_belongs_to_one_upstream_and_is_named_once() {
-        let upstreams = ["dashboard", "generation-status", "generation-worker", "thumbnail-worker"];
+        let upstreams = ["dashboard", "gateway", "generation-status", "generation-worker", "thumbnail-worker"];
         let mut all: Vec<_> = upstreams.into_iter().flat_map(services).collect();
         let count = all.len();
         all.sort_unstable();

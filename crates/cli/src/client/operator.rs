@@ -1,4 +1,5 @@
-//! `rushes account …` and `rushes key …`: for operators, past the gateway, on the internal network.
+//! `rushes account …` and `rushes key …`: for operators. What makes accounts, keys and credits goes past the gateway, on the internal
+//! network; what is done to an account that there is needs a key with the scope `operate`.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -66,6 +67,24 @@ pub enum Account {
         #[command(flatten)]
         internal: Internal,
     },
+    /// Show an account with what operators have set for it.
+    Show {
+        /// accounts/….
+        account: String,
+    },
+    /// Refuse every call of an account until it is reactivated; what was started goes on.
+    Suspend {
+        /// accounts/….
+        account: String,
+        /// Why, 1 to 500 characters.
+        #[arg(long)]
+        note: String,
+    },
+    /// End a suspension.
+    Reactivate {
+        /// accounts/….
+        account: String,
+    },
 }
 
 /// What can be done with API keys.
@@ -79,6 +98,19 @@ pub enum Key {
         /// read, write, generate or operate; may be given several times; without it, all but operate.
         #[arg(long = "scope", value_parser = ["read", "write", "generate", "operate"])]
         scopes: Vec<String>,
+        /// A network that calls with it may come from, such as 203.0.113.0/24; may be given several times; without it, from anywhere.
+        #[arg(long = "network", value_name = "CIDR")]
+        networks: Vec<String>,
+        #[command(flatten)]
+        internal: Internal,
+    },
+    /// Bind a key to other networks than before.
+    Bind {
+        /// accounts/…/apiKeys/….
+        name: String,
+        /// A network that calls with it may come from, such as 203.0.113.0/24; may be given several times; without it, from anywhere.
+        #[arg(long = "network", value_name = "CIDR")]
+        networks: Vec<String>,
         #[command(flatten)]
         internal: Internal,
     },
@@ -113,6 +145,24 @@ impl Account {
                     format!("{} credits free\n", show::credits(account.available_micros))
                 })
             }
+            Self::Show { account } => {
+                let request = session.request(accounts::GetAccountRequest { name: account })?;
+                let answer =
+                    AccountServiceClient::new(session.gateway()?).get_account(request).await.map_err(failed)?;
+                session.show("rushes.accounts.v1.Account", answer.get_ref(), described)
+            }
+            Self::Suspend { account, note } => {
+                let request = session.request(accounts::SuspendAccountRequest { name: account, note })?;
+                let mut client = AccountServiceClient::new(session.gateway()?);
+                let answer = client.suspend_account(request).await.map_err(failed)?;
+                session.show("rushes.accounts.v1.Account", answer.get_ref(), described)
+            }
+            Self::Reactivate { account } => {
+                let request = session.request(accounts::ReactivateAccountRequest { name: account })?;
+                let mut client = AccountServiceClient::new(session.gateway()?);
+                let answer = client.reactivate_account(request).await.map_err(failed)?;
+                session.show("rushes.accounts.v1.Account", answer.get_ref(), described)
+            }
         }
     }
 }
@@ -121,14 +171,29 @@ impl Key {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
         let failed = |status: tonic::Status| session.failed(&status);
         match self {
-            Self::Create { account, scopes, internal } => {
+            Self::Create { account, scopes, networks, internal } => {
                 let channel = session.internal("dashboard", internal.dashboard_url.as_deref())?;
-                let request = accounts::CreateApiKeyRequest { parent: account, scopes, expire_time: None };
+                let request = accounts::CreateApiKeyRequest {
+                    parent: account,
+                    scopes,
+                    expire_time: None,
+                    allowed_networks: networks,
+                };
                 let mut client = AccountServiceClient::new(channel);
                 let answer = client.create_api_key(session.internal_request(request)?).await.map_err(failed)?;
                 session.show("rushes.accounts.v1.CreateApiKeyResponse", answer.get_ref(), |created| {
                     let name = created.api_key.as_ref().map(|key| key.name.as_str()).unwrap_or_default();
                     format!("{}\n  {name}; it is not stored and cannot be shown again\n", created.secret)
+                })
+            }
+            Self::Bind { name, networks, internal } => {
+                let channel = session.internal("dashboard", internal.dashboard_url.as_deref())?;
+                let request = accounts::UpdateApiKeyRequest { name, allowed_networks: networks };
+                let request = session.internal_request(request)?;
+                let answer = AccountServiceClient::new(channel).update_api_key(request).await.map_err(failed)?;
+                session.show("rushes.accounts.v1.ApiKey", answer.get_ref(), |key| match key.allowed_networks.len() {
+                    0 => format!("{} may be used from anywhere\n", key.name),
+                    _ => format!("{} may be used from {}\n", key.name, key.allowed_networks.join(", ")),
                 })
             }
             Self::Revoke { name, internal } => {
@@ -141,6 +206,17 @@ impl Key {
             }
         }
     }
+}
+
+/// An account as people read it.
+fn described(account: &accounts::Account) -> String {
+    let accounts::Account { name, display_name, email, .. } = account;
+    let state = match &account.suspend_time {
+        Some(since) => format!("suspended since {since}: {}", account.suspend_note),
+        None => "active".to_owned(),
+    };
+    let limits = if account.limits.is_some() { ", with limits of its own" } else { "" };
+    format!("{name}  {display_name}  {email}\n  {state}{limits}\n")
 }
 
 /// Credits as micro-credits, without a detour over floating point.

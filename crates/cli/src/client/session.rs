@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chassis::client::Channel;
-use chassis::request::staleness;
+use chassis::request::{actor, staleness};
 use chassis::telemetry::{self, Telemetry};
 use http::Uri;
 use prost::Message;
@@ -108,6 +108,7 @@ impl Session {
     pub(crate) fn internal_request<T>(&self, message: T) -> Result<Request<T>> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("traceparent", self.traceparent.parse()?);
+        request.metadata_mut().insert(actor::SERVICE, MetadataValue::from_static("operator"));
         Ok(request)
     }
 

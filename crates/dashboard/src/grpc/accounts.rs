@@ -1,20 +1,25 @@
-//! AccountService: for operators and the gateway. The gateway does not route to it, so it asks for no caller.
+//! AccountService: for operators and the gateway. Its internal methods come past the gateway and ask for no caller; who called is stored
+//! with what they did all the same.
 
 use bytes::Bytes;
 use chassis::fields::Fields;
+use chassis::request::actor::Actor;
 use domain::id::AccountId;
 use domain::name::ApiKeyName;
+use domain::network::Network;
 use prost::Message as _;
 use prost_types::Timestamp;
 use proto::accounts::v1::account_service_server::AccountService;
 use proto::accounts::v1::{
     Account, ApiKey, AuthenticateApiKeyRequest, CreateAccountRequest, CreateApiKeyRequest, CreateApiKeyResponse,
-    RevokeApiKeyRequest, RevokeApiKeyResponse,
+    GetAccountRequest, ReactivateAccountRequest, RevokeApiKeyRequest, RevokeApiKeyResponse, SetAccountLimitsRequest,
+    SuspendAccountRequest, UpdateApiKeyRequest,
 };
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
-use super::request::{MAX_EMAIL, MAX_TITLE};
+use super::limits::parse_limits;
+use super::request::{MAX_EMAIL, MAX_NOTE, MAX_TITLE, unpack};
 use crate::accounts::Accounts;
 use crate::cache::CachedKeys;
 use crate::error::Error;
@@ -23,6 +28,8 @@ use crate::presenter;
 
 /// The path of the method that is answered with encoded bytes.
 pub(super) const AUTHENTICATE: &str = "/rushes.accounts.v1.AccountService/AuthenticateApiKey";
+/// How many networks a key is bound to at most.
+const MAX_NETWORKS: usize = 32;
 
 /// The service over its rules.
 #[derive(Clone)]
@@ -42,8 +49,9 @@ impl AccountsApi {
 #[tonic::async_trait]
 impl AccountService for AccountsApi {
     async fn create_account(&self, request: Request<CreateAccountRequest>) -> Result<Response<Account>, Status> {
+        let actor = Actor::of(&request);
         let profile = parse_create_account(request.into_inner())?;
-        let account = self.accounts.create(profile).await?;
+        let account = self.accounts.create(profile, &actor).await?;
         Ok(Response::new(presenter::account_to_proto(account)))
     }
 
@@ -52,9 +60,15 @@ impl AccountService for AccountsApi {
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
         let (account, new) = parse_create_api_key(request.get_ref())?;
-        let (key, secret) = self.accounts.create_key(account, new).await?;
+        let (key, secret) = self.accounts.create_key(account, new, &Actor::of(&request)).await?;
         let api_key = Some(presenter::api_key_to_proto(key));
         Ok(Response::new(CreateApiKeyResponse { api_key, secret: secret.reveal().to_owned() }))
+    }
+
+    async fn update_api_key(&self, request: Request<UpdateApiKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        let (name, networks) = parse_update(request.get_ref())?;
+        let key = self.accounts.update_key(name, &networks, &Actor::of(&request)).await?;
+        Ok(Response::new(presenter::api_key_to_proto(key)))
     }
 
     async fn revoke_api_key(
@@ -62,8 +76,36 @@ impl AccountService for AccountsApi {
         request: Request<RevokeApiKeyRequest>,
     ) -> Result<Response<RevokeApiKeyResponse>, Status> {
         let name = parse_revoke(request.get_ref())?;
-        let key = self.accounts.revoke_key(name).await?;
+        let key = self.accounts.revoke_key(name, &Actor::of(&request)).await?;
         Ok(Response::new(RevokeApiKeyResponse { api_key: Some(presenter::api_key_to_proto(key)) }))
+    }
+
+    async fn get_account(&self, request: Request<GetAccountRequest>) -> Result<Response<Account>, Status> {
+        let account = self.accounts.get(parse_account(&request.get_ref().name)?).await?;
+        Ok(Response::new(presenter::account_to_proto(account)))
+    }
+
+    async fn suspend_account(&self, request: Request<SuspendAccountRequest>) -> Result<Response<Account>, Status> {
+        let actor = Actor::of(&request);
+        let (by, request) = unpack(request)?;
+        let (account, note) = parse_suspend(request)?;
+        let account = self.accounts.suspend(account, &note, by, &actor).await?;
+        Ok(Response::new(presenter::account_to_proto(account)))
+    }
+
+    async fn reactivate_account(
+        &self,
+        request: Request<ReactivateAccountRequest>,
+    ) -> Result<Response<Account>, Status> {
+        let account = parse_account(&request.get_ref().name)?;
+        let account = self.accounts.reactivate(account, &Actor::of(&request)).await?;
+        Ok(Response::new(presenter::account_to_proto(account)))
+    }
+
+    async fn set_account_limits(&self, request: Request<SetAccountLimitsRequest>) -> Result<Response<Account>, Status> {
+        let (account, limits) = parse_limits(request.get_ref())?;
+        let account = self.accounts.set_limits(account, limits, &Actor::of(&request)).await?;
+        Ok(Response::new(presenter::account_to_proto(account)))
     }
 
     /// [`AccountsApi::encoded`] answers before this is reached; this is for a server without it.
@@ -99,11 +141,38 @@ fn parse_create_api_key(request: &CreateApiKeyRequest) -> Result<(AccountId, New
         }
     }
     let expire_time = request.expire_time.map(|at| fields.take("expire_time", parse_time(at)));
+    let networks = parse_networks(&mut fields, &request.allowed_networks);
     let account = fields.done(account)?;
     let is_asked = |scope: &str| request.scopes.iter().any(|asked| asked == scope);
     let is_granted = |scope: &&str| is_asked(scope) || (request.scopes.is_empty() && *scope != OPERATE);
     let scopes = SCOPES.into_iter().filter(is_granted).map(str::to_owned).collect();
-    Ok((account, NewApiKey { scopes, expire_time: expire_time.flatten() }))
+    Ok((account, NewApiKey { scopes, expire_time: expire_time.flatten(), networks }))
+}
+
+/// The networks of a request, those that are none left out and noted.
+fn parse_networks(fields: &mut Fields, texts: &[String]) -> Vec<Network> {
+    let texts = fields.bounded("allowed_networks", texts, MAX_NETWORKS).iter().enumerate();
+    texts.filter_map(|(at, text)| fields.take(format!("allowed_networks[{at}]"), text.parse())).collect()
+}
+
+fn parse_update(request: &UpdateApiKeyRequest) -> Result<(ApiKeyName, Vec<Network>), Error> {
+    let mut fields = Fields::default();
+    let name = fields.take("name", ApiKeyName::parse(&request.name));
+    let networks = parse_networks(&mut fields, &request.allowed_networks);
+    Ok((fields.done(name)?, networks))
+}
+
+fn parse_account(name: &str) -> Result<AccountId, Error> {
+    let mut fields = Fields::default();
+    let account = fields.take("name", AccountId::from_name(name));
+    Ok(fields.done(account)?)
+}
+
+fn parse_suspend(request: SuspendAccountRequest) -> Result<(AccountId, String), Error> {
+    let mut fields = Fields::default();
+    let account = fields.take("name", AccountId::from_name(&request.name));
+    let note = fields.line("note", request.note, MAX_NOTE);
+    Ok(fields.done(account.zip(note))?)
 }
 
 fn parse_revoke(request: &RevokeApiKeyRequest) -> Result<ApiKeyName, Error> {

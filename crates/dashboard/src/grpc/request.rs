@@ -11,6 +11,8 @@ use tonic::Request;
 pub(super) const MAX_TITLE: usize = 200;
 /// The longest description or script, in characters.
 pub(super) const MAX_TEXT: usize = 2_000;
+/// The longest note of why an operator does something, in characters.
+pub(super) const MAX_NOTE: usize = 500;
 /// The longest e-mail address, in characters.
 pub(super) const MAX_EMAIL: usize = 320;
 

@@ -8,6 +8,7 @@ use std::fmt;
 use domain::api_key;
 use domain::id::AccountId;
 use domain::name::ApiKeyName;
+use domain::network::Network;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
@@ -30,6 +31,45 @@ pub(crate) struct Account {
     pub(crate) id: AccountId,
     pub(crate) profile: Profile,
     pub(crate) create_time: OffsetDateTime,
+    pub(crate) suspension: Option<Suspension>,
+    /// What operators have set for it; `None` where they have set nothing.
+    pub(crate) limits: Option<Limits>,
+}
+
+/// Since when an account is suspended, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Suspension {
+    pub(crate) since: OffsetDateTime,
+    pub(crate) note: String,
+}
+
+/// Calls a second, and at once after a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    pub(crate) per_second: u32,
+    pub(crate) burst: u32,
+}
+
+/// What an account may ask of the gateways in place of their defaults; `None` where a default holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) people: Option<Rate>,
+    pub(crate) polls: Option<Rate>,
+    pub(crate) background: Option<Rate>,
+    pub(crate) endpoint_tests: Option<Rate>,
+    pub(crate) calls: Option<u32>,
+    pub(crate) uploads: Option<u32>,
+    pub(crate) watches: Option<u32>,
+}
+
+/// An account after an operator's change, with what is cached of its keys.
+#[derive(Debug)]
+pub(crate) struct ChangedAccount {
+    pub(crate) account: Account,
+    /// The hash and the new version of each key that has not ended.
+    pub(crate) keys: Vec<(Vec<u8>, i64)>,
+    /// Whether this request changed it; an earlier one otherwise.
+    pub(crate) is_new: bool,
 }
 
 /// A key to be created.
@@ -37,6 +77,8 @@ pub(crate) struct Account {
 pub(crate) struct NewApiKey {
     pub(crate) scopes: Vec<String>,
     pub(crate) expire_time: Option<OffsetDateTime>,
+    /// Where calls may come from; empty: from anywhere.
+    pub(crate) networks: Vec<Network>,
 }
 
 /// A key as stored, without its secret.
@@ -48,15 +90,27 @@ pub(crate) struct ApiKey {
     pub(crate) version: i64,
     pub(crate) expire_time: Option<OffsetDateTime>,
     pub(crate) revoke_time: Option<OffsetDateTime>,
+    /// Where calls may come from; empty: from anywhere.
+    pub(crate) networks: Vec<Network>,
 }
 
-/// A key after its revocation.
+/// A key with what the gateways need of its account.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyWithAccount {
+    pub(crate) key: ApiKey,
+    pub(crate) suspend_time: Option<OffsetDateTime>,
+    pub(crate) limits: Option<Limits>,
+    /// Rises with every change of the account's suspension and limits.
+    pub(crate) account_version: i64,
+}
+
+/// A key after a change.
 #[derive(Debug)]
-pub(crate) struct RevokedKey {
+pub(crate) struct ChangedKey {
     pub(crate) key: ApiKey,
     /// The hash under which the key is cached.
     pub(crate) sha256: Vec<u8>,
-    /// Whether this request revoked it; an earlier one otherwise.
+    /// Whether this request changed it; an earlier one otherwise.
     pub(crate) is_new: bool,
 }
 

@@ -17,6 +17,7 @@ use chassis::settings::Source;
 use dashboard::{Config, Service};
 use proto::accounts::v1 as accounts;
 use proto::accounts::v1::account_service_client::AccountServiceClient;
+use proto::audit::v1::audit_service_client::AuditServiceClient;
 use proto::dashboard::v1 as api;
 use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
 use proto::projects::v1 as projects;
@@ -177,6 +178,11 @@ impl Cluster {
             self.queries().is_empty().then_some(())
         })
         .await
+    }
+
+    /// The audit log.
+    pub(crate) fn audit(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.channel.clone())
     }
 
     /// The service's round trips since the last call, without those that nobody waits for: the reading of the clock every

@@ -3,7 +3,7 @@
 //! The methods come from the descriptor set, so one that is added without a case here fails this test.
 
 use anyhow::Result;
-use proto::accounts::v1::{CreateApiKeyRequest, RevokeApiKeyRequest};
+use proto::accounts::v1::{CreateApiKeyRequest, RevokeApiKeyRequest, UpdateApiKeyRequest};
 use proto::projects::v1::{Project, Scene};
 use tonic::Code;
 
@@ -95,6 +95,16 @@ async fn intrude(cluster: &Cluster, method: &str, owned: &Owned, intruder: &User
             let name = format!("accounts/{}/apiKeys/{}", intruder.id, id(&owned.key));
             let answer = cluster.accounts().revoke_api_key(RevokeApiKeyRequest { name }).await;
             refused(answer, Code::NotFound, "API_KEY_NOT_FOUND");
+        }
+        "UpdateApiKey" => {
+            let name = format!("accounts/{}/apiKeys/{}", intruder.id, id(&owned.key));
+            let request = UpdateApiKeyRequest { name, allowed_networks: vec![] };
+            refused(cluster.accounts().update_api_key(request).await, Code::NotFound, "API_KEY_NOT_FOUND");
+        }
+        // Operators' methods reach across accounts by their scope, which the gateway demands.
+        "GetAccount" | "SuspendAccount" | "ReactivateAccount" | "SetAccountLimits" | "ListAuditEntries" => {
+            let path = proto::METHODS.iter().find(|of| of.path.ends_with(&format!("/{method}")));
+            assert_eq!(path.and_then(|of| of.scope), Some(proto::Scope::Operate), "{method}");
         }
         // They have no caller, and name no thing that has an owner: a key's hash is what proves whose it is.
         "CreateAccount" | "CreateApiKey" | "AuthenticateApiKey" => {}

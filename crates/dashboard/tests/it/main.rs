@@ -6,6 +6,7 @@ mod dashboards;
 mod deletion;
 mod foreign;
 mod notices;
+mod operators;
 mod own_writes;
 mod plans;
 mod projects;

@@ -118,7 +118,9 @@ async fn every_method_costs_what_the_page_says() -> Result<()> {
     let cluster = Cluster::start(Options { otlp: Some(spans.endpoint()), more, ..Options::default() }).await?;
     let wanted = read(&std::fs::read_to_string(page()).unwrap_or_default());
     let costs = script::measure(&cluster, &spans, &wanted).await?;
-    let methods: Vec<_> = proto::METHODS.iter().map(|method| method.path.trim_start_matches('/').to_owned()).collect();
+    // What the gateway answers itself needs no database.
+    let methods = proto::METHODS.iter().filter(|method| method.upstream != "gateway");
+    let methods: Vec<_> = methods.map(|method| method.path.trim_start_matches('/').to_owned()).collect();
     assert!(methods.len() > 60, "{}", methods.len());
     let unmeasured: Vec<_> = methods.iter().filter(|method| !costs.contains_key(*method)).collect();
     assert!(unmeasured.is_empty(), "call these in statements/script.rs: {unmeasured:#?}");

@@ -4,7 +4,7 @@
 //! stale an answer may be, all of it no larger than [`MAX_PASSED`]. The credential stays here, nobody but the gateway sets `x-rushes-*`, and none of it leaves with a
 //! reply.
 
-use chassis::request::{caller, staleness, token};
+use chassis::request::{actor, caller, staleness, token};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, Version,
     header::{CONTENT_TYPE, TE, USER_AGENT},
@@ -41,6 +41,7 @@ pub(super) fn to_upstream(request: Request<Body>, key: &Key) -> Result<Request<B
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(caller::ACCOUNT, key.account_header().clone());
     headers.insert(caller::SCOPES, key.scopes_header().clone());
+    headers.insert(actor::KEY, key.id_header().clone());
     parts.headers = headers;
     // A browser's call may have come as HTTP/1.1.
     parts.version = Version::HTTP_2;

@@ -68,8 +68,18 @@ impl Watches {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Places for one more watch of `account`, on the connection that the extensions of its request name.
-    pub(super) fn open(&self, account: Uuid, extensions: &Extensions) -> Result<Places, Error> {
+    /// How many watches an account may have open, `own` being what was set for it, and how many it has.
+    pub(super) fn usage(&self, account: Uuid, own: Option<u32>) -> (usize, usize) {
+        (self.max(own), self.lock().get(&account).copied().unwrap_or_default())
+    }
+
+    fn max(&self, own: Option<u32>) -> usize {
+        own.and_then(|own| usize::try_from(own).ok()).unwrap_or(self.max_per_account)
+    }
+
+    /// Places for one more watch of `account`, on the connection that the extensions of its request name; `own` is how many were set
+    /// for the account.
+    pub(super) fn open(&self, account: Uuid, own: Option<u32>, extensions: &Extensions) -> Result<Places, Error> {
         let client = extensions.get::<Client>();
         let connection = match client {
             Some(client) => Some(client.take_long_stream().ok_or(Error::TooManyWatches(WatchLimit::Connection))?),
@@ -79,7 +89,7 @@ impl Watches {
         let ending = client.map_or_else(|| self.drain.token(), |client| client.ending().clone());
         let mut open = self.lock();
         let count = open.entry(account).or_default();
-        if *count >= self.max_per_account {
+        if *count >= self.max(own) {
             return Err(Error::TooManyWatches(WatchLimit::Account));
         }
         *count += 1;
@@ -193,7 +203,7 @@ impl Watch {
 
 /// What a watch whose key is refused ends with: the status of any call with that key.
 fn refusal_trailers(refusal: Refusal) -> HeaderMap {
-    let status = Status::from(Error::Unauthenticated(refusal));
+    let status = Status::from(Error::KeyRefused(refusal));
     let mut trailers = HeaderMap::new();
     // What cannot be put into headers leaves a stream that ends without a status, which is an error as well.
     let _ = status.add_header(&mut trailers);

@@ -3,11 +3,15 @@
 //! Invariant: a bucket is that of the whole installation, and one gateway of several takes from it as many cells for each call as there
 //! are gateways. So a change of their number takes effect with the next call, and nobody gets a new burst by it.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use governor::{
     Quota, RateLimiter,
-    clock::{Clock, DefaultClock},
+    clock::{Clock, DefaultClock, Reference as _},
     middleware::StateInformationMiddleware,
     state::{InMemoryState, NotKeyed},
 };
@@ -23,6 +27,9 @@ pub(super) struct Bucket<C: Clock = DefaultClock> {
     rate: Rate,
     limiter: Limiter<C>,
     clock: C,
+    start: C::Instant,
+    /// What the last call left: the milliseconds from the start in the upper half, the cells in the lower.
+    last: AtomicU64,
 }
 
 impl Bucket {
@@ -35,7 +42,31 @@ impl<C: Clock + Clone> Bucket<C> {
     fn with_clock(rate: Rate, clock: C) -> Self {
         let quota = Quota::per_second(rate.per_second).allow_burst(rate.burst);
         let limiter = RateLimiter::direct_with_clock(quota, clock.clone()).with_middleware();
-        Self { rate, limiter, clock }
+        let (start, last) = (clock.now(), AtomicU64::new(rate.burst.get().into()));
+        Self { rate, limiter, clock, start, last }
+    }
+
+    pub(super) fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// What is left now, without taking anything.
+    pub(super) fn left(&self, gateways: NonZeroU32) -> Level {
+        let last = self.last.load(Ordering::Relaxed);
+        let (at, left) = (last >> 32, last & u64::from(u32::MAX));
+        let filled = self.elapsed().saturating_sub(at) * u64::from(self.rate.per_second.get()) / 1_000;
+        let left = u32::try_from(left + filled).unwrap_or(u32::MAX).min(self.rate.burst.get());
+        self.level(left, gateways.min(self.rate.burst))
+    }
+
+    /// The milliseconds since the start.
+    fn elapsed(&self) -> u64 {
+        self.clock.now().duration_since(self.start).as_u64() / 1_000_000
+    }
+
+    /// Remembers what a call left. Of two at once either may be remembered last: the other took one cell more.
+    fn remember(&self, left: u32) {
+        self.last.store(self.elapsed() << 32 | u64::from(left), Ordering::Relaxed);
     }
 
     /// Takes a call at one of `gateways`. A refusal has the time after which the same call is taken.
@@ -43,8 +74,14 @@ impl<C: Clock + Clone> Bucket<C> {
         // More cells than there are would never be had: then the gateways together take somewhat more than the rate.
         let cells = gateways.min(self.rate.burst);
         match self.limiter.check_n(cells) {
-            Ok(Ok(state)) => Ok(self.level(state.remaining_burst_capacity(), cells)),
-            Ok(Err(until)) => Err((self.level(0, cells), until.wait_time_from(self.clock.now()))),
+            Ok(Ok(state)) => {
+                self.remember(state.remaining_burst_capacity());
+                Ok(self.level(state.remaining_burst_capacity(), cells))
+            }
+            Ok(Err(until)) => {
+                self.remember(0);
+                Err((self.level(0, cells), until.wait_time_from(self.clock.now())))
+            }
             Err(_) => Err((self.level(0, cells), Duration::from_secs(1))),
         }
     }
@@ -86,6 +123,24 @@ mod tests {
         assert_eq!(taken(&bucket, ONE), 1);
         clock.advance(Duration::from_secs(60));
         assert_eq!(taken(&bucket, ONE), 40, "no more than a burst is saved");
+    }
+
+    #[test]
+    fn what_is_left_is_read_without_taking_it() {
+        let clock = FakeRelativeClock::default();
+        let bucket = Bucket::with_clock(Rate::new(10, 40), clock.clone());
+        let left = || bucket.left(ONE).remaining;
+        assert_eq!((left(), left()), (40, 40), "nothing was taken yet");
+        for _ in 0..30 {
+            bucket.take(ONE).unwrap();
+        }
+        assert_eq!((left(), bucket.left(FOUR).remaining), (10, 2));
+        clock.advance(Duration::from_millis(500));
+        assert_eq!(left(), 15);
+        assert_eq!(taken(&bucket, ONE), 15, "as many as were said to be left");
+        assert_eq!(left(), 0);
+        clock.advance(Duration::from_secs(3_600));
+        assert_eq!(left(), 40, "no more than a burst is saved");
     }
 
     #[test]

@@ -32,8 +32,8 @@ impl Running {
         (self.0.fetch_add(1, Ordering::Relaxed) < max).then_some(place)
     }
 
-    #[cfg(test)]
-    fn count(&self) -> u32 {
+    /// How many run.
+    pub(super) fn count(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -3,6 +3,7 @@
 use std::{num::NonZeroU32, str::FromStr};
 
 use chassis::settings::{Error, Source};
+use proto::limits::v1 as api;
 
 /// Calls that may come at a steady pace, and in one burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,24 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    /// The same, with what was set for one account in the place of what is every account's.
+    pub(super) fn with(self, own: Option<api::Limits>) -> Self {
+        let Some(own) = own else { return self };
+        let rate = |default: Rate, own: Option<api::Rate>| {
+            let own = own.and_then(|own| NonZeroU32::new(own.per_second).zip(NonZeroU32::new(own.burst)));
+            own.map_or(default, |(per_second, burst)| Rate { per_second, burst })
+        };
+        let number = |default, own: Option<u32>| own.and_then(NonZeroU32::new).unwrap_or(default);
+        Self {
+            people: rate(self.people, own.people),
+            polls: rate(self.polls, own.polls),
+            background: rate(self.background, own.background),
+            endpoint_tests: rate(self.endpoint_tests, own.endpoint_tests),
+            calls: number(self.calls, own.calls),
+            uploads: number(self.uploads, own.uploads),
+        }
+    }
+
     /// What one key of the account may have of it.
     pub(super) fn percent(self, percent: u32) -> Self {
         Self {

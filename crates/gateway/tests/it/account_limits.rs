@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, future::join_all};
 use gateway::Rate;
 use proto::assets::v1::{Asset, GetAssetRequest, UploadAssetRequest, asset_service_client::AssetServiceClient};
+use proto::generations::v1::{WatchGenerationsRequest, generation_service_client::GenerationServiceClient};
+use proto::limits::v1::{self as api, GetLimitsRequest, Limits, limit_service_client::LimitServiceClient};
 use proto::webhooks::v1::{TestEndpointRequest, webhook_service_client::WebhookServiceClient};
 use testkit::{Nats, eventually};
 use tokio::task::JoinSet;
@@ -156,6 +158,105 @@ async fn tests_of_endpoints_have_a_rate_of_their_own() {
     };
     assert_eq!(limit(&refusal), is("endpoint-tests", "key"));
     assert!(taken >= 3, "{taken}");
+}
+
+/// Sets what is set for an account, as dashboard tells it from then on.
+fn set(cluster: &Cluster, account: Uuid, limits: Option<Limits>) {
+    for stored in cluster.upstream.keys.lock().unwrap().values_mut() {
+        if stored.account.ends_with(&account.to_string()) {
+            stored.account_limits = limits;
+            stored.account_version += 1;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_for_an_account_takes_effect_without_a_question_for_each_call() {
+    let cluster = Cluster::start_with(|config| config.limits.account.polls = Rate::new(1_000, 1_200)).await;
+    let account = Uuid::now_v7();
+    let (key, second, other) = (cluster.key(account), cluster.key(account), cluster.key(Uuid::now_v7()));
+    assert_eq!((quota(&cluster, &key).await, quota(&cluster, &second).await), (1_200, 1_200));
+    let within = Duration::from_secs(10);
+    let is = async |key: &str, share: u32| (quota(&cluster, key).await == share).then_some(());
+    let polls = Some(api::Rate { per_second: 1, burst: 40 });
+    set(&cluster, account, Some(Limits { polls, ..Limits::default() }));
+    eventually("one key has less", within, async || is(&key, 40).await).await.unwrap();
+    eventually("so has the other", within, async || is(&second, 40).await).await.unwrap();
+    assert_eq!(quota(&cluster, &other).await, 1_200, "another account has what every account has");
+    let asked = cluster.authentications();
+    let channel = cluster.channel().await;
+    let (taken, refusal) = exhaust(&channel, &key).await;
+    assert_eq!(limit(&refusal), self::is("polls", "key"));
+    assert!(taken <= 25, "half of 40, and some a second: {taken}");
+    assert!(cluster.authentications() <= asked + 10, "no call asks");
+    set(&cluster, account, None);
+    eventually("all of it is back", within, async || is(&second, 1_200).await).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_answer_does_not_set_limits_back() {
+    let cluster = Cluster::start_with(|config| {
+        config.key_lifetime = Duration::from_secs(600);
+        config.limits.account.polls = Rate::new(1_000, 1_200);
+    })
+    .await;
+    let account = Uuid::now_v7();
+    let (stale, fresh) = (cluster.key(account), cluster.key(account));
+    assert_eq!(quota(&cluster, &stale).await, 1_200);
+    set(&cluster, account, Some(Limits { polls: Some(api::Rate { per_second: 1, burst: 40 }), ..Limits::default() }));
+    assert_eq!(quota(&cluster, &fresh).await, 40);
+    assert_eq!(quota(&cluster, &stale).await, 40, "the account's limits are those of the newest answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_sees_its_limits_and_what_is_left_of_them() {
+    let cluster = Cluster::start_with(|config| {
+        config.limits.account.polls = Rate::new(2, 20);
+        config.limits.account.uploads = NonZeroU32::new(4).unwrap();
+        config.max_watches = 9;
+    })
+    .await;
+    let account = Uuid::now_v7();
+    let (key, second) = (cluster.key(account), cluster.key(account));
+    let channel = cluster.channel().await;
+    for _ in 0..3 {
+        get(&channel, &key, "assets/a").await.unwrap();
+    }
+    get(&channel, &second, "assets/a").await.unwrap();
+    let mut watches = GenerationServiceClient::new(channel.clone());
+    let watch = watches.watch_generations(authorized(WatchGenerationsRequest::default(), &key)).await.unwrap();
+    let limits = async || {
+        let request = authorized(GetLimitsRequest {}, &key);
+        LimitServiceClient::new(channel.clone()).get_limits(request).await
+    };
+    let answer = limits().await.unwrap();
+    assert!(answer.metadata().get("ratelimit").is_some(), "it is counted as any call");
+    let answer = answer.into_inner();
+    let rate = |limit: &str, of: &str| {
+        *answer.rates.iter().find(|rate| rate.limit == limit && rate.of == of).unwrap().rate.as_ref().unwrap()
+    };
+    let left = |limit: &str, of: &str| {
+        answer.rates.iter().find(|rate| rate.limit == limit && rate.of == of).unwrap().remaining
+    };
+    assert_eq!((rate("polls", "account").per_second, rate("polls", "account").burst), (2, 20));
+    assert_eq!((rate("polls", "key").per_second, rate("polls", "key").burst), (1, 10));
+    // This call, three and one of the other key, and what a second or two gave back.
+    assert!((15..=19).contains(&left("polls", "account")), "{}", left("polls", "account"));
+    assert!((6..=9).contains(&left("polls", "key")), "{}", left("polls", "key"));
+    let place = |limit: &str, of: &str| {
+        let place = answer.places.iter().find(|place| place.limit == limit && place.of == of).unwrap();
+        (place.max, place.in_use)
+    };
+    assert_eq!(place("calls", "key").1, 1, "this one");
+    assert_eq!((place("uploads", "account"), place("uploads", "key")), ((4, 0), (2, 0)));
+    assert_eq!((place("watches", "account"), answer.gateways), ((9, 1), 1), "the one that is open");
+    drop(watch);
+    let closed = async || {
+        let places = limits().await.ok()?.into_inner().places;
+        places.iter().any(|place| place.limit == "watches" && place.in_use == 0).then_some(())
+    };
+    eventually("the watch is closed", Duration::from_secs(5), closed).await.unwrap();
+    assert!(cluster.upstream.calls.lock().unwrap().len() <= 5, "no service was asked");
 }
 
 /// The calls of the class `polls` that this gateway takes at once of an account.

@@ -1,10 +1,12 @@
 //! Keys: looked up once, refused when unknown, ended within a second, and held while dashboard is away.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use chassis::request::actor;
 use futures::future::join_all;
-use proto::assets::v1::GetAssetRequest;
+use proto::accounts::v1::{GetAccountRequest, account_service_client::AccountServiceClient};
+use proto::assets::v1::{GetAssetRequest, asset_service_client::AssetServiceClient};
 use sha2::{Digest as _, Sha256};
 use testkit::{Nats, eventually};
 use tonic::Code;
@@ -116,6 +118,91 @@ async fn while_dashboard_is_away_known_keys_are_accepted_and_others_are_not() {
     assert!(cluster.get(&known, "assets/a").await.is_ok());
 }
 
+#[tokio::test]
+async fn a_suspended_account_is_refused_within_the_lifetime_of_an_answer_and_taken_back() {
+    let cluster = Cluster::start().await;
+    let account = Uuid::now_v7();
+    let (one, two, other) = (cluster.key(account), cluster.key(account), cluster.key(Uuid::now_v7()));
+    for key in [&one, &two, &other] {
+        assert!(cluster.get(key, "assets/a").await.is_ok());
+    }
+    let suspend = |since: Option<prost_types::Timestamp>| {
+        for stored in cluster.upstream.keys.lock().unwrap().values_mut() {
+            if stored.account.ends_with(&account.to_string()) {
+                stored.account_suspend_time = since;
+                stored.account_version += 1;
+            }
+        }
+    };
+    suspend(Some(proto_time(1)));
+    let began = Instant::now();
+    for key in [&one, &two] {
+        let refused = eventually("the account is refused", Duration::from_secs(4), async || {
+            cluster.get(key, "assets/a").await.err()
+        });
+        check(&refused.await.unwrap(), Code::PermissionDenied, "ACCOUNT_SUSPENDED");
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "an answer is acted on for 1 s: {took:?}");
+    assert!(cluster.get(&other, "assets/a").await.is_ok(), "another account feels nothing");
+    suspend(None);
+    let again =
+        eventually("it is taken again", Duration::from_secs(4), async || cluster.get(&one, "assets/a").await.ok());
+    again.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_used_from_its_networks_alone() {
+    let cluster = Cluster::start().await;
+    let bind = |networks: &[&str]| {
+        let networks = networks.iter().map(|network| (*network).to_owned()).collect();
+        cluster.key_with(Uuid::now_v7(), |key| key.allowed_networks = networks)
+    };
+    let get = async |last: u8, key: &str| {
+        let request = authorized(GetAssetRequest { name: "assets/a".into() }, key);
+        AssetServiceClient::new(cluster.channel_from(last).await).get_asset(request).await
+    };
+    let one = bind(&["127.0.0.7/32"]);
+    assert!(get(7, &one).await.is_ok());
+    check(&get(8, &one).await.unwrap_err(), Code::PermissionDenied, "KEY_ADDRESS_REFUSED");
+    let several = bind(&["2001:db8::/32", "127.0.0.8/31"]);
+    assert!(get(8, &several).await.is_ok() && get(9, &several).await.is_ok());
+    check(&get(7, &several).await.unwrap_err(), Code::PermissionDenied, "KEY_ADDRESS_REFUSED");
+    // One that nobody can read lets nobody in.
+    let broken = bind(&["10.0.0.1/8"]);
+    check(&get(7, &broken).await.unwrap_err(), Code::Internal, "INTERNAL");
+}
+
+#[tokio::test]
+async fn behind_a_proxy_the_forwarded_address_is_the_one_that_counts() {
+    let cluster = Cluster::start_with(|config| config.door.trusted_hops = 1).await;
+    let key = cluster.key_with(Uuid::now_v7(), |key| key.allowed_networks = vec!["203.0.113.0/24".to_owned()]);
+    let get = async |forwarded: &str| {
+        let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &key);
+        request.metadata_mut().insert("x-forwarded-for", forwarded.parse().unwrap());
+        cluster.assets().await.get_asset(request).await
+    };
+    assert!(get("198.51.100.1, 203.0.113.9").await.is_ok());
+    let invented = get("203.0.113.9, 198.51.100.1").await.unwrap_err();
+    check(&invented, Code::PermissionDenied, "KEY_ADDRESS_REFUSED");
+}
+
+#[tokio::test]
+async fn a_service_is_told_which_key_calls_and_nobody_else_says_so() {
+    let cluster = Cluster::start().await;
+    let (account, mut name) = (Uuid::now_v7(), String::new());
+    let key = cluster.key_with(account, |key| {
+        key.scopes = vec!["operate".to_owned()];
+        name = key.name.clone();
+    });
+    let mut request = authorized(GetAccountRequest::default(), &key);
+    for (header, value) in [(actor::KEY, Uuid::nil().to_string()), (actor::SERVICE, "operator".to_owned())] {
+        request.metadata_mut().insert(header, value.parse().unwrap());
+    }
+    let answer = AccountServiceClient::new(cluster.channel().await).get_account(request).await.unwrap();
+    assert_eq!(answer.into_inner().display_name, name);
+}
+
 /// How many refusals the process has counted for each reason.
 async fn refusals(cluster: &Cluster) -> BTreeMap<String, u64> {
     let page = admin(cluster, "/metrics").await;
@@ -132,12 +219,16 @@ async fn every_refusal_has_its_reason_and_is_counted_by_it() {
     let cluster = Cluster::start().await;
     let expired = cluster.key_with(Uuid::now_v7(), |key| key.expire_time = Some(proto_time(1)));
     let revoked = cluster.key_with(Uuid::now_v7(), |key| key.revoke_time = Some(proto_time(1)));
+    let bound = cluster.key_with(Uuid::now_v7(), |key| key.allowed_networks = vec!["10.0.0.0/8".to_owned()]);
+    let suspended = cluster.key_with(Uuid::now_v7(), |key| key.account_suspend_time = Some(proto_time(1)));
     for (key, counted, reason) in [
         (None, "missing", "KEY_MISSING"),
         (Some("rsk_no"), "malformed", "KEY_UNKNOWN"),
         (Some(UNKNOWN_KEY), "unknown", "KEY_UNKNOWN"),
         (Some(&revoked), "revoked", "KEY_REVOKED"),
         (Some(&expired), "expired", "KEY_EXPIRED"),
+        (Some(&bound), "address", "KEY_ADDRESS_REFUSED"),
+        (Some(&suspended), "suspended", "ACCOUNT_SUSPENDED"),
     ] {
         let before = refusals(&cluster).await.get(counted).copied().unwrap_or_default();
         let mut request = tonic::Request::new(GetAssetRequest::default());
@@ -145,11 +236,12 @@ async fn every_refusal_has_its_reason_and_is_counted_by_it() {
             request = authorized(GetAssetRequest::default(), key);
         }
         let status = cluster.assets().await.get_asset(request).await.unwrap_err();
-        check(&status, Code::Unauthenticated, reason);
+        let denied = ["address", "suspended"].contains(&counted);
+        check(&status, if denied { Code::PermissionDenied } else { Code::Unauthenticated }, reason);
         let after = refusals(&cluster).await[counted];
         assert!(after > before, "{counted}: {after} after {before}");
     }
     let before = refusals(&cluster).await;
     assert!(cluster.get(&cluster.key(Uuid::now_v7()), "assets/a").await.is_ok());
-    assert_eq!(before.len(), 5, "no reason but these: {before:?}");
+    assert_eq!(before.len(), 7, "no reason but these: {before:?}");
 }

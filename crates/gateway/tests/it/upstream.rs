@@ -10,7 +10,7 @@ use std::{
 
 use chassis::{
     drain::Drain,
-    request::{caller::Caller, deadline, token},
+    request::{actor::Actor, caller::Caller, deadline, token},
     server,
     server::Server,
 };
@@ -19,7 +19,8 @@ use http::HeaderMap;
 use proto::{
     accounts::v1::{
         Account, ApiKey, AuthenticateApiKeyRequest, CreateAccountRequest, CreateApiKeyRequest, CreateApiKeyResponse,
-        RevokeApiKeyRequest, RevokeApiKeyResponse, account_service_server,
+        GetAccountRequest, ReactivateAccountRequest, RevokeApiKeyRequest, RevokeApiKeyResponse,
+        SetAccountLimitsRequest, SuspendAccountRequest, UpdateApiKeyRequest, account_service_server,
     },
     assets::v1::{
         Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
@@ -105,6 +106,29 @@ impl account_service_server::AccountService for Services {
 
     async fn revoke_api_key(&self, _: Request<RevokeApiKeyRequest>) -> Result<Response<RevokeApiKeyResponse>, Status> {
         Err(Status::internal("the gateway let an internal method through"))
+    }
+
+    async fn update_api_key(&self, _: Request<UpdateApiKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        Err(Status::internal("the gateway let an internal method through"))
+    }
+
+    /// Records the call, so that tests see who a service is told that calls.
+    async fn get_account(&self, request: Request<GetAccountRequest>) -> Result<Response<Account>, Status> {
+        self.record(&request)?;
+        let display_name = Actor::of(&request).as_str().to_owned();
+        Ok(Response::new(Account { display_name, ..Account::default() }))
+    }
+
+    async fn suspend_account(&self, _: Request<SuspendAccountRequest>) -> Result<Response<Account>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn reactivate_account(&self, _: Request<ReactivateAccountRequest>) -> Result<Response<Account>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn set_account_limits(&self, _: Request<SetAccountLimitsRequest>) -> Result<Response<Account>, Status> {
+        Err(Status::unimplemented("not in these tests"))
     }
 
     async fn authenticate_api_key(

@@ -188,3 +188,30 @@ async fn a_watch_ends_when_its_key_is_revoked_whether_or_not_a_message_says_so()
         assert!(!matches!(going, Ok(Err(_) | Ok(None))), "another's watch goes on: {going:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_ends_when_its_account_is_suspended_or_its_key_bound_elsewhere() {
+    let cluster = Cluster::start().await;
+    for reason in ["ACCOUNT_SUSPENDED", "KEY_ADDRESS_REFUSED"] {
+        let (key, other) = (cluster.key(Uuid::now_v7()), cluster.key(Uuid::now_v7()));
+        let mut events = watch(&cluster.channel().await, &key).await.unwrap();
+        let mut others = watch(&cluster.channel().await, &other).await.unwrap();
+        events.message().await.unwrap().unwrap();
+        others.message().await.unwrap().unwrap();
+        if let Some(stored) = cluster.upstream.keys.lock().unwrap().get_mut(Sha256::digest(&key).as_slice()) {
+            match reason {
+                "ACCOUNT_SUSPENDED" => {
+                    stored.account_suspend_time = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+                }
+                _ => stored.allowed_networks = vec!["10.0.0.0/8".to_owned()],
+            }
+        }
+        let changed = Instant::now();
+        let ended = tokio::time::timeout(Duration::from_secs(10), events.message()).await.expect("the watch ends");
+        check(&ended.unwrap_err(), Code::PermissionDenied, reason);
+        let took = changed.elapsed();
+        assert!(took < Duration::from_secs(4), "an answer is acted on for 1 s, and looked at each 0.4 s: {took:?}");
+        let going = tokio::time::timeout(Duration::from_millis(500), others.message()).await;
+        assert!(!matches!(going, Ok(Err(_) | Ok(None))), "another's watch goes on: {going:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The handlers of CreditService.
 
 use chassis::fields::Fields;
+use chassis::request::actor::Actor;
 use domain::id::{AccountId, GenerationId};
 use domain::money::Micros;
 use domain::page;
@@ -55,16 +56,18 @@ impl CreditService for CreditsApi {
         &self,
         request: Request<api::GrantCreditsRequest>,
     ) -> Result<Response<api::CreditAccount>, Status> {
-        let (account, grant, request_id) = parse_grant(&request.into_inner())?;
-        Ok(Response::new(to_proto(self.credits.issue(account, grant, request_id).await?)))
+        let (account, grant, request_id) = parse_grant(request.get_ref())?;
+        let balance = self.credits.issue(account, grant, request_id, &Actor::of(&request)).await?;
+        Ok(Response::new(to_proto(balance)))
     }
 
     async fn adjust_credits(
         &self,
         request: Request<api::AdjustCreditsRequest>,
     ) -> Result<Response<api::CreditAccount>, Status> {
-        let (account, adjustment, request_id) = parse_adjustment(&request.into_inner())?;
-        Ok(Response::new(to_proto(self.credits.issue(account, adjustment, request_id).await?)))
+        let (account, adjustment, request_id) = parse_adjustment(request.get_ref())?;
+        let balance = self.credits.issue(account, adjustment, request_id, &Actor::of(&request)).await?;
+        Ok(Response::new(to_proto(balance)))
     }
 }
 

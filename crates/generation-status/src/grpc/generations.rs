@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
 use chassis::fields::Fields;
+use chassis::request::actor::Actor;
 use domain::id::{AccountId, GenerationId};
 use domain::name::GenerationParent;
 use domain::page;
@@ -187,8 +188,9 @@ impl GenerationService for GenerationsApi {
         &self,
         request: Request<api::ResolveGenerationRequest>,
     ) -> Result<Response<api::Generation>, Status> {
+        let actor = Actor::of(&request);
         let (account, id, resolution, note) = parse_resolve(request.into_inner())?;
-        let generation = self.generations.resolve(account, id, &resolution, &note, None).await?;
+        let generation = self.generations.resolve(account, id, &resolution, &note, None, &actor).await?;
         Ok(Response::new(self.presenter.generation(&generation)))
     }
 

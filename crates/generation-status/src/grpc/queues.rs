@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chassis::fields::Fields;
-use chassis::request::caller::Caller;
+use chassis::request::{actor::Actor, caller::Caller};
 use domain::id::{AccountId, GenerationId};
 use domain::page;
 use jobs::{DeadLetter, PausedQueue, Share};
@@ -54,8 +54,8 @@ impl QueueService for QueuesApi {
         request: Request<api::PauseQueueRequest>,
     ) -> Result<Response<api::PauseQueueResponse>, Status> {
         let caller = caller_prefix(&request);
-        let (model, note) = parse_pause(&request.into_inner())?;
-        self.queues.pause(&model, &(caller + &note)).await?;
+        let (model, note) = parse_pause(request.get_ref())?;
+        self.queues.pause(&model, &(caller + &note), &Actor::of(&request)).await?;
         Ok(Response::new(api::PauseQueueResponse {}))
     }
 
@@ -64,8 +64,8 @@ impl QueueService for QueuesApi {
         request: Request<api::ResumeQueueRequest>,
     ) -> Result<Response<api::ResumeQueueResponse>, Status> {
         let mut fields = Fields::default();
-        let model = parse_model_or_all(&mut fields, &request.into_inner().model);
-        let resumed = self.queues.resume(&fields.done(model)?).await?;
+        let model = parse_model_or_all(&mut fields, &request.get_ref().model);
+        let resumed = self.queues.resume(&fields.done(model)?, &Actor::of(&request)).await?;
         Ok(Response::new(api::ResumeQueueResponse { resumed }))
     }
 
@@ -88,8 +88,8 @@ impl QueueService for QueuesApi {
         request: Request<api::RequeueDeadLetterRequest>,
     ) -> Result<Response<proto::generations::v1::Generation>, Status> {
         let caller = caller_prefix(&request);
-        let (id, note, request_id) = parse_requeue(&request.into_inner())?;
-        let generation = self.queues.requeue(id, request_id, &(caller + &note)).await?;
+        let (id, note, request_id) = parse_requeue(request.get_ref())?;
+        let generation = self.queues.requeue(id, request_id, &(caller + &note), &Actor::of(&request)).await?;
         Ok(Response::new(self.presenter.generation(&generation)))
     }
 
@@ -98,9 +98,9 @@ impl QueueService for QueuesApi {
         request: Request<api::BulkRequeueDeadLettersRequest>,
     ) -> Result<Response<api::BulkRequeueDeadLettersResponse>, Status> {
         let caller = caller_prefix(&request);
-        let many = parse_requeue_many(&request.into_inner())?;
+        let many = parse_requeue_many(request.get_ref())?;
         let note = many.note.map(|note| caller + &note);
-        let page = self.bulk.requeue(&many.filter, note.as_deref(), many.page).await?;
+        let page = self.bulk.requeue(&many.filter, note.as_deref(), many.page, &Actor::of(&request)).await?;
         let (results, next_page_token, before) = page_to_proto("deadLetters", &many.filter, page);
         let before_time = Some(before);
         Ok(Response::new(api::BulkRequeueDeadLettersResponse { results, next_page_token, before_time }))
@@ -111,10 +111,11 @@ impl QueueService for QueuesApi {
         request: Request<api::BulkResolveGenerationsRequest>,
     ) -> Result<Response<api::BulkResolveGenerationsResponse>, Status> {
         let caller = caller_prefix(&request);
-        let many = parse_resolve_many(&request.into_inner())?;
+        let many = parse_resolve_many(request.get_ref())?;
         let resolution = many.resolution.map(|(resolution, note)| (resolution, caller + &note));
         let resolution = resolution.as_ref().map(|(resolution, note)| (resolution, note.as_str()));
-        let page = self.bulk.resolve(&many.filter, many.stuck, resolution, many.page).await?;
+        let actor = Actor::of(&request);
+        let page = self.bulk.resolve(&many.filter, many.stuck, resolution, many.page, &actor).await?;
         let (results, next_page_token, before) = page_to_proto("stuck", &many.filter, page);
         let before_time = Some(before);
         Ok(Response::new(api::BulkResolveGenerationsResponse { results, next_page_token, before_time }))
@@ -124,13 +125,13 @@ impl QueueService for QueuesApi {
         &self,
         request: Request<api::SetAccountWeightRequest>,
     ) -> Result<Response<api::SetAccountWeightResponse>, Status> {
-        let request = request.into_inner();
+        let (actor, request) = (Actor::of(&request), request.into_inner());
         let mut fields = Fields::default();
         let account = fields.take("account", AccountId::from_name(&request.account));
         if !WEIGHTS.contains(&request.weight) {
             fields.wrong("weight", format_args!("must be {} to {}", WEIGHTS.start(), WEIGHTS.end()));
         }
-        self.queues.set_weight(fields.done(account)?, request.weight).await?;
+        self.queues.set_weight(fields.done(account)?, request.weight, &actor).await?;
         Ok(Response::new(api::SetAccountWeightResponse {}))
     }
 
@@ -138,13 +139,13 @@ impl QueueService for QueuesApi {
         &self,
         request: Request<api::SetAccountRunningLimitRequest>,
     ) -> Result<Response<api::SetAccountRunningLimitResponse>, Status> {
-        let request = request.into_inner();
+        let (actor, request) = (Actor::of(&request), request.into_inner());
         let mut fields = Fields::default();
         let account = fields.take("account", AccountId::from_name(&request.account));
         if request.limit.is_some_and(|limit| !(0..=MAX_RUNNING_LIMIT).contains(&limit)) {
             fields.wrong("limit", format_args!("must be 0 to {MAX_RUNNING_LIMIT}, or unset"));
         }
-        self.queues.set_running_limit(fields.done(account)?, request.limit).await?;
+        self.queues.set_running_limit(fields.done(account)?, request.limit, &actor).await?;
         Ok(Response::new(api::SetAccountRunningLimitResponse {}))
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: the lines of an entry sum to zero, and the table refuses a balance that would become negative.
 
 use catalogue::Line;
+use chassis::request::actor::Actor;
 use domain::id::{AccountId, GenerationId, LedgerId};
 use domain::money::Micros;
 use sqlx::types::Json;
@@ -11,6 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Store;
+use super::audit::trace;
 use crate::error::{Error, Noun};
 use crate::model::{Balance, Entry, EntryKind, Issue, Issued};
 
@@ -85,7 +87,13 @@ impl Store {
     }
 
     /// Grants or adjusts credits, once for each request id.
-    pub(crate) async fn issue(&self, account: AccountId, issue: &Issue, request: Uuid) -> Result<Issued, Error> {
+    pub(crate) async fn issue(
+        &self,
+        account: AccountId,
+        issue: &Issue,
+        request: Uuid,
+        actor: &Actor,
+    ) -> Result<Issued, Error> {
         // PostgreSQL checks the row to be inserted before it finds the conflict, so a negative amount would fail for an account
         // that could pay it: where a row exists already, zero is proposed.
         let query = sqlx::query_as::<_, Row>(
@@ -97,7 +105,8 @@ impl Store {
              )
              insert into credit_accounts as c (account_id, available_micros)
              select $3, case when exists (select from credit_accounts where account_id = $3) then 0 else $4 end
-             from entered where book = 'available'
+             from entered, set_config('rushes.traceparent', $8, true), set_config('rushes.actor', $9, true)
+             where book = 'available'
              on conflict (account_id) do update set available_micros = c.available_micros + $4
              returning c.available_micros, c.held_micros, c.spent_micros",
         )
@@ -107,7 +116,9 @@ impl Store {
         .bind(issue.amount.get())
         .bind(request)
         .bind(if issue.reason.is_some() { EntryKind::Adjust } else { EntryKind::Grant }.as_str())
-        .bind(&issue.reason);
+        .bind(&issue.reason)
+        .bind(trace())
+        .bind(actor.as_str());
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
         match self.pools.write.run("issue_credits", run).await {
             Ok(Some(row)) => Ok(Issued::New(row.into())),

@@ -3,6 +3,7 @@
 //!
 //! Invariant: the job is locked before its generation, and both until what was decided on them is written.
 
+use chassis::request::actor::Actor;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
 use jobs::Cause;
@@ -10,6 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Store;
+use super::audit::enter;
 use super::bulk::locked_version;
 use super::provider_calls::set_reference;
 use super::transitions::{StopBy, end_locked, lock_both_facts, requeue, stop};
@@ -63,8 +65,13 @@ impl Store {
         resolution: &Resolution,
         note: &str,
         version: Option<i64>,
+        actor: &Actor,
     ) -> Result<Generation, Error> {
-        let run = async |tx: &mut PgConnection| settle_as(tx, account.0, id.0, resolution, note, version).await;
+        let run = async |tx: &mut PgConnection| {
+            let generation = settle_as(tx, account.0, id.0, resolution, note, version).await?;
+            enter(tx, actor, "generation.resolve", account, id, note).await?;
+            Ok(generation)
+        };
         self.pools.write.transaction("resolve_generation", run).await
     }
 }

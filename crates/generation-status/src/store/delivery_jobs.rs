@@ -24,7 +24,7 @@ use super::rows::columns;
 use crate::error::Error;
 use crate::model::{
     AnswerSpeed, ClaimedDelivery, DELIVERY_JOBS, DELIVERY_RETENTION, DeliveryState, Failures, FreeSlots, Generation,
-    MAX_DELIVERY_ATTEMPTS, PROMPT_QUEUE, ReapedDeliveries, SLOW_QUEUE, Secret, Unqueued,
+    MAX_DELIVERY_ATTEMPTS, PROMPT_QUEUE, ReapedDeliveries, SLOW_QUEUE, Unqueued,
 };
 
 /// How many are enqueued, failed or deleted at once.
@@ -148,7 +148,7 @@ impl Store {
 
     /// Ends a job that is not carried out, and puts its delivery, unless that has ended, back to those that are to be enqueued: its
     /// endpoint was disabled, or has turned out to be slow.
-    pub(crate) async fn put_delivery_back(&self, leased: &Leased) -> Result<(), Error> {
+    pub(crate) async fn put_delivery_back(&self, leased: &Leased, delay: Duration) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
             match jobs::cancel(tx, leased.lease).await {
                 Ok(_) => {}
@@ -156,18 +156,21 @@ impl Store {
                 Err(error) => return Err(Error::from(error)),
             }
             let query = sqlx::query(
-                "update webhook_deliveries set job_id = null
+                "update webhook_deliveries
+                 set job_id = null, due_time = greatest(due_time, now() + make_interval(secs => $3))
                  where account_id = $1 and job_id = $2 and state = 1 /* PENDING */",
             )
             .bind(leased.account)
-            .bind(leased.lease.job);
+            .bind(leased.lease.job)
+            .bind(delay.as_secs_f64());
             statement("put_delivery_back", query.execute(tx)).await?;
             Ok(())
         };
         self.pools.webhook.transaction("put_delivery_back", run).await
     }
 
-    /// The delivery of a claimed job. `None` when it has ended, has another job by now, or has a disabled endpoint.
+    /// The delivery of a claimed job. `None` when it has ended, has another job by now, or has a disabled endpoint;
+    /// [`Error::SecretUnreadable`] when none of our keys opens its endpoint's secret.
     pub(crate) async fn load_delivery(&self, leased: &Leased) -> Result<Option<ClaimedDelivery>, Error> {
         let Ok(id) = Uuid::from_slice(&leased.payload) else { return Ok(None) };
         let query = sqlx::query(concat!(
@@ -188,7 +191,10 @@ impl Store {
             let row = query.fetch_optional(connection).await?;
             row.map(|row| claimed_delivery(&row, leased)).transpose()
         };
-        Ok(self.pools.webhook.run("load_delivery", run).await?)
+        let Some((mut delivery, stored)) = self.pools.webhook.run("load_delivery", run).await? else { return Ok(None) };
+        let open = |stored: &Vec<u8>| self.secrets.open(leased.account, delivery.name.endpoint.0, stored);
+        delivery.secrets = stored.iter().map(open).collect::<Option<_>>().ok_or(Error::SecretUnreadable)?;
+        Ok(Some(delivery))
     }
 
     /// Takes expired leases back, fails what cannot be sent, and deletes what ended long ago. Returns whether something may be
@@ -321,26 +327,25 @@ async fn lock_predecessors(tx: &mut PgConnection, found: &[Due]) -> Result<Vec<P
     Ok(statement("lock_predecessors", query).await?)
 }
 
-fn claimed_delivery(row: &PgRow, leased: &Leased) -> sqlx::Result<ClaimedDelivery> {
-    let secret = |bytes: Vec<u8>| {
-        bytes.try_into().map(Secret).map_err(|_| sqlx::Error::ColumnNotFound("a secret of 32 bytes".to_owned()))
-    };
+/// A delivery without its secrets, and these as they are stored.
+fn claimed_delivery(row: &PgRow, leased: &Leased) -> sqlx::Result<(ClaimedDelivery, Vec<Vec<u8>>)> {
     let previous: Option<Vec<u8>> = row.try_get("previous_secret")?;
-    let secrets = std::iter::once(row.try_get("secret")?).chain(previous).map(secret).collect::<sqlx::Result<_>>()?;
+    let stored = std::iter::once(row.try_get("secret")?).chain(previous).collect();
     let generation: Option<Uuid> = row.try_get("generation_id")?;
-    Ok(ClaimedDelivery {
+    let delivery = ClaimedDelivery {
         lease: leased.lease,
         name: DeliveryName {
             endpoint: WebhookEndpointId(row.try_get("endpoint_id")?),
             delivery: WebhookDeliveryId(row.try_get("delivery_id")?),
         },
         url: row.try_get("url")?,
-        secrets,
+        secrets: Vec::new(),
         event_type: row.try_get("event_type")?,
         create_time: row.try_get("event_time")?,
         now: row.try_get("asked_time")?,
         attempt: row.try_get("attempt")?,
         speed: AnswerSpeed::parse(row.try_get("answer_speed")?),
         generation: generation.map(|_| Generation::from_row(row).map(Box::new)).transpose()?,
-    })
+    };
+    Ok((delivery, stored))
 }

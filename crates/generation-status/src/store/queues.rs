@@ -2,11 +2,13 @@
 //!
 //! Invariant: a dead letter is closed in the transaction that holds the price of the generation in its place, or stays.
 
+use chassis::request::actor::Actor;
 use domain::id::{AccountId, GenerationId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Store;
+use super::audit::{act_as, enter};
 use super::rows::columns;
 use super::start::begin;
 use crate::error::{Error, Noun};
@@ -24,20 +26,27 @@ impl Store {
     }
 
     /// Pauses a model, or with an empty name all.
-    pub(crate) async fn pause(&self, model: &str, note: &str) -> Result<(), Error> {
-        let run = async |tx: &mut PgConnection| Ok(jobs::pause(tx, GENERATION_JOBS, model, note).await?);
+    pub(crate) async fn pause(&self, model: &str, note: &str, actor: &Actor) -> Result<(), Error> {
+        let run = async |tx: &mut PgConnection| {
+            act_as(tx, actor).await?;
+            Ok(jobs::pause(tx, GENERATION_JOBS, model, note).await?)
+        };
         self.pools.write.transaction("pause_queue", run).await
     }
 
     /// Ends a pause; returns whether there was one.
-    pub(crate) async fn resume(&self, model: &str) -> Result<bool, Error> {
-        let run = async |tx: &mut PgConnection| Ok(jobs::resume(tx, GENERATION_JOBS, model).await?);
+    pub(crate) async fn resume(&self, model: &str, actor: &Actor) -> Result<bool, Error> {
+        let run = async |tx: &mut PgConnection| {
+            act_as(tx, actor).await?;
+            Ok(jobs::resume(tx, GENERATION_JOBS, model).await?)
+        };
         self.pools.write.transaction("resume_queue", run).await
     }
 
     /// Sets an account's share of the turns.
-    pub(crate) async fn set_weight(&self, account: AccountId, weight: f64) -> Result<(), Error> {
+    pub(crate) async fn set_weight(&self, account: AccountId, weight: f64, actor: &Actor) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
+            act_as(tx, actor).await?;
             require_account(tx, account).await?;
             Ok(jobs::set_weight(tx, GENERATION_JOBS, account.0, weight).await?)
         };
@@ -45,8 +54,14 @@ impl Store {
     }
 
     /// Sets how many generations of an account may run at once; `None`: the service's default.
-    pub(crate) async fn set_running_limit(&self, account: AccountId, limit: Option<i32>) -> Result<(), Error> {
+    pub(crate) async fn set_running_limit(
+        &self,
+        account: AccountId,
+        limit: Option<i32>,
+        actor: &Actor,
+    ) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
+            act_as(tx, actor).await?;
             require_account(tx, account).await?;
             Ok(jobs::set_running_limit(tx, GENERATION_JOBS, account.0, limit).await?)
         };
@@ -92,6 +107,7 @@ impl Store {
         new: &NewGeneration,
         id: GenerationId,
         note: &str,
+        actor: &Actor,
     ) -> Result<Started, Error> {
         let account = new.account.0;
         let run = async |tx: &mut PgConnection| {
@@ -105,6 +121,7 @@ impl Store {
             };
             if let Started::New(generation) = &started {
                 jobs::append_event(tx, account, generation.id.0, "REQUEUED", note).await?;
+                enter(tx, actor, "generation.requeue", new.account, id, note).await?;
             }
             Ok(started)
         };

@@ -1,7 +1,7 @@
 //! Endpoints of webhooks. A deleted endpoint stays as long as its deliveries, with `disable_reason` DELETED, and no read here
 //! returns it.
 //!
-//! Invariant: a secret is written here and read only for signing (`delivery_jobs.rs`).
+//! Invariant: a secret is written here, sealed if there is a key (`secrets.rs`), and read only for signing (`delivery_jobs.rs`).
 
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ impl Store {
         new: &NewEndpoint,
         secret: Secret,
     ) -> Result<CreatedEndpoint, Error> {
+        let id = WebhookEndpointId::new();
+        let sealed = self.seal(account, id.0, secret)?;
         let run = async |tx: &mut PgConnection| {
             // Creations of one account run one at a time, so that the count below holds.
             let query = sqlx::query("select from accounts where id = $1 for no key update").bind(account.0);
@@ -84,11 +86,11 @@ impl Store {
                 endpoint!()
             ))
             .bind(account.0)
-            .bind(WebhookEndpointId::new().0)
+            .bind(id.0)
             .bind(&new.url)
             .bind(&new.description)
             .bind(&new.event_types)
-            .bind(secret.0.to_vec())
+            .bind(&sealed)
             .bind(new.request.map(|(id, _)| id))
             .bind(new.request.map(|(_, sha256)| sha256.to_vec()))
             .bind(MAX_ENDPOINTS)
@@ -199,7 +201,7 @@ impl Store {
         ))
         .bind(account.0)
         .bind(id.0)
-        .bind(secret.0.to_vec())
+        .bind(self.seal(account, id.0, secret)?)
         .bind(overlap.as_secs_f64());
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
         Ok(self.pools.write.run("rotate_secret", run).await?.map(Endpoint::from))

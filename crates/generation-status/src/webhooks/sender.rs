@@ -34,6 +34,8 @@ use crate::store::Store;
 
 /// How long a delivery's lease lasts, so how long a dead process's delivery waits.
 const LEASE: Duration = Duration::from_secs(30);
+/// After what time a delivery is looked at again whose endpoint's secret no key opens.
+const UNREADABLE_WAIT: Duration = Duration::from_secs(60);
 /// How often the gauges of deliveries are set.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -115,13 +117,17 @@ impl Sender {
 
     /// Sends a claimed delivery; the slot is free when it returns.
     async fn deliver(&self, leased: &jobs::Leased, mut slot: Slot) -> Result<(), Error> {
-        let Some(delivery) = self.store.load_delivery(leased).await? else {
+        let delivery = match self.store.load_delivery(leased).await {
+            Ok(Some(delivery)) => delivery,
             // Its endpoint was disabled, or the delivery has ended.
-            return self.store.put_delivery_back(leased).await;
+            Ok(None) => return self.store.put_delivery_back(leased, Duration::ZERO).await,
+            // It waits until somebody has put the key back; `secrets.rs` says so in the log.
+            Err(Error::SecretUnreadable) => return self.store.put_delivery_back(leased, UNREADABLE_WAIT).await,
+            Err(error) => return Err(error),
         };
         // It was enqueued before its endpoint was found to be slow.
         if delivery.speed == AnswerSpeed::Slow && !slot.make_slow() {
-            return self.store.put_delivery_back(leased).await;
+            return self.store.put_delivery_back(leased, Duration::ZERO).await;
         }
         let span = span(&delivery);
         self.send(leased, &delivery, &mut slot).instrument(span).await

@@ -1,6 +1,7 @@
 //! The service through its front door, against real servers.
 #![allow(clippy::unwrap_used)]
 
+mod audit;
 mod binary;
 mod bulk;
 mod cancels;
@@ -26,6 +27,7 @@ mod restores;
 mod resumes;
 mod retries;
 mod round_trips;
+mod secrets;
 mod starts;
 mod submissions;
 mod traces;

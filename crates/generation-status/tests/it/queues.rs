@@ -22,16 +22,16 @@ use crate::worker::Worker;
 
 const MODEL: &str = "models/local-sketch";
 
-async fn quick() -> Cluster {
+pub(crate) async fn quick() -> Cluster {
     Cluster::with(|config| config.work.reap_interval = Duration::from_millis(50)).await
 }
 
-async fn pause(cluster: &Cluster, model: &str, note: &str) -> Result<(), Status> {
+pub(crate) async fn pause(cluster: &Cluster, model: &str, note: &str) -> Result<(), Status> {
     let request = PauseQueueRequest { model: model.to_owned(), note: note.to_owned() };
     cluster.node.queues.clone().pause_queue(request).await.map(drop)
 }
 
-async fn resume(cluster: &Cluster, model: &str) -> bool {
+pub(crate) async fn resume(cluster: &Cluster, model: &str) -> bool {
     let request = ResumeQueueRequest { model: model.to_owned() };
     cluster.node.queues.clone().resume_queue(request).await.unwrap().into_inner().resumed
 }
@@ -45,7 +45,7 @@ async fn letters(cluster: &Cluster, page_size: i32, token: &str) -> Result<ListD
     Ok(cluster.node.queues.clone().list_dead_letters(request).await?.into_inner())
 }
 
-async fn requeue(cluster: &Cluster, name: &str, request_id: Uuid) -> Result<Generation, Status> {
+pub(crate) async fn requeue(cluster: &Cluster, name: &str, request_id: Uuid) -> Result<Generation, Status> {
     let mut request = Request::new(RequeueDeadLetterRequest {
         generation: name.to_owned(),
         note: "ada: the workers are back".to_owned(),

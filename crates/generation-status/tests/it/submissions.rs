@@ -26,7 +26,7 @@ async fn claimed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
 }
 
 /// A submission of which nothing is known but that it was intended.
-async fn unconfirmed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
+pub(crate) async fn unconfirmed(cluster: &Cluster, user: &User) -> (Worker, Work, String) {
     let (worker, work, name) = claimed(cluster, user).await;
     worker.intended(&work).await.unwrap();
     worker.suspend_unconfirmed(&work).await.unwrap();
@@ -49,7 +49,7 @@ pub(crate) async fn hinted(cluster: &Cluster, job: &str, event: &str, reference:
     cluster.node.works.clone().hint_work(request).await.unwrap().into_inner()
 }
 
-async fn resolve(cluster: &Cluster, user: &User, name: &str, how: Resolution) -> Result<Generation, Status> {
+pub(crate) async fn resolve(cluster: &Cluster, user: &User, name: &str, how: Resolution) -> Result<Generation, Status> {
     let request = ResolveGenerationRequest {
         account: format!("accounts/{}", user.account),
         name: name.to_owned(),

@@ -105,7 +105,18 @@ impl Script<'_> {
         let key = self.write("AccountService/CreateApiKey", json!({"parent": account})).await?;
         let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(text(&key, "/secret")));
         self.read("AccountService/AuthenticateApiKey", json!({"keySha256": hash})).await?;
+        let networks = json!({"name": text(&key, "/apiKey/name"), "allowedNetworks": ["10.0.0.0/8"]});
+        self.write("AccountService/UpdateApiKey", networks).await?;
         self.write("AccountService/RevokeApiKey", json!({"name": text(&key, "/apiKey/name")})).await?;
+        self.read("AccountService/GetAccount", json!({"name": account})).await?;
+        let limits = json!({"name": account, "limits": {"calls": 100}});
+        self.write("AccountService/SetAccountLimits", limits).await?;
+        // An account cannot suspend itself.
+        let other = json!({"account": {"displayName": "Eve"}});
+        let other = text(&self.ask("AccountService/CreateAccount", other).await?, "/name");
+        self.write("AccountService/SuspendAccount", json!({"name": other, "note": "a test"})).await?;
+        self.write("AccountService/ReactivateAccount", json!({"name": other})).await?;
+        self.read("AuditService/ListAuditEntries", json!({"account": account})).await?;
         Ok(())
     }
 
