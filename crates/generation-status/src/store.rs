@@ -26,6 +26,7 @@ mod queues;
 mod reconcile;
 mod rows;
 mod start;
+mod tombstones;
 mod transitions;
 mod usage;
 mod webhooks;
