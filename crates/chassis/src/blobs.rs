@@ -2,13 +2,19 @@
 //! its bytes.
 //!
 //! Invariant: a name never changes what it means. A put is durable before it returns, writes nothing when the bytes are
-//! there already, and no reader ever sees half of an object.
+//! there already, and no reader ever sees half of an object. What is removed was found to be nobody's by whoever removes it.
 
 mod check;
+mod listing;
 mod name;
 mod pieces;
 
-use std::{ops::Range, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    ops::Range,
+    path::PathBuf,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -29,6 +35,7 @@ use crate::{
 };
 
 pub use check::Access;
+pub use listing::Object;
 pub use name::{Name, NotAName};
 
 /// Where objects are kept.
@@ -85,6 +92,8 @@ pub enum Error {
 pub struct Meta {
     /// Its size in bytes.
     pub bytes: u64,
+    /// When it was stored.
+    pub stored: SystemTime,
 }
 
 /// An open object storage; cheap to clone.
@@ -228,7 +237,7 @@ impl Store {
     async fn meta(&self, name: &Name) -> Result<Meta, Error> {
         let meta = self.inner.head(&path(name)).await;
         let meta = meta.map_err(|error| sort(name, error))?;
-        Ok(Meta { bytes: meta.size })
+        Ok(Meta { bytes: meta.size, stored: meta.last_modified.into() })
     }
 }
 

@@ -129,6 +129,12 @@ impl Failure {
         Self::new(Code::ResourceExhausted, reason, message).with(|inner| inner.retry_after = Some(retry_after))
     }
 
+    /// `RESOURCE_EXHAUSTED` of what no time gives back: a retry fails until the caller has freed some of it.
+    #[must_use]
+    pub fn quota(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(Code::ResourceExhausted, reason, message)
+    }
+
     /// `UNAVAILABLE`: a retry of the same request is safe and may succeed.
     #[must_use]
     pub fn unavailable(reason: impl Into<String>, message: impl Into<String>) -> Self {

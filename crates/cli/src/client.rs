@@ -52,8 +52,13 @@ pub enum Command {
     List(generations::List),
     /// Stop a generation.
     Cancel(generations::Cancel),
+    /// Delete a generation that has ended.
+    Delete(generations::Delete),
     /// Upload a picture, a video or a sound to refer to.
     Upload(assets::Upload),
+    /// List and delete what the account has in storage.
+    #[command(subcommand)]
+    Assets(assets::Command),
     /// Render a thumbnail of an asset.
     Thumbnail(assets::Render),
     /// Show what can be asked for a video, and at what price.
@@ -96,6 +101,8 @@ impl Command {
             Self::Get(_) => "get",
             Self::List(_) => "list",
             Self::Cancel(_) => "cancel",
+            Self::Delete(_) => "delete",
+            Self::Assets(_) => "assets",
             Self::Upload(_) => "upload",
             Self::Thumbnail(_) => "thumbnail",
             Self::Models(_) => "models",
@@ -128,6 +135,8 @@ pub(crate) async fn run(command: Command, connection: Connection, json: bool) ->
             Command::Get(get) => get.run(&session).await,
             Command::List(list) => list.run(&session).await,
             Command::Cancel(cancel) => cancel.run(&session).await,
+            Command::Delete(delete) => delete.run(&session).await,
+            Command::Assets(command) => command.run(&session).await,
             Command::Upload(upload) => upload.run(&session).await,
             Command::Thumbnail(render) => render.run(&session).await,
             Command::Models(models) => models.run(&session).await,

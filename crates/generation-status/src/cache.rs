@@ -101,6 +101,11 @@ impl CachedGenerations {
         self.cache.wrote(&key(generation.account, generation.id), generation.version).await;
     }
 
+    /// Tells every cache that this process deleted a generation, whose tombstone has this version.
+    pub(crate) async fn deleted(&self, account: AccountId, id: GenerationId, version: i64) {
+        self.cache.wrote(&key(account, id), version).await;
+    }
+
     /// Tells every cache that the account's dashboard changed.
     pub(crate) async fn invalidate_dashboard(&self, account: AccountId) {
         self.cache.touched(&Key::aggregate("dash", account.0)).await;

@@ -12,7 +12,11 @@ use chassis::settings::{Error, Source};
 use chassis::{postgres::PoolSettings, server, telemetry};
 
 use crate::live_catalogue::LiveCatalogue;
+use crate::retention;
 use crate::secret_keys::SecretKeys;
+
+/// Seconds of a day.
+const DAY: u64 = 86_400;
 
 /// Everything that the process reads from its environment.
 #[derive(Clone, Debug)]
@@ -35,6 +39,8 @@ pub struct Config {
     pub watch: cache::watch::Settings,
     /// How webhooks are sent.
     pub webhooks: Webhooks,
+    /// How long what has ended is kept.
+    pub retention: retention::Settings,
 }
 
 /// PostgreSQL, with one pool per workload, so that none starves another.
@@ -124,6 +130,11 @@ impl Config {
             },
             watch: cache::watch::Settings::default(),
             webhooks: Webhooks { reach: Reach::Public, timeout: Duration::from_secs(15), secrets: Arc::default() },
+            retention: retention::Settings {
+                generation_jobs: None,
+                internal_jobs: Some(Duration::from_secs(30 * DAY)),
+                interval: Duration::from_secs(15),
+            },
         }
     }
 
@@ -132,7 +143,7 @@ impl Config {
     /// # Errors
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
-        let Self { database, generations, work, webhooks, .. } = Self::new(
+        let Self { database, generations, work, webhooks, retention, .. } = Self::new(
             source
                 .required::<String>("RUSHES_DATABASE_URL", "a URL such as postgres://user:password@host:5432/name")?,
             AssetUrls::read(source)?,
@@ -147,6 +158,11 @@ impl Config {
             work: work.read(source)?,
             watch: cache::watch::Settings::read(source)?,
             webhooks: Webhooks { reach: read_reach(source)?, secrets: Arc::new(SecretKeys::read(source)?), ..webhooks },
+            retention: retention::Settings {
+                generation_jobs: read_days(source, "RUSHES_RETENTION_GENERATION_JOBS", retention.generation_jobs)?,
+                internal_jobs: read_days(source, "RUSHES_RETENTION_INTERNAL_JOBS", retention.internal_jobs)?,
+                ..retention
+            },
         })
     }
 
@@ -218,6 +234,12 @@ fn read_reach(source: &Source) -> Result<Reach, Error> {
 fn read_count(source: &Source, name: &'static str, default: i32) -> Result<i32, Error> {
     let count = source.optional::<i32>(name, "a whole number more than 0")?.unwrap_or(default);
     if count > 0 { Ok(count) } else { Err(Error::wrong(name, "a whole number more than 0")) }
+}
+
+/// A number of days, at least one; 0 is for ever.
+fn read_days(source: &Source, name: &'static str, default: Option<Duration>) -> Result<Option<Duration>, Error> {
+    let days = source.optional::<u32>(name, "a number of days, or 0 to keep them for ever")?;
+    Ok(days.map_or(default, |days| (days > 0).then(|| Duration::from_secs(u64::from(days) * DAY))))
 }
 
 fn read_interval(source: &Source, name: &'static str, default: Duration) -> Result<Duration, Error> {

@@ -252,7 +252,7 @@ impl From<Error> for Failure {
             ),
             Error::NotTerminal => Self::precondition(
                 "NOT_TERMINAL",
-                "only a generation in a terminal state can be retried; wait for it or cancel it",
+                "only a generation in a terminal state can be retried or deleted; wait for it or cancel it",
             ),
             Error::EtagMismatch => {
                 Self::aborted("ETAG_MISMATCH", "it was changed since it was read; read it again and repeat the change")

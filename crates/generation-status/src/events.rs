@@ -62,6 +62,18 @@ pub(crate) fn generation_started(generation: &Generation) {
     log!(info, generation, "generation started", held_micros = generation.held.get(), retried_from = retried_from);
 }
 
+/// An account deleted a generation.
+pub(crate) fn generation_deleted(account: AccountId, id: GenerationId) {
+    tracing::info!(generation = id.name(), account = account.name(), "generation deleted");
+}
+
+/// Jobs that had ended were deleted, as their retention says.
+pub(crate) fn jobs_deleted(count: u64) {
+    if count > 0 {
+        tracing::info!(count, "ended jobs deleted");
+    }
+}
+
 /// A generation reached a terminal state, and its hold is settled.
 pub(crate) fn generation_ended(generation: &Generation) {
     metrics::generation_ended(&generation.model, generation.state.as_str());

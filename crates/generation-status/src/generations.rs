@@ -268,6 +268,16 @@ impl Generations {
         self.find(account, id).await
     }
 
+    /// Deletes a generation that has ended.
+    pub(crate) async fn delete(&self, account: AccountId, id: GenerationId) -> Result<(), Error> {
+        let version = self.store.delete(account, id).await?;
+        events::generation_deleted(account, id);
+        // Watchers hear nothing: they have its end.
+        self.cached.deleted(account, id, version).await;
+        self.cached.invalidate_dashboard(account).await;
+        Ok(())
+    }
+
     /// The generation as the database has it now.
     async fn find(&self, account: AccountId, id: GenerationId) -> Result<Generation, Error> {
         self.store.find(account, &[id]).await?.pop().ok_or(Error::NotFound(Noun::Generation))

@@ -24,6 +24,7 @@ mod presenter;
 mod progress;
 mod queues;
 mod reconciler;
+pub mod retention;
 mod secret_keys;
 mod service;
 mod serving;

@@ -37,6 +37,8 @@ chassis::metrics! {
     COMPLETIONS_REFUSED = counter "rushes_completions_refused_total" in "completions" by [];
     /// Micro-credits that moved; `movement` is held, captured, released, granted, added or removed (by adjustments).
     CREDITS = counter "rushes_credits_micros_total" in "micro-credits" by ["movement"];
+    /// Jobs that were deleted since they ended longer ago than they are kept.
+    JOBS_DELETED = counter "rushes_jobs_deleted_total" in "jobs" by [];
     /// Violations of an invariant that the reconciler found.
     FINDINGS = counter "rushes_reconciler_findings_total" in "rows" by ["invariant"];
     /// Attempts at deliveries and deliveries that ended; `outcome` is delivered, retried, failed or overtaken.
@@ -49,6 +51,10 @@ chassis::metrics! {
     OLDEST_DELIVERY = gauge "rushes_webhook_oldest_pending_seconds" in "seconds" by [];
     /// Webhook endpoints that were disabled because of their answers; `reason` is GONE or FAILING.
     ENDPOINTS_DISABLED = counter "rushes_webhook_endpoints_disabled_total" in "endpoints" by ["reason"];
+}
+
+pub(crate) fn jobs_deleted(count: u64) {
+    JOBS_DELETED.get().increment(count);
 }
 
 pub(crate) fn generation_started(model: &str) {

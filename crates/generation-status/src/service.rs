@@ -30,6 +30,7 @@ use crate::presenter::Presenter;
 use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::reconciler::Reconciler;
+use crate::retention;
 use crate::serving::Serving;
 use crate::store::{AccountLimits, Pools, Store};
 use crate::usage::Usages;
@@ -176,6 +177,8 @@ impl Running {
         background(work.clone().run_gauges(stop.clone()).boxed());
         let reconciler = Reconciler::new(store.clone(), generations.clone(), notifier.clone());
         background(reconciler.run(config.work.reconcile_interval, stop.clone()).boxed());
+
+        background(retention::run(store.clone(), config.retention, stop.clone()).boxed());
 
         let deletions = Deletions::new(store.clone(), generations.clone());
         background(deletions.clone().run(stop.clone()).boxed());

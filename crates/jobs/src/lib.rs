@@ -16,6 +16,7 @@ pub mod metrics;
 mod notifier;
 mod queue;
 mod reaper;
+mod retention;
 mod rules;
 mod servers;
 mod state;
@@ -43,6 +44,7 @@ pub use queue::{
     resolve,
 };
 pub use reaper::{DeadLettered, Reaped, reap};
+pub use retention::{Retained, delete_ended};
 pub use rules::MAX_EXPIRED_IN_ROW;
 pub use servers::mark_served;
 pub use state::{Cause, State};

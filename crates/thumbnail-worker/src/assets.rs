@@ -5,9 +5,13 @@
 
 mod upload;
 
+use std::io::SeekFrom;
+
 use chassis::blobs::Name;
 use chassis::telemetry::attributes;
 use domain::id::AccountId;
+use domain::page::Page;
+use tokio::io::AsyncSeekExt as _;
 use tracing::{Instrument as _, info_span};
 
 use crate::decode_pool::{self, DecodePool, Input};
@@ -15,7 +19,8 @@ use crate::decodings::Measured;
 use crate::error::Error;
 use crate::events;
 use crate::media::{Class, Facts, Type};
-use crate::model::{NewAsset, StoredAsset, ThumbnailKey, ThumbnailStatus};
+use crate::metrics;
+use crate::model::{Filter, Listed, NewAsset, Quota, StoredAsset, ThumbnailKey, ThumbnailStatus};
 use crate::scratch::{Scratch, Spooled};
 use crate::store::Put;
 use crate::thumbnails::{NO_PICTURE, Thumbnails};
@@ -31,15 +36,18 @@ pub(crate) struct Assets {
     pub(crate) outputs: Scratch,
     /// Longest output, in bytes.
     pub(crate) max_output_bytes: u64,
+    /// What an account may have, where nothing else was set for it.
+    pub(crate) quota: Quota,
 }
 
 impl Assets {
     /// Begins an upload of an account with a stated size (0: not stated).
     ///
     /// # Errors
-    /// When no file may be so long.
-    pub(crate) fn begin_upload(&self, account: AccountId, stated: u64) -> Result<Upload, Error> {
-        Upload::begin(account, stated, self.uploads.clone())
+    /// When no file may be so long, or the account has no room for it.
+    pub(crate) async fn begin_upload(&self, account: AccountId, stated: u64) -> Result<Upload, Error> {
+        let room = self.thumbnails.store.usage(account, self.quota).await?;
+        Upload::begin(account, stated, room, self.uploads.clone()).inspect_err(count_refused)
     }
 
     /// Stores a finished upload, with its thumbnail queued where it can have one.
@@ -59,12 +67,23 @@ impl Assets {
         let Measured { facts, c2pa } = checked.map_err(|error| error.about_field("chunk"))??;
         self.uploads.media.check(&facts, *length)?;
         let blob = Name::new(*sha256, facts.media_type.extension());
-        self.thumbnails.blobs.put_from(&blob, file.try_clone().await.map_err(Error::Scratch)?).await?;
+        let store_bytes = async || {
+            let mut file = file.try_clone().await.map_err(Error::Scratch)?;
+            file.seek(SeekFrom::Start(0)).await.map_err(Error::Scratch)?;
+            Ok::<_, Error>(self.thumbnails.blobs.put_from(&blob, file).await?)
+        };
+        store_bytes().await?;
         let thumbnail = match facts.media_type.class() {
             Class::Sound => ThumbnailStatus::Failed(NO_PICTURE.to_owned()),
             Class::Picture | Class::Video => ThumbnailStatus::Processing,
         };
-        self.put(account, &new_asset(blob, *length, &facts, c2pa), &thumbnail).await
+        let asset = new_asset(blob.clone(), *length, &facts, c2pa);
+        let stored = self.put(account, &asset, &thumbnail, Some(self.quota)).await.inspect_err(count_refused)?;
+        // Equal bytes that were there already may have been removed before the row was; from now on they stay.
+        if self.thumbnails.blobs.head(&blob).await?.is_none() {
+            store_bytes().await?;
+        }
+        Ok(stored)
     }
 
     /// The account's asset and its default thumbnail.
@@ -75,7 +94,41 @@ impl Assets {
         self.thumbnails.store.find(&ThumbnailKey::default_of(account, sha256)).await
     }
 
-    /// Registers an output that is in storage, and makes its poster.
+    /// A page of the account's assets that match, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn list(&self, account: AccountId, filter: &Filter, page: Page) -> Result<Listed, Error> {
+        self.thumbnails.store.list(account, filter, page).await
+    }
+
+    /// Deletes an asset with its thumbnails, and what in storage was theirs alone.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::InUse`], or when the database fails.
+    pub(crate) async fn delete(&self, account: AccountId, sha256: [u8; 32]) -> Result<(), Error> {
+        let Thumbnails { store, blobs, .. } = &self.thumbnails;
+        let mut removed = 0;
+        for name in store.delete(account, sha256).await? {
+            let remove = async || {
+                blobs.remove(&name).await?;
+                Ok::<_, Error>(true)
+            };
+            match store.remove_unnamed(&name, remove).await {
+                Ok(true) => {
+                    removed += 1;
+                    metrics::object_removed("deleted", 0);
+                }
+                Ok(false) => {}
+                // The asset is deleted; what is left of it is found when the storage is looked through.
+                Err(error) => tracing::warn!(%name, %error, "what an asset had in storage cannot be removed"),
+            }
+        }
+        events::asset_deleted(account, &sha256, removed);
+        Ok(())
+    }
+
+    /// Registers an output that is in storage, and makes its poster. It is paid for: no quota refuses it.
     ///
     /// # Errors
     /// When it is not in storage, is of no known type or too long, or too much is being decoded.
@@ -104,7 +157,16 @@ impl Assets {
             blob
         };
         let asset = NewAsset { poster, ..new_asset(blob, meta.bytes, &facts, c2pa) };
-        self.put(account, &asset, &thumbnail).await
+        let registered = self.put(account, &asset, &thumbnail, None).await?;
+        // Equal bytes that were there already may have been removed before the row was: then its worker stores them again.
+        let blobs = &self.thumbnails.blobs;
+        if blobs.head(&registered.asset.blob).await?.is_none() {
+            return Err(Error::NotStored);
+        }
+        if !self.thumbnails.are_stored(&registered).await? {
+            paid.render_posters(&fetched.input, facts.media_type).await?;
+        }
+        Ok(registered)
     }
 
     async fn put(
@@ -112,9 +174,10 @@ impl Assets {
         account: AccountId,
         asset: &NewAsset,
         thumbnail: &ThumbnailStatus,
+        quota: Option<Quota>,
     ) -> Result<StoredAsset, Error> {
         let key = ThumbnailKey::default_of(account, asset.blob.sha256());
-        let Put { stored, is_new, settled } = self.thumbnails.store.put(asset, &key, thumbnail).await?;
+        let Put { stored, is_new, settled } = self.thumbnails.store.put(asset, &key, thumbnail, quota).await?;
         if is_new {
             events::asset_stored(account, &stored.asset);
         }
@@ -123,6 +186,12 @@ impl Assets {
             events::thumbnail_ended(&key, thumbnail);
         }
         Ok(stored)
+    }
+}
+
+fn count_refused(error: &Error) {
+    if matches!(error, Error::OverQuota(_)) {
+        metrics::quota_refused();
     }
 }
 

@@ -8,7 +8,9 @@ use chassis::links::AssetUrls;
 use chassis::settings::{Error, Source};
 use chassis::{blobs, postgres::PoolSettings, server, telemetry};
 
-use crate::{decode_pool, ffmpeg, media, pictures, videos};
+use crate::model::Quota;
+use crate::orphans::Mode;
+use crate::{decode_pool, ffmpeg, media, orphans, pictures, retention, videos};
 
 /// Everything that the process reads from its environment; tests build it by hand.
 #[derive(Clone, Debug)]
@@ -35,6 +37,12 @@ pub struct Config {
     pub ffmpeg: ffmpeg::Settings,
     /// The worker of queued thumbnails.
     pub runner: Runner,
+    /// What an account may have in storage, where nothing else was set for it.
+    pub quota: Quota,
+    /// What becomes of objects in storage that nothing names.
+    pub orphans: orphans::Settings,
+    /// How long what is over is kept.
+    pub retention: retention::Settings,
 }
 
 /// PostgreSQL.
@@ -84,6 +92,16 @@ impl Config {
             decode_pool: read_decode_pool(source)?,
             ffmpeg: read_ffmpeg(source)?,
             runner: Runner { slots: source.or("RUSHES_THUMBNAIL_SLOTS", 2, "a number of thumbnails")? },
+            quota: Quota {
+                bytes: source.or("RUSHES_QUOTA_BYTES", 1 << 40, "a number of bytes")?,
+                objects: source.or("RUSHES_QUOTA_ASSETS", 1_000_000, "a number of assets")?,
+            },
+            orphans: read_orphans(source)?,
+            retention: retention::Settings {
+                jobs: read_days(source, "RUSHES_RETENTION_INTERNAL_JOBS", 30)?,
+                unused_assets: read_days(source, "RUSHES_RETENTION_UNUSED_ASSETS", 0)?,
+                interval: Duration::from_secs(15),
+            },
         })
     }
 
@@ -133,6 +151,37 @@ fn read_uploads(source: &Source) -> Result<Uploads, Error> {
         scratch: source.or("RUSHES_SCRATCH_DIR", std::env::temp_dir(), "a directory")?,
         scratch_budget: source.or("RUSHES_SCRATCH_BUDGET", 1 << 30, "a number of bytes")?,
     })
+}
+
+/// A number of days, at least one; 0 is for ever.
+fn read_days(source: &Source, name: &'static str, default: u32) -> Result<Option<Duration>, Error> {
+    let days = source.or(name, default, "a number of days, or 0 to keep them for ever")?;
+    Ok((days > 0).then(|| Duration::from_secs(u64::from(days) * 86_400)))
+}
+
+fn read_orphans(source: &Source) -> Result<orphans::Settings, Error> {
+    const MODE: &str = "RUSHES_ORPHANS";
+    const AGE: &str = "RUSHES_ORPHAN_MIN_HOURS";
+    const PERIOD: &str = "RUSHES_ORPHAN_SCAN_HOURS";
+    let what = "`report` (the default), `remove` or `off`";
+    let mode = match source.optional::<String>(MODE, what)?.as_deref() {
+        None | Some("report") => Mode::Report,
+        Some("remove") => Mode::Remove,
+        Some("off") => Mode::Off,
+        Some(_) => return Err(Error::wrong(MODE, what)),
+    };
+    let what = "a number of hours, at least 1: what is younger may be on its way to its row";
+    let hours: u64 = source.or(AGE, 24, what)?;
+    if hours == 0 {
+        return Err(Error::wrong(AGE, what));
+    }
+    let what = "a number of hours, at least 1, in which all of the storage is looked through once";
+    let period: u64 = source.or(PERIOD, 24, what)?;
+    if period == 0 {
+        return Err(Error::wrong(PERIOD, what));
+    }
+    let from_hours = |hours: u64| Duration::from_secs(hours.saturating_mul(3_600));
+    Ok(orphans::Settings { mode, min_age: from_hours(hours), period: from_hours(period) })
 }
 
 /// What the service itself holds at the highest, without its decoders, in bytes.
@@ -211,6 +260,8 @@ mod tests {
         assert!(error.to_string().starts_with("RUSHES_DATABASE_URL is not set"), "{error}");
         let error = read(&[("RUSHES_DECODE_WAITING", "many")]).unwrap_err();
         assert_eq!(error.to_string(), "RUSHES_DECODE_WAITING is \"many\"; it should be a number of pictures");
+        let error = read(&[("RUSHES_ORPHANS", "delete")]).unwrap_err();
+        assert!(error.to_string().starts_with("RUSHES_ORPHANS should be `report`"), "{error}");
         let error = read(&[("RUSHES_MEMORY_CEILING", "1000000")]).unwrap_err();
         assert!(error.to_string().starts_with("RUSHES_MEMORY_CEILING should be a number of bytes"), "{error}");
     }
@@ -222,6 +273,7 @@ mod tests {
         assert_eq!(config.decode_pool.pictures, pictures::Limits::default());
         assert_eq!(config.uploads.limits, media::Limits::default());
         assert_eq!(config.runner.slots, 2);
+        assert_eq!(config.orphans.mode, Mode::Report);
         assert_eq!(config.ffmpeg.program, Some(PathBuf::from("ffmpeg")));
         assert_eq!(read(&[("RUSHES_FFMPEG", "off")]).unwrap().ffmpeg.program, None);
     }

@@ -9,6 +9,8 @@ use chassis::fields::{Invalid, SCHEMA};
 use chassis::status::Failure;
 use chassis::{blobs, postgres};
 
+use crate::model::OverQuota;
+
 /// A thing that can be not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Noun {
@@ -42,6 +44,12 @@ pub enum Error {
     /// The object that was to be registered is not in storage.
     #[error("the object is not in storage")]
     NotStored,
+    /// Something that is not over uses the asset.
+    #[error("the asset is in use")]
+    InUse,
+    /// The upload would be more than its account may have in storage; nothing was stored.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
     /// The process decodes or holds as much as it may.
     #[error("overloaded, try again in {retry_after:?}")]
     Overloaded {
@@ -93,6 +101,15 @@ impl From<Error> for Failure {
             Error::NotFound(noun) => Self::not_found(noun.reason(), noun.message()),
             Error::NotStored => {
                 Self::precondition("UPLOAD_INCOMPLETE", "the object is not in storage: put it there first")
+            }
+            Error::InUse => Self::precondition(
+                "ASSET_IN_USE",
+                "a generation uses the asset: as an input until it has ended, as an output until it is deleted",
+            ),
+            Error::OverQuota(over) => {
+                let message =
+                    format!("the account's storage is full ({over}): delete assets, or ask for a larger quota");
+                Self::quota("STORAGE_QUOTA_EXCEEDED", message)
             }
             Error::Overloaded { retry_after } => {
                 Self::exhausted("OVERLOADED", "too many files are being worked on", retry_after)

@@ -10,13 +10,27 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::metrics;
-use crate::model::{Asset, ThumbnailKey, ThumbnailStatus};
+use crate::model::{Asset, Found, ThumbnailKey, ThumbnailStatus};
 
 /// An account has an asset that it did not have before.
 pub(crate) fn asset_stored(account: AccountId, asset: &Asset) {
     metrics::asset_stored(&asset.mime_type);
     let Asset { mime_type, bytes, width, height, .. } = asset;
     info!(%account, asset = asset_name(&asset.sha256), mime_type, bytes, width, height, "asset stored");
+}
+
+/// An account deleted an asset; so many of its objects in storage were nobody else's and are removed.
+pub(crate) fn asset_deleted(account: AccountId, sha256: &[u8; 32], removed: usize) {
+    metrics::asset_deleted();
+    info!(%account, asset = asset_name(sha256), removed, "asset deleted");
+}
+
+/// A part of the storage was looked through, and something was found that no row names.
+pub(crate) fn part_scanned(part: u8, found: &Found) {
+    let Found { objects, orphans, removed, bytes } = *found;
+    if orphans > 0 {
+        info!(part, objects, orphans, removed, bytes, "objects that nothing names");
+    }
 }
 
 /// A thumbnail has come to its end: it was rendered, or its file cannot be.

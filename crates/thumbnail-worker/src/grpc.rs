@@ -10,8 +10,8 @@ use chassis::server::Timeouts;
 use chassis::status::Failure;
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
 use proto::assets::v1::{
-    Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
-    UploadAssetRequest,
+    Asset, DeleteAssetRequest, GetAssetRequest, ListAssetsRequest, ListAssetsResponse, RegisterOutputRequest,
+    RegisterOutputResponse, RenderThumbnailRequest, Thumbnail, UploadAssetRequest,
 };
 use tokio::time::timeout;
 use tonic::codec::CompressionEncoding::Gzip;
@@ -21,7 +21,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::assets::Assets;
 use crate::error::Error;
 use presenter::Presenter;
-use request::{parse_account, parse_chunk, parse_get, parse_metadata, parse_register, parse_render};
+use request::{
+    parse_account, parse_chunk, parse_delete, parse_get, parse_list, parse_metadata, parse_register, parse_render,
+};
 
 /// The longest message that is read: a chunk of 1 MiB and what surrounds it.
 const MAX_MESSAGE: usize = (1 << 20) + (64 << 10);
@@ -69,7 +71,7 @@ impl AssetService for AssetsApi {
         let account = parse_account(&request)?;
         let mut parts = request.into_inner();
         let stated = parse_metadata(next(&mut parts, self.idle_timeout).await?).map_err(Error::from)?;
-        let mut upload = self.assets.begin_upload(account, stated)?;
+        let mut upload = self.assets.begin_upload(account, stated).await?;
         while let Some(message) = next(&mut parts, self.idle_timeout).await? {
             upload.push(&parse_chunk(message).map_err(Error::from)?).await?;
         }
@@ -82,6 +84,23 @@ impl AssetService for AssetsApi {
         let sha256 = parse_get(request.get_ref()).map_err(Error::from)?;
         let stored = self.assets.get(account, sha256).await?;
         Ok(Response::new(self.presenter.asset_to_proto(account, stored)))
+    }
+
+    async fn list_assets(&self, request: Request<ListAssetsRequest>) -> Result<Response<ListAssetsResponse>, Status> {
+        let account = parse_account(&request)?;
+        let (filter, page) = parse_list(account, request.get_ref()).map_err(Error::from)?;
+        let listed = self.assets.list(account, &filter, page).await?;
+        Ok(Response::new(self.presenter.listed_to_proto(account, &filter, listed)))
+    }
+
+    async fn delete_asset(&self, request: Request<DeleteAssetRequest>) -> Result<Response<()>, Status> {
+        let account = parse_account(&request)?;
+        let sha256 = parse_delete(request.get_ref()).map_err(Error::from)?;
+        match self.assets.delete(account, sha256).await {
+            Err(Error::NotFound(_)) if request.get_ref().allow_missing => {}
+            deleted => deleted?,
+        }
+        Ok(Response::new(()))
     }
 
     async fn render_thumbnail(&self, request: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {

@@ -3,7 +3,7 @@
 //! A request reads downward: `grpc` parses it; `assets` and `thumbnails` are the rules, and `runner` works off queued
 //! thumbnails by the same ones; `pictures`, `formats`, `videos` and `media` know bytes and pixels only, each builds on those before it;
 //! `decoder` is the process that they run in, `protocol` what it and its parent say to each other, `decode_pool` and `byte_budget` bound
-//! what they cost; `store` has the only SQL; all of them share the records of `model`. Invariant: an upload that is not a whole file within
+//! what they cost; `orphans` are objects that nothing names; `store` has the only SQL; all of them share the records of `model`. Invariant: an upload that is not a whole file within
 //! the limits is refused and leaves nothing behind.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -25,9 +25,11 @@ mod keyed_lock;
 pub mod media;
 pub mod metrics;
 pub mod model;
+pub mod orphans;
 pub mod pictures;
 mod posters;
 mod protocol;
+pub mod retention;
 mod runner;
 mod scratch;
 mod service;

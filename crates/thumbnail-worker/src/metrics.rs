@@ -4,9 +4,23 @@
 
 use std::time::Duration;
 
+use crate::model::Found;
+
 chassis::metrics! {
     /// Assets that an account did not have before, by the media type of their bytes.
     ASSETS_STORED = counter "rushes_assets_stored_total" in "assets" by ["mime_type"];
+    /// Assets that accounts deleted.
+    ASSETS_DELETED = counter "rushes_assets_deleted_total" in "assets" by [];
+    /// Uploads refused because their account's storage is full.
+    QUOTA_REFUSED = counter "rushes_storage_quota_refused_total" in "uploads" by [];
+    /// Objects that were looked at for whether anything names them.
+    OBJECTS_SCANNED = counter "rushes_storage_scanned_total" in "objects" by [];
+    /// Objects that nothing names, old enough to be removed: each scan counts those again that it leaves.
+    ORPHANS_FOUND = counter "rushes_storage_orphans_total" in "objects" by [];
+    /// Objects whose bytes were removed, since their asset was `deleted` or nothing named them (`orphan`).
+    OBJECTS_REMOVED = counter "rushes_storage_removed_total" in "objects" by ["cause"];
+    /// The bytes of objects that nothing named and that were removed.
+    BYTES_REMOVED = counter "rushes_storage_removed_bytes_total" in "bytes" by [];
     /// Thumbnails that came to an end; `outcome` is rendered or failed.
     THUMBNAILS_ENDED = counter "rushes_thumbnails_ended_total" in "thumbnails" by ["outcome"];
     /// Attempts of thumbnail jobs that failed for another reason than their file, by cause.
@@ -31,6 +45,24 @@ chassis::metrics! {
 
 pub(crate) fn asset_stored(mime_type: &str) {
     ASSETS_STORED.with([mime_type.to_owned()]).increment(1);
+}
+
+pub(crate) fn asset_deleted() {
+    ASSETS_DELETED.get().increment(1);
+}
+
+pub(crate) fn quota_refused() {
+    QUOTA_REFUSED.get().increment(1);
+}
+
+pub(crate) fn object_removed(cause: &'static str, bytes: u64) {
+    OBJECTS_REMOVED.with([cause]).increment(1);
+    BYTES_REMOVED.get().increment(bytes);
+}
+
+pub(crate) fn part_scanned(found: &Found) {
+    OBJECTS_SCANNED.get().increment(found.objects);
+    ORPHANS_FOUND.get().increment(found.orphans);
 }
 
 pub(crate) fn thumbnail_ended(outcome: &'static str) {

@@ -19,7 +19,7 @@ use tracing::{Instrument as _, info_span};
 
 use crate::error::Error;
 use crate::events;
-use crate::model::{Rendered, StoredAsset, ThumbnailKey, ThumbnailStatus};
+use crate::model::{Asset, Rendered, StoredAsset, ThumbnailKey, ThumbnailStatus};
 use crate::store::{Findings, Reaped, Store};
 use crate::thumbnails::Thumbnails;
 
@@ -195,7 +195,7 @@ async fn run_job(thumbnails: Thumbnails, job: Leased, key: ThumbnailKey) -> Leas
     let lease = job.lease;
     let work = async {
         let ended = match render(&thumbnails, &key).await {
-            Ok(rendered) => complete(&thumbnails.store, lease, &key, &rendered).await,
+            Ok((asset, rendered)) => complete(&thumbnails, lease, &key, &asset, &rendered).await,
             Err(error) => fail(&thumbnails.store, &job, &key, &error).await,
         };
         match ended {
@@ -207,17 +207,25 @@ async fn run_job(thumbnails: Thumbnails, job: Leased, key: ThumbnailKey) -> Leas
     lease
 }
 
-async fn render(thumbnails: &Thumbnails, key: &ThumbnailKey) -> Result<Rendered, Error> {
+async fn render(thumbnails: &Thumbnails, key: &ThumbnailKey) -> Result<(Asset, Rendered), Error> {
     let StoredAsset { asset, thumbnail } = thumbnails.store.find(key).await?;
     if let Some(status @ ThumbnailStatus::Ready(_)) = thumbnail {
-        return Ok(Rendered { status, poster: None });
+        return Ok((asset, Rendered { status, poster: None }));
     }
-    thumbnails.render_asset(&asset, key.spec, true).await
+    let rendered = thumbnails.render_asset(&asset, key.spec, true).await?;
+    Ok((asset, rendered))
 }
 
-async fn complete(store: &Store, lease: Lease, key: &ThumbnailKey, rendered: &Rendered) -> Result<(), Error> {
-    if store.complete(lease, key, rendered).await? {
+async fn complete(
+    thumbnails: &Thumbnails,
+    lease: Lease,
+    key: &ThumbnailKey,
+    asset: &Asset,
+    rendered: &Rendered,
+) -> Result<(), Error> {
+    if thumbnails.store.complete(lease, key, rendered).await? {
         events::thumbnail_ended(key, &rendered.status);
+        thumbnails.store_again(asset, key.spec, rendered).await?;
     }
     Ok(())
 }

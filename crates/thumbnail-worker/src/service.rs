@@ -17,6 +17,8 @@ use crate::ffmpeg::Ffmpeg;
 use crate::grpc;
 use crate::keyed_lock::KeyedLock;
 use crate::metrics;
+use crate::orphans::Orphans;
+use crate::retention;
 use crate::runner::Runner;
 use crate::scratch::Scratch;
 use crate::store::{KIND, Store};
@@ -29,6 +31,9 @@ pub struct Service {
     runner: Runner,
     notifier: Notifier,
     pool: DecodePool,
+    orphans: Orphans,
+    assets: Assets,
+    retention: retention::Settings,
 }
 
 /// The service with its ports bound.
@@ -38,6 +43,9 @@ pub struct Bound {
     runner: Runner,
     notifier: Notifier,
     pool: DecodePool,
+    orphans: Orphans,
+    assets: Assets,
+    retention: retention::Settings,
 }
 
 impl Service {
@@ -72,14 +80,17 @@ impl Service {
         let uploads = Rules { pictures: config.decode_pool.pictures, media, scratch: uploads };
         let outputs = scratch(config.max_output_bytes, metrics::output_refused);
         let pool = thumbnails.pool.clone();
-        let assets = Assets { thumbnails, uploads, outputs, max_output_bytes: config.max_output_bytes };
-        let routes = grpc::routes(assets, config.assets.clone(), config.uploads.idle_timeout);
+        let orphans =
+            Orphans { store: thumbnails.store.clone(), blobs: thumbnails.blobs.clone(), settings: config.orphans };
+        let assets =
+            Assets { thumbnails, uploads, outputs, max_output_bytes: config.max_output_bytes, quota: config.quota };
+        let routes = grpc::routes(assets.clone(), config.assets.clone(), config.uploads.idle_timeout);
         let server = server::Server::new("thumbnail-worker", &config.server)
             .describe(proto::DESCRIPTOR_SET)
             .message_limits(proto::message_limits("thumbnail-worker"))
             .advertise(proto::services("thumbnail-worker"));
         let server = grpc::TIMEOUTS.into_iter().fold(server, |server, (path, timeouts)| server.method(path, timeouts));
-        Ok(Self { server, routes, runner, notifier, pool })
+        Ok(Self { server, routes, runner, notifier, pool, orphans, assets, retention: config.retention })
     }
 
     /// Binds both ports; nothing is answered until [`Bound::serve`].
@@ -88,7 +99,8 @@ impl Service {
     /// When an address is taken or not ours.
     pub async fn bind(self) -> Result<Bound, server::Error> {
         let server = self.server.bind().await?;
-        Ok(Bound { server, routes: self.routes, runner: self.runner, notifier: self.notifier, pool: self.pool })
+        let Self { routes, runner, notifier, pool, orphans, assets, retention, .. } = self;
+        Ok(Bound { server, routes, runner, notifier, pool, orphans, assets, retention })
     }
 }
 
@@ -114,11 +126,19 @@ impl Bound {
         tokio::spawn(async move { self.pool.warm().await });
         let relay = tokio::spawn(self.notifier.relay());
         let runner = tokio::spawn(self.runner.run(drain.clone()));
+        let orphans = tokio::spawn(self.orphans.run(drain.clone()));
+        let retention = tokio::spawn(retention::run(self.assets, self.retention, drain.clone()));
         let served = self.server.serve(self.routes, drain.clone()).await;
         // A server that failed by itself ends the runner too, which else would claim jobs for ever.
         drain.begin();
         if let Err(error) = runner.await {
             tracing::error!(%error, "the runner ended by itself");
+        }
+        if let Err(error) = orphans.await {
+            tracing::error!(%error, "the scan of the storage ended by itself");
+        }
+        if let Err(error) = retention.await {
+            tracing::error!(%error, "retention ended by itself");
         }
         relay.abort();
         served

@@ -5,9 +5,14 @@
 
 mod assets;
 mod leases;
+mod listing;
 mod payload;
+mod quotas;
 mod reconcile;
+mod removals;
 mod rendered;
+mod retention;
+mod scans;
 mod thumbnails;
 
 use chassis::postgres::Pool;
@@ -17,6 +22,7 @@ pub(crate) use assets::Put;
 pub(crate) use leases::Reaped;
 pub use payload::KIND;
 pub(crate) use reconcile::Findings;
+pub(crate) use scans::Part;
 
 /// The database, and the notifier that wakes workers for new jobs.
 #[derive(Clone)]

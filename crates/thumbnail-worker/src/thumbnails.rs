@@ -61,7 +61,36 @@ impl Thumbnails {
         if self.store.keep(key, &rendered).await? {
             events::thumbnail_ended(key, &rendered.status);
         }
+        self.store_again(&asset, key.spec, &rendered).await?;
         Ok(rendered.status)
+    }
+
+    /// Renders once more what was rendered, if bytes of it that were in storage already were removed before the row that names them
+    /// was written: from then on they stay.
+    pub(crate) async fn store_again(&self, asset: &Asset, spec: Spec, rendered: &Rendered) -> Result<(), Error> {
+        let asset = StoredAsset {
+            asset: Asset { poster: rendered.poster.clone(), ..asset.clone() },
+            thumbnail: Some(rendered.status.clone()),
+        };
+        if !self.are_stored(&asset).await? {
+            self.render_asset(&Asset { poster: None, ..asset.asset }, spec, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the pictures that stand for an asset are in storage.
+    pub(crate) async fn are_stored(&self, asset: &StoredAsset) -> Result<bool, Error> {
+        let poster = asset.asset.poster.iter().flat_map(|poster| [&poster.large.blob, &poster.small.blob]);
+        let thumbnail = match &asset.thumbnail {
+            Some(ThumbnailStatus::Ready(blob)) => Some(blob),
+            _ => None,
+        };
+        for blob in poster.chain(thumbnail) {
+            if self.blobs.head(blob).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The thumbnail of `key`: the one that is there, else queued.

@@ -1,4 +1,4 @@
-//! `rushes upload` and `rushes thumbnail`.
+//! `rushes upload`, `rushes assets` and `rushes thumbnail`.
 
 use std::fmt::Write as _;
 use std::io;
@@ -8,12 +8,17 @@ use anyhow::Result;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, stream};
 use proto::assets::v1::asset_service_client::AssetServiceClient;
+use proto::assets::v1::list_assets_request::Kind;
 use proto::assets::v1::thumbnail::State;
 use proto::assets::v1::upload_asset_request::Part;
-use proto::assets::v1::{Asset, RenderThumbnailRequest, Thumbnail, ThumbnailSpec, UploadAssetRequest, UploadMetadata};
+use proto::assets::v1::{
+    Asset, DeleteAssetRequest, ListAssetsRequest, RenderThumbnailRequest, Thumbnail, ThumbnailSpec, UploadAssetRequest,
+    UploadMetadata,
+};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 
+use crate::client::projects::deleted;
 use crate::client::session::Session;
 use crate::failure::{Exit, Failure};
 use crate::show;
@@ -28,18 +33,93 @@ pub struct Upload {
     file: PathBuf,
 }
 
+/// Lists and deletes assets.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// List assets, newest first.
+    List {
+        /// Only those of this kind.
+        #[arg(long)]
+        kind: Option<KindName>,
+        /// How many, at most 100.
+        #[arg(long, default_value_t = 20)]
+        page_size: i32,
+        /// Where the page before ended.
+        #[arg(long, default_value = "")]
+        page_token: String,
+    },
+    /// Delete an asset with its thumbnails.
+    Delete {
+        /// assets/….
+        name: String,
+        /// That there is none is no error.
+        #[arg(long)]
+        allow_missing: bool,
+    },
+}
+
+/// A kind of asset, as the command line has it.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum KindName {
+    /// Pictures.
+    Picture,
+    /// Videos.
+    Video,
+    /// Sounds.
+    Sound,
+}
+
+impl From<KindName> for Kind {
+    fn from(name: KindName) -> Self {
+        match name {
+            KindName::Picture => Self::Picture,
+            KindName::Video => Self::Video,
+            KindName::Sound => Self::Sound,
+        }
+    }
+}
+
+impl Command {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
+        let mut client = AssetServiceClient::new(session.gateway()?);
+        match self {
+            Self::List { kind, page_size, page_token } => {
+                let restricted = kind.map_or(Kind::Unspecified, Kind::from).into();
+                let request =
+                    ListAssetsRequest { kind: restricted, page_size, page_token, ..ListAssetsRequest::default() };
+                let answer = client.list_assets(session.request(request)?).await;
+                let answer = answer.map_err(|status| session.failed(&status))?;
+                session.show("rushes.assets.v1.ListAssetsResponse", answer.get_ref(), |page| {
+                    let mut out: String = page.assets.iter().map(listed).collect();
+                    if !page.next_page_token.is_empty() {
+                        let kind = kind.and_then(|kind| clap::ValueEnum::to_possible_value(&kind));
+                        let kind = kind.map(|kind| format!(" --kind {}", kind.get_name())).unwrap_or_default();
+                        let _ = writeln!(out, "more: rushes assets list{kind} --page-token {}", page.next_page_token);
+                    }
+                    out
+                })
+            }
+            Self::Delete { name, allow_missing } => {
+                let request = session.request(DeleteAssetRequest { name: name.clone(), allow_missing })?;
+                client.delete_asset(request).await.map_err(|status| session.failed(&status))?;
+                deleted(session, &name)
+            }
+        }
+    }
+}
+
 /// Renders a thumbnail.
 #[derive(Debug, clap::Args)]
 pub struct Render {
     /// assets/… of a picture or a video.
     asset: String,
-    /// 16 to 1,024 pixels.
+    /// 1 to 1,024 pixels; the next size that there is.
     #[arg(long, default_value_t = 256)]
     width: i32,
-    /// 16 to 1,024 pixels.
+    /// 1 to 1,024 pixels; the next size that there is.
     #[arg(long, default_value_t = 256)]
     height: i32,
-    /// WebP quality, 1 to 100.
+    /// WebP quality, 1 to 100; the next that there is.
     #[arg(long, default_value_t = 80)]
     quality: i32,
     /// Do not wait for it.
@@ -119,6 +199,10 @@ fn text(asset: &Asset) -> String {
         let _ = writeln!(out, "  thumbnail {}", line(thumbnail));
     }
     out
+}
+
+fn listed(asset: &Asset) -> String {
+    format!("{}  {:<16} {:>10}\n", asset.name, asset.mime_type, show::bytes(asset.size_bytes))
 }
 
 fn line(thumbnail: &Thumbnail) -> String {

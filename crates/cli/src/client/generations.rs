@@ -1,4 +1,4 @@
-//! `rushes get`, `list`, `cancel` and `credits`, and how a generation looks.
+//! `rushes get`, `list`, `cancel`, `delete` and `credits`, and how a generation looks.
 
 use std::fmt::Write as _;
 
@@ -8,10 +8,12 @@ use proto::credits::v1::credit_service_client::CreditServiceClient;
 use proto::generations::v1::charge::Line;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::{
-    CancelGenerationRequest, Generation, GetGenerationRequest, ListGenerationsRequest, State, WaitReason,
+    CancelGenerationRequest, DeleteGenerationRequest, Generation, GetGenerationRequest, ListGenerationsRequest, State,
+    WaitReason,
 };
 
 use crate::client::filters::Filters;
+use crate::client::projects::deleted;
 use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::show;
@@ -53,6 +55,16 @@ pub struct List {
 pub struct Cancel {
     /// generations/….
     name: String,
+}
+
+/// Deletes a generation that has ended.
+#[derive(Debug, clap::Args)]
+pub struct Delete {
+    /// generations/….
+    name: String,
+    /// That there is none is no error.
+    #[arg(long)]
+    allow_missing: bool,
 }
 
 impl Get {
@@ -103,6 +115,16 @@ impl Cancel {
         let request = session.request(CancelGenerationRequest { name: self.name })?;
         let answer = client.cancel_generation(request).await.map_err(|status| session.failed(&status))?;
         session.show(GENERATION, answer.get_ref(), text)
+    }
+}
+
+impl Delete {
+    pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
+        let Self { name, allow_missing } = self;
+        let mut client = GenerationServiceClient::new(session.gateway()?);
+        let request = session.request(DeleteGenerationRequest { name: name.clone(), allow_missing })?;
+        client.delete_generation(request).await.map_err(|status| session.failed(&status))?;
+        deleted(session, &name)
     }
 }
 

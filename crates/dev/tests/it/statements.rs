@@ -38,7 +38,8 @@ A test measures every method of the protos and holds this page to it.
 ";
 
 /// What a row is about where it is not plain.
-const NOTES: [(&str, &str); 13] = [
+const NOTES: [(&str, &str); 14] = [
+    ("AssetService/DeleteAsset", "of a picture with two thumbnails, whose bytes nobody else has"),
     ("AssetService/RegisterOutput", "with its poster"),
     ("AssetService/RenderThumbnail", "now, in another size than the upload's own"),
     ("GenerationService/BatchStartGenerations", "of two"),

@@ -23,8 +23,9 @@ use proto::{
         SetAccountLimitsRequest, SuspendAccountRequest, UpdateApiKeyRequest, account_service_server,
     },
     assets::v1::{
-        Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
-        UploadAssetRequest, asset_service_server, upload_asset_request::Part,
+        Asset, DeleteAssetRequest, GetAssetRequest, ListAssetsRequest, ListAssetsResponse, RegisterOutputRequest,
+        RegisterOutputResponse, RenderThumbnailRequest, Thumbnail, UploadAssetRequest, asset_service_server,
+        upload_asset_request::Part,
     },
     generations::v1::watch_generations_response::{Event, Heartbeat},
     generations::v1::{self as generations, generation_service_server},
@@ -190,6 +191,16 @@ impl asset_service_server::AssetService for Services {
         }))
     }
 
+    async fn list_assets(&self, request: Request<ListAssetsRequest>) -> Result<Response<ListAssetsResponse>, Status> {
+        self.record(&request)?;
+        Ok(Response::new(ListAssetsResponse::default()))
+    }
+
+    async fn delete_asset(&self, request: Request<DeleteAssetRequest>) -> Result<Response<()>, Status> {
+        self.record(&request)?;
+        Ok(Response::new(()))
+    }
+
     async fn render_thumbnail(&self, request: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {
         self.record(&request)?;
         Ok(Response::new(Thumbnail::default()))
@@ -267,6 +278,13 @@ impl generation_service_server::GenerationService for Services {
         &self,
         _: Request<generations::CancelGenerationRequest>,
     ) -> Result<Response<generations::Generation>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn delete_generation(
+        &self,
+        _: Request<generations::DeleteGenerationRequest>,
+    ) -> Result<Response<()>, Status> {
         Err(Status::unimplemented("not in these tests"))
     }
 

@@ -122,6 +122,17 @@ impl GenerationService for GenerationsApi {
         decode(self.batch_encoded(request).await?)
     }
 
+    async fn delete_generation(&self, request: Request<api::DeleteGenerationRequest>) -> Result<Response<()>, Status> {
+        let (account, request) = authenticated(request)?;
+        let mut fields = Fields::default();
+        let id = fields.take("name", GenerationId::from_name(&request.name));
+        match self.generations.delete(account, fields.done(id)?).await {
+            Err(Error::NotFound(_)) if request.allow_missing => {}
+            deleted => deleted?,
+        }
+        Ok(Response::new(()))
+    }
+
     async fn list_generations(
         &self,
         request: Request<api::ListGenerationsRequest>,

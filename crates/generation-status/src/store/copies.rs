@@ -52,7 +52,7 @@ pub(crate) const COPIES: &[CheckedCopy] = &[
                          coalesce(sum(captured_micros) filter (where state = 6 /* COMPLETED */), 0) as cost
                   from (
                       select state, captured_micros from generations
-                      where account_id = p.account_id and project_id = p.id limit 20001
+                      where account_id = p.account_id and project_id = p.id and delete_time is null limit 20001
                   ) g
               ) done
               order by p.id",
@@ -63,10 +63,11 @@ pub(crate) const COPIES: &[CheckedCopy] = &[
         // A scene without a latest generation must have none at all.
         sql: "select s.account_id, s.id,
                      case when s.latest_generation is null then exists (
-                              select from generations where account_id = s.account_id and scene_id = s.id
+                              select from generations where account_id = s.account_id and scene_id = s.id and delete_time is null
                           )
                           else (s.latest_version, s.latest_state, s.latest_percent, s.latest_stage, s.latest_thumbnail)
                                is distinct from (g.version, g.state, g.percent, g.stage, g.thumbnail)
+                               or g.delete_time is not null
                      end
               from (select * from scenes where id > $1 order by id limit $2) s
               left join generations g on g.account_id = s.account_id and g.id = s.latest_generation

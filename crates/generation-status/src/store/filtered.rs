@@ -2,7 +2,7 @@
 //!
 //! Invariant: a page reads at most [`WINDOW`] rows, however many generations there are and however few of them match. It reads them
 //! in the order of the one index that leaves the fewest, and keeps those that match; where the window ends first, the page ends
-//! with it, and the next one goes on from there.
+//! with it, and the next one goes on from there. Tombstones of deleted generations are stepped over, and not counted.
 
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
@@ -40,7 +40,7 @@ macro_rules! filtered {
             $value,
             ", $3)",
             $where,
-            " order by ",
+            " and g.delete_time is null order by ",
             $column,
             " desc, g.id desc limit $4"
         ))
@@ -49,7 +49,7 @@ macro_rules! filtered {
         filtered!(concat!(
             "select g.* from generations g where g.account_id = $1 and g.id < $2 and g.id > $3",
             $where,
-            " order by g.id desc limit $4"
+            " and g.delete_time is null order by g.id desc limit $4"
         ))
     };
     ($scanned:expr) => {

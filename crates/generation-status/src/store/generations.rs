@@ -19,7 +19,9 @@ impl Store {
         let query = sqlx::query(concat!(
             "select c.epoch, c.seq, ",
             columns!(),
-            " from cache_clock c left join generations g on g.account_id = $1 and g.id = any ($2) where c.part = 0"
+            " from cache_clock c left join generations g
+                 on g.account_id = $1 and g.id = any ($2) and g.delete_time is null
+             where c.part = 0"
         ))
         .bind(account.0)
         .bind(ids);
@@ -45,7 +47,7 @@ impl Store {
         let query = sqlx::query_as(concat!(
             "select ",
             columns!(),
-            " from generations g where g.account_id = $1 and g.id = any ($2)"
+            " from generations g where g.account_id = $1 and g.id = any ($2) and g.delete_time is null"
         ))
         .bind(account.0)
         .bind(ids);
@@ -63,7 +65,7 @@ impl Store {
             "select ",
             columns!(),
             " from unnest($1::uuid[], $2::uuid[]) as wanted (account_id, id)
-              join generations g on g.account_id = wanted.account_id and g.id = wanted.id"
+              join generations g on g.account_id = wanted.account_id and g.id = wanted.id and g.delete_time is null"
         ))
         .bind(accounts)
         .bind(ids);
@@ -88,6 +90,7 @@ impl Store {
                     columns!(),
                     " from generations g
                       where g.account_id = $1 and $2::uuid is null and g.id < $3 and g.id > $5
+                        and g.delete_time is null
                       order by g.id desc limit $4"
                 ),
                 None,
@@ -98,6 +101,7 @@ impl Store {
                     columns!(),
                     " from generations g
                       where g.account_id = $1 and g.project_id = $2 and g.id < $3 and g.id > $5
+                        and g.delete_time is null
                       order by g.id desc limit $4"
                 ),
                 Some(project.0),
@@ -108,6 +112,7 @@ impl Store {
                     columns!(),
                     " from generations g
                       where g.account_id = $1 and g.scene_id = $2 and g.id < $3 and g.id > $5
+                        and g.delete_time is null
                       order by g.id desc limit $4"
                 ),
                 Some(name.scene.0),

@@ -43,7 +43,9 @@ impl Store {
         let query = sqlx::query_as::<_, Row>(
             "select e.id, e.at, coalesce(e.from_state, '') as from_state, e.to_state, e.attempt,
                     coalesce(e.cause, '') as cause
-             from jobs j join job_events e on e.job_id = j.id
+             from jobs j
+             join generations g on g.account_id = j.account_id and g.id = j.id and g.delete_time is null
+             join job_events e on e.job_id = j.id
              where j.account_id = $1 and j.id = $2 and j.kind = $3 and e.id > $4
              order by e.id limit $5",
         )

@@ -9,11 +9,12 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::model::Output;
 
-/// An error unless the account has the asset of each output in the reported size.
+/// An error unless the account has the asset of each output in the reported size, and keeps it until this transaction has ended.
 pub(super) async fn require_outputs(tx: &mut PgConnection, account: Uuid, outputs: &[Output]) -> Result<(), Error> {
     let hashes: Vec<Vec<u8>> = outputs.iter().map(|output| output.sha256.to_vec()).collect();
     let query = sqlx::query_as::<_, (Vec<u8>, i64)>(
-        "select sha256, size_bytes from assets where account_id = $1 and sha256 = any ($2)",
+        "select sha256, size_bytes from assets where account_id = $1 and sha256 = any ($2)
+         order by sha256 for key share",
     )
     .bind(account)
     .bind(hashes);

@@ -94,7 +94,7 @@ impl Store {
             "select ",
             columns!(),
             " from generations g join jobs j on j.account_id = g.account_id and j.id = g.id
-              where g.id = $1 and g.end_time is not null and (j.state = 'dead' or j.cause = 'REQUEUED')"
+              where g.id = $1 and g.end_time is not null and g.delete_time is null and (j.state = 'dead' or j.cause = 'REQUEUED')"
         ))
         .bind(id.0);
         let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;

@@ -3,6 +3,8 @@
 //! Invariant: every transaction keeps the rows that a statement compares consistent, and a statement reads one snapshot, so that
 //! a finding is a violation and never a change in progress. Where time must pass first, the statement says how much.
 
+use std::time::Duration;
+
 use chassis::postgres::statement;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
@@ -142,6 +144,17 @@ impl Store {
     ) -> Result<Option<Generation>, Error> {
         let run = async |tx: &mut PgConnection| end_jobless(tx, account.0, id.0).await;
         self.pools.reaper.transaction("end_without_job", run).await
+    }
+
+    /// Deletes jobs that ended long ago, of up to `limit` after `after`.
+    pub(crate) async fn delete_ended_jobs(
+        &self,
+        kinds: &[(&str, Duration)],
+        after: Uuid,
+        limit: u32,
+    ) -> Result<jobs::Retained, Error> {
+        let run = async |tx: &mut PgConnection| Ok::<_, Error>(jobs::delete_ended(tx, kinds, after, limit).await?);
+        self.pools.reaper.transaction("delete_ended_jobs", run).await
     }
 
     /// Measures how long each model's last generations took, and deletes old events of providers.

@@ -68,7 +68,8 @@ impl Store {
         let query = sqlx::query_as(concat!(
             "select ",
             columns!(),
-            " from generations g where g.account_id = $1 and g.request_id = $2 and g.request_sha256 = $3"
+            " from generations g where g.account_id = $1 and g.request_id = $2 and g.request_sha256 = $3
+                 and g.delete_time is null"
         ))
         .bind(request.account.0)
         .bind(request.request_id)
@@ -115,6 +116,8 @@ pub(super) async fn begin(
         Err(error) if error.constraint() == Some(LIMIT) => {
             return Err(Error::EndUserLimit { price: new.price.total, left: None });
         }
+        // An asset of the input was deleted since it was looked for.
+        Err(error) if error.constraint() == Some("asset_uses_asset") => return Err(Error::NotFound(Noun::Asset)),
         row => row?,
     };
     let started = parse_row(&row, new, max_open)?;
@@ -214,7 +217,7 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
         ")
          select exists (select from scene) and exists (select from hold) = exists (select from locked) as scene,
                 exists (select from credit_accounts where account_id = $1 and open_count >= $18) as full,
-                g.fresh, g.request_sha256, ",
+                g.fresh, g.request_sha256, g.delete_time is not null as deleted, ",
         columns!(),
         " from (select 1) as always
          left join (select true as fresh, * from started union all select false, * from prior) as g on true"
@@ -256,5 +259,8 @@ fn parse_row(row: &PgRow, new: &NewGeneration, max_open: i32) -> Result<Started,
         return Ok(Started::New(generation));
     }
     let sha256: Vec<u8> = row.try_get("request_sha256").map_err(postgres::Error::from)?;
+    if row.try_get::<bool, _>("deleted").map_err(postgres::Error::from)? {
+        return Err(Error::NotFound(Noun::Generation));
+    }
     if sha256 == new.request_sha256 { Ok(Started::Existing(generation)) } else { Err(Error::RequestIdReused) }
 }

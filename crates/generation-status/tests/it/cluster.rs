@@ -419,7 +419,7 @@ const INVARIANTS: &[(&str, &str)] = &[
         "a project costs what its completed generations cost",
         "select 1 from projects p cross join lateral (
              select count(*) as count, coalesce(sum(captured_micros), 0) as cost from generations
-             where project_id = p.id and state = 6) g
+             where project_id = p.id and state = 6 and delete_time is null) g
          where (completed_count, completed_cost_micros) <> (g.count, g.cost)",
     ),
 ];

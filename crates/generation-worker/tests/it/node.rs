@@ -12,8 +12,8 @@ use chassis::server::{self, Server};
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
 use proto::assets::v1::thumbnail::State as Thumb;
 use proto::assets::v1::{
-    Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
-    UploadAssetRequest,
+    Asset, DeleteAssetRequest, GetAssetRequest, ListAssetsRequest, ListAssetsResponse, RegisterOutputRequest,
+    RegisterOutputResponse, RenderThumbnailRequest, Thumbnail, UploadAssetRequest,
 };
 use proto::work::v1::heartbeat_response::LeaseStatus;
 use proto::work::v1::hint_work_request::Confirmation;
@@ -341,6 +341,14 @@ impl AssetService for Node {
 
     async fn get_asset(&self, _: Request<GetAssetRequest>) -> Result<Response<Asset>, Status> {
         Err(Status::unimplemented("workers do not read"))
+    }
+
+    async fn list_assets(&self, _: Request<ListAssetsRequest>) -> Result<Response<ListAssetsResponse>, Status> {
+        Err(Status::unimplemented("workers do not list"))
+    }
+
+    async fn delete_asset(&self, _: Request<DeleteAssetRequest>) -> Result<Response<()>, Status> {
+        Err(Status::unimplemented("workers do not delete"))
     }
 
     async fn render_thumbnail(&self, _: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {

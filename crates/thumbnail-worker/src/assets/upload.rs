@@ -11,6 +11,7 @@ use domain::id::AccountId;
 use crate::decode_pool::Reason;
 use crate::error::Error;
 use crate::media::{self, Class, Type};
+use crate::model::Usage;
 use crate::pictures::{Limits, Refused};
 use crate::scratch::{Scratch, Spool, Spooled};
 
@@ -27,6 +28,8 @@ pub(crate) struct Rules {
 pub(crate) struct Upload {
     rules: Rules,
     account: AccountId,
+    /// What the account had and may have when the upload began.
+    usage: Usage,
     /// The size that the client stated; 0 when it stated none.
     stated: u64,
     body: Body,
@@ -43,13 +46,14 @@ impl Upload {
     /// Begins an upload of an account with a stated size (0: not stated).
     ///
     /// # Errors
-    /// When no file may be so long.
-    pub(super) fn begin(account: AccountId, stated: u64, rules: Rules) -> Result<Self, Error> {
+    /// When no file may be so long, or the account has no room for it.
+    pub(super) fn begin(account: AccountId, stated: u64, usage: Usage, rules: Rules) -> Result<Self, Error> {
         let limit = rules.pictures.bytes.max(rules.media.video_bytes).max(rules.media.sound_bytes);
         if stated > limit {
             return Err(media::Refused::LongerThanAny { bytes: stated, limit }.into());
         }
-        Ok(Self { rules, account, stated, body: Body::Head(BytesMut::new()) })
+        usage.check(stated)?;
+        Ok(Self { rules, account, usage, stated, body: Body::Head(BytesMut::new()) })
     }
 
     /// Takes the next bytes.
@@ -62,6 +66,7 @@ impl Upload {
             let should = format!("must be the size; it states {} bytes, and more have come", self.stated);
             return Err(Error::schema("metadata.size_bytes", should));
         }
+        self.usage.check(length)?;
         match &mut self.body {
             Body::Head(head) => {
                 head.extend_from_slice(chunk);

@@ -5,11 +5,14 @@ use std::time::Duration;
 use chassis::links::AssetUrls;
 use domain::id::AccountId;
 use domain::name::asset_name;
+use domain::page::{self, Cursor};
 use prost_types::Timestamp;
 use proto::assets::v1::thumbnail::State;
-use proto::assets::v1::{Asset, Poster, PosterImage, RegisterOutputResponse, Thumbnail, ThumbnailSpec};
+use proto::assets::v1::{
+    Asset, ListAssetsResponse, Poster, PosterImage, RegisterOutputResponse, Thumbnail, ThumbnailSpec,
+};
 
-use crate::model::{self, Spec, StoredAsset, ThumbnailStatus};
+use crate::model::{self, Filter, Listed, Spec, StoredAsset, ThumbnailStatus};
 
 /// Makes messages of records.
 pub(super) struct Presenter {
@@ -41,6 +44,15 @@ impl Presenter {
                 seconds: asset.create_time.unix_timestamp(),
                 nanos: asset.create_time.nanosecond().cast_signed(),
             }),
+        }
+    }
+
+    /// A page of a listing.
+    pub(super) fn listed_to_proto(&self, account: AccountId, filter: &Filter, listed: Listed) -> ListAssetsResponse {
+        let next = listed.next.map(|id| page::token(account, &filter.listing(), Cursor { position: 0, id }));
+        ListAssetsResponse {
+            assets: listed.assets.into_iter().map(|asset| self.asset_to_proto(account, asset)).collect(),
+            next_page_token: next.unwrap_or_default(),
         }
     }
 

@@ -6,13 +6,18 @@ use chassis::fields::{Fields, Invalid};
 use chassis::request::caller::Caller;
 use chassis::status::Failure;
 use domain::id::AccountId;
+use domain::page::{self, Page};
+use prost_types::Timestamp;
+use proto::assets::v1::list_assets_request::Kind;
 use proto::assets::v1::upload_asset_request::Part;
 use proto::assets::v1::{
-    GetAssetRequest, RegisterOutputRequest, RenderThumbnailRequest, ThumbnailSpec, UploadAssetRequest, UploadMetadata,
+    DeleteAssetRequest, GetAssetRequest, ListAssetsRequest, RegisterOutputRequest, RenderThumbnailRequest,
+    ThumbnailSpec, UploadAssetRequest, UploadMetadata,
 };
+use time::OffsetDateTime;
 use tonic::Request;
 
-use crate::model::{Spec, ThumbnailKey};
+use crate::model::{Filter, Spec, ThumbnailKey};
 
 /// The longest name of a file, in characters.
 const MAX_FILE_NAME: usize = 255;
@@ -53,7 +58,39 @@ pub(super) fn parse_get(request: &GetAssetRequest) -> Result<[u8; 32], Invalid> 
     fields.done(sha256)
 }
 
-/// The thumbnail that is asked for.
+/// The asset that is to be deleted.
+pub(super) fn parse_delete(request: &DeleteAssetRequest) -> Result<[u8; 32], Invalid> {
+    let mut fields = Fields::default();
+    let sha256 = fields.take("name", domain::name::asset(&request.name));
+    fields.done(sha256)
+}
+
+/// What is to be listed, and which page of it.
+pub(super) fn parse_list(account: AccountId, request: &ListAssetsRequest) -> Result<(Filter, Page), Invalid> {
+    let mut fields = Fields::default();
+    let kind = match Kind::try_from(request.kind) {
+        Ok(Kind::Unspecified) => Some(None),
+        Ok(kind) => Some(Some(kind as i16)),
+        Err(_) => fields.take("kind", Err("must be PICTURE, VIDEO or SOUND, or not set")),
+    };
+    let from = parse_time(&mut fields, "create_time_from", request.create_time_from.as_ref());
+    let until = parse_time(&mut fields, "create_time_until", request.create_time_until.as_ref());
+    let filter = kind.zip(from.zip(until)).map(|(kind, (from, until))| Filter { kind, from, until });
+    // Without a listing there is none that a token could belong to.
+    let token = if filter.is_some() { request.page_token.as_str() } else { "" };
+    let listing = filter.map(|filter| filter.listing()).unwrap_or_default();
+    let page = fields.page(page::size(request.page_size), page::cursor(account, &listing, token)).map(Page::from);
+    fields.done(filter.zip(page))
+}
+
+fn parse_time(fields: &mut Fields, field: &str, time: Option<&Timestamp>) -> Option<Option<OffsetDateTime>> {
+    let Some(time) = time else { return Some(None) };
+    let nanos = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+    let read = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok().filter(|time| (2000..9999).contains(&time.year()));
+    fields.take(field, read.map(Some).ok_or("must be a time between the years 2000 and 9999"))
+}
+
+/// The thumbnail that is asked for, in the next size that there is.
 pub(super) fn parse_render(account: AccountId, request: &RenderThumbnailRequest) -> Result<ThumbnailKey, Invalid> {
     let mut fields = Fields::default();
     let asset = fields.take("asset", domain::name::asset(&request.asset));
@@ -80,18 +117,20 @@ fn parse_extension(text: &str) -> Result<&str, &'static str> {
     if plain { Ok(text) } else { Err("must be one to eight lower-case letters and digits, such as mp4") }
 }
 
+const SIDE: &str = "must be 1 to 1,024 pixels, or 0 for 256";
+
 fn parse_side(value: i32, default: u32) -> Result<u32, &'static str> {
     match u32::try_from(value) {
         Ok(0) => Ok(default),
-        Ok(side) if Spec::SIDES.contains(&side) => Ok(side),
-        _ => Err("must be 16 to 1,024 pixels, or 0 for 256"),
+        Ok(side) => Spec::side(side).ok_or(SIDE),
+        Err(_) => Err(SIDE),
     }
 }
 
 fn parse_quality(value: i32, default: u8) -> Result<u8, &'static str> {
     match u8::try_from(value) {
         Ok(0) => Ok(default),
-        Ok(quality) if Spec::QUALITIES.contains(&quality) => Ok(quality),
+        Ok(quality @ 1..=100) => Ok(Spec::quality(quality)),
         _ => Err("must be 1 to 100, or 0 for 80"),
     }
 }
@@ -103,7 +142,7 @@ mod tests {
     #[test]
     fn every_wrong_field_is_named() {
         let account = AccountId::default();
-        let spec = Some(ThumbnailSpec { width: 15, height: 1_025, quality: 101 });
+        let spec = Some(ThumbnailSpec { width: -1, height: 1_025, quality: 101 });
         let request = RenderThumbnailRequest { asset: "assets/zz".into(), spec, later: false };
         let invalid = parse_render(account, &request).unwrap_err();
         let named: Vec<_> = invalid.violations().map(|violation| violation.field.as_str()).collect();

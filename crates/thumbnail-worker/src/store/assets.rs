@@ -7,9 +7,12 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::Store;
+use super::quotas::{hold_to, is_over};
 use super::thumbnails::{Columns, enqueue, read_name, settle};
 use crate::error::{Error, Noun};
-use crate::model::{Asset, NewAsset, Poster, PosterImage, StoredAsset, ThumbnailKey, ThumbnailStatus};
+use crate::model::{
+    Asset, NewAsset, OverQuota, Poster, PosterImage, Quota, StoredAsset, ThumbnailKey, ThumbnailStatus,
+};
 
 /// An asset that was written, and how much of it was new.
 #[derive(Clone, Debug)]
@@ -22,8 +25,21 @@ pub(crate) struct Put {
     pub(crate) settled: bool,
 }
 
+/// The columns that a [`Row`] is read from, of an asset `a` and a thumbnail `t`.
+macro_rules! columns {
+    () => {
+        "a.blob, a.mime_type, a.size_bytes, a.width, a.height, a.duration_ms, a.has_audio,
+         a.frame_rate, a.c2pa, a.create_time,
+         a.poster_large, a.poster_large_width, a.poster_large_height,
+         a.poster_small, a.poster_small_width, a.poster_small_height, a.thumbhash,
+         t.state, t.blob as thumbnail, t.failure_reason"
+    };
+}
+pub(super) use columns;
+
+/// An asset's row, with that of one thumbnail.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     blob: String,
     mime_type: String,
     size_bytes: i64,
@@ -67,7 +83,7 @@ fn read_image(blob: Option<&str>, width: Option<i32>, height: Option<i32>) -> Re
 }
 
 impl Row {
-    fn read(self, sha256: [u8; 32]) -> Result<StoredAsset, Error> {
+    pub(super) fn read(self, sha256: [u8; 32]) -> Result<StoredAsset, Error> {
         let asset = Asset {
             sha256,
             blob: read_name(&self.blob)?,
@@ -97,18 +113,22 @@ impl Store {
     }
 
     /// Writes an asset with its thumbnail; what the account has already stays as it is. A thumbnail that is to be rendered gets
-    /// its job.
+    /// its job. Where there is a `quota`, an asset that is new must fit it.
     ///
     /// # Errors
-    /// When PostgreSQL fails.
+    /// [`Error::OverQuota`], or when PostgreSQL fails; then nothing is written.
     pub(crate) async fn put(
         &self,
         asset: &NewAsset,
         key: &ThumbnailKey,
         thumbnail: &ThumbnailStatus,
+        quota: Option<Quota>,
     ) -> Result<Put, Error> {
         let work = async |tx: &mut PgConnection| {
             let is_new = insert(tx, asset, key).await?;
+            if is_new && let Some(quota) = quota {
+                hold_to(tx, quota).await?;
+            }
             let settled = match thumbnail {
                 ThumbnailStatus::Processing => enqueue(tx, key).await.map(|()| false)?,
                 ended => settle(tx, key, ended).await?,
@@ -116,7 +136,12 @@ impl Store {
             let row = statement("find_asset", find(key).fetch_one(tx)).await?;
             Ok::<_, Error>((row, is_new, settled))
         };
-        let (row, is_new, settled) = self.pool.transaction("put_asset", work).await?;
+        let (row, is_new, settled) = match (self.pool.transaction("put_asset", work).await, quota) {
+            (Err(error), Some(quota)) if is_over(&error) => {
+                return Err(OverQuota(self.usage(key.account, quota).await?).into());
+            }
+            (written, _) => written?,
+        };
         if *thumbnail == ThumbnailStatus::Processing {
             self.notifier.notify().await;
         }
@@ -194,17 +219,15 @@ pub(super) async fn set_poster(tx: &mut PgConnection, key: &ThumbnailKey, poster
 }
 
 fn find(key: &ThumbnailKey) -> sqlx::query::QueryAs<'_, sqlx::Postgres, Row, sqlx::postgres::PgArguments> {
-    sqlx::query_as(
-        "select a.blob, a.mime_type, a.size_bytes, a.width, a.height, a.duration_ms, a.has_audio,
-                a.frame_rate, a.c2pa, a.create_time,
-                a.poster_large, a.poster_large_width, a.poster_large_height,
-                a.poster_small, a.poster_small_width, a.poster_small_height, a.thumbhash,
-                t.state, t.blob as thumbnail, t.failure_reason
+    sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        "
          from assets a
          left join thumbnails t on t.account_id = a.account_id and t.asset_sha256 = a.sha256
               and t.width = $3 and t.height = $4 and t.quality = $5
-         where a.account_id = $1 and a.sha256 = $2",
-    )
+         where a.account_id = $1 and a.sha256 = $2"
+    ))
     .bind(key.account.0)
     .bind(key.asset.as_slice())
     .bind(key.spec.width.cast_signed())

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::Store;
 use super::payload::job_of;
-use crate::error::Error;
+use crate::error::{Error, Noun};
 use crate::model::{ThumbnailKey, ThumbnailStatus};
 
 // The numbers of `thumbnails.state`. SQL has the first one written out where a partial index is to be found by it: a bound
@@ -59,6 +59,14 @@ impl Store {
     }
 }
 
+/// Refused by the database: the asset was deleted since it was read.
+fn about_asset(error: postgres::Error) -> Error {
+    if error.constraint() == Some("thumbnails_account_id_asset_sha256_fkey") {
+        return Error::NotFound(Noun::Asset);
+    }
+    error.into()
+}
+
 /// Inserts a thumbnail that is to be rendered, with its job, unless it has a row already.
 pub(super) async fn enqueue(tx: &mut PgConnection, key: &ThumbnailKey) -> Result<(), Error> {
     let query = sqlx::query(
@@ -73,7 +81,7 @@ pub(super) async fn enqueue(tx: &mut PgConnection, key: &ThumbnailKey) -> Result
     .bind(i32::from(key.spec.quality))
     .bind(PROCESSING)
     .execute(&mut *tx);
-    if statement("insert_thumbnail", query).await?.rows_affected() == 1 {
+    if statement("insert_thumbnail", query).await.map_err(about_asset)?.rows_affected() == 1 {
         jobs::enqueue(tx, &job_of(key)).await?;
     }
     Ok(())
@@ -103,5 +111,5 @@ pub(super) async fn settle(tx: &mut PgConnection, key: &ThumbnailKey, status: &T
     .bind(reason)
     .bind(READY)
     .execute(tx);
-    Ok(statement("settle_thumbnail", query).await?.rows_affected() == 1)
+    Ok(statement("settle_thumbnail", query).await.map_err(about_asset)?.rows_affected() == 1)
 }

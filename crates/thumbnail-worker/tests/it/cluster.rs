@@ -12,17 +12,20 @@ use chassis::{blobs, client, server, telemetry};
 use proto::assets::v1::asset_service_client::AssetServiceClient;
 use proto::assets::v1::upload_asset_request::Part;
 use proto::assets::v1::{
-    Asset, GetAssetRequest, RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, Thumbnail,
-    ThumbnailSpec, UploadAssetRequest, UploadMetadata,
+    Asset, DeleteAssetRequest, GetAssetRequest, ListAssetsRequest, ListAssetsResponse, RegisterOutputRequest,
+    RegisterOutputResponse, RenderThumbnailRequest, Thumbnail, ThumbnailSpec, UploadAssetRequest, UploadMetadata,
 };
 use sqlx::PgPool;
 use testkit::Database;
 use thumbnail_worker::config::{Database as DatabaseConfig, Runner, Uploads};
-use thumbnail_worker::{Config, Service, decode_pool, ffmpeg, media, pictures, videos};
+use thumbnail_worker::model::Quota;
+use thumbnail_worker::orphans::{self, Mode};
+use thumbnail_worker::{Config, Service, decode_pool, ffmpeg, media, pictures, retention, videos};
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 pub(crate) const PUBLIC: &str = "http://public.example";
 
 /// A running service, its database and its storage.
@@ -115,6 +118,9 @@ impl Cluster {
                 timeout: Duration::from_secs(8),
             },
             runner: Runner { slots: 2 },
+            quota: Quota { bytes: 1 << 40, objects: 1_000_000 },
+            retention: retention::Settings { jobs: None, unused_assets: None, interval: HOUR },
+            orphans: orphans::Settings { mode: Mode::Off, min_age: HOUR, period: HOUR },
         };
         change(&mut config);
         let blobs = blobs::Store::open(&config.blobs).unwrap();
@@ -163,6 +169,17 @@ impl Cluster {
             }
         }
         (rows, files)
+    }
+
+    /// Waits until the whole storage was looked through so many times.
+    pub(crate) async fn scans(&self, rounds: u32) {
+        for wanted in (0..=rounds).flat_map(|_| [128_i16, 255]) {
+            let reached = async || {
+                let part = sqlx::query_scalar("select part from storage_scan").fetch_one(&self.pool).await.unwrap();
+                (i16::abs_diff(part, wanted) < 32).then_some(())
+            };
+            testkit::eventually("a part is looked through", Duration::from_secs(60), reached).await.unwrap();
+        }
     }
 
     /// The bytes behind one of our URLs.
@@ -233,6 +250,14 @@ impl Account {
 
     pub(crate) async fn get(&self, name: &str) -> Result<Response<Asset>, Status> {
         self.client.clone().get_asset(self.request(GetAssetRequest { name: name.into() })).await
+    }
+
+    pub(crate) async fn list(&self, request: ListAssetsRequest) -> Result<Response<ListAssetsResponse>, Status> {
+        self.client.clone().list_assets(self.request(request)).await
+    }
+
+    pub(crate) async fn delete(&self, name: &str, allow_missing: bool) -> Result<Response<()>, Status> {
+        self.client.clone().delete_asset(self.request(DeleteAssetRequest { name: name.into(), allow_missing })).await
     }
 
     pub(crate) async fn render(

@@ -19,6 +19,7 @@ mod pictures;
 mod posters;
 mod profiles;
 mod sounds;
+mod storage;
 mod thumbnails;
 mod uploads;
 mod videos;

@@ -248,10 +248,11 @@ async fn too_much_at_once_is_sent_away_with_a_time() {
     let account = cluster.account().await;
     let asset = account.upload(&fixture("baseline.jpg")).await.unwrap().into_inner();
     cluster.settled(&account, &asset.name).await;
-    let calls: Vec<_> = (0..40)
+    let sides = [320, 360, 512, 640, 768, 1_024];
+    let calls: Vec<_> = (0..36)
         .map(|n| {
             let (account, asset) = (account.clone(), asset.name.clone());
-            tokio::spawn(async move { account.render(&asset, (900 + n, 900, 0), false).await })
+            tokio::spawn(async move { account.render(&asset, (sides[n / 6], sides[n % 6], 0), false).await })
         })
         .collect();
     let (mut done, mut away) = (0, 0);

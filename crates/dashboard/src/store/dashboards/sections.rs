@@ -124,7 +124,7 @@ macro_rules! recent {
                  g.stage as body, g.thumbnail as blob, g.state, g.percent, null::integer as place, null::bigint as count,
                  g.captured_micros as amount, null::bigint as mark, g.create_time as at
             from generations g
-           where g.account_id = $1
+           where g.account_id = $1 and g.delete_time is null
            order by g.id desc
            limit 10)"
     };

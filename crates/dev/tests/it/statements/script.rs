@@ -249,9 +249,11 @@ impl Script<'_> {
         self.write("GenerationService/CancelGeneration", json!({"name": name})).await?;
         let retry = json!({"name": name, "requestId": request_id()});
         let retried = self.write("GenerationService/RetryGeneration", retry).await?;
-        for one in [other, retried] {
-            self.ask("GenerationService/CancelGeneration", json!({"name": text(&one, "/name")})).await?;
+        for one in [&other, &retried] {
+            self.ask("GenerationService/CancelGeneration", json!({"name": text(one, "/name")})).await?;
         }
+        let delete = json!({"name": text(&other, "/name"), "allowMissing": true});
+        self.write("GenerationService/DeleteGeneration", delete).await?;
         Ok(())
     }
 
@@ -269,6 +271,7 @@ impl Script<'_> {
         }
         self.keep("AssetService/UploadAsset", costs[0], costs[1])?;
         self.read("AssetService/GetAsset", json!({"name": picture})).await?;
+        self.read("AssetService/ListAssets", json!({"kind": "PICTURE"})).await?;
         let render = json!({"asset": picture, "spec": {"width": 64, "height": 64}});
         self.write("AssetService/RenderThumbnail", render).await?;
         let video = Bytes::from_static(include_bytes!("../../../../provider-double/src/video.mp4"));
@@ -276,6 +279,13 @@ impl Script<'_> {
         let name = Store::open(&cluster.blobs())?.put(video, "mp4").await?;
         let name = format!("assets/{}", hex::encode(name.sha256()));
         self.write("AssetService/RegisterOutput", json!({"asset": name, "extension": "mp4"})).await?;
+        // Each of its three objects in storage costs a transaction.
+        let settled = async || {
+            let asset = self.ask("AssetService/GetAsset", json!({"name": picture})).await.ok()?;
+            (asset["thumbnail"]["state"] == "READY").then_some(())
+        };
+        eventually("its thumbnail", Duration::from_secs(30), settled).await?;
+        self.write("AssetService/DeleteAsset", json!({"name": picture, "allowMissing": true})).await?;
         Ok((name, size))
     }
 
