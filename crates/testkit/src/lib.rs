@@ -40,4 +40,5 @@ pub use process::Process;
 pub use proxy::{Direction, Proxy};
 pub use redis::Redis;
 pub use round_trips::RoundTrips;
+pub use schema::Service;
 pub use spans::{Kind, Recorded, Span, Tree};
