@@ -325,7 +325,8 @@ def compose(objects, crates):
             if not port.startswith("127.0.0.1:"):
                 yield f"{where}: port {port} should be bound to 127.0.0.1"
         for volume in part.get("volumes", []):
-            if volume.split(":")[0] not in volumes:
+            source = volume.split(":")[0]
+            if source not in volumes and not (source.startswith("./") and (DEPLOY / source).is_file()):
                 yield f"{where}: volume {volume} is not declared"
         for other, wait in part.get("depends_on", {}).items():
             if wait["condition"] == "service_healthy" and "healthcheck" not in parts.get(other, {}):

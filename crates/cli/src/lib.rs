@@ -27,12 +27,20 @@ use crate::failure::{Exit, Failure};
 pub async fn run(command: Command, connection: Connection, json: bool) -> Result<Exit> {
     match command {
         Command::Migrate { database_url } => {
-            schema::migrate(&database_url).await?;
+            let roles = schema::migrate(&database_url).await?;
             let migration = schema::newest().unwrap_or_default();
             if json {
-                json::print_value(&serde_json::json!({ "migration": migration }))?;
+                json::print_value(&serde_json::json!({ "migration": migration, "missing_roles": roles.missing }))?;
             } else {
                 out::print(format_args!("the database is at migration {migration}\n"))?;
+            }
+            if !roles.missing.is_empty() {
+                // No failure: as the tables' owner every service works.
+                out::warn(&format!(
+                    "this user may not create the roles {}: services can only connect as the owner until somebody has, and `rushes \
+                     migrate` has run again",
+                    roles.missing.join(", ")
+                ));
             }
             Ok(Exit::Done)
         }

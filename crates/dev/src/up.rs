@@ -113,11 +113,13 @@ async fn stay(options: Options) -> Result<Exit> {
         Failure::new(format!("the database cannot be migrated: {error}"))
             .todo("if its data may go, begin anew with `cargo rushes up --fresh`")
     })?;
+    let databases = servers.databases(&home).await?;
 
     let (jaeger, buffer, otlp) = tracing(options.otlp_endpoint.clone(), &home).await?;
     say.step(format!("starting the services: {}", build::SERVICES.join(", ")));
     let blobs = options.blobs_url.clone().unwrap_or_else(|| format!("file://{}", home.join("blobs").display()));
-    let plan = services::Plan { programs: &profile.folder, gateway, servers: &servers, blobs, otlp: otlp.clone() };
+    let plan =
+        services::Plan { programs: &profile.folder, gateway, servers: &servers, databases, blobs, otlp: otlp.clone() };
     let services = Services::start(&home, plan)?;
     services.ready().await?;
 

@@ -169,7 +169,6 @@ impl Cluster {
         command
             .env("RUSHES_LISTEN", node.address.to_string())
             .env("RUSHES_ADMIN_LISTEN", node.admin.to_string())
-            .env("RUSHES_DATABASE_URL", node.postgres.url(&self.database.url())?)
             .env("RUSHES_REDIS_URL", node.redis.url(&self.redis.url())?)
             .env("RUSHES_NATS_URL", node.nats.url(&self.nats.url())?)
             .env("RUSHES_BLOBS_URL", format!("file://{}", self.folder.join("blobs").display()))
@@ -197,6 +196,9 @@ impl Cluster {
             .envs(self.more.iter().cloned())
             .envs(more)
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+        if let Some(url) = Database::url_for(&self.database.url(), node.name)? {
+            command.env("RUSHES_DATABASE_URL", node.postgres.url(&url)?);
+        }
         let log = self.folder.join(format!("{}-{}.log", node.name, node.replica));
         let process = Process::spawn(node.name, command, &log)?;
         *node.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);

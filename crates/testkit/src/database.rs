@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::config;
 use crate::postgres::Postgres;
+use schema::{Grant, Service};
 
 /// The lock under which a template is made: the letters of "rushes" as a number.
 const TEMPLATE_LOCK: i64 = 0x7275_7368_6573;
@@ -51,6 +52,19 @@ impl Database {
     #[must_use]
     pub fn url(&self) -> String {
         self.url.to_string()
+    }
+
+    /// Its URL, with no more rights than the role of `service` has.
+    #[must_use]
+    pub fn url_of(&self, service: Service) -> String {
+        as_service(self.url.clone(), service)
+    }
+
+    /// `url`, which leads to a migrated database as its owner, with no more rights than the role of the program `name` has. `None`
+    /// for a program that uses no database.
+    pub fn url_for(url: &str, name: &str) -> Result<Option<String>> {
+        let url = Url::parse(url).context("not the URL of a database")?;
+        Ok(Service::named(name).map(|service| as_service(url, service)))
     }
 
     /// Its name.
@@ -107,6 +121,9 @@ async fn template(server: &Url) -> Result<String> {
     for migration in schema::MIGRATOR.iter() {
         digest.update(&migration.checksum);
     }
+    for Grant { table, service, rights } in schema::GRANTS {
+        digest.update(format!("{table} {} {rights};", service.role()));
+    }
     let name = format!("rushes_template_{}", &hex::encode(digest.finalize())[..16]);
     let mut connection = connect(server).await?;
     sqlx::query("select pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut connection).await?;
@@ -134,6 +151,12 @@ async fn connect(server: &Url) -> Result<PgConnection> {
 async fn execute(connection: &mut PgConnection, statement: String) -> Result<()> {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await?;
     Ok(())
+}
+
+/// Each session begins by taking the role, so that a test needs no user and no password.
+fn as_service(mut url: Url, service: Service) -> String {
+    url.query_pairs_mut().append_pair("options[role]", service.role());
+    url.into()
 }
 
 fn named(server: &Url, name: &str) -> Url {

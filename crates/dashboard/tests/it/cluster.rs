@@ -95,7 +95,7 @@ impl Cluster {
     pub(crate) async fn configured(pool: PoolSettings, change: impl FnOnce(&mut Config)) -> Result<Self> {
         let servers = servers().await?;
         let database = Arc::new(Database::fresh().await?);
-        let trips = RoundTrips::before(&database.url()).await?;
+        let trips = RoundTrips::before(&database.url_of(testkit::Service::Dashboard)).await?;
         let source = Source::of(&[
             ("RUSHES_DATABASE_URL", &trips.url()),
             ("RUSHES_REDIS_URL", &servers.redis.url()),
@@ -120,7 +120,7 @@ impl Cluster {
         let nats = chassis::nats::connect(&servers.nats.url()).await?;
         let relay = Cache::start(relay, Some(pool), Some(nats))?;
         let pool = PgPool::connect(&database.url()).await?;
-        let reads = dashboard::read_pool_url(&database.url().parse()?);
+        let reads = dashboard::read_pool_url(&database.url_of(testkit::Service::Dashboard).parse()?);
         Ok(Self { pool, reads, trips, config, channel, relay, drain, serving, database })
     }
 
@@ -238,7 +238,7 @@ impl Replica {
     pub(crate) async fn of(cluster: &Cluster) -> Result<Self> {
         let servers = servers().await?;
         let database = &cluster.database;
-        let trips = RoundTrips::before(&database.url()).await?;
+        let trips = RoundTrips::before(&database.url_of(testkit::Service::Dashboard)).await?;
         let redis = before(&servers.redis.url()).await?;
         let nats = before(&servers.nats.url()).await?;
         let source = Source::of(&[

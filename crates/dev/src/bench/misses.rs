@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use proto::dashboard::v1::GetDashboardRequest;
 use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
-use testkit::RoundTrips;
+use testkit::{Database, RoundTrips};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
@@ -23,7 +23,8 @@ const CONNECTIONS: usize = 4;
 
 pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     say("500 callers of one dashboard that is not cached");
-    let counter = RoundTrips::before(bench.database.url()).await?;
+    let url = Database::url_for(bench.database.url(), "dashboard")?.context("dashboard uses the database")?;
+    let counter = RoundTrips::before(&url).await?;
     let service = bench.services.another("dashboard", &[("RUSHES_DATABASE_URL", &counter.url())]).await?;
     let mut connections = Vec::with_capacity(CONNECTIONS);
     for _ in 0..CONNECTIONS {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use chassis::request::caller::Caller;
 use http::Uri;
-use testkit::Process;
+use testkit::{Database, Process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
@@ -29,6 +29,8 @@ pub(super) const USUAL: [&str; 4] = ["dashboard", "generation-status", "thumbnai
 pub(super) struct Services {
     // The gateway drains first.
     running: Vec<Service>,
+    /// The database, as its owner.
+    database: String,
     /// What every service is told.
     common: Vec<(&'static str, String)>,
     /// Where each service listens, started or not.
@@ -50,6 +52,7 @@ impl Services {
         let ports = USUAL.map(|name| (name, local())).into();
         let mut services = Self {
             running: Vec::new(),
+            database: database.url().to_owned(),
             common: common(database, &ports)?,
             ports,
             folder: database.folder().to_owned(),
@@ -99,6 +102,9 @@ impl Services {
         let address = self.ports.get(name).copied().filter(|_| !taken).unwrap_or_else(local);
         let admin = local();
         let mut command = Command::new(program);
+        if let Some(url) = Database::url_for(&self.database, name)? {
+            command.env("RUSHES_DATABASE_URL", url);
+        }
         command
             .envs(self.common.iter().map(|(name, value)| (name, value)))
             .env("RUSHES_LISTEN", address.to_string())
@@ -154,7 +160,6 @@ fn common(database: &BenchDatabase, ports: &BTreeMap<&'static str, SocketAddr>) 
     std::fs::create_dir_all(&blobs).with_context(|| format!("making {}", blobs.display()))?;
     let at = |name: &str| ports.get(name).map(|address| format!("http://{address}")).with_context(|| name.to_owned());
     Ok(vec![
-        ("RUSHES_DATABASE_URL", database.url().to_owned()),
         ("RUSHES_REDIS_URL", database.redis.url()),
         ("RUSHES_NATS_URL", database.nats.url()),
         ("RUSHES_INTERNAL_KEYS", INTERNAL_KEYS.to_owned()),

@@ -1,10 +1,13 @@
 //! PostgreSQL, Redis and NATS of the local stack: those of the environment, else private ones with their data in
 //! `.rushes/`. A system's own servers are never touched.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use schema::Service;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use testkit::{Nats, Postgres, Redis};
 
 use crate::up::install::Server;
@@ -35,7 +38,7 @@ impl Urls {
 
 /// The servers of a running stack; private ones end with this value.
 pub(crate) struct Servers {
-    /// The database that the services use.
+    /// The database, as its owner.
     pub(crate) database: String,
     pub(crate) redis: String,
     pub(crate) nats: String,
@@ -59,6 +62,24 @@ impl Servers {
         let places = [&servers.database, &servers.redis, &servers.nats].map(|url| place(url));
         say.step(format!("PostgreSQL at {}, Redis at {}, NATS at {}", places[0], places[1], places[2]));
         Ok(servers)
+    }
+
+    /// The database as each service reaches it. In a private server each has a user of its own, with its role and a kept password; a
+    /// database that was given by its URL is reached by that URL, since its users are not ours to make.
+    pub(crate) async fn databases(&self, home: &Path) -> Result<BTreeMap<&'static str, String>> {
+        let mut databases = BTreeMap::new();
+        for service in Service::ALL {
+            let name = service.name();
+            let url = match self.private.0 {
+                None => self.database.clone(),
+                Some(_) => {
+                    let password = testkit::kept_secret(&home.join(format!("postgres-{name}.password")))?;
+                    user(&self.database, service, &password).await.with_context(|| format!("making {name}'s user"))?
+                }
+            };
+            databases.insert(name, url);
+        }
+        Ok(databases)
     }
 
     /// Waits until a private server has ended, and says which and why.
@@ -88,6 +109,25 @@ pub(crate) async fn forget(home: &Path, urls: &Urls) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("removing the stored videos"),
         _ => Ok(()),
     }
+}
+
+/// Makes the user of a service, or gives it the password again, and says the URL that it connects with.
+async fn user(owner: &str, service: Service, password: &str) -> Result<String> {
+    let (name, role) = (service.name(), service.role());
+    let mut connection = PgConnection::connect(owner).await?;
+    let exists: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
+        .bind(name)
+        .fetch_one(&mut connection)
+        .await?;
+    let verb = if exists { "alter" } else { "create" };
+    // Names and password are ours: letters, digits and hyphens.
+    let statements = format!("{verb} role \"{name}\" login password '{password}'; grant {role} to \"{name}\"");
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await?;
+    connection.close().await?;
+    let mut url = url::Url::parse(owner)?;
+    let set = url.set_username(name).and_then(|()| url.set_password(Some(password)));
+    set.ok().context("a URL that can have no user")?;
+    Ok(url.into())
 }
 
 async fn unless<T>(given: bool, title: &str, start: impl Future<Output = Result<T>>) -> Result<Option<T>> {

@@ -28,6 +28,8 @@ pub(crate) struct Plan<'a> {
     /// Holds the gateway's port until the gateway takes it.
     pub(crate) gateway: TcpListener,
     pub(crate) servers: &'a Servers,
+    /// The database as each service that uses it reaches it.
+    pub(crate) databases: BTreeMap<&'static str, String>,
     pub(crate) blobs: String,
     pub(crate) otlp: Option<String>,
 }
@@ -58,7 +60,8 @@ impl Services {
         let mut common = environment(&plan, &ports);
         // Kept: what they sign, such as addresses of providers' webhooks, outlives a run.
         common.insert(SETTING, testkit::kept_secret(&home.join("internal-keys"))?);
-        drop(plan);
+        let databases = plan.databases;
+        drop(plan.gateway);
         let mut services = Self { running: Vec::new() };
         for name in SERVICES {
             let (port, admin) = (ports[name], testkit::free_port());
@@ -70,6 +73,11 @@ impl Services {
                 .env("RUSHES_LISTEN", format!("127.0.0.1:{port}"))
                 .env("RUSHES_ADMIN_LISTEN", format!("127.0.0.1:{admin}"))
                 .current_dir(home);
+            if let Some(url) = databases.get(name) {
+                command.env("RUSHES_DATABASE_URL", url);
+            } else {
+                command.env_remove("RUSHES_DATABASE_URL");
+            }
             let process = Process::spawn(name, command, &log)?;
             services.running.push(Service { name, port, admin, process });
         }
@@ -159,7 +167,6 @@ impl Drop for Services {
 fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'static str, String> {
     let at = |name: &str| format!("http://127.0.0.1:{}", ports.get(name).copied().unwrap_or_default());
     let mut environment = BTreeMap::from([
-        ("RUSHES_DATABASE_URL", plan.servers.database.clone()),
         ("RUSHES_REDIS_URL", plan.servers.redis.clone()),
         ("RUSHES_NATS_URL", plan.servers.nats.clone()),
         ("RUSHES_BLOBS_URL", plan.blobs.clone()),

@@ -105,7 +105,6 @@ impl Cluster {
         command
             .env("RUSHES_LISTEN", self.address(name).to_string())
             .env("RUSHES_ADMIN_LISTEN", self.admin(name).to_string())
-            .env("RUSHES_DATABASE_URL", self.postgres.url(&self.database.url())?)
             .env("RUSHES_REDIS_URL", self.redis.url())
             .env("RUSHES_NATS_URL", self.nats.url())
             .env("RUSHES_BLOBS_URL", self.blobs().url)
@@ -127,6 +126,9 @@ impl Cluster {
             .env("RUSHES_LOG_FORMAT", "json")
             .envs(self.options.more.iter().cloned())
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+        if let Some(url) = Database::url_for(&self.database.url(), name)? {
+            command.env("RUSHES_DATABASE_URL", self.postgres.url(&url)?);
+        }
         if let Some(crash) = self.options.crash.filter(|_| name == "generation-status") {
             command.env("RUSHES_CRASH_AT", crash);
         }

@@ -67,7 +67,12 @@ impl Store {
         let sealed = self.seal(account, id.0, secret)?;
         let run = async |tx: &mut PgConnection| {
             // Creations of one account run one at a time, so that the count below holds.
-            let query = sqlx::query("select from accounts where id = $1 for no key update").bind(account.0);
+            // The account's row is another service's, which alone may lock it: the lock is on the account's id.
+            let query = sqlx::query(
+                "select pg_advisory_xact_lock(hashtextextended('endpoints:' || $1::text, 0))
+                 from accounts where id = $1",
+            )
+            .bind(account.0);
             if statement("lock_account", query.fetch_optional(&mut *tx)).await?.is_none() {
                 return Err(Error::NotFound(Noun::Account));
             }

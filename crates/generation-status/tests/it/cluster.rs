@@ -110,7 +110,8 @@ impl Cluster {
 
     /// A cluster on this database.
     pub(crate) async fn on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::new(database.url(), AssetUrls::public("http://assets.test"));
+        let mut config =
+            Config::new(database.url_of(testkit::Service::GenerationStatus), AssetUrls::public("http://assets.test"));
         let Pools { read, write, claim, finalize, reaper, webhook, .. } = &mut config.database;
         for pool in [read, write, claim, finalize, reaper, webhook] {
             // Tests crowd the machine.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::generations::v1::{BatchGetGenerationsRequest, Generation, GetGenerationRequest};
-use testkit::{Database, Nats, Redis, RoundTrips, eventually};
+use testkit::{Database, Nats, Redis, RoundTrips, Service, eventually};
 
 use crate::cluster::{Cluster, Node, User};
 use crate::watches::{Watch, all, named};
@@ -21,7 +21,7 @@ impl Counted {
     async fn start() -> Self {
         let (nats, redis) = (Nats::launch().await.unwrap(), Redis::launch().await.unwrap());
         let database = Database::fresh().await.unwrap();
-        let counter = RoundTrips::before(&database.url()).await.unwrap();
+        let counter = RoundTrips::before(&database.url_of(Service::GenerationStatus)).await.unwrap();
         let cluster = Cluster::on(database, |config| {
             config.nats_url = Some(nats.url());
             config.cache.redis_url = Some(redis.url());

@@ -1,8 +1,10 @@
 //! testkit against the real servers of this machine.
 #![allow(clippy::unwrap_used)]
 
+mod grants;
 mod killed;
 mod proxy;
+mod roles;
 mod round_trips;
 mod servers;
 mod spans;

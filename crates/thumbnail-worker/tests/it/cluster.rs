@@ -99,7 +99,7 @@ impl Cluster {
         let mut config = Config {
             telemetry: telemetry::Settings::default(),
             server: server::Settings { listen: free, admin: free },
-            database: DatabaseConfig { url: database.url(), pool },
+            database: DatabaseConfig { url: database.url_of(testkit::Service::ThumbnailWorker), pool },
             nats_url: None,
             blobs: blobs::Settings { url, options: Vec::new() },
             assets: AssetUrls::public(PUBLIC),
