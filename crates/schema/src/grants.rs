@@ -77,6 +77,8 @@ grants! {
         GenerationStatus: "select",
     }
     api_keys { Dashboard: "select, insert, update" }
+    // What writes it runs with the rights of its owner.
+    audit_entries { Dashboard: "select" }
     projects {
         Dashboard: "select, insert, update (title, description, scene_count, version, update_time, delete_time)",
         GenerationStatus: "select, update (completed_count, completed_cost_micros)",
@@ -95,7 +97,7 @@ grants! {
         GenerationStatus: "select, insert, update",
     }
     generation_orders { GenerationStatus: "select, insert, update" }
-    generation_labels { GenerationStatus: "select, insert" }
+    generation_labels { GenerationStatus: "select, insert, delete" }
     credit_accounts {
         Dashboard: "select",
         GenerationStatus: "select, insert, update",
@@ -113,15 +115,22 @@ grants! {
 
     assets {
         GenerationStatus: "select",
-        ThumbnailWorker: "select, insert, update",
+        ThumbnailWorker: "select, insert, update, delete",
     }
-    thumbnails { ThumbnailWorker: "select, insert, update" }
+    thumbnails { ThumbnailWorker: "select, insert, update, delete" }
+    asset_uses {
+        GenerationStatus: "select, insert, delete",
+        ThumbnailWorker: "select",
+    }
+    account_storage { ThumbnailWorker: "select, insert, update" }
+    storage_quotas { ThumbnailWorker: "select" }
+    storage_scan { ThumbnailWorker: "select, update" }
 
     // Each service has jobs of its own kinds; generation-status has what operators do about all of them.
     jobs {
         Dashboard: "select, insert",
-        GenerationStatus: "select, insert, update",
-        ThumbnailWorker: "select, insert, update",
+        GenerationStatus: "select, insert, update, delete",
+        ThumbnailWorker: "select, insert, update, delete",
     }
     job_turns {
         Dashboard: "select, insert, update",
@@ -130,8 +139,8 @@ grants! {
     }
     job_events {
         Dashboard: "insert",
-        GenerationStatus: "select, insert",
-        ThumbnailWorker: "insert",
+        GenerationStatus: "select, insert, delete",
+        ThumbnailWorker: "select, insert, delete",
     }
     job_accounts {
         Dashboard: "select",
