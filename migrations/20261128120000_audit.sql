@@ -111,17 +111,17 @@ create trigger audit_api_key_update after update on api_keys for each row
           or old.expire_time is distinct from new.expire_time or old.allowed_networks is distinct from new.allowed_networks)
     execute function rushes_audit_api_key();
 
--- What operators book; holds and charges follow from generations and stand in the ledger.
+-- What operators book, by the line that stands for the entry; holds and charges follow from generations and stand in the ledger.
 create function rushes_audit_credits() returns trigger language plpgsql as
 $$
 begin
     perform rushes_audit('credits.' || new.entry, new.account_id, 'creditAccount/entries/' || new.id, jsonb_build_object(
-        'amount_micros', new.amount_micros, 'reason', new.reason));
+        'amount_micros', -new.amount_micros, 'reason', new.reason));
     return null;
 end
 $$;
 create trigger audit_credits after insert on ledger for each row
-    when (new.book = 'available' and new.entry in ('grant', 'adjust')) execute function rushes_audit_credits();
+    when (new.book = 'issued' and new.entry in ('grant', 'adjust')) execute function rushes_audit_credits();
 
 create function rushes_audit_pause() returns trigger language plpgsql as
 $$

@@ -28,8 +28,8 @@ use self::seal::Seal;
 use self::{session::Sessions, watches::Watches};
 use crate::{
     error::Error,
-    grpc::{self, Asker, Own},
     keys::Keys,
+    limit_service::{self, Asker, Own},
     limits::{Admitted, Limits},
     routes::Routes,
 };
@@ -53,7 +53,7 @@ impl Forward {
     /// An account has at most `max_watches` open at a time.
     pub(crate) fn new(routes: Routes, keys: Keys, limits: Limits, max_watches: usize) -> Self {
         let (sessions, watches) = (Sessions::new(), Watches::new(max_watches));
-        Self { routes, keys, own: grpc::own(limits.clone()), limits, seal: None, sessions, watches }
+        Self { routes, keys, own: limit_service::own(limits.clone()), limits, seal: None, sessions, watches }
     }
 
     /// The same, which lets through no token that is not sealed with one of these keys; without any, every token.
@@ -64,7 +64,7 @@ impl Forward {
     /// The same, whose watches end when `drain` begins.
     pub(crate) fn until(self, drain: Drain) -> Self {
         let limits = self.limits.until(drain.clone());
-        Self { own: grpc::own(limits.clone()), limits, watches: self.watches.until(drain), ..self }
+        Self { own: limit_service::own(limits.clone()), limits, watches: self.watches.until(drain), ..self }
     }
 
     async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, Error> {

@@ -157,7 +157,7 @@ impl Config {
             generations: generations.read(source)?,
             work: work.read(source)?,
             watch: cache::watch::Settings::read(source)?,
-            webhooks: Webhooks { reach: read_reach(source)?, secrets: Arc::new(SecretKeys::read(source)?), ..webhooks },
+            webhooks: Webhooks { reach: read_reach(source)?, secrets: Arc::new(read_secrets(source)?), ..webhooks },
             retention: retention::Settings {
                 generation_jobs: read_days(source, "RUSHES_RETENTION_GENERATION_JOBS", retention.generation_jobs)?,
                 internal_jobs: read_days(source, "RUSHES_RETENTION_INTERNAL_JOBS", retention.internal_jobs)?,
@@ -228,6 +228,14 @@ fn read_reach(source: &Source) -> Result<Reach, Error> {
         None | Some("public") => Ok(Reach::Public),
         Some("anywhere") => Ok(Reach::Anywhere),
         Some(_) => Err(Error::wrong("RUSHES_WEBHOOK_REACH", should)),
+    }
+}
+
+fn read_secrets(source: &Source) -> Result<SecretKeys, Error> {
+    let should = "32 or more random characters; with commas between several while they change";
+    match source.optional::<String>("RUSHES_SECRETS_KEYS", should)? {
+        None => Ok(SecretKeys::default()),
+        Some(keys) => SecretKeys::parse(&keys).ok_or_else(|| Error::wrong("RUSHES_SECRETS_KEYS", should)),
     }
 }
 

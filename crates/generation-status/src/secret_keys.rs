@@ -4,7 +4,6 @@
 //! another; the first key seals and every key opens; and a secret that no key opens is never taken for one in the clear, which has
 //! another length.
 
-use chassis::settings::{Error, Source};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -12,10 +11,6 @@ use uuid::Uuid;
 
 use crate::model::Secret;
 
-/// The setting of the keys.
-const SETTING: &str = "RUSHES_SECRETS_KEYS";
-/// What the setting should be.
-const EXPECTED: &str = "32 or more random characters; with commas between several while they change";
 /// The shortest key, in characters.
 const MIN_KEY: usize = 32;
 /// The first byte of what is sealed: how.
@@ -50,7 +45,7 @@ impl std::fmt::Debug for SecretKeys {
 }
 
 impl SecretKeys {
-    /// Parses keys with commas between them, the one that seals first.
+    /// Parses keys with commas between them, the one that seals first; `None` where one is too short to be a key.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let key = |text: &str| {
@@ -63,17 +58,6 @@ impl SecretKeys {
             (text.len() >= MIN_KEY).then(|| Key { id, key: LessSafeKey::new(key) })
         };
         text.split(',').map(key).collect::<Option<_>>().map(Self)
-    }
-
-    /// Reads `RUSHES_SECRETS_KEYS`; none where it is not set.
-    ///
-    /// # Errors
-    /// When a key is too short to be one.
-    pub(crate) fn read(source: &Source) -> Result<Self, Error> {
-        match source.optional::<String>(SETTING, EXPECTED)? {
-            None => Ok(Self::default()),
-            Some(text) => Self::parse(&text).ok_or_else(|| Error::wrong(SETTING, EXPECTED)),
-        }
     }
 
     /// The id of the key that seals; `None` where secrets are stored in the clear.
@@ -165,12 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn a_short_key_is_named_and_not_shown() {
+    fn a_short_key_is_none_and_no_key_is_shown() {
         for text in ["short", "", "old-old-old-old-old-old-old-old-old,"] {
             assert!(SecretKeys::parse(text).is_none(), "{text}");
         }
-        let error = SecretKeys::read(&Source::of(&[(SETTING, "hidden")])).unwrap_err().to_string();
-        assert!(error.starts_with(SETTING) && !error.contains("hidden"), "{error}");
         assert_eq!(format!("{:?}", keys(OLD)), "SecretKeys(1)");
     }
 }

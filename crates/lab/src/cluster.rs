@@ -178,6 +178,7 @@ impl Cluster {
             .env("RUSHES_GENERATION_WORKER_URL", url("generation-worker"))
             .env("RUSHES_HOOKS_URL", format!("{}/hooks", url("gateway")))
             .env("RUSHES_INTERNAL_KEYS", "laboratory-laboratory-laboratory-1")
+            .env("RUSHES_SECRETS_KEYS", "laboratory-laboratory-laboratory-2")
             // The same on both replicas: it is part of what is cached.
             .env("RUSHES_PUBLIC_URL", "http://gateway.test")
             .env("RUSHES_LOCAL_PACE", "0")

@@ -7,6 +7,7 @@ mod clients;
 mod faults;
 mod history;
 mod load;
+mod revocations;
 mod watched;
 mod watchers;
 mod workload;
@@ -22,6 +23,7 @@ use serde_json::json;
 
 use self::faults::{Counts, Script};
 use self::history::Findings;
+use self::revocations::Revocations;
 use self::watched::WatchFindings;
 use self::workload::Workload;
 use crate::Progress;
@@ -53,14 +55,17 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     let until = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
     let clients = clients::begin(&workload);
     let watchers = watchers::begin(&workload, options.seed);
+    let revoking = revocations::begin(&workload).await?;
     let loads = load::Meter::begin(Arc::clone(&cluster));
     let (counts, phases) = faults::play(options.scenario, &workload, &loads, options.seed, until).await;
     workload.stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.context("a client panicked")?;
     }
+    let mut revoked = revoking.await.context("a client panicked")??;
     say("all faults have ended: waiting for every generation to end");
     let unended = workload.settle(Duration::from_secs(120)).await?;
+    revocations::finish(&workload, &mut revoked).await?;
     // Where nobody can be asked for long, news come late.
     let punctual = options.scenario != Script::PostgresSilent;
     let mut seen = Vec::new();
@@ -68,12 +73,13 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     let mut findings = workload.history.check();
     findings.violations.extend(seen);
     findings.violations.extend(unended);
+    findings.violations.append(&mut revoked.violations);
     findings.violations.extend(cluster.books().await?);
     let errors = workload.errors();
     if json {
-        out::print(format_args!("{}\n", object(&findings, &watches, &counts, errors)))?;
+        out::print(format_args!("{}\n", object(&findings, &watches, &revoked, &counts, errors)))?;
     } else {
-        out::print(format_args!("{}", text(&findings, &watches, &counts, errors, &workload, &phases)))?;
+        out::print(format_args!("{}", text(&findings, &watches, &revoked, &counts, errors, &workload, &phases)))?;
     }
     for violation in findings.violations.iter().take(20) {
         out::warn(violation);
@@ -81,7 +87,13 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     Ok(if findings.violations.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-fn object(findings: &Findings, watches: &WatchFindings, faults: &Counts, errors: u64) -> serde_json::Value {
+fn object(
+    findings: &Findings,
+    watches: &WatchFindings,
+    revoked: &Revocations,
+    faults: &Counts,
+    errors: u64,
+) -> serde_json::Value {
     json!({
         "reads": findings.reads,
         "writes": findings.writes,
@@ -90,12 +102,14 @@ fn object(findings: &Findings, watches: &WatchFindings, faults: &Counts, errors:
         "worst_staleness_ms": findings.worst.as_millis(),
         "errors": errors,
         "watches": watches.object(),
+        "revocations": revoked.object(),
     })
 }
 
 fn text(
     findings: &Findings,
     watches: &WatchFindings,
+    revoked: &Revocations,
     faults: &Counts,
     errors: u64,
     workload: &Workload,
@@ -113,6 +127,7 @@ fn text(
         findings.violations.len()
     );
     let _ = writeln!(text, "{watches}");
+    let _ = writeln!(text, "{revoked}");
     for (kind, count) in faults {
         let _ = writeln!(text, "  {count:>5} {kind}");
     }

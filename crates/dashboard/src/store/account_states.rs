@@ -133,7 +133,7 @@ impl Store {
         let query = sqlx::query_as::<_, Row>(
             "update accounts
                 set suspend_time = coalesce(suspend_time, now()), suspend_note = $4, version = version + 1
-               from set_config('rushes.traceparent', $2, true), set_config('rushes.actor', $3, true)
+               from set_config('rushes.traceparent', $2, true), set_config('rushes.actor', $3, true) as acting
               where id = $1
              returning id, display_name, email, create_time, suspend_time, suspend_note, limits,
                        -- now() is the time of this transaction, so an earlier suspension has another time.
@@ -153,7 +153,7 @@ impl Store {
              update accounts a
                 set suspend_time = null, suspend_note = '',
                     version = a.version + (before.suspend_time is not null)::integer
-               from before, set_config('rushes.traceparent', $2, true), set_config('rushes.actor', $3, true)
+               from before, set_config('rushes.traceparent', $2, true), set_config('rushes.actor', $3, true) as acting
               where a.id = before.id
              returning a.id, a.display_name, a.email, a.create_time, a.suspend_time, a.suspend_note, a.limits,
                        before.suspend_time is not null as is_new",
@@ -175,7 +175,7 @@ impl Store {
             "with before as (select id, limits from accounts where id = $1 for no key update)
              update accounts a
                 set limits = $4, version = a.version + (before.limits is distinct from $4)::integer
-               from before, set_config('rushes.traceparent', $2, true), set_config('rushes.actor', $3, true)
+               from before, set_config('rushes.traceparent', $2, true), set_config('rushes.actor', $3, true) as acting
               where a.id = before.id
              returning a.id, a.display_name, a.email, a.create_time, a.suspend_time, a.suspend_note, a.limits,
                        before.limits is distinct from $4 as is_new",

@@ -113,7 +113,7 @@ impl Store {
                 "with made as (
                     insert into accounts (id, display_name, email)
                     select $1, $2, $3
-                      from set_config('rushes.traceparent', $7, true), set_config('rushes.actor', $8, true)
+                      from set_config('rushes.traceparent', $7, true), set_config('rushes.actor', $8, true) as acting
                     returning id, create_time
                  ), welcomed as (
                     insert into notices (id, account_id, title, body) select $4, id, $5, $6 from made
@@ -147,7 +147,7 @@ impl Store {
             sqlx::query_as::<_, KeyRow>(
                 "insert into api_keys (id, account_id, key_sha256, prefix, scopes, expire_time, allowed_networks)
                  select $1, a.id, $3, $4, $5, $6, $9
-                   from accounts a, set_config('rushes.traceparent', $7, true), set_config('rushes.actor', $8, true)
+                   from accounts a, set_config('rushes.traceparent', $7, true), set_config('rushes.actor', $8, true) as acting
                   where a.id = $2 and ($6::timestamptz is null or $6 > now())
                  returning id, account_id, prefix, scopes, version, expire_time, revoke_time, allowed_networks",
             )
@@ -181,7 +181,7 @@ impl Store {
             sqlx::query_as::<_, ChangedRow>(
                 "update api_keys
                     set version = version + (revoke_time is null)::integer, revoke_time = coalesce(revoke_time, now())
-                   from set_config('rushes.traceparent', $3, true), set_config('rushes.actor', $4, true)
+                   from set_config('rushes.traceparent', $3, true), set_config('rushes.actor', $4, true) as acting
                   where account_id = $1 and id = $2
                  returning id, account_id, prefix, scopes, version, expire_time, revoke_time, allowed_networks, key_sha256,
                            -- now() is the time of this transaction, so an earlier revocation has another time.
@@ -209,7 +209,7 @@ impl Store {
             sqlx::query_as::<_, ChangedRow>(
                 "update api_keys
                     set version = version + 1, allowed_networks = $5
-                   from set_config('rushes.traceparent', $3, true), set_config('rushes.actor', $4, true)
+                   from set_config('rushes.traceparent', $3, true), set_config('rushes.actor', $4, true) as acting
                   where account_id = $1 and id = $2
                  returning id, account_id, prefix, scopes, version, expire_time, revoke_time, allowed_networks, key_sha256,
                            true as is_new",

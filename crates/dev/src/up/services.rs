@@ -180,6 +180,8 @@ fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'stati
         ("RUSHES_TRUST_TRACEPARENT", "true".to_owned()),
         // Who tries webhooks out listens on this machine.
         ("RUSHES_WEBHOOK_REACH", "anywhere".to_owned()),
+        // It lies beside the database that it would protect, and stays the same for the next start on the same data.
+        ("RUSHES_SECRETS_KEYS", "local-only-local-only-local-only-local-only".to_owned()),
         // Spans are to be seen while their request is still remembered; the usual batch waits five seconds.
         ("OTEL_BSP_SCHEDULE_DELAY", "500".to_owned()),
         // The machine may be building something: PostgreSQL is then slow to answer, and not down.

@@ -188,7 +188,7 @@ async fn behind_a_proxy_the_forwarded_address_is_the_one_that_counts() {
 }
 
 #[tokio::test]
-async fn a_service_is_told_which_key_calls_and_nobody_else_says_so() {
+async fn a_service_knows_which_key_calls_and_nobody_else_says_so() {
     let cluster = Cluster::start().await;
     let (account, mut name) = (Uuid::now_v7(), String::new());
     let key = cluster.key_with(account, |key| {

@@ -113,7 +113,7 @@ impl account_service_server::AccountService for Services {
         Err(Status::internal("the gateway let an internal method through"))
     }
 
-    /// Records the call, so that tests see who a service is told that calls.
+    /// Records the call, so that tests see who calls, as a service has it.
     async fn get_account(&self, request: Request<GetAccountRequest>) -> Result<Response<Account>, Status> {
         self.record(&request)?;
         let display_name = Actor::of(&request).as_str().to_owned();

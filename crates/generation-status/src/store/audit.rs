@@ -17,10 +17,11 @@ pub(super) fn trace() -> String {
 
 /// Names who acts in the rest of a transaction.
 pub(super) async fn act_as(tx: &mut PgConnection, actor: &Actor) -> Result<(), Error> {
-    let query =
-        sqlx::query("select from set_config('rushes.traceparent', $1, true), set_config('rushes.actor', $2, true)")
-            .bind(trace())
-            .bind(actor.as_str());
+    let query = sqlx::query(
+        "select from set_config('rushes.traceparent', $1, true), set_config('rushes.actor', $2, true) as acting",
+    )
+    .bind(trace())
+    .bind(actor.as_str());
     statement("name_actor", query.execute(tx)).await?;
     Ok(())
 }
@@ -36,7 +37,7 @@ pub(super) async fn enter(
 ) -> Result<(), Error> {
     let query = sqlx::query(
         "select rushes_audit($3, $4, $5, $6)
-           from set_config('rushes.traceparent', $1, true), set_config('rushes.actor', $2, true)",
+           from set_config('rushes.traceparent', $1, true), set_config('rushes.actor', $2, true) as acting",
     )
     .bind(trace())
     .bind(actor.as_str())

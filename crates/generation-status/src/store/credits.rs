@@ -105,7 +105,7 @@ impl Store {
              )
              insert into credit_accounts as c (account_id, available_micros)
              select $3, case when exists (select from credit_accounts where account_id = $3) then 0 else $4 end
-             from entered, set_config('rushes.traceparent', $8, true), set_config('rushes.actor', $9, true)
+             from entered, set_config('rushes.traceparent', $8, true), set_config('rushes.actor', $9, true) as acting
              where book = 'available'
              on conflict (account_id) do update set available_micros = c.available_micros + $4
              returning c.available_micros, c.held_micros, c.spent_micros",

@@ -99,7 +99,7 @@ impl Sender {
             // Only this task takes slots, and it claimed as many jobs as were free; but an attempt that turned out to be slow may have
             // changed its slot for a slow one meanwhile.
             let Some(slot) = slots.take(leased.queue == SLOW_QUEUE) else {
-                self.store.put_delivery_back(&leased).await?;
+                self.store.put_delivery_back(&leased, Duration::ZERO).await?;
                 continue;
             };
             let sender = self.clone();

@@ -91,8 +91,8 @@ async fn what_is_done_to_a_generation_is_entered_and_what_is_refused_is_not() {
     requeue(&cluster, &letter, Uuid::now_v7()).await.expect_err("it was requeued");
     let log = entries(&cluster, Some(user.account)).await;
     let log: Vec<_> = log.iter().filter(|entry| entry.act.starts_with("generation.")).collect();
-    let told: Vec<_> = log.iter().map(|entry| (entry.act.as_str(), entry.subject.as_str())).collect();
-    assert_eq!(told, [("generation.resolve", name.as_str()), ("generation.requeue", letter.as_str())]);
+    let listed: Vec<_> = log.iter().map(|entry| (entry.act.as_str(), entry.subject.as_str())).collect();
+    assert_eq!(listed, [("generation.resolve", name.as_str()), ("generation.requeue", letter.as_str())]);
     assert_eq!(log[0].detail["note"].as_str(), Some("ada: asked the provider"));
     assert_eq!(log[1].actor, format!("accounts/{}", Uuid::nil()));
     assert_eq!(cluster.credit(&user).await.held_micros, PRICE);

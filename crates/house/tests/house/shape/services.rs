@@ -17,7 +17,7 @@ const PARTS: [&str; 11] =
 
 /// The parts that a service has no use for, and why.
 const ABSENT: &[(&str, &str, &str)] = &[
-    ("gateway", "grpc", "it forwards the bytes of every call and answers none itself"),
+    ("gateway", "grpc", "it forwards the bytes of every call; the one service that it answers is limit_service.rs"),
     ("gateway", "cache", "it keeps nothing but whose a key is, in keys.rs"),
     ("gateway", "store", "it has no database: keys come from the dashboard"),
     ("gateway", "crash_points", "it does nothing that could be left half done"),
