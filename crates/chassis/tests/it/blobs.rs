@@ -9,7 +9,7 @@ use std::{
 
 use axum::{Router, body::Body, extract::State, response::IntoResponse as _};
 use bytes::Bytes;
-use chassis::blobs::{Access, Error, Meta, Name, Settings, Store};
+use chassis::blobs::{Access, Error, Name, Settings, Store};
 use futures::TryStreamExt as _;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;

@@ -12,13 +12,13 @@ fn writes(text: &str, table: &str) -> BTreeSet<&'static str> {
     let mut found = BTreeSet::new();
     for at in 0..words.len() {
         match words[at..] {
-            ["insert", "into", name, ..] if name == table => drop(found.insert("insert")),
-            ["delete", "from", name, ..] if name == table => drop(found.insert("delete")),
+            ["insert", "into", name, ..] if name == table => _ = found.insert("insert"),
+            ["delete", "from", name, ..] if name == table => _ = found.insert("delete"),
             ["update", name, "set", ..] | ["update", name, _, "set", ..] if name == table => {
-                drop(found.insert("update"))
+                found.insert("update");
             }
             // A lock, and what is done where a row is there already.
-            ["on", "conflict", ..] | ["for", "update" | "share" | "no" | "key", ..] => drop(found.insert("update")),
+            ["on", "conflict", ..] | ["for", "update" | "share" | "no" | "key", ..] => _ = found.insert("update"),
             _ => {}
         }
     }
