@@ -80,10 +80,11 @@ async fn credits_shares_and_pauses_are_entered_with_who_and_what() {
 async fn what_is_done_to_a_generation_is_entered_and_what_is_refused_is_not() {
     let cluster = quick().await;
     let user = cluster.user(3).await;
+    // While there is no worker that would take it.
+    let letter = expired(&cluster, &user).await;
     let (_worker, _, name) = unconfirmed(&cluster, &user).await;
     resolve(&cluster, &user, &name, Resolution::Failed(ProviderCharge::Charged.into())).await.unwrap();
     resolve(&cluster, &user, &name, Resolution::Failed(ProviderCharge::Charged.into())).await.expect_err("it is over");
-    let letter = expired(&cluster, &user).await;
     let request = Uuid::now_v7();
     for _ in 0..2 {
         requeue(&cluster, &letter, request).await.unwrap();
