@@ -16,7 +16,7 @@ crate::metrics! {
     /// Connections to the public port that ended, by reason: peer, drain, age, idle (no request), handshake (nothing was said in time)
     /// or stalled (nothing was taken).
     CONNECTIONS_CLOSED = counter "rushes_public_connections_closed_total" in "connections" by ["reason"];
-    /// Reads of public connections that waited, since more frames had come than their rate and their answers allow.
+    /// Reads of public connections that waited, since more had come of their address than its rate and its answers allow.
     READS_DELAYED = counter "rushes_public_reads_delayed_total" in "reads" by [];
     /// What anybody may ask for and was refused since there were too many at once, by kind and by limit: all, or address.
     REFUSED_BY_ADDRESS = counter "rushes_public_refused_total" in "refusals" by ["kind", "limit"];

@@ -58,7 +58,7 @@ pub(super) struct Connections {
     door: Arc<Door>,
     connections: ByAddress,
     requests: ByAddress,
-    /// What frames may cost, by address; remembered for a while after an address's last connection.
+    /// What connections may cost, by address; remembered for a while after an address's last connection.
     allowances: Cache<IpAddr, Allowance>,
 }
 
@@ -158,13 +158,16 @@ impl Connections {
         Self { door, connections, requests, allowances }
     }
 
-    /// What frames from `peer` may cost. A proxy's connections are of many clients: each has an allowance of its own.
+    /// What a connection that begins from `peer` may cost, its beginning paid. A proxy's connections are of many clients: each has
+    /// an allowance of its own.
     async fn allowance(&self, peer: IpAddr) -> Allowance {
         let rate = self.door.frame_rate;
-        match self.door.trusted_hops {
-            0 => self.allowances.get_with(peer, async { Allowance::new(rate) }).await,
-            _ => Allowance::new(rate),
-        }
+        let allowance = match self.door.trusted_hops {
+            0 => self.allowances.get_with(peer, async { Allowance::of_address(rate) }).await,
+            _ => Allowance::of_proxy(rate),
+        };
+        allowance.connected();
+        allowance
     }
 
     /// Serves a connection from `peer` in a task of `tasks`, if there is a place for it; it begins to end with `end`.

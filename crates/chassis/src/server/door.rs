@@ -30,8 +30,9 @@ pub struct Door {
     pub max_connections_per_address: usize,
     /// Streams at a time on one HTTP/2 connection. A quarter of them may be watches.
     pub max_streams: u32,
-    /// What the HTTP/2 frames of one address may cost a second beside what is answered: 1 for a WINDOW_UPDATE, a PRIORITY, a reset or
-    /// a small DATA frame, 4 for a PING or SETTINGS, 1 and 1 more for every 32 bytes of headers; 16 bytes of an answer earn 1.
+    /// What one address may cost a second beside what is answered: 12 for a connection; of HTTP/2 1 for a WINDOW_UPDATE, a PRIORITY, a
+    /// reset or a small DATA frame, 4 for a PING or SETTINGS, 1 and 1 more for every 32 bytes of headers; of HTTP/1 1 for each read
+    /// and 1 more for every KiB. 16 bytes of an answer earn 1, up to what its connection's frames and reads have cost.
     pub frame_rate: u32,
     /// Requests that run at a time from one address, watches included.
     pub max_requests_per_address: usize,

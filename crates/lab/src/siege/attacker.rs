@@ -1,12 +1,13 @@
 //! The attacker: an account of its own with all that a customer has, and the means to call, to open bare connections, and to do
 //! either many times at once.
 //!
-//! Invariants: it comes from other addresses than the good client, as another machine would; and it notes what it was told.
+//! Invariants: it comes from other addresses than the good client, as another machine would, and with each attack from new ones, so that
+//! no attack is read slowly for what another has cost; and it notes what it was told.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,7 @@ pub(super) struct Attacker {
     pub(super) endpoint: String,
     answers: Mutex<BTreeMap<String, u64>>,
     next_address: AtomicU8,
+    attack: AtomicU16,
 }
 
 impl Attacker {
@@ -73,6 +75,7 @@ impl Attacker {
             endpoint: endpoint.map(|endpoint| endpoint.into_inner().name).unwrap_or_default(),
             answers: Mutex::default(),
             next_address: AtomicU8::new(0),
+            attack: AtomicU16::new(0),
         })
     }
 
@@ -92,8 +95,10 @@ impl Attacker {
         ));
     }
 
-    pub(super) fn forget(&self) {
+    /// Begins another attack: nothing has been answered, and its addresses are others.
+    pub(super) fn begin(&self) {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.attack.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The most frequent answers.
@@ -105,10 +110,11 @@ impl Attacker {
         answers
     }
 
-    /// A few addresses take turns.
+    /// A few addresses take turns, none of which another attack has had.
     fn address(&self) -> IpAddr {
         let turn = self.next_address.fetch_add(1, Ordering::Relaxed) % 4;
-        IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66 + turn))
+        let [high, low] = self.attack.load(Ordering::Relaxed).to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(127, high, low, 66 + turn))
     }
 
     /// A bare connection to the gateway.

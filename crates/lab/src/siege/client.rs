@@ -3,7 +3,7 @@
 //!
 //! Invariant: a call is begun when it is due, not when the one before was answered, so that a stall is felt by all that were due.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,6 +48,9 @@ struct Felt {
 #[derive(Debug, Default)]
 struct Noted {
     felt: Vec<Felt>,
+    /// The calls that are being answered, by their numbers, and the number of the next.
+    open: BTreeSet<u64>,
+    next: u64,
     /// The generations that were started, and whether each has ended well.
     started: HashMap<String, bool>,
     /// The latest that was started.
@@ -88,8 +91,7 @@ impl GoodClient {
         let from = Instant::now();
         meanwhile.await;
         let to = Instant::now();
-        // The last calls that were due are still being answered.
-        tokio::time::sleep(TIMEOUT + Duration::from_millis(100)).await;
+        self.answered().await;
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let felt = noted.felt.iter().filter(|felt| (from..to).contains(&felt.due)).collect::<Vec<_>>();
         let mut took = felt.iter().map(|felt| felt.took).collect::<Vec<_>>();
@@ -100,6 +102,19 @@ impl GoodClient {
         }
         let p99 = took.get((took.len() * 99 / 100).min(took.len().saturating_sub(1))).copied().unwrap_or_default();
         Window { calls: took.len(), p99, errors }
+    }
+
+    /// Waits until all calls that were due so far have been answered, or have had their time.
+    async fn answered(&self) {
+        let last = self.noted.lock().unwrap_or_else(PoisonError::into_inner).next;
+        let until = Instant::now() + TIMEOUT + Duration::from_secs(1);
+        while Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            if noted.open.first().is_none_or(|first| *first >= last) {
+                return;
+            }
+        }
     }
 
     /// Waits until all that it has started so far has ended well; tells what has not.
@@ -144,6 +159,7 @@ impl Caller {
         for turn in 1_u64.. {
             due.tick().await;
             let me = self.clone();
+            let number = me.open();
             tokio::spawn(async move {
                 let begun = Instant::now();
                 let call = me.call(turn);
@@ -153,6 +169,7 @@ impl Caller {
                 };
                 let error = answer.err().map(|status| format!("{what}: {:?} {}", status.code(), status.message()));
                 me.note(Felt { due: begun, took: begun.elapsed(), error });
+                me.noted.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&number);
             });
         }
     }
@@ -222,6 +239,15 @@ impl Caller {
             let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
             noted.started.extend(completed.map(|generation| (generation.name, true)));
         }
+    }
+
+    /// Notes that a call begins; gives its number.
+    fn open(&self) -> u64 {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = noted.next;
+        noted.next += 1;
+        noted.open.insert(number);
+        number
     }
 
     fn note(&self, felt: Felt) {

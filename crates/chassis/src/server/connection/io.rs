@@ -1,4 +1,4 @@
-//! The bytes of one connection: those that came are counted, a flood of frames is read slowly, and a peer that takes none for too
+//! The bytes of one connection: those that came are counted, a flood is read slowly, and a peer that takes none for too
 //! long has none sent any more.
 
 use std::{
@@ -50,7 +50,8 @@ impl Io {
 
     fn bounded(&mut self, context: &mut Context<'_>, polled: Poll<Result<usize>>) -> Poll<Result<usize>> {
         if let Poll::Ready(sent) = &polled {
-            self.allowance.sent(sent.as_ref().map_or(0, |bytes| *bytes));
+            let sent = sent.as_ref().map_or(0, |bytes| *bytes);
+            self.frames.sent(sent, &self.allowance);
             self.waiting = None;
             return polled;
         }

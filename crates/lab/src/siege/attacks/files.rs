@@ -85,11 +85,15 @@ pub(super) async fn lying_sizes(attacker: Arc<Attacker>, until: Instant) {
 }
 
 pub(super) async fn jpeg_scans(attacker: Arc<Attacker>, until: Instant) {
-    uploading(attacker, until, pictures::jpeg_scans).await;
+    uploading(attacker, until, || pictures::jpeg(1_000)).await;
+}
+
+pub(super) async fn jpeg_work(attacker: Arc<Attacker>, until: Instant) {
+    uploading(attacker, until, || pictures::jpeg(100)).await;
 }
 
 pub(super) async fn png_bomb(attacker: Arc<Attacker>, until: Instant) {
-    uploading(attacker, until, || pictures::png(7_000, 0)).await;
+    uploading(attacker, until, || pictures::png(pictures::LARGEST, 0)).await;
 }
 
 pub(super) async fn png_chunks(attacker: Arc<Attacker>, until: Instant) {
