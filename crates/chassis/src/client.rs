@@ -20,9 +20,12 @@ use http::{Request, Response, Uri};
 use tonic::{Code, Status, body::Body, transport};
 use tower::{Service, ServiceExt as _};
 use tracing::{Instrument as _, Span, field::Empty};
+use uuid::Uuid;
 
 use crate::{
-    request::{Scope, deadline},
+    identity::{self, By, Shown},
+    keyring::InternalKeys,
+    request::{Scope, caller, deadline},
     rpc::{self, Call, Side},
     status::Failure,
     telemetry::{self, attributes},
@@ -49,6 +52,8 @@ pub struct Channel {
     port: u16,
     connections: Arc<[transport::Channel]>,
     next: Arc<AtomicUsize>,
+    /// Who we say that we are.
+    shown: Option<Arc<Shown>>,
 }
 
 /// A channel to the service called `name` at `uri` (`http://host:port`). Connects at the first call and again whenever
@@ -78,10 +83,25 @@ pub fn connect(name: &'static str, uri: &Uri) -> Channel {
         port: uri.port_u16().unwrap_or(80),
         connections: (0..CONNECTIONS).map(connect).collect(),
         next: Arc::default(),
+        shown: None,
     }
 }
 
 impl Channel {
+    /// The same to the service's internal door: each call says that the service `name` calls, and for which account if
+    /// [`Caller::attach`](crate::request::caller::Caller::attach) named one.
+    #[must_use]
+    pub fn as_service(self, name: &'static str, keys: &InternalKeys) -> Self {
+        Self { shown: Some(Arc::new(Shown::new(keys, By::Service(name)))), ..self }
+    }
+
+    /// The same to the service's public door, past the gateway: each call says that the API key of this id calls with these scopes
+    /// (with `+` between them), and for which account if one was attached.
+    #[must_use]
+    pub fn as_key(self, id: Uuid, scopes: &'static str, keys: &InternalKeys) -> Self {
+        Self { shown: Some(Arc::new(Shown::new(keys, By::Key { id, scopes }))), ..self }
+    }
+
     fn pick(&self) -> transport::Channel {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         self.connections[next % self.connections.len()].clone()
@@ -119,6 +139,10 @@ impl Service<Request<Body>> for Channel {
         let mut call = Call::begin(Side::Client, method, span.clone(), Scope::current());
         let left = shrink(&mut request);
         telemetry::inject(&span, request.headers_mut());
+        let account = caller::take_account(request.extensions_mut());
+        if let Some(shown) = &self.shown {
+            request.headers_mut().insert(identity::HEADER, shown.to(self.name, account));
+        }
         let (connection, name) = (self.pick(), self.name);
         let send = async move {
             if left == Some(Duration::ZERO) {

@@ -9,6 +9,9 @@ crate::metrics! {
     RPC_SERVER_QUERIES = histogram "rushes_rpc_server_queries" in "round trips" by ["method"];
     /// Time from the sending of a call to another service to the end of its answer.
     RPC_CLIENT_DURATION = histogram "rushes_rpc_client_duration_seconds" in "seconds" by ["method", "code"];
+    /// Calls between the services that were refused for their token, by reason: missing, forged (signed by none of our keys), elsewhere
+    /// (made for another service), expired, scope (the key has not the method's) or caller (the service may not call the method).
+    IDENTITIES_REFUSED = counter "rushes_rpc_identities_refused_total" in "refusals" by ["reason"];
     /// Connections to the public port that are open.
     CONNECTIONS = gauge "rushes_public_connections" in "connections" by [];
     /// Connections to the public port that ended, by reason: peer, drain, age, idle (no request), handshake (nothing was said in time)

@@ -13,6 +13,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use chassis::identity::Identities;
 use chassis::keyring::InternalKeys;
 use chassis::{
     drain::Drain,
@@ -40,20 +41,26 @@ pub(crate) struct Forward {
     routes: Routes,
     keys: Keys,
     limits: Limits,
-    seal: Option<Seal>,
+    /// Signs who calls, for the service behind.
+    identities: Identities,
+    seal: Seal,
     sessions: Sessions,
     watches: Watches,
 }
 
 impl Forward {
-    /// An account has at most `max_watches` open at a time.
-    pub(crate) fn new(routes: Routes, keys: Keys, limits: Limits, max_watches: usize) -> Self {
-        Self { routes, keys, limits, seal: None, sessions: Sessions::new(), watches: Watches::new(max_watches) }
-    }
-
-    /// The same, which lets through no token that is not sealed with one of these keys; without any, every token.
-    pub(crate) fn sealing(self, keys: Option<&InternalKeys>) -> Self {
-        Self { seal: keys.map(Seal::new), ..self }
+    /// An account has at most `max_watches` open at a time. Who calls is signed with `internal_keys`, and so are the tokens of callers' own
+    /// writes.
+    pub(crate) fn new(
+        routes: Routes,
+        keys: Keys,
+        limits: Limits,
+        max_watches: usize,
+        internal_keys: &InternalKeys,
+    ) -> Self {
+        let (identities, seal) = (Identities::new(internal_keys), Seal::new(internal_keys));
+        let (sessions, watches) = (Sessions::new(), Watches::new(max_watches));
+        Self { routes, keys, limits, identities, seal, sessions, watches }
     }
 
     /// The same, whose watches end when `drain` begins.
@@ -69,15 +76,14 @@ impl Forward {
         Span::current().record("rushes.account", tracing::field::display(key.account()));
         key.check_scope(route.scope)?;
         let Admitted { places: taken, report } = self.limits.admit(&key, route.method).await?;
-        if let Some(seal) = &self.seal {
-            seal.open(request.headers_mut(), key.account());
-        }
+        self.seal.open(request.headers_mut(), key.account());
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
         let is_watch = route.method.max_timeout.is_none();
         let places = is_watch.then(|| self.watches.open(key.account(), request.extensions())).transpose()?;
         let unusable = is_watch.then(|| self.keys.refused(request.headers(), address));
         let admission = request.extensions_mut().remove::<Admission>();
-        let request = headers::to_upstream(request, &key)?;
+        let token = key.token(&self.identities, route.method.upstream, route.scope);
+        let request = headers::to_upstream(request, token)?;
         let (request, refused) = limit::admit(request, route.method).await?;
         // Not before the message has begun: whoever opens calls and sends nothing takes no place of those who do.
         let _slot =
@@ -93,9 +99,7 @@ impl Forward {
             session.record(response.headers()).await;
         }
         let mut response = taken.hold(headers::to_client(response));
-        if let Some(seal) = &self.seal {
-            seal.seal(response.headers_mut(), key.account());
-        }
+        self.seal.seal(response.headers_mut(), key.account());
         report.write(response.headers_mut());
         Ok(match places.zip(unusable) {
             Some((places, unusable)) => self.watches.reply(route.method.path, places, response, unusable),

@@ -1,23 +1,36 @@
-//! An API key as dashboard describes it: its account, its scopes, and its end.
+//! An API key as dashboard describes it: its account, its scopes, its end, and the tokens that say to services who calls by it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
 
+use chassis::identity::{By, Identities, Identity, REUSE};
 use http::HeaderValue;
 use proto::{Scope, accounts::v1::ApiKey};
 use uuid::Uuid;
 
 use crate::error::{Error, Refusal};
 
-/// A key that dashboard knows, with the headers that it becomes.
-#[derive(Clone, Debug)]
+/// A key that dashboard knows.
+#[derive(Debug)]
 pub(crate) struct Key {
+    id: Uuid,
     name: String,
     account: Uuid,
     scopes: Vec<String>,
     expire_time: Option<SystemTime>,
     is_revoked: bool,
-    account_header: HeaderValue,
-    scopes_header: HeaderValue,
+    tokens: Mutex<Vec<Token>>,
+}
+
+/// A token for the calls of a key to one service with one scope.
+#[derive(Debug)]
+struct Token {
+    service: &'static str,
+    scope: Scope,
+    made: Instant,
+    value: HeaderValue,
 }
 
 impl Key {
@@ -27,13 +40,12 @@ impl Key {
             .strip_prefix("accounts/")
             .and_then(|id| Uuid::try_parse(id).ok())
             .ok_or(Error::UnreadableKey("the account"))?;
-        let scopes = key.scopes.join(" ");
+        let id = key.name.rsplit('/').next().and_then(|id| Uuid::try_parse(id).ok());
         Ok(Self {
+            id: id.ok_or(Error::UnreadableKey("the name"))?,
             name: key.name,
             account,
-            account_header: HeaderValue::try_from(account.hyphenated().to_string())
-                .map_err(|_| Error::UnreadableKey("the account"))?,
-            scopes_header: HeaderValue::try_from(scopes).map_err(|_| Error::UnreadableKey("the scopes"))?,
+            tokens: Mutex::default(),
             scopes: key.scopes,
             expire_time: key.expire_time.map(|time| {
                 let seconds = u64::try_from(time.seconds).unwrap_or(0);
@@ -52,12 +64,23 @@ impl Key {
         self.account
     }
 
-    pub(crate) fn account_header(&self) -> &HeaderValue {
-        &self.account_header
-    }
-
-    pub(crate) fn scopes_header(&self) -> &HeaderValue {
-        &self.scopes_header
+    /// A token that says to `service` that this key calls. It names `scope` alone, which the method asks for: whoever takes it away from a
+    /// read does with it nothing but reads. Calls within some seconds share one.
+    pub(crate) fn token(&self, identities: &Identities, service: &'static str, scope: Scope) -> HeaderValue {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        // At most one for each service and scope, a dozen.
+        let found = tokens.iter().position(|token| token.service == service && token.scope == scope);
+        if let Some(token) = found.and_then(|at| tokens.get(at)).filter(|token| token.made.elapsed() < REUSE) {
+            return token.value.clone();
+        }
+        let by = By::Key { id: self.id, scopes: scope.as_str() };
+        let value = identities.sign(&Identity { account: Some(self.account), by }, service);
+        let token = Token { service, scope, made: Instant::now(), value: value.clone() };
+        match found.and_then(|at| tokens.get_mut(at)) {
+            Some(old) => *old = token,
+            None => tokens.push(token),
+        }
+        value
     }
 
     /// Refuses a key that has ended. The expiry is compared with this machine's clock and not by dashboard, because the
