@@ -101,12 +101,18 @@ class Crates:
             for path in sorted((self.crates / "chassis/src").glob("*/*.rs")):
                 if re.search(rf"^impl {part} {{", self.code(path), re.M):
                     text += "".join(self.code(one) for one in sorted(path.parent.glob("*.rs")))
+        if "InternalKeys::required" in text:
+            required.append("RUSHES_INTERNAL_KEYS")
         names = set(re.findall(r'"((?:RUSHES|OTEL|AWS)_[A-Z0-9_]*)"', text))
         if "InternalKeys::" in text:
             names |= set(re.findall(r'"(RUSHES_[A-Z_]*)"', self.code(self.crates / "chassis/src/keyring.rs")))
         for pool in [name for name in names if name.startswith("RUSHES_POOL_")]:
             names |= {f"{pool}_{end}" for end in ("MIN", "MAX", "ACQUIRE", "IDLE", "STATEMENT")}
         return names, set(required)
+
+    def operator(self):
+        """The names that the operators' commands read, which are run in the gateway's container."""
+        return set(re.findall(r'env\s*=\s*"([A-Z0-9_]+)"', self.code(self.crates / "cli/src/client/operator.rs")))
 
     @staticmethod
     def code(path):
@@ -121,6 +127,8 @@ def settings(crates, where, command, names):
         yield f"{where}: no crate has a program {command[0]}"
         return
     known, required = crates.settings(command)
+    if command[0] == "gateway":
+        known |= crates.operator()
     for name in sorted(names):
         # `AWS_` alone stands for all that begin so.
         if name not in known and not any(one.endswith("_") and name.startswith(one) for one in known):
@@ -205,7 +213,8 @@ def services(objects, crates):
         if thing["kind"] == "Job":
             continue
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-        for port, name in (("grpc", "RUSHES_LISTEN"), ("admin", "RUSHES_ADMIN_LISTEN")):
+        listeners = {"grpc": "RUSHES_LISTEN", "internal": "RUSHES_INTERNAL_LISTEN", "admin": "RUSHES_ADMIN_LISTEN"}
+        for port, name in listeners.items():
             listen = f"0.0.0.0:{ports[port]}" if port in ports else None
             if env.get(name, {}).get("value") != listen:
                 yield f"{where}: {name} should be {listen}, as its port {port} says"

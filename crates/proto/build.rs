@@ -90,6 +90,10 @@ fn row(path: &str, upstream: &str, method: &MethodDescriptor) -> Result<String, 
         4 => "Some(Scope::Operate)",
         other => return Err(format!("{path}: scope {other} is not known here").into()),
     };
+    let callers = texts(policy, "callers");
+    if (scope == "None") == callers.is_empty() {
+        return Err(format!("{path}: its policy should name either a scope or callers").into());
+    }
     let class = match number(policy, "class") {
         0 => "People",
         1 => "Polls",
@@ -111,7 +115,7 @@ fn row(path: &str, upstream: &str, method: &MethodDescriptor) -> Result<String, 
     let mut row = String::new();
     writeln!(
         row,
-        "    Method {{ path: {path:?}, upstream: {upstream:?}, scope: {scope}, max_message_bytes: {message}, \
+        "    Method {{ path: {path:?}, upstream: {upstream:?}, scope: {scope}, callers: &{callers:?}, max_message_bytes: {message}, \
          max_stream_bytes: {stream}, max_timeout: {timeout}, class: Class::{class}, client_streaming: {}, server_streaming: {} }},",
         method.is_client_streaming(),
         method.is_server_streaming(),
@@ -130,4 +134,10 @@ fn number(message: &DynamicMessage, field: &str) -> u64 {
         Some(Value::EnumNumber(n)) => u64::try_from(*n).unwrap_or(0),
         _ => 0,
     }
+}
+
+fn texts(message: &DynamicMessage, field: &str) -> Vec<String> {
+    let value = message.get_field_by_name(field);
+    let items = value.as_deref().and_then(Value::as_list).unwrap_or_default();
+    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }

@@ -24,11 +24,14 @@ use http::{Request, Response, Uri};
 use tonic::{Code, Status, body::Body, transport};
 use tower::{Service, ServiceExt as _};
 use tracing::{Instrument as _, Span, field::Empty};
+use uuid::Uuid;
 
 use self::spread::{Resolve, Spread};
 use self::unread::Unread;
 use crate::{
-    request::{Scope, deadline},
+    identity::{self, By, Shown},
+    keyring::InternalKeys,
+    request::{Scope, caller, deadline},
     rpc::{self, Call, Side},
     status::Failure,
     telemetry::{self, attributes},
@@ -61,6 +64,8 @@ pub struct Channel {
     /// These connect at their first call, and again whenever they are lost.
     lazy: Arc<[transport::Channel]>,
     next: Arc<AtomicUsize>,
+    /// Who we say that we are.
+    shown: Option<Arc<Shown>>,
 }
 
 /// A channel to the service called `name` at `uri` (`http://host:port`). By an address there are four connections to it, by a name as
@@ -84,6 +89,7 @@ fn connect_by(name: &'static str, uri: &Uri, resolve: Option<Resolve>) -> Channe
         lazy: (0..lazy).map(|_| endpoint.connect_lazy()).collect(),
         spread: resolve.map(|resolve| Spread::begin(name, endpoint, CONNECTIONS, resolve)),
         next: Arc::default(),
+        shown: None,
     }
 }
 
@@ -106,6 +112,20 @@ fn endpoint(uri: &Uri) -> transport::Endpoint {
 }
 
 impl Channel {
+    /// The same to the service's internal door: each call says that the service `name` calls, and for which account if
+    /// [`Caller::attach`](crate::request::caller::Caller::attach) named one.
+    #[must_use]
+    pub fn as_service(self, name: &'static str, keys: &InternalKeys) -> Self {
+        Self { shown: Some(Arc::new(Shown::new(keys, By::Service(name)))), ..self }
+    }
+
+    /// The same to the service's public door, past the gateway: each call says that the API key of this id calls with these scopes
+    /// (with `+` between them), and for which account if one was attached.
+    #[must_use]
+    pub fn as_key(self, id: Uuid, scopes: &'static str, keys: &InternalKeys) -> Self {
+        Self { shown: Some(Arc::new(Shown::new(keys, By::Key { id, scopes }))), ..self }
+    }
+
     fn pick(&self) -> transport::Channel {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         let spread = self.spread.as_ref().and_then(|spread| spread.pick(next));
@@ -157,6 +177,10 @@ impl Service<Request<Body>> for Channel {
         let mut call = Call::begin(Side::Client, method, span.clone(), Scope::current());
         let left = shrink(&mut request);
         telemetry::inject(&span, request.headers_mut());
+        let account = caller::take_account(request.extensions_mut());
+        if let Some(shown) = &self.shown {
+            request.headers_mut().insert(identity::HEADER, shown.to(self.name, account));
+        }
         let (channel, name) = (self.clone(), self.name);
         let send = async move {
             if left == Some(Duration::ZERO) {

@@ -16,6 +16,8 @@ const EXPECTED: &str =
     "32 or more random characters, the same for all services; with commas between several while they change";
 /// The shortest key, in characters.
 const MIN_KEY: usize = 32;
+/// The longest list of parts that is signed without an allocation, in bytes with their lengths.
+const SHORT: usize = 320;
 /// The length of a MAC, in bytes.
 pub const MAC_BYTES: usize = 32;
 
@@ -97,7 +99,7 @@ impl Keyring {
     pub fn sign(&self, parts: &[&[u8]]) -> [u8; MAC_BYTES] {
         let mut mac = [0; MAC_BYTES];
         if let Some(Key { key, .. }) = self.0.first() {
-            mac.copy_from_slice(hmac::sign(key, &signed(parts)).as_ref());
+            signed(parts, |bytes| mac.copy_from_slice(hmac::sign(key, bytes).as_ref()));
         }
         mac
     }
@@ -105,25 +107,36 @@ impl Keyring {
     /// Whether `mac` is that of these parts by any of the keys; compared in constant time.
     #[must_use]
     pub fn verify(&self, parts: &[&[u8]], mac: &[u8]) -> bool {
-        let signed = signed(parts);
-        self.0.iter().any(|key| hmac::verify(&key.key, &signed, mac).is_ok())
+        signed(parts, |bytes| self.0.iter().any(|key| hmac::verify(&key.key, bytes, mac).is_ok()))
     }
 
     /// Whether `mac` is that of these parts by the key of this id.
     #[must_use]
     pub fn verify_by(&self, id: &str, parts: &[&[u8]], mac: &[u8]) -> bool {
-        let signed = signed(parts);
-        self.0.iter().any(|key| key.id == id && hmac::verify(&key.key, &signed, mac).is_ok())
+        signed(parts, |bytes| self.0.iter().any(|key| key.id == id && hmac::verify(&key.key, bytes, mac).is_ok()))
     }
 }
 
-fn signed(parts: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+/// Gives `with` the parts as they are signed; short ones without an allocation, since one list is signed or verified for each call.
+fn signed<T>(parts: &[&[u8]], with: impl FnOnce(&[u8]) -> T) -> T {
+    let length = parts.iter().map(|part| part.len() + 8).sum();
+    let (mut short, mut long) = ([0; SHORT], Vec::new());
+    let bytes = match short.get_mut(..length) {
+        Some(bytes) => bytes,
+        None => {
+            long.resize(length, 0);
+            long.as_mut_slice()
+        }
+    };
+    let mut rest = &mut *bytes;
     for part in parts {
-        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(part);
+        let (prefix, after) = rest.split_at_mut(8);
+        prefix.copy_from_slice(&(part.len() as u64).to_be_bytes());
+        let (body, after) = after.split_at_mut(part.len());
+        body.copy_from_slice(part);
+        rest = after;
     }
-    bytes
+    with(bytes)
 }
 
 #[cfg(test)]

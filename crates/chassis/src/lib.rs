@@ -14,6 +14,7 @@ pub mod egress;
 pub mod encoded;
 pub mod fields;
 pub mod frames;
+pub mod identity;
 pub mod keyring;
 pub mod links;
 pub mod metrics;

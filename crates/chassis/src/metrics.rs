@@ -11,6 +11,9 @@ crate::metrics! {
     RPC_CLIENT_DURATION = histogram "rushes_rpc_client_duration_seconds" in "seconds" by ["method", "code"];
     /// Addresses of another service that calls to it are spread over. Of a name with replicas behind it, as many as answer.
     CLIENT_ADDRESSES = gauge "rushes_rpc_client_addresses" in "addresses" by ["service"];
+    /// Calls between the services that were refused for their token, by reason: missing, forged (signed by none of our keys), elsewhere
+    /// (made for another service), expired, scope (the key has not the method's) or caller (the service may not call the method).
+    IDENTITIES_REFUSED = counter "rushes_rpc_identities_refused_total" in "refusals" by ["reason"];
     /// Connections to the public port that are open.
     CONNECTIONS = gauge "rushes_public_connections" in "connections" by [];
     /// Connections to the public port that ended, by reason: peer, drain, age, idle (no request), handshake (nothing was said in time)

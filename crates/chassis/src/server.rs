@@ -1,5 +1,5 @@
-//! The server that every service uses: one gRPC port with spans, deadlines, metrics, load shedding and panics turned
-//! into `INTERNAL`, with health and reflection beside the service's own routes, and an admin port.
+//! The server that every service uses: a gRPC port, or a public and an internal one, with spans, deadlines, metrics, load shedding and
+//! panics turned into `INTERNAL`, with health and reflection beside the service's own routes, and an admin port.
 //!
 //! Invariants: a method that is not declared as streaming never runs longer than the cap; an expired deadline is always
 //! `DEADLINE_EXCEEDED`; every reply and every error says which trace it belongs to, in `x-trace-id`.
@@ -8,13 +8,20 @@ mod accept;
 mod connection;
 mod descriptors;
 mod door;
+mod guard;
 mod layer;
 mod messages;
 mod methods;
 mod probes;
 
-use std::{collections::HashMap, convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
+use futures::future::OptionFuture;
 use http::{Request, Response};
 use tokio::net::TcpListener;
 use tonic::{body::Body, service::Routes};
@@ -23,12 +30,15 @@ use tower::Service;
 use crate::{
     admin::Admin,
     drain::Drain,
+    identity::Identities,
+    keyring::InternalKeys,
     settings::{self, Source},
 };
 use connection::Connections;
 use descriptors::Descriptors;
+use guard::Guard;
 use layer::Policy;
-use methods::Methods;
+use methods::{Access, Methods};
 use probes::Probes;
 
 pub use crate::admission::{Admission, ByAddress, Full, Place, Slot};
@@ -38,26 +48,35 @@ pub use layer::Rpc;
 pub use methods::Timeouts;
 pub use probes::Beside;
 
-/// The two addresses of a service.
+/// The addresses of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where it serves gRPC; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// Where it serves its internal methods, if it has any and [guards](Server::guarded) them; port 0 picks a free one.
+    pub internal: SocketAddr,
     /// Where it serves metrics and health over HTTP; port 0 picks a free one.
     pub admin: SocketAddr,
 }
 
 impl Settings {
-    /// Reads `RUSHES_LISTEN` and `RUSHES_ADMIN_LISTEN`; unset, both are free ports on the loopback.
+    /// Free ports on the loopback.
+    pub const FREE: Self = {
+        let free = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        Self { listen: free, internal: free, admin: free }
+    };
+
+    /// Reads `RUSHES_LISTEN`, `RUSHES_INTERNAL_LISTEN` and `RUSHES_ADMIN_LISTEN`; unset, they are free ports on the loopback.
     ///
     /// # Errors
     /// When one is not a socket address.
     pub fn read(source: &Source) -> Result<Self, settings::Error> {
-        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let Self { listen, internal, admin } = Self::FREE;
         let what = "an address such as 127.0.0.1:8080";
         Ok(Self {
-            listen: source.or("RUSHES_LISTEN", free, what)?,
-            admin: source.or("RUSHES_ADMIN_LISTEN", free, what)?,
+            listen: source.or("RUSHES_LISTEN", listen, what)?,
+            internal: source.or("RUSHES_INTERNAL_LISTEN", internal, what)?,
+            admin: source.or("RUSHES_ADMIN_LISTEN", admin, what)?,
         })
     }
 }
@@ -96,8 +115,18 @@ pub struct Server {
     limit: usize,
     /// The way in from the outside: what Rushes' own processes say to each other does not go out with the replies.
     door: Option<Arc<Door>>,
+    /// Who may call what, if the service has two doors.
+    doors: Option<Doors>,
     descriptors: Option<&'static [u8]>,
     advertised: Vec<&'static str>,
+}
+
+/// The methods behind each of a service's two doors.
+#[derive(Debug)]
+struct Doors {
+    guard: Guard,
+    public: HashMap<&'static str, Access>,
+    internal: HashMap<&'static str, Access>,
 }
 
 impl Server {
@@ -114,6 +143,7 @@ impl Server {
             places: HashMap::new(),
             limit: 1_024,
             door: None,
+            doors: None,
             descriptors: None,
             advertised: Vec::new(),
         };
@@ -189,21 +219,57 @@ impl Server {
         if door.reflection { self.timed_reflection() } else { self }
     }
 
+    /// Gives the service two doors, each with [places](Server::limit) of its own: at the public port methods that `scopes` has, for calls
+    /// whose token has the method's scope; at the internal one methods that `callers` has, for the services that it names. What is
+    /// at neither is unknown at both; a door without methods is not opened. Tokens are those of these keys, for this service.
+    #[must_use]
+    pub fn guarded(
+        mut self,
+        keys: &InternalKeys,
+        scopes: impl IntoIterator<Item = (&'static str, &'static str)>,
+        callers: impl IntoIterator<Item = (&'static str, &'static [&'static str])>,
+    ) -> Self {
+        self.doors = Some(Doors {
+            guard: Guard::new(Identities::new(keys), self.service),
+            public: scopes.into_iter().map(|(path, scope)| (path, Access::Scope(scope))).collect(),
+            internal: callers.into_iter().map(|(path, names)| (path, Access::Services(names))).collect(),
+        });
+        self
+    }
+
     fn timed_reflection(self) -> Self {
         probes::REFLECTION.into_iter().fold(self, |server, path| server.method(path, probes::REFLECTION_TIMEOUTS))
     }
 
-    /// Binds both ports; nothing is answered until [`Bound::serve`].
+    /// Binds its ports; nothing is answered until [`Bound::serve`].
     ///
     /// # Errors
     /// When an address is taken or not ours.
     pub async fn bind(self) -> Result<Bound, Error> {
-        let bind = |variable, addr| move |source| Error::Bind { variable, addr, source };
-        let Settings { listen, admin } = self.settings;
-        let listener = TcpListener::bind(listen).await.map_err(bind("RUSHES_LISTEN", listen))?;
-        let addr = listener.local_addr().map_err(bind("RUSHES_LISTEN", listen))?;
-        let admin = Admin::bind(admin).await.map_err(bind("RUSHES_ADMIN_LISTEN", admin))?;
-        Ok(Bound { server: self, listener, addr, admin })
+        let Settings { listen, internal, admin } = self.settings;
+        let has_public = self.doors.as_ref().is_none_or(|doors| !doors.public.is_empty());
+        let has_internal = self.doors.as_ref().is_some_and(|doors| !doors.internal.is_empty());
+        let public = if has_public { Some(Port::bind("RUSHES_LISTEN", listen).await?) } else { None };
+        let internal = if has_internal { Some(Port::bind("RUSHES_INTERNAL_LISTEN", internal).await?) } else { None };
+        let bind = |source| Error::Bind { variable: "RUSHES_ADMIN_LISTEN", addr: admin, source };
+        let admin = Admin::bind(admin).await.map_err(bind)?;
+        Ok(Bound { server: self, public, internal, admin })
+    }
+}
+
+/// A bound gRPC port.
+#[derive(Debug)]
+struct Port {
+    listener: TcpListener,
+    addr: SocketAddr,
+}
+
+impl Port {
+    async fn bind(variable: &'static str, addr: SocketAddr) -> Result<Self, Error> {
+        let bind = |source| Error::Bind { variable, addr, source };
+        let listener = TcpListener::bind(addr).await.map_err(bind)?;
+        let addr = listener.local_addr().map_err(bind)?;
+        Ok(Self { listener, addr })
     }
 }
 
@@ -211,16 +277,22 @@ impl Server {
 #[derive(Debug)]
 pub struct Bound {
     server: Server,
-    listener: TcpListener,
-    addr: SocketAddr,
+    public: Option<Port>,
+    internal: Option<Port>,
     admin: Admin,
 }
 
 impl Bound {
-    /// The address of the gRPC port.
+    /// The address of the gRPC port, the public one of two.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.public.as_ref().or(self.internal.as_ref()).map_or(self.server.settings.listen, |port| port.addr)
+    }
+
+    /// The address of the port for internal methods; that of the only port where there is one.
+    #[must_use]
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal.as_ref().map_or_else(|| self.addr(), |port| port.addr)
     }
 
     /// The address of the admin port.
@@ -249,10 +321,13 @@ impl Bound {
         drain: Drain,
     ) -> Result<(), Error>
     where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
         W: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         W::Future: Send,
     {
-        let Self { server, listener, addr, admin } = self;
+        let (addr, internal_addr) = (self.addr(), self.internal_addr());
+        let Self { server, public, internal, admin } = self;
         let mut descriptors =
             server.descriptors.map(Descriptors::read).transpose().map_err(tonic_reflection::server::Error::from)?;
         if let Some(descriptors) = descriptors.as_mut().filter(|_| !server.advertised.is_empty()) {
@@ -269,17 +344,27 @@ impl Bound {
         let reflects = server.door.as_ref().is_none_or(|door| door.reflection);
         let encoded = descriptors.as_ref().filter(|_| reflects).map(Descriptors::encode);
         let probes = Probes::new(&services, encoded.as_deref()).await?;
-        let outer = wrap(Rpc::new(probes.beside(service), Policy::new(methods, server.limit, server.door.clone())));
-        let connections = server.door.map(|door| Arc::new(Connections::new(door)));
+        let policy = |access: fn(&Doors) -> &HashMap<&'static str, Access>| match &server.doors {
+            Some(doors) => {
+                Policy::new(methods.behind(access(doors), probes::is_probe), server.limit, server.door.clone())
+                    .guarded(doors.guard.clone())
+            }
+            None => Policy::new(methods.clone(), server.limit, server.door.clone()),
+        };
         let end = drain.token();
+        let inner = Rpc::new(probes.beside(service.clone()), policy(|doors| &doors.internal));
+        let outer = wrap(Rpc::new(probes.beside(service), policy(|doors| &doors.public)));
+        let connections = server.door.clone().map(|door| Arc::new(Connections::new(door)));
+        let public = public.map(|port| accept::serve(port.listener, outer, connections, end.clone()));
+        let internal = internal.map(|port| accept::serve(port.listener, inner, None, end.clone()));
         let calls = async {
             let report = async {
                 end.cancelled().await;
                 probes.stop_serving().await;
             };
-            tokio::join!(accept::serve(listener, outer, connections, end.clone()), report);
+            tokio::join!(OptionFuture::from(public), OptionFuture::from(internal), report);
         };
-        tracing::info!(service = server.service, %addr, admin = %admin.addr(), "listening");
+        tracing::info!(service = server.service, %addr, internal = %internal_addr, admin = %admin.addr(), "listening");
         // The admin port ends with the grace period, and with it what has not ended by itself.
         tokio::select! {
             () = calls => {}

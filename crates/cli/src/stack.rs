@@ -15,8 +15,12 @@ pub struct Stack {
     pub api_key: String,
     /// The process that runs it.
     pub pid: u32,
-    /// Where each service's internal gRPC is, by its name.
+    /// Where each service's public methods are, by its name.
     pub services: BTreeMap<String, String>,
+    /// Where each service's internal methods are, by its name.
+    pub internal: BTreeMap<String, String>,
+    /// The keys that the services share.
+    pub internal_keys: String,
     /// Where spans are sent, when they are.
     pub otlp: Option<String>,
     /// Where the recent traces can be asked for; `None` when something else collects them.

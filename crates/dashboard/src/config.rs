@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chassis::keyring::InternalKeys;
 use chassis::links::AssetUrls;
 use chassis::postgres::PoolSettings;
 use chassis::settings::{Error, Source};
@@ -14,8 +15,10 @@ use url::Url;
 pub struct Config {
     /// Logs and traces.
     pub telemetry: telemetry::Settings,
-    /// The gRPC port and the admin port.
+    /// The public, the internal and the admin port.
     pub server: server::Settings,
+    /// What the tokens of callers are signed with.
+    pub internal_keys: InternalKeys,
     /// PostgreSQL.
     pub database: Database,
     /// Redis and the process's own memory.
@@ -58,6 +61,7 @@ impl Config {
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
+            internal_keys: InternalKeys::required(source)?,
             database: Database::read(source)?,
             cache: cache::Settings::read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
@@ -108,10 +112,18 @@ mod tests {
 
     #[test]
     fn a_missing_setting_is_named() {
-        let error = Config::read(&Source::of(&[("RUSHES_PUBLIC_URL", "https://rushes.test")]));
-        assert!(error.unwrap_err().to_string().starts_with("RUSHES_DATABASE_URL is not set"));
-        let error = Config::read(&Source::of(&[("RUSHES_DATABASE_URL", "postgres://localhost/rushes")]));
-        assert!(error.unwrap_err().to_string().starts_with("RUSHES_PUBLIC_URL is not set"));
+        let set = [
+            ("RUSHES_INTERNAL_KEYS", "0123456789abcdef0123456789abcdef"),
+            ("RUSHES_DATABASE_URL", "postgres://localhost/rushes"),
+            ("RUSHES_PUBLIC_URL", "https://rushes.test"),
+        ];
+        assert!(Config::read(&Source::of(&set)).is_ok());
+        for at in 0..set.len() {
+            let mut rest = set.to_vec();
+            let (name, _) = rest.remove(at);
+            let error = Config::read(&Source::of(&rest)).unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
+        }
     }
 
     #[test]
@@ -119,6 +131,7 @@ mod tests {
         let source = Source::of(&[
             ("RUSHES_DATABASE_URL", "postgres://localhost/rushes"),
             ("RUSHES_PUBLIC_URL", "https://rushes.test"),
+            ("RUSHES_INTERNAL_KEYS", "0123456789abcdef0123456789abcdef"),
             ("RUSHES_ASSET_URLS", "public"),
             ("RUSHES_POOL_READ_MAX", "7"),
             ("RUSHES_POOL_WRITE_STATEMENT", "3s"),

@@ -1,4 +1,4 @@
-//! The service: its parts put together, its two ports, and its drain.
+//! The service: its parts put together, its ports, and its drain.
 
 use std::net::SocketAddr;
 
@@ -69,11 +69,12 @@ impl Service {
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
             .message_limits(proto::message_limits("dashboard"))
+            .guarded(&config.internal_keys, proto::scopes("dashboard"), proto::callers("dashboard"))
             .advertise(proto::services("dashboard"));
         Ok(Self { server, routes, cache, stop })
     }
 
-    /// Binds both ports; nothing is answered until [`Bound::serve`].
+    /// Binds its ports; nothing is answered until [`Bound::serve`].
     ///
     /// # Errors
     /// When an address is taken or not ours.
@@ -83,10 +84,16 @@ impl Service {
 }
 
 impl Bound {
-    /// The address of the gRPC port.
+    /// The address of the public port.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
+    }
+
+    /// The address of the port for internal methods.
+    #[must_use]
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.server.internal_addr()
     }
 
     /// The address of the admin port.

@@ -132,6 +132,8 @@ async fn stay(options: Options) -> Result<Exit> {
         api_key: account.api_key.clone(),
         pid: std::process::id(),
         services: services.addresses(),
+        internal: services.internal_addresses(),
+        internal_keys: services.internal_keys.clone(),
         otlp,
         traces: buffer.as_ref().map(|buffer| buffer.traces.clone()),
         jaeger: jaeger.as_ref().map(|jaeger| jaeger.pages.clone()),

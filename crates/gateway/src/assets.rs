@@ -43,8 +43,8 @@ pub(crate) struct Assets {
     sizes: Cache<Name, u64>,
     /// What is asked of an asset's address.
     access: AssetAccess,
-    /// What links are signed with; without keys there are none.
-    links: Option<InternalKeys>,
+    /// What links are signed with.
+    links: InternalKeys,
     /// For answers that are being sent.
     places: ByAddress,
     /// How long a client may take nothing of an answer.
@@ -56,7 +56,7 @@ impl Assets {
     pub(crate) fn new(
         store: Store,
         access: AssetAccess,
-        links: Option<InternalKeys>,
+        links: InternalKeys,
         places: ByAddress,
         timeout: Duration,
     ) -> Self {
@@ -72,7 +72,7 @@ impl Assets {
 
     /// What of a link's path is behind its beginning, and the key that it has to be signed with.
     fn link<'a>(&self, request: &'a Request<()>) -> Option<(&'a str, &InternalKeys)> {
-        Some((request.uri().path().strip_prefix(FETCH)?, self.links.as_ref()?))
+        Some((request.uri().path().strip_prefix(FETCH)?, &self.links))
     }
 
     async fn respond(&self, request: &Request<()>) -> Response<Body> {

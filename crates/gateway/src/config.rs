@@ -46,9 +46,8 @@ pub struct Config {
     pub nats_url: Option<String>,
     /// What is asked of an asset's address.
     pub assets: AssetAccess,
-    /// What the services sign with: links for models' providers, and tokens of callers' own writes. Without keys there are no links, and
-    /// every token passes.
-    pub internal_keys: Option<InternalKeys>,
+    /// What the services sign with: who calls, links for models' providers, and tokens of callers' own writes.
+    pub internal_keys: InternalKeys,
     /// What the public port grants.
     pub door: server::Door,
     /// How many answers with an asset are sent at a time.
@@ -62,14 +61,16 @@ pub struct Config {
 /// Where the services behind the gateway answer.
 #[derive(Clone, Debug)]
 pub struct Upstreams {
-    /// Projects, scenes, dashboards, accounts.
+    /// Projects, scenes, dashboards.
     pub dashboard: Uri,
+    /// Accounts and their keys: the internal door of the same service.
+    pub dashboard_internal: Uri,
     /// Generations and credits.
     pub generation_status: Uri,
     /// Assets and thumbnails.
     pub thumbnail_worker: Uri,
-    /// Providers' webhooks; without it there is no address for them.
-    pub generation_worker: Option<Uri>,
+    /// Providers' webhooks, an internal door; without it there is no address for them.
+    pub generation_worker_internal: Option<Uri>,
 }
 
 /// The origins that a browser may call from.
@@ -108,15 +109,17 @@ impl Config {
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
         let url = "a URL such as http://127.0.0.1:8080";
+        let internal = "a URL such as http://127.0.0.1:8081";
         let origins = "* or a list such as https://app.example.com,https://studio.example.com";
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
             upstreams: Upstreams {
                 dashboard: source.required("RUSHES_DASHBOARD_URL", url)?,
+                dashboard_internal: source.required("RUSHES_DASHBOARD_INTERNAL_URL", internal)?,
                 generation_status: source.required("RUSHES_GENERATION_STATUS_URL", url)?,
                 thumbnail_worker: source.required("RUSHES_THUMBNAIL_WORKER_URL", url)?,
-                generation_worker: source.optional("RUSHES_GENERATION_WORKER_URL", url)?,
+                generation_worker_internal: source.optional("RUSHES_GENERATION_WORKER_INTERNAL_URL", internal)?,
             },
             blobs: blobs::Settings::read(source)?,
             origins: source.or("RUSHES_CORS_ORIGINS", Origins::Any, origins)?,
@@ -125,7 +128,7 @@ impl Config {
             limits: limits::Settings::read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://127.0.0.1:4222")?,
             assets: AssetAccess::read(source)?,
-            internal_keys: InternalKeys::read(source)?,
+            internal_keys: InternalKeys::required(source)?,
             door: server::Door::read(source)?,
             max_asset_answers: source.or("RUSHES_MAX_ASSET_ANSWERS", MAX_ASSET_ANSWERS, "a number of answers")?,
             max_asset_answers_per_address: source.or(
@@ -157,6 +160,7 @@ mod tests {
 
     const SET: &[(&str, &str)] = &[
         ("RUSHES_DASHBOARD_URL", "http://127.0.0.1:1"),
+        ("RUSHES_DASHBOARD_INTERNAL_URL", "http://127.0.0.1:4"),
         ("RUSHES_GENERATION_STATUS_URL", "http://127.0.0.1:2"),
         ("RUSHES_THUMBNAIL_WORKER_URL", "http://127.0.0.1:3"),
         ("RUSHES_BLOBS_URL", "file:///tmp/x"),

@@ -14,6 +14,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use chassis::identity::Identities;
 use chassis::keyring::InternalKeys;
 use chassis::{
     drain::Drain,
@@ -42,7 +43,9 @@ pub(crate) struct Forward {
     routes: Routes,
     keys: Keys,
     limits: Limits,
-    seal: Option<Seal>,
+    /// Signs who calls, for the service behind.
+    identities: Identities,
+    seal: Seal,
     sessions: Sessions,
     watches: Watches,
     /// What answers the methods that no service has.
@@ -50,15 +53,18 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    /// An account has at most `max_watches` open at a time.
-    pub(crate) fn new(routes: Routes, keys: Keys, limits: Limits, max_watches: usize) -> Self {
+    /// An account has at most `max_watches` open at a time. Who calls is signed with `internal_keys`, and so are the tokens of callers' own
+    /// writes.
+    pub(crate) fn new(
+        routes: Routes,
+        keys: Keys,
+        limits: Limits,
+        max_watches: usize,
+        internal_keys: &InternalKeys,
+    ) -> Self {
+        let (identities, seal) = (Identities::new(internal_keys), Seal::new(internal_keys));
         let (sessions, watches) = (Sessions::new(), Watches::new(max_watches));
-        Self { routes, keys, own: limit_service::own(limits.clone()), limits, seal: None, sessions, watches }
-    }
-
-    /// The same, which lets through no token that is not sealed with one of these keys; without any, every token.
-    pub(crate) fn sealing(self, keys: Option<&InternalKeys>) -> Self {
-        Self { seal: keys.map(Seal::new), ..self }
+        Self { routes, keys, own: limit_service::own(limits.clone()), limits, identities, seal, sessions, watches }
     }
 
     /// The same, whose watches end when `drain` begins.
@@ -75,9 +81,7 @@ impl Forward {
         Span::current().record("rushes.account", tracing::field::display(key.account()));
         key.check_scope(route.scope)?;
         let Admitted { places: taken, report } = self.limits.admit(&key, route.method).await?;
-        if let Some(seal) = &self.seal {
-            seal.open(request.headers_mut(), key.account());
-        }
+        self.seal.open(request.headers_mut(), key.account());
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
         let is_watch = route.method.max_timeout.is_none();
         let max_watches = key.own_limits().limits.and_then(|own| own.watches);
@@ -85,7 +89,8 @@ impl Forward {
         let places = is_watch.then(open).transpose()?;
         let unusable = is_watch.then(|| self.keys.refused(request.headers(), address));
         let admission = request.extensions_mut().remove::<Admission>();
-        let mut request = headers::to_upstream(request, &key)?;
+        let token = key.token(&self.identities, route.method.upstream, route.scope);
+        let mut request = headers::to_upstream(request, token)?;
         if route.channel.is_none() {
             let watches = self.watches.usage(key.account(), max_watches);
             request.extensions_mut().insert(Asker { key: key.clone(), watches });
@@ -110,9 +115,7 @@ impl Forward {
             session.record(response.headers()).await;
         }
         let mut response = taken.hold(headers::to_client(response));
-        if let Some(seal) = &self.seal {
-            seal.seal(response.headers_mut(), key.account());
-        }
+        self.seal.seal(response.headers_mut(), key.account());
         report.write(response.headers_mut());
         Ok(match places.zip(unusable) {
             Some((places, unusable)) => self.watches.reply(route.method.path, places, response, unusable),

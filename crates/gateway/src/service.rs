@@ -21,6 +21,9 @@ use crate::{
     routes::Routes,
 };
 
+/// The service's name.
+const NAME: &str = "gateway";
+
 /// The gateway, built and bound to no port.
 #[derive(Debug)]
 pub struct Service {
@@ -47,7 +50,14 @@ impl Service {
     /// # Errors
     /// When a setting cannot be used; the error names it.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let Upstreams { dashboard, generation_status, thumbnail_worker, generation_worker } = &config.upstreams;
+        let Upstreams {
+            dashboard,
+            dashboard_internal,
+            generation_status,
+            thumbnail_worker,
+            generation_worker_internal,
+        } = &config.upstreams;
+        let inside = |name, uri| client::connect(name, uri).as_service(NAME, &config.internal_keys);
         let dashboard = client::connect("dashboard", dashboard);
         let routes = Routes::new(|upstream| match upstream {
             "dashboard" => Some(dashboard.clone()),
@@ -55,13 +65,13 @@ impl Service {
             "thumbnail-worker" => Some(client::connect("thumbnail-worker", thumbnail_worker)),
             _ => None,
         });
-        let server = Server::new("gateway", &config.server)
+        let server = Server::new(NAME, &config.server)
             .public(&config.door)
             .describe(proto::DESCRIPTOR_SET)
             .advertise(routes.services());
         let server = routes.methods().fold(server, |server, method| server.method(method.path, timeouts(method)));
         let mut limits = Limits::new(config.limits);
-        let mut keys = Keys::new(dashboard.clone(), config.key_lifetime);
+        let mut keys = Keys::new(inside("dashboard", dashboard_internal), config.key_lifetime);
         if let Some(url) = &config.nats_url {
             let client = nats::connect(url).await?;
             limits = limits.shared_over(client.clone(), &config.cache.space);
@@ -70,7 +80,7 @@ impl Service {
         let places = ByAddress::new("asset", config.max_asset_answers, config.max_asset_answers_per_address);
         Ok(Self {
             server,
-            forward: Forward::new(routes, keys, limits, config.max_watches).sealing(config.internal_keys.as_ref()),
+            forward: Forward::new(routes, keys, limits, config.max_watches, &config.internal_keys),
             assets: Assets::new(
                 Store::open(&config.blobs)?,
                 config.assets.clone(),
@@ -78,7 +88,7 @@ impl Service {
                 places,
                 config.door.write_timeout,
             ),
-            hooks: Hooks::new(generation_worker.as_ref().map(|uri| client::connect("generation-worker", uri))),
+            hooks: Hooks::new(generation_worker_internal.as_ref().map(|uri| inside("generation-worker", uri))),
             origins: config.origins.clone(),
         })
     }

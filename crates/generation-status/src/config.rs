@@ -1,12 +1,12 @@
 //! The service's settings, one struct for each subsystem, read once at the start. A wrong one is an error that names its
 //! variable.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::egress::Reach;
+use chassis::keyring::InternalKeys;
 use chassis::links::AssetUrls;
 use chassis::settings::{Error, Source};
 use chassis::{postgres::PoolSettings, server, telemetry};
@@ -23,8 +23,10 @@ const DAY: u64 = 86_400;
 pub struct Config {
     /// Logs and traces.
     pub telemetry: telemetry::Settings,
-    /// The two ports.
+    /// The public, the internal and the admin port.
     pub server: server::Settings,
+    /// What the tokens of callers are signed with.
+    pub internal_keys: InternalKeys,
     /// PostgreSQL.
     pub database: Database,
     /// NATS, which only shortens waiting.
@@ -98,14 +100,14 @@ pub struct Webhooks {
 }
 
 impl Config {
-    /// Everything at its default, for a database and the gateway's public URL.
+    /// Everything at its default, for a database, the gateway's public URL, and the services' keys.
     #[must_use]
-    pub fn new(database_url: impl Into<String>, assets: AssetUrls) -> Self {
+    pub fn new(database_url: impl Into<String>, assets: AssetUrls, internal_keys: InternalKeys) -> Self {
         let pool = PoolSettings::default();
-        let free_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
             telemetry: telemetry::Settings::default(),
-            server: server::Settings { listen: free_port, admin: free_port },
+            server: server::Settings::FREE,
+            internal_keys,
             database: Database {
                 url: database_url.into(),
                 read: PoolSettings { min: 1, max: 8, ..pool },
@@ -143,14 +145,16 @@ impl Config {
     /// # Errors
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
-        let Self { database, generations, work, webhooks, retention, .. } = Self::new(
+        let Self { internal_keys, database, generations, work, webhooks, retention, .. } = Self::new(
             source
                 .required::<String>("RUSHES_DATABASE_URL", "a URL such as postgres://user:password@host:5432/name")?,
             AssetUrls::read(source)?,
+            InternalKeys::required(source)?,
         );
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
+            internal_keys,
             database: database.read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
             cache: cache::Settings::read(source)?,
@@ -306,8 +310,9 @@ mod tests {
                 ("RUSHES_DATABASE_URL", "postgres://h/d"),
                 ("RUSHES_PUBLIC_URL", "http://h"),
                 ("RUSHES_ASSET_URLS", "public"),
+                ("RUSHES_INTERNAL_KEYS", "0123456789abcdef0123456789abcdef"),
             ];
-            let source = Source::of(&[set[0], set[1], set[2], ("RUSHES_MODELS", path.to_str().unwrap())]);
+            let source = Source::of(&[&set[..], &[("RUSHES_MODELS", path.to_str().unwrap())]].concat());
             let read = Config::read(&source).map_err(|error| error.to_string());
             assert_eq!(read.is_ok(), named.is_empty(), "{named}");
             let error = read.err().unwrap_or_default();

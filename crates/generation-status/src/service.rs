@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use chassis::drain::Drain;
 use chassis::egress::Egress;
+use chassis::keyring::InternalKeys;
 use chassis::postgres::{Pool, PoolSettings};
 use chassis::{nats, server};
 use futures::FutureExt as _;
@@ -41,6 +42,7 @@ use crate::work::Work;
 /// The service, built and not bound to its ports.
 pub struct Service {
     server: server::Settings,
+    internal_keys: InternalKeys,
     running: Running,
 }
 
@@ -66,10 +68,11 @@ impl Service {
     /// # Errors
     /// When a URL cannot be read, or the client of webhooks cannot be built.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        Ok(Self { server: config.server, running: Running::build(config).await? })
+        let internal_keys = config.internal_keys.clone();
+        Ok(Self { server: config.server, internal_keys, running: Running::build(config).await? })
     }
 
-    /// Binds both ports.
+    /// Binds its ports.
     ///
     /// # Errors
     /// When an address is in use or not ours.
@@ -78,6 +81,7 @@ impl Service {
             .streaming(grpc::STREAMING)
             .describe(proto::DESCRIPTOR_SET)
             .message_limits(proto::message_limits("generation-status"))
+            .guarded(&self.internal_keys, proto::scopes("generation-status"), proto::callers("generation-status"))
             .advertise(proto::services("generation-status"))
             .bind()
             .await?;
@@ -86,10 +90,16 @@ impl Service {
 }
 
 impl Bound {
-    /// Where gRPC is served.
+    /// Where public methods are served.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
+    }
+
+    /// Where internal methods are served.
+    #[must_use]
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.server.internal_addr()
     }
 
     /// Where metrics and health are served.

@@ -19,8 +19,10 @@ use crate::signatures;
 pub struct Config {
     /// Logs and traces.
     pub telemetry: telemetry::Settings,
-    /// The port for webhooks that the gateway passes on, and the admin port.
+    /// The internal port, for webhooks that the gateway passes on, and the admin port.
     pub server: server::Settings,
+    /// What callers show and what this service shows: the keys that all services share.
+    pub internal_keys: InternalKeys,
     /// The services beside this one.
     pub upstreams: Upstreams,
     /// Object storage.
@@ -45,7 +47,7 @@ pub struct Config {
     pub cog: BTreeMap<String, CogBox>,
 }
 
-/// The services beside this one.
+/// The internal doors of the services beside this one.
 #[derive(Clone, Debug)]
 pub struct Upstreams {
     /// Where work comes from.
@@ -147,6 +149,7 @@ impl Config {
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
+            internal_keys: InternalKeys::required(source)?,
             upstreams: Upstreams::read(source)?,
             blobs: blobs::Settings::read(source)?,
             work: Work::read(source)?,
@@ -173,10 +176,10 @@ impl Config {
 
 impl Upstreams {
     fn read(source: &Source) -> Result<Self, Error> {
-        let url = "a URL, http://host:8080";
+        let url = "a URL, http://host:8081";
         Ok(Self {
-            generation_status: source.required("RUSHES_GENERATION_STATUS_URL", url)?,
-            thumbnail_worker: source.required("RUSHES_THUMBNAIL_WORKER_URL", url)?,
+            generation_status: source.required("RUSHES_GENERATION_STATUS_INTERNAL_URL", url)?,
+            thumbnail_worker: source.required("RUSHES_THUMBNAIL_WORKER_INTERNAL_URL", url)?,
         })
     }
 }
@@ -316,9 +319,10 @@ fn parse_authorization(name: &str, scheme: &str, credential: &str) -> Result<Hea
 mod tests {
     use super::*;
 
-    const NEEDED: [(&str, &str); 3] = [
-        ("RUSHES_GENERATION_STATUS_URL", "http://127.0.0.1:1"),
-        ("RUSHES_THUMBNAIL_WORKER_URL", "http://127.0.0.1:2"),
+    const NEEDED: [(&str, &str); 4] = [
+        ("RUSHES_GENERATION_STATUS_INTERNAL_URL", "http://127.0.0.1:1"),
+        ("RUSHES_THUMBNAIL_WORKER_INTERNAL_URL", "http://127.0.0.1:2"),
+        ("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test"),
         ("RUSHES_BLOBS_URL", "file:///tmp/blobs"),
     ];
 
@@ -330,6 +334,16 @@ mod tests {
     fn a_provider_without_a_key_is_off() {
         let config = read(&[]).unwrap();
         assert!(config.replicate.is_none() && config.fal.is_none());
+    }
+
+    #[test]
+    fn what_every_worker_needs_is_named_when_it_is_missing() {
+        for at in 0..NEEDED.len() {
+            let mut rest = NEEDED.to_vec();
+            let (name, _) = rest.remove(at);
+            let error = Config::read(&Source::of(&rest)).unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
+        }
     }
 
     #[test]
@@ -351,18 +365,14 @@ mod tests {
     fn webhooks_that_nobody_could_verify_are_not_asked_for() {
         let (hooks, token) = (("RUSHES_HOOKS_URL", "https://rushes.example/hooks"), ("RUSHES_REPLICATE_TOKEN", "r8"));
         let secret = ("RUSHES_REPLICATE_WEBHOOK_SECRETS", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-        let keys = ("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test");
-        let error = read(&[hooks, keys, token]).unwrap_err().to_string();
+        let error = read(&[hooks, token]).unwrap_err().to_string();
         assert!(error.starts_with("RUSHES_REPLICATE_WEBHOOK_SECRETS should be set"), "{error}");
-        assert!(read(&[hooks, keys, token, secret]).is_ok() && read(&[token]).is_ok());
-        // An address without a MAC would be anybody's.
-        let error = read(&[hooks, token, secret]).unwrap_err().to_string();
-        assert!(error.starts_with("RUSHES_INTERNAL_KEYS should be"), "{error}");
+        assert!(read(&[hooks, token, secret]).is_ok() && read(&[token]).is_ok());
         // fal signs with keys of its own, for all of its users.
         let fal = ("RUSHES_FAL_KEY", "key");
-        let error = read(&[hooks, keys, fal]).unwrap_err().to_string();
+        let error = read(&[hooks, fal]).unwrap_err().to_string();
         assert!(error.starts_with("RUSHES_FAL_USER_ID should be"), "{error}");
-        assert!(read(&[hooks, keys, fal, ("RUSHES_FAL_USER_ID", "user-1")]).is_ok() && read(&[fal]).is_ok());
+        assert!(read(&[hooks, fal, ("RUSHES_FAL_USER_ID", "user-1")]).is_ok() && read(&[fal]).is_ok());
     }
 
     #[test]

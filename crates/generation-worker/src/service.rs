@@ -57,8 +57,9 @@ impl Service {
     /// # Errors
     /// When the object storage cannot be opened.
     pub fn with_providers(config: &Config, providers: Registry) -> anyhow::Result<Self> {
-        let work = WorkClient::new(client::connect("generation-status", &config.upstreams.generation_status));
-        let assets = AssetClient::new(client::connect("thumbnail-worker", &config.upstreams.thumbnail_worker));
+        let connect = |name, uri| client::connect(name, uri).as_service(NAME, &config.internal_keys);
+        let work = WorkClient::new(connect("generation-status", &config.upstreams.generation_status));
+        let assets = AssetClient::new(connect("thumbnail-worker", &config.upstreams.thumbnail_worker));
         let blobs = blobs::Store::open(&config.blobs)?;
         let media = Media::new(blobs.clone(), config.links.clone());
         let outputs = Outputs::new(blobs, assets, &config.downloads);
@@ -80,6 +81,7 @@ impl Service {
         let server = Server::new(NAME, &config.server)
             .describe(proto::DESCRIPTOR_SET)
             .message_limits(proto::message_limits(NAME))
+            .guarded(&config.internal_keys, proto::scopes(NAME), proto::callers(NAME))
             .advertise(proto::services(NAME));
         Ok(Self { worker, providers, work, grpc, server })
     }
@@ -101,10 +103,16 @@ impl Service {
 }
 
 impl Bound {
-    /// The address of the gRPC port.
+    /// The address of the gRPC port, which is internal.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
+    }
+
+    /// The same address: everything that is answered here is internal.
+    #[must_use]
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.server.internal_addr()
     }
 
     /// The address of the admin port.

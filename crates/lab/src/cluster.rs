@@ -16,7 +16,7 @@ use proto::accounts::v1::{Account, CreateAccountRequest, CreateApiKeyRequest};
 use proto::credits::v1::GrantCreditsRequest;
 use proto::credits::v1::credit_service_client::CreditServiceClient;
 use sqlx::Connection as _;
-use testkit::{Database, Nats, Postgres, Process, Proxy, Redis};
+use testkit::{Database, Doors, INTERNAL_KEYS, Nats, Postgres, Process, Proxy, Redis};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
@@ -39,6 +39,7 @@ pub(crate) struct Node {
     pub(crate) name: &'static str,
     replica: usize,
     address: SocketAddr,
+    internal: SocketAddr,
     pub(crate) admin: SocketAddr,
     process: Mutex<Option<Process>>,
     /// Raised at each death: what it knew is gone.
@@ -51,6 +52,10 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(crate) fn internal(&self) -> SocketAddr {
+        self.internal
     }
 
     pub(crate) fn link(&self, backend: Backend) -> &Proxy {
@@ -116,6 +121,7 @@ impl Cluster {
                     name,
                     replica,
                     address: local(),
+                    internal: local(),
                     admin: local(),
                     process: Mutex::new(None),
                     life: AtomicU32::new(0),
@@ -165,9 +171,11 @@ impl Cluster {
         let program = std::env::current_exe().context("finding this program")?.with_file_name(node.name);
         ensure!(program.is_file(), "{} is not built", program.display());
         let url = |name: &str| format!("http://{}", self.node(node.replica, name).address);
+        let inside = |name: &str| format!("http://{}", self.node(node.replica, name).internal);
         let mut command = Command::new(program);
         command
             .env("RUSHES_LISTEN", node.address.to_string())
+            .env("RUSHES_INTERNAL_LISTEN", node.internal.to_string())
             .env("RUSHES_ADMIN_LISTEN", node.admin.to_string())
             .env("RUSHES_REDIS_URL", node.redis.url(&self.redis.url())?)
             .env("RUSHES_NATS_URL", node.nats.url(&self.nats.url())?)
@@ -175,9 +183,12 @@ impl Cluster {
             .env("RUSHES_DASHBOARD_URL", url("dashboard"))
             .env("RUSHES_GENERATION_STATUS_URL", url("generation-status"))
             .env("RUSHES_THUMBNAIL_WORKER_URL", url("thumbnail-worker"))
-            .env("RUSHES_GENERATION_WORKER_URL", url("generation-worker"))
+            .env("RUSHES_DASHBOARD_INTERNAL_URL", inside("dashboard"))
+            .env("RUSHES_GENERATION_STATUS_INTERNAL_URL", inside("generation-status"))
+            .env("RUSHES_THUMBNAIL_WORKER_INTERNAL_URL", inside("thumbnail-worker"))
+            .env("RUSHES_GENERATION_WORKER_INTERNAL_URL", inside("generation-worker"))
             .env("RUSHES_HOOKS_URL", format!("{}/hooks", url("gateway")))
-            .env("RUSHES_INTERNAL_KEYS", "laboratory-laboratory-laboratory-1")
+            .env("RUSHES_INTERNAL_KEYS", INTERNAL_KEYS)
             .env("RUSHES_SECRETS_KEYS", "laboratory-laboratory-laboratory-2")
             // The same on both replicas: it is part of what is cached.
             .env("RUSHES_PUBLIC_URL", "http://gateway.test")
@@ -217,14 +228,14 @@ impl Cluster {
 
     /// Makes an account with credits; gives its name and a key of it.
     pub(crate) async fn account(&self, display_name: String, amount_micros: i64) -> Result<(String, String)> {
-        let mut accounts = AccountServiceClient::new(self.channel(0, "dashboard")?);
+        let mut accounts = AccountServiceClient::new(self.doors(0, "dashboard"));
         let account = Account { display_name, ..Account::default() };
         let account = accounts.create_account(CreateAccountRequest { account: Some(account) }).await?.into_inner().name;
         let key = CreateApiKeyRequest { parent: account.clone(), ..CreateApiKeyRequest::default() };
         let key = accounts.create_api_key(key).await?.into_inner().secret;
         let request_id = Uuid::now_v7().to_string();
         let grant = GrantCreditsRequest { account: account.clone(), amount_micros, request_id };
-        CreditServiceClient::new(self.channel(0, "generation-status")?).grant_credits(grant).await?;
+        CreditServiceClient::new(self.doors(0, "generation-status")).grant_credits(grant).await?;
         Ok((account, key))
     }
 
@@ -232,6 +243,12 @@ impl Cluster {
     pub(crate) fn channel(&self, replica: usize, name: &str) -> Result<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.node(replica, name).address))?;
         Ok(endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy())
+    }
+
+    /// A service's two doors, past the gateway.
+    pub(crate) fn doors(&self, replica: usize, name: &'static str) -> Doors {
+        let node = self.node(replica, name);
+        Doors::of(name, node.address, node.internal)
     }
 
     /// Ends every fault.

@@ -21,6 +21,7 @@ use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Sce
 use proto::webhooks::v1::webhook_service_client::WebhookServiceClient;
 use proto::webhooks::v1::{CreateEndpointRequest, Endpoint};
 use provider_double::picture;
+use testkit::Doors;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
@@ -63,7 +64,7 @@ pub(crate) struct Customer {
     /// A small picture, and one that is larger than goes into an input.
     stills: [String; 2],
     gateways: Vec<Channel>,
-    status: Channel,
+    status: Doors,
     calls: AtomicUsize,
 }
 
@@ -91,7 +92,7 @@ impl Customer {
     pub(crate) async fn new(cluster: &Cluster, replicas: usize) -> Result<Self> {
         let gateways = (0..replicas).map(|replica| cluster.channel(replica, "gateway")).collect::<Result<Vec<_>>>()?;
         let (account, key) = cluster.account("A customer".into(), 1_000_000_000_000).await?;
-        let status = cluster.channel(0, "generation-status")?;
+        let status = cluster.doors(0, "generation-status");
         let mut client = ProjectServiceClient::new(gateways[0].clone());
         let project = Project { title: "a project".into(), ..Project::default() };
         let request = CreateProjectRequest { project: Some(project), request_id: String::new() };

@@ -4,7 +4,7 @@
 #![allow(missing_docs, clippy::all, clippy::pedantic, clippy::derive_partial_eq_without_eq)]
 
 mod method;
-pub use method::{Class, METHODS, Method, Scope, message_limits, method, places, services};
+pub use method::{Class, METHODS, Method, Scope, callers, message_limits, method, places, scopes, services};
 
 /// The compiled `/proto` with its comments and options, for reflection and for JSON.
 pub static DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

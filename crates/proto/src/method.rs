@@ -76,6 +76,8 @@ pub struct Method {
     pub upstream: &'static str,
     /// Who may call it from outside; `None`: nobody.
     pub scope: Option<Scope>,
+    /// The services that may call it if it is internal, `operator` for the operators' commands.
+    pub callers: &'static [&'static str],
     /// The largest request message in bytes: at the gateway as it comes, in the service decompressed.
     pub max_message_bytes: u64,
     /// The largest sum of all request messages in bytes.
@@ -119,6 +121,18 @@ pub fn message_limits(upstream: &str) -> impl Iterator<Item = (&'static str, u64
 /// How many hundredths of its places `upstream` may have taken when a call of each of its methods comes, as path and hundredths.
 pub fn places(upstream: &str) -> impl Iterator<Item = (&'static str, u32)> {
     METHODS.iter().filter(move |method| method.upstream == upstream).map(|method| (method.path, method.class.places()))
+}
+
+/// The scope that each public method of `upstream` asks of a caller's key, as path and name.
+pub fn scopes(upstream: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of = METHODS.iter().filter(move |method| method.upstream == upstream);
+    of.filter_map(|method| Some((method.path, method.scope?.as_str())))
+}
+
+/// The services that may call each internal method of `upstream`, as path and names.
+pub fn callers(upstream: &str) -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    let of = METHODS.iter().filter(move |method| method.upstream == upstream && method.scope.is_none());
+    of.map(|method| (method.path, method.callers))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chassis::keyring::InternalKeys;
 use chassis::links::AssetUrls;
 use chassis::settings::{Error, Source};
 use chassis::{blobs, postgres::PoolSettings, server, telemetry};
@@ -17,8 +18,10 @@ use crate::{decode_pool, ffmpeg, media, orphans, pictures, retention, videos};
 pub struct Config {
     /// Logs and traces.
     pub telemetry: telemetry::Settings,
-    /// The gRPC port and the admin port.
+    /// The public, the internal and the admin port.
     pub server: server::Settings,
+    /// What the tokens of callers are signed with.
+    pub internal_keys: InternalKeys,
     /// PostgreSQL.
     pub database: Database,
     /// NATS, which only shortens waiting: without it other processes' jobs are found by polling.
@@ -83,6 +86,7 @@ impl Config {
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
+            internal_keys: InternalKeys::required(source)?,
             database: Database::read(source)?,
             nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://host:4222")?,
             blobs: blobs::Settings::read(source)?,
@@ -250,6 +254,7 @@ mod tests {
             ("RUSHES_BLOBS_URL", "file:///var/lib/rushes"),
             ("RUSHES_PUBLIC_URL", "https://rushes.test/"),
             ("RUSHES_ASSET_URLS", "public"),
+            ("RUSHES_INTERNAL_KEYS", "0123456789abcdef0123456789abcdef"),
         ];
         Config::read(&Source::of(&[&required[..], more].concat()))
     }
@@ -257,7 +262,7 @@ mod tests {
     #[test]
     fn a_wrong_setting_is_named() {
         let error = Config::read(&Source::of(&[("RUSHES_PUBLIC_URL", "https://rushes.test")])).unwrap_err();
-        assert!(error.to_string().starts_with("RUSHES_DATABASE_URL is not set"), "{error}");
+        assert!(error.to_string().starts_with("RUSHES_INTERNAL_KEYS should be"), "{error}");
         let error = read(&[("RUSHES_DECODE_WAITING", "many")]).unwrap_err();
         assert_eq!(error.to_string(), "RUSHES_DECODE_WAITING is \"many\"; it should be a number of pictures");
         let error = read(&[("RUSHES_ORPHANS", "delete")]).unwrap_err();

@@ -88,12 +88,13 @@ impl Service {
         let server = server::Server::new("thumbnail-worker", &config.server)
             .describe(proto::DESCRIPTOR_SET)
             .message_limits(proto::message_limits("thumbnail-worker"))
+            .guarded(&config.internal_keys, proto::scopes("thumbnail-worker"), proto::callers("thumbnail-worker"))
             .advertise(proto::services("thumbnail-worker"));
         let server = grpc::TIMEOUTS.into_iter().fold(server, |server, (path, timeouts)| server.method(path, timeouts));
         Ok(Self { server, routes, runner, notifier, pool, orphans, assets, retention: config.retention })
     }
 
-    /// Binds both ports; nothing is answered until [`Bound::serve`].
+    /// Binds its ports; nothing is answered until [`Bound::serve`].
     ///
     /// # Errors
     /// When an address is taken or not ours.
@@ -105,10 +106,16 @@ impl Service {
 }
 
 impl Bound {
-    /// The address of the gRPC port.
+    /// The address of the public port.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
+    }
+
+    /// The address of the port for internal methods.
+    #[must_use]
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.server.internal_addr()
     }
 
     /// The address of the admin port.

@@ -13,10 +13,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 
-use super::{
-    caller,
-    scope::{Scope, Tokens},
-};
+use super::scope::{Scope, Tokens};
 
 /// The binary metadata that carries a token, in a request and in a reply.
 pub const HEADER: &str = "rushes-token-bin";
@@ -28,18 +25,15 @@ pub const MAX_PER_REQUEST: usize = 8;
 pub const LIFETIME: Duration = Duration::from_secs(10);
 
 impl Tokens {
-    /// The tokens that a request with these headers presents; nothing if it is not on an account's behalf.
-    pub(crate) fn of(headers: &HeaderMap) -> Option<Arc<Self>> {
-        if !headers.contains_key(caller::ACCOUNT) {
-            return None;
-        }
+    /// The tokens that a request on an account's behalf presents with these headers.
+    pub(crate) fn of(headers: &HeaderMap) -> Arc<Self> {
         let mut tokens = HeaderMap::new();
         for value in headers.get_all(HEADER).iter().take(MAX_PER_REQUEST) {
             tokens.append(HEADER, value.clone());
         }
         let tokens = MetadataMap::from_headers(tokens);
         let presented = tokens.get_all_bin(HEADER).iter().filter_map(|token| token.to_bytes().ok()).collect();
-        Some(Arc::new(Self { presented, ..Self::default() }))
+        Arc::new(Self { presented, ..Self::default() })
     }
 
     /// Moves the reply's token into its headers.
@@ -81,20 +75,17 @@ mod tests {
 
     use super::*;
 
-    fn headers(account: bool) -> HeaderMap {
+    fn headers() -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.append(HEADER, HeaderValue::from_static("AQID"));
         headers.append(HEADER, HeaderValue::from_static("???"));
         headers.append(HEADER, HeaderValue::from_static("BA=="));
-        if account {
-            headers.insert(caller::ACCOUNT, HeaderValue::from_static("a"));
-        }
         headers
     }
 
     #[tokio::test]
     async fn a_reply_carries_what_its_call_put_in() {
-        let tokens = Tokens::of(&headers(true)).unwrap();
+        let tokens = Tokens::of(&headers());
         let scope = Scope { tokens: Some(Arc::clone(&tokens)), ..Scope::default() };
         scope
             .run(async {
@@ -114,8 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_an_account_or_a_call_there_is_none() {
-        assert!(Tokens::of(&headers(false)).is_none());
+    async fn without_a_call_there_is_none() {
         update_reply(|_| unreachable!("nobody waits for it"));
         assert!(!is_expected() && presented().is_empty());
     }

@@ -20,13 +20,15 @@ use tracing::{Instrument as _, Span, field::Empty};
 use super::{
     connection::Client,
     door::Door,
+    guard::Guard,
     messages,
     methods::{self, Methods, Timeouts},
     probes,
 };
 use crate::{
     admission::Admission,
-    request::{Scope, Staleness, Tokens, deadline},
+    identity,
+    request::{Scope, Staleness, Tokens, caller::Verified, deadline},
     rpc::{self, Call, Panicked, Side},
     status::Failure,
     telemetry::{self, attributes},
@@ -40,13 +42,20 @@ pub(super) struct Policy {
     probes: probes::Places,
     /// What the port grants, if it is one for the outside.
     door: Option<Arc<Door>>,
+    /// What the port asks of callers, if it is one of a service's two doors.
+    guard: Option<Guard>,
 }
 
 impl Policy {
     /// Calls of `methods`, at most `limit` at a time; through a `door` for the outside no internal metadata goes out, and its
     /// calls are admitted by whoever knows who calls.
     pub(super) fn new(methods: Methods, limit: usize, door: Option<Arc<Door>>) -> Self {
-        Self { methods, calls: Admission::new(limit), probes: probes::Places::new(door.is_some()), door }
+        Self { methods, calls: Admission::new(limit), probes: probes::Places::new(door.is_some()), door, guard: None }
+    }
+
+    /// The same, which asks every call but probes who makes it.
+    pub(super) fn guarded(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
     }
 
     /// Whether a caller's trace context is the parent of what is done for it.
@@ -90,15 +99,32 @@ where
         telemetry::follow(&span, request.headers(), self.policy.trusts_trace());
         let name = method.name.clone();
         let at = expiry(request.headers_mut(), timeouts);
-        let tokens = Tokens::of(request.headers());
+        let verified = match &self.policy.guard {
+            Some(guard) if !is_probe => Some(guard.admit(method, request.headers_mut())),
+            _ => None,
+        };
+        let on_behalf = match &verified {
+            Some(verified) => verified.as_ref().is_ok_and(|verified| verified.account.is_some()),
+            // A server without a guard believes nobody, and its answers to a service carry what was written all the same.
+            None => request.headers().contains_key(identity::HEADER),
+        };
+        let tokens = on_behalf.then(|| Tokens::of(request.headers()));
         let asked = Staleness::of(request.headers());
         let staleness = asked.as_ref().ok().cloned().flatten();
         let scope = Scope { deadline: at, tokens: tokens.clone(), staleness: staleness.clone(), ..Scope::default() };
         let side = Side::Server { endless: timeouts.is_endless() };
         let mut call = Call::begin(side, name, span.clone(), scope.clone());
 
+        let verified = match verified.transpose() {
+            Ok(verified) => verified,
+            Err(failure) => return Box::pin(std::future::ready(Ok(call.refuse(failure)))),
+        };
         if let Err(failure) = asked {
             return Box::pin(std::future::ready(Ok(call.refuse(failure))));
+        }
+        if let Some(verified) = verified {
+            note(&span, &verified);
+            request.extensions_mut().insert(verified);
         }
         let slot = match (is_probe, timeouts.is_endless()) {
             (true, _) => {
@@ -151,6 +177,12 @@ where
             Ok(response)
         };
         Box::pin(scope.run(work.instrument(span)))
+    }
+}
+
+fn note(span: &Span, verified: &Verified) {
+    if let Some(account) = verified.account {
+        span.record(attributes::ACCOUNT, tracing::field::display(account));
     }
 }
 

@@ -45,10 +45,21 @@ pub(super) struct Method {
     pub(super) max_message: Option<u64>,
     /// How many hundredths of the places may be taken when a call of it comes.
     pub(super) places: u32,
+    /// Whom it is answered; `None`: whoever reaches the port.
+    pub(super) access: Option<Access>,
+}
+
+/// Whom a method is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Keys with this scope, at the public door.
+    Scope(&'static str),
+    /// These services, at the internal door.
+    Services(&'static [&'static str]),
 }
 
 /// The methods of a server by path, `/package.Service/Method`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Methods {
     known: HashMap<String, Method>,
     unknown: Method,
@@ -69,10 +80,20 @@ impl Methods {
             let name = path.trim_start_matches('/').into();
             let max_message = limits.get(path.as_str()).copied();
             let places = places.get(path.as_str()).copied().unwrap_or(admission::ALL);
-            (path, Method { name, timeouts, max_message, places })
+            (path, Method { name, timeouts, max_message, places, access: None })
         });
-        let unknown = Method { name: UNKNOWN.into(), timeouts: default, max_message: None, places: admission::ALL };
+        let (name, places) = (UNKNOWN.into(), admission::ALL);
+        let unknown = Method { name, timeouts: default, max_message: None, places, access: None };
         Self { known: known.collect(), unknown }
+    }
+
+    /// Those of one door: the methods that `access` has, and probes, which are answered to all. Any other is not known there.
+    pub(super) fn behind(&self, access: &HashMap<&'static str, Access>, is_probe: impl Fn(&str) -> bool) -> Self {
+        let here = self.known.iter().filter_map(|(path, method)| {
+            let access = access.get(path.as_str()).copied();
+            (access.is_some() || is_probe(path)).then(|| (path.clone(), Method { access, ..method.clone() }))
+        });
+        Self { known: here.collect(), unknown: self.unknown.clone() }
     }
 
     /// The method at a path.

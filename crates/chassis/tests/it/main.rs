@@ -4,6 +4,7 @@
 
 mod blobs;
 mod client;
+mod doors;
 mod messages;
 mod nats;
 mod pooler;

@@ -11,10 +11,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpStream, task::JoinHandle};
 use tonic::body::Body;
 
-/// Two free ports.
+/// Free ports.
 pub(crate) fn free() -> server::Settings {
-    let free = "127.0.0.1:0".parse().unwrap();
-    server::Settings { listen: free, admin: free }
+    server::Settings::FREE
 }
 
 /// A running server and what ends it.

@@ -113,7 +113,7 @@ impl Many {
 impl RequeueMany {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
         let many = self.many;
-        let mut client = QueueServiceClient::new(session.internal(SERVICE, many.internal.generation_status())?);
+        let mut client = QueueServiceClient::new(session.operator(SERVICE, &many.internal)?);
         let mut filter = many.filter();
         let mut all = BulkRequeueDeadLettersResponse::default();
         loop {
@@ -148,7 +148,7 @@ impl ResolveMany {
             None => Resolution::Requeue(self.requeue),
         };
         let many = self.many;
-        let mut client = QueueServiceClient::new(session.internal(SERVICE, many.internal.generation_status())?);
+        let mut client = QueueServiceClient::new(session.operator(SERVICE, &many.internal)?);
         let mut filter = many.filter();
         let mut all = BulkResolveGenerationsResponse::default();
         loop {

@@ -81,7 +81,7 @@ pub(crate) async fn get(session: &Session, name: &str) -> Result<Model> {
 }
 
 async fn check(session: &Session, internal: &Internal) -> Result<Exit> {
-    let channel = session.internal("generation-worker", internal.generation_worker())?;
+    let channel = session.internal("generation-worker", internal)?;
     let mut client = ProviderServiceClient::new(channel);
     let answer = client.check_models(session.internal_request(CheckModelsRequest {})?).await;
     let answer = answer.map_err(|status| session.failed(&status))?;

@@ -1,5 +1,5 @@
-//! `rushes account …` and `rushes key …`: for operators. What makes accounts, keys and credits goes past the gateway, on the internal
-//! network; what is done to an account that there is needs a key with the scope `operate`.
+//! `rushes account …` and `rushes key …`: for operators. What makes accounts, keys and credits goes past the gateway, to the services'
+//! internal ports and with their keys; what is done to an account that there is needs a key with the scope `operate`.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -13,29 +13,47 @@ use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::show;
 
-/// Where the internal services are, when it is not the local stack.
+/// Where the services are and what they believe, when it is not the local stack.
 #[derive(Debug, clap::Args)]
 pub struct Internal {
-    /// The dashboard service.
-    #[arg(long, env = "RUSHES_DASHBOARD_URL", value_name = "URL")]
-    dashboard_url: Option<String>,
-    /// The generation-status service.
+    /// The dashboard service's port for internal methods.
+    #[arg(long, env = "RUSHES_DASHBOARD_INTERNAL_URL", value_name = "URL")]
+    dashboard_internal_url: Option<String>,
+    /// The generation-status service's port for public methods.
     #[arg(long, env = "RUSHES_GENERATION_STATUS_URL", value_name = "URL")]
     generation_status_url: Option<String>,
-    /// The generation-worker service.
-    #[arg(long, env = "RUSHES_GENERATION_WORKER_URL", value_name = "URL")]
-    generation_worker_url: Option<String>,
+    /// The generation-status service's port for internal methods.
+    #[arg(long, env = "RUSHES_GENERATION_STATUS_INTERNAL_URL", value_name = "URL")]
+    generation_status_internal_url: Option<String>,
+    /// The generation-worker service's port for internal methods.
+    #[arg(long, env = "RUSHES_GENERATION_WORKER_INTERNAL_URL", value_name = "URL")]
+    generation_worker_internal_url: Option<String>,
+    /// The keys that the services share.
+    #[arg(long, env = "RUSHES_INTERNAL_KEYS", value_name = "KEYS", hide_env_values = true)]
+    internal_keys: Option<String>,
 }
 
 impl Internal {
-    /// Where generation-status is, as far as that was said.
-    pub(crate) fn generation_status(&self) -> Option<&str> {
-        self.generation_status_url.as_deref()
+    /// A service's port for public methods, as far as that was said.
+    pub(crate) fn public_url(&self, service: &str) -> Option<&str> {
+        let url = if service == "generation-status" { &self.generation_status_url } else { &None };
+        url.as_deref()
     }
 
-    /// Where generation-worker is, as far as that was said.
-    pub(crate) fn generation_worker(&self) -> Option<&str> {
-        self.generation_worker_url.as_deref()
+    /// A service's port for internal methods, as far as that was said.
+    pub(crate) fn internal_url(&self, service: &str) -> Option<&str> {
+        let url = match service {
+            "dashboard" => &self.dashboard_internal_url,
+            "generation-status" => &self.generation_status_internal_url,
+            "generation-worker" => &self.generation_worker_internal_url,
+            _ => &None,
+        };
+        url.as_deref()
+    }
+
+    /// The keys that the services share, as far as they were said.
+    pub(crate) fn keys(&self) -> Option<&str> {
+        self.internal_keys.as_deref()
     }
 }
 
@@ -128,7 +146,7 @@ impl Account {
         let failed = |status: tonic::Status| session.failed(&status);
         match self {
             Self::Create { name, email, internal } => {
-                let channel = session.internal("dashboard", internal.dashboard_url.as_deref())?;
+                let channel = session.internal("dashboard", &internal)?;
                 let account = accounts::Account { display_name: name, email, ..accounts::Account::default() };
                 let request = accounts::CreateAccountRequest { account: Some(account) };
                 let mut client = AccountServiceClient::new(channel);
@@ -136,7 +154,7 @@ impl Account {
                 session.show("rushes.accounts.v1.Account", answer.get_ref(), |account| format!("{}\n", account.name))
             }
             Self::Grant { account, credits, request_id, internal } => {
-                let channel = session.internal("generation-status", internal.generation_status_url.as_deref())?;
+                let channel = session.internal("generation-status", &internal)?;
                 let request_id = request_id.unwrap_or_else(Uuid::now_v7).to_string();
                 let request = GrantCreditsRequest { account, amount_micros: credits, request_id };
                 let mut client = CreditServiceClient::new(channel);
@@ -172,7 +190,7 @@ impl Key {
         let failed = |status: tonic::Status| session.failed(&status);
         match self {
             Self::Create { account, scopes, networks, internal } => {
-                let channel = session.internal("dashboard", internal.dashboard_url.as_deref())?;
+                let channel = session.internal("dashboard", &internal)?;
                 let request = accounts::CreateApiKeyRequest {
                     parent: account,
                     scopes,
@@ -187,7 +205,7 @@ impl Key {
                 })
             }
             Self::Bind { name, networks, internal } => {
-                let channel = session.internal("dashboard", internal.dashboard_url.as_deref())?;
+                let channel = session.internal("dashboard", &internal)?;
                 let request = accounts::UpdateApiKeyRequest { name, allowed_networks: networks };
                 let request = session.internal_request(request)?;
                 let answer = AccountServiceClient::new(channel).update_api_key(request).await.map_err(failed)?;
@@ -197,7 +215,7 @@ impl Key {
                 })
             }
             Self::Revoke { name, internal } => {
-                let channel = session.internal("dashboard", internal.dashboard_url.as_deref())?;
+                let channel = session.internal("dashboard", &internal)?;
                 let request = session.internal_request(accounts::RevokeApiKeyRequest { name })?;
                 let answer = AccountServiceClient::new(channel).revoke_api_key(request).await.map_err(failed)?;
                 session.show("rushes.accounts.v1.RevokeApiKeyResponse", answer.get_ref(), |revoked| {

@@ -1,4 +1,4 @@
-//! `rushes queue …` and `rushes resolve`: for operators, past the gateway, on the internal network.
+//! `rushes queue …` and `rushes resolve`: for operators, past the gateway, with the services' keys.
 
 use std::fmt::Write as _;
 
@@ -133,9 +133,8 @@ pub struct Resolve {
 impl Command {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
         let failed = |status: tonic::Status| session.failed(&status);
-        let client = |internal: &Internal| -> Result<_> {
-            Ok(QueueServiceClient::new(session.internal(SERVICE, internal.generation_status())?))
-        };
+        let client =
+            |internal: &Internal| -> Result<_> { Ok(QueueServiceClient::new(session.operator(SERVICE, internal)?)) };
         match self {
             Self::Stats { accounts, internal } => {
                 let request = session.internal_request(GetQueueStatsRequest { accounts })?;
@@ -208,7 +207,7 @@ impl Resolve {
         };
         let Self { name, account, note, internal, .. } = self;
         let request = ResolveGenerationRequest { account, name, note, resolution: Some(resolution) };
-        let channel = session.internal(SERVICE, internal.generation_status())?;
+        let channel = session.operator(SERVICE, &internal)?;
         let answer = GenerationServiceClient::new(channel).resolve_generation(session.internal_request(request)?).await;
         let answer = answer.map_err(|status| session.failed(&status))?;
         session.show(GENERATION, answer.get_ref(), text)

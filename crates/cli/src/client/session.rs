@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chassis::client::Channel;
-use chassis::request::{actor, staleness};
+use chassis::identity::OPERATOR;
+use chassis::keyring::InternalKeys;
+use chassis::request::staleness;
 use chassis::telemetry::{self, Telemetry};
 use http::Uri;
 use prost::Message;
+use proto::Scope;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use uuid::Uuid;
 
+use crate::client::operator::Internal;
 use crate::client::own_writes::{OwnWrites, Remembering};
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
@@ -70,15 +74,32 @@ impl Session {
         Ok(Remembering { channel: channel(GATEWAY, address)?, own_writes })
     }
 
-    /// A lazy channel to a service on the internal network; `setting` is what was given for its address.
-    pub(crate) fn internal(&self, service: &'static str, setting: Option<&str>) -> Result<Channel> {
+    /// A lazy channel to a service's port for internal methods, as the operator.
+    pub(crate) fn internal(&self, service: &'static str, given: &Internal) -> Result<Channel> {
+        let found = self.stack.as_ref().and_then(|stack| stack.internal.get(service)).map(String::as_str);
+        let channel = channel(service, located(service, given.internal_url(service).or(found))?)?;
+        Ok(channel.as_service(OPERATOR, &self.internal_keys(given)?))
+    }
+
+    /// A lazy channel to a service's port for public methods, with the scope of operators and no key of an account.
+    pub(crate) fn operator(&self, service: &'static str, given: &Internal) -> Result<Channel> {
         let found = self.stack.as_ref().and_then(|stack| stack.services.get(service)).map(String::as_str);
-        let address = setting.or(found).ok_or_else(|| {
-            Failure::new(format!("it is not known where {service} is"))
-                .todo("start the local stack with `cargo rushes up`, or say where with the options of this command")
+        let channel = channel(service, located(service, given.public_url(service).or(found))?)?;
+        Ok(channel.as_key(Uuid::nil(), Scope::Operate.as_str(), &self.internal_keys(given)?))
+    }
+
+    fn internal_keys(&self, given: &Internal) -> Result<InternalKeys> {
+        let found = self.stack.as_ref().map(|stack| stack.internal_keys.as_str());
+        let text = given.keys().or(found).ok_or_else(|| {
+            Failure::new("services take operators' commands from who has their keys, and none were given")
+                .todo("set RUSHES_INTERNAL_KEYS to what the services have, or run the command in a service's container")
+                .exit(Exit::Denied)
+        })?;
+        let keys = InternalKeys::parse(text).ok_or_else(|| {
+            Failure::new("RUSHES_INTERNAL_KEYS should be what the services have: 32 or more characters a key")
                 .exit(Exit::Usage)
         })?;
-        channel(service, address)
+        Ok(keys)
     }
 
     /// `message` with the key, the trace and a deadline.
@@ -108,7 +129,6 @@ impl Session {
     pub(crate) fn internal_request<T>(&self, message: T) -> Result<Request<T>> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("traceparent", self.traceparent.parse()?);
-        request.metadata_mut().insert(actor::SERVICE, MetadataValue::from_static("operator"));
         Ok(request)
     }
 
@@ -187,6 +207,15 @@ impl Session {
         value.set_sensitive(true);
         Ok(value)
     }
+}
+
+fn located<'a>(service: &str, address: Option<&'a str>) -> Result<&'a str> {
+    let address = address.ok_or_else(|| {
+        Failure::new(format!("it is not known where {service} is"))
+            .todo("start the local stack with `cargo rushes up`, or say where with the options of this command")
+            .exit(Exit::Usage)
+    })?;
+    Ok(address)
 }
 
 fn channel(name: &'static str, address: &str) -> Result<Channel> {

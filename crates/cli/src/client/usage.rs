@@ -139,7 +139,7 @@ async fn account_pages(
     account: &str,
     mut query: UsageQuery,
 ) -> Result<GetAccountUsageResponse> {
-    let mut client = UsageServiceClient::new(session.internal("generation-status", internal.generation_status())?);
+    let mut client = UsageServiceClient::new(session.internal("generation-status", internal)?);
     let mut all = GetAccountUsageResponse::default();
     loop {
         let request = GetAccountUsageRequest { account: account.to_owned(), query: Some(query.clone()) };

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cache::Cache;
-use chassis::client::{self, Channel};
 use chassis::drain::Drain;
 use chassis::postgres::{Pool, PoolSettings};
 use chassis::request::caller::Caller;
@@ -23,7 +22,7 @@ use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
 use proto::projects::v1 as projects;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use sqlx::PgPool;
-use testkit::{Database, Direction, Nats, Proxy, Redis, RoundTrips, eventually};
+use testkit::{Database, Direction, Doors, INTERNAL_KEYS, Nats, Proxy, Redis, RoundTrips, eventually};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, Status, Streaming};
@@ -60,9 +59,9 @@ async fn servers() -> Result<&'static Servers> {
 type Serving = JoinHandle<Result<(), chassis::server::Error>>;
 
 /// Starts one process of the service.
-async fn serve(config: &Config, drain: &Drain) -> Result<(Channel, Serving)> {
+async fn serve(config: &Config, drain: &Drain) -> Result<(Doors, Serving)> {
     let bound = Service::open(config).await?.bind().await?;
-    let channel = client::connect("dashboard", &format!("http://{}", bound.addr()).parse()?);
+    let channel = Doors::of("dashboard", bound.addr(), bound.internal_addr());
     Ok((channel, tokio::spawn(bound.serve(drain.clone()))))
 }
 
@@ -73,7 +72,7 @@ pub(crate) struct Cluster {
     pub(crate) reads: Url,
     pub(crate) trips: RoundTrips,
     config: Config,
-    channel: Channel,
+    channel: Doors,
     relay: Cache,
     drain: Drain,
     serving: Option<Serving>,
@@ -100,7 +99,7 @@ impl Cluster {
             ("RUSHES_DATABASE_URL", &trips.url()),
             ("RUSHES_REDIS_URL", &servers.redis.url()),
             ("RUSHES_NATS_URL", &servers.nats.url()),
-            ("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test"),
+            ("RUSHES_INTERNAL_KEYS", INTERNAL_KEYS),
             ("RUSHES_PUBLIC_URL", PUBLIC_URL),
             ("RUSHES_ASSET_URLS", "public"),
             ("RUSHES_CACHE_SPACE", database.name()),
@@ -154,12 +153,12 @@ impl Cluster {
     }
 
     /// A client of the internal AccountService.
-    pub(crate) fn accounts(&self) -> AccountServiceClient<Channel> {
+    pub(crate) fn accounts(&self) -> AccountServiceClient<Doors> {
         AccountServiceClient::new(self.channel.clone())
     }
 
     /// A client of the AccountService of another process on the same servers.
-    pub(crate) async fn another(&self) -> Result<AccountServiceClient<Channel>> {
+    pub(crate) async fn another(&self) -> Result<AccountServiceClient<Doors>> {
         let (channel, _) = serve(&self.config, &self.drain).await?;
         Ok(AccountServiceClient::new(channel))
     }
@@ -181,7 +180,7 @@ impl Cluster {
     }
 
     /// The audit log.
-    pub(crate) fn audit(&self) -> AuditServiceClient<Channel> {
+    pub(crate) fn audit(&self) -> AuditServiceClient<Doors> {
         AuditServiceClient::new(self.channel.clone())
     }
 
@@ -229,7 +228,7 @@ impl Drop for Cluster {
 pub(crate) struct Replica {
     redis: Proxy,
     nats: Proxy,
-    channel: Channel,
+    channel: Doors,
     trips: RoundTrips,
     drain: Drain,
 }
@@ -245,14 +244,14 @@ impl Replica {
             ("RUSHES_DATABASE_URL", &trips.url()),
             ("RUSHES_REDIS_URL", &redis.url(&servers.redis.url())?),
             ("RUSHES_NATS_URL", &nats.url(&servers.nats.url())?),
-            ("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test"),
+            ("RUSHES_INTERNAL_KEYS", INTERNAL_KEYS),
             ("RUSHES_PUBLIC_URL", PUBLIC_URL),
             ("RUSHES_ASSET_URLS", "public"),
             ("RUSHES_CACHE_SPACE", database.name()),
             ("RUSHES_CACHE_RELAY", "false"),
         ]);
         let bound = Service::open(&Config::read(&source)?).await?.bind().await?;
-        let channel = client::connect("dashboard", &format!("http://{}", bound.addr()).parse()?);
+        let channel = Doors::of("dashboard", bound.addr(), bound.internal_addr());
         let drain = Drain::default().with_grace(Duration::from_secs(1));
         tokio::spawn(bound.serve(drain.clone()));
         Ok(Self { redis, nats, channel, trips, drain })
@@ -309,7 +308,7 @@ async fn before(url: &str) -> Result<Proxy> {
 pub(crate) struct User {
     pub(crate) id: Uuid,
     caller: Caller,
-    channel: Channel,
+    channel: Doors,
 }
 
 /// The result of a call.
@@ -323,15 +322,15 @@ impl User {
         request
     }
 
-    pub(crate) fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> Doors {
         self.channel.clone()
     }
 
-    pub(crate) fn projects(&self) -> ProjectServiceClient<Channel> {
+    pub(crate) fn projects(&self) -> ProjectServiceClient<Doors> {
         ProjectServiceClient::new(self.channel.clone())
     }
 
-    pub(crate) fn dashboards(&self) -> DashboardServiceClient<Channel> {
+    pub(crate) fn dashboards(&self) -> DashboardServiceClient<Doors> {
         DashboardServiceClient::new(self.channel.clone())
     }
 

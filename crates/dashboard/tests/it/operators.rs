@@ -1,27 +1,19 @@
 //! What operators set for accounts and keys, and what the audit log has of it.
 
 use anyhow::{Context, Result};
-use chassis::request::actor;
 use proto::accounts::v1::{
     Account, ApiKey, CreateApiKeyRequest, GetAccountRequest, ReactivateAccountRequest, RevokeApiKeyRequest,
     SetAccountLimitsRequest, SuspendAccountRequest, UpdateApiKeyRequest,
 };
 use proto::audit::v1::{AuditEntry, ListAuditEntriesRequest};
 use proto::limits::v1::{Limits, Rate};
-use tonic::{Code, Request, Response};
+use tonic::{Code, Response};
 use uuid::Uuid;
 
 use crate::accounts::{authenticate, create_key, hash};
-use crate::cluster::{Answer, Cluster, User, refused};
+use crate::cluster::{Answer, Cluster, refused};
 
 const WRONG: &str = "INPUT_SCHEMA_VIOLATION";
-
-/// A request of an operator, by this key of theirs.
-fn by<T>(operator: &User, key: Uuid, message: T) -> Request<T> {
-    let mut request = operator.ask(message);
-    request.metadata_mut().insert(actor::KEY, key.to_string().parse().expect("a UUID is a header"));
-    request
-}
 
 async fn entries(cluster: &Cluster, account: &str, act: &str) -> Answer<Vec<AuditEntry>> {
     let request = ListAuditEntriesRequest {
@@ -52,8 +44,7 @@ async fn a_suspension_reaches_every_key_at_once_and_is_taken_back() -> Result<()
     assert_eq!(before.account_suspend_time, None);
 
     let suspend = |note: &str| SuspendAccountRequest { name: name.clone(), note: note.to_owned() };
-    let key = Uuid::now_v7();
-    let suspended = cluster.accounts().suspend_account(by(&operator, key, suspend("unpaid"))).await?.into_inner();
+    let suspended = cluster.accounts().suspend_account(operator.ask(suspend("unpaid"))).await?.into_inner();
     assert!(suspended.suspend_time.is_some() && suspended.suspend_note == "unpaid");
     for secret in [&first, &second] {
         let known = authenticate(&cluster, hash(secret)).await?;
@@ -61,7 +52,7 @@ async fn a_suspension_reaches_every_key_at_once_and_is_taken_back() -> Result<()
         assert!(known.version > before.version && known.account_version > before.account_version);
     }
     assert_eq!(authenticate(&cluster, hash(&ended_secret)).await?.version, ended.version, "it has ended before");
-    let again = cluster.accounts().suspend_account(by(&operator, key, suspend("still unpaid"))).await?.into_inner();
+    let again = cluster.accounts().suspend_account(operator.ask(suspend("still unpaid"))).await?.into_inner();
     assert_eq!((again.suspend_time, again.suspend_note.as_str()), (suspended.suspend_time, "still unpaid"));
     assert_eq!(get(&cluster, &name).await?, again);
     // A key that is made meanwhile is no way around it.
@@ -69,22 +60,22 @@ async fn a_suspension_reaches_every_key_at_once_and_is_taken_back() -> Result<()
     assert_eq!(authenticate(&cluster, hash(&new)).await?.account_suspend_time, suspended.suspend_time);
 
     let reactivate = || ReactivateAccountRequest { name: name.clone() };
-    let back = cluster.accounts().reactivate_account(by(&operator, key, reactivate())).await?.into_inner();
+    let back = cluster.accounts().reactivate_account(operator.ask(reactivate())).await?.into_inner();
     assert_eq!((back.suspend_time, back.suspend_note.as_str()), (None, ""));
     assert_eq!(authenticate(&cluster, hash(&first)).await?.account_suspend_time, None);
-    assert_eq!(cluster.accounts().reactivate_account(by(&operator, key, reactivate())).await?.into_inner(), back);
+    assert_eq!(cluster.accounts().reactivate_account(operator.ask(reactivate())).await?.into_inner(), back);
 
     let own = SuspendAccountRequest { name: format!("accounts/{}", operator.id), note: "n".to_owned() };
-    let answer = cluster.accounts().suspend_account(by(&operator, key, own)).await;
+    let answer = cluster.accounts().suspend_account(operator.ask(own)).await;
     refused(answer, Code::FailedPrecondition, "OWN_ACCOUNT");
     let nobody = SuspendAccountRequest { name: format!("accounts/{}", Uuid::now_v7()), note: "n".to_owned() };
-    let answer = cluster.accounts().suspend_account(by(&operator, key, nobody)).await;
+    let answer = cluster.accounts().suspend_account(operator.ask(nobody)).await;
     refused(answer, Code::NotFound, "ACCOUNT_NOT_FOUND");
-    let answer = cluster.accounts().suspend_account(by(&operator, key, suspend(" "))).await;
+    let answer = cluster.accounts().suspend_account(operator.ask(suspend(" "))).await;
     assert_eq!(refused(answer, Code::InvalidArgument, WRONG), ["note"]);
 
     let acts: Vec<_> = entries(&cluster, &name, "").await?.into_iter().map(|entry| (entry.act, entry.actor)).collect();
-    let who = format!("accounts/{}/apiKeys/{key}", operator.id);
+    let who = format!("accounts/{}/apiKeys/{}", operator.id, testkit::KEY);
     let of_operator: Vec<_> = acts.iter().filter(|(_, actor)| *actor == who).map(|(act, _)| act.as_str()).collect();
     assert_eq!(
         of_operator,
@@ -166,8 +157,7 @@ async fn the_audit_log_has_who_did_what_and_nobody_changes_it() -> Result<()> {
     let cluster = Cluster::start().await?;
     let user = cluster.account().await?;
     let name = format!("accounts/{}", user.id);
-    let mut request = Request::new(CreateApiKeyRequest { parent: name.clone(), ..CreateApiKeyRequest::default() });
-    request.metadata_mut().insert(actor::SERVICE, "operator".parse()?);
+    let request = CreateApiKeyRequest { parent: name.clone(), ..CreateApiKeyRequest::default() };
     let key = cluster.accounts().create_api_key(request).await?.into_inner().api_key.context("a key")?;
     cluster.accounts().revoke_api_key(RevokeApiKeyRequest { name: key.name.clone() }).await?;
     cluster.accounts().revoke_api_key(RevokeApiKeyRequest { name: key.name.clone() }).await?;

@@ -14,6 +14,7 @@ use proto::work::v1::{
     ClaimWorkRequest, FailWorkRequest, FailureClass, Lease, RecordIntentRequest, RecordSubmissionRequest,
     ReportProgressRequest,
 };
+use testkit::Doors;
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
 use uuid::Uuid;
@@ -71,16 +72,16 @@ async fn update(database: &mut sqlx::PgConnection, id: Uuid) -> Result<f64> {
 struct Worker {
     account: Uuid,
     generations: GenerationServiceClient<Channel>,
-    work: WorkServiceClient<Channel>,
+    work: WorkServiceClient<Doors>,
 }
 
 impl Worker {
     async fn open(bench: &Bench, account: Uuid) -> Result<Self> {
-        let channel = bench.services.service("generation-status")?.channel().await?;
+        let service = bench.services.service("generation-status")?;
         Ok(Self {
             account,
-            generations: GenerationServiceClient::new(channel.clone()),
-            work: WorkServiceClient::new(channel),
+            generations: GenerationServiceClient::new(service.channel().await?),
+            work: WorkServiceClient::new(service.doors()?),
         })
     }
 
@@ -94,7 +95,7 @@ impl Worker {
                 ..StartGenerationRequest::default()
             };
             self.generations
-                .start_generation(on_behalf(self.account, request))
+                .start_generation(on_behalf("generation-status", self.account, request))
                 .await
                 .context("starting a generation")?;
         }

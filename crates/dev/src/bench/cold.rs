@@ -137,7 +137,7 @@ impl Readers {
 
     /// Through the service. The content is looked at, so that an empty answer is no fast one.
     async fn ours(&mut self, account: Uuid) -> Result<Duration> {
-        let request = on_behalf(account, GetDashboardRequest::default());
+        let request = on_behalf("dashboard", account, GetDashboardRequest::default());
         let began = Instant::now();
         let answer = self.dashboard.get_dashboard(request).await?;
         let took = began.elapsed();

@@ -82,7 +82,7 @@ impl Readers {
     async fn anew(&mut self, account: Uuid) -> Result<Duration> {
         let began = Instant::now();
         loop {
-            let request = on_behalf(account, GetDashboardRequest::default());
+            let request = on_behalf("dashboard", account, GetDashboardRequest::default());
             let asked = Instant::now();
             let answer = self.dashboard.get_dashboard(request).await?;
             let took = asked.elapsed();

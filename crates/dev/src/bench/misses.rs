@@ -52,7 +52,7 @@ async fn all_at_once(connections: &[Channel], account: Uuid) -> Result<()> {
         let start = start.clone();
         callers.spawn(async move {
             start.wait().await;
-            client.get_dashboard(on_behalf(account, GetDashboardRequest::default())).await
+            client.get_dashboard(on_behalf("dashboard", account, GetDashboardRequest::default())).await
         });
     }
     while let Some(caller) = callers.join_next().await {

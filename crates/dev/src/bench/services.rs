@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use chassis::request::caller::Caller;
+use chassis::identity::{self, By, Identities, Identity};
+use chassis::keyring::InternalKeys;
 use http::Uri;
-use testkit::{Database, Process};
+use testkit::{Database, Doors, Process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
@@ -34,14 +36,27 @@ pub(super) struct Services {
     /// What every service is told.
     common: Vec<(&'static str, String)>,
     /// Where each service listens, started or not.
-    ports: BTreeMap<&'static str, SocketAddr>,
+    ports: BTreeMap<&'static str, Ports>,
     folder: PathBuf,
+}
+
+/// The two doors of a service.
+#[derive(Clone, Copy)]
+struct Ports {
+    public: SocketAddr,
+    internal: SocketAddr,
+}
+
+impl Ports {
+    fn free() -> Self {
+        Self { public: local(), internal: local() }
+    }
 }
 
 /// One service.
 pub(super) struct Service {
     name: &'static str,
-    address: SocketAddr,
+    ports: Ports,
     admin: SocketAddr,
     process: Process,
 }
@@ -49,7 +64,7 @@ pub(super) struct Service {
 impl Services {
     /// Starts those of the usual ones that are `wanted` on `database`, and waits until all are ready.
     pub(super) async fn start(database: &BenchDatabase, wanted: impl Fn(&str) -> bool) -> Result<Self> {
-        let ports = USUAL.map(|name| (name, local())).into();
+        let ports = USUAL.map(|name| (name, Ports::free())).into();
         let mut services = Self {
             running: Vec::new(),
             database: database.url().to_owned(),
@@ -99,7 +114,7 @@ impl Services {
         ensure!(program.is_file(), "{} is not built", program.display());
         // A second process of a service gets a port of its own.
         let taken = self.running.iter().any(|service| service.name == name);
-        let address = self.ports.get(name).copied().filter(|_| !taken).unwrap_or_else(local);
+        let ports = self.ports.get(name).copied().filter(|_| !taken).unwrap_or_else(Ports::free);
         let admin = local();
         let mut command = Command::new(program);
         if let Some(url) = Database::url_for(&self.database, name)? {
@@ -107,13 +122,14 @@ impl Services {
         }
         command
             .envs(self.common.iter().map(|(name, value)| (name, value)))
-            .env("RUSHES_LISTEN", address.to_string())
+            .env("RUSHES_LISTEN", ports.public.to_string())
+            .env("RUSHES_INTERNAL_LISTEN", ports.internal.to_string())
             .env("RUSHES_ADMIN_LISTEN", admin.to_string())
             .envs(settings.iter().copied())
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             .current_dir(&self.folder);
         let log = self.folder.join(format!("{name}-{}.log", admin.port()));
-        Ok(Service { name, address, admin, process: Process::spawn(name, command, &log)? })
+        Ok(Service { name, ports, admin, process: Process::spawn(name, command, &log)? })
     }
 }
 
@@ -127,12 +143,18 @@ impl Service {
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        self.ports.public
     }
 
-    /// A connection to its gRPC port; bare, since the chassis's client is part of what is measured elsewhere.
+    /// Its two doors; for what is not measured to the microsecond.
+    pub(super) fn doors(&self) -> Result<Doors> {
+        let uri = |address: SocketAddr| format!("http://{address}").parse::<Uri>();
+        Ok(Doors::at(self.name, &uri(self.ports.public)?, &uri(self.ports.internal)?, &keys()))
+    }
+
+    /// A connection to its public port; bare, since the chassis's client is part of what is measured elsewhere.
     pub(super) async fn channel(&self) -> Result<Channel> {
-        let uri: Uri = format!("http://{}", self.address).parse()?;
+        let uri: Uri = format!("http://{}", self.ports.public).parse()?;
         Endpoint::from(uri).connect().await.with_context(|| format!("connecting to {}", self.name))
     }
 
@@ -144,27 +166,37 @@ impl Service {
     }
 }
 
-/// `message` as the gateway would pass it on for `account`.
-pub(super) fn on_behalf<T>(account: Uuid, message: T) -> tonic::Request<T> {
-    let scopes = ["read", "write", "generate"].map(str::to_owned).into();
+/// `message` as the gateway would pass it on to `service` for `account`.
+pub(super) fn on_behalf<T>(service: &str, account: Uuid, message: T) -> tonic::Request<T> {
+    static IDENTITIES: LazyLock<Identities> = LazyLock::new(|| Identities::new(&keys()));
+    let by = By::Key { id: testkit::KEY, scopes: "read+write+generate" };
+    let token = IDENTITIES.sign(&Identity { account: Some(account), by }, service);
     let mut request = tonic::Request::new(message);
-    Caller { account, scopes }.attach(&mut request);
+    request.metadata_mut().as_mut().insert(identity::HEADER, token);
     request
 }
 
 /// What the services of a benchmark share; there is nothing to protect.
 pub(crate) const INTERNAL_KEYS: &str = "benchmark-benchmark-benchmark-benchmark";
 
-fn common(database: &BenchDatabase, ports: &BTreeMap<&'static str, SocketAddr>) -> Result<Vec<(&'static str, String)>> {
+#[expect(clippy::expect_used, reason = "the constant above is long enough")]
+fn keys() -> InternalKeys {
+    InternalKeys::parse(INTERNAL_KEYS).expect("keys")
+}
+
+fn common(database: &BenchDatabase, ports: &BTreeMap<&'static str, Ports>) -> Result<Vec<(&'static str, String)>> {
     let blobs = database.folder().join("blobs");
     std::fs::create_dir_all(&blobs).with_context(|| format!("making {}", blobs.display()))?;
-    let at = |name: &str| ports.get(name).map(|address| format!("http://{address}")).with_context(|| name.to_owned());
+    let of = |name: &str| ports.get(name).with_context(|| name.to_owned());
+    let at = |name: &str| of(name).map(|ports| format!("http://{}", ports.public));
+    let inside = |name: &str| of(name).map(|ports| format!("http://{}", ports.internal));
     Ok(vec![
         ("RUSHES_REDIS_URL", database.redis.url()),
         ("RUSHES_NATS_URL", database.nats.url()),
         ("RUSHES_INTERNAL_KEYS", INTERNAL_KEYS.to_owned()),
         ("RUSHES_BLOBS_URL", blob_url(&blobs)),
         ("RUSHES_DASHBOARD_URL", at("dashboard")?),
+        ("RUSHES_DASHBOARD_INTERNAL_URL", inside("dashboard")?),
         ("RUSHES_GENERATION_STATUS_URL", at("generation-status")?),
         ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")?),
         ("RUSHES_PUBLIC_URL", at("gateway")?),

@@ -37,7 +37,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         statements::forget_thumbnails(&mut database, account).await?;
         let before = process::cpu_with_children(service.pid())?;
         let request = RenderThumbnailRequest { asset: asset.clone(), spec: None, later: false };
-        let mut request = on_behalf(account, request);
+        let mut request = on_behalf("thumbnail-worker", account, request);
         request.set_timeout(Duration::from_secs(10));
         let thumbnail = assets.render_thumbnail(request).await.context("rendering a thumbnail")?.into_inner();
         let used = process::cpu_with_children(service.pid())?.saturating_sub(before);
@@ -62,7 +62,7 @@ async fn upload(assets: &mut AssetServiceClient<Channel>, account: Uuid, picture
         .chain(picture.chunks(CHUNK).map(|chunk| Part::Chunk(bytes::Bytes::copy_from_slice(chunk))))
         .map(|part| UploadAssetRequest { part: Some(part) })
         .collect();
-    let mut request = on_behalf(account, futures::stream::iter(parts));
+    let mut request = on_behalf("thumbnail-worker", account, futures::stream::iter(parts));
     request.set_timeout(Duration::from_secs(10));
     Ok(assets.upload_asset(request).await.context("uploading the picture")?.into_inner().name)
 }

@@ -78,7 +78,7 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
 
 /// The metadata of a client that has a key of the account.
 async fn key(bench: &Bench, account: Uuid) -> Result<MetadataMap> {
-    let mut accounts = AccountServiceClient::new(bench.services.service("dashboard")?.channel().await?);
+    let mut accounts = AccountServiceClient::new(bench.services.service("dashboard")?.doors()?);
     let request = CreateApiKeyRequest { parent: format!("accounts/{account}"), ..CreateApiKeyRequest::default() };
     let secret = accounts.create_api_key(request).await.context("creating an API key")?.into_inner().secret;
     let mut metadata = MetadataMap::new();

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use chassis::identity::OPERATOR;
+use chassis::keyring::InternalKeys;
 use proto::accounts::v1::account_service_client::AccountServiceClient;
 use proto::accounts::v1::{self as accounts, CreateAccountRequest, CreateApiKeyRequest};
 use proto::credits::v1::GrantCreditsRequest;
@@ -88,8 +90,13 @@ pub(crate) async fn account(home: &Path, services: &Services) -> Result<Account>
             Err(status) => return Err(Failure::of(&status, "").into()),
         }
     }
-    let at = |name| services.address(name).with_context(|| format!("{name} does not run"));
-    let mut accounts = AccountServiceClient::new(channel("dashboard", &at("dashboard")?)?);
+    let keys = InternalKeys::parse(&services.internal_keys).context("the services' keys are too short")?;
+    let inside = services.internal_addresses();
+    let operator = |name| {
+        let address = inside.get(name).with_context(|| format!("{name} does not run"))?;
+        anyhow::Ok(channel(name, address)?.as_service(OPERATOR, &keys))
+    };
+    let mut accounts = AccountServiceClient::new(operator("dashboard")?);
     let account = accounts::Account {
         display_name: "Ada Lens".to_owned(),
         email: "ada@example.com".to_owned(),
@@ -100,7 +107,7 @@ pub(crate) async fn account(home: &Path, services: &Services) -> Result<Account>
     let request = CreateApiKeyRequest { parent: name.clone(), ..CreateApiKeyRequest::default() };
     let made = accounts.create_api_key(request).await;
     let api_key = made.map_err(|status| explain("creating its API key", &status))?.into_inner().secret;
-    let mut credits = CreditServiceClient::new(channel("generation-status", &at("generation-status")?)?);
+    let mut credits = CreditServiceClient::new(operator("generation-status")?);
     let request_id = Uuid::now_v7().to_string();
     let grant = GrantCreditsRequest { account: name.clone(), amount_micros: GRANT, request_id };
     credits.grant_credits(grant).await.map_err(|status| explain("granting it credits", &status))?;

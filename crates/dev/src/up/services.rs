@@ -37,11 +37,14 @@ pub(crate) struct Plan<'a> {
 /// The running services; they end with this value.
 pub(crate) struct Services {
     running: Vec<Service>,
+    /// What they share.
+    pub(crate) internal_keys: String,
 }
 
 struct Service {
     name: &'static str,
     port: u16,
+    internal: u16,
     admin: u16,
     process: Process,
 }
@@ -57,20 +60,23 @@ impl Services {
             .iter()
             .map(|name| (*name, if *name == "gateway" { gateway } else { testkit::free_port() }))
             .collect();
-        let mut common = environment(&plan, &ports);
+        let inside: BTreeMap<&str, u16> = SERVICES.iter().map(|name| (*name, testkit::free_port())).collect();
+        let mut common = environment(&plan, &ports, &inside);
         // Kept: what they sign, such as addresses of providers' webhooks, outlives a run.
-        common.insert(SETTING, testkit::kept_secret(&home.join("internal-keys"))?);
+        let internal_keys = testkit::kept_secret(&home.join("internal-keys"))?;
+        common.insert(SETTING, internal_keys.clone());
         let databases = plan.databases;
         drop(plan.gateway);
-        let mut services = Self { running: Vec::new() };
+        let mut services = Self { running: Vec::new(), internal_keys };
         for name in SERVICES {
-            let (port, admin) = (ports[name], testkit::free_port());
+            let (port, internal, admin) = (ports[name], inside[name], testkit::free_port());
             let log = logs.join(format!("{name}.log"));
             std::fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
             let mut command = Command::new(programs.join(name));
             command
                 .envs(&common)
                 .env("RUSHES_LISTEN", format!("127.0.0.1:{port}"))
+                .env("RUSHES_INTERNAL_LISTEN", format!("127.0.0.1:{internal}"))
                 .env("RUSHES_ADMIN_LISTEN", format!("127.0.0.1:{admin}"))
                 .current_dir(home);
             if let Some(url) = databases.get(name) {
@@ -79,7 +85,7 @@ impl Services {
                 command.env_remove("RUSHES_DATABASE_URL");
             }
             let process = Process::spawn(name, command, &log)?;
-            services.running.push(Service { name, port, admin, process });
+            services.running.push(Service { name, port, internal, admin, process });
         }
         Ok(services)
     }
@@ -117,13 +123,19 @@ impl Services {
         self.address("gateway").unwrap_or_default()
     }
 
-    /// The address of one service's gRPC.
+    /// The address of one service's public methods.
     pub(crate) fn address(&self, name: &str) -> Option<String> {
         let service = self.running.iter().find(|service| service.name == name)?;
         Some(format!("http://127.0.0.1:{}", service.port))
     }
 
-    /// The addresses of all services' gRPC, by name.
+    /// The addresses of all services' internal methods, by name.
+    pub(crate) fn internal_addresses(&self) -> BTreeMap<String, String> {
+        let address = |service: &Service| (service.name.to_owned(), format!("http://127.0.0.1:{}", service.internal));
+        self.running.iter().filter(|service| service.name != "gateway").map(address).collect()
+    }
+
+    /// The addresses of all services' public methods, by name.
     pub(crate) fn addresses(&self) -> BTreeMap<String, String> {
         self.running.iter().filter_map(|service| Some((service.name.to_owned(), self.address(service.name)?))).collect()
     }
@@ -164,8 +176,13 @@ impl Drop for Services {
 }
 
 /// What is the same for all services.
-fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'static str, String> {
+fn environment(
+    plan: &Plan<'_>,
+    ports: &BTreeMap<&str, u16>,
+    inside: &BTreeMap<&str, u16>,
+) -> BTreeMap<&'static str, String> {
     let at = |name: &str| format!("http://127.0.0.1:{}", ports.get(name).copied().unwrap_or_default());
+    let inside = |name: &str| format!("http://127.0.0.1:{}", inside.get(name).copied().unwrap_or_default());
     let mut environment = BTreeMap::from([
         ("RUSHES_REDIS_URL", plan.servers.redis.clone()),
         ("RUSHES_NATS_URL", plan.servers.nats.clone()),
@@ -173,7 +190,10 @@ fn environment(plan: &Plan<'_>, ports: &BTreeMap<&str, u16>) -> BTreeMap<&'stati
         ("RUSHES_DASHBOARD_URL", at("dashboard")),
         ("RUSHES_GENERATION_STATUS_URL", at("generation-status")),
         ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")),
-        ("RUSHES_GENERATION_WORKER_URL", at("generation-worker")),
+        ("RUSHES_DASHBOARD_INTERNAL_URL", inside("dashboard")),
+        ("RUSHES_GENERATION_STATUS_INTERNAL_URL", inside("generation-status")),
+        ("RUSHES_THUMBNAIL_WORKER_INTERNAL_URL", inside("thumbnail-worker")),
+        ("RUSHES_GENERATION_WORKER_INTERNAL_URL", inside("generation-worker")),
         ("RUSHES_PUBLIC_URL", at("gateway")),
         // Who calls is whoever started it: tools may ask what there is, and a command's trace runs through all of it.
         ("RUSHES_REFLECTION", "true".to_owned()),

@@ -14,7 +14,7 @@ use proto::accounts::v1::account_service_client::AccountServiceClient;
 use proto::accounts::v1::{Account, CreateAccountRequest, CreateApiKeyRequest};
 use proto::credits::v1::GrantCreditsRequest;
 use proto::credits::v1::credit_service_client::CreditServiceClient;
-use testkit::{Database, Nats, Process, Proxy, Redis};
+use testkit::{Database, Doors, INTERNAL_KEYS, Nats, Process, Proxy, Redis};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
@@ -59,6 +59,7 @@ impl Default for Options {
 struct Service {
     name: &'static str,
     address: SocketAddr,
+    internal: SocketAddr,
     admin: SocketAddr,
     process: Option<Process>,
 }
@@ -84,8 +85,8 @@ impl Cluster {
         let folder = std::env::temp_dir().join(format!("rushes-cluster-{}", Uuid::now_v7().simple()));
         std::fs::create_dir_all(folder.join("blobs"))?;
         let address = || SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
-        let services =
-            SERVICES.map(|name| Service { name, address: address(), admin: address(), process: None }).into();
+        let service = |name| Service { name, address: address(), internal: address(), admin: address(), process: None };
+        let services = SERVICES.map(service).into();
         let mut cluster = Self { services, redis, nats, database, postgres, folder, options };
         for name in SERVICES {
             cluster.run(name)?;
@@ -101,9 +102,11 @@ impl Cluster {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_rushes-dev")).with_file_name(name);
         ensure!(program.is_file(), "{} is not built: run `cargo build --workspace` first", program.display());
         let url = |service: &str| format!("http://{}", self.address(service));
+        let inside = |service: &str| format!("http://{}", self.internal(service));
         let mut command = Command::new(program);
         command
             .env("RUSHES_LISTEN", self.address(name).to_string())
+            .env("RUSHES_INTERNAL_LISTEN", self.internal(name).to_string())
             .env("RUSHES_ADMIN_LISTEN", self.admin(name).to_string())
             .env("RUSHES_REDIS_URL", self.redis.url())
             .env("RUSHES_NATS_URL", self.nats.url())
@@ -111,10 +114,13 @@ impl Cluster {
             .env("RUSHES_DASHBOARD_URL", url("dashboard"))
             .env("RUSHES_GENERATION_STATUS_URL", url("generation-status"))
             .env("RUSHES_THUMBNAIL_WORKER_URL", url("thumbnail-worker"))
-            .env("RUSHES_GENERATION_WORKER_URL", url("generation-worker"))
+            .env("RUSHES_DASHBOARD_INTERNAL_URL", inside("dashboard"))
+            .env("RUSHES_GENERATION_STATUS_INTERNAL_URL", inside("generation-status"))
+            .env("RUSHES_THUMBNAIL_WORKER_INTERNAL_URL", inside("thumbnail-worker"))
+            .env("RUSHES_GENERATION_WORKER_INTERNAL_URL", inside("generation-worker"))
             .env("RUSHES_PUBLIC_URL", url("gateway"))
             .env("RUSHES_HOOKS_URL", format!("{}/hooks", url("gateway")))
-            .env("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test")
+            .env("RUSHES_INTERNAL_KEYS", INTERNAL_KEYS)
             .env("RUSHES_LEASE", self.options.lease)
             .env("RUSHES_HEARTBEAT", self.options.heartbeat)
             .env("RUSHES_LOCAL_PACE", self.options.pace)
@@ -193,7 +199,7 @@ impl Cluster {
     pub(crate) fn relocate(&mut self, name: &str) {
         let address = || SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
         let service = self.service_mut(name);
-        (service.address, service.admin) = (address(), address());
+        (service.address, service.internal, service.admin) = (address(), address(), address());
     }
 
     /// Kills a service (SIGKILL).
@@ -212,13 +218,17 @@ impl Cluster {
         self.service(name).address
     }
 
+    pub(crate) fn internal(&self, name: &str) -> SocketAddr {
+        self.service(name).internal
+    }
+
     pub(crate) fn admin(&self, name: &str) -> SocketAddr {
         self.service(name).admin
     }
 
     /// A new account with this many credits, and a client with its key.
     pub(crate) async fn client(&self, credits: i64) -> Result<Client> {
-        let mut accounts = AccountServiceClient::new(self.channel("dashboard"));
+        let mut accounts = AccountServiceClient::new(self.doors("dashboard"));
         let account = Account { display_name: "Ada".into(), email: "ada@example.com".into(), ..Account::default() };
         let account = accounts.create_account(CreateAccountRequest { account: Some(account) }).await?.into_inner();
         let key = CreateApiKeyRequest { parent: account.name.clone(), ..CreateApiKeyRequest::default() };
@@ -229,7 +239,7 @@ impl Cluster {
                 amount_micros: credits * 1_000_000,
                 request_id: Uuid::now_v7().to_string(),
             };
-            CreditServiceClient::new(self.channel("generation-status")).grant_credits(grant).await?;
+            CreditServiceClient::new(self.doors("generation-status")).grant_credits(grant).await?;
         }
         Ok(Client::new(self.channel("gateway"), self.address("gateway"), &key.secret))
     }
@@ -237,6 +247,11 @@ impl Cluster {
     pub(crate) fn channel(&self, name: &str) -> Channel {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address(name))).unwrap();
         endpoint.connect_lazy()
+    }
+
+    /// A service's two doors, past the gateway.
+    pub(crate) fn doors(&self, name: &'static str) -> Doors {
+        Doors::of(name, self.address(name), self.internal(name))
     }
 
     /// Ends the services in an orderly way and checks what must hold of any history.

@@ -1,5 +1,6 @@
 //! `docs/statements.md` says how many round trips to PostgreSQL each method costs, and this measures every method of the descriptor
-//! set on a whole cluster: a method that is not measured, or that costs something else than the page says, fails.
+//! set on a whole cluster: a method that is not measured, or that costs something else than the page says, fails; and so does one that
+//! shows a stranger who calls the same something of the account.
 //!
 //! `RUSHES_WRITE_PAGES=1 cargo rushes test -p rushes-dev --test it statements` writes the page anew. The numbers are what the services
 //! count; that their count is the wire's is held by the tests of `chassis` with testkit's counter.
@@ -118,7 +119,8 @@ async fn every_method_costs_what_the_page_says() -> Result<()> {
     ];
     let cluster = Cluster::start(Options { otlp: Some(spans.endpoint()), more, ..Options::default() }).await?;
     let wanted = read(&std::fs::read_to_string(page()).unwrap_or_default());
-    let costs = script::measure(&cluster, &spans, &wanted).await?;
+    let (costs, shown) = script::measure(&cluster, &spans, &wanted).await?;
+    assert!(shown.is_empty(), "{}", shown.join("\n"));
     // What the gateway answers itself needs no database.
     let methods = proto::METHODS.iter().filter(|method| method.upstream != "gateway");
     let methods: Vec<_> = methods.map(|method| method.path.trim_start_matches('/').to_owned()).collect();

@@ -4,14 +4,17 @@
 //! stale an answer may be, all of it no larger than [`MAX_PASSED`]. The credential stays here, nobody but the gateway sets `x-rushes-*`, and none of it leaves with a
 //! reply.
 
-use chassis::request::{actor, caller, staleness, token};
+use chassis::{
+    identity,
+    request::{caller, staleness, token},
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, Version,
     header::{CONTENT_TYPE, TE, USER_AGENT},
 };
 use tonic::body::Body;
 
-use crate::{error::Error, keys::Key};
+use crate::error::Error;
 
 /// The headers that go on besides `grpc-*`.
 const PASSED: [HeaderName; 5] = [
@@ -26,8 +29,8 @@ const PASSED: [HeaderName; 5] = [
 /// than it takes ends; over HTTP/1.1 a client may send much more.
 const MAX_PASSED: usize = 8 << 10;
 
-/// The request as a service behind the gateway gets it.
-pub(super) fn to_upstream(request: Request<Body>, key: &Key) -> Result<Request<Body>, Error> {
+/// The request as a service behind the gateway gets it, with a token that says who calls.
+pub(super) fn to_upstream(request: Request<Body>, identity: HeaderValue) -> Result<Request<Body>, Error> {
     let (mut parts, body) = request.into_parts();
     let mut headers = HeaderMap::with_capacity(parts.headers.len() + 2);
     let mut left = MAX_PASSED;
@@ -39,9 +42,7 @@ pub(super) fn to_upstream(request: Request<Body>, key: &Key) -> Result<Request<B
         }
     }
     headers.insert(TE, HeaderValue::from_static("trailers"));
-    headers.insert(caller::ACCOUNT, key.account_header().clone());
-    headers.insert(caller::SCOPES, key.scopes_header().clone());
-    headers.insert(actor::KEY, key.id_header().clone());
+    headers.insert(identity::HEADER, identity);
     parts.headers = headers;
     // A browser's call may have come as HTTP/1.1.
     parts.version = Version::HTTP_2;

@@ -1,10 +1,13 @@
-//! An API key as dashboard describes it: its account with what operators have set for it, its scopes, its networks, and its end.
+//! An API key as dashboard describes it: its account with what operators have set for it, its scopes, its networks, its end, and the
+//! tokens that say to services who calls by it.
 
 use std::{
     net::IpAddr,
-    time::{Duration, SystemTime},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
 };
 
+use chassis::identity::{By, Identities, Identity, REUSE};
 use domain::{name::ApiKeyName, network::Network};
 use http::HeaderValue;
 use proto::{Scope, accounts::v1::ApiKey, limits::v1::Limits};
@@ -12,9 +15,10 @@ use uuid::Uuid;
 
 use crate::error::{Error, Refusal};
 
-/// A key that dashboard knows, with the headers that it becomes.
-#[derive(Clone, Debug)]
+/// A key that dashboard knows.
+#[derive(Debug)]
 pub(crate) struct Key {
+    id: Uuid,
     name: String,
     account: Uuid,
     scopes: Vec<String>,
@@ -23,9 +27,7 @@ pub(crate) struct Key {
     is_suspended: bool,
     networks: Vec<Network>,
     own_limits: OwnLimits,
-    account_header: HeaderValue,
-    scopes_header: HeaderValue,
-    id_header: HeaderValue,
+    tokens: Mutex<Vec<Token>>,
 }
 
 /// What operators have set for an account in place of the limits that are every account's.
@@ -36,6 +38,15 @@ pub(crate) struct OwnLimits {
     pub(crate) version: i64,
 }
 
+/// A token for the calls of a key to one service with one scope.
+#[derive(Debug)]
+struct Token {
+    service: &'static str,
+    scope: Scope,
+    made: Instant,
+    value: HeaderValue,
+}
+
 impl Key {
     pub(super) fn parse(key: ApiKey) -> Result<Self, Error> {
         let account = key
@@ -43,17 +54,15 @@ impl Key {
             .strip_prefix("accounts/")
             .and_then(|id| Uuid::try_parse(id).ok())
             .ok_or(Error::UnreadableKey("the account"))?;
-        let scopes = key.scopes.join(" ");
         let id = ApiKeyName::parse(&key.name).map_err(|_| Error::UnreadableKey("the name"))?.key;
         // A network that cannot be read must not make the key one that is bound to nothing.
         let networks = key.allowed_networks.iter().map(|network| network.parse());
         let networks = networks.collect::<Result<_, _>>().map_err(|_| Error::UnreadableKey("a network"))?;
         Ok(Self {
+            id: id.0,
             name: key.name,
             account,
-            account_header: HeaderValue::try_from(account.hyphenated().to_string())
-                .map_err(|_| Error::UnreadableKey("the account"))?,
-            scopes_header: HeaderValue::try_from(scopes).map_err(|_| Error::UnreadableKey("the scopes"))?,
+            tokens: Mutex::default(),
             scopes: key.scopes,
             expire_time: key.expire_time.map(|time| {
                 let seconds = u64::try_from(time.seconds).unwrap_or(0);
@@ -63,7 +72,6 @@ impl Key {
             is_suspended: key.account_suspend_time.is_some(),
             networks,
             own_limits: OwnLimits { limits: key.account_limits, version: key.account_version },
-            id_header: HeaderValue::try_from(id.to_string()).map_err(|_| Error::UnreadableKey("the name"))?,
         })
     }
 
@@ -76,17 +84,23 @@ impl Key {
         self.account
     }
 
-    pub(crate) fn account_header(&self) -> &HeaderValue {
-        &self.account_header
-    }
-
-    pub(crate) fn scopes_header(&self) -> &HeaderValue {
-        &self.scopes_header
-    }
-
-    /// The key's id, by which the audit log names who acts.
-    pub(crate) fn id_header(&self) -> &HeaderValue {
-        &self.id_header
+    /// A token that says to `service` that this key calls. It names `scope` alone, which the method asks for: whoever takes it away from a
+    /// read does with it nothing but reads. Calls within some seconds share one.
+    pub(crate) fn token(&self, identities: &Identities, service: &'static str, scope: Scope) -> HeaderValue {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        // At most one for each service and scope, a dozen.
+        let found = tokens.iter().position(|token| token.service == service && token.scope == scope);
+        if let Some(token) = found.and_then(|at| tokens.get(at)).filter(|token| token.made.elapsed() < REUSE) {
+            return token.value.clone();
+        }
+        let by = By::Key { id: self.id, scopes: scope.as_str() };
+        let value = identities.sign(&Identity { account: Some(self.account), by }, service);
+        let token = Token { service, scope, made: Instant::now(), value: value.clone() };
+        match found.and_then(|at| tokens.get_mut(at)) {
+            Some(old) => *old = token,
+            None => tokens.push(token),
+        }
+        value
     }
 
     /// What operators have set for its account.

@@ -201,7 +201,7 @@ async fn every_response_names_its_trace() {
 async fn a_link_leads_to_one_object_for_a_while() {
     let key = InternalKeys::parse("0123456789abcdef0123456789abcdef").unwrap();
     let signed = key.clone();
-    let cluster = Cluster::start_with(move |config| config.internal_keys = Some(signed)).await;
+    let cluster = Cluster::start_with(move |config| config.internal_keys = signed).await;
     let name = cluster.store.put(video(), "mp4").await.unwrap();
     let links = FetchLinks::new(&key, "https://rushes.test".parse().unwrap());
     let (day, now) = (Duration::from_secs(86_400), SystemTime::now());

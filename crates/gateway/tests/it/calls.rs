@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use chassis::identity::By;
 use chassis::request::{staleness, token};
 use http_body_util::BodyExt as _;
 use proto::{
@@ -10,18 +11,20 @@ use proto::{
         GetGenerationRequest, WatchGenerationsRequest, generation_service_client::GenerationServiceClient,
     },
 };
-use tonic::{Code, codec::CompressionEncoding, metadata::BinaryMetadataValue};
+use tonic::{Code, codec::CompressionEncoding};
 use tower::{Service as _, ServiceExt as _};
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, authorized, check};
+use crate::upstream;
 
 #[tokio::test]
 async fn a_service_gets_the_account_of_the_key_and_no_credential() {
     let cluster = Cluster::start().await;
     let account = Uuid::now_v7();
     let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &cluster.key(account));
-    for name in ["x-rushes-account", "x-rushes-scopes", "x-rushes-anything", "cookie", "x-api-key"] {
+    for name in ["x-rushes-account", "x-rushes-scopes", "x-rushes-identity", "x-rushes-anything", "cookie", "x-api-key"]
+    {
         request.metadata_mut().insert(name, Uuid::now_v7().to_string().parse().unwrap());
     }
     let reply = cluster.assets().await.get_asset(request).await.unwrap();
@@ -32,43 +35,35 @@ async fn a_service_gets_the_account_of_the_key_and_no_credential() {
 
     let calls = cluster.upstream.calls.lock().unwrap();
     let headers = &calls[0];
-    assert_eq!(headers["x-rushes-scopes"], "read write generate");
-    for name in ["authorization", "x-api-key", "cookie", "x-rushes-anything"] {
+    let (service, identity) = upstream::identity(headers).expect("a token");
+    assert_eq!((service, identity.account), ("thumbnail-worker", Some(account)));
+    assert!(matches!(identity.by, By::Key { scopes: "read", .. }), "the scope of the method alone: {identity:?}");
+    for name in ["authorization", "x-api-key", "cookie", "x-rushes-anything", "x-rushes-account", "x-rushes-scopes"] {
         assert!(!headers.contains_key(name), "{name} passed");
     }
-}
-
-#[tokio::test]
-async fn the_token_of_own_writes_passes_both_ways() {
-    let cluster = Cluster::start().await;
-    let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &cluster.key(Uuid::now_v7()));
-    request.metadata_mut().insert_bin(token::HEADER, BinaryMetadataValue::from_bytes(b"written"));
-    let reply = cluster.assets().await.get_asset(request).await.unwrap();
-    let token = reply.metadata().get_bin(token::HEADER).expect("a token").to_bytes().unwrap();
-    assert_eq!(token, b"written".as_slice());
 }
 
 #[tokio::test]
 async fn a_call_of_a_session_carries_the_token_of_its_last_write() {
     let cluster = Cluster::start().await;
     let key = cluster.key(Uuid::now_v7());
-    let call = async |session: Option<&'static str>, token: Option<&[u8]>| {
+    let call = async |session: Option<&'static str>| {
         let mut request = authorized(GetAssetRequest { name: "assets/a".into() }, &key);
         if let Some(session) = session {
             request.metadata_mut().insert("rushes-session", session.parse().unwrap());
         }
-        if let Some(token) = token {
-            request.metadata_mut().insert_bin(token::HEADER, BinaryMetadataValue::from_bytes(token));
-        }
         let reply = cluster.assets().await.get_asset(request).await?;
-        Ok::<_, tonic::Status>(reply.metadata().get_bin(token::HEADER).map(|token| token.to_bytes().unwrap()))
+        let token = reply.metadata().get_bin(token::HEADER).map(|token| token.to_bytes().unwrap());
+        Ok::<_, tonic::Status>(token.is_some_and(|token| token.starts_with(b"written")))
     };
-    // The service returns in its reply the token that it was sent.
-    assert_eq!(call(Some("mine"), Some(b"written")).await.unwrap().unwrap(), b"written".as_slice());
-    assert_eq!(call(Some("mine"), None).await.unwrap().unwrap(), b"written".as_slice());
-    assert_eq!(call(Some("another"), None).await.unwrap(), None);
-    assert_eq!(call(None, None).await.unwrap(), None);
-    check(&call(Some(""), None).await.unwrap_err(), Code::InvalidArgument, "SESSION_INVALID");
+    *cluster.upstream.token.lock().unwrap() = Some(b"written".to_vec());
+    assert!(call(Some("mine")).await.unwrap());
+    // From now on the service returns in its reply the token that it was sent.
+    *cluster.upstream.token.lock().unwrap() = None;
+    assert!(call(Some("mine")).await.unwrap());
+    assert!(!call(Some("another")).await.unwrap());
+    assert!(!call(None).await.unwrap());
+    check(&call(Some("")).await.unwrap_err(), Code::InvalidArgument, "SESSION_INVALID");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use chassis::keyring::InternalKeys;
 use chassis::links::AssetAccess;
 use chassis::{
     blobs::{self, Store},
@@ -21,7 +22,7 @@ use proto::{
     assets::v1::{Asset, GetAssetRequest, asset_service_client::AssetServiceClient},
 };
 use sha2::{Digest as _, Sha256};
-use testkit::{Proxy, Spans};
+use testkit::{INTERNAL_KEYS, Proxy, Spans};
 use tokio::runtime::Runtime;
 use tonic::{Request, Response, Status, transport};
 use uuid::Uuid;
@@ -74,15 +75,16 @@ impl Cluster {
         let others = services.serve(drain.clone()).await;
         let generations = Proxy::before(others.authority().unwrap().as_str()).await.unwrap();
         let directory = Directory::new();
-        let free = "127.0.0.1:0".parse().unwrap();
+        let keys = services.serve(dashboard.clone()).await;
         let mut config = Config {
             telemetry: telemetry::Settings::default(),
-            server: server::Settings { listen: free, admin: free },
+            server: server::Settings::FREE,
             upstreams: Upstreams {
-                dashboard: services.serve(dashboard.clone()).await,
+                dashboard: keys.clone(),
+                dashboard_internal: keys,
                 generation_status: format!("http://{}", generations.address()).parse().unwrap(),
                 thumbnail_worker: others.clone(),
-                generation_worker: Some(others),
+                generation_worker_internal: Some(others),
             },
             blobs: blobs::Settings { url: format!("file://{}", directory.0.display()), options: Vec::new() },
             origins: Origins::Any,
@@ -91,7 +93,7 @@ impl Cluster {
             limits: gateway::Limits::default(),
             nats_url: None,
             assets: AssetAccess::Public,
-            internal_keys: None,
+            internal_keys: InternalKeys::parse(INTERNAL_KEYS).unwrap(),
             door: server::Door { reflection: true, ..server::Door::default() },
             max_asset_answers: 512,
             max_asset_answers_per_address: 128,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use chassis::request::actor;
 use futures::future::join_all;
 use proto::accounts::v1::{GetAccountRequest, account_service_client::AccountServiceClient};
 use proto::assets::v1::{GetAssetRequest, asset_service_client::AssetServiceClient};
@@ -196,7 +195,7 @@ async fn a_service_knows_which_key_calls_and_nobody_else_says_so() {
         name = key.name.clone();
     });
     let mut request = authorized(GetAccountRequest::default(), &key);
-    for (header, value) in [(actor::KEY, Uuid::nil().to_string()), (actor::SERVICE, "operator".to_owned())] {
+    for (header, value) in [("x-rushes-key", Uuid::nil().to_string()), ("x-rushes-identity", "s.operator".to_owned())] {
         request.metadata_mut().insert(header, value.parse().unwrap());
     }
     let answer = AccountServiceClient::new(cluster.channel().await).get_account(request).await.unwrap();

@@ -10,7 +10,9 @@ use std::{
 
 use chassis::{
     drain::Drain,
-    request::{actor::Actor, caller::Caller, deadline, token},
+    identity::{self, By, Identities, Identity},
+    keyring::InternalKeys,
+    request::{deadline, token},
     server,
     server::Server,
 };
@@ -31,8 +33,10 @@ use proto::{
     generations::v1::{self as generations, generation_service_server},
     work::v1::{ReceiveHookRequest, ReceiveHookResponse, hook_service_server},
 };
+use testkit::INTERNAL_KEYS;
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
+use uuid::Uuid;
 
 /// The calls that the services got, and the answers that they give.
 #[derive(Debug, Default)]
@@ -69,8 +73,7 @@ pub(crate) struct Services(pub(crate) Arc<Upstream>);
 impl Services {
     /// Serves all of them on one port until `drain`.
     pub(crate) async fn serve(&self, drain: Drain) -> http::Uri {
-        let free = "127.0.0.1:0".parse().unwrap();
-        let settings = server::Settings { listen: free, admin: free };
+        let settings = server::Settings::FREE;
         let streams = proto::METHODS.iter().filter(|method| method.client_streaming || method.server_streaming);
         let server = Server::new("upstream", &settings)
             .describe(proto::DESCRIPTOR_SET)
@@ -88,11 +91,36 @@ impl Services {
         uri
     }
 
-    fn record<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+    /// The account on whose behalf the gateway says that it calls.
+    fn record<T>(&self, request: &Request<T>) -> Result<Uuid, Status> {
         let headers = request.metadata().clone().into_headers();
+        let account = account(&headers);
         self.0.calls.lock().unwrap().push(headers);
-        Ok(Caller::of(request)?)
+        account
     }
+}
+
+/// What the token in these headers says to the service that it is for; one that holds for none, nothing.
+pub(crate) fn identity(headers: &HeaderMap) -> Option<(&'static str, Identity<'_>)> {
+    let token = headers.get(identity::HEADER)?;
+    let identities = Identities::new(&InternalKeys::parse(INTERNAL_KEYS).unwrap());
+    let now = std::time::SystemTime::now();
+    let services = ["dashboard", "generation-status", "thumbnail-worker", "generation-worker"];
+    services.into_iter().find_map(|service| Some((service, identities.verify(token, service, now).ok()?)))
+}
+
+fn assert_called_by_gateway<T>(request: &Request<T>, service: &str) {
+    let headers = request.metadata().as_ref();
+    let by_gateway = Identity { account: None, by: By::Service("gateway") };
+    assert_eq!(identity(headers), Some((service, by_gateway)), "{headers:?}");
+}
+
+fn account(headers: &HeaderMap) -> Result<Uuid, Status> {
+    let account = match identity(headers) {
+        Some((_, Identity { account, by: By::Key { .. } })) => account,
+        _ => None,
+    };
+    account.ok_or_else(|| Status::unauthenticated("the gateway has shown no key"))
 }
 
 #[tonic::async_trait]
@@ -116,7 +144,12 @@ impl account_service_server::AccountService for Services {
     /// Records the call, so that tests see who calls, as a service has it.
     async fn get_account(&self, request: Request<GetAccountRequest>) -> Result<Response<Account>, Status> {
         self.record(&request)?;
-        let display_name = Actor::of(&request).as_str().to_owned();
+        let display_name = match identity(request.metadata().as_ref()) {
+            Some((_, Identity { account: Some(account), by: By::Key { id, .. } })) => {
+                format!("accounts/{account}/apiKeys/{id}")
+            }
+            _ => String::new(),
+        };
         Ok(Response::new(Account { display_name, ..Account::default() }))
     }
 
@@ -136,6 +169,7 @@ impl account_service_server::AccountService for Services {
         &self,
         request: Request<AuthenticateApiKeyRequest>,
     ) -> Result<Response<ApiKey>, Status> {
+        assert_called_by_gateway(&request, "dashboard");
         self.0.authentications.fetch_add(1, Ordering::SeqCst);
         let hash = request.into_inner().key_sha256;
         let key = self.0.keys.lock().unwrap().get(&hash).cloned();
@@ -170,7 +204,7 @@ impl asset_service_server::AssetService for Services {
 
     /// Echoes the name, the account as type, and the milliseconds left as size; `assets/slow` never answers.
     async fn get_asset(&self, request: Request<GetAssetRequest>) -> Result<Response<Asset>, Status> {
-        let caller = self.record(&request)?;
+        let account = self.record(&request)?;
         let name = request.into_inner().name;
         if name == "assets/slow" {
             std::future::pending::<()>().await;
@@ -185,7 +219,7 @@ impl asset_service_server::AssetService for Services {
         }
         Ok(Response::new(Asset {
             name,
-            mime_type: caller.account.to_string(),
+            mime_type: account.to_string(),
             size_bytes: i64::try_from(left.as_millis()).unwrap(),
             ..Asset::default()
         }))
@@ -317,6 +351,7 @@ impl hook_service_server::HookService for Services {
         &self,
         request: Request<ReceiveHookRequest>,
     ) -> Result<Response<ReceiveHookResponse>, Status> {
+        assert_called_by_gateway(&request, "generation-worker");
         let hook = request.into_inner();
         let answer = match hook.provider.as_str() {
             "known" => Ok(Response::new(ReceiveHookResponse {})),

@@ -20,6 +20,7 @@ const START: Duration = Duration::from_secs(30);
 pub(crate) struct Binary {
     process: Process,
     pub(crate) address: SocketAddr,
+    internal: SocketAddr,
     admin: SocketAddr,
     folder: PathBuf,
 }
@@ -29,13 +30,16 @@ impl Binary {
     pub(crate) async fn start(cluster: &Cluster, settings: &[(&str, &str)]) -> Self {
         let folder = std::env::temp_dir().join(format!("rushes-generation-status-{}", Uuid::now_v7()));
         std::fs::create_dir(&folder).unwrap();
-        let [address, admin] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let [address, internal, admin] =
+            [free_port(), free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_generation-status"));
         command
             .env("RUSHES_DATABASE_URL", &cluster.config.database.url)
             .env("RUSHES_PUBLIC_URL", "http://assets.test")
             .env("RUSHES_ASSET_URLS", "public")
+            .env("RUSHES_INTERNAL_KEYS", testkit::INTERNAL_KEYS)
             .env("RUSHES_LISTEN", address.to_string())
+            .env("RUSHES_INTERNAL_LISTEN", internal.to_string())
             .env("RUSHES_ADMIN_LISTEN", admin.to_string())
             .env("RUSHES_LOG_FORMAT", "json")
             // Tests crowd the machine.
@@ -43,12 +47,12 @@ impl Binary {
             .envs(settings.iter().copied());
         let process = Process::spawn("generation-status", command, &folder.join("log")).unwrap();
         eventually("the program listens", START, async || TcpStream::connect(address).await.ok()).await.unwrap();
-        Self { process, address, admin, folder }
+        Self { process, address, internal, admin, folder }
     }
 
     /// Clients of this program.
     pub(crate) fn node(&self) -> Node {
-        Node::connect(self.address, Drain::default())
+        Node::connect(self.address, self.internal, Drain::default())
     }
 
     pub(crate) fn kill(&self) {

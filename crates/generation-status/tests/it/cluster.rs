@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use chassis::client::Channel;
 use chassis::drain::Drain;
+use chassis::keyring::InternalKeys;
 use chassis::links::AssetUrls;
 use chassis::request::caller::Caller;
 use futures::StreamExt as _;
@@ -26,7 +26,7 @@ use proto::webhooks::v1::webhook_service_client::WebhookServiceClient;
 use proto::work::v1::work_service_client::WorkServiceClient;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
-use testkit::Database;
+use testkit::{Database, Doors};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
@@ -37,35 +37,36 @@ const CONCURRENT_CALLS: usize = 4;
 /// What `models/local-sketch` costs.
 pub(crate) const PRICE: i64 = 50_000;
 
-pub(crate) type Generations = GenerationServiceClient<Channel>;
-pub(crate) type Works = WorkServiceClient<Channel>;
+pub(crate) type Generations = GenerationServiceClient<Doors>;
+pub(crate) type Works = WorkServiceClient<Doors>;
 
 /// One process of the service.
 pub(crate) struct Node {
-    pub(crate) usage: UsageServiceClient<Channel>,
+    pub(crate) usage: UsageServiceClient<Doors>,
     pub(crate) generations: Generations,
     pub(crate) works: Works,
-    pub(crate) credits: CreditServiceClient<Channel>,
-    pub(crate) queues: QueueServiceClient<Channel>,
-    pub(crate) webhooks: WebhookServiceClient<Channel>,
-    /// Where it listens.
+    pub(crate) credits: CreditServiceClient<Doors>,
+    pub(crate) queues: QueueServiceClient<Doors>,
+    pub(crate) webhooks: WebhookServiceClient<Doors>,
+    /// Where it listens for public calls.
     pub(crate) address: SocketAddr,
+    /// Where it listens for internal ones.
+    pub(crate) internal: SocketAddr,
     drain: Drain,
 }
 
 impl Node {
     pub(crate) async fn start(config: &Config) -> Self {
         let bound = Service::open(config).await.unwrap().bind().await.unwrap();
-        let address = bound.addr();
+        let (address, internal) = (bound.addr(), bound.internal_addr());
         let drain = Drain::default();
         tokio::spawn(bound.serve(drain.clone()));
-        Self::connect(address, drain)
+        Self::connect(address, internal, drain)
     }
 
-    /// Clients of the node at this address.
-    pub(crate) fn connect(address: SocketAddr, drain: Drain) -> Self {
-        let uri = format!("http://{address}").parse().unwrap();
-        let channel = chassis::client::connect("generation-status", &uri);
+    /// Clients of the node at these addresses.
+    pub(crate) fn connect(address: SocketAddr, internal: SocketAddr, drain: Drain) -> Self {
+        let channel = Doors::of("generation-status", address, internal);
         Self {
             generations: GenerationServiceClient::new(channel.clone()),
             works: WorkServiceClient::new(channel.clone()),
@@ -74,8 +75,14 @@ impl Node {
             queues: QueueServiceClient::new(channel.clone()),
             webhooks: WebhookServiceClient::new(channel),
             address,
+            internal,
             drain,
         }
+    }
+
+    /// A channel to the node.
+    pub(crate) fn doors(&self) -> Doors {
+        Doors::of("generation-status", self.address, self.internal)
     }
 
     /// Begins the node's drain.
@@ -110,8 +117,8 @@ impl Cluster {
 
     /// A cluster on this database.
     pub(crate) async fn on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config =
-            Config::new(database.url_of(testkit::Service::GenerationStatus), AssetUrls::public("http://assets.test"));
+        let url = database.url_of(testkit::Service::GenerationStatus);
+        let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
         let Pools { read, write, claim, finalize, reaper, webhook, .. } = &mut config.database;
         for pool in [read, write, claim, finalize, reaper, webhook] {
             // Tests crowd the machine.
@@ -294,6 +301,11 @@ impl Cluster {
         .await
         .unwrap()
     }
+}
+
+/// What callers' tokens are signed with.
+pub(crate) fn internal_keys() -> InternalKeys {
+    InternalKeys::parse(testkit::INTERNAL_KEYS).unwrap()
 }
 
 /// A user with one scene.

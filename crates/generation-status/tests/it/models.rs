@@ -1,11 +1,11 @@
 //! The catalogue through the front door: what it offers can be ordered at its price, and what it limits is refused.
 
 use catalogue::{Catalogue, Format};
-use chassis::client::Channel;
 use generation_status::LiveCatalogue;
 use proto::generations::v1::{Input, RetryGenerationRequest, StartGenerationRequest};
 use proto::models::v1::model_service_client::ModelServiceClient;
 use proto::models::v1::{GetModelRequest, ListModelsRequest, Model};
+use testkit::Doors;
 use tonic::{Code, Status};
 
 use crate::cluster::{Cluster, User, refusal};
@@ -21,9 +21,8 @@ async fn cluster() -> Cluster {
     Cluster::with(|config| config.generations.catalogue = LiveCatalogue::fixed(read.clone())).await
 }
 
-fn client(cluster: &Cluster) -> ModelServiceClient<Channel> {
-    let uri = format!("http://{}", cluster.node.address).parse().unwrap();
-    ModelServiceClient::new(chassis::client::connect("generation-status", &uri))
+fn client(cluster: &Cluster) -> ModelServiceClient<Doors> {
+    ModelServiceClient::new(cluster.node.doors())
 }
 
 async fn get(cluster: &Cluster, user: &User, name: &str) -> Result<Model, Status> {

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use testkit::{Database, Service, eventually};
 use uuid::Uuid;
 
-use crate::cluster::{Node, User};
+use crate::cluster::{Node, User, internal_keys};
 
 /// Rows on a page.
 const PAGE: i32 = 10;
@@ -96,7 +96,8 @@ async fn a_page_of_two_thousand_costs_a_page() {
     let database = Database::fresh().await.unwrap();
     let pool = PgPool::connect(&database.url()).await.unwrap();
     let user = with_history(&pool).await;
-    let mut config = Config::new(database.url_of(Service::GenerationStatus), AssetUrls::public("http://assets.test"));
+    let url = database.url_of(Service::GenerationStatus);
+    let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
     // On one connection, so that the statement is run often enough for its plan to be that for all accounts.
     config.database.read.max = 1;
     // The reconciler reads the same tables.
@@ -120,7 +121,8 @@ async fn a_page_of_four_thousand_entries_costs_a_page() {
     let database = Database::fresh().await.unwrap();
     let pool = PgPool::connect(&database.url()).await.unwrap();
     let user = with_entries(&pool).await;
-    let mut config = Config::new(database.url_of(Service::GenerationStatus), AssetUrls::public("http://assets.test"));
+    let url = database.url_of(Service::GenerationStatus);
+    let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
     config.database.read.max = 1;
     // The reconciler reads the same tables.
     config.work.reconcile_interval = Duration::from_secs(3_600);
@@ -165,7 +167,8 @@ async fn a_restricted_page_of_two_thousand_costs_a_page() {
     let database = Database::fresh().await.unwrap();
     let pool = PgPool::connect(&database.url()).await.unwrap();
     let user = with_ends(&pool).await;
-    let mut config = Config::new(database.url_of(Service::GenerationStatus), AssetUrls::public("http://assets.test"));
+    let url = database.url_of(Service::GenerationStatus);
+    let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
     config.database.read.max = 1;
     config.work.reconcile_interval = Duration::from_secs(3_600);
     let node = Node::start(&config).await;
@@ -216,7 +219,8 @@ async fn usage_of_ten_days_costs_ten_days_however_long_the_history_is() {
     .await
     .unwrap();
     sqlx::raw_sql("vacuum analyze usage_daily").execute(&pool).await.unwrap();
-    let mut config = Config::new(database.url_of(Service::GenerationStatus), AssetUrls::public("http://assets.test"));
+    let url = database.url_of(Service::GenerationStatus);
+    let mut config = Config::new(url, AssetUrls::public("http://assets.test"), internal_keys());
     config.database.read.max = 1;
     config.work.reconcile_interval = Duration::from_secs(3_600);
     let node = Node::start(&config).await;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chassis::client::Channel;
 use proto::generations::v1::charge::ProviderCharge;
 use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::generations::v1::{CancelGenerationRequest, ResolveGenerationRequest, State, WaitReason};
@@ -21,9 +20,7 @@ async fn model(cluster: &Cluster, user: &User) -> Model {
 }
 
 pub(crate) async fn named(cluster: &Cluster, user: &User, name: &str) -> Model {
-    let uri = format!("http://{}", cluster.node.address).parse().unwrap();
-    let mut client: ModelServiceClient<Channel> =
-        ModelServiceClient::new(chassis::client::connect("generation-status", &uri));
+    let mut client = ModelServiceClient::new(cluster.node.doors());
     client.get_model(user.asks(GetModelRequest { name: name.to_owned() })).await.unwrap().into_inner()
 }
 

@@ -86,7 +86,7 @@ async fn malformed_names_are_refused() {
 async fn no_method_decompresses_more_than_its_row_allows() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;
-    let channel = chassis::client::connect("test", &format!("http://{}", cluster.node.address).parse().unwrap());
+    let channel = cluster.node.doors();
     for (path, max) in proto::message_limits("generation-status") {
         // A field that no message has, so that only its size can be what is wrong with it.
         let mut message = vec![0x82, 0x7d, 0x80, 0x80, 0x04];

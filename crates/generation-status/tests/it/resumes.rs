@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::watch_generations_response::Event;
 use proto::generations::v1::{Generation, WatchGenerationsRequest};
-use testkit::{Nats, Proxy, eventually};
+use testkit::{Doors, Nats, Proxy, eventually};
 
 use crate::cluster::{Cluster, Generations, Node, User};
 use crate::watches::{Watch, all, named};
@@ -66,8 +66,8 @@ impl Client {
 /// The way to a server over which the server can be seen to die.
 async fn mortal(node: &Node) -> (Proxy, Generations) {
     let proxy = Proxy::before(node.address.to_string()).await.unwrap();
-    let uri = format!("http://{}", proxy.address()).parse().unwrap();
-    (proxy, GenerationServiceClient::new(chassis::client::connect("generation-status", &uri)))
+    let doors = Doors::of("generation-status", proxy.address(), node.internal);
+    (proxy, GenerationServiceClient::new(doors))
 }
 
 /// Ends generations that hold nothing, in one statement.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chassis::client::{self, Channel};
 use chassis::drain::Drain;
 use chassis::keyring::InternalKeys;
 use chassis::{blobs, server, telemetry};
@@ -14,6 +13,7 @@ use generation_worker::hook_addresses::HookAddresses;
 use generation_worker::providers::Registry;
 use proto::work::v1::hook_service_client::HookServiceClient;
 use proto::work::v1::provider_service_client::ProviderServiceClient;
+use testkit::{Doors, INTERNAL_KEYS};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -27,16 +27,16 @@ pub(crate) struct Cluster {
     pub(crate) drain: Drain,
     pub(crate) working: JoinHandle<()>,
     /// The worker's port for webhooks.
-    pub(crate) webhooks: HookServiceClient<Channel>,
+    pub(crate) webhooks: HookServiceClient<Doors>,
     /// The worker's port for operators.
-    pub(crate) providers: ProviderServiceClient<Channel>,
+    pub(crate) providers: ProviderServiceClient<Doors>,
     folder: PathBuf,
     nodes_drain: Drain,
 }
 
 /// Where the workers of these tests get webhooks.
 pub(crate) fn hooks() -> HookAddresses {
-    let keys = InternalKeys::parse("test-test-test-test-test-test-test").unwrap();
+    let keys = InternalKeys::parse(INTERNAL_KEYS).unwrap();
     HookAddresses::new("https://rushes.test/hooks".parse().unwrap(), &keys)
 }
 
@@ -48,10 +48,10 @@ pub(crate) fn hook_path(provider: &str, job: uuid::Uuid) -> String {
 
 /// A worker's settings beside a node at `uri`, with its objects in `folder`.
 pub(crate) fn config(uri: &http::Uri, folder: &std::path::Path) -> Config {
-    let free = "127.0.0.1:0".parse().unwrap();
     Config {
         telemetry: telemetry::Settings::default(),
-        server: server::Settings { listen: free, admin: free },
+        server: server::Settings::FREE,
+        internal_keys: InternalKeys::parse(INTERNAL_KEYS).unwrap(),
         upstreams: Upstreams { generation_status: uri.clone(), thumbnail_worker: uri.clone() },
         blobs: blobs::Settings { url: format!("file://{}", folder.display()), options: Vec::new() },
         work: Work { slots: 2, heartbeat: Duration::from_millis(50), order_timeout: Duration::from_secs(60) },
@@ -81,8 +81,7 @@ impl Cluster {
         change(&mut config);
         let blobs = blobs::Store::open(&config.blobs).unwrap();
         let bound = Service::with_providers(&config, providers).unwrap().bind().await.unwrap();
-        let webhooks = format!("http://{}", bound.addr()).parse().unwrap();
-        let channel = client::connect("generation-worker", &webhooks);
+        let channel = Doors::of("generation-worker", bound.addr(), bound.internal_addr());
         let (webhooks, providers) = (HookServiceClient::new(channel.clone()), ProviderServiceClient::new(channel));
         let drain = Drain::default().with_grace(Duration::from_secs(2));
         let serving = bound.serve(drain.clone());

@@ -47,8 +47,8 @@ impl Providers {
         let hooks = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = |path: &str| format!("http://{}{path}", double.address());
         let source = chassis::settings::Source::of(&[
-            ("RUSHES_GENERATION_STATUS_URL", "http://127.0.0.1:1"),
-            ("RUSHES_THUMBNAIL_WORKER_URL", "http://127.0.0.1:1"),
+            ("RUSHES_GENERATION_STATUS_INTERNAL_URL", "http://127.0.0.1:1"),
+            ("RUSHES_THUMBNAIL_WORKER_INTERNAL_URL", "http://127.0.0.1:1"),
             ("RUSHES_BLOBS_URL", "file:///tmp"),
             ("RUSHES_HOOKS_URL", &format!("http://{}/hooks", hooks.local_addr().unwrap())),
             ("RUSHES_INTERNAL_KEYS", "test-test-test-test-test-test-test"),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use chassis::blobs::Name;
 use chassis::drain::Drain;
-use chassis::request::caller::Caller;
+use chassis::identity::{self, By, Identities};
+use chassis::keyring::InternalKeys;
 use chassis::server::{self, Server};
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
 use proto::assets::v1::thumbnail::State as Thumb;
@@ -27,6 +28,7 @@ use proto::work::v1::{
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
@@ -81,8 +83,7 @@ pub(crate) struct Node {
 impl Node {
     /// Serves both services on one port until `drain` begins. Returns where.
     pub(crate) async fn serve(&self, drain: Drain) -> http::Uri {
-        let free = "127.0.0.1:0".parse().unwrap();
-        let bound = Server::new("node", &server::Settings { listen: free, admin: free })
+        let bound = Server::new("node", &server::Settings::FREE)
             .describe(proto::DESCRIPTOR_SET)
             .streaming(["/rushes.work.v1.WorkService/ClaimWork"])
             .bind()
@@ -359,7 +360,7 @@ impl AssetService for Node {
         &self,
         request: Request<RegisterOutputRequest>,
     ) -> Result<Response<RegisterOutputResponse>, Status> {
-        let account = Caller::of(&request)?.account;
+        let account = account_of(request.metadata())?;
         let request = request.into_inner();
         let mut state = self.state();
         if let Some(status) = state.refusals.get_mut("register_output").and_then(VecDeque::pop_front) {
@@ -386,4 +387,14 @@ impl AssetService for Node {
             poster_missing_reason: String::new(),
         }))
     }
+}
+
+/// The account on whose behalf the worker says that it calls thumbnail-worker.
+fn account_of(metadata: &MetadataMap) -> Result<Uuid, Status> {
+    let refused = || Status::unauthenticated("no token of the worker");
+    let token = metadata.as_ref().get(identity::HEADER).ok_or_else(refused)?;
+    let identities = Identities::new(&InternalKeys::parse(testkit::INTERNAL_KEYS).unwrap());
+    let caller = identities.verify(token, "thumbnail-worker", std::time::SystemTime::now()).map_err(|_| refused())?;
+    assert_eq!(caller.by, By::Service("generation-worker"));
+    caller.account.ok_or_else(refused)
 }

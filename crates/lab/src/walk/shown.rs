@@ -28,12 +28,15 @@ const PLAIN: [&str; 12] = [
 /// A command and what it printed, as a page shows them.
 pub(super) async fn command(cluster: &Cluster, key: &str, arguments: &[&str]) -> Result<String> {
     let address = |service: &str| format!("http://{}", cluster.node(0, service).address());
+    let inside = |service: &str| format!("http://{}", cluster.node(0, service).internal());
     let program = std::env::current_exe().context("finding this program")?;
     let output = Command::new(program)
         .args(arguments)
         .env("RUSHES_ADDRESS", address("gateway"))
         .env("RUSHES_API_KEY", key)
-        .env("RUSHES_GENERATION_WORKER_URL", address("generation-worker"))
+        .env("RUSHES_INTERNAL_KEYS", testkit::INTERNAL_KEYS)
+        .env("RUSHES_GENERATION_WORKER_INTERNAL_URL", inside("generation-worker"))
+        .env("RUSHES_GENERATION_STATUS_INTERNAL_URL", inside("generation-status"))
         .env("RUSHES_GENERATION_STATUS_URL", address("generation-status"))
         .stdin(Stdio::null())
         .output()

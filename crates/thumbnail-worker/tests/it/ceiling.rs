@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use proto::assets::v1::asset_service_client::AssetServiceClient;
+use testkit::Doors;
 use tonic::{Code, Status};
 
 use crate::cluster::{Account, Cluster, PROGRAM, PUBLIC};
@@ -31,11 +32,14 @@ impl Drop for Process {
 }
 
 /// A service of its own process, on the data of `cluster`.
-async fn start(cluster: &Cluster) -> (Process, http::Uri) {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+async fn start(cluster: &Cluster) -> (Process, Doors) {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (port, internal) = (free(), free());
     let process = Command::new(PROGRAM)
         .env_clear()
         .env("RUSHES_LISTEN", port.to_string())
+        .env("RUSHES_INTERNAL_LISTEN", internal.to_string())
+        .env("RUSHES_INTERNAL_KEYS", testkit::INTERNAL_KEYS)
         .env("RUSHES_DATABASE_URL", &cluster.config.database.url)
         .env("RUSHES_BLOBS_URL", &cluster.config.blobs.url)
         .env("RUSHES_PUBLIC_URL", PUBLIC)
@@ -49,7 +53,7 @@ async fn start(cluster: &Cluster) -> (Process, http::Uri) {
     let process = Process(process.unwrap());
     let listens = async || tokio::net::TcpStream::connect(port).await.ok();
     testkit::eventually("it listens", Duration::from_secs(20), listens).await.unwrap();
-    (process, format!("http://{port}").parse().unwrap())
+    (process, Doors::of("thumbnail-worker", port, internal))
 }
 
 /// A line of a process's status, in bytes.
@@ -88,9 +92,9 @@ where
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_with_all_of_its_decoders_stays_below_its_ceiling() {
     let cluster = Cluster::with(|config| config.runner.slots = 0).await;
-    let (process, uri) = start(&cluster).await;
+    let (process, doors) = start(&cluster).await;
     let pid = process.0.id();
-    let client = AssetServiceClient::new(chassis::client::connect("thumbnail-worker", &uri));
+    let client = AssetServiceClient::new(doors);
     // 2,400 pixels a side, without loss: 9 bytes a pixel, and the copy for its flags. Each is another file.
     let pictures = (0..4_u32).map(|n| {
         let rgb: Vec<u8> = (0..2_360 * 2_360_u32).flat_map(|at| [(at >> 9) as u8, (at >> 13) as u8, n as u8]).collect();

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chassis::drain::Drain;
+use chassis::keyring::InternalKeys;
 use chassis::links::AssetUrls;
 use chassis::postgres::PoolSettings;
 use chassis::request::caller::Caller;
-use chassis::{blobs, client, server, telemetry};
+use chassis::{blobs, server, telemetry};
 use proto::assets::v1::asset_service_client::AssetServiceClient;
 use proto::assets::v1::upload_asset_request::Part;
 use proto::assets::v1::{
@@ -16,7 +17,7 @@ use proto::assets::v1::{
     RegisterOutputResponse, RenderThumbnailRequest, Thumbnail, ThumbnailSpec, UploadAssetRequest, UploadMetadata,
 };
 use sqlx::PgPool;
-use testkit::Database;
+use testkit::{Database, Doors, INTERNAL_KEYS};
 use thumbnail_worker::config::{Database as DatabaseConfig, Runner, Uploads};
 use thumbnail_worker::model::Quota;
 use thumbnail_worker::orphans::{self, Mode};
@@ -36,7 +37,7 @@ pub(crate) struct Cluster {
     pub(crate) folder: PathBuf,
     drain: Drain,
     serving: JoinHandle<()>,
-    client: AssetServiceClient<client::Channel>,
+    client: AssetServiceClient<Doors>,
     _database: Database,
 }
 
@@ -44,7 +45,7 @@ pub(crate) struct Cluster {
 #[derive(Clone)]
 pub(crate) struct Account {
     pub(crate) id: Uuid,
-    client: AssetServiceClient<client::Channel>,
+    client: AssetServiceClient<Doors>,
 }
 
 /// The service's program, which decoders are started from: this process is a test.
@@ -94,11 +95,11 @@ impl Cluster {
         let database = Database::fresh().await.unwrap();
         let folder = std::env::temp_dir().join(format!("rushes-assets-{}", Uuid::now_v7().simple()));
         let url = url(&folder);
-        let free = "127.0.0.1:0".parse().unwrap();
         let pool = PoolSettings { min: 0, unresponsive_after: Duration::from_secs(1), ..PoolSettings::default() };
         let mut config = Config {
             telemetry: telemetry::Settings::default(),
-            server: server::Settings { listen: free, admin: free },
+            server: server::Settings::FREE,
+            internal_keys: InternalKeys::parse(INTERNAL_KEYS).unwrap(),
             database: DatabaseConfig { url: database.url_of(testkit::Service::ThumbnailWorker), pool },
             nats_url: None,
             blobs: blobs::Settings { url, options: Vec::new() },
@@ -205,15 +206,15 @@ impl Drop for Cluster {
     }
 }
 
-async fn serve(config: &Config) -> (Drain, JoinHandle<()>, AssetServiceClient<client::Channel>) {
+async fn serve(config: &Config) -> (Drain, JoinHandle<()>, AssetServiceClient<Doors>) {
     let bound = Service::open(config).await.unwrap().bind().await.unwrap();
-    let uri = format!("http://{}", bound.addr()).parse().unwrap();
+    let doors = Doors::of("thumbnail-worker", bound.addr(), bound.internal_addr());
     let drain = Drain::default().with_grace(Duration::from_secs(2));
     let serving = tokio::spawn({
         let drain = drain.clone();
         async move { bound.serve(drain).await.unwrap() }
     });
-    let client = AssetServiceClient::new(client::connect("thumbnail-worker", &uri));
+    let client = AssetServiceClient::new(doors);
     (drain, serving, client)
 }
 
@@ -223,7 +224,7 @@ fn url(folder: &std::path::Path) -> String {
 
 impl Account {
     /// The same account at another service.
-    pub(crate) fn of(account: &Self, client: AssetServiceClient<client::Channel>) -> Self {
+    pub(crate) fn of(account: &Self, client: AssetServiceClient<Doors>) -> Self {
         Self { id: account.id, client }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a service is called as the gateway calls it, at its own port, since only there a reply says what it cost.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -13,7 +14,6 @@ use serde_json::Value;
 use testkit::{Kind, Spans};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
@@ -33,30 +33,48 @@ pub(super) struct Caller<'a> {
     spans: &'a Spans,
     methods: DescriptorPool,
     pub(super) account: Option<Uuid>,
+    answered: Mutex<Vec<Answered>>,
+}
+
+/// A public call of an account that was answered.
+pub(super) struct Answered {
+    pub(super) path: String,
+    pub(super) messages: Vec<Value>,
+    pub(super) reply: Value,
 }
 
 impl<'a> Caller<'a> {
     pub(super) fn new(cluster: &'a Cluster, spans: &'a Spans) -> Result<Self> {
-        Ok(Self { cluster, spans, methods: DescriptorPool::decode(proto::DESCRIPTOR_SET)?, account: None })
+        Ok(Self {
+            cluster,
+            spans,
+            methods: DescriptorPool::decode(proto::DESCRIPTOR_SET)?,
+            account: None,
+            answered: Mutex::default(),
+        })
+    }
+
+    /// The calls of accounts that were answered until now; those of operators reach across accounts, and internal ones are of none.
+    pub(super) fn take_answered(&self) -> Vec<Answered> {
+        std::mem::take(&mut *self.answered.lock().unwrap())
     }
 
     /// Calls `package.Service/Method` with these messages and reads the first one of the answer.
     pub(super) async fn call(&self, path: &str, messages: &[Value]) -> Result<Reply> {
+        let sent = messages;
         let method = self.method(path)?;
         let encode =
             |message: &Value| anyhow::Ok(DynamicMessage::deserialize(method.input(), message)?.encode_to_vec());
         let messages: Vec<_> = messages.iter().map(encode).collect::<Result<_>>()?;
         let route = proto::method(&format!("/{path}")).with_context(|| format!("no route to {path}"))?;
-        let channel: Channel = self.cluster.channel(route.upstream);
-        let mut client = tonic::client::Grpc::new(channel);
+        let mut client = tonic::client::Grpc::new(self.cluster.doors(route.upstream));
         client.ready().await?;
         let trace = Uuid::new_v4().simple().to_string();
         let mut request = Request::new(tokio_stream::iter(messages));
         let metadata = request.metadata_mut();
         metadata.insert("traceparent", format!("00-{trace}-00f067aa0ba902b7-01").parse()?);
-        metadata.insert("x-rushes-scopes", "read write generate operate".parse()?);
         if let Some(account) = self.account {
-            metadata.insert("x-rushes-account", account.to_string().parse()?);
+            chassis::request::caller::Caller::account(account).attach(&mut request);
         }
         let codec = Json { output: method.output() };
         let answer = client.streaming(request, format!("/{path}").parse()?, codec).await;
@@ -69,6 +87,12 @@ impl<'a> Caller<'a> {
                 (outcome, counted(&headers))
             }
         };
+        if let Ok(reply) = &outcome
+            && route.scope.is_some_and(|scope| scope != proto::Scope::Operate)
+        {
+            let (path, messages, reply) = (path.to_owned(), sent.to_vec(), reply.clone());
+            self.answered.lock().unwrap().push(Answered { path, messages, reply });
+        }
         // The headers of a stream leave before its work.
         let statements = match statements {
             Some(statements) if !method.is_server_streaming() => statements,

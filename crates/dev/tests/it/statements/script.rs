@@ -1,5 +1,6 @@
 //! The calls: every method at least twice, on what the calls before have made.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -9,8 +10,9 @@ use chassis::blobs::Store;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use testkit::{Spans, eventually};
+use uuid::Uuid;
 
-use super::caller::{Caller, Reply, request_id, text};
+use super::caller::{Answered, Caller, Reply, request_id, text};
 use super::{Cost, Costs};
 use crate::cluster::Cluster;
 
@@ -29,8 +31,8 @@ struct Script<'a> {
     costs: Costs,
 }
 
-/// Calls every method and returns what each cost.
-pub(super) async fn measure(cluster: &Cluster, spans: &Spans, wanted: &Costs) -> Result<Costs> {
+/// Calls every method and returns what each cost, and what a stranger who calls the same is shown of it.
+pub(super) async fn measure(cluster: &Cluster, spans: &Spans, wanted: &Costs) -> Result<(Costs, Vec<String>)> {
     let mut script = Script { caller: Caller::new(cluster, spans)?, wanted, costs: Costs::new() };
     script.accounts().await?;
     let scene = script.projects().await?;
@@ -41,8 +43,9 @@ pub(super) async fn measure(cluster: &Cluster, spans: &Spans, wanted: &Costs) ->
     let video = script.assets(cluster).await?;
     script.work(&scene, &video).await?;
     script.dead_letters().await?;
+    let shown = script.foreign().await?;
     script.deletions(&scene).await?;
-    Ok(script.costs)
+    Ok((script.costs, shown))
 }
 
 impl Script<'_> {
@@ -118,6 +121,32 @@ impl Script<'_> {
         self.write("AccountService/ReactivateAccount", json!({"name": other})).await?;
         self.read("AuditService/ListAuditEntries", json!({"account": account})).await?;
         Ok(())
+    }
+
+    /// Calls again what the account has called, as another one: what is shown of the first, a line each.
+    async fn foreign(&mut self) -> Result<Vec<String>> {
+        let answered = self.caller.take_answered();
+        let ids: BTreeSet<Uuid> = answered.iter().flat_map(|call| ids(&call.reply)).collect();
+        let owner = self.caller.account;
+        let stranger = json!({"account": {"displayName": "Eve", "email": "eve@example.com"}});
+        let stranger = text(&self.ask("AccountService/CreateAccount", stranger).await?, "/name");
+        self.caller.account = Some(stranger.trim_start_matches("accounts/").parse()?);
+        let (mut shown, mut refused) = (Vec::new(), BTreeSet::new());
+        for Answered { path, messages, .. } in &answered {
+            match self.caller.call(path, messages).await?.outcome {
+                Ok(reply) => {
+                    let foreign: Vec<_> = self::ids(&reply).into_iter().filter(|id| ids.contains(id)).collect();
+                    if !foreign.is_empty() {
+                        shown.push(format!("{path} shows {foreign:?} to a stranger"));
+                    }
+                }
+                Err(_) => drop(refused.insert(path)),
+            }
+        }
+        // The script names things of the account in most of its calls.
+        anyhow::ensure!(ids.len() > 20 && refused.len() > 20, "{} ids, refused: {refused:?}", ids.len());
+        self.caller.account = owner;
+        Ok(shown)
     }
 
     fn account(&self) -> String {
@@ -373,4 +402,11 @@ fn picture() -> Result<Vec<u8>> {
     encoder.set_color(png::ColorType::Rgb);
     encoder.write_header()?.write_image_data(&[90; 128 * 128 * 3])?;
     Ok(bytes)
+}
+
+/// Every UUID that stands in a message.
+fn ids(message: &Value) -> BTreeSet<Uuid> {
+    let text = message.to_string();
+    let words = text.split(|c: char| !c.is_ascii_hexdigit() && c != '-');
+    words.filter(|word| word.len() == 36).filter_map(|word| Uuid::try_parse(word).ok()).collect()
 }
