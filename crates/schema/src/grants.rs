@@ -142,18 +142,9 @@ grants! {
         GenerationStatus: "select, insert, update, delete",
         ThumbnailWorker: "select",
     }
-    job_queues {
-        GenerationStatus: "select, insert, update",
-        ThumbnailWorker: "select",
-    }
-    job_pools {
-        GenerationStatus: "select, insert, update",
-        ThumbnailWorker: "select",
-    }
-    job_breakers {
-        GenerationStatus: "select, insert, update, delete",
-        ThumbnailWorker: "select",
-    }
+    job_queues { GenerationStatus: "select, insert, update" }
+    job_pools { GenerationStatus: "select, insert, update" }
+    job_breakers { GenerationStatus: "select, insert, update, delete" }
     job_servers { GenerationStatus: "select, insert, update" }
 
     // The relay runs in each of the two that have a cache.

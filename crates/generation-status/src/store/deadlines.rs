@@ -65,7 +65,7 @@ impl Store {
         version: Option<i64>,
     ) -> Result<Generation, Error> {
         let run = async |tx: &mut PgConnection| settle_as(tx, account.0, id.0, resolution, note, version).await;
-        self.pools.write.transaction("resolve_generation", run).await
+        self.pools.write.transaction_of(account.0, "resolve_generation", run).await
     }
 }
 

@@ -116,7 +116,7 @@ impl Store {
             let row = statement("find_asset", find(key).fetch_one(tx)).await?;
             Ok::<_, Error>((row, is_new, settled))
         };
-        let (row, is_new, settled) = self.pool.transaction("put_asset", work).await?;
+        let (row, is_new, settled) = self.pool.transaction_of(key.account.0, "put_asset", work).await?;
         if *thumbnail == ThumbnailStatus::Processing {
             self.notifier.notify().await;
         }
