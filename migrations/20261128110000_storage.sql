@@ -64,9 +64,7 @@ create table asset_uses (
 );
 create index asset_uses_by_generation on asset_uses (generation_id);
 
--- With its owner's rights: whoever starts a generation locks assets and may not change them.
-create function use_assets(account uuid, generation uuid, used_as smallint, names text[]) returns void
-language plpgsql security definer set search_path = public, pg_temp as $$
+create function use_assets(account uuid, generation uuid, used_as smallint, names text[]) returns void language plpgsql as $$
 declare
     wanted  bytea[] := array(select distinct decode(substr(name, 8), 'hex') from unnest(names) as name
                              where name ~ '^assets/[0-9a-f]{64}$');

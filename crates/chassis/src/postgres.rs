@@ -11,6 +11,7 @@ mod pool_settings;
 mod session;
 
 use std::{
+    fmt::Write as _,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -22,6 +23,7 @@ use sqlx::{
     postgres::PgPoolOptions,
 };
 use tracing::{Instrument as _, Span, field::Empty};
+use uuid::Uuid;
 
 use crate::{
     metrics,
@@ -139,7 +141,8 @@ impl Pool {
         self.noted(self.on(async |connection: &mut PgConnection| Ok(Box::pin(work(connection)).await?)).await)
     }
 
-    /// Runs `work` between `begin` and `commit`; an error rolls back. Name each statement inside with [`statement`].
+    /// Runs `work` between `begin` and `commit`; an error rolls back. Name each statement inside with [`statement`]. It may write rows of
+    /// any account: for the work of a request there is [`Pool::transaction_of`].
     ///
     /// # Errors
     /// What `work` returned, or why the transaction could not begin or commit.
@@ -148,9 +151,30 @@ impl Pool {
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
         E: From<Error>,
     {
+        self.begin_and_commit(name, None, work).await
+    }
+
+    /// As [`Pool::transaction`], for a request of `account`: where the connection's role is held by row-level security, `work` writes and
+    /// locks no row of another account, whatever its statements say.
+    ///
+    /// # Errors
+    /// What `work` returned, or why the transaction could not begin or commit.
+    pub async fn transaction_of<T, E, F>(&self, account: Uuid, name: &'static str, work: F) -> Result<T, E>
+    where
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+        E: From<Error>,
+    {
+        self.begin_and_commit(name, Some(account), work).await
+    }
+
+    async fn begin_and_commit<T, E, F>(&self, name: &'static str, account: Option<Uuid>, work: F) -> Result<T, E>
+    where
+        F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+        E: From<Error>,
+    {
         let span = span(name, self.name);
         let run = self.on(async |connection: &mut PgConnection| {
-            let mut transaction = statement("begin", connection.begin_with(begin())).await?;
+            let mut transaction = statement("begin", connection.begin_with(begin(account))).await?;
             // Dropped on an error of `work`, the transaction rolls back.
             let value = Box::pin(work(&mut transaction)).await?;
             statement("commit", transaction.commit()).await?;
@@ -236,11 +260,17 @@ pub async fn statement<T>(name: &'static str, work: impl Future<Output = Result<
     }
 }
 
-/// Begins a transaction and, in the same round trip, tells it whose trace it belongs to, for the rows that triggers write.
-fn begin() -> AssertSqlSafe<String> {
+/// Begins a transaction and, in the same round trip, tells it whose trace it belongs to, for the rows that triggers write, and whose
+/// rows it may write, if not everybody's (see [`session`]).
+fn begin(account: Option<Uuid>) -> AssertSqlSafe<String> {
     // A traceparent is hexadecimal digits and hyphens, made here.
     let traceparent = telemetry::traceparent().unwrap_or_default();
-    AssertSqlSafe(format!("begin; set local rushes.traceparent = '{traceparent}'"))
+    let mut begin = format!("begin; set local rushes.traceparent = '{traceparent}'");
+    if let Some(account) = account {
+        // Formatting into a string cannot fail.
+        let _ = write!(begin, "; set local rushes.account = '{}'", account.hyphenated());
+    }
+    AssertSqlSafe(begin)
 }
 
 fn span(statement: &'static str, pool: &'static str) -> Span {

@@ -113,8 +113,9 @@ grants! {
     webhook_deliveries { GenerationStatus: "select, insert, update, delete" }
     webhook_attempts { GenerationStatus: "select, insert" }
 
+    // The right to update a generated column is the right to lock a row and to change nothing of it.
     assets {
-        GenerationStatus: "select",
+        GenerationStatus: "select, update (kind)",
         ThumbnailWorker: "select, insert, update, delete",
     }
     thumbnails { ThumbnailWorker: "select, insert, update, delete" }
@@ -151,18 +152,9 @@ grants! {
         GenerationStatus: "select, insert, update, delete",
         ThumbnailWorker: "select",
     }
-    job_queues {
-        GenerationStatus: "select, insert, update",
-        ThumbnailWorker: "select",
-    }
-    job_pools {
-        GenerationStatus: "select, insert, update",
-        ThumbnailWorker: "select",
-    }
-    job_breakers {
-        GenerationStatus: "select, insert, update, delete",
-        ThumbnailWorker: "select",
-    }
+    job_queues { GenerationStatus: "select, insert, update" }
+    job_pools { GenerationStatus: "select, insert, update" }
+    job_breakers { GenerationStatus: "select, insert, update, delete" }
     job_servers { GenerationStatus: "select, insert, update" }
 
     // The relay runs in each of the two that have a cache.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cache::{Asof, Cache, Hit, Key, Lifetime, Loaded, Settings, Tier};
 use chassis::postgres::{Error, Pool, PoolSettings};
-use testkit::{Database, Nats, Postgres, Redis, eventually};
+use testkit::{Database, Nats, Postgres, Redis, Service, eventually};
 use uuid::Uuid;
 
 /// A timeout that is longer than anything here takes on a crowded machine, and short enough to fail in.
@@ -76,7 +76,9 @@ impl Cluster {
 
     /// A node with these settings, and with a database for its cache or without.
     pub(crate) async fn node_with(&self, settings: Settings, database: bool) -> Node {
-        let own = database.then(|| Pool::connect_lazy("cache", &self.database.url(), &Settings::pool()).unwrap());
+        let own = database.then(|| {
+            Pool::connect_lazy("cache", &self.database.url_of(Service::Dashboard), &Settings::pool()).unwrap()
+        });
         let nats = chassis::nats::connect(&self.nats.url()).await.unwrap();
         let cache = Cache::start(settings, own, Some(nats)).unwrap();
         Node { cache, data: pool("data", &self.database.url()), account: self.account, loads: Arc::default() }
@@ -84,7 +86,7 @@ impl Cluster {
 
     /// A node that receives nothing from others.
     pub(crate) fn node_without_nats(&self, settings: Settings) -> Node {
-        let own = Pool::connect_lazy("cache", &self.database.url(), &Settings::pool()).unwrap();
+        let own = Pool::connect_lazy("cache", &self.database.url_of(Service::Dashboard), &Settings::pool()).unwrap();
         let cache = Cache::start(settings, Some(own), None).unwrap();
         Node { cache, data: pool("data", &self.database.url()), account: self.account, loads: Arc::default() }
     }

@@ -36,11 +36,14 @@ impl Session {
         Ok(Self { options: options.extra_float_digits(None), settings })
     }
 
-    /// The statement that sets up a session whose statements, and whose idle transactions, last at most `timeout`.
+    /// The statement that sets up a session whose statements, and whose idle transactions, last at most `timeout`, and which may write
+    /// rows of all accounts until a transaction says that it is one account's.
     pub(super) fn set_up(&self, timeout: Duration) -> Arc<str> {
         let milliseconds = timeout.as_millis();
-        let mut set =
-            format!("set statement_timeout = {milliseconds}; set idle_in_transaction_session_timeout = {milliseconds}");
+        let mut set = format!(
+            "set statement_timeout = {milliseconds}; set idle_in_transaction_session_timeout = {milliseconds}; \
+             set rushes.account = 'any'"
+        );
         for (name, value) in &self.settings {
             // The name is made of letters and underscores, see `setting`.
             let _ = write!(set, "; set {name} = '{}'", value.replace('\'', "''"));
@@ -73,7 +76,7 @@ mod tests {
         assert_eq!(session.options.get_options(), None);
         assert_eq!(
             &*session.set_up(Duration::from_secs(2)),
-            "set statement_timeout = 2000; set idle_in_transaction_session_timeout = 2000; \
+            "set statement_timeout = 2000; set idle_in_transaction_session_timeout = 2000; set rushes.account = 'any'; \
              set plan_cache_mode = 'it''s'; set enable_seqscan = 'off'"
         );
         for odd in ["options[a;drop table x]=1", "options[]=1"] {

@@ -10,6 +10,7 @@ use chassis::{
 use sqlx::{Connection as _, PgConnection};
 use testkit::{Database, Direction, Postgres, Proxy, RoundTrips};
 use tonic::Code;
+use uuid::Uuid;
 
 const TABLE: &str = "create table chassis_things (name text constraint thing_once primary key)";
 
@@ -318,4 +319,32 @@ async fn work_on_a_pool_can_be_spawned() {
         .await
     });
     assert_eq!(spawned.await.unwrap().unwrap(), "a");
+}
+
+#[tokio::test]
+async fn a_requests_transaction_writes_its_accounts_rows_alone() {
+    let database = Database::fresh().await.unwrap();
+    let accounts = [Uuid::from_u128(1), Uuid::from_u128(2)];
+    for account in accounts {
+        execute(&database.url(), &[&format!("insert into accounts (id, display_name) values ('{account}', 'Ada')")])
+            .await;
+    }
+    let wire = RoundTrips::before(&database.url_of(testkit::Service::Dashboard)).await.unwrap();
+    let pool = pool(&wire.url(), one());
+    // The account is left out on purpose.
+    let rename = async |connection: &mut PgConnection| {
+        let renamed = sqlx::query("update accounts set display_name = 'Bob'").execute(connection);
+        Ok::<_, Error>(statement("rename_accounts", renamed).await?.rows_affected())
+    };
+    assert_eq!(pool.transaction_of(accounts[0], "rename", rename).await.unwrap(), 1);
+    drop(wire.take());
+    assert_eq!(pool.transaction_of(accounts[1], "rename", rename).await.unwrap(), 1);
+    assert_eq!(wire.take().len(), 3, "begin, the update, commit: the account costs no round trip");
+    // What works for all accounts does so on the same connection.
+    assert_eq!(pool.transaction("rename_all", rename).await.unwrap(), 2);
+    let foreign = async |connection: &mut PgConnection| {
+        let added = sqlx::query("insert into accounts (id, display_name) values ($1, 'Eve')").bind(Uuid::from_u128(3));
+        statement("add_account", added.execute(connection)).await
+    };
+    assert!(pool.transaction_of(accounts[0], "add_foreign", foreign).await.is_err());
 }

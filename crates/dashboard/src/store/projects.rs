@@ -182,7 +182,7 @@ impl Store {
         id: ProjectId,
         if_match: IfMatch,
     ) -> Result<(), Error> {
-        let deleted = self.write.transaction("delete_project", async |tx| {
+        let deleted = self.write.transaction_of(account.0, "delete_project", async |tx| {
             let lock = sqlx::query(
                 "select from projects
                   where account_id = $1 and id = $2 and delete_time is null

@@ -102,7 +102,7 @@ impl Store {
         key: Option<IdempotencyKey>,
     ) -> Result<CreatedScene, Error> {
         self.write
-            .transaction("create_scene", async |tx| {
+            .transaction_of(account.0, "create_scene", async |tx| {
                 // Without the lock two scenes that are added at once would get one position.
                 let count = lock_project(tx, account, name.project).await?.ok_or(Error::NotFound(Noun::Project))?;
                 let inserted = match count {
@@ -212,7 +212,7 @@ impl Store {
         name: SceneName,
         if_match: IfMatch,
     ) -> Result<(), Error> {
-        let deleted = self.write.transaction("delete_scene", async |tx| {
+        let deleted = self.write.transaction_of(account.0, "delete_scene", async |tx| {
             lock_project(tx, account, name.project).await?.ok_or(Error::NotFound(Noun::Scene))?;
             let lock = sqlx::query(
                 "select from scenes

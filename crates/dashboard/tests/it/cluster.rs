@@ -115,7 +115,8 @@ impl Cluster {
         let serving = Some(serving);
 
         let relay = cache::Settings { relay: true, ..config.cache.clone() };
-        let pool = Pool::connect_lazy("cache", &database.url(), &cache::Settings::pool())?;
+        let pool =
+            Pool::connect_lazy("cache", &database.url_of(testkit::Service::Dashboard), &cache::Settings::pool())?;
         let nats = chassis::nats::connect(&servers.nats.url()).await?;
         let relay = Cache::start(relay, Some(pool), Some(nats))?;
         let pool = PgPool::connect(&database.url()).await?;

@@ -72,7 +72,7 @@ impl Store {
             enter(tx, actor, "generation.resolve", account, id, note).await?;
             Ok(generation)
         };
-        self.pools.write.transaction("resolve_generation", run).await
+        self.pools.write.transaction_of(account.0, "resolve_generation", run).await
     }
 }
 

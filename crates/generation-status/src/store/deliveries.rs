@@ -131,7 +131,7 @@ impl Store {
             let created = statement("create_test_delivery", query).await?;
             created.map(WebhookDeliveryId).map(Some).ok_or(Error::TooManyTests)
         };
-        self.pools.write.transaction("create_test_delivery", run).await
+        self.pools.write.transaction_of(account.0, "create_test_delivery", run).await
     }
 
     /// Has a delivery sent now, with all its attempts, before all else that waits for its endpoint, and although an earlier event of

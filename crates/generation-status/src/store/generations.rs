@@ -198,7 +198,8 @@ impl Store {
             // The job must not be cancelled without the generation, so the transaction is rolled back.
             ended.map(Some).ok_or(Rollback::Changed)
         };
-        Rollback::into_option(self.pools.write.transaction("cancel_queued", run).await)
+        let account = generation.account.0;
+        Rollback::into_option(self.pools.write.transaction_of(account, "cancel_queued", run).await)
     }
 
     /// Asks for a running generation to be stopped. `None` when it no longer runs in this version.
@@ -211,7 +212,8 @@ impl Store {
             let asked = stop(tx, generation.account.0, generation.id.0, by).await?;
             asked.map(Some).ok_or(Rollback::Changed)
         };
-        Rollback::into_option(self.pools.write.transaction("cancel_running", run).await)
+        let account = generation.account.0;
+        Rollback::into_option(self.pools.write.transaction_of(account, "cancel_running", run).await)
     }
 }
 

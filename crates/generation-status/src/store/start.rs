@@ -54,13 +54,17 @@ impl Store {
             }
             Ok(started)
         };
-        self.pools.write.transaction("start_all", run).await
+        // All are of one caller: one of another account would be refused.
+        match new.first() {
+            Some(first) => self.pools.write.transaction_of(first.account.0, "start_all", run).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn try_start(&self, new: &NewGeneration) -> Result<Started, Error> {
         let id = GenerationId::new();
         let run = async |tx: &mut PgConnection| begin(tx, id, new, self.limits.open).await;
-        self.pools.write.transaction("start", run).await
+        self.pools.write.transaction_of(new.account.0, "start", run).await
     }
 
     /// What the same request started before, however much has changed since.

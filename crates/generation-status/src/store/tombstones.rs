@@ -68,6 +68,6 @@ impl Store {
             let version = statement("delete_generation", query.fetch_optional(&mut *tx)).await?;
             version.ok_or(Error::NotFound(Noun::Generation))
         };
-        self.pools.write.transaction("delete_generation", run).await
+        self.pools.write.transaction_of(account.0, "delete_generation", run).await
     }
 }

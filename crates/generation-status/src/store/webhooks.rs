@@ -103,7 +103,7 @@ impl Store {
             let row = statement("create_endpoint", query).await?.ok_or(Error::TooManyEndpoints)?;
             Ok(CreatedEndpoint { endpoint: row.into(), fresh: true, request_sha256: None })
         };
-        self.pools.write.transaction("create_endpoint", run).await
+        self.pools.write.transaction_of(account.0, "create_endpoint", run).await
     }
 
     pub(crate) async fn endpoint(&self, account: AccountId, id: WebhookEndpointId) -> Result<Option<Endpoint>, Error> {

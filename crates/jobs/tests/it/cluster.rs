@@ -4,24 +4,34 @@ use std::time::Duration;
 
 use jobs::{ClaimRequest, Enqueued, Lease, Leased, NewJob};
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgConnection, PgPool};
-use testkit::Database;
+use sqlx::{Connection as _, PgConnection, PgPool};
+use testkit::{Database, Service};
 use uuid::Uuid;
 
 pub(crate) const KIND: &str = "test";
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
-/// A migrated database and connections to it. Dropping it drops the database.
+/// A migrated database and connections to it, as the service that uses most of the queue. Dropping it drops the database.
 pub(crate) struct Cluster {
     pub(crate) pool: PgPool,
-    _database: Database,
+    database: Database,
 }
 
 impl Cluster {
     pub(crate) async fn new() -> Self {
         let database = Database::fresh().await.unwrap();
-        let pool = PgPoolOptions::new().max_connections(12).connect(&database.url()).await.unwrap();
-        Self { pool, _database: database }
+        let pool = PgPoolOptions::new()
+            .max_connections(12)
+            .connect(&database.url_of(Service::GenerationStatus))
+            .await
+            .unwrap();
+        Self { pool, database }
+    }
+
+    /// Brings the planner's statistics up to date, which the owner alone may.
+    pub(crate) async fn analyze(&self) {
+        let mut owner = PgConnection::connect(&self.database.url()).await.unwrap();
+        sqlx::query("analyze").execute(&mut owner).await.unwrap();
     }
 
     pub(crate) async fn connection(&self) -> sqlx::pool::PoolConnection<sqlx::Postgres> {

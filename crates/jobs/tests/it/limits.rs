@@ -264,7 +264,7 @@ async fn a_claim_reads_few_rows_however_much_a_full_account_has_queued() {
     .execute(&cluster.pool)
     .await
     .unwrap();
-    sqlx::query("analyze jobs").execute(&cluster.pool).await.unwrap();
+    cluster.analyze().await;
     assert_eq!(cluster.claim_within_limits(3).await.len(), 3, "the account with the backlog is full now");
     let plan = cluster.claim_plan().await;
     assert!(!plan.contains("Seq Scan"), "{plan}");
@@ -286,7 +286,7 @@ async fn a_claim_reads_no_delayed_job() {
     .execute(&cluster.pool)
     .await
     .unwrap();
-    sqlx::query("analyze jobs").execute(&cluster.pool).await.unwrap();
+    cluster.analyze().await;
     let ready = cluster.enqueue_for(Uuid::now_v7()).await;
     let plan = cluster.claim_plan().await;
     assert!(!plan.contains("Seq Scan") && max_removed(&plan) < 10, "{plan}");

@@ -37,7 +37,7 @@ async fn a_service_cannot_write_what_is_anothers() {
         (Service::ThumbnailWorker, "select prompt from generations"),
         (Service::ThumbnailWorker, "update credit_accounts set available_micros = 0 where false"),
         (Service::ThumbnailWorker, "insert into outbox (key) values ('dash:x')"),
-        (Service::ThumbnailWorker, "truncate assets"),
+        (Service::ThumbnailWorker, "truncate thumbnails"),
         (Service::ThumbnailWorker, "create table of_its_own ()"),
     ] {
         let role = service.role();
@@ -133,4 +133,57 @@ async fn two_databases_of_one_server_are_migrated_at_once() {
     for roles in [one, again, two] {
         assert!(roles.unwrap().missing.is_empty());
     }
+}
+
+#[tokio::test]
+async fn tables_with_accounts_ids_are_guarded() {
+    let database = Database::fresh().await.unwrap();
+    let mut owner = PgConnection::connect(&database.url()).await.unwrap();
+    let open: Vec<String> = sqlx::query_scalar(
+        "select c.relname::text from pg_class c
+         where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and c.relname !~ '^jobs?(_|$)'
+           and (c.relname = 'accounts' or exists (select from pg_attribute where attrelid = c.oid and attname = 'account_id'))
+           and (not c.relrowsecurity or 4 <> (select count(*) from pg_policy where polrelid = c.oid))",
+    )
+    .fetch_all(&mut owner)
+    .await
+    .unwrap();
+    assert!(open.is_empty(), "select guard_rows(…, 'account_id') is missing in the migrations of {open:?}");
+}
+
+#[tokio::test]
+async fn a_statement_without_its_account_touches_nobody_elses_rows() {
+    let database = Database::fresh().await.unwrap();
+    let mut owner = PgConnection::connect(&database.url()).await.unwrap();
+    let seed = "insert into accounts (id, display_name) select md5(n)::uuid, n from unnest(array['ada', 'bob']) n;
+                insert into projects (id, account_id, title) select gen_random_uuid(), id, 'P' from accounts;";
+    sqlx::raw_sql(seed).execute(&mut owner).await.unwrap();
+    let ada = "set local rushes.account = '8c8d357b-5e87-2bba-cd45-197626bd5759';";
+    let mut service = PgConnection::connect(&database.url_of(Service::Dashboard)).await.unwrap();
+    let touched = async |connection: &mut PgConnection, of: &str, statement: &str| {
+        let mut transaction = connection.begin().await?;
+        sqlx::raw_sql(AssertSqlSafe(of.to_owned())).execute(&mut *transaction).await?;
+        let done = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut *transaction).await;
+        // Now, and not with what the connection does next: its locks would keep the other one waiting.
+        transaction.rollback().await?;
+        Ok::<_, Error>(done?.rows_affected())
+    };
+    for statement in
+        ["update projects set title = 'mine'", "select from projects for update", "update accounts set email = 'a@b'"]
+    {
+        assert_eq!(touched(&mut service, ada, statement).await.unwrap(), 1, "{statement}");
+        assert_eq!(
+            touched(&mut service, "set local rushes.account = 'any';", statement).await.unwrap(),
+            2,
+            "{statement}"
+        );
+        // Whoever does not say whose it is may write nothing: a guard that is forgotten is not open.
+        assert_eq!(touched(&mut service, "", statement).await.unwrap(), 0, "{statement}");
+        // It is the policy that keeps them apart: of the owner nothing is asked.
+        assert_eq!(touched(&mut owner, ada, statement).await.unwrap(), 2, "{statement}");
+    }
+    let foreign = "insert into projects (id, account_id, title) select gen_random_uuid(), id, 'P' from accounts";
+    let refused = touched(&mut service, ada, foreign).await.unwrap_err();
+    assert_eq!(refused.as_database_error().unwrap().code().unwrap(), REFUSED);
+    assert_eq!(touched(&mut service, ada, "select from projects").await.unwrap(), 2, "reads are not guarded");
 }

@@ -136,7 +136,7 @@ impl Store {
             let row = statement("find_asset", find(key).fetch_one(tx)).await?;
             Ok::<_, Error>((row, is_new, settled))
         };
-        let (row, is_new, settled) = match (self.pool.transaction("put_asset", work).await, quota) {
+        let (row, is_new, settled) = match (self.pool.transaction_of(key.account.0, "put_asset", work).await, quota) {
             (Err(error), Some(quota)) if is_over(&error) => {
                 return Err(OverQuota(self.usage(key.account, quota).await?).into());
             }

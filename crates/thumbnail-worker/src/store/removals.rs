@@ -91,7 +91,7 @@ impl Store {
             blobs.dedup();
             blobs.iter().map(|name| read_name(name)).collect::<Result<Vec<_>, Error>>()
         };
-        self.pool.transaction("delete_asset", work).await
+        self.pool.transaction_of(account.0, "delete_asset", work).await
     }
 
     /// Of these names of objects, those that no row of any account has.

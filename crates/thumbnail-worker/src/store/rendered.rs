@@ -14,7 +14,7 @@ impl Store {
     /// # Errors
     /// When PostgreSQL fails.
     pub(crate) async fn keep(&self, key: &ThumbnailKey, rendered: &Rendered) -> Result<bool, Error> {
-        self.pool.transaction("settle_thumbnail", async |tx| keep(tx, key, rendered).await).await
+        self.pool.transaction_of(key.account.0, "settle_thumbnail", async |tx| keep(tx, key, rendered).await).await
     }
 }
 

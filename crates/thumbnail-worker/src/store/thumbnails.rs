@@ -45,7 +45,7 @@ impl Store {
     /// # Errors
     /// When PostgreSQL fails.
     pub(crate) async fn enqueue(&self, key: &ThumbnailKey) -> Result<(), Error> {
-        self.pool.transaction("queue_thumbnail", async |tx| enqueue(tx, key).await).await?;
+        self.pool.transaction_of(key.account.0, "queue_thumbnail", async |tx| enqueue(tx, key).await).await?;
         self.notifier.notify().await;
         Ok(())
     }
@@ -55,7 +55,7 @@ impl Store {
     /// # Errors
     /// When PostgreSQL fails.
     pub async fn settle(&self, key: &ThumbnailKey, status: &ThumbnailStatus) -> Result<bool, Error> {
-        self.pool.transaction("settle_thumbnail", async |tx| settle(tx, key, status).await).await
+        self.pool.transaction_of(key.account.0, "settle_thumbnail", async |tx| settle(tx, key, status).await).await
     }
 }
 
