@@ -178,7 +178,7 @@ async fn the_audit_log_has_who_did_what_and_nobody_changes_it() -> Result<()> {
         [("account.suspend", name.as_str()), ("key.revoke", of_key), ("key.create", of_key), ("account.create", &name)];
     assert_eq!(acts, expected);
     assert!(log[0].actor.starts_with("database: "), "by hand: {}", log[0].actor);
-    assert_eq!((log[1].actor.as_str(), log[2].actor.as_str()), ("service: unknown", "service: operator"));
+    assert_eq!((log[1].actor.as_str(), log[2].actor.as_str()), ("service: operator", "service: operator"));
     let scopes = &log[2].detail.as_ref().context("what was set")?.fields["scopes"];
     assert!(format!("{scopes:?}").contains("generate"), "{scopes:?}");
     assert_eq!(log[0].trace_id, "0af7651916cd43dd8448eb211c80319c");

@@ -113,7 +113,7 @@ async fn the_tables_have_the_numbers_of_the_enums() {
     let [pending, failed] = [DeliveryState::Pending, DeliveryState::Failed].map(|state| state as i16);
     for (table, condition, expected) in [
         ("generations", "(state <= ", vec![State::ALL[0].number(), State::ALL[State::ALL.len() - 1].number()]),
-        ("generations", "(end_time IS NOT NULL)", vec![terminal]),
+        ("generations", "= (end_time IS NOT NULL)", vec![terminal]),
         ("webhook_deliveries", "(state <= ", vec![pending, failed]),
         ("webhook_deliveries", "(end_time IS NULL)", vec![pending]),
     ] {
