@@ -43,7 +43,7 @@ async fn a_wrong_or_too_long_webhook_is_refused() {
     assert_eq!(post(&cluster, Method::POST, "/hooks/known/job-8", longer).await, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(cluster.upstream.hooks.lock().unwrap().iter().all(|hook| hook.job == "job-7"));
     // Without a worker there is no such address.
-    let cluster = Cluster::start_with(|config| config.upstreams.generation_worker = None).await;
+    let cluster = Cluster::start_with(|config| config.upstreams.generation_worker_internal = None).await;
     let status = post(&cluster, Method::POST, "/hooks/known/job-7", Bytes::new()).await;
     assert!(status.is_client_error() && status != StatusCode::UNAUTHORIZED, "{status}");
 }
