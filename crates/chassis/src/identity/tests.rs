@@ -73,7 +73,7 @@ fn a_token_without_an_account_is_made_once_for_a_while() {
     assert_ne!(token, first);
 }
 
-/// What a call pays; `cargo test --release -p rushes-chassis cost_of_a_token -- --ignored --nocapture`.
+/// What a call pays; `cargo test --release -p rushes-chassis --lib cost_of_a_token -- --ignored --nocapture`.
 #[test]
 #[ignore = "it measures, and tests nothing"]
 fn cost_of_a_token() {
