@@ -90,7 +90,7 @@ impl Command {
                 let answer = client.list_assets(session.request(request)?).await;
                 let answer = answer.map_err(|status| session.failed(&status))?;
                 session.show("rushes.assets.v1.ListAssetsResponse", answer.get_ref(), |page| {
-                    let mut out: String = page.assets.iter().map(row).collect();
+                    let mut out: String = page.assets.iter().map(list_line).collect();
                     if !page.next_page_token.is_empty() {
                         let kind = kind.and_then(|kind| clap::ValueEnum::to_possible_value(&kind));
                         let kind = kind.map(|kind| format!(" --kind {}", kind.get_name())).unwrap_or_default();
@@ -201,7 +201,7 @@ fn text(asset: &Asset) -> String {
     out
 }
 
-fn row(asset: &Asset) -> String {
+fn list_line(asset: &Asset) -> String {
     format!("{}  {:<16} {:>10}\n", asset.name, asset.mime_type, show::bytes(asset.size_bytes))
 }
 

@@ -20,7 +20,7 @@ impl Cluster {
     }
 
     /// The names that a listing has.
-    async fn names(&self, user: &User, request: ListGenerationsRequest) -> Vec<String> {
+    async fn names_listed(&self, user: &User, request: ListGenerationsRequest) -> Vec<String> {
         let listed = self.node.generations.clone().list_generations(user.asks(request)).await.unwrap().into_inner();
         listed.generations.into_iter().map(|generation| generation.name).collect()
     }
@@ -74,7 +74,7 @@ async fn a_deleted_generation_is_nowhere_and_its_price_stays() {
     let states = ListGenerationsRequest { states: ended, ..all.clone() };
     let parent = |parent| ListGenerationsRequest { parent, ..ListGenerationsRequest::default() };
     for request in [all, states, parent(user.project()), parent(user.scene())] {
-        assert_eq!(cluster.names(&user, request).await, std::slice::from_ref(&first.name));
+        assert_eq!(cluster.names_listed(&user, request).await, std::slice::from_ref(&first.name));
     }
     let mut generations = cluster.node.generations.clone();
     let events = ListGenerationEventsRequest { name: second.name.clone(), ..ListGenerationEventsRequest::default() };
