@@ -36,7 +36,7 @@ pub async fn run(command: Command, connection: Connection, json: bool) -> Result
             }
             if !roles.missing.is_empty() {
                 // No failure: as the tables' owner every service works.
-                out::warn(&format!(
+                out::warn(format_args!(
                     "this user may not create the roles {}: services can only connect as the owner until somebody has, and `rushes \
                      migrate` has run again",
                     roles.missing.join(", ")

@@ -179,7 +179,6 @@ pub(super) fn on_behalf<T>(service: &str, account: Uuid, message: T) -> tonic::R
 /// What the services of a benchmark share; there is nothing to protect.
 pub(crate) const INTERNAL_KEYS: &str = "benchmark-benchmark-benchmark-benchmark";
 
-#[expect(clippy::expect_used, reason = "the constant above is long enough")]
 fn keys() -> InternalKeys {
     InternalKeys::parse(INTERNAL_KEYS).expect("keys")
 }
