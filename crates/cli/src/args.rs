@@ -29,6 +29,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or refused input, 3 not found, 4 key
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one is made in a run")]
 pub enum Command {
     /// Bring a database up to the newest migration.
     Migrate {

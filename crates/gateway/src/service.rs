@@ -123,7 +123,8 @@ impl Bound {
     pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
         let Self { server, forward, assets, hooks, origins } = self;
         let forward = forward.until(drain.clone());
-        server.serve_around(forward, |rpc| Ingress::new(rpc, assets, hooks, &origins), drain).await
+        // On the heap: both servers and all that they wait for.
+        Box::pin(server.serve_around(forward, |rpc| Ingress::new(rpc, assets, hooks, &origins), drain)).await
     }
 }
 

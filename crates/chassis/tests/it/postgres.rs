@@ -80,7 +80,7 @@ async fn an_error_rolls_everything_back_and_names_its_constraint() {
 #[tokio::test]
 async fn a_full_pool_fails_fast_and_is_overload() {
     let database = Database::fresh().await.unwrap();
-    let pool = pool(&database.url(), PoolSettings { acquire: Duration::from_millis(100), ..one() });
+    let pool = pool(&database.url(), PoolSettings { acquire: Duration::from_millis(500), ..one() });
     let holder = pool.clone();
     let (held, is_held) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
@@ -94,7 +94,7 @@ async fn a_full_pool_fails_fast_and_is_overload() {
     let began = Instant::now();
     let error = count(&pool).await.unwrap_err();
     assert!(matches!(error, Error::Busy("test")), "{error:?}");
-    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(began.elapsed() < Duration::from_secs(3));
     let failure = Failure::from(error);
     assert_eq!((failure.code(), failure.reason()), (Code::ResourceExhausted, "OVERLOADED"));
 }
@@ -339,7 +339,9 @@ async fn a_requests_transaction_writes_its_accounts_rows_alone() {
     assert_eq!(pool.transaction_of(accounts[0], "rename", rename).await.unwrap(), 1);
     drop(wire.take());
     assert_eq!(pool.transaction_of(accounts[1], "rename", rename).await.unwrap(), 1);
-    assert_eq!(wire.take().len(), 3, "begin, the update, commit: the account costs no round trip");
+    // A connection that goes back to its pool is pinged, and nobody waits for that.
+    let asked: Vec<_> = wire.take().into_iter().filter(|sql| sql != "a ping").collect();
+    assert_eq!(asked.len(), 3, "begin, the update, commit: the account costs no round trip: {asked:?}");
     // What works for all accounts does so on the same connection.
     assert_eq!(pool.transaction("rename_all", rename).await.unwrap(), 2);
     let foreign = async |connection: &mut PgConnection| {

@@ -119,7 +119,8 @@ async fn no_method_of_any_service_answers_who_may_not_call_it() -> Result<()> {
     let cluster = Cluster::start(Options::default()).await?;
     let connect = |door: SocketAddr| anyhow::Ok(Endpoint::from_shared(format!("http://{door}"))?.connect_lazy());
     let (mut wrong, mut count) = (Vec::new(), 0);
-    for method in proto::METHODS {
+    // The gateway shows no token to itself: its own methods are behind the keys.
+    for method in proto::METHODS.iter().filter(|method| method.upstream != "gateway") {
         for Case { what, door, token, refused } in cases(&cluster, method) {
             count += 1;
             match call(connect(door)?, method.path, token).await {

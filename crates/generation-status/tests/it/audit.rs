@@ -1,5 +1,6 @@
 //! What operators do here stands in the audit log, once, in the transaction of the act.
 
+use chassis::request::caller::Caller;
 use proto::generations::v1::charge::ProviderCharge;
 use proto::generations::v1::resolve_generation_request::Resolution;
 use proto::queues::v1::{SetAccountRunningLimitRequest, SetAccountWeightRequest};
@@ -46,9 +47,7 @@ async fn credits_shares_and_pauses_are_entered_with_who_and_what() {
     let mut queues = cluster.node.queues.clone();
     let operator = Uuid::now_v7();
     let mut weight = Request::new(SetAccountWeightRequest { account: account.clone(), weight: 2.0 });
-    for (name, id) in [("x-rushes-account", operator), ("x-rushes-key", request)] {
-        weight.metadata_mut().insert(name, id.to_string().parse().unwrap());
-    }
+    Caller::account(operator).attach(&mut weight);
     queues.set_account_weight(weight).await.unwrap();
     for limit in [Some(3), Some(3), None] {
         let request = SetAccountRunningLimitRequest { account: account.clone(), limit };
@@ -61,9 +60,9 @@ async fn credits_shares_and_pauses_are_entered_with_who_and_what() {
         ["credits.grant", "credits.adjust", "account.weight", "account.running-limit", "account.running-limit"],
         "once for a request id, not for what was refused or changed nothing: {log:?}"
     );
-    assert_eq!((log[0].detail["amount_micros"].as_i64(), log[0].actor.as_str()), (Some(5), "service: unknown"));
+    assert_eq!((log[0].detail["amount_micros"].as_i64(), log[0].actor.as_str()), (Some(5), "service: operator"));
     assert_eq!((&log[1].detail["amount_micros"], &log[1].detail["reason"]), (&(-2).into(), &"a correction".into()));
-    assert_eq!(log[2].actor, format!("accounts/{operator}/apiKeys/{request}"));
+    assert_eq!(log[2].actor, format!("accounts/{operator}/apiKeys/{}", testkit::KEY));
     assert_eq!((log[3].detail["limit"].as_i64(), log[4].detail["limit"].as_str()), (Some(3), Some("default")));
 
     pause(&cluster, "models/local-sketch", "ada: away").await.unwrap();
@@ -95,6 +94,6 @@ async fn what_is_done_to_a_generation_is_entered_and_what_is_refused_is_not() {
     let listed: Vec<_> = log.iter().map(|entry| (entry.act.as_str(), entry.subject.as_str())).collect();
     assert_eq!(listed, [("generation.resolve", name.as_str()), ("generation.requeue", letter.as_str())]);
     assert_eq!(log[0].detail["note"].as_str(), Some("ada: asked the provider"));
-    assert_eq!(log[1].actor, format!("accounts/{}", Uuid::nil()));
+    assert_eq!(log[1].actor, format!("accounts/{}/apiKeys/{}", Uuid::nil(), testkit::KEY));
     assert_eq!(cluster.credit(&user).await.held_micros, PRICE);
 }

@@ -15,6 +15,7 @@ use crate::binary::Binary;
 use crate::cluster::{Cluster, PRICE, User};
 use crate::worker::Worker;
 
+const SECRETS_KEYS: &str = "test-test-test-test-test-test-test";
 const LONG: Duration = Duration::from_secs(30);
 
 async fn cancel(cluster: &Cluster, user: &User, name: &str) {
@@ -43,7 +44,8 @@ async fn every_business_event_has_one_line_with_its_ids_and_counts() {
     let mut cluster = Cluster::new().await;
     // From here on the program is alone, so that every event is its own.
     cluster.node.drain();
-    let program = Binary::start(&cluster, &[("RUSHES_REAP_INTERVAL", "50ms")]).await;
+    let program =
+        Binary::start(&cluster, &[("RUSHES_REAP_INTERVAL", "50ms"), ("RUSHES_SECRETS_KEYS", SECRETS_KEYS)]).await;
     cluster.node = program.node();
     let user = cluster.user(7).await;
     cluster.adjust(&user, -PRICE, "a mistake", Uuid::now_v7()).await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proto::generations::v1::State;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection};
 use testkit::{Nats, Redis, eventually};
 use tonic::Code;
 
@@ -111,7 +111,7 @@ async fn a_database_that_takes_no_writes_is_unavailable_until_it_does() {
     let cluster = Cluster::new().await;
     let user = cluster.user(3).await;
     let first = cluster.started(&user).await.name;
-    let mut operator = PgConnection::connect(&cluster.config.database.url).await.unwrap();
+    let mut operator = cluster.pool.acquire().await.unwrap().detach();
     let set = async |operator: &mut PgConnection, mode: &str| {
         let database: String = sqlx::query_scalar("select current_database()").fetch_one(&mut *operator).await.unwrap();
         let sql = format!("alter database \"{database}\" set default_transaction_read_only = {mode}");
@@ -155,9 +155,8 @@ async fn a_process_whose_database_takes_no_writes_is_not_ready() {
     let says = async |text: &str| Some(program.admin("/readyz").await).filter(|page| page.contains(text));
     assert!(says("200 OK").await.is_some());
 
-    let url = &cluster.config.database.url;
-    let name = url.rsplit('/').next().unwrap();
-    let mut operator = PgConnection::connect(url).await.unwrap();
+    let mut operator = cluster.pool.acquire().await.unwrap().detach();
+    let name: String = sqlx::query_scalar("select current_database()").fetch_one(&mut operator).await.unwrap();
     let end = "select pg_terminate_backend(pid) from pg_stat_activity
                where datname = current_database() and pid <> pg_backend_pid()";
     let set = format!("alter database {name} set default_transaction_read_only = on");
