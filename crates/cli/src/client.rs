@@ -10,6 +10,7 @@ mod dashboard;
 mod filters;
 mod generate;
 mod generations;
+mod internal;
 mod limits;
 mod many;
 mod mask;

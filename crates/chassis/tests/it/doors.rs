@@ -117,7 +117,7 @@ async fn a_door_answers_its_own_methods_for_who_may_call_them() {
 }
 
 #[tokio::test]
-async fn a_handler_is_told_by_whom_and_for_which_account() {
+async fn a_handler_sees_by_whom_and_for_which_account() {
     let doors = serve().await;
     let uri = |addr: SocketAddr| format!("http://{addr}").parse().unwrap();
     let keys = keys(KEYS);

@@ -15,7 +15,7 @@ use proto::queues::v1::{
     BulkResolveGenerationsResponse, BulkResult,
 };
 
-use crate::client::operator::Internal;
+use crate::client::internal::Internal;
 use crate::client::session::Session;
 use crate::failure::Exit;
 

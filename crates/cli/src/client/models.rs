@@ -17,7 +17,7 @@ use proto::work::v1::model_check::Finding;
 use proto::work::v1::provider_service_client::ProviderServiceClient;
 use proto::work::v1::{CheckModelsRequest, ModelCheck};
 
-use crate::client::operator::Internal;
+use crate::client::internal::Internal;
 use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::show;

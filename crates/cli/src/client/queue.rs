@@ -16,8 +16,8 @@ use proto::queues::v1::{
 use uuid::Uuid;
 
 use crate::client::generations::{GENERATION, text};
+use crate::client::internal::Internal;
 use crate::client::many::{RequeueMany, ResolveMany};
-use crate::client::operator::Internal;
 use crate::client::session::Session;
 use crate::failure::Exit;
 

@@ -15,7 +15,7 @@ use tonic::Request;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use uuid::Uuid;
 
-use crate::client::operator::Internal;
+use crate::client::internal::Internal;
 use crate::client::own_writes::{OwnWrites, Remembering};
 use crate::connection::Connection;
 use crate::failure::{Exit, Failure};

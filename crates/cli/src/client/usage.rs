@@ -12,7 +12,8 @@ use proto::credits::v1::{
     GetUsageResponse, ListEndUsersRequest, SetEndUserLimitRequest, Usage as Row, UsageQuery,
 };
 
-use crate::client::operator::{Internal, micros};
+use crate::client::internal::Internal;
+use crate::client::operator::micros;
 use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::{out, show};

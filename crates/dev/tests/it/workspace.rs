@@ -28,7 +28,7 @@ const MAY_USE: [(&str, &[&str]); 21] = [
     ("generation-worker", &["rushes-proto", "rushes-domain", "rushes-chassis"]),
     ("provider-double", &[]),
     ("rushes-spans", &[]),
-    ("rushes-testkit", &["rushes-schema", "rushes-spans"]),
+    ("rushes-testkit", &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-spans"]),
     ("rushes-cli", &["rushes-proto", "rushes-catalogue", "rushes-chassis", "rushes-schema", "rushes-spans"]),
     (
         "rushes-lab",

@@ -28,10 +28,14 @@ impl Cluster {
         Self { pool, database }
     }
 
-    /// Brings the planner's statistics up to date, which the owner alone may.
+    /// A connection that may do everything.
+    pub(crate) async fn owner(&self) -> PgConnection {
+        PgConnection::connect(&self.database.url()).await.unwrap()
+    }
+
+    /// Brings the planner's statistics of the jobs up to date.
     pub(crate) async fn analyze(&self) {
-        let mut owner = PgConnection::connect(&self.database.url()).await.unwrap();
-        sqlx::query("analyze").execute(&mut owner).await.unwrap();
+        sqlx::query("analyze jobs").execute(&mut self.owner().await).await.unwrap();
     }
 
     pub(crate) async fn connection(&self) -> sqlx::pool::PoolConnection<sqlx::Postgres> {

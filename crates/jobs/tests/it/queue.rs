@@ -123,7 +123,10 @@ async fn a_requeued_dead_letter_says_who_in_its_history() {
 async fn the_history_is_append_only() {
     let cluster = Cluster::new().await;
     cluster.enqueue_for(Uuid::now_v7()).await;
-    let changed = sqlx::query("update job_events set cause = 'forged'").execute(&cluster.pool).await;
+    let forge = "update job_events set cause = 'forged'";
+    let denied = sqlx::query(forge).execute(&cluster.pool).await;
+    assert!(denied.unwrap_err().to_string().contains("permission denied"));
+    let changed = sqlx::query(forge).execute(&mut cluster.owner().await).await;
     assert!(changed.unwrap_err().to_string().contains("append only"));
 }
 

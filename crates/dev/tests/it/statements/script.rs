@@ -144,7 +144,7 @@ impl Script<'_> {
             }
         }
         // The script names things of the account in most of its calls.
-        anyhow::ensure!(ids.len() > 20 && refused.len() > 20, "{} ids, refused: {refused:?}", ids.len());
+        anyhow::ensure!(ids.len() > 12 && refused.len() > 12, "{} ids, refused: {refused:?}", ids.len());
         self.caller.account = owner;
         Ok(shown)
     }

@@ -1,0 +1,4 @@
+//! The laboratory as its commands have it.
+#![allow(missing_docs)]
+
+mod json;
