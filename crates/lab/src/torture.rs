@@ -53,9 +53,10 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     let workload = Arc::new(Workload::new(Arc::clone(&cluster), options.seed).await?);
     say(&format!("{} for {} minutes, seed {}", options.scenario.name(), options.minutes, options.seed));
     let until = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
+    // Before the others, which leave a new account no time.
+    let revoking = revocations::begin(&workload).await?;
     let clients = clients::begin(&workload);
     let watchers = watchers::begin(&workload, options.seed);
-    let revoking = revocations::begin(&workload).await?;
     let loads = load::Meter::begin(Arc::clone(&cluster));
     let (counts, phases) = faults::play(options.scenario, &workload, &loads, options.seed, until).await;
     workload.stop.store(true, Ordering::Relaxed);

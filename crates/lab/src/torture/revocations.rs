@@ -109,7 +109,7 @@ impl Workload {
     /// Makes a key, uses it at both gateways, revokes it at this replica of dashboard, and returns how long after the answer a gateway
     /// still took a call that began then. Nothing where one of the steps before could not be done.
     async fn revoke_one(&self, account: &str, replica: usize, max: Duration) -> Option<Duration> {
-        let mut accounts = AccountServiceClient::new(self.cluster.channel(replica, "dashboard").ok()?);
+        let mut accounts = AccountServiceClient::new(self.cluster.doors(replica, "dashboard"));
         let request = CreateApiKeyRequest { parent: account.to_owned(), ..CreateApiKeyRequest::default() };
         let made = accounts.create_api_key(timed(request)).await.ok()?.into_inner();
         let name = made.api_key?.name;
