@@ -29,7 +29,7 @@ const PLAIN: [&str; 12] = [
 pub(super) async fn command(cluster: &Cluster, key: &str, arguments: &[&str]) -> Result<String> {
     let address = |service: &str| format!("http://{}", cluster.node(0, service).address());
     let inside = |service: &str| format!("http://{}", cluster.node(0, service).internal());
-    let program = std::env::current_exe().context("finding this program")?;
+    let program = std::env::current_exe().context("finding this program")?.with_file_name("rushes-dev");
     let output = Command::new(program)
         .args(arguments)
         .env("RUSHES_ADDRESS", address("gateway"))
