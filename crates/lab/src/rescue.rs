@@ -68,12 +68,15 @@ async fn held(pool: &PgPool, worker: u32) -> Result<Vec<(Uuid, i64)>> {
     Ok(query.bind(worker.to_string()).fetch_all(pool).await?)
 }
 
-/// Which of these are where they were.
+/// Which of these are where they were. One that is back in its queue while its provider is paused waits for the provider, and not for the
+/// dead worker's lease.
 async fn unmoved(pool: &PgPool, jobs: &[(Uuid, i64)]) -> Result<Vec<(Uuid, i64)>> {
     let ids: Vec<Uuid> = jobs.iter().map(|(id, _)| *id).collect();
     let query = sqlx::query_as(
         "select id, fence from jobs where id = any ($1) and finished_at is null
-         and not (state = 'waiting' and cause is not null)",
+         and not (state = 'waiting' and cause is not null)
+         and not (state = 'queued' and exists (
+             select from job_breakers b where b.kind = jobs.kind and b.open_time is not null))",
     );
     let now: Vec<(Uuid, i64)> = query.bind(&ids).fetch_all(pool).await?;
     Ok(jobs.iter().filter(|job| now.contains(job)).copied().collect())
