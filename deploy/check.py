@@ -112,7 +112,7 @@ class Crates:
 
     def operator(self):
         """The names that the operators' commands read, which are run in the gateway's container."""
-        return set(re.findall(r'env\s*=\s*"([A-Z0-9_]+)"', self.code(self.crates / "cli/src/client/operator.rs")))
+        return set(re.findall(r'env\s*=\s*"([A-Z0-9_]+)"', self.code(self.crates / "cli/src/client/internal.rs")))
 
     @staticmethod
     def code(path):
