@@ -95,6 +95,7 @@ grants! {
     generations {
         Dashboard: "select",
         GenerationStatus: "select, insert, update",
+        ThumbnailWorker: "select",
     }
     generation_orders { GenerationStatus: "select, insert, update" }
     generation_labels { GenerationStatus: "select, insert, delete" }

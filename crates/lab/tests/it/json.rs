@@ -22,26 +22,19 @@ async fn object(args: &'static [&'static str]) -> Result<(Value, String)> {
     Ok((object, said))
 }
 
+/// One after the other: each starts all services, and three at once starve one another.
 #[tokio::test(flavor = "multi_thread")]
-async fn torture_prints_one_object() -> Result<()> {
-    let (object, said) = object(&["torture", "--minutes", "0.02"]).await?;
-    assert!(object["reads"].as_u64().is_some_and(|reads| reads > 0), "{object}\n{said}");
+async fn each_run_prints_one_object() -> Result<()> {
+    let (torture, said) = object(&["torture", "--minutes", "0.02"]).await?;
+    assert!(torture["reads"].as_u64().is_some_and(|reads| reads > 0), "{torture}\n{said}");
     assert!(said.contains("starting two of each service"), "{said}");
-    Ok(())
-}
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_crash_point_run_prints_one_object() -> Result<()> {
-    let (object, said) = object(&["crash-points", "--point", "status.failure"]).await?;
-    assert_eq!((&object["points"], &object["kills"]), (&1.into(), &1.into()), "{object}\n{said}");
+    let (crash_points, said) = object(&["crash-points", "--point", "status.failure"]).await?;
+    assert_eq!((&crash_points["points"], &crash_points["kills"]), (&1.into(), &1.into()), "{crash_points}\n{said}");
     assert!(said.contains("status.failure"), "{said}");
-    Ok(())
-}
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nemesis_prints_one_object() -> Result<()> {
-    let (object, said) = object(&["nemesis", "--generations", "2"]).await?;
-    assert_eq!(object["generations"], 2, "{object}\n{said}");
+    let (nemesis, said) = object(&["nemesis", "--generations", "2"]).await?;
+    assert_eq!(nemesis["generations"], 2, "{nemesis}\n{said}");
     assert!(said.contains("starting two of each service"), "{said}");
     Ok(())
 }

@@ -125,7 +125,7 @@ impl Cluster {
         };
         change(&mut config);
         let blobs = blobs::Store::open(&config.blobs).unwrap();
-        let pool = PgPool::connect(&config.database.url).await.unwrap();
+        let pool = PgPool::connect(&database.url()).await.unwrap();
         let (drain, serving, client) = serve(&config).await;
         Self { config, pool, blobs, folder, drain, serving, client, _database: database }
     }
