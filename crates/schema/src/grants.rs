@@ -95,7 +95,8 @@ grants! {
     generations {
         Dashboard: "select",
         GenerationStatus: "select, insert, update",
-        ThumbnailWorker: "select",
+        // Since when an output may be on its way.
+        ThumbnailWorker: "select (state, create_time, start_time, end_time)",
     }
     generation_orders { GenerationStatus: "select, insert, update" }
     generation_labels { GenerationStatus: "select, insert, delete" }
