@@ -1,4 +1,4 @@
-//! The laboratory's program. `cargo rushes` (`crates/dev`) installs and builds what it runs and hands its arguments on.
+//! The laboratory's program. `cargo rushes` (`crates/dev`) installs and builds what it runs and passes its arguments to it.
 //!
 //! Invariant: progress goes to standard error, and the result alone to standard output.
 

@@ -108,6 +108,18 @@ async fn are_even(channel: &crate::client::Channel, replicas: &[&Replica]) -> bo
     replicas.iter().all(|replica| replica.take_calls().abs_diff(mean) * 10 <= mean)
 }
 
+/// Two replicas behind a name that goes on naming both, and a channel that has found them.
+async fn two() -> (Replica, Replica, crate::client::Channel) {
+    let first = Replica::begin((Ipv4Addr::LOCALHOST, 0).into()).await;
+    let second = Replica::begin(beside(&first, 2)).await;
+    let name = Name::default();
+    name.set(&[&first, &second]);
+    let channel = name.channel();
+    until("the first address", async || call(&channel).await).await;
+    until("an even share of two", async || are_even(&channel, &[&first, &second]).await).await;
+    (first, second, channel)
+}
+
 #[tokio::test]
 async fn each_address_gets_its_share_also_a_new_one_and_none_when_it_is_gone() {
     let first = Replica::begin((Ipv4Addr::LOCALHOST, 0).into()).await;
@@ -132,14 +144,8 @@ async fn each_address_gets_its_share_also_a_new_one_and_none_when_it_is_gone() {
 
 #[tokio::test]
 async fn no_call_fails_while_one_address_after_the_other_is_renewed() {
-    let first = Replica::begin((Ipv4Addr::LOCALHOST, 0).into()).await;
-    let second = Replica::begin(beside(&first, 2)).await;
-    let name = Name::default();
     // The name is late: it has the addresses of those that are gone all the time.
-    name.set(&[&first, &second]);
-    let channel = name.channel();
-    until("the first address", async || call(&channel).await).await;
-    until("an even share of two", async || are_even(&channel, &[&first, &second]).await).await;
+    let (first, second, channel) = two().await;
 
     let (end, failed) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..8)
@@ -174,13 +180,7 @@ async fn no_call_fails_while_one_address_after_the_other_is_renewed() {
 /// A watch keeps its connection alive beyond the goodbye, and the next call there makes tonic connect anew.
 #[tokio::test]
 async fn a_call_on_a_connection_that_said_goodbye_goes_to_another_address() {
-    let first = Replica::begin((Ipv4Addr::LOCALHOST, 0).into()).await;
-    let second = Replica::begin(beside(&first, 2)).await;
-    let name = Name::default();
-    name.set(&[&first, &second]);
-    let channel = name.channel();
-    until("the first address", async || call(&channel).await).await;
-    until("an even share of two", async || are_even(&channel, &[&first, &second]).await).await;
+    let (first, second, channel) = two().await;
     let watches: Vec<_> = (0..8)
         .map(|_| {
             let request = Request::post("/test.Test/Watch").body(Body::empty()).unwrap();
