@@ -72,24 +72,3 @@ fn a_token_without_an_account_is_made_once_for_a_while() {
     assert_eq!(identity, Ok(account));
     assert_ne!(token, first);
 }
-
-/// What a call pays; `cargo test --release -p rushes-chassis --lib cost_of_a_token -- --ignored --nocapture`.
-#[test]
-#[ignore = "it measures, and tests nothing"]
-fn cost_of_a_token() {
-    const ROUNDS: u32 = 200_000;
-    let ours = identities(ONE);
-    let token = ours.sign(&KEY, "generation-status");
-    let measure = |what: &str, work: &dyn Fn()| {
-        let began = Instant::now();
-        (0..ROUNDS).for_each(|_| work());
-        println!("{what}: {} ns", began.elapsed().as_nanos() / u128::from(ROUNDS));
-    };
-    println!("{} bytes", token.len());
-    measure("sign", &|| drop(std::hint::black_box(ours.sign(&KEY, "generation-status"))));
-    measure("verify", &|| {
-        let _ = std::hint::black_box(ours.verify(&token, "generation-status", SystemTime::now()));
-    });
-    let shown = Shown::new(&InternalKeys::parse(ONE).unwrap(), By::Service("gateway"));
-    measure("show again", &|| drop(std::hint::black_box(shown.to("dashboard", None))));
-}
