@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use chassis::postgres::statement;
+use chassis::telemetry;
 use domain::generation::State;
 use jobs::{Breaker, ClaimRequest, Lease, LeaseStatus, Reaped};
-use sqlx::PgConnection;
+use sqlx::{FromRow as _, PgConnection, Row as _};
+use uuid::Uuid;
 
 use super::Store;
-use super::change::change;
+use super::change::{change, scene_copy};
 use super::orders::record_usage;
 use super::outputs::require_outputs;
 use super::provider_calls::report_condition;
+use super::rows::columns;
 use super::transitions::{
     begin_attempts, by_number, clear_late_cancels, end_dead_letter, end_locked, find_waiting, lock_facts,
     mark_requeued, requeue,
@@ -87,9 +90,39 @@ impl Store {
     }
 
     /// Moves a generation to FINALIZING: from here on its work is delivered, cancelled or not.
+    ///
+    /// One statement is the whole transaction, so it costs one round trip: the lease is locked by its first step, before the generation.
     pub(crate) async fn begin_finalizing(&self, report: &ProgressReport) -> Result<Generation, Error> {
-        let run = async |tx: &mut PgConnection| finalize_attempt(tx, report).await;
-        self.pools.finalize.transaction("begin_finalizing", run).await
+        let query = sqlx::query(concat!(
+            "with held as materialized (",
+            jobs::held_lease!(),
+            "), changed as (
+                 update generations g
+                 set state = $6, wait_reason = 0, percent = greatest(g.percent, $3), stage = $4, basis = $7,
+                     queue_position = 0, update_time = now(), version = g.version + 1
+                 from held, set_config('rushes.traceparent', $8, true)
+                 where g.account_id = held.account_id and g.id = $1 and g.state = any ($5)
+                 returning g.*
+             ), shown as (",
+            scene_copy!(changed, "changed g"),
+            ")
+             select ",
+            columns!(),
+            " from held left join changed g on true"
+        ))
+        .bind(report.lease.job)
+        .bind(report.lease.fence)
+        .bind(report.percent)
+        .bind(&report.stage)
+        .bind(State::Finalizing.predecessors())
+        .bind(State::Finalizing.number())
+        .bind(Basis::Provider as i16)
+        .bind(telemetry::traceparent().unwrap_or_default());
+        let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
+        let row = self.pools.finalize.run("begin_finalizing", run).await?.ok_or(Error::StaleFence)?;
+        let changed: Option<Uuid> = row.try_get("id").map_err(chassis::postgres::Error::from)?;
+        changed.ok_or(Error::IllegalTransition { next: State::Finalizing })?;
+        Ok(Generation::from_row(&row).map_err(chassis::postgres::Error::from)?)
     }
 
     /// Completes a generation, charges what was made, and releases the rest of the hold.
@@ -170,27 +203,6 @@ impl Store {
         let run = async |tx: &mut PgConnection| Ok(jobs::observe(tx, GENERATION_JOBS).await?);
         self.pools.read.transaction("observe_jobs", run).await
     }
-}
-
-/// Moves a generation whose provider is done to FINALIZING.
-pub(super) async fn finalize_attempt(tx: &mut PgConnection, report: &ProgressReport) -> Result<Generation, Error> {
-    let held = jobs::lock_lease(tx, report.lease).await?;
-    let query = sqlx::query_as(change!(
-        "update generations g
-         set state = $6, wait_reason = 0, percent = greatest(g.percent, $3), stage = $4, basis = $7,
-             queue_position = 0, update_time = now(), version = g.version + 1
-         where g.account_id = $1 and g.id = $2 and g.state = any ($5)"
-    ))
-    .bind(held.account)
-    .bind(report.lease.job)
-    .bind(report.percent)
-    .bind(&report.stage)
-    .bind(State::Finalizing.predecessors())
-    .bind(State::Finalizing.number())
-    .bind(Basis::Provider as i16);
-    statement("begin_finalizing", query.fetch_optional(&mut *tx))
-        .await?
-        .ok_or(Error::IllegalTransition { next: State::Finalizing })
 }
 
 /// Ends a generation and its job well.
