@@ -7,6 +7,7 @@ mod audit;
 mod backoff;
 mod bar;
 mod dashboard;
+mod export;
 mod filters;
 mod generate;
 mod generations;
@@ -78,7 +79,8 @@ pub enum Command {
     Limits(limits::Command),
     /// For operators: show who did what to accounts, keys, credits and queues.
     Audit(audit::Audit),
-    /// For operators: create accounts and grant credits (on the internal network), show, suspend and reactivate them.
+    /// Export the account of the key; for operators: create accounts and grant credits (on the internal network), show, suspend,
+    /// reactivate and erase them.
     #[command(subcommand)]
     Account(operator::Account),
     /// For operators: create, bind and revoke API keys (on the internal network).

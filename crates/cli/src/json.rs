@@ -1,5 +1,7 @@
 //! Messages as the JSON that protobuf defines for them: lowerCamelCase names, enum values by name, 64-bit numbers as text.
 
+use std::sync::OnceLock;
+
 use anyhow::{Context, Result};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
@@ -30,12 +32,27 @@ pub(crate) fn text(name: &str, message: &impl Message) -> Result<String> {
     Ok(serde_json::to_string(&dynamic(name, message)?)?)
 }
 
+/// `message` as JSON that can be added to.
+pub(crate) fn value(name: &str, message: &impl Message) -> Result<serde_json::Value> {
+    Ok(serde_json::to_value(&dynamic(name, message)?)?)
+}
+
 fn dynamic(name: &str, message: &impl Message) -> Result<DynamicMessage> {
     let descriptor = pool()?.get_message_by_name(name).with_context(|| format!("no message is called {name}"))?;
     Ok(DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?)
 }
 
+/// The descriptions of all messages, read once.
 fn pool() -> Result<DescriptorPool> {
+    static POOL: OnceLock<DescriptorPool> = OnceLock::new();
+    if let Some(pool) = POOL.get() {
+        return Ok(pool.clone());
+    }
+    let pool = read_pool()?;
+    Ok(POOL.get_or_init(|| pool).clone())
+}
+
+fn read_pool() -> Result<DescriptorPool> {
     let mut pool = DescriptorPool::decode(proto::DESCRIPTOR_SET)?;
     // An error's details are of Google's types, which our protos do not name.
     if pool.get_message_by_name("google.rpc.ErrorInfo").is_none() {

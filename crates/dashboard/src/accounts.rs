@@ -7,6 +7,7 @@ use chassis::request::actor::Actor;
 use domain::id::{AccountId, NoticeId};
 use domain::name::ApiKeyName;
 use domain::network::Network;
+use domain::page::{Cursor, Page};
 
 use crate::cache::CachedKeys;
 use crate::error::Error;
@@ -67,18 +68,37 @@ impl Accounts {
         Ok(changed.account)
     }
 
-    /// Sets what an account may ask of the gateways; `None`: what every account may.
-    pub(crate) async fn set_limits(
-        &self,
-        account: AccountId,
-        limits: Option<Limits>,
-        actor: &Actor,
-    ) -> Result<Account, Error> {
+    /// Sets what an account may ask of the gateways and have in storage; without anything, what every account may.
+    pub(crate) async fn set_limits(&self, account: AccountId, limits: Limits, actor: &Actor) -> Result<Account, Error> {
         let changed = self.publish(self.store.set_account_limits(account, limits, actor).await?).await;
         if changed.is_new {
-            events::account_limits_set(account, limits.is_some());
+            events::account_limits_set(account, limits != Limits::default());
         }
         Ok(changed.account)
+    }
+
+    /// Begins to erase an account that is suspended; one that is being erased stays as it is. `by` is whose operator asks.
+    pub(crate) async fn erase(&self, account: AccountId, by: AccountId, actor: &Actor) -> Result<Account, Error> {
+        if account == by {
+            return Err(Error::OwnAccount);
+        }
+        let changed = self.publish(self.store.erase_account(account, actor).await?).await;
+        if changed.is_new {
+            events::account_erased(account);
+        }
+        Ok(changed.account)
+    }
+
+    /// An account, a page of its keys, and the cursor of the next one.
+    pub(crate) async fn own(
+        &self,
+        account: AccountId,
+        page: Page,
+    ) -> Result<(Account, Vec<ApiKey>, Option<Cursor>), Error> {
+        let found = self.store.account(account).await?;
+        let mut keys = self.store.api_keys(account, page).await?;
+        let next = page.cut(&mut keys, |key| Cursor { position: 0, id: key.name.key.0 });
+        Ok((found, keys, next))
     }
 
     /// Creates a key, which is shown in full here and never again.

@@ -10,6 +10,8 @@ use chassis::settings::{Error, Source};
 use chassis::{server, telemetry};
 use url::Url;
 
+use crate::erasures;
+
 /// Everything that the process reads from its environment.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -29,6 +31,8 @@ pub struct Config {
     pub dashboards: Dashboards,
     /// Heartbeats and ages of watches.
     pub watch: cache::watch::Settings,
+    /// How accounts are erased.
+    pub erasures: erasures::Settings,
 }
 
 /// PostgreSQL, with one pool per workload, so that neither starves the other.
@@ -74,6 +78,10 @@ impl Config {
                 )?,
             },
             watch: cache::watch::Settings::read(source)?,
+            erasures: erasures::Settings {
+                interval: source.duration("RUSHES_ERASURE_INTERVAL", Duration::from_secs(15), "a time")?,
+                batch: 500,
+            },
         })
     }
 

@@ -61,6 +61,12 @@ pub(crate) enum Error {
     /// An operator would suspend the account that they call from.
     #[error("an account cannot suspend itself")]
     OwnAccount,
+    /// An account is erased only while it is suspended.
+    #[error("the account is not suspended")]
+    NotSuspended,
+    /// The account is erased, or is being erased.
+    #[error("the account is erased")]
+    AccountErased,
     /// No part of the answer could be read.
     #[error("nothing could be read")]
     Unreachable(#[source] postgres::Error),
@@ -115,6 +121,13 @@ impl From<Error> for Failure {
                 "OWN_ACCOUNT",
                 "this is the account of the key that asks, which could not reactivate it; use a key of another account",
             ),
+            Error::NotSuspended => Self::precondition(
+                "ACCOUNT_NOT_SUSPENDED",
+                "an account is erased only while it is suspended: suspend it first, and look whether it is the right one",
+            ),
+            Error::AccountErased => {
+                Self::precondition("ACCOUNT_ERASED", "this account is erased, which nothing takes back")
+            }
             Error::Unreachable(source) => {
                 Self::unavailable("DEPENDENCY_DOWN", "no part of the dashboard could be read; try again")
                     .because(source)

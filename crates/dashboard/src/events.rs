@@ -27,6 +27,17 @@ pub(crate) fn account_reactivated(account: AccountId) {
     tracing::info!(account = account.name(), "account reactivated");
 }
 
+/// An operator began to erase an account; its keys are gone.
+pub(crate) fn account_erased(account: AccountId) {
+    metrics::ACCOUNTS_ERASED.get().increment(1);
+    tracing::info!(account = account.name(), "account erased");
+}
+
+/// Nothing is left here of an account that is erased, but for its id.
+pub(crate) fn projects_erased(account: AccountId) {
+    tracing::info!(account = account.name(), "projects of the account erased");
+}
+
 /// An operator set limits of an account's own, or took them back.
 pub(crate) fn account_limits_set(account: AccountId, own: bool) {
     tracing::info!(account = account.name(), own, "account limits set");
@@ -93,6 +104,8 @@ mod tests {
             account_created(account);
             account_suspended(account, "unpaid");
             account_reactivated(account);
+            account_erased(account);
+            projects_erased(account);
             account_limits_set(account, true);
             api_key_bound(&key);
             api_key_created(&key);
@@ -105,6 +118,8 @@ mod tests {
             ("account created", vec![]),
             ("account suspended", vec![("note", "unpaid".to_owned())]),
             ("account reactivated", vec![]),
+            ("account erased", vec![]),
+            ("projects of the account erased", vec![]),
             ("account limits set", vec![]),
             ("api key bound", vec![("api_key", key.clone())]),
             ("api key created", vec![("api_key", key.clone()), ("scopes", "read write".to_owned())]),

@@ -9,6 +9,7 @@ mod audit;
 mod cache;
 mod config;
 mod dashboards;
+pub mod erasures;
 mod error;
 mod etag;
 mod events;

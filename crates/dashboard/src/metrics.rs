@@ -7,6 +7,8 @@ chassis::metrics! {
     ACCOUNTS_SUSPENDED = counter "rushes_accounts_suspended_total" in "accounts" by [];
     /// Accounts whose suspension operators ended.
     ACCOUNTS_REACTIVATED = counter "rushes_accounts_reactivated_total" in "accounts" by [];
+    /// Accounts that operators erased.
+    ACCOUNTS_ERASED = counter "rushes_accounts_erased_total" in "accounts" by [];
     /// API keys that operators created.
     API_KEYS_CREATED = counter "rushes_api_keys_created_total" in "keys" by [];
     /// API keys that operators revoked.

@@ -8,13 +8,13 @@ mod projects;
 mod scenes;
 
 pub(crate) use accounts::{
-    Account, ApiKey, ChangedAccount, ChangedKey, KeyWithAccount, Limits, NewApiKey, OPERATE, Profile, Rate, SCOPES,
-    Secret, Suspension,
+    Account, ApiKey, ChangedAccount, ChangedKey, Erasure, KeyWithAccount, Limits, NewApiKey, OPERATE, Profile, Rate,
+    SCOPES, Secret, Suspension,
 };
 pub(crate) use audit::{AuditEntry, AuditFilter};
 pub(crate) use dashboards::{
     Contents, Credits, LatestGeneration, Notice, ProjectCard, RecentGeneration, SceneCard, Section, Snapshot,
 };
-pub(crate) use listings::{DASHBOARD_LISTING, PROJECTS_LISTING, scenes_listing};
+pub(crate) use listings::{API_KEYS_LISTING, DASHBOARD_LISTING, PROJECTS_LISTING, scenes_listing};
 pub(crate) use projects::{NewProject, Project, ProjectChange};
 pub(crate) use scenes::{CreatedScene, MAX_SCENES, NewScene, Scene, SceneChange};

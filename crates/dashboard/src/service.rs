@@ -6,6 +6,8 @@ use cache::Cache;
 use chassis::drain::Drain;
 use chassis::postgres::{Pool, PoolSettings};
 use chassis::{nats, server};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -14,6 +16,7 @@ use crate::audit::Audit;
 use crate::cache::{CachedDashboards, CachedKeys};
 use crate::config::Config;
 use crate::dashboards::Dashboards;
+use crate::erasures;
 use crate::grpc::{self, AccountsApi, AuditApi, DashboardsApi, ProjectsApi};
 use crate::notices::Notices;
 use crate::presenter::Presenter;
@@ -27,8 +30,9 @@ pub struct Service {
     server: server::Server,
     routes: Routes,
     cache: Cache,
-    /// Ends watches when the drain begins.
+    /// Ends watches and erasures when the drain begins.
     stop: CancellationToken,
+    erasures: BoxFuture<'static, ()>,
 }
 
 /// The service with its ports bound.
@@ -36,8 +40,9 @@ pub struct Bound {
     server: server::Bound,
     routes: Routes,
     cache: Cache,
-    /// Ends watches when the drain begins.
+    /// Ends watches and erasures when the drain begins.
     stop: CancellationToken,
+    erasures: BoxFuture<'static, ()>,
 }
 
 impl Service {
@@ -63,7 +68,7 @@ impl Service {
             ProjectsApi { projects, scenes },
             DashboardsApi { dashboards, notices, watches },
             AccountsApi { accounts: Accounts::new(store.clone(), keys.clone()), keys },
-            AuditApi { audit: Audit::new(store) },
+            AuditApi { audit: Audit::new(store.clone()) },
         );
         let server = server::Server::new("dashboard", &config.server)
             .streaming(grpc::STREAMING)
@@ -71,7 +76,8 @@ impl Service {
             .message_limits(proto::message_limits("dashboard"))
             .guarded(&config.internal_keys, proto::scopes("dashboard"), proto::callers("dashboard"))
             .advertise(proto::services("dashboard"));
-        Ok(Self { server, routes, cache, stop })
+        let erasures = erasures::run(store, config.erasures, stop.clone()).boxed();
+        Ok(Self { server, routes, cache, stop, erasures })
     }
 
     /// Binds its ports; nothing is answered until [`Bound::serve`].
@@ -79,7 +85,8 @@ impl Service {
     /// # Errors
     /// When an address is taken or not ours.
     pub async fn bind(self) -> Result<Bound, server::Error> {
-        Ok(Bound { server: self.server.bind().await?, routes: self.routes, cache: self.cache, stop: self.stop })
+        let Self { server, routes, cache, stop, erasures } = self;
+        Ok(Bound { server: server.bind().await?, routes, cache, stop, erasures })
     }
 }
 
@@ -112,7 +119,10 @@ impl Bound {
             drain_begun.cancelled().await;
             stop.cancel();
         });
+        let erasures = tokio::spawn(self.erasures);
         let result = self.server.serve(self.routes, drain).await;
+        // What is cut off here is a transaction that leaves nothing.
+        erasures.abort();
         self.cache.close().await;
         result
     }

@@ -9,6 +9,7 @@ mod accounts;
 mod audit;
 mod dashboards;
 mod deletion;
+mod erasures;
 mod notices;
 mod projects;
 mod scenes;

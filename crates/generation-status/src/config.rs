@@ -12,8 +12,8 @@ use chassis::settings::{Error, Source};
 use chassis::{postgres::PoolSettings, server, telemetry};
 
 use crate::live_catalogue::LiveCatalogue;
-use crate::retention;
 use crate::secret_keys::SecretKeys;
+use crate::{erasures, retention};
 
 /// Seconds of a day.
 const DAY: u64 = 86_400;
@@ -43,6 +43,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// How long what has ended is kept.
     pub retention: retention::Settings,
+    /// How accounts are erased.
+    pub erasures: erasures::Settings,
 }
 
 /// PostgreSQL, with one pool per workload, so that none starves another.
@@ -137,6 +139,7 @@ impl Config {
                 internal_jobs: Some(Duration::from_secs(30 * DAY)),
                 interval: Duration::from_secs(15),
             },
+            erasures: erasures::Settings { interval: Duration::from_secs(15), batch: 500 },
         }
     }
 
@@ -145,7 +148,7 @@ impl Config {
     /// # Errors
     /// One sentence about the first that is missing or wrong.
     pub fn read(source: &Source) -> Result<Self, Error> {
-        let Self { internal_keys, database, generations, work, webhooks, retention, .. } = Self::new(
+        let Self { internal_keys, database, generations, work, webhooks, retention, erasures, .. } = Self::new(
             source
                 .required::<String>("RUSHES_DATABASE_URL", "a URL such as postgres://user:password@host:5432/name")?,
             AssetUrls::read(source)?,
@@ -166,6 +169,10 @@ impl Config {
                 generation_jobs: read_days(source, "RUSHES_RETENTION_GENERATION_JOBS", retention.generation_jobs)?,
                 internal_jobs: read_days(source, "RUSHES_RETENTION_INTERNAL_JOBS", retention.internal_jobs)?,
                 ..retention
+            },
+            erasures: erasures::Settings {
+                interval: read_interval(source, "RUSHES_ERASURE_INTERVAL", erasures.interval)?,
+                ..erasures
             },
         })
     }

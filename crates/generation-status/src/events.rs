@@ -219,6 +219,11 @@ pub(crate) fn deletion_carried_out(account: AccountId, name: &DeletedName, cance
     tracing::info!(account = account.name(), %name, cancelled, "deletion carried out");
 }
 
+/// Nothing is left here of an account that is erased, but for its books.
+pub(crate) fn generations_erased(account: AccountId) {
+    tracing::info!(account = account.name(), "generations of the account erased");
+}
+
 /// Generations below what was deleted could not be cancelled, and the deletion's job waits for its next attempt.
 pub(crate) fn deletion_retried(account: AccountId, job: Uuid, attempt: i32, cause: &'static str, error: &str) {
     tracing::info!(account = account.name(), %job, attempt, cause, error, "deletion retried");

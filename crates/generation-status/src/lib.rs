@@ -12,6 +12,7 @@ pub mod config;
 pub mod crash_points;
 mod credits;
 mod deletions;
+pub mod erasures;
 mod error;
 mod events;
 mod generations;

@@ -20,6 +20,7 @@ use crate::cache::CachedGenerations;
 use crate::config::Config;
 use crate::credits::Credits;
 use crate::deletions::Deletions;
+use crate::erasures;
 use crate::events;
 use crate::generations::Generations;
 use crate::grpc::{
@@ -189,6 +190,9 @@ impl Running {
         background(reconciler.run(config.work.reconcile_interval, stop.clone()).boxed());
 
         background(retention::run(store.clone(), config.retention, stop.clone()).boxed());
+
+        let erased = erasures::run(store.clone(), generations.clone(), config.erasures, stop.clone());
+        background(erased.boxed());
 
         let deletions = Deletions::new(store.clone(), generations.clone());
         background(deletions.clone().run(stop.clone()).boxed());

@@ -11,6 +11,7 @@ mod deliveries;
 mod delivery_jobs;
 mod delivery_results;
 mod end_users;
+mod erasures;
 mod filtered;
 mod forgotten_orders;
 mod generations;

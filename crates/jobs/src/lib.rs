@@ -44,7 +44,7 @@ pub use queue::{
     resolve,
 };
 pub use reaper::{DeadLettered, Reaped, reap};
-pub use retention::{Retained, delete_ended};
+pub use retention::{Retained, delete_ended, erase, erase_turns};
 pub use rules::MAX_EXPIRED_IN_ROW;
 pub use servers::mark_served;
 pub use state::{Cause, State};

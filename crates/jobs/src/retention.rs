@@ -64,3 +64,41 @@ pub async fn delete_ended(
     let next = last.filter(|_| scanned == i64::from(limit)).unwrap_or_default();
     Ok(Retained { deleted: deleted.unsigned_abs(), next })
 }
+
+/// Deletes up to `limit` jobs of an account of these kinds, with their history; those that have not ended only where `live` says so.
+/// Returns how many were deleted.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn erase(tx: &mut PgConnection, account: Uuid, kinds: &[&str], live: bool, limit: u32) -> Result<u64, Error> {
+    let query = sqlx::query_scalar::<_, i64>(
+        "with gone as (
+             delete from jobs where id in (
+                 select id from jobs
+                 where account_id = $1 and kind = any($2) and (finished_at is not null or $3)
+                 order by kind, idem_key limit $4
+             )
+             returning id
+         ),
+         events as (
+             delete from job_events e using gone g where e.job_id = g.id
+         )
+         select count(*) from gone",
+    )
+    .bind(account)
+    .bind(kinds)
+    .bind(live)
+    .bind(i64::from(limit))
+    .fetch_one(tx);
+    Ok(statement("erase_jobs", query).await?.unsigned_abs())
+}
+
+/// Deletes an account's places in the queues of these kinds, and what was set for it there.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn erase_turns(tx: &mut PgConnection, account: Uuid, kinds: &[&str]) -> Result<(), Error> {
+    let query = sqlx::query("delete from job_turns where account_id = $1 and kind = any($2)").bind(account).bind(kinds);
+    statement("erase_turns", query.execute(&mut *tx)).await?;
+    Ok(())
+}

@@ -76,42 +76,48 @@ grants! {
         Dashboard: "select, insert, update",
         GenerationStatus: "select",
     }
-    api_keys { Dashboard: "select, insert, update" }
+    api_keys { Dashboard: "select, insert, update, delete" }
+    // One row for each account, of which each service stamps a column.
+    account_erasures {
+        Dashboard: "select, insert, update (projects_time)",
+        GenerationStatus: "select, update (generations_time)",
+        ThumbnailWorker: "select, update (assets_time)",
+    }
     // What writes it runs with the rights of its owner.
     audit_entries { Dashboard: "select" }
     projects {
-        Dashboard: "select, insert, update (title, description, scene_count, version, update_time, delete_time)",
+        Dashboard: "select, insert, update (title, description, scene_count, version, update_time, delete_time), delete",
         GenerationStatus: "select, update (completed_count, completed_cost_micros)",
     }
     scenes {
-        Dashboard: "select, insert, update (title, script, position, version, update_time, delete_time)",
+        Dashboard: "select, insert, update (title, script, position, version, update_time, delete_time), delete",
         GenerationStatus: "select, update (latest_generation, latest_version, latest_state, latest_percent, latest_stage, latest_thumbnail)",
     }
     notices {
-        Dashboard: "select, insert, update",
+        Dashboard: "select, insert, update, delete",
         GenerationStatus: "insert",
     }
 
     generations {
         Dashboard: "select",
-        GenerationStatus: "select, insert, update",
+        GenerationStatus: "select, insert, update, delete",
         // Since when an output may be on its way.
         ThumbnailWorker: "select (state, create_time, start_time, end_time)",
     }
-    generation_orders { GenerationStatus: "select, insert, update" }
+    generation_orders { GenerationStatus: "select, insert, update, delete" }
     generation_labels { GenerationStatus: "select, insert, delete" }
     credit_accounts {
         Dashboard: "select",
         GenerationStatus: "select, insert, update",
     }
     ledger { GenerationStatus: "select, insert" }
-    usage_daily { GenerationStatus: "select, insert, update" }
-    end_users { GenerationStatus: "select, insert, update" }
-    provider_calls { GenerationStatus: "select, insert, update" }
+    usage_daily { GenerationStatus: "select, insert, update, delete" }
+    end_users { GenerationStatus: "select, insert, update, delete" }
+    provider_calls { GenerationStatus: "select, insert, update, delete" }
     provider_events { GenerationStatus: "select, insert, delete" }
     model_paces { GenerationStatus: "select, insert, update" }
     model_providers { GenerationStatus: "select, insert, update" }
-    webhook_endpoints { GenerationStatus: "select, insert, update" }
+    webhook_endpoints { GenerationStatus: "select, insert, update, delete" }
     webhook_deliveries { GenerationStatus: "select, insert, update, delete" }
     webhook_attempts { GenerationStatus: "select, insert" }
 
@@ -125,8 +131,11 @@ grants! {
         GenerationStatus: "select, insert, delete",
         ThumbnailWorker: "select",
     }
-    account_storage { ThumbnailWorker: "select, insert, update" }
-    storage_quotas { ThumbnailWorker: "select" }
+    account_storage { ThumbnailWorker: "select, insert, update, delete" }
+    storage_quotas {
+        Dashboard: "select, insert, update, delete",
+        ThumbnailWorker: "select",
+    }
     storage_scan { ThumbnailWorker: "select, update" }
 
     // Each service has jobs of its own kinds; generation-status has what operators do about all of them.
@@ -137,8 +146,8 @@ grants! {
     }
     job_turns {
         Dashboard: "select, insert, update",
-        GenerationStatus: "select, insert, update",
-        ThumbnailWorker: "select, insert, update",
+        GenerationStatus: "select, insert, update, delete",
+        ThumbnailWorker: "select, insert, update, delete",
     }
     job_events {
         Dashboard: "insert",
@@ -147,7 +156,7 @@ grants! {
     }
     job_accounts {
         Dashboard: "select",
-        GenerationStatus: "select, insert, update",
+        GenerationStatus: "select, insert, update, delete",
         ThumbnailWorker: "select",
     }
     job_pauses {

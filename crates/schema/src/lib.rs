@@ -3,11 +3,13 @@
 //! Invariant: there is one folder and one migrator. Two migrators on one database refuse each other's versions, so every
 //! program that migrates (`rushes migrate`, `rushes up`, the tests) goes through this crate.
 
+mod accounts;
 mod grants;
 
 use sqlx::Connection;
 use sqlx::migrate::{MigrateError, Migrator};
 
+pub use accounts::{ACCOUNT_TABLES, AccountTable, Erased, Exported};
 pub use grants::{GRANTS, Grant, Roles, Service};
 
 /// Every migration of the product, in order, embedded in the binary.

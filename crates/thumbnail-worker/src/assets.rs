@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::events;
 use crate::media::{Class, Facts, Type};
 use crate::metrics;
-use crate::model::{Filter, Listed, NewAsset, Quota, StoredAsset, ThumbnailKey, ThumbnailStatus};
+use crate::model::{Filter, Listed, NewAsset, Quota, StoredAsset, ThumbnailKey, ThumbnailStatus, Usage};
 use crate::scratch::{Scratch, Spooled};
 use crate::store::Put;
 use crate::thumbnails::{NO_PICTURE, Thumbnails};
@@ -100,6 +100,14 @@ impl Assets {
     /// When the database fails.
     pub(crate) async fn list(&self, account: AccountId, filter: &Filter, page: Page) -> Result<Listed, Error> {
         self.thumbnails.store.list(account, filter, page).await
+    }
+
+    /// What the account has in storage, and what it may have.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn usage(&self, account: AccountId) -> Result<Usage, Error> {
+        self.thumbnails.store.usage(account, self.quota).await
     }
 
     /// Deletes an asset with its thumbnails, and what in storage was theirs alone.

@@ -11,7 +11,7 @@ use chassis::{blobs, postgres::PoolSettings, server, telemetry};
 
 use crate::model::Quota;
 use crate::orphans::Mode;
-use crate::{decode_pool, ffmpeg, media, orphans, pictures, retention, videos};
+use crate::{decode_pool, erasures, ffmpeg, media, orphans, pictures, retention, videos};
 
 /// Everything that the process reads from its environment; tests build it by hand.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct Config {
     pub orphans: orphans::Settings,
     /// How long what is over is kept.
     pub retention: retention::Settings,
+    /// How accounts are erased.
+    pub erasures: erasures::Settings,
 }
 
 /// PostgreSQL.
@@ -105,6 +107,10 @@ impl Config {
                 jobs: read_days(source, "RUSHES_RETENTION_INTERNAL_JOBS", 30)?,
                 unused_assets: read_days(source, "RUSHES_RETENTION_UNUSED_ASSETS", 0)?,
                 interval: Duration::from_secs(15),
+            },
+            erasures: erasures::Settings {
+                interval: source.duration("RUSHES_ERASURE_INTERVAL", Duration::from_secs(15), "a time")?,
+                batch: 500,
             },
         })
     }

@@ -25,6 +25,11 @@ pub(crate) fn asset_deleted(account: AccountId, sha256: &[u8; 32], removed: usiz
     info!(%account, asset = asset_name(sha256), removed, "asset deleted");
 }
 
+/// Nothing is left in storage of an account that is erased.
+pub(crate) fn storage_erased(account: AccountId) {
+    info!(%account, "assets of the account erased");
+}
+
 /// A part of the storage was looked through, and something was found that no row names.
 pub(crate) fn part_scanned(part: u8, found: &Found) {
     let Found { objects, orphans, removed, bytes } = *found;

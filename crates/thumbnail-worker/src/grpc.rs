@@ -10,8 +10,8 @@ use chassis::server::Timeouts;
 use chassis::status::Failure;
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
 use proto::assets::v1::{
-    Asset, DeleteAssetRequest, GetAssetRequest, ListAssetsRequest, ListAssetsResponse, RegisterOutputRequest,
-    RegisterOutputResponse, RenderThumbnailRequest, Thumbnail, UploadAssetRequest,
+    Asset, DeleteAssetRequest, GetAssetRequest, GetStorageUseRequest, ListAssetsRequest, ListAssetsResponse,
+    RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, StorageUse, Thumbnail, UploadAssetRequest,
 };
 use tokio::time::timeout;
 use tonic::codec::CompressionEncoding::Gzip;
@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::assets::Assets;
 use crate::error::Error;
+use crate::model::Usage;
 use presenter::Presenter;
 use request::{
     parse_account, parse_chunk, parse_delete, parse_get, parse_list, parse_metadata, parse_register, parse_render,
@@ -101,6 +102,17 @@ impl AssetService for AssetsApi {
             deleted => deleted?,
         }
         Ok(Response::new(()))
+    }
+
+    async fn get_storage_use(&self, request: Request<GetStorageUseRequest>) -> Result<Response<StorageUse>, Status> {
+        let account = parse_account(&request)?;
+        let Usage { used, quota } = self.assets.usage(account).await?;
+        Ok(Response::new(StorageUse {
+            bytes: used.bytes,
+            max_bytes: quota.bytes,
+            assets: used.objects,
+            max_assets: quota.objects,
+        }))
     }
 
     async fn render_thumbnail(&self, request: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {

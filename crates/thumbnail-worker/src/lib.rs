@@ -16,6 +16,7 @@ mod confine;
 pub mod decode_pool;
 mod decoder;
 pub mod decodings;
+pub mod erasures;
 mod error;
 mod events;
 pub mod ffmpeg;

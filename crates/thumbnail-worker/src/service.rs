@@ -13,6 +13,7 @@ use crate::assets::{Assets, Rules};
 use crate::byte_budget::ByteBudget;
 use crate::config::Config;
 use crate::decode_pool::DecodePool;
+use crate::erasures;
 use crate::ffmpeg::Ffmpeg;
 use crate::grpc;
 use crate::keyed_lock::KeyedLock;
@@ -34,6 +35,7 @@ pub struct Service {
     orphans: Orphans,
     assets: Assets,
     retention: retention::Settings,
+    erasures: erasures::Settings,
 }
 
 /// The service with its ports bound.
@@ -46,6 +48,7 @@ pub struct Bound {
     orphans: Orphans,
     assets: Assets,
     retention: retention::Settings,
+    erasures: erasures::Settings,
 }
 
 impl Service {
@@ -91,7 +94,17 @@ impl Service {
             .guarded(&config.internal_keys, proto::scopes("thumbnail-worker"), proto::callers("thumbnail-worker"))
             .advertise(proto::services("thumbnail-worker"));
         let server = grpc::TIMEOUTS.into_iter().fold(server, |server, (path, timeouts)| server.method(path, timeouts));
-        Ok(Self { server, routes, runner, notifier, pool, orphans, assets, retention: config.retention })
+        Ok(Self {
+            server,
+            routes,
+            runner,
+            notifier,
+            pool,
+            orphans,
+            assets,
+            retention: config.retention,
+            erasures: config.erasures,
+        })
     }
 
     /// Binds its ports; nothing is answered until [`Bound::serve`].
@@ -100,8 +113,8 @@ impl Service {
     /// When an address is taken or not ours.
     pub async fn bind(self) -> Result<Bound, server::Error> {
         let server = self.server.bind().await?;
-        let Self { routes, runner, notifier, pool, orphans, assets, retention, .. } = self;
-        Ok(Bound { server, routes, runner, notifier, pool, orphans, assets, retention })
+        let Self { routes, runner, notifier, pool, orphans, assets, retention, erasures, .. } = self;
+        Ok(Bound { server, routes, runner, notifier, pool, orphans, assets, retention, erasures })
     }
 }
 
@@ -134,6 +147,7 @@ impl Bound {
         let relay = tokio::spawn(self.notifier.relay());
         let runner = tokio::spawn(self.runner.run(drain.clone()));
         let orphans = tokio::spawn(self.orphans.run(drain.clone()));
+        let erasures = tokio::spawn(erasures::run(self.assets.clone(), self.erasures, drain.clone()));
         let retention = tokio::spawn(retention::run(self.assets, self.retention, drain.clone()));
         let served = self.server.serve(self.routes, drain.clone()).await;
         // A server that failed by itself ends the runner too, which else would claim jobs for ever.
@@ -146,6 +160,9 @@ impl Bound {
         }
         if let Err(error) = retention.await {
             tracing::error!(%error, "retention ended by itself");
+        }
+        if let Err(error) = erasures.await {
+            tracing::error!(%error, "erasures ended by themselves");
         }
         relay.abort();
         served

@@ -4,6 +4,7 @@
 //! job are written in one transaction, and so are its end and the job's.
 
 mod assets;
+mod erasures;
 mod leases;
 mod listing;
 mod payload;

@@ -70,6 +70,7 @@ pub struct Client {
     long_streams: Admission,
     ending: CancellationToken,
     stream: Stream,
+    allowance: Allowance,
 }
 
 impl Client {
@@ -77,6 +78,14 @@ impl Client {
     #[must_use]
     pub fn address_of(extensions: &Extensions) -> IpAddr {
         extensions.get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client: &Self| client.address)
+    }
+
+    /// Has the address of a request pay for bytes of its body, which anybody may send, as the bytes of HTTP/1 pay for themselves. Those
+    /// of HTTP/2 cost nothing as they come, since uploads by who has a key come so. No answer gives it back.
+    pub fn pay_for_body(extensions: &Extensions, version: Version, bytes: usize) {
+        if let Some(client) = extensions.get::<Self>().filter(|_| version == Version::HTTP_2) {
+            client.allowance.pay_for_body(bytes);
+        }
     }
 
     /// Whether the trace context of a request with these extensions is the parent of what is done for it.
@@ -218,7 +227,9 @@ impl Connections {
             long_streams: Admission::new(door.max_streams as usize / 4),
             ending: ending.clone(),
             stream: whole.clone(),
+            allowance: self.allowance(peer).await,
         };
+        let allowance = client.allowance.clone();
         let answer = {
             let (this, activity) = (self.clone(), activity.clone());
             service_fn(move |request: Request<Incoming>| {
@@ -228,13 +239,7 @@ impl Connections {
             })
         };
         let stalled = CancellationToken::new();
-        let io = TokioIo::new(Io::new(
-            stream,
-            activity.clone(),
-            self.allowance(peer).await,
-            door.write_timeout,
-            stalled.clone(),
-        ));
+        let io = TokioIo::new(Io::new(stream, activity.clone(), allowance, door.write_timeout, stalled.clone()));
         let builder = builder(door, Streams(activity.clone()));
         let mut running = pin!(builder.serve_connection(io, answer));
         let mut idle = pin!(activity.idle(door.handshake_timeout, door.idle_timeout));

@@ -4,11 +4,14 @@ use anyhow::Result;
 use clap::Subcommand;
 use proto::accounts::v1::account_service_client::AccountServiceClient;
 use proto::accounts::v1::{Account, GetAccountRequest, SetAccountLimitsRequest};
+use proto::assets::v1::asset_service_client::AssetServiceClient;
+use proto::assets::v1::{GetStorageUseRequest, StorageUse};
 use proto::limits::v1::limit_service_client::LimitServiceClient;
 use proto::limits::v1::{GetLimitsRequest, GetLimitsResponse, Limits, Rate};
 
 use crate::client::session::Session;
 use crate::failure::Exit;
+use crate::{json, out};
 
 /// What can be done with limits.
 #[derive(Debug, Subcommand)]
@@ -49,6 +52,12 @@ pub struct Set {
     /// Watches at a time through one gateway.
     #[arg(long)]
     watches: Option<u32>,
+    /// Bytes of all assets in storage.
+    #[arg(long)]
+    storage_bytes: Option<u64>,
+    /// Assets in storage.
+    #[arg(long)]
+    assets: Option<u64>,
 }
 
 impl Command {
@@ -58,7 +67,17 @@ impl Command {
             Self::Show { account: None } => {
                 let request = session.request(GetLimitsRequest {})?;
                 let answer = LimitServiceClient::new(session.gateway()?).get_limits(request).await.map_err(failed)?;
-                session.show("rushes.limits.v1.GetLimitsResponse", answer.get_ref(), uses)
+                let request = session.request(GetStorageUseRequest {})?;
+                let used =
+                    AssetServiceClient::new(session.gateway()?).get_storage_use(request).await.map_err(failed)?;
+                if session.json() {
+                    let mut all = json::value("rushes.limits.v1.GetLimitsResponse", answer.get_ref())?;
+                    all["storage"] = json::value("rushes.assets.v1.StorageUse", used.get_ref())?;
+                    json::print_value(&all)?;
+                } else {
+                    out::print(uses(answer.get_ref()) + &stored(used.get_ref()))?;
+                }
+                Ok(Exit::Done)
             }
             Self::Show { account: Some(name) } => {
                 let request = session.request(GetAccountRequest { name })?;
@@ -79,8 +98,11 @@ impl Command {
 
 impl Set {
     fn limits(self) -> (String, Limits) {
-        let Self { account, people, polls, background, endpoint_tests, calls, uploads, watches } = self;
-        (account, Limits { people, polls, background, endpoint_tests, calls, uploads, watches })
+        let Self { account, people, polls, background, endpoint_tests, calls, uploads, watches, .. } = self;
+        let (storage_bytes, assets) = (self.storage_bytes, self.assets);
+        let limits =
+            Limits { people, polls, background, endpoint_tests, calls, uploads, watches, storage_bytes, assets };
+        (account, limits)
     }
 }
 
@@ -105,6 +127,12 @@ fn uses(answer: &GetLimitsResponse) -> String {
     rates.chain(places).chain([format!("shared by {} gateways\n", answer.gateways)]).collect()
 }
 
+/// What the account has in storage, two lines.
+fn stored(used: &StorageUse) -> String {
+    let line = |limit, max: u64, now: u64| format!("{:<8} {limit:<15} {max:>12}  {now} in storage\n", "account");
+    line("storage-bytes", used.max_bytes, used.bytes) + &line("assets", used.max_assets, used.assets)
+}
+
 /// What was set for an account.
 fn own(account: &Account) -> String {
     let Some(limits) = &account.limits else { return format!("{}: as every account\n", account.name) };
@@ -118,7 +146,9 @@ fn own(account: &Account) -> String {
     let rates = rates.map(|(name, Rate { per_second, burst })| format!("  {name:<15} {per_second}/{burst}\n"));
     let places = [("calls", limits.calls), ("uploads", limits.uploads), ("watches", limits.watches)];
     let places = places.into_iter().filter_map(|(name, max)| Some(format!("  {name:<15} {} at once\n", max?)));
-    [format!("{}\n", account.name)].into_iter().chain(rates).chain(places).collect()
+    let quotas = [("storage-bytes", limits.storage_bytes), ("assets", limits.assets)];
+    let quotas = quotas.into_iter().filter_map(|(name, max)| Some(format!("  {name:<15} {} in storage\n", max?)));
+    [format!("{}\n", account.name)].into_iter().chain(rates).chain(places).chain(quotas).collect()
 }
 
 #[cfg(test)]
@@ -137,8 +167,16 @@ mod tests {
     fn only_what_was_set_is_shown_of_an_account() {
         let name = "accounts/a".to_owned();
         assert_eq!(own(&Account { name: name.clone(), ..Account::default() }), "accounts/a: as every account\n");
-        let limits = Limits { polls: Some(Rate { per_second: 1, burst: 2 }), calls: Some(3), ..Limits::default() };
+        let limits = Limits {
+            polls: Some(Rate { per_second: 1, burst: 2 }),
+            calls: Some(3),
+            assets: Some(4),
+            ..Limits::default()
+        };
         let account = Account { name, limits: Some(limits), ..Account::default() };
-        assert_eq!(own(&account), "accounts/a\n  polls           1/2\n  calls           3 at once\n");
+        assert_eq!(
+            own(&account),
+            "accounts/a\n  polls           1/2\n  calls           3 at once\n  assets          4 in storage\n"
+        );
     }
 }

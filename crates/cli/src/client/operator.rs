@@ -1,6 +1,8 @@
 //! `rushes account …` and `rushes key …`: for operators. What makes accounts, keys and credits goes past the gateway, to the services'
 //! internal ports and with their keys; what is done to an account that there is needs a key with the scope `operate`.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Subcommand;
 use proto::accounts::v1 as accounts;
@@ -9,6 +11,7 @@ use proto::credits::v1::GrantCreditsRequest;
 use proto::credits::v1::credit_service_client::CreditServiceClient;
 use uuid::Uuid;
 
+use crate::client::export;
 use crate::client::internal::Internal;
 use crate::client::session::Session;
 use crate::failure::Exit;
@@ -59,6 +62,20 @@ pub enum Account {
     Reactivate {
         /// accounts/….
         account: String,
+    },
+    /// Erase an account that is suspended, for good.
+    Erase {
+        /// accounts/….
+        account: String,
+        /// The same name once more.
+        #[arg(long, value_name = "ACCOUNT")]
+        confirm: String,
+    },
+    /// Write down all that is the account's of the key, as lines of JSON.
+    Export {
+        /// Where to; without it, standard output.
+        #[arg(long)]
+        output: Option<PathBuf>,
     },
 }
 
@@ -138,6 +155,13 @@ impl Account {
                 let answer = client.reactivate_account(request).await.map_err(failed)?;
                 session.show("rushes.accounts.v1.Account", answer.get_ref(), described)
             }
+            Self::Erase { account, confirm } => {
+                let request = session.request(accounts::EraseAccountRequest { name: account, confirm })?;
+                let mut client = AccountServiceClient::new(session.gateway()?);
+                let answer = client.erase_account(request).await.map_err(failed)?;
+                session.show("rushes.accounts.v1.Account", answer.get_ref(), described)
+            }
+            Self::Export { output } => export::run(session, output).await,
         }
     }
 }
@@ -187,6 +211,8 @@ impl Key {
 fn described(account: &accounts::Account) -> String {
     let accounts::Account { name, display_name, email, .. } = account;
     let state = match &account.suspend_time {
+        _ if account.erase_end_time.is_some() => "erased".to_owned(),
+        _ if account.erase_time.is_some() => "being erased; its keys are gone".to_owned(),
         Some(since) => format!("suspended since {since}: {}", account.suspend_note),
         None => "active".to_owned(),
     };

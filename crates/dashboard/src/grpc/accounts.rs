@@ -7,23 +7,24 @@ use chassis::request::actor::Actor;
 use domain::id::AccountId;
 use domain::name::ApiKeyName;
 use domain::network::Network;
+use domain::page::{self, Page};
 use prost::Message as _;
 use prost_types::Timestamp;
 use proto::accounts::v1::account_service_server::AccountService;
 use proto::accounts::v1::{
     Account, ApiKey, AuthenticateApiKeyRequest, CreateAccountRequest, CreateApiKeyRequest, CreateApiKeyResponse,
-    GetAccountRequest, ReactivateAccountRequest, RevokeApiKeyRequest, RevokeApiKeyResponse, SetAccountLimitsRequest,
-    SuspendAccountRequest, UpdateApiKeyRequest,
+    EraseAccountRequest, GetAccountRequest, GetOwnAccountRequest, GetOwnAccountResponse, ReactivateAccountRequest,
+    RevokeApiKeyRequest, RevokeApiKeyResponse, SetAccountLimitsRequest, SuspendAccountRequest, UpdateApiKeyRequest,
 };
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
 use super::limits::parse_limits;
-use super::request::{MAX_EMAIL, MAX_NOTE, MAX_TITLE, unpack};
+use super::request::{MAX_EMAIL, MAX_NOTE, MAX_TITLE, parse_page, unpack};
 use crate::accounts::Accounts;
 use crate::cache::CachedKeys;
 use crate::error::Error;
-use crate::model::{NewApiKey, OPERATE, Profile, SCOPES};
+use crate::model::{API_KEYS_LISTING, NewApiKey, OPERATE, Profile, SCOPES};
 use crate::presenter;
 
 /// The path of the method that is answered with encoded bytes.
@@ -108,6 +109,27 @@ impl AccountService for AccountsApi {
         Ok(Response::new(presenter::account_to_proto(account)))
     }
 
+    async fn erase_account(&self, request: Request<EraseAccountRequest>) -> Result<Response<Account>, Status> {
+        let actor = Actor::of(&request);
+        let (by, request) = unpack(request)?;
+        let account = self.accounts.erase(parse_erase(&request)?, by, &actor).await?;
+        Ok(Response::new(presenter::account_to_proto(account)))
+    }
+
+    async fn get_own_account(
+        &self,
+        request: Request<GetOwnAccountRequest>,
+    ) -> Result<Response<GetOwnAccountResponse>, Status> {
+        let (account, request) = unpack(request)?;
+        let page = parse_own(account, &request)?;
+        let (found, keys, next) = self.accounts.own(account, page).await?;
+        Ok(Response::new(GetOwnAccountResponse {
+            account: Some(presenter::account_to_proto(found)),
+            api_keys: keys.into_iter().map(presenter::api_key_to_proto).collect(),
+            next_page_token: next.map(|cursor| page::token(account, API_KEYS_LISTING, cursor)).unwrap_or_default(),
+        }))
+    }
+
     /// [`AccountsApi::encoded`] answers before this is reached; this is for a server without it.
     async fn authenticate_api_key(
         &self,
@@ -173,6 +195,21 @@ fn parse_suspend(request: SuspendAccountRequest) -> Result<(AccountId, String), 
     let account = fields.take("name", AccountId::from_name(&request.name));
     let note = fields.line("note", request.note, MAX_NOTE);
     Ok(fields.done(account.zip(note))?)
+}
+
+fn parse_erase(request: &EraseAccountRequest) -> Result<AccountId, Error> {
+    let mut fields = Fields::default();
+    let account = fields.take("name", AccountId::from_name(&request.name));
+    if request.confirm != request.name {
+        fields.wrong("confirm", "must be the account's name once more, since nothing takes an erasure back");
+    }
+    Ok(fields.done(account)?)
+}
+
+fn parse_own(account: AccountId, request: &GetOwnAccountRequest) -> Result<Page, Error> {
+    let mut fields = Fields::default();
+    let page = parse_page(&mut fields, account, API_KEYS_LISTING, request.page_size, &request.page_token);
+    Ok(fields.done(page)?)
 }
 
 fn parse_revoke(request: &RevokeApiKeyRequest) -> Result<ApiKeyName, Error> {

@@ -11,8 +11,8 @@ use crate::model::{Limits, Rate};
 /// The largest number of calls, uploads or watches that is a limit.
 const MAX: u32 = 1_000_000;
 
-/// The account of a request, and its limits; `None` where the request sets none.
-pub(super) fn parse_limits(request: &SetAccountLimitsRequest) -> Result<(AccountId, Option<Limits>), Error> {
+/// The account of a request, and its limits.
+pub(super) fn parse_limits(request: &SetAccountLimitsRequest) -> Result<(AccountId, Limits), Error> {
     let mut fields = Fields::default();
     let account = fields.take("name", AccountId::from_name(&request.name));
     let asked = request.limits.unwrap_or_default();
@@ -24,9 +24,19 @@ pub(super) fn parse_limits(request: &SetAccountLimitsRequest) -> Result<(Account
         calls: number(&mut fields, "limits.calls", asked.calls),
         uploads: number(&mut fields, "limits.uploads", asked.uploads),
         watches: number(&mut fields, "limits.watches", asked.watches),
+        storage_bytes: quota(&mut fields, "limits.storage_bytes", asked.storage_bytes),
+        assets: quota(&mut fields, "limits.assets", asked.assets),
     };
     let account = fields.done(account)?;
-    Ok((account, (limits != Limits::default()).then_some(limits)))
+    Ok((account, limits))
+}
+
+fn quota(fields: &mut Fields, field: &str, asked: Option<u64>) -> Option<u64> {
+    let asked = asked?;
+    if i64::try_from(asked).is_err() {
+        fields.wrong(field, format_args!("must be at most {}, or unset", i64::MAX));
+    }
+    Some(asked)
 }
 
 fn rate(fields: &mut Fields, name: &str, asked: Option<api::Rate>) -> Option<Rate> {

@@ -34,6 +34,14 @@ pub(crate) struct Account {
     pub(crate) suspension: Option<Suspension>,
     /// What operators have set for it; `None` where they have set nothing.
     pub(crate) limits: Option<Limits>,
+    pub(crate) erasure: Option<Erasure>,
+}
+
+/// Since when an account is being erased, and when nothing was left of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Erasure {
+    pub(crate) since: OffsetDateTime,
+    pub(crate) end: Option<OffsetDateTime>,
 }
 
 /// Since when an account is suspended, and why.
@@ -50,7 +58,7 @@ pub(crate) struct Rate {
     pub(crate) burst: u32,
 }
 
-/// What an account may ask of the gateways in place of their defaults; `None` where a default holds.
+/// What an account may ask of the gateways and have in storage in place of the defaults; `None` where a default holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) people: Option<Rate>,
@@ -60,13 +68,24 @@ pub(crate) struct Limits {
     pub(crate) calls: Option<u32>,
     pub(crate) uploads: Option<u32>,
     pub(crate) watches: Option<u32>,
+    /// Bytes in storage, at most `i64::MAX`.
+    pub(crate) storage_bytes: Option<u64>,
+    /// Assets in storage, at most `i64::MAX`.
+    pub(crate) assets: Option<u64>,
+}
+
+impl Limits {
+    /// Those that the gateways keep to.
+    pub(crate) fn of_gateways(self) -> Self {
+        Self { storage_bytes: None, assets: None, ..self }
+    }
 }
 
 /// An account after an operator's change, with what is cached of its keys.
 #[derive(Debug)]
 pub(crate) struct ChangedAccount {
     pub(crate) account: Account,
-    /// The hash and the new version of each key that has not ended.
+    /// The hash and the new version of each key that has not ended, or that is gone.
     pub(crate) keys: Vec<(Vec<u8>, i64)>,
     /// Whether this request changed it; an earlier one otherwise.
     pub(crate) is_new: bool,

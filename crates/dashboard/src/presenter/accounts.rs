@@ -24,6 +24,8 @@ pub(crate) fn account_to_proto(account: Account) -> api::Account {
         suspend_time,
         suspend_note: suspend_note.unwrap_or_default(),
         limits: account.limits.map(limits_to_proto),
+        erase_time: account.erasure.map(|of| timestamp(of.since)),
+        erase_end_time: account.erasure.and_then(|of| of.end).map(timestamp),
     }
 }
 
@@ -60,6 +62,8 @@ fn limits_to_proto(own: Limits) -> limits::Limits {
         calls: own.calls,
         uploads: own.uploads,
         watches: own.watches,
+        storage_bytes: own.storage_bytes,
+        assets: own.assets,
     }
 }
 

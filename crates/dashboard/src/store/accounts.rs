@@ -5,6 +5,7 @@ use chassis::request::actor::Actor;
 use domain::id::{AccountId, ApiKeyId, NoticeId};
 use domain::name::ApiKeyName;
 use domain::network::Network;
+use domain::page::Page;
 use sqlx::FromRow;
 use sqlx::types::Json;
 use time::OffsetDateTime;
@@ -132,7 +133,7 @@ impl Store {
             .await
         });
         let create_time = create_time.await?;
-        Ok(Account { id, profile, create_time, suspension: None, limits: None })
+        Ok(Account { id, profile, create_time, suspension: None, limits: None, erasure: None })
     }
 
     /// Inserts a key of an account; `None` when its expiry is not in the future.
@@ -148,7 +149,7 @@ impl Store {
                 "insert into api_keys (id, account_id, key_sha256, prefix, scopes, expire_time, allowed_networks)
                  select $1, a.id, $3, $4, $5, $6, $9
                    from accounts a, set_config('rushes.traceparent', $7, true), set_config('rushes.actor', $8, true) as acting
-                  where a.id = $2 and ($6::timestamptz is null or $6 > now())
+                  where a.id = $2 and a.erase_time is null and ($6::timestamptz is null or $6 > now())
                  returning id, account_id, prefix, scopes, version, expire_time, revoke_time, allowed_networks",
             )
             .bind(ApiKeyId::new().0)
@@ -166,13 +167,36 @@ impl Store {
         if let Some(row) = row.await? {
             return Ok(Some(row.into()));
         }
-        let account_exists = self.write.run("account_exists", async |connection| {
-            sqlx::query_scalar::<_, bool>("select exists (select from accounts where id = $1)")
+        let erased = self.write.run("account_exists", async |connection| {
+            sqlx::query_scalar::<_, bool>("select erase_time is not null from accounts where id = $1")
                 .bind(account.0)
-                .fetch_one(connection)
+                .fetch_optional(connection)
                 .await
         });
-        if account_exists.await? { Ok(None) } else { Err(Error::NotFound(Noun::Account)) }
+        match erased.await? {
+            Some(false) => Ok(None),
+            Some(true) => Err(Error::AccountErased),
+            None => Err(Error::NotFound(Noun::Account)),
+        }
+    }
+
+    /// A page of an account's keys from new to old, those that have ended too.
+    pub(crate) async fn api_keys(&self, account: AccountId, page: Page) -> Result<Vec<ApiKey>, Error> {
+        let rows = self.read.run("list_api_keys", async |connection| {
+            sqlx::query_as::<_, KeyRow>(
+                "select id, account_id, prefix, scopes, version, expire_time, revoke_time, allowed_networks
+                   from api_keys
+                  where account_id = $1 and id < $2
+                  order by id desc
+                  limit $3",
+            )
+            .bind(account.0)
+            .bind(page.below())
+            .bind(page.rows())
+            .fetch_all(connection)
+            .await
+        });
+        Ok(rows.await?.into_iter().map(ApiKey::from).collect())
     }
 
     /// Marks a key as revoked; one that was revoked before stays as it is.

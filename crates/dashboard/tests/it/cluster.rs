@@ -108,6 +108,8 @@ impl Cluster {
             ("RUSHES_CACHE_RELAY", "false"),
         ]);
         let mut config = Config::read(&source)?;
+        // Nothing but what a test asks is to be counted.
+        config.erasures.interval = Duration::from_secs(3_600);
         (config.database.read, config.database.write) = (pool, PoolSettings { max: 4, ..pool });
         change(&mut config);
         let drain = Drain::default().with_grace(Duration::from_secs(1));
@@ -349,6 +351,17 @@ impl User {
     pub(crate) async fn watch(&self, resume_token: &str) -> Answer<Streaming<api::WatchDashboardResponse>> {
         let request = api::WatchDashboardRequest { resume_token: resume_token.to_owned() };
         self.dashboards().watch_dashboard(self.ask(request)).await.map(tonic::Response::into_inner)
+    }
+
+    /// The account itself, with a page of its keys.
+    pub(crate) async fn own_account(
+        &self,
+        page_size: i32,
+        page_token: &str,
+    ) -> Answer<accounts::GetOwnAccountResponse> {
+        let request = accounts::GetOwnAccountRequest { page_size, page_token: page_token.to_owned() };
+        let mut client = AccountServiceClient::new(self.channel.clone());
+        client.get_own_account(self.ask(request)).await.map(tonic::Response::into_inner)
     }
 
     pub(crate) async fn create_project(&self, title: &str, request_id: &str) -> Answer<projects::Project> {

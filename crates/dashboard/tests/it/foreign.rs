@@ -20,6 +20,7 @@ struct Owned {
     next_page: String,
     next_scenes: String,
     next_dashboard: String,
+    next_keys: String,
 }
 
 async fn owned(cluster: &Cluster) -> Result<Owned> {
@@ -30,12 +31,14 @@ async fn owned(cluster: &Cluster) -> Result<Owned> {
     user.scene(&project.name, "Owner's").await?;
     user.project("Owner's").await?;
     let key = CreateApiKeyRequest { parent: format!("accounts/{}", user.id), ..CreateApiKeyRequest::default() };
+    cluster.accounts().create_api_key(key.clone()).await?;
     let key = cluster.accounts().create_api_key(key).await?.into_inner().api_key.map(|key| key.name);
     Ok(Owned {
         notice: user.dashboard().await?.notices[0].name.clone(),
         next_page: user.list_projects(1, "").await?.next_page_token,
         next_scenes: user.list_scenes(&project.name, 1, "").await?.next_page_token,
         next_dashboard: user.dashboard_page(1, "").await?.next_page_token,
+        next_keys: user.own_account(1, "").await?.next_page_token,
         key: key.unwrap_or_default(),
         project,
         scene,
@@ -101,8 +104,16 @@ async fn intrude(cluster: &Cluster, method: &str, owned: &Owned, intruder: &User
             let request = UpdateApiKeyRequest { name, allowed_networks: vec![] };
             refused(cluster.accounts().update_api_key(request).await, Code::NotFound, "API_KEY_NOT_FOUND");
         }
+        "GetOwnAccount" => {
+            let own = intruder.own_account(1, "").await?;
+            assert_eq!(own.account.map(|of| of.name), Some(format!("accounts/{}", intruder.id)));
+            assert_eq!(own.api_keys, []);
+            let stolen = intruder.own_account(1, &owned.next_keys).await;
+            refused(stolen, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
+        }
         // Operators' methods reach across accounts by their scope, which the gateway demands.
-        "GetAccount" | "SuspendAccount" | "ReactivateAccount" | "SetAccountLimits" | "ListAuditEntries" => {
+        "GetAccount" | "SuspendAccount" | "ReactivateAccount" | "SetAccountLimits" | "EraseAccount"
+        | "ListAuditEntries" => {
             let path = proto::METHODS.iter().find(|of| of.path.ends_with(&format!("/{method}")));
             assert_eq!(path.and_then(|of| of.scope), Some(proto::Scope::Operate), "{method}");
         }

@@ -1,17 +1,22 @@
 //! What operators set for accounts and keys, and what the audit log has of it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+use chassis::postgres::PoolSettings;
+use dashboard::erasures;
 use proto::accounts::v1::{
-    Account, ApiKey, CreateApiKeyRequest, GetAccountRequest, ReactivateAccountRequest, RevokeApiKeyRequest,
-    SetAccountLimitsRequest, SuspendAccountRequest, UpdateApiKeyRequest,
+    Account, ApiKey, CreateApiKeyRequest, EraseAccountRequest, GetAccountRequest, ReactivateAccountRequest,
+    RevokeApiKeyRequest, SetAccountLimitsRequest, SuspendAccountRequest, UpdateApiKeyRequest,
 };
 use proto::audit::v1::{AuditEntry, ListAuditEntriesRequest};
 use proto::limits::v1::{Limits, Rate};
+use testkit::eventually;
 use tonic::{Code, Response};
 use uuid::Uuid;
 
 use crate::accounts::{authenticate, create_key, hash};
-use crate::cluster::{Answer, Cluster, refused};
+use crate::cluster::{Answer, Cluster, TIMEOUT, User, id, refused};
 
 const WRONG: &str = "INPUT_SCHEMA_VIOLATION";
 
@@ -105,18 +110,152 @@ async fn limits_of_an_account_go_with_its_keys() -> Result<()> {
     assert_eq!(set(Some(other)).await?.limits, Some(other));
     let second = authenticate(&cluster, hash(&secret)).await?;
     assert_eq!((second.account_limits, second.account_version), (Some(other), first.account_version + 1));
+    let quota = Limits { storage_bytes: Some(5_000_000), ..Limits::default() };
+    assert_eq!(set(Some(quota)).await?.limits, Some(quota));
+    assert_eq!(get(&cluster, &name).await?.limits, Some(quota));
+    assert_eq!(authenticate(&cluster, hash(&secret)).await?.account_limits, None, "it is no matter of the gateways");
+    let quotas = async || {
+        let query = "select max_bytes, max_objects from storage_quotas";
+        sqlx::query_as::<_, (Option<i64>, Option<i64>)>(query).fetch_all(&cluster.pool).await
+    };
+    assert_eq!(quotas().await?, [(Some(5_000_000), None)]);
+    let quota = Limits { assets: Some(0), ..other };
+    assert_eq!(set(Some(quota)).await?.limits, Some(quota), "in place of all that was set before");
+    assert_eq!(set(Some(quota)).await?.limits, Some(quota));
+    assert_eq!(
+        (quotas().await?, authenticate(&cluster, hash(&secret)).await?.account_limits),
+        (vec![(None, Some(0))], Some(other))
+    );
     assert_eq!(set(Some(Limits::default())).await?.limits, None);
+    assert_eq!(quotas().await?, []);
     assert_eq!(authenticate(&cluster, hash(&secret)).await?.account_limits, None);
 
     let wrong = Limits {
         people: Some(Rate { per_second: 0, burst: 1 }),
         background: Some(Rate { per_second: 1, burst: 1_000_001 }),
         calls: Some(0),
+        storage_bytes: Some(1 << 63),
         ..Limits::default()
     };
-    let fields = ["limits.people.per_second", "limits.background.burst", "limits.calls"];
+    let fields = ["limits.people.per_second", "limits.background.burst", "limits.calls", "limits.storage_bytes"];
     assert_eq!(refused(set(Some(wrong)).await, Code::InvalidArgument, WRONG), fields);
-    assert_eq!(entries(&cluster, &name, "account.limits").await?.len(), 3, "and the one that changed nothing is none");
+    assert_eq!(entries(&cluster, &name, "account.limits").await?.len(), 5, "and the one that changed nothing is none");
+    assert_eq!(entries(&cluster, &name, "account.quota").await?.len(), 3, "set, set otherwise, and taken back");
+    sqlx::query("insert into storage_quotas (account_id, max_bytes) values ($1, 1)")
+        .bind(id(&name))
+        .execute(&cluster.pool)
+        .await?;
+    let by_hand = &entries(&cluster, &name, "account.quota").await?[0];
+    assert!(by_hand.actor.starts_with("database: "), "{by_hand:?}");
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_erased_only_while_it_is_suspended_and_by_its_name_twice() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let (user, operator) = (cluster.account().await?, cluster.account().await?);
+    let name = format!("accounts/{}", user.id);
+    let (key, secret) = create_key(&cluster, &name, &[]).await?;
+    user.project("Kept until its turn comes").await?;
+    assert_eq!(authenticate(&cluster, hash(&secret)).await?.name, key.name);
+    let own = user.own_account(0, "").await?;
+    assert_eq!((own.account, own.api_keys), (Some(get(&cluster, &name).await?), vec![key]));
+
+    let erase = async |name: &str, confirm: &str| {
+        let request = EraseAccountRequest { name: name.to_owned(), confirm: confirm.to_owned() };
+        cluster.accounts().erase_account(operator.ask(request)).await.map(Response::into_inner)
+    };
+    refused(erase(&name, &name).await, Code::FailedPrecondition, "ACCOUNT_NOT_SUSPENDED");
+    let suspend = SuspendAccountRequest { name: name.clone(), note: "asked for".to_owned() };
+    cluster.accounts().suspend_account(operator.ask(suspend.clone())).await?;
+    let other = format!("accounts/{}", operator.id);
+    for confirm in ["", "yes", &other] {
+        assert_eq!(refused(erase(&name, confirm).await, Code::InvalidArgument, WRONG), ["confirm"]);
+    }
+    refused(erase(&other, &other).await, Code::FailedPrecondition, "OWN_ACCOUNT");
+    let nobody = format!("accounts/{}", Uuid::now_v7());
+    refused(erase(&nobody, &nobody).await, Code::NotFound, "ACCOUNT_NOT_FOUND");
+    assert_eq!(get(&cluster, &name).await?.erase_time, None);
+
+    let erased = erase(&name, &name).await?;
+    assert!(erased.erase_time.is_some() && erased.erase_end_time.is_none(), "{erased:?}");
+    assert_eq!((erased.display_name.as_str(), erased.email.as_str()), ("erased", ""));
+    let gone = authenticate(&cluster, hash(&secret)).await;
+    refused(gone, Code::NotFound, "API_KEY_NOT_FOUND");
+    assert_eq!(erase(&name, &name).await?, erased, "again changes nothing");
+
+    let reactivate = ReactivateAccountRequest { name: name.clone() };
+    let answer = cluster.accounts().reactivate_account(operator.ask(reactivate)).await;
+    refused(answer, Code::FailedPrecondition, "ACCOUNT_ERASED");
+    let answer = cluster.accounts().suspend_account(operator.ask(suspend)).await;
+    refused(answer, Code::FailedPrecondition, "ACCOUNT_ERASED");
+    let key = CreateApiKeyRequest { parent: name.clone(), ..CreateApiKeyRequest::default() };
+    refused(cluster.accounts().create_api_key(key).await, Code::FailedPrecondition, "ACCOUNT_ERASED");
+    let by_hand = sqlx::query("update accounts set suspend_time = null where id = $1").bind(user.id);
+    let refusal = by_hand.execute(&cluster.pool).await.expect_err("it stays suspended").to_string();
+    assert!(refusal.contains("accounts_erased"), "{refusal}");
+    let acts = entries(&cluster, &name, "account.erase").await?;
+    assert_eq!(acts.len(), 1, "and of what was refused, or done before, there is none");
+    assert!(acts[0].actor.starts_with(&other), "{acts:?}");
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_service_has_of_an_erased_account_goes_once_its_generations_are_gone() -> Result<()> {
+    let cluster = Cluster::configured(PoolSettings::default(), |config| {
+        config.erasures = erasures::Settings { interval: Duration::from_millis(50), batch: 2 };
+    })
+    .await?;
+    // Their order is that in which they are erased.
+    let (first, user, stranger) = (cluster.account().await?, cluster.account().await?, cluster.account().await?);
+    let name = format!("accounts/{}", user.id);
+    let networks = vec!["203.0.113.0/24".to_owned()];
+    for parent in [name.clone(), format!("accounts/{}", stranger.id)] {
+        let request = CreateApiKeyRequest { parent, allowed_networks: networks.clone(), ..Default::default() };
+        cluster.accounts().create_api_key(request).await?;
+    }
+    for of in [&first, &user, &stranger] {
+        for title in ["One", "Two", "Three"] {
+            let project = of.project(title).await?;
+            of.scene(&project.name, title).await?;
+            of.scene(&project.name, title).await?;
+        }
+    }
+    let rows = async |of: &User| {
+        let query = "select (select count(*) from projects where account_id = $1), (select count(*) from scenes where account_id = $1),
+                            (select count(*) from notices where account_id = $1), (select count(*) from api_keys where account_id = $1)";
+        sqlx::query_as::<_, (i64, i64, i64, i64)>(query).bind(of.id).fetch_one(&cluster.pool).await
+    };
+    for name in [format!("accounts/{}", first.id), name.clone()] {
+        let suspend = SuspendAccountRequest { name: name.clone(), note: "asked for".to_owned() };
+        cluster.accounts().suspend_account(stranger.ask(suspend)).await?;
+        let request = EraseAccountRequest { name: name.clone(), confirm: name };
+        cluster.accounts().erase_account(stranger.ask(request)).await?;
+    }
+    sqlx::query("update account_erasures set generations_time = now() where account_id = $1")
+        .bind(user.id)
+        .execute(&cluster.pool)
+        .await?;
+    let over = async || {
+        let query = "select count(*) from account_erasures where projects_time is not null";
+        (sqlx::query_scalar::<_, i64>(query).fetch_one(&cluster.pool).await.ok()? == 1).then_some(())
+    };
+    eventually("the end of the erasure", TIMEOUT, over).await?;
+    assert_eq!(rows(&user).await?, (0, 0, 0, 0));
+    assert_eq!(rows(&first).await?, (3, 6, 1, 0), "its scenes may still be named by generations");
+    assert_eq!(rows(&stranger).await?, (3, 6, 1, 1), "nobody else's");
+    let log = format!("{:?}", entries(&cluster, &name, "").await?);
+    assert!(log.contains("key.create") && !log.contains("Ada") && !log.contains("203.0.113"), "{log}");
+    let log = format!("{:?}", entries(&cluster, &format!("accounts/{}", stranger.id), "").await?);
+    assert!(log.contains("Ada") && log.contains("203.0.113"), "nobody else's: {log}");
+    for of in [&name, &format!("accounts/{}", stranger.id)] {
+        let change = "update audit_entries set detail = '{}' where account_id = $1";
+        let refused = sqlx::query(change).bind(id(of)).execute(&cluster.pool).await.expect_err(of);
+        assert!(refused.to_string().contains("append only"), "{refused}");
+    }
+    assert_eq!(get(&cluster, &name).await?.erase_end_time, None, "thumbnail-worker has not been there");
+    sqlx::query("update account_erasures set assets_time = now()").execute(&cluster.pool).await?;
+    assert!(get(&cluster, &name).await?.erase_end_time.is_some());
     cluster.stop().await
 }
 

@@ -2,6 +2,7 @@
 //! workspace itself.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod accounts;
 mod bad_input;
 mod client;
 mod cluster;

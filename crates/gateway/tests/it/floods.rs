@@ -276,3 +276,31 @@ async fn nothing_from_outside_names_a_series() {
     let named: Vec<_> = page.lines().filter(|line| line.contains(&mark)).collect();
     assert_eq!(named, [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_for_webhooks_cost_their_address_over_http2_as_over_http1() {
+    /// Half a MiB are 512 units, where the burst is of 200.
+    static BODY: [u8; 512 << 10] = [b'x'; 512 << 10];
+    for (path, status) in [
+        ("/hooks/forged/job-7", StatusCode::UNAUTHORIZED),
+        ("/hooks/known/job-7", StatusCode::NO_CONTENT),
+        // Refused before a byte of it is read.
+        ("/hooks/known", StatusCode::NOT_FOUND),
+    ] {
+        let cluster = Cluster::start_with(|config| config.door.frame_rate = 100).await;
+        let mut connection = Connection::open(&cluster).await;
+        let small = connection.finish(path, &[], b"{}").await.unwrap();
+        assert_eq!(small.status(), status, "{path}");
+        assert_eq!(connection.finish(path, &[], &BODY).await.unwrap().status(), status, "{path}");
+        // The next one is read three seconds later, on whatever connection it comes.
+        let begun = Instant::now();
+        let mut next = Connection::open(&cluster).await;
+        next.finish(path, &[], b"{}").await.unwrap();
+        assert!(begun.elapsed() > Duration::from_secs(2), "{path}: {:?}", begun.elapsed());
+        // Nobody else's is.
+        let begun = Instant::now();
+        let mut other = Connection::over(connect_from(&cluster, 7).await).await;
+        other.finish(path, &[], b"{}").await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(2), "{path}: {:?}", begun.elapsed());
+    }
+}

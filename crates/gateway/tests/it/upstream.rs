@@ -21,13 +21,14 @@ use http::HeaderMap;
 use proto::{
     accounts::v1::{
         Account, ApiKey, AuthenticateApiKeyRequest, CreateAccountRequest, CreateApiKeyRequest, CreateApiKeyResponse,
-        GetAccountRequest, ReactivateAccountRequest, RevokeApiKeyRequest, RevokeApiKeyResponse,
-        SetAccountLimitsRequest, SuspendAccountRequest, UpdateApiKeyRequest, account_service_server,
+        EraseAccountRequest, GetAccountRequest, GetOwnAccountRequest, GetOwnAccountResponse, ReactivateAccountRequest,
+        RevokeApiKeyRequest, RevokeApiKeyResponse, SetAccountLimitsRequest, SuspendAccountRequest, UpdateApiKeyRequest,
+        account_service_server,
     },
     assets::v1::{
-        Asset, DeleteAssetRequest, GetAssetRequest, ListAssetsRequest, ListAssetsResponse, RegisterOutputRequest,
-        RegisterOutputResponse, RenderThumbnailRequest, Thumbnail, UploadAssetRequest, asset_service_server,
-        upload_asset_request::Part,
+        Asset, DeleteAssetRequest, GetAssetRequest, GetStorageUseRequest, ListAssetsRequest, ListAssetsResponse,
+        RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, StorageUse, Thumbnail,
+        UploadAssetRequest, asset_service_server, upload_asset_request::Part,
     },
     generations::v1::watch_generations_response::{Event, Heartbeat},
     generations::v1::{self as generations, generation_service_server},
@@ -165,6 +166,17 @@ impl account_service_server::AccountService for Services {
         Err(Status::unimplemented("not in these tests"))
     }
 
+    async fn erase_account(&self, _: Request<EraseAccountRequest>) -> Result<Response<Account>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
+    async fn get_own_account(
+        &self,
+        _: Request<GetOwnAccountRequest>,
+    ) -> Result<Response<GetOwnAccountResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
     async fn authenticate_api_key(
         &self,
         request: Request<AuthenticateApiKeyRequest>,
@@ -233,6 +245,11 @@ impl asset_service_server::AssetService for Services {
     async fn delete_asset(&self, request: Request<DeleteAssetRequest>) -> Result<Response<()>, Status> {
         self.record(&request)?;
         Ok(Response::new(()))
+    }
+
+    async fn get_storage_use(&self, request: Request<GetStorageUseRequest>) -> Result<Response<StorageUse>, Status> {
+        self.record(&request)?;
+        Ok(Response::new(StorageUse::default()))
     }
 
     async fn render_thumbnail(&self, request: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {

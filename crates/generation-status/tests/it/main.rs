@@ -10,6 +10,7 @@ mod credits;
 mod deletion;
 mod end_users;
 mod endpoints;
+mod erasures;
 mod events;
 mod faults;
 mod filters;

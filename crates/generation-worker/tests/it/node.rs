@@ -13,8 +13,8 @@ use chassis::server::{self, Server};
 use proto::assets::v1::asset_service_server::{AssetService, AssetServiceServer};
 use proto::assets::v1::thumbnail::State as Thumb;
 use proto::assets::v1::{
-    Asset, DeleteAssetRequest, GetAssetRequest, ListAssetsRequest, ListAssetsResponse, RegisterOutputRequest,
-    RegisterOutputResponse, RenderThumbnailRequest, Thumbnail, UploadAssetRequest,
+    Asset, DeleteAssetRequest, GetAssetRequest, GetStorageUseRequest, ListAssetsRequest, ListAssetsResponse,
+    RegisterOutputRequest, RegisterOutputResponse, RenderThumbnailRequest, StorageUse, Thumbnail, UploadAssetRequest,
 };
 use proto::work::v1::heartbeat_response::LeaseStatus;
 use proto::work::v1::hint_work_request::Confirmation;
@@ -350,6 +350,10 @@ impl AssetService for Node {
 
     async fn delete_asset(&self, _: Request<DeleteAssetRequest>) -> Result<Response<()>, Status> {
         Err(Status::unimplemented("workers do not delete"))
+    }
+
+    async fn get_storage_use(&self, _: Request<GetStorageUseRequest>) -> Result<Response<StorageUse>, Status> {
+        Err(Status::unimplemented("workers do not ask"))
     }
 
     async fn render_thumbnail(&self, _: Request<RenderThumbnailRequest>) -> Result<Response<Thumbnail>, Status> {

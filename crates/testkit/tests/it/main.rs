@@ -1,6 +1,7 @@
 //! testkit against the real servers of this machine.
 #![allow(clippy::unwrap_used)]
 
+mod accounts;
 mod grants;
 mod killed;
 mod proxy;

@@ -21,7 +21,7 @@ use testkit::{Database, Doors, INTERNAL_KEYS};
 use thumbnail_worker::config::{Database as DatabaseConfig, Runner, Uploads};
 use thumbnail_worker::model::Quota;
 use thumbnail_worker::orphans::{self, Mode};
-use thumbnail_worker::{Config, Service, decode_pool, ffmpeg, media, pictures, retention, videos};
+use thumbnail_worker::{Config, Service, decode_pool, erasures, ffmpeg, media, pictures, retention, videos};
 use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -121,6 +121,7 @@ impl Cluster {
             runner: Runner { slots: 2 },
             quota: Quota { bytes: 1 << 40, objects: 1_000_000 },
             retention: retention::Settings { jobs: None, unused_assets: None, interval: HOUR },
+            erasures: erasures::Settings { interval: HOUR, batch: 500 },
             orphans: orphans::Settings { mode: Mode::Off, min_age: HOUR, period: HOUR },
         };
         change(&mut config);

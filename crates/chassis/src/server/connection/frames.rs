@@ -4,6 +4,7 @@
 //!
 //! Invariant: what the connections of one address may cost a second is bounded by the rate and by what they were sent, however many
 //! they are and however soon each is replaced; more is paid back by waiting before the next read, so only that address feels it.
+//! Bodies of HTTP/2 that anybody may send are paid for by who reads them, as if they had come over HTTP/1.
 //! Nothing is closed for it. An answer gives back at most what its own connection has cost, and never the connection's beginning, so
 //! that nobody saves up for a flood by downloading.
 
@@ -81,6 +82,13 @@ impl Allowance {
         self.units().left -= cost;
     }
 
+    /// Pays for bytes of a body as if they had come over HTTP/1.
+    pub(super) fn pay_for_body(&self, bytes: usize) {
+        if self.of_one_client && bytes > 0 {
+            self.pay(cost_of_plain(bytes));
+        }
+    }
+
     /// How long nothing may be read, if so.
     pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         let mut units = self.units();
@@ -122,7 +130,7 @@ impl Frames {
     pub(super) fn read(&mut self, bytes: &[u8], allowance: &Allowance) {
         let mut cost = self.cost_of(bytes) as f64;
         if allowance.of_one_client && matches!(self.position, Position::Other) && !bytes.is_empty() {
-            cost += 1.0 + bytes.len() as f64 / PLAIN_BYTES_FOR_ONE as f64;
+            cost += cost_of_plain(bytes.len());
         }
         if cost > 0.0 {
             self.unearned += cost;
@@ -181,6 +189,11 @@ impl Frames {
         let length = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         (cost(kind, flags, length), length)
     }
+}
+
+/// What one read of so many bytes of HTTP/1 costs, in units.
+fn cost_of_plain(bytes: usize) -> f64 {
+    1.0 + bytes as f64 / PLAIN_BYTES_FOR_ONE as f64
 }
 
 /// What a frame costs, in units.

@@ -112,6 +112,7 @@ impl Script<'_> {
         self.write("AccountService/UpdateApiKey", networks).await?;
         self.write("AccountService/RevokeApiKey", json!({"name": text(&key, "/apiKey/name")})).await?;
         self.read("AccountService/GetAccount", json!({"name": account})).await?;
+        self.read("AccountService/GetOwnAccount", json!({})).await?;
         let limits = json!({"name": account, "limits": {"calls": 100}});
         self.write("AccountService/SetAccountLimits", limits).await?;
         // An account cannot suspend itself.
@@ -119,6 +120,8 @@ impl Script<'_> {
         let other = text(&self.ask("AccountService/CreateAccount", other).await?, "/name");
         self.write("AccountService/SuspendAccount", json!({"name": other, "note": "a test"})).await?;
         self.write("AccountService/ReactivateAccount", json!({"name": other})).await?;
+        self.ask("AccountService/SuspendAccount", json!({"name": other, "note": "a test"})).await?;
+        self.write("AccountService/EraseAccount", json!({"name": other, "confirm": other})).await?;
         self.read("AuditService/ListAuditEntries", json!({"account": account})).await?;
         Ok(())
     }
@@ -301,6 +304,7 @@ impl Script<'_> {
         self.keep("AssetService/UploadAsset", costs[0], costs[1])?;
         self.read("AssetService/GetAsset", json!({"name": picture})).await?;
         self.read("AssetService/ListAssets", json!({"kind": "PICTURE"})).await?;
+        self.read("AssetService/GetStorageUse", json!({})).await?;
         let render = json!({"asset": picture, "spec": {"width": 64, "height": 64}});
         self.write("AssetService/RenderThumbnail", render).await?;
         let video = Bytes::from_static(include_bytes!("../../../../provider-double/src/video.mp4"));

@@ -1,0 +1,78 @@
+//! Erasures: what this service has of an account that an operator erases is cancelled, and deleted a bounded batch at a time.
+//!
+//! Invariant: each batch is a transaction of its own, and what it finds is what is left, so that a process may die anywhere and any other
+//! goes on. An erasure is stamped only once nothing is left, and once no call that was admitted before the suspension can add anything.
+
+use std::time::Duration;
+
+use domain::id::AccountId;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::events;
+use crate::generations::Generations;
+use crate::store::Store;
+
+/// How accounts are erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The pause between two searches for accounts to erase.
+    pub interval: Duration,
+    /// How many rows one batch deletes of a table.
+    pub batch: u32,
+}
+
+/// Carries erasures out, at an interval until `stop`. Every process does: of two at the same account one has the batch.
+pub(crate) async fn run(store: Store, generations: Generations, settings: Settings, stop: CancellationToken) {
+    let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + settings.interval, settings.interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let accounts = match store.unfinished_erasures().await {
+            Ok(accounts) => accounts,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "accounts to be erased cannot be found and will be looked for again");
+                continue;
+            }
+        };
+        for account in accounts {
+            // One that fails must not keep the others from being erased.
+            if let Err(error) = carry_out(&store, &generations, account, settings.batch, &stop).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(account = account.name(), error, "an erasure failed and will go on");
+            }
+        }
+    }
+}
+
+async fn carry_out(
+    store: &Store,
+    generations: &Generations,
+    account: AccountId,
+    batch: u32,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    // First, so that nobody is told of what follows.
+    store.delete_endpoints_of_erased(account).await?;
+    loop {
+        let open = store.cancellable_of_erased(account, batch).await?;
+        if open.is_empty() {
+            break;
+        }
+        for id in open {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            generations.cancel(account, id).await?;
+        }
+    }
+    while store.erase_batch(account, batch).await? {
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+    }
+    if store.finish_erasure(account).await? {
+        events::generations_erased(account);
+    }
+    Ok(())
+}
