@@ -20,6 +20,7 @@ mod job_events;
 mod models;
 #[cfg(test)]
 mod numbers;
+mod order_keys;
 mod orders;
 mod outputs;
 mod paces;

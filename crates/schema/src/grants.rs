@@ -166,6 +166,7 @@ grants! {
     job_queues { GenerationStatus: "select, insert, update" }
     job_pools { GenerationStatus: "select, insert, update" }
     job_breakers { GenerationStatus: "select, insert, update, delete" }
+    job_keys { GenerationStatus: "select, insert, update, delete" }
     job_servers { GenerationStatus: "select, insert, update" }
 
     // The relay runs in each of the two that have a cache.

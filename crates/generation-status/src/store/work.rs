@@ -5,12 +5,13 @@ use std::time::Duration;
 use chassis::postgres::statement;
 use chassis::telemetry;
 use domain::generation::State;
-use jobs::{Breaker, ClaimRequest, Lease, LeaseStatus, Reaped};
+use jobs::{Breaker, ClaimRequest, Lease, LeaseStatus, Reaped, Retry, Scope};
 use sqlx::{FromRow as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::Store;
 use super::change::{change, scene_copy};
+use super::order_keys::give_keys;
 use super::orders::record_usage;
 use super::outputs::require_outputs;
 use super::provider_calls::report_condition;
@@ -32,11 +33,16 @@ use crate::transitions::{
 const MAX_TRIES: usize = 3;
 
 impl Store {
-    /// Leases work to a worker: attempts, and polls that are due.
-    pub(crate) async fn claim(&self, wanted: ClaimRequest<'_>) -> Result<Vec<ClaimedWork>, Error> {
+    /// Leases work to a worker: attempts, each with one of the worker's keys where its provider's have names, and polls that are due.
+    pub(crate) async fn claim(&self, wanted: ClaimRequest<'_>, keys: &[String]) -> Result<Vec<ClaimedWork>, Error> {
         let run = async |tx: &mut PgConnection| {
             let leased = jobs::claim(tx, wanted).await?;
-            if leased.is_empty() { Ok(Vec::new()) } else { begin_attempts(tx, leased).await }
+            if leased.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut claimed = begin_attempts(tx, leased).await?;
+            give_keys(tx, &mut claimed, keys).await?;
+            Ok(claimed)
         };
         self.pools.claim.transaction("claim_work", run).await
     }
@@ -147,7 +153,7 @@ impl Store {
         &self,
         lease: Lease,
         failed: &FailedAttempt,
-    ) -> Result<(Generation, bool, Option<Breaker>), Error> {
+    ) -> Result<(Generation, bool, Vec<Breaker>), Error> {
         for _ in 1..MAX_TRIES {
             match self.try_fail(lease, failed).await {
                 Err(error) if error.is_conflict() => {}
@@ -157,17 +163,13 @@ impl Store {
         self.try_fail(lease, failed).await
     }
 
-    async fn try_fail(
-        &self,
-        lease: Lease,
-        failed: &FailedAttempt,
-    ) -> Result<(Generation, bool, Option<Breaker>), Error> {
+    async fn try_fail(&self, lease: Lease, failed: &FailedAttempt) -> Result<(Generation, bool, Vec<Breaker>), Error> {
         let run = async |tx: &mut PgConnection| {
             let opened = if failed.outdated {
-                jobs::pass_probe(tx, lease).await?;
-                None
+                jobs::pass_probe(tx, lease, &[Scope::Pool, Scope::Key, Scope::Queue]).await?;
+                Vec::new()
             } else {
-                report_condition(tx, lease, failed.condition, &failed.job.detail).await?
+                report_condition(tx, lease, failed.condition, &failed.key, &failed.job.detail).await?
             };
             let (generation, again) = fail_attempt(tx, lease, failed).await?;
             Ok((generation, again, opened))
@@ -227,7 +229,7 @@ pub(super) async fn fail_attempt(
     let held = jobs::lock_lease(tx, lease).await?;
     let (account, id) = (held.account, lease.job);
     let facts = lock_facts(tx, account, id).await?;
-    let (failure, throttle) = match attempt_failed(&facts, held.cancel_requested, failed) {
+    let (mut failure, throttle) = match attempt_failed(&facts, held.cancel_requested, failed) {
         AttemptOutcome::Stopped(stopped) => {
             jobs::cancel(tx, lease).await?;
             return Ok((end_locked(tx, account, id, &stopped).await?, false));
@@ -235,8 +237,13 @@ pub(super) async fn fail_attempt(
         AttemptOutcome::Failed { job, throttle } => (job, throttle),
     };
     if let Some(after) = throttle {
-        // Before the job's attempt ends: it still counts as running in its pool.
-        jobs::throttle_pool(tx, lease, Some(after)).await?;
+        if !failed.key.is_empty() && jobs::throttle_key(tx, GENERATION_JOBS, &failed.key, after).await? {
+            // Another key takes it now: the pause is that key's alone.
+            failure.retry = Retry::Uncounted { after: None };
+        } else {
+            // Before the job's attempt ends: it still counts as running in its pool.
+            jobs::throttle_pool(tx, lease, Some(after)).await?;
+        }
     }
     let decision = jobs::fail(tx, lease, &failure).await?;
     match attempt_decided(decision, &facts, failed) {

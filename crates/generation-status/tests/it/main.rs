@@ -20,6 +20,7 @@ mod orders;
 mod own_writes;
 mod plans;
 mod provider_health;
+mod provider_keys;
 mod queues;
 mod reads;
 mod receiver;
