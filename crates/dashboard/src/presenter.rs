@@ -43,6 +43,7 @@ pub(crate) fn scene_to_proto(scene: Scene) -> projects::Scene {
         latest_generation: scene.latest_generation.map(GenerationId::name).unwrap_or_default(),
         create_time: Some(timestamp(scene.create_time)),
         update_time: Some(timestamp(scene.update_time)),
+        take: scene.take.map(GenerationId::name).unwrap_or_default(),
     }
 }
 
@@ -106,7 +107,12 @@ impl Presenter {
             stage: latest.stage,
             thumbnail_url: self.picture_url(account, latest.thumbnail),
         });
-        dashboard::SceneCard { name: scene.name.to_string(), title: scene.title, position: scene.position, latest }
+        let take = scene.take.map(|take| dashboard::ChosenTake {
+            name: take.id.name(),
+            thumbnail_url: self.picture_url(account, take.thumbnail),
+        });
+        let (name, title, position) = (scene.name.to_string(), scene.title, scene.position);
+        dashboard::SceneCard { name, title, position, latest, take }
     }
 
     fn recent(&self, account: AccountId, recent: RecentGeneration) -> dashboard::RecentGeneration {

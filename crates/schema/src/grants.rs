@@ -85,7 +85,8 @@ grants! {
     }
     scenes {
         Dashboard: "select, insert, update (title, script, position, version, update_time, delete_time)",
-        GenerationStatus: "select, update (latest_generation, latest_version, latest_state, latest_percent, latest_stage, latest_thumbnail)",
+        GenerationStatus: "select, update (latest_generation, latest_version, latest_state, latest_percent, latest_stage, latest_thumbnail, \
+                           take_generation, take_thumbnail)",
     }
     notices {
         Dashboard: "select, insert, update",

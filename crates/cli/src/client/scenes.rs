@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use clap::Subcommand;
+use proto::generations::v1::SetTakeRequest;
+use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::projects::v1::{
     CreateSceneRequest, DeleteSceneRequest, GetSceneRequest, ListScenesRequest, ReorderScenesRequest, Scene,
@@ -73,6 +75,17 @@ pub enum Command {
         #[arg(long, default_value = "")]
         etag: String,
     },
+    /// Choose the take of a scene: the generation that stands for it, whatever is generated after it.
+    Take {
+        /// projects/…/scenes/….
+        name: String,
+        /// generations/… of the scene, COMPLETED.
+        #[arg(required_unless_present = "none")]
+        generation: Option<String>,
+        /// Take the choice back.
+        #[arg(long, conflicts_with = "generation")]
+        none: bool,
+    },
     /// Put all scenes of a project into the order given.
     Reorder {
         /// projects/….
@@ -132,6 +145,15 @@ impl Command {
                 client.delete_scene(request).await.map_err(failed)?;
                 deleted(session, &name)
             }
+            Self::Take { name, generation, none: _ } => {
+                let request = SetTakeRequest { scene: name, generation: generation.unwrap_or_default() };
+                let mut client = GenerationServiceClient::new(session.gateway()?);
+                let answer = client.set_take(session.request(request)?).await.map_err(failed)?;
+                session.show("rushes.generations.v1.Take", answer.get_ref(), |take| {
+                    let chosen = if take.generation.is_empty() { "none" } else { take.generation.as_str() };
+                    format!("{}\n  take {chosen}\n", take.scene)
+                })
+            }
             Self::Reorder { project, scenes } => {
                 let request = session.request(ReorderScenesRequest { parent: project, scenes })?;
                 let answer = client.reorder_scenes(request).await.map_err(failed)?;
@@ -150,6 +172,9 @@ fn text(scene: &Scene) -> String {
     }
     if !scene.latest_generation.is_empty() {
         let _ = writeln!(out, "  latest {}", scene.latest_generation);
+    }
+    if !scene.take.is_empty() {
+        let _ = writeln!(out, "  take {}", scene.take);
     }
     let _ = writeln!(out, "  etag {}", scene.etag);
     out

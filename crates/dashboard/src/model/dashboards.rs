@@ -52,13 +52,21 @@ pub(crate) struct ProjectCard {
     pub(crate) scenes: Vec<SceneCard>,
 }
 
-/// A scene with its latest generation.
+/// A scene with its latest generation and its take.
 #[derive(Clone, Debug)]
 pub(crate) struct SceneCard {
     pub(crate) name: SceneName,
     pub(crate) title: String,
     pub(crate) position: i32,
     pub(crate) latest: Option<LatestGeneration>,
+    pub(crate) take: Option<Take>,
+}
+
+/// The generation that was chosen as the take of a scene.
+#[derive(Clone, Debug)]
+pub(crate) struct Take {
+    pub(crate) id: GenerationId,
+    pub(crate) thumbnail: Option<String>,
 }
 
 /// The latest generation of a scene.

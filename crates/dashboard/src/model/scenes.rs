@@ -18,6 +18,8 @@ pub(crate) struct Scene {
     pub(crate) version: i64,
     /// Written by generation-status.
     pub(crate) latest_generation: Option<GenerationId>,
+    /// The generation that was chosen; written by generation-status.
+    pub(crate) take: Option<GenerationId>,
     pub(crate) create_time: OffsetDateTime,
     pub(crate) update_time: OffsetDateTime,
 }

@@ -18,6 +18,7 @@ use self::sections::Row;
 use super::Store;
 use crate::model::{
     Contents, Credits, LatestGeneration, Notice, Profile, ProjectCard, RecentGeneration, SceneCard, Section, Snapshot,
+    Take,
 };
 
 impl Store {
@@ -134,6 +135,7 @@ fn scene(row: Row) -> Result<SceneCard, sqlx::Error> {
         title: need(row.title)?,
         position: need(row.place)?,
         latest,
+        take: row.take.map(|id| Take { id: GenerationId(id), thumbnail: row.take_blob }),
     })
 }
 
