@@ -13,6 +13,7 @@ use proto::generations::v1::{BatchGetGenerationsRequest, State};
 use tonic::Code;
 
 use crate::client::backoff::Backoff;
+use crate::client::labels;
 use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::{config, json, out, show};
@@ -194,6 +195,7 @@ fn write_project(out: &mut String, project: &ProjectCard, videos: &Videos) -> st
     let (scenes, completed) = (project.scene_count, project.completed_count);
     writeln!(out, "{}  {}", project.title, project.name)?;
     writeln!(out, "  {scenes} scenes, {completed} completed generations, {cost} credits")?;
+    labels::write_line(out, "  ", &project.labels);
     for scene in &project.scenes {
         write_scene(out, scene, videos)?;
     }
@@ -207,6 +209,7 @@ fn write_project(out: &mut String, project: &ProjectCard, videos: &Videos) -> st
 fn write_scene(out: &mut String, scene: &SceneCard, videos: &Videos) -> std::fmt::Result {
     writeln!(out, "  {:>2}. {}", scene.position + 1, show::short(&scene.title, 60))?;
     writeln!(out, "      {}", scene.name)?;
+    labels::write_line(out, "      ", &scene.labels);
     if let Some(take) = &scene.take {
         let is_latest = scene.latest.as_ref().is_some_and(|latest| latest.name == take.name);
         writeln!(out, "      take    {}{}", take.name, if is_latest { "  (the latest)" } else { "" })?;

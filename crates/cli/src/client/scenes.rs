@@ -13,6 +13,7 @@ use proto::projects::v1::{
 };
 use uuid::Uuid;
 
+use crate::client::labels::{self, Labels, NewLabels};
 use crate::client::mask;
 use crate::client::projects::deleted;
 use crate::client::session::Session;
@@ -35,6 +36,8 @@ pub enum Command {
         /// What the scene shows; at most 2,000 characters.
         #[arg(long, default_value = "")]
         script: String,
+        #[command(flatten)]
+        labels: Labels,
     },
     /// Show one scene.
     Get {
@@ -53,7 +56,7 @@ pub enum Command {
         #[arg(long, default_value = "")]
         page_token: String,
     },
-    /// Change a scene's title or script.
+    /// Change a scene's title, script or labels.
     Update {
         /// projects/…/scenes/….
         name: String,
@@ -63,6 +66,8 @@ pub enum Command {
         /// The new script.
         #[arg(long)]
         script: Option<String>,
+        #[command(flatten)]
+        labels: NewLabels,
         /// Change it only in this version.
         #[arg(long, default_value = "")]
         etag: String,
@@ -102,10 +107,10 @@ impl Command {
         let mut client = ProjectServiceClient::new(session.gateway()?);
         let failed = |status: tonic::Status| session.failed(&status);
         match self {
-            Self::Create { project, title, script } => {
+            Self::Create { project, title, script, labels } => {
                 let request = CreateSceneRequest {
                     parent: project,
-                    scene: Some(Scene { title, script, ..Scene::default() }),
+                    scene: Some(Scene { title, script, labels: labels.into_map(), ..Scene::default() }),
                     request_id: Uuid::now_v7().to_string(),
                 };
                 let answer = client.create_scene(session.request(request)?).await.map_err(failed)?;
@@ -127,13 +132,18 @@ impl Command {
                     out
                 })
             }
-            Self::Update { name, title, script, etag } => {
-                let update_mask = Some(mask::of(&[("title", title.is_some()), ("script", script.is_some())])?);
+            Self::Update { name, title, script, labels, etag } => {
+                let update_mask = Some(mask::of(&[
+                    ("title", "--title", title.is_some()),
+                    ("script", "--script", script.is_some()),
+                    ("labels", "--label", labels.is_given()),
+                ])?);
                 let scene = Scene {
                     name,
                     etag,
                     title: title.unwrap_or_default(),
                     script: script.unwrap_or_default(),
+                    labels: labels.into_map(),
                     ..Scene::default()
                 };
                 let request = UpdateSceneRequest { scene: Some(scene), update_mask };
@@ -176,6 +186,7 @@ fn text(scene: &Scene) -> String {
     if !scene.take.is_empty() {
         let _ = writeln!(out, "  take {}", scene.take);
     }
+    labels::write_line(&mut out, "  ", &scene.labels);
     let _ = writeln!(out, "  etag {}", scene.etag);
     out
 }

@@ -1,5 +1,7 @@
 //! Scenes.
 
+use std::collections::BTreeMap;
+
 use domain::id::GenerationId;
 use domain::name::SceneName;
 use time::OffsetDateTime;
@@ -13,6 +15,7 @@ pub(crate) struct Scene {
     pub(crate) name: SceneName,
     pub(crate) title: String,
     pub(crate) script: String,
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) position: i32,
     /// Of what the user wrote: a generation that runs does not raise it.
     pub(crate) version: i64,
@@ -29,6 +32,7 @@ pub(crate) struct Scene {
 pub(crate) struct NewScene {
     pub(crate) title: String,
     pub(crate) script: String,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// An update of a scene; `None` where it stays as it is.
@@ -36,6 +40,8 @@ pub(crate) struct NewScene {
 pub(crate) struct SceneChange {
     pub(crate) title: Option<String>,
     pub(crate) script: Option<String>,
+    /// All of them, in place of those before.
+    pub(crate) labels: Option<BTreeMap<String, String>>,
 }
 
 /// The scene that a create returns.

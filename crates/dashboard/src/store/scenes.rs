@@ -3,11 +3,14 @@
 //! Invariant: `projects.scene_count` changes in the transaction that adds or deletes a scene. A project is locked before its
 //! scenes, as generation-status does, and scenes in the order of their ids, so that no two wait for each other.
 
+use std::collections::BTreeMap;
+
 use chassis::postgres::statement;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
 use domain::name::SceneName;
 use domain::page::Page;
 use sqlx::FromRow;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -21,7 +24,7 @@ use crate::model::{CreatedScene, MAX_SCENES, NewScene, Scene, SceneChange};
 /// The columns that a [`Row`] is read from, besides its project, of a table or subquery called `s`.
 macro_rules! columns {
     () => {
-        "s.id, s.title, s.script, s.position, s.version, s.latest_generation, s.take_generation, s.create_time, s.update_time"
+        "s.id, s.title, s.script, s.labels, s.position, s.version, s.latest_generation, s.take_generation, s.create_time, s.update_time"
     };
 }
 
@@ -31,6 +34,7 @@ struct Row {
     project_id: Uuid,
     title: String,
     script: String,
+    labels: Json<BTreeMap<String, String>>,
     position: i32,
     version: i64,
     latest_generation: Option<Uuid>,
@@ -45,6 +49,7 @@ impl From<Row> for Scene {
             name: SceneName { project: ProjectId(row.project_id), scene: SceneId(row.id) },
             title: row.title,
             script: row.script,
+            labels: row.labels.0,
             position: row.position,
             version: row.version,
             latest_generation: row.latest_generation.map(GenerationId),
@@ -69,6 +74,7 @@ struct ListRow {
     project_id: Uuid,
     title: Option<String>,
     script: Option<String>,
+    labels: Option<Json<BTreeMap<String, String>>>,
     position: Option<i32>,
     version: Option<i64>,
     latest_generation: Option<Uuid>,
@@ -84,6 +90,7 @@ impl ListRow {
             project_id: self.project_id,
             title: self.title?,
             script: self.script?,
+            labels: self.labels?,
             position: self.position?,
             version: self.version?,
             latest_generation: self.latest_generation,
@@ -180,7 +187,7 @@ impl Store {
         page_of_scenes(rows.await?)
     }
 
-    /// Changes the title and the script of a scene, where `change` has one.
+    /// Changes the title, the script and the labels of a scene, where `change` has them.
     pub(crate) async fn update_scene(
         &self,
         account: AccountId,
@@ -191,8 +198,8 @@ impl Store {
         let row = self.write.run("update_scene", async |connection| {
             sqlx::query_as::<_, Row>(concat!(
                 "update scenes s
-                    set title = coalesce($4, s.title), script = coalesce($5, s.script), version = s.version + 1,
-                        update_time = now()
+                    set title = coalesce($4, s.title), script = coalesce($5, s.script), labels = coalesce($8, s.labels),
+                        version = s.version + 1, update_time = now()
                    from projects p, set_config('rushes.traceparent', $7, true)
                   where s.account_id = $1 and s.project_id = $2 and s.id = $3 and s.delete_time is null
                     and p.account_id = $1 and p.id = $2 and p.delete_time is null
@@ -207,6 +214,7 @@ impl Store {
             .bind(change.script.as_deref())
             .bind(if_match.version())
             .bind(trace())
+            .bind(change.labels.as_ref().map(Json))
             .fetch_optional(connection)
             .await
         });
@@ -364,8 +372,8 @@ async fn insert(
 ) -> Result<Option<Scene>, Error> {
     let insert = sqlx::query_as::<_, Row>(concat!(
         "with made as (
-            insert into scenes as s (id, account_id, project_id, title, script, position, request_id, request_sha256)
-            select $1, $2, $3, $4, $5, coalesce(last.position + 1, 0), $6, $7
+            insert into scenes as s (id, account_id, project_id, title, script, labels, position, request_id, request_sha256)
+            select $1, $2, $3, $4, $5, $9, coalesce(last.position + 1, 0), $6, $7
               from set_config('rushes.traceparent', $8, true), (
                     select max(others.position) as position from scenes others
                      where others.project_id = $3 and others.delete_time is null) last
@@ -387,6 +395,7 @@ async fn insert(
     .bind(key.map(|key| key.request_id))
     .bind(key.map(|key| key.body_sha256.to_vec()))
     .bind(trace())
+    .bind(Json(&new.labels))
     .fetch_optional(tx);
     Ok(statement("insert_scene", insert).await?.map(Scene::from))
 }
