@@ -30,6 +30,7 @@ mod reconcile;
 mod rows;
 mod secrets;
 mod start;
+mod takes;
 mod tombstones;
 mod transitions;
 mod usage;

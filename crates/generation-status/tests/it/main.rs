@@ -33,6 +33,7 @@ mod round_trips;
 mod secrets;
 mod starts;
 mod submissions;
+mod takes;
 mod tombstones;
 mod traces;
 mod usage;
