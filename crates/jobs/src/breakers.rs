@@ -32,6 +32,15 @@ macro_rules! concerns {
 }
 pub(crate) use concerns;
 
+/// Whether there is any breaker of the kind that this parameter names, open or counting: while there is none, [`recover`] has nothing to
+/// close.
+#[macro_export]
+macro_rules! any_breaker {
+    ($kind:literal) => {
+        concat!("exists (select from job_breakers where kind = ", $kind, ")")
+    };
+}
+
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {

@@ -5,19 +5,53 @@
 
 use chassis::postgres::statement;
 use chassis::status::Failure;
+use chassis::telemetry;
 use domain::generation::State;
 use jobs::{Breaker, Lease, Scope};
-use sqlx::PgConnection;
+use sqlx::{FromRow as _, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::Store;
-use super::change::change;
+use super::change::{change, scene_copy};
 use super::forgotten_orders::adopt_order;
+use super::rows::columns;
 use super::transitions::by_number;
 use crate::error::Error;
 use crate::model::{Basis, Condition, Confirmation, GENERATION_JOBS, Generation, Hint, Hinted, Suspension};
 use crate::transitions::suspensions::{Mark, SuspendedFacts, SuspensionOutcome, marks, suspended};
 use crate::transitions::{submitted, symptom};
+
+/// Moves the generation with this account and job whose live order gets the reference `$3`, as the rule `$4` has it by number, on the
+/// basis `$5`.
+macro_rules! referenced {
+    ($account:literal, $job:literal, $from:literal) => {
+        concat!(
+            "update generations g
+             set state = ($4::smallint[])[g.state], basis = $5, wait_reason = 0,
+                 start_time = coalesce(g.start_time, now()),
+                 eta_p50 = coalesce(g.start_time, now()) + pace.p50, eta_p80 = coalesce(g.start_time, now()) + pace.p80,
+                 update_time = now(), version = g.version + 1
+             from ",
+            $from,
+            "provider_calls p
+             left join model_paces pace on pace.model = (select model from generations where id = p.generation_id)
+             where g.account_id = ",
+            $account,
+            " and g.id = ",
+            $job,
+            " and ($4::smallint[])[g.state] is not null
+               and p.generation_id = g.id and p.phase <> 'over' and (p.reference is null or p.reference = $3)"
+        )
+    };
+}
+
+/// Writes the reference `$3` of the live order of the generation that was changed.
+macro_rules! known {
+    () => {
+        "update provider_calls p set phase = 'known', reference = $3, update_time = now()
+         from changed g where p.generation_id = g.id and p.phase <> 'over'"
+    };
+}
 
 impl Store {
     /// Commits that the provider is about to be called, and with which key: whoever takes the order over asks with the same. It is idempotent under one lease; under a later one it is refused while
@@ -50,23 +84,56 @@ impl Store {
 
     /// Commits the reference under which the provider took the order.
     /// Returns the breakers that this closed, too: a provider that took one order takes others.
+    ///
+    /// One statement is the whole transaction, so it costs one round trip: the lease is locked by its first step. There is a second one
+    /// only while there are breakers; were this process to die between the two, the next order that is taken closes them.
     pub(crate) async fn record_submission(
         &self,
         lease: Lease,
         reference: &str,
     ) -> Result<(Generation, Vec<Breaker>), Error> {
+        let query = sqlx::query(concat!(
+            "with held as materialized (",
+            jobs::held_lease!(),
+            "), changed as (",
+            referenced!("held.account_id", "$1", "held, set_config('rushes.traceparent', $6, true), "),
+            " returning g.*), known as (",
+            known!(),
+            "), shown as (",
+            scene_copy!(changed, "changed g"),
+            ") select ",
+            jobs::any_breaker!("$7"),
+            " as recovers, ",
+            columns!(),
+            " from held left join changed g on true"
+        ))
+        .bind(lease.job)
+        .bind(lease.fence)
+        .bind(reference)
+        .bind(by_number(submitted))
+        .bind(Basis::Provider as i16)
+        .bind(telemetry::traceparent().unwrap_or_default())
+        .bind(GENERATION_JOBS);
+        let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
+        let row = self.pools.finalize.run("record_submission", run).await?.ok_or(Error::StaleFence)?;
+        let changed: Option<Uuid> = row.try_get("id").map_err(chassis::postgres::Error::from)?;
+        changed.ok_or(Error::IllegalTransition { next: State::Processing })?;
+        let generation = Generation::from_row(&row).map_err(chassis::postgres::Error::from)?;
+        let recovers: bool = row.try_get("recovers").map_err(chassis::postgres::Error::from)?;
+        let closed = if recovers { self.recover(lease, generation.account.0).await? } else { Vec::new() };
+        Ok((generation, closed))
+    }
+
+    /// Closes the breakers that an order which was taken shows to be over.
+    async fn recover(&self, lease: Lease, account: Uuid) -> Result<Vec<Breaker>, Error> {
         let run = async |tx: &mut PgConnection| {
-            let held = jobs::lock_lease(tx, lease).await?;
-            let generation = set_reference(tx, held.account, lease.job, reference)
-                .await?
-                .ok_or(Error::IllegalTransition { next: State::Processing })?;
             let mut closed = jobs::recover(tx, lease).await?;
-            if let Some(key) = named_key(tx, held.account, lease.job).await? {
+            if let Some(key) = named_key(tx, account, lease.job).await? {
                 closed.extend(jobs::recover_key(tx, GENERATION_JOBS, &key).await?);
             }
-            Ok((generation, closed))
+            Ok(closed)
         };
-        self.pools.finalize.transaction("record_submission", run).await
+        self.pools.finalize.transaction("close_breakers", run).await
     }
 
     /// Ends a lease while the provider works, or while it is not known whether it does. Returns the generation if it changed, and
@@ -298,20 +365,16 @@ pub(super) async fn set_reference(
     job: Uuid,
     reference: &str,
 ) -> Result<Option<Generation>, Error> {
-    let query = sqlx::query_as(change!(
-        "update generations g
-         set state = ($4::smallint[])[g.state], basis = $5, wait_reason = 0,
-             start_time = coalesce(g.start_time, now()),
-             eta_p50 = coalesce(g.start_time, now()) + pace.p50, eta_p80 = coalesce(g.start_time, now()) + pace.p80,
-             update_time = now(), version = g.version + 1
-         from provider_calls p
-         left join model_paces pace on pace.model = (select model from generations where id = p.generation_id)
-         where g.account_id = $1 and g.id = $2 and ($4::smallint[])[g.state] is not null
-           and p.generation_id = g.id and p.phase <> 'over' and (p.reference is null or p.reference = $3)",
-        "known as (
-             update provider_calls p set phase = 'known', reference = $3, update_time = now()
-             from changed g where p.generation_id = g.id and p.phase <> 'over'
-         )"
+    let query = sqlx::query_as(concat!(
+        "with changed as (",
+        referenced!("$1", "$2", ""),
+        " returning g.*), known as (",
+        known!(),
+        "), shown as (",
+        scene_copy!(changed, "changed g"),
+        ") select ",
+        columns!(),
+        " from changed g"
     ))
     .bind(account)
     .bind(job)
