@@ -73,6 +73,7 @@ pub(crate) async fn run(options: Options, json: bool) -> Result<Exit> {
 }
 
 async fn measure(options: Options) -> Result<Report> {
+    let options = options.resolved();
     let plan = Plan::of(options.generations, options.seed)?;
     say("starting a PostgreSQL with its normal settings, Redis and NATS");
     let database = BenchDatabase::start().await?;

@@ -5,9 +5,15 @@ use super::seed::{FEWEST, Plan, Seeded};
 use super::services::Services;
 use super::{chain, services};
 
+/// How many generations and rounds a quick look has.
+const QUICK: (u64, u32) = (50_000, 3);
+
 /// What to measure, and on how much data.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// A look of a few minutes: 50,000 generations and 3 rounds.
+    #[arg(long, conflicts_with_all = ["generations", "rounds"])]
+    quick: bool,
     /// How many generations to seed; the goals are meant for 1,000,000 or more.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(FEWEST..=100_000_000))]
     pub(super) generations: u64,
@@ -25,6 +31,13 @@ pub(crate) struct Options {
     pub(super) built: bool,
     #[command(subcommand)]
     pub(super) baseline: Option<chain::Role>,
+}
+
+impl Options {
+    /// The same with what `--quick` stands for.
+    pub(super) fn resolved(self) -> Self {
+        if self.quick { Self { generations: QUICK.0, rounds: QUICK.1, ..self } } else { self }
+    }
 }
 
 /// A part of the benchmark.
