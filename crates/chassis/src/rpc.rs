@@ -86,7 +86,7 @@ pub(crate) struct Call {
     /// `package.Service/Method`.
     method: Arc<str>,
     span: Span,
-    /// The id of the span's trace, if it has one.
+    /// The id of the span's trace, if it has one and is to be told.
     trace: Option<HeaderValue>,
     scope: Scope,
     began: Instant,
@@ -97,7 +97,10 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn begin(side: Side, method: Arc<str>, span: Span, scope: Scope) -> Self {
-        let trace = telemetry::trace_id_of(&span).and_then(|id| HeaderValue::try_from(id).ok());
+        // Only a server's answers say it.
+        let is_server = side != Side::Client;
+        let trace =
+            is_server.then(|| telemetry::trace_id_of(&span).and_then(|id| HeaderValue::try_from(id).ok())).flatten();
         Self { side, method, span, trace, scope, began: Instant::now(), finished: false, held: None }
     }
 

@@ -9,12 +9,17 @@ pub mod metric;
 pub(crate) mod rows;
 mod scrape;
 
-use std::{collections::HashMap, io::IsTerminal as _, str::FromStr, time::Duration};
+use std::{
+    collections::HashMap,
+    io::{IsTerminal as _, Write as _},
+    str::FromStr,
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context, KeyValue,
-    propagation::{Extractor, Injector, TextMapPropagator as _},
+    propagation::{Extractor, TextMapPropagator as _},
     trace::{TraceContextExt as _, TracerProvider as _},
 };
 use opentelemetry_otlp::WithExportConfig as _;
@@ -38,6 +43,8 @@ pub use scrape::{on_scrape, page};
 
 /// The header of requests and messages that names the span which caused them.
 pub(crate) const TRACEPARENT: &str = "traceparent";
+/// How long its value is: version, trace, span and flags, with hyphens between them.
+const TRACEPARENT_BYTES: usize = 2 + 1 + 32 + 1 + 16 + 1 + 2;
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// Metadata of every reply and every error with the id of its trace, 32 hex digits, for a caller to quote.
@@ -281,9 +288,27 @@ pub fn follow(span: &Span, headers: &HeaderMap, trusted: bool) {
     }
 }
 
-/// Writes the context of `span` into the headers of an outgoing request.
+/// Writes the context of `span` into the headers of an outgoing request, in place of whatever they said.
 pub(crate) fn inject(span: &Span, headers: &mut HeaderMap) {
-    TraceContextPropagator::new().inject_context(&span.context(), &mut HeadersMut(headers));
+    let context = span.context();
+    let span = context.span();
+    let ids = span.span_context();
+    if !ids.is_valid() {
+        return;
+    }
+    // By hand, since this is part of every call, and the propagator makes four strings of it.
+    let mut text = [0; TRACEPARENT_BYTES];
+    let flags = u8::from(ids.is_sampled());
+    let written = write!(&mut text[..], "00-{}-{}-{flags:02x}", ids.trace_id(), ids.span_id());
+    if let (Ok(()), Ok(value)) = (written, HeaderValue::from_bytes(&text)) {
+        headers.insert(HeaderName::from_static(TRACEPARENT), value);
+    }
+    let state = ids.trace_state().header();
+    if !state.is_empty()
+        && let Ok(value) = HeaderValue::try_from(state)
+    {
+        headers.insert(HeaderName::from_static("tracestate"), value);
+    }
 }
 
 fn adopt(span: &Span, context: Context) {
@@ -310,21 +335,33 @@ impl Extractor for Headers<'_> {
     }
 }
 
-struct HeadersMut<'a>(&'a mut HeaderMap);
-
-impl Injector for HeadersMut<'_> {
-    fn set(&mut self, key: &str, value: String) {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value))
-            && !value.is_empty()
-        {
-            self.0.insert(name, value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_goes_into_headers_is_what_the_propagator_writes() {
+        use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+        use tracing_subscriber::layer::SubscriberExt as _;
+
+        let provider = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+        for (state, flags) in [("", TraceFlags::SAMPLED), ("a=1,b=2", TraceFlags::SAMPLED), ("", TraceFlags::default())]
+        {
+            let state: TraceState = state.parse().unwrap_or_default();
+            let parent = SpanContext::new(TraceId::from(7), SpanId::from(9), flags, true, state);
+            let span = tracing::info_span!("a call");
+            span.set_parent(Context::new().with_remote_span_context(parent)).unwrap();
+            let mut headers = HeaderMap::new();
+            inject(&span, &mut headers);
+            let mut wanted = HashMap::new();
+            TraceContextPropagator::new().inject_context(&span.context(), &mut wanted);
+            wanted.retain(|_, value| !value.is_empty());
+            let written = headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+            assert_eq!(written.collect::<HashMap<_, _>>(), wanted);
+        }
+    }
 
     #[test]
     fn an_endpoint_that_no_span_would_reach_is_refused() {
