@@ -15,6 +15,7 @@ mod depth;
 mod load;
 mod memory;
 mod misses;
+mod node;
 mod picture;
 mod process;
 mod progress;

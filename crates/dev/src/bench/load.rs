@@ -19,6 +19,8 @@ use super::process;
 const CONNECTIONS: usize = 4;
 /// Calls under way at any time on each connection.
 const STREAMS: usize = 16;
+/// Calls under way at any time.
+pub(super) const STREAMS_IN_ALL: usize = CONNECTIONS * STREAMS;
 
 /// One request, encoded.
 #[derive(Debug, Clone)]
@@ -67,7 +69,7 @@ impl Target {
         let began = Instant::now();
         let until = began + time;
         let mut streams = tokio::task::JoinSet::new();
-        for number in 0..CONNECTIONS * STREAMS {
+        for number in 0..STREAMS_IN_ALL {
             let mut client = Grpc::new(self.connections[number % CONNECTIONS].clone());
             let call = self.calls[number % self.calls.len()].clone();
             streams.spawn(async move {

@@ -17,7 +17,8 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use super::baseline::Baseline;
-use super::load::{Call, Target};
+use super::load::{Call, STREAMS_IN_ALL, Target};
+use super::node::Node;
 use super::progress::say;
 use super::report::{Round, Row};
 use super::setup::Bench;
@@ -25,7 +26,10 @@ use super::statements;
 
 const DASHBOARD: &str = "/rushes.dashboard.v1.DashboardService/GetDashboard";
 const GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
-const GOAL: f64 = 2.0;
+/// Beside the bare chain through two hops.
+const GOAL: f64 = 1.3;
+/// Beside what one would write instead.
+const PEER_GOAL: f64 = 1.0;
 /// Accounts that the streams are spread over.
 const ACCOUNTS: usize = 16;
 /// How long each side is loaded in a round.
@@ -42,13 +46,12 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         dashboards.push(call(DASHBOARD, &GetDashboardRequest::default(), &metadata));
         statuses.push(call(GENERATION, &generation, &metadata));
     }
-    Ok(vec![
-        compare(bench, "warm_dashboard", "dashboard", dashboards).await?,
-        compare(bench, "warm_status", "generation-status", statuses).await?,
-    ])
+    let mut rows = compare(bench, "warm_dashboard", "dashboard", dashboards).await?;
+    rows.extend(compare(bench, "warm_status", "generation-status", statuses).await?);
+    Ok(rows)
 }
 
-async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> Result<Row> {
+async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> Result<Vec<Row>> {
     let gateway = bench.services.service("gateway")?;
     let request = calls.first().map_or(0, |call| call.message.len());
     let processes = vec![gateway.pid(), bench.services.service(service)?.pid()];
@@ -57,13 +60,22 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
     say(&format!("{row}: {size} bytes through both hops"));
     let chain = Baseline::start(bench.database.folder(), size).await?;
     let baseline = chain.target(request).await?;
-    let (mut rounds, mut rates) = (Vec::new(), Vec::new());
+    let peer = Node::start(bench.database.folder(), size).await?;
+    if peer.is_none() {
+        say(&format!("{row}: there is no node on this machine, so the row of that peer is left out"));
+    }
+    let (mut rounds, mut rates, mut peers) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..=bench.options.rounds {
         let (ours, beside) = (ours.load(TIME).await?, baseline.load(TIME).await?);
+        let peer = match &peer {
+            Some(peer) => Some(peer.load(TIME).await?),
+            None => None,
+        };
         // The first round fills caches and connections.
         if number > 0 {
             rounds.push(Round { ours: ours.cpu, beside: beside.cpu });
             rates.push(Round { ours: ours.rate, beside: beside.rate });
+            peers.extend(peer.map(|peer| Round { ours: ours.cpu, beside: peer.cpu }));
         }
     }
     let rate = |of: fn(&Round) -> f64| super::report::median(rates.iter().map(of));
@@ -73,7 +85,13 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
         rate(|round| round.beside)
     ));
     let what = format!("a bare two-hop tonic chain, {size} bytes, 64 streams on 4 connections; CPU of both servers");
-    Ok(Row::new(row, "us", what, GOAL, &rounds))
+    let mut rows = vec![Row::new(row, "us", what, GOAL, &rounds)];
+    if !peers.is_empty() {
+        let what =
+            format!("one Node process with the answer in memory, {size} bytes, {STREAMS_IN_ALL} connections; its CPU");
+        rows.push(Row::new(format!("{row}_node"), "us", what, PEER_GOAL, &peers));
+    }
+    Ok(rows)
 }
 
 /// The metadata of a client that has a key of the account.
