@@ -84,7 +84,7 @@ impl Inner {
         nats: Option<async_nats::Client>,
         redis: Option<Link>,
     ) -> Self {
-        let connections = pool.as_ref().map_or(0, |pool| pool.sqlx().options().get_max_connections());
+        let connections = pool.as_ref().map_or(0, |pool| pool.max_connections());
         let validations = connections.saturating_sub(RESERVED_CONNECTIONS).max(1);
         let seal = Seal::new(&settings.space, settings.seal.clone());
         Self {

@@ -4,6 +4,7 @@
 //! Invariants: a value that [`Fields::done`] hands out has passed every check that was made before it, and an [`Invalid`]
 //! names at least one field and at most [`MAX_VIOLATIONS`].
 
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 
 use uuid::Uuid;
@@ -12,6 +13,11 @@ use crate::status::{Failure, MAX_VIOLATIONS};
 
 /// The paths that a mask has at most: one with more names some twice, or none that there is.
 const MAX_MASK_PATHS: usize = 32;
+
+/// How many labels a thing may have.
+const MAX_LABELS: usize = 32;
+const MAX_LABEL_KEY_CHARACTERS: usize = 63;
+const MAX_LABEL_CHARACTERS: usize = 200;
 
 /// The reason of a violation that has none of its own.
 pub const SCHEMA: &str = "INPUT_SCHEMA_VIOLATION";
@@ -138,6 +144,27 @@ impl Fields {
             self.wrong(field, format_args!("must have 1 to {max} characters, not only spaces; it has {count}"));
         }
         filled
+    }
+
+    /// The labels that a client gives a thing of its own: at most 32, with keys of 1 to 63 of a-z, 0-9, '-', '_' and '.', and values of
+    /// one line of at most 200 characters.
+    pub fn labels(&mut self, field: &str, labels: HashMap<String, String>) -> Option<BTreeMap<String, String>> {
+        let key = |key: &str| {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+            (1..=MAX_LABEL_KEY_CHARACTERS).contains(&key.len()) && key.chars().all(plain)
+        };
+        let value = |value: &str| value.chars().count() <= MAX_LABEL_CHARACTERS && !value.chars().any(char::is_control);
+        if labels.len() <= MAX_LABELS && labels.iter().all(|(of, label)| key(of) && value(label)) {
+            return Some(labels.into_iter().collect());
+        }
+        self.wrong(
+            field,
+            format_args!(
+                "must be at most {MAX_LABELS}, with keys of 1 to {MAX_LABEL_KEY_CHARACTERS} of a-z, 0-9, '-', '_' and '.', and \
+                 values of one line of at most {MAX_LABEL_CHARACTERS} characters"
+            ),
+        );
+        None
     }
 
     /// `items`, or none of them and a note when there are more than `max`: a list is counted before its elements are read.
@@ -296,6 +323,28 @@ mod tests {
         let some = fields.required_request_id(&id.to_string());
         assert_eq!(fields.done(ids.zip(none).zip(some)), Ok(((vec![id, id], None), id)));
         assert!(Fields::default().done(None::<()>).is_err(), "a missing value is never success");
+    }
+
+    #[test]
+    fn labels_are_few_and_short_and_their_keys_plain() {
+        let read = |labels: HashMap<String, String>| {
+            let mut fields = Fields::default();
+            let read = fields.labels("book.labels", labels);
+            assert_eq!(fields.done(Some(())).err().is_some(), read.is_none());
+            read
+        };
+        let one = |key: &str, value: &str| HashMap::from([(key.to_owned(), value.to_owned())]);
+        for (key, value) in [("cut", "b"), ("a-b_c.9", ""), (&"k".repeat(63), &"é".repeat(200))] {
+            assert_eq!(read(one(key, value)), Some(one(key, value).into_iter().collect()), "{key} {value}");
+        }
+        let control = "two\nlines";
+        for (key, value) in [("", "b"), ("Cut", "b"), ("ä", "b"), ("a b", ""), (&"k".repeat(64), ""), ("cut", control)]
+        {
+            assert_eq!(read(one(key, value)), None, "{key} {value}");
+        }
+        assert_eq!(read(one("cut", &"x".repeat(201))), None);
+        let many = |count: usize| (0..count).map(|at| (at.to_string(), String::new())).collect();
+        assert!(read(many(32)).is_some() && read(many(33)).is_none() && read(many(0)).is_some());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! that made it. A transaction counts its `begin` and `commit` too, because each is a round trip.
 
 mod check;
+mod connections;
 mod error;
 mod liveness;
 mod load;
@@ -18,10 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, pool::PoolConnection,
-    postgres::PgPoolOptions,
-};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
 
@@ -30,8 +28,9 @@ use crate::{
     request::{self, deadline},
     telemetry::{self, attributes, rows},
 };
+use connections::{Connections, Loan, Refused};
 use liveness::{LivenessProbe, Unresponsive};
-use load::{Count, Load};
+use load::Load;
 use session::Session;
 
 pub use check::check;
@@ -47,19 +46,13 @@ tokio::task_local! {
 /// A statement slower than this is logged.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// A connection that was idle this long is tried before it is used; a busier one is trusted.
-const TRUSTED: Duration = Duration::from_secs(2);
-/// How long that may take. What lies between may have forgotten an idle connection without a word to either end.
-const TRIED_WITHIN: Duration = Duration::from_millis(250);
-
 /// One pool of connections with a name; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Pool {
     name: &'static str,
-    pool: PgPool,
+    connections: Arc<Connections>,
     load: Arc<Load>,
     liveness: Arc<LivenessProbe>,
-    statement: Duration,
 }
 
 impl Pool {
@@ -76,36 +69,22 @@ impl Pool {
             .log_statements(rows::LEVEL)
             .log_slow_statements(rows::LEVEL, Duration::MAX);
         let liveness = LivenessProbe::shared(url, &options, settings.unresponsive_after);
-        let pool = PgPoolOptions::new()
-            .min_connections(settings.min)
-            .max_connections(settings.max)
-            .acquire_timeout(settings.acquire)
-            .idle_timeout(settings.idle)
-            .test_before_acquire(false)
-            .after_connect(move |connection, _| Box::pin(session::set_up(connection, Arc::clone(&set_up))))
-            .before_acquire({
-                // Weak: the gauges keep the inner pool, and a probe that nobody has a pool for must end.
-                let liveness = Arc::downgrade(&liveness);
-                move |connection, meta| {
-                    let trusted = liveness.upgrade().is_none_or(|liveness| liveness.trusts(meta.age));
-                    let idle = meta.idle_for;
-                    Box::pin(async move {
-                        if trusted && idle > TRUSTED {
-                            let tried = tokio::time::timeout(TRIED_WITHIN, connection.ping()).await;
-                            return Ok(matches!(tried, Ok(Ok(()))));
-                        }
-                        Ok(trusted)
-                    })
-                }
-            })
-            .connect_lazy_with(options);
-        Ok(Self { name, load: Load::of(name, &pool), pool, liveness, statement: settings.statement })
+        let connections = Connections::new(options, set_up, *settings, Arc::clone(&liveness));
+        Ok(Self { name, load: Load::of(name, &connections), connections, liveness })
     }
 
-    /// The pool itself, for migrations and tests; statements through it are neither named nor counted.
+    /// A connection of its own beside the pool, for migrations and tests; statements on it are neither named nor counted.
+    ///
+    /// # Errors
+    /// Why there is none, see [`Error`].
+    pub async fn connect(&self) -> Result<PgConnection, Error> {
+        Ok(self.connections.connect().await?)
+    }
+
+    /// How many connections there may be.
     #[must_use]
-    pub fn sqlx(&self) -> &PgPool {
-        &self.pool
+    pub fn max_connections(&self) -> u32 {
+        self.connections.max()
     }
 
     /// The pool's name.
@@ -185,7 +164,7 @@ impl Pool {
 
     /// Closes every connection of the pool once it is free.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.connections.close().await;
     }
 
     /// Gives `work` a connection, for as long as PostgreSQL answers.
@@ -194,27 +173,26 @@ impl Pool {
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
         E: From<Error>,
     {
-        let (mut loan, _held) = self.acquire().await?;
-        let done =
-            self.liveness.during(Box::pin(work(&mut loan.connection))).await.map_err(|why| self.unresponsive(why))?;
+        let mut loan = self.acquire().await?;
+        let connection = loan.connection().map_err(Error::from)?;
+        let done = self.liveness.during(Box::pin(work(connection))).await.map_err(|why| self.unresponsive(why))?;
         if done.is_ok() {
+            loan.at_rest();
             self.liveness.record_answer();
         }
         done
     }
 
-    async fn acquire(&self) -> Result<(Loan, Count<'_>), Error> {
+    async fn acquire(&self) -> Result<Loan, Error> {
         let began = Instant::now();
         let waiting = self.load.wait();
-        let acquired = self.liveness.during(deadline::bound(Box::pin(self.pool.acquire()))).await;
+        let acquired = self.liveness.during(deadline::bound(Box::pin(self.connections.acquire()))).await;
         drop(waiting);
         metrics::POOL_ACQUIRE.with([self.name]).record(began.elapsed());
         match acquired.map_err(|why| self.unresponsive(why))? {
-            Ok(Ok(connection)) => Ok((self.lend(connection), self.load.hold())),
-            Ok(Err(sqlx::Error::PoolTimedOut)) if self.full() => Err(Error::Busy(self.name)),
-            // The pool tries to connect until its timeout, and then says no more than that it passed.
-            Ok(Err(error @ sqlx::Error::PoolTimedOut)) => Err(Error::Unreachable(Arc::new(error))),
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Ok(loan)) => Ok(loan),
+            Ok(Err(Refused::Full)) => Err(Error::Busy(self.name)),
+            Ok(Err(Refused::NotMade(error))) => Err(error.into()),
             Err(deadline::Expired) => Err(Error::Deadline),
         }
     }
@@ -230,14 +208,6 @@ impl Pool {
     fn unresponsive(&self, why: Unresponsive) -> Error {
         metrics::POOL_UNRESPONSIVE.with([self.name]).increment(1);
         why.into()
-    }
-
-    fn lend(&self, connection: PoolConnection<sqlx::Postgres>) -> Loan {
-        Loan { connection, liveness: Arc::clone(&self.liveness), statement: self.statement }
-    }
-
-    fn full(&self) -> bool {
-        self.load.held() >= self.pool.options().get_max_connections() as usize
     }
 }
 
@@ -319,25 +289,4 @@ fn finish<T>(result: Result<T, Error>, span: &Span) -> Result<T, Error> {
         span.record("otel.status_code", "ERROR");
     }
     result
-}
-
-/// A connection on loan from the pool.
-///
-/// The pool tries each one as it comes back, for as long as that takes, and keeps its place taken; here that ends when
-/// PostgreSQL is unresponsive, so that a server that vanished does not take every place with it.
-struct Loan {
-    connection: PoolConnection<sqlx::Postgres>,
-    liveness: Arc<LivenessProbe>,
-    statement: Duration,
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        let back = self.connection.return_to_pool();
-        let (liveness, limit) = (Arc::clone(&self.liveness), self.statement);
-        // Without a runtime the future is dropped here, and the connection closed.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { liveness.during(tokio::time::timeout(limit, back)).await });
-        }
-    }
 }

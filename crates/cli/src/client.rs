@@ -12,6 +12,7 @@ mod filters;
 mod generate;
 mod generations;
 mod internal;
+mod labels;
 mod limits;
 mod many;
 mod mask;

@@ -13,7 +13,7 @@ pub(crate) use accounts::{
 };
 pub(crate) use audit::{AuditEntry, AuditFilter};
 pub(crate) use dashboards::{
-    Contents, Credits, LatestGeneration, Notice, ProjectCard, RecentGeneration, SceneCard, Section, Snapshot,
+    Contents, Credits, LatestGeneration, Notice, ProjectCard, RecentGeneration, SceneCard, Section, Snapshot, Take,
 };
 pub(crate) use listings::{API_KEYS_LISTING, DASHBOARD_LISTING, PROJECTS_LISTING, scenes_listing};
 pub(crate) use projects::{NewProject, Project, ProjectChange};

@@ -30,6 +30,7 @@ pub(crate) fn project_to_proto(project: Project) -> projects::Project {
         completed_cost_micros: project.completed_cost.get(),
         create_time: Some(timestamp(project.create_time)),
         update_time: Some(timestamp(project.update_time)),
+        labels: project.labels.into_iter().collect(),
     }
 }
 
@@ -43,6 +44,8 @@ pub(crate) fn scene_to_proto(scene: Scene) -> projects::Scene {
         latest_generation: scene.latest_generation.map(GenerationId::name).unwrap_or_default(),
         create_time: Some(timestamp(scene.create_time)),
         update_time: Some(timestamp(scene.update_time)),
+        take: scene.take.map(GenerationId::name).unwrap_or_default(),
+        labels: scene.labels.into_iter().collect(),
     }
 }
 
@@ -94,6 +97,8 @@ impl Presenter {
             completed_cost_micros: project.completed_cost.get(),
             scenes: project.scenes.into_iter().map(|scene| self.scene(account, scene)).collect(),
             create_time: Some(timestamp(project.create_time)),
+            labels_omitted: project.labels.is_none(),
+            labels: project.labels.unwrap_or_default().into_iter().collect(),
         }
     }
 
@@ -106,7 +111,19 @@ impl Presenter {
             stage: latest.stage,
             thumbnail_url: self.picture_url(account, latest.thumbnail),
         });
-        dashboard::SceneCard { name: scene.name.to_string(), title: scene.title, position: scene.position, latest }
+        let take = scene.take.map(|take| dashboard::ChosenTake {
+            name: take.id.name(),
+            thumbnail_url: self.picture_url(account, take.thumbnail),
+        });
+        dashboard::SceneCard {
+            name: scene.name.to_string(),
+            title: scene.title,
+            position: scene.position,
+            latest,
+            take,
+            labels_omitted: scene.labels.is_none(),
+            labels: scene.labels.unwrap_or_default().into_iter().collect(),
+        }
     }
 
     fn recent(&self, account: AccountId, recent: RecentGeneration) -> dashboard::RecentGeneration {

@@ -13,7 +13,7 @@ use testkit::unless_ended;
 use crate::up::build;
 use crate::up::install::{self, Server};
 use crate::up::say::Say;
-use crate::{config, workspace};
+use crate::workspace;
 
 /// The package of the laboratory's program, which is also its name.
 const LABORATORY: &str = "rushes-lab";
@@ -77,7 +77,7 @@ async fn prepare_and_run(arguments: Vec<String>) -> Result<Exit> {
     }
     say.step("building the laboratory");
     // By themselves: they want other features of what they share with the services.
-    let mut command = config::cargo();
+    let mut command = launch::cargo();
     command.arg("build").args(profile.arguments()).current_dir(&root);
     command.args(["--package", LABORATORY, "--package", "provider-double", "--bins"]);
     ensure!(build::run(command).await?.success(), "the laboratory does not build; its messages are above");

@@ -4,7 +4,6 @@
 
 mod args;
 mod bench;
-mod config;
 mod laboratory;
 mod test;
 mod up;

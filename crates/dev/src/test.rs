@@ -3,7 +3,6 @@
 use anyhow::{Context, Result};
 use testkit::{Postgres, Signals};
 
-use crate::config;
 use crate::up::install::{self, Server};
 use crate::up::{build, say::Say};
 use crate::workspace;
@@ -41,7 +40,7 @@ async fn test(options: Options) -> Result<Exit> {
     let say = Say::new();
     let root = workspace::root()?;
     install::ensure(&Server::ALL, !options.no_install, &say).await?;
-    let mut command = config::cargo();
+    let mut command = launch::cargo();
     command.arg("test").args(build::Profile::own()?.arguments()).current_dir(&root);
     if !options.args.iter().any(|arg| arg == "-p" || arg.starts_with("--package")) {
         command.arg("--workspace");

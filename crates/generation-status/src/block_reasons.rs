@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use catalogue::Model;
 use domain::generation::State;
 use domain::id::AccountId;
+use domain::provider::Provider;
 use jobs::{BlockReason, Breaker, QueueStatus, Scope};
 use prost::Message as _;
 use proto::generations::v1 as api;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
-use crate::model::{Generation, WaitReason};
+use crate::model::{Generation, WaitReason, provider_of};
 use crate::store::Store;
 
 /// How often the queue's status is read.
@@ -59,9 +60,21 @@ impl BlockReasons {
             .iter()
             .find(|breaker| match breaker.scope {
                 Scope::Pool => breaker.target == model.provider.as_str(),
+                // The others go on; where there is none, the provider's own is open too.
+                Scope::Key => false,
                 Scope::Queue => breaker.target == model.id,
             })
             .cloned()
+    }
+
+    /// Whether a worker with these keys could order nothing at a provider: each that it has there is refused, and is not to be probed
+    /// now. Where no worker has another, the provider's own breaker is open, and decides alone.
+    pub(crate) fn rests(&self, provider: Provider, keys: &[String]) -> bool {
+        let status = self.0.borrow().clone();
+        let name = provider.as_str();
+        let mut own = keys.iter().filter(|key| provider_of(key) == name).peekable();
+        let paused = |breaker: &Breaker| breaker.scope == Scope::Pool && breaker.target == name;
+        own.peek().is_some() && own.all(|key| status.resting_keys.contains(key)) && !status.breakers.iter().any(paused)
     }
 
     /// Whether some worker serves a model, as far as was seen within the last minute.

@@ -123,6 +123,9 @@ pub(crate) enum Error {
     /// It has not ended, so there is nothing to retry.
     #[error("the generation has not ended")]
     NotTerminal,
+    /// It is of another scene, or not COMPLETED, so it cannot be the scene's take.
+    #[error("no take of the scene")]
+    NotATake,
     /// It was changed since the caller has seen it.
     #[error("the etag is of another version")]
     EtagMismatch,
@@ -253,6 +256,10 @@ impl From<Error> for Failure {
             Error::NotTerminal => Self::precondition(
                 "NOT_TERMINAL",
                 "only a generation in a terminal state can be retried or deleted; wait for it or cancel it",
+            ),
+            Error::NotATake => Self::precondition(
+                "NOT_A_TAKE",
+                "only a COMPLETED generation of the scene can be its take; list the scene's generations and choose one of those",
             ),
             Error::EtagMismatch => {
                 Self::aborted("ETAG_MISMATCH", "it was changed since it was read; read it again and repeat the change")

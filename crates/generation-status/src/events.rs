@@ -121,7 +121,7 @@ pub(crate) fn provider_unavailable(breaker: &Breaker) {
     );
 }
 
-/// A provider, or one model of it, takes orders again.
+/// A provider, one of our keys there, or one model of it takes orders again.
 pub(crate) fn provider_available(breaker: &Breaker) {
     let scope = metrics::scope_name(breaker.scope);
     tracing::info!(scope, target_name = breaker.target, cause = breaker.cause, "provider available");

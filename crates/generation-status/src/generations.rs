@@ -1,4 +1,4 @@
-//! The rules of generations, for users and operators: start, read, list, cancel, retry, resolve.
+//! The rules of generations, for users and operators: start, read, list, cancel, retry, choose as a take, resolve.
 //!
 //! Invariants: a generation is seen only by its account; a start holds its price or leaves no trace; and caches and watches
 //! hear of a change after its commit, never before.
@@ -274,6 +274,19 @@ impl Generations {
         events::generation_deleted(account, id);
         // Watchers hear nothing: they have its end.
         self.cached.deleted(account, id, version).await;
+        self.cached.invalidate_dashboard(account).await;
+        Ok(())
+    }
+
+    /// Chooses the take of a scene, or takes the choice back.
+    pub(crate) async fn set_take(
+        &self,
+        account: AccountId,
+        scene: SceneName,
+        chosen: Option<GenerationId>,
+    ) -> Result<(), Error> {
+        self.store.set_take(account, scene, chosen).await?;
+        // Also for a repetition, whose client may never have got the first reply.
         self.cached.invalidate_dashboard(account).await;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The metrics of this service: [`ALL`] has their names, units, labels and help, and only this file records one.
 //!
-//! Invariant: the values of every label are from a closed set of this crate or from the catalogue; nothing that a client or a
-//! provider sends becomes one.
+//! Invariant: the values of every label are from a closed set of this crate, from the catalogue, or the public names of the keys in
+//! the workers' settings; nothing that a client or a provider sends becomes one.
 
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ chassis::metrics! {
     FORGOTTEN_ORDERS = counter "rushes_provider_orders_forgotten_total" in "webhooks" by ["outcome"];
     /// Unconfirmed submissions that an operator settled; `resolution` is reference, failed or requeue.
     RESOLVED = counter "rushes_submissions_resolved_total" in "submissions" by ["resolution"];
-    /// 1 while a provider, or a model, gets no orders but probes, since it refuses or fails them; 0 once it takes them again.
+    /// 1 while a provider, one of our keys there, or a model gets no orders but probes, since it refuses or fails them; 0 once it takes
+    /// them again. A key's target is its public name, `{provider}/{hash}`.
     UNAVAILABLE = gauge "rushes_provider_unavailable" in "flag" by ["scope", "target"];
     /// 1 while the catalogue's file is wrong, and the catalogue that was read last is used; 0 otherwise.
     CATALOGUE_REFUSED = gauge "rushes_catalogue_refused" in "flag" by [];
@@ -85,6 +86,7 @@ pub(crate) fn submission_resolved(resolution: &'static str) {
 pub(crate) fn scope_name(scope: Scope) -> &'static str {
     match scope {
         Scope::Pool => "provider",
+        Scope::Key => "key",
         Scope::Queue => "model",
     }
 }

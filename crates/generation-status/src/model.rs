@@ -38,5 +38,5 @@ pub(crate) use webhooks::{
 };
 pub(crate) use work::{
     ClaimedWork, Condition, Confirmation, FailedAttempt, FailureClass, FailureReport, FrozenEntry, GENERATION_JOBS,
-    Hint, Hinted, ProgressReport, ReapedWork, Suspension, Trouble, Usage,
+    Hint, Hinted, ProgressReport, ReapedWork, Suspension, Trouble, Usage, provider_of,
 };

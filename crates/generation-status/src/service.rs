@@ -218,7 +218,7 @@ impl Running {
         let watches = Watches::new(store.clone(), hub, config.watch, stop.clone());
         let queues = Queues::new(store.clone(), generations.clone(), notifier);
         let bulk = Bulk::new(catalogue.clone(), store.clone(), generations.clone());
-        let serving = Serving::new(store.clone(), catalogue.clone());
+        let serving = Serving::new(store.clone(), catalogue.clone(), block_reasons.clone());
         background(catalogue.clone().run(store.clone(), stop.clone()).boxed());
         background(serving.clone().run(stop.clone()).boxed());
         let routes = grpc::routes(

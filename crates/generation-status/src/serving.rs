@@ -1,9 +1,10 @@
 //! Which models the workers of this process's claim streams can serve, said to the database at an interval: those at the providers
-//! that the workers name.
+//! that the workers name; and which keys of providers they have.
 //!
 //! Invariant: a model is said to be served while a stream that names its provider is open, whether or not the worker has a slot free.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use domain::provider::Provider;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::block_reasons::BlockReasons;
 use crate::live_catalogue::LiveCatalogue;
+use crate::model::provider_of;
 use crate::store::Store;
 
 /// How often it is said.
@@ -22,23 +25,32 @@ const INTERVAL: Duration = Duration::from_secs(15);
 pub(crate) struct Serving {
     store: Store,
     catalogue: LiveCatalogue,
-    providers: Arc<Mutex<HashMap<Provider, usize>>>,
+    block_reasons: BlockReasons,
+    open: Arc<Mutex<Open>>,
     changed: Arc<Notify>,
 }
 
-/// One open stream; its providers are let go of when it is dropped.
+/// How many open streams name each provider and each key.
+#[derive(Default)]
+struct Open {
+    providers: HashMap<Provider, usize>,
+    keys: HashMap<String, usize>,
+}
+
+/// One open stream; its providers and keys are let go of when it is dropped.
 pub(crate) struct Served {
     serving: Serving,
     providers: Vec<Provider>,
+    keys: Vec<String>,
 }
 
 impl Serving {
-    pub(crate) fn new(store: Store, catalogue: LiveCatalogue) -> Self {
-        Self { store, catalogue, providers: Arc::default(), changed: Arc::default() }
+    pub(crate) fn new(store: Store, catalogue: LiveCatalogue, block_reasons: BlockReasons) -> Self {
+        Self { store, catalogue, block_reasons, open: Arc::default(), changed: Arc::default() }
     }
 
-    fn providers(&self) -> MutexGuard<'_, HashMap<Provider, usize>> {
-        self.providers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The ids of the models at these providers.
@@ -46,14 +58,24 @@ impl Serving {
         self.catalogue.models_at(providers)
     }
 
-    /// A worker serves these providers' models from now on.
-    pub(crate) fn begin(&self, providers: &[Provider]) -> Served {
-        let mut known = self.providers();
+    /// The ids of the models that a worker with these providers and keys can be given work on: not those at a provider where all of
+    /// its keys are refused while those of other workers are not.
+    pub(crate) fn models_for(&self, providers: &[Provider], keys: &[String]) -> Vec<String> {
+        let useful = providers.iter().copied().filter(|provider| !self.block_reasons.rests(*provider, keys));
+        self.models_at(&useful.collect::<Vec<_>>())
+    }
+
+    /// A worker serves these providers' models from now on, with these keys.
+    pub(crate) fn begin(&self, providers: &[Provider], keys: &[String]) -> Served {
+        let mut open = self.open();
         for provider in providers {
-            *known.entry(*provider).or_default() += 1;
+            *open.providers.entry(*provider).or_default() += 1;
+        }
+        for key in keys {
+            *open.keys.entry(key.clone()).or_default() += 1;
         }
         self.changed.notify_one();
-        Served { serving: self.clone(), providers: providers.to_vec() }
+        Served { serving: self.clone(), providers: providers.to_vec(), keys: keys.to_vec() }
     }
 
     /// Says so at an interval, and soon after a stream was opened, until `stop`.
@@ -65,12 +87,16 @@ impl Serving {
                 _ = tick.tick() => {}
                 () = self.changed.notified() => {}
             }
-            let providers: Vec<Provider> = self.providers().keys().copied().collect();
+            let (providers, keys) = {
+                let open = self.open();
+                let keys = open.keys.keys().map(|key| (provider_of(key).to_owned(), key.clone()));
+                (open.providers.keys().copied().collect::<Vec<_>>(), keys.collect::<Vec<_>>())
+            };
             let models = self.models_at(&providers);
             if models.is_empty() {
                 continue;
             }
-            if let Err(error) = self.store.mark_served(&models).await {
+            if let Err(error) = self.store.mark_served(&models, &keys).await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "served models could not be recorded");
             }
         }
@@ -79,14 +105,18 @@ impl Serving {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let mut known = self.serving.providers();
-        for provider in &self.providers {
-            if let Some(streams) = known.get_mut(provider) {
-                *streams -= 1;
-                if *streams == 0 {
-                    known.remove(provider);
-                }
-            }
+        let mut open = self.serving.open();
+        self.providers.iter().for_each(|provider| release(&mut open.providers, provider));
+        self.keys.iter().for_each(|key| release(&mut open.keys, key));
+    }
+}
+
+/// One stream fewer names it.
+fn release<K: Eq + Hash>(streams: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = streams.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            streams.remove(key);
         }
     }
 }

@@ -20,6 +20,7 @@ mod job_events;
 mod models;
 #[cfg(test)]
 mod numbers;
+mod order_keys;
 mod orders;
 mod outputs;
 mod paces;
@@ -29,6 +30,7 @@ mod reconcile;
 mod rows;
 mod secrets;
 mod start;
+mod takes;
 mod tombstones;
 mod transitions;
 mod usage;

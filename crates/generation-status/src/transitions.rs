@@ -184,13 +184,15 @@ pub(crate) fn attempt_failed(facts: &Facts, cancel_requested: bool, failed: &Fai
 }
 
 /// What a condition means for the breakers: a refusal is proof, and a fault is one sign among others.
-pub(crate) fn symptom(condition: Condition, detail: &str) -> Symptom<'_> {
+/// A refusal of the account is of the key's alone, where it has a name.
+pub(crate) fn symptom<'a>(condition: Condition, key: &'a str, detail: &'a str) -> Symptom<'a> {
     let (scope, certain) = match condition {
+        Condition::AccountRefused if !key.is_empty() => (Scope::Key, true),
         Condition::AccountRefused => (Scope::Pool, true),
         Condition::Outage => (Scope::Pool, false),
         Condition::Misconfigured => (Scope::Queue, true),
     };
-    Symptom { scope, cause: condition.as_str(), detail, certain }
+    Symptom { scope, key, cause: condition.as_str(), detail, certain }
 }
 
 /// Whether the catalogue's entry of an order's model, `None` where it has none any more, is another than the order was started with.

@@ -56,8 +56,15 @@ impl Work {
         self.notifier.listen()
     }
 
-    /// Leases up to `limit` pieces of work on these models.
-    pub(crate) async fn claim(&self, worker: &str, models: &[String], limit: u32) -> Result<Vec<ClaimedWork>, Error> {
+    /// Leases up to `limit` pieces of work on these models,
+    /// with one of the worker's keys for each where its provider's have names.
+    pub(crate) async fn claim(
+        &self,
+        worker: &str,
+        models: &[String],
+        keys: &[String],
+        limit: u32,
+    ) -> Result<Vec<ClaimedWork>, Error> {
         let wanted = ClaimRequest {
             kind: GENERATION_JOBS,
             queues: models,
@@ -66,7 +73,7 @@ impl Work {
             lease: self.lease,
             limits: Some(self.store.limits()),
         };
-        let claimed = self.store.claim(wanted).await?;
+        let claimed = self.store.claim(wanted, keys).await?;
         if !claimed.is_empty() {
             crash::point(crash_points::CLAIM_COMMITTED);
         }
@@ -83,8 +90,8 @@ impl Work {
     }
 
     /// Records that the provider is about to be called.
-    pub(crate) async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
-        self.store.record_intent(lease, provider).await?;
+    pub(crate) async fn record_intent(&self, lease: Lease, provider: &str, key: &str) -> Result<(), Error> {
+        self.store.record_intent(lease, provider, key).await?;
         crash::point(crash_points::INTENT_COMMITTED);
         Ok(())
     }
@@ -290,6 +297,7 @@ fn failed_attempt(report: &FailureReport) -> FailedAttempt {
         wait_reason,
         provider_charge: report.provider_charge,
         condition: report.condition,
+        key: report.key.clone(),
         outdated: false,
     }
 }

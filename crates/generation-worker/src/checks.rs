@@ -4,6 +4,7 @@
 //! Invariant: a check changes nothing. A model that fails it is served all the same: only an order that is refused holds others
 //! back, since a provider may refuse to be asked and take orders.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -14,6 +15,7 @@ use crate::clients::WorkClient;
 use crate::error::Error;
 use crate::events;
 use crate::model::{CallOutcome, Finding, ModelCheck, RemoteModel, Trouble};
+use crate::provider::Provider;
 use crate::providers::Registry;
 
 /// How long one provider may take to answer.
@@ -23,24 +25,34 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// How many are asked at one time.
 const AT_ONCE: usize = 4;
 
-/// Asks the provider of each model that the catalogue has at one.
+/// Asks the provider of each model that the catalogue has at one, with each of its keys.
 ///
 /// # Errors
 /// [`Error::Unavailable`] where generation-status does not say which those are.
 pub(crate) async fn check_models(providers: &Registry, work: &WorkClient) -> Result<Vec<ModelCheck>, Error> {
     let models = work.list_remote_models().await?;
-    let checks = stream::iter(models).map(|model| check_model(providers, model));
+    let mut checks = Vec::new();
+    for model in models {
+        let each = providers.each_named(&model.provider);
+        checks.extend(each.iter().map(|provider| check_model(Some(Arc::clone(provider)), model.clone())));
+        if each.is_empty() {
+            checks.push(check_model(None, model));
+        }
+    }
+    let checks = stream::iter(checks);
     let mut checks: Vec<ModelCheck> = checks.buffer_unordered(AT_ONCE).collect().await;
-    checks.sort_by(|one, other| one.model.cmp(&other.model));
+    checks.sort_by(|one, other| (&one.model, &one.key).cmp(&(&other.model, &other.key)));
     Ok(checks)
 }
 
-async fn check_model(providers: &Registry, model: RemoteModel) -> ModelCheck {
+/// Asks a model's provider with one key.
+async fn check_model(asked: Option<Arc<dyn Provider>>, model: RemoteModel) -> ModelCheck {
     let RemoteModel { name, provider, model } = model;
-    let Some(asked) = providers.named(&provider) else {
+    let Some(asked) = asked else {
         let detail = "there is no key for its provider here".to_owned();
-        return ModelCheck { model: name, provider, finding: Finding::KeyMissing, detail };
+        return ModelCheck { model: name, provider, key: String::new(), finding: Finding::KeyMissing, detail };
     };
+    let key = asked.key().to_owned();
     let answer = timeout(PROBE_TIMEOUT, asked.probe(&model)).await;
     let answer = answer.unwrap_or_else(|_| Err(Trouble::new(CallOutcome::Lost, "the provider did not answer in time")));
     let (finding, detail) = match answer {
@@ -55,7 +67,7 @@ async fn check_model(providers: &Registry, model: RemoteModel) -> ModelCheck {
             (finding, format!("{};{said} {}", trouble.detail, trouble.evidence.excerpt))
         }
     };
-    ModelCheck { model: name, provider, finding, detail }
+    ModelCheck { model: name, provider, key, finding, detail }
 }
 
 /// Checks all models once, as soon as generation-status says which there are, and logs each that is not as it should be.

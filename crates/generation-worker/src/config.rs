@@ -1,5 +1,7 @@
 //! The worker's settings, one struct for each subsystem, read once at the start. A wrong one is named with what it should be.
 
+mod provider_key;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -7,10 +9,12 @@ use chassis::keyring::InternalKeys;
 use chassis::links::FetchLinks;
 use chassis::settings::{Error, Source};
 use chassis::{blobs, server, telemetry};
+use domain::provider::Provider;
 use http::{HeaderValue, Uri};
 use ring::hmac;
 use url::Url;
 
+pub use self::provider_key::ProviderKey;
 use crate::hook_addresses::HookAddresses;
 use crate::signatures;
 
@@ -94,8 +98,8 @@ pub struct Local {
 pub struct Replicate {
     /// The API, `https://api.replicate.com/v1`.
     pub url: Url,
-    /// `Bearer` and the token, marked as sensitive.
-    pub authorization: HeaderValue,
+    /// The tokens, at least one.
+    pub keys: Vec<ProviderKey>,
     /// Where webhooks reach us; nothing: none are asked for.
     pub hooks: Option<HookAddresses>,
     /// What webhooks are signed with; more than one while they change.
@@ -107,14 +111,14 @@ pub struct Replicate {
 pub struct Fal {
     /// The queue, `https://queue.fal.run`.
     pub url: Url,
-    /// `Key` and the key, marked as sensitive.
-    pub authorization: HeaderValue,
+    /// The keys, at least one.
+    pub keys: Vec<ProviderKey>,
     /// Where webhooks reach us; nothing: none are asked for.
     pub hooks: Option<HookAddresses>,
-    /// Our user id at fal, which its webhooks must name.
-    pub user: Option<String>,
+    /// Our user ids at fal, of which its webhooks must name one.
+    pub users: Vec<String>,
     /// Where the keys are that webhooks are signed with.
-    pub keys: Url,
+    pub key_set: Url,
     /// The API of its storage, `https://rest.fal.ai`.
     pub rest_url: Url,
     /// The API that has prices, `https://api.fal.ai/v1`.
@@ -126,8 +130,8 @@ pub struct Fal {
 pub struct OpenRouter {
     /// The API, `https://openrouter.ai/api/v1`.
     pub url: Url,
-    /// `Bearer` and the key, marked as sensitive.
-    pub authorization: HeaderValue,
+    /// The keys, at least one.
+    pub keys: Vec<ProviderKey>,
 }
 
 /// A box that speaks Cog's predictions.
@@ -223,7 +227,10 @@ impl Local {
 
 impl Replicate {
     fn read(source: &Source, hooks: Option<&HookAddresses>) -> Result<Option<Self>, Error> {
-        let Some(token) = source.optional::<String>("RUSHES_REPLICATE_TOKEN", "a token")? else { return Ok(None) };
+        let keys = ProviderKey::read_all(source, "RUSHES_REPLICATE_TOKEN", Provider::Replicate, "Bearer")?;
+        if keys.is_empty() {
+            return Ok(None);
+        }
         let (name, expected) = ("RUSHES_REPLICATE_WEBHOOK_SECRETS", "whsec_… and base64, with commas between several");
         let secrets: String = source.or(name, String::new(), expected)?;
         let secrets = secrets.split(',').map(str::trim).filter(|secret| !secret.is_empty());
@@ -235,7 +242,7 @@ impl Replicate {
         }
         Ok(Some(Self {
             url: read_url(source, "RUSHES_REPLICATE_URL", "https://api.replicate.com/v1")?,
-            authorization: parse_authorization("RUSHES_REPLICATE_TOKEN", "Bearer", &token)?,
+            keys,
             hooks: hooks.cloned(),
             secrets,
         }))
@@ -244,18 +251,23 @@ impl Replicate {
 
 impl Fal {
     fn read(source: &Source, hooks: Option<&HookAddresses>) -> Result<Option<Self>, Error> {
-        let Some(key) = source.optional::<String>("RUSHES_FAL_KEY", "a key")? else { return Ok(None) };
-        let should = "the user id of the account at fal, where RUSHES_HOOKS_URL and RUSHES_FAL_KEY are: fal signs webhooks of all users alike";
-        let user = source.optional::<String>("RUSHES_FAL_USER_ID", should)?;
-        if hooks.is_some() && user.is_none() {
+        let keys = ProviderKey::read_all(source, "RUSHES_FAL_KEY", Provider::Fal, "Key")?;
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let should = "the user id of the account at fal, with commas between those of several accounts, where RUSHES_HOOKS_URL and RUSHES_FAL_KEY are: fal signs webhooks of all users alike";
+        let users = source.optional::<String>("RUSHES_FAL_USER_ID", should)?.unwrap_or_default();
+        let users = users.split(',').map(str::trim).filter(|user| !user.is_empty());
+        let users: Vec<String> = users.map(str::to_owned).collect();
+        if hooks.is_some() && users.is_empty() {
             return Err(Error::wrong("RUSHES_FAL_USER_ID", should));
         }
         Ok(Some(Self {
             url: read_url(source, "RUSHES_FAL_URL", "https://queue.fal.run")?,
-            authorization: parse_authorization("RUSHES_FAL_KEY", "Key", &key)?,
+            keys,
             hooks: hooks.cloned(),
-            user: user.map(|user| user.trim().to_owned()),
-            keys: read_url(source, "RUSHES_FAL_JWKS_URL", "https://rest.fal.ai/.well-known/jwks.json")?,
+            users,
+            key_set: read_url(source, "RUSHES_FAL_JWKS_URL", "https://rest.fal.ai/.well-known/jwks.json")?,
             rest_url: read_url(source, "RUSHES_FAL_REST_URL", "https://rest.fal.ai")?,
             api_url: read_url(source, "RUSHES_FAL_API_URL", "https://api.fal.ai/v1")?,
         }))
@@ -264,11 +276,11 @@ impl Fal {
 
 impl OpenRouter {
     fn read(source: &Source) -> Result<Option<Self>, Error> {
-        let Some(key) = source.optional::<String>("RUSHES_OPENROUTER_KEY", "a key")? else { return Ok(None) };
-        Ok(Some(Self {
-            url: read_url(source, "RUSHES_OPENROUTER_URL", "https://openrouter.ai/api/v1")?,
-            authorization: parse_authorization("RUSHES_OPENROUTER_KEY", "Bearer", &key)?,
-        }))
+        let keys = ProviderKey::read_all(source, "RUSHES_OPENROUTER_KEY", Provider::OpenRouter, "Bearer")?;
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self { url: read_url(source, "RUSHES_OPENROUTER_URL", "https://openrouter.ai/api/v1")?, keys }))
     }
 }
 
@@ -357,8 +369,8 @@ mod tests {
         let config = read(&given).unwrap();
         let printed = format!("{config:?}");
         assert!(!printed.contains("hidden") && !printed.contains("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "{printed}");
-        assert_eq!(config.replicate.unwrap().authorization, "Bearer r8-hidden");
-        assert_eq!(config.fal.unwrap().authorization, "Key fal-hidden");
+        assert_eq!(config.replicate.unwrap().keys[0].authorization, "Bearer r8-hidden");
+        assert_eq!(config.fal.unwrap().keys[0].authorization, "Key fal-hidden");
     }
 
     #[test]

@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
+use chassis::telemetry::metric::Value;
+
 use crate::error::Error;
 use crate::metrics;
 use crate::model::{Class, Failure, Finding, ModelCheck, Outcome, Phase, Reference, Trouble, Work};
+use crate::provider::Provider;
 
 /// From when on a failing call is worth a warning.
 const LASTING: Duration = Duration::from_secs(60);
@@ -20,6 +23,7 @@ macro_rules! log {
             job = %$work.lease.job,
             model = $work.model,
             provider = $provider,
+            provider_key = Some($work.key.as_str()).filter(|key| !key.is_empty()),
             attempt = $work.attempt,
             $($field = $value,)*
             $message
@@ -89,8 +93,9 @@ pub(crate) fn order_unconfirmed(work: &Work, provider: &str, trouble: &Trouble) 
 
 /// A poll or a request to stop was not answered as it should be; it is made again. A warning once it has lasted: one failed poll
 /// is nobody's business.
-pub(crate) fn call_failed(work: &Work, provider: &'static str, phase: Phase, trouble: &Trouble) {
-    metrics::CALLS_FAILED.with([provider, phase.as_str(), trouble.outcome.as_str()]).increment(1);
+pub(crate) fn call_failed(work: &Work, provider: &dyn Provider, phase: Phase, trouble: &Trouble) {
+    count_failed(provider, phase, trouble);
+    let provider = provider.name();
     let lasting = work.clocks.poll.or(work.clocks.order).is_some_and(|elapsed| elapsed >= LASTING);
     if lasting {
         log_trouble!(warn, work, provider, trouble, "call failed", phase = phase.as_str(), polls = work.polls);
@@ -106,9 +111,21 @@ pub(crate) fn output_fetched(work: &Work, provider: &'static str, bytes: usize, 
 }
 
 /// The output is made and cannot be fetched or stored; unless it has ended, it is fetched again with the next poll.
-pub(crate) fn output_delayed(work: &Work, provider: &'static str, phase: Phase, trouble: &Trouble) {
-    metrics::CALLS_FAILED.with([provider, phase.as_str(), trouble.outcome.as_str()]).increment(1);
-    log_trouble!(warn, work, provider, trouble, "output delayed", phase = phase.as_str());
+pub(crate) fn output_delayed(work: &Work, provider: &dyn Provider, phase: Phase, trouble: &Trouble) {
+    count_failed(provider, phase, trouble);
+    log_trouble!(warn, work, provider.name(), trouble, "output delayed", phase = phase.as_str());
+}
+
+fn count_failed(provider: &dyn Provider, phase: Phase, trouble: &Trouble) {
+    let key = provider.key().to_owned();
+    let labels: [Value; 4] =
+        [provider.name().into(), key.into(), phase.as_str().into(), trouble.outcome.as_str().into()];
+    metrics::CALLS_FAILED.with(labels).increment(1);
+}
+
+/// The key that an order was sent with is not in the settings; it is asked about with those that are.
+pub(crate) fn key_missing(work: &Work, provider: &dyn Provider) {
+    log!(warn, work, provider.name(), "key missing");
 }
 
 /// The lease is another's, or cannot be kept: nothing more is said about its work here.
@@ -123,10 +140,11 @@ pub(crate) fn outcome_unreported(work: &Work, provider: &str, error: &Error) {
 
 /// A provider was asked about a model. What is not as it should be is somebody's to mend, before users order.
 pub(crate) fn model_checked(check: &ModelCheck) {
-    let ModelCheck { model, provider, finding, detail } = check;
-    metrics::MODEL_SERVED.with([model.clone()]).set(f64::from(u8::from(*finding == Finding::Served)));
+    let ModelCheck { model, provider, key, finding, detail } = check;
+    metrics::MODEL_SERVED.with([model.clone(), key.clone()]).set(f64::from(u8::from(*finding == Finding::Served)));
     if *finding != Finding::Served {
-        tracing::warn!(model, provider, finding = finding.as_str(), detail, "model check failed");
+        let provider_key = Some(key.as_str()).filter(|key| !key.is_empty());
+        tracing::warn!(model, provider, provider_key, finding = finding.as_str(), detail, "model check failed");
     }
 }
 

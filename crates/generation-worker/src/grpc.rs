@@ -93,6 +93,7 @@ fn check_to_proto(check: ModelCheck) -> proto::work::v1::ModelCheck {
     proto::work::v1::ModelCheck {
         model: check.model,
         provider: check.provider,
+        provider_key: check.key,
         finding: finding.into(),
         detail: check.detail,
     }

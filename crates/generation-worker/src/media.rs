@@ -39,8 +39,9 @@ pub(crate) struct Media {
     uploading: Arc<Semaphore>,
 }
 
-/// An upload is of one provider, where that has several places of one place, and of one object.
-type UploadKey = (&'static str, String, Name);
+/// An upload is of one provider and one key there, since only that one's account may read it; where the provider has several places
+/// of one place; and of one object.
+type UploadKey = (&'static str, String, String, Name);
 
 impl Media {
     /// Reads files from `blobs`, and has them fetched by `links` where there are any.
@@ -109,7 +110,8 @@ impl Media {
     }
 
     async fn upload(&self, order: &Order, file: &InputFile, provider: &dyn Provider) -> Result<String, Trouble> {
-        let key = (provider.name(), provider.upload_place(order).to_owned(), file.name.clone());
+        let place = provider.upload_place(order).to_owned();
+        let key = (provider.name(), provider.key().to_owned(), place, file.name.clone());
         // Whoever waited may find that another order has uploaded it.
         let _slot = self.uploading.acquire().await;
         if let Some(address) = self.known(&key) {

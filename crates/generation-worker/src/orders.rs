@@ -18,8 +18,10 @@ use crate::clients::{Unreadable, WorkClient};
 use crate::error::Error;
 use crate::media::Media;
 use crate::model::{
-    Charge, Class, Clock, Completion, Condition, Failure, Made, Outcome, Reason, Reference, Suspension, Trouble, Work,
+    Abilities, Charge, Class, Clock, Completion, Condition, Failure, Made, Outcome, Reason, Reference, Suspension,
+    Trouble, Work,
 };
+use crate::order_keys::OrderKeys;
 use crate::outcomes::{self, Context, Decision};
 use crate::outputs::Outputs;
 use crate::provider::Provider;
@@ -65,7 +67,9 @@ pub(crate) struct Orders {
 #[derive(Clone, Copy)]
 struct Attempt<'a> {
     work: &'a Work,
+    /// With the key that the order was sent with, or that knew it when it was polled.
     provider: &'a dyn Provider,
+    keys: &'a OrderKeys,
     signals: &'a Signals,
 }
 
@@ -93,30 +97,38 @@ impl From<Failure> for Stop {
 impl Attempt<'_> {
     /// What decisions depend on.
     fn context(&self, cancel: bool) -> Context {
-        Context { abilities: self.provider.abilities(), cancel }
+        Context { abilities: self.abilities(), cancel }
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.keys.abilities()
     }
 }
 
 impl Orders {
     /// Carries out the work of one lease and reports how it ended.
     pub(crate) async fn carry_out(&self, work: &Work, signals: &Signals) -> Outcome {
-        let Some(provider) = self.providers.named(&work.order.provider) else {
+        let Some(keys) = OrderKeys::find(&self.providers, &work.order.provider, &work.key) else {
             // It was ordered by a worker that has the provider's key, or by nobody.
             let charge =
                 if work.reference.is_some() || work.unconfirmed { Charge::Unknown } else { Charge::NotCharged };
             let detail = format!("there is no key here for the provider of {}, {:?}", work.model, work.order.provider);
             let mut failure = Failure::new(Class::Unavailable, Reason::ModelMisconfigured, charge, detail);
             failure.condition = Some(Condition::Misconfigured);
-            return self.finish(work, "none", Err(failure.into())).await;
+            return self.finish(work, "none", "", Err(failure.into())).await;
         };
-        let attempt = Attempt { work, provider: &*provider, signals };
+        let provider = keys.own();
+        if keys.is_lost() && !work.key.is_empty() {
+            events::key_missing(work, provider);
+        }
+        let attempt = Attempt { work, provider, keys: &keys, signals };
         let mut reference = None;
         let result = tokio::select! {
             biased;
             () = signals.lost.cancelled() => Err(Stop::LeaseLost("a heartbeat said so".to_owned())),
             result = self.run(attempt, &mut reference) => result,
         };
-        let outcome = self.finish(work, provider.name(), result).await;
+        let outcome = self.finish(work, provider.name(), provider.key(), result).await;
         if let Some(reference) = reference.filter(|_| outcome != Outcome::Suspended) {
             provider.forget(&reference);
         }
@@ -127,14 +139,14 @@ impl Orders {
     pub(crate) async fn refuse(&self, unreadable: &Unreadable) -> Outcome {
         let Unreadable { lease, failure } = unreadable;
         tracing::error!(job = %lease.job, detail = failure.detail, "work that cannot be read");
-        match self.work.fail(*lease, failure).await {
+        match self.work.fail(*lease, "", failure).await {
             Ok(_) => Outcome::Failed,
             Err(_) => Outcome::Abandoned,
         }
     }
 
     /// Reports how the work of a lease ended.
-    async fn finish(&self, work: &Work, provider: &str, result: Result<(), Stop>) -> Outcome {
+    async fn finish(&self, work: &Work, provider: &str, key: &str, result: Result<(), Stop>) -> Outcome {
         let lease = work.lease;
         let reported = match result {
             Ok(()) => return Outcome::Completed,
@@ -144,14 +156,14 @@ impl Orders {
             }
             Err(Stop::Leave) => self.work.release(lease).await.map(|()| Outcome::Released),
             Err(Stop::Suspended(suspension)) => {
-                let reported = self.work.suspend(lease, suspension).await.map(|()| Outcome::Suspended);
+                let reported = self.work.suspend(lease, key, suspension).await.map(|()| Outcome::Suspended);
                 crash::point(crash_points::SUSPENSION_ANSWERED);
                 reported
             }
             Err(Stop::Failed(failure)) => {
                 // Before the report: what the provider said is not to be lost with the lease.
                 events::order_failed(work, provider, &failure);
-                let reported = self.work.fail(lease, &failure).await.map(|_| Outcome::Failed);
+                let reported = self.work.fail(lease, key, &failure).await.map(|_| Outcome::Failed);
                 crash::point(crash_points::FAILURE_ANSWERED);
                 reported
             }
@@ -165,7 +177,7 @@ impl Orders {
     /// Takes an order from its submission to its delivery, as far as this lease goes; leaves its reference in `known`.
     async fn run(&self, attempt: Attempt<'_>, known: &mut Option<Reference>) -> Result<(), Stop> {
         crash::point(crash_points::WORK_TAKEN);
-        let Attempt { work, provider, signals } = attempt;
+        let Attempt { work, provider, signals, .. } = attempt;
         if work.cancel_requested {
             signals.cancel.cancel();
         }
@@ -173,9 +185,9 @@ impl Orders {
         let cancel = signals.cancel.is_cancelled();
         let reference = self.find_or_submit(attempt, cancel).await?;
         *known = Some(reference.clone());
-        let made = if provider.abilities().in_process {
+        let (attempt, made) = if provider.abilities().in_process {
             let span = info_span!("wait", otel.name = format!("wait {}", provider.name()));
-            self.wait(attempt, &reference).instrument(span).await?
+            (attempt, self.wait(attempt, &reference).instrument(span).await?)
         } else if work.poll || work.reference.is_some() {
             self.poll(attempt, &reference, cancel).await?
         } else {
@@ -187,7 +199,7 @@ impl Orders {
 
     /// Stores the outputs of an order that is done, and delivers them.
     async fn deliver(&self, attempt: Attempt<'_>, reference: &Reference, made: Made) -> Result<(), Stop> {
-        let Attempt { work, provider, signals } = attempt;
+        let Attempt { work, provider, signals, .. } = attempt;
         // What is made in this process is here already.
         let mut slot = None;
         if !provider.abilities().in_process {
@@ -209,7 +221,7 @@ impl Orders {
             Ok(stored) => stored,
             Err((phase, trouble)) => {
                 let decision = outcomes::decide(phase, trouble.outcome, &attempt.context(false)).at(&work.clocks);
-                events::output_delayed(work, provider.name(), phase, &trouble);
+                events::output_delayed(work, provider, phase, &trouble);
                 return Err(self.follow(attempt, decision, &trouble));
             }
         };
@@ -240,7 +252,7 @@ impl Orders {
             }
             // With neither a key that costs once nor a search, nobody can ask.
             _ => {
-                let abilities = provider.abilities();
+                let abilities = attempt.abilities();
                 // One that is to be cancelled is not sent again.
                 let resend = abilities.idempotent_submit && !attempt.signals.cancel.is_cancelled();
                 let known = resend || abilities.find_by_key;

@@ -23,6 +23,12 @@ pub trait Provider: Send + Sync + 'static {
     /// A name for spans and metrics, in lower case.
     fn name(&self) -> &'static str;
 
+    /// The public name of the key that it is called with, `fal/3f9a1c2e`; empty where it has none. A provider with several keys is
+    /// here once for each.
+    fn key(&self) -> &str {
+        ""
+    }
+
     /// What it can do.
     fn abilities(&self) -> Abilities;
 

@@ -27,7 +27,8 @@ use crate::provider::Provider;
 /// The providers of this worker, by their names; clones share them.
 #[derive(Clone, Default)]
 pub struct Registry {
-    by_name: BTreeMap<&'static str, Arc<dyn Provider>>,
+    /// Of each provider one for each key, in the order of the settings; at least one.
+    by_name: BTreeMap<&'static str, Vec<Arc<dyn Provider>>>,
 }
 
 impl Registry {
@@ -38,13 +39,13 @@ impl Registry {
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let mut registry = Self::default().with(Arc::new(Local::new(config.local.pace, config.local.threads)));
         if let Some(config) = &config.replicate {
-            registry = registry.with(Arc::new(Replicate::new(config)?));
+            registry = registry.with_each(Replicate::each(config)?);
         }
         if let Some(config) = &config.fal {
-            registry = registry.with(Arc::new(Fal::new(config)?));
+            registry = registry.with_each(Fal::each(config)?);
         }
         if let Some(config) = &config.openrouter {
-            registry = registry.with(Arc::new(OpenRouter::new(config)?));
+            registry = registry.with_each(OpenRouter::each(config)?);
         }
         if !config.cog.is_empty() {
             registry = registry.with(Arc::new(Cog::new(&config.cog)?));
@@ -52,17 +53,36 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Adds a provider under its own name.
+    /// Adds a provider under its own name and that of its key; one of the same names is replaced.
     #[must_use]
     pub fn with(mut self, provider: Arc<dyn Provider>) -> Self {
-        self.by_name.insert(provider.name(), provider);
+        let keys = self.by_name.entry(provider.name()).or_default();
+        keys.retain(|other| other.key() != provider.key());
+        keys.push(provider);
         self
     }
 
-    /// The provider of a name.
+    fn with_each(self, providers: Vec<impl Provider>) -> Self {
+        providers.into_iter().fold(self, |registry, provider| registry.with(Arc::new(provider)))
+    }
+
+    /// The provider of a name, with the first of its keys: for what any of them will do.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<Arc<dyn Provider>> {
-        self.by_name.get(name).cloned()
+        self.by_name.get(name)?.first().cloned()
+    }
+
+    /// The provider of a name with each of its keys, in the order of the settings.
+    #[must_use]
+    pub fn each_named(&self, name: &str) -> &[Arc<dyn Provider>] {
+        self.by_name.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The public names of all keys that have one.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        let keys = self.by_name.values().flatten().map(|provider| provider.key());
+        keys.filter(|key| !key.is_empty()).map(str::to_owned).collect()
     }
 
     /// The names of all, in order.

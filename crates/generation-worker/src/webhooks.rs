@@ -15,7 +15,7 @@ use crate::clients::WorkClient;
 use crate::error::Error;
 use crate::hook_addresses::HookAddresses;
 use crate::model::{CallOutcome, Confirmation, Hinted, NotVerified, Order, Reference, Webhook};
-use crate::provider::Provider;
+use crate::order_keys::OrderKeys;
 use crate::providers::Registry;
 
 /// How long the provider may take to say whether it knows an order: the webhook's sender waits meanwhile.
@@ -55,40 +55,28 @@ impl Webhooks {
         let hint =
             |confirmation| self.work.hint(provider, webhook.job, &event.id, event.reference.as_deref(), confirmation);
         let hinted = hint(Confirmation::NotAsked).await?;
-        let Hinted { confirm_at_model: Some(model), .. } = &hinted else { return Ok(hinted) };
+        let Hinted { confirm_at_model: Some(model), key, .. } = &hinted else { return Ok(hinted) };
         let Some(reference) = &event.reference else { return Ok(hinted) };
-        confirm(&*verifier, order_at(provider, model, webhook.job), reference).await?;
+        let keys = OrderKeys::find(&self.providers, provider, key).ok_or(NotVerified("no such provider here"))?;
+        confirm(&keys, order_at(provider, model, webhook.job), reference).await?;
         hint(Confirmation::Confirmed).await
     }
 }
 
 /// Asks the provider whether it knows an order of ours under this reference.
-async fn confirm(provider: &dyn Provider, order: Order, reference: &str) -> Result<(), Error> {
+async fn confirm(keys: &OrderKeys, order: Order, reference: &str) -> Result<(), Error> {
     let reference = Reference(reference.to_owned());
     let unknown = |message: String| Error::Unavailable { service: "the provider", code: "poll".to_owned(), message };
-    match timeout(CONFIRM_TIMEOUT, provider.poll(&order, &reference)).await {
+    let answer = timeout(CONFIRM_TIMEOUT, keys.poll(&order, &reference)).await.map(|(_, answer)| answer);
+    match answer {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(trouble)) if shows_order(trouble.outcome) => Ok(()),
+        Ok(Err(trouble)) if trouble.outcome.shows_order() => Ok(()),
         Ok(Err(trouble)) if trouble.outcome == CallOutcome::NotFound => {
             Err(NotVerified("its provider does not know the order that it names").into())
         }
         Ok(Err(trouble)) => Err(unknown(trouble.to_string())),
         Err(_) => Err(unknown("it does not say whether it knows the order".to_owned())),
     }
-}
-
-/// Whether what came of a poll is news of an order that the provider has.
-fn shows_order(outcome: CallOutcome) -> bool {
-    matches!(
-        outcome,
-        CallOutcome::Failed(_)
-            | CallOutcome::TimedOut(_)
-            | CallOutcome::Stopped(_)
-            | CallOutcome::OutputMissing
-            | CallOutcome::SafetyRefused
-            | CallOutcome::InputRefused
-            | CallOutcome::ModelRefused
-    )
 }
 
 /// As much of an order as a poll reads.

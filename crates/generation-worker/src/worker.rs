@@ -120,7 +120,8 @@ impl Worker {
     async fn claim(&self) -> Result<Claims, Error> {
         let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
         let free = self.slots.saturating_sub(held);
-        self.orders.work.claim(&self.name, self.providers(), free).await
+        let keys = self.orders.providers.keys();
+        self.orders.work.claim(&self.name, self.providers(), keys, free).await
     }
 
     fn begin(&mut self, work: Result<Work, Unreadable>) {

@@ -1,7 +1,7 @@
 //! Breakers: a pool or a queue whose attempts fail for a reason that is its own gets none but a probe at a time, whatever is
 //! queued, until an attempt succeeds. All workers share one, in the database.
 //!
-//! Invariants: a pool and a queue of the same name have breakers of their own; an open breaker has at most one probe under way, and a probe that never ends holds it for [`PROBE_LEASE_SECONDS`] only.
+//! Invariants: a pool, a key and a queue of the same name have breakers of their own; an open breaker has at most one probe under way, and a probe that never ends holds it for [`PROBE_LEASE_SECONDS`] only.
 //! Only a probe's own failure prolongs it: what was under way when it opened says nothing new.
 
 use std::time::Duration;
@@ -10,6 +10,7 @@ use chassis::postgres::statement;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use crate::servers::SERVED_SECONDS;
 use crate::{Error, Lease};
 
 /// So many attempts that fail one after another open a breaker, where a single one says little.
@@ -36,6 +37,8 @@ pub(crate) use concerns;
 pub enum Scope {
     /// All queues of the job's pool.
     Pool,
+    /// One of the keys with which the pool is worked; the others go on.
+    Key,
     /// The job's queue alone.
     Queue,
 }
@@ -46,6 +49,7 @@ impl Scope {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pool => "pool",
+            Self::Key => "key",
             Self::Queue => "queue",
         }
     }
@@ -55,7 +59,7 @@ impl TryFrom<String> for Scope {
     type Error = UnknownScope;
 
     fn try_from(name: String) -> Result<Self, UnknownScope> {
-        [Self::Pool, Self::Queue].into_iter().find(|scope| scope.as_str() == name).ok_or(UnknownScope(name))
+        [Self::Pool, Self::Key, Self::Queue].into_iter().find(|scope| scope.as_str() == name).ok_or(UnknownScope(name))
     }
 }
 
@@ -69,6 +73,8 @@ pub struct UnknownScope(String);
 pub struct Symptom<'a> {
     /// What is broken.
     pub scope: Scope,
+    /// The key that the attempt was made with; empty: none has a name.
+    pub key: &'a str,
     /// Why, in upper snake case.
     pub cause: &'a str,
     /// The other side's own words.
@@ -83,7 +89,7 @@ pub struct Breaker {
     /// What `target` is.
     #[sqlx(try_from = "String")]
     pub scope: Scope,
-    /// The pool or the queue.
+    /// The pool, the key or the queue.
     pub target: String,
     /// Why, in upper snake case.
     pub cause: String,
@@ -137,7 +143,8 @@ fn pause(failures: i32) -> Duration {
 pub async fn trip(tx: &mut PgConnection, lease: Lease, symptom: Symptom<'_>) -> Result<Option<Breaker>, Error> {
     let query = sqlx::query_scalar::<_, String>(
         "insert into job_breakers (kind, scope, target, cause)
-         select j.kind, $3, case $3 when 'pool' then coalesce(q.pool, j.queue) else j.queue end, $4
+         select j.kind, $3,
+                case $3 when 'pool' then coalesce(q.pool, j.queue) when 'key' then $5 else j.queue end, $4
          from jobs j left join job_queues q on q.kind = j.kind and q.queue = j.queue
          where j.id = $1 and j.fence = $2
          -- Not `do nothing`, which returns no row.
@@ -147,7 +154,8 @@ pub async fn trip(tx: &mut PgConnection, lease: Lease, symptom: Symptom<'_>) -> 
     .bind(lease.job)
     .bind(lease.fence)
     .bind(symptom.scope.as_str())
-    .bind(symptom.cause);
+    .bind(symptom.cause)
+    .bind(symptom.key);
     let target = statement("touch_breaker", query.fetch_optional(&mut *tx)).await?.ok_or(Error::StaleFence)?;
     let query = sqlx::query_as::<_, (i32, bool, bool)>(
         "select failures, open_time is not null, probe_job is not distinct from $1 from job_breakers b
@@ -181,24 +189,25 @@ pub async fn trip(tx: &mut PgConnection, lease: Lease, symptom: Symptom<'_>) -> 
     Ok(Some(breaker).filter(|_| opens && !open))
 }
 
-/// An attempt found out nothing about a breaker that it may have been the probe of: the next probe is due at once. To be called
-/// under the job's lease.
+/// An attempt found out nothing about a breaker of one of these scopes that it may have been the probe of: the next probe is due at
+/// once. To be called under the job's lease.
 ///
 /// # Errors
 /// [`Error::Postgres`].
-pub async fn pass_probe(tx: &mut PgConnection, lease: Lease) -> Result<(), Error> {
+pub async fn pass_probe(tx: &mut PgConnection, lease: Lease, scopes: &[Scope]) -> Result<(), Error> {
     let query = sqlx::query(
         "update job_breakers b set probe_job = null, probe_time = now(), update_time = now()
          from jobs j
-         where j.id = $1 and j.fence = $2 and b.kind = j.kind and b.probe_job = j.id",
+         where j.id = $1 and j.fence = $2 and b.kind = j.kind and b.probe_job = j.id and b.scope = any ($3)",
     )
     .bind(lease.job)
-    .bind(lease.fence);
+    .bind(lease.fence)
+    .bind(scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>());
     statement("pass_probe", query.execute(tx)).await?;
     Ok(())
 }
 
-/// An attempt succeeded: the breakers of its queue and of its pool close. Returns those that were open. To be called under the
+/// An attempt succeeded: the breakers of its queue and of its pool close; its key's is [`recover_key`](crate::recover_key)'s. Returns those that were open. To be called under the
 /// job's lease.
 ///
 /// # Errors
@@ -237,16 +246,21 @@ pub async fn recover(tx: &mut PgConnection, lease: Lease) -> Result<Vec<Breaker>
     Ok(closed)
 }
 
-/// The open breakers of a kind, the oldest first.
+/// The open breakers of a kind, the oldest first; of keys only those that some worker has.
 ///
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn open_breakers(tx: &mut PgConnection, kind: &str) -> Result<Vec<Breaker>, Error> {
     let query = sqlx::query_as(
-        "select scope, target, cause, detail, open_time from job_breakers where kind = $1 and open_time is not null
+        "select scope, target, cause, detail, open_time from job_breakers b
+         where kind = $1 and open_time is not null
+           and (scope <> 'key' or exists (
+               select from job_keys k
+               where k.kind = b.kind and k.key = b.target and k.seen_time > now() - make_interval(secs => $2)))
          order by open_time, scope, target",
     )
-    .bind(kind);
+    .bind(kind)
+    .bind(SERVED_SECONDS);
     Ok(statement("open_breakers", query.fetch_all(tx)).await?)
 }
 

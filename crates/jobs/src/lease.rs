@@ -74,19 +74,23 @@ pub async fn lock_leases(tx: &mut PgConnection, leases: &[Lease]) -> Result<Vec<
     Ok(statuses(leases, &statement("lock_leases", query).await?))
 }
 
+/// What [`lock_lease`] does, as a step of a statement that writes under the lease and commits by itself: it gives a row with the
+/// `account_id` where the job `$1` is leased under the fence `$2`, and none where it is not.
+#[macro_export]
+macro_rules! held_lease {
+    () => {
+        "select account_id, cancel_at is not null as cancel_requested from jobs
+         where id = $1 and fence = $2 and state = 'leased'
+         for no key update"
+    };
+}
+
 /// Locks a lease until the transaction ends, so that what the transaction writes is written by its holder.
 ///
 /// # Errors
 /// [`Error::StaleFence`], [`Error::Postgres`].
 pub async fn lock_lease(tx: &mut PgConnection, lease: Lease) -> Result<Held, Error> {
-    let query = sqlx::query_as::<_, (Uuid, bool)>(
-        "select account_id, cancel_at is not null from jobs
-         where id = $1 and fence = $2 and state = 'leased'
-         for no key update",
-    )
-    .bind(lease.job)
-    .bind(lease.fence)
-    .fetch_optional(tx);
+    let query = sqlx::query_as::<_, (Uuid, bool)>(held_lease!()).bind(lease.job).bind(lease.fence).fetch_optional(tx);
     let (account, cancel_requested) = statement("lock_leases", query).await?.ok_or(Error::StaleFence)?;
     Ok(Held { account, cancel_requested })
 }

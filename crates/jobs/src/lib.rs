@@ -10,6 +10,7 @@ mod control;
 mod delay;
 mod error;
 mod job;
+mod keys;
 mod lease;
 mod limits;
 pub mod metrics;
@@ -36,6 +37,7 @@ pub use job::{
     Enqueued, Failure, Held, Lease, LeaseStatus, Leased, NORMAL_PRIORITY, NewJob, Resolution, Retry, RetryDecision,
     Suspension,
 };
+pub use keys::{choose_keys, mark_keys, recover_key, throttle_key, trip_key};
 pub use lease::{begin_elsewhere, cancel, complete, fail, heartbeat, lock_lease, lock_leases, release, suspend};
 pub use limits::{BlockReason, Limits, QueueStatus, assign_pool, queue_status, set_running_limit, throttle_pool};
 pub use notifier::{Listener, Notifier, POLL_INTERVAL};

@@ -163,6 +163,8 @@ pub struct QueueStatus {
     pub unavailable_queues: Vec<String>,
     /// Queues that some worker was seen to serve within the last minute.
     pub served_queues: Vec<String>,
+    /// Keys whose breaker is open and whose next probe is not due.
+    pub resting_keys: Vec<String>,
 }
 
 impl QueueStatus {
@@ -173,7 +175,7 @@ impl QueueStatus {
             && self.paused.is_empty()
             && self.full_queues.is_empty()
             && self.full_accounts.is_empty()
-            && self.breakers.is_empty()
+            && self.unavailable_queues.is_empty()
     }
 
     /// Why a claimable job of this account and queue is not claimed. Of several reasons the first to be removed: while a queue
@@ -200,7 +202,7 @@ impl QueueStatus {
 /// # Errors
 /// [`Error::Postgres`].
 pub async fn queue_status(tx: &mut PgConnection, kind: &str, limits: Limits) -> Result<QueueStatus, Error> {
-    let query = sqlx::query_as::<_, (Vec<String>, Vec<String>, Vec<Uuid>, Vec<String>, Vec<String>)>(
+    let query = sqlx::query_as::<_, (Vec<String>, Vec<String>, Vec<Uuid>, Vec<String>, Vec<String>, Vec<String>, bool)>(
         "with running as materialized (
              select account_id, queue, count(*)::integer as running
              from jobs where kind = $1 and state in ('leased', 'waiting')
@@ -232,20 +234,32 @@ pub async fn queue_status(tx: &mut PgConnection, kind: &str, limits: Limits) -> 
                 -- A pool that no queue is assigned to is a queue by itself.
                 array(select coalesce(q.queue, b.target) from job_breakers b
                       left join job_queues q on b.scope = 'pool' and q.kind = $1 and q.pool = b.target
-                      where b.kind = $1 and b.open_time is not null),
+                      where b.kind = $1 and b.open_time is not null and b.scope <> 'key'),
                 array(select queue from job_servers
-                      where kind = $1 and seen_time > now() - make_interval(secs => $4) order by queue)",
+                      where kind = $1 and seen_time > now() - make_interval(secs => $4) order by queue),
+                array(select target from job_breakers
+                      where kind = $1 and scope = 'key' and open_time is not null and probe_time > now()),
+                exists (select from job_breakers where kind = $1 and open_time is not null)",
     )
     .bind(kind)
     .bind(limits.account)
     .bind(POOL_GROWTH_SECONDS)
     .bind(SERVED_SECONDS);
-    let (mut paused, full_queues, full_accounts, unavailable_queues, served_queues) =
+    let (mut paused, full_queues, full_accounts, unavailable_queues, served_queues, resting_keys, any_open) =
         statement("job_queue_status", query.fetch_one(&mut *tx)).await?;
     // Nearly always none, and then that is all.
-    let breakers = if unavailable_queues.is_empty() { Vec::new() } else { open_breakers(tx, kind).await? };
+    let breakers = if any_open { open_breakers(tx, kind).await? } else { Vec::new() };
     // The empty name, which is of all queues, comes first in order.
     let all_paused = paused.first().is_some_and(String::is_empty);
     paused.retain(|queue| !queue.is_empty());
-    Ok(QueueStatus { all_paused, paused, full_queues, full_accounts, breakers, unavailable_queues, served_queues })
+    Ok(QueueStatus {
+        all_paused,
+        paused,
+        full_queues,
+        full_accounts,
+        breakers,
+        unavailable_queues,
+        served_queues,
+        resting_keys,
+    })
 }

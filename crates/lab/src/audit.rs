@@ -279,6 +279,7 @@ mod tests {
             order: (*order).to_owned(),
             job: None,
             key: None,
+            token: 0,
             sha256: None,
             more: Vec::new(),
             input: None,

@@ -51,6 +51,9 @@ pub struct Line {
     pub job: Option<String>,
     /// The idempotency key that came with it.
     pub key: Option<String>,
+    /// The place of the token that it was made with: 0 is `token` in the settings.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub token: usize,
     /// SHA-256 of the first output, where one was made.
     pub sha256: Option<String>,
     /// SHA-256 of the others, in their order.
@@ -71,6 +74,11 @@ pub struct Line {
     /// Whether that is so for good: however often and well it is asked for, the video cannot be had.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hopeless: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it is what serde calls it with")]
+fn is_first(token: &usize) -> bool {
+    *token == 0
 }
 
 impl Line {
@@ -100,6 +108,7 @@ impl Line {
             event,
             protocol: order.protocol,
             order: order.id.clone(),
+            token: order.token,
             job,
             key: order.key.clone(),
             sha256: hashes.next(),

@@ -15,16 +15,14 @@ const PROTOCOL: Protocol = Protocol::Cog;
 
 /// Answers a request below `/cog`, whose first part is the box's name.
 pub(crate) async fn reply(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
-    if let Some(reply) = injection::away(orders, PROTOCOL) {
-        return reply;
-    }
-    if !request.is_authorized("Bearer", orders.token()) {
-        return refusals::unauthorized(PROTOCOL);
-    }
+    let token = match injection::admit(orders, request, PROTOCOL, "Bearer") {
+        Ok(token) => token,
+        Err(reply) => return reply,
+    };
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     match (&request.method, path.as_slice()) {
         (&Method::GET, [_, "health-check"]) => Reply::Json(200, json!({"status": "READY"})),
-        (&Method::PUT, [name, "predictions", id]) => submit(orders, request, name, id).await,
+        (&Method::PUT, [name, "predictions", id]) => submit(orders, request, (name, id), token).await,
         (&Method::GET, [_, "predictions", id]) => injection::unavailable(orders).unwrap_or_else(|| {
             orders.polled(PROTOCOL, id).map_or_else(
                 || refusals::no_order(PROTOCOL),
@@ -41,7 +39,7 @@ pub(crate) async fn reply(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
     }
 }
 
-async fn submit(orders: &Arc<Orders>, request: &ApiRequest, model: &str, id: &str) -> Reply {
+async fn submit(orders: &Arc<Orders>, request: &ApiRequest, (model, id): (&str, &str), token: usize) -> Reply {
     // The same id while it is known is the same prediction.
     if let Some(order) = orders.find(PROTOCOL, id) {
         return Reply::Json(202, presenters::prediction(&order, orders.address()));
@@ -58,6 +56,7 @@ async fn submit(orders: &Arc<Orders>, request: &ApiRequest, model: &str, id: &st
         webhook: None,
         key: Some(id.to_owned()),
         id: Some(id.to_owned()),
+        token,
     };
     injection::submission(orders, order, |order| (202, presenters::prediction(order, orders.address()))).await
 }

@@ -15,7 +15,7 @@ const PROTOCOL: Protocol = Protocol::Fal;
 
 /// Answers a request below `/fal-rest`, its storage, or `/fal-api`, its prices.
 pub(crate) fn side_reply(orders: &Orders, request: &ApiRequest) -> Reply {
-    if !request.is_authorized("Key", orders.token()) {
+    if orders.token_of(request, "Key").is_none() {
         return refusals::unauthorized(PROTOCOL);
     }
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
@@ -34,19 +34,17 @@ pub(crate) fn side_reply(orders: &Orders, request: &ApiRequest) -> Reply {
 
 /// Answers a request below `/fal`.
 pub(crate) async fn reply(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
-    if let Some(reply) = injection::away(orders, PROTOCOL) {
-        return reply;
-    }
-    if !request.is_authorized("Key", orders.token()) {
-        return refusals::unauthorized(PROTOCOL);
-    }
+    let token = match injection::admit(orders, request, PROTOCOL, "Key") {
+        Ok(token) => token,
+        Err(reply) => return reply,
+    };
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     match (&request.method, path.as_slice()) {
         // The app is two parts; the endpoint's own path is not in the address of a request.
         (method, [_, _, "requests", id, action @ ..]) => {
             injection::unavailable(orders).unwrap_or_else(|| poll_or_cancel(orders, method, id, action))
         }
-        (&Method::POST, [_, _, ..]) => submit(orders, request).await,
+        (&Method::POST, [_, _, ..]) => submit(orders, request, token).await,
         _ => refusals::no_model(PROTOCOL),
     }
 }
@@ -84,7 +82,7 @@ fn cancel(orders: &Orders, id: &str) -> Reply {
     }
 }
 
-async fn submit(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
+async fn submit(orders: &Arc<Orders>, request: &ApiRequest, token: usize) -> Reply {
     let app = request.path.join("/");
     if !orders.has_model(&app) {
         return refusals::no_model(PROTOCOL);
@@ -97,6 +95,7 @@ async fn submit(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
         webhook: query.find(|(name, _)| name == "fal_webhook").and_then(|(_, text)| Url::parse(&text).ok()),
         key: request.key(),
         id: None,
+        token,
     };
     let present = |order: &crate::order::Order| {
         let at = |action: &str| format!("http://{}/fal/{app}/requests/{}{action}", orders.address(), order.id);

@@ -10,15 +10,32 @@ use crate::kinds::{Kind as _, PollFault, Reception, Times};
 use crate::order::{Order, Protocol, Wrong};
 use crate::orders::{Checked, Orders, Request};
 use crate::outages::OutageKind;
-use crate::server::Reply;
+use crate::server::{ApiRequest, Reply};
 use crate::{presenters, refusals};
 
+/// The place of the token that a request shows after `scheme`.
+///
+/// # Errors
+/// The reply to a request of nobody who is known, to one about another account's order, and to any while the provider is away.
+pub(crate) fn admit(orders: &Orders, request: &ApiRequest, protocol: Protocol, scheme: &str) -> Result<usize, Reply> {
+    let token = orders.token_of(request, scheme);
+    if let Some(reply) = away(orders, protocol, token) {
+        return Err(reply);
+    }
+    let token = token.ok_or_else(|| refusals::unauthorized(protocol))?;
+    if request.path.iter().any(|part| orders.is_foreign(part, token)) {
+        return Err(refusals::no_order(protocol));
+    }
+    Ok(token)
+}
+
 /// The reply to any call while the provider is away.
-pub(crate) fn away(orders: &Orders, protocol: Protocol) -> Option<Reply> {
-    if orders.outages().now(protocol) == Some(OutageKind::Revoked) {
+fn away(orders: &Orders, protocol: Protocol, token: Option<usize>) -> Option<Reply> {
+    let outage = orders.outages().now(protocol, token);
+    if outage == Some(OutageKind::Revoked) {
         return Some(refusals::unauthorized(protocol));
     }
-    let is_out = orders.chance().is_out() || orders.outages().now(protocol) == Some(OutageKind::Errors);
+    let is_out = orders.chance().is_out() || outage == Some(OutageKind::Errors);
     is_out.then(|| match (protocol, orders.chance().is_cut()) {
         (_, false) => refusals::broken(protocol, 503),
         (Protocol::Replicate | Protocol::Cog | Protocol::OpenRouter, true) => Reply::Html(502),
@@ -66,7 +83,7 @@ pub(crate) async fn submission(
 ) -> Reply {
     let protocol = request.protocol;
     let draw = orders.chance().order(request.prompt());
-    match orders.outages().now(protocol) {
+    match orders.outages().now(protocol, Some(request.token)) {
         Some(OutageKind::Locked) => {
             return refusals::order(protocol, if protocol == Protocol::Fal { 403 } else { 402 });
         }

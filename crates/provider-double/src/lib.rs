@@ -44,4 +44,4 @@ pub use order::{Given, Protocol};
 pub use outages::{Outage, OutageKind};
 pub use png::picture;
 pub use receiver::{Received, Receiver};
-pub use settings::Settings;
+pub use settings::{MoreToken, Settings};

@@ -16,15 +16,13 @@ const PROTOCOL: Protocol = Protocol::OpenRouter;
 
 /// Answers a request below `/openrouter`.
 pub(crate) async fn reply(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
-    if let Some(reply) = injection::away(orders, PROTOCOL) {
-        return reply;
-    }
-    if !request.is_authorized("Bearer", orders.token()) {
-        return refusals::unauthorized(PROTOCOL);
-    }
+    let token = match injection::admit(orders, request, PROTOCOL, "Bearer") {
+        Ok(token) => token,
+        Err(reply) => return reply,
+    };
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     match (&request.method, path.as_slice()) {
-        (&Method::POST, ["api", "v1", "videos"]) => submit(orders, request).await,
+        (&Method::POST, ["api", "v1", "videos"]) => submit(orders, request, token).await,
         (&Method::GET, ["api", "v1", "key"]) => Reply::Json(200, json!({"data": {"label": "double"}})),
         (&Method::GET, ["api", "v1", "videos", "models"]) => {
             let models: Vec<Value> = orders.models().iter().map(|model| json!({"id": model})).collect();
@@ -52,7 +50,7 @@ fn content(orders: &Orders, request: &ApiRequest, id: &str) -> Reply {
     }
 }
 
-async fn submit(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
+async fn submit(orders: &Arc<Orders>, request: &ApiRequest, token: usize) -> Reply {
     let Some(model) = request.body["model"].as_str() else {
         return Reply::Json(400, json!({"error": {"code": 400, "message": "model: Required"}}));
     };
@@ -63,7 +61,7 @@ async fn submit(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
     if let Some(fields) = input.as_object_mut() {
         fields.remove("model");
     }
-    let order = Request { protocol: PROTOCOL, model, input: &input, webhook: None, key: None, id: None };
+    let order = Request { protocol: PROTOCOL, model, input: &input, webhook: None, key: None, id: None, token };
     let present = |order: &crate::order::Order| {
         (202, json!({"id": order.id, "polling_url": format!("/api/v1/videos/{}", order.id), "status": "pending"}))
     };

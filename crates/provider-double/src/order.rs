@@ -100,6 +100,8 @@ pub(crate) struct Order {
     pub(crate) webhook: Option<Url>,
     /// The idempotency key that came with it.
     pub(crate) key: Option<String>,
+    /// The place of the token that it was made with.
+    pub(crate) token: usize,
     /// What is wrong with its input.
     pub(crate) wrong: Option<Wrong>,
     /// Its input as it is written down, and what of it the model does not have.

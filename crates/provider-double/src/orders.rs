@@ -18,6 +18,7 @@ use crate::inputs;
 use crate::kinds::{FileFault, Kind as _};
 use crate::order::{Fate, Given, Kind, Order, Protocol, State, Wrong};
 use crate::outages::Outages;
+use crate::server::ApiRequest;
 use crate::settings::Settings;
 use crate::uploads::Uploads;
 use crate::webhooks::Webhooks;
@@ -59,6 +60,8 @@ pub(crate) struct Request<'a> {
     pub(crate) key: Option<String>,
     /// The order's name, where its client chooses it.
     pub(crate) id: Option<String>,
+    /// The place of the token that it was made with.
+    pub(crate) token: usize,
 }
 
 impl Request<'_> {
@@ -97,9 +100,22 @@ impl Orders {
         self.address
     }
 
-    /// What requests have to show.
-    pub(crate) fn token(&self) -> &str {
-        &self.settings.token
+    /// The place of the token that a request shows after this scheme; `None`: it shows none of the settings.
+    pub(crate) fn token_of(&self, request: &ApiRequest, scheme: &str) -> Option<usize> {
+        let given = request.token(scheme)?;
+        let more = self.settings.more_tokens.iter().map(|more| more.token.as_str());
+        std::iter::once(self.settings.token.as_str()).chain(more).position(|token| token == given)
+    }
+
+    /// Whose orders the token at this place knows.
+    fn account(&self, token: usize) -> &str {
+        let more = token.checked_sub(1).and_then(|at| self.settings.more_tokens.get(at));
+        more.map_or("", |more| more.account.as_str())
+    }
+
+    /// Whether an order of this name was made by another account than the one of the token at this place.
+    pub(crate) fn is_foreign(&self, id: &str, token: usize) -> bool {
+        self.known().get(id).is_some_and(|order| self.account(order.token) != self.account(token))
     }
 
     /// The pause between two bytes of a file that comes slowly.
@@ -161,7 +177,7 @@ impl Orders {
     pub(crate) fn take(self: &Arc<Self>, request: Request<'_>, mut fate: Fate, checked: Checked) -> Order {
         // Dropped is only what is known not to be there.
         let stray = self.settings.schemas.contains_key(request.model).then(|| self.stray(&request));
-        let Request { protocol, model, input, webhook, key, id } = request;
+        let Request { protocol, model, input, webhook, key, id, token } = request;
         let Checked { wrong, given } = checked;
         let mut known = self.known();
         if self.settings.keys
@@ -188,6 +204,7 @@ impl Orders {
             fate,
             webhook,
             key,
+            token,
             wrong,
             input: inputs::redacted(input),
             dropped: stray.unwrap_or_default(),

@@ -26,6 +26,9 @@ pub struct Outage {
     /// Which provider; `None`: both. Refused connections are refused for both.
     #[serde(default)]
     pub protocol: Option<Protocol>,
+    /// For which token, by its place: 0 is `token` in the settings, 1 the first of `more_tokens`; `None`: for all.
+    #[serde(default)]
+    pub token: Option<usize>,
 }
 
 /// How a provider is away.
@@ -79,13 +82,16 @@ impl Outages {
         }
     }
 
-    /// How a provider is away at the moment, if it is.
-    pub(crate) fn now(&self, protocol: Protocol) -> Option<OutageKind> {
+    /// How a provider is away at the moment for a request with the token at this place, if it is.
+    pub(crate) fn now(&self, protocol: Protocol, token: Option<usize>) -> Option<OutageKind> {
         let now = Instant::now();
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.retain(|(_, end, _)| now < *end);
         let mut open = windows.iter().filter(|(begin, ..)| *begin <= now).map(|(.., outage)| outage);
-        open.find(|outage| outage.protocol.is_none_or(|of| of == protocol)).map(|outage| outage.kind)
+        open.find(|outage| {
+            outage.protocol.is_none_or(|of| of == protocol) && (outage.token.is_none() || outage.token == token)
+        })
+        .map(|outage| outage.kind)
     }
 
     /// How many outages refuse connections.

@@ -16,19 +16,17 @@ const PROTOCOL: Protocol = Protocol::Replicate;
 
 /// Answers a request below `/replicate`.
 pub(crate) async fn reply(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
-    if let Some(reply) = injection::away(orders, PROTOCOL) {
-        return reply;
-    }
-    if !request.is_authorized("Bearer", orders.token()) {
-        return refusals::unauthorized(PROTOCOL);
-    }
+    let token = match injection::admit(orders, request, PROTOCOL, "Bearer") {
+        Ok(token) => token,
+        Err(reply) => return reply,
+    };
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     match (&request.method, path.as_slice()) {
         (&Method::POST, ["v1", "models", owner, name, "predictions"]) => {
-            submit(orders, request, &format!("{owner}/{name}")).await
+            submit(orders, request, &format!("{owner}/{name}"), token).await
         }
         (&Method::POST, ["v1", "predictions"]) if request.body["version"].is_string() => {
-            submit(orders, request, request.body["version"].as_str().unwrap_or_default()).await
+            submit(orders, request, request.body["version"].as_str().unwrap_or_default(), token).await
         }
         (&Method::GET, ["v1", "predictions", id]) => injection::unavailable(orders).unwrap_or_else(|| poll(orders, id)),
         (&Method::POST, ["v1", "predictions", id, "cancel"]) => {
@@ -43,7 +41,7 @@ pub(crate) async fn reply(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
     }
 }
 
-async fn submit(orders: &Arc<Orders>, request: &ApiRequest, model: &str) -> Reply {
+async fn submit(orders: &Arc<Orders>, request: &ApiRequest, model: &str, token: usize) -> Reply {
     let input = &request.body["input"];
     if !orders.has_model(model) {
         return refusals::no_model(PROTOCOL);
@@ -59,6 +57,7 @@ async fn submit(orders: &Arc<Orders>, request: &ApiRequest, model: &str) -> Repl
         webhook: request.body["webhook"].as_str().and_then(|text| Url::parse(text).ok()),
         key: request.key(),
         id: None,
+        token,
     };
     injection::submission(orders, order, |order| (201, presenters::prediction(order, orders.address()))).await
 }

@@ -40,10 +40,10 @@ impl ApiRequest {
         Some(self.headers.get("idempotency-key")?.to_str().ok()?.to_owned())
     }
 
-    /// Whether it shows `{scheme} {token}`.
-    pub(crate) fn is_authorized(&self, scheme: &str, token: &str) -> bool {
-        let expected = format!("{scheme} {token}");
-        self.headers.get(http::header::AUTHORIZATION).is_some_and(|given| given == expected.as_str())
+    /// The token that it shows after this scheme.
+    pub(crate) fn token(&self, scheme: &str) -> Option<&str> {
+        let given = self.headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+        given.strip_prefix(scheme)?.strip_prefix(' ')
     }
 }
 

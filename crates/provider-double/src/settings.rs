@@ -22,6 +22,9 @@ pub struct Settings {
     pub seed: u64,
     /// What requests have to show: `Bearer` and this at Replicate, `Key` and this at fal.
     pub token: String,
+    /// Further tokens, each with a health of its own in `outages`.
+    #[serde(default)]
+    pub more_tokens: Vec<MoreToken>,
     /// What Replicate's webhooks are signed with, `whsec_…`.
     pub secret: String,
     /// How long an order waits before it is begun, in milliseconds: minimum and maximum.
@@ -56,6 +59,17 @@ pub struct Settings {
     pub huge_bytes: u64,
 }
 
+/// A further token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoreToken {
+    /// What requests may show in place of the first.
+    pub token: String,
+    /// Whose orders it knows: those of all tokens of this account. The first token's is empty.
+    #[serde(default)]
+    pub account: String,
+}
+
 fn fields() -> Vec<String> {
     vec!["prompt".to_owned()]
 }
@@ -77,6 +91,7 @@ impl Settings {
             bill: bill.into(),
             seed: 1,
             token: "double-token".to_owned(),
+            more_tokens: Vec::new(),
             secret: "whsec_ZG91YmxlLXNlY3JldC1vZi10aGUtdGVzdHM=".to_owned(),
             waits: (0, 0),
             renders: (20, 60),

@@ -86,12 +86,13 @@ grants! {
     // What writes it runs with the rights of its owner.
     audit_entries { Dashboard: "select" }
     projects {
-        Dashboard: "select, insert, update (title, description, scene_count, version, update_time, delete_time), delete",
+        Dashboard: "select, insert, update (title, description, labels, scene_count, version, update_time, delete_time), delete",
         GenerationStatus: "select, update (completed_count, completed_cost_micros)",
     }
     scenes {
-        Dashboard: "select, insert, update (title, script, position, version, update_time, delete_time), delete",
-        GenerationStatus: "select, update (latest_generation, latest_version, latest_state, latest_percent, latest_stage, latest_thumbnail)",
+        Dashboard: "select, insert, update (title, script, labels, position, version, update_time, delete_time), delete",
+        GenerationStatus: "select, update (latest_generation, latest_version, latest_state, latest_percent, latest_stage, latest_thumbnail, \
+                           take_generation, take_thumbnail)",
     }
     notices {
         Dashboard: "select, insert, update, delete",
@@ -166,6 +167,7 @@ grants! {
     job_queues { GenerationStatus: "select, insert, update" }
     job_pools { GenerationStatus: "select, insert, update" }
     job_breakers { GenerationStatus: "select, insert, update, delete" }
+    job_keys { GenerationStatus: "select, insert, update, delete" }
     job_servers { GenerationStatus: "select, insert, update" }
 
     // The relay runs in each of the two that have a cache.

@@ -177,7 +177,7 @@ impl Connection {
                 // The limits of a session end its logging in.
                 sql if sql.starts_with("set statement_timeout") => {}
                 // The probe that asks whether the server lives, and what it is.
-                sql if sql.starts_with("select pg_is_in_recovery()") => count("a ping".to_owned()),
+                sql if sql.starts_with("select pg_is_in_recovery()") => count("a probe".to_owned()),
                 sql => count(sql.to_owned()),
             },
             b'F' => count("a function call".to_owned()),

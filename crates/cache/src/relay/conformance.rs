@@ -58,7 +58,7 @@ impl Pair {
         for statement in
             ["truncate outbox restart identity", "update cache_clock set l2_ns = 1", "delete from cache_key"]
         {
-            sqlx::query(statement).execute(pool.sqlx()).await.unwrap();
+            sqlx::query(statement).execute(&mut pool.connect().await.unwrap()).await.unwrap();
         }
         let model = Postgres::new(&KEYS.map(|(_, kind)| (kind, true)), 0, MAX_ROWS);
         let (ids, terms, late, drained) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -95,7 +95,7 @@ impl Pair {
                     .bind(i64::try_from(count).unwrap())
             }
         }
-        .fetch_all(self.pool.sqlx())
+        .fetch_all(&mut self.pool.connect().await.unwrap())
         .await
         .unwrap();
         real.into_iter().for_each(|id| self.committed(key, id));
@@ -131,7 +131,7 @@ impl Pair {
     async fn take(&mut self, owner: usize, expired: bool) {
         let lease = if expired { "now() - interval '1 s'" } else { "now() + interval '1 h'" };
         let set = format!("update cache_clock set lease_until = {lease} where lease_until is not null");
-        sqlx::query(sqlx::AssertSqlSafe(set)).execute(self.pool.sqlx()).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(set)).execute(&mut self.pool.connect().await.unwrap()).await.unwrap();
         if expired {
             self.at += 10 * SECOND;
         }
@@ -172,7 +172,10 @@ impl Pair {
         let ids: Vec<_> = self.drained.iter().map(|id| self.ids[usize::try_from(*id - 1).unwrap()]).collect();
         let real = store::compact(&self.pool, epoch, &format!("o{owner}"), compaction, &ids).await.unwrap();
         // The name of a new space is drawn.
-        let space = sqlx::query_scalar("select l2_ns from cache_clock").fetch_one(self.pool.sqlx()).await.unwrap();
+        let space = sqlx::query_scalar("select l2_ns from cache_clock")
+            .fetch_one(&mut self.pool.connect().await.unwrap())
+            .await
+            .unwrap();
         assert_eq!(
             real,
             self.model.compact(epoch, owner, compaction, space, &self.drained, self.at),
@@ -185,7 +188,7 @@ impl Pair {
             if *kind == Kind::Aggregate {
                 let real: i64 = sqlx::query_scalar("select cache_version($1)")
                     .bind(name)
-                    .fetch_one(self.pool.sqlx())
+                    .fetch_one(&mut self.pool.connect().await.unwrap())
                     .await
                     .unwrap();
                 assert_eq!(real, self.model.version(key), "{name}");

@@ -59,7 +59,7 @@ impl Cluster {
         let database = database.unwrap();
         let pool = pool("setup", &database.url());
         for statement in SCHEMA {
-            sqlx::query(*statement).execute(pool.sqlx()).await.unwrap();
+            sqlx::query(*statement).execute(&mut pool.connect().await.unwrap()).await.unwrap();
         }
         pool.close().await;
         Self { postgres, redis: redis.unwrap(), nats: nats.unwrap(), database, account: Uuid::new_v4() }

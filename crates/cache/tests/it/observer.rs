@@ -48,7 +48,8 @@ async fn note_from(node: &Node, tier: Tier, id: &str) -> Hit {
 
 /// Changes things without writing the outbox.
 async fn change_without_outbox(node: &Node, change: &'static str) {
-    let mut changing = node.data.sqlx().begin().await.unwrap();
+    let mut connection = node.data.connect().await.unwrap();
+    let mut changing = sqlx::Connection::begin(&mut connection).await.unwrap();
     for statement in ["alter table thing disable trigger all", change, "alter table thing enable trigger all"] {
         sqlx::query(statement).execute(&mut *changing).await.unwrap();
     }

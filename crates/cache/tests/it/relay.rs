@@ -26,12 +26,15 @@ async fn another_node_leads_when_the_lease_of_a_dead_leader_ends() {
     let two = cluster.ready_node().await;
     // The lease that a killed leader leaves behind.
     sqlx::query("update cache_clock set epoch = 1, owner = 'killed', lease_until = now() + interval '2 seconds'")
-        .execute(two.data.sqlx())
+        .execute(&mut two.data.connect().await.unwrap())
         .await
         .unwrap();
     two.change("a").await.unwrap();
     let epoch = testkit::eventually("a new epoch", LONG, async || {
-        let epoch: i64 = sqlx::query_scalar("select epoch from cache_clock").fetch_one(two.data.sqlx()).await.unwrap();
+        let epoch: i64 = sqlx::query_scalar("select epoch from cache_clock")
+            .fetch_one(&mut two.data.connect().await.unwrap())
+            .await
+            .unwrap();
         (epoch != 1).then_some(epoch)
     })
     .await
@@ -65,7 +68,10 @@ async fn compaction_keeps_the_version_and_empties_the_outbox() {
     futures::future::join_all(writers).await.into_iter().for_each(|writer| writer.unwrap());
     tokio::time::timeout(LONG, watch).await.unwrap().unwrap();
     testkit::eventually("an empty outbox", LONG, async || {
-        let left: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(node.data.sqlx()).await.unwrap();
+        let left: i64 = sqlx::query_scalar("select count(*) from outbox")
+            .fetch_one(&mut node.data.connect().await.unwrap())
+            .await
+            .unwrap();
         (left == 0).then_some(())
     })
     .await
@@ -79,12 +85,12 @@ async fn more_changes_than_one_pass_takes_all_arrive() {
     let node = cluster.ready_node().await;
     sqlx::query("insert into thing (account, id) select $1, 'n' || n from generate_series(1, 5000) n")
         .bind(node.account)
-        .execute(node.data.sqlx())
+        .execute(&mut node.data.connect().await.unwrap())
         .await
         .unwrap();
     sqlx::query("insert into outbox (key) select 'all:' || $1 from generate_series(1, 5000)")
         .bind(node.account.to_string())
-        .execute(node.data.sqlx())
+        .execute(&mut node.data.connect().await.unwrap())
         .await
         .unwrap();
     for id in ["n1", "n5000"] {
@@ -93,7 +99,7 @@ async fn more_changes_than_one_pass_takes_all_arrive() {
     testkit::eventually("the base of the aggregate", LONG, async || {
         let compacted: Option<i64> = sqlx::query_scalar("select ver from cache_key where key = $1")
             .bind(node.all().as_str())
-            .fetch_optional(node.data.sqlx())
+            .fetch_optional(&mut node.data.connect().await.unwrap())
             .await
             .unwrap();
         compacted.filter(|compacted| *compacted == 5001)
@@ -115,7 +121,7 @@ async fn a_new_epoch_costs_an_aggregate_one_validation_and_no_load() {
     cluster.redis.stop().await.unwrap();
     let loads = node.loads();
     sqlx::query("update cache_clock set epoch = 1, owner = null, lease_until = null")
-        .execute(node.data.sqlx())
+        .execute(&mut node.data.connect().await.unwrap())
         .await
         .unwrap();
     let mut validated = false;
@@ -137,7 +143,8 @@ async fn a_reset_raises_every_aggregate() {
     node.change("a").await.unwrap();
     let before = node.load_all().await.unwrap().version;
     // A truncation names no rows; its trigger calls this.
-    let mut transaction = node.data.sqlx().begin().await.unwrap();
+    let mut connection = node.data.connect().await.unwrap();
+    let mut transaction = sqlx::Connection::begin(&mut connection).await.unwrap();
     sqlx::query("truncate thing").execute(&mut *transaction).await.unwrap();
     sqlx::query("select cache_reset()").execute(&mut *transaction).await.unwrap();
     transaction.commit().await.unwrap();

@@ -31,7 +31,7 @@ use tokio::{
 
 use self::role::Role;
 use self::timeout::AdaptiveTimeout;
-use super::load::Connections;
+use super::load::Reserved;
 use crate::metrics;
 
 /// How often it probes when nothing else happens.
@@ -69,7 +69,7 @@ pub(super) struct LivenessProbe {
     /// Whether it is known how many connections the server accepts.
     connections_known: Arc<AtomicBool>,
     state: Mutex<State>,
-    _connection: Connections,
+    _reserved: Reserved,
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +113,7 @@ impl LivenessProbe {
                 started: AtomicBool::new(false),
                 connections_known: Arc::default(),
                 state: Mutex::default(),
-                _connection: Connections::reserve(1),
+                _reserved: Reserved::of(1),
             });
             *entry = Arc::downgrade(&probe);
             probe

@@ -5,33 +5,31 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use sqlx::PgPool;
-
+use super::connections::Connections;
 use crate::{metrics, telemetry};
 
-/// How many want a connection of a pool, and how many have one.
+/// How many want a connection of a pool.
 #[derive(Debug)]
 pub(super) struct Load {
     waiting: AtomicUsize,
-    held: AtomicUsize,
-    _connections: Connections,
+    _reserved: Reserved,
 }
 
 impl Load {
-    /// The load of `pool`, whose gauges are kept current for as long as it is open.
-    pub(super) fn of(name: &'static str, pool: &PgPool) -> Arc<Self> {
-        let connections = Connections::reserve(pool.options().get_max_connections());
-        let load =
-            Arc::new(Self { waiting: AtomicUsize::new(0), held: AtomicUsize::new(0), _connections: connections });
-        let (pool, seen) = (pool.clone(), Arc::clone(&load));
+    /// The load of a pool, whose gauges are kept current for as long as it is open.
+    pub(super) fn of(name: &'static str, connections: &Arc<Connections>) -> Arc<Self> {
+        let max = connections.max();
+        let reserved = Reserved::of(max);
+        let load = Arc::new(Self { waiting: AtomicUsize::new(0), _reserved: reserved });
+        let (connections, seen) = (Arc::downgrade(connections), Arc::clone(&load));
         telemetry::on_scrape(move || {
-            let open = !pool.is_closed();
-            let if_open = |value: f64| if open { value } else { 0.0 };
-            metrics::POOL_SIZE.with([name]).set(if_open(f64::from(pool.size())));
-            metrics::POOL_IDLE.with([name]).set(if_open(pool.num_idle() as f64));
+            let open = connections.upgrade().filter(|connections| !connections.is_closed());
+            let if_open = |value: f64| if open.is_some() { value } else { 0.0 };
+            metrics::POOL_SIZE.with([name]).set(open.as_ref().map_or(0.0, |open| f64::from(open.size())));
+            metrics::POOL_IDLE.with([name]).set(open.as_ref().map_or(0.0, |open| open.idle() as f64));
             metrics::POOL_WAITING.with([name]).set(if_open(seen.waiting.load(Ordering::Relaxed) as f64));
-            metrics::POOL_MAX.with([name]).set(if_open(f64::from(pool.options().get_max_connections())));
-            open
+            metrics::POOL_MAX.with([name]).set(if_open(f64::from(max)));
+            open.is_some()
         });
         load
     }
@@ -40,30 +38,20 @@ impl Load {
     pub(super) fn wait(&self) -> Count<'_> {
         Count::one(&self.waiting)
     }
-
-    /// Counts one that has a connection.
-    pub(super) fn hold(&self) -> Count<'_> {
-        Count::one(&self.held)
-    }
-
-    /// How many have a connection.
-    pub(super) fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
 }
 
 /// Connections that may be opened, counted into the process's sum for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Connections(u32);
+pub(super) struct Reserved(u32);
 
-impl Connections {
-    pub(super) fn reserve(max: u32) -> Self {
+impl Reserved {
+    pub(super) fn of(max: u32) -> Self {
         metrics::CONNECTIONS_MAX.get().increment(max);
         Self(max)
     }
 }
 
-impl Drop for Connections {
+impl Drop for Reserved {
     fn drop(&mut self) {
         metrics::CONNECTIONS_MAX.get().decrement(self.0);
     }

@@ -60,7 +60,7 @@ fn setting(parameter: &str) -> Option<&str> {
 }
 
 /// Sets up a session that has just begun.
-pub(super) async fn set_up(connection: &mut PgConnection, statement: Arc<str>) -> Result<(), sqlx::Error> {
+pub(super) async fn set_up(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(statement.to_string())).execute(connection).await?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod blobs;
+mod cancelled;
 mod client;
 mod doors;
 mod messages;

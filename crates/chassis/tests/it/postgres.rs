@@ -50,7 +50,7 @@ async fn what_is_counted_is_what_is_on_the_wire() {
     let database = Database::fresh().await.unwrap();
     let wire = RoundTrips::before(&database.url()).await.unwrap();
     let pool = pool(&wire.url(), one());
-    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
+    sqlx::query(TABLE).execute(&mut pool.connect().await.unwrap()).await.unwrap();
     // Once to prepare what the connection will then know.
     add(&pool, &["a", "b"]).await.unwrap();
     count(&pool).await.unwrap();
@@ -61,8 +61,8 @@ async fn what_is_counted_is_what_is_on_the_wire() {
     let (added, counted) = request::count_queries(add(&pool, &["c", "d"])).await;
     added.unwrap();
     assert_eq!(counted, 4, "begin, two statements, commit");
-    // The pool also pings a connection that comes back, after the work that is counted.
-    let trips: Vec<_> = wire.take().into_iter().filter(|trip| trip != "a ping").collect();
+    // Nor is anything asked of a connection that comes back; the liveness probe has one of its own.
+    let trips: Vec<_> = wire.take().into_iter().filter(|trip| trip != "a probe").collect();
     assert_eq!(trips.len(), 5, "{trips:?}");
 }
 
@@ -70,7 +70,7 @@ async fn what_is_counted_is_what_is_on_the_wire() {
 async fn an_error_rolls_everything_back_and_names_its_constraint() {
     let database = Database::fresh().await.unwrap();
     let pool = pool(&database.url(), one());
-    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
+    sqlx::query(TABLE).execute(&mut pool.connect().await.unwrap()).await.unwrap();
     let error = add(&pool, &["a", "b", "a"]).await.unwrap_err();
     assert_eq!(error.constraint(), Some("thing_once"));
     assert_eq!(error.sqlstate().as_deref(), Some("23505"));
@@ -152,7 +152,7 @@ async fn an_unresponsive_postgresql_is_noticed_in_the_middle_of_work_and_work_go
     let database = Database::fresh().await.unwrap();
     let proxy = Proxy::before_url(&database.url()).await.unwrap();
     let pool = pool(&proxy.url(&database.url()).unwrap(), slow());
-    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
+    sqlx::query(TABLE).execute(&mut pool.connect().await.unwrap()).await.unwrap();
     let faults: [(&str, Fault); 3] = [
         ("answers do not come", |proxy| proxy.black_hole(Direction::ToClient)),
         ("questions do not arrive", |proxy| proxy.black_hole(Direction::ToServer)),
@@ -242,7 +242,7 @@ async fn after_a_failover_no_connection_to_the_old_server_is_used_again() {
 async fn a_standby_answers_no_reads() {
     let database = Database::fresh().await.unwrap();
     let pool = pool(&database.url(), kept());
-    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
+    sqlx::query(TABLE).execute(&mut pool.connect().await.unwrap()).await.unwrap();
     count(&pool).await.unwrap();
     // A server that says that it follows another one.
     let path = format!("alter database {} set search_path = public, pg_catalog", database.name());
@@ -279,7 +279,7 @@ async fn idle_connections_that_vanished_are_replaced_in_time() {
     let url = proxy.url(&database.url()).unwrap();
     let settings = PoolSettings { acquire: Duration::from_secs(1), ..kept() };
     let pool = pool(&url, settings);
-    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
+    sqlx::query(TABLE).execute(&mut pool.connect().await.unwrap()).await.unwrap();
     let both = tokio::join!(count(&pool), count(&pool));
     assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
     // The connections that are idle now are forgotten; the probe's is not, since it is never idle.
@@ -297,7 +297,7 @@ async fn sessions_that_the_server_ended_while_idle_are_replaced() {
     let limit = format!("alter database {} set idle_session_timeout = '1500ms'", database.name());
     execute(&database.url(), &[&limit]).await;
     let pool = pool(&database.url(), kept());
-    sqlx::query(TABLE).execute(pool.sqlx()).await.unwrap();
+    sqlx::query(TABLE).execute(&mut pool.connect().await.unwrap()).await.unwrap();
     let both = tokio::join!(count(&pool), count(&pool));
     assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
     tokio::time::sleep(Duration::from_millis(2_600)).await;
@@ -339,8 +339,7 @@ async fn a_requests_transaction_writes_its_accounts_rows_alone() {
     assert_eq!(pool.transaction_of(accounts[0], "rename", rename).await.unwrap(), 1);
     drop(wire.take());
     assert_eq!(pool.transaction_of(accounts[1], "rename", rename).await.unwrap(), 1);
-    // A connection that goes back to its pool is pinged, and nobody waits for that.
-    let asked: Vec<_> = wire.take().into_iter().filter(|sql| sql != "a ping").collect();
+    let asked: Vec<_> = wire.take().into_iter().filter(|sql| sql != "a probe").collect();
     assert_eq!(asked.len(), 3, "begin, the update, commit: the account costs no round trip: {asked:?}");
     // What works for all accounts does so on the same connection.
     assert_eq!(pool.transaction("rename_all", rename).await.unwrap(), 2);

@@ -13,6 +13,7 @@ use proto::generations::v1::{BatchGetGenerationsRequest, State};
 use tonic::Code;
 
 use crate::client::backoff::Backoff;
+use crate::client::labels;
 use crate::client::session::Session;
 use crate::failure::Exit;
 use crate::{config, json, out, show};
@@ -138,12 +139,12 @@ impl Videos {
 
 /// The names of the completed generations on a dashboard, each once.
 fn completed(dashboard: &Dashboard) -> Vec<String> {
-    let latest =
-        dashboard.projects.iter().flat_map(|project| &project.scenes).filter_map(|scene| scene.latest.as_ref());
-    let latest = latest.map(|latest| (latest.state, &latest.name));
+    let scenes = || dashboard.projects.iter().flat_map(|project| &project.scenes);
+    let latest = scenes().filter_map(|scene| scene.latest.as_ref()).map(|latest| (latest.state, &latest.name));
     let recent = dashboard.recent_generations.iter().map(|recent| (recent.state, &recent.name));
     let completed = latest.chain(recent).filter(|(state, _)| *state == State::Completed as i32);
-    let names: std::collections::BTreeSet<_> = completed.map(|(_, name)| name.clone()).collect();
+    let takes = scenes().filter_map(|scene| scene.take.as_ref()).map(|take| &take.name);
+    let names: std::collections::BTreeSet<_> = completed.map(|(_, name)| name).chain(takes).cloned().collect();
     names.into_iter().collect()
 }
 
@@ -194,6 +195,7 @@ fn write_project(out: &mut String, project: &ProjectCard, videos: &Videos) -> st
     let (scenes, completed) = (project.scene_count, project.completed_count);
     writeln!(out, "{}  {}", project.title, project.name)?;
     writeln!(out, "  {scenes} scenes, {completed} completed generations, {cost} credits")?;
+    labels::write_line(out, "  ", &project.labels);
     for scene in &project.scenes {
         write_scene(out, scene, videos)?;
     }
@@ -207,22 +209,35 @@ fn write_project(out: &mut String, project: &ProjectCard, videos: &Videos) -> st
 fn write_scene(out: &mut String, scene: &SceneCard, videos: &Videos) -> std::fmt::Result {
     writeln!(out, "  {:>2}. {}", scene.position + 1, show::short(&scene.title, 60))?;
     writeln!(out, "      {}", scene.name)?;
+    labels::write_line(out, "      ", &scene.labels);
+    if let Some(take) = &scene.take {
+        let is_latest = scene.latest.as_ref().is_some_and(|latest| latest.name == take.name);
+        writeln!(out, "      take    {}{}", take.name, if is_latest { "  (the latest)" } else { "" })?;
+        if !is_latest {
+            write_pictures(out, videos, &take.name, &take.thumbnail_url)?;
+        }
+    }
     let Some(latest) = &scene.latest else { return Ok(()) };
     let step = if show::is_terminal(latest.state) { "" } else { latest.stage.as_str() };
     let line = format!("{:<10} {:>3} %  {}  {step}", show::state(latest.state), latest.percent, latest.name);
     writeln!(out, "      {}", line.trim_end())?;
-    if let Some(url) = videos.0.get(&latest.name) {
+    write_pictures(out, videos, &latest.name, &latest.thumbnail_url)
+}
+
+/// Where the video and the poster of a scene's generation are, as far as they are known.
+fn write_pictures(out: &mut String, videos: &Videos, generation: &str, poster: &str) -> std::fmt::Result {
+    if let Some(url) = videos.0.get(generation) {
         writeln!(out, "      video   {url}")?;
     }
-    if !latest.thumbnail_url.is_empty() {
-        writeln!(out, "      poster  {}", latest.thumbnail_url)?;
+    if !poster.is_empty() {
+        writeln!(out, "      poster  {poster}")?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::dashboard::v1::LatestGeneration;
+    use proto::dashboard::v1::{ChosenTake, LatestGeneration};
 
     use super::*;
 
@@ -253,5 +268,30 @@ mod tests {
         for word in ["projects/p1", &scene, &name, "http://gateway/assets/a1"] {
             assert!(shown.split_whitespace().any(|shown| shown == word), "{word}: {shown}");
         }
+    }
+
+    #[test]
+    fn a_take_is_shown_with_its_video_beside_a_latest_that_is_another() {
+        let mut scene = SceneCard {
+            latest: Some(LatestGeneration { name: "generations/g2".to_owned(), ..Default::default() }),
+            take: Some(ChosenTake { name: "generations/g1".to_owned(), thumbnail_url: "http://p1".to_owned() }),
+            ..Default::default()
+        };
+        let videos = Videos(BTreeMap::from([("generations/g1".to_owned(), "http://v1".to_owned())]));
+        let shown = |scene: &SceneCard| {
+            let mut out = String::new();
+            write_scene(&mut out, scene, &videos).unwrap();
+            out
+        };
+        let text = shown(&scene);
+        let at = |word: &str| text.find(word).unwrap_or_else(|| panic!("{word}: {text}"));
+        assert!(at("take    generations/g1") < at("http://v1") && at("http://p1") < at("generations/g2"));
+        let dashboard = Dashboard {
+            projects: vec![ProjectCard { scenes: vec![scene.clone()], ..Default::default() }],
+            ..Default::default()
+        };
+        assert_eq!(completed(&dashboard), ["generations/g1"]);
+        scene.take = Some(ChosenTake { name: "generations/g2".to_owned(), ..Default::default() });
+        assert!(shown(&scene).contains("generations/g2  (the latest)"), "{}", shown(&scene));
     }
 }

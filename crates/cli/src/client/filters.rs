@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 use proto::generations::v1::{ListGenerationsRequest, State};
 
+use crate::client::labels;
+
 /// Which generations are listed; all restrictions hold.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Filters {
@@ -16,7 +18,7 @@ pub(crate) struct Filters {
     #[arg(long, default_value = "")]
     model: String,
     /// KEY=VALUE; may be given several times.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = labels::parse)]
     labels: Vec<(String, String)>,
     /// Of this end user.
     #[arg(long, default_value = "")]
@@ -82,11 +84,6 @@ fn quoted(text: &str) -> String {
 fn state(text: &str) -> Result<State, String> {
     let state = State::from_str_name(&text.to_uppercase()).filter(|state| *state != State::Unspecified);
     state.ok_or_else(|| "a state is queued, processing, completed, failed and the like".to_owned())
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("a label is KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]

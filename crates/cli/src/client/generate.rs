@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::client::backoff::Backoff;
 use crate::client::bar::Bar;
 use crate::client::generations::{self, GENERATION};
+use crate::client::labels::Labels;
 use crate::client::models;
 use crate::client::session::Session;
 use crate::failure::{Exit, Failure};
@@ -49,9 +50,8 @@ pub struct Generate {
     /// Refuse it if it would hold more than so many credits.
     #[arg(long, value_name = "CREDITS")]
     max_price: Option<String>,
-    /// A label of one's own, key=value; may be given several times.
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    labels: Vec<String>,
+    #[command(flatten)]
+    labels: Labels,
     /// For whom it is made.
     #[arg(long, default_value = "", hide_default_value = true)]
     end_user: String,
@@ -72,7 +72,6 @@ pub struct Watch {
 impl Generate {
     pub(crate) async fn run(self, session: &Session) -> Result<Exit> {
         let max_price_micros = self.max_price.as_deref().map(parse_credits).transpose()?;
-        let labels = self.labels.iter().map(|label| parse_label(label)).collect::<Result<_>>()?;
         let model = match self.inputs.has_own() {
             true => Some(models::get(session, &self.model).await?),
             false => None,
@@ -85,7 +84,7 @@ impl Generate {
             validate_only: true,
             priority: if self.background { Priority::Background } else { Priority::Normal }.into(),
             max_price_micros,
-            labels,
+            labels: self.labels.into_map(),
             end_user: self.end_user,
         };
         if self.validate_only {
@@ -151,12 +150,6 @@ fn parse_credits(text: &str) -> Result<i64> {
         return Err(wrong().into());
     }
     format!("{whole}{places:0<6}").parse().map_err(|_| wrong().into())
-}
-
-fn parse_label(text: &str) -> Result<(String, String)> {
-    let label = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
-    label
-        .ok_or_else(|| Failure::new(format!("--label {text} is none")).todo("write key=value").exit(Exit::Usage).into())
 }
 
 impl Watch {

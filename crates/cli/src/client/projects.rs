@@ -10,6 +10,7 @@ use proto::projects::v1::{
 };
 use uuid::Uuid;
 
+use crate::client::labels::{self, Labels, NewLabels};
 use crate::client::mask;
 use crate::client::session::Session;
 use crate::failure::Exit;
@@ -28,6 +29,8 @@ pub enum Command {
         /// At most 2,000 characters.
         #[arg(long, default_value = "")]
         description: String,
+        #[command(flatten)]
+        labels: Labels,
     },
     /// Show one project.
     Get {
@@ -43,7 +46,7 @@ pub enum Command {
         #[arg(long, default_value = "")]
         page_token: String,
     },
-    /// Change a project's title or description.
+    /// Change a project's title, description or labels.
     Update {
         /// projects/….
         name: String,
@@ -53,6 +56,8 @@ pub enum Command {
         /// The new description.
         #[arg(long)]
         description: Option<String>,
+        #[command(flatten)]
+        labels: NewLabels,
         /// Change it only in this version.
         #[arg(long, default_value = "")]
         etag: String,
@@ -72,8 +77,8 @@ impl Command {
         let mut client = ProjectServiceClient::new(session.gateway()?);
         let failed = |status: tonic::Status| session.failed(&status);
         match self {
-            Self::Create { title, description } => {
-                let project = Some(Project { title, description, ..Project::default() });
+            Self::Create { title, description, labels } => {
+                let project = Some(Project { title, description, labels: labels.into_map(), ..Project::default() });
                 let request = CreateProjectRequest { project, request_id: Uuid::now_v7().to_string() };
                 let answer = client.create_project(session.request(request)?).await.map_err(failed)?;
                 session.show(PROJECT, answer.get_ref(), text)
@@ -94,14 +99,18 @@ impl Command {
                     out
                 })
             }
-            Self::Update { name, title, description, etag } => {
-                let update_mask =
-                    Some(mask::of(&[("title", title.is_some()), ("description", description.is_some())])?);
+            Self::Update { name, title, description, labels, etag } => {
+                let update_mask = Some(mask::of(&[
+                    ("title", "--title", title.is_some()),
+                    ("description", "--description", description.is_some()),
+                    ("labels", "--label", labels.is_given()),
+                ])?);
                 let project = Project {
                     name,
                     etag,
                     title: title.unwrap_or_default(),
                     description: description.unwrap_or_default(),
+                    labels: labels.into_map(),
                     ..Project::default()
                 };
                 let request = UpdateProjectRequest { project: Some(project), update_mask };
@@ -135,6 +144,7 @@ fn text(project: &Project) -> String {
         let _ = writeln!(out, "  {}", project.description);
     }
     let _ = writeln!(out, "  {scenes} scenes, {completed} completed generations, {cost} credits");
+    labels::write_line(&mut out, "  ", &project.labels);
     let _ = writeln!(out, "  etag {}", project.etag);
     out
 }

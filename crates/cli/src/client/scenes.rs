@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use clap::Subcommand;
+use proto::generations::v1::SetTakeRequest;
+use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::projects::v1::{
     CreateSceneRequest, DeleteSceneRequest, GetSceneRequest, ListScenesRequest, ReorderScenesRequest, Scene,
@@ -11,6 +13,7 @@ use proto::projects::v1::{
 };
 use uuid::Uuid;
 
+use crate::client::labels::{self, Labels, NewLabels};
 use crate::client::mask;
 use crate::client::projects::deleted;
 use crate::client::session::Session;
@@ -33,6 +36,8 @@ pub enum Command {
         /// What the scene shows; at most 2,000 characters.
         #[arg(long, default_value = "")]
         script: String,
+        #[command(flatten)]
+        labels: Labels,
     },
     /// Show one scene.
     Get {
@@ -51,7 +56,7 @@ pub enum Command {
         #[arg(long, default_value = "")]
         page_token: String,
     },
-    /// Change a scene's title or script.
+    /// Change a scene's title, script or labels.
     Update {
         /// projects/…/scenes/….
         name: String,
@@ -61,6 +66,8 @@ pub enum Command {
         /// The new script.
         #[arg(long)]
         script: Option<String>,
+        #[command(flatten)]
+        labels: NewLabels,
         /// Change it only in this version.
         #[arg(long, default_value = "")]
         etag: String,
@@ -72,6 +79,17 @@ pub enum Command {
         /// Delete it only in this version.
         #[arg(long, default_value = "")]
         etag: String,
+    },
+    /// Choose the take of a scene: the generation that stands for it, whatever is generated after it.
+    Take {
+        /// projects/…/scenes/….
+        name: String,
+        /// generations/… of the scene, COMPLETED.
+        #[arg(required_unless_present = "none")]
+        generation: Option<String>,
+        /// Take the choice back.
+        #[arg(long, conflicts_with = "generation")]
+        none: bool,
     },
     /// Put all scenes of a project into the order given.
     Reorder {
@@ -89,10 +107,10 @@ impl Command {
         let mut client = ProjectServiceClient::new(session.gateway()?);
         let failed = |status: tonic::Status| session.failed(&status);
         match self {
-            Self::Create { project, title, script } => {
+            Self::Create { project, title, script, labels } => {
                 let request = CreateSceneRequest {
                     parent: project,
-                    scene: Some(Scene { title, script, ..Scene::default() }),
+                    scene: Some(Scene { title, script, labels: labels.into_map(), ..Scene::default() }),
                     request_id: Uuid::now_v7().to_string(),
                 };
                 let answer = client.create_scene(session.request(request)?).await.map_err(failed)?;
@@ -114,13 +132,18 @@ impl Command {
                     out
                 })
             }
-            Self::Update { name, title, script, etag } => {
-                let update_mask = Some(mask::of(&[("title", title.is_some()), ("script", script.is_some())])?);
+            Self::Update { name, title, script, labels, etag } => {
+                let update_mask = Some(mask::of(&[
+                    ("title", "--title", title.is_some()),
+                    ("script", "--script", script.is_some()),
+                    ("labels", "--label", labels.is_given()),
+                ])?);
                 let scene = Scene {
                     name,
                     etag,
                     title: title.unwrap_or_default(),
                     script: script.unwrap_or_default(),
+                    labels: labels.into_map(),
                     ..Scene::default()
                 };
                 let request = UpdateSceneRequest { scene: Some(scene), update_mask };
@@ -131,6 +154,15 @@ impl Command {
                 let request = session.request(DeleteSceneRequest { name: name.clone(), etag })?;
                 client.delete_scene(request).await.map_err(failed)?;
                 deleted(session, &name)
+            }
+            Self::Take { name, generation, none: _ } => {
+                let request = SetTakeRequest { scene: name, generation: generation.unwrap_or_default() };
+                let mut client = GenerationServiceClient::new(session.gateway()?);
+                let answer = client.set_take(session.request(request)?).await.map_err(failed)?;
+                session.show("rushes.generations.v1.Take", answer.get_ref(), |take| {
+                    let chosen = if take.generation.is_empty() { "none" } else { take.generation.as_str() };
+                    format!("{}\n  take {chosen}\n", take.scene)
+                })
             }
             Self::Reorder { project, scenes } => {
                 let request = session.request(ReorderScenesRequest { parent: project, scenes })?;
@@ -151,6 +183,10 @@ fn text(scene: &Scene) -> String {
     if !scene.latest_generation.is_empty() {
         let _ = writeln!(out, "  latest {}", scene.latest_generation);
     }
+    if !scene.take.is_empty() {
+        let _ = writeln!(out, "  take {}", scene.take);
+    }
+    labels::write_line(&mut out, "  ", &scene.labels);
     let _ = writeln!(out, "  etag {}", scene.etag);
     out
 }

@@ -1,5 +1,7 @@
 //! ProjectService. Its requests about scenes are parsed in `scenes`.
 
+use std::collections::HashMap;
+
 use chassis::fields::Fields;
 use domain::id::{AccountId, ProjectId};
 use domain::page::{self, Page};
@@ -11,7 +13,7 @@ use proto::projects::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::request::{MAX_TEXT, MAX_TITLE, parse_page, unpack};
+use super::request::{MAX_TEXT, MAX_TITLE, label_parts, parse_page, unpack};
 use super::scenes;
 use crate::error::Error;
 use crate::etag::IfMatch;
@@ -114,8 +116,9 @@ impl ProjectService for ProjectsApi {
         let (account, request) = unpack(request)?;
         let (project, order) = scenes::parse_reorder(&request)?;
         let scenes = self.scenes.reorder(account, project, &order).await?;
-        // 500 scripts in one message would be more than clients take, and a reorder changes none.
-        let scenes = scenes.into_iter().map(|scene| Scene { script: String::new(), ..scene_to_proto(scene) });
+        // Those of 500 scenes in one message would be more than clients take, and a reorder changes none.
+        let short = |scene| Scene { script: String::new(), labels: HashMap::new(), ..scene_to_proto(scene) };
+        let scenes = scenes.into_iter().map(short);
         Ok(Response::new(ReorderScenesResponse { scenes: scenes.collect() }))
     }
 }
@@ -134,20 +137,24 @@ fn parse_list(account: AccountId, request: &ListProjectsRequest) -> Result<Page,
 
 fn parse_create(request: CreateProjectRequest) -> Result<(NewProject, Option<IdempotencyKey>), Error> {
     let mut fields = Fields::default();
-    let Project { title, description, .. } = request.project.unwrap_or_default();
+    let Project { title, description, labels, .. } = request.project.unwrap_or_default();
     let title = fields.line("project.title", title, MAX_TITLE);
     let description = fields.text("project.description", description, MAX_TEXT);
+    let labels = fields.labels("project.labels", labels);
     let id = fields.request_id(&request.request_id);
-    let ((title, description), id) = fields.done(title.zip(description).zip(id))?;
-    let key = id.map(|id| IdempotencyKey::new(id, &[title.as_bytes(), description.as_bytes()]));
-    Ok((NewProject { title, description }, key))
+    let (((title, description), labels), id) = fields.done(title.zip(description).zip(labels).zip(id))?;
+    let mut body = vec![title.as_bytes(), description.as_bytes()];
+    body.extend(label_parts(&labels));
+    let key = id.map(|id| IdempotencyKey::new(id, &body));
+    Ok((NewProject { title, description, labels }, key))
 }
 
 fn parse_update(request: UpdateProjectRequest) -> Result<(ProjectId, ProjectChange, IfMatch), Error> {
     let mut fields = Fields::default();
-    let Project { name, etag, title, description, .. } = request.project.unwrap_or_default();
+    let Project { name, etag, title, description, labels, .. } = request.project.unwrap_or_default();
     let id = fields.take("project.name", ProjectId::from_name(&name));
-    let filled = [("title", !title.is_empty()), ("description", !description.is_empty())];
+    let filled =
+        [("title", !title.is_empty()), ("description", !description.is_empty()), ("labels", !labels.is_empty())];
     let named = fields.update_mask(request.update_mask.as_ref().map(|mask| mask.paths.as_slice()), &filled);
     let mut change = ProjectChange::default();
     if named.contains(&"title") {
@@ -155,6 +162,9 @@ fn parse_update(request: UpdateProjectRequest) -> Result<(ProjectId, ProjectChan
     }
     if named.contains(&"description") {
         change.description = fields.text("project.description", description, MAX_TEXT);
+    }
+    if named.contains(&"labels") {
+        change.labels = fields.labels("project.labels", labels);
     }
     Ok((fields.done(id)?, change, IfMatch::parse(&etag)))
 }

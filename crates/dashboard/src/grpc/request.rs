@@ -1,5 +1,7 @@
 //! What the parsers of all requests share: the caller, the page, and the limits of texts.
 
+use std::collections::BTreeMap;
+
 use chassis::fields::Fields;
 use chassis::request::caller::Caller;
 use chassis::status::Failure;
@@ -20,6 +22,12 @@ pub(super) const MAX_EMAIL: usize = 320;
 pub(super) fn unpack<T>(request: Request<T>) -> Result<(AccountId, T), Failure> {
     let caller = Caller::of(&request)?;
     Ok((AccountId(caller.account), request.into_inner()))
+}
+
+/// Labels as parts of a request's body. Without labels there is none, so that the body is what it was before there were any, and a
+/// repetition finds what was created then.
+pub(super) fn label_parts(labels: &BTreeMap<String, String>) -> impl Iterator<Item = &[u8]> {
+    labels.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()])
 }
 
 /// The page of `listing` that `page_size` and `page_token` ask for.

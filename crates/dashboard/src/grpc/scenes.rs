@@ -8,7 +8,7 @@ use domain::name::SceneName;
 use domain::page::Page;
 use proto::projects::v1::{CreateSceneRequest, ListScenesRequest, ReorderScenesRequest, Scene, UpdateSceneRequest};
 
-use super::request::{MAX_TEXT, MAX_TITLE, parse_page};
+use super::request::{MAX_TEXT, MAX_TITLE, label_parts, parse_page};
 use crate::error::Error;
 use crate::etag::IfMatch;
 use crate::idempotency::IdempotencyKey;
@@ -25,13 +25,17 @@ pub(super) fn parse_create(
 ) -> Result<(ProjectId, NewScene, Option<IdempotencyKey>), Error> {
     let mut fields = Fields::default();
     let project = fields.take("parent", ProjectId::from_name(&request.parent));
-    let Scene { title, script, .. } = request.scene.unwrap_or_default();
+    let Scene { title, script, labels, .. } = request.scene.unwrap_or_default();
     let title = fields.line("scene.title", title, MAX_TITLE);
     let script = fields.text("scene.script", script, MAX_TEXT);
+    let labels = fields.labels("scene.labels", labels);
     let id = fields.request_id(&request.request_id);
-    let ((project, title), (script, id)) = fields.done(project.zip(title).zip(script.zip(id)))?;
-    let key = id.map(|id| IdempotencyKey::new(id, &[project.0.as_bytes(), title.as_bytes(), script.as_bytes()]));
-    Ok((project, NewScene { title, script }, key))
+    let read = project.zip(title).zip(script.zip(labels)).zip(id);
+    let (((project, title), (script, labels)), id) = fields.done(read)?;
+    let mut body = vec![project.0.as_bytes().as_slice(), title.as_bytes(), script.as_bytes()];
+    body.extend(label_parts(&labels));
+    let key = id.map(|id| IdempotencyKey::new(id, &body));
+    Ok((project, NewScene { title, script, labels }, key))
 }
 
 pub(super) fn parse_list(account: AccountId, request: &ListScenesRequest) -> Result<(ProjectId, Page), Error> {
@@ -46,9 +50,9 @@ pub(super) fn parse_list(account: AccountId, request: &ListScenesRequest) -> Res
 
 pub(super) fn parse_update(request: UpdateSceneRequest) -> Result<(SceneName, SceneChange, IfMatch), Error> {
     let mut fields = Fields::default();
-    let Scene { name, etag, title, script, .. } = request.scene.unwrap_or_default();
+    let Scene { name, etag, title, script, labels, .. } = request.scene.unwrap_or_default();
     let name = fields.take("scene.name", SceneName::parse(&name));
-    let filled = [("title", !title.is_empty()), ("script", !script.is_empty())];
+    let filled = [("title", !title.is_empty()), ("script", !script.is_empty()), ("labels", !labels.is_empty())];
     let named = fields.update_mask(request.update_mask.as_ref().map(|mask| mask.paths.as_slice()), &filled);
     let mut change = SceneChange::default();
     if named.contains(&"title") {
@@ -56,6 +60,9 @@ pub(super) fn parse_update(request: UpdateSceneRequest) -> Result<(SceneName, Sc
     }
     if named.contains(&"script") {
         change.script = fields.text("scene.script", script, MAX_TEXT);
+    }
+    if named.contains(&"labels") {
+        change.labels = fields.labels("scene.labels", labels);
     }
     Ok((fields.done(name)?, change, IfMatch::parse(&etag)))
 }

@@ -1,5 +1,7 @@
 //! The dashboard and its parts.
 
+use std::collections::BTreeMap;
+
 use domain::generation::State;
 use domain::id::{GenerationId, NoticeId, ProjectId};
 use domain::money::Micros;
@@ -49,16 +51,28 @@ pub(crate) struct ProjectCard {
     pub(crate) completed_count: i64,
     pub(crate) completed_cost: Micros,
     pub(crate) create_time: OffsetDateTime,
+    /// `None` where they are more than a card takes.
+    pub(crate) labels: Option<BTreeMap<String, String>>,
     pub(crate) scenes: Vec<SceneCard>,
 }
 
-/// A scene with its latest generation.
+/// A scene with its latest generation and its take.
 #[derive(Clone, Debug)]
 pub(crate) struct SceneCard {
     pub(crate) name: SceneName,
     pub(crate) title: String,
     pub(crate) position: i32,
     pub(crate) latest: Option<LatestGeneration>,
+    pub(crate) take: Option<Take>,
+    /// `None` where they are more than a card takes.
+    pub(crate) labels: Option<BTreeMap<String, String>>,
+}
+
+/// The generation that was chosen as the take of a scene.
+#[derive(Clone, Debug)]
+pub(crate) struct Take {
+    pub(crate) id: GenerationId,
+    pub(crate) thumbnail: Option<String>,
 }
 
 /// The latest generation of a scene.

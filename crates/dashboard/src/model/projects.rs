@@ -1,5 +1,7 @@
 //! Projects.
 
+use std::collections::BTreeMap;
+
 use domain::id::ProjectId;
 use domain::money::Micros;
 use time::OffsetDateTime;
@@ -10,6 +12,7 @@ pub(crate) struct Project {
     pub(crate) id: ProjectId,
     pub(crate) title: String,
     pub(crate) description: String,
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) scene_count: i32,
     /// Written by generation-status, as is `completed_cost`.
     pub(crate) completed_count: i64,
@@ -25,6 +28,7 @@ pub(crate) struct Project {
 pub(crate) struct NewProject {
     pub(crate) title: String,
     pub(crate) description: String,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// An update of a project; `None` where it stays as it is.
@@ -32,4 +36,6 @@ pub(crate) struct NewProject {
 pub(crate) struct ProjectChange {
     pub(crate) title: Option<String>,
     pub(crate) description: Option<String>,
+    /// All of them, in place of those before.
+    pub(crate) labels: Option<BTreeMap<String, String>>,
 }

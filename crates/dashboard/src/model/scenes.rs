@@ -1,5 +1,7 @@
 //! Scenes.
 
+use std::collections::BTreeMap;
+
 use domain::id::GenerationId;
 use domain::name::SceneName;
 use time::OffsetDateTime;
@@ -13,11 +15,14 @@ pub(crate) struct Scene {
     pub(crate) name: SceneName,
     pub(crate) title: String,
     pub(crate) script: String,
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) position: i32,
     /// Of what the user wrote: a generation that runs does not raise it.
     pub(crate) version: i64,
     /// Written by generation-status.
     pub(crate) latest_generation: Option<GenerationId>,
+    /// The generation that was chosen; written by generation-status.
+    pub(crate) take: Option<GenerationId>,
     pub(crate) create_time: OffsetDateTime,
     pub(crate) update_time: OffsetDateTime,
 }
@@ -27,6 +32,7 @@ pub(crate) struct Scene {
 pub(crate) struct NewScene {
     pub(crate) title: String,
     pub(crate) script: String,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// An update of a scene; `None` where it stays as it is.
@@ -34,6 +40,8 @@ pub(crate) struct NewScene {
 pub(crate) struct SceneChange {
     pub(crate) title: Option<String>,
     pub(crate) script: Option<String>,
+    /// All of them, in place of those before.
+    pub(crate) labels: Option<BTreeMap<String, String>>,
 }
 
 /// The scene that a create returns.

@@ -3,9 +3,11 @@
 //! Invariant: both are made of the same text (see `sections`), so an answer that was read section by section has the content
 //! that the one statement would have given. Neither reads history: a scene's row has its latest generation, and a project's
 //! row its cost. Rows of all sections have one shape, so the answer crosses the wire as plain binary columns: the database
-//! builds no JSON and nothing here parses any.
+//! builds no JSON, and nothing here parses any but the labels of what has some.
 
 mod sections;
+
+use std::collections::BTreeMap;
 
 use chassis::postgres;
 use domain::generation::State;
@@ -13,11 +15,13 @@ use domain::id::{AccountId, GenerationId, NoticeId, ProjectId, SceneId};
 use domain::money::Micros;
 use domain::name::SceneName;
 use domain::page::{Cursor, Page};
+use sqlx::types::Json;
 
 use self::sections::Row;
 use super::Store;
 use crate::model::{
     Contents, Credits, LatestGeneration, Notice, Profile, ProjectCard, RecentGeneration, SceneCard, Section, Snapshot,
+    Take,
 };
 
 impl Store {
@@ -113,6 +117,7 @@ fn project(row: Row) -> Result<ProjectCard, sqlx::Error> {
         completed_count: need(row.count)?,
         completed_cost: Micros::new(need(row.amount)?),
         create_time: need(row.at)?,
+        labels: labels(row.labels),
         scenes: Vec::new(),
     })
 }
@@ -134,6 +139,8 @@ fn scene(row: Row) -> Result<SceneCard, sqlx::Error> {
         title: need(row.title)?,
         position: need(row.place)?,
         latest,
+        take: row.take.map(|id| Take { id: GenerationId(id), thumbnail: row.take_blob }),
+        labels: labels(row.labels),
     })
 }
 
@@ -158,6 +165,11 @@ fn notice(row: Row) -> Result<Notice, sqlx::Error> {
         body: need(row.body)?,
         create_time: need(row.at)?,
     })
+}
+
+/// The labels of a card: a null of SQL stands for none, one of JSON for more than a card takes.
+fn labels(column: Option<Json<Option<BTreeMap<String, String>>>>) -> Option<BTreeMap<String, String>> {
+    column.map_or_else(|| Some(BTreeMap::new()), |Json(labels)| labels)
 }
 
 fn state(number: Option<i16>) -> Result<State, sqlx::Error> {

@@ -1,10 +1,13 @@
 //! Statements on projects. `completed_count` and `completed_cost_micros` are read here and never written.
 
+use std::collections::BTreeMap;
+
 use chassis::postgres::statement;
 use domain::id::{AccountId, ProjectId};
 use domain::money::Micros;
 use domain::page::Page;
 use sqlx::FromRow;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -15,11 +18,19 @@ use crate::etag::IfMatch;
 use crate::idempotency::IdempotencyKey;
 use crate::model::{NewProject, Project, ProjectChange};
 
+/// The columns that a [`Row`] is read from.
+macro_rules! columns {
+    () => {
+        "id, title, description, labels, scene_count, completed_count, completed_cost_micros, version, create_time, update_time"
+    };
+}
+
 #[derive(FromRow)]
 struct Row {
     id: Uuid,
     title: String,
     description: String,
+    labels: Json<BTreeMap<String, String>>,
     scene_count: i32,
     completed_count: i64,
     completed_cost_micros: i64,
@@ -34,6 +45,7 @@ impl From<Row> for Project {
             id: ProjectId(row.id),
             title: row.title,
             description: row.description,
+            labels: row.labels.0,
             scene_count: row.scene_count,
             completed_count: row.completed_count,
             completed_cost: Micros::new(row.completed_cost_micros),
@@ -61,15 +73,15 @@ impl Store {
         key: Option<IdempotencyKey>,
     ) -> Result<Option<Project>, Error> {
         let row = self.write.run("create_project", async |connection| {
-            sqlx::query_as::<_, Row>(
-                "insert into projects (id, account_id, title, description, request_id, request_sha256)
-                 select $1, a.id, $3, $4, $5, $6
+            sqlx::query_as::<_, Row>(concat!(
+                "insert into projects (id, account_id, title, description, labels, request_id, request_sha256)
+                 select $1, a.id, $3, $4, $8, $5, $6
                    from accounts a, set_config('rushes.traceparent', $7, true)
                   where a.id = $2
                  on conflict on constraint projects_request do nothing
-                 returning id, title, description, scene_count, completed_count, completed_cost_micros, version,
-                           create_time, update_time",
-            )
+                 returning ",
+                columns!(),
+            ))
             .bind(id.0)
             .bind(account.0)
             .bind(&new.title)
@@ -77,6 +89,7 @@ impl Store {
             .bind(key.map(|key| key.request_id))
             .bind(key.map(|key| key.body_sha256.to_vec()))
             .bind(trace())
+            .bind(Json(&new.labels))
             .fetch_optional(connection)
             .await
         });
@@ -90,12 +103,12 @@ impl Store {
         request: Uuid,
     ) -> Result<Option<(Project, Vec<u8>)>, Error> {
         let row = self.write.run("project_by_request", async |connection| {
-            sqlx::query_as::<_, Requested>(
-                "select id, title, description, scene_count, completed_count, completed_cost_micros, version,
-                        create_time, update_time, request_sha256
-                   from projects
+            sqlx::query_as::<_, Requested>(concat!(
+                "select request_sha256, ",
+                columns!(),
+                " from projects
                   where account_id = $1 and request_id = $2",
-            )
+            ))
             .bind(account.0)
             .bind(request)
             .fetch_optional(connection)
@@ -107,12 +120,12 @@ impl Store {
     /// One project.
     pub(crate) async fn project(&self, account: AccountId, id: ProjectId) -> Result<Project, Error> {
         let row = self.read.run("get_project", async |connection| {
-            sqlx::query_as::<_, Row>(
-                "select id, title, description, scene_count, completed_count, completed_cost_micros, version,
-                        create_time, update_time
-                   from projects
+            sqlx::query_as::<_, Row>(concat!(
+                "select ",
+                columns!(),
+                " from projects
                   where account_id = $1 and id = $2 and delete_time is null",
-            )
+            ))
             .bind(account.0)
             .bind(id.0)
             .fetch_optional(connection)
@@ -124,14 +137,14 @@ impl Store {
     /// The projects of a page and one more, from new to old.
     pub(crate) async fn projects(&self, account: AccountId, page: Page) -> Result<Vec<Project>, Error> {
         let rows = self.read.run("list_projects", async |connection| {
-            sqlx::query_as::<_, Row>(
-                "select id, title, description, scene_count, completed_count, completed_cost_micros, version,
-                        create_time, update_time
-                   from projects
+            sqlx::query_as::<_, Row>(concat!(
+                "select ",
+                columns!(),
+                " from projects
                   where account_id = $1 and delete_time is null and id < $2
                   order by id desc
                   limit $3",
-            )
+            ))
             .bind(account.0)
             .bind(page.below())
             .bind(page.rows())
@@ -141,7 +154,7 @@ impl Store {
         Ok(rows.await?.into_iter().map(Project::from).collect())
     }
 
-    /// Changes the title and the description of a project, where `change` has one.
+    /// Changes the title, the description and the labels of a project, where `change` has them.
     pub(crate) async fn update_project(
         &self,
         account: AccountId,
@@ -150,21 +163,22 @@ impl Store {
         if_match: IfMatch,
     ) -> Result<Project, Error> {
         let row = self.write.run("update_project", async |connection| {
-            sqlx::query_as::<_, Row>(
+            sqlx::query_as::<_, Row>(concat!(
                 "update projects
-                    set title = coalesce($3, title), description = coalesce($4, description), version = version + 1,
-                        update_time = now()
+                    set title = coalesce($3, title), description = coalesce($4, description), labels = coalesce($7, labels),
+                        version = version + 1, update_time = now()
                    from set_config('rushes.traceparent', $6, true)
                   where account_id = $1 and id = $2 and delete_time is null and ($5::bigint is null or version = $5)
-                 returning id, title, description, scene_count, completed_count, completed_cost_micros, version,
-                           create_time, update_time",
-            )
+                 returning ",
+                columns!(),
+            ))
             .bind(account.0)
             .bind(id.0)
             .bind(change.title.as_deref())
             .bind(change.description.as_deref())
             .bind(if_match.version())
             .bind(trace())
+            .bind(change.labels.as_ref().map(Json))
             .fetch_optional(connection)
             .await
         });

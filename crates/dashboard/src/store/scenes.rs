@@ -1,13 +1,16 @@
-//! Statements on scenes. The `latest_*` columns belong to generation-status: read here and never written.
+//! Statements on scenes. The `latest_*` and `take_*` columns belong to generation-status: read here and never written.
 //!
 //! Invariant: `projects.scene_count` changes in the transaction that adds or deletes a scene. A project is locked before its
 //! scenes, as generation-status does, and scenes in the order of their ids, so that no two wait for each other.
+
+use std::collections::BTreeMap;
 
 use chassis::postgres::statement;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
 use domain::name::SceneName;
 use domain::page::Page;
 use sqlx::FromRow;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -18,15 +21,24 @@ use crate::etag::IfMatch;
 use crate::idempotency::IdempotencyKey;
 use crate::model::{CreatedScene, MAX_SCENES, NewScene, Scene, SceneChange};
 
+/// The columns that a [`Row`] is read from, besides its project, of a table or subquery called `s`.
+macro_rules! columns {
+    () => {
+        "s.id, s.title, s.script, s.labels, s.position, s.version, s.latest_generation, s.take_generation, s.create_time, s.update_time"
+    };
+}
+
 #[derive(FromRow)]
 struct Row {
     id: Uuid,
     project_id: Uuid,
     title: String,
     script: String,
+    labels: Json<BTreeMap<String, String>>,
     position: i32,
     version: i64,
     latest_generation: Option<Uuid>,
+    take_generation: Option<Uuid>,
     create_time: OffsetDateTime,
     update_time: OffsetDateTime,
 }
@@ -37,9 +49,11 @@ impl From<Row> for Scene {
             name: SceneName { project: ProjectId(row.project_id), scene: SceneId(row.id) },
             title: row.title,
             script: row.script,
+            labels: row.labels.0,
             position: row.position,
             version: row.version,
             latest_generation: row.latest_generation.map(GenerationId),
+            take: row.take_generation.map(GenerationId),
             create_time: row.create_time,
             update_time: row.update_time,
         }
@@ -60,9 +74,11 @@ struct ListRow {
     project_id: Uuid,
     title: Option<String>,
     script: Option<String>,
+    labels: Option<Json<BTreeMap<String, String>>>,
     position: Option<i32>,
     version: Option<i64>,
     latest_generation: Option<Uuid>,
+    take_generation: Option<Uuid>,
     create_time: Option<OffsetDateTime>,
     update_time: Option<OffsetDateTime>,
 }
@@ -74,9 +90,11 @@ impl ListRow {
             project_id: self.project_id,
             title: self.title?,
             script: self.script?,
+            labels: self.labels?,
             position: self.position?,
             version: self.version?,
             latest_generation: self.latest_generation,
+            take_generation: self.take_generation,
             create_time: self.create_time?,
             update_time: self.update_time?,
         };
@@ -124,13 +142,13 @@ impl Store {
     /// One scene of a project that is not deleted.
     pub(crate) async fn scene(&self, account: AccountId, name: SceneName) -> Result<Scene, Error> {
         let row = self.read.run("get_scene", async |connection| {
-            sqlx::query_as::<_, Row>(
-                "select s.id, s.project_id, s.title, s.script, s.position, s.version, s.latest_generation, s.create_time,
-                        s.update_time
-                   from scenes s
+            sqlx::query_as::<_, Row>(concat!(
+                "select s.project_id, ",
+                columns!(),
+                " from scenes s
                    join projects p on p.account_id = s.account_id and p.id = s.project_id and p.delete_time is null
                   where s.account_id = $1 and s.project_id = $2 and s.id = $3 and s.delete_time is null",
-            )
+            ))
             .bind(account.0)
             .bind(name.project.0)
             .bind(name.scene.0)
@@ -145,10 +163,10 @@ impl Store {
     pub(crate) async fn scenes(&self, account: AccountId, project: ProjectId, page: Page) -> Result<Vec<Scene>, Error> {
         let (position, id) = page.start();
         let rows = self.read.run("list_scenes", async |connection| {
-            sqlx::query_as::<_, ListRow>(
-                "select p.id as project_id, s.id, s.title, s.script, s.position, s.version, s.latest_generation,
-                        s.create_time, s.update_time
-                   from projects p
+            sqlx::query_as::<_, ListRow>(concat!(
+                "select p.id as project_id, ",
+                columns!(),
+                " from projects p
                    left join lateral (
                         select * from scenes s
                          where s.project_id = p.id and s.delete_time is null
@@ -157,7 +175,7 @@ impl Store {
                          limit $5) s on true
                   where p.account_id = $1 and p.id = $2 and p.delete_time is null
                   order by s.position, s.id",
-            )
+            ))
             .bind(account.0)
             .bind(project.0)
             .bind(position)
@@ -169,7 +187,7 @@ impl Store {
         page_of_scenes(rows.await?)
     }
 
-    /// Changes the title and the script of a scene, where `change` has one.
+    /// Changes the title, the script and the labels of a scene, where `change` has them.
     pub(crate) async fn update_scene(
         &self,
         account: AccountId,
@@ -178,17 +196,17 @@ impl Store {
         if_match: IfMatch,
     ) -> Result<Scene, Error> {
         let row = self.write.run("update_scene", async |connection| {
-            sqlx::query_as::<_, Row>(
+            sqlx::query_as::<_, Row>(concat!(
                 "update scenes s
-                    set title = coalesce($4, s.title), script = coalesce($5, s.script), version = s.version + 1,
-                        update_time = now()
+                    set title = coalesce($4, s.title), script = coalesce($5, s.script), labels = coalesce($8, s.labels),
+                        version = s.version + 1, update_time = now()
                    from projects p, set_config('rushes.traceparent', $7, true)
                   where s.account_id = $1 and s.project_id = $2 and s.id = $3 and s.delete_time is null
                     and p.account_id = $1 and p.id = $2 and p.delete_time is null
                     and ($6::bigint is null or s.version = $6)
-                 returning s.id, s.project_id, s.title, s.script, s.position, s.version, s.latest_generation, s.create_time,
-                           s.update_time",
-            )
+                 returning s.project_id, ",
+                columns!(),
+            ))
             .bind(account.0)
             .bind(name.project.0)
             .bind(name.scene.0)
@@ -196,6 +214,7 @@ impl Store {
             .bind(change.script.as_deref())
             .bind(if_match.version())
             .bind(trace())
+            .bind(change.labels.as_ref().map(Json))
             .fetch_optional(connection)
             .await
         });
@@ -267,7 +286,7 @@ impl Store {
         ids: &[Uuid],
     ) -> Result<Option<Vec<Scene>>, Error> {
         let rows = self.write.run("reorder_scenes", async |connection| {
-            sqlx::query_as::<_, ReorderRow>(
+            sqlx::query_as::<_, ReorderRow>(concat!(
                 "with project as (
                     select p.id from projects p, set_config('rushes.traceparent', $4, true)
                      where p.account_id = $1 and p.id = $2 and p.delete_time is null
@@ -289,13 +308,14 @@ impl Store {
                            update_time = case when s.position <> named.position then now() else s.update_time end
                       from named, compared
                      where s.account_id = $1 and s.project_id = $2 and s.id = named.id and compared.fits
-                    returning s.id, s.title, s.script, s.position, s.version, s.latest_generation, s.create_time, s.update_time
-                 )
-                 select compared.fits, project.id as project_id, moved.id, moved.title, moved.script, moved.position,
-                        moved.version, moved.latest_generation, moved.create_time, moved.update_time
-                   from project cross join compared left join moved on true
-                  order by moved.position",
-            )
+                    returning ",
+                columns!(),
+                ")
+                 select compared.fits, project.id as project_id, ",
+                columns!(),
+                " from project cross join compared left join moved s on true
+                  order by s.position",
+            ))
             .bind(account.0)
             .bind(project.0)
             .bind(ids)
@@ -350,22 +370,23 @@ async fn insert(
     new: &NewScene,
     key: Option<IdempotencyKey>,
 ) -> Result<Option<Scene>, Error> {
-    let insert = sqlx::query_as::<_, Row>(
+    let insert = sqlx::query_as::<_, Row>(concat!(
         "with made as (
-            insert into scenes (id, account_id, project_id, title, script, position, request_id, request_sha256)
-            select $1, $2, $3, $4, $5, coalesce(last.position + 1, 0), $6, $7
+            insert into scenes as s (id, account_id, project_id, title, script, labels, position, request_id, request_sha256)
+            select $1, $2, $3, $4, $5, $9, coalesce(last.position + 1, 0), $6, $7
               from set_config('rushes.traceparent', $8, true), (
-                    select max(s.position) as position from scenes s
-                     where s.project_id = $3 and s.delete_time is null) last
+                    select max(others.position) as position from scenes others
+                     where others.project_id = $3 and others.delete_time is null) last
             on conflict on constraint scenes_request do nothing
-            returning id, project_id, title, script, position, version, latest_generation, create_time, update_time
-         ), counted as (
+            returning s.project_id, ",
+        columns!(),
+        "), counted as (
             update projects p set scene_count = p.scene_count + 1
               from made
              where p.account_id = $2 and p.id = made.project_id
          )
          select * from made",
-    )
+    ))
     .bind(name.scene.0)
     .bind(account.0)
     .bind(name.project.0)
@@ -374,6 +395,7 @@ async fn insert(
     .bind(key.map(|key| key.request_id))
     .bind(key.map(|key| key.body_sha256.to_vec()))
     .bind(trace())
+    .bind(Json(&new.labels))
     .fetch_optional(tx);
     Ok(statement("insert_scene", insert).await?.map(Scene::from))
 }
@@ -384,11 +406,12 @@ async fn scene_by_request(
     account: AccountId,
     request: Uuid,
 ) -> Result<Option<(Scene, Vec<u8>)>, Error> {
-    let found = sqlx::query_as::<_, Requested>(
-        "select id, project_id, title, script, position, version, latest_generation, create_time, update_time, request_sha256
-           from scenes
-          where account_id = $1 and request_id = $2",
-    )
+    let found = sqlx::query_as::<_, Requested>(concat!(
+        "select s.request_sha256, s.project_id, ",
+        columns!(),
+        " from scenes s
+          where s.account_id = $1 and s.request_id = $2",
+    ))
     .bind(account.0)
     .bind(request)
     .fetch_optional(tx);

@@ -188,10 +188,10 @@ impl Cluster {
     }
 
     /// The service's round trips since the last call, without those that nobody waits for: the reading of the clock every
-    /// few seconds, the ping of a connection that goes back to its pool, and what the liveness probe asks a new connection.
+    /// few seconds, the ping of a connection that was idle for long, and what the liveness probe asks.
     pub(crate) fn queries(&self) -> Vec<String> {
         let background = |sql: &String| {
-            sql == "a ping"
+            ["a ping", "a probe"].contains(&sql.as_str())
                 || ["clock_timestamp()", "current_setting('max_connections')"].iter().any(|of| sql.contains(of))
         };
         self.trips.take().into_iter().filter(|sql| !background(sql)).collect()
@@ -288,7 +288,8 @@ impl Replica {
         eventually("the replica answers without PostgreSQL", TIMEOUT, async || {
             let _ = self.trips.take();
             user.dashboard().await.ok()?;
-            let quiet = |sql: &String| sql.contains("clock_timestamp()") || sql == "a ping";
+            let quiet =
+                |sql: &String| sql.contains("clock_timestamp()") || ["a ping", "a probe"].contains(&sql.as_str());
             self.trips.take().iter().all(quiet).then_some(())
         })
         .await

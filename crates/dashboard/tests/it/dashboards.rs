@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use chassis::postgres::PoolSettings;
 use futures::TryFutureExt as _;
-use proto::dashboard::v1::{Credits, Dashboard, Section};
+use proto::dashboard::v1::{ChosenTake, Credits, Dashboard, Section};
 use proto::generations::v1::State;
 use proto::projects::v1::{Project, Scene};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -103,6 +103,47 @@ async fn all_five_sections_are_shown() -> Result<()> {
     assert_eq!((two.name.as_str(), two.cost_micros), (format!("generations/{done}").as_str(), 50_000));
     assert_eq!(two.thumbnail_url, format!("{PUBLIC_URL}/assets/{poster}"));
     assert_eq!((shown.notices.len(), shown.unread_notice_count), (1, 1));
+    cluster.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_take_is_shown_beside_the_latest() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    cluster.warm_up().await?;
+    let user = cluster.account().await?;
+    let project = user.project("P").await?;
+    let (scene, other) = (user.scene(&project.name, "S").await?, user.scene(&project.name, "T").await?);
+    let poster = format!("{}.webp", "ab".repeat(32));
+    let take = generate(&cluster.pool, &user, &scene, State::Completed, Some(&poster)).await?;
+    let latest = generate(&cluster.pool, &user, &scene, State::Processing, None).await?;
+    let before = user.dashboard().await?;
+    assert_eq!(before.projects[0].scenes[0].take, None);
+
+    let choose = "update scenes set take_generation = $2, take_thumbnail = $3 where id = $1";
+    sqlx::query(choose).bind(id(&scene.name)).bind(take).bind(&poster).execute(&cluster.pool).await?;
+    let shown = eventually("the take", TIMEOUT, async || {
+        user.dashboard().await.ok().filter(|shown| shown.projects[0].scenes[0].take.is_some())
+    })
+    .await?;
+    assert!(shown.version > before.version, "{} after {}", shown.version, before.version);
+    assert_eq!(shown, user.dashboard_page(19, "").await?, "cached or not, it is the same");
+    let [one, two] = &shown.projects[0].scenes[..] else { panic!("two scenes: {shown:#?}") };
+    let name = |id: Uuid| format!("generations/{id}");
+    let thumbnail_url = format!("{PUBLIC_URL}/assets/{poster}");
+    assert_eq!(one.take, Some(ChosenTake { name: name(take), thumbnail_url }));
+    assert_eq!(one.latest.as_ref().map(|latest| latest.name.clone()), Some(name(latest)));
+    assert_eq!(two.take, None);
+
+    let read = user.get_scene(&scene.name).await?;
+    assert_eq!((read.take.as_str(), read.etag.as_str()), (name(take).as_str(), scene.etag.as_str()));
+    assert_eq!(user.list_scenes(&project.name, 10, "").await?.scenes[0].take, name(take));
+    assert_eq!(user.reorder_scenes(&project.name, &[&other.name, &scene.name]).await?[1].take, name(take));
+    let renamed = Scene { title: "U".into(), etag: scene.etag.clone(), ..read };
+    assert_ne!(renamed.etag, user.get_scene(&scene.name).await?.etag, "it was moved");
+    let renamed = user.update_scene(Scene { etag: String::new(), ..renamed }, Some(&["title"])).await?;
+    assert_eq!(renamed.take, name(take));
+    let cleared = user.update_scene(Scene { take: String::new(), title: "V".into(), ..renamed }, Some(&["*"])).await?;
+    assert_eq!(cleared.take, name(take), "an update of all fields leaves what another service writes");
     cluster.stop().await
 }
 

@@ -5,6 +5,7 @@ mod cluster;
 mod dashboards;
 mod deletion;
 mod foreign;
+mod labels;
 mod notices;
 mod operators;
 mod own_writes;

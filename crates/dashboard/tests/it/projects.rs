@@ -136,7 +136,10 @@ async fn an_update_changes_the_fields_of_its_mask_or_else_the_filled_ones() -> R
     let state = cluster.state().await?;
     for paths in [None, Some(&[][..])] {
         let nothing = user.update_project(write("", ""), paths).await.expect_err("it changes nothing");
-        assert!(nothing.message().contains("must name the fields to change (title, description)"), "{nothing:?}");
+        assert!(
+            nothing.message().contains("must name the fields to change (title, description, labels)"),
+            "{nothing:?}"
+        );
         assert_eq!(refused::<()>(Err(nothing), Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION"), ["update_mask"]);
     }
     assert_eq!(cluster.state().await?, state, "an update of nothing raises no version");

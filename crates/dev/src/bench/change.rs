@@ -104,6 +104,7 @@ impl Worker {
             worker: "bench".to_owned(),
             providers: vec!["local".to_owned()],
             slots: i32::try_from(GENERATIONS)?,
+            ..ClaimWorkRequest::default()
         };
         slots.send(request).await?;
         let wanted = tokio_stream::wrappers::ReceiverStream::new(wanted);
@@ -122,7 +123,8 @@ impl Worker {
 
     /// SUBMITTING becomes PROCESSING; in milliseconds, without those of the intent before it, which changes no state.
     async fn submitted(&mut self, lease: &Lease) -> Result<f64> {
-        let intent = RecordIntentRequest { lease: Some(lease.clone()), provider: "bench".to_owned() };
+        let (lease_of, provider) = (Some(lease.clone()), "bench".to_owned());
+        let intent = RecordIntentRequest { lease: lease_of, provider, ..RecordIntentRequest::default() };
         self.work.record_intent(intent).await.context("recording an intent")?;
         let request =
             RecordSubmissionRequest { lease: Some(lease.clone()), provider_reference: format!("bench-{}", lease.job) };

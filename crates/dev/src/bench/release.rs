@@ -9,7 +9,7 @@ use testkit::unless_ended;
 
 use super::progress::say;
 use crate::up::build;
-use crate::{config, workspace};
+use crate::workspace;
 use cli::failure::Exit;
 
 /// Builds the services and this program for release, and runs the latter with the arguments that this one got.
@@ -22,7 +22,7 @@ async fn build_and_run() -> Result<Exit> {
     // The services and what measures the cache by themselves, as the image has them.
     let measured = [&build::SERVICES[..], &["rushes-cache"]].concat();
     for packages in [&measured[..], &["rushes-dev"]] {
-        let mut command = config::cargo();
+        let mut command = launch::cargo();
         command.args(["build", "--release", "--bins"]).current_dir(workspace::root()?);
         command.args(packages.iter().flat_map(|name| ["--package", name]));
         ensure!(build::run(command).await?.success(), "the release build failed; its messages are above");

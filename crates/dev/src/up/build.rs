@@ -7,12 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use testkit::Process;
 
-use crate::config;
 use cli::failure::Failure;
 
-/// The services, which are also the names of their packages and programs, in the order of starting.
-pub(crate) const SERVICES: [&str; 5] =
-    ["dashboard", "generation-status", "thumbnail-worker", "generation-worker", "gateway"];
+pub(crate) use launch::SERVICES;
 
 /// A profile of cargo, and the folder that it builds programs into.
 pub(crate) struct Profile {
@@ -24,10 +21,7 @@ impl Profile {
     /// The one of this program.
     pub(crate) fn own() -> Result<Self> {
         let folder = folder()?;
-        let arguments = match folder.file_name().map(|name| name.to_string_lossy()) {
-            Some(name) if name != "debug" => vec!["--profile".to_owned(), name.into_owned()],
-            _ => Vec::new(),
-        };
+        let arguments = launch::profile(&folder);
         Ok(Self { folder, arguments })
     }
 
@@ -43,9 +37,9 @@ impl Profile {
     }
 }
 
-/// Builds all services at once, so that what they share is compiled once.
+/// Builds all services at once, so that what they share is compiled once. In the profile of this program the launcher has done so.
 pub(crate) async fn services(root: &Path, profile: &Profile) -> Result<()> {
-    let mut command = config::cargo();
+    let mut command = launch::cargo();
     command.arg("build").args(profile.arguments()).current_dir(root);
     for name in SERVICES {
         command.args(["--package", name]);

@@ -1,15 +1,20 @@
 //! The main job, end to end: "generate" is pressed, a worker makes a real video, its state goes by live, the poster
 //! appears, and the dashboard shows it with its cost.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use chassis::request::token;
 use proto::assets::v1::{GetAssetRequest, RenderThumbnailRequest, ThumbnailSpec, thumbnail};
 use proto::credits::v1::GetCreditAccountRequest;
-use proto::dashboard::v1::GetDashboardRequest;
-use proto::generations::v1::{GetGenerationRequest, State};
+use proto::dashboard::v1::{Dashboard, GetDashboardRequest};
+use proto::generations::v1::{DeleteGenerationRequest, GetGenerationRequest, SetTakeRequest, State};
 use sha2::{Digest, Sha256};
 use tonic::codec::CompressionEncoding::Gzip;
+use tonic::metadata::BinaryMetadataValue;
+use tonic::{Request, Response};
 
+use crate::client::Client;
 use crate::cluster::{Cluster, Options};
+use crate::commands::rushes;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_completes_and_the_dashboard_shows_it() -> Result<()> {
@@ -103,6 +108,59 @@ async fn a_generation_completes_and_the_dashboard_shows_it() -> Result<()> {
         .get_generation(GetGenerationRequest { name: done.name.clone(), ..Default::default() })
         .await;
     assert_eq!(theirs.unwrap_err().code(), tonic::Code::NotFound);
+    cluster.end().await
+}
+
+/// The dashboard as a read with the token of a write has it at once, whichever process and cache answers.
+async fn dashboard_after<T>(client: &Client, written: &Response<T>) -> Result<Dashboard> {
+    let written = written.metadata().get_bin(token::HEADER).context("the reply has a token")?.to_bytes()?;
+    let mut request = Request::new(GetDashboardRequest::default());
+    request.metadata_mut().insert_bin(token::HEADER, BinaryMetadataValue::from_bytes(&written));
+    Ok(client.dashboards().get_dashboard(request).await?.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chosen_take_stays_until_it_is_deleted() -> Result<()> {
+    let cluster = Cluster::start(Options { pace: "1", ..Options::default() }).await?;
+    let client = cluster.client(10).await?;
+    let scene = client.scene(&client.project("The harbour").await?, "Dawn").await?;
+    let first = client.outcome(&client.start(&scene, "a harbour at dawn").await?.name).await?;
+    // So that it is warm.
+    client.dashboard().await?;
+
+    let choose = SetTakeRequest { scene: scene.name.clone(), generation: first.name.clone() };
+    let chosen = client.generations().set_take(choose).await?;
+    let card = dashboard_after(&client, &chosen).await?.projects[0].scenes[0].clone();
+    let take = card.take.context("the take")?;
+    assert_eq!(
+        (take.name.as_str(), take.thumbnail_url.as_str()),
+        (first.name.as_str(), first.outputs[0].poster_url.as_str())
+    );
+
+    let second = client.outcome(&client.start(&scene, "a harbour at noon").await?.name).await?;
+    let state = std::env::temp_dir().join(format!("rushes-state-{}", uuid::Uuid::now_v7().simple()));
+    let said = rushes(&client, &state, &["dashboard"]).await?.out;
+    for shown in [format!("take    {}", first.name), second.name.clone(), first.outputs[0].url.clone()] {
+        assert!(said.contains(&shown), "{shown}: {said}");
+    }
+    let said = rushes(&client, &state, &["scenes", "take", &scene.name, &second.name]).await?.out;
+    assert!(said.contains(&format!("take {}", second.name)), "{said}");
+    let said = rushes(&client, &state, &["dashboard"]).await?.out;
+    assert!(said.contains(&format!("take    {}  (the latest)", second.name)), "{said}");
+    rushes(&client, &state, &["scenes", "take", &scene.name, "--none"]).await?;
+    let said = rushes(&client, &state, &["scenes", "get", &scene.name]).await?.out;
+    assert!(said.contains("latest") && !said.contains("take"), "{said}");
+    let refused =
+        rushes(&client, &state, &["scenes", "take", &scene.name]).await.err().context("it was not refused")?;
+    assert!(refused.to_string().contains("exit status: 2"), "{refused}");
+    let _ = std::fs::remove_dir_all(state);
+
+    let choose = SetTakeRequest { scene: scene.name.clone(), generation: first.name.clone() };
+    client.generations().set_take(choose).await?;
+    let delete = DeleteGenerationRequest { name: first.name, ..Default::default() };
+    let deleted = client.generations().delete_generation(delete).await?;
+    let card = dashboard_after(&client, &deleted).await?.projects[0].scenes[0].clone();
+    assert_eq!((card.take, card.latest.map(|latest| latest.name)), (None, Some(second.name)));
     cluster.end().await
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate and the crates of ours that it may depend on; the table of `docs/architecture.md`.
-const MAY_USE: [(&str, &[&str]); 21] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     ("rushes-proto", &[]),
     ("rushes-domain", &[]),
     ("rushes-catalogue", &["rushes-domain"]),
@@ -34,8 +34,13 @@ const MAY_USE: [(&str, &[&str]); 21] = [
         "rushes-lab",
         &["rushes-proto", "rushes-chassis", "rushes-testkit", "rushes-sim", "provider-double", "rushes-cli"],
     ),
+    ("rushes-fuzz", &["rushes-domain", "rushes-catalogue", "rushes-chassis", "thumbnail-worker", "generation-worker"]),
     ("rushes-house", &[]),
-    ("rushes-dev", &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-testkit", "rushes-cli"]),
+    ("rushes-launch", &[]),
+    (
+        "rushes-dev",
+        &["rushes-proto", "rushes-chassis", "rushes-schema", "rushes-testkit", "rushes-cli", "rushes-launch"],
+    ),
 ];
 
 /// What anyone may use in tests.

@@ -339,6 +339,10 @@ impl generation_service_server::GenerationService for Services {
         Err(Status::unimplemented("not in these tests"))
     }
 
+    async fn set_take(&self, _: Request<generations::SetTakeRequest>) -> Result<Response<generations::Take>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
     async fn retry_generation(
         &self,
         _: Request<generations::RetryGenerationRequest>,

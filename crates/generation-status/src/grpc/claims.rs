@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use super::work::parse_key;
 use crate::error::Error;
 use crate::model::{ClaimedWork, Trouble};
 use crate::presenter;
@@ -26,6 +27,8 @@ use crate::work::Work;
 const MAX_SLOTS: i32 = 100;
 /// How many providers one worker may name.
 const MAX_PROVIDERS: usize = 20;
+/// How many keys of providers one worker may name.
+const MAX_KEYS: usize = 200;
 /// Of a worker's name.
 const MAX_WORKER_CHARACTERS: usize = 200;
 /// How many leases one claim takes, so that the last does not run for long while the worker reads the first.
@@ -53,14 +56,15 @@ impl ClaimStreams {
             let invalid = Invalid::field("worker", SCHEMA, "must be in the first message, which is missing");
             return Err(Error::from(invalid).into());
         };
-        let (worker, providers) = parse_worker(&first)?;
+        let Worker { name: worker, providers, keys } = parse_worker(&first)?;
         let session = ClaimSession {
             listener: self.work.listen(),
             work: self.work.clone(),
             worker,
-            _served: self.serving.begin(&providers),
+            _served: self.serving.begin(&providers, &keys),
             serving: self.serving.clone(),
             providers,
+            keys,
             free: parse_slots(&first)?,
             leased: VecDeque::new(),
             requests,
@@ -78,6 +82,8 @@ struct ClaimSession {
     work: Work,
     worker: String,
     providers: Vec<Provider>,
+    /// The public names of the worker's keys.
+    keys: Vec<String>,
     serving: Serving,
     /// Says that they are served, as long as the stream is open.
     _served: Served,
@@ -128,10 +134,11 @@ impl ClaimSession {
     /// the task releases them.
     async fn claim(&self, limit: u32) -> Result<Vec<ClaimedWork>, Error> {
         let (work, worker) = (self.work.clone(), self.worker.clone());
-        let models = self.serving.models_at(&self.providers);
+        let keys = self.keys.clone();
+        let models = self.serving.models_for(&self.providers, &keys);
         let (sender, receiver) = oneshot::channel();
         chassis::request::spawn(async move {
-            let claimed = work.claim(&worker, &models, limit).await;
+            let claimed = work.claim(&worker, &models, &keys, limit).await;
             if let Err(Ok(unwanted)) = sender.send(claimed) {
                 release_all(work, unwanted).await;
             }
@@ -160,15 +167,24 @@ async fn release_all(work: Work, unwanted: impl IntoIterator<Item = ClaimedWork>
     }
 }
 
-/// The worker's name, and the providers that it can ask.
-fn parse_worker(first: &api::ClaimWorkRequest) -> Result<(String, Vec<Provider>), Error> {
+/// What a worker says of itself.
+struct Worker {
+    name: String,
+    /// The providers that it can ask.
+    providers: Vec<Provider>,
+    /// The public names of its keys.
+    keys: Vec<String>,
+}
+
+fn parse_worker(first: &api::ClaimWorkRequest) -> Result<Worker, Error> {
     let mut fields = Fields::default();
     let worker = fields.line("worker", first.worker.trim().to_owned(), MAX_WORKER_CHARACTERS);
     // A worker that is newer than this process may name a provider that no order here is for.
     let parse = |name: &str| if name.is_empty() { Err("must not be empty") } else { Ok(Provider::parse(name)) };
     let providers = fields.each("providers", &first.providers, 1, MAX_PROVIDERS, |name| parse(name));
-    let (worker, providers) = fields.done(worker.zip(providers))?;
-    Ok((worker, providers.into_iter().flatten().collect()))
+    let keys = first.provider_keys.iter().take(MAX_KEYS).map(|key| parse_key(&mut fields, key)).collect::<Option<_>>();
+    let ((name, providers), keys) = fields.done(worker.zip(providers).zip(keys))?;
+    Ok(Worker { name, providers: providers.into_iter().flatten().collect(), keys })
 }
 
 fn parse_slots(request: &api::ClaimWorkRequest) -> Result<u32, Error> {
@@ -181,7 +197,7 @@ fn parse_slots(request: &api::ClaimWorkRequest) -> Result<u32, Error> {
 }
 
 fn to_proto(claimed: ClaimedWork) -> api::ClaimWorkResponse {
-    let ClaimedWork { leased, generation, order, reference, in_doubt, troubles } = claimed;
+    let ClaimedWork { leased, generation, order, reference, in_doubt, troubles, key } = claimed;
     api::ClaimWorkResponse {
         work: Some(api::Work {
             lease: Some(api::Lease { job: leased.lease.job.to_string(), fence: leased.lease.fence }),
@@ -200,6 +216,7 @@ fn to_proto(claimed: ClaimedWork) -> api::ClaimWorkResponse {
             poll: leased.poll,
             polls: leased.polls,
             troubles: troubles.into_iter().map(trouble_to_proto).collect(),
+            provider_key: key,
         }),
     }
 }

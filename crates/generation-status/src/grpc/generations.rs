@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use chassis::fields::Fields;
 use chassis::request::actor::Actor;
 use domain::id::{AccountId, GenerationId};
-use domain::name::GenerationParent;
+use domain::name::{GenerationParent, SceneName};
 use domain::page;
 use futures::{Stream, StreamExt as _};
 use prost::Message;
@@ -131,6 +131,23 @@ impl GenerationService for GenerationsApi {
             deleted => deleted?,
         }
         Ok(Response::new(()))
+    }
+
+    async fn set_take(&self, request: Request<api::SetTakeRequest>) -> Result<Response<api::Take>, Status> {
+        let (account, api::SetTakeRequest { scene, generation }) = authenticated(request)?;
+        let mut fields = Fields::default();
+        let name = fields.take("scene", SceneName::parse(&scene));
+        let chosen = if generation.is_empty() {
+            Some(None)
+        } else {
+            fields.take("generation", GenerationId::from_name(&generation)).map(Some)
+        };
+        let (name, chosen) = fields.done(name.zip(chosen))?;
+        self.generations.set_take(account, name, chosen).await?;
+        Ok(Response::new(api::Take {
+            scene: name.to_string(),
+            generation: chosen.map(GenerationId::name).unwrap_or_default(),
+        }))
     }
 
     async fn list_generations(

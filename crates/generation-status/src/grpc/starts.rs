@@ -1,6 +1,6 @@
 //! Requests to start a generation, read from the wire.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use catalogue::{Catalogue, Length, Model, Role, Settings};
@@ -29,10 +29,6 @@ const MAX_NAME_CHARACTERS: usize = 200;
 const MAX_PARAMETERS_BYTES: usize = 64 * 1024;
 /// How many generations one batch starts.
 const MAX_STARTS: usize = 16;
-/// How many labels a generation may have.
-const MAX_LABELS: usize = 32;
-const MAX_LABEL_KEY_CHARACTERS: usize = 63;
-const MAX_LABEL_CHARACTERS: usize = 200;
 
 /// A request to start a generation.
 pub(super) fn parse_start(
@@ -56,7 +52,7 @@ pub(super) fn parse_start(
     if request.max_price_micros.is_some_and(|max| max < 0) {
         fields.wrong("max_price_micros", "must not be negative");
     }
-    let labels = parse_labels(&mut fields, &request.labels);
+    let labels = fields.labels("labels", request.labels.clone());
     let end_user = parse_end_user(&mut fields, &request.end_user);
     // A check starts nothing, so a repetition of it needs no id.
     let request_id = match request.request_id.as_str() {
@@ -248,25 +244,6 @@ fn parse_settings(fields: &mut Fields, settings: api::Settings) -> Option<Settin
     let ((((length, aspect_ratio), resolution), size), outputs) =
         length.zip(aspect_ratio).zip(resolution).zip(size).zip(outputs)?;
     Some(Settings { length, aspect_ratio, resolution, size, audio: settings.audio, fps: settings.fps, outputs })
-}
-
-fn parse_labels(fields: &mut Fields, labels: &HashMap<String, String>) -> Option<BTreeMap<String, String>> {
-    let key = |key: &str| {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
-        (1..=MAX_LABEL_KEY_CHARACTERS).contains(&key.len()) && key.chars().all(plain)
-    };
-    let value = |value: &str| value.chars().count() <= MAX_LABEL_CHARACTERS && !value.chars().any(char::is_control);
-    let right = labels.len() <= MAX_LABELS && labels.iter().all(|(of, label)| key(of) && value(label));
-    if !right {
-        fields.wrong(
-            "labels",
-            format_args!(
-                "must be at most {MAX_LABELS}, with keys of 1 to {MAX_LABEL_KEY_CHARACTERS} of a-z, 0-9, '-', '_' and '.', and \
-                 values of one line of at most {MAX_LABEL_CHARACTERS} characters"
-            ),
-        );
-    }
-    right.then(|| labels.clone().into_iter().collect())
 }
 
 fn parse_end_user(fields: &mut Fields, text: &str) -> Option<String> {

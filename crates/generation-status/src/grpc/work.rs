@@ -32,6 +32,8 @@ const MAX_STAGE_CHARACTERS: usize = 60;
 const MAX_TEXT_CHARACTERS: usize = 1_000;
 /// Of a provider's name.
 const MAX_NAME_CHARACTERS: usize = 60;
+/// Of a key's public name.
+const MAX_KEY_CHARACTERS: usize = 100;
 /// How many outputs one generation may have.
 const MAX_OUTPUTS: usize = 16;
 /// The longest pause that a provider may ask for.
@@ -82,8 +84,9 @@ impl WorkService for WorkApi {
         let mut fields = Fields::default();
         let lease = parse_lease(&mut fields, "lease", request.lease.as_ref());
         let provider = parse_text(&mut fields, "provider", &request.provider, MAX_NAME_CHARACTERS);
-        let (lease, provider) = fields.done(lease.zip(provider))?;
-        self.work.record_intent(lease, provider).await?;
+        let key = parse_key(&mut fields, &request.provider_key);
+        let ((lease, provider), key) = fields.done(lease.zip(provider).zip(key))?;
+        self.work.record_intent(lease, provider, &key).await?;
         Ok(Response::new(api::RecordIntentResponse {}))
     }
 
@@ -116,9 +119,9 @@ impl WorkService for WorkApi {
             api::hint_work_request::Confirmation::Confirmed => Confirmation::Confirmed,
         };
         let hint = Hint { provider, event, job, reference, confirmation };
-        let Hinted { awaited, traceparent, confirm_at_model, .. } = self.work.hint(hint).await?;
+        let Hinted { awaited, traceparent, confirm_at_model, key: provider_key, .. } = self.work.hint(hint).await?;
         let confirm_at_model = confirm_at_model.unwrap_or_default();
-        Ok(Response::new(api::HintWorkResponse { awaited, traceparent, confirm_at_model }))
+        Ok(Response::new(api::HintWorkResponse { awaited, traceparent, confirm_at_model, provider_key }))
     }
 
     async fn record_submission(
@@ -220,8 +223,11 @@ fn parse_suspend(request: &api::SuspendWorkRequest) -> Result<Suspension, Error>
     if poll_after.is_none() && !request.unconfirmed {
         fields.wrong("poll_after", "must be set where there is an order to poll at");
     }
+    let key = parse_key(&mut fields, &request.provider_key);
+    let (lease, key) = fields.done(lease.zip(key))?;
     Ok(Suspension {
-        lease: fields.done(lease)?,
+        lease,
+        key,
         poll_after,
         unconfirmed: request.unconfirmed,
         percent,
@@ -246,6 +252,22 @@ fn parse_condition(condition: api::ProviderCondition) -> Option<Condition> {
         api::ProviderCondition::Outage => Some(Condition::Outage),
         api::ProviderCondition::Misconfigured => Some(Condition::Misconfigured),
     }
+}
+
+/// The public name of a key, `{provider}/{hash}`, or nothing.
+pub(super) fn parse_key(fields: &mut Fields, text: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let named = text.split_once('/').is_some_and(|(provider, hash)| {
+        [provider, hash].iter().all(|part| !part.is_empty() && part.chars().all(plain))
+    });
+    let fits = text.is_empty() || (named && text.len() <= MAX_KEY_CHARACTERS);
+    if !fits {
+        fields.wrong(
+            "provider_key",
+            format_args!("must be {{provider}}/{{hash}}, of at most {MAX_KEY_CHARACTERS} characters, or empty"),
+        );
+    }
+    fits.then(|| text.to_owned())
 }
 
 fn clean_stage(text: &str) -> String {
@@ -332,7 +354,8 @@ fn parse_fail(request: api::FailWorkRequest) -> Result<(Lease, FailureReport), E
         fields.wrong("reason", "must be upper snake case of at most 64 characters, or empty");
     }
     let lease = parse_lease(&mut fields, "lease", request.lease.as_ref());
-    let lease = fields.done(lease)?;
+    let key = parse_key(&mut fields, &request.provider_key);
+    let (lease, key) = fields.done(lease.zip(key))?;
     let class = match request.failure_class() {
         api::FailureClass::Unspecified | api::FailureClass::Internal => FailureClass::Internal,
         api::FailureClass::Throttled => FailureClass::Throttled,
@@ -355,6 +378,7 @@ fn parse_fail(request: api::FailWorkRequest) -> Result<(Lease, FailureReport), E
         class,
         detail: request.detail.chars().take(MAX_TEXT_CHARACTERS).collect(),
         condition,
+        key,
         reason: request.reason,
         message: request.message.chars().take(MAX_TEXT_CHARACTERS).collect(),
         retry_after: retry_after.map(|after| after.min(MAX_PAUSE)),

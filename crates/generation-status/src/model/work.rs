@@ -10,6 +10,11 @@ use super::{Failure, Generation, ProviderCharge, WaitReason};
 /// The kind of the jobs that carry generations out.
 pub(crate) const GENERATION_JOBS: &str = "generation";
 
+/// Whose key a public name, `{provider}/{hash}`, is of.
+pub(crate) fn provider_of(key: &str) -> &str {
+    key.split_once('/').map_or("", |(provider, _)| provider)
+}
+
 /// A generation with the lease that was given on its job.
 #[derive(Debug)]
 pub(crate) struct ClaimedWork {
@@ -23,6 +28,8 @@ pub(crate) struct ClaimedWork {
     pub(crate) in_doubt: bool,
     /// What of the order is in trouble, and for how long.
     pub(crate) troubles: Vec<(Trouble, Duration)>,
+    /// The public name of the key that its order is to be sent with, or was; empty: not known.
+    pub(crate) key: String,
 }
 
 /// What an order took at its provider, as far as the provider says it.
@@ -110,6 +117,8 @@ pub(crate) struct Suspension {
     pub(crate) trouble: Option<Trouble>,
     /// What the submission says of the provider's health.
     pub(crate) condition: Option<Condition>,
+    /// The public name of the key that the provider was called with; empty: it has none.
+    pub(crate) key: String,
 }
 
 /// The class of a failure, which decides what follows.
@@ -164,6 +173,8 @@ pub(crate) struct FailureReport {
     pub(crate) detail: String,
     /// What it says of the provider's health.
     pub(crate) condition: Option<Condition>,
+    /// The public name of the key that the provider was called with; empty: it has none.
+    pub(crate) key: String,
 }
 
 /// The entry of the catalogue that an order was started with.
@@ -190,6 +201,8 @@ pub(crate) struct FailedAttempt {
     pub(crate) provider_charge: Option<ProviderCharge>,
     /// What it says of the provider's health.
     pub(crate) condition: Option<Condition>,
+    /// The public name of the key that the provider was called with; empty: it has none.
+    pub(crate) key: String,
     /// It failed for an entry of the catalogue that is another by now, and so says nothing of the model as it is.
     pub(crate) outdated: bool,
 }
@@ -216,6 +229,8 @@ pub(crate) struct Hinted {
     pub(crate) traceparent: String,
     /// What the provider calls the model of the order that it is to be asked for first; nothing was recorded then.
     pub(crate) confirm_at_model: Option<String>,
+    /// The public name of the key to ask with; empty: not known.
+    pub(crate) key: String,
 }
 
 /// A verified webhook of a provider.

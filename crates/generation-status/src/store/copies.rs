@@ -69,6 +69,12 @@ pub(crate) const COPIES: &[CheckedCopy] = &[
                                is distinct from (g.version, g.state, g.percent, g.stage, g.thumbnail)
                                or g.delete_time is not null
                      end
+                     or (s.take_generation is not null and not exists (
+                         select from generations t
+                         where t.account_id = s.account_id and t.id = s.take_generation and t.scene_id = s.id
+                           and t.state = 6 /* COMPLETED */ and t.delete_time is null
+                           and t.thumbnail is not distinct from s.take_thumbnail
+                     ))
               from (select * from scenes where id > $1 order by id limit $2) s
               left join generations g on g.account_id = s.account_id and g.id = s.latest_generation
               order by s.id",

@@ -6,7 +6,7 @@
 use chassis::postgres::statement;
 use chassis::status::Failure;
 use domain::generation::State;
-use jobs::{Breaker, Lease};
+use jobs::{Breaker, Lease, Scope};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -15,24 +15,24 @@ use super::change::change;
 use super::forgotten_orders::adopt_order;
 use super::transitions::by_number;
 use crate::error::Error;
-use crate::model::{Basis, Condition, Confirmation, Generation, Hint, Hinted, Suspension};
+use crate::model::{Basis, Condition, Confirmation, GENERATION_JOBS, Generation, Hint, Hinted, Suspension};
 use crate::transitions::suspensions::{Mark, SuspendedFacts, SuspensionOutcome, marks, suspended};
 use crate::transitions::{submitted, symptom};
 
 impl Store {
-    /// Commits that the provider is about to be called. It is idempotent under one lease; under a later one it is refused while
+    /// Commits that the provider is about to be called, and with which key: whoever takes the order over asks with the same. It is idempotent under one lease; under a later one it is refused while
     /// an order is live.
-    pub(crate) async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
+    pub(crate) async fn record_intent(&self, lease: Lease, provider: &str, key: &str) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::begin_elsewhere(tx, lease).await?;
             jobs::assign_pool(tx, lease, provider).await?;
             // The unique index on live orders turns a second intent into a conflict. It is the same intent only under the same
             // fence; under another one the update matches nothing, and the caller is refused.
             let query = sqlx::query_scalar::<_, i64>(
-                "insert into provider_calls as p (generation_id, account_id, fence, attempt, provider, phase)
-                 select g.id, g.account_id, $3, g.attempt_count, $4, 'intent'
+                "insert into provider_calls as p (generation_id, account_id, fence, attempt, provider, phase, key)
+                 select g.id, g.account_id, $3, g.attempt_count, $4, 'intent', $6
                  from generations g where g.account_id = $1 and g.id = $2 and g.state = $5
-                 on conflict (generation_id) where phase <> 'over' do update set update_time = now()
+                 on conflict (generation_id) where phase <> 'over' do update set update_time = now(), key = excluded.key
                      where p.fence = excluded.fence and p.phase = 'intent'
                  returning p.fence",
             )
@@ -40,7 +40,8 @@ impl Store {
             .bind(lease.job)
             .bind(lease.fence)
             .bind(provider)
-            .bind(State::Submitting.number());
+            .bind(State::Submitting.number())
+            .bind(key);
             let written = statement("record_intent", query.fetch_optional(&mut *tx)).await?;
             written.map(drop).ok_or(Error::IllegalTransition { next: State::Submitting })
         };
@@ -59,19 +60,21 @@ impl Store {
             let generation = set_reference(tx, held.account, lease.job, reference)
                 .await?
                 .ok_or(Error::IllegalTransition { next: State::Processing })?;
-            Ok((generation, jobs::recover(tx, lease).await?))
+            let mut closed = jobs::recover(tx, lease).await?;
+            if let Some(key) = named_key(tx, held.account, lease.job).await? {
+                closed.extend(jobs::recover_key(tx, GENERATION_JOBS, &key).await?);
+            }
+            Ok((generation, closed))
         };
         self.pools.finalize.transaction("record_submission", run).await
     }
 
     /// Ends a lease while the provider works, or while it is not known whether it does. Returns the generation if it changed, and
-    /// the breaker if this opened one.
-    pub(crate) async fn suspend(
-        &self,
-        suspension: &Suspension,
-    ) -> Result<(Option<Generation>, Option<Breaker>), Error> {
+    /// the breakers that this opened.
+    pub(crate) async fn suspend(&self, suspension: &Suspension) -> Result<(Option<Generation>, Vec<Breaker>), Error> {
+        let Suspension { lease, condition, key, message, .. } = suspension;
         let run = async |tx: &mut PgConnection| {
-            let opened = report_condition(tx, suspension.lease, suspension.condition, &suspension.message).await?;
+            let opened = report_condition(tx, *lease, *condition, key, message).await?;
             Ok((suspend_attempt(tx, suspension).await?, opened))
         };
         self.pools.finalize.transaction("suspend_work", run).await
@@ -88,13 +91,13 @@ impl Store {
                 return Err(Failure::unavailable("SUBMISSION_UNDER_WAY", message).into());
             }
             if let Some(reference) = reference.filter(|_| confirmation != Confirmation::Confirmed)
-                && let Some(model) = unsettled_model(tx, provider, job, reference).await?
+                && let Some((model, key)) = unsettled_model(tx, provider, job, reference).await?
             {
                 if confirmation == Confirmation::Impossible {
                     let message = "the provider is to be asked for the order first";
                     return Err(Failure::unavailable("REFERENCE_NOT_CONFIRMED", message).into());
                 }
-                return Ok(Some((Hinted { confirm_at_model: Some(model), ..Hinted::default() }, None)));
+                return Ok(Some((Hinted { confirm_at_model: Some(model), key, ..Hinted::default() }, None)));
             }
             let forgotten = match reference {
                 Some(reference) => adopt_order(tx, provider, job, reference).await?,
@@ -136,7 +139,7 @@ impl Store {
                 }
                 _ => None,
             };
-            Ok(Some((Hinted { awaited, forgotten, traceparent, confirm_at_model: None }, generation)))
+            Ok(Some((Hinted { awaited, forgotten, traceparent, ..Hinted::default() }, generation)))
         };
         self.pools.finalize.transaction("hint_work", run).await
     }
@@ -221,16 +224,30 @@ pub(super) async fn suspend_attempt(tx: &mut PgConnection, report: &Suspension) 
     Ok(statement("suspend_generation", query.fetch_optional(&mut *tx)).await?)
 }
 
-/// Counts what a call says of its provider's health. Returns the breaker if this opened it.
+/// Counts what a call with this key says of its provider's health. Returns the breakers that this opened.
 pub(super) async fn report_condition(
     tx: &mut PgConnection,
     lease: Lease,
     condition: Option<Condition>,
+    key: &str,
     detail: &str,
-) -> Result<Option<Breaker>, Error> {
-    let Some(condition) = condition else { return Ok(None) };
-    let symptom = symptom(condition, detail);
-    Ok(jobs::trip(tx, lease, symptom).await?)
+) -> Result<Vec<Breaker>, Error> {
+    let Some(condition) = condition else { return Ok(Vec::new()) };
+    let symptom = symptom(condition, key, detail);
+    if symptom.scope == Scope::Key {
+        return Ok(jobs::trip_key(tx, lease, symptom).await?);
+    }
+    Ok(jobs::trip(tx, lease, symptom).await?.into_iter().collect())
+}
+
+/// The public name of the key that a job's live order was sent with, where its provider's have names.
+async fn named_key(tx: &mut PgConnection, account: Uuid, job: Uuid) -> Result<Option<String>, Error> {
+    let query = sqlx::query_scalar::<_, String>(
+        "select key from provider_calls where account_id = $1 and generation_id = $2 and phase <> 'over' and key <> ''",
+    )
+    .bind(account)
+    .bind(job);
+    Ok(statement("find_order_key", query.fetch_optional(tx)).await?)
 }
 
 /// Whether a worker, alive or dead, holds the lease of a job whose order has no reference. An event accepted then would be lost:
@@ -247,16 +264,18 @@ async fn submission_in_progress(tx: &mut PgConnection, provider: &str, job: Uuid
     Ok(statement("find_submission", query.fetch_one(tx)).await?)
 }
 
-/// What the provider calls the model of a job's order, where `reference` would be recorded for it: the order has none yet, or the
-/// job is queued and has no order.
+/// What the provider calls the model of a job's order, and the key that it was sent with, where `reference` would be recorded for
+/// it: the order has none yet, or the job is queued and has no order.
 async fn unsettled_model(
     tx: &mut PgConnection,
     provider: &str,
     job: Uuid,
     reference: &str,
-) -> Result<Option<String>, Error> {
-    let query = sqlx::query_scalar::<_, String>(
-        "select coalesce(nullif(o.work_order->>'model', ''), $2) from jobs j
+) -> Result<Option<(String, String)>, Error> {
+    let query = sqlx::query_as::<_, (String, String)>(
+        "select coalesce(nullif(o.work_order->>'model', ''), $2),
+                coalesce((select p.key from provider_calls p where p.generation_id = j.id and p.phase <> 'over'), '')
+         from jobs j
          left join generation_orders o on o.account_id = j.account_id and o.generation_id = j.id
          where j.id = $1
            and (exists (select from provider_calls p

@@ -68,9 +68,15 @@ impl Store {
         self.pools.write.transaction("set_running_limit", run).await
     }
 
-    /// Records that workers serve these models now.
-    pub(crate) async fn mark_served(&self, models: &[String]) -> Result<(), Error> {
-        let run = async |tx: &mut PgConnection| Ok(jobs::mark_served(tx, GENERATION_JOBS, models).await?);
+    /// Records that workers serve these models now, and have these keys of providers, each with its provider.
+    pub(crate) async fn mark_served(&self, models: &[String], keys: &[(String, String)]) -> Result<(), Error> {
+        let run = async |tx: &mut PgConnection| {
+            jobs::mark_served(tx, GENERATION_JOBS, models).await?;
+            if !keys.is_empty() {
+                jobs::mark_keys(tx, GENERATION_JOBS, keys).await?;
+            }
+            Ok(())
+        };
         self.pools.write.transaction("mark_served", run).await
     }
 

@@ -1,7 +1,7 @@
 //! Deletions of generations that have ended.
 //!
-//! Invariant: a tombstone keeps what the ledger and the usage are counted by; its project's counters and its scene's copy leave it out in
-//! the transaction that makes it one.
+//! Invariant: a tombstone keeps what the ledger and the usage are counted by; its project's counters, its scene's copy and its scene's take
+//! leave it out in the transaction that makes it one.
 
 use chassis::postgres::statement;
 use domain::id::{AccountId, GenerationId};
@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Store;
+use super::takes::clear_take;
 use crate::error::{Error, Noun};
 
 /// Makes a tombstone; its version. None where there is none to make.
@@ -57,12 +58,17 @@ impl Store {
             }
             // Project and scene before the generation, against the order of all others: nobody else locks one that has ended. Two
             // deletions in one scene run one after the other, so that neither shows what the other deletes.
-            for (sql, row) in [
-                ("select from projects where account_id = $1 and id = $2 for no key update", project),
-                ("select from scenes where account_id = $1 and id = $2 for no key update", scene),
-            ] {
-                let lock = sqlx::query(sql).bind(account.0).bind(row);
-                statement("lock_parents", lock.execute(&mut *tx)).await?;
+            let lock = sqlx::query("select from projects where account_id = $1 and id = $2 for no key update");
+            statement("lock_project", lock.bind(account.0).bind(project).execute(&mut *tx)).await?;
+            let lock = sqlx::query_scalar(
+                "select take_generation is not distinct from $3 from scenes
+                 where account_id = $1 and id = $2 for no key update",
+            )
+            .bind(account.0)
+            .bind(scene)
+            .bind(id.0);
+            if statement("lock_scene", lock.fetch_one(&mut *tx)).await? {
+                clear_take(tx, account, scene).await?;
             }
             let query = sqlx::query_scalar(DELETE).bind(account.0).bind(id.0);
             let version = statement("delete_generation", query.fetch_optional(&mut *tx)).await?;

@@ -23,7 +23,7 @@ use crate::transitions::{End, Facts, claimed, dead_lettered};
 macro_rules! with_provider_call {
     ($from:literal) => {
         concat!(
-            "select p.reference, p.phase, o.work_order,
+            "select p.reference, p.phase, p.key, o.work_order,
                     array[extract(epoch from now() - p.poll_trouble_time)::double precision,
                           extract(epoch from now() - p.order_trouble_time)::double precision,
                           extract(epoch from now() - p.output_trouble_time)::double precision,
@@ -42,6 +42,7 @@ macro_rules! with_provider_call {
 struct ProviderCall {
     reference: Option<String>,
     phase: Option<String>,
+    key: Option<String>,
     work_order: Option<Json<Order>>,
     /// For how many seconds the order has been in each trouble, in the order of [`Trouble::ALL`].
     troubled: Vec<Option<f64>>,
@@ -107,10 +108,11 @@ pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -
     let mut claimed = Vec::with_capacity(found.len());
     for leased in leased {
         match found.remove(&leased.lease.job) {
-            Some((generation, ProviderCall { work_order: Some(Json(order)), reference, phase, troubled })) => {
+            Some((generation, ProviderCall { work_order: Some(Json(order)), reference, phase, key, troubled })) => {
                 let in_doubt = phase.as_deref() == Some(OrderPhase::Intent.as_str());
                 let troubles = read_troubles(&troubled);
-                claimed.push(ClaimedWork { leased, generation, order, reference, in_doubt, troubles });
+                let key = key.unwrap_or_default();
+                claimed.push(ClaimedWork { leased, generation, order, reference, in_doubt, troubles, key });
             }
             _ => {
                 tracing::error!(job = %leased.lease.job, "a claimed job has no open generation with an order and was ended");

@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use chassis::postgres::statement;
+use chassis::telemetry;
 use domain::generation::State;
-use jobs::{Breaker, ClaimRequest, Lease, LeaseStatus, Reaped};
-use sqlx::PgConnection;
+use jobs::{Breaker, ClaimRequest, Lease, LeaseStatus, Reaped, Retry, Scope};
+use sqlx::{FromRow as _, PgConnection, Row as _};
+use uuid::Uuid;
 
 use super::Store;
-use super::change::change;
+use super::change::{change, scene_copy};
+use super::order_keys::give_keys;
 use super::orders::record_usage;
 use super::outputs::require_outputs;
 use super::provider_calls::report_condition;
+use super::rows::columns;
 use super::transitions::{
     begin_attempts, by_number, clear_late_cancels, end_dead_letter, end_locked, find_waiting, lock_facts,
     mark_requeued, requeue,
@@ -29,11 +33,16 @@ use crate::transitions::{
 const MAX_TRIES: usize = 3;
 
 impl Store {
-    /// Leases work to a worker: attempts, and polls that are due.
-    pub(crate) async fn claim(&self, wanted: ClaimRequest<'_>) -> Result<Vec<ClaimedWork>, Error> {
+    /// Leases work to a worker: attempts, each with one of the worker's keys where its provider's have names, and polls that are due.
+    pub(crate) async fn claim(&self, wanted: ClaimRequest<'_>, keys: &[String]) -> Result<Vec<ClaimedWork>, Error> {
         let run = async |tx: &mut PgConnection| {
             let leased = jobs::claim(tx, wanted).await?;
-            if leased.is_empty() { Ok(Vec::new()) } else { begin_attempts(tx, leased).await }
+            if leased.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut claimed = begin_attempts(tx, leased).await?;
+            give_keys(tx, &mut claimed, keys).await?;
+            Ok(claimed)
         };
         self.pools.claim.transaction("claim_work", run).await
     }
@@ -87,9 +96,39 @@ impl Store {
     }
 
     /// Moves a generation to FINALIZING: from here on its work is delivered, cancelled or not.
+    ///
+    /// One statement is the whole transaction, so it costs one round trip: the lease is locked by its first step, before the generation.
     pub(crate) async fn begin_finalizing(&self, report: &ProgressReport) -> Result<Generation, Error> {
-        let run = async |tx: &mut PgConnection| finalize_attempt(tx, report).await;
-        self.pools.finalize.transaction("begin_finalizing", run).await
+        let query = sqlx::query(concat!(
+            "with held as materialized (",
+            jobs::held_lease!(),
+            "), changed as (
+                 update generations g
+                 set state = $6, wait_reason = 0, percent = greatest(g.percent, $3), stage = $4, basis = $7,
+                     queue_position = 0, update_time = now(), version = g.version + 1
+                 from held, set_config('rushes.traceparent', $8, true)
+                 where g.account_id = held.account_id and g.id = $1 and g.state = any ($5)
+                 returning g.*
+             ), shown as (",
+            scene_copy!(changed, "changed g"),
+            ")
+             select ",
+            columns!(),
+            " from held left join changed g on true"
+        ))
+        .bind(report.lease.job)
+        .bind(report.lease.fence)
+        .bind(report.percent)
+        .bind(&report.stage)
+        .bind(State::Finalizing.predecessors())
+        .bind(State::Finalizing.number())
+        .bind(Basis::Provider as i16)
+        .bind(telemetry::traceparent().unwrap_or_default());
+        let run = async |connection: &mut PgConnection| query.fetch_optional(connection).await;
+        let row = self.pools.finalize.run("begin_finalizing", run).await?.ok_or(Error::StaleFence)?;
+        let changed: Option<Uuid> = row.try_get("id").map_err(chassis::postgres::Error::from)?;
+        changed.ok_or(Error::IllegalTransition { next: State::Finalizing })?;
+        Ok(Generation::from_row(&row).map_err(chassis::postgres::Error::from)?)
     }
 
     /// Completes a generation, charges what was made, and releases the rest of the hold.
@@ -114,7 +153,7 @@ impl Store {
         &self,
         lease: Lease,
         failed: &FailedAttempt,
-    ) -> Result<(Generation, bool, Option<Breaker>), Error> {
+    ) -> Result<(Generation, bool, Vec<Breaker>), Error> {
         for _ in 1..MAX_TRIES {
             match self.try_fail(lease, failed).await {
                 Err(error) if error.is_conflict() => {}
@@ -124,17 +163,13 @@ impl Store {
         self.try_fail(lease, failed).await
     }
 
-    async fn try_fail(
-        &self,
-        lease: Lease,
-        failed: &FailedAttempt,
-    ) -> Result<(Generation, bool, Option<Breaker>), Error> {
+    async fn try_fail(&self, lease: Lease, failed: &FailedAttempt) -> Result<(Generation, bool, Vec<Breaker>), Error> {
         let run = async |tx: &mut PgConnection| {
             let opened = if failed.outdated {
-                jobs::pass_probe(tx, lease).await?;
-                None
+                jobs::pass_probe(tx, lease, &[Scope::Pool, Scope::Key, Scope::Queue]).await?;
+                Vec::new()
             } else {
-                report_condition(tx, lease, failed.condition, &failed.job.detail).await?
+                report_condition(tx, lease, failed.condition, &failed.key, &failed.job.detail).await?
             };
             let (generation, again) = fail_attempt(tx, lease, failed).await?;
             Ok((generation, again, opened))
@@ -172,27 +207,6 @@ impl Store {
     }
 }
 
-/// Moves a generation whose provider is done to FINALIZING.
-pub(super) async fn finalize_attempt(tx: &mut PgConnection, report: &ProgressReport) -> Result<Generation, Error> {
-    let held = jobs::lock_lease(tx, report.lease).await?;
-    let query = sqlx::query_as(change!(
-        "update generations g
-         set state = $6, wait_reason = 0, percent = greatest(g.percent, $3), stage = $4, basis = $7,
-             queue_position = 0, update_time = now(), version = g.version + 1
-         where g.account_id = $1 and g.id = $2 and g.state = any ($5)"
-    ))
-    .bind(held.account)
-    .bind(report.lease.job)
-    .bind(report.percent)
-    .bind(&report.stage)
-    .bind(State::Finalizing.predecessors())
-    .bind(State::Finalizing.number())
-    .bind(Basis::Provider as i16);
-    statement("begin_finalizing", query.fetch_optional(&mut *tx))
-        .await?
-        .ok_or(Error::IllegalTransition { next: State::Finalizing })
-}
-
 /// Ends a generation and its job well.
 pub(super) async fn complete_attempt(
     tx: &mut PgConnection,
@@ -215,7 +229,7 @@ pub(super) async fn fail_attempt(
     let held = jobs::lock_lease(tx, lease).await?;
     let (account, id) = (held.account, lease.job);
     let facts = lock_facts(tx, account, id).await?;
-    let (failure, throttle) = match attempt_failed(&facts, held.cancel_requested, failed) {
+    let (mut failure, throttle) = match attempt_failed(&facts, held.cancel_requested, failed) {
         AttemptOutcome::Stopped(stopped) => {
             jobs::cancel(tx, lease).await?;
             return Ok((end_locked(tx, account, id, &stopped).await?, false));
@@ -223,8 +237,13 @@ pub(super) async fn fail_attempt(
         AttemptOutcome::Failed { job, throttle } => (job, throttle),
     };
     if let Some(after) = throttle {
-        // Before the job's attempt ends: it still counts as running in its pool.
-        jobs::throttle_pool(tx, lease, Some(after)).await?;
+        if !failed.key.is_empty() && jobs::throttle_key(tx, GENERATION_JOBS, &failed.key, after).await? {
+            // Another key takes it now: the pause is that key's alone.
+            failure.retry = Retry::Uncounted { after: None };
+        } else {
+            // Before the job's attempt ends: it still counts as running in its pool.
+            jobs::throttle_pool(tx, lease, Some(after)).await?;
+        }
     }
     let decision = jobs::fail(tx, lease, &failure).await?;
     match attempt_decided(decision, &facts, failed) {

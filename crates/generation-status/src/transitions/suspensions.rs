@@ -139,6 +139,7 @@ mod tests {
             message: String::new(),
             trouble: None,
             condition: None,
+            key: String::new(),
         }
     }
 

@@ -40,6 +40,7 @@ fn failed(retry: Retry, wait_reason: WaitReason) -> FailedAttempt {
         wait_reason,
         provider_charge: None,
         condition: None,
+        key: String::new(),
     }
 }
 

@@ -408,6 +408,12 @@ const INVARIANTS: &[(&str, &str)] = &[
             is distinct from (g.version, g.state, g.percent, g.stage, g.thumbnail)",
     ),
     (
+        "a scene's take is a completed generation of it, as it is",
+        "select 1 from scenes s left join generations g on g.id = s.take_generation and g.scene_id = s.id
+             and g.account_id = s.account_id and g.state = 6 and g.delete_time is null
+         where s.take_generation is distinct from g.id or s.take_thumbnail is distinct from g.thumbnail",
+    ),
+    (
         "usage is what generations came to",
         "select 1 from (
              select account_id, day, model, end_user, started, completed, failed, cancelled, expired, captured_micros from usage_daily

@@ -129,6 +129,20 @@ async fn each_copy_that_differs_from_its_source_is_found_under_its_name() {
                  select id from generations where scene_id = s.id order by id desc limit 1
              ) where id = $1",
         ),
+        (
+            "scene_copy_off",
+            user.scene,
+            // The latest is still open.
+            "update scenes set take_generation = latest_generation where id = $1",
+            "update scenes set take_generation = null where id = $1",
+        ),
+        (
+            "scene_copy_off",
+            user.scene,
+            "update scenes s set take_generation = g.id, take_thumbnail = 'another'
+             from generations g where g.scene_id = s.id and g.state = 6 and s.id = $1",
+            "update scenes set take_generation = null, take_thumbnail = null where id = $1",
+        ),
     ] {
         let before = findings(name);
         sqlx::query(plant).bind(id).execute(&cluster.pool).await.unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chassis::egress::Reach;
 use domain::generation::State;
 use prost_types::FieldMask;
+use proto::generations::v1::StartGenerationRequest;
 use proto::webhooks::v1::delivery::State as Sent;
 use proto::webhooks::v1::{
     CreateEndpointRequest, Delivery, Endpoint, GetEndpointRequest, ListDeliveriesRequest, RedeliverDeliveryRequest,
@@ -118,7 +119,8 @@ async fn every_change_is_sent_in_order_and_signed() {
     let stranger = cluster.user(0).await;
     let theirs = cluster.endpoint(&stranger, &receiver.url, all_events()).await.unwrap();
 
-    let started = cluster.started(&user).await;
+    let labels = [("cut".to_owned(), "b".to_owned())].into();
+    let started = cluster.start(&user, StartGenerationRequest { labels, ..user.start_request() }).await.unwrap();
     let mut worker = Worker::new(&cluster, 1).await;
     let work = worker.next().await;
     worker.carry_out(&work).await;
@@ -131,6 +133,7 @@ async fn every_change_is_sent_in_order_and_signed() {
     assert_eq!(events, ["queued", "submitting", "processing", "finalizing", "completed"]);
     assert!(got.is_sorted_by(|a, b| a.version() < b.version()));
     for got in &got {
+        assert_eq!(got.json()["data"]["labels"], serde_json::json!({"cut": "b"}));
         assert!(got.is_signed_by(&endpoint.secret), "{}", got.header("webhook-signature"));
         assert!(!got.is_signed_by(&theirs.secret));
         assert_eq!(got.header("content-type"), "application/json");

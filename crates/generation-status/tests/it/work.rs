@@ -314,7 +314,12 @@ async fn malformed_reports_are_refused() {
         spoil(&mut request);
         assert_eq!(refusal(works.complete_work(request).await), invalid);
     }
-    let good = ClaimWorkRequest { worker: "w".to_owned(), providers: vec!["local".to_owned()], slots: 1 };
+    let good = ClaimWorkRequest {
+        worker: "w".to_owned(),
+        providers: vec!["local".to_owned()],
+        slots: 1,
+        ..ClaimWorkRequest::default()
+    };
     for claim in [
         ClaimWorkRequest { worker: String::new(), ..good.clone() },
         ClaimWorkRequest { providers: Vec::new(), ..good.clone() },

@@ -44,6 +44,12 @@ impl Worker {
         Self::with(cluster, &cluster.node, asking).await
     }
 
+    /// A worker that has these keys of the built-in provider, as if that were one elsewhere.
+    pub(crate) async fn with_keys(cluster: &Cluster, keys: &[&str], slots: i32) -> Self {
+        let provider_keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        Self::with(cluster, &cluster.node, ClaimWorkRequest { provider_keys, ..asking(slots) }).await
+    }
+
     async fn with(cluster: &Cluster, node: &Node, asking: ClaimWorkRequest) -> Self {
         let mut works = node.works.clone();
         let (asks, asked) = mpsc::channel(8);
@@ -69,7 +75,11 @@ impl Worker {
     }
 
     pub(crate) async fn intended(&self, work: &Work) -> Result<(), Status> {
-        let request = RecordIntentRequest { lease: work.lease.clone(), provider: "local".to_owned() };
+        let request = RecordIntentRequest {
+            lease: work.lease.clone(),
+            provider: "local".to_owned(),
+            provider_key: work.provider_key.clone(),
+        };
         self.works.clone().record_intent(request).await.map(drop)
     }
 
@@ -166,6 +176,7 @@ impl Worker {
             failure_class: class.into(),
             reason: String::new(),
             message: "it did not work".to_owned(),
+            provider_key: work.provider_key.clone(),
             ..FailWorkRequest::default()
         };
         change(&mut request);
@@ -205,7 +216,12 @@ impl Worker {
 }
 
 fn asking(slots: i32) -> ClaimWorkRequest {
-    ClaimWorkRequest { worker: format!("test-{}", uuid::Uuid::now_v7()), providers: vec!["local".to_owned()], slots }
+    ClaimWorkRequest {
+        worker: format!("test-{}", uuid::Uuid::now_v7()),
+        providers: vec!["local".to_owned()],
+        slots,
+        ..ClaimWorkRequest::default()
+    }
 }
 
 /// How long a video of the model's default plays.

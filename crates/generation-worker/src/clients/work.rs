@@ -85,14 +85,20 @@ impl WorkClient {
         Self { inner: WorkServiceClient::new(channel) }
     }
 
-    /// Opens a claim stream for `slots` free slots and work for `providers`. It lasts as long as the process, so it is outside of every span.
+    /// Opens a claim stream for `slots` free slots and work for `providers`, whose keys have these public names. It lasts as long as the process, so it is outside of every span.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub(crate) async fn claim(&self, worker: &str, providers: Vec<String>, slots: u32) -> Result<Claims, Error> {
+    pub(crate) async fn claim(
+        &self,
+        worker: &str,
+        providers: Vec<String>,
+        provider_keys: Vec<String>,
+        slots: u32,
+    ) -> Result<Claims, Error> {
         let (send, requests) = mpsc::channel(256);
         let slots = i32::try_from(slots).unwrap_or(i32::MAX);
-        let first = wire::ClaimWorkRequest { worker: worker.to_owned(), providers, slots };
+        let first = wire::ClaimWorkRequest { worker: worker.to_owned(), providers, slots, provider_keys };
         // A new channel has room for it.
         let _ = send.try_send(first);
         let mut client = self.inner.clone();
@@ -119,12 +125,13 @@ impl WorkClient {
         Ok(statuses.into_iter().map(status).collect())
     }
 
-    /// Records that `provider` is about to be called; once this returns, the call may be made.
+    /// Records that `provider` is about to be called with the key of this public name; once this returns, the call may be made.
     ///
     /// # Errors
     /// [`Error::Refused`] when the generation was to be stopped meanwhile, [`Error::LeaseLost`], or [`Error::Unavailable`] once the retries time out.
-    pub(crate) async fn record_intent(&self, lease: Lease, provider: &str) -> Result<(), Error> {
-        let request = wire::RecordIntentRequest { lease: Some(to_proto(lease)), provider: provider.to_owned() };
+    pub(crate) async fn record_intent(&self, lease: Lease, provider: &str, key: &str) -> Result<(), Error> {
+        let (lease, provider, provider_key) = (Some(to_proto(lease)), provider.to_owned(), key.to_owned());
+        let request = wire::RecordIntentRequest { lease, provider, provider_key };
         retry(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
             async move { call_once(client.record_intent(request)).await }
@@ -148,11 +155,11 @@ impl WorkClient {
         Ok(())
     }
 
-    /// Ends a lease while the attempt goes on at the provider.
+    /// Ends a lease while the attempt goes on at the provider, which was called with the key of this public name.
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Unavailable`] once the retries time out.
-    pub(crate) async fn suspend(&self, lease: Lease, suspension: Suspension) -> Result<(), Error> {
+    pub(crate) async fn suspend(&self, lease: Lease, key: &str, suspension: Suspension) -> Result<(), Error> {
         let request = wire::SuspendWorkRequest {
             lease: Some(to_proto(lease)),
             poll_after: suspension.poll_after.and_then(|after| after.try_into().ok()),
@@ -163,6 +170,7 @@ impl WorkClient {
             message: suspension.message,
             trouble: suspension.trouble.map_or(wire::Trouble::Unspecified, trouble_to_proto).into(),
             provider_condition: condition_to_proto(suspension.condition).into(),
+            provider_key: key.to_owned(),
         };
         retry(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
@@ -192,8 +200,9 @@ impl WorkClient {
             confirmation: confirmation_to_proto(confirmation).into(),
         };
         let response = call_once(self.inner.clone().hint_work(request)).await.map_err(parse_status)?;
-        let confirm_at_model = Some(response.confirm_at_model).filter(|model| !model.is_empty());
-        Ok(Hinted { awaited: response.awaited, traceparent: response.traceparent, confirm_at_model })
+        let confirm_at_model = Some(response.confirm_at_model.clone()).filter(|model| !model.is_empty());
+        let wire::HintWorkResponse { awaited, traceparent, provider_key: key, .. } = response;
+        Ok(Hinted { awaited, traceparent, confirm_at_model, key })
     }
 
     /// Reports how far the work is; tried once, since the next report says more. Returns whether it is to be cancelled.
@@ -248,17 +257,18 @@ impl WorkClient {
         Ok(())
     }
 
-    /// Reports that the attempt failed. Returns whether there will be another.
+    /// Reports that the attempt failed, for which the provider was called with the key of this public name. Returns whether there will be another.
     ///
     /// # Errors
     /// [`Error::LeaseLost`], or [`Error::Unavailable`] once the retries time out.
-    pub(crate) async fn fail(&self, lease: Lease, failure: &Failure) -> Result<bool, Error> {
+    pub(crate) async fn fail(&self, lease: Lease, key: &str, failure: &Failure) -> Result<bool, Error> {
         let mut request = wire::FailWorkRequest {
             lease: Some(to_proto(lease)),
             reason: failure.reason.as_str().to_owned(),
             message: failure.reason.message().to_owned(),
             retry_after: failure.retry_after.and_then(|after| after.try_into().ok()),
             detail: failure_detail(failure),
+            provider_key: key.to_owned(),
             ..wire::FailWorkRequest::default()
         };
         request.set_provider_condition(condition_to_proto(failure.condition));

@@ -1,11 +1,13 @@
 //! What was found of a model when its provider was asked about it.
 
-/// What was found of one model.
+/// What was found of one model, with one key of its provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModelCheck {
     /// `models/{model}`.
     pub(crate) model: String,
     pub(crate) provider: String,
+    /// The public name of the key; empty where it has none.
+    pub(crate) key: String,
     pub(crate) finding: Finding,
     /// For operators; empty where it is well.
     pub(crate) detail: String,

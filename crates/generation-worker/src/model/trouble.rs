@@ -153,6 +153,22 @@ impl CallOutcome {
     }
 }
 
+impl CallOutcome {
+    /// Whether it is news of an order that the provider has.
+    pub(crate) const fn shows_order(self) -> bool {
+        matches!(
+            self,
+            Self::Failed(_)
+                | Self::TimedOut(_)
+                | Self::Stopped(_)
+                | Self::OutputMissing
+                | Self::SafetyRefused
+                | Self::InputRefused
+                | Self::ModelRefused
+        )
+    }
+}
+
 /// What came of a call, with what operators see of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", outcome.as_str())]

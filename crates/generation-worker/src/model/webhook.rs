@@ -46,6 +46,8 @@ pub struct Hinted {
     pub traceparent: String,
     /// What the provider calls the model of the order that it is to be asked for first; nothing was recorded then.
     pub confirm_at_model: Option<String>,
+    /// The public name of the key to ask with; empty: not known.
+    pub key: String,
 }
 
 /// Why a webhook is not believed, for operators.

@@ -30,6 +30,8 @@ pub struct Work {
     pub model: String,
     /// What is ordered.
     pub order: Order,
+    /// The public name of the key that the order is to be sent with, or was; empty: not known, or its provider has none.
+    pub key: String,
     /// Which attempt this is, from 1.
     pub attempt: i32,
     /// The order of an earlier lease: go on with it.

@@ -10,23 +10,29 @@ use crate::outcomes::{Decision, decide};
 use crate::{crash_points, events};
 
 impl Orders {
-    /// What was made, or why to stop here.
-    pub(super) async fn poll(&self, attempt: Attempt<'_>, reference: &Reference, cancel: bool) -> Result<Made, Stop> {
-        let Attempt { work, provider, .. } = attempt;
+    /// What was made, with the key that knew it; or why to stop here.
+    pub(super) async fn poll<'a>(
+        &self,
+        attempt: Attempt<'a>,
+        reference: &Reference,
+        cancel: bool,
+    ) -> Result<(Attempt<'a>, Made), Stop> {
+        let Attempt { work, provider, keys, .. } = attempt;
         let abilities = provider.abilities();
         let mut suspension =
             Suspension { poll_after: Some(poll_interval(provider, work.polls)), ..Suspension::default() };
         if cancel && abilities.cancel {
             // A request that failed is made again with the next poll; only what the provider says of the order counts.
-            if let Err(trouble) = provider.cancel(&work.order, reference).await {
-                events::call_failed(work, provider.name(), Phase::Cancel, &trouble);
+            if let Err(trouble) = keys.cancel(&work.order, reference).await {
+                events::call_failed(work, provider, Phase::Cancel, &trouble);
             }
             crash::point(crash_points::CANCEL_SENT);
         }
-        let status = provider.poll(&work.order, reference).await;
+        let (provider, status) = keys.poll(&work.order, reference).await;
+        let attempt = Attempt { provider, ..attempt };
         crash::point(crash_points::PROVIDER_POLLED);
         match status {
-            Ok(OrderStatus::Done(made)) => return Ok(made),
+            Ok(OrderStatus::Done(made)) => return Ok((attempt, made)),
             Ok(OrderStatus::Waiting { position }) => {
                 suspension.queue_position = position.and_then(|place| i32::try_from(place).ok()).unwrap_or_default();
                 "queued".clone_into(&mut suspension.stage);
@@ -39,7 +45,7 @@ impl Orders {
                 Decision::Confirm => self.resubmit(attempt, reference).await?,
                 decision => {
                     if matches!(decision, Decision::Again { .. }) {
-                        events::call_failed(work, provider.name(), Phase::Poll, &trouble);
+                        events::call_failed(work, provider, Phase::Poll, &trouble);
                     }
                     return Err(self.follow(attempt, decision, &trouble));
                 }

@@ -26,7 +26,7 @@ impl Orders {
         }
         if work.unconfirmed {
             // One that is to be cancelled is not sent again, even where that would cost nothing.
-            let resend = !cancel && provider.abilities().idempotent_submit;
+            let resend = !cancel && attempt.abilities().idempotent_submit;
             let unheard = Trouble::new(CallOutcome::Lost, "an earlier lease did not say");
             return self.confirm(attempt, resend, unheard).await;
         }
@@ -37,12 +37,12 @@ impl Orders {
         let input = match self.media.prepare(&work.order, provider).await {
             Ok(input) => input,
             Err(trouble) => {
-                events::call_failed(work, provider.name(), Phase::Upload, &trouble);
+                events::call_failed(work, provider, Phase::Upload, &trouble);
                 let decision = decide(Phase::Upload, trouble.outcome, &attempt.context(cancel));
                 return Err(self.follow(attempt, decision, &trouble));
             }
         };
-        match self.work.record_intent(work.lease, provider.name()).await {
+        match self.work.record_intent(work.lease, provider.name(), provider.key()).await {
             // It was to be stopped since the claim: nothing was ordered, and its hold need not wait for the lease to run out.
             Err(Error::Refused(why)) => return Err(Failure::cancelled(why, Charge::NotCharged).into()),
             recorded => recorded?,
@@ -54,7 +54,7 @@ impl Orders {
         };
         match decide(Phase::Submit, trouble.outcome, &attempt.context(cancel)) {
             Decision::Confirm => {
-                let resend = provider.abilities().idempotent_submit;
+                let resend = attempt.abilities().idempotent_submit;
                 self.confirm(attempt, resend, trouble).await
             }
             decision => Err(self.unconfirmed(attempt, decision, &trouble)),
@@ -73,7 +73,7 @@ impl Orders {
     /// that stays unconfirmed is suspended.
     async fn confirm(&self, attempt: Attempt<'_>, resend: bool, mut trouble: Trouble) -> Result<Reference, Stop> {
         let Attempt { work, provider, .. } = attempt;
-        let abilities = provider.abilities();
+        let abilities = attempt.abilities();
         for tried in 0..MAX_TRIES {
             // After a lost answer the order may take a moment to show; an earlier lease's has had its time.
             if tried > 0 || !work.unconfirmed {

@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 use url::{Host, Url};
 
 use super::{excerpt, refusals};
+use crate::config::ProviderKey;
 use crate::model::{CallOutcome, Evidence, Trouble};
 
 pub(super) use super::call::Operation;
@@ -36,6 +37,8 @@ const MAX_ANSWER: usize = 16 << 20;
 #[derive(Clone, Debug)]
 pub(super) struct Api {
     provider: &'static str,
+    /// The public name of the key; empty where it has none.
+    key: String,
     client: reqwest::Client,
     /// For addresses that the provider chose.
     egress: Egress,
@@ -179,7 +182,13 @@ impl Api {
             .user_agent("rushes")
             .build()?;
         let egress = Egress::new(reach(&base))?;
-        Ok(Self { provider, client, egress, base, authorization, max_answer: MAX_ANSWER })
+        let key = String::new();
+        Ok(Self { provider, key, client, egress, base, authorization, max_answer: MAX_ANSWER })
+    }
+
+    /// The same API, called with one of the provider's keys; all of them share its connections.
+    pub(super) fn with_key(&self, key: &ProviderKey) -> Self {
+        Self { key: key.name.clone(), authorization: Some(key.authorization.clone()), ..self.clone() }
     }
 
     /// The same API, whose answers may be as long as this, in bytes.
@@ -190,6 +199,11 @@ impl Api {
     /// Whose API it is.
     pub(super) fn provider(&self) -> &'static str {
         self.provider
+    }
+
+    /// The public name of the key that it is called with; empty where it has none.
+    pub(super) fn key(&self) -> &str {
+        &self.key
     }
 
     /// The address of a path below the base; each segment is escaped.
@@ -278,7 +292,7 @@ impl Api {
         let answer = async {
             let mut response = request.send().await.map_err(call_error)?;
             call.answered(response.status());
-            operation.count(self.provider, response.status());
+            operation.count(self.provider, &self.key, response.status());
             let (status, headers) = (response.status(), response.headers().clone());
             let mut body = BytesMut::new();
             while let Some(piece) = response.chunk().await.map_err(|error| CallError::Lost(describe(error)))? {

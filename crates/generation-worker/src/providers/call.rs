@@ -2,6 +2,7 @@
 
 use chassis::egress::Call;
 use chassis::telemetry::attributes;
+use chassis::telemetry::metric::Value;
 use http::{Method, StatusCode};
 use url::Url;
 
@@ -40,8 +41,10 @@ impl Operation {
     }
 
     /// Counts an answer.
-    pub(super) fn count(self, provider: &'static str, status: StatusCode) {
-        metrics::CALLS.with([provider, self.as_str(), status_label(status)]).increment(1);
+    pub(super) fn count(self, provider: &'static str, key: &str, status: StatusCode) {
+        let labels =
+            [provider.into(), key.to_owned().into(), self.as_str().into(), status_label(status).into()] as [Value; 4];
+        metrics::CALLS.with(labels).increment(1);
     }
 
     fn span_name(self, provider: &str) -> String {

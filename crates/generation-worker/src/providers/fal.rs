@@ -46,27 +46,33 @@ pub struct Fal {
     api: Api,
     hooks: Option<HookAddresses>,
     /// Whose webhooks are ours.
-    user: Option<String>,
-    keys: Arc<KeySet>,
+    users: Vec<String>,
+    key_set: Arc<KeySet>,
     /// Its storage for inputs.
     rest: Api,
     prices: Arc<Prices>,
 }
 
 impl Fal {
-    /// Orders by the key of the settings.
+    /// One for each key of the settings, in their order.
     ///
     /// # Errors
     /// When no client can be built.
-    pub fn new(config: &config::Fal) -> anyhow::Result<Self> {
-        Ok(Self {
-            api: Api::new(NAME, config.url.clone(), Some(config.authorization.clone()))?,
+    pub fn each(config: &config::Fal) -> anyhow::Result<Vec<Self>> {
+        // Shared: fal signs webhooks alike, whoever ordered.
+        let key_set = Arc::new(KeySet::new(config.key_set.clone()));
+        let api = Api::new(NAME, config.url.clone(), None)?;
+        let rest = Api::new(NAME, config.rest_url.clone(), None)?;
+        let prices = Api::new(NAME, config.api_url.clone(), None)?;
+        let with = |key| Self {
+            api: api.with_key(key),
             hooks: config.hooks.clone(),
-            user: config.user.clone(),
-            keys: Arc::new(KeySet::new(config.keys.clone())),
-            rest: Api::new(NAME, config.rest_url.clone(), Some(config.authorization.clone()))?,
-            prices: Arc::new(Prices::new(Api::new(NAME, config.api_url.clone(), Some(config.authorization.clone()))?)),
-        })
+            users: config.users.clone(),
+            key_set: Arc::clone(&key_set),
+            rest: rest.with_key(key),
+            prices: Arc::new(Prices::new(prices.with_key(key))),
+        };
+        Ok(config.keys.iter().map(with).collect())
     }
 
     /// The address of a request to `model`, which leaves the endpoint's own path out.
@@ -78,7 +84,7 @@ impl Fal {
 
     async fn refresh_keys(&self) {
         if self.hooks.is_some() {
-            self.keys.refresh(&self.api).await;
+            self.key_set.refresh(&self.api).await;
         }
     }
 
@@ -95,6 +101,10 @@ impl Fal {
 impl provider::Provider for Fal {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn key(&self) -> &str {
+        self.api.key()
     }
 
     fn abilities(&self) -> Abilities {
@@ -207,10 +217,10 @@ impl provider::Provider for Fal {
     }
 
     fn verify(&self, webhook: &Webhook) -> Result<WebhookEvent, NotVerified> {
-        let request = signatures::verify_fal(&webhook.headers, &webhook.body, webhook.now, &self.keys.known());
-        let (request, user) = request.inspect_err(|_| self.keys.expire_soon())?;
+        let request = signatures::verify_fal(&webhook.headers, &webhook.body, webhook.now, &self.key_set.known());
+        let (request, user) = request.inspect_err(|_| self.key_set.expire_soon())?;
         // fal signs for all of its customers with the same keys.
-        if self.user.as_deref() != Some(user) {
+        if !self.users.iter().any(|own| own == user) {
             events::foreign_fal_user(user);
             return Err(NotVerified("it is of another user of fal"));
         }

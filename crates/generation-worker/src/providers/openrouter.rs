@@ -36,12 +36,13 @@ pub struct OpenRouter {
 }
 
 impl OpenRouter {
-    /// Orders by the key of the settings.
+    /// One for each key of the settings, in their order.
     ///
     /// # Errors
     /// When no client can be built.
-    pub fn new(config: &config::OpenRouter) -> anyhow::Result<Self> {
-        Ok(Self { api: Api::new(NAME, config.url.clone(), Some(config.authorization.clone()))? })
+    pub fn each(config: &config::OpenRouter) -> anyhow::Result<Vec<Self>> {
+        let api = Api::new(NAME, config.url.clone(), None)?;
+        Ok(config.keys.iter().map(|key| Self { api: api.with_key(key) }).collect())
     }
 
     /// The address at which the API itself hands out a job's file.
@@ -91,6 +92,10 @@ impl OpenRouter {
 impl provider::Provider for OpenRouter {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn key(&self) -> &str {
+        self.api.key()
     }
 
     fn abilities(&self) -> Abilities {
@@ -199,7 +204,7 @@ fn working() -> OrderStatus {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue, StatusCode};
+    use http::{HeaderMap, StatusCode};
 
     use super::*;
     use crate::model::MediaKind;
@@ -207,13 +212,13 @@ mod tests {
     fn read(body: &Value) -> Result<OrderStatus, CallOutcome> {
         let config = config::OpenRouter {
             url: Url::parse("https://openrouter.ai/api/v1").unwrap(),
-            authorization: HeaderValue::from_static("Bearer key"),
+            keys: vec![config::ProviderKey::new(Provider::OpenRouter, "Bearer", "key").unwrap()],
         };
         let (status, headers, credential) = (StatusCode::OK, HeaderMap::new(), String::new());
         let answer = Answer { status, headers, body: body.to_string().into(), credential };
         let order = outputs::tests::order(MediaKind::Video, 4, None);
         let job = Reference("job-1".to_owned());
-        OpenRouter::new(&config).unwrap().parse_job(&answer, &order, &job).map_err(|trouble| trouble.outcome)
+        OpenRouter::each(&config).unwrap()[0].parse_job(&answer, &order, &job).map_err(|trouble| trouble.outcome)
     }
 
     #[tokio::test]

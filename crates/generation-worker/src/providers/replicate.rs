@@ -48,22 +48,24 @@ pub struct Replicate {
 }
 
 impl Replicate {
-    /// Orders by the token of the settings.
+    /// One for each token of the settings, in their order.
     ///
     /// # Errors
     /// When no client can be built.
-    pub fn new(config: &config::Replicate) -> anyhow::Result<Self> {
-        Ok(Self {
-            api: Api::new(NAME, config.url.clone(), Some(config.authorization.clone()))?,
-            hooks: config.hooks.clone(),
-            secrets: config.secrets.clone(),
-        })
+    pub fn each(config: &config::Replicate) -> anyhow::Result<Vec<Self>> {
+        let api = Api::new(NAME, config.url.clone(), None)?;
+        let with = |key| Self { api: api.with_key(key), hooks: config.hooks.clone(), secrets: config.secrets.clone() };
+        Ok(config.keys.iter().map(with).collect())
     }
 }
 
 impl provider::Provider for Replicate {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn key(&self) -> &str {
+        self.api.key()
     }
 
     fn abilities(&self) -> Abilities {

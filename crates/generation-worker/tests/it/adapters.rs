@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
-use generation_worker::config;
+use generation_worker::config::{self, ProviderKey};
 use generation_worker::model::{CallOutcome, Order, OrderStatus, Reference, Stopping, Trouble, Usage};
 use generation_worker::provider::Provider;
 use generation_worker::providers::fal::Fal;
 use generation_worker::providers::replicate::Replicate;
-use http::HeaderValue;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
@@ -65,24 +64,24 @@ impl FakeServer {
     fn replicate(&self) -> Replicate {
         let config = config::Replicate {
             url: self.url("/v1"),
-            authorization: HeaderValue::from_static("Bearer token"),
+            keys: vec![ProviderKey::new(domain::provider::Provider::Replicate, "Bearer", "token").unwrap()],
             hooks: Some(crate::cluster::hooks()),
             secrets: Vec::new(),
         };
-        Replicate::new(&config).unwrap()
+        Replicate::each(&config).unwrap().remove(0)
     }
 
     fn fal(&self) -> Fal {
         let config = config::Fal {
             url: self.url("/"),
-            authorization: HeaderValue::from_static("Key key"),
+            keys: vec![ProviderKey::new(domain::provider::Provider::Fal, "Key", "key").unwrap()],
             hooks: None,
-            user: None,
-            keys: self.url("/keys"),
+            users: Vec::new(),
+            key_set: self.url("/keys"),
             rest_url: self.url("/rest"),
             api_url: self.url("/api"),
         };
-        Fal::new(&config).unwrap()
+        Fal::each(&config).unwrap().remove(0)
     }
 
     fn asked(&self) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! What an operator is told of keys and models before users order.
 
-use generation_worker::config::{Config, Fal};
+use generation_worker::config::{Config, Fal, ProviderKey};
 use generation_worker::providers::Registry;
 use proto::work::v1::model_check::Finding;
 use proto::work::v1::{CheckModelsRequest, RemoteModel};
@@ -44,10 +44,10 @@ async fn each_mistake_with_keys_and_models_is_found_before_an_order() {
     drop(double);
     let nobody = Fal {
         url: "http://127.0.0.1:1/".parse().unwrap(),
-        authorization: "Key k".parse().unwrap(),
+        keys: vec![ProviderKey::new(domain::provider::Provider::Fal, "Key", "k").unwrap()],
         hooks: None,
-        user: None,
-        keys: "http://127.0.0.1:1/".parse().unwrap(),
+        users: Vec::new(),
+        key_set: "http://127.0.0.1:1/".parse().unwrap(),
         rest_url: "http://127.0.0.1:1/".parse().unwrap(),
         api_url: "http://127.0.0.1:1/".parse().unwrap(),
     };

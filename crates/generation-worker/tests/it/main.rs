@@ -13,6 +13,7 @@ mod media;
 mod node;
 mod polls;
 mod protocol;
+mod provider_keys;
 mod sketch;
 mod starts;
 mod telemetry;

@@ -249,7 +249,13 @@ async fn an_upload_that_fails_orders_nothing() {
     let mut order = order("replicate", "acme/film", &json!({"prompt": "a harbour", "start_image": null}));
     order.files = vec![setup.file("/start_image", "png", LARGE).await];
     let place = |order: Order| setup.cluster.node.queue(|work| work.order = Some(order));
-    setup.double.begin_outage(Outage { kind: OutageKind::Errors, after_ms: 0, for_ms: 600_000, protocol: None });
+    setup.double.begin_outage(Outage {
+        kind: OutageKind::Errors,
+        after_ms: 0,
+        for_ms: 600_000,
+        protocol: None,
+        token: None,
+    });
     let job = place(order.clone());
     let failed = setup.cluster.node.failed(&job).await;
     assert_eq!(

@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) streams: usize,
     /// The names of the workers that opened a claim stream, each once.
     pub(crate) workers: BTreeSet<String>,
+    /// The public names of the keys that they said to have.
+    pub(crate) keys: Vec<String>,
     /// Statuses with which calls of a method are refused, first one first.
     refusals: HashMap<&'static str, VecDeque<Status>>,
     /// What heartbeats say: whether leases are held, and whether they are to be cancelled.
@@ -213,6 +215,7 @@ impl Node {
                     Ok(Some(ask)) => {
                         free += ask.slots;
                         providers.extend(ask.providers);
+                        self.state().keys.extend(ask.provider_keys);
                         self.state().workers.extend(Some(ask.worker).filter(|name| !name.is_empty()));
                     }
                     _ => return,
@@ -276,7 +279,8 @@ impl WorkService for Node {
             _ => state.unsettled.clone(),
         };
         state.hints.push(hint);
-        Ok(Response::new(HintWorkResponse { awaited: true, traceparent: TRACEPARENT.into(), confirm_at_model }))
+        let traceparent = TRACEPARENT.into();
+        Ok(Response::new(HintWorkResponse { awaited: true, traceparent, confirm_at_model, ..Default::default() }))
     }
 
     async fn record_submission(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chassis::settings::Source;
 use chassis::telemetry::{self, Telemetry};
+use domain::provider::Provider;
 use generation_worker::config;
 use generation_worker::metrics;
 use generation_worker::providers::Registry;
@@ -29,23 +30,27 @@ const TOKEN: &str = "double-token";
 pub(crate) fn registry(double: &Double, token: &str) -> Registry {
     let url = |path: &str| format!("http://{}{path}", double.address()).parse().unwrap();
     let header = |scheme: &str| format!("{scheme} {token}").parse().unwrap();
+    let keys = |provider, scheme: &str| {
+        token.split(',').map(|token| config::ProviderKey::new(provider, scheme, token).unwrap()).collect::<Vec<_>>()
+    };
     let mut config = crate::cluster::config(&"http://127.0.0.1:1".parse().unwrap(), &std::env::temp_dir());
     config.replicate = Some(config::Replicate {
         url: url("/replicate/v1"),
-        authorization: header("Bearer"),
+        keys: keys(Provider::Replicate, "Bearer"),
         hooks: None,
         secrets: Vec::new(),
     });
     config.fal = Some(config::Fal {
         url: url("/fal"),
-        authorization: header("Key"),
+        keys: keys(Provider::Fal, "Key"),
         hooks: None,
-        user: None,
-        keys: url("/fal-keys"),
+        users: Vec::new(),
+        key_set: url("/fal-keys"),
         rest_url: url("/fal-rest"),
         api_url: url("/fal-api"),
     });
-    config.openrouter = Some(config::OpenRouter { url: url("/openrouter/api/v1"), authorization: header("Bearer") });
+    config.openrouter =
+        Some(config::OpenRouter { url: url("/openrouter/api/v1"), keys: keys(Provider::OpenRouter, "Bearer") });
     let gpu = config::CogBox { url: url("/cog/gpu"), authorization: Some(header("Bearer")) };
     config.cog.insert("gpu".to_owned(), gpu);
     Registry::open(&config).unwrap()

@@ -7,8 +7,9 @@ use crate::cluster::{Cluster, KIND};
 use crate::limits::LIMITS;
 
 const REFUSED: Symptom<'static> =
-    Symptom { scope: Scope::Pool, cause: "ACCOUNT_REFUSED", detail: "user is locked", certain: true };
-const OUTAGE: Symptom<'static> = Symptom { scope: Scope::Pool, cause: "OUTAGE", detail: "503", certain: false };
+    Symptom { scope: Scope::Pool, key: "", cause: "ACCOUNT_REFUSED", detail: "user is locked", certain: true };
+const OUTAGE: Symptom<'static> =
+    Symptom { scope: Scope::Pool, key: "", cause: "OUTAGE", detail: "503", certain: false };
 
 impl Cluster {
     /// Fails an attempt with a symptom; the job is queued again, and due.
@@ -143,9 +144,9 @@ async fn a_probe_that_says_nothing_is_followed_by_another_at_once() {
     let probe = cluster.claim_from(&["a"], 8).await;
     assert_eq!(probe.len(), 1);
     // What was under way when it opened is no probe, and gives none back.
-    jobs::pass_probe(&mut *cluster.connection().await, first[1].lease).await.unwrap();
+    jobs::pass_probe(&mut *cluster.connection().await, first[1].lease, &[Scope::Pool]).await.unwrap();
     assert!(cluster.claim_from(&["a"], 8).await.is_empty());
-    jobs::pass_probe(&mut *cluster.connection().await, probe[0].lease).await.unwrap();
+    jobs::pass_probe(&mut *cluster.connection().await, probe[0].lease, &[Scope::Pool]).await.unwrap();
     assert_eq!(cluster.claim_from(&["a"], 8).await.len(), 1, "still one at a time");
     assert_eq!(cluster.block_reason("a").await, Some(BlockReason::Unavailable), "it stays open");
 }
@@ -158,7 +159,8 @@ async fn a_broken_queue_leaves_the_others_of_its_pool_alone() {
         let leased = cluster.claim_from(&[queue], 1).await;
         jobs::assign_pool(&mut *cluster.connection().await, leased[0].lease, "provider").await.unwrap();
     }
-    let symptom = Symptom { scope: Scope::Queue, cause: "MISCONFIGURED", detail: "no such model", certain: true };
+    let symptom =
+        Symptom { scope: Scope::Queue, key: "", cause: "MISCONFIGURED", detail: "no such model", certain: true };
     assert_eq!(cluster.trip(first[0].lease, symptom).await.unwrap().target, "a");
     assert!(cluster.claim_from(&["a"], 8).await.is_empty());
     assert!(!cluster.claim_from(&["b"], 2).await.is_empty());
@@ -182,7 +184,8 @@ async fn a_queue_and_a_pool_of_one_name_have_breakers_of_their_own() {
         jobs::assign_pool(&mut *cluster.connection().await, leased[0].lease, pool).await.unwrap();
         leases.push(leased.into_iter().map(|job| job.lease).collect::<Vec<_>>());
     }
-    let misconfigured = Symptom { scope: Scope::Queue, cause: "MISCONFIGURED", detail: "no such model", certain: true };
+    let misconfigured =
+        Symptom { scope: Scope::Queue, key: "", cause: "MISCONFIGURED", detail: "no such model", certain: true };
     let opened = cluster.trip(leases[0][0], misconfigured).await.unwrap();
     assert_eq!((opened.scope, opened.target.as_str()), (Scope::Queue, "fal"));
     assert_eq!(cluster.block_reason("fal").await, Some(BlockReason::Unavailable));

@@ -6,6 +6,7 @@ extern crate rushes_jobs as jobs;
 mod breakers;
 mod cluster;
 mod fairness;
+mod keys;
 mod leases;
 mod limits;
 mod notifier;

@@ -112,6 +112,7 @@ mod tests {
             order: order.to_owned(),
             job: None,
             key: None,
+            token: 0,
             sha256: (event == Event::Charged).then(|| format!("sha-of-{order}")),
             more: Vec::new(),
             input: None,

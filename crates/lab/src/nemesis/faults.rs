@@ -114,5 +114,6 @@ fn draw(rng: &mut Rng) -> Outage {
         after_ms: 0,
         for_ms: rng.u64(1_000..6_000),
         protocol: protocols[rng.usize(0..protocols.len())],
+        token: None,
     }
 }

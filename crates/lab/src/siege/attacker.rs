@@ -5,7 +5,7 @@
 //! no attack is read slowly for what another has cost; and it notes what it was told.
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use proto::assets::v1::asset_service_client::AssetServiceClient;
 use proto::assets::v1::upload_asset_request::Part;
 use proto::assets::v1::{UploadAssetRequest, UploadMetadata};
@@ -21,11 +22,12 @@ use proto::webhooks::v1::{CreateEndpointRequest, Endpoint};
 use testkit::AsBytes;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
-use tonic::codec::CompressionEncoding;
+use tonic::client::GrpcService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use super::client::{authorize, project_and_scene, with};
+use super::machine::Machine;
 use crate::cluster::Cluster;
 
 /// How many of the most frequent answers are told.
@@ -35,6 +37,8 @@ const CALL: Duration = Duration::from_secs(5);
 
 /// One account, and what it was told.
 pub(super) struct Attacker {
+    /// Where its attacks run.
+    pub(super) machine: Machine,
     pub(super) gateway: SocketAddr,
     pub(super) key: String,
     pub(super) project: String,
@@ -66,6 +70,7 @@ impl Attacker {
         // Where no such address is allowed, nothing can be sent to it either.
         let endpoint = WebhookServiceClient::new(gateway).create_endpoint(with(&key, request)).await;
         Ok(Self {
+            machine: Machine::new()?,
             gateway: cluster.node(0, "gateway").address(),
             key,
             project,
@@ -131,15 +136,36 @@ impl Attacker {
         Ok(endpoint.local_address(Some(self.address())).connect_timeout(CALL).connect_lazy())
     }
 
-    /// Calls a method with any bytes, compressed if they are to be.
-    pub(super) async fn call(
-        &self,
-        channel: &Channel,
-        path: &'static str,
-        message: Bytes,
-        gzip: bool,
-    ) -> Result<Bytes, Status> {
-        self.call_as(channel, path, message, gzip, |request| authorize(request, &self.key)).await
+    /// Calls a method with any bytes.
+    pub(super) async fn call(&self, channel: &Channel, path: &'static str, message: Bytes) -> Result<Bytes, Status> {
+        self.call_as(channel, path, message, |request| authorize(request, &self.key)).await
+    }
+
+    /// Calls a method with a message that was compressed before, so that a bomb costs its sender no more than its bytes.
+    pub(super) async fn call_compressed(&self, channel: &Channel, path: &'static str, gzip: &Bytes) {
+        let mut channel = channel.clone();
+        let length = u32::try_from(gzip.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let frame = Bytes::from([&[1], length.as_slice(), gzip].concat());
+        let request = http::Request::post(format!("http://{}{path}", self.gateway))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-encoding", "gzip")
+            .header("authorization", format!("Bearer {}", self.key))
+            .body(tonic::body::Body::new(http_body_util::Full::new(frame)));
+        let Ok(request) = request else { return self.hear("not sent") };
+        let answered = async {
+            poll_fn(|context| GrpcService::<tonic::body::Body>::poll_ready(&mut channel, context)).await.ok()?;
+            let (head, body) = channel.call(request).await.ok()?.into_parts();
+            // Refusals stand in the headers, whatever came of a message behind it.
+            let trailers = body.collect().await.ok()?.trailers().cloned().unwrap_or_default();
+            Some(Status::from_header_map(&head.headers).or_else(|| Status::from_header_map(&trailers)))
+        };
+        match tokio::time::timeout(2 * CALL, answered).await {
+            Ok(Some(Some(status))) if status.code() != tonic::Code::Ok => self.hear_status(&status),
+            Ok(Some(_)) => self.hear("OK"),
+            Ok(None) => self.hear("not answered"),
+            Err(_) => self.hear("no answer"),
+        }
     }
 
     /// Calls a method with metadata of the caller's own.
@@ -148,13 +174,9 @@ impl Attacker {
         channel: &Channel,
         path: &'static str,
         message: Bytes,
-        gzip: bool,
         dress: impl FnOnce(&mut Request<Bytes>),
     ) -> Result<Bytes, Status> {
         let mut grpc = tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(64 << 20);
-        if gzip {
-            grpc = grpc.send_compressed(CompressionEncoding::Gzip);
-        }
         grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut request = Request::new(message);
         request.set_timeout(CALL);

@@ -75,10 +75,29 @@ impl Memory {
     }
 
     /// What all services and this program have burnt so far.
-    pub(super) fn processor_time(&self) -> Duration {
-        let pids = self.services.iter().flat_map(|measured| family(measured.pid)).chain([std::process::id()]);
-        let ticks = pids.filter_map(ticks).sum::<u64>();
-        Duration::from_millis(ticks * 1_000 / TICKS)
+    pub(super) fn processor_time(&self) -> Burnt {
+        let time = |ticks: u64| Duration::from_millis(ticks * 1_000 / TICKS);
+        let services = self.services.iter().flat_map(|measured| family(measured.pid));
+        Burnt {
+            services: time(services.filter_map(ticks).sum()),
+            own: time(ticks(std::process::id()).unwrap_or_default()),
+        }
+    }
+}
+
+/// Processor time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Burnt {
+    /// Of all services.
+    pub(super) services: Duration,
+    /// Of this program, which attacks.
+    pub(super) own: Duration,
+}
+
+impl Burnt {
+    /// What was burnt between `earlier` and this.
+    pub(super) fn since(&self, earlier: &Self) -> Self {
+        Self { services: self.services.saturating_sub(earlier.services), own: self.own.saturating_sub(earlier.own) }
     }
 }
 

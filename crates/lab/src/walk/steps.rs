@@ -230,7 +230,7 @@ impl Walk<'_> {
             }
             Cause::Away(kind) => {
                 let for_ms = u64::try_from(OUTAGE.as_millis())?;
-                let outage = Outage { kind, after_ms: 0, for_ms, protocol: None };
+                let outage = Outage { kind, after_ms: 0, for_ms, protocol: None, token: None };
                 ensure!(self.provider.begin_outage(&outage).await, "the provider hears of its outage");
                 Ok(())
             }

@@ -125,7 +125,13 @@ async fn an_outage_is_a_window_of_time_and_of_one_provider_or_both() {
         assert_eq!(statuses(&client).await, during, "{outage}");
         until("it is over", async || statuses(&client).await == well).await;
     }
-    let planned = Outage { kind: OutageKind::Errors, after_ms: 0, for_ms: 60_000, protocol: Some(Protocol::Replicate) };
+    let planned = Outage {
+        kind: OutageKind::Errors,
+        after_ms: 0,
+        for_ms: 60_000,
+        protocol: Some(Protocol::Replicate),
+        token: None,
+    };
     let client = Client::start(|settings| settings.outages = vec![planned]).await;
     let [by_replicate, by_fal] = statuses(&client).await;
     assert!(by_replicate >= Some(500) && by_fal == Some(200), "{by_replicate:?} {by_fal:?}");
@@ -135,7 +141,13 @@ async fn an_outage_is_a_window_of_time_and_of_one_provider_or_both() {
 async fn connections_are_refused_for_a_while_and_those_that_are_there_are_cut() {
     let client = Client::plain().await;
     assert_eq!(client.get(&client.url("/fal-keys")).await.status, Some(200));
-    client.double.begin_outage(Outage { kind: OutageKind::Refused, after_ms: 0, for_ms: 1_500, protocol: None });
+    client.double.begin_outage(Outage {
+        kind: OutageKind::Refused,
+        after_ms: 0,
+        for_ms: 1_500,
+        protocol: None,
+        token: None,
+    });
     until("it is away", async || client.get(&client.url("/fal-keys")).await.status.is_none()).await;
     assert!(tokio::net::TcpStream::connect(client.double.address()).await.is_err(), "nobody listens");
     until("it is back", async || client.get(&client.url("/fal-keys")).await.status == Some(200)).await;

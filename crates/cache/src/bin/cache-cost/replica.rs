@@ -95,9 +95,9 @@ async fn fill(data: &Pool, rows: i64) -> Result<()> {
     for statement in
         ["drop table if exists cache_cost", "create table cache_cost (id bigint primary key, version bigint)"]
     {
-        sqlx::query(statement).execute(data.sqlx()).await?;
+        sqlx::query(statement).execute(&mut data.connect().await?).await?;
     }
     let fill = sqlx::query("insert into cache_cost (id, version) select n, 1 from generate_series(0, $1 - 1) n");
-    fill.bind(rows).execute(data.sqlx()).await?;
+    fill.bind(rows).execute(&mut data.connect().await?).await?;
     Ok(())
 }

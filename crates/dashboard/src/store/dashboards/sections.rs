@@ -1,20 +1,23 @@
 //! The text of each section of the dashboard, and of the one statement that is all of them.
 //!
-//! Invariant: every section gives the same fourteen columns, named and typed by the clock, which comes first. A column that
+//! Invariant: every section gives the same seventeen columns, named and typed by the clock, which comes first. A column that
 //! a section does not use is null. What a column holds, by section:
 //!
-//! | section | id | parent | other | title | body | blob | place | count | amount | mark | at |
-//! |---|---|---|---|---|---|---|---|---|---|---|---|
-//! | clock | | | | | | | | version | epoch | seq | |
-//! | profile | | | | display name | e-mail | | | | | | |
-//! | credits | | | | | | | | available | held | | |
-//! | project | project | | | title | | | scenes | completed | cost | | created |
-//! | scene | scene | project | latest generation | title | stage | thumbnail | position | version | | | |
-//! | recent | generation | project | scene | prompt | stage | thumbnail | | | cost | | created |
-//! | notice | notice | | | title | body | | | | | | created |
-//! | unread | | | | | | | | notices | | | |
+//! | section | id | parent | other | title | body | blob | take | take_blob | labels | place | count | amount | mark | at |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+//! | clock | | | | | | | | | | | version | epoch | seq | |
+//! | profile | | | | display name | e-mail | | | | | | | | | |
+//! | credits | | | | | | | | | | | available | held | | |
+//! | project | project | | | title | | | | | labels | scenes | completed | cost | | created |
+//! | scene | scene | project | latest generation | title | stage | thumbnail | take | its thumbnail | labels | position | version | | | |
+//! | recent | generation | project | scene | prompt | stage | thumbnail | | | | | | cost | | created |
+//! | notice | notice | | | title | body | | | | | | | | | created |
+//! | unread | | | | | | | | | | | notices | | | |
+
+use std::collections::BTreeMap;
 
 use sqlx::FromRow;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -45,6 +48,9 @@ pub(super) struct Row {
     pub(super) title: Option<String>,
     pub(super) body: Option<String>,
     pub(super) blob: Option<String>,
+    pub(super) take: Option<Uuid>,
+    pub(super) take_blob: Option<String>,
+    pub(super) labels: Option<Json<Option<BTreeMap<String, String>>>>,
     pub(super) state: Option<i16>,
     pub(super) percent: Option<i16>,
     pub(super) place: Option<i32>,
@@ -58,8 +64,8 @@ pub(super) struct Row {
 macro_rules! clock {
     () => {
         "(select 0::smallint as section, null::uuid as id, null::uuid as parent, null::uuid as other, null::text as title,
-                 null::text as body, null::text as blob, null::smallint as state, null::smallint as percent,
-                 null::integer as place,
+                 null::text as body, null::text as blob, null::uuid as take, null::text as take_blob, null::jsonb as labels,
+                 null::smallint as state, null::smallint as percent, null::integer as place,
                  coalesce((select k.ver from cache_key k where k.key = 'dash:' || $1::uuid), 0)
                  + (select count(*) from outbox o where o.key = 'dash:' || $1::uuid) as count,
                  c.epoch as amount, c.seq as mark, null::timestamptz as at
@@ -71,8 +77,8 @@ macro_rules! clock {
 macro_rules! profile {
     () => {
         "(select 1::smallint as section, null::uuid as id, null::uuid as parent, null::uuid as other,
-                 a.display_name as title, a.email as body, null::text as blob, null::smallint as state,
-                 null::smallint as percent, null::integer as place, null::bigint as count, null::bigint as amount,
+                 a.display_name as title, a.email as body, null::text as blob, null::uuid as take,
+                 null::text as take_blob, null::jsonb as labels, null::smallint as state, null::smallint as percent, null::integer as place, null::bigint as count, null::bigint as amount,
                  null::bigint as mark, null::timestamptz as at
             from accounts a
            where a.id = $1)"
@@ -82,11 +88,26 @@ macro_rules! profile {
 macro_rules! credits {
     () => {
         "(select 2::smallint as section, null::uuid as id, null::uuid as parent, null::uuid as other, null::text as title,
-                 null::text as body, null::text as blob, null::smallint as state, null::smallint as percent,
-                 null::integer as place, c.available_micros as count, c.held_micros as amount, null::bigint as mark,
+                 null::text as body, null::text as blob, null::uuid as take, null::text as take_blob, null::jsonb as labels,
+                 null::smallint as state, null::smallint as percent, null::integer as place, c.available_micros as count, c.held_micros as amount, null::bigint as mark,
                  null::timestamptz as at
             from credit_accounts c
            where c.account_id = $1)"
+    };
+}
+
+// Labels of thousands of bytes on each of hundreds of cards would be more than a client takes in one message.
+macro_rules! labels {
+    ($table:literal) => {
+        concat!(
+            "case when ",
+            $table,
+            ".labels = '{}' then null when octet_length(",
+            $table,
+            ".labels::text) > 1024 then 'null'::jsonb else ",
+            $table,
+            ".labels end"
+        )
     };
 }
 
@@ -95,33 +116,34 @@ macro_rules! credits {
 // would make the planner leave the index that has them in order for one by account.
 macro_rules! projects {
     () => {
-        "(with page as materialized (
-            select p.id, p.title, p.scene_count, p.completed_count, p.completed_cost_micros, p.create_time
+        concat!("(with page as materialized (
+            select p.id, p.title, p.labels, p.scene_count, p.completed_count, p.completed_cost_micros, p.create_time
               from projects p
              where p.account_id = $1 and p.delete_time is null and p.id < $2
              order by p.id desc
              limit $3 + 1
           )
           select 3::smallint as section, p.id, null::uuid as parent, null::uuid as other, p.title, null::text as body,
-                 null::text as blob, null::smallint as state, null::smallint as percent, p.scene_count as place,
+                 null::text as blob, null::uuid as take, null::text as take_blob,
+                 ", labels!("p"), " as labels, null::smallint as state, null::smallint as percent, p.scene_count as place,
                  p.completed_count as count, p.completed_cost_micros as amount, null::bigint as mark, p.create_time as at
             from page p
            union all
           select 4::smallint, s.id, s.project_id, s.latest_generation, s.title, s.latest_stage, s.latest_thumbnail,
-                 s.latest_state, s.latest_percent, s.position, s.latest_version, null, null, null
+                 s.take_generation, s.take_thumbnail, ", labels!("s"), ", s.latest_state, s.latest_percent, s.position, s.latest_version, null, null, null
             from (select id from page order by id desc limit $3) p
            cross join lateral (
                 select * from scenes s
                  where s.project_id = p.id and s.delete_time is null
                  order by s.position, s.id
-                 limit 12) s)"
+                 limit 12) s)")
     };
 }
 
 macro_rules! recent {
     () => {
         "(select 5::smallint as section, g.id, g.project_id as parent, g.scene_id as other, left(g.prompt, 120) as title,
-                 g.stage as body, g.thumbnail as blob, g.state, g.percent, null::integer as place, null::bigint as count,
+                 g.stage as body, g.thumbnail as blob, null::uuid as take, null::text as take_blob, null::jsonb as labels, g.state, g.percent, null::integer as place, null::bigint as count,
                  g.captured_micros as amount, null::bigint as mark, g.create_time as at
             from generations g
            where g.account_id = $1 and g.delete_time is null
@@ -133,14 +155,14 @@ macro_rules! recent {
 macro_rules! notices {
     () => {
         "((select 6::smallint as section, n.id, null::uuid as parent, null::uuid as other, n.title, n.body,
-                  null::text as blob, null::smallint as state, null::smallint as percent, null::integer as place,
-                  null::bigint as count, null::bigint as amount, null::bigint as mark, n.create_time as at
+                  null::text as blob, null::uuid as take, null::text as take_blob, null::jsonb as labels, null::smallint as state,
+                  null::smallint as percent, null::integer as place, null::bigint as count, null::bigint as amount, null::bigint as mark, n.create_time as at
              from notices n
             where n.account_id = $1 and n.read_time is null
             order by n.id desc
             limit 10)
            union all
-          select 7::smallint, null, null, null, null, null, null, null, null, null, count(*), null, null, null
+          select 7::smallint, null, null, null, null, null, null, null, null, null, null, null, null, count(*), null, null, null
             from (select from notices n where n.account_id = $1 and n.read_time is null limit 1000) n)"
     };
 }

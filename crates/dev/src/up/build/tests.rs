@@ -21,7 +21,7 @@ const FURTHER_IN_TESTS: [(&str, &[&str]); 8] = [
 
 /// The packages that cargo compiles for a selection of packages, each with the sets of features that it is compiled with.
 fn compiled(edges: &str, selection: &[String]) -> BTreeMap<String, BTreeSet<String>> {
-    let mut command = config::cargo();
+    let mut command = launch::cargo();
     command.args(["tree", "--locked", "--edges", edges, "--prefix", "none", "--format", "{p}|{f}"]).args(selection);
     // What the caller's environment says of features is not how the image is built.
     for name in ["CARGO_RESOLVER_FEATURE_UNIFICATION", "CARGO_UNSTABLE_FEATURE_UNIFICATION"] {
@@ -59,19 +59,24 @@ fn image() -> Vec<String> {
     words.windows(2).filter(|pair| pair[0] == "--package").map(|pair| pair[1].to_owned()).collect()
 }
 
-/// `up`, torture, the crash-point run and nemesis build the services by [`services`], the tests with the whole workspace.
+/// `up`, torture, the crash-point run and nemesis run services that the launcher built with this program, or [`services`] without it; the
+/// tests build them with the whole workspace.
 #[test]
 fn the_services_that_run_here_have_the_features_of_the_image() {
     let named = image();
     let named: Vec<_> = named.iter().map(String::as_str).collect();
     assert!(SERVICES.iter().all(|service| named.contains(service)), "{named:?}");
     let image = features("normal,build", &packages(&named));
-    let run = features("normal,build", &packages(&SERVICES));
+    let alone = features("normal,build", &packages(&SERVICES));
+    let run = features("normal,build", &packages(&launch::packages(&["up".to_owned()])));
     let tested = features("normal,build,dev", &["--workspace".to_owned()]);
     let none = BTreeSet::new();
     let mut wrong = Vec::new();
-    for (package, ours) in &run {
-        let ships = image.get(package).unwrap_or(&none);
+    for package in alone.keys() {
+        let (ours, ships) = (&run[package], image.get(package).unwrap_or(&none));
+        if alone[package] != *ours {
+            wrong.push(format!("{package} is built with {ours:?} by the launcher and with {:?} else", alone[package]));
+        }
         if ours != ships {
             wrong.push(format!("{package} runs with {ours:?} and ships with {ships:?}"));
         }
@@ -84,7 +89,10 @@ fn the_services_that_run_here_have_the_features_of_the_image() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(run.keys().any(|package| package.starts_with("rushes-coherence ")), "the services have the coherent cache");
+    assert!(
+        alone.keys().any(|package| package.starts_with("rushes-coherence ")),
+        "the services have the coherent cache"
+    );
 }
 
 /// Else the first `cargo rushes up` compiles ring, sqlx, tonic and what depends on them twice.

@@ -347,6 +347,8 @@ impl Script<'_> {
             json!({"asset": video, "sizeBytes": size.to_string(), "mimeType": "video/mp4", "width": 160, "height": 96});
         let result = json!({"lease": lease, "outputs": [{"output": output, "extension": "mp4"}]});
         self.write("WorkService/CompleteWork", result).await?;
+        let take = json!({"scene": scene, "generation": format!("generations/{}", text(&lease, "/job"))});
+        self.write("GenerationService/SetTake", take).await?;
 
         let (lease, again) = self.claimed(scene).await?;
         self.keep("WorkService/ClaimWork", first, again)?;

@@ -131,6 +131,7 @@ pub(super) fn parse_work(work: wire::Work) -> Option<Result<Work, Unreadable>> {
         account,
         model: work.model,
         order,
+        key: work.provider_key,
         attempt: work.attempt,
         reference: (!work.provider_reference.is_empty()).then_some(Reference(work.provider_reference)),
         unconfirmed: work.in_doubt,

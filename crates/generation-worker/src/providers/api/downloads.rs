@@ -69,7 +69,7 @@ impl Api {
             file_trouble(error)
         })?;
         call.answered(response.status());
-        Operation::FetchOutput.count(self.provider, response.status());
+        Operation::FetchOutput.count(self.provider, &self.key, response.status());
         let code = response.status().as_u16();
         if response.status().is_redirection() {
             let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());

@@ -1,9 +1,12 @@
 //! What can be called: by anybody, and by whoever has a key.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use proto::dashboard::v1::GetDashboardRequest;
@@ -39,7 +42,7 @@ const TEST_ENDPOINT: &str = "/rushes.webhooks.v1.WebhookService/TestEndpoint";
 const CALLERS: usize = 64;
 
 /// Calls in `callers` tasks over a few connections; `each` says what, given the number of the call.
-async fn calling<F>(attacker: Arc<Attacker>, until: Instant, callers: usize, path: &'static str, gzip: bool, each: F)
+async fn calling<F>(attacker: Arc<Attacker>, until: Instant, callers: usize, path: &'static str, each: F)
 where
     F: Fn(&Attacker) -> Bytes + Clone + Send + 'static,
 {
@@ -49,7 +52,7 @@ where
         async move {
             let message = each(&attacker);
             // What it was told is noted.
-            let _ = attacker.call(&channel, path, message, gzip).await;
+            let _ = attacker.call(&channel, path, message).await;
         }
     })
     .await;
@@ -74,8 +77,7 @@ where
         async move {
             let message = encoded(&GetDashboardRequest::default());
             // What it was told is noted.
-            let _ =
-                attacker.call_as(&channel, GET_DASHBOARD, message, false, |request| dress(&attacker, request)).await;
+            let _ = attacker.call_as(&channel, GET_DASHBOARD, message, |request| dress(&attacker, request)).await;
         }
     })
     .await;
@@ -96,7 +98,7 @@ pub(super) async fn unknown_methods(attacker: Arc<Attacker>, until: Instant) {
         async move {
             let strange = |request: &mut tonic::Request<Bytes>| text_metadata(request, "rushes-max-stale", "x");
             // What it was told is noted.
-            let _ = attacker.call_as(&channel, path, Bytes::new(), false, strange).await;
+            let _ = attacker.call_as(&channel, path, Bytes::new(), strange).await;
         }
     })
     .await;
@@ -149,7 +151,7 @@ pub(super) async fn forged_tokens(attacker: Arc<Attacker>, until: Instant) {
 }
 
 pub(super) async fn forged_pages(attacker: Arc<Attacker>, until: Instant) {
-    calling(attacker, until, CALLERS, LIST_PROJECTS, false, |_| {
+    calling(attacker, until, CALLERS, LIST_PROJECTS, |_| {
         let page_token = (0..200).map(|_| fastrand::alphanumeric()).collect();
         encoded(&ListProjectsRequest { page_token, ..ListProjectsRequest::default() })
     })
@@ -157,11 +159,11 @@ pub(super) async fn forged_pages(attacker: Arc<Attacker>, until: Instant) {
 }
 
 pub(super) async fn dashboards(attacker: Arc<Attacker>, until: Instant) {
-    calling(attacker, until, CALLERS, GET_DASHBOARD, false, |_| encoded(&GetDashboardRequest::default())).await;
+    calling(attacker, until, CALLERS, GET_DASHBOARD, |_| encoded(&GetDashboardRequest::default())).await;
 }
 
 pub(super) async fn polls(attacker: Arc<Attacker>, until: Instant) {
-    calling(attacker, until, CALLERS, GET_GENERATION, false, |_| {
+    calling(attacker, until, CALLERS, GET_GENERATION, |_| {
         let name = format!("generations/{}", Uuid::now_v7());
         encoded(&GetGenerationRequest { name, min_version: 1 << 40 })
     })
@@ -169,7 +171,7 @@ pub(super) async fn polls(attacker: Arc<Attacker>, until: Instant) {
 }
 
 pub(super) async fn long_lists(attacker: Arc<Attacker>, until: Instant) {
-    calling(attacker, until, CALLERS, BATCH_GET, false, |_| {
+    calling(attacker, until, CALLERS, BATCH_GET, |_| {
         let names = (0..1_200).map(|_| format!("generations/{}", Uuid::now_v7())).collect();
         encoded(&BatchGetGenerationsRequest { names })
     })
@@ -182,7 +184,7 @@ pub(super) async fn cancelled(attacker: Arc<Attacker>, until: Instant) {
         let channel = channels[number % channels.len()].clone();
         async move {
             let message = encoded(&ListGenerationsRequest::default());
-            let call = attacker.call(&channel, LIST_GENERATIONS, message, false);
+            let call = attacker.call(&channel, LIST_GENERATIONS, message);
             let wait = Duration::from_micros(fastrand::u64(0..3_000));
             if tokio::time::timeout(wait, call).await.is_err() {
                 attacker.hear("given up");
@@ -198,7 +200,7 @@ pub(super) async fn watch_churn(attacker: Arc<Attacker>, until: Instant) {
         let channel = channels[number % channels.len()].clone();
         async move {
             // The first message ends what is called as if it had one answer.
-            let call = attacker.call(&channel, WATCH, Bytes::new(), false);
+            let call = attacker.call(&channel, WATCH, Bytes::new());
             let wait = Duration::from_millis(fastrand::u64(0..50));
             if tokio::time::timeout(wait, call).await.is_err() {
                 attacker.hear("left");
@@ -209,7 +211,7 @@ pub(super) async fn watch_churn(attacker: Arc<Attacker>, until: Instant) {
 }
 
 pub(super) async fn many_violations(attacker: Arc<Attacker>, until: Instant) {
-    calling(attacker, until, 16, REORDER, false, |attacker| {
+    calling(attacker, until, 16, REORDER, |attacker| {
         let scenes = vec![String::new(); 32_000];
         encoded(&ReorderScenesRequest { parent: attacker.project.clone(), scenes })
     })
@@ -217,11 +219,9 @@ pub(super) async fn many_violations(attacker: Arc<Attacker>, until: Instant) {
 }
 
 pub(super) async fn bomb_names(attacker: Arc<Attacker>, until: Instant) {
-    calling(attacker, until, 16, REORDER, true, |attacker| {
-        let scenes = vec![String::new(); 1_900_000];
-        encoded(&ReorderScenesRequest { parent: attacker.project.clone(), scenes })
-    })
-    .await;
+    let scenes = vec![String::new(); 1_900_000];
+    let message = encoded(&ReorderScenesRequest { parent: attacker.project.clone(), scenes });
+    bombing(attacker, until, message, || REORDER).await;
 }
 
 fn order(attacker: &Attacker, input: Input) -> Bytes {
@@ -234,7 +234,7 @@ fn order(attacker: &Attacker, input: Input) -> Bytes {
 }
 
 pub(super) async fn violating_media(attacker: Arc<Attacker>, until: Instant) {
-    calling(attacker, until, 16, START, false, |attacker| {
+    calling(attacker, until, 16, START, |attacker| {
         let media = vec![Media { role: 1, asset: "x".to_owned() }; 2_000];
         order(attacker, Input { prompt: "many".into(), media, ..Input::default() })
     })
@@ -242,7 +242,7 @@ pub(super) async fn violating_media(attacker: Arc<Attacker>, until: Instant) {
 }
 
 pub(super) async fn deep_parameters(attacker: Arc<Attacker>, until: Instant) {
-    calling(attacker, until, 16, START, false, |attacker| {
+    calling(attacker, until, 16, START, |attacker| {
         let mut value = Value { kind: Some(Kind::BoolValue(true)) };
         for _ in 0..40 {
             value = Value { kind: Some(Kind::ListValue(ListValue { values: vec![value] })) };
@@ -257,15 +257,38 @@ pub(super) async fn deep_parameters(attacker: Arc<Attacker>, until: Instant) {
     .await;
 }
 
-/// Every method of the API, one after another, with what `each` makes.
-async fn everywhere(attacker: Arc<Attacker>, until: Instant, callers: usize, gzip: bool, each: fn() -> Bytes) {
+/// Calls with one message that is compressed once, to whatever method `path` gives.
+async fn bombing(attacker: Arc<Attacker>, until: Instant, message: Bytes, path: fn() -> &'static str) {
     let Ok(channels) = channels(&attacker) else { return };
-    many(&attacker, callers, until, move |attacker, number| {
-        let (method, channel) =
-            (&proto::METHODS[fastrand::usize(0..proto::METHODS.len())], channels[number % channels.len()].clone());
+    let gzip = compressed(&message);
+    drop(message);
+    many(&attacker, 16, until, move |attacker, number| {
+        let (gzip, channel) = (gzip.clone(), channels[number % channels.len()].clone());
+        async move { attacker.call_compressed(&channel, path(), &gzip).await }
+    })
+    .await;
+}
+
+fn compressed(message: &[u8]) -> Bytes {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    // Into memory; that does not fail.
+    let _ = gzip.write_all(message);
+    gzip.finish().unwrap_or_default().into()
+}
+
+/// Any method of the API.
+fn any_method() -> &'static str {
+    proto::METHODS[fastrand::usize(0..proto::METHODS.len())].path
+}
+
+/// Every method of the API, one after another, with what `each` makes.
+async fn everywhere(attacker: Arc<Attacker>, until: Instant, each: fn() -> Bytes) {
+    let Ok(channels) = channels(&attacker) else { return };
+    many(&attacker, CALLERS, until, move |attacker, number| {
+        let (path, channel) = (any_method(), channels[number % channels.len()].clone());
         async move {
             // A stream would go on; what is of interest is the first message.
-            let call = attacker.call(&channel, method.path, each(), gzip);
+            let call = attacker.call(&channel, path, each());
             let _ = tokio::time::timeout(Duration::from_secs(1), call).await;
         }
     })
@@ -273,14 +296,12 @@ async fn everywhere(attacker: Arc<Attacker>, until: Instant, callers: usize, gzi
 }
 
 pub(super) async fn bombs_everywhere(attacker: Arc<Attacker>, until: Instant) {
-    everywhere(attacker, until, 16, true, || vec![0; 16 << 20].into()).await;
+    bombing(attacker, until, vec![0; 16 << 20].into(), any_method).await;
 }
 
 pub(super) async fn garbage_everywhere(attacker: Arc<Attacker>, until: Instant) {
-    everywhere(attacker, until, CALLERS, false, || {
-        (0..fastrand::usize(1..2_000)).map(|_| fastrand::u8(..)).collect::<Vec<_>>().into()
-    })
-    .await;
+    everywhere(attacker, until, || (0..fastrand::usize(1..2_000)).map(|_| fastrand::u8(..)).collect::<Vec<_>>().into())
+        .await;
 }
 
 pub(super) async fn writes(attacker: Arc<Attacker>, until: Instant) {
@@ -294,15 +315,15 @@ pub(super) async fn writes(attacker: Arc<Attacker>, until: Instant) {
             let parent = attacker.project.clone();
             let scene = encoded(&CreateSceneRequest { parent, scene: Some(scene), request_id: String::new() });
             // What it was told is noted.
-            let _ = attacker.call(&channel, CREATE_PROJECT, project, false).await;
-            let _ = attacker.call(&channel, CREATE_SCENE, scene, false).await;
+            let _ = attacker.call(&channel, CREATE_PROJECT, project).await;
+            let _ = attacker.call(&channel, CREATE_SCENE, scene).await;
         }
     })
     .await;
 }
 
 pub(super) async fn one_row(attacker: Arc<Attacker>, until: Instant) {
-    calling(attacker, until, CALLERS, UPDATE_PROJECT, false, |attacker| {
+    calling(attacker, until, CALLERS, UPDATE_PROJECT, |attacker| {
         let title = fastrand::u64(..).to_string();
         let project = Project { name: attacker.project.clone(), title, ..Project::default() };
         let update_mask = Some(prost_types::FieldMask { paths: vec!["title".into()] });
@@ -312,14 +333,14 @@ pub(super) async fn one_row(attacker: Arc<Attacker>, until: Instant) {
 }
 
 pub(super) async fn orders(attacker: Arc<Attacker>, until: Instant) {
-    calling(attacker, until, CALLERS, START, false, |attacker| {
+    calling(attacker, until, CALLERS, START, |attacker| {
         order(attacker, Input { prompt: "another".into(), ..Input::default() })
     })
     .await;
 }
 
 pub(super) async fn hook_tests(attacker: Arc<Attacker>, until: Instant) {
-    calling(attacker, until, CALLERS, TEST_ENDPOINT, false, |attacker| {
+    calling(attacker, until, CALLERS, TEST_ENDPOINT, |attacker| {
         encoded(&TestEndpointRequest { name: attacker.endpoint.clone() })
     })
     .await;

@@ -177,7 +177,7 @@ pub(super) async fn thumbnail_specs(attacker: Arc<Attacker>, until: Instant) {
             let request = RenderThumbnailRequest { asset: attacker.asset.clone(), spec, later: false };
             let path = "/rushes.assets.v1.AssetService/RenderThumbnail";
             // What it was told is noted.
-            let _ = attacker.call(&channel, path, request.encode_to_vec().into(), false).await;
+            let _ = attacker.call(&channel, path, request.encode_to_vec().into()).await;
         }
     })
     .await;
