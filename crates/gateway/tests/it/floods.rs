@@ -211,7 +211,8 @@ async fn the_deadline_of_one_caller_is_not_that_of_all_who_wait_for_a_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn webhooks_that_stop_half_way_hold_little_and_not_for_long() {
-    let cluster = Cluster::start().await;
+    // What an address may cost would already let less of them in.
+    let cluster = Cluster::start_with(|config| config.door.frame_rate = 1_000_000).await;
     static HALF: [u8; 1_048_000] = [b'x'; 1_048_000];
     let mut connection = Connection::open(&cluster).await;
     let (large, json) = ("1048576", ("content-type", "application/json"));
@@ -279,7 +280,7 @@ async fn nothing_from_outside_names_a_series() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_for_webhooks_cost_their_address_over_http2_as_over_http1() {
-    /// Half a MiB are 512 units, where the burst is of 200.
+    /// Half a MiB are 512 units and one for each frame, where the burst is of 800.
     static BODY: [u8; 512 << 10] = [b'x'; 512 << 10];
     for (path, status) in [
         ("/hooks/forged/job-7", StatusCode::UNAUTHORIZED),
@@ -287,20 +288,21 @@ async fn bodies_for_webhooks_cost_their_address_over_http2_as_over_http1() {
         // Refused before a byte of it is read.
         ("/hooks/known", StatusCode::NOT_FOUND),
     ] {
-        let cluster = Cluster::start_with(|config| config.door.frame_rate = 100).await;
-        let mut connection = Connection::open(&cluster).await;
-        let small = connection.finish(path, &[], b"{}").await.unwrap();
-        assert_eq!(small.status(), status, "{path}");
-        assert_eq!(connection.finish(path, &[], &BODY).await.unwrap().status(), status, "{path}");
-        // The next one is read three seconds later, on whatever connection it comes.
+        let cluster = Cluster::start_with(|config| config.door.frame_rate = 400).await;
         let begun = Instant::now();
-        let mut next = Connection::open(&cluster).await;
-        next.finish(path, &[], b"{}").await.unwrap();
-        assert!(begun.elapsed() > Duration::from_secs(2), "{path}: {:?}", begun.elapsed());
-        // Nobody else's is.
-        let begun = Instant::now();
+        for at in 0..3 {
+            // On whatever connection they come.
+            let mut connection = Connection::open(&cluster).await;
+            let answer = connection.finish(path, &[], &BODY).await.unwrap();
+            // A body of a slow machine may have no time left after what it waits.
+            assert!(at > 0 || answer.status() == status, "{path}: {answer:?}");
+        }
+        assert!(begun.elapsed() > Duration::from_millis(500), "{path}: {:?}", begun.elapsed());
+        // Somebody else's costs them nothing yet, and is answered before the address's own next one.
+        let mut own = Connection::open(&cluster).await;
         let mut other = Connection::over(connect_from(&cluster, 7).await).await;
+        let own = tokio::spawn(own.finish(path, &[], &BODY));
         other.finish(path, &[], b"{}").await.unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(2), "{path}: {:?}", begun.elapsed());
+        assert!(!own.is_finished(), "{path}");
     }
 }
