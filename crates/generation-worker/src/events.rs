@@ -10,7 +10,6 @@ use chassis::telemetry::metric::Value;
 use crate::error::Error;
 use crate::metrics;
 use crate::model::{Class, Failure, Finding, ModelCheck, Outcome, Phase, Reference, Trouble, Work};
-use crate::provider::Provider;
 
 /// From when on a failing call is worth a warning.
 const LASTING: Duration = Duration::from_secs(60);
@@ -93,9 +92,8 @@ pub(crate) fn order_unconfirmed(work: &Work, provider: &str, trouble: &Trouble) 
 
 /// A poll or a request to stop was not answered as it should be; it is made again. A warning once it has lasted: one failed poll
 /// is nobody's business.
-pub(crate) fn call_failed(work: &Work, provider: &dyn Provider, phase: Phase, trouble: &Trouble) {
-    count_failed(provider, phase, trouble);
-    let provider = provider.name();
+pub(crate) fn call_failed(work: &Work, provider: &'static str, key: &str, phase: Phase, trouble: &Trouble) {
+    count_failed(provider, key, phase, trouble);
     let lasting = work.clocks.poll.or(work.clocks.order).is_some_and(|elapsed| elapsed >= LASTING);
     if lasting {
         log_trouble!(warn, work, provider, trouble, "call failed", phase = phase.as_str(), polls = work.polls);
@@ -111,21 +109,20 @@ pub(crate) fn output_fetched(work: &Work, provider: &'static str, bytes: usize, 
 }
 
 /// The output is made and cannot be fetched or stored; unless it has ended, it is fetched again with the next poll.
-pub(crate) fn output_delayed(work: &Work, provider: &dyn Provider, phase: Phase, trouble: &Trouble) {
-    count_failed(provider, phase, trouble);
-    log_trouble!(warn, work, provider.name(), trouble, "output delayed", phase = phase.as_str());
+pub(crate) fn output_delayed(work: &Work, provider: &'static str, key: &str, phase: Phase, trouble: &Trouble) {
+    count_failed(provider, key, phase, trouble);
+    log_trouble!(warn, work, provider, trouble, "output delayed", phase = phase.as_str());
 }
 
-fn count_failed(provider: &dyn Provider, phase: Phase, trouble: &Trouble) {
-    let key = provider.key().to_owned();
-    let labels: [Value; 4] =
-        [provider.name().into(), key.into(), phase.as_str().into(), trouble.outcome.as_str().into()];
+fn count_failed(provider: &'static str, key: &str, phase: Phase, trouble: &Trouble) {
+    let key = key.to_owned();
+    let labels: [Value; 4] = [provider.into(), key.into(), phase.as_str().into(), trouble.outcome.as_str().into()];
     metrics::CALLS_FAILED.with(labels).increment(1);
 }
 
 /// The key that an order was sent with is not in the settings; it is asked about with those that are.
-pub(crate) fn key_missing(work: &Work, provider: &dyn Provider) {
-    log!(warn, work, provider.name(), "key missing");
+pub(crate) fn key_missing(work: &Work, provider: &str) {
+    log!(warn, work, provider, "key missing");
 }
 
 /// The lease is another's, or cannot be kept: nothing more is said about its work here.

@@ -25,6 +25,7 @@ mod outcomes;
 mod outputs;
 pub mod provider;
 pub mod providers;
+mod retry_budget;
 mod service;
 mod signatures;
 mod webhooks;

@@ -18,6 +18,9 @@ chassis::metrics! {
     CALLS = counter "rushes_provider_calls_total" in "calls" by ["provider", "key", "phase", "status"];
     /// Calls to providers, downloads and deliveries that did not come about, by key as above, and by what came of them.
     CALLS_FAILED = counter "rushes_provider_failures_total" in "calls" by ["provider", "key", "phase", "outcome"];
+    /// Repetitions of calls that were not made at once, since those to the peer (a service of ours, or a provider) had used up their
+    /// share of the calls.
+    RETRIES_REFUSED = counter "rushes_retries_refused_total" in "calls" by ["peer"];
     /// The sizes of the outputs that were downloaded.
     DOWNLOADED_BYTES = histogram "rushes_provider_output_bytes" in "bytes" by ["provider"];
     /// Polls that named a state which the provider's documentation did not have when its adapter was written.

@@ -26,6 +26,7 @@ use crate::outcomes::{self, Context, Decision};
 use crate::outputs::Outputs;
 use crate::provider::Provider;
 use crate::providers::Registry;
+use crate::retry_budget::RetryBudgets;
 use crate::{crash_points, events};
 
 /// The longest pause between two polls, unless the provider's own is longer.
@@ -61,6 +62,8 @@ pub(crate) struct Orders {
     pub(crate) outputs: Outputs,
     /// How long a provider may take.
     pub(crate) timeout: Duration,
+    /// How much of what goes to a provider may be repetition.
+    pub(crate) retries: RetryBudgets,
 }
 
 /// The work of one lease at its provider.
@@ -119,7 +122,7 @@ impl Orders {
         };
         let provider = keys.own();
         if keys.is_lost() && !work.key.is_empty() {
-            events::key_missing(work, provider);
+            events::key_missing(work, provider.name());
         }
         let attempt = Attempt { work, provider, keys: &keys, signals };
         let mut reference = None;
@@ -221,7 +224,7 @@ impl Orders {
             Ok(stored) => stored,
             Err((phase, trouble)) => {
                 let decision = outcomes::decide(phase, trouble.outcome, &attempt.context(false)).at(&work.clocks);
-                events::output_delayed(work, provider, phase, &trouble);
+                events::output_delayed(work, provider.name(), provider.key(), phase, &trouble);
                 return Err(self.follow(attempt, decision, &trouble));
             }
         };

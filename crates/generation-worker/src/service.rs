@@ -18,6 +18,7 @@ use crate::media::Media;
 use crate::orders::Orders;
 use crate::outputs::Outputs;
 use crate::providers::Registry;
+use crate::retry_budget::RetryBudgets;
 use crate::webhooks::Webhooks;
 use crate::worker::Worker;
 
@@ -74,6 +75,7 @@ impl Service {
             media,
             outputs,
             timeout: config.work.order_timeout,
+            retries: RetryBudgets::default(),
         };
         // A claim keeps what a worker let run out from workers of its name for one more lease, so no two starts may share one.
         let name = process::instance_name(NAME);

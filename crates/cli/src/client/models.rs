@@ -102,7 +102,9 @@ fn check_line(check: &ModelCheck) -> String {
         Finding::Unreachable => format!("NOT REACHED: {}", check.detail),
         Finding::Unspecified => check.detail.clone(),
     };
-    format!("{:<32} {:<10} {found}\n", check.model, check.provider)
+    // The key's public name begins with the provider's.
+    let asked = if check.provider_key.is_empty() { &check.provider } else { &check.provider_key };
+    format!("{:<32} {asked:<20} {found}\n", check.model)
 }
 
 /// Lists models.

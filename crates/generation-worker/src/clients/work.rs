@@ -5,6 +5,7 @@
 
 mod messages;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::client::Channel;
@@ -26,6 +27,7 @@ use self::messages::{
 };
 use crate::error::Error;
 use crate::model::{Completion, Confirmation, Failure, Hinted, Lease, Reference, RemoteModel, Suspension, Work};
+use crate::retry_budget::RetryBudget;
 
 /// Its name in errors.
 const SERVICE: &str = "generation-status";
@@ -36,10 +38,14 @@ const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call is repeated while generation-status does not answer. By then the lease is another's.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Talks to generation-status; clones share the channel.
+/// The longest pause between two tries of a call.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+
+/// Talks to generation-status; clones share the channel and the retry budget.
 #[derive(Clone)]
 pub(crate) struct WorkClient {
     inner: WorkServiceClient<Channel>,
+    retries: Arc<RetryBudget>,
 }
 
 /// An open claim stream.
@@ -82,7 +88,7 @@ impl WorkClient {
     /// A client on `channel`.
     #[must_use]
     pub(crate) fn new(channel: Channel) -> Self {
-        Self { inner: WorkServiceClient::new(channel) }
+        Self { inner: WorkServiceClient::new(channel), retries: Arc::new(RetryBudget::new(SERVICE)) }
     }
 
     /// Opens a claim stream for `slots` free slots and work for `providers`, whose keys have these public names. It lasts as long as the process, so it is outside of every span.
@@ -132,7 +138,7 @@ impl WorkClient {
     pub(crate) async fn record_intent(&self, lease: Lease, provider: &str, key: &str) -> Result<(), Error> {
         let (lease, provider, provider_key) = (Some(to_proto(lease)), provider.to_owned(), key.to_owned());
         let request = wire::RecordIntentRequest { lease, provider, provider_key };
-        retry(|| {
+        self.retry(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
             async move { call_once(client.record_intent(request)).await }
         })
@@ -147,7 +153,7 @@ impl WorkClient {
     pub(crate) async fn record_submission(&self, lease: Lease, reference: &Reference) -> Result<(), Error> {
         let (lease, provider_reference) = (Some(to_proto(lease)), reference.0.clone());
         let request = wire::RecordSubmissionRequest { lease, provider_reference };
-        retry(|| {
+        self.retry(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
             async move { call_once(client.record_submission(request)).await }
         })
@@ -172,7 +178,7 @@ impl WorkClient {
             provider_condition: condition_to_proto(suspension.condition).into(),
             provider_key: key.to_owned(),
         };
-        retry(|| {
+        self.retry(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
             async move { call_once(client.suspend_work(request)).await }
         })
@@ -231,7 +237,7 @@ impl WorkClient {
             stage: "finalizing".to_owned(),
             finalizing: true,
         };
-        retry(|| {
+        self.retry(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
             async move { call_once(client.report_progress(request)).await }
         })
@@ -249,7 +255,7 @@ impl WorkClient {
             outputs: completion.outputs.into_iter().map(output_to_proto).collect(),
             usage: Some(usage_to_proto(completion.usage)),
         };
-        retry(|| {
+        self.retry(|| {
             let (mut client, request) = (self.inner.clone(), request.clone());
             async move { call_once(client.complete_work(request)).await }
         })
@@ -274,11 +280,12 @@ impl WorkClient {
         request.set_provider_condition(condition_to_proto(failure.condition));
         request.set_failure_class(class_to_proto(failure.class));
         request.set_provider_charge(charge_to_proto(failure.charge));
-        let response = retry(|| {
-            let (mut client, request) = (self.inner.clone(), request.clone());
-            async move { call_once(client.fail_work(request)).await }
-        })
-        .await?;
+        let response = self
+            .retry(|| {
+                let (mut client, request) = (self.inner.clone(), request.clone());
+                async move { call_once(client.fail_work(request)).await }
+            })
+            .await?;
         Ok(response.will_retry)
     }
 
@@ -308,6 +315,37 @@ impl WorkClient {
     }
 }
 
+impl WorkClient {
+    /// Tries until there is an answer that means something, with growing pauses. A repetition for which the budget has no room is
+    /// put off by the longest pause: what is reported here must not be lost while its lease lasts.
+    async fn retry<T, F: Future<Output = Result<T, Status>>>(&self, call: impl Fn() -> F) -> Result<T, Error> {
+        let until = Instant::now() + RETRY_TIMEOUT;
+        let mut pause = Duration::from_millis(50);
+        let mut tries = 0_u32;
+        self.retries.record_call();
+        loop {
+            match call().await.map_err(parse_status) {
+                Err(error @ Error::Unavailable { .. }) if Instant::now() < until => {
+                    // Once for each call, not for each try: an outage of a minute is one thing to look into.
+                    if tries == 0 {
+                        tracing::warn!(%error, "a call is tried again");
+                    }
+                    tries += 1;
+                    sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+                    pause = (pause * 2).min(MAX_PAUSE);
+                    while !self.retries.try_retry() {
+                        if Instant::now() >= until {
+                            return Err(error);
+                        }
+                        sleep(MAX_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
 fn confirmation_to_proto(confirmation: Confirmation) -> wire::hint_work_request::Confirmation {
     match confirmation {
         Confirmation::NotAsked => wire::hint_work_request::Confirmation::NotAsked,
@@ -318,27 +356,6 @@ fn confirmation_to_proto(confirmation: Confirmation) -> wire::hint_work_request:
 /// One try with its deadline.
 async fn call_once<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
     deadline::within(Instant::now() + CALL_TIMEOUT, call).await.map(Response::into_inner)
-}
-
-/// Tries until there is an answer that means something, with growing pauses.
-async fn retry<T, F: Future<Output = Result<T, Status>>>(call: impl Fn() -> F) -> Result<T, Error> {
-    let until = Instant::now() + RETRY_TIMEOUT;
-    let mut pause = Duration::from_millis(50);
-    let mut tries = 0_u32;
-    loop {
-        match call().await.map_err(parse_status) {
-            Err(error @ Error::Unavailable { .. }) if Instant::now() < until => {
-                // Once for each call, not for each try: an outage of a minute is one thing to look into.
-                if tries == 0 {
-                    tracing::warn!(%error, "a call is tried again");
-                }
-                tries += 1;
-                sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
-            }
-            result => return result,
-        }
-    }
 }
 
 /// What a status means for the lease. The first group says that its work is no longer ours to speak of.

@@ -24,10 +24,11 @@ impl Orders {
         if cancel && abilities.cancel {
             // A request that failed is made again with the next poll; only what the provider says of the order counts.
             if let Err(trouble) = keys.cancel(&work.order, reference).await {
-                events::call_failed(work, provider, Phase::Cancel, &trouble);
+                events::call_failed(work, provider.name(), provider.key(), Phase::Cancel, &trouble);
             }
             crash::point(crash_points::CANCEL_SENT);
         }
+        self.retries.of(provider.name()).record_call();
         let (provider, status) = keys.poll(&work.order, reference).await;
         let attempt = Attempt { provider, ..attempt };
         crash::point(crash_points::PROVIDER_POLLED);
@@ -45,7 +46,7 @@ impl Orders {
                 Decision::Confirm => self.resubmit(attempt, reference).await?,
                 decision => {
                     if matches!(decision, Decision::Again { .. }) {
-                        events::call_failed(work, provider, Phase::Poll, &trouble);
+                        events::call_failed(work, provider.name(), provider.key(), Phase::Poll, &trouble);
                     }
                     return Err(self.follow(attempt, decision, &trouble));
                 }

@@ -37,7 +37,7 @@ impl Orders {
         let input = match self.media.prepare(&work.order, provider).await {
             Ok(input) => input,
             Err(trouble) => {
-                events::call_failed(work, provider, Phase::Upload, &trouble);
+                events::call_failed(work, provider.name(), provider.key(), Phase::Upload, &trouble);
                 let decision = decide(Phase::Upload, trouble.outcome, &attempt.context(cancel));
                 return Err(self.follow(attempt, decision, &trouble));
             }
@@ -48,6 +48,7 @@ impl Orders {
             recorded => recorded?,
         }
         crash::point(crash_points::INTENT_ANSWERED);
+        self.retries.of(provider.name()).record_call();
         let trouble = match provider.submit(&work.order, &input).await {
             Ok(reference) => return self.record(attempt, reference).await,
             Err(trouble) => trouble,
@@ -78,6 +79,10 @@ impl Orders {
             // After a lost answer the order may take a moment to show; an earlier lease's has had its time.
             if tried > 0 || !work.unconfirmed {
                 sleep(Duration::from_millis(100) * 2_u32.pow(tried)).await;
+            }
+            // With none of its budget left the provider is not asked at once, but when the order's next poll is due.
+            if !self.retries.of(provider.name()).try_retry() {
+                break;
             }
             if abilities.find_by_key {
                 match provider.find(&work.order).await {
@@ -126,6 +131,10 @@ impl Orders {
 
     /// Submits an order again that the provider took and forgot; its key must lead to the same order.
     pub(super) async fn resubmit(&self, attempt: Attempt<'_>, reference: &Reference) -> Result<(), Stop> {
+        if !self.retries.of(attempt.provider.name()).try_retry() {
+            // The next poll asks anew.
+            return Ok(());
+        }
         let trouble = match self.submit_again(attempt).await {
             Ok(again) if again == *reference => return Ok(()),
             Ok(_) => {

@@ -62,7 +62,7 @@ impl Orders {
                             if failed_polls >= MAX_FAILED_POLLS {
                                 return Err(self.follow(attempt, in_process_end(decision), &trouble));
                             }
-                            events::call_failed(work, provider, Phase::Poll, &trouble);
+                            events::call_failed(work, provider.name(), provider.key(), Phase::Poll, &trouble);
                         }
                         decision => return Err(self.follow(attempt, decision, &trouble)),
                     }
@@ -83,7 +83,7 @@ impl Orders {
     async fn time_out(&self, attempt: Attempt<'_>, reference: &Reference) -> Failure {
         let Attempt { work, provider, .. } = attempt;
         if let Err(trouble) = provider.cancel(&work.order, reference).await {
-            events::call_failed(work, provider, Phase::Cancel, &trouble);
+            events::call_failed(work, provider.name(), provider.key(), Phase::Cancel, &trouble);
         }
         let detail = format!("the provider took longer than {:?}", self.timeout);
         Failure::new(Class::Internal, Reason::ProviderTimeout, Charge::NotCharged, detail)

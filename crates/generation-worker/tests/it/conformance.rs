@@ -13,6 +13,7 @@ use generation_worker::model::{
 };
 use generation_worker::provider::Provider;
 use generation_worker::providers::Registry;
+use generation_worker::providers::fal::Fal;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use provider_double::{Double, Event, Faults, Line, Settings, read_bill};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -413,5 +414,23 @@ async fn a_webhook_names_its_order_in_its_body() {
         let placed = provider.place(prompt).await;
         let event = provider.provider.verify(&providers.webhook().await).unwrap();
         assert_eq!(event.reference, named.then_some(placed.1.0), "{prompt}");
+    }
+}
+
+/// fal signs with the same keys for everybody, so that a signature alone says nothing of whose webhook it is.
+#[tokio::test]
+async fn a_webhook_of_another_user_of_fal_is_refused() {
+    let providers = Providers::without_faults().await;
+    let (order, reference) = providers.provider("by-fal").place("a harbour").await;
+    let webhook = providers.webhook().await;
+    let mut config = providers.config.fal.clone().unwrap();
+    for (users, believed) in [(vec!["another"], false), (vec!["another", "user-of-the-double"], true)] {
+        config.users = users.into_iter().map(str::to_owned).collect();
+        let fal = Fal::each(&config).unwrap().remove(0);
+        // It fetches the keys that are signed with.
+        fal.poll(&order, &reference).await.unwrap();
+        let event = fal.verify(&webhook).map_err(|refused| refused.to_string());
+        assert_eq!(event.is_ok(), believed, "{event:?}");
+        assert!(believed || event.unwrap_err().contains("another user"));
     }
 }

@@ -52,7 +52,7 @@ impl Keys {
             }
             url
         };
-        let bearer = |key: &Option<String>| key.as_ref().map(|key| format!("Bearer {}", key.trim()));
+        let bearer = |key: &Option<String>| key.as_ref().map(|key| format!("Bearer {}", first(key)));
         Ok(match provider {
             Provider::Fal => (Url::parse_with_params(FAL_DOCUMENTS, [("endpoint_id", model)])?, None),
             Provider::Replicate => {
@@ -96,10 +96,15 @@ impl Keys {
         let mut document = read(provider, &published, Some(model), url.as_str())?;
         if let (Provider::Fal, Some(key)) = (provider, &self.fal_key) {
             // It only says more of the price; without it the import is the same.
-            document.unit_price = unit_price(model, key).await.ok().flatten();
+            document.unit_price = unit_price(model, first(key)).await.ok().flatten();
         }
         Ok(document)
     }
+}
+
+/// The first of a setting's keys, which has commas between several: what is public is the same for all.
+fn first(keys: &str) -> &str {
+    keys.split(',').map(str::trim).find(|key| !key.is_empty()).unwrap_or_default()
 }
 
 /// Reads a model's document from a file.
@@ -210,7 +215,7 @@ mod tests {
     fn each_provider_has_its_address() {
         let keys = Keys {
             fal_key: None,
-            replicate_token: Some("r8_x".to_owned()),
+            replicate_token: Some("r8_x, r8_y".to_owned()),
             openrouter_key: None,
             cog_token: None,
             replicate_url: Url::parse("https://api.replicate.com/v1").unwrap(),
