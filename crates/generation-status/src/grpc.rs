@@ -6,6 +6,7 @@ mod credits;
 mod fields;
 mod filters;
 mod generations;
+mod key_names;
 mod models;
 mod queues;
 mod request;

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::work::parse_key;
+use super::key_names::parse_key;
 use crate::error::Error;
 use crate::model::{ClaimedWork, Trouble};
 use crate::presenter;

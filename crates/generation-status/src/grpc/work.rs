@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use super::claims::ClaimStreams;
+use super::key_names::parse_key;
 use crate::error::Error;
 use crate::live_catalogue::LiveCatalogue;
 use crate::model::{
@@ -32,8 +33,6 @@ const MAX_STAGE_CHARACTERS: usize = 60;
 const MAX_TEXT_CHARACTERS: usize = 1_000;
 /// Of a provider's name.
 const MAX_NAME_CHARACTERS: usize = 60;
-/// Of a key's public name.
-const MAX_KEY_CHARACTERS: usize = 100;
 /// How many outputs one generation may have.
 const MAX_OUTPUTS: usize = 16;
 /// The longest pause that a provider may ask for.
@@ -252,22 +251,6 @@ fn parse_condition(condition: api::ProviderCondition) -> Option<Condition> {
         api::ProviderCondition::Outage => Some(Condition::Outage),
         api::ProviderCondition::Misconfigured => Some(Condition::Misconfigured),
     }
-}
-
-/// The public name of a key, `{provider}/{hash}`, or nothing.
-pub(super) fn parse_key(fields: &mut Fields, text: &str) -> Option<String> {
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let named = text.split_once('/').is_some_and(|(provider, hash)| {
-        [provider, hash].iter().all(|part| !part.is_empty() && part.chars().all(plain))
-    });
-    let fits = text.is_empty() || (named && text.len() <= MAX_KEY_CHARACTERS);
-    if !fits {
-        fields.wrong(
-            "provider_key",
-            format_args!("must be {{provider}}/{{hash}}, of at most {MAX_KEY_CHARACTERS} characters, or empty"),
-        );
-    }
-    fits.then(|| text.to_owned())
 }
 
 fn clean_stage(text: &str) -> String {
