@@ -110,10 +110,12 @@ impl Presenter {
             percent: latest.percent.into(),
             stage: latest.stage,
             thumbnail_url: self.picture_url(account, latest.thumbnail),
+            thumbhash: latest.thumbhash,
         });
         let take = scene.take.map(|take| dashboard::ChosenTake {
             name: take.id.name(),
             thumbnail_url: self.picture_url(account, take.thumbnail),
+            thumbhash: take.thumbhash,
         });
         dashboard::SceneCard {
             name: scene.name.to_string(),
@@ -135,6 +137,7 @@ impl Presenter {
             stage: recent.stage,
             prompt: recent.prompt,
             thumbnail_url: self.picture_url(account, recent.thumbnail),
+            thumbhash: recent.thumbhash,
             cost_micros: recent.cost.get(),
             create_time: Some(timestamp(recent.create_time)),
         }

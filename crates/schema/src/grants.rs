@@ -92,7 +92,7 @@ grants! {
     scenes {
         Dashboard: "select, insert, update (title, script, labels, position, version, update_time, delete_time), delete",
         GenerationStatus: "select, update (latest_generation, latest_version, latest_state, latest_percent, latest_stage, latest_thumbnail, \
-                           take_generation, take_thumbnail)",
+                           latest_thumbhash, take_generation, take_thumbnail, take_thumbhash)",
     }
     notices {
         Dashboard: "select, insert, update, delete",

@@ -73,6 +73,8 @@ pub(crate) struct SceneCard {
 pub(crate) struct Take {
     pub(crate) id: GenerationId,
     pub(crate) thumbnail: Option<String>,
+    /// Empty when there is none.
+    pub(crate) thumbhash: Vec<u8>,
 }
 
 /// The latest generation of a scene.
@@ -84,6 +86,8 @@ pub(crate) struct LatestGeneration {
     pub(crate) percent: i16,
     pub(crate) stage: String,
     pub(crate) thumbnail: Option<String>,
+    /// Empty when there is none.
+    pub(crate) thumbhash: Vec<u8>,
 }
 
 /// A generation in the list of the account's latest ones.
@@ -96,6 +100,8 @@ pub(crate) struct RecentGeneration {
     pub(crate) stage: String,
     pub(crate) prompt: String,
     pub(crate) thumbnail: Option<String>,
+    /// Empty when there is none.
+    pub(crate) thumbhash: Vec<u8>,
     pub(crate) cost: Micros,
     pub(crate) create_time: OffsetDateTime,
 }

@@ -132,6 +132,7 @@ fn scene(row: Row) -> Result<SceneCard, sqlx::Error> {
             percent: row.percent.unwrap_or_default(),
             stage: row.body.unwrap_or_default(),
             thumbnail: row.blob,
+            thumbhash: row.hash.unwrap_or_default(),
         }),
     };
     Ok(SceneCard {
@@ -139,7 +140,11 @@ fn scene(row: Row) -> Result<SceneCard, sqlx::Error> {
         title: need(row.title)?,
         position: need(row.place)?,
         latest,
-        take: row.take.map(|id| Take { id: GenerationId(id), thumbnail: row.take_blob }),
+        take: row.take.map(|id| Take {
+            id: GenerationId(id),
+            thumbnail: row.take_blob,
+            thumbhash: row.take_hash.unwrap_or_default(),
+        }),
         labels: labels(row.labels),
     })
 }
@@ -151,6 +156,7 @@ fn recent(row: Row) -> Result<RecentGeneration, sqlx::Error> {
         prompt: need(row.title)?,
         stage: need(row.body)?,
         thumbnail: row.blob,
+        thumbhash: row.hash.unwrap_or_default(),
         state: state(row.state)?,
         percent: need(row.percent)?,
         cost: Micros::new(need(row.amount)?),

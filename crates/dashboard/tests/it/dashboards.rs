@@ -15,6 +15,9 @@ use uuid::Uuid;
 
 use crate::cluster::{Cluster, PUBLIC_URL, TIMEOUT, User, id, refused};
 
+/// Of every poster.
+const THUMBHASH: &[u8] = &[7; 24];
+
 /// Writes a generation of `scene` in `state` as generation-status does; returns its id.
 async fn generate(pool: &PgPool, user: &User, scene: &Scene, state: State, thumbnail: Option<&str>) -> Result<Uuid> {
     let generation = Uuid::now_v7();
@@ -23,14 +26,16 @@ async fn generate(pool: &PgPool, user: &User, scene: &Scene, state: State, thumb
     sqlx::query(
         "with made as (
             insert into generations (id, account_id, project_id, scene_id, version, state, model, prompt, seed, percent, stage,
-                                     thumbnail, held_micros, captured_micros, request_id, request_sha256, end_time)
-            values ($1, $2, $3, $4, 5, $5, 'local', repeat('a long prompt ', 20), 1, $6, 'rendering', $7, 50000, $8, $1, '',
+                                     thumbnail, thumbhash, held_micros, captured_micros, request_id, request_sha256, end_time)
+            values ($1, $2, $3, $4, 5, $5, 'local', repeat('a long prompt ', 20), 1, $6, 'rendering', $7,
+                    case when $7 is not null then $9::bytea end, 50000, $8, $1, '',
                     case when $5 >= 6 then now() end)
-            returning id, version, state, percent, stage, thumbnail, captured_micros
+            returning id, version, state, percent, stage, thumbnail, thumbhash, captured_micros
          ), copied as (
             update scenes s
                set latest_generation = made.id, latest_version = made.version, latest_state = made.state,
-                   latest_percent = made.percent, latest_stage = made.stage, latest_thumbnail = made.thumbnail
+                   latest_percent = made.percent, latest_stage = made.stage, latest_thumbnail = made.thumbnail,
+                   latest_thumbhash = made.thumbhash
               from made where s.id = $4
          )
          update projects p
@@ -46,6 +51,7 @@ async fn generate(pool: &PgPool, user: &User, scene: &Scene, state: State, thumb
     .bind(if done { 100_i16 } else { 40 })
     .bind(thumbnail)
     .bind(if done { 50_000_i64 } else { 0 })
+    .bind(THUMBHASH)
     .execute(pool)
     .await?;
     Ok(generation)
@@ -90,10 +96,11 @@ async fn all_five_sections_are_shown() -> Result<()> {
     assert_eq!((latest.name, latest.version), (format!("generations/{done}"), 5));
     assert_eq!((latest.state, latest.percent), (State::Completed as i32, 100));
     assert_eq!(latest.thumbnail_url, format!("{PUBLIC_URL}/assets/{poster}"));
+    assert_eq!(latest.thumbhash, THUMBHASH);
     let latest = second.scenes[1].latest.clone().unwrap_or_default();
     assert_eq!(latest.name, format!("generations/{under_way}"), "the latest, not the best");
     assert_eq!((latest.state, latest.stage.as_str()), (State::Processing as i32, "rendering"));
-    assert_eq!(latest.thumbnail_url, "");
+    assert_eq!((latest.thumbnail_url.as_str(), latest.thumbhash.len()), ("", 0));
     assert_eq!(second.scenes[2].latest, None);
 
     assert_eq!(shown.recent_generations.len(), 10);
@@ -102,6 +109,7 @@ async fn all_five_sections_are_shown() -> Result<()> {
     assert_eq!((one.scene.as_str(), one.prompt.chars().count()), (scenes[2].name.as_str(), 120));
     assert_eq!((two.name.as_str(), two.cost_micros), (format!("generations/{done}").as_str(), 50_000));
     assert_eq!(two.thumbnail_url, format!("{PUBLIC_URL}/assets/{poster}"));
+    assert_eq!((one.thumbhash.len(), two.thumbhash.as_slice()), (0, THUMBHASH));
     assert_eq!((shown.notices.len(), shown.unread_notice_count), (1, 1));
     cluster.stop().await
 }
@@ -119,8 +127,9 @@ async fn the_take_is_shown_beside_the_latest() -> Result<()> {
     let before = user.dashboard().await?;
     assert_eq!(before.projects[0].scenes[0].take, None);
 
-    let choose = "update scenes set take_generation = $2, take_thumbnail = $3 where id = $1";
-    sqlx::query(choose).bind(id(&scene.name)).bind(take).bind(&poster).execute(&cluster.pool).await?;
+    let choose = "update scenes set take_generation = $2, take_thumbnail = $3, take_thumbhash = $4 where id = $1";
+    let choose = sqlx::query(choose).bind(id(&scene.name)).bind(take).bind(&poster).bind(THUMBHASH);
+    choose.execute(&cluster.pool).await?;
     let shown = eventually("the take", TIMEOUT, async || {
         user.dashboard().await.ok().filter(|shown| shown.projects[0].scenes[0].take.is_some())
     })
@@ -130,7 +139,7 @@ async fn the_take_is_shown_beside_the_latest() -> Result<()> {
     let [one, two] = &shown.projects[0].scenes[..] else { panic!("two scenes: {shown:#?}") };
     let name = |id: Uuid| format!("generations/{id}");
     let thumbnail_url = format!("{PUBLIC_URL}/assets/{poster}");
-    assert_eq!(one.take, Some(ChosenTake { name: name(take), thumbnail_url }));
+    assert_eq!(one.take, Some(ChosenTake { name: name(take), thumbnail_url, thumbhash: THUMBHASH.to_vec() }));
     assert_eq!(one.latest.as_ref().map(|latest| latest.name.clone()), Some(name(latest)));
     assert_eq!(two.take, None);
 

@@ -11,25 +11,29 @@ use uuid::Uuid;
 pub(super) async fn hand_written(connection: &mut PgConnection, account: Uuid) -> Result<Vec<PgRow>> {
     let rows = sqlx::query(
         "with page as materialized (
-            select id, title, scene_count, completed_count, completed_cost_micros, create_time
+            select id, title, labels, scene_count, completed_count, completed_cost_micros, create_time
               from projects
              where account_id = $1 and delete_time is null
              order by id desc
              limit 21
          )
          select 1 as section, null::uuid as id, null::uuid as parent, null::uuid as latest,
-                a.display_name as title, a.email as body, null::text as thumbnail, null::smallint as state,
+                a.display_name as title, a.email as body, null::text as thumbnail, null::bytea as thumbhash,
+                null::uuid as take, null::text as take_thumbnail, null::bytea as take_thumbhash, null::jsonb as labels,
+                null::smallint as state,
                 null::smallint as percent, null::integer as place, c.available_micros as some, c.held_micros as other,
                 null::timestamptz as at
            from accounts a
            left join credit_accounts c on c.account_id = a.id
           where a.id = $1
           union all
-         select 2, id, null, null, title, null, null, null, null, scene_count, completed_count, completed_cost_micros,
+         select 2, id, null, null, title, null, null, null, null, null, null, labels, null, null, scene_count,
+                completed_count, completed_cost_micros,
                 create_time
            from page
           union all
-         select 3, s.id, s.project_id, s.latest_generation, s.title, s.latest_stage, s.latest_thumbnail, s.latest_state,
+         select 3, s.id, s.project_id, s.latest_generation, s.title, s.latest_stage, s.latest_thumbnail, s.latest_thumbhash,
+                s.take_generation, s.take_thumbnail, s.take_thumbhash, s.labels, s.latest_state,
                 s.latest_percent, s.position, s.latest_version, null, null
            from (select id from page order by id desc limit 20) p
           cross join lateral (
@@ -38,20 +42,21 @@ pub(super) async fn hand_written(connection: &mut PgConnection, account: Uuid) -
                  order by position, id
                  limit 12) s
           union all
-        (select 4, id, project_id, scene_id, left(prompt, 120), stage, thumbnail, state, percent, null, null,
+        (select 4, id, project_id, scene_id, left(prompt, 120), stage, thumbnail, thumbhash, null, null, null, null, state,
+               percent, null, null,
                 captured_micros, create_time
            from generations
           where account_id = $1
           order by id desc
           limit 10)
           union all
-        (select 5, id, null, null, title, body, null, null, null, null, null, null, create_time
+        (select 5, id, null, null, title, body, null, null, null, null, null, null, null, null, null, null, null, create_time
            from notices
           where account_id = $1 and read_time is null
           order by id desc
           limit 10)
           union all
-         select 6, null, null, null, null, null, null, null, null, null, count(*), null, null
+         select 6, null, null, null, null, null, null, null, null, null, null, null, null, null, null, count(*), null, null
            from (select from notices where account_id = $1 and read_time is null limit 1000) unread",
     )
     .bind(account)

@@ -85,6 +85,9 @@ async fn a_generation_completes_and_the_dashboard_shows_it() -> Result<()> {
     let latest = card.scenes[0].latest.as_ref().unwrap();
     assert_eq!((latest.name.as_str(), latest.state(), latest.percent), (done.name.as_str(), State::Completed, 100));
     assert_eq!(latest.thumbnail_url, output.poster_url);
+    let thumbhash = asset.poster.unwrap_or_default().thumbhash;
+    assert!(thumbhash.len() > 10 && latest.thumbhash == thumbhash, "{thumbhash:?} {latest:?}");
+    assert_eq!(dashboard.recent_generations[0].thumbhash, thumbhash);
     let recent = &dashboard.recent_generations[0];
     assert_eq!((recent.name.as_str(), recent.cost_micros), (done.name.as_str(), price));
     let credits = dashboard.credits.unwrap();
@@ -132,6 +135,9 @@ async fn a_chosen_take_stays_until_it_is_deleted() -> Result<()> {
     let chosen = client.generations().set_take(choose).await?;
     let card = dashboard_after(&client, &chosen).await?.projects[0].scenes[0].clone();
     let take = card.take.context("the take")?;
+    assert!(
+        !take.thumbhash.is_empty() && Some(&take.thumbhash) == card.latest.as_ref().map(|latest| &latest.thumbhash)
+    );
     assert_eq!(
         (take.name.as_str(), take.thumbnail_url.as_str()),
         (first.name.as_str(), first.outputs[0].poster_url.as_str())

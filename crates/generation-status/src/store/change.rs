@@ -19,7 +19,7 @@ macro_rules! scene_copy {
              set ",
             $set,
             "latest_version = g.version, latest_state = g.state, latest_percent = g.percent,
-                 latest_stage = g.stage, latest_thumbnail = g.thumbnail
+                 latest_stage = g.stage, latest_thumbnail = g.thumbnail, latest_thumbhash = g.thumbhash
              from ",
             $from,
             " where s.account_id = g.account_id and s.id = g.scene_id",

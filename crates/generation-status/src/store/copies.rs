@@ -65,15 +65,16 @@ pub(crate) const COPIES: &[CheckedCopy] = &[
                      case when s.latest_generation is null then exists (
                               select from generations where account_id = s.account_id and scene_id = s.id and delete_time is null
                           )
-                          else (s.latest_version, s.latest_state, s.latest_percent, s.latest_stage, s.latest_thumbnail)
-                               is distinct from (g.version, g.state, g.percent, g.stage, g.thumbnail)
+                          else (s.latest_version, s.latest_state, s.latest_percent, s.latest_stage, s.latest_thumbnail,
+                                s.latest_thumbhash)
+                               is distinct from (g.version, g.state, g.percent, g.stage, g.thumbnail, g.thumbhash)
                                or g.delete_time is not null
                      end
                      or (s.take_generation is not null and not exists (
                          select from generations t
                          where t.account_id = s.account_id and t.id = s.take_generation and t.scene_id = s.id
                            and t.state = 6 /* COMPLETED */ and t.delete_time is null
-                           and t.thumbnail is not distinct from s.take_thumbnail
+                           and (t.thumbnail, t.thumbhash) is not distinct from (s.take_thumbnail, s.take_thumbhash)
                      ))
               from (select * from scenes where id > $1 order by id limit $2) s
               left join generations g on g.account_id = s.account_id and g.id = s.latest_generation

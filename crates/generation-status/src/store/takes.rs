@@ -48,7 +48,7 @@ impl Store {
 /// Makes a generation the take of its scene, which is locked.
 async fn choose(tx: &mut PgConnection, account: AccountId, scene: SceneName, id: GenerationId) -> Result<(), Error> {
     let query = sqlx::query(
-        "update scenes s set take_generation = g.id, take_thumbnail = g.thumbnail
+        "update scenes s set take_generation = g.id, take_thumbnail = g.thumbnail, take_thumbhash = g.thumbhash
          from generations g
          where g.account_id = $1 and g.id = $3 and g.scene_id = $2 and g.state = $4 and g.delete_time is null
            and s.account_id = g.account_id and s.id = g.scene_id",
@@ -74,7 +74,7 @@ async fn choose(tx: &mut PgConnection, account: AccountId, scene: SceneName, id:
 /// Leaves a scene without a take.
 pub(super) async fn clear_take(tx: &mut PgConnection, account: AccountId, scene: Uuid) -> Result<(), Error> {
     let query = sqlx::query(
-        "update scenes set take_generation = null, take_thumbnail = null where account_id = $1 and id = $2",
+        "update scenes set take_generation = null, take_thumbnail = null, take_thumbhash = null where account_id = $1 and id = $2",
     )
     .bind(account.0)
     .bind(scene);

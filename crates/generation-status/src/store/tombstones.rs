@@ -17,7 +17,7 @@ const DELETE: &str = "
     with gone as (
         update generations g
         set delete_time = now(), update_time = now(), version = g.version + 1, prompt = '', input = '{}', labels = '{}',
-            outputs = null, thumbnail = null, error_message = case when g.error_reason is not null then '' end, traceparent = ''
+            outputs = null, thumbnail = null, thumbhash = null, error_message = case when g.error_reason is not null then '' end, traceparent = ''
         where g.account_id = $1 and g.id = $2 and g.end_time is not null and g.delete_time is null
         returning g.*
     ),
@@ -30,7 +30,7 @@ const DELETE: &str = "
     shown as (
         update scenes s
         set latest_generation = l.id, latest_version = l.version, latest_state = l.state, latest_percent = l.percent,
-            latest_stage = l.stage, latest_thumbnail = l.thumbnail
+            latest_stage = l.stage, latest_thumbnail = l.thumbnail, latest_thumbhash = l.thumbhash
         from gone g
         left join lateral (
             select * from generations

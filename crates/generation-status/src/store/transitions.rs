@@ -271,6 +271,7 @@ const END: &str = concat!(
          update generations g
          set state = $4, wait_reason = 0, stage = '', queue_position = 0,
              percent = case when $13 then 100 else g.percent end, outputs = $11, thumbnail = $12,
+             thumbhash = (select a.thumbhash from assets a where a.account_id = g.account_id and a.sha256 = $17),
              lines = coalesce($16, g.lines),
              provider_charge = $7, captured_micros = $6, released_micros = g.held_micros - $6,
              error_code = $8, error_reason = $9, error_message = $10,
@@ -327,6 +328,8 @@ pub(super) async fn end(
     cancelled_in: Option<i64>,
 ) -> Result<Option<Generation>, Error> {
     let failure = end.failure.as_ref();
+    // Its poster stands for all of them.
+    let shown = end.outputs.iter().find(|output| output.poster.is_some());
     let ledger_ids: Vec<Uuid> = (0..3).map(|_| LedgerId::new().0).collect();
     let query = sqlx::query_as(END)
         .bind(ledger_ids)
@@ -340,11 +343,12 @@ pub(super) async fn end(
         .bind(failure.map(|failure| failure.reason.as_str()))
         .bind(failure.map(|failure| failure.message.as_str()))
         .bind((!end.outputs.is_empty()).then(|| Json(end.outputs.iter().map(StoredOutput::from).collect::<Vec<_>>())))
-        .bind(end.outputs.iter().find_map(Output::poster_key))
+        .bind(shown.and_then(Output::poster_key))
         .bind(end.state == State::Completed)
         .bind(end.entry().as_str())
         .bind(cancelled_in)
-        .bind(end.lines.as_deref().map(Json));
+        .bind(end.lines.as_deref().map(Json))
+        .bind(shown.map(|output| output.sha256.to_vec()));
     Ok(statement("end_generation", query.fetch_optional(&mut *tx)).await?)
 }
 

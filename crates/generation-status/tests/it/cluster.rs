@@ -404,14 +404,15 @@ const INVARIANTS: &[(&str, &str)] = &[
     (
         "a scene shows its latest generation as it is",
         "select 1 from scenes s join generations g on g.id = s.latest_generation
-         where (s.latest_version, s.latest_state, s.latest_percent, s.latest_stage, s.latest_thumbnail)
-            is distinct from (g.version, g.state, g.percent, g.stage, g.thumbnail)",
+         where (s.latest_version, s.latest_state, s.latest_percent, s.latest_stage, s.latest_thumbnail, s.latest_thumbhash)
+            is distinct from (g.version, g.state, g.percent, g.stage, g.thumbnail, g.thumbhash)",
     ),
     (
         "a scene's take is a completed generation of it, as it is",
         "select 1 from scenes s left join generations g on g.id = s.take_generation and g.scene_id = s.id
              and g.account_id = s.account_id and g.state = 6 and g.delete_time is null
-         where s.take_generation is distinct from g.id or s.take_thumbnail is distinct from g.thumbnail",
+         where s.take_generation is distinct from g.id 
+             or (s.take_thumbnail, s.take_thumbhash) is distinct from (g.thumbnail, g.thumbhash)",
     ),
     (
         "usage is what generations came to",

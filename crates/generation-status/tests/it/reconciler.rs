@@ -132,6 +132,12 @@ async fn each_copy_that_differs_from_its_source_is_found_under_its_name() {
         (
             "scene_copy_off",
             user.scene,
+            "update scenes set latest_thumbhash = '\\x01' where id = $1",
+            "update scenes set latest_thumbhash = null where id = $1",
+        ),
+        (
+            "scene_copy_off",
+            user.scene,
             // The latest is still open.
             "update scenes set take_generation = latest_generation where id = $1",
             "update scenes set take_generation = null where id = $1",

@@ -6,7 +6,7 @@ use tonic::{Code, Response, Status};
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, User, refusal};
-use crate::worker::{POSTER, Worker};
+use crate::worker::{POSTER, THUMBHASH, Worker};
 
 impl Cluster {
     async fn set_take(&self, user: &User, generation: &str) -> Result<Response<Take>, Status> {
@@ -32,8 +32,8 @@ impl Cluster {
     }
 
     /// What the scene's row has of its take.
-    async fn take_of(&self, user: &User) -> (Option<Uuid>, Option<String>) {
-        let query = "select take_generation, take_thumbnail from scenes where id = $1";
+    async fn take_of(&self, user: &User) -> (Option<Uuid>, Option<String>, Option<Vec<u8>>) {
+        let query = "select take_generation, take_thumbnail, take_thumbhash from scenes where id = $1";
         sqlx::query_as(query).bind(user.scene).fetch_one(&self.pool).await.unwrap()
     }
 
@@ -60,14 +60,14 @@ async fn a_take_is_chosen_changed_and_taken_back() {
     let user = cluster.user(9).await;
     let mut worker = Worker::new(&cluster, 4).await;
     let (first, second) = (cluster.taken(&user, &mut worker).await, cluster.taken(&user, &mut worker).await);
-    assert_eq!(cluster.take_of(&user).await, (None, None));
+    assert_eq!(cluster.take_of(&user).await, (None, None, None));
 
     let poster = format!("{}.webp", POSTER.trim_start_matches("assets/"));
     for chosen in [&first, &second] {
         let before = cluster.dashboard_version(&user).await;
         let reply = cluster.set_take(&user, &chosen.name).await.unwrap();
         assert_eq!(*reply.get_ref(), Take { scene: user.scene(), generation: chosen.name.clone() });
-        assert_eq!(cluster.take_of(&user).await, (id(chosen), Some(poster.clone())));
+        assert_eq!(cluster.take_of(&user).await, (id(chosen), Some(poster.clone()), Some(THUMBHASH.to_vec())));
         let version = cluster.dashboard_version(&user).await;
         assert_eq!(version, before + 1, "one change of the dashboard");
         assert_eq!(demanded(&user, &reply), Some(version), "a read that brings the token sees it");
@@ -84,7 +84,7 @@ async fn a_take_is_chosen_changed_and_taken_back() {
     for _ in 0..2 {
         let reply = cluster.set_take(&user, "").await.unwrap().into_inner();
         assert_eq!(reply, Take { scene: user.scene(), generation: String::new() });
-        assert_eq!(cluster.take_of(&user).await, (None, None));
+        assert_eq!(cluster.take_of(&user).await, (None, None, None));
     }
 }
 
@@ -150,11 +150,11 @@ async fn a_deleted_take_is_no_take_any_more() {
     cluster.delete_one(&user, &made[1]).await.unwrap();
     assert_eq!(cluster.take_of(&user).await.0, id(&made[0]), "another's deletion leaves it");
     cluster.delete_one(&user, &made[0]).await.unwrap();
-    assert_eq!(cluster.take_of(&user).await, (None, None));
+    assert_eq!(cluster.take_of(&user).await, (None, None, None));
     // What is the latest and the take at once.
     cluster.set_take(&user, &made[2].name).await.unwrap();
     cluster.delete_one(&user, &made[2]).await.unwrap();
-    assert_eq!(cluster.take_of(&user).await, (None, None));
+    assert_eq!(cluster.take_of(&user).await, (None, None, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +171,7 @@ async fn a_choice_and_a_deletion_at_once_leave_no_deleted_take() {
         if let Err(status) = chosen {
             assert_eq!(status.code(), Code::NotFound, "{status:?}");
         }
-        assert_eq!(cluster.take_of(&user).await, (None, None));
+        assert_eq!(cluster.take_of(&user).await, (None, None, None));
     }
     assert!(refused < 16, "the deletion alone came first");
 }

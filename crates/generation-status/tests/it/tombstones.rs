@@ -89,7 +89,7 @@ async fn a_deleted_generation_is_nowhere_and_its_price_stays() {
     assert_eq!(cluster.all_entries(&user, 50).await, entries);
     assert_eq!(cluster.credit(&user).await, credit);
     let (prompt, outputs): (String, bool) =
-        sqlx::query_as("select prompt, outputs is not null from generations where id = $1")
+        sqlx::query_as("select prompt, outputs is not null or thumbhash is not null from generations where id = $1")
             .bind(id(&second))
             .fetch_one(&cluster.pool)
             .await

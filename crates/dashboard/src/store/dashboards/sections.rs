@@ -1,18 +1,18 @@
 //! The text of each section of the dashboard, and of the one statement that is all of them.
 //!
-//! Invariant: every section gives the same seventeen columns, named and typed by the clock, which comes first. A column that
+//! Invariant: every section gives the same nineteen columns, named and typed by the clock, which comes first. A column that
 //! a section does not use is null. What a column holds, by section:
 //!
-//! | section | id | parent | other | title | body | blob | take | take_blob | labels | place | count | amount | mark | at |
-//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-//! | clock | | | | | | | | | | | version | epoch | seq | |
-//! | profile | | | | display name | e-mail | | | | | | | | | |
-//! | credits | | | | | | | | | | | available | held | | |
-//! | project | project | | | title | | | | | labels | scenes | completed | cost | | created |
-//! | scene | scene | project | latest generation | title | stage | thumbnail | take | its thumbnail | labels | position | version | | | |
-//! | recent | generation | project | scene | prompt | stage | thumbnail | | | | | | cost | | created |
-//! | notice | notice | | | title | body | | | | | | | | | created |
-//! | unread | | | | | | | | | | | notices | | | |
+//! | section | id | parent | other | title | body | blob | hash | take | take_blob | take_hash | labels | place | count | amount | mark | at |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+//! | clock | | | | | | | | | | | | | version | epoch | seq | |
+//! | profile | | | | display name | e-mail | | | | | | | | | | | |
+//! | credits | | | | | | | | | | | | | available | held | | |
+//! | project | project | | | title | | | | | | | labels | scenes | completed | cost | | created |
+//! | scene | scene | project | latest generation | title | stage | thumbnail | ThumbHash | take | its thumbnail | its ThumbHash | labels | position | version | | | |
+//! | recent | generation | project | scene | prompt | stage | thumbnail | ThumbHash | | | | | | | cost | | created |
+//! | notice | notice | | | title | body | | | | | | | | | | | created |
+//! | unread | | | | | | | | | | | | | notices | | | |
 
 use std::collections::BTreeMap;
 
@@ -48,8 +48,10 @@ pub(super) struct Row {
     pub(super) title: Option<String>,
     pub(super) body: Option<String>,
     pub(super) blob: Option<String>,
+    pub(super) hash: Option<Vec<u8>>,
     pub(super) take: Option<Uuid>,
     pub(super) take_blob: Option<String>,
+    pub(super) take_hash: Option<Vec<u8>>,
     pub(super) labels: Option<Json<Option<BTreeMap<String, String>>>>,
     pub(super) state: Option<i16>,
     pub(super) percent: Option<i16>,
@@ -64,7 +66,8 @@ pub(super) struct Row {
 macro_rules! clock {
     () => {
         "(select 0::smallint as section, null::uuid as id, null::uuid as parent, null::uuid as other, null::text as title,
-                 null::text as body, null::text as blob, null::uuid as take, null::text as take_blob, null::jsonb as labels,
+                 null::text as body, null::text as blob, null::bytea as hash, null::uuid as take, null::text as take_blob,
+                 null::bytea as take_hash, null::jsonb as labels,
                  null::smallint as state, null::smallint as percent, null::integer as place,
                  coalesce((select k.ver from cache_key k where k.key = 'dash:' || $1::uuid), 0)
                  + (select count(*) from outbox o where o.key = 'dash:' || $1::uuid) as count,
@@ -77,8 +80,9 @@ macro_rules! clock {
 macro_rules! profile {
     () => {
         "(select 1::smallint as section, null::uuid as id, null::uuid as parent, null::uuid as other,
-                 a.display_name as title, a.email as body, null::text as blob, null::uuid as take,
-                 null::text as take_blob, null::jsonb as labels, null::smallint as state, null::smallint as percent, null::integer as place, null::bigint as count, null::bigint as amount,
+                 a.display_name as title, a.email as body, null::text as blob, null::bytea as hash, null::uuid as take,
+                 null::text as take_blob, null::bytea as take_hash, null::jsonb as labels, null::smallint as state,
+                 null::smallint as percent, null::integer as place, null::bigint as count, null::bigint as amount,
                  null::bigint as mark, null::timestamptz as at
             from accounts a
            where a.id = $1)"
@@ -88,8 +92,10 @@ macro_rules! profile {
 macro_rules! credits {
     () => {
         "(select 2::smallint as section, null::uuid as id, null::uuid as parent, null::uuid as other, null::text as title,
-                 null::text as body, null::text as blob, null::uuid as take, null::text as take_blob, null::jsonb as labels,
-                 null::smallint as state, null::smallint as percent, null::integer as place, c.available_micros as count, c.held_micros as amount, null::bigint as mark,
+                 null::text as body, null::text as blob, null::bytea as hash, null::uuid as take, null::text as take_blob,
+                 null::bytea as take_hash, null::jsonb as labels,
+                 null::smallint as state, null::smallint as percent, null::integer as place, c.available_micros as count,
+                 c.held_micros as amount, null::bigint as mark,
                  null::timestamptz as at
             from credit_accounts c
            where c.account_id = $1)"
@@ -124,13 +130,16 @@ macro_rules! projects {
              limit $3 + 1
           )
           select 3::smallint as section, p.id, null::uuid as parent, null::uuid as other, p.title, null::text as body,
-                 null::text as blob, null::uuid as take, null::text as take_blob,
+                 null::text as blob, null::bytea as hash, null::uuid as take, null::text as take_blob,
+                 null::bytea as take_hash,
                  ", labels!("p"), " as labels, null::smallint as state, null::smallint as percent, p.scene_count as place,
                  p.completed_count as count, p.completed_cost_micros as amount, null::bigint as mark, p.create_time as at
             from page p
            union all
           select 4::smallint, s.id, s.project_id, s.latest_generation, s.title, s.latest_stage, s.latest_thumbnail,
-                 s.take_generation, s.take_thumbnail, ", labels!("s"), ", s.latest_state, s.latest_percent, s.position, s.latest_version, null, null, null
+                 s.latest_thumbhash,
+                 s.take_generation, s.take_thumbnail, s.take_thumbhash, ", labels!("s"), ", s.latest_state,
+                 s.latest_percent, s.position, s.latest_version, null, null, null
             from (select id from page order by id desc limit $3) p
            cross join lateral (
                 select * from scenes s
@@ -143,7 +152,9 @@ macro_rules! projects {
 macro_rules! recent {
     () => {
         "(select 5::smallint as section, g.id, g.project_id as parent, g.scene_id as other, left(g.prompt, 120) as title,
-                 g.stage as body, g.thumbnail as blob, null::uuid as take, null::text as take_blob, null::jsonb as labels, g.state, g.percent, null::integer as place, null::bigint as count,
+                 g.stage as body, g.thumbnail as blob, g.thumbhash as hash, null::uuid as take, null::text as take_blob,
+                 null::bytea as take_hash, null::jsonb as labels, g.state, g.percent, null::integer as place,
+                 null::bigint as count,
                  g.captured_micros as amount, null::bigint as mark, g.create_time as at
             from generations g
            where g.account_id = $1 and g.delete_time is null
@@ -155,14 +166,17 @@ macro_rules! recent {
 macro_rules! notices {
     () => {
         "((select 6::smallint as section, n.id, null::uuid as parent, null::uuid as other, n.title, n.body,
-                  null::text as blob, null::uuid as take, null::text as take_blob, null::jsonb as labels, null::smallint as state,
-                  null::smallint as percent, null::integer as place, null::bigint as count, null::bigint as amount, null::bigint as mark, n.create_time as at
+                  null::text as blob, null::bytea as hash, null::uuid as take, null::text as take_blob,
+                  null::bytea as take_hash, null::jsonb as labels, null::smallint as state,
+                  null::smallint as percent, null::integer as place, null::bigint as count, null::bigint as amount,
+                  null::bigint as mark, n.create_time as at
              from notices n
             where n.account_id = $1 and n.read_time is null
             order by n.id desc
             limit 10)
            union all
-          select 7::smallint, null, null, null, null, null, null, null, null, null, null, null, null, count(*), null, null, null
+          select 7::smallint, null, null, null, null, null, null, null, null, null, null, null, null, null, null, count(*),
+                 null, null, null
             from (select from notices n where n.account_id = $1 and n.read_time is null limit 1000) n)"
     };
 }
