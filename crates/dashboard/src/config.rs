@@ -10,8 +10,6 @@ use chassis::settings::{Error, Source};
 use chassis::{server, telemetry};
 use url::Url;
 
-use crate::erasures;
-
 /// Everything that the process reads from its environment.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,7 +30,7 @@ pub struct Config {
     /// Heartbeats and ages of watches.
     pub watch: cache::watch::Settings,
     /// How accounts are erased.
-    pub erasures: erasures::Settings,
+    pub erasures: Erasures,
 }
 
 /// PostgreSQL, with one pool per workload, so that neither starves the other.
@@ -53,6 +51,15 @@ pub struct Dashboards {
     pub assets: AssetUrls,
     /// How long one section may take when the sections are read one by one.
     pub section_timeout: Duration,
+}
+
+/// How accounts are erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Erasures {
+    /// The pause between two searches for accounts to erase.
+    pub interval: Duration,
+    /// How many rows one batch deletes of a table.
+    pub batch: u32,
 }
 
 impl Config {
@@ -78,7 +85,7 @@ impl Config {
                 )?,
             },
             watch: cache::watch::Settings::read(source)?,
-            erasures: erasures::Settings {
+            erasures: Erasures {
                 interval: source.duration("RUSHES_ERASURE_INTERVAL", Duration::from_secs(15), "a time")?,
                 batch: 500,
             },

@@ -8,21 +8,13 @@ use std::time::Duration;
 use domain::id::AccountId;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Erasures;
 use crate::error::Error;
 use crate::events;
 use crate::store::Store;
 
-/// How accounts are erased.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The pause between two searches for accounts to erase.
-    pub interval: Duration,
-    /// How many rows one batch deletes of a table.
-    pub batch: u32,
-}
-
 /// Carries erasures out, at an interval until `stop`. Every process does: of two at the same account one has the batch.
-pub(crate) async fn run(store: Store, settings: Settings, stop: CancellationToken) {
+pub(crate) async fn run(store: Store, settings: Erasures, stop: CancellationToken) {
     let interval = settings.interval.max(Duration::from_millis(1));
     let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -9,7 +9,7 @@ mod audit;
 mod cache;
 mod config;
 mod dashboards;
-pub mod erasures;
+mod erasures;
 mod error;
 mod etag;
 mod events;
@@ -25,7 +25,7 @@ mod service;
 mod store;
 mod watches;
 
-pub use config::{Config, Dashboards, Database};
+pub use config::{Config, Dashboards, Database, Erasures};
 pub use metrics::ALL as METRICS;
 pub use service::{Bound, Service};
 pub use store::read_pool_url;

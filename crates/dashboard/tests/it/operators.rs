@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chassis::postgres::PoolSettings;
-use dashboard::erasures;
+use dashboard::Erasures;
 use proto::accounts::v1::{
     Account, ApiKey, CreateApiKeyRequest, EraseAccountRequest, GetAccountRequest, ReactivateAccountRequest,
     RevokeApiKeyRequest, SetAccountLimitsRequest, SuspendAccountRequest, UpdateApiKeyRequest,
@@ -203,7 +203,7 @@ async fn an_account_is_erased_only_while_it_is_suspended_and_by_its_name_twice()
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_service_has_of_an_erased_account_goes_once_its_generations_are_gone() -> Result<()> {
     let cluster = Cluster::configured(PoolSettings::default(), |config| {
-        config.erasures = erasures::Settings { interval: Duration::from_millis(50), batch: 2 };
+        config.erasures = Erasures { interval: Duration::from_millis(50), batch: 2 };
     })
     .await?;
     // Their order is that in which they are erased.
