@@ -274,7 +274,11 @@ mod tests {
     fn a_take_is_shown_with_its_video_beside_a_latest_that_is_another() {
         let mut scene = SceneCard {
             latest: Some(LatestGeneration { name: "generations/g2".to_owned(), ..Default::default() }),
-            take: Some(ChosenTake { name: "generations/g1".to_owned(), thumbnail_url: "http://p1".to_owned() }),
+            take: Some(ChosenTake {
+                name: "generations/g1".to_owned(),
+                thumbnail_url: "http://p1".to_owned(),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let videos = Videos(BTreeMap::from([("generations/g1".to_owned(), "http://v1".to_owned())]));

@@ -149,9 +149,9 @@ async fn wrong_labels_are_named_and_nothing_is_stored() -> Result<()> {
 async fn a_card_leaves_out_labels_that_are_more_than_it_takes() -> Result<()> {
     let cluster = Cluster::start().await?;
     let user = cluster.account().await?;
-    let most = long(32);
-    let made = project(&user, most.clone(), "").await?;
-    let shot = scene(&user, &made.name, most.clone(), "").await?;
+    let longest = long(32);
+    let made = project(&user, longest.clone(), "").await?;
+    let shot = scene(&user, &made.name, longest.clone(), "").await?;
     let fitting = labels(&[("note", &"x".repeat(200))]);
     scene(&user, &made.name, fitting.clone(), "").await?;
     let shown = user.dashboard().await?;
@@ -161,7 +161,7 @@ async fn a_card_leaves_out_labels_that_are_more_than_it_takes() -> Result<()> {
     assert_eq!((&card.scenes[1].labels, card.scenes[1].labels_omitted), (&fitting, false));
     assert_eq!(
         (user.get_project(&made.name).await?.labels, user.get_scene(&shot.name).await?.labels),
-        (most.clone(), most)
+        (longest.clone(), longest)
     );
     cluster.stop().await
 }
