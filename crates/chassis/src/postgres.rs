@@ -9,6 +9,7 @@ mod error;
 mod liveness;
 mod load;
 mod pool_settings;
+mod reserved;
 mod session;
 
 use std::{

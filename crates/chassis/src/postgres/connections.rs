@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{PoolSettings, liveness::LivenessProbe, session};
+use super::{liveness::LivenessProbe, pool_settings::PoolSettings, session};
 
 /// A connection that was idle this long is tried before it is used; a busier one is trusted.
 const TRUSTED: Duration = Duration::from_secs(2);

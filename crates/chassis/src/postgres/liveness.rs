@@ -31,7 +31,7 @@ use tokio::{
 
 use self::role::Role;
 use self::timeout::AdaptiveTimeout;
-use super::load::Reserved;
+use super::reserved::Reserved;
 use crate::metrics;
 
 /// How often it probes when nothing else happens.

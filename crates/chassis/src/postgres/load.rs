@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use super::connections::Connections;
+use super::reserved::Reserved;
 use crate::{metrics, telemetry};
 
 /// How many want a connection of a pool.
@@ -37,23 +38,6 @@ impl Load {
     /// Counts one that waits for a connection.
     pub(super) fn wait(&self) -> Count<'_> {
         Count::one(&self.waiting)
-    }
-}
-
-/// Connections that may be opened, counted into the process's sum for as long as this lives.
-#[derive(Debug)]
-pub(super) struct Reserved(u32);
-
-impl Reserved {
-    pub(super) fn of(max: u32) -> Self {
-        metrics::CONNECTIONS_MAX.get().increment(max);
-        Self(max)
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        metrics::CONNECTIONS_MAX.get().decrement(self.0);
     }
 }
 
