@@ -196,7 +196,7 @@ async fn a_refusal_names_its_key_and_a_check_tries_each() {
     setup.cluster.node.state().models = vec![model("models/one", "fal"), model("models/two", "nobody")];
     let checks = setup.cluster.providers.clone().check_models(CheckModelsRequest {}).await.unwrap().into_inner().checks;
     let mut found: Vec<_> = checks.iter().map(|check| (check.provider_key.as_str(), check.finding())).collect();
-    let mut expected = vec![
+    let mut expected = [
         (fal()[0].clone(), Finding::Served),
         (fal()[1].clone(), Finding::KeyRefused),
         (String::new(), Finding::KeyMissing),
@@ -213,7 +213,8 @@ async fn a_worker_says_which_keys_it_has() {
     let said = async || Some(setup.cluster.node.state().keys.clone()).filter(|keys| !keys.is_empty());
     let mut said = testkit::eventually("it claims", std::time::Duration::from_secs(20), said).await.unwrap();
     let mut expected = [fal(), names(Provider::Replicate, "Bearer"), names(Provider::OpenRouter, "Bearer")].concat();
-    (said.sort(), expected.sort());
+    said.sort();
+    expected.sort();
     assert_eq!(said, expected);
     assert!(Registry::default().keys().is_empty());
 }
