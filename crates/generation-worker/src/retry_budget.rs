@@ -6,9 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::metrics;
 
@@ -41,14 +39,22 @@ impl RetryBudget {
 
     /// Counts a call that repeats none.
     pub(crate) fn record_call(&self) {
-        self.with(|second, _| second.calls += 1);
+        self.record_call_at(Instant::now());
     }
 
     /// Whether a call may be repeated now; then the repetition is counted, else its refusal.
     #[must_use]
     pub(crate) fn try_retry(&self) -> bool {
+        self.try_retry_at(Instant::now())
+    }
+
+    fn record_call_at(&self, now: Instant) {
+        self.with(now, |second, _| second.calls += 1);
+    }
+
+    fn try_retry_at(&self, now: Instant) -> bool {
         let seconds = usize::try_from(WINDOW.as_secs()).unwrap_or(usize::MAX);
-        let allowed = self.with(|second, (calls, retries)| {
+        let allowed = self.with(now, |second, (calls, retries)| {
             let allowed = retries < MIN_PER_SECOND * seconds + calls / CALLS_PER_RETRY;
             second.retries += usize::from(allowed);
             allowed
@@ -60,8 +66,7 @@ impl RetryBudget {
     }
 
     /// The present second, and the calls and repetitions of the whole window.
-    fn with<T>(&self, count: impl FnOnce(&mut Second, (usize, usize)) -> T) -> T {
-        let now = Instant::now();
+    fn with<T>(&self, now: Instant, count: impl FnOnce(&mut Second, (usize, usize)) -> T) -> T {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         while counted.front().is_some_and(|oldest| now.duration_since(oldest.began) >= WINDOW) {
             counted.pop_front();
@@ -92,34 +97,33 @@ impl RetryBudgets {
 mod tests {
     use super::*;
 
-    fn allowed(budget: &RetryBudget) -> usize {
-        (0..1_000).take_while(|_| budget.try_retry()).count()
+    fn allowed(budget: &RetryBudget, now: Instant) -> usize {
+        (0..1_000).take_while(|_| budget.try_retry_at(now)).count()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn few_calls_are_repeated_and_of_many_a_tenth() {
-        assert_eq!(allowed(&RetryBudget::new("few")), 20, "two a second");
+    #[test]
+    fn few_calls_are_repeated_and_of_many_a_tenth() {
+        let now = Instant::now();
+        assert_eq!(allowed(&RetryBudget::new("few"), now), 20, "two a second");
         let budget = RetryBudget::new("many");
-        (0..500).for_each(|_| budget.record_call());
-        assert_eq!(allowed(&budget), 20 + 50);
-        assert!(!budget.try_retry());
+        (0..500).for_each(|_| budget.record_call_at(now));
+        assert_eq!(allowed(&budget, now), 20 + 50);
+        assert!(!budget.try_retry_at(now));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_was_counted_longer_ago_than_the_window_counts_no_more() {
-        let budget = RetryBudget::new("peer");
-        (0..500).for_each(|_| budget.record_call());
-        allowed(&budget);
-        tokio::time::advance(WINDOW - Duration::from_millis(1)).await;
-        assert!(!budget.try_retry());
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(allowed(&budget), 20, "neither the calls nor the repetitions of then");
+    #[test]
+    fn what_was_counted_longer_ago_than_the_window_counts_no_more() {
+        let (budget, now) = (RetryBudget::new("peer"), Instant::now());
+        (0..500).for_each(|_| budget.record_call_at(now));
+        allowed(&budget, now);
+        assert!(!budget.try_retry_at(now + WINDOW - Duration::from_millis(1)));
+        assert_eq!(allowed(&budget, now + WINDOW), 20, "neither the calls nor the repetitions of then");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn peers_have_budgets_of_their_own() {
-        let budgets = RetryBudgets::default();
-        allowed(&budgets.of("one"));
-        assert!(!budgets.of("one").try_retry() && budgets.of("two").try_retry());
+    #[test]
+    fn peers_have_budgets_of_their_own() {
+        let (budgets, now) = (RetryBudgets::default(), Instant::now());
+        allowed(&budgets.of("one"), now);
+        assert!(!budgets.of("one").try_retry_at(now) && budgets.of("two").try_retry_at(now));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chassis::postgres::{Error, Pool, PoolSettings, statement};
 use sqlx::PgConnection;
-use testkit::Database;
+use testkit::{Database, Proxy};
 
 /// Polls `work` until it has waited `times`, then drops it; whether it had not come to its end by then.
 async fn dropped_after(times: usize, work: impl Future) -> bool {
@@ -35,12 +35,17 @@ async fn work_that_is_dropped_anywhere_leaves_nothing_to_whoever_comes_next() {
     let database = Database::fresh().await.unwrap();
     let mut beside = <PgConnection as sqlx::Connection>::connect(&database.url()).await.unwrap();
     sqlx::raw_sql("create table numbers (number integer not null)").execute(&mut beside).await.unwrap();
+    // Slow enough that whoever asks has to wait for each answer.
+    let proxy = Proxy::before_url(&database.url()).await.unwrap();
+    proxy.latency(Duration::from_millis(2));
     // One connection, so that what comes next has the one that was left.
-    let settings = PoolSettings { min: 0, max: 1, acquire: Duration::from_secs(5), ..PoolSettings::default() };
-    let pool = Pool::connect_lazy("test", &database.url(), &settings).unwrap();
+    let seconds = Duration::from_secs(5);
+    let settings =
+        PoolSettings { min: 0, max: 1, acquire: seconds, unresponsive_after: seconds, ..PoolSettings::default() };
+    let pool = Pool::connect_lazy("test", &proxy.url(&database.url()).unwrap(), &settings).unwrap();
     // Two runs: in the first the connection is made and its statements are prepared meanwhile.
     let mut points = 0;
-    for (round, times) in [0, 1].into_iter().flat_map(|round| (0..40).map(move |times| (round, times))) {
+    for (round, times) in [0, 1].into_iter().flat_map(|round| (0..16).map(move |times| (round, times))) {
         let transaction = pool.transaction("add_numbers", async |connection: &mut PgConnection| {
             add(connection, -1).await?;
             add(connection, -1).await

@@ -271,6 +271,8 @@ async fn who_does_not_read_an_asset_is_cut_off_and_takes_no_place_of_others() {
         }
     }
     // Over HTTP/1 a client that reads nothing is seen by its connection.
+    let stalled = "rushes_public_connections_closed_total{reason=\"stalled\"}";
+    let before = counted(&cluster, stalled).await;
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut stream = connect_from(&cluster, 9).await;
@@ -278,7 +280,10 @@ async fn who_does_not_read_an_asset_is_cut_off_and_takes_no_place_of_others() {
         held.push(stream);
     }
     let (third, _connection) = reluctant(&cluster, 9, &small).await;
-    assert_eq!(third.status(), StatusCode::OK, "their places are free");
+    assert_eq!(third.status(), StatusCode::OK, "the place of one is free");
+    // What is read now of one that was not cut off yet would be all of it.
+    let both = async || (counted(&cluster, stalled).await >= before + 2.0).then_some(());
+    testkit::eventually("both are cut off", SOON, both).await.unwrap();
     for mut stream in held {
         let mut sum = 0;
         let mut buffer = vec![0; 1 << 20];
