@@ -90,6 +90,15 @@ impl Source {
         Ok(self.optional(name, &what)?.map_or(default, |Period(d)| d))
     }
 
+    /// The pause between two rounds of something, read as [`Source::duration`] does; never zero, which would be no pause.
+    ///
+    /// # Errors
+    /// When it does not parse, or is zero.
+    pub fn interval(&self, name: &'static str, default: Duration) -> Result<Duration, Error> {
+        let interval = self.duration(name, default, "a time")?;
+        if interval.is_zero() { Err(Error::wrong(name, "more than 0")) } else { Ok(interval) }
+    }
+
     /// What `parse` reads in the file that `name` names, if it is set; `what` is what the file should be.
     ///
     /// # Errors
@@ -150,6 +159,14 @@ impl FromStr for Period {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interval_is_never_zero() {
+        let read = |text: &str| Source::of(&[("RUSHES_X", text)]).interval("RUSHES_X", Duration::from_secs(15));
+        assert_eq!(read("2s").unwrap(), Duration::from_secs(2));
+        assert_eq!(read("").unwrap(), Duration::from_secs(15));
+        assert!(read("0s").unwrap_err().to_string().contains("more than 0"));
+    }
 
     #[test]
     fn a_wrong_value_is_one_sentence_that_names_the_variable() {

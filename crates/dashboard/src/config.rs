@@ -86,7 +86,7 @@ impl Config {
             },
             watch: cache::watch::Settings::read(source)?,
             erasures: Erasures {
-                interval: source.duration("RUSHES_ERASURE_INTERVAL", Duration::from_secs(15), "a time")?,
+                interval: source.interval("RUSHES_ERASURE_INTERVAL", Duration::from_secs(15))?,
                 batch: 500,
             },
         })

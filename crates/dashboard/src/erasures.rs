@@ -3,8 +3,6 @@
 //! Invariant: each batch is a transaction of its own, and what it finds is what is left, so that a process may die anywhere and any other
 //! goes on. It begins once generation-status has no generation left, which name scenes.
 
-use std::time::Duration;
-
 use domain::id::AccountId;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +13,7 @@ use crate::store::Store;
 
 /// Carries erasures out, at an interval until `stop`. Every process does: of two at the same account one has the batch.
 pub(crate) async fn run(store: Store, settings: Erasures, stop: CancellationToken) {
-    let interval = settings.interval.max(Duration::from_millis(1));
+    let interval = settings.interval;
     let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {

@@ -171,7 +171,7 @@ impl Config {
                 ..retention
             },
             erasures: erasures::Settings {
-                interval: read_interval(source, "RUSHES_ERASURE_INTERVAL", erasures.interval)?,
+                interval: source.interval("RUSHES_ERASURE_INTERVAL", erasures.interval)?,
                 ..erasures
             },
         })
@@ -219,9 +219,9 @@ impl Generations {
 impl Work {
     fn read(self, source: &Source) -> Result<Self, Error> {
         Ok(Self {
-            lease: read_interval(source, "RUSHES_LEASE", self.lease)?,
-            reap_interval: read_interval(source, "RUSHES_REAP_INTERVAL", self.reap_interval)?,
-            reconcile_interval: read_interval(source, "RUSHES_RECONCILE_INTERVAL", self.reconcile_interval)?,
+            lease: source.interval("RUSHES_LEASE", self.lease)?,
+            reap_interval: source.interval("RUSHES_REAP_INTERVAL", self.reap_interval)?,
+            reconcile_interval: source.interval("RUSHES_RECONCILE_INTERVAL", self.reconcile_interval)?,
         })
     }
 }
@@ -259,11 +259,6 @@ fn read_count(source: &Source, name: &'static str, default: i32) -> Result<i32, 
 fn read_days(source: &Source, name: &'static str, default: Option<Duration>) -> Result<Option<Duration>, Error> {
     let days = source.optional::<u32>(name, "a number of days, or 0 to keep them for ever")?;
     Ok(days.map_or(default, |days| (days > 0).then(|| Duration::from_secs(u64::from(days) * DAY))))
-}
-
-fn read_interval(source: &Source, name: &'static str, default: Duration) -> Result<Duration, Error> {
-    let interval = source.duration(name, default, "a time")?;
-    if interval.is_zero() { Err(Error::wrong(name, "more than 0")) } else { Ok(interval) }
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ impl Config {
                 interval: Duration::from_secs(15),
             },
             erasures: erasures::Settings {
-                interval: source.duration("RUSHES_ERASURE_INTERVAL", Duration::from_secs(15), "a time")?,
+                interval: source.interval("RUSHES_ERASURE_INTERVAL", Duration::from_secs(15))?,
                 batch: 500,
             },
         })

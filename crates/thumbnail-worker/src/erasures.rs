@@ -27,7 +27,7 @@ pub struct Settings {
 /// Carries erasures out, at an interval until `drain` begins. Every process does: what one deletes the others do not find.
 pub(crate) async fn run(assets: Assets, settings: Settings, drain: Drain) {
     let stop = drain.token();
-    let mut tick = interval_at(Instant::now() + settings.interval, settings.interval.max(Duration::from_millis(1)));
+    let mut tick = interval_at(Instant::now() + settings.interval, settings.interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let accounts = match assets.thumbnails.store.unfinished_erasures().with_subscriber(NoSubscriber::new()).await {
