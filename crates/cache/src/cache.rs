@@ -22,6 +22,7 @@ use crate::{clock, metrics, nats, relay, store, unresponsive};
 use coherence::entry::last_known;
 use coherence::read::Tier;
 use coherence::time::Mono;
+use coherence::token::Token;
 use coherence::watermarks::Requirement;
 
 /// A cache cannot start.
@@ -267,6 +268,37 @@ impl Cache {
     #[must_use]
     pub fn proof_age(&self) -> Option<Duration> {
         self.inner.proof_age()
+    }
+
+    /// Whether L1 can answer at all: a proof is there and young enough.
+    #[must_use]
+    pub fn is_proving(&self) -> bool {
+        self.proof_age().is_some_and(|age| age < coherence::BOUND)
+    }
+
+    /// Takes note that another process's answer of this version was passed on for `key`: nothing older is served here from now on.
+    /// Of one that says no version nothing is known but that it is not newer than now.
+    pub async fn passed_on(&self, key: &Key, version: Option<i64>) {
+        match version {
+            Some(version) => self.inner.raise(key.text(), version).await,
+            None => self.inner.put_barrier(key.text()).await,
+        }
+    }
+
+    /// The token that keeps another process's answer for `key` from being below `min_version`, or older than one that was given here.
+    /// Nothing where no token can: it was answered here that the key does not exist.
+    #[must_use]
+    pub fn token(&self, key: &Key, min_version: Option<i64>) -> Option<Token> {
+        let known = self.inner.shard(key.text()).watermarks.requirement(key.text(), self.inner.now());
+        if known.barrier != Mono::PAST || known.absence_barrier != Mono::PAST {
+            return None;
+        }
+        let mut token = Token::default();
+        let version = known.min_version.max(min_version.unwrap_or(0));
+        if version > 0 {
+            token.mark(key.as_str(), version);
+        }
+        Some(token)
     }
 
     /// What the observer has found so far; see [`Settings::observe`].

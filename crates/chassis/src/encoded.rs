@@ -13,15 +13,21 @@ use std::{
 };
 
 use bytes::{BufMut as _, Bytes};
-use http::{Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::CONTENT_TYPE};
+use http_body::Frame;
 use prost::Message;
 use tonic::{
-    Status,
+    Code, Status,
     body::Body,
     codec::{CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
     server::NamedService,
 };
 use tower::Service;
+
+use crate::rpc;
+
+/// The type of all of gRPC's contents.
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// A codec that reads messages of type `M` and writes messages that are encoded already.
 #[derive(Debug)]
@@ -138,6 +144,51 @@ where
     }
 }
 
+/// The whole answer of a unary call: one message with its prefix, and the status OK.
+#[must_use]
+pub fn whole(frame: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::new(Whole { frame: Some(frame), ended: false }));
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}
+
+/// The answer of a unary call that was refused with these headers or trailers.
+#[must_use]
+pub fn refused(status: &HeaderMap) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.headers_mut() = status.clone();
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}
+
+/// The status in headers or trailers, if it is there.
+#[must_use]
+pub fn code(headers: &HeaderMap) -> Option<Code> {
+    rpc::code(headers)
+}
+
+/// The body of [`whole`].
+struct Whole {
+    frame: Option<Bytes>,
+    ended: bool,
+}
+
+impl http_body::Body for Whole {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(frame) = self.frame.take() {
+            return Poll::Ready(Some(Ok(Frame::data(frame))));
+        }
+        if std::mem::replace(&mut self.ended, true) {
+            return Poll::Ready(None);
+        }
+        let status = (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(Frame::trailers(HeaderMap::from_iter([status])))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
@@ -211,6 +262,14 @@ mod tests {
             let generated = ask(HealthServer::new(Generated), CHECK, name).await;
             assert_eq!(ask(ready.clone(), CHECK, name).await, generated, "{name}");
         }
+        // So are those of the frame that a service answered with.
+        let (headers, frame, trailers) = ask(ready.clone(), CHECK, "known").await;
+        let response = whole(frame.clone());
+        assert_eq!(*response.headers(), headers);
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!((body.trailers().cloned(), body.to_bytes()), (trailers, frame));
+        let (status, ..) = ask(ready.clone(), CHECK, "unknown").await;
+        assert_eq!(*refused(&status).headers(), status);
         let (headers, ..) = ask(ready, "/grpc.health.v1.Health/Watch", "known").await;
         assert_eq!(headers["grpc-message"], "from%20the%20generated%20server");
     }

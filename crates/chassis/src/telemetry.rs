@@ -32,7 +32,7 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{
     EnvFilter, Layer as _,
-    filter::{FilterExt as _, filter_fn},
+    filter::{FilterExt as _, Targets, filter_fn},
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
@@ -145,7 +145,6 @@ impl Telemetry {
     pub fn start(service: &'static str, settings: &Settings) -> Self {
         scrape::install();
         let provider = provider(service, settings);
-        let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
         // What is logged and what is traced are two things: a quiet log must not cut traces to pieces. The crates that
         // carry spans out must not make spans of it. Dynamic, so that it is asked each time: a library that only asks whether
         // something would be logged leaves its answer behind, and a span that asks nothing would be taken for refused too.
@@ -166,14 +165,21 @@ impl Telemetry {
             .with_tracked_inactivity(false)
             .with_context_activation(false)
             .with_filter(traced);
-        let filter = filter.and(filter_fn(|meta| !rows::is_statement(meta)));
-        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-        let lines = match settings.format {
-            Format::Json => layer.event_format(logs::Json { service }).with_filter(filter).boxed(),
-            Format::Pretty => {
-                let colours = std::io::stderr().is_terminal();
-                layer.with_ansi(colours).event_format(logs::Text::new(colours)).with_filter(filter).boxed()
-            }
+        let colours = std::io::stderr().is_terminal();
+        let text = || {
+            let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+            layer.with_ansi(colours).event_format(logs::Text::new(colours))
+        };
+        let env = || EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+        let is_line = |meta: &tracing::Metadata<'_>| !rows::is_statement(meta);
+        // Only lines of text say in which spans they were written, and only a filter by spans looks at any: all others are asked about
+        // events alone, since each span that a filter has seen costs it something whenever the span is entered.
+        let is_event = |meta: &tracing::Metadata<'_>| meta.is_event() && !rows::is_statement(meta);
+        let lines = match (settings.format, settings.filter.parse::<Targets>()) {
+            (Format::Json, Ok(targets)) => logs::Json { service }.with_filter(targets.and(filter_fn(is_event))).boxed(),
+            (Format::Json, Err(_)) => logs::Json { service }.with_filter(env().and(filter_fn(is_line))).boxed(),
+            (Format::Pretty, Ok(targets)) => text().with_filter(targets.and(filter_fn(is_line))).boxed(),
+            (Format::Pretty, Err(_)) => text().with_filter(env().and(filter_fn(is_line))).boxed(),
         };
         let _already_installed = tracing_subscriber::registry().with(spans).with(lines).with(rows::layer()).try_init();
         Self { provider }

@@ -134,6 +134,12 @@ guards! {
     ReceiveOrder in "cache/inner.rs",
     /// A writer raises its own process's watermark before it replies.
     WroteFirst in "cache/cache.rs",
+    /// What another process's answer said, which was passed on, raises the watermark.
+    PassedOn in "gateway/forward/answers.rs",
+    /// Another process is asked for no less than was answered here.
+    AskedElsewhere in "gateway/forward/answers.rs",
+    /// What was written through this process binds its readers.
+    WrittenThrough in "gateway/forward/answers.rs",
 }
 
 /// Which guards a build of the rules enforces: a type parameter of every rule, so that a guard that can be taken out is another

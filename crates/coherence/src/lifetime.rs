@@ -27,6 +27,8 @@ impl Lifetime {
     pub const TERMINAL: Self = Self { l1: Duration::from_secs(30), l2: Duration::from_secs(3600) };
     /// An aggregate: 30 s in the process, ten minutes in Redis.
     pub const AGGREGATE: Self = Self { l1: Duration::from_secs(30), l2: Duration::from_secs(600) };
+    /// Something that is answered and not kept.
+    pub const NONE: Self = Self { l1: Duration::ZERO, l2: Duration::ZERO };
     /// Something that does not exist: 5 s in both.
     pub const ABSENT: Self = Self { l1: Duration::from_secs(5), l2: Duration::from_secs(5) };
 

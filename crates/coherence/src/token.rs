@@ -42,6 +42,11 @@ impl Token {
         self.marks.iter().find(|(marked, _)| *marked == key).map(|(_, version)| *version)
     }
 
+    /// What it requires: the hash of each key, and its least version.
+    pub fn marks(&self) -> impl Iterator<Item = (u64, i64)> {
+        self.marks.iter().copied()
+    }
+
     /// Whether it requires nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -88,8 +93,9 @@ impl Token {
     }
 }
 
-/// FNV-1a: the same in every process and every build, since tokens cross both.
-fn hash(key: &str) -> u64 {
+/// The hash by which tokens name a key. FNV-1a: the same in every process and every build, since tokens cross both.
+#[must_use]
+pub fn hash(key: &str) -> u64 {
     key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

@@ -54,18 +54,23 @@ impl CachedDashboards {
         Self { cache, dashboards, presenter }
     }
 
-    /// A page. The first one in the default size comes through the cache, and while PostgreSQL cannot be read a stale one is
-    /// returned to a caller who takes it.
+    /// A page. The first one in the default size comes through the cache.
     pub(crate) async fn read(&self, account: AccountId, page: Page) -> Result<Bytes, Error> {
-        if !page.is_usual() {
-            return self.load(account, page).await;
+        match page.is_usual() {
+            true => self.read_first(account).await.map(|(body, _)| body),
+            false => self.load(account, page).await,
         }
+    }
+
+    /// The first page in the default size, with its version if it is whole and fresh: while PostgreSQL cannot be read a stale one is
+    /// returned to a caller who takes it.
+    pub(crate) async fn read_first(&self, account: AccountId) -> Result<(Bytes, Option<i64>), Error> {
         match self.first_page(account, None).await {
             Err(error) if error.is_outage() => match self.cache.last_known(&key(account), None).await {
-                Some(hit) if !hit.is_absent() => Ok(hit.body),
+                Some(hit) if !hit.is_absent() => Ok((hit.body, None)),
                 _ => Err(error),
             },
-            page => page.map(|page| page.body),
+            page => page.map(|page| (page.body, page.whole.then_some(page.version))),
         }
     }
 
@@ -76,6 +81,16 @@ impl CachedDashboards {
             Ok(hit) if hit.is_absent() => Err(Error::NotFound(Noun::Account)),
             Ok(hit) => Ok(CachedPage { body: hit.body, version: hit.version, whole: true }),
             Err(Uncached::Partial(body)) => Ok(CachedPage { body, version: 0, whole: false }),
+            Err(Uncached::Failed(error)) => Err(error),
+        }
+    }
+
+    /// The first page in the default size from PostgreSQL, for a process that caches it without having one. Nothing of a page of several
+    /// snapshots is to be kept; it is its body alone.
+    pub(crate) async fn load_first(&self, account: AccountId) -> Result<Result<Loaded, Bytes>, Error> {
+        match self.fill(account).await {
+            Ok(loaded) => Ok(Ok(loaded)),
+            Err(Uncached::Partial(body)) => Ok(Err(body)),
             Err(Uncached::Failed(error)) => Err(error),
         }
     }

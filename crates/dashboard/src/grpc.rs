@@ -8,6 +8,8 @@ mod projects;
 mod request;
 mod scenes;
 
+use std::sync::Arc;
+
 use chassis::encoded::Ready;
 use proto::accounts::v1::account_service_server::AccountServiceServer;
 use proto::audit::v1::audit_service_server::AuditServiceServer;
@@ -33,16 +35,16 @@ pub(crate) fn routes(
     audit: AuditApi,
 ) -> Routes {
     let get_dashboard = {
-        let api = dashboards.clone();
+        let api = Arc::new(dashboards.clone());
         move |request| {
-            let api = api.clone();
+            let api = Arc::clone(&api);
             async move { api.encoded(request).await }
         }
     };
     let authenticate = {
-        let api = accounts.clone();
+        let api = Arc::new(accounts.clone());
         move |request| {
-            let api = api.clone();
+            let api = Arc::clone(&api);
             async move { api.encoded(request).await }
         }
     };

@@ -54,8 +54,10 @@ pub struct Config {
     pub max_asset_answers: usize,
     /// How many of them go to one address.
     pub max_asset_answers_per_address: usize,
-    /// The names of the messages of changes; see the cache's own settings.
+    /// The names of the messages of changes, and the size of what is kept here; see the cache's own settings.
     pub cache: cache::Settings,
+    /// Whether answers are kept here.
+    pub cache_answers: bool,
 }
 
 /// Where the services behind the gateway answer.
@@ -111,6 +113,14 @@ impl Config {
         let url = "a URL such as http://127.0.0.1:8080";
         let internal = "a URL such as http://127.0.0.1:8081";
         let origins = "* or a list such as https://app.example.com,https://studio.example.com";
+        let nats_url = source.optional("RUSHES_NATS_URL", "a URL such as nats://127.0.0.1:4222")?;
+        let cache_answers = source.or("RUSHES_CACHE_ANSWERS", false, "true or false")?;
+        if cache_answers && nats_url.is_none() {
+            return Err(Error::wrong(
+                "RUSHES_CACHE_ANSWERS",
+                "false without RUSHES_NATS_URL, since nothing proves then what is kept",
+            ));
+        }
         Ok(Self {
             telemetry: telemetry::Settings::read(source)?,
             server: server::Settings::read(source)?,
@@ -126,7 +136,7 @@ impl Config {
             key_lifetime: source.duration("RUSHES_KEY_LIFETIME", Duration::from_secs(1), "a time")?,
             max_watches: source.or("RUSHES_MAX_WATCHES_PER_ACCOUNT", MAX_WATCHES, "a number of watches")?,
             limits: limits::Settings::read(source)?,
-            nats_url: source.optional("RUSHES_NATS_URL", "a URL such as nats://127.0.0.1:4222")?,
+            nats_url,
             assets: AssetAccess::read(source)?,
             internal_keys: InternalKeys::required(source)?,
             door: server::Door::read(source)?,
@@ -137,6 +147,7 @@ impl Config {
                 "a number of answers",
             )?,
             cache: cache::Settings::read(source)?,
+            cache_answers,
         })
     }
 
@@ -176,6 +187,16 @@ mod tests {
             let error = Config::read(&Source::of(&rest)).unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");
         }
+    }
+
+    #[test]
+    fn nothing_is_kept_without_messages_of_changes() {
+        let with = |more: &[(&'static str, &'static str)]| Config::read(&Source::of(&[SET, more].concat()));
+        let error = with(&[("RUSHES_CACHE_ANSWERS", "true")]).unwrap_err().to_string();
+        assert!(error.starts_with("RUSHES_CACHE_ANSWERS") && error.contains("RUSHES_NATS_URL"), "{error}");
+        let config = with(&[("RUSHES_CACHE_ANSWERS", "true"), ("RUSHES_NATS_URL", "nats://127.0.0.1:1")]);
+        assert!(config.unwrap().cache_answers);
+        assert!(!with(&[]).unwrap().cache_answers);
     }
 
     #[test]

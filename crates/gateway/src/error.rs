@@ -54,6 +54,9 @@ pub(crate) enum Error {
     /// A message, or all of a stream, is larger than its method allows.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// The account has no generation of this name, as an answer that is kept here says.
+    #[error("there is no such generation")]
+    GenerationNotFound,
     /// A failure that is ready to be answered, as a service behind the gateway returned it.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -189,6 +192,7 @@ impl From<Error> for Failure {
                 Self::invalid("metadata", "METADATA_TOO_LARGE", should)
             }
             Error::TooLarge(error) => error.into(),
+            Error::GenerationNotFound => Self::not_found("GENERATION_NOT_FOUND", error.to_string()),
             Error::Failed(failure) => failure,
         }
     }

@@ -1,6 +1,7 @@
 //! The way of a call: route, key, scope, session, limits, headers, and then its bytes as they are, to a service or to what the gateway
 //! answers itself.
 
+mod answers;
 mod headers;
 mod limit;
 mod seal;
@@ -11,9 +12,11 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
+use cache::Cache;
 use chassis::identity::Identities;
 use chassis::keyring::InternalKeys;
 use chassis::{
@@ -25,6 +28,8 @@ use tonic::{Status, body::Body};
 use tower::Service;
 use tracing::Span;
 
+use self::answers::{Answers, Asking, Question};
+use self::limit::Begun;
 use self::seal::Seal;
 use self::{session::Sessions, watches::Watches};
 use crate::{
@@ -37,8 +42,8 @@ use crate::{
 
 pub(crate) use self::session::HEADER as SESSION_HEADER;
 
-/// Forwards calls to their services; cheap to clone.
-#[derive(Clone, Debug)]
+/// Forwards calls to their services.
+#[derive(Debug)]
 pub(crate) struct Forward {
     routes: Routes,
     keys: Keys,
@@ -50,6 +55,8 @@ pub(crate) struct Forward {
     watches: Watches,
     /// What answers the methods that no service has.
     own: Own,
+    /// The answers that are kept here, if any are.
+    answers: Option<Answers>,
 }
 
 impl Forward {
@@ -64,7 +71,13 @@ impl Forward {
     ) -> Self {
         let (identities, seal) = (Identities::new(internal_keys), Seal::new(internal_keys));
         let (sessions, watches) = (Sessions::new(), Watches::new(max_watches));
-        Self { routes, keys, own: limit_service::own(limits.clone()), limits, identities, seal, sessions, watches }
+        let own = limit_service::own(limits.clone());
+        Self { routes, keys, own, limits, identities, seal, sessions, watches, answers: None }
+    }
+
+    /// The same, which keeps answers in `cache`.
+    pub(crate) fn keeping_answers(self, cache: Cache) -> Self {
+        Self { answers: Some(Answers::new(cache)), ..self }
     }
 
     /// The same, whose watches end when `drain` begins.
@@ -90,29 +103,44 @@ impl Forward {
         let unusable = is_watch.then(|| self.keys.refused(request.headers(), address));
         let admission = request.extensions_mut().remove::<Admission>();
         let token = key.token(&self.identities, route.method.upstream, route.scope);
-        let mut request = headers::to_upstream(request, token)?;
-        if route.channel.is_none() {
-            let watches = self.watches.usage(key.account(), max_watches);
-            request.extensions_mut().insert(Asker { key: key.clone(), watches });
-        }
-        let (request, refused) = limit::admit(request, route.method).await?;
+        let Begun { request, refused, message } = limit::admit(request, route.method).await?;
         // Not before the message has begun: whoever opens calls and sends nothing takes no place of those who do.
         let _slot =
             admission.filter(|_| !is_watch).map(|calls| calls.admit_within(route.method.class.places())).transpose()?;
-        let reply = async {
-            match &route.channel {
-                Some(channel) => channel.clone().call(request).await,
-                None => self.own.clone().call(request).await,
+        let kept = self.answers.as_ref().and_then(|answers| {
+            let question = Question::parse(route.method.path, message.as_ref()?, key.account())?;
+            Some((answers, question, message.clone()?, route.channel.clone()?))
+        });
+        let response = match kept {
+            Some((answers, question, message, channel)) => {
+                let asking = Asking { channel, head: request.into_parts().0, message, identity: token };
+                answers.answer(question, asking).await?
             }
-        };
-        let response = tokio::select! {
-            // A refused body breaks the call to the service as well, and the client must read the refusal, not that.
-            biased;
-            Ok(error) = refused => return Err(error),
-            Ok(response) = reply => response,
+            None => {
+                let mut request = headers::to_upstream(request, token)?;
+                if route.channel.is_none() {
+                    let watches = self.watches.usage(key.account(), max_watches);
+                    request.extensions_mut().insert(Asker { key: key.clone(), watches });
+                }
+                let reply = async {
+                    match &route.channel {
+                        Some(channel) => channel.clone().call(request).await,
+                        None => self.own.clone().call(request).await,
+                    }
+                };
+                tokio::select! {
+                    // A refused body breaks the call to the service as well, and the client must read the refusal, not that.
+                    biased;
+                    Ok(error) = refused => return Err(error),
+                    Ok(response) = reply => response,
+                }
+            }
         };
         if let Some(session) = session {
             session.record(response.headers()).await;
+        }
+        if let Some(answers) = &self.answers {
+            answers.note(response.headers()).await;
         }
         let mut response = taken.hold(headers::to_client(response));
         self.seal.seal(response.headers_mut(), key.account());
@@ -124,7 +152,17 @@ impl Forward {
     }
 }
 
-impl Service<Request<Body>> for Forward {
+/// The way that all requests take; cloning it for each costs one count.
+#[derive(Clone, Debug)]
+pub(crate) struct Way(Arc<Forward>);
+
+impl From<Forward> for Way {
+    fn from(forward: Forward) -> Self {
+        Self(Arc::new(forward))
+    }
+}
+
+impl Service<Request<Body>> for Way {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -134,7 +172,7 @@ impl Service<Request<Body>> for Forward {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let forward = self.clone();
+        let forward = Arc::clone(&self.0);
         Box::pin(async move {
             let response = forward.forward(request).await;
             Ok(response.unwrap_or_else(|error| {

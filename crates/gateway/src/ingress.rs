@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -19,7 +20,7 @@ use http::{
 };
 use tonic::body::Body;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
-use tower::{Layer as _, Service};
+use tower::{Layer as _, Service, ServiceExt as _};
 use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
 use crate::{assets::Assets, config::Origins, forward, hooks::Hooks, model};
@@ -28,7 +29,8 @@ use crate::{assets::Assets, config::Origins, forward, hooks::Hooks, model};
 #[derive(Clone, Debug)]
 pub(crate) struct Ingress<R> {
     calls: R,
-    web: Cors<Web<R>>,
+    /// Shared, since every call clones what it goes through.
+    web: Arc<Cors<Web<R>>>,
 }
 
 /// gRPC-Web and plain HTTP.
@@ -44,13 +46,13 @@ type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infalli
 impl<R: Clone> Ingress<R> {
     pub(crate) fn new(calls: R, assets: Assets, hooks: Hooks, origins: &Origins) -> Self {
         let web = Web { calls: GrpcWebLayer::new().layer(calls.clone()), assets, hooks };
-        Self { calls, web: cors(origins, web) }
+        Self { calls, web: Arc::new(cors(origins, web)) }
     }
 }
 
 impl<R> Service<Request<Body>> for Ingress<R>
 where
-    R: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    R: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     R::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -58,17 +60,14 @@ where
     type Future = ResponseFuture;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        if self.calls.poll_ready(context)?.is_pending() {
-            return Poll::Pending;
-        }
-        self.web.poll_ready(context)
+        self.calls.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Body>) -> ResponseFuture {
         match protocol(&request) {
             // With an origin it comes from a page, whose browser needs the headers of CORS.
             Protocol::Grpc if !request.headers().contains_key(ORIGIN) => Box::pin(self.calls.call(request)),
-            _ => Box::pin(self.web.call(request)),
+            _ => Box::pin(Cors::clone(&self.web).oneshot(request)),
         }
     }
 }

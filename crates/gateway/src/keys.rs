@@ -67,19 +67,9 @@ impl Keys {
         }
     }
 
-    /// Forgets a key as soon as a message of its change comes over NATS, until the last clone is dropped.
-    ///
-    /// # Errors
-    /// When the cache that listens cannot start.
-    pub(crate) fn invalidate_on_change(
-        &mut self,
-        settings: cache::Settings,
-        nats: async_nats::Client,
-    ) -> Result<(), cache::Error> {
-        let settings = cache::Settings { redis_url: None, relay: false, ..settings };
-        let cache = Cache::start(settings, None, Some(nats))?;
+    /// Forgets a key as soon as `cache` hears of its change, until the last clone is dropped.
+    pub(crate) fn invalidate_on_change(&mut self, cache: Cache) {
         self.invalidation = Some(Arc::new(invalidation::spawn(cache, self.known.clone())));
-        Ok(())
     }
 
     /// The key in the headers of a request from `address`, if it is one that may be used now.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use cache::Cache;
 use chassis::{
     blobs::Store,
     client,
@@ -13,7 +14,7 @@ use chassis::{
 use crate::{
     assets::Assets,
     config::{Config, Origins, Upstreams},
-    forward::Forward,
+    forward::{Forward, Way},
     hooks::Hooks,
     ingress::Ingress,
     keys::Keys,
@@ -72,15 +73,25 @@ impl Service {
         let server = routes.methods().fold(server, |server, method| server.method(method.path, timeouts(method)));
         let mut limits = Limits::new(config.limits);
         let mut keys = Keys::new(inside("dashboard", dashboard_internal), config.key_lifetime);
+        let mut cache = None;
         if let Some(url) = &config.nats_url {
             let client = nats::connect(url).await?;
             limits = limits.shared_over(client.clone(), &config.cache.space);
-            keys.invalidate_on_change(config.cache.clone(), client)?;
+            // Without Redis: what is kept here came from a service, and only a load from the database may be shared.
+            let settings = cache::Settings { redis_url: None, relay: false, ..config.cache.clone() };
+            let changes = Cache::start(settings, None, Some(client))?;
+            keys.invalidate_on_change(changes.clone());
+            cache = Some(changes).filter(|_| config.cache_answers);
         }
+        let forward = Forward::new(routes, keys, limits, config.max_watches, &config.internal_keys);
+        let forward = match cache {
+            Some(cache) => forward.keeping_answers(cache),
+            None => forward,
+        };
         let places = ByAddress::new("asset", config.max_asset_answers, config.max_asset_answers_per_address);
         Ok(Self {
             server,
-            forward: Forward::new(routes, keys, limits, config.max_watches, &config.internal_keys),
+            forward,
             assets: Assets::new(
                 Store::open(&config.blobs)?,
                 config.assets.clone(),
@@ -122,7 +133,7 @@ impl Bound {
     /// When a server fails.
     pub async fn serve(self, drain: Drain) -> Result<(), server::Error> {
         let Self { server, forward, assets, hooks, origins } = self;
-        let forward = forward.until(drain.clone());
+        let forward = Way::from(forward.until(drain.clone()));
         // On the heap: both servers and all that they wait for.
         Box::pin(server.serve_around(forward, |rpc| Ingress::new(rpc, assets, hooks, &origins), drain)).await
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cache::{Asof, Cache, Changes, Key, Lifetime, Loaded};
+use domain::generation::State;
 use domain::id::{AccountId, GenerationId};
 use prost::Message as _;
 
@@ -33,14 +34,26 @@ impl CachedGenerations {
 
     /// The encoded generation, of version `min_version` or later.
     pub(crate) async fn get(&self, account: AccountId, id: GenerationId, min_version: i64) -> Result<Bytes, Error> {
+        self.read(account, id, min_version).await.map(|(body, _)| body)
+    }
+
+    /// The same with its version, if it is fresh.
+    pub(crate) async fn read(
+        &self,
+        account: AccountId,
+        id: GenerationId,
+        min_version: i64,
+    ) -> Result<(Bytes, Option<i64>), Error> {
         let load = {
             let this = self.clone();
-            move || async move { this.load(account, &[id]).await.map(|mut loaded| loaded.remove(0)) }
+            move || async move { this.load_one(account, id).await }
         };
         let wanted = Some(min_version).filter(|version| *version > 0);
-        let hit = match self.cache.get(&key(account, id), wanted, load).await {
-            Err(error) if error.is_outage() => self.cache.last_known(&key(account, id), wanted).await.ok_or(error)?,
-            read => read?,
+        let (hit, fresh) = match self.cache.get(&key(account, id), wanted, load).await {
+            Err(error) if error.is_outage() => {
+                (self.cache.last_known(&key(account, id), wanted).await.ok_or(error)?, false)
+            }
+            read => (read?, true),
         };
         if hit.is_absent() {
             return Err(Error::NotFound(Noun::Generation));
@@ -48,7 +61,22 @@ impl CachedGenerations {
         if hit.version < min_version {
             return Err(Error::VersionAhead { asked: min_version, newest: hit.version });
         }
-        Ok(hit.body)
+        Ok((hit.body, fresh.then_some(hit.version)))
+    }
+
+    /// One generation from PostgreSQL, past all caches, for a process that caches it without having one. What may be shown with another
+    /// reason to wait than its version has is answered there and not kept.
+    pub(crate) async fn load_elsewhere(&self, account: AccountId, id: GenerationId) -> Result<Loaded, Error> {
+        let loaded = self.store.load(account, &[id]).await?;
+        let asof = Asof { epoch: loaded.epoch, seq: loaded.seq };
+        let found = loaded.generations.first();
+        let value = self.value(asof, found);
+        let is_queued = found.is_some_and(|generation| generation.state == State::Queued);
+        Ok(Loaded { lifetime: if is_queued { Lifetime::NONE } else { value.lifetime }, ..value })
+    }
+
+    async fn load_one(&self, account: AccountId, id: GenerationId) -> Result<Loaded, Error> {
+        self.load(account, &[id]).await.map(|mut loaded| loaded.remove(0))
     }
 
     /// The encoded generations in the order asked for. One statement loads all that no tier holds.
@@ -84,7 +112,11 @@ impl CachedGenerations {
         let loaded = self.store.load(account, ids).await?;
         let asof = Asof { epoch: loaded.epoch, seq: loaded.seq };
         let found: HashMap<_, _> = loaded.generations.iter().map(|generation| (generation.id, generation)).collect();
-        let value = |id| match found.get(id) {
+        Ok(ids.iter().map(|id| self.value(asof, found.get(id).copied())).collect())
+    }
+
+    fn value(&self, asof: Asof, generation: Option<&Generation>) -> Loaded {
+        match generation {
             Some(generation) => Loaded {
                 version: generation.version,
                 asof,
@@ -92,8 +124,7 @@ impl CachedGenerations {
                 lifetime: if generation.state.is_terminal() { Lifetime::TERMINAL } else { Lifetime::IN_PROGRESS },
             },
             None => Loaded { version: 0, asof, body: Bytes::new(), lifetime: Lifetime::ABSENT },
-        };
-        Ok(ids.iter().map(value).collect())
+        }
     }
 
     /// Tells every cache that this process committed a change of a generation.

@@ -4,6 +4,7 @@
 //! hear of a change after its commit, never before.
 
 use bytes::Bytes;
+use cache::Loaded;
 use catalogue::SettingName;
 use chassis::crash;
 use chassis::fields::Fields;
@@ -157,6 +158,21 @@ impl Generations {
     /// The encoded generation, of version `min_version` or later.
     pub(crate) async fn get(&self, account: AccountId, id: GenerationId, min_version: i64) -> Result<Bytes, Error> {
         self.cached.get(account, id, min_version).await
+    }
+
+    /// The same with its version, if it is fresh.
+    pub(crate) async fn read(
+        &self,
+        account: AccountId,
+        id: GenerationId,
+        min_version: i64,
+    ) -> Result<(Bytes, Option<i64>), Error> {
+        self.cached.read(account, id, min_version).await
+    }
+
+    /// An encoded generation from PostgreSQL, for a process that caches it without having one.
+    pub(crate) async fn load_elsewhere(&self, account: AccountId, id: GenerationId) -> Result<Loaded, Error> {
+        self.cached.load_elsewhere(account, id).await
     }
 
     /// Several encoded generations in the order asked for; one that does not exist fails the call.

@@ -15,6 +15,8 @@ mod usage;
 mod webhooks;
 mod work;
 
+use std::sync::Arc;
+
 use chassis::encoded::Ready;
 use proto::credits::v1::credit_service_server::CreditServiceServer;
 use proto::credits::v1::usage_service_server::UsageServiceServer;
@@ -50,16 +52,16 @@ pub(crate) fn routes(
     webhooks: WebhooksApi,
 ) -> Routes {
     let get_generation = {
-        let api = generations.clone();
+        let api = Arc::new(generations.clone());
         move |request| {
-            let api = api.clone();
+            let api = Arc::clone(&api);
             async move { api.encoded(request).await }
         }
     };
     let batch_get_generations = {
-        let api = generations.clone();
+        let api = Arc::new(generations.clone());
         move |request| {
-            let api = api.clone();
+            let api = Arc::clone(&api);
             async move { api.batch_encoded(request).await }
         }
     };

@@ -31,6 +31,8 @@ pub(crate) struct CheckedRead {
     token: usize,
     /// PostgreSQL's clock was stepped, and this process cannot know yet: nothing is claimed.
     unclaimed: bool,
+    /// The reader of a gateway that waits for this one's answer.
+    pub(crate) passed_to: Option<Box<CheckedRead>>,
 }
 
 /// The token that a caller has of a write.
@@ -135,6 +137,7 @@ impl Checker {
             own: self.own[slot],
             token: token.map_or(0, |token| token.place),
             unclaimed: self.unclaimed(process, at),
+            passed_to: None,
         }
     }
 
@@ -146,11 +149,17 @@ impl Checker {
         }
     }
 
-    /// A token for an aggregate, made by asking for its version after the commit.
-    pub(crate) fn token(&mut self, postgres: &Postgres, key: usize, version: i64) {
-        if let Some(place) = postgres.keys[key].commits.iter().position(|commit| commit.version == version) {
-            self.tokens[key].push(WriteToken { version, place });
-        }
+    /// A token for an aggregate, made by asking for its version after the commit; returns its place.
+    pub(crate) fn token(&mut self, postgres: &Postgres, key: usize, version: i64) -> Option<usize> {
+        let place = postgres.keys[key].commits.iter().position(|commit| commit.version == version)?;
+        self.tokens[key].push(WriteToken { version, place });
+        Some(place)
+    }
+
+    /// A write's token goes through a process: its readers are bound by it as by an own write.
+    pub(crate) fn written_through(&mut self, p: usize, key: usize, place: usize) {
+        let own = &mut self.own[p * self.keys + key];
+        *own = (*own).max(place);
     }
 
     pub(crate) fn some_token(&self, rng: &mut Rng, key: usize) -> Option<WriteToken> {

@@ -35,6 +35,15 @@ impl Simulation {
             Event::Write(p) => self.write(p),
             Event::Committed { process, keys } => self.committed(process, keys),
             Event::Spread { process, key, version } => self.spread(process, key, version),
+            Event::ReadElsewhere { process, read, min_version } => self.read_elsewhere(process, read, min_version),
+            Event::PassedOn { read, entry, tier } => self.passed_on(&read, &entry, tier),
+            Event::WrittenThrough { process, key, version, place } => {
+                self.written_through(process, key, version, place);
+            }
+            Event::ClockAsked { process, asked } => self.clock_asked(process, asked),
+            Event::ClockAnswered { process, asked, bounds, sampled } => {
+                self.clock_answered(process, asked, bounds, sampled);
+            }
             Event::LoadStarted(load) => self.load_started(load),
             Event::AskRedisAgain(load) => self.load_asks_redis(load),
             Event::Answered { load, answer } => self.load_answered(load, answer),

@@ -3,7 +3,7 @@
 
 use coherence::asof::Asof;
 use coherence::entry::Entry;
-use coherence::read::{Answer, L2, Loaded};
+use coherence::read::{Answer, L2, Loaded, Tier};
 use coherence::relay::{Compaction, Drained};
 use coherence::time::PgTime;
 use coherence::window::Notice;
@@ -133,19 +133,93 @@ pub(crate) enum Event {
     Read(usize),
     ReadL1(CheckedRead),
     Write(usize),
-    Committed { process: usize, keys: Vec<(usize, Option<i64>, usize)> },
-    Spread { process: usize, key: usize, version: Option<i64> },
+    Committed {
+        process: usize,
+        keys: Vec<(usize, Option<i64>, usize)>,
+    },
+    Spread {
+        process: usize,
+        key: usize,
+        version: Option<i64>,
+    },
+    /// A service reads for a gateway's reader, which requires a version.
+    ReadElsewhere {
+        process: usize,
+        read: Box<CheckedRead>,
+        min_version: i64,
+    },
+    /// Its answer comes to the gateway.
+    PassedOn {
+        read: CheckedRead,
+        entry: Entry<Body>,
+        tier: Tier,
+    },
+    /// The token of a write comes through the gateway.
+    WrittenThrough {
+        process: usize,
+        key: usize,
+        version: i64,
+        place: usize,
+    },
+    /// A process is asked for its bounds of PostgreSQL's clock.
+    ClockAsked {
+        process: usize,
+        asked: Time,
+    },
+    /// The bounds come back, with the time at which the reading behind them was asked for.
+    ClockAnswered {
+        process: usize,
+        asked: Time,
+        bounds: (PgTime, PgTime),
+        sampled: Time,
+    },
     LoadStarted(usize),
     AskRedisAgain(usize),
-    Answered { load: usize, answer: Answer<Body> },
-    LoadFinished { read: CheckedRead, outcome: Outcome, role: Role },
-    RedisCalled { session: Session, call: RedisCall, caller: Caller, reply_in: Option<Time> },
-    RedisReplied { caller: Caller, reply: Option<RedisReply>, session: Session },
-    PostgresQueried { query: Query, caller: Caller, reply_in: Time, lost: bool },
-    PostgresReplied { caller: Caller, rows: Option<Rows> },
-    Receive { process: usize, notice: Notice, changes: Vec<(usize, i64)>, direct: bool },
-    ApplyLate { process: usize, changes: Vec<(usize, i64)> },
-    Hint { process: usize, key: usize, version: Option<i64> },
+    Answered {
+        load: usize,
+        answer: Answer<Body>,
+    },
+    LoadFinished {
+        read: CheckedRead,
+        outcome: Outcome,
+        role: Role,
+    },
+    RedisCalled {
+        session: Session,
+        call: RedisCall,
+        caller: Caller,
+        reply_in: Option<Time>,
+    },
+    RedisReplied {
+        caller: Caller,
+        reply: Option<RedisReply>,
+        session: Session,
+    },
+    PostgresQueried {
+        query: Query,
+        caller: Caller,
+        reply_in: Time,
+        lost: bool,
+    },
+    PostgresReplied {
+        caller: Caller,
+        rows: Option<Rows>,
+    },
+    Receive {
+        process: usize,
+        notice: Notice,
+        changes: Vec<(usize, i64)>,
+        direct: bool,
+    },
+    ApplyLate {
+        process: usize,
+        changes: Vec<(usize, i64)>,
+    },
+    Hint {
+        process: usize,
+        key: usize,
+        version: Option<i64>,
+    },
     Relay(usize),
     Compact(usize),
     Sample(usize),

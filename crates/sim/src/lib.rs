@@ -10,6 +10,7 @@ mod dispatch;
 mod events;
 mod fault_profile;
 mod faults;
+mod gateway;
 mod load;
 mod loads;
 pub mod mutants;

@@ -5,6 +5,7 @@
 use coherence::guards::Guard;
 
 use crate::run::{self, Runs};
+use crate::simulation::GATEWAY_SEEDS;
 
 /// The protocol without one guard, and what became of it.
 #[derive(Clone, Debug)]
@@ -41,11 +42,19 @@ pub fn one(guard: Guard, budget: u64) -> Mutant {
     if equivalent.is_none() {
         tried = run::many(last_killer(guard), 1, &[guard]);
         if tried.violations.is_empty() {
-            tried = run::many(0, budget, &[guard]);
+            tried = run::many(first_seed(guard), budget, &[guard]);
         }
     }
     let killed = tried.violations.first().map(|(seed, violation)| (*seed, violation.promise));
     Mutant { guard, killed, seeds: tried.seeds, equivalent }
+}
+
+/// The first seed that has what a guard guards.
+fn first_seed(guard: Guard) -> u64 {
+    match guard {
+        Guard::PassedOn | Guard::AskedElsewhere | Guard::WrittenThrough => GATEWAY_SEEDS,
+        _ => 0,
+    }
 }
 
 /// The seed that killed a mutant last, so that a run need not search for it. Any seed will do; a wrong one costs time.
@@ -66,7 +75,9 @@ fn last_killer(guard: Guard) -> u64 {
         Guard::WindowEpoch => 340,
         Guard::ApplyVoidsLease => 1477,
         Guard::FillLease => 1269,
-        _ => 0,
+        Guard::PassedOn => GATEWAY_SEEDS + 4,
+        Guard::WrittenThrough => GATEWAY_SEEDS + 1,
+        _ => first_seed(guard),
     }
 }
 

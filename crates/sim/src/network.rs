@@ -127,7 +127,12 @@ impl Simulation {
     /// Queries PostgreSQL.
     pub(crate) fn query_postgres(&mut self, query: Query, caller: Caller) {
         let slow = self.profile.postgres_slowness;
-        let (there, back) = (self.delay() + self.rng.i64(0..=slow), self.delay() + self.rng.i64(0..=slow));
+        let (mut there, mut back) = (self.delay() + self.rng.i64(0..=slow), self.delay() + self.rng.i64(0..=slow));
+        // Through a service, which may do something else first.
+        if self.gateway == Some(self.process_of(caller)) {
+            there += self.delay() + self.step();
+            back += self.delay() + self.step();
+        }
         let lost = self.rng.f64() < self.profile.postgres_loss;
         if lost && self.rng.bool() {
             // It never arrived.
@@ -185,8 +190,10 @@ impl Simulation {
                 self.sampled(p, asked, showed);
             }
             Caller::Token(_, key) => {
-                if let Some(Rows::Version(version, _)) = rows {
-                    self.checker.token(&self.postgres, key, version);
+                if let Some(Rows::Version(version, _)) = rows
+                    && let Some(place) = self.checker.token(&self.postgres, key, version)
+                {
+                    self.reply_through(key, version, place);
                 }
             }
             Caller::Relay(..) | Caller::Nobody(_) => {}

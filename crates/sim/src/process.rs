@@ -29,6 +29,10 @@ pub(crate) struct Process {
     /// By their places in the simulation's loads.
     pub(crate) in_flight: InFlightLoads<usize, usize, Removable>,
     pub(crate) l1: HashMap<usize, Entry<Body>>,
+    /// What was written through it in other processes.
+    pub(crate) written: HashMap<usize, i64>,
+    /// When its last reading of PostgreSQL's clock was asked for, by whomever.
+    pub(crate) sampled: Time,
     pub(crate) session: Option<Session>,
     pub(crate) term: Option<Term>,
     pub(crate) paused_until: Time,
@@ -47,6 +51,8 @@ impl Process {
             watermarks: Watermarks::default(),
             in_flight: InFlightLoads::default(),
             l1: HashMap::new(),
+            written: HashMap::new(),
+            sampled: 0,
             session: None,
             term: None,
             paused_until: 0,

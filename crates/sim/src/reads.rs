@@ -17,7 +17,8 @@ impl Simulation {
         let begun = self.mono(p);
         let known = self.processes[p].watermarks.requirement(&key, begun);
         let token = if self.rng.u8(0..6) == 0 { self.checker.some_token(&mut self.rng, key) } else { None };
-        let requirement = known.and(Requirement::version(token.map_or(0, |token| token.version)));
+        let written = self.written(p, key);
+        let requirement = known.and(Requirement::version(written.max(token.map_or(0, |token| token.version))));
         let reader = Reader::new(begun, requirement);
         let incarnation = self.processes[p].incarnation;
         let read = self.checker.begin(&self.postgres, p, incarnation, key, self.now, reader, token);
@@ -33,6 +34,9 @@ impl Simulation {
         let p = read.process;
         if read.incarnation != self.processes[p].incarnation {
             return;
+        }
+        if self.gateway == Some(p) && self.passes(&read) {
+            return self.pass(read);
         }
         let process = &self.processes[p];
         let mut unproven = None;
@@ -52,6 +56,10 @@ impl Simulation {
 
     fn serve(&mut self, read: &CheckedRead, entry: &Entry<Body>, tier: Tier) {
         self.checker.answered(&self.postgres, read, entry.version, entry.body, tier, self.now);
+        if let Some(reader) = &read.passed_to {
+            let back = self.delay() + self.step();
+            self.after(back, Event::PassedOn { read: (**reader).clone(), entry: entry.clone(), tier });
+        }
     }
 
     /// The load that a reader waits for has finished.

@@ -61,6 +61,9 @@ impl Simulation {
 
     /// Asks for a reading of PostgreSQL's clock.
     pub(crate) fn sample(&mut self, p: usize) {
+        if self.gateway == Some(p) {
+            return self.ask_for_clock(p);
+        }
         self.query_postgres(Query::Clock, Caller::Sampler(p, self.now));
     }
 
@@ -69,13 +72,18 @@ impl Simulation {
         let Some(showed) = showed.filter(|_| self.now - asked <= SECOND) else {
             return self.after(250 * MS, Event::Sample(p));
         };
+        self.take_reading(p, asked, (showed, showed), asked);
+    }
+
+    /// `Inner::sampled`: what was asked for at `asked` is bounded so by a reading that was asked for at `sampled`.
+    pub(crate) fn take_reading(&mut self, p: usize, asked: Time, (lower, upper): (PgTime, PgTime), sampled: Time) {
         let process = &mut self.processes[p];
-        let sample =
-            Sample { asked: process.mono(asked), answered: process.mono(self.now), lower: showed, upper: showed };
+        let sample = Sample { asked: process.mono(asked), answered: process.mono(self.now), lower, upper };
         if process.clock.sampled(sample) == Reading::Stepped {
             process.window.close();
         }
-        self.checker.sampled(p, asked, self.now);
+        process.sampled = sampled;
+        self.checker.sampled(p, sampled, self.now);
         self.after(self.profile.sample_every, Event::Sample(p));
     }
 }

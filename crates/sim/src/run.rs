@@ -7,6 +7,7 @@ use coherence::guards::Guard;
 
 use crate::checker::Violation;
 use crate::removable;
+pub use crate::simulation::GATEWAY_SEEDS;
 use crate::simulation::Simulation;
 
 /// The result of one seed.

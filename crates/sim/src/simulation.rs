@@ -23,6 +23,9 @@ pub(crate) const REDIS_TIMEOUT: Time = 50 * MS;
 /// How many processes run a relay.
 pub(crate) const RELAYS: usize = 2;
 
+/// From this seed on there is one process more, which has neither a database nor Redis: a gateway.
+pub const GATEWAY_SEEDS: u64 = 1 << 40;
+
 /// One Redis server and the connections that still lead to it.
 pub(crate) struct Server {
     pub(crate) memory: Redis<Body>,
@@ -44,6 +47,8 @@ pub(crate) struct Simulation {
     /// What the asynchronous replica has.
     pub(crate) replica: Redis<Body>,
     pub(crate) processes: Vec<Process>,
+    /// The one that reads through the others.
+    pub(crate) gateway: Option<usize>,
     pub(crate) loads: Vec<Load>,
     pub(crate) checker: Checker,
     /// Each key's lifetime in Redis.
@@ -56,7 +61,9 @@ impl Simulation {
     /// The simulation of a seed, with its first events and its faults.
     pub(crate) fn new(seed: u64, traced: bool, strict: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let profile = FaultProfile::of(&mut rng, seed);
+        let mut profile = FaultProfile::of(&mut rng, seed);
+        let gateway = (seed >= GATEWAY_SEEDS).then_some(profile.processes);
+        profile.processes += usize::from(gateway.is_some());
         let mut kinds: Vec<_> = (0..profile.rows).map(|row| (Kind::Row, row == 0 || rng.bool())).collect();
         kinds.push((Kind::Aggregate, true));
         let ppm = |rng: &mut Rng| rng.i64(-90..=90);
@@ -74,6 +81,7 @@ impl Simulation {
             current: 0,
             replica: Redis::default(),
             processes,
+            gateway,
             loads: Vec::new(),
             lifetimes,
             queue: EventQueue::default(),
@@ -88,7 +96,9 @@ impl Simulation {
             let at = self.rng.i64(0..20 * MS);
             self.at(at, Event::Sample(p));
             self.at(at + MS, Event::Read(p));
-            self.at(at + 2 * MS, Event::Write(p));
+            if self.gateway != Some(p) {
+                self.at(at + 2 * MS, Event::Write(p));
+            }
             if p < RELAYS {
                 self.at(at + 3 * MS, Event::Relay(p));
             }
@@ -139,8 +149,12 @@ impl Simulation {
     pub(crate) fn process_at(&self, event: &Event) -> Option<usize> {
         match event {
             Event::Read(p) | Event::Write(p) | Event::Relay(p) | Event::Compact(p) | Event::Sample(p) => Some(*p),
-            Event::ReadL1(read) | Event::LoadFinished { read, .. } => Some(read.process),
-            Event::Committed { process, .. }
+            Event::ReadL1(read) | Event::LoadFinished { read, .. } | Event::PassedOn { read, .. } => Some(read.process),
+            Event::ReadElsewhere { process, .. }
+            | Event::WrittenThrough { process, .. }
+            | Event::ClockAsked { process, .. }
+            | Event::ClockAnswered { process, .. }
+            | Event::Committed { process, .. }
             | Event::Spread { process, .. }
             | Event::Receive { process, .. }
             | Event::ApplyLate { process, .. }

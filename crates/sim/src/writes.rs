@@ -52,6 +52,9 @@ impl Simulation {
                 }
             }
             self.checker.replied(p, key, place, version);
+            if let Some(version) = version {
+                self.reply_through(key, version, place);
+            }
             let wait = self.step();
             self.after(wait, Event::Spread { process: p, key, version });
             if version.is_none() && self.rng.bool() {

@@ -27,23 +27,39 @@ pub const LIFETIME: Duration = Duration::from_secs(10);
 impl Tokens {
     /// The tokens that a request on an account's behalf presents with these headers.
     pub(crate) fn of(headers: &HeaderMap) -> Arc<Self> {
-        let mut tokens = HeaderMap::new();
-        for value in headers.get_all(HEADER).iter().take(MAX_PER_REQUEST) {
-            tokens.append(HEADER, value.clone());
-        }
-        let tokens = MetadataMap::from_headers(tokens);
-        let presented = tokens.get_all_bin(HEADER).iter().filter_map(|token| token.to_bytes().ok()).collect();
-        Arc::new(Self { presented, ..Self::default() })
+        Arc::new(Self { presented: read(headers), ..Self::default() })
     }
 
     /// Moves the reply's token into its headers.
     pub(crate) fn write_reply(&self, headers: &mut HeaderMap) {
         let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(token) = reply {
-            let mut metadata = MetadataMap::new();
-            metadata.insert_bin(HEADER, BinaryMetadataValue::from_bytes(&token));
-            headers.extend(metadata.into_headers());
+            headers.remove(HEADER);
+            append(headers, &token);
         }
+    }
+}
+
+/// The tokens in these headers; what is none is passed over.
+#[must_use]
+pub fn read(headers: &HeaderMap) -> Vec<Bytes> {
+    if !headers.contains_key(HEADER) {
+        return Vec::new();
+    }
+    let mut tokens = HeaderMap::new();
+    for value in headers.get_all(HEADER).iter().take(MAX_PER_REQUEST) {
+        tokens.append(HEADER, value.clone());
+    }
+    let tokens = MetadataMap::from_headers(tokens);
+    tokens.get_all_bin(HEADER).iter().filter_map(|token| token.to_bytes().ok()).collect()
+}
+
+/// Adds a token to these headers.
+pub fn append(headers: &mut HeaderMap, token: &[u8]) {
+    let mut metadata = MetadataMap::new();
+    metadata.insert_bin(HEADER, BinaryMetadataValue::from_bytes(token));
+    for value in metadata.into_headers().get_all(HEADER) {
+        headers.append(HEADER, value.clone());
     }
 }
 

@@ -6,11 +6,10 @@
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
-    service::TowerToHyperService,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -91,8 +90,10 @@ where
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let service = service.map_request(|request: Request<Incoming>| request.map(Body::new));
-    let mut running = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+    // On the heap: the task of a stream is moved several times, with all that is in it.
+    let answer =
+        service_fn(move |request: Request<Incoming>| Box::pin(service.clone().oneshot(request.map(Body::new))));
+    let mut running = pin!(builder.serve_connection(TokioIo::new(stream), answer));
     let result = tokio::select! {
         result = running.as_mut() => result,
         () = end.cancelled() => {

@@ -235,7 +235,8 @@ impl Connections {
             service_fn(move |request: Request<Incoming>| {
                 activity.request();
                 let open = (request.version() < Version::HTTP_2).then(|| activity.open());
-                this.clone().answer(request, client.clone(), open, service.clone())
+                // On the heap: the task of a stream is moved several times, with all that is in it.
+                Box::pin(this.clone().answer(request, client.clone(), open, service.clone()))
             })
         };
         let stalled = CancellationToken::new();

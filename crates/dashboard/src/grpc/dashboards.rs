@@ -4,6 +4,7 @@ use chassis::fields::Fields;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use cache::remote::{self, Ask};
 use domain::id::{AccountId, NoticeId};
 use domain::page::Page;
 use futures::{Stream, StreamExt as _};
@@ -18,7 +19,7 @@ use tonic::{Request, Response, Status};
 
 use super::request::{parse_page, unpack};
 use crate::cache::CachedDashboards;
-use crate::error::Error;
+use crate::error::{Error, Noun};
 use crate::model::DASHBOARD_LISTING;
 use crate::notices::{MAX_ACKNOWLEDGED, Notices};
 use crate::watches::{Event, Watches};
@@ -37,9 +38,24 @@ pub(crate) struct DashboardsApi {
 impl DashboardsApi {
     /// The encoded dashboard.
     pub(super) async fn encoded(&self, request: Request<GetDashboardRequest>) -> Result<Response<Bytes>, Status> {
+        let ask = Ask::of(request.metadata());
         let (account, request) = unpack(request)?;
         let page = parse_get(account, &request)?;
-        Ok(Response::new(self.dashboards.read(account, page).await?))
+        match ask.filter(|_| page.is_usual()) {
+            None => Ok(Response::new(self.dashboards.read(account, page).await?)),
+            Some(Ask::Load) => match self.dashboards.load_first(account).await? {
+                Ok(loaded) => remote::reply(&loaded, loaded.body.clone(), Error::NotFound(Noun::Account)),
+                Err(partial) => Ok(Response::new(partial)),
+            },
+            Some(Ask::Answer) => {
+                let (body, version) = self.dashboards.read_first(account).await?;
+                let mut response = Response::new(body);
+                if let Some(version) = version {
+                    remote::write_version(version, response.metadata_mut());
+                }
+                Ok(response)
+            }
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Baseline {
     gateway: Process,
     server: Process,
     address: SocketAddr,
+    /// Where the server answers by itself.
+    upstream: SocketAddr,
 }
 
 impl Baseline {
@@ -36,17 +38,25 @@ impl Baseline {
                 .await
                 .with_context(|| format!("the end of the log of {}:\n{}", process.name(), process.tail(12)))?;
         }
-        Ok(Self { gateway, server, address })
+        Ok(Self { gateway, server, address, upstream })
     }
 
     /// The chain as the target of a load with requests of `request` bytes.
     pub(super) async fn target(&self, request: usize) -> Result<Target> {
-        let call = Call {
-            path: PathAndQuery::from_static(chain::PATH),
-            message: vec![0x2a; request].into(),
-            metadata: MetadataMap::new(),
-        };
-        Target::connect(self.address, vec![self.gateway.id(), self.server.id()], vec![call]).await
+        Target::connect(self.address, vec![self.gateway.id(), self.server.id()], vec![call(request)]).await
+    }
+
+    /// Its server alone, the same way.
+    pub(super) async fn one_hop(&self, request: usize) -> Result<Target> {
+        Target::connect(self.upstream, vec![self.server.id()], vec![call(request)]).await
+    }
+}
+
+fn call(bytes: usize) -> Call {
+    Call {
+        path: PathAndQuery::from_static(chain::PATH),
+        message: vec![0x2a; bytes].into(),
+        metadata: MetadataMap::new(),
     }
 }
 

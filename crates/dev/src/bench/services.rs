@@ -197,7 +197,9 @@ fn common(database: &BenchDatabase, ports: &BTreeMap<&'static str, Ports>) -> Re
         ("RUSHES_DASHBOARD_URL", at("dashboard")?),
         ("RUSHES_DASHBOARD_INTERNAL_URL", inside("dashboard")?),
         ("RUSHES_GENERATION_STATUS_URL", at("generation-status")?),
+        ("RUSHES_GENERATION_STATUS_INTERNAL_URL", inside("generation-status")?),
         ("RUSHES_THUMBNAIL_WORKER_URL", at("thumbnail-worker")?),
+        ("RUSHES_THUMBNAIL_WORKER_INTERNAL_URL", inside("thumbnail-worker")?),
         ("RUSHES_PUBLIC_URL", at("gateway")?),
         // What a gateway can do is measured, and not what it lets one account have.
         ("RUSHES_LIMIT_PEOPLE", "1000000/1000000".to_owned()),

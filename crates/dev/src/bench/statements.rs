@@ -109,9 +109,11 @@ fn ids(rows: &[PgRow]) -> Result<Vec<Uuid>> {
 
 /// A table with the columns, indexes and some of the rows of `generations`, and without its triggers. Returns its ids.
 pub(super) async fn plain_table(connection: &mut PgConnection) -> Result<Vec<Uuid>> {
-    sqlx::query("create table plain_generations (like generations including all) with (fillfactor = 70)")
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(
+        "create table plain_generations (like generations including all excluding generated) with (fillfactor = 70)",
+    )
+    .execute(&mut *connection)
+    .await?;
     let ids = sqlx::query_scalar(
         "insert into plain_generations select * from generations order by id limit 1000 returning id",
     )

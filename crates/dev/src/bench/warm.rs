@@ -17,7 +17,7 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use super::baseline::Baseline;
-use super::load::{Call, STREAMS_IN_ALL, Target};
+use super::load::{Call, Measured, STREAMS_IN_ALL, Target};
 use super::node::Node;
 use super::progress::say;
 use super::report::{Round, Row};
@@ -28,6 +28,8 @@ const DASHBOARD: &str = "/rushes.dashboard.v1.DashboardService/GetDashboard";
 const GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
 /// Beside the bare chain through two hops.
 const GOAL: f64 = 1.3;
+/// Of what a gateway keeps, beside one bare hop.
+const KEPT_GOAL: f64 = 1.25;
 /// Beside what one would write instead.
 const PEER_GOAL: f64 = 1.0;
 /// Accounts that the streams are spread over.
@@ -55,41 +57,64 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
     let gateway = bench.services.service("gateway")?;
     let request = calls.first().map_or(0, |call| call.message.len());
     let processes = vec![gateway.pid(), bench.services.service(service)?.pid()];
-    let ours = Target::connect(gateway.address(), processes, calls).await?;
+    let ours = Target::connect(gateway.address(), processes, calls.clone()).await?;
     let size = ours.once().await.with_context(|| format!("asking once for {row}"))?.len();
     say(&format!("{row}: {size} bytes through both hops"));
+    // The same through a gateway that keeps answers: one hop, unless it must ask.
+    let keeper = bench.services.another("gateway", &[("RUSHES_CACHE_ANSWERS", "true")]).await?;
+    let kept =
+        Target::connect(keeper.address(), vec![keeper.pid(), bench.services.service(service)?.pid()], calls).await?;
     let chain = Baseline::start(bench.database.folder(), size).await?;
-    let baseline = chain.target(request).await?;
+    let (two_hops, one_hop) = (chain.target(request).await?, chain.one_hop(request).await?);
     let peer = Node::start(bench.database.folder(), size).await?;
     if peer.is_none() {
-        say(&format!("{row}: there is no node on this machine, so the row of that peer is left out"));
+        say(&format!("{row}: there is no node on this machine, so the rows of that peer are left out"));
     }
-    let (mut rounds, mut rates, mut peers) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut through, mut keeping, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut through_node, mut keeping_node) = (Vec::new(), Vec::new());
     for number in 0..=bench.options.rounds {
-        let (ours, beside) = (ours.load(TIME).await?, baseline.load(TIME).await?);
+        let (ours, bare) = (ours.load(TIME).await?, two_hops.load(TIME).await?);
+        let (kept, hop) = (kept.load(TIME).await?, one_hop.load(TIME).await?);
         let peer = match &peer {
             Some(peer) => Some(peer.load(TIME).await?),
             None => None,
         };
         // The first round fills caches and connections.
         if number > 0 {
-            rounds.push(Round { ours: ours.cpu, beside: beside.cpu });
-            rates.push(Round { ours: ours.rate, beside: beside.rate });
-            peers.extend(peer.map(|peer| Round { ours: ours.cpu, beside: peer.cpu }));
+            let cpu = |ours: Measured, beside: Measured| Round { ours: ours.cpu, beside: beside.cpu };
+            through.push(cpu(ours, bare));
+            keeping.push(cpu(kept, hop));
+            rates.push([ours.rate, bare.rate, kept.rate, hop.rate]);
+            through_node.extend(peer.map(|peer| cpu(ours, peer)));
+            keeping_node.extend(peer.map(|peer| cpu(kept, peer)));
         }
     }
-    let rate = |of: fn(&Round) -> f64| super::report::median(rates.iter().map(of));
+    let rate = |side: usize| super::report::median(rates.iter().map(|rates| rates[side]));
     say(&format!(
-        "{row}: {:.0} requests a second, the bare chain {:.0}",
-        rate(|round| round.ours),
-        rate(|round| round.beside)
+        "{row}: {:.0} requests a second through both hops, the bare chain {:.0}; kept {:.0}, one bare hop {:.0}",
+        rate(0),
+        rate(1),
+        rate(2),
+        rate(3)
     ));
-    let what = format!("a bare two-hop tonic chain, {size} bytes, 64 streams on 4 connections; CPU of both servers");
-    let mut rows = vec![Row::new(row, "us", what, GOAL, &rounds)];
-    if !peers.is_empty() {
-        let what =
-            format!("one Node process with the answer in memory, {size} bytes, {STREAMS_IN_ALL} connections; its CPU");
-        rows.push(Row::new(format!("{row}_node"), "us", what, PEER_GOAL, &peers));
+    let load = format!("{size} bytes, 64 streams on 4 connections");
+    let mut rows = vec![
+        Row::new(row, "us", format!("a bare two-hop tonic chain, {load}; CPU of both servers"), GOAL, &through),
+        Row::new(
+            format!("{row}_kept"),
+            "us",
+            format!("one bare tonic hop, {load}; CPU of all servers"),
+            KEPT_GOAL,
+            &keeping,
+        ),
+    ];
+    for (name, rounds) in [(format!("{row}_node"), through_node), (format!("{row}_kept_node"), keeping_node)] {
+        if !rounds.is_empty() {
+            let what = format!(
+                "one Node process with the answer in memory, {size} bytes, {STREAMS_IN_ALL} connections; its CPU"
+            );
+            rows.push(Row::new(name, "us", what, PEER_GOAL, &rounds));
+        }
     }
     Ok(rows)
 }

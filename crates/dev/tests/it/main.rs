@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod accounts;
+mod answers;
 mod bad_input;
 mod client;
 mod cluster;

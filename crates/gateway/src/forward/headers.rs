@@ -32,9 +32,17 @@ const MAX_PASSED: usize = 8 << 10;
 /// The request as a service behind the gateway gets it, with a token that says who calls.
 pub(super) fn to_upstream(request: Request<Body>, identity: HeaderValue) -> Result<Request<Body>, Error> {
     let (mut parts, body) = request.into_parts();
-    let mut headers = HeaderMap::with_capacity(parts.headers.len() + 2);
+    parts.headers = upstream(&parts.headers, identity)?;
+    // A browser's call may have come as HTTP/1.1.
+    parts.version = Version::HTTP_2;
+    Ok(Request::from_parts(parts, body))
+}
+
+/// What goes on of these headers, with a token that says who calls.
+pub(super) fn upstream(from: &HeaderMap, identity: HeaderValue) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::with_capacity(from.len() + 2);
     let mut left = MAX_PASSED;
-    for (name, value) in &parts.headers {
+    for (name, value) in from {
         if PASSED.contains(name) || name.as_str().starts_with("grpc-") {
             let length = name.as_str().len() + value.len();
             left = left.checked_sub(length).ok_or(Error::MetadataTooLarge { max: MAX_PASSED })?;
@@ -43,10 +51,7 @@ pub(super) fn to_upstream(request: Request<Body>, identity: HeaderValue) -> Resu
     }
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(identity::HEADER, identity);
-    parts.headers = headers;
-    // A browser's call may have come as HTTP/1.1.
-    parts.version = Version::HTTP_2;
-    Ok(Request::from_parts(parts, body))
+    Ok(headers)
 }
 
 /// The reply as the client gets it.

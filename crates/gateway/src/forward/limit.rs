@@ -19,12 +19,18 @@ use tonic::{Status, body::Body};
 
 use crate::error::Error;
 
-/// Reads the beginning of the body. Returns the request with a body that is checked to its end, and the receiver of a
-/// refusal on the way.
-pub(super) async fn admit(
-    request: Request<Body>,
-    method: &Method,
-) -> Result<(Request<Body>, oneshot::Receiver<Error>), Error> {
+/// A request whose body has begun.
+pub(super) struct Begun {
+    /// The request with a body that is checked to its end.
+    pub(super) request: Request<Body>,
+    /// The receiver of a refusal on the way.
+    pub(super) refused: oneshot::Receiver<Error>,
+    /// Its one message with its prefix, where that is there already.
+    pub(super) message: Option<Bytes>,
+}
+
+/// Reads the beginning of the body.
+pub(super) async fn admit(request: Request<Body>, method: &Method) -> Result<Begun, Error> {
     let (mut parts, mut inner) = request.into_parts();
     let mut frames = FrameReader::new(method.max_message_bytes, method.max_stream_bytes);
     let mut buffered = None;
@@ -43,9 +49,10 @@ pub(super) async fn admit(
         }
     }
     parts.headers.remove(CONTENT_LENGTH);
+    let message = buffered.clone().filter(|_| frames.messages() == 1 && frames.is_between_messages());
     let (refuse, refused) = oneshot::channel();
     let body = LimitedBody { buffered, inner, frames, refuse: Some(refuse) };
-    Ok((Request::from_parts(parts, Body::new(body)), refused))
+    Ok(Begun { request: Request::from_parts(parts, Body::new(body)), refused, message })
 }
 
 /// A body that passes as it is while it keeps within its limits.

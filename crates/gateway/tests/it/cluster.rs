@@ -92,6 +92,7 @@ impl Cluster {
             max_watches: 400,
             limits: gateway::Limits::default(),
             nats_url: None,
+            cache_answers: false,
             assets: AssetAccess::Public,
             internal_keys: InternalKeys::parse(INTERNAL_KEYS).unwrap(),
             door: server::Door { reflection: true, ..server::Door::default() },

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
+use cache::remote::{self, Ask};
 use chassis::fields::Fields;
 use chassis::request::actor::Actor;
 use domain::id::{AccountId, GenerationId};
@@ -19,7 +20,7 @@ use super::fields::{parse_note, parse_page};
 use super::filters;
 use super::request::authenticated;
 use super::starts::{parse_start, parse_starts};
-use crate::error::Error;
+use crate::error::{Error, Noun};
 use crate::generations::Generations;
 use crate::model::{Filter, JobEvent, ProviderCharge, Resolution};
 use crate::presenter::{Presenter, timestamp};
@@ -46,6 +47,7 @@ pub(crate) struct GenerationsApi {
 impl GenerationsApi {
     /// The encoded generation.
     pub(super) async fn encoded(&self, request: Request<api::GetGenerationRequest>) -> Result<Response<Bytes>, Status> {
+        let ask = Ask::of(request.metadata());
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
         let id = fields.take("name", GenerationId::from_name(&request.name));
@@ -53,8 +55,23 @@ impl GenerationsApi {
             fields.wrong("min_version", "must not be negative");
         }
         let id = fields.done(id)?;
-        let encoded = self.generations.get(account, id, request.min_version).await?;
-        Ok(Response::new(self.presenter.refresh(account, encoded)))
+        let answer = |body| Response::new(self.presenter.refresh(account, body));
+        match ask {
+            None => Ok(answer(self.generations.get(account, id, request.min_version).await?)),
+            Some(Ask::Load) => {
+                let loaded = self.generations.load_elsewhere(account, id).await?;
+                let body = self.presenter.refresh(account, loaded.body.clone());
+                remote::reply(&loaded, body, Error::NotFound(Noun::Generation))
+            }
+            Some(Ask::Answer) => {
+                let (body, version) = self.generations.read(account, id, request.min_version).await?;
+                let mut response = answer(body);
+                if let Some(version) = version {
+                    remote::write_version(version, response.metadata_mut());
+                }
+                Ok(response)
+            }
+        }
     }
 
     /// The encoded answer to a batch: its generations, each as it is cached.
