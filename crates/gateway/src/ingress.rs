@@ -160,3 +160,17 @@ fn cors<S>(origins: &Origins, web: S) -> Cors<S> {
         .max_age(Duration::from_secs(86_400))
         .layer(web)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::Way;
+
+    /// Every request clones all that it goes through into a task of its own, and the task is moved several times: what is large in there
+    /// is copied with each call.
+    #[test]
+    fn what_each_call_clones_is_a_few_pointers() {
+        assert_eq!(size_of::<Way>(), size_of::<usize>());
+        assert!(size_of::<Ingress<Way>>() <= 4 * size_of::<usize>(), "{}", size_of::<Ingress<Way>>());
+    }
+}
