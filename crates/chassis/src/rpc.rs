@@ -35,6 +35,16 @@ pub(crate) const QUERIES: HeaderName = HeaderName::from_static("x-rushes-queries
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_STATUS_DETAILS: &str = "grpc-status-details-bin";
 
+/// The value of a header that no other call has. The tables by which HTTP/2 shortens headers are left alone: each such value would push a
+/// useful one out of them, and its place be looked for in vain.
+#[must_use]
+pub fn unlike_others(text: String) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(text).ok()?;
+    // Which is what HTTP/2 makes of a value that must not be kept.
+    value.set_sensitive(true);
+    Some(value)
+}
+
 /// The status in headers or trailers, if it is there.
 pub(crate) fn code(headers: &HeaderMap) -> Option<Code> {
     let value = headers.get(GRPC_STATUS)?;
@@ -99,8 +109,7 @@ impl Call {
     pub(crate) fn begin(side: Side, method: Arc<str>, span: Span, scope: Scope) -> Self {
         // Only a server's answers say it.
         let is_server = side != Side::Client;
-        let trace =
-            is_server.then(|| telemetry::trace_id_of(&span).and_then(|id| HeaderValue::try_from(id).ok())).flatten();
+        let trace = is_server.then(|| telemetry::trace_id_of(&span).and_then(unlike_others)).flatten();
         Self { side, method, span, trace, scope, began: Instant::now(), finished: false, held: None }
     }
 
@@ -237,10 +246,14 @@ impl http_body::Body for Watched {
             return Poll::Ready(None);
         }
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            let scope = &this.call.scope;
-            let span = &this.call.span;
+            let Call { side, scope, span, .. } = &this.call;
             let inner = Pin::new(&mut this.inner);
-            scope.run_sync(|| span.in_scope(|| inner.poll_frame(context)))
+            match side {
+                // Its messages are made while it is read, and whatever that does is the call's.
+                Side::Server { endless: true } => scope.run_sync(|| span.in_scope(|| inner.poll_frame(context))),
+                // These are only passed on.
+                Side::Server { endless: false } | Side::Client => inner.poll_frame(context),
+            }
         }));
         match polled {
             Ok(Poll::Ready(Some(Ok(mut frame)))) => {

@@ -165,23 +165,24 @@ impl Telemetry {
             .with_tracked_inactivity(false)
             .with_context_activation(false)
             .with_filter(traced);
-        let colours = std::io::stderr().is_terminal();
-        let text = || {
-            let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-            layer.with_ansi(colours).event_format(logs::Text::new(colours))
+        let registry = tracing_subscriber::registry().with(spans);
+        let _already_installed = match (settings.format, settings.filter.parse::<Targets>()) {
+            // A filter by spans, or lines that say in which ones they were written, see each span when it is entered; this does not.
+            (Format::Json, Ok(wanted)) => registry.with(logs::Lines::new(service, wanted)).try_init(),
+            (format, _) => {
+                let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+                let filter = filter.and(filter_fn(|meta| !rows::is_statement(meta)));
+                let lines = match format {
+                    Format::Json => logs::Json { service }.with_filter(filter).boxed(),
+                    Format::Pretty => {
+                        let colours = std::io::stderr().is_terminal();
+                        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+                        layer.with_ansi(colours).event_format(logs::Text::new(colours)).with_filter(filter).boxed()
+                    }
+                };
+                registry.with(lines).with(rows::layer()).try_init()
+            }
         };
-        let env = || EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-        let is_line = |meta: &tracing::Metadata<'_>| !rows::is_statement(meta);
-        // Only lines of text say in which spans they were written, and only a filter by spans looks at any: all others are asked about
-        // events alone, since each span that a filter has seen costs it something whenever the span is entered.
-        let is_event = |meta: &tracing::Metadata<'_>| meta.is_event() && !rows::is_statement(meta);
-        let lines = match (settings.format, settings.filter.parse::<Targets>()) {
-            (Format::Json, Ok(targets)) => logs::Json { service }.with_filter(targets.and(filter_fn(is_event))).boxed(),
-            (Format::Json, Err(_)) => logs::Json { service }.with_filter(env().and(filter_fn(is_line))).boxed(),
-            (Format::Pretty, Ok(targets)) => text().with_filter(targets.and(filter_fn(is_line))).boxed(),
-            (Format::Pretty, Err(_)) => text().with_filter(env().and(filter_fn(is_line))).boxed(),
-        };
-        let _already_installed = tracing_subscriber::registry().with(spans).with(lines).with(rows::layer()).try_init();
         Self { provider }
     }
 
@@ -306,7 +307,9 @@ pub(crate) fn inject(span: &Span, headers: &mut HeaderMap) {
     let mut text = [0; TRACEPARENT_BYTES];
     let flags = u8::from(ids.is_sampled());
     let written = write!(&mut text[..], "00-{}-{}-{flags:02x}", ids.trace_id(), ids.span_id());
-    if let (Ok(()), Ok(value)) = (written, HeaderValue::from_bytes(&text)) {
+    if let (Ok(()), Ok(mut value)) = (written, HeaderValue::from_bytes(&text)) {
+        // No other call has it, and HTTP/2 is not to keep it in its tables.
+        value.set_sensitive(true);
         headers.insert(HeaderName::from_static(TRACEPARENT), value);
     }
     let state = ids.trace_state().header();

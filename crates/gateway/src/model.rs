@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use chassis::encoded;
 use chassis::status::Failure;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proto::Class;
@@ -34,12 +35,11 @@ impl Report {
             let _ = write!(policies, r#"{comma}"{name}{of_key}";q={quota};w={window}"#);
             let _ = write!(limits, r#"{comma}"{name}{of_key}";r={remaining};t={reset}"#);
         }
-        for (name, text) in [(REMAINING_HEADER, limits), (POLICY_HEADER, policies)] {
-            if !text.is_empty()
-                && let Ok(value) = HeaderValue::try_from(text)
-            {
-                headers.insert(name, value);
-            }
+        if !limits.is_empty()
+            && let (Some(limits), Ok(policies)) = (encoded::unlike_others(limits), HeaderValue::try_from(policies))
+        {
+            headers.insert(REMAINING_HEADER, limits);
+            headers.insert(POLICY_HEADER, policies);
         }
     }
 }

@@ -8,6 +8,7 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::scope::Scope;
+use crate::rpc;
 use crate::status::Failure;
 
 /// The gRPC header that carries the time left.
@@ -90,7 +91,7 @@ pub fn format(left: Duration) -> HeaderValue {
     } else {
         format!("{}S", left.as_secs().min(99_999_999))
     };
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0u"))
+    rpc::unlike_others(text).unwrap_or(HeaderValue::from_static("0u"))
 }
 
 #[cfg(test)]

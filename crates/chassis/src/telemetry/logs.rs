@@ -10,11 +10,12 @@ use opentelemetry::{
 };
 use serde_json::{Map, Value};
 use tracing::{
-    Dispatch, Event, Subscriber, dispatcher,
+    Dispatch, Event, Level, Metadata, Subscriber, dispatcher,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
     Layer, Registry,
+    filter::{LevelFilter, Targets},
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::{Compact, Format, Writer},
@@ -24,10 +25,48 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use super::rows;
+
 /// Writes events as JSON objects, one a line, to standard error. Spans are nothing to it: what they say is traced, and writing each of
 /// their fields down for lines that do not come cost every call several microseconds.
 pub(super) struct Json {
     pub(super) service: &'static str,
+}
+
+/// The same for a filter by targets and levels alone, together with what counts rows: one layer without a filter of its own. A layer with
+/// one is asked about its span whenever that is entered or left, which each poll of each call does.
+pub(super) struct Lines {
+    json: Json,
+    wanted: Targets,
+}
+
+impl Lines {
+    pub(super) fn new(service: &'static str, wanted: Targets) -> Self {
+        Self { json: Json { service }, wanted }
+    }
+
+    fn wants(&self, meta: &Metadata<'_>) -> bool {
+        self.wanted.would_enable(meta.target(), meta.level())
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    // Spans, and events that go into them, are the tracer's to choose.
+    fn enabled(&self, meta: &Metadata<'_>, _: layer::Context<'_, S>) -> bool {
+        *meta.level() <= Level::INFO || self.wants(meta)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Layer::<S>::max_level_hint(&self.wanted).max(Some(LevelFilter::INFO))
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: layer::Context<'_, S>) {
+        if rows::is_statement(event.metadata()) {
+            rows::read(event);
+        } else if self.wants(event.metadata()) {
+            self.json.on_event(event, context);
+        }
+    }
 }
 
 impl<S: Subscriber> Layer<S> for Json {

@@ -53,10 +53,15 @@ struct Rows;
 
 impl<S: Subscriber> Layer<S> for Rows {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut rows = Counted(0);
-        event.record(&mut rows);
-        let _ = ROWS.try_with(|counted| counted.set(counted.get() + rows.0));
+        read(event);
     }
+}
+
+/// Reads one of sqlx's lines about a statement.
+pub(super) fn read(event: &Event<'_>) {
+    let mut rows = Counted(0);
+    event.record(&mut rows);
+    let _ = ROWS.try_with(|counted| counted.set(counted.get() + rows.0));
 }
 
 /// The larger of the two numbers: PostgreSQL counts returned rows as affected ones too.
