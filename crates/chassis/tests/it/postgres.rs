@@ -339,7 +339,9 @@ async fn a_requests_transaction_writes_its_accounts_rows_alone() {
     assert_eq!(pool.transaction_of(accounts[0], "rename", rename).await.unwrap(), 1);
     drop(wire.take());
     assert_eq!(pool.transaction_of(accounts[1], "rename", rename).await.unwrap(), 1);
-    let asked: Vec<_> = wire.take().into_iter().filter(|sql| sql != "a probe").collect();
+    // The pool asks that of its own accord, once.
+    let is_own = |sql: &String| sql != "a probe" && !sql.contains("max_connections");
+    let asked: Vec<_> = wire.take().into_iter().filter(is_own).collect();
     assert_eq!(asked.len(), 3, "begin, the update, commit: the account costs no round trip: {asked:?}");
     // What works for all accounts does so on the same connection.
     assert_eq!(pool.transaction("rename_all", rename).await.unwrap(), 2);

@@ -194,9 +194,10 @@ async fn a_known_key_is_accepted_while_dashboard_has_too_much_to_do() {
 async fn the_deadline_of_one_caller_is_not_that_of_all_who_wait_for_a_key() {
     let cluster = Cluster::start().await;
     let key = cluster.key(Uuid::now_v7());
-    *cluster.upstream.dashboard.lock().unwrap() = DashboardMood::Slow(300);
+    *cluster.upstream.dashboard.lock().unwrap() = DashboardMood::Slow(3_000);
     let mut hasty = authorized(proto::assets::v1::GetAssetRequest::default(), &key);
-    hasty.set_timeout(Duration::from_millis(100));
+    // Long enough to begin the lookup on a busy machine, and shorter than it.
+    hasty.set_timeout(Duration::from_millis(1_500));
     let mut assets = cluster.assets().await;
     let hasty = tokio::spawn(async move { assets.get_asset(hasty).await });
     testkit::eventually("the hasty call began the lookup", Duration::from_secs(5), async || {
