@@ -102,6 +102,13 @@ impl Model {
         &self.sample
     }
 
+    /// The parts of its price as an account with this margin pays them: the rates of its orders' lines.
+    #[must_use]
+    pub fn prices_at(&self, margin: Decimal) -> Vec<Rule> {
+        let marked_up = |rule: &Rule| self.markup.map_or_else(|| rule.clone(), |markup| rule.with_margin(markup));
+        self.prices.iter().map(|rule| marked_up(rule).with_margin(margin)).collect()
+    }
+
     /// Whether its day has come.
     #[must_use]
     pub fn is_retired(&self, unix_seconds: i64) -> bool {

@@ -4,7 +4,7 @@
 //! providers cause is INFO; WARN is for what somebody should look into. Nothing secret is logged: no prompt, no webhook's URL or
 //! secret.
 
-use catalogue::Catalogue;
+use catalogue::{Catalogue, Decimal};
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, WebhookEndpointId};
 use domain::money::Micros;
@@ -254,6 +254,11 @@ pub(crate) fn credits_issued(account: AccountId, issue: &Issue, balance: &Balanc
             tracing::info!(account, amount_micros, available_micros, reason, "credits adjusted");
         }
     }
+}
+
+/// An operator set what prices are multiplied by for an account.
+pub(crate) fn margin_set(account: AccountId, margin: Decimal) {
+    tracing::info!(account = account.name(), %margin, "margin set");
 }
 
 /// A webhook endpoint was disabled because of its answers; `reason` is GONE or FAILING.

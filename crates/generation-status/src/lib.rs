@@ -18,6 +18,7 @@ mod events;
 mod generations;
 mod grpc;
 mod live_catalogue;
+mod margins;
 pub mod metrics;
 mod model;
 mod models;

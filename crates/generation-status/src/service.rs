@@ -26,6 +26,7 @@ use crate::generations::Generations;
 use crate::grpc::{
     self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, UsageApi, WebhooksApi, WorkApi,
 };
+use crate::margins::Margins;
 use crate::model::{DELIVERY_JOBS, GENERATION_JOBS};
 use crate::models::Models;
 use crate::presenter::Presenter;
@@ -171,8 +172,9 @@ impl Running {
         let hub = GenerationHub::new(watches::METRICS);
         background(until_stop(watches::feed(hub.clone(), cached.changes(), store.clone()).boxed()));
         let catalogue = generations.catalogue.clone();
+        let margins = Margins::new(store.clone());
         let generations =
-            Generations::new(catalogue.clone(), store.clone(), cached.clone(), hub.clone(), notifier.clone());
+            Generations::new(catalogue.clone(), margins.clone(), store.clone(), cached.clone(), hub.clone(), notifier.clone());
         let (progress, writer) = Progress::new(store.clone(), generations.clone());
         // It ends by itself when the last handler that could report is gone.
         background(writer.boxed());
@@ -228,9 +230,9 @@ impl Running {
                 work,
                 catalogue: catalogue.clone(),
             },
-            CreditsApi { credits: Credits::new(store.clone(), cached.clone()) },
+            CreditsApi { credits: Credits::new(store.clone(), cached.clone()), margins: margins.clone() },
             UsageApi { usages: Usages::new(store.clone()) },
-            ModelsApi { models: Models::new(catalogue, store.clone(), block_reasons) },
+            ModelsApi { models: Models::new(catalogue, margins, store.clone(), block_reasons) },
             QueuesApi { queues, bulk, presenter },
             WebhooksApi { webhooks: Webhooks::new(store, egress, deliveries) },
         );

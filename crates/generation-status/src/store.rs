@@ -17,6 +17,7 @@ mod forgotten_orders;
 mod generations;
 mod inputs;
 mod job_events;
+mod margins;
 mod models;
 #[cfg(test)]
 mod numbers;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use catalogue::{Line, Model, Price, Resolved};
+use catalogue::{Decimal, Line, Model, Price, Resolved};
 use chassis::fields::Invalid;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
@@ -241,6 +241,8 @@ pub(crate) struct NewGeneration {
     pub(crate) model: Arc<Model>,
     /// The input, with the order and the price's terms that are frozen with it.
     pub(crate) resolved: Resolved,
+    /// What the terms were multiplied by: it starts only while its account has this margin.
+    pub(crate) margin: Decimal,
     /// What is held.
     pub(crate) price: Price,
     pub(crate) labels: BTreeMap<String, String>,

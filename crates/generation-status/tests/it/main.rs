@@ -14,6 +14,7 @@ mod erasures;
 mod events;
 mod faults;
 mod filters;
+mod margins;
 mod mended_entries;
 mod models;
 mod orders;
