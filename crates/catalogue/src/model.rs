@@ -46,6 +46,8 @@ pub struct Model {
     pub total_deadline: Duration,
     /// The parts of its price.
     pub prices: Vec<Rule>,
+    /// The parts of what its provider asks for an order, in the provider's currency; none where the entry does not say.
+    pub cost: Vec<Rule>,
     /// What its price is multiplied by.
     pub markup: Option<Decimal>,
     /// What it makes.
@@ -158,10 +160,15 @@ impl Model {
         setting.decode(&Map::from_iter([(field.clone(), default)]), fps)
     }
 
-    /// Whether the price depends on a setting.
+    /// The rules of the price and of the cost.
+    fn rules_of_both(&self) -> impl Iterator<Item = &Rule> {
+        self.prices.iter().chain(&self.cost)
+    }
+
+    /// Whether the price, or the cost, depends on a setting.
     pub(crate) fn is_priced(&self, name: SettingName) -> bool {
-        let asked = self.prices.iter().any(|rule| rule.rows.iter().any(|row| row.when.contains_key(name.as_str())));
-        asked || self.prices.iter().any(|rule| counts(rule.per, name)) || self.sets_rate(name)
+        let asked = self.rules_of_both().any(|rule| rule.rows.iter().any(|row| row.when.contains_key(name.as_str())));
+        asked || self.rules_of_both().any(|rule| counts(rule.per, name)) || self.sets_rate(name)
     }
 
     /// The frames a second count where a duration is sent as frames.
@@ -172,13 +179,13 @@ impl Model {
 
     /// Whether a price's row asks for a value of its own.
     pub(crate) fn prices_ask_for_value(&self, name: &str, value: &str) -> bool {
-        let mut rows = self.prices.iter().flat_map(|rule| &rule.rows);
+        let mut rows = self.rules_of_both().flat_map(|rule| &rule.rows);
         rows.any(|row| row.when.get(name).is_some_and(|values| values.iter().any(|one| one == value)))
     }
 
-    /// Whether a price's row asks for a parameter.
+    /// Whether a row of the price or of the cost asks for a parameter.
     pub(crate) fn prices_ask_for(&self, parameter: &str) -> bool {
-        self.prices.iter().any(|rule| rule.rows.iter().any(|row| row.when.contains_key(parameter)))
+        self.rules_of_both().any(|rule| rule.rows.iter().any(|row| row.when.contains_key(parameter)))
     }
 }
 

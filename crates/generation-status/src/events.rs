@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::metrics;
 use crate::model::{
-    Balance, DeletedName, DeliveryOutcome, FailureReport, Generation, Issue, MissingOutput, Resolution, Suspension,
-    Usage,
+    Balance, DeletedName, DeliveryOutcome, FailureReport, Generation, Issue, MissingOutput, ModelCost, Resolution,
+    Suspension, Usage,
 };
 
 /// Logs about a generation, with the fields that every such line has. The trace is added by the log's format.
@@ -140,6 +140,18 @@ pub(crate) fn catalogue_refused(faults: &str) {
 /// The catalogue has a model at another provider than it was at before: what was ordered there is given to the wrong workers.
 pub(crate) fn model_moved(model: &str) {
     tracing::warn!(model, "model moved to another provider; give the new entry an id of its own");
+}
+
+/// A model's provider charges another cost than the model's entry says: its price may have changed.
+pub(crate) fn provider_cost_drifted(cost: &ModelCost) {
+    let percent = (cost.drift() * 1000.0).round() / 10.0;
+    let ModelCost { model, expected_micros, cost_micros, outputs } = cost;
+    tracing::warn!(model, expected_micros, cost_micros, outputs, percent, "provider cost drifted");
+}
+
+/// A model's provider charges again what the model's entry says.
+pub(crate) fn provider_cost_as_expected(model: &str) {
+    tracing::info!(model, "provider cost as expected");
 }
 
 /// What a completed order took at its provider.

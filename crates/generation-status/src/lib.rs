@@ -9,6 +9,7 @@ mod block_reasons;
 mod bulk;
 mod cache;
 pub mod config;
+mod costs;
 pub mod crash_points;
 mod credits;
 mod deletions;

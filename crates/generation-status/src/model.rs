@@ -1,6 +1,7 @@
 //! Records and values that rules, wire and store all point down at. Nothing here knows any of them.
 
 mod bulk;
+mod costs;
 mod credits;
 mod deletion;
 mod delivery_rules;
@@ -15,6 +16,7 @@ mod webhooks;
 mod work;
 
 pub(crate) use bulk::{BulkFilter, BulkOutcome, Chosen, Stuck};
+pub(crate) use costs::ModelCost;
 pub(crate) use credits::{Balance, Entry, EntryKind, Issue, Issued};
 pub(crate) use deletion::DeletedName;
 pub(crate) use delivery_rules::{

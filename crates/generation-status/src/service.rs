@@ -18,6 +18,7 @@ use crate::block_reasons::BlockReasons;
 use crate::bulk::Bulk;
 use crate::cache::CachedGenerations;
 use crate::config::Config;
+use crate::costs;
 use crate::credits::Credits;
 use crate::deletions::Deletions;
 use crate::erasures;
@@ -173,8 +174,14 @@ impl Running {
         background(until_stop(watches::feed(hub.clone(), cached.changes(), store.clone()).boxed()));
         let catalogue = generations.catalogue.clone();
         let margins = Margins::new(store.clone());
-        let generations =
-            Generations::new(catalogue.clone(), margins.clone(), store.clone(), cached.clone(), hub.clone(), notifier.clone());
+        let generations = Generations::new(
+            catalogue.clone(),
+            margins.clone(),
+            store.clone(),
+            cached.clone(),
+            hub.clone(),
+            notifier.clone(),
+        );
         let (progress, writer) = Progress::new(store.clone(), generations.clone());
         // It ends by itself when the last handler that could report is gone.
         background(writer.boxed());
@@ -190,6 +197,8 @@ impl Running {
         background(work.clone().run_gauges(stop.clone()).boxed());
         let reconciler = Reconciler::new(store.clone(), generations.clone(), notifier.clone());
         background(reconciler.run(config.work.reconcile_interval, stop.clone()).boxed());
+
+        background(costs::run(store.clone(), config.work.reconcile_interval * 4, stop.clone()).boxed());
 
         background(retention::run(store.clone(), config.retention, stop.clone()).boxed());
 

@@ -4,6 +4,7 @@ mod audit;
 mod bulk;
 mod change;
 mod copies;
+mod costs;
 mod credits;
 mod deadlines;
 mod deletions;

@@ -12,7 +12,7 @@ pub(crate) use check::{Finding, ModelCheck};
 pub use evidence::{Charge, Evidence};
 pub use failure::{Class, Condition, Failure, Reason};
 pub use order::{
-    Abilities, FileForms, Form, Input, InputFile, Made, MediaKind, Order, OrderStatus, Reference, RemoteModel,
+    Abilities, FileForms, Form, Input, InputFile, Made, MediaKind, ModelCost, Order, OrderStatus, Reference, RemoteModel,
     Stopping, Upload, Usage,
 };
 pub use trouble::{CallOutcome, Phase, Trouble};

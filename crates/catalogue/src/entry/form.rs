@@ -46,6 +46,7 @@ pub(crate) struct Entry {
     pub(crate) files: Vec<String>,
     pub(crate) output: Output,
     pub(crate) price: Vec<Rule>,
+    pub(crate) cost: Cost,
     pub(crate) markup: Option<Decimal>,
     pub(crate) sizes: BTreeMap<String, Sizes>,
     pub(crate) rules: Vec<FieldRule>,
@@ -61,6 +62,18 @@ pub(crate) struct Entry {
     pub(crate) reference_assets: Option<u32>,
     /// Whether a model without a schema takes a seed.
     pub(crate) seed: Option<bool>,
+}
+
+/// What the provider itself asks for an order.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Cost {
+    /// It is not compared.
+    #[default]
+    Unknown,
+    /// The rates of `price`, before the markup.
+    Price,
+    /// These.
+    Rules(Vec<Rule>),
 }
 
 /// Which field of the provider carries a common one, and how.

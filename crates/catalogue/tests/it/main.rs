@@ -3,6 +3,7 @@
 
 mod built_in;
 mod conformance;
+mod costs;
 mod faults;
 mod forms;
 mod legacy;

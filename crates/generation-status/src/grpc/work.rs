@@ -17,10 +17,11 @@ use uuid::Uuid;
 
 use super::claims::ClaimStreams;
 use super::key_names::parse_key;
+use crate::costs::has_drifted;
 use crate::error::Error;
 use crate::live_catalogue::LiveCatalogue;
 use crate::model::{
-    Condition, Confirmation, FailureClass, FailureReport, Hint, Hinted, Output, ProgressReport, ProviderCharge,
+    Condition, Confirmation, FailureClass, FailureReport, Hint, Hinted, ModelCost, Output, ProgressReport, ProviderCharge,
     Suspension, Trouble, Usage,
 };
 use crate::presenter::model_name;
@@ -188,10 +189,16 @@ impl WorkService for WorkApi {
     ) -> Result<Response<api::ListRemoteModelsResponse>, Status> {
         let models = self.catalogue.current();
         let remote = models.all().iter().filter(|model| model.provider != Provider::Local);
+        // Which models there are is known without the database.
+        let costs = self.work.provider_costs().await.unwrap_or_else(|error| {
+            tracing::debug!(error = &error as &dyn std::error::Error, "what models cost cannot be read");
+            Vec::new()
+        });
         let models = remote.map(|model| api::RemoteModel {
             model: model_name(&model.id),
             provider: model.provider.as_str().to_owned(),
             remote_name: model.remote_name.clone(),
+            cost: costs.iter().find(|cost| cost.model == model.id).map(cost_to_proto),
         });
         Ok(Response::new(api::ListRemoteModelsResponse { models: models.collect() }))
     }
@@ -250,6 +257,15 @@ fn parse_condition(condition: api::ProviderCondition) -> Option<Condition> {
         api::ProviderCondition::AccountRefused => Some(Condition::AccountRefused),
         api::ProviderCondition::Outage => Some(Condition::Outage),
         api::ProviderCondition::Misconfigured => Some(Condition::Misconfigured),
+    }
+}
+
+fn cost_to_proto(cost: &ModelCost) -> api::ModelCost {
+    api::ModelCost {
+        expected_micros: cost.expected_micros,
+        cost_micros: cost.cost_micros,
+        outputs: cost.outputs,
+        drifted: has_drifted(cost),
     }
 }
 

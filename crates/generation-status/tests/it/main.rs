@@ -6,6 +6,7 @@ mod binary;
 mod bulk;
 mod cancels;
 mod cluster;
+mod costs;
 mod credits;
 mod deletion;
 mod end_users;

@@ -219,4 +219,19 @@ pub struct RemoteModel {
     pub provider: String,
     /// The provider's name for it.
     pub model: String,
+    /// What its orders cost lately, as generation-status knows it; told to operators as it is.
+    pub cost: Option<ModelCost>,
+}
+
+/// What a model's orders cost at its provider, beside what its entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelCost {
+    /// What the entry says, in millionths of the provider's currency.
+    pub expected_micros: i64,
+    /// What the provider says.
+    pub cost_micros: i64,
+    /// How many outputs were made.
+    pub outputs: i64,
+    /// Whether the two differ by too much.
+    pub drifted: bool,
 }
