@@ -46,7 +46,7 @@ pub async fn run(options: &Options, say: Progress<'_>) -> Result<Exit> {
     let folder = folder_of_run(options.logs.as_deref())?;
     let provider = Provider::start(&folder.path, DEADLINE, |settings| {
         (settings.waits, settings.renders, settings.drip_ms) = ((0, 100), (500, 1_000), 1_000);
-        settings.models = ["acme/video", "fal-ai/video/text-to-video"].map(str::to_owned).to_vec();
+        settings.models = Provider::remote_names();
     })
     .await?;
     let mut more = provider.environment();
@@ -54,6 +54,8 @@ pub async fn run(options: &Options, say: Progress<'_>) -> Result<Exit> {
         // Polls alone: a webhook would tell of an order before its provider can be asked again.
         ("RUSHES_HOOKS_URL", ""),
         ("RUSHES_DOWNLOAD_TIMEOUT", "3s"),
+        // Costs are compared at every fourth round.
+        ("RUSHES_RECONCILE_INTERVAL", "2s"),
     ] {
         more.push((name, value.to_owned()));
     }

@@ -18,6 +18,10 @@ pub(crate) const UNITS: &str = "4.0";
 pub(crate) const UNIT_PRICE: f64 = 0.14;
 /// What OpenRouter asks for a job, in dollars.
 const COST: f64 = 0.5;
+/// What fal asks for an order, in millionths of a dollar: its units at the price of one.
+pub const FAL_COST_MICROS: i64 = 560_000;
+/// What OpenRouter asks for a job, in millionths of a dollar.
+pub const OPENROUTER_COST_MICROS: i64 = 500_000;
 
 /// Replicate's prediction, in answers and webhooks alike.
 pub(crate) fn prediction(order: &Order, address: SocketAddr) -> Value {
