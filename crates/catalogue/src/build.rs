@@ -73,6 +73,7 @@ pub(crate) fn build(mut entry: Entry, schema: Schema, report: &mut Report<'_, '_
         settings,
         schema,
         refusals: entry.refusals.clone(),
+        moderation: entry.moderation.clone(),
         output: entry.output.at.clone(),
         max_run: entry.max_run,
         fixed: entry.fixed.clone(),

@@ -105,6 +105,7 @@ fn entry(fields: &mut Fields<'_, '_>, at: String, written: &Value) -> Option<Ent
         total_deadline,
         max_run: fields.checked("max_run", checks::deadline),
         refusals: fields.optional("refusals").unwrap_or_default(),
+        moderation: fields.list("moderation"),
         prompt_characters: fields.optional("prompt_characters"),
         price_micros: fields.optional("price_micros"),
         reference_assets: fields.optional("reference_assets"),

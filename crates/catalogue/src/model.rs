@@ -13,7 +13,7 @@ use crate::schema::Schema;
 use crate::setting_name::SettingName;
 use crate::settings::{Rate, Setting};
 use crate::slot::Slot;
-use crate::{Input, Kind, MediaKind, Role};
+use crate::{Input, Kind, MediaKind, ModerationRule, Role};
 
 /// A model.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub struct Model {
     pub schema: Schema,
     /// Substrings of the provider's error by which it refuses for safety.
     pub(crate) refusals: Vec<String>,
+    /// Where an answer says what the provider's moderation thought of the outputs.
+    pub(crate) moderation: Vec<ModerationRule>,
     /// Where in a result the outputs lie.
     pub(crate) output: Option<String>,
     pub(crate) max_run: Option<Duration>,

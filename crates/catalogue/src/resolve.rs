@@ -244,6 +244,7 @@ impl<'a> Resolving<'a> {
             files: self.files,
             output: model.output.clone(),
             refusals: model.refusals.clone(),
+            moderation: model.moderation.clone(),
             output_kinds: model.output_kinds.clone(),
             max_outputs,
             max_run_ms: max_run.or_else(|| terms.max_run_ms()),

@@ -36,6 +36,7 @@ pub(crate) fn prediction(order: &Order, address: SocketAddr) -> Value {
     let (error, logs) = match order.state {
         State::Failed => (json!("CUDA out of memory"), ""),
         State::Invalid => (json!(order.wrong.as_ref().and_then(|wrong| wrong.message.clone())), ""),
+        State::Made if order.fate.flagged => (Value::Null, "step 1\nNSFW content detected. Output 0 was blurred.\n"),
         State::Unsafe(kind) => {
             (safety::replicate(kind), if kind == Safety::Bare { "Moderation: the prompt was flagged\n" } else { "" })
         }
@@ -156,6 +157,16 @@ pub(crate) fn queue_result(order: &Order, address: SocketAddr) -> (u16, Value) {
 }
 
 fn queue_output(order: &Order, address: SocketAddr) -> Value {
+    let mut result = files_of_queue(order, address);
+    // Models of pictures say it of each, others only where they flag one.
+    if order.fate.flagged || order.kind == Kind::Image {
+        let flagged = (0..order.outputs).map(|at| at == 0 && order.fate.flagged);
+        result["has_nsfw_concepts"] = flagged.collect();
+    }
+    result
+}
+
+fn files_of_queue(order: &Order, address: SocketAddr) -> Value {
     let (urls, name) = (urls(order, address), name(order));
     let file = |url: &String| json!({"url": url, "content_type": Format::of(order).content_type()});
     let files = |urls: &[String]| {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::date::Date;
 use crate::price::{Decimal, Rule};
 use crate::setting_name::SettingName;
-use crate::{Kind, MediaKind, Role};
+use crate::{Kind, MediaKind, ModerationRule, Role};
 
 /// The longest prompt of a model whose schema has no limit, in characters.
 pub(crate) const MAX_PROMPT_CHARACTERS: u32 = 20_000;
@@ -55,6 +55,7 @@ pub(crate) struct Entry {
     pub(crate) total_deadline: Duration,
     pub(crate) max_run: Option<Duration>,
     pub(crate) refusals: Vec<String>,
+    pub(crate) moderation: Vec<ModerationRule>,
     pub(crate) prompt_characters: Option<u32>,
     /// The price of a model without rows.
     pub(crate) price_micros: Option<i64>,

@@ -7,6 +7,7 @@ mod costs;
 mod faults;
 mod forms;
 mod legacy;
+mod moderation;
 mod openrouter;
 mod properties;
 mod random;

@@ -18,6 +18,7 @@ mod filters;
 mod margins;
 mod mended_entries;
 mod models;
+mod moderation;
 mod orders;
 mod own_writes;
 mod plans;

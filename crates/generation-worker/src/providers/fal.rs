@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::api::{Answer, Api, Operation, RawBody};
 use super::key_set::KeySet;
 use super::prices::Prices;
-use super::{outputs, refusals};
+use super::{moderation, outputs, refusals};
 use crate::hook_addresses::HookAddresses;
 use crate::model::{
     Abilities, CallOutcome, Charge, FileForms, Input, InputFile, Made, NotVerified, Order, OrderStatus, Reference,
@@ -283,7 +283,8 @@ fn parse_result(answer: &Answer, order: &Order) -> Result<OrderStatus, Trouble> 
         if addresses.is_empty() {
             return Err(answer.trouble(CallOutcome::OutputMissing));
         }
-        return Ok(OrderStatus::Done(Made { addresses, usage: parse_usage(answer) }));
+        let moderation = moderation::said(&body, order, addresses.len());
+        return Ok(OrderStatus::Done(Made { addresses, usage: parse_usage(answer), moderation }));
     }
     let detail = &body["detail"];
     let kind = body["error_type"].as_str().or_else(|| detail[0]["type"].as_str()).unwrap_or_default();
@@ -371,7 +372,8 @@ mod tests {
     #[test]
     fn a_result_with_a_video_is_done_and_one_without_is_not() {
         let address = "https://v3.fal.media/x.mp4".to_owned();
-        let done = Ok(OrderStatus::Done(Made { addresses: vec![address.clone()], usage: Usage::default() }));
+        let made = Made { addresses: vec![address.clone()], moderation: vec![None], ..Made::default() };
+        let done = Ok(OrderStatus::Done(made));
         assert_eq!(read(200, &json!({"video": {"url": address}}).to_string()), done);
         assert_eq!(read(200, &json!({"videos": [{"url": address}]}).to_string()), done);
         assert_eq!(read(200, &json!(address).to_string()), done);

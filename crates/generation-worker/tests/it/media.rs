@@ -8,7 +8,7 @@ use chassis::blobs::{Name, Store};
 use chassis::keyring::InternalKeys;
 use chassis::links::{FETCH, FetchLinks, verify_fetch};
 use proto::generations::v1::charge::ProviderCharge;
-use proto::work::v1::{CompleteWorkRequest, FailureClass, Order, ProviderCondition, Work, order};
+use proto::work::v1::{CompleteWorkRequest, FailureClass, MadeOutput, Order, ProviderCondition, Work, order};
 use provider_double::{Double, Event, Line, Outage, OutageKind, Settings, read_bill};
 use serde_json::{Value, json};
 use sha2::Digest as _;
@@ -347,4 +347,53 @@ async fn a_sketch_is_made_of_files_and_in_several_takes() {
     wrong.files = vec![setup.file("/first_frame", "png", SMALL).await];
     let failed = node.failed(&node.queue(|work| work.order = Some(wrong))).await;
     assert_eq!(failed.reason, "INPUT_SCHEMA_VIOLATION");
+}
+
+/// What was told of each output: by whom, whether it was flagged, as what, and what was done.
+fn moderated(completed: &CompleteWorkRequest) -> Vec<Option<String>> {
+    let told = |made: &MadeOutput| {
+        let said = made.output.as_ref()?.moderation.as_ref()?;
+        Some(format!("{} {} {} {}", said.provider, said.flagged, said.categories.join("+"), said.effect))
+    };
+    completed.outputs.iter().map(told).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_providers_moderation_said_is_delivered_and_its_silence_is_none() {
+    let setup = Setup::start(None).await;
+    let rule = |at: &str, contains: &str, effect: &str| order::ModerationRule {
+        at: at.to_owned(),
+        contains: contains.to_owned(),
+        category: "nsfw".to_owned(),
+        effect: effect.to_owned(),
+    };
+    let of_each = rule("/has_nsfw_concepts", "", "replaced");
+    let in_logs = rule("/logs", "NSFW content detected", "blurred");
+    for (provider, model, kind, rule, prompt, expected) in [
+        (
+            "fal",
+            "acme/image",
+            "image",
+            &of_each,
+            "a harbour [flagged]",
+            [Some("fal true nsfw replaced"), Some("fal false  ")],
+        ),
+        ("fal", "acme/image", "image", &of_each, "a harbour", [Some("fal false  "), Some("fal false  ")]),
+        // A model that says nothing of it.
+        ("fal", "acme/film", "video", &of_each, "a harbour", [None, None]),
+        ("replicate", "acme/film", "video", &in_logs, "a harbour [flagged]", [Some("replicate true nsfw blurred"); 2]),
+        ("replicate", "acme/film", "video", &in_logs, "a harbour", [None, None]),
+        ("cog", "gpu", "video", &in_logs, "a harbour [flagged]", [Some("cog true nsfw blurred"); 2]),
+        ("openrouter", "acme/film", "video", &of_each, "a harbour [flagged]", [None, None]),
+    ] {
+        let mut order = order(provider, model, &json!({"prompt": prompt, "num_outputs": 2}));
+        order.output_kinds = vec![kind.to_owned()];
+        order.max_outputs = 2;
+        order.moderation = vec![rule.clone()];
+        let told = moderated(&setup.made(order.clone()).await);
+        let told: Vec<_> = told.iter().map(Option::as_deref).collect();
+        assert_eq!(told, expected, "{provider} {model} {prompt}");
+        order.moderation.clear();
+        assert_eq!(moderated(&setup.made(order).await), [None, None], "nobody says where it would stand");
+    }
 }
