@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod audit;
+mod backfill;
 mod binary;
 mod bulk;
 mod cancels;
