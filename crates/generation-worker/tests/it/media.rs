@@ -9,7 +9,7 @@ use chassis::keyring::InternalKeys;
 use chassis::links::{FETCH, FetchLinks, verify_fetch};
 use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::{CompleteWorkRequest, FailureClass, MadeOutput, Order, ProviderCondition, Work, order};
-use provider_double::{Double, Event, Line, Outage, OutageKind, Settings, read_bill};
+use provider_double::{Double, Event, Faults, Line, Outage, OutageKind, Settings, read_bill};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -240,6 +240,30 @@ async fn a_file_is_uploaded_once_for_each_provider() {
         setup.made(order).await;
         assert_eq!(setup.double.uploads().len(), uploads, "{provider}");
     }
+}
+
+/// fal takes large files in parts, and now and then one part is lost or refused: it is put again, and what is found is the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_is_uploaded_in_parts() {
+    let setup = Setup::start(None).await;
+    let bytes = (90 << 20) + 12_345;
+    let file = setup.file("/video", "mp4", bytes).await;
+    let sha256 = file.asset["assets/".len()..].to_owned();
+    let mut order = order("fal", "acme/film", &json!({"prompt": "a harbour", "video": null}));
+    order.files = vec![file];
+    setup.double.set_faults(Faults { unavailable: 0.2, ..Faults::default() });
+    let job = setup.cluster.node.queue(|work| work.order = Some(order.clone()));
+    setup.cluster.node.submitted(&job).await;
+    let ordered = setup.lines(Event::Ordered);
+    let given = &ordered[0].given[0];
+    assert_eq!((given.form.as_str(), &given.sha256), ("upload", &sha256));
+    assert_eq!(setup.double.uploads(), [sha256.clone()], "one file, whole");
+    // Where no part arrives there is no file, and no order.
+    setup.double.set_faults(Faults { unavailable: 1.0, ..Faults::default() });
+    order.files = vec![setup.file("/video", "mp4", bytes + 1).await];
+    let failed = setup.cluster.node.failed(&setup.cluster.node.queue(|work| work.order = Some(order))).await;
+    assert_eq!(failed.failure_class(), FailureClass::Unavailable);
+    assert_eq!((setup.lines(Event::Ordered).len(), setup.double.uploads()), (1, vec![sha256]));
 }
 
 /// An upload that fails is no order: nothing is intended, nothing is ordered, and the attempt does not count.
