@@ -39,6 +39,9 @@ pub struct Options {
     /// Where to keep the logs, the bill and the videos; else they go with the run.
     #[arg(long, value_name = "DIRECTORY")]
     logs: Option<PathBuf>,
+    /// Only steps whose title has this.
+    #[arg(long, default_value = "")]
+    step: String,
 }
 
 /// Walks through all steps and prints the page.
@@ -65,7 +68,7 @@ pub async fn run(options: &Options, say: Progress<'_>) -> Result<Exit> {
     let customer = Customer::new(&cluster, 1).await.context("making an account")?;
     let walk = Walk { cluster: &cluster, provider: &provider, pool: &pool, customer: &customer };
     let mut page = PREFACE.to_owned();
-    for step in steps::ALL {
+    for step in steps::ALL.iter().filter(|step| step.title.contains(&options.step)) {
         say(step.title);
         let text = walk.take(step).await.with_context(|| format!("the step {:?}", step.title))?;
         page.push_str(&format!("\n## {}\n\n{text}", step.title));

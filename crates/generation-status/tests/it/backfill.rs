@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::cluster::{Node, User, internal_keys};
 
 /// The migration that begins to count.
-const COUNTS: i64 = 2026_11_28_09_00_01;
+const COUNTS: i64 = 20_261_128_090_001;
 
 /// Runs the migrations of these versions.
 async fn migrate(connection: &mut PgConnection, versions: impl Fn(i64) -> bool) {

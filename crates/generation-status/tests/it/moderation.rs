@@ -22,7 +22,7 @@ async fn complete(cluster: &Cluster, said: Option<Moderation>) -> Vec<Moderation
 }
 
 #[tokio::test]
-async fn what_was_said_of_an_output_is_told_and_nothing_else() {
+async fn what_was_said_of_an_output_is_shown_and_nothing_else() {
     let rules = r#"moderation = [ { at = "/has_nsfw_concepts", category = "nsfw", effect = "replaced" },
                                   { at = "/logs", contains = "flagged", category = "sensitive" } ]"#;
     let folder = Folder::new(&format!("{}\n{rules}\n", ENTRY.trim_end()));

@@ -28,13 +28,14 @@ pub(super) fn said(answer: &Value, order: &Order, outputs: usize) -> Vec<Option<
 /// What the output at this place was flagged as: none where it was looked at and not flagged; `None` where nothing is said.
 fn read(rule: &ModerationRule, value: &Value, at: usize) -> Option<Vec<String>> {
     let flagged = |is: bool| if is { vec![rule.category.clone()] } else { Vec::new() };
-    match (value, &rule.contains) {
-        (Value::String(text), Some(contained)) if text.contains(contained) => Some(flagged(true)),
-        (_, Some(_)) => None,
-        (Value::Bool(is), None) => Some(flagged(*is)),
+    if let Some(words) = &rule.contains {
+        return value.as_str().filter(|text| text.contains(words)).map(|_| flagged(true));
+    }
+    match value {
+        Value::Bool(is) => Some(flagged(*is)),
         // One word for each output.
-        (Value::Array(items), None) if items.iter().any(Value::is_boolean) => items.get(at)?.as_bool().map(flagged),
-        (Value::Array(items), None) if !items.is_empty() => {
+        Value::Array(items) if items.iter().any(Value::is_boolean) => items.get(at)?.as_bool().map(flagged),
+        Value::Array(items) => {
             let words: Vec<&str> = items.iter().filter_map(Value::as_str).filter(|word| !word.is_empty()).collect();
             let short = |word: &&str| word.chars().filter(|c| !c.is_control()).take(MAX_CHARACTERS).collect();
             (!words.is_empty()).then(|| words.iter().map(short).collect())
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_is_read_and_silence_is_no_word() {
+    fn each_form_is_read_and_what_is_not_said_is_nothing() {
         let clean = Some(Moderation::default());
         let list = || vec![rule("/has_nsfw_concepts", None, "replaced")];
         let answer = json!({"has_nsfw_concepts": [false, true], "images": []});

@@ -61,7 +61,7 @@ async fn each_mistake_with_keys_and_models_is_found_before_an_order() {
 
 /// What orders cost is generation-status's to say, and passed on.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_model_costs_is_told_with_what_was_found() {
+async fn what_a_model_costs_is_passed_on_with_what_was_found() {
     let double = double().await;
     let cluster = Cluster::start(registry(&double, "double-token"), |_| {}).await;
     let cost = Some(ModelCost { expected_micros: 5, cost_micros: 7, outputs: 9, drifted: true });

@@ -257,7 +257,7 @@ async fn a_large_file_is_uploaded_in_parts() {
     let ordered = setup.lines(Event::Ordered);
     let given = &ordered[0].given[0];
     assert_eq!((given.form.as_str(), &given.sha256), ("upload", &sha256));
-    assert_eq!(setup.double.uploads(), [sha256.clone()], "one file, whole");
+    assert_eq!(setup.double.uploads(), std::slice::from_ref(&sha256), "one file, whole");
     // Where no part arrives there is no file, and no order.
     setup.double.set_faults(Faults { unavailable: 1.0, ..Faults::default() });
     order.files = vec![setup.file("/video", "mp4", bytes + 1).await];
@@ -383,7 +383,7 @@ fn moderated(completed: &CompleteWorkRequest) -> Vec<Option<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_providers_moderation_said_is_delivered_and_its_silence_is_none() {
+async fn what_a_providers_moderation_said_is_delivered_and_nothing_is_made_up() {
     let setup = Setup::start(None).await;
     let rule = |at: &str, contains: &str, effect: &str| order::ModerationRule {
         at: at.to_owned(),

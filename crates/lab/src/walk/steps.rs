@@ -19,8 +19,8 @@ use crate::provider::{MODELS, Provider};
 const SHOWS: Duration = Duration::from_secs(120);
 /// How long it may take to go on once the cause is gone: a provider is tried again once a minute at least.
 const GOES_ON: Duration = Duration::from_secs(240);
-/// How often the page is written until it says all that it should.
-const TRIES: usize = 20;
+/// How often the page is written until it says all that it should: which keys a worker has may be known for a minute after its end.
+const TRIES: usize = 90;
 /// How long an outage lasts here. What waits is told that it was an hour.
 const OUTAGE: Duration = Duration::from_secs(40);
 
