@@ -296,6 +296,6 @@ mod tests {
         assert_eq!(at(&keys(Some("http://flag:1"), Some("own")), "bare").1, "Bearer own");
         let wrong = Source::of(&[("RUSHES_COG_URL", "10.0.0.7")]);
         let error = by_settings.address(&wrong, Provider::Cog, "box").unwrap_err().to_string();
-        assert!(error.contains("RUSHES_COG_URL should be"), "{error}");
+        assert!(error.contains("RUSHES_COG_URL cannot be read"), "{error}");
     }
 }
