@@ -10,7 +10,7 @@ use domain::provider::Provider;
 use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::entry::{Entry, Mapping, MediaEntry, PLAIN_PROMPT_CHARACTERS};
+use crate::entry::{Cost, Entry, Mapping, MediaEntry, PLAIN_PROMPT_CHARACTERS};
 use crate::model::{CrossRule, Model};
 use crate::price::{Decimal, Per, Row, Rule, Terms};
 use crate::schema::{Schema, compile};
@@ -45,6 +45,7 @@ pub(crate) fn build(mut entry: Entry, schema: Schema, report: &mut Report<'_, '_
     let slots = slots(&entry, &schema, report);
     let rules = rules(&entry, report);
     let prices = price(&mut entry, report);
+    let cost = cost(&mut entry, &prices);
     let kind = entry.kind.unwrap_or(Kind::TextToVideo);
     if entry.kind.is_none() {
         report.fault("kind", "must be given, such as text-to-video or image-to-video");
@@ -65,12 +66,14 @@ pub(crate) fn build(mut entry: Entry, schema: Schema, report: &mut Report<'_, '_
         start_deadline: entry.start_deadline,
         total_deadline: entry.total_deadline,
         prices,
+        cost,
         markup: entry.markup,
         output_kinds: if entry.output.kinds.is_empty() { vec![made_by(kind)] } else { entry.output.kinds.clone() },
         slots,
         settings,
         schema,
         refusals: entry.refusals.clone(),
+        moderation: entry.moderation.clone(),
         output: entry.output.at.clone(),
         max_run: entry.max_run,
         fixed: entry.fixed.clone(),
@@ -231,14 +234,31 @@ fn price(entry: &mut Entry, report: &mut Report<'_, '_>) -> Vec<Rule> {
             });
         }
     }
-    let longest = entry.max_run.and_then(|time| u64::try_from(time.as_millis()).ok()).map(Decimal::thousandths);
-    for rule in all.iter_mut().filter(|rule| rule.per == Per::GpuSecond) {
-        rule.max_seconds = rule.max_seconds.or(longest);
-    }
+    limit_runs(entry, &mut all);
     if entry.markup.is_some_and(Decimal::is_zero) {
         report.fault("markup", "must be more than 0");
     }
     all
+}
+
+/// The parts of what the provider asks for an order.
+fn cost(entry: &mut Entry, prices: &[Rule]) -> Vec<Rule> {
+    match std::mem::take(&mut entry.cost) {
+        Cost::Unknown => Vec::new(),
+        Cost::Price => prices.to_vec(),
+        Cost::Rules(mut all) => {
+            limit_runs(entry, &mut all);
+            all
+        }
+    }
+}
+
+/// A run that is paid for by its time is at most as long as the entry lets one be.
+fn limit_runs(entry: &Entry, rules: &mut [Rule]) {
+    let longest = entry.max_run.and_then(|time| u64::try_from(time.as_millis()).ok()).map(Decimal::thousandths);
+    for rule in rules.iter_mut().filter(|rule| rule.per == Per::GpuSecond) {
+        rule.max_seconds = rule.max_seconds.or(longest);
+    }
 }
 
 /// What is left of the built-in model's places where an entry of today says how many pictures it takes.

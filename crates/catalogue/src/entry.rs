@@ -22,7 +22,7 @@ use fields::Fields;
 pub(crate) use checks::pointer_is_valid;
 pub use date::Date;
 pub(crate) use form::{
-    Entry, MAX_PROMPT_CHARACTERS, Mapping, MediaEntry, Output, PLAIN_PROMPT_CHARACTERS, Sizes, Unit,
+    Cost, Entry, MAX_PROMPT_CHARACTERS, Mapping, MediaEntry, Output, PLAIN_PROMPT_CHARACTERS, Sizes, Unit,
 };
 pub use form::{FileLimits, LOCAL_SKETCH, LOCAL_STILL};
 
@@ -94,7 +94,8 @@ fn entry(fields: &mut Fields<'_, '_>, at: String, written: &Value) -> Option<Ent
         hide: fields.optional("hide").unwrap_or_default(),
         files: fields.optional("files").unwrap_or_default(),
         output: output(fields),
-        price: prices(fields),
+        price: rules(fields, "price"),
+        cost: cost(fields),
         markup: markup(fields),
         sizes: fields.optional("sizes").unwrap_or_default(),
         rules: fields.list("rule"),
@@ -104,6 +105,7 @@ fn entry(fields: &mut Fields<'_, '_>, at: String, written: &Value) -> Option<Ent
         total_deadline,
         max_run: fields.checked("max_run", checks::deadline),
         refusals: fields.optional("refusals").unwrap_or_default(),
+        moderation: fields.list("moderation"),
         prompt_characters: fields.optional("prompt_characters"),
         price_micros: fields.optional("price_micros"),
         reference_assets: fields.optional("reference_assets"),
@@ -148,14 +150,27 @@ fn markup(fields: &mut Fields<'_, '_>) -> Option<Decimal> {
     fields.value("markup", if value.is_number() { Value::String(shown(&value)) } else { value })
 }
 
-/// The price's parts; the values of a row's conditions become texts: `true`, `8`, and of a duration `8s`.
-fn prices(fields: &mut Fields<'_, '_>) -> Vec<Rule> {
+/// `cost = "price"`, or rules as a price has them.
+fn cost(fields: &mut Fields<'_, '_>) -> Cost {
+    match fields.raw("cost") {
+        None => Cost::Unknown,
+        Some(Value::String(word)) if word == "price" => Cost::Price,
+        Some(Value::Array(_)) => Cost::Rules(rules(fields, "cost")),
+        Some(_) => {
+            fields.fault("cost", "must be \"price\", or a list as a price is one");
+            Cost::Unknown
+        }
+    }
+}
+
+/// The parts of a price or a cost; the values of a row's conditions become texts: `true`, `8`, and of a duration `8s`.
+fn rules(fields: &mut Fields<'_, '_>, field: &str) -> Vec<Rule> {
     let texts = |name: &str, value: &Value| -> Value {
         let text = shown(value);
         let seconds = name == SettingName::Duration.as_str() && text.parse::<f64>().is_ok();
         Value::String(if seconds { format!("{text}s") } else { text })
     };
-    fields.list_of("price", |part| {
+    fields.list_of(field, |part| {
         numbers(part, &["step", "minimum", "max_seconds", "fps"]);
         for row in part.get_mut("rows").and_then(Value::as_array_mut).into_iter().flatten() {
             numbers(row, &["credits"]);

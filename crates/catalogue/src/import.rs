@@ -130,7 +130,9 @@ pub fn import(document: &Document, options: &Options) -> Imported {
         report.todo.push("the output: its document does not say what is made; write output = { at, kinds }".to_owned());
     }
     let checked = options.checked.as_str();
-    let draft = Draft { id, document, kind, schema_path, checked, source, settings, media, files, hidden, output };
+    let moderation = output::moderation(document);
+    let draft =
+        Draft { id, document, kind, schema_path, checked, source, settings, media, files, hidden, output, moderation };
     let entry = toml::entry(&draft);
     let mut schema = document.schema();
     if let Some(schema) = schema.as_object_mut() {

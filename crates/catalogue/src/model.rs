@@ -13,7 +13,7 @@ use crate::schema::Schema;
 use crate::setting_name::SettingName;
 use crate::settings::{Rate, Setting};
 use crate::slot::Slot;
-use crate::{Input, Kind, MediaKind, Role};
+use crate::{Input, Kind, MediaKind, ModerationRule, Role};
 
 /// A model.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub struct Model {
     pub total_deadline: Duration,
     /// The parts of its price.
     pub prices: Vec<Rule>,
+    /// The parts of what its provider asks for an order, in the provider's currency; none where the entry does not say.
+    pub cost: Vec<Rule>,
     /// What its price is multiplied by.
     pub markup: Option<Decimal>,
     /// What it makes.
@@ -58,6 +60,8 @@ pub struct Model {
     pub schema: Schema,
     /// Substrings of the provider's error by which it refuses for safety.
     pub(crate) refusals: Vec<String>,
+    /// Where an answer says what the provider's moderation thought of the outputs.
+    pub(crate) moderation: Vec<ModerationRule>,
     /// Where in a result the outputs lie.
     pub(crate) output: Option<String>,
     pub(crate) max_run: Option<Duration>,
@@ -100,6 +104,13 @@ impl Model {
     #[must_use]
     pub const fn sample(&self) -> &Input {
         &self.sample
+    }
+
+    /// The parts of its price as an account with this margin pays them: the rates of its orders' lines.
+    #[must_use]
+    pub fn prices_at(&self, margin: Decimal) -> Vec<Rule> {
+        let marked_up = |rule: &Rule| self.markup.map_or_else(|| rule.clone(), |markup| rule.with_margin(markup));
+        self.prices.iter().map(|rule| marked_up(rule).with_margin(margin)).collect()
     }
 
     /// Whether its day has come.
@@ -151,10 +162,15 @@ impl Model {
         setting.decode(&Map::from_iter([(field.clone(), default)]), fps)
     }
 
-    /// Whether the price depends on a setting.
+    /// The rules of the price and of the cost.
+    fn rules_of_both(&self) -> impl Iterator<Item = &Rule> {
+        self.prices.iter().chain(&self.cost)
+    }
+
+    /// Whether the price, or the cost, depends on a setting.
     pub(crate) fn is_priced(&self, name: SettingName) -> bool {
-        let asked = self.prices.iter().any(|rule| rule.rows.iter().any(|row| row.when.contains_key(name.as_str())));
-        asked || self.prices.iter().any(|rule| counts(rule.per, name)) || self.sets_rate(name)
+        let asked = self.rules_of_both().any(|rule| rule.rows.iter().any(|row| row.when.contains_key(name.as_str())));
+        asked || self.rules_of_both().any(|rule| counts(rule.per, name)) || self.sets_rate(name)
     }
 
     /// The frames a second count where a duration is sent as frames.
@@ -165,13 +181,13 @@ impl Model {
 
     /// Whether a price's row asks for a value of its own.
     pub(crate) fn prices_ask_for_value(&self, name: &str, value: &str) -> bool {
-        let mut rows = self.prices.iter().flat_map(|rule| &rule.rows);
+        let mut rows = self.rules_of_both().flat_map(|rule| &rule.rows);
         rows.any(|row| row.when.get(name).is_some_and(|values| values.iter().any(|one| one == value)))
     }
 
-    /// Whether a price's row asks for a parameter.
+    /// Whether a row of the price or of the cost asks for a parameter.
     pub(crate) fn prices_ask_for(&self, parameter: &str) -> bool {
-        self.prices.iter().any(|rule| rule.rows.iter().any(|row| row.when.contains_key(parameter)))
+        self.rules_of_both().any(|rule| rule.rows.iter().any(|row| row.when.contains_key(parameter)))
     }
 }
 

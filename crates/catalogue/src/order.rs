@@ -4,7 +4,7 @@ use domain::provider::Provider;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Asset, MediaKind};
+use crate::{Asset, MediaKind, ModerationRule};
 
 /// What a provider is sent. Whoever sends it maps nothing: it puts the files in their places, and sends the rest as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Order {
     /// Substrings of the provider's error by which it refuses for safety, beside those that its adapter knows.
     #[serde(default)]
     pub refusals: Vec<String>,
+    /// Where the answer says what the provider's moderation thought of the outputs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moderation: Vec<ModerationRule>,
     /// What is made.
     pub output_kinds: Vec<MediaKind>,
     /// How many outputs there may be.

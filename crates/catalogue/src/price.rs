@@ -75,6 +75,9 @@ pub struct Part {
 pub struct Terms {
     /// The parts, whose sum is the price.
     pub parts: Vec<Part>,
+    /// The parts of what its provider asks for it, in the provider's currency; none where the entry does not say. Never charged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cost: Vec<Part>,
 }
 
 /// What was made, as far as it is charged.

@@ -244,6 +244,7 @@ impl<'a> Resolving<'a> {
             files: self.files,
             output: model.output.clone(),
             refusals: model.refusals.clone(),
+            moderation: model.moderation.clone(),
             output_kinds: model.output_kinds.clone(),
             max_outputs,
             max_run_ms: max_run.or_else(|| terms.max_run_ms()),
@@ -258,8 +259,13 @@ impl<'a> Resolving<'a> {
             Some(factor) => terms.with_margin(factor),
             None => Ok(terms),
         });
+        // An order whose cost cannot be told is charged all the same, and not compared.
+        let expected = match self.model.cost.as_slice() {
+            [] => Vec::new(),
+            rules => terms(rules, &facts).map(|terms| terms.parts).unwrap_or_default(),
+        };
         match priced {
-            Ok(terms) => Some(terms),
+            Ok(terms) => Some(Terms { cost: expected, ..terms }),
             Err(error) => {
                 self.violate("input", format!("has no price: {error}"));
                 None

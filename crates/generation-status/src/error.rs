@@ -77,6 +77,12 @@ pub(crate) enum Error {
         /// The price of the generation.
         price: Micros,
     },
+    /// Its price was found at another margin than the account has now. Whoever starts finds it anew, so that nobody is answered this.
+    #[error("{price} is a price at another margin")]
+    OtherMargin {
+        /// The price at that margin.
+        price: Micros,
+    },
     /// It would hold more than the request allows.
     #[error("it costs {price}, more than {max}")]
     PriceAboveMax {
@@ -201,7 +207,7 @@ impl From<Error> for Failure {
                 "REQUEST_ID_REUSED",
                 "this request_id was used with another body; choose a new one for a new request",
             ),
-            Error::InsufficientCredit { price } => Self::precondition(
+            Error::InsufficientCredit { price } | Error::OtherMargin { price } => Self::precondition(
                 "INSUFFICIENT_CREDIT",
                 format!("this costs {price} credits, which the account does not have; add credits and try again"),
             )

@@ -4,7 +4,7 @@
 //! providers cause is INFO; WARN is for what somebody should look into. Nothing secret is logged: no prompt, no webhook's URL or
 //! secret.
 
-use catalogue::Catalogue;
+use catalogue::{Catalogue, Decimal};
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, WebhookEndpointId};
 use domain::money::Micros;
@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::metrics;
 use crate::model::{
-    Balance, DeletedName, DeliveryOutcome, FailureReport, Generation, Issue, MissingOutput, Resolution, Suspension,
-    Usage,
+    Balance, DeletedName, DeliveryOutcome, FailureReport, Generation, Issue, MissingOutput, ModelCost, Resolution,
+    Suspension, Usage,
 };
 
 /// Logs about a generation, with the fields that every such line has. The trace is added by the log's format.
@@ -142,6 +142,18 @@ pub(crate) fn model_moved(model: &str) {
     tracing::warn!(model, "model moved to another provider; give the new entry an id of its own");
 }
 
+/// A model's provider charges another cost than the model's entry says: its price may have changed.
+pub(crate) fn provider_cost_drifted(cost: &ModelCost) {
+    let percent = (cost.drift() * 1000.0).round() / 10.0;
+    let ModelCost { model, expected_micros, cost_micros, outputs } = cost;
+    tracing::warn!(model, expected_micros, cost_micros, outputs, percent, "provider cost drifted");
+}
+
+/// A model's provider charges again what the model's entry says.
+pub(crate) fn provider_cost_as_expected(model: &str) {
+    tracing::info!(model, "provider cost as expected");
+}
+
 /// What a completed order took at its provider.
 pub(crate) fn usage_reported(generation: &Generation, usage: &Usage) {
     metrics::usage_reported(&generation.model, generation.captured, usage);
@@ -254,6 +266,11 @@ pub(crate) fn credits_issued(account: AccountId, issue: &Issue, balance: &Balanc
             tracing::info!(account, amount_micros, available_micros, reason, "credits adjusted");
         }
     }
+}
+
+/// An operator set what prices are multiplied by for an account.
+pub(crate) fn margin_set(account: AccountId, margin: Decimal) {
+    tracing::info!(account = account.name(), %margin, "margin set");
 }
 
 /// A webhook endpoint was disabled because of its answers; `reason` is GONE or FAILING.

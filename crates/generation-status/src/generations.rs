@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use cache::Loaded;
-use catalogue::SettingName;
+use catalogue::{Decimal, SettingName};
 use chassis::crash;
 use chassis::fields::Fields;
 use chassis::request::actor::Actor;
@@ -22,6 +22,7 @@ use crate::crash_points;
 use crate::error::{Error, Noun};
 use crate::events;
 use crate::live_catalogue::LiveCatalogue;
+use crate::margins::Margins;
 use crate::model::{Filter, Generation, JobEvent, Listed, NewGeneration, Resolution, StartRequest, Started};
 use crate::presenter::model_name;
 use crate::starts::Starts;
@@ -36,6 +37,7 @@ const MAX_CANCEL_TRIES: usize = 8;
 pub(crate) struct Generations {
     catalogue: LiveCatalogue,
     starts: Starts,
+    margins: Margins,
     store: Store,
     cached: CachedGenerations,
     hub: GenerationHub,
@@ -45,12 +47,13 @@ pub(crate) struct Generations {
 impl Generations {
     pub(crate) fn new(
         catalogue: LiveCatalogue,
+        margins: Margins,
         store: Store,
         cached: CachedGenerations,
         hub: GenerationHub,
         notifier: Notifier,
     ) -> Self {
-        Self { starts: Starts::new(store.clone()), catalogue, store, cached, hub, notifier }
+        Self { starts: Starts::new(store.clone()), catalogue, margins, store, cached, hub, notifier }
     }
 
     /// The models that can be asked for.
@@ -60,31 +63,34 @@ impl Generations {
 
     /// Starts a generation and holds its price, or returns the one that the same request started.
     pub(crate) async fn start(&self, request: &StartRequest) -> Result<Generation, Error> {
-        let started = match self.starts.prepare(request).await {
-            Ok(new) => self.store.start(&new).await?,
-            // The catalogue may have changed since: a repetition still finds what the first request started.
-            Err(error) => match self.store.find_started(request).await? {
-                Some(generation) => Started::Existing(Box::new(generation)),
-                None => return Err(error),
-            },
-        };
-        self.publish_started(started).await
+        let mut margin = self.margins.seen(request.account);
+        loop {
+            match self.try_start(request, margin).await {
+                Ok(started) => return self.publish_started(started).await,
+                Err(refused) => margin = self.margins.after(request.account, margin, refused).await?,
+            }
+        }
     }
 
-    /// Starts all of these or none. Each is found again by its own request.
-    pub(crate) async fn start_all(&self, requests: &[StartRequest]) -> Result<Vec<Generation>, Error> {
-        let started = match self.prepare_all(requests).await {
-            Ok(new) => self.store.start_all(&new).await?,
+    async fn try_start(&self, request: &StartRequest, margin: Decimal) -> Result<Started, Error> {
+        match self.starts.prepare(request, margin).await {
+            Ok(new) => self.store.start(&new).await,
             // The catalogue may have changed since: a repetition still finds what the first request started.
-            Err(error) => {
-                let mut found = Vec::with_capacity(requests.len());
-                for request in requests {
-                    match self.store.find_started(request).await? {
-                        Some(generation) => found.push(Started::Existing(Box::new(generation))),
-                        None => return Err(error),
-                    }
-                }
-                found
+            Err(error) => match self.store.find_started(request).await? {
+                Some(generation) => Ok(Started::Existing(Box::new(generation))),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Starts all of these or none. Each is found again by its own request. All are of one caller.
+    pub(crate) async fn start_all(&self, requests: &[StartRequest]) -> Result<Vec<Generation>, Error> {
+        let Some(StartRequest { account, .. }) = requests.first() else { return Ok(Vec::new()) };
+        let mut margin = self.margins.seen(*account);
+        let started = loop {
+            match self.try_start_all(requests, margin).await {
+                Ok(started) => break started,
+                Err(refused) => margin = self.margins.after(*account, margin, refused).await?,
             }
         };
         let mut generations = Vec::with_capacity(started.len());
@@ -94,10 +100,27 @@ impl Generations {
         Ok(generations)
     }
 
-    async fn prepare_all(&self, requests: &[StartRequest]) -> Result<Vec<NewGeneration>, Error> {
+    async fn try_start_all(&self, requests: &[StartRequest], margin: Decimal) -> Result<Vec<Started>, Error> {
+        match self.prepare_all(requests, margin).await {
+            Ok(new) => self.store.start_all(&new).await,
+            // The catalogue may have changed since: a repetition still finds what the first request started.
+            Err(error) => {
+                let mut found = Vec::with_capacity(requests.len());
+                for request in requests {
+                    match self.store.find_started(request).await? {
+                        Some(generation) => found.push(Started::Existing(Box::new(generation))),
+                        None => return Err(error),
+                    }
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    async fn prepare_all(&self, requests: &[StartRequest], margin: Decimal) -> Result<Vec<NewGeneration>, Error> {
         let mut prepared = Vec::with_capacity(requests.len());
         for (at, request) in requests.iter().enumerate() {
-            let new = self.starts.prepare(request).await;
+            let new = self.starts.prepare(request, margin).await;
             prepared.push(new.map_err(|error| error.within(format_args!("requests[{at}].")))?);
         }
         Ok(prepared)
@@ -105,7 +128,18 @@ impl Generations {
 
     /// What a start of all of these would hold and resolve to, if each alone would succeed now; nothing is stored.
     pub(crate) async fn check_start_all(&self, requests: &[StartRequest]) -> Result<Vec<NewGeneration>, Error> {
-        let new = self.prepare_all(requests).await?;
+        let Some(StartRequest { account, .. }) = requests.first() else { return Ok(Vec::new()) };
+        let mut margin = self.margins.seen(*account);
+        loop {
+            match self.try_check_all(requests, margin).await {
+                Ok(new) => return Ok(new),
+                Err(refused) => margin = self.margins.after(*account, margin, refused).await?,
+            }
+        }
+    }
+
+    async fn try_check_all(&self, requests: &[StartRequest], margin: Decimal) -> Result<Vec<NewGeneration>, Error> {
+        let new = self.prepare_all(requests, margin).await?;
         for one in &new {
             self.store.check_start(one).await?;
         }
@@ -121,8 +155,15 @@ impl Generations {
         actor: &Actor,
     ) -> Result<Generation, Error> {
         let origin = self.store.dead_letter(id).await?.ok_or(Error::NotFound(Noun::DeadLetter))?;
-        let new = self.starts.prepare(&self.repetition_of(&origin, request_id)?).await?;
-        let started = self.store.requeue_dead_letter(&new, id, note, actor).await?;
+        let request = self.repetition_of(&origin, request_id)?;
+        let mut margin = self.margins.seen(request.account);
+        let started = loop {
+            let new = self.starts.prepare(&request, margin).await?;
+            match self.store.requeue_dead_letter(&new, id, note, actor).await {
+                Ok(started) => break started,
+                Err(refused) => margin = self.margins.after(request.account, margin, refused).await?,
+            }
+        };
         if let Started::New(generation) = &started {
             events::dead_letter_requeued(generation, note);
         }
@@ -150,7 +191,17 @@ impl Generations {
 
     /// What a start would hold and resolve to, if it would succeed now; nothing is stored.
     pub(crate) async fn check_start(&self, request: &StartRequest) -> Result<NewGeneration, Error> {
-        let new = self.starts.prepare(request).await?;
+        let mut margin = self.margins.seen(request.account);
+        loop {
+            match self.try_check(request, margin).await {
+                Ok(new) => return Ok(new),
+                Err(refused) => margin = self.margins.after(request.account, margin, refused).await?,
+            }
+        }
+    }
+
+    async fn try_check(&self, request: &StartRequest, margin: Decimal) -> Result<NewGeneration, Error> {
+        let new = self.starts.prepare(request, margin).await?;
         self.store.check_start(&new).await?;
         Ok(new)
     }

@@ -9,7 +9,7 @@ use chassis::telemetry::metric::Value;
 use domain::money::Micros;
 use jobs::{Breaker, Scope};
 
-use crate::model::Usage;
+use crate::model::{ModelCost, Usage};
 
 chassis::metrics! {
     /// Generations that were started, by model.
@@ -34,6 +34,9 @@ chassis::metrics! {
     COSTED = counter "rushes_generations_costed_micros_total" in "micro-credits" by ["model"];
     /// What the provider says that they cost it, in millionths of its currency, by model. Beside the charge it shows the margin.
     PROVIDER_COST = counter "rushes_provider_cost_micros_total" in "millionths" by ["model"];
+    /// By what part of what its entry says a model cost more at its provider over the last day: 0.1 is a tenth more, -0.1 a tenth less. A
+    /// model whose entry has no `cost`, or whose provider tells none, has no series.
+    COST_DRIFT = gauge "rushes_provider_cost_drift" in "ratio" by ["model"];
     /// Completions that were refused because their output is not registered or has another size.
     COMPLETIONS_REFUSED = counter "rushes_completions_refused_total" in "completions" by [];
     /// Micro-credits that moved; `movement` is held, captured, released, granted, added or removed (by adjustments).
@@ -112,6 +115,14 @@ pub(crate) fn usage_reported(model: &str, charged: Micros, usage: &Usage) {
         COSTED.with([model.to_owned()]).increment(charged.get().unsigned_abs());
         PROVIDER_COST.with([model.to_owned()]).increment(cost.unsigned_abs());
     }
+}
+
+/// Shows how far providers' costs are off; `before` is what was shown last.
+pub(crate) fn provider_costs_compared(before: &[ModelCost], costs: &[ModelCost]) {
+    for gone in before.iter().filter(|before| !costs.iter().any(|cost| cost.model == before.model)) {
+        COST_DRIFT.with([gone.model.clone()]).set(0.0);
+    }
+    costs.iter().for_each(|cost| COST_DRIFT.with([cost.model.clone()]).set(cost.drift()));
 }
 
 pub(crate) fn completion_refused() {

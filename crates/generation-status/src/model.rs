@@ -1,6 +1,7 @@
 //! Records and values that rules, wire and store all point down at. Nothing here knows any of them.
 
 mod bulk;
+mod costs;
 mod credits;
 mod deletion;
 mod delivery_rules;
@@ -15,6 +16,7 @@ mod webhooks;
 mod work;
 
 pub(crate) use bulk::{BulkFilter, BulkOutcome, Chosen, Stuck};
+pub(crate) use costs::ModelCost;
 pub(crate) use credits::{Balance, Entry, EntryKind, Issue, Issued};
 pub(crate) use deletion::DeletedName;
 pub(crate) use delivery_rules::{
@@ -24,8 +26,8 @@ pub(crate) use delivery_rules::{
 pub(crate) use failure::{Code, Failure};
 pub(crate) use filter::{Filter, Listed};
 pub(crate) use generation::{
-    Basis, Generation, MissingOutput, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot, StartRequest,
-    Started, WaitReason,
+    Basis, Generation, MissingOutput, Moderation, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot,
+    StartRequest, Started, WaitReason,
 };
 pub(crate) use input::{InputDetails, NamedMedium};
 pub(crate) use models::Pace;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use catalogue::Model;
+use catalogue::{Decimal, Model};
+use domain::id::AccountId;
 use domain::page::{Cursor, Page};
 use jobs::Breaker;
 use uuid::Uuid;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use crate::block_reasons::BlockReasons;
 use crate::error::{Error, Noun};
 use crate::live_catalogue::LiveCatalogue;
+use crate::margins::Margins;
 use crate::model::Pace;
 use crate::store::Store;
 
@@ -18,6 +20,7 @@ use crate::store::Store;
 #[derive(Clone)]
 pub(crate) struct Models {
     catalogue: LiveCatalogue,
+    margins: Margins,
     store: Store,
     block_reasons: BlockReasons,
 }
@@ -25,6 +28,8 @@ pub(crate) struct Models {
 /// A model as it is now.
 pub(crate) struct MeasuredModel {
     pub(crate) model: Arc<Model>,
+    /// What its price is multiplied by for whoever asks.
+    pub(crate) margin: Decimal,
     /// How long its last generations took, where that is known.
     pub(crate) pace: Option<Pace>,
     /// Why its orders wait.
@@ -34,21 +39,25 @@ pub(crate) struct MeasuredModel {
 }
 
 impl Models {
-    pub(crate) fn new(catalogue: LiveCatalogue, store: Store, block_reasons: BlockReasons) -> Self {
-        Self { catalogue, store, block_reasons }
+    pub(crate) fn new(catalogue: LiveCatalogue, margins: Margins, store: Store, block_reasons: BlockReasons) -> Self {
+        Self { catalogue, margins, store, block_reasons }
     }
 
     /// One model.
-    pub(crate) async fn get(&self, name: &str) -> Result<MeasuredModel, Error> {
+    pub(crate) async fn get(&self, account: AccountId, name: &str) -> Result<MeasuredModel, Error> {
         let catalogue = self.catalogue.current();
         let model = catalogue.find(name).filter(|_| !name.is_empty()).ok_or(Error::NotFound(Noun::Model))?;
-        let mut measured = self.measured(std::slice::from_ref(model)).await?;
+        let mut measured = self.measured(account, std::slice::from_ref(model)).await?;
         measured.pop().ok_or(Error::NotFound(Noun::Model))
     }
 
     /// A page of models and the cursor of the next. The cursor is a position: a catalogue that changes between two pages may show a
     /// model twice or not at all.
-    pub(crate) async fn list(&self, page: Page) -> Result<(Vec<MeasuredModel>, Option<Cursor>), Error> {
+    pub(crate) async fn list(
+        &self,
+        account: AccountId,
+        page: Page,
+    ) -> Result<(Vec<MeasuredModel>, Option<Cursor>), Error> {
         let first = page.after.map_or(0, |cursor| usize::try_from(cursor.position).unwrap_or(usize::MAX));
         let catalogue = self.catalogue.current();
         let rest = catalogue.all().get(first..).unwrap_or_default();
@@ -56,14 +65,16 @@ impl Models {
         let shown = &rest[..size.min(rest.len())];
         let next = i32::try_from(first + shown.len()).ok().filter(|_| shown.len() < rest.len());
         let next = next.map(|position| Cursor { position, id: Uuid::nil() });
-        Ok((self.measured(shown).await?, next))
+        Ok((self.measured(account, shown).await?, next))
     }
 
-    async fn measured(&self, models: &[Arc<Model>]) -> Result<Vec<MeasuredModel>, Error> {
+    async fn measured(&self, account: AccountId, models: &[Arc<Model>]) -> Result<Vec<MeasuredModel>, Error> {
         let ids: Vec<_> = models.iter().map(|model| model.id.as_str()).collect();
-        let paces: HashMap<String, Pace> = self.store.paces(&ids).await?.into_iter().collect();
+        let (paces, margin) = tokio::try_join!(self.store.paces(&ids), self.margins.get(account))?;
+        let paces: HashMap<String, Pace> = paces.into_iter().collect();
         let measured = models.iter().map(|model| MeasuredModel {
             model: Arc::clone(model),
+            margin,
             pace: paces.get(&model.id).copied(),
             breaker: self.block_reasons.breaker(model),
             served: self.block_reasons.is_served(model),

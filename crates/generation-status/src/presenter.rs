@@ -3,7 +3,7 @@
 mod inputs;
 
 use bytes::Bytes;
-use catalogue::{File, Line, Order};
+use catalogue::{File, Line, ModerationRule, Order};
 use chassis::links::AssetUrls;
 use domain::id::{AccountId, GenerationId};
 use domain::name::{self, SceneName};
@@ -129,6 +129,12 @@ impl Presenter {
             poster: output.poster.as_ref().map(name::asset_name).unwrap_or_default(),
             poster_url: output.poster_key().map(|key| self.assets.url(account.0, key)).unwrap_or_default(),
             poster_missing_reason: output.poster_missing_reason.clone(),
+            moderation: output.moderation.as_ref().map(|said| api::output::Moderation {
+                provider: said.provider.clone(),
+                flagged: said.flagged,
+                categories: said.categories.clone(),
+                effect: said.effect.clone(),
+            }),
         }
     }
 }
@@ -153,6 +159,15 @@ pub(crate) fn line(line: &Line) -> api::charge::Line {
     }
 }
 
+fn moderation_rule(rule: ModerationRule) -> work::order::ModerationRule {
+    work::order::ModerationRule {
+        at: rule.at,
+        contains: rule.contains.unwrap_or_default(),
+        category: rule.category,
+        effect: rule.effect.map(|effect| effect.as_str().to_owned()).unwrap_or_default(),
+    }
+}
+
 /// What a worker sends to the provider.
 pub(crate) fn order(order: Order) -> work::Order {
     let file = |file: File| work::order::File {
@@ -170,6 +185,7 @@ pub(crate) fn order(order: Order) -> work::Order {
         files: order.files.into_iter().map(file).collect(),
         output: order.output.unwrap_or_default(),
         refusals: order.refusals,
+        moderation: order.moderation.into_iter().map(moderation_rule).collect(),
         output_kinds: order.output_kinds.into_iter().map(|kind| kind.as_str().to_owned()).collect(),
         max_outputs: i32::try_from(order.max_outputs).unwrap_or(i32::MAX),
         max_run_time: order.max_run_ms.and_then(|ms| std::time::Duration::from_millis(ms).try_into().ok()),
@@ -204,7 +220,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::NamedMedium;
+    use crate::model::{Moderation, NamedMedium};
 
     #[test]
     fn no_generation_is_larger_than_it_says() {
@@ -219,6 +235,12 @@ mod tests {
             duration_ms: i64::from(i32::MAX),
             poster: Some([255; 32]),
             poster_missing_reason: "no usable picture".to_owned(),
+            moderation: Some(Moderation {
+                provider: "openrouter".to_owned(),
+                flagged: true,
+                categories: vec!["🎬".repeat(60); 16],
+                effect: "replaced".to_owned(),
+            }),
         };
         let generation = Generation {
             id: GenerationId(id),

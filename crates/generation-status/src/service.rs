@@ -18,6 +18,7 @@ use crate::block_reasons::BlockReasons;
 use crate::bulk::Bulk;
 use crate::cache::CachedGenerations;
 use crate::config::Config;
+use crate::costs;
 use crate::credits::Credits;
 use crate::deletions::Deletions;
 use crate::erasures;
@@ -26,6 +27,7 @@ use crate::generations::Generations;
 use crate::grpc::{
     self, ClaimStreams, CreditsApi, GenerationsApi, ModelsApi, QueuesApi, UsageApi, WebhooksApi, WorkApi,
 };
+use crate::margins::Margins;
 use crate::model::{DELIVERY_JOBS, GENERATION_JOBS};
 use crate::models::Models;
 use crate::presenter::Presenter;
@@ -171,8 +173,15 @@ impl Running {
         let hub = GenerationHub::new(watches::METRICS);
         background(until_stop(watches::feed(hub.clone(), cached.changes(), store.clone()).boxed()));
         let catalogue = generations.catalogue.clone();
-        let generations =
-            Generations::new(catalogue.clone(), store.clone(), cached.clone(), hub.clone(), notifier.clone());
+        let margins = Margins::new(store.clone());
+        let generations = Generations::new(
+            catalogue.clone(),
+            margins.clone(),
+            store.clone(),
+            cached.clone(),
+            hub.clone(),
+            notifier.clone(),
+        );
         let (progress, writer) = Progress::new(store.clone(), generations.clone());
         // It ends by itself when the last handler that could report is gone.
         background(writer.boxed());
@@ -188,6 +197,8 @@ impl Running {
         background(work.clone().run_gauges(stop.clone()).boxed());
         let reconciler = Reconciler::new(store.clone(), generations.clone(), notifier.clone());
         background(reconciler.run(config.work.reconcile_interval, stop.clone()).boxed());
+
+        background(costs::run(store.clone(), config.work.reconcile_interval * 4, stop.clone()).boxed());
 
         background(retention::run(store.clone(), config.retention, stop.clone()).boxed());
 
@@ -228,9 +239,9 @@ impl Running {
                 work,
                 catalogue: catalogue.clone(),
             },
-            CreditsApi { credits: Credits::new(store.clone(), cached.clone()) },
+            CreditsApi { credits: Credits::new(store.clone(), cached.clone()), margins: margins.clone() },
             UsageApi { usages: Usages::new(store.clone()) },
-            ModelsApi { models: Models::new(catalogue, store.clone(), block_reasons) },
+            ModelsApi { models: Models::new(catalogue, margins, store.clone(), block_reasons) },
             QueuesApi { queues, bulk, presenter },
             WebhooksApi { webhooks: Webhooks::new(store, egress, deliveries) },
         );

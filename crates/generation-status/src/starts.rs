@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 
-use catalogue::{Asset, Input, Model};
+use catalogue::{Asset, Decimal, Input, Model, Resolved};
 use chassis::fields::{Fields, Invalid, SCHEMA};
 use domain::id::AccountId;
+use domain::money::Micros;
 use time::OffsetDateTime;
 
 use crate::error::{Error, Noun};
@@ -28,8 +29,8 @@ impl Starts {
         Self { store }
     }
 
-    /// What a request comes to.
-    pub(crate) async fn prepare(&self, request: &StartRequest) -> Result<NewGeneration, Error> {
+    /// What a request comes to for an account with this margin.
+    pub(crate) async fn prepare(&self, request: &StartRequest, margin: Decimal) -> Result<NewGeneration, Error> {
         let account = &request.account;
         let model = request.model.as_ref().map_err(Invalid::clone)?;
         if let Some(day) = model.retire.filter(|_| model.is_retired(OffsetDateTime::now_utc().unix_timestamp())) {
@@ -46,6 +47,10 @@ impl Starts {
             }
             fields.done::<()>(None).err().map_or(Error::NotFound(Noun::Model), Error::from)
         })?;
+        // What is beyond all that can be charged nobody can pay.
+        let beyond = |_| Error::InsufficientCredit { price: Micros::new(i64::MAX) };
+        let terms = resolved.terms.with_margin(margin).map_err(beyond)?;
+        let resolved = Resolved { terms, ..resolved };
         let price = resolved.terms.quote();
         if let Some(max) = request.max_price.filter(|max| price.total > *max) {
             return Err(Error::PriceAboveMax { price: price.total, max });
@@ -55,6 +60,7 @@ impl Starts {
             scene: request.scene,
             model: model.clone(),
             resolved,
+            margin,
             price,
             labels: request.labels.clone(),
             end_user: request.end_user.clone(),

@@ -4,6 +4,7 @@ mod audit;
 mod bulk;
 mod change;
 mod copies;
+mod costs;
 mod credits;
 mod deadlines;
 mod deletions;
@@ -17,6 +18,7 @@ mod forgotten_orders;
 mod generations;
 mod inputs;
 mod job_events;
+mod margins;
 mod models;
 #[cfg(test)]
 mod numbers;

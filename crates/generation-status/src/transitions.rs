@@ -17,7 +17,8 @@ use domain::money::Micros;
 use jobs::{Cause, Retry, RetryDecision, Scope, Symptom};
 
 use crate::model::{
-    Condition, EntryKind, FailedAttempt, Failure, FrozenEntry, OrderPhase, Output, ProviderCharge, WaitReason,
+    Condition, EntryKind, FailedAttempt, Failure, FrozenEntry, ModelCost, OrderPhase, Output, ProviderCharge, Usage,
+    WaitReason,
 };
 
 /// What is known of a generation, read under the locks of its job and its row.
@@ -116,6 +117,17 @@ pub(crate) fn completed(outputs: &[Output], terms: &Terms, run_ms: Option<i64>) 
         outputs: outputs.to_vec(),
         lines: Some(lines),
     }
+}
+
+/// What a completed order cost at its provider, beside what its entry says; `None` where one of the two is not known.
+pub(crate) fn cost_of(model: &str, outputs: &[Output], terms: &Terms, usage: &Usage) -> Option<ModelCost> {
+    let expected = terms.expected_cost(&made(outputs, usage.run_ms))?;
+    Some(ModelCost {
+        model: model.to_owned(),
+        expected_micros: expected.get(),
+        cost_micros: usage.provider_cost_micros?,
+        outputs: i64::try_from(outputs.len()).unwrap_or(i64::MAX),
+    })
 }
 
 /// What the terms count.

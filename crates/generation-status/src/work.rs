@@ -10,6 +10,7 @@ use domain::generation::State;
 use jobs::{ClaimRequest, Lease, LeaseStatus, Listener, Notifier, Retry};
 use tokio_util::sync::CancellationToken;
 
+use crate::costs;
 use crate::crash_points;
 use crate::error::Error;
 use crate::events;
@@ -17,7 +18,7 @@ use crate::generations::Generations;
 use crate::live_catalogue::LiveCatalogue;
 use crate::model::{
     ClaimedWork, Code, Condition, FailedAttempt, Failure, FailureClass, FailureReport, GENERATION_JOBS, Hint, Hinted,
-    Output, ProgressReport, ReapedWork, Suspension, Usage, WaitReason,
+    ModelCost, Output, ProgressReport, ReapedWork, Suspension, Usage, WaitReason,
 };
 use crate::progress::Progress;
 use crate::store::Store;
@@ -171,6 +172,11 @@ impl Work {
         events::usage_reported(&generation, usage);
         self.generations.publish(&generation).await;
         Ok(())
+    }
+
+    /// What each model's orders cost at its provider lately, beside what its entry says.
+    pub(crate) async fn provider_costs(&self) -> Result<Vec<ModelCost>, Error> {
+        self.store.provider_costs(costs::WINDOW).await
     }
 
     /// Ends a failed attempt; returns whether there will be another.

@@ -47,10 +47,10 @@ pub(crate) async fn check_models(providers: &Registry, work: &WorkClient) -> Res
 
 /// Asks a model's provider with one key.
 async fn check_model(asked: Option<Arc<dyn Provider>>, model: RemoteModel) -> ModelCheck {
-    let RemoteModel { name, provider, model } = model;
+    let RemoteModel { name, provider, model, cost } = model;
     let Some(asked) = asked else {
         let detail = "there is no key for its provider here".to_owned();
-        return ModelCheck { model: name, provider, key: String::new(), finding: Finding::KeyMissing, detail };
+        return ModelCheck { model: name, provider, key: String::new(), finding: Finding::KeyMissing, detail, cost };
     };
     let key = asked.key().to_owned();
     let answer = timeout(PROBE_TIMEOUT, asked.probe(&model)).await;
@@ -67,7 +67,7 @@ async fn check_model(asked: Option<Arc<dyn Provider>>, model: RemoteModel) -> Mo
             (finding, format!("{};{said} {}", trouble.detail, trouble.evidence.excerpt))
         }
     };
-    ModelCheck { model: name, provider, key, finding, detail }
+    ModelCheck { model: name, provider, key, finding, detail, cost }
 }
 
 /// Checks all models once, as soon as generation-status says which there are, and logs each that is not as it should be.

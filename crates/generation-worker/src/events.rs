@@ -137,7 +137,7 @@ pub(crate) fn outcome_unreported(work: &Work, provider: &str, error: &Error) {
 
 /// A provider was asked about a model. What is not as it should be is somebody's to mend, before users order.
 pub(crate) fn model_checked(check: &ModelCheck) {
-    let ModelCheck { model, provider, key, finding, detail } = check;
+    let ModelCheck { model, provider, key, finding, detail, cost: _ } = check;
     metrics::MODEL_SERVED.with([model.clone(), key.clone()]).set(f64::from(u8::from(*finding == Finding::Served)));
     if *finding != Finding::Served {
         let provider_key = Some(key.as_str()).filter(|key| !key.is_empty());

@@ -96,6 +96,12 @@ fn check_to_proto(check: ModelCheck) -> proto::work::v1::ModelCheck {
         provider_key: check.key,
         finding: finding.into(),
         detail: check.detail,
+        cost: check.cost.map(|cost| proto::work::v1::ModelCost {
+            expected_micros: cost.expected_micros,
+            cost_micros: cost.cost_micros,
+            outputs: cost.outputs,
+            drifted: cost.drifted,
+        }),
     }
 }
 

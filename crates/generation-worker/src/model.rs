@@ -12,8 +12,8 @@ pub(crate) use check::{Finding, ModelCheck};
 pub use evidence::{Charge, Evidence};
 pub use failure::{Class, Condition, Failure, Reason};
 pub use order::{
-    Abilities, FileForms, Form, Input, InputFile, Made, MediaKind, Order, OrderStatus, Reference, RemoteModel,
-    Stopping, Upload, Usage,
+    Abilities, FileForms, Form, Input, InputFile, Made, MediaKind, ModelCost, Moderation, ModerationRule, Order,
+    OrderStatus, Reference, RemoteModel, Stopping, Upload, Usage,
 };
 pub use trouble::{CallOutcome, Phase, Trouble};
 pub use webhook::{Confirmation, Hinted, NotVerified, Webhook, WebhookEvent};

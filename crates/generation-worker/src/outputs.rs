@@ -84,7 +84,7 @@ impl Outputs {
         made: &Made,
     ) -> Result<Vec<StoredFile>, (Phase, Trouble)> {
         let (mut stored, mut other) = (Vec::new(), None);
-        for address in made.addresses.iter().take(work.order.max_outputs) {
+        for (at, address) in made.addresses.iter().enumerate().take(work.order.max_outputs) {
             let fetched = timeout(self.timeout, self.fetch(provider, reference, address)).await;
             let fetched = fetched.unwrap_or_else(|_| {
                 let detail = format!("the output did not come within {:?}", self.timeout);
@@ -101,7 +101,10 @@ impl Outputs {
                 let name = self.put(downloaded.bytes.clone(), extension).await?;
                 self.register(work.account, &name).await
             };
-            stored.push(file.await.map_err(|trouble| (Phase::Store, trouble))?);
+            let mut file = file.await.map_err(|trouble| (Phase::Store, trouble))?;
+            let said = made.moderation.get(at).cloned().flatten();
+            file.moderation = said.map(|said| (provider.name().to_owned(), said));
+            stored.push(file);
         }
         // A cover beside the video is no output; a cover instead of it is trouble.
         match other {

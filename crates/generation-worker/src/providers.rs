@@ -7,6 +7,7 @@ mod excerpt;
 pub mod fal;
 mod key_set;
 pub mod local;
+mod moderation;
 pub mod openrouter;
 mod outputs;
 mod prices;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use proto::generations::v1::State;
-use provider_double::{Event, Line};
+use provider_double::{Event, FAL_COST_MICROS, Line, OPENROUTER_COST_MICROS, Protocol};
 use sqlx::PgPool;
 
 use self::paid::{Facts, PaidUndelivered};
@@ -66,6 +66,41 @@ struct Row {
     /// Whether its user asked for an end.
     cancelled: bool,
     remote: bool,
+    model: String,
+    prompt: String,
+    /// What its provider said that it cost, in millionths.
+    cost: Option<i64>,
+}
+
+/// Whether an order on the bill is a generation's: by the job that the provider was told, or by its words where it is told of none.
+/// No two generations of a run have the same words.
+pub(crate) fn is_of(line: &Line, generation: &str, prompt: &str) -> bool {
+    match &line.job {
+        Some(job) => generation.trim_start_matches("generations/") == job,
+        None => line.input.as_ref().is_some_and(|input| input["prompt"] == prompt),
+    }
+}
+
+/// The lines of the bill by the generation that they are of, and those that are of none, by what the provider calls the job.
+fn by_generation<'l>(bill: &'l [Line], rows: &[Row]) -> HashMap<String, Vec<&'l Line>> {
+    let mut owners: HashMap<&str, &str> = HashMap::new();
+    for row in rows {
+        owners.extend(row.references.iter().map(|reference| (reference.as_str(), row.name.as_str())));
+    }
+    let by_words: HashMap<&str, &str> = rows.iter().map(|row| (row.prompt.as_str(), row.name.as_str())).collect();
+    let mut lines: HashMap<String, Vec<&Line>> = HashMap::new();
+    for line in bill {
+        let words = line.input.as_ref().and_then(|input| input["prompt"].as_str());
+        if let (None, Some(name)) = (&line.job, words.and_then(|words| by_words.get(words))) {
+            owners.entry(line.order.as_str()).or_insert(name);
+        }
+        let owner = match &line.job {
+            Some(job) => format!("generations/{job}"),
+            None => owners.get(line.order.as_str()).copied().unwrap_or_default().to_owned(),
+        };
+        lines.entry(owner).or_default().push(line);
+    }
+    lines
 }
 
 impl Audit {
@@ -91,11 +126,8 @@ pub(crate) async fn audit(
 ) -> Result<Audit> {
     let mut audit = Audit::default();
     let bill = provider_double::read_bill(bill)?;
-    let mut orders: HashMap<&str, Vec<&Line>> = HashMap::new();
-    for line in &bill {
-        orders.entry(line.job.as_deref().unwrap_or_default()).or_default().push(line);
-    }
     let rows = rows(pool).await?;
+    let mut orders = by_generation(&bill, &rows);
     let known: HashMap<&str, &Row> = rows.iter().map(|row| (row.name.as_str(), row)).collect();
     for (customer, names) in customers.iter().zip(accepted) {
         for name in names.iter().filter(|name| !known.contains_key(name.as_str())) {
@@ -108,11 +140,11 @@ pub(crate) async fn audit(
         }
     }
     for row in &rows {
-        let lines = orders.remove(row.name.trim_start_matches("generations/")).unwrap_or_default();
+        let lines = orders.remove(&row.name).unwrap_or_default();
         audit.generation(row, &lines);
     }
     for (job, lines) in orders {
-        audit.double_submissions.push(format!("{} orders for {job:?}, which is no generation", lines.len()));
+        audit.double_submissions.push(format!("{} lines for {job:?}, which is no generation", lines.len()));
     }
     audit.books(pool).await?;
     Ok(audit)
@@ -140,8 +172,18 @@ impl Audit {
         if row.captures > 1 || row.spent != due {
             self.double_charges.push(format!("{name} was captured {} times, {} in all", row.captures, row.spent));
         }
-        if row.provider_charge == 1 && lines.iter().any(|line| line.event == Event::Charged) {
+        let paid_for = |line: &&Line| line.event == Event::Charged && line.protocol != Protocol::Cog;
+        if row.provider_charge == 1 && lines.iter().any(paid_for) {
             self.contradicted_charges.push(format!("{name} says NOT_CHARGED, and is on the bill"));
+        }
+        let asks = match row.model.as_str() {
+            "by-fal" => Some(FAL_COST_MICROS),
+            "by-openrouter" => Some(OPENROUTER_COST_MICROS),
+            _ => None,
+        };
+        // A cost that could not be read is none; it is never another.
+        if row.cost.is_some() && row.cost != asks {
+            self.ledger.push(format!("{name} cost {:?} at its provider, which asks {asks:?}", row.cost));
         }
         // A setting that the provider does not have is one that a user asked for and does not get.
         for line in lines.iter().filter(|line| !line.dropped.is_empty()) {
@@ -156,7 +198,8 @@ impl Audit {
             end: &format!("{state:?}{reason}"),
             references: &row.references,
         };
-        self.paid_undelivered.add(&facts, lines);
+        let paid: Vec<&Line> = lines.iter().copied().filter(|line| line.protocol != Protocol::Cog).collect();
+        self.paid_undelivered.add(&facts, &paid);
     }
 
     fn orders(&mut self, row: &Row, lines: &[&Line]) {
@@ -177,6 +220,8 @@ impl Audit {
                         unknown += 1;
                     }
                 }
+                // A box of one's own asks for nothing.
+                Event::Charged if line.protocol == Protocol::Cog => {}
                 // Whatever becomes of it after that.
                 Event::Charged => {
                     paid.insert(order);
@@ -191,7 +236,9 @@ impl Audit {
         if unknown > row.unknown {
             self.double_submissions.push(format!("{name} has {unknown} orders that no intent explains"));
         }
-        let made = |line: &&Line| line.event == Event::Charged && !row.references.contains(&line.order);
+        let made = |line: &&Line| {
+            line.event == Event::Charged && line.protocol != Protocol::Cog && !row.references.contains(&line.order)
+        };
         self.given_up += lines.iter().filter(|line| made(line)).count();
         if row.unconfirmed {
             self.unconfirmed += 1;
@@ -244,12 +291,14 @@ async fn rows(pool: &PgPool) -> Result<Vec<Row>> {
                     select substr(output ->> 'asset', 8) from jsonb_array_elements(coalesce(g.outputs::jsonb, '[]')) as output
                 ) as assets,
                 g.error_reason as reason, g.captured_micros as captured, j.state as job, g.model <> 'local-sketch' as remote,
+                g.model, g.prompt, o.provider_cost_micros as cost,
                 g.cancel_time is not null as cancelled,
                 coalesce(l.spent, 0)::bigint as spent, coalesce(l.captures, 0) as captures,
                 coalesce(p.unknown, 0) as unknown, coalesce(p.refs, '{}') as references,
                 exists (select from job_events e where e.job_id = g.id and e.cause = 'SUBMISSION_UNCONFIRMED') as unconfirmed
          from generations g
          left join jobs j on j.id = g.id
+         left join generation_orders o on o.generation_id = g.id
          left join lateral (
              select sum(amount_micros) filter (where book = 'spent') as spent,
                     count(*) filter (where entry = 'capture' and book = 'spent') as captures
@@ -267,8 +316,6 @@ async fn rows(pool: &PgPool) -> Result<Vec<Row>> {
 
 #[cfg(test)]
 mod tests {
-    use provider_double::Protocol;
-
     use super::*;
 
     fn line((order, event): &(&str, Event)) -> Line {
@@ -307,6 +354,9 @@ mod tests {
             unconfirmed: false,
             cancelled: false,
             remote: true,
+            model: "by-replicate".to_owned(),
+            prompt: String::new(),
+            cost: None,
         };
         let (mut audit, lines) = (Audit::default(), lines.iter().map(line).collect::<Vec<_>>());
         audit.orders(&row, &lines.iter().collect::<Vec<_>>());

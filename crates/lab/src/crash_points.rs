@@ -19,7 +19,7 @@ use sqlx::PgPool;
 
 use self::scripts::{Scene, service};
 use crate::Progress;
-use crate::audit::{Audit, audit};
+use crate::audit::{Audit, audit, is_of};
 use crate::cluster::{Cluster, Plan};
 use crate::customer::Customer;
 use crate::folder::folder_of_run;
@@ -136,11 +136,11 @@ async fn settle(scene: &Scene<'_>, provider: &Provider, names: &[String]) -> Res
             (Some(_), None) => unconfirmed_since = Some(Instant::now()),
             // Its webhook had time to come.
             (Some(one), Some(since)) if since.elapsed() > Duration::from_secs(8) => {
-                let job = one.name.trim_start_matches("generations/");
+                let prompt = one.input.as_ref().map(|input| input.prompt.as_str()).unwrap_or_default();
                 let bill = provider_double::read_bill(&provider.bill)?;
                 let mut orders = bill.iter().filter(|line| line.event == Event::Ordered);
-                let order = orders.find(|line| line.job.as_deref() == Some(job)).map(|line| line.order.clone());
-                let cut = one.input.as_ref().is_some_and(|input| input.prompt.contains("[cut"));
+                let order = orders.find(|line| is_of(line, &one.name, prompt)).map(|line| line.order.clone());
+                let cut = prompt.contains("[cut");
                 let found = match order {
                     Some(order) => Resolution::ProviderReference(order),
                     None if cut => Resolution::Failed(ProviderCharge::NotCharged.into()),

@@ -1,4 +1,4 @@
-//! `cargo rushes nemesis`: generations in both protocols while a third of all orders' connections are cut after the provider took them,
+//! `cargo rushes nemesis`: generations in all four protocols while a third of all orders' connections are cut after the provider took them,
 //! the provider does wrong whatever it can and is away now and then, and processes and servers are killed, and workers stopped
 //! beyond their leases, at random; then the provider's bill is joined with the books, and what the customers' receiver was notified
 //! of with both.
@@ -132,7 +132,7 @@ async fn order(customers: &[Customer], options: &Options) -> Result<Vec<Vec<Stri
             let at = number % customers.len();
             let customer = &customers[at];
             let ask = Ask { still: Still::ALL[rng.usize(0..3)], outputs: rng.i32(1..=3) };
-            let name = customer.start(MODELS[rng.usize(0..2)], &format!("harbour {number}"), ask).await?;
+            let name = customer.start(MODELS[rng.usize(0..MODELS.len())], &format!("harbour {number}"), ask).await?;
             if let Ok(mut accepted) = accepted[at].lock() {
                 accepted.push(name.clone());
             }

@@ -6,16 +6,20 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use provider_double::{Outage, Settings};
+use provider_double::{FAL_COST_MICROS, OPENROUTER_COST_MICROS, Outage, Settings};
 use testkit::Process;
 
 use crate::http;
 
 /// The models that it makes, one by each protocol.
-pub(crate) const MODELS: [&str; 2] = ["models/by-replicate", "models/by-fal"];
-/// The same, with their providers and what those call them.
-const REMOTE_NAMES: [(&str, &str, &str); 2] =
-    [("by-replicate", "replicate", "acme/video"), ("by-fal", "fal", "fal-ai/video/text-to-video")];
+pub(crate) const MODELS: [&str; 4] = ["models/by-replicate", "models/by-fal", "models/by-openrouter", "models/by-cog"];
+/// The same, with their providers, what those call them, and what they ask for an order in their currency, where they tell it.
+const REMOTE_NAMES: [(&str, &str, &str, Option<i64>); 4] = [
+    ("by-replicate", "replicate", "acme/video", None),
+    ("by-fal", "fal", "fal-ai/video/text-to-video", Some(FAL_COST_MICROS)),
+    ("by-openrouter", "openrouter", "acme/routed-video", Some(OPENROUTER_COST_MICROS)),
+    ("by-cog", "cog", "gpu", None),
+];
 
 /// A running provider.
 pub(crate) struct Provider {
@@ -34,10 +38,10 @@ impl Provider {
         let listen = SocketAddr::from(([127, 0, 0, 1], testkit::free_port()));
         let mut settings = Settings { listen, ..Settings::new(&bill) };
         let ms = u64::try_from(deadline.as_millis())?;
-        let catalogue = REMOTE_NAMES.map(|(id, provider, model)| entry(id, provider, model, ms)).concat();
+        let catalogue = REMOTE_NAMES.map(|(id, provider, model, cost)| entry((id, provider, model), cost, ms)).concat();
         std::fs::write(&models, catalogue).context("writing the catalogue")?;
         std::fs::write(folder.join("video.json"), schema().to_string()).context("writing the models' schema")?;
-        settings.schemas = REMOTE_NAMES.map(|(_, _, model)| (model.to_owned(), schema())).into();
+        settings.schemas = REMOTE_NAMES.map(|(_, _, model, _)| (model.to_owned(), schema())).into();
         change(&mut settings);
         let file = folder.join("provider.json");
         std::fs::write(&file, serde_json::to_string(&settings)?).context("writing the provider's settings")?;
@@ -54,6 +58,10 @@ impl Provider {
             ("RUSHES_REPLICATE_URL", at("/replicate/v1")),
             ("RUSHES_FAL_USER_ID", "user-of-the-double".to_owned()),
             ("RUSHES_REPLICATE_WEBHOOK_SECRETS", settings.secret.clone()),
+            ("RUSHES_OPENROUTER_KEY", settings.token.clone()),
+            ("RUSHES_OPENROUTER_URL", at("/openrouter/api/v1")),
+            ("RUSHES_COG_TOKEN_GPU", settings.token.clone()),
+            ("RUSHES_COG_URL_GPU", at("/cog/gpu")),
             ("RUSHES_FAL_KEY", settings.token),
             ("RUSHES_FAL_URL", at("/fal")),
             ("RUSHES_FAL_JWKS_URL", at("/fal-keys")),
@@ -61,6 +69,11 @@ impl Provider {
             ("RUSHES_FAL_API_URL", at("/fal-api")),
         ];
         Ok(Self { bill, address: listen, _process: process, environment })
+    }
+
+    /// What the models are called at their providers.
+    pub(crate) fn remote_names() -> Vec<String> {
+        REMOTE_NAMES.iter().map(|(_, _, model, _)| (*model).to_owned()).collect()
     }
 
     /// Begins an outage; says whether the provider was there to hear of it.
@@ -75,7 +88,7 @@ impl Provider {
     }
 }
 
-/// The input that both models take: words, a picture to begin with, and how many videos are made.
+/// The input that all models take: words, a picture to begin with, and how many videos are made.
 fn schema() -> serde_json::Value {
     serde_json::json!({
         "type": "object",
@@ -91,7 +104,11 @@ fn schema() -> serde_json::Value {
 }
 
 /// An entry of the catalogue.
-fn entry(id: &str, provider: &str, model: &str, ms: u64) -> String {
+fn entry((id, provider, model): (&str, &str, &str), cost: Option<i64>, ms: u64) -> String {
+    let cost = cost.map_or_else(String::new, |micros| {
+        let amount = cli::show::credits(micros);
+        format!("cost = [{{ per = \"generation\", rows = [{{ credits = \"{amount}\" }}] }}]\n")
+    });
     format!(
         r#"
 [[model]]
@@ -106,6 +123,6 @@ total_deadline = "{ms}ms"
 map = {{ prompt = "prompt", seed = "seed", outputs = "num_outputs" }}
 media = [{{ role = "FIRST_FRAME", to = "image" }}]
 price = [{{ per = "output", rows = [{{ credits = "0.1" }}] }}]
-"#
+{cost}"#
     )
 }

@@ -39,6 +39,9 @@ pub struct Options {
     /// Where to keep the logs, the bill and the videos; else they go with the run.
     #[arg(long, value_name = "DIRECTORY")]
     logs: Option<PathBuf>,
+    /// Only steps whose title has this.
+    #[arg(long, default_value = "")]
+    step: String,
 }
 
 /// Walks through all steps and prints the page.
@@ -46,7 +49,7 @@ pub async fn run(options: &Options, say: Progress<'_>) -> Result<Exit> {
     let folder = folder_of_run(options.logs.as_deref())?;
     let provider = Provider::start(&folder.path, DEADLINE, |settings| {
         (settings.waits, settings.renders, settings.drip_ms) = ((0, 100), (500, 1_000), 1_000);
-        settings.models = ["acme/video", "fal-ai/video/text-to-video"].map(str::to_owned).to_vec();
+        settings.models = Provider::remote_names();
     })
     .await?;
     let mut more = provider.environment();
@@ -54,6 +57,8 @@ pub async fn run(options: &Options, say: Progress<'_>) -> Result<Exit> {
         // Polls alone: a webhook would tell of an order before its provider can be asked again.
         ("RUSHES_HOOKS_URL", ""),
         ("RUSHES_DOWNLOAD_TIMEOUT", "3s"),
+        // Costs are compared at every fourth round.
+        ("RUSHES_RECONCILE_INTERVAL", "2s"),
     ] {
         more.push((name, value.to_owned()));
     }
@@ -63,7 +68,7 @@ pub async fn run(options: &Options, say: Progress<'_>) -> Result<Exit> {
     let customer = Customer::new(&cluster, 1).await.context("making an account")?;
     let walk = Walk { cluster: &cluster, provider: &provider, pool: &pool, customer: &customer };
     let mut page = PREFACE.to_owned();
-    for step in steps::ALL {
+    for step in steps::ALL.iter().filter(|step| step.title.contains(&options.step)) {
         say(step.title);
         let text = walk.take(step).await.with_context(|| format!("the step {:?}", step.title))?;
         page.push_str(&format!("\n## {}\n\n{text}", step.title));

@@ -144,6 +144,8 @@ impl Chance {
             output,
             file,
             hook,
+            // Never drawn: what is handed out is the same.
+            flagged: asked(prompt, "flagged").is_some(),
         };
         Draw { reception, late, fate }
     }

@@ -20,7 +20,12 @@ pub(crate) fn side_reply(orders: &Orders, request: &ApiRequest) -> Reply {
     }
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     match (&request.method, path.as_slice()) {
-        (&Method::POST, ["storage", "upload", "initiate"]) => orders.uploads().initiate(request, orders.address()),
+        (&Method::POST, ["storage", "upload", "initiate"]) => {
+            orders.uploads().initiate(request, orders.address(), false)
+        }
+        (&Method::POST, ["storage", "upload", "initiate-multipart"]) => {
+            orders.uploads().initiate(request, orders.address(), true)
+        }
         (&Method::GET, ["models", "pricing"]) => {
             let mut query = form_urlencoded::parse(request.query.as_bytes());
             let id = query.find(|(name, _)| name == "endpoint_id").map(|(_, id)| id.into_owned());

@@ -43,5 +43,6 @@ pub use faults::Faults;
 pub use order::{Given, Protocol};
 pub use outages::{Outage, OutageKind};
 pub use png::picture;
+pub use presenters::{FAL_COST_MICROS, OPENROUTER_COST_MICROS};
 pub use receiver::{Received, Receiver};
 pub use settings::{MoreToken, Settings};

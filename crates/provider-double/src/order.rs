@@ -137,6 +137,8 @@ pub(crate) struct Fate {
     pub(crate) output: Option<Output>,
     pub(crate) file: Option<(FileFault, Times)>,
     pub(crate) hook: HookFate,
+    /// Its moderation flags the first output, and hands it out all the same.
+    pub(crate) flagged: bool,
 }
 
 /// What was drawn about an order's webhooks.

@@ -18,6 +18,10 @@ pub(crate) const UNITS: &str = "4.0";
 pub(crate) const UNIT_PRICE: f64 = 0.14;
 /// What OpenRouter asks for a job, in dollars.
 const COST: f64 = 0.5;
+/// What fal asks for an order, in millionths of a dollar: its units at the price of one.
+pub const FAL_COST_MICROS: i64 = 560_000;
+/// What OpenRouter asks for a job, in millionths of a dollar.
+pub const OPENROUTER_COST_MICROS: i64 = 500_000;
 
 /// Replicate's prediction, in answers and webhooks alike.
 pub(crate) fn prediction(order: &Order, address: SocketAddr) -> Value {
@@ -32,6 +36,7 @@ pub(crate) fn prediction(order: &Order, address: SocketAddr) -> Value {
     let (error, logs) = match order.state {
         State::Failed => (json!("CUDA out of memory"), ""),
         State::Invalid => (json!(order.wrong.as_ref().and_then(|wrong| wrong.message.clone())), ""),
+        State::Made if order.fate.flagged => (Value::Null, "step 1\nNSFW content detected. Output 0 was blurred.\n"),
         State::Unsafe(kind) => {
             (safety::replicate(kind), if kind == Safety::Bare { "Moderation: the prompt was flagged\n" } else { "" })
         }
@@ -152,6 +157,16 @@ pub(crate) fn queue_result(order: &Order, address: SocketAddr) -> (u16, Value) {
 }
 
 fn queue_output(order: &Order, address: SocketAddr) -> Value {
+    let mut result = files_of_queue(order, address);
+    // Models of pictures say it of each, others only where they flag one.
+    if order.fate.flagged || order.kind == Kind::Image {
+        let flagged = (0..order.outputs).map(|at| at == 0 && order.fate.flagged);
+        result["has_nsfw_concepts"] = flagged.collect();
+    }
+    result
+}
+
+fn files_of_queue(order: &Order, address: SocketAddr) -> Value {
     let (urls, name) = (urls(order, address), name(order));
     let file = |url: &String| json!({"url": url, "content_type": Format::of(order).content_type()});
     let files = |urls: &[String]| {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::orders::Orders;
 use crate::server::{ApiRequest, FileBody, Reply, read_body};
 use crate::video::{self, Format};
-use crate::{admin, cog, fal, files, openrouter, refusals, replicate};
+use crate::{admin, cog, fal, files, injection, openrouter, refusals, replicate};
 
 /// Answers one request.
 pub(crate) async fn reply(orders: &Arc<Orders>, request: Request<Incoming>) -> Reply {
@@ -33,6 +33,10 @@ pub(crate) async fn reply(orders: &Arc<Orders>, request: Request<Incoming>) -> R
         "replicate" => replicate::reply(orders, &request).await,
         "fal" => fal::reply(orders, &request).await,
         "fal-rest" | "fal-api" => fal::side_reply(orders, &request),
+        // Of many parts one or the other is lost.
+        "fal-put" if request.path.len() > 1 => {
+            injection::unavailable(orders).unwrap_or_else(|| orders.uploads().put(&request, name))
+        }
         "fal-put" => orders.uploads().put(&request, name),
         "uploads" => orders.uploads().reply(name),
         "openrouter" => openrouter::reply(orders, &request).await,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what was uploaded is there, byte by byte, until the double ends; what was only announced is not.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
@@ -15,24 +15,33 @@ use uuid::Uuid;
 use crate::refusals;
 use crate::server::{ApiRequest, FileBody, Reply};
 
+/// The largest file that is taken whole by fal's storage.
+const MAX_WHOLE: usize = 100 << 20;
+/// The smallest part of a file, but for its last.
+const MIN_PART: usize = 5 << 20;
+
 /// What was uploaded, by the names that it was given.
 #[derive(Debug, Default)]
-pub(crate) struct Uploads(Mutex<HashMap<String, Bytes>>);
+pub(crate) struct Uploads {
+    kept: Mutex<HashMap<String, Bytes>>,
+    /// The parts of files that are not whole, by number.
+    parts: Mutex<HashMap<String, BTreeMap<usize, Bytes>>>,
+}
 
 impl Uploads {
     /// Keeps a file under a name.
     fn keep(&self, name: &str, bytes: Bytes) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), bytes);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), bytes);
     }
 
     /// What lies under a name.
     pub(crate) fn get(&self, name: &str) -> Option<Bytes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     /// SHA-256 of everything that was uploaded, sorted.
     pub(crate) fn sha256(&self) -> Vec<String> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut hashes: Vec<_> = kept.values().map(|bytes| hex::encode(Sha256::digest(bytes))).collect();
         hashes.sort_unstable();
         hashes
@@ -55,7 +64,7 @@ impl Uploads {
     }
 
     /// fal's storage: an upload is begun, and says where the file is to be put.
-    pub(crate) fn initiate(&self, request: &ApiRequest, address: SocketAddr) -> Reply {
+    pub(crate) fn initiate(&self, request: &ApiRequest, address: SocketAddr, in_parts: bool) -> Reply {
         let lifecycle = request.headers.get("x-fal-object-lifecycle").and_then(|value| value.to_str().ok());
         let lifecycle: serde_json::Value =
             lifecycle.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -68,16 +77,70 @@ impl Uploads {
             return Reply::Json(422, json!({"detail": "the double wants uploads that run out"}));
         }
         let name = format!("{}-{file_name}", Uuid::now_v7().simple());
+        if in_parts {
+            self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), BTreeMap::new());
+        }
         let put = format!("http://{address}/fal-put/{name}?signature=secret");
         Reply::Json(200, json!({"file_url": Self::url(address, &name), "upload_url": put}))
     }
 
-    /// Where a file of fal's is put, by whoever knows the address.
+    /// Where a file of fal's is put, by whoever knows the address: whole, or below it in parts.
     pub(crate) fn put(&self, request: &ApiRequest, name: &str) -> Reply {
-        if request.method != Method::PUT || request.query != "signature=secret" {
+        if request.query != "signature=secret" {
             return Reply::Json(403, json!({"detail": "Forbidden"}));
         }
-        self.keep(name, request.raw.clone());
+        let below = request.path.get(1).map(String::as_str);
+        match (&request.method, below) {
+            (&Method::PUT, None) if request.raw.len() > MAX_WHOLE => {
+                Reply::Json(413, json!({"detail": "Payload Too Large"}))
+            }
+            (&Method::PUT, None) => {
+                self.keep(name, request.raw.clone());
+                Reply::Json(200, json!({}))
+            }
+            (&Method::PUT, Some(number)) => self.put_part(name, number, &request.raw),
+            (&Method::POST, Some("complete")) => self.complete(name, &request.body["parts"]),
+            _ => Reply::Json(405, json!({"detail": "Method Not Allowed"})),
+        }
+    }
+
+    fn put_part(&self, name: &str, number: &str, bytes: &Bytes) -> Reply {
+        let number = number.parse().ok().filter(|number| (1..=10_000).contains(number));
+        let mut all = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        match (all.get_mut(name), number) {
+            (Some(parts), Some(number)) => {
+                parts.insert(number, bytes.clone());
+                Reply::Json(200, json!({"partNumber": number, "etag": etag(bytes)}))
+            }
+            _ => Reply::Json(404, json!({"detail": "no such upload"})),
+        }
+    }
+
+    /// Makes a file of its parts, if they are named whole, in order and as they came.
+    fn complete(&self, name: &str, named: &serde_json::Value) -> Reply {
+        let refused = |why: &str| Reply::Json(400, json!({"detail": why}));
+        let mut all = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(parts) = all.get(name) else { return refused("no such upload") };
+        let named = named.as_array().map(Vec::as_slice).unwrap_or_default();
+        if named.is_empty() || named.len() != parts.len() {
+            return refused("not every part is named");
+        }
+        let mut whole = Vec::new();
+        for (at, part) in named.iter().enumerate() {
+            let Some(bytes) = parts.get(&(at + 1)).filter(|_| part["partNumber"] == at + 1) else {
+                return refused("the parts are not in their order");
+            };
+            if part["etag"] != etag(bytes) {
+                return refused("a part is not the one that came");
+            }
+            if at + 1 < named.len() && bytes.len() < MIN_PART {
+                return refused("a part is too small");
+            }
+            whole.extend_from_slice(bytes);
+        }
+        all.remove(name);
+        drop(all);
+        self.keep(name, whole.into());
         Reply::Json(200, json!({}))
     }
 
@@ -88,6 +151,11 @@ impl Uploads {
             None => refusals::no_path(),
         }
     }
+}
+
+/// What a part is called by.
+fn etag(bytes: &Bytes) -> String {
+    hex::encode(&Sha256::digest(bytes)[..16])
 }
 
 /// The bytes of the part called `content`.

@@ -116,6 +116,8 @@ grants! {
     end_users { GenerationStatus: "select, insert, update, delete" }
     provider_calls { GenerationStatus: "select, insert, update, delete" }
     provider_events { GenerationStatus: "select, insert, delete" }
+    provider_costs { GenerationStatus: "select, insert, delete" }
+    provider_cost_alarms { GenerationStatus: "select, insert, delete" }
     model_paces { GenerationStatus: "select, insert, update" }
     model_providers { GenerationStatus: "select, insert, update" }
     webhook_endpoints { GenerationStatus: "select, insert, update, delete" }

@@ -43,6 +43,6 @@ pub use process::Process;
 pub use proxy::{Direction, Proxy};
 pub use redis::Redis;
 pub use round_trips::RoundTrips;
-pub use schema::{ACCOUNT_TABLES, Erased, Exported, Service};
+pub use schema::{ACCOUNT_TABLES, Erased, Exported, MIGRATOR, Service};
 pub use signals::{Signals, unless_ended};
 pub use spans::{Kind, Recorded, Span, Tree};

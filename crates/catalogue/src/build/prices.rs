@@ -3,18 +3,30 @@
 use std::collections::BTreeMap;
 
 use crate::model::Model;
-use crate::price::unpriced;
+use crate::price::{Rule, unpriced};
 use crate::resolve::role_in_rows;
 use crate::schema::shown;
 use crate::setting_name::{AUTO, SettingName};
 use crate::tree::Report;
 
 pub(super) fn check(model: &Model, report: &mut Report<'_, '_>) {
+    check_rules(model, "price", &model.prices, report);
+    // Once is enough for rules that are the same.
+    if model.cost != model.prices {
+        check_rules(model, "cost", &model.cost, report);
+    }
+    let duration = model.setting(SettingName::Duration).filter(|_| model.is_priced(SettingName::Duration));
+    if duration.is_some_and(|duration| duration.can_be_auto() && duration.longest(Some(1.0)).is_none()) {
+        report.fault("price", "depends on the duration, which the model may choose without a maximum");
+    }
+}
+
+fn check_rules(model: &Model, field: &str, rules: &[Rule], report: &mut Report<'_, '_>) {
     let mut allowed = BTreeMap::new();
     let mut sound = true;
-    for (n, rule) in model.prices.iter().enumerate() {
+    for (n, rule) in rules.iter().enumerate() {
         for (m, row) in rule.rows.iter().enumerate() {
-            let place = format!("price[{n}].rows[{m}].when");
+            let place = format!("{field}[{n}].rows[{m}].when");
             for (name, asked) in &row.when {
                 let Some(values) = values_of(model, name) else {
                     report.fault(
@@ -41,15 +53,11 @@ pub(super) fn check(model: &Model, report: &mut Report<'_, '_>) {
     {
         allowed.entry(SettingName::Fps.as_str().to_owned()).or_default();
     }
-    for (n, rule) in model.prices.iter().enumerate() {
+    for (n, rule) in rules.iter().enumerate() {
         if let Some(why) = unpriced(std::slice::from_ref(rule), &allowed) {
             let why = why.strip_prefix("rule 1 ").unwrap_or(&why).to_owned();
-            report.fault(&format!("price[{n}]"), why);
+            report.fault(&format!("{field}[{n}]"), why);
         }
-    }
-    let duration = model.setting(SettingName::Duration).filter(|_| model.is_priced(SettingName::Duration));
-    if duration.is_some_and(|duration| duration.can_be_auto() && duration.longest(Some(1.0)).is_none()) {
-        report.fault("price", "depends on the duration, which the model may choose without a maximum");
     }
 }
 

@@ -15,6 +15,7 @@ const MAX_PRICE_MICROS: i64 = 1_000_000_000_000_000;
 const MAX_ATTEMPTS: i32 = 20;
 const MAX_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3600);
 const MAX_REMOTE_NAME_CHARACTERS: usize = 200;
+const MAX_MODERATION: usize = 8;
 const MAX_REFUSALS: usize = 50;
 /// How long a pattern of a refusal is, in characters: a shorter one would be found in words that refuse nothing.
 const REFUSAL_CHARACTERS: std::ops::RangeInclusive<usize> = 4..=200;
@@ -75,12 +76,35 @@ fn check_answers(entry: &Entry, local: bool, fields: &mut Fields<'_, '_>) {
             format!("must be at most {MAX_REFUSALS} texts of {min} to {max} characters, without spaces around them");
         fields.fault("refusals", should);
     }
+    check_moderation(entry, local, fields);
     match &entry.output.at {
         Some(_) if local => fields.fault("output", "must be left out, since the provider is local".to_owned()),
         Some(at) if !pointer_is_valid(at) => {
             fields.fault("output", "must be a JSON pointer such as /video/url or /1".to_owned());
         }
         _ => {}
+    }
+}
+
+fn check_moderation(entry: &Entry, local: bool, fields: &mut Fields<'_, '_>) {
+    if local && !entry.moderation.is_empty() {
+        fields.fault("moderation", "must be left out, since the provider is local".to_owned());
+    } else if entry.moderation.len() > MAX_MODERATION {
+        fields.fault("moderation", format!("must have at most {MAX_MODERATION} places"));
+    }
+    for (n, rule) in entry.moderation.iter().enumerate() {
+        if !pointer_is_valid(&rule.at) {
+            fields
+                .fault(&format!("moderation[{n}].at"), "must be a JSON pointer such as /has_nsfw_concepts".to_owned());
+        }
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        if !(1..=60).contains(&rule.category.len()) || !rule.category.chars().all(plain) {
+            fields.fault(&format!("moderation[{n}].category"), "must be 1 to 60 of a-z, 0-9, '-' and '_'".to_owned());
+        }
+        if rule.contains.as_ref().is_some_and(|text| !REFUSAL_CHARACTERS.contains(&text.chars().count())) {
+            let (min, max) = (REFUSAL_CHARACTERS.start(), REFUSAL_CHARACTERS.end());
+            fields.fault(&format!("moderation[{n}].contains"), format!("must be a text of {min} to {max} characters"));
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::date::Date;
 use crate::price::{Decimal, Rule};
 use crate::setting_name::SettingName;
-use crate::{Kind, MediaKind, Role};
+use crate::{Kind, MediaKind, ModerationRule, Role};
 
 /// The longest prompt of a model whose schema has no limit, in characters.
 pub(crate) const MAX_PROMPT_CHARACTERS: u32 = 20_000;
@@ -46,6 +46,7 @@ pub(crate) struct Entry {
     pub(crate) files: Vec<String>,
     pub(crate) output: Output,
     pub(crate) price: Vec<Rule>,
+    pub(crate) cost: Cost,
     pub(crate) markup: Option<Decimal>,
     pub(crate) sizes: BTreeMap<String, Sizes>,
     pub(crate) rules: Vec<FieldRule>,
@@ -54,6 +55,7 @@ pub(crate) struct Entry {
     pub(crate) total_deadline: Duration,
     pub(crate) max_run: Option<Duration>,
     pub(crate) refusals: Vec<String>,
+    pub(crate) moderation: Vec<ModerationRule>,
     pub(crate) prompt_characters: Option<u32>,
     /// The price of a model without rows.
     pub(crate) price_micros: Option<i64>,
@@ -61,6 +63,18 @@ pub(crate) struct Entry {
     pub(crate) reference_assets: Option<u32>,
     /// Whether a model without a schema takes a seed.
     pub(crate) seed: Option<bool>,
+}
+
+/// What the provider itself asks for an order.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Cost {
+    /// It is not compared.
+    #[default]
+    Unknown,
+    /// The rates of `price`, before the markup.
+    Price,
+    /// These.
+    Rules(Vec<Rule>),
 }
 
 /// Which field of the provider carries a common one, and how.

@@ -17,4 +17,5 @@ pub(super) struct Draft<'a> {
     pub(super) files: Vec<String>,
     pub(super) hidden: Vec<(String, String)>,
     pub(super) output: Output,
+    pub(super) moderation: Vec<(String, &'static str)>,
 }

@@ -55,6 +55,31 @@ impl Output {
     }
 }
 
+/// Names of fields in which results say whether outputs were flagged, with what they are flagged as.
+const MODERATION: [(&str, &str); 5] = [
+    ("has_nsfw_concepts", "nsfw"),
+    ("nsfw_content_detected", "nsfw"),
+    ("nsfw_detected", "nsfw"),
+    ("nsfw", "nsfw"),
+    ("moderation_flagged", "moderation"),
+];
+
+/// The fields in which a result says whether outputs were flagged, as pointers into the whole answer, and what as.
+pub(super) fn moderation(document: &Document) -> Vec<(String, &'static str)> {
+    let Some(properties) = properties(document) else { return Vec::new() };
+    // Where the answer is more than the result.
+    let within = if matches!(document.provider, Provider::Replicate | Provider::Cog) { "/output" } else { "" };
+    let says = |schema: &Value| {
+        let Some(schema) = schema.as_object() else { return false };
+        field::branches(schema).into_iter().any(|node| {
+            let items = node.get("items").and_then(Value::as_object);
+            field::has_type(node, "boolean") || items.is_some_and(|items| field::has_type(items, "boolean"))
+        })
+    };
+    let found = MODERATION.iter().filter(|(name, _)| properties.get(*name).is_some_and(says));
+    found.map(|(name, category)| (format!("{within}/{name}"), *category)).collect()
+}
+
 /// Whether a field of a result is an object, or a list of them: a text by an unknown name is no address.
 fn is_object(schema: &Value) -> bool {
     let Some(schema) = schema.as_object() else { return false };

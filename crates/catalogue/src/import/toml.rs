@@ -44,6 +44,15 @@ pub(super) fn entry(draft: &Draft) -> String {
     } else {
         line(&mut out, "output", &format!("{{ {} }}", output.join(", ")));
     }
+    if !draft.moderation.is_empty() {
+        let places = draft.moderation.iter();
+        let places = places.map(|(at, category)| format!("{{ at = {}, category = {} }}", text(at), text(category)));
+        line(&mut out, "moderation", &list(&places.collect::<Vec<_>>()));
+    }
+    if !draft.document.prices.is_empty() {
+        // What is imported is what the provider asks.
+        line(&mut out, "cost", &text("price"));
+    }
     map(&mut out, &draft.settings);
     for slot in &draft.media {
         slot_table(&mut out, slot);

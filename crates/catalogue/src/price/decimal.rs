@@ -24,6 +24,9 @@ impl Decimal {
     /// One.
     pub const ONE: Self = Self(ONE);
 
+    /// The largest number that can be written: beyond all that can be charged.
+    pub const MAX: Self = Self(1_000_000_000_000_000 * ONE - 1);
+
     /// A whole number.
     #[must_use]
     pub const fn whole(number: u64) -> Self {

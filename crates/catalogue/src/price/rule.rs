@@ -65,3 +65,14 @@ pub struct Facts {
     /// The prompt's length.
     pub characters: u32,
 }
+
+impl Rule {
+    /// The rule at so many times its rates and minimum, each rounded up to 10⁻¹² credits as [`super::Terms::with_margin`] does; those that
+    /// are beyond what can be charged stay beyond it.
+    #[must_use]
+    pub fn with_margin(&self, factor: Decimal) -> Self {
+        let times = |credits: Decimal| credits.checked_mul(factor).unwrap_or(Decimal::MAX);
+        let row = |row: &Row| Row { when: row.when.clone(), credits: times(row.credits) };
+        Self { rows: self.rows.iter().map(row).collect(), minimum: self.minimum.map(times), ..self.clone() }
+    }
+}

@@ -50,7 +50,7 @@ pub fn terms(rules: &[Rule], facts: &Facts) -> Result<Terms, Unpriced> {
         return Err(Unpriced::NoRules);
     }
     let parts = rules.iter().enumerate().map(|(index, rule)| part(index + 1, rule, facts)).collect::<Result<_, _>>()?;
-    let terms = Terms { parts };
+    let terms = Terms { parts, cost: Vec::new() };
     terms.priced(|part| part.max_quantity).ok_or(Unpriced::TooLarge)?;
     Ok(terms)
 }
@@ -127,6 +127,15 @@ impl Terms {
         self.priced(|part| part.max_quantity).unwrap_or_else(Price::beyond)
     }
 
+    /// What the provider should have asked for what was made, in millionths of its currency; `None` where the entry does not say.
+    #[must_use]
+    pub fn expected_cost(&self, made: &Made) -> Option<Micros> {
+        if self.cost.is_empty() || made.outputs.is_empty() {
+            return None;
+        }
+        sum(&self.cost, |part| part.made(made)).map(|price| price.total)
+    }
+
     /// What the order costs, by what was made: never more than the quote, and nothing where nothing was made.
     ///
     /// Outputs count as their stored files are. Where a file does not tell its length or size, or the provider not its time, what
@@ -148,7 +157,7 @@ impl Terms {
         let part = |part: &Part| {
             Ok(Part { rate: times(part.rate)?, minimum: part.minimum.map(times).transpose()?, ..part.clone() })
         };
-        let terms = Self { parts: self.parts.iter().map(part).collect::<Result<_, _>>()? };
+        let terms = Self { parts: self.parts.iter().map(part).collect::<Result<_, _>>()?, cost: self.cost.clone() };
         terms.priced(|part| part.max_quantity).ok_or(Unpriced::TooLarge)?;
         Ok(terms)
     }
@@ -163,19 +172,24 @@ impl Terms {
 
     /// The price with these counts, or `None` beyond what can be charged.
     fn priced(&self, quantity: impl Fn(&Part) -> Decimal) -> Option<Price> {
-        let mut lines = Vec::with_capacity(self.parts.len());
-        let mut sum = Decimal::ZERO;
-        for part in &self.parts {
-            let quantity = quantity(part);
-            if quantity.is_zero() {
-                continue;
-            }
-            let credits = part.rate.checked_mul(quantity)?.max(part.minimum.unwrap_or_default());
-            sum = sum.checked_add(credits)?;
-            lines.push(Line { per: part.per, quantity, unit_price: part.rate, credits });
-        }
-        Some(Price { lines, total: Micros::new(sum.micros_up()?) })
+        sum(&self.parts, quantity)
     }
+}
+
+/// The sum of parts with these counts, or `None` beyond what can be charged.
+fn sum(parts: &[Part], quantity: impl Fn(&Part) -> Decimal) -> Option<Price> {
+    let mut lines = Vec::with_capacity(parts.len());
+    let mut total = Decimal::ZERO;
+    for part in parts {
+        let quantity = quantity(part);
+        if quantity.is_zero() {
+            continue;
+        }
+        let credits = part.rate.checked_mul(quantity)?.max(part.minimum.unwrap_or_default());
+        total = total.checked_add(credits)?;
+        lines.push(Line { per: part.per, quantity, unit_price: part.rate, credits });
+    }
+    Some(Price { lines, total: Micros::new(total.micros_up()?) })
 }
 
 impl Price {

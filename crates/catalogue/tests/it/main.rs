@@ -3,9 +3,11 @@
 
 mod built_in;
 mod conformance;
+mod costs;
 mod faults;
 mod forms;
 mod legacy;
+mod moderation;
 mod openrouter;
 mod properties;
 mod random;

@@ -7,6 +7,7 @@ use proto::credits::v1::GetCreditAccountRequest;
 use proto::credits::v1::credit_service_client::CreditServiceClient;
 use proto::generations::v1::charge::Line;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
+use proto::generations::v1::output::Moderation;
 use proto::generations::v1::{
     CancelGenerationRequest, DeleteGenerationRequest, Generation, GetGenerationRequest, ListGenerationsRequest, State,
     WaitReason,
@@ -178,6 +179,9 @@ fn write(out: &mut String, generation: &Generation) -> std::fmt::Result {
         } else {
             writeln!(out, "  poster   {}", output.poster_url)?;
         }
+        if let Some(said) = &output.moderation {
+            writeln!(out, "  checked  {}", moderated(said))?;
+        }
     }
     if let Some(error) = &generation.error {
         writeln!(out, "  error    {}", error.message)?;
@@ -199,6 +203,16 @@ fn write(out: &mut String, generation: &Generation) -> std::fmt::Result {
         writeln!(out, "  trace    {trace}")?;
     }
     Ok(())
+}
+
+/// What the provider's own moderation said of an output.
+fn moderated(said: &Moderation) -> String {
+    let Moderation { provider, flagged, categories, effect } = said;
+    match (flagged, effect.as_str()) {
+        (false, _) => format!("by {provider}, and not flagged"),
+        (true, "") => format!("by {provider}: flagged as {}", categories.join(", ")),
+        (true, effect) => format!("by {provider}: flagged as {}, and {effect}", categories.join(", ")),
+    }
 }
 
 /// One line of a price.
@@ -229,4 +243,22 @@ fn line(generation: &Generation) -> String {
     let prompt = generation.input.as_ref().map(|input| show::short(&input.prompt, 60)).unwrap_or_default();
     let percent = generation.progress.as_ref().map_or(0, |progress| progress.percent);
     format!("{:<10} {percent:>3} %  {}  {prompt}\n", show::state(generation.state), generation.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_provider_said_is_a_sentence() {
+        let said = |flagged, effect: &str| Moderation {
+            provider: "fal".to_owned(),
+            flagged,
+            categories: if flagged { vec!["nsfw".to_owned(), "gore".to_owned()] } else { Vec::new() },
+            effect: effect.to_owned(),
+        };
+        assert_eq!(moderated(&said(false, "")), "by fal, and not flagged");
+        assert_eq!(moderated(&said(true, "")), "by fal: flagged as nsfw, gore");
+        assert_eq!(moderated(&said(true, "blurred")), "by fal: flagged as nsfw, gore, and blurred");
+    }
 }

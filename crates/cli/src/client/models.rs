@@ -15,7 +15,7 @@ use proto::models::v1::model_service_client::ModelServiceClient;
 use proto::models::v1::{GetModelRequest, ListModelsRequest, Model};
 use proto::work::v1::model_check::Finding;
 use proto::work::v1::provider_service_client::ProviderServiceClient;
-use proto::work::v1::{CheckModelsRequest, ModelCheck};
+use proto::work::v1::{CheckModelsRequest, ModelCheck, ModelCost};
 
 use crate::client::internal::Internal;
 use crate::client::session::Session;
@@ -88,9 +88,17 @@ async fn check(session: &Session, internal: &Internal) -> Result<Exit> {
     let served = |check: &ModelCheck| check.finding() == Finding::Served;
     let all_served = answer.get_ref().checks.iter().all(served);
     session.show("rushes.work.v1.CheckModelsResponse", answer.get_ref(), |response| {
-        response.checks.iter().map(check_line).collect()
+        let checks = &response.checks;
+        // A model has a line for each key, and its cost one below the last.
+        let last = |at: usize| checks.get(at + 1).is_none_or(|next| next.model != checks[at].model);
+        let lines = checks.iter().enumerate().map(|(at, check)| {
+            let cost = check.cost.as_ref().filter(|cost| cost.drifted && last(at));
+            check_line(check) + &cost.map(cost_line).unwrap_or_default()
+        });
+        lines.collect()
     })?;
-    Ok(if all_served { Exit::Done } else { Exit::Refused })
+    let drifted = answer.get_ref().checks.iter().any(|check| check.cost.is_some_and(|cost| cost.drifted));
+    Ok(if all_served && !drifted { Exit::Done } else { Exit::Refused })
 }
 
 fn check_line(check: &ModelCheck) -> String {
@@ -105,6 +113,18 @@ fn check_line(check: &ModelCheck) -> String {
     // The key's public name begins with the provider's.
     let asked = if check.provider_key.is_empty() { &check.provider } else { &check.provider_key };
     format!("{:<32} {asked:<20} {found}\n", check.model)
+}
+
+/// What a model costs beside what its entry says.
+fn cost_line(cost: &ModelCost) -> String {
+    let ModelCost { expected_micros, cost_micros, outputs, .. } = *cost;
+    let part = (cost_micros as f64 / expected_micros.max(1) as f64 - 1.0) * 100.0;
+    let (seen, expected) = (show::credits(cost_micros), show::credits(expected_micros));
+    format!(
+        "  COSTS {:.0} % {}: its provider asked {seen} for {outputs} outputs of the last day, and the entry's cost is {expected}\n",
+        part.abs(),
+        if part > 0.0 { "MORE" } else { "LESS" },
+    )
 }
 
 /// Lists models.

@@ -7,8 +7,8 @@ use anyhow::Result;
 use clap::Subcommand;
 use proto::accounts::v1 as accounts;
 use proto::accounts::v1::account_service_client::AccountServiceClient;
-use proto::credits::v1::GrantCreditsRequest;
 use proto::credits::v1::credit_service_client::CreditServiceClient;
+use proto::credits::v1::{GetMarginRequest, GrantCreditsRequest, SetMarginRequest};
 use uuid::Uuid;
 
 use crate::client::export;
@@ -70,6 +70,13 @@ pub enum Account {
         /// The same name once more.
         #[arg(long, value_name = "ACCOUNT")]
         confirm: String,
+    },
+    /// Show or set what the catalogue's prices are multiplied by for an account; what was started keeps its price.
+    Margin {
+        /// accounts/….
+        account: String,
+        /// 1.15 for 15 % more than the catalogue has, 0.9 for a tenth less, 1 for its prices; without it, the margin is shown.
+        margin: Option<String>,
     },
     /// Write down all that is the account's of the key, as lines of JSON.
     Export {
@@ -160,6 +167,16 @@ impl Account {
                 let mut client = AccountServiceClient::new(session.gateway()?);
                 let answer = client.erase_account(request).await.map_err(failed)?;
                 session.show("rushes.accounts.v1.Account", answer.get_ref(), described)
+            }
+            Self::Margin { account, margin } => {
+                let mut client = CreditServiceClient::new(session.gateway()?);
+                let answer = match margin {
+                    Some(margin) => client.set_margin(session.request(SetMarginRequest { account, margin })?).await,
+                    None => client.get_margin(session.request(GetMarginRequest { account })?).await,
+                };
+                session.show("rushes.credits.v1.Margin", answer.map_err(failed)?.get_ref(), |margin| {
+                    format!("{} pays {} times the catalogue's prices\n", margin.account, margin.margin)
+                })
             }
             Self::Export { output } => export::run(session, output).await,
         }

@@ -153,6 +153,84 @@ video                            fal        CHANGED: 4 in all, 2 by which orders
     assert_eq!((code, error.as_str()), (3, "error: models.toml has no model other\n"));
 }
 
+/// A box of one's own answers its `/openapi.json` so often, with this token or none.
+fn box_that_answers(input: Value, times: usize, token: &'static str) -> (String, std::thread::JoinHandle<()>) {
+    let schemas = json!({"components": {"schemas": {
+        "Input": {"type": "object", "properties": input},
+        "Output": {"type": "string", "format": "uri"}}}});
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        for stream in listener.incoming().take(times) {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            let request = String::from_utf8(request).unwrap();
+            let known = token.is_empty() || request.contains(&format!("authorization: Bearer {token}\r\n"));
+            let (status, body) =
+                if known { ("200 OK", schemas.to_string()) } else { ("401 Unauthorized", "{}".to_owned()) };
+            let head =
+                format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+            stream.write_all(head.as_bytes()).unwrap();
+        }
+    });
+    (address, server)
+}
+
+#[test]
+fn boxes_are_reached_and_their_drift_is_found_by_their_own_documents() {
+    let folder = Folder::new("boxes");
+    let prompt = json!({"prompt": {"type": "string"}});
+    let steps =
+        |max: u32| json!({"prompt": {"type": "string"}, "steps": {"type": "integer", "minimum": 1, "maximum": max}});
+    let (big, big_server) = box_that_answers(steps(50), 1, "big-token");
+    let (small, small_server) = box_that_answers(prompt.clone(), 2, "");
+    let environment = |big: &str| {
+        vec![
+            ("RUSHES_COG_URL_BIG_GPU", big.to_owned()),
+            ("RUSHES_COG_TOKEN_BIG_GPU", "big-token".to_owned()),
+            ("RUSHES_COG_URL", small.clone()),
+        ]
+    };
+    let rushes = |environment: &[(&str, String)], args: &[&str]| {
+        let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let Output { status, stdout, stderr } = rushes_in(&folder.0, args, &environment);
+        (status.code().unwrap(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
+    };
+    for model in ["big-gpu", "small"] {
+        let (code, said) = rushes(&environment(&big), &["models", "import", "cog", model]);
+        assert_eq!(code, 0, "{said}");
+        folder.write(
+            "models.toml",
+            &format!(
+                "{}  [[model.price]]\n  per = \"output\"\n  rows = [{{ credits = \"0.1\" }}]\n",
+                folder.read("models.toml")
+            ),
+        );
+    }
+    big_server.join().unwrap();
+    let (big, big_server) = box_that_answers(steps(30), 1, "big-token");
+    let (code, said) = rushes(&environment(&big), &["models", "check", "--catalogue", "models.toml"]);
+    assert_eq!(code, 6, "{said}");
+    let line =
+        |head: &str| said.lines().find(|line| line.starts_with(head)).unwrap_or_else(|| panic!("{head}: {said}"));
+    assert!(line("big-gpu").contains("CHANGED: 1 in all, 1 by which orders may be refused"), "{said}");
+    assert!(said.contains("! steps"), "{said}");
+    assert!(line("small").ends_with("as stored"), "{said}");
+    for server in [big_server, small_server] {
+        server.join().unwrap();
+    }
+    // A box that is gone is said to be, and is no drift.
+    let (code, said) =
+        rushes(&environment(&big), &["models", "check", "--catalogue", "models.toml", "--model", "big-gpu"]);
+    assert_eq!(code, 5, "{said}");
+    assert!(said.contains("NOT COMPARED: cog cannot be reached at http://127.0.0.1:"), "{said}");
+}
+
 #[test]
 fn each_mistake_has_its_sentence() {
     let folder = Folder::new("mistakes");

@@ -1,5 +1,8 @@
 //! The handlers of CreditService.
 
+use std::ops::RangeInclusive;
+
+use catalogue::Decimal;
 use chassis::fields::Fields;
 use chassis::request::actor::Actor;
 use domain::id::{AccountId, GenerationId};
@@ -14,11 +17,14 @@ use super::fields::{parse_page, parse_reason};
 use super::request::authenticated;
 use crate::credits::Credits;
 use crate::error::Error;
+use crate::margins::Margins;
 use crate::model::{Balance, Entry, EntryKind, Issue};
 use crate::presenter::{line, timestamp};
 
 /// How much one grant or adjustment may move at most: a billion credits.
 const MAX_ISSUE_MICROS: i64 = 1_000_000_000_000_000;
+/// What prices may be multiplied by; the table has the same limits.
+const MARGINS: RangeInclusive<Decimal> = Decimal::thousandths(1)..=Decimal::whole(1000);
 /// The listing that page tokens of entries belong to.
 const ENTRIES: &str = "creditAccount/entries";
 
@@ -26,6 +32,7 @@ const ENTRIES: &str = "creditAccount/entries";
 #[derive(Clone)]
 pub(crate) struct CreditsApi {
     pub(crate) credits: Credits,
+    pub(crate) margins: Margins,
 }
 
 #[tonic::async_trait]
@@ -69,6 +76,33 @@ impl CreditService for CreditsApi {
         let balance = self.credits.issue(account, adjustment, request_id, &Actor::of(&request)).await?;
         Ok(Response::new(to_proto(balance)))
     }
+
+    async fn get_margin(&self, request: Request<api::GetMarginRequest>) -> Result<Response<api::Margin>, Status> {
+        let mut fields = Fields::default();
+        let account = fields.take("account", AccountId::from_name(&request.get_ref().account));
+        let account = fields.done(account)?;
+        Ok(Response::new(margin_to_proto(account, self.margins.get(account).await?)))
+    }
+
+    async fn set_margin(&self, request: Request<api::SetMarginRequest>) -> Result<Response<api::Margin>, Status> {
+        let (account, margin) = parse_margin(request.get_ref())?;
+        self.margins.set(account, margin, &Actor::of(&request)).await?;
+        Ok(Response::new(margin_to_proto(account, margin)))
+    }
+}
+
+fn parse_margin(request: &api::SetMarginRequest) -> Result<(AccountId, Decimal), Error> {
+    let mut fields = Fields::default();
+    let account = fields.take("account", AccountId::from_name(&request.account));
+    let margin = fields.take("margin", request.margin.parse::<Decimal>());
+    if margin.is_some_and(|margin| !MARGINS.contains(&margin)) {
+        fields.wrong("margin", format_args!("must be {} to {}", MARGINS.start(), MARGINS.end()));
+    }
+    Ok(fields.done(account.zip(margin))?)
+}
+
+fn margin_to_proto(account: AccountId, margin: Decimal) -> api::Margin {
+    api::Margin { account: account.name(), margin: margin.to_string() }
 }
 
 fn parse_grant(request: &api::GrantCreditsRequest) -> Result<(AccountId, Issue, Uuid), Error> {

@@ -31,7 +31,7 @@ impl ModelService for ModelsApi {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
         let page = parse_page(&mut fields, account, LISTING, request.page_size, &request.page_token);
-        let (models, next) = self.models.list(fields.done(page)?).await?;
+        let (models, next) = self.models.list(account, fields.done(page)?).await?;
         Ok(Response::new(api::ListModelsResponse {
             models: models.into_iter().map(to_proto).collect(),
             next_page_token: next.map(|cursor| page::token(account, LISTING, cursor)).unwrap_or_default(),
@@ -39,12 +39,12 @@ impl ModelService for ModelsApi {
     }
 
     async fn get_model(&self, request: Request<api::GetModelRequest>) -> Result<Response<api::Model>, Status> {
-        let (_, request) = authenticated(request)?;
-        Ok(Response::new(to_proto(self.models.get(&request.name).await?)))
+        let (account, request) = authenticated(request)?;
+        Ok(Response::new(to_proto(self.models.get(account, &request.name).await?)))
     }
 }
 
-fn to_proto(MeasuredModel { model, pace, breaker, served }: MeasuredModel) -> api::Model {
+fn to_proto(MeasuredModel { model, margin, pace, breaker, served }: MeasuredModel) -> api::Model {
     let unavailability = match breaker {
         Some(breaker) => Some(api::model::Unavailability {
             reason: parse_cause(&breaker.cause).into(),
@@ -60,7 +60,8 @@ fn to_proto(MeasuredModel { model, pace, breaker, served }: MeasuredModel) -> ap
     api::Model {
         name: model_name(&model.id),
         provider: model.provider.as_str().to_owned(),
-        price_micros: model.default_terms().quote().total.get(),
+        // One beyond all that can be charged cannot be ordered.
+        price_micros: model.default_terms().with_margin(margin).map_or(i64::MAX, |terms| terms.quote().total.get()),
         input_limits: Some(api::model::InputLimits {
             prompt_characters: number(model.prompt_characters()),
             reference_assets: number(model.max_media(Role::Reference)),
@@ -87,7 +88,7 @@ fn to_proto(MeasuredModel { model, pace, breaker, served }: MeasuredModel) -> ap
         settings: settings.filter(|setting| !elsewhere(setting.name)).map(setting_to_proto).collect(),
         media: model.slots.iter().map(slot_to_proto).collect(),
         parameters_schema: model.parameters_schema(),
-        prices: model.prices.iter().map(price_to_proto).collect(),
+        prices: model.prices_at(margin).iter().map(price_to_proto).collect(),
         retire_time: model.retire.map(|day| prost_types::Timestamp { seconds: day.unix_seconds(), nanos: 0 }),
     }
 }

@@ -17,11 +17,12 @@ use uuid::Uuid;
 
 use super::claims::ClaimStreams;
 use super::key_names::parse_key;
+use crate::costs::has_drifted;
 use crate::error::Error;
 use crate::live_catalogue::LiveCatalogue;
 use crate::model::{
-    Condition, Confirmation, FailureClass, FailureReport, Hint, Hinted, Output, ProgressReport, ProviderCharge,
-    Suspension, Trouble, Usage,
+    Condition, Confirmation, FailureClass, FailureReport, Hint, Hinted, ModelCost, Moderation, Output, ProgressReport,
+    ProviderCharge, Suspension, Trouble, Usage,
 };
 use crate::presenter::model_name;
 use crate::work::Work;
@@ -35,6 +36,8 @@ const MAX_TEXT_CHARACTERS: usize = 1_000;
 const MAX_NAME_CHARACTERS: usize = 60;
 /// How many outputs one generation may have.
 const MAX_OUTPUTS: usize = 16;
+/// How many things an output may be flagged as.
+const MAX_CATEGORIES: usize = 16;
 /// The longest pause that a provider may ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
@@ -188,10 +191,16 @@ impl WorkService for WorkApi {
     ) -> Result<Response<api::ListRemoteModelsResponse>, Status> {
         let models = self.catalogue.current();
         let remote = models.all().iter().filter(|model| model.provider != Provider::Local);
+        // Which models there are is known without the database.
+        let costs = self.work.provider_costs().await.unwrap_or_else(|error| {
+            tracing::debug!(error = &error as &dyn std::error::Error, "what models cost cannot be read");
+            Vec::new()
+        });
         let models = remote.map(|model| api::RemoteModel {
             model: model_name(&model.id),
             provider: model.provider.as_str().to_owned(),
             remote_name: model.remote_name.clone(),
+            cost: costs.iter().find(|cost| cost.model == model.id).map(cost_to_proto),
         });
         Ok(Response::new(api::ListRemoteModelsResponse { models: models.collect() }))
     }
@@ -250,6 +259,15 @@ fn parse_condition(condition: api::ProviderCondition) -> Option<Condition> {
         api::ProviderCondition::AccountRefused => Some(Condition::AccountRefused),
         api::ProviderCondition::Outage => Some(Condition::Outage),
         api::ProviderCondition::Misconfigured => Some(Condition::Misconfigured),
+    }
+}
+
+fn cost_to_proto(cost: &ModelCost) -> api::ModelCost {
+    api::ModelCost {
+        expected_micros: cost.expected_micros,
+        cost_micros: cost.cost_micros,
+        outputs: cost.outputs,
+        drifted: has_drifted(cost),
     }
 }
 
@@ -317,6 +335,12 @@ fn parse_output(fields: &mut Fields, field: &str, made: &api::MadeOutput) -> Opt
         fields.wrong(format!("{field}.extension"), "must be a file ending without a dot, such as mp4");
     }
     let duration = message.duration.unwrap_or_default();
+    let moderation = message.moderation.map(|said| Moderation {
+        provider: said.provider.chars().take(MAX_NAME_CHARACTERS).collect(),
+        flagged: said.flagged,
+        categories: said.categories.iter().take(MAX_CATEGORIES).map(|category| clean_stage(category)).collect(),
+        effect: clean_stage(&said.effect),
+    });
     sha256.zip(poster).map(|(sha256, poster)| Output {
         sha256,
         extension: extension.clone(),
@@ -327,6 +351,7 @@ fn parse_output(fields: &mut Fields, field: &str, made: &api::MadeOutput) -> Opt
         duration_ms: duration.seconds.saturating_mul(1_000).saturating_add(i64::from(duration.nanos) / 1_000_000),
         poster,
         poster_missing_reason: message.poster_missing_reason,
+        moderation,
     })
 }
 

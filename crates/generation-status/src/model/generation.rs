@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use catalogue::{Line, Model, Price, Resolved};
+use catalogue::{Decimal, Line, Model, Price, Resolved};
 use chassis::fields::Invalid;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
 use domain::money::Micros;
 use domain::name::SceneName;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -139,6 +140,8 @@ pub(crate) struct Generation {
 const FIXED_BYTES: usize = 960;
 /// What an output has besides its texts: names, numbers and addresses.
 const OUTPUT_BYTES: usize = 896;
+/// What a field has besides its text.
+const FIELD_BYTES: usize = 3;
 /// What a line of a price has at most.
 const LINE_BYTES: usize = 144;
 
@@ -167,6 +170,20 @@ pub(crate) struct Output {
     pub(crate) duration_ms: i64,
     pub(crate) poster: Option<[u8; 32]>,
     pub(crate) poster_missing_reason: String,
+    /// What the provider's moderation said of it, where it said something.
+    pub(crate) moderation: Option<Moderation>,
+}
+
+/// What a provider's own moderation said of an output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Moderation {
+    pub(crate) provider: String,
+    pub(crate) flagged: bool,
+    #[serde(default)]
+    pub(crate) categories: Vec<String>,
+    /// Empty where it is not known.
+    #[serde(default)]
+    pub(crate) effect: String,
 }
 
 /// Why an output cannot complete a generation.
@@ -179,7 +196,11 @@ pub(crate) struct MissingOutput {
 
 impl Output {
     fn max_bytes(&self) -> usize {
-        OUTPUT_BYTES + self.mime_type.len() + self.poster_missing_reason.len()
+        let said = self.moderation.as_ref().map_or(0, |said| {
+            let categories = said.categories.iter().map(|category| category.len() + FIELD_BYTES).sum::<usize>();
+            said.provider.len() + said.effect.len() + categories + 4 * FIELD_BYTES
+        });
+        OUTPUT_BYTES + self.mime_type.len() + self.poster_missing_reason.len() + said
     }
 
     /// Compares the output that a worker reports with the size of the account's stored asset, if there is one. A completion
@@ -241,6 +262,8 @@ pub(crate) struct NewGeneration {
     pub(crate) model: Arc<Model>,
     /// The input, with the order and the price's terms that are frozen with it.
     pub(crate) resolved: Resolved,
+    /// What the terms were multiplied by: it starts only while its account has this margin.
+    pub(crate) margin: Decimal,
     /// What is held.
     pub(crate) price: Price,
     pub(crate) labels: BTreeMap<String, String>,

@@ -120,7 +120,7 @@ impl Store {
             // The letter first: of two concurrent calls the second waits here and then finds it closed.
             let taken = jobs::close_dead_letter(tx, account, id.0, note).await?;
             let started = match begin(tx, GenerationId::new(), new, self.limits.open).await {
-                Ok(Started::New(_)) | Err(Error::InsufficientCredit { .. }) if !taken => {
+                Ok(Started::New(_)) | Err(Error::InsufficientCredit { .. } | Error::OtherMargin { .. }) if !taken => {
                     return Err(Error::NotFound(Noun::DeadLetter));
                 }
                 started => started?,

@@ -12,7 +12,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
-use crate::model::{Failure, Generation, InputDetails, OrderPhase, Output};
+use crate::model::{Failure, Generation, InputDetails, Moderation, OrderPhase, Output};
 use crate::transitions::Facts;
 use crate::transitions::deadlines::JobFacts;
 use crate::transitions::suspensions::{Shown, SuspendedFacts};
@@ -50,6 +50,8 @@ pub(super) struct StoredOutput {
     poster: Option<String>,
     #[serde(default)]
     poster_missing_reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    moderation: Option<Moderation>,
 }
 
 impl From<&Output> for StoredOutput {
@@ -64,6 +66,7 @@ impl From<&Output> for StoredOutput {
             duration_ms: output.duration_ms,
             poster: output.poster.as_ref().map(name::asset_name),
             poster_missing_reason: output.poster_missing_reason.clone(),
+            moderation: output.moderation.clone(),
         }
     }
 }
@@ -82,6 +85,7 @@ impl TryFrom<StoredOutput> for Output {
             duration_ms: stored.duration_ms,
             poster: stored.poster.as_deref().map(name::asset).transpose()?,
             poster_missing_reason: stored.poster_missing_reason,
+            moderation: stored.moderation,
         })
     }
 }

@@ -84,7 +84,7 @@ impl Store {
 
     /// Whether [`Store::start`] would succeed now.
     pub(crate) async fn check_start(&self, new: &NewGeneration) -> Result<(), Error> {
-        let query = sqlx::query_as::<_, (bool, bool, bool)>(
+        let query = sqlx::query_as::<_, (bool, bool, bool, bool)>(
             "select exists (
                  select from scenes s join projects p on p.account_id = s.account_id and p.id = s.project_id
                  where s.account_id = $1 and s.project_id = $2 and s.id = $3
@@ -93,19 +93,20 @@ impl Store {
                  select from credit_accounts where account_id = $1 and available_micros >= $4
              ), exists (
                  select from credit_accounts where account_id = $1 and open_count >= $5
-             )",
+             ), coalesce((select margin from credit_accounts where account_id = $1), 1) = $6::numeric",
         )
         .bind(new.account.0)
         .bind(new.scene.project.0)
         .bind(new.scene.scene.0)
         .bind(new.price.total.get())
-        .bind(self.limits.open);
+        .bind(self.limits.open)
+        .bind(new.margin.to_string());
         let run = async |connection: &mut PgConnection| query.fetch_one(connection).await;
-        let (scene, credit, full) = self.pools.read.run("check_start", run).await?;
-        if scene && credit && !full {
+        let (scene, credit, full, priced) = self.pools.read.run("check_start", run).await?;
+        if scene && credit && !full && priced {
             return self.check_end_user(new.account, &new.end_user, new.price.total).await;
         }
-        Err(refusal(new, scene, full.then_some(self.limits.open)))
+        Err(refusal(new, scene, full.then_some(self.limits.open), priced))
     }
 }
 
@@ -135,12 +136,13 @@ pub(super) async fn begin(
     Ok(started)
 }
 
-/// Why a generation cannot be started, by what was found of its scene and the account's limit.
-fn refusal(new: &NewGeneration, scene: bool, full: Option<i32>) -> Error {
-    match (scene, full) {
-        (false, _) => Error::NotFound(Noun::Scene),
-        (true, Some(max)) => Error::AccountConcurrency { max },
-        (true, None) => Error::InsufficientCredit { price: new.price.total },
+/// Why a generation cannot be started, by what was found of its scene, the account's limit and its margin.
+fn refusal(new: &NewGeneration, scene: bool, full: Option<i32>, priced: bool) -> Error {
+    match (scene, full, priced) {
+        (false, ..) => Error::NotFound(Noun::Scene),
+        (true, Some(max), _) => Error::AccountConcurrency { max },
+        (true, None, false) => Error::OtherMargin { price: new.price.total },
+        (true, None, true) => Error::InsufficientCredit { price: new.price.total },
     }
 }
 
@@ -160,11 +162,11 @@ fn job(id: GenerationId, new: &NewGeneration) -> NewJob {
 type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 /// One statement, so that a start costs one round trip and all its checks see one snapshot. `hold` is the step that decides: it
-/// updates the account's row only when scene, credit and limit allow it, and everything after it follows from its row.
+/// updates the account's row only when scene, credit, margin and limit allow it, and everything after it follows from its row.
 /// The row lock also makes concurrent starts of one account wait, so that neither credit nor limit is spent twice.
 /// `locked` checks scene and project once more, under their locks; where they were deleted meanwhile, the caller rolls back.
 ///
-/// It always returns one row: `fresh` is null when nothing was started and nothing was found, and then `scene` and `full` say why.
+/// It always returns one row: `fresh` is null when nothing was started and nothing was found, and then `scene`, `full` and `priced` say why.
 fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
     let Resolved { input, order, terms } = &new.resolved;
     sqlx::query(concat!(
@@ -180,7 +182,7 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
          hold as (
              update credit_accounts
              set available_micros = available_micros - $11, held_micros = held_micros + $11
-             where account_id = $1 and available_micros >= $11 and open_count < $18
+             where account_id = $1 and available_micros >= $11 and margin = $25::numeric and open_count < $18
                and exists (select from scene)
              returning account_id
          ),
@@ -221,6 +223,7 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
         ")
          select exists (select from scene) and exists (select from hold) = exists (select from locked) as scene,
                 exists (select from credit_accounts where account_id = $1 and open_count >= $18) as full,
+                coalesce((select margin from credit_accounts where account_id = $1), 1) = $25::numeric as priced,
                 g.fresh, g.request_sha256, g.delete_time is not null as deleted, ",
         columns!(),
         " from (select 1) as always
@@ -250,13 +253,16 @@ fn start(id: GenerationId, new: &NewGeneration, max_open: i32) -> Query {
     .bind(new.end_user.clone())
     .bind(Json(terms.clone()))
     .bind(new.model.entry_sha256.to_vec())
+    .bind(new.margin.to_string())
 }
 
 fn parse_row(row: &PgRow, new: &NewGeneration, max_open: i32) -> Result<Started, Error> {
-    let read = || -> sqlx::Result<_> { Ok((row.try_get("fresh")?, row.try_get("scene")?, row.try_get("full")?)) };
-    let (fresh, scene, full): (Option<bool>, bool, bool) = read().map_err(postgres::Error::from)?;
+    let read = || -> sqlx::Result<_> {
+        Ok((row.try_get("fresh")?, row.try_get("scene")?, row.try_get("full")?, row.try_get("priced")?))
+    };
+    let (fresh, scene, full, priced): (Option<bool>, bool, bool, bool) = read().map_err(postgres::Error::from)?;
     let Some(fresh) = fresh else {
-        return Err(refusal(new, scene, full.then_some(max_open)));
+        return Err(refusal(new, scene, full.then_some(max_open), priced));
     };
     let generation = Box::new(Generation::from_row(row).map_err(postgres::Error::from)?);
     if fresh {

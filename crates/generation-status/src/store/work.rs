@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::Store;
 use super::change::{change, scene_copy};
+use super::costs::record_cost;
 use super::order_keys::give_keys;
 use super::orders::record_usage;
 use super::outputs::require_outputs;
@@ -26,7 +27,7 @@ use crate::model::{
     Usage, WaitReason,
 };
 use crate::transitions::{
-    AttemptEnd, AttemptOutcome, attempt_decided, attempt_failed, completed, released, reportable,
+    AttemptEnd, AttemptOutcome, attempt_decided, attempt_failed, completed, cost_of, released, reportable,
 };
 
 /// How often a settlement is run when it conflicts with another transaction: a conflict has written nothing.
@@ -217,7 +218,11 @@ pub(super) async fn complete_attempt(
     let held = jobs::complete(tx, lease).await?;
     require_outputs(tx, held.account, outputs).await?;
     let terms = record_usage(tx, held.account, lease.job, usage).await?;
-    end_locked(tx, held.account, lease.job, &completed(outputs, &terms, usage.run_ms)).await
+    let generation = end_locked(tx, held.account, lease.job, &completed(outputs, &terms, usage.run_ms)).await?;
+    if let Some(cost) = cost_of(&generation.model, outputs, &terms, usage) {
+        record_cost(tx, &cost).await?;
+    }
+    Ok(generation)
 }
 
 /// Ends a failed attempt, for the job and for its generation.

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod audit;
+mod backfill;
 mod binary;
 mod bulk;
 mod cancels;
 mod cluster;
+mod costs;
 mod credits;
 mod deletion;
 mod end_users;
@@ -14,8 +16,10 @@ mod erasures;
 mod events;
 mod faults;
 mod filters;
+mod margins;
 mod mended_entries;
 mod models;
+mod moderation;
 mod orders;
 mod own_writes;
 mod plans;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use generation_status::LiveCatalogue;
+use generation_status::{Config, LiveCatalogue};
 use proto::generations::v1::charge::Line;
 use proto::generations::v1::media::Role;
 use proto::generations::v1::{
@@ -79,8 +79,17 @@ impl Folder {
     }
 
     pub(crate) async fn cluster(&self) -> Cluster {
+        self.cluster_with(|_| {}).await
+    }
+
+    /// A cluster with this catalogue and other settings besides.
+    pub(crate) async fn cluster_with(&self, change: impl FnOnce(&mut Config)) -> Cluster {
         let file = self.file();
-        Cluster::with(move |config| config.generations.catalogue = open(&file)).await
+        Cluster::with(move |config| {
+            config.generations.catalogue = open(&file);
+            change(config);
+        })
+        .await
     }
 }
 

@@ -67,6 +67,7 @@ fn parse_file(response: RegisterOutputResponse, extension: &str) -> Option<Store
         poster: thumbnail.asset,
         poster_url: thumbnail.url,
         poster_missing_reason: response.poster_missing_reason,
+        moderation: None,
     })
 }
 

@@ -26,7 +26,9 @@ use self::messages::{
     trouble_to_proto, usage_to_proto,
 };
 use crate::error::Error;
-use crate::model::{Completion, Confirmation, Failure, Hinted, Lease, Reference, RemoteModel, Suspension, Work};
+use crate::model::{
+    Completion, Confirmation, Failure, Hinted, Lease, ModelCost, Reference, RemoteModel, Suspension, Work,
+};
 use crate::retry_budget::RetryBudget;
 
 /// Its name in errors.
@@ -300,6 +302,12 @@ impl WorkClient {
             name: model.model,
             provider: model.provider,
             model: model.remote_name,
+            cost: model.cost.map(|cost| ModelCost {
+                expected_micros: cost.expected_micros,
+                cost_micros: cost.cost_micros,
+                outputs: cost.outputs,
+                drifted: cost.drifted,
+            }),
         };
         Ok(response.models.into_iter().map(model).collect())
     }

@@ -1,5 +1,7 @@
 //! What was found of a model when its provider was asked about it.
 
+use super::ModelCost;
+
 /// What was found of one model, with one key of its provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ModelCheck {
@@ -11,6 +13,8 @@ pub(crate) struct ModelCheck {
     pub(crate) finding: Finding,
     /// For operators; empty where it is well.
     pub(crate) detail: String,
+    /// What the model's orders cost lately.
+    pub(crate) cost: Option<ModelCost>,
 }
 
 /// What was found.

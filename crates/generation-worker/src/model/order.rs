@@ -24,6 +24,8 @@ pub struct Order {
     pub output: Option<String>,
     /// Words by which the model refuses for safety, beside those that are known of its provider.
     pub refusals: Vec<String>,
+    /// Where the answer says what the provider's moderation thought of the outputs.
+    pub moderation: Vec<ModerationRule>,
     /// What is made; a file of another kind is no output.
     pub output_kinds: Vec<MediaKind>,
     /// How many outputs there may be; more are not fetched.
@@ -188,6 +190,32 @@ pub struct Made {
     pub addresses: Vec<String>,
     /// What it took.
     pub usage: Usage,
+    /// What the provider's moderation said of each output, in their order; fewer where it said nothing of the others.
+    pub moderation: Vec<Option<Moderation>>,
+}
+
+/// A place in an answer at which moderation is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModerationRule {
+    /// A JSON pointer into the whole answer.
+    pub at: String,
+    /// For a text: the words by which it flags the outputs.
+    pub contains: Option<String>,
+    /// What is flagged.
+    pub category: String,
+    /// What the provider does with a flagged output; empty: not known.
+    pub effect: String,
+}
+
+/// What a provider's own moderation said of an output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moderation {
+    /// Whether it flagged the output; false where it looked at it and did not.
+    pub flagged: bool,
+    /// What as.
+    pub categories: Vec<String>,
+    /// What it does with one that it flags; empty: not known.
+    pub effect: String,
 }
 
 /// What an order took at its provider, as far as the provider says it.
@@ -219,4 +247,19 @@ pub struct RemoteModel {
     pub provider: String,
     /// The provider's name for it.
     pub model: String,
+    /// What its orders cost lately, as generation-status knows it; told to operators as it is.
+    pub cost: Option<ModelCost>,
+}
+
+/// What a model's orders cost at its provider, beside what its entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelCost {
+    /// What the entry says, in millionths of the provider's currency.
+    pub expected_micros: i64,
+    /// What the provider says.
+    pub cost_micros: i64,
+    /// How many outputs were made.
+    pub outputs: i64,
+    /// Whether the two differ by too much.
+    pub drifted: bool,
 }

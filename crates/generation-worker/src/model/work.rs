@@ -6,7 +6,7 @@ use domain::id::AccountId;
 use uuid::Uuid;
 
 use super::failure::Condition;
-use super::order::{Order, Reference, Usage};
+use super::order::{Moderation, Order, Reference, Usage};
 
 /// One lease of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,6 +136,8 @@ pub struct StoredFile {
     pub poster_url: String,
     /// Why there is no poster; empty where there is one.
     pub poster_missing_reason: String,
+    /// What the provider's moderation said of it, and which provider.
+    pub moderation: Option<(String, Moderation)>,
 }
 
 /// The result of an order.

@@ -47,8 +47,9 @@ pub(super) struct Api {
     max_answer: usize,
 }
 
-/// A body that is no JSON.
+/// A body that is written by its sender.
 pub(super) struct RawBody {
+    /// Empty: none is said.
     pub(super) content_type: String,
     pub(super) bytes: Bytes,
 }
@@ -257,14 +258,17 @@ impl Api {
         self.answer(operation, request, call).await
     }
 
-    /// Puts a file to where the provider said, without credentials.
-    pub(super) async fn put_file(&self, url: Url, body: RawBody) -> Result<Answer, Trouble> {
-        let call = Operation::Upload.begin(self.provider, &Method::PUT, &url);
-        let request = self.egress.request(Method::PUT, url).map_err(|refused| {
+    /// Sends a file, or what belongs to it, to where the provider said, without credentials.
+    pub(super) async fn send_file(&self, method: Method, url: Url, body: RawBody) -> Result<Answer, Trouble> {
+        let call = Operation::Upload.begin(self.provider, &method, &url);
+        let request = self.egress.request(method, url).map_err(|refused| {
             call.failed("refused");
             Trouble::new(CallOutcome::Unreadable, format!("the address for an upload is not called: {refused}"))
         })?;
-        let request = request.timeout(UPLOAD_TIMEOUT).header(CONTENT_TYPE, body.content_type).body(body.bytes);
+        let mut request = request.timeout(UPLOAD_TIMEOUT).body(body.bytes);
+        if !body.content_type.is_empty() {
+            request = request.header(CONTENT_TYPE, body.content_type);
+        }
         Ok(self.answer(Operation::Upload, request, call).await?)
     }
 

@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::json;
 
 use super::api::{Answer, Api, Operation};
-use super::{outputs, refusals};
+use super::{moderation, outputs, refusals};
 use crate::model::{
     Abilities, CallOutcome, Charge, FileForms, Input, Made, Order, OrderStatus, Reference, Stopping, Trouble, Usage,
 };
@@ -197,7 +197,8 @@ fn parse_prediction(answer: &Answer, order: &Order) -> Result<OrderStatus, Troub
             }
             let seconds = prediction["metrics"]["predict_time"].as_f64();
             let run_time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            Ok(OrderStatus::Done(Made { addresses, usage: Usage { run_time, ..Usage::default() } }))
+            let moderation = moderation::said(&prediction, order, addresses.len());
+            Ok(OrderStatus::Done(Made { addresses, usage: Usage { run_time, ..Usage::default() }, moderation }))
         }
         "failed" => {
             let error = &prediction["error"];
@@ -238,6 +239,7 @@ mod tests {
         let made = Made {
             addresses: vec![data.to_owned()],
             usage: Usage { run_time: Some(Duration::from_millis(4_500)), ..Usage::default() },
+            moderation: vec![None],
         };
         let done = json!({"status": "succeeded", "output": data, "metrics": {"predict_time": 4.5}});
         assert_eq!(read(&done), Ok(OrderStatus::Done(made)));

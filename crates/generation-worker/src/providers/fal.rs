@@ -8,6 +8,8 @@
 //! Invariant: `COMPLETED` says only that there is a result; a result that is an error is a failure. A state that we do not know
 //! is an order at work, and an answer without a state says nothing.
 
+mod uploads;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,15 +17,15 @@ use bytes::Bytes;
 use domain::provider::Provider;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use super::api::{Answer, Api, Operation, RawBody};
+use super::api::{Answer, Api, Operation};
 use super::key_set::KeySet;
 use super::prices::Prices;
-use super::{outputs, refusals};
+use super::{moderation, outputs, refusals};
 use crate::hook_addresses::HookAddresses;
 use crate::model::{
     Abilities, CallOutcome, Charge, FileForms, Input, InputFile, Made, NotVerified, Order, OrderStatus, Reference,
@@ -33,8 +35,6 @@ use crate::provider::{self, Pieces};
 use crate::{config, events, signatures};
 
 const NAME: &str = Provider::Fal.as_str();
-/// How long an uploaded file is kept, in the header of the call that begins it.
-const LIFECYCLE: HeaderName = HeaderName::from_static("x-fal-object-lifecycle");
 /// For how long an uploaded file is there.
 const UPLOAD_LASTS: Duration = Duration::from_secs(24 * 3_600);
 /// What a result was counted as, in the header of its answer.
@@ -119,33 +119,15 @@ impl provider::Provider for Fal {
         }
     }
 
-    /// <https://docs.fal.ai/documentation/model-apis/fal-cdn>; uploads of more than 90 MB come in parts, and are not made here.
+    /// <https://docs.fal.ai/documentation/model-apis/fal-cdn>; it names no limit for uploads in parts.
     fn file_forms(&self) -> FileForms {
-        FileForms { max_data: 256 << 10, max_upload: 90 << 20, link: true }
+        FileForms { max_data: 256 << 10, max_upload: 512 << 20, link: true }
     }
 
-    /// An upload in two steps, as `libs/client/src/storage.ts` of fal's client has it, for a day.
+    /// For a day, as fal's own client does it: whole, or in parts where the file is larger than that client sends whole.
     fn upload<'a>(&'a self, _: &'a Order, file: &'a InputFile, bytes: Bytes) -> BoxFuture<'a, Result<Upload, Trouble>> {
         async move {
-            let mut url = self.rest.url(["storage", "upload", "initiate"]);
-            url.query_pairs_mut().append_pair("storage_type", "fal-cdn-v3");
-            let body = json!({ "file_name": file.name.to_string(), "content_type": file.mime_type });
-            let lifecycle = json!({ "expiration_duration_seconds": UPLOAD_LASTS.as_secs() }).to_string();
-            let headers = HeaderValue::try_from(lifecycle).map(|value| (LIFECYCLE, value)).into_iter().collect();
-            let answer = self.rest.call_with(Operation::Upload, Method::POST, url, Some(&body), headers).await?;
-            if !answer.status.is_success() {
-                return Err(answer.upload_trouble());
-            }
-            let places = answer.json();
-            let place = |name: &str| Url::parse(places[name].as_str()?).ok();
-            let (Some(address), Some(target)) = (place("file_url"), place("upload_url")) else {
-                return Err(answer.trouble(CallOutcome::Unreadable));
-            };
-            let file = RawBody { content_type: file.mime_type.clone(), bytes };
-            let put = self.rest.put_file(target, file).await?;
-            if !put.status.is_success() {
-                return Err(put.upload_trouble());
-            }
+            let address = uploads::upload(&self.rest, file, bytes, UPLOAD_LASTS).await?;
             Ok(Upload { address: address.into(), lasts: UPLOAD_LASTS })
         }
         .boxed()
@@ -283,7 +265,8 @@ fn parse_result(answer: &Answer, order: &Order) -> Result<OrderStatus, Trouble> 
         if addresses.is_empty() {
             return Err(answer.trouble(CallOutcome::OutputMissing));
         }
-        return Ok(OrderStatus::Done(Made { addresses, usage: parse_usage(answer) }));
+        let moderation = moderation::said(&body, order, addresses.len());
+        return Ok(OrderStatus::Done(Made { addresses, usage: parse_usage(answer), moderation }));
     }
     let detail = &body["detail"];
     let kind = body["error_type"].as_str().or_else(|| detail[0]["type"].as_str()).unwrap_or_default();
@@ -371,7 +354,8 @@ mod tests {
     #[test]
     fn a_result_with_a_video_is_done_and_one_without_is_not() {
         let address = "https://v3.fal.media/x.mp4".to_owned();
-        let done = Ok(OrderStatus::Done(Made { addresses: vec![address.clone()], usage: Usage::default() }));
+        let made = Made { addresses: vec![address.clone()], moderation: vec![None], ..Made::default() };
+        let done = Ok(OrderStatus::Done(made));
         assert_eq!(read(200, &json!({"video": {"url": address}}).to_string()), done);
         assert_eq!(read(200, &json!({"videos": [{"url": address}]}).to_string()), done);
         assert_eq!(read(200, &json!(address).to_string()), done);

@@ -43,7 +43,6 @@ pub use self::drawing::{DrawError, Drawing, Drawn, draw};
 pub use self::input::SketchInput;
 use crate::model::{
     Abilities, CallOutcome, Charge, Evidence, Input, Made, MediaKind, Order, OrderStatus, Reference, Stopping, Trouble,
-    Usage,
 };
 use crate::provider::{self, Pieces};
 
@@ -154,7 +153,7 @@ impl provider::Provider for Local {
                 Some(State::Working { percent, stage }) => Ok(OrderStatus::Working { percent, stage }),
                 Some(State::Done(outputs)) => {
                     let addresses = (0..outputs.len()).map(|at| at.to_string()).collect();
-                    Ok(OrderStatus::Done(Made { addresses, usage: Usage::default() }))
+                    Ok(OrderStatus::Done(Made { addresses, ..Made::default() }))
                 }
                 Some(State::Failed(error @ DrawError::File { .. })) => Err(refused(error.to_string())),
                 Some(State::Failed(error)) => {

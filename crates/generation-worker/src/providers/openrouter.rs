@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::api::{Answer, Api, Operation};
-use super::{outputs, refusals};
+use super::{moderation, outputs, refusals};
 use crate::model::{
     Abilities, CallOutcome, Charge, FileForms, Input, Made, Order, OrderStatus, Reference, Stopping, Trouble, Usage,
 };
@@ -67,7 +67,8 @@ impl OpenRouter {
             "in_progress" => Ok(working()),
             "completed" => {
                 let addresses = self.addresses(&job, order, reference);
-                Ok(OrderStatus::Done(Made { addresses, usage: parse_usage(&job) }))
+                let moderation = moderation::said(&job, order, addresses.len());
+                Ok(OrderStatus::Done(Made { addresses, usage: parse_usage(&job), moderation }))
             }
             "failed" if refusals::is_safety(&job["error"], &order.refusals) => said(CallOutcome::SafetyRefused),
             "failed" => said(CallOutcome::Failed(Charge::Unknown)),
@@ -224,8 +225,9 @@ mod tests {
     #[tokio::test]
     async fn the_documented_states_are_understood_and_any_other_is_work() {
         let done = |addresses: &[&str], cost_micros| {
-            let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
-            Ok(OrderStatus::Done(Made { addresses, usage: Usage { cost_micros, ..Usage::default() } }))
+            let addresses: Vec<_> = addresses.iter().map(|address| (*address).to_owned()).collect();
+            let moderation = vec![None; addresses.len()];
+            Ok(OrderStatus::Done(Made { addresses, usage: Usage { cost_micros, ..Usage::default() }, moderation }))
         };
         let (stored, own) =
             ("https://storage.test/v.mp4?sig=1", "https://openrouter.ai/api/v1/videos/job-1/content?index=0");

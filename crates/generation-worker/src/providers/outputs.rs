@@ -125,6 +125,7 @@ pub(super) mod tests {
             files: Vec::new(),
             output: output.map(str::to_owned),
             refusals: Vec::new(),
+            moderation: Vec::new(),
             output_kinds: vec![kind],
             max_outputs,
             max_run_time: None,

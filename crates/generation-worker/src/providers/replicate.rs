@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::api::{Answer, Api, Operation, RawBody};
-use super::{outputs, refusals};
+use super::{moderation, outputs, refusals};
 use crate::hook_addresses::HookAddresses;
 use crate::model::{
     Abilities, CallOutcome, Charge, FileForms, Input, InputFile, Made, NotVerified, Order, OrderStatus, Reference,
@@ -226,7 +226,8 @@ fn parse_prediction(answer: &Answer, order: &Order) -> Result<OrderStatus, Troub
             // The time that is billed, of a model that is billed by time.
             let seconds = prediction["metrics"]["predict_time"].as_f64();
             let run_time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            Ok(OrderStatus::Done(Made { addresses, usage: Usage { run_time, ..Usage::default() } }))
+            let moderation = moderation::said(&prediction, order, addresses.len());
+            Ok(OrderStatus::Done(Made { addresses, usage: Usage { run_time, ..Usage::default() }, moderation }))
         }
         "failed" => {
             // No code is documented for a refusal; the words of the models that refuse are known.
@@ -284,7 +285,7 @@ mod tests {
         let address = "https://replicate.delivery/x/out.mp4".to_owned();
         let (url, time) = (json!(address), json!("2022-04-26T22:13:06.224088Z"));
         let usage = Usage { run_time: Some(Duration::from_millis(2_500)), ..Usage::default() };
-        let done = Ok(OrderStatus::Done(Made { addresses: vec![address], usage }));
+        let done = Ok(OrderStatus::Done(Made { addresses: vec![address], usage, moderation: vec![None] }));
         assert_eq!(said("starting", Value::Null, Value::Null), Ok(OrderStatus::Waiting { position: None }));
         assert_eq!(said("processing", Value::Null, time.clone()), Ok(working()));
         assert_eq!(said("succeeded", url.clone(), time.clone()), done);

@@ -3,7 +3,7 @@
 use generation_worker::config::{Config, Fal, ProviderKey};
 use generation_worker::providers::Registry;
 use proto::work::v1::model_check::Finding;
-use proto::work::v1::{CheckModelsRequest, RemoteModel};
+use proto::work::v1::{CheckModelsRequest, ModelCost, RemoteModel};
 use provider_double::{Double, Settings};
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -23,6 +23,7 @@ async fn findings(providers: Registry, models: &[(&str, &str)]) -> Vec<(String, 
         model: (*model).to_owned(),
         provider: (*provider).to_owned(),
         remote_name: "acme/video".to_owned(),
+        cost: None,
     };
     cluster.node.state().models = models.iter().map(model).collect();
     let checks = cluster.providers.clone().check_models(CheckModelsRequest {}).await.unwrap().into_inner().checks;
@@ -56,6 +57,23 @@ async fn each_mistake_with_keys_and_models_is_found_before_an_order() {
     let found = findings(Registry::open(&config).unwrap(), &MODELS).await;
     let found: Vec<_> = found.iter().map(|(model, finding, _)| (model.as_str(), *finding)).collect();
     assert_eq!(found, [("models/by-fal", Finding::Unreachable), ("models/by-replicate", Finding::KeyMissing)]);
+}
+
+/// What orders cost is generation-status's to say, and passed on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_model_costs_is_passed_on_with_what_was_found() {
+    let double = double().await;
+    let cluster = Cluster::start(registry(&double, "double-token"), |_| {}).await;
+    let cost = Some(ModelCost { expected_micros: 5, cost_micros: 7, outputs: 9, drifted: true });
+    let model = |model: &str, cost| RemoteModel {
+        model: model.to_owned(),
+        provider: "fal".to_owned(),
+        remote_name: "acme/video".to_owned(),
+        cost,
+    };
+    cluster.node.state().models = vec![model("models/one", cost), model("models/two", None)];
+    let checks = cluster.providers.clone().check_models(CheckModelsRequest {}).await.unwrap().into_inner().checks;
+    assert_eq!(checks.iter().map(|check| check.cost).collect::<Vec<_>>(), [cost, None]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -202,6 +202,7 @@ pub(crate) fn order(provider: &str, model: &str, prompt: &str) -> Order {
         files: Vec::new(),
         output: None,
         refusals: Vec::new(),
+        moderation: Vec::new(),
         output_kinds: vec![MediaKind::Video],
         max_outputs: 1,
         max_run_time: None,

@@ -8,8 +8,8 @@ use chassis::blobs::{Name, Store};
 use chassis::keyring::InternalKeys;
 use chassis::links::{FETCH, FetchLinks, verify_fetch};
 use proto::generations::v1::charge::ProviderCharge;
-use proto::work::v1::{CompleteWorkRequest, FailureClass, Order, ProviderCondition, Work, order};
-use provider_double::{Double, Event, Line, Outage, OutageKind, Settings, read_bill};
+use proto::work::v1::{CompleteWorkRequest, FailureClass, MadeOutput, Order, ProviderCondition, Work, order};
+use provider_double::{Double, Event, Faults, Line, Outage, OutageKind, Settings, read_bill};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -242,6 +242,30 @@ async fn a_file_is_uploaded_once_for_each_provider() {
     }
 }
 
+/// fal takes large files in parts, and now and then one part is lost or refused: it is put again, and what is found is the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_is_uploaded_in_parts() {
+    let setup = Setup::start(None).await;
+    let bytes = (90 << 20) + 12_345;
+    let file = setup.file("/video", "mp4", bytes).await;
+    let sha256 = file.asset["assets/".len()..].to_owned();
+    let mut order = order("fal", "acme/film", &json!({"prompt": "a harbour", "video": null}));
+    order.files = vec![file];
+    setup.double.set_faults(Faults { unavailable: 0.2, ..Faults::default() });
+    let job = setup.cluster.node.queue(|work| work.order = Some(order.clone()));
+    setup.cluster.node.submitted(&job).await;
+    let ordered = setup.lines(Event::Ordered);
+    let given = &ordered[0].given[0];
+    assert_eq!((given.form.as_str(), &given.sha256), ("upload", &sha256));
+    assert_eq!(setup.double.uploads(), std::slice::from_ref(&sha256), "one file, whole");
+    // Where no part arrives there is no file, and no order.
+    setup.double.set_faults(Faults { unavailable: 1.0, ..Faults::default() });
+    order.files = vec![setup.file("/video", "mp4", bytes + 1).await];
+    let failed = setup.cluster.node.failed(&setup.cluster.node.queue(|work| work.order = Some(order))).await;
+    assert_eq!(failed.failure_class(), FailureClass::Unavailable);
+    assert_eq!((setup.lines(Event::Ordered).len(), setup.double.uploads()), (1, vec![sha256]));
+}
+
 /// An upload that fails is no order: nothing is intended, nothing is ordered, and the attempt does not count.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_fails_orders_nothing() {
@@ -347,4 +371,53 @@ async fn a_sketch_is_made_of_files_and_in_several_takes() {
     wrong.files = vec![setup.file("/first_frame", "png", SMALL).await];
     let failed = node.failed(&node.queue(|work| work.order = Some(wrong))).await;
     assert_eq!(failed.reason, "INPUT_SCHEMA_VIOLATION");
+}
+
+/// What was told of each output: by whom, whether it was flagged, as what, and what was done.
+fn moderated(completed: &CompleteWorkRequest) -> Vec<Option<String>> {
+    let told = |made: &MadeOutput| {
+        let said = made.output.as_ref()?.moderation.as_ref()?;
+        Some(format!("{} {} {} {}", said.provider, said.flagged, said.categories.join("+"), said.effect))
+    };
+    completed.outputs.iter().map(told).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_providers_moderation_said_is_delivered_and_nothing_is_made_up() {
+    let setup = Setup::start(None).await;
+    let rule = |at: &str, contains: &str, effect: &str| order::ModerationRule {
+        at: at.to_owned(),
+        contains: contains.to_owned(),
+        category: "nsfw".to_owned(),
+        effect: effect.to_owned(),
+    };
+    let of_each = rule("/has_nsfw_concepts", "", "replaced");
+    let in_logs = rule("/logs", "NSFW content detected", "blurred");
+    for (provider, model, kind, rule, prompt, expected) in [
+        (
+            "fal",
+            "acme/image",
+            "image",
+            &of_each,
+            "a harbour [flagged]",
+            [Some("fal true nsfw replaced"), Some("fal false  ")],
+        ),
+        ("fal", "acme/image", "image", &of_each, "a harbour", [Some("fal false  "), Some("fal false  ")]),
+        // A model that says nothing of it.
+        ("fal", "acme/film", "video", &of_each, "a harbour", [None, None]),
+        ("replicate", "acme/film", "video", &in_logs, "a harbour [flagged]", [Some("replicate true nsfw blurred"); 2]),
+        ("replicate", "acme/film", "video", &in_logs, "a harbour", [None, None]),
+        ("cog", "gpu", "video", &in_logs, "a harbour [flagged]", [Some("cog true nsfw blurred"); 2]),
+        ("openrouter", "acme/film", "video", &of_each, "a harbour [flagged]", [None, None]),
+    ] {
+        let mut order = order(provider, model, &json!({"prompt": prompt, "num_outputs": 2}));
+        order.output_kinds = vec![kind.to_owned()];
+        order.max_outputs = 2;
+        order.moderation = vec![rule.clone()];
+        let told = moderated(&setup.made(order.clone()).await);
+        let told: Vec<_> = told.iter().map(Option::as_deref).collect();
+        assert_eq!(told, expected, "{provider} {model} {prompt}");
+        order.moderation.clear();
+        assert_eq!(moderated(&setup.made(order).await), [None, None], "nobody says where it would stand");
+    }
 }

@@ -212,7 +212,7 @@ async fn what_generation_status_does_not_hear_is_reported_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_provider_says_of_its_use_is_reported() {
     let usage = Usage { run_time: Some(Duration::from_millis(2_500)), cost_micros: Some(560_000), units: "4.0".into() };
-    let made = Made { addresses: vec!["0".to_owned()], usage };
+    let made = Made { addresses: vec!["0".to_owned()], usage, ..Made::default() };
     let cluster = Cluster::start(FakeProvider::new([OrderStatus::Done(made)]).registry(), |_| {}).await;
     let usage = cluster.node.completed(&cluster.node.queue(|_| {})).await.usage.unwrap();
     assert_eq!((usage.provider_cost_micros, usage.provider_units.as_str()), (Some(560_000), "4.0"));

@@ -192,6 +192,7 @@ async fn a_refusal_names_its_key_and_a_check_tries_each() {
         model: name.to_owned(),
         provider: provider.to_owned(),
         remote_name: "acme/video".to_owned(),
+        cost: None,
     };
     setup.cluster.node.state().models = vec![model("models/one", "fal"), model("models/two", "nobody")];
     let checks = setup.cluster.providers.clone().check_models(CheckModelsRequest {}).await.unwrap().into_inner().checks;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use provider_double::{Event, Line};
+use provider_double::{Event, Line, Protocol};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -87,7 +87,9 @@ fn cause(facts: &Facts<'_>, lines: &[&Line], at: usize) -> Cause {
     }
     if !facts.references.contains(order) {
         // Without a webhook that names it nobody can know of it; with one everybody has to.
-        return if faulted("hook-lost") || faulted("hook-no-id") {
+        return if lines[at].protocol == Protocol::OpenRouter {
+            Cause::Provider("unconfirmed, its answer lost, and it sends no webhooks".to_owned())
+        } else if faulted("hook-lost") || faulted("hook-no-id") {
             Cause::Provider("unconfirmed, its answer and its webhook lost".to_owned())
         } else if happened(Event::Notified) {
             Cause::Ours("unconfirmed, although its webhook was accepted".to_owned())
@@ -100,8 +102,6 @@ fn cause(facts: &Facts<'_>, lines: &[&Line], at: usize) -> Cause {
 
 #[cfg(test)]
 mod tests {
-    use provider_double::Protocol;
-
     use super::*;
 
     fn line(order: &str, event: Event) -> Line {

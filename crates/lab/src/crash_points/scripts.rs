@@ -106,7 +106,9 @@ impl Scene<'_> {
                 let mut names = Vec::new();
                 for model in MODELS {
                     let ask = Ask { still: Still::Large, outputs: 2 };
-                    names.push(customer.start(model, "a harbour at dawn", ask).await?);
+                    // A provider that is told nothing of the job is joined with it by its words.
+                    let prompt = format!("a harbour at dawn, {point}, {model}");
+                    names.push(customer.start(model, &prompt, ask).await?);
                 }
                 return Ok(names);
             }

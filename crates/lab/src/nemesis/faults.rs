@@ -108,7 +108,8 @@ pub(super) async fn outages(provider: &Provider, seed: u64, done: &AtomicBool) -
 fn draw(rng: &mut Rng) -> Outage {
     let kinds =
         [OutageKind::Errors, OutageKind::Refused, OutageKind::Locked, OutageKind::Revoked, OutageKind::Throttled];
-    let protocols = [None, Some(Protocol::Replicate), Some(Protocol::Fal)];
+    let protocols =
+        [None, Some(Protocol::Replicate), Some(Protocol::Fal), Some(Protocol::OpenRouter), Some(Protocol::Cog)];
     Outage {
         kind: kinds[rng.usize(0..kinds.len())],
         after_ms: 0,

@@ -19,8 +19,8 @@ use crate::provider::{MODELS, Provider};
 const SHOWS: Duration = Duration::from_secs(120);
 /// How long it may take to go on once the cause is gone: a provider is tried again once a minute at least.
 const GOES_ON: Duration = Duration::from_secs(240);
-/// How often the page is written until it says all that it should.
-const TRIES: usize = 10;
+/// How often the page is written until it says all that it should: which keys a worker has may be known for a minute after its end.
+const TRIES: usize = 90;
 /// How long an outage lasts here. What waits is told that it was an hour.
 const OUTAGE: Duration = Duration::from_secs(40);
 
@@ -37,6 +37,8 @@ pub(super) enum Cause {
     StorageGone,
     /// The file of the video comes a byte a second, for ever.
     Drips,
+    /// The entry of fal's model says another cost than fal asks.
+    Bill,
 }
 
 /// One mistake or mishap.
@@ -116,7 +118,18 @@ pub(super) const ALL: &[Step] = &[
         then: "It is fetched again for an hour, in a slot of its own, and then ends: `OUTPUT_UNAVAILABLE`, charged by the provider and \
                not by us. Whoever does not want to wait ends all of them:",
     },
+    Step {
+        title: "A provider that asks more than it did",
+        cause: Cause::Bill,
+        shows: (State::Completed, WaitReason::Unspecified),
+        says: &["COSTS 40 % MORE", "provider cost drifted"],
+        then: "Nobody was charged other than before: the price is the catalogue's. With the entry's `cost`, and its price, as the provider \
+               has them now, both are as before within a day.",
+    },
 ];
+
+/// How many orders show that a cost has drifted.
+const COSTED: usize = 5;
 
 /// The walk.
 pub(super) struct Walk<'a> {
@@ -218,6 +231,18 @@ impl Walk<'_> {
     async fn begin(&self, cause: Cause) -> Result<()> {
         match cause {
             Cause::Nothing | Cause::Drips => Ok(()),
+            Cause::Bill => {
+                let models = self.cluster.folder.join("models.toml");
+                let cheaper = self.cluster.folder.join("cheaper.toml");
+                std::fs::write(&cheaper, std::fs::read_to_string(models)?.replace("\"0.56\"", "\"0.40\""))?;
+                let cheaper = cheaper.display().to_string();
+                self.restart("generation-status", Some(("RUSHES_MODELS", &cheaper))).await?;
+                for _ in 0..COSTED {
+                    let name = self.customer.start(MODELS[1], "a harbour at dawn", Ask::default()).await?;
+                    self.until(&name, SHOWS, |shown| shown.state() == State::Completed).await?;
+                }
+                Ok(())
+            }
             Cause::Setting(name, value) => self.restart("generation-worker", Some((name, value))).await,
             Cause::ModelGone => {
                 let models = self.cluster.folder.join("models.toml");
@@ -252,6 +277,7 @@ impl Walk<'_> {
                 self.restart("generation-status", None).await?;
                 self.restart("generation-worker", None).await
             }
+            Cause::Bill => self.restart("generation-status", None).await,
             // It ends by itself. Since it began an hour has passed, for all that counts time.
             Cause::Away(_) => {
                 for statement in [

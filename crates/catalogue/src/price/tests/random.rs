@@ -147,6 +147,10 @@ fn a_capture_is_never_more_than_its_quote() {
     for seed in 0..2_000 {
         let random = &mut fastrand::Rng::with_seed(seed);
         let (rules, facts, terms) = priced(random);
+        // As for an account with a margin, that of half of them less than 1.
+        let margin = decimal(random, 2, 12).checked_add(Decimal::thousandths(1)).expect("a margin");
+        let margin = if random.bool() { margin.share(10) } else { margin };
+        let terms = terms.with_margin(margin).expect("terms");
         let quote = terms.quote();
         let made = Made {
             outputs: (0..random.usize(..6)).map(|_| random_output(random)).collect(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use catalogue::{Document, Provider};
 use chassis::egress::{Egress, Reach};
+use chassis::settings::Source;
 use http::{Method, StatusCode};
 use serde_json::Value;
 use url::Url;
@@ -30,21 +31,22 @@ pub(super) struct Keys {
     /// OpenRouter's key; its list is public.
     #[arg(long, env = "RUSHES_OPENROUTER_KEY", hide_env_values = true, value_name = "KEY")]
     openrouter_key: Option<String>,
-    /// The token of a box.
-    #[arg(long, env = "RUSHES_COG_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    /// The token of a box; without it RUSHES_COG_TOKEN_{NAME}, or RUSHES_COG_TOKEN for the box without a name.
+    #[arg(long, value_name = "TOKEN")]
     cog_token: Option<String>,
     #[arg(long, env = "RUSHES_REPLICATE_URL", hide = true, default_value = "https://api.replicate.com/v1")]
     replicate_url: Url,
     #[arg(long, env = "RUSHES_OPENROUTER_URL", hide = true, default_value = "https://openrouter.ai/api/v1")]
     openrouter_url: Url,
-    /// Where a box is, for models of Cog: http://10.0.0.7:5000.
-    #[arg(long, env = "RUSHES_COG_URL", value_name = "URL")]
+    /// Where a box is, for models of Cog: http://10.0.0.7:5000; without it RUSHES_COG_URL_{NAME} by the model's first part, or
+    /// RUSHES_COG_URL.
+    #[arg(long, value_name = "URL")]
     cog_url: Option<Url>,
 }
 
 impl Keys {
     /// Where a model's document is, and what is sent for authorization.
-    fn address(&self, provider: Provider, model: &str) -> Result<(Url, Option<String>)> {
+    fn address(&self, source: &Source, provider: Provider, model: &str) -> Result<(Url, Option<String>)> {
         let beneath = |base: &Url, parts: &mut dyn Iterator<Item = &str>| {
             let mut url = base.clone();
             if let Ok(mut path) = url.path_segments_mut() {
@@ -70,12 +72,8 @@ impl Keys {
                 (beneath(&self.openrouter_url, &mut ["videos", "models"].into_iter()), bearer(&self.openrouter_key))
             }
             Provider::Cog => {
-                let base = self.cog_url.as_ref().ok_or_else(|| {
-                    Failure::new("it is not known where the box is")
-                        .todo("give --cog-url or RUSHES_COG_URL, as http://10.0.0.7:5000")
-                        .exit(Exit::Usage)
-                })?;
-                (beneath(base, &mut ["openapi.json"].into_iter()), bearer(&self.cog_token))
+                let (base, token) = self.cog_box(source, model)?;
+                (beneath(&base, &mut ["openapi.json"].into_iter()), bearer(&token))
             }
             Provider::Local => {
                 let message = "the built-in models have no document anywhere else";
@@ -84,9 +82,32 @@ impl Keys {
         })
     }
 
+    /// Where the box of a model is, and its token: by the flags, else by the settings that generation-worker has it from.
+    fn cog_box(&self, source: &Source, model: &str) -> Result<(Url, Option<String>)> {
+        let name = model.split('/').next().unwrap_or_default().to_ascii_uppercase().replace('-', "_");
+        let wrong = |error: chassis::settings::Error| Failure::new(error.to_string()).exit(Exit::Usage);
+        let read = |suffix: &str| -> Result<(Option<Url>, Option<String>)> {
+            let what = "the address of a box, http://host:5000";
+            let url = source.optional(&format!("RUSHES_COG_URL{suffix}"), what).map_err(wrong)?;
+            Ok((url, source.optional(&format!("RUSHES_COG_TOKEN{suffix}"), "a token").map_err(wrong)?))
+        };
+        let (named, nameless) = (read(&format!("_{name}"))?, read("")?);
+        let (url, token) = match &self.cog_url {
+            Some(url) => (Some(url.clone()), named.1.or(nameless.1)),
+            None if named.0.is_some() => named,
+            None => nameless,
+        };
+        let url = url.ok_or_else(|| {
+            Failure::new("it is not known where the box is")
+                .todo(format!("give --cog-url, RUSHES_COG_URL_{name} or RUSHES_COG_URL, as http://10.0.0.7:5000"))
+                .exit(Exit::Usage)
+        })?;
+        Ok((url, self.cog_token.clone().or(token)))
+    }
+
     /// Fetches a model's document.
     pub(super) async fn fetch(&self, provider: Provider, model: &str) -> Result<Document> {
-        let (url, authorization) = self.address(provider, model)?;
+        let (url, authorization) = self.address(&Source::process(), provider, model)?;
         let Some(published) = get(provider, &url, authorization).await? else {
             return Err(Failure::new(format!("{} knows no model {model}", provider.as_str()))
                 .todo("copy its name from the provider's page of the model")
@@ -213,6 +234,7 @@ mod tests {
 
     #[test]
     fn each_provider_has_its_address() {
+        let none = Source::default();
         let keys = Keys {
             fal_key: None,
             replicate_token: Some("r8_x, r8_y".to_owned()),
@@ -229,11 +251,51 @@ mod tests {
             (Provider::OpenRouter, "a/b", "https://openrouter.ai/api/v1/videos/models"),
             (Provider::Cog, "box", "http://10.0.0.7:5000/openapi.json"),
         ] {
-            assert_eq!(keys.address(provider, model).unwrap().0.as_str(), expected);
+            assert_eq!(keys.address(&none, provider, model).unwrap().0.as_str(), expected);
         }
-        assert!(keys.address(Provider::Local, "local-sketch").is_err());
+        assert!(keys.address(&none, Provider::Local, "local-sketch").is_err());
         let without = Keys { replicate_token: None, cog_url: None, ..keys };
-        assert!(without.address(Provider::Replicate, "a/b").is_err());
-        assert!(without.address(Provider::Cog, "box").is_err());
+        assert!(without.address(&none, Provider::Replicate, "a/b").is_err());
+        assert!(without.address(&none, Provider::Cog, "box").is_err());
+    }
+
+    #[test]
+    fn a_box_is_found_by_its_name_as_the_worker_finds_it() {
+        let keys = |url: Option<&str>, token: Option<&str>| Keys {
+            fal_key: None,
+            replicate_token: None,
+            openrouter_key: None,
+            cog_token: token.map(str::to_owned),
+            replicate_url: Url::parse("https://api.replicate.com/v1").unwrap(),
+            openrouter_url: Url::parse("https://openrouter.ai/api/v1/").unwrap(),
+            cog_url: url.map(|url| Url::parse(url).unwrap()),
+        };
+        let both = Source::of(&[
+            ("RUSHES_COG_URL", "http://any:5000"),
+            ("RUSHES_COG_TOKEN", "any-token"),
+            ("RUSHES_COG_URL_BIG_GPU", "http://big:5000"),
+            ("RUSHES_COG_TOKEN_BIG_GPU", "big-token"),
+            ("RUSHES_COG_URL_BARE", "http://bare:5000"),
+        ]);
+        let at = |keys: &Keys, model: &str| {
+            let (url, token) = keys.address(&both, Provider::Cog, model).unwrap();
+            (url.to_string(), token.unwrap_or_default())
+        };
+        let by_settings = keys(None, None);
+        for (model, url, token) in [
+            ("big-gpu", "http://big:5000/openapi.json", "Bearer big-token"),
+            ("big-gpu/film", "http://big:5000/openapi.json", "Bearer big-token"),
+            ("bare", "http://bare:5000/openapi.json", ""),
+            ("another", "http://any:5000/openapi.json", "Bearer any-token"),
+        ] {
+            assert_eq!(at(&by_settings, model), (url.to_owned(), token.to_owned()), "{model}");
+        }
+        let flagged = keys(Some("http://flag:1"), None);
+        assert_eq!(at(&flagged, "big-gpu"), ("http://flag:1/openapi.json".to_owned(), "Bearer big-token".to_owned()));
+        assert_eq!(at(&flagged, "bare"), ("http://flag:1/openapi.json".to_owned(), "Bearer any-token".to_owned()));
+        assert_eq!(at(&keys(Some("http://flag:1"), Some("own")), "bare").1, "Bearer own");
+        let wrong = Source::of(&[("RUSHES_COG_URL", "10.0.0.7")]);
+        let error = by_settings.address(&wrong, Provider::Cog, "box").unwrap_err().to_string();
+        assert!(error.contains("RUSHES_COG_URL cannot be read"), "{error}");
     }
 }

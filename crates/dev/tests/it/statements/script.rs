@@ -202,6 +202,8 @@ impl Script<'_> {
         self.write("CreditService/GrantCredits", grant).await?;
         let adjust = json!({"account": account, "amountMicros": "-1", "reason": "a test", "requestId": request_id()});
         self.write("CreditService/AdjustCredits", adjust).await?;
+        self.write("CreditService/SetMargin", json!({"account": account, "margin": "1"})).await?;
+        self.read("CreditService/GetMargin", json!({"account": account})).await?;
         self.read("CreditService/GetCreditAccount", json!({})).await?;
         self.read("CreditService/ListCreditEntries", json!({})).await?;
         let limit = json!({"endUser": "ada", "limitMicros": "5000000", "period": "MONTH"});

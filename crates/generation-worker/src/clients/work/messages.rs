@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use domain::id::AccountId;
-use proto::generations::v1::Output;
 use proto::generations::v1::charge::ProviderCharge;
+use proto::generations::v1::{Output, output};
 use proto::work::v1 as wire;
 use uuid::Uuid;
 
 use crate::model::{
-    Charge, Class, Clock, Clocks, Condition, Failure, Form, InputFile, Lease, MediaKind, Order, Reason, Reference,
-    StoredFile, Usage, Work,
+    Charge, Class, Clock, Clocks, Condition, Failure, Form, InputFile, Lease, MediaKind, ModerationRule, Order, Reason,
+    Reference, StoredFile, Usage, Work,
 };
 
 /// The outputs that a result may have.
@@ -91,6 +91,12 @@ pub(super) fn output_to_proto(file: StoredFile) -> wire::MadeOutput {
         poster: file.poster,
         poster_url: file.poster_url,
         poster_missing_reason: file.poster_missing_reason,
+        moderation: file.moderation.map(|(provider, said)| output::Moderation {
+            provider,
+            flagged: said.flagged,
+            categories: said.categories,
+            effect: said.effect,
+        }),
     };
     wire::MadeOutput { output: Some(output), extension: file.extension }
 }
@@ -153,10 +159,20 @@ fn parse_order(key: Uuid, order: wire::Order) -> Option<Order> {
         files: order.files.into_iter().map(parse_file).collect::<Option<_>>()?,
         output: (!order.output.is_empty()).then_some(order.output),
         refusals: order.refusals,
+        moderation: order.moderation.into_iter().map(parse_moderation).collect(),
         output_kinds: order.output_kinds.iter().map(|kind| MediaKind::parse(kind)).collect::<Option<_>>()?,
         max_outputs: usize::try_from(order.max_outputs).ok()?.clamp(1, MAX_OUTPUTS),
         max_run_time: order.max_run_time.map(Duration::try_from).transpose().ok()?,
     })
+}
+
+fn parse_moderation(rule: wire::order::ModerationRule) -> ModerationRule {
+    ModerationRule {
+        at: rule.at,
+        contains: (!rule.contains.is_empty()).then_some(rule.contains),
+        category: rule.category,
+        effect: rule.effect,
+    }
 }
 
 fn parse_file(file: wire::order::File) -> Option<InputFile> {
