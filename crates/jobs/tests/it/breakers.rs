@@ -13,7 +13,7 @@ const OUTAGE: Symptom<'static> =
 
 impl Cluster {
     /// Fails an attempt with a symptom; the job is queued again, and due.
-    async fn trip(&self, lease: Lease, symptom: Symptom<'_>) -> Option<Breaker> {
+    pub(crate) async fn trip(&self, lease: Lease, symptom: Symptom<'_>) -> Option<Breaker> {
         let mut connection = self.connection().await;
         let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
         let opened = jobs::trip(&mut tx, lease, symptom).await.unwrap();
@@ -30,7 +30,7 @@ impl Cluster {
     }
 
     /// Makes the next probe of every open breaker due.
-    async fn probe_now(&self) {
+    pub(crate) async fn probe_now(&self) {
         sqlx::query("update job_breakers set probe_time = now()").execute(&self.pool).await.unwrap();
     }
 
