@@ -138,6 +138,7 @@ pub(super) fn parse_work(work: wire::Work) -> Option<Result<Work, Unreadable>> {
         poll: work.poll,
         polls: work.polls,
         clocks: work.troubles.iter().fold(Clocks::default(), parse_clock),
+        ask_first: work.ask_first,
         cancel_requested: work.cancel_requested,
         traceparent: work.traceparent,
     }))
