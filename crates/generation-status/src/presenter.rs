@@ -9,6 +9,7 @@ use domain::id::{AccountId, GenerationId};
 use domain::name::{self, SceneName};
 use prost::Message as _;
 use prost_types::{Any, Duration, Timestamp};
+use proto::assets::v1::{Poster, PosterImage};
 use proto::generations::v1 as api;
 use proto::google::rpc;
 use proto::work::v1 as work;
@@ -17,7 +18,7 @@ use time::OffsetDateTime;
 use tonic_types::pb::ErrorInfo;
 
 use crate::block_reasons::BlockReasons;
-use crate::model::{Failure, Generation, InputDetails, NewGeneration, Output};
+use crate::model::{Failure, Generation, InputDetails, NewGeneration, Output, Picture};
 
 pub(crate) use inputs::{parse_struct, role_to_proto};
 
@@ -129,6 +130,20 @@ impl Presenter {
             poster: output.poster.as_ref().map(name::asset_name).unwrap_or_default(),
             poster_url: output.poster_key().map(|key| self.assets.url(account.0, key)).unwrap_or_default(),
             poster_missing_reason: output.poster_missing_reason.clone(),
+            pictures: output.pictures.as_ref().map(|pictures| Poster {
+                large: Some(self.picture(account, &pictures.large)),
+                small: Some(self.picture(account, &pictures.small)),
+                thumbhash: pictures.thumbhash.clone(),
+            }),
+        }
+    }
+
+    fn picture(&self, account: AccountId, picture: &Picture) -> PosterImage {
+        PosterImage {
+            asset: name::asset_name(&picture.sha256),
+            url: self.assets.url(account.0, picture.object_key()),
+            width: picture.width,
+            height: picture.height,
         }
     }
 }
@@ -204,11 +219,12 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::NamedMedium;
+    use crate::model::{NamedMedium, Pictures};
 
     #[test]
     fn no_generation_is_larger_than_it_says() {
         let (time, id) = (OffsetDateTime::now_utc(), Uuid::max());
+        let picture = Picture { sha256: [255; 32], width: i32::MAX, height: i32::MAX };
         let output = Output {
             sha256: [255; 32],
             extension: "webm".to_owned(),
@@ -219,6 +235,7 @@ mod tests {
             duration_ms: i64::from(i32::MAX),
             poster: Some([255; 32]),
             poster_missing_reason: "no usable picture".to_owned(),
+            pictures: Some(Pictures { large: picture.clone(), small: picture, thumbhash: vec![255; 30] }),
         };
         let generation = Generation {
             id: GenerationId(id),

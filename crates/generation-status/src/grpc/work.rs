@@ -327,6 +327,8 @@ fn parse_output(fields: &mut Fields, field: &str, made: &api::MadeOutput) -> Opt
         duration_ms: duration.seconds.saturating_mul(1_000).saturating_add(i64::from(duration.nanos) / 1_000_000),
         poster,
         poster_missing_reason: message.poster_missing_reason,
+        // Known from its asset, and not from the worker.
+        pictures: None,
     })
 }
 

@@ -135,10 +135,14 @@ pub(crate) struct Generation {
     pub(crate) retried_from: Option<GenerationId>,
 }
 
+/// What one answer takes of generations: far less than the 4 MiB that clients of gRPC take by default.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// What a generation has in the API besides its texts: names, times and numbers.
 const FIXED_BYTES: usize = 960;
 /// What an output has besides its texts: names, numbers and addresses.
 const OUTPUT_BYTES: usize = 896;
+/// What the pictures of a poster have: names, numbers and addresses.
+const PICTURES_BYTES: usize = 768;
 /// What a line of a price has at most.
 const LINE_BYTES: usize = 144;
 
@@ -154,6 +158,16 @@ impl Generation {
     }
 }
 
+/// How many of these, from the first, one answer takes: at least one, if there is one.
+pub(crate) fn fitting<'g>(generations: impl IntoIterator<Item = &'g Generation>) -> usize {
+    let mut bytes = 0;
+    let fits = generations.into_iter().enumerate().take_while(|(at, generation)| {
+        bytes += generation.max_bytes();
+        *at == 0 || bytes <= MAX_ANSWER_BYTES
+    });
+    fits.count()
+}
+
 /// A video, picture or sound in our own storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Output {
@@ -167,6 +181,31 @@ pub(crate) struct Output {
     pub(crate) duration_ms: i64,
     pub(crate) poster: Option<[u8; 32]>,
     pub(crate) poster_missing_reason: String,
+    /// Those of its registered asset, where that has any.
+    pub(crate) pictures: Option<Pictures>,
+}
+
+/// An output's poster in its own shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pictures {
+    pub(crate) large: Picture,
+    pub(crate) small: Picture,
+    pub(crate) thumbhash: Vec<u8>,
+}
+
+/// A picture in storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Picture {
+    pub(crate) sha256: [u8; 32],
+    pub(crate) width: i32,
+    pub(crate) height: i32,
+}
+
+impl Picture {
+    /// Its object in storage; a poster's pictures are WebP.
+    pub(crate) fn object_key(&self) -> String {
+        object_key(&self.sha256, "webp")
+    }
 }
 
 /// Why an output cannot complete a generation.
@@ -179,7 +218,8 @@ pub(crate) struct MissingOutput {
 
 impl Output {
     fn max_bytes(&self) -> usize {
-        OUTPUT_BYTES + self.mime_type.len() + self.poster_missing_reason.len()
+        let pictures = if self.pictures.is_some() { PICTURES_BYTES } else { 0 };
+        OUTPUT_BYTES + self.mime_type.len() + self.poster_missing_reason.len() + pictures
     }
 
     /// Compares the output that a worker reports with the size of the account's stored asset, if there is one. A completion

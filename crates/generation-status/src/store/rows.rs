@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use catalogue::Line;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
@@ -12,7 +14,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
-use crate::model::{Failure, Generation, InputDetails, OrderPhase, Output};
+use crate::model::{Failure, Generation, InputDetails, OrderPhase, Output, Picture, Pictures};
 use crate::transitions::Facts;
 use crate::transitions::deadlines::JobFacts;
 use crate::transitions::suspensions::{Shown, SuspendedFacts};
@@ -50,6 +52,47 @@ pub(super) struct StoredOutput {
     poster: Option<String>,
     #[serde(default)]
     poster_missing_reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pictures: Option<StoredPictures>,
+}
+
+/// The pictures of one of `generations.outputs`, its ThumbHash in Base64.
+#[derive(Serialize, Deserialize)]
+struct StoredPictures {
+    large: StoredPicture,
+    small: StoredPicture,
+    thumbhash: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPicture {
+    asset: String,
+    width: i32,
+    height: i32,
+}
+
+impl From<&Pictures> for StoredPictures {
+    fn from(Pictures { large, small, thumbhash }: &Pictures) -> Self {
+        Self { large: large.into(), small: small.into(), thumbhash: BASE64.encode(thumbhash) }
+    }
+}
+
+impl From<&Picture> for StoredPicture {
+    fn from(Picture { sha256, width, height }: &Picture) -> Self {
+        Self { asset: name::asset_name(sha256), width: *width, height: *height }
+    }
+}
+
+impl TryFrom<StoredPictures> for Pictures {
+    type Error = name::Malformed;
+
+    fn try_from(stored: StoredPictures) -> Result<Self, name::Malformed> {
+        let picture = |stored: StoredPicture| {
+            Ok(Picture { sha256: name::asset(&stored.asset)?, width: stored.width, height: stored.height })
+        };
+        let thumbhash = BASE64.decode(stored.thumbhash).unwrap_or_default();
+        Ok(Self { large: picture(stored.large)?, small: picture(stored.small)?, thumbhash })
+    }
 }
 
 impl From<&Output> for StoredOutput {
@@ -64,6 +107,7 @@ impl From<&Output> for StoredOutput {
             duration_ms: output.duration_ms,
             poster: output.poster.as_ref().map(name::asset_name),
             poster_missing_reason: output.poster_missing_reason.clone(),
+            pictures: output.pictures.as_ref().map(StoredPictures::from),
         }
     }
 }
@@ -82,6 +126,7 @@ impl TryFrom<StoredOutput> for Output {
             duration_ms: stored.duration_ms,
             poster: stored.poster.as_deref().map(name::asset).transpose()?,
             poster_missing_reason: stored.poster_missing_reason,
+            pictures: stored.pictures.map(Pictures::try_from).transpose()?,
         })
     }
 }

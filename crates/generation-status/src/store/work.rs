@@ -215,9 +215,9 @@ pub(super) async fn complete_attempt(
     usage: &Usage,
 ) -> Result<Generation, Error> {
     let held = jobs::complete(tx, lease).await?;
-    require_outputs(tx, held.account, outputs).await?;
+    let outputs = require_outputs(tx, held.account, outputs).await?;
     let terms = record_usage(tx, held.account, lease.job, usage).await?;
-    end_locked(tx, held.account, lease.job, &completed(outputs, &terms, usage.run_ms)).await
+    end_locked(tx, held.account, lease.job, &completed(&outputs, &terms, usage.run_ms)).await
 }
 
 /// Ends a failed attempt, for the job and for its generation.

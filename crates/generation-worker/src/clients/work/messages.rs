@@ -91,6 +91,8 @@ pub(super) fn output_to_proto(file: StoredFile) -> wire::MadeOutput {
         poster: file.poster,
         poster_url: file.poster_url,
         poster_missing_reason: file.poster_missing_reason,
+        // generation-status knows them from the asset.
+        pictures: None,
     };
     wire::MadeOutput { output: Some(output), extension: file.extension }
 }
