@@ -265,3 +265,13 @@ async fn a_probe_of_the_pool_that_meets_a_refused_key_is_passed_on() {
     assert_eq!(next.len(), 1, "still one at a time");
     assert_ne!(&next[0].1, key);
 }
+
+#[tokio::test]
+async fn one_claim_after_another_takes_the_keys_in_turn() {
+    let cluster = Cluster::with_keys(&[ONE, TWO]).await;
+    let mut given = Vec::new();
+    for _ in 0..4 {
+        given.extend(keys(&cluster.claim_with(&[ONE, TWO], 1).await).into_iter().map(str::to_owned));
+    }
+    assert_eq!(given, [ONE, TWO, ONE, TWO]);
+}
