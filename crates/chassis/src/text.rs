@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_neither_breaks_nor_turns_what_follows() {
+    fn a_line_neither_breaks_nor_redirects_what_follows() {
         for broken in
             ["a\nb", "a\u{85}b", "a\u{2028}b", "a\u{2029}", "\u{202e}gpj.exe", "a\u{2066}b", "a\u{206f}", "\u{fff9}a"]
         {

@@ -137,8 +137,8 @@ pub(crate) fn providers_available(closed: &[Breaker]) {
 fn without_last_keys(changed: &[Breaker]) -> impl Iterator<Item = (&Breaker, Option<&str>)> {
     let is_whole = changed.iter().any(|breaker| breaker.scope == Scope::Pool);
     let key = changed.iter().find(|breaker| is_whole && breaker.scope == Scope::Key).map(|key| key.target.as_str());
-    let stands_alone = move |breaker: &&Breaker| !is_whole || breaker.scope != Scope::Key;
-    changed.iter().filter(stands_alone).map(move |breaker| (breaker, key.filter(|_| breaker.scope == Scope::Pool)))
+    let has_own_line = move |breaker: &&Breaker| !is_whole || breaker.scope != Scope::Key;
+    changed.iter().filter(has_own_line).map(move |breaker| (breaker, key.filter(|_| breaker.scope == Scope::Pool)))
 }
 
 /// The catalogue's file was read again, and is another.
@@ -352,7 +352,10 @@ mod tests {
         assert_eq!(lines(providers_available, &[pool.clone(), key.clone()]), expected);
         let alone = lines(providers_unavailable, std::slice::from_ref(&key));
         assert_eq!(alone, [["key", "fal/0a", ""].map(str::to_owned)]);
-        assert_eq!(lines(providers_unavailable, &[pool.clone()]), [["provider", "fal", ""].map(str::to_owned)]);
+        assert_eq!(
+            lines(providers_unavailable, std::slice::from_ref(&pool)),
+            [["provider", "fal", ""].map(str::to_owned)]
+        );
         let model = breaker(Scope::Queue, "video");
         assert_eq!(lines(providers_available, &[pool, model, key]).len(), 2, "a model is another matter");
         let line = &testkit::logged(|| providers_unavailable(&[breaker(Scope::Key, "fal/0a")]))[0];
