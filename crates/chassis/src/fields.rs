@@ -10,6 +10,7 @@ use std::fmt::Display;
 use uuid::Uuid;
 
 use crate::status::{Failure, MAX_VIOLATIONS};
+use crate::text::{is_blank, is_one_line};
 
 /// The paths that a mask has at most: one with more names some twice, or none that there is.
 const MAX_MASK_PATHS: usize = 32;
@@ -111,10 +112,10 @@ impl Fields {
     /// One line of 1 to `max` characters that shows something.
     pub fn line(&mut self, field: &str, text: String, max: usize) -> Option<String> {
         if self.is_filled(field, &text, max) {
-            if !text.chars().any(char::is_control) {
+            if is_one_line(&text) {
                 return Some(text);
             }
-            self.wrong(field, "must be one line without control characters");
+            self.wrong(field, "must be one line, without control characters or any that turn the direction of writing");
         }
         None
     }
@@ -139,9 +140,9 @@ impl Fields {
 
     fn is_filled(&mut self, field: &str, text: &str, max: usize) -> bool {
         let count = text.chars().count();
-        let filled = !text.trim().is_empty() && count <= max;
+        let filled = !is_blank(text) && count <= max;
         if !filled {
-            self.wrong(field, format_args!("must have 1 to {max} characters, not only spaces; it has {count}"));
+            self.wrong(field, format_args!("must have 1 to {max} characters that show something; it has {count}"));
         }
         filled
     }
@@ -153,7 +154,7 @@ impl Fields {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
             (1..=MAX_LABEL_KEY_CHARACTERS).contains(&key.len()) && key.chars().all(plain)
         };
-        let value = |value: &str| value.chars().count() <= MAX_LABEL_CHARACTERS && !value.chars().any(char::is_control);
+        let value = |value: &str| value.chars().count() <= MAX_LABEL_CHARACTERS && is_one_line(value);
         if labels.len() <= MAX_LABELS && labels.iter().all(|(of, label)| key(of) && value(label)) {
             return Some(labels.into_iter().collect());
         }
@@ -337,8 +338,10 @@ mod tests {
         for (key, value) in [("cut", "b"), ("a-b_c.9", ""), (&"k".repeat(63), &"é".repeat(200))] {
             assert_eq!(read(one(key, value)), Some(one(key, value).into_iter().collect()), "{key} {value}");
         }
-        let control = "two\nlines";
-        for (key, value) in [("", "b"), ("Cut", "b"), ("ä", "b"), ("a b", ""), (&"k".repeat(64), ""), ("cut", control)]
+        let (two, turned) = ("two\nlines", "\u{202e}b");
+        let long = "k".repeat(64);
+        for (key, value) in
+            [("", "b"), ("Cut", "b"), ("ä", "b"), ("a b", ""), (&long, ""), ("cut", two), ("cut", turned)]
         {
             assert_eq!(read(one(key, value)), None, "{key} {value}");
         }
@@ -365,12 +368,16 @@ mod tests {
             (Fields::line, "é".repeat(10), false),
             (Fields::line, "a\nb".to_owned(), false),
             (Fields::line, " ".to_owned(), false),
+            (Fields::line, "\u{200b}\u{feff}".to_owned(), false),
+            (Fields::line, "a\u{2028}b".to_owned(), false),
+            (Fields::line, "a\u{202e}b".to_owned(), false),
             (Fields::text, String::new(), true),
             (Fields::text, "a\nb\tc".to_owned(), true),
             (Fields::text, "a\0b".to_owned(), false),
             (Fields::text, "é".repeat(10), false),
             (Fields::filled_text, "a\nb".to_owned(), true),
             (Fields::filled_text, " \n ".to_owned(), false),
+            (Fields::filled_text, "\u{2800}".to_owned(), false),
             (Fields::filled_text, "a\0b".to_owned(), false),
             (Fields::filled_text, "é".repeat(10), false),
         ] {

@@ -27,3 +27,4 @@ pub mod server;
 pub mod settings;
 pub mod status;
 pub mod telemetry;
+pub mod text;

@@ -1,5 +1,6 @@
 //! Money, times and states as people read them.
 
+use chassis::text;
 use proto::generations::v1::State;
 
 /// Micro-credits as credits, without trailing zeros beyond the second place: `0.40`, `12.00`, `0.000125`.
@@ -41,7 +42,7 @@ pub fn short(text: &str, max: usize) -> String {
     if line.chars().count() <= max {
         return line.to_owned();
     }
-    line.chars().take(max.saturating_sub(1)).chain(['…']).collect()
+    format!("{}…", text::cut(line, max.saturating_sub(1)))
 }
 
 #[cfg(test)]
@@ -68,5 +69,6 @@ mod tests {
     fn long_lines_are_cut_by_characters() {
         assert_eq!(short("día de sol\nmore", 20), "día de sol");
         assert_eq!(short("día de sol", 5), "día …");
+        assert_eq!(short("día 🇩🇪🇫🇷 de sol", 8), "día 🇩🇪…");
     }
 }

@@ -9,7 +9,7 @@ use domain::generation::State;
 use domain::id::{AccountId, GenerationId, WebhookEndpointId};
 use domain::money::Micros;
 use domain::name::SceneName;
-use jobs::Breaker;
+use jobs::{Breaker, Scope};
 use uuid::Uuid;
 
 use crate::metrics;
@@ -110,21 +110,35 @@ pub(crate) fn attempt_retried(generation: &Generation, report: &FailureReport, r
     );
 }
 
-/// A provider, or one model of it, takes no orders: none is given out but a probe now and then. Its own words say why.
-pub(crate) fn provider_unavailable(breaker: &Breaker) {
-    tracing::error!(
-        scope = metrics::scope_name(breaker.scope),
-        target_name = breaker.target,
-        cause = breaker.cause,
-        detail = breaker.detail,
-        "provider unavailable"
-    );
+/// Providers, keys or models take no orders from now on: none is given out but a probe now and then. Their own words say why.
+pub(crate) fn providers_unavailable(opened: &[Breaker]) {
+    for (breaker, provider_key) in without_last_keys(opened) {
+        tracing::error!(
+            scope = metrics::scope_name(breaker.scope),
+            target_name = breaker.target,
+            provider_key,
+            cause = breaker.cause,
+            detail = breaker.detail,
+            "provider unavailable"
+        );
+    }
 }
 
-/// A provider, one of our keys there, or one model of it takes orders again.
-pub(crate) fn provider_available(breaker: &Breaker) {
-    let scope = metrics::scope_name(breaker.scope);
-    tracing::info!(scope, target_name = breaker.target, cause = breaker.cause, "provider available");
+/// Providers, keys or models take orders again.
+pub(crate) fn providers_available(closed: &[Breaker]) {
+    for (breaker, provider_key) in without_last_keys(closed) {
+        let scope = metrics::scope_name(breaker.scope);
+        tracing::info!(scope, target_name = breaker.target, provider_key, cause = breaker.cause, "provider available");
+    }
+}
+
+/// What changed at one moment, each with the key that goes with it: a provider that stops with the last of its keys is one event, and
+/// one line, which names the key.
+fn without_last_keys(changed: &[Breaker]) -> impl Iterator<Item = (&Breaker, Option<&str>)> {
+    let is_whole = changed.iter().any(|breaker| breaker.scope == Scope::Pool);
+    let key = changed.iter().find(|breaker| is_whole && breaker.scope == Scope::Key).map(|key| key.target.as_str());
+    let has_own_line = move |breaker: &&Breaker| !is_whole || breaker.scope != Scope::Key;
+    changed.iter().filter(has_own_line).map(move |breaker| (breaker, key.filter(|_| breaker.scope == Scope::Pool)))
 }
 
 /// The catalogue's file was read again, and is another.
@@ -326,4 +340,42 @@ pub(crate) fn account_running_limit_set(account: AccountId, limit: Option<i32>) 
 /// The reconciler found a violation of an invariant.
 pub(crate) fn invariant_violated(invariant: &'static str, account: AccountId, id: Uuid) {
     tracing::error!(invariant, account = account.name(), %id, "invariant violated");
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    fn breaker(scope: Scope, target: &str) -> Breaker {
+        let (cause, detail) = ("ACCOUNT_REFUSED".to_owned(), "401: no such key".to_owned());
+        Breaker { scope, target: target.to_owned(), cause, detail, open_time: OffsetDateTime::UNIX_EPOCH }
+    }
+
+    /// The scope, the target and the key of each line.
+    fn lines(report: fn(&[Breaker]), breakers: &[Breaker]) -> Vec<[String; 3]> {
+        let lines = testkit::logged(|| report(breakers));
+        let field = |line: &serde_json::Value, name: &str| line["fields"][name].as_str().unwrap_or_default().to_owned();
+        lines.iter().map(|line| ["scope", "target_name", "provider_key"].map(|name| field(line, name))).collect()
+    }
+
+    /// A provider with one key used to be two alarms whenever that was refused.
+    #[test]
+    fn a_provider_that_stops_with_its_last_key_is_one_line() {
+        let (pool, key) = (breaker(Scope::Pool, "fal"), breaker(Scope::Key, "fal/0a"));
+        let expected = [["provider", "fal", "fal/0a"].map(str::to_owned)];
+        assert_eq!(lines(providers_unavailable, &[pool.clone(), key.clone()]), expected);
+        assert_eq!(lines(providers_available, &[pool.clone(), key.clone()]), expected);
+        let alone = lines(providers_unavailable, std::slice::from_ref(&key));
+        assert_eq!(alone, [["key", "fal/0a", ""].map(str::to_owned)]);
+        assert_eq!(
+            lines(providers_unavailable, std::slice::from_ref(&pool)),
+            [["provider", "fal", ""].map(str::to_owned)]
+        );
+        let model = breaker(Scope::Queue, "video");
+        assert_eq!(lines(providers_available, &[pool, model, key]).len(), 2, "a model is another matter");
+        let line = &testkit::logged(|| providers_unavailable(&[breaker(Scope::Key, "fal/0a")]))[0];
+        assert_eq!((&line["level"], &line["fields"]["detail"]), (&"ERROR".into(), &"401: no such key".into()));
+    }
 }

@@ -23,7 +23,7 @@ use crate::error::{Error, Noun};
 use crate::events;
 use crate::live_catalogue::LiveCatalogue;
 use crate::margins::Margins;
-use crate::model::{Filter, Generation, JobEvent, Listed, NewGeneration, Resolution, StartRequest, Started};
+use crate::model::{Filter, Generation, JobEvent, Listed, NewGeneration, Resolution, StartRequest, Started, fitting};
 use crate::presenter::model_name;
 use crate::starts::Starts;
 use crate::store::Store;
@@ -239,21 +239,25 @@ impl Generations {
         filter: &Filter,
         page: Page,
     ) -> Result<(Vec<Generation>, Option<Cursor>), Error> {
-        if *filter != Filter::default() {
+        let at = |id: GenerationId| Cursor { position: 0, id: id.0 };
+        let (mut generations, mut next) = if *filter == Filter::default() {
+            let after = page.after.map(|cursor| GenerationId(cursor.id));
+            let mut generations = self.store.list(account, parent, after, None, page.rows()).await?;
+            let next = page.cut(&mut generations, |generation| at(generation.id));
+            (generations, next)
+        } else {
             let Listed { generations, next } = self.store.list_filtered(account, parent, filter, page).await?;
-            if generations.is_empty() {
-                self.store.parent_exists(account, parent).await?;
-            }
-            return Ok((generations, next.map(|id| Cursor { position: 0, id: id.0 })));
-        }
-        let mut generations = self
-            .store
-            .list(account, parent, page.after.map(|cursor| GenerationId(cursor.id)), None, page.rows())
-            .await?;
+            (generations, next.map(at))
+        };
         if generations.is_empty() {
             self.store.parent_exists(account, parent).await?;
         }
-        let next = page.cut(&mut generations, |generation| Cursor { position: 0, id: generation.id.0 });
+        // Long inputs make a page shorter: no answer is larger than what clients take by default.
+        let fits = fitting(&generations);
+        if fits < generations.len() {
+            generations.truncate(fits);
+            next = generations.last().map(|last| at(last.id));
+        }
         Ok((generations, next))
     }
 

@@ -121,7 +121,7 @@ impl LiveCatalogue {
         let moved = |(model, at): (&String, &Provider)| (current.get(model)? != at).then(|| model.clone());
         let moved: BTreeSet<String> = known.iter().filter_map(moved).collect();
         if !recorded {
-            store.keep_entries(&entries_of(&self.current.load())).await?.iter().for_each(events::provider_available);
+            events::providers_available(&store.keep_entries(&entries_of(&self.current.load())).await?);
             moved.iter().for_each(|model| events::model_moved(model));
         }
         known.extend(current);

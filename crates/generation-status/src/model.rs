@@ -26,8 +26,8 @@ pub(crate) use delivery_rules::{
 pub(crate) use failure::{Code, Failure};
 pub(crate) use filter::{Filter, Listed};
 pub(crate) use generation::{
-    Basis, Generation, MissingOutput, Moderation, NewGeneration, OrderPhase, Output, ProviderCharge, Snapshot,
-    StartRequest, Started, WaitReason,
+    Basis, Generation, MissingOutput, Moderation, NewGeneration, OrderPhase, Output, Picture, Pictures, ProviderCharge,
+    Snapshot, StartRequest, Started, WaitReason, fitting,
 };
 pub(crate) use input::{InputDetails, NamedMedium};
 pub(crate) use models::Pace;

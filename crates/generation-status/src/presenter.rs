@@ -9,6 +9,7 @@ use domain::id::{AccountId, GenerationId};
 use domain::name::{self, SceneName};
 use prost::Message as _;
 use prost_types::{Any, Duration, Timestamp};
+use proto::assets::v1::{Poster, PosterImage};
 use proto::generations::v1 as api;
 use proto::google::rpc;
 use proto::work::v1 as work;
@@ -17,7 +18,7 @@ use time::OffsetDateTime;
 use tonic_types::pb::ErrorInfo;
 
 use crate::block_reasons::BlockReasons;
-use crate::model::{Failure, Generation, InputDetails, NewGeneration, Output};
+use crate::model::{Failure, Generation, InputDetails, NewGeneration, Output, Picture};
 
 pub(crate) use inputs::{parse_struct, role_to_proto};
 
@@ -135,6 +136,20 @@ impl Presenter {
                 categories: said.categories.clone(),
                 effect: said.effect.clone(),
             }),
+            pictures: output.pictures.as_ref().map(|pictures| Poster {
+                large: Some(self.picture(account, &pictures.large)),
+                small: Some(self.picture(account, &pictures.small)),
+                thumbhash: pictures.thumbhash.clone(),
+            }),
+        }
+    }
+
+    fn picture(&self, account: AccountId, picture: &Picture) -> PosterImage {
+        PosterImage {
+            asset: name::asset_name(&picture.sha256),
+            url: self.assets.url(account.0, picture.object_key()),
+            width: picture.width,
+            height: picture.height,
         }
     }
 }
@@ -220,11 +235,12 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{Moderation, NamedMedium};
+    use crate::model::{Moderation, NamedMedium, Pictures};
 
     #[test]
     fn no_generation_is_larger_than_it_says() {
         let (time, id) = (OffsetDateTime::now_utc(), Uuid::max());
+        let picture = Picture { sha256: [255; 32], width: i32::MAX, height: i32::MAX };
         let output = Output {
             sha256: [255; 32],
             extension: "webm".to_owned(),
@@ -241,6 +257,7 @@ mod tests {
                 categories: vec!["🎬".repeat(60); 16],
                 effect: "replaced".to_owned(),
             }),
+            pictures: Some(Pictures { large: picture.clone(), small: picture, thumbhash: vec![255; 30] }),
         };
         let generation = Generation {
             id: GenerationId(id),

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::error::{Error, Noun};
-use crate::model::Generation;
+use crate::model::{Generation, fitting};
 use crate::store::Store;
 
 pub(crate) use hub::{GenerationHub, feed};
@@ -31,8 +31,6 @@ pub(crate) use selection::Selection;
 const SNAPSHOT_LATEST: i64 = 100;
 /// How many open generations a snapshot of a parent holds.
 const SNAPSHOT_OPEN: i64 = 500;
-/// How many bytes the generations of one part of a snapshot have. Clients take messages of 4 MiB unless they are told otherwise.
-const MAX_PART_BYTES: usize = 1 << 20;
 /// How many new generations are sent one by one; where there are more, a snapshot is shorter.
 const MAX_NEW: i64 = 1_000;
 /// The pause after a failed read.
@@ -248,7 +246,7 @@ impl Watch {
     /// Sends as much of a snapshot as one event takes, and keeps the rest for the next.
     fn send_snapshot(&mut self, snapshot: Snapshot) -> Event {
         let Snapshot { mut generations, sent: number, complete, horizon } = snapshot;
-        let rest = generations.split_off(part_length(&generations));
+        let rest = generations.split_off(fitting(generations.iter().map(|generation| &**generation)));
         if number == 0 {
             self.sent.begin_snapshot();
         }
@@ -328,14 +326,4 @@ impl Watch {
     fn is_done(&self) -> bool {
         self.wanted.until_terminal && self.subscription.inbox().unfinished().is_empty()
     }
-}
-
-/// How many of these, from the first, one part of a snapshot takes: at least one, if there is one.
-fn part_length(generations: &[Arc<Generation>]) -> usize {
-    let mut bytes = 0;
-    let fits = generations.iter().take_while(|generation| {
-        bytes += generation.max_bytes();
-        bytes <= MAX_PART_BYTES
-    });
-    fits.count().max(1).min(generations.len())
 }

@@ -102,7 +102,7 @@ impl Work {
         let (generation, closed) = self.store.record_submission(lease, reference).await?;
         crash::point(crash_points::REFERENCE_COMMITTED);
         if !closed.is_empty() {
-            closed.iter().for_each(events::provider_available);
+            events::providers_available(&closed);
             self.notifier.notify().await;
         }
         self.generations.publish(&generation).await;
@@ -113,7 +113,7 @@ impl Work {
     pub(crate) async fn suspend(&self, suspension: &Suspension) -> Result<(), Error> {
         let (generation, opened) = self.store.suspend(suspension).await?;
         crash::point(crash_points::SUSPENSION_COMMITTED);
-        opened.iter().for_each(events::provider_unavailable);
+        events::providers_unavailable(&opened);
         if suspension.unconfirmed {
             events::submission_unconfirmed(suspension, generation.as_ref());
         }
@@ -190,7 +190,7 @@ impl Work {
         }
         let (generation, again, opened) = self.store.fail(lease, &failed).await?;
         crash::point(crash_points::FAILURE_COMMITTED);
-        opened.iter().for_each(events::provider_unavailable);
+        events::providers_unavailable(&opened);
         if again {
             events::attempt_retried(&generation, &report, &failed.failure.reason);
         }

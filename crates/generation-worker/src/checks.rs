@@ -53,9 +53,7 @@ async fn check_model(asked: Option<Arc<dyn Provider>>, model: RemoteModel) -> Mo
         return ModelCheck { model: name, provider, key: String::new(), finding: Finding::KeyMissing, detail, cost };
     };
     let key = asked.key().to_owned();
-    let answer = timeout(PROBE_TIMEOUT, asked.probe(&model)).await;
-    let answer = answer.unwrap_or_else(|_| Err(Trouble::new(CallOutcome::Lost, "the provider did not answer in time")));
-    let (finding, detail) = match answer {
+    let (finding, detail) = match ask(&*asked, &model).await {
         Ok(()) => (Finding::Served, String::new()),
         Err(trouble) => {
             let finding = match trouble.outcome {
@@ -68,6 +66,12 @@ async fn check_model(asked: Option<Arc<dyn Provider>>, model: RemoteModel) -> Mo
         }
     };
     ModelCheck { model: name, provider, key, finding, detail, cost }
+}
+
+/// Asks a provider about a model, for a bounded time; nothing is ordered.
+pub(crate) async fn ask(provider: &dyn Provider, model: &str) -> Result<(), Trouble> {
+    let late = || Trouble::new(CallOutcome::Lost, "the provider did not answer in time");
+    timeout(PROBE_TIMEOUT, provider.probe(model)).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Checks all models once, as soon as generation-status says which there are, and logs each that is not as it should be.

@@ -10,6 +10,9 @@ use crate::settings::open::{Written, pixels};
 
 /// No order makes more outputs.
 const MAX_OUTPUTS: f64 = 16.0;
+/// The largest whole number that every reader of JSON keeps: beyond it many round, and a rounded seed is another seed. Few schemas say
+/// which seeds they take.
+const MAX_EXACT: f64 = 9_007_199_254_740_991.0;
 /// The longest text of a setting whose values are not listed, such as a resolution.
 const MAX_TEXT: u32 = 40;
 
@@ -44,6 +47,12 @@ pub(crate) fn derive(
         deriving.alternatives(field, &property, prompt_characters)?;
     }
     let (choices, mut open) = (deriving.choices, deriving.open);
+    if name == SettingName::Seed
+        && let Some(Open::Number { limits, .. }) = &mut open
+    {
+        limits.min = Some(limits.min.map_or(-MAX_EXACT, |min| min.max(-MAX_EXACT)));
+        limits.max = Some(limits.max.map_or(MAX_EXACT, |max| max.min(MAX_EXACT)));
+    }
     narrow(&mut open, mapping)?;
     if choices.is_empty() && open.is_none() {
         return Err(("", format!("names {field:?}, whose schema has no value that this setting can have")));

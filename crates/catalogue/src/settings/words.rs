@@ -69,8 +69,11 @@ impl Setting {
     }
 }
 
-/// At most three places.
+/// At most three places; what is too large for that has none.
 fn short(number: f64) -> String {
+    if number.fract() == 0.0 {
+        return number.to_string();
+    }
     ((number * 1_000.0).round() / 1_000.0).to_string()
 }
 

@@ -196,3 +196,35 @@ fn a_seed_is_chosen_where_the_model_takes_one() {
     let refused = seed(&Input { seed: Some(100), ..Input::default() }, 7).unwrap_err();
     assert_eq!(lines(&refused), "input.seed must be a whole number from 0 to 99");
 }
+
+/// A seed of more digits used to be rounded on its way, and made another video than the one that it was to repeat.
+#[test]
+fn a_seed_is_one_that_every_reader_keeps_and_that_the_model_takes() {
+    const EXACT: i64 = (1 << 53) - 1;
+    let taken = |schema: Value, seed: i64| {
+        let model = model(r#"{ seed = "f" }"#, &json!({ "f": schema }));
+        let input = Input { seed: Some(seed), ..Input::default() };
+        let sent = model.resolve(&input, 7, &|_| None).map(|resolved| resolved.order.input["f"].clone());
+        sent.map_err(|all| lines(&all))
+    };
+    let any = "input.seed must be a whole number from -9007199254740991 to 9007199254740991";
+    for schema in [
+        json!({"type": "integer"}),
+        json!({"type": ["integer", "null"]}),
+        json!({"anyOf": [{"type": "integer", "maximum": i64::MAX}, {"type": "null"}]}),
+    ] {
+        for seed in [0, 1 << 31, 1 << 32, EXACT, -EXACT] {
+            assert_eq!(taken(schema.clone(), seed), Ok(Value::from(seed)), "{schema}");
+        }
+        for seed in [EXACT + 1, -EXACT - 1, i64::MAX, i64::MIN] {
+            let refused = taken(schema.clone(), seed).unwrap_err();
+            assert!(refused == any || schema["anyOf"].is_array(), "{schema} {seed}: {refused}");
+        }
+    }
+    for (max, name) in [(i64::from(i32::MAX), "2147483647"), (i64::from(u32::MAX), "4294967295")] {
+        let schema = json!({"type": "integer", "minimum": 0, "maximum": max});
+        assert_eq!(taken(schema.clone(), max), Ok(Value::from(max)));
+        let expected = format!("input.seed must be a whole number from 0 to {name}");
+        assert_eq!(taken(schema, max + 1), Err(expected));
+    }
+}

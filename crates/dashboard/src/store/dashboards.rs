@@ -9,7 +9,7 @@ mod sections;
 
 use std::collections::BTreeMap;
 
-use chassis::postgres;
+use chassis::{postgres, text};
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, NoticeId, ProjectId, SceneId};
 use domain::money::Micros;
@@ -23,6 +23,9 @@ use crate::model::{
     Contents, Credits, LatestGeneration, Notice, Profile, ProjectCard, RecentGeneration, SceneCard, Section, Snapshot,
     Take,
 };
+
+/// How much of a prompt is shown; the statement reads a few more, so that a cut is seen for what it is.
+const MAX_PROMPT_CHARACTERS: usize = 120;
 
 impl Store {
     /// The whole dashboard with its version, in one round trip.
@@ -153,7 +156,7 @@ fn recent(row: Row) -> Result<RecentGeneration, sqlx::Error> {
     Ok(RecentGeneration {
         id: GenerationId(need(row.id)?),
         scene: SceneName { project: ProjectId(need(row.parent)?), scene: SceneId(need(row.other)?) },
-        prompt: need(row.title)?,
+        prompt: text::cut(&need(row.title)?, MAX_PROMPT_CHARACTERS).to_owned(),
         stage: need(row.body)?,
         thumbnail: row.blob,
         thumbhash: row.hash.unwrap_or_default(),

@@ -69,6 +69,10 @@ async fn a_generation_completes_and_the_dashboard_shows_it() -> Result<()> {
     assert_eq!(webp_size(&poster.body), Some((256, 256)));
     let asset = client.assets().get_asset(GetAssetRequest { name: output.asset.clone() }).await?.into_inner();
     assert_eq!(asset.mime_type, "video/mp4");
+    assert_eq!(output.pictures, asset.poster, "the same pictures at the same addresses");
+    let large = output.pictures.clone().unwrap_or_default().large.unwrap_or_default();
+    let size = (large.width.unsigned_abs(), large.height.unsigned_abs());
+    assert_eq!(webp_size(&client.fetch(&large.url, &[]).await?.body), Some(size));
 
     // Assets are content-addressed: a part, and nothing at all for who has it.
     let part = client.fetch(&output.url, &[("range", "bytes=4-7")]).await?;

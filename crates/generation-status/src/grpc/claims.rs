@@ -197,7 +197,7 @@ fn parse_slots(request: &api::ClaimWorkRequest) -> Result<u32, Error> {
 }
 
 fn to_proto(claimed: ClaimedWork) -> api::ClaimWorkResponse {
-    let ClaimedWork { leased, generation, order, reference, in_doubt, troubles, key } = claimed;
+    let ClaimedWork { leased, generation, order, reference, in_doubt, troubles, key, ask_first } = claimed;
     api::ClaimWorkResponse {
         work: Some(api::Work {
             lease: Some(api::Lease { job: leased.lease.job.to_string(), fence: leased.lease.fence }),
@@ -217,6 +217,7 @@ fn to_proto(claimed: ClaimedWork) -> api::ClaimWorkResponse {
             polls: leased.polls,
             troubles: troubles.into_iter().map(trouble_to_proto).collect(),
             provider_key: key,
+            ask_first,
         }),
     }
 }

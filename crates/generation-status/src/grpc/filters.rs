@@ -1,6 +1,7 @@
 //! What a listing of generations is restricted to, as a request says it.
 
 use chassis::fields::Fields;
+use chassis::text::is_one_line;
 use domain::generation::State;
 use prost_types::Timestamp;
 use proto::generations::v1 as api;
@@ -28,7 +29,7 @@ pub(super) fn parse(fields: &mut Fields, request: &api::ListGenerationsRequest) 
         "" => Some(None),
         name => fields.line("end_user", name.to_owned(), MAX_END_USER_CHARACTERS).map(Some),
     };
-    let right = |text: &str| text.chars().count() <= MAX_LABEL_CHARACTERS && !text.chars().any(char::is_control);
+    let right = |text: &str| text.chars().count() <= MAX_LABEL_CHARACTERS && is_one_line(text);
     let labels =
         request.labels.len() <= MAX_LABELS && request.labels.iter().all(|(key, value)| right(key) && right(value));
     if !labels {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use catalogue::{Catalogue, Length, Model, Role, Settings};
 use chassis::fields::{Fields, Invalid, SCHEMA};
+use chassis::text::is_blank;
 use domain::id::AccountId;
 use domain::money::Micros;
 use domain::name::{self, SceneName};
@@ -44,7 +45,7 @@ pub(super) fn parse_start(
     });
     let asked = request.input.clone().unwrap_or_default();
     let prompt = fields.text("input.prompt", asked.prompt.clone(), MAX_PROMPT_CHARACTERS);
-    if asked.prompt.trim().is_empty() && !asked.prompt.is_empty() {
+    if is_blank(&asked.prompt) && !asked.prompt.is_empty() {
         fields.wrong("input.prompt", "must show something, not only spaces");
     }
     let seed = asked.seed;

@@ -1,6 +1,7 @@
 //! The handlers of WebhookService.
 
 use chassis::fields::Fields;
+use chassis::text::is_one_line;
 use domain::id::{GenerationId, WebhookEndpointId};
 use domain::name::DeliveryName;
 use domain::page;
@@ -173,7 +174,7 @@ fn parse_name(field: &str, name: &str) -> Result<WebhookEndpointId, Error> {
 }
 
 fn parse_description(fields: &mut Fields, description: &str) -> Option<String> {
-    if description.chars().count() > MAX_DESCRIPTION_CHARACTERS || description.chars().any(char::is_control) {
+    if description.chars().count() > MAX_DESCRIPTION_CHARACTERS || !is_one_line(description) {
         fields.wrong(
             "endpoint.description",
             format_args!("must be one line of at most {MAX_DESCRIPTION_CHARACTERS} characters"),

@@ -352,6 +352,8 @@ fn parse_output(fields: &mut Fields, field: &str, made: &api::MadeOutput) -> Opt
         poster,
         poster_missing_reason: message.poster_missing_reason,
         moderation,
+        // Known from its asset, and not from the worker.
+        pictures: None,
     })
 }
 

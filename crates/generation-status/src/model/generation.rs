@@ -136,12 +136,16 @@ pub(crate) struct Generation {
     pub(crate) retried_from: Option<GenerationId>,
 }
 
+/// What one answer takes of generations: far less than the 4 MiB that clients of gRPC take by default.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// What a generation has in the API besides its texts: names, times and numbers.
 const FIXED_BYTES: usize = 960;
 /// What an output has besides its texts: names, numbers and addresses.
 const OUTPUT_BYTES: usize = 896;
 /// What a field has besides its text.
 const FIELD_BYTES: usize = 3;
+/// What the pictures of a poster have: names, numbers and addresses.
+const PICTURES_BYTES: usize = 768;
 /// What a line of a price has at most.
 const LINE_BYTES: usize = 144;
 
@@ -155,6 +159,16 @@ impl Generation {
         let texts = self.prompt.len() + self.stage.len() + self.model.len() + self.end_user.len();
         FIXED_BYTES + texts + self.input.max_bytes() + labels + lines + error + outputs
     }
+}
+
+/// How many of these, from the first, one answer takes: at least one, if there is one.
+pub(crate) fn fitting<'g>(generations: impl IntoIterator<Item = &'g Generation>) -> usize {
+    let mut bytes = 0;
+    let fits = generations.into_iter().enumerate().take_while(|(at, generation)| {
+        bytes += generation.max_bytes();
+        *at == 0 || bytes <= MAX_ANSWER_BYTES
+    });
+    fits.count()
 }
 
 /// A video, picture or sound in our own storage.
@@ -172,6 +186,8 @@ pub(crate) struct Output {
     pub(crate) poster_missing_reason: String,
     /// What the provider's moderation said of it, where it said something.
     pub(crate) moderation: Option<Moderation>,
+    /// Those of its registered asset, where that has any.
+    pub(crate) pictures: Option<Pictures>,
 }
 
 /// What a provider's own moderation said of an output.
@@ -184,6 +200,29 @@ pub(crate) struct Moderation {
     /// Empty where it is not known.
     #[serde(default)]
     pub(crate) effect: String,
+}
+
+/// An output's poster in its own shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pictures {
+    pub(crate) large: Picture,
+    pub(crate) small: Picture,
+    pub(crate) thumbhash: Vec<u8>,
+}
+
+/// A picture in storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Picture {
+    pub(crate) sha256: [u8; 32],
+    pub(crate) width: i32,
+    pub(crate) height: i32,
+}
+
+impl Picture {
+    /// Its object in storage; a poster's pictures are WebP.
+    pub(crate) fn object_key(&self) -> String {
+        object_key(&self.sha256, "webp")
+    }
 }
 
 /// Why an output cannot complete a generation.
@@ -200,7 +239,8 @@ impl Output {
             let categories = said.categories.iter().map(|category| category.len() + FIELD_BYTES).sum::<usize>();
             said.provider.len() + said.effect.len() + categories + 4 * FIELD_BYTES
         });
-        OUTPUT_BYTES + self.mime_type.len() + self.poster_missing_reason.len() + said
+        let pictures = if self.pictures.is_some() { PICTURES_BYTES } else { 0 };
+        OUTPUT_BYTES + self.mime_type.len() + self.poster_missing_reason.len() + said + pictures
     }
 
     /// Compares the output that a worker reports with the size of the account's stored asset, if there is one. A completion

@@ -30,6 +30,8 @@ pub(crate) struct ClaimedWork {
     pub(crate) troubles: Vec<(Trouble, Duration)>,
     /// The public name of the key that its order is to be sent with, or was; empty: not known.
     pub(crate) key: String,
+    /// It is the probe of a provider that was out of order: that is asked something that orders nothing first.
+    pub(crate) ask_first: bool,
 }
 
 /// What an order took at its provider, as far as the provider says it.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use catalogue::Line;
 use domain::generation::State;
 use domain::id::{AccountId, GenerationId, ProjectId, SceneId};
@@ -12,7 +14,7 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
-use crate::model::{Failure, Generation, InputDetails, Moderation, OrderPhase, Output};
+use crate::model::{Failure, Generation, InputDetails, Moderation, OrderPhase, Output, Picture, Pictures};
 use crate::transitions::Facts;
 use crate::transitions::deadlines::JobFacts;
 use crate::transitions::suspensions::{Shown, SuspendedFacts};
@@ -52,6 +54,47 @@ pub(super) struct StoredOutput {
     poster_missing_reason: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     moderation: Option<Moderation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pictures: Option<StoredPictures>,
+}
+
+/// The pictures of one of `generations.outputs`, its ThumbHash in Base64.
+#[derive(Serialize, Deserialize)]
+struct StoredPictures {
+    large: StoredPicture,
+    small: StoredPicture,
+    thumbhash: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPicture {
+    asset: String,
+    width: i32,
+    height: i32,
+}
+
+impl From<&Pictures> for StoredPictures {
+    fn from(Pictures { large, small, thumbhash }: &Pictures) -> Self {
+        Self { large: large.into(), small: small.into(), thumbhash: BASE64.encode(thumbhash) }
+    }
+}
+
+impl From<&Picture> for StoredPicture {
+    fn from(Picture { sha256, width, height }: &Picture) -> Self {
+        Self { asset: name::asset_name(sha256), width: *width, height: *height }
+    }
+}
+
+impl TryFrom<StoredPictures> for Pictures {
+    type Error = name::Malformed;
+
+    fn try_from(stored: StoredPictures) -> Result<Self, name::Malformed> {
+        let picture = |stored: StoredPicture| {
+            Ok(Picture { sha256: name::asset(&stored.asset)?, width: stored.width, height: stored.height })
+        };
+        let thumbhash = BASE64.decode(stored.thumbhash).unwrap_or_default();
+        Ok(Self { large: picture(stored.large)?, small: picture(stored.small)?, thumbhash })
+    }
 }
 
 impl From<&Output> for StoredOutput {
@@ -67,6 +110,7 @@ impl From<&Output> for StoredOutput {
             poster: output.poster.as_ref().map(name::asset_name),
             poster_missing_reason: output.poster_missing_reason.clone(),
             moderation: output.moderation.clone(),
+            pictures: output.pictures.as_ref().map(StoredPictures::from),
         }
     }
 }
@@ -86,6 +130,7 @@ impl TryFrom<StoredOutput> for Output {
             poster: stored.poster.as_deref().map(name::asset).transpose()?,
             poster_missing_reason: stored.poster_missing_reason,
             moderation: stored.moderation,
+            pictures: stored.pictures.map(Pictures::try_from).transpose()?,
         })
     }
 }

@@ -24,6 +24,11 @@ macro_rules! with_provider_call {
     ($from:literal) => {
         concat!(
             "select p.reference, p.phase, p.key, o.work_order,
+                    -- It is the probe of a provider that was out of order. Every eighth is sent without a question, since a provider
+                    -- may take orders and answer no questions.
+                    exists (select from job_breakers b
+                            where b.kind = 'generation' and b.scope = 'pool' and b.probe_job = g.id
+                              and b.cause = 'OUTAGE' and b.failures % 8 <> 0) as ask_first,
                     array[extract(epoch from now() - p.poll_trouble_time)::double precision,
                           extract(epoch from now() - p.order_trouble_time)::double precision,
                           extract(epoch from now() - p.output_trouble_time)::double precision,
@@ -44,6 +49,8 @@ struct ProviderCall {
     phase: Option<String>,
     key: Option<String>,
     work_order: Option<Json<Order>>,
+    /// It is the probe of a provider that was out of order.
+    ask_first: bool,
     /// For how many seconds the order has been in each trouble, in the order of [`Trouble::ALL`].
     troubled: Vec<Option<f64>>,
 }
@@ -108,11 +115,14 @@ pub(super) async fn begin_attempts(tx: &mut PgConnection, leased: Vec<Leased>) -
     let mut claimed = Vec::with_capacity(found.len());
     for leased in leased {
         match found.remove(&leased.lease.job) {
-            Some((generation, ProviderCall { work_order: Some(Json(order)), reference, phase, key, troubled })) => {
+            Some((
+                generation,
+                ProviderCall { work_order: Some(Json(order)), reference, phase, key, ask_first, troubled },
+            )) => {
                 let in_doubt = phase.as_deref() == Some(OrderPhase::Intent.as_str());
                 let troubles = read_troubles(&troubled);
                 let key = key.unwrap_or_default();
-                claimed.push(ClaimedWork { leased, generation, order, reference, in_doubt, troubles, key });
+                claimed.push(ClaimedWork { leased, generation, order, reference, in_doubt, troubles, key, ask_first });
             }
             _ => {
                 tracing::error!(job = %leased.lease.job, "a claimed job has no open generation with an order and was ended");

@@ -216,10 +216,10 @@ pub(super) async fn complete_attempt(
     usage: &Usage,
 ) -> Result<Generation, Error> {
     let held = jobs::complete(tx, lease).await?;
-    require_outputs(tx, held.account, outputs).await?;
+    let outputs = require_outputs(tx, held.account, outputs).await?;
     let terms = record_usage(tx, held.account, lease.job, usage).await?;
-    let generation = end_locked(tx, held.account, lease.job, &completed(outputs, &terms, usage.run_ms)).await?;
-    if let Some(cost) = cost_of(&generation.model, outputs, &terms, usage) {
+    let generation = end_locked(tx, held.account, lease.job, &completed(&outputs, &terms, usage.run_ms)).await?;
+    if let Some(cost) = cost_of(&generation.model, &outputs, &terms, usage) {
         record_cost(tx, &cost).await?;
     }
     Ok(generation)

@@ -119,6 +119,7 @@ fn a_completion_charges_its_cost_and_every_other_end_nothing() {
         poster: None,
         poster_missing_reason: String::new(),
         moderation: None,
+        pictures: None,
     };
     let rule = Rule { rows: vec![Row { when: BTreeMap::new(), credits: "0.000005".parse().unwrap() }], ..of_output() };
     let terms = catalogue::price::terms(&[rule], &PriceFacts { outputs: 1, ..PriceFacts::default() }).unwrap();

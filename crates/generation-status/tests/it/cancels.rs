@@ -1,10 +1,11 @@
 //! CancelGeneration, and the races that it can get into.
 
+use proto::generations::v1::charge::ProviderCharge;
 use proto::generations::v1::{CancelGenerationRequest, Generation, State};
-use proto::work::v1::FailureClass;
-use tonic::Status;
+use proto::work::v1::{FailWorkRequest, FailureClass};
+use tonic::{Code, Status};
 
-use crate::cluster::{Cluster, PRICE, User};
+use crate::cluster::{Cluster, PRICE, User, refusal};
 use crate::worker::Worker;
 
 async fn cancel(cluster: &Cluster, user: &User, name: &str) -> Result<Generation, Status> {
@@ -53,6 +54,29 @@ async fn a_failure_while_cancelling_is_a_cancel() {
     cancel(&cluster, &user, &name).await.unwrap();
     assert!(!worker.fail(&work, FailureClass::Internal).await.unwrap(), "nobody wants another attempt");
     assert_eq!(cluster.get(&user, &name).await.unwrap().state(), State::Cancelled);
+}
+
+/// One that was cancelled between its claim and its intent used to wait for two leases to run out, with its hold.
+#[tokio::test]
+async fn what_is_cancelled_after_its_claim_is_never_ordered() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let name = cluster.started(&user).await.name;
+    let mut worker = Worker::new(&cluster, 1).await;
+    let work = worker.next().await;
+    assert_eq!(cancel(&cluster, &user, &name).await.unwrap().state(), State::Cancelling);
+    let refused = refusal(worker.intended(&work).await);
+    assert_eq!(refused, (Code::FailedPrecondition, "ILLEGAL_TRANSITION".to_owned()));
+    let orders: i64 = sqlx::query_scalar("select count(*) from provider_calls").fetch_one(&cluster.pool).await.unwrap();
+    assert_eq!(orders, 0);
+    let uncharged = |request: &mut FailWorkRequest| request.set_provider_charge(ProviderCharge::NotCharged);
+    assert!(!worker.fail_with(&work, FailureClass::Cancelled, uncharged).await.unwrap());
+    let ended = cluster.get(&user, &name).await.unwrap();
+    assert_eq!(
+        (ended.state(), ended.charge.unwrap().provider_charge()),
+        (State::Cancelled, ProviderCharge::NotCharged)
+    );
+    assert_eq!(cluster.credit(&user).await.available_micros, PRICE);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! wait behind them.
 
 use proto::generations::v1::charge::ProviderCharge;
-use proto::generations::v1::{Generation, State};
+use proto::generations::v1::{Generation, State, WaitReason};
 use proto::models::v1::model;
 use proto::work::v1::{ProviderCondition, Work};
 use testkit::eventually;
@@ -57,8 +57,17 @@ async fn new_orders_do_not_wait_behind_those_of_a_wrong_entry() {
     let wrong = [start(&cluster, &user).await, start(&cluster, &user).await, start(&cluster, &user).await];
     let (worker, work, _) = next(&cluster).await;
     assert!(refused(&worker, &work, ProviderCondition::Misconfigured).await, "it waits while the entry is as it was");
+    // While a worker serves it: without one it would be unavailable, too.
+    let reason = async || {
+        let unavailable = named(&cluster, &user, "models/clip").await.unavailability;
+        unavailable.filter(|it| it.reason() == model::unavailability::Reason::Misconfigured)
+    };
+    eventually("the model is refused as it is set up", WAIT, reason).await.unwrap();
     drop(worker);
-    shows(&cluster, &user, model::State::Unavailable).await;
+    // What users read names nobody's words; operators have them in the log and in the history.
+    let waits = cluster.get(&user, &work.generation).await.unwrap();
+    assert_eq!((waits.state(), waits.wait_reason()), (State::Queued, WaitReason::ProviderUnavailable));
+    assert!(waits.error.is_none(), "{waits:?}");
 
     // The breaker closes with the entry that opened it.
     folder.write(&entry("acme/clip"));

@@ -344,6 +344,39 @@ async fn several_submissions_without_an_answer_are_an_outage() {
     assert_eq!(shown.reason(), model::unavailability::Reason::Outage);
 }
 
+/// A probe used to be an order whose answer might be lost, once for each minute of an outage.
+#[tokio::test]
+async fn the_probe_of_an_outage_asks_before_it_orders() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(2).await;
+    let mut worker = Worker::new(&cluster, 1).await;
+    cluster.started(&user).await;
+    let mut asked = Vec::new();
+    for _ in 0..13 {
+        hasten(&cluster).await;
+        let work = worker.next().await;
+        asked.push(work.ask_first);
+        assert!(refused(&worker, &work, ProviderCondition::Outage).await);
+        worker.free(1).await;
+    }
+    // Four orders that were not answered open the breaker. Of what follows each is its probe, and every eighth failure in a row is
+    // followed by one without a question: a provider may take orders and answer no questions.
+    let expected = [[false; 4], [true; 4]].concat().into_iter().chain([false]).chain([true; 4]);
+    assert_eq!(asked, expected.collect::<Vec<_>>());
+    // An order that a locked account refuses is in no doubt.
+    hasten(&cluster).await;
+    let work = worker.next().await;
+    assert!(refused(&worker, &work, ProviderCondition::AccountRefused).await);
+    hasten(&cluster).await;
+    worker.free(1).await;
+    let work = worker.next().await;
+    assert!(!work.ask_first);
+    worker.carry_out(&work).await;
+    cluster.started(&user).await;
+    worker.free(1).await;
+    assert!(!worker.next().await.ask_first, "the breaker is closed");
+}
+
 #[tokio::test]
 async fn a_model_that_no_worker_serves_says_so() {
     let cluster = Cluster::new().await;

@@ -220,6 +220,19 @@ async fn a_worker_with_nothing_but_refused_keys_gets_no_work_while_another_has_a
 }
 
 #[tokio::test]
+async fn an_order_gets_a_key_of_its_own_provider_or_none() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(3).await;
+    started(&cluster, &user, 3).await;
+    let mut both = Worker::with_keys(&cluster, &["fal/0000000a", ONE], 2).await;
+    for _ in 0..2 {
+        assert_eq!(both.next().await.provider_key, ONE);
+    }
+    let mut fals = Worker::with_keys(&cluster, &["fal/0000000a"], 1).await;
+    assert_eq!(fals.next().await.provider_key, "");
+}
+
+#[tokio::test]
 async fn a_name_that_is_no_keys_is_refused() {
     let cluster = Cluster::new().await;
     let user = cluster.user(1).await;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proto::generations::v1::{
     BatchGetGenerationsRequest, CancelGenerationRequest, Generation, ListGenerationsRequest, ListGenerationsResponse,
-    WatchGenerationsRequest,
+    State, WatchGenerationsRequest,
 };
 use testkit::Nats;
 use tonic::client::Grpc;
@@ -134,6 +134,33 @@ async fn pages_show_each_generation_once_newest_first() {
             }
         }
         assert_eq!(seen.iter().collect::<Vec<_>>(), expected, "{parent}");
+    }
+}
+
+/// A page of a hundred long prompts used to be more than a client takes by default, and so to fail.
+#[tokio::test]
+async fn a_page_of_long_inputs_is_shorter_and_leaves_none_out() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(150).await;
+    let mut request = user.start_request();
+    request.input.as_mut().unwrap().prompt = "🎬".repeat(2_000);
+    request.labels = (0..20).map(|at| (at.to_string(), "🎬".repeat(200))).collect();
+    let mut names = cluster.started_many(&user, &request, 150).await;
+    names.sort_by(|one, other| other.cmp(one));
+    let states = vec![State::Queued.into()];
+    for states in [vec![], states] {
+        let (mut seen, mut page_token, mut pages) = (Vec::new(), String::new(), 0);
+        while pages == 0 || !page_token.is_empty() {
+            let asked =
+                ListGenerationsRequest { page_size: 100, page_token, states: states.clone(), ..Default::default() };
+            let page = cluster.node.generations.clone().list_generations(user.asks(asked)).await.unwrap().into_inner();
+            let bytes = prost::Message::encoded_len(&page);
+            assert!(bytes <= 1 << 20, "{bytes} bytes");
+            seen.extend(page.generations.into_iter().map(|generation| generation.name));
+            (page_token, pages) = (page.next_page_token, pages + 1);
+        }
+        assert!(pages > 2, "{pages} pages");
+        assert_eq!(seen, names);
     }
 }
 

@@ -144,6 +144,7 @@ async fn an_invalid_start_is_refused_and_nothing_is_stored() {
     check("no input", StartGenerationRequest { input: None, ..start_request() }, invalid, schema).await;
     check("an empty prompt", said(""), invalid, schema).await;
     check("a blank prompt", said(" \n "), invalid, schema).await;
+    check("a prompt that shows nothing", said("\u{200b}\u{2800}"), invalid, schema).await;
     check("a prompt too long", said(&"é".repeat(2_001)), invalid, schema).await;
     check("a zero byte", said("a\0b"), invalid, schema).await;
     check("no request id", StartGenerationRequest { request_id: String::new(), ..start_request() }, invalid, schema)

@@ -303,6 +303,26 @@ async fn an_unconfirmed_submission_is_settled_by_a_webhook() {
     assert_eq!(cluster.credit(&user).await.spent_micros, PRICE);
 }
 
+/// A webhook that names no order is a hint all the same: the order is asked about, and nothing is taken for its reference.
+#[tokio::test]
+async fn a_webhook_without_a_reference_only_makes_the_poll_due() {
+    let cluster = quick().await;
+    let user = cluster.user(2).await;
+    let (mut worker, work, name) = claimed(&cluster, &user).await;
+    worker.submitted(&work).await.unwrap();
+    worker.suspend(&work, |request| request.poll_after.as_mut().unwrap().seconds = 3_600).await.unwrap();
+    worker.free(1).await;
+    assert!(hint(&cluster, &work.lease.as_ref().unwrap().job, "event-1", "").await);
+    let poll = worker.next().await;
+    assert_eq!((poll.poll, poll.generation, poll.provider_reference.as_str()), (true, name, "order-1"));
+
+    let (_worker, work, name) = unconfirmed(&cluster, &user).await;
+    let job = work.lease.unwrap().job;
+    hint(&cluster, &job, "event-2", "").await;
+    let shown = cluster.get(&user, &name).await.unwrap();
+    assert_eq!((shown.state(), shown.wait_reason()), (State::Submitting, WaitReason::SubmissionUnconfirmed));
+}
+
 #[tokio::test]
 async fn an_unconfirmed_submission_is_settled_by_an_operator() {
     let cluster = quick().await;

@@ -1,5 +1,6 @@
 //! The work protocol: what a lease allows, what each report does, and that a zombie changes nothing.
 
+use proto::assets::v1::PosterImage;
 use proto::generations::v1::{State, WaitReason};
 use proto::work::v1::{
     ClaimWorkRequest, CompleteWorkRequest, FailureClass, HeartbeatRequest, Lease, ReportProgressRequest, Usage, Work,
@@ -8,7 +9,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, PRICE, User, refusal};
-use crate::worker::{ORDERED_MS, POSTER, VIDEO, VIDEO_BYTES, Worker, completion};
+use crate::worker::{LARGE, ORDERED_MS, POSTER, SMALL, THUMBHASH, VIDEO, VIDEO_BYTES, Worker, completion};
 
 async fn stale(worker: &Worker, work: &Work) {
     let stale = (Code::Aborted, "STALE_FENCE".to_owned());
@@ -60,6 +61,13 @@ async fn a_generation_completes() {
     assert_eq!((output.asset.as_str(), output.poster.as_str()), (VIDEO, POSTER));
     assert_eq!(output.url, format!("http://assets.test/{VIDEO}.mp4"));
     assert_eq!(output.poster_url, format!("http://assets.test/{POSTER}.webp"));
+    let pictures = output.pictures.clone().unwrap();
+    let picture = |asset: &str, width, height| {
+        let url = format!("http://assets.test/{asset}.webp");
+        Some(PosterImage { asset: asset.to_owned(), url, width, height })
+    };
+    assert_eq!((&pictures.large, &pictures.small), (&picture(LARGE, 512, 288), &picture(SMALL, 256, 144)));
+    assert_eq!(pictures.thumbhash, THUMBHASH);
     assert_eq!(output.duration.unwrap().nanos, 500_000_000);
     let charge = done.charge.unwrap();
     // A video that came out shorter than it was ordered is charged as it is.

@@ -17,6 +17,9 @@ use crate::cluster::{Cluster, Node, Works};
 pub(crate) const VIDEO: &str = "assets/1111111111111111111111111111111111111111111111111111111111111111";
 pub(crate) const VIDEO_BYTES: i64 = 4_321;
 pub(crate) const POSTER: &str = "assets/2222222222222222222222222222222222222222222222222222222222222222";
+/// The poster in the video's own shape.
+pub(crate) const LARGE: &str = "assets/3333333333333333333333333333333333333333333333333333333333333333";
+pub(crate) const SMALL: &str = "assets/4444444444444444444444444444444444444444444444444444444444444444";
 /// Of the poster.
 pub(crate) const THUMBHASH: &[u8] = &[7; 24];
 
@@ -132,14 +135,19 @@ impl Worker {
     /// Writes the row of an asset of an account.
     pub(crate) async fn register_output(&self, account: &str, size_bytes: i64) {
         sqlx::query(
-            "insert into assets (account_id, sha256, blob, mime_type, size_bytes, width, height, duration_ms, thumbhash)
-             values ($1::uuid, decode($2, 'hex'), $2 || '.mp4', 'video/mp4', $3, 640, 360, 3500, $4)
+            "insert into assets (account_id, sha256, blob, mime_type, size_bytes, width, height, duration_ms, thumbhash,
+                    poster_large, poster_large_width, poster_large_height,
+                    poster_small, poster_small_width, poster_small_height)
+             values ($1::uuid, decode($2, 'hex'), $2 || '.mp4', 'video/mp4', $3, 640, 360, 3500, $4,
+                     $5 || '.webp', 512, 288, $6 || '.webp', 256, 144)
              on conflict (account_id, sha256) do update set size_bytes = excluded.size_bytes",
         )
         .bind(account.trim_start_matches("accounts/"))
         .bind(VIDEO.trim_start_matches("assets/"))
         .bind(size_bytes)
         .bind(THUMBHASH)
+        .bind(LARGE.trim_start_matches("assets/"))
+        .bind(SMALL.trim_start_matches("assets/"))
         .execute(&self.pool)
         .await
         .unwrap();

@@ -44,6 +44,8 @@ pub struct Work {
     pub polls: i32,
     /// Since when the order has been in trouble.
     pub clocks: Clocks,
+    /// The provider was out of order: it is asked something that orders nothing before it gets this order.
+    pub ask_first: bool,
     /// It is to be cancelled.
     pub cancel_requested: bool,
     /// The W3C trace context of the call that started the generation; empty: none.

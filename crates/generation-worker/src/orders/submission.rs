@@ -9,13 +9,22 @@ use chassis::crash;
 use tokio::time::sleep;
 
 use super::{Attempt, Orders, Stop};
+use crate::checks::ask;
 use crate::error::Error;
-use crate::model::{CallOutcome, Charge, Class, Failure, Phase, Reason, Reference, Trouble};
-use crate::outcomes::{Decision, decide};
+use crate::model::{CallOutcome, Charge, Class, Condition, Failure, Phase, Reason, Reference, Trouble};
+use crate::outcomes::{Decision, Hold, condition, decide};
 use crate::{crash_points, events};
 
 /// How often an unconfirmed order is sent again under its key, or searched for, before its lease ends.
 const MAX_TRIES: u32 = 5;
+
+/// What a provider that was out of order says to a question that orders nothing, where it still is. An order in its place might be taken
+/// and its answer lost, once for each probe of an outage.
+async fn out_of_order(attempt: Attempt<'_>) -> Option<Trouble> {
+    let trouble = ask(attempt.provider, &attempt.work.order.model).await.err()?;
+    // Any other answer is one: whether it takes orders is for the order to find out.
+    (condition(trouble.outcome) == Some(Condition::Outage)).then_some(trouble)
+}
 
 impl Orders {
     /// The reference of the order: the one that is known, or that of an order submitted now.
@@ -32,6 +41,12 @@ impl Orders {
         }
         if cancel {
             return Err(Failure::cancelled("it was cancelled before it was ordered", Charge::NotCharged).into());
+        }
+        if work.ask_first
+            && let Some(trouble) = out_of_order(attempt).await
+        {
+            let decision = Decision::Requeue(Hold::Unavailable(Condition::Outage));
+            return Err(self.follow(attempt, decision, &trouble));
         }
         // Before the intent: nothing of this is an order, so that a failure of it leaves none in doubt.
         let input = match self.media.prepare(&work.order, provider).await {

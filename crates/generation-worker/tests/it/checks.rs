@@ -2,14 +2,16 @@
 
 use generation_worker::config::{Config, Fal, ProviderKey};
 use generation_worker::providers::Registry;
+use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::model_check::Finding;
-use proto::work::v1::{CheckModelsRequest, ModelCost, RemoteModel};
-use provider_double::{Double, Settings};
+use proto::work::v1::{CheckModelsRequest, FailureClass, ModelCost, ProviderCondition, RemoteModel};
+use provider_double::{Double, Outage, OutageKind, Settings};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
-use crate::telemetry::registry;
+use crate::node::Report;
+use crate::telemetry::{at_provider, registry};
 
 async fn double() -> Double {
     let bill = std::env::temp_dir().join(format!("rushes-bill-{}", Uuid::now_v7().simple()));
@@ -94,4 +96,48 @@ async fn models_that_nobody_lists_are_not_checked() {
     }
     let refused = cluster.providers.clone().check_models(CheckModelsRequest {}).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
+}
+
+/// Queues an order of a model, as the probe of an outage or not.
+fn order(cluster: &Cluster, model: &str, ask_first: bool) -> String {
+    cluster.node.queue(|work| {
+        let order = work.order.as_mut().unwrap();
+        let (provider, name) = at_provider(model);
+        (order.provider, order.model) = (provider.to_owned(), name.to_owned());
+        order.input = r#"{"prompt": "a harbour"}"#.into();
+        work.ask_first = ask_first;
+    })
+}
+
+/// The probe of an outage used to be an order of which nobody knew afterwards whether it had been taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_out_of_order_is_asked_before_it_gets_an_order() {
+    let models = ["by-fal", "by-replicate", "by-openrouter"];
+    for (kind, condition, sent) in [
+        (OutageKind::Errors, ProviderCondition::Outage, false),
+        // An answer, and not the order's: the order finds out.
+        (OutageKind::Revoked, ProviderCondition::AccountRefused, true),
+    ] {
+        let double = double().await;
+        let cluster = Cluster::start(registry(&double, "double-token"), |_| {}).await;
+        double.begin_outage(Outage { kind, after_ms: 0, for_ms: 600_000, protocol: None, token: None });
+        for model in models {
+            let probe = order(&cluster, model, true);
+            let failed = cluster.node.failed(&probe).await;
+            let found = (failed.failure_class(), failed.provider_condition(), failed.provider_charge());
+            let expected = (FailureClass::Unavailable, condition, ProviderCharge::NotCharged);
+            assert_eq!(found, expected, "{kind:?} {model}: {failed:?}");
+            let intended = |report: &Report| matches!(report, Report::Intended(_));
+            assert_eq!(cluster.node.reports(&probe).iter().any(intended), sent, "{kind:?} {model}");
+            if kind == OutageKind::Errors {
+                let another = cluster.node.suspended(&order(&cluster, model, false)).await;
+                assert!(another.unconfirmed, "{model}: what is sent and answered so may have been taken");
+            }
+        }
+    }
+    let double = double().await;
+    let cluster = Cluster::start(registry(&double, "double-token"), |_| {}).await;
+    for model in models {
+        cluster.node.submitted(&order(&cluster, model, true)).await;
+    }
 }

@@ -88,6 +88,18 @@ impl Cluster {
         let working = tokio::spawn(async move { serving.await.unwrap() });
         Self { node, blobs, drain, working, webhooks, providers, folder, nodes_drain }
     }
+
+    /// How many files are in storage.
+    pub(crate) fn stored(&self) -> usize {
+        let (mut folders, mut files) = (vec![self.folder.clone()], 0);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { files += 1 }
+            }
+        }
+        files
+    }
 }
 
 impl Drop for Cluster {

@@ -417,6 +417,24 @@ async fn a_webhook_names_its_order_in_its_body() {
     }
 }
 
+/// A webhook is only a hint, so one with two MiB of logs is one too. It used to be refused, and the video waited for its deadline.
+#[tokio::test]
+async fn a_webhook_with_more_than_anybody_reads_is_a_hint_like_another() {
+    let providers = Providers::without_faults().await;
+    for model in MODELS {
+        let provider = providers.provider(model);
+        let placed = provider.place("a harbour [hook-long]").await;
+        let webhook = providers.webhook().await;
+        assert!(webhook.body.len() > 2 << 20, "{model}: {} bytes", webhook.body.len());
+        let event = provider.provider.verify(&webhook).unwrap();
+        assert_eq!((webhook.job, event.reference), (placed.0.key, Some(placed.1.0)), "{model}");
+        if model == "by-replicate" {
+            // Its first is of the start, and its second of the end.
+            providers.webhook().await;
+        }
+    }
+}
+
 /// fal signs with the same keys for everybody, so that a signature alone says nothing of whose webhook it is.
 #[tokio::test]
 async fn a_webhook_of_another_user_of_fal_is_refused() {

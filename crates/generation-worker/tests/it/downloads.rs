@@ -69,6 +69,8 @@ async fn what_is_no_whole_video_is_not_delivered() {
         (Vec::new(), "PROVIDER_BAD_OUTPUT"),
         (b"<!doctype html><title>403</title>".to_vec(), "PROVIDER_BAD_OUTPUT"),
         (b"GIF89a\x01\x00\x01\x00".to_vec(), "PROVIDER_BAD_OUTPUT"),
+        (b"RIFF\x16\0\0\0WEBPVP8L\x09\0\0\0\x2f\0\0\0\0\x07\x10\xfd\x8f\0".to_vec(), "PROVIDER_BAD_OUTPUT"),
+        (still(1), "PROVIDER_BAD_OUTPUT"),
         (whole[..900].to_vec(), "PROVIDER_BAD_OUTPUT"),
         (whole[..1_024].to_vec(), "PROVIDER_BAD_OUTPUT"),
     ] {
@@ -77,7 +79,8 @@ async fn what_is_no_whole_video_is_not_delivered() {
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
         assert_eq!(suspended(&cluster, &[]).await.trouble(), Clock::Output);
         assert_eq!(cluster.node.failed(&poll(&cluster, &[(Clock::Output, 600)])).await.reason, reason);
-        assert!(cluster.node.state().registered.is_empty(), "nothing of it is kept");
+        assert!(cluster.node.state().registered.is_empty());
+        assert_eq!(cluster.stored(), 0, "nothing of it is kept");
     }
     // What is too large is so the next time.
     let provider = remote();
@@ -85,6 +88,10 @@ async fn what_is_no_whole_video_is_not_delivered() {
     let cluster = Cluster::start(provider.registry(), |_| {}).await;
     let ended = cluster.node.failed(&poll(&cluster, &[])).await;
     assert_eq!((ended.reason.as_str(), ended.provider_charge()), ("PROVIDER_BAD_OUTPUT", ProviderCharge::Charged));
+    assert_eq!(cluster.stored(), 0);
+    provider.script().files = vec![film(100)];
+    cluster.node.completed(&poll(&cluster, &[])).await;
+    assert_eq!(cluster.stored(), 1, "what is a video is");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -155,6 +155,34 @@ async fn an_order_whose_key_is_gone_is_asked_about_with_what_there_is_and_never_
     assert_eq!(setup.ordered().len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_key_is_revoked_is_stopped_by_another_of_its_account() {
+    let setup = Setup::new("").await;
+    let key = &fal()[0];
+    let job = setup.queue("by-fal", key, |work| {
+        work.order.as_mut().unwrap().input = r#"{"prompt": "[endless]"}"#.into();
+    });
+    let reference = setup.cluster.node.submitted(&job).await;
+    setup.refuse(0);
+    let cancel = setup.queue("by-fal", key, |work| {
+        (work.poll, work.cancel_requested, work.provider_reference) = (true, true, reference.clone());
+    });
+    assert_eq!(setup.cluster.node.failed(&cancel).await.failure_class(), FailureClass::Cancelled);
+    let stopped = |line: &Line| line.event == Event::Stopped && line.order == reference;
+    assert_eq!(read_bill(&setup.bill).unwrap().into_iter().filter(stopped).count(), 1);
+}
+
+/// Of an order from before its key was recorded nobody knows which of several it was sent with.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_of_which_no_key_is_known_is_asked_about_with_each() {
+    let setup = Setup::new("another").await;
+    for key in &fal() {
+        let reference = setup.place("by-fal", key).await;
+        setup.comes_home("by-fal", "", &reference).await;
+    }
+    assert_eq!(setup.ordered().len(), 2);
+}
+
 /// A key that costs once costs once in its own account.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_in_doubt_whose_key_is_gone_is_not_sent_again() {

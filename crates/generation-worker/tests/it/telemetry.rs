@@ -11,8 +11,8 @@ use domain::provider::Provider;
 use generation_worker::config;
 use generation_worker::metrics;
 use generation_worker::providers::Registry;
-use proto::work::v1::ReceiveHookRequest;
 use proto::work::v1::receive_hook_request::Header;
+use proto::work::v1::{OrderTrouble, ReceiveHookRequest, Trouble as Clock};
 use provider_double::Double;
 use serde_json::Value;
 use testkit::{Kind, Span, Spans};
@@ -107,6 +107,21 @@ async fn carries_orders_out() {
     node.failed(&queue(node, "by-fal", "[failed]", &reference, false)).await;
     node.failed(&queue(node, "by-replicate", "[throttled]", "", false)).await;
     node.completed(&queue(node, "local-sketch", "a harbour", "", false)).await;
+    // One cannot be asked about for a moment, and then for longer than a moment.
+    let job = queue(node, "by-openrouter", "[poll-401:ever]", "", false);
+    let reference = node.submitted(&job).await;
+    for seconds in [0, 61] {
+        let elapsed = Duration::from_secs(seconds).try_into().ok();
+        let job = node.queue(|work| {
+            let order = work.order.as_mut().unwrap();
+            (order.provider, order.model) = ("openrouter".into(), "acme/video".into());
+            (work.poll, work.provider_reference) = (true, reference.clone());
+            work.provider_key = config::ProviderKey::new(Provider::OpenRouter, "Bearer", TOKEN).unwrap().name;
+            work.troubles = vec![OrderTrouble { trouble: Clock::Poll.into(), elapsed }];
+            work.traceparent = TRACEPARENT.into();
+        });
+        node.suspended(&job).await;
+    }
     // A wrong credential is refused.
     let strangers = Cluster::start(registry(&double, "wrong-token"), |_| {}).await;
     strangers.node.failed(&queue(&strangers.node, "by-replicate", "a harbour", "", false)).await;
@@ -133,6 +148,15 @@ async fn carries_orders_out() {
         let ours = name.starts_with("rushes_work") || name.starts_with("rushes_provider");
         assert!(!ours || metrics::ALL.iter().any(|metric| metric.name == name), "{name} is not in the table");
     }
+    let count = |name: &str, labels: &[&str]| {
+        let series =
+            page.lines().find(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
+        series.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+    };
+    let refused = ["provider=\"openrouter\"", "key=\"openrouter/", "phase=\"poll\"", "outcome=\"account_refused\""];
+    assert_eq!(count("rushes_provider_failures_total{", &refused), Some(2), "{page}");
+    let refused = ["provider=\"replicate\"", "key=\"replicate/", "phase=\"submit\"", "status=\"401\""];
+    assert_eq!(count("rushes_provider_calls_total{", &refused), Some(1), "{page}");
     for series in
         ["rushes_work_total{outcome=\"completed\"} 2", "rushes_provider_webhooks_total{outcome=\"refused\"} 1"]
     {
@@ -236,5 +260,13 @@ async fn an_order_is_a_line_when_it_is_submitted_and_when_it_is_settled_and_a_fa
     let failed = settled.iter().find(|line| line["outcome"] == "failed").unwrap();
     assert_eq!(failed["http_status"], 500, "{failed}");
     assert!(failed["excerpt"].as_str().unwrap().contains("runner_server_error"), "{failed}");
+    // One failed poll is nobody's business; those of a key that has not worked for a minute are.
+    let failed = about("call failed", "openrouter");
+    assert_eq!(failed.iter().map(|line| line["level"].as_str()).collect::<Vec<_>>(), [Some("INFO"), Some("WARN")]);
+    for line in failed {
+        assert!(names_all(line) && line["provider_key"].as_str().is_some_and(|key| key.starts_with("openrouter/")));
+        assert_eq!((&line["phase"], &line["http_status"]), (&"poll".into(), &401.into()), "{line}");
+        assert!(!line["excerpt"].as_str().unwrap().is_empty(), "{line}");
+    }
     assert!(!text.contains(TOKEN) && !text.contains("wrong-token"), "a credential is logged: {text}");
 }

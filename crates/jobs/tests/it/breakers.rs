@@ -13,7 +13,7 @@ const OUTAGE: Symptom<'static> =
 
 impl Cluster {
     /// Fails an attempt with a symptom; the job is queued again, and due.
-    async fn trip(&self, lease: Lease, symptom: Symptom<'_>) -> Option<Breaker> {
+    pub(crate) async fn trip(&self, lease: Lease, symptom: Symptom<'_>) -> Option<Breaker> {
         let mut connection = self.connection().await;
         let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
         let opened = jobs::trip(&mut tx, lease, symptom).await.unwrap();
@@ -30,7 +30,7 @@ impl Cluster {
     }
 
     /// Makes the next probe of every open breaker due.
-    async fn probe_now(&self) {
+    pub(crate) async fn probe_now(&self) {
         sqlx::query("update job_breakers set probe_time = now()").execute(&self.pool).await.unwrap();
     }
 
@@ -205,4 +205,48 @@ async fn a_queue_and_a_pool_of_one_name_have_breakers_of_their_own() {
     assert_eq!(closed.iter().map(|breaker| breaker.scope).collect::<Vec<_>>(), [Scope::Queue]);
     assert_eq!(cluster.block_reason("b").await, Some(BlockReason::Unavailable), "its pool is refused still");
     assert_eq!(cluster.block_reason("fal").await, None);
+}
+
+/// What a worker says of a lease that another has by now opens nothing, closes nothing, and gives no probe back.
+#[tokio::test]
+async fn a_zombie_neither_opens_nor_closes_a_breaker() {
+    let cluster = queued(&["a"]).await;
+    let first = cluster.claim_from(&["a"], 1).await;
+    let zombie = Lease { fence: first[0].lease.fence - 1, ..first[0].lease };
+    let connection = &mut *cluster.connection().await;
+    assert!(matches!(jobs::trip(connection, zombie, REFUSED).await, Err(jobs::Error::StaleFence)));
+    assert_eq!(cluster.block_reason("a").await, None);
+    cluster.trip(first[0].lease, REFUSED).await.unwrap();
+    cluster.probe_now().await;
+    let probe = cluster.claim_from(&["a"], 8).await;
+    let zombie = Lease { fence: probe[0].lease.fence - 1, ..probe[0].lease };
+    assert!(cluster.recover(zombie).await.is_empty());
+    jobs::pass_probe(connection, zombie, &[Scope::Pool]).await.unwrap();
+    assert!(cluster.claim_from(&["a"], 8).await.is_empty(), "the probe is under way still");
+    assert_eq!(cluster.recover(probe[0].lease).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_probe_is_passed_on_and_a_breaker_reset_in_its_own_scope_alone() {
+    let cluster = queued(&["a"]).await;
+    let first = cluster.claim_from(&["a"], 2).await;
+    // A queue without a pool is one by itself, so that both breakers have its name.
+    let queue = Symptom { scope: Scope::Queue, ..REFUSED };
+    cluster.trip(first[0].lease, REFUSED).await.unwrap();
+    cluster.trip(first[1].lease, queue).await.unwrap();
+    cluster.probe_now().await;
+    let probe = cluster.claim_from(&["a"], 8).await;
+    let probed = async || -> Vec<String> {
+        sqlx::query_scalar("select scope from job_breakers where probe_job is not null order by scope")
+            .fetch_all(&cluster.pool)
+            .await
+            .unwrap()
+    };
+    assert_eq!(probed().await, ["pool", "queue"], "the probe of both");
+    let connection = &mut *cluster.connection().await;
+    jobs::pass_probe(connection, probe[0].lease, &[Scope::Pool]).await.unwrap();
+    assert_eq!(probed().await, ["queue"]);
+    let reset = jobs::reset_breakers(connection, KIND, Scope::Pool, &["a".to_owned()]).await.unwrap();
+    assert_eq!(reset.iter().map(|breaker| breaker.scope).collect::<Vec<_>>(), [Scope::Pool]);
+    assert_eq!(cluster.block_reason("a").await, Some(BlockReason::Unavailable), "the queue's is open still");
 }

@@ -53,6 +53,12 @@ impl Cluster {
         opened
     }
 
+    /// Whether another key can be used while this one is left out.
+    async fn throttle(&self, key: &str, seconds: u64) -> bool {
+        let connection = &mut *self.connection().await;
+        jobs::throttle_key(connection, KIND, key, Duration::from_secs(seconds)).await.unwrap()
+    }
+
     async fn open(&self) -> Vec<String> {
         let open = jobs::open_breakers(&mut *self.connection().await, KIND).await.unwrap();
         open.into_iter().map(|breaker| format!("{} {}", breaker.scope.as_str(), breaker.target)).collect()
@@ -143,13 +149,9 @@ async fn keys_that_are_refused_at_one_moment_pause_the_pool() {
 #[tokio::test]
 async fn a_throttled_key_is_left_out_for_as_long_as_it_asks_and_the_last_one_is_the_pools_matter() {
     let cluster = Cluster::with_keys(&[ONE, TWO]).await;
-    let throttle = async |key| {
-        let connection = &mut *cluster.connection().await;
-        jobs::throttle_key(connection, KIND, key, Duration::from_secs(30)).await.unwrap()
-    };
-    assert!(throttle(ONE).await, "the other goes on");
+    assert!(cluster.throttle(ONE, 30).await, "the other goes on");
     assert_eq!(keys(&cluster.claim_with(&[ONE, TWO], 2).await), [TWO, TWO]);
-    assert!(!throttle(TWO).await);
+    assert!(!cluster.throttle(TWO, 30).await);
     sqlx::query("update job_keys set closed_until = now()").execute(&cluster.pool).await.unwrap();
     assert_eq!(cluster.claim_with(&[ONE, TWO], 2).await.iter().filter(|(_, key)| key == ONE).count(), 1);
 }
@@ -177,4 +179,99 @@ async fn a_key_that_no_worker_has_any_more_neither_keeps_the_pool_open_nor_is_sh
     // The new key is the next probe, which one that fails would not prolong.
     sqlx::query("update job_breakers set probe_time = now()").execute(&cluster.pool).await.unwrap();
     assert_eq!(keys(&cluster.claim_with(&[TWO], 8).await), [TWO]);
+}
+
+#[tokio::test]
+async fn keys_of_another_pool_keep_no_pool_open() {
+    let cluster = Cluster::with_keys(&[ONE]).await;
+    let other = [("other".to_owned(), "other/1".to_owned())];
+    jobs::mark_keys(&mut *cluster.connection().await, KIND, &other).await.unwrap();
+    let claimed = cluster.claim_with(&[ONE], 1).await;
+    assert!(!cluster.throttle(ONE, 1).await, "nobody takes over");
+    cluster.refuse_key(claimed[0].0.lease, ONE).await;
+    assert_eq!(cluster.open().await, ["key provider/1", "pool provider"]);
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_or_gone_takes_over_from_none() {
+    let cluster = Cluster::with_keys(&[ONE, TWO]).await;
+    let claimed = cluster.claim_with(&[TWO], 1).await;
+    cluster.refuse_key(claimed[0].0.lease, TWO).await;
+    assert_eq!(cluster.open().await, ["key provider/2"]);
+    assert!(!cluster.throttle(ONE, 1).await, "the other is refused");
+    sqlx::query("delete from job_breakers").execute(&cluster.pool).await.unwrap();
+    assert!(cluster.throttle(ONE, 1).await);
+    let gone = "update job_keys set seen_time = now() - interval '2 minutes' where key = $1";
+    sqlx::query(gone).bind(TWO).execute(&cluster.pool).await.unwrap();
+    assert!(!cluster.throttle(ONE, 1).await, "no worker has the other any more");
+    // Said again, it is there again.
+    cluster.mark(&[TWO]).await;
+    assert!(cluster.throttle(ONE, 1).await);
+}
+
+#[tokio::test]
+async fn of_several_pauses_the_longest_counts_and_none_is_longer_than_two_minutes() {
+    let cluster = Cluster::with_keys(&[ONE]).await;
+    let waits = async || -> f64 {
+        sqlx::query_scalar("select extract(epoch from closed_until - now())::double precision from job_keys")
+            .fetch_one(&cluster.pool)
+            .await
+            .unwrap()
+    };
+    for (asked, min, max) in [(0, 0.1, 1.0), (30, 28.0, 30.0), (5, 28.0, 30.0), (3_600, 118.0, 120.0)] {
+        cluster.throttle(ONE, asked).await;
+        let waits = waits().await;
+        assert!((min..=max).contains(&waits), "{asked}: {waits}");
+    }
+}
+
+/// A key that was away for a while is refused still.
+#[tokio::test]
+async fn a_key_is_remembered_for_a_day() {
+    let cluster = Cluster::with_keys(&[ONE, TWO]).await;
+    let claimed = cluster.claim_with(&[ONE], 1).await;
+    cluster.refuse_key(claimed[0].0.lease, ONE).await;
+    for (age, left) in [("23 hours", vec![ONE, TWO]), ("25 hours", vec![TWO])] {
+        sqlx::query("update job_keys set seen_time = now() - $1::text::interval where key = $2")
+            .bind(age)
+            .bind(ONE)
+            .execute(&cluster.pool)
+            .await
+            .unwrap();
+        cluster.mark(&[TWO]).await;
+        let known: Vec<String> =
+            sqlx::query_scalar("select key from job_keys order by key").fetch_all(&cluster.pool).await.unwrap();
+        assert_eq!(known, left, "{age}");
+    }
+    // Nothing is left of it: it begins as a key that is well.
+    cluster.mark(&[ONE, TWO]).await;
+    assert!(cluster.open().await.is_empty());
+}
+
+/// The probe of a pool that was out of order meets a key that is refused: that says nothing of the pool, whose next probe is due at
+/// once, with another key.
+#[tokio::test]
+async fn a_probe_of_the_pool_that_meets_a_refused_key_is_passed_on() {
+    let cluster = Cluster::with_keys(&[ONE, TWO]).await;
+    let outage = Symptom { scope: Scope::Pool, key: "", cause: "OUTAGE", detail: "503", certain: true };
+    let first = cluster.claim_with(&[ONE, TWO], 1).await;
+    cluster.trip(first[0].0.lease, outage).await.unwrap();
+    cluster.probe_now().await;
+    let probe = cluster.claim_with(&[ONE, TWO], 8).await;
+    let [(job, key)] = &probe[..] else { panic!("one probe: {probe:?}") };
+    let opened = cluster.refuse_key(job.lease, key).await;
+    assert_eq!(opened.iter().map(|breaker| breaker.target.as_str()).collect::<Vec<_>>(), [key.as_str()]);
+    let next = cluster.claim_with(&[ONE, TWO], 8).await;
+    assert_eq!(next.len(), 1, "still one at a time");
+    assert_ne!(&next[0].1, key);
+}
+
+#[tokio::test]
+async fn one_claim_after_another_takes_the_keys_in_turn() {
+    let cluster = Cluster::with_keys(&[ONE, TWO]).await;
+    let mut given = Vec::new();
+    for _ in 0..4 {
+        given.extend(keys(&cluster.claim_with(&[ONE, TWO], 1).await).into_iter().map(str::to_owned));
+    }
+    assert_eq!(given, [ONE, TWO, ONE, TWO]);
 }

@@ -98,7 +98,19 @@ pub(super) fn anonymous(text: &str) -> String {
         out.push_str(end);
         rest = after;
     }
-    without_numbers(&without_numbers(&out, " (seed ", ")"), ", half within ", " s, four in five within ")
+    let out = without_numbers(&without_numbers(&out, " (seed ", ")"), ", half within ", " s, four in five within ");
+    without_signatures(&out)
+}
+
+/// A text whose addresses of assets do not show who may fetch them, until when.
+fn without_signatures(text: &str) -> String {
+    let mut parts = text.split("?a=");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str("?…");
+        out.push_str(part.find(char::is_whitespace).map_or("", |end| &part[end..]));
+    }
+    out
 }
 
 fn is_id(word: &str) -> bool {
@@ -134,6 +146,8 @@ mod tests {
         let text =
             "assets/9f46c53b77e88a4df112c371aa03f80f49c9e44e906a78b39d92d0a9860988c2.mp4  a harbour (seed 39616432)";
         assert_eq!(anonymous(text), "assets/….mp4  a harbour");
+        let text = "http://gateway.test/assets/x.mp4?a=AaIj6NzU&e=20793&k=68812cd9&s=Gty_EdL-JdId  (video/mp4)";
+        assert_eq!(anonymous(text), "http://gateway.test/assets/x.mp4?…  (video/mp4)");
         let text = "0 pictures, half within 4 s, four in five within 24 s; UNAVAILABLE";
         assert_eq!(anonymous(text), "0 pictures; UNAVAILABLE");
         assert_eq!(

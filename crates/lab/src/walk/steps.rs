@@ -157,7 +157,12 @@ impl Walk<'_> {
         // What is shown of the queue is a second old.
         for _ in 0..TRIES {
             page = self.page(&name, &logs, before).await?;
-            if step.says.iter().all(|part| page.contains(part)) {
+            // In the midst of a probe it shows what the probe does.
+            let waits = match step.shows.1 {
+                WaitReason::Unspecified => String::new(),
+                wait => format!("waits: {}", wait.as_str_name()),
+            };
+            if step.says.iter().all(|part| page.contains(part)) && page.contains(&waits) {
                 break;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -304,9 +309,13 @@ impl Walk<'_> {
         let ended = async || node.with(|process| process.ended().is_some()).filter(|ended| *ended).map(drop);
         testkit::eventually(&format!("{service} ends"), SHOWS, ended).await?;
         self.cluster.kill(at);
-        // Which models are served is known for a minute.
-        let age = "update job_servers set seen_time = seen_time - interval '2 minutes'";
-        sqlx::query(age).execute(self.pool).await?;
+        // Which models are served, and with which keys, is known for a minute.
+        for age in [
+            "update job_servers set seen_time = seen_time - interval '2 minutes'",
+            "update job_keys set seen_time = seen_time - interval '2 minutes'",
+        ] {
+            sqlx::query(age).execute(self.pool).await?;
+        }
         self.cluster.launch_with(at, setting)?;
         self.cluster.ready(at).await
     }

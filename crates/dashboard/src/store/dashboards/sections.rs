@@ -151,7 +151,7 @@ macro_rules! projects {
 
 macro_rules! recent {
     () => {
-        "(select 5::smallint as section, g.id, g.project_id as parent, g.scene_id as other, left(g.prompt, 120) as title,
+        "(select 5::smallint as section, g.id, g.project_id as parent, g.scene_id as other, left(g.prompt, 200) as title,
                  g.stage as body, g.thumbnail as blob, g.thumbhash as hash, null::uuid as take, null::text as take_blob,
                  null::bytea as take_hash, null::jsonb as labels, g.state, g.percent, null::integer as place,
                  null::bigint as count,

@@ -97,6 +97,8 @@ pub(super) fn output_to_proto(file: StoredFile) -> wire::MadeOutput {
             categories: said.categories,
             effect: said.effect,
         }),
+        // generation-status knows them from the asset.
+        pictures: None,
     };
     wire::MadeOutput { output: Some(output), extension: file.extension }
 }
@@ -144,6 +146,7 @@ pub(super) fn parse_work(work: wire::Work) -> Option<Result<Work, Unreadable>> {
         poll: work.poll,
         polls: work.polls,
         clocks: work.troubles.iter().fold(Clocks::default(), parse_clock),
+        ask_first: work.ask_first,
         cancel_requested: work.cancel_requested,
         traceparent: work.traceparent,
     }))
