@@ -8,11 +8,12 @@ mod targets;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("pictures", targets::pictures),
     ("videos", targets::videos),
     ("media", targets::media),
     ("page_tokens", targets::page_tokens),
+    ("resume_tokens", targets::resume_tokens),
     ("identities", targets::identities),
     ("grpc_frames", targets::grpc_frames),
     ("names", targets::names),

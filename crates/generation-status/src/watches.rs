@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::cache::watch::{Due, Heartbeat, Metrics, ResumeOutcome, Settings, Subscription, Update};
+use chassis::keyring::tokens::Tokens;
 use domain::id::{AccountId, GenerationId};
 use futures::Stream;
 use tokio::time::sleep;
@@ -24,6 +25,7 @@ use crate::model::Generation;
 use crate::store::Store;
 
 pub(crate) use hub::{GenerationHub, feed};
+pub use resume::reread as reread_resume_token;
 use resume::{Opened, Sent};
 pub(crate) use selection::Selection;
 
@@ -87,12 +89,20 @@ pub(crate) struct Watches {
     store: Store,
     hub: GenerationHub,
     settings: Settings,
+    tokens: Tokens,
     stop: CancellationToken,
 }
 
 impl Watches {
-    pub(crate) fn new(store: Store, hub: GenerationHub, settings: Settings, stop: CancellationToken) -> Self {
-        Self { store, hub, settings, stop }
+    /// Watches, whose resume tokens are `tokens`', and which end when `stop` is cancelled.
+    pub(crate) fn new(
+        store: Store,
+        hub: GenerationHub,
+        settings: Settings,
+        tokens: Tokens,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { store, hub, settings, tokens, stop }
     }
 
     /// A stream of events, each with its resume token. A selection that cannot be watched is refused at once.
@@ -100,7 +110,7 @@ impl Watches {
         &self,
         wanted: Wanted,
     ) -> Result<impl Stream<Item = Result<(Event, String), Error>> + Send + use<>, Error> {
-        let nothing_sent = Sent::new(wanted.account, &wanted.selection);
+        let nothing_sent = Sent::new(&self.tokens, wanted.account, &wanted.selection);
         let opened = match wanted.resume_token.as_str() {
             "" => None,
             token => Some(nothing_sent.clone().open(token).ok_or_else(|| {

@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use chassis::keyring::InternalKeys;
 use proto::generations::v1::watch_generations_response::Event;
 use proto::generations::v1::{Generation, State, WatchGenerationsRequest, WatchGenerationsResponse};
-use testkit::Nats;
+use testkit::{INTERNAL_KEYS, Nats};
 use tonic::{Code, Status, Streaming};
 
 use crate::cluster::{Cluster, Generations, Node, User, refusal};
@@ -370,6 +371,32 @@ async fn a_watch_sends_heartbeats_moves_and_is_resumed() {
     let stranger = cluster.user(0).await;
     let stolen = WatchGenerationsRequest { resume_token: token, ..all() };
     assert_eq!(refusal(Watch::of(&cluster.node, &stranger, stolen).await.map(drop)), expired);
+}
+
+/// The keys of the services are changed in steps, in each of which processes with two lists of them serve the same clients.
+#[tokio::test]
+async fn a_watch_is_resumed_while_keys_change_and_no_longer() {
+    const NEW: &str = "new-new-new-new-new-new-new-new-new";
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    cluster.started(&user).await;
+    let with = async |keys: &str| {
+        let mut config = cluster.config.clone();
+        config.internal_keys = InternalKeys::parse(keys).unwrap();
+        Node::start(&config).await
+    };
+    let behind = with(&format!("{INTERNAL_KEYS},{NEW}")).await;
+    let before = with(&format!("{NEW},{INTERNAL_KEYS}")).await;
+    let token_of = async |node: &Node| Watch::of(node, &user, all()).await.unwrap().next().await.unwrap().1;
+    let resume = async |node: &Node, resume_token: &str| {
+        let request = WatchGenerationsRequest { resume_token: resume_token.to_owned(), ..all() };
+        Watch::of(node, &user, request).await.map(drop)
+    };
+    for (made, taken) in [(&cluster.node, &behind), (&behind, &before), (&before, &behind)] {
+        resume(taken, &token_of(made).await).await.unwrap();
+    }
+    let refused = resume(&cluster.node, &token_of(&before).await).await;
+    assert_eq!(refusal(refused), (Code::OutOfRange, "RESUME_TOKEN_EXPIRED".to_owned()));
 }
 
 #[tokio::test]
