@@ -1,6 +1,8 @@
 //! The targets, each with what must hold of it besides that it comes back.
 
+mod grpc_web;
 mod tokens;
+mod webhooks;
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
@@ -21,7 +23,9 @@ use thumbnail_worker::stop::Stop;
 use thumbnail_worker::videos::{self, frames};
 use url::Url;
 
+pub(crate) use self::grpc_web::grpc_web;
 pub(crate) use self::tokens::{page_tokens, resume_tokens};
+pub(crate) use self::webhooks::webhook_signatures;
 
 /// What one input may weigh to be decoded: a fuzzer learns nothing of larger ones.
 const MAX_WEIGHT: u64 = 24 << 20;

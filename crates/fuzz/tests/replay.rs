@@ -106,7 +106,7 @@ macro_rules! replayed {
 }
 
 replayed! {
-    pictures videos media page_tokens resume_tokens identities grpc_frames names catalogue schemas
+    pictures videos media page_tokens resume_tokens identities webhook_signatures grpc_frames grpc_web names catalogue schemas
 }
 
 #[test]
