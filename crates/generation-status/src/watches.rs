@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use ::cache::watch::{Due, Heartbeat, Metrics, ResumeOutcome, Settings, Subscription, Update};
 use chassis::keyring::tokens::Tokens;
+use chassis::server::{Share, Shares};
 use domain::id::{AccountId, GenerationId};
 use futures::Stream;
 use tokio::time::sleep;
@@ -37,6 +38,9 @@ const SNAPSHOT_OPEN: i64 = 500;
 const MAX_PART_BYTES: usize = 1 << 20;
 /// How many new generations are sent one by one; where there are more, a snapshot is shorter.
 const MAX_NEW: i64 = 1_000;
+/// How many watches of one account read all that they show at a time: that takes long to make of rows, and a process has few threads
+/// for everybody's calls.
+const READS_OF_ACCOUNT: usize = 2;
 /// The pause after a failed read.
 const READ_RETRY: Duration = Duration::from_secs(1);
 /// The label `kind` of the metrics of these watches.
@@ -90,6 +94,8 @@ pub(crate) struct Watches {
     hub: GenerationHub,
     settings: Settings,
     tokens: Tokens,
+    /// The reads of each account.
+    reads: Shares<AccountId>,
     stop: CancellationToken,
 }
 
@@ -102,7 +108,7 @@ impl Watches {
         tokens: Tokens,
         stop: CancellationToken,
     ) -> Self {
-        Self { store, hub, settings, tokens, stop }
+        Self { store, hub, settings, tokens, reads: Shares::default(), stop }
     }
 
     /// A stream of events, each with its resume token. A selection that cannot be watched is refused at once.
@@ -121,8 +127,8 @@ impl Watches {
         // Subscribes before it reads, so that no change falls between.
         let subscription = self.hub.subscribe(wanted.account, wanted.selection.clone());
         let heartbeat = Heartbeat::begin(self.settings, self.stop.clone());
-        let store = self.store.clone();
-        let mut watch = Watch { store, subscription, wanted, sent: nothing_sent, next: Next::Live, heartbeat };
+        let (store, reads) = (self.store.clone(), self.reads.clone());
+        let mut watch = Watch { store, reads, subscription, wanted, sent: nothing_sent, next: Next::Live, heartbeat };
         watch.next = match opened {
             None => Next::Snapshot(watch.snapshot().await?),
             Some(opened) => watch.resume(opened).await?,
@@ -142,6 +148,7 @@ impl Watches {
 /// One watcher's stream.
 struct Watch {
     store: Store,
+    reads: Shares<AccountId>,
     subscription: Subscription<Generation, Selection>,
     wanted: Wanted,
     sent: Sent,
@@ -272,9 +279,17 @@ impl Watch {
         Event::Snapshot(SnapshotPart { generations, number, more })
     }
 
+    /// Waits behind the account's other watches until this one may read.
+    async fn place_to_read(&self) -> Share<AccountId> {
+        let mut place = self.reads.of(self.wanted.account, READS_OF_ACCOUNT);
+        place.take().await;
+        place
+    }
+
     /// Reads all that is watched, and drops the pending changes that it covers.
     async fn snapshot(&self) -> Result<Snapshot, Error> {
         let account = self.wanted.account;
+        let _place = self.place_to_read().await;
         let (mut complete, mut horizon) = (true, GenerationId(Uuid::nil()));
         let mut generations = match &self.wanted.selection {
             Selection::Named(ids) => {
@@ -308,6 +323,7 @@ impl Watch {
     /// Reads what may have been missed. Returns false when only a snapshot can show it.
     async fn read_missed(&mut self) -> Result<bool, Error> {
         let account = self.wanted.account;
+        let _place = self.place_to_read().await;
         let inbox = self.subscription.inbox();
         let mut found = Vec::new();
         if let Selection::Of(parent) = self.wanted.selection {

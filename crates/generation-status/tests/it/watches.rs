@@ -6,7 +6,7 @@ use std::time::Duration;
 use chassis::keyring::InternalKeys;
 use proto::generations::v1::watch_generations_response::Event;
 use proto::generations::v1::{Generation, State, WatchGenerationsRequest, WatchGenerationsResponse};
-use testkit::{INTERNAL_KEYS, Nats};
+use testkit::{INTERNAL_KEYS, Nats, eventually};
 use tonic::{Code, Status, Streaming};
 
 use crate::cluster::{Cluster, Generations, Node, User, refusal};
@@ -413,5 +413,39 @@ async fn an_invalid_watch_is_refused_at_once() {
         WatchGenerationsRequest { names: vec![name; 1_001], ..all() },
     ] {
         assert_eq!(refusal(Watch::of(&cluster.node, &user, request).await.map(drop)), invalid);
+    }
+}
+
+/// What a watch shows first takes long to be read and made, and a thousand watches cost no more than their own account's time.
+#[tokio::test]
+async fn the_watches_of_one_account_read_two_at_a_time() {
+    let cluster = Cluster::new().await;
+    let (many, one) = (cluster.user(1).await, cluster.user(1).await);
+    for user in [&many, &one] {
+        cluster.started(user).await;
+    }
+    // Whoever reads generations now waits for this transaction.
+    let mut slow = cluster.pool.begin().await.unwrap();
+    sqlx::query("lock table generations in access exclusive mode").execute(&mut *slow).await.unwrap();
+    let open = |user: &User| {
+        let (generations, user) = (cluster.node.generations.clone(), *user);
+        tokio::spawn(async move { Watch::by(&generations, &user, all()).await.unwrap().snapshot().await.len() })
+    };
+    let reading = async |count: i64| {
+        let reading = async || {
+            let blocked = "select count(*) from pg_stat_activity where application_name = 'rushes/read'
+                           and datname = current_database() and wait_event_type = 'Lock'";
+            let reading: i64 = sqlx::query_scalar(blocked).fetch_one(&cluster.pool).await.ok()?;
+            (reading >= count).then_some(reading)
+        };
+        eventually("they read", Duration::from_secs(10), reading).await.unwrap()
+    };
+    let mut watches: Vec<_> = (0..20).map(|_| open(&many)).collect();
+    assert_eq!(reading(2).await, 2);
+    watches.push(open(&one));
+    assert_eq!(reading(3).await, 3, "another account's does not wait for them");
+    slow.rollback().await.unwrap();
+    for watch in watches {
+        assert_eq!(watch.await.unwrap(), 1);
     }
 }
