@@ -237,6 +237,22 @@ def services(objects, crates):
                 yield f"{title(service)}: every service but the gateway is headless, for balancing by the caller"
 
 
+def proxies(objects):
+    """The gateway is told how many proxies are before it, and believes a header only where one of them writes it."""
+    routes = of(objects, "Ingress", "HTTPRoute", "GRPCRoute")
+    for thing, pod, _ in workloads(objects):
+        container = pod["containers"][0]
+        if not ours(container) or container["command"] != ["gateway"]:
+            continue
+        hops = dict((one["name"], value) for one, value in values(objects, title(thing), container)).get("RUSHES_TRUSTED_HOPS")
+        if hops is None or not hops.isdigit():
+            yield f"{title(thing)}: RUSHES_TRUSTED_HOPS should say how many proxies are before it, 0 for none"
+        elif routes and hops == "0":
+            yield f"{title(thing)}: with RUSHES_TRUSTED_HOPS 0 all clients have the address of what {title(routes[0])} is carried out by"
+        elif not routes and hops != "0":
+            yield f"{title(thing)}: RUSHES_TRUSTED_HOPS is {hops}, and nothing here is before it: clients would invent their addresses"
+
+
 def selects(thing, labels):
     """Whether a selector's labels fit these."""
     if any(labels.get(key) != value for key, value in thing.get("matchLabels", {}).items()):
@@ -356,6 +372,8 @@ def compose(objects, crates):
             yield from settings(crates, where, part["command"], set(environment))
             if part["command"] != cluster[name]["command"]:
                 yield f"{where}: its command is not that of the local overlay"
+            if part["command"] == ["gateway"] and environment.get("RUSHES_TRUSTED_HOPS") != "0":
+                yield f"{where}: RUSHES_TRUSTED_HOPS should be 0, since nothing is before it"
             for variable in sorted(set(environment) ^ {one["name"] for one in cluster[name]["env"]}):
                 yield f"{where}: {variable} is set only in one of compose.yaml and the local overlay"
 
@@ -391,7 +409,7 @@ def main():
     crates = Crates()
     base, local = overlay("base", rendered), overlay("local", rendered)
     problems = [*unlisted(), *schemas(local), *secrets(base), *closed(base), *closed(local)]
-    problems += [*pods(local, crates), *services(local, crates), *wired(local, any(rendered.iterdir()))]
+    problems += [*pods(local, crates), *services(local, crates), *proxies(local), *wired(local, any(rendered.iterdir()))]
     problems += [*compose(local, crates), *dockerfile(local, crates)]
     for problem in dict.fromkeys(problems):
         print(problem)

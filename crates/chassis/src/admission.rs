@@ -3,6 +3,7 @@
 //! Invariant: no more slots of one admission exist at a time than its limit, and one that is dropped is free again.
 
 mod by_address;
+mod shares;
 
 use std::{
     sync::{
@@ -15,6 +16,7 @@ use std::{
 use crate::status::Failure;
 
 pub use by_address::{ByAddress, Full, Place};
+pub use shares::{Share, Shares};
 
 /// After what time a call that was shed may come again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);

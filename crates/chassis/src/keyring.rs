@@ -5,6 +5,8 @@
 //! another; the first key signs and every key verifies, so that keys are changed without a moment at which something is refused; and
 //! what is signed is a list of parts with their lengths, so that no two lists are signed alike.
 
+pub mod tokens;
+
 use ring::hmac;
 
 use crate::settings::{Error, Source};

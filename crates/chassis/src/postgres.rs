@@ -103,7 +103,7 @@ impl Pool {
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     {
         let span = span(statement, self.name);
-        let run = self.on(async |connection: &mut PgConnection| {
+        let run = self.on(None, async |connection: &mut PgConnection| {
             request::count_query();
             measured(self.name, statement, Box::pin(work(connection))).await
         });
@@ -118,7 +118,7 @@ impl Pool {
     where
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     {
-        self.noted(self.on(async |connection: &mut PgConnection| Ok(Box::pin(work(connection)).await?)).await)
+        self.noted(self.on(None, async |connection: &mut PgConnection| Ok(Box::pin(work(connection)).await?)).await)
     }
 
     /// Runs `work` between `begin` and `commit`; an error rolls back. Name each statement inside with [`statement`]. It may write rows of
@@ -135,7 +135,8 @@ impl Pool {
     }
 
     /// As [`Pool::transaction`], for a request of `account`: where the connection's role is held by row-level security, `work` writes and
-    /// locks no row of another account, whatever its statements say.
+    /// locks no row of another account, whatever its statements say. Of the pool's connections one account has at most three quarters at
+    /// a time, since its transactions wait for one another, and others' would wait with them.
     ///
     /// # Errors
     /// What `work` returned, or why the transaction could not begin or commit.
@@ -153,7 +154,7 @@ impl Pool {
         E: From<Error>,
     {
         let span = span(name, self.name);
-        let run = self.on(async |connection: &mut PgConnection| {
+        let run = self.on(account, async |connection: &mut PgConnection| {
             let mut transaction = statement("begin", connection.begin_with(begin(account))).await?;
             // Dropped on an error of `work`, the transaction rolls back.
             let value = Box::pin(work(&mut transaction)).await?;
@@ -168,13 +169,13 @@ impl Pool {
         self.connections.close().await;
     }
 
-    /// Gives `work` a connection, for as long as PostgreSQL answers.
-    async fn on<T, E, F>(&self, work: F) -> Result<T, E>
+    /// Gives `work`, which is for `account` if for any, a connection, for as long as PostgreSQL answers.
+    async fn on<T, E, F>(&self, account: Option<Uuid>, work: F) -> Result<T, E>
     where
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
         E: From<Error>,
     {
-        let mut loan = self.acquire().await?;
+        let mut loan = self.acquire(account).await?;
         let connection = loan.connection().map_err(Error::from)?;
         let done = self.liveness.during(Box::pin(work(connection))).await.map_err(|why| self.unresponsive(why))?;
         if done.is_ok() {
@@ -184,10 +185,10 @@ impl Pool {
         done
     }
 
-    async fn acquire(&self) -> Result<Loan, Error> {
+    async fn acquire(&self, account: Option<Uuid>) -> Result<Loan, Error> {
         let began = Instant::now();
         let waiting = self.load.wait();
-        let acquired = self.liveness.during(deadline::bound(Box::pin(self.connections.acquire()))).await;
+        let acquired = self.liveness.during(deadline::bound(Box::pin(self.connections.acquire(account)))).await;
         drop(waiting);
         metrics::POOL_ACQUIRE.with([self.name]).record(began.elapsed());
         match acquired.map_err(|why| self.unresponsive(why))? {

@@ -41,7 +41,7 @@ use layer::Policy;
 use methods::{Access, Methods};
 use probes::Probes;
 
-pub use crate::admission::{Admission, ByAddress, Full, Place, Slot};
+pub use crate::admission::{Admission, ByAddress, Full, Place, Share, Shares, Slot};
 pub use connection::Client;
 pub use door::Door;
 pub use layer::Rpc;

@@ -1,8 +1,8 @@
 //! The service that owns accounts, API keys, projects, scenes and notices, and answers with the dashboard.
 //!
 //! A request reads downward: `grpc` parses it; `projects`, `scenes`, `dashboards`, `watches`, `notices`, `accounts` and `audit`
-//! are the rules; `cache` keeps what is read often; `store` has the only SQL; `presenter` makes the messages of the answer; and all of
-//! them share the records of `model`.
+//! are the rules; `cache` keeps what is read often; `store` has the only SQL; `presenter` makes the messages of the answer, `pages` the
+//! tokens of pages; and all of them share the records of `model`.
 
 mod accounts;
 mod audit;
@@ -18,6 +18,7 @@ mod idempotency;
 mod metrics;
 mod model;
 mod notices;
+mod pages;
 mod presenter;
 mod projects;
 mod scenes;

@@ -6,7 +6,6 @@ mod accounts;
 use bytes::Bytes;
 use chassis::links::AssetUrls;
 use domain::id::{AccountId, GenerationId};
-use domain::page;
 use prost::Message as _;
 use prost_types::Timestamp;
 use proto::dashboard::v1 as dashboard;
@@ -18,6 +17,7 @@ use crate::etag;
 use crate::model::{
     Contents, DASHBOARD_LISTING, Notice, Project, ProjectCard, RecentGeneration, Scene, SceneCard, Section,
 };
+use crate::pages::Pages;
 
 pub(crate) fn project_to_proto(project: Project) -> projects::Project {
     projects::Project {
@@ -53,12 +53,13 @@ pub(crate) fn scene_to_proto(scene: Scene) -> projects::Scene {
 #[derive(Clone, Debug)]
 pub(crate) struct Presenter {
     assets: AssetUrls,
+    pages: Pages,
 }
 
 impl Presenter {
-    /// The addresses of pictures are `assets`'.
-    pub(crate) fn new(assets: AssetUrls) -> Self {
-        Self { assets }
+    /// The addresses of pictures are `assets`', and the tokens of pages `pages`'.
+    pub(crate) fn new(assets: AssetUrls, pages: Pages) -> Self {
+        Self { assets, pages }
     }
 
     /// The encoded dashboard.
@@ -73,13 +74,12 @@ impl Presenter {
             available_micros: contents.credits.available.get(),
             held_micros: contents.credits.held.get(),
         });
-        let next = contents.next.map(|cursor| page::token(account, DASHBOARD_LISTING, cursor));
         let dashboard = dashboard::Dashboard {
             version: contents.snapshot.map(|snapshot| snapshot.version).unwrap_or_default(),
             profile,
             credits,
             projects: contents.projects.into_iter().map(|project| self.project(account, project)).collect(),
-            next_page_token: next.unwrap_or_default(),
+            next_page_token: self.pages.token(account, DASHBOARD_LISTING, contents.next),
             recent_generations: contents.recent.into_iter().map(|recent| self.recent(account, recent)).collect(),
             notices: contents.notices.into_iter().map(notice_to_proto).collect(),
             unread_notice_count: i32::try_from(contents.unread).unwrap_or(i32::MAX),

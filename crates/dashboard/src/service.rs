@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use cache::Cache;
 use chassis::drain::Drain;
+use chassis::keyring::tokens::Tokens;
 use chassis::postgres::{Pool, PoolSettings};
 use chassis::{nats, server};
 use futures::FutureExt as _;
@@ -19,6 +20,7 @@ use crate::dashboards::Dashboards;
 use crate::erasures;
 use crate::grpc::{self, AccountsApi, AuditApi, DashboardsApi, ProjectsApi};
 use crate::notices::Notices;
+use crate::pages::Pages;
 use crate::presenter::Presenter;
 use crate::projects::Projects;
 use crate::scenes::Scenes;
@@ -54,21 +56,23 @@ impl Service {
         let store = Store::connect_lazy(&config.database)?;
         let cache = open_cache(config).await?;
         let dashboards = Dashboards::new(store.clone(), config.dashboards.section_timeout);
-        let presenter = Presenter::new(config.dashboards.assets.clone());
+        let pages = Pages::new(&config.internal_keys);
+        let presenter = Presenter::new(config.dashboards.assets.clone(), pages.clone());
         let dashboards = CachedDashboards::new(cache.clone(), dashboards, presenter);
         let keys = CachedKeys::new(cache.clone(), store.clone());
 
         let stop = CancellationToken::new();
-        let watches = Watches::start(dashboards.clone(), cache.changes(), config.watch, stop.clone());
+        let tokens = Tokens::new(&config.internal_keys, "watches of dashboards");
+        let watches = Watches::start(dashboards.clone(), cache.changes(), config.watch, tokens, stop.clone());
 
         let projects = Projects::new(store.clone(), dashboards.clone());
         let scenes = Scenes::new(store.clone(), dashboards.clone());
         let notices = Notices::new(store.clone(), dashboards.clone());
         let routes = grpc::routes(
-            ProjectsApi { projects, scenes },
-            DashboardsApi { dashboards, notices, watches },
-            AccountsApi { accounts: Accounts::new(store.clone(), keys.clone()), keys },
-            AuditApi { audit: Audit::new(store.clone()) },
+            ProjectsApi { projects, scenes, pages: pages.clone() },
+            DashboardsApi { dashboards, notices, watches, pages: pages.clone() },
+            AccountsApi { accounts: Accounts::new(store.clone(), keys.clone()), keys, pages: pages.clone() },
+            AuditApi { audit: Audit::new(store.clone()), pages },
         );
         let server = server::Server::new("dashboard", &config.server)
             .streaming(grpc::STREAMING)

@@ -9,8 +9,8 @@ use std::time::Duration;
 use ::cache::watch::{Due, Heartbeat, Metrics, ResumeOutcome, Settings, Subscription, Update, Watchable};
 use ::cache::{Change, Changes};
 use bytes::Bytes;
+use chassis::keyring::tokens::{Seal, Tokens};
 use domain::id::AccountId;
-use domain::token::Seal;
 use futures::Stream;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -85,21 +85,23 @@ pub(crate) struct Watches {
     dashboards: CachedDashboards,
     hub: Hub,
     settings: Settings,
+    tokens: Tokens,
     stop: CancellationToken,
 }
 
 impl Watches {
-    /// Watches of `dashboards`, which end when `stop` is cancelled. One task feeds them all from `changes`. Needs a tokio runtime.
+    /// Watches of `dashboards`, whose resume tokens are `tokens`', and which end when `stop` is cancelled. One task feeds them all from `changes`. Needs a tokio runtime.
     pub(crate) fn start(
         dashboards: CachedDashboards,
         changes: Changes,
         settings: Settings,
+        tokens: Tokens,
         stop: CancellationToken,
     ) -> Self {
         let hub = Hub::new(METRICS);
         let feed = hub.clone().forward(changes, DashboardChange::parse);
         tokio::spawn(stop.clone().run_until_cancelled_owned(feed));
-        Self { dashboards, hub, settings, stop }
+        Self { dashboards, hub, settings, tokens, stop }
     }
 
     /// A stream of events, each with its resume token. A dashboard that cannot be watched is refused at once.
@@ -108,7 +110,7 @@ impl Watches {
         account: AccountId,
         resume_token: &str,
     ) -> Result<impl Stream<Item = (Event, String)> + Send + use<>, Error> {
-        let seal = Seal::new(account, b"watch/dashboard");
+        let seal = self.tokens.seal(account.0, b"watch/dashboard");
         let resumed = match resume_token {
             "" => None,
             token => Some(seal.open(token).and_then(|body| Some(i64::from_be_bytes(body.try_into().ok()?)))),

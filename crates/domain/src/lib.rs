@@ -10,4 +10,3 @@ pub mod name;
 pub mod network;
 pub mod page;
 pub mod provider;
-pub mod token;

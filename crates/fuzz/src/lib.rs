@@ -8,13 +8,16 @@ mod targets;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 12] = [
     ("pictures", targets::pictures),
     ("videos", targets::videos),
     ("media", targets::media),
     ("page_tokens", targets::page_tokens),
+    ("resume_tokens", targets::resume_tokens),
     ("identities", targets::identities),
+    ("webhook_signatures", targets::webhook_signatures),
     ("grpc_frames", targets::grpc_frames),
+    ("grpc_web", targets::grpc_web),
     ("names", targets::names),
     ("catalogue", targets::catalogue),
     ("schemas", targets::schemas),

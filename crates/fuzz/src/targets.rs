@@ -1,5 +1,9 @@
 //! The targets, each with what must hold of it besides that it comes back.
 
+mod grpc_web;
+mod tokens;
+mod webhooks;
+
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
@@ -7,11 +11,9 @@ use catalogue::{Catalogue, Format, Schema};
 use chassis::frames::FrameReader;
 use chassis::identity::Identities;
 use chassis::keyring::InternalKeys;
-use domain::id::AccountId;
+use domain::api_key;
 use domain::name::{self, ApiKeyName, DeliveryName, GenerationParent, SceneName};
 use domain::network::Network;
-use domain::token::Seal;
-use domain::{api_key, page};
 use generation_worker::hook_addresses::HookAddresses;
 use http::HeaderValue;
 use thumbnail_worker::media::{self, Type};
@@ -20,13 +22,15 @@ use thumbnail_worker::pictures::{self, Header};
 use thumbnail_worker::stop::Stop;
 use thumbnail_worker::videos::{self, frames};
 use url::Url;
-use uuid::Uuid;
+
+pub(crate) use self::grpc_web::grpc_web;
+pub(crate) use self::tokens::{page_tokens, resume_tokens};
+pub(crate) use self::webhooks::webhook_signatures;
 
 /// What one input may weigh to be decoded: a fuzzer learns nothing of larger ones.
 const MAX_WEIGHT: u64 = 24 << 20;
 /// When decoding stops by itself.
 const TIME: Duration = Duration::from_secs(5);
-const ACCOUNT: AccountId = AccountId(Uuid::from_u128(1));
 
 /// Signs what a fuzzer cannot make up.
 static KEYS: LazyLock<Option<InternalKeys>> =
@@ -62,19 +66,6 @@ pub(crate) fn media(bytes: &[u8]) {
         assert!(probed.duration <= Duration::from_secs(u64::from(u32::MAX) * 1_000), "{described:?}");
     }
     let _ = media::has_c2pa(&bytes, media_type);
-}
-
-/// A token of a page is refused, or is the one that would be given for what it says.
-pub(crate) fn page_tokens(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(Some(cursor)) = page::cursor(ACCOUNT, "things", text) {
-        assert_eq!(page::token(ACCOUNT, "things", cursor), text.to_ascii_lowercase());
-        assert!(page::cursor(AccountId(Uuid::from_u128(2)), "things", text).is_err(), "another account's");
-    }
-    let seal = Seal::new(ACCOUNT, b"a use");
-    if let Some(body) = seal.open(text) {
-        assert_eq!(seal.token(&body), text);
-    }
 }
 
 /// Nothing that was made up is believed to be signed.

@@ -105,7 +105,9 @@ macro_rules! replayed {
     };
 }
 
-replayed! { pictures videos media page_tokens identities grpc_frames names catalogue schemas }
+replayed! {
+    pictures videos media page_tokens resume_tokens identities webhook_signatures grpc_frames grpc_web names catalogue schemas
+}
 
 #[test]
 fn a_targets_name_is_that_of_its_corpus_and_of_its_program() {

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use chassis::drain::Drain;
 use chassis::egress::Egress;
 use chassis::keyring::InternalKeys;
+use chassis::keyring::tokens::Tokens;
 use chassis::postgres::{Pool, PoolSettings};
 use chassis::{nats, server};
 use futures::FutureExt as _;
@@ -30,6 +31,7 @@ use crate::grpc::{
 use crate::margins::Margins;
 use crate::model::{DELIVERY_JOBS, GENERATION_JOBS};
 use crate::models::Models;
+use crate::pages::Pages;
 use crate::presenter::Presenter;
 use crate::progress::Progress;
 use crate::queues::Queues;
@@ -226,24 +228,30 @@ impl Running {
         let (block_reasons, refresher) = BlockReasons::new(store.clone());
         background(refresher.run(stop.clone()).boxed());
         let presenter = presenter.with_block_reasons(block_reasons.clone());
-        let watches = Watches::new(store.clone(), hub, config.watch, stop.clone());
+        let tokens = Tokens::new(&config.internal_keys, "watches of generations");
+        let watches = Watches::new(store.clone(), hub, config.watch, tokens, stop.clone());
         let queues = Queues::new(store.clone(), generations.clone(), notifier);
         let bulk = Bulk::new(catalogue.clone(), store.clone(), generations.clone());
         let serving = Serving::new(store.clone(), catalogue.clone(), block_reasons.clone());
         background(catalogue.clone().run(store.clone(), stop.clone()).boxed());
         background(serving.clone().run(stop.clone()).boxed());
+        let pages = Pages::new(&config.internal_keys);
         let routes = grpc::routes(
-            GenerationsApi { generations, watches, presenter: presenter.clone() },
+            GenerationsApi { generations, watches, presenter: presenter.clone(), pages: pages.clone() },
             WorkApi {
                 claims: ClaimStreams::new(work.clone(), serving, stop.clone()),
                 work,
                 catalogue: catalogue.clone(),
             },
-            CreditsApi { credits: Credits::new(store.clone(), cached.clone()), margins: margins.clone() },
-            UsageApi { usages: Usages::new(store.clone()) },
-            ModelsApi { models: Models::new(catalogue, margins, store.clone(), block_reasons) },
-            QueuesApi { queues, bulk, presenter },
-            WebhooksApi { webhooks: Webhooks::new(store, egress, deliveries) },
+            CreditsApi {
+                credits: Credits::new(store.clone(), cached.clone()),
+                margins: margins.clone(),
+                pages: pages.clone(),
+            },
+            UsageApi { usages: Usages::new(store.clone()), pages: pages.clone() },
+            ModelsApi { models: Models::new(catalogue, margins, store.clone(), block_reasons), pages: pages.clone() },
+            QueuesApi { queues, bulk, presenter, pages: pages.clone() },
+            WebhooksApi { webhooks: Webhooks::new(store, egress, deliveries), pages },
         );
         Ok(Self { routes, tasks, stop, cached })
     }

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::cache::watch::{Due, Heartbeat, Metrics, ResumeOutcome, Settings, Subscription, Update};
+use chassis::keyring::tokens::Tokens;
+use chassis::server::{Share, Shares};
 use domain::id::{AccountId, GenerationId};
 use futures::Stream;
 use tokio::time::sleep;
@@ -24,6 +26,7 @@ use crate::model::{Generation, fitting};
 use crate::store::Store;
 
 pub(crate) use hub::{GenerationHub, feed};
+pub use resume::reread as reread_resume_token;
 use resume::{Opened, Sent};
 pub(crate) use selection::Selection;
 
@@ -33,6 +36,9 @@ const SNAPSHOT_LATEST: i64 = 100;
 const SNAPSHOT_OPEN: i64 = 500;
 /// How many new generations are sent one by one; where there are more, a snapshot is shorter.
 const MAX_NEW: i64 = 1_000;
+/// How many watches of one account read all that they show at a time: that takes long to make of rows, and a process has few threads
+/// for everybody's calls.
+const READS_OF_ACCOUNT: usize = 2;
 /// The pause after a failed read.
 const READ_RETRY: Duration = Duration::from_secs(1);
 /// The label `kind` of the metrics of these watches.
@@ -85,12 +91,22 @@ pub(crate) struct Watches {
     store: Store,
     hub: GenerationHub,
     settings: Settings,
+    tokens: Tokens,
+    /// The reads of each account.
+    reads: Shares<AccountId>,
     stop: CancellationToken,
 }
 
 impl Watches {
-    pub(crate) fn new(store: Store, hub: GenerationHub, settings: Settings, stop: CancellationToken) -> Self {
-        Self { store, hub, settings, stop }
+    /// Watches, whose resume tokens are `tokens`', and which end when `stop` is cancelled.
+    pub(crate) fn new(
+        store: Store,
+        hub: GenerationHub,
+        settings: Settings,
+        tokens: Tokens,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { store, hub, settings, tokens, reads: Shares::default(), stop }
     }
 
     /// A stream of events, each with its resume token. A selection that cannot be watched is refused at once.
@@ -98,7 +114,7 @@ impl Watches {
         &self,
         wanted: Wanted,
     ) -> Result<impl Stream<Item = Result<(Event, String), Error>> + Send + use<>, Error> {
-        let nothing_sent = Sent::new(wanted.account, &wanted.selection);
+        let nothing_sent = Sent::new(&self.tokens, wanted.account, &wanted.selection);
         let opened = match wanted.resume_token.as_str() {
             "" => None,
             token => Some(nothing_sent.clone().open(token).ok_or_else(|| {
@@ -109,8 +125,8 @@ impl Watches {
         // Subscribes before it reads, so that no change falls between.
         let subscription = self.hub.subscribe(wanted.account, wanted.selection.clone());
         let heartbeat = Heartbeat::begin(self.settings, self.stop.clone());
-        let store = self.store.clone();
-        let mut watch = Watch { store, subscription, wanted, sent: nothing_sent, next: Next::Live, heartbeat };
+        let (store, reads) = (self.store.clone(), self.reads.clone());
+        let mut watch = Watch { store, reads, subscription, wanted, sent: nothing_sent, next: Next::Live, heartbeat };
         watch.next = match opened {
             None => Next::Snapshot(watch.snapshot().await?),
             Some(opened) => watch.resume(opened).await?,
@@ -130,6 +146,7 @@ impl Watches {
 /// One watcher's stream.
 struct Watch {
     store: Store,
+    reads: Shares<AccountId>,
     subscription: Subscription<Generation, Selection>,
     wanted: Wanted,
     sent: Sent,
@@ -260,9 +277,17 @@ impl Watch {
         Event::Snapshot(SnapshotPart { generations, number, more })
     }
 
+    /// Waits behind the account's other watches until this one may read.
+    async fn place_to_read(&self) -> Share<AccountId> {
+        let mut place = self.reads.of(self.wanted.account, READS_OF_ACCOUNT);
+        place.take().await;
+        place
+    }
+
     /// Reads all that is watched, and drops the pending changes that it covers.
     async fn snapshot(&self) -> Result<Snapshot, Error> {
         let account = self.wanted.account;
+        let _place = self.place_to_read().await;
         let (mut complete, mut horizon) = (true, GenerationId(Uuid::nil()));
         let mut generations = match &self.wanted.selection {
             Selection::Named(ids) => {
@@ -296,6 +321,7 @@ impl Watch {
     /// Reads what may have been missed. Returns false when only a snapshot can show it.
     async fn read_missed(&mut self) -> Result<bool, Error> {
         let account = self.wanted.account;
+        let _place = self.place_to_read().await;
         let inbox = self.subscription.inbox();
         let mut found = Vec::new();
         if let Selection::Of(parent) = self.wanted.selection {

@@ -27,7 +27,7 @@ pub mod provider;
 pub mod providers;
 mod retry_budget;
 mod service;
-mod signatures;
+pub mod signatures;
 mod webhooks;
 mod worker;
 

@@ -16,14 +16,14 @@ use crate::model::NotVerified;
 const WINDOW: Duration = Duration::from_secs(300);
 
 /// Parses a Standard Webhooks secret, `whsec_` and base64.
-pub(crate) fn parse_secret(text: &str) -> Option<hmac::Key> {
+pub fn parse_secret(text: &str) -> Option<hmac::Key> {
     let bytes = STANDARD.decode(text.trim().strip_prefix("whsec_")?).ok()?;
     (!bytes.is_empty()).then(|| hmac::Key::new(hmac::HMAC_SHA256, &bytes))
 }
 
 /// Verifies by Standard Webhooks (<https://www.standardwebhooks.com>), as Replicate signs, and returns the event's id. Any of
 /// the signatures may be by any of the secrets, so that both can be changed while events are under way.
-pub(crate) fn verify_standard<'a>(
+pub fn verify_standard<'a>(
     headers: &'a HeaderMap,
     body: &[u8],
     now: SystemTime,
@@ -44,7 +44,7 @@ pub(crate) fn verify_standard<'a>(
 
 /// Verifies as fal signs (ED25519 over request, user, time and the body's hash) and returns the request's id, and the user whose it is:
 /// fal signs for all of its customers alike.
-pub(crate) fn verify_fal<'a>(
+pub fn verify_fal<'a>(
     headers: &'a HeaderMap,
     body: &[u8],
     now: SystemTime,
@@ -65,7 +65,7 @@ pub(crate) fn verify_fal<'a>(
 }
 
 /// The ED25519 keys of a JSON Web Key Set.
-pub(crate) fn parse_key_set(set: &serde_json::Value) -> Vec<Vec<u8>> {
+pub fn parse_key_set(set: &serde_json::Value) -> Vec<Vec<u8>> {
     let keys = set["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
     keys.iter()
         .filter(|key| key["kty"].as_str().is_none_or(|kind| kind == "OKP"))

@@ -24,7 +24,7 @@ use cli::out;
 use serde_json::json;
 
 use self::attacker::Attacker;
-use self::attacks::{ATTACKS, Attack};
+use self::attacks::{ATTACKS, Attack, SAMPLE};
 use self::client::{GoodClient, Window};
 use self::memory::{Memory, Peak};
 use crate::Progress;
@@ -32,6 +32,8 @@ use crate::cluster::{Cluster, Plan};
 
 /// How long the short form attacks.
 const SHORT: f64 = 4.0;
+/// How long each attack of the sample lasts.
+const SAMPLE_SECONDS: f64 = 2.0;
 /// How long each attack of the whole form lasts.
 const LONG: f64 = 15.0;
 /// How many attacks may run once more; where more are felt, it is not the machine.
@@ -49,13 +51,16 @@ const MAX_SLOWER: u32 = 2;
 /// How long, and which attacks.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// How long each attack lasts, in seconds: 15, or 4 in the short form; in the whole form as long are the time before it and the
+    /// How long each attack lasts, in seconds: 15, 4 in the short form, or 2 of the sample; in the whole form as long are the time before it and the
     /// control after it.
     #[arg(long)]
     seconds: Option<f64>,
     /// Four seconds for each attack, one look before all, and no control: errors, answers and memory are judged, p99 is only shown.
     #[arg(long)]
     short: bool,
+    /// The short form with about a third of the attacks, some of each kind, for two seconds each.
+    #[arg(long)]
+    sample: bool,
     /// Only attacks whose name holds one of these.
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]
     only: Vec<String>,
@@ -90,15 +95,13 @@ impl Row {
 
 /// Runs it; an attack that others feel is a failure.
 pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exit> {
-    let wanted = |attack: &&Attack| {
-        options.only.is_empty() || options.only.iter().any(|text| attack.name.contains(text.as_str()))
-    };
-    let attacks = ATTACKS.iter().filter(wanted).collect::<Vec<_>>();
-    if attacks.is_empty() {
-        let names = ATTACKS.iter().map(|attack| attack.name).collect::<Vec<_>>();
-        bail!("no attack's name holds any of {:?}; there are {}", options.only, names.join(", "));
-    }
-    let lasting = options.seconds.unwrap_or(if options.short { SHORT } else { LONG });
+    let attacks = chosen(options)?;
+    let short = options.short || options.sample;
+    let lasting = options.seconds.unwrap_or(match (options.sample, short) {
+        (true, _) => SAMPLE_SECONDS,
+        (false, true) => SHORT,
+        (false, false) => LONG,
+    });
     let lasting = Duration::try_from_secs_f64(lasting).context("--seconds")?;
     say("starting one of each service");
     // The good client's watch is to be ended by nobody but an attacker.
@@ -119,11 +122,11 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
     let mut before = quiet().await;
     let (mut rows, mut again) = (Vec::new(), 0);
     for attack in attacks {
-        if !options.short {
+        if !short {
             before = quiet().await;
         }
         say(attack.name);
-        let run = async || against(attack, before.clone(), lasting, options.short, &client, &attacker, &memory).await;
+        let run = async || against(attack, before.clone(), lasting, short, &client, &attacker, &memory).await;
         let mut row = run().await?;
         if !row.felt.is_empty() && row.broken.is_empty() && again < MAX_AGAIN {
             again += 1;
@@ -142,6 +145,24 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
         out::print(text(&rows))?;
     }
     Ok(if rows.iter().all(Row::holds) { Exit::Done } else { Exit::Failed })
+}
+
+/// The attacks that the options ask for.
+fn chosen(options: &Options) -> Result<Vec<&'static Attack>> {
+    let holds = |attack: &Attack, text: &String| attack.name.contains(text.as_str());
+    if let Some(text) = options.only.iter().find(|text| !ATTACKS.iter().any(|attack| holds(attack, text))) {
+        let names = ATTACKS.iter().map(|attack| attack.name).collect::<Vec<_>>();
+        bail!("no attack's name holds {text:?}; there are {}", names.join(", "));
+    }
+    let wanted = |attack: &&Attack| {
+        let sampled = !options.sample || SAMPLE.contains(&attack.name);
+        sampled && (options.only.is_empty() || options.only.iter().any(|text| holds(attack, text)))
+    };
+    let attacks = ATTACKS.iter().filter(wanted).collect::<Vec<_>>();
+    if attacks.is_empty() {
+        bail!("the sample has no attack whose name holds one of {:?}", options.only);
+    }
+    Ok(attacks)
 }
 
 /// Waits until the good client has felt nothing for a while, or for so long that it will not come.
@@ -250,4 +271,32 @@ fn text(rows: &[Row]) -> String {
     let held = rows.iter().filter(|row| row.holds()).count();
     let _ = writeln!(text, "{held} of {} attacks hurt only who made them", rows.len());
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn chosen_by(arguments: &[&str]) -> Result<usize> {
+        let arguments = ["siege"].iter().chain(arguments);
+        Ok(chosen(&Arguments::try_parse_from(arguments)?.options)?.len())
+    }
+
+    #[test]
+    fn the_sample_is_a_third_of_what_there_is_and_a_name_that_is_none_is_an_error() {
+        assert!(SAMPLE.iter().all(|name| ATTACKS.iter().any(|attack| attack.name == *name)), "{SAMPLE:?}");
+        assert_eq!(chosen_by(&["--sample"]).ok(), Some(SAMPLE.len()));
+        assert!((ATTACKS.len() / 4..=ATTACKS.len() / 2).contains(&SAMPLE.len()));
+        assert_eq!(chosen_by(&[]).ok(), Some(ATTACKS.len()));
+        assert_eq!(chosen_by(&["--only", "jpeg-scans,watch-churn"]).ok(), Some(2));
+        assert!(chosen_by(&["--only", "jpeg-scans,no-such-attack"]).is_err());
+    }
 }

@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::assets::Assets;
 use crate::error::Error;
 use crate::model::Usage;
+use crate::pages::Pages;
 use presenter::Presenter;
 use request::{
     parse_account, parse_chunk, parse_delete, parse_get, parse_list, parse_metadata, parse_register, parse_render,
@@ -43,9 +44,11 @@ pub(crate) const TIMEOUTS: [(&str, Timeouts); 3] = [
     ("/rushes.assets.v1.AssetService/RenderThumbnail", RENDER),
 ];
 
-/// AssetService, which answers with `assets`; their addresses are `urls`', and an upload may send nothing for `idle_timeout`.
-pub(crate) fn routes(assets: Assets, urls: AssetUrls, idle_timeout: Duration) -> Routes {
-    let api = AssetServiceServer::new(AssetsApi { assets, presenter: Presenter::new(urls), idle_timeout })
+/// AssetService, which answers with `assets`; their addresses are `urls`', the tokens of their pages `pages`', and an upload may send
+/// nothing for `idle_timeout`.
+pub(crate) fn routes(assets: Assets, urls: AssetUrls, pages: Pages, idle_timeout: Duration) -> Routes {
+    let presenter = Presenter::new(urls, pages.clone());
+    let api = AssetServiceServer::new(AssetsApi { assets, presenter, pages, idle_timeout })
         .accept_compressed(Gzip)
         .send_compressed(Gzip)
         .max_decoding_message_size(MAX_MESSAGE);
@@ -63,6 +66,7 @@ async fn next(
 struct AssetsApi {
     assets: Assets,
     presenter: Presenter,
+    pages: Pages,
     idle_timeout: Duration,
 }
 
@@ -89,7 +93,7 @@ impl AssetService for AssetsApi {
 
     async fn list_assets(&self, request: Request<ListAssetsRequest>) -> Result<Response<ListAssetsResponse>, Status> {
         let account = parse_account(&request)?;
-        let (filter, page) = parse_list(account, request.get_ref()).map_err(Error::from)?;
+        let (filter, page) = parse_list(&self.pages, account, request.get_ref()).map_err(Error::from)?;
         let listed = self.assets.list(account, &filter, page).await?;
         Ok(Response::new(self.presenter.listed_to_proto(account, &filter, listed)))
     }

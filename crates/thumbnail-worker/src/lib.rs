@@ -27,6 +27,7 @@ pub mod media;
 pub mod metrics;
 pub mod model;
 pub mod orphans;
+mod pages;
 pub mod pictures;
 mod posters;
 mod protocol;

@@ -19,6 +19,7 @@ use crate::grpc;
 use crate::keyed_lock::KeyedLock;
 use crate::metrics;
 use crate::orphans::Orphans;
+use crate::pages::Pages;
 use crate::retention;
 use crate::runner::Runner;
 use crate::scratch::Scratch;
@@ -87,7 +88,8 @@ impl Service {
             Orphans { store: thumbnails.store.clone(), blobs: thumbnails.blobs.clone(), settings: config.orphans };
         let assets =
             Assets { thumbnails, uploads, outputs, max_output_bytes: config.max_output_bytes, quota: config.quota };
-        let routes = grpc::routes(assets.clone(), config.assets.clone(), config.uploads.idle_timeout);
+        let pages = Pages::new(&config.internal_keys);
+        let routes = grpc::routes(assets.clone(), config.assets.clone(), pages, config.uploads.idle_timeout);
         let server = server::Server::new("thumbnail-worker", &config.server)
             .describe(proto::DESCRIPTOR_SET)
             .message_limits(proto::message_limits("thumbnail-worker"))

@@ -4,9 +4,8 @@
 //! takes no memory.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,9 +14,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::shares::{Share, Shares};
 use crate::metrics;
-
-type Shares = Arc<Mutex<HashMap<IpAddr, Arc<Semaphore>>>>;
 
 /// A number of places for one kind of work; clones share them.
 #[derive(Clone, Debug)]
@@ -25,7 +23,7 @@ pub struct ByAddress {
     kind: &'static str,
     all: Arc<Semaphore>,
     max_per_address: usize,
-    shares: Shares,
+    shares: Shares<IpAddr>,
 }
 
 /// What has no place left.
@@ -54,16 +52,7 @@ impl Full {
 #[derive(Debug)]
 pub struct Place {
     _all: OwnedSemaphorePermit,
-    _own: Share,
-}
-
-/// An address's part of the places, whether it has taken one already or waits for it.
-#[derive(Debug)]
-struct Share {
-    address: IpAddr,
-    shares: Shares,
-    own: Option<Arc<Semaphore>>,
-    permit: Option<OwnedSemaphorePermit>,
+    _own: Share<IpAddr>,
 }
 
 impl ByAddress {
@@ -81,10 +70,13 @@ impl ByAddress {
     /// What is full; a metric counts it.
     pub fn try_take(&self, address: IpAddr) -> Result<Place, Full> {
         let mut own = self.share(address);
-        let place = own.try_take().and_then(|()| {
-            let all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| Full::All)?;
-            Ok(Place { _all: all, _own: own })
-        });
+        let place = match own.try_take() {
+            false => Err(Full::Address),
+            true => match Arc::clone(&self.all).try_acquire_owned() {
+                Ok(all) => Ok(Place { _all: all, _own: own }),
+                Err(_) => Err(Full::All),
+            },
+        };
         place.inspect_err(|full| self.count(*full))
     }
 
@@ -112,44 +104,9 @@ impl ByAddress {
         metrics::REFUSED_BY_ADDRESS.with([self.kind, full.as_str()]).increment(1);
     }
 
-    fn share(&self, address: IpAddr) -> Share {
-        let address = network(address);
-        let new = || Arc::new(Semaphore::new(self.max_per_address));
-        let own = Arc::clone(lock(&self.shares).entry(address).or_insert_with(new));
-        Share { address, shares: self.shares.clone(), own: Some(own), permit: None }
+    fn share(&self, address: IpAddr) -> Share<IpAddr> {
+        self.shares.of(network(address), self.max_per_address)
     }
-}
-
-impl Share {
-    fn try_take(&mut self) -> Result<(), Full> {
-        let permit = self.own.clone().and_then(|own| own.try_acquire_owned().ok());
-        self.permit = Some(permit.ok_or(Full::Address)?);
-        Ok(())
-    }
-
-    async fn take(&mut self) {
-        if let Some(own) = self.own.clone() {
-            // Nobody closes it.
-            self.permit = own.acquire_owned().await.ok();
-        }
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut shares = lock(&self.shares);
-        // Both hold the semaphore, and who is left then is the map alone. Others come by it only under the lock.
-        self.permit = None;
-        self.own = None;
-        if shares.get(&self.address).is_some_and(|own| Arc::strong_count(own) == 1) {
-            shares.remove(&self.address);
-        }
-    }
-}
-
-fn lock(shares: &Mutex<HashMap<IpAddr, Arc<Semaphore>>>) -> MutexGuard<'_, HashMap<IpAddr, Arc<Semaphore>>> {
-    // The map is whole at each step, so a panic elsewhere leaves it usable.
-    shares.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What counts as one address: in version 6 the network of 64 bits, which a provider gives to each of its customers.
@@ -179,7 +136,7 @@ mod tests {
         drop(held);
         let _again = [places.try_take(one).unwrap(), places.try_take(other).unwrap()];
         drop(last);
-        assert_eq!(lock(&places.shares).len(), 2);
+        assert_eq!(places.shares.len(), 2);
     }
 
     #[test]
@@ -189,9 +146,9 @@ mod tests {
         for other in ["192.0.2.1", "192.0.2.2", "2001:db8::1"] {
             assert!(places.try_take(address(other)).is_err());
         }
-        assert_eq!(lock(&places.shares).len(), 1, "of who was refused nothing stays");
+        assert_eq!(places.shares.len(), 1, "of who was refused nothing stays");
         drop(held);
-        assert!(lock(&places.shares).is_empty());
+        assert_eq!(places.shares.len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -209,7 +166,7 @@ mod tests {
         assert_eq!(waiting.await.unwrap(), Ok(()));
         let _held = places.try_take(one).unwrap();
         assert_eq!(places.take_within(one, wait).await.unwrap_err(), Full::Address);
-        assert_eq!(lock(&places.shares).len(), 1);
+        assert_eq!(places.shares.len(), 1);
     }
 
     #[test]

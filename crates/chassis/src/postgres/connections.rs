@@ -4,7 +4,8 @@
 //! its own. Here what came to its end is kept as it is, and costs nothing. What did not (its caller went away, or had an error) is first
 //! brought to rest: a transaction that one caller left open would swallow what the next one writes.
 //!
-//! Invariants: a connection is lent only if it is at rest, outside of any transaction; its place is taken until it is back or closed.
+//! Invariants: a connection is lent only if it is at rest, outside of any transaction; its place is taken until it is back or closed; and
+//! what is done for one account never has all places, so that another account's work waits for its own only.
 
 use std::{
     mem,
@@ -21,8 +22,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, timeout, timeout_at},
 };
+use uuid::Uuid;
 
 use super::{liveness::LivenessProbe, pool_settings::PoolSettings, session};
+use crate::admission::{Share, Shares};
 
 /// A connection that was idle this long is tried before it is used; a busier one is trusted.
 const TRUSTED: Duration = Duration::from_secs(2);
@@ -46,6 +49,8 @@ pub(super) struct Connections {
     settings: PoolSettings,
     liveness: Arc<LivenessProbe>,
     places: Arc<Semaphore>,
+    /// What each account has of them.
+    shares: Shares<Uuid>,
     /// Those that nobody has, the one that was used last at the end.
     idle: Mutex<Vec<Idle>>,
     size: Arc<AtomicU32>,
@@ -99,6 +104,7 @@ impl Connections {
             settings,
             liveness,
             places: Arc::new(Semaphore::new(settings.max as usize)),
+            shares: Shares::default(),
             idle: Mutex::default(),
             size: Arc::default(),
             tended: AtomicBool::new(false),
@@ -107,12 +113,20 @@ impl Connections {
         connections
     }
 
-    /// One of them, within the pool's time.
-    pub(super) async fn acquire(self: &Arc<Self>) -> Result<Loan, Refused> {
+    /// One of them, within the pool's time; for `account`, if it is for one, out of its share.
+    pub(super) async fn acquire(self: &Arc<Self>, account: Option<Uuid>) -> Result<Loan, Refused> {
         self.tend();
         let until = Instant::now() + self.settings.acquire;
-        let place = match timeout_at(until, Arc::clone(&self.places).acquire_owned()).await {
-            Ok(Ok(place)) => place,
+        let mut share = account.map(|account| self.shares.of(account, share_of(self.settings.max)));
+        let place = async {
+            // First its own queue, so that the queue for all has no more of one account than its share.
+            if let Some(share) = &mut share {
+                share.take().await;
+            }
+            Arc::clone(&self.places).acquire_owned().await
+        };
+        let place = match timeout_at(until, place).await {
+            Ok(Ok(place)) => Place { _place: place, _share: share },
             Ok(Err(_)) => return Err(Refused::NotMade(sqlx::Error::PoolClosed)),
             Err(_) => return Err(Refused::Full),
         };
@@ -204,7 +218,7 @@ impl Connections {
         }
     }
 
-    fn lend(self: &Arc<Self>, open: Open, place: OwnedSemaphorePermit) -> Loan {
+    fn lend(self: &Arc<Self>, open: Open, place: Place) -> Loan {
         Loan { lent: Some((open, place)), home: Arc::clone(self), at_rest: false }
     }
 
@@ -272,11 +286,23 @@ async fn say_goodbye(open: Open) {
     let _ = timeout(TRIED_WITHIN, open.connection.close()).await;
 }
 
+/// How many of so many connections are lent for one account at a time: all but a quarter, which are others'.
+fn share_of(max: u32) -> usize {
+    (max - max.div_ceil(4)).max(1) as usize
+}
+
+/// The place of a connection, and that of its account.
+#[derive(Debug)]
+struct Place {
+    _place: OwnedSemaphorePermit,
+    _share: Option<Share<Uuid>>,
+}
+
 /// A connection on loan.
 #[derive(Debug)]
 pub(super) struct Loan {
     /// Until it is given back.
-    lent: Option<(Open, OwnedSemaphorePermit)>,
+    lent: Option<(Open, Place)>,
     home: Arc<Connections>,
     at_rest: bool,
 }

@@ -99,6 +99,44 @@ async fn a_full_pool_fails_fast_and_is_overload() {
     assert_eq!((failure.code(), failure.reason()), (Code::ResourceExhausted, "OVERLOADED"));
 }
 
+/// Transactions of one account wait for one another in the database, and would take others' connections meanwhile.
+#[tokio::test]
+async fn one_account_leaves_connections_to_the_others() {
+    let database = Database::fresh().await.unwrap();
+    let settings = PoolSettings { min: 1, max: 4, acquire: Duration::from_millis(500), ..one() };
+    let pool = pool(&database.url(), settings);
+    let [busy, other] = [Uuid::from_u128(1), Uuid::from_u128(2)];
+    let (held, mut is_held) = tokio::sync::mpsc::unbounded_channel();
+    let holders: Vec<_> = (0..8)
+        .map(|_| {
+            let (pool, held) = (pool.clone(), held.clone());
+            tokio::spawn(async move {
+                let hold = async |_: &mut PgConnection| {
+                    held.send(()).unwrap();
+                    std::future::pending::<Result<(), Error>>().await
+                };
+                pool.transaction_of(busy, "hold", hold).await
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        is_held.recv().await.unwrap();
+    }
+    let nothing = async |_: &mut PgConnection| Ok::<_, Error>(());
+    for account in [other, Uuid::from_u128(3)] {
+        pool.transaction_of(account, "another", nothing).await.unwrap();
+    }
+    let ping = async |connection: &mut PgConnection| sqlx::query("select 1").execute(connection).await;
+    pool.run("ping", ping).await.unwrap();
+    let error = pool.transaction_of(busy, "more", nothing).await.unwrap_err();
+    assert!(matches!(error, Error::Busy("test")), "{error:?}");
+    assert!(is_held.try_recv().is_err(), "an account has three connections of four at most");
+    holders.iter().for_each(tokio::task::JoinHandle::abort);
+    // What they waited for is theirs again, though none came to its end.
+    let again = async || pool.transaction_of(busy, "again", nothing).await.ok();
+    testkit::eventually("its share", Duration::from_secs(5), again).await.unwrap();
+}
+
 async fn sleep(pool: &Pool, seconds: f64) -> Result<(), Error> {
     pool.run("sleep", async |connection: &mut PgConnection| {
         sqlx::query("select pg_sleep($1)").bind(seconds).execute(connection).await.map(drop)

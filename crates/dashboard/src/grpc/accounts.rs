@@ -7,7 +7,7 @@ use chassis::request::actor::Actor;
 use domain::id::AccountId;
 use domain::name::ApiKeyName;
 use domain::network::Network;
-use domain::page::{self, Page};
+use domain::page::Page;
 use prost::Message as _;
 use prost_types::Timestamp;
 use proto::accounts::v1::account_service_server::AccountService;
@@ -20,11 +20,12 @@ use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
 use super::limits::parse_limits;
-use super::request::{MAX_EMAIL, MAX_NOTE, MAX_TITLE, parse_page, unpack};
+use super::request::{MAX_EMAIL, MAX_NOTE, MAX_TITLE, unpack};
 use crate::accounts::Accounts;
 use crate::cache::CachedKeys;
 use crate::error::Error;
 use crate::model::{API_KEYS_LISTING, NewApiKey, OPERATE, Profile, SCOPES};
+use crate::pages::Pages;
 use crate::presenter;
 
 /// The path of the method that is answered with encoded bytes.
@@ -37,6 +38,7 @@ const MAX_NETWORKS: usize = 32;
 pub(crate) struct AccountsApi {
     pub(crate) accounts: Accounts,
     pub(crate) keys: CachedKeys,
+    pub(crate) pages: Pages,
 }
 
 impl AccountsApi {
@@ -121,12 +123,12 @@ impl AccountService for AccountsApi {
         request: Request<GetOwnAccountRequest>,
     ) -> Result<Response<GetOwnAccountResponse>, Status> {
         let (account, request) = unpack(request)?;
-        let page = parse_own(account, &request)?;
+        let page = parse_own(&self.pages, account, &request)?;
         let (found, keys, next) = self.accounts.own(account, page).await?;
         Ok(Response::new(GetOwnAccountResponse {
             account: Some(presenter::account_to_proto(found)),
             api_keys: keys.into_iter().map(presenter::api_key_to_proto).collect(),
-            next_page_token: next.map(|cursor| page::token(account, API_KEYS_LISTING, cursor)).unwrap_or_default(),
+            next_page_token: self.pages.token(account, API_KEYS_LISTING, next),
         }))
     }
 
@@ -206,9 +208,9 @@ fn parse_erase(request: &EraseAccountRequest) -> Result<AccountId, Error> {
     Ok(fields.done(account)?)
 }
 
-fn parse_own(account: AccountId, request: &GetOwnAccountRequest) -> Result<Page, Error> {
+fn parse_own(pages: &Pages, account: AccountId, request: &GetOwnAccountRequest) -> Result<Page, Error> {
     let mut fields = Fields::default();
-    let page = parse_page(&mut fields, account, API_KEYS_LISTING, request.page_size, &request.page_token);
+    let page = pages.parse(&mut fields, account, API_KEYS_LISTING, request.page_size, &request.page_token);
     Ok(fields.done(page)?)
 }
 

@@ -2,16 +2,16 @@
 
 use chassis::fields::Fields;
 use domain::id::AccountId;
-use domain::page::{self, Page};
+use domain::page::Page;
 use proto::audit::v1::audit_service_server::AuditService;
 use proto::audit::v1::{ListAuditEntriesRequest, ListAuditEntriesResponse};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::request::parse_page;
 use crate::audit::Audit;
 use crate::error::Error;
 use crate::model::AuditFilter;
+use crate::pages::Pages;
 use crate::presenter::audit_entry_to_proto;
 
 /// The log of all accounts belongs to none.
@@ -23,6 +23,7 @@ const MAX_ACT: usize = 60;
 #[derive(Clone)]
 pub(crate) struct AuditApi {
     pub(crate) audit: Audit,
+    pub(crate) pages: Pages,
 }
 
 #[tonic::async_trait]
@@ -31,17 +32,16 @@ impl AuditService for AuditApi {
         &self,
         request: Request<ListAuditEntriesRequest>,
     ) -> Result<Response<ListAuditEntriesResponse>, Status> {
-        let (filter, page) = parse_list(request.into_inner())?;
+        let (filter, page) = parse_list(&self.pages, request.into_inner())?;
         let (entries, next) = self.audit.list(&filter, page).await?;
-        let token = |cursor| page::token(NO_ACCOUNT, &filter.listing(), cursor);
         Ok(Response::new(ListAuditEntriesResponse {
             entries: entries.into_iter().map(audit_entry_to_proto).collect(),
-            next_page_token: next.map(token).unwrap_or_default(),
+            next_page_token: self.pages.token(NO_ACCOUNT, &filter.listing(), next),
         }))
     }
 }
 
-fn parse_list(request: ListAuditEntriesRequest) -> Result<(AuditFilter, Page), Error> {
+fn parse_list(pages: &Pages, request: ListAuditEntriesRequest) -> Result<(AuditFilter, Page), Error> {
     let mut fields = Fields::default();
     let account = match request.account.as_str() {
         "" => None,
@@ -52,6 +52,6 @@ fn parse_list(request: ListAuditEntriesRequest) -> Result<(AuditFilter, Page), E
         false => fields.line("act", request.act, MAX_ACT),
     };
     let filter = AuditFilter { account, act };
-    let page = parse_page(&mut fields, NO_ACCOUNT, &filter.listing(), request.page_size, &request.page_token);
+    let page = pages.parse(&mut fields, NO_ACCOUNT, &filter.listing(), request.page_size, &request.page_token);
     Ok((filter, fields.done(page)?))
 }

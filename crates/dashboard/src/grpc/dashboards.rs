@@ -17,11 +17,12 @@ use proto::dashboard::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::request::{parse_page, unpack};
+use super::request::unpack;
 use crate::cache::CachedDashboards;
 use crate::error::{Error, Noun};
 use crate::model::DASHBOARD_LISTING;
 use crate::notices::{MAX_ACKNOWLEDGED, Notices};
+use crate::pages::Pages;
 use crate::watches::{Event, Watches};
 
 /// The path of the method that is answered with encoded bytes.
@@ -33,6 +34,7 @@ pub(crate) struct DashboardsApi {
     pub(crate) dashboards: CachedDashboards,
     pub(crate) notices: Notices,
     pub(crate) watches: Watches,
+    pub(crate) pages: Pages,
 }
 
 impl DashboardsApi {
@@ -40,7 +42,7 @@ impl DashboardsApi {
     pub(super) async fn encoded(&self, request: Request<GetDashboardRequest>) -> Result<Response<Bytes>, Status> {
         let ask = Ask::of(request.metadata());
         let (account, request) = unpack(request)?;
-        let page = parse_get(account, &request)?;
+        let page = parse_get(&self.pages, account, &request)?;
         match ask.filter(|_| page.is_usual()) {
             None => Ok(Response::new(self.dashboards.read(account, page).await?)),
             Some(Ask::Load) => match self.dashboards.load_first(account).await? {
@@ -101,9 +103,9 @@ fn decode(encoded: Bytes) -> Result<Dashboard, Status> {
     Ok(Dashboard::decode(encoded).map_err(chassis::status::Failure::internal)?)
 }
 
-fn parse_get(account: AccountId, request: &GetDashboardRequest) -> Result<Page, Error> {
+fn parse_get(pages: &Pages, account: AccountId, request: &GetDashboardRequest) -> Result<Page, Error> {
     let mut fields = Fields::default();
-    let page = parse_page(&mut fields, account, DASHBOARD_LISTING, request.page_size, &request.page_token);
+    let page = pages.parse(&mut fields, account, DASHBOARD_LISTING, request.page_size, &request.page_token);
     Ok(fields.done(page)?)
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chassis::fields::Fields;
 use domain::id::{AccountId, ProjectId};
-use domain::page::{self, Page};
+use domain::page::Page;
 use proto::projects::v1::project_service_server::ProjectService;
 use proto::projects::v1::{
     CreateProjectRequest, CreateSceneRequest, DeleteProjectRequest, DeleteSceneRequest, GetProjectRequest,
@@ -13,12 +13,13 @@ use proto::projects::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::request::{MAX_TEXT, MAX_TITLE, label_parts, parse_page, unpack};
+use super::request::{MAX_TEXT, MAX_TITLE, label_parts, unpack};
 use super::scenes;
 use crate::error::Error;
 use crate::etag::IfMatch;
 use crate::idempotency::IdempotencyKey;
 use crate::model::{NewProject, PROJECTS_LISTING, ProjectChange, scenes_listing};
+use crate::pages::Pages;
 use crate::presenter::{project_to_proto, scene_to_proto};
 use crate::projects::Projects;
 use crate::scenes::Scenes;
@@ -28,6 +29,7 @@ use crate::scenes::Scenes;
 pub(crate) struct ProjectsApi {
     pub(crate) projects: Projects,
     pub(crate) scenes: Scenes,
+    pub(crate) pages: Pages,
 }
 
 #[tonic::async_trait]
@@ -50,10 +52,10 @@ impl ProjectService for ProjectsApi {
         request: Request<ListProjectsRequest>,
     ) -> Result<Response<ListProjectsResponse>, Status> {
         let (account, request) = unpack(request)?;
-        let (projects, next) = self.projects.list(account, parse_list(account, &request)?).await?;
+        let (projects, next) = self.projects.list(account, parse_list(&self.pages, account, &request)?).await?;
         Ok(Response::new(ListProjectsResponse {
             projects: projects.into_iter().map(project_to_proto).collect(),
-            next_page_token: next.map(|cursor| page::token(account, PROJECTS_LISTING, cursor)).unwrap_or_default(),
+            next_page_token: self.pages.token(account, PROJECTS_LISTING, next),
         }))
     }
 
@@ -86,12 +88,11 @@ impl ProjectService for ProjectsApi {
 
     async fn list_scenes(&self, request: Request<ListScenesRequest>) -> Result<Response<ListScenesResponse>, Status> {
         let (account, request) = unpack(request)?;
-        let (project, page) = scenes::parse_list(account, &request)?;
+        let (project, page) = scenes::parse_list(&self.pages, account, &request)?;
         let (scenes, next) = self.scenes.list(account, project, page).await?;
-        let token = |cursor| page::token(account, &scenes_listing(project), cursor);
         Ok(Response::new(ListScenesResponse {
             scenes: scenes.into_iter().map(scene_to_proto).collect(),
-            next_page_token: next.map(token).unwrap_or_default(),
+            next_page_token: self.pages.token(account, &scenes_listing(project), next),
         }))
     }
 
@@ -129,9 +130,9 @@ fn parse_name(name: &str) -> Result<ProjectId, Error> {
     Ok(fields.done(id)?)
 }
 
-fn parse_list(account: AccountId, request: &ListProjectsRequest) -> Result<Page, Error> {
+fn parse_list(pages: &Pages, account: AccountId, request: &ListProjectsRequest) -> Result<Page, Error> {
     let mut fields = Fields::default();
-    let page = parse_page(&mut fields, account, PROJECTS_LISTING, request.page_size, &request.page_token);
+    let page = pages.parse(&mut fields, account, PROJECTS_LISTING, request.page_size, &request.page_token);
     Ok(fields.done(page)?)
 }
 

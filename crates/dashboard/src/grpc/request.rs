@@ -1,12 +1,10 @@
-//! What the parsers of all requests share: the caller, the page, and the limits of texts.
+//! What the parsers of all requests share: the caller, and the limits of texts.
 
 use std::collections::BTreeMap;
 
-use chassis::fields::Fields;
 use chassis::request::caller::Caller;
 use chassis::status::Failure;
 use domain::id::AccountId;
-use domain::page::{self, Page};
 use tonic::Request;
 
 /// The longest title, in characters.
@@ -28,15 +26,4 @@ pub(super) fn unpack<T>(request: Request<T>) -> Result<(AccountId, T), Failure> 
 /// repetition finds what was created then.
 pub(super) fn label_parts(labels: &BTreeMap<String, String>) -> impl Iterator<Item = &[u8]> {
     labels.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()])
-}
-
-/// The page of `listing` that `page_size` and `page_token` ask for.
-pub(super) fn parse_page(
-    fields: &mut Fields,
-    account: AccountId,
-    listing: &str,
-    size: i32,
-    token: &str,
-) -> Option<Page> {
-    fields.page(page::size(size), page::cursor(account, listing, token)).map(Page::from)
 }

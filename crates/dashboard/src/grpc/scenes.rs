@@ -8,11 +8,12 @@ use domain::name::SceneName;
 use domain::page::Page;
 use proto::projects::v1::{CreateSceneRequest, ListScenesRequest, ReorderScenesRequest, Scene, UpdateSceneRequest};
 
-use super::request::{MAX_TEXT, MAX_TITLE, label_parts, parse_page};
+use super::request::{MAX_TEXT, MAX_TITLE, label_parts};
 use crate::error::Error;
 use crate::etag::IfMatch;
 use crate::idempotency::IdempotencyKey;
 use crate::model::{MAX_SCENES, NewScene, SceneChange, scenes_listing};
+use crate::pages::Pages;
 
 pub(super) fn parse_name(name: &str) -> Result<SceneName, Error> {
     let mut fields = Fields::default();
@@ -38,13 +39,17 @@ pub(super) fn parse_create(
     Ok((project, NewScene { title, script, labels }, key))
 }
 
-pub(super) fn parse_list(account: AccountId, request: &ListScenesRequest) -> Result<(ProjectId, Page), Error> {
+pub(super) fn parse_list(
+    pages: &Pages,
+    account: AccountId,
+    request: &ListScenesRequest,
+) -> Result<(ProjectId, Page), Error> {
     let mut fields = Fields::default();
     let project = fields.take("parent", ProjectId::from_name(&request.parent));
     // Without a project there is no listing that a token could belong to.
     let listing = project.map(scenes_listing).unwrap_or_default();
     let token = if project.is_some() { request.page_token.as_str() } else { "" };
-    let page = parse_page(&mut fields, account, &listing, request.page_size, token);
+    let page = pages.parse(&mut fields, account, &listing, request.page_size, token);
     Ok(fields.done(project.zip(page))?)
 }
 

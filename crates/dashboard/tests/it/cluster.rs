@@ -132,6 +132,14 @@ impl Cluster {
         Ok(User { channel, ..user.clone() })
     }
 
+    /// Another process of the service whose settings `change` has changed, as this user reaches it.
+    pub(crate) async fn changed_replica(&self, user: &User, change: impl FnOnce(&mut Config)) -> Result<User> {
+        let mut config = self.config.clone();
+        change(&mut config);
+        let (channel, _) = serve(&config, &self.drain).await?;
+        Ok(User { channel, ..user.clone() })
+    }
+
     /// Begins to end the service in an orderly way.
     pub(crate) fn drain(&self) {
         self.drain.begin();

@@ -1,8 +1,10 @@
 //! Wrong requests about projects, scenes and pages: every wrong field is named at once, and nothing is stored.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use chassis::keyring::InternalKeys;
 use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
+use testkit::INTERNAL_KEYS;
 use tonic::Code;
 use tonic::client::Grpc;
 use tonic::codec::CompressionEncoding;
@@ -115,11 +117,14 @@ async fn page_sizes_and_tokens_are_checked() -> Result<()> {
     let first = user.list_projects(1, "").await?;
     let token = first.next_page_token.as_str();
     let shown = user.dashboard_page(1, "").await?.next_page_token;
-    let forged = token.replace(['0', '1'], "2");
+    let forged: String = token.chars().map(|char| if char == 'A' { 'B' } else { 'A' }).collect();
+    // As tokens were before they had a MAC.
+    let unkeyed = "00ff".repeat(14);
     for (size, token, reason, wrong) in [
         (-1, "", WRONG, vec!["page_size"]),
         (0, "token", "PAGE_TOKEN_INVALID", vec!["page_token"]),
         (0, &forged, "PAGE_TOKEN_INVALID", vec!["page_token"]),
+        (0, &unkeyed, "PAGE_TOKEN_INVALID", vec!["page_token"]),
         (-1, "token", WRONG, vec!["page_size", "page_token"]),
     ] {
         assert_eq!(refused(user.list_projects(size, token).await, Code::InvalidArgument, reason), wrong);
@@ -179,5 +184,33 @@ async fn no_method_decompresses_more_than_its_row_allows() -> Result<()> {
         let fields = refused(answer, Code::InvalidArgument, "INPUT_TOO_LARGE");
         assert_eq!(fields, ["request"], "{path}");
     }
+    cluster.stop().await
+}
+
+/// The keys of the services are changed in steps, in each of which processes with two lists of them serve the same clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_clients_hold_while_keys_change_and_no_longer() -> Result<()> {
+    const NEW: &str = "new-new-new-new-new-new-new-new-new";
+    let cluster = Cluster::start().await?;
+    let user = cluster.account().await?;
+    user.project("First").await?;
+    user.project("Second").await?;
+    let with = async |keys: &str| {
+        let keys = InternalKeys::parse(keys).context("keys")?;
+        cluster.changed_replica(&user, |config| config.internal_keys = keys).await
+    };
+    let behind = with(&format!("{INTERNAL_KEYS},{NEW}")).await?;
+    let before = with(&format!("{NEW},{INTERNAL_KEYS}")).await?;
+    for (made, taken) in [(&user, &behind), (&behind, &before), (&before, &behind)] {
+        let first = made.list_projects(1, "").await?;
+        let second = taken.list_projects(1, &first.next_page_token).await?;
+        assert_ne!(second.projects[0].name, first.projects[0].name);
+        let token = made.watch("").await?.message().await?.context("an event")?.resume_token;
+        taken.watch(&token).await?;
+    }
+    let page = before.list_projects(1, "").await?.next_page_token;
+    refused(user.list_projects(1, &page).await, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
+    let resume = before.watch("").await?.message().await?.context("an event")?.resume_token;
+    refused(user.watch(&resume).await, Code::OutOfRange, "RESUME_TOKEN_EXPIRED");
     cluster.stop().await
 }

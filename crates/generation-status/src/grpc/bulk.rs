@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chassis::fields::Fields;
 use domain::id::AccountId;
-use domain::page::{self, Page};
+use domain::page::Page;
 use prost::Message as _;
 use proto::google::rpc;
 use proto::queues::v1 as api;
@@ -12,11 +12,12 @@ use time::OffsetDateTime;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::fields::{parse_model, parse_note, parse_page};
+use super::fields::{parse_model, parse_note};
 use super::generations::parse_resolution;
 use crate::bulk::BulkPage;
 use crate::error::Error;
 use crate::model::{BulkFilter, BulkOutcome, Chosen, Resolution, Stuck};
+use crate::pages::Pages;
 use crate::presenter::{model_name, timestamp};
 
 /// Of a reason or a provider's name.
@@ -43,17 +44,23 @@ pub(super) struct ResolveMany {
     pub(super) page: Page,
 }
 
-pub(super) fn parse_requeue_many(request: &api::BulkRequeueDeadLettersRequest) -> Result<RequeueMany, Error> {
+pub(super) fn parse_requeue_many(
+    pages: &Pages,
+    request: &api::BulkRequeueDeadLettersRequest,
+) -> Result<RequeueMany, Error> {
     let mut fields = Fields::default();
     let filter = parse_filter(&mut fields, request.filter.as_ref());
     let note = if request.validate_only { Some(None) } else { parse_note(&mut fields, &request.note).map(Some) };
     let listing = listing("deadLetters", filter.as_ref());
-    let page = parse_page(&mut fields, NO_ACCOUNT, &listing, request.page_size, &request.page_token);
+    let page = pages.parse(&mut fields, NO_ACCOUNT, &listing, request.page_size, &request.page_token);
     let ((filter, note), page) = fields.done(filter.zip(note).zip(page))?;
     Ok(RequeueMany { filter, note, page })
 }
 
-pub(super) fn parse_resolve_many(request: &api::BulkResolveGenerationsRequest) -> Result<ResolveMany, Error> {
+pub(super) fn parse_resolve_many(
+    pages: &Pages,
+    request: &api::BulkResolveGenerationsRequest,
+) -> Result<ResolveMany, Error> {
     use api::bulk_resolve_generations_request::Resolution as Wanted;
     use proto::generations::v1::resolve_generation_request::Resolution as One;
     let mut fields = Fields::default();
@@ -82,7 +89,7 @@ pub(super) fn parse_resolve_many(request: &api::BulkResolveGenerationsRequest) -
         resolution.zip(parse_note(&mut fields, &request.note)).map(Some)
     };
     let listing = listing("stuck", filter.as_ref());
-    let page = parse_page(&mut fields, NO_ACCOUNT, &listing, request.page_size, &request.page_token);
+    let page = pages.parse(&mut fields, NO_ACCOUNT, &listing, request.page_size, &request.page_token);
     let (((filter, stuck), resolution), page) = fields.done(filter.zip(stuck).zip(resolution).zip(page))?;
     Ok(ResolveMany { filter, stuck, resolution, page })
 }
@@ -132,13 +139,14 @@ fn listing(name: &str, filter: Option<&BulkFilter>) -> String {
 
 /// The results, the token of the next page, and the time before which they were chosen.
 pub(super) fn page_to_proto(
+    pages: &Pages,
     name: &str,
     filter: &BulkFilter,
     page: BulkPage,
 ) -> (Vec<api::BulkResult>, String, prost_types::Timestamp) {
-    let token = page.next.map(|cursor| page::token(NO_ACCOUNT, &listing(name, Some(filter)), cursor));
+    let token = pages.token(NO_ACCOUNT, &listing(name, Some(filter)), page.next);
     let results = page.results.into_iter().map(|(chosen, outcome)| result_to_proto(chosen, outcome)).collect();
-    (results, token.unwrap_or_default(), timestamp(page.before))
+    (results, token, timestamp(page.before))
 }
 
 fn result_to_proto(chosen: Chosen, outcome: BulkOutcome<Error>) -> api::BulkResult {

@@ -7,18 +7,18 @@ use chassis::fields::Fields;
 use chassis::request::actor::Actor;
 use domain::id::{AccountId, GenerationId};
 use domain::money::Micros;
-use domain::page;
 use proto::credits::v1 as api;
 use proto::credits::v1::credit_service_server::CreditService;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::fields::{parse_page, parse_reason};
+use super::fields::parse_reason;
 use super::request::authenticated;
 use crate::credits::Credits;
 use crate::error::Error;
 use crate::margins::Margins;
 use crate::model::{Balance, Entry, EntryKind, Issue};
+use crate::pages::Pages;
 use crate::presenter::{line, timestamp};
 
 /// How much one grant or adjustment may move at most: a billion credits.
@@ -33,6 +33,7 @@ const ENTRIES: &str = "creditAccount/entries";
 pub(crate) struct CreditsApi {
     pub(crate) credits: Credits,
     pub(crate) margins: Margins,
+    pub(crate) pages: Pages,
 }
 
 #[tonic::async_trait]
@@ -51,11 +52,11 @@ impl CreditService for CreditsApi {
     ) -> Result<Response<api::ListCreditEntriesResponse>, Status> {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
-        let page = parse_page(&mut fields, account, ENTRIES, request.page_size, &request.page_token);
+        let page = self.pages.parse(&mut fields, account, ENTRIES, request.page_size, &request.page_token);
         let (entries, next) = self.credits.entries(account, fields.done(page)?).await?;
         Ok(Response::new(api::ListCreditEntriesResponse {
             entries: entries.into_iter().map(entry_to_proto).collect(),
-            next_page_token: next.map(|cursor| page::token(account, ENTRIES, cursor)).unwrap_or_default(),
+            next_page_token: self.pages.token(account, ENTRIES, next),
         }))
     }
 

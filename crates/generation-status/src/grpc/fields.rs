@@ -3,8 +3,6 @@
 use std::fmt::Display;
 
 use chassis::fields::Fields;
-use domain::id::AccountId;
-use domain::page::{self, Page};
 
 /// Of a note or a reason.
 const MAX_NOTE_CHARACTERS: usize = 500;
@@ -19,17 +17,6 @@ pub(super) fn parse_note(fields: &mut Fields, text: &str) -> Option<String> {
 /// The reason of an adjustment, which its account reads: one line.
 pub(super) fn parse_reason(fields: &mut Fields, text: &str) -> Option<String> {
     fields.line("reason", text.to_owned(), MAX_NOTE_CHARACTERS)
-}
-
-/// A page of a listing, which page tokens name with its restrictions.
-pub(super) fn parse_page(
-    fields: &mut Fields,
-    account: AccountId,
-    listing: &str,
-    size: i32,
-    token: &str,
-) -> Option<Page> {
-    fields.page(page::size(size), page::cursor(account, listing, token)).map(Page::from)
 }
 
 /// The id in `models/{model}`, whether or not there is such a model.

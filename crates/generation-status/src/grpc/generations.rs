@@ -9,20 +9,20 @@ use chassis::fields::Fields;
 use chassis::request::actor::Actor;
 use domain::id::{AccountId, GenerationId};
 use domain::name::{GenerationParent, SceneName};
-use domain::page;
 use futures::{Stream, StreamExt as _};
 use prost::Message;
 use proto::generations::v1 as api;
 use proto::generations::v1::generation_service_server::GenerationService;
 use tonic::{Request, Response, Status};
 
-use super::fields::{parse_note, parse_page};
+use super::fields::parse_note;
 use super::filters;
 use super::request::authenticated;
 use super::starts::{parse_start, parse_starts};
 use crate::error::{Error, Noun};
 use crate::generations::Generations;
 use crate::model::{Filter, JobEvent, ProviderCharge, Resolution};
+use crate::pages::Pages;
 use crate::presenter::{Presenter, timestamp};
 use crate::watches::{Event as WatchEvent, Selection, SnapshotPart, Wanted, Watches};
 
@@ -42,6 +42,7 @@ pub(crate) struct GenerationsApi {
     pub(crate) generations: Generations,
     pub(crate) watches: Watches,
     pub(crate) presenter: Presenter,
+    pub(crate) pages: Pages,
 }
 
 impl GenerationsApi {
@@ -179,12 +180,12 @@ impl GenerationService for GenerationsApi {
             Some(filter) if *filter != Filter::default() => format!("generations/{}/{filter:?}", request.parent),
             _ => format!("generations/{}", request.parent),
         };
-        let page = parse_page(&mut fields, account, &listing, request.page_size, &request.page_token);
+        let page = self.pages.parse(&mut fields, account, &listing, request.page_size, &request.page_token);
         let ((parent, filter), page) = fields.done(parent.zip(filter).zip(page))?;
         let (generations, next) = self.generations.list(account, parent, &filter, page).await?;
         Ok(Response::new(api::ListGenerationsResponse {
             generations: generations.iter().map(|generation| self.presenter.generation(generation)).collect(),
-            next_page_token: next.map(|cursor| page::token(account, &listing, cursor)).unwrap_or_default(),
+            next_page_token: self.pages.token(account, &listing, next),
         }))
     }
 
@@ -220,12 +221,12 @@ impl GenerationService for GenerationsApi {
         let listing = format!("events/{}", request.name);
         let mut fields = Fields::default();
         let id = fields.take("name", GenerationId::from_name(&request.name));
-        let page = parse_page(&mut fields, account, &listing, request.page_size, &request.page_token);
+        let page = self.pages.parse(&mut fields, account, &listing, request.page_size, &request.page_token);
         let (id, page) = fields.done(id.zip(page))?;
         let (events, next) = self.generations.events(account, id, page).await?;
         Ok(Response::new(api::ListGenerationEventsResponse {
             events: events.into_iter().map(event_to_proto).collect(),
-            next_page_token: next.map(|cursor| page::token(account, &listing, cursor)).unwrap_or_default(),
+            next_page_token: self.pages.token(account, &listing, next),
         }))
     }
 

@@ -2,15 +2,14 @@
 
 use catalogue::{Decimal, Role, Row, Rule, SettingDescription, SettingName, Slot};
 use chassis::fields::Fields;
-use domain::page;
 use proto::models::v1 as api;
 use proto::models::v1::model_service_server::ModelService;
 use tonic::{Request, Response, Status};
 
-use super::fields::parse_page;
 use super::request::authenticated;
 use crate::model::Condition;
 use crate::models::{MeasuredModel, Models};
+use crate::pages::Pages;
 use crate::presenter::{model_name, role_to_proto, timestamp};
 
 /// The listing that page tokens of models belong to.
@@ -20,6 +19,7 @@ const LISTING: &str = "models";
 #[derive(Clone)]
 pub(crate) struct ModelsApi {
     pub(crate) models: Models,
+    pub(crate) pages: Pages,
 }
 
 #[tonic::async_trait]
@@ -30,11 +30,11 @@ impl ModelService for ModelsApi {
     ) -> Result<Response<api::ListModelsResponse>, Status> {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
-        let page = parse_page(&mut fields, account, LISTING, request.page_size, &request.page_token);
+        let page = self.pages.parse(&mut fields, account, LISTING, request.page_size, &request.page_token);
         let (models, next) = self.models.list(account, fields.done(page)?).await?;
         Ok(Response::new(api::ListModelsResponse {
             models: models.into_iter().map(to_proto).collect(),
-            next_page_token: next.map(|cursor| page::token(account, LISTING, cursor)).unwrap_or_default(),
+            next_page_token: self.pages.token(account, LISTING, next),
         }))
     }
 

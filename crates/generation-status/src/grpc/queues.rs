@@ -14,10 +14,11 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::bulk::{page_to_proto, parse_requeue_many, parse_resolve_many};
-use super::fields::{parse_model, parse_note, parse_page};
+use super::fields::{parse_model, parse_note};
 use crate::bulk::Bulk;
 use crate::error::Error;
 use crate::model::QueueStats;
+use crate::pages::Pages;
 use crate::presenter::{Presenter, model_name, timestamp};
 use crate::queues::Queues;
 
@@ -35,6 +36,7 @@ pub(crate) struct QueuesApi {
     pub(crate) queues: Queues,
     pub(crate) bulk: Bulk,
     pub(crate) presenter: Presenter,
+    pub(crate) pages: Pages,
 }
 
 #[tonic::async_trait]
@@ -75,11 +77,11 @@ impl QueueService for QueuesApi {
     ) -> Result<Response<api::ListDeadLettersResponse>, Status> {
         let request = request.into_inner();
         let mut fields = Fields::default();
-        let page = parse_page(&mut fields, NO_ACCOUNT, DEAD_LETTERS, request.page_size, &request.page_token);
+        let page = self.pages.parse(&mut fields, NO_ACCOUNT, DEAD_LETTERS, request.page_size, &request.page_token);
         let (letters, next) = self.queues.dead_letters(fields.done(page)?).await?;
         Ok(Response::new(api::ListDeadLettersResponse {
             dead_letters: letters.into_iter().map(dead_letter_to_proto).collect(),
-            next_page_token: next.map(|cursor| page::token(NO_ACCOUNT, DEAD_LETTERS, cursor)).unwrap_or_default(),
+            next_page_token: self.pages.token(NO_ACCOUNT, DEAD_LETTERS, next),
         }))
     }
 
@@ -98,10 +100,10 @@ impl QueueService for QueuesApi {
         request: Request<api::BulkRequeueDeadLettersRequest>,
     ) -> Result<Response<api::BulkRequeueDeadLettersResponse>, Status> {
         let caller = caller_prefix(&request);
-        let many = parse_requeue_many(request.get_ref())?;
+        let many = parse_requeue_many(&self.pages, request.get_ref())?;
         let note = many.note.map(|note| caller + &note);
         let page = self.bulk.requeue(&many.filter, note.as_deref(), many.page, &Actor::of(&request)).await?;
-        let (results, next_page_token, before) = page_to_proto("deadLetters", &many.filter, page);
+        let (results, next_page_token, before) = page_to_proto(&self.pages, "deadLetters", &many.filter, page);
         let before_time = Some(before);
         Ok(Response::new(api::BulkRequeueDeadLettersResponse { results, next_page_token, before_time }))
     }
@@ -111,12 +113,12 @@ impl QueueService for QueuesApi {
         request: Request<api::BulkResolveGenerationsRequest>,
     ) -> Result<Response<api::BulkResolveGenerationsResponse>, Status> {
         let caller = caller_prefix(&request);
-        let many = parse_resolve_many(request.get_ref())?;
+        let many = parse_resolve_many(&self.pages, request.get_ref())?;
         let resolution = many.resolution.map(|(resolution, note)| (resolution, caller + &note));
         let resolution = resolution.as_ref().map(|(resolution, note)| (resolution, note.as_str()));
         let actor = Actor::of(&request);
         let page = self.bulk.resolve(&many.filter, many.stuck, resolution, many.page, &actor).await?;
-        let (results, next_page_token, before) = page_to_proto("stuck", &many.filter, page);
+        let (results, next_page_token, before) = page_to_proto(&self.pages, "stuck", &many.filter, page);
         let before_time = Some(before);
         Ok(Response::new(api::BulkResolveGenerationsResponse { results, next_page_token, before_time }))
     }

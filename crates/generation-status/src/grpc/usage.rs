@@ -3,16 +3,17 @@
 use chassis::fields::Fields;
 use domain::id::AccountId;
 use domain::money::Micros;
-use domain::page::{self, Cursor};
+use domain::page::Cursor;
 use proto::credits::v1 as api;
 use proto::credits::v1::usage_service_server::UsageService;
 use time::{Date, Month};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::fields::{MAX_END_USER_CHARACTERS, parse_model, parse_page};
+use super::fields::{MAX_END_USER_CHARACTERS, parse_model};
 use super::request::authenticated;
 use crate::model::{EndUser, GroupBy, Period, UsagePage, UsageQuery, UsageRow};
+use crate::pages::Pages;
 use crate::presenter::{model_name, timestamp};
 use crate::usage::Usages;
 
@@ -28,6 +29,7 @@ const MAX_DAYS: i64 = 366;
 #[derive(Clone)]
 pub(crate) struct UsageApi {
     pub(crate) usages: Usages,
+    pub(crate) pages: Pages,
 }
 
 #[tonic::async_trait]
@@ -38,10 +40,10 @@ impl UsageService for UsageApi {
     ) -> Result<Response<api::GetUsageResponse>, Status> {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
-        let query = parse_query(&mut fields, account, &request.query.unwrap_or_default());
+        let query = parse_query(&self.pages, &mut fields, account, &request.query.unwrap_or_default());
         let (query, listing) = fields.done(query)?;
         let page = self.usages.usage(account, &query).await?;
-        let next_page_token = next_page(account, &listing, &query, &page);
+        let next_page_token = self.pages.token(account, &listing, next_page(&query, &page));
         Ok(Response::new(api::GetUsageResponse {
             rows: page.rows.iter().map(usage_to_proto).collect(),
             total: Some(usage_to_proto(&page.total)),
@@ -57,10 +59,10 @@ impl UsageService for UsageApi {
         let mut fields = Fields::default();
         let account = fields.take("account", AccountId::from_name(&request.account));
         let asked = request.query.unwrap_or_default();
-        let query = parse_query(&mut fields, account.unwrap_or(AccountId(Uuid::nil())), &asked);
+        let query = parse_query(&self.pages, &mut fields, account.unwrap_or(AccountId(Uuid::nil())), &asked);
         let (account, (query, listing)) = fields.done(account.zip(query))?;
         let page = self.usages.usage(account, &query).await?;
-        let next_page_token = next_page(account, &listing, &query, &page);
+        let next_page_token = self.pages.token(account, &listing, next_page(&query, &page));
         Ok(Response::new(api::GetAccountUsageResponse {
             rows: page.rows.iter().map(account_usage_to_proto).collect(),
             total: Some(account_usage_to_proto(&page.total)),
@@ -105,17 +107,22 @@ impl UsageService for UsageApi {
     ) -> Result<Response<api::ListEndUsersResponse>, Status> {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
-        let page = parse_page(&mut fields, account, END_USERS, request.page_size, &request.page_token);
+        let page = self.pages.parse(&mut fields, account, END_USERS, request.page_size, &request.page_token);
         let (end_users, next) = self.usages.end_users(account, fields.done(page)?).await?;
         Ok(Response::new(api::ListEndUsersResponse {
             end_users: end_users.into_iter().map(end_user_to_proto).collect(),
-            next_page_token: next.map(|cursor| page::token(account, END_USERS, cursor)).unwrap_or_default(),
+            next_page_token: self.pages.token(account, END_USERS, next),
         }))
     }
 }
 
 /// What is asked, and the listing that its page tokens belong to.
-fn parse_query(fields: &mut Fields, account: AccountId, asked: &api::UsageQuery) -> Option<(UsageQuery, String)> {
+fn parse_query(
+    pages: &Pages,
+    fields: &mut Fields,
+    account: AccountId,
+    asked: &api::UsageQuery,
+) -> Option<(UsageQuery, String)> {
     use api::usage_query::Dimension;
     let days = match (asked.first_day.as_str(), asked.last_day.as_str()) {
         ("", "") => Some(None),
@@ -157,7 +164,7 @@ fn parse_query(fields: &mut Fields, account: AccountId, asked: &api::UsageQuery)
         size => Some(size.min(MAX_USAGE_ROWS)),
     };
     let listing = format!("usage/{days:?}/{group_by:?}/{model:?}/{end_user:?}");
-    let token = page::cursor(account, &listing, &asked.page_token);
+    let token = pages.cursor(account, &listing, &asked.page_token);
     let cursor = token.map_err(|error| fields.wrong_because("query.page_token", "PAGE_TOKEN_INVALID", error)).ok();
     let ((((days, model), end_user), limit), cursor) = days.zip(model).zip(end_user).zip(limit).zip(cursor)?;
     // Rows of days that are over never change, so that a page goes on by their number.
@@ -180,11 +187,9 @@ fn parse_day(text: &str) -> Result<Date, &'static str> {
     day().ok_or("must be a day such as 2026-11-28, or be empty together with the other one")
 }
 
-fn next_page(account: AccountId, listing: &str, query: &UsageQuery, page: &UsagePage) -> String {
-    match i32::try_from(query.offset + query.limit) {
-        Ok(position) if page.more => page::token(account, listing, Cursor { position, id: Uuid::nil() }),
-        _ => String::new(),
-    }
+fn next_page(query: &UsageQuery, page: &UsagePage) -> Option<Cursor> {
+    let position = i32::try_from(query.offset + query.limit).ok().filter(|_| page.more)?;
+    Some(Cursor { position, id: Uuid::nil() })
 }
 
 fn usage_to_proto(usage: &UsageRow) -> api::Usage {

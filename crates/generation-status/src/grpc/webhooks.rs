@@ -4,18 +4,17 @@ use chassis::fields::Fields;
 use chassis::text::is_one_line;
 use domain::id::{GenerationId, WebhookEndpointId};
 use domain::name::DeliveryName;
-use domain::page;
 use proto::webhooks::v1 as api;
 use proto::webhooks::v1::webhook_service_server::WebhookService;
 use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
 
-use super::fields::parse_page;
 use super::request::authenticated;
 use crate::error::Error;
 use domain::generation::State;
 
 use crate::model::{Attempt, Delivery, Endpoint, EndpointChange, NewEndpoint, Secret, event_types};
+use crate::pages::Pages;
 use crate::presenter::timestamp;
 use crate::webhooks::{Webhooks, encode_secret};
 
@@ -27,6 +26,7 @@ const MAX_DESCRIPTION_CHARACTERS: usize = 200;
 #[derive(Clone)]
 pub(crate) struct WebhooksApi {
     pub(crate) webhooks: Webhooks,
+    pub(crate) pages: Pages,
 }
 
 #[tonic::async_trait]
@@ -53,11 +53,11 @@ impl WebhookService for WebhooksApi {
     ) -> Result<Response<api::ListEndpointsResponse>, Status> {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
-        let page = parse_page(&mut fields, account, ENDPOINTS, request.page_size, &request.page_token);
+        let page = self.pages.parse(&mut fields, account, ENDPOINTS, request.page_size, &request.page_token);
         let (endpoints, next) = self.webhooks.list(account, fields.done(page)?).await?;
         Ok(Response::new(api::ListEndpointsResponse {
             endpoints: endpoints.into_iter().map(|endpoint| to_proto(endpoint, None)).collect(),
-            next_page_token: next.map(|cursor| page::token(account, ENDPOINTS, cursor)).unwrap_or_default(),
+            next_page_token: self.pages.token(account, ENDPOINTS, next),
         }))
     }
 
@@ -103,12 +103,12 @@ impl WebhookService for WebhooksApi {
         let mut fields = Fields::default();
         let id = fields.take("parent", WebhookEndpointId::from_name(&request.parent));
         let listing = format!("{}/deliveries", request.parent);
-        let page = parse_page(&mut fields, account, &listing, request.page_size, &request.page_token);
+        let page = self.pages.parse(&mut fields, account, &listing, request.page_size, &request.page_token);
         let (id, page) = fields.done(id.zip(page))?;
         let (deliveries, next) = self.webhooks.deliveries(account, id, page).await?;
         Ok(Response::new(api::ListDeliveriesResponse {
             deliveries: deliveries.into_iter().map(delivery_to_proto).collect(),
-            next_page_token: next.map(|cursor| page::token(account, &listing, cursor)).unwrap_or_default(),
+            next_page_token: self.pages.token(account, &listing, next),
         }))
     }
 

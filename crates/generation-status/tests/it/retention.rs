@@ -18,14 +18,21 @@ struct Ended {
     id: Uuid,
     kind: &'static str,
     state: &'static str,
+    /// Since its end.
     days: u64,
 }
 
 impl Cluster {
-    /// A job that came to its end so many days ago.
-    async fn ended_job(&self, account: Uuid, kind: &'static str, state: &'static str, days: u64) -> Ended {
+    /// A job that began so many days ago, and came to its end so many.
+    async fn ended_job(
+        &self,
+        account: Uuid,
+        kind: &'static str,
+        state: &'static str,
+        [began, days]: [u64; 2],
+    ) -> Ended {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, now - days * DAY, 0));
+        let id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, now - began * DAY, 0));
         let job = NewJob { id, ..NewJob::new(account, kind, id.to_string()) };
         let mut tx = self.pool.begin().await.unwrap();
         jobs::enqueue(&mut tx, &job).await.unwrap();
@@ -59,13 +66,14 @@ async fn check(change: impl Fn(&mut Settings), is_over: impl Fn(Ended) -> bool) 
     let mut planted = Vec::new();
     for kind in KINDS {
         for state in ["done", "failed", "cancelled", "dead"] {
-            for days in [5, 40] {
+            // The last was under way for long: what counts is its end.
+            for days in [[5, 5], [40, 40], [40, 5]] {
                 planted.push(cluster.ended_job(account, kind, state, days).await);
             }
         }
     }
     // The last in order, so that a round that has deleted it has seen all others.
-    let last = cluster.ended_job(account, "webhook", "done", 31).await;
+    let last = cluster.ended_job(account, "webhook", "done", [31, 31]).await;
     for _ in 0..2 {
         let gone = async || (!cluster.is_kept(last).await).then_some(());
         eventually("the last one is gone", Duration::from_secs(30), gone).await.unwrap();

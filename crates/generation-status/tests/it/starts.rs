@@ -1,5 +1,7 @@
 //! StartGeneration: what it stores, what it refuses, and that it happens once.
 
+use std::time::Duration;
+
 use proto::generations::v1::media::Role;
 use proto::generations::v1::{Input, Media, StartGenerationRequest, State, WaitReason};
 use tonic::Code;
@@ -233,4 +235,41 @@ async fn a_reference_picture_must_be_the_accounts() {
     let start_request = StartGenerationRequest { input: Some(input), ..user.start_request() };
     let input = cluster.start(&user, start_request).await.unwrap().input.unwrap();
     assert!(input.seed.is_some(), "a seed was chosen, and is returned");
+}
+
+/// Starts of an account wait for one another on its row of credits, each with a connection.
+#[tokio::test]
+async fn an_account_that_starts_many_leaves_others_their_starts() {
+    let cluster = Cluster::new().await;
+    let (busy, other) = (cluster.user(50).await, cluster.user(3).await);
+    // Whatever the account starts now waits for this transaction.
+    let mut slow = cluster.pool.begin().await.unwrap();
+    sqlx::query("select from credit_accounts where account_id = $1 for update")
+        .bind(busy.account)
+        .execute(&mut *slow)
+        .await
+        .unwrap();
+    let generations = cluster.node.generations.clone();
+    let starts: Vec<_> = (0..40)
+        .map(|_| {
+            let (mut generations, request) = (generations.clone(), busy.asks(busy.start_request()));
+            tokio::spawn(async move { generations.start_generation(request).await.map(drop) })
+        })
+        .collect();
+    let waiting = async || {
+        let blocked = "select count(*) from pg_stat_activity where application_name = 'rushes/write'
+                       and datname = current_database() and wait_event_type = 'Lock'";
+        let count: i64 = sqlx::query_scalar(blocked).fetch_one(&cluster.pool).await.ok()?;
+        (count >= 6).then_some(count)
+    };
+    assert_eq!(testkit::eventually("its share is taken", Duration::from_secs(10), waiting).await.unwrap(), 6);
+    for _ in 0..3 {
+        cluster.start(&other, other.start_request()).await.unwrap();
+    }
+    slow.rollback().await.unwrap();
+    for start in starts {
+        if let Err(status) = start.await.unwrap() {
+            assert_eq!(refusal::<()>(Err(status)).1, "OVERLOADED");
+        }
+    }
 }

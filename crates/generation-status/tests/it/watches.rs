@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use chassis::keyring::InternalKeys;
 use proto::generations::v1::watch_generations_response::Event;
 use proto::generations::v1::{Generation, State, WatchGenerationsRequest, WatchGenerationsResponse};
-use testkit::Nats;
+use testkit::{INTERNAL_KEYS, Nats, eventually};
 use tonic::{Code, Status, Streaming};
 
 use crate::cluster::{Cluster, Generations, Node, User, refusal};
@@ -372,6 +373,32 @@ async fn a_watch_sends_heartbeats_moves_and_is_resumed() {
     assert_eq!(refusal(Watch::of(&cluster.node, &stranger, stolen).await.map(drop)), expired);
 }
 
+/// The keys of the services are changed in steps, in each of which processes with two lists of them serve the same clients.
+#[tokio::test]
+async fn a_watch_is_resumed_while_keys_change_and_no_longer() {
+    const NEW: &str = "new-new-new-new-new-new-new-new-new";
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    cluster.started(&user).await;
+    let with = async |keys: &str| {
+        let mut config = cluster.config.clone();
+        config.internal_keys = InternalKeys::parse(keys).unwrap();
+        Node::start(&config).await
+    };
+    let behind = with(&format!("{INTERNAL_KEYS},{NEW}")).await;
+    let before = with(&format!("{NEW},{INTERNAL_KEYS}")).await;
+    let token_of = async |node: &Node| Watch::of(node, &user, all()).await.unwrap().next().await.unwrap().1;
+    let resume = async |node: &Node, resume_token: &str| {
+        let request = WatchGenerationsRequest { resume_token: resume_token.to_owned(), ..all() };
+        Watch::of(node, &user, request).await.map(drop)
+    };
+    for (made, taken) in [(&cluster.node, &behind), (&behind, &before), (&before, &behind)] {
+        resume(taken, &token_of(made).await).await.unwrap();
+    }
+    let refused = resume(&cluster.node, &token_of(&before).await).await;
+    assert_eq!(refusal(refused), (Code::OutOfRange, "RESUME_TOKEN_EXPIRED".to_owned()));
+}
+
 #[tokio::test]
 async fn an_invalid_watch_is_refused_at_once() {
     let cluster = Cluster::new().await;
@@ -386,5 +413,39 @@ async fn an_invalid_watch_is_refused_at_once() {
         WatchGenerationsRequest { names: vec![name; 1_001], ..all() },
     ] {
         assert_eq!(refusal(Watch::of(&cluster.node, &user, request).await.map(drop)), invalid);
+    }
+}
+
+/// What a watch shows first takes long to be read and made, and a thousand watches cost no more than their own account's time.
+#[tokio::test]
+async fn the_watches_of_one_account_read_two_at_a_time() {
+    let cluster = Cluster::new().await;
+    let (many, one) = (cluster.user(1).await, cluster.user(1).await);
+    for user in [&many, &one] {
+        cluster.started(user).await;
+    }
+    // Whoever reads generations now waits for this transaction.
+    let mut slow = cluster.pool.begin().await.unwrap();
+    sqlx::query("lock table generations in access exclusive mode").execute(&mut *slow).await.unwrap();
+    let open = |user: &User| {
+        let (generations, user) = (cluster.node.generations.clone(), *user);
+        tokio::spawn(async move { Watch::by(&generations, &user, all()).await.unwrap().snapshot().await.len() })
+    };
+    let reading = async |count: i64| {
+        let reading = async || {
+            let blocked = "select count(*) from pg_stat_activity where application_name = 'rushes/read'
+                           and datname = current_database() and wait_event_type = 'Lock'";
+            let reading: i64 = sqlx::query_scalar(blocked).fetch_one(&cluster.pool).await.ok()?;
+            (reading >= count).then_some(reading)
+        };
+        eventually("they read", Duration::from_secs(10), reading).await.unwrap()
+    };
+    let mut watches: Vec<_> = (0..20).map(|_| open(&many)).collect();
+    assert_eq!(reading(2).await, 2);
+    watches.push(open(&one));
+    assert_eq!(reading(3).await, 3, "another account's does not wait for them");
+    slow.rollback().await.unwrap();
+    for watch in watches {
+        assert_eq!(watch.await.unwrap(), 1);
     }
 }

@@ -26,7 +26,7 @@ use tonic::client::GrpcService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use super::client::{authorize, project_and_scene, with};
+use super::client::{authorize, project_and_scene, set_up};
 use super::machine::Machine;
 use crate::cluster::Cluster;
 
@@ -61,14 +61,14 @@ impl Attacker {
         let picture = provider_double::picture("an attacker's", 700);
         let size_bytes = i64::try_from(picture.len())?;
         let parts = upload_parts(size_bytes, picture.chunks(256 << 10).map(Bytes::copy_from_slice));
-        let upload = with(&key, futures::stream::iter(parts));
+        let upload = set_up(&key, futures::stream::iter(parts));
         let asset =
             AssetServiceClient::new(gateway.clone()).upload_asset(upload).await.context("uploading")?.into_inner();
         let path = asset.url.split_once("/assets/").context("an asset's address has no path")?.1;
         let endpoint = Endpoint { url: "https://hooks.example.com/attacker".into(), ..Endpoint::default() };
         let request = CreateEndpointRequest { endpoint: Some(endpoint), ..CreateEndpointRequest::default() };
         // Where no such address is allowed, nothing can be sent to it either.
-        let endpoint = WebhookServiceClient::new(gateway).create_endpoint(with(&key, request)).await;
+        let endpoint = WebhookServiceClient::new(gateway).create_endpoint(set_up(&key, request)).await;
         Ok(Self {
             machine: Machine::new()?,
             gateway: cluster.node(0, "gateway").address(),

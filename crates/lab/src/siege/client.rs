@@ -29,6 +29,8 @@ const EVERY: Duration = Duration::from_millis(25);
 const START_EVERY: u64 = 120;
 /// How long a call may take before it is an error.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a call may take with which an account is set up.
+const SET_UP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the good client felt for a while.
 #[derive(Clone, Debug)]
@@ -81,7 +83,7 @@ impl GoodClient {
         let noted = Arc::<Mutex<Noted>>::default();
         let caller = Caller { gateway, key, scene, noted: Arc::clone(&noted) };
         // One to poll from the first moment on.
-        caller.start().await?;
+        caller.start(SET_UP_TIMEOUT).await?;
         let tasks = [tokio::spawn(caller.clone().live()), tokio::spawn(caller.watch())];
         Ok(Self { noted, tasks })
     }
@@ -176,7 +178,7 @@ impl Caller {
 
     async fn call(&self, turn: u64) -> (&'static str, Result<(), Status>) {
         if turn.is_multiple_of(START_EVERY) {
-            return ("a start", self.start().await);
+            return ("a start", self.start(TIMEOUT).await);
         }
         if turn.is_multiple_of(2) {
             let mut client = DashboardServiceClient::new(self.gateway.clone());
@@ -189,7 +191,7 @@ impl Caller {
         ("a poll", client.get_generation(request).await.map(drop))
     }
 
-    async fn start(&self) -> Result<(), Status> {
+    async fn start(&self, timeout: Duration) -> Result<(), Status> {
         let request = StartGenerationRequest {
             scene: self.scene.clone(),
             input: Some(Input { prompt: "a siege".into(), ..Input::default() }),
@@ -197,7 +199,9 @@ impl Caller {
             ..StartGenerationRequest::default()
         };
         let mut client = GenerationServiceClient::new(self.gateway.clone());
-        let name = client.start_generation(with(&self.key, request)).await?.into_inner().name;
+        let mut request = with(&self.key, request);
+        request.set_timeout(timeout);
+        let name = client.start_generation(request).await?.into_inner().name;
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         // The watch may have told of its end already.
         noted.started.entry(name.clone()).or_insert(false);
@@ -260,15 +264,22 @@ pub(super) async fn project_and_scene(gateway: &Channel, key: &str) -> Result<(S
     let mut projects = ProjectServiceClient::new(gateway.clone());
     let project = Project { title: "a project".into(), ..Project::default() };
     let request = CreateProjectRequest { project: Some(project), request_id: String::new() };
-    let project = projects.create_project(with(key, request)).await?.into_inner().name;
+    let project = projects.create_project(set_up(key, request)).await?.into_inner().name;
     let scene = Scene { title: "a scene".into(), ..Scene::default() };
     let request = CreateSceneRequest { parent: project.clone(), scene: Some(scene), request_id: String::new() };
-    let scene = projects.create_scene(with(key, request)).await?.into_inner().name;
+    let scene = projects.create_scene(set_up(key, request)).await?.into_inner().name;
     Ok((project, scene))
 }
 
+/// A request before anything is measured, for which a busy machine may take its time.
+pub(super) fn set_up<T>(key: &str, message: T) -> Request<T> {
+    let mut request = with(key, message);
+    request.set_timeout(SET_UP_TIMEOUT);
+    request
+}
+
 /// A request with a key.
-pub(super) fn with<T>(key: &str, message: T) -> Request<T> {
+fn with<T>(key: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(TIMEOUT);
     authorize(&mut request, key);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::links::AssetUrls;
 use domain::id::AccountId;
 use domain::name::asset_name;
-use domain::page::{self, Cursor};
+use domain::page::Cursor;
 use prost_types::Timestamp;
 use proto::assets::v1::thumbnail::State;
 use proto::assets::v1::{
@@ -13,16 +13,19 @@ use proto::assets::v1::{
 };
 
 use crate::model::{self, Filter, Listed, Spec, StoredAsset, ThumbnailStatus};
+use crate::pages::Pages;
 
 /// Makes messages of records.
 pub(super) struct Presenter {
     /// The addresses of assets.
     urls: AssetUrls,
+    /// The tokens of pages.
+    pages: Pages,
 }
 
 impl Presenter {
-    pub(super) fn new(urls: AssetUrls) -> Self {
-        Self { urls }
+    pub(super) fn new(urls: AssetUrls, pages: Pages) -> Self {
+        Self { urls, pages }
     }
 
     /// An asset with its default thumbnail.
@@ -49,10 +52,10 @@ impl Presenter {
 
     /// A page of a listing.
     pub(super) fn listed_to_proto(&self, account: AccountId, filter: &Filter, listed: Listed) -> ListAssetsResponse {
-        let next = listed.next.map(|id| page::token(account, &filter.listing(), Cursor { position: 0, id }));
+        let next = listed.next.map(|id| Cursor { position: 0, id });
         ListAssetsResponse {
             assets: listed.assets.into_iter().map(|asset| self.asset_to_proto(account, asset)).collect(),
-            next_page_token: next.unwrap_or_default(),
+            next_page_token: self.pages.token(account, &filter.listing(), next),
         }
     }
 

@@ -6,7 +6,7 @@ use chassis::fields::{Fields, Invalid};
 use chassis::request::caller::Caller;
 use chassis::status::Failure;
 use domain::id::AccountId;
-use domain::page::{self, Page};
+use domain::page::Page;
 use prost_types::Timestamp;
 use proto::assets::v1::list_assets_request::Kind;
 use proto::assets::v1::upload_asset_request::Part;
@@ -18,6 +18,7 @@ use time::OffsetDateTime;
 use tonic::Request;
 
 use crate::model::{Filter, Spec, ThumbnailKey};
+use crate::pages::Pages;
 
 /// The longest name of a file, in characters.
 const MAX_FILE_NAME: usize = 255;
@@ -66,7 +67,11 @@ pub(super) fn parse_delete(request: &DeleteAssetRequest) -> Result<[u8; 32], Inv
 }
 
 /// What is to be listed, and which page of it.
-pub(super) fn parse_list(account: AccountId, request: &ListAssetsRequest) -> Result<(Filter, Page), Invalid> {
+pub(super) fn parse_list(
+    pages: &Pages,
+    account: AccountId,
+    request: &ListAssetsRequest,
+) -> Result<(Filter, Page), Invalid> {
     let mut fields = Fields::default();
     let kind = match Kind::try_from(request.kind) {
         Ok(Kind::Unspecified) => Some(None),
@@ -79,7 +84,7 @@ pub(super) fn parse_list(account: AccountId, request: &ListAssetsRequest) -> Res
     // Without a listing there is none that a token could belong to.
     let token = if filter.is_some() { request.page_token.as_str() } else { "" };
     let listing = filter.map(|filter| filter.listing()).unwrap_or_default();
-    let page = fields.page(page::size(request.page_size), page::cursor(account, &listing, token)).map(Page::from);
+    let page = pages.parse(&mut fields, account, &listing, request.page_size, token);
     fields.done(filter.zip(page))
 }
 
