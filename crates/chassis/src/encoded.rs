@@ -161,8 +161,6 @@ pub fn refused(status: &HeaderMap) -> Response<Body> {
     response
 }
 
-pub use crate::rpc::unlike_others;
-
 /// The status in headers or trailers, if it is there.
 #[must_use]
 pub fn code(headers: &HeaderMap) -> Option<Code> {

@@ -7,6 +7,7 @@
 pub mod actor;
 pub mod caller;
 pub mod deadline;
+pub mod metadata;
 mod scope;
 pub mod staleness;
 pub mod token;

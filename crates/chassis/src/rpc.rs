@@ -24,7 +24,7 @@ use tracing::Span;
 use crate::{
     admission::Place,
     metrics,
-    request::Scope,
+    request::{Scope, metadata::unlike_others},
     status::{self, Failure},
     telemetry::{self, attributes, metric::Value},
 };
@@ -34,16 +34,6 @@ pub(crate) const QUERIES: HeaderName = HeaderName::from_static("x-rushes-queries
 
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_STATUS_DETAILS: &str = "grpc-status-details-bin";
-
-/// The value of a header that no other call has. The tables by which HTTP/2 shortens headers are left alone: each such value would push a
-/// useful one out of them, and its place be looked for in vain.
-#[must_use]
-pub fn unlike_others(text: String) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(text).ok()?;
-    // Which is what HTTP/2 makes of a value that must not be kept.
-    value.set_sensitive(true);
-    Some(value)
-}
 
 /// The status in headers or trailers, if it is there.
 pub(crate) fn code(headers: &HeaderMap) -> Option<Code> {

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use chassis::encoded;
+use chassis::request::metadata::unlike_others;
 use chassis::status::Failure;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proto::Class;
@@ -36,7 +36,7 @@ impl Report {
             let _ = write!(limits, r#"{comma}"{name}{of_key}";r={remaining};t={reset}"#);
         }
         if !limits.is_empty()
-            && let (Some(limits), Ok(policies)) = (encoded::unlike_others(limits), HeaderValue::try_from(policies))
+            && let (Some(limits), Ok(policies)) = (unlike_others(limits), HeaderValue::try_from(policies))
         {
             headers.insert(REMAINING_HEADER, limits);
             headers.insert(POLICY_HEADER, policies);

@@ -7,8 +7,8 @@ use std::{future::Future, time::Duration};
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use super::metadata::unlike_others;
 use super::scope::Scope;
-use crate::rpc;
 use crate::status::Failure;
 
 /// The gRPC header that carries the time left.
@@ -91,7 +91,7 @@ pub fn format(left: Duration) -> HeaderValue {
     } else {
         format!("{}S", left.as_secs().min(99_999_999))
     };
-    rpc::unlike_others(text).unwrap_or(HeaderValue::from_static("0u"))
+    unlike_others(text).unwrap_or(HeaderValue::from_static("0u"))
 }
 
 #[cfg(test)]

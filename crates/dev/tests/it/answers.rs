@@ -76,7 +76,7 @@ async fn whoever_writes_through_the_gateway_reads_it_there_at_once() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_exist_is_told_as_its_service_tells_it() -> Result<()> {
+async fn what_does_not_exist_is_refused_as_its_service_refuses_it() -> Result<()> {
     let cluster = keeping().await?;
     let client = cluster.client(10).await?;
     let name = format!("generations/{}", Uuid::now_v7());

@@ -34,7 +34,17 @@ const MAY_USE: [(&str, &[&str]); 23] = [
         "rushes-lab",
         &["rushes-proto", "rushes-chassis", "rushes-testkit", "rushes-sim", "provider-double", "rushes-cli"],
     ),
-    ("rushes-fuzz", &["rushes-domain", "rushes-catalogue", "rushes-chassis", "thumbnail-worker", "generation-worker"]),
+    (
+        "rushes-fuzz",
+        &[
+            "rushes-domain",
+            "rushes-catalogue",
+            "rushes-chassis",
+            "thumbnail-worker",
+            "generation-status",
+            "generation-worker",
+        ],
+    ),
     ("rushes-house", &[]),
     ("rushes-launch", &[]),
     (

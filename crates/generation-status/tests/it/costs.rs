@@ -35,7 +35,7 @@ async fn made(cluster: &Cluster, user: &User, count: usize, cost_micros: Option<
     }
 }
 
-async fn listed(cluster: &Cluster) -> Option<ModelCost> {
+async fn model_cost(cluster: &Cluster) -> Option<ModelCost> {
     let answer = cluster.node.works.clone().list_remote_models(ListRemoteModelsRequest {}).await.unwrap();
     answer.into_inner().models.into_iter().find(|model| model.model == "models/clip").unwrap().cost
 }
@@ -55,13 +55,13 @@ async fn a_bill_that_differs_is_noticed_once_and_its_end_as_well() {
     // Within a twentieth, and not told: neither is a drift.
     made(&cluster, &user, 4, Some(840_000)).await;
     made(&cluster, &user, 1, None).await;
-    let listed_now = listed(&cluster).await.unwrap();
-    assert_eq!((listed_now.expected_micros, listed_now.cost_micros, listed_now.outputs), (4 * 810_000, 4 * 840_000, 4));
-    assert!(!listed_now.drifted);
+    let now = model_cost(&cluster).await.unwrap();
+    assert_eq!((now.expected_micros, now.cost_micros, now.outputs), (4 * 810_000, 4 * 840_000, 4));
+    assert!(!now.drifted);
     made(&cluster, &user, 4, Some(1_000_000)).await;
-    let listed_now = listed(&cluster).await.unwrap();
-    assert_eq!((listed_now.expected_micros, listed_now.cost_micros, listed_now.outputs), (8 * 810_000, 7_360_000, 8));
-    assert!(listed_now.drifted, "13.6 % more");
+    let now = model_cost(&cluster).await.unwrap();
+    assert_eq!((now.expected_micros, now.cost_micros, now.outputs), (8 * 810_000, 7_360_000, 8));
+    assert!(now.drifted, "13.6 % more");
     let since = eventually("it is noted", WAIT, async || noted(&cluster).await.pop()).await.unwrap();
     assert_eq!(since.0, "clip");
     // Rounds go by, and nothing more is noted of it.
@@ -76,7 +76,7 @@ async fn a_bill_that_differs_is_noticed_once_and_its_end_as_well() {
         .execute(&cluster.pool)
         .await
         .unwrap();
-    assert_eq!(listed(&cluster).await, None);
+    assert_eq!(model_cost(&cluster).await, None);
     let over = async || noted(&cluster).await.is_empty().then_some(());
     eventually("it is as expected", WAIT, over).await.unwrap();
     sqlx::query("update provider_costs set create_time = create_time - interval '1 day'")
@@ -97,7 +97,7 @@ async fn a_model_without_a_cost_is_not_compared() {
     let cluster = folder.cluster_with(|_| {}).await;
     let user = cluster.user(1_000).await;
     made(&cluster, &user, 2, Some(9_000_000)).await;
-    assert_eq!(listed(&cluster).await, None);
+    assert_eq!(model_cost(&cluster).await, None);
     let rows: i64 = sqlx::query_scalar("select count(*) from provider_costs").fetch_one(&cluster.pool).await.unwrap();
     assert_eq!(rows, 0);
 }
