@@ -154,7 +154,7 @@ video                            fal        CHANGED: 4 in all, 2 by which orders
 }
 
 /// A box of one's own answers its `/openapi.json` so often, with this token or none.
-fn box_that_answers(input: Value, times: usize, token: &'static str) -> (String, std::thread::JoinHandle<()>) {
+fn box_that_answers(input: &Value, times: usize, token: &'static str) -> (String, std::thread::JoinHandle<()>) {
     let schemas = json!({"components": {"schemas": {
         "Input": {"type": "object", "properties": input},
         "Output": {"type": "string", "format": "uri"}}}});
@@ -187,8 +187,8 @@ fn boxes_are_reached_and_their_drift_is_found_by_their_own_documents() {
     let prompt = json!({"prompt": {"type": "string"}});
     let steps =
         |max: u32| json!({"prompt": {"type": "string"}, "steps": {"type": "integer", "minimum": 1, "maximum": max}});
-    let (big, big_server) = box_that_answers(steps(50), 1, "big-token");
-    let (small, small_server) = box_that_answers(prompt.clone(), 2, "");
+    let (big, big_server) = box_that_answers(&steps(50), 1, "big-token");
+    let (small, small_server) = box_that_answers(&prompt, 2, "");
     let environment = |big: &str| {
         vec![
             ("RUSHES_COG_URL_BIG_GPU", big.to_owned()),
@@ -213,7 +213,7 @@ fn boxes_are_reached_and_their_drift_is_found_by_their_own_documents() {
         );
     }
     big_server.join().unwrap();
-    let (big, big_server) = box_that_answers(steps(30), 1, "big-token");
+    let (big, big_server) = box_that_answers(&steps(30), 1, "big-token");
     let (code, said) = rushes(&environment(&big), &["models", "check", "--catalogue", "models.toml"]);
     assert_eq!(code, 6, "{said}");
     let line =
