@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use crate::model::{Abilities, CallOutcome, Charge, Class, Clock, Clocks, Condition, Failure, Phase, Reason, Trouble};
 
-/// How long an order is asked for that its provider does not know: it may not be known everywhere yet.
+/// How long an order is asked for that its provider does not know, since it may not be known everywhere yet, and one whose status and
+/// result contradict each other.
 const ORDER_BOUND: Duration = Duration::from_secs(600);
 /// How long a file that is refused, cut or no video is fetched again: what is in front of it may serve a page of its own.
 const FILE_BOUND: Duration = Duration::from_secs(600);
@@ -100,6 +101,7 @@ fn uploaded(outcome: CallOutcome) -> Decision {
         | Came::TimedOut(_)
         | Came::Stopped(_)
         | Came::OutputMissing
+        | Came::ResultUnavailable
         | Came::FileUnavailable
         | Came::FileSlow
         | Came::FileCut => Decision::Requeue(Hold::Unavailable(Condition::Outage)),
@@ -124,6 +126,7 @@ fn submitted(outcome: CallOutcome, context: &Context) -> Decision {
         | Came::TimedOut(_)
         | Came::Stopped(_)
         | Came::OutputMissing
+        | Came::ResultUnavailable
         | Came::FileRefused
         | Came::FileUnavailable
         | Came::FileSlow
@@ -156,6 +159,7 @@ fn repeated(outcome: CallOutcome) -> Decision {
         | Came::TimedOut(_)
         | Came::Stopped(_)
         | Came::OutputMissing
+        | Came::ResultUnavailable
         | Came::FileRefused
         | Came::FileUnavailable
         | Came::FileSlow
@@ -190,6 +194,8 @@ fn polled(outcome: CallOutcome, context: &Context) -> Decision {
         Came::NotFound if context.abilities.idempotent_submit => Decision::Confirm,
         Came::NotFound => again(Clock::Order, ORDER_BOUND, Reason::OutputUnavailable, Charge::Unknown),
         Came::OutputMissing => again(Clock::Order, ORDER_BOUND, Reason::OutputUnavailable, Charge::Charged),
+        // Either the order failed or what is in front of its result did: not enough to order another.
+        Came::ResultUnavailable => again(Clock::Order, ORDER_BOUND, Reason::ProviderInternal, Charge::Unknown),
         Came::InputRefused => Decision::End(Reason::InputSchemaViolation, Charge::Unknown),
         Came::ModelRefused => Decision::End(Reason::ModelMisconfigured, Charge::Unknown),
         Came::SafetyRefused => Decision::End(Reason::SafetyInput, Charge::Unknown),
@@ -211,7 +217,7 @@ fn polled(outcome: CallOutcome, context: &Context) -> Decision {
 fn fetched(outcome: CallOutcome) -> Decision {
     use CallOutcome as Came;
     match outcome {
-        Came::FileRefused | Came::NotFound | Came::OutputMissing => {
+        Came::FileRefused | Came::NotFound | Came::OutputMissing | Came::ResultUnavailable => {
             again(Clock::Output, FILE_BOUND, Reason::OutputUnavailable, Charge::Charged)
         }
         Came::FileCut | Came::FileUnusable => {
@@ -257,6 +263,7 @@ fn stored(outcome: CallOutcome) -> Decision {
         | Came::TimedOut(_)
         | Came::Stopped(_)
         | Came::OutputMissing
+        | Came::ResultUnavailable
         | Came::FileRefused
         | Came::FileUnavailable
         | Came::FileSlow

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::json;
 use url::{Url, form_urlencoded};
 
-use crate::order::Protocol;
+use crate::order::{Order, Protocol};
 use crate::orders::{Orders, Request};
 use crate::server::{ApiRequest, Reply};
 use crate::{injection, presenters, refusals};
@@ -57,10 +57,14 @@ pub(crate) async fn reply(orders: &Arc<Orders>, request: &ApiRequest) -> Reply {
 fn poll_or_cancel(orders: &Arc<Orders>, method: &Method, id: &str, action: &[&str]) -> Reply {
     match (method, action) {
         (&Method::GET, ["status"]) => match orders.polled(PROTOCOL, id) {
-            Some(order) => injection::poll(orders, &order, 200, presenters::queue_status(&order)),
+            // What befalls its result leaves its status as it is.
+            Some(order) => {
+                let order = Order { results: 0, ..order };
+                injection::poll(orders, &order, 200, presenters::queue_status(&order))
+            }
             None => refusals::no_order(PROTOCOL),
         },
-        (&Method::GET, []) => match orders.polled(PROTOCOL, id) {
+        (&Method::GET, []) => match orders.result(PROTOCOL, id) {
             Some(order) if order.state.is_over() => {
                 let (status, body) = presenters::queue_result(&order, orders.address());
                 match injection::poll(orders, &order, status, body) {
@@ -102,7 +106,7 @@ async fn submit(orders: &Arc<Orders>, request: &ApiRequest, token: usize) -> Rep
         id: None,
         token,
     };
-    let present = |order: &crate::order::Order| {
+    let present = |order: &Order| {
         let at = |action: &str| format!("http://{}/fal/{app}/requests/{}{action}", orders.address(), order.id);
         let body = json!({
             "status": "IN_QUEUE", "request_id": order.id, "queue_position": 0,

@@ -72,6 +72,8 @@ pub struct Faults {
     pub poll_401: f64,
     /// Polls are answered with 410.
     pub poll_410: f64,
+    /// Polls, at fal those of a result that is there, are answered as in an outage, with 503.
+    pub poll_503: f64,
     /// Polls are answered with `{}`.
     pub poll_empty: f64,
     /// Polls are answered with 200 and a page of HTML.

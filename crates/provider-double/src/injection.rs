@@ -51,7 +51,7 @@ pub(crate) fn unavailable(orders: &Orders) -> Option<Reply> {
 
 /// The reply to a poll of an order whose answer is `status` and `body`.
 pub(crate) fn poll(orders: &Orders, order: &Order, status: u16, body: Value) -> Reply {
-    let Some((fault, times)) = order.fate.poll.filter(|fault| is_due(*fault, order.polls)) else {
+    let Some((fault, times)) = order.fate.poll.filter(|fault| is_due(*fault, order, 0)) else {
         return Reply::Json(status, body);
     };
     let hopeless = times == Times::Ever && fault != PollFault::Long;
@@ -62,15 +62,18 @@ pub(crate) fn poll(orders: &Orders, order: &Order, status: u16, body: Value) -> 
 
 /// The reply to a cancel of an order whose next poll is refused: then so is this, and nothing is stopped.
 pub(crate) fn cancel(order: &Order) -> Option<Reply> {
-    let (fault, _) = order.fate.poll.filter(|fault| is_due(*fault, order.polls + 1))?;
+    let (fault, _) = order.fate.poll.filter(|fault| is_due(*fault, order, 1))?;
     let refuses = matches!(fault, PollFault::NotFound | PollFault::Unauthorized | PollFault::Gone);
     refuses.then(|| refusals::poll(order.protocol, fault))?
 }
 
-/// Whether it holds for the poll of this number.
-fn is_due((fault, times): (PollFault, Times), number: u32) -> bool {
+/// Whether it holds for the last poll of an order, or for one that comes so much `later`.
+fn is_due((fault, times): (PollFault, Times), order: &Order, later: u32) -> bool {
+    let number = order.polls + later;
     match (fault, times) {
         (PollFault::NotFoundLater, Times::First(at)) => number == at,
+        // Its status says that there is a result.
+        (PollFault::Broken, _) if order.protocol == Protocol::Fal => order.results > 0 && times.include(order.results),
         _ => times.include(number),
     }
 }

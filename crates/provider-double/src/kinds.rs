@@ -94,6 +94,8 @@ pub(crate) enum PollFault {
     NotFoundLater,
     Unauthorized,
     Gone,
+    /// The answer of an outage; at fal to the result alone, whose status says that there is one.
+    Broken,
     Empty,
     Html,
     Long,
@@ -113,6 +115,7 @@ impl Kind for PollFault {
             ("poll-404-later", faults.poll_404_later, Self::NotFoundLater),
             ("poll-401", faults.poll_401, Self::Unauthorized),
             ("poll-410", faults.poll_410, Self::Gone),
+            ("poll-503", faults.poll_503, Self::Broken),
             ("poll-empty", faults.poll_empty, Self::Empty),
             ("poll-html", faults.poll_html, Self::Html),
             ("poll-long", faults.poll_long, Self::Long),

@@ -112,8 +112,9 @@ pub(crate) struct Order {
     /// What is made, and how many.
     pub(crate) kind: Kind,
     pub(crate) outputs: usize,
-    /// How often it was asked about, and how often its file was fetched.
+    /// How often it was asked about, how often for its result alone, and how often its file was fetched.
     pub(crate) polls: u32,
+    pub(crate) results: u32,
     pub(crate) fetches: u32,
     /// The faults that are on the bill.
     pub(crate) faults: Vec<&'static str>,

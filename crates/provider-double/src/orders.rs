@@ -212,6 +212,7 @@ impl Orders {
             kind: Kind::of(model),
             outputs: outputs.and_then(|count| usize::try_from(count).ok()).unwrap_or(1).clamp(1, 16),
             polls: 0,
+            results: 0,
             fetches: 0,
             faults: Vec::new(),
         };
@@ -231,6 +232,18 @@ impl Orders {
         let mut known = self.known();
         let order = known.get_mut(id).filter(|order| order.protocol == protocol && !order.forgotten)?;
         order.polls += 1;
+        Some(order.clone())
+    }
+
+    /// An order that is still known, as its result is asked for once more, where that has an address of its own.
+    pub(crate) fn result(&self, protocol: Protocol, id: &str) -> Option<Order> {
+        let order = self.polled(protocol, id)?;
+        if !order.state.is_over() {
+            return Some(order);
+        }
+        let mut known = self.known();
+        let order = known.get_mut(id)?;
+        order.results += 1;
         Some(order.clone())
     }
 

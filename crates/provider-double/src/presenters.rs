@@ -140,6 +140,10 @@ pub(crate) fn queue_status(order: &Order) -> Value {
     if order.state == State::Waiting {
         status["queue_position"] = 1.into();
     }
+    // Of what the platform answers for; what a model refuses is in the result alone.
+    if order.state == State::Failed {
+        (status["error"], status["error_type"]) = ("Internal Server Error".into(), "runner_server_error".into());
+    }
     status
 }
 

@@ -147,6 +147,7 @@ pub(crate) fn poll(protocol: Protocol, fault: PollFault) -> Option<Reply> {
             let detail = "The requested resource is no longer available.";
             Reply::Json(410, json!({"detail": detail, "status": 410}))
         }
+        PollFault::Broken => broken(protocol, 503),
         PollFault::Empty => Reply::Json(200, json!({})),
         PollFault::Html => Reply::Html(200),
         PollFault::Long => return None,

@@ -55,6 +55,8 @@ pub enum CallOutcome {
     Stopped(Charge),
     /// The order is made, and no output is named where it should be.
     OutputMissing,
+    /// The order is over and did not fail by its status, and its result is an error: either of the order, or of what is on the way to it.
+    ResultUnavailable,
     /// The file is refused, or lies where nothing is fetched from: 401, 403, 404, 410, an address that is not public. Of an input:
     /// the provider takes it in none of the forms in which it may be given.
     FileRefused,
@@ -94,7 +96,7 @@ impl Phase {
 
 impl CallOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::NotSent,
         Self::Lost,
         Self::AccountRefused,
@@ -115,6 +117,7 @@ impl CallOutcome {
         Self::Stopped(Charge::Charged),
         Self::Stopped(Charge::Unknown),
         Self::OutputMissing,
+        Self::ResultUnavailable,
         Self::FileRefused,
         Self::FileUnavailable,
         Self::FileSlow,
@@ -142,6 +145,7 @@ impl CallOutcome {
             Self::TimedOut(_) => "timed_out",
             Self::Stopped(_) => "stopped",
             Self::OutputMissing => "output_missing",
+            Self::ResultUnavailable => "result_unavailable",
             Self::FileRefused => "file_refused",
             Self::FileUnavailable => "file_unavailable",
             Self::FileSlow => "file_slow",
@@ -162,6 +166,7 @@ impl CallOutcome {
                 | Self::TimedOut(_)
                 | Self::Stopped(_)
                 | Self::OutputMissing
+                | Self::ResultUnavailable
                 | Self::SafetyRefused
                 | Self::InputRefused
                 | Self::ModelRefused

@@ -34,6 +34,7 @@ fn describe(outcome: CallOutcome) -> &'static str {
         CallOutcome::Stopped(Charge::Charged) => "stopped, charged",
         CallOutcome::Stopped(Charge::Unknown) => "stopped",
         CallOutcome::OutputMissing => "made, and names no output",
+        CallOutcome::ResultUnavailable => "over, and its result is an error that its status does not have",
         CallOutcome::FileRefused => "the file is refused: 4xx, an address that is not public",
         CallOutcome::FileUnavailable => "the file's server is out of order",
         CallOutcome::FileSlow => "the file drips",

@@ -3,10 +3,13 @@
 //! Read on 2026-11-26: <https://docs.fal.ai/documentation/model-apis/inference/queue>, `/inference/webhooks`,
 //! `/model-apis/request-errors`, <https://docs.fal.ai/errors>, <https://fal.ai/docs/inference-api/queue/cancel>, and the paths in
 //! `libs/client/src/queue.ts` of <https://github.com/fal-ai/fal-js>. It documents no idempotency key and no search by anything
-//! that we could give an order. Server errors (500 and above) are never charged; a 422 may be.
+//! that we could give an order. Server errors (500 and above) are never charged; a 422 may be. The status of a request that failed
+//! for one has `error` and `error_type`, as `Completed` in `projects/fal_client/src/fal_client/client.py` of
+//! <https://github.com/fal-ai/fal> reads them (2026-11-29).
 //!
-//! Invariant: `COMPLETED` says only that there is a result; a result that is an error is a failure. A state that we do not know
-//! is an order at work, and an answer without a state says nothing.
+//! Invariant: `COMPLETED` says only that there is a result. A server error in its place is a failure of the request only where the
+//! status says so as well: fal's gateway answers in the same words, and those of an outage must not order another video. A state
+//! that we do not know is an order at work, and an answer without a state says nothing.
 
 mod uploads;
 
@@ -88,9 +91,11 @@ impl Fal {
         }
     }
 
-    async fn result(&self, order: &Order, reference: &Reference) -> Result<OrderStatus, Trouble> {
+    /// The result of a completed request, which failed by its status or did not.
+    async fn result(&self, order: &Order, reference: &Reference, failed: bool) -> Result<OrderStatus, Trouble> {
         let url = self.request_url(&order.model, reference, &[]);
-        let mut status = parse_result(&self.api.call(Operation::Poll, Method::GET, url, None).await?, order)?;
+        let answer = self.api.call(Operation::Poll, Method::GET, url, None).await?;
+        let mut status = parse_result(&answer, order, failed)?;
         if let OrderStatus::Done(made) = &mut status {
             made.usage.cost_micros = self.prices.cost_micros(&order.model, &made.usage.units).await;
         }
@@ -170,7 +175,7 @@ impl provider::Provider for Fal {
             match word {
                 "IN_QUEUE" => Ok(OrderStatus::Waiting { position: parse_position(&status) }),
                 "IN_PROGRESS" => Ok(working()),
-                "COMPLETED" => self.result(order, reference).await,
+                "COMPLETED" => self.result(order, reference, says_error(&status)).await,
                 word => {
                     events::unknown_state(NAME, word);
                     Ok(working())
@@ -252,8 +257,13 @@ fn parse_usage(answer: &Answer) -> Usage {
     Usage { units: if is_number { units.to_owned() } else { String::new() }, ..Usage::default() }
 }
 
-/// The result of a completed request.
-fn parse_result(answer: &Answer, order: &Order) -> Result<OrderStatus, Trouble> {
+/// Whether a status says that its request failed.
+fn says_error(status: &Value) -> bool {
+    ["error", "error_type"].iter().any(|field| !status[*field].is_null() && status[*field] != "")
+}
+
+/// The result of a completed request, which `failed` by its status or did not.
+fn parse_result(answer: &Answer, order: &Order, failed: bool) -> Result<OrderStatus, Trouble> {
     let code = answer.status.as_u16();
     let body = answer.json();
     if answer.status.is_success() {
@@ -276,6 +286,7 @@ fn parse_result(answer: &Answer, order: &Order) -> Result<OrderStatus, Trouble> 
         _ if matches!(code, 401..=404 | 410 | 429) => answer.poll_trouble(),
         400 | 422 if refusals::is_safety(&body, &order.refusals) => answer.trouble(CallOutcome::SafetyRefused),
         _ if detail.is_null() && body["error_type"].is_null() => answer.poll_trouble(),
+        500.. if !failed => answer.trouble(CallOutcome::ResultUnavailable),
         _ if kind == "client_cancelled" => answer.trouble(CallOutcome::Stopped(Charge::Unknown)),
         _ if matches!(kind, "request_timeout" | "startup_timeout") => answer.trouble(CallOutcome::TimedOut(charge)),
         _ if refusals::is_safety(&body, &order.refusals) => answer.trouble(CallOutcome::SafetyRefused),
@@ -291,11 +302,21 @@ mod tests {
     use super::*;
     use crate::model::MediaKind;
 
+    /// The result of a request that failed by its status.
     fn read(code: u16, body: &str) -> Result<OrderStatus, Trouble> {
+        read_after(
+            &json!({"status": "COMPLETED", "error": "Internal", "error_type": "runner_server_error"}),
+            code,
+            body,
+        )
+    }
+
+    fn read_after(status: &Value, code: u16, body: &str) -> Result<OrderStatus, Trouble> {
+        let failed = says_error(status);
         let order = super::outputs::tests::order(MediaKind::Video, 4, None);
         let status = StatusCode::from_u16(code).unwrap();
         let (headers, credential) = (HeaderMap::new(), String::new());
-        parse_result(&Answer { status, headers, body: body.to_owned().into(), credential }, &order)
+        parse_result(&Answer { status, headers, body: body.to_owned().into(), credential }, &order, failed)
     }
 
     fn outcome(code: u16, body: &Value) -> CallOutcome {
@@ -334,6 +355,24 @@ mod tests {
         let field = located("prompt", "value_error.missing");
         let said = read(422, &field.to_string()).unwrap_err().evidence;
         assert_eq!((said.status, said.excerpt), (Some(422), field.to_string()));
+    }
+
+    /// A gateway that cannot serve the result of a video that was made answers in the words of a request that failed.
+    #[test]
+    fn a_server_error_that_the_status_does_not_have_is_no_failure_of_the_request() {
+        for (code, kind) in [(503, "runner_scheduling_failure"), (504, "request_timeout"), (500, "runner_server_error")]
+        {
+            let body = json!({"detail": "No runner could be allocated", "error_type": kind}).to_string();
+            for status in
+                [json!({"status": "COMPLETED"}), json!({"status": "COMPLETED", "error": null, "error_type": ""})]
+            {
+                let trouble = read_after(&status, code, &body).unwrap_err();
+                assert_eq!(trouble.outcome, CallOutcome::ResultUnavailable, "{code} after {status}");
+            }
+            let failed = read(code, &body).unwrap_err().outcome;
+            let documented = [CallOutcome::Failed(Charge::NotCharged), CallOutcome::TimedOut(Charge::NotCharged)];
+            assert!(documented.contains(&failed), "{code}: {failed:?}");
+        }
     }
 
     #[test]

@@ -271,6 +271,13 @@ async fn each_answer_to_a_poll_has_its_own_outcome() {
             // It said nothing about the order.
             assert!(provider.over(&placed).await.is_ok(), "{model} {prompt}");
         }
+        // Its own words for an outage, in front of a video that was made.
+        let placed = provider.place("[poll-503:2]").await;
+        let outage = if model == "by-fal" { CallOutcome::ResultUnavailable } else { CallOutcome::Unavailable };
+        for _ in 0..2 {
+            assert_eq!(provider.over(&placed).await.unwrap_err().outcome, outage, "{model}");
+        }
+        assert!(provider.over(&placed).await.is_ok(), "{model}");
         let placed = provider.place("[poll-long]").await;
         assert!(provider.over(&placed).await.is_ok(), "{model}: two MiB of logs are read past");
     }

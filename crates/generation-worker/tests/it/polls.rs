@@ -74,13 +74,17 @@ fn poll(cluster: &Cluster, clock: Clock, seconds: u64) -> String {
 /// A single 404 used to order, and pay for, the video three times.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_its_provider_does_not_know_is_asked_for_again_and_never_made_again() {
-    for outcome in [CallOutcome::NotFound, CallOutcome::OutputMissing] {
+    for (outcome, reason) in [
+        (CallOutcome::NotFound, "OUTPUT_UNAVAILABLE"),
+        (CallOutcome::OutputMissing, "OUTPUT_UNAVAILABLE"),
+        (CallOutcome::ResultUnavailable, "PROVIDER_INTERNAL"),
+    ] {
         let provider = FakeProvider::saying([Err(Trouble::new(outcome, "404"))]).remote().not_idempotent();
         let cluster = Cluster::start(provider.registry(), |_| {}).await;
         let again = cluster.node.suspended(&poll(&cluster, Clock::Order, 590)).await;
         assert_eq!((again.unconfirmed, again.trouble()), (false, Clock::Order), "{outcome:?}");
         let ended = cluster.node.failed(&poll(&cluster, Clock::Order, 600)).await;
-        assert_eq!((ended.failure_class(), ended.reason.as_str()), (FailureClass::Final, "OUTPUT_UNAVAILABLE"));
+        assert_eq!((ended.failure_class(), ended.reason.as_str()), (FailureClass::Final, reason));
         provider.script().polls = [Ok(done())].into();
         cluster.node.completed(&poll(&cluster, Clock::Order, 590)).await;
         assert!(provider.script().ordered.is_empty());

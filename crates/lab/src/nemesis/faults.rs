@@ -44,6 +44,7 @@ pub(super) fn faults() -> Faults {
         poll_404_later: 0.03,
         poll_401: 0.01,
         poll_410: 0.01,
+        poll_503: 0.03,
         poll_empty: 0.02,
         poll_html: 0.02,
         poll_long: 0.02,
