@@ -92,7 +92,8 @@ fn comes(phase: Phase, outcome: CallOutcome) -> bool {
         Phase::Submit => {
             let of_order =
                 matches!(outcome, CallOutcome::Failed(_) | CallOutcome::TimedOut(_) | CallOutcome::Stopped(_));
-            call && !of_order && !matches!(outcome, CallOutcome::OutputMissing | CallOutcome::NotFound)
+            use CallOutcome as Came;
+            call && !of_order && !matches!(outcome, Came::OutputMissing | Came::ResultUnavailable | Came::NotFound)
         }
         Phase::Repeat => comes(Phase::Submit, outcome),
         Phase::Poll => call,
