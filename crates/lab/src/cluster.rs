@@ -20,6 +20,7 @@ use testkit::{Database, Doors, INTERNAL_KEYS, Nats, Postgres, Process, Proxy, Re
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
+use crate::calls::{timed, until_answered};
 use crate::http;
 
 /// The services, in the order of starting.
@@ -230,14 +231,19 @@ impl Cluster {
 
     /// Makes an account with credits; gives its name and a key of it.
     pub(crate) async fn account(&self, display_name: String, amount_micros: i64) -> Result<(String, String)> {
-        let mut accounts = AccountServiceClient::new(self.doors(0, "dashboard"));
+        let accounts = || AccountServiceClient::new(self.doors(0, "dashboard"));
         let account = Account { display_name, ..Account::default() };
-        let account = accounts.create_account(CreateAccountRequest { account: Some(account) }).await?.into_inner().name;
-        let key = CreateApiKeyRequest { parent: account.clone(), ..CreateApiKeyRequest::default() };
-        let key = accounts.create_api_key(key).await?.into_inner().secret;
+        let request = CreateAccountRequest { account: Some(account) };
+        let call = async || accounts().create_account(timed(request.clone())).await;
+        let account = until_answered("an account", call).await?.into_inner().name;
+        let request = CreateApiKeyRequest { parent: account.clone(), ..CreateApiKeyRequest::default() };
+        let call = async || accounts().create_api_key(timed(request.clone())).await;
+        let key = until_answered("a key", call).await?.into_inner().secret;
         let request_id = Uuid::now_v7().to_string();
-        let grant = GrantCreditsRequest { account: account.clone(), amount_micros, request_id };
-        CreditServiceClient::new(self.doors(0, "generation-status")).grant_credits(grant).await?;
+        let request = GrantCreditsRequest { account: account.clone(), amount_micros, request_id };
+        let credits = || CreditServiceClient::new(self.doors(0, "generation-status"));
+        let call = async || credits().grant_credits(timed(request.clone())).await;
+        until_answered("a grant", call).await?;
         Ok((account, key))
     }
 

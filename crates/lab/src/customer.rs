@@ -3,9 +3,8 @@
 //! Invariant: a request whose answer did not come is sent again under its id, so what the customer has ordered is known.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use proto::assets::v1::asset_service_client::AssetServiceClient;
 use proto::assets::v1::upload_asset_request::Part;
 use proto::assets::v1::{UploadAssetRequest, UploadMetadata};
@@ -26,12 +25,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
+use crate::calls::{CALL, TIMEOUT, timed, until_answered};
 use crate::cluster::Cluster;
-
-/// How long one call may take.
-const CALL: Duration = Duration::from_secs(5);
-/// How long a request is sent again.
-const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// What is asked for beside a prompt.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,18 +69,12 @@ async fn upload(gateway: &Channel, key: &str, bytes: Vec<u8>) -> Result<String> 
     let chunks = bytes.chunks(256 << 10).map(|chunk| Part::Chunk(chunk.to_vec().into())).collect::<Vec<_>>();
     let parts = std::iter::once(Part::Metadata(metadata)).chain(chunks);
     let parts = parts.map(|part| UploadAssetRequest { part: Some(part) }).collect::<Vec<_>>();
-    let until = Instant::now() + TIMEOUT;
-    loop {
+    let call = async || {
         let mut request = with(key, futures::stream::iter(parts.clone()));
         request.set_timeout(TIMEOUT);
-        match AssetServiceClient::new(gateway.clone()).upload_asset(request).await {
-            Ok(asset) => return Ok(asset.into_inner().name),
-            Err(status) if refused(&status) || Instant::now() >= until => {
-                return Err(status).context("uploading a picture");
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-        }
-    }
+        AssetServiceClient::new(gateway.clone()).upload_asset(request).await
+    };
+    Ok(until_answered("an upload", call).await?.into_inner().name)
 }
 
 impl Customer {
@@ -93,16 +82,18 @@ impl Customer {
         let gateways = (0..replicas).map(|replica| cluster.channel(replica, "gateway")).collect::<Result<Vec<_>>>()?;
         let (account, key) = cluster.account("A customer".into(), 1_000_000_000_000).await?;
         let status = cluster.doors(0, "generation-status");
-        let mut client = ProjectServiceClient::new(gateways[0].clone());
+        let client = || ProjectServiceClient::new(gateways[0].clone());
         let project = Project { title: "a project".into(), ..Project::default() };
-        let request = CreateProjectRequest { project: Some(project), request_id: String::new() };
-        let project = client.create_project(with(&key, request)).await?.into_inner().name;
+        let request = CreateProjectRequest { project: Some(project), request_id: Uuid::now_v7().to_string() };
+        let call = async || client().create_project(with(&key, request.clone())).await;
+        let parent = until_answered("a project", call).await?.into_inner().name;
         let scene = Scene { title: "a scene".into(), ..Scene::default() };
-        let request = CreateSceneRequest { parent: project, scene: Some(scene), request_id: String::new() };
-        let scene = client.create_scene(with(&key, request)).await?.into_inner().name;
-        let small = upload(&gateways[0], &key, picture("small", 64)).await?;
-        let stills = [small, upload(&gateways[0], &key, picture("large", 700)).await?];
-        Ok(Self { account, key, scene, stills, gateways, status, calls: AtomicUsize::new(0) })
+        let request = CreateSceneRequest { parent, scene: Some(scene), request_id: Uuid::now_v7().to_string() };
+        let call = async || client().create_scene(with(&key, request.clone())).await;
+        let scene = until_answered("a scene", call).await?.into_inner().name;
+        let small = Box::pin(upload(&gateways[0], &key, picture("small", 64))).await?;
+        let large = Box::pin(upload(&gateways[0], &key, picture("large", 700))).await?;
+        Ok(Self { account, key, scene, stills: [small, large], gateways, status, calls: AtomicUsize::new(0) })
     }
 
     /// Its API key.
@@ -117,19 +108,11 @@ impl Customer {
 
     /// Calls until there is an answer that is one.
     async fn until<T>(&self, what: &str, mut call: impl AsyncFnMut(&Self) -> Result<T, Status>) -> Result<T> {
-        let until = Instant::now() + TIMEOUT;
-        loop {
-            let answer = match tokio::time::timeout(CALL, call(self)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(Status::deadline_exceeded("no answer")),
-            };
-            match answer {
-                Ok(answer) => return Ok(answer),
-                Err(status) if refused(&status) => bail!("{what} was refused: {status}"),
-                Err(status) if Instant::now() >= until => bail!("{what} was not answered in {TIMEOUT:?}: {status}"),
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-            }
-        }
+        let bounded = async || match tokio::time::timeout(CALL, call(self)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::deadline_exceeded("no answer")),
+        };
+        until_answered(what, bounded).await
     }
 
     /// Subscribes to what begins to be made and to every end; gives the secret that webhooks are signed with.
@@ -137,9 +120,11 @@ impl Customer {
         let event_types = ["queued", "processing", "completed", "failed", "cancelled", "expired"];
         let event_types = event_types.map(|state| format!("generation.{state}")).to_vec();
         let endpoint = Endpoint { url: url.to_owned(), event_types, ..Endpoint::default() };
-        let request = CreateEndpointRequest { endpoint: Some(endpoint), request_id: String::new() };
-        let mut client = WebhookServiceClient::new(self.gateways[0].clone());
-        Ok(client.create_endpoint(with(&self.key, request)).await?.into_inner().secret)
+        let request = CreateEndpointRequest { endpoint: Some(endpoint), request_id: Uuid::now_v7().to_string() };
+        let call = async |me: &Self| {
+            WebhookServiceClient::new(me.gateways[0].clone()).create_endpoint(with(&me.key, request.clone())).await
+        };
+        Ok(self.until("an endpoint", call).await?.into_inner().secret)
     }
 
     /// Has videos made.
@@ -195,9 +180,7 @@ impl Customer {
             resolution: Some(resolution),
         };
         let call = async |me: &Self| {
-            let mut request = Request::new(request.clone());
-            request.set_timeout(CALL);
-            match GenerationServiceClient::new(me.status.clone()).resolve_generation(request).await {
+            match GenerationServiceClient::new(me.status.clone()).resolve_generation(timed(request.clone())).await {
                 // The first try was committed and not answered.
                 Err(status) if status.code() == Code::FailedPrecondition => Ok(()),
                 answer => answer.map(drop),
@@ -207,21 +190,8 @@ impl Customer {
     }
 }
 
-/// Whether asking again would not help.
-fn refused(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::InvalidArgument
-            | Code::FailedPrecondition
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::NotFound
-    )
-}
-
 fn with<T>(key: &str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(CALL);
+    let mut request = timed(message);
     if let Ok(value) = format!("Bearer {key}").parse() {
         request.metadata_mut().insert("authorization", value);
     }

@@ -8,6 +8,7 @@
 //! the laboratory runs what lies built beside the program that contains it, and builds and installs nothing itself.
 
 mod audit;
+mod calls;
 mod cluster;
 pub mod crash_points;
 mod customer;

@@ -49,7 +49,7 @@ enum Run {
 fn main() -> ExitCode {
     let args = Args::parse();
     let json = args.json;
-    cli::complete(async move { Ok(unless_ended(run(args.run, json)).await?.unwrap_or(Exit::Failed)) }, json)
+    cli::complete(async move { Ok(Box::pin(unless_ended(run(args.run, json))).await?.unwrap_or(Exit::Failed)) }, json)
 }
 
 async fn run(run: Run, json: bool) -> Result<Exit> {
