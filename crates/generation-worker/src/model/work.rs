@@ -57,7 +57,7 @@ pub struct Work {
 pub enum Clock {
     /// The provider cannot be asked.
     Poll,
-    /// The provider answers, and does not know the order or names no output.
+    /// The provider answers, and does not know the order, names no output, or says of its end two things that cannot both be.
     Order,
     /// The output cannot be fetched.
     Output,
