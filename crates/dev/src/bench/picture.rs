@@ -9,6 +9,15 @@ const QUALITY: u8 = 90;
 /// How much noise there is, in steps of brightness; with it the file has 5 MB.
 const GRAIN: u8 = 24;
 
+/// A picture of so few pixels that nothing of the time to read it is theirs.
+pub(super) fn tiny_jpeg() -> Result<Vec<u8>> {
+    let mut jpeg = Vec::new();
+    Encoder::new(&mut jpeg, QUALITY)
+        .encode(&[128; 16 * 16 * 3], 16, 16, ColorType::Rgb)
+        .context("encoding a picture")?;
+    Ok(jpeg)
+}
+
 /// The same bytes for the same seed: broad shapes, edges, and grain, since a smooth picture would be too easy to decode.
 pub(super) fn jpeg(seed: u64) -> Result<Vec<u8>> {
     let mut random = fastrand::Rng::with_seed(seed);

@@ -1,6 +1,8 @@
 //! What the default thumbnail of a 12-megapixel JPEG costs thumbnail-worker and its decoders in CPU time: reading it from storage, decoding,
-//! fitting, encoding, storing and answering.
+//! fitting, encoding, storing and answering. Beside it, where it is installed, what libvips takes to make one.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,13 +13,21 @@ use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::progress::say;
-use super::report::{Row, millis};
+use super::report::{Round, Row, millis};
 use super::services::on_behalf;
 use super::setup::Bench;
 use super::{picture, process, statements};
 
 /// In milliseconds of one core.
 const GOAL: f64 = 45.0;
+/// At most so much of what libvips takes.
+const GOAL_BESIDE_VIPS: f64 = 0.77;
+/// libvips' own program for thumbnails.
+const VIPS: &str = "vipsthumbnail";
+/// The default thumbnail in its words: 256 pixels a side, its middle, in the quality of ours.
+const AS_OURS: [&str; 6] = ["--size", "256x256", "--smartcrop", "centre", "--output", "vips-%s.webp[Q=80]"];
+/// How often it runs in a round: its time is counted in hundredths of a second.
+const RUNS_OF_VIPS: u32 = 5;
 /// Bytes in a message of the upload.
 const CHUNK: usize = 512 * 1024;
 
@@ -32,7 +42,8 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut assets = AssetServiceClient::new(service.channel().await?);
     let asset = upload(&mut assets, account, &picture).await?;
     let mut database = bench.database.connect().await?;
-    let mut found = Vec::new();
+    let vips = Vips::find(bench.database.folder(), &picture)?;
+    let (mut found, mut beside) = (Vec::new(), Vec::new());
     for number in 0..=bench.options.rounds {
         statements::forget_thumbnails(&mut database, account).await?;
         let before = process::cpu_with_children(service.pid())?;
@@ -45,15 +56,52 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         // The first one makes threads and buffers.
         if number > 0 {
             found.push(millis(used));
+            if let Some(vips) = &vips {
+                beside.push(Round { ours: millis(used), beside: millis(vips.thumbnail()?) });
+            }
         }
     }
-    Ok(vec![Row::figure_goal(
-        "thumbnail_12_megapixels",
-        "ms",
-        GOAL,
-        "the figure aimed at, CPU time of one core",
-        &found,
-    )])
+    let figure = "the figure aimed at, CPU time of one core";
+    let mut rows = vec![Row::figure_goal("thumbnail_12_megapixels", "ms", GOAL, figure, &found)];
+    if !beside.is_empty() {
+        let what = "vipsthumbnail of the same file to the same size, less that of a picture of 16 pixels";
+        rows.push(Row::new("thumbnail_12_megapixels_vips", "ms", what, GOAL_BESIDE_VIPS, &beside));
+    }
+    Ok(rows)
+}
+
+/// libvips, with the pictures that it is asked for.
+struct Vips {
+    folder: PathBuf,
+}
+
+impl Vips {
+    /// Nothing where it is not on this machine.
+    fn find(folder: &Path, picture: &[u8]) -> Result<Option<Self>> {
+        if testkit::find_binary(VIPS).is_err() {
+            say("no vipsthumbnail on this machine: its row is left out");
+            return Ok(None);
+        }
+        let vips = Self { folder: folder.to_owned() };
+        std::fs::write(vips.folder.join("large.jpg"), picture)?;
+        std::fs::write(vips.folder.join("tiny.jpg"), picture::tiny_jpeg()?)?;
+        Ok(Some(vips))
+    }
+
+    /// What a thumbnail of the picture takes, without the program's start.
+    fn thumbnail(&self) -> Result<Duration> {
+        Ok(self.run("large.jpg")?.saturating_sub(self.run("tiny.jpg")?))
+    }
+
+    fn run(&self, picture: &str) -> Result<Duration> {
+        let before = process::cpu_of_ended_children()?;
+        for _ in 0..RUNS_OF_VIPS {
+            let mut command = Command::new(VIPS);
+            command.current_dir(&self.folder).arg(picture).args(AS_OURS);
+            ensure!(command.status().context("running vipsthumbnail")?.success(), "vipsthumbnail failed");
+        }
+        Ok((process::cpu_of_ended_children()? - before) / RUNS_OF_VIPS)
+    }
 }
 
 async fn upload(assets: &mut AssetServiceClient<Channel>, account: Uuid, picture: &[u8]) -> Result<String> {
