@@ -25,6 +25,7 @@ mod scenes;
 mod session;
 mod trace;
 mod usage;
+mod webhooks;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -73,6 +74,9 @@ pub enum Command {
     /// Show end users, and limit what they may spend.
     #[command(subcommand)]
     EndUsers(usage::EndUsers),
+    /// Create, show, test and delete the endpoints that webhooks are sent to, and show what became of deliveries.
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
     /// Print the tree of a recent trace of the local stack.
     Trace(trace::Trace),
     /// Show limits and their use; for operators: set those of an account.
@@ -113,6 +117,7 @@ impl Command {
             Self::Credits => "credits",
             Self::Usage(_) => "usage",
             Self::EndUsers(_) => "end-users",
+            Self::Webhooks(_) => "webhooks",
             Self::Trace(_) => "trace",
             Self::Limits(_) => "limits",
             Self::Audit(_) => "audit",
@@ -147,6 +152,7 @@ pub(crate) async fn run(command: Command, connection: Connection, json: bool) ->
             Command::Credits => generations::credits(&session).await,
             Command::Usage(usage) => usage.run(&session).await,
             Command::EndUsers(command) => command.run(&session).await,
+            Command::Webhooks(command) => command.run(&session).await,
             Command::Trace(trace) => trace.run(&session).await,
             Command::Limits(command) => command.run(&session).await,
             Command::Audit(audit) => audit.run(&session).await,

@@ -147,7 +147,12 @@ async fn stay(options: Options) -> Result<Exit> {
             death = running.death() => return Err(death.into()),
         }
     }
-    let account = account.again()?;
+    // Spans are kept as long as `up` runs.
+    let had_generations = !account.generations.is_empty();
+    let mut account = account.again()?;
+    if had_generations {
+        account.generations.clear();
+    }
     out::tell(summary(&stack, &running.services, &account, &home, &say));
     Err(running.death().await.into())
 }
@@ -180,10 +185,12 @@ fn summary(stack: &Stack, services: &Services, account: &demo::Account, home: &P
     let traces = match (&stack.jaeger, &stack.traces, &stack.otlp) {
         (Some(jaeger), ..) => format!("{jaeger} (Jaeger)"),
         (None, Some(_), _) => "cargo rushes trace ID, of a generation or a trace".to_owned(),
-        (None, None, endpoint) => format!("sent to {}", endpoint.as_deref().unwrap_or("nobody")),
+        (None, None, endpoint) => {
+            format!("sent to {} (OTLP over gRPC); they are looked up there", endpoint.as_deref().unwrap_or("nobody"))
+        }
     };
     let scene = account.scenes.first().map_or("projects/…/scenes/…", String::as_str);
-    let generation = account.generations.first().map_or("generations/…", String::as_str);
+    let trace = account.generations.first().map_or_else(String::new, |name| format!("\n  cargo rushes trace {name}"));
     format!(
         "\nRushes is up, after {}.\n
   API      {}  (gRPC, gRPC-Web and reflection; assets over HTTP)
@@ -194,8 +201,7 @@ fn summary(stack: &Stack, services: &Services, account: &demo::Account, home: &P
            more of them: RUSHES_LOG=debug cargo rushes up, or a filter such as RUSHES_LOG=info,generation_worker=trace\n
 Try, in another terminal in this directory:
   cargo rushes dashboard
-  cargo rushes generate --scene {scene} --prompt \"a paper boat in the rain\"
-  cargo rushes trace {generation}\n
+  cargo rushes generate --scene {scene} --prompt \"a paper boat in the rain\"{trace}\n
 Ctrl-C ends everything; the data stays for the next time.",
         say.elapsed(),
         stack.address,

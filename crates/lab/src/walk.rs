@@ -29,7 +29,8 @@ const PREFACE: &str = "# What an operator sees
 
 Each mistake or mishap with a provider, what the commands and the logs say of it, and what happens when its cause is gone. Written by
 `cargo rushes walk > docs/operating.md`, which does all of it with real processes beside the simulated provider, and fails where a
-generation does not show what is promised. Ids, addresses and times are left out as `…`; a log line that repeats is shown once.
+generation does not show what is promised. Ids, addresses and times are left out as `…`; of a log line, JSON in the files, its message and
+fields are shown, of one that repeats the first.
 What follows from which answer is in [work.md](work.md#what-follows-from-an-answer).
 ";
 

@@ -12,7 +12,7 @@ use crate::outages::Outage;
 
 /// Everything that a double needs to know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where it listens.
     pub listen: SocketAddr,
@@ -23,7 +23,6 @@ pub struct Settings {
     /// What requests have to show: `Bearer` and this at Replicate, `Key` and this at fal.
     pub token: String,
     /// Further tokens, each with a health of its own in `outages`.
-    #[serde(default)]
     pub more_tokens: Vec<MoreToken>,
     /// What Replicate's webhooks are signed with, `whsec_…`.
     pub secret: String,
@@ -36,26 +35,19 @@ pub struct Settings {
     /// How often what goes wrong.
     pub faults: Faults,
     /// The models that there are, by the names of the protocols' paths; none: every one is.
-    #[serde(default)]
     pub models: Vec<String>,
     /// The JSON Schemas of models' inputs, by the names of the protocols' paths. A field that the schema does not have is dropped,
     /// and on the bill; a value that it does not allow is refused.
-    #[serde(default)]
     pub schemas: BTreeMap<String, Value>,
     /// The fields of the input of a model without a schema; where a model is strict, another is refused.
-    #[serde(default = "fields")]
     pub fields: Vec<String>,
     /// Whether every model is strict, not only as many as `faults` says.
-    #[serde(default)]
     pub strict: bool,
     /// Windows of time, from the start, in which it is away.
-    #[serde(default)]
     pub outages: Vec<Outage>,
     /// The pause between two bytes of a file that comes slowly, in milliseconds.
-    #[serde(default = "drip_ms")]
     pub drip_ms: u64,
     /// How long a file is that is too long, in bytes.
-    #[serde(default = "huge_bytes")]
     pub huge_bytes: u64,
 }
 
@@ -70,16 +62,10 @@ pub struct MoreToken {
     pub account: String,
 }
 
-fn fields() -> Vec<String> {
-    vec!["prompt".to_owned()]
-}
-
-fn drip_ms() -> u64 {
-    1_000
-}
-
-fn huge_bytes() -> u64 {
-    300 << 20
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new("bill.jsonl")
+    }
 }
 
 impl Settings {
@@ -99,11 +85,11 @@ impl Settings {
             faults: Faults::default(),
             models: Vec::new(),
             schemas: BTreeMap::new(),
-            fields: fields(),
+            fields: vec!["prompt".to_owned()],
             strict: false,
             outages: Vec::new(),
-            drip_ms: drip_ms(),
-            huge_bytes: huge_bytes(),
+            drip_ms: 1_000,
+            huge_bytes: 300 << 20,
         }
     }
 }

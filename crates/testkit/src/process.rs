@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub struct Process {
     log: PathBuf,
     group: u32,
     ending: Ending,
+    /// Whether it was asked to end.
+    asked: AtomicBool,
     child: Mutex<Child>,
 }
 
@@ -52,7 +55,8 @@ impl Process {
             .stdin(Stdio::null())
             .spawn()
             .with_context(|| format!("starting {}", command.get_program().display()))?;
-        let process = Self { name: name.to_owned(), log, group: child.id(), ending, child: Mutex::new(child) };
+        let (group, child, asked) = (child.id(), Mutex::new(child), AtomicBool::new(false));
+        let process = Self { name: name.to_owned(), log, group, ending, asked, child };
         watchdog::watch(process.group, ending)?;
         Ok(process)
     }
@@ -89,9 +93,9 @@ impl Process {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// Asks the group to end, without waiting for it.
+    /// Asks the group to end, without waiting for it. It is asked once: a second signal would cut short what it still does.
     pub fn ask_to_end(&self) {
-        if self.ended().is_none() {
+        if self.ended().is_none() && !self.asked.swap(true, Ordering::Relaxed) {
             self.signal_group(Signal::CONT);
             match self.ending {
                 // PostgreSQL's children are groups of their own, and its postmaster tells them.

@@ -29,6 +29,7 @@ impl Call {
             otel.name = name,
             otel.kind = "client",
             otel.status_code = Empty,
+            otel.status_description = Empty,
             { attributes::HTTP_REQUEST_METHOD } = method.as_str(),
             { attributes::SERVER_ADDRESS } = url.host_str(),
             { attributes::SERVER_PORT } = url.port_or_known_default(),
@@ -67,5 +68,6 @@ impl Call {
         }
         self.span.record(attributes::ERROR_TYPE, kind);
         self.span.record("otel.status_code", "ERROR");
+        self.span.record("otel.status_description", kind);
     }
 }

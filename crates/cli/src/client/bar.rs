@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use proto::generations::v1::Generation;
 
+use crate::client::generations;
 use crate::config;
 use crate::out;
 use crate::show;
@@ -29,7 +30,7 @@ impl Bar {
         let progress = generation.progress.clone().unwrap_or_default();
         let percent = usize::try_from(progress.percent.clamp(0, 100)).unwrap_or(0);
         let state = show::state(generation.state);
-        let step = if show::is_terminal(generation.state) { "" } else { progress.stage.as_str() };
+        let step = generations::step(generation);
         let seconds = self.started.elapsed().as_secs_f64();
         let mut err = std::io::stderr().lock();
         if self.live {

@@ -41,7 +41,7 @@ pub struct Generate {
     /// Let all that is ordinary go first, of any account.
     #[arg(long)]
     background: bool,
-    /// Only check the request and say its price.
+    /// Only check the request and say its price. Files among its media are uploaded all the same.
     #[arg(long)]
     validate_only: bool,
     /// Start it and do not watch.
@@ -161,9 +161,9 @@ impl Watch {
             if session.json() {
                 return json::print_line(GENERATION, generation);
             }
-            let progress = generation.progress.clone().unwrap_or_default();
-            let (state, percent) = (show::state(generation.state), progress.percent);
-            out::print(format_args!("{state:<10} {percent:>3} %  {}  {}\n", generation.name, progress.stage))
+            let percent = generation.progress.as_ref().map_or(0, |progress| progress.percent);
+            let (state, step) = (show::state(generation.state), generations::step(generation));
+            out::print(format_args!("{state:<10} {percent:>3} %  {}  {step}\n", generation.name))
         })
         .await?;
         Ok(generations::exit(ended.values()))

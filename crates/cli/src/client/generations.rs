@@ -159,9 +159,9 @@ fn write(out: &mut String, generation: &Generation) -> std::fmt::Result {
     if !progress.stage.is_empty() && !show::is_terminal(generation.state) {
         write!(out, ", {}", progress.stage)?;
     }
-    match WaitReason::try_from(generation.wait_reason) {
-        Ok(WaitReason::Unspecified) | Err(_) => writeln!(out)?,
-        Ok(reason) => writeln!(out, ", waits: {}", reason.as_str_name())?,
+    match wait_reason(generation) {
+        None => writeln!(out)?,
+        Some(reason) => writeln!(out, ", waits: {reason}")?,
     }
     if let Some(input) = &generation.input {
         write!(out, "  prompt   {}", show::short(&input.prompt, 100))?;
@@ -203,6 +203,26 @@ fn write(out: &mut String, generation: &Generation) -> std::fmt::Result {
         writeln!(out, "  trace    {trace}")?;
     }
     Ok(())
+}
+
+/// What it waits for, where it waits.
+pub(crate) fn wait_reason(generation: &Generation) -> Option<&'static str> {
+    let reason = WaitReason::try_from(generation.wait_reason).ok()?;
+    (reason != WaitReason::Unspecified).then(|| reason.as_str_name())
+}
+
+/// The stage that it is in, and what it waits for; empty once it has ended.
+pub(crate) fn step(generation: &Generation) -> String {
+    if show::is_terminal(generation.state) {
+        return String::new();
+    }
+    let stage = generation.progress.as_ref().map(|progress| progress.stage.as_str()).unwrap_or_default();
+    let waits = wait_reason(generation).map(|reason| format!("waits: {reason}"));
+    [stage, waits.as_deref().unwrap_or_default()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// What the provider's own moderation said of an output.

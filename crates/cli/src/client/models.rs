@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use clap::Subcommand;
+use proto::models::v1::model::MediaSlot;
 use proto::models::v1::model::unavailability::Reason;
 use proto::models::v1::model_service_client::ModelServiceClient;
 use proto::models::v1::{GetModelRequest, ListModelsRequest, Model};
@@ -89,6 +90,9 @@ async fn check(session: &Session, internal: &Internal) -> Result<Exit> {
     let all_served = answer.get_ref().checks.iter().all(served);
     session.show("rushes.work.v1.CheckModelsResponse", answer.get_ref(), |response| {
         let checks = &response.checks;
+        if checks.is_empty() {
+            return "no model of a provider is switched on: RUSHES_MODELS names the file that does it\n".to_owned();
+        }
         // A model has a line for each key, and its cost one below the last.
         let last = |at: usize| checks.get(at + 1).is_none_or(|next| next.model != checks[at].model);
         let lines = checks.iter().enumerate().map(|(at, check)| {
@@ -155,7 +159,7 @@ impl List {
 }
 
 fn line(model: &Model) -> String {
-    let limits = model.input_limits.unwrap_or_default();
+    let characters = model.input_limits.map_or(0, |limits| limits.prompt_characters);
     let pace = model.pace.as_ref().map_or_else(String::new, |pace| {
         let seconds = |time: Option<prost_types::Duration>| time.map_or(0, |time| time.seconds);
         format!(", half within {} s, four in five within {} s", seconds(pace.p50), seconds(pace.p80))
@@ -171,11 +175,20 @@ fn line(model: &Model) -> String {
         format!("; UNAVAILABLE: {why}; orders wait, and go on by themselves")
     });
     format!(
-        "{:<32} {:>10} credits  by {}; {} characters, {} pictures{pace}{waits}\n",
+        "{:<32} {:>10} credits  by {}; {characters} characters{}{pace}{waits}\n",
         model.name,
         show::credits(model.price_micros),
         model.provider,
-        limits.prompt_characters,
-        limits.reference_assets,
+        model.media.iter().map(slot).collect::<String>(),
     )
+}
+
+/// What goes into a place for media: `, first frame (required)`, `, 0 to 3 reference`.
+fn slot(slot: &MediaSlot) -> String {
+    let role = slot.role().as_str_name().to_lowercase().replace('_', " ");
+    match (slot.min, slot.max) {
+        (0, 1) => format!(", {role}"),
+        (1, 1) => format!(", {role} (required)"),
+        (min, max) => format!(", {min} to {max} {role}"),
+    }
 }

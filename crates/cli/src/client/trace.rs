@@ -84,12 +84,10 @@ fn print(id: &str, recorded: Recorded, all: bool) -> Result<()> {
     let services: std::collections::BTreeSet<_> = spans.iter().map(|span| span.service.clone()).collect();
     let services: Vec<_> = services.into_iter().collect();
     let (count, services) = (spans.len(), services.join(", "));
-    if dropped > 0 {
-        out::warn(format_args!(
-            "this trace is not whole: {dropped} of its spans are gone from the buffer, where they made room for later ones"
-        ));
-    }
     let tree = Tree::of(spans);
+    if let Some(gap) = gap(&tree, dropped) {
+        out::warn(format_args!("this trace is not whole: {gap}"));
+    }
     let tree = if all { tree } else { tree.grouping(is_progress_report) };
     out::print(format_args!("trace {id}: {count} spans of {services}\n{tree}"))?;
     if tree.is_grouped() {
@@ -98,7 +96,54 @@ fn print(id: &str, recorded: Recorded, all: bool) -> Result<()> {
     Ok(())
 }
 
+/// What is missing of a trace, and why.
+fn gap(tree: &Tree, dropped: u64) -> Option<String> {
+    if dropped > 0 {
+        return Some(format!("{dropped} of its spans are gone from the buffer, where they made room for later ones"));
+    }
+    let below = tree.orphans().count();
+    (below > 0).then(|| {
+        format!(
+            "what {below} of its spans are below is not here: it ended before this `up` began, has not ended yet, or was sent elsewhere"
+        )
+    })
+}
+
 /// Whether a span is one of the many calls by which a worker reports how far a video is.
 fn is_progress_report(span: &Span) -> bool {
     span.name.ends_with("WorkService/ReportProgress")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn span(id: &str, parent: Option<&str>) -> Span {
+        Span {
+            trace: String::new(),
+            id: id.to_owned(),
+            parent: parent.map(str::to_owned),
+            links: Vec::new(),
+            service: String::new(),
+            name: String::new(),
+            kind: spans::Kind::Internal,
+            start: 0,
+            end: 0,
+            attributes: BTreeMap::new(),
+            error: None,
+            events: Vec::new(),
+        }
+    }
+
+    /// A generation that was begun under an earlier `up`: its gateway's spans went with that.
+    #[test]
+    fn a_trace_whose_beginning_is_gone_says_so() {
+        let whole = Tree::of(vec![span("1", None), span("2", Some("1"))]);
+        assert_eq!(gap(&whole, 0), None);
+        assert!(gap(&whole, 3).unwrap().starts_with("3 of its spans"));
+        let half = Tree::of(vec![span("2", Some("1")), span("3", Some("2"))]);
+        assert!(gap(&half, 0).unwrap().starts_with("what 1 of its spans are below is not here"));
+    }
 }

@@ -135,3 +135,30 @@ async fn ctrl_c_leaves_the_generation_at_work_and_says_how_to_go_on() -> Result<
     client.generations().cancel_generation(CancelGenerationRequest { name }).await?;
     cluster.end().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_are_set_up_tried_and_looked_into_by_commands() -> Result<()> {
+    let cluster = Cluster::start(Options::default()).await?;
+    let client = cluster.client(0).await?;
+    let state = std::env::temp_dir();
+    let run = async |args: &[&str]| anyhow::Ok(rushes(&client, &state, &[&["webhooks"], args].concat()).await?.out);
+    // Nobody listens there.
+    let url = format!("http://127.0.0.1:{}/hook", testkit::free_port());
+    let made = run(&["create", &url, "--event", "generation.completed"]).await?;
+    assert!(made.contains("whsec_") && made.contains("generation.completed"), "{made}");
+    let name = made.split_whitespace().next().context("its name")?;
+    let listed = run(&["list"]).await?;
+    assert!(listed.contains(&url) && !listed.contains("whsec_"), "{listed}");
+    assert!(run(&["test", name]).await?.contains("webhook.test"));
+    let failed = async || run(&["deliveries", name]).await.ok().filter(|page| page.contains("the last: "));
+    let page = testkit::eventually("the test has failed", std::time::Duration::from_secs(20), failed).await?;
+    assert!(page.contains("the last: UNREACHABLE"), "{page}");
+    let delivery = page.split_whitespace().nth(2).context("the delivery's name")?;
+    assert!(run(&["redeliver", delivery]).await?.contains(delivery));
+    assert!(run(&["disable", name]).await?.contains("DISABLED: USER"));
+    assert!(!run(&["enable", name]).await?.contains("DISABLED"));
+    assert!(run(&["rotate", name]).await?.contains("whsec_"));
+    run(&["delete", name]).await?;
+    assert_eq!(run(&["list"]).await?, "");
+    cluster.end().await
+}
