@@ -8,8 +8,12 @@ use std::time::Duration;
 use crate::job::{Failure, Resolution, Retry};
 use crate::state::{Cause, State};
 
-/// So many leases that expire one after another make a dead letter: the job kills its workers.
+/// So many leases that expire one after another make a dead letter: the job kills its workers. An attempt that goes on elsewhere, and is
+/// paid for there, is not given up for that: it is polled ever more rarely, until its owner's deadline ends it.
 pub const MAX_EXPIRED_IN_ROW: i32 = 3;
+
+/// The longest pause before a poll whose predecessors killed their workers.
+const MAX_POLL_PAUSE: Duration = Duration::from_secs(600);
 
 /// The longest back-off after a failed attempt.
 const MAX_BACK_OFF: Duration = Duration::from_secs(300);
@@ -64,12 +68,13 @@ impl RunAt {
 /// The worker is gone: its lease expired. Returns the cause as well, for whoever counts.
 pub(crate) fn lease_expired(facts: &Facts) -> (Transition, Cause) {
     let expired_in_row = facts.expired_in_row + 1;
-    let (to, cause) = if expired_in_row >= MAX_EXPIRED_IN_ROW {
-        (State::Dead, Cause::LeaseExpired)
-    } else if facts.polling || facts.elsewhere {
+    let goes_on = facts.polling || facts.elsewhere;
+    let (to, cause) = if goes_on {
         // The attempt goes on elsewhere, whatever became of its worker: what is due is a poll, which no pause, no limit and no
         // breaker keeps back.
         (State::Waiting, Cause::LeaseExpired)
+    } else if expired_in_row >= MAX_EXPIRED_IN_ROW {
+        (State::Dead, Cause::LeaseExpired)
     } else if facts.attempt >= facts.max_attempts {
         (State::Dead, Cause::AttemptsExhausted)
     } else {
@@ -81,11 +86,22 @@ pub(crate) fn lease_expired(facts: &Facts) -> (Transition, Cause) {
         attempt: facts.attempt,
         expired_in_row,
         reset_polls: false,
-        run_at: RunAt::NOW,
+        run_at: if goes_on {
+            RunAt::In { after: poll_pause(expired_in_row), jitter: Duration::ZERO }
+        } else {
+            RunAt::NOW
+        },
         cause: Some(cause.as_str().to_owned()),
         detail: Some(format!("the lease of {} ran out", facts.worker.as_deref().unwrap_or("?"))),
     };
     (next, cause)
+}
+
+/// How long after its lease expired a poll is due again: at once, until so many did that the job may be why.
+fn poll_pause(expired_in_row: i32) -> Duration {
+    let beyond = u32::try_from(expired_in_row - MAX_EXPIRED_IN_ROW).ok();
+    let doubled = beyond.map(|beyond| 30_u64.saturating_mul(2_u64.saturating_pow(beyond)));
+    doubled.map_or(Duration::ZERO, Duration::from_secs).min(MAX_POLL_PAUSE)
 }
 
 /// Nobody claimed a queued job by its start deadline. Returns the cause as well, for whoever counts.
@@ -192,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_lease_brings_the_job_back_until_it_killed_three_or_used_up_its_attempts() {
+    fn an_expired_lease_brings_back_what_goes_on_elsewhere_and_the_rest_until_three_or_its_attempts_are_gone() {
         // Polling or begun elsewhere, attempt of three, expired in a row before: state and cause.
         let cases = [
             (false, 1, 0, State::Queued, Cause::LeaseExpired),
@@ -202,7 +218,8 @@ mod tests {
             (false, 3, 2, State::Dead, Cause::LeaseExpired),
             (true, 1, 0, State::Waiting, Cause::LeaseExpired),
             (true, 3, 1, State::Waiting, Cause::LeaseExpired),
-            (true, 1, 2, State::Dead, Cause::LeaseExpired),
+            (true, 1, 2, State::Waiting, Cause::LeaseExpired),
+            (true, 3, 200, State::Waiting, Cause::LeaseExpired),
         ];
         let kinds = [(false, false), (true, false), (false, true), (true, true)];
         let cases = cases.into_iter().flat_map(|case| kinds.map(|kind| (kind, case)));
@@ -214,11 +231,19 @@ mod tests {
             let case = format!("polling {polling}, {elsewhere}, attempt {attempt}, {expired_in_row} in a row");
             assert_eq!((next.to, next.cause.as_deref(), named), (state, Some(cause.as_str()), cause), "{case}");
             assert_eq!((next.attempt, next.expired_in_row), (attempt, expired_in_row + 1), "{case}");
-            assert_eq!((next.run_at, next.reset_polls), (RunAt::NOW, false), "{case}");
+            let pause = if goes_on { poll_pause(expired_in_row + 1) } else { Duration::ZERO };
+            let run_at = RunAt::In { after: pause, jitter: Duration::ZERO };
+            assert_eq!((next.run_at, next.reset_polls), (run_at, false), "{case}");
             assert_eq!(next.detail.as_deref(), Some("the lease of w ran out"), "{case}");
         }
         let (nameless, _) = lease_expired(&Facts { worker: None, ..facts() });
         assert_eq!(nameless.detail.as_deref(), Some("the lease of ? ran out"));
+    }
+
+    #[test]
+    fn a_poll_that_may_kill_its_workers_comes_ever_more_rarely() {
+        let seconds = [1, 2, 3, 4, 5, 6, 7, 8, 200, i32::MAX].map(|in_row| poll_pause(in_row).as_secs());
+        assert_eq!(seconds, [0, 0, 30, 60, 120, 240, 480, 600, 600, 600]);
     }
 
     #[test]
