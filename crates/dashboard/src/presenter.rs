@@ -254,12 +254,12 @@ mod tests {
             let contents = Contents { projects: (0..count).rev().map(project).collect(), ..Contents::default() };
             dashboard::Dashboard::decode(presenter.dashboard(account, contents)).unwrap()
         };
-        let most = shown(page::MAX_SIZE.into());
-        assert!(most.encoded_len() < (3 << 20) + 1_024, "{} bytes", most.encoded_len());
-        let last = Uuid::from_u128(u128::from(page::MAX_SIZE) - u128::try_from(most.projects.len()).unwrap());
-        assert_eq!(most.projects.last().unwrap().name, ProjectId(last).name());
+        let longest = shown(page::MAX_SIZE.into());
+        assert!(longest.encoded_len() < (3 << 20) + 1_024, "{} bytes", longest.encoded_len());
+        let last = Uuid::from_u128(u128::from(page::MAX_SIZE) - u128::try_from(longest.projects.len()).unwrap());
+        assert_eq!(longest.projects.last().unwrap().name, ProjectId(last).name());
         let following = Some(Cursor { position: 0, id: last });
-        assert_eq!(most.next_page_token, presenter.pages.token(account, DASHBOARD_LISTING, following));
+        assert_eq!(longest.next_page_token, presenter.pages.token(account, DASHBOARD_LISTING, following));
         let usual = shown(page::DEFAULT_SIZE.into());
         assert_eq!((usual.projects.len(), usual.next_page_token.as_str()), (20, ""));
     }

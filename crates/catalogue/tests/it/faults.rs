@@ -41,7 +41,7 @@ fn a_right_entry_has_none() {
 
 /// It is told with the model, and would be more than one answer.
 #[test]
-fn a_schema_of_more_than_is_told() {
+fn a_schema_that_is_too_long_for_an_answer() {
     let choices = |count: usize| (0..count).map(|at| format!("\"{at:0>60}\"")).collect::<Vec<_>>().join(", ");
     let schema = |count: usize| SCHEMA.replace(r#""film", "cartoon""#, &format!(r#""film", {}"#, choices(count)));
     parse(&entry(MAP, MEDIA, PRICE, ""), &schema(16_000)).unwrap_or_else(|faults| panic!("{}", lines(&faults)));

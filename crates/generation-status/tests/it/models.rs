@@ -130,7 +130,7 @@ async fn a_model_of_the_file_is_started_at_its_price_and_within_its_limits() {
 
 /// Whoever reads a refusal has to know whether a user gave what is refused.
 #[tokio::test]
-async fn a_worker_is_told_which_seed_was_drawn() {
+async fn an_order_says_which_seed_was_drawn() {
     let cluster = Cluster::new().await;
     let user = cluster.user(2).await;
     let mut worker = Worker::new(&cluster, 2).await;

@@ -199,9 +199,9 @@ async fn a_batch_that_is_more_than_a_client_takes_is_refused_and_says_what_fits(
         assert_eq!(said.metadata["fits"], fits.to_string());
         assert!(refused.message().contains(&format!("the first {fits};")), "{refused}");
     }
-    let most = ask(whole[..fits].to_vec()).await.unwrap().into_inner();
-    assert_eq!(most.generations.len(), fits);
-    assert!(prost::Message::encoded_len(&most) <= 4 << 20);
+    let longest = ask(whole[..fits].to_vec()).await.unwrap().into_inner();
+    assert_eq!(longest.generations.len(), fits);
+    assert!(prost::Message::encoded_len(&longest) <= 4 << 20);
     assert_eq!(refusal(ask(whole[..=fits].to_vec()).await).1, "ANSWER_TOO_LARGE");
     assert_eq!(ask(vec![short; 100]).await.unwrap().into_inner().generations.len(), 100);
 }

@@ -12,8 +12,8 @@ use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 const MAX_ANSWER: u64 = 4 << 20;
 /// The most bytes of a character.
 const CHARACTER: u64 = 4;
-/// A name, an etag, a token, a number as text: what is no user's text is no longer.
-const NAME: u64 = 200;
+/// A name, an etag, a token, a number as text, a word of 60 characters: what is no text of a user is no longer.
+const NAME: u64 = 240;
 /// An address of a file.
 const ADDRESS: u64 = 500;
 /// Before each field: its number, and the length of what follows.
@@ -44,7 +44,7 @@ const BY_BYTES: [(&str, &str); 9] = [
     ("ModelService/ListModels", "generation-status::models::a_page_of_long_schemas_is_shorter_and_leaves_none_out"),
     ("WebhookService/ListDeliveries", "generation-status::src/webhooks::a_page_of_long_answers_is_shorter"),
     ("ProjectService/ReorderScenes", "dashboard::labels::labels_are_shown_by_every_read"),
-    ("ModelService/GetModel", "catalogue::faults::a_schema_of_more_than_is_told"),
+    ("ModelService/GetModel", "catalogue::faults::a_schema_that_is_too_long_for_an_answer"),
 ];
 
 /// The most that a list has.
@@ -81,7 +81,7 @@ const COUNTS: [(&str, u64); 29] = [
 ];
 
 /// The most bytes of a text, or of all that a message is, where they are not those of a name.
-const BYTES: [(&str, u64); 25] = [
+const BYTES: [(&str, u64); 24] = [
     ("projects.Project.title", 200 * CHARACTER),
     ("projects.Project.description", 2_000 * CHARACTER),
     ("projects.Scene.title", 200 * CHARACTER),
@@ -95,7 +95,6 @@ const BYTES: [(&str, u64); 25] = [
     ("audit.AuditEntry.detail", 8 << 10),
     // No larger than the request that it came with, and the defaults.
     ("generations.Input", (64 << 10) + 4_096),
-    ("generations.Progress.stage", 60 * CHARACTER),
     ("generations.Generation.end_user", 200 * CHARACTER),
     ("generations.Output.Moderation.categories", 60 * CHARACTER),
     ("generations.GenerationEvent.cause", 1_000 * CHARACTER),
