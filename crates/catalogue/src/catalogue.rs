@@ -15,6 +15,9 @@ use crate::setting_name::SettingName;
 use crate::shipped;
 use crate::tree::{Format, Report, Tree};
 
+/// How long the schema of a model's parameters may be: it is one part of an answer, of which clients take 4 MiB.
+const MAX_PARAMETERS_BYTES: usize = 1 << 20;
+
 /// Models, in the order in which they are listed. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Catalogue(Arc<[Arc<Model>]>);
@@ -149,7 +152,18 @@ fn model(
         None => without_schema(&mut entry, report),
     };
     match schema {
-        Ok(schema) => build(entry, schema, report),
+        Ok(schema) => {
+            let model = build(entry, schema, report)?;
+            let bytes = model.parameters_schema().len();
+            if bytes > MAX_PARAMETERS_BYTES {
+                let message = format!(
+                    "describes parameters in {bytes} bytes, at most {MAX_PARAMETERS_BYTES} are told: `hide` some of them"
+                );
+                report.fault("schema", message);
+                return None;
+            }
+            Some(model)
+        }
         Err(message) => {
             report.fault("schema", message);
             None

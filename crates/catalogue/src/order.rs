@@ -27,6 +27,10 @@ pub struct Order {
     /// Where the answer says what the provider's moderation thought of the outputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moderation: Vec<ModerationRule>,
+    /// The fields of the input that no user asked for: those that the entry fixes, and that of a seed that was drawn. A refusal of
+    /// these alone is no fault of the user's. Defaults are not among them: the user may give another value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unasked: Vec<String>,
     /// What is made.
     pub output_kinds: Vec<MediaKind>,
     /// How many outputs there may be.

@@ -68,6 +68,8 @@ struct Resolving<'a> {
     /// The provider's input, with an address in the place of each file.
     sent: Map<String, Value>,
     files: Vec<File>,
+    /// Fields of `sent` that the entry fixes, and that of a seed that was drawn.
+    unasked: BTreeSet<String>,
     violations: Vec<Violation>,
     /// Fields of the provider of which something has been said.
     said: BTreeSet<String>,
@@ -76,8 +78,9 @@ struct Resolving<'a> {
 impl<'a> Resolving<'a> {
     fn new(model: &'a Model, input: &Input) -> Self {
         let sent = model.fixed.clone();
+        let unasked = sent.keys().cloned().collect();
         let (files, violations, said) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Self { model, input: input.clone(), sent, files, violations, said }
+        Self { model, input: input.clone(), sent, files, unasked, violations, said }
     }
 
     fn violate(&mut self, field: impl Into<String>, message: impl Into<String>) {
@@ -95,11 +98,15 @@ impl<'a> Resolving<'a> {
         for name in ORDER {
             let model = self.model;
             match (model.setting(name), name.text_in(&self.input)) {
-                (Some(setting), Some(text)) => self.set(setting, &text),
+                (Some(setting), Some(text)) => {
+                    let fields = self.set(setting, &text);
+                    self.unasked.retain(|field| !fields.contains(field));
+                }
                 (Some(setting), None) if name == SettingName::Seed => {
-                    let seed = within(setting, seed);
-                    self.input.seed = Some(seed);
-                    self.set(setting, &seed.to_string());
+                    let text = within(setting, seed);
+                    name.put(&text, &mut self.input);
+                    let fields = self.set(setting, &text);
+                    self.unasked.extend(fields);
                 }
                 // One is what every model makes.
                 (None, Some(text)) if name == SettingName::Outputs && text == "1" => {}
@@ -115,12 +122,18 @@ impl<'a> Resolving<'a> {
         }
     }
 
-    fn set(&mut self, setting: &Setting, text: &str) {
+    /// Puts a setting into what is sent, and returns the fields that have it there.
+    fn set(&mut self, setting: &Setting, text: &str) -> Vec<String> {
         match setting.encode(text, self.fps()) {
-            Ok(values) => self.sent.extend(values),
+            Ok(values) => {
+                let fields = values.iter().map(|(field, _)| field.clone()).collect();
+                self.sent.extend(values);
+                fields
+            }
             Err(message) => {
                 self.violate(setting.name.path(), message);
                 self.said.extend(setting.fields.iter().cloned());
+                Vec::new()
             }
         }
     }
@@ -245,6 +258,7 @@ impl<'a> Resolving<'a> {
             output: model.output.clone(),
             refusals: model.refusals.clone(),
             moderation: model.moderation.clone(),
+            unasked: self.unasked.into_iter().collect(),
             output_kinds: model.output_kinds.clone(),
             max_outputs,
             max_run_ms: max_run.or_else(|| terms.max_run_ms()),
@@ -282,15 +296,24 @@ impl<'a> Resolving<'a> {
     }
 }
 
-/// A seed of the range that the model takes.
-fn within(setting: &Setting, seed: i64) -> i64 {
-    let Some(Open::Number { limits, .. }) = &setting.open else { return seed };
-    let min = limits.min.map_or(0, |min| min.ceil() as i64);
-    let max = limits.max.map_or(i64::from(i32::MAX), |max| max.floor() as i64);
-    match max.checked_sub(min).and_then(|span| span.checked_add(1)).filter(|count| *count > 0) {
-        Some(count) if !(min..=max).contains(&seed) => min + seed.rem_euclid(count),
-        _ => seed,
+/// The text of a seed that the model takes, made of any: nobody can be told that one is wrong that they did not give.
+fn within(setting: &Setting, seed: i64) -> String {
+    let count = i64::try_from(setting.choices.len()).unwrap_or_default();
+    if let Some(at) = seed.checked_rem_euclid(count).and_then(|at| usize::try_from(at).ok()) {
+        return setting.choices[at].text.clone();
     }
+    let Some(Open::Number { limits, .. }) = &setting.open else { return seed.to_string() };
+    let step = limits.step.filter(|step| step.fract() == 0.0).map_or(1, |step| (step as i64).max(1));
+    // In steps, so that every whole number between them is a seed.
+    let min = limits.min.map_or(0, |min| (min / step as f64).ceil() as i64);
+    let max = limits.max.map_or(i64::from(i32::MAX), |max| (max / step as f64).floor() as i64);
+    if step == 1 && (min..=max).contains(&seed) {
+        return seed.to_string();
+    }
+    // A schema that names no minimum means none below nothing.
+    let first = if max < 0 { min } else { min.max(0) };
+    let count = max.saturating_sub(first).saturating_add(1).max(1);
+    first.saturating_add(seed.rem_euclid(count)).saturating_mul(step).to_string()
 }
 
 /// A JSON pointer to a part of a field.

@@ -6,6 +6,7 @@ mod accounts;
 use bytes::Bytes;
 use chassis::links::AssetUrls;
 use domain::id::{AccountId, GenerationId};
+use domain::page::Cursor;
 use prost::Message as _;
 use prost_types::Timestamp;
 use proto::dashboard::v1 as dashboard;
@@ -49,6 +50,9 @@ pub(crate) fn scene_to_proto(scene: Scene) -> projects::Scene {
     }
 }
 
+/// How many bytes the projects of one dashboard have: clients take messages of 4 MiB, and the rest of it is small.
+const MAX_PROJECT_BYTES: usize = 3 << 20;
+
 /// Presents dashboards, with addresses that the outside can reach.
 #[derive(Clone, Debug)]
 pub(crate) struct Presenter {
@@ -74,18 +78,40 @@ impl Presenter {
             available_micros: contents.credits.available.get(),
             held_micros: contents.credits.held.get(),
         });
+        let (projects, next) = self.projects(account, contents.projects, contents.next);
         let dashboard = dashboard::Dashboard {
             version: contents.snapshot.map(|snapshot| snapshot.version).unwrap_or_default(),
             profile,
             credits,
-            projects: contents.projects.into_iter().map(|project| self.project(account, project)).collect(),
-            next_page_token: self.pages.token(account, DASHBOARD_LISTING, contents.next),
+            projects,
+            next_page_token: self.pages.token(account, DASHBOARD_LISTING, next),
             recent_generations: contents.recent.into_iter().map(|recent| self.recent(account, recent)).collect(),
             notices: contents.notices.into_iter().map(notice_to_proto).collect(),
             unread_notice_count: i32::try_from(contents.unread).unwrap_or(i32::MAX),
             unreachable: contents.unreachable.into_iter().map(section_to_proto).map(i32::from).collect(),
         };
         dashboard.encode_to_vec().into()
+    }
+
+    /// As many projects as one answer takes, at least one, and where the next page begins. A page in its usual size has fewer.
+    fn projects(
+        &self,
+        account: AccountId,
+        projects: Vec<ProjectCard>,
+        next: Option<Cursor>,
+    ) -> (Vec<dashboard::ProjectCard>, Option<Cursor>) {
+        let (mut shown, mut bytes, mut last) = (Vec::with_capacity(projects.len()), 0, None);
+        for project in projects {
+            let id = project.id.0;
+            let card = self.project(account, project);
+            bytes += card.encoded_len();
+            if bytes > MAX_PROJECT_BYTES && last.is_some() {
+                return (shown, last);
+            }
+            last = Some(Cursor { position: 0, id });
+            shown.push(card);
+        }
+        (shown, next)
     }
 
     fn project(&self, account: AccountId, project: ProjectCard) -> dashboard::ProjectCard {
@@ -171,4 +197,70 @@ fn section_to_proto(section: Section) -> dashboard::Section {
 fn timestamp(at: OffsetDateTime) -> Timestamp {
     // The nanoseconds of a second always fit.
     Timestamp { seconds: at.unix_timestamp(), nanos: i32::try_from(at.nanosecond()).unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chassis::keyring::InternalKeys;
+    use domain::generation::State;
+    use domain::id::{ProjectId, SceneId};
+    use domain::money::Micros;
+    use domain::name::SceneName;
+    use domain::page;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{LatestGeneration, Take};
+
+    /// A hundred projects with all that they may have used to be nearly as much as a client takes, and more where addresses are long.
+    #[test]
+    fn a_dashboard_of_long_projects_is_shorter_and_leaves_none_out() {
+        let (id, account) = (Uuid::max(), AccountId(Uuid::max()));
+        let labels = Some(BTreeMap::from([("k".repeat(63), "🎬".repeat(200))]));
+        let title = "🎬".repeat(200);
+        let (thumbnail, thumbhash) = (Some(format!("{}.webp", "f".repeat(64))), vec![255; 30]);
+        let scene = |project: ProjectId| SceneCard {
+            name: SceneName { project, scene: SceneId(id) },
+            title: title.clone(),
+            position: i32::MAX,
+            latest: Some(LatestGeneration {
+                id: GenerationId(id),
+                version: i64::MAX,
+                state: State::Completed,
+                percent: 100,
+                stage: "🎬".repeat(60),
+                thumbnail: thumbnail.clone(),
+                thumbhash: thumbhash.clone(),
+            }),
+            take: Some(Take { id: GenerationId(id), thumbnail: thumbnail.clone(), thumbhash: thumbhash.clone() }),
+            labels: labels.clone(),
+        };
+        let project = |at: u128| ProjectCard {
+            id: ProjectId(Uuid::from_u128(at)),
+            title: title.clone(),
+            scene_count: i32::MAX,
+            completed_count: i64::MAX,
+            completed_cost: Micros::new(i64::MAX),
+            create_time: OffsetDateTime::now_utc(),
+            labels: labels.clone(),
+            scenes: vec![scene(ProjectId(id)); 12],
+        };
+        let keys = InternalKeys::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let urls = AssetUrls::signed(&format!("https://{}.example.com", "a".repeat(200)), &keys, 365);
+        let presenter = Presenter::new(urls, Pages::new(&keys));
+        let shown = |count: u128| {
+            let contents = Contents { projects: (0..count).rev().map(project).collect(), ..Contents::default() };
+            dashboard::Dashboard::decode(presenter.dashboard(account, contents)).unwrap()
+        };
+        let longest = shown(page::MAX_SIZE.into());
+        assert!(longest.encoded_len() < (3 << 20) + 1_024, "{} bytes", longest.encoded_len());
+        let last = Uuid::from_u128(u128::from(page::MAX_SIZE) - u128::try_from(longest.projects.len()).unwrap());
+        assert_eq!(longest.projects.last().unwrap().name, ProjectId(last).name());
+        let following = Some(Cursor { position: 0, id: last });
+        assert_eq!(longest.next_page_token, presenter.pages.token(account, DASHBOARD_LISTING, following));
+        let usual = shown(page::DEFAULT_SIZE.into());
+        assert_eq!((usual.projects.len(), usual.next_page_token.as_str()), (20, ""));
+    }
 }

@@ -123,6 +123,12 @@ pub(crate) enum Error {
     /// None of the service's keys opens a webhook's secret.
     #[error("no key of RUSHES_SECRETS_KEYS opens the secret")]
     SecretUnreadable,
+    /// The generations asked for are more than one answer has.
+    #[error("only {fits} of them fit into one answer")]
+    AnswerTooLarge {
+        /// So many of them fit, from the first.
+        fits: usize,
+    },
     /// It changed since it was chosen.
     #[error("the generation changed since it was chosen")]
     ChangedSince,
@@ -255,6 +261,11 @@ impl From<Error> for Failure {
                 "only a generation that waits as SUBMISSION_UNCONFIRMED can be resolved; read it again",
             ),
             Error::SecretUnreadable => Self::internal(error),
+            Error::AnswerTooLarge { fits } => Self::precondition(
+                "ANSWER_TOO_LARGE",
+                format!("these generations are more than the 4 MiB of one answer, which takes the first {fits}; name fewer at once"),
+            )
+            .and_metadata("fits", fits.to_string()),
             Error::ChangedSince => Self::precondition(
                 "GENERATION_CHANGED",
                 "the generation changed since the filter chose it, and was left as it is; read it again",

@@ -63,9 +63,15 @@ impl Models {
         let rest = catalogue.all().get(first..).unwrap_or_default();
         let size = usize::try_from(page.size).unwrap_or(usize::MAX);
         let shown = &rest[..size.min(rest.len())];
-        let next = i32::try_from(first + shown.len()).ok().filter(|_| shown.len() < rest.len());
-        let next = next.map(|position| Cursor { position, id: Uuid::nil() });
+        let next = Self::position_after(page, shown.len()).filter(|_| shown.len() < rest.len());
         Ok((self.measured(account, shown).await?, next))
+    }
+
+    /// Where the page goes on that follows so many models of this one.
+    pub(crate) fn position_after(page: Page, models: usize) -> Option<Cursor> {
+        let first = page.after.map_or(0, |cursor| cursor.position);
+        let position = first.checked_add(i32::try_from(models).ok()?)?;
+        Some(Cursor { position, id: Uuid::nil() })
     }
 
     async fn measured(&self, account: AccountId, models: &[Arc<Model>]) -> Result<Vec<MeasuredModel>, Error> {

@@ -201,6 +201,7 @@ pub(crate) fn order(order: Order) -> work::Order {
         output: order.output.unwrap_or_default(),
         refusals: order.refusals,
         moderation: order.moderation.into_iter().map(moderation_rule).collect(),
+        unasked: order.unasked,
         output_kinds: order.output_kinds.into_iter().map(|kind| kind.as_str().to_owned()).collect(),
         max_outputs: i32::try_from(order.max_outputs).unwrap_or(i32::MAX),
         max_run_time: order.max_run_ms.and_then(|ms| std::time::Duration::from_millis(ms).try_into().ok()),

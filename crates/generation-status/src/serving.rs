@@ -3,7 +3,7 @@
 //!
 //! Invariant: a model is said to be served while a stream that names its provider is open, whether or not the worker has a slot free.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::live_catalogue::LiveCatalogue;
 use crate::model::provider_of;
 use crate::store::Store;
 
-/// How often it is said.
+/// How often it is said: more often than jobs take for gone what another process said a worker left with.
 const INTERVAL: Duration = Duration::from_secs(15);
 
 /// The providers of open claim streams; cheap to clone.
@@ -35,6 +35,8 @@ pub(crate) struct Serving {
 struct Open {
     providers: HashMap<Provider, usize>,
     keys: HashMap<String, usize>,
+    /// Keys that no open stream names any more, until that is said.
+    left: BTreeSet<String>,
 }
 
 /// One open stream; its providers and keys are let go of when it is dropped.
@@ -73,12 +75,13 @@ impl Serving {
         }
         for key in keys {
             *open.keys.entry(key.clone()).or_default() += 1;
+            open.left.remove(key);
         }
         self.changed.notify_one();
         Served { serving: self.clone(), providers: providers.to_vec(), keys: keys.to_vec() }
     }
 
-    /// Says so at an interval, and soon after a stream was opened, until `stop`.
+    /// Says so at an interval, and soon after a stream was opened or a key left, until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(INTERVAL);
         loop {
@@ -87,17 +90,21 @@ impl Serving {
                 _ = tick.tick() => {}
                 () = self.changed.notified() => {}
             }
-            let (providers, keys) = {
-                let open = self.open();
-                let keys = open.keys.keys().map(|key| (provider_of(key).to_owned(), key.clone()));
-                (open.providers.keys().copied().collect::<Vec<_>>(), keys.collect::<Vec<_>>())
+            let (providers, keys, left) = {
+                let mut open = self.open();
+                let keys = open.keys.keys().map(|key| (provider_of(key).to_owned(), key.clone())).collect::<Vec<_>>();
+                let left: Vec<_> = std::mem::take(&mut open.left).into_iter().collect();
+                (open.providers.keys().copied().collect::<Vec<_>>(), keys, left)
             };
             let models = self.models_at(&providers);
-            if models.is_empty() {
+            if models.is_empty() && left.is_empty() {
                 continue;
             }
-            if let Err(error) = self.store.mark_served(&models, &keys).await {
+            if let Err(error) = self.store.mark_served(&models, &keys, &left).await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "served models could not be recorded");
+                let mut open = self.open();
+                let gone = left.into_iter().filter(|key| !open.keys.contains_key(key)).collect::<Vec<_>>();
+                open.left.extend(gone);
             }
         }
     }
@@ -106,17 +113,25 @@ impl Serving {
 impl Drop for Served {
     fn drop(&mut self) {
         let mut open = self.serving.open();
-        self.providers.iter().for_each(|provider| release(&mut open.providers, provider));
-        self.keys.iter().for_each(|key| release(&mut open.keys, key));
+        for provider in &self.providers {
+            release(&mut open.providers, provider);
+        }
+        let open = &mut *open;
+        let left = self.keys.iter().filter(|key| release(&mut open.keys, key)).cloned();
+        open.left.extend(left);
+        if !open.left.is_empty() {
+            self.serving.changed.notify_one();
+        }
     }
 }
 
-/// One stream fewer names it.
-fn release<K: Eq + Hash>(streams: &mut HashMap<K, usize>, key: &K) {
-    if let Some(count) = streams.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            streams.remove(key);
-        }
+/// One stream fewer names it; whether it was the last.
+fn release<K: Eq + Hash>(streams: &mut HashMap<K, usize>, key: &K) -> bool {
+    let Some(count) = streams.get_mut(key) else { return false };
+    *count -= 1;
+    let last = *count == 0;
+    if last {
+        streams.remove(key);
     }
+    last
 }

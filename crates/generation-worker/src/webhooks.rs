@@ -90,6 +90,7 @@ fn order_at(provider: &str, model: &str, job: Uuid) -> Order {
         output: None,
         refusals: Vec::new(),
         moderation: Vec::new(),
+        unasked: Vec::new(),
         output_kinds: Vec::new(),
         max_outputs: 1,
         max_run_time: None,

@@ -17,6 +17,9 @@ use crate::{Breaker, Error, Lease, Scope, Symptom, pass_probe, trip};
 /// The shortest and the longest time for which a throttled key is left out, whatever the other side asks for.
 const MIN_CLOSED: Duration = Duration::from_secs(1);
 const MAX_CLOSED: Duration = Duration::from_secs(120);
+/// A key counts as some worker's for so many seconds after one left that had it: workers of another process may have it too, which
+/// says so sooner.
+const LEFT_SECONDS: f64 = 20.0;
 /// A key that no worker has had for so many seconds is forgotten with its breaker.
 const FORGOTTEN_SECONDS: f64 = 24.0 * 3_600.0;
 
@@ -81,6 +84,27 @@ pub async fn mark_keys(tx: &mut PgConnection, kind: &str, keys: &[(String, Strin
     .bind(keys)
     .bind(FORGOTTEN_SECONDS);
     statement("mark_keys", query.execute(tx)).await?;
+    Ok(())
+}
+
+/// Says that a worker left that had these keys, and that nobody here has them any more. Unless another process says otherwise, they
+/// count as no worker's in less than a minute: else a pool whose key was replaced would go on as if there were the old one too.
+///
+/// # Errors
+/// [`Error::Postgres`].
+pub async fn leave_keys(tx: &mut PgConnection, kind: &str, keys: &[String]) -> Result<(), Error> {
+    let query = sqlx::query(
+        "with gone as (
+             -- In one order, so that two processes never wait for each other in a circle.
+             select key from job_keys where kind = $1 and key = any ($2) order by key for update
+         )
+         update job_keys k set seen_time = least(k.seen_time, now() - make_interval(secs => $3))
+         from gone where k.kind = $1 and k.key = gone.key",
+    )
+    .bind(kind)
+    .bind(keys)
+    .bind(SERVED_SECONDS - LEFT_SECONDS);
+    statement("leave_keys", query.execute(tx)).await?;
     Ok(())
 }
 

@@ -37,7 +37,7 @@ pub use job::{
     Enqueued, Failure, Held, Lease, LeaseStatus, Leased, NORMAL_PRIORITY, NewJob, Resolution, Retry, RetryDecision,
     Suspension,
 };
-pub use keys::{choose_keys, mark_keys, recover_key, throttle_key, trip_key};
+pub use keys::{choose_keys, leave_keys, mark_keys, recover_key, throttle_key, trip_key};
 pub use lease::{begin_elsewhere, cancel, complete, fail, heartbeat, lock_lease, lock_leases, release, suspend};
 pub use limits::{BlockReason, Limits, QueueStatus, assign_pool, queue_status, set_running_limit, throttle_pool};
 pub use notifier::{Listener, Notifier, POLL_INTERVAL};

@@ -2,6 +2,7 @@
 //! to both, and every answer must be the same.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chassis::postgres::{Pool, PoolSettings};
 use coherence::relay::Compaction;
@@ -54,7 +55,15 @@ struct Pair {
 impl Pair {
     async fn new(database: &Database) -> Self {
         let url = database.url();
-        let pool = Pool::connect_lazy("test", &url, &PoolSettings::default()).unwrap();
+        // Answers are compared and not times: on a loaded machine a statement may take long.
+        let timeout = Duration::from_mins(1);
+        let settings = PoolSettings {
+            acquire: timeout,
+            statement: timeout,
+            unresponsive_after: timeout,
+            ..PoolSettings::default()
+        };
+        let pool = Pool::connect_lazy("test", &url, &settings).unwrap();
         for statement in
             ["truncate outbox restart identity", "update cache_clock set l2_ns = 1", "delete from cache_key"]
         {

@@ -39,6 +39,20 @@ fn a_right_entry_has_none() {
     parse(&entry(MAP, MEDIA, PRICE, more), SCHEMA).unwrap_or_else(|faults| panic!("{}", lines(&faults)));
 }
 
+/// It is told with the model, and would be more than one answer.
+#[test]
+fn a_schema_that_is_too_long_for_an_answer() {
+    let choices = |count: usize| (0..count).map(|at| format!("\"{at:0>60}\"")).collect::<Vec<_>>().join(", ");
+    let schema = |count: usize| SCHEMA.replace(r#""film", "cartoon""#, &format!(r#""film", {}"#, choices(count)));
+    parse(&entry(MAP, MEDIA, PRICE, ""), &schema(16_000)).unwrap_or_else(|faults| panic!("{}", lines(&faults)));
+    let faults = parse(&entry(MAP, MEDIA, PRICE, ""), &schema(17_000)).map(|_| ()).unwrap_err();
+    let says = lines(&faults);
+    assert!(says.starts_with("line 9: one: schema describes parameters in 1"), "{says}");
+    assert!(says.ends_with(" bytes, at most 1048576 are told: `hide` some of them"), "{says}");
+    let hidden = entry(MAP, MEDIA, PRICE, "hide = [\"style\"]\n");
+    parse(&hidden, &schema(17_000)).unwrap_or_else(|faults| panic!("{}", lines(&faults)));
+}
+
 #[test]
 fn a_field_that_the_schema_lacks() {
     for (map, says) in [

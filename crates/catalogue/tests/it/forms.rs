@@ -197,6 +197,37 @@ fn a_seed_is_chosen_where_the_model_takes_one() {
     assert_eq!(lines(&refused), "input.seed must be a whole number from 0 to 99");
 }
 
+/// A seed that was drawn and that the model's own schema refuses would be told to a user who gave none.
+#[test]
+fn a_drawn_seed_is_one_that_the_schema_takes() {
+    for schema in [
+        json!({"type": "integer"}),
+        json!({"type": "integer", "maximum": 65_535}),
+        json!({"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 10}),
+        json!({"type": "integer", "minimum": -1}),
+        json!({"type": "integer", "minimum": 5_000_000_000_u64}),
+        json!({"type": "integer", "minimum": -100, "maximum": -1}),
+        json!({"type": "integer", "minimum": 1, "maximum": 100, "multipleOf": 10}),
+        json!({"type": "integer", "multipleOf": 4}),
+        json!({"type": "number", "minimum": 0, "maximum": 9}),
+        json!({"type": "integer", "enum": [1, 2, 42]}),
+        json!({"anyOf": [{"type": "integer", "maximum": 50}, {"type": "null"}]}),
+        json!({"type": "string"}),
+    ] {
+        let model = model(r#"{ seed = "f" }"#, &json!({"f": schema.clone()}));
+        for drawn in [0, 1, 7, 65_536, 123_456_789, (1 << 31) - 1] {
+            let resolved = model.resolve(&Input::default(), drawn, &|_| None);
+            let resolved = resolved.unwrap_or_else(|refused| panic!("{schema} {drawn}: {}", lines(&refused)));
+            let seed = resolved.input.seed.unwrap();
+            assert!(seed >= 0 || schema["maximum"] == -1, "{schema} {drawn}: {seed} is below what anybody means");
+            let again = Input { seed: resolved.input.seed, ..Input::default() };
+            let again = model.resolve(&again, 3, &|_| None).unwrap();
+            assert_eq!(again.order.input, resolved.order.input, "{schema} {drawn}");
+            assert_eq!((resolved.order.unasked, again.order.unasked), (vec!["f".to_owned()], vec![]), "{schema}");
+        }
+    }
+}
+
 /// A seed of more digits used to be rounded on its way, and made another video than the one that it was to repeat.
 #[test]
 fn a_seed_is_one_that_every_reader_keeps_and_that_the_model_takes() {

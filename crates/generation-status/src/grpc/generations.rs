@@ -33,6 +33,9 @@ pub(super) const BATCH_GET_GENERATIONS: &str = "/rushes.generations.v1.Generatio
 const GENERATIONS_FIELD: u32 = 1;
 /// How many names one batch may have.
 const MAX_BATCH: usize = 100;
+/// How large the answer to a batch may be: clients of gRPC take no larger message by default. It is refused and not shortened, since it
+/// has no token by which the rest could be asked for.
+const MAX_BATCH_BYTES: usize = 4 << 20;
 /// How many names one watch may have.
 const MAX_WATCHED: usize = 1_000;
 
@@ -84,10 +87,15 @@ impl GenerationsApi {
         let mut fields = Fields::default();
         let ids = fields.each("names", &request.names, 1, MAX_BATCH, |name| GenerationId::from_name(name));
         let bodies = self.generations.batch(account, &fields.done(ids)?).await?;
-        let bodies: Vec<_> = bodies.into_iter().map(|body| self.presenter.refresh(account, body)).collect();
         let mut encoded = BytesMut::new();
-        // On the wire a message field is its encoded bytes, so cached messages are appended without being decoded.
-        prost::encoding::bytes::encode_repeated(GENERATIONS_FIELD, &bodies, &mut encoded);
+        for (fits, body) in bodies.into_iter().enumerate() {
+            let body = self.presenter.refresh(account, body);
+            if encoded.len() + prost::encoding::bytes::encoded_len(GENERATIONS_FIELD, &body) > MAX_BATCH_BYTES {
+                return Err(Error::AnswerTooLarge { fits }.into());
+            }
+            // On the wire a message field is its encoded bytes, so cached messages are appended without being decoded.
+            prost::encoding::bytes::encode(GENERATIONS_FIELD, &body, &mut encoded);
+        }
         Ok(Response::new(encoded.freeze()))
     }
 }

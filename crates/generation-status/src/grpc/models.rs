@@ -2,6 +2,7 @@
 
 use catalogue::{Decimal, Role, Row, Rule, SettingDescription, SettingName, Slot};
 use chassis::fields::Fields;
+use prost::Message as _;
 use proto::models::v1 as api;
 use proto::models::v1::model_service_server::ModelService;
 use tonic::{Request, Response, Status};
@@ -14,6 +15,8 @@ use crate::presenter::{model_name, role_to_proto, timestamp};
 
 /// The listing that page tokens of models belong to.
 const LISTING: &str = "models";
+/// How many bytes the models of one page have; clients take messages of 4 MiB.
+const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// The service over its rules.
 #[derive(Clone)]
@@ -31,17 +34,31 @@ impl ModelService for ModelsApi {
         let (account, request) = authenticated(request)?;
         let mut fields = Fields::default();
         let page = self.pages.parse(&mut fields, account, LISTING, request.page_size, &request.page_token);
-        let (models, next) = self.models.list(account, fields.done(page)?).await?;
-        Ok(Response::new(api::ListModelsResponse {
-            models: models.into_iter().map(to_proto).collect(),
-            next_page_token: self.pages.token(account, LISTING, next),
-        }))
+        let page = fields.done(page)?;
+        let (models, mut next) = self.models.list(account, page).await?;
+        let mut models: Vec<_> = models.into_iter().map(to_proto).collect();
+        let fits = fitting(&models);
+        if fits < models.len() {
+            models.truncate(fits);
+            next = Models::position_after(page, fits);
+        }
+        Ok(Response::new(api::ListModelsResponse { models, next_page_token: self.pages.token(account, LISTING, next) }))
     }
 
     async fn get_model(&self, request: Request<api::GetModelRequest>) -> Result<Response<api::Model>, Status> {
         let (account, request) = authenticated(request)?;
         Ok(Response::new(to_proto(self.models.get(account, &request.name).await?)))
     }
+}
+
+/// How many models, from the first, one page takes: at least one, if there is one. Some have long schemas.
+fn fitting(models: &[api::Model]) -> usize {
+    let mut bytes = 0;
+    let fits = models.iter().enumerate().take_while(|(at, model)| {
+        bytes += model.encoded_len();
+        *at == 0 || bytes <= MAX_PAGE_BYTES
+    });
+    fits.count()
 }
 
 fn to_proto(MeasuredModel { model, margin, pace, breaker, served }: MeasuredModel) -> api::Model {

@@ -68,12 +68,21 @@ impl Store {
         self.pools.write.transaction("set_running_limit", run).await
     }
 
-    /// Records that workers serve these models now, and have these keys of providers, each with its provider.
-    pub(crate) async fn mark_served(&self, models: &[String], keys: &[(String, String)]) -> Result<(), Error> {
+    /// Records that workers serve these models now, and have these keys of providers, each with its provider; and that the last of them
+    /// `left` that had some others.
+    pub(crate) async fn mark_served(
+        &self,
+        models: &[String],
+        keys: &[(String, String)],
+        left: &[String],
+    ) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
             jobs::mark_served(tx, GENERATION_JOBS, models).await?;
             if !keys.is_empty() {
                 jobs::mark_keys(tx, GENERATION_JOBS, keys).await?;
+            }
+            if !left.is_empty() {
+                jobs::leave_keys(tx, GENERATION_JOBS, left).await?;
             }
             Ok(())
         };

@@ -9,6 +9,7 @@ use testkit::Doors;
 use tonic::{Code, Status};
 
 use crate::cluster::{Cluster, User, refusal};
+use crate::worker::Worker;
 
 const FILE: &str = r#"{"models": [
     {"id": "one", "provider": "replicate", "model": "acme/one", "price_micros": 120000,
@@ -55,6 +56,36 @@ async fn models_are_listed_page_by_page_in_the_catalogues_order() {
     assert_eq!(refused, (Code::InvalidArgument, "PAGE_TOKEN_INVALID".to_owned()));
 }
 
+/// A hundred models with long schemas used to be one answer, which no client takes by default.
+#[tokio::test]
+async fn a_page_of_long_schemas_is_shorter_and_leaves_none_out() {
+    let choices: Vec<_> = (0..4_000).map(|at| format!("{at:0>60}")).collect();
+    let schema = serde_json::json!({"type": "object", "properties": {
+        "prompt": {"type": "string"}, "style": {"type": "string", "enum": choices},
+    }});
+    let entries = (0..30).map(|at| {
+        format!(
+            "[[model]]\nid = \"long-{at}\"\nprovider = \"fal\"\nmodel = \"a/b\"\nkind = \"text-to-video\"\nschema = \"s.json\"\n\
+             map = {{ prompt = \"prompt\" }}\nprice = [{{ per = \"output\", rows = [{{ credits = 1 }}] }}]\n"
+        )
+    });
+    let read = Catalogue::parse(Format::Toml, &entries.collect::<String>(), &|_| Ok(schema.to_string())).unwrap();
+    let cluster = Cluster::with(|config| config.generations.catalogue = LiveCatalogue::fixed(read.clone())).await;
+    let user = cluster.user(0).await;
+    let (mut names, mut pages, mut page_token) = (Vec::new(), 0, String::new());
+    while pages == 0 || !page_token.is_empty() {
+        let request = user.asks(ListModelsRequest { page_size: 100, page_token });
+        let page = client(&cluster).list_models(request).await.unwrap().into_inner();
+        let bytes = prost::Message::encoded_len(&page);
+        assert!(bytes <= (1 << 20) + 100, "{bytes} bytes");
+        names.extend(page.models.into_iter().map(|model| model.name));
+        (pages, page_token) = (pages + 1, page.next_page_token);
+    }
+    assert!(pages > 5, "{pages} pages");
+    let all: Vec<_> = (0..30).map(|at| format!("models/long-{at}")).collect();
+    assert_eq!(names[2..], all, "behind the built-in ones");
+}
+
 #[tokio::test]
 async fn a_model_shows_its_price_its_limits_and_its_pace() {
     let cluster = cluster().await;
@@ -95,6 +126,20 @@ async fn a_model_of_the_file_is_started_at_its_price_and_within_its_limits() {
     let again = cluster.node.generations.clone().retry_generation(user.asks(retry)).await.unwrap().into_inner();
     assert_eq!((again.model.as_str(), again.retried_from), ("models/one", started.name));
     assert_eq!(cluster.credit(&user).await.held_micros, 120_000);
+}
+
+/// Whoever reads a refusal has to know whether a user gave what is refused.
+#[tokio::test]
+async fn an_order_says_which_seed_was_drawn() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(2).await;
+    let mut worker = Worker::new(&cluster, 2).await;
+    for (seed, unasked) in [(Some(7), vec![]), (None, vec!["seed".to_owned()])] {
+        let mut request = user.start_request();
+        request.input.as_mut().unwrap().seed = seed;
+        cluster.node.generations.clone().start_generation(user.asks(request)).await.unwrap();
+        assert_eq!(worker.next().await.order.unwrap().unasked, unasked);
+    }
 }
 
 #[tokio::test]

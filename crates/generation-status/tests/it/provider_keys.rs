@@ -56,6 +56,9 @@ async fn one_key_of_two_is_refused_and_every_generation_is_made_with_the_other()
     assert_eq!((first.provider_key.as_str(), second.provider_key.as_str()), (ONE, TWO), "in turn");
     worker.carry_out(&second).await;
     assert!(refused(&worker, &first, ProviderCondition::AccountRefused).await, "it waits");
+    // On a slow machine the first probe would be due before all of them are made.
+    let later = "update job_breakers set probe_time = now() + interval '1 hour'";
+    sqlx::query(later).execute(&cluster.pool).await.unwrap();
     for _ in 0..5 {
         let work = next(&cluster, &mut worker).await;
         assert_eq!(work.provider_key, TWO);
@@ -126,6 +129,38 @@ async fn both_keys_are_refused_and_the_provider_pauses_visibly() {
         worker.carry_out(&work).await;
     }
     all_completed(&cluster, &user, &names).await;
+}
+
+/// With the old key counted for a minute, a new one that is refused used to leave the provider open, and its models for available.
+#[tokio::test]
+async fn a_key_that_left_with_its_last_worker_soon_keeps_no_provider_open() {
+    let cluster = Cluster::new().await;
+    let user = cluster.user(1).await;
+    let seen = async |key: &str| -> Option<f64> {
+        sqlx::query_scalar(
+            "select extract(epoch from now() - seen_time)::double precision from job_keys where key = $1",
+        )
+        .bind(key)
+        .fetch_optional(&cluster.pool)
+        .await
+        .unwrap()
+    };
+    let beside = Worker::with_keys(&cluster, &[ONE, TWO], 1).await;
+    let old = Worker::with_keys(&cluster, &[TWO], 1).await;
+    let known = async || (seen(ONE).await.is_some() && seen(TWO).await.is_some()).then_some(());
+    eventually("both keys are known", WAIT, known).await.unwrap();
+    drop(old);
+    let mut new = Worker::with_keys(&cluster, &[ONE], 1).await;
+    assert!(seen(TWO).await.is_some_and(|age| age < 30.0), "a worker has it still");
+    drop(beside);
+    let left = async || seen(TWO).await.filter(|age| *age >= 40.0).map(drop);
+    eventually("the old key is nobody's in 20 s", WAIT, left).await.unwrap();
+    assert!(seen(ONE).await.is_some_and(|age| age < 30.0), "the new one is there");
+    sqlx::query("update job_keys set seen_time = seen_time - interval '20 s'").execute(&cluster.pool).await.unwrap();
+    started(&cluster, &user, 1).await;
+    let work = new.next().await;
+    assert!(refused(&new, &work, ProviderCondition::AccountRefused).await, "it waits");
+    shows(&cluster, &user, model::State::Unavailable).await;
 }
 
 /// A worker that has the order in doubt must ask the account that may have it.

@@ -1,15 +1,19 @@
 //! Get, batch and list: what is seen, by whom, and what it costs.
 
 use bytes::Bytes;
+use catalogue::{Catalogue, Format};
+use generation_status::LiveCatalogue;
+use proto::generations::v1::generation_service_client::GenerationServiceClient;
 use proto::generations::v1::{
-    BatchGetGenerationsRequest, CancelGenerationRequest, Generation, ListGenerationsRequest, ListGenerationsResponse,
-    State, WatchGenerationsRequest,
+    BatchGetGenerationsRequest, CancelGenerationRequest, Generation, Input, ListGenerationsRequest,
+    ListGenerationsResponse, StartGenerationRequest, State, WatchGenerationsRequest,
 };
 use testkit::Nats;
 use tonic::client::Grpc;
 use tonic::codec::CompressionEncoding;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, User, refusal};
@@ -162,6 +166,44 @@ async fn a_page_of_long_inputs_is_shorter_and_leaves_none_out() {
         assert!(pages > 2, "{pages} pages");
         assert_eq!(seen, names);
     }
+}
+
+/// A hundred long prompts in one answer used to be more than a client takes by default, which then told a fault of the library.
+#[tokio::test]
+async fn a_batch_that_is_more_than_a_client_takes_is_refused_and_says_what_fits() {
+    let schema = r#"{"type": "object", "properties": {"prompt": {"type": "string"}}}"#;
+    let entry = "[[model]]\nid = \"wordy\"\nprovider = \"fal\"\nmodel = \"a/b\"\nkind = \"text-to-video\"\nschema = \"s.json\"\n\
+                 map = { prompt = \"prompt\" }\nprice = [{ per = \"output\", rows = [{ credits = 0.001 }] }]\n";
+    let read = Catalogue::parse(Format::Toml, entry, &|_| Ok(schema.to_owned())).unwrap();
+    let cluster = Cluster::with(|config| config.generations.catalogue = LiveCatalogue::fixed(read.clone())).await;
+    let user = cluster.user(101).await;
+    let mut request = StartGenerationRequest { model: "models/wordy".to_owned(), ..user.start_request() };
+    request.input = Some(Input { prompt: "🎬".repeat(12_000), ..Input::default() });
+    let long = cluster.started_many(&user, &request, 100).await;
+    let short = cluster.started(&user).await.name;
+    let ask = async |names: Vec<String>| {
+        let channel = cluster.node.doors();
+        // As large as messages get, so that it is the service that refuses.
+        let client = GenerationServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+        client.clone().batch_get_generations(user.asks(BatchGetGenerationsRequest { names })).await
+    };
+    let whole = long.iter().chain(&long).take(100).cloned().collect::<Vec<_>>();
+    let one = prost::Message::encoded_len(&ask(vec![long[0].clone()]).await.unwrap().into_inner());
+    let fits = (4 << 20) / one;
+    assert!(100 > fits, "{one} bytes each");
+    // Twice, from the database and from memory.
+    for _ in 0..2 {
+        let refused = ask(whole.clone()).await.map(|_| "taken").unwrap_err();
+        let said = refused.get_error_details().error_info().unwrap().clone();
+        assert_eq!((refused.code(), said.reason.as_str()), (Code::FailedPrecondition, "ANSWER_TOO_LARGE"));
+        assert_eq!(said.metadata["fits"], fits.to_string());
+        assert!(refused.message().contains(&format!("the first {fits};")), "{refused}");
+    }
+    let longest = ask(whole[..fits].to_vec()).await.unwrap().into_inner();
+    assert_eq!(longest.generations.len(), fits);
+    assert!(prost::Message::encoded_len(&longest) <= 4 << 20);
+    assert_eq!(refusal(ask(whole[..=fits].to_vec()).await).1, "ANSWER_TOO_LARGE");
+    assert_eq!(ask(vec![short; 100]).await.unwrap().into_inner().generations.len(), 100);
 }
 
 #[tokio::test]

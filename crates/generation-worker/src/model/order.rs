@@ -26,6 +26,8 @@ pub struct Order {
     pub refusals: Vec<String>,
     /// Where the answer says what the provider's moderation thought of the outputs.
     pub moderation: Vec<ModerationRule>,
+    /// The fields of the input that no user asked for, whose refusal is no user's fault.
+    pub unasked: Vec<String>,
     /// What is made; a file of another kind is no output.
     pub output_kinds: Vec<MediaKind>,
     /// How many outputs there may be; more are not fetched.

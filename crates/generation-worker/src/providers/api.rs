@@ -112,11 +112,11 @@ impl Answer {
         })
     }
 
-    /// What came of sending an order. Only the refusals by which nothing was ordered are translated as such; whatever a gateway
+    /// What came of sending an order, of which nobody asked for the `unasked` fields. Only the refusals by which nothing was ordered are translated as such; whatever a gateway
     /// or a broken server may say of an order that went through is not.
-    pub(super) fn submit_trouble(&self) -> Trouble {
+    pub(super) fn submit_trouble(&self, unasked: &[String]) -> Trouble {
         self.trouble(match self.status.as_u16() {
-            400 | 413 | 415 | 422 => refusals::parse_input_refusal(&self.json()),
+            400 | 413 | 415 | 422 => refusals::parse_input_refusal(&self.json(), unasked),
             401..=403 => CallOutcome::AccountRefused,
             404 | 405 | 410 => CallOutcome::ModelRefused,
             429 => CallOutcome::Throttled,
@@ -394,7 +394,7 @@ mod tests {
             body: Bytes::from_static(br#"{"detail": "r9-hidden may not"}"#),
             credential: "r9-hidden".to_owned(),
         };
-        let trouble = answer.submit_trouble();
+        let trouble = answer.submit_trouble(&[]);
         let excerpt = r#"{"detail": "[redacted] may not"}"#.to_owned();
         assert_eq!(trouble.evidence, Evidence { status: Some(403), excerpt });
         assert_eq!(trouble.outcome, CallOutcome::AccountRefused);

@@ -102,7 +102,7 @@ impl provider::Provider for Cog {
                 status if status.is_success() => Ok(Reference(id)),
                 // Every slot is taken.
                 StatusCode::CONFLICT => Err(answer.trouble(CallOutcome::Throttled)),
-                _ => Err(answer.submit_trouble()),
+                _ => Err(answer.submit_trouble(&order.unasked)),
             }
         }
         .boxed()

@@ -148,7 +148,7 @@ impl provider::Provider for Fal {
             }
             let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&json!(input.json))).await?;
             if !answer.status.is_success() {
-                return Err(answer.submit_trouble());
+                return Err(answer.submit_trouble(&order.unasked));
             }
             match answer.json()["request_id"].as_str().filter(|id| !id.is_empty()) {
                 Some(id) => Ok(Reference(id.to_owned())),
@@ -290,7 +290,7 @@ fn parse_result(answer: &Answer, order: &Order, failed: bool) -> Result<OrderSta
         _ if kind == "client_cancelled" => answer.trouble(CallOutcome::Stopped(Charge::Unknown)),
         _ if matches!(kind, "request_timeout" | "startup_timeout") => answer.trouble(CallOutcome::TimedOut(charge)),
         _ if refusals::is_safety(&body, &order.refusals) => answer.trouble(CallOutcome::SafetyRefused),
-        400 | 422 => answer.trouble(refusals::parse_input_refusal(&body)),
+        400 | 422 => answer.trouble(refusals::parse_input_refusal(&body, &order.unasked)),
         _ => answer.trouble(CallOutcome::Failed(charge)),
     })
 }

@@ -122,7 +122,7 @@ impl provider::Provider for OpenRouter {
             let url = self.api.url(["videos"]);
             let answer = self.api.call(Operation::Submit, Method::POST, url, Some(&json!(body))).await?;
             if !answer.status.is_success() {
-                return Err(answer.submit_trouble());
+                return Err(answer.submit_trouble(&order.unasked));
             }
             match answer.json()["id"].as_str().filter(|id| !id.is_empty()) {
                 Some(id) => Ok(Reference(id.to_owned())),

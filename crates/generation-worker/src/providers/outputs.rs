@@ -126,6 +126,7 @@ pub(super) mod tests {
             output: output.map(str::to_owned),
             refusals: Vec::new(),
             moderation: Vec::new(),
+            unasked: Vec::new(),
             output_kinds: vec![kind],
             max_outputs,
             max_run_time: None,

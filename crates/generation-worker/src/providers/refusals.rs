@@ -41,13 +41,17 @@ const SAFETY_WORDS: [&str; 16] = [
     "inappropriate content",
 ];
 
-/// What a refusal of an order's input means: the user's input, fields of the catalogue's making, or the provider's safety rules.
-pub(super) fn parse_input_refusal(body: &Value) -> CallOutcome {
+/// What a refusal of an order's input means: the user's input, fields of the catalogue's making, of which `unasked` are some, or the
+/// provider's safety rules.
+pub(super) fn parse_input_refusal(body: &Value, unasked: &[String]) -> CallOutcome {
     if is_safety(body, &[]) {
         return CallOutcome::SafetyRefused;
     }
     let fields = refused_fields(body);
-    let of_catalogue = |field: &Refused| field.strange && !OF_USER.contains(&field.name.as_str());
+    let of_catalogue = |field: &Refused| {
+        let unasked = unasked.iter().any(|name| name.eq_ignore_ascii_case(&field.name));
+        unasked || (field.strange && !OF_USER.contains(&field.name.as_str()))
+    };
     if !fields.is_empty() && fields.iter().all(of_catalogue) {
         return CallOutcome::ModelRefused;
     }
@@ -163,9 +167,36 @@ mod tests {
                 InputRefused,
             ),
         ] {
-            assert_eq!(parse_input_refusal(&body), outcome, "{body}");
+            assert_eq!(parse_input_refusal(&body, &[]), outcome, "{body}");
         }
         assert!(is_safety(&json!("The harbour is closed"), &["Harbour is closed".to_owned()]));
         assert!(!is_safety(&json!("The harbour is closed"), &[]));
+    }
+
+    /// A seed that was drawn and is too large for the model used to be told to the user as a fault of their input.
+    #[test]
+    fn a_value_that_no_user_asked_for_is_the_catalogues() {
+        use CallOutcome::{InputRefused, ModelRefused, SafetyRefused};
+        let located = |fields: &[&str]| {
+            let detail = |field: &&str| json!({"loc": ["body", field], "msg": "no", "type": "less_than_equal"});
+            json!({"detail": fields.iter().map(detail).collect::<Vec<_>>()})
+        };
+        let worded = json!({"detail": "- input.seed: Must be less than or equal to 65535\n"});
+        let field = json!({"detail": "x", "invalid_fields": [{"field": "input.seed", "type": "number_too_large"}]});
+        let of_user = json!({"detail": "- input.seed: no\n- input.prompt: String length must be at most 500\n"});
+        let unasked = ["seed".to_owned(), "Guidance".to_owned()];
+        for (body, drawn, given) in [
+            (located(&["seed"]), ModelRefused, InputRefused),
+            (located(&["seed", "Guidance"]), ModelRefused, InputRefused),
+            (worded, ModelRefused, InputRefused),
+            (field, ModelRefused, InputRefused),
+            // What the user did fill is refused beside it.
+            (located(&["seed", "duration"]), InputRefused, InputRefused),
+            (of_user, InputRefused, InputRefused),
+            (json!({"detail": "seed: flagged by our content policy"}), SafetyRefused, SafetyRefused),
+        ] {
+            assert_eq!(parse_input_refusal(&body, &unasked), drawn, "{body}");
+            assert_eq!(parse_input_refusal(&body, &[]), given, "{body}");
+        }
     }
 }

@@ -122,7 +122,7 @@ impl provider::Provider for Replicate {
             }
             let answer = self.api.call_with(Operation::Submit, Method::POST, url, Some(&body), headers).await?;
             if !answer.status.is_success() {
-                return Err(answer.submit_trouble());
+                return Err(answer.submit_trouble(&order.unasked));
             }
             match answer.json()["id"].as_str().filter(|id| !id.is_empty()) {
                 Some(id) => Ok(Reference(id.to_owned())),

@@ -167,6 +167,29 @@ async fn nothing_is_sent_that_the_model_does_not_have() {
     assert!(bodies.iter().all(|body| body.contains("A lighthouse") && !body.contains("seed")), "{bodies:?}");
 }
 
+/// A drawn seed that the provider refused used to be told to the user as a fault of their input.
+#[tokio::test]
+async fn a_refused_seed_is_the_users_only_where_they_gave_it() {
+    let of_replicate = r#"{"detail":"- input.seed: Must be less than or equal to 65535\n"}"#;
+    let of_fal = r#"{"detail":[{"loc":["body","seed"],"msg":"too large","type":"less_than_equal"}]}"#;
+    for (unasked, expected) in
+        [(vec!["seed".to_owned()], CallOutcome::ModelRefused), (vec![], CallOutcome::InputRefused)]
+    {
+        let server = FakeServer::replying([
+            Reply::Answer(422, "", of_replicate),
+            Reply::Answer(422, "", of_fal),
+            Reply::Answer(200, "", r#"{"status":"COMPLETED"}"#),
+            Reply::Answer(422, "", of_fal),
+        ])
+        .await;
+        let order = Order { unasked, ..fal_order() };
+        assert_eq!(outcome(submit(&server.replicate(), &order).await), expected);
+        assert_eq!(outcome(submit(&server.fal(), &order).await), expected);
+        let polled = server.fal().poll(&order, &Reference("80e732af".to_owned())).await;
+        assert_eq!(polled.unwrap_err().outcome, expected, "a result");
+    }
+}
+
 #[tokio::test]
 async fn what_never_left_is_not_taken_for_what_was_lost() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -203,6 +203,7 @@ pub(crate) fn order(provider: &str, model: &str, prompt: &str) -> Order {
         output: None,
         refusals: Vec::new(),
         moderation: Vec::new(),
+        unasked: Vec::new(),
         output_kinds: vec![MediaKind::Video],
         max_outputs: 1,
         max_run_time: None,

@@ -181,6 +181,38 @@ async fn a_key_that_no_worker_has_any_more_neither_keeps_the_pool_open_nor_is_sh
     assert_eq!(keys(&cluster.claim_with(&[TWO], 8).await), [TWO]);
 }
 
+/// The pool of a key that was replaced used to go on for a minute as if the old one were there, though the new one was refused.
+#[tokio::test]
+async fn a_key_whose_last_worker_left_counts_only_until_another_process_would_have_said_that_it_has_it() {
+    let cluster = Cluster::with_keys(&[ONE, TWO]).await;
+    let age = async |seconds: f64| {
+        sqlx::query("update job_keys set seen_time = seen_time - make_interval(secs => $1)")
+            .bind(seconds)
+            .execute(&cluster.pool)
+            .await
+            .unwrap();
+    };
+    let leave = async || {
+        let left = [TWO.to_owned(), "provider/unknown".to_owned()];
+        jobs::leave_keys(&mut *cluster.connection().await, KIND, &left).await.unwrap();
+    };
+    leave().await;
+    assert!(cluster.throttle(ONE, 1).await, "another process may have it");
+    age(16.0).await;
+    leave().await;
+    age(5.0).await;
+    assert!(!cluster.throttle(ONE, 1).await, "said twice, it lasts no longer");
+    cluster.mark(&[TWO]).await;
+    age(16.0).await;
+    assert!(cluster.throttle(ONE, 1).await, "another process has it");
+    leave().await;
+    age(21.0).await;
+    assert!(!cluster.throttle(ONE, 1).await, "nobody has it");
+    let claimed = cluster.claim_with(&[ONE], 1).await;
+    cluster.refuse_key(claimed[0].0.lease, ONE).await;
+    assert_eq!(cluster.open().await, ["key provider/1", "pool provider"]);
+}
+
 #[tokio::test]
 async fn keys_of_another_pool_keep_no_pool_open() {
     let cluster = Cluster::with_keys(&[ONE]).await;

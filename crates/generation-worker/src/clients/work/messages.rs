@@ -163,6 +163,7 @@ fn parse_order(key: Uuid, order: wire::Order) -> Option<Order> {
         output: (!order.output.is_empty()).then_some(order.output),
         refusals: order.refusals,
         moderation: order.moderation.into_iter().map(parse_moderation).collect(),
+        unasked: order.unasked,
         output_kinds: order.output_kinds.iter().map(|kind| MediaKind::parse(kind)).collect::<Option<_>>()?,
         max_outputs: usize::try_from(order.max_outputs).ok()?.clamp(1, MAX_OUTPUTS),
         max_run_time: order.max_run_time.map(Duration::try_from).transpose().ok()?,
