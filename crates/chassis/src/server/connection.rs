@@ -1,8 +1,8 @@
 //! One connection of the public port, from its first byte to its end.
 //!
 //! Invariants: a connection that says nothing, does nothing, takes nothing or is old ends, and each of these is counted; what
-//! a request holds is free when its stream has ended, whether or not its peer has read it; the requests of one address run in its
-//! turns, however many there are; and a connection that grows old ends after its watches were told.
+//! a request holds is free when its stream has ended, whether or not its peer has read it; the connections and requests of one
+//! address run in its turns, however many there are; and a connection that grows old ends after its watches were told.
 
 mod activity;
 mod frames;
@@ -181,7 +181,7 @@ impl Connections {
         (allowance, turns)
     }
 
-    /// Serves a connection from `peer` in a task of `tasks`, if there is a place for it; it begins to end with `end`.
+    /// Serves a connection from `peer`, which `tasks` counts, in its address's turns, if there is a place for it; it begins to end with `end`.
     pub(super) fn spawn<S>(
         self: &Arc<Self>,
         stream: TcpStream,
@@ -195,13 +195,17 @@ impl Connections {
     {
         // Closed without a word: to tell an attacker anything costs more.
         let Ok(place) = self.connections.try_take(peer) else { return };
-        let (this, ending) = (self.clone(), end.child_token());
+        let (this, ending, served) = (self.clone(), end.child_token(), tasks.clone());
         tasks.spawn(async move {
-            metrics::CONNECTIONS.get().increment(1);
-            let reason = this.serve(stream, peer, service, ending).await;
-            metrics::CONNECTIONS.get().decrement(1);
-            metrics::CONNECTIONS_CLOSED.with([reason]).increment(1);
-            drop(place);
+            let (allowance, turns) = this.address(peer).await;
+            let streams = turns.clone();
+            turns.spawn(served.track_future(async move {
+                metrics::CONNECTIONS.get().increment(1);
+                let reason = this.serve(stream, peer, (allowance, streams), service, ending).await;
+                metrics::CONNECTIONS.get().decrement(1);
+                metrics::CONNECTIONS_CLOSED.with([reason]).increment(1);
+                drop(place);
+            }));
         });
     }
 
@@ -210,6 +214,7 @@ impl Connections {
         self: Arc<Self>,
         stream: TcpStream,
         peer: IpAddr,
+        (allowance, turns): (Allowance, Turns),
         service: S,
         ending: CancellationToken,
     ) -> &'static str
@@ -223,7 +228,6 @@ impl Connections {
         }
         let door = &self.door;
         let (activity, whole) = (Arc::new(Activity::new()), Stream::default());
-        let (allowance, turns) = self.address(peer).await;
         let client = Client {
             address: peer,
             trusted_to_trace: door.trust_traceparent,

@@ -1,10 +1,10 @@
-//! Turns of one address: however many of its requests can go on, a few of them do before others' come to run.
+//! Turns of one address: however many of its connections and requests can go on, a few of them do before others' come to run.
 //!
 //! A runtime has one queue for all that can run. A client that opens thousands of streams at once would fill it, and whoever else
 //! calls would wait behind all of these at each step of a call.
 //!
-//! Invariants: of one address no more runners stand in the runtime's queue than it has threads, and each goes to its end after a few
-//! steps; a request takes a step whenever it was woken, once at a time; and one that panics ends alone.
+//! Invariants: of one address no more runners stand in the runtime's queue than it has threads, and each goes to its end after each
+//! step; a request takes a step whenever it was woken, once at a time; and one that panics ends alone.
 
 use std::{
     collections::VecDeque,
@@ -19,9 +19,6 @@ use std::{
 };
 
 use tokio::{runtime::Handle, task::yield_now};
-
-/// How many steps a runner takes before it lets others run: few, since what waits for a call is this many of every busy address.
-const STEPS: usize = 4;
 
 /// Waits for something.
 const IDLE: u8 = 0;
@@ -49,7 +46,7 @@ struct State {
     runners: usize,
 }
 
-/// One request on its way.
+/// One request on its way, or a connection.
 struct Task {
     queue: Arc<Queue>,
     stage: AtomicU8,
@@ -71,7 +68,7 @@ impl Turns {
         Self(Arc::new(Queue { runtime, max_runners, state: Mutex::default() }))
     }
 
-    /// Runs a request to its end, in its turns.
+    /// Runs a request or a connection to its end, in turns.
     pub(super) fn spawn(&self, request: impl Future<Output = ()> + Send + 'static) {
         let (queue, stage) = (Arc::clone(&self.0), AtomicU8::new(READY));
         let task = Arc::new(Task { queue, stage, future: Mutex::new(Some(Box::pin(request))) });
@@ -106,14 +103,9 @@ impl Queue {
     }
 
     async fn run(self: Arc<Self>) {
-        let mut steps = 0;
         while let Some(task) = self.next() {
             task.step();
-            steps += 1;
-            if steps == STEPS {
-                steps = 0;
-                yield_now().await;
-            }
+            yield_now().await;
         }
     }
 }
@@ -194,10 +186,10 @@ mod tests {
             yield_now().await;
             let between = steps.load(Ordering::Relaxed) - before;
             // This runtime has one thread, so there is one runner.
-            assert!(between <= 8, "{between} steps before another's");
+            assert!(between <= 2, "{between} steps before another's");
             turns_of_others += 1;
         }
-        assert!(turns_of_others >= 10_000 / 8, "{turns_of_others}");
+        assert!(turns_of_others >= 10_000 / 2, "{turns_of_others}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
