@@ -161,6 +161,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_logged_of_settings_has_names_and_no_values() {
+        let shown = format!("{:?}", Source::of(&[("RUSHES_FAL_KEY", "a-secret")]));
+        assert!(shown.contains("RUSHES_FAL_KEY") && !shown.contains("a-secret"), "{shown}");
+    }
+
+    #[test]
     fn an_interval_is_never_zero() {
         let read = |text: &str| Source::of(&[("RUSHES_X", text)]).interval("RUSHES_X", Duration::from_secs(15));
         assert_eq!(read("2s").unwrap(), Duration::from_secs(2));

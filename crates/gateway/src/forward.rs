@@ -107,6 +107,10 @@ impl Forward {
         // Not before the message has begun: whoever opens calls and sends nothing takes no place of those who do.
         let _slot =
             admission.filter(|_| !is_watch).map(|calls| calls.admit_within(route.method.class.places())).transpose()?;
+        let _turn = match is_watch {
+            true => Some(self.watches.turn(key.account()).await),
+            false => None,
+        };
         let kept = self.answers.as_ref().and_then(|answers| {
             let question = Question::parse(route.method.path, message.as_ref()?, key.account())?;
             Some((answers, question, message.clone()?, route.channel.clone()?))

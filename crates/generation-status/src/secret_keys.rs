@@ -149,10 +149,11 @@ mod tests {
     }
 
     #[test]
-    fn a_short_key_is_none_and_no_key_is_shown() {
+    fn a_short_key_is_none_and_neither_a_key_nor_a_secret_is_shown() {
         for text in ["short", "", "old-old-old-old-old-old-old-old-old,"] {
             assert!(SecretKeys::parse(text).is_none(), "{text}");
         }
         assert_eq!(format!("{:?}", keys(OLD)), "SecretKeys(1)");
+        assert_eq!(format!("{:?}", Secret([7; 32])), "Secret(…)");
     }
 }

@@ -113,6 +113,7 @@ pub async fn run(options: &Options, json: bool, say: Progress<'_>) -> Result<Exi
         ("RUSHES_LIMIT_PEOPLE", "1000/4000".to_owned()),
         ("RUSHES_LIMIT_POLLS", "1000/4000".to_owned()),
         ("RUSHES_LIMIT_CALLS", "512".to_owned()),
+        ("RUSHES_WATCH_HEARTBEAT", "5s".to_owned()),
     ];
     let cluster = Cluster::start(Plan { replicas: 1, logs: options.logs.clone(), more }).await?;
     let client = GoodClient::begin(&cluster).await.context("the good client")?;

@@ -1,12 +1,13 @@
 //! One connection of the public port, from its first byte to its end.
 //!
 //! Invariants: a connection that says nothing, does nothing, takes nothing or is old ends, and each of these is counted; what
-//! a request holds is free when its stream has ended, whether or not its peer has read it; and a connection that grows old ends
-//! after its watches were told.
+//! a request holds is free when its stream has ended, whether or not its peer has read it; the connections and requests of one
+//! address run in its turns, however many there are; and a connection that grows old ends after its watches were told.
 
 mod activity;
 mod frames;
 mod io;
+mod turns;
 
 use std::{
     convert::Infallible,
@@ -32,6 +33,7 @@ use self::{
     activity::{Activity, Idle, Open},
     frames::Allowance,
     io::Io,
+    turns::Turns,
 };
 use super::door::Door;
 use crate::{
@@ -46,9 +48,9 @@ const SEND_BUFFER: usize = 64 << 10;
 const AGE_GRACE: Duration = Duration::from_secs(900);
 /// How long an idle connection may take to end by itself.
 const IDLE_GRACE: Duration = Duration::from_secs(5);
-/// How many addresses' allowances are remembered, and how long after they were last looked up.
-const MAX_ALLOWANCES: u64 = 10_000;
-const ALLOWANCE_IDLE: Duration = Duration::from_secs(60);
+/// How many addresses' allowances and turns are remembered, and how long after they were last looked up.
+const MAX_ADDRESSES: u64 = 10_000;
+const ADDRESS_IDLE: Duration = Duration::from_secs(60);
 /// After what time an address that has too many requests may try again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
@@ -58,8 +60,8 @@ pub(super) struct Connections {
     door: Arc<Door>,
     connections: ByAddress,
     requests: ByAddress,
-    /// What connections may cost, by address; remembered for a while after an address's last connection.
-    allowances: Cache<IpAddr, Allowance>,
+    /// What connections may cost and the turns of their requests, by address; remembered for a while after an address's last connection.
+    addresses: Cache<IpAddr, (Allowance, Turns)>,
 }
 
 /// Whose request it is, and on what it came: in the extensions of every request to a public port.
@@ -135,9 +137,9 @@ tokio::task_local! {
     static STREAM: Stream;
 }
 
-/// Runs the streams of one HTTP/2 connection, each in a task that can be cut off.
+/// Runs the streams of one HTTP/2 connection in its address's turns, each so that it can be cut off.
 #[derive(Clone, Debug)]
-struct Streams(Arc<Activity>);
+struct Streams(Arc<Activity>, Turns);
 
 impl<F> Executor<F> for Streams
 where
@@ -146,7 +148,7 @@ where
     fn execute(&self, future: F) {
         let (open, stream) = (self.0.open(), Stream::default());
         let cut = stream.cut.clone();
-        tokio::spawn(STREAM.scope(stream, async move {
+        self.1.spawn(STREAM.scope(stream, async move {
             let _open = open;
             tokio::select! {
                 () = future => {}
@@ -163,23 +165,23 @@ impl Connections {
         let per_address = if door.trusted_hops == 0 { max_connections_per_address } else { usize::MAX };
         let connections = ByAddress::new("connection", max_connections, per_address);
         let requests = ByAddress::new("request", usize::MAX, max_requests_per_address);
-        let allowances = Cache::builder().max_capacity(MAX_ALLOWANCES).time_to_idle(ALLOWANCE_IDLE).build();
-        Self { door, connections, requests, allowances }
+        let addresses = Cache::builder().max_capacity(MAX_ADDRESSES).time_to_idle(ADDRESS_IDLE).build();
+        Self { door, connections, requests, addresses }
     }
 
-    /// What a connection that begins from `peer` may cost, its beginning paid. A proxy's connections are of many clients: each has
-    /// an allowance of its own.
-    async fn allowance(&self, peer: IpAddr) -> Allowance {
+    /// What a connection that begins from `peer` may cost, its beginning paid, and the turns of its requests. A proxy's connections are
+    /// of many clients: each has an allowance and turns of its own.
+    async fn address(&self, peer: IpAddr) -> (Allowance, Turns) {
         let rate = self.door.frame_rate;
-        let allowance = match self.door.trusted_hops {
-            0 => self.allowances.get_with(peer, async { Allowance::of_address(rate) }).await,
-            _ => Allowance::of_proxy(rate),
+        let (allowance, turns) = match self.door.trusted_hops {
+            0 => self.addresses.get_with(peer, async { (Allowance::of_address(rate), Turns::new()) }).await,
+            _ => (Allowance::of_proxy(rate), Turns::new()),
         };
         allowance.connected();
-        allowance
+        (allowance, turns)
     }
 
-    /// Serves a connection from `peer` in a task of `tasks`, if there is a place for it; it begins to end with `end`.
+    /// Serves a connection from `peer`, which `tasks` counts, in its address's turns, if there is a place for it; it begins to end with `end`.
     pub(super) fn spawn<S>(
         self: &Arc<Self>,
         stream: TcpStream,
@@ -193,13 +195,17 @@ impl Connections {
     {
         // Closed without a word: to tell an attacker anything costs more.
         let Ok(place) = self.connections.try_take(peer) else { return };
-        let (this, ending) = (self.clone(), end.child_token());
+        let (this, ending, served) = (self.clone(), end.child_token(), tasks.clone());
         tasks.spawn(async move {
-            metrics::CONNECTIONS.get().increment(1);
-            let reason = this.serve(stream, peer, service, ending).await;
-            metrics::CONNECTIONS.get().decrement(1);
-            metrics::CONNECTIONS_CLOSED.with([reason]).increment(1);
-            drop(place);
+            let (allowance, turns) = this.address(peer).await;
+            let streams = turns.clone();
+            turns.spawn(served.track_future(async move {
+                metrics::CONNECTIONS.get().increment(1);
+                let reason = this.serve(stream, peer, (allowance, streams), service, ending).await;
+                metrics::CONNECTIONS.get().decrement(1);
+                metrics::CONNECTIONS_CLOSED.with([reason]).increment(1);
+                drop(place);
+            }));
         });
     }
 
@@ -208,6 +214,7 @@ impl Connections {
         self: Arc<Self>,
         stream: TcpStream,
         peer: IpAddr,
+        (allowance, turns): (Allowance, Turns),
         service: S,
         ending: CancellationToken,
     ) -> &'static str
@@ -227,9 +234,8 @@ impl Connections {
             long_streams: Admission::new(door.max_streams as usize / 4),
             ending: ending.clone(),
             stream: whole.clone(),
-            allowance: self.allowance(peer).await,
+            allowance: allowance.clone(),
         };
-        let allowance = client.allowance.clone();
         let answer = {
             let (this, activity) = (self.clone(), activity.clone());
             service_fn(move |request: Request<Incoming>| {
@@ -241,7 +247,7 @@ impl Connections {
         };
         let stalled = CancellationToken::new();
         let io = TokioIo::new(Io::new(stream, activity.clone(), allowance, door.write_timeout, stalled.clone()));
-        let builder = builder(door, Streams(activity.clone()));
+        let builder = builder(door, Streams(activity.clone(), turns));
         let mut running = pin!(builder.serve_connection(io, answer));
         let mut idle = pin!(activity.idle(door.handshake_timeout, door.idle_timeout));
         let mut age = pin!(sleep(jittered(door.max_age)));

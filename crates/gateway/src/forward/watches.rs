@@ -1,8 +1,9 @@
 //! Watches through this gateway: how many may be open, and how they end when it drains.
 //!
 //! Invariants: a watch ends when the key that it was opened with may no longer be used; it takes a place of its account and one of its
-//! connection and is refused where there is none, so that watches never keep calls from a stream; and one that is open when the gateway
-//! drains, or its connection has come to its age, ends with `moved` and the resume token of the event before.
+//! connection and is refused where there is none, so that watches never keep calls from a stream; of one account a few at a time are
+//! opened, and the others wait for these; and one that is open when the gateway drains, or its connection has come to its age, ends with
+//! `moved` and the resume token of the event before.
 
 mod moved;
 
@@ -18,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use chassis::{
     drain::Drain,
     frames::{self, FrameReader},
-    server::{Client, Slot},
+    server::{Client, Share, Shares, Slot},
 };
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::{Frame, SizeHint};
@@ -34,12 +35,17 @@ const BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 /// The largest event whose resume token is read while the gateway drains, decompressed.
 const MAX_EVENT: u64 = 8 << 20;
+/// How many watches of one account are being opened at a time. A thousand at once would be a thousand tasks that are ready to run, and
+/// every other call would wait behind all of them at each of its steps.
+const OPENING_OF_ACCOUNT: usize = 8;
 
 /// All watches; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Watches {
     max_per_account: usize,
     open: Arc<Mutex<HashMap<Uuid, usize>>>,
+    /// Those of each account that the service behind has not answered yet.
+    opening: Shares<Uuid>,
     drain: Drain,
 }
 
@@ -55,7 +61,7 @@ pub(super) struct Places {
 
 impl Watches {
     pub(super) fn new(max_per_account: usize) -> Self {
-        Self { max_per_account, open: Arc::default(), drain: Drain::default() }
+        Self { max_per_account, open: Arc::default(), opening: Shares::default(), drain: Drain::default() }
     }
 
     /// The same, which end when `drain` begins.
@@ -94,6 +100,13 @@ impl Watches {
         }
         *count += 1;
         Ok(Places { watches: self.clone(), account, ending, _connection: connection })
+    }
+
+    /// Waits behind the account's other watches until one more of them may be opened, which it is while this is held.
+    pub(super) async fn turn(&self, account: Uuid) -> Share<Uuid> {
+        let mut turn = self.opening.of(account, OPENING_OF_ACCOUNT);
+        turn.take().await;
+        turn
     }
 
     /// The reply to a watch: no proxy holds its events back, and it ends with `moved` when its connection takes no more calls.

@@ -36,6 +36,7 @@ use proto::{
 };
 use testkit::INTERNAL_KEYS;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 use uuid::Uuid;
 
@@ -53,6 +54,9 @@ pub(crate) struct Upstream {
     pub(crate) hooks: Mutex<Vec<ReceiveHookRequest>>,
     /// Lets a watch send its second event.
     pub(crate) next: Notify,
+    /// How many watches with the token `slow` are being opened; each of them waits for `answer`.
+    pub(crate) opening: AtomicUsize,
+    pub(crate) answer: CancellationToken,
 }
 
 /// How dashboard answers about keys.
@@ -277,6 +281,11 @@ impl generation_service_server::GenerationService for Services {
         request: Request<generations::WatchGenerationsRequest>,
     ) -> Result<Response<Watch>, Status> {
         self.record(&request)?;
+        if request.get_ref().resume_token == "slow" {
+            self.0.opening.fetch_add(1, Ordering::SeqCst);
+            self.0.answer.cancelled().await;
+            self.0.opening.fetch_sub(1, Ordering::SeqCst);
+        }
         let upstream = self.0.clone();
         let event = |token: &str| generations::WatchGenerationsResponse {
             event: Some(Event::Heartbeat(Heartbeat {})),

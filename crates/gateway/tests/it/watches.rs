@@ -1,5 +1,6 @@
 //! Watches through the gateway: how many there may be, how they pass a buffering proxy, and how they end with the gateway.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -61,6 +62,35 @@ async fn watches_are_refused_before_they_keep_calls_from_a_connection() {
         watch(&one, &key).await.ok()
     });
     again.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_one_account_a_few_watches_are_opened_at_a_time_and_others_do_not_wait_for_them() {
+    let cluster = Cluster::start().await;
+    let (key, other) = (cluster.key(Uuid::now_v7()), cluster.key(Uuid::now_v7()));
+    let channel = cluster.channel().await;
+    let mut slow = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (mut client, key) = (GenerationServiceClient::new(channel.clone()), key.clone());
+        let request = WatchGenerationsRequest { resume_token: "slow".into(), ..WatchGenerationsRequest::default() };
+        slow.spawn(async move { client.watch_generations(authorized(request, &key)).await.map(drop) });
+    }
+    let opening = || cluster.upstream.opening.load(Ordering::SeqCst);
+    let some =
+        testkit::eventually("some are being opened", Duration::from_secs(10), async || (opening() > 0).then_some(()));
+    some.await.unwrap();
+    let get = || authorized(GetAssetRequest { name: "assets/a".into() }, &key);
+    for _ in 0..20 {
+        // Each is a way through the same connection and gateway, behind all watches.
+        assert!(AssetServiceClient::new(channel.clone()).get_asset(get()).await.is_ok(), "the account's calls go on");
+        assert!(watch(&channel, &other).await.is_ok(), "another account's watches do not wait");
+        assert!(opening() <= 8, "{} at a time", opening());
+    }
+    cluster.upstream.answer.cancel();
+    while let Some(opened) = slow.join_next().await {
+        opened.unwrap().unwrap();
+    }
+    assert_eq!(opening(), 0);
 }
 
 /// The rest of a watch: its events' tokens, the last of which must be `moved`.

@@ -103,3 +103,39 @@ async fn jobs_of_generations_are_deleted_where_that_is_asked_for() {
     let all = |retention: &mut Settings| retention.generation_jobs = Some(Duration::from_secs(20 * DAY));
     check(all, |job| job.days == 40 && job.state != "dead" && job.kind != "thumbnail").await;
 }
+
+#[tokio::test]
+async fn deliveries_are_kept_for_thirty_days_after_their_end() {
+    let cluster = crate::webhooks::cluster().await;
+    let user = cluster.user(0).await;
+    let endpoint = cluster.endpoint(&user, "http://127.0.0.1:9/", crate::webhooks::all_events()).await.unwrap().name;
+    let endpoint: Uuid = endpoint.rsplit('/').next().unwrap().parse().unwrap();
+    let mut planted = Vec::new();
+    // Both ways to end: delivered and failed.
+    for (state, days) in [(2_i16, 31), (3, 31), (2, 29), (3, 29)] {
+        let query =
+            "insert into webhook_deliveries (id, account_id, endpoint_id, event_type, state, create_time, end_time)
+                     values (rushes_uuid_v7(), $1, $2, 'generation.queued', $3, now() - interval '40 days',
+                             now() - make_interval(days => $4)) returning id";
+        let id: Uuid = sqlx::query_scalar(query)
+            .bind(user.account)
+            .bind(endpoint)
+            .bind(state)
+            .bind(days)
+            .fetch_one(&cluster.pool)
+            .await
+            .unwrap();
+        planted.push((id, days));
+    }
+    let kept = async |id: Uuid| {
+        let query = "select exists (select from webhook_deliveries where id = $1)";
+        sqlx::query_scalar::<_, bool>(query).bind(id).fetch_one(&cluster.pool).await.unwrap()
+    };
+    for (id, _) in planted.iter().filter(|(_, days)| *days > 30) {
+        let gone = async || (!kept(*id).await).then_some(());
+        eventually("one that ended long ago is gone", Duration::from_secs(30), gone).await.unwrap();
+    }
+    for (id, days) in planted.into_iter().filter(|(_, days)| *days <= 30) {
+        assert!(kept(id).await, "one that ended {days} days ago is kept");
+    }
+}

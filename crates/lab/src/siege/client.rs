@@ -12,8 +12,11 @@ use anyhow::Result;
 use proto::dashboard::v1::GetDashboardRequest;
 use proto::dashboard::v1::dashboard_service_client::DashboardServiceClient;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
+use proto::generations::v1::settings::Length;
 use proto::generations::v1::watch_generations_response::Event;
-use proto::generations::v1::{GetGenerationRequest, Input, StartGenerationRequest, State, WatchGenerationsRequest};
+use proto::generations::v1::{
+    GetGenerationRequest, Input, Settings, StartGenerationRequest, State, WatchGenerationsRequest,
+};
 use proto::projects::v1::project_service_client::ProjectServiceClient;
 use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
 use tokio::task::JoinHandle;
@@ -192,9 +195,16 @@ impl Caller {
     }
 
     async fn start(&self, timeout: Duration) -> Result<(), Status> {
+        // As small as it can be: what counts is its way home, and a machine that draws is busy with nothing that is looked at.
+        let settings = Settings {
+            length: Some(Length::Duration(prost_types::Duration { seconds: 1, nanos: 0 })),
+            resolution: "144p".into(),
+            fps: Some(6.0),
+            ..Settings::default()
+        };
         let request = StartGenerationRequest {
             scene: self.scene.clone(),
-            input: Some(Input { prompt: "a siege".into(), ..Input::default() }),
+            input: Some(Input { prompt: "a siege".into(), settings: Some(settings), ..Input::default() }),
             request_id: Uuid::now_v7().to_string(),
             ..StartGenerationRequest::default()
         };

@@ -424,6 +424,43 @@ async fn old_assets_that_nothing_uses_are_deleted_where_that_is_asked_for() {
     }
 }
 
+#[tokio::test]
+async fn jobs_that_ended_long_ago_are_deleted_where_that_is_asked_for() {
+    let mut cluster = Cluster::start().await;
+    let account = cluster.account().await;
+    let mut planted = Vec::new();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    for (state, hours) in [("done", 3), ("failed", 3), ("dead", 3), ("done", 1)] {
+        // All began long ago: what counts is the end.
+        let id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, now - 5 * 3_600, 0));
+        let job = jobs::NewJob { id, ..jobs::NewJob::new(account.id, "thumbnail", id.to_string()) };
+        let mut tx = cluster.pool.begin().await.unwrap();
+        jobs::enqueue(&mut tx, &job).await.unwrap();
+        let query = "update jobs set state = $2, finished_at = now() - make_interval(hours => $3) where id = $1";
+        sqlx::query(query).bind(id).bind(state).bind(hours).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        planted.push((id, state, hours));
+    }
+    cluster
+        .restart(|config| {
+            config.retention.jobs = Some(2 * HOUR);
+            config.retention.interval = Duration::from_millis(50);
+        })
+        .await;
+    let kept = async |id: Uuid| {
+        let query = "select exists (select from jobs where id = $1)";
+        sqlx::query_scalar::<_, bool>(query).bind(id).fetch_one(&cluster.pool).await.unwrap()
+    };
+    for (id, state, hours) in planted {
+        if state != "dead" && hours > 2 {
+            let gone = async || (!kept(id).await).then_some(());
+            testkit::eventually("an old one is deleted", Duration::from_secs(30), gone).await.unwrap();
+        } else {
+            assert!(kept(id).await, "{state}, which ended {hours} hours ago");
+        }
+    }
+}
+
 /// A JPEG with an EXIF block in which a camera wrote where it was.
 fn positioned() -> Vec<u8> {
     let plain = fixture("baseline.jpg");
