@@ -5,9 +5,9 @@
 //! address run in its turns, however many there are; and a connection that grows old ends after its watches were told.
 
 mod activity;
+mod fair_queue;
 mod frames;
 mod io;
-mod turns;
 
 use std::{
     convert::Infallible,
@@ -31,9 +31,9 @@ use tower::{Service, ServiceExt as _};
 
 use self::{
     activity::{Activity, Idle, Open},
+    fair_queue::FairQueue,
     frames::Allowance,
     io::Io,
-    turns::Turns,
 };
 use super::door::Door;
 use crate::{
@@ -61,7 +61,7 @@ pub(super) struct Connections {
     connections: ByAddress,
     requests: ByAddress,
     /// What connections may cost and the turns of their requests, by address; remembered for a while after an address's last connection.
-    addresses: Cache<IpAddr, (Allowance, Turns)>,
+    addresses: Cache<IpAddr, (Allowance, FairQueue)>,
 }
 
 /// Whose request it is, and on what it came: in the extensions of every request to a public port.
@@ -139,7 +139,7 @@ tokio::task_local! {
 
 /// Runs the streams of one HTTP/2 connection in its address's turns, each so that it can be cut off.
 #[derive(Clone, Debug)]
-struct Streams(Arc<Activity>, Turns);
+struct Streams(Arc<Activity>, FairQueue);
 
 impl<F> Executor<F> for Streams
 where
@@ -171,17 +171,18 @@ impl Connections {
 
     /// What a connection that begins from `peer` may cost, its beginning paid, and the turns of its requests. A proxy's connections are
     /// of many clients: each has an allowance and turns of its own.
-    async fn address(&self, peer: IpAddr) -> (Allowance, Turns) {
+    async fn address(&self, peer: IpAddr) -> (Allowance, FairQueue) {
         let rate = self.door.frame_rate;
-        let (allowance, turns) = match self.door.trusted_hops {
-            0 => self.addresses.get_with(peer, async { (Allowance::of_address(rate), Turns::new()) }).await,
-            _ => (Allowance::of_proxy(rate), Turns::new()),
+        let (allowance, fair) = match self.door.trusted_hops {
+            0 => self.addresses.get_with(peer, async { (Allowance::of_address(rate), FairQueue::new()) }).await,
+            _ => (Allowance::of_proxy(rate), FairQueue::new()),
         };
         allowance.connected();
-        (allowance, turns)
+        (allowance, fair)
     }
 
-    /// Serves a connection from `peer`, which `tasks` counts, in its address's turns, if there is a place for it; it begins to end with `end`.
+    /// Serves a connection from `peer`, which `tasks` counts, in turn with others of its address, if there is a place for it. It begins
+    /// to end with `end`.
     pub(super) fn spawn<S>(
         self: &Arc<Self>,
         stream: TcpStream,
@@ -197,9 +198,9 @@ impl Connections {
         let Ok(place) = self.connections.try_take(peer) else { return };
         let (this, ending, served) = (self.clone(), end.child_token(), tasks.clone());
         tasks.spawn(async move {
-            let (allowance, turns) = this.address(peer).await;
-            let streams = turns.clone();
-            turns.spawn(served.track_future(async move {
+            let (allowance, fair) = this.address(peer).await;
+            let streams = fair.clone();
+            fair.spawn(served.track_future(async move {
                 metrics::CONNECTIONS.get().increment(1);
                 let reason = this.serve(stream, peer, (allowance, streams), service, ending).await;
                 metrics::CONNECTIONS.get().decrement(1);
@@ -214,7 +215,7 @@ impl Connections {
         self: Arc<Self>,
         stream: TcpStream,
         peer: IpAddr,
-        (allowance, turns): (Allowance, Turns),
+        (allowance, fair): (Allowance, FairQueue),
         service: S,
         ending: CancellationToken,
     ) -> &'static str
@@ -247,7 +248,7 @@ impl Connections {
         };
         let stalled = CancellationToken::new();
         let io = TokioIo::new(Io::new(stream, activity.clone(), allowance, door.write_timeout, stalled.clone()));
-        let builder = builder(door, Streams(activity.clone(), turns));
+        let builder = builder(door, Streams(activity.clone(), fair));
         let mut running = pin!(builder.serve_connection(io, answer));
         let mut idle = pin!(activity.idle(door.handshake_timeout, door.idle_timeout));
         let mut age = pin!(sleep(jittered(door.max_age)));

@@ -1,4 +1,4 @@
-//! Turns of one address: however many of its connections and requests can go on, a few of them do before others' come to run.
+//! FairQueue of one address: however many of its connections and requests can go on, a few of them do before others' come to run.
 //!
 //! A runtime has one queue for all that can run. A client that opens thousands of streams at once would fill it, and whoever else
 //! calls would wait behind all of these at each step of a call.
@@ -31,7 +31,7 @@ const WOKEN: u8 = 3;
 
 /// The turns of one address; clones are the same ones.
 #[derive(Clone, Debug)]
-pub(super) struct Turns(Arc<Queue>);
+pub(super) struct FairQueue(Arc<Queue>);
 
 #[derive(Debug)]
 struct Queue {
@@ -49,18 +49,18 @@ struct State {
 /// One request on its way, or a connection.
 struct Task {
     queue: Arc<Queue>,
-    stage: AtomicU8,
+    phase: AtomicU8,
     /// Nothing while it takes a step, and when it has ended.
     future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
 }
 
 impl std::fmt::Debug for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Task").field("stage", &self.stage).finish_non_exhaustive()
+        f.debug_struct("Task").field("phase", &self.phase).finish_non_exhaustive()
     }
 }
 
-impl Turns {
+impl FairQueue {
     /// The turns of an address, which are taken in the runtime of the caller.
     pub(super) fn new() -> Self {
         let runtime = Handle::current();
@@ -70,8 +70,8 @@ impl Turns {
 
     /// Runs a request or a connection to its end, in turns.
     pub(super) fn spawn(&self, request: impl Future<Output = ()> + Send + 'static) {
-        let (queue, stage) = (Arc::clone(&self.0), AtomicU8::new(READY));
-        let task = Arc::new(Task { queue, stage, future: Mutex::new(Some(Box::pin(request))) });
+        let (queue, phase) = (Arc::clone(&self.0), AtomicU8::new(READY));
+        let task = Arc::new(Task { queue, phase, future: Mutex::new(Some(Box::pin(request))) });
         self.0.push(task);
     }
 }
@@ -116,7 +116,7 @@ impl Task {
     }
 
     fn step(self: Arc<Self>) {
-        self.stage.store(RUNNING, Ordering::Release);
+        self.phase.store(RUNNING, Ordering::Release);
         let Some(mut future) = self.lock().take() else { return };
         let waker = Waker::from(Arc::clone(&self));
         let poll = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
@@ -126,8 +126,8 @@ impl Task {
             return;
         }
         *self.lock() = Some(future);
-        if self.stage.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            self.stage.store(READY, Ordering::Release);
+        if self.phase.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            self.phase.store(READY, Ordering::Release);
             let queue = Arc::clone(&self.queue);
             queue.push(self);
         }
@@ -136,12 +136,12 @@ impl Task {
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
-        let woken = |stage| match stage {
+        let woken = |phase| match phase {
             IDLE => Some(READY),
             RUNNING => Some(WOKEN),
             _ => None,
         };
-        if self.stage.fetch_update(Ordering::AcqRel, Ordering::Acquire, woken) == Ok(IDLE) {
+        if self.phase.fetch_update(Ordering::AcqRel, Ordering::Acquire, woken) == Ok(IDLE) {
             let queue = Arc::clone(&self.queue);
             queue.push(self);
         }
@@ -160,10 +160,10 @@ mod tests {
     #[tokio::test]
     async fn a_thousand_requests_of_one_address_let_others_run_after_a_few_steps() {
         let steps = Arc::new(AtomicUsize::new(0));
-        let turns = Turns::new();
+        let fair = FairQueue::new();
         for _ in 0..1_000 {
             let steps = Arc::clone(&steps);
-            turns.spawn(async move {
+            fair.spawn(async move {
                 for _ in 0..10 {
                     steps.fetch_add(1, Ordering::Relaxed);
                     // To be woken at once is to be able to go on.
@@ -180,27 +180,27 @@ mod tests {
                 }
             });
         }
-        let mut turns_of_others = 0;
+        let mut others_steps = 0;
         while steps.load(Ordering::Relaxed) < 10_000 {
             let before = steps.load(Ordering::Relaxed);
             yield_now().await;
             let between = steps.load(Ordering::Relaxed) - before;
             // This runtime has one thread, so there is one runner.
             assert!(between <= 2, "{between} steps before another's");
-            turns_of_others += 1;
+            others_steps += 1;
         }
-        assert!(turns_of_others >= 10_000 / 2, "{turns_of_others}");
+        assert!(others_steps >= 10_000 / 2, "{others_steps}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn every_request_ends_whoever_wakes_it_and_one_that_panics_ends_alone() {
-        let (turns, done) = (Turns::new(), Arc::new(Semaphore::new(0)));
-        let bells: Vec<Arc<Notify>> = (0..200).map(|_| Arc::default()).collect();
-        for (number, bell) in bells.iter().cloned().enumerate() {
+        let (fair, done) = (FairQueue::new(), Arc::new(Semaphore::new(0)));
+        let signals: Vec<Arc<Notify>> = (0..200).map(|_| Arc::default()).collect();
+        for (number, signal) in signals.iter().cloned().enumerate() {
             let done = Arc::clone(&done);
-            turns.spawn(async move {
+            fair.spawn(async move {
                 for _ in 0..50 {
-                    bell.notified().await;
+                    signal.notified().await;
                 }
                 assert!(number % 10 != 0, "this one panics");
                 done.add_permits(1);
@@ -210,7 +210,7 @@ mod tests {
         // A thread that is none of the runtime's, as a timer's or a resolver's may be.
         let ringing = std::thread::spawn(move || {
             while rung.available_permits() < 180 {
-                bells.iter().for_each(|bell| bell.notify_one());
+                signals.iter().for_each(|signal| signal.notify_one());
             }
         });
         let all = tokio::time::timeout(Duration::from_secs(60), done.acquire_many(180)).await;
@@ -221,16 +221,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_request_holds_is_dropped_with_it() {
-        let (turns, held) = (Turns::new(), Arc::new(()));
+        let (fair, held) = (FairQueue::new(), Arc::new(()));
         for panics in [false, true] {
             let held = Arc::clone(&held);
-            turns.spawn(async move {
+            fair.spawn(async move {
                 let _held = held;
                 yield_now().await;
                 assert!(!panics, "this one panics");
             });
         }
-        while turns.0.lock().runners > 0 {
+        while fair.0.lock().runners > 0 {
             yield_now().await;
         }
         assert_eq!(Arc::strong_count(&held), 1);
