@@ -1,4 +1,4 @@
-//! FairQueue of one address: however many of its connections and requests can go on, a few of them do before others' come to run.
+//! The fair queue of one address: however many of its connections and requests can go on, a few of them do before others come to run.
 //!
 //! A runtime has one queue for all that can run. A client that opens thousands of streams at once would fill it, and whoever else
 //! calls would wait behind all of these at each step of a call.
@@ -29,7 +29,7 @@ const RUNNING: u8 = 2;
 /// Takes a step, and was woken meanwhile.
 const WOKEN: u8 = 3;
 
-/// The turns of one address; clones are the same ones.
+/// The queue of one address; clones are the same one.
 #[derive(Clone, Debug)]
 pub(super) struct FairQueue(Arc<Queue>);
 
