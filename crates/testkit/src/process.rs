@@ -93,9 +93,10 @@ impl Process {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// Asks the group to end, without waiting for it. It is asked once: a second signal would cut short what it still does.
+    /// Asks the group to end, without waiting for it.
     pub fn ask_to_end(&self) {
-        if self.ended().is_none() && !self.asked.swap(true, Ordering::Relaxed) {
+        if self.ended().is_none() {
+            self.asked.store(true, Ordering::Relaxed);
             self.signal_group(Signal::CONT);
             match self.ending {
                 // PostgreSQL's children are groups of their own, and its postmaster tells them.
@@ -114,7 +115,10 @@ impl Process {
     /// Ends the group in an orderly way and waits; what still runs at `deadline` is killed. Blocks the thread.
     pub fn end_by(&self, deadline: Instant) {
         self.resume();
-        self.ask_to_end();
+        // A second signal would cut short what it still does.
+        if !self.asked.load(Ordering::Relaxed) {
+            self.ask_to_end();
+        }
         if !self.wait_until(deadline) {
             self.kill();
         }

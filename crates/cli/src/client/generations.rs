@@ -216,9 +216,9 @@ pub(crate) fn step(generation: &Generation) -> String {
     if show::is_terminal(generation.state) {
         return String::new();
     }
-    let stage = generation.progress.as_ref().map(|progress| progress.stage.as_str()).unwrap_or_default();
+    let doing = generation.progress.as_ref().map(|progress| progress.stage.as_str()).unwrap_or_default();
     let waits = wait_reason(generation).map(|reason| format!("waits: {reason}"));
-    [stage, waits.as_deref().unwrap_or_default()]
+    [doing, waits.as_deref().unwrap_or_default()]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()

@@ -137,7 +137,7 @@ async fn ctrl_c_leaves_the_generation_at_work_and_says_how_to_go_on() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn webhooks_are_set_up_tried_and_looked_into_by_commands() -> Result<()> {
+async fn webhooks_are_set_up_tested_and_listed_by_commands() -> Result<()> {
     let cluster = Cluster::start(Options::default()).await?;
     let client = cluster.client(0).await?;
     let state = std::env::temp_dir();
