@@ -243,20 +243,7 @@ mod tests {
     use super::*;
 
     fn span(trace: &str) -> Span {
-        Span {
-            trace: trace.to_owned(),
-            id: String::new(),
-            parent: None,
-            links: Vec::new(),
-            service: String::new(),
-            name: String::new(),
-            kind: Kind::Internal,
-            start: 0,
-            end: 0,
-            attributes: BTreeMap::new(),
-            error: None,
-            events: Vec::new(),
-        }
+        Span { trace: trace.to_owned(), ..Span::default() }
     }
 
     #[test]

@@ -116,25 +116,10 @@ fn is_progress_report(span: &Span) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn span(id: &str, parent: Option<&str>) -> Span {
-        Span {
-            trace: String::new(),
-            id: id.to_owned(),
-            parent: parent.map(str::to_owned),
-            links: Vec::new(),
-            service: String::new(),
-            name: String::new(),
-            kind: spans::Kind::Internal,
-            start: 0,
-            end: 0,
-            attributes: BTreeMap::new(),
-            error: None,
-            events: Vec::new(),
-        }
+        Span { id: id.to_owned(), parent: parent.map(str::to_owned), ..Span::default() }
     }
 
     /// A generation that was begun under an earlier `up`: its gateway's spans went with that.
