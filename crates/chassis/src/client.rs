@@ -4,8 +4,9 @@
 //! Invariant: a channel never fails but by a gRPC status; a peer that cannot be reached is `UNAVAILABLE` and an expired
 //! deadline is `DEADLINE_EXCEEDED`.
 
+mod connection;
+mod lazy;
 mod spread;
-mod unread;
 
 use std::{
     convert::Infallible,
@@ -20,14 +21,22 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, Uri};
-use tonic::{Code, Status, body::Body, transport};
-use tower::{Service, ServiceExt as _};
+use http::{
+    Request, Response, Uri,
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use tokio::time::timeout;
+use tonic::{Code, body::Body};
+use tower::Service;
 use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
 
-use self::spread::{Resolve, Spread};
-use self::unread::Unread;
+use self::{
+    connection::{Broken, Connection},
+    lazy::Lazy,
+    spread::{Resolve, Spread},
+};
 use crate::{
     identity::{self, By, Shown},
     keyring::InternalKeys,
@@ -57,12 +66,11 @@ const REMEMBERED_RESETS: usize = 10_000;
 #[derive(Clone, Debug)]
 pub struct Channel {
     name: &'static str,
-    address: Arc<str>,
-    port: u16,
+    authority: Authority,
     /// To all addresses of the service's name; none where it is called by its address.
     spread: Option<Arc<Spread>>,
     /// These connect at their first call, and again whenever they are lost.
-    lazy: Arc<[transport::Channel]>,
+    lazy: Arc<[Lazy]>,
     next: Arc<AtomicUsize>,
     /// Who we say that we are.
     shown: Option<Arc<Shown>>,
@@ -72,43 +80,26 @@ pub struct Channel {
 /// many to each of the name's addresses: one that is new there gets its share of the calls within seconds. Needs a tokio runtime.
 #[must_use]
 pub fn connect(name: &'static str, uri: &Uri) -> Channel {
-    let host = uri.host().unwrap_or_default();
-    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    let resolve = (!is_address).then(|| spread::by_system(host, uri.port_u16().unwrap_or(80)));
-    connect_by(name, uri, resolve)
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let (is_address, resolve) = (host.parse::<IpAddr>().is_ok(), spread::by_system(host, port(uri)));
+    connect_by(name, uri, Arc::clone(&resolve), (!is_address).then_some(resolve))
 }
 
-fn connect_by(name: &'static str, uri: &Uri, resolve: Option<Resolve>) -> Channel {
-    let endpoint = endpoint(uri);
-    // Until the name's first address answers, and whenever none does, one connection is tried for each call.
-    let lazy = if resolve.is_some() { 1 } else { CONNECTIONS };
+fn connect_by(name: &'static str, uri: &Uri, one: Resolve, all: Option<Resolve>) -> Channel {
+    // Until the name's first address answers, and whenever none does, one connection is tried for all calls.
+    let lazy = if all.is_some() { 1 } else { CONNECTIONS };
     Channel {
         name,
-        address: uri.host().unwrap_or_default().into(),
-        port: uri.port_u16().unwrap_or(80),
-        lazy: (0..lazy).map(|_| endpoint.connect_lazy()).collect(),
-        spread: resolve.map(|resolve| Spread::begin(name, endpoint, CONNECTIONS, resolve)),
+        authority: uri.authority().cloned().unwrap_or_else(|| Authority::from_static("localhost")),
+        lazy: (0..lazy).map(|_| Lazy::new(Arc::clone(&one))).collect(),
+        spread: all.map(|resolve| Spread::begin(name, CONNECTIONS, resolve)),
         next: Arc::default(),
         shown: None,
     }
 }
 
-/// How connections between our processes are.
-fn endpoint(uri: &Uri) -> transport::Endpoint {
-    transport::Endpoint::from(uri.clone())
-        .connect_timeout(Duration::from_secs(1))
-        .tcp_keepalive(Some(Duration::from_secs(30)))
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(3))
-        .keep_alive_while_idle(true)
-        // A connection is shared by everybody's calls, so nothing that one of them does may end it or take its room: each has
-        // a window of its own and the connection none, a reply's headers have room for what servers send, and replies that
-        // arrive after their call was cancelled are nobody's fault.
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_max_header_list_size(MAX_HEADERS)
-        .http2_max_concurrent_reset_streams(REMEMBERED_RESETS)
-        .http2_max_local_error_reset_streams(None)
+fn port(uri: &Uri) -> u16 {
+    uri.port_u16().unwrap_or(80)
 }
 
 impl Channel {
@@ -126,23 +117,40 @@ impl Channel {
         Self { shown: Some(Arc::new(Shown::new(keys, By::Key { id, scopes }))), ..self }
     }
 
-    fn pick(&self) -> transport::Channel {
+    async fn pick(&self) -> Result<Connection, Broken> {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
-        let spread = self.spread.as_ref().and_then(|spread| spread.pick(next));
-        spread.unwrap_or_else(|| self.lazy[next % self.lazy.len()].clone())
+        match self.spread.as_ref().and_then(|spread| spread.pick(next)) {
+            Some(connection) => Ok(connection),
+            None => self.lazy[next % self.lazy.len()].get().await,
+        }
     }
 
-    /// Sends a request, and sends it again on another connection when the first one had said goodbye before anything of it was sent.
-    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, transport::Error> {
-        let (head, body) = request.into_parts();
-        let unread = Unread::new(body);
-        for _ in 1..ATTEMPTS {
-            match self.pick().oneshot(Request::from_parts(head.clone(), Body::new(unread.lend()))).await {
-                Err(error) if was_not_sent(&error) && unread.is_whole() => {}
-                outcome => return outcome,
+    /// Sends a request, and sends it again over another connection when the first one had said goodbye before anything of it was sent.
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Broken> {
+        let (head, mut body) = request.into_parts();
+        let mut attempts = 1;
+        loop {
+            match self.pick().await?.send(self.head(&head), body).await {
+                Ok(response) => return Ok(response),
+                Err((_, Some(unsent))) if attempts < ATTEMPTS => body = unsent,
+                Err((error, _)) => return Err(error),
             }
+            attempts += 1;
         }
-        self.pick().oneshot(Request::from_parts(head, Body::new(unread.lend()))).await
+    }
+
+    /// What is sent before the body.
+    fn head(&self, head: &Parts) -> Request<()> {
+        let mut to = http::uri::Parts::default();
+        to.scheme = Some(Scheme::HTTP);
+        to.authority = Some(self.authority.clone());
+        to.path_and_query = head.uri.path_and_query().cloned().or(Some(PathAndQuery::from_static("/")));
+        let mut request = Request::new(());
+        *request.method_mut() = head.method.clone();
+        // All three parts are there.
+        *request.uri_mut() = Uri::from_parts(to).unwrap_or_default();
+        *request.headers_mut() = head.headers.clone();
+        request
     }
 
     fn span(&self, path: &str) -> Span {
@@ -156,8 +164,8 @@ impl Channel {
             { attributes::RPC_METHOD } = method,
             { attributes::RPC_RESPONSE_STATUS_CODE } = Empty,
             { attributes::SERVICE_PEER_NAME } = self.name,
-            { attributes::SERVER_ADDRESS } = &*self.address,
-            { attributes::SERVER_PORT } = self.port,
+            { attributes::SERVER_ADDRESS } = self.authority.host(),
+            { attributes::SERVER_PORT } = self.authority.port_u16().unwrap_or(80),
         )
     }
 }
@@ -187,7 +195,12 @@ impl Service<Request<Body>> for Channel {
                 call.finish(Code::DeadlineExceeded);
                 return Ok(rpc::refuse(Failure::deadline()));
             }
-            match channel.send(request).await {
+            let sent = channel.send(request);
+            let sent = match left {
+                Some(left) => timeout(left, sent).await.unwrap_or(Err(Broken::Late)),
+                None => sent.await,
+            };
+            match sent {
                 Ok(response) => Ok(call.watch(response, None)),
                 Err(error) => {
                     let failure = broken(name, error);
@@ -213,26 +226,11 @@ fn shrink<B>(request: &mut Request<B>) -> Option<Duration> {
     Some(left)
 }
 
-/// Whether hyper gave the request up unsent: the connection takes no more, since its other side has said goodbye.
-fn was_not_sent(error: &transport::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// What a transport error means to the caller.
-fn broken(name: &'static str, error: transport::Error) -> Failure {
-    let status = Status::from_error(Box::new(error));
-    match status.code() {
-        // The transport gives a request up when its `grpc-timeout` has passed, and calls that CANCELLED.
-        Code::Cancelled | Code::DeadlineExceeded => Failure::deadline(),
-        _ => Failure::unavailable("DEPENDENCY_DOWN", format!("{name} does not answer, try again shortly"))
-            .because(status),
+/// What a broken call means to the caller.
+fn broken(name: &'static str, error: Broken) -> Failure {
+    match error {
+        Broken::Late => Failure::deadline(),
+        _ => Failure::unavailable("DEPENDENCY_DOWN", format!("{name} does not answer, try again shortly")).because(error),
     }
 }
 

@@ -3,19 +3,15 @@
 //! Invariants: a call goes out on a connection that is open while there is one; an address that the name has lost gets no new call, and
 //! what is under way there ends in peace; nothing here waits in the path of a call.
 
-mod dialer;
-
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::Notify;
-use tonic::transport::{Channel, Endpoint};
 
-use self::dialer::{Dialer, End};
+use super::connection::Connection;
 use crate::metrics;
 
 /// How often the name is asked for its addresses, give or take a fifth, so that callers do not ask in step. While an address cannot be
@@ -36,15 +32,6 @@ pub(super) fn by_system(host: &str, port: u16) -> Resolve {
     })
 }
 
-/// One connection.
-#[derive(Clone, Debug)]
-struct Connection {
-    address: SocketAddr,
-    channel: Channel,
-    /// Whether calls may still be sent on it.
-    open: Arc<AtomicBool>,
-}
-
 /// The open connections of one caller to one service.
 #[derive(Debug)]
 pub(super) struct Spread {
@@ -59,45 +46,39 @@ pub(super) struct Spread {
 impl Spread {
     /// Keeps `min_connections` connections open in all, and at least one to each address that `resolve` answers, until what is returned is
     /// dropped. Needs a tokio runtime.
-    pub(super) fn begin(name: &'static str, endpoint: Endpoint, min_connections: usize, resolve: Resolve) -> Arc<Self> {
-        Self::begin_at_pace(name, endpoint, min_connections, resolve, RESOLVE_EVERY)
+    pub(super) fn begin(name: &'static str, min_connections: usize, resolve: Resolve) -> Arc<Self> {
+        Self::begin_at_pace(name, min_connections, resolve, RESOLVE_EVERY)
     }
 
     fn begin_at_pace(
         name: &'static str,
-        endpoint: Endpoint,
         min_connections: usize,
         resolve: Resolve,
         every: Duration,
     ) -> Arc<Self> {
         let spread = Arc::new(Self { name, connections: ArcSwap::default(), lost: Arc::default() });
-        tokio::spawn(renew(Arc::downgrade(&spread), endpoint, min_connections, resolve, every));
+        tokio::spawn(renew(Arc::downgrade(&spread), min_connections, resolve, every));
         spread
     }
 
     /// The connection for the call with this number, if one is open.
-    pub(super) fn pick(&self, number: usize) -> Option<Channel> {
+    pub(super) fn pick(&self, number: usize) -> Option<Connection> {
         let connections = self.connections.load();
         let count = connections.len();
-        (0..count)
-            .map(|further| &connections[(number.wrapping_add(further)) % count])
-            .find(|connection| connection.open.load(Ordering::Relaxed))
-            .map(|connection| connection.channel.clone())
-    }
-
-    /// Addresses that have an open connection, without `but`.
-    fn other_addresses(&self, but: SocketAddr) -> Vec<SocketAddr> {
-        let connections = self.connections.load();
-        let open = connections.iter().filter(|one| one.open.load(Ordering::Relaxed) && one.address != but);
-        let mut addresses: Vec<_> = open.map(|one| one.address).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses
+        for further in 0..count {
+            let connection = &connections[number.wrapping_add(further) % count];
+            if connection.is_open() {
+                return Some(connection.clone());
+            }
+            // Its other side has said goodbye; it may go on for as long as watches do.
+            self.lost.notify_one();
+        }
+        None
     }
 }
 
 /// Asks for the addresses and opens what is missing, again and again, while somebody holds `spread`.
-async fn renew(spread: Weak<Spread>, endpoint: Endpoint, min_connections: usize, resolve: Resolve, every: Duration) {
+async fn renew(spread: Weak<Spread>, min_connections: usize, resolve: Resolve, every: Duration) {
     let mut addresses = Vec::new();
     loop {
         match resolve().await {
@@ -107,7 +88,7 @@ async fn renew(spread: Weak<Spread>, endpoint: Endpoint, min_connections: usize,
             Err(error) => tracing::debug!(%error, "a service's name is not resolved"),
         }
         let Some(held) = spread.upgrade() else { return };
-        let whole = open_missing(&held, &endpoint, min_connections, &addresses).await;
+        let whole = open_missing(&held, min_connections, &addresses).await;
         let wait = if whole { every } else { every / 5 };
         // A loss is what ends the wait early; the name is asked again then, since a service that goes leaves its name first.
         let _ = tokio::time::timeout(wait.mul_f64(0.8 + 0.4 * fastrand::f64()), held.lost.notified()).await;
@@ -125,7 +106,6 @@ fn distinct(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 /// Keeps what is open to `addresses` and opens what is missing; answers whether nothing is missing now.
 async fn open_missing(
     spread: &Arc<Spread>,
-    endpoint: &Endpoint,
     min_connections: usize,
     addresses: &[SocketAddr],
 ) -> bool {
@@ -134,7 +114,7 @@ async fn open_missing(
     {
         let connections = spread.connections.load();
         for address in addresses {
-            let of_one = connections.iter().filter(|one| one.address == *address && one.open.load(Ordering::Relaxed));
+            let of_one = connections.iter().filter(|one| one.address() == *address && one.is_open());
             of_addresses.push(of_one.take(each).cloned().collect());
         }
     }
@@ -142,7 +122,7 @@ async fn open_missing(
     spread.connections.store(Arc::new(interleaved(&of_addresses, each)));
     let dialled = join_all(addresses.iter().zip(&mut of_addresses).map(async |(address, of_one)| {
         while of_one.len() < each {
-            match open(spread, endpoint, *address).await {
+            match open(spread, *address).await {
                 Some(connection) => of_one.push(connection),
                 None => return false,
             }
@@ -161,18 +141,9 @@ fn interleaved(of_addresses: &[Vec<Connection>], each: usize) -> Vec<Connection>
     (0..each).flat_map(|turn| of_addresses.iter().filter_map(move |of_one| of_one.get(turn).cloned())).collect()
 }
 
-async fn open(spread: &Arc<Spread>, endpoint: &Endpoint, address: SocketAddr) -> Option<Connection> {
-    let open = Arc::new(AtomicBool::new(true));
-    let weak = Arc::downgrade(spread);
-    let others = move || weak.upgrade().map(|spread| spread.other_addresses(address)).unwrap_or_default();
-    let dialer = Dialer::new(address, End::new(open.clone(), spread.lost.clone()), others);
-    match endpoint.connect_with_connector(dialer).await {
-        Ok(channel) => Some(Connection { address, channel, open }),
-        Err(error) => {
-            tracing::debug!(%address, error = &error as &dyn std::error::Error, "an address of a service does not answer");
-            None
-        }
-    }
+async fn open(spread: &Spread, address: SocketAddr) -> Option<Connection> {
+    let opened = Connection::open(address, Arc::clone(&spread.lost)).await;
+    opened.inspect_err(|error| tracing::debug!(%address, %error, "an address of a service does not answer")).ok()
 }
 
 #[cfg(test)]

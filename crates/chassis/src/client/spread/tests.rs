@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use axum::Router;
@@ -77,8 +77,8 @@ impl Name {
             Box::pin(async move { Ok(found) })
         });
         let uri = "http://replicas.test:1".parse().unwrap();
-        let mut channel = crate::client::connect_by("replicas", &uri, None);
-        channel.spread = Some(Spread::begin_at_pace("replicas", crate::client::endpoint(&uri), 4, resolve, EVERY));
+        let mut channel = crate::client::connect_by("replicas", &uri, by_system("replicas.test", 1), None);
+        channel.spread = Some(Spread::begin_at_pace("replicas", 4, resolve, EVERY));
         channel
     }
 }
@@ -177,7 +177,7 @@ async fn no_call_fails_while_one_address_after_the_other_is_renewed() {
     assert_eq!(failed.load(Ordering::Relaxed), 0);
 }
 
-/// A watch keeps its connection alive beyond the goodbye, and the next call there makes tonic connect anew.
+/// A watch keeps its connection alive beyond the goodbye.
 #[tokio::test]
 async fn a_call_on_a_connection_that_said_goodbye_goes_to_another_address() {
     let (first, second, channel) = two().await;

@@ -8,11 +8,11 @@
 
 use std::{
     collections::VecDeque,
-    future::Future,
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -43,7 +43,10 @@ struct Queue {
 #[derive(Debug, Default)]
 struct State {
     ready: VecDeque<Arc<Task>>,
+    /// How many were begun. They last as long as the queue, since each step would otherwise begin one.
     runners: usize,
+    /// Those that have nothing to run, by their number.
+    idle: Vec<(usize, Waker)>,
 }
 
 /// One request on its way, or a connection.
@@ -85,26 +88,46 @@ impl Queue {
     fn push(self: &Arc<Self>, task: Arc<Task>) {
         let mut state = self.lock();
         state.ready.push_back(task);
-        if state.runners < self.max_runners {
+        if let Some((_, idle)) = state.idle.pop() {
+            drop(state);
+            idle.wake();
+        } else if state.runners < self.max_runners {
+            let number = state.runners;
             state.runners += 1;
             drop(state);
-            self.runtime.spawn(Arc::clone(self).run());
+            self.runtime.spawn(run(Arc::downgrade(self), number));
         }
     }
 
-    /// The next that can go on. Without one the runner that asks is none any more, which whoever pushes sees under the same lock.
-    fn next(&self) -> Option<Arc<Task>> {
+    /// The next that can go on. Without one the runner of this number is idle, which whoever pushes sees under the same lock.
+    fn poll_next(&self, number: usize, context: &mut Context<'_>) -> Poll<Arc<Task>> {
         let mut state = self.lock();
+        state.idle.retain(|(idle, _)| *idle != number);
         let next = state.ready.pop_front();
         if next.is_none() {
-            state.runners -= 1;
+            state.idle.push((number, context.waker().clone()));
         }
-        next
+        next.map_or(Poll::Pending, Poll::Ready)
     }
+}
 
-    async fn run(self: Arc<Self>) {
-        while let Some(task) = self.next() {
-            task.step();
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Nothing else would ever wake them, and a runtime keeps a task until it has ended.
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.idle.drain(..).for_each(|(_, idle)| idle.wake());
+    }
+}
+
+/// Runs what is ready, one step at a time, until the queue is gone.
+async fn run(queue: Weak<Queue>, number: usize) {
+    let mut next = |context: &mut Context<'_>| match queue.upgrade() {
+        Some(queue) => queue.poll_next(number, context).map(Some),
+        None => Poll::Ready(None),
+    };
+    while let Some(task) = poll_fn(&mut next).await {
+        task.step();
+        if queue.upgrade().is_some_and(|queue| !queue.lock().ready.is_empty()) {
             yield_now().await;
         }
     }
@@ -230,9 +253,23 @@ mod tests {
                 assert!(!panics, "this one panics");
             });
         }
-        while fair.0.lock().runners > 0 {
+        while Arc::strong_count(&held) > 1 {
             yield_now().await;
         }
-        assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[tokio::test]
+    async fn runners_end_with_their_queue() {
+        let alive = || Handle::current().metrics().num_alive_tasks();
+        let (before, fair) = (alive(), FairQueue::new());
+        for _ in 0..10 {
+            fair.spawn(yield_now());
+            yield_now().await;
+        }
+        assert_eq!(alive() - before, 1, "one runs all of them");
+        drop(fair);
+        while alive() > before {
+            yield_now().await;
+        }
     }
 }

@@ -1,0 +1,255 @@
+//! One HTTP/2 connection to another process.
+//!
+//! It goes through `h2` itself and not through a client on top of that: there a call passes through a queue and two tasks of others on its
+//! way out and back, which costs more than all that the gateway itself does for it (`docs/performance.md`).
+//!
+//! Invariants: what could not be sent whole was not begun, and can be sent over another connection; who drops a call or its
+//! answer resets its stream and nothing else; and a connection whose other side answers no PING has ended.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::future::poll_fn;
+use h2::{
+    Ping, PingPong, Reason, RecvStream, SendStream,
+    client::{Builder, SendRequest},
+};
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::{
+    net::TcpStream,
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Status, body::Body};
+
+use super::{CONNECTION_WINDOW, MAX_HEADERS, REMEMBERED_RESETS, STREAM_WINDOW};
+
+/// How long an address has to take a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the other side is asked whether it is there, and how long it has to say so.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// The largest piece of an answer: with HTTP/2's own 16 KiB a dashboard comes in two.
+const MAX_FRAME: u32 = 64 << 10;
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// There is no connection.
+    #[error("no connection: {0}")]
+    Connect(Arc<io::Error>),
+    /// The connection or the call's stream ended.
+    #[error("the connection or its stream ended: {0}")]
+    Ended(Arc<h2::Error>),
+    /// Its time was over.
+    #[error("no answer in time")]
+    Late,
+}
+
+/// An open connection; clones are the same one. It ends when none is left and its last stream is over.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    address: SocketAddr,
+    requests: SendRequest<Bytes>,
+}
+
+impl Connection {
+    /// Connects to `address`; `lost` is notified when the connection has ended.
+    pub(super) async fn open(address: SocketAddr, lost: Arc<Notify>) -> io::Result<Self> {
+        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+        let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        stream.set_nodelay(true)?;
+        let handshake = builder().handshake(stream).await.map_err(io::Error::other)?;
+        let (requests, mut connection): (SendRequest<Bytes>, h2::client::Connection<TcpStream, Bytes>) = handshake;
+        let pings = connection.ping_pong();
+        tokio::spawn(async move {
+            let silent = async {
+                match pings {
+                    Some(pings) => until_silent(pings).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%address, %error, "a connection to a service broke");
+                },
+                // Its streams are told that it has ended.
+                () = silent => tracing::debug!(%address, "a service is silent"),
+            }
+            lost.notify_one();
+        });
+        Ok(Self { address, requests })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether calls may still be sent on it: it has not ended, and its other side has not said goodbye.
+    pub(super) fn is_open(&self) -> bool {
+        self.ready().is_some()
+    }
+
+    fn ready(&self) -> Option<SendRequest<Bytes>> {
+        let mut requests = self.requests.clone();
+        // It only waits for requests that were sent by the same clone.
+        let ready = requests.poll_ready(&mut Context::from_waker(Waker::noop()));
+        matches!(ready, Poll::Ready(Ok(()))).then_some(requests)
+    }
+
+    /// Sends a request, and gives the beginning of its answer. An error comes with the body if nothing of the request was sent.
+    pub(super) async fn send(&self, head: Request<()>, body: Body) -> Result<Response<Body>, (Broken, Option<Body>)> {
+        let is_empty = body.is_end_stream();
+        let mut requests = self.requests.clone();
+        let (mut response, stream) = match requests.send_request(head, is_empty) {
+            Ok(begun) => begun,
+            Err(error) => return Err((Broken::Ended(Arc::new(error)), Some(body))),
+        };
+        drop(requests);
+        let mut rest = None;
+        if !is_empty {
+            let mut sending = Sending { body, stream };
+            // Almost always all of it is there, and no task is needed.
+            let sent = poll_fn(|context| Poll::Ready(sending.poll(context).is_ready())).await;
+            rest = (!sent).then(|| AbortOnDropHandle::new(tokio::spawn(sending)));
+        }
+        let answer = poll_fn(|context| Pin::new(&mut response).poll(context)).await;
+        let answer = answer.map_err(|error| (Broken::Ended(Arc::new(error)), None))?;
+        Ok(answer.map(|stream| Body::new(Answer { stream, has_data: true, _rest: rest })))
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        // A connection is shared by everybody's calls, so nothing that one of them does may end it or take its room: each has
+        // a window of its own and the connection none, an answer's headers have room for what servers send, and answers that
+        // arrive after their call was cancelled are nobody's fault.
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_header_list_size(MAX_HEADERS)
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .max_local_error_reset_streams(None);
+    builder
+}
+
+/// Ends when the other side has not answered in time.
+async fn until_silent(mut pings: PingPong) {
+    loop {
+        sleep(PING_EVERY).await;
+        if !matches!(timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+/// A request's body on its way.
+struct Sending {
+    body: Body,
+    stream: SendStream<Bytes>,
+}
+
+impl Future for Sending {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Self::poll(&mut self, context)
+    }
+}
+
+impl Sending {
+    /// Sends what there is and the stream has room for; ready when nothing more is to be sent.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Self { body, stream } = self;
+        loop {
+            // Not more than fits is asked of the body, whatever its next piece is.
+            stream.reserve_capacity(1);
+            while stream.capacity() == 0 {
+                match ready!(stream.poll_capacity(context)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Poll::Ready(()),
+                }
+            }
+            if stream.poll_reset(context).is_ready() {
+                return Poll::Ready(());
+            }
+            // What fails here is known from the answer as well, whose stream is the same.
+            let _ended = match ready!(Pin::new(&mut *body).poll_frame(context)) {
+                None => stream.send_data(Bytes::new(), true),
+                Some(Err(_)) => {
+                    stream.send_reset(Reason::CANCEL);
+                    return Poll::Ready(());
+                }
+                Some(Ok(frame)) => match frame.into_data().map_err(Frame::into_trailers) {
+                    Ok(data) => {
+                        let is_last = body.is_end_stream();
+                        match stream.send_data(data, is_last) {
+                            Ok(()) if !is_last => continue,
+                            ended => ended,
+                        }
+                    }
+                    Err(Ok(trailers)) => stream.send_trailers(trailers),
+                    Err(Err(_)) => continue,
+                },
+            };
+            return Poll::Ready(());
+        }
+    }
+}
+
+/// An answer's body as it comes.
+struct Answer {
+    stream: RecvStream,
+    has_data: bool,
+    /// What is left of the request's body is sent for as long as somebody reads the answer.
+    _rest: Option<AbortOnDropHandle<()>>,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if this.has_data {
+            match ready!(this.stream.poll_data(context)) {
+                Some(Ok(data)) => {
+                    // It only fails for more than has come.
+                    let _ = this.stream.flow_control().release_capacity(data.len());
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(end(error)),
+                None => this.has_data = false,
+            }
+        }
+        match ready!(this.stream.poll_trailers(context)) {
+            Ok(trailers) => Poll::Ready(trailers.map(|trailers: HeaderMap| Ok(Frame::trailers(trailers)))),
+            Err(error) => Poll::Ready(end(error)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+/// What the end of a stream by `error` is to its reader. A server that wants nothing more of the request says so by a reset without an
+/// error.
+fn end(error: h2::Error) -> Option<Result<Frame<Bytes>, Status>> {
+    (error.reason() != Some(Reason::NO_ERROR)).then(|| Err(Status::from_error(Box::new(error))))
+}
