@@ -230,7 +230,9 @@ fn shrink<B>(request: &mut Request<B>) -> Option<Duration> {
 fn broken(name: &'static str, error: Broken) -> Failure {
     match error {
         Broken::Late => Failure::deadline(),
-        _ => Failure::unavailable("DEPENDENCY_DOWN", format!("{name} does not answer, try again shortly")).because(error),
+        _ => {
+            Failure::unavailable("DEPENDENCY_DOWN", format!("{name} does not answer, try again shortly")).because(error)
+        }
     }
 }
 

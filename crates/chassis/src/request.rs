@@ -13,4 +13,4 @@ pub mod staleness;
 pub mod token;
 
 pub(crate) use scope::{Scope, Staleness, Tokens};
-pub use scope::{carry, count_queries, count_query, queries, spawn};
+pub use scope::{carry, count_queries, count_query, in_current_trace, queries, spawn};

@@ -99,7 +99,8 @@ impl Call {
     pub(crate) fn begin(side: Side, method: Arc<str>, span: Span, scope: Scope) -> Self {
         // Only a server's answers say it.
         let is_server = side != Side::Client;
-        let trace = is_server.then(|| telemetry::trace_id_of(&span).and_then(unlike_others)).flatten();
+        let id = || scope.run_sync(|| telemetry::trace_id_of(&span));
+        let trace = is_server.then(id).flatten().and_then(unlike_others);
         Self { side, method, span, trace, scope, began: Instant::now(), finished: false, held: None }
     }
 
@@ -110,8 +111,13 @@ impl Call {
 
     /// Ends the call before it has begun, and gives the answer.
     pub(crate) fn refuse(self, failure: Failure) -> http::Response<Body> {
-        let response = self.span.in_scope(|| refuse(failure));
+        let response = self.within(|| refuse(failure));
         self.watch(response, None)
+    }
+
+    /// Runs something as a part of the call.
+    fn within<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.scope.run_sync(|| self.span.in_scope(f))
     }
 
     pub(crate) fn finish(&mut self, code: Code) {
@@ -168,7 +174,7 @@ impl Call {
             if let Some(bare) = bare {
                 let of_code = if code == Code::Unimplemented { "METHOD_UNKNOWN" } else { name(code) };
                 let reason = reason.unwrap_or_else(|| of_code.to_owned());
-                let trace = self.span.in_scope(status::trace_metadata);
+                let trace = self.within(status::trace_metadata);
                 let details = ErrorDetails::with_error_info(reason, status::DOMAIN, trace);
                 // It cannot be too long: its parts came out of headers, and were cut.
                 let _ = Status::with_error_details(code, bare.message(), details).add_header(headers);
@@ -219,7 +225,7 @@ impl Watched {
         self.inner = Body::empty();
         let code = failure.code();
         let mut trailers = HeaderMap::new();
-        let written = self.call.span.in_scope(|| Status::from(failure)).add_header(&mut trailers);
+        let written = self.call.within(|| Status::from(failure)).add_header(&mut trailers);
         self.call.complete(&mut trailers);
         self.call.finish(code);
         Poll::Ready(Some(written.map(|()| Frame::trailers(trailers))))

@@ -42,7 +42,7 @@ use methods::{Access, Methods};
 use probes::Probes;
 
 pub use crate::admission::{Admission, ByAddress, Full, Place, Share, Shares, Slot};
-pub use connection::Client;
+pub use connection::{Client, Stream};
 pub use door::Door;
 pub use layer::Rpc;
 pub use methods::Timeouts;

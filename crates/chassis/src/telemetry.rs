@@ -8,6 +8,7 @@ mod logs;
 pub mod metric;
 pub(crate) mod rows;
 mod scrape;
+pub(crate) mod unrecorded;
 
 use std::{
     collections::HashMap,
@@ -20,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context, KeyValue,
     propagation::{Extractor, TextMapPropagator as _},
-    trace::{TraceContextExt as _, TracerProvider as _},
+    trace::{SpanContext, TraceContextExt as _, TracerProvider as _},
 };
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::{
@@ -38,6 +39,7 @@ use tracing_subscriber::{
 };
 
 use crate::settings::{self, Source};
+use unrecorded::Sampling;
 
 pub use scrape::{on_scrape, page};
 
@@ -144,6 +146,7 @@ impl Telemetry {
     #[must_use]
     pub fn start(service: &'static str, settings: &Settings) -> Self {
         scrape::install();
+        unrecorded::start(settings.endpoint.as_ref().map(|_| settings.sample));
         let provider = provider(service, settings);
         // What is logged and what is traced are two things: a quiet log must not cut traces to pieces. The crates that
         // carry spans out must not make spans of it. Dynamic, so that it is asked each time: a library that only asks whether
@@ -151,6 +154,7 @@ impl Telemetry {
         let traced = tracing_subscriber::filter::dynamic_filter_fn(|meta, _| {
             let root = meta.target().split("::").next().unwrap_or_default();
             *meta.level() <= tracing::Level::INFO
+                && !(meta.is_span() && unrecorded::is_current())
                 && !["h2", "hyper", "tonic", "tower", "opentelemetry", "sqlx"].contains(&root)
         })
         // Or else every detail that the libraries could log would be asked about as well.
@@ -223,10 +227,9 @@ fn provider(service: &'static str, settings: &Settings) -> SdkTracerProvider {
             .ok()
     });
     match exporter {
-        Some(exporter) => builder
-            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample))))
-            .with_span_processor(batches(exporter))
-            .build(),
+        Some(exporter) => {
+            builder.with_sampler(Sampling::part(settings.sample)).with_span_processor(batches(exporter)).build()
+        }
         // Ids without recording: spans cost next to nothing and logs still have their trace.
         None => builder.with_sampler(Sampler::AlwaysOff).build(),
     }
@@ -245,11 +248,16 @@ pub fn traceparent() -> Option<String> {
     traceparent_of(&Span::current())
 }
 
-/// The W3C `traceparent` of `span`.
+/// The W3C `traceparent` of `span`, or of the current call if that has none.
 pub(crate) fn traceparent_of(span: &Span) -> Option<String> {
-    let mut carrier = HashMap::new();
-    TraceContextPropagator::new().inject_context(&span.context(), &mut carrier);
-    carrier.remove(TRACEPARENT)
+    let ids = ids_of(span)?;
+    Some(format!("00-{}-{}-{:02x}", ids.trace_id(), ids.span_id(), u8::from(ids.is_sampled())))
+}
+
+/// The ids of `span`, or of the current call if that has none.
+fn ids_of(span: &Span) -> Option<SpanContext> {
+    let ids = (!span.is_none()).then(|| span.context().span().span_context().clone());
+    ids.filter(SpanContext::is_valid).or_else(unrecorded::current)
 }
 
 /// The current trace's id, 32 hex digits; `None` when there is no span or no telemetry.
@@ -258,12 +266,9 @@ pub fn trace_id() -> Option<String> {
     trace_id_of(&Span::current())
 }
 
-/// The id of the trace that `span` belongs to.
+/// The id of the trace that `span`, or the current call, belongs to.
 pub(crate) fn trace_id_of(span: &Span) -> Option<String> {
-    let context = span.context();
-    let span = context.span();
-    let ids = span.span_context();
-    ids.is_valid().then(|| ids.trace_id().to_string())
+    ids_of(span).map(|ids| ids.trace_id().to_string())
 }
 
 /// Makes `span` a child of `traceparent`. Call it before the span is entered, instrumented or cloned into a child: a
@@ -295,14 +300,9 @@ pub fn follow(span: &Span, headers: &HeaderMap, trusted: bool) {
     }
 }
 
-/// Writes the context of `span` into the headers of an outgoing request, in place of whatever they said.
+/// Writes the context of `span`, or of the current call, into the headers of an outgoing request, in place of whatever they said.
 pub(crate) fn inject(span: &Span, headers: &mut HeaderMap) {
-    let context = span.context();
-    let span = context.span();
-    let ids = span.span_context();
-    if !ids.is_valid() {
-        return;
-    }
+    let Some(ids) = ids_of(span) else { return };
     // By hand, since this is part of every call, and the propagator makes four strings of it.
     let mut text = [0; TRACEPARENT_BYTES];
     let flags = u8::from(ids.is_sampled());

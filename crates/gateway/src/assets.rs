@@ -158,8 +158,8 @@ impl Assets {
             let range = (status == StatusCode::PARTIAL_CONTENT).then(|| part.clone());
             let chunks = self.store.stream(name, range).await?;
             let length = part.end - part.start;
-            let client = request.extensions().get::<Client>().map(|client| client.cut().clone());
-            Body::new(Sending::new(chunks, length, place, self.timeout, client.unwrap_or_default()))
+            let stream = request.extensions().get::<Client>().map(|client| client.stream().clone());
+            Body::new(Sending::new(chunks, length, place, self.timeout, stream.unwrap_or_default()))
         };
         let mut response = success(status, name, etag, body);
         set(&mut response, CONTENT_LENGTH, &(part.end - part.start).to_string());

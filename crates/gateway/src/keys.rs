@@ -17,13 +17,17 @@ use std::{
 };
 
 use cache::Cache;
-use chassis::{client::Channel, request::deadline, server::ByAddress, status::Failure};
+use chassis::{
+    client::Channel,
+    request::{deadline, in_current_trace},
+    server::ByAddress,
+    status::Failure,
+};
 use http::HeaderMap;
 use proto::accounts::v1::{AuthenticateApiKeyRequest, account_service_client::AccountServiceClient};
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
-use tracing::Instrument as _;
 
 use self::known::{Hash, KnownKeys};
 use crate::error::{Error, Refusal};
@@ -119,6 +123,10 @@ impl Keys {
     }
 
     async fn find_by(&self, hash: Hash, address: IpAddr) -> Result<Arc<Key>, Error> {
+        if let Some(key) = self.known.fresh(&hash).await {
+            metrics::KEY_LOOKUPS.with(["memory"]).increment(1);
+            return Ok(key);
+        }
         if self.known.is_unknown(&hash).await {
             metrics::KEY_LOOKUPS.with(["unknown"]).increment(1);
             return Err(Error::KeyRefused(Refusal::Unknown));
@@ -127,9 +135,9 @@ impl Keys {
         let key = self.known.get_or_look_up(hash, async {
             asked = true;
             let (keys, until) = (self.clone(), Instant::now() + LOOKUP_TIMEOUT);
-            let lookup = deadline::within(until, async move { keys.look_up(hash, address).await }).in_current_span();
+            let lookup = deadline::within(until, async move { keys.look_up(hash, address).await });
             // A task outside of this call's request, so that its deadline does not become that of all who wait.
-            tokio::spawn(lookup).await.unwrap_or_else(|error| Err(Failure::internal(error).into()))
+            tokio::spawn(in_current_trace(lookup)).await.unwrap_or_else(|error| Err(Failure::internal(error).into()))
         });
         let key = key.await;
         metrics::KEY_LOOKUPS.with([if asked { "dashboard" } else { "memory" }]).increment(1);

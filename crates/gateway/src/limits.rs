@@ -11,6 +11,7 @@ mod settings;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use chassis::drain::Drain;
 use moka::future::Cache;
 use proto::{Class, Method};
@@ -46,6 +47,16 @@ pub(crate) struct Admitted {
     pub(crate) places: Places,
     /// What its caller is told.
     pub(crate) report: Report,
+}
+
+/// The use of one account or key, with the bounds of the newest answer about it.
+type Shared = Arc<ArcSwap<Usage>>;
+
+/// The use of a key and of its account.
+#[derive(Clone, Debug)]
+pub(crate) struct Owners {
+    // The key comes first: what it sends above its own limit takes nothing from the account's other keys.
+    both: [(Owner, Shared); 2],
 }
 
 /// The use of one account or key.
@@ -117,8 +128,8 @@ impl Usage {
 pub(crate) struct Limits {
     settings: Settings,
     gateways: Gateways,
-    accounts: Cache<Uuid, Arc<Usage>>,
-    keys: Cache<String, Arc<Usage>>,
+    accounts: Cache<Uuid, Shared>,
+    keys: Cache<String, Shared>,
     /// Where gateways tell each other that they are there.
     heartbeats: Option<(async_nats::Client, String)>,
 }
@@ -149,9 +160,19 @@ impl Limits {
 
     /// Counts a call of `key`, and refuses it if it is one too many.
     pub(crate) async fn admit(&self, key: &Key, method: &Method) -> Result<Admitted, Exceeded> {
+        let owners = match key.owners().get() {
+            Some(owners) => owners,
+            None => {
+                let owners = self.owners(key).await;
+                key.owners().get_or_init(|| owners)
+            }
+        };
+        self.take(owners, method)
+    }
+
+    fn take(&self, owners: &Owners, method: &Method) -> Result<Admitted, Exceeded> {
         let gateways = self.gateways.count();
-        // The key comes first: what it sends above its own limit takes nothing from the account's other keys.
-        let owners = [(Owner::Key, self.key(key).await), (Owner::Account, self.account(key).await)];
+        let owners = owners.both.each_ref().map(|(owner, usage)| (*owner, usage.load()));
         let class = match method.class {
             Class::People => Limit::People,
             Class::Polls => Limit::Polls,
@@ -196,9 +217,10 @@ impl Limits {
     /// What the account and the key of a call may ask for, and what is left of it here.
     pub(crate) async fn uses(&self, key: &Key) -> Uses {
         let gateways = self.gateways.count();
-        let owners = [(Owner::Account, self.account(key).await), (Owner::Key, self.key(key).await)];
+        let owners = self.owners(key).await;
         let mut uses = Uses { gateways: gateways.get(), ..Uses::default() };
-        for (owner, usage) in &owners {
+        for (owner, usage) in owners.both.iter().rev() {
+            let usage = usage.load();
             for limit in [Limit::People, Limit::Polls, Limit::Background, Limit::EndpointTests] {
                 let Some(bucket) = usage.bucket(limit) else { continue };
                 let Rate { per_second, burst } = bucket.rate();
@@ -213,33 +235,35 @@ impl Limits {
         uses
     }
 
-    async fn account(&self, key: &Key) -> Arc<Usage> {
+    async fn owners(&self, key: &Key) -> Owners {
+        Owners { both: [(Owner::Key, self.key(key).await), (Owner::Account, self.account(key).await)] }
+    }
+
+    async fn account(&self, key: &Key) -> Shared {
         let OwnLimits { limits, version } = key.own_limits();
         let bounds = self.settings.account.with(limits);
-        let usage = self.accounts.get_with(key.account(), async { Arc::new(Usage::new(bounds, version)) }).await;
-        if !usage.is_before(&bounds, version) {
-            return usage;
-        }
-        let usage = Arc::new(usage.rebound(bounds, version));
-        self.accounts.insert(key.account(), Arc::clone(&usage)).await;
+        let usage = self.accounts.get_with(key.account(), async { shared(bounds, version) }).await;
+        rebind(&usage, bounds, version);
         usage
     }
 
-    async fn key(&self, key: &Key) -> Arc<Usage> {
+    async fn key(&self, key: &Key) -> Shared {
         let OwnLimits { limits, version } = key.own_limits();
         let bounds = self.settings.account.with(limits).percent(self.settings.key_percent);
-        let usage = match self.keys.get(key.name()).await {
-            Some(usage) => usage,
-            None => {
-                let new = async { Arc::new(Usage::new(bounds, version)) };
-                self.keys.get_with(key.name().to_owned(), new).await
-            }
-        };
-        if !usage.is_before(&bounds, version) {
-            return usage;
-        }
-        let usage = Arc::new(usage.rebound(bounds, version));
-        self.keys.insert(key.name().to_owned(), Arc::clone(&usage)).await;
+        let usage = self.keys.get_with_by_ref(key.name(), async { shared(bounds, version) }).await;
+        rebind(&usage, bounds, version);
         usage
     }
+}
+
+fn shared(bounds: Bounds, version: i64) -> Shared {
+    Arc::new(ArcSwap::from_pointee(Usage::new(bounds, version)))
+}
+
+/// Sets these bounds, unless newer ones are set.
+fn rebind(usage: &ArcSwap<Usage>, bounds: Bounds, version: i64) {
+    usage.rcu(|usage| match usage.is_before(&bounds, version) {
+        true => Arc::new(usage.rebound(bounds, version)),
+        false => Arc::clone(usage),
+    });
 }

@@ -50,12 +50,7 @@ impl Spread {
         Self::begin_at_pace(name, min_connections, resolve, RESOLVE_EVERY)
     }
 
-    fn begin_at_pace(
-        name: &'static str,
-        min_connections: usize,
-        resolve: Resolve,
-        every: Duration,
-    ) -> Arc<Self> {
+    fn begin_at_pace(name: &'static str, min_connections: usize, resolve: Resolve, every: Duration) -> Arc<Self> {
         let spread = Arc::new(Self { name, connections: ArcSwap::default(), lost: Arc::default() });
         tokio::spawn(renew(Arc::downgrade(&spread), min_connections, resolve, every));
         spread
@@ -104,11 +99,7 @@ fn distinct(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Keeps what is open to `addresses` and opens what is missing; answers whether nothing is missing now.
-async fn open_missing(
-    spread: &Arc<Spread>,
-    min_connections: usize,
-    addresses: &[SocketAddr],
-) -> bool {
+async fn open_missing(spread: &Arc<Spread>, min_connections: usize, addresses: &[SocketAddr]) -> bool {
     let each = min_connections.div_ceil(addresses.len().max(1));
     let mut of_addresses: Vec<Vec<Connection>> = Vec::with_capacity(addresses.len());
     {

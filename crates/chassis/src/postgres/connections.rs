@@ -36,8 +36,9 @@ const MAX_AGE: Duration = Duration::from_mins(30);
 /// How long to wait before a server that is not there, or not ready, is asked again: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(300));
 /// Ends whatever a connection was in the middle of. Where that was nothing there is a transaction to end all the same, since PostgreSQL
-/// warns of one that is not there; where it was a transaction that has failed, `begin` fails too, and the connection goes.
-const REST: &str = "begin; rollback";
+/// warns of one that is not there; of one that is there already it would warn too, and is told not to until the end of it. Where it
+/// was a transaction that has failed, this fails too, and the connection goes.
+const REST: &str = "set client_min_messages = error; begin; rollback";
 /// How often idle connections are looked through, if no setting asks for more.
 const TEND: Duration = Duration::from_secs(5);
 

@@ -17,6 +17,8 @@ use bytes::Bytes;
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::Instrument as _;
 
+use crate::telemetry::unrecorded::Unrecorded;
+
 tokio::task_local! {
     static CURRENT: Scope;
 }
@@ -30,6 +32,8 @@ pub(crate) struct Scope {
     pub(crate) tokens: Option<Arc<Tokens>>,
     /// `None` for a call whose answer must be fresh.
     pub(crate) staleness: Option<Arc<Staleness>>,
+    /// The trace of a call that is not recorded; a recorded one's is that of its span.
+    pub(crate) unrecorded: Option<Unrecorded>,
 }
 
 /// The read-your-writes tokens of one call; see [`super::token`].
@@ -80,6 +84,12 @@ where
 /// Wraps `future` so that wherever it is polled it has the span and the request that are current now.
 pub fn carry<F: Future>(future: F) -> impl Future<Output = F::Output> {
     Scope::current().run(future.in_current_span())
+}
+
+/// Wraps `future` so that wherever it is polled it belongs to the caller's trace, and to nothing else of its request.
+pub fn in_current_trace<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let unrecorded = Scope::with(|scope| scope.unrecorded.clone()).flatten();
+    Scope { unrecorded, ..Scope::default() }.run(future.in_current_span())
 }
 
 /// Counts one database round trip to the current request; does nothing outside one.

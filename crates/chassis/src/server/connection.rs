@@ -11,12 +11,18 @@ mod io;
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     net::{IpAddr, Ipv4Addr},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
     time::Duration,
 };
 
+use futures::task::AtomicWaker;
 use http::{Extensions, HeaderValue, Request, Response, StatusCode, Version, header::CONTENT_TYPE};
 use hyper::{body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{
@@ -68,10 +74,16 @@ pub(super) struct Connections {
 #[derive(Clone, Debug)]
 pub struct Client {
     address: IpAddr,
+    connection: Arc<Connection>,
+    stream: Stream,
+}
+
+/// What all requests of one connection share.
+#[derive(Debug)]
+struct Connection {
     trusted_to_trace: bool,
     long_streams: Admission,
     ending: CancellationToken,
-    stream: Stream,
     allowance: Allowance,
 }
 
@@ -86,50 +98,70 @@ impl Client {
     /// of HTTP/2 cost nothing as they come, since uploads by who has a key come so. No answer gives it back.
     pub fn pay_for_body(extensions: &Extensions, version: Version, bytes: usize) {
         if let Some(client) = extensions.get::<Self>().filter(|_| version == Version::HTTP_2) {
-            client.allowance.pay_for_body(bytes);
+            client.connection.allowance.pay_for_body(bytes);
         }
     }
 
     /// Whether the trace context of a request with these extensions is the parent of what is done for it.
     #[must_use]
     pub fn is_trusted_to_trace(extensions: &Extensions) -> bool {
-        extensions.get().is_some_and(|client: &Self| client.trusted_to_trace)
+        extensions.get().is_some_and(|client: &Self| client.connection.trusted_to_trace)
     }
 
     /// Takes one of the connection's places for streams that last as long as both sides want, if there is one.
     #[must_use]
     pub fn take_long_stream(&self) -> Option<Slot> {
-        self.long_streams.try_take()
+        self.connection.long_streams.try_take()
     }
 
     /// Cancelled when the connection takes no more requests: long streams end then, so that their client comes back over another.
     #[must_use]
     pub fn ending(&self) -> &CancellationToken {
-        &self.ending
+        &self.connection.ending
     }
 
-    /// Cancelling it cuts off at once what is sent in answer to this request.
+    /// On what it came.
     #[must_use]
-    pub fn cut(&self) -> &CancellationToken {
-        &self.stream.cut
+    pub fn stream(&self) -> &Stream {
+        &self.stream
     }
 }
 
-/// One HTTP/2 stream, or an HTTP/1 connection, on which there is one request at a time.
+/// One HTTP/2 stream, or an HTTP/1 connection, on which there is one request at a time; clones are the same one.
 #[derive(Clone, Debug, Default)]
-struct Stream {
-    cut: CancellationToken,
-    held: Arc<std::sync::Mutex<Option<Held>>>,
+pub struct Stream(Arc<StreamState>);
+
+#[derive(Debug, Default)]
+struct StreamState {
+    is_cut: AtomicBool,
+    /// Whoever runs the stream.
+    runner: AtomicWaker,
+    held: Mutex<Option<Held>>,
 }
 
 /// What a request takes up: its address's place, and for HTTP/1 that its connection is busy.
 type Held = (Place, Option<Open>);
 
 impl Stream {
+    /// Cuts off at once what is sent over it.
+    pub fn cut(&self) {
+        self.0.is_cut.store(true, Ordering::Release);
+        self.0.runner.wake();
+    }
+
+    /// Ends when it is cut off. One task alone may wait for it.
+    async fn is_cut(&self) {
+        poll_fn(|context| {
+            self.0.runner.register(context.waker());
+            if self.0.is_cut.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
     /// Keeps what a request takes up until its stream ends, or until the next request of the connection.
     fn hold(&self, place: Place, open: Option<Open>) {
         // Each change of it is whole, so a panic elsewhere leaves it usable.
-        *self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((place, open));
+        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner) = Some((place, open));
     }
 }
 
@@ -147,13 +179,14 @@ where
 {
     fn execute(&self, future: F) {
         let (open, stream) = (self.0.open(), Stream::default());
-        let cut = stream.cut.clone();
+        let running = stream.clone();
         self.1.spawn(STREAM.scope(stream, async move {
             let _open = open;
             tokio::select! {
-                () = future => {}
+                biased;
                 // Whatever is left of the stream is dropped, and its peer gets a reset.
-                () = cut.cancelled() => {}
+                () = running.is_cut() => {}
+                () = future => {}
             }
         }));
     }
@@ -229,14 +262,13 @@ impl Connections {
         }
         let door = &self.door;
         let (activity, whole) = (Arc::new(Activity::new()), Stream::default());
-        let client = Client {
-            address: peer,
+        let shared = Connection {
             trusted_to_trace: door.trust_traceparent,
             long_streams: Admission::new(door.max_streams as usize / 4),
             ending: ending.clone(),
-            stream: whole.clone(),
             allowance: allowance.clone(),
         };
+        let client = Client { address: peer, connection: Arc::new(shared), stream: whole.clone() };
         let answer = {
             let (this, activity) = (self.clone(), activity.clone());
             service_fn(move |request: Request<Incoming>| {
@@ -265,7 +297,7 @@ impl Connections {
                     }
                     return if stalled.is_cancelled() { "stalled" } else { reason };
                 }
-                () = whole.cut.cancelled() => return "stalled",
+                () = whole.is_cut() => return "stalled",
                 () = ending.cancelled(), if !asked => {
                     asked = true;
                     if !bounded {

@@ -31,7 +31,10 @@ use crate::{
     request::{Scope, Staleness, Tokens, caller::Verified, deadline},
     rpc::{self, Call, Panicked, Side},
     status::Failure,
-    telemetry::{self, attributes},
+    telemetry::{
+        attributes,
+        unrecorded::{self, Traced},
+    },
 };
 
 /// What all calls of one server share.
@@ -93,10 +96,18 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
         let method = self.policy.methods.at(path);
-        let (timeouts, span) = (method.timeouts, span(path, &method.name));
+        let timeouts = method.timeouts;
         let is_probe = probes::is_probe(path);
         let max_message = if is_probe { Some(messages::MAX_PROBE) } else { method.max_message };
-        telemetry::follow(&span, request.headers(), self.policy.trusts_trace());
+        // Probes come every few seconds and belong to no request.
+        let traced = match is_probe {
+            true => Traced::In(Span::none()),
+            false => unrecorded::begin(request.headers(), self.policy.trusts_trace(), || span(path, &method.name)),
+        };
+        let (span, unrecorded) = match traced {
+            Traced::In(span) => (span, None),
+            Traced::Not(unrecorded) => (Span::none(), Some(unrecorded)),
+        };
         let name = method.name.clone();
         let at = expiry(request.headers_mut(), timeouts);
         let verified = match &self.policy.guard {
@@ -111,7 +122,8 @@ where
         let tokens = on_behalf.then(|| Tokens::of(request.headers()));
         let asked = Staleness::of(request.headers());
         let staleness = asked.as_ref().ok().cloned().flatten();
-        let scope = Scope { deadline: at, tokens: tokens.clone(), staleness: staleness.clone(), ..Scope::default() };
+        let queries = Arc::default();
+        let scope = Scope { deadline: at, tokens: tokens.clone(), staleness: staleness.clone(), unrecorded, queries };
         let side = Side::Server { endless: timeouts.is_endless() };
         let mut call = Call::begin(side, name, span.clone(), scope.clone());
 
@@ -195,10 +207,6 @@ fn expiry(headers: &mut HeaderMap, timeouts: Timeouts) -> Option<Instant> {
 }
 
 fn span(path: &str, name: &str) -> Span {
-    if probes::is_probe(path) {
-        // Probes come every few seconds and belong to no request.
-        return Span::none();
-    }
     // A method that does not exist here has one name for all, but whoever looks at a span should see what was asked for.
     let original = (name == methods::UNKNOWN).then(|| path.trim_start_matches('/'));
     tracing::info_span!(

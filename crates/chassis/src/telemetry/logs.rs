@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use tracing::{
     Dispatch, Event, Level, Metadata, Subscriber, dispatcher,
     field::{Field, Visit},
+    subscriber::Interest,
 };
 use tracing_subscriber::{
     Layer, Registry,
@@ -25,7 +26,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::rows;
+use super::{rows, unrecorded};
 
 /// Writes events as JSON objects, one a line, to standard error. Spans are nothing to it: what they say is traced, and writing each of
 /// their fields down for lines that do not come cost every call several microseconds.
@@ -51,9 +52,14 @@ impl Lines {
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
-    // Spans, and events that go into them, are the tracer's to choose.
+    // Asked each time, since it is not the place alone that decides.
+    fn register_callsite(&self, meta: &'static Metadata<'static>) -> Interest {
+        if *meta.level() <= Level::INFO || self.wants(meta) { Interest::sometimes() } else { Interest::never() }
+    }
+
+    // Spans, and events that go into them, are the tracer's to choose; but a call that is not recorded begins none.
     fn enabled(&self, meta: &Metadata<'_>, _: layer::Context<'_, S>) -> bool {
-        *meta.level() <= Level::INFO || self.wants(meta)
+        (*meta.level() <= Level::INFO || self.wants(meta)) && !(meta.is_span() && unrecorded::is_current())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -121,7 +127,7 @@ where
     }
 }
 
-/// The ids of the innermost entered span that is traced.
+/// The ids of the innermost entered span that is traced, or of the current call.
 fn current() -> Option<SpanContext> {
     dispatcher::get_default(|dispatch| {
         let current = dispatch.current_span();
@@ -130,6 +136,7 @@ fn current() -> Option<SpanContext> {
         let registry = dispatch.downcast_ref::<Registry>()?;
         registry.span(current.id()?)?.scope().find_map(|span| ids(&span.id(), dispatch))
     })
+    .or_else(unrecorded::current)
 }
 
 fn ids(span: &tracing::span::Id, dispatch: &Dispatch) -> Option<SpanContext> {

@@ -30,8 +30,15 @@ async fn add(connection: &mut PgConnection, number: i32) -> Result<(), Error> {
     Ok(())
 }
 
-#[tokio::test]
-async fn work_that_is_dropped_anywhere_leaves_nothing_to_whoever_comes_next() {
+#[test]
+fn work_that_is_dropped_anywhere_leaves_nothing_to_whoever_comes_next() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let lines = testkit::logged(|| runtime.block_on(drop_work_and_see_what_is_left()));
+    let warned: Vec<_> = lines.iter().filter(|line| line.to_string().contains("transaction in progress")).collect();
+    assert!(warned.is_empty(), "PostgreSQL warns of what is done on purpose: {warned:?}");
+}
+
+async fn drop_work_and_see_what_is_left() {
     let database = Database::fresh().await.unwrap();
     let mut beside = <PgConnection as sqlx::Connection>::connect(&database.url()).await.unwrap();
     sqlx::raw_sql("create table numbers (number integer not null)").execute(&mut beside).await.unwrap();

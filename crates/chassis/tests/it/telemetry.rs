@@ -7,6 +7,7 @@ use chassis::status::Failure;
 use chassis::{
     client,
     postgres::{self, Pool, PoolSettings, statement},
+    request,
     server::{Server, Timeouts},
     settings::Source,
     telemetry::{self, Telemetry},
@@ -277,4 +278,66 @@ async fn spans_arrive_as_one_tree_when_the_process_ends() {
     let related = spans.all().into_iter().find(|span| span.name == "related").unwrap();
     assert_eq!(related.links, [(trace.to_owned(), caller.to_owned())]);
     assert_ne!(related.trace, trace);
+}
+
+/// Calls that come with no trace, with one that is not recorded, and with one that is; each makes a call of its own.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by another test in a process of its own"]
+async fn answers_traced_and_untraced_calls() {
+    let telemetry = Telemetry::start("test", &telemetry::Settings::read(&Source::process()).unwrap());
+    let inner = serve(Server::new("test", &free()), |_| async { ok() }).await;
+    let channel = client::connect("test", &format!("http://{}", inner.addr).parse().unwrap());
+    let outer = serve(Server::new("test", &free()), move |_| {
+        let channel = channel.clone();
+        async move {
+            let request = Request::post("/test.Test/Inner").header("content-type", "application/grpc");
+            let answer = channel.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            tracing::warn!(inner = answer.headers()["x-trace-id"].to_str().unwrap(), "answered");
+            let later = request::in_current_trace(async { telemetry::trace_id() });
+            assert_eq!(tokio::spawn(later).await.unwrap(), telemetry::trace_id());
+            ok()
+        }
+    })
+    .await;
+    for parent in [None, Some(PARENT), Some(&PARENT.replace("-01", "-00").replace("0af7", "0af8"))] {
+        let headers: Vec<_> = parent.map(|parent| ("traceparent", parent)).into_iter().collect();
+        let (headers, _) = wire::call(outer.addr, "/test.Test/Outer", &headers).await;
+        tracing::warn!(outer = headers["x-trace-id"].to_str().unwrap(), "called");
+    }
+    telemetry.shutdown();
+}
+
+/// The names of the spans that are recorded of these calls with the part `sample`, and the lines that the process wrote.
+async fn recorded(sample: &'static str) -> (Vec<testkit::Span>, Vec<serde_json::Value>) {
+    let spans = Spans::collect().await.unwrap();
+    let endpoint = spans.endpoint();
+    let written = tokio::task::spawn_blocking(move || {
+        let settings = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_TRACES_SAMPLER_ARG", sample),
+            ("RUSHES_LOG_FORMAT", "json"),
+        ];
+        run("telemetry::answers_traced_and_untraced_calls", &settings)
+    });
+    let written = written.await.unwrap();
+    let lines = written.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    (spans.all(), lines)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_recorded_as_its_caller_says_else_as_its_part_and_has_its_trace_in_any_case() {
+    for (sample, traces) in [("0", 1), ("1", 2)] {
+        let (spans, lines) = recorded(sample).await;
+        // Each recorded call has a span at the server, one at the client that it is, and one at the server that it calls.
+        assert_eq!(spans.len(), 3 * traces, "{sample}: {spans:?}");
+        assert!(spans.iter().any(|span| span.trace.starts_with("0af7")), "its caller records it");
+        assert!(!spans.iter().any(|span| span.trace.starts_with("0af8")), "its caller does not");
+        let said = |message: &str| lines.iter().filter(|line| line["message"] == message).collect::<Vec<_>>();
+        let (inner, outer) = (said("answered"), said("called"));
+        assert_eq!((inner.len(), outer.len()), (3, 3));
+        for (inner, outer) in inner.iter().zip(&outer) {
+            assert_eq!(inner["inner"], outer["outer"], "one trace over both hops");
+            assert_eq!(inner["trace_id"], outer["outer"], "and its lines have its id");
+        }
+    }
 }

@@ -11,11 +11,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use chassis::{blobs::Error, server::Place};
+use chassis::{
+    blobs::Error,
+    server::{self, Place},
+};
 use futures::{Stream, StreamExt as _, stream::BoxStream};
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::metrics;
 
@@ -39,18 +42,18 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// The `length` bytes of `chunks`. `cut` is cancelled when the client takes nothing for `timeout`, or has not taken all of it in
+    /// The `length` bytes of `chunks`. `on` is cut off when the client takes nothing for `timeout`, or has not taken all of it in
     /// that time and what a slow line needs.
     pub(super) fn new(
         chunks: impl Stream<Item = Result<Bytes, Error>> + Send + 'static,
         length: u64,
         place: Place,
         timeout: Duration,
-        cut: CancellationToken,
+        on: server::Stream,
     ) -> Self {
         let waiting = Waiting::default();
         let until = Instant::now() + timeout + Duration::from_secs(length / MIN_RATE);
-        let watchdog = tokio::spawn(watch(waiting.clone(), timeout, until, cut));
+        let watchdog = tokio::spawn(watch(waiting.clone(), timeout, until, on));
         Self {
             chunks: chunks.boxed(),
             missing: length,
@@ -81,13 +84,13 @@ impl Sending {
 }
 
 /// Cuts the answer off when its client takes too long.
-async fn watch(waiting: Waiting, timeout: Duration, until: Instant, cut: CancellationToken) {
+async fn watch(waiting: Waiting, timeout: Duration, until: Instant, on: server::Stream) {
     loop {
         let since = *waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if since.is_some_and(|since| since + timeout <= now) || until <= now {
             metrics::ASSETS_CUT_OFF.get().increment(1);
-            cut.cancel();
+            on.cut();
             return;
         }
         sleep_until(until.min(since.unwrap_or(now) + timeout)).await;

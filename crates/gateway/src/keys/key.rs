@@ -3,7 +3,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -13,7 +13,10 @@ use http::HeaderValue;
 use proto::{Scope, accounts::v1::ApiKey, limits::v1::Limits};
 use uuid::Uuid;
 
-use crate::error::{Error, Refusal};
+use crate::{
+    error::{Error, Refusal},
+    limits::Owners,
+};
 
 /// A key that dashboard knows.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct Key {
     is_suspended: bool,
     networks: Vec<Network>,
     own_limits: OwnLimits,
+    /// Looked up by the first call, for as long as this answer is acted on.
+    owners: OnceLock<Owners>,
     tokens: Mutex<Vec<Token>>,
 }
 
@@ -62,6 +67,7 @@ impl Key {
             id: id.0,
             name: key.name,
             account,
+            owners: OnceLock::new(),
             tokens: Mutex::default(),
             scopes: key.scopes,
             expire_time: key.expire_time.map(|time| {
@@ -106,6 +112,11 @@ impl Key {
     /// What operators have set for its account.
     pub(crate) fn own_limits(&self) -> OwnLimits {
         self.own_limits
+    }
+
+    /// Where what the key and its account use is kept for the calls of this key.
+    pub(crate) fn owners(&self) -> &OnceLock<Owners> {
+        &self.owners
     }
 
     /// Refuses a key that has ended, is bound to other networks than that of `address`, or whose account is suspended. The expiry is

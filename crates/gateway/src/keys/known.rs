@@ -50,6 +50,11 @@ impl KnownKeys {
         self.fresh.try_get_with(hash, look_up).await.map_err(|error| Error::clone(&error))
     }
 
+    /// The key with this hash, if there is a fresh answer.
+    pub(super) async fn fresh(&self, hash: &Hash) -> Option<Arc<Key>> {
+        self.fresh.get(hash).await
+    }
+
     /// Whether nobody had this key a moment ago.
     pub(super) async fn is_unknown(&self, hash: &Hash) -> bool {
         self.unknown.get(hash).await.is_some()
