@@ -17,9 +17,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::{
-    Attribute, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+    Attribute, GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    PutPayload,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
     client::ClientConfigKey,
     local::LocalFileSystem,
@@ -211,7 +212,10 @@ impl Store {
             got.map_err(|error| sort(name, error))
         };
         let got = measured("stream", work).await?;
-        Ok(got.into_stream().map(|piece| piece.map_err(Error::Storage)))
+        Ok(match got.payload {
+            GetResultPayload::File(file, _) => pieces::of_file(file, got.range).left_stream(),
+            GetResultPayload::Stream(pieces) => pieces.map_err(Error::Storage).right_stream(),
+        })
     }
 
     /// What is known of the object; `None` when there is none of this name.

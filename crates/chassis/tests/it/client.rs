@@ -52,6 +52,14 @@ async fn a_silent_peer_costs_no_more_than_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_silent_peer_ends_calls_that_have_no_deadline() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let channel = client::connect("silent", &format!("http://{}", silent.local_addr().unwrap()).parse().unwrap());
+    let trailers = tokio::time::timeout(Duration::from_secs(30), call(&channel)).await.expect("it ends");
+    assert_eq!(status(&trailers), (Code::Unavailable, "DEPENDENCY_DOWN".to_owned()));
+}
+
+#[tokio::test]
 async fn a_peer_that_comes_back_is_found_again() {
     let first = serve(Server::new("test", &free()), |_| async { ok() }).await;
     let uri = format!("http://{}", first.addr).parse().unwrap();
