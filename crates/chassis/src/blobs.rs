@@ -5,6 +5,7 @@
 //! there already, and no reader ever sees half of an object. What is removed was found to be nobody's by whoever removes it.
 
 mod check;
+mod file;
 mod listing;
 mod name;
 mod pieces;
@@ -212,10 +213,11 @@ impl Store {
             got.map_err(|error| sort(name, error))
         };
         let got = measured("stream", work).await?;
-        Ok(match got.payload {
-            GetResultPayload::File(file, _) => pieces::of_file(file, got.range).left_stream(),
-            GetResultPayload::Stream(pieces) => pieces.map_err(Error::Storage).right_stream(),
-        })
+        let pieces = match got.payload {
+            GetResultPayload::File(on_disk, _) => file::pieces(on_disk, got.range).left_stream(),
+            GetResultPayload::Stream(pieces) => pieces.right_stream(),
+        };
+        Ok(pieces.map_err(Error::Storage))
     }
 
     /// What is known of the object; `None` when there is none of this name.

@@ -32,6 +32,7 @@ use tower::Service;
 use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
 
+pub(crate) use self::connection::{CONNECTION_WINDOW, MAX_HEADERS, STREAM_WINDOW};
 use self::{
     connection::{Broken, Connection},
     lazy::Lazy,
@@ -51,16 +52,6 @@ const CONNECTIONS: usize = 4;
 
 /// How many connections are tried for a call that none of them sends: several may have said goodbye at once.
 const ATTEMPTS: usize = 4;
-
-/// How many bytes of one call wait unread between two of our processes, in either direction.
-pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
-/// How many bytes of all calls of a connection between two of our processes wait unread: as many as HTTP/2 knows, since those of
-/// calls that nobody reads would else keep those of all others from being sent.
-pub(crate) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-/// The most bytes of headers between two of our processes: what the public port takes, and what the gateway adds.
-pub(crate) const MAX_HEADERS: u32 = 64 << 10;
-/// How many cancelled calls a connection remembers, so that what still arrives of them is dropped without a word.
-const REMEMBERED_RESETS: usize = 10_000;
 
 /// A channel to one service; cheap to clone.
 #[derive(Clone, Debug)]
@@ -82,16 +73,16 @@ pub struct Channel {
 pub fn connect(name: &'static str, uri: &Uri) -> Channel {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let (is_address, resolve) = (host.parse::<IpAddr>().is_ok(), spread::by_system(host, port(uri)));
-    connect_by(name, uri, Arc::clone(&resolve), (!is_address).then_some(resolve))
+    connect_by(name, uri, &resolve, (!is_address).then(|| Arc::clone(&resolve)))
 }
 
-fn connect_by(name: &'static str, uri: &Uri, one: Resolve, all: Option<Resolve>) -> Channel {
+fn connect_by(name: &'static str, uri: &Uri, one: &Resolve, all: Option<Resolve>) -> Channel {
     // Until the name's first address answers, and whenever none does, one connection is tried for all calls.
     let lazy = if all.is_some() { 1 } else { CONNECTIONS };
     Channel {
         name,
         authority: uri.authority().cloned().unwrap_or_else(|| Authority::from_static("localhost")),
-        lazy: (0..lazy).map(|_| Lazy::new(Arc::clone(&one))).collect(),
+        lazy: (0..lazy).map(|_| Lazy::new(Arc::clone(one))).collect(),
         spread: all.map(|resolve| Spread::begin(name, CONNECTIONS, resolve)),
         next: Arc::default(),
         shown: None,

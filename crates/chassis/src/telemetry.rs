@@ -4,6 +4,7 @@
 //! request that caused it; spans are recorded and sent only when an OTLP endpoint is set.
 
 pub mod attributes;
+mod context;
 mod logs;
 pub mod metric;
 pub(crate) mod rows;
@@ -20,7 +21,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context, KeyValue,
-    propagation::{Extractor, TextMapPropagator as _},
+    propagation::TextMapPropagator as _,
     trace::{SpanContext, TraceContextExt as _, TracerProvider as _},
 };
 use opentelemetry_otlp::WithExportConfig as _;
@@ -39,12 +40,12 @@ use tracing_subscriber::{
 };
 
 use crate::settings::{self, Source};
-use unrecorded::Sampling;
+use context::Headers;
+use unrecorded::{Decision, Sampling, Unrecorded};
 
+pub(crate) use context::TRACEPARENT;
 pub use scrape::{on_scrape, page};
 
-/// The header of requests and messages that names the span which caused them.
-pub(crate) const TRACEPARENT: &str = "traceparent";
 /// How long its value is: version, trace, span and flags, with hyphens between them.
 const TRACEPARENT_BYTES: usize = 2 + 1 + 32 + 1 + 16 + 1 + 2;
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -271,6 +272,28 @@ pub(crate) fn trace_id_of(span: &Span) -> Option<String> {
     ids_of(span).map(|ids| ids.trace_id().to_string())
 }
 
+/// How a call is traced.
+pub(crate) enum Traced {
+    /// In this span; in none if this process has no telemetry.
+    In(Span),
+    /// By its ids alone.
+    Not(Unrecorded),
+}
+
+/// Begins to trace a call with these headers: in what `span` makes, if its trace is recorded. Who sent it decides that if it is
+/// `trusted` and says so.
+pub(crate) fn begin(headers: &HeaderMap, trusted: bool, span: impl FnOnce() -> Span) -> Traced {
+    let chosen = match unrecorded::decide(headers, trusted) {
+        Decision::Not(unrecorded) => return Traced::Not(unrecorded),
+        Decision::Recorded { chosen } => chosen,
+    };
+    let span = span();
+    follow(&span, headers, trusted);
+    // Which is what decides it, and once.
+    unrecorded::choosing(chosen, || drop(span.context()));
+    Traced::In(span)
+}
+
 /// Makes `span` a child of `traceparent`. Call it before the span is entered, instrumented or cloned into a child: a
 /// span that has begun keeps its parent. A malformed value changes nothing.
 pub fn set_parent(span: &Span, traceparent: &str) {
@@ -330,18 +353,6 @@ fn adopt(span: &Span, context: Context) {
 fn remote(traceparent: &str) -> Context {
     let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
     TraceContextPropagator::new().extract(&carrier)
-}
-
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(HeaderName::as_str).collect()
-    }
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ impl Forward {
         let key = self.keys.authenticate(request.headers(), address).await?;
         Span::current().record("rushes.account", tracing::field::display(key.account()));
         key.check_scope(route.scope)?;
-        let Admitted { places: taken, report } = self.limits.admit(&key, route.method).await?;
+        let Admitted { places: taken, report } = self.limits.admit(key.caller(), route.method).await?;
         self.seal.open(request.headers_mut(), key.account());
         let session = self.sessions.attach(request.headers_mut(), key.account()).await?;
         let is_watch = route.method.max_timeout.is_none();

@@ -33,7 +33,7 @@ use self::known::{Hash, KnownKeys};
 use crate::error::{Error, Refusal};
 use crate::{events, metrics};
 
-pub(crate) use self::key::{Key, OwnLimits};
+pub(crate) use self::key::Key;
 
 /// How many keys may be looked up at once of which no answer is known: a flood of invented keys must not become a flood of calls
 /// to dashboard.

@@ -41,7 +41,7 @@ pub(crate) fn own(limits: Limits) -> Own {
 impl LimitService for LimitsApi {
     async fn get_limits(&self, request: Request<GetLimitsRequest>) -> Result<Response<GetLimitsResponse>, Status> {
         let asker = request.extensions().get::<Asker>().ok_or_else(|| Failure::internal(NoAsker))?;
-        let mut answer = to_proto(&self.0.uses(&asker.key).await);
+        let mut answer = to_proto(&self.0.uses(asker.key.caller()).await);
         let (max, open) = asker.watches;
         let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
         let of = Owner::Account.as_str().to_owned();

@@ -9,12 +9,16 @@ mod gateways;
 mod places;
 mod settings;
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use chassis::drain::Drain;
 use moka::future::Cache;
-use proto::{Class, Method};
+use proto::{Class, Method, limits::v1 as api};
 use uuid::Uuid;
 
 use self::{
@@ -22,7 +26,6 @@ use self::{
     gateways::Gateways,
     places::{Place, Running},
 };
-use crate::keys::{Key, OwnLimits};
 use crate::metrics;
 use crate::model::{Exceeded, Limit, Owner, PlaceUse, RateUse, Report, Uses};
 
@@ -47,6 +50,25 @@ pub(crate) struct Admitted {
     pub(crate) places: Places,
     /// What its caller is told.
     pub(crate) report: Report,
+}
+
+/// Who a call is counted for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller<'a> {
+    /// `accounts/{account}/apiKeys/{key}`.
+    pub(crate) key: &'a str,
+    pub(crate) account: Uuid,
+    pub(crate) own: &'a OwnLimits,
+    /// Where the use of both is kept from the first call on.
+    pub(crate) owners: &'a OnceLock<Owners>,
+}
+
+/// What operators have set for an account in place of the limits that are every account's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OwnLimits {
+    pub(crate) limits: Option<api::Limits>,
+    /// Rises with every change, so that an answer that is older than another is known as such.
+    pub(crate) version: i64,
 }
 
 /// The use of one account or key, with the bounds of the newest answer about it.
@@ -158,13 +180,13 @@ impl Limits {
         self
     }
 
-    /// Counts a call of `key`, and refuses it if it is one too many.
-    pub(crate) async fn admit(&self, key: &Key, method: &Method) -> Result<Admitted, Exceeded> {
-        let owners = match key.owners().get() {
+    /// Counts a call, and refuses it if it is one too many.
+    pub(crate) async fn admit(&self, caller: Caller<'_>, method: &Method) -> Result<Admitted, Exceeded> {
+        let owners = match caller.owners.get() {
             Some(owners) => owners,
             None => {
-                let owners = self.owners(key).await;
-                key.owners().get_or_init(|| owners)
+                let owners = self.owners(caller).await;
+                caller.owners.get_or_init(|| owners)
             }
         };
         self.take(owners, method)
@@ -215,9 +237,9 @@ impl Limits {
     }
 
     /// What the account and the key of a call may ask for, and what is left of it here.
-    pub(crate) async fn uses(&self, key: &Key) -> Uses {
+    pub(crate) async fn uses(&self, caller: Caller<'_>) -> Uses {
         let gateways = self.gateways.count();
-        let owners = self.owners(key).await;
+        let owners = self.owners(caller).await;
         let mut uses = Uses { gateways: gateways.get(), ..Uses::default() };
         for (owner, usage) in owners.both.iter().rev() {
             let usage = usage.load();
@@ -235,22 +257,22 @@ impl Limits {
         uses
     }
 
-    async fn owners(&self, key: &Key) -> Owners {
-        Owners { both: [(Owner::Key, self.key(key).await), (Owner::Account, self.account(key).await)] }
+    async fn owners(&self, caller: Caller<'_>) -> Owners {
+        Owners { both: [(Owner::Key, self.key(caller).await), (Owner::Account, self.account(caller).await)] }
     }
 
-    async fn account(&self, key: &Key) -> Shared {
-        let OwnLimits { limits, version } = key.own_limits();
+    async fn account(&self, caller: Caller<'_>) -> Shared {
+        let OwnLimits { limits, version } = *caller.own;
         let bounds = self.settings.account.with(limits);
-        let usage = self.accounts.get_with(key.account(), async { shared(bounds, version) }).await;
+        let usage = self.accounts.get_with(caller.account, async { shared(bounds, version) }).await;
         rebind(&usage, bounds, version);
         usage
     }
 
-    async fn key(&self, key: &Key) -> Shared {
-        let OwnLimits { limits, version } = key.own_limits();
+    async fn key(&self, caller: Caller<'_>) -> Shared {
+        let OwnLimits { limits, version } = *caller.own;
         let bounds = self.settings.account.with(limits).percent(self.settings.key_percent);
-        let usage = self.keys.get_with_by_ref(key.name(), async { shared(bounds, version) }).await;
+        let usage = self.keys.get_with_by_ref(caller.key, async { shared(bounds, version) }).await;
         rebind(&usage, bounds, version);
         usage
     }

@@ -1,9 +1,6 @@
-//! Objects that are stored and read piece by piece, so that a large one never lies in memory whole.
-
-use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _, sync::Arc};
+//! Objects that are stored piece by piece, so that a large one never lies in memory whole.
 
 use bytes::{Bytes, BytesMut};
-use futures::{Stream, stream};
 use object_store::{Attribute, MultipartUpload, ObjectStore as _, PutMultipartOptions, PutPayload};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -13,9 +10,6 @@ use crate::metrics;
 
 /// The length of a piece: a storage takes 5 MiB or more, all of the same length but the last.
 const PIECE: usize = 8 << 20;
-
-/// The length of a piece that is read from a file: each takes a thread for a moment, and the library's own have 8 KiB.
-const PIECE_OF_FILE: u64 = 128 << 10;
 
 impl Store {
     /// Stores what `from` gives under `name`, whose hash it must have, with at most 8 MiB of it in memory.
@@ -85,22 +79,4 @@ async fn read_piece(from: &mut (impl AsyncRead + Unpin + Send)) -> Result<Bytes,
     let mut rest = from.take(PIECE as u64);
     while rest.read_buf(&mut piece).await.map_err(Error::Source)? > 0 {}
     Ok(piece.freeze())
-}
-
-/// The bytes of `range` of a file, which has at least so many.
-pub(super) fn of_file(file: File, range: Range<u64>) -> impl Stream<Item = Result<Bytes, Error>> + Send {
-    stream::try_unfold((Arc::new(file), range), |(file, Range { start, end })| async move {
-        let length = usize::try_from(end.saturating_sub(start).min(PIECE_OF_FILE)).unwrap_or_default();
-        if length == 0 {
-            return Ok(None);
-        }
-        let source = Arc::clone(&file);
-        let read = tokio::task::spawn_blocking(move || {
-            let mut piece = BytesMut::zeroed(length);
-            source.read_exact_at(&mut piece, start).map(|()| piece.freeze())
-        });
-        let failed = |error| object_store::Error::Generic { store: "file", source: Box::new(error) };
-        let piece = read.await.map_err(io::Error::other).flatten().map_err(failed).map_err(Error::Storage)?;
-        Ok(Some((piece, (file, start + length as u64..end))))
-    })
 }

@@ -31,8 +31,15 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, body::Body};
 
-use super::{CONNECTION_WINDOW, MAX_HEADERS, REMEMBERED_RESETS, STREAM_WINDOW};
-
+/// How many bytes of one call wait unread between two of our processes, in either direction.
+pub(crate) const STREAM_WINDOW: u32 = 256 << 10;
+/// How many bytes of all calls of a connection between two of our processes wait unread: as many as HTTP/2 knows, since those of
+/// calls that nobody reads would else keep those of all others from being sent.
+pub(crate) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// The most bytes of headers between two of our processes: what the public port takes, and what the gateway adds.
+pub(crate) const MAX_HEADERS: u32 = 64 << 10;
+/// How many cancelled calls a connection remembers, so that what still arrives of them is dropped without a word.
+const REMEMBERED_RESETS: usize = 10_000;
 /// How long an address has to take a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the other side is asked whether it is there, and how long it has to say so.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::Instrument as _;
 
-use crate::telemetry::unrecorded::Unrecorded;
+use crate::telemetry::unrecorded::{self, Unrecorded};
 
 tokio::task_local! {
     static CURRENT: Scope;
@@ -65,11 +65,11 @@ impl Scope {
     }
 
     pub(crate) async fn run<F: Future>(self, future: F) -> F::Output {
-        CURRENT.scope(self, future).await
+        unrecorded::within(self.unrecorded.clone(), CURRENT.scope(self, future)).await
     }
 
     pub(crate) fn run_sync<R>(&self, f: impl FnOnce() -> R) -> R {
-        CURRENT.sync_scope(self.clone(), f)
+        unrecorded::within_sync(self.unrecorded.clone(), || CURRENT.sync_scope(self.clone(), f))
     }
 }
 

@@ -31,10 +31,7 @@ use crate::{
     request::{Scope, Staleness, Tokens, caller::Verified, deadline},
     rpc::{self, Call, Panicked, Side},
     status::Failure,
-    telemetry::{
-        attributes,
-        unrecorded::{self, Traced},
-    },
+    telemetry::{self, Traced, attributes},
 };
 
 /// What all calls of one server share.
@@ -102,7 +99,7 @@ where
         // Probes come every few seconds and belong to no request.
         let traced = match is_probe {
             true => Traced::In(Span::none()),
-            false => unrecorded::begin(request.headers(), self.policy.trusts_trace(), || span(path, &method.name)),
+            false => telemetry::begin(request.headers(), self.policy.trusts_trace(), || span(path, &method.name)),
         };
         let (span, unrecorded) = match traced {
             Traced::In(span) => (span, None),

@@ -16,11 +16,8 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample},
 };
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::{Headers, TRACEPARENT};
-use crate::request::Scope;
+use super::context::{Headers, TRACEPARENT};
 
 /// The part of the traces begun here that this process records; `None` if it records none, wherever they began.
 static SAMPLE: OnceLock<Option<f64>> = OnceLock::new();
@@ -28,6 +25,11 @@ static SAMPLE: OnceLock<Option<f64>> = OnceLock::new();
 thread_local! {
     /// Whether a root that is made now was chosen to be recorded.
     static CHOSEN: Cell<bool> = const { Cell::new(false) };
+}
+
+tokio::task_local! {
+    /// The trace of the call that the task is about, if that is not recorded.
+    static CURRENT: Option<Unrecorded>;
 }
 
 /// The ids of a trace that is not recorded.
@@ -39,10 +41,12 @@ pub(crate) struct Unrecorded {
     state: Option<HeaderValue>,
 }
 
-/// How a call is traced.
-pub(crate) enum Traced {
-    /// In this span; in none if this process has no telemetry.
-    In(Span),
+/// Whether the trace of a call is recorded.
+pub(super) enum Decision {
+    Recorded {
+        /// The trace begins here, and was chosen.
+        chosen: bool,
+    },
     Not(Unrecorded),
 }
 
@@ -69,29 +73,25 @@ pub(super) fn start(sample: Option<f64>) {
     let _ = SAMPLE.set(sample);
 }
 
-/// Begins to trace a call with these headers: in what `span` makes, if its trace is recorded. Who sent it decides that if it is
-/// `trusted` and says so.
-pub(crate) fn begin(headers: &HeaderMap, trusted: bool, span: impl FnOnce() -> Span) -> Traced {
-    let parent = trusted.then(|| parent(headers)).flatten();
-    let mut chosen = false;
+/// Decides whether the trace of a call with these headers is recorded: as its sender says if that is `trusted` and says something.
+pub(super) fn decide(headers: &HeaderMap, trusted: bool) -> Decision {
     // Without telemetry it is the subscriber of a test that decides, if there is one.
-    if let Some(sample) = SAMPLE.get() {
-        match &parent {
-            Some(parent) if sample.is_none() || !parent.is_sampled() => {
-                return Traced::Not(Unrecorded::child_of(parent, headers));
-            }
-            Some(_) => {}
-            None if sample.is_none_or(|sample| fastrand::f64() >= sample) => return Traced::Not(Unrecorded::root()),
-            None => chosen = true,
+    let Some(sample) = SAMPLE.get() else { return Decision::Recorded { chosen: false } };
+    match trusted.then(|| parent(headers)).flatten() {
+        Some(parent) if sample.is_none() || !parent.is_sampled() => {
+            Decision::Not(Unrecorded::child_of(&parent, headers))
         }
+        Some(_) => Decision::Recorded { chosen: false },
+        None if sample.is_none_or(|sample| fastrand::f64() >= sample) => Decision::Not(Unrecorded::root()),
+        None => Decision::Recorded { chosen: true },
     }
-    let span = span();
-    super::follow(&span, headers, trusted);
+}
+
+/// Has the root that `make` begins recorded, if it was `chosen`.
+pub(super) fn choosing(chosen: bool, make: impl FnOnce()) {
     CHOSEN.set(chosen);
-    // Which is what decides it, and once.
-    let _ = span.context();
+    make();
     CHOSEN.set(false);
-    Traced::In(span)
 }
 
 fn parent(headers: &HeaderMap) -> Option<SpanContext> {
@@ -101,14 +101,24 @@ fn parent(headers: &HeaderMap) -> Option<SpanContext> {
     parent.is_valid().then_some(parent)
 }
 
+/// Runs `future` as a part of a call with this trace.
+pub(crate) async fn within<F: Future>(unrecorded: Option<Unrecorded>, future: F) -> F::Output {
+    CURRENT.scope(unrecorded, future).await
+}
+
+/// The same for a function.
+pub(crate) fn within_sync<R>(unrecorded: Option<Unrecorded>, f: impl FnOnce() -> R) -> R {
+    CURRENT.sync_scope(unrecorded, f)
+}
+
 /// Whether what is done now is for a call whose trace is not recorded.
 pub(super) fn is_current() -> bool {
-    Scope::with(|scope| scope.unrecorded.is_some()).unwrap_or(false)
+    CURRENT.try_with(Option::is_some).unwrap_or(false)
 }
 
 /// The ids of the current call, if its trace is not recorded.
 pub(super) fn current() -> Option<SpanContext> {
-    Scope::with(|scope| scope.unrecorded.as_ref().map(Unrecorded::context)).flatten()
+    CURRENT.try_with(|unrecorded| unrecorded.as_ref().map(Unrecorded::context)).ok().flatten()
 }
 
 /// Records what its parent says, else what was chosen, else its part of all.

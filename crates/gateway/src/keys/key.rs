@@ -10,12 +10,12 @@ use std::{
 use chassis::identity::{By, Identities, Identity, REUSE};
 use domain::{name::ApiKeyName, network::Network};
 use http::HeaderValue;
-use proto::{Scope, accounts::v1::ApiKey, limits::v1::Limits};
+use proto::{Scope, accounts::v1::ApiKey};
 use uuid::Uuid;
 
 use crate::{
     error::{Error, Refusal},
-    limits::Owners,
+    limits::{Caller, OwnLimits, Owners},
 };
 
 /// A key that dashboard knows.
@@ -33,14 +33,6 @@ pub(crate) struct Key {
     /// Looked up by the first call, for as long as this answer is acted on.
     owners: OnceLock<Owners>,
     tokens: Mutex<Vec<Token>>,
-}
-
-/// What operators have set for an account in place of the limits that are every account's.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct OwnLimits {
-    pub(crate) limits: Option<Limits>,
-    /// Rises with every change, so that an answer that is older than another is known as such.
-    pub(crate) version: i64,
 }
 
 /// A token for the calls of a key to one service with one scope.
@@ -109,14 +101,14 @@ impl Key {
         value
     }
 
+    /// Who its calls are counted for.
+    pub(crate) fn caller(&self) -> Caller<'_> {
+        Caller { key: &self.name, account: self.account, own: &self.own_limits, owners: &self.owners }
+    }
+
     /// What operators have set for its account.
     pub(crate) fn own_limits(&self) -> OwnLimits {
         self.own_limits
-    }
-
-    /// Where what the key and its account use is kept for the calls of this key.
-    pub(crate) fn owners(&self) -> &OnceLock<Owners> {
-        &self.owners
     }
 
     /// Refuses a key that has ended, is bound to other networks than that of `address`, or whose account is suspended. The expiry is

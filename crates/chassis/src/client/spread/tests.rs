@@ -77,7 +77,7 @@ impl Name {
             Box::pin(async move { Ok(found) })
         });
         let uri = "http://replicas.test:1".parse().unwrap();
-        let mut channel = crate::client::connect_by("replicas", &uri, by_system("replicas.test", 1), None);
+        let mut channel = crate::client::connect_by("replicas", &uri, &by_system("replicas.test", 1), None);
         channel.spread = Some(Spread::begin_at_pace("replicas", 4, resolve, EVERY));
         channel
     }
