@@ -73,8 +73,9 @@ pub async fn mark_keys(tx: &mut PgConnection, kind: &str, keys: &[(String, Strin
              delete from job_breakers b using forgotten
              where b.kind = $1 and b.scope = 'key' and b.target = forgotten.key
          )
-         insert into job_keys (kind, pool, key)
-         select $1, pool, key from unnest($2::text[], $3::text[]) as had (pool, key)
+         -- One that was never used is the longest idle of all, however lately it came.
+         insert into job_keys (kind, pool, key, use_time)
+         select $1, pool, key, to_timestamp(0) from unnest($2::text[], $3::text[]) as had (pool, key)
          -- In one order, so that two processes never wait for each other in a circle.
          order by key
          on conflict (kind, key) do update set pool = excluded.pool, seen_time = now()",

@@ -79,6 +79,14 @@ fn keys(claimed: &[(Leased, String)]) -> Vec<&str> {
 }
 
 #[tokio::test]
+async fn a_key_that_comes_after_another_was_used_is_used_next() {
+    let cluster = Cluster::with_keys(&[ONE]).await;
+    assert_eq!(keys(&cluster.claim_with(&[ONE], 1).await), [ONE]);
+    cluster.mark(&[ONE, TWO]).await;
+    assert_eq!(keys(&cluster.claim_with(&[ONE, TWO], 1).await), [TWO]);
+}
+
+#[tokio::test]
 async fn a_refused_key_is_left_out_and_the_pool_pauses_once_none_is_left() {
     let cluster = Cluster::with_keys(&[ONE, TWO]).await;
     let claimed = cluster.claim_with(&[ONE, TWO], 4).await;
