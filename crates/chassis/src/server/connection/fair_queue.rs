@@ -253,9 +253,7 @@ mod tests {
                 assert!(!panics, "this one panics");
             });
         }
-        while Arc::strong_count(&held) > 1 {
-            yield_now().await;
-        }
+        until("nothing is held", || Arc::strong_count(&held) == 1).await;
     }
 
     #[tokio::test]
@@ -267,9 +265,18 @@ mod tests {
             yield_now().await;
         }
         assert_eq!(alive() - before, 1, "one runs all of them");
+        until("the runner is idle", || fair.0.lock().idle.len() == 1).await;
         drop(fair);
-        while alive() > before {
-            yield_now().await;
-        }
+        until("no runner is left", || alive() == before).await;
+    }
+
+    /// Lets others run until it is so, and fails when it never is.
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let waiting = async {
+            while !is_so() {
+                yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.expect(what);
     }
 }
