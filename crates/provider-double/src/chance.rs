@@ -137,8 +137,7 @@ impl Chance {
             charged: is("charge-failed", faults.charge_failed),
             strict: is("strict", faults.strict) || self.strict,
             forgotten: is("forgotten", faults.forgotten),
-            // One that never ends has to end by a cancel.
-            stubborn: is("stubborn", faults.stubborn) && !endless,
+            stubborn: is("stubborn", faults.stubborn),
             unknown_word: is("unknown-word", faults.unknown_word),
             poll,
             output,

@@ -1,5 +1,5 @@
-//! Scaled time: a deadline is two minutes there and not a day, so an order that has been in trouble for some minutes has been for a
-//! day, and what is asked again for a bounded time comes to its end within the run.
+//! Scaled time: a deadline is two minutes there and not a day, so an order that has been in trouble, or has ignored a request to stop,
+//! for some minutes has for a day, and what is waited for a bounded time comes to its end within the run.
 //!
 //! Invariant: a trouble that passes is never made older: the provider's lasts for three requests at most, and an order in trouble is
 //! polled once a minute at least.
@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 
-/// Makes old troubles a day older, again and again.
+/// Makes what is old a day older, again and again.
 pub(super) struct ScaledTime(JoinHandle<()>);
 
 impl ScaledTime {
@@ -40,16 +40,22 @@ impl Drop for ScaledTime {
     }
 }
 
-/// Since when an order has been in trouble, by what is.
-const CLOCKS: [&str; 4] = ["poll_trouble_time", "order_trouble_time", "output_trouble_time", "storage_trouble_time"];
+/// Since when an order has been in trouble, by what is, and since when it was to stop.
+const CLOCKS: [(&str, &str); 5] = [
+    ("provider_calls", "poll_trouble_time"),
+    ("provider_calls", "order_trouble_time"),
+    ("provider_calls", "output_trouble_time"),
+    ("provider_calls", "storage_trouble_time"),
+    ("jobs", "cancel_at"),
+];
 
-/// A trouble of two and a half minutes began a day earlier. What a service has locked waits for the next round.
+/// What began two and a half minutes ago began a day earlier. What a service has locked waits for the next round.
 async fn age(pool: &PgPool) -> sqlx::Result<()> {
-    for clock in CLOCKS {
+    for (table, clock) in CLOCKS {
         let statement = format!(
-            "update provider_calls set {clock} = {clock} - interval '25 hours'
+            "update {table} set {clock} = {clock} - interval '25 hours'
              where ctid = any (array(
-                 select ctid from provider_calls
+                 select ctid from {table}
                  where {clock} between now() - interval '24 hours' and now() - interval '150 seconds'
                  for update skip locked))"
         );

@@ -71,6 +71,7 @@ async fn a_wrong_spec_is_refused_with_its_field() {
     }
     refused(account.render("asset", (0, 0, 0), true).await, Code::InvalidArgument, "INPUT_SCHEMA_VIOLATION", "asset");
     // What is not made becomes the next larger: nobody makes millions of thumbnails of one asset.
+    cluster.settled(&account, &asset.name).await;
     let before = cluster.traces().await;
     let mut made = std::collections::HashSet::new();
     for spec in [(300, 15, 90), (310, 9, 85), (320, 16, 95)] {
