@@ -106,8 +106,9 @@ pub fn admits<B, K: Hash + Eq + Clone, S: BuildHasher, G: Guards>(
     match existing {
         // Guard: two loads may finish in the other order than they started.
         Some(old) if old.version > new.version && G::enforced(Guard::L1FillOrder) => false,
-        Some(old) if old.version == new.version && old.asof.epoch == new.asof.epoch => {
-            // The same content: only a later position is worth the write. Numbers of two epochs cannot be compared.
+        // The same content: only a later position is worth the write, or a life after the end of the old one, which nothing would else
+        // replace while nothing changes anywhere. Numbers of two epochs cannot be compared.
+        Some(old) if old.version == new.version && old.asof.epoch == new.asof.epoch && now < old.until => {
             new.asof.seq > old.asof.seq
         }
         _ => now < new.until,
@@ -233,5 +234,17 @@ mod tests {
         assert!(!admitted(Some(&entry(3, 1, 6)), 0, at(20)));
         assert!(admitted(Some(&entry(3, 1, 4)), 0, at(20)));
         assert!(admitted(Some(&entry(3, 9, 900)), 0, at(20)), "numbers of two epochs are not compared");
+    }
+
+    #[test]
+    fn what_has_ended_is_replaced_by_the_same_version_of_the_same_snapshot() {
+        let admitted = |old_until: i64, new_until: i64| {
+            let ending = |until| Entry { until: at(until), ..entry(3, 1, 5) };
+            let watermarks: Watermarks<_> = Watermarks::default();
+            admits(Some(&ending(old_until)), &ending(new_until), at(90), &watermarks, &"k", at(90), at(100))
+        };
+        assert!(admitted(100, 200));
+        assert!(!admitted(101, 200));
+        assert!(!admitted(50, 100));
     }
 }

@@ -48,9 +48,13 @@ impl Node {
 
     /// Reads, with a truth of `version`, read when everything up to `seq` was compacted.
     async fn get(&self, version: i64, seq: i64) -> Hit {
+        self.get_for(version, seq, Lifetime::TERMINAL).await
+    }
+
+    async fn get_for(&self, version: i64, seq: i64, lifetime: Lifetime) -> Hit {
         let body = Bytes::from(version.to_string());
         let asof = Asof { epoch: 1, seq };
-        let loaded = Loaded { version, asof, body, lifetime: Lifetime::TERMINAL };
+        let loaded = Loaded { version, asof, body, lifetime };
         self.cache.get(&self.key, None, move || async move { Ok::<_, ()>(loaded) }).await.unwrap()
     }
 
@@ -68,6 +72,21 @@ async fn a_proven_entry_is_served_until_its_change_is_received() {
     assert_eq!(node.tier(5, 2).await, Tier::L1, "the change that it includes");
     node.receive(3, &[6]).await;
     assert_eq!(node.get(6, 3).await.version, 6);
+}
+
+#[tokio::test]
+async fn what_nobody_changes_is_kept_again_after_its_end() {
+    let life = Duration::from_millis(200);
+    // What does not exist has the version 0.
+    for version in [5, 0] {
+        let node = Node::new().await;
+        let get = async || node.get_for(version, 1, Lifetime { l1: life, l2: life }).await.tier;
+        for _ in 0..2 {
+            assert_eq!(get().await, Tier::Loaded);
+            assert_eq!(get().await, Tier::L1);
+            tokio::time::sleep(life).await;
+        }
+    }
 }
 
 #[tokio::test]
