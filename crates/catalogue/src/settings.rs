@@ -42,6 +42,12 @@ pub(crate) struct Choice {
 }
 
 impl Setting {
+    /// Whether the provider's fields of it are all among these.
+    #[must_use]
+    pub fn is_of(&self, fields: &[String]) -> bool {
+        self.fields.iter().all(|field| fields.contains(field))
+    }
+
     /// The provider's fields with their values for a text.
     ///
     /// # Errors

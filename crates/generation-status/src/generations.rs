@@ -272,7 +272,8 @@ impl Generations {
         if !origin.state.is_terminal() {
             return Err(Error::NotTerminal);
         }
-        self.start(&self.repetition_of(&origin, request_id)?).await
+        let unasked = self.store.unasked(account, id).await?;
+        self.start(&self.repetition_of(&origin, &unasked, request_id)?).await
     }
 
     /// Settles an unconfirmed submission as an operator says.
@@ -377,8 +378,9 @@ impl Generations {
         self.cached.invalidate_dashboard(generation.account).await;
     }
 
-    /// A request with the input of `origin`. Its hash covers the origin's id, so that a start and a retry never share a request id.
-    fn repetition_of(&self, origin: &Generation, request_id: Uuid) -> Result<StartRequest, Error> {
+    /// A request with the input of `origin`, whose order had these fields that nobody asked for. Its hash covers the origin's id, so that
+    /// a start and a retry never share a request id.
+    fn repetition_of(&self, origin: &Generation, unasked: &[String], request_id: Uuid) -> Result<StartRequest, Error> {
         let mut fields = Fields::default();
         let model = self.catalogue.current().find(&model_name(&origin.model)).cloned();
         if model.is_none() {
@@ -388,11 +390,18 @@ impl Generations {
         let mut digest = Sha256::new();
         digest.update(b"retry");
         digest.update(origin.id.0.as_bytes());
+        // A seed that was drawn is drawn again, as the same: where the model or its provider takes it no more, that is no user's fault.
+        // The catalogue may also have learnt since that the model takes none.
+        let (drawn_seed, seed) = match model.setting(SettingName::Seed) {
+            Some(setting) if setting.is_of(unasked) => (origin.seed, None),
+            Some(_) => (None, origin.seed),
+            None => (None, None),
+        };
         Ok(StartRequest {
             account: origin.account,
             scene: SceneName { project: origin.project, scene: origin.scene },
-            // The catalogue may have learnt since that the model takes no seed.
-            seed: origin.seed.filter(|_| model.setting(SettingName::Seed).is_some()),
+            seed,
+            drawn_seed,
             model: Ok(model),
             prompt: origin.prompt.clone(),
             input: origin.input.clone(),

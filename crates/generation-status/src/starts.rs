@@ -39,7 +39,8 @@ impl Starts {
         }
         let (input, found) = self.find_assets(*account, model, request).await?;
         let find = |name: &str| found.get(name).cloned();
-        let resolved = model.resolve(&input, fastrand::i64(CHOSEN_SEEDS), &find);
+        let drawn = request.drawn_seed.unwrap_or_else(|| fastrand::i64(CHOSEN_SEEDS));
+        let resolved = model.resolve(&input, drawn, &find);
         let resolved = resolved.map_err(|violations| {
             let mut fields = Fields::default();
             for violation in violations {

@@ -79,6 +79,7 @@ pub(super) fn parse_start(
         model,
         prompt,
         seed,
+        drawn_seed: None,
         input,
         max_price: request.max_price_micros.map(Micros::new),
         labels,

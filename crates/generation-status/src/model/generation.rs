@@ -279,6 +279,8 @@ pub(crate) struct StartRequest {
     pub(crate) model: Result<Arc<Model>, Invalid>,
     pub(crate) prompt: String,
     pub(crate) seed: Option<i64>,
+    /// The seed that is taken where none is given; one is drawn without it.
+    pub(crate) drawn_seed: Option<i64>,
     pub(crate) input: InputDetails,
     /// The most that it may hold.
     pub(crate) max_price: Option<Micros>,

@@ -5,6 +5,7 @@ use generation_status::LiveCatalogue;
 use proto::generations::v1::{Input, RetryGenerationRequest, StartGenerationRequest};
 use proto::models::v1::model_service_client::ModelServiceClient;
 use proto::models::v1::{GetModelRequest, ListModelsRequest, Model};
+use proto::work::v1::FailureClass;
 use testkit::Doors;
 use tonic::{Code, Status};
 
@@ -137,8 +138,19 @@ async fn an_order_says_which_seed_was_drawn() {
     for (seed, unasked) in [(Some(7), vec![]), (None, vec!["seed".to_owned()])] {
         let mut request = user.start_request();
         request.input.as_mut().unwrap().seed = seed;
-        cluster.node.generations.clone().start_generation(user.asks(request)).await.unwrap();
-        assert_eq!(worker.next().await.order.unwrap().unasked, unasked);
+        let started = cluster.node.generations.clone().start_generation(user.asks(request)).await.unwrap().into_inner();
+        let work = worker.next().await;
+        assert_eq!(work.order.as_ref().unwrap().unasked, unasked);
+        worker.fail(&work, FailureClass::Safety).await.unwrap();
+        worker.free(1).await;
+        // A retry has the same seed, and nobody has given it by that.
+        let retry = RetryGenerationRequest { name: started.name, request_id: uuid::Uuid::now_v7().to_string() };
+        let again = cluster.node.generations.clone().retry_generation(user.asks(retry)).await.unwrap().into_inner();
+        assert_eq!(again.input.unwrap().seed, started.input.unwrap().seed);
+        let work = worker.next().await;
+        assert_eq!(work.order.as_ref().unwrap().unasked, unasked);
+        worker.fail(&work, FailureClass::Safety).await.unwrap();
+        worker.free(1).await;
     }
 }
 
