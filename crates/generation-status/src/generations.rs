@@ -155,7 +155,7 @@ impl Generations {
         actor: &Actor,
     ) -> Result<Generation, Error> {
         let origin = self.store.dead_letter(id).await?.ok_or(Error::NotFound(Noun::DeadLetter))?;
-        let request = self.repetition_of(&origin, request_id)?;
+        let request = self.repetition_of(&origin, request_id).await?;
         let mut margin = self.margins.seen(request.account);
         let started = loop {
             let new = self.starts.prepare(&request, margin).await?;
@@ -272,8 +272,7 @@ impl Generations {
         if !origin.state.is_terminal() {
             return Err(Error::NotTerminal);
         }
-        let unasked = self.store.unasked(account, id).await?;
-        self.start(&self.repetition_of(&origin, &unasked, request_id)?).await
+        self.start(&self.repetition_of(&origin, request_id).await?).await
     }
 
     /// Settles an unconfirmed submission as an operator says.
@@ -378,9 +377,8 @@ impl Generations {
         self.cached.invalidate_dashboard(generation.account).await;
     }
 
-    /// A request with the input of `origin`, whose order had these fields that nobody asked for. Its hash covers the origin's id, so that
-    /// a start and a retry never share a request id.
-    fn repetition_of(&self, origin: &Generation, unasked: &[String], request_id: Uuid) -> Result<StartRequest, Error> {
+    /// A request with the input of `origin`. Its hash covers the origin's id, so that a start and a retry never share a request id.
+    async fn repetition_of(&self, origin: &Generation, request_id: Uuid) -> Result<StartRequest, Error> {
         let mut fields = Fields::default();
         let model = self.catalogue.current().find(&model_name(&origin.model)).cloned();
         if model.is_none() {
@@ -392,8 +390,9 @@ impl Generations {
         digest.update(origin.id.0.as_bytes());
         // A seed that was drawn is drawn again, as the same: where the model or its provider takes it no more, that is no user's fault.
         // The catalogue may also have learnt since that the model takes none.
+        let unasked = self.store.unasked(origin.account, origin.id).await?;
         let (drawn_seed, seed) = match model.setting(SettingName::Seed) {
-            Some(setting) if setting.is_of(unasked) => (origin.seed, None),
+            Some(setting) if setting.is_of(&unasked) => (origin.seed, None),
             Some(_) => (None, origin.seed),
             None => (None, None),
         };
