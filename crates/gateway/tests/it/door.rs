@@ -178,7 +178,7 @@ async fn an_old_connection_ends_after_its_calls_and_moves_its_watches() {
             let request = authorized(WatchGenerationsRequest::default(), &key);
             let mut watch = client.clone().watch_generations(request).await.ok()?.into_inner();
             let mut moved = false;
-            while let Some(event) = watch.message().await.ok()? {
+            while let Some(event) = tokio::time::timeout(SOON, watch.message()).await.ok()?.ok()? {
                 moved |= matches!(event.event, Some(Event::Moved(_)));
             }
             moved.then_some(())
