@@ -18,7 +18,7 @@ use crate::events;
 use crate::generations::Generations;
 use crate::metrics;
 use crate::model::Violation;
-use crate::store::{COPIES, INVARIANTS, Repair, Store};
+use crate::store::{COPIES, CheckedCopy, INVARIANTS, Invariant, Repair, Store};
 
 /// Checks and repairs; cheap to clone.
 #[derive(Clone)]
@@ -44,47 +44,54 @@ impl Reconciler {
         }
         let mut ranges = HashMap::new();
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            if let Err(error) = self.reconcile(&mut ranges).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the reconciler failed and will be repeated");
-            }
+            self.reconcile(&mut ranges).await;
         }
     }
 
-    /// One round. `ranges` has the id after which the next range of each copy begins.
-    async fn reconcile(&self, ranges: &mut HashMap<&'static str, Uuid>) -> Result<(), Error> {
+    /// One round. `ranges` has the id after which the next range of each copy begins. What cannot be checked keeps nothing else from it.
+    async fn reconcile(&self, ranges: &mut HashMap<&'static str, Uuid>) {
         for invariant in INVARIANTS {
-            let violations = self.store.violations(invariant).await?;
-            if violations.is_empty() {
-                continue;
-            }
-            metrics::violations_found(invariant.name, violations.len());
-            for Violation { account, id } in violations {
-                events::invariant_violated(invariant.name, account, id);
-                let repaired = match invariant.repair {
-                    Repair::End => self.end_without_job(account, GenerationId(id)).await,
-                    Repair::Cancel => self.generations.cancel(account, GenerationId(id)).await.map(drop),
-                    Repair::Reaper | Repair::Notify | Repair::None => Ok(()),
-                };
-                // It must not keep the invariants after this one from being checked.
-                if let Err(error) = repaired {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(invariant = invariant.name, %id, error, "a repair failed and will be repeated");
-                }
-            }
-            if invariant.repair == Repair::Notify {
-                self.notifier.notify().await;
-            }
+            report(invariant.name, self.check(invariant).await);
         }
         for copy in COPIES {
-            let range = ranges.entry(copy.name).or_default();
-            let checked = self.store.check_copies(*copy, *range).await?;
-            *range = checked.next;
-            metrics::violations_found(copy.name, checked.violations.len());
-            for Violation { account, id } in checked.violations {
-                events::invariant_violated(copy.name, account, id);
+            report(copy.name, self.compare(*copy, ranges.entry(copy.name).or_default()).await);
+        }
+        report("housekeeping", self.store.run_housekeeping().await);
+    }
+
+    async fn check(&self, invariant: &Invariant) -> Result<(), Error> {
+        let violations = self.store.violations(invariant).await?;
+        if violations.is_empty() {
+            return Ok(());
+        }
+        metrics::violations_found(invariant.name, violations.len());
+        for Violation { account, id } in violations {
+            events::invariant_violated(invariant.name, account, id);
+            let repaired = match invariant.repair {
+                Repair::End => self.end_without_job(account, GenerationId(id)).await,
+                Repair::Cancel => self.generations.cancel(account, GenerationId(id)).await.map(drop),
+                Repair::Reaper | Repair::Notify | Repair::None => Ok(()),
+            };
+            if let Err(error) = repaired {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(invariant = invariant.name, %id, error, "a repair failed and will be repeated");
             }
         }
-        self.store.run_housekeeping().await
+        if invariant.repair == Repair::Notify {
+            self.notifier.notify().await;
+        }
+        Ok(())
+    }
+
+    /// Compares the copies after `range` with their source, and moves it on.
+    async fn compare(&self, copy: CheckedCopy, range: &mut Uuid) -> Result<(), Error> {
+        let checked = self.store.check_copies(copy, *range).await?;
+        *range = checked.next;
+        metrics::violations_found(copy.name, checked.violations.len());
+        for Violation { account, id } in checked.violations {
+            events::invariant_violated(copy.name, account, id);
+        }
+        Ok(())
     }
 
     async fn end_without_job(&self, account: AccountId, id: GenerationId) -> Result<(), Error> {
@@ -93,5 +100,12 @@ impl Reconciler {
             self.generations.publish(&generation).await;
         }
         Ok(())
+    }
+}
+
+fn report(name: &str, checked: Result<(), Error>) {
+    if let Err(error) = checked {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(invariant = name, error, "an invariant could not be checked and will be again");
     }
 }

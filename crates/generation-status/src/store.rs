@@ -43,8 +43,8 @@ use std::sync::Arc;
 
 use chassis::postgres::Pool;
 
-pub(crate) use copies::COPIES;
-pub(crate) use reconcile::{INVARIANTS, Repair};
+pub(crate) use copies::{COPIES, CheckedCopy};
+pub(crate) use reconcile::{INVARIANTS, Invariant, Repair};
 pub(crate) use secrets::Resealed;
 
 use crate::secret_keys::SecretKeys;

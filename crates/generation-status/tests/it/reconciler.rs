@@ -179,6 +179,37 @@ async fn each_copy_that_differs_from_its_source_is_found_under_its_name() {
     worker.carry_out(&work).await;
 }
 
+#[tokio::test]
+async fn what_cannot_be_checked_keeps_nothing_else_from_being_checked() {
+    let mut cluster = Cluster::new().await;
+    cluster.node.drain();
+    let program = Binary::start(&cluster, &[("RUSHES_RECONCILE_INTERVAL", "20ms")]).await;
+    cluster.node = program.node();
+    let user = cluster.user(1).await;
+    // Two of the checks read it.
+    sqlx::query("alter table credit_accounts rename column held_micros to held").execute(&cluster.pool).await.unwrap();
+    sqlx::query("update projects set completed_cost_micros = completed_cost_micros + 1 where id = $1")
+        .bind(user.project)
+        .execute(&cluster.pool)
+        .await
+        .unwrap();
+    let told = async |name: &str, message: &str| {
+        let line = async || {
+            let mut log = program.log().into_iter();
+            log.find(|line| line["invariant"] == name && line["message"].as_str().unwrap().contains(message))
+        };
+        eventually(name, Duration::from_secs(20), line).await.unwrap();
+    };
+    told("hold_without_open", "could not be checked").await;
+    told("project_cost_off", "violated").await;
+    for undo in [
+        "alter table credit_accounts rename column held to held_micros",
+        "update projects set completed_cost_micros = completed_cost_micros - 1",
+    ] {
+        sqlx::query(undo).execute(&cluster.pool).await.unwrap();
+    }
+}
+
 /// What the tables themselves refuse, whatever code writes them.
 #[tokio::test]
 async fn a_second_settlement_is_refused_by_the_table() {
