@@ -19,11 +19,13 @@ use crate::config;
 use crate::containers::{self, Container};
 use crate::error::Error;
 use crate::events;
-use crate::model::{CallOutcome, Evidence, Made, MediaKind, Phase, Reference, StoredFile, Trouble, Work};
+use crate::model::{CallOutcome, Clock, Evidence, Made, MediaKind, Phase, Reference, StoredFile, Trouble, Work};
 use crate::provider::{Pieces, Provider};
 
 /// How often storage and the poster are tried again before the work is left to a later lease.
 const RETRIES: u32 = 4;
+/// How long a file is asked for that its provider did not name.
+const UNNAMED_BOUND: Duration = Duration::from_secs(60);
 /// The unit of the memory budget, in bytes.
 const BUDGET_UNIT: usize = 64 << 10;
 
@@ -84,13 +86,20 @@ impl Outputs {
         made: &Made,
     ) -> Result<Vec<StoredFile>, (Phase, Trouble)> {
         let (mut stored, mut other) = (Vec::new(), None);
+        // An order that is made has one at least.
+        let named = made.addresses.len().saturating_sub(made.unnamed).max(1);
         for (at, address) in made.addresses.iter().enumerate().take(work.order.max_outputs) {
             let fetched = timeout(self.timeout, self.fetch(provider, reference, address)).await;
             let fetched = fetched.unwrap_or_else(|_| {
                 let detail = format!("the output did not come within {:?}", self.timeout);
                 Err(Trouble::new(CallOutcome::FileSlow, detail))
             });
-            let downloaded = fetched.map_err(|trouble| (Phase::Fetch, trouble))?;
+            let downloaded = match fetched {
+                Ok(downloaded) => downloaded,
+                // It was ordered, and not made.
+                Err(trouble) if at >= named && is_missing_for_good(work, &trouble) => break,
+                Err(trouble) => return Err((Phase::Fetch, trouble)),
+            };
             let (kind, extension) = (downloaded.container.kind(), downloaded.container.extension());
             if !is_ordered(&work.order.output_kinds, kind) {
                 other = Some(kind);
@@ -201,6 +210,11 @@ impl Outputs {
             }
         }
     }
+}
+
+/// Whether a file that its provider did not name is not there, and not only for the moment.
+fn is_missing_for_good(work: &Work, trouble: &Trouble) -> bool {
+    trouble.outcome == CallOutcome::FileRefused && work.clocks.elapsed(Clock::Output) >= UNNAMED_BOUND
 }
 
 /// Whether a file of this kind is an output; an order that names no kind is for videos.

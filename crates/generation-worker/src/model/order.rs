@@ -190,6 +190,8 @@ pub enum OrderStatus {
 pub struct Made {
     /// Where the outputs lie, as the provider says, in its order; at least one.
     pub addresses: Vec<String>,
+    /// How many of them, from the end, the provider did not name: what was ordered lies there, but for what was not made.
+    pub unnamed: usize,
     /// What it took.
     pub usage: Usage,
     /// What the provider's moderation said of each output, in their order; fewer where it said nothing of the others.

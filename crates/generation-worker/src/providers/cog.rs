@@ -198,7 +198,12 @@ fn parse_prediction(answer: &Answer, order: &Order) -> Result<OrderStatus, Troub
             let seconds = prediction["metrics"]["predict_time"].as_f64();
             let run_time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
             let moderation = moderation::said(&prediction, order, addresses.len());
-            Ok(OrderStatus::Done(Made { addresses, usage: Usage { run_time, ..Usage::default() }, moderation }))
+            Ok(OrderStatus::Done(Made {
+                addresses,
+                usage: Usage { run_time, ..Usage::default() },
+                moderation,
+                ..Made::default()
+            }))
         }
         "failed" => {
             let error = &prediction["error"];
@@ -240,6 +245,7 @@ mod tests {
             addresses: vec![data.to_owned()],
             usage: Usage { run_time: Some(Duration::from_millis(4_500)), ..Usage::default() },
             moderation: vec![None],
+            ..Made::default()
         };
         let done = json!({"status": "succeeded", "output": data, "metrics": {"predict_time": 4.5}});
         assert_eq!(read(&done), Ok(OrderStatus::Done(made)));

@@ -276,7 +276,7 @@ fn parse_result(answer: &Answer, order: &Order, failed: bool) -> Result<OrderSta
             return Err(answer.trouble(CallOutcome::OutputMissing));
         }
         let moderation = moderation::said(&body, order, addresses.len());
-        return Ok(OrderStatus::Done(Made { addresses, usage: parse_usage(answer), moderation }));
+        return Ok(OrderStatus::Done(Made { addresses, usage: parse_usage(answer), moderation, ..Made::default() }));
     }
     let detail = &body["detail"];
     let kind = body["error_type"].as_str().or_else(|| detail[0]["type"].as_str()).unwrap_or_default();

@@ -66,9 +66,9 @@ impl OpenRouter {
             "pending" => Ok(OrderStatus::Waiting { position: None }),
             "in_progress" => Ok(working()),
             "completed" => {
-                let addresses = self.addresses(&job, order, reference);
+                let (addresses, unnamed) = self.addresses(&job, order, reference);
                 let moderation = moderation::said(&job, order, addresses.len());
-                Ok(OrderStatus::Done(Made { addresses, usage: parse_usage(&job), moderation }))
+                Ok(OrderStatus::Done(Made { addresses, unnamed, usage: parse_usage(&job), moderation }))
             }
             "failed" if refusals::is_safety(&job["error"], &order.refusals) => said(CallOutcome::SafetyRefused),
             "failed" => said(CallOutcome::Failed(Charge::Unknown)),
@@ -82,11 +82,14 @@ impl OpenRouter {
     }
 
     /// Where a completed job's files lie: where the order says, else at the addresses in storage, else at those that need the key,
-    /// else at the API's own address of the first.
-    fn addresses(&self, job: &Value, order: &Order, reference: &Reference) -> Vec<String> {
+    /// else at the API's own addresses of as many as were ordered. With how many of them, from the end, it does not name.
+    fn addresses(&self, job: &Value, order: &Order, reference: &Reference) -> (Vec<String>, usize) {
         let lists = if order.output.is_some() { vec![job] } else { vec![&job["urls"], &job["unsigned_urls"]] };
         let found = lists.into_iter().map(|list| outputs::find(list, order)).find(|found| !found.is_empty());
-        found.unwrap_or_else(|| vec![self.content_url(&reference.0, 0).into()])
+        found.map(|named| (named, 0)).unwrap_or_else(|| {
+            let own = |index| self.content_url(&reference.0, index).into();
+            ((0..order.max_outputs).map(own).collect(), order.max_outputs)
+        })
     }
 }
 
@@ -224,11 +227,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_documented_states_are_understood_and_any_other_is_work() {
-        let done = |addresses: &[&str], cost_micros| {
+        let made = |addresses: &[&str], unnamed, cost_micros| {
             let addresses: Vec<_> = addresses.iter().map(|address| (*address).to_owned()).collect();
-            let moderation = vec![None; addresses.len()];
-            Ok(OrderStatus::Done(Made { addresses, usage: Usage { cost_micros, ..Usage::default() }, moderation }))
+            let (usage, moderation) = (Usage { cost_micros, ..Usage::default() }, vec![None; addresses.len()]);
+            Ok(OrderStatus::Done(Made { addresses, unnamed, usage, moderation }))
         };
+        let done = |addresses: &[&str], cost_micros| made(addresses, 0, cost_micros);
         let (stored, own) =
             ("https://storage.test/v.mp4?sig=1", "https://openrouter.ai/api/v1/videos/job-1/content?index=0");
         assert_eq!(
@@ -237,7 +241,12 @@ mod tests {
         );
         let both = json!({"status": "completed", "urls": [stored], "unsigned_urls": [own], "usage": {"cost": 0.5, "is_byok": true}});
         assert_eq!(read(&both), done(&[stored], None), "what the model's maker charges is not said");
-        assert_eq!(read(&json!({"status": "completed"})), done(&[own], None));
+        // Four were ordered.
+        let each: Vec<_> = (0..4).map(|index| own.replace("index=0", &format!("index={index}"))).collect();
+        let each: Vec<&str> = each.iter().map(String::as_str).collect();
+        for nothing in [json!({"status": "completed"}), json!({"status": "completed", "unsigned_urls": []})] {
+            assert_eq!(read(&nothing), made(&each, 4, None));
+        }
         assert_eq!(read(&json!({"status": "pending"})), Ok(OrderStatus::Waiting { position: None }));
         for word in ["in_progress", "musing", ""] {
             assert_eq!(read(&json!({"status": word})), Ok(working()), "{word}");

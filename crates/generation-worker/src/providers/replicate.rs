@@ -227,7 +227,12 @@ fn parse_prediction(answer: &Answer, order: &Order) -> Result<OrderStatus, Troub
             let seconds = prediction["metrics"]["predict_time"].as_f64();
             let run_time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
             let moderation = moderation::said(&prediction, order, addresses.len());
-            Ok(OrderStatus::Done(Made { addresses, usage: Usage { run_time, ..Usage::default() }, moderation }))
+            Ok(OrderStatus::Done(Made {
+                addresses,
+                usage: Usage { run_time, ..Usage::default() },
+                moderation,
+                ..Made::default()
+            }))
         }
         "failed" => {
             // No code is documented for a refusal; the words of the models that refuse are known.
@@ -285,7 +290,8 @@ mod tests {
         let address = "https://replicate.delivery/x/out.mp4".to_owned();
         let (url, time) = (json!(address), json!("2022-04-26T22:13:06.224088Z"));
         let usage = Usage { run_time: Some(Duration::from_millis(2_500)), ..Usage::default() };
-        let done = Ok(OrderStatus::Done(Made { addresses: vec![address], usage, moderation: vec![None] }));
+        let done =
+            Ok(OrderStatus::Done(Made { addresses: vec![address], usage, moderation: vec![None], ..Made::default() }));
         assert_eq!(said("starting", Value::Null, Value::Null), Ok(OrderStatus::Waiting { position: None }));
         assert_eq!(said("processing", Value::Null, time.clone()), Ok(working()));
         assert_eq!(said("succeeded", url.clone(), time.clone()), done);

@@ -294,8 +294,17 @@ async fn an_output_is_found_wherever_it_lies() {
             let bytes = provider.bytes(&placed, &made).await.unwrap();
             assert!(re_mp4::Mp4::read_bytes(&bytes).is_ok(), "{model} {prompt}");
         }
-        // OpenRouter's file is at its job's own address, whatever else is said.
+        // OpenRouter's files are at their job's own addresses, whatever else is said.
         if model == "by-openrouter" {
+            let mut order = provider.order("[output-none]");
+            order.max_outputs = 2;
+            order.input.insert("num_outputs".to_owned(), 2.into());
+            let placed = (order.clone(), provider.submit(&order).await.unwrap());
+            let made = provider.over(&placed).await.unwrap();
+            assert_eq!((made.addresses.len(), made.unnamed), (2, 2));
+            let second = Made { addresses: made.addresses[1..].to_vec(), ..made.clone() };
+            let (first, second) = (provider.bytes(&placed, &made).await, provider.bytes(&placed, &second).await);
+            assert_ne!(first.unwrap(), second.unwrap());
             continue;
         }
         let placed = provider.place("[output-none]").await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use generation_worker::model::{CallOutcome, Trouble};
+use generation_worker::model::{CallOutcome, Made, OrderStatus, Trouble};
 use proto::generations::v1::charge::ProviderCharge;
 use proto::work::v1::{FailureClass, OrderTrouble, SuspendWorkRequest, Trouble as Clock};
 use sha2::Digest as _;
@@ -173,6 +173,34 @@ async fn a_result_is_delivered_whole_or_not_at_all() {
     provider.script().files = vec![still(1), whole];
     assert_eq!(cluster.node.completed(&poll_for(&cluster, &["image"], 2)).await.outputs.len(), 2);
     assert!(provider.script().ordered.is_empty());
+}
+
+/// Where a provider names no file of an order of several, each has an address all the same. Once the first alone was fetched, and the
+/// others, made and paid for, were lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_files_that_are_not_named_those_that_stay_away_were_not_made() {
+    let addresses = (0..3).map(|file| file.to_string()).collect();
+    let made = OrderStatus::Done(Made { addresses, unnamed: 3, ..Made::default() });
+    let provider = FakeProvider::new([made]).remote().not_idempotent().without_search();
+    let cluster = Cluster::start(provider.registry(), |_| {}).await;
+    let poll = |seconds| {
+        cluster.node.queue(|work| {
+            (work.poll, work.polls, work.provider_reference) = (true, 2, "fake-1".into());
+            let order = work.order.as_mut().unwrap();
+            (order.max_outputs, order.output_kinds) = (3, vec!["image".to_owned()]);
+            let elapsed = Duration::from_secs(seconds).try_into().ok();
+            work.troubles = vec![OrderTrouble { trouble: Clock::Output.into(), elapsed }];
+        })
+    };
+    provider.script().files = vec![still(1), still(2), still(3)];
+    assert_eq!(cluster.node.completed(&poll(0)).await.outputs.len(), 3);
+    provider.script().files = vec![still(1), still(2)];
+    assert_eq!(cluster.node.suspended(&poll(59)).await.trouble(), Clock::Output);
+    assert_eq!(cluster.node.completed(&poll(60)).await.outputs.len(), 2);
+    // Something was made, the provider says.
+    provider.script().files = Vec::new();
+    assert_eq!(cluster.node.suspended(&poll(599)).await.trouble(), Clock::Output);
+    assert_eq!(cluster.node.failed(&poll(600)).await.reason, "OUTPUT_UNAVAILABLE");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use generation_worker::model::{
-    Abilities, Input, Made, MediaKind, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble, Webhook,
-    WebhookEvent,
+    Abilities, CallOutcome, Input, Made, MediaKind, NotVerified, Order, OrderStatus, Reference, Stopping, Trouble,
+    Webhook, WebhookEvent,
 };
 use generation_worker::provider::{Pieces, Provider};
 use generation_worker::providers::Registry;
@@ -144,8 +144,9 @@ impl Provider for FakeProvider {
                 return Ok(futures::stream::pending().boxed());
             }
             let file: usize = address.parse().unwrap();
-            let pieces: Vec<_> =
-                self.script().files[file].chunks(1_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+            let script = self.script();
+            let file = script.files.get(file).ok_or_else(|| Trouble::new(CallOutcome::FileRefused, "not there"))?;
+            let pieces: Vec<_> = file.chunks(1_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
             Ok(futures::stream::iter(pieces).boxed())
         }
         .boxed()
