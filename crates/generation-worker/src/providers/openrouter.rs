@@ -86,10 +86,11 @@ impl OpenRouter {
     fn addresses(&self, job: &Value, order: &Order, reference: &Reference) -> (Vec<String>, usize) {
         let lists = if order.output.is_some() { vec![job] } else { vec![&job["urls"], &job["unsigned_urls"]] };
         let found = lists.into_iter().map(|list| outputs::find(list, order)).find(|found| !found.is_empty());
-        found.map(|named| (named, 0)).unwrap_or_else(|| {
-            let own = |index| self.content_url(&reference.0, index).into();
-            ((0..order.max_outputs).map(own).collect(), order.max_outputs)
-        })
+        if let Some(named) = found {
+            return (named, 0);
+        }
+        let own = |index| self.content_url(&reference.0, index).into();
+        ((0..order.max_outputs).map(own).collect(), order.max_outputs)
     }
 }
 
