@@ -70,10 +70,16 @@ fn numbers_are_found_with_their_names() {
 #[test]
 fn every_number_in_a_statement_is_that_of_the_name_beside_it() {
     let mut count = 0;
-    for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store")).unwrap() {
-        let path = file.unwrap().path();
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let files = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect::<Vec<_>>();
+    let mut paths = files(&store);
+    while let Some(path) = paths.pop() {
         let file = path.file_name().unwrap().to_str().unwrap();
         if file == "numbers.rs" {
+            continue;
+        }
+        if path.is_dir() {
+            paths.extend(files(&path));
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
