@@ -195,6 +195,7 @@ async fn a_throttled_key_pauses_alone_and_the_last_one_pauses_the_provider() {
     started(&cluster, &user, 4).await;
     let mut worker = Worker::with_keys(&cluster, &[ONE, TWO], 2).await;
     let (first, second) = (worker.next().await, worker.next().await);
+    assert_eq!((first.provider_key.as_str(), second.provider_key.as_str()), (ONE, TWO));
     let throttled = |request: &mut FailWorkRequest| {
         request.set_provider_charge(ProviderCharge::NotCharged);
         request.retry_after = Some(prost_types::Duration { seconds: 60, nanos: 0 });
