@@ -73,9 +73,9 @@ pub async fn mark_keys(tx: &mut PgConnection, kind: &str, keys: &[(String, Strin
              delete from job_breakers b using forgotten
              where b.kind = $1 and b.scope = 'key' and b.target = forgotten.key
          )
-         -- One that was never used is the longest idle of all, however lately it came.
-         insert into job_keys (kind, pool, key, use_time)
-         select $1, pool, key, to_timestamp(0) from unnest($2::text[], $3::text[]) as had (pool, key)
+         -- One that was never used is the longest idle of all, however lately it came, and open to a claim that began before it came.
+         insert into job_keys (kind, pool, key, use_time, closed_until)
+         select $1, pool, key, to_timestamp(0), to_timestamp(0) from unnest($2::text[], $3::text[]) as had (pool, key)
          -- In one order, so that two processes never wait for each other in a circle.
          order by key
          on conflict (kind, key) do update set pool = excluded.pool, seen_time = now()",
@@ -145,8 +145,8 @@ pub async fn choose_keys(
     used.sort_unstable();
     used.dedup();
     let query = sqlx::query(
-        "insert into job_keys (kind, pool, key)
-         select $1, $2, key from unnest($3::text[]) as used (key)
+        "insert into job_keys (kind, pool, key, closed_until)
+         select $1, $2, key, to_timestamp(0) from unnest($3::text[]) as used (key)
          order by key
          on conflict (kind, key) do update set use_time = now(), seen_time = now()",
     )
