@@ -315,3 +315,17 @@ async fn one_claim_after_another_takes_the_keys_in_turn() {
     }
     assert_eq!(given, [ONE, TWO, ONE, TWO]);
 }
+
+/// It looked throttled to such a claim, whose orders then all went out with the other key.
+#[tokio::test]
+async fn a_key_that_is_announced_during_a_claim_takes_its_turn() {
+    let cluster = Cluster::with_keys(&[]).await;
+    let ids: Vec<_> = cluster.claim_from(&["a"], 2).await.iter().map(|job| job.lease.job).collect();
+    let mut connection = cluster.connection().await;
+    let mut tx = sqlx::Connection::begin(&mut *connection).await.unwrap();
+    // The transaction's time is that of its first statement.
+    sqlx::query("select now()").execute(&mut *tx).await.unwrap();
+    cluster.mark(&[ONE, TWO]).await;
+    let keys = [ONE.to_owned(), TWO.to_owned()];
+    assert_eq!(jobs::choose_keys(&mut tx, KIND, "provider", &keys, &ids).await.unwrap(), keys);
+}
