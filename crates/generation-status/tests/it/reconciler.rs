@@ -16,6 +16,15 @@ fn id(name: &str) -> Uuid {
     Uuid::try_parse(name.trim_start_matches("generations/")).unwrap()
 }
 
+/// A cluster whose node is the program, which alone writes the log that is read.
+async fn checked_often() -> (Cluster, Binary) {
+    let mut cluster = Cluster::new().await;
+    cluster.node.drain();
+    let program = Binary::start(&cluster, &[("RUSHES_RECONCILE_INTERVAL", "20ms")]).await;
+    cluster.node = program.node();
+    (cluster, program)
+}
+
 #[tokio::test]
 async fn a_generation_without_a_job_ends_and_its_hold_is_released() {
     let cluster = Cluster::with(|config| config.work.reconcile_interval = Duration::from_millis(50)).await;
@@ -32,11 +41,7 @@ async fn a_generation_without_a_job_ends_and_its_hold_is_released() {
 
 #[tokio::test]
 async fn each_copy_that_differs_from_its_source_is_found_under_its_name() {
-    let mut cluster = Cluster::new().await;
-    // The program alone writes the log that is read here.
-    cluster.node.drain();
-    let program = Binary::start(&cluster, &[("RUSHES_RECONCILE_INTERVAL", "20ms")]).await;
-    cluster.node = program.node();
+    let (cluster, program) = checked_often().await;
     // More rows than one range has, so that only a later range holds the user's.
     sqlx::raw_sql(
         "with made as (insert into accounts (id, display_name)
@@ -181,10 +186,7 @@ async fn each_copy_that_differs_from_its_source_is_found_under_its_name() {
 
 #[tokio::test]
 async fn what_cannot_be_checked_keeps_nothing_else_from_being_checked() {
-    let mut cluster = Cluster::new().await;
-    cluster.node.drain();
-    let program = Binary::start(&cluster, &[("RUSHES_RECONCILE_INTERVAL", "20ms")]).await;
-    cluster.node = program.node();
+    let (cluster, program) = checked_often().await;
     let user = cluster.user(1).await;
     // Two of the checks read it.
     sqlx::query("alter table credit_accounts rename column held_micros to held").execute(&cluster.pool).await.unwrap();
