@@ -114,6 +114,9 @@ pub(crate) enum Error {
         /// The state that was asked for.
         next: State,
     },
+    /// What is left until the total deadline is less than its model usually takes.
+    #[error("the total deadline is too near for another order")]
+    NoTimeLeft,
     /// The output that a worker reports is not in our storage as reported.
     #[error("{}: {}", .0.asset, .0.why)]
     OutputMissing(MissingOutput),
@@ -251,6 +254,10 @@ impl From<Error> for Failure {
             Error::IllegalTransition { next } => Self::precondition(
                 "ILLEGAL_TRANSITION",
                 format!("{} cannot follow the state that the generation is in", next.as_str()),
+            ),
+            Error::NoTimeLeft => Self::precondition(
+                "NO_TIME_LEFT",
+                "the total deadline is nearer than what the model usually takes; nothing was ordered",
             ),
             Error::OutputMissing(MissingOutput { asset, why }) => {
                 Self::precondition("ASSET_MISSING", format!("{why}; register it first. Nothing was charged"))

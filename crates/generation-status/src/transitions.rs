@@ -29,6 +29,8 @@ pub(crate) struct Facts {
     pub(crate) cancelled: bool,
     /// Its total deadline has passed.
     pub(crate) overdue: bool,
+    /// Half of its model's generations take longer than what is left until its total deadline.
+    pub(crate) no_time_left: bool,
     /// The phase of its live order; `None` when it has none.
     pub(crate) order: Option<OrderPhase>,
 }
@@ -180,6 +182,10 @@ pub(crate) fn attempt_failed(facts: &Facts, cancel_requested: bool, failed: &Fai
         return AttemptOutcome::Stopped(stopped(facts, failed.provider_charge));
     }
     let mut job = failed.job.clone();
+    if came_too_late(facts) {
+        job.cause = Failure::total_deadline().reason;
+        job.retry = Retry::Never;
+    }
     let unwanted = cancel_requested && facts.state == State::Finalizing;
     // It was to be stopped and went on only because its output was done: there is no retry of what nobody wants. And there is no
     // other order while the one before may have been made or charged, whatever its worker thinks of it.
@@ -216,6 +222,12 @@ pub(crate) fn entry_changed(frozen: &FrozenEntry, present: Option<&Model>) -> bo
     }
 }
 
+/// Whether an attempt ordered nothing, and no later one would: what is ordered now would be paid for and most likely be stopped by the
+/// deadline.
+fn came_too_late(facts: &Facts) -> bool {
+    facts.no_time_left && facts.order.is_none()
+}
+
 /// Whether the provider may have made or charged the attempt's order, as far as is known.
 fn may_be_charged(facts: &Facts, failed: &FailedAttempt) -> bool {
     let charge = failed.provider_charge.unwrap_or_else(|| concluded_charge(facts.order));
@@ -234,12 +246,10 @@ pub(crate) enum AttemptEnd {
 pub(crate) fn attempt_decided(decision: RetryDecision, facts: &Facts, failed: &FailedAttempt) -> AttemptEnd {
     match decision {
         RetryDecision::Retry(_) => AttemptEnd::Requeue(failed.wait_reason),
-        RetryDecision::Failed | RetryDecision::Dead => AttemptEnd::End(End::without_output(
-            State::Failed,
-            Some(failed.failure.clone()),
-            facts.order,
-            failed.provider_charge,
-        )),
+        RetryDecision::Failed | RetryDecision::Dead => {
+            let why = if came_too_late(facts) { Failure::total_deadline() } else { failed.failure.clone() };
+            AttemptEnd::End(End::without_output(State::Failed, Some(why), facts.order, failed.provider_charge))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::Store;
 use super::change::{change, scene_copy};
 use super::forgotten_orders::adopt_order;
 use super::rows::columns;
-use super::transitions::by_number;
+use super::transitions::{by_number, lock_facts};
 use crate::error::Error;
 use crate::model::{Basis, Condition, Confirmation, GENERATION_JOBS, Generation, Hint, Hinted, Suspension};
 use crate::transitions::suspensions::{Mark, SuspendedFacts, SuspensionOutcome, marks, suspended};
@@ -55,7 +55,7 @@ macro_rules! known {
 
 impl Store {
     /// Commits that the provider is about to be called, and with which key: whoever takes the order over asks with the same. It is idempotent under one lease; under a later one it is refused while
-    /// an order is live.
+    /// an order is live, and where what is left until the total deadline is less than half of the model's generations take.
     pub(crate) async fn record_intent(&self, lease: Lease, provider: &str, key: &str) -> Result<(), Error> {
         let run = async |tx: &mut PgConnection| {
             let held = jobs::begin_elsewhere(tx, lease).await?;
@@ -65,7 +65,9 @@ impl Store {
             let query = sqlx::query_scalar::<_, i64>(
                 "insert into provider_calls as p (generation_id, account_id, fence, attempt, provider, phase, key)
                  select g.id, g.account_id, $3, g.attempt_count, $4, 'intent', $6
-                 from generations g where g.account_id = $1 and g.id = $2 and g.state = $5
+                 from generations g left join model_paces pace on pace.model = g.model
+                 where g.account_id = $1 and g.id = $2 and g.state = $5
+                   and coalesce(g.total_deadline > now() + coalesce(pace.p50, '0'), true)
                  on conflict (generation_id) where phase <> 'over' do update set update_time = now(), key = excluded.key
                      where p.fence = excluded.fence and p.phase = 'intent'
                  returning p.fence",
@@ -77,7 +79,15 @@ impl Store {
             .bind(State::Submitting.number())
             .bind(key);
             let written = statement("record_intent", query.fetch_optional(&mut *tx)).await?;
-            written.map(drop).ok_or(Error::IllegalTransition { next: State::Submitting })
+            if written.is_some() {
+                return Ok(());
+            }
+            let facts = lock_facts(tx, held.account, lease.job).await?;
+            Err(if facts.state == State::Submitting && facts.order.is_none() && (facts.no_time_left || facts.overdue) {
+                Error::NoTimeLeft
+            } else {
+                Error::IllegalTransition { next: State::Submitting }
+            })
         };
         self.pools.finalize.transaction("record_intent", run).await
     }

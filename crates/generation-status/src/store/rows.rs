@@ -34,6 +34,7 @@ macro_rules! columns {
 macro_rules! facts_columns {
     () => {
         "g.state, g.cancel_time is not null as cancelled, coalesce(g.total_deadline <= now(), false) as overdue,
+         coalesce(g.total_deadline <= now() + (select p50 from model_paces pace where pace.model = g.model), false) as no_time_left,
          (select phase from provider_calls p where p.generation_id = g.id and p.phase <> 'over') as phase"
     };
 }
@@ -195,6 +196,7 @@ impl FromRow<'_, PgRow> for Facts {
             state: state(row)?,
             cancelled: row.try_get("cancelled")?,
             overdue: row.try_get("overdue")?,
+            no_time_left: row.try_get("no_time_left")?,
             order: order(row)?,
         })
     }

@@ -15,7 +15,7 @@ use crate::model::{Code, Resolution};
 const ORDERS: [Option<OrderPhase>; 3] = [None, Some(OrderPhase::Intent), Some(OrderPhase::Known)];
 
 fn facts(state: State) -> Facts {
-    Facts { state, cancelled: false, overdue: false, order: None }
+    Facts { state, cancelled: false, overdue: false, no_time_left: false, order: None }
 }
 
 /// Every combination of what is known of a generation.
@@ -26,6 +26,7 @@ fn all_facts() -> impl Iterator<Item = Facts> {
                 state,
                 cancelled,
                 overdue,
+                no_time_left: false,
                 order,
             })
         })
@@ -256,7 +257,7 @@ fn a_deadline_stops_what_can_be_asked_and_ends_what_cannot() {
         (State::Expired, None, jobs::State::Dead, true, keep),
     ];
     for (state, order, job_state, ignored, expected) in table {
-        let facts = Facts { state, order, overdue: true, cancelled: false };
+        let facts = Facts { overdue: true, order, ..facts(state) };
         let case = format!("{state:?}, {order:?}, {job_state:?}, ignored {ignored}");
         let shown = |facts: &Facts| match enforce(facts, &job(job_state, ignored)) {
             DeadlineAction::Keep => ("keep", None),
@@ -278,7 +279,7 @@ fn a_deadline_stops_what_can_be_asked_and_ends_what_cannot() {
 fn a_submission_whose_worker_was_lost_is_not_unconfirmed_yet() {
     let job = JobFacts { unconfirmed: false, ..job(jobs::State::Waiting, false) };
     let (state, order) = (State::Submitting, Some(OrderPhase::Intent));
-    let facts = Facts { state, order, overdue: true, cancelled: false };
+    let facts = Facts { overdue: true, order, ..facts(state) };
     assert_eq!(enforce(&facts, &job), DeadlineAction::Stop);
     assert_eq!(enforce(&Facts { state: State::Cancelling, ..facts }, &job), DeadlineAction::Keep);
     for resolution in [Resolution::Reference("r".to_owned()), Resolution::Requeue] {
@@ -309,6 +310,32 @@ fn an_operator_settles_only_what_is_unconfirmed() {
                 assert_eq!((end.state, end.provider_charge), (State::Failed, ProviderCharge::Charged));
                 assert_eq!(reason(&end), Some("SUBMISSION_OUTCOME_UNKNOWN"));
             }
+        }
+    }
+}
+
+/// Too late for another order is said of what ordered nothing; what was ordered fails as its worker said.
+#[test]
+fn an_attempt_that_came_too_late_is_the_last_one() {
+    let after = None;
+    for retry in [Retry::Counted { after }, Retry::Uncounted { after }, Retry::WhenAvailable, Retry::Never] {
+        for (no_time_left, order, is_late) in
+            [(true, None, true), (false, None, false), (true, Some(OrderPhase::Intent), false)]
+        {
+            let facts = Facts { no_time_left, order, ..facts(State::Submitting) };
+            let uncharged = FailedAttempt {
+                provider_charge: Some(ProviderCharge::NotCharged),
+                ..failed(retry, WaitReason::Backoff)
+            };
+            let AttemptOutcome::Failed { job, .. } = attempt_failed(&facts, false, &uncharged) else {
+                panic!("{facts:?}")
+            };
+            assert_eq!(job.retry, if is_late { Retry::Never } else { retry }, "{facts:?} {retry:?}");
+            let AttemptEnd::End(end) = attempt_decided(RetryDecision::Failed, &facts, &uncharged) else {
+                panic!("{facts:?}")
+            };
+            let expected = if is_late { "TOTAL_DEADLINE" } else { "BROKEN" };
+            assert_eq!((reason(&end), end.provider_charge), (Some(expected), ProviderCharge::NotCharged), "{facts:?}");
         }
     }
 }

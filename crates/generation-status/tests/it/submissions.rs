@@ -423,6 +423,37 @@ async fn the_total_deadline_stops_orders_and_ends_waiting_generations() {
 }
 
 #[tokio::test]
+async fn nothing_is_ordered_that_the_total_deadline_would_stop() {
+    let cluster = quick().await;
+    let user = cluster.user(2).await;
+    let left = async |name: &str, seconds: f64| {
+        let id: uuid::Uuid = name.rsplit_once('/').unwrap().1.parse().unwrap();
+        sqlx::query("update generations set total_deadline = now() + make_interval(secs => $2) where id = $1")
+            .bind(id)
+            .bind(seconds)
+            .execute(&cluster.pool)
+            .await
+            .unwrap();
+    };
+    sqlx::query("insert into model_paces (model, p50, p80, samples) values ('local-sketch', '100 s', '200 s', 5)")
+        .execute(&cluster.pool)
+        .await
+        .unwrap();
+    let (in_time, work, name) = claimed(&cluster, &user).await;
+    left(&name, 130.0).await;
+    in_time.intended(&work).await.unwrap();
+
+    let (worker, work, name) = claimed(&cluster, &user).await;
+    left(&name, 90.0).await;
+    let refused = worker.intended(&work).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("NO_TIME_LEFT"), "{refused:?}");
+    worker.fail(&work, FailureClass::Cancelled).await.unwrap();
+    let failed = cluster.get(&user, &name).await.unwrap();
+    assert!(reason(&failed).contains("TOTAL_DEADLINE"), "{failed:?}");
+    assert_eq!((provider_charge(&failed), failed.charge.unwrap().released_micros), (ProviderCharge::NotCharged, PRICE));
+}
+
+#[tokio::test]
 async fn progress_that_a_provider_does_not_report_is_estimated() {
     let cluster = Cluster::with(|config| config.work.reconcile_interval = Duration::from_millis(50)).await;
     let user = cluster.user(1).await;

@@ -58,7 +58,7 @@ impl Orders {
             }
         };
         match self.work.record_intent(work.lease, provider.name(), provider.key()).await {
-            // It was to be stopped since the claim: nothing was ordered, and its hold need not wait for the lease to run out.
+            // It is to be stopped, or its deadline is too near: nothing was ordered, and its hold need not wait for the lease's end.
             Err(Error::Refused(why)) => return Err(Failure::cancelled(why, Charge::NotCharged).into()),
             recorded => recorded?,
         }
