@@ -3,6 +3,7 @@
 //! Invariant: an entry is whole and of one snapshot. A dashboard that was read section by section is answered to those who
 //! wait for it and then forgotten, and so is an error.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,9 +42,14 @@ pub(crate) struct CachedPage {
     pub(crate) whole: bool,
 }
 
-/// Encoded dashboards, the first page of each through the cache.
+/// Encoded dashboards, the first page of each through the cache; clones share everything, since each read takes one along for a load that
+/// it may need.
 #[derive(Clone)]
 pub(crate) struct CachedDashboards {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     cache: Cache,
     dashboards: Dashboards,
     presenter: Presenter,
@@ -51,7 +57,7 @@ pub(crate) struct CachedDashboards {
 
 impl CachedDashboards {
     pub(crate) fn new(cache: Cache, dashboards: Dashboards, presenter: Presenter) -> Self {
-        Self { cache, dashboards, presenter }
+        Self { shared: Arc::new(Shared { cache, dashboards, presenter }) }
     }
 
     /// A page. The first one in the default size comes through the cache.
@@ -66,7 +72,7 @@ impl CachedDashboards {
     /// returned to a caller who takes it.
     pub(crate) async fn read_first(&self, account: AccountId) -> Result<(Bytes, Option<i64>), Error> {
         match self.first_page(account, None).await {
-            Err(error) if error.is_outage() => match self.cache.last_known(&key(account), None).await {
+            Err(error) if error.is_outage() => match self.shared.cache.last_known(&key(account), None).await {
                 Some(hit) if !hit.is_absent() => Ok((hit.body, None)),
                 _ => Err(error),
             },
@@ -77,7 +83,7 @@ impl CachedDashboards {
     /// The first page in the default size, of `min_version` or a later one if there is such a version.
     pub(crate) async fn first_page(&self, account: AccountId, min_version: Option<i64>) -> Result<CachedPage, Error> {
         let this = self.clone();
-        match self.cache.get(&key(account), min_version, move || async move { this.fill(account).await }).await {
+        match self.shared.cache.get(&key(account), min_version, move || async move { this.fill(account).await }).await {
             Ok(hit) if hit.is_absent() => Err(Error::NotFound(Noun::Account)),
             Ok(hit) => Ok(CachedPage { body: hit.body, version: hit.version, whole: true }),
             Err(Uncached::Partial(body)) => Ok(CachedPage { body, version: 0, whole: false }),
@@ -97,22 +103,22 @@ impl CachedDashboards {
 
     /// Another page, which is not cached.
     async fn load(&self, account: AccountId, page: Page) -> Result<Bytes, Error> {
-        let contents = self.dashboards.read(account, page).await?;
+        let contents = self.shared.dashboards.read(account, page).await?;
         if contents.is_of_nobody() {
             return Err(Error::NotFound(Noun::Account));
         }
-        Ok(self.presenter.dashboard(account, contents))
+        Ok(self.shared.presenter.dashboard(account, contents))
     }
 
     /// Tells the cache, after a commit and before the reply, that this process changed something in an account's dashboard.
     pub(crate) async fn wrote(&self, account: AccountId) {
-        self.cache.touched(&key(account)).await;
+        self.shared.cache.touched(&key(account)).await;
     }
 
     async fn fill(&self, account: AccountId) -> Result<Loaded, Uncached> {
-        let contents = self.dashboards.read(account, Page::FIRST).await.map_err(Uncached::Failed)?;
+        let contents = self.shared.dashboards.read(account, Page::FIRST).await.map_err(Uncached::Failed)?;
         let (snapshot, nobody, settled) = (contents.snapshot, contents.is_of_nobody(), contents.is_settled());
-        let body = self.presenter.dashboard(account, contents);
+        let body = self.shared.presenter.dashboard(account, contents);
         let Some(snapshot) = snapshot else { return Err(Uncached::Partial(body)) };
         let asof = Asof { epoch: snapshot.epoch, seq: snapshot.seq };
         if nobody {

@@ -19,9 +19,13 @@ use crate::store::Store;
 /// The kind in a generation's cache key.
 pub(crate) const KEY_KIND: &str = "gen";
 
-/// Encoded generations; cheap to clone.
+/// Encoded generations; clones share everything, since each read takes one along for a load that it may need.
 #[derive(Clone)]
 pub(crate) struct CachedGenerations {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     cache: Cache,
     store: Store,
     presenter: Presenter,
@@ -29,7 +33,7 @@ pub(crate) struct CachedGenerations {
 
 impl CachedGenerations {
     pub(crate) fn new(cache: Cache, store: Store, presenter: Presenter) -> Self {
-        Self { cache, store, presenter }
+        Self { shared: Arc::new(Shared { cache, store, presenter }) }
     }
 
     /// The encoded generation, of version `min_version` or later.
@@ -49,9 +53,9 @@ impl CachedGenerations {
             move || async move { this.load_one(account, id).await }
         };
         let wanted = Some(min_version).filter(|version| *version > 0);
-        let (hit, fresh) = match self.cache.get(&key(account, id), wanted, load).await {
+        let (hit, fresh) = match self.shared.cache.get(&key(account, id), wanted, load).await {
             Err(error) if error.is_outage() => {
-                (self.cache.last_known(&key(account, id), wanted).await.ok_or(error)?, false)
+                (self.shared.cache.last_known(&key(account, id), wanted).await.ok_or(error)?, false)
             }
             read => (read?, true),
         };
@@ -67,7 +71,7 @@ impl CachedGenerations {
     /// One generation from PostgreSQL, past all caches, for a process that caches it without having one. What may be shown with another
     /// reason to wait than its version has is answered there and not kept.
     pub(crate) async fn load_elsewhere(&self, account: AccountId, id: GenerationId) -> Result<Loaded, Error> {
-        let loaded = self.store.load(account, &[id]).await?;
+        let loaded = self.shared.store.load(account, &[id]).await?;
         let asof = Asof { epoch: loaded.epoch, seq: loaded.seq };
         let found = loaded.generations.first();
         let value = self.value(asof, found);
@@ -92,11 +96,11 @@ impl CachedGenerations {
                 }
             }
         };
-        let hits = match self.cache.get_many(&wanted, load).await {
+        let hits = match self.shared.cache.get_many(&wanted, load).await {
             Err(error) if error.is_outage() => {
                 let mut known = Vec::with_capacity(wanted.len());
                 for (key, version) in &wanted {
-                    known.push(self.cache.last_known(key, *version).await.ok_or_else(|| error.clone())?);
+                    known.push(self.shared.cache.last_known(key, *version).await.ok_or_else(|| error.clone())?);
                 }
                 known
             }
@@ -109,7 +113,7 @@ impl CachedGenerations {
 
     /// A value for each id, in that order.
     async fn load(&self, account: AccountId, ids: &[GenerationId]) -> Result<Vec<Loaded>, Error> {
-        let loaded = self.store.load(account, ids).await?;
+        let loaded = self.shared.store.load(account, ids).await?;
         let asof = Asof { epoch: loaded.epoch, seq: loaded.seq };
         let found: HashMap<_, _> = loaded.generations.iter().map(|generation| (generation.id, generation)).collect();
         Ok(ids.iter().map(|id| self.value(asof, found.get(id).copied())).collect())
@@ -120,7 +124,7 @@ impl CachedGenerations {
             Some(generation) => Loaded {
                 version: generation.version,
                 asof,
-                body: self.presenter.generation(generation).encode_to_vec().into(),
+                body: self.shared.presenter.generation(generation).encode_to_vec().into(),
                 lifetime: if generation.state.is_terminal() { Lifetime::TERMINAL } else { Lifetime::IN_PROGRESS },
             },
             None => Loaded { version: 0, asof, body: Bytes::new(), lifetime: Lifetime::ABSENT },
@@ -129,27 +133,27 @@ impl CachedGenerations {
 
     /// Tells every cache that this process committed a change of a generation.
     pub(crate) async fn wrote(&self, generation: &Generation) {
-        self.cache.wrote(&key(generation.account, generation.id), generation.version).await;
+        self.shared.cache.wrote(&key(generation.account, generation.id), generation.version).await;
     }
 
     /// Tells every cache that this process deleted a generation, whose tombstone has this version.
     pub(crate) async fn deleted(&self, account: AccountId, id: GenerationId, version: i64) {
-        self.cache.wrote(&key(account, id), version).await;
+        self.shared.cache.wrote(&key(account, id), version).await;
     }
 
     /// Tells every cache that the account's dashboard changed.
     pub(crate) async fn invalidate_dashboard(&self, account: AccountId) {
-        self.cache.touched(&Key::aggregate("dash", account.0)).await;
+        self.shared.cache.touched(&Key::aggregate("dash", account.0)).await;
     }
 
     /// The changes that this process and others committed.
     pub(crate) fn changes(&self) -> Changes {
-        self.cache.changes()
+        self.shared.cache.changes()
     }
 
     /// Ends the cache's own tasks.
     pub(crate) async fn close(&self) {
-        self.cache.close().await;
+        self.shared.cache.close().await;
     }
 }
 
