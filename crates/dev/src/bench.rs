@@ -12,6 +12,7 @@ mod change;
 mod cold;
 mod database;
 mod depth;
+mod hosts;
 mod load;
 mod memory;
 mod misses;
@@ -20,13 +21,16 @@ mod picture;
 mod process;
 mod progress;
 mod release;
+mod replicas;
 mod report;
 mod seed;
 mod services;
 mod setup;
 mod statements;
 mod thumbnail;
+mod users;
 mod warm;
+mod watches;
 
 use anyhow::{Result, ensure};
 use testkit::Signals;
@@ -107,6 +111,9 @@ async fn measure_part(bench: &Bench, part: Part) -> Result<Vec<Row>> {
         Part::Misses => misses::measure(bench).await,
         Part::Change => change::measure(bench).await,
         Part::Thumbnail => thumbnail::measure(bench).await,
+        Part::Users => users::measure(bench).await,
+        Part::Replicas => replicas::measure(bench).await,
+        Part::Watches => watches::measure(bench).await,
         Part::Cache => cache::measure(bench).await,
     }
 }

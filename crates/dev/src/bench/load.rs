@@ -96,7 +96,8 @@ impl Target {
     }
 }
 
-async fn ask(client: &mut Grpc<Channel>, call: &Call) -> Result<Bytes> {
+/// Makes a call, and gives its answer.
+pub(super) async fn ask(client: &mut Grpc<Channel>, call: &Call) -> Result<Bytes> {
     client.ready().await?;
     let mut request = tonic::Request::new(call.message.clone());
     *request.metadata_mut() = call.metadata.clone();

@@ -47,6 +47,12 @@ pub(super) fn resident(pid: u32) -> Result<u64> {
     Ok(first(line).with_context(|| format!("no number after VmRSS in {path}"))? * 1024)
 }
 
+/// How many files and connections a process has open.
+pub(super) fn descriptors(pid: u32) -> Result<usize> {
+    let path = format!("/proc/{pid}/fd");
+    Ok(std::fs::read_dir(&path).with_context(|| format!("reading {path}"))?.count())
+}
+
 /// Processor, cores, memory and load of this machine.
 pub(super) fn machine() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();

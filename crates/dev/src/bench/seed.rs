@@ -26,6 +26,8 @@ use super::progress::say;
 /// Accounts to measure with, by shape.
 #[derive(Debug, Default)]
 pub(super) struct Seeded {
+    /// Every account, of whatever shape.
+    pub(super) all: Vec<Uuid>,
     /// 8 projects of 6 scenes, about 10 generations each.
     studios: Vec<Uuid>,
     /// 8 projects of 6 scenes, as many generations each as the plan's `takes`.
@@ -62,6 +64,7 @@ pub(super) async fn fill(plan: &Plan, database: &BenchDatabase) -> Result<Seeded
     let mut seeded = Seeded::default();
     for (shape, takes) in plan.accounts() {
         let account = draw.account(shape, &takes, &mut copies.rows);
+        seeded.all.push(account);
         match shape {
             Shape::Studio => seeded.studios.push(account),
             Shape::Deep => seeded.deep.push(account),

@@ -21,6 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
 use super::database::BenchDatabase;
+use super::hosts::Hosts;
 
 /// How long a service may take until it is ready.
 const READY: Duration = Duration::from_secs(30);
@@ -73,7 +74,7 @@ impl Services {
             folder: database.folder().to_owned(),
         };
         for name in USUAL.into_iter().filter(|name| wanted(name)) {
-            let service = services.launch(name, &[])?;
+            let service = services.launch(None, name, &[])?;
             services.running.push(service);
         }
         for service in &services.running {
@@ -84,9 +85,29 @@ impl Services {
 
     /// Starts one more process of `name`, with these settings over the common ones, and waits until it is ready.
     pub(super) async fn another(&self, name: &'static str, settings: &[(&str, &str)]) -> Result<Service> {
-        let service = self.launch(name, settings)?;
+        let service = self.launch(None, name, settings)?;
         service.ready().await?;
         Ok(service)
+    }
+
+    /// The same, of a process that knows these hosts.
+    pub(super) async fn another_that_knows(
+        &self,
+        hosts: &Hosts,
+        name: &'static str,
+        settings: &[(&str, &str)],
+    ) -> Result<Service> {
+        let service = self.launch(Some(hosts), name, settings)?;
+        service.ready().await?;
+        Ok(service)
+    }
+
+    /// One more process of a service that runs, at the same ports of `127.0.0.{last}`.
+    pub(super) async fn replica(&self, name: &'static str, last: u8) -> Result<Service> {
+        let Ports { public, internal } = self.service(name)?.ports;
+        let beside = |address: SocketAddr| format!("127.0.0.{last}:{}", address.port());
+        let settings = [("RUSHES_LISTEN", beside(public)), ("RUSHES_INTERNAL_LISTEN", beside(internal))];
+        self.another(name, &settings.each_ref().map(|(name, value)| (*name, value.as_str()))).await
     }
 
     /// The running service called `name`.
@@ -109,14 +130,17 @@ impl Services {
         let _ = tokio::task::spawn_blocking(move || drop(running)).await;
     }
 
-    fn launch(&self, name: &'static str, settings: &[(&str, &str)]) -> Result<Service> {
+    fn launch(&self, hosts: Option<&Hosts>, name: &'static str, settings: &[(&str, &str)]) -> Result<Service> {
         let program = std::env::current_exe().context("finding this program")?.with_file_name(name);
         ensure!(program.is_file(), "{} is not built", program.display());
         // A second process of a service gets a port of its own.
         let taken = self.running.iter().any(|service| service.name == name);
         let ports = self.ports.get(name).copied().filter(|_| !taken).unwrap_or_else(Ports::free);
         let admin = local();
-        let mut command = Command::new(program);
+        let mut command = match hosts {
+            Some(hosts) => hosts.command(&program)?,
+            None => Command::new(program),
+        };
         if let Some(url) = Database::url_for(&self.database, name)? {
             command.env("RUSHES_DATABASE_URL", url);
         }
@@ -146,6 +170,11 @@ impl Service {
         self.ports.public
     }
 
+    /// Where it listens for what is not the public's.
+    pub(super) fn internal_address(&self) -> SocketAddr {
+        self.ports.internal
+    }
+
     /// Its two doors; for what is not measured to the microsecond.
     pub(super) fn doors(&self) -> Result<Doors> {
         let uri = |address: SocketAddr| format!("http://{address}").parse::<Uri>();
@@ -156,6 +185,15 @@ impl Service {
     pub(super) async fn channel(&self) -> Result<Channel> {
         let uri: Uri = format!("http://{}", self.ports.public).parse()?;
         Endpoint::from(uri).connect().await.with_context(|| format!("connecting to {}", self.name))
+    }
+
+    /// What it counts, as Prometheus reads it.
+    pub(super) async fn metrics(&self) -> Result<String> {
+        let mut stream = TcpStream::connect(self.admin).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.with_context(|| format!("reading the metrics of {}", self.name))?;
+        Ok(text)
     }
 
     async fn ready(&self) -> Result<()> {

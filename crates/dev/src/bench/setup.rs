@@ -13,7 +13,7 @@ const QUICK: (u64, u32) = (50_000, 3);
 pub(crate) struct Options {
     /// A look of a few minutes: 50,000 generations and 3 rounds.
     #[arg(long, conflicts_with_all = ["generations", "rounds"])]
-    quick: bool,
+    pub(super) quick: bool,
     /// How many generations to seed; the goals are meant for 1,000,000 or more.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(FEWEST..=100_000_000))]
     pub(super) generations: u64,
@@ -57,6 +57,12 @@ pub(super) enum Part {
     Change,
     /// A thumbnail of a large picture.
     Thumbnail,
+    /// Five hundred people at once, while replicas restart.
+    Users,
+    /// Four replicas behind one name.
+    Replicas,
+    /// Watches of dashboards, by the thousand.
+    Watches,
     /// What the coherent cache's protocol costs.
     Cache,
 }
@@ -70,6 +76,8 @@ impl Part {
             Self::Warm => &["dashboard", "generation-status", "gateway"],
             Self::Change => &["generation-status"],
             Self::Thumbnail => &["thumbnail-worker"],
+            Self::Users => &["dashboard", "generation-status"],
+            Self::Replicas | Self::Watches => &["dashboard", "gateway"],
             Self::Cache => &[],
         }
     }

@@ -158,6 +158,21 @@ pub(super) async fn completed(connection: &mut PgConnection, account: Uuid) -> R
     Ok(id)
 }
 
+/// Of each of these accounts a project and a generation, both its latest.
+pub(super) async fn shown(connection: &mut PgConnection, accounts: &[Uuid]) -> Result<Vec<(Uuid, Uuid, Uuid)>> {
+    let shown = sqlx::query_as(
+        "select a.id, p.id, g.id
+         from unnest($1::uuid[]) a (id)
+         cross join lateral (select id from projects where account_id = a.id and delete_time is null
+                             order by id desc limit 1) p
+         cross join lateral (select id from generations where account_id = a.id order by id desc limit 1) g",
+    )
+    .bind(accounts)
+    .fetch_all(connection)
+    .await?;
+    Ok(shown)
+}
+
 /// Some scenes of an account, as `projects/{project}/scenes/{scene}`.
 pub(super) async fn scenes(connection: &mut PgConnection, account: Uuid) -> Result<Vec<String>> {
     let names = sqlx::query_scalar(

@@ -24,8 +24,8 @@ use super::report::{Round, Row};
 use super::setup::Bench;
 use super::statements;
 
-const DASHBOARD: &str = "/rushes.dashboard.v1.DashboardService/GetDashboard";
-const GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
+pub(super) const DASHBOARD: &str = "/rushes.dashboard.v1.DashboardService/GetDashboard";
+pub(super) const GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
 /// Beside the bare chain through two hops.
 const GOAL: f64 = 1.3;
 /// Of what a gateway keeps, beside one bare hop.
@@ -120,7 +120,8 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
 }
 
 /// The metadata of a client that has a key of the account.
-async fn key(bench: &Bench, account: Uuid) -> Result<MetadataMap> {
+/// The metadata of a call with a new key of `account`.
+pub(super) async fn key(bench: &Bench, account: Uuid) -> Result<MetadataMap> {
     let mut accounts = AccountServiceClient::new(bench.services.service("dashboard")?.doors()?);
     let request = CreateApiKeyRequest { parent: format!("accounts/{account}"), ..CreateApiKeyRequest::default() };
     let secret = accounts.create_api_key(request).await.context("creating an API key")?.into_inner().secret;
@@ -129,6 +130,6 @@ async fn key(bench: &Bench, account: Uuid) -> Result<MetadataMap> {
     Ok(metadata)
 }
 
-fn call(path: &'static str, message: &impl Message, metadata: &MetadataMap) -> Call {
+pub(super) fn call(path: &'static str, message: &impl Message, metadata: &MetadataMap) -> Call {
     Call { path: PathAndQuery::from_static(path), message: message.encode_to_vec().into(), metadata: metadata.clone() }
 }

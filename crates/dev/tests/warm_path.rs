@@ -1,0 +1,202 @@
+//! What a warm read costs, counted where a busy machine changes nothing: allocations of client, gateway and service together, which
+//! run on the one thread that is counted.
+//!
+//! A bound is what is taken today and a little; who needs more says why in the change that raises it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use allocation_counter::AllocationInfo;
+use bytes::Bytes;
+use chassis::drain::Drain;
+use chassis::settings::Source;
+use http::uri::PathAndQuery;
+use prost::Message;
+use proto::accounts::v1::account_service_client::AccountServiceClient;
+use proto::accounts::v1::{Account, CreateAccountRequest, CreateApiKeyRequest};
+use proto::credits::v1::GrantCreditsRequest;
+use proto::credits::v1::credit_service_client::CreditServiceClient;
+use proto::dashboard::v1::GetDashboardRequest;
+use proto::generations::v1::generation_service_client::GenerationServiceClient;
+use proto::generations::v1::{GetGenerationRequest, Input, StartGenerationRequest};
+use proto::projects::v1::project_service_client::ProjectServiceClient;
+use proto::projects::v1::{CreateProjectRequest, CreateSceneRequest, Project, Scene};
+use testkit::{AsBytes, Database, Doors, INTERNAL_KEYS, Nats, Redis};
+use tokio::runtime::Runtime;
+use tonic::Request;
+use tonic::client::Grpc;
+use tonic::transport::Channel;
+use uuid::Uuid;
+
+const DASHBOARD: &str = "/rushes.dashboard.v1.DashboardService/GetDashboard";
+const GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
+/// The most allocations of a warm dashboard, and of a warm status.
+const MAX_DASHBOARD: u64 = 145;
+const MAX_STATUS: u64 = 148;
+/// Calls that are counted together.
+const CALLS: u64 = 200;
+/// How often they are: the clock of the cache and the heartbeats of connections allocate beside some of them.
+const ROUNDS: usize = 5;
+
+/// The services in this process, on the thread of its runtime alone, and a caller with a key.
+struct Cluster {
+    runtime: Runtime,
+    channel: Channel,
+    key: String,
+    generation: String,
+    drain: Drain,
+    _servers: (Database, Redis, Nats),
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Self::open()).with(runtime)
+    }
+
+    async fn open() -> Opened {
+        let servers = (Database::fresh().await.unwrap(), Redis::launch().await.unwrap(), Nats::launch().await.unwrap());
+        let (database, redis, nats) = &servers;
+        let drain = Drain::default().with_grace(Duration::from_secs(1));
+        let source = |service| {
+            Source::of(&[
+                ("RUSHES_DATABASE_URL", &database.url_of(service)),
+                ("RUSHES_REDIS_URL", &redis.url()),
+                ("RUSHES_NATS_URL", &nats.url()),
+                ("RUSHES_INTERNAL_KEYS", INTERNAL_KEYS),
+                ("RUSHES_PUBLIC_URL", "https://rushes.test"),
+                ("RUSHES_CACHE_OBSERVE", "0"),
+            ])
+        };
+        let config = dashboard::Config::read(&source(testkit::Service::Dashboard)).unwrap();
+        let bound = dashboard::Service::open(&config).await.unwrap().bind().await.unwrap();
+        let (dashboard, dashboard_internal) = (bound.addr(), bound.internal_addr());
+        tokio::spawn(bound.serve(drain.clone()));
+        let config = generation_status::Config::read(&source(testkit::Service::GenerationStatus)).unwrap();
+        let bound = generation_status::Service::open(&config).await.unwrap().bind().await.unwrap();
+        let (status, status_internal) = (bound.addr(), bound.internal_addr());
+        tokio::spawn(bound.serve(drain.clone()));
+        let config = gateway::Config::read(&Source::of(&[
+            ("RUSHES_DASHBOARD_URL", &format!("http://{dashboard}")),
+            ("RUSHES_DASHBOARD_INTERNAL_URL", &format!("http://{dashboard_internal}")),
+            ("RUSHES_GENERATION_STATUS_URL", &format!("http://{status}")),
+            ("RUSHES_THUMBNAIL_WORKER_URL", "http://127.0.0.1:1"),
+            ("RUSHES_NATS_URL", &nats.url()),
+            ("RUSHES_INTERNAL_KEYS", INTERNAL_KEYS),
+            ("RUSHES_PUBLIC_URL", "https://rushes.test"),
+            ("RUSHES_BLOBS_URL", &format!("file://{}", std::env::temp_dir().display())),
+        ]));
+        let bound = gateway::Service::open(&config.unwrap()).await.unwrap().bind().await.unwrap();
+        let address = bound.addr();
+        tokio::spawn(bound.serve(drain.clone()));
+
+        let accounts = Doors::of("dashboard", dashboard, dashboard_internal);
+        let credits = Doors::of("generation-status", status, status_internal);
+        let (account, key) = account(accounts, credits).await;
+        #[expect(clippy::disallowed_methods, reason = "a client of the outside has no chassis")]
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let generation = start_generation(channel.clone(), &key).await;
+        assert!(account.starts_with("accounts/") && generation.starts_with("generations/"));
+        Opened { channel, key, generation, drain, servers }
+    }
+
+    /// Asks once, and gives the answer's bytes.
+    async fn ask(&self, path: &'static str, message: Bytes) -> usize {
+        let mut client = Grpc::new(self.channel.clone());
+        client.ready().await.unwrap();
+        let request = with(&self.key, message);
+        let answer = client.unary(request, PathAndQuery::from_static(path), AsBytes).await.unwrap();
+        answer.into_inner().len()
+    }
+
+    /// The allocations and allocated bytes of a call that is asked again and again, in the round that had fewest.
+    fn cost(&self, path: &'static str, message: &impl Message) -> (u64, u64) {
+        let message = Bytes::from(message.encode_to_vec());
+        let calls = || {
+            self.runtime.block_on(async {
+                for _ in 0..CALLS {
+                    self.ask(path, message.clone()).await;
+                }
+            })
+        };
+        // Connections, caches and buffers have what they need after it.
+        calls();
+        let rounds: Vec<AllocationInfo> = (0..ROUNDS).map(|_| allocation_counter::measure(calls)).collect();
+        let min = rounds.iter().min_by_key(|round| round.count_total).unwrap();
+        (min.count_total / CALLS, min.bytes_total / CALLS)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.drain.begin();
+    }
+}
+
+/// What a cluster is made of, but for its runtime.
+struct Opened {
+    channel: Channel,
+    key: String,
+    generation: String,
+    drain: Drain,
+    servers: (Database, Redis, Nats),
+}
+
+impl Opened {
+    fn with(self, runtime: Runtime) -> Cluster {
+        let Self { channel, key, generation, drain, servers } = self;
+        Cluster { runtime, channel, key, generation, drain, _servers: servers }
+    }
+}
+
+/// A message with an API key.
+fn with<T>(key: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    request
+}
+
+/// An account with credits, and a key of it.
+async fn account(accounts: Doors, credits: Doors) -> (String, String) {
+    let mut accounts = AccountServiceClient::new(accounts);
+    let account = Account { display_name: "Ada".to_owned(), ..Account::default() };
+    let made = accounts.create_account(CreateAccountRequest { account: Some(account) }).await.unwrap();
+    let account = made.into_inner().name;
+    let request = CreateApiKeyRequest { parent: account.clone(), ..CreateApiKeyRequest::default() };
+    let key = accounts.create_api_key(request).await.unwrap().into_inner().secret;
+    let request_id = Uuid::now_v7().to_string();
+    let request = GrantCreditsRequest { account: account.clone(), amount_micros: 1_000_000_000, request_id };
+    CreditServiceClient::new(credits).grant_credits(request).await.unwrap();
+    (account, key)
+}
+
+/// A project with a scene, and a generation in it that waits for a worker.
+async fn start_generation(channel: Channel, key: &str) -> String {
+    let mut projects = ProjectServiceClient::new(channel.clone());
+    let project = Project { title: "A project".to_owned(), ..Project::default() };
+    let request = CreateProjectRequest { project: Some(project), request_id: Uuid::now_v7().to_string() };
+    let parent = projects.create_project(with(key, request)).await.unwrap().into_inner().name;
+    let scene = Scene { title: "A scene".to_owned(), ..Scene::default() };
+    let request = CreateSceneRequest { parent, scene: Some(scene), request_id: Uuid::now_v7().to_string() };
+    let scene = projects.create_scene(with(key, request)).await.unwrap().into_inner().name;
+    let request = StartGenerationRequest {
+        scene,
+        model: "models/local-sketch".to_owned(),
+        input: Some(Input { prompt: "a heron at dawn".to_owned(), ..Input::default() }),
+        request_id: Uuid::now_v7().to_string(),
+        ..StartGenerationRequest::default()
+    };
+    GenerationServiceClient::new(channel).start_generation(with(key, request)).await.unwrap().into_inner().name
+}
+
+#[test]
+fn a_warm_read_allocates_no_more_than_it_did() {
+    let cluster = Cluster::start();
+    let generation = GetGenerationRequest { name: cluster.generation.clone(), min_version: 0 };
+    let dashboard = cluster.cost(DASHBOARD, &GetDashboardRequest::default());
+    let status = cluster.cost(GENERATION, &generation);
+    println!("allocations and bytes of a call, with its client: dashboard {dashboard:?}, status {status:?}");
+    assert!(dashboard.0 <= MAX_DASHBOARD, "{dashboard:?}");
+    assert!(status.0 <= MAX_STATUS, "{status:?}");
+}
