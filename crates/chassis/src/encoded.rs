@@ -2,13 +2,17 @@
 //! neither decoded nor encoded again on the way out.
 //!
 //! Invariant: what [`Ready`] answers on its path is on the wire exactly what the generated server would answer with the
-//! message that the bytes encode; every other path goes to the generated server untouched.
+//! message that the bytes encode, compressed or not; every other path goes to the generated server untouched.
+
+mod derived;
+mod streamed;
 
 use std::{
     convert::Infallible,
     future::Future,
     marker::PhantomData,
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -24,10 +28,18 @@ use tonic::{
 };
 use tower::Service;
 
-use crate::rpc;
+use crate::{frames::PREFIX, rpc};
+
+pub use derived::Derived;
+pub use streamed::{Frames, Streamed};
 
 /// The type of all of gRPC's contents.
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+/// How the messages of an answer are compressed, those that are.
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+/// The trailer of an answer that came to its end.
+const OK: (HeaderName, HeaderValue) = (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
 
 /// A codec that reads messages of type `M` and writes messages that are encoded already.
 #[derive(Debug)]
@@ -135,21 +147,56 @@ where
             return Box::pin(self.rest.call(request));
         }
         let answer = self.answer.clone();
+        let compresses = derived::takes_gzip(request.headers());
+        let grpc = || tonic::server::Grpc::new(Codec::default()).accept_compressed(CompressionEncoding::Gzip);
+        if !compresses {
+            return Box::pin(async move { Ok(grpc().unary(tower::service_fn(answer), request).await) });
+        }
         Box::pin(async move {
-            let method = tower::service_fn(answer);
-            let grpc = tonic::server::Grpc::new(Codec::default());
-            let mut grpc = grpc.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip);
-            Ok(grpc.unary(method, request).await)
+            // Compressed by ourselves: tonic would compress the same kept answer for each who asks for it.
+            let compressed = Arc::new(Mutex::new(None));
+            let slot = Arc::clone(&compressed);
+            let method = tower::service_fn(move |request| {
+                let (answering, slot) = (answer(request), Arc::clone(&slot));
+                async move {
+                    let mut response = answering.await?;
+                    if let Some(frame) = derived::gzip(response.get_ref()).await {
+                        *response.get_mut() = Bytes::new();
+                        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(frame);
+                    }
+                    Ok(response)
+                }
+            });
+            let mut response = grpc().unary(method, request).await;
+            let frame = compressed.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(frame) = frame {
+                response.headers_mut().insert(ENCODING, GZIP);
+                *response.body_mut() = Body::new(Whole { frame: Some(frame), ended: false });
+            }
+            Ok(response)
         })
     }
 }
 
-/// The whole answer of a unary call: one message with its prefix, and the status OK.
-#[must_use]
-pub fn whole(frame: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::new(Whole { frame: Some(frame), ended: false }));
+/// The whole answer of a unary call: one message with its prefix, not compressed, and the status OK. Who asked with these headers gets it
+/// compressed if that is worth it and taken.
+pub async fn whole(frame: Bytes, asked: &HeaderMap) -> Response<Body> {
+    let compressed = match derived::takes_gzip(asked) && frame.len() > PREFIX {
+        true => derived::gzip(&frame.slice(PREFIX..)).await,
+        false => None,
+    };
+    let encoding = compressed.is_some().then_some(GZIP);
+    let mut response = Response::new(Body::new(Whole { frame: Some(compressed.unwrap_or(frame)), ended: false }));
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    if let Some(encoding) = encoding {
+        response.headers_mut().insert(ENCODING, encoding);
+    }
     response
+}
+
+/// Has who is asked with these headers answer with messages that are not compressed.
+pub fn ask_plain(headers: &mut HeaderMap) {
+    headers.remove(derived::ACCEPTED);
 }
 
 /// The answer of a unary call that was refused with these headers or trailers.
@@ -184,8 +231,7 @@ impl http_body::Body for Whole {
         if std::mem::replace(&mut self.ended, true) {
             return Poll::Ready(None);
         }
-        let status = (HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
-        Poll::Ready(Some(Ok(Frame::trailers(HeaderMap::from_iter([status])))))
+        Poll::Ready(Some(Ok(Frame::trailers(HeaderMap::from_iter([OK])))))
     }
 }
 
@@ -264,7 +310,7 @@ mod tests {
         }
         // So are those of the frame that a service answered with.
         let (headers, frame, trailers) = ask(ready.clone(), CHECK, "known").await;
-        let response = whole(frame.clone());
+        let response = whole(frame.clone(), &HeaderMap::new()).await;
         assert_eq!(*response.headers(), headers);
         let body = response.into_body().collect().await.unwrap();
         assert_eq!((body.trailers().cloned(), body.to_bytes()), (trailers, frame));

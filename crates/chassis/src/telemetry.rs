@@ -251,8 +251,15 @@ pub fn traceparent() -> Option<String> {
 
 /// The W3C `traceparent` of `span`, or of the current call if that has none.
 pub(crate) fn traceparent_of(span: &Span) -> Option<String> {
-    let ids = ids_of(span)?;
-    Some(format!("00-{}-{}-{:02x}", ids.trace_id(), ids.span_id(), u8::from(ids.is_sampled())))
+    String::from_utf8(write_traceparent(&ids_of(span)?)?.to_vec()).ok()
+}
+
+/// By hand, since this is part of every call, and the propagator makes four strings of it.
+fn write_traceparent(ids: &SpanContext) -> Option<[u8; TRACEPARENT_BYTES]> {
+    let mut text = [0; TRACEPARENT_BYTES];
+    let flags = u8::from(ids.is_sampled());
+    write!(&mut text[..], "00-{}-{}-{flags:02x}", ids.trace_id(), ids.span_id()).ok()?;
+    Some(text)
 }
 
 /// The ids of `span`, or of the current call if that has none.
@@ -326,11 +333,7 @@ pub fn follow(span: &Span, headers: &HeaderMap, trusted: bool) {
 /// Writes the context of `span`, or of the current call, into the headers of an outgoing request, in place of whatever they said.
 pub(crate) fn inject(span: &Span, headers: &mut HeaderMap) {
     let Some(ids) = ids_of(span) else { return };
-    // By hand, since this is part of every call, and the propagator makes four strings of it.
-    let mut text = [0; TRACEPARENT_BYTES];
-    let flags = u8::from(ids.is_sampled());
-    let written = write!(&mut text[..], "00-{}-{}-{flags:02x}", ids.trace_id(), ids.span_id());
-    if let (Ok(()), Ok(mut value)) = (written, HeaderValue::from_bytes(&text)) {
+    if let Some(Ok(mut value)) = write_traceparent(&ids).map(|text| HeaderValue::from_bytes(&text)) {
         // No other call has it, and HTTP/2 is not to keep it in its tables.
         value.set_sensitive(true);
         headers.insert(HeaderName::from_static(TRACEPARENT), value);

@@ -10,7 +10,7 @@ mod scenes;
 
 use std::sync::Arc;
 
-use chassis::encoded::Ready;
+use chassis::encoded::{Ready, Streamed};
 use proto::accounts::v1::account_service_server::AccountServiceServer;
 use proto::audit::v1::audit_service_server::AuditServiceServer;
 use proto::dashboard::v1::dashboard_service_server::DashboardServiceServer;
@@ -20,14 +20,14 @@ use tonic::service::Routes;
 
 pub(crate) use accounts::AccountsApi;
 pub(crate) use audit::AuditApi;
-pub(crate) use dashboards::DashboardsApi;
+pub(crate) use dashboards::{DashboardsApi, MAX_EVENTS};
 pub(crate) use projects::ProjectsApi;
 
 /// The methods that stream, which have no deadline of their own.
-pub(crate) const STREAMING: [&str; 1] = ["/rushes.dashboard.v1.DashboardService/WatchDashboard"];
+pub(crate) const STREAMING: [&str; 1] = [dashboards::WATCH_DASHBOARD];
 
-/// All services. The two methods whose answers are cached encoded are answered with those bytes, past the generated code,
-/// which would decode and encode them again.
+/// All services. The methods whose answers are cached encoded, and the watch of one, are answered with those bytes, past the generated
+/// code, which would decode and encode them again.
 pub(crate) fn routes(
     projects: ProjectsApi,
     dashboards: DashboardsApi,
@@ -41,6 +41,13 @@ pub(crate) fn routes(
             async move { api.encoded(request).await }
         }
     };
+    let watch_dashboard = {
+        let api = Arc::new(dashboards.clone());
+        move |request| {
+            let api = Arc::clone(&api);
+            async move { api.watched(request).await }
+        }
+    };
     let authenticate = {
         let api = Arc::new(accounts.clone());
         move |request| {
@@ -51,7 +58,11 @@ pub(crate) fn routes(
     let projects = ProjectServiceServer::new(projects).accept_compressed(Gzip).send_compressed(Gzip);
     let dashboards = DashboardServiceServer::new(dashboards).accept_compressed(Gzip).send_compressed(Gzip);
     Routes::new(projects)
-        .add_service(Ready::new(dashboards::GET_DASHBOARD, get_dashboard, dashboards))
+        .add_service(Ready::new(
+            dashboards::GET_DASHBOARD,
+            get_dashboard,
+            Streamed::new(dashboards::WATCH_DASHBOARD, watch_dashboard, dashboards),
+        ))
         .add_service(AuditServiceServer::new(audit).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(Ready::new(accounts::AUTHENTICATE, authenticate, AccountServiceServer::new(accounts)))
 }

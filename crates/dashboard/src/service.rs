@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use cache::Cache;
 use chassis::drain::Drain;
+use chassis::encoded::Derived;
 use chassis::keyring::tokens::Tokens;
 use chassis::postgres::{Pool, PoolSettings};
 use chassis::{nats, server};
@@ -70,7 +71,13 @@ impl Service {
         let notices = Notices::new(store.clone(), dashboards.clone());
         let routes = grpc::routes(
             ProjectsApi { projects, scenes, pages: pages.clone() },
-            DashboardsApi { dashboards, notices, watches, pages: pages.clone() },
+            DashboardsApi {
+                dashboards,
+                notices,
+                watches,
+                events: Derived::new(grpc::MAX_EVENTS),
+                pages: pages.clone(),
+            },
             AccountsApi { accounts: Accounts::new(store.clone(), keys.clone()), keys, pages: pages.clone() },
             AuditApi { audit: Audit::new(store.clone()), pages },
         );

@@ -29,7 +29,11 @@ const METRICS: Metrics = Metrics("dashboard");
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// The dashboard, encoded.
-    Dashboard(Bytes),
+    Dashboard {
+        body: Bytes,
+        /// Whether it is of one snapshot: what all who watch the account are sent of this version.
+        whole: bool,
+    },
     Heartbeat,
     Moved,
 }
@@ -37,7 +41,7 @@ pub(crate) enum Event {
 impl Event {
     const fn label(&self) -> &'static str {
         match self {
-            Self::Dashboard(_) => "update",
+            Self::Dashboard { .. } => "update",
             Self::Heartbeat => "heartbeat",
             Self::Moved => "moved",
         }
@@ -238,6 +242,6 @@ impl Watch {
         } else {
             self.read_again();
         }
-        Event::Dashboard(page.body)
+        Event::Dashboard { body: page.body, whole: page.whole }
     }
 }

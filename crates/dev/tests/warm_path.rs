@@ -118,7 +118,7 @@ impl Cluster {
                 for _ in 0..CALLS {
                     self.ask(path, message.clone()).await;
                 }
-            })
+            });
         };
         // Connections, caches and buffers have what they need after it.
         calls();

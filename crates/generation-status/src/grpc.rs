@@ -17,7 +17,7 @@ mod work;
 
 use std::sync::Arc;
 
-use chassis::encoded::Ready;
+use chassis::encoded::{Ready, Streamed};
 use proto::credits::v1::credit_service_server::CreditServiceServer;
 use proto::credits::v1::usage_service_server::UsageServiceServer;
 use proto::generations::v1::generation_service_server::GenerationServiceServer;
@@ -38,10 +38,10 @@ pub(crate) use webhooks::WebhooksApi;
 pub(crate) use work::WorkApi;
 
 /// The methods that stream, which have no deadline of their own.
-pub(crate) const STREAMING: [&str; 2] =
-    ["/rushes.generations.v1.GenerationService/WatchGenerations", "/rushes.work.v1.WorkService/ClaimWork"];
+pub(crate) const STREAMING: [&str; 2] = [generations::WATCH_GENERATIONS, "/rushes.work.v1.WorkService/ClaimWork"];
 
-/// All services. GetGeneration and BatchGetGenerations bypass the codec: their cached bytes are the reply.
+/// All services. GetGeneration and BatchGetGenerations bypass the codec: their cached bytes are the reply. So do watches, for which the
+/// codec would keep a buffer each.
 pub(crate) fn routes(
     generations: GenerationsApi,
     work: WorkApi,
@@ -65,7 +65,15 @@ pub(crate) fn routes(
             async move { api.batch_encoded(request).await }
         }
     };
+    let watch_generations = {
+        let api = Arc::new(generations.clone());
+        move |request| {
+            let api = Arc::clone(&api);
+            async move { api.watched(request).await }
+        }
+    };
     let server = GenerationServiceServer::new(generations).accept_compressed(Gzip).send_compressed(Gzip);
+    let server = Streamed::new(generations::WATCH_GENERATIONS, watch_generations, server);
     let server = Ready::new(generations::BATCH_GET_GENERATIONS, batch_get_generations, server);
     Routes::new(Ready::new(generations::GET_GENERATION, get_generation, server))
         .add_service(WorkServiceServer::new(work))

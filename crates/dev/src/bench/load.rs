@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use testkit::AsBytes;
 use tonic::client::Grpc;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 
@@ -35,6 +36,7 @@ pub(super) struct Target {
     connections: Vec<Channel>,
     processes: Vec<u32>,
     calls: Vec<Call>,
+    takes_gzip: bool,
 }
 
 /// What a load found.
@@ -54,13 +56,23 @@ impl Target {
         for _ in 0..CONNECTIONS {
             connections.push(endpoint.connect().await.with_context(|| format!("connecting to {address}"))?);
         }
-        Ok(Self { connections, processes, calls })
+        Ok(Self { connections, processes, calls, takes_gzip: false })
+    }
+
+    /// The same from a client that takes compressed answers, as most do.
+    pub(super) fn taking_gzip(self) -> Self {
+        Self { takes_gzip: true, ..self }
+    }
+
+    fn client(&self, number: usize) -> Grpc<Channel> {
+        let client = Grpc::new(self.connections[number % CONNECTIONS].clone());
+        if self.takes_gzip { client.accept_compressed(CompressionEncoding::Gzip) } else { client }
     }
 
     /// Makes the first call once and returns the answer.
     pub(super) async fn once(&self) -> Result<Bytes> {
         let call = self.calls.first().context("a load without calls")?;
-        ask(&mut Grpc::new(self.connections[0].clone()), call).await
+        ask(&mut self.client(0), call).await
     }
 
     /// Loads the target for `time`.
@@ -70,7 +82,7 @@ impl Target {
         let until = began + time;
         let mut streams = tokio::task::JoinSet::new();
         for number in 0..STREAMS_IN_ALL {
-            let mut client = Grpc::new(self.connections[number % CONNECTIONS].clone());
+            let mut client = self.client(number);
             let call = self.calls[number % self.calls.len()].clone();
             streams.spawn(async move {
                 let mut answered = 0_u32;

@@ -28,6 +28,8 @@ pub(super) const DASHBOARD: &str = "/rushes.dashboard.v1.DashboardService/GetDas
 pub(super) const GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
 /// Beside the bare chain through two hops.
 const GOAL: f64 = 1.3;
+/// For a client that takes compressed answers, beside the same for one that does not.
+const GZIP_GOAL: f64 = 1.1;
 /// Of what a gateway keeps, beside one bare hop.
 const KEPT_GOAL: f64 = 1.25;
 /// Beside what one would write instead.
@@ -57,7 +59,8 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
     let gateway = bench.services.service("gateway")?;
     let request = calls.first().map_or(0, |call| call.message.len());
     let processes = vec![gateway.pid(), bench.services.service(service)?.pid()];
-    let ours = Target::connect(gateway.address(), processes, calls.clone()).await?;
+    let ours = Target::connect(gateway.address(), processes.clone(), calls.clone()).await?;
+    let compressed = Target::connect(gateway.address(), processes, calls.clone()).await?.taking_gzip();
     let size = ours.once().await.with_context(|| format!("asking once for {row}"))?.len();
     say(&format!("{row}: {size} bytes through both hops"));
     // The same through a gateway that keeps answers: one hop, unless it must ask.
@@ -71,9 +74,10 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
         say(&format!("{row}: there is no node on this machine, so the rows of that peer are left out"));
     }
     let (mut through, mut keeping, mut rates) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut through_node, mut keeping_node) = (Vec::new(), Vec::new());
+    let (mut through_node, mut keeping_node, mut compressing) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..=bench.options.rounds {
         let (ours, bare) = (ours.load(TIME).await?, two_hops.load(TIME).await?);
+        let gzip = compressed.load(TIME).await?;
         let (kept, hop) = (kept.load(TIME).await?, one_hop.load(TIME).await?);
         let peer = match &peer {
             Some(peer) => Some(peer.load(TIME).await?),
@@ -83,6 +87,7 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
         if number > 0 {
             let cpu = |ours: Measured, beside: Measured| Round { ours: ours.cpu, beside: beside.cpu };
             through.push(cpu(ours, bare));
+            compressing.push(cpu(gzip, ours));
             keeping.push(cpu(kept, hop));
             rates.push([ours.rate, bare.rate, kept.rate, hop.rate]);
             through_node.extend(peer.map(|peer| cpu(ours, peer)));
@@ -106,6 +111,13 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
             format!("one bare tonic hop, {load}; CPU of all servers"),
             KEPT_GOAL,
             &keeping,
+        ),
+        Row::new(
+            format!("{row}_gzip"),
+            "us",
+            "the same for a client that does not take gzip; CPU of both servers",
+            GZIP_GOAL,
+            &compressing,
         ),
     ];
     for (name, rounds) in [(format!("{row}_node"), through_node), (format!("{row}_kept_node"), keeping_node)] {

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use proto::dashboard::v1::GetDashboardRequest;
 use proto::generations::v1::{BatchGetGenerationsRequest, GetGenerationRequest, State};
 use tonic::Code;
+use tonic::codec::CompressionEncoding;
 use uuid::Uuid;
 
 use crate::client::Client;
@@ -72,6 +74,34 @@ async fn whoever_writes_through_the_gateway_reads_it_there_at_once() -> Result<(
         client.dashboard().await?;
     }
     ensure!(hits(&cluster, "dash").await? > 20.0, "the gateway answered some of them by itself");
+    cluster.end().await
+}
+
+/// Whoever asks first decides nothing for the others: most clients take gzip, and some do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_compressed_answers_and_who_does_not_read_the_same() -> Result<()> {
+    let cluster = keeping().await?;
+    let client = cluster.client(0).await?;
+    for number in 0..20 {
+        client.project(&format!("{number}: a project with a title that is long enough for a large answer")).await?;
+    }
+    for round in 0..3 {
+        // Every other round the first to ask after the change is the other one.
+        client.project(&format!("Round {round}")).await?;
+        let mut shown = Vec::new();
+        for compressed in [round % 2 == 0, round % 2 == 1, true, false] {
+            let mut asking = client.dashboards();
+            if compressed {
+                asking = asking.accept_compressed(CompressionEncoding::Gzip);
+            }
+            let answer = asking.get_dashboard(GetDashboardRequest::default()).await.context("a dashboard")?;
+            let encoding = answer.metadata().get("grpc-encoding").map(|encoding| encoding.to_str().unwrap().to_owned());
+            assert_eq!(encoding.as_deref(), compressed.then_some("gzip"), "round {round}");
+            shown.push(answer.into_inner());
+        }
+        assert!(shown.iter().all(|one| one.projects == shown[0].projects), "round {round}");
+        assert_eq!(shown[0].projects[0].title, format!("Round {round}"));
+    }
     cluster.end().await
 }
 

@@ -128,14 +128,14 @@ impl Answers {
             Ok(hit) if hit.is_absent() || hit.version < min_version.unwrap_or(0) => {
                 self.pass(&key, &asking, &Token::default()).await
             }
-            Ok(hit) => Ok(encoded::whole(hit.body)),
+            Ok(hit) => Ok(encoded::whole(hit.body, &asking.head.headers).await),
             Err(Unkept::Answer(body)) => {
                 self.cache.passed_on(&key, None).await;
-                Ok(encoded::whole(body))
+                Ok(encoded::whole(body, &asking.head.headers).await)
             }
             Err(Unkept::Refused(headers)) if is_outage(&headers) => {
                 match self.cache.last_known(&key, min_version).await {
-                    Some(hit) if !hit.is_absent() => Ok(encoded::whole(hit.body)),
+                    Some(hit) if !hit.is_absent() => Ok(encoded::whole(hit.body, &asking.head.headers).await),
                     // Its service may have an older answer, for who takes one.
                     _ => match self.cache.token(&key, min_version) {
                         Some(required) => self.pass(&key, &asking, &required).await,
@@ -169,6 +169,8 @@ impl Asking {
     async fn load(&self) -> Result<Loaded, Unkept> {
         let mut request = self.request().map_err(Unkept::Failed)?;
         Ask::Load.write(request.headers_mut());
+        // It is kept for all, whatever each of them takes.
+        encoded::ask_plain(request.headers_mut());
         let (head, body) = self.send(request).await.into_parts();
         let refused = |headers| Unkept::Refused(Arc::new(headers));
         if encoded::code(&head.headers).is_some_and(|code| code != Code::Ok) {

@@ -5,7 +5,9 @@ use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
 use cache::remote::{self, Ask};
+use chassis::encoded::Frames;
 use chassis::fields::Fields;
+use chassis::frames::{PREFIX, framed};
 use chassis::request::actor::Actor;
 use domain::id::{AccountId, GenerationId};
 use domain::name::{GenerationParent, SceneName};
@@ -28,6 +30,7 @@ use crate::watches::{Event as WatchEvent, Selection, SnapshotPart, Wanted, Watch
 
 /// The paths of the methods that are answered with encoded bytes.
 pub(super) const GET_GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration";
+pub(super) const WATCH_GENERATIONS: &str = "/rushes.generations.v1.GenerationService/WatchGenerations";
 pub(super) const BATCH_GET_GENERATIONS: &str = "/rushes.generations.v1.GenerationService/BatchGetGenerations";
 /// The field number of `BatchGetGenerationsResponse.generations`.
 const GENERATIONS_FIELD: u32 = 1;
@@ -49,6 +52,19 @@ pub(crate) struct GenerationsApi {
 }
 
 impl GenerationsApi {
+    /// The encoded events of a watch: between two of them a watch has no buffer of its own.
+    pub(super) async fn watched(&self, request: Request<api::WatchGenerationsRequest>) -> Result<Frames, Status> {
+        let (account, request) = authenticated(request)?;
+        let events = self.watches.watch(parse_watch(account, request)?).await?;
+        let presenter = self.presenter.clone();
+        let frames = events.map(move |event| {
+            let (event, resume_token) = event?;
+            let event = Some(watch_event_to_proto(&presenter, event));
+            Ok(framed(&api::WatchGenerationsResponse { event, resume_token }.encode_to_vec()))
+        });
+        Ok(frames.boxed())
+    }
+
     /// The encoded generation.
     pub(super) async fn encoded(&self, request: Request<api::GetGenerationRequest>) -> Result<Response<Bytes>, Status> {
         let ask = Ask::of(request.metadata());
@@ -250,18 +266,13 @@ impl GenerationService for GenerationsApi {
 
     type WatchGenerationsStream = Pin<Box<dyn Stream<Item = Result<api::WatchGenerationsResponse, Status>> + Send>>;
 
+    /// [`GenerationsApi::watched`] answers before this is reached; this is for a server without it.
     async fn watch_generations(
         &self,
         request: Request<api::WatchGenerationsRequest>,
     ) -> Result<Response<Self::WatchGenerationsStream>, Status> {
-        let (account, request) = authenticated(request)?;
-        let events = self.watches.watch(parse_watch(account, request)?).await?;
-        let presenter = self.presenter.clone();
-        let responses = events.map(move |event| {
-            let (event, resume_token) = event?;
-            Ok(api::WatchGenerationsResponse { event: Some(watch_event_to_proto(&presenter, event)), resume_token })
-        });
-        Ok(Response::new(Box::pin(responses)))
+        let responses = self.watched(request).await?.map(|frame| decode(Response::new(frame?.slice(PREFIX..))));
+        Ok(Response::new(Box::pin(responses.map(|response| response.map(Response::into_inner)))))
     }
 }
 

@@ -1,0 +1,249 @@
+//! Streams of answers that are encoded already: what many watch is made once, and goes out to each as it is.
+//!
+//! Invariant: what [`Streamed`] answers on its path is on the wire what the generated server would answer with the messages that the
+//! bytes encode. Nothing of a message is kept for a stream once it is sent.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream::BoxStream};
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
+use prost::Message;
+use tonic::{Status, body::Body, codec::CompressionEncoding, server::NamedService};
+use tower::Service;
+
+use super::{Codec, ENCODING, GZIP, OK, derived};
+use crate::frames::PREFIX;
+
+/// Messages with their prefixes, or the status that ends them.
+pub type Frames = BoxStream<'static, Result<Bytes, Status>>;
+
+/// A generated server `S` whose streaming method at one path is answered by `A` with encoded messages, compressed for who asks; may
+/// be nested.
+pub struct Streamed<S, A, M> {
+    path: &'static str,
+    answer: A,
+    rest: S,
+    request: PhantomData<fn() -> M>,
+}
+
+impl<S, A, M> Streamed<S, A, M> {
+    /// Answers `path`, as `/package.Service/Method`, by `answer`, and every other path by `rest`.
+    pub fn new(path: &'static str, answer: A, rest: S) -> Self {
+        Self { path, answer, rest, request: PhantomData }
+    }
+}
+
+impl<S: Clone, A: Clone, M> Clone for Streamed<S, A, M> {
+    fn clone(&self) -> Self {
+        Self::new(self.path, self.answer.clone(), self.rest.clone())
+    }
+}
+
+impl<S: std::fmt::Debug, A, M> std::fmt::Debug for Streamed<S, A, M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streamed").field("path", &self.path).field("rest", &self.rest).finish_non_exhaustive()
+    }
+}
+
+impl<S: NamedService, A, M> NamedService for Streamed<S, A, M> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S, A, M, F> Service<Request<Body>> for Streamed<S, A, M>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+    A: Fn(tonic::Request<M>) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Frames, Status>> + Send + 'static,
+    M: Message + Default + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.rest.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.uri().path() != self.path {
+            return Box::pin(self.rest.call(request));
+        }
+        let answer = self.answer.clone();
+        let compresses = derived::takes_gzip(request.headers());
+        Box::pin(async move {
+            // tonic reads the one message that such a call asks with, and refuses what is none; its answer's body is put in after it.
+            let answered = Arc::new(Mutex::new(None));
+            let slot = Arc::clone(&answered);
+            let method = tower::service_fn(move |request| {
+                let (answering, slot) = (answer(request), Arc::clone(&slot));
+                async move {
+                    let frames = answering.await?;
+                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(frames);
+                    Ok(tonic::Response::new(Bytes::new()))
+                }
+            });
+            let mut grpc = tonic::server::Grpc::new(Codec::default()).accept_compressed(CompressionEncoding::Gzip);
+            let mut response = grpc.unary(method, request).await;
+            let frames = answered.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(frames) = frames {
+                let frames = if compresses {
+                    response.headers_mut().insert(ENCODING, GZIP);
+                    frames.then(compressed).boxed()
+                } else {
+                    frames
+                };
+                *response.body_mut() = Body::new(Sent { frames: Some(frames) });
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// The frame in gzip where that is worth it: each message says by its prefix whether it is compressed.
+async fn compressed(frame: Result<Bytes, Status>) -> Result<Bytes, Status> {
+    let frame = frame?;
+    Ok(derived::gzip(&frame.slice(PREFIX..)).await.unwrap_or(frame))
+}
+
+/// The body of a streamed answer.
+struct Sent {
+    /// Nothing once the status is sent.
+    frames: Option<Frames>,
+}
+
+impl http_body::Body for Sent {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(frames) = &mut self.frames else { return Poll::Ready(None) };
+        let status = match ready!(frames.as_mut().poll_next(context)) {
+            Some(Ok(frame)) => return Poll::Ready(Some(Ok(Frame::data(frame)))),
+            Some(Err(status)) => status,
+            None => Status::ok(""),
+        };
+        self.frames = None;
+        let mut trailers = HeaderMap::new();
+        // A status of ours is written as tonic writes it; what cannot be is as good as none.
+        if status.code() == tonic::Code::Ok || status.add_header(&mut trailers).is_err() {
+            trailers = HeaderMap::from_iter([OK]);
+        }
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use http_body_util::BodyExt as _;
+    use tonic_health::pb::{
+        HealthCheckRequest, HealthCheckResponse,
+        health_server::{Health, HealthServer},
+    };
+
+    use super::*;
+    use crate::frames::framed;
+
+    const WATCH: &str = "/grpc.health.v1.Health/Watch";
+
+    #[derive(Clone)]
+    struct Generated;
+
+    #[tonic::async_trait]
+    impl Health for Generated {
+        type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+        async fn check(
+            &self,
+            _: tonic::Request<HealthCheckRequest>,
+        ) -> Result<tonic::Response<HealthCheckResponse>, Status> {
+            Err(Status::unavailable("from the generated server"))
+        }
+
+        async fn watch(
+            &self,
+            request: tonic::Request<HealthCheckRequest>,
+        ) -> Result<tonic::Response<Self::WatchStream>, Status> {
+            Ok(tonic::Response::new(futures::stream::iter(events(&request.into_inner())?).boxed()))
+        }
+    }
+
+    fn events(request: &HealthCheckRequest) -> Result<Vec<Result<HealthCheckResponse, Status>>, Status> {
+        let event = |status| Ok(HealthCheckResponse { status });
+        match request.service.as_str() {
+            "refused" => Err(Status::not_found("there is none")),
+            "broken" => Ok(vec![event(1), Err(Status::unavailable("it broke, with a ümlaut"))]),
+            _ => Ok(vec![event(1), event(2), event(0)]),
+        }
+    }
+
+    async fn watch<S>(mut service: S, path: &str, name: &str, takes: &str) -> (HeaderMap, Bytes, Option<HeaderMap>)
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
+        let message = HealthCheckRequest { service: name.to_owned() }.encode_to_vec();
+        let body = http_body_util::Full::new(framed(&message)).map_err(|never| match never {});
+        let request = Request::post(path)
+            .header("content-type", "application/grpc")
+            .header("grpc-accept-encoding", takes)
+            .body(Body::new(body))
+            .unwrap();
+        let response = service.call(request).await.unwrap();
+        let headers = response.headers().clone();
+        let body = response.into_body().collect().await.unwrap();
+        let trailers = body.trailers().cloned();
+        (headers, body.to_bytes(), trailers)
+    }
+
+    #[tokio::test]
+    async fn on_the_wire_the_two_streams_are_one() {
+        let streamed = Streamed::new(
+            WATCH,
+            async |request: tonic::Request<HealthCheckRequest>| {
+                let frames =
+                    events(&request.into_inner())?.into_iter().map(|event| Ok(framed(&event?.encode_to_vec())));
+                Ok(futures::stream::iter(frames).boxed())
+            },
+            HealthServer::new(Generated),
+        );
+        for name in ["whole", "broken", "refused"] {
+            let generated = watch(HealthServer::new(Generated), WATCH, name, "identity").await;
+            assert_eq!(watch(streamed.clone(), WATCH, name, "identity").await, generated, "{name}");
+        }
+        let (headers, ..) = watch(streamed, "/grpc.health.v1.Health/Check", "whole", "identity").await;
+        assert_eq!(headers["grpc-message"], "from%20the%20generated%20server");
+    }
+
+    #[tokio::test]
+    async fn who_takes_gzip_is_sent_long_messages_in_it_and_short_ones_as_they_are() {
+        let (long, short) = (Bytes::from("a heron at dawn ".repeat(200)), Bytes::from("at dusk"));
+        let frames = [framed(&long), framed(&short)];
+        let streamed = Streamed::new(
+            WATCH,
+            move |_: tonic::Request<HealthCheckRequest>| {
+                let frames = frames.clone().map(Ok);
+                async move { Ok(futures::stream::iter(frames).boxed()) }
+            },
+            HealthServer::new(Generated),
+        );
+        let (headers, body, trailers) = watch(streamed, WATCH, "whole", "identity,gzip").await;
+        assert_eq!((&headers[ENCODING], &trailers.unwrap()["grpc-status"]), (&GZIP, &OK.1));
+        let length = u32::from_be_bytes(body[1..PREFIX].try_into().unwrap()) as usize;
+        let (first, second) = body.split_at(PREFIX + length);
+        let mut plain = Vec::new();
+        flate2::read::GzDecoder::new(&first[PREFIX..]).read_to_end(&mut plain).unwrap();
+        assert_eq!((first[0], plain), (1, long.to_vec()));
+        assert_eq!(second, framed(&short));
+    }
+}
