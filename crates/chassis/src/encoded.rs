@@ -5,6 +5,7 @@
 //! message that the bytes encode, compressed or not; every other path goes to the generated server untouched.
 
 mod derived;
+mod message;
 mod streamed;
 
 use std::{
@@ -12,7 +13,6 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -28,7 +28,10 @@ use tonic::{
 };
 use tower::Service;
 
-use crate::{frames::PREFIX, rpc};
+use crate::{
+    frames::{PREFIX, framed},
+    rpc,
+};
 
 pub use derived::Derived;
 pub use streamed::{Frames, Streamed};
@@ -148,34 +151,52 @@ where
         }
         let answer = self.answer.clone();
         let compresses = derived::takes_gzip(request.headers());
-        let grpc = || tonic::server::Grpc::new(Codec::default()).accept_compressed(CompressionEncoding::Gzip);
-        if !compresses {
-            return Box::pin(async move { Ok(grpc().unary(tower::service_fn(answer), request).await) });
-        }
         Box::pin(async move {
-            // Compressed by ourselves: tonic would compress the same kept answer for each who asks for it.
-            let compressed = Arc::new(Mutex::new(None));
-            let slot = Arc::clone(&compressed);
-            let method = tower::service_fn(move |request| {
-                let (answering, slot) = (answer(request), Arc::clone(&slot));
-                async move {
-                    let mut response = answering.await?;
-                    if let Some(frame) = derived::gzip(response.get_ref()).await {
-                        *response.get_mut() = Bytes::new();
-                        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(frame);
-                    }
-                    Ok(response)
-                }
-            });
-            let mut response = grpc().unary(method, request).await;
-            let frame = compressed.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(frame) = frame {
-                response.headers_mut().insert(ENCODING, GZIP);
-                *response.body_mut() = Body::new(Whole { frame: Some(frame), ended: false });
+            match message::read(request).await {
+                Ok(request) => Ok(reply(answer(request).await, compresses).await),
+                // On the heap: it is seldom needed, and as large as the rest of a call.
+                Err(request) => Ok(Box::pin(through_codec(answer, request)).await),
             }
-            Ok(response)
         })
     }
+}
+
+/// The answer to a request that tonic reads, and says of what is wrong with it.
+async fn through_codec<A, M, F>(answer: A, request: Request<Body>) -> Response<Body>
+where
+    A: Fn(tonic::Request<M>) -> F + Send + 'static,
+    F: Future<Output = Result<tonic::Response<Bytes>, Status>> + Send + 'static,
+    M: Message + Default + Send + 'static,
+{
+    let grpc = tonic::server::Grpc::new(Codec::default()).accept_compressed(CompressionEncoding::Gzip);
+    let mut grpc = grpc.send_compressed(CompressionEncoding::Gzip);
+    grpc.unary(tower::service_fn(answer), request).await
+}
+
+/// An answer on the wire, compressed if that is worth it and taken.
+async fn reply(answer: Result<tonic::Response<Bytes>, Status>, compresses: bool) -> Response<Body> {
+    let (metadata, message, extensions) = match answer {
+        Ok(answer) => answer.into_parts(),
+        Err(status) => return status.into_http(),
+    };
+    // By ourselves: tonic would compress a kept answer anew for each who asks for it.
+    let compressed = if compresses { derived::gzip(&message).await } else { None };
+    let encoding = compressed.as_ref().map(|_| GZIP);
+    let mut response = ok(compressed.unwrap_or_else(|| framed(&message)), encoding);
+    let headers = std::mem::replace(response.headers_mut(), metadata.into_headers());
+    response.headers_mut().extend(headers);
+    *response.extensions_mut() = extensions;
+    response
+}
+
+/// The answer with this frame, whose message is in this encoding.
+fn ok(frame: Bytes, encoding: Option<HeaderValue>) -> Response<Body> {
+    let mut response = Response::new(Body::new(Whole { frame: Some(frame), ended: false }));
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    if let Some(encoding) = encoding {
+        response.headers_mut().insert(ENCODING, encoding);
+    }
+    response
 }
 
 /// The whole answer of a unary call: one message with its prefix, not compressed, and the status OK. Who asked with these headers gets it
@@ -185,13 +206,8 @@ pub async fn whole(frame: Bytes, asked: &HeaderMap) -> Response<Body> {
         true => derived::gzip(&frame.slice(PREFIX..)).await,
         false => None,
     };
-    let encoding = compressed.is_some().then_some(GZIP);
-    let mut response = Response::new(Body::new(Whole { frame: Some(compressed.unwrap_or(frame)), ended: false }));
-    response.headers_mut().insert(CONTENT_TYPE, GRPC);
-    if let Some(encoding) = encoding {
-        response.headers_mut().insert(ENCODING, encoding);
-    }
-    response
+    let encoding = compressed.as_ref().map(|_| GZIP);
+    ok(compressed.unwrap_or(frame), encoding)
 }
 
 /// Has who is asked with these headers answer with messages that are not compressed.

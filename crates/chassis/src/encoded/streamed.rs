@@ -8,19 +8,18 @@ use std::{
     future::Future,
     marker::PhantomData,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use prost::Message;
 use tonic::{Status, body::Body, codec::CompressionEncoding, server::NamedService};
 use tower::Service;
 
-use super::{Codec, ENCODING, GZIP, OK, derived};
+use super::{Codec, ENCODING, GRPC, GZIP, OK, derived, message};
 use crate::frames::PREFIX;
 
 /// Messages with their prefixes, or the status that ends them.
@@ -81,32 +80,42 @@ where
         let answer = self.answer.clone();
         let compresses = derived::takes_gzip(request.headers());
         Box::pin(async move {
-            // tonic reads the one message that such a call asks with, and refuses what is none; its answer's body is put in after it.
-            let answered = Arc::new(Mutex::new(None));
-            let slot = Arc::clone(&answered);
-            let method = tower::service_fn(move |request| {
-                let (answering, slot) = (answer(request), Arc::clone(&slot));
-                async move {
-                    let frames = answering.await?;
-                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(frames);
-                    Ok(tonic::Response::new(Bytes::new()))
-                }
-            });
-            let mut grpc = tonic::server::Grpc::new(Codec::default()).accept_compressed(CompressionEncoding::Gzip);
-            let mut response = grpc.unary(method, request).await;
-            let frames = answered.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(frames) = frames {
-                let frames = if compresses {
-                    response.headers_mut().insert(ENCODING, GZIP);
-                    frames.then(compressed).boxed()
-                } else {
-                    frames
-                };
-                *response.body_mut() = Body::new(Sent { frames: Some(frames) });
+            let request = match message::read(request).await {
+                Ok(request) => request,
+                // On the heap: it is seldom needed, and as large as the rest of a call.
+                Err(request) => return Ok(Box::pin(through_codec(answer, request)).await),
+            };
+            let frames = match answer(request).await {
+                Ok(frames) => frames,
+                Err(status) => return Ok(status.into_http()),
+            };
+            let frames = if compresses { frames.then(compressed).boxed() } else { frames };
+            let mut response = Response::new(Body::new(Sent { frames: Some(frames) }));
+            response.headers_mut().insert(CONTENT_TYPE, GRPC);
+            if compresses {
+                response.headers_mut().insert(ENCODING, GZIP);
             }
             Ok(response)
         })
     }
+}
+
+/// The answer to a request that tonic reads, and says of what is wrong with it.
+async fn through_codec<A, M, F>(answer: A, request: Request<Body>) -> Response<Body>
+where
+    A: Fn(tonic::Request<M>) -> F + Send + 'static,
+    F: Future<Output = Result<Frames, Status>> + Send + 'static,
+    M: Message + Default + Send + 'static,
+{
+    let mut grpc = tonic::server::Grpc::new(Codec::default()).accept_compressed(CompressionEncoding::Gzip);
+    let method = tower::service_fn(move |request| {
+        let answering = answer(request);
+        async move {
+            let messages = answering.await?.map(|frame| Ok(frame?.slice(PREFIX..)));
+            Ok(tonic::Response::new(messages))
+        }
+    });
+    grpc.server_streaming(method, request).await
 }
 
 /// The frame in gzip where that is worth it: each message says by its prefix whether it is compressed.

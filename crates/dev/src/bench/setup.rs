@@ -13,7 +13,7 @@ const QUICK: (u64, u32) = (50_000, 3);
 pub(crate) struct Options {
     /// A look of a few minutes: 50,000 generations and 3 rounds.
     #[arg(long, conflicts_with_all = ["generations", "rounds"])]
-    pub(super) quick: bool,
+    quick: bool,
     /// How many generations to seed; the goals are meant for 1,000,000 or more.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(FEWEST..=100_000_000))]
     pub(super) generations: u64,
@@ -37,6 +37,11 @@ impl Options {
     /// The same with what `--quick` stands for.
     pub(super) fn resolved(self) -> Self {
         if self.quick { Self { generations: QUICK.0, rounds: QUICK.1, ..self } } else { self }
+    }
+
+    /// Whether so little is measured on that what takes long by itself is cut short too.
+    pub(super) fn is_quick(&self) -> bool {
+        self.generations <= QUICK.0
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         Target::connect(address, vec![replicas.gateway.pid()], sample).await?.load(Duration::from_secs(5)).await?;
     let rate = max.rate * SHARE;
     say(&format!("{USERS} people: {rate:.0} requests a second, of at most {:.0}", max.rate));
-    let time = if bench.options.quick { QUICK_TIME } else { TIME };
+    let time = if bench.options.is_quick() { QUICK_TIME } else { TIME };
     let mut failed = 0;
     let mut rounds = vec![Vec::new(); GOALS.len()];
     for round in 0..=bench.options.rounds {

@@ -75,7 +75,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         accounts.push(Account::open(bench, &gateway, *account).await?);
     }
     let max = accounts.len() * MAX_OF_ACCOUNT;
-    let counts = if bench.options.quick { &QUICK_COUNTS[..] } else { &COUNTS[..] };
+    let counts = if bench.options.is_quick() { &QUICK_COUNTS[..] } else { &COUNTS[..] };
     if let Some(left_out) = counts.iter().find(|count| **count > max) {
         say(&format!("{left_out} watches are left out: there are {} accounts, with at most {max}", accounts.len()));
     }
