@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jobs::{Error, Failure, NewJob, Retry};
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgPool};
 use uuid::Uuid;
 
 use crate::cluster::{Cluster, KIND, claim, new_job};
@@ -76,13 +76,19 @@ async fn worker(pool: PgPool, seed: u64, ends: Arc<Mutex<HashMap<Uuid, u32>>>) {
             assert!(matches!(done, Ok(()) | Err(Error::StaleFence)), "{done:?}");
         }
         // Time passes for failed jobs.
-        sqlx::query("update jobs set run_at = now() where state = 'queued' and run_at > now()")
-            .execute(&mut *connection)
-            .await
-            .unwrap();
+        sqlx::query(
+            "update jobs set run_at = now() where id in (
+                 select id from jobs where state = 'queued' and run_at > now() for update skip locked)",
+        )
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+        // As services do, in a transaction: what a reap has found is locked until it is written, so that two never wait for each other.
+        let mut tx = connection.begin().await.unwrap();
         // Three workers in a row may have died; an operator requeues the job each time.
-        for dead_lettered in jobs::reap(&mut connection, KIND).await.unwrap().dead_lettered {
-            assert!(jobs::requeue(&mut connection, dead_lettered.job, "operator").await.unwrap());
+        for dead_lettered in jobs::reap(&mut tx, KIND).await.unwrap().dead_lettered {
+            assert!(jobs::requeue(&mut tx, dead_lettered.job, "operator").await.unwrap());
         }
+        tx.commit().await.unwrap();
     }
 }
