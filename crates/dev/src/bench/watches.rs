@@ -36,7 +36,7 @@ const WATCH: &str = "/rushes.dashboard.v1.DashboardService/WatchDashboard";
 /// How many are open at each step.
 const COUNTS: [usize; 3] = [1_000, 10_000, 100_000];
 /// In a quick look.
-const QUICK_COUNTS: [usize; 2] = [500, 2_000];
+const QUICK_COUNTS: [usize; 2] = [200, 1_000];
 /// Opened before anything is measured.
 const FIRST: usize = 100;
 /// Of one account, at most.
