@@ -10,7 +10,7 @@ mod scenes;
 
 use std::sync::Arc;
 
-use chassis::encoded::{Ready, Streamed};
+use chassis::encoded::Encoded;
 use proto::accounts::v1::account_service_server::AccountServiceServer;
 use proto::audit::v1::audit_service_server::AuditServiceServer;
 use proto::dashboard::v1::dashboard_service_server::DashboardServiceServer;
@@ -58,11 +58,11 @@ pub(crate) fn routes(
     let projects = ProjectServiceServer::new(projects).accept_compressed(Gzip).send_compressed(Gzip);
     let dashboards = DashboardServiceServer::new(dashboards).accept_compressed(Gzip).send_compressed(Gzip);
     Routes::new(projects)
-        .add_service(Ready::new(
+        .add_service(Encoded::unary(
             dashboards::GET_DASHBOARD,
             get_dashboard,
-            Streamed::new(dashboards::WATCH_DASHBOARD, watch_dashboard, dashboards),
+            Encoded::streaming(dashboards::WATCH_DASHBOARD, watch_dashboard, dashboards),
         ))
         .add_service(AuditServiceServer::new(audit).accept_compressed(Gzip).send_compressed(Gzip))
-        .add_service(Ready::new(accounts::AUTHENTICATE, authenticate, AccountServiceServer::new(accounts)))
+        .add_service(Encoded::unary(accounts::AUTHENTICATE, authenticate, AccountServiceServer::new(accounts)))
 }

@@ -17,7 +17,7 @@ mod work;
 
 use std::sync::Arc;
 
-use chassis::encoded::{Ready, Streamed};
+use chassis::encoded::Encoded;
 use proto::credits::v1::credit_service_server::CreditServiceServer;
 use proto::credits::v1::usage_service_server::UsageServiceServer;
 use proto::generations::v1::generation_service_server::GenerationServiceServer;
@@ -73,9 +73,9 @@ pub(crate) fn routes(
         }
     };
     let server = GenerationServiceServer::new(generations).accept_compressed(Gzip).send_compressed(Gzip);
-    let server = Streamed::new(generations::WATCH_GENERATIONS, watch_generations, server);
-    let server = Ready::new(generations::BATCH_GET_GENERATIONS, batch_get_generations, server);
-    Routes::new(Ready::new(generations::GET_GENERATION, get_generation, server))
+    let server = Encoded::streaming(generations::WATCH_GENERATIONS, watch_generations, server);
+    let server = Encoded::unary(generations::BATCH_GET_GENERATIONS, batch_get_generations, server);
+    Routes::new(Encoded::unary(generations::GET_GENERATION, get_generation, server))
         .add_service(WorkServiceServer::new(work))
         .add_service(ModelServiceServer::new(models).accept_compressed(Gzip).send_compressed(Gzip))
         .add_service(QueueServiceServer::new(queues).accept_compressed(Gzip).send_compressed(Gzip))

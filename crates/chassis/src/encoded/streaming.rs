@@ -1,12 +1,10 @@
 //! Streams of answers that are encoded already: what many watch is made once, and goes out to each as it is.
 //!
-//! Invariant: what [`Streamed`] answers on its path is on the wire what the generated server would answer with the messages that the
+//! Invariant: what [`Streaming`] answers is on the wire what the generated server would answer with the messages that the
 //! bytes encode. Nothing of a message is kept for a stream once it is sent.
 
 use std::{
-    convert::Infallible,
     future::Future,
-    marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -16,106 +14,53 @@ use futures::{StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use http_body::Frame;
 use prost::Message;
-use tonic::{Status, body::Body, codec::CompressionEncoding, server::NamedService};
-use tower::Service;
+use tonic::{Status, body::Body, codec::CompressionEncoding};
 
-use super::{Codec, ENCODING, GRPC, GZIP, OK, derived, message};
+use super::{
+    answer::{Answer, ENCODING, GRPC, GZIP, OK},
+    codec::Codec,
+    derived,
+};
 use crate::frames::PREFIX;
 
 /// Messages with their prefixes, or the status that ends them.
 pub type Frames = BoxStream<'static, Result<Bytes, Status>>;
 
-/// A generated server `S` whose streaming method at one path is answered by `A` with encoded messages, compressed for who asks; may
-/// be nested.
-pub struct Streamed<S, A, M> {
-    path: &'static str,
-    answer: A,
-    rest: S,
-    request: PhantomData<fn() -> M>,
-}
+/// Answers a streaming method with the messages that `A` gives.
+#[derive(Clone)]
+pub struct Streaming<A>(pub(super) A);
 
-impl<S, A, M> Streamed<S, A, M> {
-    /// Answers `path`, as `/package.Service/Method`, by `answer`, and every other path by `rest`.
-    pub fn new(path: &'static str, answer: A, rest: S) -> Self {
-        Self { path, answer, rest, request: PhantomData }
-    }
-}
-
-impl<S: Clone, A: Clone, M> Clone for Streamed<S, A, M> {
-    fn clone(&self) -> Self {
-        Self::new(self.path, self.answer.clone(), self.rest.clone())
-    }
-}
-
-impl<S: std::fmt::Debug, A, M> std::fmt::Debug for Streamed<S, A, M> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Streamed").field("path", &self.path).field("rest", &self.rest).finish_non_exhaustive()
-    }
-}
-
-impl<S: NamedService, A, M> NamedService for Streamed<S, A, M> {
-    const NAME: &'static str = S::NAME;
-}
-
-impl<S, A, M, F> Service<Request<Body>> for Streamed<S, A, M>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-    A: Fn(tonic::Request<M>) -> F + Clone + Send + 'static,
-    F: Future<Output = Result<Frames, Status>> + Send + 'static,
-    M: Message + Default + Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.rest.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if request.uri().path() != self.path {
-            return Box::pin(self.rest.call(request));
-        }
-        let answer = self.answer.clone();
-        let compresses = derived::takes_gzip(request.headers());
-        Box::pin(async move {
-            let request = match message::read(request).await {
-                Ok(request) => request,
-                // On the heap: it is seldom needed, and as large as the rest of a call.
-                Err(request) => return Ok(Box::pin(through_codec(answer, request)).await),
-            };
-            let frames = match answer(request).await {
-                Ok(frames) => frames,
-                Err(status) => return Ok(status.into_http()),
-            };
-            let frames = if compresses { frames.then(compressed).boxed() } else { frames };
-            let mut response = Response::new(Body::new(Sent { frames: Some(frames) }));
-            response.headers_mut().insert(CONTENT_TYPE, GRPC);
-            if compresses {
-                response.headers_mut().insert(ENCODING, GZIP);
-            }
-            Ok(response)
-        })
-    }
-}
-
-/// The answer to a request that tonic reads, and says of what is wrong with it.
-async fn through_codec<A, M, F>(answer: A, request: Request<Body>) -> Response<Body>
+impl<A, M, F> Answer<M> for Streaming<A>
 where
     A: Fn(tonic::Request<M>) -> F + Send + 'static,
     F: Future<Output = Result<Frames, Status>> + Send + 'static,
     M: Message + Default + Send + 'static,
 {
-    let mut grpc = tonic::server::Grpc::new(Codec::default()).accept_compressed(CompressionEncoding::Gzip);
-    let method = tower::service_fn(move |request| {
-        let answering = answer(request);
-        async move {
-            let messages = answering.await?.map(|frame| Ok(frame?.slice(PREFIX..)));
-            Ok(tonic::Response::new(messages))
+    async fn reply(self, request: tonic::Request<M>, compresses: bool) -> Response<Body> {
+        let frames = match (self.0)(request).await {
+            Ok(frames) => frames,
+            Err(status) => return status.into_http(),
+        };
+        let frames = if compresses { frames.then(compressed).boxed() } else { frames };
+        let mut response = Response::new(Body::new(Sent { frames: Some(frames) }));
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        if compresses {
+            response.headers_mut().insert(ENCODING, GZIP);
         }
-    });
-    grpc.server_streaming(method, request).await
+        response
+    }
+
+    async fn through_codec(self, request: Request<Body>) -> Response<Body> {
+        let mut grpc = tonic::server::Grpc::new(Codec::default()).accept_compressed(CompressionEncoding::Gzip);
+        let method = tower::service_fn(move |request| {
+            let answering = (self.0)(request);
+            async move {
+                let messages = answering.await?.map(|frame| Ok(frame?.slice(PREFIX..)));
+                Ok(tonic::Response::new(messages))
+            }
+        });
+        grpc.server_streaming(method, request).await
+    }
 }
 
 /// The frame in gzip where that is worth it: each message says by its prefix whether it is compressed.
@@ -153,15 +98,16 @@ impl http_body::Body for Sent {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use std::{convert::Infallible, io::Read as _};
 
     use http_body_util::BodyExt as _;
     use tonic_health::pb::{
         HealthCheckRequest, HealthCheckResponse,
         health_server::{Health, HealthServer},
     };
+    use tower::Service;
 
-    use super::*;
+    use super::{super::Encoded, *};
     use crate::frames::framed;
 
     const WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -217,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn on_the_wire_the_two_streams_are_one() {
-        let streamed = Streamed::new(
+        let encoded = Encoded::streaming(
             WATCH,
             async |request: tonic::Request<HealthCheckRequest>| {
                 let frames =
@@ -228,9 +174,9 @@ mod tests {
         );
         for name in ["whole", "broken", "refused"] {
             let generated = watch(HealthServer::new(Generated), WATCH, name, "identity").await;
-            assert_eq!(watch(streamed.clone(), WATCH, name, "identity").await, generated, "{name}");
+            assert_eq!(watch(encoded.clone(), WATCH, name, "identity").await, generated, "{name}");
         }
-        let (headers, ..) = watch(streamed, "/grpc.health.v1.Health/Check", "whole", "identity").await;
+        let (headers, ..) = watch(encoded, "/grpc.health.v1.Health/Check", "whole", "identity").await;
         assert_eq!(headers["grpc-message"], "from%20the%20generated%20server");
     }
 
@@ -238,7 +184,7 @@ mod tests {
     async fn who_takes_gzip_is_sent_long_messages_in_it_and_short_ones_as_they_are() {
         let (long, short) = (Bytes::from("a heron at dawn ".repeat(200)), Bytes::from("at dusk"));
         let frames = [framed(&long), framed(&short)];
-        let streamed = Streamed::new(
+        let encoded = Encoded::streaming(
             WATCH,
             move |_: tonic::Request<HealthCheckRequest>| {
                 let frames = frames.clone().map(Ok);
@@ -246,7 +192,7 @@ mod tests {
             },
             HealthServer::new(Generated),
         );
-        let (headers, body, trailers) = watch(streamed, WATCH, "whole", "identity,gzip").await;
+        let (headers, body, trailers) = watch(encoded, WATCH, "whole", "identity,gzip").await;
         assert_eq!((&headers[ENCODING], &trailers.unwrap()["grpc-status"]), (&GZIP, &OK.1));
         let length = u32::from_be_bytes(body[1..PREFIX].try_into().unwrap()) as usize;
         let (first, second) = body.split_at(PREFIX + length);
