@@ -5,12 +5,14 @@ use chassis::postgres::{Error, Pool};
 use coherence::asof::Asof;
 use coherence::time::PgTime;
 
-/// The versions of some aggregates, in their order, with the clock of the same snapshot.
+/// The versions of some aggregates, in their order, with the clock of the same snapshot. Spelled out rather than by `cache_version`,
+/// which PostgreSQL plans anew for each key.
 pub(crate) async fn versions(pool: &Pool, keys: &[String]) -> Result<(Vec<i64>, Asof), Error> {
     let row: (Vec<i64>, i64, i64) = pool
         .run("validate_cached", async |connection| {
             sqlx::query_as(
-                "select array(select cache_version(wanted.key)
+                "select array(select coalesce((select k.ver from cache_key k where k.key = wanted.key), 0)
+                                     + (select count(*) from outbox o where o.key = wanted.key)
                               from unnest($1::text[]) with ordinality as wanted (key, place)
                               order by wanted.place),
                         c.epoch, c.seq
