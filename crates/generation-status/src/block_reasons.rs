@@ -88,8 +88,8 @@ impl BlockReasons {
         if status.is_free() {
             return encoded;
         }
-        let Ok(shown) = api::Generation::decode(encoded.clone()) else { return encoded };
-        if shown.state() != api::State::Queued || shown.wait_reason() != api::WaitReason::Capacity {
+        let Ok(shown) = Waiting::decode(encoded.clone()) else { return encoded };
+        if !shown.may_be_blocked() {
             return encoded;
         }
         let model = shown.model.strip_prefix("models/").unwrap_or(&shown.model);
@@ -98,6 +98,23 @@ impl BlockReasons {
         let mut patched = BytesMut::from(encoded.as_ref());
         prost::encoding::int32::encode(WAIT_REASON_FIELD, &(to_proto(reason) as i32), &mut patched);
         patched.freeze()
+    }
+}
+
+/// What an encoded [`api::Generation`] says of its wait; all that it has besides is passed over.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Waiting {
+    #[prost(enumeration = "api::State", tag = "4")]
+    state: i32,
+    #[prost(enumeration = "api::WaitReason", tag = "5")]
+    wait_reason: i32,
+    #[prost(string, tag = "7")]
+    model: String,
+}
+
+impl Waiting {
+    fn may_be_blocked(&self) -> bool {
+        self.state() == api::State::Queued && self.wait_reason() == api::WaitReason::Capacity
     }
 }
 
@@ -131,6 +148,33 @@ impl Refresher {
                     tracing::debug!(error = &error as &dyn std::error::Error, "the queue's status could not be read");
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_generation_its_wait_is_read() {
+        let generation = api::Generation {
+            name: "generations/1".to_owned(),
+            version: 3,
+            state: api::State::Queued.into(),
+            wait_reason: api::WaitReason::Capacity.into(),
+            scene: "projects/1/scenes/2".to_owned(),
+            model: "models/veo-3".to_owned(),
+            ..api::Generation::default()
+        };
+        let waiting = Waiting::decode(generation.encode_to_vec().as_slice()).unwrap();
+        assert!(waiting.may_be_blocked());
+        assert_eq!(waiting.model, generation.model);
+        for other in [
+            api::Generation { state: api::State::Processing.into(), ..generation.clone() },
+            api::Generation { wait_reason: api::WaitReason::ProviderThrottled.into(), ..generation },
+        ] {
+            assert!(!Waiting::decode(other.encode_to_vec().as_slice()).unwrap().may_be_blocked());
         }
     }
 }
