@@ -13,11 +13,13 @@ mod cold;
 mod database;
 mod depth;
 mod hosts;
+mod idle;
 mod load;
-mod memory;
 mod misses;
 mod node;
+mod page;
 mod picture;
+mod plot;
 mod process;
 mod progress;
 mod release;
@@ -32,12 +34,12 @@ mod users;
 mod warm;
 mod watches;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use testkit::Signals;
 
 use self::database::BenchDatabase;
 use self::progress::say;
-use self::report::{Report, Row};
+use self::report::{Findings, Report};
 use self::seed::Plan;
 use self::services::Services;
 pub(crate) use self::setup::Options;
@@ -56,9 +58,14 @@ pub(crate) async fn run(options: Options, json: bool) -> Result<Exit> {
         return release::hand_over().await;
     }
     let mut signals = Signals::listen()?;
+    let page = options.html.clone();
     tokio::select! {
         report = measure(options) => {
             let report = report?;
+            if let Some(path) = page {
+                let page = page::html(&report)?;
+                std::fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
+            }
             if json {
                 out::warn(report.table());
                 out::print(format_args!("{}\n", report.json()?))?;
@@ -94,7 +101,10 @@ async fn measure(options: Options) -> Result<Report> {
     for part in parts {
         // What was measured is reported even when something else cannot be.
         match measure_part(&bench, part).await {
-            Ok(rows) => report.rows.extend(rows),
+            Ok(found) => {
+                report.rows.extend(found.rows);
+                report.plots.extend(found.plots);
+            }
             Err(error) => report.missing.push(format!("{part:?} could not be measured: {error:#}")),
         }
     }
@@ -102,18 +112,18 @@ async fn measure(options: Options) -> Result<Report> {
     Ok(report)
 }
 
-async fn measure_part(bench: &Bench, part: Part) -> Result<Vec<Row>> {
+async fn measure_part(bench: &Bench, part: Part) -> Result<Findings> {
     match part {
-        Part::Memory => memory::measure(bench).await,
-        Part::Cold => cold::measure(bench).await,
+        Part::Idle => idle::measure(bench).await.map(Findings::from),
+        Part::Cold => cold::measure(bench).await.map(Findings::from),
         Part::Depth => depth::measure(bench).await,
         Part::Warm => warm::measure(bench).await,
-        Part::Misses => misses::measure(bench).await,
-        Part::Change => change::measure(bench).await,
-        Part::Thumbnail => thumbnail::measure(bench).await,
+        Part::Misses => misses::measure(bench).await.map(Findings::from),
+        Part::Change => change::measure(bench).await.map(Findings::from),
+        Part::Thumbnail => thumbnail::measure(bench).await.map(Findings::from),
         Part::Users => users::measure(bench).await,
-        Part::Replicas => replicas::measure(bench).await,
+        Part::Replicas => replicas::measure(bench).await.map(Findings::from),
         Part::Watches => watches::measure(bench).await,
-        Part::Cache => cache::measure(bench).await,
+        Part::Cache => cache::measure(bench).await.map(Findings::from),
     }
 }

@@ -13,18 +13,21 @@ use sqlx::PgConnection;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
+use super::plot::Plot;
 use super::progress::say;
-use super::report::{Round, Row, median, millis};
+use super::report::{Findings, Round, Row, median, millis};
 use super::services::on_behalf;
 use super::setup::Bench;
 use super::statements;
 
 /// Requests for each account in a round.
 const REQUESTS: usize = 10;
+/// Generations of each scene of an account with a short history.
+const FEW: f64 = 10.0;
 /// How long a change may take to reach the cache.
 const LIMIT: Duration = Duration::from_secs(5);
 
-pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
+pub(super) async fn measure(bench: &Bench) -> Result<Findings> {
     say("dashboards of accounts with few and with many generations a scene");
     let dashboard = DashboardServiceClient::new(bench.services.service("dashboard")?.channel().await?);
     let mut readers =
@@ -41,8 +44,15 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         rounds.push(Round { ours: median(deep.into_iter()), beside: median(shallow.into_iter()) });
     }
     let takes = bench.plan.takes();
-    let what = format!("the same shape with 10 generations a scene instead of {takes}");
-    Ok(vec![Row::new("cold_dashboard_long_history", "ms", what, 1.2, &rounds)])
+    let what = format!("the same shape with {FEW} generations a scene instead of {takes}");
+    let ours = [median(rounds.iter().map(|round| round.beside)), median(rounds.iter().map(|round| round.ours))];
+    let queried = readers.queried(&pairs).await?;
+    let curve = |[few, many]: [f64; 2]| vec![(FEW, few), (takes as f64, many)];
+    let plot = Plot::new("A dashboard that is read anew", "generations in the history of a scene", "ms")
+        .with("ours", curve(ours))
+        .with("three batched queries over history", curve(queried));
+    let rows = vec![Row::new("cold_dashboard_long_history", "ms", what, 1.2, &rounds)];
+    Ok(Findings { rows, plots: vec![plot] })
 }
 
 struct Readers {
@@ -76,6 +86,21 @@ impl Readers {
             }
         }
         Ok(())
+    }
+
+    /// What three queries over history take for each account, with a short one and with a long one.
+    async fn queried(&mut self, pairs: &[(Uuid, Uuid)]) -> Result<[f64; 2]> {
+        let mut took = [Vec::new(), Vec::new()];
+        for _ in 0..REQUESTS {
+            for (deep, shallow) in pairs {
+                for (took, account) in took.iter_mut().zip([shallow, deep]) {
+                    let began = Instant::now();
+                    statements::batched(&mut self.database, *account).await?;
+                    took.push(millis(began.elapsed()));
+                }
+            }
+        }
+        Ok(took.map(|took| median(took.into_iter())))
     }
 
     /// How long a dashboard takes that is read anew; an answer that is still allowed to be the old one does not count.

@@ -77,11 +77,16 @@ impl Target {
 
     /// Loads the target for `time`.
     pub(super) async fn load(&self, time: Duration) -> Result<Measured> {
+        self.load_with(STREAMS_IN_ALL, time).await
+    }
+
+    /// The same with so many calls under way at any time.
+    pub(super) async fn load_with(&self, streams_in_all: usize, time: Duration) -> Result<Measured> {
         let before = self.cpu()?;
         let began = Instant::now();
         let until = began + time;
         let mut streams = tokio::task::JoinSet::new();
-        for number in 0..STREAMS_IN_ALL {
+        for number in 0..streams_in_all {
             let mut client = self.client(number);
             let call = self.calls[number % self.calls.len()].clone();
             streams.spawn(async move {

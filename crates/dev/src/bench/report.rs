@@ -10,29 +10,30 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::database::BenchDatabase;
+use super::plot::Plot;
 use super::seed::Plan;
 
 /// One measured figure beside its baseline.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
     /// Its name, in snake case.
-    row: String,
+    pub(super) row: String,
     /// Median over the rounds, in `unit`.
-    ours: f64,
+    pub(super) ours: f64,
     /// The baseline's median over the rounds, in `unit`.
-    beside: f64,
+    pub(super) beside: f64,
     /// What the baseline is.
-    beside_what: String,
+    pub(super) beside_what: String,
     /// Median over the rounds of ours divided by beside.
-    ratio: f64,
+    pub(super) ratio: f64,
     /// At most this for `ratio`.
-    goal: f64,
+    pub(super) goal: f64,
     /// Whether `ratio` is at most `goal`.
-    holds: bool,
+    pub(super) holds: bool,
     /// The unit of `ours` and `beside`.
-    unit: &'static str,
+    pub(super) unit: &'static str,
     /// The smallest and the largest ratio of a round.
-    ratio_spread: [f64; 2],
+    pub(super) ratio_spread: [f64; 2],
     /// How many rounds.
     rounds: usize,
 }
@@ -76,6 +77,19 @@ impl Row {
     }
 }
 
+/// What a part of the benchmark found.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) rows: Vec<Row>,
+    pub(super) plots: Vec<Plot>,
+}
+
+impl From<Vec<Row>> for Findings {
+    fn from(rows: Vec<Row>) -> Self {
+        Self { rows, plots: Vec::new() }
+    }
+}
+
 /// All rows of a run, and on what they were measured.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -84,6 +98,8 @@ pub(super) struct Report {
     about: Vec<String>,
     /// In the order in which they were measured.
     pub(super) rows: Vec<Row>,
+    /// The curves behind them.
+    pub(super) plots: Vec<Plot>,
     /// What could not be measured, and why.
     #[serde(skip)]
     pub(super) missing: Vec<String>,
@@ -97,7 +113,36 @@ impl Report {
             format!("{}, normal settings (fsync on)", database.version().await?),
             plan.to_string(),
         ];
-        Ok(Self { about, rows: Vec::new(), missing: Vec::new() })
+        Ok(Self::of_facts(about))
+    }
+
+    /// An empty report with these facts.
+    pub(super) fn of_facts(about: Vec<String>) -> Self {
+        Self { about, rows: Vec::new(), plots: Vec::new(), missing: Vec::new() }
+    }
+
+    /// What ran where, and what one core carries by the rows of this run.
+    pub(super) fn facts(&self) -> Vec<String> {
+        self.about.iter().cloned().chain(self.capacity()).collect()
+    }
+
+    /// What one core of gateway and services carries of each kind of load, where the run has measured them.
+    fn capacity(&self) -> Option<String> {
+        // The row, or the last one whose name begins so: that of the most watches.
+        let is = |row: &Row, name: &str| row.row == name || (name.ends_with('_') && row.row.starts_with(name));
+        let loads = [
+            ("warm_dashboard", "opened dashboards a second"),
+            ("warm_status", "polls a second"),
+            ("warm_dashboard_kept", "opened dashboards that the gateway keeps"),
+            ("warm_status_kept", "polls that the gateway keeps"),
+            ("watch_idle_cpu_", "idle watches"),
+        ];
+        let carried = loads.into_iter().filter_map(|(name, load)| {
+            let row = self.rows.iter().rfind(|row| is(row, name)).filter(|row| row.ours > 0.0)?;
+            Some(format!("{:.0} {load}", 1e6 / row.ours))
+        });
+        let carried: Vec<String> = carried.collect();
+        (!carried.is_empty()).then(|| format!("one core of gateway and services carries {}", carried.join(", or ")))
     }
 
     /// One JSON object on one line.
@@ -123,7 +168,7 @@ impl Report {
         }
         let width: Vec<usize> =
             (0..head.len()).map(|at| cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
-        let mut text = self.about.join("\n");
+        let mut text = self.facts().join("\n");
         text.push_str("\n\n");
         for (at, row) in cells.iter().enumerate() {
             for (cell, width) in row.iter().zip(&width) {
@@ -173,7 +218,7 @@ fn middle(sorted: &[f64]) -> f64 {
 }
 
 /// Three figures that mean something.
-fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
@@ -213,9 +258,22 @@ mod tests {
     }
 
     #[test]
+    fn what_one_core_carries_follows_from_the_rows() {
+        let mut report = Report::of_facts(vec!["here".to_owned()]);
+        assert_eq!(report.facts(), ["here"]);
+        report.rows.push(Row::new("warm_status", "us", "bare", 1.3, &rounds(&[(200.0, 100.0)])));
+        for (watches, micros) in [(1_000, 5.0), (10_000, 4.0)] {
+            let row = format!("watch_idle_cpu_{watches}");
+            report.rows.push(Row::figure_goal(row, "us", 4.0, "the goal", &[micros]));
+        }
+        let carried = "one core of gateway and services carries 5000 polls a second, or 250000 idle watches";
+        assert_eq!(report.facts(), ["here", carried]);
+    }
+
+    #[test]
     fn the_table_is_markdown() {
         let rows = vec![Row::figure_goal("x", "MB", 50.0, "the goal", &[25.0])];
-        let table = Report { about: vec!["here".to_owned()], rows, missing: Vec::new() }.table();
+        let table = Report { rows, ..Report::of_facts(vec!["here".to_owned()]) }.table();
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines[2].starts_with("| row | ours    |"), "{table}");
         assert!(lines[3].starts_with("|-----|"), "{table}");

@@ -1,5 +1,7 @@
 //! What to measure, and what it is measured on.
 
+use std::path::PathBuf;
+
 use super::database::BenchDatabase;
 use super::seed::{FEWEST, Plan, Seeded};
 use super::services::Services;
@@ -26,6 +28,9 @@ pub(crate) struct Options {
     /// Measure these parts only, separated by commas.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(super) only: Vec<Part>,
+    /// Also write the rows and their curves to this file, as an HTML page.
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
     /// Use the programs that lie beside this one, whatever they were built with.
     #[arg(long, hide = true)]
     pub(super) built: bool,
@@ -48,8 +53,8 @@ impl Options {
 /// A part of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Part {
-    /// Resident memory of each service, idle.
-    Memory,
+    /// Services that nobody uses: memory, CPU, and the time until one is ready.
+    Idle,
     /// A dashboard nobody asked for before, against a hand-written statement and against three queries over history.
     Cold,
     /// The same account with few and with many generations a scene.
@@ -76,7 +81,7 @@ impl Part {
     /// The services that it is measured on.
     pub(super) fn needs(self) -> &'static [&'static str] {
         match self {
-            Self::Memory => &services::USUAL,
+            Self::Idle => &services::USUAL,
             Self::Cold | Self::Depth | Self::Misses => &["dashboard"],
             Self::Warm => &["dashboard", "generation-status", "gateway"],
             Self::Change => &["generation-status"],

@@ -29,8 +29,9 @@ use uuid::Uuid;
 
 use super::hosts::Hosts;
 use super::load::{self, Call, Target};
+use super::plot::Plot;
 use super::progress::say;
-use super::report::{Row, millis, percentile};
+use super::report::{Findings, Row, millis, percentile};
 use super::services::Service;
 use super::setup::Bench;
 use super::{statements, warm};
@@ -57,10 +58,10 @@ const GOALS: [(&str, f64, f64); 3] = [("p50", 0.5, 5.0), ("p99", 0.99, 20.0), ("
 /// What the gateway calls the services, and where their replicas are.
 const HOSTS: &str = "127.0.0.1 localhost\n127.0.0.1 replicas.test\n127.0.0.2 replicas.test\n";
 
-pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
+pub(super) async fn measure(bench: &Bench) -> Result<Findings> {
     if !Hosts::are_supported() {
         say("users: a process cannot be told hosts of its own here (unshare --mount), so the row is left out");
-        return Ok(Vec::new());
+        return Ok(Findings::default());
     }
     let people = Arc::new(People::of(bench).await?);
     let mut replicas = Replicas::start(bench).await?;
@@ -71,7 +72,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let rate = max.rate * SHARE;
     say(&format!("{USERS} people: {rate:.0} requests a second, of at most {:.0}", max.rate));
     let time = if bench.options.is_quick() { QUICK_TIME } else { TIME };
-    let mut failed = 0;
+    let (mut failed, mut waits) = (0, Vec::new());
     let mut rounds = vec![Vec::new(); GOALS.len()];
     for round in 0..=bench.options.rounds {
         let (found, restarted) = tokio::join!(ask(&people, address, rate, time), replicas.restart_each(bench, time));
@@ -96,6 +97,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         for (rounds, (_, share, _)) in rounds.iter_mut().zip(GOALS) {
             rounds.push(millis(percentile(&found.waits, share)));
         }
+        waits.extend(found.waits);
     }
     let what = "the figure aimed at, of reads while a dashboard, a generation-status and a worker restart";
     let row = |((name, _, goal), ours): (&(&str, f64, f64), Vec<f64>)| {
@@ -104,7 +106,17 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = GOALS.iter().zip(rounds).map(row).collect();
     // Half a read, since a row holds up to its figure.
     rows.push(Row::figure_goal("users_failed", "reads", 0.5, "none, in all rounds", &[failed as f64]));
-    Ok(rows)
+    Ok(Findings { rows, plots: vec![distribution(waits)] })
+}
+
+/// What the slowest of so many reads took at least.
+fn distribution(mut waits: Vec<Duration>) -> Plot {
+    waits.sort_unstable();
+    let parts = (0..=6).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)));
+    let parts = parts.filter(|part| (2.0..=waits.len() as f64).contains(part));
+    let points = parts.map(|part| (part, millis(percentile(&waits, 1.0 - 1.0 / part)))).collect();
+    let title = format!("Reads of {USERS} people while a dashboard, a generation-status and a worker restart");
+    Plot::new(title, "one read of so many takes this long or longer", "ms").with("ours", points)
 }
 
 /// What the people have asked for.

@@ -19,8 +19,9 @@ use uuid::Uuid;
 use super::baseline::Baseline;
 use super::load::{Call, Measured, STREAMS_IN_ALL, Target};
 use super::node::Node;
+use super::plot::Plot;
 use super::progress::say;
-use super::report::{Round, Row};
+use super::report::{Findings, Round, Row};
 use super::setup::Bench;
 use super::statements;
 
@@ -38,8 +39,10 @@ const PEER_GOAL: f64 = 1.0;
 const ACCOUNTS: usize = 16;
 /// How long each side is loaded in a round.
 const TIME: Duration = Duration::from_secs(2);
+/// How long for each point of a curve.
+const CURVE_TIME: Duration = Duration::from_secs(1);
 
-pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
+pub(super) async fn measure(bench: &Bench) -> Result<Findings> {
     let accounts: Vec<Uuid> = bench.seeded.warm().iter().take(ACCOUNTS).copied().collect();
     let (mut dashboards, mut statuses) = (Vec::new(), Vec::new());
     let mut database = bench.database.connect().await?;
@@ -50,12 +53,14 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         dashboards.push(call(DASHBOARD, &GetDashboardRequest::default(), &metadata));
         statuses.push(call(GENERATION, &generation, &metadata));
     }
-    let mut rows = compare(bench, "warm_dashboard", "dashboard", dashboards).await?;
-    rows.extend(compare(bench, "warm_status", "generation-status", statuses).await?);
-    Ok(rows)
+    let mut found = compare(bench, "warm_dashboard", "dashboard", dashboards).await?;
+    let statuses = compare(bench, "warm_status", "generation-status", statuses).await?;
+    found.rows.extend(statuses.rows);
+    found.plots.extend(statuses.plots);
+    Ok(found)
 }
 
-async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> Result<Vec<Row>> {
+async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> Result<Findings> {
     let gateway = bench.services.service("gateway")?;
     let request = calls.first().map_or(0, |call| call.message.len());
     let processes = vec![gateway.pid(), bench.services.service(service)?.pid()];
@@ -102,6 +107,10 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
         rate(2),
         rate(3)
     ));
+    let plot = Plot::new(format!("Throughput: {row}, {size} bytes"), "calls under way at a time", "answers a second")
+        .with("through both hops", throughput(&ours).await?)
+        .with("kept at the gateway", throughput(&kept).await?)
+        .with("a bare two-hop tonic chain", throughput(&two_hops).await?);
     let load = format!("{size} bytes, 64 streams on 4 connections");
     let mut rows = vec![
         Row::new(row, "us", format!("a bare two-hop tonic chain, {load}; CPU of both servers"), GOAL, &through),
@@ -128,10 +137,18 @@ async fn compare(bench: &Bench, row: &str, service: &str, calls: Vec<Call>) -> R
             rows.push(Row::new(name, "us", what, PEER_GOAL, &rounds));
         }
     }
-    Ok(rows)
+    Ok(Findings { rows, plots: vec![plot] })
 }
 
-/// The metadata of a client that has a key of the account.
+/// Answers a second by how many calls are under way. Its client is on the same cores.
+async fn throughput(target: &Target) -> Result<Vec<(f64, f64)>> {
+    let mut points = Vec::new();
+    for streams in [1, 4, 16, 64, 256] {
+        points.push((streams as f64, target.load_with(streams, CURVE_TIME).await?.rate));
+    }
+    Ok(points)
+}
+
 /// The metadata of a call with a new key of `account`.
 pub(super) async fn key(bench: &Bench, account: Uuid) -> Result<MetadataMap> {
     let mut accounts = AccountServiceClient::new(bench.services.service("dashboard")?.doors()?);

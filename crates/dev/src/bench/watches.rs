@@ -25,9 +25,10 @@ use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
 use super::load::{Call, Target};
+use super::plot::Plot;
 use super::process;
 use super::progress::say;
-use super::report::{Round, Row, millis};
+use super::report::{Findings, Round, Row, millis};
 use super::services::Service;
 use super::setup::Bench;
 use super::warm;
@@ -57,7 +58,7 @@ const IDLE_GOAL: f64 = 4.0;
 /// From the answer of a change until the last watcher of its account has it.
 const ARRIVAL_GOAL: f64 = 100.0;
 
-pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
+pub(super) async fn measure(bench: &Bench) -> Result<Findings> {
     let gateway = bench
         .services
         .another(
@@ -83,16 +84,27 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut watchers = Watchers::new(&gateway, accounts);
     watchers.open_until(FIRST).await?;
     let (mut rows, base) = (Vec::new(), idle_usage(&mut watchers, servers).await?);
+    let mut curves = [Vec::new(), Vec::new(), Vec::new()];
     for count in counts.iter().copied().filter(|count| *count <= max) {
         say(&format!("{count} watches"));
         let began = Instant::now();
         watchers.open_until(count).await?;
         say(&format!("{count} watches open after {:.1?}", began.elapsed()));
-        rows.extend(idle(&mut watchers, servers, base, count).await?);
+        let idle = idle(&mut watchers, servers, base, count).await?;
+        for (curve, row) in curves.iter_mut().zip(&idle) {
+            // What cannot be told from nothing has no place on the axes.
+            curve.extend(Some((count as f64, row.ours)).filter(|(_, ours)| *ours > 0.0));
+        }
+        rows.extend(idle);
         rows.extend(changes(bench, &mut watchers, servers, count).await?);
     }
     watchers.all_are_open()?;
-    Ok(rows)
+    let [gateway, dashboard, cpu] = curves;
+    let memory = Plot::new("Memory of one watch", "watches that are open", "KiB");
+    let memory = memory.with("gateway", gateway).with("dashboard", dashboard);
+    let cpu =
+        Plot::new("CPU of one idle watch in both processes", "watches that are open", "us a second").with("both", cpu);
+    Ok(Findings { rows, plots: vec![memory, cpu] })
 }
 
 /// What both processes take while nothing happens.
