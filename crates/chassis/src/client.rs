@@ -116,7 +116,7 @@ impl Channel {
         }
     }
 
-    /// Sends a request, and sends it again over another connection when the first one had said goodbye before anything of it was sent.
+    /// Sends a request, and sends it again over another connection when the first one had said goodbye before the other side took it.
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Broken> {
         let (head, mut body) = request.into_parts();
         let mut attempts = 1;

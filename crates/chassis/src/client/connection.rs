@@ -3,7 +3,8 @@
 //! It goes through `h2` itself and not through a client on top of that: there a call passes through a queue and two tasks of others on its
 //! way out and back, which costs more than all that the gateway itself does for it (`docs/performance.md`).
 //!
-//! Invariants: what could not be sent whole was not begun, and can be sent over another connection; who drops a call or its
+//! Invariants: what could not be sent whole, or came too late for a connection that was ending, was not begun, and can be sent over
+//! another connection; who drops a call or its
 //! answer resets its stream and nothing else; and a connection whose other side answers no PING has ended.
 
 use std::{
@@ -23,6 +24,7 @@ use h2::{
 };
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Full};
 use tokio::{
     net::TcpStream,
     sync::Notify,
@@ -113,7 +115,8 @@ impl Connection {
         matches!(ready, Poll::Ready(Ok(()))).then_some(requests)
     }
 
-    /// Sends a request, and gives the beginning of its answer. An error comes with the body if nothing of the request was sent.
+    /// Sends a request, and gives the beginning of its answer. An error comes with the body if the other side did nothing with the
+    /// request, and its body is there still.
     pub(super) async fn send(&self, head: Request<()>, body: Body) -> Result<Response<Body>, (Broken, Option<Body>)> {
         let is_empty = body.is_end_stream();
         let mut requests = self.requests.clone();
@@ -122,16 +125,22 @@ impl Connection {
             Err(error) => return Err((Broken::Ended(Arc::new(error)), Some(body))),
         };
         drop(requests);
-        let mut rest = None;
-        if !is_empty {
-            let mut sending = Sending { body, stream };
-            // Almost always all of it is there, and no task is needed.
-            let sent = poll_fn(|context| Poll::Ready(sending.poll(context).is_ready())).await;
-            rest = (!sent).then(|| AbortOnDropHandle::new(tokio::spawn(sending)));
-        }
-        let answer = poll_fn(|context| Pin::new(&mut response).poll(context)).await;
-        let answer = answer.map_err(|error| (Broken::Ended(Arc::new(error)), None))?;
-        Ok(answer.map(|stream| Body::new(Answer { stream, has_data: true, _rest: rest })))
+        let mut sending = Sending { body, stream, sent: Sent::Nothing, is_whole: is_empty };
+        // Almost always all of it is there, and sent at once.
+        let mut is_sent = is_empty;
+        let answer = poll_fn(|context| {
+            is_sent = is_sent || sending.poll(context).is_ready();
+            Pin::new(&mut response).poll(context)
+        });
+        let stream = match answer.await {
+            Ok(stream) => stream,
+            Err(error) => {
+                let body = if was_not_begun(&error) { sending.again() } else { None };
+                return Err((Broken::Ended(Arc::new(error)), body));
+            }
+        };
+        let rest = (!is_sent).then(|| AbortOnDropHandle::new(tokio::spawn(sending)));
+        Ok(stream.map(|stream| Body::new(Answer { stream, has_data: true, _rest: rest })))
     }
 }
 
@@ -161,10 +170,37 @@ async fn until_silent(mut pings: PingPong) {
     }
 }
 
+/// Whether the other side has said that it did nothing with the request: its goodbye names the last one that it takes, and ours was on its
+/// way by then; or it refused the stream.
+fn was_not_begun(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
 /// A request's body on its way.
 struct Sending {
     body: Body,
     stream: SendStream<Bytes>,
+    sent: Sent,
+    /// Whether that is all of it.
+    is_whole: bool,
+}
+
+/// What was sent of a request's body.
+enum Sent {
+    Nothing,
+    /// One piece, as of nearly all requests.
+    Piece(Bytes),
+    /// More than is kept.
+    More,
+}
+
+impl Sent {
+    fn add(&mut self, piece: &Bytes) {
+        *self = match self {
+            Self::Nothing => Self::Piece(piece.clone()),
+            Self::Piece(_) | Self::More => Self::More,
+        };
+    }
 }
 
 impl Future for Sending {
@@ -176,9 +212,18 @@ impl Future for Sending {
 }
 
 impl Sending {
+    /// The body once more, if all of it is there still.
+    fn again(self) -> Option<Body> {
+        match self.sent {
+            Sent::Nothing => Some(if self.is_whole { Body::empty() } else { self.body }),
+            Sent::Piece(piece) if self.is_whole => Some(Body::new(Full::new(piece).map_err(|never| match never {}))),
+            Sent::Piece(_) | Sent::More => None,
+        }
+    }
+
     /// Sends what there is and the stream has room for; ready when nothing more is to be sent.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Self { body, stream } = self;
+        let Self { body, stream, sent, is_whole } = self;
         loop {
             // Not more than fits is asked of the body, whatever its next piece is.
             stream.reserve_capacity(1);
@@ -193,20 +238,28 @@ impl Sending {
             }
             // What fails here is known from the answer as well, whose stream is the same.
             let _ended = match ready!(Pin::new(&mut *body).poll_frame(context)) {
-                None => stream.send_data(Bytes::new(), true),
+                None => {
+                    *is_whole = true;
+                    stream.send_data(Bytes::new(), true)
+                }
                 Some(Err(_)) => {
                     stream.send_reset(Reason::CANCEL);
                     return Poll::Ready(());
                 }
                 Some(Ok(frame)) => match frame.into_data().map_err(Frame::into_trailers) {
                     Ok(data) => {
+                        sent.add(&data);
                         let is_last = body.is_end_stream();
+                        *is_whole = is_last;
                         match stream.send_data(data, is_last) {
                             Ok(()) if !is_last => continue,
                             ended => ended,
                         }
                     }
-                    Err(Ok(trailers)) => stream.send_trailers(trailers),
+                    Err(Ok(trailers)) => {
+                        *sent = Sent::More;
+                        stream.send_trailers(trailers)
+                    }
                     Err(Err(_)) => continue,
                 },
             };

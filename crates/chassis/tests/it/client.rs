@@ -1,5 +1,6 @@
 //! Channels: what leaves with a call, and what a broken peer becomes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,8 +10,12 @@ use chassis::{client, request::deadline, server::Server, status::Failure};
 use futures::{StreamExt as _, stream};
 use http::Request;
 use http_body::Frame;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use testkit::eventually;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::ServiceExt as _;
@@ -75,6 +80,81 @@ async fn a_peer_that_comes_back_is_found_again() {
         (status(&call(&channel).await).0 == Code::Ok).then_some(())
     });
     answer.await.unwrap();
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+
+/// Says goodbye once a frame of this type has come over a connection, and takes no request: the goodbye was on its way already, as that of
+/// a server that ends.
+async fn part(mut stream: TcpStream, after: u8) {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    stream.write_all(&SETTINGS).await.unwrap();
+    stream.read_exact(&mut [0; 24]).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[3] == after {
+            break;
+        }
+    }
+    stream.write_all(&GOAWAY).await.unwrap();
+    // Until the caller has let go of it.
+    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+}
+
+/// Where the first `parting` connections end so, and the others are answered with the length of the body that came.
+async fn peer_that_parts(parting: usize, after: u8) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for _ in 0..parting {
+            tokio::spawn(part(listener.accept().await.unwrap().0, after));
+        }
+        loop {
+            let stream = TokioIo::new(listener.accept().await.unwrap().0);
+            let answer = async |request: Request<hyper::body::Incoming>| {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let mut answer = ok();
+                answer.headers_mut().insert("x-length", body.len().into());
+                Ok::<_, std::convert::Infallible>(answer)
+            };
+            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(serving.serve_connection(stream, service_fn(answer)));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_request_that_came_too_late_for_a_connection_goes_out_on_another() {
+    let whole = |length: usize| Body::new(Full::new(Bytes::from(vec![1; length])).map_err(|never| match never {}));
+    for (parting, after, length) in [(1, HEADERS, 0), (1, HEADERS, 40), (1, DATA, 40), (3, DATA, 40)] {
+        let address = peer_that_parts(parting, after).await;
+        let channel = client::connect("test", &format!("http://{address}").parse().unwrap());
+        let body = if length > 0 { whole(length) } else { Body::empty() };
+        let request = Request::post("/test.Test/Get").header("content-type", "application/grpc").body(body).unwrap();
+        let response = channel.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.headers()["x-length"], length.to_string().as_str(), "after {parting}");
+    }
+    // Of more than one piece nothing is kept, and of what goes on the first is not all.
+    let pieces =
+        |count: usize| stream::iter((0..count).map(|_| Ok::<_, Status>(Frame::data(Bytes::from(vec![1; 40])))));
+    for pieces in [pieces(2).boxed(), pieces(1).chain(stream::pending()).boxed()] {
+        let address = peer_that_parts(1, DATA).await;
+        let channel = client::connect("test", &format!("http://{address}").parse().unwrap());
+        let request = Request::post("/test.Test/Get").header("content-type", "application/grpc");
+        let request = request.body(Body::new(StreamBody::new(pieces))).unwrap();
+        let refused = channel.clone().oneshot(request).await.unwrap();
+        assert_eq!(status(refused.headers()).0, Code::Unavailable);
+    }
+    // And no call is tried for ever.
+    let address = peer_that_parts(usize::MAX, HEADERS).await;
+    let channel = client::connect("test", &format!("http://{address}").parse().unwrap());
+    assert_eq!(status(&call(&channel).await), (Code::Unavailable, "DEPENDENCY_DOWN".to_owned()));
 }
 
 #[tokio::test]
