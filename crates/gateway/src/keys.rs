@@ -9,6 +9,7 @@ mod credential;
 mod invalidation;
 mod key;
 mod known;
+mod watched;
 
 use std::{
     net::IpAddr,
@@ -30,6 +31,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
 use self::known::{Hash, KnownKeys};
+use self::watched::WatchedKeys;
 use crate::error::{Error, Refusal};
 use crate::{events, metrics};
 
@@ -45,8 +47,6 @@ const LOOKUP_WAIT: Duration = Duration::from_millis(500);
 /// How many keys of which an answer is known may be looked up again at once. They have places of their own, which invented keys
 /// cannot take.
 const MAX_KNOWN_LOOKUPS: usize = 256;
-/// How often the key of an open watch is looked at again; mostly that reads this process's memory.
-const WATCH_CHECK: Duration = Duration::from_millis(400);
 /// How long a lookup may take. It is its own time and not that of the call that began it, since others wait for it too.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,6 +55,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Keys {
     accounts: AccountServiceClient<Channel>,
     known: KnownKeys,
+    watched: WatchedKeys,
     new_lookups: ByAddress,
     known_lookups: Arc<Semaphore>,
     invalidation: Option<Arc<AbortOnDropHandle<()>>>,
@@ -65,6 +66,7 @@ impl Keys {
         Self {
             accounts: AccountServiceClient::new(dashboard),
             known: KnownKeys::new(lifetime),
+            watched: WatchedKeys::default(),
             new_lookups: ByAddress::new("key_lookup", MAX_NEW_LOOKUPS, MAX_NEW_LOOKUPS_PER_ADDRESS),
             known_lookups: Arc::new(Semaphore::new(MAX_KNOWN_LOOKUPS)),
             invalidation: None,
@@ -97,23 +99,24 @@ impl Keys {
         headers: &HeaderMap,
         address: IpAddr,
     ) -> impl Future<Output = Refusal> + Send + 'static {
-        let (keys, hash) = (self.clone(), credential::parse(headers));
-        async move {
-            let hash = match hash {
-                Ok(hash) => hash,
-                Err(refusal) => return refusal,
-            };
-            loop {
-                tokio::time::sleep(WATCH_CHECK).await;
-                let refusal = match keys.find_by(hash, address).await {
-                    Ok(key) => key.check_usable(SystemTime::now(), address).err(),
-                    Err(Error::KeyRefused(refusal)) => Some(refusal),
-                    // Nobody knows better than the last answer.
-                    Err(_) => None,
-                };
-                if let Some(refusal) = refusal {
-                    return refusal;
+        let refused = credential::parse(headers).map(|hash| {
+            let keys = self.clone();
+            self.watched.refused((hash, address), move |(hash, address)| {
+                let keys = keys.clone();
+                async move {
+                    match keys.find_by(hash, address).await {
+                        Ok(key) => key.check_usable(SystemTime::now(), address).err(),
+                        Err(Error::KeyRefused(refusal)) => Some(refusal),
+                        // Nobody knows better than the last answer.
+                        Err(_) => None,
+                    }
                 }
+            })
+        });
+        async move {
+            match refused {
+                Ok(refused) => refused.await,
+                Err(refusal) => refusal,
             }
         }
     }
