@@ -27,6 +27,9 @@ use store::Outbox;
 /// The least time between two passes, however often the relay is woken: changes that come together travel together.
 const GATHER: Duration = Duration::from_millis(3);
 
+/// How old a proof may be, where nothing changes, before the next one goes out: a fifth of what it is good for. A change goes out at once.
+const REPEAT: Duration = Duration::from_millis(200);
+
 /// How often a process that does not lead tries to.
 const TRY_TO_LEAD: Duration = Duration::from_millis(250);
 
@@ -38,6 +41,8 @@ struct Term {
     epoch: i64,
     last_drain: PgTime,
     renewed: Instant,
+    /// When the last proof went out, if one did in this term.
+    proven: Option<Instant>,
 }
 
 /// Leads whenever it can until the cache is closed, then releases the lease.
@@ -94,7 +99,7 @@ async fn take_lease(pool: &Pool, owner: &str) -> Option<Term> {
     match store::take(pool, epoch, owner).await {
         Ok(true) => {
             tracing::info!(epoch, "this process leads the relay");
-            Some(Term { epoch, last_drain: PgTime::PAST, renewed: Instant::now() })
+            Some(Term { epoch, last_drain: PgTime::PAST, renewed: Instant::now(), proven: None })
         }
         Ok(false) => None,
         Err(error) => {
@@ -153,9 +158,15 @@ async fn run(
         .map_err(|_| "superseded, or PostgreSQL's clock went back")?;
     term.last_drain = drained.at;
 
-    let applied = apply_and_prove(&inner.names, session.as_ref(), &pass, &outbox).await;
+    let is_quiet = !pass.notice().data && pass.compaction(true).is_none();
+    // A proof that does not go out is to the others as one that was lost.
+    let is_repetition = is_quiet && term.proven.is_some_and(|proven| proven.elapsed() < REPEAT);
+    let applied = is_repetition || apply_and_prove(&inner.names, session.as_ref(), &pass, &outbox).await;
     let message = Message { notice: pass.notice(), changes: outbox.changes, traces: outbox.traces };
-    publish(inner, &message).await;
+    if !is_repetition {
+        publish(inner, &message).await;
+        term.proven = Some(Instant::now());
+    }
     // Without NATS: the leader's own L1 goes on when NATS is gone.
     inner.receive(&message.notice, &message.changes).await;
     replica_probe::follow(inner, &message.changes);
