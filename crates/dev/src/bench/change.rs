@@ -1,21 +1,25 @@
-//! A committed change of a generation's status, as a worker causes it over gRPC: the state, the copy on the scene, the
-//! outbox, the fence's check and the commit; beside a plain update of one row, committed on one connection.
+//! What is written: a start, a claim, and a committed change of a generation's status, as a user and a worker cause them over gRPC;
+//! beside a plain update of one row, committed on one connection.
 //!
-//! This process is the worker: it claims the work that it has started, reports the two changes that follow (the provider
-//! took the order, the provider is done), and then fails it, so that nothing is left behind.
+//! This process is both: it starts generations, claims them one by one, reports the two changes that follow (the provider took the
+//! order, the provider is done), and then fails them, so that nothing is left behind. The second half is claimed while thousands of
+//! others' jobs wait in the same queue.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use futures::StreamExt as _;
 use proto::generations::v1::generation_service_client::GenerationServiceClient;
-use proto::generations::v1::{Input, StartGenerationRequest};
+use proto::generations::v1::watch_generations_response::Event;
+use proto::generations::v1::{Input, StartGenerationRequest, State, WatchGenerationsRequest, WatchGenerationsResponse};
 use proto::work::v1::work_service_client::WorkServiceClient;
 use proto::work::v1::{
     ClaimWorkRequest, FailWorkRequest, FailureClass, Lease, RecordIntentRequest, RecordSubmissionRequest,
     ReportProgressRequest,
 };
+use sqlx::PgConnection;
 use testkit::Doors;
-use tokio::sync::mpsc;
+use tonic::Streaming;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
@@ -27,98 +31,139 @@ use super::statements;
 
 /// Generations in a round; each has two changes.
 const GENERATIONS: usize = 30;
-/// How long the claim of work that was just started may take.
+/// Others' jobs in the queue while the second half of them is claimed.
+const QUEUED: i32 = 20_000;
+/// How long a claim, or the event of a change, may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
-    say("committed changes of status");
+    say("starts, claims and committed changes of status");
     let mut database = bench.database.connect().await?;
-    let plain = statements::plain_table(&mut database).await?;
+    let ids = statements::plain_table(&mut database).await?;
+    let mut plain = Plain { database: bench.database.connect().await?, ids, next: 0 };
     let account = *bench.seeded.warm().last().context("no account is left")?;
+    let others: Vec<Uuid> = bench.seeded.warm().iter().copied().filter(|other| *other != account).collect();
     let scenes = statements::scenes(&mut database, account).await?;
     let mut worker = Worker::open(bench, account).await?;
-    let mut rounds = Vec::new();
+    let (mut starts, mut claims, mut changes, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for number in 0..=bench.options.rounds {
-        let leases = worker.claim(&scenes).await?;
-        let (mut ours, mut beside) = (Vec::new(), Vec::new());
-        for (at, lease) in leases.iter().enumerate() {
-            ours.push(worker.submitted(lease).await?);
-            beside.push(update(&mut database, plain[(2 * at) % plain.len()]).await?);
-            ours.push(worker.finalizing(lease).await?);
-            beside.push(update(&mut database, plain[(2 * at + 1) % plain.len()]).await?);
+        let (mut started, mut updated) = (Vec::new(), Vec::new());
+        for scene in scenes.iter().cycle().take(GENERATIONS) {
+            started.push(worker.start(scene).await?);
+            updated.push(plain.update().await?);
+        }
+        let (mut leases, mut short, mut long) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..GENERATIONS / 2 {
+            let (lease, took) = worker.claim().await?;
+            leases.push(lease);
+            short.push(took);
+        }
+        let first = leases.first().context("nothing was claimed")?;
+        statements::queue_more(&mut database, &first.job, &others, QUEUED).await?;
+        for _ in GENERATIONS / 2..GENERATIONS {
+            let (lease, took) = worker.claim().await?;
+            leases.push(lease);
+            long.push(took);
+        }
+        statements::unqueue(&mut database).await?;
+        let (mut changed, mut beside) = (Vec::new(), Vec::new());
+        let (mut answered, mut watched) = (Vec::new(), Vec::new());
+        for lease in &leases {
+            changed.push(worker.submitted(lease).await?);
+            beside.push(plain.update().await?);
+            let (answer, event) = worker.finalizing(lease).await?;
+            changed.push(answer);
+            answered.push(answer);
+            watched.push(event);
+            beside.push(plain.update().await?);
         }
         worker.end(leases).await?;
         // The first round prepares statements.
         if number > 0 {
-            rounds.push(Round { ours: median(ours.into_iter()), beside: median(beside.into_iter()) });
+            let round = |ours: Vec<f64>, beside: Vec<f64>| Round {
+                ours: median(ours.into_iter()),
+                beside: median(beside.into_iter()),
+            };
+            starts.push(round(started, updated));
+            claims.push(round(long, short));
+            changes.push(round(changed, beside));
+            seen.push(round(watched, answered));
         }
     }
-    Ok(vec![Row::new(
-        "status_change",
-        "ms",
-        "a plain update of one row of the same table without triggers, committed on one connection",
-        2.0,
-        &rounds,
-    )])
+    let plain = "a plain update of one row of the same table without triggers, committed on one connection";
+    Ok(vec![
+        Row::new("start", "ms", plain, 2.0, &starts),
+        Row::new("status_change", "ms", plain, 2.0, &changes),
+        Row::new("status_change_watched", "ms", "the answer to who reported the change", 1.5, &seen),
+        Row::new("claim_long_queue", "ms", "the same while nobody else's work is in the queue", 1.2, &claims),
+    ])
 }
 
-async fn update(database: &mut sqlx::PgConnection, id: Uuid) -> Result<f64> {
-    let began = Instant::now();
-    statements::plain_update(database, id, "rendering").await?;
-    Ok(millis(began.elapsed()))
+/// Rows without triggers, and a connection that changes one after the other.
+struct Plain {
+    database: PgConnection,
+    ids: Vec<Uuid>,
+    next: usize,
 }
 
-/// A worker of one account's generations.
+impl Plain {
+    /// In milliseconds.
+    async fn update(&mut self) -> Result<f64> {
+        let id = self.ids[self.next % self.ids.len()];
+        self.next += 1;
+        let began = Instant::now();
+        statements::plain_update(&mut self.database, id, "rendering").await?;
+        Ok(millis(began.elapsed()))
+    }
+}
+
+/// A user and a worker of one account's generations, and who watches them.
 struct Worker {
     account: Uuid,
     generations: GenerationServiceClient<Channel>,
     work: WorkServiceClient<Doors>,
+    events: Streaming<WatchGenerationsResponse>,
 }
 
 impl Worker {
     async fn open(bench: &Bench, account: Uuid) -> Result<Self> {
         let service = bench.services.service("generation-status")?;
-        Ok(Self {
-            account,
-            generations: GenerationServiceClient::new(service.channel().await?),
-            work: WorkServiceClient::new(service.doors()?),
-        })
+        let mut generations = GenerationServiceClient::new(service.channel().await?);
+        let all = on_behalf("generation-status", account, WatchGenerationsRequest::default());
+        let events = generations.watch_generations(all).await.context("watching generations")?.into_inner();
+        Ok(Self { account, generations, work: WorkServiceClient::new(service.doors()?), events })
     }
 
-    /// Starts generations and claims them.
-    async fn claim(&mut self, scenes: &[String]) -> Result<Vec<Lease>> {
-        for scene in scenes.iter().cycle().take(GENERATIONS) {
-            let request = StartGenerationRequest {
-                scene: scene.clone(),
-                input: Some(Input { prompt: "a lantern over quiet water".to_owned(), ..Input::default() }),
-                request_id: Uuid::now_v7().to_string(),
-                ..StartGenerationRequest::default()
-            };
-            self.generations
-                .start_generation(on_behalf("generation-status", self.account, request))
-                .await
-                .context("starting a generation")?;
-        }
-        let (slots, wanted) = mpsc::channel(1);
+    /// Starts a generation; in milliseconds.
+    async fn start(&mut self, scene: &str) -> Result<f64> {
+        let request = StartGenerationRequest {
+            scene: scene.to_owned(),
+            input: Some(Input { prompt: "a lantern over quiet water".to_owned(), ..Input::default() }),
+            request_id: Uuid::now_v7().to_string(),
+            ..StartGenerationRequest::default()
+        };
+        let request = on_behalf("generation-status", self.account, request);
+        let began = Instant::now();
+        self.generations.start_generation(request).await.context("starting a generation")?;
+        Ok(millis(began.elapsed()))
+    }
+
+    /// Claims one piece of work; in milliseconds, from the asking.
+    async fn claim(&mut self) -> Result<(Lease, f64)> {
         let request = ClaimWorkRequest {
             worker: "bench".to_owned(),
             providers: vec!["local".to_owned()],
-            slots: i32::try_from(GENERATIONS)?,
+            slots: 1,
             ..ClaimWorkRequest::default()
         };
-        slots.send(request).await?;
-        let wanted = tokio_stream::wrappers::ReceiverStream::new(wanted);
+        let began = Instant::now();
+        // A stream that goes on, so that the worker is there while it waits.
+        let wanted = futures::stream::iter([request]).chain(futures::stream::pending());
         let mut offered = self.work.claim_work(wanted).await.context("claiming work")?.into_inner();
-        let mut leases = Vec::with_capacity(GENERATIONS);
-        while leases.len() < GENERATIONS {
-            let claimed = tokio::time::timeout(LIMIT, offered.message());
-            let Some(claimed) = claimed.await.context("no work was given out")?? else {
-                bail!("the stream of work ended early");
-            };
-            let lease = claimed.work.and_then(|work| work.lease).context("work without a lease")?;
-            leases.push(lease);
-        }
-        Ok(leases)
+        let claimed = tokio::time::timeout(LIMIT, offered.message()).await.context("no work was given out")??;
+        let took = millis(began.elapsed());
+        let lease = claimed.and_then(|claimed| claimed.work?.lease).context("work without a lease")?;
+        Ok((lease, took))
     }
 
     /// SUBMITTING becomes PROCESSING; in milliseconds, without those of the intent before it, which changes no state.
@@ -133,17 +178,33 @@ impl Worker {
         Ok(millis(began.elapsed()))
     }
 
-    /// PROCESSING becomes FINALIZING; in milliseconds.
-    async fn finalizing(&mut self, lease: &Lease) -> Result<f64> {
+    /// PROCESSING becomes FINALIZING; in milliseconds, until the answer and until who watches has it.
+    async fn finalizing(&mut self, lease: &Lease) -> Result<(f64, f64)> {
         let request = ReportProgressRequest {
             lease: Some(lease.clone()),
             percent: 100,
             stage: "fetching".to_owned(),
             finalizing: true,
         };
+        let name = format!("generations/{}", lease.job);
         let began = Instant::now();
-        self.work.report_progress(request).await.context("reporting progress")?;
-        Ok(millis(began.elapsed()))
+        let answered = async {
+            self.work.report_progress(request).await.context("reporting progress")?;
+            anyhow::Ok(millis(began.elapsed()))
+        };
+        let watched = async {
+            loop {
+                let event = self.events.message().await?.context("the watch ended")?.event;
+                if let Some(Event::Update(generation)) = event
+                    && generation.name == name
+                    && generation.state() == State::Finalizing
+                {
+                    return anyhow::Ok(millis(began.elapsed()));
+                }
+            }
+        };
+        let watched = async { tokio::time::timeout(LIMIT, watched).await.context("the change was not told")? };
+        tokio::try_join!(answered, watched)
     }
 
     /// Fails the work for good; what was held goes back.

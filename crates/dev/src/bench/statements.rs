@@ -137,6 +137,31 @@ pub(super) async fn plain_update(connection: &mut PgConnection, id: Uuid, step: 
     Ok(())
 }
 
+/// Puts so many jobs of `accounts` behind all others in the queue of `job`; they are of nothing, and not to be claimed.
+pub(super) async fn queue_more(connection: &mut PgConnection, job: &str, accounts: &[Uuid], count: i32) -> Result<()> {
+    sqlx::query(
+        "insert into jobs (id, account_id, kind, queue, priority, vft, max_attempts, idem_key, request_hash, payload)
+         select gen_random_uuid(), ($2::uuid[])[n % cardinality($2::uuid[]) + 1], j.kind, j.queue, j.priority, 1e15 + n, 1,
+                'bench ' || n, '\x00', ''
+           from jobs j, generate_series(1, $3) as n
+          where j.id = $1",
+    )
+    .bind(Uuid::try_parse(job)?)
+    .bind(accounts)
+    .bind(count)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("vacuum (analyze) jobs").execute(connection).await?;
+    Ok(())
+}
+
+/// Takes them away.
+pub(super) async fn unqueue(connection: &mut PgConnection) -> Result<()> {
+    sqlx::query("delete from jobs where idem_key like 'bench %' and vft >= 1e15").execute(&mut *connection).await?;
+    sqlx::query("vacuum (analyze) jobs").execute(connection).await?;
+    Ok(())
+}
+
 /// Says by the triggers that the dashboards of `accounts` have changed, without changing them.
 pub(super) async fn touch(connection: &mut PgConnection, accounts: &[Uuid]) -> Result<()> {
     sqlx::query("update accounts set email = email where id = any($1)").bind(accounts).execute(connection).await?;
