@@ -142,8 +142,8 @@ pub(super) async fn queue_more(connection: &mut PgConnection, job: &str, account
     sqlx::query(
         "insert into jobs (id, account_id, kind, queue, priority, vft, max_attempts, idem_key, request_hash, payload)
          select gen_random_uuid(), ($2::uuid[])[n % cardinality($2::uuid[]) + 1], j.kind, j.queue, j.priority, 1e15 + n, 1,
-                'bench ' || n, '\x00', ''
-           from jobs j, generate_series(1, $3) as n
+                'bench ' || n, ''::bytea, ''::bytea
+           from jobs j, generate_series(1, $3::int) as n
           where j.id = $1",
     )
     .bind(Uuid::try_parse(job)?)
