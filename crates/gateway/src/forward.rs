@@ -103,7 +103,7 @@ impl Forward {
         let unusable = is_watch.then(|| self.keys.refused(request.headers(), address));
         let admission = request.extensions_mut().remove::<Admission>();
         let token = key.token(&self.identities, route.method.upstream, route.scope);
-        let Begun { request, refused, message } = limit::admit(request, route.method).await?;
+        let Begun { request, mut refused, message } = limit::admit(request, route.method).await?;
         // Not before the message has begun: whoever opens calls and sends nothing takes no place of those who do.
         let _slot =
             admission.filter(|_| !is_watch).map(|calls| calls.admit_within(route.method.class.places())).transpose()?;
@@ -132,12 +132,16 @@ impl Forward {
                         None => self.own.clone().call(request).await,
                     }
                 };
-                tokio::select! {
-                    // A refused body breaks the call to the service as well, and the client must read the refusal, not that.
+                let response = tokio::select! {
                     biased;
-                    Ok(error) = refused => return Err(error),
+                    Ok(error) = &mut refused => return Err(error),
                     Ok(response) = reply => response,
+                };
+                // A refused body breaks the call to the service as well, in the same step, and the client must read the refusal, not that.
+                if let Ok(error) = refused.try_recv() {
+                    return Err(error);
                 }
+                response
             }
         };
         if let Some(session) = session {

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_is_looked_at_once_for_all_its_watches_and_not_without_any() {
+    async fn a_key_is_checked_once_for_all_its_watches_and_not_without_any() {
         let (keys, checks) = (WatchedKeys::default(), Arc::new(AtomicUsize::new(0)));
         let check = {
             let checks = Arc::clone(&checks);
