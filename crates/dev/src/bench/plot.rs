@@ -96,7 +96,10 @@ mod tests {
         for text in ["waits", "one of", "ms", "ours", "theirs"] {
             assert!(svg.contains(text), "{text}");
         }
-        assert_eq!(svg.matches("<polyline").count(), 2 + 2, "two curves and their marks");
+        for colour in ["#0072B2", "#D55E00"] {
+            assert!(svg.contains(colour), "{colour} is the colour of no curve");
+        }
+        assert!(!svg.contains("#009E73"), "there is no third");
     }
 
     #[test]
