@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(3);
 
 pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     say("idle services");
-    // Only for these rows: it would take up the work that another one hands out.
+    // Only for these rows: it would take up the work that another one gives out.
     let worker = bench.services.another("generation-worker", &[]).await?;
     let services: Vec<&Service> = bench.services.all().chain([&worker]).collect();
     tokio::time::sleep(IDLE).await;

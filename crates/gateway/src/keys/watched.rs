@@ -92,7 +92,8 @@ where
             return;
         }
         let check_one = async |key| {
-            if let Some(refusal) = check(key).await {
+            // One that takes longer is not waited for, since all others would be: what it finds is known to the next look.
+            if let Ok(Some(refusal)) = tokio::time::timeout(INTERVAL, check(key)).await {
                 keys.refuse(key, refusal);
             }
         };
@@ -156,5 +157,21 @@ mod tests {
         }
         assert!(futures::poll!(&mut other).is_pending());
         assert_eq!(keys.refused(key(1), check).await, Refusal::Revoked, "one that was opened meanwhile");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_does_not_end_keeps_no_other_key_waiting() {
+        let (keys, checks) = (WatchedKeys::default(), Arc::new(AtomicUsize::new(0)));
+        let check = move |(hash, _): Use| {
+            let checks = Arc::clone(&checks);
+            async move {
+                if hash == key(1).0 {
+                    return std::future::pending().await;
+                }
+                (checks.fetch_add(1, Ordering::Relaxed) == 2).then_some(Refusal::Revoked)
+            }
+        };
+        let _hangs = keys.refused(key(1), check.clone());
+        let other = keys.refused(key(2), check);
+        assert_eq!(tokio::time::timeout(INTERVAL * 10, other).await, Ok(Refusal::Revoked));
     }
 }
