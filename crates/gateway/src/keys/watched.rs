@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(keys.refused(key(1), check).await, Refusal::Revoked, "one that was opened meanwhile");
     }
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_does_not_end_keeps_no_other_key_waiting() {
+    async fn a_check_that_does_not_end_keeps_no_other_key_waiting() {
         let (keys, checks) = (WatchedKeys::default(), Arc::new(AtomicUsize::new(0)));
         let check = move |(hash, _): Use| {
             let checks = Arc::clone(&checks);
