@@ -94,7 +94,8 @@ impl Pool {
         self.name
     }
 
-    /// Runs one statement, named for its span and metrics, within the request's deadline.
+    /// Runs one statement, named for its span and metrics, within the request's deadline. Of the pool's connections the statements of
+    /// requests of one account have at most half at a time.
     ///
     /// # Errors
     /// What PostgreSQL or the pool answered, see [`Error`].
@@ -103,7 +104,7 @@ impl Pool {
         F: AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     {
         let span = span(statement, self.name);
-        let run = self.on(None, async |connection: &mut PgConnection| {
+        let run = self.on(request::account(), async |connection: &mut PgConnection| {
             request::count_query();
             measured(self.name, statement, Box::pin(work(connection))).await
         });
@@ -135,8 +136,8 @@ impl Pool {
     }
 
     /// As [`Pool::transaction`], for a request of `account`: where the connection's role is held by row-level security, `work` writes and
-    /// locks no row of another account, whatever its statements say. Of the pool's connections one account has at most three quarters at
-    /// a time, since its transactions wait for one another, and others' would wait with them.
+    /// locks no row of another account, whatever its statements say. Of the pool's connections one account has at most half at a time,
+    /// since its transactions wait for one another, and others' would wait with them.
     ///
     /// # Errors
     /// What `work` returned, or why the transaction could not begin or commit.

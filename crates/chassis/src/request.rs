@@ -12,5 +12,5 @@ mod scope;
 pub mod staleness;
 pub mod token;
 
-pub(crate) use scope::{Scope, Staleness, Tokens};
+pub(crate) use scope::{Scope, Staleness, Tokens, account};
 pub use scope::{carry, count_queries, count_query, in_current_trace, queries, spawn};

@@ -287,9 +287,10 @@ async fn say_goodbye(open: Open) {
     let _ = timeout(TRIED_WITHIN, open.connection.close()).await;
 }
 
-/// How many of so many connections are lent for one account at a time: all but a quarter, which are others'.
+/// How many of so many connections are lent for one account at a time: half of them. The others are not only others' to have: each that
+/// is busy takes time of the same server.
 fn share_of(max: u32) -> usize {
-    (max - max.div_ceil(4)).max(1) as usize
+    (max / 2).max(1) as usize
 }
 
 /// The place of a connection, and that of its account.

@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use crate::telemetry::unrecorded::{self, Unrecorded};
 
@@ -27,6 +28,8 @@ tokio::task_local! {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scope {
     pub(crate) deadline: Option<Instant>,
+    /// On whose behalf, if on any.
+    pub(crate) account: Option<Uuid>,
     pub(crate) queries: Arc<AtomicU64>,
     /// `None` for a call that is on no account's behalf.
     pub(crate) tokens: Option<Arc<Tokens>>,
@@ -90,6 +93,11 @@ pub fn carry<F: Future>(future: F) -> impl Future<Output = F::Output> {
 pub fn in_current_trace<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let unrecorded = Scope::with(|scope| scope.unrecorded.clone()).flatten();
     Scope { unrecorded, ..Scope::default() }.run(future.in_current_span())
+}
+
+/// The account on whose behalf the running task works, if a request of one began it.
+pub(crate) fn account() -> Option<Uuid> {
+    Scope::with(|scope| scope.account).flatten()
 }
 
 /// Counts one database round trip to the current request; does nothing outside one.

@@ -120,7 +120,9 @@ where
         let asked = Staleness::of(request.headers());
         let staleness = asked.as_ref().ok().cloned().flatten();
         let queries = Arc::default();
-        let scope = Scope { deadline: at, tokens: tokens.clone(), staleness: staleness.clone(), unrecorded, queries };
+        let account = verified.as_ref().and_then(|verified| verified.as_ref().ok()?.account);
+        let scope =
+            Scope { deadline: at, account, tokens: tokens.clone(), staleness: staleness.clone(), unrecorded, queries };
         let side = Side::Server { endless: timeouts.is_endless() };
         let mut call = Call::begin(side, name, span.clone(), scope.clone());
 

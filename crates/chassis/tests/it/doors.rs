@@ -8,9 +8,12 @@ use chassis::client;
 use chassis::drain::Drain;
 use chassis::identity::{By, HEADER, Identities, Identity, LIFETIME};
 use chassis::keyring::InternalKeys;
+use chassis::postgres::{Pool, PoolSettings};
 use chassis::request::caller::{Caller, Verified};
 use chassis::server::Server;
 use http::Request;
+use sqlx::PgConnection;
+use testkit::Database;
 use tonic::Code;
 use tonic::body::Body;
 use tower::Service as _;
@@ -152,4 +155,48 @@ async fn a_door_without_methods_is_not_opened() {
     assert_eq!(bound.addr(), bound.internal_addr());
     let bound = guarded().bind().await.unwrap();
     assert_ne!(bound.addr(), bound.internal_addr());
+}
+
+/// A statement is not told its account; the call in which it runs is.
+#[tokio::test]
+async fn statements_of_one_accounts_calls_leave_connections_to_the_others() {
+    let database = Database::fresh().await.unwrap();
+    let settings = PoolSettings { min: 0, max: 4, acquire: Duration::from_millis(500), ..PoolSettings::default() };
+    let pool = Pool::connect_lazy("test", &database.url(), &settings).unwrap();
+    let (held, mut is_held) = tokio::sync::mpsc::unbounded_channel();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (pool, held) = (pool.clone(), held.clone());
+        async move {
+            let account = request.extensions().get::<Verified>().and_then(|verified| verified.account);
+            let work = async |connection: &mut PgConnection| {
+                if account == Some(ACCOUNT) {
+                    held.send(()).unwrap();
+                    std::future::pending::<()>().await;
+                }
+                sqlx::query("select 1").execute(connection).await.map(drop)
+            };
+            let done = pool.run("work", work).await;
+            let mut response = ok();
+            response.headers_mut().insert("done", format!("{}", done.is_ok()).parse().unwrap());
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let server = Server::new("test", &free()).guarded(&keys(KEYS), [(PUBLIC, "write")], []);
+    let bound = server.method(PUBLIC, chassis::server::Timeouts::default()).bind().await.unwrap();
+    let (public, drain) = (bound.addr(), Drain::default());
+    tokio::spawn(bound.serve_around(service, |rpc| rpc, drain.clone()));
+    let ask = move |account| async move {
+        let by = By::Key { id: KEY, scopes: "write" };
+        let token = sign(KEYS, &Identity { account: Some(account), by }, "test", Duration::ZERO).unwrap();
+        call(public, PUBLIC, &[("x-rushes-identity", &token)]).await.0.get("done").cloned()
+    };
+    let holders: Vec<_> = (0..8).map(|_| tokio::spawn(ask(ACCOUNT))).collect();
+    for _ in 0..2 {
+        is_held.recv().await.unwrap();
+    }
+    for other in [8, 9] {
+        assert_eq!(ask(Uuid::from_u128(other)).await.unwrap(), "true");
+    }
+    assert!(is_held.try_recv().is_err(), "an account has two connections of four at most");
+    holders.iter().for_each(tokio::task::JoinHandle::abort);
 }

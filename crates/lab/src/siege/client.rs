@@ -40,6 +40,8 @@ const SET_UP_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Window {
     pub(super) calls: usize,
     pub(super) p99: Duration,
+    /// Of what took that long or longer, how many calls there were of each kind.
+    pub(super) slowest: BTreeMap<&'static str, u64>,
     pub(super) errors: BTreeMap<String, u64>,
 }
 
@@ -47,6 +49,7 @@ pub(super) struct Window {
 struct Felt {
     due: Instant,
     took: Duration,
+    what: &'static str,
     error: Option<String>,
 }
 
@@ -106,7 +109,11 @@ impl GoodClient {
             *errors.entry(error).or_default() += 1;
         }
         let p99 = took.get((took.len() * 99 / 100).min(took.len().saturating_sub(1))).copied().unwrap_or_default();
-        Window { calls: took.len(), p99, errors }
+        let mut slowest = BTreeMap::new();
+        for felt in felt.iter().filter(|felt| felt.took >= p99) {
+            *slowest.entry(felt.what).or_default() += 1;
+        }
+        Window { calls: took.len(), p99, slowest, errors }
     }
 
     /// Waits until all calls that were due so far have been answered, or have had their time.
@@ -173,7 +180,7 @@ impl Caller {
                     Err(_) => ("a call", Err(Status::deadline_exceeded("no answer"))),
                 };
                 let error = answer.err().map(|status| format!("{what}: {:?} {}", status.code(), status.message()));
-                me.note(Felt { due: begun, took: begun.elapsed(), error });
+                me.note(Felt { due: begun, took: begun.elapsed(), what, error });
                 me.noted.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&number);
             });
         }
@@ -226,6 +233,7 @@ impl Caller {
             self.note(Felt {
                 due: Instant::now(),
                 took: Duration::ZERO,
+                what: "the watch",
                 error: Some(format!("the watch ended: {:?} {}", ended.code(), ended.message())),
             });
             tokio::time::sleep(Duration::from_millis(200)).await;
