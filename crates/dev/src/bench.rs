@@ -6,11 +6,14 @@
 
 mod backends;
 mod baseline;
+mod batched;
 mod cache;
 mod chain;
 mod change;
 mod cold;
+mod cold_cpu;
 mod database;
+mod decoding;
 mod depth;
 mod hosts;
 mod idle;
@@ -28,6 +31,7 @@ mod report;
 mod seed;
 mod services;
 mod setup;
+mod sizes;
 mod statements;
 mod thumbnail;
 mod users;
@@ -114,13 +118,22 @@ async fn measure(options: Options) -> Result<Report> {
 
 async fn measure_part(bench: &Bench, part: Part) -> Result<Findings> {
     match part {
-        Part::Idle => idle::measure(bench).await.map(Findings::from),
-        Part::Cold => cold::measure(bench).await.map(Findings::from),
+        Part::Idle => {
+            let mut rows = idle::measure(bench).await?;
+            rows.extend(sizes::measure(bench)?);
+            Ok(rows.into())
+        }
+        Part::Cold => {
+            let mut rows = cold::measure(bench).await?;
+            rows.extend(cold_cpu::measure(bench).await?);
+            Ok(rows.into())
+        }
         Part::Depth => depth::measure(bench).await,
         Part::Warm => warm::measure(bench).await,
         Part::Misses => misses::measure(bench).await.map(Findings::from),
         Part::Change => change::measure(bench).await.map(Findings::from),
         Part::Thumbnail => thumbnail::measure(bench).await.map(Findings::from),
+        Part::Decoding => decoding::measure(bench).await.map(Findings::from),
         Part::Users => users::measure(bench).await,
         Part::Replicas => replicas::measure(bench).await.map(Findings::from),
         Part::Watches => watches::measure(bench).await,

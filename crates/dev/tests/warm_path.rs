@@ -1,10 +1,15 @@
-//! What a warm read costs, counted where a busy machine changes nothing: allocations of client, gateway and service together, which
-//! run on the one thread that is counted.
+//! What a warm read costs, counted where a busy machine changes nothing: allocations and system calls of client, gateway and service
+//! together, which run on the one thread that is counted.
+//!
+//! System calls are counted by strace, which runs [`counted_reads`] in a process of its own; where it is not installed its test says so
+//! and counts nothing.
 //!
 //! A bound is what is taken today and a little; who needs more says why in the change that raises it.
 
 #![allow(clippy::unwrap_used)]
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use allocation_counter::AllocationInfo;
@@ -34,6 +39,12 @@ const GENERATION: &str = "/rushes.generations.v1.GenerationService/GetGeneration
 /// The most allocations of a warm dashboard, and of a warm status.
 const MAX_DASHBOARD: u64 = 145;
 const MAX_STATUS: u64 = 148;
+/// The most system calls of each.
+const MAX_SYSTEM_CALLS: [u64; 2] = [21, 21];
+/// Calls that are counted one by one; the median is taken, since the cache's clock and its proofs fall into some of them.
+const COUNTED: usize = 60;
+/// A file that is nowhere: to ask for it is a system call that is taken for no other.
+const MARK: &str = "/rushes/one-more-call";
 /// Calls that are counted together.
 const CALLS: u64 = 200;
 /// How often they are: the clock of the cache and the heartbeats of connections allocate beside some of them.
@@ -67,6 +78,8 @@ impl Cluster {
                 ("RUSHES_INTERNAL_KEYS", INTERNAL_KEYS),
                 ("RUSHES_PUBLIC_URL", "https://rushes.test"),
                 ("RUSHES_CACHE_OBSERVE", "0"),
+                // Under strace everything takes longer, and no server is away for that.
+                ("RUSHES_DATABASE_UNRESPONSIVE_AFTER", "2s"),
             ])
         };
         let config = dashboard::Config::read(&source(testkit::Service::Dashboard)).unwrap();
@@ -110,9 +123,15 @@ impl Cluster {
         answer.into_inner().len()
     }
 
+    /// The two messages that are asked with.
+    fn messages(&self) -> [(&'static str, Bytes); 2] {
+        let generation = GetGenerationRequest { name: self.generation.clone(), min_version: 0 };
+        [(DASHBOARD, GetDashboardRequest::default().encode_to_vec()), (GENERATION, generation.encode_to_vec())]
+            .map(|(path, message)| (path, message.into()))
+    }
+
     /// The allocations and allocated bytes of a call that is asked again and again, in the round that had fewest.
-    fn cost(&self, path: &'static str, message: &impl Message) -> (u64, u64) {
-        let message = Bytes::from(message.encode_to_vec());
+    fn cost(&self, path: &'static str, message: &Bytes) -> (u64, u64) {
         let calls = || {
             self.runtime.block_on(async {
                 for _ in 0..CALLS {
@@ -193,10 +212,92 @@ async fn start_generation(channel: Channel, key: &str) -> String {
 #[test]
 fn a_warm_read_allocates_no_more_than_it_did() {
     let cluster = Cluster::start();
-    let generation = GetGenerationRequest { name: cluster.generation.clone(), min_version: 0 };
-    let dashboard = cluster.cost(DASHBOARD, &GetDashboardRequest::default());
-    let status = cluster.cost(GENERATION, &generation);
+    let [dashboard, status] = cluster.messages().map(|(path, message)| cluster.cost(path, &message));
     println!("allocations and bytes of a call, with its client: dashboard {dashboard:?}, status {status:?}");
     assert!(dashboard.0 <= MAX_DASHBOARD, "{dashboard:?}");
     assert!(status.0 <= MAX_STATUS, "{status:?}");
+}
+
+/// A folder that goes with this value.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("rushes-{name}-{}", Uuid::now_v7()));
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The system calls of [`counted_reads`], a line each as strace writes it; nothing where it is not installed, or may not trace.
+fn traced_reads() -> Option<String> {
+    let trial = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
+    if !trial.is_ok_and(|trial| trial.status.success()) {
+        println!("skipped: there is no strace on this machine, or it may not trace");
+        return None;
+    }
+    let folder = Folder::make("strace");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "calls"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "counted_reads", "--ignored", "--nocapture"]).current_dir(&folder.0);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    Some(String::from_utf8_lossy(&std::fs::read(folder.0.join("calls")).unwrap()).into_owned())
+}
+
+/// What a dashboard and a status take by what was counted of each call, in their order.
+fn medians(counts: &[u64]) -> [u64; 2] {
+    assert_eq!(counts.len(), 2 * COUNTED);
+    let (dashboards, statuses) = counts.split_at(COUNTED);
+    [dashboards, statuses].map(|counts| {
+        let mut counts = counts.to_vec();
+        counts.sort_unstable();
+        counts[counts.len() / 2]
+    })
+}
+
+#[test]
+#[ignore = "run by the next test, in a process of its own"]
+fn counted_reads() {
+    let cluster = Cluster::start();
+    for (path, message) in cluster.messages() {
+        for _ in 0..CALLS {
+            cluster.runtime.block_on(cluster.ask(path, message.clone()));
+        }
+        for _ in 0..COUNTED {
+            one_call(&cluster, path, &message);
+        }
+    }
+}
+
+/// One call; the mark before it ends the count of the one before.
+fn one_call(cluster: &Cluster, path: &'static str, message: &Bytes) {
+    assert!(!Path::new(MARK).exists());
+    cluster.runtime.block_on(cluster.ask(path, message.clone()));
+}
+
+#[test]
+fn a_warm_read_makes_no_more_system_calls_than_it_did() {
+    let Some(text) = traced_reads() else { return };
+    // Lines begin with the thread; one that is interrupted by another thread's goes on in a second, which says `resumed`.
+    let thread = text.lines().find(|line| line.contains(MARK)).and_then(|line| line.split(' ').next());
+    let of_thread = text.lines().filter(|line| line.split(' ').next() == thread && !line.contains(" resumed>"));
+    let mut counts = Vec::new();
+    for line in of_thread {
+        if line.contains(MARK) {
+            counts.push(0);
+        } else if let Some(count) = counts.last_mut() {
+            *count += 1;
+        }
+    }
+    let counts = medians(&counts);
+    println!("system calls of a call, with its client: dashboard and status {counts:?}");
+    assert!(counts.iter().zip(MAX_SYSTEM_CALLS).all(|(count, max)| *count <= max), "{counts:?}");
 }

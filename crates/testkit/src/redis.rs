@@ -88,6 +88,12 @@ impl Redis {
         format!("redis://{password}{}", self.address())
     }
 
+    /// The process; nothing while it is stopped.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.server.id()
+    }
+
     /// Ends it; everything in it is lost.
     pub async fn stop(&self) -> Result<()> {
         self.server.stop().await

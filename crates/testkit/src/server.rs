@@ -108,6 +108,11 @@ impl Server {
         .await
     }
 
+    /// The process; nothing while it is stopped.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.inner.process().as_ref().map(Process::id)
+    }
+
     pub(crate) fn pause(&self) {
         if let Some(process) = self.inner.process().as_ref() {
             process.pause();

@@ -3,7 +3,8 @@
 //!
 //! This process is both: it starts generations, claims them one by one, reports the two changes that follow (the provider took the
 //! order, the provider is done), and then fails them, so that nothing is left behind. The second half is claimed while thousands of
-//! others' jobs wait in the same queue.
+//! others' jobs wait in the same queue. Between the two changes all of them report percentages at once, again and again, as providers'
+//! progress comes, which is to cost the database next to nothing.
 
 use std::time::{Duration, Instant};
 
@@ -23,16 +24,22 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
+use super::backends::{self, Backends};
 use super::progress::say;
 use super::report::{Round, Row, median, millis};
 use super::services::on_behalf;
 use super::setup::Bench;
-use super::statements;
+use super::{process, statements};
 
 /// Generations in a round; each has two changes.
 const GENERATIONS: usize = 30;
 /// Others' jobs in the queue while the second half of them is claimed.
 const QUEUED: i32 = 20_000;
+/// How often all generations report progress in a round, and with how many reports each at a time.
+const REPORTS: i32 = 20;
+const REPORTS_AT_ONCE: i32 = 4;
+/// The backends of all services.
+const BACKENDS: &str = "rushes/%";
 /// How long a claim, or the event of a change, may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -45,7 +52,9 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let others: Vec<Uuid> = bench.seeded.warm().iter().copied().filter(|other| *other != account).collect();
     let scenes = statements::scenes(&mut database, account).await?;
     let mut worker = Worker::open(bench, account).await?;
+    let cost = Cost::of(bench)?;
     let (mut starts, mut claims, mut changes, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut costs, mut reports) = (Vec::new(), Vec::new());
     for number in 0..=bench.options.rounds {
         let (mut started, mut updated) = (Vec::new(), Vec::new());
         for scene in scenes.iter().cycle().take(GENERATIONS) {
@@ -66,17 +75,36 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
             long.push(took);
         }
         statements::unqueue(&mut database).await?;
+        for lease in &leases {
+            worker.intend(lease).await?;
+        }
         let (mut changed, mut beside) = (Vec::new(), Vec::new());
         let (mut answered, mut watched) = (Vec::new(), Vec::new());
+        let (began, plain_began) = (cost.now(&mut database).await?, plain.cpu().await?);
         for lease in &leases {
             changed.push(worker.submitted(lease).await?);
             beside.push(plain.update().await?);
+        }
+        let mut used = cost.since(&began, &mut database).await?;
+        let began = cost.now(&mut database).await?;
+        for number in 0..REPORTS {
+            let all = leases.iter().flat_map(|lease| {
+                (0..REPORTS_AT_ONCE).map(|one| worker.progress(lease, number * REPORTS_AT_ONCE + one))
+            });
+            futures::future::try_join_all(all.collect::<Vec<_>>()).await?;
+        }
+        let reported = cost.since(&began, &mut database).await?;
+        let began = cost.now(&mut database).await?;
+        for lease in &leases {
             let (answer, event) = worker.finalizing(lease).await?;
             changed.push(answer);
             answered.push(answer);
             watched.push(event);
             beside.push(plain.update().await?);
         }
+        used += cost.since(&began, &mut database).await?;
+        let each = |time: Duration, count: usize| millis(time) / count as f64;
+        let updating = each(plain.cpu().await? - plain_began, beside.len());
         worker.end(leases).await?;
         // The first round prepares statements.
         if number > 0 {
@@ -88,6 +116,11 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
             claims.push(round(long, short));
             changes.push(round(changed, beside));
             seen.push(round(watched, answered));
+            costs.push(Round { ours: each(used.all(), 2 * GENERATIONS), beside: updating });
+            reports.push(Round {
+                ours: each(reported.postgres, GENERATIONS * (REPORTS * REPORTS_AT_ONCE) as usize),
+                beside: updating,
+            });
         }
     }
     let plain = "a plain update of one row of the same table without triggers, committed on one connection";
@@ -95,8 +128,73 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         Row::new("start", "ms", plain, 2.0, &starts),
         Row::new("status_change", "ms", plain, 2.0, &changes),
         Row::new("status_change_watched", "ms", "the answer to who reported the change", 1.5, &seen),
+        Row::new(
+            "status_change_cpu",
+            "ms",
+            "CPU of the backend for the plain update; ours of all processes",
+            1.5,
+            &costs,
+        ),
+        Row::new(
+            "progress_postgres_cpu",
+            "ms",
+            "the same; ours of PostgreSQL for one report of progress",
+            0.05,
+            &reports,
+        ),
         Row::new("claim_long_queue", "ms", "the same while nobody else's work is in the queue", 1.2, &claims),
     ])
+}
+
+/// The processes that a change takes time of: the service, Redis, and the backends of the services.
+struct Cost {
+    processes: [u32; 2],
+}
+
+/// What they had used at some moment.
+struct Began {
+    processes: Duration,
+    postgres: Backends,
+}
+
+/// What they have used since.
+struct Used {
+    processes: Duration,
+    postgres: Duration,
+}
+
+impl Used {
+    fn all(&self) -> Duration {
+        self.processes + self.postgres
+    }
+}
+
+impl std::ops::AddAssign for Used {
+    fn add_assign(&mut self, other: Self) {
+        self.processes += other.processes;
+        self.postgres += other.postgres;
+    }
+}
+
+impl Cost {
+    fn of(bench: &Bench) -> Result<Self> {
+        let redis = bench.database.redis.id().context("Redis is not running")?;
+        Ok(Self { processes: [bench.services.service("generation-status")?.pid(), redis] })
+    }
+
+    fn cpu(&self) -> Result<Duration> {
+        self.processes.iter().map(|pid| process::cpu(*pid)).sum()
+    }
+
+    async fn now(&self, database: &mut PgConnection) -> Result<Began> {
+        let postgres = Backends::of(BACKENDS, database).await?;
+        Ok(Began { processes: self.cpu()?, postgres })
+    }
+
+    async fn since(&self, began: &Began, database: &mut PgConnection) -> Result<Used> {
+        let processes = self.cpu()? - began.processes;
+        Ok(Used { processes, postgres: began.postgres.since(database).await? })
+    }
 }
 
 /// Rows without triggers, and a connection that changes one after the other.
@@ -114,6 +212,11 @@ impl Plain {
         let began = Instant::now();
         statements::plain_update(&mut self.database, id, "rendering").await?;
         Ok(millis(began.elapsed()))
+    }
+
+    /// CPU time of its backend so far.
+    async fn cpu(&mut self) -> Result<Duration> {
+        backends::own(&mut self.database).await
     }
 }
 
@@ -166,11 +269,24 @@ impl Worker {
         Ok((lease, took))
     }
 
-    /// SUBMITTING becomes PROCESSING; in milliseconds, without those of the intent before it, which changes no state.
-    async fn submitted(&mut self, lease: &Lease) -> Result<f64> {
-        let (lease_of, provider) = (Some(lease.clone()), "bench".to_owned());
-        let intent = RecordIntentRequest { lease: lease_of, provider, ..RecordIntentRequest::default() };
+    /// What is recorded before an order, which changes no state.
+    async fn intend(&mut self, lease: &Lease) -> Result<()> {
+        let (lease, provider) = (Some(lease.clone()), "bench".to_owned());
+        let intent = RecordIntentRequest { lease, provider, ..RecordIntentRequest::default() };
         self.work.record_intent(intent).await.context("recording an intent")?;
+        Ok(())
+    }
+
+    /// Reports so many percent.
+    fn progress(&self, lease: &Lease, percent: i32) -> impl Future<Output = Result<()>> + use<> {
+        let (lease, stage) = (Some(lease.clone()), "rendering".to_owned());
+        let request = ReportProgressRequest { lease, percent, stage, finalizing: false };
+        let mut work = self.work.clone();
+        async move { work.report_progress(request).await.map(drop).context("reporting progress") }
+    }
+
+    /// SUBMITTING becomes PROCESSING; in milliseconds.
+    async fn submitted(&mut self, lease: &Lease) -> Result<f64> {
         let request =
             RecordSubmissionRequest { lease: Some(lease.clone()), provider_reference: format!("bench-{}", lease.job) };
         let began = Instant::now();

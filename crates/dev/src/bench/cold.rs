@@ -158,7 +158,7 @@ impl Readers {
     }
 
     async fn batched(&mut self, account: Uuid) -> Result<()> {
-        let latest = statements::batched(&mut self.batched, account).await?;
+        let latest = statements::batched(&mut self.batched, account).await?.latest.len();
         ensure!(latest == 48, "the batched queries return {latest} latest generations");
         Ok(())
     }

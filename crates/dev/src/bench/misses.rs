@@ -1,6 +1,7 @@
 //! Five hundred callers at once for one dashboard that no cache has: how often the database is asked for it.
 //!
-//! Counted on the wire, between a dashboard process of its own and PostgreSQL, and not by what the process says of itself.
+//! Counted on the wire, between dashboard processes of its own and PostgreSQL, and not by what a process says of itself. First all
+//! callers ask one process, and then two, each half of them: those share Redis alone.
 
 use std::sync::Arc;
 
@@ -25,23 +26,38 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     say("500 callers of one dashboard that is not cached");
     let url = Database::url_for(bench.database.url(), "dashboard")?.context("dashboard uses the database")?;
     let counter = RoundTrips::before(&url).await?;
-    let service = bench.services.another("dashboard", &[("RUSHES_DATABASE_URL", &counter.url())]).await?;
-    let mut connections = Vec::with_capacity(CONNECTIONS);
-    for _ in 0..CONNECTIONS {
-        connections.push(service.channel().await?);
+    let url = counter.url();
+    let another = async || bench.services.another("dashboard", &[("RUSHES_DATABASE_URL", &url)]).await;
+    let replicas = [another().await?, another().await?];
+    let mut connections = [Vec::new(), Vec::new()];
+    for (connections, replica) in connections.iter_mut().zip(&replicas) {
+        for _ in 0..CONNECTIONS {
+            connections.push(replica.channel().await?);
+        }
     }
+    let [one, other] = connections;
+    let both: Vec<Channel> = one.iter().zip(&other).flat_map(|(one, other)| [one.clone(), other.clone()]).collect();
     let rounds = usize::try_from(bench.options.rounds)?;
-    let (first, accounts) = bench.seeded.missed().split_first().context("no account is left")?;
-    ensure!(accounts.len() >= rounds, "too few generations for {rounds} rounds");
-    all_at_once(&connections, *first).await?;
-    let mut found = Vec::new();
-    for account in &accounts[..rounds] {
-        drop(counter.take());
-        all_at_once(&connections, *account).await?;
-        let loads = counter.take().iter().filter(|statement| reads_dashboard(statement)).count();
-        found.push(Round { ours: f64::from(u32::try_from(loads)?), beside: 1.0 });
+    let accounts = bench.seeded.missed();
+    ensure!(accounts.len() >= 2 * (rounds + 1), "too few generations for {rounds} rounds");
+    let (for_one, for_both) = accounts.split_at(rounds + 1);
+    let mut rows = Vec::new();
+    for (name, connections, accounts, what) in [
+        ("misses_of_one_key", &one, for_one, "the one load that 500 callers need"),
+        ("misses_of_one_key_two_replicas", &both, for_both, "the one load that 500 callers need of two replicas"),
+    ] {
+        let (first, accounts) = accounts.split_first().context("no account is left")?;
+        all_at_once(connections, *first).await?;
+        let mut found = Vec::new();
+        for account in &accounts[..rounds] {
+            drop(counter.take());
+            all_at_once(connections, *account).await?;
+            let loads = counter.take().iter().filter(|statement| reads_dashboard(statement)).count();
+            found.push(Round { ours: f64::from(u32::try_from(loads)?), beside: 1.0 });
+        }
+        rows.push(Row::new(name, "loads", what, 1.0, &found));
     }
-    Ok(vec![Row::new("misses_of_one_key", "loads", "the one load that 500 callers need", 1.0, &found)])
+    Ok(rows)
 }
 
 async fn all_at_once(connections: &[Channel], account: Uuid) -> Result<()> {

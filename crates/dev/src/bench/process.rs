@@ -1,5 +1,6 @@
 //! What the kernel says of processes: CPU time and resident memory, and what machine this is.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +17,13 @@ pub(super) fn cpu(pid: u32) -> Result<Duration> {
         nanos += first(&text).context("schedstat of a thread has no number")?;
     }
     Ok(Duration::from_nanos(nanos))
+}
+
+/// The same of one thread, a directory of `/proc`.
+pub(super) fn cpu_of_thread(task: &Path) -> Result<Duration> {
+    let path = task.join("schedstat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(Duration::from_nanos(first(&text).context("schedstat of a thread has no number")?))
 }
 
 /// CPU time of a process and of those that it has started and that still run.

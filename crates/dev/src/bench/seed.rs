@@ -30,6 +30,8 @@ pub(super) struct Seeded {
     pub(super) all: Vec<Uuid>,
     /// 8 projects of 6 scenes, about 10 generations each.
     studios: Vec<Uuid>,
+    /// 30 projects of 6 scenes, about 10 generations each.
+    pub(super) wide: Vec<Uuid>,
     /// 8 projects of 6 scenes, as many generations each as the plan's `takes`.
     pub(super) deep: Vec<Uuid>,
     /// 8 projects of 6 scenes, 10 generations each.
@@ -67,6 +69,7 @@ pub(super) async fn fill(plan: &Plan, database: &BenchDatabase) -> Result<Seeded
         seeded.all.push(account);
         match shape {
             Shape::Studio => seeded.studios.push(account),
+            Shape::Wide => seeded.wide.push(account),
             Shape::Deep => seeded.deep.push(account),
             Shape::Shallow => seeded.shallow.push(account),
             Shape::Large | Shape::Small => {}

@@ -53,20 +53,22 @@ impl Options {
 /// A part of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Part {
-    /// Services that nobody uses: memory, CPU, and the time until one is ready.
+    /// Services that nobody uses: memory, CPU, the time until one is ready, and the sizes of their programs.
     Idle,
-    /// A dashboard nobody asked for before, against a hand-written statement and against three queries over history.
+    /// A dashboard that no cache has, against a hand-written statement and against three queries over history.
     Cold,
     /// The same account with few and with many generations a scene.
     Depth,
     /// Dashboard and status from the cache, through both hops, against a bare chain.
     Warm,
-    /// Many callers of one key that is not cached.
+    /// Many callers of one key that is not cached, at one replica and at two.
     Misses,
     /// A committed change of status, against a plain update.
     Change,
     /// A thumbnail of a large picture.
     Thumbnail,
+    /// Reads of a status while pictures are decoded.
+    Decoding,
     /// Five hundred people at once, while replicas restart.
     Users,
     /// Four replicas behind one name.
@@ -81,7 +83,7 @@ impl Part {
     /// The services that it is measured on.
     pub(super) fn needs(self) -> &'static [&'static str] {
         match self {
-            Self::Idle => &services::USUAL,
+            Self::Idle | Self::Decoding => &services::USUAL,
             Self::Cold | Self::Depth | Self::Misses => &["dashboard"],
             Self::Warm => &["dashboard", "generation-status", "gateway"],
             Self::Change => &["generation-status"],

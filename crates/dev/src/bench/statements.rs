@@ -68,7 +68,7 @@ pub(super) async fn hand_written(connection: &mut PgConnection, account: Uuid) -
 /// Projects with scenes and their latest generations in three batched queries, as they are written where nothing is copied:
 /// costs are summed over history and the latest is looked for in it. They return less than a dashboard: no profile, credits,
 /// recent generations or notices. They name the account, so that the same indexes serve them.
-pub(super) async fn batched(connection: &mut PgConnection, account: Uuid) -> Result<usize> {
+pub(super) async fn batched(connection: &mut PgConnection, account: Uuid) -> Result<Batched> {
     let projects = sqlx::query(
         "select p.id, p.title, p.update_time, count(distinct s.id) as scene_count,
                 coalesce(sum(case when g.state = 6 then g.captured_micros else 0 end), 0)::bigint as total_cost
@@ -100,7 +100,14 @@ pub(super) async fn batched(connection: &mut PgConnection, account: Uuid) -> Res
     .bind(ids(&scenes)?)
     .fetch_all(connection)
     .await?;
-    Ok(latest.len())
+    Ok(Batched { projects, scenes, latest })
+}
+
+/// The rows of the three queries.
+pub(super) struct Batched {
+    pub(super) projects: Vec<PgRow>,
+    pub(super) scenes: Vec<PgRow>,
+    pub(super) latest: Vec<PgRow>,
 }
 
 fn ids(rows: &[PgRow]) -> Result<Vec<Uuid>> {

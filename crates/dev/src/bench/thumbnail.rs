@@ -47,12 +47,8 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     for number in 0..=bench.options.rounds {
         statements::forget_thumbnails(&mut database, account).await?;
         let before = process::cpu_with_children(service.pid())?;
-        let request = RenderThumbnailRequest { asset: asset.clone(), spec: None, later: false };
-        let mut request = on_behalf("thumbnail-worker", account, request);
-        request.set_timeout(Duration::from_secs(10));
-        let thumbnail = assets.render_thumbnail(request).await.context("rendering a thumbnail")?.into_inner();
+        render(&mut assets, account, &asset).await?;
         let used = process::cpu_with_children(service.pid())?.saturating_sub(before);
-        ensure!(thumbnail.state() == thumbnail::State::Ready, "the thumbnail is {:?}", thumbnail.state());
         // The first one makes threads and buffers.
         if number > 0 {
             found.push(millis(used));
@@ -104,7 +100,17 @@ impl Vips {
     }
 }
 
-async fn upload(assets: &mut AssetServiceClient<Channel>, account: Uuid, picture: &[u8]) -> Result<String> {
+/// Asks for the default thumbnail, and waits until it is there.
+pub(super) async fn render(assets: &mut AssetServiceClient<Channel>, account: Uuid, asset: &str) -> Result<()> {
+    let request = RenderThumbnailRequest { asset: asset.to_owned(), spec: None, later: false };
+    let mut request = on_behalf("thumbnail-worker", account, request);
+    request.set_timeout(Duration::from_secs(10));
+    let thumbnail = assets.render_thumbnail(request).await.context("rendering a thumbnail")?.into_inner();
+    ensure!(thumbnail.state() == thumbnail::State::Ready, "the thumbnail is {:?}", thumbnail.state());
+    Ok(())
+}
+
+pub(super) async fn upload(assets: &mut AssetServiceClient<Channel>, account: Uuid, picture: &[u8]) -> Result<String> {
     let metadata = UploadMetadata { file_name: "bench.jpg".to_owned(), size_bytes: i64::try_from(picture.len())? };
     let parts: Vec<UploadAssetRequest> = std::iter::once(Part::Metadata(metadata))
         .chain(picture.chunks(CHUNK).map(|chunk| Part::Chunk(bytes::Bytes::copy_from_slice(chunk))))

@@ -16,6 +16,8 @@ pub(in crate::bench) enum Shape {
     Small,
     /// 8 projects of 6 scenes, 4 to 16 takes each.
     Studio,
+    /// 30 projects of 6 scenes, 4 to 16 takes each.
+    Wide,
     /// 300 projects of 4 scenes, 2 takes each.
     Large,
     /// A studio with 10 takes a scene.
@@ -30,6 +32,7 @@ impl Shape {
         match self {
             Self::Small => (2, 2),
             Self::Studio | Self::Shallow | Self::Deep => (8, 6),
+            Self::Wide => (30, 6),
             Self::Large => (300, 4),
         }
     }
@@ -47,6 +50,7 @@ pub(in crate::bench) struct Plan {
     generations: u64,
     small: usize,
     studio: usize,
+    wide: usize,
     large: usize,
     deep: usize,
     /// Takes of each scene of a deep account.
@@ -56,14 +60,15 @@ pub(in crate::bench) struct Plan {
 }
 
 impl Plan {
-    /// The plan for as many generations: one account for 50 of them, one in twenty a studio, one in a thousand large.
+    /// The plan for as many generations: one account for 50 of them, one in twenty a studio, one in a thousand wide, and one large.
     pub(in crate::bench) fn of(generations: u64, seed: u64) -> Result<Self> {
         let wanted = usize::try_from(generations)?;
         let accounts = wanted / 50;
-        let (studio, large, deep) = (accounts / 20, (accounts / 1_000).max(1), 2);
+        let (studio, wide, deep) = (accounts / 20, (accounts / 1_000).max(1), 2);
+        let large = wide;
         let takes = usize::try_from((2_000 * generations / FULL).min(2_000))?;
-        let small = accounts - studio - large - 2 * deep;
-        let plan = Self { seed, generations, small, studio, large, deep, takes, rest: 0 };
+        let small = accounts - studio - wide - large - 2 * deep;
+        let plan = Self { seed, generations, small, studio, wide, large, deep, takes, rest: 0 };
         let fixed: usize = plan.fixed().map(|shape| plan.takes_of(shape).iter().sum::<usize>()).sum();
         let rest = wanted.checked_sub(fixed).with_context(|| format!("at least {FEWEST} generations are needed"))?;
         Ok(Self { rest, ..plan })
@@ -100,6 +105,7 @@ impl Plan {
     fn fixed(&self) -> impl Iterator<Item = Shape> + use<> {
         let of = |shape, count| std::iter::repeat_n(shape, count);
         of(Shape::Studio, self.studio)
+            .chain(of(Shape::Wide, self.wide))
             .chain(of(Shape::Deep, self.deep))
             .chain(of(Shape::Shallow, self.deep))
             .chain(of(Shape::Large, self.large))
@@ -108,7 +114,7 @@ impl Plan {
     fn takes_of(&self, shape: Shape) -> Vec<usize> {
         let takes = |scene: usize| match shape {
             // 4 to 16, no two neighbours alike.
-            Shape::Studio => 4 + scene * 7 % 13,
+            Shape::Studio | Shape::Wide => 4 + scene * 7 % 13,
             Shape::Shallow => 10,
             Shape::Deep => self.takes,
             Shape::Large => 2,
@@ -120,7 +126,7 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let accounts = self.small + self.studio + self.large + 2 * self.deep;
+        let accounts = self.small + self.studio + self.wide + self.large + 2 * self.deep;
         write!(
             f,
             "{} generations in {accounts} accounts, {} with {} projects, {} scenes with {} generations each; seed {}",
