@@ -94,7 +94,6 @@ fn written(found: &statements::Batched) -> Result<Vec<u8>> {
             "id": id(row, "id")?.to_string(),
             "state": row.try_get::<i16, _>("state")?,
             "percent": row.try_get::<i16, _>("percent")?,
-            "stage": row.try_get::<&str, _>("stage")?,
             "prompt": row.try_get::<&str, _>("prompt")?,
             "thumbnail": row.try_get::<Option<&str>, _>("thumbnail")?,
         });

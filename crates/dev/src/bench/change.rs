@@ -279,8 +279,12 @@ impl Worker {
 
     /// Reports so many percent.
     fn progress(&self, lease: &Lease, percent: i32) -> impl Future<Output = Result<()>> + use<> {
-        let (lease, stage) = (Some(lease.clone()), "rendering".to_owned());
-        let request = ReportProgressRequest { lease, percent, stage, finalizing: false };
+        let request = ReportProgressRequest {
+            lease: Some(lease.clone()),
+            percent,
+            stage: "rendering".to_owned(),
+            finalizing: false,
+        };
         let mut work = self.work.clone();
         async move { work.report_progress(request).await.map(drop).context("reporting progress") }
     }

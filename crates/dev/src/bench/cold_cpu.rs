@@ -44,7 +44,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         Shape { accounts: &bench.seeded.wide[..bench.seeded.wide.len().min(ACCOUNTS)], projects: 30, goal: 1.0 / 8.0 },
     ];
     let service = bench.services.service("dashboard")?;
-    let mut sides = Sides {
+    let mut readers = Readers {
         dashboard: DashboardServiceClient::new(service.channel().await?),
         processes: [service.pid(), bench.database.redis.id().context("Redis is not running")?],
         database: bench.database.connect().await?,
@@ -56,7 +56,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         say(&format!("CPU of all processes for a cold dashboard of {} projects", shape.projects));
         let mut rounds = Vec::new();
         for number in 0..=bench.options.rounds {
-            let round = sides.round(&shape, number % 2 == 0).await?;
+            let round = readers.round(&shape, number % 2 == 0).await?;
             // The first round prepares statements.
             if number > 0 {
                 rounds.push(round);
@@ -70,7 +70,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 /// Both ways to the same dashboards.
-struct Sides {
+struct Readers {
     dashboard: DashboardServiceClient<Channel>,
     /// The service and Redis.
     processes: [u32; 2],
@@ -80,7 +80,7 @@ struct Sides {
     versions: HashMap<Uuid, i64>,
 }
 
-impl Sides {
+impl Readers {
     /// One round, all in milliseconds of CPU for one dashboard.
     async fn round(&mut self, shape: &Shape<'_>, ours_first: bool) -> Result<Round> {
         let (mut ours, mut beside, mut asked) = (Duration::ZERO, Duration::ZERO, 0);
