@@ -47,7 +47,8 @@ tokio::task_local! {
 /// A statement slower than this is logged.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// One pool of connections with a name; cheap to clone.
+/// One pool of connections with a name; cheap to clone. What is done within the requests of one account has at most half of the
+/// connections at a time, since an account's transactions wait for one another, and others' would wait with them.
 #[derive(Clone, Debug)]
 pub struct Pool {
     name: &'static str,
@@ -94,8 +95,7 @@ impl Pool {
         self.name
     }
 
-    /// Runs one statement, named for its span and metrics, within the request's deadline. Of the pool's connections the statements of
-    /// requests of one account have at most half at a time.
+    /// Runs one statement, named for its span and metrics, within the request's deadline.
     ///
     /// # Errors
     /// What PostgreSQL or the pool answered, see [`Error`].
@@ -136,8 +136,7 @@ impl Pool {
     }
 
     /// As [`Pool::transaction`], for a request of `account`: where the connection's role is held by row-level security, `work` writes and
-    /// locks no row of another account, whatever its statements say. Of the pool's connections one account has at most half at a time,
-    /// since its transactions wait for one another, and others' would wait with them.
+    /// locks no row of another account, whatever its statements say.
     ///
     /// # Errors
     /// What `work` returned, or why the transaction could not begin or commit.
@@ -155,7 +154,7 @@ impl Pool {
         E: From<Error>,
     {
         let span = span(name, self.name);
-        let run = self.on(account, async |connection: &mut PgConnection| {
+        let run = self.on(account.or_else(request::account), async |connection: &mut PgConnection| {
             let mut transaction = statement("begin", connection.begin_with(begin(account))).await?;
             // Dropped on an error of `work`, the transaction rolls back.
             let value = Box::pin(work(&mut transaction)).await?;

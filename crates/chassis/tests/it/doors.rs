@@ -8,7 +8,7 @@ use chassis::client;
 use chassis::drain::Drain;
 use chassis::identity::{By, HEADER, Identities, Identity, LIFETIME};
 use chassis::keyring::InternalKeys;
-use chassis::postgres::{Pool, PoolSettings};
+use chassis::postgres::{Error, Pool, PoolSettings};
 use chassis::request::caller::{Caller, Verified};
 use chassis::server::Server;
 use http::Request;
@@ -160,6 +160,16 @@ async fn a_door_without_methods_is_not_opened() {
 /// A statement is not told its account; the call in which it runs is.
 #[tokio::test]
 async fn statements_of_one_accounts_calls_leave_connections_to_the_others() {
+    leave_connections_to_the_others(false).await;
+}
+
+/// Nor need a transaction name one.
+#[tokio::test]
+async fn transactions_of_one_accounts_calls_leave_connections_to_the_others() {
+    leave_connections_to_the_others(true).await;
+}
+
+async fn leave_connections_to_the_others(in_transaction: bool) {
     let database = Database::fresh().await.unwrap();
     let settings = PoolSettings { min: 0, max: 4, acquire: Duration::from_millis(500), ..PoolSettings::default() };
     let pool = Pool::connect_lazy("test", &database.url(), &settings).unwrap();
@@ -175,9 +185,13 @@ async fn statements_of_one_accounts_calls_leave_connections_to_the_others() {
                 }
                 sqlx::query("select 1").execute(connection).await.map(drop)
             };
-            let done = pool.run("work", work).await;
+            let done = if in_transaction {
+                pool.transaction("work", async |connection| Ok::<_, Error>(work(connection).await?)).await.is_ok()
+            } else {
+                pool.run("work", work).await.is_ok()
+            };
             let mut response = ok();
-            response.headers_mut().insert("done", format!("{}", done.is_ok()).parse().unwrap());
+            response.headers_mut().insert("done", format!("{done}").parse().unwrap());
             Ok::<_, Infallible>(response)
         }
     });
