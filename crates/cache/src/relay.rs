@@ -30,8 +30,13 @@ const GATHER: Duration = Duration::from_millis(3);
 /// How old a proof may be, where nothing changes, before the next one goes out: a fifth of what it is good for. A change goes out at once.
 const REPEAT: Duration = Duration::from_millis(200);
 
-/// How often a process that does not lead tries to.
+/// How long nothing must have changed until the outbox is looked at only as often as a proof is due. Who writes as services do wakes the
+/// relay, so this is for the first change that only the outbox knows of.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How often a process that does not lead tries to, and how old the last proof must be for that: while proofs come, somebody leads.
 const TRY_TO_LEAD: Duration = Duration::from_millis(250);
+const LED: Duration = Duration::from_millis(400);
 
 /// The lease is renewed when this much of its 2 s has passed and no compaction has renewed it.
 const RENEW: Duration = Duration::from_millis(500);
@@ -41,8 +46,18 @@ struct Term {
     epoch: i64,
     last_drain: PgTime,
     renewed: Instant,
-    /// When the last proof went out, if one did in this term.
+    /// When the pass under way began, and the one whose proof went out last, if one did in this term.
+    began: Instant,
     proven: Option<Instant>,
+    /// When it last found a change, or its beginning.
+    changed: Instant,
+}
+
+impl Term {
+    /// From one pass to the next, where nothing wakes the relay.
+    fn tick(&self, tick: Duration) -> Duration {
+        if self.changed.elapsed() < QUIET { tick } else { tick.max(REPEAT) }
+    }
 }
 
 /// Leads whenever it can until the cache is closed, then releases the lease.
@@ -50,7 +65,7 @@ pub(crate) async fn lead(inner: Arc<Inner>, pool: Pool, link: Option<Link>) {
     let owner = format!("{:032x}", fastrand::u128(..));
     let mut term: Option<Term> = None;
     while !inner.stop.is_cancelled() {
-        if term.is_none() {
+        if term.is_none() && inner.proof_age().is_none_or(|age| age > LED) {
             term = take_lease(&pool, &owner).await;
             set_leads(&inner, term.is_some());
         }
@@ -64,7 +79,7 @@ pub(crate) async fn lead(inner: Arc<Inner>, pool: Pool, link: Option<Link>) {
                     } else {
                         // From the beginning of one pass to that of the next: the time that a pass takes would otherwise be added
                         // to how long a change waits for it.
-                        inner.settings.tick.saturating_sub(began.elapsed()).max(GATHER)
+                        current.tick(inner.settings.tick).saturating_sub(began.elapsed()).max(GATHER)
                     }
                 }
                 Err(reason) => {
@@ -99,7 +114,14 @@ async fn take_lease(pool: &Pool, owner: &str) -> Option<Term> {
     match store::take(pool, epoch, owner).await {
         Ok(true) => {
             tracing::info!(epoch, "this process leads the relay");
-            Some(Term { epoch, last_drain: PgTime::PAST, renewed: Instant::now(), proven: None })
+            Some(Term {
+                epoch,
+                last_drain: PgTime::PAST,
+                renewed: Instant::now(),
+                began: Instant::now(),
+                proven: None,
+                changed: Instant::now(),
+            })
         }
         Ok(false) => None,
         Err(error) => {
@@ -118,23 +140,24 @@ async fn pass(
     owner: &str,
     term: &mut Term,
 ) -> Result<bool, &'static str> {
-    let began = Instant::now();
+    term.began = Instant::now();
     let Ok((drained, outbox)) = store::drain(pool).await else {
         metrics::relay_failed("drain");
         // Nothing was claimed yet, so nothing is in doubt; whether the term goes on depends on the lease alone.
         return Ok(false);
     };
-    // No span for a tick without changes: it comes twenty times a second and belongs to no request.
+    // No span for a tick without changes: it comes many times a second and belongs to no request.
     if outbox.ids.is_empty() {
         return run(inner, pool, link, owner, term, &drained, outbox).await;
     }
+    term.changed = term.began;
     let span = tracing::info_span!("cache.relay", { attributes::CHANGES } = outbox.ids.len());
     for trace in &outbox.traces {
         telemetry::link(&span, trace);
     }
     let changes = outbox.ids.len();
     let result = run(inner, pool, link, owner, term, &drained, outbox).instrument(span).await;
-    metrics::relayed(changes, began.elapsed());
+    metrics::relayed(changes, term.began.elapsed());
     result
 }
 
@@ -160,12 +183,12 @@ async fn run(
 
     let is_quiet = !pass.notice().data && pass.compaction(true).is_none();
     // A proof that does not go out is to the others as one that was lost.
-    let is_repetition = is_quiet && term.proven.is_some_and(|proven| proven.elapsed() < REPEAT);
+    let is_repetition = is_quiet && term.proven.is_some_and(|proven| term.began - proven < REPEAT);
     let applied = is_repetition || apply_and_prove(&inner.names, session.as_ref(), &pass, &outbox).await;
     let message = Message { notice: pass.notice(), changes: outbox.changes, traces: outbox.traces };
     if !is_repetition {
         publish(inner, &message).await;
-        term.proven = Some(Instant::now());
+        term.proven = Some(term.began);
     }
     // Without NATS: the leader's own L1 goes on when NATS is gone.
     inner.receive(&message.notice, &message.changes).await;

@@ -20,7 +20,7 @@ pub struct Settings {
     pub space: String,
     /// Whether this process may lead the relay (it needs a database for that).
     pub relay: bool,
-    /// How often a leading relay drains the outbox when nothing wakes it.
+    /// How often a leading relay drains the outbox when nothing wakes it; where nothing changes, as often as proofs go out.
     pub tick: Duration,
     /// The share of hits and of changes that the observer checks, 0 to 1; 0 turns it off. [`Settings::read`] turns it on;
     /// it is off by default, since what it reads would disturb a test that counts statements.
