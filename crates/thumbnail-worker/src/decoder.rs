@@ -14,10 +14,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use rustix::process::nice;
+
 use crate::confine::{self, Confinement, Mapped};
 use crate::protocol::{self, Answer, BECOME, BEGIN, DECODE, Hello, Order, Said};
 use crate::source::OnDisk;
 use work::Input;
+
+/// How much processors prefer what answers people to what decodes, where both want one: three times. With more a decoder on a busy machine
+/// would not be done in its time.
+const NICE: i32 = 5;
 
 /// Runs this process as what its arguments say, where they make it a child of the service; `None` for the service itself.
 #[must_use]
@@ -26,8 +32,8 @@ pub fn run_as_child() -> Option<ExitCode> {
     let kind = arguments.next()?;
     let memory = arguments.next().and_then(|bytes| bytes.to_str()?.parse().ok());
     let ended = match (kind.to_str()?, memory) {
-        (DECODE, Some(memory)) => decode(memory),
-        (BECOME, Some(memory)) => become_program(memory, arguments.map(PathBuf::from)),
+        (DECODE, Some(memory)) => yield_to_others().and_then(|()| decode(memory)),
+        (BECOME, Some(memory)) => yield_to_others().and_then(|()| become_program(memory, arguments.map(PathBuf::from))),
         _ => return None,
     };
     Some(match ended {
@@ -37,6 +43,11 @@ pub fn run_as_child() -> Option<ExitCode> {
             ExitCode::FAILURE
         }
     })
+}
+
+/// Has processors prefer others to this process, and to the program that it becomes.
+fn yield_to_others() -> io::Result<()> {
+    Ok(nice(NICE).map(drop)?)
 }
 
 /// Confines this process and becomes a program, whose standard input is the file that it reads.

@@ -40,6 +40,8 @@ const REPORTS: i32 = 20;
 const REPORTS_AT_ONCE: i32 = 4;
 /// The backends of all services.
 const BACKENDS: &str = "rushes/%";
+/// What a whole generation takes of PostgreSQL: the row by whose figure one is full.
+pub(super) const GENERATION_POSTGRES_CPU: &str = "generation_postgres_cpu";
 /// How long a claim, or the event of a change, may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -54,8 +56,9 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut worker = Worker::open(bench, account).await?;
     let cost = Cost::of(bench)?;
     let (mut starts, mut claims, mut changes, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut costs, mut reports) = (Vec::new(), Vec::new());
+    let (mut costs, mut reports, mut wholes) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..=bench.options.rounds {
+        let whole_began = cost.now(&mut database).await?;
         let (mut started, mut updated) = (Vec::new(), Vec::new());
         for scene in scenes.iter().cycle().take(GENERATIONS) {
             started.push(worker.start(scene).await?);
@@ -106,6 +109,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
         let each = |time: Duration, count: usize| millis(time) / count as f64;
         let updating = each(plain.cpu().await? - plain_began, beside.len());
         worker.end(leases).await?;
+        let whole = cost.since(&whole_began, &mut database).await?.postgres - reported.postgres;
         // The first round prepares statements.
         if number > 0 {
             let round = |ours: Vec<f64>, beside: Vec<f64>| Round {
@@ -117,6 +121,7 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
             changes.push(round(changed, beside));
             seen.push(round(watched, answered));
             costs.push(Round { ours: each(used.all(), 2 * GENERATIONS), beside: updating });
+            wholes.push(Round { ours: each(whole, GENERATIONS), beside: updating });
             reports.push(Round {
                 ours: each(reported.postgres, GENERATIONS * (REPORTS * REPORTS_AT_ONCE) as usize),
                 beside: updating,
@@ -141,6 +146,13 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Row>> {
             "the same; ours of PostgreSQL for one report of progress",
             0.05,
             &reports,
+        ),
+        Row::new(
+            GENERATION_POSTGRES_CPU,
+            "ms",
+            "the same; ours of PostgreSQL for a generation from its start to its end, without its reports of progress",
+            20.0,
+            &wholes,
         ),
         Row::new("claim_long_queue", "ms", "the same while nobody else's work is in the queue", 1.2, &claims),
     ])

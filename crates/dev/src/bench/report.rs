@@ -123,26 +123,37 @@ impl Report {
 
     /// What ran where, and what one core carries by the rows of this run.
     pub(super) fn facts(&self) -> Vec<String> {
-        self.about.iter().cloned().chain(self.capacity()).collect()
+        let services = self.capacity(
+            "one core of gateway and services",
+            &[
+                ("warm_dashboard", "opened dashboards a second"),
+                ("warm_status", "polls a second"),
+                ("warm_dashboard_kept", "opened dashboards that the gateway keeps"),
+                ("warm_status_kept", "polls that the gateway keeps"),
+                ("watch_idle_cpu_", "idle watches"),
+            ],
+        );
+        let postgres = self.capacity(
+            "one core of PostgreSQL",
+            &[
+                (super::change::GENERATION_POSTGRES_CPU, "generations a second"),
+                ("cold_dashboard_postgres_cpu", "dashboards that are read anew"),
+            ],
+        );
+        self.about.iter().cloned().chain(services).chain(postgres).collect()
     }
 
-    /// What one core of gateway and services carries of each kind of load, where the run has measured them.
-    fn capacity(&self) -> Option<String> {
+    /// What such a core carries of each kind of load, where the run has measured what one takes.
+    fn capacity(&self, core: &str, loads: &[(&str, &str)]) -> Option<String> {
         // The row, or the last one whose name begins so: that of the most watches.
         let is = |row: &Row, name: &str| row.row == name || (name.ends_with('_') && row.row.starts_with(name));
-        let loads = [
-            ("warm_dashboard", "opened dashboards a second"),
-            ("warm_status", "polls a second"),
-            ("warm_dashboard_kept", "opened dashboards that the gateway keeps"),
-            ("warm_status_kept", "polls that the gateway keeps"),
-            ("watch_idle_cpu_", "idle watches"),
-        ];
-        let carried = loads.into_iter().filter_map(|(name, load)| {
+        let carried = loads.iter().filter_map(|(name, load)| {
             let row = self.rows.iter().rfind(|row| is(row, name)).filter(|row| row.ours > 0.0)?;
-            Some(format!("{:.0} {load}", 1e6 / row.ours))
+            let in_a_second = if row.unit == "ms" { 1e3 } else { 1e6 };
+            Some(format!("{:.0} {load}", in_a_second / row.ours))
         });
         let carried: Vec<String> = carried.collect();
-        (!carried.is_empty()).then(|| format!("one core of gateway and services carries {}", carried.join(", or ")))
+        (!carried.is_empty()).then(|| format!("{core} carries {}", carried.join(", or ")))
     }
 
     /// One JSON object on one line.
@@ -268,6 +279,8 @@ mod tests {
         }
         let carried = "one core of gateway and services carries 5000 polls a second, or 250000 idle watches";
         assert_eq!(report.facts(), ["here", carried]);
+        report.rows.push(Row::new("generation_postgres_cpu", "ms", "plain", 20.0, &rounds(&[(5.0, 0.3)])));
+        assert_eq!(report.facts()[2..], ["one core of PostgreSQL carries 200 generations a second"]);
     }
 
     #[test]
