@@ -15,7 +15,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(5), age: Duration::from_secs(600) }
+        Self { heartbeat: Duration::from_secs(15), age: Duration::from_secs(600) }
     }
 }
 
